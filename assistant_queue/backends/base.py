@@ -1,0 +1,110 @@
+"""The contract between the flow and a model's provider.
+
+A backend turns a frozen batch into the provider's requests and the provider's answers into a few events. It keeps no state
+between calls, decides nothing about retries (the client's own are off for every call that creates something), and raises
+only the `BackendError` branch of `assistant_queue.errors`:
+
+    RequestRefused    the request was provably not accepted (refused connection, 4xx)
+    OutcomeUnknown    it may have been (time-out, 5xx, connection lost before an id was seen)
+    StreamCut         it was, its id is known, and the stream ended early
+    RunVanished       it was, and the provider does not know the run any more
+
+A failed run is not an exception: it is a `RunEnded` with `status="failed"`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from assistant_queue.core.runs import (
+    ActionRequired,
+    CannotAsk,
+    Capabilities,
+    Finding,
+    FoundBy,
+    InputItem,
+    NotFound,
+    RunEnded,
+    RunEvent,
+    RunRequest,
+    RunStarted,
+    TextDelta,
+    Undecided,
+)
+from assistant_queue.models import ToolCall
+
+__all__ = [
+    "ActionRequired",
+    "Backend",
+    "CannotAsk",
+    "Capabilities",
+    "Finding",
+    "FoundBy",
+    "InputItem",
+    "NotFound",
+    "RunEnded",
+    "RunEvent",
+    "RunRequest",
+    "RunStarted",
+    "TextDelta",
+    "Undecided",
+    "describe",
+]
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A provider, as the flow sees it. Every method may raise the errors listed at the top of this module."""
+
+    name: str
+    capabilities: Capabilities
+
+    async def open_conversation(self, thread_id: str) -> str:
+        """Create the provider's conversation for a mapped thread id and return its id."""
+
+    async def drop_conversation(self, conversation_id: str) -> None:
+        """Delete a conversation that lost the race to be the mapped one."""
+
+    async def locate(self, conversation_id: str) -> str | None:
+        """The id of the conversation's last item, None if it is empty or the backend needs no anchor.
+
+        Raises:
+            UnknownThread: The provider does not know the conversation.
+        """
+
+    def start(self, request: RunRequest) -> AsyncIterator[RunEvent]:
+        """Send the batch as one run."""
+
+    def submit(
+        self, request: RunRequest, run_id: str, calls: Sequence[ToolCall], outputs: Mapping[str, str]
+    ) -> AsyncIterator[RunEvent]:
+        """Answer the round's calls, all at once (`outputs` by call id, strings), and go on.
+
+        The first event is a `RunStarted` with the id that the round after this one has (the same id on Assistants).
+        """
+
+    def follow(self, request: RunRequest, run_id: str, cursor: int | None = None) -> AsyncIterator[RunEvent]:
+        """Watch a run that is known to be accepted, after `cursor` where streams can be resumed, else from what can be read."""
+
+    async def find(
+        self, request: RunRequest, run_id: str | None = None, calls: Sequence[ToolCall] = ()
+    ) -> Finding:
+        """Ask the provider what became of a request whose answer was lost.
+
+        Args:
+            request: As it was sent.
+            run_id: The last run known, None if the lost request was the batch's first.
+            calls: The calls whose outputs were in the lost request, empty if it was the batch itself.
+        """
+
+    async def cancel(self, request: RunRequest, run_id: str) -> None:
+        """Ask the provider to stop a run. Returns when the run has ended or the provider will not say more."""
+
+    async def close(self) -> None:
+        """Give back connections."""
+
+
+def describe(backend: Any) -> str:
+    """A backend's name for logs and the fingerprint."""
+    return str(getattr(backend, "name", type(backend).__name__))

@@ -1,0 +1,126 @@
+"""Finding a batch among the stored items of a conversation. Pure.
+
+Items carry neither metadata, nor the id of the response that made them, nor a time: a batch is recognised by its texts, after the
+last item that was known before it (the anchor).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from assistant_queue.backends.content import Json, same_content
+from assistant_queue.backends.response_reader import call_of, is_asked, is_kind, replies_of
+from assistant_queue.core.runs import ActionRequired, Finding, NotFound, RunEnded, RunRequest, Undecided
+from assistant_queue.models import ToolCall
+
+UNANSWERED = json.dumps({"error": "This call was never answered: the run it belonged to was given up."})
+
+
+def output_item(call_id: str, output: str) -> Json:
+    """The answer to a call."""
+    return {"type": "function_call_output", "call_id": call_id, "output": output}
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The end of a conversation.
+
+    Attributes:
+        items: Oldest first: those after the anchor, or all there are.
+        is_exact: It begins where we know it has to: after the anchor, or at the beginning if there was no item before.
+    """
+
+    items: Sequence[Json]
+    is_exact: bool
+
+    @property
+    def anchor(self) -> str | None:
+        """The id of the conversation's last item."""
+        return str(self.items[-1]["id"]) if self.items and self.items[-1].get("id") else None
+
+
+def is_oldest_first(listed: Sequence[Json], *, is_all: bool) -> bool:
+    """Whether a list that was asked for newest first came the other way round: items carry no time, so by what must precede what.
+
+    Args:
+        listed: Items in the order in which they came.
+        is_all: They are the whole conversation, so its first item is among them.
+    """
+    called = {item.get("call_id"): place for place, item in enumerate(listed) if is_kind(item, "function_call")}
+    for place, item in enumerate(listed):
+        if is_kind(item, "function_call_output") and item.get("call_id") in called:
+            return called[item.get("call_id")] < place
+    # A conversation begins with somebody asking and, nearly always, ends with the model.
+    return is_all and len(listed) > 1 and is_asked(listed[0]) and not is_asked(listed[-1])
+
+
+def tail_of(listed: Sequence[Json], anchor: str | None, *, is_all: bool, empty_before: bool) -> Tail:
+    """What comes after the anchor, from a list that was asked for newest first."""
+    ordered = list(listed) if is_oldest_first(listed, is_all=is_all) else list(reversed(listed))
+    places = [place for place, item in enumerate(ordered) if anchor is not None and item.get("id") == anchor]
+    if places:
+        return Tail(ordered[places[0] + 1 :], is_exact=True)
+    return Tail(ordered, is_exact=empty_before)
+
+
+def open_calls_of(items: Sequence[Json]) -> list[Json]:
+    """The calls without an output, in order."""
+    answered = {item.get("call_id") for item in items if is_kind(item, "function_call_output")}
+    return [item for item in items if is_kind(item, "function_call") and item.get("call_id") not in answered]
+
+
+def what_became_of(tail: Tail, request: RunRequest, run_id: str | None, calls: Sequence[ToolCall]) -> Finding:
+    """Whether the batch, or the outputs of `calls`, are among the stored items, and what the model made of them.
+
+    A run found so has no known id: `run_id` is the one given, or "".
+    """
+    items = tail.items
+    start = _after_outputs(items, calls) if calls else _after_batch(tail, request)
+    if start is None:
+        return NotFound(anchor=tail.anchor)
+    rest = _until_next_question(items[start:])
+    if not rest or any(item.get("status") == "in_progress" for item in rest):
+        # Stored, and nothing came of it yet: servers that store the input at once are still at work.
+        return Undecided()
+    # Asked about the batch, the answer covers all its rounds; asked about outputs, the round after them.
+    is_whole, replies, known = not calls, replies_of(rest), run_id or ""
+    still_open = open_calls_of(rest)
+    if still_open:
+        opened = tuple(call_of(item) for item in still_open)
+        return ActionRequired(run_id=known, calls=opened, replies=replies, whole=is_whole, anchor=tail.anchor)
+    if is_kind(rest[-1], "function_call_output"):
+        return Undecided()
+    status = "incomplete" if any(item.get("status") == "incomplete" for item in rest) else "completed"
+    return RunEnded(run_id=known, status=status, replies=replies, whole=is_whole, anchor=tail.anchor)
+
+
+def _after_outputs(items: Sequence[Json], calls: Sequence[ToolCall]) -> int | None:
+    wanted = {call.id for call in calls}
+    places = [place for place, item in enumerate(items) if is_kind(item, "function_call_output") and item.get("call_id") in wanted]
+    return places[-1] + 1 if places else None
+
+
+def _after_batch(tail: Tail, request: RunRequest) -> int | None:
+    """Behind the batch's own items, looked for as neighbours.
+
+    Not only at the beginning of the tail: outputs that healed the conversation come first, and on servers without a lock another
+    writer's items may. Where the anchor is not known any more only the last question counts: the same words may stand further up.
+    """
+    wanted, items = request.items, tail.items
+    if not wanted:
+        return None
+    places = [
+        place + len(wanted)
+        for place in range(len(items) - len(wanted) + 1)
+        if all(is_asked(items[place + step]) and same_content(items[place + step].get("content"), item.content) for step, item in enumerate(wanted))
+    ]
+    if not tail.is_exact:
+        places = [place for place in places if not any(is_asked(item) for item in items[place:])]
+    return places[0] if places else None
+
+
+def _until_next_question(items: Sequence[Json]) -> Sequence[Json]:
+    """What belongs to this turn: everything before somebody else's user item."""
+    return items[: next((place for place, item in enumerate(items) if is_asked(item)), len(items))]

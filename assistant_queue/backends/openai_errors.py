@@ -1,0 +1,292 @@
+"""The `openai` package's exceptions, translated into our tree: the one place that does it, most specific first.
+
+    refused connection, DNS, TLS, connect time-out  -> RequestRefused   not counted
+    other time-outs, lost connections, 408, 5xx     -> OutcomeUnknown
+    lock code or active-run message at 400 or 409   -> ConversationBusy not counted
+    409 without them                                -> OutcomeUnknown
+    429                                             -> RequestRefused   not counted, except `insufficient_quota`
+    404                                             -> UnknownThread, or what the caller says is missing
+    other 4xx                                       -> RequestRefused   counted
+
+Messages name the status, the provider's code and the parameter, never the provider's own words: those may repeat a part of the
+key or of the user's text. The original is chained, so a traceback still has them.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Any
+
+import openai
+
+from assistant_queue.errors import (
+    BackendError,
+    ConversationBusy,
+    OutcomeUnknown,
+    RequestRefused,
+    RunVanished,
+    StreamCut,
+    UnknownThread,
+)
+from assistant_queue.models import ErrorInfo
+
+LOCKED = "conversation_locked"
+RATE_LIMITED = "rate_limit_exceeded"
+NO_QUOTA = "insufficient_quota"
+
+# Names, because the HTTP library must not be imported: it is httpx with openai 2.x, httpx2 with 3.x, or what the user's client brings.
+_NOT_SENT = frozenset(
+    {
+        "ConnectError",
+        "ConnectTimeout",
+        "PoolTimeout",
+        "ProxyError",
+        "UnsupportedProtocol",
+        "InvalidURL",
+        "ConnectionRefusedError",
+        "gaierror",
+        "SSLCertVerificationError",
+    }
+)
+_PERHAPS_SENT = frozenset({"ReadError", "WriteError", "CloseError", "ReadTimeout", "WriteTimeout", "RemoteProtocolError"})
+_HTTP_LIBRARIES = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "h11", "h2", "anyio", "aiohttp"})
+
+# Source: the Assistants' wording; these errors carry no code.
+_ACTIVE_RUN = re.compile(r"already has an active run|while a run \S+ is active|currently operating on this conversation", re.IGNORECASE)
+_NO_OUTPUT = re.compile(r"No tool output found for function call ([\w-]+)", re.IGNORECASE)
+_NOT_WAITING = re.compile(r"do not accept tool outputs", re.IGNORECASE)
+_TRY_AGAIN = re.compile(r"try again in ([\d.]+)\s*(ms|s)\b", re.IGNORECASE)
+_SOMETHING_ELSE = re.compile(r"\b(assistant|model|prompt)\b", re.IGNORECASE)
+_THREAD = re.compile(r"\b(thread|conversation)\b", re.IGNORECASE)
+_SAFE_WORD = re.compile(r"[\w.\[\]-]{1,80}")
+_SECRET = re.compile(r"\b(?:sk|sess|key|Bearer)[-_ ][^\s'\"]{4,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An error answer, whatever shape its body has.
+
+    Attributes:
+        code: The provider's word, None where the body has none.
+        param: The parameter it complains about.
+        text: What it says, for recognising only: never shown.
+    """
+
+    status: int
+    code: str | None
+    param: str | None
+    text: str
+    retry_after_s: float | None
+
+
+def problem_of(error: openai.APIStatusError) -> Problem:
+    """Read an error answer: OpenAI's body, `{"detail": ...}` or `{"errors": [...]}`."""
+    body: Any = error.body
+    if isinstance(body, Mapping):
+        body = body.get("errors") or body.get("detail") or body
+    if isinstance(body, list) and body:
+        body = body[0]
+    fields = body if isinstance(body, Mapping) else {}
+    # `type` says insufficient_quota where a server leaves `code` out.
+    code = error.code or fields.get("code") or (NO_QUOTA if fields.get("type") == NO_QUOTA else None)
+    text = body if isinstance(body, str) else fields.get("message") or fields.get("msg") or ""
+    where = fields.get("loc")
+    param = error.param or fields.get("param") or (".".join(map(str, where)) if isinstance(where, list) else None)
+    return Problem(
+        status=error.status_code,
+        code=str(code) if code else None,
+        param=str(param) if param else None,
+        text=str(text),
+        retry_after_s=_retry_after(error.response.headers),
+    )
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait, from `retry-after-ms` or `Retry-After` (seconds or an HTTP date)."""
+    for name, per_second in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        try:
+            return max(0.0, float(headers[name]) / per_second)
+        except (KeyError, ValueError):
+            continue
+    try:
+        return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def is_foreign(error: BaseException) -> bool:
+    """Whether this is the client library's or the network's, and so to be translated (openai 2.x lets HTTP errors through a stream)."""
+    if isinstance(error, (openai.OpenAIError, OSError)):
+        return True
+    return type(error).__module__.partition(".")[0] in _HTTP_LIBRARIES
+
+
+@contextmanager
+def translated(thread: str, *, missing: type[BackendError] = UnknownThread) -> Iterator[None]:
+    """Within the block, foreign exceptions become ours.
+
+    Args:
+        thread: The thread that the messages name.
+        missing: What a 404 means here.
+    """
+    try:
+        yield
+    except BackendError:
+        raise
+    except Exception as error:
+        if not is_foreign(error):
+            raise
+        raise translate(error, thread=thread, missing=missing) from error
+
+
+def translate(error: Exception, *, thread: str, missing: type[BackendError] = UnknownThread) -> BackendError:
+    """Our exception for a foreign one; the caller raises it `from` the original."""
+    if isinstance(error, openai.APIStatusError):
+        return _of_answer(problem_of(error), thread, missing)
+    if _never_left(error):
+        return RequestRefused(
+            f"The provider could not be reached for thread {thread!r} ({_name(error)}); nothing was sent. "
+            "Check the base URL and the network; it is tried again.",
+            counts=False,
+        )
+    return OutcomeUnknown(
+        f"The connection was lost before the provider answered for thread {thread!r} ({_name(error)}). "
+        "It may have accepted the request; it is asked before anything is sent again."
+    )
+
+
+def _of_answer(problem: Problem, thread: str, missing: type[BackendError]) -> BackendError:
+    status, told = problem.status, {"status_code": problem.status, "provider_code": problem.code, "retry_after_s": problem.retry_after_s}
+    what = _describe(problem)
+    if status in {HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT} and (problem.code == LOCKED or _ACTIVE_RUN.search(problem.text)):
+        message = f"Another run is working on thread {thread!r} ({what}); nothing was started. It is tried again when the run has ended."
+        return ConversationBusy(message, counts=False, **told)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT} or status < HTTPStatus.BAD_REQUEST:
+        message = f"The provider failed on thread {thread!r} ({what}). It may have accepted the request; it is asked before anything is sent again."
+        return OutcomeUnknown(message, **told)
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        has_quota = problem.code != NO_QUOTA
+        advice = "It is tried again later." if has_quota else "The account has no quota left: check the plan and its billing."
+        return RequestRefused(f"The provider's limit was hit on thread {thread!r} ({what}); nothing was started. {advice}", counts=not has_quota, **told)
+    if status == HTTPStatus.NOT_FOUND and not _is_about_something_else(problem):
+        return _missing(missing, f"({what})", thread, told)
+    message = f"The provider refused the request for thread {thread!r} ({what}); nothing was started. Correct the options or the message, then retry the batch."
+    return RequestRefused(message, **told)
+
+
+def _missing(missing: type[BackendError], what: str, thread: str, told: dict[str, Any]) -> BackendError:
+    if issubclass(missing, RunVanished):
+        return missing(f"The provider does not know the run of thread {thread!r} any more {what}; it is asked what is left of it.", **told)
+    return missing(f"The provider does not know thread {thread!r} {what}; nothing was started. Check the id and the account it belongs to.", **told)
+
+
+def _is_about_something_else(problem: Problem) -> bool:
+    """A 404 that names a model, an assistant or a prompt is a wrong option, not an unknown thread."""
+    if problem.code is not None and _SOMETHING_ELSE.search(problem.code.replace("_", " ")):
+        return True
+    return bool(_SOMETHING_ELSE.search(problem.text)) and not _THREAD.search(problem.text)
+
+
+def _never_left(error: BaseException) -> bool:
+    """Whether the chain of causes proves that no byte of the request was sent. The outermost name that decides, decides."""
+    cause: BaseException | None = error
+    while cause is not None:
+        names = {kind.__name__ for kind in type(cause).__mro__}
+        # An illegal header (a line break in the key, say) is refused by our own side of the connection.
+        if names & _NOT_SENT or ("LocalProtocolError" in names and "header" in str(cause)):
+            return True
+        if names & _PERHAPS_SENT:
+            return False
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def _name(error: BaseException) -> str:
+    cause = error.__cause__
+    return type(error).__name__ if cause is None else f"{type(error).__name__} from {type(cause).__name__}"
+
+
+def _describe(problem: Problem) -> str:
+    code = problem.code if problem.code and _SAFE_WORD.fullmatch(problem.code) else None
+    param = problem.param if problem.param and _SAFE_WORD.fullmatch(problem.param) else None
+    parts = [f"HTTP {problem.status}", f"code {code}" if code else "", f"param {param}" if param else ""]
+    return ", ".join(part for part in parts if part)
+
+
+# --- what a refusal was about -------------------------------------------------------------------------------------------
+
+
+def _cause_of(refusal: BackendError) -> Problem | None:
+    cause = refusal.__cause__
+    return problem_of(cause) if isinstance(cause, openai.APIStatusError) else None
+
+
+def refuses_background(refusal: BackendError) -> bool:
+    """The server does not take `background`."""
+    problem = _cause_of(refusal)
+    if problem is None or problem.status not in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY}:
+        return False
+    return "background" in (problem.param or "") or "background" in problem.text.lower()
+
+
+def unanswered_call(refusal: BackendError) -> str | None:
+    """The id of the call whose missing output made the provider refuse, None if that was not the reason."""
+    problem = _cause_of(refusal)
+    found = _NO_OUTPUT.search(problem.text) if problem is not None else None
+    return found[1] if found else None
+
+
+def refuses_outputs(refusal: BackendError) -> bool:
+    """The run does not wait for outputs: it has them already, or it is over."""
+    problem = _cause_of(refusal)
+    return problem is not None and bool(_NOT_WAITING.search(problem.text))
+
+
+# --- failures that come inside HTTP 200 ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A run's own error, read for `RunEnded`."""
+
+    error: ErrorInfo
+    counts: bool
+    retry_after_s: float | None
+
+
+def failure_of(error: Mapping[str, Any] | None, status: str) -> Failure:
+    """What a run that ended as `status` says about it; `error` is its `error` or `last_error`, if it has one."""
+    fields = error or {}
+    code = str(fields.get("code") or f"run_{status}")
+    text = str(fields.get("message") or f"The provider ended the run as {status!r}.")
+    wait = _TRY_AGAIN.search(text) if code == RATE_LIMITED else None
+    retry_after_s = float(wait[1].rstrip(".")) / (1000 if wait[2].lower() == "ms" else 1) if wait else None
+    info = ErrorInfo(code=code, message=_SECRET.sub("[key]", text)[:500])
+    return Failure(info, counts=code != RATE_LIMITED, retry_after_s=retry_after_s)
+
+
+def refused_in_stream(error: Mapping[str, Any], *, thread: str) -> BackendError:
+    """An `error` event that came before any id: was anything started?"""
+    code, kind, text = error.get("code"), error.get("type"), str(error.get("message") or "")
+    told: dict[str, Any] = {"provider_code": str(code) if code else None}
+    if code == LOCKED or _ACTIVE_RUN.search(text):
+        return ConversationBusy(f"Another run is working on thread {thread!r}; nothing was started. It is tried again.", counts=False, **told)
+    if code in {RATE_LIMITED, NO_QUOTA}:
+        failure = failure_of(error, "failed")
+        message = f"The provider's limit was hit on thread {thread!r}; nothing was started."
+        return RequestRefused(message, counts=failure.counts, retry_after_s=failure.retry_after_s, **told)
+    if kind == "invalid_request_error" or code == "invalid_prompt":
+        return RequestRefused(f"The provider refused the request for thread {thread!r}; nothing was started. Correct it, then retry.", **told)
+    return OutcomeUnknown(f"The provider failed on thread {thread!r} before it named a run; it is asked before anything is sent again.", **told)
+
+
+def cut(error: BackendError, *, thread: str, run_id: str) -> StreamCut:
+    """The same trouble, met while an accepted run was watched: it says nothing about the run."""
+    message = f"Run {run_id!r} of thread {thread!r} could not be watched further ({type(error).__name__}, {error.status_code or 'no answer'}); follow it by its id."
+    return StreamCut(message, status_code=error.status_code, provider_code=error.provider_code, retry_after_s=error.retry_after_s, counts=error.counts)

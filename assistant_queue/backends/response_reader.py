@@ -1,0 +1,134 @@
+"""Reading a response of the Responses API: its events and how it ended. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from assistant_queue.backends.content import Json, said, usage_of
+from assistant_queue.backends.openai_errors import failure_of, refused_in_stream
+from assistant_queue.backends.streams import Event
+from assistant_queue.core.runs import ActionRequired, RunEnded, RunEvent, RunStarted, TextDelta
+from assistant_queue.models import FunctionCall, ToolCall
+
+_OPEN = frozenset({"queued", "in_progress"})
+_ENDED_WELL = frozenset({"completed", "incomplete"})
+_ENDED_BADLY = frozenset({"failed", "cancelled", "expired"})
+
+def is_open(response: Json) -> bool:
+    """Whether the response is still being worked on."""
+    return response.get("status") in _OPEN
+
+
+def outcome_of(response: Json, items: Sequence[Json] = ()) -> ActionRequired | RunEnded:
+    """How a response ended.
+
+    Args:
+        response: A response that is not open.
+        items: Output items collected from its stream, for servers whose final response has none.
+    """
+    output: Sequence[Json] = response.get("output") or items
+    run_id, status = str(response.get("id") or ""), str(response.get("status") or "completed")
+    replies, usage = replies_of(output), usage_of(response.get("usage"))
+    if status not in _ENDED_WELL:
+        status = status if status in _ENDED_BADLY else "failed"
+        failure = failure_of(response.get("error"), status)
+        return RunEnded(
+            run_id=run_id,
+            status=status,
+            replies=replies,
+            usage=usage,
+            error=failure.error,
+            counts=failure.counts,
+            retry_after_s=failure.retry_after_s,
+        )
+    anchor = output[-1].get("id") if output else None
+    calls = tuple(call_of(item) for item in output if is_kind(item, "function_call"))
+    if calls and status == "completed":
+        return ActionRequired(run_id=run_id, calls=calls, replies=replies, usage=usage, anchor=anchor)
+    reason = (response.get("incomplete_details") or {}).get("reason")
+    return RunEnded(run_id=run_id, status=status, replies=replies, usage=usage, incomplete_reason=reason, anchor=anchor)
+
+
+def replies_of(items: Sequence[Json]) -> tuple[str, ...]:
+    """What the model said, one entry a message; messages without text are left out."""
+    texts = (said(item.get("content")) for item in items if _is_said(item))
+    return tuple(text for text in texts if text)
+
+
+def call_of(item: Json) -> ToolCall:
+    """A `function_call` item as the flow knows it. Its `call_id` is what the output names, not its `id`."""
+    function = FunctionCall(str(item.get("name")), str(item.get("arguments") or ""))
+    return ToolCall(str(item.get("call_id") or item.get("id")), function)
+
+
+def is_kind(item: Json, kind: str) -> bool:
+    """Whether the item is of this type; one without a type is a message."""
+    return item.get("type", "message") == kind
+
+
+def _is_said(item: Json) -> bool:
+    return is_kind(item, "message") and item.get("role", "assistant") == "assistant"
+
+
+def is_asked(item: Json) -> bool:
+    """Whether the item is a user's message."""
+    return is_kind(item, "message") and item.get("role") == "user"
+
+
+class ResponseReader:
+    """The events of one response. Implements `streams.Reader`.
+
+    Args:
+        thread: Named in errors.
+        run_id: Given where a known response is watched again: then nothing announces it, and what it said before is not seen.
+    """
+
+    def __init__(self, thread: str, *, run_id: str | None = None) -> None:
+        self.run_id = run_id
+        self.outcome: RunEvent | None = None
+        self._thread = thread
+        self._is_partial = run_id is not None
+        self._is_resumable = run_id is not None
+        self._items: list[Json] = []
+        self._parts: dict[object, list[str]] = {}
+
+    def read(self, event: Event) -> list[RunEvent]:
+        """What this event means."""
+        data = event.data
+        response = data if data.get("object") == "response" else data.get("response")
+        found: list[RunEvent] = []
+        if isinstance(response, dict):
+            if self.run_id is None and response.get("id"):
+                self.run_id = str(response["id"])
+                self._is_resumable = bool(response.get("background"))
+                found.append(RunStarted(run_id=self.run_id))
+            self._end(response, event.name)
+        elif event.name in {"response.output_text.delta", "response.refusal.delta"}:
+            found.append(self._delta(data))
+        elif event.name == "response.output_item.done" and isinstance(data.get("item"), dict):
+            self._items.append(data["item"])
+        elif event.name == "error" or isinstance(data.get("error"), Mapping):
+            self._fail(data)
+        return found
+
+    def _delta(self, data: Json) -> TextDelta:
+        text = str(data.get("delta") or "")
+        self._parts.setdefault(data.get("item_id") or data.get("output_index"), []).append(text)
+        part = list(self._parts).index(data.get("item_id") or data.get("output_index"))
+        cursor = data.get("sequence_number") if self._is_resumable else None
+        return TextDelta(text=text, cursor=cursor, part=part)
+
+    def _end(self, response: Json, name: str) -> None:
+        status = response.get("status") or name.removeprefix("response.")
+        if status not in _ENDED_WELL | _ENDED_BADLY:
+            return
+        if self._is_partial and not response.get("output"):
+            return
+        items = self._items or [{"type": "message", "content": "".join(part)} for part in self._parts.values()]
+        self.outcome = outcome_of({**response, "id": self.run_id, "status": status}, items)
+
+    def _fail(self, data: Json) -> None:
+        error = data["error"] if isinstance(data.get("error"), Mapping) else data
+        if self.run_id is None:
+            raise refused_in_stream(error, thread=self._thread)
+        self.outcome = outcome_of({"id": self.run_id, "status": "failed", "error": error})

@@ -1,0 +1,261 @@
+"""Every option, validated once: from keywords or from the environment, in seconds.
+
+A keyword wins over the environment, the environment over the default. `where` says which process reads an option: the producer
+(where `add_message_to_thread` is called), the worker, or both.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from typing_extensions import TypedDict
+
+from assistant_queue.errors import ConfigurationError, UnknownOption
+
+ENV_PREFIX = "ASSISTANT_QUEUE_"
+DEFAULT_INSTRUCTIONS = "Reply to all messages logically."
+GRACE_MARGIN_S = 5.0
+"""How much longer than `request_timeout` an ambiguous batch is held before the provider is asked. Source: docs/reliability.md."""
+
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _option(default: Any, description: str, *, where: str = "worker", unit: str = "", **rules: Any) -> Any:
+    return Field(default, description=description, json_schema_extra={"where": where, "unit": unit}, **rules)
+
+
+def _env(name: str, *others: str) -> AliasChoices:
+    return AliasChoices(name, *others, f"{ENV_PREFIX}{name.upper()}")
+
+
+class BackoffOptions(BaseModel):
+    """How the waits between attempts grow: `{"type": "exponential" | "fixed", "delay": seconds}`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["exponential", "fixed"] = "exponential"
+    delay: Seconds = 5.0
+
+
+class Config(BaseSettings):
+    """The options of one queue. Frozen; every field is a keyword of `AssistantMessageQueue`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        frozen=True,
+        extra="forbid",
+        arbitrary_types_allowed=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+    )
+
+    redis_url: str = _option(
+        "redis://localhost:6379/0",
+        "where Redis is: redis://, rediss://, unix:// or redis+sentinel://host:port,host:port/service/db",
+        where="both",
+        validation_alias=_env("redis_url", "REDIS_URL"),
+        repr=False,
+    )
+    redis: Any = _option(None, "a ready redis client, sync or async, instead of redis_url", where="both", repr=False)
+
+    openai_api_key: SecretStr | None = _option(
+        None, "the provider's key; never written anywhere", validation_alias=_env("openai_api_key", "OPENAI_API_KEY")
+    )
+    openai_base_url: str | None = _option(
+        None, "a compatible server's address; None for OpenAI", validation_alias=_env("openai_base_url", "OPENAI_BASE_URL")
+    )
+    openai_client: Any = _option(None, "a ready openai client instead of a key; OpenAI or AsyncOpenAI", repr=False)
+    assistant_id: str | None = _option(
+        None, "an assistant: chooses the Assistants protocol", validation_alias=_env("assistant_id", "OPENAI_ASSISTANT_ID")
+    )
+    model: str | None = _option(None, "a model: chooses Responses + Conversations")
+    prompt: str | dict[str, Any] | None = _option(None, "a stored prompt (id, or {id, version, variables}): Responses + Conversations")
+    tools: list[dict[str, Any]] | None = _option(None, "tool definitions, as the protocol spells them")
+    backend: Any = _option(None, "a Backend of your own")
+
+    queue_prefix: str = _option("assistant", "the prefix of every key, and the RQ queue's name", where="both", min_length=1, max_length=128)
+    message_delay: Seconds = _option(10.0, "the window: how long a message waits for others", where="producer", unit="s")
+    window: Literal["fixed", "sliding"] = _option(
+        "fixed", "fixed: from the oldest waiting message; sliding: each message starts it again", where="producer"
+    )
+    max_wait: PositiveSeconds | None = _option(None, "the longest a sliding window holds a message; needed with it", where="producer", unit="s")
+    max_batch_size: int | None = _option(None, "this many messages end the window at once", where="both", unit="messages", ge=1)
+    after_run: Literal["immediate", "window"] = _option(
+        "immediate", "what came during a run is answered at once when it ends, or waits for its own window", where="producer"
+    )
+    max_pending: int | None = _option(None, "a thread that holds this many waiting messages takes no more", where="producer", unit="messages", ge=1)
+
+    max_attempts: int = _option(3, "failures that count before a batch goes to the failed list", ge=1)
+    backoff: BackoffOptions = _option(BackoffOptions(), "how the waits between attempts grow; delay in seconds")
+    retry_for: Seconds = _option(600.0, "how long rate limits, locks and refused connections do not count", unit="s")
+    concurrency: int = _option(5, "runs at once in one asyncio worker", unit="runs", ge=1, le=100_000)
+    lock_duration: PositiveSeconds = _option(30.0, "the lease on a thread; renewed at a third of it", unit="s", ge=0.5)
+    run_timeout: PositiveSeconds = _option(600.0, "one attempt's deadline, tool rounds included", unit="s")
+    request_timeout: PositiveSeconds = _option(30.0, "how long the provider may take to accept a request", unit="s")
+    stream_idle_timeout: PositiveSeconds = _option(120.0, "how long a run's stream may be silent", unit="s")
+    max_tool_rounds: int = _option(20, "rounds of tool calls in one batch", unit="rounds", ge=1)
+    default_instructions: str | Callable[..., Any] | None = _option(
+        DEFAULT_INSTRUCTIONS, "for messages without their own: a text, None, or a callable of the batch"
+    )
+    run_options: dict[str, Any] = _option({}, "passed on to the run: max_output_tokens, temperature, ...")
+    remove_on_complete: bool = _option(True, "a message's text goes when it has been answered")
+    result_ttl: PositiveSeconds = _option(86400.0, "how long statuses and replies can be asked for, and duplicates are known", where="both", unit="s")
+    thread_ids: Literal["auto", "provider", "mapped"] = _option(
+        "auto", "whether a thread id is the provider's own, is mapped to a conversation, or is told apart by its form"
+    )
+    after_failure: Literal["continue", "pause"] = _option("continue", "what a thread does when a batch of it has gone to the failed list")
+    handle_requires_action: Callable[..., Any] | None = _option(None, "your tools: (thread_id, run_id, tool_calls) -> outputs; sync or async")
+    on_reply: Callable[..., Any] | None = _option(None, "called with each RunResult, at least once, keyed by batch_id; sync or async")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_bool_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and info.field_name != "remove_on_complete":
+            msg = "a bool is not a value of this option"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("redis", "openai_client", "backend")
+    @classmethod
+    def _an_object(cls, value: Any) -> Any:
+        if isinstance(value, str | bytes | int | float):
+            msg = "must be an object made in Python; it cannot come from the environment"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("queue_prefix")
+    @classmethod
+    def _plain_prefix(cls, value: str) -> str:
+        if value != value.strip() or any(not char.isprintable() or char.isspace() for char in value):
+            msg = "must be printable and without spaces: it is the RQ queue's name, too"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("run_options")
+    @classmethod
+    def _free_options(cls, value: dict[str, Any]) -> dict[str, Any]:
+        taken = sorted(value.keys() & {"stream", "background", "conversation", "input", "metadata", "additional_messages", "timeout"})
+        if taken:
+            msg = f"{', '.join(taken)}: the queue decides these itself; leave them out"
+            raise ValueError(msg)
+        return value
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Config:
+        if self.window == "sliding" and self.max_wait is None:
+            msg = "window='sliding' needs max_wait: without a bound a talkative person is never answered"
+            raise ValueError(msg)
+        if self.max_wait is not None and self.window == "fixed":
+            msg = "max_wait belongs to window='sliding'; a fixed window ends after message_delay"
+            raise ValueError(msg)
+        if self.max_wait is not None and self.max_wait < self.message_delay:
+            msg = "max_wait must not be shorter than message_delay"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def grace(self) -> float:
+        """Seconds from an ambiguous request to the question what became of it."""
+        return self.request_timeout + GRACE_MARGIN_S
+
+
+class Options(TypedDict, total=False):
+    """The keywords of `AssistantMessageQueue`, for type checkers; `Config` documents and validates them."""
+
+    redis_url: str
+    redis: Any
+    openai_api_key: str | None
+    openai_base_url: str | None
+    openai_client: Any
+    assistant_id: str | None
+    model: str | None
+    prompt: str | dict[str, Any] | None
+    tools: Sequence[Mapping[str, Any]] | None
+    backend: Any
+    queue_prefix: str
+    message_delay: float
+    window: Literal["fixed", "sliding"]
+    max_wait: float | None
+    max_batch_size: int | None
+    after_run: Literal["immediate", "window"]
+    max_pending: int | None
+    max_attempts: int
+    backoff: Mapping[str, Any]
+    retry_for: float
+    concurrency: int
+    lock_duration: float
+    run_timeout: float
+    request_timeout: float
+    stream_idle_timeout: float
+    max_tool_rounds: int
+    default_instructions: str | Callable[..., Any] | None
+    run_options: Mapping[str, Any]
+    remove_on_complete: bool
+    result_ttl: float
+    thread_ids: Literal["auto", "provider", "mapped"]
+    after_failure: Literal["continue", "pause"]
+    handle_requires_action: Callable[..., Any] | None
+    on_reply: Callable[..., Any] | None
+
+
+_CHOOSES_BACKEND = ("assistant_id", "model", "prompt", "backend")
+
+
+def configure(options: Mapping[str, Any]) -> Config:
+    """Options from keywords, completed from the environment.
+
+    Raises:
+        UnknownOption: A keyword that does not exist; the message names the nearest.
+        ConfigurationError: A value of the wrong type or outside its bounds, or options that exclude each other. Nothing was started.
+    """
+    for name in options:
+        if name not in Config.model_fields:
+            near = difflib.get_close_matches(name, Config.model_fields, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; the options are {', '.join(Config.model_fields)}"
+            msg = f"unknown option {name!r}{hint}"
+            raise UnknownOption(msg)
+    try:
+        config = Config(**options)
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error)) from None
+    except ValueError as error:  # pydantic-settings: an environment variable that is no JSON where JSON is wanted
+        msg = f"the environment holds a value that cannot be read: {error}"
+        raise ConfigurationError(msg) from None
+    return _choose_backend(config, options)
+
+
+def _choose_backend(config: Config, options: Mapping[str, Any]) -> Config:
+    """One backend: what a keyword chooses wins over what the environment would."""
+    chosen = [name for name in _CHOOSES_BACKEND if options.get(name) is not None]
+    if chosen:
+        leave = {name: None for name in _CHOOSES_BACKEND if name not in chosen}
+        config = config.model_copy(update=leave)
+    if config.assistant_id is not None and (config.model is not None or config.prompt is not None):
+        msg = (
+            "assistant_id chooses the Assistants protocol and model/prompt choose Responses: give one of them "
+            "(another model for the assistant's runs: run_options={'model': ...})"
+        )
+        raise ConfigurationError(msg)
+    if config.backend is not None and len(chosen) > 1:
+        msg = f"backend= brings its own model: leave out {', '.join(name for name in chosen if name != 'backend')}"
+        raise ConfigurationError(msg)
+    return config
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for one in error.errors(include_url=False, include_input=False, include_context=False):
+        where = ".".join(str(part) for part in one["loc"]) or "options"
+        lines.append(f"{where}: {one['msg'].removeprefix('Value error, ')}")
+    return "; ".join(lines)
+
+
+def to_ms(seconds: float) -> int:
+    """Seconds of the Python side as the milliseconds of the Redis side, rounded up: nothing starts before its time."""
+    return math.ceil(round(seconds * 1000, 6))

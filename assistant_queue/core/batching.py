@@ -1,0 +1,96 @@
+"""From a thread's frozen messages to the user items of one request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from assistant_queue.core.runs import InputItem
+from assistant_queue.models import Content, Message
+
+MAX_METADATA_PAIRS = 14
+"""The caller's pairs of one item. Source: the provider takes 16; two are ours."""
+
+NOBODY = "(no name)"
+"""How a message without an author is signed where others have one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What goes into one request.
+
+    Attributes:
+        items: The user items, in order.
+        taken: How many of the messages they carry; the rest waits for the next run.
+    """
+
+    items: tuple[InputItem, ...]
+    taken: int
+
+
+def signed(text: str, author: str | None) -> str:
+    """The text as the model sees it, with its author.
+
+    Every further line is indented, so that no line of a message can pass for a line of somebody else.
+    """
+    first, *others = text.splitlines() or [""]
+    return "\n".join([f"{author or NOBODY}: {first}", *(f"    {line}" for line in others)])
+
+
+def content_of(message: Message, *, sign: bool) -> Content:
+    """A message's content, signed if anybody in its batch has a name."""
+    if not sign:
+        return message.content
+    if isinstance(message.content, str):
+        return signed(message.content, message.author)
+    return [{"type": "text", "text": signed("", message.author)}, *message.content]
+
+
+def fit(messages: Sequence[Message], *, max_items: int | None, max_item_chars: int | None) -> Fit:
+    """As many of the messages as one request takes.
+
+    Above `max_items`, neighbours of one author are joined with a newline, up to `max_item_chars`; what does not fit then is left.
+    Messages whose text the provider holds already are taken and carry no item.
+    """
+    sign = any(message.author is not None for message in messages)
+    fresh = [message for message in messages if not message.held]
+    if max_items is None or len(fresh) <= max_items:
+        items = [_item([message], sign=sign) for message in fresh]
+        return Fit(tuple(items), len(messages))
+
+    groups: list[list[Message]] = []
+    taken = 0
+    for message in messages:
+        if not message.held:
+            if groups and _joins(groups[-1], message, sign=sign, most=max_item_chars):
+                groups[-1].append(message)
+            elif len(groups) < max_items:
+                groups.append([message])
+            else:
+                break
+        taken += 1
+    return Fit(tuple(_item(group, sign=sign) for group in groups), taken)
+
+
+def _joins(group: Sequence[Message], message: Message, *, sign: bool, most: int | None) -> bool:
+    if message.author != group[-1].author or not isinstance(message.content, str):
+        return False
+    if any(not isinstance(one.content, str) for one in group):
+        return False
+    return most is None or len(str(_item([*group, message], sign=sign).content)) <= most
+
+
+def _item(group: Sequence[Message], *, sign: bool) -> InputItem:
+    ids = tuple(message.id for message in group)
+    pairs = {name: value for message in group for name, value in message.metadata.items()}
+    metadata = dict(list(pairs.items())[:MAX_METADATA_PAIRS])
+    if len(group) == 1:
+        return InputItem(content=content_of(group[0], sign=sign), message_ids=ids, metadata=metadata)
+    content = "\n".join(str(content_of(message, sign=sign)) for message in group)
+    return InputItem(content=content, message_ids=ids, metadata=metadata)
+
+
+def instructions_of(messages: Sequence[Message]) -> str | None:
+    """The distinct instructions of the messages, in order, joined by a blank line; None if none has any."""
+    distinct = dict.fromkeys(message.instructions for message in messages if message.instructions)
+    return "\n\n".join(str(text) for text in distinct) or None

@@ -1,0 +1,509 @@
+"""One batch, from the claim to its end, as a generator of steps without I/O.
+
+The driver (`worker/driver.py`) carries out each step and sends its answer, or throws its error, into the generator. So the order of
+what is written and what is sent - the whole promise - can be read here and tested without Redis, HTTP or time.
+
+    claim ─► prepare ─► save "sending" ─► start ─► save "running" ─► watch ─┬─► finish
+                ▲                                      ▲                    ├─► answer ─► save "sending" + outputs ─► submit ─┐
+                │ not found                            │ found              │                                               │
+    died while sending, or the answer was lost ─► grace ─► find             └─────────────── watch ◄────────────────────────┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from assistant_queue.core import steps
+from assistant_queue.core.batching import fit, instructions_of
+from assistant_queue.core.progress import Progress, moment
+from assistant_queue.core.retry import Backoff
+from assistant_queue.core.runs import (
+    ActionRequired,
+    CannotAsk,
+    Capabilities,
+    FoundBy,
+    NotFound,
+    RunEnded,
+    RunRequest,
+    RunStarted,
+    Undecided,
+)
+from assistant_queue.core.thread_state import Phase, ThreadState
+from assistant_queue.errors import (
+    AssistantQueueError,
+    BackendError,
+    CallbackError,
+    OutcomeUnknown,
+    RunExpired,
+    RunFailed,
+    RunVanished,
+    StreamCut,
+    TooManyToolRounds,
+    UnknownThread,
+)
+from assistant_queue.models import Batch, ErrorInfo, RunResult
+
+MAX_DEATHS = 3
+"""Workers that may die in one phase without progress before the batch is taken to be the reason. Source: docs/reliability.md."""
+
+MAX_ASK_WAIT_S = 60.0
+"""The longest wait between two questions about work that may have been accepted: it holds its thread. Chosen."""
+
+MAX_CUTS = 5
+"""Streams of one run that may break in a row before the thread is given back for a moment. Chosen."""
+
+_ENDED_WELL = frozenset({"completed", "incomplete"})
+
+Flow = Generator[steps.Step, Any, steps.Ending]
+"""Yields steps, is sent their answers, returns how the batch ended for this worker."""
+
+_Event = ActionRequired | RunEnded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """The options that the flow decides by; seconds.
+
+    Attributes:
+        grace_s: How long after an ambiguous request the provider is asked.
+        instructions: The default text, None for none, or True to ask the user's callable.
+        delivers: There is an `on_reply`.
+    """
+
+    max_attempts: int = 3
+    backoff: Backoff = Backoff()
+    retry_for_s: float = 600.0
+    run_timeout_s: float = 600.0
+    grace_s: float = 35.0
+    max_tool_rounds: int = 20
+    instructions: str | bool | None = None
+    delivers: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """A claimed batch, as the store handed it over.
+
+    Attributes:
+        batch: Its messages.
+        phase: How far an earlier holder got.
+        progress: What an earlier holder knew.
+        deaths: Holders whose lease lapsed in this phase.
+        claimed_ms: When it was claimed first.
+        conversation_id: The provider's id of the thread; None if there is none yet.
+        anchor: The conversation's end after the last batch; None if not known.
+        open_calls: Calls that an earlier batch left unanswered.
+    """
+
+    batch: Batch
+    phase: Phase
+    progress: Progress
+    deaths: int
+    claimed_ms: int
+    conversation_id: str | None
+    anchor: str | None = None
+    open_calls: tuple[str, ...] = ()
+
+
+class BatchFlow:
+    """Takes one claimed batch to its end.
+
+    1. prepares the request: what fits, the conversation, its end, the instructions
+    2. continues where an earlier holder stopped, by phase
+    3. sends, watches, answers tool rounds
+    4. decides what a failure means: wait, ask, send again, or give up
+    5. stores the result and delivers it
+    """
+
+    def __init__(self, claimed: Claimed, capabilities: Capabilities, rules: Rules, now_ms: Callable[[], int]) -> None:
+        self._claimed = claimed
+        self._capabilities = capabilities
+        self._rules = rules
+        self._now_ms = now_ms
+        self._batch = claimed.batch
+        self._progress = claimed.progress
+        self._phase = claimed.phase
+        self._unanswered: tuple[str, ...] = tuple(call.id for call in claimed.progress.calls)
+        self._request: RunRequest | None = None
+
+    def run(self) -> Flow:
+        """The batch, step by step."""
+        if self._phase is Phase.DELIVERING and self._progress.result is not None:
+            return (yield from self._deliver(self._progress.result, None))
+        if self._claimed.deaths >= MAX_DEATHS:
+            error = ErrorInfo(
+                code="worker_deaths",
+                message=f"{self._claimed.deaths} workers died in phase {self._phase.value!r} of this batch; look for what it does to them",
+            )
+            return (yield from self._bury("worker_deaths", error))
+        try:
+            yield from self._prepare()
+            event = yield from self._reach_event()
+            while isinstance(event, ActionRequired):
+                event = yield from self._answer(event)
+            if event.status not in _ENDED_WELL:
+                return (yield from self._run_failed(_error_of(event), counts=event.counts, retry_after_s=event.retry_after_s))
+            return (yield from self._ended(event))
+        except AssistantQueueError as error:
+            return (yield from self._failed(error))
+
+    # --- 1. the request ---------------------------------------------------------------------------------------------
+
+    def _prepare(self) -> Generator[steps.Step, Any, None]:
+        progress, capabilities = self._progress, self._capabilities
+        fitting = fit(self._batch.messages, max_items=capabilities.max_items, max_item_chars=capabilities.max_item_chars)
+        if fitting.taken < len(self._batch.messages):
+            # Only before the first request can it not fit: what is frozen after that was made to.
+            yield steps.Trim(keep=fitting.taken)
+            self._batch = replace(self._batch, messages=self._batch.messages[: fitting.taken])
+        conversation_id = self._claimed.conversation_id
+        if not progress.located:
+            progress.anchor, progress.located = self._claimed.anchor, True
+            if conversation_id is None and capabilities.conversations:
+                conversation_id, progress.anchor = yield steps.OpenConversation()
+            elif progress.anchor is None and capabilities.found_by is FoundBy.ANCHOR:
+                progress.anchor = yield steps.Locate(conversation_id=conversation_id or "")
+        self._request = RunRequest(
+            batch=replace(self._batch, attempts=progress.attempts + 1),
+            conversation_id=conversation_id or "",
+            anchor=progress.anchor,
+            items=() if progress.held else fitting.items,
+            instructions=(yield from self._instructions()),
+            open_calls=self._claimed.open_calls,
+            deadline_s=self._rules.run_timeout_s,
+        )
+
+    def _instructions(self) -> Generator[steps.Step, Any, str | None]:
+        own = instructions_of(self._batch.messages)
+        if own is not None:
+            return own
+        default = self._rules.instructions
+        if isinstance(default, bool):
+            asked: str | None = (yield steps.Instruct(batch=self._batch)) if default else None
+            return asked
+        return default
+
+    @property
+    def _sent(self) -> RunRequest:
+        if self._request is None:
+            msg = "the request is made before anything else"
+            raise AssertionError(msg)
+        return self._request
+
+    # --- 2. where an earlier holder stopped ---------------------------------------------------------------------
+
+    def _reach_event(self) -> Generator[steps.Step, Any, _Event]:
+        if self._phase is Phase.SENDING:
+            return (yield from self._find())
+        if self._phase is Phase.RUNNING and self._progress.run_id is not None:
+            return (yield from self._follow(self._progress.run_id))
+        return (yield from self._send())
+
+    def _find(self) -> Generator[steps.Step, Any, _Event]:
+        """The answer to the last request is not known: wait out the grace, then ask the provider."""
+        progress = self._progress
+        wait_ms = progress.sent_ms + self._rules.grace_s * 1000 - self._now_ms()
+        if progress.sent_ms and wait_ms > 0:
+            raise _Hold(wait_ms / 1000)
+        finding = yield from self._ask(steps.Find(request=self._sent, run_id=progress.run_id, calls=progress.calls))
+        if isinstance(finding, CannotAsk):
+            raise _Park(finding.reason)
+        if isinstance(finding, Undecided):
+            progress.undecided_since_ms = progress.undecided_since_ms or self._now_ms()
+            if self._now_ms() - progress.undecided_since_ms > self._rules.run_timeout_s * 1000:
+                raise _Park("the provider has been working on this conversation for longer than run_timeout and does not say on what")
+            progress.sent_ms = self._now_ms()
+            raise _Hold(self._rules.grace_s)
+        progress.undecided_since_ms = 0
+        if isinstance(finding, RunStarted):
+            yield from self._save_running(finding.run_id)
+            return (yield from self._follow(finding.run_id))
+        if isinstance(finding, NotFound):
+            return (yield from self._not_found(finding))
+        progress.run_id = finding.run_id or progress.run_id
+        self._unanswered = tuple(call.id for call in finding.calls) if isinstance(finding, ActionRequired) else ()
+        return finding
+
+    def _not_found(self, finding: NotFound) -> Generator[steps.Step, Any, _Event]:
+        progress = self._progress
+        if progress.calls and progress.run_id is not None:
+            return (yield from self._submit(progress.run_id))
+        # Another writer's items may stand where ours were looked for: ours come after them.
+        progress.anchor = finding.anchor
+        progress.held = progress.held or (finding.holds_text and self._capabilities.keeps_failed_text)
+        self._request = replace(self._sent, anchor=finding.anchor, items=() if progress.held else self._sent.items)
+        if progress.sent_ms:
+            progress.failures += 1
+            if progress.failures >= self._rules.max_attempts:
+                raise _GiveUp(progress.error or _HELD)
+        return (yield from self._send())
+
+    def _follow(self, run_id: str) -> Generator[steps.Step, Any, _Event]:
+        yield from self._ask(steps.Follow(request=self._sent, run_id=run_id))
+        return (yield from self._watch())
+
+    def _ask(self, question: steps.Find | steps.Follow) -> Generator[steps.Step, Any, Any]:
+        """A question about work that was, or may have been, accepted: that it cannot be asked now says nothing about the work."""
+        try:
+            return (yield question)
+        except (UnknownThread, RunVanished):
+            raise
+        except BackendError as error:
+            raise _Unreachable(error) from error
+
+    # --- 3. send, watch, answer -----------------------------------------------------------------------------------
+
+    def _send(self) -> Generator[steps.Step, Any, _Event]:
+        progress = self._progress
+        progress.attempts += 1
+        progress.run_id, progress.rounds, progress.replies, progress.usage = None, 0, (), None
+        progress.sent_ms = self._now_ms()
+        progress.deadline_ms = progress.sent_ms + round(self._rules.run_timeout_s * 1000)
+        # Written before the request leaves: whoever finds this phase knows that the batch may have been accepted.
+        yield from self._save(Phase.SENDING)
+        started: RunStarted = yield steps.Start(request=self._sent)
+        yield from self._save_running(started.run_id)
+        return (yield from self._watch())
+
+    def _save(self, phase: Phase) -> Generator[steps.Step, Any, None]:
+        self._phase = phase
+        yield steps.Save(phase=phase, progress=self._progress)
+
+    def _save_running(self, run_id: str) -> Generator[steps.Step, Any, None]:
+        progress = self._progress
+        progress.run_id, progress.calls, progress.waiting_since_ms, progress.refusals = run_id, (), 0, 0
+        self._unanswered = ()
+        yield from self._save(Phase.RUNNING)
+
+    def _watch(self) -> Generator[steps.Step, Any, _Event]:
+        cuts = 0
+        while True:
+            try:
+                event: _Event = yield steps.Watch(deadline_ms=self._progress.deadline_ms)
+            except StreamCut as error:
+                cuts += 1
+                if cuts > MAX_CUTS:
+                    raise _Unreachable(error) from error
+                yield from self._ask(steps.Follow(request=self._sent, run_id=str(self._progress.run_id)))
+                continue
+            if isinstance(event, ActionRequired):
+                self._unanswered = tuple(call.id for call in event.calls)
+            return event
+
+    def _answer(self, event: ActionRequired) -> Generator[steps.Step, Any, _Event]:
+        progress = self._progress
+        self._collect(event)
+        progress.rounds += 1
+        if progress.rounds > self._rules.max_tool_rounds:
+            raise TooManyToolRounds(f"the model asked for tools {progress.rounds} times in one batch; the limit is max_tool_rounds")
+        run_id = event.run_id or str(progress.run_id)
+        new = tuple(call for call in event.calls if call.id not in progress.outputs)
+        if new:
+            progress.outputs.update((yield steps.Answer(batch=self._batch, run_id=run_id, calls=new)))
+        progress.run_id, progress.calls = run_id, event.calls
+        return (yield from self._submit(run_id))
+
+    def _submit(self, run_id: str) -> Generator[steps.Step, Any, _Event]:
+        progress = self._progress
+        calls = progress.calls
+        progress.sent_ms = self._now_ms()
+        # The outputs are stored before they are submitted: a crash between does not call the user's function again.
+        yield from self._save(Phase.SENDING)
+        outputs = {call.id: progress.outputs[call.id] for call in calls}
+        started: RunStarted = yield steps.Submit(request=self._sent, run_id=run_id, calls=calls, outputs=outputs)
+        yield from self._save_running(started.run_id)
+        return (yield from self._watch())
+
+    def _collect(self, event: _Event) -> None:
+        progress = self._progress
+        if event.whole:
+            progress.replies, progress.usage = event.replies, event.usage
+            return
+        progress.replies = (*progress.replies, *event.replies)
+        if event.usage is not None:
+            progress.usage = event.usage if progress.usage is None else progress.usage + event.usage
+
+    # --- 4. what a failure means ------------------------------------------------------------------------------------
+
+    def _failed(self, error: AssistantQueueError) -> Flow:
+        info = ErrorInfo(code=error.code, message=str(error))
+        if isinstance(error, _Hold):
+            return (yield from self._hold(error.wait_s, self._progress.error or _HELD))
+        if isinstance(error, _Park):
+            return (yield from self._bury("parked", ErrorInfo(code="parked", message=str(error))))
+        if isinstance(error, _GiveUp):
+            return (yield from self._bury("attempts", error.info))
+        if isinstance(error, UnknownThread):
+            return (yield from self._bury("unknown_thread", info))
+        if isinstance(error, RunFailed | CallbackError):
+            return (yield from self._stop_run(error, info))
+        if isinstance(error, RunVanished):
+            return (yield from self._run_failed(info, still_works=True))
+        if isinstance(error, _Unreachable):
+            return (yield from self._unreachable(error.cause))
+        if isinstance(error, OutcomeUnknown | StreamCut) and self._phase is Phase.SENDING:
+            return (yield from self._ambiguous(info))
+        if isinstance(error, BackendError):
+            return (yield from self._refused(error, info))
+        raise error
+
+    def _hold(self, wait_s: float, info: ErrorInfo) -> Flow:
+        yield steps.Postpone(state=ThreadState.HELD, wait_s=wait_s, phase=self._phase, progress=self._progress)
+        return steps.Postponed(state=ThreadState.HELD, error=info)
+
+    def _ambiguous(self, info: ErrorInfo) -> Flow:
+        """It may have been accepted: hold the thread, then ask. Never send again blindly."""
+        self._progress.error = info
+        self._progress.sent_ms = self._now_ms()
+        return (yield from self._hold(self._rules.grace_s, info))
+
+    def _unreachable(self, error: BackendError) -> Flow:
+        """The provider could not be asked about what it has accepted, or may have: ask again for a while, without counting."""
+        progress, info = self._progress, ErrorInfo(code=error.code, message=str(error))
+        progress.error = info
+        if self._now_ms() > progress.deadline_ms + self._rules.retry_for_s * 1000:
+            reason = f"the provider could not be asked what became of the batch: {info.message}"
+            return (yield from self._bury("parked", ErrorInfo(code="parked", message=reason)))
+        progress.refusals += 1
+        wait_s = min(self._rules.backoff.wait_s(progress.refusals, error.retry_after_s), MAX_ASK_WAIT_S)
+        return (yield from self._hold(wait_s, info))
+
+    def _refused(self, error: BackendError, info: ErrorInfo) -> Flow:
+        """Provably not accepted, or nothing of the batch had been sent yet."""
+        progress = self._progress
+        if progress.calls:
+            progress.sent_ms = 0  # the run whose outputs were refused may have gone on or ended: ask about it, without a grace
+        else:
+            if self._phase is Phase.SENDING and not error.counts:
+                progress.attempts -= 1
+            self._phase = Phase.FROZEN
+        return (yield from self._try_again(info, counts=error.counts, retry_after_s=error.retry_after_s))
+
+    def _stop_run(self, error: AssistantQueueError, info: ErrorInfo) -> Flow:
+        """The run is of no use any more: stop it, so that the conversation is free, and count the attempt."""
+        if self._progress.run_id is not None and self._capabilities.cancels:
+            yield steps.Cancel(request=self._sent, run_id=self._progress.run_id)
+        still_works = isinstance(error, RunExpired) and not self._capabilities.cancels
+        return (yield from self._run_failed(info, still_works=still_works))
+
+    def _run_failed(
+        self, info: ErrorInfo, *, counts: bool = True, retry_after_s: float | None = None, still_works: bool = False
+    ) -> Flow:
+        """Accepted, then failed. What the provider keeps of it decides what the next attempt sends."""
+        progress, capabilities = self._progress, self._capabilities
+        progress.calls, progress.run_id = (), None
+        if still_works or capabilities.found_by is FoundBy.ANCHOR:
+            # Rounds that completed before the failure are in the conversation: look there before anything is sent.
+            self._phase = Phase.SENDING
+            progress.sent_ms = self._now_ms() if still_works else 0
+        else:
+            progress.held = progress.held or capabilities.keeps_failed_text
+            self._phase = Phase.FROZEN
+        return (yield from self._try_again(info, counts=counts, retry_after_s=retry_after_s))
+
+    def _try_again(self, info: ErrorInfo, *, counts: bool, retry_after_s: float | None) -> Flow:
+        progress, now = self._progress, self._now_ms()
+        progress.error = info
+        if not counts:
+            progress.waiting_since_ms = progress.waiting_since_ms or now
+            counts = now - progress.waiting_since_ms > self._rules.retry_for_s * 1000
+        if counts:
+            progress.failures += 1
+            if progress.failures >= self._rules.max_attempts:
+                return (yield from self._bury("attempts", info))
+            wait_s = self._rules.backoff.wait_s(progress.failures, retry_after_s)
+        else:
+            progress.refusals += 1
+            wait_s = self._rules.backoff.wait_s(progress.refusals, retry_after_s)
+            wait_s = min(wait_s, max(self._rules.retry_for_s, retry_after_s or 0.0))
+        yield steps.Postpone(state=ThreadState.RETRYING, wait_s=wait_s, phase=self._phase, progress=progress)
+        return steps.Postponed(state=ThreadState.RETRYING, error=info)
+
+    def _bury(self, reason: str, info: ErrorInfo) -> Flow:
+        self._progress.error = info
+        yield steps.Bury(reason=reason, error=info, progress=self._progress, open_calls=self._unanswered)
+        return steps.Failed(reason=reason, error=info, progress=self._progress)
+
+    # --- 5. the result ------------------------------------------------------------------------------------------------
+
+    def _ended(self, event: RunEnded) -> Flow:
+        self._collect(event)
+        progress = self._progress
+        result = RunResult(
+            thread_id=self._batch.thread_id,
+            run_id=event.run_id or str(progress.run_id or ""),
+            batch_id=self._batch.id,
+            message_ids=tuple(message.id for message in self._batch.messages),
+            messages_processed=len(self._batch.messages),
+            status=event.status,
+            incomplete_reason=event.incomplete_reason,
+            reply="\n\n".join(progress.replies) or None,
+            replies=progress.replies,
+            usage=progress.usage,
+            attempts=progress.attempts,
+            started_at=moment(self._claimed.claimed_ms),
+            ended_at=moment(self._now_ms()),
+        )
+        if not self._rules.delivers:
+            yield steps.Finish(result=result, anchor=event.anchor)
+            return steps.Completed(result=result)
+        self._progress = Progress(attempts=progress.attempts, run_id=result.run_id, result=result)
+        self._phase = Phase.DELIVERING
+        yield steps.Complete(result=result, progress=self._progress, anchor=event.anchor)
+        return (yield from self._deliver(result, event.anchor))
+
+    def _deliver(self, result: RunResult, anchor: str | None) -> Flow:
+        """Hand the reply over, at least once; a reply that cannot be handed over stays readable for `result_ttl`."""
+        progress = self._progress
+        undelivered = None
+        if self._claimed.deaths >= MAX_DEATHS and self._claimed.phase is Phase.DELIVERING:
+            undelivered = ErrorInfo(code="worker_deaths", message=f"{self._claimed.deaths} workers died in on_reply")
+        else:
+            progress.deliveries += 1
+            try:
+                yield steps.Deliver(result=result)
+            except CallbackError as error:
+                undelivered = ErrorInfo(code=error.code, message=str(error))
+                if progress.deliveries < self._rules.max_attempts:
+                    wait_s = self._rules.backoff.wait_s(progress.deliveries)
+                    yield steps.Postpone(state=ThreadState.RETRYING, wait_s=wait_s, phase=Phase.DELIVERING, progress=progress)
+                    return steps.Postponed(state=ThreadState.RETRYING, error=undelivered)
+        yield steps.Finish(result=result, anchor=anchor, undelivered=undelivered)
+        return steps.Completed(result=result)
+
+
+_HELD = ErrorInfo(code="outcome_unknown", message="a worker died while it sent the batch; the provider is asked after the grace period")
+
+
+def _error_of(event: RunEnded) -> ErrorInfo:
+    return event.error or ErrorInfo(code="run_failed", message=f"the run ended as {event.status!r}")
+
+
+class _Hold(AssistantQueueError):
+    """The grace is not over."""
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__("the grace period is not over")
+        self.wait_s = wait_s
+
+
+class _Park(AssistantQueueError):
+    """Nobody can say whether the batch was accepted: a person decides."""
+
+
+class _Unreachable(AssistantQueueError):
+    """A question about accepted work could not be asked."""
+
+    def __init__(self, cause: BackendError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+class _GiveUp(AssistantQueueError):
+    """The attempts are used up."""
+
+    def __init__(self, info: ErrorInfo) -> None:
+        super().__init__(info.message)
+        self.info = info

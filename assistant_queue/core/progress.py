@@ -1,0 +1,142 @@
+"""What is known of a batch, as it stands in Redis between two steps: small, versionless JSON with the defaults left out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime, timezone
+from typing import Any
+
+from assistant_queue.models import ErrorInfo, FunctionCall, RunResult, ToolCall, Usage
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """The memory of one batch. Whoever claims the thread next continues from here.
+
+    Attributes:
+        attempts: How often the batch was sent; a sending that was refused for a passing reason is taken back.
+        failures: How many failures count against `max_attempts`.
+        sent_ms: When the last request that starts work left, ms.
+        deadline_ms: When this attempt is given up, ms.
+        located: `anchor` is the conversation's end as it was before this batch.
+        anchor: Id of the last item before this batch, None if there was none.
+        run_id: The latest run known.
+        rounds: Tool rounds answered so far.
+        calls: The calls whose outputs are being submitted.
+        outputs: Every tool output that was ever computed for this batch, by call id.
+        replies: What the assistant said in the rounds before this one.
+        usage: Tokens of the rounds before this one.
+        held: The provider's thread holds the text already.
+        waiting_since_ms: When the failures that do not count began, ms; 0 without any.
+        refusals: How many of those failures there were.
+        undecided_since_ms: When the provider was first asked in vain what became of the request, ms; 0 if it was not.
+        error: The last failure.
+        result: The result to be delivered, once there is one.
+        deliveries: How often `on_reply` has been tried.
+    """
+
+    attempts: int = 0
+    failures: int = 0
+    sent_ms: int = 0
+    deadline_ms: int = 0
+    located: bool = False
+    anchor: str | None = None
+    run_id: str | None = None
+    rounds: int = 0
+    calls: tuple[ToolCall, ...] = ()
+    outputs: dict[str, str] = field(default_factory=dict)
+    replies: tuple[str, ...] = ()
+    usage: Usage | None = None
+    held: bool = False
+    waiting_since_ms: int = 0
+    refusals: int = 0
+    undecided_since_ms: int = 0
+    error: ErrorInfo | None = None
+    result: RunResult | None = None
+    deliveries: int = 0
+
+    def dump(self) -> str:
+        """As JSON, defaults left out."""
+        plain: dict[str, Any] = {}
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if value is None or value in (0, "", ()) or value == {}:
+                continue
+            plain[one.name] = _ENCODERS.get(one.name, _same)(value)
+        return json.dumps(plain, separators=(",", ":"), ensure_ascii=False)
+
+    @classmethod
+    def load(cls, text: str) -> Progress:
+        """The opposite of `dump`; what a newer version added is ignored."""
+        if not text:
+            return cls()
+        known = {one.name for one in fields(cls)}
+        plain = {name: _DECODERS.get(name, _same)(value) for name, value in json.loads(text).items() if name in known}
+        return cls(**plain)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _dump_calls(calls: Sequence[ToolCall]) -> list[list[str]]:
+    return [[call.id, call.function.name, call.function.arguments] for call in calls]
+
+
+def _load_calls(rows: Sequence[Sequence[str]]) -> tuple[ToolCall, ...]:
+    return tuple(ToolCall(id=row[0], function=FunctionCall(name=row[1], arguments=row[2])) for row in rows)
+
+
+def _dump_usage(usage: Usage) -> list[int]:
+    return [usage.input_tokens, usage.output_tokens, usage.total_tokens]
+
+
+def _load_usage(row: Sequence[int]) -> Usage:
+    return Usage(input_tokens=row[0], output_tokens=row[1], total_tokens=row[2])
+
+
+def dump_error(error: ErrorInfo) -> dict[str, str]:
+    """An error as plain values."""
+    return {"code": error.code, "message": error.message}
+
+
+def load_error(plain: Mapping[str, str]) -> ErrorInfo:
+    """The opposite of `dump_error`."""
+    return ErrorInfo(code=plain["code"], message=plain["message"])
+
+
+def moment(ms: float) -> datetime:
+    """A time of the store's, aware, UTC."""
+    return datetime.fromtimestamp(ms / 1000, tz=timezone.utc)
+
+
+def dump_result(result: RunResult) -> dict[str, Any]:
+    """A result as plain values; times in ms."""
+    plain = {one.name: getattr(result, one.name) for one in fields(result)}
+    plain["started_at"] = round(result.started_at.timestamp() * 1000)
+    plain["ended_at"] = round(result.ended_at.timestamp() * 1000)
+    plain["usage"] = None if result.usage is None else _dump_usage(result.usage)
+    return plain
+
+
+def load_result(plain: Mapping[str, Any]) -> RunResult:
+    """The opposite of `dump_result`."""
+    values = dict(plain)
+    values["started_at"] = moment(values["started_at"])
+    values["ended_at"] = moment(values["ended_at"])
+    values["usage"] = None if values["usage"] is None else _load_usage(values["usage"])
+    values["message_ids"] = tuple(values["message_ids"])
+    values["replies"] = tuple(values["replies"])
+    return RunResult(**values)
+
+
+_ENCODERS = {"calls": _dump_calls, "usage": _dump_usage, "error": dump_error, "result": dump_result}
+_DECODERS = {
+    "calls": _load_calls,
+    "replies": tuple,
+    "usage": _load_usage,
+    "error": load_error,
+    "result": load_result,
+}

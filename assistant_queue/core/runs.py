@@ -1,0 +1,186 @@
+"""A run as the flow sees it: what is sent, what comes back, what can be found out later. Plain values, no I/O.
+
+The contract that turns them into a provider's requests is `assistant_queue.backends.base.Backend`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from assistant_queue.models import Batch, Content, ErrorInfo, ToolCall, Usage
+
+
+class FoundBy(str, Enum):
+    """How a batch is found again after an ambiguous request."""
+
+    METADATA = "by_metadata"
+    ANCHOR = "by_anchor"
+    NOT_AT_ALL = "not_at_all"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a backend can do; the flow reads it instead of asking which backend it has.
+
+    Attributes:
+        found_by: How `find` recognises a batch.
+        follows: A known run can be followed again after a crash.
+        cancels: A known run can be cancelled.
+        streams: Text arrives in deltas.
+        keeps_failed_text: The provider's thread holds the user's text although the run failed (Assistants): a new run must not repeat it.
+        takes_input_while_running: A message can join a run that is going on.
+        conversations: There is a conversation at the provider that a mapped thread id must be given.
+        max_items: Most input items of one request, None for no limit of its own.
+        max_item_chars: Most characters of one item, None for no limit of its own.
+    """
+
+    found_by: FoundBy
+    follows: bool = False
+    cancels: bool = False
+    streams: bool = False
+    keeps_failed_text: bool = False
+    takes_input_while_running: bool = False
+    conversations: bool = True
+    max_items: int | None = None
+    max_item_chars: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputItem:
+    """One user item of the request, ready to be sent: authors are already written into the content.
+
+    Attributes:
+        content: Text, or the caller's content parts.
+        message_ids: The queue's messages that this item carries (several when neighbours were joined).
+        metadata: The caller's pairs, for providers that have a place for them.
+    """
+
+    content: Content
+    message_ids: tuple[str, ...]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """Everything a backend needs to send a batch, or to recognise it later.
+
+    Attributes:
+        batch: The frozen batch.
+        conversation_id: The provider's id of the thread ("" where the backend has no conversations).
+        anchor: The id of the last item known to be in the conversation before this batch; None: there was none.
+        items: The batch as user items, in order. Empty when the provider's thread holds the text already.
+        instructions: None to send none.
+        open_calls: Ids of tool calls that an earlier batch left unanswered in this conversation; the backend answers them with an
+            error output in the same request where the provider would refuse the batch otherwise.
+        deadline_s: Seconds until the batch's own deadline, as of now.
+    """
+
+    batch: Batch
+    conversation_id: str
+    anchor: str | None
+    items: tuple[InputItem, ...]
+    instructions: str | None = None
+    open_calls: tuple[str, ...] = ()
+    deadline_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted:
+    """The provider has accepted the request; always the first event."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextDelta:
+    """A piece of the reply.
+
+    Attributes:
+        text: The piece.
+        cursor: Where to resume after this event (a `sequence_number`), None where it cannot be resumed.
+        part: Number of the reply part it belongs to, from 0.
+    """
+
+    text: str
+    cursor: int | None = None
+    part: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionRequired:
+    """The run waits for tool outputs.
+
+    Attributes:
+        calls: Every open call of the round.
+        replies: What the assistant said in this round already, one entry a message.
+        whole: `replies` and `usage` cover every round of the batch so far, not only this one.
+        anchor: The id of the conversation's last item after this round, None if not known.
+    """
+
+    run_id: str
+    calls: tuple[ToolCall, ...]
+    replies: tuple[str, ...] = ()
+    whole: bool = False
+    usage: Usage | None = None
+    anchor: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnded:
+    """The run is over.
+
+    Attributes:
+        status: `completed`, `incomplete`, `failed`, `cancelled` or `expired`.
+        replies: What the assistant said in this round, one entry a message.
+        whole: `replies` and `usage` cover every round of the batch, not only this one.
+        error: Set unless the status is `completed` or `incomplete`.
+        retry_after_s: Seconds the provider asked to wait before the next attempt, None if it did not say.
+        counts: Whether a failure uses up an attempt (a rate limit does not).
+        anchor: The id of the conversation's last item now, None if not known.
+    """
+
+    run_id: str
+    status: str
+    replies: tuple[str, ...] = ()
+    whole: bool = False
+    usage: Usage | None = None
+    incomplete_reason: str | None = None
+    error: ErrorInfo | None = None
+    retry_after_s: float | None = None
+    counts: bool = True
+    anchor: str | None = None
+
+
+RunEvent = RunStarted | TextDelta | ActionRequired | RunEnded
+"""What a run's stream yields: one `RunStarted`, then deltas, then one `ActionRequired` or `RunEnded`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotFound:
+    """The provider was asked and does not hold the batch, nor the outputs that were sent last.
+
+    Attributes:
+        anchor: The id of the conversation's last item now: somebody else may have written; None if there is none.
+        holds_text: The provider's thread holds the batch's user text, without a run over it.
+    """
+
+    anchor: str | None = None
+    holds_text: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undecided:
+    """The provider is still working on this conversation, perhaps on this batch: ask again after another grace period."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CannotAsk:
+    """This provider has no way to tell. The batch is parked for a person."""
+
+    reason: str
+
+
+Finding = RunStarted | ActionRequired | RunEnded | NotFound | Undecided | CannotAsk
+"""What `find` knows: the run itself (follow it), its open calls, its end, or that there is none."""

@@ -1,0 +1,207 @@
+"""The steps of a batch: what the flow asks its driver to do, one frozen value each.
+
+The comment behind a step says what the driver answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from assistant_queue.core.progress import Progress
+from assistant_queue.core.runs import RunRequest
+from assistant_queue.core.thread_state import Phase, ThreadState
+from assistant_queue.models import Batch, ErrorInfo, RunResult, ToolCall
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trim:
+    """Give all but the first messages back to the thread. -> None"""
+
+    keep: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenConversation:
+    """Create a conversation for a mapped thread and remember it. -> (its id, its anchor or None)"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Locate:
+    """Ask for the conversation's end. -> the last item's id, or None"""
+
+    conversation_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instruct:
+    """Ask the user's `default_instructions` callable. -> text or None"""
+
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Save:
+    """Write how far the batch got, before the next step. -> None"""
+
+    phase: Phase
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Send the batch. -> RunStarted, and the run's stream is open"""
+
+    request: RunRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submit:
+    """Send the outputs of a tool round. -> RunStarted, and the stream is open"""
+
+    request: RunRequest
+    run_id: str
+    calls: tuple[ToolCall, ...]
+    outputs: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Follow:
+    """Find a known run's stream again. -> RunStarted, and the stream is open"""
+
+    request: RunRequest
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """Read the open stream to its end. -> ActionRequired or RunEnded"""
+
+    deadline_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Find:
+    """Ask the provider what became of a request. -> a Finding"""
+
+    request: RunRequest
+    run_id: str | None
+    calls: tuple[ToolCall, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel:
+    """Stop a run, as far as the provider can. -> None; its failures are logged, not raised"""
+
+    request: RunRequest
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """Call the user's tools. -> outputs by call id, strings, one for each call"""
+
+    batch: Batch
+    run_id: str
+    calls: tuple[ToolCall, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Complete:
+    """Store the results, keep the lease. -> None"""
+
+    result: RunResult
+    progress: Progress
+    anchor: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deliver:
+    """Call `on_reply`. -> None"""
+
+    result: RunResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """Store the results unless they are stored, give the thread back. -> None
+
+    `undelivered` says why `on_reply` was given up; the driver logs it.
+    """
+
+    result: RunResult
+    anchor: str | None
+    undelivered: ErrorInfo | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Postpone:
+    """Give the thread back; the same batch is looked at again after a wait. -> None"""
+
+    state: ThreadState
+    wait_s: float
+    phase: Phase
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bury:
+    """Put the batch on the failed list, give the thread back. -> None"""
+
+    reason: str
+    error: ErrorInfo
+    progress: Progress
+    open_calls: Sequence[str]
+
+
+Step = (
+    Trim
+    | OpenConversation
+    | Locate
+    | Instruct
+    | Save
+    | Start
+    | Submit
+    | Follow
+    | Watch
+    | Find
+    | Cancel
+    | Answer
+    | Complete
+    | Deliver
+    | Finish
+    | Postpone
+    | Bury
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """The batch ended in a completed run."""
+
+    result: RunResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """The batch ended in the failed list."""
+
+    reason: str
+    error: ErrorInfo
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Postponed:
+    """The batch is not over; it will be looked at again.
+
+    Attributes:
+        state: `retrying` or `held`.
+        error: What stands in the way.
+    """
+
+    state: ThreadState
+    error: ErrorInfo
+
+
+Ending = Completed | Failed | Postponed

@@ -1,0 +1,95 @@
+"""The life of a thread, as a table. The scripts in `store/lua` are its implementation; tests compare the two, and docs draw it."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class ThreadState(str, Enum):
+    """Where a thread stands."""
+
+    IDLE = "idle"
+    """Nothing waits, nothing runs; the thread owns no key but its conversation."""
+    PENDING = "pending"
+    """Messages wait for their window to end, or for a worker."""
+    ACTIVE = "active"
+    """A worker holds the lease and a frozen batch."""
+    RETRYING = "retrying"
+    """The batch was provably not accepted, or failed; it waits out a back-off."""
+    HELD = "held"
+    """Nobody knows whether the batch was accepted; the provider is asked after a grace period."""
+
+
+class ThreadEvent(str, Enum):
+    """What can happen to a thread; each is one script."""
+
+    ADD = "add"
+    CLAIM = "claim"
+    RENEW = "renew"
+    PROGRESS = "progress"
+    TRIM = "trim"
+    COMPLETE = "complete"
+    FINISH = "finish"
+    RETRY = "retry"
+    HOLD = "hold"
+    BURY = "bury"
+    RETURN = "return"
+    WAKE = "wake"
+
+
+class Phase(str, Enum):
+    """How far the batch of an active thread got; written before the request that leaves it."""
+
+    FROZEN = "frozen"
+    """Claimed; nothing has been sent."""
+    SENDING = "sending"
+    """A request that starts work may have left: ambiguous until an id is known."""
+    RUNNING = "running"
+    """The run's id is known; it can be followed."""
+    DELIVERING = "delivering"
+    """The results are stored; `on_reply` has still to return."""
+
+
+_S, _E = ThreadState, ThreadEvent
+
+TRANSITIONS: dict[tuple[ThreadState, ThreadEvent], frozenset[ThreadState]] = {
+    (_S.IDLE, _E.ADD): frozenset({_S.PENDING}),
+    (_S.PENDING, _E.ADD): frozenset({_S.PENDING}),
+    (_S.ACTIVE, _E.ADD): frozenset({_S.ACTIVE}),
+    (_S.RETRYING, _E.ADD): frozenset({_S.RETRYING}),
+    (_S.HELD, _E.ADD): frozenset({_S.HELD}),
+    (_S.PENDING, _E.CLAIM): frozenset({_S.ACTIVE}),
+    (_S.RETRYING, _E.CLAIM): frozenset({_S.ACTIVE}),
+    (_S.HELD, _E.CLAIM): frozenset({_S.ACTIVE}),
+    # Only once the lease has lapsed: the worker is dead, or has been stopped for too long.
+    (_S.ACTIVE, _E.CLAIM): frozenset({_S.ACTIVE}),
+    (_S.ACTIVE, _E.RENEW): frozenset({_S.ACTIVE}),
+    (_S.ACTIVE, _E.PROGRESS): frozenset({_S.ACTIVE}),
+    (_S.ACTIVE, _E.TRIM): frozenset({_S.ACTIVE}),
+    (_S.ACTIVE, _E.COMPLETE): frozenset({_S.ACTIVE}),
+    # Finish or stay pending, in one step.
+    (_S.ACTIVE, _E.FINISH): frozenset({_S.IDLE, _S.PENDING}),
+    (_S.ACTIVE, _E.BURY): frozenset({_S.IDLE, _S.PENDING}),
+    (_S.ACTIVE, _E.RETRY): frozenset({_S.RETRYING}),
+    (_S.ACTIVE, _E.HOLD): frozenset({_S.HELD}),
+    (_S.IDLE, _E.RETURN): frozenset({_S.PENDING}),
+    (_S.PENDING, _E.RETURN): frozenset({_S.PENDING}),
+    (_S.ACTIVE, _E.RETURN): frozenset({_S.ACTIVE}),
+    (_S.RETRYING, _E.RETURN): frozenset({_S.RETRYING}),
+    (_S.HELD, _E.RETURN): frozenset({_S.HELD}),
+    **{(state, _E.WAKE): frozenset({state}) for state in _S},
+}
+"""(state, event) -> the states it may lead to. A pair that is not here does not change the thread: the script says so in a word."""
+
+
+def diagram() -> str:
+    """The table as a Mermaid state diagram, one arrow for each pair of states."""
+    arrows: dict[tuple[str, str], list[str]] = {}
+    for (state, event), targets in TRANSITIONS.items():
+        if event is ThreadEvent.WAKE:
+            continue  # looks at a thread in any state and changes none
+        for target in targets:
+            arrows.setdefault((state.value, target.value), []).append(event.value)
+    lines = ["stateDiagram-v2", "    [*] --> idle"]
+    lines += [f"    {source} --> {target}: {', '.join(sorted(events))}" for (source, target), events in sorted(arrows.items())]
+    return "\n".join(lines)

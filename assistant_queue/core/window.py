@@ -1,0 +1,44 @@
+"""When a thread's window ends: the rule that `store/lua/add.lua` carries out, in Python, for its tests and for readers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+WindowKind = Literal["fixed", "sliding"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """The window options of one add, in ms.
+
+    Attributes:
+        delay_ms: How long a message waits for others.
+        kind: `fixed` counts from the oldest waiting message; `sliding` starts again with each message.
+        max_wait_ms: The longest that a sliding window holds the oldest message.
+        max_batch: A window with this many messages ends at once; 0 for no limit.
+    """
+
+    delay_ms: int
+    kind: WindowKind = "fixed"
+    max_wait_ms: int = 0
+    max_batch: int = 0
+
+
+def due_at(window: Window, *, now_ms: int, first_ms: int, count: int, previous_due_ms: int | None) -> int:
+    """The ms at which the thread is due after an add.
+
+    Args:
+        window: The options of this add.
+        now_ms: The time of the add.
+        first_ms: When the oldest waiting message came (this one, if it is the first).
+        count: Waiting messages, this one included.
+        previous_due_ms: When the thread was due before this add, None if nothing waited.
+    """
+    if previous_due_ms is not None and previous_due_ms <= now_ms:
+        return previous_due_ms  # the window is over; a latecomer does not open it again
+    if window.max_batch and count >= window.max_batch:
+        return now_ms
+    if window.kind == "sliding":
+        return max(first_ms, min(now_ms + window.delay_ms, first_ms + window.max_wait_ms))
+    return first_ms + window.delay_ms

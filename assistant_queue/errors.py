@@ -1,0 +1,238 @@
+"""Every error of the package, in one tree.
+
+    AssistantQueueError
+    ├── ConfigurationError            an option, an environment variable, an --app
+    │   ├── UnknownOption             (also a TypeError)
+    │   ├── ConfigurationMismatch     worker and producer disagree about the queue
+    │   └── FormatTooNew              the prefix was written by a newer version
+    ├── InvalidArgument               an argument of a call (also a ValueError)
+    ├── QueueError                    what the queue itself says no to
+    │   ├── MessageIdConflict
+    │   ├── ThreadFull
+    │   ├── ThreadBusy
+    │   ├── MessageNotFound           (also a LookupError)
+    │   ├── BatchNotFound             (also a LookupError)
+    │   └── BatchFailed
+    ├── StoreError                    Redis
+    │   └── StoreUnavailable          (also a ConnectionError)
+    ├── BackendError                  the model's provider
+    │   ├── RequestRefused            provably not accepted
+    │   │   ├── UnknownThread
+    │   │   └── ConversationBusy      locked by a run that is not ours
+    │   ├── OutcomeUnknown            it may have been accepted
+    │   ├── StreamCut                 accepted, then the connection was lost
+    │   ├── RunVanished               accepted, and now the provider does not know it
+    │   └── RunFailed                 accepted, then failed
+    │       ├── RunExpired
+    │       └── TooManyToolRounds
+    ├── CallbackError                 the user's own function
+    │   └── InvalidToolResult
+    └── LeaseLost                     another worker holds the thread now
+
+`retryable` says whether the same call can succeed later without anybody changing anything; the flow reads it in one place.
+"""
+
+from __future__ import annotations
+
+
+class AssistantQueueError(Exception):
+    """The root of everything this package raises on purpose."""
+
+    retryable = False
+    code = "error"
+
+
+class ConfigurationError(AssistantQueueError, ValueError):
+    """An option, an environment variable or an application path is wrong. Nothing was started or queued."""
+
+    code = "configuration"
+
+
+class UnknownOption(ConfigurationError, TypeError):
+    """The constructor was given an option that does not exist. Nothing was started."""
+
+    code = "unknown_option"
+
+
+class ConfigurationMismatch(ConfigurationError):
+    """This worker is configured for another backend, assistant or model than the producers of its queue."""
+
+    code = "configuration_mismatch"
+
+
+class FormatTooNew(ConfigurationError):
+    """The keys under this prefix were written by a newer version of the package. Nothing was read or changed."""
+
+    code = "format_too_new"
+
+
+class InvalidArgument(AssistantQueueError, ValueError):
+    """An argument is of the wrong type or outside its limits. Nothing was queued or changed."""
+
+    code = "invalid_argument"
+
+
+class QueueError(AssistantQueueError):
+    """The queue understood the call and said no. Nothing was changed."""
+
+
+class MessageIdConflict(QueueError):
+    """The message id is taken by a message with another text or of another thread. Nothing was queued."""
+
+    code = "message_id_conflict"
+
+
+class ThreadFull(QueueError):
+    """The thread holds `max_pending` waiting messages already. Nothing was queued."""
+
+    retryable = True
+    code = "thread_full"
+
+
+class ThreadBusy(QueueError):
+    """A worker holds the thread's lease, so a direct call that writes to it was not made."""
+
+    retryable = True
+    code = "thread_busy"
+
+
+class MessageNotFound(QueueError, LookupError):
+    """No message of this id: never added, or its record has outlived `result_ttl`."""
+
+    code = "message_not_found"
+
+
+class BatchNotFound(QueueError, LookupError):
+    """No failed batch of this id: never failed, or already retried or discarded."""
+
+    code = "batch_not_found"
+
+
+class BatchFailed(QueueError):
+    """The message's batch ended in the failed list. `batch_id` names it for `retry_failed` and `discard_failed`."""
+
+    code = "batch_failed"
+
+    def __init__(self, message: str, *, batch_id: str) -> None:
+        super().__init__(message)
+        self.batch_id = batch_id
+
+
+class StoreError(AssistantQueueError):
+    """Redis refused a command. What was asked for did not happen."""
+
+    code = "store"
+
+
+class StoreUnavailable(StoreError, ConnectionError):
+    """Redis did not answer. An add that ended so may or may not have been taken: repeat it with the same `message_id`."""
+
+    retryable = True
+    code = "store_unavailable"
+
+
+class BackendError(AssistantQueueError):
+    """The provider's answer, translated. Carries what the retry policy needs to know.
+
+    Attributes:
+        status_code: The HTTP status, None where there was no answer.
+        provider_code: The provider's own error code (``rate_limit_exceeded``), None where the body has none.
+        retry_after_s: Seconds the provider asked to wait, None if it did not say.
+        counts: Whether the failure uses up one of `max_attempts`.
+    """
+
+    code = "backend"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status_code: int | None = None,
+        provider_code: str | None = None,
+        retry_after_s: float | None = None,
+        counts: bool = True,
+    ) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+        self.provider_code = provider_code
+        self.retry_after_s = retry_after_s
+        self.counts = counts
+
+
+class RequestRefused(BackendError):
+    """The provider provably did not accept the request: a refused connection or a 4xx. Nothing was started there."""
+
+    retryable = True
+    code = "request_refused"
+
+
+class UnknownThread(RequestRefused):
+    """The provider does not know this thread or conversation. Not retried: it will not know it later either."""
+
+    retryable = False
+    code = "unknown_thread"
+
+
+class ConversationBusy(RequestRefused):
+    """The conversation is locked by another run. Nothing was started; waiting helps."""
+
+    code = "conversation_busy"
+
+
+class OutcomeUnknown(BackendError):
+    """A time-out, a 5xx or a lost connection: the provider may have accepted the request. Ask it before sending again."""
+
+    retryable = True
+    code = "outcome_unknown"
+
+
+class StreamCut(BackendError):
+    """The stream of an accepted run ended early. The run goes on at the provider; follow it by its id."""
+
+    retryable = True
+    code = "stream_cut"
+
+
+class RunVanished(BackendError):
+    """The provider accepted this run and does not know it any more."""
+
+    retryable = True
+    code = "run_vanished"
+
+
+class RunFailed(BackendError):
+    """The provider accepted the run and ended it as failed, cancelled or expired."""
+
+    retryable = True
+    code = "run_failed"
+
+
+class RunExpired(RunFailed):
+    """The run did not end within `run_timeout`. It was cancelled where the provider can."""
+
+    code = "run_expired"
+
+
+class TooManyToolRounds(RunFailed):
+    """The model asked for tools more than `max_tool_rounds` times in one batch. The run was cancelled."""
+
+    code = "too_many_tool_rounds"
+
+
+class CallbackError(AssistantQueueError):
+    """The user's own function did something the queue cannot continue from."""
+
+    code = "callback"
+
+
+class InvalidToolResult(CallbackError):
+    """`handle_requires_action` returned something that is not a list of tool outputs. The run was cancelled."""
+
+    retryable = True
+    code = "invalid_tool_result"
+
+
+class LeaseLost(AssistantQueueError):
+    """Another worker holds this thread's lease. Nothing was written; the holder goes on with the batch."""
+
+    code = "lease_lost"

@@ -1,0 +1,102 @@
+"""Operations on the failed list: what a person sees, retries, discards."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from assistant_queue.config import to_ms
+from assistant_queue.core.progress import load_error, moment
+from assistant_queue.errors import BatchNotFound
+from assistant_queue.models import FailedBatch
+from assistant_queue.store.calls import Operation, Space, plain, text, texts
+from assistant_queue.store.packing import pack, unpack
+
+
+def list_failed(space: Space, limit: int, after: str | None) -> Operation[list[FailedBatch]]:
+    """The failed batches, oldest first; `after` is the last batch id of the page before.
+
+    Raises:
+        BatchNotFound: `after` is not in the list.
+    """
+    start = 0
+    if after is not None:
+        rank = yield plain("ZRANK", space.keys.failed, after)
+        if rank is None:
+            raise BatchNotFound(_gone(after))
+        start = int(rank) + 1
+    ids = texts((yield plain("ZRANGE", space.keys.failed, start, start + limit - 1)))
+    records = yield [plain("HMGET", space.keys.record(batch_id), "thread", "failure", "failed_at") for batch_id in ids]
+    return [_failed_batch(batch_id, texts(record)) for batch_id, record in zip(ids, records, strict=True) if record[0]]
+
+
+def read_failed(space: Space, batch_id: str) -> Operation[FailedBatch]:
+    """One failed batch.
+
+    Raises:
+        BatchNotFound: It is not in the failed list.
+    """
+    record = texts((yield plain("HMGET", space.keys.record(batch_id), "thread", "failure", "failed_at", "state")))
+    if record[3] != "failed":
+        raise BatchNotFound(_gone(batch_id))
+    return _failed_batch(batch_id, record)
+
+
+def _failed_batch(batch_id: str, record: list[str]) -> FailedBatch:
+    failure: dict[str, Any] = json.loads(record[1])
+    return FailedBatch(
+        batch_id=batch_id,
+        thread_id=record[0],
+        message_ids=tuple(failure["message_ids"]),
+        reason=failure["reason"],
+        error=load_error(failure["error"]),
+        attempts=failure["attempts"],
+        known_run_id=failure["known_run_id"],
+        failed_at=moment(int(record[2])),
+    )
+
+
+def retry_failed(space: Space, batch_id: str) -> Operation[None]:
+    """Put a failed batch back at its thread's head, due at once.
+
+    Raises:
+        BatchNotFound: It is not in the failed list; nothing was changed.
+    """
+    failed = yield from read_failed(space, batch_id)
+    entries = texts((yield plain("LRANGE", space.keys.dead(batch_id), 0, -1)))
+    failure = json.loads(text((yield plain("HGET", space.keys.record(batch_id), "failure")) or b"{}"))
+    messages = [replace(unpack(entry), held=bool(failure.get("held"))) for entry in entries]
+    reply = yield space.call(
+        "return_failed",
+        failed.thread_id,
+        keys={"record": space.keys.record(batch_id), "dead": space.keys.dead(batch_id)},
+        rest=[space.keys.message(message.id) for message in messages],
+        batch_id=batch_id,
+        entries=json.dumps([pack(message) for message in messages], ensure_ascii=False),
+    )
+    if text(reply[0]) == "gone":
+        raise BatchNotFound(_gone(batch_id))
+
+
+def discard_failed(space: Space, batch_id: str, result_ttl_s: float) -> Operation[None]:
+    """Give a failed batch up; its messages stay `failed` for `result_ttl_s`.
+
+    Raises:
+        BatchNotFound: It is not in the failed list; nothing was changed.
+    """
+    failed = yield from read_failed(space, batch_id)
+    reply = yield space.call(
+        "discard_failed",
+        failed.thread_id,
+        keys={"record": space.keys.record(batch_id), "dead": space.keys.dead(batch_id)},
+        rest=[space.keys.message(message_id) for message_id in failed.message_ids],
+        batch_id=batch_id,
+        result_ttl_ms=max(to_ms(result_ttl_s), 1),
+    )
+    if text(reply[0]) == "gone":
+        raise BatchNotFound(_gone(batch_id))
+
+
+def _gone(batch_id: str) -> str:
+    return f"batch {batch_id!r} is not in the failed list: it never failed, or was retried or discarded; see list_failed()"

@@ -1,0 +1,248 @@
+"""Operations of the worker that holds a thread's lease. Each is refused, with `LeaseLost`, when it does not any more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from assistant_queue.config import to_ms
+from assistant_queue.core.flow import Claimed
+from assistant_queue.core.progress import Progress, dump_error, dump_result
+from assistant_queue.core.thread_state import Phase, ThreadState
+from assistant_queue.errors import LeaseLost
+from assistant_queue.models import Batch, ErrorInfo, RunResult
+from assistant_queue.store import wakeups
+from assistant_queue.store.calls import Operation, Space, text, texts
+from assistant_queue.store.packing import unpack
+
+EARLY_MS = 1000
+"""A wake-up at most this early waits in place. Source: RQ's scheduler works in whole seconds."""
+MAX_BATCH = 1000
+"""Messages of one batch. Chosen: bounds one claim's work; what is left is the next batch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """A thread's lease, and the batch frozen under it.
+
+    Attributes:
+        token: Random; every write of the holder carries it.
+        now_ms: The store's time when it was taken.
+        until_ms: When it lapses unless it is renewed.
+        guard_id: The wake-up that fires if it lapses.
+    """
+
+    thread_id: str
+    token: str
+    now_ms: int
+    until_ms: int
+    guard_id: str
+    claimed: Claimed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoLease:
+    """A refused claim: a value, not an error.
+
+    Attributes:
+        reason: `refused` another worker holds it; `early` it is not due; `idle` nothing waits; `paused`.
+        until_ms: When the lease lapses, or the thread is due; 0 otherwise.
+    """
+
+    reason: str
+    until_ms: int = 0
+
+
+def claim(
+    space: Space, thread_id: str, *, token: str, batch_id: str, lease_s: float, max_take: int = MAX_BATCH
+) -> Operation[Lease | NoLease]:
+    """Take the lease if it is free, and freeze the batch. Repeating it with the same token gives the same claim."""
+    reply: list[Any] = yield space.call(
+        "claim",
+        thread_id,
+        token=token,
+        lease_ms=to_ms(lease_s),
+        batch_id=batch_id,
+        max_take=min(max_take, MAX_BATCH),
+        early_ms=EARLY_MS,
+    )
+    word = text(reply[0])
+    if word != "claimed":
+        return NoLease(reason=word, until_ms=int(reply[1]) if len(reply) > 1 else 0)
+    now, until, batch, phase, progress_text, deaths, claimed_ms, guard = texts(reply[1:9])
+    conversation, anchor, opened = texts(reply[9])
+    progress = Progress.load(progress_text)
+    messages = tuple(unpack(text(entry)) for entry in reply[10])
+    return Lease(
+        thread_id=thread_id,
+        token=token,
+        now_ms=int(now),
+        until_ms=int(until),
+        guard_id=guard,
+        claimed=Claimed(
+            batch=Batch(id=batch, thread_id=thread_id, messages=messages, attempts=progress.attempts + 1),
+            phase=Phase(phase),
+            progress=progress,
+            deaths=int(deaths),
+            claimed_ms=int(claimed_ms),
+            conversation_id=conversation or None,
+            anchor=anchor or None,
+            open_calls=tuple(json.loads(opened)) if opened else (),
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """A renewed lease: when it lapses now, and its guard."""
+
+    until_ms: int
+    guard_id: str
+
+
+def renew(space: Space, thread_id: str, *, token: str, lease_s: float) -> Operation[Renewed | None]:
+    """Move the lease's end; None if it is lost."""
+    reply = texts((yield space.call("renew", thread_id, token=token, lease_ms=to_ms(lease_s))))
+    return Renewed(int(reply[1]), reply[2]) if reply[0] == "held" else None
+
+
+def _check(word: str, thread_id: str) -> None:
+    if word == "lost":
+        msg = f"the lease on thread {thread_id!r} is another worker's now; nothing was written"
+        raise LeaseLost(msg)
+
+
+def _message_keys(space: Space, message_ids: Sequence[str]) -> list[str]:
+    return [space.keys.message(message_id) for message_id in message_ids]
+
+
+def save(space: Space, lease: Lease, phase: Phase, progress: Progress, mark: Sequence[str] = ()) -> Operation[None]:
+    """Write how far the batch got; the messages in `mark` are noted to be in it."""
+    reply = yield space.call(
+        "progress",
+        lease.thread_id,
+        rest=_message_keys(space, mark),
+        token=lease.token,
+        phase=phase.value,
+        progress=progress.dump(),
+        batch_id=lease.claimed.batch.id,
+    )
+    _check(text(reply[0]), lease.thread_id)
+
+
+def trim(space: Space, lease: Lease, keep: int) -> Operation[None]:
+    """Give all but the first `keep` messages back; only before anything was sent."""
+    reply = yield space.call("trim", lease.thread_id, token=lease.token, keep=keep)
+    _check(text(reply[0]), lease.thread_id)
+
+
+def set_conversation(space: Space, thread_id: str, conversation_id: str) -> Operation[tuple[str, str | None]]:
+    """Remember a mapped thread's conversation unless it has one; the one that counts, and its anchor."""
+    found, anchor = texts((yield space.call("set_conversation", thread_id, conversation_id=conversation_id)))
+    return found, anchor or None
+
+
+def postpone(
+    space: Space, lease: Lease, *, state: ThreadState, wait_s: float, phase: Phase, progress: Progress
+) -> Operation[None]:
+    """Give the thread back; the same batch is looked at again after `wait_s`."""
+    reply = yield space.call(
+        "postpone",
+        lease.thread_id,
+        token=lease.token,
+        state=state.value,
+        wait_ms=to_ms(wait_s),
+        phase=phase.value,
+        progress=progress.dump(),
+    )
+    _check(text(reply[0]), lease.thread_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultRules:
+    """How results are kept."""
+
+    result_ttl_s: float
+    keep_text: bool
+
+
+def _result_args(space: Space, lease: Lease, result: RunResult, anchor: str | None, rules: ResultRules) -> dict[str, str | int]:
+    return {
+        "token": lease.token,
+        "result": json.dumps(dump_result(result), separators=(",", ":"), ensure_ascii=False),
+        "result_ttl_ms": max(to_ms(rules.result_ttl_s), 1),
+        "keep_text": "1" if rules.keep_text else "",
+        "anchor": anchor or "",
+        "done": space.keys.done(lease.thread_id),
+    }
+
+
+def complete(
+    space: Space, lease: Lease, result: RunResult, progress: Progress, anchor: str | None, rules: ResultRules
+) -> Operation[None]:
+    """Store the results and tell those who wait; the lease stays until the reply is delivered."""
+    reply = yield space.call(
+        "complete",
+        lease.thread_id,
+        keys={"record": space.keys.record(result.batch_id)},
+        rest=_message_keys(space, result.message_ids),
+        progress=progress.dump(),
+        **_result_args(space, lease, result, anchor, rules),
+    )
+    _check(text(reply[0]), lease.thread_id)
+
+
+def finish(
+    space: Space, lease: Lease, guard_id: str, result: RunResult, anchor: str | None, rules: ResultRules
+) -> Operation[bool]:
+    """Store the results, drop the batch, release the lease; True if messages wait and a wake-up is on its way."""
+    reply = yield space.call(
+        "finish",
+        lease.thread_id,
+        keys={"record": space.keys.record(result.batch_id), "guard": wakeups.job_key(guard_id)},
+        rest=_message_keys(space, result.message_ids),
+        guard_id=guard_id,
+        **_result_args(space, lease, result, anchor, rules),
+    )
+    word = text(reply[0])
+    _check(word, lease.thread_id)
+    return word == "pending"
+
+
+def bury(
+    space: Space,
+    lease: Lease,
+    guard_id: str,
+    *,
+    reason: str,
+    error: ErrorInfo,
+    progress: Progress,
+    message_ids: Sequence[str],
+    open_calls: Sequence[str],
+    pause: bool,
+) -> Operation[None]:
+    """Put the batch on the failed list and release the lease."""
+    failure = {
+        "reason": reason,
+        "error": dump_error(error),
+        "attempts": progress.attempts,
+        "known_run_id": progress.run_id,
+        "message_ids": list(message_ids),
+        "held": progress.held,
+    }
+    batch_id = lease.claimed.batch.id
+    reply = yield space.call(
+        "bury",
+        lease.thread_id,
+        keys={"record": space.keys.record(batch_id), "dead": space.keys.dead(batch_id), "guard": wakeups.job_key(guard_id)},
+        rest=_message_keys(space, message_ids),
+        token=lease.token,
+        failure=json.dumps(failure, separators=(",", ":"), ensure_ascii=False),
+        pause="1" if pause else "",
+        done=space.keys.done(lease.thread_id),
+        open=json.dumps(list(open_calls)) if open_calls else "",
+        guard_id=guard_id,
+    )
+    _check(text(reply[0]), lease.thread_id)

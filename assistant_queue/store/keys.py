@@ -1,0 +1,88 @@
+"""Every Redis key of the package: its type, what it holds, how long it lives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FORMAT_VERSION = 1
+"""The version of everything below; stands in the key `format` of each prefix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one prefix."""
+
+    prefix: str
+
+    # --- the whole queue; these live as long as the prefix is used -----------------------------------------------
+
+    @property
+    def format(self) -> str:
+        """String: the format version."""
+        return f"{self.prefix}:format"
+
+    @property
+    def fingerprint(self) -> str:
+        """String: what the producers believe this queue to be (backend, assistant or model, has tools)."""
+        return f"{self.prefix}:fingerprint"
+
+    @property
+    def due(self) -> str:
+        """Sorted set: thread id -> ms by which somebody must have looked at it; every thread that is not idle or paused."""
+        return f"{self.prefix}:due"
+
+    @property
+    def failed(self) -> str:
+        """Sorted set: batch id -> ms when it failed; the dead and the parked."""
+        return f"{self.prefix}:failed"
+
+    @property
+    def counters(self) -> str:
+        """Hash: delayed, waiting, active, completed, failed -> messages."""
+        return f"{self.prefix}:counters"
+
+    @property
+    def paused(self) -> str:
+        """String: present while the whole queue is paused."""
+        return f"{self.prefix}:paused"
+
+    @property
+    def tick(self) -> str:
+        """Channel: the ms of a due time that is earlier than all others; timers listen."""
+        return f"{self.prefix}:tick"
+
+    # --- one thread -------------------------------------------------------------------------------------------------
+
+    def thread(self, thread_id: str) -> str:
+        """Hash: state, lease, window, batch (fields in `lua/_common.lua`); gone when the thread is idle."""
+        return f"{self.prefix}:thread:{thread_id}"
+
+    def pending(self, thread_id: str) -> str:
+        """List: packed messages that wait, oldest first; gone when none waits."""
+        return f"{self.prefix}:pending:{thread_id}"
+
+    def frozen(self, thread_id: str) -> str:
+        """List: packed messages of the current batch; gone when the batch has ended."""
+        return f"{self.prefix}:frozen:{thread_id}"
+
+    def conversation(self, thread_id: str) -> str:
+        """Hash: id, anchor, open; the provider's side of the thread. Lives until `forget_thread`."""
+        return f"{self.prefix}:conversation:{thread_id}"
+
+    def done(self, thread_id: str) -> str:
+        """Channel: ids of the thread's batches as they end; those who wait for a reply listen."""
+        return f"{self.prefix}:done:{thread_id}"
+
+    # --- one message, one batch ---------------------------------------------------------------------------------
+
+    def message(self, message_id: str) -> str:
+        """Hash: the record of a message, its text not included; lives `result_ttl` past its end and is the memory for duplicates."""
+        return f"{self.prefix}:message:{message_id}"
+
+    def record(self, batch_id: str) -> str:
+        """Hash: what became of a batch; lives `result_ttl` past its end, without limit while it is in the failed list."""
+        return f"{self.prefix}:batch:{batch_id}"
+
+    def dead(self, batch_id: str) -> str:
+        """List: packed messages of a failed batch; gone when it is retried or discarded."""
+        return f"{self.prefix}:dead:{batch_id}"

@@ -1,0 +1,61 @@
+-- What every script shares: the glossary, the time, the thread's hash and the counters.
+--
+-- A script's header is its contract. `KEYS:` and `ARGV:` name what comes in, in order, and `store/scripts.py` turns them into the tables
+-- `key` and `arg`; a name with a star takes all that remain, as `rest_key(i)`.
+--
+-- Keys of ours (all under the prefix; store/keys.py has their lifetimes)
+--   thread        hash    one thread that is not idle; fields below
+--   pending       list    its waiting messages, packed, oldest first; '' where one was cancelled
+--   frozen        list    the messages of its current batch, packed, in order
+--   conversation  hash    id, anchor, open: the provider's side of the thread; outlives idleness
+--   message       hash    thread, seq, digest, nonce, due, job, batch, state: the record of one message
+--   record        hash    thread, state, token, result ...: what became of a batch
+--   dead          list    the messages of a failed batch, packed
+--   due           zset    thread id -> ms by which somebody must have looked at it
+--   failed        zset    batch id -> ms when it failed
+--   counters      hash    delayed, waiting, active, completed, failed: messages
+--   paused        string  present while the whole queue is paused
+-- Keys of RQ
+--   scheduled     zset    job id -> seconds;  queue  list of job ids;  queues  set of queue keys;  job  hash
+--
+-- Fields of thread
+--   state    pending, active, retrying or held (core/thread_state.py has the table)
+--   due      ms from which the thread may be claimed      wake     id of its outstanding wake-up
+--   n        waiting messages                             head     sequence number of the first entry of `pending`
+--   first    ms when the oldest of them came              own_due  ms when they are due by their own window
+--   pk       the counter they are booked in               bk       the counter the batch is booked in
+--   batch    id of the frozen batch                       bn       its number of messages
+--   phase    how far it got                               progress what is known of it, JSON, opaque here
+--   token    the lease; absent when nobody holds it       until    ms when it lapses
+--   deaths   leases lapsed in this phase                  last     the token that gave the thread back last
+--   claimed  ms of the first claim of the batch           paused   1 while this thread is paused
+
+local function clock()
+  if arg.now ~= '' then return tonumber(arg.now) end
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+local now = clock()
+
+local function ms(number) return string.format('%.0f', number) end
+
+local function read_thread()
+  local flat = redis.call('HGETALL', key.thread)
+  local t = {}
+  for i = 1, #flat, 2 do t[flat[i]] = flat[i + 1] end
+  t.n = tonumber(t.n or 0)
+  t.head = tonumber(t.head or 1)
+  t.bn = tonumber(t.bn or 0)
+  return t
+end
+
+-- Counters are kept, never scanned: every script that changes what a message is moves it from one to another.
+local function book(from, to, count)
+  if count == 0 or from == to then return end
+  if from and from ~= '' then redis.call('HINCRBY', key.counters, from, -count) end
+  if to and to ~= '' then redis.call('HINCRBY', key.counters, to, count) end
+end
+
+-- The holder's writes are refused when it is not the holder any more. A token is compared for equality: a counter
+-- would go backwards when a replica is promoted.
+local function holds(t) return t.token ~= nil and t.token == arg.token end

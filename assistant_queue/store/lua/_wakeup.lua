@@ -1,0 +1,58 @@
+-- The wake-up: an RQ job that carries a thread id and nothing else. These bytes are known here and in store/wakeups.py;
+-- a contract test compares them with what `Queue.enqueue_at` of the installed RQ writes.
+-- Needs key.scheduled, key.queue, key.queues, key.job (for arg.job_id, fresh) and arg.thread_id, arg.function, arg.origin, arg.stamp.
+
+local function pickled(text)
+  local size = #text
+  if size < 256 then return '\140' .. string.char(size) .. text end
+  return 'X' .. string.char(size % 256, math.floor(size / 256) % 256, 0, 0) .. text
+end
+
+-- pickle protocol 4 of (function, None, (thread_id,), {}); RQ reads data that is not zlib as it is.
+local function payload()
+  return '\128\4(' .. pickled(arg['function']) .. 'N' .. pickled(arg.thread_id) .. '\133}t.'
+end
+
+local function write_job(status)
+  redis.call('HSET', key.job, 'created_at', arg.stamp, 'data', payload(), 'origin', arg.origin, 'description', 'wake-up',
+    'timeout', '-1', 'result_ttl', '0', 'failure_ttl', '3600', 'status', status)
+  redis.call('SADD', key.queues, key.queue)
+end
+
+-- RQ schedules in whole seconds: round up, so that nothing starts before its time.
+local function seconds(at) return math.ceil(at / 1000) end
+
+local function enqueue_new()
+  write_job('queued')
+  redis.call('HSET', key.job, 'enqueued_at', arg.stamp)
+  redis.call('RPUSH', key.queue, arg.job_id)
+  return arg.job_id
+end
+
+local function schedule_new(at)
+  write_job('scheduled')
+  redis.call('ZADD', key.scheduled, seconds(at), arg.job_id)
+  return arg.job_id
+end
+
+-- Have the thread woken at `at`, by its outstanding wake-up where that can be moved, else by a fresh one.
+local function wake_at(wake, at)
+  if wake and redis.call('ZSCORE', key.scheduled, wake) then
+    if at <= now then
+      redis.call('ZREM', key.scheduled, wake)
+      redis.call('RPUSH', key.queue, wake)
+    else
+      redis.call('ZADD', key.scheduled, seconds(at), wake)
+    end
+    return wake
+  end
+  if at <= now then return enqueue_new() end
+  return schedule_new(at)
+end
+
+-- Timers sleep until the earliest due time; tell them when that has moved forward.
+local function tell_timers(at)
+  if at > now and redis.call('ZRANGE', key.due, 0, 0)[1] == arg.thread_id then
+    redis.call('PUBLISH', arg.tick, ms(at))
+  end
+end

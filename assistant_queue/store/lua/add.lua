@@ -1,0 +1,60 @@
+-- Event `add`: a message arrives. One round trip; its cost does not depend on how much is queued.
+-- KEYS: thread pending message due counters scheduled queue queues job
+-- ARGV: now thread_id entry digest nonce delay_ms window max_wait_ms max_batch after_run max_pending overdue_ms recheck_ms tick function origin stamp job_id
+-- Returns {'added' | 'duplicate', due ms, wake-up id or '', overdue thread ids ...}
+--         {'conflict', thread id of the message that has the id} or {'full', waiting messages}: nothing has changed
+--! include common wakeup
+local known = redis.call('HMGET', key.message, 'thread', 'digest', 'nonce', 'due', 'job')
+if known[1] then
+  if known[1] ~= arg.thread_id or known[2] ~= arg.digest then return {'conflict', known[1]} end
+  -- redis-py repeats a command whose reply was lost: the same nonce is the same call, not a second one.
+  return {known[3] == arg.nonce and 'added' or 'duplicate', known[4], known[5]}
+end
+
+local t = read_thread()
+local most = tonumber(arg.max_pending)
+if most > 0 and t.n >= most then return {'full', ms(t.n)} end
+
+local seq = t.head + redis.call('RPUSH', key.pending, arg.entry) - 1
+local first = t.n == 0 and now or tonumber(t.first)
+local count = t.n + 1
+
+local due
+if t.n > 0 and tonumber(t.own_due) <= now then
+  due = tonumber(t.own_due) -- the window is over; a latecomer does not open it again
+elseif (t.batch and arg.after_run == 'immediate') or (tonumber(arg.max_batch) > 0 and count >= tonumber(arg.max_batch)) then
+  due = now
+elseif arg.window == 'sliding' then
+  due = math.min(now + tonumber(arg.delay_ms), first + tonumber(arg.max_wait_ms))
+else
+  due = first + tonumber(arg.delay_ms)
+end
+due = math.max(due, first)
+
+-- What waits behind a back-off is delayed by it, whatever its own window says.
+local kind = (due <= now and t.state ~= 'retrying') and 'waiting' or 'delayed'
+book(t.pk, kind, t.n)
+book(nil, kind, 1)
+redis.call('HSET', key.thread, 'n', count, 'head', t.head, 'first', ms(first), 'own_due', ms(due), 'pk', kind)
+
+local job = ''
+if not t.batch then
+  redis.call('HSET', key.thread, 'state', 'pending', 'due', ms(due))
+  if not t.paused then
+    job = t.wake
+    if not job or tonumber(t.due) ~= due then
+      -- A wake-up that has been handed to a worker already re-arms itself when it finds that it is early.
+      if not job or redis.call('ZSCORE', key.scheduled, job) then job = wake_at(job, due) end
+      redis.call('HSET', key.thread, 'wake', job)
+      redis.call('ZADD', key.due, ms(due <= now and now + tonumber(arg.recheck_ms) or due), arg.thread_id)
+      tell_timers(due)
+    end
+  end
+end
+
+redis.call('HSET', key.message, 'thread', arg.thread_id, 'seq', ms(seq), 'digest', arg.digest, 'nonce', arg.nonce, 'due', ms(due), 'job', job)
+
+local reply = {'added', ms(due), job}
+local overdue = redis.call('ZRANGEBYSCORE', key.due, '-inf', ms(now - tonumber(arg.overdue_ms)), 'LIMIT', 0, 2)
+for i = 1, #overdue do reply[#reply + 1] = overdue[i] end
+return reply

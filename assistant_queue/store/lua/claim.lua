@@ -1,0 +1,68 @@
+-- Event `claim`: take the thread's lease and freeze its batch before anything is sent.
+-- KEYS: thread pending frozen conversation due counters paused scheduled queue queues job
+-- ARGV: now thread_id token lease_ms batch_id max_take early_ms guard_ms recheck_ms tick function origin stamp job_id
+-- Returns {'claimed', now, until, batch id, phase, progress, deaths, claimed ms, guard id, {id, anchor, open of the conversation}, {packed messages}}
+--         {'refused', ms until which another worker holds it}   {'early', ms when it is due}   {'idle'}   {'paused'}
+-- A second call with the token that holds the lease returns the same claim.
+--! include common wakeup
+local t = read_thread()
+if not t.state then
+  redis.call('ZREM', key.due, arg.thread_id)
+  return {'idle'}
+end
+
+local function claimed(guard, lease_end)
+  local conversation = redis.call('HMGET', key.conversation, 'id', 'anchor', 'open')
+  for i = 1, 3 do conversation[i] = conversation[i] or '' end
+  return {'claimed', ms(now), ms(lease_end), t.batch, t.phase, t.progress or '', t.deaths or '0', t.claimed, guard, conversation,
+    redis.call('LRANGE', key.frozen, 0, -1)}
+end
+
+if holds(t) then return claimed(t.wake, tonumber(t['until'])) end
+if t.paused or redis.call('EXISTS', key.paused) == 1 then return {'paused'} end
+if t.token then
+  -- Refused: no retry is needed, because the holder writes the next wake-up when it finishes.
+  if tonumber(t['until']) > now then return {'refused', t['until']} end
+  t.deaths = ms(tonumber(t.deaths or 0) + 1)
+elseif tonumber(t.due) > now then
+  if tonumber(t.due) - now > tonumber(arg.early_ms) then
+    redis.call('HSET', key.thread, 'wake', wake_at(t.wake, tonumber(t.due)))
+    redis.call('ZADD', key.due, t.due, arg.thread_id)
+    tell_timers(tonumber(t.due))
+  end
+  return {'early', t.due}
+end
+
+if not t.batch then
+  local take = tonumber(arg.max_take)
+  local waiting = redis.call('LLEN', key.pending)
+  if waiting <= take then
+    redis.call('RENAME', key.pending, key.frozen)
+  else
+    for _, entry in ipairs(redis.call('LRANGE', key.pending, 0, take - 1)) do redis.call('RPUSH', key.frozen, entry) end
+    redis.call('LTRIM', key.pending, take, -1)
+    waiting = take
+  end
+  t.head = t.head + waiting
+  t.batch, t.phase, t.claimed, t.progress = arg.batch_id, 'frozen', ms(now), ''
+  t.bn = waiting - redis.call('LREM', key.frozen, 0, '') -- the cancelled ones
+  t.n = t.n - t.bn
+  book(t.pk, nil, t.bn)
+  t.bk = nil
+  redis.call('HSET', key.thread, 'batch', t.batch, 'phase', t.phase, 'claimed', t.claimed, 'bn', t.bn, 'n', t.n, 'head', t.head,
+    'first', ms(now), 'own_due', ms(now))
+end
+book(t.pk, 'waiting', t.n)
+if t.bk ~= '' then
+  -- '' marks a batch whose results are stored already: it is counted as completed, only its delivery is open.
+  book(t.bk, 'active', t.bn)
+  t.bk = 'active'
+end
+
+-- The guard wakes somebody if this worker dies; renewals move it. A wake-up that is still to come becomes the guard.
+local lease_end = now + tonumber(arg.lease_ms)
+local guard = wake_at(t.wake, lease_end + tonumber(arg.guard_ms))
+redis.call('HSET', key.thread, 'state', 'active', 'token', arg.token, 'until', ms(lease_end), 'wake', guard, 'deaths', t.deaths or '0',
+  'bk', t.bk, 'pk', 'waiting')
+redis.call('ZADD', key.due, ms(lease_end + tonumber(arg.guard_ms)), arg.thread_id)
+return claimed(guard, lease_end)

@@ -1,0 +1,29 @@
+-- Event `return`: a failed batch goes back to the head of its thread and is due at once.
+-- KEYS: thread pending record dead failed due counters scheduled queue queues job *messages
+-- ARGV: now thread_id batch_id entries recheck_ms tick function origin stamp job_id
+-- Returns {'ok'} or {'gone'}: nothing has changed
+-- entries: the packed messages, a JSON list, in order; the messages given are theirs, in the same order.
+--! include common wakeup
+if redis.call('HGET', key.record, 'state') ~= 'failed' then return {'gone'} end
+local t = read_thread()
+local entries = cjson.decode(arg.entries)
+for i = #entries, 1, -1 do redis.call('LPUSH', key.pending, entries[i]) end
+local head = t.head - #entries
+for i = 1, rest_count do
+  redis.call('HDEL', rest_key(i), 'batch')
+  redis.call('HSET', rest_key(i), 'seq', ms(head + i - 1))
+end
+redis.call('DEL', key.record, key.dead)
+redis.call('ZREM', key.failed, arg.batch_id)
+local kind = t.state == 'retrying' and 'delayed' or 'waiting'
+book('failed', kind, #entries)
+book(t.pk, kind, t.n)
+redis.call('HSET', key.thread, 'n', t.n + #entries, 'head', head, 'first', ms(now), 'own_due', ms(now), 'pk', kind)
+if not t.batch then
+  redis.call('HSET', key.thread, 'state', 'pending', 'due', ms(now))
+  if not t.paused then
+    redis.call('HSET', key.thread, 'wake', wake_at(t.wake, now))
+    redis.call('ZADD', key.due, ms(now + tonumber(arg.recheck_ms)), arg.thread_id)
+  end
+end
+return {'ok'}

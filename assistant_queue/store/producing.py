@@ -1,0 +1,173 @@
+"""Operations of those who add messages and ask about them."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from assistant_queue.core.progress import Progress, load_error, load_result, moment
+from assistant_queue.core.thread_state import ThreadState
+from assistant_queue.core.window import Window
+from assistant_queue.errors import MessageIdConflict, ThreadFull
+from assistant_queue.models import Message, MessageState, MessageStatus, QueueStatus, Receipt, RunResult, ThreadStatus
+from assistant_queue.store.calls import Operation, Space, plain, text, texts
+from assistant_queue.store.packing import digest, pack
+from assistant_queue.store.sweeping import sweep, wake
+
+_BOOKING_ROUNDS = 20
+"""Rounds of sweeping before a status is read. Chosen: with the sweep's limit this books 2,000 threads, more than fall due in a second."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddRules:
+    """The options that act where a message is added."""
+
+    window: Window
+    after_run: str = "immediate"
+    max_pending: int = 0
+
+
+def add(space: Space, thread_id: str, message: Message, rules: AddRules) -> Operation[Receipt]:
+    """Add a message: one round trip, unless threads are overdue that nobody looks at.
+
+    Raises:
+        MessageIdConflict: The id is another message's. Nothing was queued.
+        ThreadFull: The thread holds `max_pending` waiting messages. Nothing was queued.
+    """
+    window = rules.window
+    reply = texts(
+        (
+            yield space.call(
+                "add",
+                thread_id,
+                keys={"message": space.keys.message(message.id)},
+                entry=pack(message),
+                digest=digest(message.content),
+                nonce=secrets.token_hex(4),
+                delay_ms=window.delay_ms,
+                window=window.kind,
+                max_wait_ms=window.max_wait_ms,
+                max_batch=window.max_batch,
+                after_run=rules.after_run,
+                max_pending=rules.max_pending,
+            )
+        )
+    )
+    word = reply[0]
+    if word == "conflict":
+        same = reply[1] == thread_id
+        where = "with another content" if same else f"of thread {reply[1]!r}"
+        msg = f"message id {message.id!r} is taken by a message {where}; nothing was queued - use a new id for a new message"
+        raise MessageIdConflict(msg)
+    if word == "full":
+        msg = f"thread {thread_id!r} holds {reply[1]} waiting messages, max_pending is {rules.max_pending}; nothing was queued - add it later"
+        raise ThreadFull(msg)
+    for overdue in reply[3:]:
+        yield from wake(space, [overdue])
+    return Receipt(
+        message_id=message.id,
+        thread_id=thread_id,
+        job_id=reply[2] or None,
+        due_at=moment(int(reply[1])),
+        duplicate=word == "duplicate",
+    )
+
+
+def read_message(space: Space, message_id: str) -> Operation[MessageStatus | None]:
+    """What is known of a message; None if there is no record of it."""
+    status: MessageStatus | None = None
+    for _ in range(3):
+        fields = texts((yield plain("HMGET", space.keys.message(message_id), "thread", "batch", "state")))
+        thread_id, batch_id, state = fields
+        if not thread_id:
+            return None
+        if state or not batch_id:
+            return MessageStatus(message_id=message_id, thread_id=thread_id, status=state or MessageState.QUEUED.value)
+        record, thread = yield [
+            plain("HMGET", space.keys.record(batch_id), "state", "result", "failure"),
+            plain("HMGET", space.keys.thread(thread_id), "batch", "state", "progress"),
+        ]
+        status = _message_status(message_id, thread_id, batch_id, texts(record), texts(thread))
+        if status is not None:
+            return status
+        # The batch ended between the two reads: its record is there now.
+    return MessageStatus(message_id=message_id, thread_id=thread_id, status=MessageState.PROCESSING.value, batch_id=batch_id)
+
+
+def _message_status(
+    message_id: str, thread_id: str, batch_id: str, record: Sequence[str], thread: Sequence[str]
+) -> MessageStatus | None:
+    known = {"message_id": message_id, "thread_id": thread_id, "batch_id": batch_id}
+    state, result_text, failure_text = record
+    if state == "completed":
+        result = load_result(json.loads(result_text))
+        return MessageStatus(
+            **known,
+            status=MessageState.COMPLETED.value,
+            run_id=result.run_id,
+            reply=result.reply,
+            replies=result.replies,
+            attempts=result.attempts,
+        )
+    if state:
+        failure = json.loads(failure_text)
+        return MessageStatus(
+            **known,
+            status=MessageState.FAILED.value,
+            run_id=failure["known_run_id"],
+            attempts=failure["attempts"],
+            error=load_error(failure["error"]),
+        )
+    current, thread_state, progress_text = thread
+    if current != batch_id:
+        return None
+    progress = Progress.load(progress_text)
+    waits = thread_state == ThreadState.RETRYING.value
+    return MessageStatus(
+        **known,
+        status=(MessageState.QUEUED if waits else MessageState.PROCESSING).value,
+        run_id=progress.run_id,
+        attempts=progress.attempts,
+        error=progress.error,
+    )
+
+
+def read_result(space: Space, batch_id: str) -> Operation[RunResult | None]:
+    """A completed batch's result, as long as it is kept."""
+    reply = yield plain("HGET", space.keys.record(batch_id), "result")
+    return None if reply is None else load_result(json.loads(text(reply)))
+
+
+def read_status(space: Space) -> Operation[QueueStatus]:
+    """The counters, after the passing of time has been booked in them."""
+    for _ in range(_BOOKING_ROUNDS):
+        swept = yield from sweep(space)
+        if not swept.overdue:
+            break
+    reply: Any = yield plain("HMGET", space.keys.counters, "active", "waiting", "delayed", "completed", "failed")
+    counts = [int(value) if value else 0 for value in texts(reply)]
+    return QueueStatus(
+        active_count=counts[0], waiting_count=counts[1], delayed_count=counts[2], completed_count=counts[3], failed_count=counts[4]
+    )
+
+
+def read_thread(space: Space, thread_id: str) -> Operation[ThreadStatus]:
+    """Where a thread stands; an unknown one is idle."""
+    names = ("state", "n", "batch", "progress", "due", "until", "paused")
+    fields = texts((yield plain("HMGET", space.keys.thread(thread_id), *names)))
+    state, count, batch, progress_text, due, until, paused = fields
+    progress = Progress.load(progress_text if batch else "")
+    look = until or due
+    return ThreadStatus(
+        thread_id=thread_id,
+        state=state or ThreadState.IDLE.value,
+        pending_count=int(count or 0),
+        batch_id=batch or None,
+        run_id=progress.run_id,
+        due_at=moment(int(look)) if look else None,
+        attempts=progress.attempts,
+        paused=bool(paused),
+    )

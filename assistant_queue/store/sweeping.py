@@ -1,0 +1,49 @@
+"""Operations that see to it that no thread is forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from assistant_queue.store.calls import Operation, Space, texts
+
+SWEEP_LIMIT = 100
+"""Threads looked at in one sweep, longest overdue first. Chosen: about 5 ms of Redis' time."""
+_SEARCH = 2000
+"""Entries of the RQ queue that are searched for a wake-up. Chosen: 2,000 take Redis about 50 microseconds."""
+_PATIENCE_MS = 60_000
+"""How long a wake-up further back than that is believed to be there. Chosen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """What a sweep saw.
+
+    Attributes:
+        overdue: Threads it looked at.
+        woken: Wake-ups it handed to the queue.
+        next_due_in_ms: When the next thread is due, from now; None if none is.
+    """
+
+    overdue: int
+    woken: int
+    next_due_in_ms: int | None
+
+
+def sweep(space: Space, limit: int = SWEEP_LIMIT) -> Operation[Swept]:
+    """Look at the threads that are overdue, at most `limit`: each gets a wake-up unless one is on its way."""
+    now, next_due, *overdue = texts((yield space.call("overdue", limit=limit)))
+    woken = yield from wake(space, overdue)
+    return Swept(overdue=len(overdue), woken=woken, next_due_in_ms=int(next_due) - int(now) if next_due else None)
+
+
+def wake(space: Space, thread_ids: Sequence[str]) -> Operation[int]:
+    """Look at these threads; the number that were handed a wake-up."""
+    if not thread_ids:
+        return 0
+    calls = [space.call("wake", thread_id, patience_ms=_PATIENCE_MS, search=_SEARCH) for thread_id in thread_ids]
+    if len(calls) == 1:
+        replies = [(yield calls[0])]
+    else:
+        replies = yield calls
+    return sum(texts(reply)[0] == "woken" for reply in replies)

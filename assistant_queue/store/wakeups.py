@@ -1,0 +1,94 @@
+"""What an RQ job of ours is: the one Python module that knows the bytes that `lua/_wakeup.lua` writes.
+
+A wake-up carries a thread id and nothing else. A lost one costs a second, a doubled one nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import secrets
+import zlib
+from datetime import datetime, timezone
+from typing import Any
+
+FUNCTION = "assistant_queue.jobs.wake"
+"""The dotted path that RQ imports: a wire format, it never moves."""
+
+QUEUES_KEY = "rq:queues"
+
+
+def queue_key(prefix: str) -> str:
+    """List of the job ids that wait for a worker."""
+    return f"rq:queue:{prefix}"
+
+
+def scheduled_key(prefix: str) -> str:
+    """Sorted set: job id -> seconds since the epoch from which RQ's scheduler hands it over."""
+    return f"rq:scheduled:{prefix}"
+
+
+def job_key(job_id: str) -> str:
+    """Hash of one job."""
+    return f"rq:job:{job_id}"
+
+
+def new_job_id() -> str:
+    """A fresh random id: RQ drops a job that is re-enqueued under its own id while it runs."""
+    return secrets.token_hex(12)
+
+
+def stamp() -> str:
+    """Now, as RQ writes times; for people who read its dashboards, nothing is decided by it."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads plain values only: whoever can write to Redis must not be able to run code here."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        msg = f"a wake-up holds plain values only, this one names {module}.{name}"
+        raise pickle.UnpicklingError(msg)
+
+    def persistent_load(self, pid: Any) -> Any:
+        msg = "a wake-up holds plain values only, this one has a persistent id"
+        raise pickle.UnpicklingError(msg)
+
+
+def plain_loads(data: bytes) -> Any:
+    """Unpickle plain values.
+
+    Raises:
+        pickle.UnpicklingError: It is no pickle, or holds anything but plain values. Nothing was executed.
+    """
+    try:
+        return _PlainUnpickler(io.BytesIO(data)).load()
+    except pickle.UnpicklingError:
+        raise
+    except Exception as error:
+        msg = f"not a wake-up: {type(error).__name__}"
+        raise pickle.UnpicklingError(msg) from error
+
+
+def thread_of(data: bytes) -> str:
+    """The thread id in a job's `data` field.
+
+    Raises:
+        pickle.UnpicklingError: The job is not one of ours.
+    """
+    try:
+        data = zlib.decompress(data)
+    except zlib.error:
+        pass  # RQ's scheduler compresses what it writes back; our scripts do not
+    payload = plain_loads(data)
+    if (
+        isinstance(payload, tuple)
+        and len(payload) == 4  # noqa: PLR2004 - RQ's (function, instance, args, kwargs)
+        and payload[0] == FUNCTION
+        and isinstance(payload[2], tuple | list)
+        and len(payload[2]) == 1
+        and isinstance(payload[2][0], str)
+    ):
+        return payload[2][0]
+    msg = "not a wake-up: another function or other arguments"
+    raise pickle.UnpicklingError(msg)

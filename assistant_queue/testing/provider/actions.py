@@ -1,0 +1,184 @@
+"""What a scripted fault does to a request. The functions are the vocabulary, the classes what the server reads.
+
+A fault may combine several: `append_late(5)` with `never_answer()` is the server that finishes after its client gave up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Union
+
+from assistant_queue.testing.provider.problems import ApiProblem
+from assistant_queue.testing.provider.script import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Answer with this error; `accept` does the work first."""
+
+    problem: ApiProblem
+    accept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Send nothing until the client gives up (or, if `drop`, cut the connection); `accept` does the work first."""
+
+    accept: bool
+    drop: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """Wait so many seconds before and after the request is acted on."""
+
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
+class CutStream:
+    """Cut the connection after so many events or bytes of the stream; `abort` also ends the work."""
+
+    after_events: int | None
+    after_bytes: int | None
+    abort: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AppendLate:
+    """What the run leaves in the conversation joins it so many seconds after its end."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyWith:
+    """This outcome instead of the model's."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Vanish:
+    """The run is accepted and then unknown: 404, nothing appended, streams cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpireNow:
+    """The run expires as soon as it is accepted (Assistants)."""
+
+
+@dataclass(frozen=True, slots=True)
+class IgnoreCancel:
+    """A cancel is answered as usual and does nothing."""
+
+
+Action = Union[Refuse, Silence, Delay, CutStream, AppendLate, ReplyWith, Vanish, ExpireNow, IgnoreCancel]
+
+
+def _problem(  # the common part of `refuse` and `work_then_refuse`
+    status: int,
+    code: str | None,
+    message: str | None,
+    retry_after: float | None,
+    headers: Mapping[str, str] | None,
+    body: Any,
+) -> ApiProblem:
+    sent = dict(headers or {})
+    if retry_after is not None:
+        sent["retry-after"] = f"{retry_after:g}"
+    kinds = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+    kind = "server_error" if status >= 500 else kinds.get(status, "invalid_request_error")  # noqa: PLR2004
+    text = message or f"Scripted fault: {status} {code or ''}".rstrip()
+    return ApiProblem(text, status=status, code=code, error_type=kind, headers=sent, body=body)
+
+
+def refuse(
+    status: int,
+    code: str | None = None,
+    message: str | None = None,
+    *,
+    retry_after: float | None = None,
+    headers: Mapping[str, str] | None = None,
+    body: Any = None,
+) -> Refuse:
+    """Answer with an error before anything is done.
+
+    Args:
+        status: The HTTP status.
+        code: `error.code`, such as `rate_limit_exceeded` or `insufficient_quota`.
+        message: `error.message`.
+        retry_after: Seconds for the `Retry-After` header.
+        headers: Further headers.
+        body: A whole body instead of the provider's error shape, `{"detail": "..."}` say.
+    """
+    return Refuse(_problem(status, code, message, retry_after, headers, body), accept=False)
+
+
+def work_then_refuse(
+    status: int = 500,
+    code: str | None = None,
+    message: str | None = None,
+    *,
+    retry_after: float | None = None,
+    headers: Mapping[str, str] | None = None,
+    body: Any = None,
+) -> Refuse:
+    """Accept the request, do the work, and answer with an error all the same.
+
+    A plain request is refused when its work is done, a streamed or background one at once, while the work goes on.
+    """
+    return Refuse(_problem(status, code, message, retry_after, headers, body), accept=True)
+
+
+def never_answer(*, accept: bool = True) -> Silence:
+    """Send no byte of an answer: the client times out. With `accept` the work is done all the same."""
+    return Silence(accept=accept, drop=False)
+
+
+def drop_connection(*, accept: bool = False) -> Silence:
+    """Cut the connection without an answer, with `accept` after the work was taken on."""
+    return Silence(accept=accept, drop=True)
+
+
+def delay(before: float = 0.0, after: float = 0.0) -> Delay:
+    """Wait before the request is acted on, or between that and the answer; in seconds."""
+    return Delay(before, after)
+
+
+def cut_stream(*, after_events: int | None = None, after_bytes: int | None = None, abort: bool = False) -> CutStream:
+    """Cut a stream after so many events or bytes.
+
+    Args:
+        after_events: 0 sends the headers only.
+        after_bytes: Of the body; may cut an event in two.
+        abort: The server stops working too: the run ends `failed`, and nothing of it is stored. Otherwise it goes on.
+    """
+    return CutStream(after_events, after_bytes, abort)
+
+
+def append_late(seconds: float) -> AppendLate:
+    """The run ends as usual, but its items join the conversation so many seconds later, without a lock meanwhile."""
+    return AppendLate(seconds)
+
+
+def reply_with(outcome: Outcome) -> ReplyWith:
+    """Let the model say this in this run or response (on Assistants: in all rounds of it), whatever the script says."""
+    return ReplyWith(outcome)
+
+
+def vanish() -> Vanish:
+    """Accept the run and forget it: retrieving it is a 404."""
+    return Vanish()
+
+
+def expire_now() -> ExpireNow:
+    """Let the run expire as soon as it was accepted."""
+    return ExpireNow()
+
+
+def ignore_cancel() -> IgnoreCancel:
+    """Answer a cancel as usual and go on working."""
+    return IgnoreCancel()

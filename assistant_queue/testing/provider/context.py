@@ -1,0 +1,66 @@
+"""Reading a list of items: which calls are open, and what the turn in progress is about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from assistant_queue.testing.provider.problems import no_call_for, no_output_for
+from assistant_queue.testing.provider.script import OutputGiven
+from assistant_queue.testing.provider.state import Json, is_user_text, text_of
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """The turn in progress: the user texts since the last reply, the outputs given, and in how many rounds."""
+
+    user_texts: tuple[str, ...]
+    outputs: tuple[OutputGiven, ...]
+    round: int
+
+
+def check_calls(items: Sequence[Json]) -> None:
+    """Refuse a context in which a call has no output, or an output no call.
+
+    Raises:
+        ApiProblem: In the provider's words, about the first such item.
+    """
+    called = {item["call_id"] for item in items if item.get("type") == "function_call"}
+    answered = {item["call_id"] for item in items if item.get("type") == "function_call_output"}
+    for item in items:
+        kind, call_id = item.get("type"), item.get("call_id", "")
+        if kind == "function_call_output" and call_id not in called:
+            raise no_call_for(call_id)
+        if kind == "function_call" and call_id not in answered:
+            raise no_output_for(call_id)
+
+
+def read_exchange(items: Sequence[Json]) -> Exchange:
+    """What nobody has answered yet at the end of these items."""
+    turn = items[_start_of_turn(items) :]
+    names = {item["call_id"]: item["name"] for item in turn if item.get("type") == "function_call"}
+    outputs: list[OutputGiven] = []
+    rounds, last = 0, None
+    for item in turn:
+        kind = item.get("type")
+        if kind == "function_call_output":
+            rounds += last != kind
+            outputs.append(OutputGiven(item["call_id"], names.get(item["call_id"], ""), _output_text(item)))
+        last = kind
+    return Exchange(tuple(text_of(item) for item in turn if is_user_text(item)), tuple(outputs), rounds)
+
+
+def _start_of_turn(items: Sequence[Json]) -> int:
+    """The place after the last reply; what the model says right before it calls a function is not one."""
+    for place in range(len(items) - 1, -1, -1):
+        if items[place].get("role") != "assistant":
+            continue
+        is_followed_by_call = place + 1 < len(items) and items[place + 1].get("type") == "function_call"
+        if not is_followed_by_call:
+            return place + 1
+    return 0
+
+
+def _output_text(item: Json) -> str:
+    output = item["output"]
+    return output if isinstance(output, str) else text_of({"content": output})

@@ -1,0 +1,137 @@
+"""Every error the stand-in answers with, in the provider's words and shape.
+
+Source: the provider's published API description, its error guide and public issue threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+BAD_REQUEST = 400
+UNAUTHORIZED = 401
+NOT_FOUND = 404
+CONFLICT = 409
+
+
+class ApiProblem(Exception):  # noqa: N818 - it is an answer, not a failure of this code
+    """A request is refused with this status, these headers and this body. Nothing was changed."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = BAD_REQUEST,
+        code: str | None = None,
+        param: str | None = None,
+        error_type: str = "invalid_request_error",
+        headers: Mapping[str, str] | None = None,
+        body: Any = None,
+    ) -> None:
+        """Describe the answer.
+
+        Args:
+            message: For a person.
+            status: The HTTP status.
+            code: The machine's word; null in many of the provider's errors.
+            param: The parameter at fault, as a path.
+            error_type: The provider's class of errors.
+            headers: Further headers, `Retry-After` say.
+            body: Sent as it is instead of the usual shape.
+        """
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.code = code
+        self.param = param
+        self.error_type = error_type
+        self.headers = dict(headers or {})
+        self.body = body
+
+    def as_json(self, shape: Literal["openai", "detail", "errors"] = "openai") -> Any:
+        """The body of the answer, in the shape of this kind of server."""
+        if self.body is not None:
+            return self.body
+        if shape == "detail":
+            return {"detail": self.message}
+        if shape == "errors":
+            return {"errors": [{"message": self.message}]}
+        return {"error": self.as_error()}
+
+    def as_error(self) -> dict[str, Any]:
+        """The error object itself, as it also appears in a stream."""
+        return {"message": self.message, "type": self.error_type, "param": self.param, "code": self.code}
+
+
+def wrong_key() -> ApiProblem:
+    """The key is not this provider's."""
+    return ApiProblem("Incorrect API key provided.", status=UNAUTHORIZED, code="invalid_api_key")
+
+
+def unknown_url(method: str, path: str) -> ApiProblem:
+    """No such endpoint."""
+    return ApiProblem(f"Invalid URL ({method} {path})", status=NOT_FOUND)
+
+
+def unreadable_body() -> ApiProblem:
+    """The body is not a JSON object."""
+    return ApiProblem("We could not parse the JSON body of your request. The OpenAI API expects a JSON payload.")
+
+
+def response_side_not_found(kind: str, ident: str, param: str | None = None) -> ApiProblem:
+    """A conversation, response or item nobody knows, in the words of the Responses side."""
+    return ApiProblem(f"{kind} with id '{ident}' not found.", status=NOT_FOUND, param=param)
+
+
+def assistant_side_not_found(kind: str, ident: str) -> ApiProblem:
+    """A thread, run, message or assistant nobody knows, in the words of the Assistants side."""
+    return ApiProblem(f"No {kind} found with id '{ident}'.", status=NOT_FOUND)
+
+
+def conversation_locked(*, as_conflict: bool) -> ApiProblem:
+    """Another response is working on the conversation."""
+    return ApiProblem(
+        "Another process is currently operating on this conversation. Please retry in a few seconds.",
+        status=CONFLICT if as_conflict else BAD_REQUEST,
+        code="conversation_locked",
+    )
+
+
+def thread_has_active_run(thread_id: str, run_id: str, *, as_conflict: bool) -> ApiProblem:
+    """A run is created while another is active."""
+    return ApiProblem(
+        f"Thread {thread_id} already has an active run {run_id}.", status=CONFLICT if as_conflict else BAD_REQUEST
+    )
+
+
+def message_during_run(thread_id: str, run_id: str, *, as_conflict: bool) -> ApiProblem:
+    """A message is added while a run is active."""
+    return ApiProblem(
+        f"Can't add messages to {thread_id} while a run {run_id} is active.",
+        status=CONFLICT if as_conflict else BAD_REQUEST,
+    )
+
+
+def no_output_for(call_id: str) -> ApiProblem:
+    """A function call of the conversation was never answered: the conversation is poisoned until it is."""
+    return ApiProblem(f"No tool output found for function call {call_id}.", param="input")
+
+
+def no_call_for(call_id: str) -> ApiProblem:
+    """An output answers a call nobody made."""
+    return ApiProblem(f"No tool call found for function call output with call_id {call_id}.", param="input")
+
+
+def wrong_outputs(expected: Sequence[str], got: Sequence[str]) -> ApiProblem:
+    """Some outputs of a run are missing or belong to no call."""
+    return ApiProblem(f"Expected tool outputs for call_ids {list(expected)}, got {list(got)}")
+
+
+def outputs_not_accepted(status: str) -> ApiProblem:
+    """The run is not waiting for outputs."""
+    return ApiProblem(f'Runs in status "{status}" do not accept tool outputs.')
+
+
+def run_not_cancellable(status: str) -> ApiProblem:
+    """The run has ended, or is being cancelled already."""
+    return ApiProblem(f"Cannot cancel run with status '{status}'.")

@@ -1,0 +1,64 @@
+"""The contract between the HTTP side and the endpoints: operations, calls and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Union
+
+from assistant_queue.testing.provider.actions import Action
+from assistant_queue.testing.provider.checks import Check
+from assistant_queue.testing.provider.log import Request
+from assistant_queue.testing.provider.problems import ApiProblem
+from assistant_queue.testing.provider.script import Protocol
+from assistant_queue.testing.provider.sse import StreamAnswer
+from assistant_queue.testing.provider.state import Json
+
+# What a lenient server still insists on: without these an endpoint could not do its work.
+_ALWAYS_REFUSED = frozenset({"missing_required_parameter", "invalid_type", "invalid_value"})
+
+
+class ConnectionDropped(Exception):  # noqa: N818 - an instruction to the HTTP side, not a failure
+    """The connection shall be cut instead of an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request as an endpoint sees it: the logged record, the body, and what the faults want done to it."""
+
+    request: Request
+    body: Json
+    actions: tuple[Action, ...]
+    is_strict: bool
+
+    def checked(self, check: Check) -> Json:
+        """The body, if it is one the provider takes.
+
+        Raises:
+            ApiProblem: In the provider's words; a lenient server lets unknown fields and wrong sizes pass.
+        """
+        try:
+            check(self.body, "")
+        except ApiProblem as problem:
+            if self.is_strict or problem.code in _ALWAYS_REFUSED:
+                raise
+        return self.body
+
+    def param(self, name: str) -> str:
+        """An id of the path."""
+        return self.request.params[name]
+
+
+Answer = Union[Json, StreamAnswer]
+Handler = Callable[[Call], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One endpoint: its name in logs and faults, and who answers it."""
+
+    op: str
+    method: str
+    path: str
+    protocol: Protocol
+    handler: Handler

@@ -1,0 +1,151 @@
+"""What the model says: the turn a script is shown and the outcomes it can answer with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Union
+
+Protocol = Literal["responses", "assistants"]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputGiven:
+    """One tool output the client has sent: the call it answers, the function's name and the output's text."""
+
+    call_id: str
+    name: str
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a model script sees each time the model has to speak.
+
+    Attributes:
+        protocol: `responses` or `assistants`.
+        conversation_id: The conversation or thread; None for a response that is bound to neither.
+        run_id: The response or run this outcome is for.
+        user_texts: The user texts nobody has answered yet, in order. They stay the same through the rounds of tool calls.
+        instructions: The instructions in force (on Assistants: the run's, or the assistant's, then the additional ones).
+        tools: The names of the functions offered.
+        tool_outputs: The outputs given so far in this turn, in order.
+        round: How many times tool outputs were given in this turn; 0 at first.
+        metadata: The metadata of the response or run.
+    """
+
+    protocol: Protocol
+    conversation_id: str | None
+    run_id: str
+    user_texts: tuple[str, ...]
+    instructions: str | None = None
+    tools: tuple[str, ...] = ()
+    tool_outputs: tuple[OutputGiven, ...] = ()
+    round: int = 0
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+class Reply:
+    """The model answers with one or several messages (or none)."""
+
+    def __init__(self, *texts: str, chunks: int = 2, delay: float | None = None) -> None:
+        """Describe the answer.
+
+        Args:
+            texts: One string for each message; no string is a run that ends without a reply.
+            chunks: In how many deltas a stream carries each message.
+            delay: Seconds the answer takes, spread over its deltas; None takes the provider's `latency`.
+        """
+        self.texts = texts
+        self.chunks = chunks
+        self.delay = delay
+
+
+class ToolCalls:
+    """The model asks for functions to be called, all in one round."""
+
+    def __init__(
+        self,
+        calls: Sequence[tuple[str, Mapping[str, object] | str]],
+        *,
+        text: str | None = None,
+        delay: float | None = None,
+    ) -> None:
+        """Describe the calls.
+
+        Args:
+            calls: Pairs of a function's name and its arguments: a mapping, or a string sent as it is (broken JSON, say).
+            text: A message the model says before it calls.
+            delay: Seconds until the calls are made; None takes the provider's `latency`.
+        """
+        self.calls = tuple((name, args if isinstance(args, str) else json.dumps(args)) for name, args in calls)
+        self.text = text
+        self.delay = delay
+
+
+@dataclass(frozen=True, slots=True)
+class RunFailure:
+    """The run fails after it was accepted: `failed` inside HTTP 200.
+
+    Attributes:
+        code: `server_error`, `rate_limit_exceeded`, `invalid_prompt` or any other word.
+        message: What the provider says about it.
+        delay: Seconds until then; None takes the provider's `latency`.
+        as_error_event: A stream ends with an `error` event instead of the failed run.
+    """
+
+    code: str = "server_error"
+    message: str = "The server had an error while processing your request. Sorry about that!"
+    delay: float | None = None
+    as_error_event: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IncompleteReply:
+    """The model is cut short: status `incomplete`, and what it said so far is stored.
+
+    Attributes:
+        reason: None takes the usual one: `max_output_tokens`, on Assistants `max_completion_tokens`.
+        text: What it said so far.
+        delay: Seconds until then; None takes the provider's `latency`.
+    """
+
+    reason: str | None = None
+    text: str = "Once upon a"
+    delay: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Never:
+    """The run stays in progress until somebody cancels it, it expires, or the provider stops."""
+
+
+Outcome = Union[Reply, ToolCalls, RunFailure, IncompleteReply, Never, str]
+ModelScript = Callable[[Turn], Outcome]
+
+
+def as_reply(outcome: Reply | str) -> Reply:
+    """A plain string is a reply."""
+    return Reply(outcome) if isinstance(outcome, str) else outcome
+
+
+def echo(turn: Turn) -> Outcome:
+    """The default model: one reply that repeats every user text of the turn, so that a test sees what arrived."""
+    return Reply("You said: " + " | ".join(turn.user_texts))
+
+
+def say_in_order(*outcomes: Outcome) -> ModelScript:
+    """A model that gives these outcomes one after the other, and the last one from then on.
+
+    Args:
+        outcomes: At least one. Each round of tool calls takes the next.
+    """
+    if not outcomes:
+        raise ValueError("say_in_order needs at least one outcome")
+    remaining = list(outcomes)
+
+    def model(_turn: Turn) -> Outcome:
+        return remaining.pop(0) if len(remaining) > 1 else remaining[0]
+
+    return model

