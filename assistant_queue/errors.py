@@ -11,6 +11,7 @@
     │   ├── ThreadFull
     │   ├── ThreadBusy
     │   ├── MessageNotFound           (also a LookupError)
+    │   ├── MessageCancelled
     │   ├── BatchNotFound             (also a LookupError)
     │   └── BatchFailed
     ├── StoreError                    Redis
@@ -100,6 +101,12 @@ class MessageNotFound(QueueError, LookupError):
     """No message of this id: never added, or its record has outlived `result_ttl`."""
 
     code = "message_not_found"
+
+
+class MessageCancelled(QueueError):
+    """The message was cancelled before it was sent: there will be no reply to wait for."""
+
+    code = "message_cancelled"
 
 
 class BatchNotFound(QueueError, LookupError):

@@ -76,9 +76,7 @@ class Backend(Protocol):
     def start(self, request: RunRequest) -> AsyncIterator[RunEvent]:
         """Send the batch as one run."""
 
-    def submit(
-        self, request: RunRequest, run_id: str, calls: Sequence[ToolCall], outputs: Mapping[str, str]
-    ) -> AsyncIterator[RunEvent]:
+    def submit(self, request: RunRequest, run_id: str, calls: Sequence[ToolCall], outputs: Mapping[str, str]) -> AsyncIterator[RunEvent]:
         """Answer the round's calls, all at once (`outputs` by call id, strings), and go on.
 
         The first event is a `RunStarted` with the id that the round after this one has (the same id on Assistants).
@@ -87,9 +85,7 @@ class Backend(Protocol):
     def follow(self, request: RunRequest, run_id: str, cursor: int | None = None) -> AsyncIterator[RunEvent]:
         """Watch a run that is known to be accepted, after `cursor` where streams can be resumed, else from what can be read."""
 
-    async def find(
-        self, request: RunRequest, run_id: str | None = None, calls: Sequence[ToolCall] = ()
-    ) -> Finding:
+    async def find(self, request: RunRequest, run_id: str | None = None, calls: Sequence[ToolCall] = ()) -> Finding:
         """Ask the provider what became of a request whose answer was lost.
 
         Args:

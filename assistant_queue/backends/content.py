@@ -159,7 +159,7 @@ def usage_of(usage: object) -> Usage | None:
 def request_options(run_options: Mapping[str, Any] | None) -> tuple[Json, Json]:
     """The caller's run options, in two: fields of the body, and what the client takes beside it (`extra_headers`, `extra_query`)."""
     options = dict(run_options or {})
-    beside = {name: options.pop(name) for name in ("extra_headers", "extra_query") if name in options}
+    beside: Json = {name: options.pop(name) for name in ("extra_headers", "extra_query") if name in options}
     options.update(options.pop("extra_body", None) or {})
     return options, beside
 

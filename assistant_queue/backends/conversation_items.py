@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from assistant_queue.backends.content import Json, same_content
 from assistant_queue.backends.response_reader import call_of, is_asked, is_kind, replies_of
-from assistant_queue.core.runs import ActionRequired, Finding, NotFound, RunEnded, RunRequest, Undecided
+from assistant_queue.core.runs import ActionRequired, Finding, InputItem, NotFound, RunEnded, RunRequest, Undecided
 from assistant_queue.models import ToolCall
 
 UNANSWERED = json.dumps({"error": "This call was never answered: the run it belonged to was given up."})
@@ -111,14 +111,15 @@ def _after_batch(tail: Tail, request: RunRequest) -> int | None:
     wanted, items = request.items, tail.items
     if not wanted:
         return None
-    places = [
-        place + len(wanted)
-        for place in range(len(items) - len(wanted) + 1)
-        if all(is_asked(items[place + step]) and same_content(items[place + step].get("content"), item.content) for step, item in enumerate(wanted))
-    ]
+    ends = range(len(wanted), len(items) + 1)
+    places = [end for end in ends if _are_ours(items[end - len(wanted) : end], wanted)]
     if not tail.is_exact:
         places = [place for place in places if not any(is_asked(item) for item in items[place:])]
     return places[0] if places else None
+
+
+def _are_ours(items: Sequence[Json], wanted: Sequence[InputItem]) -> bool:
+    return all(is_asked(item) and same_content(item.get("content"), ours.content) for item, ours in zip(items, wanted, strict=True))
 
 
 def _until_next_question(items: Sequence[Json]) -> Sequence[Json]:

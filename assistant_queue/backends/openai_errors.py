@@ -34,10 +34,10 @@ from assistant_queue.errors import (
     StreamCut,
     UnknownThread,
 )
-from assistant_queue.models import ErrorInfo
+
+_MAYBE_ACCEPTED = "It may have accepted the request; it is asked before anything is sent again."
 
 LOCKED = "conversation_locked"
-RATE_LIMITED = "rate_limit_exceeded"
 NO_QUOTA = "insufficient_quota"
 
 # Names, because the HTTP library must not be imported: it is httpx with openai 2.x, httpx2 with 3.x, or what the user's client brings.
@@ -58,14 +58,14 @@ _PERHAPS_SENT = frozenset({"ReadError", "WriteError", "CloseError", "ReadTimeout
 _HTTP_LIBRARIES = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "h11", "h2", "anyio", "aiohttp"})
 
 # Source: the Assistants' wording; these errors carry no code.
-_ACTIVE_RUN = re.compile(r"already has an active run|while a run \S+ is active|currently operating on this conversation", re.IGNORECASE)
+ACTIVE_RUN = re.compile(r"already has an active run|while a run \S+ is active|currently operating on this conversation", re.IGNORECASE)
 _NO_OUTPUT = re.compile(r"No tool output found for function call ([\w-]+)", re.IGNORECASE)
+_NO_CALL = re.compile(r"No tool call found for function call output with call_id ([\w-]+)", re.IGNORECASE)
 _NOT_WAITING = re.compile(r"do not accept tool outputs", re.IGNORECASE)
-_TRY_AGAIN = re.compile(r"try again in ([\d.]+)\s*(ms|s)\b", re.IGNORECASE)
 _SOMETHING_ELSE = re.compile(r"\b(assistant|model|prompt)\b", re.IGNORECASE)
 _THREAD = re.compile(r"\b(thread|conversation)\b", re.IGNORECASE)
+_NUMBER = re.compile(r"\s*\d+(\.\d+)?\s*")
 _SAFE_WORD = re.compile(r"[\w.\[\]-]{1,80}")
-_SECRET = re.compile(r"\b(?:sk|sess|key|Bearer)[-_ ][^\s'\"]{4,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +109,14 @@ def problem_of(error: openai.APIStatusError) -> Problem:
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait, from `retry-after-ms` or `Retry-After` (seconds or an HTTP date)."""
-    for name, per_second in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        try:
-            return max(0.0, float(headers[name]) / per_second)
-        except (KeyError, ValueError):
-            continue
+    exact, given = headers.get("retry-after-ms", ""), headers.get("retry-after", "")
+    if _NUMBER.fullmatch(exact):
+        return float(exact) / 1000
+    if _NUMBER.fullmatch(given):
+        return float(given)
     try:
-        return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
-    except (KeyError, ValueError, TypeError):
+        return max(0.0, parsedate_to_datetime(given).timestamp() - time.time())
+    except (ValueError, TypeError):
         return None
 
 
@@ -155,35 +155,34 @@ def translate(error: Exception, *, thread: str, missing: type[BackendError] = Un
             "Check the base URL and the network; it is tried again.",
             counts=False,
         )
-    return OutcomeUnknown(
-        f"The connection was lost before the provider answered for thread {thread!r} ({_name(error)}). "
-        "It may have accepted the request; it is asked before anything is sent again."
-    )
+    return OutcomeUnknown(f"The connection was lost before the provider answered for thread {thread!r} ({_name(error)}). {_MAYBE_ACCEPTED}")
 
 
 def _of_answer(problem: Problem, thread: str, missing: type[BackendError]) -> BackendError:
-    status, told = problem.status, {"status_code": problem.status, "provider_code": problem.code, "retry_after_s": problem.retry_after_s}
-    what = _describe(problem)
-    if status in {HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT} and (problem.code == LOCKED or _ACTIVE_RUN.search(problem.text)):
-        message = f"Another run is working on thread {thread!r} ({what}); nothing was started. It is tried again when the run has ended."
+    status, what = problem.status, _describe(problem)
+    told: dict[str, Any] = {"status_code": status, "provider_code": problem.code, "retry_after_s": problem.retry_after_s}
+    if status in {HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT} and (problem.code == LOCKED or ACTIVE_RUN.search(problem.text)):
+        message = f"Another run is working on thread {thread!r} ({what}); nothing was started. It is tried again later."
         return ConversationBusy(message, counts=False, **told)
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT} or status < HTTPStatus.BAD_REQUEST:
-        message = f"The provider failed on thread {thread!r} ({what}). It may have accepted the request; it is asked before anything is sent again."
-        return OutcomeUnknown(message, **told)
+    is_refusal = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
+    if not is_refusal or status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT}:
+        return OutcomeUnknown(f"The provider failed on thread {thread!r} ({what}). {_MAYBE_ACCEPTED}", **told)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         has_quota = problem.code != NO_QUOTA
         advice = "It is tried again later." if has_quota else "The account has no quota left: check the plan and its billing."
-        return RequestRefused(f"The provider's limit was hit on thread {thread!r} ({what}); nothing was started. {advice}", counts=not has_quota, **told)
+        message = f"The provider's limit was hit on thread {thread!r} ({what}); nothing was started. {advice}"
+        return RequestRefused(message, counts=not has_quota, **told)
     if status == HTTPStatus.NOT_FOUND and not _is_about_something_else(problem):
         return _missing(missing, f"({what})", thread, told)
-    message = f"The provider refused the request for thread {thread!r} ({what}); nothing was started. Correct the options or the message, then retry the batch."
-    return RequestRefused(message, **told)
+    advice = "Correct the options or the message, then retry the batch."
+    return RequestRefused(f"The provider refused the request for thread {thread!r} ({what}); nothing was started. {advice}", **told)
 
 
 def _missing(missing: type[BackendError], what: str, thread: str, told: dict[str, Any]) -> BackendError:
     if issubclass(missing, RunVanished):
         return missing(f"The provider does not know the run of thread {thread!r} any more {what}; it is asked what is left of it.", **told)
-    return missing(f"The provider does not know thread {thread!r} {what}; nothing was started. Check the id and the account it belongs to.", **told)
+    advice = "Check the id and the account it belongs to."
+    return missing(f"The provider does not know thread {thread!r} {what}; nothing was started. {advice}", **told)
 
 
 def _is_about_something_else(problem: Problem) -> bool:
@@ -242,51 +241,35 @@ def unanswered_call(refusal: BackendError) -> str | None:
     return found[1] if found else None
 
 
+def unknown_call(refusal: BackendError) -> str | None:
+    """The id of the call that an output of ours was for and that the provider does not know, None if that was not the reason."""
+    problem = _cause_of(refusal)
+    found = _NO_CALL.search(problem.text) if problem is not None else None
+    return found[1] if found else None
+
+
 def refuses_outputs(refusal: BackendError) -> bool:
     """The run does not wait for outputs: it has them already, or it is over."""
     problem = _cause_of(refusal)
     return problem is not None and bool(_NOT_WAITING.search(problem.text))
 
 
-# --- failures that come inside HTTP 200 ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A run's own error, read for `RunEnded`."""
-
-    error: ErrorInfo
-    counts: bool
-    retry_after_s: float | None
-
-
-def failure_of(error: Mapping[str, Any] | None, status: str) -> Failure:
-    """What a run that ended as `status` says about it; `error` is its `error` or `last_error`, if it has one."""
-    fields = error or {}
-    code = str(fields.get("code") or f"run_{status}")
-    text = str(fields.get("message") or f"The provider ended the run as {status!r}.")
-    wait = _TRY_AGAIN.search(text) if code == RATE_LIMITED else None
-    retry_after_s = float(wait[1].rstrip(".")) / (1000 if wait[2].lower() == "ms" else 1) if wait else None
-    info = ErrorInfo(code=code, message=_SECRET.sub("[key]", text)[:500])
-    return Failure(info, counts=code != RATE_LIMITED, retry_after_s=retry_after_s)
-
-
-def refused_in_stream(error: Mapping[str, Any], *, thread: str) -> BackendError:
-    """An `error` event that came before any id: was anything started?"""
-    code, kind, text = error.get("code"), error.get("type"), str(error.get("message") or "")
-    told: dict[str, Any] = {"provider_code": str(code) if code else None}
-    if code == LOCKED or _ACTIVE_RUN.search(text):
-        return ConversationBusy(f"Another run is working on thread {thread!r}; nothing was started. It is tried again.", counts=False, **told)
-    if code in {RATE_LIMITED, NO_QUOTA}:
-        failure = failure_of(error, "failed")
-        message = f"The provider's limit was hit on thread {thread!r}; nothing was started."
-        return RequestRefused(message, counts=failure.counts, retry_after_s=failure.retry_after_s, **told)
-    if kind == "invalid_request_error" or code == "invalid_prompt":
-        return RequestRefused(f"The provider refused the request for thread {thread!r}; nothing was started. Correct it, then retry.", **told)
-    return OutcomeUnknown(f"The provider failed on thread {thread!r} before it named a run; it is asked before anything is sent again.", **told)
+@contextmanager
+def watching(thread: str, run_id: str) -> Iterator[None]:
+    """Within the block an accepted run is looked at: trouble is a `StreamCut`, except that the run is unknown."""
+    try:
+        yield
+    except (RequestRefused, OutcomeUnknown) as error:
+        raise cut(error, thread=thread, run_id=run_id) from error.__cause__
 
 
 def cut(error: BackendError, *, thread: str, run_id: str) -> StreamCut:
     """The same trouble, met while an accepted run was watched: it says nothing about the run."""
-    message = f"Run {run_id!r} of thread {thread!r} could not be watched further ({type(error).__name__}, {error.status_code or 'no answer'}); follow it by its id."
-    return StreamCut(message, status_code=error.status_code, provider_code=error.provider_code, retry_after_s=error.retry_after_s, counts=error.counts)
+    what = f"{type(error).__name__}, HTTP {error.status_code}" if error.status_code else type(error).__name__
+    return StreamCut(
+        f"Run {run_id!r} of thread {thread!r} could not be watched further ({what}); follow it by its id.",
+        status_code=error.status_code,
+        provider_code=error.provider_code,
+        retry_after_s=error.retry_after_s,
+        counts=error.counts,
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from assistant_queue.backends.content import Json, said, usage_of
-from assistant_queue.backends.openai_errors import failure_of, refused_in_stream
+from assistant_queue.backends.run_failures import failure_of, refused_in_stream
 from assistant_queue.backends.streams import Event
 from assistant_queue.core.runs import ActionRequired, RunEnded, RunEvent, RunStarted, TextDelta
 from assistant_queue.models import FunctionCall, ToolCall
@@ -13,6 +13,7 @@ from assistant_queue.models import FunctionCall, ToolCall
 _OPEN = frozenset({"queued", "in_progress"})
 _ENDED_WELL = frozenset({"completed", "incomplete"})
 _ENDED_BADLY = frozenset({"failed", "cancelled", "expired"})
+
 
 def is_open(response: Json) -> bool:
     """Whether the response is still being worked on."""
@@ -63,7 +64,7 @@ def call_of(item: Json) -> ToolCall:
 
 def is_kind(item: Json, kind: str) -> bool:
     """Whether the item is of this type; one without a type is a message."""
-    return item.get("type", "message") == kind
+    return bool(item.get("type", "message") == kind)
 
 
 def _is_said(item: Json) -> bool:

@@ -7,7 +7,8 @@ and the same behaviour with every version of the client library.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,6 +22,9 @@ from assistant_queue.errors import BackendError, OutcomeUnknown, RunVanished, St
 Json = dict[str, Any]
 Call = Callable[[], AbstractAsyncContextManager[Any]]
 """Makes a request when it is entered: a method of the client's `with_streaming_response`, with its arguments bound."""
+
+CANCEL_S = 10.0
+"""How long a cancelled run may take to end before the caller goes on. Chosen."""
 
 _DRAIN_S = 0.5
 """How long the end of a stream is waited for after its last event, so that the connection can be used again. Chosen."""
@@ -237,9 +241,19 @@ async def fetch(call: Call, *, thread: str, missing: type[BackendError] = Unknow
     return parsed
 
 
-def pauses() -> Iterator[float]:
-    """Seconds between two looks at a run, without end."""
-    pause = _FIRST_PAUSE_S
-    while True:
-        yield pause
+async def ended(state: Json, read: Callable[[], Awaitable[Json]], is_open: Callable[[Json], bool], *, within_s: float = math.inf) -> Json:
+    """A run as it is when it is not open any more, or after `within_s` seconds: looked at again and again.
+
+    Args:
+        state: The run as it was seen last.
+        read: Reads it again.
+        is_open: Whether to go on.
+        within_s: The caller's own deadline holds where none is given.
+    """
+    pause, waited = _FIRST_PAUSE_S, 0.0
+    while is_open(state) and waited < within_s:
+        await anyio.sleep(pause)
+        waited += pause
         pause = min(pause * _GROWTH, _LAST_PAUSE_S)
+        state = await read()
+    return state

@@ -30,6 +30,7 @@ from assistant_queue.core.runs import (
     RunStarted,
     Undecided,
 )
+from assistant_queue.core.thread_ids import ThreadIds, providers_id
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.errors import (
     AssistantQueueError,
@@ -78,6 +79,7 @@ class Rules:
     run_timeout_s: float = 600.0
     grace_s: float = 35.0
     max_tool_rounds: int = 20
+    thread_ids: ThreadIds = "auto"
     instructions: str | bool | None = None
     delivers: bool = False
 
@@ -158,7 +160,7 @@ class BatchFlow:
             # Only before the first request can it not fit: what is frozen after that was made to.
             yield steps.Trim(keep=fitting.taken)
             self._batch = replace(self._batch, messages=self._batch.messages[: fitting.taken])
-        conversation_id = self._claimed.conversation_id
+        conversation_id = providers_id(self._batch.thread_id, self._rules.thread_ids) or self._claimed.conversation_id
         if not progress.located:
             progress.anchor, progress.located = self._claimed.anchor, True
             if conversation_id is None and capabilities.conversations:

@@ -49,10 +49,12 @@ class NoLease:
     Attributes:
         reason: `refused` another worker holds it; `early` it is not due; `idle` nothing waits; `paused`.
         until_ms: When the lease lapses, or the thread is due; 0 otherwise.
+        wait_ms: How long until it is due, if it is early.
     """
 
     reason: str
     until_ms: int = 0
+    wait_ms: int = 0
 
 
 def claim(
@@ -69,6 +71,8 @@ def claim(
         early_ms=EARLY_MS,
     )
     word = text(reply[0])
+    if word == "early":
+        return NoLease(reason=word, until_ms=int(reply[1]), wait_ms=int(reply[1]) - int(reply[2]))
     if word != "claimed":
         return NoLease(reason=word, until_ms=int(reply[1]) if len(reply) > 1 else 0)
     now, until, batch, phase, progress_text, deaths, claimed_ms, guard = texts(reply[1:9])

@@ -2,7 +2,7 @@
 -- KEYS: thread pending frozen conversation due counters paused scheduled queue queues job
 -- ARGV: now thread_id token lease_ms batch_id max_take early_ms guard_ms recheck_ms tick function origin stamp job_id
 -- Returns {'claimed', now, until, batch id, phase, progress, deaths, claimed ms, guard id, {id, anchor, open of the conversation}, {packed messages}}
---         {'refused', ms until which another worker holds it}   {'early', ms when it is due}   {'idle'}   {'paused'}
+--         {'refused', ms until which another worker holds it}   {'early', ms when it is due, now}   {'idle'}   {'paused'}
 -- A second call with the token that holds the lease returns the same claim.
 --! include common wakeup
 local t = read_thread()
@@ -30,7 +30,7 @@ elseif tonumber(t.due) > now then
     redis.call('ZADD', key.due, t.due, arg.thread_id)
     tell_timers(tonumber(t.due))
   end
-  return {'early', t.due}
+  return {'early', t.due, ms(now)}
 end
 
 if not t.batch then

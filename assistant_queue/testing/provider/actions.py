@@ -1,13 +1,14 @@
 """What a scripted fault does to a request. The functions are the vocabulary, the classes what the server reads.
 
-A fault may combine several: `append_late(5)` with `never_answer()` is the server that finishes after its client gave up.
+A fault may combine several: `append_late(5)` with `never_answer()` is a server that finishes after its client gave
+up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 from assistant_queue.testing.provider.problems import ApiProblem
 from assistant_queue.testing.provider.script import Outcome
@@ -75,10 +76,11 @@ class IgnoreCancel:
     """A cancel is answered as usual and does nothing."""
 
 
-Action = Union[Refuse, Silence, Delay, CutStream, AppendLate, ReplyWith, Vanish, ExpireNow, IgnoreCancel]
+Action = Refuse | Silence | Delay | CutStream | AppendLate | ReplyWith | Vanish | ExpireNow | IgnoreCancel
 
 
-def _problem(  # the common part of `refuse` and `work_then_refuse`
+def _problem(
+    *,
     status: int,
     code: str | None,
     message: str | None,
@@ -114,7 +116,10 @@ def refuse(
         headers: Further headers.
         body: A whole body instead of the provider's error shape, `{"detail": "..."}` say.
     """
-    return Refuse(_problem(status, code, message, retry_after, headers, body), accept=False)
+    return Refuse(
+        _problem(status=status, code=code, message=message, retry_after=retry_after, headers=headers, body=body),
+        accept=False,
+    )
 
 
 def work_then_refuse(
@@ -130,7 +135,10 @@ def work_then_refuse(
 
     A plain request is refused when its work is done, a streamed or background one at once, while the work goes on.
     """
-    return Refuse(_problem(status, code, message, retry_after, headers, body), accept=True)
+    return Refuse(
+        _problem(status=status, code=code, message=message, retry_after=retry_after, headers=headers, body=body),
+        accept=True,
+    )
 
 
 def never_answer(*, accept: bool = True) -> Silence:

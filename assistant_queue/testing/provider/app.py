@@ -5,25 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import parse_qsl
 
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from assistant_queue.testing.provider.actions import CutStream, Delay, Refuse, Silence
+from assistant_queue.testing.provider.client import OK, Client, Drop
 from assistant_queue.testing.provider.faults import find
 from assistant_queue.testing.provider.log import Answered, Refusal, Request
 from assistant_queue.testing.provider.problems import ApiProblem, unknown_url, unreadable_body, wrong_key
 from assistant_queue.testing.provider.routing import Answer, Call, ConnectionDropped, Operation
-from assistant_queue.testing.provider.sse import StreamAnswer, dumps
+from assistant_queue.testing.provider.sse import StreamAnswer
 from assistant_queue.testing.provider.state import World
 
-_OK = 200
 _SERVER_ERROR = 500
 _PREFIX = "/v1"
-
-Drop = Callable[[Any], None]
 
 
 class Endpoint:
@@ -54,12 +53,9 @@ class Endpoint:
         body, is_readable = _parse(raw)
         request = self._record(scope, headers, body)
         self._world.log.add(request)
-        client = _Client(scope, receive, send, self._drop)
+        client = Client(scope, receive, send, self._drop)
         try:
-            if headers.get(b"authorization") != self._authorization:
-                raise wrong_key()
-            if not is_readable:
-                raise unreadable_body()
+            self._check(headers, is_readable=is_readable)
             await self._act(Call(request, body or {}, self._world.faults.take(request), self._world.strict), client)
         except ApiProblem as problem:
             await self._refuse(request, problem, client, scripted=False)
@@ -68,10 +64,16 @@ class Endpoint:
             self._answered(request, None, "dropped")
         except Exception as error:  # noqa: BLE001 - a bug here must reach the test as an answer, not as a hang
             self._world.model_errors.append(error)
-            problem = ApiProblem(f"The stand-in failed: {error!r}", status=_SERVER_ERROR, error_type="server_error")
-            await self._refuse(request, problem, client, scripted=False)
+            failure = ApiProblem(f"The stand-in failed: {error!r}", status=_SERVER_ERROR, error_type="server_error")
+            await self._refuse(request, failure, client, scripted=False)
 
-    async def _act(self, call: Call, client: _Client) -> None:
+    def _check(self, headers: Mapping[bytes, bytes], *, is_readable: bool) -> None:
+        if headers.get(b"authorization") != self._authorization:
+            raise wrong_key()
+        if not is_readable:
+            raise unreadable_body()
+
+    async def _act(self, call: Call, client: Client) -> None:
         """Carry out a call as its faults want it."""
         delay, refusal, silence = (find(kind, call.actions) for kind in (Delay, Refuse, Silence))
         if isinstance(delay, Delay) and delay.before:
@@ -92,28 +94,28 @@ class Endpoint:
         else:
             await self._answer(call, answer, client)
 
-    async def _answer(self, call: Call, answer: Answer, client: _Client) -> None:
+    async def _answer(self, call: Call, answer: Answer, client: Client) -> None:
         if not isinstance(answer, StreamAnswer):
-            self._answered(call.request, _OK, "answered")
-            await client.send_json(_OK, answer, {"x-request-id": f"req_{call.request.number}"})
+            self._answered(call.request, OK, "answered")
+            await client.send_json(OK, answer, {"x-request-id": f"req_{call.request.number}"})
             return
         cut = find(CutStream, call.actions)
         is_whole = await client.send_stream(answer, cut, {"x-request-id": f"req_{call.request.number}"})
         if is_whole:
-            self._answered(call.request, _OK, "streamed")
+            self._answered(call.request, OK, "streamed")
             return
         self._answered(call.request, None, "cut")
         if cut is not None and cut.abort:
             answer.abort()
 
-    async def _keep_silent(self, request: Request, silence: Silence, client: _Client) -> None:
+    async def _keep_silent(self, request: Request, silence: Silence, client: Client) -> None:
         self._answered(request, None, "dropped" if silence.drop else "unanswered")
         if silence.drop:
             await client.drop()
         else:
             await client.gone()
 
-    async def _refuse(self, request: Request, problem: ApiProblem, client: _Client, *, scripted: bool) -> None:
+    async def _refuse(self, request: Request, problem: ApiProblem, client: Client, *, scripted: bool) -> None:
         now = time.time()
         self._world.log.add(
             Refusal(
@@ -154,78 +156,6 @@ class Endpoint:
 _HEADERS_READ = frozenset({b"authorization", b"x-stainless-retry-count"})
 
 
-class _Client:
-    """The other end of one request."""
-
-    def __init__(self, scope: Scope, receive: Receive, send: Send, drop: Drop) -> None:
-        self._peer = scope.get("client")
-        self._receive = receive
-        self._send = send
-        self._drop = drop
-
-    async def send_json(self, status: int, body: Any, headers: Mapping[str, str]) -> None:
-        """Send a whole answer."""
-        raw = dumps(body)
-        sent = {"content-type": "application/json", "content-length": str(len(raw)), **headers}
-        await self._start(status, sent)
-        await self._send({"type": "http.response.body", "body": raw})
-
-    async def send_stream(self, answer: StreamAnswer, cut: CutStream | None, headers: Mapping[str, str]) -> bool:
-        """Send a stream until its end, True, or until it is cut, False."""
-        await self._start(_OK, {"content-type": "text/event-stream; charset=utf-8", **headers})
-        # Sent at once, so that the client has the headers while the first event is still to come.
-        await self._send({"type": "http.response.body", "body": b"", "more_body": True})
-        scissors = _Scissors(cut)
-        async for frames in answer.tape.follow(answer.start):
-            body = scissors.trim(frames)
-            if body:
-                await self._send({"type": "http.response.body", "body": body, "more_body": True})
-            if scissors.is_through:
-                break
-        if scissors.is_through or answer.tape.is_broken:
-            await self.drop()
-            return False
-        await self._send({"type": "http.response.body", "body": b""})
-        return True
-
-    async def drop(self) -> None:
-        """Cut the connection, after what was sent has gone out."""
-        self._drop(self._peer)
-        await self.gone()
-
-    async def gone(self) -> None:
-        """Wait until the client is not there any more."""
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-
-    async def _start(self, status: int, headers: Mapping[str, str]) -> None:
-        raw = [(name.encode(), held.encode()) for name, held in headers.items()]
-        await self._send({"type": "http.response.start", "status": status, "headers": raw})
-
-
-class _Scissors:
-    """Counts events and bytes of a stream and says where it ends."""
-
-    def __init__(self, cut: CutStream | None) -> None:
-        self._events = None if cut is None else cut.after_events
-        self._bytes = None if cut is None else cut.after_bytes
-        self.is_through = self._events == 0 or self._bytes == 0
-
-    def trim(self, frames: Sequence[bytes]) -> bytes:
-        """What may still be sent of these events."""
-        if self.is_through:
-            return b""
-        if self._events is not None:
-            frames = frames[: self._events]
-            self._events -= len(frames)
-        body = b"".join(frames)
-        if self._bytes is not None:
-            body = body[: self._bytes]
-            self._bytes -= len(body)
-        self.is_through = self._events == 0 or self._bytes == 0
-        return body
-
-
 async def _read(receive: Receive) -> bytes:
     parts: list[bytes] = []
     while True:
@@ -247,8 +177,6 @@ def _parse(raw: bytes) -> tuple[dict[str, Any] | None, bool]:
 
 
 def _query(raw: bytes) -> dict[str, str]:
-    from urllib.parse import parse_qsl  # noqa: PLC0415
-
     return dict(parse_qsl(raw.decode())) if raw else {}
 
 
@@ -264,13 +192,24 @@ def _conversation_of(world: World, params: Mapping[str, str], body: Mapping[str,
     return named if isinstance(named, str) else None
 
 
-def _unknown(world: World) -> ASGIApp:
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        problem = unknown_url(scope["method"], scope["path"])
-        body = problem.as_json(world.personality.error_body)
-        await _Client(scope, receive, send, lambda _peer: None).send_json(problem.status, body, {})
+class _ByMethod:
+    """One path: picks the endpoint of the method."""
 
-    return answer
+    def __init__(self, unknown: Endpoint) -> None:
+        self._unknown = unknown
+        self._endpoints: dict[str, Endpoint] = {}
+
+    def add(self, method: str, endpoint: Endpoint) -> None:
+        """Answer a method of this path."""
+        self._endpoints[method] = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        await self._endpoints.get(scope["method"], self._unknown)(scope, receive, send)
+
+
+async def _refuse_unknown(call: Call) -> Answer:
+    raise unknown_url(call.request.method, _PREFIX + call.request.path)
 
 
 def build_app(operations: Sequence[Operation], world: World, api_key: str, drop: Drop) -> ASGIApp:
@@ -282,8 +221,10 @@ def build_app(operations: Sequence[Operation], world: World, api_key: str, drop:
         api_key: The only key accepted.
         drop: Closes the connection of a peer (`scope["client"]`).
     """
-    routes = [
-        Route(_PREFIX + operation.path, Endpoint(operation, world, api_key, drop), methods=[operation.method])
-        for operation in operations
-    ]
-    return Router(routes, redirect_slashes=False, default=_unknown(world))
+    unknown = Endpoint(Operation("unknown", "*", "", "responses", _refuse_unknown), world, api_key, drop)
+    paths: dict[str, _ByMethod] = {}
+    for operation in operations:
+        path = paths.setdefault(_PREFIX + operation.path, _ByMethod(unknown))
+        path.add(operation.method, Endpoint(operation, world, api_key, drop))
+    routes = [Route(path, endpoint) for path, endpoint in paths.items()]
+    return Router(routes, redirect_slashes=False, default=unknown)

@@ -13,7 +13,7 @@ from assistant_queue.testing.provider.ids import new_id
 from assistant_queue.testing.provider.state import Json, Thread
 
 if TYPE_CHECKING:
-    from assistant_queue.testing.provider.runs_engine import Run, Step
+    from assistant_queue.testing.provider.run import Run, Step
 
 
 def assistant_json(asked: Mapping[str, Any]) -> Json:
@@ -86,9 +86,7 @@ def asked_message(thread_id: str, asked: Mapping[str, Any]) -> Json:
         parts = [text_part(content)]
     else:
         parts = [text_part(part["text"]) if part["type"] == "text" else dict(part) for part in content]
-    return message_json(
-        thread_id, asked["role"], parts, metadata=asked.get("metadata"), attachments=asked.get("attachments")
-    )
+    return message_json(thread_id, asked["role"], parts, metadata=asked.get("metadata"), attachments=asked.get("attachments"))
 
 
 def begun_message(run: Run) -> Json:
@@ -96,6 +94,16 @@ def begun_message(run: Run) -> Json:
     message = message_json(run.thread.id, "assistant", [])
     message.update(status="in_progress", completed_at=None, assistant_id=run.assistant_id, run_id=run.id)
     return message
+
+
+def end_message(message: Json, text: str, status: str) -> None:
+    """Give a message its text and its final status: `completed`, or `incomplete` for want of tokens."""
+    now = int(time.time())
+    message.update(content=[text_part(text)], status=status)
+    if status == "completed":
+        message["completed_at"] = now
+    else:
+        message.update(incomplete_at=now, incomplete_details={"reason": "max_tokens"})
 
 
 def required_action(run: Run) -> Json | None:
@@ -132,7 +140,7 @@ def run_json(run: Run, expires_at: Literal["timestamp", "null", "zero"]) -> Json
         "failed_at": ended if run.status == "failed" else None,
         "completed_at": ended if run.status in {"completed", "incomplete"} else None,
         "incomplete_details": run.incomplete,
-        "model": asked.get("model") or run.model,
+        "model": run.model,
         "instructions": run.instructions,
         "tools": run.tools,
         "metadata": asked.get("metadata") or {},
@@ -166,9 +174,7 @@ def step_json(run: Run, step: Step) -> Json:
         "failed_at": run.ended_at if step.status == "failed" else None,
         "completed_at": step.completed_at,
         "metadata": {},
-        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-        if step.status == "completed"
-        else None,
+        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2} if step.status == "completed" else None,
     }
 
 

@@ -182,9 +182,7 @@ CREATE_MESSAGE = record(
 _ASSISTANT_FUNCTION = record(
     {
         "type": anything,
-        "function": record(
-            {"name": text(64), "description": text(), "parameters": anything, "strict": _optional_flag}, ["name"]
-        ),
+        "function": record({"name": text(64), "description": text(), "parameters": anything, "strict": _optional_flag}, ["name"]),
     },
     ["function"],
 )

@@ -1,6 +1,6 @@
 """Small checks of JSON values that refuse what the provider refuses, in its words.
 
-A check is called with a value and its path (`input[0].role`) and raises `ApiProblem`; bodies are checked by tables of them.
+A check is called with a value and its path (`input[0].role`) and raises `ApiProblem`; tables of them check bodies.
 
 Source: the provider's published API description and the wording of its errors.
 """
@@ -86,9 +86,7 @@ def number(low: float | None = None, high: float | None = None, *, whole: bool =
             (high, "<=", "above maximum", "above_max"),
         ):
             if bound is not None and (value < bound if sign == ">=" else value > bound):
-                message = (
-                    f"Invalid '{path}': {kind} {word} value. Expected a value {sign} {bound}, but got {value} instead."
-                )
+                message = f"Invalid '{path}': {kind} {word} value. Expected a value {sign} {bound}, but got {value} instead."
                 raise ApiProblem(message, code=f"{kind}_{code}_value", param=path)
 
     return check

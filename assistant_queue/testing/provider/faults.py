@@ -19,8 +19,8 @@ A = TypeVar("A")
 class Fault:
     """A rule: which requests, and what happens to them.
 
-    A request matches when every given condition holds; then it is counted, and the fault acts from the `nth` of them on,
-    `times` times.
+    A request matches when every given condition holds; then it is counted, and the fault acts from the `nth` of them
+    on, `times` times.
     """
 
     def __init__(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from assistant_queue.testing.provider.log import RunRecord
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Point = Literal["accepted", "completing", "appending"]
 
@@ -37,12 +41,10 @@ class Gate:
         self._open = False
         self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
 
-    def __enter__(self) -> Gate:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
         self.release()
 
     @property
@@ -69,7 +71,7 @@ class Gate:
             waiting, self._waiting = self._waiting, []
         for loop, future in waiting:
             # A stopped provider has closed its loop and cancelled the runs: nobody is left to be released.
-            if not loop.is_closed():
+            with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(_finish, future)
 
     async def hold(self, point: Point, run: RunRecord) -> None:

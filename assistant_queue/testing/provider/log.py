@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Union
+from typing import Any
 
 from assistant_queue.testing.provider.script import OutputGiven, Protocol
 
@@ -147,7 +147,7 @@ class Appended:
     item_ids: tuple[str, ...]
 
 
-Record = Union[Request, Answered, Refusal, RunChanged, Overlap, Appended]
+Record = Request | Answered | Refusal | RunChanged | Overlap | Appended
 
 
 class Log:
@@ -163,6 +163,7 @@ class Log:
         self._records: list[Record] = []
         self._runs: dict[str, RunRecord] = {}
         self._requests = 0
+        self._ended = 0
 
     def next_number(self) -> int:
         """The number of the next request."""
@@ -189,6 +190,7 @@ class Log:
             run = replace(self._runs[run_id], **changes)
             if not run.is_active and run.ended_at is None:
                 run = replace(run, ended_at=now)
+                self._ended += 1
             self._runs[run_id] = run
             self.add(RunChanged(now, run))
 
@@ -201,6 +203,11 @@ class Log:
         """Every run as it stands now, in the order of acceptance."""
         with self._changed:
             return tuple(self._runs.values())
+
+    def counts(self) -> tuple[int, int]:
+        """How many runs were accepted, and how many of them have ended."""
+        with self._changed:
+            return len(self._runs), self._ended
 
     def run(self, run_id: str) -> RunRecord:
         """One run as it stands now."""

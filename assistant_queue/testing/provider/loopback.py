@@ -45,7 +45,7 @@ class _Server(uvicorn.Server):
         for connection in list(self.server_state.connections):
             if connection.transport is not None:
                 connection.transport.abort()
-        # One turn of the loop, in which the connections learn that they are lost: what is cancelled next needs no answer.
+        # One turn of the loop, in which the connections learn that they are lost: what is cancelled needs no answer.
         await asyncio.sleep(0)
         tasks = list(self.server_state.tasks)
         for task in tasks:
@@ -55,7 +55,7 @@ class _Server(uvicorn.Server):
     def drop(self, peer: Any) -> None:
         """Close the connection of a peer, after what was sent has gone out."""
         for connection in list(self.server_state.connections):
-            if connection.client == peer and connection.transport is not None:
+            if getattr(connection, "client", None) == peer and connection.transport is not None:
                 connection.transport.close()
 
 

@@ -26,7 +26,8 @@ def page(objects: Sequence[dict[str, Any]], query: Mapping[str, str], personalit
     Raises:
         ApiProblem: `limit` or `order` is out of range, or a cursor is unknown.
     """
-    limit = _limit(query)
+    limit = whole(query, "limit", _LIMIT_DEFAULT)
+    number(1, _LIMIT_MOST, whole=True)(limit, "limit")
     order = query.get("order", "desc")
     choice("asc", "desc")(order, "order")
     ordered = list(objects)
@@ -47,17 +48,17 @@ def page(objects: Sequence[dict[str, Any]], query: Mapping[str, str], personalit
     }
 
 
-def _limit(query: Mapping[str, str]) -> int:
-    given = query.get("limit")
-    if given is None:
-        return _LIMIT_DEFAULT
+def whole(query: Mapping[str, str], name: str, default: int) -> int:
+    """A whole number of a query.
+
+    Raises:
+        ApiProblem: It is none.
+    """
     try:
-        limit = int(given)
+        return int(query.get(name, default))
     except ValueError:
-        message = "Invalid type for 'limit': expected an integer, but got a string instead."
-        raise ApiProblem(message, code="invalid_type", param="limit") from None
-    number(1, _LIMIT_MOST, whole=True)(limit, "limit")
-    return limit
+        message = f"Invalid type for '{name}': expected an integer, but got a string instead."
+        raise ApiProblem(message, code="invalid_type", param=name) from None
 
 
 def _between(ordered: list[dict[str, Any]], query: Mapping[str, str]) -> list[dict[str, Any]]:

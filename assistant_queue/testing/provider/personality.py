@@ -11,8 +11,8 @@ class Personality:
     """The ways in which this server is not OpenAI's. The default is the strict one.
 
     Attributes:
-        lock: What a second writer on a busy conversation or thread meets: `refuse` (400), `conflict` (409), or `none`: both
-            run at once, and the log records the overlap.
+        lock: What a second writer on a busy conversation or thread meets: `refuse` (400), `conflict` (409), or `none`:
+            both run at once, and the log records the overlap.
         ignores_run_id_filter: `messages.list(run_id=...)` returns the messages of all runs.
         ignores_order: Lists come newest first whatever `order` says.
         unsorted_lists: Lists come in an arbitrary (yet repeatable) order.

@@ -99,9 +99,7 @@ def conversation_locked(*, as_conflict: bool) -> ApiProblem:
 
 def thread_has_active_run(thread_id: str, run_id: str, *, as_conflict: bool) -> ApiProblem:
     """A run is created while another is active."""
-    return ApiProblem(
-        f"Thread {thread_id} already has an active run {run_id}.", status=CONFLICT if as_conflict else BAD_REQUEST
-    )
+    return ApiProblem(f"Thread {thread_id} already has an active run {run_id}.", status=CONFLICT if as_conflict else BAD_REQUEST)
 
 
 def message_during_run(thread_id: str, run_id: str, *, as_conflict: bool) -> ApiProblem:

@@ -9,14 +9,15 @@ from assistant_queue.testing.provider.checks import missing
 from assistant_queue.testing.provider.context import check_calls
 from assistant_queue.testing.provider.faults import find
 from assistant_queue.testing.provider.ids import new_id
-from assistant_queue.testing.provider.paging import page
+from assistant_queue.testing.provider.paging import page, whole
 from assistant_queue.testing.provider.problems import (
     BAD_REQUEST,
     ApiProblem,
     conversation_locked,
     response_side_not_found,
 )
-from assistant_queue.testing.provider.responses_engine import Response, ResponsesEngine
+from assistant_queue.testing.provider.response import Response
+from assistant_queue.testing.provider.responses_engine import ResponsesEngine
 from assistant_queue.testing.provider.routing import Answer, Call, ConnectionDropped, Operation
 from assistant_queue.testing.provider.sse import StreamAnswer, Tape
 from assistant_queue.testing.provider.state import Conversation, Json, World
@@ -63,11 +64,9 @@ class ResponsesApi:
         if call.request.query.get("stream") != "true":
             return self._engine.shown(response)
         if response.tape is None or not response.is_background:
-            message = (
-                "This response cannot be streamed because it was not created with background=true and stream=true."
-            )
+            message = "This response cannot be streamed because it was not created with background=true and stream=true."
             raise ApiProblem(message, param="stream")
-        after = int(call.request.query.get("starting_after", "-1"))
+        after = whole(call.request.query, "starting_after", -1)
         return StreamAnswer(response.tape, after + 1, lambda: self._engine.abort(response))
 
     async def cancel(self, call: Call) -> Answer:

@@ -12,7 +12,7 @@ from assistant_queue.testing.provider.ids import new_id
 from assistant_queue.testing.provider.state import Conversation, Json
 
 if TYPE_CHECKING:
-    from assistant_queue.testing.provider.responses_engine import Response
+    from assistant_queue.testing.provider.response import Response
 
 
 def conversation_json(conversation: Conversation) -> Json:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Union
 
 from assistant_queue.testing.provider.actions import Action
 from assistant_queue.testing.provider.checks import Check
@@ -49,7 +48,7 @@ class Call:
         return self.request.params[name]
 
 
-Answer = Union[Json, StreamAnswer]
+Answer = Json | StreamAnswer
 Handler = Callable[[Call], Awaitable[Answer]]
 
 

@@ -12,7 +12,8 @@ from assistant_queue.testing.provider.ids import new_id
 from assistant_queue.testing.provider.paging import page
 from assistant_queue.testing.provider.problems import assistant_side_not_found, thread_has_active_run
 from assistant_queue.testing.provider.routing import Answer, Call, Operation
-from assistant_queue.testing.provider.runs_engine import Run, RunsEngine, unanswered
+from assistant_queue.testing.provider.run import Run, unanswered
+from assistant_queue.testing.provider.runs_engine import RunsEngine
 from assistant_queue.testing.provider.sse import StreamAnswer, Tape
 from assistant_queue.testing.provider.state import Json, Thread, World, is_user_text
 from assistant_queue.testing.provider.threads_api import find_assistant, find_thread, new_thread
@@ -75,7 +76,7 @@ class RunsApi:
 
     async def cancel(self, call: Call) -> Answer:
         """Begin to cancel a run."""
-        return self._engine.cancel(self._find(call), ignored=find(IgnoreCancel, call.actions) is not None)
+        return self._engine.cancel(self._find(call), is_ignored=find(IgnoreCancel, call.actions) is not None)
 
     async def submit(self, call: Call) -> Answer:
         """Answer the functions a run waits for."""
@@ -104,9 +105,7 @@ class RunsApi:
             tape=Tape() if asked.get("stream") else None,
             actions=call.actions,
         )
-        if added:
-            self._engine.add_messages(run, added)
-        self._engine.start(run, request=call.request.number, is_new_thread=is_new_thread)
+        self._engine.start(run, added, request=call.request.number, is_new_thread=is_new_thread)
         answer = self._answer(run)
         if find(Vanish, call.actions) is not None:
             self._engine.vanish(run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Union
+from typing import Literal
 
 Protocol = Literal["responses", "assistants"]
 
@@ -27,8 +27,8 @@ class Turn:
         protocol: `responses` or `assistants`.
         conversation_id: The conversation or thread; None for a response that is bound to neither.
         run_id: The response or run this outcome is for.
-        user_texts: The user texts nobody has answered yet, in order. They stay the same through the rounds of tool calls.
-        instructions: The instructions in force (on Assistants: the run's, or the assistant's, then the additional ones).
+        user_texts: The user texts nobody has answered yet, in order; the same through all rounds of tool calls.
+        instructions: Those in force (on Assistants: the run's, or the assistant's, then the additional ones).
         tools: The names of the functions offered.
         tool_outputs: The outputs given so far in this turn, in order.
         round: How many times tool outputs were given in this turn; 0 at first.
@@ -75,7 +75,7 @@ class ToolCalls:
         """Describe the calls.
 
         Args:
-            calls: Pairs of a function's name and its arguments: a mapping, or a string sent as it is (broken JSON, say).
+            calls: Pairs of a function's name and its arguments: a mapping, or a string sent as it is (bad JSON, say).
             text: A message the model says before it calls.
             delay: Seconds until the calls are made; None takes the provider's `latency`.
         """
@@ -121,7 +121,7 @@ class Never:
     """The run stays in progress until somebody cancels it, it expires, or the provider stops."""
 
 
-Outcome = Union[Reply, ToolCalls, RunFailure, IncompleteReply, Never, str]
+Outcome = Reply | ToolCalls | RunFailure | IncompleteReply | Never | str
 ModelScript = Callable[[Turn], Outcome]
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import secrets
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from assistant_queue.testing.provider import assistants_wire
 from assistant_queue.testing.provider.actions import Action
@@ -15,22 +13,27 @@ from assistant_queue.testing.provider.app import build_app
 from assistant_queue.testing.provider.conversations_api import ConversationsApi
 from assistant_queue.testing.provider.faults import Fault
 from assistant_queue.testing.provider.gates import Gate, Point
-from assistant_queue.testing.provider.log import Answered, Overlap, Record, Refusal, Request, RunRecord
+from assistant_queue.testing.provider.log import Request, RunRecord
 from assistant_queue.testing.provider.loopback import LoopbackServer
+from assistant_queue.testing.provider.oracle import Oracle
 from assistant_queue.testing.provider.personality import Personality
 from assistant_queue.testing.provider.responses_api import ResponsesApi
 from assistant_queue.testing.provider.responses_engine import ResponsesEngine
+from assistant_queue.testing.provider.run import Run
 from assistant_queue.testing.provider.runs_api import RunsApi
-from assistant_queue.testing.provider.runs_engine import Run, RunsEngine
+from assistant_queue.testing.provider.runs_engine import RunsEngine
 from assistant_queue.testing.provider.script import ModelScript, Protocol, echo
-from assistant_queue.testing.provider.state import Json, World, is_user_text, text_of
+from assistant_queue.testing.provider.state import World
 from assistant_queue.testing.provider.threads_api import ThreadsApi
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # Source: the provider's published API description: a run expires ten minutes after its creation.
 _RUN_EXPIRES_AFTER_S = 600.0
 
 
-class StandInProvider:
+class StandInProvider(Oracle):
     """A real HTTP server on loopback that speaks Responses + Conversations and the Assistants protocol, strictly.
 
     1. `start`/`stop`, or a `with` block: a server thread with an event loop of its own.
@@ -65,13 +68,14 @@ class StandInProvider:
             port: 0 takes a free one.
         """
         self.api_key = api_key or f"sk-stand-in-{secrets.token_hex(12)}"
-        self._world = World(
+        world = World(
             model=model,
             latency=latency,
             strict=strict,
             personality=personality or Personality(),
             run_expires_after=run_expires_after,
         )
+        super().__init__(world)
         assistant = assistants_wire.assistant_json({"model": "stand-in-model", "name": "Stand-in"})
         self._world.assistants[assistant["id"]] = assistant
         self.assistant_id: str = assistant["id"]
@@ -85,13 +89,11 @@ class StandInProvider:
         ]
         self._server = LoopbackServer(lambda drop: build_app(operations, self._world, self.api_key, drop), port)
 
-    def __enter__(self) -> StandInProvider:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
         self.stop()
 
     def start(self) -> None:
@@ -106,8 +108,6 @@ class StandInProvider:
     def base_url(self) -> str:
         """The address for the client's `base_url`."""
         return f"http://127.0.0.1:{self._server.port}/v1"
-
-    # -- what it does ------------------------------------------------------------------------------------------
 
     @property
     def model(self) -> ModelScript:
@@ -153,7 +153,7 @@ class StandInProvider:
             actions: What happens to it; several may be combined.
             conversation_id: Only requests about this conversation or thread.
             protocol: Only requests of this protocol.
-            nth: From the how manieth matching request on.
+            nth: The first matching request it acts on, counted from 1.
             times: How many times; None for ever.
             when: Only requests for which this holds; called on the server's thread.
 
@@ -187,13 +187,22 @@ class StandInProvider:
         """Make runs pause until `release()`.
 
         Args:
-            point: `accepted`: the client has its id, nothing was done yet; `completing`: all was said, nothing is stored;
-                `appending`: before items that a fault delays join the conversation.
+            point: `accepted`: the client has its id, nothing was done yet (and again after tool outputs);
+                `completing`: all was said, nothing is
+                stored; `appending`: before items that a fault delays join the conversation.
             conversation_id: Only runs of this conversation or thread.
             when: Only runs for which this holds; called on the server's thread.
             times: How many runs are held; None for all until the release.
         """
         return self._world.gates.add(Gate(point, conversation_id, when, times))
+
+    def create_conversation(self, metadata: Mapping[str, str] | None = None) -> str:
+        """A new conversation without a request in the log; its id."""
+        return self._server.call(lambda: self._world.new_conversation(metadata or {}).id)
+
+    def create_thread(self, metadata: Mapping[str, str] | None = None) -> str:
+        """A new thread without a request in the log; its id."""
+        return self._server.call(lambda: self._world.new_thread(metadata or {}).id)
 
     def vanish(self, run_id: str) -> None:
         """Forget a run or response now: retrieving it is a 404, its streams are cut."""
@@ -218,120 +227,3 @@ class StandInProvider:
             if run_id in thread.runs:
                 return thread.runs[run_id]
         raise LookupError(f"No run or response {run_id}")
-
-    # -- what happened -----------------------------------------------------------------------------------------
-
-    @property
-    def log(self) -> tuple[Record, ...]:
-        """Everything that happened, in order."""
-        return self._world.log.records()
-
-    @property
-    def requests(self) -> tuple[Request, ...]:
-        """Every request, in order of arrival."""
-        return tuple(record for record in self.log if isinstance(record, Request))
-
-    @property
-    def refusals(self) -> tuple[Refusal, ...]:
-        """Every request that was refused, and why."""
-        return tuple(record for record in self.log if isinstance(record, Refusal))
-
-    @property
-    def answers(self) -> tuple[Answered, ...]:
-        """How every request ended."""
-        return tuple(record for record in self.log if isinstance(record, Answered))
-
-    @property
-    def overlaps(self) -> tuple[Overlap, ...]:
-        """Every time two runs of one conversation were active at once."""
-        return tuple(record for record in self.log if isinstance(record, Overlap))
-
-    @property
-    def runs(self) -> tuple[RunRecord, ...]:
-        """Every run and response as it stands now, in order of acceptance."""
-        return self._world.log.runs()
-
-    @property
-    def model_errors(self) -> tuple[Exception, ...]:
-        """What the model script, or the stand-in itself, raised while serving."""
-        return tuple(self._world.model_errors)
-
-    def calls(self, op: str, conversation_id: str | None = None) -> tuple[Request, ...]:
-        """Every request for an operation, about one conversation if given."""
-        return tuple(
-            request
-            for request in self.requests
-            if request.op == op and conversation_id in {None, request.conversation_id}
-        )
-
-    def runs_of(self, conversation_id: str) -> tuple[RunRecord, ...]:
-        """Every run of a conversation or thread, in order of acceptance."""
-        return tuple(run for run in self.runs if run.conversation_id == conversation_id)
-
-    def items(self, conversation_id: str) -> list[Json]:
-        """What a conversation (items) or thread (messages) holds now, in order, as JSON.
-
-        Raises:
-            LookupError: There is no such conversation or thread (any more).
-        """
-        held = self._world.conversations.get(conversation_id)
-        if held is not None:
-            return copy.deepcopy(list(held.items))
-        thread = self._world.threads.get(conversation_id)
-        if thread is not None:
-            return copy.deepcopy(list(thread.messages))
-        raise LookupError(f"No conversation or thread {conversation_id}")
-
-    def user_texts(self, conversation_id: str) -> list[str]:
-        """The user texts a conversation or thread holds now, in order."""
-        return [text_of(item) for item in self.items(conversation_id) if is_user_text(item)]
-
-    def assistant_texts(self, conversation_id: str) -> list[str]:
-        """The model's texts a conversation or thread holds now, in order."""
-        return [text_of(item) for item in self.items(conversation_id) if item.get("role") == "assistant"]
-
-    def create_conversation(self, metadata: Mapping[str, str] | None = None) -> str:
-        """A new conversation without a request in the log; its id."""
-        return self._server.call(lambda: self._world.new_conversation(metadata or {}).id)
-
-    def create_thread(self, metadata: Mapping[str, str] | None = None) -> str:
-        """A new thread without a request in the log; its id."""
-        return self._server.call(lambda: self._world.new_thread(metadata or {}).id)
-
-    def wait_for(
-        self,
-        holds: Callable[[StandInProvider], bool] | None = None,
-        *,
-        runs_started: int | None = None,
-        runs_ended: int | None = None,
-        timeout: float = 10.0,
-    ) -> None:
-        """Block the calling thread until everything given holds.
-
-        Args:
-            holds: Asked after every new record of the log.
-            runs_started: At least so many runs were accepted.
-            runs_ended: At least so many runs have reached a final status.
-            timeout: Seconds.
-
-        Raises:
-            TimeoutError: It did not hold in time; the message says how far things had come.
-        """
-
-        def reached() -> bool:
-            runs = self.runs
-            if runs_started is not None and len(runs) < runs_started:
-                return False
-            if runs_ended is not None and sum(not run.is_active for run in runs) < runs_ended:
-                return False
-            return holds is None or holds(self)
-
-        if not self._world.log.wait(reached, timeout):
-            raise TimeoutError(f"Not reached within {timeout} s. {self._summary()}")
-
-    def _summary(self) -> str:
-        by_status: dict[str, int] = {}
-        for run in self.runs:
-            by_status[run.status] = by_status.get(run.status, 0) + 1
-        last = [f"{request.op}" for request in self.requests[-5:]]
-        return f"Runs by status: {by_status}; last requests: {last}"

@@ -25,12 +25,12 @@ from assistant_queue.testing.provider.script import (
 )
 
 if TYPE_CHECKING:
-    from assistant_queue.testing.provider.responses_engine import Response
-    from assistant_queue.testing.provider.runs_engine import Run
+    from assistant_queue.testing.provider.response import Response
+    from assistant_queue.testing.provider.run import Run
 
 Json = dict[str, Any]
 
-_OUTCOMES = (Reply, ToolCalls, RunFailure, IncompleteReply, Never, str)
+_OUTCOMES: tuple[type, ...] = (Reply, ToolCalls, RunFailure, IncompleteReply, Never, str)
 
 
 @dataclass(eq=False)
@@ -92,7 +92,7 @@ class World:
         return task
 
     def ask_model(self, turn: Turn) -> Outcome:
-        """The outcome of the user's script; a script that raises is a failed run and is remembered in `model_errors`."""
+        """The outcome of the user's script; one that raises is a failed run and is remembered in `model_errors`."""
         try:
             outcome = self.model(turn)
         except Exception as error:  # noqa: BLE001 - the script is the user's; whatever it raises must end in the run
@@ -147,3 +147,8 @@ def text_of(item: Mapping[str, Any]) -> str:
 def count_words(texts: Sequence[str]) -> int:
     """A stand-in for the number of tokens: words, and at least one."""
     return max(1, sum(len(text.split()) for text in texts))
+
+
+def tool_names(tools: Sequence[Json] | None) -> tuple[str, ...]:
+    """The names of the functions among the tools, in either protocol's shape."""
+    return tuple(tool["name"] if "name" in tool else tool["function"]["name"] for tool in tools or () if tool.get("type") == "function")

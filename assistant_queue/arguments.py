@@ -1,0 +1,153 @@
+"""The arguments of public calls, checked before anything is sent: a typed error says what, where and what to do."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from assistant_queue.errors import InvalidArgument
+from assistant_queue.models import Content, Message
+
+MAX_THREAD_ID = 512
+"""Characters of a thread id. Chosen."""
+MAX_MESSAGE_ID = 512
+"""Characters of a message id. Chosen."""
+MAX_CONTENT = 256_000
+"""Characters of a message, and of its instructions. Source: the provider's limit for a message."""
+MAX_AUTHOR = 128
+"""Characters of an author's name. Chosen."""
+MAX_METADATA = 14
+"""The caller's pairs. Source: the provider takes 16; two are the queue's own marks."""
+MAX_METADATA_KEY = 64
+"""Characters. Source: the provider's limit."""
+MAX_METADATA_VALUE = 512
+"""Characters. Source: the provider's limit."""
+
+
+def _identifier(value: Any, what: str, most: int) -> str:
+    if not isinstance(value, str):
+        raise InvalidArgument(f"{what} must be a string, not {type(value).__name__}; nothing was done")
+    if not 1 <= len(value) <= most:
+        raise InvalidArgument(f"{what} must have 1 to {most} characters, this one has {len(value)}; nothing was done")
+    _encodable(value, what)
+    return value
+
+
+def _encodable(value: str, what: str) -> None:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InvalidArgument(f"{what} holds half of a surrogate pair and cannot be written as UTF-8; repair the text; nothing was done") from None
+
+
+def check_thread_id(value: Any) -> str:
+    """A thread id: any string of 1 to 512 characters."""
+    return _identifier(value, "thread_id", MAX_THREAD_ID)
+
+
+def check_message_id(value: Any) -> str:
+    """A message id: any string of 1 to 512 characters."""
+    return _identifier(value, "message_id", MAX_MESSAGE_ID)
+
+
+def check_batch_id(value: Any) -> str:
+    """A batch id, as `list_failed` gives it."""
+    return _identifier(value, "batch_id", MAX_MESSAGE_ID)
+
+
+def check_timeout(value: Any) -> float:
+    """Seconds to wait, 0 or more."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise InvalidArgument(f"timeout must be a number of seconds from 0 on, not {value!r}")
+    return float(value)
+
+
+def check_limit(value: Any, most: int) -> int:
+    """How many rows to return."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise InvalidArgument(f"limit must be a whole number from 1 to {most}, not {value!r}")
+    return value
+
+
+def make_message(
+    content: Any, *, message_id: Any, instructions: Any, author: Any, metadata: Any
+) -> Message:
+    """A message from the arguments of `add_message_to_thread`.
+
+    Raises:
+        InvalidArgument: One of them is of the wrong type, empty or too long. Nothing was queued.
+    """
+    return Message(
+        id=secrets.token_hex(12) if message_id is None else check_message_id(message_id),
+        content=_content(content),
+        instructions=None if instructions is None else _text(instructions, "instructions"),
+        author=None if author is None else _author(author),
+        metadata={} if metadata is None else _metadata(metadata),
+    )
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str):
+        raise InvalidArgument(f"{what} must be a string, not {type(value).__name__}; nothing was queued")
+    if not value.strip():
+        raise InvalidArgument(f"{what} is empty or blank; nothing was queued")
+    if len(value) > MAX_CONTENT:
+        raise InvalidArgument(f"{what} has {len(value):,} characters, the limit is {MAX_CONTENT:,}; nothing was queued - split it")
+    _encodable(value, what)
+    return value
+
+
+def _content(value: Any) -> Content:
+    if isinstance(value, str):
+        return _text(value, "message")
+    if not isinstance(value, Sequence) or isinstance(value, bytes | bytearray):
+        raise InvalidArgument(f"message must be a string or a list of content parts, not {type(value).__name__}; nothing was queued")
+    if not value:
+        raise InvalidArgument("message is an empty list of content parts; nothing was queued")
+    for number, part in enumerate(value):
+        if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
+            raise InvalidArgument(f"content part {number} must be a dict with a 'type', as the provider spells it; nothing was queued")
+    try:
+        size = len(json.dumps(list(value), ensure_ascii=False).encode("utf-8"))
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(f"the content parts cannot be written as JSON: {error}; nothing was queued") from None
+    letters = sum(len(str(part.get("text", ""))) for part in value)
+    if letters > MAX_CONTENT:
+        raise InvalidArgument(f"the content parts have {letters:,} characters of text, the limit is {MAX_CONTENT:,}; nothing was queued")
+    if size > MAX_PARTS_BYTES:
+        raise InvalidArgument(f"the content parts have {size:,} bytes, the limit is {MAX_PARTS_BYTES:,}; upload files and name their ids")
+    if letters == 0 and all(part["type"] in _TEXT_TYPES for part in value):
+        raise InvalidArgument("the content parts hold no text; nothing was queued")
+    return [dict(part) for part in value]
+
+
+MAX_PARTS_BYTES = 4_000_000
+"""Bytes of a message's content parts as JSON. Chosen: Redis is no place for pictures; the provider takes uploaded files by their ids."""
+
+_TEXT_TYPES = frozenset({"text", "input_text"})
+
+
+def _author(value: Any) -> str:
+    name = _identifier(value, "author", MAX_AUTHOR)
+    if not name.strip() or not name.isprintable():
+        raise InvalidArgument("author must be a printable name on one line: it stands before the text that the model sees; nothing was queued")
+    return name
+
+
+def _metadata(value: Any) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise InvalidArgument(f"metadata must be a dict of strings, not {type(value).__name__}; nothing was queued")
+    if len(value) > MAX_METADATA:
+        raise InvalidArgument(f"metadata has {len(value)} pairs, the limit is {MAX_METADATA}; nothing was queued")
+    for key, item in value.items():
+        if not isinstance(key, str) or not isinstance(item, str):
+            raise InvalidArgument(f"metadata must map strings to strings, {key!r} does not; nothing was queued")
+        if not 1 <= len(key) <= MAX_METADATA_KEY:
+            raise InvalidArgument(f"a metadata key has 1 to {MAX_METADATA_KEY} characters, {key[:80]!r} does not; nothing was queued")
+        if len(item) > MAX_METADATA_VALUE:
+            raise InvalidArgument(f"metadata[{key!r}] has {len(item)} characters, the limit is {MAX_METADATA_VALUE}; nothing was queued")
+        _encodable(key, "a metadata key")
+        _encodable(item, f"metadata[{key!r}]")
+    return dict(value)

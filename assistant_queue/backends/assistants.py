@@ -1,0 +1,263 @@
+"""The Assistants protocol, for servers that speak it.
+
+One request starts a batch: `runs.create(additional_messages=[...], stream=True)` appends the messages and starts the run in one step.
+The messages stay in the thread whatever becomes of the run, and carry our marks in their metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from assistant_queue.backends import run_reader
+from assistant_queue.backends.assistants_calls import AssistantsCalls
+from assistant_queue.backends.openai_clients import Channel
+from assistant_queue.backends.openai_errors import refuses_outputs, watching
+from assistant_queue.backends.run_reader import RunReader
+from assistant_queue.backends.streams import CANCEL_S, Call, EventStream, Json, ended, fetch, play
+from assistant_queue.backends.thread_log import ThreadLog
+from assistant_queue.core.runs import (
+    ActionRequired,
+    Capabilities,
+    Finding,
+    FoundBy,
+    NotFound,
+    RunEnded,
+    RunEvent,
+    RunRequest,
+    RunStarted,
+)
+from assistant_queue.errors import BackendError, OutcomeUnknown, RequestRefused, RunVanished, UnknownThread
+from assistant_queue.models import ToolCall
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+_MAX_MESSAGES = 32
+"""Source: openai-php/client#269: additional_messages takes no more."""
+
+_MAX_CHARS = 256_000
+"""Source: the provider's published API description."""
+
+
+class AssistantsBackend:
+    """Sends batches as runs on a thread.
+
+    1. appends the messages and starts the run in one streamed request
+    2. makes sure, once, that this server takes messages so; else it posts them one by one before each run
+    3. watches a known run by polling: its stream cannot be resumed
+    4. finds a batch again by the marks in the metadata of runs and messages
+
+    It keeps one thing between calls: whether this server takes messages with a run.
+    """
+
+    name = "assistants"
+    capabilities = Capabilities(
+        found_by=FoundBy.METADATA,
+        follows=True,
+        cancels=True,
+        streams=True,
+        keeps_failed_text=True,
+        max_items=_MAX_MESSAGES,
+        max_item_chars=_MAX_CHARS,
+    )
+
+    def __init__(
+        self,
+        client: AsyncOpenAI,
+        *,
+        assistant_id: str,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        run_options: Mapping[str, Any] | None = None,
+        request_timeout: float = 30.0,
+        stream_idle_timeout: float = 120.0,
+        closes_client: bool = True,
+    ) -> None:
+        """Set up, without a request.
+
+        Args:
+            client: The client.
+            assistant_id: The assistant every run is made with.
+            tools: Function schemas, flat or nested, and the provider's own tools; they replace the assistant's. None keeps those.
+            run_options: Further fields of a run, as they are; `max_output_tokens` is sent under this protocol's name.
+            request_timeout: Seconds until the first event, and of every plain call.
+            stream_idle_timeout: Seconds between two events.
+            closes_client: Whether `close` closes the client.
+        """
+        self._channel = Channel(
+            client, request_timeout=request_timeout, stream_idle_timeout=stream_idle_timeout, closes_client=closes_client
+        )
+        self._calls = AssistantsCalls(self._channel, assistant_id=assistant_id, tools=tools, run_options=run_options)
+        self._log = ThreadLog(self._channel.reading)
+        self._takes_messages: bool | None = None
+
+    # --- conversations --------------------------------------------------------------------------------------------------
+
+    async def open_conversation(self, thread_id: str) -> str:
+        """A new thread, with the queue's thread id in its metadata."""
+        created = await fetch(self._calls.create_thread(thread_id), thread=thread_id)
+        return str(created["id"])
+
+    async def drop_conversation(self, conversation_id: str) -> None:
+        """Delete a thread; one that is gone already is fine."""
+        try:
+            await fetch(self._calls.delete_thread(conversation_id), thread=conversation_id)
+        except UnknownThread:
+            return
+
+    async def locate(self, conversation_id: str) -> str | None:
+        """None: batches are found by their marks, not by a place. No request is made."""
+        del conversation_id
+        return None
+
+    # --- runs -------------------------------------------------------------------------------------------------------------
+
+    async def start(self, request: RunRequest) -> AsyncGenerator[RunEvent, None]:
+        """Send the batch as one run; without messages where the thread holds them already."""
+        if request.items and self._takes_messages is None and request.batch.attempts > 1:
+            # An earlier attempt may have posted some of them one by one, from another process.
+            missing = await self._log.missing(request)
+            self._takes_messages = None if len(missing) == len(request.items) else False
+        if request.items and self._takes_messages is not False:
+            has_started = False
+            async with aclosing(self._start_with_messages(request)) as events:
+                async for event in events:
+                    has_started = True
+                    yield event
+            if has_started:
+                return
+        for item in await self._log.missing(request) if request.items else ():
+            await fetch(self._calls.post(request, item), thread=request.batch.thread_id)
+        reader = RunReader(request.batch.thread_id)
+        async with aclosing(self._watch(request, self._calls.create_run(request, with_messages=False), reader)) as events:
+            async for event in events:
+                yield event
+
+    async def _start_with_messages(self, request: RunRequest) -> AsyncGenerator[RunEvent, None]:
+        """The one call. Ends without an event where the server turns out to drop the messages."""
+        reader = RunReader(request.batch.thread_id)
+        async with aclosing(self._watch(request, self._calls.create_run(request, with_messages=True), reader)) as events:
+            async for event in events:
+                if isinstance(event, RunStarted) and self._takes_messages is None:
+                    self._takes_messages = await self._has_taken(request, reader.run, event.run_id)
+                    if not self._takes_messages:
+                        return
+                yield event
+
+    async def _has_taken(self, request: RunRequest, run: Json, run_id: str) -> bool:
+        """Whether the messages of the first batch are in the thread. If not, the run is stopped: it answers something else."""
+        since = run.get("created_at")
+        try:
+            if len(await self._log.missing(request, since=since)) < len(request.items):
+                return True
+            await self.cancel(request, run_id)
+            # Asked again when the run is over: a server may be slow to show them.
+            return len(await self._log.missing(request, since=since)) < len(request.items)
+        except RequestRefused as error:
+            thread = request.batch.thread_id
+            raise OutcomeUnknown(
+                f"Run {run_id!r} of thread {thread!r} was accepted, its messages could not be read back: {error}"
+            ) from error
+
+    async def submit(
+        self, request: RunRequest, run_id: str, calls: Sequence[ToolCall], outputs: Mapping[str, str]
+    ) -> AsyncGenerator[RunEvent, None]:
+        """Send the outputs; the same run goes on. A run that does not wait for any has them already, or is over: it is watched."""
+        reader = RunReader(request.batch.thread_id)
+        try:
+            call = self._calls.submit(request, run_id, calls, outputs)
+            async with aclosing(self._watch(request, call, reader, missing=RunVanished)) as events:
+                async for event in events:
+                    yield event
+        except RequestRefused as refusal:
+            if not refuses_outputs(refusal):
+                raise
+        else:
+            return
+        async with aclosing(self.follow(request, run_id)) as events:
+            async for event in events:
+                yield event
+
+    async def _watch(
+        self, request: RunRequest, call: Call, reader: RunReader, missing: type[BackendError] = UnknownThread
+    ) -> AsyncGenerator[RunEvent, None]:
+        stream = EventStream(call, limits=self._channel.limits, thread=request.batch.thread_id, missing=missing)
+        async with aclosing(play(stream, reader)) as events:
+            async for event in events:
+                if isinstance(event, RunEnded) and run_reader.has_ended_well(reader.run) and not event.replies:
+                    # Not every server streams messages: a run that said nothing is read before it is believed.
+                    with watching(request.batch.thread_id, event.run_id):
+                        replies = await self._log.replies(request, event.run_id)
+                    yield replace(event, replies=replies, whole=bool(replies))
+                else:
+                    yield event
+
+    async def follow(self, request: RunRequest, run_id: str, cursor: int | None = None) -> AsyncGenerator[RunEvent, None]:
+        """Watch a run by polling.
+
+        Whatever goes wrong says nothing about the run, so it is a `StreamCut`; only a 404 is not.
+        """
+        del cursor
+        with watching(request.batch.thread_id, run_id):
+            run = await self._log.run(request, run_id)
+        yield RunStarted(run_id=run_id)
+        with watching(request.batch.thread_id, run_id):
+            run = await ended(run, partial(self._log.run, request, run_id), run_reader.is_open)
+            outcome = await self._outcome(request, run)
+        yield outcome
+
+    async def _outcome(self, request: RunRequest, run: Json) -> ActionRequired | RunEnded:
+        """How a run ended or what it waits for, with what all its rounds said."""
+        if run_reader.has_ended_well(run) or run_reader.is_waiting(run):
+            return run_reader.outcome_of(run, await self._log.replies(request, str(run["id"])), whole=True)
+        return run_reader.outcome_of(run)
+
+    async def cancel(self, request: RunRequest, run_id: str) -> None:
+        """Cancel a run and wait a little for its end; one that has ended is fine."""
+        if not run_id:
+            return
+        try:
+            run = await fetch(self._calls.cancel(request, run_id), thread=request.batch.thread_id, missing=RunVanished)
+            await ended(run, partial(self._log.run, request, run_id), run_reader.is_active, within_s=CANCEL_S)
+        except (RunVanished, RequestRefused):
+            return
+
+    # --- reading back -----------------------------------------------------------------------------------------------------
+
+    async def find(self, request: RunRequest, run_id: str | None = None, calls: Sequence[ToolCall] = ()) -> Finding:
+        """What became of a request: by the run, if one is known, else by the marks on runs, then on messages."""
+        if run_id:
+            try:
+                run = await self._log.run(request, run_id)
+            except RunVanished:
+                if calls:
+                    raise
+            else:
+                return await self._finding(request, run, calls)
+        newest = await self._log.newest_run(request)
+        if newest is not None and (self._takes_messages or not request.items):
+            return await self._finding(request, newest)
+        missing = await self._log.missing(request)
+        if newest is not None and len(missing) < len(request.items):
+            return await self._finding(request, newest)
+        if newest is not None:
+            # A run over a thread without our messages: this server drops them. It must not stand in the way of the next.
+            await self.cancel(request, str(newest["id"]))
+        if newest is not None or 0 < len(missing) < len(request.items):
+            self._takes_messages = False
+        return NotFound(holds_text=not missing)
+
+    async def _finding(self, request: RunRequest, run: Json, calls: Sequence[ToolCall] = ()) -> Finding:
+        if run_reader.is_open(run):
+            return RunStarted(run_id=str(run["id"]))
+        sent, waits_for = {call.id for call in calls}, {call.id for call in run_reader.calls_of(run)}
+        if run_reader.is_waiting(run) and sent & waits_for:
+            return NotFound()
+        return await self._outcome(request, run)
+
+    async def close(self) -> None:
+        """Close the client's connections, unless the client is somebody else's."""
+        await self._channel.close()

@@ -1,0 +1,73 @@
+"""The requests of the Responses backend, ready to be made: which fields they have, under which names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from assistant_queue.backends.content import MAX_VALUE, request_options, responses_content, responses_tool, run_metadata
+from assistant_queue.backends.openai_clients import Channel
+from assistant_queue.backends.streams import Call, Json
+from assistant_queue.core.runs import RunRequest
+
+
+class ResponsesCalls:
+    """Builds every request that changes something at the provider, and the one that watches a stream again; sends none."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        *,
+        model: str | None,
+        prompt: str | Mapping[str, Any] | None,
+        tools: Sequence[Mapping[str, Any]] | None,
+        run_options: Mapping[str, Any] | None,
+    ) -> None:
+        self._responses = channel.writing.responses.with_streaming_response
+        self._resumable = channel.reading.responses.with_streaming_response
+        self._conversations = channel.writing.conversations.with_streaming_response
+        self._timeout = channel.stream_timeout
+        options, self._beside = request_options(run_options)
+        self._metadata = options.pop("metadata", None)
+        self._body: Json = {
+            "model": model,
+            "prompt": {"id": prompt} if isinstance(prompt, str) else prompt,
+            "tools": [responses_tool(tool) for tool in tools] if tools else None,
+            **options,
+        }
+
+    def create_conversation(self, thread_id: str) -> Call:
+        """A new conversation that names our thread."""
+        return partial(self._conversations.create, metadata={"thread": thread_id[:MAX_VALUE]})
+
+    def delete_conversation(self, conversation_id: str) -> Call:
+        """The end of a conversation."""
+        return partial(self._conversations.delete, conversation_id)
+
+    def create(self, request: RunRequest, items: Sequence[Json], *, in_background: bool) -> Call:
+        """A streamed response over `items`."""
+        body = {
+            **self._body,
+            "conversation": request.conversation_id,
+            "input": items,
+            "instructions": request.instructions or self._body.get("instructions"),
+            "metadata": run_metadata(request.items, request.batch.id, self._metadata),
+            "background": True if in_background else None,
+        }
+        # As `extra_body`, so that the client neither checks nor rebuilds it: options it does not know pass through.
+        sent = {name: value for name, value in body.items() if value is not None}
+        return partial(self._responses.create, extra_body=sent, stream=True, timeout=self._timeout, **self._beside)
+
+    def resume(self, run_id: str, cursor: int) -> Call:
+        """The stream of a background response after an event."""
+        return partial(self._resumable.retrieve, run_id, stream=True, starting_after=cursor, timeout=self._timeout)
+
+    def cancel(self, run_id: str) -> Call:
+        """The wish that a response ends."""
+        return partial(self._responses.cancel, run_id)
+
+
+def user_items(request: RunRequest) -> list[Json]:
+    """The batch as input."""
+    return [{"type": "message", "role": "user", "content": responses_content(item.content)} for item in request.items]

@@ -1,0 +1,98 @@
+"""What both front doors share: options and arguments become operations; the doors only carry them out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from assistant_queue import arguments
+from assistant_queue.clock import Clock, SystemClock
+from assistant_queue.config import Config, to_ms
+from assistant_queue.core.window import Window
+from assistant_queue.errors import BatchFailed, MessageCancelled, MessageNotFound
+from assistant_queue.models import FailedBatch, MessageState, MessageStatus, QueueStatus, Receipt, ThreadStatus
+from assistant_queue.store import failures, producing
+from assistant_queue.store.calls import Operation, Space
+
+MAX_FAILED_PAGE = 1000
+"""Rows of one `list_failed` call. Chosen."""
+
+RECHECK_S = 5.0
+"""How often a waiting caller looks by itself, in case the word that wakes it was lost with a connection. Chosen."""
+
+
+class Door:
+    """The queue's calls as operations, their arguments checked. Knows no connection."""
+
+    def __init__(self, config: Config, clock: Clock | None = None) -> None:
+        self.config = config
+        self.clock: Clock = clock or SystemClock()
+        self.space = Space(config.queue_prefix, self.clock)
+        window = Window(
+            delay_ms=to_ms(config.message_delay),
+            kind=config.window,
+            max_wait_ms=to_ms(config.max_wait or 0),
+            max_batch=config.max_batch_size or 0,
+        )
+        self._rules = producing.AddRules(window=window, after_run=config.after_run, max_pending=config.max_pending or 0)
+
+    def add(
+        self,
+        thread_id: str,
+        message: Any,
+        instructions: str | None,
+        *,
+        message_id: str | None,
+        author: str | None,
+        metadata: Mapping[str, str] | None,
+    ) -> Operation[Receipt]:
+        """`add_message_to_thread`."""
+        made = arguments.make_message(message, message_id=message_id, instructions=instructions, author=author, metadata=metadata)
+        return producing.add(self.space, arguments.check_thread_id(thread_id), made, self._rules)
+
+    def get_message(self, message_id: str) -> Operation[MessageStatus | None]:
+        """`get_message`."""
+        return producing.read_message(self.space, arguments.check_message_id(message_id))
+
+    def queue_status(self) -> Operation[QueueStatus]:
+        """`get_queue_status`."""
+        return producing.read_status(self.space)
+
+    def thread_status(self, thread_id: str) -> Operation[ThreadStatus]:
+        """`get_thread_status`."""
+        return producing.read_thread(self.space, arguments.check_thread_id(thread_id))
+
+    def list_failed(self, limit: int, after: str | None) -> Operation[list[FailedBatch]]:
+        """`list_failed`."""
+        checked = None if after is None else arguments.check_batch_id(after)
+        return failures.list_failed(self.space, arguments.check_limit(limit, MAX_FAILED_PAGE), checked)
+
+    def retry_failed(self, batch_id: str) -> Operation[None]:
+        """`retry_failed`."""
+        return failures.retry_failed(self.space, arguments.check_batch_id(batch_id))
+
+    def discard_failed(self, batch_id: str) -> Operation[None]:
+        """`discard_failed`."""
+        return failures.discard_failed(self.space, arguments.check_batch_id(batch_id), self.config.result_ttl)
+
+
+def settled_reply(message_id: str, status: MessageStatus | None) -> tuple[bool, str | None]:
+    """Whether a message's fate is known, and its reply.
+
+    Raises:
+        MessageNotFound: There is no record of it.
+        MessageCancelled: It was cancelled before it was sent.
+        BatchFailed: Its batch is in the failed list.
+    """
+    if status is None:
+        raise MessageNotFound(f"there is no message {message_id!r}: it was never added, or its record has outlived result_ttl")
+    if status.status == MessageState.CANCELLED.value:
+        raise MessageCancelled(f"message {message_id!r} was cancelled before it was sent")
+    if status.status == MessageState.FAILED.value and status.batch_id is not None:
+        why = status.error.message if status.error else "no reason is known"
+        raise BatchFailed(
+            f"message {message_id!r} of thread {status.thread_id!r} is in failed batch {status.batch_id}: {why}; "
+            "see list_failed(), retry_failed(), discard_failed()",
+            batch_id=status.batch_id,
+        )
+    return status.status == MessageState.COMPLETED.value, status.reply

@@ -1,0 +1,47 @@
+"""The function that RQ imports. Its dotted path is a wire format and never moves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+_log = logging.getLogger(__name__)
+
+SWEEP_LIMIT = 10
+"""Overdue threads that each job looks at, before and after its own: under the stock worker nobody else does. Chosen."""
+
+
+def wake(thread_id: str, *, origin: str | None = None) -> None:
+    """Handle one thread: a wake-up.
+
+    Args:
+        thread_id: The thread to look at.
+        origin: The queue's prefix; None under a stock worker, where RQ's current job tells.
+
+    Raises:
+        ConfigurationError: The app cannot be loaded, or lacks a backend or a key. Nothing was claimed; the thread is woken again.
+    """
+    asyncio.run(_wake(thread_id, origin or _origin()))
+
+
+def _origin() -> str | None:
+    from rq import get_current_job
+
+    job = get_current_job()
+    return job.origin if job is not None else None
+
+
+async def _wake(thread_id: str, origin: str | None) -> None:
+    from assistant_queue.worker.app import load_app
+    from assistant_queue.worker.runtime import Runtime
+
+    config = load_app()
+    if origin is not None and origin != config.queue_prefix:
+        config = config.model_copy(update={"queue_prefix": origin})
+    runtime = Runtime(config)
+    try:
+        await runtime.sweep(SWEEP_LIMIT)
+        await runtime.handle(thread_id)
+        await runtime.sweep(SWEEP_LIMIT)
+    finally:
+        await runtime.close()

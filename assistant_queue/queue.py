@@ -1,0 +1,223 @@
+"""The front door for blocking code: `AssistantMessageQueue`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import redis
+from typing_extensions import Unpack
+
+from assistant_queue import arguments
+from assistant_queue.config import Config, Options, configure
+from assistant_queue.door import RECHECK_S, Door, settled_reply
+from assistant_queue.models import Content, FailedBatch, MessageStatus, QueueStatus, Receipt, ThreadStatus
+from assistant_queue.store.connect import sync_client, sync_twin
+from assistant_queue.store.stores import SyncStore, translate
+
+if TYPE_CHECKING:
+    from assistant_queue.clock import Clock
+    from assistant_queue.worker.handle import WorkerHandle
+
+
+def options_signature() -> inspect.Signature:
+    """The constructor's signature, from the options themselves."""
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=field.get_default(call_default_factory=True), annotation=field.annotation)
+        for name, field in Config.model_fields.items()
+    ]
+    return inspect.Signature(parameters)
+
+
+class AssistantMessageQueue:
+    """Gathers a thread's messages within a window and has a worker answer them in one run.
+
+    1. takes messages: one round trip to Redis, nothing else
+    2. tells what became of them, and waits for their replies
+    3. shows and settles what has failed
+    4. runs a worker on a thread of this process, if asked to
+
+    Safe to use from several threads. Options are documented in docs/configuration.md; an error in one raises ConfigurationError (UnknownOption for
+    a name that does not exist) before anything is connected.
+    """
+
+    __signature__ = options_signature()
+
+    def __init__(self, **options: Unpack[Options]) -> None:
+        self.config = configure(options)
+        self._clock: Clock | None = None
+        self._open()
+
+    def _open(self) -> None:
+        given = self.config.redis
+        self._owns_client = not isinstance(given, redis.Redis)
+        if given is None:
+            client = sync_client(self.config.redis_url)
+        else:
+            client = given if isinstance(given, redis.Redis) else sync_twin(given)
+        self._door = Door(self.config, self._clock)
+        self._store = SyncStore(client)
+        self._workers: list[WorkerHandle] = []
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(queue_prefix={self.config.queue_prefix!r})"
+
+    def __enter__(self) -> AssistantMessageQueue:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop this object's workers and give its connections back (not those of a client that was given). Idempotent."""
+        workers, self._workers = self._workers, []
+        for worker in workers:
+            worker.stop()
+        if self._owns_client:
+            self._store.close()
+
+    # --- messages -----------------------------------------------------------------------------------------------------
+
+    def add_message_to_thread(
+        self,
+        thread_id: str,
+        message: Content,
+        instructions: str | None = None,
+        *,
+        message_id: str | None = None,
+        author: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Receipt:
+        """Take a message: from now on it ends in exactly one completed run, or in the failed list.
+
+        Args:
+            thread_id: The conversation; any string of 1 to 512 characters.
+            message: A non-blank text, or the provider's content parts.
+            instructions: For the run over this message, instead of the default.
+            message_id: Unique within the prefix; the same id, thread and content again is the same message. None generates one.
+            author: Who said it, as the model shall see it.
+            metadata: Up to 14 pairs of strings, kept with the message.
+
+        Raises:
+            InvalidArgument: An argument is of the wrong type, empty or too long. Nothing was queued.
+            MessageIdConflict: The id is another message's. Nothing was queued.
+            ThreadFull: The thread holds `max_pending` waiting messages. Nothing was queued.
+            StoreUnavailable: Redis did not answer; whether the message was taken is not known. Add it again with the same `message_id`.
+        """
+        return self._store.run(
+            self._door.add(thread_id, message, instructions, message_id=message_id, author=author, metadata=metadata)
+        )
+
+    def ask(
+        self,
+        thread_id: str,
+        message: Content,
+        instructions: str | None = None,
+        *,
+        timeout: float = 60,
+        message_id: str | None = None,
+        author: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> str | None:
+        """Add a message and wait for the reply of its run; raises what `add_message_to_thread` and `wait_for_reply` raise.
+
+        After a TimeoutError the message is still queued and will be answered.
+        """
+        arguments.check_timeout(timeout)
+        receipt = self.add_message_to_thread(
+            thread_id, message, instructions, message_id=message_id, author=author, metadata=metadata
+        )
+        return self.wait_for_reply(receipt.message_id, timeout)
+
+    def get_message(self, message_id: str) -> MessageStatus | None:
+        """What is known of a message; None if there is no record of it (any more)."""
+        return self._store.run(self._door.get_message(message_id))
+
+    def wait_for_reply(self, message_id: str, timeout: float = 60) -> str | None:
+        """Wait until the message's run has ended: its messages joined by a blank line, None if it said nothing.
+
+        The caller is woken by Redis, it does not poll.
+
+        Args:
+            message_id: As the receipt says.
+            timeout: Seconds.
+
+        Raises:
+            TimeoutError: It has not ended yet. It will be answered all the same.
+            MessageNotFound: There is no such message.
+            MessageCancelled: It was cancelled.
+            BatchFailed: Its batch is in the failed list; `batch_id` says which.
+        """
+        until = self._door.clock.monotonic() + arguments.check_timeout(timeout)
+        status = self.get_message(message_id)
+        settled, reply = settled_reply(message_id, status)
+        if settled or status is None:
+            return reply
+        try:
+            with self._store.client.pubsub() as words:
+                words.subscribe(self._door.space.keys.done(status.thread_id))
+                words.get_message(timeout=RECHECK_S)  # the subscription stands; what ended before it is seen by the next look
+                while True:
+                    settled, reply = settled_reply(message_id, self.get_message(message_id))
+                    if settled:
+                        return reply
+                    left = until - self._door.clock.monotonic()
+                    if left <= 0:
+                        raise TimeoutError(f"message {message_id!r} has no reply after {timeout:g} s; it stays queued and will be answered")
+                    words.get_message(timeout=min(left, RECHECK_S))
+        except (redis.RedisError, OSError) as error:
+            if isinstance(error, TimeoutError) and not isinstance(error, redis.RedisError):
+                raise
+            raise translate(error) from error
+
+    # --- what is where ------------------------------------------------------------------------------------------------
+
+    def get_queue_status(self) -> QueueStatus:
+        """How many messages are where; counters are kept, so the cost does not depend on how many there are."""
+        return self._store.run(self._door.queue_status())
+
+    def get_thread_status(self, thread_id: str) -> ThreadStatus:
+        """Where one thread stands; a thread that was never used is idle."""
+        return self._store.run(self._door.thread_status(thread_id))
+
+    # --- what has failed ----------------------------------------------------------------------------------------------
+
+    def list_failed(self, limit: int = 100, after: str | None = None) -> list[FailedBatch]:
+        """The failed batches, oldest first; `after` is the last `batch_id` of the page before.
+
+        Raises:
+            BatchNotFound: `after` is not in the list any more.
+        """
+        return self._store.run(self._door.list_failed(limit, after))
+
+    def retry_failed(self, batch_id: str) -> None:
+        """Put a failed batch back at its thread's head, due at once.
+
+        Raises:
+            BatchNotFound: It is not in the failed list. Nothing was changed.
+        """
+        self._store.run(self._door.retry_failed(batch_id))
+
+    def discard_failed(self, batch_id: str) -> None:
+        """Give a failed batch up: its texts go, its messages stay `failed` for `result_ttl`.
+
+        Raises:
+            BatchNotFound: It is not in the failed list. Nothing was changed.
+        """
+        self._store.run(self._door.discard_failed(batch_id))
+
+    # --- work ---------------------------------------------------------------------------------------------------------
+
+    def start_worker(self) -> WorkerHandle:
+        """Start an asyncio worker on a thread of this process, with this object's options and callbacks.
+
+        Raises:
+            ConfigurationError: No backend is configured, or its key is missing. Nothing was started.
+            StoreUnavailable: Redis did not answer. Nothing was started.
+        """
+        from assistant_queue.worker.handle import WorkerHandle
+
+        handle = WorkerHandle(self.config, clock=self._clock)
+        self._workers.append(handle)
+        return handle

@@ -1,0 +1,183 @@
+"""Redis clients: from a URL, or from the client a user brings, sync and async."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import redis
+import redis.asyncio
+import redis.asyncio.sentinel
+import redis.backoff
+import redis.retry
+import redis.sentinel
+
+from assistant_queue.errors import ConfigurationError
+
+CONNECT_TIMEOUT_S = 2.0
+"""Seconds until an unreachable Redis is given up on. Chosen: with one repetition a call fails within 5 s instead of hanging."""
+SOCKET_TIMEOUT_S = 10.0
+"""Seconds a command may take. Chosen: no command of ours takes a hundredth of it."""
+_SENTINEL_SCHEMES = {"redis+sentinel": False, "rediss+sentinel": True}
+
+
+def _settings(retry: Any, **own: Any) -> dict[str, Any]:
+    return {
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_timeout": SOCKET_TIMEOUT_S,
+        "health_check_interval": 30,
+        "retry": retry,
+        **own,
+    }
+
+
+def _sync_settings() -> dict[str, Any]:
+    # One repetition: every script of ours can be sent twice, and a dead Redis shall not be waited for.
+    return _settings(redis.retry.Retry(redis.backoff.ConstantBackoff(0.1), 1))
+
+
+def _async_settings() -> dict[str, Any]:
+    return _settings(redis.asyncio.retry.Retry(redis.backoff.ConstantBackoff(0.1), 1))
+
+
+def sync_client(url: str) -> redis.Redis:
+    """A blocking client for a URL.
+
+    Raises:
+        ConfigurationError: The URL cannot be read. Nothing was connected; that happens at the first command.
+    """
+    try:
+        if _is_sentinel(url):
+            sentinel_url = _SentinelUrl(url)
+            sentinel = redis.sentinel.Sentinel(sentinel_url.hosts, sentinel_kwargs=sentinel_url.sentinel_kwargs, **sentinel_url.kwargs)
+            client: redis.Redis = sentinel.master_for(sentinel_url.service, **_sync_settings())
+            return client
+        return redis.Redis.from_url(url, **_sync_settings())
+    except ValueError as error:
+        raise ConfigurationError(_bad_url(error)) from None
+
+
+def async_client(url: str) -> redis.asyncio.Redis:
+    """An asyncio client for a URL; raises as `sync_client` does."""
+    try:
+        if _is_sentinel(url):
+            sentinel_url = _SentinelUrl(url)
+            sentinel = redis.asyncio.sentinel.Sentinel(
+                sentinel_url.hosts, sentinel_kwargs=sentinel_url.sentinel_kwargs, **sentinel_url.kwargs
+            )
+            client: redis.asyncio.Redis = sentinel.master_for(sentinel_url.service, **_async_settings())
+            return client
+        return redis.asyncio.Redis.from_url(url, **_async_settings())
+    except ValueError as error:
+        raise ConfigurationError(_bad_url(error)) from None
+
+
+def async_twin(client: redis.Redis) -> redis.asyncio.Redis:
+    """An asyncio client to where a blocking one goes.
+
+    Raises:
+        ConfigurationError: The client is of a kind whose way cannot be copied; give `redis_url` instead.
+    """
+    return _twin(client, redis.asyncio, _ASYNC_CONNECTIONS, redis.asyncio.retry.Retry)  # type: ignore[no-any-return]
+
+
+def sync_twin(client: redis.asyncio.Redis) -> redis.Redis:
+    """A blocking client to where an asyncio one goes; raises as `async_twin` does."""
+    return _twin(client, redis, _SYNC_CONNECTIONS, redis.retry.Retry)  # type: ignore[no-any-return]
+
+
+def fresh(client: Any) -> Any:
+    """A client of the same kind with connections of its own (a pub/sub, another thread, another event loop)."""
+    pool = client.connection_pool
+    if isinstance(pool, redis.sentinel.SentinelConnectionPool | redis.asyncio.sentinel.SentinelConnectionPool):
+        return pool.sentinel_manager.master_for(pool.service_name, **_portable(pool.connection_kwargs))
+    return type(client)(connection_pool=type(pool)(connection_class=pool.connection_class, **pool.connection_kwargs))
+
+
+_ASYNC_CONNECTIONS = {
+    "Connection": redis.asyncio.connection.Connection,
+    "SSLConnection": redis.asyncio.connection.SSLConnection,
+    "UnixDomainSocketConnection": redis.asyncio.connection.UnixDomainSocketConnection,
+}
+_SYNC_CONNECTIONS = {
+    "Connection": redis.connection.Connection,
+    "SSLConnection": redis.connection.SSLConnection,
+    "UnixDomainSocketConnection": redis.connection.UnixDomainSocketConnection,
+}
+_PORTABLE = frozenset(
+    """host port db username password path ssl_keyfile ssl_certfile ssl_cert_reqs ssl_ca_certs ssl_ca_path ssl_ca_data
+    ssl_check_hostname ssl_password ssl_min_version ssl_ciphers client_name protocol socket_timeout socket_connect_timeout
+    socket_keepalive socket_keepalive_options health_check_interval credential_provider encoding decode_responses server""".split()
+)
+
+
+def _portable(kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in kwargs.items() if name in _PORTABLE}
+
+
+def _twin(client: Any, module: Any, connections: dict[str, Any], retry: Any) -> Any:
+    pool = client.connection_pool
+    kwargs = _portable(pool.connection_kwargs)
+    own_retry = retry(redis.backoff.ConstantBackoff(0.1), 1)
+    if isinstance(pool, redis.sentinel.SentinelConnectionPool | redis.asyncio.sentinel.SentinelConnectionPool):
+        hosts = [
+            (one.connection_pool.connection_kwargs["host"], one.connection_pool.connection_kwargs["port"])
+            for one in pool.sentinel_manager.sentinels
+        ]
+        sentinel_kwargs = _portable(pool.sentinel_manager.sentinel_kwargs)
+        sentinel = module.sentinel.Sentinel(hosts, sentinel_kwargs=sentinel_kwargs)
+        return sentinel.master_for(pool.service_name, retry=own_retry, **kwargs)
+    name = pool.connection_class.__name__
+    if name.startswith("Fake"):
+        return _fake_twin(module, kwargs)
+    if name not in connections:
+        msg = f"a redis client with {name} cannot be copied for the {'worker' if module is redis.asyncio else 'queue'}; give redis_url instead"
+        raise ConfigurationError(msg)
+    return module.Redis(connection_pool=module.ConnectionPool(connection_class=connections[name], retry=own_retry, **kwargs))
+
+
+def _fake_twin(module: Any, kwargs: dict[str, Any]) -> Any:
+    """fakeredis, as tests use it: the same in-memory server."""
+    import fakeredis
+
+    kind = fakeredis.FakeAsyncRedis if module is redis.asyncio else fakeredis.FakeRedis
+    return kind(server=kwargs["server"], db=kwargs.get("db", 0))
+
+
+class _SentinelUrl:
+    """`redis+sentinel://[user:password@]host:port,host:port/service[/db]`; the password is the primary's, and the sentinels' where
+    `?sentinel_password=` does not say otherwise.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        credentials, _, hosts = parts.netloc.rpartition("@")
+        self.hosts = [_host_port(host) for host in hosts.split(",")]
+        service, _, db = parts.path.strip("/").partition("/")
+        if not service:
+            msg = "a Sentinel URL names the service: redis+sentinel://host:26379/mymaster/0"
+            raise ValueError(msg)
+        self.service = service
+        user, _, password = credentials.rpartition(":") if ":" in credentials else ("", "", credentials)
+        self.kwargs: dict[str, Any] = {"db": int(db or 0), "ssl": _SENTINEL_SCHEMES[parts.scheme]}
+        if user:
+            self.kwargs["username"] = unquote(user)
+        if password:
+            self.kwargs["password"] = unquote(password)
+        query = parse_qs(parts.query)
+        self.sentinel_kwargs: dict[str, Any] = {"socket_timeout": CONNECT_TIMEOUT_S}
+        if "sentinel_password" in query:
+            self.sentinel_kwargs["password"] = query["sentinel_password"][0]
+
+
+def _host_port(host: str) -> tuple[str, int]:
+    name, _, port = host.rpartition(":")
+    return (name, int(port)) if name else (host, 26379)
+
+
+def _is_sentinel(url: str) -> bool:
+    return urlsplit(url).scheme in _SENTINEL_SCHEMES
+
+
+def _bad_url(error: ValueError) -> str:
+    return f"redis_url cannot be read: {error}; it is redis://, rediss://, unix:// or redis+sentinel://host:port,.../service/db"

@@ -1,0 +1,87 @@
+"""The other end of a request: how an answer goes out, whole, as a stream, cut short or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+
+from assistant_queue.testing.provider.actions import CutStream
+from assistant_queue.testing.provider.sse import StreamAnswer, dumps
+
+OK = 200
+
+Drop = Callable[[Any], None]
+
+
+class Client:
+    """The other end of one request."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, drop: Drop) -> None:
+        self._peer = scope.get("client")
+        self._receive = receive
+        self._send = send
+        self._drop = drop
+
+    async def send_json(self, status: int, body: Any, headers: Mapping[str, str]) -> None:
+        """Send a whole answer."""
+        raw = dumps(body)
+        sent = {"content-type": "application/json", "content-length": str(len(raw)), **headers}
+        await self._start(status, sent)
+        await self._send({"type": "http.response.body", "body": raw})
+
+    async def send_stream(self, answer: StreamAnswer, cut: CutStream | None, headers: Mapping[str, str]) -> bool:
+        """Send a stream until its end, True, or until it is cut, False."""
+        await self._start(OK, {"content-type": "text/event-stream; charset=utf-8", **headers})
+        # Sent at once, so that the client has the headers while the first event is still to come.
+        await self._send({"type": "http.response.body", "body": b"", "more_body": True})
+        scissors = _Scissors(cut)
+        async for frames in answer.tape.follow(answer.start):
+            body = scissors.trim(frames)
+            if body:
+                await self._send({"type": "http.response.body", "body": body, "more_body": True})
+            if scissors.is_through:
+                break
+        if scissors.is_through or answer.tape.is_broken:
+            await self.drop()
+            return False
+        await self._send({"type": "http.response.body", "body": b""})
+        return True
+
+    async def drop(self) -> None:
+        """Cut the connection, after what was sent has gone out."""
+        self._drop(self._peer)
+        await self.gone()
+
+    async def gone(self) -> None:
+        """Wait until the client is not there any more."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def _start(self, status: int, headers: Mapping[str, str]) -> None:
+        raw = [(name.encode(), held.encode()) for name, held in headers.items()]
+        await self._send({"type": "http.response.start", "status": status, "headers": raw})
+
+
+class _Scissors:
+    """Counts events and bytes of a stream and says where it ends."""
+
+    def __init__(self, cut: CutStream | None) -> None:
+        self._events = None if cut is None else cut.after_events
+        self._bytes = None if cut is None else cut.after_bytes
+        self.is_through = self._events == 0 or self._bytes == 0
+
+    def trim(self, frames: Sequence[bytes]) -> bytes:
+        """What may still be sent of these events."""
+        if self.is_through:
+            return b""
+        if self._events is not None:
+            frames = frames[: self._events]
+            self._events -= len(frames)
+        body = b"".join(frames)
+        if self._bytes is not None:
+            body = body[: self._bytes]
+            self._bytes -= len(body)
+        self.is_through = self._events == 0 or self._bytes == 0
+        return body

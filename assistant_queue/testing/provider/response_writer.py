@@ -1,0 +1,113 @@
+"""What the model says in a response, as output items and as the events of a stream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from assistant_queue.testing.provider import responses_wire as wire
+from assistant_queue.testing.provider.ids import new_id
+from assistant_queue.testing.provider.pacing import cut_in_pieces, forever, pause
+from assistant_queue.testing.provider.response import Response
+from assistant_queue.testing.provider.script import (
+    IncompleteReply,
+    Never,
+    Outcome,
+    Reply,
+    RunFailure,
+    ToolCalls,
+    as_reply,
+)
+from assistant_queue.testing.provider.sse import frame
+from assistant_queue.testing.provider.state import Json, World
+
+
+class ResponseWriter:
+    """Carries out what the model script decided, in the order of events of the provider."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def perform(self, response: Response, outcome: Outcome) -> str:
+        """Do what the model decided.
+
+        Returns:
+            The final status the response is to have; it has not ended yet.
+        """
+        if isinstance(outcome, Never):
+            await forever()
+        if isinstance(outcome, ToolCalls):
+            await self._call_tools(response, outcome)
+            return "completed"
+        if isinstance(outcome, IncompleteReply):
+            await self._speak(response, outcome.text, 1, self._delay(outcome.delay), "incomplete")
+            response.incomplete = {"reason": outcome.reason or "max_output_tokens"}
+            return "incomplete"
+        if isinstance(outcome, RunFailure):
+            await self._fail(response, outcome)
+            return "failed"
+        await self._reply(response, as_reply(outcome))
+        return "completed"
+
+    def emit_response(self, response: Response, event: str) -> None:
+        """Put an event on the tape that shows the whole response."""
+        if response.tape is not None:
+            self._emit(response, event, response=self.shown(response))
+
+    def shown(self, response: Response) -> Json:
+        """A response as this server shows it."""
+        return wire.response_json(response, names_conversation=not self._world.personality.omits_conversation)
+
+    async def _reply(self, response: Response, outcome: Reply) -> None:
+        delay = self._delay(outcome.delay) / max(1, len(outcome.texts))
+        for text in outcome.texts:
+            await self._speak(response, text, outcome.chunks, delay, "completed")
+
+    async def _call_tools(self, response: Response, outcome: ToolCalls) -> None:
+        await pause(self._delay(outcome.delay))
+        if outcome.text is not None:
+            await self._speak(response, outcome.text, 1, 0.0, "completed")
+        for name, arguments in outcome.calls:
+            self._call_tool(response, name, arguments)
+
+    async def _fail(self, response: Response, failure: RunFailure) -> None:
+        await pause(self._delay(failure.delay))
+        response.error = {"code": failure.code, "message": failure.message}
+        if failure.as_error_event and response.tape is not None:
+            self._emit(response, "error", code=failure.code, message=failure.message, param=None)
+            response.tape.close()
+
+    async def _speak(self, response: Response, text: str, chunks: int, delay: float, status: str) -> None:
+        """Write one message, spreading `delay` over its deltas."""
+        item_id, index = new_id("msg"), len(response.output)
+        place = {"item_id": item_id, "output_index": index, "content_index": 0}
+        begun = wire.output_message(item_id, None, "in_progress")
+        self._emit(response, "response.output_item.added", output_index=index, item=begun)
+        self._emit(response, "response.content_part.added", **place, part=wire.output_text(""))
+        pieces = [text] if response.tape is None else cut_in_pieces(text, chunks)
+        for piece in pieces:
+            await pause(delay / len(pieces))
+            self._emit(response, "response.output_text.delta", **place, delta=piece, logprobs=[])
+        item = wire.output_message(item_id, text, status)
+        response.output.append(item)
+        self._emit(response, "response.output_text.done", **place, text=text, logprobs=[])
+        self._emit(response, "response.content_part.done", **place, part=wire.output_text(text))
+        self._emit(response, "response.output_item.done", output_index=index, item=item)
+
+    def _call_tool(self, response: Response, name: str, arguments: str) -> None:
+        item_id, call_id, index = new_id("fc"), new_id("call"), len(response.output)
+        place = {"item_id": item_id, "output_index": index}
+        begun = wire.function_call(item_id, call_id, name, "", "in_progress")
+        self._emit(response, "response.output_item.added", output_index=index, item=begun)
+        self._emit(response, "response.function_call_arguments.delta", **place, delta=arguments)
+        self._emit(response, "response.function_call_arguments.done", **place, name=name, arguments=arguments)
+        item = wire.function_call(item_id, call_id, name, arguments, "completed")
+        response.output.append(item)
+        self._emit(response, "response.output_item.done", output_index=index, item=item)
+
+    def _emit(self, response: Response, event: str, /, **held: Any) -> None:
+        tape = response.tape
+        if tape is not None and not tape.is_closed:
+            tape.put(frame(event, {"type": event, "sequence_number": len(tape.frames), **held}))
+
+    def _delay(self, delay: float | None) -> float:
+        return self._world.latency if delay is None else delay

@@ -1,0 +1,49 @@
+"""Finding the user's queue object: `--app module:attribute`, `ASSISTANT_QUEUE_APP`, or the environment alone."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from functools import cache
+from typing import Any
+
+from assistant_queue.config import Config, configure
+from assistant_queue.errors import ConfigurationError
+
+APP_VARIABLE = "ASSISTANT_QUEUE_APP"
+
+
+def load_app(path: str | None = None) -> Config:
+    """The configuration of the user's queue object.
+
+    Args:
+        path: `module:attribute`; None for `ASSISTANT_QUEUE_APP`, and without that for a queue built from the environment.
+
+    Raises:
+        ConfigurationError: The path has another form, the module cannot be imported, or there is no queue at that place.
+    """
+    path = path or os.environ.get(APP_VARIABLE)
+    return configure({}) if not path else _load(path)
+
+
+@cache
+def _load(path: str) -> Config:
+    module_name, colon, attribute = path.partition(":")
+    if not colon or not module_name or not attribute:
+        raise ConfigurationError(f"the app {path!r} is not of the form module:attribute, as in myapp:queue")
+    if "" not in sys.path and os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds strings
+        # Console scripts do not look where they are started, `python -m` does: users keep their app there.
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ConfigurationError(f"the app {path!r} cannot be imported: {error}; start the worker where `import {module_name}` works") from error
+    target: Any = module
+    for name in attribute.split("."):
+        target = getattr(target, name, None)
+    config = getattr(target, "config", None)
+    if isinstance(config, Config):
+        return config
+    found = f"{attribute} is {type(target).__name__}" if target is not None else f"there is no {attribute}"
+    raise ConfigurationError(f"the app {path!r} is no queue: {found} in {module_name}; name an AssistantMessageQueue")

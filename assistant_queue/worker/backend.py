@@ -1,0 +1,53 @@
+"""From the configuration to the backend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from assistant_queue.backends.base import Backend
+from assistant_queue.config import Config
+from assistant_queue.errors import ConfigurationError
+
+
+def check_backend(config: Config) -> None:
+    """Say at once what a worker would lack; producers need none of it.
+
+    Raises:
+        ConfigurationError: No backend is configured, or the provider's key is missing. Nothing was started.
+    """
+    if config.backend is not None:
+        return
+    if config.assistant_id is None and config.model is None and config.prompt is None:
+        raise ConfigurationError(
+            "the worker does not know what to run: give model= or prompt= (Responses), assistant_id= (Assistants, or "
+            "OPENAI_ASSISTANT_ID), or backend="
+        )
+    if config.openai_client is None and config.openai_api_key is None:
+        raise ConfigurationError("the provider's key is missing: set OPENAI_API_KEY, or give openai_api_key= or openai_client=")
+
+
+def make_backend(config: Config) -> Backend:
+    """The backend that the options choose; raises as `check_backend` does."""
+    check_backend(config)
+    given: Any = config.backend
+    if given is not None:
+        if isinstance(given, Backend):
+            return given
+        raise ConfigurationError(f"backend= is no Backend: {type(given).__name__} lacks methods of assistant_queue.backends.base.Backend")
+    from assistant_queue.backends import create_backend
+
+    key = config.openai_api_key
+    return create_backend(
+        client_options={
+            "api_key": key.get_secret_value() if key else None,
+            "base_url": config.openai_base_url,
+            "openai_client": config.openai_client,
+        },
+        assistant_id=config.assistant_id,
+        model=config.model,
+        prompt=config.prompt,
+        tools=config.tools,
+        run_options=config.run_options,
+        request_timeout=config.request_timeout,
+        stream_idle_timeout=config.stream_idle_timeout,
+    )

@@ -1,0 +1,321 @@
+"""Carries out the steps of one batch: the only place where the flow meets Redis, the provider and the user's functions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from assistant_queue.core import steps
+from assistant_queue.core.flow import BatchFlow, Flow
+from assistant_queue.core.runs import RunEvent, RunStarted, TextDelta
+from assistant_queue.core.thread_state import Phase, ThreadState
+from assistant_queue.errors import (
+    AssistantQueueError,
+    BackendError,
+    LeaseLost,
+    OutcomeUnknown,
+    RunExpired,
+    StoreUnavailable,
+    StreamCut,
+)
+from assistant_queue.store import holding
+from assistant_queue.store.calls import Operation
+from assistant_queue.worker import callbacks
+from assistant_queue.worker.lease import HeldLease
+
+if TYPE_CHECKING:
+    from assistant_queue.worker.runtime import Runtime
+
+_log = logging.getLogger(__name__)
+
+STORE_RETRY_S = 0.2
+"""Seconds between two tries while Redis is away. Chosen."""
+
+
+class BatchDriver:
+    """Drives one claimed batch.
+
+    1. before each call with an effect, makes sure that the lease is still held for long enough
+    2. keeps the run's stream open between the step that starts it and the step that reads it
+    3. writes through a Redis that is away for a moment: every script can be repeated
+    4. hands the batch back where it stands when the worker is stopped
+    """
+
+    def __init__(self, runtime: Runtime, held: HeldLease) -> None:
+        self._runtime = runtime
+        self._held = held
+        self._lease = held.lease
+        self._claimed = held.lease.claimed
+        self._started = runtime.clock.monotonic()
+        self._phase, self._progress = self._claimed.phase, self._claimed.progress
+        self._marked = self._phase is not Phase.FROZEN
+        self._taken = len(self._claimed.batch.messages)
+        self._events: AsyncIterator[RunEvent] | None = None
+        self._handlers: dict[type[Any], Callable[[Any], Awaitable[Any]]] = {
+            steps.Trim: self._trim,
+            steps.OpenConversation: self._open_conversation,
+            steps.Locate: self._locate,
+            steps.Instruct: self._instruct,
+            steps.Save: self._save,
+            steps.Start: self._start,
+            steps.Submit: self._submit,
+            steps.Follow: self._follow,
+            steps.Watch: self._watch,
+            steps.Find: self._find,
+            steps.Cancel: self._cancel,
+            steps.Answer: self._answer,
+            steps.Complete: self._complete,
+            steps.Deliver: self._deliver,
+            steps.Finish: self._finish,
+            steps.Postpone: self._postpone,
+            steps.Bury: self._bury,
+        }
+
+    def now_ms(self) -> int:
+        """The store's time, as far as this process can tell: the claim's time and what has passed here since."""
+        told = self._runtime.clock.store_now_ms()
+        if told is not None:
+            return told
+        return self._lease.now_ms + round((self._runtime.clock.monotonic() - self._started) * 1000)
+
+    async def drive(self) -> steps.Ending:
+        """Take the batch to its end, or as far as it can go now.
+
+        Raises:
+            LeaseLost: Another worker holds the thread; nothing more was written.
+            StoreUnavailable: Redis was away for longer than the lease; whoever finds the thread next goes on.
+        """
+        flow = BatchFlow(self._claimed, self._runtime.backend.capabilities, self._runtime.rules, self.now_ms).run()
+        try:
+            return await self._drive(flow)
+        except asyncio.CancelledError:
+            await self._hand_back()
+            raise
+        finally:
+            flow.close()
+            await self._close_stream()
+
+    async def _drive(self, flow: Flow) -> steps.Ending:
+        answer: Any = None
+        error: AssistantQueueError | None = None
+        while True:
+            try:
+                step = flow.send(answer) if error is None else flow.throw(error)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]  # a Flow returns an Ending
+            answer = error = None
+            await self._runtime.probe(f"before {type(step).__name__}", self._claimed.batch)
+            try:
+                answer = await self._handlers[type(step)](step)
+            except (LeaseLost, StoreUnavailable):
+                raise
+            except AssistantQueueError as problem:
+                error = problem
+            await self._runtime.probe(f"after {type(step).__name__}", self._claimed.batch)
+
+    # --- the lease --------------------------------------------------------------------------------------------------
+
+    async def _sure(self) -> None:
+        """Before a call with an effect: hold the lease for long enough that nobody else can be at it."""
+        if self._held.remaining_s() >= self._runtime.lease_margin_s:
+            return
+        renewed = None
+        if not self._held.is_lost:
+            asked_at = self._runtime.clock.monotonic()
+            renewed = await self._runtime.store.run(
+                holding.renew(
+                    self._runtime.space, self._lease.thread_id, token=self._lease.token, lease_s=self._runtime.config.lock_duration
+                )
+            )
+            if renewed is not None:
+                self._held.extend(asked_at + self._runtime.config.lock_duration, renewed.guard_id)
+        if renewed is None:
+            self._held.lose()
+            raise LeaseLost(f"the lease on thread {self._lease.thread_id!r} is another worker's now; nothing was sent")
+
+    async def _write(self, operation: Callable[[], Operation[Any]]) -> Any:
+        """Write to Redis, and go on trying for as long as the lease can be alive."""
+        until = self._runtime.clock.monotonic() + self._runtime.config.lock_duration
+        while True:
+            try:
+                return await self._runtime.store.run(operation())
+            except StoreUnavailable:
+                if self._runtime.clock.monotonic() >= until or self._held.is_lost:
+                    raise
+                await asyncio.sleep(STORE_RETRY_S)
+
+    async def _hand_back(self) -> None:
+        """The worker stops: let the next one continue from here at once."""
+        if self._held.is_lost or self._phase is Phase.DELIVERING:
+            return  # a delivery that was cut off is repeated when the lease has lapsed
+        operation = holding.postpone(
+            self._runtime.space, self._lease, state=ThreadState.HELD, wait_s=0, phase=self._phase, progress=self._progress
+        )
+        try:
+            await asyncio.shield(self._runtime.store.run(operation))
+        except AssistantQueueError as error:
+            _log.warning("thread %r not handed back, its lease will lapse: %s", self._lease.thread_id, error)
+
+    # --- the store --------------------------------------------------------------------------------------------------
+
+    async def _trim(self, step: steps.Trim) -> None:
+        await self._write(lambda: holding.trim(self._runtime.space, self._lease, step.keep))
+        self._taken = step.keep
+
+    async def _save(self, step: steps.Save) -> None:
+        marks = [] if self._marked else self._message_ids()
+        await self._write(lambda: holding.save(self._runtime.space, self._lease, step.phase, step.progress, marks))
+        self._marked = True
+        self._phase, self._progress = step.phase, step.progress
+
+    async def _complete(self, step: steps.Complete) -> None:
+        rules = self._runtime.result_rules
+        await self._write(
+            lambda: holding.complete(self._runtime.space, self._lease, step.result, step.progress, step.anchor, rules)
+        )
+        self._phase, self._progress = Phase.DELIVERING, step.progress
+
+    async def _finish(self, step: steps.Finish) -> None:
+        if step.undelivered is not None:
+            _log.error(
+                "thread %r, batch %s: the reply was not delivered and will not be tried again: %s",
+                self._lease.thread_id, step.result.batch_id, step.undelivered.message,
+            )  # fmt: skip
+        rules = self._runtime.result_rules
+        await self._write(
+            lambda: holding.finish(self._runtime.space, self._lease, self._held.guard_id, step.result, step.anchor, rules)
+        )
+
+    async def _postpone(self, step: steps.Postpone) -> None:
+        await self._write(
+            lambda: holding.postpone(
+                self._runtime.space, self._lease, state=step.state, wait_s=step.wait_s, phase=step.phase, progress=step.progress
+            )
+        )
+
+    async def _bury(self, step: steps.Bury) -> None:
+        await self._write(
+            lambda: holding.bury(
+                self._runtime.space,
+                self._lease,
+                self._held.guard_id,
+                reason=step.reason,
+                error=step.error,
+                progress=step.progress,
+                message_ids=self._message_ids(),
+                open_calls=step.open_calls,
+                pause=self._runtime.config.after_failure == "pause",
+            )
+        )
+
+    def _message_ids(self) -> list[str]:
+        return [message.id for message in self._claimed.batch.messages[: self._taken]]
+
+    # --- the provider -------------------------------------------------------------------------------------------------
+
+    async def _open_conversation(self, _: steps.OpenConversation) -> tuple[str, str | None]:
+        await self._sure()
+        thread_id, backend = self._lease.thread_id, self._runtime.backend
+        created = await self._asked(backend.open_conversation(thread_id))
+        found, anchor = await self._write(lambda: holding.set_conversation(self._runtime.space, thread_id, created))
+        if found != created:
+            # Somebody else mapped the thread meanwhile (a direct call): theirs counts, ours goes.
+            try:
+                await backend.drop_conversation(created)
+            except BackendError as error:
+                _log.warning("conversation %s is not needed and could not be deleted: %s", created, error)
+        return found, anchor
+
+    async def _locate(self, step: steps.Locate) -> str | None:
+        return await self._asked(self._runtime.backend.locate(step.conversation_id))
+
+    async def _start(self, step: steps.Start) -> RunStarted:
+        await self._sure()
+        return await self._open_stream(self._runtime.backend.start(step.request))
+
+    async def _submit(self, step: steps.Submit) -> RunStarted:
+        await self._sure()
+        return await self._open_stream(self._runtime.backend.submit(step.request, step.run_id, step.calls, step.outputs))
+
+    async def _follow(self, step: steps.Follow) -> RunStarted:
+        return await self._open_stream(self._runtime.backend.follow(step.request, step.run_id))
+
+    async def _open_stream(self, events: AsyncIterator[RunEvent]) -> RunStarted:
+        await self._close_stream()
+        self._events = events
+        event = await self._asked(anext(events, None))
+        if isinstance(event, RunStarted):
+            return event
+        raise OutcomeUnknown(f"the run over thread {self._lease.thread_id!r} gave {type(event).__name__} before its id")
+
+    async def _watch(self, step: steps.Watch) -> RunEvent:
+        left_s = max(0.0, (step.deadline_ms - self.now_ms()) / 1000)
+        try:
+            return await asyncio.wait_for(self._asked(self._read()), left_s)
+        except (asyncio.TimeoutError, TimeoutError):
+            limit = self._runtime.config.run_timeout
+            raise RunExpired(f"the run over thread {self._lease.thread_id!r} has not ended within run_timeout ({limit:g} s)") from None
+
+    async def _read(self) -> RunEvent:
+        if self._events is not None:
+            async for event in self._events:
+                if not isinstance(event, TextDelta | RunStarted):
+                    return event
+        raise StreamCut(f"the stream of the run over thread {self._lease.thread_id!r} ended before the run")
+
+    async def _find(self, step: steps.Find) -> Any:
+        return await self._asked(self._runtime.backend.find(step.request, step.run_id, step.calls))
+
+    async def _cancel(self, step: steps.Cancel) -> None:
+        await self._sure()
+        try:
+            await self._asked(self._runtime.backend.cancel(step.request, step.run_id))
+        except BackendError as error:
+            _log.warning("thread %r: run %s could not be cancelled: %s", self._lease.thread_id, step.run_id, error)
+
+    async def _asked(self, answer: Awaitable[Any]) -> Any:
+        """The backend's answer; what a backend of the user's raises is something nobody knows the outcome of."""
+        try:
+            return await answer
+        except (AssistantQueueError, asyncio.CancelledError, StopAsyncIteration):
+            raise
+        except Exception as error:
+            _log.exception("thread %r: the backend raised", self._lease.thread_id)
+            raise OutcomeUnknown(f"the backend raised {type(error).__name__}: {error}") from error
+
+    async def _close_stream(self) -> None:
+        events, self._events = self._events, None
+        close = getattr(events, "aclose", None)
+        if close is not None:
+            try:
+                await close()
+            except Exception:
+                _log.exception("thread %r: a stream did not close", self._lease.thread_id)
+
+    # --- the user -----------------------------------------------------------------------------------------------------
+
+    async def _answer(self, step: steps.Answer) -> dict[str, str]:
+        await self._sure()
+        runtime = self._runtime
+        left_s = max(0.0, (self._progress.deadline_ms - self.now_ms()) / 1000)
+        handler = runtime.config.handle_requires_action
+        try:
+            return await asyncio.wait_for(
+                callbacks.answer(handler, runtime.executor, step.batch.thread_id, step.run_id, step.calls), left_s
+            )
+        except (asyncio.TimeoutError, TimeoutError):
+            limit = runtime.config.run_timeout
+            name = callbacks.name_of(handler) if handler else "no handler"
+            raise RunExpired(f"{name} has not answered thread {step.batch.thread_id!r} within run_timeout ({limit:g} s)") from None
+
+    async def _instruct(self, step: steps.Instruct) -> str | None:
+        function = self._runtime.config.default_instructions
+        return await callbacks.instruct(function, self._runtime.executor, step.batch) if callable(function) else None
+
+    async def _deliver(self, step: steps.Deliver) -> None:
+        await self._sure()
+        if self._runtime.config.on_reply is not None:
+            await callbacks.deliver(self._runtime.config.on_reply, self._runtime.executor, step.result)
+

@@ -1,0 +1,130 @@
+"""`assistant_queue.Worker`: RQ's forking worker, with a watchman in the parent and a job class that runs wake-ups and nothing else."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import logging
+import signal
+import sys
+from typing import Any, ClassVar
+
+import rq.job
+import rq.worker
+
+from assistant_queue.clock import SystemClock
+from assistant_queue.errors import ConfigurationError
+from assistant_queue.jobs import wake
+from assistant_queue.store import wakeups
+from assistant_queue.store.calls import Space
+from assistant_queue.worker.app import load_app
+from assistant_queue.worker.backend import check_backend
+from assistant_queue.worker.watchman import Watchman
+
+_log = logging.getLogger(__name__)
+
+_PR_SET_PDEATHSIG = 1
+"""Source: prctl(2)."""
+
+
+class ForeignJob(Exception):  # noqa: N818 - says what it is; RQ shows the name to people
+    """A job in our queue that is not a wake-up of ours. It was not run; RQ keeps it in its failed registry."""
+
+
+class PlainSerializer:
+    """Reads plain values and nothing else; writes as RQ does."""
+
+    @staticmethod
+    def dumps(*args: Any, **kwargs: Any) -> bytes:
+        """As RQ's default serializer."""
+        import pickle
+
+        return pickle.dumps(*args, **kwargs)
+
+    loads = staticmethod(wakeups.plain_loads)
+
+
+class WakeUpJob(rq.job.Job):
+    """A job that can only wake a thread: whatever else its hash may carry is not looked at."""
+
+    def restore(self, raw_data: Any) -> Any:
+        """As RQ does, but without the parts of a job that can run code or call somewhere."""
+        ours = {name: value for name, value in raw_data.items() if _text(name) not in _NOT_OURS}
+        return super().restore(ours)
+
+    def _execute(self) -> Any:
+        try:
+            ours = self.func_name == wakeups.FUNCTION and not self.instance and not self.kwargs
+            args = list(self.args)
+        except Exception as error:
+            raise ForeignJob(f"job {self.id} is no wake-up: {error.__cause__ or error}") from None
+        if not ours or len(args) != 1 or not isinstance(args[0], str):
+            raise ForeignJob(f"job {self.id} is no wake-up: it names {self.func_name!r}")
+        return wake(args[0], origin=self.origin)
+
+
+_NOT_OURS = frozenset(
+    """success_callback_name failure_callback_name stopped_callback_name webhooks meta dependency_id dependency_ids retries_left
+    retry_intervals repeats_left repeat_intervals group_id result exc_info""".split()
+)
+
+
+def _text(name: Any) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+class Worker(rq.worker.Worker):
+    """RQ's forking worker for our queue.
+
+    1. reads jobs with an unpickler for plain values, runs exactly our function, leaves foreign jobs in RQ's failed registry
+    2. keeps a watchman (timer and sweeper) on a thread of the parent, so that recovery does not wait for RQ's own
+    3. imports the app and the provider's client before it forks, not in every horse
+    4. has its horse die with it: a horse without its parent would hold its thread for as long as the run lasts
+    """
+
+    job_class = WakeUpJob
+    log_result_lifespan = False
+    watchmen: ClassVar[tuple[Watchman, ...]] = ()
+
+    def __init__(self, queues: Any, *args: Any, **kwargs: Any) -> None:
+        kwargs["serializer"] = PlainSerializer
+        kwargs["job_class"] = WakeUpJob
+        super().__init__(queues, *args, **kwargs)
+
+    def bootstrap(self, *args: Any, **kwargs: Any) -> None:
+        """Start as RQ does, then the watchman.
+
+        Raises:
+            ConfigurationError: The app cannot be loaded, has no backend or key, or is for another queue. Nothing was taken.
+        """
+        config = load_app()
+        check_backend(config)
+        names = self.queue_names()
+        if config.queue_prefix not in names:
+            raise ConfigurationError(
+                f"this worker listens on {', '.join(names)}, but the app's queue_prefix is {config.queue_prefix!r}; start it on that queue"
+            )
+        if config.backend is None:
+            importlib.import_module("openai")
+        super().bootstrap(*args, **kwargs)
+        self.watchmen = tuple(Watchman(Space(name, SystemClock()), self.connection) for name in names)
+        for watchman in self.watchmen:
+            watchman.start()
+
+    def teardown(self) -> None:
+        """Stop the watchman, then as RQ does."""
+        if not self.is_horse:
+            for watchman in self.watchmen:
+                watchman.stop()
+        super().teardown()
+
+    def main_work_horse(self, job: rq.job.Job, queue: Any) -> None:
+        """As RQ does, in a process that does not outlive its parent."""
+        die_with_parent()
+        super().main_work_horse(job, queue)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies (Linux; elsewhere the lease's end is the bound)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,225 @@
+"""What a worker needs to handle threads: made once per event loop, closed with it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
+from typing import Any
+
+import redis
+import redis.asyncio
+
+from assistant_queue.clock import Clock, SystemClock
+from assistant_queue.config import DEFAULT_INSTRUCTIONS, Config
+from assistant_queue.core import steps
+from assistant_queue.core.flow import Rules
+from assistant_queue.core.retry import Backoff
+from assistant_queue.errors import LeaseLost, StoreUnavailable
+from assistant_queue.models import Batch, FailedBatch, RunResult
+from assistant_queue.store import holding
+from assistant_queue.store.calls import Space
+from assistant_queue.store.connect import async_client, async_twin, fresh, sync_client, sync_twin
+from assistant_queue.store.holding import NoLease, ResultRules
+from assistant_queue.store.stores import AsyncStore, SyncStore
+from assistant_queue.store.sweeping import sweep
+from assistant_queue.worker.backend import make_backend
+from assistant_queue.worker.driver import BatchDriver
+from assistant_queue.worker.lease import LeaseKeeper
+
+_log = logging.getLogger(__name__)
+
+Listener = Callable[[RunResult | tuple[FailedBatch, Exception]], Any]
+Probe = Callable[[str, Batch], Any]
+
+
+def worker_sync_client(config: Config) -> Any:
+    """A blocking client of the worker's own."""
+    given = config.redis
+    if given is None:
+        return sync_client(config.redis_url)
+    return fresh(given) if isinstance(given, redis.Redis) else sync_twin(given)
+
+
+def _worker_async_client(config: Config) -> Any:
+    given = config.redis
+    if given is None:
+        return async_client(config.redis_url)
+    return async_twin(given) if isinstance(given, redis.Redis) else fresh(given)
+
+
+def rules_of(config: Config, *, takes_default: bool) -> Rules:
+    """The options that the flow decides by."""
+    instructions = config.default_instructions
+    if instructions == DEFAULT_INSTRUCTIONS and not takes_default:
+        instructions = None
+    return Rules(
+        max_attempts=config.max_attempts,
+        backoff=Backoff(type=config.backoff.type, delay_s=config.backoff.delay),
+        retry_for_s=config.retry_for,
+        run_timeout_s=config.run_timeout,
+        grace_s=config.grace,
+        max_tool_rounds=config.max_tool_rounds,
+        thread_ids=config.thread_ids,
+        instructions=True if callable(instructions) else instructions,
+        delivers=config.on_reply is not None,
+    )
+
+
+async def _no_probe(_: str, __: Batch) -> None:
+    """Nobody watches the steps."""
+
+
+class Runtime:
+    """One event loop's share of a worker: handles wake-ups, one thread each.
+
+    1. claims the thread, waits out the last second of a window in place
+    2. has the lease renewed while the driver takes the batch to its end
+    3. tells listeners how the batch ended
+    """
+
+    def __init__(self, config: Config, *, clock: Clock | None = None) -> None:
+        """Connects to nothing yet.
+
+        Raises:
+            ConfigurationError: No backend is configured, or its key is missing.
+        """
+        self.config = config
+        self.clock: Clock = clock or SystemClock()
+        self.space = Space(config.queue_prefix, self.clock)
+        self.backend = make_backend(config)
+        self.rules = rules_of(config, takes_default=config.prompt is None)
+        self.result_rules = ResultRules(result_ttl_s=config.result_ttl, keep_text=not config.remove_on_complete)
+        self.lease_margin_s = config.lock_duration / 6
+        self.store = AsyncStore(_worker_async_client(config))
+        self.keeper = LeaseKeeper(self.space, SyncStore(worker_sync_client(config)), config.lock_duration)
+        self.executor = ThreadPoolExecutor(max_workers=max(config.concurrency, 4), thread_name_prefix="assistant-queue-callback")
+        self.on_completed: list[Callable[[RunResult], Any]] = []
+        self.on_failed: list[Callable[[FailedBatch, Exception], Any]] = []
+        self._probe: Callable[[str, Batch], Awaitable[None]] = _no_probe
+
+    def watch_steps(self, probe: Probe) -> None:
+        """Have `probe(name, batch)` called around each step: where tests wait, and where they crash."""
+
+        async def watch(name: str, batch: Batch) -> None:
+            result = probe(name, batch)
+            if inspect.isawaitable(result):
+                await result
+
+        self._probe = watch
+
+    async def probe(self, name: str, batch: Batch) -> None:
+        """A named point of the driver."""
+        await self._probe(name, batch)
+
+    async def close(self) -> None:
+        """Give everything back."""
+        await asyncio.get_running_loop().run_in_executor(None, self.keeper.close)
+        self.executor.shutdown(wait=False, cancel_futures=True)
+        await self.backend.close()
+        await self.store.close()
+
+    async def sweep(self, limit: int) -> None:
+        """Look at a bounded number of overdue threads."""
+        await self.store.run(sweep(self.space, limit))
+
+    async def handle(self, thread_id: str) -> steps.Ending | NoLease | None:
+        """A wake-up: take the thread's batch as far as it goes.
+
+        Returns:
+            How the batch ended, why there was nothing to do, or None where another worker has taken over.
+        """
+        token, batch_id = secrets.token_hex(8), secrets.token_hex(12)
+        while True:
+            claimed_at = self.clock.monotonic()
+            lease = await self.store.run(
+                holding.claim(
+                    self.space,
+                    thread_id,
+                    token=token,
+                    batch_id=batch_id,
+                    lease_s=self.config.lock_duration,
+                    max_take=self.config.max_batch_size or holding.MAX_BATCH,
+                )
+            )
+            if not isinstance(lease, NoLease):
+                break
+            if lease.reason != "early" or lease.wait_ms > holding.EARLY_MS:
+                return lease
+            # RQ's scheduler works in whole seconds: wait the rest out here, without the lease.
+            await asyncio.sleep(lease.wait_ms / 1000)
+        return await self._handle(lease, claimed_at)
+
+    async def _handle(self, lease: holding.Lease, claimed_at: float) -> steps.Ending | None:
+        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        config = self.config
+        # Long enough for one attempt, the cancelling of its run and the delivery; a worker that hangs longer loses the thread.
+        deadline_s = config.run_timeout + 2 * config.request_timeout + config.lock_duration
+
+        def on_lost() -> None:
+            _log.warning("thread %r: the lease is lost, another worker goes on", lease.thread_id)
+            if task is not None:
+                loop.call_soon_threadsafe(task.cancel)
+
+        held = self.keeper.hold(lease, claimed_at, deadline_s, on_lost)
+        try:
+            ending = await BatchDriver(self, held).drive()
+        except asyncio.CancelledError:
+            if held.is_lost and not _is_stopping(task):
+                return None
+            raise
+        except (LeaseLost, StoreUnavailable) as error:
+            _log.warning("thread %r: %s", lease.thread_id, error)
+            return None
+        finally:
+            self.keeper.drop(held)
+        await self._tell(lease, ending)
+        return ending
+
+    async def _tell(self, lease: holding.Lease, ending: steps.Ending) -> None:
+        if isinstance(ending, steps.Completed):
+            for completed in self.on_completed:
+                await self._notify(completed, ending.result)
+        elif isinstance(ending, steps.Failed):
+            failure = _failed_batch(lease, ending)
+            _log.error(
+                "thread %r: batch %s goes to the failed list (%s): %s",
+                lease.thread_id, failure.batch_id, ending.reason, ending.error.message,
+            )  # fmt: skip
+            for failed in self.on_failed:
+                await self._notify(failed, failure, RuntimeError(ending.error.message))
+        else:
+            _log.info("thread %r is %s: %s", lease.thread_id, ending.state.value, ending.error.message)
+
+    async def _notify(self, listener: Callable[..., Any], *args: Any) -> None:
+        try:
+            result = listener(*args)
+            if inspect.isawaitable(result):
+                await result
+        except Exception:
+            _log.exception("a listener raised")
+
+
+def _is_stopping(task: asyncio.Task[Any] | None) -> bool:
+    """The task was cancelled by somebody else than the keeper as well; only Python 3.11 and later can tell."""
+    cancelling = getattr(task, "cancelling", None)
+    return cancelling is not None and cancelling() > 1
+
+
+def _failed_batch(lease: holding.Lease, ending: steps.Failed) -> FailedBatch:
+    batch = lease.claimed.batch
+    return FailedBatch(
+        batch_id=batch.id,
+        thread_id=batch.thread_id,
+        message_ids=tuple(message.id for message in batch.messages),
+        reason=ending.reason,
+        error=ending.error,
+        attempts=ending.progress.attempts,
+        known_run_id=ending.progress.run_id,
+        failed_at=datetime.now(timezone.utc),
+    )

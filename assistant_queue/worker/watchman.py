@@ -1,0 +1,74 @@
+"""The watchman: timer and sweeper of one worker process, on a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+from redis import exceptions
+
+from assistant_queue.errors import StoreError
+from assistant_queue.store.calls import Space
+from assistant_queue.store.connect import fresh
+from assistant_queue.store.stores import SyncStore
+from assistant_queue.store.sweeping import SWEEP_LIMIT, sweep
+
+_log = logging.getLogger(__name__)
+
+SWEEP_INTERVAL_S = 1.0
+"""The longest time between two sweeps. Source: docs/reliability.md, "within the lease plus two seconds"."""
+
+
+class Watchman:
+    """Sees to it that threads are woken on time, and that none is forgotten.
+
+    1. sleeps until the earliest due time, and is told (by a channel) when an earlier one appears
+    2. at that time moves the thread's wake-up from RQ's schedule to RQ's queue
+    3. at least once a second looks for threads that are overdue - a lost job, a dead worker, a lapsed lease - and wakes somebody
+    """
+
+    def __init__(self, space: Space, client: Any) -> None:
+        """`client` is copied: the watchman has connections of its own."""
+        self._space = space
+        self._client = fresh(client)
+        self._store = SyncStore(self._client)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="assistant-queue-watchman", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the thread and give the connections back."""
+        self._stop.set()
+        if self._thread.is_alive():
+            try:
+                self._client.publish(self._space.keys.tick, "0")  # wakes it
+            except exceptions.RedisError:
+                pass  # it wakes by itself within a second
+            self._thread.join(timeout=SWEEP_INTERVAL_S + 4)
+        self._store.close()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                with self._client.pubsub(ignore_subscribe_messages=True) as ticks:
+                    ticks.subscribe(self._space.keys.tick)
+                    while not self._stop.is_set():
+                        wait_s = self.look()
+                        if wait_s > 0:
+                            ticks.get_message(timeout=wait_s)
+            except (StoreError, exceptions.RedisError, OSError) as error:
+                _log.warning("Redis does not answer the watchman: %s; trying again", error)
+                self._stop.wait(SWEEP_INTERVAL_S)
+
+    def look(self) -> float:
+        """One sweep; seconds until the next one is worth it."""
+        swept = self._store.run(sweep(self._space))
+        if swept.overdue >= SWEEP_LIMIT:
+            return 0.0
+        if swept.next_due_in_ms is None:
+            return SWEEP_INTERVAL_S
+        return min(max(swept.next_due_in_ms, 1) / 1000, SWEEP_INTERVAL_S)
