@@ -6,8 +6,9 @@ The messages stay in the thread whatever becomes of the run, and carry our marks
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from assistant_queue.backends import run_reader
 from assistant_queue.backends.assistants_calls import AssistantsCalls
 from assistant_queue.backends.openai_clients import Channel
-from assistant_queue.backends.openai_errors import refuses_outputs, watching
+from assistant_queue.backends.openai_errors import watching
+from assistant_queue.backends.refusals import refuses_outputs
 from assistant_queue.backends.run_reader import RunReader
 from assistant_queue.backends.streams import CANCEL_S, Call, EventStream, Json, ended, fetch, play
 from assistant_queue.backends.thread_log import ThreadLog
@@ -93,6 +95,7 @@ class AssistantsBackend:
         self._calls = AssistantsCalls(self._channel, assistant_id=assistant_id, tools=tools, run_options=run_options)
         self._log = ThreadLog(self._channel.reading)
         self._takes_messages: bool | None = None
+        self._proof = asyncio.Lock()
 
     # --- conversations --------------------------------------------------------------------------------------------------
 
@@ -129,7 +132,8 @@ class AssistantsBackend:
                     yield event
             if has_started:
                 return
-        for item in await self._log.missing(request) if request.items else ():
+        # Only an earlier attempt can have posted some of them.
+        for item in await self._log.missing(request) if request.batch.attempts > 1 else request.items:
             await fetch(self._calls.post(request, item), thread=request.batch.thread_id)
         reader = RunReader(request.batch.thread_id)
         async with aclosing(self._watch(request, self._calls.create_run(request, with_messages=False), reader)) as events:
@@ -139,13 +143,20 @@ class AssistantsBackend:
     async def _start_with_messages(self, request: RunRequest) -> AsyncGenerator[RunEvent, None]:
         """The one call. Ends without an event where the server turns out to drop the messages."""
         reader = RunReader(request.batch.thread_id)
-        async with aclosing(self._watch(request, self._calls.create_run(request, with_messages=True), reader)) as events:
-            async for event in events:
-                if isinstance(event, RunStarted) and self._takes_messages is None:
-                    self._takes_messages = await self._has_taken(request, reader.run, event.run_id)
-                    if not self._takes_messages:
-                        return
-                yield event
+        async with AsyncExitStack() as proving:
+            if self._takes_messages is None:
+                # One batch tries it, the others wait: each try holds two connections, and may cost a run that answers nothing.
+                await proving.enter_async_context(self._proof)
+            if self._takes_messages is False:
+                return
+            async with aclosing(self._watch(request, self._calls.create_run(request, with_messages=True), reader)) as events:
+                async for event in events:
+                    if isinstance(event, RunStarted) and self._takes_messages is None:
+                        self._takes_messages = await self._has_taken(request, reader.run, event.run_id)
+                        if not self._takes_messages:
+                            return
+                    await proving.aclose()
+                    yield event
 
     async def _has_taken(self, request: RunRequest, run: Json, run_id: str) -> bool:
         """Whether the messages of the first batch are in the thread. If not, the run is stopped: it answers something else."""

@@ -29,16 +29,18 @@ class Tail:
 
     Attributes:
         items: Oldest first: those after the anchor, or all there are.
+        before: The id of the item before them, None if there was none.
         is_exact: It begins where we know it has to: after the anchor, or at the beginning if there was no item before.
     """
 
     items: Sequence[Json]
+    before: str | None
     is_exact: bool
 
     @property
     def anchor(self) -> str | None:
-        """The id of the conversation's last item."""
-        return str(self.items[-1]["id"]) if self.items and self.items[-1].get("id") else None
+        """The id of the conversation's last item, None if there is none."""
+        return str(self.items[-1]["id"]) if self.items else self.before
 
 
 def is_oldest_first(listed: Sequence[Json], *, is_all: bool) -> bool:
@@ -56,13 +58,13 @@ def is_oldest_first(listed: Sequence[Json], *, is_all: bool) -> bool:
     return is_all and len(listed) > 1 and is_asked(listed[0]) and not is_asked(listed[-1])
 
 
-def tail_of(listed: Sequence[Json], anchor: str | None, *, is_all: bool, empty_before: bool) -> Tail:
+def tail_of(listed: Sequence[Json], anchor: str | None, *, is_all: bool) -> Tail:
     """What comes after the anchor, from a list that was asked for newest first."""
     ordered = list(listed) if is_oldest_first(listed, is_all=is_all) else list(reversed(listed))
     places = [place for place, item in enumerate(ordered) if anchor is not None and item.get("id") == anchor]
     if places:
-        return Tail(ordered[places[0] + 1 :], is_exact=True)
-    return Tail(ordered, is_exact=empty_before)
+        return Tail(ordered[places[0] + 1 :], anchor, is_exact=True)
+    return Tail(ordered, None, is_exact=anchor is None)
 
 
 def open_calls_of(items: Sequence[Json]) -> list[Json]:

@@ -44,7 +44,7 @@ class ConversationLog:
     async def tail(self, request: RunRequest) -> Tail:
         """What came after the request's anchor."""
         listed, is_all = await self._newest(request, until=request.anchor)
-        return tail_of(listed, request.anchor, is_all=is_all, empty_before=request.anchor is None)
+        return tail_of(listed, request.anchor, is_all=is_all)
 
     async def open_calls(self, request: RunRequest) -> list[str]:
         """The ids of all calls in the conversation that have no output, oldest first."""

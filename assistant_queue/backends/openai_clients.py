@@ -133,7 +133,8 @@ class _Undecorated:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._resource, name)
-        plain = function = getattr(found, "__func__", None)
+        plain: Any = getattr(found, "__func__", None)
+        function = plain
         while hasattr(plain, "__deprecated__") and hasattr(plain, "__wrapped__"):
             plain = plain.__wrapped__
         return found if plain is function else MethodType(plain, self._resource)

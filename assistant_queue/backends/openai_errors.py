@@ -59,9 +59,6 @@ _HTTP_LIBRARIES = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "h11", 
 
 # Source: the Assistants' wording; these errors carry no code.
 ACTIVE_RUN = re.compile(r"already has an active run|while a run \S+ is active|currently operating on this conversation", re.IGNORECASE)
-_NO_OUTPUT = re.compile(r"No tool output found for function call ([\w-]+)", re.IGNORECASE)
-_NO_CALL = re.compile(r"No tool call found for function call output with call_id ([\w-]+)", re.IGNORECASE)
-_NOT_WAITING = re.compile(r"do not accept tool outputs", re.IGNORECASE)
 _SOMETHING_ELSE = re.compile(r"\b(assistant|model|prompt)\b", re.IGNORECASE)
 _THREAD = re.compile(r"\b(thread|conversation)\b", re.IGNORECASE)
 _NUMBER = re.compile(r"\s*\d+(\.\d+)?\s*")
@@ -216,42 +213,6 @@ def _describe(problem: Problem) -> str:
     param = problem.param if problem.param and _SAFE_WORD.fullmatch(problem.param) else None
     parts = [f"HTTP {problem.status}", f"code {code}" if code else "", f"param {param}" if param else ""]
     return ", ".join(part for part in parts if part)
-
-
-# --- what a refusal was about -------------------------------------------------------------------------------------------
-
-
-def _cause_of(refusal: BackendError) -> Problem | None:
-    cause = refusal.__cause__
-    return problem_of(cause) if isinstance(cause, openai.APIStatusError) else None
-
-
-def refuses_background(refusal: BackendError) -> bool:
-    """The server does not take `background`."""
-    problem = _cause_of(refusal)
-    if problem is None or problem.status not in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY}:
-        return False
-    return "background" in (problem.param or "") or "background" in problem.text.lower()
-
-
-def unanswered_call(refusal: BackendError) -> str | None:
-    """The id of the call whose missing output made the provider refuse, None if that was not the reason."""
-    problem = _cause_of(refusal)
-    found = _NO_OUTPUT.search(problem.text) if problem is not None else None
-    return found[1] if found else None
-
-
-def unknown_call(refusal: BackendError) -> str | None:
-    """The id of the call that an output of ours was for and that the provider does not know, None if that was not the reason."""
-    problem = _cause_of(refusal)
-    found = _NO_CALL.search(problem.text) if problem is not None else None
-    return found[1] if found else None
-
-
-def refuses_outputs(refusal: BackendError) -> bool:
-    """The run does not wait for outputs: it has them already, or it is over."""
-    problem = _cause_of(refusal)
-    return problem is not None and bool(_NOT_WAITING.search(problem.text))
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from assistant_queue.backends.conversation_items import UNANSWERED, output_item, what_became_of
 from assistant_queue.backends.conversation_log import ConversationLog
 from assistant_queue.backends.openai_clients import Channel
-from assistant_queue.backends.openai_errors import refuses_background, unanswered_call, unknown_call, watching
+from assistant_queue.backends.openai_errors import watching
+from assistant_queue.backends.refusals import refuses_background, unanswered_call, unknown_call
 from assistant_queue.backends.response_reader import ResponseReader, is_open, outcome_of
 from assistant_queue.backends.responses_calls import ResponsesCalls, user_items
 from assistant_queue.backends.streams import CANCEL_S, EventStream, Json, ended, fetch, play

@@ -1,0 +1,35 @@
+"""The `assistant-queue` command."""
+
+from __future__ import annotations
+
+import click
+
+from assistant_queue import __version__
+from assistant_queue.cli.demo import demo
+from assistant_queue.cli.failed import failed
+from assistant_queue.cli.problems import EXIT_CODES, Group
+from assistant_queue.cli.send import send
+from assistant_queue.cli.status import status
+from assistant_queue.cli.sweep import sweep
+from assistant_queue.cli.worker import worker
+
+__all__ = ["main"]
+
+
+@click.group(cls=Group, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="assistant-queue")
+def main() -> None:
+    """Many messages, many workers, one run at a time per conversation - and every message answered exactly once.
+
+    \b
+    See it:      assistant-queue demo
+    Run it:      assistant-queue worker --app myapp:queue
+    Try it:      assistant-queue send thread-123 "Hello!" --wait 60
+    Look at it:  assistant-queue status --watch
+
+    Each command explains itself: assistant-queue COMMAND --help.
+    """  # noqa: D301 - \b keeps click from filling the paragraph
+
+
+for _command in (demo, worker, send, status, failed, sweep):
+    main.add_command(_command)

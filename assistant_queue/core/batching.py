@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from assistant_queue.core.runs import InputItem
 from assistant_queue.models import Content, Message
@@ -31,10 +32,11 @@ class Fit:
 def signed(text: str, author: str | None) -> str:
     """The text as the model sees it, with its author.
 
-    Every further line is indented, so that no line of a message can pass for a line of somebody else.
+    Every further line is indented and a name is one line, so that no line of a message can pass for a line of somebody else.
     """
+    name = " ".join((author or "").split()) or NOBODY
     first, *others = text.splitlines() or [""]
-    return "\n".join([f"{author or NOBODY}: {first}", *(f"    {line}" for line in others)])
+    return "\n".join([f"{name}: {first}", *(f"    {line}" for line in others)])
 
 
 def content_of(message: Message, *, sign: bool) -> Content:
@@ -43,7 +45,13 @@ def content_of(message: Message, *, sign: bool) -> Content:
         return message.content
     if isinstance(message.content, str):
         return signed(message.content, message.author)
-    return [{"type": "text", "text": signed("", message.author)}, *message.content]
+    return [{"type": "text", "text": signed("", message.author)}, *(_indented(part) for part in message.content)]
+
+
+def _indented(part: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A content part behind a signature: each line of its text is indented."""
+    text = part.get("text")
+    return part if not isinstance(text, str) else {**part, "text": "\n".join(f"    {line}" for line in text.splitlines())}
 
 
 def fit(messages: Sequence[Message], *, max_items: int | None, max_item_chars: int | None) -> Fit:

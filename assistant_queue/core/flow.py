@@ -160,13 +160,16 @@ class BatchFlow:
             # Only before the first request can it not fit: what is frozen after that was made to.
             yield steps.Trim(keep=fitting.taken)
             self._batch = replace(self._batch, messages=self._batch.messages[: fitting.taken])
+            # Whoever resumes sees only these: what is sent must be what they would send, or it is not recognised.
+            fitting = fit(self._batch.messages, max_items=capabilities.max_items, max_item_chars=capabilities.max_item_chars)
         conversation_id = providers_id(self._batch.thread_id, self._rules.thread_ids) or self._claimed.conversation_id
         if not progress.located:
-            progress.anchor, progress.located = self._claimed.anchor, True
+            progress.anchor = self._claimed.anchor
             if conversation_id is None and capabilities.conversations:
                 conversation_id, progress.anchor = yield steps.OpenConversation()
             elif progress.anchor is None and capabilities.found_by is FoundBy.ANCHOR:
                 progress.anchor = yield steps.Locate(conversation_id=conversation_id or "")
+            progress.located = True
         self._request = RunRequest(
             batch=replace(self._batch, attempts=progress.attempts + 1),
             conversation_id=conversation_id or "",
@@ -230,16 +233,16 @@ class BatchFlow:
 
     def _not_found(self, finding: NotFound) -> Generator[steps.Step, Any, _Event]:
         progress = self._progress
-        if progress.calls and progress.run_id is not None:
-            return (yield from self._submit(progress.run_id))
-        # Another writer's items may stand where ours were looked for: ours come after them.
-        progress.anchor = finding.anchor
-        progress.held = progress.held or (finding.holds_text and self._capabilities.keeps_failed_text)
-        self._request = replace(self._sent, anchor=finding.anchor, items=() if progress.held else self._sent.items)
         if progress.sent_ms:
             progress.failures += 1
             if progress.failures >= self._rules.max_attempts:
                 raise _GiveUp(progress.error or _HELD)
+        if progress.calls:
+            return (yield from self._submit(progress.run_id or ""))
+        # Another writer's items may stand where ours were looked for: ours come after them.
+        progress.anchor = finding.anchor
+        progress.held = progress.held or (finding.holds_text and self._capabilities.keeps_failed_text)
+        self._request = replace(self._sent, anchor=finding.anchor, items=() if progress.held else self._sent.items)
         return (yield from self._send())
 
     def _follow(self, run_id: str) -> Generator[steps.Step, Any, _Event]:
@@ -290,6 +293,10 @@ class BatchFlow:
                     raise _Unreachable(error) from error
                 yield from self._ask(steps.Follow(request=self._sent, run_id=str(self._progress.run_id)))
                 continue
+            except (RunFailed, RunVanished, UnknownThread):
+                raise
+            except BackendError as error:
+                raise _Unreachable(error) from error
             if isinstance(event, ActionRequired):
                 self._unanswered = tuple(call.id for call in event.calls)
             return event
@@ -300,7 +307,7 @@ class BatchFlow:
         progress.rounds += 1
         if progress.rounds > self._rules.max_tool_rounds:
             raise TooManyToolRounds(f"the model asked for tools {progress.rounds} times in one batch; the limit is max_tool_rounds")
-        run_id = event.run_id or str(progress.run_id)
+        run_id = event.run_id or progress.run_id or ""  # found again by its items, a round has no known id
         new = tuple(call for call in event.calls if call.id not in progress.outputs)
         if new:
             progress.outputs.update((yield steps.Answer(batch=self._batch, run_id=run_id, calls=new)))
@@ -339,6 +346,9 @@ class BatchFlow:
             return (yield from self._bury("attempts", error.info))
         if isinstance(error, UnknownThread):
             return (yield from self._bury("unknown_thread", info))
+        if isinstance(error, CallbackError) and self._request is None:
+            # The instructions: nothing was sent or learned, so the batch stays where it is.
+            return (yield from self._try_again(info, counts=True, retry_after_s=None))
         if isinstance(error, RunFailed | CallbackError):
             return (yield from self._stop_run(error, info))
         if isinstance(error, RunVanished):
@@ -424,7 +434,11 @@ class BatchFlow:
         return steps.Postponed(state=ThreadState.RETRYING, error=info)
 
     def _bury(self, reason: str, info: ErrorInfo) -> Flow:
-        self._progress.error = info
+        progress = self._progress
+        progress.error = info
+        if reason == "attempts" and progress.calls and progress.run_id and self._capabilities.cancels:
+            # A run that waits for outputs nobody will send keeps the thread's next batch out.
+            yield steps.Cancel(request=self._sent, run_id=progress.run_id)
         yield steps.Bury(reason=reason, error=info, progress=self._progress, open_calls=self._unanswered)
         return steps.Failed(reason=reason, error=info, progress=self._progress)
 

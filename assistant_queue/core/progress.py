@@ -62,7 +62,7 @@ class Progress:
         plain: dict[str, Any] = {}
         for one in fields(self):
             value = getattr(self, one.name)
-            if value is None or value in (0, "", ()) or value == {}:
+            if value is None or value in (0, ()) or value == {}:
                 continue
             plain[one.name] = _ENCODERS.get(one.name, _same)(value)
         return json.dumps(plain, separators=(",", ":"), ensure_ascii=False)

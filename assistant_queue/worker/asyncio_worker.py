@@ -73,6 +73,12 @@ class AsyncioWorker:
         """Take no more wake-ups; call it on the loop."""
         self._stopping.set()
 
+    def hand_back(self) -> None:
+        """Stop, and hand back at once what is running, each batch where it stands; call it on the loop."""
+        self._stopping.set()
+        for task in self._tasks:
+            task.cancel()
+
     async def _take(self, popper: Any) -> None:
         stopping = asyncio.create_task(self._stopping.wait())
         try:

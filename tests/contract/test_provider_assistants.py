@@ -11,7 +11,10 @@ import pytest
 
 from assistant_queue.testing.provider import IncompleteReply, Never, Reply, RunFailure, StandInProvider, ToolCalls, Turn, say_in_order
 
-pytestmark = pytest.mark.filterwarnings("ignore:The Assistants API is deprecated:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The Assistants API is deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning"),
+]
 
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
 
@@ -162,18 +165,17 @@ def test_a_cancelled_run_goes_through_cancelling_and_frees_the_thread(
     threads.messages.create(thread_id, role="user", content="next")
 
 
-def test_a_run_expires_in_any_active_state_and_refuses_late_outputs(threads: Any) -> None:
+def test_a_run_expires_in_any_active_state_and_refuses_late_outputs(client: openai.OpenAI) -> None:
     with StandInProvider(say_in_order(ToolCalls([("weather", {})])), latency=0, run_expires_after=0.05) as provider:
-        with openai.OpenAI(base_url=provider.base_url, api_key=provider.api_key, max_retries=0) as client:
-            threads = client.beta.threads
-            run = threads.create_and_run(assistant_id=provider.assistant_id)
-            provider.wait_for(has_status("expired"))
-            outputs = [{"tool_call_id": "call_x", "output": ""}]
-            error = refused(threads.runs.submit_tool_outputs, run.id, thread_id=run.thread_id, tool_outputs=outputs)
-            assert 'Runs in status "expired" do not accept tool outputs.' in str(error)
-            provider.model = lambda _turn: Never()
-            threads.runs.create(run.thread_id, assistant_id=provider.assistant_id)
-            provider.wait_for(runs_ended=2)
+        threads = client.with_options(base_url=provider.base_url, api_key=provider.api_key).beta.threads
+        run = threads.create_and_run(assistant_id=provider.assistant_id)
+        provider.wait_for(has_status("expired"))
+        outputs: Any = [{"tool_call_id": "call_x", "output": ""}]
+        error = refused(threads.runs.submit_tool_outputs, run.id, thread_id=run.thread_id, tool_outputs=outputs)
+        assert 'Runs in status "expired" do not accept tool outputs.' in str(error)
+        provider.model = lambda _turn: Never()
+        threads.runs.create(run.thread_id, assistant_id=provider.assistant_id)
+        provider.wait_for(runs_ended=2)
     assert [record.status for record in provider.runs] == ["expired", "expired"]
 
 
@@ -243,6 +245,6 @@ def test_waiting_says_how_far_things_had_come(provider: StandInProvider, threads
     threads.runs.create(thread_id, assistant_id=provider.assistant_id)
     provider.wait_for(has_status("in_progress"))
     started = time.monotonic()
-    with pytest.raises(TimeoutError, match="in_progress.: 1"):
+    with pytest.raises(TimeoutError, match=r"in_progress.: 1"):
         provider.wait_for(runs_ended=1, timeout=0.01)
     assert time.monotonic() - started < 5

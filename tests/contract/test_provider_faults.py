@@ -59,10 +59,10 @@ def ask(client: openai.OpenAI, conversation: str, text: str = "hi", **asked: Any
 
 def read_until_cut(events: Any) -> list[str]:
     seen: list[str] = []
-    with pytest.raises((openai.APIConnectionError, Exception)) as caught, events:
+    # Client libraries differ in what they raise for a body that ends early: their own error or their HTTP library's.
+    with pytest.raises(Exception, match=r"(?i)incomplete|connection"), events:
         for event in events:
             seen.append(event.type if hasattr(event, "type") else event.event)
-    assert not isinstance(caught.value, AssertionError)
     return seen
 
 
@@ -154,14 +154,9 @@ def test_a_stream_can_be_cut_after_some_events(
     provider: StandInProvider, client: openai.OpenAI, conversation: str, abort: bool, stored: list[str]
 ) -> None:
     provider.fault("responses.create", cut_stream(after_events=2, abort=abort))
-    with provider.hold() as gate:
-        events = ask(client, conversation, stream=True)
-        gate.wait_reached()
-        if not abort:
-            gate.release()
-        assert read_until_cut(events) == ["response.created", "response.in_progress"][: 1 if abort else 2] or not abort
-        gate.release()
+    assert read_until_cut(ask(client, conversation, stream=True)) == ["response.created", "response.in_progress"]
     provider.wait_for(runs_ended=1)
+    assert provider.runs[0].status == ("failed" if abort else "completed")
     assert provider.user_texts(conversation) == stored
 
 
@@ -300,8 +295,9 @@ def test_a_careless_server_ignores_filters_order_and_messages(client: openai.Ope
     assert "lost" not in provider.user_texts(thread)
     provider.personality = Personality(unsorted_lists=True)
     listed = [message.id for message in threads.messages.list(thread, order="asc").data]
-    assert listed[0] not in ids or listed != sorted(listed, key=[*ids, listed[0]].index)
-    assert set(ids) < set(listed)
+    own = [ident for ident in listed if ident in ids]
+    assert sorted(own) == sorted(ids)
+    assert own not in (ids, ids[::-1])
 
 
 @pytest.mark.parametrize(("shown", "expected"), [("null", None), ("zero", 0)])
@@ -340,6 +336,7 @@ def test_all_errors_may_have_a_foreign_shape(client: openai.OpenAI, provider: St
 def test_a_gate_can_hold_one_conversation_or_a_number_of_runs(client: openai.OpenAI, provider: StandInProvider, conversation: str) -> None:
     other = provider.create_conversation()
     with provider.hold(conversation_id=conversation, times=1) as gate:
+        assert ask(client, other).status == "completed"
         held = ask(client, conversation, background=True)
         assert gate.wait_reached() == (held.id,)
         assert ask(client, other).status == "completed"

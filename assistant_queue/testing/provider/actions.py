@@ -162,7 +162,8 @@ def cut_stream(*, after_events: int | None = None, after_bytes: int | None = Non
     Args:
         after_events: 0 sends the headers only.
         after_bytes: Of the body; may cut an event in two.
-        abort: The server stops working too: the run ends `failed`, and nothing of it is stored. Otherwise it goes on.
+        abort: The server stops working too, at that event (with `after_bytes`: at once): the run ends `failed` and
+            nothing it said is stored. Otherwise it goes on.
     """
     return CutStream(after_events, after_bytes, abort)
 

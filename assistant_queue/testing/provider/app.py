@@ -85,6 +85,10 @@ class Endpoint:
             await self._keep_silent(call.request, silence, client)
             return
         answer = await self._operation.handler(call)
+        cut = find(CutStream, call.actions)
+        if isinstance(answer, StreamAnswer) and cut is not None and cut.abort:
+            # Tied to the event, not to the moment the connection is cut: by then a fast run would have finished.
+            answer.tape.set_fuse(cut.after_events or 0, answer.abort)
         if isinstance(delay, Delay) and delay.after:
             await asyncio.sleep(delay.after)
         if isinstance(refusal, Refuse):
@@ -105,8 +109,6 @@ class Endpoint:
             self._answered(call.request, OK, "streamed")
             return
         self._answered(call.request, None, "cut")
-        if cut is not None and cut.abort:
-            answer.abort()
 
     async def _keep_silent(self, request: Request, silence: Silence, client: Client) -> None:
         self._answered(request, None, "dropped" if silence.drop else "unanswered")

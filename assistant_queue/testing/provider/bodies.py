@@ -91,12 +91,25 @@ _OUTPUT_ITEM = record(
     },
     ["call_id", "output"],
 )
+# Kept as they come: what a client hands back of earlier answers.
+_OTHER_ITEMS = (
+    "reasoning",
+    "item_reference",
+    "file_search_call",
+    "web_search_call",
+    "code_interpreter_call",
+    "image_generation_call",
+    "mcp_call",
+    "mcp_list_tools",
+    "custom_tool_call",
+    "custom_tool_call_output",
+)
 _INPUT_ITEM = tagged(
     {
         "message": _MESSAGE_ITEM,
         "function_call": _CALL_ITEM,
         "function_call_output": _OUTPUT_ITEM,
-        "reasoning": _open_object(type=anything),
+        **dict.fromkeys(_OTHER_ITEMS, _open_object(type=anything)),
     },
     default="message",
 )
@@ -123,6 +136,11 @@ _BUILT_IN_TOOLS = (
     "mcp",
     "custom",
     "computer",
+    "shell",
+    "local_shell",
+    "apply_patch",
+    "tool_search",
+    "namespace",
 )
 _RESPONSE_TOOL = tagged({"function": _FUNCTION_TOOL, **dict.fromkeys(_BUILT_IN_TOOLS, _open_object(type=anything))})
 

@@ -1,0 +1,73 @@
+"""The demo's bot: what `assistant-queue worker --app assistant_queue.cli.demo.app:queue` serves.
+
+It is what a bot of your own looks like. Redis, the provider and the window come from the environment; here are its tool, and where
+its replies go.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+
+from assistant_queue import AssistantMessageQueue, RunResult, ToolCall
+from assistant_queue.worker.rq_worker import die_with_parent
+
+OUTBOX = "demo:outbox"
+"""List: what the bot says, as JSON; the demo reads it as a chat platform would. Gone with the demo's Redis."""
+
+TOOLS: list[dict[str, Any]] = [
+    {
+        "type": "function",
+        "name": "order_status",
+        "description": "Where an order is.",
+        "parameters": {"type": "object", "properties": {"order": {"type": "string"}}, "required": ["order"]},
+    }
+]
+
+_ANSWERS = (
+    {"status": "out for delivery", "arrives": "today before 18:00"},
+    {"status": "packed", "arrives": "tomorrow"},
+    {"status": "waiting at the pick-up point", "arrives": "whenever you like, until Friday"},
+)
+
+_outbox = redis.Redis.from_url(os.environ.get("REDIS_URL", "redis://localhost:6379/0"))
+
+
+def _say(kind: str, **words: Any) -> None:
+    _outbox.rpush(OUTBOX, json.dumps({"kind": kind, "at": time.time(), **words}))
+
+
+def use_tools(thread_id: str, run_id: str, tool_calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
+    """`handle_requires_action`: looks the orders up."""
+    outputs = []
+    for call in tool_calls:
+        order = str(json.loads(call.function.arguments)["order"])
+        found = {"order": order, **_ANSWERS[sum(order.encode()) % len(_ANSWERS)]}
+        _say("tool", thread=thread_id, run_id=run_id, name=call.function.name, asked=order, answer=found["status"])
+        outputs.append({"tool_call_id": call.id, "output": found})
+    return outputs
+
+
+def deliver(result: RunResult) -> None:
+    """`on_reply`: at least once, keyed by the batch."""
+    _say(
+        "reply",
+        thread=result.thread_id,
+        batch_id=result.batch_id,
+        run_id=result.run_id,
+        message_ids=result.message_ids,
+        reply=result.reply,
+        attempts=result.attempts,
+        claimed_at=result.started_at.timestamp(),
+    )
+
+
+if os.environ.get("ASSISTANT_QUEUE_DEMO"):
+    die_with_parent()  # a demo that is killed leaves no workers behind
+
+queue = AssistantMessageQueue(tools=TOOLS, handle_requires_action=use_tools, on_reply=deliver)

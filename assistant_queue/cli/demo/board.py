@@ -1,0 +1,149 @@
+"""What is known while the scene is played: of each message, of each answer, of each thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from assistant_queue.cli.demo.lines import Line
+from assistant_queue.models import FailedBatch, Receipt, ThreadStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """A message that the queue has taken, and when it was handed over (seconds since the epoch)."""
+
+    line: Line
+    receipt: Receipt
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the bot said to a batch, and when; `claimed_at` is when a worker took the batch. Times in seconds since the epoch."""
+
+    thread: str
+    batch_id: str
+    run_id: str
+    message_ids: tuple[str, ...]
+    reply: str
+    attempts: int
+    claimed_at: float
+    at: float
+
+    @classmethod
+    def load(cls, said: Mapping[str, Any]) -> Answer:
+        """From what the demo's bot puts in its outbox."""
+        return cls(
+            thread=said["thread"],
+            batch_id=said["batch_id"],
+            run_id=said["run_id"],
+            message_ids=tuple(said["message_ids"]),
+            reply=said["reply"] or "",
+            attempts=said["attempts"],
+            claimed_at=said["claimed_at"],
+            at=said["at"],
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class Row:
+    """One thread, as it is shown. `state` is a word for people; `changed` counts up with every change of the board."""
+
+    thread: str
+    story: str = ""
+    sent: int = 0
+    open: int = 0
+    state: str = ""
+    run: str = ""
+    reply: str = ""
+    changed: int = 0
+
+
+@dataclass(slots=True)
+class Board:
+    """Everything so far. `conversations` is filled in at the end: thread -> the provider's conversation."""
+
+    stories: Mapping[str, str] = field(default_factory=dict)
+    rows: dict[str, Row] = field(default_factory=dict)
+    sent: dict[str, Sent] = field(default_factory=dict)
+    open: set[str] = field(default_factory=set)
+    answers: dict[str, Answer] = field(default_factory=dict)
+    failed: dict[str, FailedBatch] = field(default_factory=dict)
+    conversations: dict[str, str] = field(default_factory=dict)
+    changes: int = 0
+
+    def row(self, thread: str) -> Row:
+        """The thread's row."""
+        if thread not in self.rows:
+            self.rows[thread] = Row(thread=thread, story=self.stories.get(thread, ""))
+        return self.rows[thread]
+
+    def _touch(self, thread: str) -> Row:
+        self.changes += 1
+        row = self.row(thread)
+        row.changed = self.changes
+        return row
+
+    def add(self, sent: Sent) -> None:
+        """A message was taken."""
+        self.sent[sent.receipt.message_id] = sent
+        self.open.add(sent.receipt.message_id)
+        row = self._touch(sent.line.thread)
+        row.sent += 1
+        row.open += 1
+
+    def answer(self, answer: Answer) -> bool:
+        """A batch was answered; False if that was known: the bot is told at least once."""
+        if answer.batch_id in self.answers:
+            return False
+        self.answers[answer.batch_id] = answer
+        row = self._touch(answer.thread)
+        row.reply = answer.reply
+        self._settle(row, answer.message_ids)
+        return True
+
+    def fail(self, batch: FailedBatch) -> bool:
+        """A batch is in the failed list; False if that was known."""
+        if batch.batch_id in self.failed:
+            return False
+        self.failed[batch.batch_id] = batch
+        row = self._touch(batch.thread_id)
+        self._settle(row, batch.message_ids)
+        row.state = "failed"
+        return True
+
+    def _settle(self, row: Row, message_ids: Iterable[str]) -> None:
+        settled = self.open & set(message_ids)
+        self.open -= settled
+        row.open -= len(settled)
+        if not row.open:
+            row.state, row.run = "answered", ""
+
+    def see(self, status: ThreadStatus) -> str:
+        """A look at a thread; its state as a word for people."""
+        row = self.row(status.thread_id)
+        if not row.open:
+            return row.state
+        was, was_run = row.state, row.run
+        row.state = _word(status)
+        row.run = status.run_id or ""
+        if (row.state, row.run) != (was, was_run):
+            self._touch(status.thread_id)
+        return row.state
+
+    def threads_to_look_at(self, most: int) -> list[str]:
+        """The threads with unanswered messages, the longest unchanged first."""
+        waiting = [row for row in self.rows.values() if row.open]
+        return [row.thread for row in sorted(waiting, key=lambda row: row.changed)[:most]]
+
+
+def _word(status: ThreadStatus) -> str:
+    due = status.due_at is not None and status.due_at <= datetime.now(timezone.utc)
+    if status.state == "pending":
+        return "due" if due else "gathering"
+    if status.state == "active":
+        return "running" if status.run_id else "sending"
+    return {"retrying": "trying again", "held": "asking", "idle": "answered"}.get(status.state, status.state)

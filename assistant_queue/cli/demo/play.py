@@ -1,0 +1,210 @@
+"""Plays a scene: starts everything, sends the messages at their times, listens to the bot, and has the outcome judged."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import redis
+
+from assistant_queue.cli.demo.board import Answer, Board, Sent
+from assistant_queue.cli.demo.provider import Protocol, Service, stand_in_service
+from assistant_queue.cli.demo.redis import private_redis
+from assistant_queue.cli.demo.scene import Scene
+from assistant_queue.cli.demo.verdict import Verdict, judge
+from assistant_queue.cli.demo.view import View
+from assistant_queue.cli.demo.workers import worker_processes
+from assistant_queue.cli.problems import Problem
+from assistant_queue.clock import SystemClock
+from assistant_queue.queue import AssistantMessageQueue
+from assistant_queue.store.calls import Space
+
+PREFIX = "demo"
+WINDOW_S = 1.5
+"""The demo's window. Chosen: long enough to gather a burst, short enough to watch."""
+MAX_BATCH = 25
+"""Messages of one run. Chosen: below what either protocol takes in one request, so that none has to be joined with another."""
+OUTBOX = "demo:outbox"
+"""List: what the bot says, as JSON; written by `app.py`, which this process does not import."""
+LOOK_S = 0.12
+"""Seconds between two looks at the threads; most of them in one look."""
+MOST_LOOKS = 40
+PATIENCE_S = 60.0
+"""Seconds without any change after which the demo gives up. Chosen: many times what anything in it takes."""
+LIVE_PATIENCE_S = 300.0
+
+
+def run_demo(scene: Scene, view: View, *, speed: float, workers: int, protocol: Protocol, service: Service | None) -> Verdict:
+    """Play the scene and judge it; nothing is left running, however it ends.
+
+    Raises:
+        Problem: Something did not start, all workers died, or it was interrupted.
+    """
+    board = Board(stories=scene.stories)
+    try:
+        with _interruptible(), contextlib.ExitStack() as stack:
+            url, redis_kind = stack.enter_context(private_redis())
+            chosen = service or stack.enter_context(stand_in_service(scene, protocol))
+            view.announce(scene.title, [redis_kind, chosen.name, f"{workers} worker processes", f"window {WINDOW_S:g} s"])
+            processes = stack.enter_context(worker_processes(workers, {**_variables(url), **chosen.variables}))
+            stack.callback(_deaf)  # from here on nothing interrupts the cleaning up
+            queue = stack.enter_context(_producer(url))
+            outbox = stack.enter_context(redis.Redis.from_url(url))
+            stack.enter_context(view)
+
+            def check_workers() -> None:
+                if all(worker.process.poll() is not None for worker in processes):
+                    raise Problem(f"all workers have died: {processes[0].last_words()}")
+
+            patience_s = PATIENCE_S if chosen.stand_in else LIVE_PATIENCE_S
+            Player(scene, board, queue, outbox, view, speed).play(patience_s, check_workers)
+        return judge(board, chosen.stand_in)
+    except KeyboardInterrupt:
+        done = len(board.sent) - len(board.open)
+        raise Problem(
+            f"interrupted when {done} of {len(scene.lines)} messages were answered; all that was started has been stopped"
+        ) from None
+
+
+def _variables(url: str) -> dict[str, str]:
+    return {
+        "REDIS_URL": url,
+        "ASSISTANT_QUEUE_DEMO": "1",
+        "ASSISTANT_QUEUE_QUEUE_PREFIX": PREFIX,
+        "ASSISTANT_QUEUE_MAX_BATCH_SIZE": str(MAX_BATCH),
+        "ASSISTANT_QUEUE_CONCURRENCY": "50",
+        "ASSISTANT_QUEUE_BACKOFF": json.dumps({"type": "exponential", "delay": 1}),
+    }
+
+
+def _producer(url: str) -> AssistantMessageQueue:
+    """A web process' side of the queue; all that acts there is said, so that the environment has no say."""
+    return AssistantMessageQueue(
+        redis_url=url,
+        queue_prefix=PREFIX,
+        message_delay=WINDOW_S,
+        window="fixed",
+        max_wait=None,
+        max_batch_size=MAX_BATCH,
+        after_run="immediate",
+        max_pending=None,
+        model="not-asked-here",
+    )
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Being terminated is like Ctrl-C: everything is cleaned up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _deaf() -> None:
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+
+
+class Player:
+    """Sends the lines at their times and keeps the board until every message is settled."""
+
+    def __init__(self, scene: Scene, board: Board, queue: AssistantMessageQueue, outbox: Any, view: View, speed: float) -> None:
+        self._lines = deque(scene.lines)
+        self._board = board
+        self._queue = queue
+        self._outbox = outbox
+        self._view = view
+        self._speed = speed
+        self._started = 0.0
+        self._looked = 0.0
+
+    def play(self, patience_s: float, check_workers: Callable[[], None]) -> None:
+        """Play to the end, or until nothing has changed for `patience_s` seconds; raises what `check_workers` raises."""
+        board = self._board
+        self._started = time.monotonic()
+        changes, changed_at = -1, self._started
+        while self._lines or board.open:
+            self._send_due()
+            self._hear()
+            self._look()
+            self._view.refresh(board, self._elapsed())
+            if changes != board.changes or not board.open:
+                changes, changed_at = board.changes, time.monotonic()
+            elif time.monotonic() - changed_at > patience_s:
+                break
+            check_workers()
+        self._find_conversations()
+        self._view.refresh(board, self._elapsed(), last=True)
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._started
+
+    def _send_due(self) -> None:
+        while self._lines and self._lines[0].at / self._speed <= self._elapsed():
+            line = self._lines.popleft()
+            at = time.time()
+            receipt = self._queue.add_message_to_thread(line.thread, line.text, author=line.author)
+            sent = Sent(line=line, receipt=receipt, at=at)
+            self._board.add(sent)
+            self._view.message(self._elapsed(), line)
+
+    def _hear(self) -> None:
+        """What the bot says, until the next message or the next look is due."""
+        next_line = self._lines[0].at / self._speed - self._elapsed() if self._lines else LOOK_S
+        timeout = min(max(next_line, 0.01), LOOK_S)
+        first = self._outbox.blpop([OUTBOX], timeout=timeout)
+        if first is None:
+            return
+        for raw in [first[1], *(self._outbox.lpop(OUTBOX, 1000) or [])]:
+            said = json.loads(raw)
+            if said["kind"] == "tool":
+                self._view.note(self._elapsed(), said["thread"], f"tool {said['name']}(#{said['asked']}) -> {said['answer']}")
+                continue
+            answer = Answer.load(said)
+            if self._board.answer(answer):
+                self._view.answer(self._elapsed(), answer)
+
+    def _look(self) -> None:
+        """Where the threads stand, as the queue says."""
+        now = time.monotonic()
+        if now - self._looked < LOOK_S:
+            return
+        self._looked = now
+        for thread in self._board.threads_to_look_at(MOST_LOOKS):
+            was = self._board.row(thread).state
+            word = self._board.see(self._queue.get_thread_status(thread))
+            if word != was and word in {"trying again", "asking"}:
+                self._view.note(self._elapsed(), thread, f"{word}: {self._why(thread)}")
+        if self._queue.get_queue_status().failed_count > len(self._board.failed):
+            for batch in self._queue.list_failed(1000):
+                if self._board.fail(batch):
+                    self._view.note(self._elapsed(), batch.thread_id, f"failed for good: {batch.error.message}")
+
+    def _why(self, thread: str) -> str:
+        oldest = next((key for key, sent in self._board.sent.items() if sent.line.thread == thread and key in self._board.open), None)
+        status = self._queue.get_message(oldest) if oldest is not None else None
+        return status.error.message if status is not None and status.error is not None else "its first attempt failed"
+
+    def _find_conversations(self) -> None:
+        keys = Space(PREFIX, SystemClock()).keys
+        for thread in self._board.rows:
+            found = self._outbox.hget(keys.conversation(thread), "id")
+            if found is not None:
+                self._board.conversations[thread] = found.decode()

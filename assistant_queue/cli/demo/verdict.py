@@ -1,0 +1,185 @@
+"""Whether the promises held, judged by the provider's own log; without a stand-in by the queue's own records, and saying so."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from assistant_queue.backends.content import BATCH_MARK
+from assistant_queue.cli.demo.board import Answer, Board
+from assistant_queue.cli.demo.lines import Line
+from assistant_queue.core.batching import signed
+from assistant_queue.testing import StandInProvider
+
+_STARTS = frozenset({"responses.create", "runs.create"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waits:
+    """Median and longest of some waits, in seconds; None where there were none."""
+
+    median: float | None
+    longest: float | None
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Waits:
+        """Of these."""
+        if not seconds:
+            return cls(median=None, longest=None)
+        return cls(median=round(statistics.median(seconds), 3), longest=round(max(seconds), 3))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The outcome.
+
+    Attributes:
+        runs: Batches that were answered by a completed run.
+        lost: Messages that no completed run has answered.
+        doubled: Answered more often than they were sent.
+        failed: Messages in the failed list; they count as lost, too: the demo has no reason to fail any.
+        ordered: Threads whose messages reached the model in the order in which they were sent.
+        at_once: Times that a second run was tried or accepted in a thread while one was active.
+        refused: Requests that the provider refused on purpose.
+        runs_failed: Runs that it accepted and then failed.
+        reply_waits: From the sending of a message to the reply of its run.
+        start_waits: From the end of a window to the request that starts the run; without a stand-in to the claim.
+        checked_by: What this was judged by.
+    """
+
+    messages: int
+    threads: int
+    runs: int
+    lost: int
+    doubled: int
+    failed: int
+    ordered: int
+    at_once: int
+    refused: int
+    runs_failed: int
+    tool_calls: int
+    reply_waits: Waits
+    start_waits: Waits
+    checked_by: str
+
+    @property
+    def runs_saved(self) -> int:
+        """Runs that one run for each message would have cost in addition."""
+        return self.messages - self.runs
+
+    @property
+    def holds(self) -> bool:
+        """Everything was answered once, in order, one run at a time."""
+        return not (self.lost or self.doubled or self.failed or self.at_once) and self.ordered == self.threads
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {"holds": self.holds, "runs_saved": self.runs_saved, **dataclasses.asdict(self)}
+
+
+def judge(board: Board, stand_in: StandInProvider | None) -> Verdict:
+    """The verdict over what was sent."""
+    sent: dict[str, list[Line]] = {}
+    for one in board.sent.values():
+        sent.setdefault(one.line.thread, []).append(one.line)
+    answered = _by_provider(board, stand_in) if stand_in is not None else _by_records(board)
+    lost = doubled = ordered = 0
+    for thread, lines in sent.items():
+        expected = [signed(line.text, line.author) for line in lines]
+        seen = _signed_all(answered.get(thread, []), expected)
+        lost += (Counter(expected) - Counter(seen)).total()
+        doubled += (Counter(seen) - Counter(expected)).total()
+        ordered += _is_in_order(seen, expected)
+    # What reached the provider outside every thread that was played was sent by nobody.
+    doubled += sum(len(texts) for thread, texts in answered.items() if thread not in sent)
+    return Verdict(
+        messages=len(board.sent),
+        threads=len(sent),
+        lost=lost,
+        doubled=doubled,
+        ordered=ordered,
+        failed=sum(len(batch.message_ids) for batch in board.failed.values()),
+        reply_waits=Waits.of([answer.at - board.sent[key].at for answer in board.answers.values() for key in answer.message_ids]),
+        **(_facts_of_provider(board, stand_in) if stand_in is not None else _facts_of_records(board)),
+    )
+
+
+def _signed_all(seen: Iterable[str], expected: Sequence[str]) -> list[str]:
+    """Texts as the model saw them, all with their author: in a run where nobody has a name they come without."""
+    known = set(expected)
+    return [text if text in known else signed(text, None) for text in seen]
+
+
+def _is_in_order(seen: Sequence[str], expected: Sequence[str]) -> bool:
+    """What was seen comes in the order of what was expected; gaps are another matter."""
+    ahead = iter(expected)
+    return all(text in ahead for text in seen)
+
+
+# --- the provider's own log ---------------------------------------------------------------------------------------------
+
+
+def _by_provider(board: Board, stand_in: StandInProvider) -> dict[str, list[str]]:
+    """The user texts of completed runs, in order, for each thread; under a conversation's own id where it is no thread's."""
+    thread_of = {conversation: thread for thread, conversation in board.conversations.items()}
+    answered: dict[str, list[str]] = {}
+    for run in stand_in.runs:
+        if run.status == "completed":
+            conversation = run.conversation_id or run.id
+            answered.setdefault(thread_of.get(conversation, conversation), []).extend(run.user_texts)
+    return answered
+
+
+def _facts_of_provider(board: Board, stand_in: StandInProvider) -> dict[str, Any]:
+    runs, refusals = stand_in.runs, stand_in.refusals
+    first_start: dict[str, float] = {}
+    for request in stand_in.requests:
+        if request.op in _STARTS and request.body is not None:
+            first_start.setdefault(request.body.get("metadata", {}).get(BATCH_MARK, ""), request.at)
+    starts = [first_start[answer.batch_id] - due for answer, due in _windows(board) if answer.batch_id in first_start]
+    return {
+        "runs": len({run.metadata.get(BATCH_MARK) for run in runs if run.status == "completed"}),
+        "at_once": len(stand_in.overlaps) + sum(not refusal.scripted for refusal in refusals),
+        "refused": sum(refusal.scripted for refusal in refusals),
+        "runs_failed": sum(run.status == "failed" for run in runs),
+        "tool_calls": sum(len(run.outputs) for run in runs),
+        "start_waits": Waits.of(starts),
+        "checked_by": f"the stand-in provider's own log: {len(stand_in.requests)} requests, {len(runs)} runs",
+    }
+
+
+# --- our own records ----------------------------------------------------------------------------------------------------
+
+
+def _by_records(board: Board) -> dict[str, list[str]]:
+    answered: dict[str, list[str]] = {}
+    for answer in board.answers.values():
+        lines = [board.sent[key].line for key in answer.message_ids]
+        answered.setdefault(answer.thread, []).extend(signed(line.text, line.author) for line in lines)
+    return answered
+
+
+def _facts_of_records(board: Board) -> dict[str, Any]:
+    return {
+        "runs": len(board.answers),
+        "at_once": 0,
+        "refused": 0,
+        "runs_failed": sum(answer.attempts - 1 for answer in board.answers.values()),
+        "tool_calls": 0,
+        "start_waits": Waits.of([answer.claimed_at - due for answer, due in _windows(board)]),
+        "checked_by": "the queue's own records (the real service keeps no log that could be asked)",
+    }
+
+
+def _windows(board: Board) -> list[tuple[Answer, float]]:
+    """The answered batches that waited for a window, and when it ended; what comes during a run waits for that run instead."""
+    found = []
+    for answer in board.answers.values():
+        receipts = [board.sent[key].receipt for key in answer.message_ids]
+        if receipts[0].job_id is not None:
+            found.append((answer, min(receipt.due_at.timestamp() for receipt in receipts if receipt.job_id is not None)))
+    return found

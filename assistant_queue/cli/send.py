@@ -1,0 +1,64 @@
+"""`assistant-queue send`: add one message, and wait for its reply if asked to."""
+
+from __future__ import annotations
+
+import click
+
+from assistant_queue.cli.options import Where, where_options
+from assistant_queue.cli.output import echo_json, json_option
+from assistant_queue.cli.problems import Problem
+
+
+@click.command()
+@click.argument("thread")
+@click.argument("text")
+@click.option("--author", help="Who says it; the model sees the name.")
+@click.option("--instructions", help="For the run over this message, instead of the default.")
+@click.option("--message-id", help="Your own id: the same id, thread and text again is the same message, not a second one.")
+@click.option("--wait", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait so long for the reply and print it.")
+@json_option
+@where_options
+def send(
+    thread: str,
+    text: str,
+    where: Where,
+    author: str | None,
+    instructions: str | None,
+    message_id: str | None,
+    wait: float | None,
+    as_json: bool,
+) -> None:
+    """Add a message to a thread; a worker answers it.
+
+    TEXT is what is said, or - to read it from stdin. Without --wait the command returns as soon as Redis has the message; from then on
+    it is answered exactly once, or shown by `assistant-queue failed`. With --wait the reply goes to stdout, everything else to stderr.
+
+    \b
+    assistant-queue send thread-123 "Where is my order?" --wait 60
+    git log -5 | assistant-queue send release-notes - --author "$USER"
+
+    \b
+    Exit codes: 0 taken (with --wait: answered), 1 no reply in time (the message stays queued) or its batch failed,
+    2 an option is wrong, 3 Redis did not answer.
+    """  # noqa: D301
+    said = click.get_text_stream("stdin").read() if text == "-" else text
+    with where.queue() as queue:
+        receipt = queue.add_message_to_thread(thread, said, instructions, message_id=message_id, author=author)
+        taken = "was taken before" if receipt.duplicate else "is queued"
+        if not as_json:
+            click.echo(f"message {receipt.message_id} {taken}, due at {receipt.due_at:%H:%M:%S} UTC", err=wait is not None)
+        row: dict[str, object] = {
+            "message_id": receipt.message_id,
+            "thread_id": receipt.thread_id,
+            "due_at": receipt.due_at,
+            "duplicate": receipt.duplicate,
+        }
+        if wait is not None:
+            try:
+                row["reply"] = queue.wait_for_reply(receipt.message_id, wait)
+            except TimeoutError as error:
+                raise Problem(str(error)) from error
+            if not as_json:
+                click.echo(row["reply"] or "")
+        if as_json:
+            echo_json(row)

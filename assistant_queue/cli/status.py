@@ -1,0 +1,117 @@
+"""`assistant-queue status`: where the messages are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from assistant_queue.cli.options import Where, redis_name, where_options
+from assistant_queue.cli.output import console, echo_json, json_option
+from assistant_queue.models import QueueStatus, ThreadStatus
+from assistant_queue.queue import AssistantMessageQueue
+
+REFRESH_S = 1.0
+"""Seconds between two looks of `--watch`."""
+
+
+@click.command()
+@click.option("--thread", metavar="ID", help="Show where one thread stands instead.")
+@click.option("--watch", is_flag=True, help="Look again every second, until Ctrl-C.")
+@json_option
+@where_options
+def status(where: Where, thread: str | None, watch: bool, as_json: bool) -> None:
+    """Show how many messages are where, or where one thread stands.
+
+    Counters are kept, so it costs the same with ten messages and with ten million.
+
+    \b
+    active     in a batch that a worker has claimed
+    waiting    due, no worker has claimed them yet
+    delayed    their window, or a back-off, is still running
+    completed  answered, ever
+    failed     in the failed list now: see `assistant-queue failed`
+
+    \b
+    assistant-queue status --watch
+    assistant-queue status --thread thread-123 --json
+
+    \b
+    Exit codes: 0 shown, 2 an option is wrong, 3 Redis did not answer. With --json every look is one line.
+    """  # noqa: D301
+    with where.queue() as queue:
+        look = _looker(queue, thread)
+        title = f"queue {queue.config.queue_prefix} at {redis_name(queue.config)}"
+        try:
+            if as_json:
+                _repeat(lambda: echo_json(look()), watch)
+            elif not watch:
+                _print(title, look())
+            else:
+                _watch(title, look)
+        except KeyboardInterrupt:
+            return
+
+
+def _looker(queue: AssistantMessageQueue, thread: str | None) -> Callable[[], QueueStatus | ThreadStatus]:
+    return queue.get_queue_status if thread is None else lambda: queue.get_thread_status(thread)
+
+
+def _repeat(show: Callable[[], Any], watch: bool) -> None:
+    show()
+    while watch:
+        time.sleep(REFRESH_S)
+        show()
+
+
+def _print(title: str, seen: QueueStatus | ThreadStatus) -> None:
+    click.echo(title)
+    for name, value, meaning in rows_of(seen):
+        click.echo(f"  {name:<10} {value:>8}  {meaning}".rstrip())
+
+
+def _watch(title: str, look: Callable[[], QueueStatus | ThreadStatus]) -> None:
+    screen = console()
+    if screen is None:
+        _repeat(lambda: click.echo(_one_line(look())), watch=True)
+        return
+    from rich.live import Live
+    from rich.table import Table
+
+    def table() -> Table:
+        made = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None)
+        for name, value, meaning in rows_of(look()):
+            made.add_row(name, f"[bold]{value}[/bold]", f"[dim]{meaning}[/dim]")
+        made.add_row("[dim]Ctrl-C ends[/dim]")
+        return made
+
+    with Live(table(), console=screen, auto_refresh=False) as live:
+        _repeat(lambda: live.update(table(), refresh=True), watch=True)
+
+
+def _one_line(seen: QueueStatus | ThreadStatus) -> str:
+    return f"{time.strftime('%H:%M:%S')}  " + "  ".join(f"{name} {value}" for name, value, _ in rows_of(seen))
+
+
+def rows_of(seen: QueueStatus | ThreadStatus) -> list[tuple[str, str, str]]:
+    """Name, value and meaning of each thing there is to see."""
+    if isinstance(seen, QueueStatus):
+        return [
+            ("active", str(seen.active_count), "in a claimed batch"),
+            ("waiting", str(seen.waiting_count), "due, not claimed yet"),
+            ("delayed", str(seen.delayed_count), "window or back-off still running"),
+            ("completed", str(seen.completed_count), "answered, ever"),
+            ("failed", str(seen.failed_count), "see: assistant-queue failed" if seen.failed_count else "in the failed list"),
+        ]
+    due = f"{seen.due_at:%H:%M:%S} UTC" if seen.due_at else "-"
+    return [
+        ("thread", seen.thread_id, ""),
+        ("state", f"{seen.state}, paused" if seen.paused else seen.state, ""),
+        ("pending", str(seen.pending_count), "messages behind the current batch, or in their window"),
+        ("batch", seen.batch_id or "-", ""),
+        ("run", seen.run_id or "-", ""),
+        ("attempts", str(seen.attempts), ""),
+        ("due", due, "when somebody looks at it next"),
+    ]

@@ -1,0 +1,33 @@
+"""The app that worker processes of the tests load: a queue built from what the test wrote into the environment."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from assistant_queue import AssistantMessageQueue, RunResult, ToolCall
+
+_told = json.loads(os.environ["BOT"])
+_options = dict(_told["options"])
+
+
+def _note(kind: str, value: str) -> None:
+    queue._store.client.rpush(f"{queue.config.queue_prefix}:noted:{kind}", value)
+
+
+def handle(thread_id: str, run_id: str, tool_calls: list[ToolCall]) -> list[dict[str, str]]:
+    for call in tool_calls:
+        _note("calls", call.id)
+    return [{"tool_call_id": call.id, "output": f"{call.function.name} {call.function.arguments}"} for call in tool_calls]
+
+
+def on_reply(result: RunResult) -> None:
+    _note("replies", result.batch_id)
+
+
+if _told["tools"]:
+    _options["handle_requires_action"] = handle
+if _told["on_reply"]:
+    _options["on_reply"] = on_reply
+
+queue = AssistantMessageQueue(**_options)

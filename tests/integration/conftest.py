@@ -1,0 +1,158 @@
+"""Real workers of each kind, on a real Redis, against the stand-in provider."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import redis
+
+from assistant_queue import AssistantMessageQueue
+from assistant_queue.testing import StandInProvider
+from tests.conftest import SERVERS, RedisServer
+
+KINDS = ("stock", "forking", "asyncio")
+HERE = Path(__file__).parent
+BIN = Path(sys.executable).parent
+
+
+def wait_until(condition: Callable[[], Any], what: str, timeout: float = 30.0) -> Any:
+    """Look until it is so; for what happens in other processes and tells nobody."""
+    until = time.monotonic() + timeout
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < until, f"not within {timeout:g} s: {what}"
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="session")
+def one_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A real Redis for tests that are about workers."""
+    server = RedisServer(SERVERS.get("path") or SERVERS["wheel"], tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def provider() -> Iterator[StandInProvider]:
+    with StandInProvider(latency=0.02) as standing:
+        yield standing
+        assert standing.model_errors == ()
+
+
+class Service:
+    """A queue with workers of one kind."""
+
+    def __init__(self, kind: str, url: str, prefix: str, provider: StandInProvider, log: Path) -> None:
+        self.kind, self.url, self.prefix, self.provider, self.log = kind, url, prefix, provider, log
+        self.client = redis.Redis.from_url(url)
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.protocol = "responses"
+        self.tools = self.on_reply = False
+        self.options: dict[str, Any] = {
+            "redis_url": url,
+            "queue_prefix": prefix,
+            "openai_api_key": provider.api_key,
+            "openai_base_url": provider.base_url,
+            "message_delay": 0.2,
+            "lock_duration": 3.0,
+            "request_timeout": 2.0,
+            "backoff": {"type": "fixed", "delay": 0.1},
+        }
+        self.queue: AssistantMessageQueue | None = None
+
+    def start(self, workers: int = 1, **options: Any) -> AssistantMessageQueue:
+        """Start the workers; the queue to add messages to."""
+        self.options.update(options)
+        chosen = {"model": "stand-in-model"} if self.protocol == "responses" else {"assistant_id": self.provider.assistant_id}
+        self.options.update(chosen)
+        os.environ["BOT"] = json.dumps({"options": self.options, "tools": self.tools, "on_reply": self.on_reply})
+        sys.modules.pop("tests.integration.bot", None)
+        self.queue = importlib.import_module("tests.integration.bot").queue
+        for _ in range(workers):
+            self.start_worker()
+        return self.queue
+
+    def start_worker(self) -> None:
+        assert self.queue is not None
+        if self.kind == "asyncio":
+            self.queue.start_worker()
+            return
+        extra = ["--with-scheduler"] if self.kind == "stock" else ["--worker-class", "assistant_queue.Worker"]
+        environment = {**os.environ, "ASSISTANT_QUEUE_APP": "tests.integration.bot:queue", "PYTHONPATH": str(HERE.parent.parent)}
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                [str(BIN / "rq"), "worker", "-u", self.url, self.prefix, *extra],
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        known = len(self.processes)
+        wait_until(lambda: self.client.scard(f"rq:workers:{self.prefix}") >= known, "the worker registers with RQ")
+
+    def kill_a_run(self) -> None:
+        """kill -9 to whoever holds a run: the horse, and its parent under our own worker."""
+        parents = [psutil.Process(process.pid) for process in self.processes if process.poll() is None]
+        horses = [child for parent in parents for child in parent.children() if "Scheduler" not in " ".join(child.cmdline())]
+        busy = [parent for parent in parents if self._is_busy(parent)]
+        assert busy, f"no worker is busy: {horses}"
+        for horse in busy[0].children():
+            if self.kind == "forking" or not self._is_scheduler(horse):
+                horse.send_signal(signal.SIGKILL)
+        if self.kind == "forking":
+            busy[0].send_signal(signal.SIGKILL)
+
+    def _is_busy(self, parent: psutil.Process) -> bool:
+        for name in self.client.smembers("rq:workers"):
+            fields = self.client.hgetall(name)
+            if fields.get(b"pid") == str(parent.pid).encode():
+                return fields.get(b"current_job") is not None
+        return False
+
+    def _is_scheduler(self, child: psutil.Process) -> bool:
+        names = self.client.keys("rq:scheduler:*")
+        return any(self.client.hget(name, "pid") == str(child.pid).encode() for name in names)
+
+    def noted(self, kind: str) -> list[str]:
+        return [value.decode() for value in self.client.lrange(f"{self.prefix}:noted:{kind}", 0, -1)]
+
+    def stop(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if self.queue is not None:
+            self.queue.close()
+        for pattern in (f"{self.prefix}:*", f"rq:*{self.prefix}*"):
+            names = list(self.client.scan_iter(match=pattern, count=1000))
+            if names:
+                self.client.delete(*names)
+        self.client.close()
+
+
+@pytest.fixture(params=KINDS)
+def service(
+    request: pytest.FixtureRequest, one_redis: RedisServer, prefix: str, provider: StandInProvider, tmp_path: Path
+) -> Iterator[Service]:
+    """The same behaviour is asked of every kind of worker."""
+    log = tmp_path / "workers.log"
+    made = Service(request.param, one_redis.url, prefix, provider, log)
+    yield made
+    made.stop()
+    if log.exists():
+        print(log.read_text(errors="replace")[-1500:])

@@ -1,0 +1,428 @@
+"""Drives the flow of a batch without Redis, HTTP or time: with scripted answers, or against a model of a provider."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from assistant_queue.core import steps
+from assistant_queue.core.flow import BatchFlow, Claimed, Rules
+from assistant_queue.core.progress import Progress
+from assistant_queue.core.runs import (
+    ActionRequired,
+    CannotAsk,
+    Capabilities,
+    Finding,
+    FoundBy,
+    InputItem,
+    NotFound,
+    RunEnded,
+    RunRequest,
+    RunStarted,
+    Undecided,
+)
+from assistant_queue.core.thread_state import Phase
+from assistant_queue.errors import ConversationBusy, OutcomeUnknown, RequestRefused, RunVanished
+from assistant_queue.models import Batch, FunctionCall, Message, ToolCall
+from assistant_queue.testing.clock import FakeClock
+
+ASSISTANTS = Capabilities(found_by=FoundBy.METADATA, follows=True, cancels=True, streams=True, keeps_failed_text=True)
+CONVERSATIONS = Capabilities(found_by=FoundBy.ANCHOR, follows=True, cancels=True, streams=True)
+FOREGROUND = replace(CONVERSATIONS, cancels=False)
+
+DONE = RunEnded(run_id="run_1", status="completed", replies=("hi",), anchor="item_9")
+
+
+def call(number: int) -> ToolCall:
+    return ToolCall(id=f"call_{number}", function=FunctionCall(name="weather", arguments="{}"))
+
+
+def action(*numbers: int, run_id: str = "run_1", **fields: Any) -> ActionRequired:
+    return ActionRequired(run_id=run_id, calls=tuple(call(number) for number in numbers), **fields)
+
+
+def messages(*texts: str, **fields: Any) -> tuple[Message, ...]:
+    return tuple(Message(id=f"m{number}", content=text, **fields) for number, text in enumerate(texts, 1))
+
+
+def claimed(*batch: Message, phase: Phase = Phase.FROZEN, progress: Progress | None = None, **fields: Any) -> Claimed:
+    given = batch or messages("one", "two")
+    values: dict[str, Any] = {"deaths": 0, "claimed_ms": FakeClock().ms, "conversation_id": "conv_1", "anchor": "item_0", **fields}
+    return Claimed(batch=Batch(id="batch_1", thread_id="thread", messages=given), phase=phase, progress=progress or Progress(), **values)
+
+
+def names(trace: Sequence[steps.Step]) -> list[str]:
+    """The trace in words; a Save with its phase, a Postpone with its state."""
+    words = []
+    for step in trace:
+        word = type(step).__name__
+        if isinstance(step, steps.Save):
+            word += f"({step.phase.value})"
+        elif isinstance(step, steps.Postpone):
+            word += f"({step.state.value})"
+        words.append(word)
+    return words
+
+
+def frozen_step(step: steps.Step) -> steps.Step:
+    """The step with its progress as it is now: the flow goes on changing its own."""
+    if isinstance(step, steps.Save | steps.Postpone | steps.Bury | steps.Complete):
+        return replace(step, progress=Progress.load(step.progress.dump()))
+    if isinstance(step, steps.Submit):
+        return replace(step, outputs=dict(step.outputs))
+    return step
+
+
+_USUAL: dict[type[Any], Any] = {
+    steps.OpenConversation: ("conv_new", None),
+    steps.Locate: "item_0",
+    steps.Start: RunStarted(run_id="run_1"),
+    steps.Submit: RunStarted(run_id="run_2"),
+    steps.Follow: RunStarted(run_id="run_1"),
+    steps.Watch: DONE,
+    steps.Find: NotFound(anchor="item_0"),
+    steps.Answer: lambda step: {one.id: f"output of {one.id}" for one in step.calls},
+}
+
+
+@dataclass
+class Scripted:
+    """A driver whose answers are given in advance, by the kind of step and in order; what is not given is answered as usual.
+
+    An exception is thrown into the flow, a function is called with the step.
+    """
+
+    capabilities: Capabilities = CONVERSATIONS
+    rules: Rules = Rules()
+    clock: FakeClock = field(default_factory=FakeClock)
+    trace: list[steps.Step] = field(default_factory=list)
+
+    def run(self, batch: Claimed, answers: Mapping[type[Any], Any] | None = None) -> steps.Ending:
+        queues = {kind: list(given) if isinstance(given, list) else [given] for kind, given in (answers or {}).items()}
+        self.trace = []
+        flow = BatchFlow(batch, self.capabilities, self.rules, self.clock.store_now_ms).run()
+        answer: Any = None
+        while True:
+            try:
+                step = flow.throw(answer) if isinstance(answer, Exception) else flow.send(answer)
+            except StopIteration as stop:
+                left = {kind.__name__: rest for kind, rest in queues.items() if rest}
+                assert not left, f"answers that nobody asked for: {left}"
+                return stop.value  # type: ignore[no-any-return]
+            self.trace.append(frozen_step(step))
+            given = queues.get(type(step))
+            answer = given.pop(0) if given else _USUAL.get(type(step))
+            if callable(answer):
+                answer = answer(step)
+
+    @property
+    def names(self) -> list[str]:
+        return names(self.trace)
+
+    def only(self, kind: type[Any]) -> Any:
+        found = [step for step in self.trace if isinstance(step, kind)]
+        assert len(found) == 1, f"{len(found)} steps of {kind.__name__} in {self.names}"
+        return found[0]
+
+    def all(self, kind: type[Any]) -> list[Any]:
+        return [step for step in self.trace if isinstance(step, kind)]
+
+
+# --- a model of a provider -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Run:
+    id: str
+    batch_id: str
+    items: tuple[InputItem, ...]
+    rounds_left: int
+    status: str = "in_progress"
+    waits_for: tuple[ToolCall, ...] = ()
+
+
+class ModelProvider:
+    """One conversation at a provider that remembers what it accepted.
+
+    `by_anchor` behaves as Conversations do (items appear when a response is over, each round is a response of its own, a second
+    request meets a lock), else as Assistants do (texts appear at once, a run waits for its outputs under its own id).
+    """
+
+    def __init__(self, *, by_anchor: bool, rounds: int = 0, fails: int = 0, is_slow: bool = False) -> None:
+        self.by_anchor = by_anchor
+        self.rounds = rounds
+        self.fails = fails
+        self.is_slow = is_slow
+        self.runs: list[_Run] = []
+        self.log: list[tuple[str, str]] = []
+        """What the conversation holds: (kind, what), in order."""
+        self._numbers: Counter[str] = Counter()
+
+    def _new(self, kind: str) -> str:
+        self._numbers[kind] += 1
+        return f"{kind}_{self._numbers[kind]}"
+
+    @property
+    def anchor(self) -> str | None:
+        return f"item_{len(self.log)}" if self.log else None
+
+    def texts(self) -> Counter[str]:
+        """How often each message stands in the conversation."""
+        return Counter(what for kind, what in self.log if kind == "user")
+
+    def completed(self) -> list[_Run]:
+        return [run for run in self.runs if run.status == "completed"]
+
+    def open_runs(self) -> list[_Run]:
+        return [run for run in self.runs if run.status in ("in_progress", "waiting")]
+
+    # --- what the driver asks ---------------------------------------------------------------------------------------
+
+    def start(self, request: RunRequest) -> RunStarted:
+        if self.open_runs():
+            msg = "a run is active"
+            raise ConversationBusy(msg, counts=False)
+        run = _Run(self._new("run"), request.batch.id, request.items, self.rounds)
+        self.runs.append(run)
+        if not self.by_anchor:
+            self._write_items(run)
+        return RunStarted(run_id=run.id)
+
+    def submit(self, request: RunRequest, run_id: str, calls: Sequence[ToolCall], outputs: Mapping[str, str]) -> RunStarted:
+        waiting = [run for run in self.runs if run.status == "waiting" and run.waits_for == tuple(calls)]
+        if not waiting or not (self.by_anchor or waiting[0].id == run_id):
+            msg = "no such calls are open"
+            raise RequestRefused(msg)
+        run = waiting[0]
+        assert set(outputs) == {one.id for one in calls}
+        for one in calls:
+            self.log.append(("output", one.id))
+        run.waits_for = ()
+        run.rounds_left -= 1
+        if not self.by_anchor:
+            run.status = "in_progress"
+            return RunStarted(run_id=run.id)
+        run.status = "answered"
+        following = _Run(self._new("run"), request.batch.id, (), run.rounds_left)
+        self.runs.append(following)
+        return RunStarted(run_id=following.id)
+
+    def _run(self, run_id: str) -> _Run:
+        for run in self.runs:
+            if run.id == run_id:
+                return run
+        msg = f"no run {run_id}"
+        raise RunVanished(msg)
+
+    def _write_items(self, run: _Run) -> None:
+        for item in run.items:
+            self.log.extend(("user", message_id) for message_id in item.message_ids)
+        run.items = ()
+
+    def settle(self) -> None:
+        """Time passes at the provider: what it works at gets done."""
+        for run in self.runs:
+            if run.status != "in_progress":
+                continue
+            if self.fails:
+                self.fails -= 1
+                run.status = "failed"
+                continue
+            self._write_items(run)
+            if run.rounds_left:
+                run.status, run.waits_for = "waiting", (ToolCall(self._new("call"), FunctionCall("weather", "{}")),)
+                self.log.append(("call", run.waits_for[0].id))
+            else:
+                run.status = "completed"
+                self.log.append(("reply", run.batch_id))
+
+    def watch(self, run_id: str) -> ActionRequired | RunEnded:
+        self.settle()
+        return self._event(self._run(run_id))
+
+    def _event(self, run: _Run) -> ActionRequired | RunEnded:
+        if run.status == "waiting":
+            return ActionRequired(run_id=run.id, calls=run.waits_for, anchor=self.anchor)
+        assert run.status != "answered", "the round after it is another response"
+        replies = ("the answer",) if run.status == "completed" else ()
+        return RunEnded(run_id=run.id, status=run.status, replies=replies, anchor=self.anchor)
+
+    def find(self, request: RunRequest, run_id: str | None, calls: Sequence[ToolCall]) -> Finding:
+        if self.is_slow and self.open_runs():
+            self.is_slow = False
+            return Undecided()
+        self.settle()
+        found = self._find_by_anchor(request, calls) if self.by_anchor else self._find_by_metadata(request, run_id, calls)
+        if found is None:
+            held = bool(self.texts()) and not self.by_anchor
+            return NotFound(anchor=self.anchor, holds_text=held)
+        return found
+
+    def _find_by_metadata(self, request: RunRequest, run_id: str | None, calls: Sequence[ToolCall]) -> Finding | None:
+        ours = [run for run in self.runs if run.batch_id == request.batch.id and run_id in (None, run.id)]
+        if not ours:
+            return None
+        newest = ours[-1]
+        return None if newest.status == "waiting" and newest.waits_for == tuple(calls) else self._event(newest)
+
+    def _find_by_anchor(self, request: RunRequest, calls: Sequence[ToolCall]) -> Finding | None:
+        if calls:
+            if ("output", calls[-1].id) not in self.log:
+                return None
+            place = self.log.index(("output", calls[-1].id)) + 1
+        else:
+            after = int(request.anchor.rpartition("_")[2]) if request.anchor else 0
+            wanted = [("user", message_id) for item in request.items for message_id in item.message_ids]
+            if not wanted or self.log[after : after + len(wanted)] != wanted:
+                return None
+            place = after + len(wanted)
+        rest = self.log[place:]
+        assert rest, "a response is written as a whole"
+        kind, what = rest[-1]
+        if kind == "call":
+            return ActionRequired(run_id="", calls=(ToolCall(what, FunctionCall("weather", "{}")),), whole=not calls, anchor=self.anchor)
+        return RunEnded(run_id="", status="completed", replies=("the answer",), whole=not calls, anchor=self.anchor)
+
+
+class Crash(Exception):  # noqa: N818 - not an error: the worker dies
+    """The worker is killed."""
+
+
+class World:
+    """A worker that dies and is replaced, a store that keeps what was saved, a provider that keeps what it accepted."""
+
+    def __init__(self, provider: ModelProvider, capabilities: Capabilities, rules: Rules = Rules(), *, mapped: bool = False) -> None:  # noqa: B008
+        self.provider, self.capabilities, self.rules = provider, capabilities, rules
+        self.clock = FakeClock()
+        self.batch = claimed(conversation_id=None if mapped else "conv_1", anchor=None)
+        self.phase, self.progress = self.batch.phase, self.batch.progress
+        self.deaths = 0
+        self.conversation_id = self.batch.conversation_id
+        self.answered: Counter[str] = Counter()
+        self.delivered: list[str] = []
+        self.finished = 0
+        self.buried: list[steps.Bury] = []
+        self.fault: Callable[[int, steps.Step, str], Exception | None] = lambda _number, _step, _when: None
+        self.number = 0
+        self._watching = ""
+
+    def live_to_the_end(self) -> steps.Ending:
+        """Claim the batch again and again until it is over."""
+        for _ in range(60):
+            ending = self._one_life()
+            if isinstance(ending, steps.Completed | steps.Failed):
+                return ending
+        msg = "the batch does not come to an end"
+        raise AssertionError(msg)
+
+    def _one_life(self) -> steps.Ending | None:
+        batch = replace(
+            self.batch,
+            phase=self.phase,
+            progress=Progress.load(self.progress.dump()),
+            deaths=self.deaths,
+            conversation_id=self.conversation_id,
+        )
+        flow = BatchFlow(batch, self.capabilities, self.rules, self.clock.store_now_ms).run()
+        answer: Any = None
+        try:
+            while True:
+                step = flow.throw(answer) if isinstance(answer, Exception) else flow.send(answer)
+                answer = self._carry_out(step)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+        except Crash:
+            flow.close()
+            self.deaths += 1
+            self.clock.advance(31)  # the lease lapses
+            return None
+
+    def _carry_out(self, step: steps.Step) -> Any:
+        self.number += 1
+        self.clock.advance(0.01)
+        number = self.number
+        for when in ("before", "after"):
+            problem = self.fault(number, step, when)
+            if isinstance(problem, Crash):
+                raise problem
+            if problem is not None:
+                return problem
+            if when == "before":
+                try:
+                    answer = self._effect(step)
+                except (RequestRefused, RunVanished, OutcomeUnknown) as error:
+                    return error
+        return answer
+
+    def _effect(self, step: steps.Step) -> Any:
+        provider = self.provider
+        match step:
+            case steps.Save():
+                self._save(step.phase, step.progress)
+            case steps.Start():
+                started = provider.start(step.request)
+                self._watching = started.run_id
+                return started
+            case steps.Submit():
+                started = provider.submit(step.request, step.run_id, step.calls, step.outputs)
+                self._watching = started.run_id
+                return started
+            case steps.Follow():
+                provider._run(step.run_id)
+                self._watching = step.run_id
+                return RunStarted(run_id=step.run_id)
+            case steps.Watch():
+                return provider.watch(self._watching)
+            case steps.Find():
+                return provider.find(step.request, step.run_id, step.calls)
+            case steps.Locate():
+                return provider.anchor
+            case steps.OpenConversation():
+                self.conversation_id = self.conversation_id or "conv_new"
+                return self.conversation_id, provider.anchor
+            case steps.Answer():
+                self.answered.update(one.id for one in step.calls)
+                return {one.id: "sunny" for one in step.calls}
+            case steps.Cancel():
+                for run in provider.open_runs():
+                    run.status = "cancelled"
+            case steps.Postpone():
+                self._save(step.phase, step.progress)
+                self.deaths = 0
+                self.clock.advance(step.wait_s)
+            case steps.Complete():
+                self._save(Phase.DELIVERING, step.progress)
+            case steps.Deliver():
+                self.delivered.append(step.result.batch_id)
+            case steps.Finish():
+                self.finished += 1
+            case steps.Bury():
+                self.buried.append(step)
+            case _:
+                raise AssertionError(step)
+        return None
+
+    def _save(self, phase: Phase, progress: Progress) -> None:
+        if phase is not self.phase or progress.dump() != self.progress.dump():
+            self.deaths = 0
+        self.phase, self.progress = phase, Progress.load(progress.dump())
+
+
+__all__ = [
+    "ASSISTANTS",
+    "CONVERSATIONS",
+    "DONE",
+    "FOREGROUND",
+    "CannotAsk",
+    "Crash",
+    "ModelProvider",
+    "Scripted",
+    "World",
+    "action",
+    "call",
+    "claimed",
+    "messages",
+    "names",
+]

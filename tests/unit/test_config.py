@@ -1,0 +1,282 @@
+"""Options: validated once, with messages that say what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any, get_type_hints
+
+import pytest
+
+from assistant_queue.config import ENV_PREFIX, Config, Options, configure, to_ms
+from assistant_queue.errors import AssistantQueueError, ConfigurationError, UnknownOption
+
+SECRET = "sk-very-secret-0123456789"
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.upper().startswith((ENV_PREFIX, "OPENAI_", "REDIS_")):
+            monkeypatch.delenv(name)
+
+
+# --- where a value comes from ----------------------------------------------------------------------------------------------
+
+
+def test_defaults_are_those_of_the_documentation() -> None:
+    config = configure({})
+    assert (config.queue_prefix, config.message_delay, config.window, config.after_run) == ("assistant", 10.0, "fixed", "immediate")
+    assert (config.max_wait, config.max_batch_size, config.max_pending) == (None, None, None)
+    assert (config.max_attempts, config.backoff.type, config.backoff.delay, config.retry_for) == (3, "exponential", 5.0, 600.0)
+    assert (config.concurrency, config.lock_duration, config.run_timeout) == (5, 30.0, 600.0)
+    assert (config.request_timeout, config.stream_idle_timeout, config.grace) == (30.0, 120.0, 35.0)
+    assert (config.default_instructions, config.remove_on_complete, config.result_ttl) == ("Reply to all messages logically.", True, 86400.0)
+    assert (config.thread_ids, config.after_failure, config.redis_url) == ("auto", "continue", "redis://localhost:6379/0")
+
+
+@pytest.mark.parametrize(
+    ("option", "variable", "given", "by_keyword", "expected"),
+    [
+        ("redis_url", "REDIS_URL", "redis://env/1", "redis://keyword/2", "redis://env/1"),
+        ("redis_url", "ASSISTANT_QUEUE_REDIS_URL", "redis://env/1", "redis://keyword/2", "redis://env/1"),
+        ("openai_base_url", "OPENAI_BASE_URL", "http://env", "http://keyword", "http://env"),
+        ("assistant_id", "OPENAI_ASSISTANT_ID", "asst_env", "asst_keyword", "asst_env"),
+        ("model", "ASSISTANT_QUEUE_MODEL", "env-model", "keyword-model", "env-model"),
+        ("message_delay", "ASSISTANT_QUEUE_MESSAGE_DELAY", "2.5", 7.0, 2.5),
+        ("max_attempts", "ASSISTANT_QUEUE_MAX_ATTEMPTS", "9", 4, 9),
+        ("window", "ASSISTANT_QUEUE_AFTER_RUN", "window", "fixed", "fixed"),
+        ("remove_on_complete", "ASSISTANT_QUEUE_REMOVE_ON_COMPLETE", "false", True, False),
+        ("queue_prefix", "ASSISTANT_QUEUE_QUEUE_PREFIX", "bots", "other", "bots"),
+    ],
+)
+def test_a_keyword_wins_over_the_environment_and_that_over_the_default(
+    monkeypatch: pytest.MonkeyPatch, option: str, variable: str, given: str, by_keyword: Any, expected: Any
+) -> None:
+    monkeypatch.setenv(variable, given)
+    assert getattr(configure({}), option) == expected
+    assert getattr(configure({option: by_keyword}), option) == by_keyword
+
+
+def test_structured_options_come_from_the_environment_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASSISTANT_QUEUE_BACKOFF", '{"type": "fixed", "delay": 1}')
+    monkeypatch.setenv("ASSISTANT_QUEUE_RUN_OPTIONS", '{"temperature": 0.2}')
+    config = configure({})
+    assert (config.backoff.type, config.backoff.delay, config.run_options) == ("fixed", 1.0, {"temperature": 0.2})
+
+
+def test_the_key_comes_from_the_environment_and_is_no_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    key = configure({}).openai_api_key
+    assert key is not None
+    assert key.get_secret_value() == SECRET
+
+
+def test_an_unreadable_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASSISTANT_QUEUE_TOOLS", "[not json")
+    with pytest.raises(ConfigurationError, match="tools"):
+        configure({})
+
+
+def test_a_bad_variable_is_a_typed_error_that_names_its_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASSISTANT_QUEUE_MAX_ATTEMPTS", "many")
+    with pytest.raises(ConfigurationError, match="max_attempts"):
+        configure({})
+
+
+# --- the backend -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chosen", [{"model": "m"}, {"prompt": "pmpt_1"}, {"backend": object()}])
+def test_a_backend_chosen_by_keyword_wins_over_an_assistant_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, chosen: dict[str, Any]
+) -> None:
+    monkeypatch.setenv("OPENAI_ASSISTANT_ID", "asst_env")
+    config = configure(chosen)
+    assert config.assistant_id is None
+    (name,) = chosen
+    assert getattr(config, name) == chosen[name]
+
+
+def test_an_assistant_chosen_by_keyword_wins_over_a_model_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASSISTANT_QUEUE_MODEL", "m")
+    config = configure({"assistant_id": "asst_1"})
+    assert (config.assistant_id, config.model) == ("asst_1", None)
+
+
+@pytest.mark.parametrize("options", [{"assistant_id": "a", "model": "m"}, {"assistant_id": "a", "prompt": "p"}])
+def test_an_assistant_and_a_model_exclude_each_other(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="give one of them"):
+        configure(options)
+
+
+def test_an_assistant_and_a_model_of_the_environment_exclude_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASSISTANT_QUEUE_MODEL", "m")
+    monkeypatch.setenv("OPENAI_ASSISTANT_ID", "asst_env")
+    with pytest.raises(ConfigurationError, match="give one of them"):
+        configure({})
+
+
+def test_a_backend_of_ones_own_excludes_a_model() -> None:
+    with pytest.raises(ConfigurationError, match="leave out model"):
+        configure({"backend": object(), "model": "m"})
+
+
+def test_a_model_may_come_with_a_prompt() -> None:
+    config = configure({"model": "m", "prompt": {"id": "pmpt_1", "version": "2"}})
+    assert config.prompt == {"id": "pmpt_1", "version": "2"}
+
+
+# --- bad values ------------------------------------------------------------------------------------------------------------
+
+BAD_VALUES: dict[str, list[Any]] = {
+    "redis_url": [None, 5, True],
+    "openai_api_key": [5, True],
+    "openai_base_url": [5, True],
+    "openai_client": ["a client", 5],
+    "redis": ["redis://here", 5],
+    "assistant_id": [5, True],
+    "model": [5, True],
+    "prompt": [5, True],
+    "tools": ["weather", 5, ["weather"], True],
+    "backend": ["responses", 5, True],
+    "queue_prefix": ["", " bots", "my bots", "bots\n", "b\x00t", "x" * 129, None, True],
+    "message_delay": [-1, "soon", None, math.inf, math.nan, True],
+    "window": ["open", None, True],
+    "max_wait": [-1, 0, "soon", math.inf, True],
+    "max_batch_size": [0, -1, 1.5, "few", True],
+    "after_run": ["later", None, True],
+    "max_pending": [0, -1, 1.5, True],
+    "max_attempts": [0, -1, 1.5, None, True],
+    "backoff": [{"type": "linear"}, {"delay": -1}, {"delay": "soon"}, {"delays": 5}, 5, True, {"delay": math.inf}],
+    "retry_for": [-1, None, math.nan, True],
+    "concurrency": [0, -1, 100_001, 1.5, True],
+    "lock_duration": [0, 0.4, -1, None, math.inf, True],
+    "run_timeout": [0, -1, None, math.inf, True],
+    "request_timeout": [0, -1, None, math.inf, True],
+    "stream_idle_timeout": [0, -1, None, math.inf, True],
+    "max_tool_rounds": [0, -1, None, True],
+    "default_instructions": [5, ["be kind"], True],
+    "run_options": [5, "hot", None, True, {"stream": True}, {"metadata": {}}, {"conversation": "c"}, {"input": []}, {"background": True}],
+    "remove_on_complete": ["perhaps", None, 5],
+    "result_ttl": [0, -1, None, math.inf, True],
+    "thread_ids": ["both", None, True],
+    "after_failure": ["stop", None, True],
+    "handle_requires_action": ["my.function", 5, True],
+    "on_reply": ["my.function", 5, True],
+}
+
+
+def test_there_is_a_bad_value_for_every_option() -> None:
+    assert set(BAD_VALUES) == set(Config.model_fields)
+
+
+@pytest.mark.parametrize(("option", "value"), [(option, value) for option, values in BAD_VALUES.items() for value in values])
+def test_a_bad_value_is_a_typed_error_that_names_its_option(option: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        configure({option: value})
+    message = str(caught.value)
+    assert isinstance(caught.value, AssistantQueueError)
+    assert isinstance(caught.value, ValueError)
+    assert message.startswith(option), message
+    assert len(message) > len(option) + 10, "it says what is wrong"
+    assert "pydantic" not in message
+    assert "Value error" not in message
+
+
+def test_all_bad_values_are_told_at_once() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        configure({"max_attempts": 0, "window": "open", "result_ttl": -1})
+    assert all(name in str(caught.value) for name in ("max_attempts", "window", "result_ttl"))
+
+
+@pytest.mark.parametrize(
+    ("options", "what_to_do"),
+    [
+        ({"window": "sliding"}, "needs max_wait"),
+        ({"max_wait": 20}, "belongs to window='sliding'"),
+        ({"window": "sliding", "max_wait": 1, "message_delay": 2}, "not be shorter than message_delay"),
+    ],
+)
+def test_options_that_contradict_each_other_say_so(options: dict[str, Any], what_to_do: str) -> None:
+    with pytest.raises(ConfigurationError, match=what_to_do):
+        configure(options)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("max_retries", None), ("mesage_delay", "message_delay"), ("concurency", "concurrency"), ("on_replay", "on_reply")]
+)
+def test_an_unknown_option_suggests_the_nearest(name: str, near: str | None) -> None:
+    with pytest.raises(UnknownOption) as caught:
+        configure({name: 1})
+    assert repr(name) in str(caught.value)
+    if near:
+        assert f"did you mean {near!r}?" in str(caught.value)
+    else:
+        assert "max_attempts" in str(caught.value)
+    assert isinstance(caught.value, TypeError)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_batch_size": 1, "message_delay": 0, "retry_for": 0, "lock_duration": 0.5, "concurrency": 100_000},
+        {"window": "sliding", "message_delay": 2, "max_wait": 2},
+        {"default_instructions": lambda batch: batch.text, "on_reply": print, "handle_requires_action": print},
+        {"default_instructions": None},
+        {"tools": ({"type": "function"},), "backoff": {"type": "fixed", "delay": 0}, "run_options": {"temperature": 1}},
+    ],
+)
+def test_values_at_their_bounds_are_good(options: dict[str, Any]) -> None:
+    configure(options)
+
+
+def test_options_cannot_be_changed_afterwards() -> None:
+    config = configure({})
+    with pytest.raises(ValueError, match="frozen"):
+        config.message_delay = 1.0  # type: ignore[misc]
+
+
+# --- secrets -----------------------------------------------------------------------------------------------------------------
+
+
+def test_no_secret_is_in_the_repr() -> None:
+    config = configure({"openai_api_key": SECRET, "redis_url": f"redis://:{SECRET}@host/0", "model": "m"})
+    assert SECRET not in repr(config)
+    assert SECRET not in str(config)
+
+
+@pytest.mark.parametrize("bad", [{"redis_url": [SECRET]}, {"openai_api_key": [SECRET]}, {"openai_base_url": [SECRET]}, {"backoff": SECRET}])
+def test_no_value_is_repeated_in_an_error(bad: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        configure(bad)
+    assert SECRET not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+def test_no_value_of_the_environment_is_repeated_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASSISTANT_QUEUE_TOOLS", f'["{SECRET}')
+    with pytest.raises(ConfigurationError) as caught:
+        configure({})
+    assert SECRET not in str(caught.value)
+
+
+# --- the rest ----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_keywords_of_the_type_checker_are_the_options() -> None:
+    assert set(get_type_hints(Options)) == set(Config.model_fields)
+
+
+def test_every_option_is_documented_and_says_which_process_reads_it() -> None:
+    for name, one in Config.model_fields.items():
+        assert one.description, name
+        extra = one.json_schema_extra
+        assert isinstance(extra, dict), name
+        assert extra.get("where", "worker") in ("worker", "producer", "both"), name
+
+
+@pytest.mark.parametrize(("seconds", "ms"), [(0, 0), (0.0001, 1), (0.001, 1), (0.0011, 2), (1.1, 1100), (0.3, 300), (86400, 86_400_000)])
+def test_seconds_become_milliseconds_rounded_up(seconds: float, ms: int) -> None:
+    assert to_ms(seconds) == ms

@@ -1,0 +1,770 @@
+"""One batch, step by step: what is written and sent, in which order, and what each failure means."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from flow_harness import ASSISTANTS, CONVERSATIONS, DONE, FOREGROUND, Scripted, action, call, claimed, messages
+
+from assistant_queue.core import steps
+from assistant_queue.core.flow import MAX_ASK_WAIT_S, MAX_CUTS, MAX_DEATHS, Rules
+from assistant_queue.core.progress import Progress, moment
+from assistant_queue.core.retry import Backoff
+from assistant_queue.core.runs import CannotAsk, Capabilities, NotFound, RunEnded, RunStarted, Undecided
+from assistant_queue.core.thread_state import Phase, ThreadState
+from assistant_queue.errors import (
+    AssistantQueueError,
+    BackendError,
+    CallbackError,
+    ConversationBusy,
+    InvalidToolResult,
+    LeaseLost,
+    OutcomeUnknown,
+    RequestRefused,
+    RunExpired,
+    RunFailed,
+    RunVanished,
+    StreamCut,
+    UnknownThread,
+)
+from assistant_queue.models import ErrorInfo, Message, Usage
+from assistant_queue.testing.clock import FakeClock
+
+NOW = FakeClock().ms
+RETRYING, HELD = ThreadState.RETRYING, ThreadState.HELD
+BOTH = pytest.mark.parametrize("capabilities", [ASSISTANTS, CONVERSATIONS], ids=["assistants", "conversations"])
+
+
+def sending(**fields: Any) -> Progress:
+    """What stands in Redis when a worker died, or lost the answer, while it sent; the grace is over."""
+    values: dict[str, Any] = {
+        "attempts": 1,
+        "located": True,
+        "anchor": "item_0",
+        "sent_ms": NOW - 36_000,
+        "deadline_ms": NOW + 564_000,
+        **fields,
+    }
+    return Progress(**values)
+
+
+def running(**fields: Any) -> Progress:
+    return sending(run_id="run_1", **fields)
+
+
+# --- the plain batch -----------------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_a_plain_batch_is_marked_before_it_is_sent_and_its_run_right_after(capabilities: Capabilities) -> None:
+    driver = Scripted(capabilities)
+    ending = driver.run(claimed())
+    assert driver.names == ["Save(sending)", "Start", "Save(running)", "Watch", "Finish"]
+    assert isinstance(ending, steps.Completed)
+    before, after = driver.all(steps.Save)
+    assert (before.progress.run_id, before.progress.attempts, before.progress.sent_ms) == (None, 1, NOW)
+    assert before.progress.deadline_ms == NOW + 600_000
+    assert after.progress.run_id == "run_1"
+
+
+def test_the_result_tells_who_was_answered_with_what() -> None:
+    driver = Scripted()
+    usage = Usage(input_tokens=1, output_tokens=2, total_tokens=3)
+    ended = RunEnded(run_id="run_1", status="incomplete", incomplete_reason="max_output_tokens", replies=("a", "b"), usage=usage, anchor="z")
+    driver.run(claimed(claimed_ms=NOW - 5000), {steps.Watch: ended})
+    finish = driver.only(steps.Finish)
+    result = finish.result
+    assert (result.message_ids, result.messages_processed) == (("m1", "m2"), 2)
+    assert (result.thread_id, result.batch_id, result.run_id) == ("thread", "batch_1", "run_1")
+    assert (result.reply, result.replies) == ("a\n\nb", ("a", "b"))
+    assert (result.status, result.incomplete_reason, result.usage) == ("incomplete", "max_output_tokens", usage)
+    assert (result.started_at, result.ended_at, result.attempts) == (moment(NOW - 5000), moment(NOW), 1)
+    assert (finish.anchor, finish.undelivered) == ("z", None)
+
+
+def test_a_run_that_said_nothing_has_no_reply() -> None:
+    driver = Scripted()
+    driver.run(claimed(), {steps.Watch: replace(DONE, replies=())})
+    assert driver.only(steps.Finish).result.reply is None
+
+
+def test_the_first_batch_of_a_mapped_thread_opens_its_conversation_before_anything_is_marked() -> None:
+    driver = Scripted()
+    driver.run(claimed(conversation_id=None, anchor=None))
+    assert driver.names == ["OpenConversation", "Save(sending)", "Start", "Save(running)", "Watch", "Finish"]
+    assert driver.only(steps.Start).request.conversation_id == "conv_new"
+
+
+def test_the_loser_of_a_race_for_the_mapping_uses_the_winners_conversation_and_its_end() -> None:
+    driver = Scripted()
+    driver.run(claimed(conversation_id=None, anchor=None), {steps.OpenConversation: ("conv_winner", "item_7")})
+    request = driver.only(steps.Start).request
+    assert (request.conversation_id, request.anchor) == ("conv_winner", "item_7")
+    assert driver.all(steps.Save)[0].progress.anchor == "item_7"
+
+
+def test_a_thread_without_a_conversation_at_the_provider_opens_none() -> None:
+    driver = Scripted(replace(CONVERSATIONS, conversations=False, found_by=CONVERSATIONS.found_by.NOT_AT_ALL))
+    driver.run(claimed(conversation_id=None, anchor=None))
+    assert driver.names[0] == "Save(sending)"
+
+
+def test_the_providers_own_thread_id_is_used_as_it_is() -> None:
+    driver = Scripted(CONVERSATIONS)
+    base = claimed(conversation_id=None, anchor=None)
+    own = "conv_0123456789abcdef"
+    driver.run(replace(base, batch=replace(base.batch, thread_id=own)))
+    assert driver.only(steps.Locate).conversation_id == own
+    assert driver.only(steps.Start).request.conversation_id == own
+
+
+@BOTH
+def test_an_unknown_end_of_the_conversation_is_asked_for_where_batches_are_found_by_it(capabilities: Capabilities) -> None:
+    driver = Scripted(capabilities)
+    driver.run(claimed(anchor=None), {steps.Locate: "item_5"} if capabilities is CONVERSATIONS else {})
+    assert ("Locate" in driver.names) is (capabilities is CONVERSATIONS)
+    if capabilities is CONVERSATIONS:
+        assert driver.only(steps.Start).request.anchor == "item_5"
+        assert driver.all(steps.Save)[0].progress.anchor == "item_5"
+
+
+def test_the_end_found_at_the_first_attempt_is_not_asked_for_again() -> None:
+    driver = Scripted()
+    driver.run(claimed(anchor=None, progress=Progress(located=True, failures=1)))
+    assert "Locate" not in driver.names
+
+
+@pytest.mark.parametrize(("step", "fields"), [(steps.OpenConversation, {"conversation_id": None}), (steps.Locate, {})])
+@pytest.mark.parametrize("error", [RequestRefused("429", counts=False), OutcomeUnknown("502")])
+def test_a_conversation_that_could_not_be_asked_about_is_asked_about_again(
+    step: type[Any], fields: dict[str, Any], error: BackendError
+) -> None:
+    driver = Scripted()
+    batch = claimed(anchor=None, **fields)
+    driver.run(batch, {step: error})
+    postponed = driver.only(steps.Postpone)
+    assert (postponed.state, postponed.phase, postponed.progress.attempts) == (RETRYING, Phase.FROZEN, 0)
+    driver.run(replace(batch, progress=postponed.progress))
+    assert isinstance(driver.trace[0], step)
+    assert driver.only(steps.Start).request.conversation_id
+
+
+# --- what fits, instructions ---------------------------------------------------------------------------------------------
+
+
+def test_what_does_not_fit_is_given_back_before_anything_is_sent() -> None:
+    driver = Scripted(replace(CONVERSATIONS, max_items=2))
+    batch = tuple(Message(id=f"m{n}", content="x", author=f"a{n}") for n in range(4))
+    ending = driver.run(claimed(*batch))
+    assert driver.names[:2] == ["Trim", "Save(sending)"]
+    assert driver.only(steps.Trim).keep == 2
+    assert isinstance(ending, steps.Completed)
+    assert ending.result.message_ids == ("m0", "m1")
+    assert [one.id for one in driver.only(steps.Start).request.batch.messages] == ["m0", "m1"]
+
+
+def test_a_trimmed_batch_is_looked_for_by_the_words_it_was_sent_with() -> None:
+    driver = Scripted(replace(CONVERSATIONS, max_items=1))
+    batch = (Message(id="m1", content="hello"), Message(id="m2", content="hi", author="Ann"))
+    driver.run(claimed(*batch))
+    sent = driver.only(steps.Start).request.items
+    saved = driver.all(steps.Save)[0].progress
+    driver.clock.advance(60)
+    driver.run(claimed(batch[0], phase=Phase.SENDING, progress=saved), {steps.Find: DONE})
+    assert driver.only(steps.Find).request.items == sent
+
+
+def test_texts_that_the_provider_holds_are_not_sent_again() -> None:
+    driver = Scripted(ASSISTANTS)
+    driver.run(claimed(progress=Progress(held=True, attempts=1)))
+    assert driver.only(steps.Start).request.items == ()
+
+
+@pytest.mark.parametrize(
+    ("own", "rules", "asked", "expected"),
+    [
+        ("be brief", "default", False, "be brief"),
+        ("be brief", True, False, "be brief"),
+        (None, "default", False, "default"),
+        (None, None, False, None),
+        (None, True, True, "from the callable"),
+        (None, False, False, None),
+    ],
+)
+def test_instructions_are_the_messages_own_else_the_default(own: str | None, rules: Any, asked: bool, expected: str | None) -> None:
+    driver = Scripted(rules=Rules(instructions=rules))
+    driver.run(claimed(*messages("one", instructions=own)), {steps.Instruct: "from the callable"} if asked else {})
+    assert ("Instruct" in driver.names) is asked
+    assert driver.only(steps.Start).request.instructions == expected
+
+
+@BOTH
+def test_a_failing_instructions_callable_costs_an_attempt_and_not_the_text(capabilities: Capabilities) -> None:
+    driver = Scripted(capabilities, Rules(instructions=True))
+    driver.run(claimed(), {steps.Instruct: CallbackError("boom")})
+    assert driver.names == ["Instruct", "Postpone(retrying)"]
+    postponed = driver.only(steps.Postpone)
+    assert (postponed.phase, postponed.progress.held, postponed.progress.failures) == (Phase.FROZEN, False, 1)
+    driver.run(claimed(progress=postponed.progress), {steps.Instruct: "be kind"})
+    assert [item.content for item in driver.only(steps.Start).request.items] == ["one", "two"]
+
+
+@BOTH
+@pytest.mark.parametrize("phase", [Phase.SENDING, Phase.RUNNING])
+def test_a_failing_instructions_callable_does_not_make_a_sent_batch_unsent(capabilities: Capabilities, phase: Phase) -> None:
+    driver = Scripted(capabilities, Rules(instructions=True))
+    before = running() if phase is Phase.RUNNING else sending()
+    driver.run(claimed(phase=phase, progress=before), {steps.Instruct: CallbackError("boom")})
+    postponed = driver.only(steps.Postpone)
+    assert (postponed.phase, postponed.progress.run_id) == (phase, before.run_id)
+
+
+# --- tool rounds -----------------------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_outputs_are_stored_before_they_are_submitted(capabilities: Capabilities) -> None:
+    driver = Scripted(capabilities)
+    driver.run(claimed(), {steps.Watch: [action(1, 2), DONE]})
+    assert driver.names == [
+        "Save(sending)", "Start", "Save(running)", "Watch",
+        "Answer", "Save(sending)", "Submit", "Save(running)", "Watch", "Finish",
+    ]  # fmt: skip
+    stored = driver.all(steps.Save)[2].progress
+    assert stored.outputs == {"call_1": "output of call_1", "call_2": "output of call_2"}
+    assert [one.id for one in stored.calls] == ["call_1", "call_2"]
+    submitted = driver.only(steps.Submit)
+    assert (submitted.run_id, submitted.outputs) == ("run_1", stored.outputs)
+    after = driver.all(steps.Save)[3].progress
+    assert (after.calls, after.run_id) == ((), "run_2")
+
+
+def test_each_round_is_answered_with_its_own_outputs() -> None:
+    driver = Scripted()
+    driver.run(claimed(), {steps.Watch: [action(1), action(2, run_id="run_2"), DONE]})
+    assert [[one.id for one in step.calls] for step in driver.all(steps.Answer)] == [["call_1"], ["call_2"]]
+    assert [dict(step.outputs) for step in driver.all(steps.Submit)] == [{"call_1": "output of call_1"}, {"call_2": "output of call_2"}]
+
+
+def test_stored_outputs_are_not_computed_again() -> None:
+    driver = Scripted()
+    driver.run(claimed(phase=Phase.RUNNING, progress=running(outputs={"call_1": "kept"})), {steps.Watch: [action(1, 2), DONE]})
+    assert [one.id for one in driver.only(steps.Answer).calls] == ["call_2"]
+    assert driver.only(steps.Submit).outputs == {"call_1": "kept", "call_2": "output of call_2"}
+
+
+def test_a_round_whose_outputs_are_all_stored_calls_nobody() -> None:
+    driver = Scripted()
+    driver.run(claimed(phase=Phase.RUNNING, progress=running(outputs={"call_1": "kept"})), {steps.Watch: [action(1), DONE]})
+    assert driver.names == ["Follow", "Watch", "Save(sending)", "Submit", "Save(running)", "Watch", "Finish"]
+
+
+def test_replies_and_tokens_of_all_rounds_are_added_up() -> None:
+    driver = Scripted()
+    one, two = Usage(input_tokens=1, output_tokens=2, total_tokens=3), Usage(input_tokens=10, output_tokens=20, total_tokens=30)
+    driver.run(claimed(), {steps.Watch: [action(1, replies=("let me look",), usage=one), replace(DONE, usage=two)]})
+    result = driver.only(steps.Finish).result
+    assert (result.replies, result.usage) == (("let me look", "hi"), one + two)
+
+
+def test_an_end_that_covers_all_rounds_is_not_added_to_them() -> None:
+    driver = Scripted()
+    whole = replace(DONE, replies=("let me look", "hi"), whole=True, usage=Usage(total_tokens=5))
+    driver.run(claimed(), {steps.Watch: [action(1, replies=("let me look",), usage=Usage(total_tokens=2)), whole]})
+    result = driver.only(steps.Finish).result
+    assert (result.replies, result.usage) == (("let me look", "hi"), Usage(total_tokens=5))
+
+
+def test_too_many_tool_rounds_stop_the_run() -> None:
+    driver = Scripted(ASSISTANTS, Rules(max_tool_rounds=2))
+    driver.run(claimed(), {steps.Watch: [action(1), action(2), action(3)]})
+    assert driver.names[-2:] == ["Cancel", "Postpone(retrying)"]
+    assert len(driver.all(steps.Answer)) == 2
+    assert driver.only(steps.Postpone).progress.error.code == "too_many_tool_rounds"
+
+
+@BOTH
+def test_a_callback_that_returns_nonsense_fails_the_attempt_and_stops_the_run(capabilities: Capabilities) -> None:
+    driver = Scripted(capabilities)
+    ending = driver.run(claimed(), {steps.Watch: [action(1)], steps.Answer: InvalidToolResult("tools.handle returned a dict")})
+    assert driver.names[-3:] == ["Answer", "Cancel", "Postpone(retrying)"]
+    assert driver.only(steps.Cancel).run_id == "run_1"
+    assert isinstance(ending, steps.Postponed)
+    assert (ending.error.code, "tools.handle" in ending.error.message) == ("invalid_tool_result", True)
+    assert driver.only(steps.Postpone).progress.failures == 1
+
+
+def test_a_run_that_cannot_be_cancelled_is_not_asked_to_be() -> None:
+    driver = Scripted(FOREGROUND)
+    driver.run(claimed(), {steps.Watch: [action(1)], steps.Answer: InvalidToolResult("no")})
+    assert "Cancel" not in driver.names
+
+
+def test_calls_left_open_by_the_batch_are_told_to_the_failed_list() -> None:
+    driver = Scripted(CONVERSATIONS, Rules(max_attempts=1))
+    driver.run(claimed(), {steps.Watch: [action(1, 2)], steps.Answer: InvalidToolResult("no")})
+    assert driver.only(steps.Bury).open_calls == ("call_1", "call_2")
+
+
+def test_calls_left_open_by_an_earlier_batch_go_with_the_request() -> None:
+    driver = Scripted()
+    driver.run(claimed(open_calls=("call_7",)))
+    assert driver.only(steps.Start).request.open_calls == ("call_7",)
+
+
+# --- resuming by phase ---------------------------------------------------------------------------------------------------
+
+
+def test_a_frozen_batch_of_a_dead_worker_is_sent() -> None:
+    driver = Scripted()
+    driver.run(claimed(deaths=1))
+    assert driver.names[:2] == ["Save(sending)", "Start"]
+
+
+@BOTH
+def test_a_running_batch_of_a_dead_worker_is_followed_and_not_sent(capabilities: Capabilities) -> None:
+    driver = Scripted(capabilities)
+    driver.run(claimed(phase=Phase.RUNNING, progress=running(), deaths=1))
+    assert driver.names == ["Follow", "Watch", "Finish"]
+    assert driver.only(steps.Follow).run_id == "run_1"
+    assert driver.only(steps.Watch).deadline_ms == NOW + 564_000
+
+
+def test_a_batch_that_was_being_sent_waits_for_what_is_left_of_the_grace() -> None:
+    driver = Scripted()
+    ending = driver.run(claimed(phase=Phase.SENDING, progress=sending(sent_ms=NOW - 5000), deaths=1))
+    assert driver.names == ["Postpone(held)"]
+    assert driver.only(steps.Postpone).wait_s == 30.0
+    assert driver.only(steps.Postpone).phase is Phase.SENDING
+    assert ending == steps.Postponed(state=HELD, error=ErrorInfo(code="outcome_unknown", message=ending.error.message))  # type: ignore[union-attr]
+
+
+@BOTH
+def test_after_the_grace_the_provider_is_asked_before_anything_is_sent(capabilities: Capabilities) -> None:
+    driver = Scripted(capabilities)
+    driver.run(claimed(phase=Phase.SENDING, progress=sending()))
+    assert driver.names == ["Find", "Save(sending)", "Start", "Save(running)", "Watch", "Finish"]
+    find = driver.only(steps.Find)
+    assert (find.run_id, find.calls, find.request.anchor) == (None, (), "item_0")
+    assert len(find.request.items) == 2
+
+
+def test_a_delivery_of_a_dead_worker_is_repeated_without_a_request() -> None:
+    driver = Scripted(rules=Rules(delivers=True))
+    driver.run(claimed())
+    saved = driver.only(steps.Complete).progress
+    driver.run(claimed(phase=Phase.DELIVERING, progress=saved, deaths=1))
+    assert driver.names == ["Deliver", "Finish"]
+    assert driver.only(steps.Deliver).result == saved.result
+
+
+# --- ambiguous -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [OutcomeUnknown("timed out"), StreamCut("cut before an id")])
+def test_a_lost_answer_holds_the_thread_for_the_grace(error: BackendError) -> None:
+    driver = Scripted(rules=Rules(grace_s=12.0))
+    driver.run(claimed(), {steps.Start: error})
+    assert driver.names == ["Save(sending)", "Start", "Postpone(held)"]
+    held = driver.only(steps.Postpone)
+    assert (held.wait_s, held.phase) == (12.0, Phase.SENDING)
+    assert (held.progress.sent_ms, held.progress.attempts, held.progress.failures) == (NOW, 1, 0)
+
+
+def test_found_running_is_followed() -> None:
+    driver = Scripted()
+    driver.run(claimed(phase=Phase.SENDING, progress=sending()), {steps.Find: RunStarted(run_id="run_7")})
+    assert driver.names == ["Find", "Save(running)", "Follow", "Watch", "Finish"]
+    assert driver.only(steps.Save).progress.run_id == driver.only(steps.Follow).run_id == "run_7"
+
+
+def test_found_completed_is_adopted_without_sending() -> None:
+    driver = Scripted()
+    found = RunEnded(run_id="run_7", status="completed", replies=("was there",), whole=True, anchor="item_3")
+    ending = driver.run(claimed(phase=Phase.SENDING, progress=sending()), {steps.Find: found})
+    assert driver.names == ["Find", "Finish"]
+    assert isinstance(ending, steps.Completed)
+    assert (ending.result.reply, ending.result.run_id, ending.result.attempts) == ("was there", "run_7", 1)
+    assert driver.only(steps.Finish).anchor == "item_3"
+
+
+def test_found_with_open_calls_goes_on_with_them() -> None:
+    driver = Scripted()
+    driver.run(claimed(phase=Phase.SENDING, progress=sending()), {steps.Find: action(1, run_id="run_7", whole=True)})
+    assert driver.names == ["Find", "Answer", "Save(sending)", "Submit", "Save(running)", "Watch", "Finish"]
+    assert driver.only(steps.Submit).run_id == "run_7"
+
+
+def test_found_with_open_calls_of_a_round_without_a_known_id_names_none() -> None:
+    driver = Scripted()
+    driver.run(claimed(phase=Phase.SENDING, progress=sending()), {steps.Find: action(1, run_id="", whole=True)})
+    assert (driver.only(steps.Answer).run_id, driver.only(steps.Submit).run_id) == ("", "")
+
+
+def test_found_failed_is_a_failed_run() -> None:
+    driver = Scripted(ASSISTANTS)
+    driver.run(claimed(phase=Phase.SENDING, progress=sending()), {steps.Find: RunEnded(run_id="run_7", status="failed")})
+    assert driver.names == ["Find", "Postpone(retrying)"]
+    assert driver.only(steps.Postpone).progress.held
+
+
+def test_not_found_is_sent_again_behind_what_others_wrote_and_counts() -> None:
+    driver = Scripted()
+    driver.run(claimed(phase=Phase.SENDING, progress=sending()), {steps.Find: NotFound(anchor="item_9")})
+    assert driver.only(steps.Start).request.anchor == "item_9"
+    saved = driver.all(steps.Save)[0].progress
+    assert (saved.anchor, saved.attempts, saved.failures) == ("item_9", 2, 1)
+
+
+@BOTH
+def test_not_found_but_its_text_is_there_sends_no_text_where_that_is_kept(capabilities: Capabilities) -> None:
+    driver = Scripted(capabilities)
+    driver.run(claimed(phase=Phase.SENDING, progress=sending()), {steps.Find: NotFound(holds_text=True)})
+    assert (driver.only(steps.Start).request.items == ()) is capabilities.keeps_failed_text
+    assert driver.all(steps.Save)[0].progress.held is capabilities.keeps_failed_text
+
+
+def test_not_found_for_the_last_time_goes_to_the_failed_list() -> None:
+    driver = Scripted()
+    driver.run(claimed(phase=Phase.SENDING, progress=sending(failures=2, error=ErrorInfo(code="outcome_unknown", message="timed out"))))
+    assert driver.names == ["Find", "Bury"]
+    assert (driver.only(steps.Bury).reason, driver.only(steps.Bury).error.message) == ("attempts", "timed out")
+
+
+def test_undecided_restarts_the_grace() -> None:
+    driver = Scripted()
+    driver.run(claimed(phase=Phase.SENDING, progress=sending()), {steps.Find: Undecided()})
+    held = driver.only(steps.Postpone)
+    assert (held.state, held.wait_s, held.progress.sent_ms, held.progress.undecided_since_ms) == (HELD, 35.0, NOW, NOW)
+
+
+def test_undecided_for_longer_than_a_run_may_take_is_parked() -> None:
+    driver = Scripted()
+    late = sending(undecided_since_ms=NOW - 600_001)
+    driver.run(claimed(phase=Phase.SENDING, progress=late), {steps.Find: Undecided()})
+    assert driver.only(steps.Bury).reason == "parked"
+    just = sending(undecided_since_ms=NOW - 600_000)
+    driver.run(claimed(phase=Phase.SENDING, progress=just), {steps.Find: Undecided()})
+    assert driver.names == ["Find", "Postpone(held)"]
+
+
+def test_where_nobody_can_tell_the_batch_is_parked_and_not_guessed_about() -> None:
+    driver = Scripted()
+    ending = driver.run(claimed(phase=Phase.SENDING, progress=sending()), {steps.Find: CannotAsk(reason="it keeps nothing")})
+    assert driver.names == ["Find", "Bury"]
+    assert isinstance(ending, steps.Failed)
+    assert (ending.reason, ending.error) == ("parked", ErrorInfo(code="parked", message="it keeps nothing"))
+
+
+@pytest.mark.parametrize("error", [RequestRefused("429", counts=False, retry_after_s=7.0), OutcomeUnknown("502"), ConversationBusy("busy")])
+def test_a_question_that_cannot_be_asked_says_nothing_about_the_batch(error: BackendError) -> None:
+    driver = Scripted()
+    driver.run(claimed(phase=Phase.SENDING, progress=sending()), {steps.Find: error})
+    held = driver.only(steps.Postpone)
+    assert (held.state, held.phase, held.progress.failures) == (HELD, Phase.SENDING, 0)
+    assert held.wait_s == (error.retry_after_s or 5.0)
+
+
+def test_waits_between_questions_grow_only_so_far() -> None:
+    driver = Scripted()
+    driver.run(claimed(phase=Phase.SENDING, progress=sending(refusals=20)), {steps.Find: OutcomeUnknown("502")})
+    assert driver.only(steps.Postpone).wait_s == MAX_ASK_WAIT_S
+
+
+def test_a_provider_that_cannot_be_asked_for_too_long_parks_the_batch() -> None:
+    driver = Scripted(rules=Rules(retry_for_s=60))
+    late = sending(deadline_ms=NOW - 60_001)
+    driver.run(claimed(phase=Phase.SENDING, progress=late), {steps.Find: OutcomeUnknown("502")})
+    assert (driver.names, driver.only(steps.Bury).reason) == (["Find", "Bury"], "parked")
+
+
+def test_lost_outputs_that_are_not_found_are_submitted_again_without_calling_the_user() -> None:
+    driver = Scripted()
+    before = running(calls=(call(1),), outputs={"call_1": "kept"}, rounds=1)
+    driver.run(claimed(phase=Phase.SENDING, progress=before))
+    assert driver.names == ["Find", "Save(sending)", "Submit", "Save(running)", "Watch", "Finish"]
+    find = driver.only(steps.Find)
+    assert (find.run_id, find.calls) == ("run_1", (call(1),))
+    assert driver.only(steps.Submit).outputs == {"call_1": "kept"}
+
+
+def test_lost_outputs_of_a_round_without_a_known_id_do_not_send_the_batch_again() -> None:
+    driver = Scripted()
+    driver.run(claimed(phase=Phase.SENDING, progress=sending()), {steps.Find: action(1, run_id="", whole=True), steps.Submit: OutcomeUnknown("502")})
+    progress = driver.only(steps.Postpone).progress
+    driver.clock.advance(36)
+    driver.run(claimed(phase=Phase.SENDING, progress=progress))
+    assert driver.names == ["Find", "Save(sending)", "Submit", "Save(running)", "Watch", "Finish"]
+    assert driver.only(steps.Find).calls == (call(1),)
+
+
+@BOTH
+def test_outputs_that_are_lost_again_and_again_use_up_the_attempts_and_leave_no_open_run(capabilities: Capabilities) -> None:
+    driver = Scripted(capabilities)
+    progress = running(calls=(call(1),), outputs={"call_1": "kept"}, rounds=1, error=ErrorInfo(code="outcome_unknown", message="502"))
+    for failures in (1, 2):
+        driver.run(claimed(phase=Phase.SENDING, progress=progress), {steps.Submit: OutcomeUnknown("502")})
+        progress = driver.only(steps.Postpone).progress
+        assert progress.failures == failures
+        driver.clock.advance(36)
+    ending = driver.run(claimed(phase=Phase.SENDING, progress=progress))
+    assert driver.names == ["Find", "Cancel", "Bury"]
+    assert isinstance(ending, steps.Failed)
+    assert (ending.reason, ending.error.message, driver.only(steps.Bury).open_calls) == ("attempts", "502", ("call_1",))
+
+
+@BOTH
+def test_outputs_that_are_refused_for_the_last_time_leave_no_open_run(capabilities: Capabilities) -> None:
+    driver = Scripted(capabilities)
+    driver.run(claimed(progress=Progress(failures=2)), {steps.Watch: [action(1)], steps.Submit: RequestRefused("400")})
+    assert driver.names[-2:] == ["Cancel", "Bury"]
+    assert driver.only(steps.Cancel).run_id == driver.only(steps.Bury).progress.run_id == "run_1"
+
+
+# --- refused ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_refusal_that_counts_is_tried_again_after_the_back_off_as_unsent() -> None:
+    driver = Scripted()
+    driver.run(claimed(), {steps.Start: RequestRefused("400")})
+    again = driver.only(steps.Postpone)
+    assert (again.state, again.wait_s, again.phase) == (RETRYING, 5.0, Phase.FROZEN)
+    assert (again.progress.failures, again.progress.attempts, again.progress.held) == (1, 1, False)
+    assert again.progress.error == ErrorInfo(code="request_refused", message="400")
+
+
+def test_a_refusal_that_counts_for_the_last_time_goes_to_the_failed_list() -> None:
+    driver = Scripted()
+    ending = driver.run(claimed(progress=Progress(attempts=2, failures=2)), {steps.Start: RequestRefused("400")})
+    assert driver.names == ["Save(sending)", "Start", "Bury"]
+    bury = driver.only(steps.Bury)
+    assert (bury.reason, bury.progress.attempts, bury.open_calls) == ("attempts", 3, ())
+    assert ending == steps.Failed(reason="attempts", error=bury.error, progress=bury.progress)
+
+
+@pytest.mark.parametrize("error", [RequestRefused("429", counts=False), ConversationBusy("locked", counts=False)])
+def test_a_refusal_for_a_passing_reason_is_taken_back(error: BackendError) -> None:
+    driver = Scripted()
+    driver.run(claimed(progress=Progress(failures=2)), {steps.Start: error})
+    again = driver.only(steps.Postpone)
+    assert (again.progress.attempts, again.progress.failures, again.progress.refusals) == (0, 2, 1)
+    assert again.progress.waiting_since_ms == NOW
+
+
+def test_refusals_for_passing_reasons_count_once_retry_for_is_over() -> None:
+    driver = Scripted(rules=Rules(retry_for_s=60))
+    patient = Progress(waiting_since_ms=NOW - 60_000, refusals=5)
+    driver.run(claimed(progress=patient), {steps.Start: RequestRefused("429", counts=False)})
+    assert driver.only(steps.Postpone).progress.failures == 0
+    tired = Progress(waiting_since_ms=NOW - 60_001, refusals=5, failures=2)
+    driver.run(claimed(progress=tired), {steps.Start: RequestRefused("429", counts=False)})
+    assert driver.only(steps.Bury).reason == "attempts"
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_what_the_provider_asks_to_wait_is_waited(counts: bool) -> None:
+    driver = Scripted(rules=Rules(backoff=Backoff(delay_s=5), retry_for_s=60))
+    driver.run(claimed(), {steps.Start: RequestRefused("429", counts=counts, retry_after_s=90.0)})
+    assert driver.only(steps.Postpone).wait_s == 90.0
+
+
+def test_a_back_off_for_passing_reasons_is_not_longer_than_retry_for() -> None:
+    driver = Scripted(rules=Rules(retry_for_s=60))
+    driver.run(claimed(progress=Progress(refusals=10, waiting_since_ms=NOW - 1)), {steps.Start: RequestRefused("429", counts=False)})
+    assert driver.only(steps.Postpone).wait_s == 60.0
+
+
+def test_an_accepted_request_ends_the_count_of_refusals() -> None:
+    driver = Scripted()
+    driver.run(claimed(progress=Progress(refusals=4, waiting_since_ms=NOW - 50_000)))
+    saved = driver.all(steps.Save)[1].progress
+    assert (saved.refusals, saved.waiting_since_ms) == (0, 0)
+
+
+@pytest.mark.parametrize("where", [steps.Start, steps.Locate, steps.Find])
+def test_an_unknown_thread_is_not_tried_again(where: type[Any]) -> None:
+    driver = Scripted()
+    batch = claimed(phase=Phase.SENDING, progress=sending()) if where is steps.Find else claimed(anchor=None)
+    ending = driver.run(batch, {where: UnknownThread("no such conversation")})
+    assert isinstance(ending, steps.Failed)
+    assert (driver.names[-1], ending.reason, ending.error.code) == ("Bury", "unknown_thread", "unknown_thread")
+
+
+def test_refused_outputs_lead_to_a_question_about_their_run() -> None:
+    driver = Scripted()
+    driver.run(claimed(), {steps.Watch: [action(1)], steps.Submit: RequestRefused("no such call")})
+    again = driver.only(steps.Postpone)
+    assert (again.state, again.phase, again.progress.calls, again.progress.run_id) == (RETRYING, Phase.SENDING, (call(1),), "run_1")
+    driver.run(claimed(phase=Phase.SENDING, progress=again.progress), {steps.Find: RunEnded(run_id="run_1", status="expired")})
+    assert driver.names[0] == "Find"
+
+
+# --- accepted, then failed ---------------------------------------------------------------------------------------------------
+
+
+def test_a_failed_run_over_text_that_is_kept_is_followed_by_a_run_without_it() -> None:
+    driver = Scripted(ASSISTANTS)
+    error = ErrorInfo(code="server_error", message="sorry")
+    driver.run(claimed(), {steps.Watch: RunEnded(run_id="run_1", status="failed", error=error)})
+    again = driver.only(steps.Postpone)
+    assert (again.state, again.phase, again.progress.held) == (RETRYING, Phase.FROZEN, True)
+    assert (again.progress.error, again.progress.run_id, again.progress.failures) == (error, None, 1)
+    driver.run(claimed(progress=again.progress))
+    assert driver.names == ["Save(sending)", "Start", "Save(running)", "Watch", "Finish"]
+    assert driver.only(steps.Start).request.items == ()
+
+
+def test_a_failed_run_on_conversations_is_looked_for_before_its_text_is_sent_again() -> None:
+    driver = Scripted(CONVERSATIONS)
+    driver.run(claimed(), {steps.Watch: RunEnded(run_id="run_1", status="failed")})
+    again = driver.only(steps.Postpone)
+    assert (again.phase, again.progress.held, again.progress.sent_ms) == (Phase.SENDING, False, 0)
+    driver.run(claimed(phase=Phase.SENDING, progress=again.progress))
+    assert driver.names[:3] == ["Find", "Save(sending)", "Start"]
+    assert len(driver.only(steps.Start).request.items) == 2
+    assert driver.all(steps.Save)[0].progress.failures == 1, "the failed run was counted once"
+
+
+@BOTH
+def test_a_failed_run_that_does_not_count_waits_as_long_as_it_was_told(capabilities: Capabilities) -> None:
+    driver = Scripted(capabilities)
+    limited = RunEnded(run_id="run_1", status="failed", counts=False, retry_after_s=33.0)
+    driver.run(claimed(), {steps.Watch: limited})
+    again = driver.only(steps.Postpone)
+    assert (again.wait_s, again.progress.failures, again.progress.refusals) == (33.0, 0, 1)
+
+
+@BOTH
+def test_a_run_that_failed_for_the_last_time_goes_to_the_failed_list(capabilities: Capabilities) -> None:
+    driver = Scripted(capabilities)
+    driver.run(claimed(progress=Progress(failures=2)), {steps.Watch: RunEnded(run_id="run_1", status="expired")})
+    assert driver.only(steps.Bury).progress.held is capabilities.keeps_failed_text
+    assert driver.only(steps.Bury).error == ErrorInfo(code="run_failed", message="the run ended as 'expired'")
+
+
+def test_a_cut_stream_is_followed() -> None:
+    driver = Scripted()
+    driver.run(claimed(), {steps.Watch: [StreamCut("cut"), StreamCut("cut"), DONE]})
+    assert driver.names == ["Save(sending)", "Start", "Save(running)", "Watch", "Follow", "Watch", "Follow", "Watch", "Finish"]
+    assert {step.run_id for step in driver.all(steps.Follow)} == {"run_1"}
+
+
+def test_a_stream_that_is_always_cut_gives_the_thread_back_for_a_moment() -> None:
+    driver = Scripted()
+    driver.run(claimed(), {steps.Watch: [StreamCut("cut")] * (MAX_CUTS + 1)})
+    held = driver.only(steps.Postpone)
+    assert (held.state, held.phase, held.progress.run_id, held.progress.failures) == (HELD, Phase.RUNNING, "run_1", 0)
+
+
+@pytest.mark.parametrize("error", [OutcomeUnknown("502"), RequestRefused("429", counts=False), ConversationBusy("?"), BackendError("?")])
+def test_whatever_goes_wrong_while_watching_does_not_make_an_accepted_batch_unsent(error: BackendError) -> None:
+    driver = Scripted()
+    driver.run(claimed(), {steps.Watch: error})
+    held = driver.only(steps.Postpone)
+    assert (held.state, held.phase, held.progress.run_id) == (HELD, Phase.RUNNING, "run_1")
+
+
+@pytest.mark.parametrize("error", [OutcomeUnknown("502"), RequestRefused("429", counts=False)])
+def test_a_run_that_cannot_be_followed_now_stays_running(error: BackendError) -> None:
+    driver = Scripted()
+    driver.run(claimed(phase=Phase.RUNNING, progress=running()), {steps.Follow: error})
+    held = driver.only(steps.Postpone)
+    assert (held.state, held.phase, held.progress.run_id) == (HELD, Phase.RUNNING, "run_1")
+
+
+@BOTH
+def test_a_vanished_run_may_still_have_been_written_down_so_it_is_looked_for_after_a_grace(capabilities: Capabilities) -> None:
+    driver = Scripted(capabilities)
+    driver.run(claimed(phase=Phase.RUNNING, progress=running()), {steps.Follow: RunVanished("404")})
+    again = driver.only(steps.Postpone)
+    assert (again.state, again.phase, again.progress.run_id, again.progress.sent_ms) == (RETRYING, Phase.SENDING, None, NOW)
+    assert again.progress.failures == 1
+
+
+@BOTH
+def test_a_run_over_its_deadline_is_cancelled_and_the_attempt_counts(capabilities: Capabilities) -> None:
+    driver = Scripted(capabilities)
+    driver.run(claimed(), {steps.Watch: RunExpired("600 s")})
+    assert driver.names[-2:] == ["Cancel", "Postpone(retrying)"]
+    again = driver.only(steps.Postpone)
+    assert (again.progress.failures, again.progress.error.code) == (1, "run_expired")
+    assert again.phase is (Phase.FROZEN if capabilities is ASSISTANTS else Phase.SENDING)
+
+
+def test_a_run_over_its_deadline_that_cannot_be_cancelled_still_works() -> None:
+    driver = Scripted(FOREGROUND)
+    driver.run(claimed(), {steps.Watch: RunExpired("600 s")})
+    again = driver.only(steps.Postpone)
+    assert (driver.names[-1], again.phase, again.progress.sent_ms) == ("Postpone(retrying)", Phase.SENDING, NOW)
+
+
+def test_a_run_reported_failed_by_an_error_is_stopped() -> None:
+    driver = Scripted(ASSISTANTS)
+    driver.run(claimed(), {steps.Watch: RunFailed("cancelled by somebody")})
+    assert driver.names[-2:] == ["Cancel", "Postpone(retrying)"]
+
+
+# --- deaths, delivery, the rest ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("phase", "progress"), [(Phase.FROZEN, Progress()), (Phase.SENDING, sending()), (Phase.RUNNING, running())])
+def test_a_batch_that_killed_three_workers_goes_to_the_failed_list(phase: Phase, progress: Progress) -> None:
+    driver = Scripted()
+    driver.run(claimed(phase=phase, progress=progress, deaths=MAX_DEATHS - 1))
+    assert "Bury" not in driver.names
+    driver.run(claimed(phase=phase, progress=progress, deaths=MAX_DEATHS))
+    assert (driver.names, driver.only(steps.Bury).reason) == (["Bury"], "worker_deaths")
+    assert phase.value in driver.only(steps.Bury).error.message
+
+
+def test_results_are_stored_before_the_reply_is_handed_over() -> None:
+    driver = Scripted(rules=Rules(delivers=True))
+    ending = driver.run(claimed())
+    assert driver.names == ["Save(sending)", "Start", "Save(running)", "Watch", "Complete", "Deliver", "Finish"]
+    complete = driver.only(steps.Complete)
+    assert (complete.anchor, complete.progress.result) == ("item_9", complete.result)
+    assert ending == steps.Completed(result=complete.result)
+
+
+def test_a_failed_delivery_is_tried_again_and_the_batch_is_not() -> None:
+    driver = Scripted(rules=Rules(delivers=True))
+    driver.run(claimed(), {steps.Deliver: CallbackError("no network")})
+    again = driver.only(steps.Postpone)
+    assert (again.state, again.phase, again.wait_s, again.progress.deliveries) == (RETRYING, Phase.DELIVERING, 5.0, 1)
+    driver.run(claimed(phase=Phase.DELIVERING, progress=again.progress))
+    assert driver.names == ["Deliver", "Finish"]
+    assert driver.only(steps.Finish).undelivered is None
+
+
+def test_a_delivery_that_fails_for_the_last_time_is_given_up_and_the_batch_stays_completed() -> None:
+    driver = Scripted(rules=Rules(delivers=True))
+    driver.run(claimed())
+    progress = replace(driver.only(steps.Complete).progress, deliveries=2)
+    ending = driver.run(claimed(phase=Phase.DELIVERING, progress=progress), {steps.Deliver: CallbackError("no network")})
+    assert driver.names == ["Deliver", "Finish"]
+    assert driver.only(steps.Finish).undelivered == ErrorInfo(code="callback", message="no network")
+    assert isinstance(ending, steps.Completed)
+
+
+def test_a_delivery_that_killed_three_workers_is_given_up() -> None:
+    driver = Scripted(rules=Rules(delivers=True))
+    driver.run(claimed())
+    progress = driver.only(steps.Complete).progress
+    driver.run(claimed(phase=Phase.DELIVERING, progress=progress, deaths=MAX_DEATHS))
+    assert driver.names == ["Finish"]
+    assert driver.only(steps.Finish).undelivered.code == "worker_deaths"
+
+
+@pytest.mark.parametrize("where", [steps.Save, steps.Start, steps.Watch, steps.Finish])
+def test_a_lost_lease_ends_the_flow_without_another_step(where: type[Any]) -> None:
+    driver = Scripted()
+    with pytest.raises(LeaseLost):
+        driver.run(claimed(), {where: LeaseLost("another worker's")})
+    assert isinstance(driver.trace[-1], where)
+
+
+def test_an_error_of_no_known_kind_is_not_swallowed() -> None:
+    with pytest.raises(AssistantQueueError, match="odd"):
+        Scripted().run(claimed(), {steps.Start: AssistantQueueError("odd")})

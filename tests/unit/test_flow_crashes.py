@@ -1,0 +1,214 @@
+"""A worker may die, or lose an answer, at every step: the provider ends with exactly one completed run that holds the batch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from flow_harness import ASSISTANTS, CONVERSATIONS, Crash, ModelProvider, World
+from hypothesis import given
+from hypothesis import strategies as st
+
+from assistant_queue.core import steps
+from assistant_queue.core.flow import MAX_DEATHS, Rules
+from assistant_queue.errors import OutcomeUnknown, RequestRefused, StreamCut
+
+WITH_EFFECT = (steps.Start, steps.Submit)
+MOST_STEPS = 25
+"""No scenario without faults has as many."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    by_anchor: bool
+    rounds: int = 0
+    fails: int = 0
+    delivers: bool = False
+    mapped: bool = False
+    is_slow: bool = False
+
+    def world(self) -> World:
+        provider = ModelProvider(by_anchor=self.by_anchor, rounds=self.rounds, fails=self.fails, is_slow=self.is_slow)
+        rules = Rules(delivers=self.delivers, max_attempts=10)
+        return World(provider, CONVERSATIONS if self.by_anchor else ASSISTANTS, rules, mapped=self.mapped)
+
+
+def scenarios() -> list[Any]:
+    shapes = {
+        "plain": {},
+        "first of a mapped thread": {"mapped": True},
+        "tools": {"rounds": 2},
+        "delivery": {"delivers": True},
+        "a run fails": {"fails": 1},
+        "tools after a failed run": {"rounds": 1, "fails": 1, "is_slow": True},
+    }
+    return [
+        pytest.param(Scenario(by_anchor=by_anchor, **shape), id=f"{'conversations' if by_anchor else 'assistants'}-{name}")  # type: ignore[arg-type]
+        for name, shape in shapes.items()
+        for by_anchor in (False, True)
+    ]
+
+
+EVERY_SCENARIO = pytest.mark.parametrize("scenario", scenarios())
+
+
+def check(world: World, scenario: Scenario, story: Any) -> None:
+    """What must hold at the end, whatever happened on the way."""
+    provider = world.provider
+    assert len(provider.completed()) == 1, (story, provider.runs)
+    assert provider.texts() == Counter({"m1": 1, "m2": 1}), (story, provider.log)
+    assert provider.open_runs() == [], (story, provider.runs)
+    assert sum(kind == "reply" for kind, _ in provider.log) == 1, (story, provider.log)
+    outputs = Counter(what for kind, what in provider.log if kind == "output")
+    assert len(outputs) == scenario.rounds, (story, provider.log)
+    assert set(outputs.values()) <= {1}, (story, provider.log)
+    assert not world.buried
+    assert set(world.delivered) == ({"batch_1"} if scenario.delivers else set()), story
+
+
+def steps_of(scenario: Scenario) -> int:
+    world = scenario.world()
+    world.live_to_the_end()
+    check(world, scenario, "nothing happens")
+    return world.number
+
+
+@EVERY_SCENARIO
+def test_without_faults_the_batch_is_completed(scenario: Scenario) -> None:
+    assert 5 <= steps_of(scenario) < MOST_STEPS
+
+
+@EVERY_SCENARIO
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_dying_at_any_step_leaves_one_completed_run(scenario: Scenario, when: str) -> None:
+    for doomed in range(1, steps_of(scenario) + 1):
+        world = scenario.world()
+        kinds: list[str] = []
+
+        def fault(
+            number: int, step: steps.Step, moment: str, doomed: int = doomed, kinds: list[str] = kinds
+        ) -> Exception | None:
+            if (number, moment) != (doomed, when):
+                return None
+            kinds.append(type(step).__name__)
+            return Crash()
+
+        world.fault = fault
+        if when == "after" and doomed == steps_of(scenario):
+            continue  # the batch had been finished: nobody claims it again
+        ending = world.live_to_the_end()
+        story = f"died {when} step {doomed}, {kinds}"
+        assert isinstance(ending, steps.Completed), story
+        assert kinds, story
+        check(world, scenario, story)
+        assert world.finished == 1, story
+
+
+@EVERY_SCENARIO
+def test_dying_twice_at_any_two_steps_leaves_one_completed_run(scenario: Scenario) -> None:
+    for first in range(1, 16):
+        for second in range(first + 1, first + 12):
+            for moments in (("before", "after"), ("after", "after"), ("after", "before")):
+                world = scenario.world()
+                doomed = {(first, moments[0]), (second, moments[1])}
+                finished = []
+
+                def fault(
+                    number: int, step: steps.Step, moment: str, doomed: set[tuple[int, str]] = doomed, finished: list[int] = finished
+                ) -> Exception | None:
+                    if isinstance(step, steps.Finish) and moment == "after":
+                        finished.append(number)
+                        return None
+                    return Crash() if (number, moment) in doomed else None
+
+                world.fault = fault
+                ending = world.live_to_the_end()
+                assert isinstance(ending, steps.Completed), doomed
+                check(world, scenario, doomed)
+
+
+@EVERY_SCENARIO
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_losing_the_answer_to_any_request_leaves_one_completed_run(scenario: Scenario, when: str) -> None:
+    lost = []
+    for number_of_request in range(1, 5):
+        world = scenario.world()
+        count = 0
+
+        def fault(_: int, step: steps.Step, moment: str, unlucky: int = number_of_request) -> Exception | None:
+            nonlocal count
+            if not isinstance(step, WITH_EFFECT) or moment != when:
+                return None
+            count += 1
+            lost.append(unlucky)
+            return OutcomeUnknown("the answer was lost") if count == unlucky else None
+
+        world.fault = fault
+        assert isinstance(world.live_to_the_end(), steps.Completed)
+        check(world, scenario, f"lost the answer to request {number_of_request}, {when} it arrived")
+    assert lost
+
+
+@EVERY_SCENARIO
+def test_dying_in_the_round_after_outputs_were_stored_does_not_call_the_user_again(scenario: Scenario) -> None:
+    for doomed in range(1, steps_of(scenario) + 1):
+        world = scenario.world()
+        stored: set[str] = set()
+        repeated: list[str] = []
+
+        def fault(
+            number: int, step: steps.Step, when: str, doomed: int = doomed, stored: set[str] = stored, repeated: list[str] = repeated
+        ) -> Exception | None:
+            if isinstance(step, steps.Answer) and when == "before":
+                repeated.extend(one.id for one in step.calls if one.id in stored)
+            if isinstance(step, steps.Save) and when == "after":
+                stored.update(step.progress.outputs)
+            return Crash() if (number, when) == (doomed, "before") else None
+
+        world.fault = fault
+        world.live_to_the_end()
+        assert repeated == [], f"died before step {doomed}"
+        assert all(count <= 2 for count in world.answered.values())
+
+
+@given(
+    scenario=st.builds(
+        Scenario,
+        by_anchor=st.booleans(),
+        rounds=st.integers(0, 2),
+        fails=st.integers(0, 2),
+        delivers=st.booleans(),
+        mapped=st.booleans(),
+        is_slow=st.booleans(),
+    ),
+    faults=st.dictionaries(
+        st.integers(1, 40),
+        st.tuples(st.sampled_from(["before", "after"]), st.sampled_from(["crash", "lost", "refused", "limited", "cut", "unreachable"])),
+        max_size=6,
+    ).filter(lambda faults: sum(kind == "crash" for _, kind in faults.values()) < MAX_DEATHS),
+)
+def test_any_mixture_of_faults_leaves_one_completed_run(scenario: Scenario, faults: dict[int, tuple[str, str]]) -> None:
+    def fault(number: int, step: steps.Step, when: str) -> Exception | None:
+        moment, kind = faults.get(number, ("", ""))
+        if moment != when:
+            return None
+        if kind == "crash":
+            return None if isinstance(step, steps.Finish) and when == "after" else Crash()
+        if isinstance(step, WITH_EFFECT):
+            if kind == "lost":
+                return OutcomeUnknown("lost")
+            if when == "before":
+                return {"refused": RequestRefused("400"), "limited": RequestRefused("429", counts=False, retry_after_s=3.0)}.get(kind)
+        if isinstance(step, steps.Watch) and kind in ("cut", "unreachable"):
+            return StreamCut("cut") if kind == "cut" else OutcomeUnknown("502")
+        if isinstance(step, steps.Find | steps.Follow) and kind in ("limited", "unreachable"):
+            return RequestRefused("429", counts=False) if kind == "limited" else OutcomeUnknown("502")
+        return None
+
+    world = scenario.world()
+    world.fault = fault
+    ending = world.live_to_the_end()
+    assert isinstance(ending, steps.Completed)
+    check(world, scenario, faults)

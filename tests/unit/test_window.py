@@ -1,0 +1,64 @@
+"""When a window ends."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from assistant_queue.core.window import Window, due_at
+
+FIXED = Window(delay_ms=1000)
+SLIDING = Window(delay_ms=1000, kind="sliding", max_wait_ms=2500)
+
+
+def test_a_fixed_window_counts_from_the_oldest_message() -> None:
+    assert due_at(FIXED, now_ms=5000, first_ms=5000, count=1, previous_due_ms=None) == 6000
+    assert due_at(FIXED, now_ms=5900, first_ms=5000, count=2, previous_due_ms=6000) == 6000
+
+
+def test_a_sliding_window_starts_again_with_each_message() -> None:
+    assert due_at(SLIDING, now_ms=5900, first_ms=5000, count=2, previous_due_ms=6000) == 6900
+
+
+def test_a_sliding_window_holds_the_oldest_message_no_longer_than_max_wait() -> None:
+    assert due_at(SLIDING, now_ms=7400, first_ms=5000, count=5, previous_due_ms=7450) == 7500
+
+
+@pytest.mark.parametrize("previous", [4000, 5000])
+def test_a_latecomer_does_not_open_a_window_again_that_is_over(previous: int) -> None:
+    for window in (FIXED, SLIDING):
+        assert due_at(window, now_ms=5000, first_ms=3000, count=2, previous_due_ms=previous) == previous
+
+
+def test_a_full_batch_ends_the_window_at_once() -> None:
+    window = Window(delay_ms=1000, max_batch=3)
+    assert due_at(window, now_ms=5500, first_ms=5000, count=2, previous_due_ms=6000) == 6000
+    assert due_at(window, now_ms=5500, first_ms=5000, count=3, previous_due_ms=6000) == 5500
+
+
+def test_no_delay_means_at_once() -> None:
+    assert due_at(Window(delay_ms=0), now_ms=5000, first_ms=5000, count=1, previous_due_ms=None) == 5000
+
+
+@given(
+    delay=st.integers(0, 10_000),
+    extra=st.integers(0, 10_000),
+    kind=st.sampled_from(["fixed", "sliding"]),
+    gaps=st.lists(st.integers(0, 4000), min_size=1, max_size=10),
+    most=st.integers(0, 5),
+)
+def test_no_message_waits_longer_than_its_window_allows(delay: int, extra: int, kind: str, gaps: list[int], most: int) -> None:
+    window = Window(delay_ms=delay, kind=kind, max_wait_ms=delay + extra, max_batch=most)  # type: ignore[arg-type]
+    now = first = 1_000_000
+    due: int | None = None
+    for count, gap in enumerate(gaps, 1):
+        now += gap if count > 1 else 0
+        before = due
+        due = due_at(window, now_ms=now, first_ms=first, count=count, previous_due_ms=before)
+        assert first <= due <= first + (delay if kind == "fixed" else delay + extra)
+        assert due >= min(now, first + delay) or before == due
+        if before is not None and before <= now:
+            assert due == before
+        elif most and count >= most:
+            assert due == now
