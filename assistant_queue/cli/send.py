@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from assistant_queue.cli.options import Where, where_options
@@ -19,6 +21,7 @@ from assistant_queue.cli.problems import Problem
 @json_option
 @where_options
 def send(
+    *,
     thread: str,
     text: str,
     where: Where,
@@ -41,7 +44,7 @@ def send(
     Exit codes: 0 taken (with --wait: answered), 1 no reply in time (the message stays queued) or its batch failed,
     2 an option is wrong, 3 Redis did not answer.
     """  # noqa: D301
-    said = click.get_text_stream("stdin").read() if text == "-" else text
+    said = sys.stdin.read() if text == "-" else text
     with where.queue() as queue:
         receipt = queue.add_message_to_thread(thread, said, instructions, message_id=message_id, author=author)
         taken = "was taken before" if receipt.duplicate else "is queued"

@@ -43,7 +43,7 @@ _CALLBACK_PATIENCE_S = 1.0
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True, help="Of the log on stderr."
 )
-def worker(app: str | None, concurrency: int | None, shutdown_timeout: float | None, burst: bool, fork: bool, log_level: str) -> None:
+def worker(*, app: str | None, concurrency: int | None, shutdown_timeout: float | None, burst: bool, fork: bool, log_level: str) -> None:
     """Answer threads: take what is due, run it at the provider, deliver the replies.
 
     Start as many as you like, on as many machines as you like: a thread has one run at a time across all of them. A line on stdout says

@@ -45,7 +45,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
         ("model", "ASSISTANT_QUEUE_MODEL", "env-model", "keyword-model", "env-model"),
         ("message_delay", "ASSISTANT_QUEUE_MESSAGE_DELAY", "2.5", 7.0, 2.5),
         ("max_attempts", "ASSISTANT_QUEUE_MAX_ATTEMPTS", "9", 4, 9),
-        ("window", "ASSISTANT_QUEUE_AFTER_RUN", "window", "fixed", "fixed"),
+        ("after_run", "ASSISTANT_QUEUE_AFTER_RUN", "window", "immediate", "window"),
         ("remove_on_complete", "ASSISTANT_QUEUE_REMOVE_ON_COMPLETE", "false", True, False),
         ("queue_prefix", "ASSISTANT_QUEUE_QUEUE_PREFIX", "bots", "other", "bots"),
     ],

@@ -15,10 +15,8 @@ from typing import Any
 import redis
 
 from assistant_queue import AssistantMessageQueue, RunResult, ToolCall
+from assistant_queue.cli.demo.outbox import OUTBOX
 from assistant_queue.worker.rq_worker import die_with_parent
-
-OUTBOX = "demo:outbox"
-"""List: what the bot says, as JSON; the demo reads it as a chat platform would. Gone with the demo's Redis."""
 
 TOOLS: list[dict[str, Any]] = [
     {
@@ -29,11 +27,7 @@ TOOLS: list[dict[str, Any]] = [
     }
 ]
 
-_ANSWERS = (
-    {"status": "out for delivery", "arrives": "today before 18:00"},
-    {"status": "packed", "arrives": "tomorrow"},
-    {"status": "waiting at the pick-up point", "arrives": "whenever you like, until Friday"},
-)
+_NEWS = ("is out for delivery and arrives before 18:00", "is packed and arrives tomorrow", "waits for you at the pick-up point")
 
 _outbox = redis.Redis.from_url(os.environ.get("REDIS_URL", "redis://localhost:6379/0"))
 
@@ -47,9 +41,9 @@ def use_tools(thread_id: str, run_id: str, tool_calls: Sequence[ToolCall]) -> li
     outputs = []
     for call in tool_calls:
         order = str(json.loads(call.function.arguments)["order"])
-        found = {"order": order, **_ANSWERS[sum(order.encode()) % len(_ANSWERS)]}
-        _say("tool", thread=thread_id, run_id=run_id, name=call.function.name, asked=order, answer=found["status"])
-        outputs.append({"tool_call_id": call.id, "output": found})
+        news = _NEWS[sum(order.encode()) % len(_NEWS)]
+        _say("tool", thread=thread_id, run_id=run_id, name=call.function.name, asked=order, answer=news)
+        outputs.append({"tool_call_id": call.id, "output": {"order": order, "news": news}})
     return outputs
 
 

@@ -73,7 +73,7 @@ def _tell(output: str) -> str:
     found = json.loads(output)
     if "order" not in found:
         return "I cannot look that order up at the moment."
-    return f"Order #{found['order']} is {found['status']}: {found['arrives']}."
+    return f"Order #{found['order']} {found['news']}."
 
 
 def _answer(texts: Sequence[str]) -> str:

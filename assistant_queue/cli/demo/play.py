@@ -14,6 +14,7 @@ from typing import Any
 import redis
 
 from assistant_queue.cli.demo.board import Answer, Board, Sent
+from assistant_queue.cli.demo.outbox import Outbox
 from assistant_queue.cli.demo.provider import Protocol, Service, stand_in_service
 from assistant_queue.cli.demo.redis import private_redis
 from assistant_queue.cli.demo.scene import Scene
@@ -30,8 +31,6 @@ WINDOW_S = 1.5
 """The demo's window. Chosen: long enough to gather a burst, short enough to watch."""
 MAX_BATCH = 25
 """Messages of one run. Chosen: below what either protocol takes in one request, so that none has to be joined with another."""
-OUTBOX = "demo:outbox"
-"""List: what the bot says, as JSON; written by `app.py`, which this process does not import."""
 LOOK_S = 0.12
 """Seconds between two looks at the threads; most of them in one look."""
 MOST_LOOKS = 40
@@ -55,7 +54,7 @@ def run_demo(scene: Scene, view: View, *, speed: float, workers: int, protocol: 
             processes = stack.enter_context(worker_processes(workers, {**_variables(url), **chosen.variables}))
             stack.callback(_deaf)  # from here on nothing interrupts the cleaning up
             queue = stack.enter_context(_producer(url))
-            outbox = stack.enter_context(redis.Redis.from_url(url))
+            outbox = stack.enter_context(Outbox(url))
             stack.enter_context(view)
 
             def check_workers() -> None:
@@ -63,7 +62,8 @@ def run_demo(scene: Scene, view: View, *, speed: float, workers: int, protocol: 
                     raise Problem(f"all workers have died: {processes[0].last_words()}")
 
             patience_s = PATIENCE_S if chosen.stand_in else LIVE_PATIENCE_S
-            Player(scene, board, queue, outbox, view, speed).play(patience_s, check_workers)
+            Player(scene, board, queue, outbox, view, speed=speed).play(patience_s, check_workers)
+            board.conversations.update(_conversations(url, board))
         return judge(board, chosen.stand_in)
     except KeyboardInterrupt:
         done = len(board.sent) - len(board.open)
@@ -98,6 +98,14 @@ def _producer(url: str) -> AssistantMessageQueue:
     )
 
 
+def _conversations(url: str, board: Board) -> dict[str, str]:
+    """Which of the provider's conversations each thread is."""
+    keys = Space(PREFIX, SystemClock()).keys
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        found = {thread: client.hget(keys.conversation(thread), "id") for thread in board.rows}
+    return {thread: str(conversation) for thread, conversation in found.items() if conversation is not None}
+
+
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
     """Being terminated is like Ctrl-C: everything is cleaned up."""
@@ -125,7 +133,7 @@ def _deaf() -> None:
 class Player:
     """Sends the lines at their times and keeps the board until every message is settled."""
 
-    def __init__(self, scene: Scene, board: Board, queue: AssistantMessageQueue, outbox: Any, view: View, speed: float) -> None:
+    def __init__(self, scene: Scene, board: Board, queue: AssistantMessageQueue, outbox: Outbox, view: View, *, speed: float) -> None:
         self._lines = deque(scene.lines)
         self._board = board
         self._queue = queue
@@ -150,7 +158,6 @@ class Player:
             elif time.monotonic() - changed_at > patience_s:
                 break
             check_workers()
-        self._find_conversations()
         self._view.refresh(board, self._elapsed(), last=True)
 
     def _elapsed(self) -> float:
@@ -168,12 +175,7 @@ class Player:
     def _hear(self) -> None:
         """What the bot says, until the next message or the next look is due."""
         next_line = self._lines[0].at / self._speed - self._elapsed() if self._lines else LOOK_S
-        timeout = min(max(next_line, 0.01), LOOK_S)
-        first = self._outbox.blpop([OUTBOX], timeout=timeout)
-        if first is None:
-            return
-        for raw in [first[1], *(self._outbox.lpop(OUTBOX, 1000) or [])]:
-            said = json.loads(raw)
+        for said in self._outbox.hear(min(max(next_line, 0.001), LOOK_S)):
             if said["kind"] == "tool":
                 self._view.note(self._elapsed(), said["thread"], f"tool {said['name']}(#{said['asked']}) -> {said['answer']}")
                 continue
@@ -201,10 +203,3 @@ class Player:
         oldest = next((key for key, sent in self._board.sent.items() if sent.line.thread == thread and key in self._board.open), None)
         status = self._queue.get_message(oldest) if oldest is not None else None
         return status.error.message if status is not None and status.error is not None else "its first attempt failed"
-
-    def _find_conversations(self) -> None:
-        keys = Space(PREFIX, SystemClock()).keys
-        for thread in self._board.rows:
-            found = self._outbox.hget(keys.conversation(thread), "id")
-            if found is not None:
-                self._board.conversations[thread] = found.decode()

@@ -54,7 +54,7 @@ def private_redis(kinds: tuple[str, ...] = ("path", "wheel", "fake")) -> Iterato
 def version_of(program: str) -> tuple[int, ...]:
     """The version of a redis-server; (0,) if it does not say."""
     try:
-        said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=START_S, check=False).stdout
+        said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=START_S, check=False).stdout  # noqa: S603 - a program of this machine, no shell
     except (OSError, subprocess.TimeoutExpired):
         return (0,)
     found = re.search(r"v=(\d+)\.(\d+)\.(\d+)", said)
@@ -101,7 +101,7 @@ def _start(program: str, directory: Path) -> tuple[int, subprocess.Popen[bytes]]
         port = _free_port()
         options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(directory)]
         with said.open("wb") as log:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: S603 - as above
                 [program, *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

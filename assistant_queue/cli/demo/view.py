@@ -93,16 +93,19 @@ def make_view(*, quiet: bool) -> View:
 
 def summary_of(answer: Answer) -> str:
     """How many messages a run answered, and at which attempt."""
-    count = len(answer.message_ids)
-    return f"{count} message{'s' * (count != 1)}, 1 run" + (f", attempt {answer.attempts}" if answer.attempts > 1 else "")
+    return f"{_count(len(answer.message_ids), 'message')}, 1 run" + (f", attempt {answer.attempts}" if answer.attempts > 1 else "")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def verdict_rows(verdict: Verdict) -> list[tuple[str, str]]:
     """Name and value of what the verdict says."""
-    mishaps = f"{verdict.refused} requests refused, {verdict.runs_failed} runs failed, all tried again"
+    mishaps = f"{_count(verdict.refused, 'request')} refused, {_count(verdict.runs_failed, 'run')} failed; all tried again"
     return [
-        ("messages", f"{verdict.messages} in {verdict.threads} threads"),
-        ("runs", f"{verdict.runs}, with {verdict.tool_calls} tool calls"),
+        ("messages", f"{verdict.messages} in {_count(verdict.threads, 'thread')}"),
+        ("runs", f"{verdict.runs}, with {_count(verdict.tool_calls, 'tool call')}"),
         ("runs saved", f"{verdict.runs_saved}"),
         ("lost", str(verdict.lost) + (f" ({verdict.failed} in the failed list)" if verdict.failed else "")),
         ("doubled", str(verdict.doubled)),

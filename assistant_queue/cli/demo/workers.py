@@ -54,8 +54,7 @@ def worker_processes(count: int, own: Mapping[str, str]) -> Iterator[list[Worker
     workers: list[Worker] = []
     with tempfile.TemporaryDirectory(prefix="assistant-queue-demo-") as directory:
         try:
-            for number in range(1, count + 1):
-                workers.append(_start(Path(directory) / f"worker-{number}.log", environment(own)))
+            workers.extend(_start(Path(directory) / f"worker-{number}.log", environment(own)) for number in range(1, count + 1))
             for worker in workers:
                 _wait_ready(worker)
             yield workers
@@ -67,7 +66,7 @@ def _start(log: Path, env: Mapping[str, str]) -> Worker:
     command = [sys.executable, "-m", "assistant_queue.cli", "worker", "--app", APP, "--shutdown-timeout", "2", "--log-level", "warning"]
     with log.open("w") as said:
         # A session of its own: Ctrl-C is for the demo, which then stops its workers in order.
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 - this Python itself
             command, env=dict(env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said, text=True, start_new_session=True
         )
     return Worker(process, log)

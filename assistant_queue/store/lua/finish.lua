@@ -9,5 +9,9 @@ if not holds(t) then
   if redis.call('HGET', key.record, 'token') == arg.token then return {t.n == 0 and 'idle' or 'pending'} end
   return {'lost'}
 end
-if t.phase ~= 'delivering' then write_results(t) end
+if t.phase ~= 'delivering' then
+  write_results(t)
+elseif redis.call('EXISTS', key.record) == 1 then
+  redis.call('HSET', key.record, 'token', arg.token) -- stored by a dead worker; this one's call may be repeated, too
+end
 return {release(t)}

@@ -1,0 +1,75 @@
+"""A worker without waiting: takes wake-ups one by one and moves a fake clock from one due time to the next."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from assistant_queue.config import Config
+from assistant_queue.models import Batch
+from assistant_queue.store import wakeups
+from assistant_queue.store.sweeping import Swept, sweep
+from assistant_queue.testing.clock import FakeClock
+from assistant_queue.worker.runtime import Runtime
+
+MAX_ROUNDS = 10_000
+"""Wake-ups and time steps after which a queue that never becomes idle is given up. Chosen."""
+
+
+class Crash(BaseException):
+    """The worker dies here: nothing after this point happens, and its leases stay until they lapse."""
+
+
+class Stuck(AssertionError):
+    """The queue does not become idle."""
+
+
+class InstantWorker:
+    """Works a queue until it is idle, in milliseconds: windows, back-offs and leases pass on the fake clock.
+
+    Runs the worker's own code (runtime, driver, flow, scripts) on a real or fake Redis; only the waiting is not real.
+    """
+
+    def __init__(self, config: Config, clock: FakeClock, *, probe: Callable[[str, Batch], Any] | None = None) -> None:
+        self.config = config
+        self.clock = clock
+        self._probe = probe
+
+    def run_until_idle(self) -> int:
+        """Handle everything that waits, however long it would have to wait; the number of wake-ups handled.
+
+        Raises:
+            Stuck: It does not end.
+        """
+        return asyncio.run(self._run_until_idle())
+
+    async def _run_until_idle(self) -> int:
+        runtime = Runtime(self.config, clock=self.clock)
+        if self._probe is not None:
+            runtime.watch_steps(self._probe)
+        handled = 0
+        try:
+            for _ in range(MAX_ROUNDS):
+                swept: Swept = await runtime.store.run(sweep(runtime.space))
+                thread_id = await self._pop(runtime)
+                if thread_id is not None:
+                    await runtime.handle(thread_id)
+                    handled += 1
+                elif swept.next_due_in_ms is not None:
+                    self.clock.advance(swept.next_due_in_ms / 1000)
+                elif swept.overdue == 0:
+                    return handled
+            raise Stuck(f"the queue {self.config.queue_prefix!r} is not idle after {MAX_ROUNDS:,} rounds")
+        finally:
+            await runtime.close()
+
+    async def _pop(self, runtime: Runtime) -> str | None:
+        client = runtime.store.client
+        while (job_id := await client.lpop(wakeups.queue_key(self.config.queue_prefix))) is not None:
+            key = wakeups.job_key(job_id.decode() if isinstance(job_id, bytes) else job_id)
+            data = await client.hget(key, "data")
+            await client.delete(key)
+            if data is not None:
+                return wakeups.thread_of(data)
+        return None

@@ -1,0 +1,373 @@
+"""A store under a clock that the test owns, and what can be read from its keys without the store's help."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import redis
+
+from assistant_queue.core.flow import Claimed
+from assistant_queue.core.progress import Progress, moment
+from assistant_queue.core.thread_state import Phase, ThreadState
+from assistant_queue.core.window import Window
+from assistant_queue.models import Batch, ErrorInfo, Message, MessageStatus, QueueStatus, Receipt, RunResult, ThreadStatus
+from assistant_queue.store import failures, holding, producing, sweeping, wakeups
+from assistant_queue.store.calls import Operation, Space
+from assistant_queue.store.holding import Lease, NoLease, ResultRules
+from assistant_queue.store.stores import SyncStore
+from assistant_queue.testing.clock import FakeClock
+
+T = TypeVar("T")
+
+KEEP = ResultRules(result_ttl_s=3600, keep_text=False)
+ERROR = ErrorInfo(code="request_refused", message="400")
+COUNTERS = ("delayed", "waiting", "active", "completed", "failed")
+
+
+class Rig:
+    """The store, and the hands of producers, workers, RQ and a person."""
+
+    def __init__(self, client: redis.Redis, prefix: str) -> None:
+        self.client = client
+        self.prefix = prefix
+        self.clock = FakeClock()
+        self.space = Space(prefix, self.clock)
+        self.keys = self.space.keys
+        self.store = SyncStore(client)
+        self._numbers: Counter[str] = Counter()
+
+    def run(self, operation: Operation[T]) -> T:
+        return self.store.run(operation)
+
+    def fresh(self, kind: str) -> str:
+        self._numbers[kind] += 1
+        return f"{kind}-{self._numbers[kind]}"
+
+    # --- producers ------------------------------------------------------------------------------------------------------
+
+    def add(
+        self,
+        thread: str = "thread",
+        message_id: str | None = None,
+        content: Any = "hello",
+        *,
+        delay_s: float = 1.0,
+        after_run: str = "immediate",
+        max_pending: int = 0,
+        window: Window | None = None,
+        **fields: Any,
+    ) -> Receipt:
+        message = Message(id=message_id or self.fresh("message"), content=content, **fields)
+        rules = producing.AddRules(window=window or Window(delay_ms=round(delay_s * 1000)), after_run=after_run, max_pending=max_pending)
+        return self.run(producing.add(self.space, thread, message, rules))
+
+    def message(self, message_id: str) -> MessageStatus | None:
+        return self.run(producing.read_message(self.space, message_id))
+
+    def thread(self, thread: str = "thread") -> ThreadStatus:
+        return self.run(producing.read_thread(self.space, thread))
+
+    def status(self) -> QueueStatus:
+        return self.run(producing.read_status(self.space))
+
+    # --- workers ----------------------------------------------------------------------------------------------------------
+
+    def try_claim(self, thread: str = "thread", *, token: str | None = None, batch_id: str | None = None, **fields: Any) -> Lease | NoLease:
+        return self.run(
+            holding.claim(
+                self.space,
+                thread,
+                token=token or self.fresh("token"),
+                batch_id=batch_id or self.fresh("batch"),
+                lease_s=fields.pop("lease_s", 30),
+                **fields,
+            )
+        )
+
+    def claim(self, thread: str = "thread", **fields: Any) -> Lease:
+        lease = self.try_claim(thread, **fields)
+        assert isinstance(lease, Lease), lease
+        return lease
+
+    def refused(self, thread: str = "thread", **fields: Any) -> str:
+        refusal = self.try_claim(thread, **fields)
+        assert isinstance(refusal, NoLease), refusal
+        return refusal.reason
+
+    def renew(self, lease: Lease, lease_s: float = 30) -> holding.Renewed | None:
+        return self.run(holding.renew(self.space, lease.thread_id, token=lease.token, lease_s=lease_s))
+
+    def save(self, lease: Lease, phase: Phase = Phase.SENDING, progress: Progress | None = None, mark: Sequence[str] = ()) -> None:
+        self.run(holding.save(self.space, lease, phase, progress or Progress(attempts=1), mark))
+
+    def trim(self, lease: Lease, keep: int) -> None:
+        self.run(holding.trim(self.space, lease, keep))
+
+    def result(self, lease: Lease, reply: str = "hi") -> RunResult:
+        batch = lease.claimed.batch
+        return RunResult(
+            thread_id=batch.thread_id,
+            run_id="run_1",
+            batch_id=batch.id,
+            message_ids=tuple(message.id for message in batch.messages),
+            messages_processed=len(batch.messages),
+            status="completed",
+            incomplete_reason=None,
+            reply=reply,
+            replies=(reply,),
+            usage=None,
+            attempts=1,
+            started_at=moment(lease.claimed.claimed_ms),
+            ended_at=moment(self.clock.ms),
+        )
+
+    def complete(self, lease: Lease, *, result: RunResult | None = None, anchor: str | None = "item_1", rules: ResultRules = KEEP) -> Progress:
+        ended = result or self.result(lease)
+        progress = Progress(attempts=1, run_id=ended.run_id, result=ended)
+        self.run(holding.complete(self.space, lease, ended, progress, anchor, rules))
+        return progress
+
+    def finish(
+        self, lease: Lease, *, result: RunResult | None = None, anchor: str | None = "item_1", rules: ResultRules = KEEP, guard_id: str = ""
+    ) -> bool:
+        guard = guard_id or lease.guard_id
+        return self.run(holding.finish(self.space, lease, guard, result or self.result(lease), anchor, rules))
+
+    def postpone(
+        self,
+        lease: Lease,
+        state: ThreadState = ThreadState.RETRYING,
+        wait_s: float = 5.0,
+        phase: Phase = Phase.FROZEN,
+        progress: Progress | None = None,
+    ) -> None:
+        given = progress or Progress(attempts=1, error=ERROR)
+        self.run(holding.postpone(self.space, lease, state=state, wait_s=wait_s, phase=phase, progress=given))
+
+    def bury(
+        self,
+        lease: Lease,
+        *,
+        reason: str = "attempts",
+        pause: bool = False,
+        open_calls: Sequence[str] = (),
+        progress: Progress | None = None,
+        guard_id: str = "",
+    ) -> None:
+        self.run(
+            holding.bury(
+                self.space,
+                lease,
+                guard_id or lease.guard_id,
+                reason=reason,
+                error=ERROR,
+                progress=progress or Progress(attempts=3, run_id="run_1"),
+                message_ids=[message.id for message in lease.claimed.batch.messages],
+                open_calls=open_calls,
+                pause=pause,
+            )
+        )
+
+    def forged(self, thread: str = "thread", *, batch_id: str = "forged-batch") -> Lease:
+        """A lease that nobody gave."""
+        return Lease(
+            thread_id=thread,
+            token="forged",
+            now_ms=self.clock.ms,
+            until_ms=self.clock.ms + 30_000,
+            guard_id="forged-guard",
+            claimed=Claimed(
+                batch=Batch(id=batch_id, thread_id=thread, messages=()),
+                phase=Phase.FROZEN,
+                progress=Progress(),
+                deaths=0,
+                claimed_ms=self.clock.ms,
+                conversation_id=None,
+            ),
+        )
+
+    # --- the sweeper, RQ, a person ----------------------------------------------------------------------------------------
+
+    def sweep(self, limit: int = sweeping.SWEEP_LIMIT) -> sweeping.Swept:
+        return self.run(sweeping.sweep(self.space, limit))
+
+    def wake(self, *threads: str) -> int:
+        return self.run(sweeping.wake(self.space, threads or ("thread",)))
+
+    def failed(self, limit: int = 100, after: str | None = None) -> list[Any]:
+        return self.run(failures.list_failed(self.space, limit, after))
+
+    def retry_failed(self, batch_id: str) -> None:
+        self.run(failures.retry_failed(self.space, batch_id))
+
+    def discard_failed(self, batch_id: str) -> None:
+        self.run(failures.discard_failed(self.space, batch_id, 3600))
+
+    def pause_queue(self) -> None:
+        self.client.set(self.keys.paused, "1")
+
+    def resume_queue(self) -> None:
+        self.client.delete(self.keys.paused)
+
+    def scheduler(self) -> int:
+        """RQ's scheduler: what is due by its whole seconds goes to the queue."""
+        due = self.client.zrangebyscore(wakeups.scheduled_key(self.prefix), "-inf", self.clock.ms // 1000)
+        for job_id in due:
+            if self.client.zrem(wakeups.scheduled_key(self.prefix), job_id):
+                self.client.rpush(wakeups.queue_key(self.prefix), job_id)
+        return len(due)
+
+    def pop(self) -> str | None:
+        """RQ's worker takes a job and is done with it: the thread that it wakes, None if there is none."""
+        while True:
+            job_id = self.client.lpop(wakeups.queue_key(self.prefix))
+            if job_id is None:
+                return None
+            data = self.client.hget(wakeups.job_key(text(job_id)), "data")
+            self.client.delete(wakeups.job_key(text(job_id)))
+            if data is not None:
+                return wakeups.thread_of(data)
+
+    def lose_wakeups(self) -> None:
+        """Everything RQ holds is gone."""
+        for job_id in [*self.queued(), *self.scheduled()]:
+            self.client.delete(wakeups.job_key(job_id))
+        self.client.delete(wakeups.queue_key(self.prefix), wakeups.scheduled_key(self.prefix))
+
+    # --- what stands in the keys ---------------------------------------------------------------------------------------------
+
+    def all_keys(self) -> list[str]:
+        return sorted(text(key) for key in self.client.scan_iter(f"{self.prefix}:*", count=1000))
+
+    def threads(self) -> list[str]:
+        start = f"{self.prefix}:thread:"
+        return [key.removeprefix(start) for key in self.all_keys() if key.startswith(start)]
+
+    def hash(self, key: str) -> dict[str, str]:
+        return {text(name): text(value) for name, value in self.client.hgetall(key).items()}
+
+    def thread_hash(self, thread: str = "thread") -> dict[str, str]:
+        return self.hash(self.keys.thread(thread))
+
+    def state(self, thread: str = "thread") -> ThreadState:
+        return ThreadState(self.thread_hash(thread).get("state", "idle"))
+
+    def ids(self, key: str) -> list[str]:
+        """Message ids in a list of packed messages, '' where one was cancelled."""
+        return [json.loads(entry)["id"] if entry else "" for entry in self.client.lrange(key, 0, -1)]
+
+    def pending(self, thread: str = "thread") -> list[str]:
+        return self.ids(self.keys.pending(thread))
+
+    def frozen(self, thread: str = "thread") -> list[str]:
+        return self.ids(self.keys.frozen(thread))
+
+    def queued(self) -> list[str]:
+        return [text(job_id) for job_id in self.client.lrange(wakeups.queue_key(self.prefix), 0, -1)]
+
+    def scheduled(self) -> dict[str, int]:
+        rows = self.client.zrange(wakeups.scheduled_key(self.prefix), 0, -1, withscores=True)
+        return {text(job_id): int(score) for job_id, score in rows}
+
+    def jobs(self) -> dict[str, str]:
+        """Every job hash of this prefix -> the thread it wakes."""
+        found = {}
+        for raw in self.client.scan_iter("rq:job:*", count=1000):
+            key = text(raw)
+            origin, data = self.client.hmget(key, "origin", "data")
+            if origin is not None and text(origin) == self.prefix:
+                found[key.removeprefix("rq:job:")] = wakeups.thread_of(data)
+        return found
+
+    def due(self) -> dict[str, int]:
+        return {text(thread): int(score) for thread, score in self.client.zrange(self.keys.due, 0, -1, withscores=True)}
+
+    def counters(self) -> dict[str, int]:
+        found = self.hash(self.keys.counters)
+        assert set(found) <= set(COUNTERS), found
+        return {name: int(found.get(name, 0)) for name in COUNTERS}
+
+    def recount(self) -> dict[str, int]:
+        """The counters, from the keys alone; `completed` from the records of batches and what runs in delivery."""
+        counted = dict.fromkeys(COUNTERS, 0)
+        for thread in self.threads():
+            fields = self.thread_hash(thread)
+            waiting = sum(map(bool, self.pending(thread)))
+            assert waiting == int(fields.get("n", 0)), f"{thread}: n is {fields.get('n')}, {waiting} wait"
+            if waiting:
+                counted[fields["pk"]] += waiting
+            frozen = len(self.frozen(thread))
+            if fields.get("batch") and fields.get("bk") != "":
+                assert frozen == int(fields["bn"]), f"{thread}: bn is {fields['bn']}, {frozen} are frozen"
+                counted[fields["bk"]] += frozen
+            else:
+                assert frozen == 0, f"{thread}: {frozen} messages are frozen in no batch"
+        for batch_id in self.client.zrange(self.keys.failed, 0, -1):
+            counted["failed"] += len(self.ids(self.keys.dead(text(batch_id))))
+        for key in self.all_keys():
+            if key.startswith(f"{self.prefix}:batch:"):
+                record = self.hash(key)
+                if record["state"] == "completed":
+                    counted["completed"] += json.loads(record["result"])["messages_processed"]
+        return counted
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything there is, to see that nothing has changed."""
+        keys = [*self.all_keys(), wakeups.queue_key(self.prefix), wakeups.scheduled_key(self.prefix)]
+        keys += [wakeups.job_key(job_id) for job_id in self.jobs()]
+        readers: dict[str, Any] = {
+            "hash": self.client.hgetall,
+            "list": lambda key: self.client.lrange(key, 0, -1),
+            "zset": lambda key: self.client.zrange(key, 0, -1, withscores=True),
+            "string": self.client.get,
+            "none": lambda _: None,
+        }
+        return {key: readers[text(self.client.type(key))](key) for key in keys}
+
+    def check(self) -> None:
+        """What holds after every script."""
+        assert self.counters() == self.recount()
+        known = {*self.queued(), *self.scheduled()}
+        jobs = self.jobs()
+        assert set(jobs) <= known, f"job hashes that nobody will run: {set(jobs) - known}"
+        queue_paused = bool(self.client.exists(self.keys.paused))
+        due = self.due()
+        for thread in self.threads():
+            fields = self.thread_hash(thread)
+            if not fields.get("state"):
+                assert set(fields) == {"paused"}, f"{thread} is idle and has {fields}"
+                assert thread not in due
+                continue
+            assert (thread in due) is (not fields.get("paused")), f"{thread} is in state {fields['state']}, due holds {due}"
+            assert ("token" in fields) is (fields["state"] == "active"), fields
+            assert ("until" in fields) is ("token" in fields)
+            assert bool(fields.get("batch")) is (fields["state"] != "pending"), fields
+        idle = set(due) - set(self.threads())
+        assert not idle, f"idle threads that somebody will look at: {idle} {queue_paused}"
+
+    def check_idle(self) -> None:
+        """Nothing is left but conversations, counters, and records that expire."""
+        for key in self.all_keys():
+            kind = key.removeprefix(f"{self.prefix}:").partition(":")[0]
+            if kind in ("message", "batch"):
+                assert self.client.pttl(key) > 0, f"{key} never goes"
+            else:
+                assert kind in ("conversation", "counters"), key
+        assert self.jobs() == {}
+        assert self.scheduled() == {}
+
+
+def text(reply: Any) -> str:
+    return reply.decode() if isinstance(reply, bytes) else str(reply)
+
+
+def seconds_up(ms: float) -> int:
+    return math.ceil(ms / 1000)
+
+
+__all__ = ["COUNTERS", "ERROR", "KEEP", "Rig", "replace", "seconds_up", "text"]

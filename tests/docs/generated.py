@@ -1,0 +1,131 @@
+"""The parts of the documentation that the code knows better: rendered here, compared by a test, written with
+
+python -m tests.docs.generated
+"""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import AliasChoices, BaseModel
+from pydantic_core import PydanticUndefined
+
+from assistant_queue.config import ENV_PREFIX, Config
+from assistant_queue.core.thread_state import diagram
+
+ROOT = Path(__file__).parent.parent.parent
+
+_MARKED = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
+
+
+def options_table() -> str:
+    """Every option of `Config`: name, type, unit, default, where it acts, meaning, environment variable."""
+    head = ["option", "type", "unit", "default", "acts in", "meaning", "environment"]
+    rows = [_row(name) for name in Config.model_fields]
+    return "\n".join(_line(row) for row in [head, ["---"] * len(head), *rows])
+
+
+def _row(name: str) -> list[str]:
+    field = Config.model_fields[name]
+    extra = field.json_schema_extra
+    assert isinstance(extra, dict)
+    variable = environment_variable(name)
+    return [
+        f"`{name}`",
+        _type_name(field.annotation),
+        str(extra["unit"]) or "-",
+        f"`{_default(field.get_default(call_default_factory=True))}`",
+        str(extra["where"]),
+        str(field.description),
+        f"`{variable}`" if variable else "-",
+    ]
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def environment_variable(name: str) -> str | None:
+    """The variable an option is read from; None for what only Python can make."""
+    field = Config.model_fields[name]
+    if set(_leaves(field.annotation)) <= {Any, Callable, type(None)}:
+        return None
+    if isinstance(field.validation_alias, AliasChoices):
+        return next(str(one) for one in field.validation_alias.choices if one != name)
+    return f"{ENV_PREFIX}{name.upper()}"
+
+
+def _leaves(annotation: Any) -> Iterator[Any]:
+    if get_origin(annotation) in {Union, types.UnionType}:
+        for one in get_args(annotation):
+            yield from _leaves(one)
+    elif get_origin(annotation) is Callable or getattr(get_origin(annotation), "__name__", "") == "Callable":
+        yield Callable
+    else:
+        yield annotation
+
+
+def _type_name(annotation: Any) -> str:
+    words = []
+    for leaf in _leaves(annotation):
+        if leaf is Any:
+            words.append("object")
+        elif leaf is Callable:
+            words.append("callable")
+        elif leaf is type(None):
+            words.append("None")
+        elif get_origin(leaf) is Literal:
+            words += [f'`"{word}"`' for word in get_args(leaf)]
+        else:
+            origin = get_origin(leaf) or leaf
+            inner = get_args(leaf) if origin is not leaf else ()
+            plain = {"SecretStr": "str", "BackoffOptions": "dict", "Annotated": "float"}
+            name = plain.get(getattr(origin, "__name__", str(origin)), getattr(origin, "__name__", str(origin)))
+            words.append(f"list of {getattr(get_origin(inner[0]) or inner[0], '__name__', inner[0])}" if name == "list" and inner else name)
+    return " or ".join(words)
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, BaseModel):
+        return repr(value.model_dump()).replace("'", '"')
+    if value is PydanticUndefined:
+        return "required"
+    return repr(value).replace("'", '"') if isinstance(value, str) else repr(value)
+
+
+def thread_diagram() -> str:
+    """The thread's states as Mermaid."""
+    return f"```mermaid\n{diagram()}\n```"
+
+
+PARTS: dict[str, Callable[[], str]] = {"options": options_table, "thread-diagram": thread_diagram}
+
+
+def documents() -> list[Path]:
+    """README, the documents and the examples' page."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "examples" / "README.md"]
+
+
+def refreshed(text: str) -> str:
+    """The text with its generated parts as they ought to be."""
+    return _MARKED.sub(lambda found: f"{found[1]}\n{PARTS[found['name']]()}\n{found[3]}", text)
+
+
+def names_in(text: str) -> list[str]:
+    """The generated parts that a text has."""
+    return [found["name"] for found in _MARKED.finditer(text)]
+
+
+def main() -> None:
+    """Write the generated parts of every document."""
+    for document in documents():
+        text = document.read_text(encoding="utf-8")
+        document.write_text(refreshed(text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

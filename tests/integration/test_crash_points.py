@@ -1,0 +1,139 @@
+"""Die before and after every step of a batch, recover, and look at what the provider really got."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from assistant_queue import AssistantMessageQueue, Batch
+from assistant_queue.testing import StandInProvider
+from assistant_queue.testing.clock import FakeClock
+from assistant_queue.testing.harness import Crash, InstantWorker
+from assistant_queue.testing.provider import Reply, ToolCalls
+from tests.conftest import RedisServer
+
+TEXTS = ("hi", "one question", "about my order")
+
+
+class Bot:
+    """A queue whose user functions remember what was asked of them."""
+
+    def __init__(self, url: str, prefix: str, provider: StandInProvider, protocol: str, **options: Any) -> None:
+        self.asked: list[str] = []
+        self.delivered: list[str] = []
+        chosen = {"model": "stand-in-model"} if protocol == "responses" else {"assistant_id": provider.assistant_id}
+        tool = {"type": "function", "name": "order", "parameters": {"type": "object", "properties": {}}}
+        self.is_responses = protocol == "responses"
+        self.clock = FakeClock()
+        self.provider = provider
+        self.queue = AssistantMessageQueue(
+            redis_url=url,
+            queue_prefix=prefix,
+            openai_api_key=provider.api_key,
+            openai_base_url=provider.base_url,
+            handle_requires_action=self.handle,
+            message_delay=5,
+            tools=[tool] if protocol == "responses" else None,
+            **{**chosen, **options},
+        )
+        self.queue._clock = self.clock
+        self.queue._open()
+
+    def handle(self, _thread_id: str, _run_id: str, calls: list[Any]) -> list[dict[str, str]]:
+        self.asked += [call.id for call in calls]
+        return [{"tool_call_id": call.id, "output": "shipped"} for call in calls]
+
+    def work(self, probe: Any = None) -> None:
+        InstantWorker(self.queue.config, self.clock, probe=probe).run_until_idle()
+
+
+class CrashAt:
+    """Dies at the k-th point it passes; `passed` counts them."""
+
+    def __init__(self, number: int) -> None:
+        self.number, self.passed, self.name = number, 0, ""
+
+    def __call__(self, name: str, _: Batch) -> None:
+        self.passed += 1
+        if self.passed == self.number:
+            self.name = name
+            raise Crash(name)
+
+
+def with_tools(turn: Any) -> Any:
+    return ToolCalls([("order", {"id": turn.round})]) if turn.round < 2 else Reply("done: " + " | ".join(turn.user_texts))
+
+
+@pytest.fixture(params=["responses", "assistants"])
+def protocol(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def provider() -> Iterator[StandInProvider]:
+    with StandInProvider(latency=0) as standing:
+        yield standing
+        assert standing.model_errors == ()
+
+
+def crash_everywhere(url: str, prefix: str, provider: StandInProvider, protocol: str, **options: Any) -> list[str]:
+    """For each point: run, die there, recover, and check. The points' names."""
+    names: list[str] = []
+    number = 0
+    while True:
+        number += 1
+        seen = len(provider.runs)
+        bot = Bot(url, f"{prefix}-{number}", provider, protocol, **options)
+        if "on_reply" in options:
+            bot.delivered.clear()
+        with bot.queue:
+            for text in TEXTS:
+                bot.queue.add_message_to_thread("t", f"{number} {text}")
+            crash = CrashAt(number)
+            try:
+                bot.work(crash)
+            except Crash:
+                bot.queue.add_message_to_thread("t", f"{number} late")
+                bot.work()
+            check(bot, number, provider.runs[seen:], crash.name)
+            if not crash.name:
+                return names
+            names.append(crash.name)
+
+
+def check(bot: Bot, number: int, runs: Any, name: str) -> None:
+    where = f"died at point {number}, {name}"
+    expected = [f"{number} {text}" for text in TEXTS] + ([f"{number} late"] if name else [])
+    # A tool round of Responses is a run of its own over the same texts: the first one carries them.
+    answered = [text for run in runs if run.status == "completed" and not (bot.is_responses and run.outputs) for text in run.user_texts]
+    assert answered == expected, where
+    (conversation_id,) = {run.conversation_id for run in runs}
+    assert bot.provider.user_texts(conversation_id) == expected, where
+    assert bot.provider.overlaps == (), where
+    assert bot.queue.list_failed() == [], where
+    status = bot.queue.get_queue_status()
+    assert (status.completed_count, status.active_count, status.waiting_count, status.delayed_count) == (len(expected), 0, 0, 0), where
+    # Only a death between the function's return and the write of its outputs can ask again.
+    doubled = len(bot.asked) - len(set(bot.asked))
+    assert doubled == 0 or name in {"after Answer", "before Save"}, where
+
+
+def test_a_plain_batch_survives_a_death_at_every_step(one_redis: RedisServer, prefix: str, provider: StandInProvider, protocol: str) -> None:
+    names = crash_everywhere(one_redis.url, prefix, provider, protocol)
+    assert {"before Start", "after Start", "before Watch", "before Finish", "after Finish"} <= set(names)
+
+
+def test_tool_rounds_survive_a_death_at_every_step(one_redis: RedisServer, prefix: str, provider: StandInProvider, protocol: str) -> None:
+    provider.model = with_tools
+    names = crash_everywhere(one_redis.url, prefix, provider, protocol)
+    assert {"before Answer", "after Answer", "before Submit", "after Submit"} <= set(names)
+
+
+def test_a_delivery_survives_a_death_at_every_step(one_redis: RedisServer, prefix: str, provider: StandInProvider) -> None:
+    delivered: list[str] = []
+    names = crash_everywhere(one_redis.url, prefix, provider, "responses", on_reply=lambda result: delivered.append(result.batch_id))
+    assert {"before Deliver", "after Deliver", "before Complete"} <= set(names)
+    # One for each scenario and, after a death, one for the late message; a death after `on_reply` may deliver again, never less.
+    assert len(set(delivered)) == 2 * len(names) + 1
