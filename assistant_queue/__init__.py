@@ -45,6 +45,7 @@ from assistant_queue.models import (
 from assistant_queue.queue import AssistantMessageQueue
 
 if TYPE_CHECKING:
+    from assistant_queue.aio import AsyncAssistantMessageQueue
     from assistant_queue.worker.rq_worker import Worker
 
 __version__ = "0.1.0"
@@ -52,6 +53,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AssistantMessageQueue",
     "AssistantQueueError",
+    "AsyncAssistantMessageQueue",
     "BackendError",
     "Batch",
     "BatchFailed",
@@ -90,7 +92,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`Worker` is imported when it is asked for: a process that only adds messages needs no RQ."""
+    """Imported when they are asked for: a process that only adds messages needs no RQ, a blocking one no asyncio."""
+    if name == "AsyncAssistantMessageQueue":
+        from assistant_queue.aio import AsyncAssistantMessageQueue
+
+        return AsyncAssistantMessageQueue
     if name == "Worker":
         from assistant_queue.worker.rq_worker import Worker
 

@@ -88,6 +88,37 @@ def make_message(
     )
 
 
+ROW_NAMES = frozenset({"thread_id", "message", "instructions", "message_id", "author", "metadata"})
+"""What a row of `add_messages` may say."""
+
+
+def make_row(number: int, row: Any) -> tuple[str, Message]:
+    """A row of `add_messages`: the thread id and the message.
+
+    Raises:
+        InvalidArgument: The row is not a dict of the arguments of `add_message_to_thread`. Nothing was queued.
+    """
+    if not isinstance(row, Mapping):
+        raise InvalidArgument(f"row {number} must be a dict with thread_id and message, not {type(row).__name__}; nothing was queued")
+    unknown = sorted(str(name) for name in row.keys() - ROW_NAMES)
+    if unknown or "thread_id" not in row or "message" not in row:
+        raise InvalidArgument(
+            f"row {number} must have thread_id and message, and may have instructions, message_id, author and metadata"
+            f"{'; it has ' + ', '.join(unknown) if unknown else ''}; nothing was queued"
+        )
+    try:
+        message = make_message(
+            row["message"],
+            message_id=row.get("message_id"),
+            instructions=row.get("instructions"),
+            author=row.get("author"),
+            metadata=row.get("metadata"),
+        )
+        return check_thread_id(row["thread_id"]), message
+    except InvalidArgument as error:
+        raise InvalidArgument(f"row {number}: {error}") from None
+
+
 def _text(value: Any, what: str) -> str:
     if not isinstance(value, str):
         raise InvalidArgument(f"{what} must be a string, not {type(value).__name__}; nothing was queued")

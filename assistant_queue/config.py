@@ -110,13 +110,14 @@ class Config(BaseSettings):
         "auto", "whether a thread id is the provider's own, is mapped to a conversation, or is told apart by its form"
     )
     after_failure: Literal["continue", "pause"] = _option("continue", "what a thread does when a batch of it has gone to the failed list")
+    allow_mismatch: bool = _option(False, "a worker that differs from its producers (backend, assistant, model, tools) goes on all the same")
     handle_requires_action: Callable[..., Any] | None = _option(None, "your tools: (thread_id, run_id, tool_calls) -> outputs; sync or async")
     on_reply: Callable[..., Any] | None = _option(None, "called with each RunResult, at least once, keyed by batch_id; sync or async")
 
     @field_validator("*", mode="before")
     @classmethod
     def _no_bool_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and info.field_name != "remove_on_complete":
+        if isinstance(value, bool) and info.field_name not in {"remove_on_complete", "allow_mismatch"}:
             msg = "a bool is not a value of this option"
             raise ValueError(msg)
         return value
@@ -160,6 +161,18 @@ class Config(BaseSettings):
         return self
 
     @property
+    def fingerprint(self) -> dict[str, Any] | None:
+        """What this queue is, as far as this process knows; None if it has no backend configured (a producer need not)."""
+        if self.backend is not None:
+            return {"backend": str(getattr(self.backend, "name", type(self.backend).__name__)), "tools": bool(self.tools)}
+        if self.assistant_id is not None:
+            return {"backend": "assistants", "assistant": self.assistant_id, "tools": bool(self.tools)}
+        if self.model is not None or self.prompt is not None:
+            prompt = self.prompt.get("id") if isinstance(self.prompt, dict) else self.prompt
+            return {"backend": "responses", "model": self.model, "prompt": prompt, "tools": bool(self.tools)}
+        return None
+
+    @property
     def grace(self) -> float:
         """Seconds from an ambiguous request to the question what became of it."""
         return self.request_timeout + GRACE_MARGIN_S
@@ -200,6 +213,7 @@ class Options(TypedDict, total=False):
     result_ttl: float
     thread_ids: Literal["auto", "provider", "mapped"]
     after_failure: Literal["continue", "pause"]
+    allow_mismatch: bool
     handle_requires_action: Callable[..., Any] | None
     on_reply: Callable[..., Any] | None
 

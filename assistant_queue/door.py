@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from assistant_queue import arguments
@@ -10,8 +10,8 @@ from assistant_queue.clock import Clock, SystemClock
 from assistant_queue.config import Config, to_ms
 from assistant_queue.core.window import Window
 from assistant_queue.errors import BatchFailed, MessageCancelled, MessageNotFound
-from assistant_queue.models import FailedBatch, MessageState, MessageStatus, QueueStatus, Receipt, ThreadStatus
-from assistant_queue.store import failures, producing
+from assistant_queue.models import FailedBatch, Message, MessageState, MessageStatus, QueueStatus, Receipt, ThreadStatus
+from assistant_queue.store import control, failures, producing
 from assistant_queue.store.calls import Operation, Space
 
 MAX_FAILED_PAGE = 1000
@@ -35,6 +35,7 @@ class Door:
             max_batch=config.max_batch_size or 0,
         )
         self._rules = producing.AddRules(window=window, after_run=config.after_run, max_pending=config.max_pending or 0)
+        self._introduced = False
 
     def add(
         self,
@@ -48,7 +49,25 @@ class Door:
     ) -> Operation[Receipt]:
         """`add_message_to_thread`."""
         made = arguments.make_message(message, message_id=message_id, instructions=instructions, author=author, metadata=metadata)
-        return producing.add(self.space, arguments.check_thread_id(thread_id), made, self._rules)
+        return self._add(arguments.check_thread_id(thread_id), made)
+
+    def _add(self, thread_id: str, message: Message) -> Operation[Receipt]:
+        yield from self._introduce()
+        return (yield from producing.add(self.space, thread_id, message, self._rules))
+
+    def add_many(self, messages: Iterable[Mapping[str, Any]]) -> Operation[list[Receipt]]:
+        """`add_messages`."""
+        return self._add_many([arguments.make_row(number, row) for number, row in enumerate(messages)])
+
+    def _add_many(self, rows: list[tuple[str, Message]]) -> Operation[list[Receipt]]:
+        yield from self._introduce()
+        return (yield from producing.add_many(self.space, rows, self._rules))
+
+    def _introduce(self) -> Operation[None]:
+        """Once for each process, before its first message."""
+        if not self._introduced:
+            yield from control.introduce(self.space, self.config.fingerprint)
+            self._introduced = True
 
     def get_message(self, message_id: str) -> Operation[MessageStatus | None]:
         """`get_message`."""
@@ -74,6 +93,38 @@ class Door:
     def discard_failed(self, batch_id: str) -> Operation[None]:
         """`discard_failed`."""
         return failures.discard_failed(self.space, arguments.check_batch_id(batch_id), self.config.result_ttl)
+
+    # --- control ------------------------------------------------------------------------------------------------------
+
+    def cancel(self, message_id: str) -> Operation[bool]:
+        """`cancel`."""
+        return control.cancel(self.space, arguments.check_message_id(message_id), self.config.result_ttl)
+
+    def edit(self, message_id: str, message: Any) -> Operation[bool]:
+        """`edit_message`."""
+        checked = arguments.check_message_id(message_id)
+        made = arguments.make_message(message, message_id=checked, instructions=None, author=None, metadata=None)
+        return control.edit(self.space, made)
+
+    def pause(self, thread_id: str | None) -> Operation[None]:
+        """`pause`."""
+        if thread_id is None:
+            return control.pause_queue(self.space)
+        return control.pause_thread(self.space, arguments.check_thread_id(thread_id))
+
+    def resume(self, thread_id: str | None) -> Operation[None]:
+        """`resume`."""
+        if thread_id is None:
+            return control.resume_queue(self.space)
+        return control.resume_thread(self.space, arguments.check_thread_id(thread_id))
+
+    def forget(self, thread_id: str) -> Operation[None]:
+        """`forget_thread`."""
+        return control.forget(self.space, arguments.check_thread_id(thread_id))
+
+    def jobs_of(self, thread_id: str) -> Operation[list[MessageStatus]]:
+        """`get_jobs_by_thread_id`."""
+        return control.messages_of(self.space, arguments.check_thread_id(thread_id))
 
 
 def settled_reply(message_id: str, status: MessageStatus | None) -> tuple[bool, str | None]:

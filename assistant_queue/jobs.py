@@ -16,12 +16,12 @@ def wake(thread_id: str, *, origin: str | None = None) -> None:
 
     Args:
         thread_id: The thread to look at.
-        origin: The queue's prefix; None under a stock worker, where RQ's current job tells.
+        origin: The queue's prefix, as our own worker says; None under a stock worker, where RQ's current job tells.
 
     Raises:
         ConfigurationError: The app cannot be loaded, or lacks a backend or a key. Nothing was claimed; the thread is woken again.
     """
-    asyncio.run(_wake(thread_id, origin or _origin()))
+    asyncio.run(_wake(thread_id, origin or _origin(), stock=origin is None))
 
 
 def _origin() -> str | None:
@@ -31,7 +31,7 @@ def _origin() -> str | None:
     return job.origin if job is not None else None
 
 
-async def _wake(thread_id: str, origin: str | None) -> None:
+async def _wake(thread_id: str, origin: str | None, *, stock: bool) -> None:
     from assistant_queue.worker.app import load_app
     from assistant_queue.worker.runtime import Runtime
 
@@ -40,6 +40,8 @@ async def _wake(thread_id: str, origin: str | None) -> None:
         config = config.model_copy(update={"queue_prefix": origin})
     runtime = Runtime(config)
     try:
+        if stock:
+            await runtime.check_in()  # our own worker has asked before it forked
         await runtime.sweep(SWEEP_LIMIT)
         await runtime.handle(thread_id)
         await runtime.sweep(SWEEP_LIMIT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -17,6 +17,8 @@ from assistant_queue.store.connect import sync_client, sync_twin
 from assistant_queue.store.stores import SyncStore, translate
 
 if TYPE_CHECKING:
+    import rq
+
     from assistant_queue.clock import Clock
     from assistant_queue.worker.handle import WorkerHandle
 
@@ -170,6 +172,61 @@ class AssistantMessageQueue:
             if isinstance(error, TimeoutError) and not isinstance(error, redis.RedisError):
                 raise
             raise translate(error) from error
+
+    def add_messages(self, messages: Iterable[Mapping[str, Any]]) -> list[Receipt]:
+        """Add many messages, a few hundred in one round trip; those of one thread keep their order.
+
+        Args:
+            messages: Dicts of the arguments of `add_message_to_thread`: `thread_id` and `message`, and the optional ones.
+
+        Raises:
+            InvalidArgument: A row is wrong; the message says which. Nothing was queued.
+            MessageIdConflict, ThreadFull: Of one message; others are queued. With `message_id`s the call can be repeated.
+        """
+        return self._store.run(self._door.add_many(messages))
+
+    def cancel(self, message_id: str) -> bool:
+        """Take a message out that still waits: True if it is `cancelled` now, False if it is in a batch, over or unknown."""
+        return self._store.run(self._door.cancel(message_id))
+
+    def edit_message(self, message_id: str, message: Content) -> bool:
+        """Replace the content of a message that still waits: True if it was, False if it is in a batch already, or over.
+
+        Raises:
+            InvalidArgument: The content is empty, too long or of the wrong type. Nothing was changed.
+            MessageNotFound: There is no such message.
+        """
+        return self._store.run(self._door.edit(message_id, message))
+
+    # --- control ------------------------------------------------------------------------------------------------------
+
+    def pause(self, thread_id: str | None = None) -> None:
+        """Accept messages and claim nothing: of one thread, or of the whole queue. What a worker holds goes on to its end."""
+        self._store.run(self._door.pause(thread_id))
+
+    def resume(self, thread_id: str | None = None) -> None:
+        """Claim again; what fell due meanwhile is answered at once."""
+        self._store.run(self._door.resume(thread_id))
+
+    def forget_thread(self, thread_id: str) -> None:
+        """Remove every key of a thread, waiting and failed messages included; the provider's conversation is not touched.
+
+        Looks through all records under the prefix: for a person's request, not for every message.
+
+        Raises:
+            ThreadBusy: A worker holds the thread. Nothing was removed.
+        """
+        self._store.run(self._door.forget(thread_id))
+
+    def get_jobs_by_thread_id(self, thread_id: str) -> list[MessageStatus]:
+        """What waits and what is being worked on in a thread, in order."""
+        return self._store.run(self._door.jobs_of(thread_id))
+
+    def get_queue(self) -> rq.Queue:
+        """RQ's own queue of wake-ups, for its tools; messages are not in it."""
+        import rq
+
+        return rq.Queue(self.config.queue_prefix, connection=self._store.client)
 
     # --- what is where ------------------------------------------------------------------------------------------------
 

@@ -77,15 +77,10 @@ def outcome_of(run: Json, replies: Sequence[str] = (), *, whole: bool = False) -
     )
 
 
-def replies_in(messages: Iterable[Json], run_id: str) -> list[Json]:
-    """The assistant's messages of one run, oldest first as far as their times tell; filtered again, since servers ignore filters."""
-    ours = [message for message in messages if message.get("role") == "assistant" and message.get("run_id") == run_id]
-    return sorted(ours, key=lambda message: message.get("created_at") or 0)
-
-
 def texts_of(messages: Iterable[Json]) -> tuple[str, ...]:
-    """What they say; messages without text are left out."""
-    texts = (said(message.get("content")) for message in messages)
+    """What messages say, oldest first as far as their times tell; messages without text are left out."""
+    ordered = sorted(messages, key=lambda message: message.get("created_at") or 0)
+    texts = (said(message.get("content")) for message in ordered)
     return tuple(text for text in texts if text)
 
 

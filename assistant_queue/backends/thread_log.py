@@ -82,7 +82,7 @@ class ThreadLog:
             reverse = await self._of_run(request, run_id, "desc")
             if [message.get("id") for message in reverse] == [message.get("id") for message in listed]:
                 listed.reverse()
-        return run_reader.texts_of(run_reader.replies_in(listed, run_id))
+        return run_reader.texts_of(listed)
 
     async def _of_run(self, request: RunRequest, run_id: str, order: str) -> list[Json]:
         async with aclosing(self._all(request, self._messages.list, run_id=run_id, order=order)) as messages:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import click
 
 from assistant_queue import __version__
-from assistant_queue.cli.demo import demo
-from assistant_queue.cli.failed import failed
+from assistant_queue.cli.demo import demo as _demo
+from assistant_queue.cli.failed import failed as _failed
 from assistant_queue.cli.problems import EXIT_CODES, Group
-from assistant_queue.cli.send import send
-from assistant_queue.cli.status import status
-from assistant_queue.cli.sweep import sweep
-from assistant_queue.cli.worker import worker
+from assistant_queue.cli.send import send as _send
+from assistant_queue.cli.status import status as _status
+from assistant_queue.cli.sweep import sweep as _sweep
+from assistant_queue.cli.worker import worker as _worker
 
 __all__ = ["main"]
 
@@ -31,5 +31,6 @@ def main() -> None:
     """  # noqa: D301 - \b keeps click from filling the paragraph
 
 
-for _command in (demo, worker, send, status, failed, sweep):
+# Under another name each: `assistant_queue.cli.demo` stays the package.
+for _command in (_demo, _worker, _send, _status, _failed, _sweep):
     main.add_command(_command)

@@ -11,7 +11,7 @@ from assistant_queue.models import FailedBatch
 _ERROR_WIDTH = 160
 
 
-@click.group(invoke_without_command=True)
+@click.group(invoke_without_command=True, short_help="List, retry or discard what has failed.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many batches to list.")
 @click.option("--after", metavar="BATCH_ID", help="List those behind this one: the next page.")
 @json_option
@@ -28,7 +28,6 @@ def failed(ctx: click.Context, where: Where, limit: int, after: str | None, as_j
     assistant-queue failed retry 5f3a09c1d2e4
     assistant-queue failed discard 5f3a09c1d2e4
 
-    \b
     Exit codes: 0 listed (also when there is nothing) or done, 1 no such batch, 2 an option is wrong, 3 Redis did not answer.
     """  # noqa: D301
     ctx.obj = where
@@ -55,7 +54,7 @@ def _lines(row: FailedBatch) -> list[str]:
     ]
 
 
-@failed.command()
+@failed.command(short_help="Put a batch back at its thread's head.")
 @click.argument("batch_id")
 @where_options
 @click.pass_obj
@@ -74,7 +73,7 @@ def retry(outer: Where, batch_id: str, where: Where) -> None:
     click.echo(f"batch {batch_id} is queued again")
 
 
-@failed.command()
+@failed.command(short_help="Give a batch up.")
 @click.argument("batch_id")
 @where_options
 @click.pass_obj

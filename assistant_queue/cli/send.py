@@ -11,7 +11,7 @@ from assistant_queue.cli.output import echo_json, json_option
 from assistant_queue.cli.problems import Problem
 
 
-@click.command()
+@click.command(short_help="Add a message, and wait for its reply.")
 @click.argument("thread")
 @click.argument("text")
 @click.option("--author", help="Who says it; the model sees the name.")
@@ -40,7 +40,6 @@ def send(
     assistant-queue send thread-123 "Where is my order?" --wait 60
     git log -5 | assistant-queue send release-notes - --author "$USER"
 
-    \b
     Exit codes: 0 taken (with --wait: answered), 1 no reply in time (the message stays queued) or its batch failed,
     2 an option is wrong, 3 Redis did not answer.
     """  # noqa: D301

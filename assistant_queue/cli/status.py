@@ -17,7 +17,7 @@ REFRESH_S = 1.0
 """Seconds between two looks of `--watch`."""
 
 
-@click.command()
+@click.command(short_help="Show where the messages are.")
 @click.option("--thread", metavar="ID", help="Show where one thread stands instead.")
 @click.option("--watch", is_flag=True, help="Look again every second, until Ctrl-C.")
 @json_option
@@ -38,7 +38,6 @@ def status(where: Where, thread: str | None, watch: bool, as_json: bool) -> None
     assistant-queue status --watch
     assistant-queue status --thread thread-123 --json
 
-    \b
     Exit codes: 0 shown, 2 an option is wrong, 3 Redis did not answer. With --json every look is one line.
     """  # noqa: D301
     with where.queue() as queue:

@@ -19,7 +19,7 @@ from assistant_queue.worker.runtime import worker_sync_client
 from assistant_queue.worker.watchman import Watchman
 
 
-@click.command()
+@click.command(short_help="Sidecar: wake the threads that nobody looks at.")
 @click.option("--once", is_flag=True, help="Look once at the overdue threads (at most 100, longest overdue first) and say what was seen.")
 @json_option
 @where_options
@@ -33,7 +33,6 @@ def sweep(where: Where, once: bool, as_json: bool) -> None:
     assistant-queue sweep --prefix assistant
     assistant-queue sweep --once --json
 
-    \b
     Exit codes: 0 done, or ended by SIGTERM or Ctrl-C, 2 an option is wrong, 3 Redis did not answer at the start.
     """  # noqa: D301
     if as_json and not once:

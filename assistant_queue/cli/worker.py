@@ -32,7 +32,7 @@ _CALLBACK_PATIENCE_S = 1.0
 """How long a user's function that blocks may hold the process after its time. Chosen."""
 
 
-@click.command()
+@click.command(short_help="Answer threads until told to stop.")
 @app_option
 @click.option("--concurrency", type=click.IntRange(1, 100_000), help="Runs at once. Default: the app's, else 5.")
 @click.option(
@@ -57,7 +57,6 @@ def worker(*, app: str | None, concurrency: int | None, shutdown_timeout: float 
 
     With --fork a first signal waits for the run at hand, a second ends it: its thread goes on when the lease has lapsed.
 
-    \b
     Exit codes: 0 stopped as asked, 2 the app, the key or the backend is missing or wrong, 3 Redis did not answer at the start.
     """  # noqa: D301
     if fork and (concurrency is not None or shutdown_timeout is not None):

@@ -138,7 +138,8 @@ def save(space: Space, lease: Lease, phase: Phase, progress: Progress, mark: Seq
 
 def trim(space: Space, lease: Lease, keep: int) -> Operation[None]:
     """Give all but the first `keep` messages back; only before anything was sent."""
-    reply = yield space.call("trim", lease.thread_id, token=lease.token, keep=keep)
+    back = [message.id for message in lease.claimed.batch.messages[keep:]]
+    reply = yield space.call("trim", lease.thread_id, rest=_message_keys(space, back), token=lease.token, keep=keep)
     _check(text(reply[0]), lease.thread_id)
 
 

@@ -13,9 +13,12 @@ from assistant_queue.core.thread_state import ThreadState
 from assistant_queue.core.window import Window
 from assistant_queue.errors import MessageIdConflict, ThreadFull
 from assistant_queue.models import Message, MessageState, MessageStatus, QueueStatus, Receipt, RunResult, ThreadStatus
-from assistant_queue.store.calls import Operation, Space, plain, text, texts
+from assistant_queue.store.calls import Call, Operation, Space, plain, text, texts
 from assistant_queue.store.packing import digest, pack
 from assistant_queue.store.sweeping import sweep, wake
+
+BULK = 250
+"""Messages of one round trip of `add_messages`. Chosen: keeps Redis busy for some ten milliseconds at most."""
 
 _BOOKING_ROUNDS = 20
 """Rounds of sweeping before a status is read. Chosen: with the sweep's limit this books 2,000 threads, more than fall due in a second."""
@@ -30,6 +33,24 @@ class AddRules:
     max_pending: int = 0
 
 
+def _add_call(space: Space, thread_id: str, message: Message, rules: AddRules) -> Call:
+    window = rules.window
+    return space.call(
+        "add",
+        thread_id,
+        keys={"message": space.keys.message(message.id)},
+        entry=pack(message),
+        digest=digest(message.content),
+        nonce=secrets.token_hex(4),
+        delay_ms=window.delay_ms,
+        window=window.kind,
+        max_wait_ms=window.max_wait_ms,
+        max_batch=window.max_batch,
+        after_run=rules.after_run,
+        max_pending=rules.max_pending,
+    )
+
+
 def add(space: Space, thread_id: str, message: Message, rules: AddRules) -> Operation[Receipt]:
     """Add a message: one round trip, unless threads are overdue that nobody looks at.
 
@@ -37,25 +58,32 @@ def add(space: Space, thread_id: str, message: Message, rules: AddRules) -> Oper
         MessageIdConflict: The id is another message's. Nothing was queued.
         ThreadFull: The thread holds `max_pending` waiting messages. Nothing was queued.
     """
-    window = rules.window
-    reply = texts(
-        (
-            yield space.call(
-                "add",
-                thread_id,
-                keys={"message": space.keys.message(message.id)},
-                entry=pack(message),
-                digest=digest(message.content),
-                nonce=secrets.token_hex(4),
-                delay_ms=window.delay_ms,
-                window=window.kind,
-                max_wait_ms=window.max_wait_ms,
-                max_batch=window.max_batch,
-                after_run=rules.after_run,
-                max_pending=rules.max_pending,
-            )
-        )
-    )
+    reply = texts((yield _add_call(space, thread_id, message, rules)))
+    receipt = _receipt(thread_id, message, rules, reply)
+    yield from wake(space, reply[3:])
+    return receipt
+
+
+def add_many(space: Space, rows: Sequence[tuple[str, Message]], rules: AddRules) -> Operation[list[Receipt]]:
+    """Add messages, a few hundred in one round trip; those of one thread keep their order.
+
+    Raises:
+        MessageIdConflict, ThreadFull: As `add`, for the first message concerned; the others of its round trip are queued.
+    """
+    receipts: list[Receipt] = []
+    overdue: dict[str, None] = {}
+    for start in range(0, len(rows), BULK):
+        part = rows[start : start + BULK]
+        replies = yield [_add_call(space, thread_id, message, rules) for thread_id, message in part]
+        for (thread_id, message), raw in zip(part, replies, strict=True):
+            reply = texts(raw)
+            receipts.append(_receipt(thread_id, message, rules, reply))
+            overdue.update(dict.fromkeys(reply[3:]))
+    yield from wake(space, list(overdue))
+    return receipts
+
+
+def _receipt(thread_id: str, message: Message, rules: AddRules, reply: Sequence[str]) -> Receipt:
     word = reply[0]
     if word == "conflict":
         same = reply[1] == thread_id
@@ -65,8 +93,6 @@ def add(space: Space, thread_id: str, message: Message, rules: AddRules) -> Oper
     if word == "full":
         msg = f"thread {thread_id!r} holds {reply[1]} waiting messages, max_pending is {rules.max_pending}; nothing was queued - add it later"
         raise ThreadFull(msg)
-    for overdue in reply[3:]:
-        yield from wake(space, [overdue])
     return Receipt(
         message_id=message.id,
         thread_id=thread_id,
@@ -144,7 +170,7 @@ def read_result(space: Space, batch_id: str) -> Operation[RunResult | None]:
 def read_status(space: Space) -> Operation[QueueStatus]:
     """The counters, after the passing of time has been booked in them."""
     for _ in range(_BOOKING_ROUNDS):
-        swept = yield from sweep(space)
+        swept = yield from sweep(space, even_paused=True)
         if not swept.overdue:
             break
     reply: Any = yield plain("HMGET", space.keys.counters, "active", "waiting", "delayed", "completed", "failed")

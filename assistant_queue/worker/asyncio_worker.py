@@ -55,7 +55,8 @@ class AsyncioWorker:
         client = worker_sync_client(self.config)
         popper = fresh(self.runtime.store.client)
         try:
-            await self.runtime.sweep(limit=100)  # says at once that Redis is away
+            await self.runtime.check_in()  # says at once that Redis is away, or that this is another queue's worker
+            await self.runtime.sweep(limit=100)
             watchman = Watchman(self.runtime.space, client)
             watchman.start()
             self.ready.set()

@@ -9,9 +9,9 @@ from typing import Any
 
 from assistant_queue.clock import Clock
 from assistant_queue.config import Config
-from assistant_queue.errors import InvalidArgument
 from assistant_queue.worker.asyncio_worker import AsyncioWorker
 from assistant_queue.worker.backend import check_backend
+from assistant_queue.worker.listeners import listen
 
 START_TIMEOUT_S = 30.0
 """Seconds to wait for the worker's loop and its first word with Redis. Chosen."""
@@ -50,16 +50,7 @@ class WorkerHandle:
         Raises:
             InvalidArgument: There is no such event, or the listener cannot be called.
         """
-        if not callable(listener):
-            raise InvalidArgument(f"a listener must be callable, this one is {type(listener).__name__}")
-        if self._worker is None:
-            raise InvalidArgument("the worker has stopped; start another one")
-        if event == "completed":
-            self._worker.runtime.on_completed.append(listener)
-        elif event == "failed":
-            self._worker.runtime.on_failed.append(listener)
-        else:
-            raise InvalidArgument(f"there is no event {event!r}; the events are 'completed' and 'failed'")
+        listen(None if self._worker is None or not self._thread.is_alive() else self._worker.runtime, event, listener)
         return self
 
     def stop(self, timeout: float = 30) -> None:

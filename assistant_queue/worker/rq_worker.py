@@ -15,8 +15,9 @@ import rq.worker
 from assistant_queue.clock import SystemClock
 from assistant_queue.errors import ConfigurationError
 from assistant_queue.jobs import wake
-from assistant_queue.store import wakeups
+from assistant_queue.store import control, wakeups
 from assistant_queue.store.calls import Space
+from assistant_queue.store.stores import SyncStore
 from assistant_queue.worker.app import load_app
 from assistant_queue.worker.backend import check_backend
 from assistant_queue.worker.watchman import Watchman
@@ -104,6 +105,8 @@ class Worker(rq.worker.Worker):
             raise ConfigurationError(
                 f"this worker listens on {', '.join(names)}, but the app's queue_prefix is {config.queue_prefix!r}; start it on that queue"
             )
+        space = Space(config.queue_prefix, SystemClock())
+        SyncStore(self.connection).run(control.check_in(space, None if config.allow_mismatch else config.fingerprint))
         if config.backend is None:
             importlib.import_module("openai")
         super().bootstrap(*args, **kwargs)

@@ -21,7 +21,7 @@ from assistant_queue.core.flow import Rules
 from assistant_queue.core.retry import Backoff
 from assistant_queue.errors import LeaseLost, StoreUnavailable
 from assistant_queue.models import Batch, FailedBatch, RunResult
-from assistant_queue.store import holding
+from assistant_queue.store import control, holding
 from assistant_queue.store.calls import Space
 from assistant_queue.store.connect import async_client, async_twin, fresh, sync_client, sync_twin
 from assistant_queue.store.holding import NoLease, ResultRules
@@ -122,6 +122,15 @@ class Runtime:
         self.executor.shutdown(wait=False, cancel_futures=True)
         await self.backend.close()
         await self.store.close()
+
+    async def check_in(self) -> None:
+        """The worker's first word to its queue.
+
+        Raises:
+            FormatTooNew: A newer version has written under the prefix. Nothing was changed.
+            ConfigurationMismatch: This worker is configured for something else than its producers. Nothing was changed.
+        """
+        await self.store.run(control.check_in(self.space, None if self.config.allow_mismatch else self.config.fingerprint))
 
     async def sweep(self, limit: int) -> None:
         """Look at a bounded number of overdue threads."""

@@ -962,6 +962,7 @@ async def test_a_run_that_never_saw_its_messages_is_not_taken_for_the_batch(prov
         ended = (await events_of(rig.backend.start(replace(request, batch=replace(request.batch, attempts=2)))))[-1]
         assert isinstance(ended, RunEnded)
         assert ended.replies == ("Here.",)
+        assert [op for op in rig.ops() if op.endswith(".create")] == ["runs.create", "messages.create", "runs.create"]
         assert provider.user_texts(rig.conversation) == ["hello"]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Any
 
 import openai
@@ -35,6 +37,9 @@ from assistant_queue.models import Batch, FunctionCall, Message, ToolCall
 http = importlib.import_module(type(openai.DEFAULT_CONNECTION_LIMITS).__module__.partition(".")[0])
 
 
+STREAMED = {"content-type": "text/event-stream"}
+
+
 def request(*texts: str, anchor: str | None = None) -> RunRequest:
     messages = tuple(Message(id=f"m{place}", content=text) for place, text in enumerate(texts))
     return RunRequest(
@@ -53,7 +58,7 @@ def client_of(answer: Callable[[Any], Any]) -> openai.AsyncOpenAI:
 
 def sse(*events: tuple[str, dict[str, Any]]) -> Any:
     text = "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events) + "data: [DONE]\n\n"
-    return http.Response(200, headers={"content-type": "text/event-stream"}, text=text)
+    return http.Response(200, headers=STREAMED, content=text.encode())
 
 
 async def started(backend: Any) -> list[Any]:
@@ -188,6 +193,68 @@ async def test_a_lost_connection_is_read_by_how_it_was_lost(name: str, expected:
         await responses_answered(fail)
     assert type(caught.value) is expected
     assert caught.value.counts == (expected is OutcomeUnknown)
+
+
+async def test_the_outermost_cause_decides_how_a_connection_was_lost() -> None:
+    def fail(sent: Any) -> Any:
+        raise http.ReadError("lost", request=sent) from ConnectionRefusedError()
+
+    with pytest.raises(OutcomeUnknown):
+        await responses_answered(fail)
+
+
+async def test_a_resumed_stream_whose_end_has_no_output_is_not_taken_for_the_whole() -> None:
+    """What was said before the cursor is not in it."""
+    shown = {"object": "response", "id": "r1", "status": "completed", "output": [message("Hello "), message("world")]}
+
+    def answer(sent: Any) -> Any:
+        if "stream" not in sent.url.params:
+            return http.Response(200, json=shown)
+        rest = ("response.output_item.done", {"item": message("world"), "sequence_number": 8})
+        return sse(rest, ("response.completed", {"response": {**shown, "output": []}}))
+
+    backend = ResponsesBackend(client_of(answer), model="m")
+    events = [event async for event in backend.follow(request("hello"), "r1", 7)]
+    await backend.close()
+    assert events[0] == RunStarted(run_id="r1")
+    assert events[-1].replies == ("Hello ", "world")
+
+
+class NeverEnding(http.AsyncByteStream):  # type: ignore[misc, name-defined]
+    """A body that stays open after what it has to say, or breaks."""
+
+    def __init__(self, text: str, *, breaks: bool) -> None:
+        self.text = text
+        self.breaks = breaks
+        self.is_closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self.text.encode()
+        if self.breaks:
+            raise http.ReadError("broken")
+        await asyncio.Event().wait()
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+
+
+@pytest.mark.parametrize("breaks", [True, False])
+async def test_nobody_waits_for_the_end_of_a_stream_that_has_said_everything(breaks: bool) -> None:
+    over = sse(("response.completed", {"response": {"id": "r1", "status": "completed", "output": [message("hi")]}}))
+    body = NeverEnding(over.text, breaks=breaks)
+    events = await responses_answered(lambda _: http.Response(200, headers=STREAMED, stream=body))
+    assert events[-1].replies == ("hi",)
+    assert body.is_closed
+
+
+async def test_a_stream_that_is_given_up_is_closed() -> None:
+    begun = sse(("response.created", {"response": {"id": "r1", "status": "in_progress"}}))
+    body = NeverEnding(begun.text, breaks=False)
+    backend = ResponsesBackend(client_of(lambda _: http.Response(200, headers=STREAMED, stream=body)))
+    async with aclosing(backend.start(request("hello"))) as events:  # type: ignore[type-var]
+        assert await anext(events) == RunStarted(run_id="r1")
+    assert body.is_closed
+    await backend.close()
 
 
 async def test_a_silent_assistants_server_is_asked_for_its_messages() -> None:

@@ -11,7 +11,7 @@ from assistant_queue.cli.output import echo_json, json_option
 from assistant_queue.cli.problems import FAILED, Misuse
 
 
-@click.command()
+@click.command(short_help="See it all work: no Redis, no key, no account needed.")
 @click.option("--input", "path", type=click.Path(path_type=Path), metavar="FILE.jsonl", help="Play your own messages instead of the scene.")
 @click.option(
     "--speed", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True, help="So many times faster than they were said."
@@ -43,7 +43,6 @@ def demo(*, path: Path | None, speed: float, workers: int, protocol: str, live: 
     A line of --input is one message: {"t": seconds, "thread": "...", "text": "...", "author": "..."}; author may be left out. With
     --live there is no stand-in to ask, so that the verdict comes from the queue's own records, and says so.
 
-    \b
     Exit codes: 0 every message was answered once and in order, 1 not so, or interrupted, 2 an option or a line of the input
     is wrong (nothing was started).
     """  # noqa: D301

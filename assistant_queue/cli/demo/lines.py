@@ -45,7 +45,8 @@ def read_lines(path: Path) -> tuple[Line, ...]:
         except BadLine as error:
             problems.append(f"{path}, line {number}: {error}")
     if problems:
-        others = f" ({len(problems) - 1} more lines are wrong)" if len(problems) > 1 else ""
+        more = len(problems) - 1
+        others = f" ({more} more {'line is' if more == 1 else 'lines are'} wrong)" if more else ""
         raise Misuse(f"{problems[0]}{others}; nothing was started")
     if not lines:
         raise Misuse(f'{path} holds no message; a line is {{"t": 0.5, "thread": "mia", "text": "Hello!"}}')

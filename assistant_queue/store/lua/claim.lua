@@ -7,6 +7,10 @@
 --! include common wakeup
 local t = read_thread()
 if not t.state then
+  if t.token then -- a direct call holds an idle thread; a dead one's lease is cleared away
+    if tonumber(t['until']) > now then return {'refused', t['until']} end
+    redis.call('HDEL', key.thread, 'token', 'until')
+  end
   redis.call('ZREM', key.due, arg.thread_id)
   return {'idle'}
 end
@@ -20,10 +24,10 @@ end
 
 if holds(t) then return claimed(t.wake, tonumber(t['until'])) end
 if t.paused or redis.call('EXISTS', key.paused) == 1 then return {'paused'} end
-if t.token then
-  -- Refused: no retry is needed, because the holder writes the next wake-up when it finishes.
-  if tonumber(t['until']) > now then return {'refused', t['until']} end
-  t.deaths = ms(tonumber(t.deaths or 0) + 1)
+-- Refused: no retry is needed, because the holder writes the next wake-up when it finishes.
+if t.token and tonumber(t['until']) > now then return {'refused', t['until']} end
+if t.token and t.batch then
+  t.deaths = ms(tonumber(t.deaths or 0) + 1) -- its holder died, or was stopped for too long
 elseif tonumber(t.due) > now then
   if tonumber(t.due) - now > tonumber(arg.early_ms) then
     redis.call('HSET', key.thread, 'wake', wake_at(t.wake, tonumber(t.due)))
@@ -34,6 +38,11 @@ elseif tonumber(t.due) > now then
 end
 
 if not t.batch then
+  -- Cancelled ones at the head would use up the batch. Something waits, so this ends.
+  while redis.call('LINDEX', key.pending, 0) == '' do
+    redis.call('LPOP', key.pending)
+    t.head = t.head + 1
+  end
   local take = tonumber(arg.max_take)
   local waiting = redis.call('LLEN', key.pending)
   if waiting <= take then

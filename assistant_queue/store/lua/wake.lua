@@ -1,7 +1,8 @@
 -- Event `wake`: look at one overdue thread: book the passing of its window, and see that a wake-up is on its way.
--- KEYS: thread due counters scheduled queue queues job
+-- KEYS: thread due counters paused scheduled queue queues job
 -- ARGV: now thread_id recheck_ms patience_ms search tick function origin stamp job_id
 -- Returns {'woken'} a wake-up was handed to the queue   {'waiting'} one is in the queue already   {'early'} it is not overdue   {'idle'}
+--         {'paused'} the whole queue is: the passing of time was booked, nobody is woken
 -- The one recovery for lost jobs, dead workers, lapsed leases and due retries. Idempotent: it moves the time of the next look.
 --! include common wakeup
 local score = redis.call('ZSCORE', key.due, arg.thread_id)
@@ -10,6 +11,7 @@ if tonumber(score) > now then return {'early'} end
 local t = read_thread()
 if not t.state or t.paused then
   redis.call('ZREM', key.due, arg.thread_id)
+  if not t.state and t.token and tonumber(t['until']) <= now then redis.call('HDEL', key.thread, 'token', 'until') end
   return {'idle'}
 end
 if t.state ~= 'active' then
@@ -21,6 +23,7 @@ if t.state ~= 'active' then
   end
 end
 redis.call('ZADD', key.due, ms(now + tonumber(arg.recheck_ms)), arg.thread_id)
+if redis.call('EXISTS', key.paused) == 1 then return {'paused'} end
 if t.wake then
   if redis.call('ZREM', key.scheduled, t.wake) == 1 then
     redis.call('RPUSH', key.queue, t.wake)

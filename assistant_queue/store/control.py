@@ -1,0 +1,218 @@
+"""Operations of those who steer: cancel, edit, pause, forget, and the lease of a direct call."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+from assistant_queue.config import to_ms
+from assistant_queue.errors import ConfigurationMismatch, FormatTooNew, MessageNotFound, ThreadBusy
+from assistant_queue.models import Message, MessageStatus
+from assistant_queue.store.calls import Operation, Space, plain, text, texts
+from assistant_queue.store.keys import FORMAT_VERSION
+from assistant_queue.store.packing import digest, pack, unpack
+from assistant_queue.store.producing import read_message
+from assistant_queue.store.sweeping import sweep
+
+_SCAN = 1000
+"""Keys looked at in one round trip of a scan. Chosen: about a millisecond of Redis' time."""
+
+
+def cancel(space: Space, message_id: str, result_ttl_s: float) -> Operation[bool]:
+    """Take a waiting message out; False if it is in a batch already, or over, or unknown."""
+    thread_id = yield plain("HGET", space.keys.message(message_id), "thread")
+    if thread_id is None:
+        return False
+    reply = yield space.call(
+        "cancel",
+        text(thread_id),
+        keys={"message": space.keys.message(message_id)},
+        message_id=message_id,
+        nonce=secrets.token_hex(4),
+        result_ttl_ms=max(to_ms(result_ttl_s), 1),
+    )
+    done = text(reply[0]) == "cancelled"
+    if done:
+        yield plain("PUBLISH", space.keys.done(text(thread_id)), message_id)  # whoever waits for its reply learns that there is none
+    return done
+
+
+def edit(space: Space, message: Message) -> Operation[bool]:
+    """Give a waiting message another content; False if it is in a batch already, or over.
+
+    Raises:
+        MessageNotFound: There is no such message.
+    """
+    thread_id = yield plain("HGET", space.keys.message(message.id), "thread")
+    if thread_id is None:
+        raise MessageNotFound(f"there is no message {message.id!r}: it was never added, or its record has outlived result_ttl")
+    waiting = yield from waiting_message(space, text(thread_id), message.id)
+    if waiting is None:
+        return False
+    edited = Message(
+        id=message.id, content=message.content, instructions=waiting.instructions, author=waiting.author, metadata=waiting.metadata
+    )
+    reply = yield space.call(
+        "edit",
+        text(thread_id),
+        keys={"message": space.keys.message(message.id)},
+        message_id=message.id,
+        entry=pack(edited),
+        digest=digest(edited.content),
+    )
+    return text(reply[0]) == "edited"
+
+
+def waiting_message(space: Space, thread_id: str, message_id: str) -> Operation[Message | None]:
+    """A message that still waits, as it stands in the list."""
+    seq, head = yield [
+        plain("HGET", space.keys.message(message_id), "seq"),
+        plain("HGET", space.keys.thread(thread_id), "head"),
+    ]
+    if seq is None:
+        return None
+    index = int(seq) - int(head or 1)
+    entry = (yield plain("LINDEX", space.keys.pending(thread_id), index)) if index >= 0 else None
+    found = unpack(text(entry)) if entry else None
+    return found if found is not None and found.id == message_id else None
+
+
+def pause_queue(space: Space) -> Operation[None]:
+    """Messages are accepted, nothing is claimed, until `resume_queue`."""
+    yield plain("SET", space.keys.paused, "1")
+
+
+def resume_queue(space: Space) -> Operation[None]:
+    """Claim again; what fell due meanwhile is woken, longest overdue first."""
+    yield plain("DEL", space.keys.paused)
+    yield from sweep(space)
+
+
+def pause_thread(space: Space, thread_id: str) -> Operation[None]:
+    """One thread: messages are accepted, nothing is claimed. What a worker holds goes on to its end."""
+    yield space.call("pause", thread_id)
+
+
+def resume_thread(space: Space, thread_id: str) -> Operation[None]:
+    """Look at a paused thread again."""
+    yield space.call("resume", thread_id)
+
+
+def lock(space: Space, thread_id: str, *, token: str, lease_s: float) -> Operation[None]:
+    """Take a thread's lease for a direct call.
+
+    Raises:
+        ThreadBusy: A worker or another call holds it, or a batch of it is not over. Nothing was changed.
+    """
+    reply = yield space.call("lock", thread_id, token=token, lease_ms=to_ms(lease_s))
+    if text(reply[0]) == "busy":
+        raise ThreadBusy(f"thread {thread_id!r} is being worked on; nothing was sent - try again when get_thread_status() says that it is idle")
+
+
+def unlock(space: Space, thread_id: str, *, token: str) -> Operation[None]:
+    """Give the lease of a direct call back."""
+    yield space.call("unlock", thread_id, token=token)
+
+
+def forget(space: Space, thread_id: str) -> Operation[None]:
+    """Remove every key of a thread. Looks through all records, so it takes the longer the more there are.
+
+    Raises:
+        ThreadBusy: A worker holds the thread. Nothing was changed.
+    """
+    for _ in range(10):
+        entries = yield [plain("LRANGE", key, 0, -1) for key in (space.keys.pending(thread_id), space.keys.frozen(thread_id))]
+        waiting = [unpack(text(entry)).id for row in entries for entry in row if entry]
+        others = [space.keys.message(message_id) for message_id in waiting]
+        others += yield from _records_of(space, thread_id, space.keys.message("*"))
+        batches = yield from _records_of(space, thread_id, space.keys.record("*"))
+        batch_ids = [key.removeprefix(space.keys.record("")) for key in batches]
+        others += [*batches, *(space.keys.dead(batch_id) for batch_id in batch_ids)]
+        seen = sum(len(row) for row in entries)
+        reply = yield space.call("forget", thread_id, rest=list(dict.fromkeys(others)), seen=seen, batch_ids=json.dumps(batch_ids))
+        word = text(reply[0])
+        if word == "forgotten":
+            return
+        if word == "busy":
+            break
+    raise ThreadBusy(f"thread {thread_id!r} is being worked on; nothing of it was removed - pause it, wait until it is idle, and try again")
+
+
+def _records_of(space: Space, thread_id: str, pattern: str) -> Operation[list[str]]:
+    found: list[str] = []
+    cursor = 0
+    while True:
+        cursor, names = yield plain("SCAN", cursor, "MATCH", _literal(pattern), "COUNT", _SCAN)
+        owners = yield [plain("HGET", name, "thread") for name in names]
+        found += [text(name) for name, owner in zip(names, owners, strict=True) if owner is not None and text(owner) == thread_id]
+        cursor = int(cursor)
+        if cursor == 0:
+            return found
+
+
+def _literal(pattern: str) -> str:
+    """A pattern whose prefix is taken as it is: only the last star is one."""
+    head = pattern[:-1]
+    for char in "\\*?[]^":
+        head = head.replace(char, "\\" + char)
+    return head + "*"
+
+
+def messages_of(space: Space, thread_id: str) -> Operation[list[MessageStatus]]:
+    """What waits and what is being worked on in a thread, in order."""
+    rows = yield [plain("LRANGE", key, 0, -1) for key in (space.keys.frozen(thread_id), space.keys.pending(thread_id))]
+    statuses: list[MessageStatus] = []
+    for entry in _entries(rows):
+        status = yield from read_message(space, unpack(entry).id)
+        if status is not None:
+            statuses.append(status)
+    return statuses
+
+
+def _entries(rows: Any) -> Iterator[str]:
+    return (text(entry) for row in rows for entry in row if entry)
+
+
+def introduce(space: Space, fingerprint: dict[str, Any] | None) -> Operation[None]:
+    """A producer's first word: the keys' format, and what it believes this queue to be (None: it does not know).
+
+    Raises:
+        FormatTooNew: A newer version has written here. Nothing was changed.
+    """
+    found = yield plain("GET", space.keys.format)
+    yield from _agree_on_format(space, found)
+    if fingerprint is not None:
+        yield plain("SET", space.keys.fingerprint, json.dumps(fingerprint, sort_keys=True))
+
+
+def _agree_on_format(space: Space, found: Any) -> Operation[None]:
+    """See that the keys are of a version this package reads, and say which it writes; an older one is read as it is."""
+    if found is not None and int(text(found)) > FORMAT_VERSION:
+        raise FormatTooNew(
+            f"the keys under {space.prefix!r} are of format {text(found)}, this version reads up to {FORMAT_VERSION}; upgrade assistant-queue here"
+        )
+    if found is None or int(text(found)) < FORMAT_VERSION:
+        yield plain("SET", space.keys.format, FORMAT_VERSION)
+
+
+def check_in(space: Space, own: dict[str, Any] | None) -> Operation[None]:
+    """A worker's first word: it reads these keys, and is the one its producers mean (`own` None: it was told not to ask).
+
+    Raises:
+        FormatTooNew: A newer version has written here. Nothing was changed.
+        ConfigurationMismatch: It is configured for something else. Nothing was changed.
+    """
+    format_found, found = yield plain("MGET", space.keys.format, space.keys.fingerprint)
+    yield from _agree_on_format(space, format_found)
+    if found is None or own is None:
+        return
+    theirs = json.loads(text(found))
+    differing = sorted(name for name in own.keys() | theirs.keys() if own.get(name) != theirs.get(name))
+    if differing:
+        lines = ", ".join(f"{name}: producers {theirs.get(name)!r}, here {own.get(name)!r}" for name in differing)
+        raise ConfigurationMismatch(
+            f"queue {space.prefix!r} is another one here ({lines}); configure both alike, use another queue_prefix, or set "
+            "allow_mismatch=True to go on all the same"
+        )

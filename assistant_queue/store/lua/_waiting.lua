@@ -1,0 +1,13 @@
+-- Where a message stands while it waits: found by its sequence number, certain by its id.
+-- Needs key.message, key.pending and arg.message_id.
+
+-- The index in `pending`, or a word: gone (no such message), settled (its batch, or its end, is known) or taken (it is in a batch).
+local function waiting_index(t)
+  local record = redis.call('HMGET', key.message, 'thread', 'seq', 'batch', 'state')
+  if not record[1] then return 'gone' end
+  if record[3] or record[4] then return 'settled' end
+  local index = tonumber(record[2]) - t.head
+  local entry = index >= 0 and redis.call('LINDEX', key.pending, ms(index))
+  if not entry or entry == '' or cjson.decode(entry).id ~= arg.message_id then return 'taken' end
+  return index
+end

@@ -1,0 +1,14 @@
+-- Event `resume`: the thread is looked at again, at its time or at once if that has passed.
+-- KEYS: thread due counters scheduled queue queues job
+-- ARGV: now thread_id recheck_ms tick function origin stamp job_id
+-- Returns {'resumed'} or {'idle'}: it was not paused, nothing has changed
+--! include common wakeup
+local t = read_thread()
+if not t.paused then return {'idle'} end
+redis.call('HDEL', key.thread, 'paused')
+if not t.state then return {'resumed'} end
+local due = math.max(now, tonumber(t['until'] or t.due))
+redis.call('HSET', key.thread, 'wake', wake_at(t.wake, due))
+redis.call('ZADD', key.due, ms(due <= now and now + tonumber(arg.recheck_ms) or due), arg.thread_id)
+tell_timers(due)
+return {'resumed'}

@@ -1,0 +1,63 @@
+"""The handle that `await queue.start_worker()` returns: a worker on the caller's own event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from assistant_queue.clock import Clock
+from assistant_queue.config import Config
+from assistant_queue.worker.asyncio_worker import AsyncioWorker
+from assistant_queue.worker.backend import check_backend
+from assistant_queue.worker.listeners import listen
+
+
+class LoopWorkerHandle:
+    """A running worker on this event loop; `on` as on the thread's handle, `stop` is awaited."""
+
+    def __init__(self, config: Config, *, clock: Clock | None = None) -> None:
+        """Starts nothing yet.
+
+        Raises:
+            ConfigurationError: No backend, or no key.
+        """
+        check_backend(config)
+        self._worker = AsyncioWorker(config, clock=clock)
+        self._stop_timeout_s = 30.0
+        self._work: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start, and wait until the worker listens.
+
+        Raises:
+            StoreUnavailable: Redis did not answer. Nothing was taken.
+        """
+        self._work = asyncio.create_task(self._worker.run(lambda: self._stop_timeout_s))
+        ready = asyncio.create_task(self._worker.ready.wait())
+        await asyncio.wait({self._work, ready}, return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        if self._work.done():
+            await self._work
+
+    def on(self, event: str, listener: Callable[..., Any]) -> LoopWorkerHandle:
+        """Listen to `completed` (the result) or `failed` (the batch, the error); returns the handle.
+
+        Raises:
+            InvalidArgument: There is no such event, or the listener cannot be called.
+        """
+        listen(None if self._work is None or self._work.done() else self._worker.runtime, event, listener)
+        return self
+
+    async def stop(self, timeout: float = 30) -> None:  # noqa: ASYNC109 - a name of the public API, the same on both handles
+        """Take no more messages; let runs finish for `timeout` seconds, hand the others back where they stand. Idempotent."""
+        if self._work is None or self._work.done():
+            return
+        self._stop_timeout_s = timeout
+        self._worker.stop()
+        await self._work
+
+    @property
+    def is_alive(self) -> bool:
+        """The worker is running."""
+        return self._work is not None and not self._work.done()

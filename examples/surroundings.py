@@ -1,0 +1,48 @@
+"""What the examples run in: the real service if there is a key, else a stand-in for it; your Redis if REDIS_URL says where, else a private one.
+
+The first lines of an example that you would not write in a bot of your own are here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from assistant_queue.cli.demo.redis import private_redis
+from assistant_queue.testing import StandInProvider
+from assistant_queue.testing.provider import echo
+from assistant_queue.testing.provider.script import ModelScript
+
+
+@contextlib.contextmanager
+def surroundings(description: str | None, model: ModelScript = echo) -> Iterator[dict[str, Any]]:
+    """The options that say where Redis is and who answers; without a key `model` says what the stand-in replies."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", metavar="NAME", help="the model to ask; needed with OPENAI_API_KEY")
+    chosen = parser.parse_args().model
+    has_key = bool(os.environ.get("OPENAI_API_KEY"))
+    if has_key and chosen is None:
+        parser.error("OPENAI_API_KEY is set, so this goes to the real service: say --model NAME, or unset the key to use the stand-in")
+    with contextlib.ExitStack() as stack:
+        url = os.environ.get("REDIS_URL")
+        if url:
+            print("Redis: the one of REDIS_URL")
+        else:
+            url, kind = stack.enter_context(private_redis())
+            print(f"Redis: {kind}")
+        if has_key:
+            print(f"Model: {chosen}\n")
+            yield {"redis_url": url, "model": chosen, "queue_prefix": "examples"}
+            return
+        provider = stack.enter_context(StandInProvider(model))
+        print("Model: the stand-in (set OPENAI_API_KEY and say --model NAME for a real one)\n")
+        yield {
+            "redis_url": url,
+            "model": "stand-in-model",
+            "openai_base_url": provider.base_url,
+            "openai_api_key": provider.api_key,
+            "queue_prefix": "examples",
+        }

@@ -1,0 +1,35 @@
+"""A terminal for a command that looks different in one."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+
+
+def seen_in_a_terminal(command: list[str], *, until: str | None = None, **variables: str) -> tuple[int, str]:
+    """Run the command in a terminal; its exit code and everything it wrote. With `until`, Ctrl-C once that was seen."""
+    ours, its = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "30", **variables}
+    process = subprocess.Popen(command, env=environment, stdin=its, stdout=its, stderr=its, start_new_session=True)
+    os.close(its)
+    shown = b""
+    try:
+        while True:
+            try:
+                said = os.read(ours, 65536)
+            except OSError:  # EIO: nobody has the other end open any more
+                break
+            if not said:
+                break
+            shown += said
+            if until is not None and until.encode() in shown:
+                process.send_signal(signal.SIGINT)
+                until = None
+        return process.wait(10), shown.decode(errors="replace")
+    finally:
+        os.close(ours)
+        if process.poll() is None:
+            process.kill()
+            process.wait()

@@ -1,0 +1,161 @@
+"""The demo: real processes, a short input, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+import redis
+from click.testing import CliRunner
+
+from assistant_queue import AssistantMessageQueue
+from assistant_queue.cli import main
+from assistant_queue.cli.demo.redis import private_redis, version_of
+from assistant_queue.cli.problems import Problem
+from tests.conftest import SERVERS
+from tests.integration.terminal import seen_in_a_terminal
+
+LINES = [
+    {"t": 0, "thread": "mia", "text": "Hi!"},
+    {"t": 0.2, "thread": "mia", "text": "where is #4711?"},
+    {"t": 0.1, "thread": "lake", "text": "Who drives?", "author": "Tom"},
+    {"t": 0.3, "thread": "lake", "text": "I can\ntake four", "author": "Léa 🚗"},
+    {"t": 2.2, "thread": "mia", "text": "and one more thing"},
+    {"t": 0.4, "thread": "yuki", "text": "すみません"},
+]
+
+
+def demo(*args: str) -> list[str]:
+    return [sys.executable, "-m", "assistant_queue.cli", "demo", *args]
+
+
+@pytest.fixture
+def short(tmp_path: Path) -> Path:
+    path = tmp_path / "short.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in LINES), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("protocol", ["responses", "assistants"])
+def test_the_demo_plays_a_file_and_proves_that_nothing_was_lost_or_doubled(short: Path, protocol: str) -> None:
+    misleading = {
+        "ASSISTANT_QUEUE_MESSAGE_DELAY": "60",
+        "ASSISTANT_QUEUE_MODEL": "m",
+        "OPENAI_ASSISTANT_ID": "asst_x",
+        "HTTP_PROXY": "http://127.0.0.1:1",
+    }
+    done = subprocess.run(
+        demo("--input", str(short), "--protocol", protocol, "--json"),
+        env={**os.environ, **misleading},
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+    assert done.returncode == 0, done.stderr
+    verdict = json.loads(done.stdout)
+    facts = {
+        name: verdict[name] for name in ("holds", "messages", "threads", "lost", "doubled", "failed", "ordered", "at_once", "tool_calls")
+    }
+    assert facts == {
+        "holds": True, "messages": 6, "threads": 3, "lost": 0, "doubled": 0, "failed": 0, "ordered": 3, "at_once": 0, "tool_calls": 1
+    }  # fmt: skip
+    assert verdict["runs"] < 6
+    assert verdict["runs_saved"] == 6 - verdict["runs"]
+    assert "provider's own log" in verdict["checked_by"]
+
+
+def test_without_a_terminal_the_demo_prints_plain_lines(short: Path) -> None:
+    done = subprocess.run(demo("--input", str(short)), capture_output=True, text=True, check=False, timeout=90)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "\x1b" not in done.stdout
+    assert "mia                < Hi!" in done.stdout
+    assert "tool order_status(#4711)" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("OK: ")
+
+
+def test_in_a_terminal_the_demo_shows_a_table_that_changes_in_place(short: Path) -> None:
+    code, shown = seen_in_a_terminal(demo("--input", str(short)))
+    assert code == 0, shown
+    assert "\x1b[" in shown
+    assert "last reply" in shown
+    assert "gathering" in shown
+    assert "OK: every message was answered exactly once" in shown
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_an_interrupted_demo_leaves_no_process_behind(number: signal.Signals) -> None:
+    process = subprocess.Popen(
+        demo(),
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    while " < " not in process.stdout.readline():
+        pass
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) >= 2
+    process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert said.startswith("error: interrupted")
+    assert said.count("\n") == 1
+    gone, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
+    assert len(gone) == len(children)
+
+
+def test_a_bad_line_ends_with_2_and_names_file_line_and_problem(tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text('{"t": 0, "thread": "a", "text": "x"}\n{"t": "soon", "thread": "a", "text": "x"}\n[]\n')
+    done = CliRunner().invoke(main, ["demo", "--input", str(path)])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == f'error: {path}, line 2: t must be a number of seconds, not "soon" (1 more line is wrong); nothing was started\n'
+
+
+@pytest.mark.parametrize(
+    ("args", "environment", "says"),
+    [
+        (["--live", "--model", "m"], {"OPENAI_API_KEY": None}, "OPENAI_API_KEY"),
+        (["--live"], {"OPENAI_API_KEY": "sk-hidden"}, "--model"),
+        (["--live", "--protocol", "assistants"], {"OPENAI_API_KEY": "sk-hidden", "OPENAI_ASSISTANT_ID": None}, "OPENAI_ASSISTANT_ID"),
+    ],
+)
+def test_the_real_service_needs_a_key_and_a_name(args: list[str], environment: dict[str, str | None], says: str) -> None:
+    done = CliRunner().invoke(main, ["demo", *args], env=environment)
+    assert done.exit_code == 2
+    assert says in done.stderr
+    assert "hidden" not in done.stderr
+
+
+# --- the private Redis ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [*sorted(SERVERS), "fake"])
+def test_any_private_redis_serves_the_queue_and_is_gone_afterwards(kind: str) -> None:
+    with private_redis((kind,)) as (url, name):
+        assert "edis" in name
+        with AssistantMessageQueue(redis_url=url, model="m") as queue:
+            queue.add_message_to_thread("mia", "Hello!")
+            assert queue.get_queue_status().delayed_count == 1
+    with redis.Redis.from_url(url) as client, pytest.raises(redis.ConnectionError):
+        client.ping()
+
+
+def test_a_machine_without_any_redis_is_told_what_to_do() -> None:
+    with pytest.raises(Problem, match="install redis-server"), private_redis(()):
+        pass
+
+
+def test_a_program_that_is_no_redis_is_not_started() -> None:
+    assert version_of(sys.executable) == (0,)
+    assert version_of("no-such-program-at-all") == (0,)
