@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 import redis.asyncio
-from typing_extensions import Unpack
+from typing_extensions import Self, Unpack
 
 from assistant_queue import arguments
 from assistant_queue.config import Options, configure
 from assistant_queue.door import RECHECK_S, Door, settled_reply
 from assistant_queue.models import Content, FailedBatch, MessageStatus, QueueStatus, Receipt, ThreadStatus
 from assistant_queue.queue import options_signature
-from assistant_queue.store.connect import async_client, async_twin, sync_client, sync_twin
+from assistant_queue.store.connect import async_from, sync_from
 from assistant_queue.store.stores import AsyncStore, translate
 
 if TYPE_CHECKING:
@@ -40,18 +40,14 @@ class AsyncAssistantMessageQueue:
     def _open(self) -> None:
         given = self.config.redis
         self._owns_client = not isinstance(given, redis.asyncio.Redis)
-        if given is None:
-            client = async_client(self.config.redis_url)
-        else:
-            client = given if isinstance(given, redis.asyncio.Redis) else async_twin(given)
         self._door = Door(self.config, self._clock)
-        self._store = AsyncStore(client)
+        self._store = AsyncStore(async_from(given, self.config.redis_url))
         self._workers: list[LoopWorkerHandle] = []
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(queue_prefix={self.config.queue_prefix!r})"
 
-    async def __aenter__(self) -> AsyncAssistantMessageQueue:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -92,7 +88,7 @@ class AsyncAssistantMessageQueue:
         message: Content,
         instructions: str | None = None,
         *,
-        timeout: float = 60,  # noqa: ASYNC109 - a name of the public API, the same on both doors
+        timeout: float = 60,
         message_id: str | None = None,
         author: str | None = None,
         metadata: Mapping[str, str] | None = None,
@@ -108,7 +104,7 @@ class AsyncAssistantMessageQueue:
         """As `AssistantMessageQueue.get_message`."""
         return await self._store.run(self._door.get_message(message_id))
 
-    async def wait_for_reply(self, message_id: str, timeout: float = 60) -> str | None:  # noqa: ASYNC109 - as above
+    async def wait_for_reply(self, message_id: str, timeout: float = 60) -> str | None:
         """As `AssistantMessageQueue.wait_for_reply`."""
         until = self._door.clock.monotonic() + arguments.check_timeout(timeout)
         status = await self.get_message(message_id)
@@ -161,12 +157,7 @@ class AsyncAssistantMessageQueue:
         """As `AssistantMessageQueue.get_queue`; RQ's own calls block."""
         import rq
 
-        given = self.config.redis
-        if given is None:
-            client = sync_client(self.config.redis_url)
-        else:
-            client = given if isinstance(given, redis.Redis) else sync_twin(given)
-        return rq.Queue(self.config.queue_prefix, connection=client)
+        return rq.Queue(self.config.queue_prefix, connection=sync_from(self.config.redis, self.config.redis_url))
 
     # --- what is where ------------------------------------------------------------------------------------------------
 
@@ -202,4 +193,3 @@ class AsyncAssistantMessageQueue:
         await handle.start()
         self._workers.append(handle)
         return handle
-

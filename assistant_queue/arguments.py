@@ -39,7 +39,7 @@ def _encodable(value: str, what: str) -> None:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        raise InvalidArgument(f"{what} holds half of a surrogate pair and cannot be written as UTF-8; repair the text; nothing was done") from None
+        raise InvalidArgument(f"{what} holds half of a surrogate pair, which is not UTF-8; repair the text; nothing was done") from None
 
 
 def check_thread_id(value: Any) -> str:
@@ -71,9 +71,7 @@ def check_limit(value: Any, most: int) -> int:
     return value
 
 
-def make_message(
-    content: Any, *, message_id: Any, instructions: Any, author: Any, metadata: Any
-) -> Message:
+def make_message(content: Any, *, message_id: Any, instructions: Any, author: Any, metadata: Any) -> Message:
     """A message from the arguments of `add_message_to_thread`.
 
     Raises:
@@ -163,7 +161,7 @@ _TEXT_TYPES = frozenset({"text", "input_text"})
 def _author(value: Any) -> str:
     name = _identifier(value, "author", MAX_AUTHOR)
     if not name.strip() or not name.isprintable():
-        raise InvalidArgument("author must be a printable name on one line: it stands before the text that the model sees; nothing was queued")
+        raise InvalidArgument("author must be a printable name on one line: it stands before the text for the model; nothing was queued")
     return name
 
 

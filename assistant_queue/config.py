@@ -11,7 +11,17 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from typing_extensions import TypedDict
 
@@ -75,7 +85,7 @@ class Config(BaseSettings):
         None, "an assistant: chooses the Assistants protocol", validation_alias=_env("assistant_id", "OPENAI_ASSISTANT_ID")
     )
     model: str | None = _option(None, "a model: chooses Responses + Conversations")
-    prompt: str | dict[str, Any] | None = _option(None, "a stored prompt (id, or {id, version, variables}): Responses + Conversations")
+    prompt: str | dict[str, Any] | None = _option(None, "a stored prompt (id, or {id, version, variables}): chooses Responses, too")
     tools: list[dict[str, Any]] | None = _option(None, "tool definitions, as the protocol spells them")
     backend: Any = _option(None, "a Backend of your own")
 
@@ -84,12 +94,14 @@ class Config(BaseSettings):
     window: Literal["fixed", "sliding"] = _option(
         "fixed", "fixed: from the oldest waiting message; sliding: each message starts it again", where="producer"
     )
-    max_wait: PositiveSeconds | None = _option(None, "the longest a sliding window holds a message; needed with it", where="producer", unit="s")
+    max_wait: PositiveSeconds | None = _option(None, "the longest a sliding window holds a message", where="producer", unit="s")
     max_batch_size: int | None = _option(None, "this many messages end the window at once", where="both", unit="messages", ge=1)
     after_run: Literal["immediate", "window"] = _option(
-        "immediate", "what came during a run is answered at once when it ends, or waits for its own window", where="producer"
+        "immediate", "what came during a run is answered when it ends, or waits for its window", where="producer"
     )
-    max_pending: int | None = _option(None, "a thread that holds this many waiting messages takes no more", where="producer", unit="messages", ge=1)
+    max_pending: int | None = _option(
+        None, "a thread with this many waiting messages takes no more", where="producer", unit="messages", ge=1
+    )
 
     max_attempts: int = _option(3, "failures that count before a batch goes to the failed list", ge=1)
     backoff: BackoffOptions = _option(BackoffOptions(), "how the waits between attempts grow; delay in seconds")
@@ -105,14 +117,16 @@ class Config(BaseSettings):
     )
     run_options: dict[str, Any] = _option({}, "passed on to the run: max_output_tokens, temperature, ...")
     remove_on_complete: bool = _option(True, "a message's text goes when it has been answered")
-    result_ttl: PositiveSeconds = _option(86400.0, "how long statuses and replies can be asked for, and duplicates are known", where="both", unit="s")
+    result_ttl: PositiveSeconds = _option(86400.0, "how long a reply can be asked for and a duplicate is known", where="both", unit="s")
     thread_ids: Literal["auto", "provider", "mapped"] = _option(
         "auto", "whether a thread id is the provider's own, is mapped to a conversation, or is told apart by its form"
     )
     after_failure: Literal["continue", "pause"] = _option("continue", "what a thread does when a batch of it has gone to the failed list")
-    allow_mismatch: bool = _option(False, "a worker that differs from its producers (backend, assistant, model, tools) goes on all the same")
-    handle_requires_action: Callable[..., Any] | None = _option(None, "your tools: (thread_id, run_id, tool_calls) -> outputs; sync or async")
-    on_reply: Callable[..., Any] | None = _option(None, "called with each RunResult, at least once, keyed by batch_id; sync or async")
+    allow_mismatch: bool = _option(
+        False, "a worker that differs from its producers (backend, assistant, model, tools) goes on all the same"
+    )
+    handle_requires_action: Callable[..., Any] | None = _option(None, "your tools: (thread_id, run_id, tool_calls) -> outputs")
+    on_reply: Callable[..., Any] | None = _option(None, "called with each RunResult, at least once, keyed by batch_id")
 
     @field_validator("*", mode="before")
     @classmethod
@@ -127,7 +141,7 @@ class Config(BaseSettings):
     def _an_object(cls, value: Any) -> Any:
         if isinstance(value, str | bytes | int | float):
             msg = "must be an object made in Python; it cannot come from the environment"
-            raise ValueError(msg)
+            raise ValueError(msg)  # noqa: TRY004 - pydantic wants ValueErrors
         return value
 
     @field_validator("queue_prefix")

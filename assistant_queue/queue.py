@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import redis
-from typing_extensions import Unpack
+from typing_extensions import Self, Unpack
 
 from assistant_queue import arguments
 from assistant_queue.config import Config, Options, configure
 from assistant_queue.door import RECHECK_S, Door, settled_reply
 from assistant_queue.models import Content, FailedBatch, MessageStatus, QueueStatus, Receipt, ThreadStatus
-from assistant_queue.store.connect import sync_client, sync_twin
+from assistant_queue.store.connect import sync_from
 from assistant_queue.store.stores import SyncStore, translate
 
 if TYPE_CHECKING:
@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 
 def options_signature() -> inspect.Signature:
     """The constructor's signature, from the options themselves."""
-    parameters = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=field.get_default(call_default_factory=True), annotation=field.annotation)
-        for name, field in Config.model_fields.items()
-    ]
-    return inspect.Signature(parameters)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Signature(
+        [
+            inspect.Parameter(name, keyword, default=field.default, annotation=field.annotation)
+            for name, field in Config.model_fields.items()
+        ]
+    )
 
 
 class AssistantMessageQueue:
@@ -40,8 +42,8 @@ class AssistantMessageQueue:
     3. shows and settles what has failed
     4. runs a worker on a thread of this process, if asked to
 
-    Safe to use from several threads. Options are documented in docs/configuration.md; an error in one raises ConfigurationError (UnknownOption for
-    a name that does not exist) before anything is connected.
+    Safe to use from several threads. Options are documented in docs/configuration.md; an error in one raises ConfigurationError
+    (UnknownOption for a name that does not exist) before anything is connected.
     """
 
     __signature__ = options_signature()
@@ -54,18 +56,14 @@ class AssistantMessageQueue:
     def _open(self) -> None:
         given = self.config.redis
         self._owns_client = not isinstance(given, redis.Redis)
-        if given is None:
-            client = sync_client(self.config.redis_url)
-        else:
-            client = given if isinstance(given, redis.Redis) else sync_twin(given)
         self._door = Door(self.config, self._clock)
-        self._store = SyncStore(client)
+        self._store = SyncStore(sync_from(given, self.config.redis_url))
         self._workers: list[WorkerHandle] = []
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(queue_prefix={self.config.queue_prefix!r})"
 
-    def __enter__(self) -> AssistantMessageQueue:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -107,9 +105,7 @@ class AssistantMessageQueue:
             ThreadFull: The thread holds `max_pending` waiting messages. Nothing was queued.
             StoreUnavailable: Redis did not answer; whether the message was taken is not known. Add it again with the same `message_id`.
         """
-        return self._store.run(
-            self._door.add(thread_id, message, instructions, message_id=message_id, author=author, metadata=metadata)
-        )
+        return self._store.run(self._door.add(thread_id, message, instructions, message_id=message_id, author=author, metadata=metadata))
 
     def ask(
         self,
@@ -127,9 +123,7 @@ class AssistantMessageQueue:
         After a TimeoutError the message is still queued and will be answered.
         """
         arguments.check_timeout(timeout)
-        receipt = self.add_message_to_thread(
-            thread_id, message, instructions, message_id=message_id, author=author, metadata=metadata
-        )
+        receipt = self.add_message_to_thread(thread_id, message, instructions, message_id=message_id, author=author, metadata=metadata)
         return self.wait_for_reply(receipt.message_id, timeout)
 
     def get_message(self, message_id: str) -> MessageStatus | None:

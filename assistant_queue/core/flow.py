@@ -12,7 +12,7 @@ what is written and what is sent - the whole promise - can be read here and test
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from assistant_queue.core import steps
@@ -23,6 +23,7 @@ from assistant_queue.core.runs import (
     ActionRequired,
     CannotAsk,
     Capabilities,
+    Finding,
     FoundBy,
     NotFound,
     RunEnded,
@@ -74,7 +75,7 @@ class Rules:
     """
 
     max_attempts: int = 3
-    backoff: Backoff = Backoff()
+    backoff: Backoff = field(default_factory=Backoff)
     retry_for_s: float = 600.0
     run_timeout_s: float = 600.0
     grace_s: float = 35.0
@@ -212,7 +213,7 @@ class BatchFlow:
         wait_ms = progress.sent_ms + self._rules.grace_s * 1000 - self._now_ms()
         if progress.sent_ms and wait_ms > 0:
             raise _Hold(wait_ms / 1000)
-        finding = yield from self._ask(steps.Find(request=self._sent, run_id=progress.run_id, calls=progress.calls))
+        finding: Finding = yield from self._ask(steps.Find(request=self._sent, run_id=progress.run_id, calls=progress.calls))
         if isinstance(finding, CannotAsk):
             raise _Park(finding.reason)
         if isinstance(finding, Undecided):
@@ -291,7 +292,7 @@ class BatchFlow:
                 cuts += 1
                 if cuts > MAX_CUTS:
                     raise _Unreachable(error) from error
-                yield from self._ask(steps.Follow(request=self._sent, run_id=str(self._progress.run_id)))
+                yield from self._ask(steps.Follow(request=self._sent, run_id=self._progress.run_id or ""))
                 continue
             except (RunFailed, RunVanished, UnknownThread):
                 raise
@@ -336,7 +337,7 @@ class BatchFlow:
 
     # --- 4. what a failure means ------------------------------------------------------------------------------------
 
-    def _failed(self, error: AssistantQueueError) -> Flow:
+    def _failed(self, error: AssistantQueueError) -> Flow:  # noqa: C901 - one line a kind of failure, most specific first
         info = ErrorInfo(code=error.code, message=str(error))
         if isinstance(error, _Hold):
             return (yield from self._hold(error.wait_s, self._progress.error or _HELD))
@@ -400,9 +401,7 @@ class BatchFlow:
         still_works = isinstance(error, RunExpired) and not self._capabilities.cancels
         return (yield from self._run_failed(info, still_works=still_works))
 
-    def _run_failed(
-        self, info: ErrorInfo, *, counts: bool = True, retry_after_s: float | None = None, still_works: bool = False
-    ) -> Flow:
+    def _run_failed(self, info: ErrorInfo, *, counts: bool = True, retry_after_s: float | None = None, still_works: bool = False) -> Flow:
         """Accepted, then failed. What the provider keeps of it decides what the next attempt sends."""
         progress, capabilities = self._progress, self._capabilities
         progress.calls, progress.run_id = (), None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
 from typing import Any
@@ -132,8 +132,8 @@ def load_result(plain: Mapping[str, Any]) -> RunResult:
     return RunResult(**values)
 
 
-_ENCODERS = {"calls": _dump_calls, "usage": _dump_usage, "error": dump_error, "result": dump_result}
-_DECODERS = {
+_ENCODERS: dict[str, Callable[[Any], Any]] = {"calls": _dump_calls, "usage": _dump_usage, "error": dump_error, "result": dump_result}
+_DECODERS: dict[str, Callable[[Any], Any]] = {
     "calls": _load_calls,
     "replies": tuple,
     "usage": _load_usage,

@@ -1,0 +1,1 @@
+"""The store: Redis keys, Lua scripts, and the operations made of them."""

@@ -49,7 +49,9 @@ def sync_client(url: str) -> redis.Redis:
     try:
         if _is_sentinel(url):
             sentinel_url = _SentinelUrl(url)
-            sentinel = redis.sentinel.Sentinel(sentinel_url.hosts, sentinel_kwargs=sentinel_url.sentinel_kwargs, **sentinel_url.kwargs)
+            sentinel: Any = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]  # redis has no types for it
+                sentinel_url.hosts, sentinel_kwargs=sentinel_url.sentinel_kwargs, **sentinel_url.kwargs
+            )
             client: redis.Redis = sentinel.master_for(sentinel_url.service, **_sync_settings())
             return client
         return redis.Redis.from_url(url, **_sync_settings())
@@ -62,7 +64,7 @@ def async_client(url: str) -> redis.asyncio.Redis:
     try:
         if _is_sentinel(url):
             sentinel_url = _SentinelUrl(url)
-            sentinel = redis.asyncio.sentinel.Sentinel(
+            sentinel: Any = redis.asyncio.sentinel.Sentinel(  # type: ignore[no-untyped-call]  # redis has no types for it
                 sentinel_url.hosts, sentinel_kwargs=sentinel_url.sentinel_kwargs, **sentinel_url.kwargs
             )
             client: redis.asyncio.Redis = sentinel.master_for(sentinel_url.service, **_async_settings())
@@ -70,6 +72,20 @@ def async_client(url: str) -> redis.asyncio.Redis:
         return redis.asyncio.Redis.from_url(url, **_async_settings())
     except ValueError as error:
         raise ConfigurationError(_bad_url(error)) from None
+
+
+def sync_from(given: Any, url: str) -> Any:
+    """The blocking client for what the options say: a ready client of either kind, or a URL."""
+    if given is None:
+        return sync_client(url)
+    return given if isinstance(given, redis.Redis) else sync_twin(given)
+
+
+def async_from(given: Any, url: str) -> Any:
+    """The asyncio client for what the options say: a ready client of either kind, or a URL."""
+    if given is None:
+        return async_client(url)
+    return given if isinstance(given, redis.asyncio.Redis) else async_twin(given)
 
 
 def async_twin(client: redis.Redis) -> redis.asyncio.Redis:
@@ -104,10 +120,36 @@ _SYNC_CONNECTIONS = {
     "SSLConnection": redis.connection.SSLConnection,
     "UnixDomainSocketConnection": redis.connection.UnixDomainSocketConnection,
 }
-_PORTABLE = frozenset(
-    """host port db username password path ssl_keyfile ssl_certfile ssl_cert_reqs ssl_ca_certs ssl_ca_path ssl_ca_data
-    ssl_check_hostname ssl_password ssl_min_version ssl_ciphers client_name protocol socket_timeout socket_connect_timeout
-    socket_keepalive socket_keepalive_options health_check_interval credential_provider encoding decode_responses server""".split()
+_PORTABLE = frozenset(  # of a connection's settings, those that both kinds of client know
+    [
+        "host",
+        "port",
+        "db",
+        "username",
+        "password",
+        "path",
+        "ssl_keyfile",
+        "ssl_certfile",
+        "ssl_cert_reqs",
+        "ssl_ca_certs",
+        "ssl_ca_path",
+        "ssl_ca_data",
+        "ssl_check_hostname",
+        "ssl_password",
+        "ssl_min_version",
+        "ssl_ciphers",
+        "client_name",
+        "protocol",
+        "socket_timeout",
+        "socket_connect_timeout",
+        "socket_keepalive",
+        "socket_keepalive_options",
+        "health_check_interval",
+        "credential_provider",
+        "encoding",
+        "decode_responses",
+        "server",
+    ]
 )
 
 
@@ -131,7 +173,7 @@ def _twin(client: Any, module: Any, connections: dict[str, Any], retry: Any) -> 
     if name.startswith("Fake"):
         return _fake_twin(module, kwargs)
     if name not in connections:
-        msg = f"a redis client with {name} cannot be copied for the {'worker' if module is redis.asyncio else 'queue'}; give redis_url instead"
+        msg = f"a redis client with {name} cannot be copied for the worker or the other front door; give redis_url instead"
         raise ConfigurationError(msg)
     return module.Redis(connection_pool=module.ConnectionPool(connection_class=connections[name], retry=own_retry, **kwargs))
 
@@ -145,9 +187,7 @@ def _fake_twin(module: Any, kwargs: dict[str, Any]) -> Any:
 
 
 class _SentinelUrl:
-    """`redis+sentinel://[user:password@]host:port,host:port/service[/db]`; the password is the primary's, and the sentinels' where
-    `?sentinel_password=` does not say otherwise.
-    """
+    """`redis+sentinel://[user:password@]host:port,host:port/service[/db][?sentinel_password=...]`."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)

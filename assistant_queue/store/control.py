@@ -10,7 +10,7 @@ from typing import Any
 from assistant_queue.config import to_ms
 from assistant_queue.errors import ConfigurationMismatch, FormatTooNew, MessageNotFound, ThreadBusy
 from assistant_queue.models import Message, MessageStatus
-from assistant_queue.store.calls import Operation, Space, plain, text, texts
+from assistant_queue.store.calls import Operation, Space, plain, text
 from assistant_queue.store.keys import FORMAT_VERSION
 from assistant_queue.store.packing import digest, pack, unpack
 from assistant_queue.store.producing import read_message
@@ -108,7 +108,7 @@ def lock(space: Space, thread_id: str, *, token: str, lease_s: float) -> Operati
     """
     reply = yield space.call("lock", thread_id, token=token, lease_ms=to_ms(lease_s))
     if text(reply[0]) == "busy":
-        raise ThreadBusy(f"thread {thread_id!r} is being worked on; nothing was sent - try again when get_thread_status() says that it is idle")
+        raise ThreadBusy(f"thread {thread_id!r} is being worked on; nothing was sent - try again when get_thread_status() says idle")
 
 
 def unlock(space: Space, thread_id: str, *, token: str) -> Operation[None]:
@@ -126,8 +126,8 @@ def forget(space: Space, thread_id: str) -> Operation[None]:
         entries = yield [plain("LRANGE", key, 0, -1) for key in (space.keys.pending(thread_id), space.keys.frozen(thread_id))]
         waiting = [unpack(text(entry)).id for row in entries for entry in row if entry]
         others = [space.keys.message(message_id) for message_id in waiting]
-        others += yield from _records_of(space, thread_id, space.keys.message("*"))
-        batches = yield from _records_of(space, thread_id, space.keys.record("*"))
+        others += yield from _records_of(thread_id, space.keys.message("*"))
+        batches = yield from _records_of(thread_id, space.keys.record("*"))
         batch_ids = [key.removeprefix(space.keys.record("")) for key in batches]
         others += [*batches, *(space.keys.dead(batch_id) for batch_id in batch_ids)]
         seen = sum(len(row) for row in entries)
@@ -140,13 +140,13 @@ def forget(space: Space, thread_id: str) -> Operation[None]:
     raise ThreadBusy(f"thread {thread_id!r} is being worked on; nothing of it was removed - pause it, wait until it is idle, and try again")
 
 
-def _records_of(space: Space, thread_id: str, pattern: str) -> Operation[list[str]]:
+def _records_of(thread_id: str, pattern: str) -> Operation[list[str]]:
     found: list[str] = []
     cursor = 0
     while True:
         cursor, names = yield plain("SCAN", cursor, "MATCH", _literal(pattern), "COUNT", _SCAN)
         owners = yield [plain("HGET", name, "thread") for name in names]
-        found += [text(name) for name, owner in zip(names, owners, strict=True) if owner is not None and text(owner) == thread_id]
+        found += [text(name) for name, owner in zip(names, owners, strict=True) if owner and text(owner) == thread_id]
         cursor = int(cursor)
         if cursor == 0:
             return found
@@ -191,7 +191,8 @@ def _agree_on_format(space: Space, found: Any) -> Operation[None]:
     """See that the keys are of a version this package reads, and say which it writes; an older one is read as it is."""
     if found is not None and int(text(found)) > FORMAT_VERSION:
         raise FormatTooNew(
-            f"the keys under {space.prefix!r} are of format {text(found)}, this version reads up to {FORMAT_VERSION}; upgrade assistant-queue here"
+            f"the keys under {space.prefix!r} are of format {text(found)}, this version reads up to {FORMAT_VERSION}; "
+            "upgrade assistant-queue here"
         )
     if found is None or int(text(found)) < FORMAT_VERSION:
         yield plain("SET", space.keys.format, FORMAT_VERSION)

@@ -149,9 +149,7 @@ def set_conversation(space: Space, thread_id: str, conversation_id: str) -> Oper
     return found, anchor or None
 
 
-def postpone(
-    space: Space, lease: Lease, *, state: ThreadState, wait_s: float, phase: Phase, progress: Progress
-) -> Operation[None]:
+def postpone(space: Space, lease: Lease, *, state: ThreadState, wait_s: float, phase: Phase, progress: Progress) -> Operation[None]:
     """Give the thread back; the same batch is looked at again after `wait_s`."""
     reply = yield space.call(
         "postpone",
@@ -185,7 +183,7 @@ def _result_args(space: Space, lease: Lease, result: RunResult, anchor: str | No
 
 
 def complete(
-    space: Space, lease: Lease, result: RunResult, progress: Progress, anchor: str | None, rules: ResultRules
+    space: Space, lease: Lease, *, result: RunResult, progress: Progress, anchor: str | None, rules: ResultRules
 ) -> Operation[None]:
     """Store the results and tell those who wait; the lease stays until the reply is delivered."""
     reply = yield space.call(
@@ -199,9 +197,7 @@ def complete(
     _check(text(reply[0]), lease.thread_id)
 
 
-def finish(
-    space: Space, lease: Lease, guard_id: str, result: RunResult, anchor: str | None, rules: ResultRules
-) -> Operation[bool]:
+def finish(space: Space, lease: Lease, *, guard_id: str, result: RunResult, anchor: str | None, rules: ResultRules) -> Operation[bool]:
     """Store the results, drop the batch, release the lease; True if messages wait and a wake-up is on its way."""
     reply = yield space.call(
         "finish",

@@ -91,7 +91,8 @@ def _receipt(thread_id: str, message: Message, rules: AddRules, reply: Sequence[
         msg = f"message id {message.id!r} is taken by a message {where}; nothing was queued - use a new id for a new message"
         raise MessageIdConflict(msg)
     if word == "full":
-        msg = f"thread {thread_id!r} holds {reply[1]} waiting messages, max_pending is {rules.max_pending}; nothing was queued - add it later"
+        limit = f"max_pending is {rules.max_pending}"
+        msg = f"thread {thread_id!r} holds {reply[1]} waiting messages, {limit}; nothing was queued - add it later"
         raise ThreadFull(msg)
     return Receipt(
         message_id=message.id,
@@ -123,10 +124,8 @@ def read_message(space: Space, message_id: str) -> Operation[MessageStatus | Non
     return MessageStatus(message_id=message_id, thread_id=thread_id, status=MessageState.PROCESSING.value, batch_id=batch_id)
 
 
-def _message_status(
-    message_id: str, thread_id: str, batch_id: str, record: Sequence[str], thread: Sequence[str]
-) -> MessageStatus | None:
-    known = {"message_id": message_id, "thread_id": thread_id, "batch_id": batch_id}
+def _message_status(message_id: str, thread_id: str, batch_id: str, record: Sequence[str], thread: Sequence[str]) -> MessageStatus | None:
+    known: dict[str, Any] = {"message_id": message_id, "thread_id": thread_id, "batch_id": batch_id}
     state, result_text, failure_text = record
     if state == "completed":
         result = load_result(json.loads(result_text))

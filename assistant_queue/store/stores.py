@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-import redis
-import redis.asyncio
 from redis import exceptions
 
 from assistant_queue.errors import StoreError, StoreUnavailable
@@ -28,9 +26,9 @@ def translate(error: Exception) -> Exception:
 
 
 class SyncStore:
-    """Runs operations on a blocking client."""
+    """Runs operations on a blocking redis client; `client` is that client."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: Any) -> None:
         self.client = client
         self._scripts: dict[str, Any] = {}
 
@@ -74,9 +72,9 @@ class SyncStore:
 
 
 class AsyncStore:
-    """Runs operations on an asyncio client."""
+    """Runs operations on an asyncio redis client; `client` is that client."""
 
-    def __init__(self, client: redis.asyncio.Redis) -> None:
+    def __init__(self, client: Any) -> None:
         self.client = client
         self._scripts: dict[str, Any] = {}
 

@@ -5,6 +5,7 @@ A wake-up carries a thread id and nothing else. A lost one costs a second, a dou
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 import secrets
@@ -50,7 +51,7 @@ class _PlainUnpickler(pickle.Unpickler):
         msg = f"a wake-up holds plain values only, this one names {module}.{name}"
         raise pickle.UnpicklingError(msg)
 
-    def persistent_load(self, pid: Any) -> Any:
+    def persistent_load(self, _pid: Any) -> Any:
         msg = "a wake-up holds plain values only, this one has a persistent id"
         raise pickle.UnpicklingError(msg)
 
@@ -76,10 +77,8 @@ def thread_of(data: bytes) -> str:
     Raises:
         pickle.UnpicklingError: The job is not one of ours.
     """
-    try:
+    with contextlib.suppress(zlib.error):  # RQ's scheduler compresses what it writes back; our scripts do not
         data = zlib.decompress(data)
-    except zlib.error:
-        pass  # RQ's scheduler compresses what it writes back; our scripts do not
     payload = plain_loads(data)
     if (
         isinstance(payload, tuple)

@@ -65,7 +65,7 @@ class InstantWorker:
             await runtime.close()
 
     async def _pop(self, runtime: Runtime) -> str | None:
-        client = runtime.store.client
+        client: Any = runtime.store.client
         while (job_id := await client.lpop(wakeups.queue_key(self.config.queue_prefix))) is not None:
             key = wakeups.job_key(job_id.decode() if isinstance(job_id, bytes) else job_id)
             data = await client.hget(key, "data")

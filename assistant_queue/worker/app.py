@@ -38,7 +38,8 @@ def _load(path: str) -> Config:
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise ConfigurationError(f"the app {path!r} cannot be imported: {error}; start the worker where `import {module_name}` works") from error
+        hint = f"start the worker where `import {module_name}` works"
+        raise ConfigurationError(f"the app {path!r} cannot be imported: {error}; {hint}") from error
     target: Any = module
     for name in attribute.split("."):
         target = getattr(target, name, None)

@@ -115,13 +115,13 @@ class AsyncioWorker:
         name = job_id.decode() if isinstance(job_id, bytes) else str(job_id)
         key = wakeups.job_key(name)
         client = self.runtime.store.client
-        data = await client.hget(key, "data")
+        data: Any = await client.hget(key, "data")
         if data is None:
             return None  # RQ drops such a job, too
         try:
             thread_id = wakeups.thread_of(data)
         except pickle.UnpicklingError as error:
-            _log.error("job %s is not a wake-up of ours (%s); it was not run and is now in RQ's failed registry", name, error)  # noqa: TRY400 - not a fault of ours
+            _log.error("job %s is not a wake-up of ours (%s); it was not run and is now in RQ's failed registry", name, error)
             await client.hset(key, mapping={"status": "failed"})
             await client.zadd(f"rq:failed:{self.config.queue_prefix}", {name: int(time.time()) + FOREIGN_TTL_S})
             return None
@@ -135,7 +135,7 @@ class AsyncioWorker:
             _log.warning("thread %r: %s; it is looked at again when Redis answers", thread_id, error)
         except asyncio.CancelledError:
             _log.info("thread %r: handed back", thread_id)
-        except Exception:
+        except Exception:  # noqa: BLE001 - one thread's trouble must not stop the worker
             _log.exception("thread %r: the worker failed; the thread is looked at again when its lease has lapsed", thread_id)
         finally:
             self._room.release()
@@ -156,4 +156,3 @@ async def _result_of(pop: asyncio.Task[str | None]) -> str | None:
         if pop.cancelled():
             return None
         raise
-

@@ -34,9 +34,7 @@ async def call(function: Function, executor: Executor, *args: Any) -> Any:
     return await result if inspect.isawaitable(result) else result
 
 
-async def answer(
-    handler: Function | None, executor: Executor, thread_id: str, run_id: str, calls: Sequence[ToolCall]
-) -> dict[str, str]:
+async def answer(handler: Function | None, executor: Executor, thread_id: str, run_id: str, calls: Sequence[ToolCall]) -> dict[str, str]:
     """The outputs of one round, one string for each call.
 
     What the handler leaves out, or raises, becomes an error output: the model can say so, and the run is never left open.
@@ -50,7 +48,7 @@ async def answer(
         return {call.id: error_output("no function of this name is available") for call in calls}
     try:
         result = await call_handler(handler, executor, thread_id, run_id, calls)
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever the user's function raises, the model is told and the run goes on
         _log.exception("thread %r, run %s: %s raised; the model is told that its calls failed", thread_id, run_id, name_of(handler))
         return {call.id: error_output("the function failed") for call in calls}
     if not isinstance(result, list | tuple):

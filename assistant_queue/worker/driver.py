@@ -53,6 +53,8 @@ class BatchDriver:
         self._marked = self._phase is not Phase.FROZEN
         self._taken = len(self._claimed.batch.messages)
         self._events: AsyncIterator[RunEvent] | None = None
+        self._cursor: tuple[str, int] | None = None  # how far the stream of which run has been read
+        self._run_id = ""
         self._handlers: dict[type[Any], Callable[[Any], Awaitable[Any]]] = {
             steps.Trim: self._trim,
             steps.OpenConversation: self._open_conversation,
@@ -173,7 +175,9 @@ class BatchDriver:
     async def _complete(self, step: steps.Complete) -> None:
         rules = self._runtime.result_rules
         await self._write(
-            lambda: holding.complete(self._runtime.space, self._lease, step.result, step.progress, step.anchor, rules)
+            lambda: holding.complete(
+                self._runtime.space, self._lease, result=step.result, progress=step.progress, anchor=step.anchor, rules=rules
+            )
         )
         self._phase, self._progress = Phase.DELIVERING, step.progress
 
@@ -185,7 +189,14 @@ class BatchDriver:
             )  # fmt: skip
         rules = self._runtime.result_rules
         await self._write(
-            lambda: holding.finish(self._runtime.space, self._lease, self._held.guard_id, step.result, step.anchor, rules)
+            lambda: holding.finish(
+                self._runtime.space,
+                self._lease,
+                guard_id=self._held.guard_id,
+                result=step.result,
+                anchor=step.anchor,
+                rules=rules,
+            )
         )
 
     async def _postpone(self, step: steps.Postpone) -> None:
@@ -229,7 +240,8 @@ class BatchDriver:
         return found, anchor
 
     async def _locate(self, step: steps.Locate) -> str | None:
-        return await self._asked(self._runtime.backend.locate(step.conversation_id))
+        anchor: str | None = await self._asked(self._runtime.backend.locate(step.conversation_id))
+        return anchor
 
     async def _start(self, step: steps.Start) -> RunStarted:
         await self._sure()
@@ -240,13 +252,15 @@ class BatchDriver:
         return await self._open_stream(self._runtime.backend.submit(step.request, step.run_id, step.calls, step.outputs))
 
     async def _follow(self, step: steps.Follow) -> RunStarted:
-        return await self._open_stream(self._runtime.backend.follow(step.request, step.run_id))
+        cursor = self._cursor[1] if self._cursor is not None and self._cursor[0] == step.run_id else None
+        return await self._open_stream(self._runtime.backend.follow(step.request, step.run_id, cursor))
 
     async def _open_stream(self, events: AsyncIterator[RunEvent]) -> RunStarted:
         await self._close_stream()
         self._events = events
         event = await self._asked(anext(events, None))
         if isinstance(event, RunStarted):
+            self._run_id = event.run_id
             return event
         raise OutcomeUnknown(f"the run over thread {self._lease.thread_id!r} gave {type(event).__name__} before its id")
 
@@ -261,7 +275,10 @@ class BatchDriver:
     async def _read(self) -> RunEvent:
         if self._events is not None:
             async for event in self._events:
-                if not isinstance(event, TextDelta | RunStarted):
+                if isinstance(event, TextDelta):
+                    if event.cursor is not None:
+                        self._cursor = (self._run_id, event.cursor)
+                elif not isinstance(event, RunStarted):
                     return event
         raise StreamCut(f"the stream of the run over thread {self._lease.thread_id!r} ended before the run")
 
@@ -291,7 +308,7 @@ class BatchDriver:
         if close is not None:
             try:
                 await close()
-            except Exception:
+            except Exception:  # noqa: BLE001 - what cannot be closed must not hide how the batch went
                 _log.exception("thread %r: a stream did not close", self._lease.thread_id)
 
     # --- the user -----------------------------------------------------------------------------------------------------
@@ -318,4 +335,3 @@ class BatchDriver:
         await self._sure()
         if self._runtime.config.on_reply is not None:
             await callbacks.deliver(self._runtime.config.on_reply, self._runtime.executor, step.result)
-

@@ -49,7 +49,7 @@ class LoopWorkerHandle:
         listen(None if self._work is None or self._work.done() else self._worker.runtime, event, listener)
         return self
 
-    async def stop(self, timeout: float = 30) -> None:  # noqa: ASYNC109 - a name of the public API, the same on both handles
+    async def stop(self, timeout: float = 30) -> None:
         """Take no more messages; let runs finish for `timeout` seconds, hand the others back where they stand. Idempotent."""
         if self._work is None or self._work.done():
             return

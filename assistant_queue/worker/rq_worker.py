@@ -7,7 +7,7 @@ import importlib
 import logging
 import signal
 import sys
-from typing import Any, ClassVar
+from typing import Any
 
 import rq.job
 import rq.worker
@@ -28,7 +28,7 @@ _PR_SET_PDEATHSIG = 1
 """Source: prctl(2)."""
 
 
-class ForeignJob(Exception):  # noqa: N818 - says what it is; RQ shows the name to people
+class ForeignJob(Exception):
     """A job in our queue that is not a wake-up of ours. It was not run; RQ keeps it in its failed registry."""
 
 
@@ -57,7 +57,7 @@ class WakeUpJob(rq.job.Job):
         try:
             ours = self.func_name == wakeups.FUNCTION and not self.instance and not self.kwargs
             args = list(self.args)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever cannot be read is not ours
             raise ForeignJob(f"job {self.id} is no wake-up: {error.__cause__ or error}") from None
         if not ours or len(args) != 1 or not isinstance(args[0], str):
             raise ForeignJob(f"job {self.id} is no wake-up: it names {self.func_name!r}")
@@ -65,8 +65,22 @@ class WakeUpJob(rq.job.Job):
 
 
 _NOT_OURS = frozenset(
-    """success_callback_name failure_callback_name stopped_callback_name webhooks meta dependency_id dependency_ids retries_left
-    retry_intervals repeats_left repeat_intervals group_id result exc_info""".split()
+    [
+        "success_callback_name",
+        "failure_callback_name",
+        "stopped_callback_name",
+        "webhooks",
+        "meta",
+        "dependency_id",
+        "dependency_ids",
+        "retries_left",
+        "retry_intervals",
+        "repeats_left",
+        "repeat_intervals",
+        "group_id",
+        "result",
+        "exc_info",
+    ]
 )
 
 
@@ -85,11 +99,11 @@ class Worker(rq.worker.Worker):
 
     job_class = WakeUpJob
     log_result_lifespan = False
-    watchmen: ClassVar[tuple[Watchman, ...]] = ()
 
     def __init__(self, queues: Any, *args: Any, **kwargs: Any) -> None:
         kwargs["serializer"] = PlainSerializer
         kwargs["job_class"] = WakeUpJob
+        self.watchmen: tuple[Watchman, ...] = ()
         super().__init__(queues, *args, **kwargs)
 
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
@@ -119,7 +133,7 @@ class Worker(rq.worker.Worker):
         if not self.is_horse:
             for watchman in self.watchmen:
                 watchman.stop()
-        super().teardown()
+        super().teardown()  # type: ignore[no-untyped-call]  # RQ has no types for it
 
     def main_work_horse(self, job: rq.job.Job, queue: Any) -> None:
         """As RQ does, in a process that does not outlive its parent."""

@@ -11,9 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import Any
 
-import redis
-import redis.asyncio
-
 from assistant_queue.clock import Clock, SystemClock
 from assistant_queue.config import DEFAULT_INSTRUCTIONS, Config
 from assistant_queue.core import steps
@@ -23,7 +20,7 @@ from assistant_queue.errors import LeaseLost, StoreUnavailable
 from assistant_queue.models import Batch, FailedBatch, RunResult
 from assistant_queue.store import control, holding
 from assistant_queue.store.calls import Space
-from assistant_queue.store.connect import async_client, async_twin, fresh, sync_client, sync_twin
+from assistant_queue.store.connect import async_from, fresh, sync_from
 from assistant_queue.store.holding import NoLease, ResultRules
 from assistant_queue.store.stores import AsyncStore, SyncStore
 from assistant_queue.store.sweeping import sweep
@@ -39,17 +36,13 @@ Probe = Callable[[str, Batch], Any]
 
 def worker_sync_client(config: Config) -> Any:
     """A blocking client of the worker's own."""
-    given = config.redis
-    if given is None:
-        return sync_client(config.redis_url)
-    return fresh(given) if isinstance(given, redis.Redis) else sync_twin(given)
+    client = sync_from(config.redis, config.redis_url)
+    return fresh(client) if client is config.redis else client
 
 
 def _worker_async_client(config: Config) -> Any:
-    given = config.redis
-    if given is None:
-        return async_client(config.redis_url)
-    return async_twin(given) if isinstance(given, redis.Redis) else fresh(given)
+    client = async_from(config.redis, config.redis_url)
+    return fresh(client) if client is config.redis else client
 
 
 def rules_of(config: Config, *, takes_default: bool) -> Rules:
@@ -210,7 +203,7 @@ class Runtime:
             result = listener(*args)
             if inspect.isawaitable(result):
                 await result
-        except Exception:
+        except Exception:  # noqa: BLE001 - a listener is the user's, the batch is settled
             _log.exception("a listener raised")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from typing import Any
@@ -44,10 +45,8 @@ class Watchman:
         """Stop the thread and give the connections back."""
         self._stop.set()
         if self._thread.is_alive():
-            try:
-                self._client.publish(self._space.keys.tick, "0")  # wakes it
-            except exceptions.RedisError:
-                pass  # it wakes by itself within a second
+            with contextlib.suppress(exceptions.RedisError):  # without the word it wakes by itself within a second
+                self._client.publish(self._space.keys.tick, "0")
             self._thread.join(timeout=SWEEP_INTERVAL_S + 4)
         self._store.close()
 

@@ -129,14 +129,14 @@ class Rig:
     def complete(self, lease: Lease, *, result: RunResult | None = None, anchor: str | None = "item_1", rules: ResultRules = KEEP) -> Progress:
         ended = result or self.result(lease)
         progress = Progress(attempts=1, run_id=ended.run_id, result=ended)
-        self.run(holding.complete(self.space, lease, ended, progress, anchor, rules))
+        self.run(holding.complete(self.space, lease, result=ended, progress=progress, anchor=anchor, rules=rules))
         return progress
 
     def finish(
         self, lease: Lease, *, result: RunResult | None = None, anchor: str | None = "item_1", rules: ResultRules = KEEP, guard_id: str = ""
     ) -> bool:
         guard = guard_id or lease.guard_id
-        return self.run(holding.finish(self.space, lease, guard, result or self.result(lease), anchor, rules))
+        return self.run(holding.finish(self.space, lease, guard_id=guard, result=result or self.result(lease), anchor=anchor, rules=rules))
 
     def postpone(
         self,

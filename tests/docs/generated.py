@@ -19,7 +19,7 @@ from assistant_queue.core.thread_state import diagram
 
 ROOT = Path(__file__).parent.parent.parent
 
-_MARKED = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
+_MARKED = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def options_table() -> str:
@@ -112,7 +112,7 @@ def documents() -> list[Path]:
 
 def refreshed(text: str) -> str:
     """The text with its generated parts as they ought to be."""
-    return _MARKED.sub(lambda found: f"{found[1]}\n{PARTS[found['name']]()}\n{found[3]}", text)
+    return _MARKED.sub(lambda found: f"{found[1]}\n{PARTS[found['name']]()}\n\n{found[3]}", text)
 
 
 def names_in(text: str) -> list[str]:

@@ -118,11 +118,10 @@ def played(*lines: Line) -> Board:
 def provider(*runs: RunRecord, **other: Any) -> Any:
     """What the verdict asks of the stand-in."""
     due = datetime(2030, 1, 1, tzinfo=timezone.utc).timestamp()
-    requests = [
-        Request(number=1, at=due + 0.25, method="POST", path="/responses", op="responses.create", protocol="responses", conversation_id=None,
-                body={"metadata": dict(run.metadata)})
-        for run in runs
-    ]  # fmt: skip
+    start = Request(
+        number=1, at=due + 0.25, method="POST", path="/responses", op="responses.create", protocol="responses", conversation_id=None
+    )
+    requests = [replace(start, body={"metadata": dict(run.metadata)}) for run in runs]
     return SimpleNamespace(**{"runs": runs, "refusals": (), "overlaps": (), "requests": requests, **other})
 
 

@@ -55,7 +55,7 @@ def read_lines(path: Path) -> tuple[Line, ...]:
     return tuple(sorted(moved, key=lambda line: line.at))
 
 
-class BadLine(Exception):  # noqa: N818 - says what it is
+class BadLine(Exception):
     """What is wrong with a line."""
 
 

@@ -29,6 +29,7 @@
 --   token    the lease; absent when nobody holds it       until    ms when it lapses
 --   deaths   leases lapsed in this phase                  last     the token that gave the thread back last
 --   claimed  ms of the first claim of the batch           paused   1 while this thread is paused
+--   queued   ms when a sweep last handed its wake-up over
 
 local function clock()
   if arg.now ~= '' then return tonumber(arg.now) end

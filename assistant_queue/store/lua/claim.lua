@@ -1,6 +1,6 @@
 -- Event `claim`: take the thread's lease and freeze its batch before anything is sent.
 -- KEYS: thread pending frozen conversation due counters paused scheduled queue queues job
--- ARGV: now thread_id token lease_ms batch_id max_take early_ms guard_ms recheck_ms tick function origin stamp job_id
+-- ARGV: now thread_id token lease_ms batch_id max_take early_ms guard_ms tick function origin stamp job_id
 -- Returns {'claimed', now, until, batch id, phase, progress, deaths, claimed ms, guard id, {id, anchor, open of the conversation}, {packed messages}}
 --         {'refused', ms until which another worker holds it}   {'early', ms when it is due, now}   {'idle'}   {'paused'}
 -- A second call with the token that holds the lease returns the same claim.

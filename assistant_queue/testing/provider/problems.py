@@ -14,7 +14,7 @@ NOT_FOUND = 404
 CONFLICT = 409
 
 
-class ApiProblem(Exception):  # noqa: N818 - it is an answer, not a failure of this code
+class ApiProblem(Exception):
     """A request is refused with this status, these headers and this body. Nothing was changed."""
 
     def __init__(

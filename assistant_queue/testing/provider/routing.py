@@ -17,7 +17,7 @@ from assistant_queue.testing.provider.state import Json
 _ALWAYS_REFUSED = frozenset({"missing_required_parameter", "invalid_type", "invalid_value"})
 
 
-class ConnectionDropped(Exception):  # noqa: N818 - an instruction to the HTTP side, not a failure
+class ConnectionDropped(Exception):
     """The connection shall be cut instead of an answer."""
 
 

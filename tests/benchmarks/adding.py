@@ -1,0 +1,99 @@
+"""Rows about adding: one message into an open window beside a PING of the same client, and beside raw RQ."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import redis
+import rq
+
+from assistant_queue import AssistantMessageQueue
+from tests.benchmarks.bench import TEXT, Bench
+from tests.benchmarks.measuring import compare
+from tests.benchmarks.raw_rq import JOB
+from tests.benchmarks.table import Row
+
+GROUP = "adding"
+TARGET = 1.5
+LINK_S = 0.0005
+_SIX_COMMANDS = """
+redis.call('HMGET', KEYS[1], 'a', 'b')
+redis.call('HGETALL', KEYS[2])
+redis.call('RPUSH', KEYS[3], ARGV[1])
+redis.call('HSET', KEYS[1], 'a', ARGV[2])
+redis.call('HINCRBY', KEYS[4], 'b', 1)
+redis.call('DEL', KEYS[3])
+return {'added', 1}"""
+
+
+def rows(bench: Bench) -> Iterator[Row]:
+    """All of them."""
+    with bench.queue(message_delay=3600) as queue:
+        yield _round_trips(bench, queue)
+        yield from _beside_ping(bench, queue)
+    with bench.far_redis(LINK_S) as url, bench.queue(message_delay=3600, redis_url=url) as queue:
+        (far,) = compare(queue._store.client.ping, [_add(queue)], rounds=max(2, bench.sizes.rounds // 2), calls=bench.sizes.calls)
+        yield Row(
+            group=GROUP, what=f"the same, with Redis {LINK_S * 1000:g} ms away (a relay that delays)", here=f"{far.subject_us:.0f} us",
+            beside=f"PING {far.baseline_us:.0f} us", ratio=far.ratio, spread=far.spread, target=f"<= {TARGET}", met=far.ratio <= TARGET,
+        )  # fmt: skip
+
+
+def _add(queue: AssistantMessageQueue) -> Callable[[], object]:
+    return lambda: queue.add_message_to_thread("customer-4711", TEXT)
+
+
+def _round_trips(bench: Bench, queue: AssistantMessageQueue) -> Row:
+    _add(queue)()
+    before, count = _calls(bench.client), bench.sizes.calls
+    for _ in range(count):
+        _add(queue)()
+    after = _calls(bench.client) - before
+    sent = after["evalsha"] + after["eval"] + after["ping"]
+    inside = Counter({name: calls for name, calls in after.items() if name not in {"evalsha", "eval", "ping", "info"}})
+    names = ", ".join(f"{name} {calls / count:g}" for name, calls in inside.most_common())
+    return Row(
+        group=GROUP, what="round trips of an add into an open window", here=f"{sent / count:g}", beside=f"inside the script: {names}",
+        target="= 1", met=sent == count,
+    )  # fmt: skip
+
+
+def _calls(client: redis.Redis) -> Counter[str]:
+    return Counter({name.removeprefix("cmdstat_"): stat["calls"] for name, stat in client.info("commandstats").items()})
+
+
+def _beside_ping(bench: Bench, queue: AssistantMessageQueue) -> Iterator[Row]:
+    client = queue._store.client
+    floor = client.script_load(_SIX_COMMANDS)
+    raw = rq.Queue("raw", connection=client)
+    subjects = [
+        _add(queue),
+        lambda: queue.add_message_to_thread("customer-4712", TEXT, message_id="the same"),
+        lambda: client.execute_command("EVALSHA", floor, 4, "f1", "f2", "f3", "f4", TEXT, "x"),
+        lambda: raw.enqueue(JOB, "customer-4711"),
+    ]
+    add, again, bare, enqueue = compare(client.ping, subjects, rounds=bench.sizes.rounds, calls=bench.sizes.calls)
+    ping = f"PING {add.baseline_us:.0f} us"
+    yield Row(
+        group=GROUP, what="add into an open window", here=f"{add.subject_us:.0f} us", beside=ping, ratio=add.ratio, spread=add.spread,
+        target=f"<= {TARGET}", met=add.ratio <= TARGET,
+    )  # fmt: skip
+    yield Row(
+        group=GROUP, what="adds a second, one after another", here=f"{1e6 / add.subject_us:,.0f} /s",
+        beside=f"PING {1e6 / add.baseline_us:,.0f} /s", ratio=1 / add.ratio,
+    )  # fmt: skip
+    yield Row(
+        group=GROUP, what="add of a message that is known already", here=f"{again.subject_us:.0f} us", beside=ping, ratio=again.ratio,
+        spread=again.spread,
+    )  # fmt: skip
+    yield Row(
+        group=GROUP, what="floor: a bare EVALSHA of six commands", here=f"{bare.subject_us:.0f} us", beside=ping, ratio=bare.ratio,
+        spread=bare.spread,
+    )  # fmt: skip
+    yield Row(
+        group=GROUP, what="raw RQ: enqueue of an empty job", here=f"{enqueue.subject_us:.0f} us", beside=ping, ratio=enqueue.ratio,
+        spread=enqueue.spread,
+    )  # fmt: skip
+
+

@@ -1,0 +1,134 @@
+"""What all rows share: one Redis, the stand-in provider, queues and worker processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import redis
+
+from assistant_queue import AssistantMessageQueue
+from assistant_queue.testing import StandInProvider
+from tests.benchmarks import VARIABLE
+from tests.benchmarks.sizes import Sizes
+from tests.conftest import SERVERS, RedisServer
+
+ROOT = Path(__file__).parent.parent.parent
+PREFIX = "assistant"
+TEXT = "Hello! Where is my order? I have been waiting for a week."
+WORKERS = ("asyncio", "forking")
+
+
+class Bench:
+    """One run of the benchmarks.
+
+    1. starts a real redis-server and the stand-in provider, and ends them
+    2. makes queues and worker processes that talk to both
+    """
+
+    def __init__(self, sizes: Sizes) -> None:
+        self.sizes = sizes
+        self._stack = ExitStack()
+        self._numbers = 0
+
+    def __enter__(self) -> Bench:
+        directory = self._stack.enter_context(tempfile.TemporaryDirectory())
+        server = RedisServer(SERVERS.get("path") or SERVERS["wheel"], Path(directory))
+        self.log = Path(directory) / "workers.log"
+        server.start()
+        self._stack.callback(server.stop)
+        self.url, self.redis_port = server.url, server.port
+        self.client = self._stack.enter_context(redis.Redis.from_url(self.url))
+        self.provider = self._stack.enter_context(StandInProvider(latency=0))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None and self.log.exists():
+            sys.stderr.write(self.log.read_text(errors="replace")[-3000:])
+        self._stack.close()
+
+    def fresh_prefix(self) -> str:
+        """A prefix of its own for a row."""
+        self._numbers += 1
+        return f"bench{self._numbers}"
+
+    def options(self, **options: Any) -> dict[str, Any]:
+        """A queue's options."""
+        chosen: dict[str, Any] = {
+            "redis_url": self.url,
+            "queue_prefix": PREFIX,
+            "openai_api_key": self.provider.api_key,
+            "openai_base_url": self.provider.base_url,
+            "message_delay": self.sizes.window_s,
+            **options,
+        }
+        if "assistant_id" not in chosen:
+            chosen.setdefault("model", "stand-in-model")
+        return chosen
+
+    @contextmanager
+    def queue(self, **options: Any) -> Iterator[AssistantMessageQueue]:
+        """A producer's queue, on an empty Redis."""
+        self.client.flushall()
+        with AssistantMessageQueue(**self.options(**options)) as queue:
+            yield queue
+
+    @contextmanager
+    def worker(self, kind: str, options: dict[str, Any], *, url: str | None = None) -> Iterator[None]:
+        """A worker process; `asyncio`, `forking` (ours on RQ), or `rq` for RQ's own."""
+        url = url or self.url
+        told = {**options, "redis_url": url}
+        if kind == "asyncio":
+            command = ["-m", "assistant_queue.cli", "worker", "--app", "tests.benchmarks.app:queue"]
+        else:
+            command = ["-m", "rq.cli", "worker", "-u", url, options["queue_prefix"]]
+            if kind == "forking":
+                command += ["--worker-class", "assistant_queue.Worker"]
+        environment = {
+            **os.environ,
+            VARIABLE: json.dumps(told),
+            "ASSISTANT_QUEUE_APP": "tests.benchmarks.app:queue",
+            "PYTHONPATH": str(ROOT),
+        }
+        with self.log.open("ab") as log:
+            process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+            try:
+                yield
+            finally:
+                process.terminate()
+                try:
+                    process.wait(10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+
+    @contextmanager
+    def far_redis(self, delay_s: float) -> Iterator[str]:
+        """The address of the same Redis at the end of a longer way."""
+        command = [sys.executable, "-m", "tests.benchmarks.proxy", "--to", str(self.redis_port), "--delay", str(delay_s)]
+        with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            try:
+                yield f"redis://127.0.0.1:{int(process.stdout.readline())}/0"
+            finally:
+                process.stdin.close()
+                process.kill()
+
+
+def wait_until(holds: Callable[[], Any], what: str, timeout_s: float = 30.0) -> None:
+    """Look until it is so."""
+    until = time.monotonic() + timeout_s
+    while not holds():
+        if time.monotonic() > until:
+            raise TimeoutError(f"not within {timeout_s:g} s: {what}")
+        time.sleep(0.005)

@@ -1,0 +1,109 @@
+"""A relay in front of Redis: counts what clients send, or makes the way longer.
+
+INFO commandstats counts what scripts run and what clients send alike; here only what clients send passes by.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import hiredis
+
+Commands = list[tuple[bytes, ...]]
+
+
+class Relay:
+    """Listens on loopback and passes everything on to a Redis."""
+
+    def __init__(self, target_port: int, *, delay_s: float = 0.0, count: bool = False) -> None:
+        """Starts to listen.
+
+        Args:
+            target_port: Redis.
+            delay_s: How much later each answer arrives.
+            count: Remember each command that passes.
+        """
+        self._target_port, self._delay_s, self._count = target_port, delay_s, count
+        self._lock = threading.Lock()
+        self._commands: Commands = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        """The address for clients."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def take(self) -> Commands:
+        """The commands that have passed since the last time."""
+        with self._lock:
+            taken, self._commands = self._commands, []
+        return taken
+
+    def close(self) -> None:
+        """Listen no more; connections end with their clients."""
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self._target_port))
+            for end in (client, server):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            reader = hiredis.Reader() if self._count else None
+            threading.Thread(target=self._pump, args=(client, server, self._noting(reader)), daemon=True).start()
+            threading.Thread(target=self._pump, args=(server, client, self._waiting), daemon=True).start()
+
+    def _waiting(self, _: bytes) -> None:
+        if self._delay_s:
+            time.sleep(self._delay_s)
+
+    def _noting(self, reader: hiredis.Reader | None) -> Callable[[bytes], None]:
+        def note(data: bytes) -> None:
+            if reader is None:
+                return
+            reader.feed(data)
+            while (command := reader.gets()) is not False:
+                with self._lock:
+                    self._commands.append(tuple(command))
+
+        return note
+
+    @staticmethod
+    def _pump(source: socket.socket, sink: socket.socket, look: Callable[[bytes], None]) -> None:
+        try:
+            while data := source.recv(65536):
+                look(data)
+                sink.sendall(data)
+        except OSError:
+            pass  # the other end is gone
+        for end in (source, sink):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # closed already
+            end.close()
+
+
+def main() -> None:
+    """`python -m tests.benchmarks.proxy --to PORT --delay SECONDS`: prints its own port."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--to", type=int, required=True)
+    parser.add_argument("--delay", type=float, required=True)
+    options = parser.parse_args()
+    sys.stdout.write(f"{Relay(options.to, delay_s=options.delay).port}\n")
+    sys.stdout.flush()
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

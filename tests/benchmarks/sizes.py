@@ -1,0 +1,44 @@
+"""How much is measured: enough for medians that hold still, or just enough to see every row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """Numbers of one run.
+
+    Attributes:
+        rounds: Interleaved rounds of each timed comparison.
+        calls: Calls per round and side.
+        deep: Messages queued in the "deep" queue.
+        deep_thread: Messages waiting in the one deep thread.
+        memory: Messages of each memory row; threads of the idle row.
+        batches: Batches of each counting row.
+        asyncio_samples: Batches of the asyncio worker's latency rows.
+        forking_samples: Batches of the forking worker's latency rows, and of RQ's own.
+        abreast: Batches in flight at once under the asyncio worker.
+        window_s: The window of the latency and counting rows.
+    """
+
+    rounds: int
+    calls: int
+    deep: int
+    deep_thread: int
+    memory: int
+    batches: int
+    asyncio_samples: int
+    forking_samples: int
+    abreast: int
+    window_s: float
+
+
+FULL = Sizes(
+    rounds=25, calls=120, deep=100_000, deep_thread=10_000, memory=10_000, batches=20,
+    asyncio_samples=200, forking_samples=25, abreast=4, window_s=0.3,
+)  # fmt: skip
+QUICK = Sizes(
+    rounds=2, calls=5, deep=200, deep_thread=50, memory=50, batches=1,
+    asyncio_samples=2, forking_samples=1, abreast=2, window_s=0.1,
+)  # fmt: skip

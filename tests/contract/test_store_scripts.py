@@ -1,0 +1,222 @@
+"""Each Lua header against its body and against Python: the header is the contract."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+
+import pytest
+import redis
+import redis.exceptions
+
+from assistant_queue.errors import StoreError, StoreUnavailable
+from assistant_queue.store.calls import Space
+from assistant_queue.store.scripts import load, script_names
+from assistant_queue.store.stores import SyncStore, translate
+from assistant_queue.testing.clock import FakeClock
+from tests.contract.store_rig import Rig
+
+LUA = resources.files("assistant_queue.store") / "lua"
+SCRIPTS = pytest.mark.parametrize("name", script_names())
+FILES = sorted(file.name for file in LUA.iterdir() if file.name.endswith(".lua"))
+EVERY_FILE = pytest.mark.parametrize("file", FILES)
+
+
+def source(file: str) -> str:
+    return (LUA / file).read_text(encoding="utf-8")
+
+
+def code_of(text: str) -> str:
+    """Without comments; strings are kept."""
+    return re.sub(r"--.*", "", text)
+
+
+def whole_code(name: str) -> str:
+    """The body with the fragments it includes, without the prologue."""
+    text = source(f"{name}.lua")
+    parts = [part for words in re.findall(r"^--! include (.+)$", text, re.MULTILINE) for part in words.split()]
+    return "\n".join(code_of(one) for one in [*(source(f"_{part}.lua") for part in parts), text])
+
+
+def used(table: str, code: str) -> set[str]:
+    return set(re.findall(rf"\b{table}\.(\w+)", code)) | set(re.findall(rf"\b{table}\['(\w+)'\]", code))
+
+
+def test_there_are_scripts() -> None:
+    assert {"add", "claim", "finish", "bury", "renew", "wake"} <= set(script_names())
+
+
+@SCRIPTS
+def test_every_key_of_the_header_is_used_and_no_other(name: str) -> None:
+    assert used("key", whole_code(name)) >= set(load(name).keys) - {"counters", "thread"}
+    own = code_of(source(f"{name}.lua"))
+    assert used("key", own) <= set(load(name).keys)
+
+
+@SCRIPTS
+def test_every_argument_of_the_header_is_used_and_no_other(name: str) -> None:
+    script = load(name)
+    code = whole_code(name)
+    assert used("arg", code) >= set(script.args)
+    assert used("arg", code_of(source(f"{name}.lua"))) <= set(script.args)
+
+
+@SCRIPTS
+def test_what_a_script_calls_in_its_fragments_is_in_its_header(name: str) -> None:
+    """A fragment's function may need keys and arguments that its includer forgot."""
+    script = load(name)
+    code = whole_code(name)
+    functions = {match[1]: match[2] for match in re.finditer(r"^local function (\w+)\([^)]*\)(.*?)(?:^end|end$)", code, re.MULTILINE | re.DOTALL)}
+    body = code_of(source(f"{name}.lua"))
+    called, queue = set(), [body]
+    while queue:
+        text = queue.pop()
+        for function, inner in functions.items():
+            if function not in called and re.search(rf"\b{function}\(", text):
+                called.add(function)
+                queue.append(inner)
+    reached = body + "".join(functions[function] for function in called)
+    assert used("key", reached) <= set(script.keys), name
+    assert used("arg", reached) <= set(script.args), name
+    if "rest_key(" in reached or "rest_count" in reached:
+        assert script.rest, f"{name} reads keys that its header does not announce"
+
+
+@SCRIPTS
+def test_a_header_says_what_is_returned(name: str) -> None:
+    text = source(f"{name}.lua")
+    lines = text.splitlines()
+    assert re.match(r"-- (Events?|Read)\b", lines[0]), lines[0]
+    header = "\n".join(line for line in lines if line.startswith("--"))
+    returned = set(re.findall(r"return \{[^}]*?'([a-z]\w*)'", re.sub(r"redis\.call\([^)]*\)", "", code_of(text))))
+    promised = header[header.index("-- Returns") :]
+    missing = {word for word in returned if f"'{word}'" not in promised and word not in ("completed",)}
+    assert not missing, f"{name} returns words that its header does not name: {missing}"
+
+
+@SCRIPTS
+def test_no_key_or_argument_is_given_twice(name: str) -> None:
+    script = load(name)
+    assert len(set(script.keys)) == len(script.keys)
+    assert len(set(script.args)) == len(script.args)
+
+
+@SCRIPTS
+def test_python_can_fill_every_header(name: str) -> None:
+    """`Space.call` knows every key and argument that is not the operation's own, and nothing is left over."""
+    script = load(name)
+    space = Space("p", FakeClock())
+    known_keys = {*space._fixed_keys, *space._thread_keys, "job"}
+    own_keys = {key: f"own:{key}" for key in script.keys if key not in known_keys}
+    known = {*space._fixed_args, "now", "thread_id", "job_id", "stamp"}
+    own_args = {arg: f"own:{arg}" for arg in script.args if arg not in known}
+    call = space.call(name, "thread", keys=own_keys, rest=["rest:1"], **own_args)
+    assert len(call.keys) == len(script.keys) + 1
+    assert len(call.words) == len(script.args)
+    assert all(value != "" or arg in ("now",) for arg, value in zip(script.args, call.words, strict=True))
+
+
+@EVERY_FILE
+def test_keys_and_arguments_are_read_by_name(file: str) -> None:
+    code = code_of(source(file))
+    assert "KEYS[" not in code
+    assert "ARGV[" not in code
+
+
+@EVERY_FILE
+def test_nothing_is_searched_for_and_no_key_is_made_up(file: str) -> None:
+    code = code_of(source(file))
+    assert not re.search(r"call\('(KEYS|SCAN|FLUSHDB|FLUSHALL|SORT|EVAL)'", code, re.IGNORECASE)
+    for command, key in re.findall(r"redis\.p?call\('(\w+)',?\s*([^,)]*)", code):
+        if command not in ("TIME", "PUBLISH"):
+            assert re.match(r"(key\.\w+|rest_key\(\w*)$", key.strip()), f"{file}: {command} {key}: a key that is not from KEYS"
+
+
+@EVERY_FILE
+def test_nothing_is_unpacked_without_bounds(file: str) -> None:
+    assert "unpack(" not in code_of(source(file))
+
+
+@EVERY_FILE
+def test_time_comes_in_as_an_argument(file: str) -> None:
+    code = code_of(source(file))
+    assert "os.time" not in code
+    assert ("call('TIME')" in code) is (file == "_common.lua")
+
+
+@EVERY_FILE
+def test_no_global_is_made(file: str) -> None:
+    """Redis would refuse it at run time, and only on the way that makes it."""
+    names = set()
+    for line in code_of(source(file)).splitlines():
+        for declared in re.findall(r"\blocal (?:function )?([\w, ]+)", line):
+            names.update(declared.replace(" ", "").split(","))
+        for parameters in re.findall(r"function \w*\(([\w, ]*)\)", line):
+            names.update(parameters.replace(" ", "").split(","))
+        for loop in re.findall(r"\bfor ([\w, ]+?) (?:=|in)", line):
+            names.update(loop.replace(" ", "").split(","))
+        for assigned in re.findall(r"^\s*([a-z_]\w*(?:, *[a-z_]\w*)*) = ", line):
+            for one in assigned.replace(" ", "").split(","):
+                assert one in names, f"{file}: {line.strip()}"
+
+
+def test_the_glossary_names_every_field_of_a_thread() -> None:
+    glossary = source("_common.lua")
+    fields = glossary[glossary.index("Fields of thread") : glossary.index("local function clock")]
+    named = set(re.findall(r"(?:^--   |\s{2,})(\w+)\s{1,}", fields, re.MULTILINE))
+    for file in FILES:
+        code = code_of(source(file))
+        written = re.findall(r"'HSET', key\.thread, (.*?)\)\n", code.replace("\n    ", " ") + "\n")
+        words = {word for row in written for word in re.findall(r"'([a-z]\w*)'(?=,)", row)}
+        fields_read = set(re.findall(r"\bt\.(\w+)", code)) | set(re.findall(r"\bt\['(\w+)'\]", code))
+        unknown = (words | fields_read) - named - {"delayed", "waiting", "active", "pending", "frozen", "delivering", "0", "1"}
+        assert not unknown, f"{file}: fields that the glossary lacks: {unknown}"
+
+
+def test_every_script_loads_into_redis(store: Rig) -> None:
+    for name in script_names():
+        store.client.script_load(load(name).text)
+
+
+def test_a_header_that_lacks_an_argument_is_noticed_where_it_is_sent() -> None:
+    with pytest.raises(KeyError):
+        Space("p", FakeClock()).call("claim", "thread")
+
+
+# --- the edge ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "says"),
+    [
+        (redis.exceptions.ConnectionError("refused"), StoreUnavailable, "check that it runs"),
+        (redis.exceptions.TimeoutError("slow"), StoreUnavailable, "did not answer"),
+        (OSError("no route"), StoreUnavailable, "did not answer"),
+        (redis.exceptions.AuthenticationError("WRONGPASS"), StoreError, "check the user, the password"),
+        (redis.exceptions.NoPermissionError("NOPERM"), StoreError, "ACL"),
+        (redis.exceptions.ReadOnlyError("READONLY"), StoreError, "point redis_url at the primary"),
+        (redis.exceptions.ResponseError("OOM"), StoreError, "refused a command"),
+    ],
+)
+def test_redis_errors_are_translated_most_specific_first(error: Exception, kind: type[Exception], says: str) -> None:
+    translated = translate(error)
+    assert type(translated) is kind
+    assert says in str(translated)
+
+
+def test_an_unreachable_redis_is_an_error_of_ours() -> None:
+    with redis.Redis(port=1, retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0)) as client:
+        rig = Rig(client, "nowhere")
+        with pytest.raises(StoreUnavailable) as caught:
+            rig.add()
+    assert isinstance(caught.value, ConnectionError)
+    assert isinstance(caught.value.__cause__, redis.exceptions.ConnectionError)
+
+
+def test_a_store_loads_its_scripts_again_after_redis_forgot_them(store: Rig) -> None:
+    store.add()
+    store.client.script_flush()
+    store.add()
+    store.store = SyncStore(store.client)
+    store.add()
+    assert len(store.pending()) == 3

@@ -1,0 +1,152 @@
+"""No thread is forgotten: what is overdue is looked at again."""
+
+from __future__ import annotations
+
+import pytest
+
+from assistant_queue.core.thread_state import ThreadState
+from assistant_queue.store import sweeping, wakeups
+from assistant_queue.store.calls import GUARD_MS, RECHECK_MS
+from assistant_queue.store.sweeping import Swept
+from tests.contract.store_rig import Rig
+
+START = 1_700_000_000_000
+
+
+def test_nothing_is_overdue_in_an_empty_queue(store: Rig) -> None:
+    assert store.sweep() == Swept(overdue=0, woken=0, next_due_in_ms=None)
+
+
+def test_a_sweep_says_when_the_next_thread_is_due(store: Rig) -> None:
+    store.add("a", delay_s=7)
+    store.add("b", delay_s=3)
+    assert store.sweep() == Swept(overdue=0, woken=0, next_due_in_ms=3000)
+    store.clock.advance(4)
+    assert store.sweep() == Swept(overdue=1, woken=1, next_due_in_ms=3000)
+
+
+def test_a_thread_that_falls_due_is_handed_its_wake_up(store: Rig) -> None:
+    receipt = store.add(delay_s=1)
+    store.clock.advance(1)
+    assert store.sweep().woken == 1
+    assert (store.queued(), store.scheduled()) == ([receipt.job_id], {})
+    assert store.due() == {"thread": START + 1000 + RECHECK_MS}
+
+
+def test_a_wake_up_that_stands_in_the_queue_is_not_doubled(store: Rig) -> None:
+    store.add(delay_s=0)
+    for _ in range(5):
+        store.clock.advance(1)
+        assert store.sweep().overdue == 1
+    assert len(store.queued()) == len(store.jobs()) == 1
+
+
+def test_a_wake_up_that_was_lost_is_written_again(store: Rig) -> None:
+    store.add(delay_s=0)
+    store.lose_wakeups()
+    assert store.sweep().overdue == 0, "somebody may be about to claim it"
+    store.clock.advance(RECHECK_MS / 1000)
+    assert store.sweep().woken == 1
+    assert store.pop() == "thread"
+    store.check()
+
+
+def test_a_wake_up_that_was_taken_by_a_worker_that_died_is_written_again(store: Rig) -> None:
+    store.add(delay_s=0)
+    for _ in range(3):
+        assert store.pop() == "thread"
+        store.clock.advance(RECHECK_MS / 1000)
+        assert store.sweep().woken == 1
+
+
+def test_a_wake_up_far_back_in_a_long_queue_is_believed_to_be_there_for_a_while(store: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeping, "_SEARCH", 2)
+    store.client.rpush(wakeups.queue_key(store.prefix), "x", "y", "z")
+    store.add(delay_s=1)
+    store.clock.advance(1)
+    assert store.sweep().woken == 1
+    store.clock.advance(1)
+    assert store.sweep() == Swept(overdue=1, woken=0, next_due_in_ms=None)
+    store.clock.advance(59)
+    assert store.sweep().woken == 1
+
+
+@pytest.mark.parametrize("state", [ThreadState.RETRYING, ThreadState.HELD])
+def test_a_batch_whose_wait_is_over_is_woken_though_its_wake_up_was_lost(store: Rig, state: ThreadState) -> None:
+    store.add(delay_s=0)
+    store.postpone(store.claim(), state, wait_s=5)
+    store.lose_wakeups()
+    store.clock.advance(4.999)
+    assert store.sweep().overdue == 0
+    store.clock.advance(0.001)
+    assert store.sweep().woken == 1
+    assert store.pop() == "thread"
+    store.claim()
+
+
+def test_a_dead_worker_is_noticed_a_second_after_its_lease_though_everything_of_rq_is_lost(store: Rig) -> None:
+    store.add(delay_s=0)
+    store.claim(lease_s=30)
+    store.lose_wakeups()
+    store.clock.advance(30 + GUARD_MS / 1000 - 0.001)
+    assert store.sweep().overdue == 0
+    store.clock.advance(0.001)
+    assert store.sweep().woken == 1
+    assert store.pop() == "thread"
+    assert store.claim().claimed.deaths == 1
+
+
+def test_a_worker_that_renews_is_left_alone(store: Rig) -> None:
+    store.add(delay_s=0)
+    store.pop()
+    lease = store.claim(lease_s=30)
+    for _ in range(10):
+        store.clock.advance(10)
+        store.renew(lease, lease_s=30)
+        assert store.sweep().overdue == 0
+        assert store.scheduler() == 0
+    assert store.queued() == []
+
+
+def test_a_sweep_is_bounded_and_takes_the_longest_overdue_first(store: Rig) -> None:
+    for number in range(5):
+        store.add(f"t{number}", delay_s=5 - number)
+    store.lose_wakeups()
+    store.clock.advance(10)
+    assert store.sweep(limit=2) == Swept(overdue=2, woken=2, next_due_in_ms=None)
+    assert [store.pop(), store.pop()] == ["t4", "t3"]
+    assert store.sweep(limit=10).overdue == 3
+
+
+def test_a_paused_queue_is_not_swept(store: Rig) -> None:
+    store.add(delay_s=1)
+    store.pause_queue()
+    store.clock.advance(10)
+    assert store.sweep() == Swept(overdue=0, woken=0, next_due_in_ms=None)
+    assert store.wake() == 0
+    assert store.queued() == []
+    store.resume_queue()
+    store.clock.advance(RECHECK_MS / 1000)
+    assert store.sweep().woken == 1
+
+
+def test_looking_at_a_thread_that_is_not_overdue_changes_nothing(store: Rig) -> None:
+    store.add("a", delay_s=5)
+    before = store.snapshot()
+    assert store.wake("a", "nobody") == 0
+    assert store.snapshot() == before
+
+
+def test_two_sweepers_wake_a_thread_once(store: Rig) -> None:
+    for number in range(3):
+        store.add(f"t{number}", delay_s=1)
+    store.clock.advance(1)
+    assert store.sweep().woken == 3
+    assert store.wake("t0", "t1", "t2") == 0
+    assert len(store.queued()) == 3
+
+
+def test_a_stray_entry_for_an_idle_thread_is_cleared_away(store: Rig) -> None:
+    store.client.zadd(store.keys.due, {"ghost": START - 5000})
+    assert store.sweep().woken == 0
+    assert store.due() == {}

@@ -1,0 +1,241 @@
+"""The wake-up: what our script writes is what the installed RQ writes and reads, and nothing in it is executed."""
+
+from __future__ import annotations
+
+import pickle
+import zlib
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rq
+from rq.job import Job
+from rq.registry import ScheduledJobRegistry
+
+from assistant_queue.store import wakeups
+from tests.contract.store_rig import Rig, seconds_up, text
+
+START_S = 1_700_000_000
+GENERATED = {"created_at", "enqueued_at"}
+NOT_OURS = {"worker_name", "success_callback_name", "failure_callback_name", "stopped_callback_name", "last_heartbeat", "meta"}
+
+
+def queue_of(store: Rig) -> rq.Queue:
+    return rq.Queue(store.prefix, connection=store.client)
+
+
+def rq_writes(store: Rig, *, at: datetime | None) -> str:
+    """The same wake-up, written by RQ."""
+    options: dict[str, Any] = {"job_timeout": -1, "result_ttl": 0, "failure_ttl": 3600, "description": "wake-up"}
+    queue = queue_of(store)
+    job = (
+        queue.enqueue(wakeups.FUNCTION, "thread", **options)
+        if at is None
+        else queue.enqueue_at(at, wakeups.FUNCTION, "thread", **options)
+    )
+    return str(job.id)
+
+
+def fields_of(store: Rig, job_id: str) -> dict[str, Any]:
+    """A job's fields: decoded, without what is empty, generated, or bookkeeping of RQ's own."""
+    raw = store.client.hgetall(wakeups.job_key(job_id))
+    fields: dict[str, Any] = {text(name): value for name, value in raw.items() if value not in (b"", b"0000-00-00")}
+    data = fields.pop("data")
+    try:
+        data = zlib.decompress(data)
+    except zlib.error:
+        pass
+    function, instance, args, kwargs = pickle.loads(data)
+    plain = {name: text(value) for name, value in fields.items() if name not in GENERATED}
+    return {**plain, "call": (function, instance, tuple(args), dict(kwargs))}
+
+
+@pytest.fixture
+def store(store: Rig) -> Rig:
+    """Of the test's own; RQ's scheduler looks at the real time."""
+    return store
+
+
+def test_a_scheduled_wake_up_is_what_rq_would_have_scheduled(store: Rig) -> None:
+    ours = store.add(delay_s=2).job_id
+    theirs = rq_writes(store, at=datetime.fromtimestamp(START_S + 2, tz=timezone.utc))
+    assert ours is not None
+    our_fields, their_fields = fields_of(store, ours), fields_of(store, theirs)
+    extra = {name: value for name, value in their_fields.items() if name not in our_fields}
+    assert set(extra) <= NOT_OURS, extra
+    assert {name: value for name, value in their_fields.items() if name in our_fields} == our_fields
+    scores = store.scheduled()
+    assert scores[ours] == scores[theirs]
+    assert store.client.ttl(wakeups.job_key(ours)) == store.client.ttl(wakeups.job_key(theirs)) == -1
+
+
+def test_a_queued_wake_up_is_what_rq_would_have_queued(store: Rig) -> None:
+    ours = store.add(delay_s=0).job_id
+    theirs = rq_writes(store, at=None)
+    assert ours is not None
+    our_fields, their_fields = fields_of(store, ours), fields_of(store, theirs)
+    extra = {name: value for name, value in their_fields.items() if name not in our_fields}
+    assert set(extra) <= NOT_OURS, extra
+    assert {name: value for name, value in their_fields.items() if name in our_fields} == our_fields
+    assert store.queued() == [ours, theirs]
+
+
+def test_times_are_written_as_rq_writes_them(store: Rig) -> None:
+    ours = store.add(delay_s=0).job_id
+    theirs = rq_writes(store, at=None)
+    for field in sorted(GENERATED):
+        written = [store.client.hget(wakeups.job_key(str(job_id)), field) for job_id in (ours, theirs)]
+        parsed = [datetime.strptime(text(value), "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=timezone.utc) for value in written]
+        assert abs(parsed[0] - parsed[1]) < timedelta(minutes=1), field
+
+
+@pytest.mark.parametrize("delay_s", [0, 2])
+def test_rq_finds_its_queue_and_registers(store: Rig, delay_s: float) -> None:
+    ours = store.add(delay_s=delay_s).job_id
+    assert store.prefix in {queue.name for queue in rq.Queue.all(connection=store.client)}
+    queue = queue_of(store)
+    if delay_s:
+        assert list(ScheduledJobRegistry(queue=queue).get_job_ids()) == [ours]
+    else:
+        assert queue.job_ids == [ours]
+
+
+@pytest.mark.parametrize("thread", ["thread", "ключ:🙂\n", "x" * 255, "x" * 256, "🙂" * 512])
+@pytest.mark.parametrize("delay_s", [0, 2])
+def test_rq_reads_a_wake_up(store: Rig, thread: str, delay_s: float) -> None:
+    job_id = store.add(thread, delay_s=delay_s).job_id
+    assert job_id is not None
+    job = Job.fetch(job_id, connection=store.client)
+    assert (job.func_name, job.args, job.kwargs, job.instance) == (wakeups.FUNCTION, (thread,), {}, None)
+    assert (job.timeout, job.result_ttl, job.failure_ttl, job.origin) == (-1, 0, 3600, store.prefix)
+    assert job.get_status() == ("scheduled" if delay_s else "queued")
+    assert job.description == "wake-up"
+    assert job.retries_left is None
+    assert not job.dependency_ids
+
+
+def test_a_wake_up_holds_no_text_of_the_users(store: Rig) -> None:
+    store.add(content="my secret", author="Ann Example", instructions="hush", delay_s=0)
+    (job_id,) = store.queued()
+    assert b"secret" not in b"".join(store.client.hgetall(wakeups.job_key(job_id)).values())
+
+
+@pytest.mark.parametrize(("delay_s", "second"), [(0.001, 1), (0.5, 1), (1, 1), (1.001, 2), (2, 2), (59.999, 60)])
+def test_times_are_rounded_up_to_rqs_seconds(store: Rig, delay_s: float, second: int) -> None:
+    job_id = store.add(delay_s=delay_s).job_id
+    assert store.scheduled() == {job_id: START_S + second}
+    assert seconds_up(START_S * 1000 + delay_s * 1000) == START_S + second
+
+
+def test_a_wake_up_that_is_moved_keeps_its_bytes(store: Rig) -> None:
+    job_id = store.add(delay_s=1).job_id
+    assert job_id is not None
+    before = fields_of(store, job_id)
+    store.clock.advance(1)
+    store.sweep()
+    assert store.queued() == [job_id]
+    assert fields_of(store, job_id) == before
+    assert Job.fetch(job_id, connection=store.client).args == ("thread",)
+
+
+def test_ids_are_fresh_and_plain(store: Rig) -> None:
+    ids = {wakeups.new_job_id() for _ in range(1000)}
+    assert len(ids) == 1000
+    assert all(one.isalnum() and one.isascii() for one in ids)
+
+
+# --- reading ------------------------------------------------------------------------------------------------------------------
+
+
+def payload(*call: Any) -> bytes:
+    return pickle.dumps(call)
+
+
+def test_our_own_payload_is_read(store: Rig) -> None:
+    job_id = store.add("ключ", delay_s=0).job_id
+    data = store.client.hget(wakeups.job_key(str(job_id)), "data")
+    assert wakeups.thread_of(data) == "ключ"
+
+
+def test_the_form_that_rq_compresses_is_read(store: Rig) -> None:
+    job_id = rq_writes(store, at=None)
+    data = store.client.hget(wakeups.job_key(job_id), "data")
+    assert zlib.decompress(data)
+    assert wakeups.thread_of(data) == "thread"
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("args", [("t",), ["t"]])
+def test_every_form_of_pickle_is_read(protocol: int, args: Any) -> None:
+    data = pickle.dumps((wakeups.FUNCTION, None, args, {}), protocol=protocol)
+    assert wakeups.thread_of(data) == wakeups.thread_of(zlib.compress(data)) == "t"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ("os.system", None, ("t",), {}),
+        ("assistant_queue.jobs.other", None, ("t",), {}),
+        (wakeups.FUNCTION, None, (), {}),
+        (wakeups.FUNCTION, None, ("t", "u"), {}),
+        (wakeups.FUNCTION, None, (5,), {}),
+        (wakeups.FUNCTION, None, (b"t",), {}),
+        (wakeups.FUNCTION, None, "t", {}),
+        (wakeups.FUNCTION, None, None, {}),
+        (wakeups.FUNCTION, None, ("t",)),
+        (wakeups.FUNCTION,),
+        (),
+    ],
+)
+def test_other_functions_and_other_arguments_are_refused(call: tuple[Any, ...]) -> None:
+    with pytest.raises(pickle.UnpicklingError, match="not a wake-up"):
+        wakeups.thread_of(payload(*call))
+
+
+class Canary:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.file,))
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_nothing_is_executed(tmp_path: Path, compressed: bool) -> None:
+    canary = tmp_path / "canary"
+    data = payload(wakeups.FUNCTION, None, (Canary(canary),), {})
+    with pytest.raises(pickle.UnpicklingError, match="plain values only"):
+        wakeups.thread_of(zlib.compress(data) if compressed else data)
+    assert not canary.exists()
+    pickle.loads(data)
+    assert canary.exists(), "the canary sings"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"cos\nsystem\n(S'true'\ntR.",
+        b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x04true\x85R.",
+        b"(S'true'\nios\nsystem\n.",
+        b"Pid\n.",
+        b"\x80\x04K\x05Q.",
+        b"\x80\x02\x82\x01.",
+    ],
+)
+def test_no_way_to_name_a_function_is_followed(data: bytes) -> None:
+    with pytest.raises(pickle.UnpicklingError):
+        wakeups.plain_loads(data)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00", b"not a pickle", b"\x80", b"\x80\x04(", b"\x80\x63.", b"(.", b"0.", zlib.compress(b""), b"\xff" * 99])
+def test_garbage_is_refused(data: bytes) -> None:
+    with pytest.raises(pickle.UnpicklingError):
+        wakeups.thread_of(data)
+
+
+def test_a_payload_that_nests_without_end_is_refused() -> None:
+    with pytest.raises(pickle.UnpicklingError):
+        wakeups.thread_of(b"\x80\x04" + b"(" * 100_000)

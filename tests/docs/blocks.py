@@ -1,0 +1,39 @@
+"""The code in the documentation: where it stands, and what it needs to run."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_BLOCK = re.compile(r"(?:^<!-- needs:(?P<needs>[a-z ]*)-->\n)?^```(?P<language>[a-z]*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block."""
+
+    document: str
+    line: int
+    language: str
+    code: str
+    needs: tuple[str, ...]
+
+    @property
+    def place(self) -> str:
+        return f"{self.document}:{self.line}"
+
+
+def blocks_of(document: Path, root: Path) -> list[Block]:
+    """The fenced blocks of a document, in order."""
+    text = document.read_text(encoding="utf-8")
+    return [
+        Block(
+            document=str(document.relative_to(root)),
+            line=text.count("\n", 0, found.start("code")) + 1,
+            language=found["language"],
+            code=found["code"],
+            needs=tuple((found["needs"] or "").split()),
+        )
+        for found in _BLOCK.finditer(text)
+    ]

@@ -1,0 +1,117 @@
+"""The code in the documentation runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from assistant_queue import AssistantMessageQueue
+from assistant_queue.cli import main
+from tests.docs.blocks import Block, blocks_of
+from tests.docs.generated import ROOT, documents
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    tomllib = None
+
+BLOCKS = [block for document in documents() for block in blocks_of(document, ROOT)]
+PYTHON = [block for block in BLOCKS if block.language == "python"]
+SHELL = [block for block in BLOCKS if block.language in {"sh", "bash", "shell"}]
+
+
+def test_the_documentation_has_blocks_of_known_languages_only() -> None:
+    assert {block.language for block in BLOCKS} <= {"python", "sh", "text", "mermaid"}
+    assert len(PYTHON) >= 10
+    assert len(SHELL) >= 8
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.place)
+def test_python_runs(block: Block, reader: Callable[[str], dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    for need in block.needs:
+        namespace.update(reader(need))
+    # Blank lines put the block where it stands in its document, so that a traceback names the line.
+    code = compile("\n" * (block.line - 1) + block.code, str(ROOT / block.document), "exec")
+    try:
+        exec(code, namespace)
+    finally:
+        for value in namespace.values():
+            if isinstance(value, AssistantMessageQueue):
+                value.close()
+    if "print(" in block.code and "def " not in block.code:
+        assert capsys.readouterr().out.strip(), "it says that it prints"
+
+
+def commands(block: Block) -> list[list[str]]:
+    """The commands of a shell block: one or several a line, without assignments before them."""
+    found = []
+    for line in re.sub(r"\\\n", " ", block.code).splitlines():
+        for part in re.split(r"&&|\|", line):
+            words = shlex.split(part, comments=True)
+            while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+                words.pop(0)
+            if words:
+                found.append([Path(words[0]).name, *words[1:]])
+    return found
+
+
+COMMANDS = [(block.place, command) for block in SHELL for command in commands(block)]
+
+
+def test_only_programs_that_a_reader_has_are_used() -> None:
+    known = {"assistant-queue", "python", "python3", "pip", "rq", "docker", "export", "cd", "ruff", "mypy", "lint-imports", "run"}
+    assert {command[0] for _, command in COMMANDS} <= known
+
+
+@pytest.mark.parametrize(("place", "command"), [row for row in COMMANDS if "assistant-queue" in row[1][:5]])
+def test_our_command_has_what_the_documentation_says(place: str, command: list[str]) -> None:
+    words = command[command.index("assistant-queue") + 1 :]
+    path: list[str] = []
+    group: click.Command = main
+    while words and isinstance(group, click.Group) and words[0] in group.commands:
+        path.append(words.pop(0))
+        group = group.commands[path[-1]]
+    assert path, f"{place}: {command} names no command of ours"
+    assert CliRunner().invoke(main, [*path, "--help"]).exit_code == 0
+    known = {name for parameter in group.params for name in parameter.opts} | {"--help"}
+    assert {word for word in words if word.startswith("-") and word != "-"} <= known, place
+
+
+@pytest.mark.parametrize(("place", "command"), [row for row in COMMANDS if row[1][0] == "rq"])
+def test_rq_has_the_options_that_the_documentation_says(place: str, command: list[str]) -> None:
+    from rq.cli import main as rq_main
+
+    worker = rq_main.commands[command[1]]
+    known = {name for parameter in worker.params for name in parameter.opts}
+    assert {word for word in command[2:] if word.startswith("-")} <= known, place
+
+
+@pytest.mark.skipif(tomllib is None, reason="Python 3.10 reads no TOML")
+def test_the_extras_that_are_installed_exist() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    used = {
+        extra
+        for _, command in COMMANDS
+        if command[:2] == ["pip", "install"]
+        for word in command
+        for extra in re.findall(r"\[([a-z,]+)\]", word)
+    }
+    assert used == {"demo", "dev"}
+    assert used <= project["optional-dependencies"].keys()
+
+
+def test_the_readme_has_the_two_commands_that_do_everything() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    first, second = [line for line in lines if "pip install" in line]
+    assert "assistant-queue demo" in first
+    assert "pytest" in second
+    assert not {"pytest"} & set(first.split())

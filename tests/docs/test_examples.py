@@ -1,0 +1,80 @@
+"""The examples run as a reader runs them, without a key."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from assistant_queue.testing import StandInProvider
+from tests.conftest import RedisServer
+from tests.docs.generated import ROOT
+
+EXAMPLES = ROOT / "examples"
+OURS = ("ASSISTANT_QUEUE_", "OPENAI_", "REDIS_URL")
+
+
+def run(*command: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=cwd,
+        env={**kept, "PYTHONPATH": str(ROOT), **variables},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+
+def test_three_messages_are_one_run() -> None:
+    done = run("examples/basic.py")
+    assert done.returncode == 0, done.stderr
+    assert "Bot: You said: Mia: Hi! | Mia: I want to bake a cake | Mia: but I have no eggs" in done.stdout
+    assert "3 messages, 1 run" in done.stdout
+    assert done.stderr == ""
+
+
+def test_two_calls_are_answered_in_one_round(docs_redis: RedisServer) -> None:
+    done = run("examples/function_calling.py", REDIS_URL=docs_redis.url)
+    assert done.returncode == 0, done.stderr
+    assert "calls get_weather(Paris)" in done.stdout
+    assert "Bot to travel (3 messages, completed): In Paris: " in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("name", ["basic.py", "function_calling.py"])
+def test_with_a_key_a_model_has_to_be_named(name: str) -> None:
+    done = run(f"examples/{name}", OPENAI_API_KEY="sk-not-a-key")
+    assert done.returncode == 2
+    assert "--model" in done.stderr
+
+
+def test_workers_serve_the_app(docs_redis: RedisServer, provider: StandInProvider, prefix: str) -> None:
+    variables = {
+        "REDIS_URL": docs_redis.url,
+        "OPENAI_API_KEY": provider.api_key,
+        "OPENAI_BASE_URL": provider.base_url,
+        "ASSISTANT_QUEUE_MODEL": "any",
+        "ASSISTANT_QUEUE_QUEUE_PREFIX": prefix,
+        "ASSISTANT_QUEUE_MESSAGE_DELAY": "0",
+    }
+    cli = ("-m", "assistant_queue.cli")
+    sent = run(*cli, "send", "--app", "app:queue", "customer-42", "Where is order 4711?", cwd=EXAMPLES, **variables)
+    assert sent.returncode == 0, sent.stderr
+    worked = run(*cli, "worker", "--app", "app:queue", "--burst", cwd=EXAMPLES, **variables)
+    assert worked.returncode == 0, worked.stderr
+    assert "1 messages answered" in worked.stderr
+    (first, *_) = provider.runs
+    assert first.user_texts == ("Where is order 4711?",)
+
+
+def test_every_example_is_in_the_table_of_examples() -> None:
+    page = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    for path in EXAMPLES.glob("*"):
+        if path.is_file() and path.name != "README.md":
+            assert path.name in page

@@ -1,0 +1,161 @@
+"""What the documentation says is so."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import pytest
+
+import assistant_queue
+from assistant_queue import AssistantMessageQueue, errors
+from assistant_queue.config import Config, configure
+from assistant_queue.core.thread_state import Phase, ThreadEvent, ThreadState, diagram
+from assistant_queue.errors import ConfigurationError
+from tests.docs.generated import ROOT, documents, environment_variable, names_in, options_table, refreshed, thread_diagram
+
+PUBLIC = """
+AssistantMessageQueue AssistantQueueError AsyncAssistantMessageQueue BackendError Batch BatchFailed BatchNotFound CallbackError ConfigurationError
+ConfigurationMismatch ErrorInfo FailedBatch FormatTooNew FunctionCall InvalidArgument InvalidToolResult LeaseLost Message
+MessageCancelled MessageIdConflict MessageNotFound MessageStatus QueueError QueueStatus Receipt RunResult StoreError
+StoreUnavailable ThreadBusy ThreadFull ThreadStatus ToolCall ToolOutput UnknownOption UnknownThread Usage Worker
+""".split()
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def section(name: str, title: str) -> str:
+    """The text under a heading, up to the next one of its level."""
+    text = read(name)
+    level = title.split(" ")[0]
+    return text.split(f"\n{title}\n", 1)[1].split(f"\n{level} ", 1)[0]
+
+
+def first_cells(text: str) -> set[str]:
+    """The first column of the tables in a text, without its ornaments."""
+    rows = [line.split("|")[1].strip(" `*") for line in text.splitlines() if line.startswith("| ")]
+    return {cell for cell in rows if cell and not set(cell) <= {"-"}}
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(assistant_queue.__all__) == sorted(PUBLIC)
+    for name in PUBLIC:
+        assert getattr(assistant_queue, name).__name__ == name
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda path: path.name)
+def test_generated_parts_are_fresh(document: object) -> None:
+    text = document.read_text(encoding="utf-8")
+    assert refreshed(text) == text, "run: python -m tests.docs.generated"
+    assert len(names_in(text)) == text.count("<!-- generated:")
+
+
+def test_the_generated_parts_are_where_readers_look() -> None:
+    assert names_in(read("README.md")) == ["options"]
+    assert names_in(read("docs/configuration.md")) == ["options"]
+    assert names_in(read("docs/thread-life.md")) == ["thread-diagram"]
+
+
+def test_the_diagram_in_the_documentation_is_the_table() -> None:
+    assert f"```mermaid\n{diagram()}\n```" == thread_diagram()
+    assert thread_diagram() in read("docs/thread-life.md")
+
+
+def test_every_state_event_and_phase_is_explained() -> None:
+    states = first_cells(section("docs/thread-life.md", "## States"))
+    assert states == {"state", *(state.value for state in ThreadState)}
+    events = first_cells(section("docs/thread-life.md", "## Events"))
+    assert events == {"event", *(event.value for event in ThreadEvent)}
+    phases = first_cells(section("docs/thread-life.md", "## Phases"))
+    assert phases == {"phase", *(phase.value for phase in Phase)}
+
+
+def test_the_options_table_has_every_option_and_no_other() -> None:
+    rows = options_table().splitlines()[2:]
+    assert [row.split("`")[1] for row in rows] == list(Config.model_fields)
+    for row in rows:
+        assert len(re.findall(r"(?<!\\)\|", row)) == 8, row
+
+
+@pytest.mark.parametrize("name", [name for name in Config.model_fields if environment_variable(name)])
+def test_the_variable_that_is_documented_is_the_one_that_is_read(
+    name: str, no_options: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = getattr(configure({}), name)
+    monkeypatch.setenv(str(environment_variable(name)), "[[7")
+    try:
+        after = getattr(configure({}), name)
+    except ConfigurationError:
+        return
+    assert after != before
+
+
+def error_classes() -> list[type[errors.AssistantQueueError]]:
+    found = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, errors.AssistantQueueError)]
+    assert len(found) > 20
+    return found
+
+
+def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
+    drawn: dict[str, str | None] = {}
+    path: list[tuple[int, str]] = []
+    for line in str(errors.__doc__).splitlines():
+        found = re.match(r"    ([ │├└─]*)([A-Z][A-Za-z]+)\b", line)
+        if found is None:
+            continue
+        depth, name = len(found[1]), found[2]
+        while path and path[-1][0] >= depth:
+            path.pop()
+        drawn[name] = path[-1][1] if path else None
+        path.append((depth, name))
+    real = {cls.__name__: cls.__bases__[0].__name__ if cls is not errors.AssistantQueueError else None for cls in error_classes()}
+    assert drawn == real
+
+
+def test_every_error_says_what_happened_in_a_word_and_a_sentence() -> None:
+    for cls in error_classes():
+        assert cls.__doc__, cls
+        assert re.fullmatch(r"[a-z_]+", cls.code), cls
+
+
+def functions_of(path: str) -> set[str]:
+    tree = ast.parse(read(path))
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+NAMED_TESTS = sorted({found for document in documents() for found in re.findall(r"`(tests/\S+\.py::test_\w+)`", document.read_text("utf-8"))})
+
+
+def test_promises_name_the_tests_that_show_them() -> None:
+    assert len(NAMED_TESTS) > 15
+
+
+@pytest.mark.parametrize("name", NAMED_TESTS)
+def test_a_test_that_is_named_exists(name: str) -> None:
+    path, test = name.split("::")
+    assert test in functions_of(path)
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda path: path.name)
+def test_links_lead_somewhere(document: object) -> None:
+    text = document.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+        if not target.startswith("http"):
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_documents_that_the_code_refers_to_exist() -> None:
+    named = {
+        name for path in (ROOT / "assistant_queue").rglob("*.py") for name in re.findall(r"docs/[a-z-]+\.md", path.read_text(encoding="utf-8"))
+    }
+    assert "docs/reliability.md" in named
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_what_the_readme_says_is_missing_is_missing() -> None:
+    missing = read("README.md").split("<!-- not yet -->\n", 1)[1].split("\n\n", 1)[0]
+    names = re.findall(r"`queue\.(\w+)`", missing)
+    for name in names:
+        assert not hasattr(AssistantMessageQueue, name), f"{name} is there: take it out of README's list"
