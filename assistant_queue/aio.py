@@ -14,7 +14,7 @@ from assistant_queue.config import Options, configure
 from assistant_queue.door import RECHECK_S, Door, settled_reply
 from assistant_queue.models import Content, FailedBatch, MessageStatus, QueueStatus, Receipt, ThreadStatus
 from assistant_queue.queue import options_signature
-from assistant_queue.store.connect import async_from, sync_from
+from assistant_queue.store.connect import async_from, listening, sync_from
 from assistant_queue.store.stores import AsyncStore, translate
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class AsyncAssistantMessageQueue:
         self._owns_client = not isinstance(given, redis.asyncio.Redis)
         self._door = Door(self.config, self._clock)
         self._store = AsyncStore(async_from(given, self.config.redis_url))
+        self._listening = listening(self._store.client)
         self._workers: list[LoopWorkerHandle] = []
 
     def __repr__(self) -> str:
@@ -59,6 +60,7 @@ class AsyncAssistantMessageQueue:
         for worker in workers:
             await worker.stop()
         if self._owns_client:
+            await self._listening.aclose()
             await self._store.close()
 
     # --- messages -----------------------------------------------------------------------------------------------------
@@ -112,7 +114,7 @@ class AsyncAssistantMessageQueue:
         if settled or status is None:
             return reply
         try:
-            async with self._store.client.pubsub() as words:
+            async with self._listening.pubsub() as words:
                 await words.subscribe(self._door.space.keys.done(status.thread_id))
                 await words.get_message(timeout=RECHECK_S)  # the subscription stands; what ended before it is seen by the next look
                 while True:

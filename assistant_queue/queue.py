@@ -13,7 +13,7 @@ from assistant_queue import arguments
 from assistant_queue.config import Config, Options, configure
 from assistant_queue.door import RECHECK_S, Door, settled_reply
 from assistant_queue.models import Content, FailedBatch, MessageStatus, QueueStatus, Receipt, ThreadStatus
-from assistant_queue.store.connect import sync_from
+from assistant_queue.store.connect import listening, sync_from
 from assistant_queue.store.stores import SyncStore, translate
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class AssistantMessageQueue:
         self._owns_client = not isinstance(given, redis.Redis)
         self._door = Door(self.config, self._clock)
         self._store = SyncStore(sync_from(given, self.config.redis_url))
+        self._listening = listening(self._store.client)
         self._workers: list[WorkerHandle] = []
 
     def __repr__(self) -> str:
@@ -75,6 +76,7 @@ class AssistantMessageQueue:
         for worker in workers:
             worker.stop()
         if self._owns_client:
+            self._listening.close()
             self._store.close()
 
     # --- messages -----------------------------------------------------------------------------------------------------
@@ -151,7 +153,7 @@ class AssistantMessageQueue:
         if settled or status is None:
             return reply
         try:
-            with self._store.client.pubsub() as words:
+            with self._listening.pubsub() as words:
                 words.subscribe(self._door.space.keys.done(status.thread_id))
                 words.get_message(timeout=RECHECK_S)  # the subscription stands; what ended before it is seen by the next look
                 while True:

@@ -27,6 +27,7 @@ TOOLS = [
 
 
 def use_tools(thread_id: str, run_id: str, tool_calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
+    log.info("thread %s, run %s asks for %d tool calls", thread_id, run_id, len(tool_calls))
     outputs = []
     for call in tool_calls:
         order = json.loads(call.function.arguments)["order"]

@@ -41,7 +41,7 @@ def use_tools(thread_id: str, run_id: str, tool_calls: Sequence[ToolCall]) -> li
         arguments = json.loads(call.function.arguments)
         # call.id is stable: use it as an idempotency key where a function changes something.
         output = FUNCTIONS[call.function.name](**arguments)
-        print(f"  {thread_id} calls {call.function.name}({arguments['city']}) -> {output}")
+        print(f"  run {run_id} of {thread_id} calls {call.function.name}({arguments['city']}) -> {output}")
         outputs.append({"tool_call_id": call.id, "output": output})
     return outputs
 
@@ -61,9 +61,7 @@ def scripted(turn: Turn) -> Outcome:
 def main() -> None:
     with (
         surroundings(__doc__, scripted) as options,
-        AssistantMessageQueue(
-            **options, tools=TOOLS, handle_requires_action=use_tools, on_reply=on_reply, message_delay=1.0
-        ) as queue,
+        AssistantMessageQueue(**options, tools=TOOLS, handle_requires_action=use_tools, on_reply=on_reply, message_delay=1.0) as queue,
     ):
         queue.start_worker()
         for text in ("Good morning", "what is the weather in Paris", "and what time is it there?"):

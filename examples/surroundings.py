@@ -1,4 +1,4 @@
-"""What the examples run in: the real service if there is a key, else a stand-in for it; your Redis if REDIS_URL says where, else a private one.
+"""What the examples run in: the real service if there is a key, else a stand-in; your Redis if REDIS_URL is set, else a private one.
 
 The first lines of an example that you would not write in a bot of your own are here.
 """

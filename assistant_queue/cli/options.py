@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,7 +55,11 @@ class Where:
     def queue(self) -> AssistantMessageQueue:
         """The queue itself; raises as `config` does. Close it."""
         config = self.config()
-        return AssistantMessageQueue(**{name: getattr(config, name) for name in config.model_fields_set})
+        options = {name: getattr(config, name) for name in config.model_fields_set}
+        if self.app is None and not os.environ.get(APP_VARIABLE):
+            # Who only knows where the queue is leaves it to the app to say what it is: its workers would refuse another fingerprint.
+            options.update(model=None, prompt=None, assistant_id=None)
+        return AssistantMessageQueue(**options)
 
 
 def app_option(command: Command) -> Command:

@@ -15,8 +15,10 @@ import click
 
 from assistant_queue.cli.options import app_option, backend_name, find_app, redis_name
 from assistant_queue.cli.problems import OK, Misuse
+from assistant_queue.clock import SystemClock
 from assistant_queue.config import Config
-from assistant_queue.store.calls import Operation, plain
+from assistant_queue.store import control, wakeups
+from assistant_queue.store.calls import Operation, Space, plain
 from assistant_queue.store.producing import read_status
 from assistant_queue.store.stores import SyncStore
 from assistant_queue.worker.app import APP_VARIABLE
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 BURST_LOOK_S = 0.25
 """Seconds between two looks whether a burst is over. Chosen."""
+BURST_LOOKS = 2
+"""So many looks in a row must find nothing: between the taking of a wake-up and its claim there is nothing to be seen. Chosen."""
 _CALLBACK_THREADS = "assistant-queue-callback"
 _CALLBACK_PATIENCE_S = 1.0
 """How long a user's function that blocks may hold the process after its time. Chosen."""
@@ -118,13 +122,19 @@ def _obey_signals(worker: AsyncioWorker, shutdown_timeout_s: float) -> None:
 
 
 async def _stop_when_idle(worker: AsyncioWorker) -> None:
-    """What only waits for its window is left for the next worker."""
-    while True:
-        seen = await worker.runtime.store.run(read_status(worker.runtime.space))
-        if not seen.active_count and not seen.waiting_count:
-            worker.stop()
-            return
+    """What waits for its window, or is paused, is left for the next worker."""
+    idle = 0
+    while idle < BURST_LOOKS:
         await asyncio.sleep(BURST_LOOK_S)
+        idle = idle + 1 if await worker.runtime.store.run(_is_idle(worker.runtime.space)) else 0
+    worker.stop()
+
+
+def _is_idle(space: Space) -> Operation[bool]:
+    """Nothing runs, and whatever is due was woken and taken."""
+    seen = yield from read_status(space)  # sweeps first
+    wakeups_left = yield plain("LLEN", wakeups.queue_key(space.prefix))
+    return not seen.active_count and not wakeups_left
 
 
 def _leave() -> None:
@@ -142,10 +152,6 @@ def _leave() -> None:
 # --- RQ's forking worker ------------------------------------------------------------------------------------------------
 
 
-def _ping() -> Operation[None]:
-    yield plain("PING")
-
-
 def _fork(config: Config, app: str | None, burst: bool, log_level: str) -> None:
     from assistant_queue.worker.rq_worker import Worker
     from assistant_queue.worker.runtime import worker_sync_client
@@ -153,7 +159,7 @@ def _fork(config: Config, app: str | None, burst: bool, log_level: str) -> None:
     if app is not None:
         os.environ[APP_VARIABLE] = app  # where the worker and its horses look
     store = SyncStore(worker_sync_client(config))
-    store.run(_ping())
+    store.run(control.check_in(Space(config.queue_prefix, SystemClock()), None if config.allow_mismatch else config.fingerprint))
     store.close()
     client = worker_sync_client(config)
     # RQ blocks on its queue for minutes and sets a time-out to go with it, unless there is one.

@@ -18,6 +18,11 @@ CONNECT_TIMEOUT_S = 2.0
 """Seconds until an unreachable Redis is given up on. Chosen: with one repetition a call fails within 5 s instead of hanging."""
 SOCKET_TIMEOUT_S = 10.0
 """Seconds a command may take. Chosen: no command of ours takes a hundredth of it."""
+MAX_CONNECTIONS = 64
+"""Connections of one client; a call that finds all in use waits for one. Chosen: more would not make one Redis faster."""
+MAX_LISTENERS = 10_000
+"""Callers of one queue object that wait for a reply at once, each with a connection. Chosen: Redis' own default limit of clients."""
+_POOL: dict[str, Any] = {"max_connections": MAX_CONNECTIONS, "timeout": SOCKET_TIMEOUT_S}
 _SENTINEL_SCHEMES = {"redis+sentinel": False, "rediss+sentinel": True}
 
 
@@ -54,7 +59,8 @@ def sync_client(url: str) -> redis.Redis:
             )
             client: redis.Redis = sentinel.master_for(sentinel_url.service, **_sync_settings())
             return client
-        return redis.Redis.from_url(url, **_sync_settings())
+        pool = redis.BlockingConnectionPool.from_url(url, **_POOL, **_sync_settings())
+        return redis.Redis.from_pool(pool)
     except ValueError as error:
         raise ConfigurationError(_bad_url(error)) from None
 
@@ -69,7 +75,8 @@ def async_client(url: str) -> redis.asyncio.Redis:
             )
             client: redis.asyncio.Redis = sentinel.master_for(sentinel_url.service, **_async_settings())
             return client
-        return redis.asyncio.Redis.from_url(url, **_async_settings())
+        pool = redis.asyncio.BlockingConnectionPool.from_url(url, **_POOL, **_async_settings())
+        return redis.asyncio.Redis.from_pool(pool)
     except ValueError as error:
         raise ConfigurationError(_bad_url(error)) from None
 
@@ -107,7 +114,18 @@ def fresh(client: Any) -> Any:
     pool = client.connection_pool
     if isinstance(pool, redis.sentinel.SentinelConnectionPool | redis.asyncio.sentinel.SentinelConnectionPool):
         return pool.sentinel_manager.master_for(pool.service_name, **_portable(pool.connection_kwargs))
-    return type(client)(connection_pool=type(pool)(connection_class=pool.connection_class, **pool.connection_kwargs))
+    return type(client).from_pool(type(pool)(connection_class=pool.connection_class, **pool.connection_kwargs))
+
+
+def listening(client: Any) -> Any:
+    """A client for pub/sub beside this one: those who wait must not use up the connections of those who work."""
+    pool = client.connection_pool
+    kinds = {redis.BlockingConnectionPool: redis.ConnectionPool, redis.asyncio.BlockingConnectionPool: redis.asyncio.ConnectionPool}
+    kind = kinds.get(type(pool))
+    if kind is None:
+        return client  # a client of the user's own, with the limits of the user's own
+    own = kind(connection_class=pool.connection_class, max_connections=MAX_LISTENERS, **pool.connection_kwargs)
+    return type(client).from_pool(own)
 
 
 _ASYNC_CONNECTIONS = {
@@ -175,7 +193,7 @@ def _twin(client: Any, module: Any, connections: dict[str, Any], retry: Any) -> 
     if name not in connections:
         msg = f"a redis client with {name} cannot be copied for the worker or the other front door; give redis_url instead"
         raise ConfigurationError(msg)
-    return module.Redis(connection_pool=module.ConnectionPool(connection_class=connections[name], retry=own_retry, **kwargs))
+    return module.Redis.from_pool(module.ConnectionPool(connection_class=connections[name], retry=own_retry, **kwargs))
 
 
 def _fake_twin(module: Any, kwargs: dict[str, Any]) -> Any:

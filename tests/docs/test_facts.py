@@ -14,12 +14,45 @@ from assistant_queue.core.thread_state import Phase, ThreadEvent, ThreadState, d
 from assistant_queue.errors import ConfigurationError
 from tests.docs.generated import ROOT, documents, environment_variable, names_in, options_table, refreshed, thread_diagram
 
-PUBLIC = """
-AssistantMessageQueue AssistantQueueError AsyncAssistantMessageQueue BackendError Batch BatchFailed BatchNotFound CallbackError ConfigurationError
-ConfigurationMismatch ErrorInfo FailedBatch FormatTooNew FunctionCall InvalidArgument InvalidToolResult LeaseLost Message
-MessageCancelled MessageIdConflict MessageNotFound MessageStatus QueueError QueueStatus Receipt RunResult StoreError
-StoreUnavailable ThreadBusy ThreadFull ThreadStatus ToolCall ToolOutput UnknownOption UnknownThread Usage Worker
-""".split()
+PUBLIC = [
+    "AssistantMessageQueue",
+    "AssistantQueueError",
+    "AsyncAssistantMessageQueue",
+    "BackendError",
+    "Batch",
+    "BatchFailed",
+    "BatchNotFound",
+    "CallbackError",
+    "ConfigurationError",
+    "ConfigurationMismatch",
+    "ErrorInfo",
+    "FailedBatch",
+    "FormatTooNew",
+    "FunctionCall",
+    "InvalidArgument",
+    "InvalidToolResult",
+    "LeaseLost",
+    "Message",
+    "MessageCancelled",
+    "MessageIdConflict",
+    "MessageNotFound",
+    "MessageStatus",
+    "QueueError",
+    "QueueStatus",
+    "Receipt",
+    "RunResult",
+    "StoreError",
+    "StoreUnavailable",
+    "ThreadBusy",
+    "ThreadFull",
+    "ThreadStatus",
+    "ToolCall",
+    "ToolOutput",
+    "UnknownOption",
+    "UnknownThread",
+    "Usage",
+    "Worker",
+]
 
 
 def read(name: str) -> str:
@@ -29,7 +62,7 @@ def read(name: str) -> str:
 def section(name: str, title: str) -> str:
     """The text under a heading, up to the next one of its level."""
     text = read(name)
-    level = title.split(" ")[0]
+    level = title.split(" ", maxsplit=1)[0]
     return text.split(f"\n{title}\n", 1)[1].split(f"\n{level} ", 1)[0]
 
 
@@ -80,9 +113,7 @@ def test_the_options_table_has_every_option_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in Config.model_fields if environment_variable(name)])
-def test_the_variable_that_is_documented_is_the_one_that_is_read(
-    name: str, no_options: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_variable_that_is_documented_is_the_one_that_is_read(name: str, no_options: None, monkeypatch: pytest.MonkeyPatch) -> None:
     before = getattr(configure({}), name)
     monkeypatch.setenv(str(environment_variable(name)), "[[7")
     try:
@@ -125,7 +156,8 @@ def functions_of(path: str) -> set[str]:
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 
-NAMED_TESTS = sorted({found for document in documents() for found in re.findall(r"`(tests/\S+\.py::test_\w+)`", document.read_text("utf-8"))})
+TEXTS = [document.read_text(encoding="utf-8") for document in documents()]
+NAMED_TESTS = sorted({name for text in TEXTS for name in re.findall(r"`(tests/\S+\.py::test_\w+)`", text)})
 
 
 def test_promises_name_the_tests_that_show_them() -> None:
@@ -147,9 +179,8 @@ def test_links_lead_somewhere(document: object) -> None:
 
 
 def test_documents_that_the_code_refers_to_exist() -> None:
-    named = {
-        name for path in (ROOT / "assistant_queue").rglob("*.py") for name in re.findall(r"docs/[a-z-]+\.md", path.read_text(encoding="utf-8"))
-    }
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "assistant_queue").rglob("*.py")]
+    named = {name for source in sources for name in re.findall(r"docs/[a-z-]+\.md", source)}
     assert "docs/reliability.md" in named
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 

@@ -16,6 +16,7 @@ import pytest
 import redis
 from click.testing import CliRunner
 
+from assistant_queue import AssistantMessageQueue
 from assistant_queue.cli import main
 from assistant_queue.cli.options import redis_name
 from assistant_queue.config import configure
@@ -247,6 +248,33 @@ def test_a_burst_answers_what_is_due_and_ends(command: Command, provider: StandI
     assert done.returncode == 0, done.stderr
     assert command.json("status")["completed_count"] == 3
     assert len(provider.runs) == 3
+
+
+@pytest.mark.parametrize("how", [[], ["--fork"]], ids=["asyncio", "fork"])
+def test_a_worker_for_another_queue_than_its_producers_mean_does_not_start(
+    command: Command, one_redis: RedisServer, how: list[str]
+) -> None:
+    with AssistantMessageQueue(redis_url=one_redis.url, queue_prefix=command.prefix, model="another-model") as queue:
+        queue.add_message_to_thread("mia", "Hello!")
+    done = command.run("worker", *how)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "another-model" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_send_without_an_app_does_not_say_what_the_queue_is(command: Command) -> None:
+    command.run("send", "mia", "Hello!", ASSISTANT_QUEUE_MODEL="of-this-shell", ASSISTANT_QUEUE_MESSAGE_DELAY="0")
+    assert command.run("worker", "--burst").returncode == 0
+    assert command.json("status")["completed_count"] == 1
+
+
+def test_a_burst_leaves_what_is_paused(command: Command, one_redis: RedisServer) -> None:
+    with AssistantMessageQueue(redis_url=one_redis.url, queue_prefix=command.prefix, message_delay=0) as queue:
+        queue.pause("mia")
+        queue.add_message_to_thread("mia", "Hello!")
+        queue.add_message_to_thread("tom", "Hello!")
+    assert command.run("worker", "--burst").returncode == 0
+    assert command.json("status")["completed_count"] == 1
 
 
 def test_send_reads_stdin_and_knows_a_message_it_has_sent(command: Command) -> None:

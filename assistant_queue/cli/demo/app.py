@@ -16,18 +16,8 @@ import redis
 
 from assistant_queue import AssistantMessageQueue, RunResult, ToolCall
 from assistant_queue.cli.demo.outbox import OUTBOX
+from assistant_queue.cli.demo.tools import TOOLS, order_status
 from assistant_queue.worker.rq_worker import die_with_parent
-
-TOOLS: list[dict[str, Any]] = [
-    {
-        "type": "function",
-        "name": "order_status",
-        "description": "Where an order is.",
-        "parameters": {"type": "object", "properties": {"order": {"type": "string"}}, "required": ["order"]},
-    }
-]
-
-_NEWS = ("is out for delivery and arrives before 18:00", "is packed and arrives tomorrow", "waits for you at the pick-up point")
 
 _outbox = redis.Redis.from_url(os.environ.get("REDIS_URL", "redis://localhost:6379/0"))
 
@@ -41,7 +31,7 @@ def use_tools(thread_id: str, run_id: str, tool_calls: Sequence[ToolCall]) -> li
     outputs = []
     for call in tool_calls:
         order = str(json.loads(call.function.arguments)["order"])
-        news = _NEWS[sum(order.encode()) % len(_NEWS)]
+        news = order_status(order)
         _say("tool", thread=thread_id, run_id=run_id, name=call.function.name, asked=order, answer=news)
         outputs.append({"tool_call_id": call.id, "output": {"order": order, "news": news}})
     return outputs

@@ -18,6 +18,7 @@ from assistant_queue.cli.demo.outbox import Outbox
 from assistant_queue.cli.demo.provider import Protocol, Service, stand_in_service
 from assistant_queue.cli.demo.redis import private_redis
 from assistant_queue.cli.demo.scene import Scene
+from assistant_queue.cli.demo.tools import TOOLS
 from assistant_queue.cli.demo.verdict import Verdict, judge
 from assistant_queue.cli.demo.view import View
 from assistant_queue.cli.demo.workers import worker_processes
@@ -53,7 +54,7 @@ def run_demo(scene: Scene, view: View, *, speed: float, workers: int, protocol: 
             view.announce(scene.title, [redis_kind, chosen.name, f"{workers} worker processes", f"window {WINDOW_S:g} s"])
             processes = stack.enter_context(worker_processes(workers, {**_variables(url), **chosen.variables}))
             stack.callback(_deaf)  # from here on nothing interrupts the cleaning up
-            queue = stack.enter_context(_producer(url))
+            queue = stack.enter_context(_producer(url, chosen))
             outbox = stack.enter_context(Outbox(url))
             stack.enter_context(view)
 
@@ -83,7 +84,7 @@ def _variables(url: str) -> dict[str, str]:
     }
 
 
-def _producer(url: str) -> AssistantMessageQueue:
+def _producer(url: str, service: Service) -> AssistantMessageQueue:
     """A web process' side of the queue; all that acts there is said, so that the environment has no say."""
     return AssistantMessageQueue(
         redis_url=url,
@@ -94,7 +95,9 @@ def _producer(url: str) -> AssistantMessageQueue:
         max_batch_size=MAX_BATCH,
         after_run="immediate",
         max_pending=None,
-        model="not-asked-here",
+        model=service.variables.get("ASSISTANT_QUEUE_MODEL"),
+        assistant_id=service.variables.get("OPENAI_ASSISTANT_ID"),
+        tools=TOOLS,
     )
 
 

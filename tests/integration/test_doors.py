@@ -1,0 +1,242 @@
+"""Both front doors: the same scenario, the same errors, and calls that are cut off."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from assistant_queue import (
+    AssistantMessageQueue,
+    AsyncAssistantMessageQueue,
+    ConfigurationError,
+    ConfigurationMismatch,
+    FormatTooNew,
+    InvalidArgument,
+    MessageCancelled,
+    MessageIdConflict,
+    MessageNotFound,
+    StoreUnavailable,
+    ThreadFull,
+)
+from assistant_queue.testing import StandInProvider
+from tests.conftest import RedisServer, free_port
+
+
+class Awaited:
+    """The blocking door behind the asyncio door's face, so that one scenario serves both."""
+
+    def __init__(self, queue: AssistantMessageQueue) -> None:
+        self._queue = queue
+
+    def __getattr__(self, name: str) -> Any:
+        target = getattr(self._queue, name)
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return await asyncio.to_thread(target, *args, **kwargs)
+
+        return call
+
+
+@pytest.fixture(params=["blocking", "asyncio"])
+def door(request: pytest.FixtureRequest) -> Any:
+    def make(**options: Any) -> Any:
+        if request.param == "blocking":
+            return Awaited(AssistantMessageQueue(**options))
+        return AsyncAssistantMessageQueue(**options)
+
+    return make
+
+
+@pytest.fixture
+def options(one_redis: RedisServer, prefix: str, provider: StandInProvider) -> dict[str, Any]:
+    return {
+        "redis_url": one_redis.url,
+        "queue_prefix": prefix,
+        "openai_api_key": provider.api_key,
+        "openai_base_url": provider.base_url,
+        "message_delay": 0.1,
+        "model": "stand-in-model",
+    }
+
+
+async def test_the_first_week_of_a_bot(door: Any, options: dict[str, Any], provider: StandInProvider) -> None:
+    queue = door(**options, max_pending=3)
+    worker = await queue.start_worker()
+    try:
+        assert await queue.ask("t", "hello", timeout=20) == "You said: hello"
+        await queue.pause("t")
+        receipts = await queue.add_messages(
+            [{"thread_id": "t", "message": f"m{number}", "message_id": f"id-{number}", "author": "Ann"} for number in range(3)]
+        )
+        assert [receipt.message_id for receipt in receipts] == ["id-0", "id-1", "id-2"]
+        with pytest.raises(ThreadFull, match="max_pending is 3"):
+            await queue.add_message_to_thread("t", "too many")
+        with pytest.raises(MessageIdConflict, match="id-0"):
+            await queue.add_message_to_thread("t", "another text", message_id="id-0")
+        assert await queue.cancel("id-1")
+        assert not await queue.cancel("id-1")
+        assert await queue.edit_message("id-2", "edited")
+        assert [one.message_id for one in await queue.get_jobs_by_thread_id("t")] == ["id-0", "id-2"]
+        thread = await queue.get_thread_status("t")
+        assert (thread.state, thread.paused, thread.pending_count) == ("pending", True, 2)
+        await queue.resume("t")
+        assert await queue.wait_for_reply("id-2", 20) == "You said: Ann: m0 | Ann: edited"
+        with pytest.raises(MessageCancelled):
+            await queue.wait_for_reply("id-1")
+        with pytest.raises(MessageNotFound):
+            await queue.wait_for_reply("no such message")
+        status = await queue.get_queue_status()
+        assert (status.completed_count, status.waiting_count, status.delayed_count) == (3, 0, 0)
+        await queue.forget_thread("t")
+        assert await queue.get_message("id-2") is None
+    finally:
+        stopped = worker.stop()
+        if asyncio.iscoroutine(stopped):
+            await stopped
+        await queue.close()
+        await queue.close()
+
+
+async def test_a_reply_that_takes_too_long_is_a_timeout_and_the_message_stays(door: Any, options: dict[str, Any]) -> None:
+    queue = door(**options)
+    with pytest.raises(TimeoutError, match="stays queued"):
+        await queue.ask("t", "nobody works", timeout=0.05)
+    assert (await queue.get_thread_status("t")).pending_count == 1
+    await queue.close()
+
+
+async def test_an_unreachable_redis_is_an_error_within_five_seconds(door: Any, options: dict[str, Any]) -> None:
+    queue = door(**{**options, "redis_url": f"redis://127.0.0.1:{free_port()}/0"})
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable, match="redis_url"):
+        await queue.add_message_to_thread("t", "hello")
+    with pytest.raises(StoreUnavailable):
+        await queue.start_worker()
+    assert time.monotonic() - began < 10  # two calls, five seconds each: a bound of the API, not a measurement
+    await queue.close()
+
+
+async def test_a_worker_without_a_backend_or_a_key_does_not_start(
+    door: Any, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_ASSISTANT_ID"):
+        monkeypatch.delenv(name, raising=False)
+    plain = {"redis_url": options["redis_url"], "queue_prefix": options["queue_prefix"]}
+    with pytest.raises(ConfigurationError, match="model="):
+        await door(**plain).start_worker()
+    with pytest.raises(ConfigurationError, match="OPENAI_API_KEY"):
+        await door(**plain, model="m").start_worker()
+
+
+async def test_a_worker_for_another_queue_is_refused_unless_told_otherwise(door: Any, options: dict[str, Any]) -> None:
+    producer = door(**options)
+    await producer.add_message_to_thread("t", "hello")
+    other = {**options, "model": "another-model"}
+    with pytest.raises(ConfigurationMismatch, match="another-model"):
+        await door(**other).start_worker()
+    tolerant = door(**other, allow_mismatch=True)
+    await tolerant.start_worker()
+    await tolerant.close()
+    await producer.close()
+
+
+async def test_keys_of_a_newer_version_are_refused(door: Any, options: dict[str, Any], one_redis: RedisServer, prefix: str) -> None:
+    import redis
+
+    with redis.Redis.from_url(one_redis.url) as client:
+        client.set(f"{prefix}:format", 99)
+    queue = door(**options)
+    with pytest.raises(FormatTooNew, match="99"):
+        await queue.add_message_to_thread("t", "hello")
+    with pytest.raises(FormatTooNew):
+        await queue.start_worker()
+    await queue.close()
+
+
+BAD = [
+    (("", "text"), {}, "thread_id"),
+    (("t" * 513, "text"), {}, "thread_id"),
+    ((7, "text"), {}, "thread_id"),
+    (("t\ud800", "text"), {}, "surrogate"),
+    (("t", ""), {}, "empty"),
+    (("t", " \n\t"), {}, "blank"),
+    (("t", None), {}, "message"),
+    (("t", b"bytes"), {}, "message"),
+    (("t", "x" * 256_001), {}, "256,000"),
+    (("t", []), {}, "empty list"),
+    (("t", [{"text": "no type"}]), {}, "content part 0"),
+    (("t", [{"type": "text", "text": object()}]), {}, "JSON"),
+    (("t", "text", 7), {}, "instructions"),
+    (("t", "text", " "), {}, "instructions"),
+    (("t", "text"), {"message_id": ""}, "message_id"),
+    (("t", "text"), {"message_id": 7}, "message_id"),
+    (("t", "text"), {"author": "two\nlines"}, "author"),
+    (("t", "text"), {"author": " "}, "author"),
+    (("t", "text"), {"metadata": [("a", "b")]}, "metadata"),
+    (("t", "text"), {"metadata": {"a": 1}}, "metadata"),
+    (("t", "text"), {"metadata": {"": "b"}}, "metadata"),
+    (("t", "text"), {"metadata": {"a": "b" * 513}}, "513"),
+    (("t", "text"), {"metadata": {str(number): "" for number in range(15)}}, "14"),
+]
+
+
+@pytest.mark.parametrize(("args", "kwargs", "says"), BAD)
+async def test_a_bad_argument_is_a_typed_error_and_nothing_is_queued(
+    door: Any, options: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any], says: str
+) -> None:
+    queue = door(**options)
+    with pytest.raises(InvalidArgument, match=says):
+        await queue.add_message_to_thread(*args, **kwargs)
+    status = await queue.get_queue_status()
+    assert (status.waiting_count, status.delayed_count) == (0, 0)
+    await queue.close()
+
+
+@pytest.mark.parametrize("thread_id", ["a:b", "zwei Wörter", "👩‍👩‍👧 chat", "line\nbreak", "*?[x]", "x" * 512, "conv", '"quoted"', "\x00"])
+async def test_any_string_is_a_thread_id(door: Any, options: dict[str, Any], thread_id: str) -> None:
+    queue = door(**options)
+    worker = await queue.start_worker()
+    try:
+        assert await queue.ask(thread_id, "hello", timeout=20) == "You said: hello"
+    finally:
+        stopped = worker.stop()
+        if asyncio.iscoroutine(stopped):
+            await stopped
+        await queue.forget_thread(thread_id)
+        await queue.close()
+
+
+async def test_ten_thousand_cancelled_calls_leave_nothing_half_done_and_mix_up_no_replies(options: dict[str, Any]) -> None:
+    queue = AsyncAssistantMessageQueue(**{**options, "message_delay": 3600})
+    await queue.add_message_to_thread("warm", "up")
+
+    async def add(number: int) -> str:
+        receipt = await queue.add_message_to_thread(f"t{number % 100}", f"text {number}", message_id=str(number))
+        assert receipt.message_id == str(number)
+        return receipt.message_id
+
+    done = 0
+    for start in range(0, 10_000, 200):
+        tasks = [asyncio.create_task(add(number)) for number in range(start, start + 200)]
+        await asyncio.sleep(0)
+        for number, task in enumerate(tasks):
+            if number % 2:
+                task.cancel()
+            elif number % 10 == 0:
+                await asyncio.sleep(0)
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [one for one in results if not isinstance(one, str | asyncio.CancelledError)] == []
+        done += sum(isinstance(one, str) for one in results)
+    status = await queue.get_queue_status()
+    queued = 0
+    for number in range(0, 10_000, 7):
+        found = await queue.get_message(str(number))
+        assert found is None or (found.message_id, found.thread_id) == (str(number), f"t{number % 100}")
+        queued += found is not None
+    # A cancelled call may have been carried out or not; one that returned was.
+    assert done + 1 <= status.delayed_count <= 10_001
+    assert queued > 0
+    await queue.close()

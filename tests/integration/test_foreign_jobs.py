@@ -1,0 +1,56 @@
+"""Nobody gets in: a job that is not a wake-up of ours is not run, not unpickled beyond plain values, and not in the way."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import rq
+from rq.job import Job
+
+from tests.integration.conftest import Service, wait_until
+
+
+def touch(path: str) -> None:
+    Path(path).touch()
+
+
+class Trap:
+    """Unpickling it would touch a file."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return touch, (self.path,)
+
+
+@pytest.fixture
+def service(service: Service) -> Service:
+    if service.kind == "stock":
+        pytest.skip("a stock worker runs whatever RQ is told to run; docs/reliability.md says so")
+    return service
+
+
+def test_foreign_and_altered_jobs_are_moved_aside_and_never_run(service: Service, tmp_path: Path) -> None:
+    canary = str(tmp_path / "canary")
+    queue = service.start()
+    jobs = rq.Queue(service.prefix, connection=service.client)
+    other = jobs.enqueue("os.mkdir", canary)
+    trapped = jobs.enqueue("assistant_queue.jobs.wake", "t")
+    service.client.hset(trapped.key, "data", pickle.dumps(("assistant_queue.jobs.wake", None, (Trap(canary),), {})))
+    called_back = jobs.enqueue("assistant_queue.jobs.wake", "nobody")
+    service.client.hset(called_back.key, "success_callback_name", "os.getcwd")
+    service.client.hset(called_back.key, "failure_callback_name", "os.abort")
+
+    assert queue.ask("t", "still here?", timeout=30) == "You said: still here?"
+    failed = jobs.failed_job_registry
+    wait_until(lambda: {other.id, trapped.id} & set(failed.get_job_ids(cleanup=False)) or _gone(service, trapped), "foreign jobs are moved aside")
+    wait_until(lambda: other.id in failed.get_job_ids(cleanup=False), "the other function's job is kept for people")
+    assert not os.path.exists(canary)
+
+
+def _gone(service: Service, job: Job) -> bool:
+    return not service.client.exists(job.key)

@@ -1,0 +1,478 @@
+"""What the store promises, in plain Python: lists and a lease for each thread. And a machine that compares the two after every step."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from assistant_queue.core.progress import Progress
+from assistant_queue.core.thread_state import Phase, ThreadState
+from assistant_queue.core.window import Window, due_at
+from assistant_queue.errors import BatchNotFound, LeaseLost, MessageIdConflict, ThreadFull
+from assistant_queue.store import control
+from assistant_queue.store.holding import EARLY_MS, Lease, NoLease
+from tests.contract.store_rig import COUNTERS, Rig
+
+IDLE, PENDING, ACTIVE = ThreadState.IDLE, ThreadState.PENDING, ThreadState.ACTIVE
+RETRYING, HELD = ThreadState.RETRYING, ThreadState.HELD
+
+THREADS = ("a", "b:🙂", "c")
+WINDOWS = (
+    Window(delay_ms=0),
+    Window(delay_ms=3000),
+    Window(delay_ms=2000, max_batch=3),
+    Window(delay_ms=1500, kind="sliding", max_wait_ms=4000),
+)
+LEASE_S = 10.0
+MOST_PENDING = 6
+
+
+@dataclass
+class ModelThread:
+    """One thread."""
+
+    state: ThreadState = IDLE
+    pending: list[str] = field(default_factory=list)
+    batch: list[str] | None = None
+    batch_id: str = ""
+    phase: Phase = Phase.FROZEN
+    token: str | None = None
+    last: str | None = None
+    until: int = 0
+    due: int = 0
+    first: int = 0
+    own_due: int | None = None
+    deaths: int = 0
+    paused: bool = False
+
+    def clear_batch(self) -> None:
+        self.batch, self.batch_id, self.token, self.phase, self.deaths = None, "", None, Phase.FROZEN, 0
+
+    def release(self, now: int, token: str) -> None:
+        """Finish or stay pending."""
+        self.clear_batch()
+        if self.pending:
+            self.state, self.due, self.last = PENDING, max(now, self.own_due or now), token
+        else:
+            self.state, self.last = IDLE, None
+
+
+@dataclass
+class Record:
+    """What became of a batch."""
+
+    thread: str
+    state: str
+    token: str
+    messages: list[str]
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Producers, workers that may die or be late, sweepers and a person, against a store under a fake clock."""
+
+    make_rig: Callable[[], Rig]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rig = type(self).make_rig()
+        self.threads = {thread: ModelThread() for thread in THREADS}
+        self.messages: dict[str, tuple[str, str]] = {}
+        self.records: dict[str, Record] = {}
+        self.completed: list[str] = []
+        self.cancelled: set[str] = set()
+        self.leases: list[Lease] = []
+        self.numbers = itertools.count(1)
+
+    @property
+    def now(self) -> int:
+        return self.rig.clock.ms
+
+    # --- producers -----------------------------------------------------------------------------------------------------
+
+    @rule(
+        thread=st.sampled_from(THREADS),
+        window=st.sampled_from(WINDOWS),
+        after_run=st.sampled_from(["immediate", "window"]),
+        limited=st.booleans(),
+    )
+    def add(self, thread: str, window: Window, after_run: str, limited: bool) -> None:
+        model, message = self.threads[thread], f"m{next(self.numbers)}"
+        if limited and len(model.pending) >= MOST_PENDING:
+            try:
+                self.rig.add(thread, message, window=window, max_pending=MOST_PENDING)
+            except ThreadFull:
+                return
+            raise AssertionError("a full thread took a message")
+        receipt = self.rig.add(thread, message, window=window, after_run=after_run, max_pending=MOST_PENDING if limited else 0)
+        assert not receipt.duplicate
+        now, waited = self.now, bool(model.pending)
+        first = model.first if waited else now
+        before = model.own_due if waited else None
+        if model.batch is not None and after_run == "immediate" and not (before is not None and before <= now):
+            due = now
+        else:
+            due = due_at(window, now_ms=now, first_ms=first, count=len(model.pending) + 1, previous_due_ms=before)
+        due = max(due, first)
+        model.pending.append(message)
+        model.first, model.own_due = first, due
+        if model.batch is None:
+            model.state, model.due = PENDING, due
+        self.messages[message] = (thread, "hello")
+        assert round(receipt.due_at.timestamp() * 1000) == due
+
+    @precondition(lambda self: self.messages)
+    @rule(data=st.data(), same=st.booleans())
+    def add_again(self, data: st.DataObject, same: bool) -> None:
+        message = data.draw(st.sampled_from(sorted(self.messages)))
+        thread, content = self.messages[message]
+        if same:
+            assert self.rig.add(thread, message, content).duplicate
+            return
+        try:
+            self.rig.add(thread, message, "something else")
+        except MessageIdConflict:
+            return
+        raise AssertionError("two messages have one id")
+
+    @precondition(lambda self: self.messages)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        message = data.draw(st.sampled_from(sorted(self.messages)))
+        thread = self.threads[self.messages[message][0]]
+        waits = message in thread.pending
+        assert self.rig.run(control.cancel(self.rig.space, message, 3600)) is waits
+        if waits:
+            thread.pending.remove(message)
+            self.cancelled.add(message)
+            if not thread.pending and thread.batch is None:
+                thread.state, thread.last = IDLE, None
+
+    # --- time, RQ, sweepers ------------------------------------------------------------------------------------------------
+
+    @rule(seconds=st.sampled_from([0.001, 0.4, 1.0, 1.6, 3.0, LEASE_S, LEASE_S + 2]))
+    def time_passes(self, seconds: float) -> None:
+        self.rig.clock.advance(seconds)
+
+    @rule()
+    def rq_hands_over_what_is_scheduled(self) -> None:
+        self.rig.scheduler()
+
+    @rule()
+    def sweep(self) -> None:
+        self.rig.sweep()
+
+    @rule()
+    def rq_loses_everything(self) -> None:
+        self.rig.lose_wakeups()
+
+    # --- workers -------------------------------------------------------------------------------------------------------------
+
+    @rule()
+    def a_worker_takes_a_wake_up(self) -> None:
+        thread = self.rig.pop()
+        if thread is not None:
+            self.claim(thread, take=1000)
+
+    @rule(thread=st.sampled_from(THREADS), take=st.sampled_from([1, 2, 1000]))
+    def a_stray_wake_up(self, thread: str, take: int) -> None:
+        self.claim(thread, take=take)
+
+    def claim(self, thread: str, *, take: int) -> None:
+        model = self.threads[thread]
+        number = next(self.numbers)
+        token, batch_id = f"token{number}", f"batch{number}"
+        got = self.rig.try_claim(thread, token=token, batch_id=batch_id, lease_s=LEASE_S, max_take=take)
+        expected = self._claim_word(model)
+        if expected != "claimed":
+            assert isinstance(got, NoLease), f"expected {expected}, got {got}"
+            assert got.reason == expected, model
+            if expected == "early":
+                assert got.until_ms == model.due
+            return
+        assert isinstance(got, Lease), f"expected a lease, got {got}"
+        if model.batch is None:
+            model.batch, model.pending = model.pending[:take], model.pending[take:]
+            model.batch_id, model.phase = batch_id, Phase.FROZEN
+            model.first = model.own_due = self.now
+        elif model.token is not None:
+            model.deaths += 1
+        model.state, model.token, model.until = ACTIVE, token, self.now + round(LEASE_S * 1000)
+        assert [message.id for message in got.claimed.batch.messages] == ([] if model.phase is Phase.DELIVERING else model.batch)
+        assert (got.claimed.batch.id, got.claimed.phase) == (model.batch_id, model.phase)
+        assert (got.claimed.deaths, got.until_ms) == (model.deaths, model.until)
+        self.leases.append(got)
+
+    def _claim_word(self, model: ModelThread) -> str:
+        if model.state is IDLE:
+            return "idle"
+        if model.paused:
+            return "paused"
+        if model.token is not None:
+            return "refused" if model.until > self.now else "claimed"
+        return "early" if model.due > self.now else "claimed"
+
+    def _lease(self, data: st.DataObject) -> tuple[int, Lease, ModelThread, bool]:
+        """Any lease that somebody still believes in; whether it is the one that counts."""
+        place = data.draw(st.integers(0, len(self.leases) - 1))
+        lease = self.leases[place]
+        model = self.threads[lease.thread_id]
+        return place, lease, model, model.token == lease.token
+
+    def _attempt(self, act: Callable[[], object], *, held: bool) -> bool:
+        try:
+            act()
+        except LeaseLost:
+            assert not held, "the holder was refused"
+            return False
+        assert held, "somebody wrote who does not hold the lease"
+        return True
+
+    some_lease = precondition(lambda self: self.leases)
+
+    @some_lease
+    @rule(data=st.data())
+    def a_worker_dies(self, data: st.DataObject) -> None:
+        del self.leases[data.draw(st.integers(0, len(self.leases) - 1))]
+
+    @some_lease
+    @rule(data=st.data())
+    def renew(self, data: st.DataObject) -> None:
+        _, lease, model, held = self._lease(data)
+        renewed = self.rig.renew(lease, LEASE_S)
+        assert (renewed is not None) is held
+        if renewed is not None:
+            model.until = self.now + round(LEASE_S * 1000)
+            assert renewed.until_ms == model.until
+
+    @some_lease
+    @rule(data=st.data(), phase=st.sampled_from([Phase.SENDING, Phase.RUNNING]))
+    def save(self, data: st.DataObject, phase: Phase) -> None:
+        _, lease, model, held = self._lease(data)
+        if held and model.phase is Phase.DELIVERING:
+            return
+        marks = model.batch or [] if held else []
+        if self._attempt(lambda: self.rig.save(lease, phase, Progress(sent_ms=next(self.numbers)), marks), held=held):
+            model.phase, model.deaths = phase, 0
+
+    @some_lease
+    @rule(data=st.data(), keep=st.integers(1, 3))
+    def trim(self, data: st.DataObject, keep: int) -> None:
+        place, lease, model, held = self._lease(data)
+        if held and model.phase is not Phase.FROZEN:
+            return
+        if self._attempt(lambda: self.rig.trim(lease, keep), held=held):
+            assert model.batch is not None
+            back = model.batch[keep:]
+            if back:
+                model.batch, model.pending = model.batch[:keep], back + model.pending
+                model.first, model.own_due = lease.claimed.claimed_ms, self.now
+                kept = replace(lease.claimed.batch, messages=lease.claimed.batch.messages[:keep])
+                self.leases[place] = replace(lease, claimed=replace(lease.claimed, batch=kept))
+
+    @some_lease
+    @rule(data=st.data())
+    def complete(self, data: st.DataObject) -> None:
+        _, lease, model, held = self._lease(data)
+        if held and not lease.claimed.batch.messages:
+            return
+        if self._attempt(lambda: self.rig.complete(lease), held=held) and model.phase is not Phase.DELIVERING:
+            assert model.batch is not None
+            self.completed += model.batch
+            self.records[model.batch_id] = Record(lease.thread_id, "completed", lease.token, model.batch)
+            model.phase, model.deaths = Phase.DELIVERING, 0
+
+    @some_lease
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        _, lease, model, held = self._lease(data)
+        record = self.records.get(lease.claimed.batch.id)
+        if not held and record is not None and record.token == lease.token:
+            assert self.rig.finish(lease) is bool(model.pending)  # the same call again changes nothing
+            return
+        if self._attempt(lambda: self.rig.finish(lease), held=held):
+            if model.phase is not Phase.DELIVERING:
+                assert model.batch is not None
+                self.completed += model.batch
+                self.records[model.batch_id] = Record(lease.thread_id, "completed", lease.token, model.batch)
+            else:
+                self.records[model.batch_id].token = lease.token
+            model.release(self.now, lease.token)
+
+    @some_lease
+    @rule(data=st.data(), state=st.sampled_from([RETRYING, HELD]), wait_s=st.sampled_from([0.0, 2.0, 7.0]))
+    def postpone(self, data: st.DataObject, state: ThreadState, wait_s: float) -> None:
+        _, lease, model, held = self._lease(data)
+        if not held and model.token is None and model.last == lease.token:
+            self.rig.postpone(lease, state, wait_s)  # the same call again changes nothing
+            return
+        phase = model.phase
+        if self._attempt(lambda: self.rig.postpone(lease, state, wait_s, phase), held=held):
+            model.state, model.due = state, self.now + round(wait_s * 1000)
+            model.token, model.last, model.deaths = None, lease.token, 0
+
+    @some_lease
+    @rule(data=st.data(), pause=st.booleans())
+    def bury(self, data: st.DataObject, pause: bool) -> None:
+        _, lease, model, held = self._lease(data)
+        record = self.records.get(lease.claimed.batch.id)
+        if held and model.phase is Phase.DELIVERING:
+            return
+        if not held and record is not None and record.token == lease.token:
+            self.rig.bury(lease)  # the same call again changes nothing
+            return
+        if self._attempt(lambda: self.rig.bury(lease, pause=pause), held=held):
+            assert model.batch is not None
+            self.records[model.batch_id] = Record(lease.thread_id, "failed", lease.token, model.batch)
+            model.release(self.now, lease.token)
+            model.paused = model.paused or pause
+
+    # --- a person ------------------------------------------------------------------------------------------------------------
+
+    def failed_ids(self) -> list[str]:
+        return [batch_id for batch_id, record in self.records.items() if record.state == "failed"]
+
+    @precondition(lambda self: self.failed_ids())
+    @rule(data=st.data())
+    def retry_failed(self, data: st.DataObject) -> None:
+        batch_id = data.draw(st.sampled_from(self.failed_ids()))
+        record = self.records.pop(batch_id)
+        self.rig.retry_failed(batch_id)
+        model = self.threads[record.thread]
+        model.pending = record.messages + model.pending
+        model.first = model.own_due = self.now
+        if model.batch is None:
+            model.state, model.due = PENDING, self.now
+
+    @precondition(lambda self: self.failed_ids())
+    @rule(data=st.data())
+    def discard_failed(self, data: st.DataObject) -> None:
+        batch_id = data.draw(st.sampled_from(self.failed_ids()))
+        self.rig.discard_failed(batch_id)
+        self.records[batch_id].state = "discarded"
+
+    @precondition(lambda self: self.records)
+    @rule(data=st.data())
+    def decide_about_what_is_not_in_the_list(self, data: st.DataObject) -> None:
+        others = [batch_id for batch_id, record in self.records.items() if record.state != "failed"]
+        for batch_id in others[:1]:
+            try:
+                self.rig.retry_failed(batch_id)
+            except BatchNotFound:
+                continue
+            raise AssertionError("a batch that did not fail was retried")
+
+    @rule(thread=st.sampled_from(THREADS))
+    def pause(self, thread: str) -> None:
+        self.rig.run(control.pause_thread(self.rig.space, thread))
+        self.threads[thread].paused = True
+
+    @rule(thread=st.sampled_from(THREADS))
+    def resume(self, thread: str) -> None:
+        self.rig.run(control.resume_thread(self.rig.space, thread))
+        self.threads[thread].paused = False
+
+    # --- what must hold ----------------------------------------------------------------------------------------------------------
+
+    @invariant()
+    def every_message_is_in_its_one_place_and_in_order(self) -> None:
+        for thread, model in self.threads.items():
+            assert [one for one in self.rig.pending(thread) if one] == model.pending, thread
+            in_batch = [] if model.batch is None or model.phase is Phase.DELIVERING else model.batch
+            assert self.rig.frozen(thread) == in_batch, thread
+        for batch_id in self.failed_ids():
+            assert self.rig.ids(self.rig.keys.dead(batch_id)) == self.records[batch_id].messages
+        assert {row.batch_id for row in self.rig.failed()} == set(self.failed_ids())
+        assert len(set(self.completed)) == len(self.completed)
+
+    @invariant()
+    def every_thread_is_in_its_state_and_has_at_most_one_holder(self) -> None:
+        for thread, model in self.threads.items():
+            fields = self.rig.thread_hash(thread)
+            assert self.rig.state(thread) is model.state, thread
+            assert fields.get("token") == model.token, thread
+            assert bool(fields.get("paused")) is model.paused
+            if model.token is not None:
+                assert int(fields["until"]) == model.until
+            elif model.state is not IDLE:
+                assert int(fields["due"]) == model.due, thread
+
+    @invariant()
+    def counters_are_what_a_scan_would_count(self) -> None:
+        self.rig.check()
+        counters = dict.fromkeys(COUNTERS, 0)
+        unsettled = 0
+        for model in self.threads.values():
+            unsettled += len(model.pending)
+            if model.batch is not None and model.phase is not Phase.DELIVERING:
+                if model.state is RETRYING:
+                    unsettled += len(model.batch)
+                else:
+                    counters["active"] += len(model.batch)
+        counters["completed"] = len(self.completed)
+        counters["failed"] = sum(len(self.records[batch_id].messages) for batch_id in self.failed_ids())
+        found = self.rig.counters()
+        assert found["waiting"] + found["delayed"] == unsettled
+        assert all(found[name] == counters[name] for name in ("active", "completed", "failed")), (found, counters)
+        assert min(found.values()) >= 0
+
+    @rule()
+    def a_status_is_read_after_a_second(self) -> None:
+        self.rig.clock.advance(1)
+        status = self.rig.status()
+        due = later = either = 0
+        for model in self.threads.values():
+            waits = len(model.pending)
+            if model.state is RETRYING and model.batch is not None and model.phase is not Phase.DELIVERING:
+                waits += len(model.batch)
+            if model.paused or model.state in (ACTIVE, HELD):
+                either += waits
+            elif model.due <= self.now:
+                due += waits
+            else:
+                later += waits
+        assert due <= status.waiting_count <= due + either, "what is due is waiting"
+        assert later <= status.delayed_count <= later + either, "what is not is delayed"
+
+    def teardown(self) -> None:
+        """Whatever happened: once the workers come back, everything ends, and nothing is left but records."""
+        self.leases.clear()
+        for thread in THREADS:
+            self.rig.run(control.resume_thread(self.rig.space, thread))
+        self.rig.clock.advance(LEASE_S + 2)
+        for _ in range(60):
+            self.rig.clock.advance(2)
+            self.rig.sweep()
+            self.rig.scheduler()
+            while (thread := self.rig.pop()) is not None:
+                lease = self.rig.try_claim(thread, lease_s=LEASE_S)
+                if isinstance(lease, Lease):
+                    if lease.claimed.phase is not Phase.DELIVERING:
+                        self.completed += [message.id for message in lease.claimed.batch.messages]
+                    self.rig.finish(lease)
+            if not self.rig.threads() and not self.rig.scheduled():
+                break
+        assert self.rig.threads() == [], "a thread was forgotten"
+        for batch_id in self.failed_ids():
+            self.rig.discard_failed(batch_id)
+        self.rig.check()
+        self.rig.check_idle()
+        assert len(set(self.completed)) == len(self.completed), "a message was answered twice"
+        failed = {one for record in self.records.values() if record.state != "completed" for one in record.messages}
+        assert set(self.completed) | failed | self.cancelled == set(self.messages), "a message was lost"
+        for message in self.messages:
+            status = self.rig.message(message)
+            assert status is not None
+            expected = "completed" if message in self.completed else "cancelled" if message in self.cancelled else "failed"
+            assert status.status == expected, message
+
+
+def machine(make_rig: Callable[[], Rig]) -> type[StoreMachine]:
+    """The machine on a Redis."""
+    return type("StoreMachine", (StoreMachine,), {"make_rig": staticmethod(make_rig)})
+
+
+__all__ = ["EARLY_MS", "StoreMachine", "machine"]
