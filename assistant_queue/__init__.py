@@ -12,6 +12,7 @@ from assistant_queue.errors import (
     CallbackError,
     ConfigurationError,
     ConfigurationMismatch,
+    ConversationBusy,
     FormatTooNew,
     InvalidArgument,
     InvalidToolResult,
@@ -19,7 +20,9 @@ from assistant_queue.errors import (
     MessageCancelled,
     MessageIdConflict,
     MessageNotFound,
+    NotSupported,
     QueueError,
+    RequestRefused,
     StoreError,
     StoreUnavailable,
     ThreadBusy,
@@ -36,16 +39,21 @@ from assistant_queue.models import (
     MessageStatus,
     QueueStatus,
     Receipt,
+    RunInfo,
     RunResult,
+    ThreadInfo,
+    ThreadMessage,
     ThreadStatus,
     ToolCall,
     ToolOutput,
     Usage,
 )
 from assistant_queue.queue import AssistantMessageQueue
+from assistant_queue.tools import ToolContext
 
 if TYPE_CHECKING:
     from assistant_queue.aio import AsyncAssistantMessageQueue
+    from assistant_queue.backends.function import FunctionBackend, RunContext
     from assistant_queue.worker.rq_worker import Worker
 
 __version__ = "0.1.0"
@@ -61,9 +69,11 @@ __all__ = [
     "CallbackError",
     "ConfigurationError",
     "ConfigurationMismatch",
+    "ConversationBusy",
     "ErrorInfo",
     "FailedBatch",
     "FormatTooNew",
+    "FunctionBackend",
     "FunctionCall",
     "InvalidArgument",
     "InvalidToolResult",
@@ -73,16 +83,23 @@ __all__ = [
     "MessageIdConflict",
     "MessageNotFound",
     "MessageStatus",
+    "NotSupported",
     "QueueError",
     "QueueStatus",
     "Receipt",
+    "RequestRefused",
+    "RunContext",
+    "RunInfo",
     "RunResult",
     "StoreError",
     "StoreUnavailable",
     "ThreadBusy",
     "ThreadFull",
+    "ThreadInfo",
+    "ThreadMessage",
     "ThreadStatus",
     "ToolCall",
+    "ToolContext",
     "ToolOutput",
     "UnknownOption",
     "UnknownThread",
@@ -97,6 +114,10 @@ def __getattr__(name: str) -> Any:
         from assistant_queue.aio import AsyncAssistantMessageQueue
 
         return AsyncAssistantMessageQueue
+    if name in {"FunctionBackend", "RunContext"}:
+        from assistant_queue.backends import function
+
+        return getattr(function, name)
     if name == "Worker":
         from assistant_queue.worker.rq_worker import Worker
 

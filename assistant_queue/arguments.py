@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from assistant_queue.errors import InvalidArgument
-from assistant_queue.models import Content, Message
+from assistant_queue.models import TEXT_PARTS, Content, Message, ToolOutput
 
 MAX_THREAD_ID = 512
 """Characters of a thread id. Chosen."""
@@ -147,15 +147,13 @@ def _content(value: Any) -> Content:
         raise InvalidArgument(f"the content parts have {letters:,} characters of text, the limit is {MAX_CONTENT:,}; nothing was queued")
     if size > MAX_PARTS_BYTES:
         raise InvalidArgument(f"the content parts have {size:,} bytes, the limit is {MAX_PARTS_BYTES:,}; upload files and name their ids")
-    if letters == 0 and all(part["type"] in _TEXT_TYPES for part in value):
+    if letters == 0 and all(part["type"] in TEXT_PARTS for part in value):
         raise InvalidArgument("the content parts hold no text; nothing was queued")
     return [dict(part) for part in value]
 
 
 MAX_PARTS_BYTES = 4_000_000
 """Bytes of a message's content parts as JSON. Chosen: Redis is no place for pictures; the provider takes uploaded files by their ids."""
-
-_TEXT_TYPES = frozenset({"text", "input_text"})
 
 
 def _author(value: Any) -> str:
@@ -180,3 +178,107 @@ def _metadata(value: Any) -> dict[str, str]:
         _encodable(key, "a metadata key")
         _encodable(item, f"metadata[{key!r}]")
     return dict(value)
+
+
+# --- direct calls -------------------------------------------------------------------------------------------------------
+
+MAX_TOOLS = 128
+"""Tools of one run. Source: the provider's limit for an assistant."""
+
+_NO_ID = frozenset("/?#%\\")
+
+
+def check_content(value: Any) -> Content:
+    """The content of a message: a non-blank text, or content parts."""
+    return _content(value)
+
+
+def check_metadata(value: Any) -> dict[str, str]:
+    """Pairs of strings; none for None."""
+    return {} if value is None else _metadata(value)
+
+
+def check_instructions(value: Any) -> str | None:
+    """A non-blank text, or None."""
+    return None if value is None else _text(value, "instructions")
+
+
+def check_run_id(value: Any) -> str:
+    """A run's id, as the provider gave it."""
+    run_id = _identifier(value, "run_id", MAX_MESSAGE_ID)
+    if any(char in _NO_ID or char.isspace() or not char.isprintable() for char in run_id):
+        raise InvalidArgument(
+            f"run_id must be an id of the provider's, such as run_... or resp_...; {run_id[:80]!r} is none; nothing was done"
+        )
+    return run_id
+
+
+def check_order(value: Any) -> Literal["asc", "desc"]:
+    """Oldest first or newest first."""
+    if value == "asc":
+        return "asc"
+    if value == "desc":
+        return "desc"
+    raise InvalidArgument(f"order must be 'asc' (oldest first) or 'desc' (newest first), not {value!r}")
+
+
+def check_cursor(value: Any, what: str) -> str | None:
+    """The id of a message that a page begins behind, or ends before."""
+    return None if value is None else _identifier(value, what, MAX_MESSAGE_ID)
+
+
+def check_tools(value: Any) -> list[dict[str, Any]] | None:
+    """Tool definitions; None for the queue's own, an empty list for none."""
+    if value is None:
+        return None
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes | bytearray):
+        raise InvalidArgument(f"tools must be a list of tool definitions, not {type(value).__name__}; nothing was sent")
+    if len(value) > MAX_TOOLS:
+        raise InvalidArgument(f"tools has {len(value)} definitions, the limit is {MAX_TOOLS}; nothing was sent")
+    for number, tool in enumerate(value):
+        if not isinstance(tool, Mapping) or not isinstance(tool.get("type"), str):
+            raise InvalidArgument(f"tool {number} must be a dict with a 'type', as the provider spells it; nothing was sent")
+    try:
+        json.dumps([dict(tool) for tool in value])
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(f"the tools cannot be written as JSON: {error}; nothing was sent") from None
+    return [dict(tool) for tool in value]
+
+
+def make_outputs(value: Any) -> dict[str, str]:
+    """The outputs of one round, a string for each call id, in the order given.
+
+    Raises:
+        InvalidArgument: It is no list of outputs, it is empty, or one call has two. Nothing was sent.
+    """
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes | bytearray):
+        raise InvalidArgument(
+            f"outputs must be a list of {{'tool_call_id', 'output'}} or ToolOutput, not {type(value).__name__}; nothing was sent"
+        )
+    if not value:
+        raise InvalidArgument("outputs is empty; the provider takes all outputs of a round at once; nothing was sent")
+    made: dict[str, str] = {}
+    for number, row in enumerate(value):
+        if isinstance(row, ToolOutput):
+            call_id, output = row.tool_call_id, row.output
+        elif isinstance(row, Mapping) and row.keys() == {"tool_call_id", "output"}:
+            call_id, output = row["tool_call_id"], row["output"]
+        else:
+            raise InvalidArgument(f"output {number} must be a dict with tool_call_id and output, or a ToolOutput; nothing was sent")
+        _identifier(call_id, f"tool_call_id of output {number}", MAX_MESSAGE_ID)
+        if call_id in made:
+            raise InvalidArgument(f"there are two outputs for call {call_id!r}; nothing was sent")
+        made[call_id] = _output(output, call_id)
+    return made
+
+
+def _output(value: Any, call_id: str) -> str:
+    if isinstance(value, str):
+        text = value
+    else:
+        try:
+            text = json.dumps(value, ensure_ascii=False)
+        except (TypeError, ValueError) as error:
+            raise InvalidArgument(f"the output for call {call_id!r} cannot be written as JSON: {error}; nothing was sent") from None
+    _encodable(text, f"the output for call {call_id!r}")
+    return text

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -16,6 +17,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     ValidationInfo,
@@ -26,6 +28,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from typing_extensions import TypedDict
 
 from assistant_queue.errors import ConfigurationError, UnknownOption
+from assistant_queue.tools.toolbox import Toolbox, names_in
 
 ENV_PREFIX = "ASSISTANT_QUEUE_"
 DEFAULT_INSTRUCTIONS = "Reply to all messages logically."
@@ -87,7 +90,7 @@ class Config(BaseSettings):
     model: str | None = _option(None, "a model: chooses Responses + Conversations")
     prompt: str | dict[str, Any] | None = _option(None, "a stored prompt (id, or {id, version, variables}): chooses Responses, too")
     tools: list[dict[str, Any]] | None = _option(None, "tool definitions, as the protocol spells them")
-    backend: Any = _option(None, "a Backend of your own")
+    backend: Any = _option(None, "a Backend of your own, or any callable: a function or an agent")
 
     queue_prefix: str = _option("assistant", "the prefix of every key, and the RQ queue's name", where="both", min_length=1, max_length=128)
     message_delay: Seconds = _option(10.0, "the window: how long a message waits for others", where="producer", unit="s")
@@ -95,6 +98,9 @@ class Config(BaseSettings):
         "fixed", "fixed: from the oldest waiting message; sliding: each message starts it again", where="producer"
     )
     max_wait: PositiveSeconds | None = _option(None, "the longest a sliding window holds a message", where="producer", unit="s")
+    attachment_wait: PositiveSeconds | None = _option(
+        None, "text alone keeps its window open this long for the picture or file that follows", where="producer", unit="s"
+    )
     max_batch_size: int | None = _option(None, "this many messages end the window at once", where="both", unit="messages", ge=1)
     after_run: Literal["immediate", "window"] = _option(
         "immediate", "what came during a run is answered when it ends, or waits for its window", where="producer"
@@ -169,27 +175,58 @@ class Config(BaseSettings):
         if self.max_wait is not None and self.window == "fixed":
             msg = "max_wait belongs to window='sliding'; a fixed window ends after message_delay"
             raise ValueError(msg)
+        if self.attachment_wait is not None and self.attachment_wait <= self.message_delay:
+            msg = "attachment_wait must be longer than message_delay: without it text waits for message_delay"
+            raise ValueError(msg)
         if self.max_wait is not None and self.max_wait < self.message_delay:
             msg = "max_wait must not be shorter than message_delay"
             raise ValueError(msg)
         return self
 
+    _toolbox: Toolbox = PrivateAttr(default_factory=Toolbox)
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """A typed function must not have the name of a function in `tools`."""
+        self._toolbox.reserved = names_in(self.tools)
+
+    @property
+    def toolbox(self) -> Toolbox:
+        """What `@queue.tool` has registered; copies of this configuration share it."""
+        return self._toolbox
+
     @property
     def fingerprint(self) -> dict[str, Any] | None:
-        """What this queue is, as far as this process knows; None if it has no backend configured (a producer need not)."""
+        """What this queue is, as far as this process knows; None if it has no backend configured (a producer need not).
+
+        `tools` says whether there are any, by `tools=` or `@queue.tool`. A worker is not refused because its producers have none: they need
+        not import the functions (`store.control.check_in`).
+        """
+        tools = bool(self.tools) or len(self._toolbox) > 0
         if self.backend is not None:
-            return {"backend": str(getattr(self.backend, "name", type(self.backend).__name__)), "tools": bool(self.tools)}
+            return {"backend": name_of_backend(self.backend), "tools": tools}
         if self.assistant_id is not None:
-            return {"backend": "assistants", "assistant": self.assistant_id, "tools": bool(self.tools)}
+            return {"backend": "assistants", "assistant": self.assistant_id, "tools": tools}
         if self.model is not None or self.prompt is not None:
             prompt = self.prompt.get("id") if isinstance(self.prompt, dict) else self.prompt
-            return {"backend": "responses", "model": self.model, "prompt": prompt, "tools": bool(self.tools)}
+            return {"backend": "responses", "model": self.model, "prompt": prompt, "tools": tools}
         return None
 
     @property
     def grace(self) -> float:
         """Seconds from an ambiguous request to the question what became of it."""
         return self.request_timeout + GRACE_MARGIN_S
+
+
+def name_of_backend(backend: Any) -> str:
+    """What a backend of the user's is called in the fingerprint and in logs: alike in each process, wherever it was imported from."""
+    name = getattr(backend, "name", None)
+    if isinstance(name, str):
+        return name
+    if not callable(backend):
+        return type(backend).__name__
+    while isinstance(backend, partial):
+        backend = backend.func
+    return f"function:{getattr(backend, '__qualname__', type(backend).__name__)}"
 
 
 class Options(TypedDict, total=False):
@@ -209,6 +246,7 @@ class Options(TypedDict, total=False):
     message_delay: float
     window: Literal["fixed", "sliding"]
     max_wait: float | None
+    attachment_wait: float | None
     max_batch_size: int | None
     after_run: Literal["immediate", "window"]
     max_pending: int | None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar, overload
 
 from assistant_queue import arguments
 from assistant_queue.clock import Clock, SystemClock
@@ -35,6 +36,8 @@ class Door:
             max_batch=config.max_batch_size or 0,
         )
         self._rules = producing.AddRules(window=window, after_run=config.after_run, max_pending=config.max_pending or 0)
+        waiting = replace(window, delay_ms=to_ms(config.attachment_wait or config.message_delay))
+        self._rules_of_text = replace(self._rules, window=waiting)
         self._introduced = False
 
     def add(
@@ -53,7 +56,7 @@ class Door:
 
     def _add(self, thread_id: str, message: Message) -> Operation[Receipt]:
         yield from self._introduce()
-        return (yield from producing.add(self.space, thread_id, message, self._rules))
+        return (yield from producing.add(self.space, thread_id, message, self._rules_for(message)))
 
     def add_many(self, messages: Iterable[Mapping[str, Any]]) -> Operation[list[Receipt]]:
         """`add_messages`."""
@@ -61,7 +64,11 @@ class Door:
 
     def _add_many(self, rows: list[tuple[str, Message]]) -> Operation[list[Receipt]]:
         yield from self._introduce()
-        return (yield from producing.add_many(self.space, rows, self._rules))
+        return (yield from producing.add_many(self.space, [(thread_id, made, self._rules_for(made)) for thread_id, made in rows]))
+
+    def _rules_for(self, message: Message) -> producing.AddRules:
+        """Text alone may be a caption: it keeps its window open for what follows."""
+        return self._rules if message.has_attachment else self._rules_of_text
 
     def _introduce(self) -> Operation[None]:
         """Once for each process, before its first message."""
@@ -125,6 +132,50 @@ class Door:
     def jobs_of(self, thread_id: str) -> Operation[list[MessageStatus]]:
         """`get_jobs_by_thread_id`."""
         return control.messages_of(self.space, arguments.check_thread_id(thread_id))
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class TakesTools:
+    """The decorator of both front doors."""
+
+    config: Config
+
+    @overload
+    def tool(self, function: Function) -> Function: ...
+    @overload
+    def tool(
+        self, *, name: str | None = None, description: str | None = None, timeout: float | None = None
+    ) -> Callable[[Function], Function]: ...
+    def tool(
+        self,
+        function: Function | None = None,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        timeout: float | None = None,
+    ) -> Function | Callable[[Function], Function]:
+        """Make a tool of a typed function, sync or async: `@queue.tool`, `@queue.tool(timeout=5)`; the function stays as it is.
+
+        The model is told what the signature and the docstring say. The calls of a round run in parallel; a parameter annotated with
+        `ToolContext` is given it. Wrong arguments, an exception and a time-out become outputs that the model can read.
+
+        Args:
+            function: Every parameter annotated with a type that JSON knows.
+            name: 1 to 64 letters, digits, `_` and `-`; None for the function's own.
+            description: None for the docstring's text before its first section.
+            timeout: Seconds one call may take; None: as long as the run.
+
+        Raises:
+            ConfigurationError: The function cannot be a tool; the message names it and says why. Nothing was registered.
+        """
+
+        def register(function: Function) -> Function:
+            self.config.toolbox.add(function, name=name, description=description, timeout=timeout)
+            return function
+
+        return register if function is None else register(function)
 
 
 def settled_reply(message_id: str, status: MessageStatus | None) -> tuple[bool, str | None]:

@@ -20,6 +20,7 @@
     │   ├── RequestRefused            provably not accepted
     │   │   ├── UnknownThread
     │   │   └── ConversationBusy      locked by a run that is not ours
+    │   ├── NotSupported              a direct call that this backend does not have
     │   ├── OutcomeUnknown            it may have been accepted
     │   ├── StreamCut                 accepted, then the connection was lost
     │   ├── RunVanished               accepted, and now the provider does not know it
@@ -184,6 +185,12 @@ class ConversationBusy(RequestRefused):
     """The conversation is locked by another run. Nothing was started; waiting helps."""
 
     code = "conversation_busy"
+
+
+class NotSupported(BackendError):
+    """This backend has no such direct call. Nothing was sent; messages are answered through the queue all the same."""
+
+    code = "not_supported"
 
 
 class OutcomeUnknown(BackendError):

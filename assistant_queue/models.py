@@ -12,6 +12,10 @@ Content = str | Sequence[Mapping[str, Any]]
 """A message's content: text, or a list of the provider's content-part dicts (text, image, file)."""
 
 
+TEXT_PARTS = frozenset({"text", "input_text"})
+"""The content parts that are text, as the protocols spell them."""
+
+
 class MessageState(str, Enum):
     """What has become of one message."""
 
@@ -41,6 +45,11 @@ class Message:
     author: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     held: bool = False
+
+    @property
+    def has_attachment(self) -> bool:
+        """The content holds a part that is not text: a picture, a file."""
+        return not isinstance(self.content, str) and any(part.get("type") not in TEXT_PARTS for part in self.content)
 
     @property
     def text(self) -> str:
@@ -264,3 +273,71 @@ class FailedBatch:
     attempts: int
     known_run_id: str | None
     failed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThreadInfo:
+    """A thread as the provider knows it.
+
+    Attributes:
+        id: The provider's own id, of its thread or conversation.
+        thread_id: The id the caller asked by.
+        created_at: Aware, UTC; None where the provider does not say.
+        metadata: The provider's pairs.
+    """
+
+    id: str
+    thread_id: str
+    created_at: datetime | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThreadMessage:
+    """One message of a thread, as the provider holds it.
+
+    Attributes:
+        id: The provider's id of the message; also the cursor for `after` and `before`.
+        role: `user` or `assistant`, or what else the provider says.
+        text: The text of the content; parts that are not text are left out.
+        content: The content parts, as the provider spells them.
+        created_at: Aware, UTC; None on Responses, whose items carry no time.
+        run_id: The run that said it; None on Responses, and for what no run said.
+        metadata: The message's pairs; empty on Responses.
+    """
+
+    id: str
+    role: str
+    text: str
+    content: tuple[Mapping[str, Any], ...] = ()
+    created_at: datetime | None = None
+    run_id: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """One run, as the provider shows it at this moment.
+
+    Attributes:
+        id: The provider's id of the run; on Responses, of the response.
+        thread_id: The id the caller asked by.
+        status: The provider's word: `queued`, `in_progress`, `completed`, `failed` ...; `requires_action` while there are calls to answer,
+            also on Responses, which have no word for it.
+        required_calls: The calls that `submit_tool_outputs` has to answer, all at once.
+        created_at: Aware, UTC; None where the provider does not say.
+        error: Why it failed.
+        incomplete_reason: Why an `incomplete` run stopped.
+        usage: Tokens, where the provider counts them; on Responses, of this round only.
+        metadata: The run's pairs.
+    """
+
+    id: str
+    thread_id: str
+    status: str
+    required_calls: tuple[ToolCall, ...] = ()
+    created_at: datetime | None = None
+    error: ErrorInfo | None = None
+    incomplete_reason: str | None = None
+    usage: Usage | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)

@@ -11,7 +11,8 @@ from typing_extensions import Self, Unpack
 
 from assistant_queue import arguments
 from assistant_queue.config import Config, Options, configure
-from assistant_queue.door import RECHECK_S, Door, settled_reply
+from assistant_queue.direct_doors import DirectCalls
+from assistant_queue.door import RECHECK_S, Door, TakesTools, settled_reply
 from assistant_queue.models import Content, FailedBatch, MessageStatus, QueueStatus, Receipt, ThreadStatus
 from assistant_queue.store.connect import listening, sync_from
 from assistant_queue.store.stores import SyncStore, translate
@@ -34,13 +35,14 @@ def options_signature() -> inspect.Signature:
     )
 
 
-class AssistantMessageQueue:
+class AssistantMessageQueue(TakesTools, DirectCalls):
     """Gathers a thread's messages within a window and has a worker answer them in one run.
 
     1. takes messages: one round trip to Redis, nothing else
     2. tells what became of them, and waits for their replies
     3. shows and settles what has failed
     4. runs a worker on a thread of this process, if asked to
+    5. makes direct calls on the provider's threads, beside the queue
 
     Safe to use from several threads. Options are documented in docs/configuration.md; an error in one raises ConfigurationError
     (UnknownOption for a name that does not exist) before anything is connected.
@@ -60,6 +62,7 @@ class AssistantMessageQueue:
         self._store = SyncStore(sync_from(given, self.config.redis_url))
         self._listening = listening(self._store.client)
         self._workers: list[WorkerHandle] = []
+        self._open_direct()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(queue_prefix={self.config.queue_prefix!r})"
@@ -75,6 +78,7 @@ class AssistantMessageQueue:
         workers, self._workers = self._workers, []
         for worker in workers:
             worker.stop()
+        self._close_direct()
         if self._owns_client:
             self._listening.close()
             self._store.close()

@@ -38,6 +38,8 @@ from assistant_queue.models import ToolCall
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
+    from assistant_queue.backends.assistants_direct import AssistantsDirect
+
 _MAX_MESSAGES = 32
 """Source: openai-php/client#269: additional_messages takes no more."""
 
@@ -268,6 +270,12 @@ class AssistantsBackend:
         if run_reader.is_waiting(run) and sent & waits_for:
             return NotFound()
         return await self._outcome(request, run)
+
+    def direct(self) -> AssistantsDirect:
+        """The calls beside the queue: threads, messages and runs one by one."""
+        from assistant_queue.backends.assistants_direct import AssistantsDirect
+
+        return AssistantsDirect(self._channel, self._calls)
 
     async def close(self) -> None:
         """Close the client's connections, unless the client is somebody else's."""

@@ -11,6 +11,7 @@ from assistant_queue.backends.content import (
     assistants_content,
     assistants_tool,
     message_metadata,
+    own_metadata,
     request_options,
     run_metadata,
 )
@@ -39,7 +40,13 @@ class AssistantsCalls:
         self._metadata = options.pop("metadata", None)
         if "max_output_tokens" in options:
             options.setdefault("max_completion_tokens", options.pop("max_output_tokens"))
-        self._body: Json = {**options, "tools": [assistants_tool(tool) for tool in tools] if tools else None}
+        self._tools = tools
+        self._options = options
+
+    @property
+    def _body(self) -> Json:
+        """What every run is sent with. The tools are asked for each time: some may have been added since."""
+        return {**self._options, "tools": [assistants_tool(tool) for tool in self._tools] if self._tools else None}
 
     def create_thread(self, thread_id: str) -> Call:
         """A new thread that names ours."""
@@ -87,6 +94,42 @@ class AssistantsCalls:
     def cancel(self, request: RunRequest, run_id: str) -> Call:
         """The wish that a run ends."""
         return partial(self._runs.cancel, run_id, thread_id=request.conversation_id)
+
+    # --- without a batch: the direct calls --------------------------------------------------------------------------------
+
+    def create_alone(self, metadata: Mapping[str, str]) -> Call:
+        """A new thread of the caller's own."""
+        return partial(self._threads.create, metadata=dict(metadata))
+
+    def post_alone(self, conversation_id: str, content: str | list[Json]) -> Call:
+        """A message of the caller's own."""
+        return partial(self._messages.create, conversation_id, role="user", content=content)
+
+    def run_alone(
+        self,
+        conversation_id: str,
+        instructions: str | None,
+        tools: Sequence[Mapping[str, Any]] | None,
+        metadata: Mapping[str, str],
+    ) -> Call:
+        """A run over what the thread holds; its answer is the run as it begins."""
+        body = {
+            **self._body,
+            "tools": self._body["tools"] if tools is None else [assistants_tool(tool) for tool in tools],
+            "additional_instructions": instructions or self._body.get("additional_instructions"),
+            "metadata": own_metadata(metadata, self._metadata),
+        }
+        sent = {name: value for name, value in body.items() if value is not None}
+        return partial(self._runs.create, conversation_id, assistant_id=self._assistant_id, extra_body=sent, **self._beside)
+
+    def submit_alone(self, conversation_id: str, run_id: str, outputs: Mapping[str, str]) -> Call:
+        """All outputs of a round; the answer is the run as it goes on."""
+        rows = [{"tool_call_id": call_id, "output": output} for call_id, output in outputs.items()]
+        return partial(self._runs.submit_tool_outputs, run_id, thread_id=conversation_id, tool_outputs=rows, **self._beside)
+
+    def cancel_alone(self, conversation_id: str, run_id: str) -> Call:
+        """The wish that a run ends."""
+        return partial(self._runs.cancel, run_id, thread_id=conversation_id)
 
 
 def _message(item: InputItem, request: RunRequest) -> Json:

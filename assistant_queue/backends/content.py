@@ -132,6 +132,12 @@ def run_metadata(items: Iterable[InputItem], batch_id: str, own: Mapping[str, st
     return {**dict(list(pairs.items())[: MAX_PAIRS - 1]), BATCH_MARK: batch_id[:MAX_VALUE]}
 
 
+def own_metadata(given: Mapping[str, str], options: Mapping[str, str] | None = None) -> dict[str, str] | None:
+    """The metadata of a run without a batch: the caller's pairs, then what the options say as far as there is room; None without any."""
+    pairs = {**given, **{name: value for name, value in (options or {}).items() if name not in given}}
+    return dict(list(pairs.items())[:MAX_PAIRS]) or None
+
+
 def message_metadata(item: InputItem, batch_id: str) -> dict[str, str]:
     """The metadata of one message of a thread: the caller's pairs and the two marks it is recognised by."""
     pairs = dict(list(item.metadata.items())[: MAX_PAIRS - 2])

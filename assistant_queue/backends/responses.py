@@ -37,6 +37,8 @@ from assistant_queue.models import ToolCall
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
+    from assistant_queue.backends.responses_direct import ResponsesDirect
+
 
 class ResponsesBackend:
     """Sends batches as responses on a conversation.
@@ -212,6 +214,12 @@ class ResponsesBackend:
             return what_became_of(await self._log.tail(request), request, run_id, calls)
         except ConversationBusy:
             return Undecided()
+
+    def direct(self) -> ResponsesDirect:
+        """The calls beside the queue: threads, messages and runs one by one."""
+        from assistant_queue.backends.responses_direct import ResponsesDirect
+
+        return ResponsesDirect(self._channel, self._calls, in_background=self._in_background, falls_back=self._falls_back)
 
     async def close(self) -> None:
         """Close the client's connections, unless the client is somebody else's."""

@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from assistant_queue.backends.content import MAX_VALUE, request_options, responses_content, responses_tool, run_metadata
+from assistant_queue.backends.content import (
+    MAX_VALUE,
+    own_metadata,
+    request_options,
+    responses_content,
+    responses_tool,
+    run_metadata,
+)
 from assistant_queue.backends.openai_clients import Channel
 from assistant_queue.backends.streams import Call, Json
 from assistant_queue.core.runs import RunRequest
@@ -27,15 +34,17 @@ class ResponsesCalls:
         self._responses = channel.writing.responses.with_streaming_response
         self._resumable = channel.reading.responses.with_streaming_response
         self._conversations = channel.writing.conversations.with_streaming_response
+        self._items = channel.writing.conversations.items.with_streaming_response
         self._timeout = channel.stream_timeout
         options, self._beside = request_options(run_options)
         self._metadata = options.pop("metadata", None)
-        self._body: Json = {
-            "model": model,
-            "prompt": {"id": prompt} if isinstance(prompt, str) else prompt,
-            "tools": [responses_tool(tool) for tool in tools] if tools else None,
-            **options,
-        }
+        self._tools = tools
+        self._fields: Json = {"model": model, "prompt": {"id": prompt} if isinstance(prompt, str) else prompt, **options}
+
+    @property
+    def _body(self) -> Json:
+        """What every response is sent with. The tools are asked for each time: some may have been added since."""
+        return {"tools": [responses_tool(tool) for tool in self._tools] if self._tools else None, **self._fields}
 
     def create_conversation(self, thread_id: str) -> Call:
         """A new conversation that names our thread."""
@@ -66,6 +75,32 @@ class ResponsesCalls:
     def cancel(self, run_id: str) -> Call:
         """The wish that a response ends."""
         return partial(self._responses.cancel, run_id)
+
+    # --- without a batch: the direct calls --------------------------------------------------------------------------------
+
+    def create_alone(self, metadata: Mapping[str, str]) -> Call:
+        """A new conversation of the caller's own."""
+        return partial(self._conversations.create, metadata=dict(metadata))
+
+    def add_items(self, conversation_id: str, items: Sequence[Any]) -> Call:
+        """Items added to a conversation, without a response over them."""
+        return partial(self._items.create, conversation_id, items=items)
+
+    def body_alone(self, instructions: str | None, tools: Sequence[Mapping[str, Any]] | None, metadata: Mapping[str, str]) -> Json:
+        """The body of a response that no batch is in."""
+        return {
+            **self._body,
+            "instructions": instructions or self._body.get("instructions"),
+            "tools": self._body["tools"] if tools is None else [responses_tool(tool) for tool in tools],
+            "metadata": own_metadata(metadata, self._metadata),
+        }
+
+    def run_alone(self, conversation_id: str, body: Json, *, in_background: bool = True) -> Call:
+        """A response that is not streamed: shown at once in the background, when it is over in the foreground."""
+        wanted = {**body, "conversation": conversation_id, "background": True if in_background else None}
+        sent = {name: value for name, value in wanted.items() if value is not None}
+        beside = self._beside if in_background else {"timeout": self._timeout, **self._beside}
+        return partial(self._responses.create, extra_body=sent, **beside)
 
 
 def user_items(request: RunRequest) -> list[Json]:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from assistant_queue.config import Config, configure
+from assistant_queue.config import Config, configure, name_of_backend
 from assistant_queue.errors import ConfigurationError
 from assistant_queue.queue import AssistantMessageQueue
 from assistant_queue.worker.app import APP_VARIABLE, load_app
@@ -52,10 +52,14 @@ class Where:
             options.update(queue_prefix=self.prefix)
         return configure(options)
 
+    def options(self) -> dict[str, Any]:
+        """The queue's options as keywords; raises as `config` does."""
+        config = self.config()
+        return {name: getattr(config, name) for name in config.model_fields_set}
+
     def queue(self) -> AssistantMessageQueue:
         """The queue itself; raises as `config` does. Close it."""
-        config = self.config()
-        options = {name: getattr(config, name) for name in config.model_fields_set}
+        options = self.options()
         if self.app is None and not os.environ.get(APP_VARIABLE):
             # Who only knows where the queue is leaves it to the app to say what it is: its workers would refuse another fingerprint.
             options.update(model=None, prompt=None, assistant_id=None)
@@ -116,7 +120,7 @@ def redis_name(config: Config) -> str:
 def backend_name(config: Config) -> str:
     """Which backend a worker of this queue has."""
     if config.backend is not None:
-        return str(getattr(config.backend, "name", type(config.backend).__name__))
+        return name_of_backend(config.backend)
     if config.assistant_id is not None:
         return f"assistants ({config.assistant_id})"
     return f"responses ({config.model or 'a stored prompt'})"

@@ -17,6 +17,7 @@ from assistant_queue.cli.options import app_option, backend_name, find_app, redi
 from assistant_queue.cli.problems import OK, Misuse
 from assistant_queue.clock import SystemClock
 from assistant_queue.config import Config
+from assistant_queue.models import QueueStatus
 from assistant_queue.store import control, wakeups
 from assistant_queue.store.calls import Operation, Space, plain
 from assistant_queue.store.producing import read_status
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 BURST_LOOK_S = 0.25
 """Seconds between two looks whether a burst is over. Chosen."""
-BURST_LOOKS = 2
-"""So many looks in a row must find nothing: between the taking of a wake-up and its claim there is nothing to be seen. Chosen."""
+BURST_LOOKS = 10
+"""So many looks in a row see messages that are due and nobody takes: they are paused. Chosen: longer than a lost wake-up stays lost."""
 _CALLBACK_THREADS = "assistant-queue-callback"
 _CALLBACK_PATIENCE_S = 1.0
 """How long a user's function that blocks may hold the process after its time. Chosen."""
@@ -123,18 +124,21 @@ def _obey_signals(worker: AsyncioWorker, shutdown_timeout_s: float) -> None:
 
 async def _stop_when_idle(worker: AsyncioWorker) -> None:
     """What waits for its window, or is paused, is left for the next worker."""
-    idle = 0
-    while idle < BURST_LOOKS:
+    untaken = 0
+    while untaken < BURST_LOOKS:
+        seen, wakeups_left = await worker.runtime.store.run(_look(worker.runtime.space))
+        busy = seen.active_count or wakeups_left
+        if not busy and not seen.waiting_count:
+            break
+        untaken = 0 if busy else untaken + 1
         await asyncio.sleep(BURST_LOOK_S)
-        idle = idle + 1 if await worker.runtime.store.run(_is_idle(worker.runtime.space)) else 0
     worker.stop()
 
 
-def _is_idle(space: Space) -> Operation[bool]:
-    """Nothing runs, and whatever is due was woken and taken."""
+def _look(space: Space) -> Operation[tuple[QueueStatus, int]]:
+    """The counters, and the wake-ups that nobody has taken yet."""
     seen = yield from read_status(space)  # sweeps first
-    wakeups_left = yield plain("LLEN", wakeups.queue_key(space.prefix))
-    return not seen.active_count and not wakeups_left
+    return seen, int((yield plain("LLEN", wakeups.queue_key(space.prefix))))
 
 
 def _leave() -> None:

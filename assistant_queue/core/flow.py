@@ -204,6 +204,8 @@ class BatchFlow:
         if self._phase is Phase.SENDING:
             return (yield from self._find())
         if self._phase is Phase.RUNNING and self._progress.run_id is not None:
+            if not self._capabilities.follows:
+                return (yield from self._find())
             return (yield from self._follow(self._progress.run_id))
         return (yield from self._send())
 
@@ -289,6 +291,8 @@ class BatchFlow:
             try:
                 event: _Event = yield steps.Watch(deadline_ms=self._progress.deadline_ms)
             except StreamCut as error:
+                if not self._capabilities.follows:
+                    return (yield from self._find())
                 cuts += 1
                 if cuts > MAX_CUTS:
                     raise _Unreachable(error) from error

@@ -26,7 +26,7 @@ class Capabilities:
 
     Attributes:
         found_by: How `find` recognises a batch.
-        follows: A known run can be followed again after a crash.
+        follows: A known run can be followed again after a crash; without it, `find` is asked what became of it.
         cancels: A known run can be cancelled.
         streams: Text arrives in deltas.
         keeps_failed_text: The provider's thread holds the user's text although the run failed (Assistants): a new run must not repeat it.

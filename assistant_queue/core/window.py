@@ -10,7 +10,7 @@ WindowKind = Literal["fixed", "sliding"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """The window options of one add, in ms.
+    """The window options of one add, in ms; adds of one thread may differ (`attachment_wait`).
 
     Attributes:
         delay_ms: How long a message waits for others.
@@ -41,4 +41,7 @@ def due_at(window: Window, *, now_ms: int, first_ms: int, count: int, previous_d
         return now_ms
     if window.kind == "sliding":
         return max(first_ms, min(now_ms + window.delay_ms, first_ms + window.max_wait_ms))
-    return first_ms + window.delay_ms
+    due = first_ms + window.delay_ms
+    if previous_due_ms is not None:
+        due = min(due, previous_due_ms)  # one that waits for less can only end the window earlier
+    return max(due, now_ms)

@@ -210,7 +210,9 @@ def check_in(space: Space, own: dict[str, Any] | None) -> Operation[None]:
     if found is None or own is None:
         return
     theirs = json.loads(text(found))
-    differing = sorted(name for name in own.keys() | theirs.keys() if own.get(name) != theirs.get(name))
+    # A producer without tools need not know those of its workers; one with tools means workers that have some.
+    names = (own.keys() | theirs.keys()) - (set() if theirs.get("tools") else {"tools"})
+    differing = sorted(name for name in names if own.get(name) != theirs.get(name))
     if differing:
         lines = ", ".join(f"{name}: producers {theirs.get(name)!r}, here {own.get(name)!r}" for name in differing)
         raise ConfigurationMismatch(

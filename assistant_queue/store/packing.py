@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from base64 import b64encode
 from typing import Any
 
 from assistant_queue.models import Content, Message
@@ -37,6 +38,6 @@ def unpack(entry: str) -> Message:
 
 
 def digest(content: Content) -> str:
-    """What tells one content from another under the same message id; 22 characters."""
+    """What tells one content from another under the same message id; 15 characters."""
     plain = json.dumps(content, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
-    return hashlib.blake2b(plain.encode("utf-8"), digest_size=11).hexdigest()
+    return b64encode(hashlib.blake2b(plain.encode("utf-8"), digest_size=11).digest()).rstrip(b"=").decode()

@@ -64,7 +64,7 @@ def add(space: Space, thread_id: str, message: Message, rules: AddRules) -> Oper
     return receipt
 
 
-def add_many(space: Space, rows: Sequence[tuple[str, Message]], rules: AddRules) -> Operation[list[Receipt]]:
+def add_many(space: Space, rows: Sequence[tuple[str, Message, AddRules]]) -> Operation[list[Receipt]]:
     """Add messages, a few hundred in one round trip; those of one thread keep their order.
 
     Raises:
@@ -74,8 +74,8 @@ def add_many(space: Space, rows: Sequence[tuple[str, Message]], rules: AddRules)
     overdue: dict[str, None] = {}
     for start in range(0, len(rows), BULK):
         part = rows[start : start + BULK]
-        replies = yield [_add_call(space, thread_id, message, rules) for thread_id, message in part]
-        for (thread_id, message), raw in zip(part, replies, strict=True):
+        replies = yield [_add_call(space, thread_id, message, rules) for thread_id, message, rules in part]
+        for (thread_id, message, rules), raw in zip(part, replies, strict=True):
             reply = texts(raw)
             receipts.append(_receipt(thread_id, message, rules, reply))
             overdue.update(dict.fromkeys(reply[3:]))

@@ -30,12 +30,14 @@ class Swept:
     next_due_in_ms: int | None
 
 
-def sweep(space: Space, limit: int = SWEEP_LIMIT, *, even_paused: bool = False) -> Operation[Swept]:
+def sweep(space: Space, limit: int = SWEEP_LIMIT, *, even_paused: bool = False, leave: str = "") -> Operation[Swept]:
     """Look at the threads that are overdue, at most `limit`: each gets a wake-up unless one is on its way.
 
-    A paused queue has none, unless `even_paused`: then what fell due is counted as waiting, and nobody is woken.
+    A paused queue has none, unless `even_paused`: then what fell due is counted as waiting, and nobody is woken. `leave` is a thread that the
+    caller is about to look at itself.
     """
-    now, next_due, *overdue = texts((yield space.call("overdue", limit=limit, even_paused="1" if even_paused else "")))
+    now, next_due, *found = texts((yield space.call("overdue", limit=limit, even_paused="1" if even_paused else "")))
+    overdue = [thread_id for thread_id in found if thread_id != leave]
     woken = yield from wake(space, overdue)
     return Swept(overdue=len(overdue), woken=woken, next_due_in_ms=int(next_due) - int(now) if next_due else None)
 

@@ -39,12 +39,15 @@ class InstantWorker:
     def run_until_idle(self) -> int:
         """Handle everything that waits, however long it would have to wait; the number of wake-ups handled.
 
+        In a coroutine, await `arun_until_idle` instead.
+
         Raises:
             Stuck: It does not end.
         """
-        return asyncio.run(self._run_until_idle())
+        return asyncio.run(self.arun_until_idle())
 
-    async def _run_until_idle(self) -> int:
+    async def arun_until_idle(self) -> int:
+        """`run_until_idle` on this event loop."""
         runtime = Runtime(self.config, clock=self.clock)
         if self._probe is not None:
             runtime.watch_steps(self._probe)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from assistant_queue.backends.base import Backend
 from assistant_queue.config import Config
 from assistant_queue.errors import ConfigurationError
+from assistant_queue.tools import Offered
 
 
 def check_backend(config: Config) -> None:
@@ -16,6 +18,7 @@ def check_backend(config: Config) -> None:
         ConfigurationError: No backend is configured, or the provider's key is missing. Nothing was started.
     """
     if config.backend is not None:
+        _given_backend(config.backend)
         return
     if config.assistant_id is None and config.model is None and config.prompt is None:
         raise ConfigurationError(
@@ -26,14 +29,23 @@ def check_backend(config: Config) -> None:
         raise ConfigurationError("the provider's key is missing: set OPENAI_API_KEY, or give openai_api_key= or openai_client=")
 
 
+def _given_backend(given: Any) -> Backend:
+    if isinstance(given, Backend) and not inspect.isclass(given):
+        return given
+    if callable(given):
+        from assistant_queue.backends.function import FunctionBackend
+
+        return FunctionBackend(given)
+    raise ConfigurationError(
+        f"backend= is neither a function nor a Backend: {type(given).__name__} lacks methods of assistant_queue.backends.base.Backend"
+    )
+
+
 def make_backend(config: Config) -> Backend:
     """The backend that the options choose; raises as `check_backend` does."""
     check_backend(config)
-    given: Any = config.backend
-    if given is not None:
-        if isinstance(given, Backend):
-            return given
-        raise ConfigurationError(f"backend= is no Backend: {type(given).__name__} lacks methods of assistant_queue.backends.base.Backend")
+    if config.backend is not None:
+        return _given_backend(config.backend)
     from assistant_queue.backends import create_backend
 
     key = config.openai_api_key
@@ -46,7 +58,7 @@ def make_backend(config: Config) -> Backend:
         assistant_id=config.assistant_id,
         model=config.model,
         prompt=config.prompt,
-        tools=config.tools,
+        tools=Offered(config.tools or (), config.toolbox),
         run_options=config.run_options,
         request_timeout=config.request_timeout,
         stream_idle_timeout=config.stream_idle_timeout,

@@ -22,7 +22,7 @@ from assistant_queue.errors import (
 )
 from assistant_queue.store import holding
 from assistant_queue.store.calls import Operation
-from assistant_queue.worker import callbacks
+from assistant_queue.worker import callbacks, tool_calls
 from assistant_queue.worker.lease import HeldLease
 
 if TYPE_CHECKING:
@@ -317,14 +317,14 @@ class BatchDriver:
         await self._sure()
         runtime = self._runtime
         left_s = max(0.0, (self._progress.deadline_ms - self.now_ms()) / 1000)
-        handler = runtime.config.handle_requires_action
+        toolbox, handler = runtime.config.toolbox, runtime.config.handle_requires_action
         try:
             return await asyncio.wait_for(
-                callbacks.answer(handler, runtime.executor, step.batch.thread_id, step.run_id, step.calls), left_s
+                tool_calls.answer(toolbox, handler, runtime.executor, batch=step.batch, run_id=step.run_id, calls=step.calls), left_s
             )
         except (asyncio.TimeoutError, TimeoutError):
             limit = runtime.config.run_timeout
-            name = callbacks.name_of(handler) if handler else "no handler"
+            name = callbacks.name_of(handler) if handler else "a tool"
             raise RunExpired(f"{name} has not answered thread {step.batch.thread_id!r} within run_timeout ({limit:g} s)") from None
 
     async def _instruct(self, step: steps.Instruct) -> str | None:

@@ -13,13 +13,14 @@ import rq.job
 import rq.worker
 
 from assistant_queue.clock import SystemClock
+from assistant_queue.config import Config
 from assistant_queue.errors import ConfigurationError
 from assistant_queue.jobs import wake
 from assistant_queue.store import control, wakeups
 from assistant_queue.store.calls import Space
 from assistant_queue.store.stores import SyncStore
 from assistant_queue.worker.app import load_app
-from assistant_queue.worker.backend import check_backend
+from assistant_queue.worker.backend import check_backend, make_backend
 from assistant_queue.worker.watchman import Watchman
 
 _log = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ class Worker(rq.worker.Worker):
 
     1. reads jobs with an unpickler for plain values, runs exactly our function, leaves foreign jobs in RQ's failed registry
     2. keeps a watchman (timer and sweeper) on a thread of the parent, so that recovery does not wait for RQ's own
-    3. imports the app and the provider's client before it forks, not in every horse
+    3. imports the app, our runtime and the provider's client before it forks, not in every horse
     4. has its horse die with it: a horse without its parent would hold its thread for as long as the run lasts
     """
 
@@ -121,8 +122,7 @@ class Worker(rq.worker.Worker):
             )
         space = Space(config.queue_prefix, SystemClock())
         SyncStore(self.connection).run(control.check_in(space, None if config.allow_mismatch else config.fingerprint))
-        if config.backend is None:
-            importlib.import_module("openai")
+        _warm_up(config)
         super().bootstrap(*args, **kwargs)
         self.watchmen = tuple(Watchman(Space(name, SystemClock()), self.connection) for name in names)
         for watchman in self.watchmen:
@@ -139,6 +139,13 @@ class Worker(rq.worker.Worker):
         """As RQ does, in a process that does not outlive its parent."""
         die_with_parent()
         super().main_work_horse(job, queue)
+
+
+def _warm_up(config: Config) -> None:
+    """Import here what every horse would import anew before its first request: most of a wake-up's time (docs/performance.md)."""
+    importlib.import_module("assistant_queue.worker.runtime")
+    if config.backend is None:
+        make_backend(config)  # opens no connection; the client itself is dropped, the modules that it loads stay
 
 
 def die_with_parent() -> None:

@@ -125,9 +125,9 @@ class Runtime:
         """
         await self.store.run(control.check_in(self.space, None if self.config.allow_mismatch else self.config.fingerprint))
 
-    async def sweep(self, limit: int) -> None:
-        """Look at a bounded number of overdue threads."""
-        await self.store.run(sweep(self.space, limit))
+    async def sweep(self, limit: int, *, leave: str = "") -> None:
+        """Look at a bounded number of overdue threads, `leave` excepted."""
+        await self.store.run(sweep(self.space, limit, leave=leave))
 
     async def handle(self, thread_id: str) -> steps.Ending | NoLease | None:
         """A wake-up: take the thread's batch as far as it goes.

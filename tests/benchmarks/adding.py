@@ -35,13 +35,22 @@ def rows(bench: Bench) -> Iterator[Row]:
     with bench.far_redis(LINK_S) as url, bench.queue(message_delay=3600, redis_url=url) as queue:
         (far,) = compare(queue._store.client.ping, [_add(queue)], rounds=max(2, bench.sizes.rounds // 2), calls=bench.sizes.calls)
         yield Row(
-            group=GROUP, what=f"the same, with Redis {LINK_S * 1000:g} ms away (a relay that delays)", here=f"{far.subject_us:.0f} us",
-            beside=f"PING {far.baseline_us:.0f} us", ratio=far.ratio, spread=far.spread, target=f"<= {TARGET}", met=far.ratio <= TARGET,
-        )  # fmt: skip
+            group=GROUP,
+            what=f"add, with Redis behind a relay that delays each answer by {LINK_S * 1000:g} ms",
+            here=f"{far.subject_us:.0f} us",
+            beside=f"PING {far.baseline_us:.0f} us",
+            ratio=far.ratio,
+            spread=far.spread,
+        )
 
 
 def _add(queue: AssistantMessageQueue) -> Callable[[], object]:
     return lambda: queue.add_message_to_thread("customer-4711", TEXT)
+
+
+def _prepare(queue: AssistantMessageQueue) -> object:
+    """An add up to the moment at which it would be sent."""
+    return next(queue._door.add("customer-4711", TEXT, None, message_id=None, author=None, metadata=None))
 
 
 def _round_trips(bench: Bench, queue: AssistantMessageQueue) -> Row:
@@ -69,11 +78,12 @@ def _beside_ping(bench: Bench, queue: AssistantMessageQueue) -> Iterator[Row]:
     raw = rq.Queue("raw", connection=client)
     subjects = [
         _add(queue),
+        lambda: (_prepare(queue), client.ping()),
         lambda: queue.add_message_to_thread("customer-4712", TEXT, message_id="the same"),
         lambda: client.execute_command("EVALSHA", floor, 4, "f1", "f2", "f3", "f4", TEXT, "x"),
         lambda: raw.enqueue(JOB, "customer-4711"),
     ]
-    add, again, bare, enqueue = compare(client.ping, subjects, rounds=bench.sizes.rounds, calls=bench.sizes.calls)
+    add, prepared, again, bare, enqueue = compare(client.ping, subjects, rounds=bench.sizes.rounds, calls=bench.sizes.calls)
     ping = f"PING {add.baseline_us:.0f} us"
     yield Row(
         group=GROUP, what="add into an open window", here=f"{add.subject_us:.0f} us", beside=ping, ratio=add.ratio, spread=add.spread,
@@ -82,6 +92,10 @@ def _beside_ping(bench: Bench, queue: AssistantMessageQueue) -> Iterator[Row]:
     yield Row(
         group=GROUP, what="adds a second, one after another", here=f"{1e6 / add.subject_us:,.0f} /s",
         beside=f"PING {1e6 / add.baseline_us:,.0f} /s", ratio=1 / add.ratio,
+    )  # fmt: skip
+    yield Row(
+        group=GROUP, what="what the client does for an add, then a PING", here=f"{prepared.subject_us:.0f} us", beside=ping,
+        ratio=prepared.ratio, spread=prepared.spread,
     )  # fmt: skip
     yield Row(
         group=GROUP, what="add of a message that is known already", here=f"{again.subject_us:.0f} us", beside=ping, ratio=again.ratio,
@@ -95,5 +109,3 @@ def _beside_ping(bench: Bench, queue: AssistantMessageQueue) -> Iterator[Row]:
         group=GROUP, what="raw RQ: enqueue of an empty job", here=f"{enqueue.subject_us:.0f} us", beside=ping, ratio=enqueue.ratio,
         spread=enqueue.spread,
     )  # fmt: skip
-
-

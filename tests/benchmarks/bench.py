@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 import redis
+from typing_extensions import Self
 
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.testing import StandInProvider
@@ -40,7 +41,7 @@ class Bench:
         self._stack = ExitStack()
         self._numbers = 0
 
-    def __enter__(self) -> Bench:
+    def __enter__(self) -> Self:
         directory = self._stack.enter_context(tempfile.TemporaryDirectory())
         server = RedisServer(SERVERS.get("path") or SERVERS["wheel"], Path(directory))
         self.log = Path(directory) / "workers.log"

@@ -79,9 +79,7 @@ class Filled:
 
     def _claim(self, thread_id: str, most: int) -> Lease:
         number = next(self.ids)
-        lease = self.store.run(
-            holding.claim(self.space, thread_id, token=f"t{number}", batch_id=f"b{number}", lease_s=3600, max_take=most)
-        )
+        lease = self.store.run(holding.claim(self.space, thread_id, token=f"t{number}", batch_id=f"b{number}", lease_s=3600, max_take=most))
         assert isinstance(lease, Lease), lease
         return lease
 
@@ -90,10 +88,20 @@ def result_of(lease: Lease) -> RunResult:
     batch = lease.claimed.batch
     ids = tuple(message.id for message in batch.messages)
     return RunResult(
-        thread_id=batch.thread_id, run_id="resp_1", batch_id=batch.id, message_ids=ids, messages_processed=len(ids), status="completed",
-        incomplete_reason=None, reply="It is on its way.", replies=("It is on its way.",), usage=Usage(input_tokens=70, output_tokens=30, total_tokens=100), attempts=1,
-        started_at=_ENDED, ended_at=_ENDED,
-    )  # fmt: skip
+        thread_id=batch.thread_id,
+        run_id="resp_1",
+        batch_id=batch.id,
+        message_ids=ids,
+        messages_processed=len(ids),
+        status="completed",
+        incomplete_reason=None,
+        reply="It is on its way.",
+        replies=("It is on its way.",),
+        usage=Usage(input_tokens=70, output_tokens=30, total_tokens=100),
+        attempts=1,
+        started_at=_ENDED,
+        ended_at=_ENDED,
+    )
 
 
 def rows(bench: Bench) -> Iterator[Row]:

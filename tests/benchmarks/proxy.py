@@ -6,6 +6,7 @@ INFO commandstats counts what scripts run and what clients send alike; here only
 from __future__ import annotations
 
 import argparse
+import contextlib
 import socket
 import sys
 import threading
@@ -14,7 +15,8 @@ from collections.abc import Callable
 
 import hiredis
 
-Commands = list[tuple[bytes, ...]]
+Commands = list[tuple[int, tuple[bytes, ...]]]
+"""Which connection, and the command's words."""
 
 
 class Relay:
@@ -30,6 +32,7 @@ class Relay:
         """
         self._target_port, self._delay_s, self._count = target_port, delay_s, count
         self._lock = threading.Lock()
+        self._connections = 0
         self._commands: Commands = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
@@ -59,38 +62,35 @@ class Relay:
             server = socket.create_connection(("127.0.0.1", self._target_port))
             for end in (client, server):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            reader = hiredis.Reader() if self._count else None
-            threading.Thread(target=self._pump, args=(client, server, self._noting(reader)), daemon=True).start()
+            self._connections += 1
+            look = self._noting(self._connections) if self._count else lambda _: None
+            threading.Thread(target=self._pump, args=(client, server, look), daemon=True).start()
             threading.Thread(target=self._pump, args=(server, client, self._waiting), daemon=True).start()
 
     def _waiting(self, _: bytes) -> None:
         if self._delay_s:
             time.sleep(self._delay_s)
 
-    def _noting(self, reader: hiredis.Reader | None) -> Callable[[bytes], None]:
+    def _noting(self, connection: int) -> Callable[[bytes], None]:
+        reader = hiredis.Reader()
+
         def note(data: bytes) -> None:
-            if reader is None:
-                return
             reader.feed(data)
             while (command := reader.gets()) is not False:
                 with self._lock:
-                    self._commands.append(tuple(command))
+                    self._commands.append((connection, tuple(command)))
 
         return note
 
     @staticmethod
     def _pump(source: socket.socket, sink: socket.socket, look: Callable[[bytes], None]) -> None:
-        try:
+        with contextlib.suppress(OSError):  # the other end is gone
             while data := source.recv(65536):
                 look(data)
                 sink.sendall(data)
-        except OSError:
-            pass  # the other end is gone
         for end in (source, sink):
-            try:
+            with contextlib.suppress(OSError):  # closed already
                 end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # closed already
             end.close()
 
 

@@ -35,7 +35,7 @@ class Sizes:
 
 
 FULL = Sizes(
-    rounds=25, calls=120, deep=100_000, deep_thread=10_000, memory=10_000, batches=20,
+    rounds=25, calls=120, deep=100_000, deep_thread=10_000, memory=10_000, batches=10,
     asyncio_samples=200, forking_samples=25, abreast=4, window_s=0.3,
 )  # fmt: skip
 QUICK = Sizes(

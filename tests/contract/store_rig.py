@@ -126,7 +126,9 @@ class Rig:
             ended_at=moment(self.clock.ms),
         )
 
-    def complete(self, lease: Lease, *, result: RunResult | None = None, anchor: str | None = "item_1", rules: ResultRules = KEEP) -> Progress:
+    def complete(
+        self, lease: Lease, *, result: RunResult | None = None, anchor: str | None = "item_1", rules: ResultRules = KEEP
+    ) -> Progress:
         ended = result or self.result(lease)
         progress = Progress(attempts=1, run_id=ended.run_id, result=ended)
         self.run(holding.complete(self.space, lease, result=ended, progress=progress, anchor=anchor, rules=rules))

@@ -276,7 +276,7 @@ STRANGE = ["ключ", "🙂🙂", "a:b:c", "line\nbreak\r\n", "  ", "a\x00b", "
 LONG = ["x" * 255, "x" * 256, "x" * 300, "x" * 512, "🙂" * 300, "🙂" * 512]
 
 
-@pytest.mark.parametrize("thread", STRANGE + LONG, ids=lambda thread: f"{ascii(thread[:12])}-{len(thread)}")
+@pytest.mark.parametrize("thread", STRANGE + LONG, ids=lambda thread: f"{thread[:12]!a}-{len(thread)}")
 def test_a_thread_id_of_any_kind_lives_its_whole_life(store: Rig, thread: str) -> None:
     store.add(thread, "before " + thread, content=thread, author=thread)
     assert store.threads() == [thread]

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import re
 from importlib import resources
+from typing import Any
 
+import fakeredis
 import pytest
 import redis
+import redis.asyncio
 import redis.exceptions
 
+from assistant_queue.core.window import Window
 from assistant_queue.errors import StoreError, StoreUnavailable
+from assistant_queue.models import Message
+from assistant_queue.store import failures, holding, producing, sweeping
 from assistant_queue.store.calls import Space
 from assistant_queue.store.scripts import load, script_names
-from assistant_queue.store.stores import SyncStore, translate
-from assistant_queue.testing.clock import FakeClock
+from assistant_queue.store.stores import AsyncStore, SyncStore, translate
+from assistant_queue.testing.clock import START_MS, FakeClock
 from tests.contract.store_rig import Rig
 
 LUA = resources.files("assistant_queue.store") / "lua"
@@ -66,7 +72,9 @@ def test_what_a_script_calls_in_its_fragments_is_in_its_header(name: str) -> Non
     """A fragment's function may need keys and arguments that its includer forgot."""
     script = load(name)
     code = whole_code(name)
-    functions = {match[1]: match[2] for match in re.finditer(r"^local function (\w+)\([^)]*\)(.*?)(?:^end|end$)", code, re.MULTILINE | re.DOTALL)}
+    functions = {
+        match[1]: match[2] for match in re.finditer(r"^local function (\w+)\([^)]*\)(.*?)(?:^end|end$)", code, re.MULTILINE | re.DOTALL)
+    }
     body = code_of(source(f"{name}.lua"))
     called, queue = set(), [body]
     while queue:
@@ -90,7 +98,7 @@ def test_a_header_says_what_is_returned(name: str) -> None:
     header = "\n".join(line for line in lines if line.startswith("--"))
     returned = set(re.findall(r"return \{[^}]*?'([a-z]\w*)'", re.sub(r"redis\.call\([^)]*\)", "", code_of(text))))
     promised = header[header.index("-- Returns") :]
-    missing = {word for word in returned if f"'{word}'" not in promised and word not in ("completed",)}
+    missing = {word for word in returned if f"'{word}'" not in promised and word != "completed"}
     assert not missing, f"{name} returns words that its header does not name: {missing}"
 
 
@@ -113,7 +121,7 @@ def test_python_can_fill_every_header(name: str) -> None:
     call = space.call(name, "thread", keys=own_keys, rest=["rest:1"], **own_args)
     assert len(call.keys) == len(script.keys) + 1
     assert len(call.words) == len(script.args)
-    assert all(value != "" or arg in ("now",) for arg, value in zip(script.args, call.words, strict=True))
+    assert all(value != "" or arg == "now" for arg, value in zip(script.args, call.words, strict=True))
 
 
 @EVERY_FILE
@@ -220,3 +228,39 @@ def test_a_store_loads_its_scripts_again_after_redis_forgot_them(store: Rig) -> 
     store.store = SyncStore(store.client)
     store.add()
     assert len(store.pending()) == 3
+
+
+async def test_the_store_that_awaits_does_what_the_one_that_blocks_does(store: Rig) -> None:
+    if isinstance(store.client, fakeredis.FakeRedis):
+        client: Any = fakeredis.FakeAsyncRedis(version=(7,))
+    else:
+        client = redis.asyncio.Redis(port=store.client.get_connection_kwargs()["port"])
+    twin = AsyncStore(client)
+    other = Space(f"{store.prefix}-twin", store.clock)
+    rules = producing.AddRules(window=Window(delay_ms=1000))
+    seen = []
+    for space, run in ((store.space, None), (other, twin.run)):
+
+        async def do(operation: Any, run: Any = run) -> Any:
+            return store.run(operation) if run is None else await run(operation)
+
+        for thread in ("a", "b", "c"):
+            await do(producing.add(space, thread, Message(id=f"m-{thread}", content="x"), rules))
+        store.clock.ms = START_MS + 2000
+        swept = await do(sweeping.sweep(space))
+        lease = await do(holding.claim(space, "a", token="t", batch_id="b1", lease_s=30))
+        failed = await do(failures.list_failed(space, 10, None))
+        status = await do(producing.read_status(space))
+        thread = await do(producing.read_thread(space, "a"))
+        seen.append((swept, lease.claimed, failed, status, thread))
+        store.clock.ms = START_MS
+    await twin.close()
+    assert seen[0] == seen[1]
+    assert seen[0][0].woken == 3
+
+
+async def test_an_unreachable_redis_is_an_error_of_ours_when_awaited() -> None:
+    twin = AsyncStore(redis.asyncio.Redis(port=1))
+    with pytest.raises(StoreUnavailable):
+        await twin.run(sweeping.sweep(Space("p", FakeClock())))
+    await twin.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import zlib
 from datetime import datetime, timedelta, timezone
@@ -30,9 +31,7 @@ def rq_writes(store: Rig, *, at: datetime | None) -> str:
     options: dict[str, Any] = {"job_timeout": -1, "result_ttl": 0, "failure_ttl": 3600, "description": "wake-up"}
     queue = queue_of(store)
     job = (
-        queue.enqueue(wakeups.FUNCTION, "thread", **options)
-        if at is None
-        else queue.enqueue_at(at, wakeups.FUNCTION, "thread", **options)
+        queue.enqueue(wakeups.FUNCTION, "thread", **options) if at is None else queue.enqueue_at(at, wakeups.FUNCTION, "thread", **options)
     )
     return str(job.id)
 
@@ -42,10 +41,8 @@ def fields_of(store: Rig, job_id: str) -> dict[str, Any]:
     raw = store.client.hgetall(wakeups.job_key(job_id))
     fields: dict[str, Any] = {text(name): value for name, value in raw.items() if value not in (b"", b"0000-00-00")}
     data = fields.pop("data")
-    try:
+    with contextlib.suppress(zlib.error):
         data = zlib.decompress(data)
-    except zlib.error:
-        pass
     function, instance, args, kwargs = pickle.loads(data)
     plain = {name: text(value) for name, value in fields.items() if name not in GENERATED}
     return {**plain, "call": (function, instance, tuple(args), dict(kwargs))}
@@ -230,7 +227,9 @@ def test_no_way_to_name_a_function_is_followed(data: bytes) -> None:
         wakeups.plain_loads(data)
 
 
-@pytest.mark.parametrize("data", [b"", b"\x00", b"not a pickle", b"\x80", b"\x80\x04(", b"\x80\x63.", b"(.", b"0.", zlib.compress(b""), b"\xff" * 99])
+@pytest.mark.parametrize(
+    "data", [b"", b"\x00", b"not a pickle", b"\x80", b"\x80\x04(", b"\x80\x63.", b"(.", b"0.", zlib.compress(b""), b"\xff" * 99]
+)
 def test_garbage_is_refused(data: bytes) -> None:
     with pytest.raises(pickle.UnpicklingError):
         wakeups.thread_of(data)

@@ -108,25 +108,14 @@ class Service:
     def kill_a_run(self) -> None:
         """kill -9 to whoever holds a run: the horse, and its parent under our own worker."""
         parents = [psutil.Process(process.pid) for process in self.processes if process.poll() is None]
-        horses = [child for parent in parents for child in parent.children() if "Scheduler" not in " ".join(child.cmdline())]
-        busy = [parent for parent in parents if self._is_busy(parent)]
-        assert busy, f"no worker is busy: {horses}"
-        for horse in busy[0].children():
-            if self.kind == "forking" or not self._is_scheduler(horse):
-                horse.send_signal(signal.SIGKILL)
+        busy = [(parent, horse) for parent in parents for horse in parent.children() if os.getpgid(horse.pid) == horse.pid]
+        assert len(busy) == 1, f"one worker is busy: {busy}"
+        ((parent, horse),) = busy
         if self.kind == "forking":
-            busy[0].send_signal(signal.SIGKILL)
-
-    def _is_busy(self, parent: psutil.Process) -> bool:
-        for name in self.client.smembers("rq:workers"):
-            fields = self.client.hgetall(name)
-            if fields.get(b"pid") == str(parent.pid).encode():
-                return fields.get(b"current_job") is not None
-        return False
-
-    def _is_scheduler(self, child: psutil.Process) -> bool:
-        names = self.client.keys("rq:scheduler:*")
-        return any(self.client.hget(name, "pid") == str(child.pid).encode() for name in names)
+            parent.send_signal(signal.SIGKILL)  # the horse dies with it
+            assert horse.is_running() is False or horse.wait(timeout=10) is None
+        else:
+            horse.send_signal(signal.SIGKILL)
 
     def noted(self, kind: str) -> list[str]:
         return [value.decode() for value in self.client.lrange(f"{self.prefix}:noted:{kind}", 0, -1)]

@@ -20,9 +20,7 @@ def all_texts(service: Service) -> list[str]:
 
 def test_ten_threads_of_ten_messages_are_ten_runs_in_order(service: Service) -> None:
     queue = service.start(workers=1 if service.kind == "asyncio" else 2, message_delay=0.5)
-    last = [
-        [queue.add_message_to_thread(f"thread {thread}", f"{thread}/{number}") for number in range(10)][-1] for thread in range(10)
-    ]
+    last = [[queue.add_message_to_thread(f"thread {thread}", f"{thread}/{number}") for number in range(10)][-1] for thread in range(10)]
     for receipt in last:
         queue.wait_for_reply(receipt.message_id, TIMEOUT)
     assert len(service.provider.runs) == 10

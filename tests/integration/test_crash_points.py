@@ -120,7 +120,9 @@ def check(bot: Bot, number: int, runs: Any, name: str) -> None:
     assert doubled == 0 or name in {"after Answer", "before Save"}, where
 
 
-def test_a_plain_batch_survives_a_death_at_every_step(one_redis: RedisServer, prefix: str, provider: StandInProvider, protocol: str) -> None:
+def test_a_plain_batch_survives_a_death_at_every_step(
+    one_redis: RedisServer, prefix: str, provider: StandInProvider, protocol: str
+) -> None:
     names = crash_everywhere(one_redis.url, prefix, provider, protocol)
     assert {"before Start", "after Start", "before Watch", "before Finish", "after Finish"} <= set(names)
 

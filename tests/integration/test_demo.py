@@ -101,8 +101,8 @@ def test_an_interrupted_demo_leaves_no_process_behind(number: signal.Signals) ->
         start_new_session=True,
     )
     assert process.stdout is not None
-    while " < " not in process.stdout.readline():
-        pass
+    while " < " not in (line := process.stdout.readline()):
+        assert line, "it ended before its first message"
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) >= 2
     process.send_signal(number)

@@ -47,7 +47,9 @@ def test_foreign_and_altered_jobs_are_moved_aside_and_never_run(service: Service
 
     assert queue.ask("t", "still here?", timeout=30) == "You said: still here?"
     failed = jobs.failed_job_registry
-    wait_until(lambda: {other.id, trapped.id} & set(failed.get_job_ids(cleanup=False)) or _gone(service, trapped), "foreign jobs are moved aside")
+    wait_until(
+        lambda: {other.id, trapped.id} & set(failed.get_job_ids(cleanup=False)) or _gone(service, trapped), "foreign jobs are moved aside"
+    )
     wait_until(lambda: other.id in failed.get_job_ids(cleanup=False), "the other function's job is kept for people")
     assert not os.path.exists(canary)
 

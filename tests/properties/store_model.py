@@ -14,13 +14,13 @@ from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.core.window import Window, due_at
 from assistant_queue.errors import BatchNotFound, LeaseLost, MessageIdConflict, ThreadFull
 from assistant_queue.store import control
-from assistant_queue.store.holding import EARLY_MS, Lease, NoLease
+from assistant_queue.store.holding import Lease, NoLease
 from tests.contract.store_rig import COUNTERS, Rig
 
 IDLE, PENDING, ACTIVE = ThreadState.IDLE, ThreadState.PENDING, ThreadState.ACTIVE
 RETRYING, HELD = ThreadState.RETRYING, ThreadState.HELD
 
-THREADS = ("a", "b:🙂", "c")
+THREADS = ("a", "b:🙂")
 WINDOWS = (
     Window(delay_ms=0),
     Window(delay_ms=3000),
@@ -28,7 +28,14 @@ WINDOWS = (
     Window(delay_ms=1500, kind="sliding", max_wait_ms=4000),
 )
 LEASE_S = 10.0
+PICKS = st.integers(0, 3)
+"""Which of several: from the newest backwards, because what is new is where it goes wrong."""
 MOST_PENDING = 6
+
+
+def chosen(values: list[str], pick: int) -> str:
+    """One of them; 0 is the newest."""
+    return values[-1 - pick % len(values)]
 
 
 @dataclass
@@ -48,6 +55,7 @@ class ModelThread:
     own_due: int | None = None
     deaths: int = 0
     paused: bool = False
+    has_cancelled: bool = False
 
     def clear_batch(self) -> None:
         self.batch, self.batch_id, self.token, self.phase, self.deaths = None, "", None, Phase.FROZEN, 0
@@ -124,10 +132,15 @@ class StoreMachine(RuleBasedStateMachine):
         self.messages[message] = (thread, "hello")
         assert round(receipt.due_at.timestamp() * 1000) == due
 
+    @rule(thread=st.sampled_from(THREADS), count=st.integers(2, 4))
+    def several_come_at_once(self, thread: str, count: int) -> None:
+        for _ in range(count):
+            self.add(thread=thread, window=WINDOWS[0], after_run="immediate", limited=False)
+
     @precondition(lambda self: self.messages)
-    @rule(data=st.data(), same=st.booleans())
-    def add_again(self, data: st.DataObject, same: bool) -> None:
-        message = data.draw(st.sampled_from(sorted(self.messages)))
+    @rule(pick=PICKS, same=st.booleans())
+    def add_again(self, pick: int, same: bool) -> None:
+        message = chosen(list(self.messages), pick)
         thread, content = self.messages[message]
         if same:
             assert self.rig.add(thread, message, content).duplicate
@@ -139,14 +152,15 @@ class StoreMachine(RuleBasedStateMachine):
         raise AssertionError("two messages have one id")
 
     @precondition(lambda self: self.messages)
-    @rule(data=st.data())
-    def cancel(self, data: st.DataObject) -> None:
-        message = data.draw(st.sampled_from(sorted(self.messages)))
+    @rule(pick=PICKS)
+    def cancel(self, pick: int) -> None:
+        message = chosen(list(self.messages), pick)
         thread = self.threads[self.messages[message][0]]
         waits = message in thread.pending
         assert self.rig.run(control.cancel(self.rig.space, message, 3600)) is waits
         if waits:
             thread.pending.remove(message)
+            thread.has_cancelled = True
             self.cancelled.add(message)
             if not thread.pending and thread.batch is None:
                 thread.state, thread.last = IDLE, None
@@ -181,6 +195,21 @@ class StoreMachine(RuleBasedStateMachine):
     def a_stray_wake_up(self, thread: str, take: int) -> None:
         self.claim(thread, take=take)
 
+    @rule(thread=st.sampled_from(THREADS), take=st.sampled_from([2, 1000]))
+    def a_worker_comes_when_the_thread_is_due(self, thread: str, take: int) -> None:
+        model = self.threads[thread]
+        if model.state is not IDLE and model.token is None:
+            self.rig.clock.advance(max(0, model.due - self.now) / 1000)
+        self.claim(thread, take=take)
+
+    @precondition(lambda self: any(model.token for model in self.threads.values()))
+    @rule(is_too_soon=st.booleans())
+    def a_worker_is_late_and_another_takes_over(self, is_too_soon: bool) -> None:
+        for thread, model in self.threads.items():
+            if model.token is not None:
+                self.rig.clock.advance(max(0, model.until - self.now - is_too_soon) / 1000)
+                self.claim(thread, take=1000)
+
     def claim(self, thread: str, *, take: int) -> None:
         model = self.threads[thread]
         number = next(self.numbers)
@@ -195,7 +224,11 @@ class StoreMachine(RuleBasedStateMachine):
             return
         assert isinstance(got, Lease), f"expected a lease, got {got}"
         if model.batch is None:
-            model.batch, model.pending = model.pending[:take], model.pending[take:]
+            most = min(take, len(model.pending))
+            count = len(got.claimed.batch.messages)
+            # The places of cancelled ones count, too: a batch may be smaller than it could be, and is never empty.
+            assert 1 <= count <= most if model.has_cancelled else count == most
+            model.batch, model.pending = model.pending[:count], model.pending[count:]
             model.batch_id, model.phase = batch_id, Phase.FROZEN
             model.first = model.own_due = self.now
         elif model.token is not None:
@@ -215,9 +248,9 @@ class StoreMachine(RuleBasedStateMachine):
             return "refused" if model.until > self.now else "claimed"
         return "early" if model.due > self.now else "claimed"
 
-    def _lease(self, data: st.DataObject) -> tuple[int, Lease, ModelThread, bool]:
+    def _lease(self, pick: int) -> tuple[int, Lease, ModelThread, bool]:
         """Any lease that somebody still believes in; whether it is the one that counts."""
-        place = data.draw(st.integers(0, len(self.leases) - 1))
+        place = len(self.leases) - 1 - pick % len(self.leases)
         lease = self.leases[place]
         model = self.threads[lease.thread_id]
         return place, lease, model, model.token == lease.token
@@ -234,14 +267,14 @@ class StoreMachine(RuleBasedStateMachine):
     some_lease = precondition(lambda self: self.leases)
 
     @some_lease
-    @rule(data=st.data())
-    def a_worker_dies(self, data: st.DataObject) -> None:
-        del self.leases[data.draw(st.integers(0, len(self.leases) - 1))]
+    @rule(pick=PICKS)
+    def a_worker_dies(self, pick: int) -> None:
+        del self.leases[len(self.leases) - 1 - pick % len(self.leases)]
 
     @some_lease
-    @rule(data=st.data())
-    def renew(self, data: st.DataObject) -> None:
-        _, lease, model, held = self._lease(data)
+    @rule(pick=PICKS)
+    def renew(self, pick: int) -> None:
+        _, lease, model, held = self._lease(pick)
         renewed = self.rig.renew(lease, LEASE_S)
         assert (renewed is not None) is held
         if renewed is not None:
@@ -249,9 +282,9 @@ class StoreMachine(RuleBasedStateMachine):
             assert renewed.until_ms == model.until
 
     @some_lease
-    @rule(data=st.data(), phase=st.sampled_from([Phase.SENDING, Phase.RUNNING]))
-    def save(self, data: st.DataObject, phase: Phase) -> None:
-        _, lease, model, held = self._lease(data)
+    @rule(pick=PICKS, phase=st.sampled_from([Phase.SENDING, Phase.RUNNING]))
+    def save(self, pick: int, phase: Phase) -> None:
+        _, lease, model, held = self._lease(pick)
         if held and model.phase is Phase.DELIVERING:
             return
         marks = model.batch or [] if held else []
@@ -259,9 +292,9 @@ class StoreMachine(RuleBasedStateMachine):
             model.phase, model.deaths = phase, 0
 
     @some_lease
-    @rule(data=st.data(), keep=st.integers(1, 3))
-    def trim(self, data: st.DataObject, keep: int) -> None:
-        place, lease, model, held = self._lease(data)
+    @rule(pick=PICKS, keep=st.integers(1, 3))
+    def trim(self, pick: int, keep: int) -> None:
+        place, lease, model, held = self._lease(pick)
         if held and model.phase is not Phase.FROZEN:
             return
         if self._attempt(lambda: self.rig.trim(lease, keep), held=held):
@@ -274,9 +307,9 @@ class StoreMachine(RuleBasedStateMachine):
                 self.leases[place] = replace(lease, claimed=replace(lease.claimed, batch=kept))
 
     @some_lease
-    @rule(data=st.data())
-    def complete(self, data: st.DataObject) -> None:
-        _, lease, model, held = self._lease(data)
+    @rule(pick=PICKS)
+    def complete(self, pick: int) -> None:
+        _, lease, model, held = self._lease(pick)
         if held and not lease.claimed.batch.messages:
             return
         if self._attempt(lambda: self.rig.complete(lease), held=held) and model.phase is not Phase.DELIVERING:
@@ -286,9 +319,9 @@ class StoreMachine(RuleBasedStateMachine):
             model.phase, model.deaths = Phase.DELIVERING, 0
 
     @some_lease
-    @rule(data=st.data())
-    def finish(self, data: st.DataObject) -> None:
-        _, lease, model, held = self._lease(data)
+    @rule(pick=PICKS)
+    def finish(self, pick: int) -> None:
+        _, lease, model, held = self._lease(pick)
         record = self.records.get(lease.claimed.batch.id)
         if not held and record is not None and record.token == lease.token:
             assert self.rig.finish(lease) is bool(model.pending)  # the same call again changes nothing
@@ -303,9 +336,9 @@ class StoreMachine(RuleBasedStateMachine):
             model.release(self.now, lease.token)
 
     @some_lease
-    @rule(data=st.data(), state=st.sampled_from([RETRYING, HELD]), wait_s=st.sampled_from([0.0, 2.0, 7.0]))
-    def postpone(self, data: st.DataObject, state: ThreadState, wait_s: float) -> None:
-        _, lease, model, held = self._lease(data)
+    @rule(pick=PICKS, state=st.sampled_from([RETRYING, HELD]), wait_s=st.sampled_from([0.0, 2.0, 7.0]))
+    def postpone(self, pick: int, state: ThreadState, wait_s: float) -> None:
+        _, lease, model, held = self._lease(pick)
         if not held and model.token is None and model.last == lease.token:
             self.rig.postpone(lease, state, wait_s)  # the same call again changes nothing
             return
@@ -315,9 +348,9 @@ class StoreMachine(RuleBasedStateMachine):
             model.token, model.last, model.deaths = None, lease.token, 0
 
     @some_lease
-    @rule(data=st.data(), pause=st.booleans())
-    def bury(self, data: st.DataObject, pause: bool) -> None:
-        _, lease, model, held = self._lease(data)
+    @rule(pick=PICKS, pause=st.sampled_from([False, False, False, True]))
+    def bury(self, pick: int, pause: bool) -> None:
+        _, lease, model, held = self._lease(pick)
         record = self.records.get(lease.claimed.batch.id)
         if held and model.phase is Phase.DELIVERING:
             return
@@ -336,9 +369,9 @@ class StoreMachine(RuleBasedStateMachine):
         return [batch_id for batch_id, record in self.records.items() if record.state == "failed"]
 
     @precondition(lambda self: self.failed_ids())
-    @rule(data=st.data())
-    def retry_failed(self, data: st.DataObject) -> None:
-        batch_id = data.draw(st.sampled_from(self.failed_ids()))
+    @rule(pick=PICKS)
+    def retry_failed(self, pick: int) -> None:
+        batch_id = chosen(self.failed_ids(), pick)
         record = self.records.pop(batch_id)
         self.rig.retry_failed(batch_id)
         model = self.threads[record.thread]
@@ -348,32 +381,30 @@ class StoreMachine(RuleBasedStateMachine):
             model.state, model.due = PENDING, self.now
 
     @precondition(lambda self: self.failed_ids())
-    @rule(data=st.data())
-    def discard_failed(self, data: st.DataObject) -> None:
-        batch_id = data.draw(st.sampled_from(self.failed_ids()))
+    @rule(pick=PICKS)
+    def discard_failed(self, pick: int) -> None:
+        batch_id = chosen(self.failed_ids(), pick)
         self.rig.discard_failed(batch_id)
         self.records[batch_id].state = "discarded"
 
-    @precondition(lambda self: self.records)
-    @rule(data=st.data())
-    def decide_about_what_is_not_in_the_list(self, data: st.DataObject) -> None:
-        others = [batch_id for batch_id, record in self.records.items() if record.state != "failed"]
-        for batch_id in others[:1]:
-            try:
-                self.rig.retry_failed(batch_id)
-            except BatchNotFound:
-                continue
-            raise AssertionError("a batch that did not fail was retried")
+    def settled_ids(self) -> list[str]:
+        return [batch_id for batch_id, record in self.records.items() if record.state != "failed"]
+
+    @precondition(lambda self: self.settled_ids())
+    @rule(pick=PICKS)
+    def retry_what_is_not_in_the_list(self, pick: int) -> None:
+        try:
+            self.rig.retry_failed(chosen(self.settled_ids(), pick))
+        except BatchNotFound:
+            return
+        raise AssertionError("a batch that is not in the failed list was retried")
 
     @rule(thread=st.sampled_from(THREADS))
-    def pause(self, thread: str) -> None:
-        self.rig.run(control.pause_thread(self.rig.space, thread))
-        self.threads[thread].paused = True
-
-    @rule(thread=st.sampled_from(THREADS))
-    def resume(self, thread: str) -> None:
-        self.rig.run(control.resume_thread(self.rig.space, thread))
-        self.threads[thread].paused = False
+    def pause_or_resume(self, thread: str) -> None:
+        model = self.threads[thread]
+        act = control.resume_thread if model.paused else control.pause_thread
+        self.rig.run(act(self.rig.space, thread))
+        model.paused = not model.paused
 
     # --- what must hold ----------------------------------------------------------------------------------------------------------
 
@@ -469,10 +500,137 @@ class StoreMachine(RuleBasedStateMachine):
             expected = "completed" if message in self.completed else "cancelled" if message in self.cancelled else "failed"
             assert status.status == expected, message
 
+    def look(self) -> None:
+        """Every invariant."""
+        self.every_message_is_in_its_one_place_and_in_order()
+        self.every_thread_is_in_its_state_and_has_at_most_one_holder()
+        self.counters_are_what_a_scan_would_count()
+
 
 def machine(make_rig: Callable[[], Rig]) -> type[StoreMachine]:
     """The machine on a Redis."""
     return type("StoreMachine", (StoreMachine,), {"make_rig": staticmethod(make_rig)})
 
 
-__all__ = ["EARLY_MS", "StoreMachine", "machine"]
+A, B = THREADS
+NOW, SOON, FULL, SLIDING = WINDOWS
+
+
+def tour(play: StoreMachine) -> None:  # noqa: PLR0915 - a walk
+    """A fixed walk along every promise; the invariants are looked at after each step."""
+
+    def do(act: Callable[..., None], *args: object, **kwargs: object) -> None:
+        act(*args, **kwargs)
+        play.look()
+
+    def add(thread: str, window: Window = NOW, after_run: str = "immediate") -> None:
+        do(play.add, thread=thread, window=window, after_run=after_run, limited=False)
+
+    def due(thread: str, take: int = 1000) -> None:
+        do(play.a_worker_comes_when_the_thread_is_due, thread=thread, take=take)
+
+    # A window passes and nobody comes.
+    add(B, SOON)
+    do(play.time_passes, seconds=3.0)
+    do(play.a_status_is_read_after_a_second)
+    due(B)
+    do(play.finish, pick=0)
+    # Windows, duplicates, latecomers.
+    add(A, SOON)
+    do(play.add_again, pick=0, same=True)
+    do(play.add_again, pick=0, same=False)
+    do(play.a_stray_wake_up, thread=A, take=1000)
+    do(play.time_passes, seconds=1.6)
+    add(A, SOON)
+    do(play.time_passes, seconds=1.6)
+    add(A, SOON)
+    do(play.rq_loses_everything)
+    do(play.a_status_is_read_after_a_second)
+    do(play.a_worker_takes_a_wake_up)
+    # Several workers; what comes during a run; finish and stay pending.
+    do(play.a_stray_wake_up, thread=A, take=1000)
+    add(A, SOON, "window")
+    add(A, NOW)
+    do(play.save, pick=0, phase=Phase.SENDING)
+    do(play.a_worker_is_late_and_another_takes_over, is_too_soon=True)
+    do(play.renew, pick=0)
+    do(play.time_passes, seconds=3.0)
+    do(play.renew, pick=0)
+    do(play.a_worker_is_late_and_another_takes_over, is_too_soon=False)
+    do(play.a_worker_is_late_and_another_takes_over, is_too_soon=False)
+    # The late one tries everything, the holder finishes.
+    for act in (play.renew, play.complete, play.finish):
+        do(act, pick=1)
+    do(play.save, pick=1, phase=Phase.RUNNING)
+    do(play.trim, pick=1, keep=1)
+    do(play.postpone, pick=1, state=RETRYING, wait_s=2.0)
+    do(play.bury, pick=1, pause=False)
+    do(play.finish, pick=0)
+    do(play.finish, pick=0)
+    do(play.a_worker_takes_a_wake_up)
+    # Give back, wait, hold, delivery.
+    add(A, SOON, "window")
+    do(play.postpone, pick=0, state=RETRYING, wait_s=7.0)
+    do(play.postpone, pick=0, state=RETRYING, wait_s=7.0)
+    add(A)
+    do(play.a_stray_wake_up, thread=A, take=1000)
+    due(A)
+    do(play.postpone, pick=0, state=HELD, wait_s=2.0)
+    do(play.a_status_is_read_after_a_second)
+    do(play.a_status_is_read_after_a_second)
+    due(A)
+    do(play.complete, pick=0)
+    do(play.complete, pick=0)
+    do(play.a_worker_is_late_and_another_takes_over, is_too_soon=False)
+    do(play.finish, pick=0)
+    do(play.finish, pick=0)
+    # A batch that is put back takes the places of one that is being worked on.
+    due(A)
+    do(play.bury, pick=0, pause=False)
+    do(play.several_come_at_once, thread=A, count=2)
+    due(A)
+    do(play.retry_failed, pick=0)
+    for pick in (0, 1, 2):
+        do(play.cancel, pick=pick)
+    do(play.finish, pick=0)
+    # Trim in front of what has a window of its own; cancel around it.
+    do(play.several_come_at_once, thread=B, count=4)
+    due(B)
+    add(B, SOON, "window")
+    do(play.trim, pick=0, keep=1)
+    do(play.cancel, pick=0)
+    do(play.cancel, pick=2)
+    do(play.cancel, pick=3)
+    # Failed: listed, retried in order, discarded, paused.
+    do(play.bury, pick=0, pause=True)
+    do(play.bury, pick=0, pause=True)
+    do(play.a_stray_wake_up, thread=B, take=1000)
+    do(play.pause_or_resume, thread=B)
+    do(play.a_status_is_read_after_a_second)
+    do(play.several_come_at_once, thread=B, count=3)
+    do(play.retry_failed, pick=0)
+    due(B, take=2)
+    do(play.bury, pick=0, pause=False)
+    do(play.retry_failed, pick=0)
+    due(B, take=2)
+    do(play.bury, pick=0, pause=False)
+    do(play.discard_failed, pick=0)
+    do(play.retry_what_is_not_in_the_list, pick=0)
+    due(B)
+    do(play.a_worker_dies, pick=0)
+    do(play.rq_loses_everything)
+    do(play.time_passes, seconds=LEASE_S + 2)
+    do(play.sweep)
+    do(play.a_worker_takes_a_wake_up)
+    add(A, FULL)
+    add(A, FULL)
+    add(A, FULL)
+    do(play.rq_hands_over_what_is_scheduled)
+    do(play.a_worker_takes_a_wake_up)
+    do(play.pause_or_resume, thread=A)
+    add(A, SLIDING)
+    do(play.time_passes, seconds=0.4)
+    add(A, SLIDING)
+    do(play.rq_loses_everything)
+    do(play.pause_or_resume, thread=A)
+    play.teardown()

@@ -42,11 +42,10 @@ def test_the_store_does_what_its_model_does(redis_client: Any) -> None:
         redis_client.flushdb()
         return Rig(redis_client, f"machine{next(NUMBERS)}")
 
-    examples = settings().max_examples if isinstance(redis_client, redis.Redis) else settings().max_examples
     run_state_machine_as_test(
         machine(rig),
         settings=settings(
-            max_examples=examples,
+            max_examples=settings().max_examples,
             stateful_step_count=50,
             deadline=None,
             derandomize="CI" in os.environ,

@@ -95,7 +95,7 @@ class Scripted:
     """
 
     capabilities: Capabilities = CONVERSATIONS
-    rules: Rules = Rules()
+    rules: Rules = field(default_factory=Rules)
     clock: FakeClock = field(default_factory=FakeClock)
     trace: list[steps.Step] = field(default_factory=list)
 
@@ -286,7 +286,7 @@ class ModelProvider:
         return RunEnded(run_id="", status="completed", replies=("the answer",), whole=not calls, anchor=self.anchor)
 
 
-class Crash(Exception):  # noqa: N818 - not an error: the worker dies
+class Crash(Exception):
     """The worker is killed."""
 
 
@@ -356,7 +356,7 @@ class World:
                     return error
         return answer
 
-    def _effect(self, step: steps.Step) -> Any:
+    def _effect(self, step: steps.Step) -> Any:  # noqa: C901, PLR0912 - one case for each kind of step
         provider = self.provider
         match step:
             case steps.Save():

@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from assistant_queue.config import ENV_PREFIX, Config, Options, configure, to_ms
+from assistant_queue.config import DEFAULT_INSTRUCTIONS, ENV_PREFIX, Config, Options, configure, to_ms
 from assistant_queue.errors import AssistantQueueError, ConfigurationError, UnknownOption
 
 SECRET = "sk-very-secret-0123456789"
@@ -31,29 +31,30 @@ def test_defaults_are_those_of_the_documentation() -> None:
     assert (config.max_attempts, config.backoff.type, config.backoff.delay, config.retry_for) == (3, "exponential", 5.0, 600.0)
     assert (config.concurrency, config.lock_duration, config.run_timeout) == (5, 30.0, 600.0)
     assert (config.request_timeout, config.stream_idle_timeout, config.grace) == (30.0, 120.0, 35.0)
-    assert (config.default_instructions, config.remove_on_complete, config.result_ttl) == ("Reply to all messages logically.", True, 86400.0)
+    assert (config.default_instructions, config.remove_on_complete, config.result_ttl) == (DEFAULT_INSTRUCTIONS, True, 86400.0)
     assert (config.thread_ids, config.after_failure, config.redis_url) == ("auto", "continue", "redis://localhost:6379/0")
 
 
 @pytest.mark.parametrize(
-    ("option", "variable", "given", "by_keyword", "expected"),
+    ("option", "variable", "by_keyword", "expected"),
     [
-        ("redis_url", "REDIS_URL", "redis://env/1", "redis://keyword/2", "redis://env/1"),
-        ("redis_url", "ASSISTANT_QUEUE_REDIS_URL", "redis://env/1", "redis://keyword/2", "redis://env/1"),
-        ("openai_base_url", "OPENAI_BASE_URL", "http://env", "http://keyword", "http://env"),
-        ("assistant_id", "OPENAI_ASSISTANT_ID", "asst_env", "asst_keyword", "asst_env"),
-        ("model", "ASSISTANT_QUEUE_MODEL", "env-model", "keyword-model", "env-model"),
-        ("message_delay", "ASSISTANT_QUEUE_MESSAGE_DELAY", "2.5", 7.0, 2.5),
-        ("max_attempts", "ASSISTANT_QUEUE_MAX_ATTEMPTS", "9", 4, 9),
-        ("after_run", "ASSISTANT_QUEUE_AFTER_RUN", "window", "immediate", "window"),
-        ("remove_on_complete", "ASSISTANT_QUEUE_REMOVE_ON_COMPLETE", "false", True, False),
-        ("queue_prefix", "ASSISTANT_QUEUE_QUEUE_PREFIX", "bots", "other", "bots"),
+        ("redis_url", ("REDIS_URL", "redis://env/1"), "redis://keyword/2", "redis://env/1"),
+        ("redis_url", ("ASSISTANT_QUEUE_REDIS_URL", "redis://env/1"), "redis://keyword/2", "redis://env/1"),
+        ("openai_base_url", ("OPENAI_BASE_URL", "http://env"), "http://keyword", "http://env"),
+        ("assistant_id", ("OPENAI_ASSISTANT_ID", "asst_env"), "asst_keyword", "asst_env"),
+        ("model", ("ASSISTANT_QUEUE_MODEL", "env-model"), "keyword-model", "env-model"),
+        ("message_delay", ("ASSISTANT_QUEUE_MESSAGE_DELAY", "2.5"), 7.0, 2.5),
+        ("max_attempts", ("ASSISTANT_QUEUE_MAX_ATTEMPTS", "9"), 4, 9),
+        ("thread_ids", ("ASSISTANT_QUEUE_THREAD_IDS", "mapped"), "provider", "mapped"),
+        ("remove_on_complete", ("ASSISTANT_QUEUE_REMOVE_ON_COMPLETE", "false"), True, False),
+        ("queue_prefix", ("ASSISTANT_QUEUE_QUEUE_PREFIX", "bots"), "other", "bots"),
     ],
 )
 def test_a_keyword_wins_over_the_environment_and_that_over_the_default(
-    monkeypatch: pytest.MonkeyPatch, option: str, variable: str, given: str, by_keyword: Any, expected: Any
+    monkeypatch: pytest.MonkeyPatch, option: str, variable: tuple[str, str], by_keyword: Any, expected: Any
 ) -> None:
-    monkeypatch.setenv(variable, given)
+    assert getattr(configure({}), option) != expected
+    monkeypatch.setenv(*variable)
     assert getattr(configure({}), option) == expected
     assert getattr(configure({option: by_keyword}), option) == by_keyword
 
@@ -162,6 +163,8 @@ BAD_VALUES: dict[str, list[Any]] = {
     "result_ttl": [0, -1, None, math.inf, True],
     "thread_ids": ["both", None, True],
     "after_failure": ["stop", None, True],
+    "allow_mismatch": ["perhaps", None, 5],
+    "attachment_wait": [0, -1, "soon", math.inf, True],
     "handle_requires_action": ["my.function", 5, True],
     "on_reply": ["my.function", 5, True],
 }

@@ -72,7 +72,9 @@ def test_a_plain_batch_is_marked_before_it_is_sent_and_its_run_right_after(capab
 def test_the_result_tells_who_was_answered_with_what() -> None:
     driver = Scripted()
     usage = Usage(input_tokens=1, output_tokens=2, total_tokens=3)
-    ended = RunEnded(run_id="run_1", status="incomplete", incomplete_reason="max_output_tokens", replies=("a", "b"), usage=usage, anchor="z")
+    ended = RunEnded(
+        run_id="run_1", status="incomplete", incomplete_reason="max_output_tokens", replies=("a", "b"), usage=usage, anchor="z"
+    )
     driver.run(claimed(claimed_ms=NOW - 5000), {steps.Watch: ended})
     finish = driver.only(steps.Finish)
     result = finish.result
@@ -450,6 +452,12 @@ def test_undecided_for_longer_than_a_run_may_take_is_parked() -> None:
     assert driver.names == ["Find", "Postpone(held)"]
 
 
+def test_a_decision_ends_the_time_of_indecision() -> None:
+    driver = Scripted()
+    driver.run(claimed(phase=Phase.SENDING, progress=sending(undecided_since_ms=NOW - 1000)), {steps.Find: NotFound()})
+    assert driver.all(steps.Save)[0].progress.undecided_since_ms == 0
+
+
 def test_where_nobody_can_tell_the_batch_is_parked_and_not_guessed_about() -> None:
     driver = Scripted()
     ending = driver.run(claimed(phase=Phase.SENDING, progress=sending()), {steps.Find: CannotAsk(reason="it keeps nothing")})
@@ -492,7 +500,10 @@ def test_lost_outputs_that_are_not_found_are_submitted_again_without_calling_the
 
 def test_lost_outputs_of_a_round_without_a_known_id_do_not_send_the_batch_again() -> None:
     driver = Scripted()
-    driver.run(claimed(phase=Phase.SENDING, progress=sending()), {steps.Find: action(1, run_id="", whole=True), steps.Submit: OutcomeUnknown("502")})
+    driver.run(
+        claimed(phase=Phase.SENDING, progress=sending()),
+        {steps.Find: action(1, run_id="", whole=True), steps.Submit: OutcomeUnknown("502")},
+    )
     progress = driver.only(steps.Postpone).progress
     driver.clock.advance(36)
     driver.run(claimed(phase=Phase.SENDING, progress=progress))

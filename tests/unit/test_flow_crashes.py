@@ -87,9 +87,7 @@ def test_dying_at_any_step_leaves_one_completed_run(scenario: Scenario, when: st
         world = scenario.world()
         kinds: list[str] = []
 
-        def fault(
-            number: int, step: steps.Step, moment: str, doomed: int = doomed, kinds: list[str] = kinds
-        ) -> Exception | None:
+        def fault(number: int, step: steps.Step, moment: str, doomed: int = doomed, kinds: list[str] = kinds) -> Exception | None:
             if (number, moment) != (doomed, when):
                 return None
             kinds.append(type(step).__name__)
@@ -157,14 +155,15 @@ def test_dying_in_the_round_after_outputs_were_stored_does_not_call_the_user_aga
         world = scenario.world()
         stored: set[str] = set()
         repeated: list[str] = []
+        seen = (stored, repeated)
 
         def fault(
-            number: int, step: steps.Step, when: str, doomed: int = doomed, stored: set[str] = stored, repeated: list[str] = repeated
+            number: int, step: steps.Step, when: str, doomed: int = doomed, seen: tuple[set[str], list[str]] = seen
         ) -> Exception | None:
             if isinstance(step, steps.Answer) and when == "before":
-                repeated.extend(one.id for one in step.calls if one.id in stored)
+                seen[1].extend(one.id for one in step.calls if one.id in seen[0])
             if isinstance(step, steps.Save) and when == "after":
-                stored.update(step.progress.outputs)
+                seen[0].update(step.progress.outputs)
             return Crash() if (number, when) == (doomed, "before") else None
 
         world.fault = fault

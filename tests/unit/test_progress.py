@@ -14,7 +14,7 @@ from assistant_queue.core.progress import Progress, dump_result, load_result, mo
 from assistant_queue.models import ErrorInfo, FunctionCall, RunResult, ToolCall, Usage
 
 texts = st.text(max_size=20)
-moments = st.integers(0, 4 * 10**12).map(lambda ms: moment(ms))
+moments = st.integers(0, 4 * 10**12).map(moment)
 usages = st.builds(Usage, input_tokens=st.integers(0, 9), output_tokens=st.integers(0, 9), total_tokens=st.integers(0, 9))
 results = st.builds(
     RunResult,

@@ -50,7 +50,9 @@ def test_only_the_end_of_a_batch_leads_to_idle() -> None:
 
 
 def test_only_a_claim_makes_a_thread_active() -> None:
-    entering = {event for (state, event), targets in TRANSITIONS.items() if ThreadState.ACTIVE in targets and state is not ThreadState.ACTIVE}
+    entering = {
+        event for (state, event), targets in TRANSITIONS.items() if ThreadState.ACTIVE in targets and state is not ThreadState.ACTIVE
+    }
     assert entering == {ThreadEvent.CLAIM}
 
 

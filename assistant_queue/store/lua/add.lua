@@ -27,7 +27,10 @@ elseif (t.batch and arg.after_run == 'immediate') or (tonumber(arg.max_batch) > 
 elseif arg.window == 'sliding' then
   due = math.min(now + tonumber(arg.delay_ms), first + tonumber(arg.max_wait_ms))
 else
+  -- From the oldest message; one that waits for less (a picture that was waited for) can only end the window earlier.
   due = first + tonumber(arg.delay_ms)
+  if t.n > 0 then due = math.min(due, tonumber(t.own_due)) end
+  due = math.max(due, now)
 end
 due = math.max(due, first)
 

@@ -1,0 +1,198 @@
+"""Any callable as a backend: a function, or an agent of any framework behind one."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any
+
+from assistant_queue.backends.function_calls import Result, RunContext, context_parameter, finished, is_async, on_thread
+from assistant_queue.config import name_of_backend
+from assistant_queue.core.runs import (
+    CannotAsk,
+    Capabilities,
+    Finding,
+    FoundBy,
+    NotFound,
+    RunEnded,
+    RunEvent,
+    RunRequest,
+    RunStarted,
+    TextDelta,
+)
+from assistant_queue.errors import BackendError, ConversationBusy, OutcomeUnknown, RunFailed, RunVanished, UnknownThread
+from assistant_queue.models import ErrorInfo, ToolCall
+
+__all__ = ["FunctionBackend", "RunContext"]
+
+_log = logging.getLogger(__name__)
+
+
+class FunctionBackend:
+    """Answers a batch by calling a function.
+
+    1. calls it with the batch: an async one on the worker's loop, a sync one on a thread of its own
+    2. takes what it returns (text, several texts, None) or yields (pieces of one text) as the reply
+    3. counts what it raises as a failed run, to be tried again
+    4. after a death during a call, calls again if the function is idempotent; else the batch is parked
+
+    The function keeps what it remembers of a thread by itself, under `batch.thread_id`.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, name: str | None = None, idempotent: bool = False) -> None:
+        """Wrap a function.
+
+        Args:
+            function: Sync, async or a generator. Takes a `Batch`, and a `RunContext` if a parameter is annotated so or called `context`.
+            name: For logs and the queue's fingerprint; None for the function's own.
+            idempotent: The function may be called again with the same `batch.id`, also while an earlier call still goes on.
+
+        Raises:
+            ConfigurationError: It cannot be called with a batch.
+        """
+        self._function = function
+        self.name = name_of_backend(function) if name is None else name
+        self._context = context_parameter(function, self.name)
+        self._idempotent = idempotent
+        self._on_loop = is_async(function)
+        self.capabilities = Capabilities(
+            found_by=FoundBy.NOT_AT_ALL,
+            # A coroutine is really stopped, a thread is not; of an idempotent function it does not matter.
+            cancels=self._on_loop or idempotent,
+            streams=True,
+            conversations=False,
+        )
+
+    async def open_conversation(self, thread_id: str) -> str:
+        """There are none; the thread's own id."""
+        return thread_id
+
+    async def drop_conversation(self, conversation_id: str) -> None:
+        """Nothing to delete."""
+
+    async def locate(self, conversation_id: str) -> str | None:  # noqa: ARG002 - the contract's
+        """No anchor."""
+        return None
+
+    async def start(self, request: RunRequest) -> AsyncIterator[RunEvent]:
+        """Call the function.
+
+        Raises:
+            UnknownThread, OutcomeUnknown: As the function raised them.
+        """
+        run_id = f"{request.batch.id}-{request.batch.attempts}"
+        # 1. the batch is "sending"   2. this event   3. the batch is stored as "running"   4. the function is called
+        # So a batch found "sending" has not reached the function, and one found "running" may have.
+        yield RunStarted(run_id=run_id)
+        pieces: list[str] = []
+        replies: tuple[str, ...] = ()
+        try:
+            async with aclosing(self._speak(request, run_id)) as said:
+                async for word in said:
+                    if isinstance(word, str):
+                        pieces.append(word)
+                        yield TextDelta(text=word)
+                    else:
+                        replies = word
+        except (UnknownThread, OutcomeUnknown):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever the user's function raises is a failed run
+            yield self._failed(request, run_id, error)
+            return
+        text = "".join(pieces)
+        yield RunEnded(run_id=run_id, status="completed", replies=(text,) if text else replies)
+
+    def submit(self, request: RunRequest, run_id: str, calls: Sequence[ToolCall], outputs: Mapping[str, str]) -> AsyncIterator[RunEvent]:  # noqa: ARG002 - the contract's
+        """Never asked for: a function calls its tools itself."""
+        return _gone(f"{self.name} asks the queue for no tools; run {run_id} of thread {request.batch.thread_id!r} waits for none")
+
+    def follow(self, request: RunRequest, run_id: str, cursor: int | None = None) -> AsyncIterator[RunEvent]:  # noqa: ARG002 - the contract's
+        """Not possible: a call ends with the process it was made in."""
+        return _gone(f"the call of {self.name} for thread {request.batch.thread_id!r} (run {run_id}) cannot be watched again")
+
+    async def find(self, request: RunRequest, run_id: str | None = None, calls: Sequence[ToolCall] = ()) -> Finding:  # noqa: ARG002 - the contract's
+        """Whether the function may be called (again) with this batch."""
+        # Without a run's id it was not called; only after a time-out a thread of it may still be at work.
+        if self._idempotent or (run_id is None and self._on_loop):
+            return NotFound()
+        return CannotAsk(
+            reason=f"{self.name} was called with batch {request.batch.id}, and nobody knows how far it came: retry or discard the batch "
+            "(declare a function that may be called again by FunctionBackend(function, idempotent=True))"
+        )
+
+    async def cancel(self, request: RunRequest, run_id: str) -> None:
+        """Nothing more to do: a call on the loop was ended with its stream, one on a thread goes on unheard."""
+
+    async def close(self) -> None:
+        """Nothing to give back."""
+
+    def _call(self, request: RunRequest, run_id: str) -> Callable[[], Any]:
+        if self._context is None:
+            return partial(self._function, request.batch)
+        context = RunContext(
+            run_id=run_id,
+            contents=tuple(item.content for item in request.items),
+            instructions=request.instructions,
+            deadline_s=request.deadline_s,
+        )
+        return partial(self._function, request.batch, **{self._context: context})
+
+    async def _speak(self, request: RunRequest, run_id: str) -> AsyncGenerator[str | tuple[str, ...], None]:
+        """Pieces of one reply, or all replies at once."""
+        call = self._call(request, run_id)
+        result: Any = None
+        if self._on_loop:
+            result = call()
+        else:
+            async with aclosing(on_thread(call)) as given:
+                async for word in given:
+                    if isinstance(word, Result):
+                        result = word.value
+                    else:
+                        yield self._piece(word)
+        if inspect.isawaitable(result):
+            result = await finished(result, self.name)
+        if isinstance(result, AsyncIterable):
+            try:
+                async for word in result:
+                    yield self._piece(word)
+            finally:
+                if isinstance(result, AsyncGenerator):
+                    await result.aclose()
+        else:
+            yield self._replies(result)
+
+    def _piece(self, word: Any) -> str:
+        if isinstance(word, str):
+            return word
+        raise RunFailed(f"{self.name} yielded {type(word).__name__}; pieces of a reply are strings")
+
+    def _replies(self, result: Any) -> tuple[str, ...]:
+        if isinstance(result, str):
+            return (result,) if result else ()
+        if result is None:
+            return ()
+        if isinstance(result, list | tuple) and all(isinstance(one, str) for one in result):
+            return tuple(result)
+        raise RunFailed(f"{self.name} returned {type(result).__name__}; a reply is a string, a list of strings, or None")
+
+    def _failed(self, request: RunRequest, run_id: str, error: Exception) -> RunEnded:
+        """What the function raised, as the end of a run; our own errors say themselves whether they count and when to come back."""
+        if isinstance(error, BackendError):
+            counts = error.counts and not isinstance(error, ConversationBusy)
+            info = ErrorInfo(code=error.code, message=str(error))
+            return RunEnded(run_id=run_id, status="failed", error=info, retry_after_s=error.retry_after_s, counts=counts)
+        _log.error("thread %r, batch %s: %s raised", request.batch.thread_id, request.batch.id, self.name, exc_info=error)
+        info = ErrorInfo(code="run_failed", message=f"{self.name} raised {type(error).__name__}: {error}")
+        return RunEnded(run_id=run_id, status="failed", error=info)
+
+
+async def _gone(message: str) -> AsyncIterator[RunEvent]:
+    """A stream that cannot be had."""
+    events: tuple[RunEvent, ...] = ()
+    for event in events:
+        yield event
+    raise RunVanished(message)

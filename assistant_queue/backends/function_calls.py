@@ -1,0 +1,169 @@
+"""Calling a user's function with a batch: what it takes, and where it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import threading
+import typing
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from assistant_queue.errors import ConfigurationError, RunFailed
+from assistant_queue.models import Content
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContext:
+    """What a function may want to know beside the batch. One that has a parameter annotated with it, or called `context`, is given it.
+
+    Attributes:
+        run_id: This call; another one for each attempt.
+        contents: The batch as a model should read it, one a message: if anybody in it has a name, each is signed.
+        instructions: Those of the messages, else the default ones; None for none.
+        deadline_s: Seconds that this attempt has (`run_timeout`).
+    """
+
+    run_id: str
+    contents: tuple[Content, ...]
+    instructions: str | None
+    deadline_s: float
+
+    @property
+    def text(self) -> str:
+        """The texts of `contents`, one a line; parts that are not text are left out."""
+        texts = [[content] if isinstance(content, str) else [part.get("text") for part in content] for content in self.contents]
+        return "\n".join(text for parts in texts for text in parts if isinstance(text, str))
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling it gives something to await or to iterate on the loop; everything else is called on a thread."""
+    while isinstance(function, partial):
+        function = function.func
+    called = function if inspect.isroutine(function) else type(function).__call__
+    return inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called)
+
+
+def context_parameter(function: Callable[..., Any], name: str) -> str | None:
+    """The parameter that gets the `RunContext`, None if there is none.
+
+    Raises:
+        ConfigurationError: It cannot be called with a batch.
+    """
+    if inspect.isclass(function):
+        raise ConfigurationError(f"backend= is the class {name}: give an instance of it, or a function")
+    if not callable(function):
+        raise ConfigurationError(f"{name} cannot be called with a batch; give a function, or a Backend")
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return None  # written in C: it takes what it takes
+    if not parameters or parameters[0].kind in {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD}:
+        raise ConfigurationError(f"{name} takes no batch: its first parameter is given the Batch to answer")
+    found = None
+    hints = _hints_of(function)
+    for one in parameters[1:]:
+        if one.kind is not one.POSITIONAL_ONLY and (hints.get(one.name) is RunContext or one.name == "context"):
+            found = one.name
+        elif one.default is one.empty and one.kind not in {one.VAR_POSITIONAL, one.VAR_KEYWORD}:
+            raise ConfigurationError(
+                f"{name} needs {one.name!r}, which nobody gives it: a backend's function takes a Batch, and a RunContext if it wants one"
+            )
+    return found
+
+
+def _hints_of(function: Callable[..., Any]) -> Mapping[str, Any]:
+    while isinstance(function, partial):
+        function = function.func
+    try:
+        return typing.get_type_hints(function if inspect.isroutine(function) else type(function).__call__)
+    except Exception:  # noqa: BLE001 - annotations that only a type checker can read
+        return {}
+
+
+async def finished(result: Any, name: str) -> Any:
+    """The result of a coroutine, in a task of its own: that it was cancelled from within is not that we are."""
+    task = asyncio.ensure_future(result)
+    try:
+        await asyncio.wait({task})
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+    if task.cancelled():
+        raise RunFailed(f"{name} was cancelled from within")
+    return task.result()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a function returned on its thread."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Raised:
+    """What it raised there."""
+
+    error: BaseException
+
+
+async def on_thread(call: Callable[[], Any]) -> AsyncGenerator[Any, None]:
+    """Call on a thread of its own: the pieces that it yields, then a `Result`.
+
+    The thread is a daemon and belongs to no pool: a call that never returns keeps neither other calls nor the end of the process waiting.
+    """
+    worker = _Thread(call)
+    worker.start()
+    try:
+        while True:
+            word = await worker.words.get()
+            if isinstance(word, _Raised):
+                if isinstance(word.error, Exception) and not isinstance(word.error, StopIteration):
+                    raise word.error
+                raise RunFailed(f"the function ended with {type(word.error).__name__}") from word.error
+            yield word
+            if isinstance(word, Result):
+                return
+    finally:
+        worker.is_heard = False
+
+
+class _Thread:
+    """One call on its thread; tells the loop what it says."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self.words: asyncio.Queue[Any] = asyncio.Queue()
+        self.is_heard = True
+        self._call = call
+        self._loop = asyncio.get_running_loop()
+
+    def start(self) -> None:
+        """Call; the caller's context variables are seen."""
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(self._work,), name="assistant-queue-function", daemon=True).start()
+
+    def _work(self) -> None:
+        try:
+            self._put(Result(self._said()))
+        except BaseException as error:  # noqa: BLE001 - it is raised where the call is waited for
+            self._put(_Raised(error))
+
+    def _said(self) -> Any:
+        result = self._call()
+        if not isinstance(result, Iterator):
+            return result
+        for piece in result:
+            if not self.is_heard:
+                break
+            self._put(piece)
+        return None
+
+    def _put(self, word: Any) -> None:
+        with suppress(RuntimeError):  # the loop is closed, nobody listens any more
+            self._loop.call_soon_threadsafe(self.words.put_nowait, word)

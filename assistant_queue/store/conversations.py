@@ -1,0 +1,21 @@
+"""What is remembered of a thread's conversation at the provider, for calls that are not a batch's. Written under the thread's lease."""
+
+from __future__ import annotations
+
+from assistant_queue.store.calls import Operation, Space, plain, text
+
+
+def find_conversation(space: Space, thread_id: str) -> Operation[str | None]:
+    """The conversation a mapped thread has, None if it has none yet."""
+    found = yield plain("HGET", space.keys.conversation(thread_id), "id")
+    return None if found is None else text(found)
+
+
+def forget_end(space: Space, thread_id: str) -> Operation[None]:
+    """Somebody is about to write behind the anchor: the next batch asks for the conversation's end instead."""
+    yield plain("HDEL", space.keys.conversation(thread_id), "anchor")
+
+
+def forget_open_calls(space: Space, thread_id: str) -> Operation[None]:
+    """The calls that an earlier batch left open have their outputs: the next batch need not answer them."""
+    yield plain("HDEL", space.keys.conversation(thread_id), "open")

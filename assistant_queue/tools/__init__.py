@@ -1,0 +1,7 @@
+"""Typed functions as tools: `@queue.tool`."""
+
+from __future__ import annotations
+
+from assistant_queue.tools.toolbox import Offered, Tool, Toolbox, ToolContext, WrongArguments
+
+__all__ = ["Offered", "Tool", "ToolContext", "Toolbox", "WrongArguments"]

@@ -1,0 +1,18 @@
+"""The benchmarks run and print every row; what they measure is not asserted here."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.benchmarks.__main__ import SECTIONS, main
+
+
+@pytest.mark.timeout(110)
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_row_of_a_section_is_printed(section: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--quick", section])
+    head, rule, title, *rows = capsys.readouterr().out.splitlines()
+    assert [cell.strip() for cell in head.split("|")[1:-1]] == ["what", "here", "beside", "ratio", "spread", "target", "met"]
+    assert set(rule) <= set("|- ")
+    assert f"**{section}**" in title
+    assert len(rows) == {"adding": 8, "depth": 4, "memory": 6, "counting": 9, "waiting": 5}[section]

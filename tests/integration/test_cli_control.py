@@ -1,0 +1,115 @@
+"""The commands for one thread, and the doctor: real Redis, a real worker, the command's own output and exit code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from assistant_queue import AssistantMessageQueue
+from assistant_queue.cli import main
+from assistant_queue.testing import StandInProvider
+from tests.conftest import RedisServer
+from tests.integration.conftest import wait_until
+
+Run = Any
+
+
+@pytest.fixture
+def queue(one_redis: RedisServer, prefix: str, provider: StandInProvider) -> Iterator[AssistantMessageQueue]:
+    with AssistantMessageQueue(
+        redis_url=one_redis.url,
+        queue_prefix=prefix,
+        openai_api_key=provider.api_key,
+        openai_base_url=provider.base_url,
+        model="stand-in-model",
+        message_delay=0.1,
+    ) as made:
+        yield made
+
+
+@pytest.fixture
+def run(queue: AssistantMessageQueue, provider: StandInProvider, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.delenv("ASSISTANT_QUEUE_APP", raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", provider.api_key)
+    monkeypatch.setenv("OPENAI_BASE_URL", provider.base_url)
+    monkeypatch.setenv("ASSISTANT_QUEUE_MODEL", "stand-in-model")
+
+    def invoke(*words: str, **kwargs: Any) -> Result:
+        where = ["--redis-url", queue.config.redis_url, "--prefix", queue.config.queue_prefix]
+        return CliRunner().invoke(main, [*words, *where], **kwargs)
+
+    return invoke
+
+
+def test_a_thread_is_shown_with_what_waits_and_what_was_said(queue: AssistantMessageQueue, run: Run) -> None:
+    with_worker = queue.start_worker()
+    queue.ask("t", "hello", timeout=20)
+    with_worker.stop()
+    receipt = queue.add_message_to_thread("t", "and now?")
+    shown = run("thread", "t")
+    assert shown.exit_code == 0, shown.output
+    assert "t: pending, 1 waiting" in shown.output
+    assert f"> {receipt.message_id} queued" in shown.output
+    assert "< You said: hello" in shown.output
+    rows = [json.loads(line) for line in run("thread", "t", "--json").output.splitlines()]
+    assert (rows[0]["state"], rows[1]["message_id"]) == ("pending", receipt.message_id)
+
+
+def test_a_waiting_message_is_cancelled_once(queue: AssistantMessageQueue, run: Run) -> None:
+    receipt = queue.add_message_to_thread("t", "never mind")
+    assert run("cancel", receipt.message_id).exit_code == 0
+    again = run("cancel", receipt.message_id)
+    assert (again.exit_code, "it is cancelled" in again.output) == (1, True)
+    assert run("cancel", "unknown").exit_code == 1
+
+
+def test_a_thread_and_the_queue_are_paused_and_resumed(queue: AssistantMessageQueue, run: Run) -> None:
+    assert run("pause", "t").exit_code == 0
+    assert queue.get_thread_status("t").paused
+    assert run("resume", "t").exit_code == 0
+    assert not queue.get_thread_status("t").paused
+    assert run("pause").exit_code == 0
+    assert "the queue is paused" in run("doctor", "--no-provider").output
+    assert run("resume").exit_code == 0
+
+
+def test_a_thread_is_forgotten_only_when_that_is_meant(queue: AssistantMessageQueue, run: Run) -> None:
+    receipt = queue.add_message_to_thread("t", "secret")
+    assert run("forget", "t", input="n\n").exit_code == 1
+    assert queue.get_message(receipt.message_id) is not None
+    assert run("forget", "t", "--yes").exit_code == 0
+    assert queue.get_message(receipt.message_id) is None
+
+
+def test_the_doctor_says_what_is_missing_and_what_to_do(queue: AssistantMessageQueue, run: Run) -> None:
+    ill = run("doctor")
+    assert ill.exit_code == 1
+    assert "no worker is alive" in ill.output
+    assert "-> start assistant-queue worker" in ill.output
+    assert "append-only file: off" in ill.output
+    assert "the provider answers and takes the key" in ill.output
+    worker = queue.start_worker()
+    wait_until(lambda: run("doctor", "--no-provider").exit_code == 0, "the worker's watchman listens")
+    well = run("doctor", "--json")
+    worker.stop()
+    assert well.exit_code == 0, well.output
+    levels = {json.loads(line)["what"].split(":")[0]: json.loads(line)["level"] for line in well.output.splitlines()}
+    assert levels["maxmemory-policy"] == "ok"
+    assert "bad" not in levels.values()
+
+
+def test_the_doctor_sees_another_queues_worker_and_a_refused_key(
+    queue: AssistantMessageQueue, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue.add_message_to_thread("t", "hello")
+    monkeypatch.setenv("ASSISTANT_QUEUE_MODEL", "another-model")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong")
+    ill = run("doctor")
+    assert ill.exit_code == 1
+    assert "another-model" in ill.output
+    assert "check the key" in ill.output
+    assert "sk-wrong" not in ill.output

@@ -1,0 +1,74 @@
+"""What `assistant_queue.testing` gives to users: a test of a bot is ten lines and takes milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from assistant_queue import AsyncAssistantMessageQueue
+from assistant_queue.testing.provider import Reply, RunFailure, ToolCalls
+from assistant_queue.testing.rehearsal import Rehearsal
+from tests.docs import bot_under_test as bot
+
+Rehearse = Callable[..., Rehearsal]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_sent_yet() -> None:
+    bot.sent.clear()
+
+
+def test_a_burst_gets_one_answer_and_it_is_sent(rehearse: Rehearse) -> None:
+    play = rehearse(bot.queue)
+    for text in ("hi", "one question", "about my order"):
+        play.say("ann", text)
+    play.run_until_idle()
+    assert play.replies("ann") == ["You said: hi | one question | about my order"]
+    assert bot.sent == [("ann", "You said: hi | one question | about my order")]
+
+
+def test_a_tool_is_called(rehearse: Rehearse) -> None:
+    def model(turn: object) -> object:
+        return ToolCalls([("order", {"id": 7})]) if turn.round == 0 else Reply(f"It is {turn.tool_outputs[0].output}.")
+
+    assert rehearse(bot.queue, model=model).ask("ann", "where is it?") == "It is shipped."
+
+
+def test_a_failure_is_tried_again_without_waiting_for_the_back_off(rehearse: Rehearse) -> None:
+    play = rehearse(bot.queue)
+    answers = iter([RunFailure(), RunFailure(), Reply("at last")])
+    play.provider.model = lambda _: next(answers)
+    before = play.clock.ms
+    assert play.ask("ann", "hello?") == "at last"
+    assert play.clock.ms - before >= (8 + 5 + 10) * 1000  # the window and two back-offs have passed, on the clock
+
+
+def test_what_keeps_failing_can_be_looked_at(rehearse: Rehearse) -> None:
+    play = rehearse(bot.queue)
+    play.provider.model = lambda _: RunFailure("server_error", "no")
+    receipt = play.say("ann", "hello?")
+    play.run_until_idle()
+    assert play.status(receipt).status == "failed"
+    assert [failed.reason for failed in play.queue.list_failed()] == ["attempts"]
+
+
+async def test_an_asyncio_bot_is_rehearsed_on_its_own_loop(rehearse: Rehearse) -> None:
+    heard: list[str | None] = []
+
+    async def hear(result: object) -> None:
+        heard.append(result.reply)
+
+    queue = AsyncAssistantMessageQueue(assistant_id="asst_of_the_users", on_reply=hear)
+    play = rehearse(queue)
+    play.say("ann", "hello")
+    await play.arun_until_idle()
+    assert heard == ["You said: hello"]
+    await queue.close()
+
+
+def test_two_rehearsals_share_nothing(rehearse: Rehearse) -> None:
+    one, two = rehearse(bot.queue), rehearse(bot.queue)
+    one.say("ann", "hello")
+    assert one.queue.get_queue_status().delayed_count == 1
+    assert two.queue.get_queue_status().delayed_count == 0
