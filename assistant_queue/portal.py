@@ -17,6 +17,9 @@ T = TypeVar("T")
 CLEANUP_S = 10.0
 """How long an interrupted caller waits for its call to clean up behind itself. Chosen: a Redis command may take as long."""
 
+SLICE_S = 0.5
+"""The longest a blocked caller goes without looking for signals. Chosen: a person who pressed Ctrl-C does not press it again."""
+
 
 class Portal(Generic[R]):
     """Carries out coroutines for blocking callers.
@@ -44,6 +47,9 @@ class Portal(Generic[R]):
         future: Future[T] = Future()
         try:
             self._begin(work, future)
+            # In slices: Python sees a Ctrl-C that comes right before the wait only when the wait is over.
+            while not wait([future], SLICE_S).done:
+                pass
             return future.result()
         except BaseException:
             # An interrupt may come at any line above: the call may be about to begin, on its way, or over.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -13,7 +12,6 @@ from urllib.parse import urlsplit
 import click
 
 from assistant_queue.config import Config, configure, name_of_backend
-from assistant_queue.errors import ConfigurationError
 from assistant_queue.queue import AssistantMessageQueue
 from assistant_queue.worker.app import APP_VARIABLE, load_app
 
@@ -42,7 +40,7 @@ class Where:
         Raises:
             ConfigurationError: The app cannot be loaded, or an option is wrong.
         """
-        config = find_app(self.app)
+        config = load_app(self.app)
         if self.redis_url is None and self.prefix is None:
             return config
         options = {name: getattr(config, name) for name in config.model_fields_set}
@@ -86,25 +84,6 @@ def where_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*args, where=Where(app=app, redis_url=redis_url, prefix=prefix), **options)
 
     return packed
-
-
-def find_app(path: str | None) -> Config:
-    """`load_app`, with what the user's module raises told in one line.
-
-    Raises:
-        ConfigurationError: There is no such app, it raised while it was imported, or it is no queue.
-    """
-    try:
-        return load_app(path)
-    except ConfigurationError:
-        raise
-    except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{error.filename}:{error.lineno}" if isinstance(error, SyntaxError) else f"{last.filename}:{last.lineno}"
-        name = path or f"in {APP_VARIABLE}"
-        raise ConfigurationError(
-            f"the app {name} raised {type(error).__name__} at {place}: {error}; mend it, or name another one"
-        ) from error
 
 
 def redis_name(config: Config) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from assistant_queue.cli.options import app_option, backend_name, find_app, redis_name
+from assistant_queue.cli.options import app_option, backend_name, redis_name
 from assistant_queue.cli.problems import OK, Misuse
 from assistant_queue.clock import SystemClock
 from assistant_queue.config import Config
@@ -22,7 +22,7 @@ from assistant_queue.store import control, wakeups
 from assistant_queue.store.calls import Operation, Space, plain
 from assistant_queue.store.producing import read_status
 from assistant_queue.store.stores import SyncStore
-from assistant_queue.worker.app import APP_VARIABLE
+from assistant_queue.worker.app import APP_VARIABLE, load_app
 from assistant_queue.worker.backend import check_backend
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def worker(*, app: str | None, concurrency: int | None, shutdown_timeout: float 
     """  # noqa: D301
     if fork and (concurrency is not None or shutdown_timeout is not None):
         raise Misuse("--fork runs one batch at a time and waits for it: leave out --concurrency and --shutdown-timeout")
-    config = find_app(app)
+    config = load_app(app)
     check_backend(config)
     if concurrency is not None:
         config = config.model_copy(update={"concurrency": concurrency})

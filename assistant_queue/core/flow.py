@@ -439,11 +439,17 @@ class BatchFlow:
     def _bury(self, reason: str, info: ErrorInfo) -> Flow:
         progress = self._progress
         progress.error = info
-        if reason == "attempts" and progress.calls and progress.run_id and self._capabilities.cancels:
-            # A run that waits for outputs nobody will send keeps the thread's next batch out.
-            yield steps.Cancel(request=self._sent, run_id=progress.run_id)
+        is_open = bool(progress.calls) if reason == "attempts" else reason == "worker_deaths"
+        if is_open and progress.run_id and self._capabilities.cancels:
+            # A run that waits for outputs nobody will send, or that nobody watches, keeps the thread's next batch out.
+            yield steps.Cancel(request=self._request or self._bare_request(), run_id=progress.run_id)
         yield steps.Bury(reason=reason, error=info, progress=self._progress, open_calls=self._unanswered)
         return steps.Failed(reason=reason, error=info, progress=self._progress)
+
+    def _bare_request(self) -> RunRequest:
+        """Where the batch was sent, without what was sent: what made three workers die is not made again."""
+        conversation_id = providers_id(self._batch.thread_id, self._rules.thread_ids) or self._claimed.conversation_id
+        return RunRequest(batch=self._batch, conversation_id=conversation_id or "", anchor=self._progress.anchor, items=())
 
     # --- 5. the result ------------------------------------------------------------------------------------------------
 

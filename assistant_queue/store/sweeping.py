@@ -33,8 +33,8 @@ class Swept:
 def sweep(space: Space, limit: int = SWEEP_LIMIT, *, even_paused: bool = False, leave: str = "") -> Operation[Swept]:
     """Look at the threads that are overdue, at most `limit`: each gets a wake-up unless one is on its way.
 
-    A paused queue has none, unless `even_paused`: then what fell due is counted as waiting, and nobody is woken. `leave` is a thread that the
-    caller is about to look at itself.
+    A paused queue has none, unless `even_paused`: then what fell due is counted as waiting, and nobody is woken. `leave` is a thread
+    that the caller is about to look at itself.
     """
     now, next_due, *found = texts((yield space.call("overdue", limit=limit, even_paused="1" if even_paused else "")))
     overdue = [thread_id for thread_id in found if thread_id != leave]

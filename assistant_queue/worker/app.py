@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from functools import cache
 from typing import Any
 
@@ -21,7 +22,7 @@ def load_app(path: str | None = None) -> Config:
         path: `module:attribute`; None for `ASSISTANT_QUEUE_APP`, and without that for a queue built from the environment.
 
     Raises:
-        ConfigurationError: The path has another form, the module cannot be imported, or there is no queue at that place.
+        ConfigurationError: The path has another form, the module cannot be imported or raises, or there is no queue at that place.
     """
     path = path or os.environ.get(APP_VARIABLE)
     return configure({}) if not path else _load(path)
@@ -40,6 +41,14 @@ def _load(path: str) -> Config:
     except ImportError as error:
         hint = f"start the worker where `import {module_name}` works"
         raise ConfigurationError(f"the app {path!r} cannot be imported: {error}; {hint}") from error
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{error.filename}:{error.lineno}" if isinstance(error, SyntaxError) else f"{last.filename}:{last.lineno}"
+        raise ConfigurationError(
+            f"the app {path!r} raised {type(error).__name__} at {place}: {error}; mend it, or name another one"
+        ) from error
     target: Any = module
     for name in attribute.split("."):
         target = getattr(target, name, None)

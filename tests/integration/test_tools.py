@@ -6,16 +6,29 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue, BatchFailed, ConfigurationMismatch, ToolCall, ToolContext
+from assistant_queue import (
+    AssistantMessageQueue,
+    AsyncAssistantMessageQueue,
+    Batch,
+    BatchFailed,
+    ConfigurationMismatch,
+    FunctionCall,
+    Message,
+    ToolCall,
+    ToolContext,
+)
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.clock import FakeClock
 from assistant_queue.testing.harness import Crash, InstantWorker
 from assistant_queue.testing.provider import Reply, ToolCalls, Turn
+from assistant_queue.tools import Toolbox
+from assistant_queue.worker import tool_calls
 from tests.conftest import RedisServer
 
 TIMEOUT = 25
@@ -145,14 +158,11 @@ def test_a_tool_that_takes_too_long_is_an_error_that_the_model_reads(queue: Assi
         let_go.set()
 
 
-def test_a_tools_time_starts_when_it_does(options: dict[str, Any], provider: StandInProvider) -> None:
+def test_more_calls_than_threads_are_answered(options: dict[str, Any], provider: StandInProvider) -> None:
     with AssistantMessageQueue(**options, concurrency=1) as queue:
-        running = threading.Semaphore(0)
 
-        @queue.tool(timeout=5)
+        @queue.tool
         def counted(number: int) -> int:
-            # More calls than threads: the last ones wait for a thread longer than they take.
-            running.release()
             return number
 
         calls = [("counted", {"number": number}) for number in range(20)]
@@ -327,3 +337,20 @@ def test_producers_need_not_have_the_tools_and_workers_need_them_if_they_do(opti
         full.add_message_to_thread("t", "hello")
         with pytest.raises(ConfigurationMismatch, match="tools: producers True, here False"):
             bare.start_worker()
+
+
+class Late(Executor):
+    """Threads that are busy for a while: a call begins, and ends, some turns of the loop later."""
+
+    def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        asyncio.get_running_loop().call_later(0.01, lambda: future.set_result(function(*args, **kwargs)))
+        return future
+
+
+async def test_waiting_for_a_thread_is_not_a_tools_time() -> None:
+    box = Toolbox()
+    box.add(lambda: "in time", name="quick", timeout=1e-6)
+    call = ToolCall(id="c", function=FunctionCall(name="quick", arguments="{}"))
+    batch = Batch(id="b", thread_id="t", messages=(Message(id="m", content="hi"),))
+    assert await tool_calls.answer(box, None, Late(), batch=batch, run_id="r", calls=[call]) == {"c": "in time"}

@@ -726,7 +726,9 @@ def test_a_batch_that_killed_three_workers_goes_to_the_failed_list(phase: Phase,
     driver.run(claimed(phase=phase, progress=progress, deaths=MAX_DEATHS - 1))
     assert "Bury" not in driver.names
     driver.run(claimed(phase=phase, progress=progress, deaths=MAX_DEATHS))
-    assert (driver.names, driver.only(steps.Bury).reason) == (["Bury"], "worker_deaths")
+    # Nobody watches its run any more: where one is known it is stopped, so that the thread's next batch is let in.
+    assert driver.names == (["Cancel", "Bury"] if progress.run_id else ["Bury"])
+    assert driver.only(steps.Bury).reason == "worker_deaths"
     assert phase.value in driver.only(steps.Bury).error.message
 
 

@@ -1,0 +1,60 @@
+"""An agent of the OpenAI Agents SDK behind the queue: three messages, one call of the agent, its memory kept by the SDK.
+
+pip install 'openai-agents[redis]'
+python examples/openai_agents.py                                  # no key, no Redis, no account needed
+OPENAI_API_KEY=... python examples/openai_agents.py --model NAME  # the real service
+"""
+
+from __future__ import annotations
+
+from agents import Agent, OpenAIResponsesModel, Runner, function_tool, set_tracing_disabled
+from agents.extensions.memory import RedisSession
+from openai import AsyncOpenAI
+from surroundings import surroundings
+
+from assistant_queue import AssistantMessageQueue, Batch, RunContext
+from assistant_queue.testing.provider import Reply, ToolCalls, Turn
+from assistant_queue.testing.provider.script import Outcome
+
+
+@function_tool
+def order_status(number: int) -> str:
+    """Where an order is."""
+    return f"Order {number} is on its way."
+
+
+def scripted(turn: Turn) -> Outcome:
+    """What the stand-in's model says."""
+    if "4711" in turn.user_texts[-1] and not turn.tool_outputs:
+        return ToolCalls([("order_status", {"number": 4711})])
+    return Reply(turn.tool_outputs[-1].output if "4711" in turn.user_texts[-1] else "You are welcome.")
+
+
+def main() -> None:
+    set_tracing_disabled(disabled=True)
+    with surroundings(__doc__, scripted) as options:
+        # A worker has an event loop for itself; what belongs to a loop, such as an async client, is made within the function.
+        async def answer(batch: Batch, context: RunContext) -> str:
+            client = AsyncOpenAI(api_key=options.get("openai_api_key"), base_url=options.get("openai_base_url"))
+            session = RedisSession.from_url(batch.thread_id, url=options["redis_url"], key_prefix="agents:session")
+            async with client:
+                model = OpenAIResponsesModel(options["model"], openai_client=client)
+                agent = Agent(name="shop", instructions=context.instructions, tools=[order_status], model=model)
+                result = await Runner.run(agent, context.text, session=session)
+            await session.close()
+            return str(result.final_output)
+
+        with AssistantMessageQueue(
+            backend=answer, redis_url=options["redis_url"], queue_prefix="examples", message_delay=1.0, default_instructions="Be brief."
+        ) as queue:
+            queue.start_worker()
+            for text in ("Hello", "I have a question", "where is order 4711?"):
+                print(f"Mia: {text}")
+                receipt = queue.add_message_to_thread("mia", text)
+            print(f"Bot: {queue.wait_for_reply(receipt.message_id, timeout=120)}")
+            print("Mia: Thanks!")
+            print(f"Bot: {queue.ask('mia', 'Thanks!', timeout=120)}")
+
+
+if __name__ == "__main__":
+    main()
