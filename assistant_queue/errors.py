@@ -15,6 +15,7 @@
     │   ├── BatchNotFound             (also a LookupError)
     │   └── BatchFailed
     ├── StoreError                    Redis
+    │   ├── NotPermitted              Redis' ACL
     │   └── StoreUnavailable          (also a ConnectionError)
     ├── BackendError                  the model's provider
     │   ├── RequestRefused            provably not accepted
@@ -130,6 +131,12 @@ class StoreError(AssistantQueueError):
     """Redis refused a command. What was asked for did not happen."""
 
     code = "store"
+
+
+class NotPermitted(StoreError):
+    """Redis does not know this user or password, or its ACL does not allow the command or the key. Nothing happened."""
+
+    code = "not_permitted"
 
 
 class StoreUnavailable(StoreError, ConnectionError):

@@ -45,6 +45,7 @@ class Memory:
         return turns
 
     async def keep(self, batch: Batch, turns: dict[str, list[object]], new: bytes) -> None:
+        """Write the batch's turn; writing it twice is writing it once."""
         turns[batch.id] = json.loads(new)
         kept = dict(list(turns.items())[-TURNS:])
         await self.client.set(f"memory:{batch.thread_id}", json.dumps(kept))

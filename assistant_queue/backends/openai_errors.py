@@ -9,7 +9,7 @@
     other 4xx                                       -> RequestRefused   counted
 
 Messages name the status, the provider's code and the parameter, never the provider's own words: those may repeat a part of the
-key or of the user's text. The original is chained, so a traceback still has them.
+key or of the user's text. The original is chained, so a traceback still has them - except the key, should a server repeat it.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ ACTIVE_RUN = re.compile(r"already has an active run|while a run \S+ is active|cu
 _SOMETHING_ELSE = re.compile(r"\b(assistant|model|prompt)\b", re.IGNORECASE)
 _THREAD = re.compile(r"\b(thread|conversation)\b", re.IGNORECASE)
 _NUMBER = re.compile(r"\s*\d+(\.\d+)?\s*")
+_KEY_HEADERS = ("authorization", "api-key")
 _SAFE_WORD = re.compile(r"[\w.\[\]-]{1,80}")
 
 
@@ -143,7 +144,8 @@ def translated(thread: str, *, missing: type[BackendError] = UnknownThread) -> I
 
 
 def translate(error: Exception, *, thread: str, missing: type[BackendError] = UnknownThread) -> BackendError:
-    """Our exception for a foreign one; the caller raises it `from` the original."""
+    """Our exception for a foreign one; the caller raises it `from` the original, in which the key is blotted out."""
+    _blot_out_key(error)
     if isinstance(error, openai.APIStatusError):
         return _of_answer(problem_of(error), thread, missing)
     if _never_left(error):
@@ -153,6 +155,17 @@ def translate(error: Exception, *, thread: str, missing: type[BackendError] = Un
             counts=False,
         )
     return OutcomeUnknown(f"The connection was lost before the provider answered for thread {thread!r} ({_name(error)}). {_MAYBE_ACCEPTED}")
+
+
+def _blot_out_key(error: Exception) -> None:
+    """Some servers repeat the key that they refuse, and whoever logs a traceback would log it."""
+    headers = getattr(getattr(error, "request", None), "headers", None) or {}
+    for name in _KEY_HEADERS:
+        key = str(headers.get(name, "")).removeprefix("Bearer ").strip()
+        if key and key in str(error):
+            error.args = tuple(one.replace(key, "***") if isinstance(one, str) else one for one in error.args)
+            if isinstance(error, openai.APIError):
+                error.message = error.message.replace(key, "***")
 
 
 def _of_answer(problem: Problem, thread: str, missing: type[BackendError]) -> BackendError:

@@ -23,6 +23,8 @@ MAX_CONNECTIONS = 64
 MAX_LISTENERS = 10_000
 """Callers of one queue object that wait for a reply at once, each with a connection. Chosen: Redis' own default limit of clients."""
 _POOL: dict[str, Any] = {"max_connections": MAX_CONNECTIONS, "timeout": SOCKET_TIMEOUT_S}
+_OWN_WORDS = ("a Sentinel URL", "Redis URL must", "Invalid value for")
+"""How errors about a URL begin that name its parts without quoting them: ours and redis-py's."""
 _SENTINEL_SCHEMES = {"redis+sentinel": False, "rediss+sentinel": True}
 
 
@@ -238,4 +240,7 @@ def _is_sentinel(url: str) -> bool:
 
 
 def _bad_url(error: ValueError) -> str:
-    return f"redis_url cannot be read: {error}; it is redis://, rediss://, unix:// or redis+sentinel://host:port,.../service/db"
+    # The standard library quotes what it cannot read: of an address whose password was not encoded, the password.
+    quotes = not str(error).startswith(_OWN_WORDS)
+    reason = "percent-encode special characters of its user name and password, and give the port as a number" if quotes else error
+    return f"redis_url cannot be read: {reason}; it is redis://, rediss://, unix:// or redis+sentinel://host:port,.../service/db"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from dataclasses import replace
 from typing import Any
 
@@ -73,6 +74,7 @@ def retry_failed(space: Space, batch_id: str) -> Operation[None]:
         keys={"record": space.keys.record(batch_id), "dead": space.keys.dead(batch_id)},
         rest=[space.keys.message(message.id) for message in messages],
         batch_id=batch_id,
+        nonce=secrets.token_hex(4),
         entries=json.dumps([pack(message) for message in messages], ensure_ascii=False),
     )
     if text(reply[0]) == "gone":
@@ -92,6 +94,7 @@ def discard_failed(space: Space, batch_id: str, result_ttl_s: float) -> Operatio
         keys={"record": space.keys.record(batch_id), "dead": space.keys.dead(batch_id)},
         rest=[space.keys.message(message_id) for message_id in failed.message_ids],
         batch_id=batch_id,
+        nonce=secrets.token_hex(4),
         result_ttl_ms=max(to_ms(result_ttl_s), 1),
     )
     if text(reply[0]) == "gone":

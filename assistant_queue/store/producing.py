@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from assistant_queue.core.progress import Progress, load_error, load_result, moment
 from assistant_queue.core.thread_state import ThreadState
 from assistant_queue.core.window import Window
-from assistant_queue.errors import MessageIdConflict, ThreadFull
+from assistant_queue.errors import MessageIdConflict, NotPermitted, ThreadFull
 from assistant_queue.models import Message, MessageState, MessageStatus, QueueStatus, Receipt, RunResult, ThreadStatus
 from assistant_queue.store.calls import Call, Operation, Space, plain, text, texts
 from assistant_queue.store.packing import digest, pack
@@ -167,11 +168,15 @@ def read_result(space: Space, batch_id: str) -> Operation[RunResult | None]:
 
 
 def read_status(space: Space) -> Operation[QueueStatus]:
-    """The counters, after the passing of time has been booked in them."""
-    for _ in range(_BOOKING_ROUNDS):
-        swept = yield from sweep(space, even_paused=True)
-        if not swept.overdue:
-            break
+    """The counters, after the passing of time has been booked in them.
+
+    Who may only read is told what workers have booked: a second old at most while one is alive.
+    """
+    with suppress(NotPermitted):
+        for _ in range(_BOOKING_ROUNDS):
+            swept = yield from sweep(space, even_paused=True)
+            if not swept.overdue:
+                break
     reply: Any = yield plain("HMGET", space.keys.counters, "active", "waiting", "delayed", "completed", "failed")
     counts = [int(value) if value else 0 for value in texts(reply)]
     return QueueStatus(

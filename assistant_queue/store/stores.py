@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from redis import exceptions
 
-from assistant_queue.errors import StoreError, StoreUnavailable
+from assistant_queue.errors import NotPermitted, StoreError, StoreUnavailable
 from assistant_queue.store.calls import Call, Operation
 
 T = TypeVar("T")
@@ -15,7 +15,7 @@ T = TypeVar("T")
 def translate(error: Exception) -> Exception:
     """Redis' errors as ours, most specific first; anything else as it is."""
     if isinstance(error, exceptions.AuthenticationError | exceptions.NoPermissionError):
-        return StoreError(f"Redis refused the command: {error}; check the user, the password and the ACL")
+        return NotPermitted(f"Redis refused the command: {error}; check the user, the password and the ACL")
     if isinstance(error, exceptions.ReadOnlyError):
         return StoreError("Redis is a read-only replica; point redis_url at the primary, or use Sentinel")
     if isinstance(error, exceptions.ConnectionError | exceptions.TimeoutError | OSError):
@@ -39,11 +39,15 @@ class SyncStore:
             StoreUnavailable: Redis did not answer; the last call may or may not have happened. Every script can be repeated.
             StoreError: Redis refused; nothing happened.
         """
-        reply: Any = None
         try:
+            step = next(operation)
             while True:
-                step = operation.send(reply)
-                reply = self._send(step) if isinstance(step, Call) else self._send_many(step)
+                try:
+                    reply = self._send(step) if isinstance(step, Call) else self._send_many(step)
+                except exceptions.NoPermissionError as error:
+                    step = operation.throw(translate(error))  # it may know a way without
+                else:
+                    step = operation.send(reply)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]  # the operation's own type
         except (exceptions.RedisError, OSError) as error:
@@ -85,11 +89,15 @@ class AsyncStore:
 
     async def run(self, operation: Operation[T]) -> T:
         """Carry an operation out; raises as `SyncStore.run` does."""
-        reply: Any = None
         try:
+            step = next(operation)
             while True:
-                step = operation.send(reply)
-                reply = await self._send(step) if isinstance(step, Call) else await self._send_many(step)
+                try:
+                    reply = await self._send(step) if isinstance(step, Call) else await self._send_many(step)
+                except exceptions.NoPermissionError as error:
+                    step = operation.throw(translate(error))
+                else:
+                    step = operation.send(reply)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]  # the operation's own type
         except (exceptions.RedisError, OSError) as error:

@@ -97,6 +97,14 @@ class AsyncAgent:
         return sync(batch)
 
 
+def returns_a_coroutine(batch: Batch) -> Any:
+    return on_loop(batch)
+
+
+def returns_a_stream(batch: Batch) -> Any:
+    return pieces_on_loop(batch)
+
+
 def shouting(end: str, batch: Batch) -> str:
     return sync(batch) + end
 
@@ -112,8 +120,8 @@ def shouting(end: str, batch: Batch) -> str:
         Agent().run,
         AsyncAgent(),
         lambda batch: batch.text.upper(),
-        lambda batch: on_loop(batch),
-        lambda batch: pieces_on_loop(batch),
+        returns_a_coroutine,
+        returns_a_stream,
         functools.partial(shouting, ""),
         functools.partial(on_loop),
     ],
@@ -267,9 +275,8 @@ def two(batch: Batch, session: object) -> str:
     ],
 )
 def test_what_cannot_answer_is_refused_before_anything_starts(backend: Any, says: str) -> None:
-    with AssistantMessageQueue(backend=backend, redis_url="redis://127.0.0.1:1/0") as queue:
-        with pytest.raises(ConfigurationError, match=says):
-            queue.start_worker()
+    with AssistantMessageQueue(backend=backend) as queue, pytest.raises(ConfigurationError, match=says):
+        queue.start_worker()
 
 
 def test_a_callable_is_wrapped_and_a_backend_taken_as_it_is() -> None:
@@ -397,9 +404,7 @@ class Shop:
         self.answers: list[Any] = []
         self.clock = FakeClock()
         backend = FunctionBackend(self.answer if kind == "sync" else self.answer_on_loop, idempotent=idempotent)
-        self.queue = AssistantMessageQueue(
-            backend=backend, redis_url=redis_server.url, queue_prefix=prefix, message_delay=5, **options
-        )
+        self.queue = AssistantMessageQueue(backend=backend, redis_url=redis_server.url, queue_prefix=prefix, message_delay=5, **options)
         self.queue._clock = self.clock
         self.queue._open()
 
@@ -565,7 +570,9 @@ def test_a_parked_batch_can_be_retried_by_a_person(redis_server: RedisServer, pr
     shop.queue.close()
 
 
-@pytest.mark.parametrize(("kind", "idempotent", "reason"), [("async", False, "attempts"), ("sync", False, "parked"), ("sync", True, "attempts")])
+@pytest.mark.parametrize(
+    ("kind", "idempotent", "reason"), [("async", False, "attempts"), ("sync", False, "parked"), ("sync", True, "attempts")]
+)
 def test_a_call_that_outlives_run_timeout_is_given_up(
     redis_server: RedisServer, prefix: str, kind: str, idempotent: bool, reason: str
 ) -> None:

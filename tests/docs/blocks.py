@@ -23,6 +23,12 @@ class Block:
     def place(self) -> str:
         return f"{self.document}:{self.line}"
 
+    @property
+    def file(self) -> str | None:
+        """The name of the file that the block is, if its first line says so: `# mybot.py`."""
+        found = re.match(r"# (\w+\.py)\n", self.code)
+        return found[1] if found else None
+
 
 def blocks_of(document: Path, root: Path) -> list[Block]:
     """The fenced blocks of a document, in order."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import os
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +17,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from assistant_queue import AssistantMessageQueue
+from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue
 from assistant_queue.cli import main
 from tests.docs.blocks import Block, blocks_of
 from tests.docs.generated import ROOT, documents
@@ -24,12 +28,14 @@ else:
     tomllib = None
 
 BLOCKS = [block for document in documents() for block in blocks_of(document, ROOT)]
-PYTHON = [block for block in BLOCKS if block.language == "python"]
+PYTHON = [block for block in BLOCKS if block.language == "python" and block.file is None]
+FILES = [block for block in BLOCKS if block.language == "python" and block.file is not None]
+FOREIGN = [block for block in BLOCKS if block.language == "py"]
 SHELL = [block for block in BLOCKS if block.language in {"sh", "bash", "shell"}]
 
 
 def test_the_documentation_has_blocks_of_known_languages_only() -> None:
-    assert {block.language for block in BLOCKS} <= {"python", "sh", "text", "mermaid"}
+    assert {block.language for block in BLOCKS} <= {"python", "py", "sh", "text", "mermaid"}
     assert len(PYTHON) >= 10
     assert len(SHELL) >= 8
 
@@ -49,6 +55,49 @@ def test_python_runs(block: Block, reader: Callable[[str], dict[str, Any]], caps
                 value.close()
     if "print(" in block.code and "def " not in block.code:
         assert capsys.readouterr().out.strip(), "it says that it prints"
+
+
+@pytest.mark.parametrize("document", sorted({block.document for block in FILES}))
+def test_files_of_a_page_are_a_suite_that_passes(document: str, tmp_path: Path) -> None:
+    for block in FILES:
+        if block.document == document:
+            (tmp_path / str(block.file)).write_text(block.code, encoding="utf-8")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ASSISTANT_QUEUE_", "OPENAI_", "REDIS_", "PYTEST_"))}
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-W",
+            "error",
+            "-o",
+            "asyncio_default_fixture_loop_scope=function",
+        ],
+        cwd=tmp_path,
+        env={**kept, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "skipped" not in done.stdout
+
+
+@pytest.mark.parametrize("block", FOREIGN, ids=lambda block: block.place)
+def test_code_for_frameworks_that_are_not_installed_names_what_there_is(block: Block) -> None:
+    tree = ast.parse(block.code)
+    ours = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "assistant_queue"]
+    assert ours
+    for node in ours:
+        for one in node.names:
+            assert hasattr(importlib.import_module(str(node.module)), one.name), one.name
+    calls = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and ast.unparse(node.value) in {"queue", "self.queue"}}
+    assert calls
+    assert [name for name in calls if not hasattr(AsyncAssistantMessageQueue, name)] == []
 
 
 def commands(block: Block) -> list[list[str]]:
@@ -103,9 +152,9 @@ def test_the_extras_that_are_installed_exist() -> None:
         for _, command in COMMANDS
         if command[:2] == ["pip", "install"]
         for word in command
-        for extra in re.findall(r"\[([a-z,]+)\]", word)
+        for extra in re.findall(r"^(?:\.|assistant-queue)\[([a-z,]+)\]", word)
     }
-    assert used == {"demo", "dev"}
+    assert used == {"demo", "dev", "testing"}
     assert used <= project["optional-dependencies"].keys()
 
 

@@ -16,14 +16,17 @@ from assistant_queue import (
     AsyncAssistantMessageQueue,
     BackendError,
     ConfigurationError,
+    ConversationBusy,
     InvalidArgument,
     NotSupported,
+    OutcomeUnknown,
+    RequestRefused,
+    RunVanished,
     ThreadBusy,
     ToolOutput,
     UnknownThread,
 )
 from assistant_queue.core.runs import Capabilities, FoundBy
-from assistant_queue.errors import ConversationBusy, OutcomeUnknown, RequestRefused, RunVanished
 from assistant_queue.testing import Personality, StandInProvider
 from assistant_queue.testing.clock import FakeClock
 from assistant_queue.testing.harness import InstantWorker

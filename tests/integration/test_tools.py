@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import assistant_queue
 from assistant_queue import (
     AssistantMessageQueue,
     AsyncAssistantMessageQueue,
@@ -32,6 +37,7 @@ from assistant_queue.worker import tool_calls
 from tests.conftest import RedisServer
 
 TIMEOUT = 25
+BIN = Path(sys.executable).parent
 
 
 @pytest.fixture
@@ -327,6 +333,49 @@ def payer(paid: list[tuple[str, int]]) -> Any:
         return f"{euros} paid"
 
     return pay
+
+
+APP = """
+from assistant_queue import AssistantMessageQueue
+
+queue = AssistantMessageQueue(message_delay=0)
+
+
+@queue.tool
+def where(number: int) -> str:
+    import os
+
+    return f"{number} in {os.getpid()}"
+"""
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "forking", "stock"])
+def test_worker_processes_have_the_tools_of_their_app(
+    options: dict[str, Any], provider: StandInProvider, tmp_path: Path, kind: str
+) -> None:
+    (tmp_path / "shop.py").write_text(APP, encoding="utf-8")
+    provider.model = calls_then_outputs(("where", {"number": 7}))
+    chosen = {"OPENAI_ASSISTANT_ID": options["assistant_id"]} if "assistant_id" in options else {"ASSISTANT_QUEUE_MODEL": options["model"]}
+    environment = {
+        **os.environ,
+        **chosen,
+        "REDIS_URL": options["redis_url"],
+        "OPENAI_API_KEY": options["openai_api_key"],
+        "OPENAI_BASE_URL": options["openai_base_url"],
+        "ASSISTANT_QUEUE_QUEUE_PREFIX": options["queue_prefix"],
+        "ASSISTANT_QUEUE_APP": "shop:queue",
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(assistant_queue.__file__).parent.parent)]),
+    }
+    ours = ["worker", "--burst"] + (["--fork"] if kind == "forking" else [])
+    command = ["-m", "assistant_queue.cli", *ours] if kind != "stock" else [str(BIN / "rq"), "worker", "--burst", options["queue_prefix"]]
+    with AssistantMessageQueue(**options) as queue:
+        receipt = queue.add_message_to_thread("t", "where is it?")
+        extra = ["-u", options["redis_url"]] if kind == "stock" else []
+        done = subprocess.run(
+            [sys.executable, *command, *extra], env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert str(queue.wait_for_reply(receipt.message_id, 0)).startswith("7 in ")
 
 
 def test_producers_need_not_have_the_tools_and_workers_need_them_if_they_do(options: dict[str, Any]) -> None:

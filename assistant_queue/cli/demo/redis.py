@@ -20,7 +20,7 @@ from assistant_queue.cli.problems import Misuse, Problem
 from assistant_queue.worker.rq_worker import die_with_parent
 
 OLDEST = (6, 2)
-"""Source: docs/deployment.md: the Lua runs on Redis 6.2 and later."""
+"""Source: docs/production.md: the Lua runs on Redis 6.2 and later."""
 START_S = 10.0
 """Seconds for a redis-server to answer. Chosen."""
 _TRIES = 3

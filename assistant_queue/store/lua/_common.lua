@@ -8,8 +8,8 @@
 --   pending       list    its waiting messages, packed, oldest first; '' where one was cancelled
 --   frozen        list    the messages of its current batch, packed, in order
 --   conversation  hash    id, anchor, open: the provider's side of the thread; outlives idleness
---   message       hash    thread, seq, digest, nonce, due, job, batch, state, cancelled_by, entry: the record of one message
---   record        hash    thread, state, token, result ...: what became of a batch
+--   message       hash    thread, seq, digest, nonce, due, job, batch, state, cancelled_by, returned_by, entry: the record of one message
+--   record        hash    thread, state, token, discarded_by, result ...: what became of a batch
 --   dead          list    the messages of a failed batch, packed
 --   due           zset    thread id -> ms by which somebody must have looked at it
 --   failed        zset    batch id -> ms when it failed

@@ -1,11 +1,13 @@
 -- Event `discard`: a person gives a failed batch up. Its texts go; what became of its messages can be asked for a while longer.
 -- KEYS: record dead failed counters *messages
--- ARGV: now batch_id result_ttl_ms
+-- ARGV: now batch_id nonce result_ttl_ms
 -- Returns {'ok'} or {'gone'}: nothing has changed
 --! include common
-if redis.call('HGET', key.record, 'state') ~= 'failed' then return {'gone'} end
+local known = redis.call('HMGET', key.record, 'state', 'discarded_by')
+-- The same call again: its reply was lost.
+if known[1] ~= 'failed' then return {known[2] == arg.nonce and 'ok' or 'gone'} end
 local count = tonumber(redis.call('HGET', key.record, 'n'))
-redis.call('HSET', key.record, 'state', 'discarded')
+redis.call('HSET', key.record, 'state', 'discarded', 'discarded_by', arg.nonce)
 redis.call('PEXPIRE', key.record, arg.result_ttl_ms)
 redis.call('DEL', key.dead)
 redis.call('ZREM', key.failed, arg.batch_id)

@@ -1,17 +1,21 @@
 -- Event `return`: a failed batch goes back to the head of its thread and is due at once.
 -- KEYS: thread pending record dead failed due counters scheduled queue queues job *messages
--- ARGV: now thread_id batch_id entries recheck_ms tick function origin stamp job_id
+-- ARGV: now thread_id batch_id nonce entries recheck_ms tick function origin stamp job_id
 -- Returns {'ok'} or {'gone'}: nothing has changed
 -- entries: the packed messages, a JSON list, in order; the messages given are theirs, in the same order.
 --! include common wakeup
-if redis.call('HGET', key.record, 'state') ~= 'failed' then return {'gone'} end
+if redis.call('HGET', key.record, 'state') ~= 'failed' then
+  -- The same call again: its reply was lost. The record has gone, the messages know.
+  local by = rest_count > 0 and redis.call('HGET', rest_key(1), 'returned_by')
+  return {by == arg.nonce and 'ok' or 'gone'}
+end
 local t = read_thread()
 local entries = cjson.decode(arg.entries)
 for i = #entries, 1, -1 do redis.call('LPUSH', key.pending, entries[i]) end
 local head = t.head - #entries
 for i = 1, rest_count do
   redis.call('HDEL', rest_key(i), 'batch')
-  redis.call('HSET', rest_key(i), 'seq', ms(head + i - 1))
+  redis.call('HSET', rest_key(i), 'seq', ms(head + i - 1), 'returned_by', arg.nonce)
 end
 redis.call('DEL', key.record, key.dead)
 redis.call('ZREM', key.failed, arg.batch_id)

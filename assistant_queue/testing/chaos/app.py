@@ -1,0 +1,32 @@
+"""The bot that the workers of the chaos runner serve; what it is told stands in the environment."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from assistant_queue import AssistantMessageQueue, ToolCall
+from assistant_queue.worker.rq_worker import die_with_parent
+
+VARIABLE = "ASSISTANT_QUEUE_CHAOS_OPTIONS"
+"""The options of the queue, as JSON."""
+
+
+def use_tools(thread_id: str, run_id: str, tool_calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
+    """`handle_requires_action`: has an answer to everything."""
+    return [{"tool_call_id": call.id, "output": f"{call.function.name}: on its way, for {thread_id} in {run_id}"} for call in tool_calls]
+
+
+def make_queue() -> AssistantMessageQueue:
+    """The queue, from the environment; its process does not outlive the runner."""
+    die_with_parent()
+    return AssistantMessageQueue(handle_requires_action=use_tools, **json.loads(os.environ[VARIABLE]))
+
+
+def __getattr__(name: str) -> Any:
+    if name == "queue":
+        made = globals()["queue"] = make_queue()
+        return made
+    raise AttributeError(name)

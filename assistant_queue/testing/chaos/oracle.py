@@ -1,0 +1,187 @@
+"""The judge: what the producers say they sent against what the provider says it ran. Redis is not asked."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from assistant_queue.testing.provider import Overlap, RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A message that was accepted: its text is like no other's, `at` is when it was first added."""
+
+    message_id: str
+    thread: str
+    text: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What became of the messages.
+
+    Attributes:
+        sent: Messages that were accepted.
+        once: In exactly one completed run, answered by it, and once in their conversation.
+        lost: Neither answered nor in the failed list.
+        doubled: In more than one completed run, or more than once in a conversation.
+        parked: In the failed list because nobody can tell whether they were accepted.
+        dead: In the failed list for any other reason.
+        overlapping: Pairs of runs of one thread that were active at the same time.
+        out_of_order: Messages that reached the model after a later one of their thread.
+        strange: What no producer sent, or what stands in a conversation that is not its thread's.
+        waits: Seconds from the adding of a message to the end of its run, shortest first.
+        details: One line for each finding.
+    """
+
+    sent: int
+    once: int
+    lost: int
+    doubled: int
+    parked: int
+    dead: int
+    overlapping: int
+    out_of_order: int
+    strange: int
+    waits: tuple[float, ...] = ()
+    details: tuple[str, ...] = field(default=())
+
+    @property
+    def holds(self) -> bool:
+        """Everything was answered once, in order, one run at a time."""
+        return self.once == self.sent and not any(
+            (self.lost, self.doubled, self.parked, self.dead, self.overlapping, self.out_of_order, self.strange)
+        )
+
+
+def judge(
+    sent: Sequence[Sent],
+    runs: Sequence[RunRecord],
+    conversations: Mapping[str, Sequence[str]],
+    *,
+    replied: Mapping[str, Sequence[str]],
+    failed: Mapping[str, str],
+    overlaps: Sequence[Overlap] = (),
+) -> Verdict:
+    """Compare.
+
+    Args:
+        sent: The producers' log; each thread's messages in order.
+        runs: The provider's log.
+        conversations: What each conversation holds in the end: its user texts.
+        replied: The runs in which the model replied instead of asking for a function, and the texts it replied to.
+        failed: Message id -> reason, of what is in the failed list.
+        overlaps: What the provider itself says about runs at the same time.
+    """
+    completed = [run for run in runs if run.status == "completed"]
+    taken: dict[str, list[str]] = defaultdict(list)
+    answered: dict[str, list[RunRecord]] = defaultdict(list)
+    for run in completed:
+        for text in run.user_texts:
+            taken[text].append(run.id)
+        # A tool round of Responses is a run of its own over the same texts: the first one carries them, the last one replies.
+        for text in replied.get(run.id, ()):
+            answered[text].append(run)
+    held = _places(conversations)
+    details: list[str] = []
+    once = lost = doubled = 0
+    for message in sent:
+        times = (len(taken[message.text]), len(answered[message.text]), len(held[message.text]))
+        is_failed = message.message_id in failed
+        once += times == (1, 1, 1) and not is_failed
+        doubled += max(times) > 1
+        lost += min(times) == 0 and not is_failed
+        if times != (1, 1, 1) or is_failed:
+            reason = f", failed: {failed[message.message_id]}" if is_failed else ""
+            details.append(f"{message.text!r}: taken, answered, held {times} times{reason}; runs {taken[message.text]}")
+    strange = _strange(sent, taken, held, details)
+    at_once = _overlapping(runs, details) | {(overlap.run_id, active) for overlap in overlaps for active in overlap.active_ids}
+    details.extend(f"overlap reported by the provider: {overlap.run_id} while {overlap.active_ids}" for overlap in overlaps)
+    wait_of = {message.text: message.at for message in sent}
+    waits = sorted(
+        run.ended_at - wait_of[text]
+        for text, found in answered.items()
+        for run in found[:1]
+        if run.ended_at is not None and text in wait_of
+    )
+    return Verdict(
+        sent=len(sent),
+        once=once,
+        lost=lost,
+        doubled=doubled,
+        parked=sum(failed.get(message.message_id) == "parked" for message in sent),
+        dead=sum(failed.get(message.message_id, "parked") != "parked" for message in sent),
+        overlapping=len({frozenset(pair) for pair in at_once}),
+        out_of_order=_out_of_order(sent, completed, conversations, details),
+        strange=strange,
+        waits=tuple(waits),
+        details=tuple(details),
+    )
+
+
+def _places(conversations: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    held: dict[str, list[str]] = defaultdict(list)
+    for conversation, texts in conversations.items():
+        for text in texts:
+            held[text].append(conversation)
+    return held
+
+
+def _strange(sent: Sequence[Sent], taken: Mapping[str, Sequence[str]], held: Mapping[str, Sequence[str]], details: list[str]) -> int:
+    known = {message.text for message in sent}
+    unknown = [text for text in {*taken, *held} if text not in known and (taken.get(text) or held.get(text))]
+    details.extend(f"{text!r}: nobody sent it" for text in unknown)
+    homes: dict[str, set[str]] = defaultdict(set)
+    for message in sent:
+        homes[message.thread].update(held.get(message.text, ()))
+    split = [thread for thread, places in homes.items() if len(places) > 1]
+    details.extend(f"{thread}: its messages stand in several conversations {sorted(homes[thread])}" for thread in split)
+    return len(unknown) + len(split)
+
+
+def _overlapping(runs: Sequence[RunRecord], details: list[str]) -> set[tuple[str, str]]:
+    """Pairs of runs that were active at once in one conversation, by their times."""
+    of: dict[str, list[RunRecord]] = defaultdict(list)
+    for run in runs:
+        if run.conversation_id is not None:
+            of[run.conversation_id].append(run)
+    found: set[tuple[str, str]] = set()
+    for own in of.values():
+        own.sort(key=lambda run: run.started_at)
+        for number, later in enumerate(own):
+            found |= {(later.id, run.id) for run in own[:number] if run.ended_at is None or run.ended_at > later.started_at}
+    details.extend(f"overlap: {later} started while {earlier} was active" for later, earlier in sorted(found))
+    return found
+
+
+def _out_of_order(
+    sent: Sequence[Sent], completed: Sequence[RunRecord], conversations: Mapping[str, Sequence[str]], details: list[str]
+) -> int:
+    """Messages that come after a later one, as the runs took them or as the conversation holds them; a repetition is another matter."""
+    place = {message.text: number for number, message in enumerate(sent)}
+    thread_of = {message.text: message.thread for message in sent}
+    orders: dict[str, list[list[str]]] = defaultdict(list)
+    by_runs: dict[str, list[str]] = defaultdict(list)
+    for run in sorted(completed, key=lambda run: run.started_at):
+        for text in run.user_texts:
+            if text in thread_of:
+                by_runs[thread_of[text]].append(text)
+    for thread, texts in by_runs.items():
+        orders[thread].append(texts)
+    for texts_held in conversations.values():
+        own = [text for text in texts_held if text in thread_of]
+        if own:
+            orders[thread_of[own[0]]].append(own)
+    late: set[str] = set()
+    for lists in orders.values():
+        for texts in lists:
+            furthest = -1
+            for text in dict.fromkeys(texts):
+                if place[text] < furthest:
+                    late.add(text)
+                furthest = max(furthest, place[text])
+    details.extend(f"{text!r}: came after a later one" for text in sorted(late))
+    return len(late)

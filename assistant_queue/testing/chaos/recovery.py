@@ -1,0 +1,111 @@
+"""How long a thread waits for a new holder after its own was struck: seen from outside, by looking at the leases.
+
+This only measures; the verdict does not depend on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import redis
+
+from assistant_queue.store.keys import Keys
+
+LOOK_S = 0.04
+"""Seconds between two looks: the resolution of the figures. Chosen."""
+
+Cause = Literal["kill", "stop", "restart"]
+
+
+@dataclass(frozen=True, slots=True)
+class Blow:
+    """Something that was done to workers or to Redis, from `at` to `until`, seconds since the epoch."""
+
+    cause: Cause
+    at: float
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """One thread whose lease lapsed and found a new holder; `seconds` from the blow, of a restart from Redis' return."""
+
+    cause: Cause
+    thread: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Lapse:
+    thread: str
+    since: float
+    changed: float
+
+
+class Watch:
+    """Looks at all leases every few hundredths of a second, on a thread of its own."""
+
+    def __init__(self, url: str, prefix: str, lease_s: float) -> None:
+        self._client = redis.Redis.from_url(url, decode_responses=True, socket_timeout=5)
+        self._keys = Keys(prefix)
+        self._lease_s = lease_s
+        self._seen: dict[str, tuple[str, float]] = {}
+        self._lapses: list[_Lapse] = []
+        self._blows: list[Blow] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="chaos-watch", daemon=True)
+
+    def start(self) -> None:
+        """Start looking."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stop.set()
+        self._thread.join(timeout=10)
+        self._client.close()
+
+    def note(self, cause: Cause, at: float) -> None:
+        """Something was done, from `at` until now."""
+        self._blows.append(Blow(cause, at, time.time()))
+
+    def recoveries(self) -> list[Recovery]:
+        """Every lapsed lease that a blow explains."""
+        return [found for lapse in self._lapses if (found := self._explained(lapse)) is not None]
+
+    def _explained(self, lapse: _Lapse) -> Recovery | None:
+        """The holder renewed at `since` for the last time, so that what struck it came after that; the first such blow counts."""
+        struck = [blow for blow in self._blows if blow.until >= lapse.since and blow.at <= lapse.changed]
+        if not struck:
+            return None
+        restart = next((blow for blow in struck if blow.cause == "restart"), None)
+        if restart is not None:
+            return Recovery("restart", lapse.thread, max(0.0, lapse.changed - restart.until))
+        return Recovery(struck[0].cause, lapse.thread, lapse.changed - struck[0].at)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            with contextlib.suppress(redis.RedisError, OSError):
+                self._look()
+            self._stop.wait(LOOK_S)
+
+    def _look(self) -> None:
+        threads: Any = self._client.zrange(self._keys.due, 0, -1)
+        names = list(dict.fromkeys([*threads, *self._seen]))
+        pipe = self._client.pipeline(transaction=False)
+        for name in names:
+            pipe.hmget(self._keys.thread(name), ["token", "until"])
+        replies = pipe.execute()
+        now = time.time()
+        for name, (token, until) in zip(names, replies, strict=True):
+            before = self._seen.get(name)
+            if before is not None and before[0] != token and before[1] < now - LOOK_S:
+                self._lapses.append(_Lapse(name, before[1] - self._lease_s, now))
+            if token is None:
+                self._seen.pop(name, None)
+            else:
+                self._seen[name] = (token, float(until) / 1000)

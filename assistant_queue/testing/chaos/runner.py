@@ -1,0 +1,214 @@
+"""The show: starts everything, carries out the plan, lets it drain, and has the oracle judge."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assistant_queue import AssistantMessageQueue
+from assistant_queue.errors import StoreError
+from assistant_queue.testing.chaos.app import VARIABLE
+from assistant_queue.testing.chaos.faults import Model, inject
+from assistant_queue.testing.chaos.oracle import Verdict, judge
+from assistant_queue.testing.chaos.plan import TOOL_WORD, Event, Settings, make_plan
+from assistant_queue.testing.chaos.producers import Producers
+from assistant_queue.testing.chaos.recovery import Recovery, Watch
+from assistant_queue.testing.chaos.redis import DurableRedis, find_program
+from assistant_queue.testing.chaos.workers import Workers
+from assistant_queue.testing.provider import Personality, StandInProvider
+
+PREFIX = "chaos"
+_TICK_S = 0.05
+_TOOL = {"type": "function", "name": "order_status", "parameters": {"type": "object", "properties": {"order": {"type": "string"}}}}
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A run of the chaos runner.
+
+    Attributes:
+        done: What was done: kills, stops, restarts, faults that acted.
+        runs: How the provider's runs ended.
+        recoveries: Threads whose lease lapsed.
+        repeated: Adds that Redis did not answer and that were repeated.
+        ended_by_themselves: Workers that ended without having been killed; they were started again.
+        left: Messages that the queue believes to be open; 0 unless the draining took too long.
+        drained_s: How long the draining took.
+    """
+
+    settings: Settings
+    verdict: Verdict
+    done: Counter[str]
+    runs: Counter[str]
+    recoveries: Sequence[Recovery]
+    repeated: int
+    ended_by_themselves: int
+    left: int
+    drained_s: float
+
+    @property
+    def holds(self) -> bool:
+        """The verdict, and nothing is left over."""
+        return self.verdict.holds and self.left == 0
+
+
+def options_of(settings: Settings, url: str, provider: StandInProvider) -> dict[str, Any]:
+    """The options of the queue, for producers and workers alike."""
+    chosen: dict[str, Any] = {"assistant_id": provider.assistant_id}
+    if settings.protocol == "responses":
+        chosen = {"model": "stand-in-model", "tools": [_TOOL]}
+    return {
+        "redis_url": url,
+        "queue_prefix": PREFIX,
+        "openai_api_key": provider.api_key,
+        "openai_base_url": provider.base_url,
+        "message_delay": 0.3,
+        "lock_duration": settings.lease,
+        "request_timeout": settings.request_timeout,
+        "stream_idle_timeout": 10.0,
+        "run_timeout": 60.0,
+        "backoff": {"type": "fixed", "delay": 0.3},
+        # Every failure here is one that the plan has made, and a kill while sending counts as one: none of them is a reason to give up.
+        "max_attempts": 1000,
+        "concurrency": 50,
+        **chosen,
+    }
+
+
+def run(
+    settings: Settings, *, plan: Sequence[Event] | None = None, redis_program: str | None = None, logs: Path | None = None, say: Say = print
+) -> Outcome:
+    """Carry out the plan of these settings, or another one.
+
+    Raises:
+        NoRedis: There is no redis-server, or it does not start.
+        RuntimeError: A worker does not start.
+    """
+    events = make_plan(settings) if plan is None else list(plan)
+    model = Model(TOOL_WORD)
+    with contextlib.ExitStack() as stack:
+        directory = logs or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assistant-queue-chaos-")))
+        directory.mkdir(parents=True, exist_ok=True)
+        # Without a lock of its own the provider protects nobody: a second run at once happens, and is seen.
+        provider = stack.enter_context(StandInProvider(model, latency=0.05, personality=Personality(lock="none")))
+        server = DurableRedis(redis_program or find_program(), directory)
+        stack.callback(server.kill)
+        server.start()
+        options = options_of(settings, server.url, provider)
+        queue = stack.enter_context(AssistantMessageQueue(**options))
+        environment = {VARIABLE: json.dumps(options), "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
+        workers = Workers(settings.workers, app=settings.app, url=server.url, prefix=PREFIX, environment=environment, logs=directory)
+        stack.callback(workers.end)
+        workers.start()
+        watch = Watch(server.url, PREFIX, settings.lease)
+        watch.start()
+        stack.callback(watch.stop)
+        producers = Producers(queue, [event for event in events if event.kind == "say"], settings.producers)
+        show = _Show(provider, server, workers, watch)
+        say(f"{len(events)} events in {settings.seconds:g} s, seed {settings.seed}")
+        producers.start()
+        show.play([event for event in events if event.kind != "say"], settings.seconds)
+        began = time.monotonic()
+        provider.clear_faults()
+        workers.heal()
+        left = _drain(queue, producers, workers, settings.drain)
+        drained_s = time.monotonic() - began
+        failed = {message_id: batch.reason for batch in _failed(queue) for message_id in batch.message_ids}
+        runs = provider.runs
+        texts = {place: _texts(provider, place) for place in {run.conversation_id for run in runs} if place is not None}
+        return Outcome(
+            settings=settings,
+            verdict=judge(producers.sent, runs, texts, replied=model.replied, failed=failed, overlaps=provider.overlaps),
+            done=show.done,
+            runs=Counter(run.status for run in runs),
+            recoveries=watch.recoveries(),
+            repeated=producers.repeated,
+            ended_by_themselves=workers.ended_by_themselves,
+            left=left,
+            drained_s=drained_s,
+        )
+
+
+def _texts(provider: StandInProvider, conversation_id: str) -> list[str]:
+    try:
+        return provider.user_texts(conversation_id)
+    except LookupError:  # deleted: the loser of two that were made for one thread
+        return []
+
+
+def _failed(queue: AssistantMessageQueue) -> Iterator[Any]:
+    after = None
+    while page := queue.list_failed(limit=100, after=after):
+        yield from page
+        after = page[-1].batch_id
+
+
+def _drain(queue: AssistantMessageQueue, producers: Producers, workers: Workers, within_s: float) -> int:
+    """Wait until nothing is open; what is open after so many seconds."""
+    until = time.monotonic() + within_s
+    producers.join(within_s)
+    while True:
+        workers.look_after()
+        left = -1
+        with contextlib.suppress(StoreError):
+            status = queue.get_queue_status()
+            left = status.waiting_count + status.delayed_count + status.active_count
+        if left == 0 or time.monotonic() > until:
+            return left
+        time.sleep(_TICK_S)
+
+
+class _Show:
+    """Carries out what is not a message."""
+
+    def __init__(self, provider: StandInProvider, server: DurableRedis, workers: Workers, watch: Watch) -> None:
+        self._provider, self._server, self._workers, self._watch = provider, server, workers, watch
+        self.done: Counter[str] = Counter()
+
+    def play(self, events: Sequence[Event], seconds: float) -> None:
+        """All events at their times, or as soon as what came before is over; at least for so many seconds."""
+        start = time.monotonic()
+        for event in events:
+            self._wait(start + event.at)
+            self._do(event)
+        self._wait(start + seconds)
+
+    def _wait(self, until: float) -> None:
+        while True:
+            self._workers.look_after()
+            left = until - time.monotonic()
+            if left <= 0:
+                return
+            time.sleep(min(left, _TICK_S))
+
+    def _do(self, event: Event) -> None:
+        at = time.time()
+        if event.kind == "fault":
+            inject(self._provider, event.text)
+            self.done["faults"] += 1
+        elif event.kind == "restart":
+            self._server.kill()
+            self._wait(time.monotonic() + event.seconds)
+            self._server.start()
+            self._watch.note("restart", at)
+            self.done["restarts"] += 1
+        elif event.kind == "kill":
+            if self._workers.kill(event.slot, event.whom):
+                self._watch.note("kill", at)
+                self.done["kills"] += 1
+            else:
+                self.done["missed"] += 1
+        elif self._workers.stop(event.slot, event.whom, event.seconds):
+            self._watch.note("stop", at)
+            self.done["stops"] += 1
+        else:
+            self.done["missed"] += 1

@@ -1,0 +1,162 @@
+"""The worker processes of both kinds: started again as soon as they are gone, as a supervisor would."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from assistant_queue.testing.chaos.plan import Whom
+
+START_S = 60.0
+"""Seconds for the first workers to be ready. Chosen."""
+STOP_S = 10.0
+"""Seconds for the workers to stop by themselves at the end. Chosen."""
+
+_RUN_RQ = "import sys; from rq.cli import main; sys.exit(main())"
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One place for a worker: who is there now."""
+
+    number: int
+    is_forking: bool
+    process: subprocess.Popen[bytes]
+    log: Path
+    starts: int = 1
+    stopped: tuple[int, ...] = ()
+    resumes_at: float = 0.0
+
+    def is_ready(self) -> bool:
+        return self.process.poll() is None and (b"Listening on" if self.is_forking else b"worker ready") in self.log.read_bytes()
+
+    def horse(self) -> int | None:
+        """The process that runs a job now."""
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        if path.exists():
+            children = path.read_text().split()
+        else:
+            listed = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True, check=False)  # noqa: S603, S607 - numbers only
+            children = listed.stdout.split()
+        return int(children[0]) if children else None
+
+
+class Workers:
+    """A fixed number of workers; every second one is `rq worker --worker-class assistant_queue.Worker`, the others `assistant-queue worker`."""
+
+    def __init__(self, count: int, *, app: str, url: str, prefix: str, environment: Mapping[str, str], logs: Path) -> None:
+        self._app, self._url, self._prefix, self._logs = app, url, prefix, logs
+        self._environment = {**os.environ, **environment, "ASSISTANT_QUEUE_APP": app, "PYTHONUNBUFFERED": "1"}
+        self._slots: list[_Slot] = []
+        self._count = count
+        self.ended_by_themselves = 0
+
+    def start(self) -> None:
+        """Start all of them and wait until they are ready.
+
+        Raises:
+            RuntimeError: One of them is not; its log says why.
+        """
+        for number in range(self._count):
+            process, log = self._start(number, 1)
+            self._slots.append(_Slot(number, number % 2 == 1, process, log))
+        until = time.monotonic() + START_S
+        while not all(slot.is_ready() for slot in self._slots):
+            for slot in self._slots:
+                if slot.process.poll() is not None or time.monotonic() > until:
+                    raise RuntimeError(f"worker {slot.number} did not start: {slot.log.read_text(errors='replace')[-2000:]}")
+            time.sleep(0.05)
+
+    def _start(self, number: int, nth: int) -> tuple[subprocess.Popen[bytes], Path]:
+        log = self._logs / f"worker-{number}-{nth}.log"
+        words = ["-m", "assistant_queue.cli", "worker", "--app", self._app, "--shutdown-timeout", "3"]
+        if number % 2 == 1:
+            words = ["-c", _RUN_RQ, "worker", "-u", self._url, self._prefix, "--worker-class", "assistant_queue.Worker"]
+        with log.open("wb") as said:
+            process = subprocess.Popen(  # noqa: S603 - this Python itself
+                [sys.executable, *words],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                start_new_session=True,
+            )
+        return process, log
+
+    def look_after(self) -> None:
+        """Start again who is gone, let go on who was stopped for long enough."""
+        for slot in self._slots:
+            if slot.stopped and time.monotonic() >= slot.resumes_at:
+                self._resume(slot)
+            if slot.process.poll() is not None:
+                self.ended_by_themselves += slot.process.returncode != -signal.SIGKILL
+                slot.starts += 1
+                slot.process, slot.log = self._start(slot.number, slot.starts)
+
+    def kill(self, number: int, whom: Whom) -> bool:
+        """kill -9; False if no worker is ready to be killed."""
+        slot = self._ready(number)
+        if slot is None:
+            return False
+        for pid in self._chosen(slot, whom):
+            _signal(pid, signal.SIGKILL)
+        return True
+
+    def stop(self, number: int, whom: Whom, seconds: float) -> bool:
+        """SIGSTOP, and SIGCONT so many seconds later; False if no worker is ready to be stopped."""
+        slot = self._ready(number)
+        if slot is None:
+            return False
+        slot.stopped = tuple(self._chosen(slot, whom))
+        for pid in slot.stopped:
+            _signal(pid, signal.SIGSTOP)
+        slot.resumes_at = time.monotonic() + seconds
+        return True
+
+    def _ready(self, number: int) -> _Slot | None:
+        order = [*self._slots[number % self._count :], *self._slots[: number % self._count]]
+        return next((slot for slot in order if not slot.stopped and slot.is_ready()), None)
+
+    @staticmethod
+    def _chosen(slot: _Slot, whom: Whom) -> list[int]:
+        horse = slot.horse() if slot.is_forking else None
+        if horse is None:
+            return [slot.process.pid]
+        return {"horse": [horse], "parent": [slot.process.pid], "both": [horse, slot.process.pid]}[whom]
+
+    @staticmethod
+    def _resume(slot: _Slot) -> None:
+        for pid in slot.stopped:
+            _signal(pid, signal.SIGCONT)
+        slot.stopped = ()
+
+    def heal(self) -> None:
+        """All of them shall live: nobody stays stopped."""
+        for slot in self._slots:
+            self._resume(slot)
+        self.look_after()
+
+    def end(self) -> None:
+        """Stop them all, whatever it takes."""
+        for slot in self._slots:
+            self._resume(slot)
+            slot.process.terminate()
+        until = time.monotonic() + STOP_S
+        for slot in self._slots:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                slot.process.wait(max(0.0, until - time.monotonic()))
+        for slot in self._slots:
+            slot.process.kill()
+            slot.process.wait()
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)

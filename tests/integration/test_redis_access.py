@@ -1,0 +1,252 @@
+"""Other ways to Redis than an open port: users with few rights, TLS, and Sentinel."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import redis
+
+from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue, StoreError
+from assistant_queue.errors import NotPermitted
+from assistant_queue.testing import StandInProvider
+from assistant_queue.testing.provider import refuse
+from tests.conftest import SERVERS, RedisServer, free_port
+from tests.integration.conftest import Service, wait_until
+
+ROOT = Path(__file__).parent.parent.parent
+ACL_FILE = ROOT / "docs" / "redis-users.acl"
+TOOL = {"type": "function", "name": "order", "parameters": {"type": "object", "properties": {}}}
+
+
+@pytest.fixture
+def provider() -> Iterator[StandInProvider]:
+    with StandInProvider(latency=0) as standing:
+        yield standing
+        assert standing.model_errors == ()
+
+
+# --- users ----------------------------------------------------------------------------------------------------------------
+
+
+class Users:
+    """A Redis that lets in whom the shipped file names."""
+
+    def __init__(self, program: str, directory: Path) -> None:
+        copy = directory / "users.acl"
+        shutil.copy(ACL_FILE, copy)
+        # The server looks for pubsub rights as Redis 7 does by default.
+        self.server = RedisServer(program, directory, "--aclfile", str(copy), "--acl-pubsub-default", "resetchannels")
+        self.server.start()
+
+    def url(self, user: str) -> str:
+        return f"redis://{user}:change-me-{user}@127.0.0.1:{self.server.port}/0"
+
+    def denied(self) -> list[tuple[str, str, str]]:
+        """Who was refused what, the connection's small talk excepted."""
+        with redis.Redis.from_url(self.url("admin")) as admin:
+            rows: Any = admin.acl_log()
+        found = [tuple(str(_text(row[name])) for name in ("username", "reason", "object")) for row in rows]
+        return [one for one in found if not one[2].startswith("client")]  # type: ignore[misc]
+
+
+def _text(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+@pytest.fixture(params=sorted(SERVERS))
+def users(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Users]:
+    made = Users(SERVERS[request.param], tmp_path)
+    yield made
+    made.server.stop()
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "forking", "stock"])
+def test_the_shipped_users_may_do_their_work_and_are_refused_nothing_they_try(
+    users: Users, kind: str, provider: StandInProvider, tmp_path: Path
+) -> None:
+    """A batch, a dead letter that is retried, cancel, edit, pause, forget: by a producer and a worker of one kind each."""
+    service = Service(kind, users.url("admin"), "assistant", provider, tmp_path / "worker.log")
+    service.url = users.url("worker")
+    try:
+        service.start(redis_url=users.url("worker"), max_attempts=1)
+        with AssistantMessageQueue(**{**service.options, "redis_url": users.url("producer")}) as queue:
+            assert queue.ask("t", "hello", timeout=30) == "You said: hello"
+            provider.fault("responses.create", refuse(400))
+            receipt = queue.add_message_to_thread("t", "again")
+            (failed,) = wait_until(queue.list_failed, "it fails")
+            assert queue.get_message(receipt.message_id).status == "failed"
+            queue.retry_failed(failed.batch_id)
+            assert queue.wait_for_reply(receipt.message_id, 30) == "You said: again"
+            queue.pause("t")
+            rows = queue.add_messages({"thread_id": "t", "message": text} for text in ("one", "two"))
+            assert queue.edit_message(rows[0].message_id, "uno")
+            assert queue.cancel(rows[1].message_id)
+            assert len(queue.get_jobs_by_thread_id("t")) == 1
+            queue.resume("t")
+            assert queue.wait_for_reply(rows[0].message_id, 30) == "You said: uno"
+            wait_until(lambda: queue.get_thread_status("t").state == "idle", "the thread is idle")
+            queue.forget_thread("t")
+            assert queue.get_queue_status().completed_count == 3
+        assert users.denied() == []
+    finally:
+        service.stop()
+
+
+def test_a_viewer_sees_what_became_of_messages_and_changes_nothing(users: Users, provider: StandInProvider) -> None:
+    options: dict[str, Any] = {"openai_api_key": provider.api_key, "openai_base_url": provider.base_url, "model": "stand-in-model"}
+    with (
+        AssistantMessageQueue(redis_url=users.url("producer"), message_delay=0, **options) as producer,
+        AssistantMessageQueue(redis_url=users.url("worker"), **options) as worker,
+        AssistantMessageQueue(redis_url=users.url("viewer")) as viewer,
+    ):
+        worker.start_worker()
+        receipt = producer.add_message_to_thread("t", "hello")
+        assert viewer.wait_for_reply(receipt.message_id, 30) == "You said: hello"
+        assert viewer.get_message(receipt.message_id).status == "completed"
+        assert viewer.get_thread_status("t").state in {"active", "idle"}
+        assert viewer.list_failed() == []
+        assert viewer.get_queue_status().completed_count == 1
+        producer.pause("u")
+        producer.add_message_to_thread("u", "a text that waits")
+        for forbidden in (
+            lambda: viewer.add_message_to_thread("t", "not me"),
+            lambda: viewer.pause(),
+            lambda: viewer.get_jobs_by_thread_id("u"),  # texts that wait are not for viewers
+        ):
+            with pytest.raises(NotPermitted):
+                forbidden()
+
+
+async def test_a_viewer_on_the_asyncio_door_sees_the_counters(users: Users) -> None:
+    with AssistantMessageQueue(redis_url=users.url("producer"), message_delay=60) as producer:
+        producer.add_message_to_thread("t", "hello")
+    async with AsyncAssistantMessageQueue(redis_url=users.url("viewer")) as viewer:
+        assert (await viewer.get_queue_status()).delayed_count == 1
+
+
+def test_nobody_without_a_name_gets_in(users: Users) -> None:
+    with AssistantMessageQueue(redis_url=users.server.url) as queue, pytest.raises(StoreError):
+        queue.get_queue_status()
+
+
+# --- TLS ------------------------------------------------------------------------------------------------------------------
+
+
+def _certificate(directory: Path) -> tuple[Path, Path]:
+    program = shutil.which("openssl")
+    if program is None:
+        pytest.skip("no openssl to make a certificate with")
+    key, certificate = directory / "redis.key", directory / "redis.crt"
+    command = [program, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*command, "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    return key, certificate
+
+
+@pytest.fixture
+def encrypted(tmp_path: Path) -> Iterator[str]:
+    """The address of a Redis that speaks nothing but TLS."""
+    program = SERVERS.get("path") or SERVERS["wheel"]
+    key, certificate = _certificate(tmp_path)
+    port = free_port()
+    tls = ["--tls-port", str(port), "--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-auth-clients", "no"]
+    probe = subprocess.run([program, "--port", "0", *tls, "--tls-port", "nonsense"], capture_output=True, text=True, check=False)
+    if "Bad directive" in probe.stdout + probe.stderr:
+        pytest.skip(f"{program} was built without TLS")
+    server = RedisServer(program, tmp_path, "--tls-ca-cert-file", str(certificate), *tls)
+    server.start()
+    yield f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={quote(str(certificate))}"
+    server.stop()
+
+
+def test_tls_serves_both_doors_and_a_worker(encrypted: str, prefix: str, provider: StandInProvider) -> None:
+    both_doors_and_a_worker(encrypted, prefix, provider)
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(encrypted: str, prefix: str) -> None:
+    with AssistantMessageQueue(redis_url=encrypted.partition("?")[0], queue_prefix=prefix) as queue:
+        with pytest.raises(StoreError) as caught:
+            queue.add_message_to_thread("t", "hello")
+        causes = [caught.value.__cause__]
+        while causes[-1] is not None:
+            causes.append(causes[-1].__cause__ or causes[-1].__context__)
+        assert any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes)
+
+
+def both_doors_and_a_worker(url: str, prefix: str, provider: StandInProvider) -> None:
+    import asyncio
+
+    options: dict[str, Any] = {
+        "redis_url": url,
+        "queue_prefix": prefix,
+        "message_delay": 0,
+        "openai_api_key": provider.api_key,
+        "openai_base_url": provider.base_url,
+        "model": "stand-in-model",
+    }
+
+    async def through_the_asyncio_door() -> str | None:
+        async with AsyncAssistantMessageQueue(**options) as queue:
+            return await queue.ask("u", "hello", timeout=30)
+
+    with AssistantMessageQueue(**options) as queue:
+        queue.start_worker()
+        assert queue.ask("t", "hello", timeout=30) == "You said: hello"
+        assert asyncio.run(through_the_asyncio_door()) == "You said: hello"
+
+
+# --- Sentinel -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sentinel(tmp_path: Path) -> Iterator[str]:
+    """The address of a primary behind a Sentinel, both with a password."""
+    program = SERVERS.get("path") or SERVERS["wheel"]
+    primary = RedisServer(program, tmp_path, "--requirepass", "of-the-primary")
+    primary.start()
+    port = free_port()
+    file = tmp_path / "sentinel.conf"
+    file.write_text(
+        f"port {port}\nbind 127.0.0.1\nrequirepass of-the-sentinel\n"
+        f"sentinel monitor mymaster 127.0.0.1 {primary.port} 1\nsentinel auth-pass mymaster of-the-primary\n",
+        encoding="utf-8",
+    )
+    log = tmp_path / "sentinel.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen([program, str(file), "--sentinel"], stdout=output, stderr=subprocess.STDOUT, cwd=tmp_path)
+    try:
+        client = redis.Redis(port=port, password="of-the-sentinel")
+        wait_until(lambda: _answers(client), "the Sentinel answers")
+        client.close()
+        yield f"redis+sentinel://:of-the-primary@127.0.0.1:{port}/mymaster/0?sentinel_password=of-the-sentinel"
+    finally:
+        process.kill()
+        process.wait()
+        primary.stop()
+        print(log.read_text(errors="replace")[-1000:])
+
+
+def _answers(client: Any) -> bool:
+    try:
+        return bool(client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster"))
+    except redis.ConnectionError:
+        return False
+
+
+def test_a_sentinel_leads_both_doors_and_a_worker_to_the_primary(sentinel: str, prefix: str, provider: StandInProvider) -> None:
+    both_doors_and_a_worker(sentinel, prefix, provider)
+
+
+def test_every_line_of_the_users_file_is_a_user_with_a_password_to_change() -> None:
+    lines = ACL_FILE.read_text(encoding="utf-8").splitlines()
+    assert [line.split()[1] for line in lines] == ["default", "admin", "producer", "worker", "viewer"]
+    assert all(f">change-me-{line.split()[1]}" in line for line in lines[1:])
+    assert "+@all" not in "\n".join(lines[2:])
+    assert os.linesep not in lines[0]

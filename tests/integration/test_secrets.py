@@ -1,0 +1,258 @@
+"""A canary in every place that must stay secret: the provider's key, Redis' password, and what people write."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import subprocess
+import traceback
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from assistant_queue import AssistantMessageQueue, AssistantQueueError, AsyncAssistantMessageQueue, ConfigurationError
+from assistant_queue.config import configure
+from assistant_queue.testing import StandInProvider
+from assistant_queue.testing.clock import FakeClock
+from assistant_queue.testing.harness import InstantWorker
+from assistant_queue.testing.provider import Reply, ToolCalls, drop_connection, refuse
+from assistant_queue.worker.backend import make_backend
+from tests.conftest import SERVERS, RedisServer
+from tests.integration.conftest import BIN, HERE, wait_until
+
+KEY = "sk-canary-5dd1c7b0a9"
+PASSWORD = "canary-password-77e1"
+TEXT = "canary text 3f9a: I moved to Elm Street"
+REPLY = "canary reply 8c2b"
+SECRETS = (KEY, PASSWORD)
+TOOL = {"type": "function", "name": "order", "parameters": {"type": "object", "properties": {}}}
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis with a password."""
+    server = RedisServer(SERVERS.get("path") or SERVERS["wheel"], tmp_path_factory.mktemp("redis"), "--requirepass", PASSWORD)
+    server.url = f"redis://:{PASSWORD}@127.0.0.1:{server.port}/0"
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["responses", "assistants"])
+def protocol(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def provider() -> Iterator[StandInProvider]:
+    with StandInProvider(latency=0, api_key=KEY) as standing:
+        yield standing
+
+
+def everything_in(server: RedisServer) -> str:
+    """Every key and every value of a Redis, unpacked where RQ has packed it."""
+    found: list[bytes] = []
+    with redis.Redis.from_url(server.url) as client:
+        for name in client.scan_iter(count=1000):
+            kind = client.type(name)
+            readers: dict[bytes, Any] = {
+                b"string": lambda name: [client.get(name)],
+                b"list": lambda name: client.lrange(name, 0, -1),
+                b"set": lambda name: list(client.smembers(name)),
+                b"zset": lambda name: client.zrange(name, 0, -1),
+                b"hash": lambda name: [part for pair in client.hgetall(name).items() for part in pair],
+            }
+            found += [name, *readers[kind](name)]
+    for value in list(found):
+        with contextlib.suppress(zlib.error):
+            found.append(zlib.decompress(value))
+    return "\n".join(value.decode("utf-8", "replace") for value in found)
+
+
+def rq_jobs_in(server: RedisServer) -> str:
+    with redis.Redis.from_url(server.url) as client:
+        jobs = [client.hgetall(name) for name in client.scan_iter(match="rq:job:*")]
+    return repr(jobs)
+
+
+def assert_absent(words: tuple[str, ...], text: str, where: str) -> None:
+    for word in words:
+        at = text.find(word)
+        assert at < 0, f"{word!r} in {where}: ...{text[max(0, at - 200) : at + 80]}"
+
+
+def written(caplog: pytest.LogCaptureFixture) -> str:
+    formatter = logging.Formatter("%(name)s %(message)s")
+    return "\n".join(formatter.format(record) for record in caplog.records)
+
+
+def handle(_thread_id: str, _run_id: str, _calls: list[Any]) -> list[dict[str, str]]:
+    msg = "the shop is closed"
+    raise RuntimeError(msg)
+
+
+class Delivery:
+    """Fails twice, then takes the reply."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, _result: Any) -> None:
+        self.calls += 1
+        if self.calls < 3:
+            msg = "the chat is down"
+            raise RuntimeError(msg)
+
+
+def options_of(server: RedisServer, prefix: str, provider: StandInProvider, protocol: str) -> dict[str, Any]:
+    chosen = {"model": "stand-in-model", "tools": [TOOL]} if protocol == "responses" else {"assistant_id": provider.assistant_id}
+    return {
+        "redis_url": server.url,
+        "queue_prefix": prefix,
+        "openai_api_key": KEY,
+        "openai_base_url": provider.base_url,
+        "message_delay": 1,
+        **chosen,
+    }
+
+
+def trouble(options: dict[str, Any], provider: StandInProvider, protocol: str) -> list[str]:
+    """A batch with tool errors and failing deliveries, one that is cut off, one that ends as a dead letter; what was shown to the caller."""
+    create = "responses.create" if protocol == "responses" else "runs.create"
+    clock, shown = FakeClock(), []
+    with AssistantMessageQueue(**options, handle_requires_action=handle, on_reply=Delivery()) as queue:
+        queue._clock = clock
+        queue._open()
+        worker = InstantWorker(queue.config, clock)
+        shown += [repr(queue), str(queue), repr(queue.config), str(queue.config), repr(vars(queue.config.backoff))]
+        shown += [repr(make_backend(queue.config)), repr(worker)]
+        provider.model = lambda turn: ToolCalls([("order", {})]) if turn.round < 1 else Reply(REPLY)
+        shown.append(repr(queue.add_message_to_thread("t", TEXT)))
+        worker.run_until_idle()
+        provider.model = lambda _: Reply(REPLY)
+        provider.fault(create, drop_connection())
+        queue.add_message_to_thread("t", TEXT)
+        worker.run_until_idle()
+        # A server that repeats the key and the text in its answer.
+        provider.fault("*", refuse(401, "invalid_api_key", f"Incorrect API key provided: {KEY}. You said: {TEXT}"), times=None)
+        receipt = queue.add_message_to_thread("t", TEXT)
+        worker.run_until_idle()
+        (failed,) = queue.list_failed()
+        shown += [repr(failed), repr(queue.get_message(receipt.message_id)), repr(queue.get_thread_status("t"))]
+        for call in (
+            lambda: queue.wait_for_reply(receipt.message_id, 1),
+            lambda: queue.create_thread(),
+            lambda: queue.create_message("conv_" + "0" * 32, TEXT),
+        ):
+            shown += trace_of(call)
+        provider.clear_faults()
+    return shown
+
+
+def trace_of(call: Any) -> list[str]:
+    try:
+        call()
+    except AssistantQueueError as error:
+        return [str(error), repr(error), "".join(traceback.format_exception(error))]
+    pytest.fail("it did not fail")
+
+
+def test_the_key_and_the_password_are_nowhere_and_texts_not_in_logs_or_jobs(
+    guarded: RedisServer, prefix: str, provider: StandInProvider, protocol: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "assistant_queue")
+    shown = trouble(options_of(guarded, prefix, provider, protocol), provider, protocol)
+    assert "goes to the failed list" in caplog.text
+    assert_absent((*SECRETS, TEXT, REPLY), written(caplog), "the log")
+    assert_absent(SECRETS, "\n".join(shown), "what the caller sees")
+    assert_absent(SECRETS, everything_in(guarded), "Redis")
+    assert_absent((*SECRETS, TEXT, REPLY), rq_jobs_in(guarded), "RQ's jobs")
+    assert TEXT in everything_in(guarded), "the failed batch keeps its text: the search finds what is there"
+
+
+def test_the_key_and_the_password_are_not_even_in_the_libraries_logs(
+    guarded: RedisServer, prefix: str, provider: StandInProvider, protocol: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who turns everything on sees what the openai package logs, texts included; the key is not among it."""
+    caplog.set_level(logging.DEBUG)
+    trouble(options_of(guarded, prefix, provider, protocol), provider, protocol)
+    lines = "\n".join(record.getMessage() for record in caplog.records if "Incorrect API key" not in record.getMessage())
+    assert_absent(SECRETS, lines, "the logs of all libraries")
+
+
+BAD_URLS = [
+    f"redis://:{PASSWORD}@localhost:port/0",
+    f"redis://user:{PASSWORD}/more@localhost:6379/0",
+    f"redis://:{PASSWORD}@localhost:6379/zero?socket_timeout=soon",
+    f"redis+sentinel://:{PASSWORD}@localhost:port/master",
+    f"redis+sentinel://:{PASSWORD}@localhost:26379",
+    f"redis+sentinel://:{PASSWORD}@localhost:26379/master/zero",
+    f"http://:{PASSWORD}@localhost:6379/0",
+    f"redis://:{PASSWORD}\u2100@localhost:6379/0",
+    f"redis://[:{PASSWORD}@localhost:6379/0",
+]
+
+
+@pytest.mark.parametrize("url", BAD_URLS)
+@pytest.mark.parametrize("door", [AssistantMessageQueue, AsyncAssistantMessageQueue])
+def test_an_address_that_cannot_be_read_is_not_repeated(url: str, door: Any) -> None:
+    try:
+        queue = door(redis_url=url)
+    except ConfigurationError as error:
+        assert_absent((PASSWORD,), "".join(traceback.format_exception(error)), "a traceback")
+    else:
+        assert_absent((PASSWORD,), repr(queue) + repr(queue.config), "a repr")
+
+
+def test_errors_of_options_do_not_repeat_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for wrong in ({"openai_api_key": [KEY]}, {"openai_api_key": KEY, "concurrency": 0}, {"openai_api_key": KEY, "concurency": 1}):
+        for text in trace_of(lambda wrong=wrong: configure({"redis_url": f"redis://:{PASSWORD}@localhost", **wrong})):
+            assert_absent(SECRETS, text, "a configuration error")
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("ASSISTANT_QUEUE_RUN_OPTIONS", KEY)
+    for text in trace_of(lambda: configure({})):
+        assert_absent(SECRETS, text, "a configuration error")
+
+
+def test_a_wrong_password_is_not_repeated(guarded: RedisServer, prefix: str) -> None:
+    wrong = "canary-wrong-password"
+    with AssistantMessageQueue(redis_url=f"redis://:{wrong}@127.0.0.1:{guarded.port}/0", queue_prefix=prefix) as queue:
+        for text in trace_of(lambda: queue.add_message_to_thread("t", TEXT)):
+            assert_absent((wrong, TEXT), text, "an error of the store")
+
+
+@pytest.mark.parametrize("kind", [[], ["--fork"]], ids=["asyncio", "forking"])
+def test_a_worker_process_at_its_loudest_says_nothing_of_it(
+    guarded: RedisServer, prefix: str, provider: StandInProvider, kind: list[str], tmp_path: Path
+) -> None:
+    provider.model = lambda _: Reply(REPLY)
+    options = {**options_of(guarded, prefix, provider, "responses"), "message_delay": 0.1, "max_attempts": 1}
+    log = tmp_path / "worker.log"
+    environment = {
+        **os.environ,
+        "BOT": json.dumps({"options": options, "tools": True, "on_reply": True}),
+        "PYTHONPATH": str(HERE.parent.parent),
+    }
+    command = [str(BIN / "assistant-queue"), "worker", "--app", "tests.integration.bot:queue", "--log-level", "debug", *kind]
+    with log.open("wb") as output, AssistantMessageQueue(**options) as queue:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            assert queue.ask("t", TEXT, timeout=30) == REPLY
+            provider.fault("responses.create", refuse(401, "invalid_api_key", f"Incorrect API key provided: {KEY}. You said: {TEXT}"))
+            queue.add_message_to_thread("t", TEXT)
+            wait_until(queue.list_failed, "the second message fails")
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+    said = log.read_text(encoding="utf-8")
+    assert "worker ready" in said
+    assert "goes to the failed list" in said
+    assert_absent((*SECRETS, TEXT, REPLY), said, "a worker's output")
+    assert_absent(SECRETS, everything_in(guarded), "Redis")
+    assert_absent((*SECRETS, TEXT, REPLY), rq_jobs_in(guarded), "RQ's jobs")
