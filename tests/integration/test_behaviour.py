@@ -140,9 +140,9 @@ def test_every_reply_is_delivered_to_on_reply(service: Service) -> None:
     wait_until(lambda: queue.get_thread_status("t0").state == "idle", "the thread is given back after the delivery")
 
 
+# A worker on a thread of this process cannot be killed; test_crash.py kills the process around one.
+@pytest.mark.parametrize("service", ["stock", "forking"], indirect=True)
 def test_a_killed_workers_batch_is_taken_over_and_its_run_resumed(service: Service) -> None:
-    if service.kind == "asyncio":
-        pytest.skip("a thread of this process cannot be killed; test_crash.py kills the process around such a worker")
     queue = service.start(workers=2, lock_duration=2.0)
     gate = service.provider.hold()
     receipt = queue.add_message_to_thread("t", "do not lose me")

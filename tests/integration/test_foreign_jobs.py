@@ -27,13 +27,8 @@ class Trap:
         return touch, (self.path,)
 
 
-@pytest.fixture
-def service(service: Service) -> Service:
-    if service.kind == "stock":
-        pytest.skip("a stock worker runs whatever RQ is told to run; docs/reliability.md says so")
-    return service
-
-
+# A stock worker runs whatever RQ is told to run; docs/reliability.md says so.
+@pytest.mark.parametrize("service", ["forking", "asyncio"], indirect=True)
 def test_foreign_and_altered_jobs_are_moved_aside_and_never_run(service: Service, tmp_path: Path) -> None:
     canary = str(tmp_path / "canary")
     queue = service.start()

@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Mapping
 
 from assistant_queue.testing.provider import (
-    ModelScript,
     Reply,
     RunFailure,
     StandInProvider,

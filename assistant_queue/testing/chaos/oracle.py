@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from assistant_queue.testing.provider import Overlap, RunRecord
@@ -160,28 +160,22 @@ def _overlapping(runs: Sequence[RunRecord], details: list[str]) -> set[tuple[str
 def _out_of_order(
     sent: Sequence[Sent], completed: Sequence[RunRecord], conversations: Mapping[str, Sequence[str]], details: list[str]
 ) -> int:
-    """Messages that come after a later one, as the runs took them or as the conversation holds them; a repetition is another matter."""
+    """Messages that come after a later one, as the runs took them or as the conversation holds them."""
     place = {message.text: number for number, message in enumerate(sent)}
     thread_of = {message.text: message.thread for message in sent}
-    orders: dict[str, list[list[str]]] = defaultdict(list)
     by_runs: dict[str, list[str]] = defaultdict(list)
     for run in sorted(completed, key=lambda run: run.started_at):
         for text in run.user_texts:
-            if text in thread_of:
-                by_runs[thread_of[text]].append(text)
-    for thread, texts in by_runs.items():
-        orders[thread].append(texts)
-    for texts_held in conversations.values():
-        own = [text for text in texts_held if text in thread_of]
-        if own:
-            orders[thread_of[own[0]]].append(own)
-    late: set[str] = set()
-    for lists in orders.values():
-        for texts in lists:
-            furthest = -1
-            for text in dict.fromkeys(texts):
-                if place[text] < furthest:
-                    late.add(text)
-                furthest = max(furthest, place[text])
+            by_runs[thread_of.get(text, "")].append(text)
+    late = {text for texts in (*by_runs.values(), *conversations.values()) for text in _late(texts, place)}
     details.extend(f"{text!r}: came after a later one" for text in sorted(late))
     return len(late)
+
+
+def _late(texts: Sequence[str], place: Mapping[str, int]) -> Iterator[str]:
+    """Those that follow a later one; of a repetition the first counts, what nobody sent does not."""
+    furthest = -1
+    for text in dict.fromkeys(text for text in texts if text in place):
+        if place[text] < furthest:
+            yield text
+        furthest = max(furthest, place[text])

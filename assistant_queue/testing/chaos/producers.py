@@ -25,7 +25,7 @@ class Producers:
         self._repeated = 0
         self._given_up = threading.Event()
         names = list(dict.fromkeys(event.thread for event in says))
-        shares = [{name for name in names[number::count]} for number in range(count)]
+        shares = [set(names[number::count]) for number in range(count)]
         self._threads = [
             threading.Thread(
                 target=self._work, args=([event for event in says if event.thread in share],), name="chaos-producer", daemon=True

@@ -68,7 +68,7 @@ class DurableRedis:
         raise NoRedis(f"{self._command[0]} did not start; see {self._directory / 'redis.log'}")
 
     def kill(self) -> None:
-        """kill -9."""
+        """Kill it with -9."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()

@@ -49,7 +49,7 @@ class _Slot:
 
 
 class Workers:
-    """A fixed number of workers; every second one is `rq worker --worker-class assistant_queue.Worker`, the others `assistant-queue worker`."""
+    """A fixed number of workers: `assistant-queue worker`, and every second one `rq worker --worker-class assistant_queue.Worker`."""
 
     def __init__(self, count: int, *, app: str, url: str, prefix: str, environment: Mapping[str, str], logs: Path) -> None:
         self._app, self._url, self._prefix, self._logs = app, url, prefix, logs
@@ -101,7 +101,7 @@ class Workers:
                 slot.process, slot.log = self._start(slot.number, slot.starts)
 
     def kill(self, number: int, whom: Whom) -> bool:
-        """kill -9; False if no worker is ready to be killed."""
+        """Kill one with -9; False if no worker is ready to be killed."""
         slot = self._ready(number)
         if slot is None:
             return False

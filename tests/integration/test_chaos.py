@@ -1,0 +1,176 @@
+"""The chaos runner for a moment, and its judge before builds that lack a safeguard."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from assistant_queue import AssistantMessageQueue
+from assistant_queue.testing import Personality, StandInProvider
+from assistant_queue.testing.chaos import Sent, Settings, Verdict, judge, make_plan, run
+from assistant_queue.testing.chaos.faults import Model
+from assistant_queue.testing.chaos.plan import TOOL_WORD
+from assistant_queue.testing.chaos.table import table
+from assistant_queue.testing.provider import delay, never_answer
+from tests.conftest import RedisServer
+from tests.integration.conftest import BIN, HERE, Service, wait_until
+
+TIMEOUT = 30
+
+
+# --- a moment of chaos --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.xdist_group("chaos")
+@pytest.mark.parametrize("protocol", ["responses", "assistants"])
+def test_a_moment_of_chaos_loses_and_doubles_nothing(protocol: str, one_redis: RedisServer, tmp_path: Path) -> None:
+    settings = Settings(seconds=12, seed=7, protocol=protocol, workers=2, kill_every=3, restart_every=6, threads=16, drain=60)
+    outcome = run(settings, redis_program=one_redis.program, logs=tmp_path)
+    assert outcome.holds, table(outcome)
+    assert outcome.verdict.sent > 50
+    assert outcome.done["kills"] + outcome.done["stops"] >= 2, table(outcome)
+    assert outcome.done["restarts"] >= 1
+    assert outcome.done["faults"] >= 10
+
+
+def test_the_seed_is_the_plan() -> None:
+    first, again, other = make_plan(Settings(seed=3)), make_plan(Settings(seed=3)), make_plan(Settings(seed=4))
+    assert first == again
+    assert first != other
+    assert {event.kind for event in first} == {"say", "fault", "kill", "stop", "restart"}
+    assert len({event.text for event in first if event.kind == "say"}) == sum(event.kind == "say" for event in first)
+
+
+def test_the_command_prints_its_plan_and_refuses_nonsense() -> None:
+    command = [sys.executable, "-m", "assistant_queue.testing.chaos"]
+    shown = subprocess.run([*command, "--plan", "--seconds", "5", "--seed", "3"], capture_output=True, text=True, check=True)
+    assert [json.loads(line)["at"] for line in shown.stdout.splitlines()] == [event.at for event in make_plan(Settings(seconds=5, seed=3))]
+    assert subprocess.run([*command, "--workers", "0"], capture_output=True, check=False).returncode == 2
+
+
+# --- the judge is not fooled: each safeguard is taken out, and what it is for happens ---------------------------------------
+
+
+class Broken(Service):
+    """Worker processes of a build that lacks a safeguard, at a provider that protects nobody."""
+
+    without = ""
+
+    def start_worker(self) -> None:
+        app = {"ASSISTANT_QUEUE_APP": "tests.integration.broken_bot:queue", "WITHOUT": self.without}
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                [str(BIN / "assistant-queue"), "worker"],
+                env={**os.environ, **app, "PYTHONPATH": str(HERE.parent.parent)},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+
+    def signal(self, number: signal.Signals) -> None:
+        """To the first worker."""
+        self.processes[0].send_signal(number)
+
+    def send(self) -> str:
+        assert self.queue is not None
+        return self.queue.add_message_to_thread("t", "once, please", message_id="m").message_id
+
+    def wait(self, message_id: str) -> None:
+        assert self.queue is not None
+        self.queue.wait_for_reply(message_id, TIMEOUT)
+
+    def verdict(self, model: Model) -> Verdict:
+        assert self.queue is not None
+        runs = self.provider.runs
+        held = {place: self.provider.user_texts(place) for place in {run.conversation_id for run in runs} if place}
+        failed = {message_id: batch.reason for batch in self.queue.list_failed() for message_id in batch.message_ids}
+        sent = [Sent("m", "t", "once, please", 0.0)]
+        return judge(sent, runs, held, replied=model.replied, failed=failed, overlaps=self.provider.overlaps)
+
+
+@pytest.fixture
+def model() -> Model:
+    return Model(TOOL_WORD, longest_s=0.1)
+
+
+@pytest.fixture
+def service(one_redis: RedisServer, prefix: str, model: Model, tmp_path: Path) -> Iterator[Broken]:
+    with StandInProvider(model, personality=Personality(lock="none")) as provider:
+        made = Broken("process", one_redis.url, prefix, provider, tmp_path / "workers.log")
+        yield made
+        for process in made.processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+        made.stop()
+        print(made.log.read_text(errors="replace")[-1500:])
+
+
+def stopped_before_it_sends(service: Broken) -> None:
+    """A worker stands still until another has answered its thread; then it goes on."""
+    service.start(lock_duration=1.0, request_timeout=20.0)
+    service.provider.fault("conversations.create", delay(before=0.5))
+    sent = service.send()
+    service.provider.wait_for(lambda oracle: oracle.calls("conversations.create"), timeout=TIMEOUT)
+    service.signal(signal.SIGSTOP)
+    service.start_worker()
+    service.wait(sent)
+    service.signal(signal.SIGCONT)
+    if service.without:
+        service.provider.wait_for(runs_ended=2, timeout=TIMEOUT)
+    else:
+        wait_until(lambda: re.search("the lease .*another worker", service.log.read_text()), "the first one sees that it is too late")
+
+
+def killed_in_a_run(service: Broken) -> None:
+    """A worker dies while its run goes on; another finds the batch."""
+    queue: AssistantMessageQueue = service.start(lock_duration=1.0)
+    gate = service.provider.hold()
+    sent = service.send()
+    gate.wait_reached(timeout=TIMEOUT)
+    wait_until(lambda: queue.get_thread_status("t").run_id, "the run's id is stored")
+    service.signal(signal.SIGKILL)
+    service.start_worker()
+    if service.without:
+        service.provider.wait_for(runs_started=2, timeout=TIMEOUT)
+    else:
+        service.provider.wait_for(lambda oracle: oracle.calls("responses.retrieve"), timeout=TIMEOUT)
+    gate.release()
+    service.wait(sent)
+    if service.without:
+        service.provider.wait_for(runs_ended=2, timeout=TIMEOUT)
+
+
+def accepted_without_an_answer(service: Broken, model: Model) -> None:
+    """The provider takes a batch, says nothing, and is still at it when the client gives up."""
+    service.start(lock_duration=3.0, request_timeout=1.0)
+    model.longest_s = 200.0  # the text decides: this one takes a few seconds
+    service.provider.fault("responses.create", never_answer())
+    sent = service.send()
+    service.wait(sent)
+    if service.without:
+        service.provider.wait_for(runs_ended=2, timeout=TIMEOUT)
+
+
+SCENARIOS: dict[str, Callable[..., None]] = {
+    "lease": stopped_before_it_sends,
+    "freeze": killed_in_a_run,
+}
+
+
+@pytest.mark.parametrize("is_broken", [False, True], ids=["whole", "broken"])
+@pytest.mark.parametrize("safeguard", sorted(SCENARIOS))
+def test_without_a_safeguard_the_judge_sees_what_it_is_for(safeguard: str, is_broken: bool, service: Broken, model: Model) -> None:
+    service.without = safeguard if is_broken else ""
+    SCENARIOS[safeguard](service)
+    verdict = service.verdict(model)
+    assert verdict.holds is not is_broken, verdict
+    assert verdict.doubled == is_broken, verdict
