@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from assistant_queue.errors import InvalidArgument
@@ -88,6 +88,17 @@ def make_message(content: Any, *, message_id: Any, instructions: Any, author: An
 
 ROW_NAMES = frozenset({"thread_id", "message", "instructions", "message_id", "author", "metadata"})
 """What a row of `add_messages` may say."""
+
+
+def make_rows(rows: Any) -> list[tuple[str, Message]]:
+    """The rows of `add_messages`.
+
+    Raises:
+        InvalidArgument: They are no list, or one of them is wrong; the message says which. Nothing was queued.
+    """
+    if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
+        raise InvalidArgument(f"messages must be a list of dicts with thread_id and message, not {type(rows).__name__}; nothing was queued")
+    return [make_row(number, row) for number, row in enumerate(rows)]
 
 
 def make_row(number: int, row: Any) -> tuple[str, Message]:

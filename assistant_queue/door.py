@@ -60,7 +60,7 @@ class Door:
 
     def add_many(self, messages: Iterable[Mapping[str, Any]]) -> Operation[list[Receipt]]:
         """`add_messages`."""
-        return self._add_many([arguments.make_row(number, row) for number, row in enumerate(messages)])
+        return self._add_many(arguments.make_rows(messages))
 
     def _add_many(self, rows: list[tuple[str, Message]]) -> Operation[list[Receipt]]:
         yield from self._introduce()

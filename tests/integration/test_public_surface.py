@@ -1,0 +1,255 @@
+"""The public API, name by name: what is promised is there, and each argument of each name is checked.
+
+A name that is new and not in these tables turns a test red.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+import assistant_queue
+from assistant_queue import (
+    AssistantMessageQueue,
+    AsyncAssistantMessageQueue,
+    BatchNotFound,
+    ConfigurationError,
+    InvalidArgument,
+    MessageNotFound,
+    UnknownOption,
+)
+from assistant_queue.testing import StandInProvider
+from tests.conftest import RedisServer
+
+DOORS = {"blocking": AssistantMessageQueue, "asyncio": AsyncAssistantMessageQueue}
+
+OPTIONS = {
+    "redis_url": "redis://localhost:6379/0",
+    "redis": None,
+    "openai_api_key": None,
+    "openai_base_url": None,
+    "openai_client": None,
+    "assistant_id": None,
+    "model": None,
+    "prompt": None,
+    "tools": None,
+    "backend": None,
+    "queue_prefix": "assistant",
+    "message_delay": 10.0,
+    "window": "fixed",
+    "max_wait": None,
+    "max_batch_size": None,
+    "after_run": "immediate",
+    "max_pending": None,
+    "max_attempts": 3,
+    "retry_for": 600.0,
+    "concurrency": 5,
+    "lock_duration": 30.0,
+    "run_timeout": 600.0,
+    "request_timeout": 30.0,
+    "stream_idle_timeout": 120.0,
+    "default_instructions": "Reply to all messages logically.",
+    "run_options": {},
+    "remove_on_complete": True,
+    "result_ttl": 86400.0,
+    "thread_ids": "auto",
+    "handle_requires_action": None,
+    "on_reply": None,
+}
+"""The constructor's promised keywords and defaults (`backoff` is compared below)."""
+
+PARAMETERS = {
+    "add_message_to_thread": ["thread_id", "message", "instructions", "message_id", "author", "metadata"],
+    "ask": ["thread_id", "message", "instructions", "timeout", "message_id", "author", "metadata"],
+    "get_message": ["message_id"],
+    "wait_for_reply": ["message_id", "timeout"],
+    "cancel": ["message_id"],
+    "get_queue_status": [],
+    "get_thread_status": ["thread_id"],
+    "start_worker": [],
+    "list_failed": ["limit", "after"],
+    "retry_failed": ["batch_id"],
+    "discard_failed": ["batch_id"],
+    "pause": ["thread_id"],
+    "resume": ["thread_id"],
+    "forget_thread": ["thread_id"],
+    "create_thread": ["metadata"],
+    "get_thread": ["thread_id"],
+    "create_message": ["thread_id", "content"],
+    "list_messages": ["thread_id", "limit", "order", "after", "before"],
+    "create_run": ["thread_id", "instructions", "tools", "metadata"],
+    "cancel_run": ["thread_id", "run_id"],
+    "submit_tool_outputs": ["thread_id", "run_id", "outputs"],
+    "get_queue": [],
+    "get_jobs_by_thread_id": ["thread_id"],
+    "close": [],
+    "tool": ["function", "name", "description", "timeout"],
+    # Beyond what was promised.
+    "add_messages": ["messages"],
+    "edit_message": ["message_id", "message"],
+    "get_run": ["thread_id", "run_id"],
+}
+
+FIELDS = {
+    "Receipt": ["message_id", "thread_id", "job_id", "due_at", "duplicate"],
+    "MessageStatus": ["status", "thread_id", "run_id", "reply", "replies", "attempts", "error", "batch_id"],
+    "QueueStatus": ["active_count", "waiting_count", "delayed_count", "completed_count", "failed_count"],
+    "ThreadStatus": ["state", "pending_count", "batch_id", "run_id", "due_at", "attempts", "paused"],
+    "FailedBatch": ["batch_id", "thread_id", "message_ids", "reason", "error", "attempts", "known_run_id", "failed_at"],
+    "RunResult": [
+        "thread_id", "run_id", "batch_id", "message_ids", "messages_processed", "status", "incomplete_reason", "reply", "replies",
+        "usage", "attempts", "started_at", "ended_at",
+    ],
+    "ToolOutput": ["tool_call_id", "output"],
+}  # fmt: skip
+
+BAD_ID = ["", "x" * 513, 7, None, b"bytes", "\ud800"]
+BAD_TEXT = ["", " \n", 7, None, b"bytes", [], [{"no": "type"}], "x" * 256_001]
+BAD_METADATA = [7, {"a": 1}, {"": "b"}, {"k" * 65: "v"}, {"k": "v" * 513}, {str(n): "" for n in range(15)}]
+BAD_TIMEOUT = [-1, "soon", True, float("inf"), float("nan"), None]
+
+GOOD = {
+    "thread_id": "t",
+    "message": "text",
+    "content": "text",
+    "message_id": "m",
+    "batch_id": "b",
+    "run_id": "run_1",
+    "timeout": 0,
+    "messages": [{"thread_id": "t", "message": "text"}],
+    "outputs": [],
+}
+BAD: dict[str, list[Any]] = {
+    "thread_id": BAD_ID,
+    "message": BAD_TEXT,
+    "content": BAD_TEXT,
+    "instructions": ["", " ", 7, b"bytes", "x" * 256_001],
+    "message_id": BAD_ID,
+    "author": ["", " ", 7, "two\nlines", "x" * 129],
+    "metadata": BAD_METADATA,
+    "timeout": BAD_TIMEOUT,
+    "limit": [0, -1, 1001, "ten", True, 2.5, None],
+    "after": ["", 7, "x" * 513],
+    "before": ["", 7, "x" * 513],
+    "order": ["up", "", 7, None],
+    "batch_id": BAD_ID,
+    "run_id": ["", 7, None, "x" * 513],
+    "tools": [7, "name", [7]],
+    "outputs": [7, "text", None, [7], [{"tool_call_id": "c"}], [{"output": "x"}]],
+    "messages": [7, [7], [{"thread_id": "t"}], [{"thread_id": "t", "message": ""}], [{"thread_id": "t", "message": "x", "spelled": 1}]],
+    "function": [7, "name"],
+    "name": ["two words", "", 7],
+    "description": [7],
+}
+OPTIONAL = {"message_id": {None}, "thread_id": {None}}
+"""Where None is a value: a message's generated id, the whole queue."""
+
+
+def public_names(door: type) -> list[str]:
+    return [name for name in dir(door) if not name.startswith("_")]
+
+
+@pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
+def test_every_promised_name_is_there_with_its_parameters_and_nothing_is_unknown_here(door: type) -> None:
+    found = {name: list(inspect.signature(getattr(door, name)).parameters)[1:] for name in public_names(door)}
+    assert found == PARAMETERS
+
+
+@pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
+def test_the_constructor_has_the_promised_keywords_and_defaults(door: type) -> None:
+    parameters = inspect.signature(door).parameters
+    assert {name: parameters[name].default for name in OPTIONS} == OPTIONS
+    assert parameters["backoff"].default.model_dump() == {"type": "exponential", "delay": 5.0}
+    assert {parameter.kind for parameter in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
+
+
+def test_every_call_of_the_asyncio_door_is_awaited() -> None:
+    plain = {name for name in public_names(AsyncAssistantMessageQueue) if not inspect.iscoroutinefunction(getattr(AsyncAssistantMessageQueue, name))}
+    assert plain == {"tool"}
+
+
+@pytest.mark.parametrize(("name", "fields"), FIELDS.items(), ids=FIELDS)
+def test_the_values_have_the_promised_fields_and_are_frozen(name: str, fields: list[str]) -> None:
+    kind = getattr(assistant_queue, name)
+    assert set(fields) <= {field.name for field in dataclasses.fields(kind)}
+    assert kind.__dataclass_params__.frozen
+
+
+def bad_calls() -> Iterator[Any]:
+    for name, parameters in PARAMETERS.items():
+        for parameter in parameters:
+            for value in BAD[parameter]:
+                if value is None and name in {"add_message_to_thread", "ask"} and parameter == "message_id":
+                    continue
+                if value is None and name in {"pause", "resume"} and parameter == "thread_id":
+                    continue
+                if name == "list_messages" and parameter == "limit" and value == 1001:
+                    value = 101
+                if name == "tool" and parameter != "function" and value is None:
+                    continue
+                yield pytest.param(name, parameter, value, id=f"{name}-{parameter}-{str(value)[:20]!r}")
+
+
+@pytest.fixture(params=sorted(DOORS))
+async def queue(request: pytest.FixtureRequest, one_redis: RedisServer, prefix: str, provider: StandInProvider) -> Any:
+    made = DOORS[request.param](
+        redis_url=one_redis.url, queue_prefix=prefix, openai_api_key=provider.api_key, openai_base_url=provider.base_url, model="m"
+    )
+    yield made
+    closed = made.close()
+    if inspect.isawaitable(closed):
+        await closed
+
+
+@pytest.mark.parametrize(("name", "parameter", "value"), list(bad_calls()))
+async def test_a_bad_argument_of_any_call_is_a_typed_error_with_nothing_changed(
+    queue: Any, name: str, parameter: str, value: Any, one_redis: RedisServer, prefix: str, provider: StandInProvider
+) -> None:
+    needed = {
+        one.name: GOOD[one.name]
+        for one in inspect.signature(getattr(queue, name)).parameters.values()
+        if one.default is inspect.Parameter.empty and one.name != parameter
+    }
+    expected = ConfigurationError if name == "tool" else InvalidArgument
+    with pytest.raises(expected) as caught:
+        result = getattr(queue, name)(**needed, **{parameter: value})
+        if inspect.isawaitable(result):
+            await result
+        if name == "tool" and parameter != "function":
+            result(lambda: None)
+    assert str(caught.value)
+    with redis.Redis.from_url(one_redis.url) as client:
+        assert list(client.scan_iter(f"{prefix}:*")) == []
+    assert provider.requests == ()
+
+
+async def test_what_is_not_there_is_said_so(queue: Any) -> None:
+    async def call(name: str, *args: Any) -> Any:
+        result = getattr(queue, name)(*args)
+        return await result if inspect.isawaitable(result) else result
+
+    for name in ("retry_failed", "discard_failed"):
+        with pytest.raises(BatchNotFound):
+            await call(name, "unknown")
+    with pytest.raises(BatchNotFound):
+        await call("list_failed", 10, "unknown")
+    for arguments in (("wait_for_reply", "unknown", 0), ("edit_message", "unknown", "text")):
+        with pytest.raises(MessageNotFound):
+            await call(*arguments)
+    assert await call("get_message", "unknown") is None
+    assert await call("cancel", "unknown") is False
+    assert (await call("get_thread_status", "unknown")).state == "idle"
+    assert await call("get_jobs_by_thread_id", "unknown") == []
+
+
+@pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
+def test_an_unknown_option_names_the_nearest(door: type) -> None:
+    with pytest.raises(UnknownOption, match="message_delay"):
+        door(mesage_delay=3)
+    with pytest.raises(TypeError):
+        door("redis://localhost")
