@@ -131,13 +131,14 @@ class Config(BaseSettings):
     allow_mismatch: bool = _option(
         False, "a worker that differs from its producers (backend, assistant, model, tools) goes on all the same"
     )
+    allow_eviction: bool = _option(False, "a worker goes on with a Redis whose maxmemory-policy may throw messages away")
     handle_requires_action: Callable[..., Any] | None = _option(None, "your tools: (thread_id, run_id, tool_calls) -> outputs")
     on_reply: Callable[..., Any] | None = _option(None, "called with each RunResult, at least once, keyed by batch_id")
 
     @field_validator("*", mode="before")
     @classmethod
     def _no_bool_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and info.field_name not in {"remove_on_complete", "allow_mismatch"}:
+        if isinstance(value, bool) and info.field_name not in {"remove_on_complete", "allow_mismatch", "allow_eviction"}:
             msg = "a bool is not a value of this option"
             raise ValueError(msg)
         return value
@@ -266,6 +267,7 @@ class Options(TypedDict, total=False):
     thread_ids: Literal["auto", "provider", "mapped"]
     after_failure: Literal["continue", "pause"]
     allow_mismatch: bool
+    allow_eviction: bool
     handle_requires_action: Callable[..., Any] | None
     on_reply: Callable[..., Any] | None
 

@@ -41,7 +41,7 @@ async def _wake(thread_id: str, origin: str | None, *, stock: bool) -> None:
     runtime = Runtime(config)
     try:
         if stock:
-            await runtime.check_in()  # our own worker has asked before it forked
+            await runtime.check_in(quietly=True)  # our own worker has asked before it forked
         await runtime.sweep(SWEEP_LIMIT, leave=thread_id)  # a horse that took a second to start is overdue itself
         await runtime.handle(thread_id)
         await runtime.sweep(SWEEP_LIMIT)

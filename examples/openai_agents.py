@@ -45,7 +45,11 @@ def main() -> None:
             return str(result.final_output)
 
         with AssistantMessageQueue(
-            backend=answer, redis_url=options["redis_url"], queue_prefix="examples", message_delay=1.0, default_instructions="Be brief."
+            backend=answer,
+            redis_url=options["redis_url"],
+            queue_prefix=options["queue_prefix"],
+            message_delay=1.0,
+            default_instructions="Be brief.",
         ) as queue:
             queue.start_worker()
             for text in ("Hello", "I have a question", "where is order 4711?"):

@@ -75,7 +75,7 @@ def main() -> None:
         with AssistantMessageQueue(
             backend=FunctionBackend(answer, idempotent=True),
             redis_url=options["redis_url"],
-            queue_prefix="examples",
+            queue_prefix=options["queue_prefix"],
             message_delay=1.0,
         ) as queue:
             queue.start_worker()

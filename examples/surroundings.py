@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from assistant_queue.cli.demo.redis import private_redis
@@ -26,6 +28,7 @@ def surroundings(description: str | None, model: ModelScript = echo) -> Iterator
     has_key = bool(os.environ.get("OPENAI_API_KEY"))
     if has_key and chosen is None:
         parser.error("OPENAI_API_KEY is set, so this goes to the real service: say --model NAME, or unset the key to use the stand-in")
+    prefix = f"example-{Path(sys.argv[0]).stem}"  # each example is a queue of its own, also on one Redis
     with contextlib.ExitStack() as stack:
         url = os.environ.get("REDIS_URL")
         if url:
@@ -35,7 +38,7 @@ def surroundings(description: str | None, model: ModelScript = echo) -> Iterator
             print(f"Redis: {kind}")
         if has_key:
             print(f"Model: {chosen}\n")
-            yield {"redis_url": url, "model": chosen, "queue_prefix": "examples"}
+            yield {"redis_url": url, "model": chosen, "queue_prefix": prefix}
             return
         provider = stack.enter_context(StandInProvider(model))
         print("Model: the stand-in (set OPENAI_API_KEY and say --model NAME for a real one)\n")
@@ -44,5 +47,5 @@ def surroundings(description: str | None, model: ModelScript = echo) -> Iterator
             "model": "stand-in-model",
             "openai_base_url": provider.base_url,
             "openai_api_key": provider.api_key,
-            "queue_prefix": "examples",
+            "queue_prefix": prefix,
         }

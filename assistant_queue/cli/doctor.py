@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import click
-from redis import exceptions
 
 from assistant_queue.cli.options import Where, backend_name, redis_name, where_options
 from assistant_queue.cli.output import echo_json, json_option
@@ -19,27 +17,12 @@ from assistant_queue.errors import AssistantQueueError, ConfigurationMismatch, U
 from assistant_queue.store import control
 from assistant_queue.store.calls import Space, plain, texts
 from assistant_queue.store.connect import sync_from
-from assistant_queue.store.stores import SyncStore, translate
+from assistant_queue.store.examining import Finding, judge, read_server
+from assistant_queue.store.stores import SyncStore
 from assistant_queue.worker.backend import make_backend
 
-LOWEST_REDIS = (6, 2)
-"""Source: docs/production.md; the suite runs on 6.2."""
 OVERDUE_MS = 5000
 """How overdue a thread must be to be told. Chosen: later than any worker that is alive would leave it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing looked at.
-
-    Attributes:
-        level: `ok`, `note` (know it), `warn` (messages can be lost or late) or `bad` (nothing will be answered).
-        advice: What to do; empty where nothing is.
-    """
-
-    level: str
-    what: str
-    advice: str = ""
 
 
 @click.command(short_help="Look for what could keep messages from being answered.")
@@ -77,63 +60,12 @@ def doctor(*, where: Where, no_provider: bool, as_json: bool) -> None:
 
 def _examine(config: Config, store: SyncStore, *, ask_provider: bool) -> Iterator[Finding]:
     space = Space(config.queue_prefix, SystemClock())
-    server = _ask(store, "INFO", "server") or {}
-    yield from _version(config, server)
-    yield from _persistence(_ask(store, "INFO", "persistence") or {}, _ask(store, "INFO", "replication") or {})
-    yield from _eviction(_ask(store, "CONFIG", "GET", "maxmemory-policy"))
+    yield from judge(store.run(read_server()), redis_name(config))
     yield from _workers(space, store)
     yield from _threads(space, store)
     yield from _fingerprint(config, space, store)
     if ask_provider:
         yield from _provider(config)
-
-
-def _ask(store: SyncStore, *words: str) -> Any:
-    """A command's reply; None where the ACL forbids it. What else goes wrong ends the command."""
-    commands: dict[str, Callable[..., Any]] = {"INFO": store.client.info, "CONFIG": lambda _get, name: store.client.config_get(name)}
-    try:
-        return commands[words[0]](*words[1:])
-    except (exceptions.NoPermissionError, exceptions.ResponseError):
-        return None
-    except (exceptions.RedisError, OSError) as error:
-        raise translate(error) from error
-
-
-def _version(config: Config, server: dict[str, Any]) -> Iterator[Finding]:
-    version = str(server.get("valkey_version") or server.get("redis_version") or "unknown")
-    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-    if numbers and numbers < LOWEST_REDIS and "valkey_version" not in server:
-        yield Finding(level="bad", what=f"{redis_name(config)}: version {version}", advice="upgrade to Redis 6.2 or later, or to Valkey")
-    else:
-        yield Finding(level="ok", what=f"{redis_name(config)}: version {version}")
-
-
-def _persistence(persistence: dict[str, Any], replication: dict[str, Any]) -> Iterator[Finding]:
-    if persistence.get("aof_enabled"):
-        yield Finding(level="ok", what="append-only file: on; a crash of Redis can cost the last second, nothing with appendfsync always")
-    elif persistence:
-        yield Finding(
-            level="warn",
-            what="append-only file: off; a crash of Redis loses what came since its last snapshot",
-            advice="set appendonly yes in redis.conf",
-        )
-    count = replication.get("connected_slaves", 0)
-    if count:
-        yield Finding(level="note", what=f"{count} replica(s); a failover can lose what they had not received")
-
-
-def _eviction(found: Any) -> Iterator[Finding]:
-    policy = (found or {}).get("maxmemory-policy")
-    if policy is None:
-        yield Finding(level="note", what="maxmemory-policy cannot be read here", advice="see that it is noeviction")
-    elif policy == "noeviction":
-        yield Finding(level="ok", what="maxmemory-policy: noeviction")
-    else:
-        yield Finding(
-            level="bad",
-            what=f"maxmemory-policy: {policy}; Redis may throw messages away when its memory is full",
-            advice="set maxmemory-policy noeviction",
-        )
 
 
 def _workers(space: Space, store: SyncStore) -> Iterator[Finding]:

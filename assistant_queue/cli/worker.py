@@ -18,12 +18,13 @@ from assistant_queue.cli.problems import OK, Misuse
 from assistant_queue.clock import SystemClock
 from assistant_queue.config import Config
 from assistant_queue.models import QueueStatus
-from assistant_queue.store import control, wakeups
+from assistant_queue.store import wakeups
 from assistant_queue.store.calls import Operation, Space, plain
 from assistant_queue.store.producing import read_status
 from assistant_queue.store.stores import SyncStore
 from assistant_queue.worker.app import APP_VARIABLE, load_app
 from assistant_queue.worker.backend import check_backend
+from assistant_queue.worker.checking_in import check_in
 
 if TYPE_CHECKING:
     from assistant_queue.worker.asyncio_worker import AsyncioWorker
@@ -163,7 +164,7 @@ def _fork(config: Config, app: str | None, burst: bool, log_level: str) -> None:
     if app is not None:
         os.environ[APP_VARIABLE] = app  # where the worker and its horses look
     store = SyncStore(worker_sync_client(config))
-    store.run(control.check_in(Space(config.queue_prefix, SystemClock()), None if config.allow_mismatch else config.fingerprint))
+    store.run(check_in(Space(config.queue_prefix, SystemClock()), config, quietly=True))  # the worker itself says it
     store.close()
     client = worker_sync_client(config)
     # RQ blocks on its queue for minutes and sets a time-out to go with it, unless there is one.

@@ -32,9 +32,9 @@ class Fit:
 def signed(text: str, author: str | None) -> str:
     """The text as the model sees it, with its author.
 
-    Every further line is indented and a name is one line, so that no line of a message can pass for a line of somebody else.
+    Every further line is indented, and a name is one line without a colon: no line can pass for a line of somebody else.
     """
-    name = " ".join((author or "").split()) or NOBODY
+    name = " ".join((author or "").replace(":", " ").split()) or NOBODY
     first, *others = text.splitlines() or [""]
     return "\n".join([f"{name}: {first}", *(f"    {line}" for line in others)])
 

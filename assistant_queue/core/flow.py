@@ -48,7 +48,10 @@ from assistant_queue.errors import (
 from assistant_queue.models import Batch, ErrorInfo, RunResult
 
 MAX_DEATHS = 3
-"""Workers that may die in one phase without progress before the batch is taken to be the reason. Source: docs/reliability.md."""
+"""Workers that may die in one of the user's functions before the batch is taken to be the reason. Source: docs/reliability.md."""
+
+MAX_DEATHS_ELSEWHERE = 20
+"""The same for deaths anywhere else, where a healthy batch waits and may merely meet many kills. Chosen: chaos does not get there."""
 
 MAX_ASK_WAIT_S = 60.0
 """The longest wait between two questions about work that may have been accepted: it holds its thread. Chosen."""
@@ -135,7 +138,7 @@ class BatchFlow:
         """The batch, step by step."""
         if self._phase is Phase.DELIVERING and self._progress.result is not None:
             return (yield from self._deliver(self._progress.result, None))
-        if self._claimed.deaths >= MAX_DEATHS:
+        if self._claimed.deaths >= (MAX_DEATHS if self._progress.calling else MAX_DEATHS_ELSEWHERE):
             error = ErrorInfo(
                 code="worker_deaths",
                 message=f"{self._claimed.deaths} workers died in phase {self._phase.value!r} of this batch; look for what it does to them",
@@ -187,7 +190,12 @@ class BatchFlow:
             return own
         default = self._rules.instructions
         if isinstance(default, bool):
-            asked: str | None = (yield steps.Instruct(batch=self._batch)) if default else None
+            if not default:
+                return None
+            if self._phase is Phase.FROZEN:  # the next step is written in any case, and takes the blame back
+                yield from self._blame()
+            asked: str | None = yield steps.Instruct(batch=self._batch)
+            self._progress.calling = False
             return asked
         return default
 
@@ -279,6 +287,11 @@ class BatchFlow:
         self._phase = phase
         yield steps.Save(phase=phase, progress=self._progress)
 
+    def _blame(self) -> Generator[steps.Step, Any, None]:
+        """From here on a death is the batch's own until the opposite is shown: one of the user's functions runs."""
+        self._progress.calling = True
+        yield from self._save(self._phase)
+
     def _save_running(self, run_id: str) -> Generator[steps.Step, Any, None]:
         progress = self._progress
         progress.run_id, progress.calls, progress.waiting_since_ms, progress.refusals = run_id, (), 0, 0
@@ -308,14 +321,19 @@ class BatchFlow:
 
     def _answer(self, event: ActionRequired) -> Generator[steps.Step, Any, _Event]:
         progress = self._progress
-        self._collect(event)
-        progress.rounds += 1
-        if progress.rounds > self._rules.max_tool_rounds:
-            raise TooManyToolRounds(f"the model asked for tools {progress.rounds} times in one batch; the limit is max_tool_rounds")
+        if progress.rounds >= self._rules.max_tool_rounds:
+            limit = "the limit is max_tool_rounds"
+            raise TooManyToolRounds(f"the model asked for tools {progress.rounds + 1} times in one batch; {limit}")
         run_id = event.run_id or progress.run_id or ""  # found again by its items, a round has no known id
         new = tuple(call for call in event.calls if call.id not in progress.outputs)
         if new:
-            progress.outputs.update((yield steps.Answer(batch=self._batch, run_id=run_id, calls=new)))
+            yield from self._blame()
+            outputs: dict[str, str] = yield steps.Answer(batch=self._batch, run_id=run_id, calls=new)
+            progress.outputs.update(outputs)
+            progress.calling = False
+        # Only now: whoever resumes before the outputs are stored sees the same event and collects it then.
+        self._collect(event)
+        progress.rounds += 1
         progress.run_id, progress.calls = run_id, event.calls
         return (yield from self._submit(run_id))
 
@@ -342,6 +360,7 @@ class BatchFlow:
     # --- 4. what a failure means ------------------------------------------------------------------------------------
 
     def _failed(self, error: AssistantQueueError) -> Flow:  # noqa: C901 - one line a kind of failure, most specific first
+        self._progress.calling = False
         info = ErrorInfo(code=error.code, message=str(error))
         if isinstance(error, _Hold):
             return (yield from self._hold(error.wait_s, self._progress.error or _HELD))

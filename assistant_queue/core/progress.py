@@ -25,6 +25,7 @@ class Progress:
         run_id: The latest run known.
         rounds: Tool rounds answered so far.
         calls: The calls whose outputs are being submitted.
+        calling: One of the user's functions is being called: a worker that dies now may die of this batch.
         outputs: Every tool output that was ever computed for this batch, by call id.
         replies: What the assistant said in the rounds before this one.
         usage: Tokens of the rounds before this one.
@@ -46,6 +47,7 @@ class Progress:
     run_id: str | None = None
     rounds: int = 0
     calls: tuple[ToolCall, ...] = ()
+    calling: bool = False
     outputs: dict[str, str] = field(default_factory=dict)
     replies: tuple[str, ...] = ()
     usage: Usage | None = None

@@ -130,6 +130,15 @@ def listening(client: Any) -> Any:
     return type(client).from_pool(own)
 
 
+async def disconnect(client: Any) -> None:
+    """Give the connections of an asyncio client back, those to Sentinels included: redis-py leaves them open."""
+    await client.aclose()
+    pool = client.connection_pool
+    if isinstance(pool, redis.asyncio.sentinel.SentinelConnectionPool):
+        for one in pool.sentinel_manager.sentinels:
+            await one.aclose()
+
+
 _ASYNC_CONNECTIONS = {
     "Connection": redis.asyncio.connection.Connection,
     "SSLConnection": redis.asyncio.connection.SSLConnection,

@@ -8,6 +8,7 @@ from redis import exceptions
 
 from assistant_queue.errors import NotPermitted, StoreError, StoreUnavailable
 from assistant_queue.store.calls import Call, Operation
+from assistant_queue.store.connect import disconnect
 
 T = TypeVar("T")
 
@@ -44,7 +45,7 @@ class SyncStore:
             while True:
                 try:
                     reply = self._send(step) if isinstance(step, Call) else self._send_many(step)
-                except exceptions.NoPermissionError as error:
+                except exceptions.ResponseError as error:
                     step = operation.throw(translate(error))  # it may know a way without
                 else:
                     step = operation.send(reply)
@@ -94,7 +95,7 @@ class AsyncStore:
             while True:
                 try:
                     reply = await self._send(step) if isinstance(step, Call) else await self._send_many(step)
-                except exceptions.NoPermissionError as error:
+                except exceptions.ResponseError as error:
                     step = operation.throw(translate(error))
                 else:
                     step = operation.send(reply)
@@ -128,4 +129,4 @@ class AsyncStore:
 
     async def close(self) -> None:
         """Give the connections back."""
-        await self.client.aclose()
+        await disconnect(self.client)

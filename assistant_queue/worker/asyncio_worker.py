@@ -15,7 +15,7 @@ from assistant_queue.clock import Clock
 from assistant_queue.config import Config
 from assistant_queue.errors import StoreError
 from assistant_queue.store import wakeups
-from assistant_queue.store.connect import fresh
+from assistant_queue.store.connect import disconnect, fresh
 from assistant_queue.worker.runtime import Runtime, worker_sync_client
 from assistant_queue.worker.watchman import Watchman
 
@@ -66,7 +66,7 @@ class AsyncioWorker:
             finally:
                 await asyncio.get_running_loop().run_in_executor(None, watchman.stop)
         finally:
-            await popper.aclose()
+            await disconnect(popper)
             client.close()
             await self.runtime.close()
 

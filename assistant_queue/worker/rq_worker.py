@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import logging
@@ -16,11 +17,12 @@ from assistant_queue.clock import SystemClock
 from assistant_queue.config import Config
 from assistant_queue.errors import ConfigurationError
 from assistant_queue.jobs import wake
-from assistant_queue.store import control, wakeups
+from assistant_queue.store import wakeups
 from assistant_queue.store.calls import Space
 from assistant_queue.store.stores import SyncStore
 from assistant_queue.worker.app import load_app
 from assistant_queue.worker.backend import check_backend, make_backend
+from assistant_queue.worker.checking_in import check_in
 from assistant_queue.worker.watchman import Watchman
 
 _log = logging.getLogger(__name__)
@@ -121,7 +123,7 @@ class Worker(rq.worker.Worker):
                 f"this worker listens on {', '.join(names)}, but the app's queue_prefix is {config.queue_prefix!r}; start it on that queue"
             )
         space = Space(config.queue_prefix, SystemClock())
-        SyncStore(self.connection).run(control.check_in(space, None if config.allow_mismatch else config.fingerprint))
+        SyncStore(self.connection).run(check_in(space, config))
         _warm_up(config)
         super().bootstrap(*args, **kwargs)
         self.watchmen = tuple(Watchman(Space(name, SystemClock()), self.connection) for name in names)
@@ -134,6 +136,13 @@ class Worker(rq.worker.Worker):
             for watchman in self.watchmen:
                 watchman.stop()
         super().teardown()  # type: ignore[no-untyped-call]  # RQ has no types for it
+
+    def fork_work_horse(self, job: rq.job.Job, queue: Any) -> None:
+        """As RQ does, at a moment when the watchmen only wait: a thread's locks would stay locked in the child for ever."""
+        with contextlib.ExitStack() as stack:
+            for watchman in self.watchmen:
+                stack.enter_context(watchman.quiet)
+            super().fork_work_horse(job, queue)
 
     def main_work_horse(self, job: rq.job.Job, queue: Any) -> None:
         """As RQ does, in a process that does not outlive its parent."""

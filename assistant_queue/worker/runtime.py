@@ -18,13 +18,14 @@ from assistant_queue.core.flow import Rules
 from assistant_queue.core.retry import Backoff
 from assistant_queue.errors import LeaseLost, StoreUnavailable
 from assistant_queue.models import Batch, FailedBatch, RunResult
-from assistant_queue.store import control, holding
+from assistant_queue.store import holding
 from assistant_queue.store.calls import Space
 from assistant_queue.store.connect import async_from, fresh, sync_from
 from assistant_queue.store.holding import NoLease, ResultRules
 from assistant_queue.store.stores import AsyncStore, SyncStore
 from assistant_queue.store.sweeping import sweep
 from assistant_queue.worker.backend import make_backend
+from assistant_queue.worker.checking_in import check_in
 from assistant_queue.worker.driver import BatchDriver
 from assistant_queue.worker.lease import LeaseKeeper
 
@@ -116,14 +117,9 @@ class Runtime:
         await self.backend.close()
         await self.store.close()
 
-    async def check_in(self) -> None:
-        """The worker's first word to its queue.
-
-        Raises:
-            FormatTooNew: A newer version has written under the prefix. Nothing was changed.
-            ConfigurationMismatch: This worker is configured for something else than its producers. Nothing was changed.
-        """
-        await self.store.run(control.check_in(self.space, None if self.config.allow_mismatch else self.config.fingerprint))
+    async def check_in(self, *, quietly: bool = False) -> None:
+        """The worker's first word to its queue; raises as `checking_in.check_in` does."""
+        await self.store.run(check_in(self.space, self.config, quietly=quietly))
 
     async def sweep(self, limit: int, *, leave: str = "") -> None:
         """Look at a bounded number of overdue threads, `leave` excepted."""

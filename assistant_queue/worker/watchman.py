@@ -24,6 +24,8 @@ SWEEP_INTERVAL_S = 1.0
 class Watchman:
     """Sees to it that threads are woken on time, and that none is forgotten.
 
+    `quiet` can be taken while it only waits: a process that forks does so then, or the child could inherit a lock that nobody releases.
+
     1. sleeps until the earliest due time, and is told (by a channel) when an earlier one appears
     2. at that time moves the thread's wake-up from RQ's schedule to RQ's queue
     3. at least once a second looks for threads that are overdue - a lost job, a dead worker, a lapsed lease - and wakes somebody
@@ -35,6 +37,7 @@ class Watchman:
         self._client = fresh(client)
         self._store = SyncStore(self._client)
         self._stop = threading.Event()
+        self.quiet = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="assistant-queue-watchman", daemon=True)
 
     def start(self) -> None:
@@ -54,9 +57,11 @@ class Watchman:
         while not self._stop.is_set():
             try:
                 with self._client.pubsub(ignore_subscribe_messages=True) as ticks:
-                    ticks.subscribe(self._space.keys.tick)
+                    with self.quiet:
+                        ticks.subscribe(self._space.keys.tick)
                     while not self._stop.is_set():
-                        wait_s = self.look()
+                        with self.quiet:
+                            wait_s = self.look()
                         if wait_s > 0:
                             ticks.get_message(timeout=wait_s)
             except (StoreError, exceptions.RedisError, OSError) as error:

@@ -160,6 +160,27 @@ def test_a_stream_can_be_cut_after_some_events(
     assert provider.user_texts(conversation) == stored
 
 
+@pytest.mark.parametrize("events", [1, 2, 3, 4])
+def test_work_that_ends_with_its_client_ends_at_whatever_event(
+    provider: StandInProvider, client: openai.OpenAI, conversation: str, events: int
+) -> None:
+    provider.fault("responses.create", cut_stream(after_events=events, abort=True))
+    assert len(read_until_cut(ask(client, conversation, stream=True, background=True))) == events
+    provider.wait_for(runs_ended=1)
+    assert provider.runs[0].status == "failed"
+    assert client.responses.retrieve(provider.runs[0].id).status == "failed"
+
+
+@pytest.mark.parametrize("events", [1, 2, 3])
+def test_a_run_that_ends_with_its_client_ends_at_whatever_event(provider: StandInProvider, client: openai.OpenAI, events: int) -> None:
+    provider.fault("runs.create", cut_stream(after_events=events, abort=True))
+    thread = provider.create_thread()
+    created = client.beta.threads.runs.create(thread, assistant_id=provider.assistant_id, stream=True)
+    assert len(read_until_cut(created)) == events
+    provider.wait_for(runs_ended=1)
+    assert provider.runs[0].status == "failed"
+
+
 def test_a_stream_can_be_cut_within_an_event(provider: StandInProvider, client: openai.OpenAI, conversation: str) -> None:
     provider.fault("responses.create", cut_stream(after_bytes=40))
     assert read_until_cut(ask(client, conversation, stream=True)) == []

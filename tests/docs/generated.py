@@ -16,6 +16,7 @@ from pydantic_core import PydanticUndefined
 
 from assistant_queue.config import ENV_PREFIX, Config
 from assistant_queue.core.thread_state import diagram
+from tests.integration import request_matrix
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -102,7 +103,7 @@ def thread_diagram() -> str:
     return f"```mermaid\n{diagram()}\n```"
 
 
-PARTS: dict[str, Callable[[], str]] = {"options": options_table, "thread-diagram": thread_diagram}
+PARTS: dict[str, Callable[[], str]] = {"options": options_table, "thread-diagram": thread_diagram, "request-outcomes": request_matrix.table}
 
 
 def documents() -> list[Path]:

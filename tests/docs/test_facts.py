@@ -39,6 +39,7 @@ PUBLIC = [
     "MessageIdConflict",
     "MessageNotFound",
     "MessageStatus",
+    "NotPermitted",
     "NotSupported",
     "OutcomeUnknown",
     "QueueError",
@@ -100,6 +101,7 @@ def test_the_generated_parts_are_where_readers_look() -> None:
     assert names_in(read("README.md")) == ["options"]
     assert names_in(read("docs/configuration.md")) == ["options"]
     assert names_in(read("docs/thread-life.md")) == ["thread-diagram"]
+    assert names_in(read("docs/reliability.md")) == ["request-outcomes"]
 
 
 def test_the_diagram_in_the_documentation_is_the_table() -> None:

@@ -144,4 +144,4 @@ def service(
     yield made
     made.stop()
     if log.exists():
-        print(log.read_text(errors="replace")[-1500:])
+        sys.stdout.write(log.read_text(errors="replace")[-1500:])

@@ -111,7 +111,6 @@ def service(one_redis: RedisServer, prefix: str, model: Model, tmp_path: Path) -
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)
         made.stop()
-        print(made.log.read_text(errors="replace")[-1500:])
 
 
 def stopped_before_it_sends(service: Broken) -> None:
@@ -149,20 +148,27 @@ def killed_in_a_run(service: Broken) -> None:
         service.provider.wait_for(runs_ended=2, timeout=TIMEOUT)
 
 
-def accepted_without_an_answer(service: Broken, model: Model) -> None:
+def accepted_without_an_answer(service: Broken) -> None:
     """The provider takes a batch, says nothing, and is still at it when the client gives up."""
-    service.start(lock_duration=3.0, request_timeout=1.0)
-    model.longest_s = 200.0  # the text decides: this one takes a few seconds
+    queue: AssistantMessageQueue = service.start(lock_duration=3.0, request_timeout=1.0)
     service.provider.fault("responses.create", never_answer())
+    gate = service.provider.hold()
     sent = service.send()
+    gate.wait_reached(timeout=TIMEOUT)
+    if service.without:
+        service.provider.wait_for(runs_started=2, timeout=TIMEOUT)
+    else:
+        wait_until(lambda: queue.get_thread_status("t").state == "held", "the thread is held")
+    gate.release()
     service.wait(sent)
     if service.without:
         service.provider.wait_for(runs_ended=2, timeout=TIMEOUT)
 
 
-SCENARIOS: dict[str, Callable[..., None]] = {
+SCENARIOS: dict[str, Callable[[Broken], None]] = {
     "lease": stopped_before_it_sends,
     "freeze": killed_in_a_run,
+    "grace": accepted_without_an_answer,
 }
 
 

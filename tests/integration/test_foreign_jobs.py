@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 
@@ -46,7 +45,7 @@ def test_foreign_and_altered_jobs_are_moved_aside_and_never_run(service: Service
         lambda: {other.id, trapped.id} & set(failed.get_job_ids(cleanup=False)) or _gone(service, trapped), "foreign jobs are moved aside"
     )
     wait_until(lambda: other.id in failed.get_job_ids(cleanup=False), "the other function's job is kept for people")
-    assert not os.path.exists(canary)
+    assert not Path(canary).exists()
 
 
 def _gone(service: Service, job: Job) -> bool:

@@ -118,7 +118,7 @@ def test_a_viewer_sees_what_became_of_messages_and_changes_nothing(users: Users,
         producer.add_message_to_thread("u", "a text that waits")
         for forbidden in (
             lambda: viewer.add_message_to_thread("t", "not me"),
-            lambda: viewer.pause(),
+            viewer.pause,
             lambda: viewer.get_jobs_by_thread_id("u"),  # texts that wait are not for viewers
         ):
             with pytest.raises(NotPermitted):
@@ -230,7 +230,6 @@ def sentinel(tmp_path: Path) -> Iterator[str]:
         process.kill()
         process.wait()
         primary.stop()
-        print(log.read_text(errors="replace")[-1000:])
 
 
 def _answers(client: Any) -> bool:

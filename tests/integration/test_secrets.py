@@ -123,7 +123,7 @@ def options_of(server: RedisServer, prefix: str, provider: StandInProvider, prot
 
 
 def trouble(options: dict[str, Any], provider: StandInProvider, protocol: str) -> list[str]:
-    """A batch with tool errors and failing deliveries, one that is cut off, one that ends as a dead letter; what was shown to the caller."""
+    """A batch with tool errors and failing deliveries, one that is cut off, a dead letter; what the caller was shown."""
     create = "responses.create" if protocol == "responses" else "runs.create"
     clock, shown = FakeClock(), []
     with AssistantMessageQueue(**options, handle_requires_action=handle, on_reply=Delivery()) as queue:
@@ -147,7 +147,7 @@ def trouble(options: dict[str, Any], provider: StandInProvider, protocol: str) -
         shown += [repr(failed), repr(queue.get_message(receipt.message_id)), repr(queue.get_thread_status("t"))]
         for call in (
             lambda: queue.wait_for_reply(receipt.message_id, 1),
-            lambda: queue.create_thread(),
+            queue.create_thread,
             lambda: queue.create_message("conv_" + "0" * 32, TEXT),
         ):
             shown += trace_of(call)

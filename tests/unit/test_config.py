@@ -164,6 +164,7 @@ BAD_VALUES: dict[str, list[Any]] = {
     "thread_ids": ["both", None, True],
     "after_failure": ["stop", None, True],
     "allow_mismatch": ["perhaps", None, 5],
+    "allow_eviction": ["perhaps", None, 5],
     "attachment_wait": [0, -1, "soon", math.inf, True],
     "handle_requires_action": ["my.function", 5, True],
     "on_reply": ["my.function", 5, True],

@@ -9,7 +9,7 @@ import pytest
 from flow_harness import ASSISTANTS, CONVERSATIONS, DONE, FOREGROUND, Scripted, action, call, claimed, messages
 
 from assistant_queue.core import steps
-from assistant_queue.core.flow import MAX_ASK_WAIT_S, MAX_CUTS, MAX_DEATHS, Rules
+from assistant_queue.core.flow import MAX_ASK_WAIT_S, MAX_CUTS, MAX_DEATHS, MAX_DEATHS_ELSEWHERE, Rules
 from assistant_queue.core.progress import Progress, moment
 from assistant_queue.core.retry import Backoff
 from assistant_queue.core.runs import CannotAsk, Capabilities, NotFound, RunEnded, RunStarted, Undecided
@@ -206,9 +206,10 @@ def test_instructions_are_the_messages_own_else_the_default(own: str | None, rul
 def test_a_failing_instructions_callable_costs_an_attempt_and_not_the_text(capabilities: Capabilities) -> None:
     driver = Scripted(capabilities, Rules(instructions=True))
     driver.run(claimed(), {steps.Instruct: CallbackError("boom")})
-    assert driver.names == ["Instruct", "Postpone(retrying)"]
+    assert driver.names == ["Save(frozen)", "Instruct", "Postpone(retrying)"]
     postponed = driver.only(steps.Postpone)
     assert (postponed.phase, postponed.progress.held, postponed.progress.failures) == (Phase.FROZEN, False, 1)
+    assert not postponed.progress.calling
     driver.run(claimed(progress=postponed.progress), {steps.Instruct: "be kind"})
     assert [item.content for item in driver.only(steps.Start).request.items] == ["one", "two"]
 
@@ -232,14 +233,15 @@ def test_outputs_are_stored_before_they_are_submitted(capabilities: Capabilities
     driver.run(claimed(), {steps.Watch: [action(1, 2), DONE]})
     assert driver.names == [
         "Save(sending)", "Start", "Save(running)", "Watch",
-        "Answer", "Save(sending)", "Submit", "Save(running)", "Watch", "Finish",
+        "Save(running)", "Answer", "Save(sending)", "Submit", "Save(running)", "Watch", "Finish",
     ]  # fmt: skip
-    stored = driver.all(steps.Save)[2].progress
+    assert [save.progress.calling for save in driver.all(steps.Save)] == [False, False, True, False, False]
+    stored = driver.all(steps.Save)[3].progress
     assert stored.outputs == {"call_1": "output of call_1", "call_2": "output of call_2"}
     assert [one.id for one in stored.calls] == ["call_1", "call_2"]
     submitted = driver.only(steps.Submit)
     assert (submitted.run_id, submitted.outputs) == ("run_1", stored.outputs)
-    after = driver.all(steps.Save)[3].progress
+    after = driver.all(steps.Save)[4].progress
     assert (after.calls, after.run_id) == ((), "run_2")
 
 
@@ -395,7 +397,7 @@ def test_found_completed_is_adopted_without_sending() -> None:
 def test_found_with_open_calls_goes_on_with_them() -> None:
     driver = Scripted()
     driver.run(claimed(phase=Phase.SENDING, progress=sending()), {steps.Find: action(1, run_id="run_7", whole=True)})
-    assert driver.names == ["Find", "Answer", "Save(sending)", "Submit", "Save(running)", "Watch", "Finish"]
+    assert driver.names == ["Find", "Save(sending)", "Answer", "Save(sending)", "Submit", "Save(running)", "Watch", "Finish"]
     assert driver.only(steps.Submit).run_id == "run_7"
 
 
@@ -720,16 +722,39 @@ def test_a_run_reported_failed_by_an_error_is_stopped() -> None:
 # --- deaths, delivery, the rest ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("phase", "progress"), [(Phase.FROZEN, Progress()), (Phase.SENDING, sending()), (Phase.RUNNING, running())])
-def test_a_batch_that_killed_three_workers_goes_to_the_failed_list(phase: Phase, progress: Progress) -> None:
+IN_A_PHASE = pytest.mark.parametrize(
+    ("phase", "progress"), [(Phase.FROZEN, Progress()), (Phase.SENDING, sending()), (Phase.RUNNING, running())]
+)
+
+
+def bury_after(deaths: int, phase: Phase, progress: Progress) -> None:
     driver = Scripted()
-    driver.run(claimed(phase=phase, progress=progress, deaths=MAX_DEATHS - 1))
+    driver.run(claimed(phase=phase, progress=progress, deaths=deaths - 1))
     assert "Bury" not in driver.names
-    driver.run(claimed(phase=phase, progress=progress, deaths=MAX_DEATHS))
+    driver.run(claimed(phase=phase, progress=progress, deaths=deaths))
     # Nobody watches its run any more: where one is known it is stopped, so that the thread's next batch is let in.
     assert driver.names == (["Cancel", "Bury"] if progress.run_id else ["Bury"])
     assert driver.only(steps.Bury).reason == "worker_deaths"
     assert phase.value in driver.only(steps.Bury).error.message
+
+
+@IN_A_PHASE
+def test_a_batch_that_killed_three_workers_goes_to_the_failed_list(phase: Phase, progress: Progress) -> None:
+    bury_after(MAX_DEATHS, phase, replace(progress, calling=True))
+
+
+@IN_A_PHASE
+def test_a_batch_that_only_waited_when_its_workers_were_killed_stays_for_long(phase: Phase, progress: Progress) -> None:
+    bury_after(MAX_DEATHS_ELSEWHERE, phase, replace(progress))
+
+
+def test_a_batch_that_kills_in_a_users_function_is_to_blame_and_repeats_nothing() -> None:
+    driver = Scripted()
+    driver.run(claimed(), {steps.Watch: [action(1), DONE]})
+    dying = next(save.progress for save in driver.all(steps.Save) if save.progress.calling).dump()
+    driver.run(claimed(phase=Phase.RUNNING, progress=Progress.load(dying), deaths=1), {steps.Watch: [action(1), DONE]})
+    again = next(save.progress for save in driver.all(steps.Save) if save.progress.calling)
+    assert again.dump() == dying, "no progress: the deaths go on being counted"
 
 
 def test_results_are_stored_before_the_reply_is_handed_over() -> None:

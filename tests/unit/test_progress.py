@@ -54,6 +54,7 @@ progresses = st.builds(
     error=st.none() | st.builds(ErrorInfo, code=texts, message=texts),
     result=st.none() | results,
     deliveries=st.integers(0, 9),
+    calling=st.booleans(),
 )
 
 
@@ -83,6 +84,7 @@ def test_the_strategy_above_covers_every_field() -> None:
         error=ErrorInfo(code="x", message="y"),
         result=_result(),
         deliveries=9,
+        calling=True,
     )
     assert set(json.loads(full.dump())) == {one.name for one in fields(Progress)}
     assert Progress.load(full.dump()) == full

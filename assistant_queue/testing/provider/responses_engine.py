@@ -95,6 +95,8 @@ class ResponsesEngine:
         world = self._world
         if response.status == "queued":
             self._writer.emit_response(response, "response.queued")
+            if response.ended.is_set():
+                return  # a fault that ends the work at this event
         await world.gates.pass_through("accepted", lambda: world.log.run(response.id))
         response.status = "in_progress"
         world.log.change_run(response.id, status="in_progress")

@@ -157,6 +157,8 @@ class RunsEngine:
     async def _leg(self, run: Run) -> None:
         world = self._world
         self._writer.emit_run(run, "queued")
+        if run.ended_at is not None:
+            return  # a fault that ends the work at this event
         await world.gates.pass_through("accepted", lambda: world.log.run(run.id))
         run.status = "in_progress"
         run.started_at = run.started_at or int(time.time())

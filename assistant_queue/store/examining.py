@@ -1,0 +1,113 @@
+"""What a Redis is like, as far as what is promised stands on it: for a worker at its start, and for the doctor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from assistant_queue.errors import ConfigurationError, StoreError
+from assistant_queue.store.calls import Operation, plain
+
+LOWEST_REDIS = (6, 2)
+"""Source: docs/production.md; the suite runs on 6.2."""
+
+_SECTIONS = ("server", "persistence", "replication", "memory")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing looked at.
+
+    Attributes:
+        level: `ok`, `note` (know it), `warn` (messages can be lost or late) or `bad` (nothing will be answered).
+        advice: What to do; empty where nothing is.
+    """
+
+    level: str
+    what: str
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A Redis server by its own words; None where it does not say, or the user may not ask."""
+
+    version: str | None = None
+    is_valkey: bool = False
+    append_only: bool | None = None
+    replicas: int = 0
+    eviction: str | None = None
+
+    @property
+    def evicts(self) -> bool:
+        """It throws keys away when its memory is full."""
+        return self.eviction not in {None, "noeviction"}
+
+
+def read_server() -> Operation[Server]:
+    """Ask a Redis about itself, in one round trip."""
+    try:
+        sections: list[Any] = yield [plain("INFO", section) for section in _SECTIONS]
+    except StoreError:
+        return Server()
+    said: dict[str, Any] = {name: value for section in sections if isinstance(section, dict) for name, value in section.items()}
+    version = said.get("valkey_version") or said.get("redis_version")
+    append_only = said.get("aof_enabled")
+    return Server(
+        version=None if version is None else str(version),
+        is_valkey="valkey_version" in said,
+        append_only=None if append_only is None else bool(append_only),
+        replicas=int(said.get("connected_slaves", 0)),
+        eviction=said.get("maxmemory_policy"),
+    )
+
+
+def judge(server: Server, name: str = "Redis") -> Iterator[Finding]:
+    """What a crash of this Redis could cost, and what is wrong with it; `name` is what people call it."""
+    yield _version(server, name)
+    if server.append_only:
+        yield Finding(level="ok", what="append-only file: on; a crash of Redis can cost the last second, nothing with appendfsync always")
+    elif server.append_only is None:
+        yield Finding(level="note", what="whether there is an append-only file cannot be read here", advice="see that appendonly is yes")
+    else:
+        yield Finding(
+            level="warn",
+            what="append-only file: off; a crash of Redis loses what came since its last snapshot",
+            advice="set appendonly yes in redis.conf",
+        )
+    if server.replicas:
+        yield Finding(level="note", what=f"{server.replicas} replica(s); a failover can lose what they had not received")
+    if server.eviction is None:
+        yield Finding(level="note", what="maxmemory-policy cannot be read here", advice="see that it is noeviction")
+    elif server.evicts:
+        yield Finding(
+            level="bad",
+            what=f"maxmemory-policy: {server.eviction}; Redis may throw messages away when its memory is full",
+            advice="set maxmemory-policy noeviction",
+        )
+    else:
+        yield Finding(level="ok", what="maxmemory-policy: noeviction")
+
+
+def _version(server: Server, name: str) -> Finding:
+    numbers = tuple(int(part) for part in (server.version or "").split(".")[:2] if part.isdigit())
+    too_old = bool(numbers) and numbers < LOWEST_REDIS and not server.is_valkey
+    return Finding(
+        level="bad" if too_old else "ok",
+        what=f"{name}: version {server.version or 'unknown'}",
+        advice="upgrade to Redis 6.2 or later, or to Valkey" if too_old else "",
+    )
+
+
+def refuse_eviction(server: Server) -> None:
+    """Let no worker promise what this Redis may throw away.
+
+    Raises:
+        ConfigurationError: It has an evicting policy.
+    """
+    if server.evicts:
+        raise ConfigurationError(
+            f"Redis has maxmemory-policy {server.eviction}: it may throw accepted messages away when its memory is full; set it to "
+            "noeviction, or set allow_eviction=True to go on all the same"
+        )

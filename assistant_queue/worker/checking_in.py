@@ -1,0 +1,31 @@
+"""A worker's first words with its Redis: is this my queue, and what could it lose?"""
+
+from __future__ import annotations
+
+import logging
+
+from assistant_queue.config import Config
+from assistant_queue.store import control
+from assistant_queue.store.calls import Operation, Space
+from assistant_queue.store.examining import judge, read_server, refuse_eviction
+
+_log = logging.getLogger(__name__)
+_LEVELS = {"ok": logging.DEBUG, "note": logging.INFO, "warn": logging.INFO, "bad": logging.ERROR}
+"""A Redis without a file is usual where people develop: `assistant-queue worker` tells it, a script that starts a worker need not."""
+
+
+def check_in(space: Space, config: Config, *, quietly: bool = False) -> Operation[None]:
+    """Look before anything is taken; say in the log what a crash of this Redis could cost, unless `quietly`.
+
+    Raises:
+        FormatTooNew: A newer version has written under the prefix. Nothing was changed.
+        ConfigurationMismatch: This worker is configured for something else than its producers. Nothing was changed.
+        ConfigurationError: Redis may throw messages away (`allow_eviction` is not set).
+    """
+    yield from control.check_in(space, None if config.allow_mismatch else config.fingerprint)
+    server = yield from read_server()
+    if not config.allow_eviction:
+        refuse_eviction(server)
+    if not quietly:
+        for finding in judge(server):
+            _log.log(_LEVELS[finding.level], "%s%s", finding.what, f"; {finding.advice}" if finding.advice else "")

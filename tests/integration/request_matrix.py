@@ -1,0 +1,149 @@
+"""What becomes of a batch whose request goes wrong: the table of docs/reliability.md, and what test_request_matrix.py asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from assistant_queue.testing.provider import (
+    Never,
+    RunFailure,
+    cut_stream,
+    drop_connection,
+    expire_now,
+    never_answer,
+    refuse,
+    reply_with,
+    vanish,
+)
+from assistant_queue.testing.provider.actions import Action
+
+REQUEST_TIMEOUT_S = 0.4
+GRACE_S = REQUEST_TIMEOUT_S + 5
+BACKOFF_S = 3.0
+BOTH = ("responses", "assistants")
+
+CLOSED = "http://127.0.0.1:{closed}/v1"
+NO_SUCH_NAME = "http://nobody.invalid/v1"
+NOT_TLS = "https://127.0.0.1:{open}/v1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One outcome of the request that starts a run.
+
+    Attributes:
+        outcome: What happens.
+        actions: How the stand-in does it.
+        address: Where the provider is looked for meanwhile; None: where it is.
+        times: How often it goes wrong.
+        lost: From then on the provider cannot be reached.
+        then: The thread's state when the worker gives the batch back for the first time; `failed` where it goes to the failed list at
+            once, `done` where it is answered.
+        wait_s: For how long it is given back.
+        counted: Failures counted by then.
+        end: `completed`, or the reason in the failed list.
+        attempts: What the message's status says at the end.
+        requests: Requests to start a run that reached the provider.
+        runs: Runs that it accepted.
+        protocols: Where this can happen.
+    """
+
+    outcome: str
+    actions: tuple[Action, ...] = ()
+    address: str | None = None
+    times: int = 1
+    lost: bool = False
+    run_timeout_s: float = 20.0
+    then: str = "retrying"
+    wait_s: float | None = BACKOFF_S
+    counted: int = 1
+    end: str = "completed"
+    attempts: int = 2
+    requests: int = 2
+    runs: int = 1
+    protocols: tuple[str, ...] = BOTH
+
+
+def _unreached(outcome: str, address: str) -> Row:
+    return Row(outcome=outcome, address=address, counted=0, attempts=1, requests=1)
+
+
+def _refused(outcome: str, *actions: Action, counted: int = 0, wait_s: float = BACKOFF_S) -> Row:
+    return Row(outcome=outcome, actions=actions, counted=counted, wait_s=wait_s, attempts=1 + counted)
+
+
+def _unknown(outcome: str, *actions: Action) -> Row:
+    return Row(outcome=outcome, actions=actions, then="held", wait_s=GRACE_S, counted=0)
+
+
+def _adopted(outcome: str, *actions: Action) -> Row:
+    return Row(outcome=outcome, actions=actions, then="held", wait_s=GRACE_S, counted=0, attempts=1, requests=1)
+
+
+def _failed(outcome: str, *actions: Action, protocols: tuple[str, ...] = BOTH, run_timeout_s: float = 20.0) -> Row:
+    return Row(outcome=outcome, actions=actions, runs=2, protocols=protocols, run_timeout_s=run_timeout_s)
+
+
+ROWS = [
+    _unreached("the connection is refused", CLOSED),
+    _unreached("no such name (DNS)", NO_SUCH_NAME),
+    _unreached("no TLS where it should be", NOT_TLS),
+    _refused("400", refuse(400), counted=1),
+    _refused("401", refuse(401), counted=1),
+    Row(outcome="400, again and again", actions=(refuse(400),), times=9, end="attempts", attempts=3, requests=3, runs=0),
+    Row(outcome="404", actions=(refuse(404),), then="failed", wait_s=None, counted=0, end="unknown_thread", attempts=1, requests=1, runs=0),
+    _unknown("408", refuse(408)),
+    _unknown("409", refuse(409)),
+    _refused("400 or 409 `conversation_locked`", refuse(409, "conversation_locked")),
+    _refused("400, the thread has an active run", refuse(400, message="Can't add messages to thread_1 while a run run_1 is active.")),
+    _refused("429", refuse(429, "rate_limit_exceeded")),
+    _refused("429 with `Retry-After: 7`", refuse(429, "rate_limit_exceeded", retry_after=7), wait_s=7.0),
+    _refused("429 `insufficient_quota`", refuse(429, "insufficient_quota"), counted=1),
+    _unknown("500", refuse(500)),
+    _unknown("502", refuse(502)),
+    _unknown("503", refuse(503)),
+    _unknown("time-out, not accepted", never_answer(accept=False)),
+    _adopted("time-out, accepted", never_answer(accept=True)),
+    _unknown("the connection is lost, not accepted", drop_connection(accept=False)),
+    _adopted("the connection is lost, accepted", drop_connection(accept=True)),
+    _adopted("the stream is cut at its first bytes", cut_stream(after_bytes=20)),
+    Row(
+        outcome="accepted or not, and then nobody can be asked",
+        actions=(never_answer(accept=True),),
+        lost=True,
+        run_timeout_s=1.0,
+        then="held",
+        wait_s=GRACE_S,
+        counted=0,
+        end="parked",
+        attempts=1,
+        requests=1,
+    ),
+    Row(
+        outcome="the stream is cut after the run's id",
+        actions=(cut_stream(after_events=1),),
+        then="done",
+        wait_s=None,
+        counted=0,
+        attempts=1,
+        requests=1,
+    ),
+    _failed("`failed` inside 200", reply_with(RunFailure())),
+    _failed("the run does not end within `run_timeout`", reply_with(Never()), run_timeout_s=0.5),
+    _failed("the run expires", expire_now(), protocols=("assistants",)),
+    _failed("the run vanishes", vanish()),
+]
+
+_WAITS = {None: "-", GRACE_S: "the grace", BACKOFF_S: "the back-off"}
+
+
+def table() -> str:
+    """The rows for people."""
+    head = "| outcome of the request | then the batch is | for | counts | ends | requests | runs |"
+    lines = [head, "| --- | --- | --- | --- | --- | --- | --- |"]
+    for row in ROWS:
+        name = row.outcome if row.protocols == BOTH else f"{row.outcome} ({', '.join(row.protocols)})"
+        end = row.end if row.end == "completed" else f"failed list: `{row.end}`"
+        wait = _WAITS.get(row.wait_s, f"{row.wait_s} s")
+        lines.append(f"| {name} | {row.then} | {wait} | {'yes' if row.counted else 'no'} | {end} | {row.requests} | {row.runs} |")
+    return "\n".join(lines)

@@ -1,0 +1,92 @@
+"""Each outcome of a request, on both protocols: what the worker does, what the provider sees, how it ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from assistant_queue import Batch
+from assistant_queue.testing import StandInProvider
+from assistant_queue.testing.harness import Crash, InstantWorker
+from tests.conftest import RedisServer, free_port
+from tests.integration.request_matrix import BACKOFF_S, CLOSED, REQUEST_TIMEOUT_S, ROWS, Row
+from tests.integration.test_crash_points import Bot
+
+CASES = [(row, protocol) for row in ROWS for protocol in row.protocols]
+TEXTS = ["one", "two"]
+
+
+@pytest.fixture
+def provider() -> Iterator[StandInProvider]:
+    with StandInProvider(latency=0) as standing:
+        yield standing
+        assert standing.model_errors == ()
+
+
+class LetGo:
+    """Where the batch is when the worker lets go of it for the first time; stops the worker there."""
+
+    def __init__(self, bot: Bot) -> None:
+        self._bot = bot
+        self.then, self.wait_s, self.counted = "", None, 0
+
+    def __call__(self, name: str, _: Batch) -> None:
+        ends = {"after Bury": "failed", "after Finish": "done"}
+        if name == "after Postpone":
+            queue = self._bot.queue
+            status = queue.get_thread_status("t")
+            assert status.due_at is not None
+            self.then, self.wait_s = status.state, round(status.due_at.timestamp() - self._bot.clock.ms / 1000, 3)
+            progress: Any = queue._store.client.hget(queue._door.space.keys.thread("t"), "progress")
+            self.counted = json.loads(progress).get("failures", 0)
+            raise Crash(name)
+        self.then = ends.get(name, self.then)
+
+
+def work(bot: Bot, address: str | None, probe: Any = None) -> None:
+    """Work the queue, looking for the provider at another address."""
+    config = bot.queue.config
+    if address is not None:
+        wrong = address.format(closed=free_port(), open=urlsplit(bot.provider.base_url).port)
+        config = config.model_copy(update={"openai_base_url": wrong})
+    InstantWorker(config, bot.clock, probe=probe).run_until_idle()
+
+
+@pytest.mark.parametrize(("row", "protocol"), CASES, ids=[f"{row.outcome}-{protocol}" for row, protocol in CASES])
+def test_an_outcome_has_its_consequence(one_redis: RedisServer, prefix: str, provider: StandInProvider, row: Row, protocol: str) -> None:
+    backoff = {"type": "fixed", "delay": BACKOFF_S}
+    times = {"request_timeout": REQUEST_TIMEOUT_S, "stream_idle_timeout": 0.2, "run_timeout": row.run_timeout_s, "retry_for": 4}
+    bot = Bot(one_redis.url, prefix, provider, protocol, backoff=backoff, **times)
+    create = "responses.create" if protocol == "responses" else "runs.create"
+    with bot.queue as queue:
+        queue.add_message_to_thread("t", "warm-up")
+        bot.work()
+        runs, requests = len(provider.runs), len(provider.calls(create))
+        receipts = [queue.add_message_to_thread("t", text) for text in TEXTS]
+        if row.actions:
+            provider.fault(create, *row.actions, times=row.times)
+        let_go = LetGo(bot)
+        try:
+            work(bot, row.address, let_go)
+        except Crash:
+            work(bot, CLOSED if row.lost else None)
+
+        assert (let_go.then, let_go.wait_s, let_go.counted) == (row.then, row.wait_s, row.counted)
+        assert (len(provider.calls(create)) - requests, len(provider.runs) - runs) == (row.requests, row.runs)
+        is_completed = row.end == "completed"
+        assert [failed.reason for failed in queue.list_failed()] == ([] if is_completed else [row.end])
+        statuses = [queue.get_message(receipt.message_id) for receipt in receipts]
+        assert [one.status for one in statuses if one] == ["completed" if is_completed else "failed"] * 2
+        assert {one.attempts for one in statuses if one} == {row.attempts}
+        (conversation,) = {run.conversation_id for run in provider.runs}
+        assert provider.user_texts(conversation)[1:] == (TEXTS if row.runs else []), "exactly once, in order"
+        assert len([run for run in provider.runs[runs:] if run.status == "completed"]) == (1 if row.runs else 0)
+        assert provider.overlaps == ()
+        status = queue.get_queue_status()
+        counts = (status.completed_count, status.failed_count, status.active_count, status.waiting_count, status.delayed_count)
+        assert counts == ((3, 0, 0, 0, 0) if is_completed else (1, 2, 0, 0, 0))
+        assert queue.get_thread_status("t").state == "idle"

@@ -1,0 +1,73 @@
+"""The judge of the chaos runner, on logs made by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from assistant_queue.testing.chaos.oracle import Sent, Verdict, judge
+from assistant_queue.testing.provider import OutputGiven, Overlap, RunRecord
+
+SENT = [Sent("m1", "t", "one", 0.0), Sent("m2", "t", "two", 0.0), Sent("m3", "u", "three", 1.0)]
+
+
+def ran(
+    name: str, *texts: str, at: float = 0.0, end: float | None = 1.0, status: str = "completed", conversation: str = "ct", **more: Any
+) -> RunRecord:
+    return RunRecord(name, "responses", conversation, 1, texts, status=status, started_at=at, ended_at=end, **more)
+
+
+GOOD = [ran("r1", "one", "two"), ran("r2", "three", conversation="cu", at=0.5, end=3.0)]
+HELD = {"ct": ["one", "two"], "cu": ["three"]}
+
+
+def judged(runs: list[RunRecord], held: dict[str, list[str]] | None = None, **more: Any) -> Verdict:
+    replied = more.pop("replied", {run.id: run.user_texts for run in runs})
+    return judge(SENT, runs, HELD if held is None else held, replied=replied, failed=more.pop("failed", {}), **more)
+
+
+def findings(verdict: Verdict) -> dict[str, int]:
+    names = ("lost", "doubled", "parked", "dead", "overlapping", "out_of_order", "strange")
+    return {name: value for name in names if (value := getattr(verdict, name))}
+
+
+def test_all_is_well() -> None:
+    verdict = judged(GOOD)
+    assert verdict.holds
+    assert (verdict.sent, verdict.once, findings(verdict), verdict.details) == (3, 3, {}, ())
+    assert verdict.waits == (1.0, 1.0, 2.0)
+
+
+def test_a_tool_round_of_responses_is_a_run_of_its_own() -> None:
+    rounds = [ran("r1", "one", "two", end=1.0), ran("r1b", at=1.5, end=2.0, outputs=(OutputGiven("c", "f", "o"),)), GOOD[1]]
+    assert judged(rounds, replied={"r1b": ("one", "two"), "r2": ("three",)}).holds
+
+
+@pytest.mark.parametrize(
+    ("runs", "held", "more", "found"),
+    [
+        pytest.param(GOOD[:1], HELD, {}, {"lost": 1}, id="no run"),
+        pytest.param([GOOD[0], ran("r2", "three", status="failed", conversation="cu")], HELD, {}, {"lost": 1}, id="a failed run"),
+        pytest.param(GOOD, {"ct": ["one", "two"], "cu": []}, {}, {"lost": 1}, id="not in the conversation"),
+        pytest.param(GOOD, HELD, {"replied": {"r1": ("one", "two")}}, {"lost": 1}, id="tools called, never answered"),
+        pytest.param([*GOOD, ran("r3", "two", at=2.0)], HELD, {}, {"doubled": 1}, id="two runs"),
+        pytest.param(GOOD, {"ct": ["one", "two", "two"], "cu": ["three"]}, {}, {"doubled": 1}, id="twice in the conversation"),
+        pytest.param(GOOD, {**HELD, "cx": ["three"]}, {}, {"doubled": 1, "strange": 1}, id="in two conversations"),
+        pytest.param(GOOD[:1], {"ct": ["one", "two"]}, {"failed": {"m3": "parked"}}, {"parked": 1}, id="parked"),
+        pytest.param(GOOD[:1], {"ct": ["one", "two"]}, {"failed": {"m3": "attempts"}}, {"dead": 1}, id="a dead letter"),
+        pytest.param(GOOD, HELD, {"failed": {"m3": "worker_deaths"}}, {"dead": 1}, id="answered and in the failed list"),
+        pytest.param([*GOOD, ran("r0", at=0.5, status="failed")], HELD, {}, {"overlapping": 1}, id="two at once"),
+        pytest.param([*GOOD, ran("r0", at=0.5, end=None, status="in_progress")], HELD, {}, {"overlapping": 1}, id="one still open"),
+        pytest.param(GOOD, HELD, {"overlaps": (Overlap(0.0, "ct", "r1", ("r9",)),)}, {"overlapping": 1}, id="the provider saw two at once"),
+        pytest.param([ran("r1", "two", "one"), GOOD[1]], HELD, {}, {"out_of_order": 1}, id="swapped in a run"),
+        pytest.param([ran("r1", "two"), ran("r0", "one", at=2.0), GOOD[1]], HELD, {}, {"out_of_order": 1}, id="swapped between runs"),
+        pytest.param(GOOD, {"ct": ["two", "one"], "cu": ["three"]}, {}, {"out_of_order": 1}, id="swapped in the conversation"),
+        pytest.param([*GOOD, ran("r3", "four", at=5.0)], HELD, {}, {"strange": 1}, id="sent by nobody"),
+    ],
+)  # fmt: skip
+def test_every_kind_of_harm_is_seen(runs: list[RunRecord], held: dict[str, list[str]], more: dict[str, Any], found: dict[str, int]) -> None:
+    verdict = judged(runs, held, **more)
+    assert findings(verdict) == found
+    assert not verdict.holds
+    assert verdict.details
