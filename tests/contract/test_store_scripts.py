@@ -13,7 +13,7 @@ import redis.asyncio
 import redis.exceptions
 
 from assistant_queue.core.window import Window
-from assistant_queue.errors import StoreError, StoreUnavailable
+from assistant_queue.errors import NotPermitted, StoreError, StoreUnavailable
 from assistant_queue.models import Message
 from assistant_queue.store import failures, holding, producing, sweeping
 from assistant_queue.store.calls import Space
@@ -200,8 +200,8 @@ def test_a_header_that_lacks_an_argument_is_noticed_where_it_is_sent() -> None:
         (redis.exceptions.ConnectionError("refused"), StoreUnavailable, "check that it runs"),
         (redis.exceptions.TimeoutError("slow"), StoreUnavailable, "did not answer"),
         (OSError("no route"), StoreUnavailable, "did not answer"),
-        (redis.exceptions.AuthenticationError("WRONGPASS"), StoreError, "check the user, the password"),
-        (redis.exceptions.NoPermissionError("NOPERM"), StoreError, "ACL"),
+        (redis.exceptions.AuthenticationError("WRONGPASS"), NotPermitted, "check the user, the password"),
+        (redis.exceptions.NoPermissionError("NOPERM"), NotPermitted, "ACL"),
         (redis.exceptions.ReadOnlyError("READONLY"), StoreError, "point redis_url at the primary"),
         (redis.exceptions.ResponseError("OOM"), StoreError, "refused a command"),
     ],
