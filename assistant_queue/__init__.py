@@ -56,7 +56,7 @@ from assistant_queue.tools import ToolContext
 
 if TYPE_CHECKING:
     from assistant_queue.aio import AsyncAssistantMessageQueue
-    from assistant_queue.backends.function import FunctionBackend, RunContext
+    from assistant_queue.backends.function import FunctionBackend, RunContext, Said
     from assistant_queue.worker.rq_worker import Worker
 
 __version__ = "0.1.0"
@@ -97,6 +97,7 @@ __all__ = [
     "RunInfo",
     "RunResult",
     "RunVanished",
+    "Said",
     "StoreError",
     "StoreUnavailable",
     "ThreadBusy",
@@ -120,7 +121,7 @@ def __getattr__(name: str) -> Any:
         from assistant_queue.aio import AsyncAssistantMessageQueue
 
         return AsyncAssistantMessageQueue
-    if name in {"FunctionBackend", "RunContext"}:
+    if name in {"FunctionBackend", "RunContext", "Said"}:
         from assistant_queue.backends import function
 
         return getattr(function, name)

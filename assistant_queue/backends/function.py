@@ -9,7 +9,19 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any
 
-from assistant_queue.backends.function_calls import Result, RunContext, context_parameter, finished, is_async, on_thread
+from assistant_queue.backends.function_calls import (
+    MAX_HISTORY,
+    Result,
+    RunContext,
+    Said,
+    context_parameter,
+    dump_history,
+    finished,
+    is_async,
+    load_history,
+    on_thread,
+    text_of,
+)
 from assistant_queue.config import name_of_backend
 from assistant_queue.core.runs import (
     CannotAsk,
@@ -23,10 +35,10 @@ from assistant_queue.core.runs import (
     RunStarted,
     TextDelta,
 )
-from assistant_queue.errors import BackendError, ConversationBusy, OutcomeUnknown, RunFailed, RunVanished, UnknownThread
+from assistant_queue.errors import BackendError, ConfigurationError, ConversationBusy, OutcomeUnknown, RunFailed, RunVanished, UnknownThread
 from assistant_queue.models import ErrorInfo, ToolCall
 
-__all__ = ["FunctionBackend", "RunContext"]
+__all__ = ["FunctionBackend", "RunContext", "Said"]
 
 _log = logging.getLogger(__name__)
 
@@ -39,21 +51,27 @@ class FunctionBackend:
     3. counts what it raises as a failed run, to be tried again
     4. after a death during a call, calls again if the function is idempotent; else the batch is parked
 
-    The function keeps what it remembers of a thread by itself, under `batch.thread_id`.
+    With `history` the queue remembers what was said in a thread, written in the same step as the reply. Without it the function
+    keeps what it wants to remember by itself, under `batch.thread_id`.
     """
 
-    def __init__(self, function: Callable[..., Any], *, name: str | None = None, idempotent: bool = False) -> None:
+    def __init__(self, function: Callable[..., Any], *, name: str | None = None, idempotent: bool = False, history: int = 0) -> None:
         """Wrap a function.
 
         Args:
             function: Sync, async or a generator. Takes a `Batch`, and a `RunContext` if a parameter is annotated so or called `context`.
             name: For logs and the queue's fingerprint; None for the function's own.
             idempotent: The function may be called again with the same `batch.id`, also while an earlier call still goes on.
+            history: How many texts of a thread, the model's and the people's, are remembered and given as `RunContext.history`; 0 for none.
+                They are kept until `forget_thread`.
 
         Raises:
-            ConfigurationError: It cannot be called with a batch.
+            ConfigurationError: It cannot be called with a batch, or `history` is no number from 0 to 1,000.
         """
+        if isinstance(history, bool) or not isinstance(history, int) or not 0 <= history <= MAX_HISTORY:
+            raise ConfigurationError(f"history must be a whole number of texts from 0 to {MAX_HISTORY:,}, not {history!r}")
         self._function = function
+        self._history = history
         self.name = name_of_backend(function) if name is None else name
         self._context = context_parameter(function, self.name)
         self._idempotent = idempotent
@@ -103,7 +121,8 @@ class FunctionBackend:
             yield self._failed(request, run_id, error)
             return
         text = "".join(pieces)
-        yield RunEnded(run_id=run_id, status="completed", replies=(text,) if text else replies)
+        replies = (text,) if text else replies
+        yield RunEnded(run_id=run_id, status="completed", replies=replies, anchor=self._remember(request, replies))
 
     def submit(self, request: RunRequest, run_id: str, calls: Sequence[ToolCall], outputs: Mapping[str, str]) -> AsyncIterator[RunEvent]:  # noqa: ARG002 - the contract's
         """Never asked for: a function calls its tools itself."""
@@ -117,7 +136,7 @@ class FunctionBackend:
         """Whether the function may be called (again) with this batch."""
         # Without a run's id it was not called; only after a time-out a thread of it may still be at work.
         if self._idempotent or (run_id is None and self._on_loop):
-            return NotFound()
+            return NotFound(anchor=request.anchor)
         return CannotAsk(
             reason=f"{self.name} was called with batch {request.batch.id}, and nobody knows how far it came: retry or discard the batch "
             "(declare a function that may be called again by FunctionBackend(function, idempotent=True))"
@@ -135,6 +154,7 @@ class FunctionBackend:
         context = RunContext(
             run_id=run_id,
             contents=tuple(item.content for item in request.items),
+            history=load_history(request.anchor) if self._history else (),
             instructions=request.instructions,
             deadline_s=request.deadline_s,
         )
@@ -164,6 +184,14 @@ class FunctionBackend:
                     await result.aclose()
         else:
             yield self._replies(result)
+
+    def _remember(self, request: RunRequest, replies: Sequence[str]) -> str | None:
+        """The thread's state after this batch: the queue keeps it as it keeps the end of a provider's conversation."""
+        if not self._history:
+            return None
+        asked = (Said("user", text_of(item.content)) for item in request.items)
+        answered = (Said("assistant", reply) for reply in replies)
+        return dump_history([*load_history(request.anchor), *asked, *answered], self._history)
 
     def _piece(self, word: Any) -> str:
         if isinstance(word, str):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import json
 import threading
 import typing
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,34 @@ from typing import Any
 
 from assistant_queue.errors import ConfigurationError, RunFailed
 from assistant_queue.models import Content
+
+MAX_HISTORY = 1000
+"""Texts of a thread that the queue remembers at most. Chosen: it is written with each batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Something said in a thread before: `role` is `user` or `assistant`."""
+
+    role: str
+    text: str
+
+
+def load_history(state: str | None) -> tuple[Said, ...]:
+    """What a thread's state between two batches remembers, oldest first."""
+    return tuple(Said(role, text) for role, text in json.loads(state)) if state else ()
+
+
+def dump_history(said: Sequence[Said], most: int) -> str:
+    """The newest of it as the thread's state."""
+    return json.dumps([[one.role, one.text] for one in said[-most:]], separators=(",", ":"), ensure_ascii=False)
+
+
+def text_of(content: Content) -> str:
+    """The text of a content; parts that are not text are left out."""
+    if isinstance(content, str):
+        return content
+    return "\n".join(part["text"] for part in content if isinstance(part.get("text"), str))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,20 +53,21 @@ class RunContext:
     Attributes:
         run_id: This call; another one for each attempt.
         contents: The batch as a model should read it, one a message: if anybody in it has a name, each is signed.
+        history: What was said in the thread before, oldest first; empty unless the backend was made with `history=`.
         instructions: Those of the messages, else the default ones; None for none.
         deadline_s: Seconds that this attempt has (`run_timeout`).
     """
 
     run_id: str
     contents: tuple[Content, ...]
+    history: tuple[Said, ...] = ()
     instructions: str | None
     deadline_s: float
 
     @property
     def text(self) -> str:
         """The texts of `contents`, one a line; parts that are not text are left out."""
-        texts = [[content] if isinstance(content, str) else [part.get("text") for part in content] for content in self.contents]
-        return "\n".join(text for parts in texts for text in parts if isinstance(text, str))
+        return "\n".join(text for text in map(text_of, self.contents) if text)
 
 
 def is_async(function: Callable[..., Any]) -> bool:

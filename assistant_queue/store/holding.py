@@ -223,8 +223,9 @@ def bury(
     message_ids: Sequence[str],
     open_calls: Sequence[str],
     pause: bool,
+    keep_anchor: bool = False,
 ) -> Operation[None]:
-    """Put the batch on the failed list and release the lease."""
+    """Put the batch on the failed list and release the lease; `keep_anchor` where nothing of it can stand in the conversation."""
     failure = {
         "reason": reason,
         "error": dump_error(error),
@@ -242,6 +243,7 @@ def bury(
         token=lease.token,
         failure=json.dumps(failure, separators=(",", ":"), ensure_ascii=False),
         pause="1" if pause else "",
+        keep_anchor="1" if keep_anchor else "",
         done=space.keys.done(lease.thread_id),
         open=json.dumps(list(open_calls)) if open_calls else "",
         guard_id=guard_id,

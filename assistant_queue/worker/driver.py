@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from assistant_queue.core import steps
 from assistant_queue.core.flow import BatchFlow, Flow
-from assistant_queue.core.runs import RunEvent, RunStarted, TextDelta
+from assistant_queue.core.runs import FoundBy, RunEvent, RunStarted, TextDelta
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.errors import (
     AssistantQueueError,
@@ -218,6 +218,7 @@ class BatchDriver:
                 message_ids=self._message_ids(),
                 open_calls=step.open_calls,
                 pause=self._runtime.config.after_failure == "pause",
+                keep_anchor=self._runtime.backend.capabilities.found_by is FoundBy.NOT_AT_ALL,
             )
         )
 

@@ -632,3 +632,100 @@ def test_a_backend_that_cannot_follow_is_asked_about_a_cut_stream(redis_server: 
         receipt = queue.add_message_to_thread("t", "one")
         InstantWorker(queue.config, clock).run_until_idle()
         assert queue.wait_for_reply(receipt.message_id, 0) == "at last"
+
+
+# --- what is remembered ----------------------------------------------------------------------------------------------
+
+
+class Remembering:
+    """A function with a history, and what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[list[tuple[str, str]]] = []
+        self.fails = 0
+
+    def __call__(self, batch: Batch, context: RunContext) -> str:
+        self.told.append([(one.role, one.text) for one in context.history])
+        if self.fails:
+            self.fails -= 1
+            raise RuntimeError("not now")
+        return f"reply to {batch.text}"
+
+
+def remembering_queue(url: str, prefix: str, function: Any, **options: Any) -> tuple[AssistantMessageQueue, FakeClock]:
+    history = options.pop("history", 4)
+    idempotent = options.pop("idempotent", False)
+    backend = FunctionBackend(function, name="remembering", history=history, idempotent=idempotent)
+    queue = AssistantMessageQueue(redis_url=url, queue_prefix=prefix, backend=backend, **options)
+    clock = FakeClock()
+    queue._clock = clock
+    queue._open()
+    return queue, clock
+
+
+def test_a_function_is_told_what_was_said_before_and_no_more_than_it_asked_for(redis_server: RedisServer, prefix: str) -> None:
+    function = Remembering()
+    queue, clock = remembering_queue(redis_server.url, prefix, function)
+    with queue:
+        for text in ("one", "two", "three"):
+            queue.add_message_to_thread("t", text)
+            InstantWorker(queue.config, clock).run_until_idle()
+        queue.add_message_to_thread("somebody else", "hello")
+        InstantWorker(queue.config, clock).run_until_idle()
+    one, two = [("user", "one"), ("assistant", "reply to one")], [("user", "two"), ("assistant", "reply to two")]
+    assert function.told == [[], one, [*one, *two], []]
+
+
+def test_what_is_remembered_outlives_failures_and_goes_with_the_thread(redis_server: RedisServer, prefix: str) -> None:
+    function = Remembering()
+    queue, clock = remembering_queue(redis_server.url, prefix, function, max_attempts=2)
+    with queue:
+        queue.add_message_to_thread("t", "one")
+        InstantWorker(queue.config, clock).run_until_idle()
+        function.fails = 2
+        queue.add_message_to_thread("t", "two")
+        InstantWorker(queue.config, clock).run_until_idle()
+        assert [failed.reason for failed in queue.list_failed()] == ["attempts"]
+        queue.add_message_to_thread("t", "three")
+        InstantWorker(queue.config, clock).run_until_idle()
+        said = [("user", "one"), ("assistant", "reply to one")]
+        assert function.told == [[], said, said, said]
+        queue.forget_thread("t")
+        queue.add_message_to_thread("t", "four")
+        InstantWorker(queue.config, clock).run_until_idle()
+        assert function.told[-1] == []
+
+
+def test_a_history_is_written_once_wherever_the_worker_dies(redis_server: RedisServer, prefix: str) -> None:
+    number, name = 0, "start"
+    while name:
+        number, name = number + 1, ""
+        function, passed = Remembering(), 0
+
+        def die(point: str, _: Batch) -> None:
+            nonlocal passed, name
+            passed += 1
+            if passed == number:  # noqa: B023 - used within this turn of the loop only
+                name = point
+                raise Crash(point)
+
+        queue, clock = remembering_queue(redis_server.url, f"{prefix}-{number}", function, idempotent=True, history=10)
+        with queue:
+            queue.add_message_to_thread("t", "one")
+            InstantWorker(queue.config, clock).run_until_idle()
+            queue.add_message_to_thread("t", "two")
+            try:
+                InstantWorker(queue.config, clock, probe=die).run_until_idle()
+            except Crash:
+                InstantWorker(queue.config, clock).run_until_idle()
+            queue.add_message_to_thread("t", "three")
+            InstantWorker(queue.config, clock).run_until_idle()
+        said = [(role, text) for word in ("one", "two") for role, text in (("user", word), ("assistant", f"reply to {word}"))]
+        assert function.told[-1] == said, f"died at point {number}, {name}"
+    assert number > 8
+
+
+@pytest.mark.parametrize("history", [-1, 1001, 2.5, True, "all", None])
+def test_a_history_of_no_size_is_refused(history: Any) -> None:
+    with pytest.raises(ConfigurationError, match="history"):
+        FunctionBackend(sync, history=history)

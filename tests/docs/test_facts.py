@@ -49,6 +49,7 @@ PUBLIC = [
     "RunContext",
     "RunInfo",
     "RunResult",
+    "Said",
     "RunVanished",
     "StoreError",
     "StoreUnavailable",

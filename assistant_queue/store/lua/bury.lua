@@ -1,6 +1,6 @@
 -- Event `bury`: the batch goes to the failed list, where a person can see, retry or discard it; the thread goes on, or pauses.
 -- KEYS: thread frozen conversation record dead failed due counters scheduled queue queues job guard *messages
--- ARGV: now thread_id token failure pause done open recheck_ms tick function origin stamp job_id guard_id
+-- ARGV: now thread_id token failure pause done open keep_anchor recheck_ms tick function origin stamp job_id guard_id
 -- Returns {'idle' | 'pending'} or {'lost'}: nothing has changed
 -- open: ids of tool calls left unanswered at the provider, JSON or ''; the next batch of the conversation answers them.
 --! include common wakeup release
@@ -15,7 +15,9 @@ redis.call('PERSIST', key.record)
 redis.call('ZADD', key.failed, ms(now), t.batch)
 for i = 1, rest_count do redis.call('HSET', rest_key(i), 'batch', t.batch) end
 if arg.open ~= '' then redis.call('HSET', key.conversation, 'open', arg.open) end
-redis.call('HDEL', key.conversation, 'anchor') -- parts of the batch may stand there: the next one asks for the end
+if arg.keep_anchor == '' then
+  redis.call('HDEL', key.conversation, 'anchor') -- parts of the batch may stand there: the next one asks for the end
+end
 book(t.bk, 'failed', t.bn)
 redis.call('PUBLISH', arg.done, t.batch)
 if arg.pause == '1' then
