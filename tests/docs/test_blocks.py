@@ -117,7 +117,7 @@ COMMANDS = [(block.place, command) for block in SHELL for command in commands(bl
 
 
 def test_only_programs_that_a_reader_has_are_used() -> None:
-    known = {"assistant-queue", "python", "python3", "pip", "rq", "docker", "export", "cd", "ruff", "mypy", "lint-imports", "run"}
+    known = {"assistant-queue", "python", "python3", "pip", "rq", "docker", "export", "cd", "ruff", "mypy", "lint-imports", "run", "matrix"}
     assert {command[0] for _, command in COMMANDS} <= known
 
 
