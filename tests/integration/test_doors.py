@@ -11,6 +11,7 @@ import pytest
 from assistant_queue import (
     AssistantMessageQueue,
     AsyncAssistantMessageQueue,
+    Batch,
     ConfigurationError,
     ConfigurationMismatch,
     FormatTooNew,
@@ -18,6 +19,7 @@ from assistant_queue import (
     MessageCancelled,
     MessageIdConflict,
     MessageNotFound,
+    RunContext,
     StoreUnavailable,
     ThreadFull,
 )
@@ -62,8 +64,24 @@ def options(one_redis: RedisServer, prefix: str, provider: StandInProvider) -> d
     }
 
 
-async def test_the_first_week_of_a_bot(door: Any, options: dict[str, Any], provider: StandInProvider) -> None:
-    queue = door(**options, max_pending=3)
+def answer(batch: Batch, context: RunContext) -> str:
+    """What the stand-in says by default, said by a function."""
+    return "You said: " + " | ".join(str(content) for content in context.contents)
+
+
+@pytest.fixture(params=["responses", "assistants", "function"])
+def model(request: pytest.FixtureRequest, provider: StandInProvider) -> dict[str, Any]:
+    """The same scenario for every backend a user can choose."""
+    chosen: dict[str, dict[str, Any]] = {
+        "responses": {"model": "stand-in-model"},
+        "assistants": {"model": None, "assistant_id": provider.assistant_id},
+        "function": {"model": None, "backend": answer},
+    }
+    return chosen[request.param]
+
+
+async def test_the_first_week_of_a_bot(door: Any, options: dict[str, Any], model: dict[str, Any]) -> None:
+    queue = door(**{**options, **model}, max_pending=3)
     worker = await queue.start_worker()
     try:
         assert await queue.ask("t", "hello", timeout=20) == "You said: hello"
