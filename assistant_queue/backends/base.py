@@ -15,7 +15,7 @@ A failed run is not an exception: it is a `RunEnded` with `status="failed"`.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from assistant_queue.core.runs import (
     ActionRequired,
@@ -49,7 +49,6 @@ __all__ = [
     "RunStarted",
     "TextDelta",
     "Undecided",
-    "describe",
 ]
 
 
@@ -99,8 +98,3 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Give back connections."""
-
-
-def describe(backend: Any) -> str:
-    """A backend's name for logs and the fingerprint."""
-    return str(getattr(backend, "name", type(backend).__name__))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Literal, Protocol, cast
 
-from assistant_queue.backends.base import describe
+from assistant_queue.config import name_of_backend
 from assistant_queue.core.runs import ActionRequired, RunEnded
 from assistant_queue.errors import (
     BackendError,
@@ -108,7 +108,7 @@ def direct_calls(backend: object, call: str) -> DirectBackend:
 def not_supported(backend: object, call: str) -> NotSupported:
     """The error that names the backend and the call."""
     return NotSupported(
-        f"the backend {describe(backend)!r} has no {call}(); nothing was sent - use add_message_to_thread(), or give the backend a method "
+        f"the backend {name_of_backend(backend)!r} has no {call}(); nothing was sent - use add_message_to_thread(), or give it a method "
         "direct() that returns an object with it"
     )
 

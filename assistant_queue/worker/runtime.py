@@ -31,7 +31,6 @@ from assistant_queue.worker.lease import LeaseKeeper
 
 _log = logging.getLogger(__name__)
 
-Listener = Callable[[RunResult | tuple[FailedBatch, Exception]], Any]
 Probe = Callable[[str, Batch], Any]
 
 
