@@ -57,6 +57,7 @@ from assistant_queue.tools import ToolContext
 if TYPE_CHECKING:
     from assistant_queue.aio import AsyncAssistantMessageQueue
     from assistant_queue.backends.function import FunctionBackend, RunContext, Said
+    from assistant_queue.worker.rq_concurrent import ConcurrentWorker
     from assistant_queue.worker.rq_worker import Worker
 
 __version__ = "0.1.0"
@@ -70,6 +71,7 @@ __all__ = [
     "BatchFailed",
     "BatchNotFound",
     "CallbackError",
+    "ConcurrentWorker",
     "ConfigurationError",
     "ConfigurationMismatch",
     "ConversationBusy",
@@ -125,6 +127,10 @@ def __getattr__(name: str) -> Any:
         from assistant_queue.backends import function
 
         return getattr(function, name)
+    if name == "ConcurrentWorker":
+        from assistant_queue.worker.rq_concurrent import ConcurrentWorker
+
+        return ConcurrentWorker
     if name == "Worker":
         from assistant_queue.worker.rq_worker import Worker
 

@@ -72,6 +72,7 @@ class Space:
             "failed": keys.failed,
             "counters": keys.counters,
             "paused": keys.paused,
+            "timer": keys.timer,
             "scheduled": wakeups.scheduled_key(prefix),
             "queue": wakeups.queue_key(prefix),
             "queues": wakeups.QUEUES_KEY,

@@ -16,6 +16,7 @@ from assistant_queue.models import Batch, ErrorInfo, RunResult
 from assistant_queue.store import wakeups
 from assistant_queue.store.calls import Operation, Space, text, texts
 from assistant_queue.store.packing import unpack
+from assistant_queue.store.rq_jobs import NOT_OURS_TO_RECORD, RqJob, call_for
 
 EARLY_MS = 1000
 """A wake-up at most this early waits in place. Source: RQ's scheduler works in whole seconds."""
@@ -32,6 +33,7 @@ class Lease:
         now_ms: The store's time when it was taken.
         until_ms: When it lapses unless it is renewed.
         guard_id: The wake-up that fires if it lapses.
+        job: Whose records end with the lease.
     """
 
     thread_id: str
@@ -40,6 +42,7 @@ class Lease:
     until_ms: int
     guard_id: str
     claimed: Claimed
+    job: RqJob = NOT_OURS_TO_RECORD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +61,19 @@ class NoLease:
 
 
 def claim(
-    space: Space, thread_id: str, *, token: str, batch_id: str, lease_s: float, max_take: int = MAX_BATCH
+    space: Space,
+    thread_id: str,
+    *,
+    token: str,
+    batch_id: str,
+    lease_s: float,
+    max_take: int = MAX_BATCH,
+    job: RqJob = NOT_OURS_TO_RECORD,
 ) -> Operation[Lease | NoLease]:
     """Take the lease if it is free, and freeze the batch. Repeating it with the same token gives the same claim."""
-    reply: list[Any] = yield space.call(
+    reply: list[Any] = yield call_for(
+        job,
+        space,
         "claim",
         thread_id,
         token=token,
@@ -85,6 +97,7 @@ def claim(
         now_ms=int(now),
         until_ms=int(until),
         guard_id=guard,
+        job=job,
         claimed=Claimed(
             batch=Batch(id=batch, thread_id=thread_id, messages=messages, attempts=progress.attempts + 1),
             phase=Phase(phase),
@@ -106,9 +119,9 @@ class Renewed:
     guard_id: str
 
 
-def renew(space: Space, thread_id: str, *, token: str, lease_s: float) -> Operation[Renewed | None]:
+def renew(space: Space, lease: Lease, lease_s: float) -> Operation[Renewed | None]:
     """Move the lease's end; None if it is lost."""
-    reply = texts((yield space.call("renew", thread_id, token=token, lease_ms=to_ms(lease_s))))
+    reply = texts((yield call_for(lease.job, space, "renew", lease.thread_id, token=lease.token, lease_ms=to_ms(lease_s))))
     return Renewed(int(reply[1]), reply[2]) if reply[0] == "held" else None
 
 
@@ -151,7 +164,9 @@ def set_conversation(space: Space, thread_id: str, conversation_id: str) -> Oper
 
 def postpone(space: Space, lease: Lease, *, state: ThreadState, wait_s: float, phase: Phase, progress: Progress) -> Operation[None]:
     """Give the thread back; the same batch is looked at again after `wait_s`."""
-    reply = yield space.call(
+    reply = yield call_for(
+        lease.job,
+        space,
         "postpone",
         lease.thread_id,
         token=lease.token,
@@ -171,9 +186,8 @@ class ResultRules:
     keep_text: bool
 
 
-def _result_args(space: Space, lease: Lease, result: RunResult, anchor: str | None, rules: ResultRules) -> dict[str, str | int]:
+def _result_args(space: Space, lease: Lease, result: RunResult, anchor: str | None, rules: ResultRules) -> dict[str, Any]:
     return {
-        "token": lease.token,
         "result": json.dumps(dump_result(result), separators=(",", ":"), ensure_ascii=False),
         "result_ttl_ms": max(to_ms(rules.result_ttl_s), 1),
         "keep_text": "1" if rules.keep_text else "",
@@ -191,6 +205,7 @@ def complete(
         lease.thread_id,
         keys={"record": space.keys.record(result.batch_id)},
         rest=_message_keys(space, result.message_ids),
+        token=lease.token,
         progress=progress.dump(),
         **_result_args(space, lease, result, anchor, rules),
     )
@@ -199,11 +214,14 @@ def complete(
 
 def finish(space: Space, lease: Lease, *, guard_id: str, result: RunResult, anchor: str | None, rules: ResultRules) -> Operation[bool]:
     """Store the results, drop the batch, release the lease; True if messages wait and a wake-up is on its way."""
-    reply = yield space.call(
+    reply = yield call_for(
+        lease.job,
+        space,
         "finish",
         lease.thread_id,
         keys={"record": space.keys.record(result.batch_id), "guard": wakeups.job_key(guard_id)},
         rest=_message_keys(space, result.message_ids),
+        token=lease.token,
         guard_id=guard_id,
         **_result_args(space, lease, result, anchor, rules),
     )
@@ -235,7 +253,9 @@ def bury(
         "held": progress.held,
     }
     batch_id = lease.claimed.batch.id
-    reply = yield space.call(
+    reply = yield call_for(
+        lease.job,
+        space,
         "bury",
         lease.thread_id,
         keys={"record": space.keys.record(batch_id), "dead": space.keys.dead(batch_id), "guard": wakeups.job_key(guard_id)},

@@ -51,6 +51,11 @@ class Keys:
         """Channel: the ms of a due time that is earlier than all others; timers listen."""
         return f"{self.prefix}:tick"
 
+    @property
+    def timer(self) -> str:
+        """String: the watchman that keeps the time for all; lives for TERM_MS. Also the channel on which it resigns."""
+        return f"{self.prefix}:timer"
+
     # --- one thread -------------------------------------------------------------------------------------------------
 
     def thread(self, thread_id: str) -> str:

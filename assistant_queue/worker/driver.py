@@ -126,11 +126,7 @@ class BatchDriver:
         renewed = None
         if not self._held.is_lost:
             asked_at = self._runtime.clock.monotonic()
-            renewed = await self._runtime.store.run(
-                holding.renew(
-                    self._runtime.space, self._lease.thread_id, token=self._lease.token, lease_s=self._runtime.config.lock_duration
-                )
-            )
+            renewed = await self._runtime.store.run(holding.renew(self._runtime.space, self._lease, self._runtime.config.lock_duration))
             if renewed is not None:
                 self._held.extend(asked_at + self._runtime.config.lock_duration, renewed.guard_id)
         if renewed is None:

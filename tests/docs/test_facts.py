@@ -23,6 +23,7 @@ PUBLIC = [
     "BatchFailed",
     "BatchNotFound",
     "CallbackError",
+    "ConcurrentWorker",
     "ConfigurationError",
     "ConfigurationMismatch",
     "ConversationBusy",

@@ -1,10 +1,10 @@
 -- Event `claim`: take the thread's lease and freeze its batch before anything is sent.
--- KEYS: thread pending frozen conversation due counters paused scheduled queue queues job
--- ARGV: now thread_id token lease_ms batch_id max_take early_ms guard_ms tick function origin stamp job_id
+-- KEYS: thread pending frozen conversation due counters paused scheduled queue queues job taken execution executions started books running
+-- ARGV: now thread_id token lease_ms batch_id max_take early_ms guard_ms tick function origin stamp job_id worker taken
 -- Returns {'claimed', now, until, batch id, phase, progress, deaths, claimed ms, guard id, {id, anchor, open of the conversation}, {packed messages}}
 --         {'refused', ms until which another worker holds it}   {'early', ms when it is due, now}   {'idle'}   {'paused'}
 -- A second call with the token that holds the lease returns the same claim.
---! include common wakeup
+--! include common wakeup job
 local t = read_thread()
 if not t.state then
   if t.token then -- a direct call holds an idle thread; a dead one's lease is cleared away
@@ -74,4 +74,5 @@ local guard = wake_at(t.wake, lease_end + tonumber(arg.guard_ms))
 redis.call('HSET', key.thread, 'state', 'active', 'token', arg.token, 'until', ms(lease_end), 'wake', guard, 'deaths', t.deaths or '0',
   'bk', t.bk, 'pk', 'waiting')
 redis.call('ZADD', key.due, ms(lease_end + tonumber(arg.guard_ms)), arg.thread_id)
+start_job(lease_end)
 return claimed(guard, lease_end)
