@@ -40,6 +40,7 @@ PUBLIC = [
     "MessageNotFound",
     "MessageStatus",
     "NotPermitted",
+    "NotReplicated",
     "NotSupported",
     "OutcomeUnknown",
     "QueueError",
