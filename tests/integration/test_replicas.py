@@ -102,6 +102,7 @@ def test_an_acknowledged_add_survives_the_loss_of_the_primary(pair: Pair, prefix
 def test_an_add_that_no_replica_has_is_refused_and_can_be_repeated(pair: Pair, prefix: str, provider: StandInProvider) -> None:
     options = options_of(pair.primary.url, prefix, provider)
     with AssistantMessageQueue(**options) as queue, AssistantMessageQueue(**options) as other:
+        other.add_message_to_thread("w", "this one has introduced itself")
         pair.signal(signal.SIGSTOP)
         began = time.monotonic()
         with pytest.raises(NotReplicated, match="may be kept or not; adding them again under the same message_id is safe") as refused:
@@ -110,7 +111,8 @@ def test_an_add_that_no_replica_has_is_refused_and_can_be_repeated(pair: Pair, p
         assert refused.value.message_ids == ("m",)
         assert isinstance(refused.value, StoreUnavailable)
         assert refused.value.retryable
-        # A connection that has written nothing of its own: WAIT alone would be content at once.
+        # A fresh connection, and nothing to write any more: WAIT alone would be content at once.
+        other._store.client.connection_pool.disconnect()
         with pytest.raises(NotReplicated):
             other.add_message_to_thread("t", "hello", message_id="m")
         with pytest.raises(NotReplicated) as many:
