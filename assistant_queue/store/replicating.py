@@ -17,9 +17,10 @@ MARKER_TTL_MS = 60_000
 def replicated(space: Space, calls: Sequence[Call]) -> Operation[tuple[list[Any], bool]]:
     """Send calls, and wait until a replica has what they wrote: their replies, and whether one said so in time.
 
-    WAIT counts the writes of its own connection only, and a call that is repeated on a fresh connection because its reply was lost
-    writes nothing: WAIT would succeed at once. So a marker is written behind the calls, on the same connection. A replica gets
-    everything in the order in which it was written: one that has the marker has whatever the calls found done, too.
+    WAIT promises something about the writes of its own connection only, and a call that is repeated on a fresh connection because its
+    reply was lost writes nothing. So a marker is written behind the calls, on the same connection. A replica gets everything in the
+    order in which it was written: one that has the marker has whatever the calls found done, too. (The servers of today wait for all
+    that came before the connection's last command, so that no test goes red without the marker; they do not promise it.)
     """
     marker = plain("SET", space.keys.replicated, "1", "PX", MARKER_TTL_MS)
     *replies, _, replicas = yield [*calls, marker, plain("WAIT", 1, to_ms(REPLICA_WAIT_S))]
