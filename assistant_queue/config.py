@@ -123,6 +123,9 @@ class Config(BaseSettings):
     )
     run_options: dict[str, Any] = _option({}, "passed on to the run: max_output_tokens, temperature, ...")
     remove_on_complete: bool = _option(True, "a message's text goes when it has been answered")
+    durability: Literal["local", "replicated"] = _option(
+        "local", "replicated: an add, and the note that a request is about to leave, wait until a Redis replica has them", where="both"
+    )
     result_ttl: PositiveSeconds = _option(86400.0, "how long a reply can be asked for and a duplicate is known", where="both", unit="s")
     thread_ids: Literal["auto", "provider", "mapped"] = _option(
         "auto", "whether a thread id is the provider's own, is mapped to a conversation, or is told apart by its form"
@@ -263,6 +266,7 @@ class Options(TypedDict, total=False):
     default_instructions: str | Callable[..., Any] | None
     run_options: Mapping[str, Any]
     remove_on_complete: bool
+    durability: Literal["local", "replicated"]
     result_ttl: float
     thread_ids: Literal["auto", "provider", "mapped"]
     after_failure: Literal["continue", "pause"]

@@ -35,7 +35,12 @@ class Door:
             max_wait_ms=to_ms(config.max_wait or 0),
             max_batch=config.max_batch_size or 0,
         )
-        self._rules = producing.AddRules(window=window, after_run=config.after_run, max_pending=config.max_pending or 0)
+        self._rules = producing.AddRules(
+            window=window,
+            after_run=config.after_run,
+            max_pending=config.max_pending or 0,
+            replicated=config.durability == "replicated",
+        )
         waiting = replace(window, delay_ms=to_ms(config.attachment_wait or config.message_delay))
         self._rules_of_text = replace(self._rules, window=waiting)
         self._introduced = False

@@ -37,6 +37,7 @@ from assistant_queue.errors import (
     AssistantQueueError,
     BackendError,
     CallbackError,
+    NotReplicated,
     OutcomeUnknown,
     RunExpired,
     RunFailed,
@@ -278,14 +279,14 @@ class BatchFlow:
         progress.sent_ms = self._now_ms()
         progress.deadline_ms = progress.sent_ms + round(self._rules.run_timeout_s * 1000)
         # Written before the request leaves: whoever finds this phase knows that the batch may have been accepted.
-        yield from self._save(Phase.SENDING)
+        yield from self._save(Phase.SENDING, leaves=True)
         started: RunStarted = yield steps.Start(request=self._sent)
         yield from self._save_running(started.run_id)
         return (yield from self._watch())
 
-    def _save(self, phase: Phase) -> Generator[steps.Step, Any, None]:
+    def _save(self, phase: Phase, *, leaves: bool = False) -> Generator[steps.Step, Any, None]:
         self._phase = phase
-        yield steps.Save(phase=phase, progress=self._progress)
+        yield steps.Save(phase=phase, progress=self._progress, leaves=leaves)
 
     def _blame(self) -> Generator[steps.Step, Any, None]:
         """From here on a death is the batch's own until the opposite is shown: one of the user's functions runs."""
@@ -342,7 +343,7 @@ class BatchFlow:
         calls = progress.calls
         progress.sent_ms = self._now_ms()
         # The outputs are stored before they are submitted: a crash between does not call the user's function again.
-        yield from self._save(Phase.SENDING)
+        yield from self._save(Phase.SENDING, leaves=True)
         outputs = {call.id: progress.outputs[call.id] for call in calls}
         started: RunStarted = yield steps.Submit(request=self._sent, run_id=run_id, calls=calls, outputs=outputs)
         yield from self._save_running(started.run_id)
@@ -381,6 +382,8 @@ class BatchFlow:
             return (yield from self._unreachable(error.cause))
         if isinstance(error, OutcomeUnknown | StreamCut) and self._phase is Phase.SENDING:
             return (yield from self._ambiguous(info))
+        if isinstance(error, NotReplicated):
+            return (yield from self._unsent(info))
         if isinstance(error, BackendError):
             return (yield from self._refused(error, info))
         raise error
@@ -408,14 +411,27 @@ class BatchFlow:
 
     def _refused(self, error: BackendError, info: ErrorInfo) -> Flow:
         """Provably not accepted, or nothing of the batch had been sent yet."""
+        self._take_back(counts=error.counts)
+        return (yield from self._try_again(info, counts=error.counts, retry_after_s=error.retry_after_s))
+
+    def _unsent(self, info: ErrorInfo) -> Flow:
+        """No replica of Redis knows of the request, so it did not leave. As with a Redis that is away, no batch is given up for that."""
+        self._take_back(counts=False)
+        progress = self._progress
+        progress.error = info
+        progress.refusals += 1
+        wait_s = min(self._rules.backoff.wait_s(progress.refusals), MAX_ASK_WAIT_S)
+        yield steps.Postpone(state=ThreadState.RETRYING, wait_s=wait_s, phase=self._phase, progress=progress)
+        return steps.Postponed(state=ThreadState.RETRYING, error=info)
+
+    def _take_back(self, *, counts: bool) -> None:
         progress = self._progress
         if progress.calls:
             progress.sent_ms = 0  # the run whose outputs were refused may have gone on or ended: ask about it, without a grace
-        else:
-            if self._phase is Phase.SENDING and not error.counts:
-                progress.attempts -= 1
-            self._phase = Phase.FROZEN
-        return (yield from self._try_again(info, counts=error.counts, retry_after_s=error.retry_after_s))
+            return
+        if self._phase is Phase.SENDING and not counts:
+            progress.attempts -= 1
+        self._phase = Phase.FROZEN
 
     def _stop_run(self, error: AssistantQueueError, info: ErrorInfo) -> Flow:
         """The run is of no use any more: stop it, so that the conversation is free, and count the attempt."""

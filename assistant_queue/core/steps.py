@@ -42,10 +42,14 @@ class Instruct:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Save:
-    """Write how far the batch got, before the next step. -> None"""
+    """Write how far the batch got, before the next step. -> None
+
+    `leaves`: the next step is a request that starts work. With `durability="replicated"` this is on a replica first, else NotReplicated.
+    """
 
     phase: Phase
     progress: Progress
+    leaves: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

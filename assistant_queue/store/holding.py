@@ -11,11 +11,12 @@ from assistant_queue.config import to_ms
 from assistant_queue.core.flow import Claimed
 from assistant_queue.core.progress import Progress, dump_error, dump_result
 from assistant_queue.core.thread_state import Phase, ThreadState
-from assistant_queue.errors import LeaseLost
+from assistant_queue.errors import LeaseLost, NotReplicated
 from assistant_queue.models import Batch, ErrorInfo, RunResult
 from assistant_queue.store import wakeups
 from assistant_queue.store.calls import Operation, Space, text, texts
 from assistant_queue.store.packing import unpack
+from assistant_queue.store.replicating import REPLICA_WAIT_S, replicated
 from assistant_queue.store.rq_jobs import NOT_OURS_TO_RECORD, RqJob, call_for
 
 EARLY_MS = 1000
@@ -135,9 +136,15 @@ def _message_keys(space: Space, message_ids: Sequence[str]) -> list[str]:
     return [space.keys.message(message_id) for message_id in message_ids]
 
 
-def save(space: Space, lease: Lease, phase: Phase, progress: Progress, mark: Sequence[str] = ()) -> Operation[None]:
-    """Write how far the batch got; the messages in `mark` are noted to be in it."""
-    reply = yield space.call(
+def save(
+    space: Space, lease: Lease, phase: Phase, progress: Progress, mark: Sequence[str] = (), *, to_replica: bool = False
+) -> Operation[None]:
+    """Write how far the batch got; the messages in `mark` are noted to be in it.
+
+    Raises:
+        NotReplicated: It was to reach a replica (`to_replica`), and did not in time. It may be kept or not.
+    """
+    call = space.call(
         "progress",
         lease.thread_id,
         rest=_message_keys(space, mark),
@@ -146,7 +153,16 @@ def save(space: Space, lease: Lease, phase: Phase, progress: Progress, mark: Seq
         progress=progress.dump(),
         batch_id=lease.claimed.batch.id,
     )
+    if to_replica:
+        (reply,), is_kept = yield from replicated(space, [call])
+    else:
+        reply, is_kept = (yield call), True
     _check(text(reply[0]), lease.thread_id)
+    if not is_kept:
+        raise NotReplicated(
+            f"that a request over thread {lease.thread_id!r} is about to leave had not reached a replica of Redis within "
+            f"{REPLICA_WAIT_S:g} s; nothing was sent, it is tried again - see that a replica is connected"
+        )
 
 
 def trim(space: Space, lease: Lease, keep: int) -> Operation[None]:

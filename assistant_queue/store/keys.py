@@ -47,6 +47,11 @@ class Keys:
         return f"{self.prefix}:paused"
 
     @property
+    def replicated(self) -> str:
+        """String: written behind what must reach a replica, so that its arrival proves the rest; lives a minute."""
+        return f"{self.prefix}:replicated"
+
+    @property
     def tick(self) -> str:
         """Channel: the ms of a due time that is earlier than all others; timers listen."""
         return f"{self.prefix}:tick"

@@ -15,6 +15,7 @@ from assistant_queue.errors import (
     AssistantQueueError,
     BackendError,
     LeaseLost,
+    NotReplicated,
     OutcomeUnknown,
     RunExpired,
     StoreUnavailable,
@@ -111,6 +112,8 @@ class BatchDriver:
             await self._runtime.probe(f"before {type(step).__name__}", self._claimed.batch)
             try:
                 answer = await self._handlers[type(step)](step)
+            except NotReplicated as problem:
+                error = problem
             except (LeaseLost, StoreUnavailable):
                 raise
             except AssistantQueueError as problem:
@@ -139,6 +142,8 @@ class BatchDriver:
         while True:
             try:
                 return await self._runtime.store.run(operation())
+            except NotReplicated:
+                raise  # it has been waited for, and what it means the flow knows
             except StoreUnavailable:
                 if self._runtime.clock.monotonic() >= until or self._held.is_lost:
                     raise
@@ -164,7 +169,8 @@ class BatchDriver:
 
     async def _save(self, step: steps.Save) -> None:
         marks = [] if self._marked else self._message_ids()
-        await self._write(lambda: holding.save(self._runtime.space, self._lease, step.phase, step.progress, marks))
+        to_replica = step.leaves and self._runtime.config.durability == "replicated"
+        await self._write(lambda: holding.save(self._runtime.space, self._lease, step.phase, step.progress, marks, to_replica=to_replica))
         self._marked = True
         self._phase, self._progress = step.phase, step.progress
 

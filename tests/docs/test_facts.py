@@ -41,6 +41,7 @@ PUBLIC = [
     "MessageNotFound",
     "MessageStatus",
     "NotPermitted",
+    "NotReplicated",
     "NotSupported",
     "OutcomeUnknown",
     "QueueError",
