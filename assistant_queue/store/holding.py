@@ -171,7 +171,7 @@ class ResultRules:
     keep_text: bool
 
 
-def _result_args(space: Space, lease: Lease, result: RunResult, anchor: str | None, rules: ResultRules) -> dict[str, str | int]:
+def _result_args(space: Space, lease: Lease, result: RunResult, anchor: str | None, rules: ResultRules) -> dict[str, Any]:
     return {
         "token": lease.token,
         "result": json.dumps(dump_result(result), separators=(",", ":"), ensure_ascii=False),
