@@ -15,6 +15,7 @@ from assistant_queue.direct_doors import DirectCalls
 from assistant_queue.door import RECHECK_S, Door, TakesTools, settled_reply
 from assistant_queue.models import Content, FailedBatch, MessageStatus, QueueStatus, Receipt, ThreadStatus
 from assistant_queue.store.connect import listening, sync_from
+from assistant_queue.store.lane import Lane
 from assistant_queue.store.stores import SyncStore, translate
 
 if TYPE_CHECKING:
@@ -59,7 +60,9 @@ class AssistantMessageQueue(TakesTools, DirectCalls):
         given = self.config.redis
         self._owns_client = not isinstance(given, redis.Redis)
         self._door = Door(self.config, self._clock)
-        self._store = SyncStore(sync_from(given, self.config.redis_url))
+        client = sync_from(given, self.config.redis_url)
+        # Only of a client of our own: one that was given may have no connection to spare.
+        self._store = SyncStore(client, execute=Lane(client).execute if given is None else None)
         self._listening = listening(self._store.client)
         self._workers: list[WorkerHandle] = []
         self._open_direct()

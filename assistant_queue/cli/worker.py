@@ -77,7 +77,8 @@ def worker(
     """  # noqa: D301
     if fork and (concurrency is not None or shutdown_timeout is not None or processes > 1 or prefixes):
         raise Misuse(
-            "--fork runs one batch of the app's queue at a time and waits for it: leave out --concurrency, --shutdown-timeout, --processes and --prefix"
+            "--fork runs one batch of the app's queue at a time and waits for it: "
+            "leave out --concurrency, --shutdown-timeout, --processes and --prefix"
         )
     told = Told(shutdown_timeout_s=30.0 if shutdown_timeout is None else shutdown_timeout, burst=burst)
     command = _Command(app, concurrency, prefixes, told, log_level.upper())

@@ -6,14 +6,15 @@ two short loops around it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar
 
 from assistant_queue.clock import Clock
 from assistant_queue.store import wakeups
 from assistant_queue.store.keys import Keys
-from assistant_queue.store.scripts import LuaScript, load
+from assistant_queue.store.scripts import Constants, LuaScript, load
 
 T = TypeVar("T")
 
@@ -59,6 +60,34 @@ def plain(*words: Any) -> Call:
     return Call(None, words)
 
 
+CONSTANTS: Constants = (
+    ("function", wakeups.FUNCTION),
+    ("recheck_ms", RECHECK_MS),
+    ("overdue_ms", OVERDUE_MS),
+    ("guard_ms", GUARD_MS),
+)
+"""What every script is told and no caller decides."""
+
+_REAL_TIME: Constants = (("now", ""),)
+"""Redis `TIME` decides: no time is sent."""
+
+_NO_KEYS: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How one version of a script is called under one prefix.
+
+    Attributes:
+        keys: For each key where it comes from, and the key, its beginning, or its name among the operation's own.
+        has_job: The script may write a wake-up, and is given a fresh id for it.
+    """
+
+    script: LuaScript
+    keys: tuple[tuple[Literal["prefix", "thread", "job", "own"], str], ...]
+    has_job: bool
+
+
 class Space:
     """One prefix: where its keys are and what its scripts are told each time."""
 
@@ -77,54 +106,61 @@ class Space:
             "queue": wakeups.queue_key(prefix),
             "queues": wakeups.QUEUES_KEY,
         }
-        self._fixed_args: dict[str, str | int] = {
-            "function": wakeups.FUNCTION,
-            "origin": prefix,
-            "tick": keys.tick,
-            "recheck_ms": RECHECK_MS,
-            "overdue_ms": OVERDUE_MS,
-            "guard_ms": GUARD_MS,
+        self._thread_keys: dict[str, str] = {
+            "thread": keys.thread(""),
+            "pending": keys.pending(""),
+            "frozen": keys.frozen(""),
+            "conversation": keys.conversation(""),
         }
-        self._thread_keys: dict[str, Callable[[str], str]] = {
-            "thread": keys.thread,
-            "pending": keys.pending,
-            "frozen": keys.frozen,
-            "conversation": keys.conversation,
-        }
+        self._plans: dict[tuple[str, Constants, bool], _Plan] = {}
 
     def call(
         self,
         name: str,
         thread_id: str = "",
         *,
-        keys: dict[str, str] | None = None,
+        keys: Mapping[str, str] = _NO_KEYS,
         rest: Sequence[str] = (),
-        **args: str | int,
+        constants: Constants = (),
+        **args: Any,
     ) -> Call:
-        """A script's call: what every script is told is filled in, the rest comes from the caller."""
-        script = load(name)
-        given = keys or {}
-        key_values: dict[str, str] = {}
-        job_id = ""
-        for key in script.keys:
-            if key in given:
-                key_values[key] = given[key]
-            elif key in self._fixed_keys:
-                key_values[key] = self._fixed_keys[key]
-            elif key == "job":
-                job_id = wakeups.new_job_id()
-                key_values[key] = wakeups.job_key(job_id)
-            else:
-                key_values[key] = self._thread_keys[key](thread_id)
+        """A script's call: what every script is told is filled in, the rest comes from the caller.
+
+        Args:
+            name: The script's.
+            thread_id: The thread's, where the script has one.
+            keys: Keys of the operation's own.
+            rest: Keys of which there are any number.
+            constants: Arguments that are written into the script. Few different ones: Redis keeps each version.
+            args: Arguments of the operation's own.
+        """
         now = self.clock.store_now_ms()
-        values: dict[str, str | int] = {
-            **self._fixed_args,
-            "now": "" if now is None else now,
-            "thread_id": thread_id,
-            "job_id": job_id,
-            **args,
-        }
-        if job_id:
-            values["stamp"] = wakeups.stamp()
-        ordered_keys, ordered_args = script.arrange(key_values, values, rest)
-        return Call(script, ordered_args, ordered_keys)
+        plan = self._plans.get((name, constants, now is None))
+        if plan is None:
+            plan = self._plan(name, constants, is_real=now is None)
+        args["thread_id"] = thread_id
+        if now is not None:
+            args["now"] = now
+        job_key = ""
+        if plan.has_job:
+            args["job_id"] = job_id = wakeups.new_job_id()
+            args["stamp"] = wakeups.stamp()
+            job_key = wakeups.job_key(job_id)
+        words = [
+            word if kind == "prefix" else word + thread_id if kind == "thread" else keys[word] if kind == "own" else job_key
+            for kind, word in plan.keys
+        ]
+        return Call(plan.script, [args[name] for name in plan.script.args], [*words, *rest] if rest else words)
+
+    def _plan(self, name: str, constants: Constants, *, is_real: bool) -> _Plan:
+        script = load(name, (*CONSTANTS, *(_REAL_TIME if is_real else ()), *constants))
+        plan = _Plan(script, tuple(self._source_of(key) for key in script.keys), has_job="job" in script.keys)
+        self._plans[name, constants, is_real] = plan
+        return plan
+
+    def _source_of(self, key: str) -> tuple[Literal["prefix", "thread", "job", "own"], str]:
+        if key in self._fixed_keys:
+            return "prefix", self._fixed_keys[key]
+        if key in self._thread_keys:
+            return "thread", self._thread_keys[key]
+        return ("job", "") if key == "job" else ("own", key)

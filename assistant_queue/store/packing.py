@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from base64 import b64encode
+from binascii import b2a_base64
 from typing import Any
 
 from assistant_queue.models import Content, Message
 
+# One encoder each: `json.dumps` makes a new one at every call, which costs more than the encoding.
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_encode_sorted = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode
+
 
 def pack(message: Message) -> str:
     """A message as a list entry."""
+    if isinstance(message.content, str) and not (message.instructions or message.author is not None or message.metadata or message.held):
+        return f'{{"id":{_encode(message.id)},"c":{_encode(message.content)}}}'  # nearly every message; a third of the time
     plain: dict[str, Any] = {"id": message.id, "c": message.content}
     if message.instructions:
         plain["i"] = message.instructions
@@ -21,7 +27,7 @@ def pack(message: Message) -> str:
         plain["m"] = dict(message.metadata)
     if message.held:
         plain["h"] = 1
-    return json.dumps(plain, separators=(",", ":"), ensure_ascii=False)
+    return _encode(plain)
 
 
 def unpack(entry: str) -> Message:
@@ -39,5 +45,5 @@ def unpack(entry: str) -> Message:
 
 def digest(content: Content) -> str:
     """What tells one content from another under the same message id; 15 characters."""
-    plain = json.dumps(content, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
-    return b64encode(hashlib.blake2b(plain.encode("utf-8"), digest_size=11).digest()).rstrip(b"=").decode()
+    short = hashlib.blake2b(_encode_sorted(content).encode("utf-8"), digest_size=11).digest()
+    return b2a_base64(short, newline=False)[:15].decode()  # the sixteenth is padding

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from assistant_queue.core.progress import Progress, load_error, load_result, moment
@@ -17,6 +18,7 @@ from assistant_queue.models import Message, MessageState, MessageStatus, QueueSt
 from assistant_queue.store.calls import Call, Operation, Space, plain, text, texts
 from assistant_queue.store.packing import digest, pack
 from assistant_queue.store.replicating import REPLICA_WAIT_S, replicated
+from assistant_queue.store.scripts import Constants
 from assistant_queue.store.sweeping import sweep, wake
 
 BULK = 250
@@ -26,7 +28,7 @@ _BOOKING_ROUNDS = 20
 """Rounds of sweeping before a status is read. Chosen: with the sweep's limit this books 2,000 threads, more than fall due in a second."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class AddRules:
     """The options that act where a message is added."""
 
@@ -35,22 +37,31 @@ class AddRules:
     max_pending: int = 0
     replicated: bool = False
 
+    @cached_property
+    def told(self) -> tuple[Constants, dict[str, Any]]:
+        """What is written into the script, and what is sent to it: numbers that somebody has set.
+
+        Constants are words of which there are two, and zeros: 32 versions of the script at most, however many queues with options of their
+        own share a Redis.
+        """
+        window = self.window
+        numbers = {"max_wait_ms": window.max_wait_ms, "max_batch": window.max_batch, "max_pending": self.max_pending}
+        unset = tuple((name, 0) for name, number in numbers.items() if not number)
+        sent = {name: number for name, number in numbers.items() if number}
+        return (("window", window.kind), ("after_run", self.after_run), *unset), {"delay_ms": window.delay_ms, **sent}
+
 
 def _add_call(space: Space, thread_id: str, message: Message, rules: AddRules) -> Call:
-    window = rules.window
+    constants, numbers = rules.told
     return space.call(
         "add",
         thread_id,
         keys={"message": space.keys.message(message.id)},
+        constants=constants,
         entry=pack(message),
         digest=digest(message.content),
         nonce=secrets.token_hex(4),
-        delay_ms=window.delay_ms,
-        window=window.kind,
-        max_wait_ms=window.max_wait_ms,
-        max_batch=window.max_batch,
-        after_run=rules.after_run,
-        max_pending=rules.max_pending,
+        **numbers,
     )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 from assistant_queue.store import wakeups
 from assistant_queue.store.calls import Call, Operation, Space
+from assistant_queue.store.scripts import Constants
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,8 @@ class RqJob:
 
 NOT_OURS_TO_RECORD = RqJob()
 """RQ's own worker, or no job at all."""
+_NOT_RECORDED: Constants = (("taken", ""), ("worker", ""))
+_NO_KEYS: Mapping[str, str] = MappingProxyType({})
 
 
 def call_for(
@@ -33,9 +38,9 @@ def call_for(
     thread_id: str,
     *,
     token: str,
-    keys: dict[str, str] | None = None,
+    keys: Mapping[str, str] = _NO_KEYS,
     rest: Sequence[str] = (),
-    **args: str | int,
+    **args: Any,
 ) -> Call:
     """A call of a script that keeps RQ's records of `job` in the same step."""
     records = {
@@ -46,7 +51,9 @@ def call_for(
         "books": f"rq:worker:{job.worker}",
         "running": f"rq:worker:{job.worker}:executions",
     }
-    return space.call(name, thread_id, keys={**records, **(keys or {})}, rest=rest, token=token, taken=job.id, worker=job.worker, **args)
+    if job is NOT_OURS_TO_RECORD:
+        return space.call(name, thread_id, keys={**records, **keys}, rest=rest, constants=_NOT_RECORDED, token=token, **args)
+    return space.call(name, thread_id, keys={**records, **keys}, rest=rest, token=token, taken=job.id, worker=job.worker, **args)
 
 
 def job_over(space: Space, thread_id: str, token: str, job: RqJob, *, failed: bool = False) -> Operation[None]:

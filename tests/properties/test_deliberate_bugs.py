@@ -6,7 +6,6 @@ import itertools
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from assistant_queue.errors import StoreError
 from assistant_queue.store import calls
-from assistant_queue.store.scripts import load
+from assistant_queue.store.scripts import build, load, whole_source
 from tests.contract.store_rig import Rig
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -119,8 +118,10 @@ def rig(client: Any) -> Callable[[], Rig]:
 
 def break_script(monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
     name, change = BUGS[bug]
-    broken = replace(load(name), text=change(load(name).text))
-    monkeypatch.setattr(calls, "load", lambda asked: broken if asked == name else load(asked))
+    broken = change(whole_source(name))
+    monkeypatch.setattr(
+        calls, "load", lambda asked, constants: build(asked, broken, constants) if asked == name else load(asked, constants)
+    )
 
 
 def test_the_tour_is_passed_by_the_store_as_it_is(rig: Callable[[], Rig]) -> None:

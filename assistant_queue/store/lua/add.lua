@@ -36,28 +36,33 @@ due = math.max(due, first)
 
 -- What waits behind a back-off is delayed by it, whatever its own window says.
 local kind = (due <= now and t.state ~= 'retrying') and 'waiting' or 'delayed'
-book(t.pk, kind, t.n)
+local due_ms = ms(due)
+if t.n > 0 and due_ms == t.own_due and kind == t.pk then
+  redis.call('HINCRBY', key.thread, 'n', 1) -- one more in an open window: nothing else has changed
+else
+  book(t.pk, kind, t.n)
+  redis.call('HSET', key.thread, 'n', count, 'head', t.head, 'first', ms(first), 'own_due', due_ms, 'pk', kind)
+end
 book(nil, kind, 1)
-redis.call('HSET', key.thread, 'n', count, 'head', t.head, 'first', ms(first), 'own_due', ms(due), 'pk', kind)
 
 local job = ''
 if not t.batch then
-  redis.call('HSET', key.thread, 'state', 'pending', 'due', ms(due))
-  if not t.paused then
-    job = t.wake
-    if not job or tonumber(t.due) ~= due then
-      -- A wake-up that has been handed to a worker already re-arms itself when it finds that it is early.
-      if not job or redis.call('ZSCORE', key.scheduled, job) then job = wake_at(job, due) end
-      redis.call('HSET', key.thread, 'wake', job)
-      redis.call('ZADD', key.due, ms(due <= now and now + tonumber(arg.recheck_ms) or due), arg.thread_id)
-      tell_timers(due)
-    end
+  job = t.wake or ''
+  if t.state ~= 'pending' or t.due ~= due_ms then redis.call('HSET', key.thread, 'state', 'pending', 'due', due_ms) end
+  if t.paused then
+    job = ''
+  elseif not t.wake or t.due ~= due_ms then
+    -- A wake-up that has been handed to a worker already re-arms itself when it finds that it is early.
+    if not t.wake or redis.call('ZSCORE', key.scheduled, t.wake) then job = wake_at(t.wake, due) end
+    redis.call('HSET', key.thread, 'wake', job)
+    redis.call('ZADD', key.due, due <= now and ms(now + tonumber(arg.recheck_ms)) or due_ms, arg.thread_id)
+    tell_timers(due)
   end
 end
 
-redis.call('HSET', key.message, 'thread', arg.thread_id, 'seq', ms(seq), 'digest', arg.digest, 'nonce', arg.nonce, 'due', ms(due), 'job', job)
+redis.call('HSET', key.message, 'thread', arg.thread_id, 'seq', ms(seq), 'digest', arg.digest, 'nonce', arg.nonce, 'due', due_ms, 'job', job)
 
-local reply = {'added', ms(due), job}
+local reply = {'added', due_ms, job}
 local overdue = redis.call('ZRANGEBYSCORE', key.due, '-inf', ms(now - tonumber(arg.overdue_ms)), 'LIMIT', 0, 2)
 for i = 1, #overdue do reply[#reply + 1] = overdue[i] end
 return reply
