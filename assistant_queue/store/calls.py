@@ -40,6 +40,25 @@ class Call:
     keys: Sequence[str] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRules:
+    """How a thread's events are kept.
+
+    Attributes:
+        mode: `listened`, `always` or `off`.
+        limit: Entries of a stream that are kept at least; Redis trims in steps of about a hundred.
+        ttl_ms: How long a stream lives after the last event, or after somebody last listened.
+    """
+
+    mode: str = "listened"
+    limit: int = 1000
+    ttl_ms: int = 3_600_000
+
+    def argument(self) -> str:
+        """As `lua/_events.lua` reads it."""
+        return "" if self.mode == "off" else f"{self.mode} {self.limit} {self.ttl_ms}"
+
+
 Operation = Generator[Call | list[Call], Any, T]
 """Yields calls, is sent raw replies, returns a value."""
 
@@ -62,7 +81,9 @@ def plain(*words: Any) -> Call:
 class Space:
     """One prefix: where its keys are and what its scripts are told each time."""
 
-    def __init__(self, prefix: str, clock: Clock) -> None:
+    def __init__(self, prefix: str, clock: Clock, events: EventRules | None = None) -> None:
+        """`events` is None where nothing is written that anybody could listen to: the options' defaults hold."""
+        self.events = EventRules() if events is None else events
         self.keys = Keys(prefix)
         self.prefix = prefix
         self.clock = clock
@@ -83,12 +104,14 @@ class Space:
             "recheck_ms": RECHECK_MS,
             "overdue_ms": OVERDUE_MS,
             "guard_ms": GUARD_MS,
+            "events": self.events.argument(),
         }
         self._thread_keys: dict[str, Callable[[str], str]] = {
             "thread": keys.thread,
             "pending": keys.pending,
             "frozen": keys.frozen,
             "conversation": keys.conversation,
+            "events": keys.events,
         }
 
     def call(

@@ -15,6 +15,7 @@ from assistant_queue.errors import LeaseLost
 from assistant_queue.models import Batch, ErrorInfo, RunResult
 from assistant_queue.store import wakeups
 from assistant_queue.store.calls import Operation, Space, text, texts
+from assistant_queue.store.events import News, dump_news
 from assistant_queue.store.packing import unpack
 
 EARLY_MS = 1000
@@ -32,6 +33,8 @@ class Lease:
         now_ms: The store's time when it was taken.
         until_ms: When it lapses unless it is renewed.
         guard_id: The wake-up that fires if it lapses.
+        listened: Somebody listens to the thread's events, or they are always kept.
+        told: How much of the run's text an earlier holder told them, as it wrote it; "" for nothing.
     """
 
     thread_id: str
@@ -40,6 +43,8 @@ class Lease:
     until_ms: int
     guard_id: str
     claimed: Claimed
+    listened: bool = False
+    told: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,21 +100,24 @@ def claim(
             anchor=anchor or None,
             open_calls=tuple(json.loads(opened)) if opened else (),
         ),
+        listened=text(reply[11]) == "1",
+        told=text(reply[12]),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Renewed:
-    """A renewed lease: when it lapses now, and its guard."""
+    """A renewed lease: when it lapses now, its guard, and whether somebody listens to the thread."""
 
     until_ms: int
     guard_id: str
+    listened: bool = False
 
 
 def renew(space: Space, thread_id: str, *, token: str, lease_s: float) -> Operation[Renewed | None]:
     """Move the lease's end; None if it is lost."""
     reply = texts((yield space.call("renew", thread_id, token=token, lease_ms=to_ms(lease_s))))
-    return Renewed(int(reply[1]), reply[2]) if reply[0] == "held" else None
+    return Renewed(int(reply[1]), reply[2], reply[3] == "1") if reply[0] == "held" else None
 
 
 def _check(word: str, thread_id: str) -> None:
@@ -122,8 +130,13 @@ def _message_keys(space: Space, message_ids: Sequence[str]) -> list[str]:
     return [space.keys.message(message_id) for message_id in message_ids]
 
 
-def save(space: Space, lease: Lease, phase: Phase, progress: Progress, mark: Sequence[str] = ()) -> Operation[None]:
-    """Write how far the batch got; the messages in `mark` are noted to be in it."""
+def save(
+    space: Space, lease: Lease, phase: Phase, progress: Progress, mark: Sequence[str] = (), *, news: Sequence[News] = ()
+) -> Operation[bool]:
+    """Write how far the batch got; whether somebody listens to the thread.
+
+    The messages in `mark` are noted to be in the batch. `news` is told to those who listen, in the same step.
+    """
     reply = yield space.call(
         "progress",
         lease.thread_id,
@@ -132,8 +145,11 @@ def save(space: Space, lease: Lease, phase: Phase, progress: Progress, mark: Seq
         phase=phase.value,
         progress=progress.dump(),
         batch_id=lease.claimed.batch.id,
+        run_id=(progress.run_id or "") if phase is Phase.RUNNING else "",
+        news=dump_news(news),
     )
     _check(text(reply[0]), lease.thread_id)
+    return text(reply[1]) == "1"
 
 
 def trim(space: Space, lease: Lease, keep: int) -> Operation[None]:

@@ -51,6 +51,10 @@ class Keys:
         """Channel: the ms of a due time that is earlier than all others; timers listen."""
         return f"{self.prefix}:tick"
 
+    def bell(self, hub_id: str) -> str:
+        """Stream: wakes the reader of one process, which reads it beside the events; lives for less than a minute."""
+        return f"{self.prefix}:bell:{hub_id}"
+
     # --- one thread -------------------------------------------------------------------------------------------------
 
     def thread(self, thread_id: str) -> str:
@@ -68,6 +72,10 @@ class Keys:
     def conversation(self, thread_id: str) -> str:
         """Hash: id, anchor, open; the provider's side of the thread. Lives until `forget_thread`."""
         return f"{self.prefix}:conversation:{thread_id}"
+
+    def events(self, thread_id: str) -> str:
+        """Stream: what happens to the thread, for those who listen; lives `event_ttl` past the last event, or the last listener."""
+        return f"{self.prefix}:events:{thread_id}"
 
     def done(self, thread_id: str) -> str:
         """Channel: ids of the thread's batches as they end; those who wait for a reply listen."""

@@ -21,6 +21,7 @@ from assistant_queue.models import Batch, FailedBatch, RunResult
 from assistant_queue.store import holding
 from assistant_queue.store.calls import Space
 from assistant_queue.store.connect import async_from, fresh, sync_from
+from assistant_queue.store.events import event_rules
 from assistant_queue.store.holding import NoLease, ResultRules
 from assistant_queue.store.stores import AsyncStore, SyncStore
 from assistant_queue.store.sweeping import sweep
@@ -83,7 +84,7 @@ class Runtime:
         """
         self.config = config
         self.clock: Clock = clock or SystemClock()
-        self.space = Space(config.queue_prefix, self.clock)
+        self.space = Space(config.queue_prefix, self.clock, event_rules(config))
         self.backend = make_backend(config)
         self.rules = rules_of(config, takes_default=config.prompt is None)
         self.result_rules = ResultRules(result_ttl_s=config.result_ttl, keep_text=not config.remove_on_complete)
