@@ -42,10 +42,15 @@ class Instruct:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Save:
-    """Write how far the batch got, before the next step. -> None"""
+    """Write how far the batch got, before the next step. -> None
+
+    Those who listen are told of the calls that are `asked` for now, and of those that were `answered` (their ids).
+    """
 
     phase: Phase
     progress: Progress
+    asked: tuple[ToolCall, ...] = ()
+    answered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

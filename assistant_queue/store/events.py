@@ -6,15 +6,18 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from assistant_queue import event_models as models
 from assistant_queue.config import Config, to_ms
 from assistant_queue.core.progress import load_error, moment
-from assistant_queue.errors import ConfigurationError
+from assistant_queue.errors import ConfigurationError, LeaseLost
 from assistant_queue.models import ErrorInfo, ToolCall
 from assistant_queue.store.calls import EventRules, Operation, Space, text
 from assistant_queue.store.packing import unpack
+
+if TYPE_CHECKING:
+    from assistant_queue.store.holding import Lease
 
 _log = logging.getLogger(__name__)
 
@@ -52,9 +55,26 @@ def tool_answered(batch_id: str, run_id: str, call_id: str, output: str) -> News
     return News("tool_answered", {"batch_id": batch_id, "run_id": run_id, "tool_call_id": call_id, "output": output})
 
 
+def text_delta(batch_id: str, run_id: str, index: int, offset: int, piece: str) -> News:
+    """A piece of a run's text."""
+    return News("text_delta", {"batch_id": batch_id, "run_id": run_id, "index": index, "offset": offset, "text": piece})
+
+
 def dump_news(news: Sequence[News]) -> str:
     """As the scripts take it."""
     return json.dumps([[one.type, json.dumps(one.data)] for one in news]) if news else ""
+
+
+def tell(space: Space, lease: Lease, told: str, news: Sequence[News]) -> Operation[bool]:
+    """Tell pieces of a run's text, and store that they were told; whether somebody listens. If nobody does, nothing is stored.
+
+    Raises:
+        LeaseLost: Another worker holds the thread; nothing was told.
+    """
+    reply = yield space.call("tell", lease.thread_id, token=lease.token, told=told, news=dump_news(news))
+    if text(reply[0]) == "lost":
+        raise LeaseLost(f"the lease on thread {lease.thread_id!r} is another worker's now; nothing was told")
+    return text(reply[1]) == "1"
 
 
 # --- to be read ---------------------------------------------------------------------------------------------------------
