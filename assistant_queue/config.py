@@ -109,6 +109,14 @@ class Config(BaseSettings):
         None, "a thread with this many waiting messages takes no more", where="producer", unit="messages", ge=1
     )
 
+    events: Literal["listened", "always", "off"] = _option(
+        "listened", "what happens to a thread is kept for those who listen: from the first of them on, always, or never", where="both"
+    )
+    event_ttl: PositiveSeconds = _option(3600.0, "how long a thread's events live after the last one", where="both", unit="s")
+    event_limit: int = _option(
+        1000, "events of a thread that are kept at least; older ones go in steps of about 100", where="both", unit="events", ge=100
+    )
+
     max_attempts: int = _option(3, "failures that count before a batch goes to the failed list", ge=1)
     backoff: BackoffOptions = _option(BackoffOptions(), "how the waits between attempts grow; delay in seconds")
     retry_for: Seconds = _option(600.0, "how long rate limits, locks and refused connections do not count", unit="s")
@@ -254,6 +262,9 @@ class Options(TypedDict, total=False):
     max_batch_size: int | None
     after_run: Literal["immediate", "window"]
     max_pending: int | None
+    events: Literal["listened", "always", "off"]
+    event_ttl: float
+    event_limit: int
     max_attempts: int
     backoff: Mapping[str, Any]
     retry_for: float

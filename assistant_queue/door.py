@@ -14,6 +14,7 @@ from assistant_queue.errors import BatchFailed, MessageCancelled, MessageNotFoun
 from assistant_queue.models import FailedBatch, Message, MessageState, MessageStatus, QueueStatus, Receipt, ThreadStatus
 from assistant_queue.store import control, failures, producing
 from assistant_queue.store.calls import Operation, Space
+from assistant_queue.store.events import event_rules, listen
 
 MAX_FAILED_PAGE = 1000
 """Rows of one `list_failed` call. Chosen."""
@@ -28,7 +29,7 @@ class Door:
     def __init__(self, config: Config, clock: Clock | None = None) -> None:
         self.config = config
         self.clock: Clock = clock or SystemClock()
-        self.space = Space(config.queue_prefix, self.clock)
+        self.space = Space(config.queue_prefix, self.clock, event_rules(config))
         window = Window(
             delay_ms=to_ms(config.message_delay),
             kind=config.window,
@@ -105,6 +106,14 @@ class Door:
     def discard_failed(self, batch_id: str) -> Operation[None]:
         """`discard_failed`."""
         return failures.discard_failed(self.space, arguments.check_batch_id(batch_id), self.config.result_ttl)
+
+    def listen(self, thread_id: str) -> Operation[str]:
+        """`open_events`."""
+        return self._listen(arguments.check_thread_id(thread_id))
+
+    def _listen(self, thread_id: str) -> Operation[str]:
+        stream = yield from listen(self.space, thread_id)
+        return stream.newest
 
     # --- control ------------------------------------------------------------------------------------------------------
 

@@ -46,7 +46,7 @@ from assistant_queue.errors import (
     TooManyToolRounds,
     UnknownThread,
 )
-from assistant_queue.models import Batch, ErrorInfo, RunResult
+from assistant_queue.models import Batch, ErrorInfo, RunResult, ToolCall
 
 MAX_DEATHS = 3
 """Workers that may die in one of the user's functions before the batch is taken to be the reason. Source: docs/reliability.md."""
@@ -288,10 +288,10 @@ class BatchFlow:
         self._phase = phase
         yield steps.Save(phase=phase, progress=self._progress, leaves=leaves)
 
-    def _blame(self) -> Generator[steps.Step, Any, None]:
+    def _blame(self, asked: tuple[ToolCall, ...] = ()) -> Generator[steps.Step, Any, None]:
         """From here on a death is the batch's own until the opposite is shown: one of the user's functions runs."""
         self._progress.calling = True
-        yield from self._save(self._phase)
+        yield steps.Save(phase=self._phase, progress=self._progress, asked=asked)
 
     def _save_running(self, run_id: str) -> Generator[steps.Step, Any, None]:
         progress = self._progress
@@ -328,7 +328,7 @@ class BatchFlow:
         run_id = event.run_id or progress.run_id or ""  # found again by its items, a round has no known id
         new = tuple(call for call in event.calls if call.id not in progress.outputs)
         if new:
-            yield from self._blame()
+            yield from self._blame(new)
             outputs: dict[str, str] = yield steps.Answer(batch=self._batch, run_id=run_id, calls=new)
             progress.outputs.update(outputs)
             progress.calling = False
@@ -336,14 +336,15 @@ class BatchFlow:
         self._collect(event)
         progress.rounds += 1
         progress.run_id, progress.calls = run_id, event.calls
-        return (yield from self._submit(run_id))
+        return (yield from self._submit(run_id, tuple(call.id for call in new)))
 
-    def _submit(self, run_id: str) -> Generator[steps.Step, Any, _Event]:
+    def _submit(self, run_id: str, answered: tuple[str, ...] = ()) -> Generator[steps.Step, Any, _Event]:
         progress = self._progress
         calls = progress.calls
         progress.sent_ms = self._now_ms()
         # The outputs are stored before they are submitted: a crash between does not call the user's function again.
-        yield from self._save(Phase.SENDING, leaves=True)
+        self._phase = Phase.SENDING
+        yield steps.Save(phase=self._phase, progress=progress, answered=answered, leaves=True)
         outputs = {call.id: progress.outputs[call.id] for call in calls}
         started: RunStarted = yield steps.Submit(request=self._sent, run_id=run_id, calls=calls, outputs=outputs)
         yield from self._save_running(started.run_id)

@@ -15,6 +15,7 @@ from assistant_queue.errors import LeaseLost, NotReplicated
 from assistant_queue.models import Batch, ErrorInfo, RunResult
 from assistant_queue.store import wakeups
 from assistant_queue.store.calls import Operation, Space, text, texts
+from assistant_queue.store.events import News, dump_news
 from assistant_queue.store.packing import unpack
 from assistant_queue.store.replicating import REPLICA_WAIT_S, replicated
 from assistant_queue.store.rq_jobs import NOT_OURS_TO_RECORD, RqJob, call_for
@@ -35,6 +36,8 @@ class Lease:
         until_ms: When it lapses unless it is renewed.
         guard_id: The wake-up that fires if it lapses.
         job: Whose records end with the lease.
+        listened: Somebody listens to the thread's events, or they are always kept.
+        told: How much of the run's text an earlier holder told them, as it wrote it; "" for nothing.
     """
 
     thread_id: str
@@ -44,6 +47,8 @@ class Lease:
     guard_id: str
     claimed: Claimed
     job: RqJob = NOT_OURS_TO_RECORD
+    listened: bool = False
+    told: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,21 +114,24 @@ def claim(
             anchor=anchor or None,
             open_calls=tuple(json.loads(opened)) if opened else (),
         ),
+        listened=text(reply[11]) == "1",
+        told=text(reply[12]),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Renewed:
-    """A renewed lease: when it lapses now, and its guard."""
+    """A renewed lease: when it lapses now, its guard, and whether somebody listens to the thread."""
 
     until_ms: int
     guard_id: str
+    listened: bool = False
 
 
 def renew(space: Space, lease: Lease, lease_s: float) -> Operation[Renewed | None]:
     """Move the lease's end; None if it is lost."""
     reply = texts((yield call_for(lease.job, space, "renew", lease.thread_id, token=lease.token, lease_ms=to_ms(lease_s))))
-    return Renewed(int(reply[1]), reply[2]) if reply[0] == "held" else None
+    return Renewed(int(reply[1]), reply[2], reply[3] == "1") if reply[0] == "held" else None
 
 
 def _check(word: str, thread_id: str) -> None:
@@ -137,9 +145,18 @@ def _message_keys(space: Space, message_ids: Sequence[str]) -> list[str]:
 
 
 def save(
-    space: Space, lease: Lease, phase: Phase, progress: Progress, mark: Sequence[str] = (), *, to_replica: bool = False
-) -> Operation[None]:
-    """Write how far the batch got; the messages in `mark` are noted to be in it.
+    space: Space,
+    lease: Lease,
+    phase: Phase,
+    progress: Progress,
+    mark: Sequence[str] = (),
+    *,
+    to_replica: bool = False,
+    news: Sequence[News] = (),
+) -> Operation[bool]:
+    """Write how far the batch got; whether somebody listens to the thread.
+
+    The messages in `mark` are noted to be in the batch. `news` is told to those who listen, in the same step.
 
     Raises:
         NotReplicated: It was to reach a replica (`to_replica`), and did not in time. It may be kept or not.
@@ -152,6 +169,8 @@ def save(
         phase=phase.value,
         progress=progress.dump(),
         batch_id=lease.claimed.batch.id,
+        run_id=(progress.run_id or "") if phase is Phase.RUNNING else "",
+        news=dump_news(news),
     )
     if to_replica:
         (reply,), is_kept = yield from replicated(space, [call])
@@ -163,6 +182,7 @@ def save(
             f"that a request over thread {lease.thread_id!r} is about to leave had not reached a replica of Redis within "
             f"{REPLICA_WAIT_S:g} s; nothing was sent, it is tried again - see that a replica is connected"
         )
+    return text(reply[1]) == "1"
 
 
 def trim(space: Space, lease: Lease, keep: int) -> Operation[None]:

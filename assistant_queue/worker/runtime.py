@@ -23,6 +23,7 @@ from assistant_queue.models import Batch, FailedBatch, RunResult
 from assistant_queue.store import holding
 from assistant_queue.store.calls import Space
 from assistant_queue.store.connect import async_from, fresh, sync_from
+from assistant_queue.store.events import event_rules
 from assistant_queue.store.holding import NoLease, ResultRules
 from assistant_queue.store.rq_jobs import NOT_OURS_TO_RECORD, RqJob, job_over
 from assistant_queue.store.stores import AsyncStore, SyncStore
@@ -96,7 +97,7 @@ class Runtime:
         """
         self.config = config
         self.clock: Clock = clock or SystemClock()
-        self.space = Space(config.queue_prefix, self.clock)
+        self.space = Space(config.queue_prefix, self.clock, event_rules(config))
         self._is_guest = beside is not None
         self.backend: Backend = beside.backend if beside else make_backend(config)
         self.rules = rules_of(config, takes_default=config.prompt is None)

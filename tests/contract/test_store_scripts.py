@@ -122,13 +122,13 @@ def test_python_can_fill_every_header(name: str) -> None:
     space = Space("p", FakeClock())
     known_keys = {*space._fixed_keys, *space._thread_keys, "job"}
     own_keys = {key: f"own:{key}" for key in script.keys if key not in known_keys}
-    known = {"now", "thread_id", "job_id", "stamp", *dict(CONSTANTS)}
+    known = {"now", "thread_id", "job_id", "stamp", "events", *dict(CONSTANTS)}
     own_args = {arg: f"own:{arg}" for arg in script.args if arg not in known}
     call = space.call(name, "thread", keys=own_keys, rest=["rest:1"], **own_args)
     assert call.script is not None
     assert len(call.keys) == len(script.keys) + 1
     assert len(call.words) == len(call.script.args)
-    assert set(script.args) - set(call.script.args) <= set(dict(CONSTANTS))
+    assert set(script.args) - set(call.script.args) <= {*dict(CONSTANTS), "events"}
     assert all(value != "" for value in call.words)
 
 
