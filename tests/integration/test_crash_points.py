@@ -28,7 +28,7 @@ class Bot:
     def __init__(self, url: str, prefix: str, provider: StandInProvider, protocol: str, **options: Any) -> None:
         self.asked: list[str] = []
         self.delivered: list[str] = []
-        chosen = CHOSEN[protocol] if protocol in CHOSEN else {"assistant_id": provider.assistant_id}
+        chosen = CHOSEN.get(protocol, {"assistant_id": provider.assistant_id})
         tool = {"type": "function", "name": "order", "parameters": {"type": "object", "properties": {}}}
         self.protocol = protocol
         self.clock = FakeClock()
