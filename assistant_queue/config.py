@@ -89,6 +89,18 @@ class Config(BaseSettings):
     )
     model: str | None = _option(None, "a model: chooses Responses + Conversations")
     prompt: str | dict[str, Any] | None = _option(None, "a stored prompt (id, or {id, version, variables}): chooses Responses, too")
+    protocol: Literal["responses", "assistants", "chat_completions"] | None = _option(
+        None, "what to speak with the model's server; None for what assistant_id, model and prompt choose", where="both"
+    )
+    history: int | None = _option(
+        None,
+        "Chat Completions: messages remembered of a thread, 0 for none; 50 unless tokens are the bound",
+        unit="messages",
+        ge=0,
+        le=1000,
+    )
+    history_tokens: int | None = _option(None, "Chat Completions: tokens remembered of a thread", unit="tokens", ge=1)
+    count_tokens: Callable[[str], int] | None = _option(None, "counts the tokens of a text for history_tokens; None estimates them")
     tools: list[dict[str, Any]] | None = _option(None, "tool definitions, as the protocol spells them")
     backend: Any = _option(None, "a Backend of your own, or any callable: a function or an agent")
 
@@ -195,6 +207,20 @@ class Config(BaseSettings):
             raise ValueError(msg)
         return self
 
+    @model_validator(mode="after")
+    def _one_protocol(self) -> Config:
+        chat = self.protocol == "chat_completions"
+        if self.count_tokens is not None and self.history_tokens is None:
+            msg = "count_tokens= counts for history_tokens=: give that, too"
+            raise ValueError(msg)
+        if not chat and (self.history is not None or self.history_tokens is not None):
+            msg = (
+                "history= and history_tokens= belong to protocol='chat_completions': with the other protocols the server remembers, and a "
+                "function gets FunctionBackend(function, history=N)"
+            )
+            raise ValueError(msg)
+        return self
+
     _toolbox: Toolbox = PrivateAttr(default_factory=Toolbox)
 
     def model_post_init(self, _context: Any, /) -> None:
@@ -218,6 +244,8 @@ class Config(BaseSettings):
             return {"backend": name_of_backend(self.backend), "tools": tools}
         if self.assistant_id is not None:
             return {"backend": "assistants", "assistant": self.assistant_id, "tools": tools}
+        if self.protocol == "chat_completions" and self.model is not None:
+            return {"backend": "chat_completions", "model": self.model, "tools": tools}
         if self.model is not None or self.prompt is not None:
             prompt = self.prompt.get("id") if isinstance(self.prompt, dict) else self.prompt
             return {"backend": "responses", "model": self.model, "prompt": prompt, "tools": tools}
@@ -252,6 +280,10 @@ class Options(TypedDict, total=False):
     assistant_id: str | None
     model: str | None
     prompt: str | dict[str, Any] | None
+    protocol: Literal["responses", "assistants", "chat_completions"] | None
+    history: int | None
+    history_tokens: int | None
+    count_tokens: Callable[[str], int] | None
     tools: Sequence[Mapping[str, Any]] | None
     backend: Any
     queue_prefix: str
@@ -319,6 +351,7 @@ def _choose_backend(config: Config, options: Mapping[str, Any]) -> Config:
     if chosen:
         leave = {name: None for name in _CHOOSES_BACKEND if name not in chosen}
         config = config.model_copy(update=leave)
+    config = _settle_protocol(config, options, chosen)
     if config.assistant_id is not None and (config.model is not None or config.prompt is not None):
         msg = (
             "assistant_id chooses the Assistants protocol and model/prompt choose Responses: give one of them "
@@ -329,6 +362,23 @@ def _choose_backend(config: Config, options: Mapping[str, Any]) -> Config:
         msg = f"backend= brings its own model: leave out {', '.join(name for name in chosen if name != 'backend')}"
         raise ConfigurationError(msg)
     return config
+
+
+_SPOKEN_WITH = {"responses": {"model", "prompt"}, "assistants": {"assistant_id"}, "chat_completions": {"model"}}
+
+
+def _settle_protocol(config: Config, options: Mapping[str, Any], chosen: Sequence[str]) -> Config:
+    """A protocol that is named, and what it is spoken with; of what contradicts it, the part that only the environment says goes."""
+    if config.protocol is None:
+        return config
+    foreign = [name for name in _CHOOSES_BACKEND if getattr(config, name) is not None and name not in _SPOKEN_WITH[config.protocol]]
+    if options.get("protocol") is None and any(name in foreign for name in chosen):
+        return config.model_copy(update={"protocol": None})
+    if any(name in foreign for name in chosen):
+        told = ", ".join(f"{name}=" for name in foreign if name in chosen)
+        needed = " or ".join(f"{name}=" for name in sorted(_SPOKEN_WITH[config.protocol]))
+        raise ConfigurationError(f"protocol={config.protocol!r} goes with {needed}: leave out {told}, or the protocol")
+    return config.model_copy(update=dict.fromkeys(foreign))
 
 
 def _explain(error: ValidationError) -> str:

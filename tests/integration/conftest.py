@@ -79,8 +79,13 @@ class Service:
     def start(self, workers: int = 1, **options: Any) -> AssistantMessageQueue:
         """Start the workers; the queue to add messages to."""
         self.options.update(options)
-        chosen = {"model": "stand-in-model"} if self.protocol == "responses" else {"assistant_id": self.provider.assistant_id}
-        self.options.update(chosen)
+        model: dict[str, Any] = {"model": "stand-in-model"}
+        chosen = {
+            "responses": model,
+            "chat_completions": {**model, "protocol": "chat_completions"},
+            "assistants": {"assistant_id": self.provider.assistant_id},
+        }
+        self.options.update(chosen[self.protocol])
         os.environ["BOT"] = json.dumps({"options": self.options, "tools": self.tools, "on_reply": self.on_reply})
         sys.modules.pop("tests.integration.bot", None)
         self.queue = importlib.import_module("tests.integration.bot").queue
