@@ -6,11 +6,13 @@ two short loops around it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from assistant_queue.clock import Clock
+from assistant_queue.errors import NotPermitted, StoreError
 from assistant_queue.store import wakeups
 from assistant_queue.store.keys import Keys
 from assistant_queue.store.scripts import LuaScript, load
@@ -33,11 +35,15 @@ class Call:
         script: None for a plain command.
         words: A plain command's words, or a script's arguments.
         keys: A script's keys.
+        thread_id: The thread that a script is about; empty where it is about none.
+        space: Where a script's keys are; None for a plain command.
     """
 
     script: LuaScript | None
     words: Sequence[Any]
     keys: Sequence[str] = ()
+    thread_id: str = ""
+    space: Space | None = None
 
 
 Operation = Generator[Call | list[Call], Any, T]
@@ -45,8 +51,8 @@ Operation = Generator[Call | list[Call], Any, T]
 
 
 def text(reply: Any) -> str:
-    """A reply as text, whether or not the client decodes."""
-    return reply.decode("utf-8") if isinstance(reply, bytes) else str(reply)
+    """A reply as text, whether or not the client decodes; bytes that are no text of ours become lone surrogates, not an error."""
+    return reply.decode("utf-8", "surrogateescape") if isinstance(reply, bytes) else str(reply)
 
 
 def texts(replies: Sequence[Any]) -> list[str]:
@@ -57,6 +63,40 @@ def texts(replies: Sequence[Any]) -> list[str]:
 def plain(*words: Any) -> Call:
     """A plain command."""
     return Call(None, words)
+
+
+def each(calls: Sequence[Call]) -> Operation[list[Any]]:
+    """The replies, None for a command that Redis refuses because its key is of another type."""
+    if len(calls) > 1:
+        try:
+            return list((yield list(calls)))
+        except NotPermitted:
+            raise
+        except StoreError:
+            pass  # one of them: find out which
+    replies: list[Any] = []
+    for call in calls:
+        try:
+            replies.append((yield call))
+        except NotPermitted:
+            raise
+        except StoreError:
+            replies.append(None)
+    return replies
+
+
+@contextmanager
+def reading(key: str) -> Iterator[None]:
+    """What is read here may be of anybody's making.
+
+    Raises:
+        StoreError: It cannot be read. Nothing was changed.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
+        what = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else type(error).__name__
+        raise StoreError(f"what Redis holds in {key!r} is not of this queue's making ({what}); nothing was changed - look at it") from error
 
 
 class Space:
@@ -72,6 +112,7 @@ class Space:
             "failed": keys.failed,
             "counters": keys.counters,
             "paused": keys.paused,
+            "quarantine": keys.quarantine,
             "scheduled": wakeups.scheduled_key(prefix),
             "queue": wakeups.queue_key(prefix),
             "queues": wakeups.QUEUES_KEY,
@@ -126,4 +167,4 @@ class Space:
         if job_id:
             values["stamp"] = wakeups.stamp()
         ordered_keys, ordered_args = script.arrange(key_values, values, rest)
-        return Call(script, ordered_args, ordered_keys)
+        return Call(script, ordered_args, ordered_keys, thread_id, self)

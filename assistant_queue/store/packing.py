@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from base64 import b64encode
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from assistant_queue.models import Content, Message
+
+_TEXT = (str, type(None))
 
 
 def pack(message: Message) -> str:
@@ -25,16 +29,35 @@ def pack(message: Message) -> str:
 
 
 def unpack(entry: str) -> Message:
-    """The opposite of `pack`."""
+    """The opposite of `pack`; fields that are not known are left alone.
+
+    Raises:
+        ValueError: It is no entry of ours.
+    """
     plain = json.loads(entry)
+    if not isinstance(plain, dict) or not all(isinstance(plain.get(name), kinds) for name, kinds in _ENTRY.items()):
+        msg = "not a message of ours"
+        raise ValueError(msg)
     return Message(
         id=plain["id"],
         content=plain["c"],
         instructions=plain.get("i"),
         author=plain.get("a"),
-        metadata=plain.get("m", {}),
+        metadata=plain.get("m") or {},
         held=bool(plain.get("h")),
     )
+
+
+_ENTRY: dict[str, tuple[type, ...]] = {"id": (str,), "c": (str, list), "i": _TEXT, "a": _TEXT, "m": (dict, type(None))}
+
+
+def unpack_readable(entries: Sequence[str]) -> tuple[tuple[Message, ...], int]:
+    """Those entries that are messages of ours, and how many are not."""
+    messages: list[Message] = []
+    for entry in entries:
+        with suppress(ValueError):
+            messages.append(unpack(entry))
+    return tuple(messages), len(entries) - len(messages)
 
 
 def digest(content: Content) -> str:

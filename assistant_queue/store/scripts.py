@@ -1,19 +1,39 @@
 """The Lua scripts: one file per event, read once, with a header that is the contract.
 
 `-- KEYS:` and `-- ARGV:` name what a script takes, in order; a name with a star takes all that remain. From them this module makes the
-tables `key` and `arg` that the script reads, and the order in which Python sends the values: the header is the one place.
+tables `key` and `arg` that the script reads, and the order in which Python sends the values: the header is the one place. In front of
+each body stands a check of its keys: a script that finds one corrupt says so and changes nothing (then see `store/quarantine.py`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
 _HEADER = re.compile(r"^-- (KEYS|ARGV):[ ]*(.*)$", re.MULTILINE)
 _INCLUDE = re.compile(r"^--! include (.+)$", re.MULTILINE)
+_UNCHECKED = re.compile(r"^-- UNCHECKED$", re.MULTILINE)
+_KINDS = {
+    "thread": "hash",
+    "pending": "list",
+    "frozen": "list",
+    "conversation": "hash",
+    "message": "hash",
+    "record": "hash",
+    "dead": "list",
+    "due": "zset",
+    "failed": "zset",
+    "counters": "hash",
+    "scheduled": "zset",
+    "queue": "list",
+    "queues": "set",
+}
+"""Key -> its type. Of `paused` only the presence counts, `job` is always fresh, and a `guard` of another kind is only removed."""
+_SIZES = {"hash": "HLEN", "list": "LLEN", "zset": "ZCARD", "set": "SCARD"}
+"""Type -> the command that is cheap, and refused for every other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,5 +85,21 @@ def load(name: str) -> LuaScript:
         f"local rest_count = #KEYS - {len(keys)}",
         f"local function rest_key(i) return KEYS[{len(keys)} + i] end",
     ]
+    prologue.append(_source("_sound"))
+    if not _UNCHECKED.search(source):
+        prologue += _checks(keys, rest)
     body = _INCLUDE.sub(lambda match: "\n".join(_source(f"_{part}") for part in match[1].split()), source)
     return LuaScript(name=name, text="\n".join([*prologue, body]), keys=keys, args=args, rest=rest)
+
+
+def _checks(keys: Sequence[str], rest: str | None) -> Iterator[str]:
+    """Lua that ends a script with `{'corrupt', what, key}` before it has written anything."""
+    for name in keys:
+        if name in _KINDS:
+            yield f"if type(redis.pcall('{_SIZES[_KINDS[name]]}', key.{name})) ~= 'number' then return {{'corrupt', '{name}', key.{name}}} end"
+    if rest == "messages":
+        check = f"if is_foreign(rest_key(i), '{_KINDS['message']}') then return {{'corrupt', 'message', rest_key(i)}} end"
+        yield f"for i = 1, rest_count do {check} end"
+    if "thread" in keys:
+        yield "local fields = thread_fields()"
+        yield "if not is_sound(fields) then return {'corrupt', 'thread', key.thread} end"

@@ -103,13 +103,13 @@ class AsyncioWorker:
         """The next wake-up's thread; None if there was none, or it was not ours."""
         try:
             popped = await popper.blpop([self._queue], timeout=POP_TIMEOUT_S)
-            if popped is None:
-                return None
-            return await self._read_job(popped[1])
-        except (exceptions.RedisError, OSError) as error:
+            return None if popped is None else await self._read_job(popped[1])
+        except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
             _log.warning("Redis does not answer the worker: %s; trying again", error)
-            await asyncio.sleep(1)
-            return None
+        except Exception:  # noqa: BLE001 - one job that cannot be read must not stop the worker
+            _log.exception("a wake-up could not be read; it was dropped, its thread is looked at again")
+        await asyncio.sleep(1)
+        return None
 
     async def _read_job(self, job_id: Any) -> str | None:
         name = job_id.decode() if isinstance(job_id, bytes) else str(job_id)

@@ -9,7 +9,7 @@ from typing import Any
 
 from redis import exceptions
 
-from assistant_queue.errors import StoreError
+from assistant_queue.errors import StoreUnavailable
 from assistant_queue.store.calls import Space
 from assistant_queue.store.connect import fresh
 from assistant_queue.store.stores import SyncStore
@@ -64,8 +64,11 @@ class Watchman:
                             wait_s = self.look()
                         if wait_s > 0:
                             ticks.get_message(timeout=wait_s)
-            except (StoreError, exceptions.RedisError, OSError) as error:
+            except (StoreUnavailable, exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
                 _log.warning("Redis does not answer the watchman: %s; trying again", error)
+                self._stop.wait(SWEEP_INTERVAL_S)
+            except Exception:  # noqa: BLE001 - whatever it stumbled over, without it threads are forgotten
+                _log.exception("the watchman stumbled; it goes on")
                 self._stop.wait(SWEEP_INTERVAL_S)
 
     def look(self) -> float:
