@@ -448,8 +448,21 @@ class BatchFlow:
         """The run is of no use any more: stop it, so that the conversation is free, and count the attempt."""
         if self._progress.run_id is not None and self._capabilities.cancels:
             yield steps.Cancel(request=self._sent, run_id=self._progress.run_id)
+            if isinstance(error, RunExpired):
+                # It may have ended well before it could be cancelled, or while no worker was there: then it is the one.
+                found = yield from self._look_again(self._progress.run_id)
+                if found is not None:
+                    return (yield from self._ended(found))
         still_works = isinstance(error, RunExpired) and not self._capabilities.cancels
         return (yield from self._run_failed(info, still_works=still_works))
+
+    def _look_again(self, run_id: str) -> Generator[steps.Step, Any, RunEnded | None]:
+        """A run that was given up, if it has ended well."""
+        try:
+            finding: Finding = yield steps.Find(request=self._sent, run_id=run_id, calls=())
+        except BackendError:
+            return None
+        return finding if isinstance(finding, RunEnded) and finding.status in _ENDED_WELL else None
 
     def _run_failed(self, info: ErrorInfo, *, counts: bool = True, retry_after_s: float | None = None, still_works: bool = False) -> Flow:
         """Accepted, then failed. What the provider keeps of it decides what the next attempt sends."""

@@ -96,7 +96,8 @@ def _checks(keys: Sequence[str], rest: str | None) -> Iterator[str]:
     """Lua that ends a script with `{'corrupt', what, key}` before it has written anything."""
     for name in keys:
         if name in _KINDS:
-            yield f"if type(redis.pcall('{_SIZES[_KINDS[name]]}', key.{name})) ~= 'number' then return {{'corrupt', '{name}', key.{name}}} end"
+            size = f"redis.pcall('{_SIZES[_KINDS[name]]}', key.{name})"
+            yield f"if type({size}) ~= 'number' then return {{'corrupt', '{name}', key.{name}}} end"
     if rest == "messages":
         check = f"if is_foreign(rest_key(i), '{_KINDS['message']}') then return {{'corrupt', 'message', rest_key(i)}} end"
         yield f"for i = 1, rest_count do {check} end"

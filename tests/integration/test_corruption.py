@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -276,7 +277,7 @@ def test_an_unreadable_message_takes_its_batch_to_the_failed_list(make: Callable
 
 def test_fields_that_a_newer_version_added_do_no_harm(make: Callable[[str], Victim]) -> None:
     victim = make("waiting")
-    spoil = entry("pending", 0, '{"id": "%s", "c": "one", "new": {"a": 1}}' % victim.ids[0])
+    spoil = entry("pending", 0, json.dumps({"id": victim.ids[0], "c": "one", "new": {"a": 1}}))
     assert set(survives(victim, spoil)) == {"one", "two", "late", "later", "neighbour"}
     assert victim.queue.list_failed() == []
 
