@@ -285,7 +285,7 @@ def test_an_end_that_covers_all_rounds_is_not_added_to_them() -> None:
 def test_too_many_tool_rounds_stop_the_run() -> None:
     driver = Scripted(ASSISTANTS, Rules(max_tool_rounds=2))
     driver.run(claimed(), {steps.Watch: [action(1), action(2), action(3)]})
-    assert driver.names[-2:] == ["Cancel", "Find", "Postpone(retrying)"]
+    assert driver.names[-2:] == ["Cancel", "Postpone(retrying)"]
     assert len(driver.all(steps.Answer)) == 2
     assert driver.only(steps.Postpone).progress.error.code == "too_many_tool_rounds"
 
@@ -717,7 +717,7 @@ def test_a_run_over_its_deadline_that_cannot_be_cancelled_still_works() -> None:
 def test_a_run_reported_failed_by_an_error_is_stopped() -> None:
     driver = Scripted(ASSISTANTS)
     driver.run(claimed(), {steps.Watch: RunFailed("cancelled by somebody")})
-    assert driver.names[-2:] == ["Cancel", "Find", "Postpone(retrying)"]
+    assert driver.names[-2:] == ["Cancel", "Postpone(retrying)"]
 
 
 # --- deaths, delivery, the rest ------------------------------------------------------------------------------------------------
