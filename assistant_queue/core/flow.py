@@ -102,6 +102,7 @@ class Claimed:
         conversation_id: The provider's id of the thread; None if there is none yet.
         anchor: The conversation's end after the last batch; None if not known.
         open_calls: Calls that an earlier batch left unanswered.
+        unreadable: What of its stored form cannot be read; None as a rule.
     """
 
     batch: Batch
@@ -112,6 +113,7 @@ class Claimed:
     conversation_id: str | None
     anchor: str | None = None
     open_calls: tuple[str, ...] = ()
+    unreadable: str | None = None
 
 
 class BatchFlow:
@@ -139,6 +141,11 @@ class BatchFlow:
         """The batch, step by step."""
         if self._phase is Phase.DELIVERING and self._progress.result is not None:
             return (yield from self._deliver(self._progress.result, None))
+        if self._phase is Phase.DELIVERING:
+            return (yield from self._undeliverable())
+        if self._claimed.unreadable is not None:
+            error = ErrorInfo(code="corrupt", message=f"its record in Redis was changed by somebody else: {self._claimed.unreadable}")
+            return (yield from self._bury("corrupt", error))
         if self._claimed.deaths >= (MAX_DEATHS if self._progress.calling else MAX_DEATHS_ELSEWHERE):
             error = ErrorInfo(
                 code="worker_deaths",
@@ -168,6 +175,10 @@ class BatchFlow:
             # Whoever resumes sees only these: what is sent must be what they would send, or it is not recognised.
             fitting = fit(self._batch.messages, max_items=capabilities.max_items, max_item_chars=capabilities.max_item_chars)
         conversation_id = providers_id(self._batch.thread_id, self._rules.thread_ids) or self._claimed.conversation_id
+        if progress.located and conversation_id is None and capabilities.conversations:
+            raise _Park(
+                "the conversation that the batch was to be sent to, or was, is not known any more: somebody else removed it from Redis"
+            )
         if not progress.located and not capabilities.stateless:  # where the history is ours, what the claim read is the end
             progress.anchor = self._claimed.anchor
             if conversation_id is None and capabilities.conversations:
@@ -469,8 +480,21 @@ class BatchFlow:
         """The run is of no use any more: stop it, so that the conversation is free, and count the attempt."""
         if self._progress.run_id is not None and self._capabilities.cancels:
             yield steps.Cancel(request=self._sent, run_id=self._progress.run_id)
+            if isinstance(error, RunExpired):
+                # It may have ended well before it could be cancelled, or while no worker was there: then it is the one.
+                found = yield from self._look_again(self._progress.run_id)
+                if found is not None:
+                    return (yield from self._ended(found))
         still_works = isinstance(error, RunExpired) and not self._capabilities.cancels
         return (yield from self._run_failed(info, still_works=still_works))
+
+    def _look_again(self, run_id: str) -> Generator[steps.Step, Any, RunEnded | None]:
+        """A run that was given up, if it has ended well."""
+        try:
+            finding: Finding = yield steps.Find(request=self._sent, run_id=run_id, calls=())
+        except BackendError:
+            return None
+        return finding if isinstance(finding, RunEnded) and finding.status in _ENDED_WELL else None
 
     def _run_failed(self, info: ErrorInfo, *, counts: bool = True, retry_after_s: float | None = None, still_works: bool = False) -> Flow:
         """Accepted, then failed. What the provider keeps of it decides what the next attempt sends."""
@@ -570,6 +594,30 @@ class BatchFlow:
                     return steps.Postponed(state=ThreadState.RETRYING, error=undelivered)
         yield steps.Finish(result=result, anchor=anchor, undelivered=undelivered)
         return steps.Completed(result=result)
+
+    def _undeliverable(self) -> Flow:
+        """The run is over, and neither the batch nor its record says how."""
+        now = moment(self._now_ms())
+        result = RunResult(
+            thread_id=self._batch.thread_id,
+            run_id="",
+            batch_id=self._batch.id,
+            message_ids=(),
+            messages_processed=0,
+            status="completed",
+            incomplete_reason=None,
+            reply=None,
+            replies=(),
+            usage=None,
+            attempts=0,
+            started_at=now,
+            ended_at=now,
+        )
+        error = ErrorInfo(
+            code="corrupt", message="its record in Redis was changed by somebody else: what there was to deliver is not known"
+        )
+        yield steps.Finish(result=result, anchor=None, undelivered=error)
+        return steps.Failed(reason="corrupt", error=error, progress=self._progress)
 
 
 _LOST = ErrorInfo(code="outcome_unknown", message="workers died while they waited for the provider's answer")

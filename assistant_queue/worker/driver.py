@@ -284,12 +284,15 @@ class BatchDriver:
         raise OutcomeUnknown(f"the run over thread {self._lease.thread_id!r} gave {type(event).__name__} before its id")
 
     async def _watch(self, step: steps.Watch) -> RunEvent:
-        left_s = max(0.0, (step.deadline_ms - self.now_ms()) / 1000)
+        limit = self._runtime.config.run_timeout
+        expired = RunExpired(f"the run over thread {self._lease.thread_id!r} has not ended within run_timeout ({limit:g} s)")
+        left_s = (step.deadline_ms - self.now_ms()) / 1000
+        if left_s <= 0:  # nobody was there to see it end
+            raise expired
         try:
             return await asyncio.wait_for(self._asked(self._read()), left_s)
         except (asyncio.TimeoutError, TimeoutError):
-            limit = self._runtime.config.run_timeout
-            raise RunExpired(f"the run over thread {self._lease.thread_id!r} has not ended within run_timeout ({limit:g} s)") from None
+            raise expired from None
 
     async def _read(self) -> RunEvent:
         if self._events is not None:
