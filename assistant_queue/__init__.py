@@ -20,6 +20,8 @@ from assistant_queue.errors import (
     MessageCancelled,
     MessageIdConflict,
     MessageNotFound,
+    MessageRefused,
+    NotConfigured,
     NotPermitted,
     NotSupported,
     OutcomeUnknown,
@@ -57,6 +59,7 @@ from assistant_queue.tools import ToolContext
 if TYPE_CHECKING:
     from assistant_queue.aio import AsyncAssistantMessageQueue
     from assistant_queue.backends.function import FunctionBackend, RunContext, Said
+    from assistant_queue.validation import max_length, no_markup
     from assistant_queue.worker.rq_worker import Worker
 
 __version__ = "0.1.0"
@@ -85,7 +88,9 @@ __all__ = [
     "MessageCancelled",
     "MessageIdConflict",
     "MessageNotFound",
+    "MessageRefused",
     "MessageStatus",
+    "NotConfigured",
     "NotPermitted",
     "NotSupported",
     "OutcomeUnknown",
@@ -112,6 +117,8 @@ __all__ = [
     "UnknownThread",
     "Usage",
     "Worker",
+    "max_length",
+    "no_markup",
 ]
 
 
@@ -125,6 +132,10 @@ def __getattr__(name: str) -> Any:
         from assistant_queue.backends import function
 
         return getattr(function, name)
+    if name in {"max_length", "no_markup"}:
+        from assistant_queue import validation
+
+        return getattr(validation, name)
     if name == "Worker":
         from assistant_queue.worker.rq_worker import Worker
 

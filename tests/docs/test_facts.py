@@ -38,7 +38,9 @@ PUBLIC = [
     "MessageCancelled",
     "MessageIdConflict",
     "MessageNotFound",
+    "MessageRefused",
     "MessageStatus",
+    "NotConfigured",
     "NotPermitted",
     "NotSupported",
     "OutcomeUnknown",
@@ -65,6 +67,8 @@ PUBLIC = [
     "UnknownThread",
     "Usage",
     "Worker",
+    "max_length",
+    "no_markup",
 ]
 
 
