@@ -37,6 +37,7 @@ from assistant_queue.errors import (
     AssistantQueueError,
     BackendError,
     CallbackError,
+    NotConfigured,
     NotReplicated,
     OutcomeUnknown,
     RunExpired,
@@ -76,6 +77,7 @@ class Rules:
         grace_s: How long after an ambiguous request the provider is asked.
         instructions: The default text, None for none, or True to ask the user's callable.
         delivers: There is an `on_reply`.
+        fallback: What people are told of a batch that fails for good: a text, None for nothing, or True to ask the user's callable.
     """
 
     max_attempts: int = 3
@@ -87,6 +89,7 @@ class Rules:
     thread_ids: ThreadIds = "auto"
     instructions: str | bool | None = None
     delivers: bool = False
+    fallback: str | bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +149,8 @@ class BatchFlow:
         if self._claimed.unreadable is not None:
             error = ErrorInfo(code="corrupt", message=f"its record in Redis was changed by somebody else: {self._claimed.unreadable}")
             return (yield from self._bury("corrupt", error))
+        if self._progress.burying is not None and self._progress.error is not None:
+            return (yield from self._bury(self._progress.burying, self._progress.error, deaths=self._claimed.deaths))
         if self._claimed.deaths >= (MAX_DEATHS if self._progress.calling else MAX_DEATHS_ELSEWHERE):
             error = ErrorInfo(
                 code="worker_deaths",
@@ -399,7 +404,7 @@ class BatchFlow:
 
     # --- 4. what a failure means ------------------------------------------------------------------------------------
 
-    def _failed(self, error: AssistantQueueError) -> Flow:  # noqa: C901 - one line a kind of failure, most specific first
+    def _failed(self, error: AssistantQueueError) -> Flow:  # noqa: C901, PLR0912 - one line a kind of failure, most specific first
         self._progress.calling = False
         info = ErrorInfo(code=error.code, message=str(error))
         if isinstance(error, _Hold):
@@ -410,6 +415,9 @@ class BatchFlow:
             return (yield from self._bury("attempts", error.info))
         if isinstance(error, UnknownThread):
             return (yield from self._bury("unknown_thread", info))
+        if isinstance(error, NotConfigured):
+            self._progress.attempts -= 1  # nothing was sent
+            return (yield from self._bury("not_configured", info))
         if isinstance(error, CallbackError) and self._request is None:
             # The instructions: nothing was sent or learned, so the batch stays where it is.
             return (yield from self._try_again(info, counts=True, retry_after_s=None))
@@ -532,16 +540,51 @@ class BatchFlow:
         yield steps.Postpone(state=ThreadState.RETRYING, wait_s=wait_s, phase=self._phase, progress=progress)
         return steps.Postponed(state=ThreadState.RETRYING, error=info)
 
-    def _bury(self, reason: str, info: ErrorInfo) -> Flow:
+    def _bury(self, reason: str, info: ErrorInfo, *, deaths: int = 0) -> Flow:
+        """To the failed list; `deaths` are those of workers that were on the way there already."""
         progress = self._progress
         progress.error = info
         is_open = bool(progress.calls) if reason == "attempts" else reason == "worker_deaths"
         if is_open and progress.run_id and self._capabilities.cancels:
             # A run that waits for outputs nobody will send, or that nobody watches, keeps the thread's next batch out.
             yield steps.Cancel(request=self._request or self._bare_request(), run_id=progress.run_id)
+        if self._rules.fallback:
+            postponed = yield from self._fall_back(reason, info, deaths)
+            if postponed is not None:
+                return postponed
         left_open = () if self._capabilities.stateless else self._unanswered
-        yield steps.Bury(reason=reason, error=info, progress=self._progress, open_calls=left_open)
+        fallback = None if progress.result is None else progress.result.reply
+        yield steps.Bury(reason=reason, error=info, progress=self._progress, open_calls=left_open, fallback=fallback)
         return steps.Failed(reason=reason, error=info, progress=self._progress)
+
+    def _fall_back(self, reason: str, info: ErrorInfo, deaths: int) -> Generator[steps.Step, Any, steps.Postponed | None]:
+        """Tell the people in the batch something, once the batch is given up; a text that cannot be handed over stays readable."""
+        progress = self._progress
+        progress.burying = reason  # with the next step that is stored: whoever takes over sends nothing any more
+        if progress.result is None:
+            said = self._rules.fallback
+            if isinstance(said, bool):
+                said = None
+                if deaths < MAX_DEATHS:
+                    yield from self._blame()
+                    said = yield steps.FallBack(batch=self._batch, error=info)
+                progress.calling = False
+            if not said:
+                return None
+            progress.result, deaths = self._result_of(progress.run_id or "", "failed", (said,), fallback=True), 0
+        if not self._rules.delivers or deaths >= MAX_DEATHS:
+            return None
+        yield from self._blame()
+        try:
+            yield steps.Deliver(result=progress.result)
+        except CallbackError as error:
+            progress.deliveries += 1
+            if progress.deliveries < self._rules.max_attempts:
+                progress.calling = False
+                wait_s = self._rules.backoff.wait_s(progress.deliveries)
+                yield steps.Postpone(state=ThreadState.RETRYING, wait_s=wait_s, phase=self._phase, progress=progress)
+                return steps.Postponed(state=ThreadState.RETRYING, error=ErrorInfo(code=error.code, message=str(error)))
+        return None
 
     def _bare_request(self) -> RunRequest:
         """Where the batch was sent, without what was sent: what made three workers die is not made again."""
@@ -553,21 +596,8 @@ class BatchFlow:
     def _ended(self, event: RunEnded) -> Flow:
         self._collect(event)
         progress = self._progress
-        result = RunResult(
-            thread_id=self._batch.thread_id,
-            run_id=event.run_id or str(progress.run_id or ""),
-            batch_id=self._batch.id,
-            message_ids=tuple(message.id for message in self._batch.messages),
-            messages_processed=len(self._batch.messages),
-            status=event.status,
-            incomplete_reason=event.incomplete_reason,
-            reply="\n\n".join(progress.replies) or None,
-            replies=progress.replies,
-            usage=progress.usage,
-            attempts=progress.attempts,
-            started_at=moment(self._claimed.claimed_ms),
-            ended_at=moment(self._now_ms()),
-        )
+        run_id = event.run_id or str(progress.run_id or "")
+        result = self._result_of(run_id, event.status, progress.replies, incomplete_reason=event.incomplete_reason)
         if not self._rules.delivers:
             yield steps.Finish(result=result, anchor=event.anchor)
             return steps.Completed(result=result)
@@ -575,6 +605,23 @@ class BatchFlow:
         self._phase = Phase.DELIVERING
         yield steps.Complete(result=result, progress=self._progress, anchor=event.anchor)
         return (yield from self._deliver(result, event.anchor))
+
+    def _result_of(self, run_id: str, status: str, replies: tuple[str, ...], **fields: Any) -> RunResult:
+        return RunResult(
+            thread_id=self._batch.thread_id,
+            run_id=run_id,
+            batch_id=self._batch.id,
+            message_ids=tuple(message.id for message in self._batch.messages),
+            messages_processed=len(self._batch.messages),
+            status=status,
+            reply="\n\n".join(replies) or None,
+            replies=replies,
+            usage=self._progress.usage,
+            attempts=self._progress.attempts,
+            started_at=moment(self._claimed.claimed_ms),
+            ended_at=moment(self._now_ms()),
+            **{"incomplete_reason": None, **fields},
+        )
 
     def _deliver(self, result: RunResult, anchor: str | None) -> Flow:
         """Hand the reply over, at least once; a reply that cannot be handed over stays readable for `result_ttl`."""

@@ -39,6 +39,7 @@ class Progress:
         error: The last failure.
         result: The result to be delivered, once there is one.
         deliveries: How often `on_reply` has been tried.
+        burying: The reason for which the batch is on its way to the failed list, with `error`: nothing is sent for it any more.
     """
 
     attempts: int = 0
@@ -63,6 +64,7 @@ class Progress:
     error: ErrorInfo | None = None
     result: RunResult | None = None
     deliveries: int = 0
+    burying: str | None = None
 
     def dump(self) -> str:
         """As JSON, defaults left out."""
@@ -159,6 +161,8 @@ def dump_result(result: RunResult) -> dict[str, Any]:
     plain["started_at"] = round(result.started_at.timestamp() * 1000)
     plain["ended_at"] = round(result.ended_at.timestamp() * 1000)
     plain["usage"] = None if result.usage is None else _dump_usage(result.usage)
+    if not result.fallback:
+        del plain["fallback"]  # versions without it read the others
     return plain
 
 

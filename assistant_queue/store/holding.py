@@ -304,6 +304,7 @@ def bury(
     open_calls: Sequence[str],
     pause: bool,
     keep_anchor: bool = False,
+    fallback: str | None = None,
 ) -> Operation[None]:
     """Put the batch on the failed list and release the lease; `keep_anchor` where nothing of it can stand in the conversation."""
     failure = {
@@ -314,6 +315,8 @@ def bury(
         "message_ids": list(message_ids),
         "held": progress.held,
     }
+    if fallback is not None:
+        failure["fallback"] = fallback
     batch_id = lease.claimed.batch.id
     reply = yield call_for(
         lease.job,

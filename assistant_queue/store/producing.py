@@ -178,9 +178,13 @@ def _message_status(message_id: str, thread_id: str, batch_id: str, record: Sequ
         )
     if state:
         failure = json.loads(failure_text)
+        fallback = failure.get("fallback")
         return MessageStatus(
             **known,
             status=MessageState.FAILED.value,
+            reply=fallback,
+            replies=() if fallback is None else (fallback,),
+            fallback=fallback is not None,
             run_id=failure["known_run_id"],
             attempts=failure["attempts"],
             error=load_error(failure["error"]),

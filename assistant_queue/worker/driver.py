@@ -73,6 +73,7 @@ class BatchDriver:
             steps.Answer: self._answer,
             steps.Complete: self._complete,
             steps.Deliver: self._deliver,
+            steps.FallBack: self._fall_back,
             steps.Finish: self._finish,
             steps.Postpone: self._postpone,
             steps.Bury: self._bury,
@@ -231,6 +232,7 @@ class BatchDriver:
                 progress=step.progress,
                 message_ids=self._message_ids(),
                 open_calls=step.open_calls,
+                fallback=step.fallback,
                 pause=self._runtime.config.after_failure == "pause",
                 keep_anchor=self._runtime.backend.capabilities.found_by is FoundBy.NOT_AT_ALL,
             )
@@ -364,3 +366,10 @@ class BatchDriver:
         await self._sure()
         if self._runtime.config.on_reply is not None:
             await callbacks.deliver(self._runtime.config.on_reply, self._runtime.executor, step.result)
+
+    async def _fall_back(self, step: steps.FallBack) -> str | None:
+        await self._sure()
+        runtime, function = self._runtime, self._runtime.config.fallback_reply
+        if not callable(function):
+            return None
+        return await callbacks.fall_back(function, runtime.executor, step.batch, step.error, within_s=runtime.config.request_timeout)

@@ -103,7 +103,12 @@ def thread_diagram() -> str:
     return f"```mermaid\n{diagram()}\n```"
 
 
-PARTS: dict[str, Callable[[], str]] = {"options": options_table, "thread-diagram": thread_diagram, "request-outcomes": request_matrix.table}
+PARTS: dict[str, Callable[[], str]] = {
+    "options": options_table,
+    "thread-diagram": thread_diagram,
+    "request-outcomes": request_matrix.table,
+    "chat-outcomes": request_matrix.chat_table,
+}
 
 
 def documents() -> list[Path]:
