@@ -23,7 +23,7 @@ if due then
 end
 if listened() then
   -- Told once for a while, however often it is said; a repeated call whose reply was lost is such a case.
-  local last = redis.call('XREVRANGE', key.events, '+', '-', 'COUNT', 1)[1]
+  local last = redis.pcall('XREVRANGE', key.events, '+', '-', 'COUNT', 1)[1]
   local said = last and last[2][4] == 'typing' and cjson.decode(last[2][6])
   if not (said and said.author == arg.author and now - tonumber(last[2][2]) < tonumber(arg.coalesce_ms)) then
     tell('typing', cjson.encode({author = arg.author, ['until'] = ms(until_ms)}))
