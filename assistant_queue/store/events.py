@@ -63,7 +63,17 @@ def text_delta(batch_id: str, run_id: str, index: int, offset: int, piece: str) 
 
 def dump_news(news: Sequence[News]) -> str:
     """As the scripts take it."""
-    return json.dumps([[one.type, json.dumps(one.data)] for one in news]) if news else ""
+    return _json([[one.type, _json(one.data)] for one in news]) if news else ""
+
+
+def _json(value: Any) -> str:
+    """JSON with letters as they are; half a surrogate pair, which models cut off, has no bytes and is written as its number."""
+    plain = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    try:
+        plain.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":"))
+    return plain
 
 
 TYPING_MS = 5000

@@ -149,7 +149,7 @@ BAD_VALUES: dict[str, list[Any]] = {
     "after_run": ["later", None, True],
     "max_pending": [0, -1, 1.5, True],
     "events": ["sometimes", "", None, True],
-    "event_ttl": [0, -1, "long", True],
+    "event_ttl": [0, 0.5, -1, "long", True],
     "event_limit": [99, 0, -1, 1.5, True],
     "max_attempts": [0, -1, 1.5, None, True],
     "backoff": [{"type": "linear"}, {"delay": -1}, {"delay": "soon"}, {"delays": 5}, 5, True, {"delay": math.inf}],
