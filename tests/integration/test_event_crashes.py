@@ -14,7 +14,9 @@ from assistant_queue.testing.harness import Crash
 from assistant_queue.testing.provider import Reply, ToolCalls
 from assistant_queue.worker import telling
 from tests.conftest import RedisServer
+from tests.integration.lossy_redis import LossyRedis
 from tests.integration.test_crash_points import Bot, CrashAt
+from tests.integration.test_lost_replies import lose_everywhere
 from tests.integration.transcript import Transcript
 
 FIRST, SECOND = "Let me look - where was it ...", "Your parcel is on its way. 🚚 It comes tomorrow."
@@ -91,3 +93,30 @@ def test_the_texts_of_all_tool_rounds_are_told_once_and_whole(
 ) -> None:
     provider.model = with_tools
     die_everywhere(one_redis.url, prefix, provider, protocol, expected=(f"0 {FIRST}", f"1 {FIRST}", SECOND), least=5)
+
+
+def test_no_event_is_told_twice_whichever_answer_of_redis_is_lost(
+    one_redis: RedisServer, prefix: str, provider: StandInProvider, protocol: str, each_piece_at_once: None
+) -> None:
+    """The client library repeats a command whose answer was lost, and its script has told already."""
+    provider.model = with_tools
+    lossy = LossyRedis(one_redis.port)
+    seen: list[list[str]] = []
+
+    def scenario(number: int) -> None:
+        bot = Bot(lossy.url, f"{prefix}-{number}", provider, protocol, events="always", on_reply=lambda _: None)
+        with bot.queue:
+            receipt = bot.queue.add_message_to_thread("t", "hello")
+            second = bot.queue.add_message_to_thread("t", "not this")
+            bot.queue.edit_message(receipt.message_id, "hello there")
+            bot.queue.cancel(second.message_id)
+            bot.work()
+        with AssistantMessageQueue(redis_url=one_redis.url, queue_prefix=f"{prefix}-{number}") as listener:
+            seen.append([event.type for event in told(listener)])
+
+    try:
+        lose_everywhere(lossy, scenario)
+    finally:
+        lossy.close()
+    assert seen[-1].count("text_delta") >= 5, "the last run lost nothing"
+    assert [where for where, found in enumerate(seen, 1) if found != seen[-1]] == []
