@@ -125,7 +125,7 @@ class Config(BaseSettings):
     events: Literal["listened", "always", "off"] = _option(
         "listened", "what happens to a thread is kept for those who listen: from the first of them on, always, or never", where="both"
     )
-    event_ttl: PositiveSeconds = _option(3600.0, "how long a thread's events live after the last one", where="both", unit="s")
+    event_ttl: PositiveSeconds = _option(3600.0, "how long a thread's events live after the last one", where="both", unit="s", ge=1)
     event_limit: int = _option(
         1000, "events of a thread that are kept at least; older ones go in steps of about 100", where="both", unit="events", ge=100
     )

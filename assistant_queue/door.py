@@ -14,11 +14,14 @@ from assistant_queue.errors import BatchFailed, MessageCancelled, MessageNotFoun
 from assistant_queue.models import FailedBatch, Message, MessageState, MessageStatus, QueueStatus, Receipt, ThreadStatus
 from assistant_queue.store import control, failures, producing
 from assistant_queue.store.calls import Operation, Space
-from assistant_queue.store.events import event_rules, listen
+from assistant_queue.store.events import COALESCE_MS, event_rules, listen, typing
 from assistant_queue.validation import validate
 
 MAX_FAILED_PAGE = 1000
 """Rows of one `list_failed` call. Chosen."""
+
+_MOST_TYPING = 1000
+"""People seen typing who are remembered before those are dropped that are due again. Chosen."""
 
 RECHECK_S = 5.0
 """How often a waiting caller looks by itself, in case the word that wakes it was lost with a connection. Chosen."""
@@ -46,6 +49,7 @@ class Door:
         waiting = replace(window, delay_ms=to_ms(config.attachment_wait or config.message_delay))
         self._rules_of_text = replace(self._rules, window=waiting)
         self._introduced = False
+        self._seen_typing: dict[tuple[str, str], float] = {}
 
     def add(
         self,
@@ -120,6 +124,20 @@ class Door:
     def _listen(self, thread_id: str) -> Operation[str]:
         stream = yield from listen(self.space, thread_id)
         return stream.newest
+
+    def typing(self, thread_id: str, author: str | None) -> Operation[None]:
+        """`typing`."""
+        return self._typing(arguments.check_thread_id(thread_id), arguments.check_author(author) or "")
+
+    def _typing(self, thread_id: str, author: str) -> Operation[None]:
+        """Once in a while: a page calls this with every key that is pressed."""
+        now_s = self.clock.monotonic()
+        if now_s < self._seen_typing.get((thread_id, author), 0.0):
+            return
+        if len(self._seen_typing) >= _MOST_TYPING:
+            self._seen_typing = {who: until for who, until in self._seen_typing.items() if until > now_s}
+        self._seen_typing[thread_id, author] = now_s + COALESCE_MS / 1000
+        yield from typing(self.space, thread_id, author, self._rules.window)
 
     # --- control ------------------------------------------------------------------------------------------------------
 

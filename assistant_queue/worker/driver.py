@@ -312,7 +312,10 @@ class BatchDriver:
 
     async def _find(self, step: steps.Find) -> Any:
         finding = await self._asked(self._runtime.backend.find(step.request, step.run_id, step.calls))
-        if self._teller is not None and isinstance(finding, ActionRequired | RunEnded):
+        is_over = isinstance(finding, ActionRequired | RunEnded) and bool(finding.run_id) and (finding.whole or not step.calls)
+        if self._teller is not None and is_over:
+            # Found by the outputs it answers, a round is known by the id of the round before: its text comes with the reply.
+            self._teller.begin(finding.run_id)
             await self._teller.settle(finding)
         return finding
 

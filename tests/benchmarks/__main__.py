@@ -8,12 +8,20 @@ import sys
 import time
 from collections.abc import Iterable
 
-from tests.benchmarks import adding, counting, depth, latency, memory, throughput
+from tests.benchmarks import adding, counting, depth, events, latency, memory, throughput
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.sizes import FULL, QUICK, Sizes
 from tests.benchmarks.table import Row, render
 
-SECTIONS = {"adding": adding, "depth": depth, "memory": memory, "counting": counting, "waiting": latency, "throughput": throughput}
+SECTIONS = {
+    "adding": adding,
+    "depth": depth,
+    "memory": memory,
+    "counting": counting,
+    "waiting": latency,
+    "throughput": throughput,
+    "events": events,
+}
 
 
 def measure(sizes: Sizes, sections: Iterable[str] = tuple(SECTIONS)) -> list[Row]:
