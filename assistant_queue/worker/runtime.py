@@ -28,6 +28,7 @@ from assistant_queue.worker.backend import make_backend
 from assistant_queue.worker.checking_in import check_in
 from assistant_queue.worker.driver import BatchDriver
 from assistant_queue.worker.lease import LeaseKeeper
+from assistant_queue.worker.turns import Turns
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ async def _no_probe(_: str, __: Batch) -> None:
 class Runtime:
     """One event loop's share of a worker: handles wake-ups, one thread each.
 
-    1. claims the thread, waits out the last second of a window in place
+    1. waits for its turn, claims the thread, waits out the last second of a window in place
     2. has the lease renewed while the driver takes the batch to its end
     3. tells listeners how the batch ended
     """
@@ -94,6 +95,7 @@ class Runtime:
         self.on_completed: list[Callable[[RunResult], Any]] = []
         self.on_failed: list[Callable[[FailedBatch, Exception], Any]] = []
         self._probe: Callable[[str, Batch], Awaitable[None]] = _no_probe
+        self._turns = Turns()
 
     def watch_steps(self, probe: Probe) -> None:
         """Have `probe(name, batch)` called around each step: where tests wait, and where they crash."""
@@ -131,6 +133,7 @@ class Runtime:
             How the batch ended, why there was nothing to do, or None where another worker has taken over.
         """
         token, batch_id = secrets.token_hex(8), secrets.token_hex(12)
+        await self._turns.wait()
         while True:
             claimed_at = self.clock.monotonic()
             lease = await self.store.run(
