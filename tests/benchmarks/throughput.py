@@ -14,7 +14,7 @@ import rq
 from assistant_queue import AssistantMessageQueue
 from tests.benchmarks.bare import MESSAGES, REPLIES
 from tests.benchmarks.bench import PREFIX, TEXT, Bench, LeanProvider, wait_until
-from tests.benchmarks.raw_rq import CALL
+from tests.benchmarks.raw_rq_call import CALL
 from tests.benchmarks.table import Row
 
 GROUP = "throughput"
