@@ -558,6 +558,16 @@ def test_the_package_does_not_import_openai_before_it_is_needed() -> None:
     assert done.stdout.strip() == "False"
 
 
+def test_a_producer_imports_no_provider_and_no_worker() -> None:
+    code = (
+        "import sys, assistant_queue; assistant_queue.AssistantMessageQueue(redis_url='redis://localhost:1/0', model='m');"
+        "print([name for name in ('openai', 'rq', 'assistant_queue.worker', 'assistant_queue.core.flow', 'assistant_queue.backends.base')"
+        " if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 async def test_a_404_that_names_no_thread_is_a_wrong_option() -> None:
     def answer(text: str) -> Callable[[Any], Any]:
         return lambda _: http.Response(404, json={"error": {"message": text}})
