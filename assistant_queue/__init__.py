@@ -21,6 +21,7 @@ from assistant_queue.errors import (
     MessageIdConflict,
     MessageNotFound,
     NotPermitted,
+    NotReplicated,
     NotSupported,
     OutcomeUnknown,
     QueueError,
@@ -57,6 +58,7 @@ from assistant_queue.tools import ToolContext
 if TYPE_CHECKING:
     from assistant_queue.aio import AsyncAssistantMessageQueue
     from assistant_queue.backends.function import FunctionBackend, RunContext, Said
+    from assistant_queue.worker.rq_concurrent import ConcurrentWorker
     from assistant_queue.worker.rq_worker import Worker
 
 __version__ = "0.1.0"
@@ -70,6 +72,7 @@ __all__ = [
     "BatchFailed",
     "BatchNotFound",
     "CallbackError",
+    "ConcurrentWorker",
     "ConfigurationError",
     "ConfigurationMismatch",
     "ConversationBusy",
@@ -87,6 +90,7 @@ __all__ = [
     "MessageNotFound",
     "MessageStatus",
     "NotPermitted",
+    "NotReplicated",
     "NotSupported",
     "OutcomeUnknown",
     "QueueError",
@@ -125,6 +129,10 @@ def __getattr__(name: str) -> Any:
         from assistant_queue.backends import function
 
         return getattr(function, name)
+    if name == "ConcurrentWorker":
+        from assistant_queue.worker.rq_concurrent import ConcurrentWorker
+
+        return ConcurrentWorker
     if name == "Worker":
         from assistant_queue.worker.rq_worker import Worker
 

@@ -173,6 +173,8 @@ class Direct:
                 yield direct, place
 
     async def _place(self, thread_id: str) -> Place:
+        if self._backend is not None and self._backend.capabilities.stateless:
+            return Place(thread_id, "", await self.store.run(conversations.find_end(self._space, thread_id)))
         conversation_id = providers_id(thread_id, self._config.thread_ids)
         if conversation_id is None and self._backend is not None and not self._backend.capabilities.conversations:
             return Place(thread_id, "")

@@ -13,6 +13,7 @@ from assistant_queue import arguments
 from assistant_queue.config import Config, Options, configure
 from assistant_queue.direct_doors import DirectCalls
 from assistant_queue.door import RECHECK_S, Door, TakesTools, settled_reply
+from assistant_queue.event_doors import EventCalls
 from assistant_queue.models import Content, FailedBatch, MessageStatus, QueueStatus, Receipt, ThreadStatus
 from assistant_queue.store.connect import listening, sync_from
 from assistant_queue.store.lane import Lane
@@ -36,7 +37,7 @@ def options_signature() -> inspect.Signature:
     )
 
 
-class AssistantMessageQueue(TakesTools, DirectCalls):
+class AssistantMessageQueue(TakesTools, DirectCalls, EventCalls):
     """Gathers a thread's messages within a window and has a worker answer them in one run.
 
     1. takes messages: one round trip to Redis, nothing else
@@ -44,6 +45,7 @@ class AssistantMessageQueue(TakesTools, DirectCalls):
     3. shows and settles what has failed
     4. runs a worker on a thread of this process, if asked to
     5. makes direct calls on the provider's threads, beside the queue
+    6. tells what happens to a thread, as it happens
 
     Safe to use from several threads. Options are documented in docs/configuration.md; an error in one raises ConfigurationError
     (UnknownOption for a name that does not exist) before anything is connected.
@@ -66,6 +68,7 @@ class AssistantMessageQueue(TakesTools, DirectCalls):
         self._listening = listening(self._store.client)
         self._workers: list[WorkerHandle] = []
         self._open_direct()
+        self._open_events()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(queue_prefix={self.config.queue_prefix!r})"
@@ -81,6 +84,7 @@ class AssistantMessageQueue(TakesTools, DirectCalls):
         workers, self._workers = self._workers, []
         for worker in workers:
             worker.stop()
+        self._close_events()
         self._close_direct()
         if self._owns_client:
             self._listening.close()

@@ -60,7 +60,7 @@ def doctor(*, where: Where, no_provider: bool, as_json: bool) -> None:
 
 def _examine(config: Config, store: SyncStore, *, ask_provider: bool) -> Iterator[Finding]:
     space = Space(config.queue_prefix, SystemClock())
-    yield from judge(store.run(read_server()), redis_name(config))
+    yield from judge(store.run(read_server()), redis_name(config), durability=config.durability)
     yield from _workers(space, store)
     yield from _threads(space, store)
     yield from _fingerprint(config, space, store)

@@ -37,6 +37,7 @@ from assistant_queue.errors import (
     AssistantQueueError,
     BackendError,
     CallbackError,
+    NotReplicated,
     OutcomeUnknown,
     RunExpired,
     RunFailed,
@@ -45,7 +46,7 @@ from assistant_queue.errors import (
     TooManyToolRounds,
     UnknownThread,
 )
-from assistant_queue.models import Batch, ErrorInfo, RunResult
+from assistant_queue.models import Batch, ErrorInfo, RunResult, ToolCall
 
 MAX_DEATHS = 3
 """Workers that may die in one of the user's functions before the batch is taken to be the reason. Source: docs/reliability.md."""
@@ -167,7 +168,7 @@ class BatchFlow:
             # Whoever resumes sees only these: what is sent must be what they would send, or it is not recognised.
             fitting = fit(self._batch.messages, max_items=capabilities.max_items, max_item_chars=capabilities.max_item_chars)
         conversation_id = providers_id(self._batch.thread_id, self._rules.thread_ids) or self._claimed.conversation_id
-        if not progress.located:
+        if not progress.located and not capabilities.stateless:  # where the history is ours, what the claim read is the end
             progress.anchor = self._claimed.anchor
             if conversation_id is None and capabilities.conversations:
                 conversation_id, progress.anchor = yield steps.OpenConversation()
@@ -177,7 +178,7 @@ class BatchFlow:
         self._request = RunRequest(
             batch=replace(self._batch, attempts=progress.attempts + 1),
             conversation_id=conversation_id or "",
-            anchor=progress.anchor,
+            anchor=self._claimed.anchor if capabilities.stateless else progress.anchor,
             items=() if progress.held else fitting.items,
             instructions=(yield from self._instructions()),
             open_calls=self._claimed.open_calls,
@@ -209,6 +210,8 @@ class BatchFlow:
     # --- 2. where an earlier holder stopped ---------------------------------------------------------------------
 
     def _reach_event(self) -> Generator[steps.Step, Any, _Event]:
+        if self._capabilities.stateless and self._phase is not Phase.FROZEN:
+            return (yield from self._again())
         if self._phase is Phase.SENDING:
             return (yield from self._find())
         if self._phase is Phase.RUNNING and self._progress.run_id is not None:
@@ -216,6 +219,22 @@ class BatchFlow:
                 return (yield from self._find())
             return (yield from self._follow(self._progress.run_id))
         return (yield from self._send())
+
+    def _again(self) -> Generator[steps.Step, Any, _Event]:
+        """The provider keeps nothing, so nothing is doubled there: go on behind the last round that is stored here."""
+        progress = self._progress
+        if not progress.deadline_ms:
+            progress.deadline_ms = self._now_ms() + round(self._rules.run_timeout_s * 1000)
+        if progress.asked is not None:
+            return progress.asked  # the calls were being answered: the same ones, with the outputs that are known
+        if progress.sent_ms:  # a failure would have taken this back: whoever sent it died, or was stopped
+            progress.failures += 1
+            if progress.failures >= self._rules.max_attempts:
+                raise _GiveUp(progress.error or _LOST)
+        if not progress.calls:
+            return (yield from self._send())
+        progress.attempts += 1
+        return (yield from self._submit(progress.run_id or ""))
 
     def _find(self) -> Generator[steps.Step, Any, _Event]:
         """The answer to the last request is not known: wait out the grace, then ask the provider."""
@@ -275,26 +294,29 @@ class BatchFlow:
         progress = self._progress
         progress.attempts += 1
         progress.run_id, progress.rounds, progress.replies, progress.usage = None, 0, (), None
+        progress.transcript = None
         progress.sent_ms = self._now_ms()
         progress.deadline_ms = progress.sent_ms + round(self._rules.run_timeout_s * 1000)
         # Written before the request leaves: whoever finds this phase knows that the batch may have been accepted.
-        yield from self._save(Phase.SENDING)
+        yield from self._save(Phase.SENDING, leaves=True)
         started: RunStarted = yield steps.Start(request=self._sent)
         yield from self._save_running(started.run_id)
         return (yield from self._watch())
 
-    def _save(self, phase: Phase) -> Generator[steps.Step, Any, None]:
+    def _save(self, phase: Phase, *, leaves: bool = False) -> Generator[steps.Step, Any, None]:
         self._phase = phase
-        yield steps.Save(phase=phase, progress=self._progress)
+        yield steps.Save(phase=phase, progress=self._progress, leaves=leaves)
 
-    def _blame(self) -> Generator[steps.Step, Any, None]:
+    def _blame(self, asked: tuple[ToolCall, ...] = ()) -> Generator[steps.Step, Any, None]:
         """From here on a death is the batch's own until the opposite is shown: one of the user's functions runs."""
         self._progress.calling = True
-        yield from self._save(self._phase)
+        yield steps.Save(phase=self._phase, progress=self._progress, asked=asked)
 
     def _save_running(self, run_id: str) -> Generator[steps.Step, Any, None]:
         progress = self._progress
-        progress.run_id, progress.calls, progress.waiting_since_ms, progress.refusals = run_id, (), 0, 0
+        progress.run_id, progress.waiting_since_ms, progress.refusals = run_id, 0, 0
+        if not self._capabilities.stateless:
+            progress.calls = ()
         self._unanswered = ()
         yield from self._save(Phase.RUNNING)
 
@@ -304,6 +326,8 @@ class BatchFlow:
             try:
                 event: _Event = yield steps.Watch(deadline_ms=self._progress.deadline_ms)
             except StreamCut as error:
+                if self._capabilities.stateless:
+                    raise
                 if not self._capabilities.follows:
                     return (yield from self._find())
                 cuts += 1
@@ -326,8 +350,10 @@ class BatchFlow:
             raise TooManyToolRounds(f"the model asked for tools {progress.rounds + 1} times in one batch; {limit}")
         run_id = event.run_id or progress.run_id or ""  # found again by its items, a round has no known id
         new = tuple(call for call in event.calls if call.id not in progress.outputs)
+        if self._capabilities.stateless:
+            progress.asked = event  # before any function is called: nobody else has these calls and their ids
         if new:
-            yield from self._blame()
+            yield from self._blame(new)
             outputs: dict[str, str] = yield steps.Answer(batch=self._batch, run_id=run_id, calls=new)
             progress.outputs.update(outputs)
             progress.calling = False
@@ -335,16 +361,19 @@ class BatchFlow:
         self._collect(event)
         progress.rounds += 1
         progress.run_id, progress.calls = run_id, event.calls
-        return (yield from self._submit(run_id))
+        progress.transcript, progress.asked = event.transcript, None
+        return (yield from self._submit(run_id, tuple(call.id for call in new)))
 
-    def _submit(self, run_id: str) -> Generator[steps.Step, Any, _Event]:
+    def _submit(self, run_id: str, answered: tuple[str, ...] = ()) -> Generator[steps.Step, Any, _Event]:
         progress = self._progress
         calls = progress.calls
         progress.sent_ms = self._now_ms()
         # The outputs are stored before they are submitted: a crash between does not call the user's function again.
-        yield from self._save(Phase.SENDING)
+        self._phase = Phase.SENDING
+        yield steps.Save(phase=self._phase, progress=progress, answered=answered, leaves=True)
         outputs = {call.id: progress.outputs[call.id] for call in calls}
-        started: RunStarted = yield steps.Submit(request=self._sent, run_id=run_id, calls=calls, outputs=outputs)
+        request = replace(self._sent, transcript=progress.transcript)
+        started: RunStarted = yield steps.Submit(request=request, run_id=run_id, calls=calls, outputs=outputs)
         yield from self._save_running(started.run_id)
         return (yield from self._watch())
 
@@ -379,8 +408,12 @@ class BatchFlow:
             return (yield from self._run_failed(info, still_works=True))
         if isinstance(error, _Unreachable):
             return (yield from self._unreachable(error.cause))
+        if self._capabilities.stateless and isinstance(error, OutcomeUnknown | StreamCut):
+            return (yield from self._run_failed(info))
         if isinstance(error, OutcomeUnknown | StreamCut) and self._phase is Phase.SENDING:
             return (yield from self._ambiguous(info))
+        if isinstance(error, NotReplicated):
+            return (yield from self._unsent(info))
         if isinstance(error, BackendError):
             return (yield from self._refused(error, info))
         raise error
@@ -408,14 +441,29 @@ class BatchFlow:
 
     def _refused(self, error: BackendError, info: ErrorInfo) -> Flow:
         """Provably not accepted, or nothing of the batch had been sent yet."""
+        self._take_back(counts=error.counts)
+        return (yield from self._try_again(info, counts=error.counts, retry_after_s=error.retry_after_s))
+
+    def _unsent(self, info: ErrorInfo) -> Flow:
+        """No replica of Redis knows of the request, so it did not leave. As with a Redis that is away, no batch is given up for that."""
+        self._take_back(counts=False)
+        progress = self._progress
+        progress.error = info
+        progress.refusals += 1
+        wait_s = min(self._rules.backoff.wait_s(progress.refusals), MAX_ASK_WAIT_S)
+        yield steps.Postpone(state=ThreadState.RETRYING, wait_s=wait_s, phase=self._phase, progress=progress)
+        return steps.Postponed(state=ThreadState.RETRYING, error=info)
+
+    def _take_back(self, *, counts: bool) -> None:
         progress = self._progress
         if progress.calls:
             progress.sent_ms = 0  # the run whose outputs were refused may have gone on or ended: ask about it, without a grace
-        else:
-            if self._phase is Phase.SENDING and not error.counts:
-                progress.attempts -= 1
-            self._phase = Phase.FROZEN
-        return (yield from self._try_again(info, counts=error.counts, retry_after_s=error.retry_after_s))
+            if self._capabilities.stateless and not counts:
+                progress.attempts -= 1  # it is counted again when the outputs are sent again
+            return
+        if self._phase is Phase.SENDING and not counts:
+            progress.attempts -= 1
+        self._phase = Phase.FROZEN
 
     def _stop_run(self, error: AssistantQueueError, info: ErrorInfo) -> Flow:
         """The run is of no use any more: stop it, so that the conversation is free, and count the attempt."""
@@ -427,6 +475,9 @@ class BatchFlow:
     def _run_failed(self, info: ErrorInfo, *, counts: bool = True, retry_after_s: float | None = None, still_works: bool = False) -> Flow:
         """Accepted, then failed. What the provider keeps of it decides what the next attempt sends."""
         progress, capabilities = self._progress, self._capabilities
+        if capabilities.stateless:
+            self._phase = Phase.SENDING if progress.calls or progress.asked else Phase.FROZEN
+            return (yield from self._try_again(info, counts=counts, retry_after_s=retry_after_s))
         progress.calls, progress.run_id = (), None
         if still_works or capabilities.found_by is FoundBy.ANCHOR:
             # Rounds that completed before the failure are in the conversation: look there before anything is sent.
@@ -440,6 +491,8 @@ class BatchFlow:
     def _try_again(self, info: ErrorInfo, *, counts: bool, retry_after_s: float | None) -> Flow:
         progress, now = self._progress, self._now_ms()
         progress.error = info
+        if self._capabilities.stateless:
+            progress.sent_ms = progress.deadline_ms = 0  # the next attempt has a deadline of its own
         if not counts:
             progress.waiting_since_ms = progress.waiting_since_ms or now
             counts = now - progress.waiting_since_ms > self._rules.retry_for_s * 1000
@@ -462,7 +515,8 @@ class BatchFlow:
         if is_open and progress.run_id and self._capabilities.cancels:
             # A run that waits for outputs nobody will send, or that nobody watches, keeps the thread's next batch out.
             yield steps.Cancel(request=self._request or self._bare_request(), run_id=progress.run_id)
-        yield steps.Bury(reason=reason, error=info, progress=self._progress, open_calls=self._unanswered)
+        left_open = () if self._capabilities.stateless else self._unanswered
+        yield steps.Bury(reason=reason, error=info, progress=self._progress, open_calls=left_open)
         return steps.Failed(reason=reason, error=info, progress=self._progress)
 
     def _bare_request(self) -> RunRequest:
@@ -518,6 +572,7 @@ class BatchFlow:
         return steps.Completed(result=result)
 
 
+_LOST = ErrorInfo(code="outcome_unknown", message="workers died while they waited for the provider's answer")
 _HELD = ErrorInfo(code="outcome_unknown", message="a worker died while it sent the batch; the provider is asked after the grace period")
 
 

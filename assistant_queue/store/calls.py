@@ -41,6 +41,25 @@ class Call:
     keys: Sequence[str] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRules:
+    """How a thread's events are kept.
+
+    Attributes:
+        mode: `listened`, `always` or `off`.
+        limit: Entries of a stream that are kept at least; Redis trims in steps of about a hundred.
+        ttl_ms: How long a stream lives after the last event, or after somebody last listened.
+    """
+
+    mode: str = "listened"
+    limit: int = 1000
+    ttl_ms: int = 3_600_000
+
+    def argument(self) -> str:
+        """As `lua/_events.lua` reads it."""
+        return "" if self.mode == "off" else f"{self.mode} {self.limit} {self.ttl_ms}"
+
+
 Operation = Generator[Call | list[Call], Any, T]
 """Yields calls, is sent raw replies, returns a value."""
 
@@ -91,7 +110,9 @@ class _Plan:
 class Space:
     """One prefix: where its keys are and what its scripts are told each time."""
 
-    def __init__(self, prefix: str, clock: Clock) -> None:
+    def __init__(self, prefix: str, clock: Clock, events: EventRules | None = None) -> None:
+        """`events` is None where nothing is written that anybody could listen to: the options' defaults hold."""
+        self.events = EventRules() if events is None else events
         self.keys = Keys(prefix)
         self.prefix = prefix
         self.clock = clock
@@ -101,6 +122,7 @@ class Space:
             "failed": keys.failed,
             "counters": keys.counters,
             "paused": keys.paused,
+            "timer": keys.timer,
             "scheduled": wakeups.scheduled_key(prefix),
             "queue": wakeups.queue_key(prefix),
             "queues": wakeups.QUEUES_KEY,
@@ -110,7 +132,9 @@ class Space:
             "pending": keys.pending(""),
             "frozen": keys.frozen(""),
             "conversation": keys.conversation(""),
+            "events": keys.events(""),
         }
+        self._constants: Constants = (*CONSTANTS, ("events", self.events.argument()))
         self._plans: dict[tuple[str, Constants, bool], _Plan] = {}
 
     def call(
@@ -152,7 +176,7 @@ class Space:
         return Call(plan.script, [args[name] for name in plan.script.args], [*words, *rest] if rest else words)
 
     def _plan(self, name: str, constants: Constants, *, is_real: bool) -> _Plan:
-        script = load(name, (*CONSTANTS, *(_REAL_TIME if is_real else ()), *constants))
+        script = load(name, (*self._constants, *(_REAL_TIME if is_real else ()), *constants))
         plan = _Plan(script, tuple(self._source_of(key) for key in script.keys), has_job="job" in script.keys)
         self._plans[name, constants, is_real] = plan
         return plan

@@ -13,10 +13,11 @@ from typing import Any
 from assistant_queue.core.progress import Progress, load_error, load_result, moment
 from assistant_queue.core.thread_state import ThreadState
 from assistant_queue.core.window import Window
-from assistant_queue.errors import MessageIdConflict, NotPermitted, ThreadFull
+from assistant_queue.errors import MessageIdConflict, NotPermitted, NotReplicated, ThreadFull
 from assistant_queue.models import Message, MessageState, MessageStatus, QueueStatus, Receipt, RunResult, ThreadStatus
 from assistant_queue.store.calls import Call, Operation, Space, plain, text, texts
 from assistant_queue.store.packing import digest, pack
+from assistant_queue.store.replicating import REPLICA_WAIT_S, replicated
 from assistant_queue.store.scripts import Constants
 from assistant_queue.store.sweeping import sweep, wake
 
@@ -34,6 +35,7 @@ class AddRules:
     window: Window
     after_run: str = "immediate"
     max_pending: int = 0
+    replicated: bool = False
 
     @cached_property
     def told(self) -> tuple[Constants, dict[str, Any]]:
@@ -69,11 +71,28 @@ def add(space: Space, thread_id: str, message: Message, rules: AddRules) -> Oper
     Raises:
         MessageIdConflict: The id is another message's. Nothing was queued.
         ThreadFull: The thread holds `max_pending` waiting messages. Nothing was queued.
+        NotReplicated: No replica has it in time. It may be kept or not.
     """
-    reply = texts((yield _add_call(space, thread_id, message, rules)))
+    call = _add_call(space, thread_id, message, rules)
+    if rules.replicated:
+        (raw,), is_kept = yield from replicated(space, [call])
+    else:
+        raw, is_kept = (yield call), True
+    reply = texts(raw)
     receipt = _receipt(thread_id, message, rules, reply)
+    if not is_kept:
+        raise _not_replicated([message.id])
     yield from wake(space, reply[3:])
     return receipt
+
+
+def _not_replicated(message_ids: Sequence[str]) -> NotReplicated:
+    which = ", ".join(repr(message_id) for message_id in message_ids[:3]) + (", ..." if len(message_ids) > 3 else "")  # noqa: PLR2004
+    return NotReplicated(
+        f"Redis took the message(s) {which}, but no replica had them within {REPLICA_WAIT_S:g} s: they may be kept or not; "
+        "adding them again under the same message_id is safe",
+        message_ids=tuple(message_ids),
+    )
 
 
 def add_many(space: Space, rows: Sequence[tuple[str, Message, AddRules]]) -> Operation[list[Receipt]]:
@@ -81,16 +100,23 @@ def add_many(space: Space, rows: Sequence[tuple[str, Message, AddRules]]) -> Ope
 
     Raises:
         MessageIdConflict, ThreadFull: As `add`, for the first message concerned; the others of its round trip are queued.
+        NotReplicated: As `add`, for a whole round trip; those of later ones are not queued.
     """
     receipts: list[Receipt] = []
     overdue: dict[str, None] = {}
     for start in range(0, len(rows), BULK):
         part = rows[start : start + BULK]
-        replies = yield [_add_call(space, thread_id, message, rules) for thread_id, message, rules in part]
+        calls = [_add_call(space, thread_id, message, rules) for thread_id, message, rules in part]
+        if part[0][2].replicated:
+            replies, is_kept = yield from replicated(space, calls)
+        else:
+            replies, is_kept = (yield calls), True
         for (thread_id, message, rules), raw in zip(part, replies, strict=True):
             reply = texts(raw)
             receipts.append(_receipt(thread_id, message, rules, reply))
             overdue.update(dict.fromkeys(reply[3:]))
+        if not is_kept:
+            raise _not_replicated([message.id for _, message, _ in rows[start:]])
     yield from wake(space, list(overdue))
     return receipts
 

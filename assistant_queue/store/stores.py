@@ -71,6 +71,8 @@ class SyncStore:
                     step = operation.send(reply)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]  # the operation's own type
+        except StoreError:  # an operation's own verdict
+            raise
         except (exceptions.RedisError, OSError) as error:
             raise translate(error) from error
 
@@ -116,6 +118,8 @@ class AsyncStore:
                     step = operation.send(reply)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]  # the operation's own type
+        except StoreError:  # an operation's own verdict
+            raise
         except (exceptions.RedisError, OSError) as error:
             raise translate(error) from error
 

@@ -22,7 +22,8 @@ def check_backend(config: Config) -> None:
         return
     if config.assistant_id is None and config.model is None and config.prompt is None:
         raise ConfigurationError(
-            "the worker does not know what to run: give model= or prompt= (Responses), assistant_id= (Assistants, or "
+            "the worker does not know what to run: give model= or prompt= (Responses; model= with "
+            "protocol='chat_completions' for that one), assistant_id= (Assistants, or "
             "OPENAI_ASSISTANT_ID), or backend="
         )
     if config.openai_client is None and config.openai_api_key is None:
@@ -59,6 +60,10 @@ def make_backend(config: Config) -> Backend:
         assistant_id=config.assistant_id,
         model=config.model,
         prompt=config.prompt,
+        protocol=config.protocol,
+        history=config.history,
+        history_tokens=config.history_tokens,
+        count_tokens=config.count_tokens,
         tools=Offered(config.tools or (), config.toolbox),
         run_options=config.run_options,
         request_timeout=config.request_timeout,

@@ -1,9 +1,9 @@
 -- Event `add`: a message arrives. One round trip; its cost does not depend on how much is queued.
--- KEYS: thread pending message due counters scheduled queue queues job
--- ARGV: now thread_id entry digest nonce delay_ms window max_wait_ms max_batch after_run max_pending overdue_ms recheck_ms tick function origin stamp job_id
+-- KEYS: thread pending message due counters scheduled queue queues job events
+-- ARGV: now thread_id entry digest nonce delay_ms window max_wait_ms max_batch after_run max_pending overdue_ms recheck_ms tick function origin stamp job_id events
 -- Returns {'added' | 'duplicate', due ms, wake-up id or '', overdue thread ids ...}
 --         {'conflict', thread id of the message that has the id} or {'full', waiting messages}: nothing has changed
---! include common wakeup
+--! include common wakeup events
 local known = redis.call('HMGET', key.message, 'thread', 'digest', 'nonce', 'due', 'job')
 if known[1] then
   if known[1] ~= arg.thread_id or known[2] ~= arg.digest then return {'conflict', known[1]} end
@@ -61,6 +61,11 @@ if not t.batch then
 end
 
 redis.call('HSET', key.message, 'thread', arg.thread_id, 'seq', ms(seq), 'digest', arg.digest, 'nonce', arg.nonce, 'due', due_ms, 'job', job)
+
+if listened() then
+  tell('message_queued', cjson.encode({entry = arg.entry, due = due_ms, pending = count}))
+  if t.n > 0 and tonumber(t.own_due) ~= due then tell('window_moved', cjson.encode({due = due_ms, pending = count})) end
+end
 
 local reply = {'added', due_ms, job}
 local overdue = redis.call('ZRANGEBYSCORE', key.due, '-inf', ms(now - tonumber(arg.overdue_ms)), 'LIMIT', 0, 2)

@@ -1,10 +1,11 @@
 -- Event `claim`: take the thread's lease and freeze its batch before anything is sent.
--- KEYS: thread pending frozen conversation due counters paused scheduled queue queues job
--- ARGV: now thread_id token lease_ms batch_id max_take early_ms guard_ms tick function origin stamp job_id
--- Returns {'claimed', now, until, batch id, phase, progress, deaths, claimed ms, guard id, {id, anchor, open of the conversation}, {packed messages}}
+-- KEYS: thread pending frozen conversation due counters paused scheduled queue queues job taken execution executions started books running events
+-- ARGV: now thread_id token lease_ms batch_id max_take early_ms guard_ms tick function origin stamp job_id worker taken events
+-- Returns {'claimed', now, until, batch id, phase, progress, deaths, claimed ms, guard id, {id, anchor, open of the conversation}, {packed messages},
+--          '1' if somebody listens or '', how much of the run's text was told}
 --         {'refused', ms until which another worker holds it}   {'early', ms when it is due, now}   {'idle'}   {'paused'}
 -- A second call with the token that holds the lease returns the same claim.
---! include common wakeup
+--! include common wakeup events job
 local t = read_thread()
 if not t.state then
   if t.token then -- a direct call holds an idle thread; a dead one's lease is cleared away
@@ -19,7 +20,7 @@ local function claimed(guard, lease_end)
   local conversation = redis.call('HMGET', key.conversation, 'id', 'anchor', 'open')
   for i = 1, 3 do conversation[i] = conversation[i] or '' end
   return {'claimed', ms(now), ms(lease_end), t.batch, t.phase, t.progress or '', t.deaths or '0', t.claimed, guard, conversation,
-    redis.call('LRANGE', key.frozen, 0, -1)}
+    redis.call('LRANGE', key.frozen, 0, -1), listened() and '1' or '', t.told or ''}
 end
 
 if holds(t) then return claimed(t.wake, tonumber(t['until'])) end
@@ -74,4 +75,10 @@ local guard = wake_at(t.wake, lease_end + tonumber(arg.guard_ms))
 redis.call('HSET', key.thread, 'state', 'active', 'token', arg.token, 'until', ms(lease_end), 'wake', guard, 'deaths', t.deaths or '0',
   'bk', t.bk, 'pk', 'waiting')
 redis.call('ZADD', key.due, ms(lease_end + tonumber(arg.guard_ms)), arg.thread_id)
+if t.phase ~= 'delivering' and listened() then -- else it has been answered, only its delivery is open
+  local sent = t.progress and t.progress ~= '' and cjson.decode(t.progress).attempts or 0
+  if t.phase == 'frozen' or t.state == 'retrying' then sent = sent + 1 end
+  tell('batch_claimed', cjson.encode({batch_id = t.batch, message_ids = ids_of(redis.call('LRANGE', key.frozen, 0, -1)), attempt = sent}))
+end
+start_job(lease_end)
 return claimed(guard, lease_end)
