@@ -110,7 +110,7 @@ class Runtime:
         self.on_completed: list[Callable[[RunResult], Any]] = []
         self.on_failed: list[Callable[[FailedBatch, Exception], Any]] = []
         self._probe: Callable[[str, Batch], Awaitable[None]] = _no_probe
-        self._turns: Turns = beside._turns if beside else Turns()
+        self.turns: Turns = beside.turns if beside else Turns()
 
     def watch_steps(self, probe: Probe) -> None:
         """Have `probe(name, batch)` called around each step: where tests wait, and where they crash."""
@@ -157,7 +157,7 @@ class Runtime:
         ending: steps.Ending | NoLease | None = None
         failed = True
         try:
-            await self._turns.wait()
+            await self.turns.wait()
             ending = await self._take_batch(thread_id, token, batch_id, job)
             failed = False
         finally:
