@@ -83,6 +83,7 @@ def make_backend(config: Config) -> Backend:
             "api_key": key.get_secret_value() if key else None,
             "base_url": config.openai_base_url,
             "openai_client": config.openai_client,
+            "runs": config.concurrency,
         },
         assistant_id=config.assistant_id,
         model=config.model,

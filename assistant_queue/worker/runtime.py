@@ -32,6 +32,7 @@ from assistant_queue.worker.backend import make_workers_backend
 from assistant_queue.worker.checking_in import check_in
 from assistant_queue.worker.driver import BatchDriver
 from assistant_queue.worker.lease import LeaseKeeper
+from assistant_queue.worker.turns import Turns
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ async def _no_probe(_: str, __: Batch) -> None:
 class Runtime:
     """One event loop's share of a worker: handles wake-ups, one thread each.
 
-    1. claims the thread, waits out the last second of a window in place
+    1. waits for its turn, claims the thread, waits out the last second of a window in place
     2. has the lease renewed while the driver takes the batch to its end
     3. tells listeners how the batch ended
     """
@@ -110,6 +111,7 @@ class Runtime:
         self.on_completed: list[Callable[[RunResult], Any]] = []
         self.on_failed: list[Callable[[FailedBatch, Exception], Any]] = []
         self._probe: Callable[[str, Batch], Awaitable[None]] = _no_probe
+        self.turns: Turns = beside.turns if beside else Turns()
 
     def watch_steps(self, probe: Probe) -> None:
         """Have `probe(name, batch)` called around each step: where tests wait, and where they crash."""
@@ -156,6 +158,7 @@ class Runtime:
         ending: steps.Ending | NoLease | None = None
         failed = True
         try:
+            await self.turns.wait()
             ending = await self._take_batch(thread_id, token, batch_id, job)
             failed = False
         finally:
