@@ -23,6 +23,7 @@ from assistant_queue.errors import (
     MessageRefused,
     NotConfigured,
     NotPermitted,
+    NotReplicated,
     NotSupported,
     OutcomeUnknown,
     QueueError,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from assistant_queue.aio import AsyncAssistantMessageQueue
     from assistant_queue.backends.function import FunctionBackend, RunContext, Said
     from assistant_queue.validation import max_length, no_markup
+    from assistant_queue.worker.rq_concurrent import ConcurrentWorker
     from assistant_queue.worker.rq_worker import Worker
 
 __version__ = "0.1.0"
@@ -73,6 +75,7 @@ __all__ = [
     "BatchFailed",
     "BatchNotFound",
     "CallbackError",
+    "ConcurrentWorker",
     "ConfigurationError",
     "ConfigurationMismatch",
     "ConversationBusy",
@@ -92,6 +95,7 @@ __all__ = [
     "MessageStatus",
     "NotConfigured",
     "NotPermitted",
+    "NotReplicated",
     "NotSupported",
     "OutcomeUnknown",
     "QueueError",
@@ -136,6 +140,10 @@ def __getattr__(name: str) -> Any:
         from assistant_queue import validation
 
         return getattr(validation, name)
+    if name == "ConcurrentWorker":
+        from assistant_queue.worker.rq_concurrent import ConcurrentWorker
+
+        return ConcurrentWorker
     if name == "Worker":
         from assistant_queue.worker.rq_worker import Worker
 

@@ -13,6 +13,7 @@ from assistant_queue import arguments
 from assistant_queue.config import Options, configure
 from assistant_queue.direct_doors import AsyncDirectCalls
 from assistant_queue.door import RECHECK_S, Door, TakesTools, settled_reply
+from assistant_queue.event_doors import AsyncEventCalls
 from assistant_queue.models import Content, FailedBatch, MessageStatus, QueueStatus, Receipt, ThreadStatus
 from assistant_queue.queue import options_signature
 from assistant_queue.store.connect import async_from, listening, sync_from
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from assistant_queue.worker.loop_handle import LoopWorkerHandle
 
 
-class AsyncAssistantMessageQueue(TakesTools, AsyncDirectCalls):
+class AsyncAssistantMessageQueue(TakesTools, AsyncDirectCalls, AsyncEventCalls):
     """`AssistantMessageQueue`, awaited: the same constructor, names, meanings and errors.
 
     Bound to the event loop of its first call. A call that is cancelled leaves nothing half-done: a message is queued or it is not.
@@ -46,6 +47,7 @@ class AsyncAssistantMessageQueue(TakesTools, AsyncDirectCalls):
         self._listening = listening(self._store.client)
         self._workers: list[LoopWorkerHandle] = []
         self._open_direct()
+        self._open_events()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(queue_prefix={self.config.queue_prefix!r})"
@@ -61,6 +63,7 @@ class AsyncAssistantMessageQueue(TakesTools, AsyncDirectCalls):
         workers, self._workers = self._workers, []
         for worker in workers:
             await worker.stop()
+        await self._close_events()
         await self._close_direct()
         if self._owns_client:
             await self._listening.aclose()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -55,6 +56,18 @@ def check_message_id(value: Any) -> str:
 def check_batch_id(value: Any) -> str:
     """A batch id, as `list_failed` gives it."""
     return _identifier(value, "batch_id", MAX_MESSAGE_ID)
+
+
+def check_event_id(value: Any) -> str:
+    """The id of an event: as `event.id` gives it, or "0" for the beginning of what is kept."""
+    if not isinstance(value, str) or re.fullmatch(r"[0-9]{1,19}(-[0-9]{1,19})?", value) is None:
+        raise InvalidArgument(f'after must be the id of an event, such as "1700000000000-0", or "0", not {value!r}')
+    return value if "-" in value else f"{value}-0"
+
+
+def check_patience(value: Any) -> float | None:
+    """Seconds to wait for the next event, 0 or more; None for any time."""
+    return None if value is None else check_timeout(value)
 
 
 def check_timeout(value: Any) -> float:

@@ -125,6 +125,13 @@ class Config(BaseSettings):
     validators: Any = _option(
         (), "callables of the message that give a reason to refuse it: [max_length(2000), no_markup(), your_own]", where="producer"
     )
+    events: Literal["listened", "always", "off"] = _option(
+        "listened", "what happens to a thread is kept for those who listen: from the first of them on, always, or never", where="both"
+    )
+    event_ttl: PositiveSeconds = _option(3600.0, "how long a thread's events live after the last one", where="both", unit="s")
+    event_limit: int = _option(
+        1000, "events of a thread that are kept at least; older ones go in steps of about 100", where="both", unit="events", ge=100
+    )
 
     max_attempts: int = _option(3, "failures that count before a batch goes to the failed list", ge=1)
     backoff: BackoffOptions = _option(BackoffOptions(), "how the waits between attempts grow; delay in seconds")
@@ -140,6 +147,9 @@ class Config(BaseSettings):
     )
     run_options: dict[str, Any] = _option({}, "passed on to the run: max_output_tokens, temperature, ...")
     remove_on_complete: bool = _option(True, "a message's text goes when it has been answered")
+    durability: Literal["local", "replicated"] = _option(
+        "local", "replicated: an add, and the note that a request is about to leave, wait until a Redis replica has them", where="both"
+    )
     result_ttl: PositiveSeconds = _option(86400.0, "how long a reply can be asked for and a duplicate is known", where="both", unit="s")
     thread_ids: Literal["auto", "provider", "mapped"] = _option(
         "auto", "whether a thread id is the provider's own, is mapped to a conversation, or is told apart by its form"
@@ -311,6 +321,9 @@ class Options(TypedDict, total=False):
     after_run: Literal["immediate", "window"]
     max_pending: int | None
     validators: Sequence[Callable[..., Any]]
+    events: Literal["listened", "always", "off"]
+    event_ttl: float
+    event_limit: int
     max_attempts: int
     backoff: Mapping[str, Any]
     retry_for: float
@@ -323,6 +336,7 @@ class Options(TypedDict, total=False):
     default_instructions: str | Callable[..., Any] | None
     run_options: Mapping[str, Any]
     remove_on_complete: bool
+    durability: Literal["local", "replicated"]
     result_ttl: float
     thread_ids: Literal["auto", "provider", "mapped"]
     after_failure: Literal["continue", "pause"]

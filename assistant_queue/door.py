@@ -14,6 +14,7 @@ from assistant_queue.errors import BatchFailed, MessageCancelled, MessageNotFoun
 from assistant_queue.models import FailedBatch, Message, MessageState, MessageStatus, QueueStatus, Receipt, ThreadStatus
 from assistant_queue.store import control, failures, producing
 from assistant_queue.store.calls import Operation, Space
+from assistant_queue.store.events import event_rules, listen
 from assistant_queue.validation import validate
 
 MAX_FAILED_PAGE = 1000
@@ -29,14 +30,19 @@ class Door:
     def __init__(self, config: Config, clock: Clock | None = None) -> None:
         self.config = config
         self.clock: Clock = clock or SystemClock()
-        self.space = Space(config.queue_prefix, self.clock)
+        self.space = Space(config.queue_prefix, self.clock, event_rules(config))
         window = Window(
             delay_ms=to_ms(config.message_delay),
             kind=config.window,
             max_wait_ms=to_ms(config.max_wait or 0),
             max_batch=config.max_batch_size or 0,
         )
-        self._rules = producing.AddRules(window=window, after_run=config.after_run, max_pending=config.max_pending or 0)
+        self._rules = producing.AddRules(
+            window=window,
+            after_run=config.after_run,
+            max_pending=config.max_pending or 0,
+            replicated=config.durability == "replicated",
+        )
         waiting = replace(window, delay_ms=to_ms(config.attachment_wait or config.message_delay))
         self._rules_of_text = replace(self._rules, window=waiting)
         self._introduced = False
@@ -106,6 +112,14 @@ class Door:
     def discard_failed(self, batch_id: str) -> Operation[None]:
         """`discard_failed`."""
         return failures.discard_failed(self.space, arguments.check_batch_id(batch_id), self.config.result_ttl)
+
+    def listen(self, thread_id: str) -> Operation[str]:
+        """`open_events`."""
+        return self._listen(arguments.check_thread_id(thread_id))
+
+    def _listen(self, thread_id: str) -> Operation[str]:
+        stream = yield from listen(self.space, thread_id)
+        return stream.newest
 
     # --- control ------------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@
     ├── StoreError                    Redis
     │   ├── NotPermitted              Redis' ACL
     │   └── StoreUnavailable          (also a ConnectionError)
+    │       └── NotReplicated         taken by Redis, and no replica has said that it has it
     ├── BackendError                  the model's provider
     │   ├── RequestRefused            provably not accepted
     │   │   ├── UnknownThread
@@ -167,6 +168,20 @@ class StoreUnavailable(StoreError, ConnectionError):
 
     retryable = True
     code = "store_unavailable"
+
+
+class NotReplicated(StoreUnavailable):
+    """With `durability="replicated"`: Redis took it, but no replica has it yet, as far as is known. It may be kept or not.
+
+    Attributes:
+        message_ids: Of an add: the ids, given or generated, under which it is safe to add the same messages again.
+    """
+
+    code = "not_replicated"
+
+    def __init__(self, message: str, *, message_ids: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.message_ids = message_ids
 
 
 class BackendError(AssistantQueueError):

@@ -21,6 +21,10 @@ SLICE_S = 0.5
 """The longest a blocked caller goes without looking for signals. Chosen: a person who pressed Ctrl-C does not press it again."""
 
 
+def _cut_off() -> Exception:
+    return OutcomeUnknown("the queue was closed during a direct call; whether it was done is not known")
+
+
 class Portal(Generic[R]):
     """Carries out coroutines for blocking callers.
 
@@ -30,14 +34,23 @@ class Portal(Generic[R]):
     4. starts anew in a forked process, where the thread is missing, and after `close`
     """
 
-    def __init__(self, open_resource: Callable[[], R], close_resource: Callable[[R], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        open_resource: Callable[[], R],
+        close_resource: Callable[[R], Awaitable[None]],
+        *,
+        name: str = "assistant-queue-direct",
+        cut_off: Callable[[], Exception] = _cut_off,
+    ) -> None:
         """Starts nothing yet.
 
         Args:
             open_resource: Called on the loop; what it returns is given to every call.
             close_resource: Called on the loop, at its end.
+            name: Of the thread.
+            cut_off: What a call raises during which the portal was closed.
         """
-        self._open, self._close = open_resource, close_resource
+        self._open, self._close, self._name, self._cut_off = open_resource, close_resource, name, cut_off
         self._changing = threading.Lock()
         self._life: _Life[R] | None = None
         self._pid = os.getpid()
@@ -66,7 +79,7 @@ class Portal(Generic[R]):
         with self._changing:  # so that no call begins behind the end of a life
             if self._life is None or not self._life.is_alive:
                 self._life = None
-                self._life = _Life(self._open, self._close)
+                self._life = _Life(self._open, self._close, self._name, self._cut_off)
             self._life.begin(work, future)
 
     def close(self) -> None:
@@ -82,13 +95,19 @@ class Portal(Generic[R]):
 class _Life(Generic[R]):
     """One thread with one loop, from its start to its end."""
 
-    def __init__(self, open_resource: Callable[[], R], close_resource: Callable[[R], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        open_resource: Callable[[], R],
+        close_resource: Callable[[R], Awaitable[None]],
+        name: str,
+        cut_off: Callable[[], Exception],
+    ) -> None:
         """Starts the thread; raises what opening raises."""
-        self._open, self._close = open_resource, close_resource
+        self._open, self._close, self._cut_off = open_resource, close_resource, cut_off
         self._ready = threading.Event()
         self._error: BaseException | None = None
         self._tasks: dict[Future[Any], asyncio.Task[Any]] = {}
-        self._thread = threading.Thread(target=self._run, name="assistant-queue-direct", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
         self._ready.wait()
         if self._error is not None:
@@ -128,10 +147,7 @@ class _Life(Generic[R]):
     def _hand_over(self, task: asyncio.Task[T], future: Future[T]) -> None:
         del self._tasks[future]
         error: BaseException | None
-        if task.cancelled():
-            error = OutcomeUnknown("the queue was closed during a direct call; whether it was done is not known")
-        else:
-            error = task.exception()
+        error = self._cut_off() if task.cancelled() else task.exception()
         if error is None:
             future.set_result(task.result())
         else:

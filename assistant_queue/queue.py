@@ -13,8 +13,10 @@ from assistant_queue import arguments
 from assistant_queue.config import Config, Options, configure
 from assistant_queue.direct_doors import DirectCalls
 from assistant_queue.door import RECHECK_S, Door, TakesTools, settled_reply
+from assistant_queue.event_doors import EventCalls
 from assistant_queue.models import Content, FailedBatch, MessageStatus, QueueStatus, Receipt, ThreadStatus
 from assistant_queue.store.connect import listening, sync_from
+from assistant_queue.store.lane import Lane
 from assistant_queue.store.stores import SyncStore, translate
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ def options_signature() -> inspect.Signature:
     )
 
 
-class AssistantMessageQueue(TakesTools, DirectCalls):
+class AssistantMessageQueue(TakesTools, DirectCalls, EventCalls):
     """Gathers a thread's messages within a window and has a worker answer them in one run.
 
     1. takes messages: one round trip to Redis, nothing else
@@ -43,6 +45,7 @@ class AssistantMessageQueue(TakesTools, DirectCalls):
     3. shows and settles what has failed
     4. runs a worker on a thread of this process, if asked to
     5. makes direct calls on the provider's threads, beside the queue
+    6. tells what happens to a thread, as it happens
 
     Safe to use from several threads. Options are documented in docs/configuration.md; an error in one raises ConfigurationError
     (UnknownOption for a name that does not exist) before anything is connected.
@@ -59,10 +62,13 @@ class AssistantMessageQueue(TakesTools, DirectCalls):
         given = self.config.redis
         self._owns_client = not isinstance(given, redis.Redis)
         self._door = Door(self.config, self._clock)
-        self._store = SyncStore(sync_from(given, self.config.redis_url))
+        client = sync_from(given, self.config.redis_url)
+        # Only of a client of our own: one that was given may have no connection to spare.
+        self._store = SyncStore(client, execute=Lane(client).execute if given is None else None)
         self._listening = listening(self._store.client)
         self._workers: list[WorkerHandle] = []
         self._open_direct()
+        self._open_events()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(queue_prefix={self.config.queue_prefix!r})"
@@ -78,6 +84,7 @@ class AssistantMessageQueue(TakesTools, DirectCalls):
         workers, self._workers = self._workers, []
         for worker in workers:
             worker.stop()
+        self._close_events()
         self._close_direct()
         if self._owns_client:
             self._listening.close()

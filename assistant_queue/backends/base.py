@@ -82,7 +82,10 @@ class Backend(Protocol):
         """
 
     def follow(self, request: RunRequest, run_id: str, cursor: int | None = None) -> AsyncIterator[RunEvent]:
-        """Watch a run that is known to be accepted, after `cursor` where streams can be resumed, else from what can be read."""
+        """Watch a run that is known to be accepted, after `cursor` where streams can be resumed, else from what can be read.
+
+        A cursor of 0 asks for the stream from its beginning; None for what can be read, whatever is cheapest.
+        """
 
     async def find(self, request: RunRequest, run_id: str | None = None, calls: Sequence[ToolCall] = ()) -> Finding:
         """Ask the provider what became of a request whose answer was lost.

@@ -114,10 +114,11 @@ class ResponseReader:
 
     def _delta(self, data: Json) -> TextDelta:
         text = str(data.get("delta") or "")
-        self._parts.setdefault(data.get("item_id") or data.get("output_index"), []).append(text)
-        part = list(self._parts).index(data.get("item_id") or data.get("output_index"))
+        item = data.get("item_id") or data.get("output_index")
+        self._parts.setdefault(item, []).append(text)
+        part = list(self._parts).index(item)
         cursor = data.get("sequence_number") if self._is_resumable else None
-        return TextDelta(text=text, cursor=cursor, part=part)
+        return TextDelta(text=text, cursor=cursor, part=part, item=None if item is None else str(item))
 
     def _end(self, response: Json, name: str) -> None:
         status = response.get("status") or name.removeprefix("response.")

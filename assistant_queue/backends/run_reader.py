@@ -122,7 +122,7 @@ class RunReader:
         parts = (data.get("delta") or {}).get("content") or ()
         text = "".join(text_of(part) for part in parts)
         self._texts[message_id] = self._texts.get(message_id, "") + text
-        return TextDelta(text=text, part=list(self._texts).index(message_id))
+        return TextDelta(text=text, part=list(self._texts).index(message_id), item=message_id)
 
     def _see(self, run: Json) -> None:
         self.run = run

@@ -38,6 +38,7 @@ from assistant_queue.errors import (
     BackendError,
     CallbackError,
     NotConfigured,
+    NotReplicated,
     OutcomeUnknown,
     RunExpired,
     RunFailed,
@@ -46,7 +47,7 @@ from assistant_queue.errors import (
     TooManyToolRounds,
     UnknownThread,
 )
-from assistant_queue.models import Batch, ErrorInfo, RunResult
+from assistant_queue.models import Batch, ErrorInfo, RunResult, ToolCall
 
 MAX_DEATHS = 3
 """Workers that may die in one of the user's functions before the batch is taken to be the reason. Source: docs/reliability.md."""
@@ -104,6 +105,7 @@ class Claimed:
         conversation_id: The provider's id of the thread; None if there is none yet.
         anchor: The conversation's end after the last batch; None if not known.
         open_calls: Calls that an earlier batch left unanswered.
+        unreadable: What of its stored form cannot be read; None as a rule.
     """
 
     batch: Batch
@@ -114,6 +116,7 @@ class Claimed:
     conversation_id: str | None
     anchor: str | None = None
     open_calls: tuple[str, ...] = ()
+    unreadable: str | None = None
 
 
 class BatchFlow:
@@ -141,8 +144,13 @@ class BatchFlow:
         """The batch, step by step."""
         if self._phase is Phase.DELIVERING and self._progress.result is not None:
             return (yield from self._deliver(self._progress.result, None))
+        if self._phase is Phase.DELIVERING:
+            return (yield from self._undeliverable())
         if self._progress.burying is not None and self._progress.error is not None:
             return (yield from self._bury(self._progress.burying, self._progress.error, deaths=self._claimed.deaths))
+        if self._claimed.unreadable is not None:
+            error = ErrorInfo(code="corrupt", message=f"its record in Redis was changed by somebody else: {self._claimed.unreadable}")
+            return (yield from self._bury("corrupt", error, deaths=self._claimed.deaths))
         if self._claimed.deaths >= (MAX_DEATHS if self._progress.calling else MAX_DEATHS_ELSEWHERE):
             error = ErrorInfo(
                 code="worker_deaths",
@@ -172,6 +180,10 @@ class BatchFlow:
             # Whoever resumes sees only these: what is sent must be what they would send, or it is not recognised.
             fitting = fit(self._batch.messages, max_items=capabilities.max_items, max_item_chars=capabilities.max_item_chars)
         conversation_id = providers_id(self._batch.thread_id, self._rules.thread_ids) or self._claimed.conversation_id
+        if progress.located and conversation_id is None and capabilities.conversations:
+            raise _Park(
+                "the conversation that the batch was to be sent to, or was, is not known any more: somebody else removed it from Redis"
+            )
         if not progress.located and not capabilities.stateless:  # where the history is ours, what the claim read is the end
             progress.anchor = self._claimed.anchor
             if conversation_id is None and capabilities.conversations:
@@ -302,19 +314,19 @@ class BatchFlow:
         progress.sent_ms = self._now_ms()
         progress.deadline_ms = progress.sent_ms + round(self._rules.run_timeout_s * 1000)
         # Written before the request leaves: whoever finds this phase knows that the batch may have been accepted.
-        yield from self._save(Phase.SENDING)
+        yield from self._save(Phase.SENDING, leaves=True)
         started: RunStarted = yield steps.Start(request=self._sent)
         yield from self._save_running(started.run_id)
         return (yield from self._watch())
 
-    def _save(self, phase: Phase) -> Generator[steps.Step, Any, None]:
+    def _save(self, phase: Phase, *, leaves: bool = False) -> Generator[steps.Step, Any, None]:
         self._phase = phase
-        yield steps.Save(phase=phase, progress=self._progress)
+        yield steps.Save(phase=phase, progress=self._progress, leaves=leaves)
 
-    def _blame(self) -> Generator[steps.Step, Any, None]:
+    def _blame(self, asked: tuple[ToolCall, ...] = ()) -> Generator[steps.Step, Any, None]:
         """From here on a death is the batch's own until the opposite is shown: one of the user's functions runs."""
         self._progress.calling = True
-        yield from self._save(self._phase)
+        yield steps.Save(phase=self._phase, progress=self._progress, asked=asked)
 
     def _save_running(self, run_id: str) -> Generator[steps.Step, Any, None]:
         progress = self._progress
@@ -357,7 +369,7 @@ class BatchFlow:
         if self._capabilities.stateless:
             progress.asked = event  # before any function is called: nobody else has these calls and their ids
         if new:
-            yield from self._blame()
+            yield from self._blame(new)
             outputs: dict[str, str] = yield steps.Answer(batch=self._batch, run_id=run_id, calls=new)
             progress.outputs.update(outputs)
             progress.calling = False
@@ -366,14 +378,15 @@ class BatchFlow:
         progress.rounds += 1
         progress.run_id, progress.calls = run_id, event.calls
         progress.transcript, progress.asked = event.transcript, None
-        return (yield from self._submit(run_id))
+        return (yield from self._submit(run_id, tuple(call.id for call in new)))
 
-    def _submit(self, run_id: str) -> Generator[steps.Step, Any, _Event]:
+    def _submit(self, run_id: str, answered: tuple[str, ...] = ()) -> Generator[steps.Step, Any, _Event]:
         progress = self._progress
         calls = progress.calls
         progress.sent_ms = self._now_ms()
         # The outputs are stored before they are submitted: a crash between does not call the user's function again.
-        yield from self._save(Phase.SENDING)
+        self._phase = Phase.SENDING
+        yield steps.Save(phase=self._phase, progress=progress, answered=answered, leaves=True)
         outputs = {call.id: progress.outputs[call.id] for call in calls}
         request = replace(self._sent, transcript=progress.transcript)
         started: RunStarted = yield steps.Submit(request=request, run_id=run_id, calls=calls, outputs=outputs)
@@ -391,7 +404,7 @@ class BatchFlow:
 
     # --- 4. what a failure means ------------------------------------------------------------------------------------
 
-    def _failed(self, error: AssistantQueueError) -> Flow:  # noqa: C901 - one line a kind of failure, most specific first
+    def _failed(self, error: AssistantQueueError) -> Flow:  # noqa: C901, PLR0912 - one line a kind of failure, most specific first
         self._progress.calling = False
         info = ErrorInfo(code=error.code, message=str(error))
         if isinstance(error, _Hold):
@@ -418,6 +431,8 @@ class BatchFlow:
             return (yield from self._run_failed(info))
         if isinstance(error, OutcomeUnknown | StreamCut) and self._phase is Phase.SENDING:
             return (yield from self._ambiguous(info))
+        if isinstance(error, NotReplicated):
+            return (yield from self._unsent(info))
         if isinstance(error, BackendError):
             return (yield from self._refused(error, info))
         raise error
@@ -445,23 +460,49 @@ class BatchFlow:
 
     def _refused(self, error: BackendError, info: ErrorInfo) -> Flow:
         """Provably not accepted, or nothing of the batch had been sent yet."""
+        self._take_back(counts=error.counts)
+        return (yield from self._try_again(info, counts=error.counts, retry_after_s=error.retry_after_s))
+
+    def _unsent(self, info: ErrorInfo) -> Flow:
+        """No replica of Redis knows of the request, so it did not leave. As with a Redis that is away, no batch is given up for that."""
+        self._take_back(counts=False)
+        progress = self._progress
+        progress.error = info
+        progress.refusals += 1
+        wait_s = min(self._rules.backoff.wait_s(progress.refusals), MAX_ASK_WAIT_S)
+        yield steps.Postpone(state=ThreadState.RETRYING, wait_s=wait_s, phase=self._phase, progress=progress)
+        return steps.Postponed(state=ThreadState.RETRYING, error=info)
+
+    def _take_back(self, *, counts: bool) -> None:
         progress = self._progress
         if progress.calls:
             progress.sent_ms = 0  # the run whose outputs were refused may have gone on or ended: ask about it, without a grace
-            if self._capabilities.stateless and not error.counts:
+            if self._capabilities.stateless and not counts:
                 progress.attempts -= 1  # it is counted again when the outputs are sent again
-        else:
-            if self._phase is Phase.SENDING and not error.counts:
-                progress.attempts -= 1
-            self._phase = Phase.FROZEN
-        return (yield from self._try_again(info, counts=error.counts, retry_after_s=error.retry_after_s))
+            return
+        if self._phase is Phase.SENDING and not counts:
+            progress.attempts -= 1
+        self._phase = Phase.FROZEN
 
     def _stop_run(self, error: AssistantQueueError, info: ErrorInfo) -> Flow:
         """The run is of no use any more: stop it, so that the conversation is free, and count the attempt."""
         if self._progress.run_id is not None and self._capabilities.cancels:
             yield steps.Cancel(request=self._sent, run_id=self._progress.run_id)
+            if isinstance(error, RunExpired):
+                # It may have ended well before it could be cancelled, or while no worker was there: then it is the one.
+                found = yield from self._look_again(self._progress.run_id)
+                if found is not None:
+                    return (yield from self._ended(found))
         still_works = isinstance(error, RunExpired) and not self._capabilities.cancels
         return (yield from self._run_failed(info, still_works=still_works))
+
+    def _look_again(self, run_id: str) -> Generator[steps.Step, Any, RunEnded | None]:
+        """A run that was given up, if it has ended well."""
+        try:
+            finding: Finding = yield steps.Find(request=self._sent, run_id=run_id, calls=())
+        except BackendError:
+            return None
+        return finding if isinstance(finding, RunEnded) and finding.status in _ENDED_WELL else None
 
     def _run_failed(self, info: ErrorInfo, *, counts: bool = True, retry_after_s: float | None = None, still_works: bool = False) -> Flow:
         """Accepted, then failed. What the provider keeps of it decides what the next attempt sends."""
@@ -600,6 +641,30 @@ class BatchFlow:
                     return steps.Postponed(state=ThreadState.RETRYING, error=undelivered)
         yield steps.Finish(result=result, anchor=anchor, undelivered=undelivered)
         return steps.Completed(result=result)
+
+    def _undeliverable(self) -> Flow:
+        """The run is over, and neither the batch nor its record says how."""
+        now = moment(self._now_ms())
+        result = RunResult(
+            thread_id=self._batch.thread_id,
+            run_id="",
+            batch_id=self._batch.id,
+            message_ids=(),
+            messages_processed=0,
+            status="completed",
+            incomplete_reason=None,
+            reply=None,
+            replies=(),
+            usage=None,
+            attempts=0,
+            started_at=now,
+            ended_at=now,
+        )
+        error = ErrorInfo(
+            code="corrupt", message="its record in Redis was changed by somebody else: what there was to deliver is not known"
+        )
+        yield steps.Finish(result=result, anchor=None, undelivered=error)
+        return steps.Failed(reason="corrupt", error=error, progress=self._progress)
 
 
 _LOST = ErrorInfo(code="outcome_unknown", message="workers died while they waited for the provider's answer")

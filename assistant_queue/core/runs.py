@@ -106,12 +106,14 @@ class TextDelta:
     Attributes:
         text: The piece.
         cursor: Where to resume after this event (a `sequence_number`), None where it cannot be resumed.
-        part: Number of the reply part it belongs to, from 0.
+        part: Number of the reply part it belongs to, from 0; of those that this stream has shown.
+        item: The provider's id of that part, the same in a stream that is resumed; None where it has none.
     """
 
     text: str
     cursor: int | None = None
     part: int = 0
+    item: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

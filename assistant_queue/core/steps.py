@@ -42,10 +42,17 @@ class Instruct:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Save:
-    """Write how far the batch got, before the next step. -> None"""
+    """Write how far the batch got, before the next step. -> None
+
+    `leaves`: the next step is a request that starts work. With `durability="replicated"` this is on a replica first, else NotReplicated.
+    Those who listen are told of the calls that are `asked` for now, and of those that were `answered` (their ids).
+    """
 
     phase: Phase
     progress: Progress
+    leaves: bool = False
+    asked: tuple[ToolCall, ...] = ()
+    answered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,7 +59,8 @@ class Rehearsal:
 
     def _twin(self) -> AssistantMessageQueue:
         config = self._original.config
-        update: dict[str, Any] = {"redis": fakeredis.FakeRedis(server=fakeredis.FakeServer())}
+        # A Redis in memory has no replica to wait for.
+        update: dict[str, Any] = {"redis": fakeredis.FakeRedis(server=fakeredis.FakeServer()), "durability": "local"}
         if config.backend is None:
             update |= {
                 "openai_api_key": _secret(self.provider.api_key),

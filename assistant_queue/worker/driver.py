@@ -9,21 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 from assistant_queue.core import steps
 from assistant_queue.core.flow import BatchFlow, Flow
-from assistant_queue.core.runs import FoundBy, RunEvent, RunStarted, TextDelta
+from assistant_queue.core.runs import ActionRequired, FoundBy, RunEnded, RunEvent, RunStarted, TextDelta
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.errors import (
     AssistantQueueError,
     BackendError,
     LeaseLost,
+    NotReplicated,
     OutcomeUnknown,
     RunExpired,
     StoreUnavailable,
     StreamCut,
 )
-from assistant_queue.store import holding
+from assistant_queue.store import events, holding
 from assistant_queue.store.calls import Operation
 from assistant_queue.worker import callbacks, tool_calls
 from assistant_queue.worker.lease import HeldLease
+from assistant_queue.worker.telling import Teller
 
 if TYPE_CHECKING:
     from assistant_queue.worker.runtime import Runtime
@@ -55,6 +57,7 @@ class BatchDriver:
         self._events: AsyncIterator[RunEvent] | None = None
         self._cursor: tuple[str, int] | None = None  # how far the stream of which run has been read
         self._run_id = ""
+        self._teller = None if runtime.config.events == "off" else Teller(runtime.space, held, self._write, self._probe)
         self._handlers: dict[type[Any], Callable[[Any], Awaitable[Any]]] = {
             steps.Trim: self._trim,
             steps.OpenConversation: self._open_conversation,
@@ -75,6 +78,9 @@ class BatchDriver:
             steps.Postpone: self._postpone,
             steps.Bury: self._bury,
         }
+
+    async def _probe(self, name: str) -> None:
+        await self._runtime.probe(name, self._claimed.batch)
 
     def now_ms(self) -> int:
         """The store's time, as far as this process can tell: the claim's time and what has passed here since."""
@@ -98,6 +104,8 @@ class BatchDriver:
             raise
         finally:
             flow.close()
+            if self._teller is not None:
+                await self._teller.close()
             await self._close_stream()
 
     async def _drive(self, flow: Flow) -> steps.Ending:
@@ -109,14 +117,16 @@ class BatchDriver:
             except StopIteration as stop:
                 return stop.value  # type: ignore[no-any-return]  # a Flow returns an Ending
             answer = error = None
-            await self._runtime.probe(f"before {type(step).__name__}", self._claimed.batch)
+            await self._probe(f"before {type(step).__name__}")
             try:
                 answer = await self._handlers[type(step)](step)
+            except NotReplicated as problem:
+                error = problem
             except (LeaseLost, StoreUnavailable):
                 raise
             except AssistantQueueError as problem:
                 error = problem
-            await self._runtime.probe(f"after {type(step).__name__}", self._claimed.batch)
+            await self._probe(f"after {type(step).__name__}")
 
     # --- the lease --------------------------------------------------------------------------------------------------
 
@@ -127,13 +137,9 @@ class BatchDriver:
         renewed = None
         if not self._held.is_lost:
             asked_at = self._runtime.clock.monotonic()
-            renewed = await self._runtime.store.run(
-                holding.renew(
-                    self._runtime.space, self._lease.thread_id, token=self._lease.token, lease_s=self._runtime.config.lock_duration
-                )
-            )
+            renewed = await self._runtime.store.run(holding.renew(self._runtime.space, self._lease, self._runtime.config.lock_duration))
             if renewed is not None:
-                self._held.extend(asked_at + self._runtime.config.lock_duration, renewed.guard_id)
+                self._held.extend(asked_at + self._runtime.config.lock_duration, renewed)
         if renewed is None:
             self._held.lose()
             raise LeaseLost(f"the lease on thread {self._lease.thread_id!r} is another worker's now; nothing was sent")
@@ -144,6 +150,8 @@ class BatchDriver:
         while True:
             try:
                 return await self._runtime.store.run(operation())
+            except NotReplicated:
+                raise  # it has been waited for, and what it means the flow knows
             except StoreUnavailable:
                 if self._runtime.clock.monotonic() >= until or self._held.is_lost:
                     raise
@@ -169,7 +177,13 @@ class BatchDriver:
 
     async def _save(self, step: steps.Save) -> None:
         marks = [] if self._marked else self._message_ids()
-        await self._write(lambda: holding.save(self._runtime.space, self._lease, step.phase, step.progress, marks))
+        batch_id, run_id, outputs = self._claimed.batch.id, step.progress.run_id or "", step.progress.outputs
+        news = [events.tool_called(batch_id, run_id, call) for call in step.asked]
+        news += [events.tool_answered(batch_id, run_id, call_id, outputs[call_id]) for call_id in step.answered]
+        to_replica = step.leaves and self._runtime.config.durability == "replicated"
+        self._held.listened = await self._write(
+            lambda: holding.save(self._runtime.space, self._lease, step.phase, step.progress, marks, to_replica=to_replica, news=news)
+        )
         self._marked = True
         self._phase, self._progress = step.phase, step.progress
 
@@ -252,28 +266,35 @@ class BatchDriver:
 
     async def _submit(self, step: steps.Submit) -> RunStarted:
         await self._sure()
-        return await self._open_stream(self._runtime.backend.submit(step.request, step.run_id, step.calls, step.outputs))
+        return await self._open_stream(self._runtime.backend.submit(step.request, step.run_id, step.calls, step.outputs), is_round=True)
 
     async def _follow(self, step: steps.Follow) -> RunStarted:
-        cursor = self._cursor[1] if self._cursor is not None and self._cursor[0] == step.run_id else None
+        cursor = None if self._teller is None else self._teller.cursor_of(step.run_id)
+        if self._cursor is not None and self._cursor[0] == step.run_id:
+            cursor = self._cursor[1]
         return await self._open_stream(self._runtime.backend.follow(step.request, step.run_id, cursor))
 
-    async def _open_stream(self, events: AsyncIterator[RunEvent]) -> RunStarted:
+    async def _open_stream(self, stream: AsyncIterator[RunEvent], *, is_round: bool = False) -> RunStarted:
         await self._close_stream()
-        self._events = events
-        event = await self._asked(anext(events, None))
+        self._events = stream
+        event = await self._asked(anext(stream, None))
         if isinstance(event, RunStarted):
             self._run_id = event.run_id
+            if self._teller is not None:
+                self._teller.begin(event.run_id, is_round=is_round)
             return event
         raise OutcomeUnknown(f"the run over thread {self._lease.thread_id!r} gave {type(event).__name__} before its id")
 
     async def _watch(self, step: steps.Watch) -> RunEvent:
-        left_s = max(0.0, (step.deadline_ms - self.now_ms()) / 1000)
+        limit = self._runtime.config.run_timeout
+        expired = RunExpired(f"the run over thread {self._lease.thread_id!r} has not ended within run_timeout ({limit:g} s)")
+        left_s = (step.deadline_ms - self.now_ms()) / 1000
+        if left_s <= 0:  # nobody was there to see it end
+            raise expired
         try:
             return await asyncio.wait_for(self._asked(self._read()), left_s)
         except (asyncio.TimeoutError, TimeoutError):
-            limit = self._runtime.config.run_timeout
-            raise RunExpired(f"the run over thread {self._lease.thread_id!r} has not ended within run_timeout ({limit:g} s)") from None
+            raise expired from None
 
     async def _read(self) -> RunEvent:
         if self._events is not None:
@@ -281,12 +302,19 @@ class BatchDriver:
                 if isinstance(event, TextDelta):
                     if event.cursor is not None:
                         self._cursor = (self._run_id, event.cursor)
+                    if self._teller is not None and self._teller.hear(event):
+                        await self._teller.tell()
                 elif not isinstance(event, RunStarted):
+                    if self._teller is not None:
+                        await self._teller.settle(event)
                     return event
         raise StreamCut(f"the stream of the run over thread {self._lease.thread_id!r} ended before the run")
 
     async def _find(self, step: steps.Find) -> Any:
-        return await self._asked(self._runtime.backend.find(step.request, step.run_id, step.calls))
+        finding = await self._asked(self._runtime.backend.find(step.request, step.run_id, step.calls))
+        if self._teller is not None and isinstance(finding, ActionRequired | RunEnded):
+            await self._teller.settle(finding)
+        return finding
 
     async def _cancel(self, step: steps.Cancel) -> None:
         await self._sure()

@@ -11,7 +11,7 @@ from assistant_queue.clock import Clock
 from assistant_queue.errors import StoreError, StoreUnavailable
 from assistant_queue.store import holding
 from assistant_queue.store.calls import Space
-from assistant_queue.store.holding import Lease
+from assistant_queue.store.holding import Lease, Renewed
 from assistant_queue.store.stores import SyncStore
 
 _log = logging.getLogger(__name__)
@@ -26,11 +26,13 @@ class HeldLease:
     Attributes:
         lease: As it was claimed.
         guard_id: The wake-up that fires if it lapses; a renewal may have had to write another.
+        listened: Somebody listens to the thread, as far as this process knows; each renewal and write says it again.
     """
 
     def __init__(self, lease: Lease, ends: float, gives_up: float, on_lost: Callable[[], None], clock: Clock) -> None:
         self.lease = lease
         self.guard_id = lease.guard_id
+        self.listened = lease.listened
         self._ends = ends
         self._gives_up = gives_up
         self._on_lost = on_lost
@@ -41,9 +43,9 @@ class HeldLease:
         """Seconds left of the lease as this process knows it; 0 once it is lost."""
         return 0.0 if self._lost else max(0.0, self._ends - self._clock.monotonic())
 
-    def extend(self, ends: float, guard_id: str) -> None:
+    def extend(self, ends: float, renewed: Renewed) -> None:
         """A renewal was granted."""
-        self._ends, self.guard_id = ends, guard_id
+        self._ends, self.guard_id, self.listened = ends, renewed.guard_id, renewed.listened
 
     def lose(self) -> None:
         """Another worker holds the thread now."""
@@ -163,11 +165,10 @@ class LeaseKeeper:
             StoreUnavailable: Redis did not answer; the lease stands as it was.
         """
         asked_at = self._space.clock.monotonic()
-        lease = held.lease
-        renewed = self._store.run(holding.renew(self._space, lease.thread_id, token=lease.token, lease_s=self._lease_s))
+        renewed = self._store.run(holding.renew(self._space, held.lease, self._lease_s))
         if renewed is None:
             if held in self._held:
                 held.lose()
             return False
-        held.extend(asked_at + self._lease_s, renewed.guard_id)
+        held.extend(asked_at + self._lease_s, renewed)
         return True

@@ -8,12 +8,12 @@ import sys
 import time
 from collections.abc import Iterable
 
-from tests.benchmarks import adding, counting, depth, latency, memory
+from tests.benchmarks import adding, counting, depth, latency, memory, throughput
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.sizes import FULL, QUICK, Sizes
 from tests.benchmarks.table import Row, render
 
-SECTIONS = {"adding": adding, "depth": depth, "memory": memory, "counting": counting, "waiting": latency}
+SECTIONS = {"adding": adding, "depth": depth, "memory": memory, "counting": counting, "waiting": latency, "throughput": throughput}
 
 
 def measure(sizes: Sizes, sections: Iterable[str] = tuple(SECTIONS)) -> list[Row]:

@@ -19,6 +19,7 @@ class Sizes:
         asyncio_samples: Batches of the asyncio worker's latency rows.
         forking_samples: Batches of the forking worker's latency rows, and of RQ's own.
         abreast: Batches in flight at once under the asyncio worker.
+        throughput: Batches of the throughput rows.
         window_s: The window of the latency and counting rows.
     """
 
@@ -31,14 +32,15 @@ class Sizes:
     asyncio_samples: int
     forking_samples: int
     abreast: int
+    throughput: int
     window_s: float
 
 
 FULL = Sizes(
     rounds=25, calls=120, deep=100_000, deep_thread=10_000, memory=10_000, batches=10,
-    asyncio_samples=200, forking_samples=25, abreast=4, window_s=0.3,
+    asyncio_samples=200, forking_samples=25, abreast=4, throughput=600, window_s=0.3,
 )  # fmt: skip
 QUICK = Sizes(
     rounds=2, calls=5, deep=200, deep_thread=50, memory=50, batches=1,
-    asyncio_samples=2, forking_samples=1, abreast=2, window_s=0.1,
+    asyncio_samples=2, forking_samples=1, abreast=2, throughput=12, window_s=0.1,
 )  # fmt: skip

@@ -141,7 +141,7 @@ def test_every_reply_is_delivered_to_on_reply(service: Service) -> None:
 
 
 # A worker on a thread of this process cannot be killed; test_crash.py kills the process around one.
-@pytest.mark.parametrize("service", ["stock", "forking"], indirect=True)
+@pytest.mark.parametrize("service", ["stock", "forking", "concurrent"], indirect=True)
 def test_a_killed_workers_batch_is_taken_over_and_its_run_resumed(service: Service) -> None:
     queue = service.start(workers=2, lock_duration=2.0)
     gate = service.provider.hold()

@@ -212,6 +212,7 @@ BAD_VALUES: dict[str, list[Any]] = {
     "after_failure": ["stop", None, True],
     "allow_mismatch": ["perhaps", None, 5],
     "allow_eviction": ["perhaps", None, 5],
+    "durability": ["replica", None, True, 1],
     "attachment_wait": [0, -1, "soon", math.inf, True],
     "handle_requires_action": ["my.function", 5, True],
     "on_reply": ["my.function", 5, True],

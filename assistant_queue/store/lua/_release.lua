@@ -5,7 +5,7 @@
 -- the wake-up itself.
 -- Needs key.thread, key.due, key.counters, key.guard (for arg.guard_id) and what _wakeup.lua needs.
 
-local batch_fields = {'token', 'until', 'batch', 'bn', 'bk', 'phase', 'progress', 'deaths', 'claimed'}
+local batch_fields = {'token', 'until', 'batch', 'bn', 'bk', 'phase', 'progress', 'deaths', 'claimed', 'told'}
 
 -- A guard that was written anew since the claim is left to fire: it finds nothing to do and RQ removes it.
 local function drop_guard(t)

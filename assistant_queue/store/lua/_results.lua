@@ -1,6 +1,6 @@
 -- What became of the batch, written once: its record, its messages' lives, the counters, the anchor, and word to those who wait.
 -- Needs key.record, key.counters, key.conversation, key.frozen, rest_key(i) = message keys in batch order, and arg.result,
--- arg.result_ttl_ms, arg.keep_text, arg.anchor, arg.done (the channel).
+-- arg.result_ttl_ms, arg.keep_text, arg.anchor, arg.done (the channel), and what _events.lua needs.
 
 local function write_results(t)
   redis.call('HSET', key.record, 'thread', arg.thread_id, 'state', 'completed', 'token', arg.token, 'result', arg.result)
@@ -18,4 +18,5 @@ local function write_results(t)
   redis.call('HDEL', key.conversation, 'open')
   book(t.bk, 'completed', t.bn)
   redis.call('PUBLISH', arg.done, t.batch)
+  if listened() then tell('reply_ready', arg.result) end
 end

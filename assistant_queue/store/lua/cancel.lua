@@ -1,8 +1,8 @@
 -- Event `cancel`: a waiting message will not be sent. Its text goes at once, its place in the list stays.
--- KEYS: thread pending message due counters
--- ARGV: now thread_id message_id nonce result_ttl_ms
+-- KEYS: thread pending message due counters events
+-- ARGV: now thread_id message_id nonce result_ttl_ms events
 -- Returns {'cancelled'}; {'gone' | 'settled' | 'taken'}: nothing has changed
---! include common waiting
+--! include common waiting events
 local t = read_thread()
 local index = waiting_index(t)
 if type(index) == 'string' then
@@ -25,4 +25,5 @@ if t.n == 1 then
     if t.token then redis.call('HSET', key.thread, 'token', t.token, 'until', t['until']) end
   end
 end
+if listened() then tell('message_cancelled', cjson.encode({message_id = arg.message_id})) end
 return {'cancelled'}

@@ -1,8 +1,8 @@
 -- Event `discard`: a person gives a failed batch up. Its texts go; what became of its messages can be asked for a while longer.
--- KEYS: record dead failed counters *messages
--- ARGV: now batch_id nonce result_ttl_ms
+-- KEYS: record dead failed counters events *messages
+-- ARGV: now batch_id nonce result_ttl_ms events
 -- Returns {'ok'} or {'gone'}: nothing has changed
---! include common
+--! include common events
 local known = redis.call('HMGET', key.record, 'state', 'discarded_by')
 -- The same call again: its reply was lost.
 if known[1] ~= 'failed' then return {known[2] == arg.nonce and 'ok' or 'gone'} end
@@ -13,4 +13,8 @@ redis.call('DEL', key.dead)
 redis.call('ZREM', key.failed, arg.batch_id)
 for i = 1, rest_count do redis.call('PEXPIRE', rest_key(i), arg.result_ttl_ms) end
 book('failed', nil, count)
+if listened() then
+  local failure = cjson.decode(redis.call('HGET', key.record, 'failure'))
+  tell('batch_discarded', cjson.encode({batch_id = arg.batch_id, message_ids = failure.message_ids}))
+end
 return {'ok'}

@@ -1,9 +1,9 @@
 -- Event `return`: a failed batch goes back to the head of its thread and is due at once.
--- KEYS: thread pending record dead failed due counters scheduled queue queues job *messages
--- ARGV: now thread_id batch_id nonce entries recheck_ms tick function origin stamp job_id
+-- KEYS: thread pending record dead failed due counters scheduled queue queues job events *messages
+-- ARGV: now thread_id batch_id nonce entries recheck_ms tick function origin stamp job_id events
 -- Returns {'ok'} or {'gone'}: nothing has changed
 -- entries: the packed messages, a JSON list, in order; the messages given are theirs, in the same order.
---! include common wakeup
+--! include common wakeup events
 if redis.call('HGET', key.record, 'state') ~= 'failed' then
   -- The same call again: its reply was lost. The record has gone, the messages know.
   local by = rest_count > 0 and redis.call('HGET', rest_key(1), 'returned_by')
@@ -29,5 +29,8 @@ if not t.batch then
     redis.call('HSET', key.thread, 'wake', wake_at(t.wake, now))
     redis.call('ZADD', key.due, ms(now + tonumber(arg.recheck_ms)), arg.thread_id)
   end
+end
+if listened() then
+  tell('batch_retried', cjson.encode({batch_id = arg.batch_id, message_ids = ids_of(entries), pending = t.n + #entries}))
 end
 return {'ok'}

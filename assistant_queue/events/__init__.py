@@ -1,0 +1,1 @@
+"""Listening: one reader a process, however many listen."""
