@@ -146,11 +146,11 @@ class BatchFlow:
             return (yield from self._deliver(self._progress.result, None))
         if self._phase is Phase.DELIVERING:
             return (yield from self._undeliverable())
-        if self._claimed.unreadable is not None:
-            error = ErrorInfo(code="corrupt", message=f"its record in Redis was changed by somebody else: {self._claimed.unreadable}")
-            return (yield from self._bury("corrupt", error))
         if self._progress.burying is not None and self._progress.error is not None:
             return (yield from self._bury(self._progress.burying, self._progress.error, deaths=self._claimed.deaths))
+        if self._claimed.unreadable is not None:
+            error = ErrorInfo(code="corrupt", message=f"its record in Redis was changed by somebody else: {self._claimed.unreadable}")
+            return (yield from self._bury("corrupt", error, deaths=self._claimed.deaths))
         if self._claimed.deaths >= (MAX_DEATHS if self._progress.calling else MAX_DEATHS_ELSEWHERE):
             error = ErrorInfo(
                 code="worker_deaths",

@@ -196,6 +196,7 @@ _OPTIONAL: dict[str, type[Any]] = {
     "anchor": str,
     "run_id": str,
     "transcript": str,
+    "burying": str,
     "asked": ActionRequired,
     "usage": Usage,
     "error": ErrorInfo,
