@@ -263,7 +263,7 @@ class FailedBatch:
     """A batch that needs a person: dead (attempts used up) or parked (nobody can say whether it was accepted).
 
     Attributes:
-        reason: `attempts`, `worker_deaths`, `parked`, `unknown_thread`, `not_configured`.
+        reason: `attempts`, `worker_deaths`, `parked`, `unknown_thread`, `not_configured`, `corrupt`.
         error: The last error.
         known_run_id: The provider's run, if one was ever known.
         failed_at: Aware, UTC.

@@ -55,6 +55,12 @@ MAX_DEATHS = 3
 MAX_DEATHS_ELSEWHERE = 20
 """The same for deaths anywhere else, where a healthy batch waits and may merely meet many kills. Chosen: chaos does not get there."""
 
+MAX_DEATHS_BURYING = 3
+"""Workers that may die while they cancel the run of a batch that is to be buried; then it is buried without. Chosen."""
+
+BURIAL_PATIENCE_S = 2.0
+"""How long the cancelling may take before a burial: the next batch waits by itself for a run that ends later. Chosen."""
+
 MAX_ASK_WAIT_S = 60.0
 """The longest wait between two questions about work that may have been accepted: it holds its thread. Chosen."""
 
@@ -151,7 +157,7 @@ class BatchFlow:
         if self._claimed.unreadable is not None:
             error = ErrorInfo(code="corrupt", message=f"its record in Redis was changed by somebody else: {self._claimed.unreadable}")
             return (yield from self._bury("corrupt", error, deaths=self._claimed.deaths))
-        if self._claimed.deaths >= (MAX_DEATHS if self._progress.calling else MAX_DEATHS_ELSEWHERE):
+        if self._claimed.deaths >= self._most_deaths:
             error = ErrorInfo(
                 code="worker_deaths",
                 message=f"{self._claimed.deaths} workers died in phase {self._phase.value!r} of this batch; look for what it does to them",
@@ -167,6 +173,10 @@ class BatchFlow:
             return (yield from self._ended(event))
         except AssistantQueueError as error:
             return (yield from self._failed(error))
+
+    @property
+    def _most_deaths(self) -> int:
+        return MAX_DEATHS if self._progress.calling else MAX_DEATHS_ELSEWHERE
 
     # --- 1. the request ---------------------------------------------------------------------------------------------
 
@@ -545,9 +555,11 @@ class BatchFlow:
         progress = self._progress
         progress.error = info
         is_open = bool(progress.calls) if reason == "attempts" else reason == "worker_deaths"
-        if is_open and progress.run_id and self._capabilities.cancels:
+        is_urgent = self._claimed.deaths >= self._most_deaths + MAX_DEATHS_BURYING
+        if is_open and progress.run_id and self._capabilities.cancels and not is_urgent:
             # A run that waits for outputs nobody will send, or that nobody watches, keeps the thread's next batch out.
-            yield steps.Cancel(request=self._request or self._bare_request(), run_id=progress.run_id)
+            request = self._request or self._bare_request()
+            yield steps.Cancel(request=request, run_id=progress.run_id, patience_s=BURIAL_PATIENCE_S)
         if self._rules.fallback:
             postponed = yield from self._fall_back(reason, info, deaths)
             if postponed is not None:

@@ -98,10 +98,14 @@ class Find:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel:
-    """Stop a run, as far as the provider can. -> None; its failures are logged, not raised"""
+    """Stop a run, as far as the provider can. -> None; its failures are logged, not raised
+
+    `patience_s`: for how long it is waited for; None as long as the backend waits.
+    """
 
     request: RunRequest
     run_id: str
+    patience_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

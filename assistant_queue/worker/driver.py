@@ -322,7 +322,9 @@ class BatchDriver:
     async def _cancel(self, step: steps.Cancel) -> None:
         await self._sure()
         try:
-            await self._asked(self._runtime.backend.cancel(step.request, step.run_id))
+            await asyncio.wait_for(self._asked(self._runtime.backend.cancel(step.request, step.run_id)), step.patience_s)
+        except (asyncio.TimeoutError, TimeoutError):
+            _log.warning("thread %r: run %s is being cancelled, its end was not waited for", self._lease.thread_id, step.run_id)
         except BackendError as error:
             _log.warning("thread %r: run %s could not be cancelled: %s", self._lease.thread_id, step.run_id, error)
 

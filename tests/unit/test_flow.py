@@ -9,7 +9,15 @@ import pytest
 from flow_harness import ASSISTANTS, CONVERSATIONS, DONE, FOREGROUND, Scripted, action, call, claimed, messages
 
 from assistant_queue.core import steps
-from assistant_queue.core.flow import MAX_ASK_WAIT_S, MAX_CUTS, MAX_DEATHS, MAX_DEATHS_ELSEWHERE, Rules
+from assistant_queue.core.flow import (
+    BURIAL_PATIENCE_S,
+    MAX_ASK_WAIT_S,
+    MAX_CUTS,
+    MAX_DEATHS,
+    MAX_DEATHS_BURYING,
+    MAX_DEATHS_ELSEWHERE,
+    Rules,
+)
 from assistant_queue.core.progress import Progress, moment
 from assistant_queue.core.retry import Backoff
 from assistant_queue.core.runs import CannotAsk, Capabilities, NotFound, RunEnded, RunStarted, Undecided
@@ -858,3 +866,14 @@ def test_a_run_that_was_given_up_and_cannot_be_asked_about_counts_as_failed() ->
     ending = driver.run(claimed(), {steps.Watch: RunExpired("too late"), steps.Find: OutcomeUnknown("502")})
     assert driver.names[-3:] == ["Cancel", "Find", "Postpone(retrying)"]
     assert isinstance(ending, steps.Postponed)
+
+
+def test_a_burial_does_not_wait_for_ever_for_the_cancelling_of_its_run() -> None:
+    """Workers may be killed in that wait, too: then the batch is buried without it, and its death toll has a bound."""
+    driver = Scripted(ASSISTANTS)
+    progress = Progress(attempts=1, run_id="run_1", calling=True, calls=(call(1),))
+    driver.run(claimed(phase=Phase.RUNNING, progress=replace(progress), deaths=MAX_DEATHS + MAX_DEATHS_BURYING - 1))
+    assert driver.names == ["Cancel", "Bury"]
+    assert driver.only(steps.Cancel).patience_s == BURIAL_PATIENCE_S
+    driver.run(claimed(phase=Phase.RUNNING, progress=replace(progress), deaths=MAX_DEATHS + MAX_DEATHS_BURYING))
+    assert driver.names == ["Bury"]
