@@ -31,7 +31,7 @@ def create_backend(
     """The backend that these options ask for: Assistants if there is an assistant, else Responses + Conversations, unless `protocol` says.
 
     Args:
-        client_options: The arguments of `openai_clients.build_client`: `api_key`, `base_url`, `openai_client`, `max_connections`.
+        client_options: The arguments of `openai_clients.build_client`: `api_key`, `base_url`, `openai_client`, `runs`.
         assistant_id: Asks for the Assistants protocol.
         model: For Responses and Chat Completions.
         prompt: For Responses: a stored prompt's id, or `{"id", "version", "variables"}`.

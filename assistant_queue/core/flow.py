@@ -37,6 +37,7 @@ from assistant_queue.errors import (
     AssistantQueueError,
     BackendError,
     CallbackError,
+    NotConfigured,
     NotReplicated,
     OutcomeUnknown,
     RunExpired,
@@ -76,6 +77,7 @@ class Rules:
         grace_s: How long after an ambiguous request the provider is asked.
         instructions: The default text, None for none, or True to ask the user's callable.
         delivers: There is an `on_reply`.
+        fallback: What people are told of a batch that fails for good: a text, None for nothing, or True to ask the user's callable.
     """
 
     max_attempts: int = 3
@@ -87,6 +89,7 @@ class Rules:
     thread_ids: ThreadIds = "auto"
     instructions: str | bool | None = None
     delivers: bool = False
+    fallback: str | bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +105,7 @@ class Claimed:
         conversation_id: The provider's id of the thread; None if there is none yet.
         anchor: The conversation's end after the last batch; None if not known.
         open_calls: Calls that an earlier batch left unanswered.
+        unreadable: What of its stored form cannot be read; None as a rule.
     """
 
     batch: Batch
@@ -112,6 +116,7 @@ class Claimed:
     conversation_id: str | None
     anchor: str | None = None
     open_calls: tuple[str, ...] = ()
+    unreadable: str | None = None
 
 
 class BatchFlow:
@@ -139,6 +144,13 @@ class BatchFlow:
         """The batch, step by step."""
         if self._phase is Phase.DELIVERING and self._progress.result is not None:
             return (yield from self._deliver(self._progress.result, None))
+        if self._phase is Phase.DELIVERING:
+            return (yield from self._undeliverable())
+        if self._claimed.unreadable is not None:
+            error = ErrorInfo(code="corrupt", message=f"its record in Redis was changed by somebody else: {self._claimed.unreadable}")
+            return (yield from self._bury("corrupt", error))
+        if self._progress.burying is not None and self._progress.error is not None:
+            return (yield from self._bury(self._progress.burying, self._progress.error, deaths=self._claimed.deaths))
         if self._claimed.deaths >= (MAX_DEATHS if self._progress.calling else MAX_DEATHS_ELSEWHERE):
             error = ErrorInfo(
                 code="worker_deaths",
@@ -168,6 +180,10 @@ class BatchFlow:
             # Whoever resumes sees only these: what is sent must be what they would send, or it is not recognised.
             fitting = fit(self._batch.messages, max_items=capabilities.max_items, max_item_chars=capabilities.max_item_chars)
         conversation_id = providers_id(self._batch.thread_id, self._rules.thread_ids) or self._claimed.conversation_id
+        if progress.located and conversation_id is None and capabilities.conversations:
+            raise _Park(
+                "the conversation that the batch was to be sent to, or was, is not known any more: somebody else removed it from Redis"
+            )
         if not progress.located and not capabilities.stateless:  # where the history is ours, what the claim read is the end
             progress.anchor = self._claimed.anchor
             if conversation_id is None and capabilities.conversations:
@@ -388,7 +404,7 @@ class BatchFlow:
 
     # --- 4. what a failure means ------------------------------------------------------------------------------------
 
-    def _failed(self, error: AssistantQueueError) -> Flow:  # noqa: C901 - one line a kind of failure, most specific first
+    def _failed(self, error: AssistantQueueError) -> Flow:  # noqa: C901, PLR0912 - one line a kind of failure, most specific first
         self._progress.calling = False
         info = ErrorInfo(code=error.code, message=str(error))
         if isinstance(error, _Hold):
@@ -399,6 +415,9 @@ class BatchFlow:
             return (yield from self._bury("attempts", error.info))
         if isinstance(error, UnknownThread):
             return (yield from self._bury("unknown_thread", info))
+        if isinstance(error, NotConfigured):
+            self._progress.attempts -= 1  # nothing was sent
+            return (yield from self._bury("not_configured", info))
         if isinstance(error, CallbackError) and self._request is None:
             # The instructions: nothing was sent or learned, so the batch stays where it is.
             return (yield from self._try_again(info, counts=True, retry_after_s=None))
@@ -469,8 +488,21 @@ class BatchFlow:
         """The run is of no use any more: stop it, so that the conversation is free, and count the attempt."""
         if self._progress.run_id is not None and self._capabilities.cancels:
             yield steps.Cancel(request=self._sent, run_id=self._progress.run_id)
+            if isinstance(error, RunExpired):
+                # It may have ended well before it could be cancelled, or while no worker was there: then it is the one.
+                found = yield from self._look_again(self._progress.run_id)
+                if found is not None:
+                    return (yield from self._ended(found))
         still_works = isinstance(error, RunExpired) and not self._capabilities.cancels
         return (yield from self._run_failed(info, still_works=still_works))
+
+    def _look_again(self, run_id: str) -> Generator[steps.Step, Any, RunEnded | None]:
+        """A run that was given up, if it has ended well."""
+        try:
+            finding: Finding = yield steps.Find(request=self._sent, run_id=run_id, calls=())
+        except BackendError:
+            return None
+        return finding if isinstance(finding, RunEnded) and finding.status in _ENDED_WELL else None
 
     def _run_failed(self, info: ErrorInfo, *, counts: bool = True, retry_after_s: float | None = None, still_works: bool = False) -> Flow:
         """Accepted, then failed. What the provider keeps of it decides what the next attempt sends."""
@@ -508,16 +540,51 @@ class BatchFlow:
         yield steps.Postpone(state=ThreadState.RETRYING, wait_s=wait_s, phase=self._phase, progress=progress)
         return steps.Postponed(state=ThreadState.RETRYING, error=info)
 
-    def _bury(self, reason: str, info: ErrorInfo) -> Flow:
+    def _bury(self, reason: str, info: ErrorInfo, *, deaths: int = 0) -> Flow:
+        """To the failed list; `deaths` are those of workers that were on the way there already."""
         progress = self._progress
         progress.error = info
         is_open = bool(progress.calls) if reason == "attempts" else reason == "worker_deaths"
         if is_open and progress.run_id and self._capabilities.cancels:
             # A run that waits for outputs nobody will send, or that nobody watches, keeps the thread's next batch out.
             yield steps.Cancel(request=self._request or self._bare_request(), run_id=progress.run_id)
+        if self._rules.fallback:
+            postponed = yield from self._fall_back(reason, info, deaths)
+            if postponed is not None:
+                return postponed
         left_open = () if self._capabilities.stateless else self._unanswered
-        yield steps.Bury(reason=reason, error=info, progress=self._progress, open_calls=left_open)
+        fallback = None if progress.result is None else progress.result.reply
+        yield steps.Bury(reason=reason, error=info, progress=self._progress, open_calls=left_open, fallback=fallback)
         return steps.Failed(reason=reason, error=info, progress=self._progress)
+
+    def _fall_back(self, reason: str, info: ErrorInfo, deaths: int) -> Generator[steps.Step, Any, steps.Postponed | None]:
+        """Tell the people in the batch something, once the batch is given up; a text that cannot be handed over stays readable."""
+        progress = self._progress
+        progress.burying = reason  # with the next step that is stored: whoever takes over sends nothing any more
+        if progress.result is None:
+            said = self._rules.fallback
+            if isinstance(said, bool):
+                said = None
+                if deaths < MAX_DEATHS:
+                    yield from self._blame()
+                    said = yield steps.FallBack(batch=self._batch, error=info)
+                progress.calling = False
+            if not said:
+                return None
+            progress.result, deaths = self._result_of(progress.run_id or "", "failed", (said,), fallback=True), 0
+        if not self._rules.delivers or deaths >= MAX_DEATHS:
+            return None
+        yield from self._blame()
+        try:
+            yield steps.Deliver(result=progress.result)
+        except CallbackError as error:
+            progress.deliveries += 1
+            if progress.deliveries < self._rules.max_attempts:
+                progress.calling = False
+                wait_s = self._rules.backoff.wait_s(progress.deliveries)
+                yield steps.Postpone(state=ThreadState.RETRYING, wait_s=wait_s, phase=self._phase, progress=progress)
+                return steps.Postponed(state=ThreadState.RETRYING, error=ErrorInfo(code=error.code, message=str(error)))
+        return None
 
     def _bare_request(self) -> RunRequest:
         """Where the batch was sent, without what was sent: what made three workers die is not made again."""
@@ -529,21 +596,8 @@ class BatchFlow:
     def _ended(self, event: RunEnded) -> Flow:
         self._collect(event)
         progress = self._progress
-        result = RunResult(
-            thread_id=self._batch.thread_id,
-            run_id=event.run_id or str(progress.run_id or ""),
-            batch_id=self._batch.id,
-            message_ids=tuple(message.id for message in self._batch.messages),
-            messages_processed=len(self._batch.messages),
-            status=event.status,
-            incomplete_reason=event.incomplete_reason,
-            reply="\n\n".join(progress.replies) or None,
-            replies=progress.replies,
-            usage=progress.usage,
-            attempts=progress.attempts,
-            started_at=moment(self._claimed.claimed_ms),
-            ended_at=moment(self._now_ms()),
-        )
+        run_id = event.run_id or str(progress.run_id or "")
+        result = self._result_of(run_id, event.status, progress.replies, incomplete_reason=event.incomplete_reason)
         if not self._rules.delivers:
             yield steps.Finish(result=result, anchor=event.anchor)
             return steps.Completed(result=result)
@@ -551,6 +605,23 @@ class BatchFlow:
         self._phase = Phase.DELIVERING
         yield steps.Complete(result=result, progress=self._progress, anchor=event.anchor)
         return (yield from self._deliver(result, event.anchor))
+
+    def _result_of(self, run_id: str, status: str, replies: tuple[str, ...], **fields: Any) -> RunResult:
+        return RunResult(
+            thread_id=self._batch.thread_id,
+            run_id=run_id,
+            batch_id=self._batch.id,
+            message_ids=tuple(message.id for message in self._batch.messages),
+            messages_processed=len(self._batch.messages),
+            status=status,
+            reply="\n\n".join(replies) or None,
+            replies=replies,
+            usage=self._progress.usage,
+            attempts=self._progress.attempts,
+            started_at=moment(self._claimed.claimed_ms),
+            ended_at=moment(self._now_ms()),
+            **{"incomplete_reason": None, **fields},
+        )
 
     def _deliver(self, result: RunResult, anchor: str | None) -> Flow:
         """Hand the reply over, at least once; a reply that cannot be handed over stays readable for `result_ttl`."""
@@ -570,6 +641,30 @@ class BatchFlow:
                     return steps.Postponed(state=ThreadState.RETRYING, error=undelivered)
         yield steps.Finish(result=result, anchor=anchor, undelivered=undelivered)
         return steps.Completed(result=result)
+
+    def _undeliverable(self) -> Flow:
+        """The run is over, and neither the batch nor its record says how."""
+        now = moment(self._now_ms())
+        result = RunResult(
+            thread_id=self._batch.thread_id,
+            run_id="",
+            batch_id=self._batch.id,
+            message_ids=(),
+            messages_processed=0,
+            status="completed",
+            incomplete_reason=None,
+            reply=None,
+            replies=(),
+            usage=None,
+            attempts=0,
+            started_at=now,
+            ended_at=now,
+        )
+        error = ErrorInfo(
+            code="corrupt", message="its record in Redis was changed by somebody else: what there was to deliver is not known"
+        )
+        yield steps.Finish(result=result, anchor=None, undelivered=error)
+        return steps.Failed(reason="corrupt", error=error, progress=self._progress)
 
 
 _LOST = ErrorInfo(code="outcome_unknown", message="workers died while they waited for the provider's answer")

@@ -51,7 +51,7 @@ def call_for(
         "books": f"rq:worker:{job.worker}",
         "running": f"rq:worker:{job.worker}:executions",
     }
-    if job is NOT_OURS_TO_RECORD:
+    if not job.worker:
         return space.call(name, thread_id, keys={**records, **keys}, rest=rest, constants=_NOT_RECORDED, token=token, **args)
     return space.call(name, thread_id, keys={**records, **keys}, rest=rest, token=token, taken=job.id, worker=job.worker, **args)
 

@@ -10,6 +10,8 @@ from redis import exceptions
 from assistant_queue.errors import NotPermitted, StoreError, StoreUnavailable
 from assistant_queue.store.calls import Call, Operation
 from assistant_queue.store.connect import disconnect
+from assistant_queue.store.gathering import Gathering
+from assistant_queue.store.quarantine import mending
 
 T = TypeVar("T")
 
@@ -59,6 +61,7 @@ class SyncStore:
             StoreUnavailable: Redis did not answer; the last call may or may not have happened. Every script can be repeated.
             StoreError: Redis refused; nothing happened.
         """
+        operation = mending(operation)
         try:
             step = next(operation)
             while True:
@@ -102,9 +105,11 @@ class AsyncStore:
 
     def __init__(self, client: Any) -> None:
         self.client = client
+        self._gathering = Gathering(client)
 
     async def run(self, operation: Operation[T]) -> T:
         """Carry an operation out; raises as `SyncStore.run` does."""
+        operation = mending(operation)
         try:
             step = next(operation)
             while True:
@@ -124,12 +129,12 @@ class AsyncStore:
     async def _send(self, call: Call) -> Any:
         script = call.script
         if script is None:
-            return await self.client.execute_command(*call.words)
+            return await self._gathering.execute(*call.words)
         try:
-            return await self.client.execute_command("EVALSHA", script.sha, len(call.keys), *call.keys, *call.words)
+            return await self._gathering.execute("EVALSHA", script.sha, len(call.keys), *call.keys, *call.words)
         except exceptions.NoScriptError:
-            await self.client.execute_command("SCRIPT LOAD", script.text)
-            return await self.client.execute_command("EVALSHA", script.sha, len(call.keys), *call.keys, *call.words)
+            await self._gathering.execute("SCRIPT LOAD", script.text)
+            return await self._gathering.execute("EVALSHA", script.sha, len(call.keys), *call.keys, *call.words)
 
     async def _send_many(self, calls: list[Call]) -> list[Any]:
         if not calls:

@@ -83,7 +83,11 @@ class ConcurrentWorker(rq.worker.Worker):
 
     async def _work(self, config: Config, told: Told, max_jobs: int | None) -> bool:
         worker = AsyncioWorker(config, prefixes=self.queue_names(), records=self, max_wake_ups=max_jobs)
-        await run_until_told(worker, told)
+
+        def ready() -> None:
+            self.log.info("*** Listening on %s: %d runs at once", ", ".join(self.queue_names()), config.concurrency)
+
+        await run_until_told(worker, told, ready)
         return worker.taken > 0
 
     def handle_payload(self, message: Any) -> None:

@@ -28,10 +28,11 @@ from assistant_queue.store.holding import NoLease, ResultRules
 from assistant_queue.store.rq_jobs import NOT_OURS_TO_RECORD, RqJob, job_over
 from assistant_queue.store.stores import AsyncStore, SyncStore
 from assistant_queue.store.sweeping import sweep
-from assistant_queue.worker.backend import make_backend
+from assistant_queue.worker.backend import make_workers_backend
 from assistant_queue.worker.checking_in import check_in
 from assistant_queue.worker.driver import BatchDriver
 from assistant_queue.worker.lease import LeaseKeeper
+from assistant_queue.worker.turns import Turns
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ def rules_of(config: Config, *, takes_default: bool) -> Rules:
         thread_ids=config.thread_ids,
         instructions=True if callable(instructions) else instructions,
         delivers=config.on_reply is not None,
+        fallback=True if callable(config.fallback_reply) else config.fallback_reply,
     )
 
 
@@ -78,7 +80,7 @@ async def _no_probe(_: str, __: Batch) -> None:
 class Runtime:
     """One event loop's share of a worker: handles wake-ups, one thread each.
 
-    1. claims the thread, waits out the last second of a window in place
+    1. waits for its turn, claims the thread, waits out the last second of a window in place
     2. has the lease renewed while the driver takes the batch to its end
     3. tells listeners how the batch ended
     """
@@ -99,7 +101,7 @@ class Runtime:
         self.clock: Clock = clock or SystemClock()
         self.space = Space(config.queue_prefix, self.clock, event_rules(config))
         self._is_guest = beside is not None
-        self.backend: Backend = beside.backend if beside else make_backend(config)
+        self.backend: Backend = beside.backend if beside else make_workers_backend(config)
         self.rules = rules_of(config, takes_default=config.prompt is None)
         self.result_rules = ResultRules(result_ttl_s=config.result_ttl, keep_text=not config.remove_on_complete)
         self.lease_margin_s = config.lock_duration / 6
@@ -109,6 +111,7 @@ class Runtime:
         self.on_completed: list[Callable[[RunResult], Any]] = []
         self.on_failed: list[Callable[[FailedBatch, Exception], Any]] = []
         self._probe: Callable[[str, Batch], Awaitable[None]] = _no_probe
+        self.turns: Turns = beside.turns if beside else Turns()
 
     def watch_steps(self, probe: Probe) -> None:
         """Have `probe(name, batch)` called around each step: where tests wait, and where they crash."""
@@ -155,6 +158,7 @@ class Runtime:
         ending: steps.Ending | NoLease | None = None
         failed = True
         try:
+            await self.turns.wait()
             ending = await self._take_batch(thread_id, token, batch_id, job)
             failed = False
         finally:

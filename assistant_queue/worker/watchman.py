@@ -11,7 +11,7 @@ from typing import Any
 
 from redis import exceptions
 
-from assistant_queue.errors import StoreError
+from assistant_queue.errors import StoreError, StoreUnavailable
 from assistant_queue.store.calls import Space
 from assistant_queue.store.connect import fresh
 from assistant_queue.store.stores import SyncStore
@@ -65,8 +65,11 @@ class Watchman:
             try:
                 with self._client.pubsub(ignore_subscribe_messages=True) as news:
                     self._watch(news)
-            except (StoreError, exceptions.RedisError, OSError) as error:
+            except (StoreUnavailable, exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
                 _log.warning("Redis does not answer the watchman: %s; trying again", error)
+                self._stop.wait(SWEEP_INTERVAL_S)
+            except Exception:  # noqa: BLE001 - whatever it stumbled over, without it threads are forgotten
+                _log.exception("the watchman stumbled; it goes on")
                 self._stop.wait(SWEEP_INTERVAL_S)
 
     def _watch(self, news: Any) -> None:

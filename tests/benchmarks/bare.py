@@ -1,7 +1,7 @@
 """The floor for Python: the same calls by the `openai` client on a plain asyncio loop, in a process of its own, nothing kept or promised.
 
-`python -m tests.benchmarks.bare --url URL --runs N --abreast N` prints what it took as JSON. With `--redis URL` each call takes its message from
-a Redis list and puts the reply on another: what a program has that uses redis-py and nothing else.
+`python -m tests.benchmarks.bare --url URL --runs N --abreast N` prints what it took as JSON. With `--redis URL` each call takes its message
+from a Redis list and puts the reply on another: what a program has that uses redis-py and nothing else.
 """
 
 from __future__ import annotations

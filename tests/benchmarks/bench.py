@@ -119,7 +119,7 @@ class Bench:
         url = url or self.url
         told = {**options, "redis_url": url}
         if kind == "asyncio":
-            command = ["-m", "assistant_queue.cli", "worker", "--app", "tests.benchmarks.app:queue", "--log-level", "warning"]
+            command = ["-m", "assistant_queue.cli", "worker", "--app", "tests.benchmarks.app:queue"]
             command += ["--concurrency", str(concurrency)] if concurrency else []
         else:
             command = ["-m", "rq.cli", "worker", "-q", "-u", url, options["queue_prefix"]]

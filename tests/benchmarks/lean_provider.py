@@ -1,8 +1,8 @@
 """A provider in a process of its own that costs next to nothing: both protocols, one text a run, thousands of open streams.
 
 The stand-in of `assistant_queue.testing` checks every request and keeps everything; that is far more work than the worker's own. This one
-answers what a batch without tools needs, from templates, over plain asyncio. `python -m tests.benchmarks.lean_provider --hold 10` prints its
-port; `GET /stats` says what it has seen.
+answers what a batch without tools needs, from templates, over plain asyncio. `python -m tests.benchmarks.lean_provider --hold 10` prints
+its port; `GET /stats` says what it has seen.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import rq
 from assistant_queue import AssistantMessageQueue
 from tests.benchmarks.bare import MESSAGES, REPLIES
 from tests.benchmarks.bench import PREFIX, TEXT, Bench, LeanProvider, wait_until
-from tests.benchmarks.raw_rq import CALL
+from tests.benchmarks.raw_rq_call import CALL
 from tests.benchmarks.table import Row
 
 GROUP = "throughput"
@@ -44,7 +44,7 @@ class Taken:
         return self.cpu_s / self.batches * 1000
 
     def __str__(self) -> str:
-        return f"{self.rate:,.0f} /s, {self.cpu_ms:.1f} ms CPU"
+        return f"{self.rate:,.{0 if self.rate > 10 else 1}f} /s, {self.cpu_ms:.1f} ms CPU"
 
 
 def rows(bench: Bench) -> Iterator[Row]:
@@ -71,9 +71,8 @@ def rows(bench: Bench) -> Iterator[Row]:
         yield Row(group=GROUP, what="raw redis-py: a list of messages, a list of replies", here=str(listed), beside=f"plain loop {typed}")
         for kind, fewer in RQ_JOBS.items():
             done = _raw_rq(bench, provider, kind, max(1, count // fewer))
-            yield Row(
-                group=GROUP, what=f"raw RQ, {kind.removeprefix('rq').strip() or 'forking'} worker, the same call a job", here=str(done)
-            )
+            name = kind.removeprefix("rq").strip() or "forking"
+            yield Row(group=GROUP, what=f"raw RQ, {name} worker, the same call a job", here=str(done))
 
 
 def _bare(bench: Bench, provider: LeanProvider, count: int, **options: object) -> Taken:

@@ -243,6 +243,17 @@ def test_what_is_used_of_rq(bench: Bench) -> None:
     assert (made.worker_ttl, made.hostname, made.pid) == (420, None, None)
 
 
+def test_rqs_worker_pool_starts_and_stops_several(bench: Bench) -> None:
+    line = [str(BIN / "rq"), "worker-pool", "-n", "2", "-u", bench.url, "--worker-class", "assistant_queue.ConcurrentWorker", bench.prefix]
+    pool = bench.start(*line, ready=False)
+    wait_until(lambda: len(bench.workers()) == 2, "both register")
+    with bench.queue() as queue:
+        assert queue.ask("t", "hello", timeout=TIMEOUT) == "You said: hello"
+    pool.terminate()
+    assert pool.wait(20) == 0
+    assert bench.workers() == []
+
+
 # --- taking ---------------------------------------------------------------------------------------------------------------
 
 

@@ -701,7 +701,7 @@ def test_a_vanished_run_may_still_have_been_written_down_so_it_is_looked_for_aft
 def test_a_run_over_its_deadline_is_cancelled_and_the_attempt_counts(capabilities: Capabilities) -> None:
     driver = Scripted(capabilities)
     driver.run(claimed(), {steps.Watch: RunExpired("600 s")})
-    assert driver.names[-2:] == ["Cancel", "Postpone(retrying)"]
+    assert driver.names[-3:] == ["Cancel", "Find", "Postpone(retrying)"]
     again = driver.only(steps.Postpone)
     assert (again.progress.failures, again.progress.error.code) == (1, "run_expired")
     assert again.phase is (Phase.FROZEN if capabilities is ASSISTANTS else Phase.SENDING)
@@ -842,3 +842,19 @@ def test_only_what_a_request_follows_is_waited_for() -> None:
         ("sending", True),
         ("running", False),
     ]
+
+
+@pytest.mark.parametrize("capabilities", [ASSISTANTS, CONVERSATIONS])
+def test_a_run_that_ended_well_before_it_could_be_cancelled_is_the_one(capabilities: Capabilities) -> None:
+    driver = Scripted(capabilities)
+    ending = driver.run(claimed(), {steps.Watch: RunExpired("too late"), steps.Find: DONE})
+    assert driver.names[-3:] == ["Cancel", "Find", "Finish"]
+    assert isinstance(ending, steps.Completed)
+    assert ending.result.reply == "hi"
+
+
+def test_a_run_that_was_given_up_and_cannot_be_asked_about_counts_as_failed() -> None:
+    driver = Scripted(ASSISTANTS)
+    ending = driver.run(claimed(), {steps.Watch: RunExpired("too late"), steps.Find: OutcomeUnknown("502")})
+    assert driver.names[-3:] == ["Cancel", "Find", "Postpone(retrying)"]
+    assert isinstance(ending, steps.Postponed)

@@ -41,21 +41,27 @@ local now = clock()
 
 local function ms(number) return string.format('%.0f', number) end
 
+-- `fields` is what the check in front of the script has read (_sound.lua).
 local function read_thread()
-  local flat = redis.call('HGETALL', key.thread)
-  local t = {}
-  for i = 1, #flat, 2 do t[flat[i]] = flat[i + 1] end
+  local t = fields
   t.n = tonumber(t.n or 0)
   t.head = tonumber(t.head or 1)
   t.bn = tonumber(t.bn or 0)
   return t
 end
 
+local function add_to(counter, count)
+  if type(redis.pcall('HINCRBY', key.counters, counter, count)) ~= 'number' then
+    redis.log(redis.LOG_WARNING, key.counters .. ' held no number for ' .. counter .. '; it begins anew')
+    redis.call('HSET', key.counters, counter, math.max(count, 0))
+  end
+end
+
 -- Counters are kept, never scanned: every script that changes what a message is moves it from one to another.
 local function book(from, to, count)
   if count == 0 or from == to then return end
-  if from and from ~= '' then redis.call('HINCRBY', key.counters, from, -count) end
-  if to and to ~= '' then redis.call('HINCRBY', key.counters, to, count) end
+  if from and from ~= '' then add_to(from, -count) end
+  if to and to ~= '' then add_to(to, count) end
 end
 
 -- The holder's writes are refused when it is not the holder any more. A token is compared for equality: a counter
