@@ -20,7 +20,7 @@ SPARE_MS = 250
 _SEARCH = 2000
 """Entries of the RQ queue that are searched for a wake-up. Chosen: 2,000 take Redis about 50 microseconds."""
 _PATIENCE_MS = 60_000
-"""How long a wake-up further back than that is believed to be there. Chosen."""
+"""How long a wake-up further back than that is believed to be there, if nobody says which are taken. Chosen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

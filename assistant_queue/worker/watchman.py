@@ -96,10 +96,11 @@ class Watchman:
 
 def _wait_s(seen: Watch) -> float:
     """Seconds until another look is worth it."""
+    if not seen.keeps_time:
+        # However many are overdue: all watchmen would see the same ones, and Redis would be the slower for it.
+        return SWEEP_INTERVAL_S * random.uniform(0.8, 1.0)  # noqa: S311 - only so that they do not all look at once
     if seen.overdue >= SWEEP_LIMIT:
         return 0.0
-    if not seen.keeps_time:
-        return SWEEP_INTERVAL_S * random.uniform(0.8, 1.0)  # noqa: S311 - only so that they do not all look at once
     if seen.next_due_in_ms is None:
         return SWEEP_INTERVAL_S
     return min(max(seen.next_due_in_ms, 1) / 1000, SWEEP_INTERVAL_S)

@@ -91,7 +91,7 @@ BUGS: dict[str, tuple[str, Callable[[str], str]]] = {
     "the wrong message is cancelled": ("cancel", swap("message.id ~= arg.message_id", "false")),
     "a lost wake-up is never written again": (
         "wake",
-        swap("redis.call('HSET', key.thread, 'wake', enqueue_new(), 'queued', ms(now))\nreturn", "return"),
+        swap("redis.call('HSET', key.thread, 'wake', enqueue_new())", ""),
     ),
     "the passing of a window is not booked": ("wake", swap("book(t.pk, 'waiting', t.n)\n", "")),
     "nobody is ever overdue": ("overdue", swap("for i = 1, #overdue do", "for i = 1, 0 do")),

@@ -13,7 +13,7 @@
 --   dead          list    the messages of a failed batch, packed
 --   due           zset    thread id -> ms by which somebody must have looked at it
 --   failed        zset    batch id -> ms when it failed
---   counters      hash    delayed, waiting, active, completed, failed: messages
+--   counters      hash    delayed, waiting, active, completed, failed: messages; taken: `queued` of the wake-up that was taken last
 --   paused        string  present while the whole queue is paused
 --   events        stream  what happened to the thread: at (ms), type, data (JSON); there only while somebody listens
 -- Keys of RQ
@@ -30,7 +30,7 @@
 --   token    the lease; absent when nobody holds it       until    ms when it lapses
 --   deaths   leases lapsed in this phase                  last     the token that gave the thread back last
 --   claimed  ms of the first claim of the batch           paused   1 while this thread is paused
---   queued   ms when a sweep last handed its wake-up over   told     how much of the run's text those who listen have, JSON, opaque here
+--   queued   ms when its wake-up was handed over            told     how much of the run's text those who listen have, JSON, opaque here
 
 local function clock()
   if arg.now ~= '' then return tonumber(arg.now) end

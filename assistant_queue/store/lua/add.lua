@@ -55,7 +55,7 @@ if not t.batch then
     -- A wake-up that has been handed to a worker already re-arms itself when it finds that it is early.
     if not t.wake or redis.call('ZSCORE', key.scheduled, t.wake) then job = wake_at(t.wake, due) end
     redis.call('HSET', key.thread, 'wake', job)
-    redis.call('ZADD', key.due, due <= now and ms(now + tonumber(arg.recheck_ms)) or due_ms, arg.thread_id)
+    redis.call('ZADD', key.due, due <= now and look_again() or due_ms, arg.thread_id)
     tell_timers(due)
   end
 end

@@ -24,6 +24,7 @@ local function claimed(guard, lease_end)
     redis.call('LRANGE', key.frozen, 0, -1), listened() and '1' or '', t.told or ''}
 end
 
+if arg.taken ~= '' and arg.taken == t.wake and t.queued then redis.call('HSET', key.counters, 'taken', t.queued) end
 if holds(t) then return claimed(t.wake, tonumber(t['until'])) end
 if t.paused or redis.call('EXISTS', key.paused) == 1 then return {'paused'} end
 -- Refused: no retry is needed, because the holder writes the next wake-up when it finishes.
