@@ -9,15 +9,10 @@ import pytest
 from flow_harness import ASSISTANTS, CONVERSATIONS, DONE, FOREGROUND, Scripted, action, call, claimed, messages
 
 from assistant_queue.core import steps
-from assistant_queue.core.flow import (
-    BURIAL_PATIENCE_S,
-    MAX_ASK_WAIT_S,
-    MAX_CUTS,
-    MAX_DEATHS,
-    MAX_DEATHS_BURYING,
-    MAX_DEATHS_ELSEWHERE,
-    Rules,
-)
+from assistant_queue.core.flow import MAX_DEATHS, MAX_DEATHS_ELSEWHERE, Rules
+from assistant_queue.core.flow.ending import BURIAL_PATIENCE_S, MAX_DEATHS_BURYING
+from assistant_queue.core.flow.failing import MAX_ASK_WAIT_S
+from assistant_queue.core.flow.running import MAX_CUTS
 from assistant_queue.core.progress import Progress, moment
 from assistant_queue.core.retry import Backoff
 from assistant_queue.core.runs import CannotAsk, Capabilities, NotFound, RunEnded, RunStarted, Undecided
