@@ -143,14 +143,14 @@ class Bench:
                     process.wait()
 
     @contextmanager
-    def lean_provider(self, hold_s: float = 0.0) -> Iterator[LeanProvider]:
+    def lean_provider(self, hold_s: float = 0.0, host: str = "127.0.0.1") -> Iterator[LeanProvider]:
         """A provider that costs next to nothing, in a process of its own."""
-        command = [sys.executable, "-m", "tests.benchmarks.lean_provider", "--hold", str(hold_s)]
+        command = [sys.executable, "-m", "tests.benchmarks.lean_provider", "--hold", str(hold_s), "--host", host]
         with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdin is not None
             assert process.stdout is not None
             try:
-                yield LeanProvider(f"http://127.0.0.1:{int(process.stdout.readline())}")
+                yield LeanProvider(f"http://{host}:{int(process.stdout.readline())}")
             finally:
                 process.stdin.close()
                 process.kill()

@@ -103,13 +103,16 @@ class Provider:
         """Count from here; what is open stays open."""
         self.open = self.most = 0
         self.requests = self.runs = 0
+        self.overlaps = 0
+        self.running: set[str] = set()
         self.started: dict[str, float] = {}
         self.ended: dict[str, float] = {}
 
     def stats(self) -> dict[str, Any]:
         """As JSON."""
         return {
-            "open": self.open, "most": self.most, "requests": self.requests, "runs": self.runs, "connections": self.connections,
+            "open": self.open, "most": self.most, "requests": self.requests, "runs": self.runs, "overlaps": self.overlaps,
+            "connections": self.connections,
             "most_connections": self.most_connections, "started": self.started, "ended": self.ended,
         }  # fmt: skip
 
@@ -183,10 +186,13 @@ class Connection(asyncio.Protocol):
         provider.runs += 1
         provider.open += 1
         provider.most = max(provider.most, provider.open)
+        provider.overlaps += thread in provider.running
+        provider.running.add(thread)
         provider.started[thread] = time.time()
 
         def end() -> None:
             provider.open -= 1
+            provider.running.discard(thread)
             provider.ended[thread] = time.time()
             self.transport.write(rest + b"0\r\n\r\n")
 
@@ -206,11 +212,11 @@ def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-async def serve(hold_s: float) -> None:
+async def serve(host: str, hold_s: float) -> None:
     """Serve until stdin is closed."""
     loop = asyncio.get_running_loop()
     provider = Provider(hold_s)
-    server = await loop.create_server(lambda: Connection(provider), "127.0.0.1", 0, backlog=4096)
+    server = await loop.create_server(lambda: Connection(provider), host, 0, backlog=4096)
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     await loop.run_in_executor(None, sys.stdin.read)
@@ -219,4 +225,6 @@ async def serve(hold_s: float) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hold", type=float, default=0.0, help="seconds from a run's start to its text")
-    asyncio.run(serve(parser.parse_args().hold))
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
+    told = parser.parse_args()
+    asyncio.run(serve(told.host, told.hold))

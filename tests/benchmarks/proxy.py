@@ -20,21 +20,22 @@ Commands = list[tuple[int, tuple[bytes, ...]]]
 
 
 class Relay:
-    """Listens on loopback and passes everything on to a Redis."""
+    """Listens, on loopback unless told otherwise, and passes everything on to a Redis (or any other server) on loopback."""
 
-    def __init__(self, target_port: int, *, delay_s: float = 0.0, count: bool = False) -> None:
+    def __init__(self, target_port: int, *, delay_s: float = 0.0, count: bool = False, host: str = "127.0.0.1") -> None:
         """Starts to listen.
 
         Args:
             target_port: Redis.
             delay_s: How much later each answer arrives.
             count: Remember each command that passes.
+            host: The address to listen on.
         """
         self._target_port, self._delay_s, self._count = target_port, delay_s, count
         self._lock = threading.Lock()
         self._connections = 0
         self._commands: Commands = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((host, 0))
         self.port = int(self._listener.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
 
