@@ -20,6 +20,8 @@ from assistant_queue.errors import (
     MessageCancelled,
     MessageIdConflict,
     MessageNotFound,
+    MessageRefused,
+    NotConfigured,
     NotPermitted,
     NotReplicated,
     NotSupported,
@@ -58,6 +60,7 @@ from assistant_queue.tools import ToolContext
 if TYPE_CHECKING:
     from assistant_queue.aio import AsyncAssistantMessageQueue
     from assistant_queue.backends.function import FunctionBackend, RunContext, Said
+    from assistant_queue.validation import max_length, no_markup
     from assistant_queue.worker.rq_concurrent import ConcurrentWorker
     from assistant_queue.worker.rq_worker import Worker
 
@@ -88,7 +91,9 @@ __all__ = [
     "MessageCancelled",
     "MessageIdConflict",
     "MessageNotFound",
+    "MessageRefused",
     "MessageStatus",
+    "NotConfigured",
     "NotPermitted",
     "NotReplicated",
     "NotSupported",
@@ -116,6 +121,8 @@ __all__ = [
     "UnknownThread",
     "Usage",
     "Worker",
+    "max_length",
+    "no_markup",
 ]
 
 
@@ -133,6 +140,10 @@ def __getattr__(name: str) -> Any:
         from assistant_queue.worker.rq_concurrent import ConcurrentWorker
 
         return ConcurrentWorker
+    if name in {"max_length", "no_markup"}:
+        from assistant_queue import validation
+
+        return getattr(validation, name)
     if name == "Worker":
         from assistant_queue.worker.rq_worker import Worker
 

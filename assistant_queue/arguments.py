@@ -204,6 +204,11 @@ def _metadata(value: Any) -> dict[str, str]:
     return dict(value)
 
 
+def check_author(value: Any) -> str | None:
+    """A printable name on one line, or None."""
+    return None if value is None else _author(value)
+
+
 # --- direct calls -------------------------------------------------------------------------------------------------------
 
 MAX_TOOLS = 128

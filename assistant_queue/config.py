@@ -7,6 +7,7 @@ A keyword wins over the environment, the environment over the default. `where` s
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -124,9 +125,12 @@ class Config(BaseSettings):
     events: Literal["listened", "always", "off"] = _option(
         "listened", "what happens to a thread is kept for those who listen: from the first of them on, always, or never", where="both"
     )
-    event_ttl: PositiveSeconds = _option(3600.0, "how long a thread's events live after the last one", where="both", unit="s")
+    event_ttl: PositiveSeconds = _option(3600.0, "how long a thread's events live after the last one", where="both", unit="s", ge=1)
     event_limit: int = _option(
         1000, "events of a thread that are kept at least; older ones go in steps of about 100", where="both", unit="events", ge=100
+    )
+    validators: Any = _option(
+        (), "callables of the message that give a reason to refuse it: [max_length(2000), no_markup(), your_own]", where="producer"
     )
 
     max_attempts: int = _option(3, "failures that count before a batch goes to the failed list", ge=1)
@@ -156,6 +160,9 @@ class Config(BaseSettings):
     )
     allow_eviction: bool = _option(False, "a worker goes on with a Redis whose maxmemory-policy may throw messages away")
     handle_requires_action: Callable[..., Any] | None = _option(None, "your tools: (thread_id, run_id, tool_calls) -> outputs")
+    fallback_reply: str | Callable[..., Any] | None = _option(
+        None, "what people get for a batch that fails for good, or without a provider: a text, or a callable of (batch, error)"
+    )
     on_reply: Callable[..., Any] | None = _option(None, "called with each RunResult, at least once, keyed by batch_id")
 
     @field_validator("*", mode="before")
@@ -179,6 +186,25 @@ class Config(BaseSettings):
     def _plain_prefix(cls, value: str) -> str:
         if value != value.strip() or any(not char.isprintable() or char.isspace() for char in value):
             msg = "must be printable and without spaces: it is the RQ queue's name, too"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("validators")
+    @classmethod
+    def _quick_callables(cls, value: Any) -> Any:
+        if isinstance(value, str | bytes) or not isinstance(value, Sequence) or not all(callable(one) for one in value):
+            msg = "must be a list of callables made in Python, such as max_length(2000)"
+            raise ValueError(msg)
+        if any(inspect.iscoroutinefunction(one) or inspect.isclass(one) for one in value):
+            msg = "a validator is called where the message is added: it must be a plain function, no coroutine and no class"
+            raise ValueError(msg)
+        return tuple(value)
+
+    @field_validator("fallback_reply")
+    @classmethod
+    def _a_text(cls, value: Any) -> Any:
+        if isinstance(value, str) and not value.strip():
+            msg = "is blank: give a text, or None for no fallback"
             raise ValueError(msg)
         return value
 
@@ -297,6 +323,7 @@ class Options(TypedDict, total=False):
     events: Literal["listened", "always", "off"]
     event_ttl: float
     event_limit: int
+    validators: Sequence[Callable[..., Any]]
     max_attempts: int
     backoff: Mapping[str, Any]
     retry_for: float
@@ -316,6 +343,7 @@ class Options(TypedDict, total=False):
     allow_mismatch: bool
     allow_eviction: bool
     handle_requires_action: Callable[..., Any] | None
+    fallback_reply: str | Callable[..., Any] | None
     on_reply: Callable[..., Any] | None
 
 

@@ -169,7 +169,8 @@ class Direct:
         async with self._leased(thread_id):
             with _told(call, thread_id, is_writing=True):
                 place = await (self._place_made if creates else self._place)(thread_id)
-                await self.store.run(conversations.forget_end(self._space, thread_id))
+                if self._backend is not None and not self._backend.capabilities.stateless:  # there it is the history itself
+                    await self.store.run(conversations.forget_end(self._space, thread_id))
                 yield direct, place
 
     async def _place(self, thread_id: str) -> Place:

@@ -14,10 +14,14 @@ from assistant_queue.errors import BatchFailed, MessageCancelled, MessageNotFoun
 from assistant_queue.models import FailedBatch, Message, MessageState, MessageStatus, QueueStatus, Receipt, ThreadStatus
 from assistant_queue.store import control, failures, producing
 from assistant_queue.store.calls import Operation, Space
-from assistant_queue.store.events import event_rules, listen
+from assistant_queue.store.events import COALESCE_MS, event_rules, listen, typing
+from assistant_queue.validation import validate
 
 MAX_FAILED_PAGE = 1000
 """Rows of one `list_failed` call. Chosen."""
+
+_MOST_TYPING = 1000
+"""People seen typing who are remembered before those are dropped that are due again. Chosen."""
 
 RECHECK_S = 5.0
 """How often a waiting caller looks by itself, in case the word that wakes it was lost with a connection. Chosen."""
@@ -45,6 +49,7 @@ class Door:
         waiting = replace(window, delay_ms=to_ms(config.attachment_wait or config.message_delay))
         self._rules_of_text = replace(self._rules, window=waiting)
         self._introduced = False
+        self._seen_typing: dict[tuple[str, str], float] = {}
 
     def add(
         self,
@@ -58,7 +63,9 @@ class Door:
     ) -> Operation[Receipt]:
         """`add_message_to_thread`."""
         made = arguments.make_message(message, message_id=message_id, instructions=instructions, author=author, metadata=metadata)
-        return self._add(arguments.check_thread_id(thread_id), made)
+        checked = arguments.check_thread_id(thread_id)
+        validate(self.config.validators, made, checked)
+        return self._add(checked, made)
 
     def _add(self, thread_id: str, message: Message) -> Operation[Receipt]:
         yield from self._introduce()
@@ -66,7 +73,10 @@ class Door:
 
     def add_many(self, messages: Iterable[Mapping[str, Any]]) -> Operation[list[Receipt]]:
         """`add_messages`."""
-        return self._add_many(arguments.make_rows(messages))
+        rows = arguments.make_rows(messages)
+        for thread_id, made in rows:  # all of them before the first is queued
+            validate(self.config.validators, made, thread_id)
+        return self._add_many(rows)
 
     def _add_many(self, rows: list[tuple[str, Message]]) -> Operation[list[Receipt]]:
         yield from self._introduce()
@@ -115,6 +125,20 @@ class Door:
         stream = yield from listen(self.space, thread_id)
         return stream.newest
 
+    def typing(self, thread_id: str, author: str | None) -> Operation[None]:
+        """`typing`."""
+        return self._typing(arguments.check_thread_id(thread_id), arguments.check_author(author) or "")
+
+    def _typing(self, thread_id: str, author: str) -> Operation[None]:
+        """Once in a while: a page calls this with every key that is pressed."""
+        now_s = self.clock.monotonic()
+        if now_s < self._seen_typing.get((thread_id, author), 0.0):
+            return
+        if len(self._seen_typing) >= _MOST_TYPING:
+            self._seen_typing = {who: until for who, until in self._seen_typing.items() if until > now_s}
+        self._seen_typing[thread_id, author] = now_s + COALESCE_MS / 1000
+        yield from typing(self.space, thread_id, author, self._rules.window)
+
     # --- control ------------------------------------------------------------------------------------------------------
 
     def cancel(self, message_id: str) -> Operation[bool]:
@@ -125,6 +149,7 @@ class Door:
         """`edit_message`."""
         checked = arguments.check_message_id(message_id)
         made = arguments.make_message(message, message_id=checked, instructions=None, author=None, metadata=None)
+        validate(self.config.validators, made, None)
         return control.edit(self.space, made)
 
     def pause(self, thread_id: str | None) -> Operation[None]:
@@ -198,12 +223,14 @@ def settled_reply(message_id: str, status: MessageStatus | None) -> tuple[bool, 
     Raises:
         MessageNotFound: There is no record of it.
         MessageCancelled: It was cancelled before it was sent.
-        BatchFailed: Its batch is in the failed list.
+        BatchFailed: Its batch is in the failed list, and there is no `fallback_reply`.
     """
     if status is None:
         raise MessageNotFound(f"there is no message {message_id!r}: it was never added, or its record has outlived result_ttl")
     if status.status == MessageState.CANCELLED.value:
         raise MessageCancelled(f"message {message_id!r} was cancelled before it was sent")
+    if status.fallback:
+        return True, status.reply
     if status.status == MessageState.FAILED.value and status.batch_id is not None:
         why = status.error.message if status.error else "no reason is known"
         raise BatchFailed(

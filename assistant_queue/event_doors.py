@@ -54,6 +54,17 @@ class EventCalls:
         """
         return self._store.run(self._door.listen(thread_id))
 
+    def typing(self, thread_id: str, author: str | None = None) -> None:
+        """Somebody types: those who listen see it, and a sliding window stays open for some seconds, within `max_wait`.
+
+        Call it as often as you like, with every key: at most every two seconds something is sent. A fixed window stays as it is.
+
+        Raises:
+            InvalidArgument: The thread id or the author's name is no such thing. Nothing was done.
+            StoreUnavailable: Redis did not answer.
+        """
+        self._store.run(self._door.typing(thread_id, author))
+
     def events(self, thread_id: str, after: str | None = None, *, timeout: float | None = None) -> Iterator[Event]:
         """What happens to a thread, one event after another, until `close`.
 
@@ -107,6 +118,10 @@ class AsyncEventCalls:
     async def open_events(self, thread_id: str) -> str:
         """As `EventCalls.open_events`."""
         return await self._store.run(self._door.listen(thread_id))
+
+    async def typing(self, thread_id: str, author: str | None = None) -> None:
+        """As `EventCalls.typing`."""
+        await self._store.run(self._door.typing(thread_id, author))
 
     def events(self, thread_id: str, after: str | None = None, *, timeout: float | None = None) -> AsyncIterator[Event]:
         """As `EventCalls.events`; `after=None` means from the first `anext` on."""

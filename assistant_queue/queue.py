@@ -114,6 +114,7 @@ class AssistantMessageQueue(TakesTools, DirectCalls, EventCalls):
 
         Raises:
             InvalidArgument: An argument is of the wrong type, empty or too long. Nothing was queued.
+            MessageRefused: A validator said no (also an InvalidArgument). Nothing was queued.
             MessageIdConflict: The id is another message's. Nothing was queued.
             ThreadFull: The thread holds `max_pending` waiting messages. Nothing was queued.
             StoreUnavailable: Redis did not answer; whether the message was taken is not known. Add it again with the same `message_id`.
@@ -156,7 +157,8 @@ class AssistantMessageQueue(TakesTools, DirectCalls, EventCalls):
             TimeoutError: It has not ended yet. It will be answered all the same.
             MessageNotFound: There is no such message.
             MessageCancelled: It was cancelled.
-            BatchFailed: Its batch is in the failed list; `batch_id` says which.
+            BatchFailed: Its batch is in the failed list; `batch_id` says which. With a `fallback_reply` that text is returned instead, and
+                `get_message` says that it is one.
         """
         until = self._door.clock.monotonic() + arguments.check_timeout(timeout)
         status = self.get_message(message_id)
@@ -188,6 +190,7 @@ class AssistantMessageQueue(TakesTools, DirectCalls, EventCalls):
 
         Raises:
             InvalidArgument: A row is wrong; the message says which. Nothing was queued.
+            MessageRefused: A validator said no to one of them. None of them was queued.
             MessageIdConflict, ThreadFull: Of one message; others are queued. With `message_id`s the call can be repeated.
         """
         return self._store.run(self._door.add_many(messages))
@@ -201,6 +204,7 @@ class AssistantMessageQueue(TakesTools, DirectCalls, EventCalls):
 
         Raises:
             InvalidArgument: The content is empty, too long or of the wrong type. Nothing was changed.
+            MessageRefused: A validator said no to the new content. Nothing was changed.
             MessageNotFound: There is no such message.
         """
         return self._store.run(self._door.edit(message_id, message))

@@ -107,7 +107,7 @@ def _words(message: Json) -> str:
     if not isinstance(content, str):
         content = "\n".join(str(part.get("text") or part.get("refusal") or "") for part in content)
     calls = [call.get("function") or {} for call in message.get("tool_calls") or ()]
-    return "\n".join([content, *(f"{call.get('name')} {call.get('arguments')}" for call in calls)]).rstrip("\n")
+    return "\n".join(part for part in (content, *(f"{call.get('name')} {call.get('arguments')}" for call in calls)) if part)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

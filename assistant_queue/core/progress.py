@@ -39,6 +39,7 @@ class Progress:
         error: The last failure.
         result: The result to be delivered, once there is one.
         deliveries: How often `on_reply` has been tried.
+        burying: The reason for which the batch is on its way to the failed list, with `error`: nothing is sent for it any more.
     """
 
     attempts: int = 0
@@ -63,6 +64,7 @@ class Progress:
     error: ErrorInfo | None = None
     result: RunResult | None = None
     deliveries: int = 0
+    burying: str | None = None
 
     def dump(self) -> str:
         """As JSON, defaults left out."""
@@ -76,11 +78,24 @@ class Progress:
 
     @classmethod
     def load(cls, text: str) -> Progress:
-        """The opposite of `dump`; what a newer version added is ignored."""
+        """The opposite of `dump`; what a newer version added is ignored.
+
+        Raises:
+            ValueError: It was not written by `dump`.
+        """
         if not text:
             return cls()
+        found = json.loads(text)
         known = {one.name for one in fields(cls)}
-        plain = {name: _DECODERS.get(name, _same)(value) for name, value in json.loads(text).items() if name in known}
+        try:
+            plain = {name: _DECODERS.get(name, _same)(value) for name, value in found.items() if name in known}
+        except (AttributeError, TypeError, KeyError, IndexError, OverflowError) as error:
+            msg = f"not the progress of a batch: {type(error).__name__}"
+            raise ValueError(msg) from error
+        wrong = sorted(name for name, value in plain.items() if not isinstance(value, _TYPES[name]))
+        if wrong:
+            msg = f"not the progress of a batch: {', '.join(wrong)}"
+            raise ValueError(msg)
         return cls(**plain)
 
 
@@ -146,6 +161,8 @@ def dump_result(result: RunResult) -> dict[str, Any]:
     plain["started_at"] = round(result.started_at.timestamp() * 1000)
     plain["ended_at"] = round(result.ended_at.timestamp() * 1000)
     plain["usage"] = None if result.usage is None else _dump_usage(result.usage)
+    if not result.fallback:
+        del plain["fallback"]  # versions without it read the others
     return plain
 
 
@@ -175,3 +192,19 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "error": load_error,
     "result": load_result,
 }
+_OPTIONAL: dict[str, type[Any]] = {
+    "anchor": str,
+    "run_id": str,
+    "transcript": str,
+    "burying": str,
+    "asked": ActionRequired,
+    "usage": Usage,
+    "error": ErrorInfo,
+    "result": RunResult,
+}
+_TYPES: dict[str, type[Any]] = {
+    "outputs": dict,
+    **{one.name: type(one.default) for one in fields(Progress) if one.name not in {"outputs", *_OPTIONAL}},
+    **_OPTIONAL,
+}
+"""What `dump` writes of each field: None is left out."""

@@ -98,10 +98,14 @@ class Find:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel:
-    """Stop a run, as far as the provider can. -> None; its failures are logged, not raised"""
+    """Stop a run, as far as the provider can. -> None; its failures are logged, not raised
+
+    `patience_s`: for how long it is waited for; None as long as the backend waits.
+    """
 
     request: RunRequest
     run_id: str
+    patience_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +134,14 @@ class Deliver:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FallBack:
+    """Ask the user's `fallback_reply` callable. -> text, or None where it has none, or raised"""
+
+    batch: Batch
+    error: ErrorInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finish:
     """Store the results unless they are stored, give the thread back. -> None
 
@@ -153,12 +165,16 @@ class Postpone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bury:
-    """Put the batch on the failed list, give the thread back. -> None"""
+    """Put the batch on the failed list, give the thread back. -> None
+
+    `fallback` is what the people in it are told instead of a reply.
+    """
 
     reason: str
     error: ErrorInfo
     progress: Progress
     open_calls: Sequence[str]
+    fallback: str | None = None
 
 
 Step = (
@@ -176,6 +192,7 @@ Step = (
     | Answer
     | Complete
     | Deliver
+    | FallBack
     | Finish
     | Postpone
     | Bury

@@ -45,3 +45,20 @@ def due_at(window: Window, *, now_ms: int, first_ms: int, count: int, previous_d
     if previous_due_ms is not None:
         due = min(due, previous_due_ms)  # one that waits for less can only end the window earlier
     return max(due, now_ms)
+
+
+def held_open(window: Window, *, now_ms: int, hold_ms: int, first_ms: int, due_ms: int) -> int:
+    """The ms at which the thread is due after somebody was seen typing: the rule of `store/lua/typing.lua`.
+
+    Only a sliding window that is still open is held, never beyond `max_wait_ms` of the oldest message, and never made shorter.
+
+    Args:
+        window: The options of this queue.
+        now_ms: The time.
+        hold_ms: How long somebody who was seen typing is taken to go on.
+        first_ms: When the oldest waiting message came.
+        due_ms: When the thread is due so far.
+    """
+    if window.kind != "sliding" or due_ms <= now_ms:
+        return due_ms
+    return max(due_ms, min(now_ms + hold_ms, first_ms + window.max_wait_ms))

@@ -68,9 +68,9 @@ class EventHub:
         self._bell = space.keys.bell(secrets.token_hex(8))
         self._bell_cursor = events.START
         self._reader: asyncio.Task[None] | None = None
-        self._refresh_at = 0.0
-        limit_s = store.client.connection_pool.connection_kwargs.get("socket_timeout")
-        self._block_ms = round(1000 * min(BLOCK_S, limit_s / 2 if limit_s else BLOCK_S))
+        self._refresh_at = self._look_at = 0.0
+        limit_s = store.client.connection_pool.connection_kwargs.get("socket_timeout") or BLOCK_S * 2
+        self._block_ms = round(1000 * min(BLOCK_S, limit_s / 2, space.events.ttl_ms / 1000 / _REFRESHES))
 
     async def subscribe(self, thread_id: str, after: str | None) -> Subscription:
         """Listen to a thread: behind `after`, from now on (None), or to everything that is kept ("0").
@@ -152,8 +152,9 @@ class EventHub:
                 if not is_back or self._is_time_to_refresh():
                     await self._refresh()
                     is_back = True
-                answer = await self._wait()
-                await (self._look_after() if answer is None else self._take(answer))
+                await self._take(await self._wait())
+                if asyncio.get_running_loop().time() >= self._look_at:
+                    await self._look_after()
                 pause_s = _FIRST_PAUSE_S
             except StoreUnavailable as error:
                 if is_back:
@@ -167,8 +168,8 @@ class EventHub:
                 _log.exception("events cannot be read any more")
                 self._end(StoreError(f"events cannot be read any more: {type(error).__name__}: {error}"))
 
-    async def _wait(self) -> dict[str, list[tuple[str, Any]]] | None:
-        """What is new, by stream; None if nothing was for a while."""
+    async def _wait(self) -> dict[str, list[tuple[str, Any]]]:
+        """What is new, by stream; nothing if nothing came for a while."""
         cursors = {self._bell: self._bell_cursor}
         cursors.update((self._space.keys.events(feed.thread_id), feed.cursor) for feed in self._feeds.values())
         call = plain("XREAD", "COUNT", BATCH, "BLOCK", self._block_ms, "STREAMS", *cursors, *cursors.values())
@@ -187,10 +188,13 @@ class EventHub:
 
     def _hand_on(self, feed: _Feed, rows: list[tuple[str, Any]]) -> None:
         for entry_id, fields in rows:
+            place = order(entry_id)
+            if place <= order(feed.cursor):
+                continue  # read for one who left and came again meanwhile
             feed.cursor = entry_id
             event = events.parse(feed.thread_id, entry_id, fields)
             if event is not None:
-                feed.hand_on(event, order(entry_id))
+                feed.hand_on(event, place)
 
     async def _check(self, feed: _Feed) -> None:
         """More has come than one read takes: some of it may have been trimmed before it was read."""
@@ -199,9 +203,10 @@ class EventHub:
             feed.hand_on(self.missed(feed.thread_id, feed.cursor), None)
 
     async def _look_after(self) -> None:
-        """Nothing came for a while. A stream that is gone (its thread was forgotten) wakes nobody: look whether they are there."""
+        """A stream that is gone, because its thread was forgotten, wakes nobody: look once in a while whether all are there."""
+        self._look_at = asyncio.get_running_loop().time() + self._block_ms / 1000
         names = [self._space.keys.events(feed.thread_id) for feed in self._feeds.values()]
-        if int(await self._store.run(_one(plain("EXISTS", *names)))) < len(names):
+        if names and int(await self._store.run(_one(plain("EXISTS", *names)))) < len(names):
             await self._refresh()
 
     def _is_time_to_refresh(self) -> bool:
@@ -236,10 +241,10 @@ def _both(*calls: Any) -> Operation[None]:
     yield list(calls)
 
 
-def _by_stream(reply: Any) -> dict[str, list[tuple[str, Any]]] | None:
+def _by_stream(reply: Any) -> dict[str, list[tuple[str, Any]]]:
     """XREAD's answer, as either version of the protocol and redis-py give it: a list or a dict of streams."""
     if not reply:
-        return None
+        return {}
     streams = reply.items() if isinstance(reply, Mapping) else reply
     return {text(name): [(text(row[0]), row[1]) for row in _rows(rows)] for name, rows in streams}
 

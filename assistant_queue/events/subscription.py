@@ -61,19 +61,11 @@ class Subscription:
         self._changed.set()
 
     async def next(self, timeout_s: float | None = None) -> Event | None:
-        """The next event; None if there is none within the time, or ever.
+        """The next event; None if none comes within the time, or ever. Reading what came already takes the time it takes.
 
         Raises:
             StoreError: Redis refused, or did not answer while the past was read.
         """
-        if self._buffer:
-            return self._buffer.popleft()
-        try:
-            return await asyncio.wait_for(self._next(), timeout_s)
-        except (asyncio.TimeoutError, TimeoutError):
-            return None
-
-    async def _next(self) -> Event | None:
         while True:
             if self._buffer:
                 return self._buffer.popleft()
@@ -83,9 +75,12 @@ class Subscription:
                 return None
             if self._is_behind:
                 await self._catch_up()
-            else:
-                self._changed.clear()
-                await self._changed.wait()
+                continue
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), timeout_s)
+            except (asyncio.TimeoutError, TimeoutError):
+                return None
 
     async def _catch_up(self) -> None:
         page = await self._hub.page(self.thread_id, self._cursor)

@@ -6,12 +6,14 @@ two short loops around it.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from assistant_queue.clock import Clock
+from assistant_queue.errors import NotPermitted, StoreError
 from assistant_queue.store import wakeups
 from assistant_queue.store.keys import Keys
 from assistant_queue.store.scripts import Constants, LuaScript, load
@@ -34,11 +36,15 @@ class Call:
         script: None for a plain command.
         words: A plain command's words, or a script's arguments.
         keys: A script's keys.
+        thread_id: The thread that a script is about; empty where it is about none.
+        space: Where a script's keys are; None for a plain command.
     """
 
     script: LuaScript | None
     words: Sequence[Any]
     keys: Sequence[str] = ()
+    thread_id: str = ""
+    space: Space | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +71,8 @@ Operation = Generator[Call | list[Call], Any, T]
 
 
 def text(reply: Any) -> str:
-    """A reply as text, whether or not the client decodes."""
-    return reply.decode("utf-8") if isinstance(reply, bytes) else str(reply)
+    """A reply as text, whether or not the client decodes; bytes that are no text of ours become lone surrogates, not an error."""
+    return reply.decode("utf-8", "surrogateescape") if isinstance(reply, bytes) else str(reply)
 
 
 def texts(replies: Sequence[Any]) -> list[str]:
@@ -107,6 +113,40 @@ class _Plan:
     has_job: bool
 
 
+def each(calls: Sequence[Call]) -> Operation[list[Any]]:
+    """The replies, None for a command that Redis refuses because its key is of another type."""
+    if len(calls) > 1:
+        try:
+            return list((yield list(calls)))
+        except NotPermitted:
+            raise
+        except StoreError:
+            pass  # one of them: find out which
+    replies: list[Any] = []
+    for call in calls:
+        try:
+            replies.append((yield call))
+        except NotPermitted:
+            raise
+        except StoreError:
+            replies.append(None)
+    return replies
+
+
+@contextmanager
+def reading(key: str) -> Iterator[None]:
+    """What is read here may be of anybody's making.
+
+    Raises:
+        StoreError: It cannot be read. Nothing was changed.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
+        what = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else type(error).__name__
+        raise StoreError(f"what Redis holds in {key!r} is not of this queue's making ({what}); nothing was changed - look at it") from error
+
+
 class Space:
     """One prefix: where its keys are and what its scripts are told each time."""
 
@@ -123,6 +163,7 @@ class Space:
             "counters": keys.counters,
             "paused": keys.paused,
             "timer": keys.timer,
+            "quarantine": keys.quarantine,
             "scheduled": wakeups.scheduled_key(prefix),
             "queue": wakeups.queue_key(prefix),
             "queues": wakeups.QUEUES_KEY,
@@ -173,7 +214,7 @@ class Space:
             word if kind == "prefix" else word + thread_id if kind == "thread" else keys[word] if kind == "own" else job_key
             for kind, word in plan.keys
         ]
-        return Call(plan.script, [args[name] for name in plan.script.args], [*words, *rest] if rest else words)
+        return Call(plan.script, [args[name] for name in plan.script.args], [*words, *rest] if rest else words, thread_id, self)
 
     def _plan(self, name: str, constants: Constants, *, is_real: bool) -> _Plan:
         script = load(name, (*self._constants, *(_REAL_TIME if is_real else ()), *constants))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from assistant_queue import event_models as models
 from assistant_queue.config import Config, to_ms
 from assistant_queue.core.progress import load_error, moment
+from assistant_queue.core.window import Window
 from assistant_queue.errors import ConfigurationError, LeaseLost
 from assistant_queue.models import ErrorInfo, ToolCall
 from assistant_queue.store.calls import EventRules, Operation, Space, text
@@ -62,7 +63,36 @@ def text_delta(batch_id: str, run_id: str, index: int, offset: int, piece: str) 
 
 def dump_news(news: Sequence[News]) -> str:
     """As the scripts take it."""
-    return json.dumps([[one.type, json.dumps(one.data)] for one in news]) if news else ""
+    return _json([[one.type, _json(one.data)] for one in news]) if news else ""
+
+
+def _json(value: Any) -> str:
+    """JSON with letters as they are; half a surrogate pair, which models cut off, has no bytes and is written as its number."""
+    plain = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    try:
+        plain.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":"))
+    return plain
+
+
+TYPING_MS = 5000
+"""How long somebody who was seen typing is taken to go on. Chosen: what chat programs take; a page says it again every few seconds."""
+COALESCE_MS = 2000
+"""How soon after the last one the same author's typing is told again. Chosen: well before `TYPING_MS` is over."""
+
+
+def typing(space: Space, thread_id: str, author: str, window: Window) -> Operation[None]:
+    """Somebody types: a sliding window stays open for a while, and those who listen see it."""
+    yield space.call(
+        "typing",
+        thread_id,
+        author=author,
+        hold_ms=TYPING_MS,
+        coalesce_ms=COALESCE_MS,
+        window=window.kind,
+        max_wait_ms=window.max_wait_ms,
+    )
 
 
 def tell(space: Space, lease: Lease, told: str, news: Sequence[News]) -> Operation[bool]:

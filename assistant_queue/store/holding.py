@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +18,13 @@ from assistant_queue.models import Batch, ErrorInfo, RunResult
 from assistant_queue.store import wakeups
 from assistant_queue.store.calls import Operation, Space, text, texts
 from assistant_queue.store.events import News, dump_news
-from assistant_queue.store.packing import unpack
+from assistant_queue.store.packing import unpack_readable
+from assistant_queue.store.producing import read_result
+from assistant_queue.store.quarantine import is_text
 from assistant_queue.store.replicating import REPLICA_WAIT_S, replicated
 from assistant_queue.store.rq_jobs import NOT_OURS_TO_RECORD, RqJob, call_for
+
+_log = logging.getLogger(__name__)
 
 EARLY_MS = 1000
 """A wake-up at most this early waits in place. Source: RQ's scheduler works in whole seconds."""
@@ -95,8 +101,18 @@ def claim(
         return NoLease(reason=word, until_ms=int(reply[1]) if len(reply) > 1 else 0)
     now, until, batch, phase, progress_text, deaths, claimed_ms, guard = texts(reply[1:9])
     conversation, anchor, opened = texts(reply[9])
-    progress = Progress.load(progress_text)
-    messages = tuple(unpack(text(entry)) for entry in reply[10])
+    messages, strangers = unpack_readable(texts(reply[10]))
+    unreadable = f"{strangers} of its entries are no messages" if strangers else None
+    if not is_text(conversation + anchor):
+        unreadable = "its conversation has no id of the provider's"
+    progress = Progress()
+    try:
+        progress = Progress.load(progress_text)
+    except ValueError as error:
+        unreadable = str(error)
+        if phase == Phase.DELIVERING.value:  # its result stands in the batch's record, too
+            result = yield from read_result(space, batch)
+            progress = Progress(attempts=result.attempts, run_id=result.run_id, result=result) if result else progress
     return Lease(
         thread_id=thread_id,
         token=token,
@@ -112,11 +128,21 @@ def claim(
             claimed_ms=int(claimed_ms),
             conversation_id=conversation or None,
             anchor=anchor or None,
-            open_calls=tuple(json.loads(opened)) if opened else (),
+            open_calls=_open_calls(thread_id, opened),
+            unreadable=unreadable,
         ),
         listened=text(reply[11]) == "1",
         told=text(reply[12]),
     )
+
+
+def _open_calls(thread_id: str, opened: str) -> tuple[str, ...]:
+    with suppress(ValueError):
+        found = json.loads(opened or "[]")
+        if isinstance(found, list) and all(isinstance(one, str) for one in found):
+            return tuple(found)
+    _log.error("thread %r: which calls of its conversation are open cannot be read; none is taken to be", thread_id)
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +304,7 @@ def bury(
     open_calls: Sequence[str],
     pause: bool,
     keep_anchor: bool = False,
+    fallback: str | None = None,
 ) -> Operation[None]:
     """Put the batch on the failed list and release the lease; `keep_anchor` where nothing of it can stand in the conversation."""
     failure = {
@@ -288,6 +315,8 @@ def bury(
         "message_ids": list(message_ids),
         "held": progress.held,
     }
+    if fallback is not None:
+        failure["fallback"] = fallback
     batch_id = lease.claimed.batch.id
     reply = yield call_for(
         lease.job,

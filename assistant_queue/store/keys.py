@@ -47,6 +47,16 @@ class Keys:
         return f"{self.prefix}:paused"
 
     @property
+    def quarantine(self) -> str:
+        """Sorted set: key -> ms when it was moved aside because what it held was not of our making; `shelf` is how those keys begin."""
+        return f"{self.prefix}:quarantine"
+
+    @property
+    def shelf(self) -> str:
+        """The beginning of the names of keys that were moved aside. They live until a person removes them."""
+        return f"{self.prefix}:quarantine:"
+
+    @property
     def replicated(self) -> str:
         """String: written behind what must reach a replica, so that its arrival proves the rest; lives a minute."""
         return f"{self.prefix}:replicated"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from binascii import b2a_base64
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from assistant_queue.models import Content, Message
@@ -12,6 +14,7 @@ from assistant_queue.models import Content, Message
 # One encoder each: `json.dumps` makes a new one at every call, which costs more than the encoding.
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 _encode_sorted = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode
+_TEXT = (str, type(None))
 
 
 def pack(message: Message) -> str:
@@ -31,16 +34,35 @@ def pack(message: Message) -> str:
 
 
 def unpack(entry: str) -> Message:
-    """The opposite of `pack`."""
+    """The opposite of `pack`; fields that are not known are left alone.
+
+    Raises:
+        ValueError: It is no entry of ours.
+    """
     plain = json.loads(entry)
+    if not isinstance(plain, dict) or not all(isinstance(plain.get(name), kinds) for name, kinds in _ENTRY.items()):
+        msg = "not a message of ours"
+        raise ValueError(msg)
     return Message(
         id=plain["id"],
         content=plain["c"],
         instructions=plain.get("i"),
         author=plain.get("a"),
-        metadata=plain.get("m", {}),
+        metadata=plain.get("m") or {},
         held=bool(plain.get("h")),
     )
+
+
+_ENTRY: dict[str, tuple[type, ...]] = {"id": (str,), "c": (str, list), "i": _TEXT, "a": _TEXT, "m": (dict, type(None))}
+
+
+def unpack_readable(entries: Sequence[str]) -> tuple[tuple[Message, ...], int]:
+    """Those entries that are messages of ours, and how many are not."""
+    messages: list[Message] = []
+    for entry in entries:
+        with suppress(ValueError):
+            messages.append(unpack(entry))
+    return tuple(messages), len(entries) - len(messages)
 
 
 def digest(content: Content) -> str:

@@ -13,9 +13,9 @@ from typing import Any
 from assistant_queue.core.progress import Progress, load_error, load_result, moment
 from assistant_queue.core.thread_state import ThreadState
 from assistant_queue.core.window import Window
-from assistant_queue.errors import MessageIdConflict, NotPermitted, NotReplicated, ThreadFull
+from assistant_queue.errors import MessageIdConflict, NotPermitted, NotReplicated, StoreError, ThreadFull
 from assistant_queue.models import Message, MessageState, MessageStatus, QueueStatus, Receipt, RunResult, ThreadStatus
-from assistant_queue.store.calls import Call, Operation, Space, plain, text, texts
+from assistant_queue.store.calls import Call, Operation, Space, each, plain, reading, text, texts
 from assistant_queue.store.packing import digest, pack
 from assistant_queue.store.replicating import REPLICA_WAIT_S, replicated
 from assistant_queue.store.scripts import Constants
@@ -155,7 +155,8 @@ def read_message(space: Space, message_id: str) -> Operation[MessageStatus | Non
             plain("HMGET", space.keys.record(batch_id), "state", "result", "failure"),
             plain("HMGET", space.keys.thread(thread_id), "batch", "state", "progress"),
         ]
-        status = _message_status(message_id, thread_id, batch_id, texts(record), texts(thread))
+        with reading(space.keys.record(batch_id)):
+            status = _message_status(message_id, thread_id, batch_id, texts(record), texts(thread))
         if status is not None:
             return status
         # The batch ended between the two reads: its record is there now.
@@ -177,9 +178,13 @@ def _message_status(message_id: str, thread_id: str, batch_id: str, record: Sequ
         )
     if state:
         failure = json.loads(failure_text)
+        fallback = failure.get("fallback")
         return MessageStatus(
             **known,
             status=MessageState.FAILED.value,
+            reply=fallback,
+            replies=() if fallback is None else (fallback,),
+            fallback=fallback is not None,
             run_id=failure["known_run_id"],
             attempts=failure["attempts"],
             error=load_error(failure["error"]),
@@ -199,9 +204,11 @@ def _message_status(message_id: str, thread_id: str, batch_id: str, record: Sequ
 
 
 def read_result(space: Space, batch_id: str) -> Operation[RunResult | None]:
-    """A completed batch's result, as long as it is kept."""
-    reply = yield plain("HGET", space.keys.record(batch_id), "result")
-    return None if reply is None else load_result(json.loads(text(reply)))
+    """A completed batch's result, as long as it is kept and can be read."""
+    (reply,) = yield from each([plain("HGET", space.keys.record(batch_id), "result")])
+    with suppress(StoreError), reading(space.keys.record(batch_id)):
+        return None if reply is None else load_result(json.loads(text(reply)))
+    return None
 
 
 def read_status(space: Space) -> Operation[QueueStatus]:
@@ -214,8 +221,9 @@ def read_status(space: Space) -> Operation[QueueStatus]:
             swept = yield from sweep(space, even_paused=True)
             if not swept.overdue:
                 break
-    reply: Any = yield plain("HMGET", space.keys.counters, "active", "waiting", "delayed", "completed", "failed")
-    counts = [int(value) if value else 0 for value in texts(reply)]
+    (reply,) = yield from each([plain("HMGET", space.keys.counters, "active", "waiting", "delayed", "completed", "failed")])
+    # Whatever else may stand there: the next change of a counter begins it anew (lua/_common.lua).
+    counts = [int(value) if value.isdigit() else 0 for value in texts(reply or [""] * 5)]
     return QueueStatus(
         active_count=counts[0], waiting_count=counts[1], delayed_count=counts[2], completed_count=counts[3], failed_count=counts[4]
     )
@@ -226,15 +234,16 @@ def read_thread(space: Space, thread_id: str) -> Operation[ThreadStatus]:
     names = ("state", "n", "batch", "progress", "due", "until", "paused")
     fields = texts((yield plain("HMGET", space.keys.thread(thread_id), *names)))
     state, count, batch, progress_text, due, until, paused = fields
-    progress = Progress.load(progress_text if batch else "")
     look = until or due
-    return ThreadStatus(
-        thread_id=thread_id,
-        state=state or ThreadState.IDLE.value,
-        pending_count=int(count or 0),
-        batch_id=batch or None,
-        run_id=progress.run_id,
-        due_at=moment(int(look)) if look else None,
-        attempts=progress.attempts,
-        paused=bool(paused),
-    )
+    with reading(space.keys.thread(thread_id)):
+        progress = Progress.load(progress_text if batch else "")
+        return ThreadStatus(
+            thread_id=thread_id,
+            state=state or ThreadState.IDLE.value,
+            pending_count=int(count or 0),
+            batch_id=batch or None,
+            run_id=progress.run_id,
+            due_at=moment(int(look)) if look else None,
+            attempts=progress.attempts,
+            paused=bool(paused),
+        )

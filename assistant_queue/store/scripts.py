@@ -8,12 +8,16 @@ and `arg.name`. Names are resolved here, once, not by tables that Lua would buil
     arg.origin       what a key says already (the prefix)
 
 What differs from prefix to prefix is never a constant: Redis keeps every version of a script, so there must be few.
+
+In front of each body stands a check of its keys: a script that finds one corrupt says so and changes nothing (then see
+`store/quarantine.py`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -27,6 +31,25 @@ Constants = tuple[tuple[str, str | int], ...]
 
 _TOLD_BY_A_KEY = {"origin": ("queue", "string.sub({}, 10)"), "tick": ("due", "string.sub({}, 1, -4) .. 'tick'")}
 """Arguments that a key holds: which, and how they are cut out of it (`store/keys.py`, `store/wakeups.py`)."""
+_UNCHECKED = re.compile(r"^-- UNCHECKED$", re.MULTILINE)
+_KINDS = {
+    "thread": "hash",
+    "pending": "list",
+    "frozen": "list",
+    "conversation": "hash",
+    "message": "hash",
+    "record": "hash",
+    "dead": "list",
+    "due": "zset",
+    "failed": "zset",
+    "counters": "hash",
+    "scheduled": "zset",
+    "queue": "list",
+    "queues": "set",
+}
+"""Key -> its type. Of `paused` only the presence counts, `job` is always fresh, and a `guard` of another kind is only removed."""
+_SIZES = {"hash": "HLEN", "list": "LLEN", "zset": "ZCARD", "set": "SCARD"}
+"""Type -> the command that is cheap, and refused for every other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +114,25 @@ def build(name: str, source: str, constants: Constants = ()) -> LuaScript:
         # A fragment holds functions that this script does not call.
         return f"ARGV[{args.index(word) + 1}]" if word in args else "nil"
 
-    prologue = f"local rest_count = #KEYS - {len(keys)}\nlocal function rest_key(i) return KEYS[{len(keys)} + i] end\n" if rest else ""
-    text = prologue + _NAME.sub(resolve, source)
+    prologue = [_source("_sound")]
+    if rest:
+        prologue += [f"local rest_count = #KEYS - {len(keys)}", f"local function rest_key(i) return KEYS[{len(keys)} + i] end"]
+    if not _UNCHECKED.search(source):
+        prologue += _checks(keys, rest)
+    text = _NAME.sub(resolve, "\n".join([*prologue, source]))
     sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
     return LuaScript(name=name, text=text, sha=sha, keys=keys, args=args, rest=rest)
+
+
+def _checks(keys: Sequence[str], rest: str | None) -> Iterator[str]:
+    """Lua that ends a script with `{'corrupt', what, key}` before it has written anything."""
+    for name in keys:
+        if name in _KINDS:
+            size = f"redis.pcall('{_SIZES[_KINDS[name]]}', key.{name})"
+            yield f"if type({size}) ~= 'number' then return {{'corrupt', '{name}', key.{name}}} end"
+    if rest == "messages":
+        check = f"if is_foreign(rest_key(i), '{_KINDS['message']}') then return {{'corrupt', 'message', rest_key(i)}} end"
+        yield f"for i = 1, rest_count do {check} end"
+    if "thread" in keys:
+        yield "local fields = thread_fields()"
+        yield "if not is_sound(fields) then return {'corrupt', 'thread', key.thread} end"

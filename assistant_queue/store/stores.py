@@ -11,6 +11,7 @@ from assistant_queue.errors import NotPermitted, StoreError, StoreUnavailable
 from assistant_queue.store.calls import Call, Operation
 from assistant_queue.store.connect import disconnect
 from assistant_queue.store.gathering import Gathering
+from assistant_queue.store.quarantine import mending
 
 T = TypeVar("T")
 
@@ -60,6 +61,7 @@ class SyncStore:
             StoreUnavailable: Redis did not answer; the last call may or may not have happened. Every script can be repeated.
             StoreError: Redis refused; nothing happened.
         """
+        operation = mending(operation)
         try:
             step = next(operation)
             while True:
@@ -107,6 +109,7 @@ class AsyncStore:
 
     async def run(self, operation: Operation[T]) -> T:
         """Carry an operation out; raises as `SyncStore.run` does."""
+        operation = mending(operation)
         try:
             step = next(operation)
             while True:

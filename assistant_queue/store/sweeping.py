@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from assistant_queue.store.calls import Call, Operation, Space, plain, text, texts
+from assistant_queue.store.calls import Call, Operation, Space, each, plain, text, texts
+from assistant_queue.store.quarantine import without
+
+_log = logging.getLogger(__name__)
 
 SWEEP_LIMIT = 100
 """Threads looked at in one sweep, longest overdue first. Chosen: about 5 ms of Redis' time."""
@@ -16,7 +20,7 @@ SPARE_MS = 250
 _SEARCH = 2000
 """Entries of the RQ queue that are searched for a wake-up. Chosen: 2,000 take Redis about 50 microseconds."""
 _PATIENCE_MS = 60_000
-"""How long a wake-up further back than that is believed to be there. Chosen."""
+"""How long a wake-up further back than that is believed to be there, if nobody says which are taken. Chosen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +87,12 @@ def _overdue(space: Space, *, limit: int, even_paused: str = "", watchman: str =
 
 
 def wake(space: Space, thread_ids: Sequence[str]) -> Operation[int]:
-    """Look at these threads; the number that were handed a wake-up."""
+    """Look at these threads; the number that were handed a wake-up. One that cannot be looked at keeps no other from it."""
     if not thread_ids:
         return 0
-    calls = [space.call("wake", thread_id, patience_ms=_PATIENCE_MS, search=_SEARCH) for thread_id in thread_ids]
-    if len(calls) == 1:
-        replies = [(yield calls[0])]
-    else:
-        replies = yield calls
-    return sum(texts(reply)[0] == "woken" for reply in replies)
+    known = yield from without(space.keys.due, thread_ids)
+    replies = yield from each([space.call("wake", thread_id, patience_ms=_PATIENCE_MS, search=_SEARCH) for thread_id in known])
+    for thread_id, reply in zip(known, replies, strict=True):
+        if reply is None:
+            _log.error("thread %r: Redis refuses to look at it; look at its keys", thread_id)
+    return sum(reply is not None and text(reply[0]) == "woken" for reply in replies)

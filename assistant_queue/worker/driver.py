@@ -73,6 +73,7 @@ class BatchDriver:
             steps.Answer: self._answer,
             steps.Complete: self._complete,
             steps.Deliver: self._deliver,
+            steps.FallBack: self._fall_back,
             steps.Finish: self._finish,
             steps.Postpone: self._postpone,
             steps.Bury: self._bury,
@@ -231,6 +232,7 @@ class BatchDriver:
                 progress=step.progress,
                 message_ids=self._message_ids(),
                 open_calls=step.open_calls,
+                fallback=step.fallback,
                 pause=self._runtime.config.after_failure == "pause",
                 keep_anchor=self._runtime.backend.capabilities.found_by is FoundBy.NOT_AT_ALL,
             )
@@ -284,12 +286,15 @@ class BatchDriver:
         raise OutcomeUnknown(f"the run over thread {self._lease.thread_id!r} gave {type(event).__name__} before its id")
 
     async def _watch(self, step: steps.Watch) -> RunEvent:
-        left_s = max(0.0, (step.deadline_ms - self.now_ms()) / 1000)
+        limit = self._runtime.config.run_timeout
+        expired = RunExpired(f"the run over thread {self._lease.thread_id!r} has not ended within run_timeout ({limit:g} s)")
+        left_s = (step.deadline_ms - self.now_ms()) / 1000
+        if left_s <= 0:  # nobody was there to see it end
+            raise expired
         try:
             return await asyncio.wait_for(self._asked(self._read()), left_s)
         except (asyncio.TimeoutError, TimeoutError):
-            limit = self._runtime.config.run_timeout
-            raise RunExpired(f"the run over thread {self._lease.thread_id!r} has not ended within run_timeout ({limit:g} s)") from None
+            raise expired from None
 
     async def _read(self) -> RunEvent:
         if self._events is not None:
@@ -307,14 +312,19 @@ class BatchDriver:
 
     async def _find(self, step: steps.Find) -> Any:
         finding = await self._asked(self._runtime.backend.find(step.request, step.run_id, step.calls))
-        if self._teller is not None and isinstance(finding, ActionRequired | RunEnded):
+        is_over = isinstance(finding, ActionRequired | RunEnded) and bool(finding.run_id) and (finding.whole or not step.calls)
+        if self._teller is not None and is_over:
+            # Found by the outputs it answers, a round is known by the id of the round before: its text comes with the reply.
+            self._teller.begin(finding.run_id)
             await self._teller.settle(finding)
         return finding
 
     async def _cancel(self, step: steps.Cancel) -> None:
         await self._sure()
         try:
-            await self._asked(self._runtime.backend.cancel(step.request, step.run_id))
+            await asyncio.wait_for(self._asked(self._runtime.backend.cancel(step.request, step.run_id)), step.patience_s)
+        except (asyncio.TimeoutError, TimeoutError):
+            _log.warning("thread %r: run %s is being cancelled, its end was not waited for", self._lease.thread_id, step.run_id)
         except BackendError as error:
             _log.warning("thread %r: run %s could not be cancelled: %s", self._lease.thread_id, step.run_id, error)
 
@@ -361,3 +371,10 @@ class BatchDriver:
         await self._sure()
         if self._runtime.config.on_reply is not None:
             await callbacks.deliver(self._runtime.config.on_reply, self._runtime.executor, step.result)
+
+    async def _fall_back(self, step: steps.FallBack) -> str | None:
+        await self._sure()
+        runtime, function = self._runtime, self._runtime.config.fallback_reply
+        if not callable(function):
+            return None
+        return await callbacks.fall_back(function, runtime.executor, step.batch, step.error, within_s=runtime.config.request_timeout)

@@ -27,12 +27,14 @@ class HeldLease:
         lease: As it was claimed.
         guard_id: The wake-up that fires if it lapses; a renewal may have had to write another.
         listened: Somebody listens to the thread, as far as this process knows; each renewal and write says it again.
+        on_listened: Called on the keeper's thread when a renewal says for the first time that somebody does.
     """
 
     def __init__(self, lease: Lease, ends: float, gives_up: float, on_lost: Callable[[], None], clock: Clock) -> None:
         self.lease = lease
         self.guard_id = lease.guard_id
         self.listened = lease.listened
+        self.on_listened: Callable[[], None] | None = None
         self._ends = ends
         self._gives_up = gives_up
         self._on_lost = on_lost
@@ -45,7 +47,10 @@ class HeldLease:
 
     def extend(self, ends: float, renewed: Renewed) -> None:
         """A renewal was granted."""
+        is_new = renewed.listened and not self.listened
         self._ends, self.guard_id, self.listened = ends, renewed.guard_id, renewed.listened
+        if is_new and self.on_listened is not None:
+            self.on_listened()
 
     def lose(self) -> None:
         """Another worker holds the thread now."""

@@ -28,7 +28,7 @@ from assistant_queue.store.holding import NoLease, ResultRules
 from assistant_queue.store.rq_jobs import NOT_OURS_TO_RECORD, RqJob, job_over
 from assistant_queue.store.stores import AsyncStore, SyncStore
 from assistant_queue.store.sweeping import sweep
-from assistant_queue.worker.backend import make_backend
+from assistant_queue.worker.backend import make_workers_backend
 from assistant_queue.worker.checking_in import check_in
 from assistant_queue.worker.driver import BatchDriver
 from assistant_queue.worker.lease import LeaseKeeper
@@ -65,6 +65,7 @@ def rules_of(config: Config, *, takes_default: bool) -> Rules:
         thread_ids=config.thread_ids,
         instructions=True if callable(instructions) else instructions,
         delivers=config.on_reply is not None,
+        fallback=True if callable(config.fallback_reply) else config.fallback_reply,
     )
 
 
@@ -100,7 +101,7 @@ class Runtime:
         self.clock: Clock = clock or SystemClock()
         self.space = Space(config.queue_prefix, self.clock, event_rules(config))
         self._is_guest = beside is not None
-        self.backend: Backend = beside.backend if beside else make_backend(config)
+        self.backend: Backend = beside.backend if beside else make_workers_backend(config)
         self.rules = rules_of(config, takes_default=config.prompt is None)
         self.result_rules = ResultRules(result_ttl_s=config.result_ttl, keep_text=not config.remove_on_complete)
         self.lease_margin_s = config.lock_duration / 6

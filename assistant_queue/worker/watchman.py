@@ -11,7 +11,7 @@ from typing import Any
 
 from redis import exceptions
 
-from assistant_queue.errors import StoreError
+from assistant_queue.errors import StoreError, StoreUnavailable
 from assistant_queue.store.calls import Space
 from assistant_queue.store.connect import fresh
 from assistant_queue.store.stores import SyncStore
@@ -65,8 +65,11 @@ class Watchman:
             try:
                 with self._client.pubsub(ignore_subscribe_messages=True) as news:
                     self._watch(news)
-            except (StoreError, exceptions.RedisError, OSError) as error:
+            except (StoreUnavailable, exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
                 _log.warning("Redis does not answer the watchman: %s; trying again", error)
+                self._stop.wait(SWEEP_INTERVAL_S)
+            except Exception:  # noqa: BLE001 - whatever it stumbled over, without it threads are forgotten
+                _log.exception("the watchman stumbled; it goes on")
                 self._stop.wait(SWEEP_INTERVAL_S)
 
     def _watch(self, news: Any) -> None:
@@ -93,10 +96,11 @@ class Watchman:
 
 def _wait_s(seen: Watch) -> float:
     """Seconds until another look is worth it."""
+    if not seen.keeps_time:
+        # However many are overdue: all watchmen would see the same ones, and Redis would be the slower for it.
+        return SWEEP_INTERVAL_S * random.uniform(0.8, 1.0)  # noqa: S311 - only so that they do not all look at once
     if seen.overdue >= SWEEP_LIMIT:
         return 0.0
-    if not seen.keeps_time:
-        return SWEEP_INTERVAL_S * random.uniform(0.8, 1.0)  # noqa: S311 - only so that they do not all look at once
     if seen.next_due_in_ms is None:
         return SWEEP_INTERVAL_S
     return min(max(seen.next_due_in_ms, 1) / 1000, SWEEP_INTERVAL_S)

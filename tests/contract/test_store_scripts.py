@@ -169,10 +169,11 @@ def test_keys_and_arguments_are_read_by_name(file: str) -> None:
 
 @EVERY_FILE
 def test_nothing_is_searched_for_and_no_key_is_made_up(file: str) -> None:
+    """Except where keys are broken: what hangs on them is known only there."""
     code = code_of(source(file))
     assert not re.search(r"call\('(KEYS|SCAN|FLUSHDB|FLUSHALL|SORT|EVAL)'", code, re.IGNORECASE)
     for command, key in re.findall(r"redis\.p?call\('(\w+)',?\s*([^,)]*)", code):
-        if command not in ("TIME", "PUBLISH"):
+        if command not in ("TIME", "PUBLISH") and file not in ("_sound.lua", "quarantine.lua"):
             assert re.match(r"(key\.\w+|rest_key\(\w*)$", key.strip()), f"{file}: {command} {key}: a key that is not from KEYS"
 
 

@@ -5,6 +5,7 @@ python -m tests.docs.generated
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import types
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from pydantic_core import PydanticUndefined
 
 from assistant_queue.config import ENV_PREFIX, Config
 from assistant_queue.core.thread_state import diagram
+from assistant_queue.event_models import EVENTS
 from tests.integration import request_matrix
 
 ROOT = Path(__file__).parent.parent.parent
@@ -103,7 +105,26 @@ def thread_diagram() -> str:
     return f"```mermaid\n{diagram()}\n```"
 
 
-PARTS: dict[str, Callable[[], str]] = {"options": options_table, "thread-diagram": thread_diagram, "request-outcomes": request_matrix.table}
+def events_table() -> str:
+    """Every event: its type, its class, its own fields, what it says."""
+    head = ["`type`", "class", "fields", "says"]
+    return "\n".join(_line(row) for row in [head, ["---"] * len(head), *map(_event_row, EVENTS)])
+
+
+def _event_row(kind: type[Any]) -> list[str]:
+    shared = {"id", "thread_id", "at", "type"}
+    names = [one.name for one in dataclasses.fields(kind) if one.name not in shared]
+    default = next(one.default for one in dataclasses.fields(kind) if one.name == "type")
+    return [f"`{default}`", f"`{kind.__name__}`", ", ".join(f"`{name}`" for name in names), str(kind.__doc__).splitlines()[0]]
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "options": options_table,
+    "thread-diagram": thread_diagram,
+    "request-outcomes": request_matrix.table,
+    "chat-outcomes": request_matrix.chat_table,
+    "events": events_table,
+}
 
 
 def documents() -> list[Path]:

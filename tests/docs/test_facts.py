@@ -39,7 +39,9 @@ PUBLIC = [
     "MessageCancelled",
     "MessageIdConflict",
     "MessageNotFound",
+    "MessageRefused",
     "MessageStatus",
+    "NotConfigured",
     "NotPermitted",
     "NotReplicated",
     "NotSupported",
@@ -67,6 +69,8 @@ PUBLIC = [
     "UnknownThread",
     "Usage",
     "Worker",
+    "max_length",
+    "no_markup",
 ]
 
 
@@ -104,7 +108,8 @@ def test_the_generated_parts_are_where_readers_look() -> None:
     assert names_in(read("README.md")) == ["options"]
     assert names_in(read("docs/configuration.md")) == ["options"]
     assert names_in(read("docs/thread-life.md")) == ["thread-diagram"]
-    assert names_in(read("docs/reliability.md")) == ["request-outcomes"]
+    assert names_in(read("docs/reliability.md")) == ["request-outcomes", "chat-outcomes"]
+    assert names_in(read("docs/events.md")) == ["events"]
 
 
 def test_the_diagram_in_the_documentation_is_the_table() -> None:

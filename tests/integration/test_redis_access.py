@@ -78,7 +78,11 @@ def test_the_shipped_users_may_do_their_work_and_are_refused_nothing_they_try(
     try:
         service.start(redis_url=users.url("worker"), max_attempts=1)
         with AssistantMessageQueue(**{**service.options, "redis_url": users.url("producer")}) as queue:
+            queue.open_events("t")
+            queue.typing("t", "Ann")
             assert queue.ask("t", "hello", timeout=30) == "You said: hello"
+            told = [event.type for event in queue.events("t", after="0", timeout=0.5)]
+            assert [told[0], told[-1]] == ["typing", "reply_ready"]
             provider.fault("responses.create", refuse(400))
             receipt = queue.add_message_to_thread("t", "again")
             (failed,) = wait_until(queue.list_failed, "it fails")
@@ -120,6 +124,7 @@ def test_a_viewer_sees_what_became_of_messages_and_changes_nothing(users: Users,
             lambda: viewer.add_message_to_thread("t", "not me"),
             viewer.pause,
             lambda: viewer.get_jobs_by_thread_id("u"),  # texts that wait are not for viewers
+            lambda: viewer.open_events("u"),
         ):
             with pytest.raises(NotPermitted):
                 forbidden()

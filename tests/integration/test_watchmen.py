@@ -12,7 +12,7 @@ import redis
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.clock import SystemClock
 from assistant_queue.store.calls import Space
-from assistant_queue.store.sweeping import SPARE_MS, TERM_MS, Watch
+from assistant_queue.store.sweeping import SPARE_MS, SWEEP_LIMIT, TERM_MS, Watch
 from assistant_queue.worker.watchman import SWEEP_INTERVAL_S, Watchman
 from tests.conftest import RedisServer
 from tests.integration.conftest import wait_until
@@ -82,6 +82,29 @@ def test_the_others_look_once_a_second_whatever_is_added(watchmen: list[Seen], o
     assert len(timer.looks) >= 50
     for watchman, looks in zip(others, before, strict=True):
         assert len(watchman.looks) - looks <= seconds / (SWEEP_INTERVAL_S * 0.8) + 2
+
+
+def test_a_burst_is_handed_over_by_one_in_bounded_steps_oldest_first(watchmen: list[Seen], one_redis: RedisServer, prefix: str) -> None:
+    """However far the timer falls behind, the others do not join in: they would look at the same threads."""
+    timer = timer_of(watchmen)
+    others = [watchman for watchman in watchmen if watchman is not timer]
+    threads = [f"t{number:04d}" for number in range(3000)]
+    seen = {watchman: len(watchman.looks) for watchman in watchmen}
+    client = redis.Redis.from_url(one_redis.url)
+    with client, AssistantMessageQueue(redis=client, queue_prefix=prefix, message_delay=0.5) as queue:
+        key = Space(prefix, SystemClock()).keys.due
+        queue.pause()
+        queue.add_messages({"thread_id": thread, "message": "hello"} for thread in threads)
+        due = client.zrange(key, 0, -1)
+        wait_until(lambda: client.zcount(key, "-inf", time.time() * 1000) == len(threads), "all are overdue")
+        began = time.monotonic()
+        queue.resume()
+        wait_until(lambda: queue.get_queue().count >= len(threads), "all are handed over")
+        seconds = time.monotonic() - began
+        assert [job.args[0] for job in queue.get_queue().get_jobs(0, 500)] == [thread.decode() for thread in due[:500]]
+    assert all(look.overdue <= SWEEP_LIMIT for look in timer.looks)
+    for watchman in others:
+        assert len(watchman.looks) - seen[watchman] <= (seconds + 10) / (SWEEP_INTERVAL_S * 0.8) + 2
 
 
 def test_a_timer_that_stops_is_followed_at_once(watchmen: list[Seen]) -> None:

@@ -9,7 +9,10 @@ import pytest
 from flow_harness import ASSISTANTS, CONVERSATIONS, DONE, FOREGROUND, Scripted, action, call, claimed, messages
 
 from assistant_queue.core import steps
-from assistant_queue.core.flow import MAX_ASK_WAIT_S, MAX_CUTS, MAX_DEATHS, MAX_DEATHS_ELSEWHERE, Rules
+from assistant_queue.core.flow import MAX_DEATHS, MAX_DEATHS_ELSEWHERE, Rules
+from assistant_queue.core.flow.ending import BURIAL_PATIENCE_S, MAX_DEATHS_BURYING
+from assistant_queue.core.flow.failing import MAX_ASK_WAIT_S
+from assistant_queue.core.flow.running import MAX_CUTS
 from assistant_queue.core.progress import Progress, moment
 from assistant_queue.core.retry import Backoff
 from assistant_queue.core.runs import CannotAsk, Capabilities, NotFound, RunEnded, RunStarted, Undecided
@@ -701,7 +704,7 @@ def test_a_vanished_run_may_still_have_been_written_down_so_it_is_looked_for_aft
 def test_a_run_over_its_deadline_is_cancelled_and_the_attempt_counts(capabilities: Capabilities) -> None:
     driver = Scripted(capabilities)
     driver.run(claimed(), {steps.Watch: RunExpired("600 s")})
-    assert driver.names[-2:] == ["Cancel", "Postpone(retrying)"]
+    assert driver.names[-3:] == ["Cancel", "Find", "Postpone(retrying)"]
     again = driver.only(steps.Postpone)
     assert (again.progress.failures, again.progress.error.code) == (1, "run_expired")
     assert again.phase is (Phase.FROZEN if capabilities is ASSISTANTS else Phase.SENDING)
@@ -842,3 +845,30 @@ def test_only_what_a_request_follows_is_waited_for() -> None:
         ("sending", True),
         ("running", False),
     ]
+
+
+@pytest.mark.parametrize("capabilities", [ASSISTANTS, CONVERSATIONS])
+def test_a_run_that_ended_well_before_it_could_be_cancelled_is_the_one(capabilities: Capabilities) -> None:
+    driver = Scripted(capabilities)
+    ending = driver.run(claimed(), {steps.Watch: RunExpired("too late"), steps.Find: DONE})
+    assert driver.names[-3:] == ["Cancel", "Find", "Finish"]
+    assert isinstance(ending, steps.Completed)
+    assert ending.result.reply == "hi"
+
+
+def test_a_run_that_was_given_up_and_cannot_be_asked_about_counts_as_failed() -> None:
+    driver = Scripted(ASSISTANTS)
+    ending = driver.run(claimed(), {steps.Watch: RunExpired("too late"), steps.Find: OutcomeUnknown("502")})
+    assert driver.names[-3:] == ["Cancel", "Find", "Postpone(retrying)"]
+    assert isinstance(ending, steps.Postponed)
+
+
+def test_a_burial_does_not_wait_for_ever_for_the_cancelling_of_its_run() -> None:
+    """Workers may be killed in that wait, too: then the batch is buried without it, and its death toll has a bound."""
+    driver = Scripted(ASSISTANTS)
+    progress = Progress(attempts=1, run_id="run_1", calling=True, calls=(call(1),))
+    driver.run(claimed(phase=Phase.RUNNING, progress=replace(progress), deaths=MAX_DEATHS + MAX_DEATHS_BURYING - 1))
+    assert driver.names == ["Cancel", "Bury"]
+    assert driver.only(steps.Cancel).patience_s == BURIAL_PATIENCE_S
+    driver.run(claimed(phase=Phase.RUNNING, progress=replace(progress), deaths=MAX_DEATHS + MAX_DEATHS_BURYING))
+    assert driver.names == ["Bury"]

@@ -32,6 +32,7 @@ results = st.builds(
     attempts=st.integers(0, 9),
     started_at=moments,
     ended_at=moments,
+    fallback=st.booleans(),
 )
 calls = st.builds(ToolCall, id=texts, function=st.builds(FunctionCall, name=texts, arguments=texts))
 progresses = st.builds(
@@ -66,6 +67,7 @@ progresses = st.builds(
         transcript=st.none() | texts,
     ),
     transcript=st.none() | texts,
+    burying=st.none() | texts,
 )
 
 
@@ -90,6 +92,7 @@ def test_the_strategy_above_covers_every_field() -> None:
         usage=Usage(input_tokens=1, output_tokens=2, total_tokens=3),
         asked=ActionRequired(run_id="r", calls=()),
         transcript="[]",
+        burying="attempts",
         held=True,
         waiting_since_ms=6,
         refusals=7,

@@ -8,7 +8,7 @@ local known = redis.call('HMGET', key.message, 'thread', 'digest', 'nonce', 'due
 if known[1] then
   if known[1] ~= arg.thread_id or known[2] ~= arg.digest then return {'conflict', known[1]} end
   -- redis-py repeats a command whose reply was lost: the same nonce is the same call, not a second one.
-  return {known[3] == arg.nonce and 'added' or 'duplicate', known[4], known[5]}
+  return {known[3] == arg.nonce and 'added' or 'duplicate', is_number(known[4] or '') and known[4] or ms(now), known[5] or ''}
 end
 
 local t = read_thread()
@@ -55,7 +55,7 @@ if not t.batch then
     -- A wake-up that has been handed to a worker already re-arms itself when it finds that it is early.
     if not t.wake or redis.call('ZSCORE', key.scheduled, t.wake) then job = wake_at(t.wake, due) end
     redis.call('HSET', key.thread, 'wake', job)
-    redis.call('ZADD', key.due, due <= now and ms(now + tonumber(arg.recheck_ms)) or due_ms, arg.thread_id)
+    redis.call('ZADD', key.due, due <= now and look_again() or due_ms, arg.thread_id)
     tell_timers(due)
   end
 end

@@ -9,8 +9,8 @@
 local keeps = ''
 local until_ms = now
 if arg.watchman ~= '' then
-  local holder = redis.call('GET', key.timer)
-  if not holder or holder == arg.watchman then
+  local holder = redis.pcall('GET', key.timer) -- what is no string is nobody's, and is overwritten
+  if type(holder) ~= 'string' or holder == arg.watchman then
     redis.call('SET', key.timer, arg.watchman, 'PX', arg.term_ms)
     keeps = 'timer'
   else
@@ -22,5 +22,5 @@ if arg.even_paused == '' and redis.call('EXISTS', key.paused) == 1 then return r
 local overdue = redis.call('ZRANGEBYSCORE', key.due, '-inf', ms(until_ms), 'LIMIT', 0, tonumber(arg.limit))
 for i = 1, #overdue do reply[#reply + 1] = overdue[i] end
 local next_due = redis.call('ZRANGEBYSCORE', key.due, '(' .. ms(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-if next_due[2] then reply[2] = ms(tonumber(next_due[2])) end
+if next_due[2] and tonumber(next_due[2]) < 1e15 then reply[2] = ms(tonumber(next_due[2])) end
 return reply
