@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from assistant_queue.errors import MissingExtra
+from assistant_queue.errors import MissingExtra, NotAllowed, NotAuthenticated
 
 try:
     import fastapi as _fastapi
@@ -17,4 +17,4 @@ from assistant_queue.integrations.fastapi.settings import HttpOptions
 
 del _fastapi, _limits, _sse_starlette
 
-__all__ = ["CHAT_ACTIONS", "Action", "Caller", "HttpOptions", "allow_all", "create_app", "create_router"]
+__all__ = ["CHAT_ACTIONS", "Action", "Caller", "HttpOptions", "NotAllowed", "NotAuthenticated", "allow_all", "create_app", "create_router"]

@@ -116,6 +116,8 @@ def refusal_of(error: Exception, request_id: str) -> Refusal:
     """Any exception as what clients may know of it; what they may not is logged under the request's id."""
     if isinstance(error, Refusal):
         return error
+    if isinstance(error.__cause__, Refusal):
+        return error.__cause__  # of a body that FastAPI could not read to its end
     if isinstance(error, RequestValidationError):
         return _invalid(error)
     if isinstance(error, HTTPException):

@@ -5,22 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from assistant_queue.integrations.fastapi.frames import Frame, frame_of, note, place_of
 from assistant_queue.integrations.fastapi.presence import Presence
 
 if TYPE_CHECKING:
     from assistant_queue.aio import AsyncAssistantMessageQueue
+    from assistant_queue.event_models import Event
     from assistant_queue.integrations.fastapi.access import Caller
 
 KEPT = 2048
 """Frames of a room that a slow listener may lag behind; one that lags more is sent away and resumes from Redis. Chosen."""
 
 _log = logging.getLogger(__name__)
+
+
+def _closing(events: AsyncIterator[Event]) -> aclosing[AsyncGenerator[Event, None]]:
+    """Let go of what is listened to where the block ends, not whenever the garbage is collected."""
+    return aclosing(cast("AsyncGenerator[Event, None]", events))
 
 
 class Listener:
@@ -32,6 +38,7 @@ class Listener:
         self.is_over = False
         self.must_check = False
         self._position: int | None = None
+        self._came_at = room.count
         self._own: deque[Frame] = deque()
         self._awake = asyncio.Event()
 
@@ -68,21 +75,23 @@ class Listener:
         room = self.room
         if self._position is None:
             return []
-        if self._position < room.count - len(room.kept):
+        if self._position < room.oldest_kept:
             _log.info("a listener of thread %r is too slow and is sent away; it resumes where it was", room.thread_id)
             self.is_over = True
             return []
-        start = len(room.kept) - (room.count - self._position)
-        self._position = room.count
-        return [frame for frame in islice(room.kept, start, None) if self._is_for_me(frame)]
+        first, self._position = self._position, room.count
+        fresh = islice(room.kept, first - room.oldest_kept, None)
+        return [frame for number, frame in enumerate(fresh, first) if self._is_for_me(frame, number)]
 
-    def _is_for_me(self, frame: Frame) -> bool:
+    def _is_for_me(self, frame: Frame, number: int) -> bool:
+        if frame.event is None:
+            return number >= self._came_at  # who was here once is no news
         # The room reads on its own and may still be where this listener was long ago.
-        if frame.place is None and frame.event is not None:
+        if frame.place is None:
             self.last = (0, 0)  # something was missed: Redis may have begun anew, with smaller ids
         elif frame.place is not None and frame.place <= self.last:
             return False
-        return frame.event is None or self.caller.may_see(frame.event)
+        return self.caller.may_see(frame.event)
 
 
 class Room:
@@ -111,7 +120,7 @@ class Room:
 
     async def _read(self, after: str) -> None:
         try:
-            async with aclosing(self.queue.events(self.thread_id, after)) as events:
+            async with _closing(self.queue.events(self.thread_id, after)) as events:
                 async for event in events:
                     self.publish(frame_of(event))
         except Exception as error:  # noqa: BLE001 - whatever it is, listeners come back and resume
@@ -191,7 +200,7 @@ class Rooms:
         """Read what the room does not have, until it is where the room begins."""
         room = listener.room
         try:
-            async with aclosing(self._queue.events(room.thread_id, start)) as events:
+            async with _closing(self._queue.events(room.thread_id, start)) as events:
                 async for event in events:
                     frame = frame_of(event)
                     if listener.caller.may_see(event):
