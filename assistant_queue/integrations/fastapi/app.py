@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.routing import APIRoute
 from typing_extensions import Unpack
 
 from assistant_queue import __version__
@@ -93,7 +94,8 @@ def app_of(service: Service, *, page: bool, assistant_name: str) -> FastAPI:
         redoc_url=None,
         openapi_url=f"{API}/openapi.json",
     )
-    app.include_router(router_of(service), prefix=API)
+    router = router_of(service)
+    app.include_router(router, prefix=API)
 
     async def tell(request: Request, error: Exception) -> Response:
         """What no route of ours has answered."""
@@ -101,6 +103,8 @@ def app_of(service: Service, *, page: bool, assistant_name: str) -> FastAPI:
         response = problem_response(refusal_of(error, request_id), request_id)
         response.headers["X-Request-ID"] = request_id
         response.headers["X-Content-Type-Options"] = "nosniff"
+        if "Allow" in response.headers:
+            response.headers["Allow"] = _allowed(router, request.url.path)
         return response
 
     for status in (404, 405, 500):
@@ -108,3 +112,9 @@ def app_of(service: Service, *, page: bool, assistant_name: str) -> FastAPI:
     if page:
         add_page(app, service, assistant_name=assistant_name, api=API)
     return app
+
+
+def _allowed(router: APIRouter, path: str) -> str:
+    """The methods of an address: the framework knows those of one route only."""
+    routes = [route for route in router.routes if isinstance(route, APIRoute) and route.path_regex.match(path.removeprefix(API))]
+    return ", ".join(sorted({method for route in routes for method in route.methods})) or "GET"

@@ -41,7 +41,7 @@ def add_routes(router: APIRouter, service: Service) -> None:
     """Give a router the routes of what happens."""
 
     @router.get("/threads/{thread_id}/events", response_class=EventSourceResponse, **operation(
-        Action.LISTEN, 501, name="listen",
+        Action.LISTEN, 404, 501, name="listen",
         responses={200: {"description": "Events, as they happen.", "content": {"text/event-stream": {"schema": {"type": "string"}}}}},
     ))  # fmt: skip
     async def listen(
@@ -63,7 +63,7 @@ def add_routes(router: APIRouter, service: Service) -> None:
             return _Stream(chunks, opening.pop_all(), ping=service.settings.heartbeat, sep="\n", send_timeout=SEND_TIMEOUT_S)
         raise AssertionError  # pragma: no cover - an exit stack swallows nothing
 
-    @router.post("/threads/{thread_id}/typing", status_code=204, **operation(Action.TYPE, 413, name="typing"))
+    @router.post("/threads/{thread_id}/typing", status_code=204, **operation(Action.TYPE, 404, 413, name="typing"))
     async def typing(request: Request, thread_id: ThreadId, body: TypingBy) -> None:
         """Somebody types: a sliding window waits for it, and the others see it. Say it again every few seconds."""
         await service.queue.typing(thread_id, shown_name(caller_of(request), body.author))
