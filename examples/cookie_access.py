@@ -27,7 +27,7 @@ def authorize(request: HTTPConnection, action: Action, thread_id: str | None) ->
     if action is Action.READ_HEALTH:
         return Caller()
     session = request.cookies.get(SESSION, "")
-    user_id, until = _read(session)
+    user_id = _read(session)
     is_opening_a_socket = action is Action.LISTEN and thread_id is None
     if action not in CHAT_ACTIONS or not (thread_id == f"web:{user_id}" or is_opening_a_socket):
         raise NotAllowed("this thread, or this action, is not yours")
@@ -46,12 +46,12 @@ def cookies_for(user_id: str) -> dict[str, str]:
     return {SESSION: session, CSRF: _csrf(session)}
 
 
-def _read(session: str) -> tuple[str, int]:
+def _read(session: str) -> str:
     body, _, mark = session.rpartition("|")
     user_id, _, until = body.rpartition("|")
     if not hmac.compare_digest(mark.encode(), _sign("session", body).encode()) or int(until) <= time.time():
         raise NotAuthenticated("log in first")
-    return user_id, int(until)
+    return user_id
 
 
 def _csrf(session: str) -> str:

@@ -53,7 +53,9 @@ class Stream:
 
 
 @contextmanager
-def listening(url: str, thread_id: str, *, after: str | None = None, headers: dict[str, str] | None = None, **params: str) -> Iterator[Stream]:
+def listening(
+    url: str, thread_id: str, *, after: str | None = None, headers: dict[str, str] | None = None, **params: str
+) -> Iterator[Stream]:
     given = {**({"Last-Event-ID": after} if after else {}), **(headers or {})}
     with (
         httpx.Client(timeout=20) as client,

@@ -143,7 +143,11 @@ async def test_keys_of_two_callers_are_two_messages(asgi: Asgi) -> None:
 @pytest.mark.parametrize("door", ["blocking", "asyncio"])
 async def test_the_router_goes_into_an_app_of_yours(queue: AssistantMessageQueue, door: str) -> None:
     queue.start_worker()
-    given = queue if door == "blocking" else AsyncAssistantMessageQueue(**{name: getattr(queue.config, name) for name in queue.config.model_fields_set})
+    given = (
+        queue
+        if door == "blocking"
+        else AsyncAssistantMessageQueue(**{name: getattr(queue.config, name) for name in queue.config.model_fields_set})
+    )
     app = FastAPI()
     app.include_router(create_router(given, authorize=allow_all), prefix="/v1/assistant")
 
@@ -167,7 +171,9 @@ async def test_the_router_goes_into_an_app_of_yours(queue: AssistantMessageQueue
 def test_a_stream_ends_when_its_listener_may_not_listen_any_more(queue: AssistantMessageQueue) -> None:
     answers = iter([True, True, False])
     with (
-        running(queue, authorize=lambda request, action, thread_id: action is not Action.LISTEN or next(answers), recheck_access=0.05) as site,
+        running(
+            queue, authorize=lambda request, action, thread_id: action is not Action.LISTEN or next(answers), recheck_access=0.05
+        ) as site,
         listening(site.url, "t") as stream,
     ):
         found = stream.rest()
@@ -197,10 +203,10 @@ def test_some_events_are_for_some_eyes_only(queue: AssistantMessageQueue) -> Non
         listening(site.url, "t") as person,
         listening(site.url, "t", headers={"x-role": "staff"}) as staff,
     ):
-        person.until("presence"), staff.until("presence")
+        person.until("caught_up"), staff.until("caught_up")
         queue.ask("t", "Hi!", timeout=20)
-        for_staff = [event["type"] for event in staff.until("reply_ready") if event["type"] != "presence"]
-        for_person = [event["type"] for event in person.until("reply_ready") if event["type"] != "presence"]
+        for_staff = [event["type"] for event in staff.until("reply_ready") if event["type"] not in {"presence", "caught_up"}]
+        for_person = [event["type"] for event in person.until("reply_ready") if event["type"] not in {"presence", "caught_up"}]
     assert "batch_claimed" in for_staff
     assert for_person == ["reply_ready"]
 
@@ -252,7 +258,7 @@ def test_the_token_example_opens_streams_and_sockets(queue: AssistantMessageQueu
     raw = token()["Authorization"][7:]
     with running(queue, authorize=example("jwt_access").authorize) as site:
         with listening(site.url, "t", access_token=raw) as stream:
-            assert stream.next()["type"] == "open"
+            assert stream.next()["type"] == "presence"
         address = f"{site.url.replace('http', 'ws')}/api/socket"
         with connect(f"{address}?access_token={raw}") as socket:
             socket.send('{"type": "join", "thread_id": "other", "ref": 1}')

@@ -20,7 +20,9 @@ Asgi = Callable[..., httpx.AsyncClient]
 
 
 async def say(client: httpx.AsyncClient, **headers: str) -> httpx.Response:
-    return await client.post("/api/threads/t/messages", json={"message": "Hi!"}, headers={name.replace("_", "-"): one for name, one in headers.items()})
+    return await client.post(
+        "/api/threads/t/messages", json={"message": "Hi!"}, headers={name.replace("_", "-"): one for name, one in headers.items()}
+    )
 
 
 async def test_a_client_that_says_too_much_is_told_when_to_come_back(asgi: Asgi, queue: AssistantMessageQueue) -> None:
@@ -172,7 +174,7 @@ def test_a_real_server_reads_no_more_than_it_takes(queue: AssistantMessageQueue)
 def test_a_client_has_so_many_streams_and_a_process_too(queue: AssistantMessageQueue) -> None:
     with running(queue, max_streams_per_client=2) as site, ExitStack() as stack:
         streams = [stack.enter_context(listening(site.url, "t")) for _ in range(2)]
-        assert [stream.next()["type"] for stream in streams] == ["open", "open"]
+        assert [stream.next()["type"] for stream in streams] == ["presence", "presence"]
         refused = httpx.get(f"{site.url}/api/threads/t/events")
         assert (refused.status_code, refused.json()["code"]) == (429, "too_many_requests")
         assert int(refused.headers["retry-after"]) > 0
@@ -184,4 +186,4 @@ def test_a_client_has_so_many_streams_and_a_process_too(queue: AssistantMessageQ
             refused = httpx.get(f"{site.url}/api/threads/t/events")
             assert (refused.status_code, refused.json()["code"]) == (503, "too_many_streams")
         with listening(site.url, "t") as stream:
-            assert stream.next()["type"] == "open", "a place is given back"
+            assert stream.next()["type"] == "presence", "a place is given back"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import httpx
@@ -175,7 +176,9 @@ async def test_health_tells_whether_anybody_answers(asgi: Asgi, queue: Assistant
     alone = (await client.get("/api/health/ready")).json()
     assert (alone["status"], alone["workers"]) == ("degraded", 0)
     queue.start_worker()
-    assert (await client.get("/api/health/ready")).json()["status"] == "ready"
+    until = asyncio.get_running_loop().time() + 10
+    while (await client.get("/api/health/ready")).json()["status"] != "ready":
+        assert asyncio.get_running_loop().time() < until, "the worker is not seen"
     await client.post("/api/pause")
     assert (await client.get("/api/health/ready")).json()["is_paused"] is True
     await client.post("/api/resume")

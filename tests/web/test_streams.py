@@ -24,7 +24,7 @@ from assistant_queue.testing import StandInProvider
 from tests.web.conftest import Site, running
 from tests.web.listening import listening
 
-OURS = {"open", "presence", "closed", "joined", "left", "accepted"}
+OURS = {"caught_up", "presence", "closed", "joined", "left", "accepted"}
 
 
 def happened(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -35,7 +35,7 @@ def test_all_who_listen_are_told_the_same(site: Site, queue: AssistantMessageQue
     with ExitStack() as stack:
         streams = [stack.enter_context(listening(site.url, "t")) for _ in range(5)]
         for stream in streams:
-            assert stream.next()["type"] == "open"
+            stream.until("caught_up")
         queue.ask("t", "Hi!", author="Ann", timeout=20)
         told = [happened(stream.until("reply_ready")) for stream in streams]
         assert told[1:] == told[:-1]
@@ -47,7 +47,7 @@ def test_all_who_listen_are_told_the_same(site: Site, queue: AssistantMessageQue
 
 def test_a_listener_that_comes_back_has_missed_nothing_and_hears_nothing_twice(site: Site, queue: AssistantMessageQueue) -> None:
     with listening(site.url, "t") as whole:
-        whole.next()
+        whole.until("caught_up")
         start = whole.last_id
         for text in ("one", "two", "three"):
             queue.ask("t", text, timeout=20)
@@ -64,13 +64,12 @@ def test_a_listener_that_comes_back_has_missed_nothing_and_hears_nothing_twice(s
 
 def test_a_listener_from_before_the_room_catches_up_without_a_gap(site: Site, queue: AssistantMessageQueue) -> None:
     with listening(site.url, "t") as early:
-        early.next()
+        early.until("caught_up")
         start = early.last_id
         queue.ask("t", "one", timeout=20)
         first = happened(early.until("reply_ready"))
     with listening(site.url, "t") as late:
-        late.next()
-        assert site.service.rooms._rooms["t"].base > rooms.place_of(first[0]["id"])
+        late.until("caught_up")
         with listening(site.url, "t", after=start) as again:
             assert happened(again.until("reply_ready")) == first
             queue.ask("t", "two", timeout=20)
@@ -98,7 +97,7 @@ def test_an_id_that_is_none_is_refused(site: Site, after: str) -> None:
 
 def test_a_silent_stream_gives_signs_of_life(queue: AssistantMessageQueue) -> None:
     with running(queue, heartbeat=0.1, reconnect_after=2.5) as site, listening(site.url, "t") as stream:
-        stream.until("presence")
+        stream.until("caught_up")
         threading.Timer(0.5, lambda: queue.add_message_to_thread("t", "Hi!")).start()
         stream.until("message_queued")
         assert stream.comments >= 2
@@ -128,7 +127,7 @@ def test_a_server_that_stops_lets_streams_sockets_and_waiting_requests_end(queue
         target=lambda: answers.append(httpx.post(f"{site.url}/api/chat", json={"thread_id": "t", "message": "Hi!"}, timeout=30))
     )
     with listening(site.url, "t") as stream, joined(site, "t") as socket:
-        stream.next()
+        stream.until("caught_up")
         waiting.start()
         stream.until("message_queued")
         before = time.monotonic()
@@ -251,7 +250,7 @@ async def test_a_listener_that_lags_too_far_is_sent_away(queue: AssistantMessage
 
 def test_nothing_is_left_when_all_have_gone(site: Site, provider: StandInProvider) -> None:
     with joined(site, "a", "b"), listening(site.url, "a") as stream:
-        stream.next()
+        stream.until("caught_up")
         assert site.service.gate.total == 2
     until = time.monotonic() + 10
     while (site.service.gate.total or site.service.rooms._rooms) and time.monotonic() < until:

@@ -52,10 +52,23 @@ def place_of(event_id: str) -> tuple[int, int]:
     return int(ms), int(number or 0)
 
 
-def note(kind: str, thread_id: str, **values: Any) -> Frame:
-    """Something of the service's own that is not kept: `open`, `presence`, `closed`."""
-    text = json.dumps({"type": kind, "thread_id": thread_id, **values}, ensure_ascii=False)
-    return Frame(None, None, text, sse_entry(kind, text, None))
+def id_of(place: tuple[int, int]) -> str:
+    """The id at a place."""
+    return f"{place[0]}-{place[1]}"
+
+
+def note(kind: str, thread_id: str, *, at: str | None = None, **values: Any) -> Frame:
+    """Something of the service's own that is not kept: `caught_up`, `presence`, `closed`.
+
+    Args:
+        kind: Its type.
+        thread_id: The thread.
+        at: The id to resume from, where it says one.
+        values: What it says.
+    """
+    told = {"type": kind, "thread_id": thread_id, **({} if at is None else {"id": at}), **values}
+    text = json.dumps(told, ensure_ascii=False)
+    return Frame(None, None, text, sse_entry(kind, text, at))
 
 
 def sse_entry(kind: str, text: str, event_id: str | None) -> bytes:

@@ -10,8 +10,9 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, cast
 
-from assistant_queue.integrations.fastapi.frames import Frame, frame_of, note, place_of
+from assistant_queue.integrations.fastapi.frames import Frame, frame_of, id_of, note, place_of
 from assistant_queue.integrations.fastapi.presence import Presence
+from assistant_queue.store import events
 
 if TYPE_CHECKING:
     from assistant_queue.aio import AsyncAssistantMessageQueue
@@ -21,12 +22,15 @@ if TYPE_CHECKING:
 KEPT = 2048
 """Frames of a room that a slow listener may lag behind; one that lags more is sent away and resumes from Redis. Chosen."""
 
+PAGE = 100
+"""Events that are read at once for a listener that comes back. Chosen: as the queue's own listeners."""
+
 _log = logging.getLogger(__name__)
 
 
-def _closing(events: AsyncIterator[Event]) -> aclosing[AsyncGenerator[Event, None]]:
+def _closing(found: AsyncIterator[Event]) -> aclosing[AsyncGenerator[Event, None]]:
     """Let go of what is listened to where the block ends, not whenever the garbage is collected."""
-    return aclosing(cast("AsyncGenerator[Event, None]", events))
+    return aclosing(cast("AsyncGenerator[Event, None]", found))
 
 
 class Listener:
@@ -98,12 +102,11 @@ class Room:
     """A thread that somebody listens to.
 
     Attributes:
-        base: Everything behind this place is in `kept`, or will be.
         kept: The latest frames; `count` were there in all.
     """
 
     def __init__(self, queue: AsyncAssistantMessageQueue, thread_id: str, after: str) -> None:
-        self.queue, self.thread_id, self.base = queue, thread_id, place_of(after)
+        self.queue, self.thread_id = queue, thread_id
         self.kept: deque[Frame] = deque(maxlen=KEPT)
         self.count = 0
         self.listeners: set[Listener] = set()
@@ -111,8 +114,6 @@ class Room:
 
     def publish(self, frame: Frame) -> None:
         """Tell everybody."""
-        if len(self.kept) == KEPT and self.kept[0].place is not None:
-            self.base = self.kept[0].place
         self.kept.append(frame)
         self.count += 1
         for listener in self.listeners:
@@ -120,8 +121,8 @@ class Room:
 
     async def _read(self, after: str) -> None:
         try:
-            async with _closing(self.queue.events(self.thread_id, after)) as events:
-                async for event in events:
+            async with _closing(self.queue.events(self.thread_id, after)) as found:
+                async for event in found:
                     self.publish(frame_of(event))
         except Exception as error:  # noqa: BLE001 - whatever it is, listeners come back and resume
             _log.warning("thread %r: its events cannot be read at the moment: %s", self.thread_id, error)
@@ -139,7 +140,7 @@ class Rooms:
     """The rooms of one process.
 
     1. `listen` opens a room for its first listener and closes it behind its last
-    2. who comes with an older id than the room has is given what is between by a reading of its own
+    2. gives who comes with an older id what is kept behind it, then says `caught_up`
     3. tells who is here
     """
 
@@ -164,28 +165,19 @@ class Rooms:
             ConfigurationError: Events are switched off.
         """
         newest = await self._queue.open_events(thread_id)
-        start, is_from_elsewhere = newest if after is None else after, False
-        if place_of(start) > place_of(newest):
-            start, is_from_elsewhere = "0", True  # of a Redis that is no more: everything that there is now
-        room = self._room(thread_id, start)
-        listener = Listener(room, start, caller)
-        if is_from_elsewhere:
-            listener.tell(note("events_missed", thread_id, after=after))
-        catching_up: asyncio.Task[None] | None = None
-        if listener.last >= room.base:
-            listener.start_at(room.oldest_kept)
-        else:
-            catching_up = asyncio.create_task(self._catch_up(listener, start))
+        # The room begins at the newest event, or did so earlier; whatever is older is read here, and the two overlap.
+        room = self._room(thread_id, newest)
+        listener = Listener(room, newest if after is None else after, caller)
         room.listeners.add(listener)
         try:
             async with self.presence.here(thread_id, name):
                 listener.tell(self.presence.frame(thread_id))
+                if after is not None:
+                    await self._catch_up(listener, after, place_of(newest))
+                listener.tell(note("caught_up", thread_id, at=id_of(listener.last)))
+                listener.start_at(room.oldest_kept)
                 yield listener
         finally:
-            if catching_up is not None:
-                catching_up.cancel()
-                with suppress(asyncio.CancelledError, Exception):
-                    await catching_up
             room.listeners.discard(listener)
             if not room.listeners:
                 await self._close(room)
@@ -196,24 +188,23 @@ class Rooms:
             room = self._rooms[thread_id] = Room(self._queue, thread_id, start)
         return room
 
-    async def _catch_up(self, listener: Listener, start: str) -> None:
-        """Read what the room does not have, until it is where the room begins."""
-        room = listener.room
-        try:
-            async with _closing(self._queue.events(room.thread_id, start)) as events:
-                async for event in events:
-                    frame = frame_of(event)
-                    if listener.caller.may_see(event):
-                        listener.tell(frame)
-                    if frame.place is not None:
-                        listener.last = frame.place
-                        if frame.place >= room.base:
-                            break
-        except Exception as error:  # noqa: BLE001 - as in Room
-            _log.warning("thread %r: its events cannot be read at the moment: %s", room.thread_id, error)
-            listener.end()
-            return
-        listener.start_at(room.oldest_kept)
+    async def _catch_up(self, listener: Listener, after: str, goal: tuple[int, int]) -> None:
+        """Read what is kept behind an id, up to where the stream ended when the listener came."""
+        thread_id, place = listener.room.thread_id, (0, 0)
+        cursor = id_of(place_of(after))
+        while place < goal:
+            page = await self._queue._store.run(events.read(self._queue._door.space, thread_id, cursor, PAGE))  # noqa: SLF001 - its own Redis
+            if page.missed:
+                listener.tell(note("events_missed", thread_id, after=cursor))
+            for event in page.events:
+                if listener.caller.may_see(event):
+                    listener.tell(frame_of(event))
+            is_at_the_end = page.last == cursor
+            cursor, place = page.last, place_of(page.last)
+            if is_at_the_end:
+                place = (0, 0) if page.missed else place
+                break
+        listener.last = place
 
     def _tell_presence(self, thread_id: str) -> None:
         room = self._rooms.get(thread_id)

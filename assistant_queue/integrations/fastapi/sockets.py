@@ -134,8 +134,7 @@ class _Connection:
         name = shown_name(caller, name and name[: arguments.MAX_AUTHOR])
         async with AsyncExitStack() as opening:
             listener = await opening.enter_async_context(self._service.rooms.listen(thread_id, after, caller, name))
-            joined = note("joined", thread_id, ref=ref, after="-".join(map(str, listener.last)))
-            await self._tell(joined.text)
+            await self._tell(note("joined", thread_id, ref=ref).text)
             self._rooms[thread_id] = asyncio.create_task(self._follow(listener, opening.pop_all()))
             await asyncio.sleep(0)  # it begins: a task that is cancelled before that gives nothing back
 

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from assistant_queue import arguments
 from assistant_queue.integrations.fastapi.access import Action, Caller
-from assistant_queue.integrations.fastapi.frames import note, place_of, sse_entry
+from assistant_queue.integrations.fastapi.frames import note, place_of
 from assistant_queue.integrations.fastapi.rooms import Listener
 from assistant_queue.integrations.fastapi.routing import caller_of, operation
 from assistant_queue.integrations.fastapi.schemas import ThreadId, TypingBy
@@ -57,8 +57,6 @@ def add_routes(router: APIRouter, service: Service) -> None:
             opening.enter_context(service.gate.slot(key))
             listener = await opening.enter_async_context(service.rooms.listen(thread_id, start, caller, shown_name(caller, name)))
             first = f"retry: {int(service.settings.reconnect_after * 1000)}\n\n".encode()
-            if start is None:
-                first += sse_entry("open", note("open", thread_id).text, "-".join(map(str, listener.last)))
             chunks = _chunks(listener, Watch(service, request, thread_id, listener), first)
             return _Stream(chunks, opening.pop_all(), ping=service.settings.heartbeat, sep="\n", send_timeout=SEND_TIMEOUT_S)
         raise AssertionError  # pragma: no cover - an exit stack swallows nothing
