@@ -41,7 +41,7 @@ def authorize(request: HTTPConnection, action: Action, thread_id: str | None) ->
 def _claims(request: HTTPConnection, action: Action) -> dict[str, object]:
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     if kind.lower() != "bearer":
-        # Browsers cannot give EventSource and WebSocket a header: those, and only those, may have a token in the address. Let it be short-lived.
+        # Browsers cannot give EventSource and WebSocket a header: only these may have a token in the address. Make it short-lived.
         token = request.query_params.get("access_token", "") if action is Action.LISTEN else ""
     try:
         return jwt.decode(token, os.environ["JWT_SECRET"], algorithms=["HS256"], options={"require": ["sub", "exp"]})

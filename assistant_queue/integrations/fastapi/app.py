@@ -117,4 +117,4 @@ def app_of(service: Service, *, page: bool, assistant_name: str) -> FastAPI:
 def _allowed(router: APIRouter, path: str) -> str:
     """The methods of an address: the framework knows those of one route only."""
     routes = [route for route in router.routes if isinstance(route, APIRoute) and route.path_regex.match(path.removeprefix(API))]
-    return ", ".join(sorted({method for route in routes for method in route.methods})) or "GET"
+    return ", ".join(sorted({method for route in routes for method in route.methods or ()})) or "GET"

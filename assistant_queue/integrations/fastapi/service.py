@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from starlette.requests import HTTPConnection, Request
 
 from assistant_queue.aio import AsyncAssistantMessageQueue
+from assistant_queue.config import Config
 from assistant_queue.errors import ConfigurationError
 from assistant_queue.integrations.fastapi.access import Action, Authorize, Caller, ask
 from assistant_queue.integrations.fastapi.limiting import RateLimiter, StreamGate
@@ -142,7 +143,12 @@ def async_door(queue: Any) -> tuple[AsyncAssistantMessageQueue, bool]:
         return queue, False
     if not isinstance(queue, AssistantMessageQueue):
         raise ConfigurationError(f"queue must be an AssistantMessageQueue or an AsyncAssistantMessageQueue, not {type(queue).__name__}")
-    twin = AsyncAssistantMessageQueue.__new__(AsyncAssistantMessageQueue)
-    twin.config, twin._clock = queue.config, queue._clock  # noqa: SLF001 - the same options, tools included
-    twin._open()  # noqa: SLF001 - the same
-    return twin, True
+    return door_of(queue.config), True
+
+
+def door_of(config: Config) -> AsyncAssistantMessageQueue:
+    """An asyncio door of these options, tools and callbacks included."""
+    door = AsyncAssistantMessageQueue.__new__(AsyncAssistantMessageQueue)
+    door.config, door._clock = config, None  # noqa: SLF001 - what the constructor does, with a configuration that is ready
+    door._open()  # noqa: SLF001 - the same
+    return door
