@@ -88,8 +88,8 @@ def talk(turn: Turn) -> Outcome:
         news = (json.loads(output.output) for output in turn.tool_outputs)
         return Reply("\n\n".join(f"Order `{one['order']}` **{one['news']}**." for one in news), chunks=16, delay=1.0)
     if len(turn.user_texts) == 1:
-        return Reply(f"I read “{shorten(turn.user_texts[0], 80)}”.\n\nSend two or three short messages at once: they get one answer. {_HINTS}",
-                     chunks=24, delay=1.6)  # fmt: skip
+        heard = shorten(turn.user_texts[0], 80)
+        return Reply(f"I read “{heard}”.\n\nSend two or three short messages at once: they get one answer. {_HINTS}", chunks=24, delay=1.6)
     lines = "\n".join(f"- {shorten(text, 80)}" for text in turn.user_texts[:_SHOWN])
-    return Reply(f"You wrote **{len(turn.user_texts)} messages**, and this is one answer to all of them:\n\n{lines}\n\n{_HINTS}",
-                 chunks=40, delay=2.4)  # fmt: skip
+    count = len(turn.user_texts)
+    return Reply(f"You wrote **{count} messages**, and this is one answer to all of them:\n\n{lines}\n\n{_HINTS}", chunks=40, delay=2.4)
