@@ -53,6 +53,7 @@ function askName() {
 }
 
 by("naming").addEventListener("cancel", (event) => !view.me && event.preventDefault());
+by("naming").addEventListener("close", () => by("text").focus());
 by("naming-form").addEventListener("submit", () => {
   const name = by("nickname").value.split(/\s+/).join(" ").trim();
   if (!name) return;
