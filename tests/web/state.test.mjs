@@ -129,6 +129,16 @@ test("who types is shown for a while, and never oneself", () => {
   assert.deepEqual(whoTypes(state, "Mia", T0), ["Ann"]);
 });
 
+test("where events are missing, everything begins again but for what is not sent", () => {
+  const state = play(queued("1", "a"), claimed(["1"]), delta(0, "half an ans"), { type: "caught_up" });
+  say(state, { id: "2", author: "Mia", text: "not sent" });
+  apply(state, { type: "events_missed", after: "1-1", at: at(9) }, T0);
+  assert.deepEqual([texts(state), state.caughtUp, state.missed], [["not sent"], false, true]);
+  remember(state, { next: null, messages: [{ id: "m2", role: "assistant", text: "the answer" }, { id: "m1", role: "user", text: "Mia: a" }] });
+  apply(state, { type: "caught_up" }, T0);
+  assert.deepEqual(state.older.map((one) => one.text), ["a", "the answer"]);
+});
+
 test("an event of a newer version is left alone", () => {
   assert.deepEqual(play({ type: "dance", at: at(0) }).items, []);
 });

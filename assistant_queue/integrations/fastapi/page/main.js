@@ -73,6 +73,7 @@ const stream = new Stream(address, "", {
   onEvent: (event) => {
     if (event.type === "closed") view.problem(event.code === "not_allowed" || event.code === "not_authenticated" ? event.detail : null);
     apply(state, event, Date.now());
+    if (event.type === "events_missed") startOver();
     if (event.type === "message_queued") outbox.drop(event.message_id);
     changed();
   },
@@ -94,6 +95,12 @@ const outbox = new Outbox(address, `outbox ${room}`, {
     changed();
   },
 });
+
+async function startOver() {
+  await moreHistory();
+  stream.last = "0";
+  stream.open();
+}
 
 let hasBegun = false;
 

@@ -125,8 +125,10 @@ const changes = {
   presence(state, event) {
     state.people = event.people;
   },
+  // What was put together may lack its end: forget it, all but what is not sent yet. What is still kept follows.
   events_missed(state) {
-    state.missed = true;
+    const unsent = state.items.filter((item) => item.status === "sending" || item.status === "refused");
+    Object.assign(state, { items: unsent, window: null, history: [], older: [], more: null, known: null, caughtUp: false, missed: true });
   },
   caught_up(state) {
     if (!state.caughtUp) settle(state);
