@@ -36,6 +36,9 @@ LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 @click.option("--authorize", metavar="MODULE:FUNCTION", help="Your function that says who may do what; see docs/http.md.")
 @click.option("--allow-anyone", is_flag=True, help="Without --authorize, on an address that others reach: everybody may do everything.")
 @click.option("--rate-limit", default=RATE_LIMIT, show_default=True, help="Messages of one client; 'none' for no limit.")
+@click.option("--request-limit", default=REQUEST_LIMIT, show_default=True, help="All requests of one address; 'none' for no limit.")
+@click.option("--streams", type=click.IntRange(1), default=2000, show_default=True, help="Streams, sockets and waiting requests at once.")
+@click.option("--streams-per-client", type=click.IntRange(1), default=20, show_default=True, help="The same, of one client.")
 @click.option("--trusted-proxy", multiple=True, metavar="NETWORK", help="Believe X-Forwarded-* of these; may be repeated.")
 @click.option("--origin", multiple=True, metavar="URL", help="Another origin whose pages may call; may be repeated.")
 @click.option("--assistant-name", default="Assistant", show_default=True, help="Who answers, as the page calls it.")
@@ -56,6 +59,9 @@ def serve(
     authorize: str | None,
     allow_anyone: bool,
     rate_limit: str,
+    request_limit: str,
+    streams: int,
+    streams_per_client: int,
     trusted_proxy: tuple[str, ...],
     origin: tuple[str, ...],
     assistant_name: str,
@@ -86,7 +92,9 @@ def serve(
         )
     options: dict[str, Any] = {
         "rate_limit": None if rate_limit == "none" else rate_limit,
-        "request_limit": REQUEST_LIMIT,
+        "request_limit": None if request_limit == "none" else request_limit,
+        "max_streams": streams,
+        "max_streams_per_client": streams_per_client,
         "trusted_proxies": list(trusted_proxy),
         "allowed_origins": list(origin),
         # A page of another site may point a name of its own at this machine: it is answered under the machine's own names only.

@@ -8,12 +8,12 @@ import sys
 import time
 from collections.abc import Iterable
 
-from tests.benchmarks import adding, counting, depth, events, latency, memory
+from tests.benchmarks import adding, counting, depth, events, latency, memory, web
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.sizes import FULL, QUICK, Sizes
 from tests.benchmarks.table import Row, render
 
-SECTIONS = {"adding": adding, "depth": depth, "memory": memory, "counting": counting, "waiting": latency, "events": events}
+SECTIONS = {"adding": adding, "depth": depth, "memory": memory, "counting": counting, "waiting": latency, "events": events, "web": web}
 
 
 def measure(sizes: Sizes, sections: Iterable[str] = tuple(SECTIONS)) -> list[Row]:

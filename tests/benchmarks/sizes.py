@@ -20,6 +20,8 @@ class Sizes:
         forking_samples: Batches of the forking worker's latency rows, and of RQ's own.
         abreast: Batches in flight at once under the asyncio worker.
         window_s: The window of the latency and counting rows.
+        listeners: Event streams that are open at once.
+        events: Events that all of them are told, a hundred a second.
     """
 
     rounds: int
@@ -32,13 +34,15 @@ class Sizes:
     forking_samples: int
     abreast: int
     window_s: float
+    listeners: int
+    events: int
 
 
 FULL = Sizes(
     rounds=25, calls=120, deep=100_000, deep_thread=10_000, memory=10_000, batches=10,
-    asyncio_samples=200, forking_samples=25, abreast=4, window_s=0.3,
+    asyncio_samples=200, forking_samples=25, abreast=4, window_s=0.3, listeners=1000, events=3000,
 )  # fmt: skip
 QUICK = Sizes(
     rounds=2, calls=5, deep=200, deep_thread=50, memory=50, batches=1,
-    asyncio_samples=2, forking_samples=1, abreast=2, window_s=0.1,
+    asyncio_samples=2, forking_samples=1, abreast=2, window_s=0.1, listeners=10, events=20,
 )  # fmt: skip

@@ -15,4 +15,4 @@ def test_every_row_of_a_section_is_printed(section: str, capsys: pytest.CaptureF
     assert [cell.strip() for cell in head.split("|")[1:-1]] == ["what", "here", "beside", "ratio", "spread", "target", "met"]
     assert set(rule) <= set("|- ")
     assert f"**{section}**" in title
-    assert len(rows) == {"adding": 8, "depth": 4, "memory": 6, "counting": 9, "waiting": 5, "events": 5}[section]
+    assert len(rows) == {"adding": 8, "depth": 4, "memory": 6, "counting": 9, "waiting": 5, "events": 5, "web": 5}[section]

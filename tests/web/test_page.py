@@ -26,6 +26,8 @@ from tests.web.conftest import Site, queue_options, running
 
 pytestmark = pytest.mark.xdist_group("browser")
 
+expect.set_options(timeout=15_000)  # on a machine that does other things, too
+
 Person = Callable[..., Awaitable[Page]]
 ANSWER = "This is one answer to all of you: it comes in pieces, and it ends with the word 🙈 finished."
 

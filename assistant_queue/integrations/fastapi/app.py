@@ -15,7 +15,7 @@ from assistant_queue.aio import AsyncAssistantMessageQueue
 from assistant_queue.integrations.fastapi import messages, operating, runs, sockets, streams, threads
 from assistant_queue.integrations.fastapi.access import Authorize, check_authorize
 from assistant_queue.integrations.fastapi.page import add_page
-from assistant_queue.integrations.fastapi.problems import problem_response, refusal_of
+from assistant_queue.integrations.fastapi.problems import Refusal, problem_response, refusal_of
 from assistant_queue.integrations.fastapi.routing import route_class
 from assistant_queue.integrations.fastapi.service import Service, request_id_of
 from assistant_queue.integrations.fastapi.settings import HttpOptions, make_settings
@@ -107,8 +107,8 @@ def app_of(service: Service, *, page: bool, assistant_name: str) -> FastAPI:
             response.headers["Allow"] = _allowed(router, request.url.path)
         return response
 
-    for status in (404, 405, 500):
-        app.add_exception_handler(status, tell)
+    for refused in (404, 405, 500, Refusal):
+        app.add_exception_handler(refused, tell)
     if page:
         add_page(app, service, assistant_name=assistant_name, api=API)
     return app
