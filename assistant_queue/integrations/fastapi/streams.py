@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from sse_starlette import EventSourceResponse
@@ -21,6 +21,8 @@ from assistant_queue.integrations.fastapi.watching import Watch
 
 SEND_TIMEOUT_S = 30.0
 """A listener that takes nothing for so long is sent away. Chosen."""
+FAREWELL_S = 2.0
+"""Seconds that a stream may take to end when the server stops, before it is cut. Chosen: below any server's own patience."""
 
 After = Annotated[
     str | None,
@@ -58,7 +60,7 @@ def add_routes(router: APIRouter, service: Service) -> None:
             listener = await opening.enter_async_context(service.rooms.listen(thread_id, start, caller, shown_name(caller, name)))
             first = f"retry: {int(service.settings.reconnect_after * 1000)}\n\n".encode()
             chunks = _chunks(listener, Watch(service, request, thread_id, listener), first)
-            return _Stream(chunks, opening.pop_all(), ping=service.settings.heartbeat, sep="\n", send_timeout=SEND_TIMEOUT_S)
+            return _Stream(chunks, opening.pop_all(), listener, ping=service.settings.heartbeat)
         raise AssertionError  # pragma: no cover - an exit stack swallows nothing
 
     @router.post("/threads/{thread_id}/typing", status_code=204, **operation(Action.TYPE, 404, 413, name="typing"))
@@ -74,11 +76,29 @@ def shown_name(caller: Caller, asked: str | None) -> str | None:
     return caller.name if caller.name is not None else asked
 
 
+class _Farewell:
+    """What is told that the server stops: the listener ends, and its stream with it, whole."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    def set(self) -> None:
+        """The server stops."""
+        self._listener.end()
+
+
 class _Stream(EventSourceResponse):
     """Gives back what was opened for it, also where it ends before its first byte."""
 
-    def __init__(self, chunks: AsyncIterator[bytes], opened: AsyncExitStack, **options: Any) -> None:
-        super().__init__(chunks, **options)
+    def __init__(self, chunks: AsyncIterator[bytes], opened: AsyncExitStack, listener: Listener, *, ping: float) -> None:
+        super().__init__(
+            chunks,
+            ping=ping,
+            sep="\n",
+            send_timeout=SEND_TIMEOUT_S,
+            shutdown_event=cast("Any", _Farewell(listener)),
+            shutdown_grace_period=FAREWELL_S,
+        )
         self._opened = opened
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
