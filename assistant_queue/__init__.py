@@ -20,7 +20,10 @@ from assistant_queue.errors import (
     MessageCancelled,
     MessageIdConflict,
     MessageNotFound,
+    MessageRefused,
+    NotConfigured,
     NotPermitted,
+    NotReplicated,
     NotSupported,
     OutcomeUnknown,
     QueueError,
@@ -57,6 +60,8 @@ from assistant_queue.tools import ToolContext
 if TYPE_CHECKING:
     from assistant_queue.aio import AsyncAssistantMessageQueue
     from assistant_queue.backends.function import FunctionBackend, RunContext, Said
+    from assistant_queue.validation import max_length, no_markup
+    from assistant_queue.worker.rq_concurrent import ConcurrentWorker
     from assistant_queue.worker.rq_worker import Worker
 
 __version__ = "0.1.0"
@@ -70,6 +75,7 @@ __all__ = [
     "BatchFailed",
     "BatchNotFound",
     "CallbackError",
+    "ConcurrentWorker",
     "ConfigurationError",
     "ConfigurationMismatch",
     "ConversationBusy",
@@ -85,8 +91,11 @@ __all__ = [
     "MessageCancelled",
     "MessageIdConflict",
     "MessageNotFound",
+    "MessageRefused",
     "MessageStatus",
+    "NotConfigured",
     "NotPermitted",
+    "NotReplicated",
     "NotSupported",
     "OutcomeUnknown",
     "QueueError",
@@ -112,6 +121,8 @@ __all__ = [
     "UnknownThread",
     "Usage",
     "Worker",
+    "max_length",
+    "no_markup",
 ]
 
 
@@ -125,6 +136,14 @@ def __getattr__(name: str) -> Any:
         from assistant_queue.backends import function
 
         return getattr(function, name)
+    if name == "ConcurrentWorker":
+        from assistant_queue.worker.rq_concurrent import ConcurrentWorker
+
+        return ConcurrentWorker
+    if name in {"max_length", "no_markup"}:
+        from assistant_queue import validation
+
+        return getattr(validation, name)
     if name == "Worker":
         from assistant_queue.worker.rq_worker import Worker
 

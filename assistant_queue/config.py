@@ -7,6 +7,7 @@ A keyword wins over the environment, the environment over the default. `where` s
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -89,6 +90,18 @@ class Config(BaseSettings):
     )
     model: str | None = _option(None, "a model: chooses Responses + Conversations")
     prompt: str | dict[str, Any] | None = _option(None, "a stored prompt (id, or {id, version, variables}): chooses Responses, too")
+    protocol: Literal["responses", "assistants", "chat_completions"] | None = _option(
+        None, "what to speak with the model's server; None for what assistant_id, model and prompt choose", where="both"
+    )
+    history: int | None = _option(
+        None,
+        "Chat Completions: messages remembered of a thread, 0 for none; 50 unless tokens are the bound",
+        unit="messages",
+        ge=0,
+        le=1000,
+    )
+    history_tokens: int | None = _option(None, "Chat Completions: tokens remembered of a thread", unit="tokens", ge=1)
+    count_tokens: Callable[[str], int] | None = _option(None, "counts the tokens of a text for history_tokens; None estimates them")
     tools: list[dict[str, Any]] | None = _option(None, "tool definitions, as the protocol spells them")
     backend: Any = _option(None, "a Backend of your own, or any callable: a function or an agent")
 
@@ -116,6 +129,9 @@ class Config(BaseSettings):
     event_limit: int = _option(
         1000, "events of a thread that are kept at least; older ones go in steps of about 100", where="both", unit="events", ge=100
     )
+    validators: Any = _option(
+        (), "callables of the message that give a reason to refuse it: [max_length(2000), no_markup(), your_own]", where="producer"
+    )
 
     max_attempts: int = _option(3, "failures that count before a batch goes to the failed list", ge=1)
     backoff: BackoffOptions = _option(BackoffOptions(), "how the waits between attempts grow; delay in seconds")
@@ -131,6 +147,9 @@ class Config(BaseSettings):
     )
     run_options: dict[str, Any] = _option({}, "passed on to the run: max_output_tokens, temperature, ...")
     remove_on_complete: bool = _option(True, "a message's text goes when it has been answered")
+    durability: Literal["local", "replicated"] = _option(
+        "local", "replicated: an add, and the note that a request is about to leave, wait until a Redis replica has them", where="both"
+    )
     result_ttl: PositiveSeconds = _option(86400.0, "how long a reply can be asked for and a duplicate is known", where="both", unit="s")
     thread_ids: Literal["auto", "provider", "mapped"] = _option(
         "auto", "whether a thread id is the provider's own, is mapped to a conversation, or is told apart by its form"
@@ -141,6 +160,9 @@ class Config(BaseSettings):
     )
     allow_eviction: bool = _option(False, "a worker goes on with a Redis whose maxmemory-policy may throw messages away")
     handle_requires_action: Callable[..., Any] | None = _option(None, "your tools: (thread_id, run_id, tool_calls) -> outputs")
+    fallback_reply: str | Callable[..., Any] | None = _option(
+        None, "what people get for a batch that fails for good, or without a provider: a text, or a callable of (batch, error)"
+    )
     on_reply: Callable[..., Any] | None = _option(None, "called with each RunResult, at least once, keyed by batch_id")
 
     @field_validator("*", mode="before")
@@ -164,6 +186,25 @@ class Config(BaseSettings):
     def _plain_prefix(cls, value: str) -> str:
         if value != value.strip() or any(not char.isprintable() or char.isspace() for char in value):
             msg = "must be printable and without spaces: it is the RQ queue's name, too"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("validators")
+    @classmethod
+    def _quick_callables(cls, value: Any) -> Any:
+        if isinstance(value, str | bytes) or not isinstance(value, Sequence) or not all(callable(one) for one in value):
+            msg = "must be a list of callables made in Python, such as max_length(2000)"
+            raise ValueError(msg)
+        if any(inspect.iscoroutinefunction(one) or inspect.isclass(one) for one in value):
+            msg = "a validator is called where the message is added: it must be a plain function, no coroutine and no class"
+            raise ValueError(msg)
+        return tuple(value)
+
+    @field_validator("fallback_reply")
+    @classmethod
+    def _a_text(cls, value: Any) -> Any:
+        if isinstance(value, str) and not value.strip():
+            msg = "is blank: give a text, or None for no fallback"
             raise ValueError(msg)
         return value
 
@@ -192,6 +233,20 @@ class Config(BaseSettings):
             raise ValueError(msg)
         return self
 
+    @model_validator(mode="after")
+    def _one_protocol(self) -> Config:
+        chat = self.protocol == "chat_completions"
+        if self.count_tokens is not None and self.history_tokens is None:
+            msg = "count_tokens= counts for history_tokens=: give that, too"
+            raise ValueError(msg)
+        if not chat and (self.history is not None or self.history_tokens is not None):
+            msg = (
+                "history= and history_tokens= belong to protocol='chat_completions': with the other protocols the server remembers, and a "
+                "function gets FunctionBackend(function, history=N)"
+            )
+            raise ValueError(msg)
+        return self
+
     _toolbox: Toolbox = PrivateAttr(default_factory=Toolbox)
 
     def model_post_init(self, _context: Any, /) -> None:
@@ -215,6 +270,8 @@ class Config(BaseSettings):
             return {"backend": name_of_backend(self.backend), "tools": tools}
         if self.assistant_id is not None:
             return {"backend": "assistants", "assistant": self.assistant_id, "tools": tools}
+        if self.protocol == "chat_completions" and self.model is not None:
+            return {"backend": "chat_completions", "model": self.model, "tools": tools}
         if self.model is not None or self.prompt is not None:
             prompt = self.prompt.get("id") if isinstance(self.prompt, dict) else self.prompt
             return {"backend": "responses", "model": self.model, "prompt": prompt, "tools": tools}
@@ -249,6 +306,10 @@ class Options(TypedDict, total=False):
     assistant_id: str | None
     model: str | None
     prompt: str | dict[str, Any] | None
+    protocol: Literal["responses", "assistants", "chat_completions"] | None
+    history: int | None
+    history_tokens: int | None
+    count_tokens: Callable[[str], int] | None
     tools: Sequence[Mapping[str, Any]] | None
     backend: Any
     queue_prefix: str
@@ -262,6 +323,7 @@ class Options(TypedDict, total=False):
     events: Literal["listened", "always", "off"]
     event_ttl: float
     event_limit: int
+    validators: Sequence[Callable[..., Any]]
     max_attempts: int
     backoff: Mapping[str, Any]
     retry_for: float
@@ -274,12 +336,14 @@ class Options(TypedDict, total=False):
     default_instructions: str | Callable[..., Any] | None
     run_options: Mapping[str, Any]
     remove_on_complete: bool
+    durability: Literal["local", "replicated"]
     result_ttl: float
     thread_ids: Literal["auto", "provider", "mapped"]
     after_failure: Literal["continue", "pause"]
     allow_mismatch: bool
     allow_eviction: bool
     handle_requires_action: Callable[..., Any] | None
+    fallback_reply: str | Callable[..., Any] | None
     on_reply: Callable[..., Any] | None
 
 
@@ -315,6 +379,7 @@ def _choose_backend(config: Config, options: Mapping[str, Any]) -> Config:
     if chosen:
         leave = {name: None for name in _CHOOSES_BACKEND if name not in chosen}
         config = config.model_copy(update=leave)
+    config = _settle_protocol(config, options, chosen)
     if config.assistant_id is not None and (config.model is not None or config.prompt is not None):
         msg = (
             "assistant_id chooses the Assistants protocol and model/prompt choose Responses: give one of them "
@@ -325,6 +390,23 @@ def _choose_backend(config: Config, options: Mapping[str, Any]) -> Config:
         msg = f"backend= brings its own model: leave out {', '.join(name for name in chosen if name != 'backend')}"
         raise ConfigurationError(msg)
     return config
+
+
+_SPOKEN_WITH = {"responses": {"model", "prompt"}, "assistants": {"assistant_id"}, "chat_completions": {"model"}}
+
+
+def _settle_protocol(config: Config, options: Mapping[str, Any], chosen: Sequence[str]) -> Config:
+    """A protocol that is named, and what it is spoken with; of what contradicts it, the part that only the environment says goes."""
+    if config.protocol is None:
+        return config
+    foreign = [name for name in _CHOOSES_BACKEND if getattr(config, name) is not None and name not in _SPOKEN_WITH[config.protocol]]
+    if options.get("protocol") is None and any(name in foreign for name in chosen):
+        return config.model_copy(update={"protocol": None})
+    if any(name in foreign for name in chosen):
+        told = ", ".join(f"{name}=" for name in foreign if name in chosen)
+        needed = " or ".join(f"{name}=" for name in sorted(_SPOKEN_WITH[config.protocol]))
+        raise ConfigurationError(f"protocol={config.protocol!r} goes with {needed}: leave out {told}, or the protocol")
+    return config.model_copy(update=dict.fromkeys(foreign))
 
 
 def _explain(error: ValidationError) -> str:

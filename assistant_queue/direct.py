@@ -169,10 +169,13 @@ class Direct:
         async with self._leased(thread_id):
             with _told(call, thread_id, is_writing=True):
                 place = await (self._place_made if creates else self._place)(thread_id)
-                await self.store.run(conversations.forget_end(self._space, thread_id))
+                if self._backend is not None and not self._backend.capabilities.stateless:  # there it is the history itself
+                    await self.store.run(conversations.forget_end(self._space, thread_id))
                 yield direct, place
 
     async def _place(self, thread_id: str) -> Place:
+        if self._backend is not None and self._backend.capabilities.stateless:
+            return Place(thread_id, "", await self.store.run(conversations.find_end(self._space, thread_id)))
         conversation_id = providers_id(thread_id, self._config.thread_ids)
         if conversation_id is None and self._backend is not None and not self._backend.capabilities.conversations:
             return Place(thread_id, "")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from assistant_queue.config import Config
-from assistant_queue.direct import Direct
 from assistant_queue.door import Door
 from assistant_queue.models import Content, RunInfo, ThreadInfo, ThreadMessage, ToolOutput
 from assistant_queue.portal import Portal
 from assistant_queue.store.connect import async_from, fresh
 from assistant_queue.store.stores import AsyncStore
+
+if TYPE_CHECKING:
+    from assistant_queue.direct import Direct
 
 T = TypeVar("T")
 
@@ -35,6 +37,8 @@ class DirectCalls:
         config, space = self.config, self._door.space
 
         def open_on_loop() -> Direct:
+            from assistant_queue.direct import Direct  # a producer needs none of it
+
             return Direct(config, space, AsyncStore(_own_client(config)))
 
         self._portal = Portal(open_on_loop, _close_both)
@@ -155,13 +159,22 @@ class AsyncDirectCalls:
     config: Config
     _door: Door
     _store: AsyncStore
-    _direct: Direct
+    _made: Direct | None
 
     def _open_direct(self) -> None:
-        self._direct = Direct(self.config, self._door.space, self._store)
+        self._made = None
+
+    @property
+    def _direct(self) -> Direct:
+        if self._made is None:
+            from assistant_queue.direct import Direct
+
+            self._made = Direct(self.config, self._door.space, self._store)
+        return self._made
 
     async def _close_direct(self) -> None:
-        await self._direct.close()
+        if self._made is not None:
+            await self._made.close()
 
     async def create_thread(self, metadata: Mapping[str, str] | None = None) -> str:
         """As `AssistantMessageQueue.create_thread`."""

@@ -15,6 +15,7 @@ from assistant_queue.models import FailedBatch, Message, MessageState, MessageSt
 from assistant_queue.store import control, failures, producing
 from assistant_queue.store.calls import Operation, Space
 from assistant_queue.store.events import COALESCE_MS, event_rules, listen, typing
+from assistant_queue.validation import validate
 
 MAX_FAILED_PAGE = 1000
 """Rows of one `list_failed` call. Chosen."""
@@ -39,7 +40,12 @@ class Door:
             max_wait_ms=to_ms(config.max_wait or 0),
             max_batch=config.max_batch_size or 0,
         )
-        self._rules = producing.AddRules(window=window, after_run=config.after_run, max_pending=config.max_pending or 0)
+        self._rules = producing.AddRules(
+            window=window,
+            after_run=config.after_run,
+            max_pending=config.max_pending or 0,
+            replicated=config.durability == "replicated",
+        )
         waiting = replace(window, delay_ms=to_ms(config.attachment_wait or config.message_delay))
         self._rules_of_text = replace(self._rules, window=waiting)
         self._introduced = False
@@ -57,7 +63,9 @@ class Door:
     ) -> Operation[Receipt]:
         """`add_message_to_thread`."""
         made = arguments.make_message(message, message_id=message_id, instructions=instructions, author=author, metadata=metadata)
-        return self._add(arguments.check_thread_id(thread_id), made)
+        checked = arguments.check_thread_id(thread_id)
+        validate(self.config.validators, made, checked)
+        return self._add(checked, made)
 
     def _add(self, thread_id: str, message: Message) -> Operation[Receipt]:
         yield from self._introduce()
@@ -65,7 +73,10 @@ class Door:
 
     def add_many(self, messages: Iterable[Mapping[str, Any]]) -> Operation[list[Receipt]]:
         """`add_messages`."""
-        return self._add_many(arguments.make_rows(messages))
+        rows = arguments.make_rows(messages)
+        for thread_id, made in rows:  # all of them before the first is queued
+            validate(self.config.validators, made, thread_id)
+        return self._add_many(rows)
 
     def _add_many(self, rows: list[tuple[str, Message]]) -> Operation[list[Receipt]]:
         yield from self._introduce()
@@ -138,6 +149,7 @@ class Door:
         """`edit_message`."""
         checked = arguments.check_message_id(message_id)
         made = arguments.make_message(message, message_id=checked, instructions=None, author=None, metadata=None)
+        validate(self.config.validators, made, None)
         return control.edit(self.space, made)
 
     def pause(self, thread_id: str | None) -> Operation[None]:
@@ -211,12 +223,14 @@ def settled_reply(message_id: str, status: MessageStatus | None) -> tuple[bool, 
     Raises:
         MessageNotFound: There is no record of it.
         MessageCancelled: It was cancelled before it was sent.
-        BatchFailed: Its batch is in the failed list.
+        BatchFailed: Its batch is in the failed list, and there is no `fallback_reply`.
     """
     if status is None:
         raise MessageNotFound(f"there is no message {message_id!r}: it was never added, or its record has outlived result_ttl")
     if status.status == MessageState.CANCELLED.value:
         raise MessageCancelled(f"message {message_id!r} was cancelled before it was sent")
+    if status.fallback:
+        return True, status.reply
     if status.status == MessageState.FAILED.value and status.batch_id is not None:
         why = status.error.message if status.error else "no reason is known"
         raise BatchFailed(

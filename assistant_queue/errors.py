@@ -7,6 +7,7 @@
     │   ├── ConfigurationMismatch     worker and producer disagree about the queue
     │   └── FormatTooNew              the prefix was written by a newer version
     ├── InvalidArgument               an argument of a call (also a ValueError)
+    │   └── MessageRefused            a validator said no
     ├── QueueError                    what the queue itself says no to
     │   ├── MessageIdConflict
     │   ├── ThreadFull
@@ -21,9 +22,11 @@
     ├── StoreError                    Redis
     │   ├── NotPermitted              Redis' ACL
     │   └── StoreUnavailable          (also a ConnectionError)
+    │       └── NotReplicated         taken by Redis, and no replica has said that it has it
     ├── BackendError                  the model's provider
     │   ├── RequestRefused            provably not accepted
     │   │   ├── UnknownThread
+    │   │   ├── NotConfigured         this worker has no provider, only a fallback_reply
     │   │   └── ConversationBusy      locked by a run that is not ours
     │   ├── NotSupported              a direct call that this backend does not have
     │   ├── OutcomeUnknown            it may have been accepted
@@ -83,6 +86,27 @@ class InvalidArgument(AssistantQueueError, ValueError):
     """An argument is of the wrong type or outside its limits. Nothing was queued or changed."""
 
     code = "invalid_argument"
+
+
+class MessageRefused(InvalidArgument):
+    """A validator refused the message. Nothing was queued or changed.
+
+    A validator of yours may raise it with the reason alone; whoever added the message gets it with the ids.
+
+    Attributes:
+        reason: The validator's, for the person who wrote the message.
+        message_id: The message, None as long as nobody has said so.
+        thread_id: Where it should have gone; None for an edit, which has only the message's id.
+    """
+
+    code = "message_refused"
+
+    def __init__(self, reason: str, *, message_id: str | None = None, thread_id: str | None = None) -> None:
+        where = "" if thread_id is None else f" for thread {thread_id!r}"
+        super().__init__(f"message {message_id!r}{where} is refused: {reason}; nothing was queued" if message_id else reason)
+        self.reason = reason
+        self.message_id = message_id
+        self.thread_id = thread_id
 
 
 class QueueError(AssistantQueueError):
@@ -174,6 +198,20 @@ class StoreUnavailable(StoreError, ConnectionError):
     code = "store_unavailable"
 
 
+class NotReplicated(StoreUnavailable):
+    """With `durability="replicated"`: Redis took it, but no replica has it yet, as far as is known. It may be kept or not.
+
+    Attributes:
+        message_ids: Of an add: the ids, given or generated, under which it is safe to add the same messages again.
+    """
+
+    code = "not_replicated"
+
+    def __init__(self, message: str, *, message_ids: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.message_ids = message_ids
+
+
 class BackendError(AssistantQueueError):
     """The provider's answer, translated. Carries what the retry policy needs to know.
 
@@ -214,6 +252,13 @@ class UnknownThread(RequestRefused):
 
     retryable = False
     code = "unknown_thread"
+
+
+class NotConfigured(RequestRefused):
+    """This worker has no provider, only a `fallback_reply`. Nothing was sent; retry the failed batch when there is one."""
+
+    retryable = False
+    code = "not_configured"
 
 
 class ConversationBusy(RequestRefused):

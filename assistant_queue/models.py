@@ -152,6 +152,7 @@ class MessageStatus:
         attempts: How often the message's batch has been sent to the provider.
         error: The last failure, also while a retry is still to come.
         batch_id: The batch it went into, None while it waits.
+        fallback: `reply` is the `fallback_reply` of a batch that failed: `status` and `error` say so, and the batch is in the failed list.
     """
 
     message_id: str
@@ -163,6 +164,7 @@ class MessageStatus:
     attempts: int = 0
     error: ErrorInfo | None = None
     batch_id: str | None = None
+    fallback: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,17 +228,18 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """One completed batch, as `on_reply` and the worker's `completed` event get it.
+    """One completed batch, as `on_reply` and the worker's `completed` event get it; to `on_reply`, a failed one with a fallback, too.
 
     Attributes:
         run_id: The latest run of the batch (each tool round of Responses is a run of its own).
         message_ids: In the order in which the model saw them.
-        status: `completed`, or `incomplete` with `incomplete_reason`.
+        status: `completed`, or `incomplete` with `incomplete_reason`; `failed` where `fallback` is set.
         reply: `replies` joined by a blank line, None if there were none.
         usage: None where the provider did not say.
         attempts: How often the batch was sent.
         started_at: When the first worker claimed the batch; aware, UTC.
         ended_at: When the run's end was stored; aware, UTC.
+        fallback: `reply` is the `fallback_reply`: the batch is in the failed list, and its true reply comes if somebody retries it.
     """
 
     thread_id: str
@@ -252,6 +255,7 @@ class RunResult:
     attempts: int
     started_at: datetime
     ended_at: datetime
+    fallback: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,7 +263,7 @@ class FailedBatch:
     """A batch that needs a person: dead (attempts used up) or parked (nobody can say whether it was accepted).
 
     Attributes:
-        reason: `attempts`, `worker_deaths`, `parked`, `unknown_thread`.
+        reason: `attempts`, `worker_deaths`, `parked`, `unknown_thread`, `not_configured`, `corrupt`.
         error: The last error.
         known_run_id: The provider's run, if one was ever known.
         failed_at: Aware, UTC.

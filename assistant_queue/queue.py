@@ -16,6 +16,7 @@ from assistant_queue.door import RECHECK_S, Door, TakesTools, settled_reply
 from assistant_queue.event_doors import EventCalls
 from assistant_queue.models import Content, FailedBatch, MessageStatus, QueueStatus, Receipt, ThreadStatus
 from assistant_queue.store.connect import listening, sync_from
+from assistant_queue.store.lane import Lane
 from assistant_queue.store.stores import SyncStore, translate
 
 if TYPE_CHECKING:
@@ -61,7 +62,9 @@ class AssistantMessageQueue(TakesTools, DirectCalls, EventCalls):
         given = self.config.redis
         self._owns_client = not isinstance(given, redis.Redis)
         self._door = Door(self.config, self._clock)
-        self._store = SyncStore(sync_from(given, self.config.redis_url))
+        client = sync_from(given, self.config.redis_url)
+        # Only of a client of our own: one that was given may have no connection to spare.
+        self._store = SyncStore(client, execute=Lane(client).execute if given is None else None)
         self._listening = listening(self._store.client)
         self._workers: list[WorkerHandle] = []
         self._open_direct()
@@ -111,6 +114,7 @@ class AssistantMessageQueue(TakesTools, DirectCalls, EventCalls):
 
         Raises:
             InvalidArgument: An argument is of the wrong type, empty or too long. Nothing was queued.
+            MessageRefused: A validator said no (also an InvalidArgument). Nothing was queued.
             MessageIdConflict: The id is another message's. Nothing was queued.
             ThreadFull: The thread holds `max_pending` waiting messages. Nothing was queued.
             StoreUnavailable: Redis did not answer; whether the message was taken is not known. Add it again with the same `message_id`.
@@ -153,7 +157,8 @@ class AssistantMessageQueue(TakesTools, DirectCalls, EventCalls):
             TimeoutError: It has not ended yet. It will be answered all the same.
             MessageNotFound: There is no such message.
             MessageCancelled: It was cancelled.
-            BatchFailed: Its batch is in the failed list; `batch_id` says which.
+            BatchFailed: Its batch is in the failed list; `batch_id` says which. With a `fallback_reply` that text is returned instead, and
+                `get_message` says that it is one.
         """
         until = self._door.clock.monotonic() + arguments.check_timeout(timeout)
         status = self.get_message(message_id)
@@ -185,6 +190,7 @@ class AssistantMessageQueue(TakesTools, DirectCalls, EventCalls):
 
         Raises:
             InvalidArgument: A row is wrong; the message says which. Nothing was queued.
+            MessageRefused: A validator said no to one of them. None of them was queued.
             MessageIdConflict, ThreadFull: Of one message; others are queued. With `message_id`s the call can be repeated.
         """
         return self._store.run(self._door.add_many(messages))
@@ -198,6 +204,7 @@ class AssistantMessageQueue(TakesTools, DirectCalls, EventCalls):
 
         Raises:
             InvalidArgument: The content is empty, too long or of the wrong type. Nothing was changed.
+            MessageRefused: A validator said no to the new content. Nothing was changed.
             MessageNotFound: There is no such message.
         """
         return self._store.run(self._door.edit(message_id, message))

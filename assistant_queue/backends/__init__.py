@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from assistant_queue.errors import ConfigurationError
@@ -19,18 +19,26 @@ def create_backend(
     assistant_id: str | None = None,
     model: str | None = None,
     prompt: str | Mapping[str, Any] | None = None,
+    protocol: str | None = None,
+    history: int | None = None,
+    history_tokens: int | None = None,
+    count_tokens: Callable[[str], int] | None = None,
     tools: Sequence[Mapping[str, Any]] | None = None,
     run_options: Mapping[str, Any] | None = None,
     request_timeout: float = 30.0,
     stream_idle_timeout: float = 120.0,
 ) -> Backend:
-    """The backend that these options ask for: Assistants if there is an assistant, else Responses + Conversations.
+    """The backend that these options ask for: Assistants if there is an assistant, else Responses + Conversations, unless `protocol` says.
 
     Args:
-        client_options: The arguments of `openai_clients.build_client`: `api_key`, `base_url`, `openai_client`, `max_connections`.
+        client_options: The arguments of `openai_clients.build_client`: `api_key`, `base_url`, `openai_client`, `runs`.
         assistant_id: Asks for the Assistants protocol.
-        model: For Responses.
+        model: For Responses and Chat Completions.
         prompt: For Responses: a stored prompt's id, or `{"id", "version", "variables"}`.
+        protocol: `chat_completions` for that protocol; None for what the other options choose.
+        history: For Chat Completions: most messages that are remembered.
+        history_tokens: For Chat Completions: most tokens that are remembered.
+        count_tokens: For Chat Completions: counts the tokens of a text.
         tools: Function schemas and the provider's own tools.
         run_options: Further fields of every run's request.
         request_timeout: Seconds until the first event, and of every plain call.
@@ -57,6 +65,12 @@ def create_backend(
         from assistant_queue.backends.assistants import AssistantsBackend
 
         return AssistantsBackend(client, assistant_id=assistant_id, **shared)
+    if protocol == "chat_completions":
+        from assistant_queue.backends.chat_completions import ChatCompletionsBackend
+
+        return ChatCompletionsBackend(
+            client, model=model or "", history=history, history_tokens=history_tokens, count_tokens=count_tokens, **shared
+        )
     from assistant_queue.backends.responses import ResponsesBackend
 
     return ResponsesBackend(client, model=model, prompt=prompt, **shared)

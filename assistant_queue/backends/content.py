@@ -71,6 +71,22 @@ def _assistants_part(part: Mapping[str, Any]) -> Json:
     return dict(part)
 
 
+def chat_content(content: Content) -> str | list[Json]:
+    """Content as a message of a chat completion."""
+    return content if isinstance(content, str) else [_chat_part(part) for part in content]
+
+
+def _chat_part(part: Mapping[str, Any]) -> Json:
+    kind, image = part.get("type"), part.get("image_url")
+    if kind in {"text", "input_text"}:
+        return {"type": "text", "text": text_of(part)}
+    if kind in {"image_url", "input_image"} and isinstance(image, str):
+        return {"type": "image_url", "image_url": _filled({"url": image, "detail": part.get("detail")})}
+    if kind == "input_file":
+        return {"type": "file", "file": {name: value for name, value in part.items() if name != "type"}}
+    return dict(part)
+
+
 def text_of(part: Mapping[str, Any]) -> str:
     """The text of a part: a string, on Assistants an object with a `value`; of a refusal, the refusal."""
     text = part.get("text", part.get("refusal"))

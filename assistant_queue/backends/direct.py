@@ -31,10 +31,14 @@ _SAFE_WORD = re.compile(r"[\w.\[\]-]{1,80}")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a call goes: the thread by the caller's id, for results and errors, and by the provider's."""
+    """Where a call goes: the thread by the caller's id, for results and errors, and by the provider's.
+
+    `kept` is what the queue remembers of the thread, where the provider keeps nothing.
+    """
 
     thread_id: str
     conversation_id: str
+    kept: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from itertools import cycle
 from types import MethodType
 from typing import Any
 
@@ -15,13 +16,42 @@ _CONNECT_SHARE = 3
 """Waiting for a free connection and connecting may each take this part of `request_timeout`. Chosen: both end before it does, and so
 are known to have sent nothing."""
 
+RUNS_OF_A_POOL = 250
+"""Runs that share one pool of connections. Chosen: a pool looks through all its connections at the start and at the end of each request, so
+its cost grows with the square of the runs in it."""
+
+
+class _Pools(openai.DefaultAsyncHttpxClient):
+    """The library's HTTP client, several times: requests take turns.
+
+    No limit of connections: how many runs there are is limited elsewhere (`concurrency`), and a run that waited for a connection would be
+    one that was taken and not sent.
+    """
+
+    def __init__(self, count: int) -> None:
+        # The limits' class, without importing the HTTP library it comes from.
+        limits = type(openai.DEFAULT_CONNECTION_LIMITS)(max_connections=None, max_keepalive_connections=RUNS_OF_A_POOL)
+        super().__init__(limits=limits)
+        self._others = [openai.DefaultAsyncHttpxClient(limits=limits) for _ in range(count - 1)]
+        self._turns = cycle([super().send, *(other.send for other in self._others)])
+
+    async def send(self, *args: Any, **kwargs: Any) -> Any:
+        """As the library's, by the pool whose turn it is."""
+        return await next(self._turns)(*args, **kwargs)
+
+    async def aclose(self) -> None:
+        """Close all of them."""
+        for other in self._others:
+            await other.aclose()
+        await super().aclose()
+
 
 def build_client(
     *,
     api_key: str | None = None,
     base_url: str | None = None,
     openai_client: openai.OpenAI | openai.AsyncOpenAI | None = None,
-    max_connections: int | None = None,
+    runs: int = 1,
 ) -> openai.AsyncOpenAI:
     """A client for the options of the queue.
 
@@ -29,7 +59,7 @@ def build_client(
         api_key: None takes `OPENAI_API_KEY`.
         base_url: None takes `OPENAI_BASE_URL`, else OpenAI's.
         openai_client: A ready client wins over the other options: an async one is used as it is, of a sync one an async twin is made.
-        max_connections: Of a client made here. None takes the library's own limit.
+        runs: How many it shall hold at once; a client made here has a connection for each, a ready one has the limits it was given.
 
     Raises:
         ConfigurationError: There is no key, or the ready client cannot be used.
@@ -40,13 +70,8 @@ def build_client(
         return _async_twin(openai_client)
     if openai_client is not None:
         raise ConfigurationError(f"openai_client must be an openai.AsyncOpenAI or openai.OpenAI, not {type(openai_client).__name__}")
-    http_client = None
-    if max_connections is not None:
-        # The limits' class, without importing the HTTP library it comes from.
-        limits = type(openai.DEFAULT_CONNECTION_LIMITS)(max_connections=max_connections, max_keepalive_connections=max_connections)
-        http_client = openai.DefaultAsyncHttpxClient(limits=limits)
     try:
-        return openai.AsyncOpenAI(api_key=api_key, base_url=base_url, http_client=http_client)
+        return openai.AsyncOpenAI(api_key=api_key, base_url=base_url, http_client=_Pools(-(-runs // RUNS_OF_A_POOL)))
     except openai.OpenAIError as error:
         raise ConfigurationError("there is no API key: give openai_api_key or set OPENAI_API_KEY") from error
 

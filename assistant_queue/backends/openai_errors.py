@@ -191,6 +191,8 @@ def _of_answer(problem: Problem, thread: str, missing: type[BackendError]) -> Ba
 def _missing(missing: type[BackendError], what: str, thread: str, told: dict[str, Any]) -> BackendError:
     if issubclass(missing, RunVanished):
         return missing(f"The provider does not know the run of thread {thread!r} any more {what}; it is asked what is left of it.", **told)
+    if missing is RequestRefused:
+        return missing(f"The provider knows nothing at this address {what}; nothing was started. Check the base URL and the model.", **told)
     advice = "Check the id and the account it belongs to."
     return missing(f"The provider does not know thread {thread!r} {what}; nothing was started. {advice}", **told)
 

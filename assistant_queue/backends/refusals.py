@@ -13,6 +13,9 @@ from assistant_queue.errors import BackendError
 # Source: the provider's wording; these errors carry no code of their own.
 _NO_OUTPUT = re.compile(r"No tool output found for function call ([\w-]+)", re.IGNORECASE)
 _NO_CALL = re.compile(r"No tool call found for function call output with call_id ([\w-]+)", re.IGNORECASE)
+# Source: the chat templates of Mistral and Gemma, as vLLM tells their errors; vLLM's, llama.cpp's and the provider's own words.
+_TURNS = re.compile(r"roles must alternate|alternat\w+ (between )?user", re.IGNORECASE)
+_TOO_LONG = re.compile(r"(maximum|available|exceeds?\b.*) context (length|size|window)|prompt is too long", re.IGNORECASE)
 _NOT_WAITING = re.compile(r"do not accept tool outputs", re.IGNORECASE)
 
 
@@ -23,10 +26,27 @@ def _cause_of(refusal: BackendError) -> Problem | None:
 
 def refuses_background(refusal: BackendError) -> bool:
     """The server does not take `background`."""
+    return refuses_option(refusal, "background")
+
+
+def refuses_option(refusal: BackendError, name: str) -> bool:
+    """The server does not take an option of the request."""
     problem = _cause_of(refusal)
     if problem is None or problem.status not in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY}:
         return False
-    return "background" in (problem.param or "") or "background" in problem.text.lower()
+    return name in (problem.param or "") or name in problem.text.lower()
+
+
+def wants_turns(refusal: BackendError) -> bool:
+    """The model's template wants user and assistant to take turns, and several messages of one stood together."""
+    problem = _cause_of(refusal)
+    return problem is not None and bool(_TURNS.search(problem.text))
+
+
+def has_too_much_context(refusal: BackendError) -> bool:
+    """The conversation is longer than the model can read."""
+    problem = _cause_of(refusal)
+    return problem is not None and (problem.code == "context_length_exceeded" or bool(_TOO_LONG.search(problem.text)))
 
 
 def unanswered_call(refusal: BackendError) -> str | None:

@@ -123,8 +123,8 @@ class EventStream:
                 parser = EventParser() if "event-stream" in answer.headers.get("content-type", "") else _Body()
                 found = await _next_events(chunks, parser)
             while found is not None:
-                for event in found:
-                    yield event
+                while found:
+                    yield found.pop(0)  # nothing of an event is kept while the next is waited for: of a thousand runs that is megabytes
                 found = await self._more(chunks, parser)
 
     async def _more(self, chunks: AsyncIterator[bytes], parser: EventParser | _Body) -> list[Event] | None:
@@ -216,12 +216,12 @@ async def play(stream: EventStream, reader: Reader) -> AsyncGenerator[RunEvent, 
     stream.run_id = reader.run_id
     async with aclosing(stream.events()) as events:
         async for event in events:
-            if stream.is_over:
-                continue
-            found = reader.read(event)
-            stream.run_id, stream.is_over = reader.run_id, reader.outcome is not None
-            for one in found:
-                yield one
+            if not stream.is_over:
+                found = reader.read(event)
+                stream.run_id, stream.is_over = reader.run_id, reader.outcome is not None
+                for one in found:
+                    yield one
+            del event  # as in `EventStream.events`
     if reader.outcome is None:
         raise stream.ended_early()
     yield reader.outcome

@@ -15,7 +15,7 @@ from assistant_queue.clock import SystemClock
 from assistant_queue.config import Config
 from assistant_queue.errors import AssistantQueueError, ConfigurationMismatch, UnknownThread
 from assistant_queue.store import control
-from assistant_queue.store.calls import Space, plain, texts
+from assistant_queue.store.calls import Space, each, plain, texts
 from assistant_queue.store.connect import sync_from
 from assistant_queue.store.examining import Finding, judge, read_server
 from assistant_queue.store.stores import SyncStore
@@ -60,7 +60,7 @@ def doctor(*, where: Where, no_provider: bool, as_json: bool) -> None:
 
 def _examine(config: Config, store: SyncStore, *, ask_provider: bool) -> Iterator[Finding]:
     space = Space(config.queue_prefix, SystemClock())
-    yield from judge(store.run(read_server()), redis_name(config))
+    yield from judge(store.run(read_server()), redis_name(config), durability=config.durability)
     yield from _workers(space, store)
     yield from _threads(space, store)
     yield from _fingerprint(config, space, store)
@@ -89,16 +89,29 @@ def _threads(space: Space, store: SyncStore) -> Iterator[Finding]:
     def look() -> Any:
         seconds, micros = yield plain("TIME")
         limit = int(seconds) * 1000 + int(micros) // 1000 - OVERDUE_MS
-        return (
-            yield [
-                plain("ZCOUNT", space.keys.due, "-inf", limit),
-                plain("ZCARD", space.keys.failed),
-                plain("EXISTS", space.keys.paused),
-                plain("HGET", space.keys.counters, "completed"),
-            ]
-        )
+        keys = (space.keys.due, space.keys.failed, space.keys.paused, space.keys.counters, space.keys.quarantine)
+        calls = [
+            plain("ZCOUNT", space.keys.due, "-inf", limit),
+            plain("ZCARD", space.keys.failed),
+            plain("EXISTS", space.keys.paused),
+            plain("HGET", space.keys.counters, "completed"),
+            plain("ZCARD", space.keys.quarantine),
+        ]
+        return [
+            (key if reply is None and key != space.keys.counters else None, reply)
+            for key, reply in zip(keys, (yield from each(calls)), strict=True)
+        ]
 
-    overdue, failed, paused, completed = store.run(look())
+    rows = store.run(look())
+    overdue, failed, paused, completed, moved = (reply for _, reply in rows)
+    for key in (key for key, _ in rows if key is not None):
+        yield Finding(level="bad", what=f"{key} is not of this queue's making", advice="a worker moves it aside; or delete it")
+    if moved:
+        yield Finding(
+            level="warn",
+            what=f"{moved} key(s) were not of this queue's making and were moved aside",
+            advice=f"ZRANGE {space.keys.quarantine} 0 -1 names them: look at them, then delete them",
+        )
     if paused:
         yield Finding(level="warn", what="the queue is paused: nothing is claimed", advice="assistant-queue resume")
     if overdue:

@@ -5,34 +5,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import click
 
 from assistant_queue.cli.options import app_option, backend_name, redis_name
-from assistant_queue.cli.problems import OK, Misuse
+from assistant_queue.cli.problems import OK, Misuse, problem_of
+from assistant_queue.cli.processes import Processes
 from assistant_queue.clock import SystemClock
 from assistant_queue.config import Config
-from assistant_queue.models import QueueStatus
-from assistant_queue.store import wakeups
-from assistant_queue.store.calls import Operation, Space, plain
-from assistant_queue.store.producing import read_status
+from assistant_queue.errors import AssistantQueueError
+from assistant_queue.store.calls import Space
 from assistant_queue.store.stores import SyncStore
 from assistant_queue.worker.app import APP_VARIABLE, load_app
 from assistant_queue.worker.backend import check_backend
 from assistant_queue.worker.checking_in import check_in
+from assistant_queue.worker.running import Told, run_until_told
 
-if TYPE_CHECKING:
-    from assistant_queue.worker.asyncio_worker import AsyncioWorker
-
-BURST_LOOK_S = 0.25
-"""Seconds between two looks whether a burst is over. Chosen."""
-BURST_LOOKS = 10
-"""So many looks in a row see messages that are due and nobody takes: they are paused. Chosen: longer than a lost wake-up stays lost."""
 _CALLBACK_THREADS = "assistant-queue-callback"
 _CALLBACK_PATIENCE_S = 1.0
 """How long a user's function that blocks may hold the process after its time. Chosen."""
@@ -45,101 +38,116 @@ _CALLBACK_PATIENCE_S = 1.0
     "--shutdown-timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="How long runs may finish after a signal. [default: 30]"
 )
 @click.option("--burst", is_flag=True, help="Stop when nothing is due or running.")
+@click.option(
+    "--processes", type=click.IntRange(1, 1000), default=1, show_default=True, help="So many workers, each with a loop of its own."
+)
+@click.option("--prefix", "prefixes", multiple=True, metavar="NAME", help="A queue to serve, instead of the app's own; may be repeated.")
 @click.option("--fork", is_flag=True, help="RQ's forking worker instead: one run at a time, each in a process of its own.")
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True, help="Of the log on stderr."
 )
-def worker(*, app: str | None, concurrency: int | None, shutdown_timeout: float | None, burst: bool, fork: bool, log_level: str) -> None:
+def worker(
+    *,
+    app: str | None,
+    concurrency: int | None,
+    shutdown_timeout: float | None,
+    burst: bool,
+    processes: int,
+    prefixes: tuple[str, ...],
+    fork: bool,
+    log_level: str,
+) -> None:
     """Answer threads: take what is due, run it at the provider, deliver the replies.
 
     Start as many as you like, on as many machines as you like: a thread has one run at a time across all of them. A line on stdout says
-    when it is ready. On SIGTERM or Ctrl-C it takes no more and lets runs finish within --shutdown-timeout; what is still running
-    then, or at a second signal, is handed back where it stands, and another worker follows the same run.
+    when it is ready; `rq info` shows it. On SIGTERM or Ctrl-C it takes no more and lets runs finish within --shutdown-timeout; what is
+    still running then, or at a second signal, is handed back where it stands, and another worker follows the same run.
 
     \b
     assistant-queue worker --app myapp:queue --concurrency 200
+    assistant-queue worker --app myapp:queue --concurrency 1000 --processes 4
     OPENAI_API_KEY=... ASSISTANT_QUEUE_MODEL=gpt-5 assistant-queue worker
+    assistant-queue worker --app myapp:queue --prefix shop --prefix support
     assistant-queue worker --app myapp:queue --fork
 
+    One process uses one core and holds thousands of runs; --processes is for more cores. --concurrency counts for each process.
     With --fork a first signal waits for the run at hand, a second ends it: its thread goes on when the lease has lapsed.
 
     Exit codes: 0 stopped as asked, 2 the app, the key or the backend is missing or wrong, 3 Redis did not answer at the start.
     """  # noqa: D301
-    if fork and (concurrency is not None or shutdown_timeout is not None):
-        raise Misuse("--fork runs one batch at a time and waits for it: leave out --concurrency and --shutdown-timeout")
-    config = load_app(app)
-    check_backend(config)
-    if concurrency is not None:
-        config = config.model_copy(update={"concurrency": concurrency})
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("assistant_queue").setLevel(log_level.upper())
+    if fork and (concurrency is not None or shutdown_timeout is not None or processes > 1 or prefixes):
+        raise Misuse(
+            "--fork runs one batch of the app's queue at a time and waits for it: "
+            "leave out --concurrency, --shutdown-timeout, --processes and --prefix"
+        )
+    told = Told(shutdown_timeout_s=30.0 if shutdown_timeout is None else shutdown_timeout, burst=burst)
+    command = _Command(app, concurrency, prefixes, told, log_level.upper())
     if fork:
-        _fork(config, app, burst, log_level.upper())
+        _fork(command)
+    elif processes == 1:
+        command.work()
     else:
-        asyncio.run(_run(config, burst, 30.0 if shutdown_timeout is None else shutdown_timeout))
+        sys.exit(Processes(processes, command.work_as_child).run())
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """What the command was asked for; nothing is loaded before it is clear in which process it runs."""
+
+    app: str | None
+    concurrency: int | None
+    prefixes: tuple[str, ...]
+    told: Told
+    log_level: str
+
+    def load(self) -> Config:
+        """The app's options, checked; and the log."""
+        config = load_app(self.app)
+        check_backend(config)
+        if self.concurrency is not None:
+            config = config.model_copy(update={"concurrency": self.concurrency})
+        logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        logging.getLogger("assistant_queue").setLevel(self.log_level)
+        logging.getLogger("rq.worker").setLevel(logging.WARNING)  # who registers, beats and listens is of no interest here
+        return config
+
+    def work(self, on_ready: Callable[[], None] | None = None) -> None:
+        """Work in this process until told to stop."""
+        config = self.load()
+        prefixes = self.prefixes or (config.queue_prefix,)
+
+        def ready() -> None:
+            how = f"concurrency {config.concurrency}"
+            _say_ready(config, ", ".join(prefixes), how if on_ready is None else f"{how}, process {os.getpid()}")
+            if on_ready is not None:
+                on_ready()
+
+        asyncio.run(_run(config, prefixes, self.told, ready))
         _leave()
 
+    def work_as_child(self, on_ready: Callable[[], None]) -> int:
+        """`work` in a child of `Processes`; the exit code."""
+        try:
+            self.work(on_ready)
+        except AssistantQueueError as error:
+            problem = problem_of(error)
+            problem.show()
+            return problem.exit_code
+        return OK
 
-def _say_ready(config: Config, how: str) -> None:
-    click.echo(f"worker ready: queue {config.queue_prefix}, {how}, {redis_name(config)}, backend {backend_name(config)}")
+
+def _say_ready(config: Config, queues: str, how: str) -> None:
+    click.echo(f"worker ready: queue {queues}, {how}, {redis_name(config)}, backend {backend_name(config)}")
 
 
-# --- the asyncio worker -----------------------------------------------------------------------------------------------
+# --- the concurrent worker ----------------------------------------------------------------------------------------------
 
 
-async def _run(config: Config, burst: bool, shutdown_timeout_s: float) -> None:
+async def _run(config: Config, prefixes: tuple[str, ...], told: Told, on_ready: Callable[[], None]) -> None:
     from assistant_queue.worker.asyncio_worker import AsyncioWorker
+    from assistant_queue.worker.rq_concurrent import RqBooks
 
-    worker = AsyncioWorker(config)
-    _obey_signals(worker, shutdown_timeout_s)
-    work = asyncio.create_task(worker.run(lambda: shutdown_timeout_s))
-    ready = asyncio.create_task(worker.ready.wait())
-    await asyncio.wait({work, ready}, return_when=asyncio.FIRST_COMPLETED)
-    if ready.done():
-        _say_ready(config, f"concurrency {config.concurrency}")
-    ready.cancel()
-    look = asyncio.create_task(_stop_when_idle(worker)) if burst else None
-    try:
-        await work
-    finally:
-        if look is not None:
-            look.cancel()
-
-
-def _obey_signals(worker: AsyncioWorker, shutdown_timeout_s: float) -> None:
-    """The first signal stops taking, the second hands everything back."""
-    signals = 0
-
-    def on_signal() -> None:
-        nonlocal signals
-        signals += 1
-        if signals > 1:
-            worker.hand_back()
-            return
-        click.echo(f"stopping: runs may finish within {shutdown_timeout_s:g} s; a second signal hands them back at once", err=True)
-        worker.stop()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal)
-
-
-async def _stop_when_idle(worker: AsyncioWorker) -> None:
-    """What waits for its window, or is paused, is left for the next worker."""
-    untaken = 0
-    while untaken < BURST_LOOKS:
-        seen, wakeups_left = await worker.runtime.store.run(_look(worker.runtime.space))
-        busy = seen.active_count or wakeups_left
-        if not busy and not seen.waiting_count:
-            break
-        untaken = 0 if busy else untaken + 1
-        await asyncio.sleep(BURST_LOOK_S)
-    worker.stop()
-
-
-def _look(space: Space) -> Operation[tuple[QueueStatus, int]]:
-    """The counters, and the wake-ups that nobody has taken yet."""
-    seen = yield from read_status(space)  # sweeps first
-    return seen, int((yield plain("LLEN", wakeups.queue_key(space.prefix))))
+    await run_until_told(AsyncioWorker(config, prefixes=prefixes, records=RqBooks(config, prefixes)), told, on_ready)
 
 
 def _leave() -> None:
@@ -157,12 +165,13 @@ def _leave() -> None:
 # --- RQ's forking worker ------------------------------------------------------------------------------------------------
 
 
-def _fork(config: Config, app: str | None, burst: bool, log_level: str) -> None:
+def _fork(command: _Command) -> None:
     from assistant_queue.worker.rq_worker import Worker
     from assistant_queue.worker.runtime import worker_sync_client
 
-    if app is not None:
-        os.environ[APP_VARIABLE] = app  # where the worker and its horses look
+    config = command.load()
+    if command.app is not None:
+        os.environ[APP_VARIABLE] = command.app  # where the worker and its horses look
     store = SyncStore(worker_sync_client(config))
     store.run(check_in(Space(config.queue_prefix, SystemClock()), config, quietly=True))  # the worker itself says it
     store.close()
@@ -170,5 +179,5 @@ def _fork(config: Config, app: str | None, burst: bool, log_level: str) -> None:
     # RQ blocks on its queue for minutes and sets a time-out to go with it, unless there is one.
     client.connection_pool.connection_kwargs.pop("socket_timeout", None)
     forking = Worker([config.queue_prefix], connection=client)
-    _say_ready(config, "forking")
-    forking.work(burst=burst, logging_level=log_level)
+    _say_ready(config, config.queue_prefix, "forking")
+    forking.work(burst=command.told.burst, logging_level=command.log_level)

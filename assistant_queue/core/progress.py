@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
 from typing import Any
 
+from assistant_queue.core.runs import ActionRequired
 from assistant_queue.models import ErrorInfo, FunctionCall, RunResult, ToolCall, Usage
 
 
@@ -24,7 +25,9 @@ class Progress:
         anchor: Id of the last item before this batch, None if there was none.
         run_id: The latest run known.
         rounds: Tool rounds answered so far.
-        calls: The calls whose outputs are being submitted.
+        calls: The calls whose outputs are being submitted; where the provider keeps nothing, kept until the next round is known.
+        asked: The round that is being answered, where the provider keeps nothing: whoever resumes has the same calls with the same ids.
+        transcript: All rounds up to `calls`, in the backend's words, where the provider keeps nothing.
         calling: One of the user's functions is being called: a worker that dies now may die of this batch.
         outputs: Every tool output that was ever computed for this batch, by call id.
         replies: What the assistant said in the rounds before this one.
@@ -36,6 +39,7 @@ class Progress:
         error: The last failure.
         result: The result to be delivered, once there is one.
         deliveries: How often `on_reply` has been tried.
+        burying: The reason for which the batch is on its way to the failed list, with `error`: nothing is sent for it any more.
     """
 
     attempts: int = 0
@@ -47,6 +51,8 @@ class Progress:
     run_id: str | None = None
     rounds: int = 0
     calls: tuple[ToolCall, ...] = ()
+    asked: ActionRequired | None = None
+    transcript: str | None = None
     calling: bool = False
     outputs: dict[str, str] = field(default_factory=dict)
     replies: tuple[str, ...] = ()
@@ -58,6 +64,7 @@ class Progress:
     error: ErrorInfo | None = None
     result: RunResult | None = None
     deliveries: int = 0
+    burying: str | None = None
 
     def dump(self) -> str:
         """As JSON, defaults left out."""
@@ -71,11 +78,24 @@ class Progress:
 
     @classmethod
     def load(cls, text: str) -> Progress:
-        """The opposite of `dump`; what a newer version added is ignored."""
+        """The opposite of `dump`; what a newer version added is ignored.
+
+        Raises:
+            ValueError: It was not written by `dump`.
+        """
         if not text:
             return cls()
+        found = json.loads(text)
         known = {one.name for one in fields(cls)}
-        plain = {name: _DECODERS.get(name, _same)(value) for name, value in json.loads(text).items() if name in known}
+        try:
+            plain = {name: _DECODERS.get(name, _same)(value) for name, value in found.items() if name in known}
+        except (AttributeError, TypeError, KeyError, IndexError, OverflowError) as error:
+            msg = f"not the progress of a batch: {type(error).__name__}"
+            raise ValueError(msg) from error
+        wrong = sorted(name for name, value in plain.items() if not isinstance(value, _TYPES[name]))
+        if wrong:
+            msg = f"not the progress of a batch: {', '.join(wrong)}"
+            raise ValueError(msg)
         return cls(**plain)
 
 
@@ -99,6 +119,27 @@ def _load_usage(row: Sequence[int]) -> Usage:
     return Usage(input_tokens=row[0], output_tokens=row[1], total_tokens=row[2])
 
 
+def _dump_asked(asked: ActionRequired) -> dict[str, Any]:
+    usage = None if asked.usage is None else _dump_usage(asked.usage)
+    return {
+        "run_id": asked.run_id,
+        "calls": _dump_calls(asked.calls),
+        "replies": asked.replies,
+        "usage": usage,
+        "transcript": asked.transcript,
+    }
+
+
+def _load_asked(plain: Mapping[str, Any]) -> ActionRequired:
+    return ActionRequired(
+        run_id=plain["run_id"],
+        calls=_load_calls(plain["calls"]),
+        replies=tuple(plain["replies"]),
+        usage=None if plain["usage"] is None else _load_usage(plain["usage"]),
+        transcript=plain["transcript"],
+    )
+
+
 def dump_error(error: ErrorInfo) -> dict[str, str]:
     """An error as plain values."""
     return {"code": error.code, "message": error.message}
@@ -120,6 +161,8 @@ def dump_result(result: RunResult) -> dict[str, Any]:
     plain["started_at"] = round(result.started_at.timestamp() * 1000)
     plain["ended_at"] = round(result.ended_at.timestamp() * 1000)
     plain["usage"] = None if result.usage is None else _dump_usage(result.usage)
+    if not result.fallback:
+        del plain["fallback"]  # versions without it read the others
     return plain
 
 
@@ -134,11 +177,34 @@ def load_result(plain: Mapping[str, Any]) -> RunResult:
     return RunResult(**values)
 
 
-_ENCODERS: dict[str, Callable[[Any], Any]] = {"calls": _dump_calls, "usage": _dump_usage, "error": dump_error, "result": dump_result}
+_ENCODERS: dict[str, Callable[[Any], Any]] = {
+    "calls": _dump_calls,
+    "asked": _dump_asked,
+    "usage": _dump_usage,
+    "error": dump_error,
+    "result": dump_result,
+}
 _DECODERS: dict[str, Callable[[Any], Any]] = {
     "calls": _load_calls,
+    "asked": _load_asked,
     "replies": tuple,
     "usage": _load_usage,
     "error": load_error,
     "result": load_result,
 }
+_OPTIONAL: dict[str, type[Any]] = {
+    "anchor": str,
+    "run_id": str,
+    "transcript": str,
+    "burying": str,
+    "asked": ActionRequired,
+    "usage": Usage,
+    "error": ErrorInfo,
+    "result": RunResult,
+}
+_TYPES: dict[str, type[Any]] = {
+    "outputs": dict,
+    **{one.name: type(one.default) for one in fields(Progress) if one.name not in {"outputs", *_OPTIONAL}},
+    **_OPTIONAL,
+}
+"""What `dump` writes of each field: None is left out."""

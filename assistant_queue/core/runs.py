@@ -32,6 +32,8 @@ class Capabilities:
         keeps_failed_text: The provider's thread holds the user's text although the run failed (Assistants): a new run must not repeat it.
         takes_input_while_running: A message can join a run that is going on.
         conversations: There is a conversation at the provider that a mapped thread id must be given.
+        stateless: The provider keeps nothing of a run, so that a request that is made again doubles nothing there. A lost answer is a
+            failure to be tried again, without a question, and a batch goes on behind the last round that is stored here.
         max_items: Most input items of one request, None for no limit of its own.
         max_item_chars: Most characters of one item, None for no limit of its own.
     """
@@ -43,6 +45,7 @@ class Capabilities:
     keeps_failed_text: bool = False
     takes_input_while_running: bool = False
     conversations: bool = True
+    stateless: bool = False
     max_items: int | None = None
     max_item_chars: int | None = None
 
@@ -69,12 +72,14 @@ class RunRequest:
     Attributes:
         batch: The frozen batch.
         conversation_id: The provider's id of the thread ("" where the backend has no conversations).
-        anchor: The id of the last item known to be in the conversation before this batch; None: there was none.
+        anchor: The id of the last item known to be in the conversation before this batch; None: there was none. Where the queue keeps the
+            history itself: the history.
         items: The batch as user items, in order. Empty when the provider's thread holds the text already.
         instructions: None to send none.
         open_calls: Ids of tool calls that an earlier batch left unanswered in this conversation; the backend answers them with an
             error output in the same request where the provider would refuse the batch otherwise.
         deadline_s: Seconds until the batch's own deadline, as of now.
+        transcript: What `ActionRequired.transcript` said of the rounds so far; None in the first one.
     """
 
     batch: Batch
@@ -84,6 +89,7 @@ class RunRequest:
     instructions: str | None = None
     open_calls: tuple[str, ...] = ()
     deadline_s: float = 600.0
+    transcript: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +125,8 @@ class ActionRequired:
         replies: What the assistant said in this round already, one entry a message.
         whole: `replies` and `usage` cover every round of the batch so far, not only this one.
         anchor: The id of the conversation's last item after this round, None if not known.
+        transcript: All rounds of the batch up to these calls, in the backend's own words, for a provider that keeps nothing; stored with
+            the batch and given back as `RunRequest.transcript`.
     """
 
     run_id: str
@@ -127,6 +135,7 @@ class ActionRequired:
     whole: bool = False
     usage: Usage | None = None
     anchor: str | None = None
+    transcript: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

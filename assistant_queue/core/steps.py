@@ -44,11 +44,13 @@ class Instruct:
 class Save:
     """Write how far the batch got, before the next step. -> None
 
+    `leaves`: the next step is a request that starts work. With `durability="replicated"` this is on a replica first, else NotReplicated.
     Those who listen are told of the calls that are `asked` for now, and of those that were `answered` (their ids).
     """
 
     phase: Phase
     progress: Progress
+    leaves: bool = False
     asked: tuple[ToolCall, ...] = ()
     answered: tuple[str, ...] = ()
 
@@ -96,10 +98,14 @@ class Find:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel:
-    """Stop a run, as far as the provider can. -> None; its failures are logged, not raised"""
+    """Stop a run, as far as the provider can. -> None; its failures are logged, not raised
+
+    `patience_s`: for how long it is waited for; None as long as the backend waits.
+    """
 
     request: RunRequest
     run_id: str
+    patience_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +134,14 @@ class Deliver:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FallBack:
+    """Ask the user's `fallback_reply` callable. -> text, or None where it has none, or raised"""
+
+    batch: Batch
+    error: ErrorInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finish:
     """Store the results unless they are stored, give the thread back. -> None
 
@@ -151,12 +165,16 @@ class Postpone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bury:
-    """Put the batch on the failed list, give the thread back. -> None"""
+    """Put the batch on the failed list, give the thread back. -> None
+
+    `fallback` is what the people in it are told instead of a reply.
+    """
 
     reason: str
     error: ErrorInfo
     progress: Progress
     open_calls: Sequence[str]
+    fallback: str | None = None
 
 
 Step = (
@@ -174,6 +192,7 @@ Step = (
     | Answer
     | Complete
     | Deliver
+    | FallBack
     | Finish
     | Postpone
     | Bury

@@ -6,14 +6,17 @@ two short loops around it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar
 
 from assistant_queue.clock import Clock
+from assistant_queue.errors import NotPermitted, StoreError
 from assistant_queue.store import wakeups
 from assistant_queue.store.keys import Keys
-from assistant_queue.store.scripts import LuaScript, load
+from assistant_queue.store.scripts import Constants, LuaScript, load
 
 T = TypeVar("T")
 
@@ -33,11 +36,15 @@ class Call:
         script: None for a plain command.
         words: A plain command's words, or a script's arguments.
         keys: A script's keys.
+        thread_id: The thread that a script is about; empty where it is about none.
+        space: Where a script's keys are; None for a plain command.
     """
 
     script: LuaScript | None
     words: Sequence[Any]
     keys: Sequence[str] = ()
+    thread_id: str = ""
+    space: Space | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +71,8 @@ Operation = Generator[Call | list[Call], Any, T]
 
 
 def text(reply: Any) -> str:
-    """A reply as text, whether or not the client decodes."""
-    return reply.decode("utf-8") if isinstance(reply, bytes) else str(reply)
+    """A reply as text, whether or not the client decodes; bytes that are no text of ours become lone surrogates, not an error."""
+    return reply.decode("utf-8", "surrogateescape") if isinstance(reply, bytes) else str(reply)
 
 
 def texts(replies: Sequence[Any]) -> list[str]:
@@ -76,6 +83,68 @@ def texts(replies: Sequence[Any]) -> list[str]:
 def plain(*words: Any) -> Call:
     """A plain command."""
     return Call(None, words)
+
+
+CONSTANTS: Constants = (
+    ("function", wakeups.FUNCTION),
+    ("recheck_ms", RECHECK_MS),
+    ("overdue_ms", OVERDUE_MS),
+    ("guard_ms", GUARD_MS),
+)
+"""What every script is told and no caller decides."""
+
+_REAL_TIME: Constants = (("now", ""),)
+"""Redis `TIME` decides: no time is sent."""
+
+_NO_KEYS: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How one version of a script is called under one prefix.
+
+    Attributes:
+        keys: For each key where it comes from, and the key, its beginning, or its name among the operation's own.
+        has_job: The script may write a wake-up, and is given a fresh id for it.
+    """
+
+    script: LuaScript
+    keys: tuple[tuple[Literal["prefix", "thread", "job", "own"], str], ...]
+    has_job: bool
+
+
+def each(calls: Sequence[Call]) -> Operation[list[Any]]:
+    """The replies, None for a command that Redis refuses because its key is of another type."""
+    if len(calls) > 1:
+        try:
+            return list((yield list(calls)))
+        except NotPermitted:
+            raise
+        except StoreError:
+            pass  # one of them: find out which
+    replies: list[Any] = []
+    for call in calls:
+        try:
+            replies.append((yield call))
+        except NotPermitted:
+            raise
+        except StoreError:
+            replies.append(None)
+    return replies
+
+
+@contextmanager
+def reading(key: str) -> Iterator[None]:
+    """What is read here may be of anybody's making.
+
+    Raises:
+        StoreError: It cannot be read. Nothing was changed.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
+        what = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else type(error).__name__
+        raise StoreError(f"what Redis holds in {key!r} is not of this queue's making ({what}); nothing was changed - look at it") from error
 
 
 class Space:
@@ -93,60 +162,69 @@ class Space:
             "failed": keys.failed,
             "counters": keys.counters,
             "paused": keys.paused,
+            "timer": keys.timer,
+            "quarantine": keys.quarantine,
             "scheduled": wakeups.scheduled_key(prefix),
             "queue": wakeups.queue_key(prefix),
             "queues": wakeups.QUEUES_KEY,
         }
-        self._fixed_args: dict[str, str | int] = {
-            "function": wakeups.FUNCTION,
-            "origin": prefix,
-            "tick": keys.tick,
-            "recheck_ms": RECHECK_MS,
-            "overdue_ms": OVERDUE_MS,
-            "guard_ms": GUARD_MS,
-            "events": self.events.argument(),
+        self._thread_keys: dict[str, str] = {
+            "thread": keys.thread(""),
+            "pending": keys.pending(""),
+            "frozen": keys.frozen(""),
+            "conversation": keys.conversation(""),
+            "events": keys.events(""),
         }
-        self._thread_keys: dict[str, Callable[[str], str]] = {
-            "thread": keys.thread,
-            "pending": keys.pending,
-            "frozen": keys.frozen,
-            "conversation": keys.conversation,
-            "events": keys.events,
-        }
+        self._constants: Constants = (*CONSTANTS, ("events", self.events.argument()))
+        self._plans: dict[tuple[str, Constants, bool], _Plan] = {}
 
     def call(
         self,
         name: str,
         thread_id: str = "",
         *,
-        keys: dict[str, str] | None = None,
+        keys: Mapping[str, str] = _NO_KEYS,
         rest: Sequence[str] = (),
-        **args: str | int,
+        constants: Constants = (),
+        **args: Any,
     ) -> Call:
-        """A script's call: what every script is told is filled in, the rest comes from the caller."""
-        script = load(name)
-        given = keys or {}
-        key_values: dict[str, str] = {}
-        job_id = ""
-        for key in script.keys:
-            if key in given:
-                key_values[key] = given[key]
-            elif key in self._fixed_keys:
-                key_values[key] = self._fixed_keys[key]
-            elif key == "job":
-                job_id = wakeups.new_job_id()
-                key_values[key] = wakeups.job_key(job_id)
-            else:
-                key_values[key] = self._thread_keys[key](thread_id)
+        """A script's call: what every script is told is filled in, the rest comes from the caller.
+
+        Args:
+            name: The script's.
+            thread_id: The thread's, where the script has one.
+            keys: Keys of the operation's own.
+            rest: Keys of which there are any number.
+            constants: Arguments that are written into the script. Few different ones: Redis keeps each version.
+            args: Arguments of the operation's own.
+        """
         now = self.clock.store_now_ms()
-        values: dict[str, str | int] = {
-            **self._fixed_args,
-            "now": "" if now is None else now,
-            "thread_id": thread_id,
-            "job_id": job_id,
-            **args,
-        }
-        if job_id:
-            values["stamp"] = wakeups.stamp()
-        ordered_keys, ordered_args = script.arrange(key_values, values, rest)
-        return Call(script, ordered_args, ordered_keys)
+        plan = self._plans.get((name, constants, now is None))
+        if plan is None:
+            plan = self._plan(name, constants, is_real=now is None)
+        args["thread_id"] = thread_id
+        if now is not None:
+            args["now"] = now
+        job_key = ""
+        if plan.has_job:
+            args["job_id"] = job_id = wakeups.new_job_id()
+            args["stamp"] = wakeups.stamp()
+            job_key = wakeups.job_key(job_id)
+        words = [
+            word if kind == "prefix" else word + thread_id if kind == "thread" else keys[word] if kind == "own" else job_key
+            for kind, word in plan.keys
+        ]
+        return Call(plan.script, [args[name] for name in plan.script.args], [*words, *rest] if rest else words, thread_id, self)
+
+    def _plan(self, name: str, constants: Constants, *, is_real: bool) -> _Plan:
+        script = load(name, (*self._constants, *(_REAL_TIME if is_real else ()), *constants))
+        plan = _Plan(script, tuple(self._source_of(key) for key in script.keys), has_job="job" in script.keys)
+        self._plans[name, constants, is_real] = plan
+        return plan
+
+    def _source_of(self, key: str) -> tuple[Literal["prefix", "thread", "job", "own"], str]:
+        if key in self._fixed_keys:
+            return "prefix", self._fixed_keys[key]
+        if key in self._thread_keys:
+            return "thread", self._thread_keys[key]
+        return ("job", "") if key == "job" else ("own", key)

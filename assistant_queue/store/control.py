@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 from collections.abc import Iterator
 from typing import Any
@@ -10,11 +11,14 @@ from typing import Any
 from assistant_queue.config import to_ms
 from assistant_queue.errors import ConfigurationMismatch, FormatTooNew, MessageNotFound, ThreadBusy
 from assistant_queue.models import Message, MessageStatus
-from assistant_queue.store.calls import Operation, Space, plain, text
+from assistant_queue.store.calls import Operation, Space, each, plain, reading, text
 from assistant_queue.store.keys import FORMAT_VERSION
-from assistant_queue.store.packing import digest, pack, unpack
+from assistant_queue.store.packing import digest, pack, unpack_readable
 from assistant_queue.store.producing import read_message
+from assistant_queue.store.quarantine import literal
 from assistant_queue.store.sweeping import sweep
+
+_log = logging.getLogger(__name__)
 
 _SCAN = 1000
 """Keys looked at in one round trip of a scan. Chosen: about a millisecond of Redis' time."""
@@ -73,10 +77,11 @@ def waiting_message(space: Space, thread_id: str, message_id: str) -> Operation[
     ]
     if seq is None:
         return None
-    index = int(seq) - int(head or 1)
+    with reading(space.keys.thread(thread_id)):
+        index = int(seq) - int(head or 1)
     entry = (yield plain("LINDEX", space.keys.pending(thread_id), index)) if index >= 0 else None
-    found = unpack(text(entry)) if entry else None
-    return found if found is not None and found.id == message_id else None
+    found, _ = unpack_readable([text(entry)] if entry else [])
+    return found[0] if found and found[0].id == message_id else None
 
 
 def pause_queue(space: Space) -> Operation[None]:
@@ -124,8 +129,8 @@ def forget(space: Space, thread_id: str) -> Operation[None]:
     """
     for _ in range(10):
         entries = yield [plain("LRANGE", key, 0, -1) for key in (space.keys.pending(thread_id), space.keys.frozen(thread_id))]
-        waiting = [unpack(text(entry)).id for row in entries for entry in row if entry]
-        others = [space.keys.message(message_id) for message_id in waiting]
+        waiting, _ = unpack_readable(list(_entries(entries)))
+        others = [space.keys.message(message.id) for message in waiting]
         others += yield from _records_of(thread_id, space.keys.message("*"))
         batches = yield from _records_of(thread_id, space.keys.record("*"))
         batch_ids = [key.removeprefix(space.keys.record("")) for key in batches]
@@ -144,28 +149,21 @@ def _records_of(thread_id: str, pattern: str) -> Operation[list[str]]:
     found: list[str] = []
     cursor = 0
     while True:
-        cursor, names = yield plain("SCAN", cursor, "MATCH", _literal(pattern), "COUNT", _SCAN)
-        owners = yield [plain("HGET", name, "thread") for name in names]
+        cursor, names = yield plain("SCAN", cursor, "MATCH", literal(pattern[:-1]) + "*", "COUNT", _SCAN)
+        owners = yield from each([plain("HGET", name, "thread") for name in names])
         found += [text(name) for name, owner in zip(names, owners, strict=True) if owner and text(owner) == thread_id]
         cursor = int(cursor)
         if cursor == 0:
             return found
 
 
-def _literal(pattern: str) -> str:
-    """A pattern whose prefix is taken as it is: only the last star is one."""
-    head = pattern[:-1]
-    for char in "\\*?[]^":
-        head = head.replace(char, "\\" + char)
-    return head + "*"
-
-
 def messages_of(space: Space, thread_id: str) -> Operation[list[MessageStatus]]:
     """What waits and what is being worked on in a thread, in order."""
     rows = yield [plain("LRANGE", key, 0, -1) for key in (space.keys.frozen(thread_id), space.keys.pending(thread_id))]
     statuses: list[MessageStatus] = []
-    for entry in _entries(rows):
-        status = yield from read_message(space, unpack(entry).id)
+    messages, _ = unpack_readable(list(_entries(rows)))
+    for message in messages:
+        status = yield from read_message(space, message.id)
         if status is not None:
             statuses.append(status)
     return statuses
@@ -181,7 +179,7 @@ def introduce(space: Space, fingerprint: dict[str, Any] | None) -> Operation[Non
     Raises:
         FormatTooNew: A newer version has written here. Nothing was changed.
     """
-    found = yield plain("GET", space.keys.format)
+    (found,) = yield plain("MGET", space.keys.format)  # of a key of another type it says that there is none, and SET replaces it
     yield from _agree_on_format(space, found)
     if fingerprint is not None:
         yield plain("SET", space.keys.fingerprint, json.dumps(fingerprint, sort_keys=True))
@@ -189,12 +187,15 @@ def introduce(space: Space, fingerprint: dict[str, Any] | None) -> Operation[Non
 
 def _agree_on_format(space: Space, found: Any) -> Operation[None]:
     """See that the keys are of a version this package reads, and say which it writes; an older one is read as it is."""
-    if found is not None and int(text(found)) > FORMAT_VERSION:
+    said = "" if found is None else text(found)
+    if found is not None and not said.isdecimal():
+        _log.error("%s held %r, which is no version; it was replaced", space.keys.format, said)
+    version = int(said) if said.isdecimal() else 0
+    if version > FORMAT_VERSION:
         raise FormatTooNew(
-            f"the keys under {space.prefix!r} are of format {text(found)}, this version reads up to {FORMAT_VERSION}; "
-            "upgrade assistant-queue here"
+            f"the keys under {space.prefix!r} are of format {said}, this version reads up to {FORMAT_VERSION}; upgrade assistant-queue here"
         )
-    if found is None or int(text(found)) < FORMAT_VERSION:
+    if version < FORMAT_VERSION:
         yield plain("SET", space.keys.format, FORMAT_VERSION)
 
 
@@ -209,7 +210,13 @@ def check_in(space: Space, own: dict[str, Any] | None) -> Operation[None]:
     yield from _agree_on_format(space, format_found)
     if found is None or own is None:
         return
-    theirs = json.loads(text(found))
+    try:
+        theirs = json.loads(text(found))
+    except ValueError:
+        theirs = None
+    if not isinstance(theirs, dict):
+        _log.error("%s held what is no fingerprint; the next producer writes it anew", space.keys.fingerprint)
+        return
     # A producer without tools need not know those of its workers; one with tools means workers that have some.
     names = (own.keys() | theirs.keys()) - (set() if theirs.get("tools") else {"tools"})
     differing = sorted(name for name in names if own.get(name) != theirs.get(name))

@@ -11,6 +11,12 @@ def find_conversation(space: Space, thread_id: str) -> Operation[str | None]:
     return None if found is None else text(found)
 
 
+def find_end(space: Space, thread_id: str) -> Operation[str | None]:
+    """The conversation's end after the last batch; where the queue keeps the history itself: the history."""
+    found = yield plain("HGET", space.keys.conversation(thread_id), "anchor")
+    return None if found is None else text(found)
+
+
 def forget_end(space: Space, thread_id: str) -> Operation[None]:
     """Somebody is about to write behind the anchor: the next batch asks for the conversation's end instead."""
     yield plain("HDEL", space.keys.conversation(thread_id), "anchor")

@@ -36,7 +36,7 @@ class Server:
     version: str | None = None
     is_valkey: bool = False
     append_only: bool | None = None
-    replicas: int = 0
+    replicas: int | None = None
     eviction: str | None = None
 
     @property
@@ -58,12 +58,12 @@ def read_server() -> Operation[Server]:
         version=None if version is None else str(version),
         is_valkey="valkey_version" in said,
         append_only=None if append_only is None else bool(append_only),
-        replicas=int(said.get("connected_slaves", 0)),
+        replicas=int(said["connected_slaves"]) if "connected_slaves" in said else None,
         eviction=said.get("maxmemory_policy"),
     )
 
 
-def judge(server: Server, name: str = "Redis") -> Iterator[Finding]:
+def judge(server: Server, name: str = "Redis", *, durability: str = "local") -> Iterator[Finding]:
     """What a crash of this Redis could cost, and what is wrong with it; `name` is what people call it."""
     yield _version(server, name)
     if server.append_only:
@@ -76,8 +76,7 @@ def judge(server: Server, name: str = "Redis") -> Iterator[Finding]:
             what="append-only file: off; a crash of Redis loses what came since its last snapshot",
             advice="set appendonly yes in redis.conf",
         )
-    if server.replicas:
-        yield Finding(level="note", what=f"{server.replicas} replica(s); a failover can lose what they had not received")
+    yield from _replicas(server, durability)
     if server.eviction is None:
         yield Finding(level="note", what="maxmemory-policy cannot be read here", advice="see that it is noeviction")
     elif server.evicts:
@@ -88,6 +87,30 @@ def judge(server: Server, name: str = "Redis") -> Iterator[Finding]:
         )
     else:
         yield Finding(level="ok", what="maxmemory-policy: noeviction")
+
+
+def _replicas(server: Server, durability: str) -> Iterator[Finding]:
+    if durability == "replicated":
+        if server.replicas is None:
+            yield Finding(
+                level="note",
+                what="durability='replicated', and whether there is a replica cannot be read here",
+                advice="see that one is connected: without it adds are refused and nothing is sent",
+            )
+        elif server.replicas:
+            yield Finding(level="ok", what=f"durability='replicated': {server.replicas} replica(s) connected")
+        else:
+            yield Finding(
+                level="bad",
+                what="durability='replicated', and Redis has no replica: every add is refused and nothing is sent",
+                advice="connect a replica, or set durability='local'",
+            )
+    elif server.replicas:
+        yield Finding(
+            level="note",
+            what=f"{server.replicas} replica(s); a failover can lose what they had not received",
+            advice="durability='replicated' waits for them",
+        )
 
 
 def _version(server: Server, name: str) -> Finding:

@@ -9,10 +9,11 @@ from typing import Any
 
 from assistant_queue.config import to_ms
 from assistant_queue.core.progress import load_error, moment
-from assistant_queue.errors import BatchNotFound
-from assistant_queue.models import FailedBatch
-from assistant_queue.store.calls import Operation, Space, plain, text, texts
+from assistant_queue.errors import BatchNotFound, NotPermitted, StoreError
+from assistant_queue.models import ErrorInfo, FailedBatch
+from assistant_queue.store.calls import Call, Operation, Space, each, plain, reading, text, texts
 from assistant_queue.store.packing import pack, unpack
+from assistant_queue.store.quarantine import CORRUPT, move_aside, without
 
 
 def list_failed(space: Space, limit: int, after: str | None) -> Operation[list[FailedBatch]]:
@@ -23,13 +24,46 @@ def list_failed(space: Space, limit: int, after: str | None) -> Operation[list[F
     """
     start = 0
     if after is not None:
-        rank = yield plain("ZRANK", space.keys.failed, after)
+        rank = yield from _sorted_set(space, plain("ZRANK", space.keys.failed, after))
         if rank is None:
             raise BatchNotFound(_gone(after))
         start = int(rank) + 1
-    ids = texts((yield plain("ZRANGE", space.keys.failed, start, start + limit - 1)))
-    records = yield [plain("HMGET", space.keys.record(batch_id), "thread", "failure", "failed_at") for batch_id in ids]
-    return [_failed_batch(batch_id, texts(record)) for batch_id, record in zip(ids, records, strict=True) if record[0]]
+    found = texts((yield from _sorted_set(space, plain("ZRANGE", space.keys.failed, start, start + limit - 1))))
+    ids = yield from without(space.keys.failed, found)
+    records = yield from each([plain("HMGET", space.keys.record(batch_id), "thread", "failure", "failed_at") for batch_id in ids])
+    # A record that is none of ours is shown, too: messages hang on it, and a person has to decide.
+    return [
+        _row(space, batch_id, ["", "", ""] if record is None else texts(record))
+        for batch_id, record in zip(ids, records, strict=True)
+        if record is None or record[0]
+    ]
+
+
+def _sorted_set(space: Space, call: Call) -> Operation[Any]:
+    try:
+        return (yield call)
+    except NotPermitted:
+        raise
+    except StoreError:
+        yield from move_aside(space, "failed", space.keys.failed)
+        return (yield call)
+
+
+def _row(space: Space, batch_id: str, record: list[str]) -> FailedBatch:
+    try:
+        with reading(space.keys.record(batch_id)):
+            return _failed_batch(batch_id, record)
+    except StoreError as error:
+        return FailedBatch(
+            batch_id=batch_id,
+            thread_id=record[0],
+            message_ids=(),
+            reason=CORRUPT,
+            error=ErrorInfo(code=CORRUPT, message=str(error)),
+            attempts=0,
+            known_run_id=None,
+            failed_at=moment(0),
+        )
 
 
 def read_failed(space: Space, batch_id: str) -> Operation[FailedBatch]:
@@ -38,10 +72,13 @@ def read_failed(space: Space, batch_id: str) -> Operation[FailedBatch]:
     Raises:
         BatchNotFound: It is not in the failed list.
     """
-    record = texts((yield plain("HMGET", space.keys.record(batch_id), "thread", "failure", "failed_at", "state")))
+    (found,) = yield from each([plain("HMGET", space.keys.record(batch_id), "thread", "failure", "failed_at", "state")])
+    if found is None:
+        return _row(space, batch_id, ["", "", ""])
+    record = texts(found)
     if record[3] != "failed":
         raise BatchNotFound(_gone(batch_id))
-    return _failed_batch(batch_id, record)
+    return _row(space, batch_id, record)
 
 
 def _failed_batch(batch_id: str, record: list[str]) -> FailedBatch:
@@ -63,11 +100,17 @@ def retry_failed(space: Space, batch_id: str) -> Operation[None]:
 
     Raises:
         BatchNotFound: It is not in the failed list; nothing was changed.
+        StoreError: What is stored of it is not of our making; nothing was changed.
     """
     failed = yield from read_failed(space, batch_id)
     entries = texts((yield plain("LRANGE", space.keys.dead(batch_id), 0, -1)))
-    failure = json.loads(text((yield plain("HGET", space.keys.record(batch_id), "failure")) or b"{}"))
-    messages = [replace(unpack(entry), held=bool(failure.get("held"))) for entry in entries]
+    with reading(space.keys.record(batch_id)):
+        if not failed.thread_id:
+            raise ValueError(batch_id)
+        failure = json.loads(text((yield plain("HGET", space.keys.record(batch_id), "failure")) or b"{}"))
+        is_held = bool(failure.get("held"))
+    with reading(space.keys.dead(batch_id)):
+        messages = [replace(unpack(entry), held=is_held) for entry in entries]
     reply = yield space.call(
         "return_failed",
         failed.thread_id,
@@ -97,7 +140,9 @@ def discard_failed(space: Space, batch_id: str, result_ttl_s: float) -> Operatio
         nonce=secrets.token_hex(4),
         result_ttl_ms=max(to_ms(result_ttl_s), 1),
     )
-    if text(reply[0]) == "gone":
+    if text(reply[0]) == "gone" and failed.reason == CORRUPT:  # its record was moved aside just now
+        yield [plain("ZREM", space.keys.failed, batch_id), plain("DEL", space.keys.dead(batch_id))]
+    elif text(reply[0]) == "gone":
         raise BatchNotFound(_gone(batch_id))
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +13,18 @@ from assistant_queue.config import to_ms
 from assistant_queue.core.flow import Claimed
 from assistant_queue.core.progress import Progress, dump_error, dump_result
 from assistant_queue.core.thread_state import Phase, ThreadState
-from assistant_queue.errors import LeaseLost
+from assistant_queue.errors import LeaseLost, NotReplicated
 from assistant_queue.models import Batch, ErrorInfo, RunResult
 from assistant_queue.store import wakeups
 from assistant_queue.store.calls import Operation, Space, text, texts
 from assistant_queue.store.events import News, dump_news
-from assistant_queue.store.packing import unpack
+from assistant_queue.store.packing import unpack_readable
+from assistant_queue.store.producing import read_result
+from assistant_queue.store.quarantine import is_text
+from assistant_queue.store.replicating import REPLICA_WAIT_S, replicated
+from assistant_queue.store.rq_jobs import NOT_OURS_TO_RECORD, RqJob, call_for
+
+_log = logging.getLogger(__name__)
 
 EARLY_MS = 1000
 """A wake-up at most this early waits in place. Source: RQ's scheduler works in whole seconds."""
@@ -33,6 +41,7 @@ class Lease:
         now_ms: The store's time when it was taken.
         until_ms: When it lapses unless it is renewed.
         guard_id: The wake-up that fires if it lapses.
+        job: Whose records end with the lease.
         listened: Somebody listens to the thread's events, or they are always kept.
         told: How much of the run's text an earlier holder told them, as it wrote it; "" for nothing.
     """
@@ -43,6 +52,7 @@ class Lease:
     until_ms: int
     guard_id: str
     claimed: Claimed
+    job: RqJob = NOT_OURS_TO_RECORD
     listened: bool = False
     told: str = ""
 
@@ -63,10 +73,19 @@ class NoLease:
 
 
 def claim(
-    space: Space, thread_id: str, *, token: str, batch_id: str, lease_s: float, max_take: int = MAX_BATCH
+    space: Space,
+    thread_id: str,
+    *,
+    token: str,
+    batch_id: str,
+    lease_s: float,
+    max_take: int = MAX_BATCH,
+    job: RqJob = NOT_OURS_TO_RECORD,
 ) -> Operation[Lease | NoLease]:
     """Take the lease if it is free, and freeze the batch. Repeating it with the same token gives the same claim."""
-    reply: list[Any] = yield space.call(
+    reply: list[Any] = yield call_for(
+        job,
+        space,
         "claim",
         thread_id,
         token=token,
@@ -82,14 +101,25 @@ def claim(
         return NoLease(reason=word, until_ms=int(reply[1]) if len(reply) > 1 else 0)
     now, until, batch, phase, progress_text, deaths, claimed_ms, guard = texts(reply[1:9])
     conversation, anchor, opened = texts(reply[9])
-    progress = Progress.load(progress_text)
-    messages = tuple(unpack(text(entry)) for entry in reply[10])
+    messages, strangers = unpack_readable(texts(reply[10]))
+    unreadable = f"{strangers} of its entries are no messages" if strangers else None
+    if not is_text(conversation + anchor):
+        unreadable = "its conversation has no id of the provider's"
+    progress = Progress()
+    try:
+        progress = Progress.load(progress_text)
+    except ValueError as error:
+        unreadable = str(error)
+        if phase == Phase.DELIVERING.value:  # its result stands in the batch's record, too
+            result = yield from read_result(space, batch)
+            progress = Progress(attempts=result.attempts, run_id=result.run_id, result=result) if result else progress
     return Lease(
         thread_id=thread_id,
         token=token,
         now_ms=int(now),
         until_ms=int(until),
         guard_id=guard,
+        job=job,
         claimed=Claimed(
             batch=Batch(id=batch, thread_id=thread_id, messages=messages, attempts=progress.attempts + 1),
             phase=Phase(phase),
@@ -98,11 +128,21 @@ def claim(
             claimed_ms=int(claimed_ms),
             conversation_id=conversation or None,
             anchor=anchor or None,
-            open_calls=tuple(json.loads(opened)) if opened else (),
+            open_calls=_open_calls(thread_id, opened),
+            unreadable=unreadable,
         ),
         listened=text(reply[11]) == "1",
         told=text(reply[12]),
     )
+
+
+def _open_calls(thread_id: str, opened: str) -> tuple[str, ...]:
+    with suppress(ValueError):
+        found = json.loads(opened or "[]")
+        if isinstance(found, list) and all(isinstance(one, str) for one in found):
+            return tuple(found)
+    _log.error("thread %r: which calls of its conversation are open cannot be read; none is taken to be", thread_id)
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +154,9 @@ class Renewed:
     listened: bool = False
 
 
-def renew(space: Space, thread_id: str, *, token: str, lease_s: float) -> Operation[Renewed | None]:
+def renew(space: Space, lease: Lease, lease_s: float) -> Operation[Renewed | None]:
     """Move the lease's end; None if it is lost."""
-    reply = texts((yield space.call("renew", thread_id, token=token, lease_ms=to_ms(lease_s))))
+    reply = texts((yield call_for(lease.job, space, "renew", lease.thread_id, token=lease.token, lease_ms=to_ms(lease_s))))
     return Renewed(int(reply[1]), reply[2], reply[3] == "1") if reply[0] == "held" else None
 
 
@@ -131,13 +171,23 @@ def _message_keys(space: Space, message_ids: Sequence[str]) -> list[str]:
 
 
 def save(
-    space: Space, lease: Lease, phase: Phase, progress: Progress, mark: Sequence[str] = (), *, news: Sequence[News] = ()
+    space: Space,
+    lease: Lease,
+    phase: Phase,
+    progress: Progress,
+    mark: Sequence[str] = (),
+    *,
+    to_replica: bool = False,
+    news: Sequence[News] = (),
 ) -> Operation[bool]:
     """Write how far the batch got; whether somebody listens to the thread.
 
     The messages in `mark` are noted to be in the batch. `news` is told to those who listen, in the same step.
+
+    Raises:
+        NotReplicated: It was to reach a replica (`to_replica`), and did not in time. It may be kept or not.
     """
-    reply = yield space.call(
+    call = space.call(
         "progress",
         lease.thread_id,
         rest=_message_keys(space, mark),
@@ -148,7 +198,16 @@ def save(
         run_id=(progress.run_id or "") if phase is Phase.RUNNING else "",
         news=dump_news(news),
     )
+    if to_replica:
+        (reply,), is_kept = yield from replicated(space, [call])
+    else:
+        reply, is_kept = (yield call), True
     _check(text(reply[0]), lease.thread_id)
+    if not is_kept:
+        raise NotReplicated(
+            f"that a request over thread {lease.thread_id!r} is about to leave had not reached a replica of Redis within "
+            f"{REPLICA_WAIT_S:g} s; nothing was sent, it is tried again - see that a replica is connected"
+        )
     return text(reply[1]) == "1"
 
 
@@ -167,7 +226,9 @@ def set_conversation(space: Space, thread_id: str, conversation_id: str) -> Oper
 
 def postpone(space: Space, lease: Lease, *, state: ThreadState, wait_s: float, phase: Phase, progress: Progress) -> Operation[None]:
     """Give the thread back; the same batch is looked at again after `wait_s`."""
-    reply = yield space.call(
+    reply = yield call_for(
+        lease.job,
+        space,
         "postpone",
         lease.thread_id,
         token=lease.token,
@@ -187,9 +248,8 @@ class ResultRules:
     keep_text: bool
 
 
-def _result_args(space: Space, lease: Lease, result: RunResult, anchor: str | None, rules: ResultRules) -> dict[str, str | int]:
+def _result_args(space: Space, lease: Lease, result: RunResult, anchor: str | None, rules: ResultRules) -> dict[str, Any]:
     return {
-        "token": lease.token,
         "result": json.dumps(dump_result(result), separators=(",", ":"), ensure_ascii=False),
         "result_ttl_ms": max(to_ms(rules.result_ttl_s), 1),
         "keep_text": "1" if rules.keep_text else "",
@@ -207,6 +267,7 @@ def complete(
         lease.thread_id,
         keys={"record": space.keys.record(result.batch_id)},
         rest=_message_keys(space, result.message_ids),
+        token=lease.token,
         progress=progress.dump(),
         **_result_args(space, lease, result, anchor, rules),
     )
@@ -215,11 +276,14 @@ def complete(
 
 def finish(space: Space, lease: Lease, *, guard_id: str, result: RunResult, anchor: str | None, rules: ResultRules) -> Operation[bool]:
     """Store the results, drop the batch, release the lease; True if messages wait and a wake-up is on its way."""
-    reply = yield space.call(
+    reply = yield call_for(
+        lease.job,
+        space,
         "finish",
         lease.thread_id,
         keys={"record": space.keys.record(result.batch_id), "guard": wakeups.job_key(guard_id)},
         rest=_message_keys(space, result.message_ids),
+        token=lease.token,
         guard_id=guard_id,
         **_result_args(space, lease, result, anchor, rules),
     )
@@ -240,6 +304,7 @@ def bury(
     open_calls: Sequence[str],
     pause: bool,
     keep_anchor: bool = False,
+    fallback: str | None = None,
 ) -> Operation[None]:
     """Put the batch on the failed list and release the lease; `keep_anchor` where nothing of it can stand in the conversation."""
     failure = {
@@ -250,8 +315,12 @@ def bury(
         "message_ids": list(message_ids),
         "held": progress.held,
     }
+    if fallback is not None:
+        failure["fallback"] = fallback
     batch_id = lease.claimed.batch.id
-    reply = yield space.call(
+    reply = yield call_for(
+        lease.job,
+        space,
         "bury",
         lease.thread_id,
         keys={"record": space.keys.record(batch_id), "dead": space.keys.dead(batch_id), "guard": wakeups.job_key(guard_id)},

@@ -47,9 +47,29 @@ class Keys:
         return f"{self.prefix}:paused"
 
     @property
+    def quarantine(self) -> str:
+        """Sorted set: key -> ms when it was moved aside because what it held was not of our making; `shelf` is how those keys begin."""
+        return f"{self.prefix}:quarantine"
+
+    @property
+    def shelf(self) -> str:
+        """The beginning of the names of keys that were moved aside. They live until a person removes them."""
+        return f"{self.prefix}:quarantine:"
+
+    @property
+    def replicated(self) -> str:
+        """String: written behind what must reach a replica, so that its arrival proves the rest; lives a minute."""
+        return f"{self.prefix}:replicated"
+
+    @property
     def tick(self) -> str:
         """Channel: the ms of a due time that is earlier than all others; timers listen."""
         return f"{self.prefix}:tick"
+
+    @property
+    def timer(self) -> str:
+        """String: the watchman that keeps the time for all; lives for TERM_MS. Also the channel on which it resigns."""
+        return f"{self.prefix}:timer"
 
     def bell(self, hub_id: str) -> str:
         """Stream: wakes the reader of one process, which reads it beside the events; lives for less than a minute."""

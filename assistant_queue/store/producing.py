@@ -7,15 +7,18 @@ import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from assistant_queue.core.progress import Progress, load_error, load_result, moment
 from assistant_queue.core.thread_state import ThreadState
 from assistant_queue.core.window import Window
-from assistant_queue.errors import MessageIdConflict, NotPermitted, ThreadFull
+from assistant_queue.errors import MessageIdConflict, NotPermitted, NotReplicated, StoreError, ThreadFull
 from assistant_queue.models import Message, MessageState, MessageStatus, QueueStatus, Receipt, RunResult, ThreadStatus
-from assistant_queue.store.calls import Call, Operation, Space, plain, text, texts
+from assistant_queue.store.calls import Call, Operation, Space, each, plain, reading, text, texts
 from assistant_queue.store.packing import digest, pack
+from assistant_queue.store.replicating import REPLICA_WAIT_S, replicated
+from assistant_queue.store.scripts import Constants
 from assistant_queue.store.sweeping import sweep, wake
 
 BULK = 250
@@ -25,30 +28,40 @@ _BOOKING_ROUNDS = 20
 """Rounds of sweeping before a status is read. Chosen: with the sweep's limit this books 2,000 threads, more than fall due in a second."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class AddRules:
     """The options that act where a message is added."""
 
     window: Window
     after_run: str = "immediate"
     max_pending: int = 0
+    replicated: bool = False
+
+    @cached_property
+    def told(self) -> tuple[Constants, dict[str, Any]]:
+        """What is written into the script, and what is sent to it: numbers that somebody has set.
+
+        Constants are words of which there are two, and zeros: 32 versions of the script at most, however many queues with options of their
+        own share a Redis.
+        """
+        window = self.window
+        numbers = {"max_wait_ms": window.max_wait_ms, "max_batch": window.max_batch, "max_pending": self.max_pending}
+        unset = tuple((name, 0) for name, number in numbers.items() if not number)
+        sent = {name: number for name, number in numbers.items() if number}
+        return (("window", window.kind), ("after_run", self.after_run), *unset), {"delay_ms": window.delay_ms, **sent}
 
 
 def _add_call(space: Space, thread_id: str, message: Message, rules: AddRules) -> Call:
-    window = rules.window
+    constants, numbers = rules.told
     return space.call(
         "add",
         thread_id,
         keys={"message": space.keys.message(message.id)},
+        constants=constants,
         entry=pack(message),
         digest=digest(message.content),
         nonce=secrets.token_hex(4),
-        delay_ms=window.delay_ms,
-        window=window.kind,
-        max_wait_ms=window.max_wait_ms,
-        max_batch=window.max_batch,
-        after_run=rules.after_run,
-        max_pending=rules.max_pending,
+        **numbers,
     )
 
 
@@ -58,11 +71,28 @@ def add(space: Space, thread_id: str, message: Message, rules: AddRules) -> Oper
     Raises:
         MessageIdConflict: The id is another message's. Nothing was queued.
         ThreadFull: The thread holds `max_pending` waiting messages. Nothing was queued.
+        NotReplicated: No replica has it in time. It may be kept or not.
     """
-    reply = texts((yield _add_call(space, thread_id, message, rules)))
+    call = _add_call(space, thread_id, message, rules)
+    if rules.replicated:
+        (raw,), is_kept = yield from replicated(space, [call])
+    else:
+        raw, is_kept = (yield call), True
+    reply = texts(raw)
     receipt = _receipt(thread_id, message, rules, reply)
+    if not is_kept:
+        raise _not_replicated([message.id])
     yield from wake(space, reply[3:])
     return receipt
+
+
+def _not_replicated(message_ids: Sequence[str]) -> NotReplicated:
+    which = ", ".join(repr(message_id) for message_id in message_ids[:3]) + (", ..." if len(message_ids) > 3 else "")  # noqa: PLR2004
+    return NotReplicated(
+        f"Redis took the message(s) {which}, but no replica had them within {REPLICA_WAIT_S:g} s: they may be kept or not; "
+        "adding them again under the same message_id is safe",
+        message_ids=tuple(message_ids),
+    )
 
 
 def add_many(space: Space, rows: Sequence[tuple[str, Message, AddRules]]) -> Operation[list[Receipt]]:
@@ -70,16 +100,23 @@ def add_many(space: Space, rows: Sequence[tuple[str, Message, AddRules]]) -> Ope
 
     Raises:
         MessageIdConflict, ThreadFull: As `add`, for the first message concerned; the others of its round trip are queued.
+        NotReplicated: As `add`, for a whole round trip; those of later ones are not queued.
     """
     receipts: list[Receipt] = []
     overdue: dict[str, None] = {}
     for start in range(0, len(rows), BULK):
         part = rows[start : start + BULK]
-        replies = yield [_add_call(space, thread_id, message, rules) for thread_id, message, rules in part]
+        calls = [_add_call(space, thread_id, message, rules) for thread_id, message, rules in part]
+        if part[0][2].replicated:
+            replies, is_kept = yield from replicated(space, calls)
+        else:
+            replies, is_kept = (yield calls), True
         for (thread_id, message, rules), raw in zip(part, replies, strict=True):
             reply = texts(raw)
             receipts.append(_receipt(thread_id, message, rules, reply))
             overdue.update(dict.fromkeys(reply[3:]))
+        if not is_kept:
+            raise _not_replicated([message.id for _, message, _ in rows[start:]])
     yield from wake(space, list(overdue))
     return receipts
 
@@ -118,7 +155,8 @@ def read_message(space: Space, message_id: str) -> Operation[MessageStatus | Non
             plain("HMGET", space.keys.record(batch_id), "state", "result", "failure"),
             plain("HMGET", space.keys.thread(thread_id), "batch", "state", "progress"),
         ]
-        status = _message_status(message_id, thread_id, batch_id, texts(record), texts(thread))
+        with reading(space.keys.record(batch_id)):
+            status = _message_status(message_id, thread_id, batch_id, texts(record), texts(thread))
         if status is not None:
             return status
         # The batch ended between the two reads: its record is there now.
@@ -140,9 +178,13 @@ def _message_status(message_id: str, thread_id: str, batch_id: str, record: Sequ
         )
     if state:
         failure = json.loads(failure_text)
+        fallback = failure.get("fallback")
         return MessageStatus(
             **known,
             status=MessageState.FAILED.value,
+            reply=fallback,
+            replies=() if fallback is None else (fallback,),
+            fallback=fallback is not None,
             run_id=failure["known_run_id"],
             attempts=failure["attempts"],
             error=load_error(failure["error"]),
@@ -162,9 +204,11 @@ def _message_status(message_id: str, thread_id: str, batch_id: str, record: Sequ
 
 
 def read_result(space: Space, batch_id: str) -> Operation[RunResult | None]:
-    """A completed batch's result, as long as it is kept."""
-    reply = yield plain("HGET", space.keys.record(batch_id), "result")
-    return None if reply is None else load_result(json.loads(text(reply)))
+    """A completed batch's result, as long as it is kept and can be read."""
+    (reply,) = yield from each([plain("HGET", space.keys.record(batch_id), "result")])
+    with suppress(StoreError), reading(space.keys.record(batch_id)):
+        return None if reply is None else load_result(json.loads(text(reply)))
+    return None
 
 
 def read_status(space: Space) -> Operation[QueueStatus]:
@@ -177,8 +221,9 @@ def read_status(space: Space) -> Operation[QueueStatus]:
             swept = yield from sweep(space, even_paused=True)
             if not swept.overdue:
                 break
-    reply: Any = yield plain("HMGET", space.keys.counters, "active", "waiting", "delayed", "completed", "failed")
-    counts = [int(value) if value else 0 for value in texts(reply)]
+    (reply,) = yield from each([plain("HMGET", space.keys.counters, "active", "waiting", "delayed", "completed", "failed")])
+    # Whatever else may stand there: the next change of a counter begins it anew (lua/_common.lua).
+    counts = [int(value) if value.isdigit() else 0 for value in texts(reply or [""] * 5)]
     return QueueStatus(
         active_count=counts[0], waiting_count=counts[1], delayed_count=counts[2], completed_count=counts[3], failed_count=counts[4]
     )
@@ -189,15 +234,16 @@ def read_thread(space: Space, thread_id: str) -> Operation[ThreadStatus]:
     names = ("state", "n", "batch", "progress", "due", "until", "paused")
     fields = texts((yield plain("HMGET", space.keys.thread(thread_id), *names)))
     state, count, batch, progress_text, due, until, paused = fields
-    progress = Progress.load(progress_text if batch else "")
     look = until or due
-    return ThreadStatus(
-        thread_id=thread_id,
-        state=state or ThreadState.IDLE.value,
-        pending_count=int(count or 0),
-        batch_id=batch or None,
-        run_id=progress.run_id,
-        due_at=moment(int(look)) if look else None,
-        attempts=progress.attempts,
-        paused=bool(paused),
-    )
+    with reading(space.keys.thread(thread_id)):
+        progress = Progress.load(progress_text if batch else "")
+        return ThreadStatus(
+            thread_id=thread_id,
+            state=state or ThreadState.IDLE.value,
+            pending_count=int(count or 0),
+            batch_id=batch or None,
+            run_id=progress.run_id,
+            due_at=moment(int(look)) if look else None,
+            attempts=progress.attempts,
+            paused=bool(paused),
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from redis import exceptions
@@ -9,6 +10,8 @@ from redis import exceptions
 from assistant_queue.errors import NotPermitted, StoreError, StoreUnavailable
 from assistant_queue.store.calls import Call, Operation
 from assistant_queue.store.connect import disconnect
+from assistant_queue.store.gathering import Gathering
+from assistant_queue.store.quarantine import mending
 
 T = TypeVar("T")
 
@@ -26,12 +29,30 @@ def translate(error: Exception) -> Exception:
     return error
 
 
+def _fill(pipeline: Any, calls: list[Call]) -> int:
+    """Put calls into a pipeline, behind the scripts that they need; the number of those.
+
+    Loaded by the same pipeline, or a Redis that forgot them might refuse the first of these calls and take the later ones, because another
+    client loaded them meanwhile: the messages of a thread would change places when the refused ones are sent again.
+    """
+    scripts = {call.script.sha: call.script.text for call in calls if call.script is not None}
+    for text in scripts.values():
+        pipeline.execute_command("SCRIPT LOAD", text)
+    for call in calls:
+        if call.script is None:
+            pipeline.execute_command(*call.words)
+        else:
+            pipeline.execute_command("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.words)
+    return len(scripts)
+
+
 class SyncStore:
     """Runs operations on a blocking redis client; `client` is that client."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, *, execute: Callable[..., Any] | None = None) -> None:
+        """`execute` sends one command; None for the client's own way."""
         self.client = client
-        self._scripts: dict[str, Any] = {}
+        self._execute = execute or client.execute_command
 
     def run(self, operation: Operation[T]) -> T:
         """Carry an operation out.
@@ -40,6 +61,7 @@ class SyncStore:
             StoreUnavailable: Redis did not answer; the last call may or may not have happened. Every script can be repeated.
             StoreError: Redis refused; nothing happened.
         """
+        operation = mending(operation)
         try:
             step = next(operation)
             while True:
@@ -51,30 +73,27 @@ class SyncStore:
                     step = operation.send(reply)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]  # the operation's own type
+        except StoreError:  # an operation's own verdict
+            raise
         except (exceptions.RedisError, OSError) as error:
             raise translate(error) from error
 
-    def _send(self, call: Call, client: Any = None) -> Any:
-        target = self.client if client is None else client
-        if call.script is None:
-            return target.execute_command(*call.words)
-        script = self._scripts.get(call.script.name)
+    def _send(self, call: Call) -> Any:
+        script = call.script
         if script is None:
-            script = self._scripts[call.script.name] = self.client.register_script(call.script.text)
-        if client is not None:
-            return script(keys=call.keys, args=call.words, client=client)
-        try:  # as `script()` does, but without its detours: they are a twentieth of an add
-            return self.client.execute_command("EVALSHA", script.sha, len(call.keys), *call.keys, *call.words)
+            return self._execute(*call.words)
+        try:
+            return self._execute("EVALSHA", script.sha, len(call.keys), *call.keys, *call.words)
         except exceptions.NoScriptError:
-            return script(keys=call.keys, args=call.words)
+            self._execute("SCRIPT LOAD", script.text)
+            return self._execute("EVALSHA", script.sha, len(call.keys), *call.keys, *call.words)
 
     def _send_many(self, calls: list[Call]) -> list[Any]:
         if not calls:
             return []
         with self.client.pipeline(transaction=False) as pipeline:
-            for call in calls:
-                self._send(call, pipeline)
-            return list(pipeline.execute())
+            loads = _fill(pipeline, calls)
+            return list(pipeline.execute())[loads:]
 
     def close(self) -> None:
         """Give the connections back."""
@@ -86,10 +105,11 @@ class AsyncStore:
 
     def __init__(self, client: Any) -> None:
         self.client = client
-        self._scripts: dict[str, Any] = {}
+        self._gathering = Gathering(client)
 
     async def run(self, operation: Operation[T]) -> T:
         """Carry an operation out; raises as `SyncStore.run` does."""
+        operation = mending(operation)
         try:
             step = next(operation)
             while True:
@@ -101,31 +121,27 @@ class AsyncStore:
                     step = operation.send(reply)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]  # the operation's own type
+        except StoreError:  # an operation's own verdict
+            raise
         except (exceptions.RedisError, OSError) as error:
             raise translate(error) from error
 
-    def _script(self, call: Call) -> Any:
-        name = call.script.name if call.script else ""
-        script = self._scripts.get(name)
-        if script is None and call.script is not None:
-            script = self._scripts[name] = self.client.register_script(call.script.text)
-        return script
-
     async def _send(self, call: Call) -> Any:
-        if call.script is None:
-            return await self.client.execute_command(*call.words)
-        return await self._script(call)(keys=call.keys, args=call.words)
+        script = call.script
+        if script is None:
+            return await self._gathering.execute(*call.words)
+        try:
+            return await self._gathering.execute("EVALSHA", script.sha, len(call.keys), *call.keys, *call.words)
+        except exceptions.NoScriptError:
+            await self._gathering.execute("SCRIPT LOAD", script.text)
+            return await self._gathering.execute("EVALSHA", script.sha, len(call.keys), *call.keys, *call.words)
 
     async def _send_many(self, calls: list[Call]) -> list[Any]:
         if not calls:
             return []
         async with self.client.pipeline(transaction=False) as pipeline:
-            for call in calls:
-                if call.script is None:
-                    pipeline.execute_command(*call.words)
-                else:
-                    await self._script(call)(keys=call.keys, args=call.words, client=pipeline)
-            return list(await pipeline.execute())
+            loads = _fill(pipeline, calls)
+            return list(await pipeline.execute())[loads:]
 
     async def close(self) -> None:
         """Give the connections back."""

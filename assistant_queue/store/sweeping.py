@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from assistant_queue.store.calls import Operation, Space, texts
+from assistant_queue.store.calls import Call, Operation, Space, each, plain, text, texts
+from assistant_queue.store.quarantine import without
+
+_log = logging.getLogger(__name__)
 
 SWEEP_LIMIT = 100
 """Threads looked at in one sweep, longest overdue first. Chosen: about 5 ms of Redis' time."""
+TERM_MS = 1500
+"""How long a watchman keeps the time without having looked again. Chosen: it looks once a second at least."""
+SPARE_MS = 250
+"""How overdue a thread must be before a watchman that does not keep the time looks at it. Chosen: longer than a busy timer takes."""
 _SEARCH = 2000
 """Entries of the RQ queue that are searched for a wake-up. Chosen: 2,000 take Redis about 50 microseconds."""
 _PATIENCE_MS = 60_000
-"""How long a wake-up further back than that is believed to be there. Chosen."""
+"""How long a wake-up further back than that is believed to be there, if nobody says which are taken. Chosen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,25 +38,61 @@ class Swept:
     next_due_in_ms: int | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch(Swept):
+    """What a watchman's look saw.
+
+    Attributes:
+        keeps_time: It is the timer of the queue: it looks again at the next due time. The others need not.
+    """
+
+    keeps_time: bool
+
+
 def sweep(space: Space, limit: int = SWEEP_LIMIT, *, even_paused: bool = False, leave: str = "") -> Operation[Swept]:
     """Look at the threads that are overdue, at most `limit`: each gets a wake-up unless one is on its way.
 
     A paused queue has none, unless `even_paused`: then what fell due is counted as waiting, and nobody is woken. `leave` is a thread
     that the caller is about to look at itself.
     """
-    now, next_due, *found = texts((yield space.call("overdue", limit=limit, even_paused="1" if even_paused else "")))
+    now, next_due, _, *found = texts((yield _overdue(space, limit=limit, even_paused="1" if even_paused else "")))
     overdue = [thread_id for thread_id in found if thread_id != leave]
     woken = yield from wake(space, overdue)
     return Swept(overdue=len(overdue), woken=woken, next_due_in_ms=int(next_due) - int(now) if next_due else None)
 
 
+def watch(space: Space, watchman: str) -> Operation[Watch]:
+    """A watchman's look: a sweep, and the question who keeps the time for all watchmen of the queue.
+
+    Args:
+        space: The queue.
+        watchman: The watchman's id, unique among all processes.
+    """
+    now, next_due, keeps, *overdue = texts((yield _overdue(space, limit=SWEEP_LIMIT, watchman=watchman)))
+    woken = yield from wake(space, overdue)
+    left = int(next_due) - int(now) if next_due else None
+    return Watch(overdue=len(overdue), woken=woken, next_due_in_ms=left, keeps_time=keeps == "timer")
+
+
+def resign(space: Space, watchman: str) -> Operation[None]:
+    """Let another watchman keep the time, and tell them so; nothing happens if this one does not."""
+    holder = yield plain("GET", space.keys.timer)
+    if holder is not None and text(holder) == watchman:
+        # Between the two somebody else could have taken over; the next look of either settles it.
+        yield [plain("DEL", space.keys.timer), plain("PUBLISH", space.keys.timer, "")]
+
+
+def _overdue(space: Space, *, limit: int, even_paused: str = "", watchman: str = "") -> Call:
+    return space.call("overdue", limit=limit, even_paused=even_paused, watchman=watchman, term_ms=TERM_MS, spare_ms=SPARE_MS)
+
+
 def wake(space: Space, thread_ids: Sequence[str]) -> Operation[int]:
-    """Look at these threads; the number that were handed a wake-up."""
+    """Look at these threads; the number that were handed a wake-up. One that cannot be looked at keeps no other from it."""
     if not thread_ids:
         return 0
-    calls = [space.call("wake", thread_id, patience_ms=_PATIENCE_MS, search=_SEARCH) for thread_id in thread_ids]
-    if len(calls) == 1:
-        replies = [(yield calls[0])]
-    else:
-        replies = yield calls
-    return sum(texts(reply)[0] == "woken" for reply in replies)
+    known = yield from without(space.keys.due, thread_ids)
+    replies = yield from each([space.call("wake", thread_id, patience_ms=_PATIENCE_MS, search=_SEARCH) for thread_id in known])
+    for thread_id, reply in zip(known, replies, strict=True):
+        if reply is None:
+            _log.error("thread %r: Redis refuses to look at it; look at its keys", thread_id)
+    return sum(reply is not None and text(reply[0]) == "woken" for reply in replies)

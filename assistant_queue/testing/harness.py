@@ -9,9 +9,12 @@ from typing import Any
 from assistant_queue.config import Config
 from assistant_queue.models import Batch
 from assistant_queue.store import wakeups
+from assistant_queue.store.calls import text
+from assistant_queue.store.rq_jobs import RqJob
 from assistant_queue.store.sweeping import Swept, sweep
 from assistant_queue.testing.clock import FakeClock
 from assistant_queue.worker.runtime import Runtime
+from assistant_queue.worker.taking import read_wake_up
 
 MAX_ROUNDS = 10_000
 """Wake-ups and time steps after which a queue that never becomes idle is given up. Chosen."""
@@ -31,10 +34,19 @@ class InstantWorker:
     Runs the worker's own code (runtime, driver, flow, scripts) on a real or fake Redis; only the waiting is not real.
     """
 
-    def __init__(self, config: Config, clock: FakeClock, *, probe: Callable[[str, Batch], Any] | None = None) -> None:
+    def __init__(self, config: Config, clock: FakeClock, *, probe: Callable[[str, Batch], Any] | None = None, rq_name: str = "") -> None:
+        """Connects to nothing yet.
+
+        Args:
+            config: The queue's options.
+            clock: Moved as far as needed.
+            probe: Called around each step of a batch; what it raises ends the work there.
+            rq_name: Keep RQ's records of the jobs under this name, as the concurrent worker does; '' to leave them out.
+        """
         self.config = config
         self.clock = clock
         self._probe = probe
+        self._rq_name = rq_name
 
     def run_until_idle(self) -> int:
         """Handle everything that waits, however long it would have to wait; the number of wake-ups handled.
@@ -55,10 +67,13 @@ class InstantWorker:
         try:
             for _ in range(MAX_ROUNDS):
                 swept: Swept = await runtime.store.run(sweep(runtime.space))
-                thread_id = await self._pop(runtime)
-                if thread_id is not None:
-                    await runtime.handle(thread_id)
-                    handled += 1
+                job_id = await runtime.store.client.lpop(wakeups.queue_key(self.config.queue_prefix))
+                if job_id is not None:
+                    job = RqJob(text(job_id), self._rq_name)
+                    thread_id = await read_wake_up(runtime.store.client, self.config.queue_prefix, job)
+                    if thread_id is not None:
+                        await runtime.handle(thread_id, job)
+                        handled += 1
                 elif swept.next_due_in_ms is not None:
                     self.clock.advance(swept.next_due_in_ms / 1000)
                 elif swept.overdue == 0:
@@ -66,13 +81,3 @@ class InstantWorker:
             raise Stuck(f"the queue {self.config.queue_prefix!r} is not idle after {MAX_ROUNDS:,} rounds")
         finally:
             await runtime.close()
-
-    async def _pop(self, runtime: Runtime) -> str | None:
-        client: Any = runtime.store.client
-        while (job_id := await client.lpop(wakeups.queue_key(self.config.queue_prefix))) is not None:
-            key = wakeups.job_key(job_id.decode() if isinstance(job_id, bytes) else job_id)
-            data = await client.hget(key, "data")
-            await client.delete(key)
-            if data is not None:
-                return wakeups.thread_of(data)
-        return None

@@ -59,7 +59,8 @@ class Rehearsal:
 
     def _twin(self) -> AssistantMessageQueue:
         config = self._original.config
-        update: dict[str, Any] = {"redis": fakeredis.FakeRedis(server=fakeredis.FakeServer())}
+        # A Redis in memory has no replica to wait for.
+        update: dict[str, Any] = {"redis": fakeredis.FakeRedis(server=fakeredis.FakeServer()), "durability": "local"}
         if config.backend is None:
             update |= {
                 "openai_api_key": _secret(self.provider.api_key),
@@ -101,7 +102,10 @@ class Rehearsal:
         return self.queue.get_message(receipt.message_id)
 
     def replies(self, thread_id: str) -> list[str]:
-        """What the model said in a thread, in order, from the provider's own records."""
+        """What the model said in a thread, in order: from the provider's own records, of Chat Completions from the queue's."""
+        if self.queue.config.protocol == "chat_completions":
+            said = self.queue.list_messages(thread_id, limit=100, order="asc")
+            return [message.text for message in said if message.role == "assistant"]
         return [text for name in self._conversations(thread_id) for text in self.provider.assistant_texts(name)]
 
     def _conversations(self, thread_id: str) -> list[str]:

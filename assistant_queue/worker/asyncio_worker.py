@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import pickle
-import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from redis import exceptions
 
@@ -16,35 +14,92 @@ from assistant_queue.config import Config
 from assistant_queue.errors import StoreError
 from assistant_queue.store import wakeups
 from assistant_queue.store.connect import disconnect, fresh
+from assistant_queue.store.rq_jobs import RqJob
 from assistant_queue.worker.runtime import Runtime, worker_sync_client
+from assistant_queue.worker.taking import read_wake_up
 from assistant_queue.worker.watchman import Watchman
 
 _log = logging.getLogger(__name__)
 
 POP_TIMEOUT_S = 2
 """Seconds one blocking pop waits; below every socket time-out. Chosen."""
-FOREIGN_TTL_S = 86400 * 7
-"""How long a job that is not ours can be looked at in RQ's failed registry. Chosen: a week."""
+BEAT_S = 1.0
+"""Seconds between two looks whether RQ's workers are suspended; RQ's own look as often. Source: rq/worker, check_for_suspension."""
+
+
+class RqWorkerRecords(Protocol):
+    """How a worker stands in RQ's own books; each method blocks, and is called on a thread. Made by `rq_concurrent.py`."""
+
+    @property
+    def name(self) -> str:
+        """The worker's name, unique in this Redis; '' while it is not registered."""
+
+    def born(self, on_shutdown: Callable[[], None]) -> None:
+        """Register; `on_shutdown` is called (on any thread) when RQ's shutdown command comes."""
+
+    def beat(self) -> bool:
+        """Say that the worker is alive; True if RQ's workers are suspended."""
+
+    def died(self) -> None:
+        """Unregister."""
 
 
 class AsyncioWorker:
-    """Takes wake-ups from RQ's queue and handles each as a coroutine.
+    """Takes wake-ups from RQ's queues and handles each as a coroutine.
 
-    1. takes no more wake-ups than it has room for (`concurrency`)
+    1. takes no more wake-ups than it has room for (`concurrency`), none while RQ's workers are suspended, from several queues in turn
     2. reads a job's thread id without running or unpickling anything else; foreign jobs go to RQ's failed registry
-    3. keeps a watchman: timer and sweeper
-    4. on stop takes no more, lets runs finish for a while, and hands back the rest where they stand
+    3. keeps a watchman for each queue: timer and sweeper
+    4. stands in RQ's books while it lives
+    5. on stop takes no more, lets runs finish for a while, and hands back the rest where they stand
     """
 
-    def __init__(self, config: Config, *, clock: Clock | None = None) -> None:
-        """Connects to nothing yet; raises ConfigurationError as `Runtime` does."""
-        self.runtime = Runtime(config, clock=clock)
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Clock | None = None,
+        prefixes: Sequence[str] = (),
+        records: RqWorkerRecords | None = None,
+        max_wake_ups: int | None = None,
+    ) -> None:
+        """Connects to nothing yet; raises ConfigurationError as `Runtime` does.
+
+        Args:
+            config: The queue's options.
+            clock: For tests.
+            prefixes: Queues to serve; none for the queue of `config` alone.
+            records: How it stands in RQ's books; None to stay out of them.
+            max_wake_ups: It stops by itself when it has taken so many; None for no limit.
+        """
         self.config = config
+        first, *others = prefixes or (config.queue_prefix,)
+        self.runtime = Runtime(config.model_copy(update={"queue_prefix": first}), clock=clock)
+        self.runtimes = {wakeups.queue_key(first): self.runtime}
+        for prefix in others:
+            runtime = Runtime(config.model_copy(update={"queue_prefix": prefix}), clock=clock, beside=self.runtime)
+            self.runtimes[wakeups.queue_key(prefix)] = runtime
+        self.ready = asyncio.Event()
+        self.taken = 0
+        self._max_wake_ups = max_wake_ups
+        self._records = records
         self._room = asyncio.Semaphore(config.concurrency)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._stopping = asyncio.Event()
-        self._queue = wakeups.queue_key(config.queue_prefix)
-        self.ready = asyncio.Event()
+        self._stopping = False
+        self._resumed = asyncio.Event()
+        self._resumed.set()
+        self._taker: asyncio.Task[None] | None = None
+        self._popping: asyncio.Task[tuple[str, str] | None] | None = None
+
+    @property
+    def is_suspended(self) -> bool:
+        """RQ's workers are suspended, and this one is, too."""
+        return not self._resumed.is_set()
+
+    @property
+    def running(self) -> int:
+        """Wake-ups that are being handled."""
+        return len(self._tasks)
 
     async def run(self, stop_timeout_s: Callable[[], float] = lambda: 30.0) -> None:
         """Work until `stop` is called; then finish or hand back within `stop_timeout_s()` seconds.
@@ -52,93 +107,111 @@ class AsyncioWorker:
         Raises:
             StoreUnavailable: Redis did not answer at the start. Nothing was taken.
         """
+        loop = asyncio.get_running_loop()
         client = worker_sync_client(self.config)
         popper = fresh(self.runtime.store.client)
+        watchmen = [Watchman(runtime.space, client) for runtime in self.runtimes.values()]
+        beating: asyncio.Task[None] | None = None
         try:
-            await self.runtime.check_in()  # says at once that Redis is away, or that this is another queue's worker
-            await self.runtime.sweep(limit=100)
-            watchman = Watchman(self.runtime.space, client)
-            watchman.start()
+            for runtime in self.runtimes.values():
+                await runtime.check_in()  # says at once that Redis is away, or that this is another queue's worker
+                await runtime.sweep(limit=100)
+            if self._records is not None:
+                await loop.run_in_executor(None, self._records.born, lambda: _soon(loop, self.stop))
+                beating = asyncio.create_task(self._beat(self._records))
+            for watchman in watchmen:
+                watchman.start()
             self.ready.set()
-            try:
-                await self._take(popper)
-                await self._drain(stop_timeout_s())
-            finally:
-                await asyncio.get_running_loop().run_in_executor(None, watchman.stop)
+            await self._take_until_stopped(popper)
+            await self._drain(stop_timeout_s())
         finally:
+            if beating is not None:
+                beating.cancel()
+            for watchman in watchmen:
+                await loop.run_in_executor(None, watchman.stop)
+            if self._records is not None and beating is not None:
+                await loop.run_in_executor(None, _quietly, self._records.died)
             await disconnect(popper)
             client.close()
-            await self.runtime.close()
+            for runtime in reversed(self.runtimes.values()):
+                await runtime.close()
 
     def stop(self) -> None:
         """Take no more wake-ups; call it on the loop."""
-        self._stopping.set()
+        self._stopping = True
+        if self._taker is not None:
+            self._taker.cancel()  # a wake-up that is popped at this moment is lost, and issued again by the next sweep
 
     def hand_back(self) -> None:
         """Stop, and hand back at once what is running, each batch where it stands; call it on the loop."""
-        self._stopping.set()
+        self.stop()
         for task in self._tasks:
             task.cancel()
 
-    async def _take(self, popper: Any) -> None:
-        stopping = asyncio.create_task(self._stopping.wait())
-        try:
-            while not self._stopping.is_set():
-                await self._room.acquire()
-                pop = asyncio.create_task(self._pop(popper))
-                await asyncio.wait({pop, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                if not pop.done():
-                    pop.cancel()  # a wake-up that is popped at this moment is lost, and issued again by the next sweep
-                thread_id = await _result_of(pop)
-                if thread_id is None:
-                    self._room.release()
-                    continue
-                task = asyncio.create_task(self._handle(thread_id))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
-        finally:
-            stopping.cancel()
+    # --- taking -----------------------------------------------------------------------------------------------------
 
-    async def _pop(self, popper: Any) -> str | None:
-        """The next wake-up's thread; None if there was none, or it was not ours."""
+    async def _take_until_stopped(self, popper: Any) -> None:
+        if self._stopping:
+            return
+        self._taker = asyncio.create_task(self._take(popper))
         try:
-            popped = await popper.blpop([self._queue], timeout=POP_TIMEOUT_S)
+            await self._taker
+        except asyncio.CancelledError:
+            if not self._stopping:
+                raise
+
+    async def _take(self, popper: Any) -> None:
+        queues = list(self.runtimes)
+        while True:
+            await self._resumed.wait()
+            await self._room.acquire()
+            self._popping = asyncio.create_task(self._pop(popper, queues))
+            try:
+                popped = await self._popping
+            except asyncio.CancelledError:
+                if not self.is_suspended:
+                    raise
+                popped = None
             if popped is None:
-                return None
-            return await self._read_job(popped[1])
+                self._room.release()
+                continue
+            queue, job_id = popped
+            queues.remove(queue)
+            queues.append(queue)  # the others come first now: none starves
+            self.taken += 1
+            task = asyncio.create_task(self._handle(self.runtimes[queue], job_id))
+            self._tasks.add(task)
+            task.add_done_callback(self._done)
+            if self.taken == self._max_wake_ups:
+                self.stop()
+
+    async def _pop(self, popper: Any, queues: list[str]) -> tuple[str, str] | None:
+        """The next wake-up: its queue and its job's id; None if there was none for a while."""
+        try:
+            popped = await popper.blpop(queues, timeout=POP_TIMEOUT_S)
         except (exceptions.RedisError, OSError) as error:
             _log.warning("Redis does not answer the worker: %s; trying again", error)
             await asyncio.sleep(1)
             return None
+        return None if popped is None else (_text(popped[0]), _text(popped[1]))
 
-    async def _read_job(self, job_id: Any) -> str | None:
-        name = job_id.decode() if isinstance(job_id, bytes) else str(job_id)
-        key = wakeups.job_key(name)
-        client = self.runtime.store.client
-        data: Any = await client.hget(key, "data")
-        if data is None:
-            return None  # RQ drops such a job, too
-        try:
-            thread_id = wakeups.thread_of(data)
-        except pickle.UnpicklingError as error:
-            _log.error("job %s is not a wake-up of ours (%s); it was not run and is now in RQ's failed registry", name, error)
-            await client.hset(key, mapping={"status": "failed"})
-            await client.zadd(f"rq:failed:{self.config.queue_prefix}", {name: int(time.time()) + FOREIGN_TTL_S})
-            return None
-        await client.delete(key)
-        return thread_id
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._room.release()
 
-    async def _handle(self, thread_id: str) -> None:
+    async def _handle(self, runtime: Runtime, job_id: str) -> None:
+        job = RqJob(job_id, self._records.name if self._records is not None else "")
+        thread_id = None
         try:
-            await self.runtime.handle(thread_id)
-        except StoreError as error:
+            thread_id = await read_wake_up(runtime.store.client, runtime.config.queue_prefix, job)
+            if thread_id is not None:
+                await runtime.handle(thread_id, job)
+        except (exceptions.RedisError, OSError, StoreError) as error:
             _log.warning("thread %r: %s; it is looked at again when Redis answers", thread_id, error)
         except asyncio.CancelledError:
             _log.info("thread %r: handed back", thread_id)
         except Exception:  # noqa: BLE001 - one thread's trouble must not stop the worker
             _log.exception("thread %r: the worker failed; the thread is looked at again when its lease has lapsed", thread_id)
-        finally:
-            self._room.release()
 
     async def _drain(self, timeout_s: float) -> None:
         if self._tasks:
@@ -148,11 +221,43 @@ class AsyncioWorker:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
 
+    # --- RQ's books ---------------------------------------------------------------------------------------------------
 
-async def _result_of(pop: asyncio.Task[str | None]) -> str | None:
+    async def _beat(self, records: RqWorkerRecords) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                suspended = await loop.run_in_executor(None, records.beat)
+            except (exceptions.RedisError, OSError) as error:
+                _log.warning("Redis does not answer the worker: %s; trying again", error)
+            else:
+                self._suspend(suspended)
+            await asyncio.sleep(BEAT_S)
+
+    def _suspend(self, suspended: bool) -> None:
+        if suspended == self.is_suspended:
+            return
+        if suspended:
+            _log.info("suspended by RQ: nothing more is taken until `rq resume`")
+            self._resumed.clear()
+            if self._popping is not None:
+                self._popping.cancel()
+        else:
+            _log.info("resumed")
+            self._resumed.set()
+
+
+def _soon(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:
+    loop.call_soon_threadsafe(act)
+
+
+def _text(name: Any) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def _quietly(act: Callable[[], None]) -> None:
+    """The end of a worker does not fail because Redis is away: what it leaves expires."""
     try:
-        return await pop
-    except asyncio.CancelledError:
-        if pop.cancelled():
-            return None
-        raise
+        act()
+    except (exceptions.RedisError, OSError) as error:
+        _log.warning("the worker could not sign off with RQ: %s; its records expire", error)

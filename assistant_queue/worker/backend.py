@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from typing import Any
 
 from assistant_queue.backends.base import Backend
@@ -10,23 +11,34 @@ from assistant_queue.config import Config
 from assistant_queue.errors import ConfigurationError
 from assistant_queue.tools import Offered
 
+_log = logging.getLogger(__name__)
+
 
 def check_backend(config: Config) -> None:
-    """Say at once what a worker would lack; producers need none of it.
+    """Say at once what a worker would lack; producers need none of it. With a `fallback_reply` it needs no provider.
 
     Raises:
         ConfigurationError: No backend is configured, or the provider's key is missing. Nothing was started.
     """
     if config.backend is not None:
         _given_backend(config.backend)
-        return
+    missing = _missing(config)
+    if missing is not None and config.fallback_reply is None:
+        raise ConfigurationError(missing)
+
+
+def _missing(config: Config) -> str | None:
+    """What is missing for a provider that could answer."""
+    if config.backend is not None:
+        return None
     if config.assistant_id is None and config.model is None and config.prompt is None:
-        raise ConfigurationError(
-            "the worker does not know what to run: give model= or prompt= (Responses), assistant_id= (Assistants, or "
-            "OPENAI_ASSISTANT_ID), or backend="
+        return (
+            "the worker does not know what to run: give model= or prompt= (Responses; model= with protocol='chat_completions' for that "
+            "one), assistant_id= (Assistants, or OPENAI_ASSISTANT_ID), or backend="
         )
     if config.openai_client is None and config.openai_api_key is None:
-        raise ConfigurationError("the provider's key is missing: set OPENAI_API_KEY, or give openai_api_key= or openai_client=")
+        return "the provider's key is missing: set OPENAI_API_KEY, or give openai_api_key= or openai_client="
+    return None
 
 
 def _given_backend(given: Any) -> Backend:
@@ -41,9 +53,26 @@ def _given_backend(given: Any) -> Backend:
     )
 
 
+def make_workers_backend(config: Config) -> Backend:
+    """The backend of a worker; without a provider, the one that leaves every batch to `fallback_reply`. Raises as `check_backend` does."""
+    missing = _missing(config)
+    if missing is None or config.fallback_reply is None:
+        return make_backend(config)
+    from assistant_queue.backends.absent import AbsentBackend
+
+    _log.warning("%s; until then every message gets the fallback_reply, and its batch goes to the failed list", missing)
+    return AbsentBackend(missing)
+
+
 def make_backend(config: Config) -> Backend:
-    """The backend that the options choose; raises as `check_backend` does."""
-    check_backend(config)
+    """The backend that the options choose.
+
+    Raises:
+        ConfigurationError: No backend is configured, or the provider's key is missing.
+    """
+    missing = _missing(config)
+    if missing is not None:
+        raise ConfigurationError(missing)
     if config.backend is not None:
         return _given_backend(config.backend)
     from assistant_queue.backends import create_backend
@@ -54,10 +83,15 @@ def make_backend(config: Config) -> Backend:
             "api_key": key.get_secret_value() if key else None,
             "base_url": config.openai_base_url,
             "openai_client": config.openai_client,
+            "runs": config.concurrency,
         },
         assistant_id=config.assistant_id,
         model=config.model,
         prompt=config.prompt,
+        protocol=config.protocol,
+        history=config.history,
+        history_tokens=config.history_tokens,
+        count_tokens=config.count_tokens,
         tools=Offered(config.tools or (), config.toolbox),
         run_options=config.run_options,
         request_timeout=config.request_timeout,

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from assistant_queue.errors import CallbackError, InvalidToolResult
-from assistant_queue.models import Batch, RunResult, ToolCall, ToolOutput
+from assistant_queue.models import Batch, ErrorInfo, RunResult, ToolCall, ToolOutput
 
 _log = logging.getLogger(__name__)
 
@@ -126,3 +126,22 @@ async def deliver(function: Function, executor: Executor, result: RunResult) -> 
     except Exception as error:
         _log.exception("thread %r, batch %s: %s raised", result.thread_id, result.batch_id, name_of(function))
         raise CallbackError(f"{name_of(function)} raised {type(error).__name__}: {error}") from error
+
+
+async def fall_back(function: Function, executor: Executor, batch: Batch, error: ErrorInfo, *, within_s: float) -> str | None:
+    """What the user's `fallback_reply` says of a batch that has failed; None where it says nothing, raises, or takes too long.
+
+    A failure on the way to the failed list is logged and no more: the batch gets there all the same.
+    """
+    try:
+        text = await asyncio.wait_for(call(function, executor, batch, error), within_s)
+    except (asyncio.TimeoutError, TimeoutError):
+        _log.error("thread %r, batch %s: %s did not answer within %g s", batch.thread_id, batch.id, name_of(function), within_s)
+        return None
+    except Exception:  # noqa: BLE001 - the user's own
+        _log.exception("thread %r, batch %s: %s raised", batch.thread_id, batch.id, name_of(function))
+        return None
+    if text is not None and not isinstance(text, str):
+        _log.error("thread %r, batch %s: %s returned %s, no text", batch.thread_id, batch.id, name_of(function), type(text).__name__)
+        return None
+    return text if text and text.strip() else None

@@ -27,5 +27,5 @@ def check_in(space: Space, config: Config, *, quietly: bool = False) -> Operatio
     if not config.allow_eviction:
         refuse_eviction(server)
     if not quietly:
-        for finding in judge(server):
+        for finding in judge(server, durability=config.durability):
             _log.log(_LEVELS[finding.level], "%s%s", finding.what, f"; {finding.advice}" if finding.advice else "")

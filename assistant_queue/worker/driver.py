@@ -15,6 +15,7 @@ from assistant_queue.errors import (
     AssistantQueueError,
     BackendError,
     LeaseLost,
+    NotReplicated,
     OutcomeUnknown,
     RunExpired,
     StoreUnavailable,
@@ -72,6 +73,7 @@ class BatchDriver:
             steps.Answer: self._answer,
             steps.Complete: self._complete,
             steps.Deliver: self._deliver,
+            steps.FallBack: self._fall_back,
             steps.Finish: self._finish,
             steps.Postpone: self._postpone,
             steps.Bury: self._bury,
@@ -118,6 +120,8 @@ class BatchDriver:
             await self._probe(f"before {type(step).__name__}")
             try:
                 answer = await self._handlers[type(step)](step)
+            except NotReplicated as problem:
+                error = problem
             except (LeaseLost, StoreUnavailable):
                 raise
             except AssistantQueueError as problem:
@@ -133,11 +137,7 @@ class BatchDriver:
         renewed = None
         if not self._held.is_lost:
             asked_at = self._runtime.clock.monotonic()
-            renewed = await self._runtime.store.run(
-                holding.renew(
-                    self._runtime.space, self._lease.thread_id, token=self._lease.token, lease_s=self._runtime.config.lock_duration
-                )
-            )
+            renewed = await self._runtime.store.run(holding.renew(self._runtime.space, self._lease, self._runtime.config.lock_duration))
             if renewed is not None:
                 self._held.extend(asked_at + self._runtime.config.lock_duration, renewed)
         if renewed is None:
@@ -150,6 +150,8 @@ class BatchDriver:
         while True:
             try:
                 return await self._runtime.store.run(operation())
+            except NotReplicated:
+                raise  # it has been waited for, and what it means the flow knows
             except StoreUnavailable:
                 if self._runtime.clock.monotonic() >= until or self._held.is_lost:
                     raise
@@ -178,8 +180,9 @@ class BatchDriver:
         batch_id, run_id, outputs = self._claimed.batch.id, step.progress.run_id or "", step.progress.outputs
         news = [events.tool_called(batch_id, run_id, call) for call in step.asked]
         news += [events.tool_answered(batch_id, run_id, call_id, outputs[call_id]) for call_id in step.answered]
+        to_replica = step.leaves and self._runtime.config.durability == "replicated"
         self._held.listened = await self._write(
-            lambda: holding.save(self._runtime.space, self._lease, step.phase, step.progress, marks, news=news)
+            lambda: holding.save(self._runtime.space, self._lease, step.phase, step.progress, marks, to_replica=to_replica, news=news)
         )
         self._marked = True
         self._phase, self._progress = step.phase, step.progress
@@ -229,6 +232,7 @@ class BatchDriver:
                 progress=step.progress,
                 message_ids=self._message_ids(),
                 open_calls=step.open_calls,
+                fallback=step.fallback,
                 pause=self._runtime.config.after_failure == "pause",
                 keep_anchor=self._runtime.backend.capabilities.found_by is FoundBy.NOT_AT_ALL,
             )
@@ -282,12 +286,15 @@ class BatchDriver:
         raise OutcomeUnknown(f"the run over thread {self._lease.thread_id!r} gave {type(event).__name__} before its id")
 
     async def _watch(self, step: steps.Watch) -> RunEvent:
-        left_s = max(0.0, (step.deadline_ms - self.now_ms()) / 1000)
+        limit = self._runtime.config.run_timeout
+        expired = RunExpired(f"the run over thread {self._lease.thread_id!r} has not ended within run_timeout ({limit:g} s)")
+        left_s = (step.deadline_ms - self.now_ms()) / 1000
+        if left_s <= 0:  # nobody was there to see it end
+            raise expired
         try:
             return await asyncio.wait_for(self._asked(self._read()), left_s)
         except (asyncio.TimeoutError, TimeoutError):
-            limit = self._runtime.config.run_timeout
-            raise RunExpired(f"the run over thread {self._lease.thread_id!r} has not ended within run_timeout ({limit:g} s)") from None
+            raise expired from None
 
     async def _read(self) -> RunEvent:
         if self._events is not None:
@@ -315,7 +322,9 @@ class BatchDriver:
     async def _cancel(self, step: steps.Cancel) -> None:
         await self._sure()
         try:
-            await self._asked(self._runtime.backend.cancel(step.request, step.run_id))
+            await asyncio.wait_for(self._asked(self._runtime.backend.cancel(step.request, step.run_id)), step.patience_s)
+        except (asyncio.TimeoutError, TimeoutError):
+            _log.warning("thread %r: run %s is being cancelled, its end was not waited for", self._lease.thread_id, step.run_id)
         except BackendError as error:
             _log.warning("thread %r: run %s could not be cancelled: %s", self._lease.thread_id, step.run_id, error)
 
@@ -362,3 +371,10 @@ class BatchDriver:
         await self._sure()
         if self._runtime.config.on_reply is not None:
             await callbacks.deliver(self._runtime.config.on_reply, self._runtime.executor, step.result)
+
+    async def _fall_back(self, step: steps.FallBack) -> str | None:
+        await self._sure()
+        runtime, function = self._runtime, self._runtime.config.fallback_reply
+        if not callable(function):
+            return None
+        return await callbacks.fall_back(function, runtime.executor, step.batch, step.error, within_s=runtime.config.request_timeout)

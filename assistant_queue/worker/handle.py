@@ -12,6 +12,7 @@ from assistant_queue.config import Config
 from assistant_queue.worker.asyncio_worker import AsyncioWorker
 from assistant_queue.worker.backend import check_backend
 from assistant_queue.worker.listeners import listen
+from assistant_queue.worker.rq_concurrent import RqBooks
 
 START_TIMEOUT_S = 30.0
 """Seconds to wait for the worker's loop and its first word with Redis. Chosen."""
@@ -80,7 +81,7 @@ class WorkerHandle:
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._worker = worker = AsyncioWorker(self._config, clock=self._clock)
+        self._worker = worker = AsyncioWorker(self._config, clock=self._clock, records=RqBooks(self._config, [self._config.queue_prefix]))
         if self._probe is not None:
             worker.runtime.watch_steps(self._probe)
         work = asyncio.create_task(self._work(worker))

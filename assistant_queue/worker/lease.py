@@ -170,8 +170,7 @@ class LeaseKeeper:
             StoreUnavailable: Redis did not answer; the lease stands as it was.
         """
         asked_at = self._space.clock.monotonic()
-        lease = held.lease
-        renewed = self._store.run(holding.renew(self._space, lease.thread_id, token=lease.token, lease_s=self._lease_s))
+        renewed = self._store.run(holding.renew(self._space, held.lease, self._lease_s))
         if renewed is None:
             if held in self._held:
                 held.lose()

@@ -11,6 +11,7 @@ from assistant_queue.config import Config
 from assistant_queue.worker.asyncio_worker import AsyncioWorker
 from assistant_queue.worker.backend import check_backend
 from assistant_queue.worker.listeners import listen
+from assistant_queue.worker.rq_concurrent import RqBooks
 
 
 class LoopWorkerHandle:
@@ -23,7 +24,7 @@ class LoopWorkerHandle:
             ConfigurationError: No backend, or no key.
         """
         check_backend(config)
-        self._worker = AsyncioWorker(config, clock=clock)
+        self._worker = AsyncioWorker(config, clock=clock, records=RqBooks(config, [config.queue_prefix]))
         self._stop_timeout_s = 30.0
         self._work: asyncio.Task[None] | None = None
 

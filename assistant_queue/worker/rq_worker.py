@@ -21,7 +21,7 @@ from assistant_queue.store import wakeups
 from assistant_queue.store.calls import Space
 from assistant_queue.store.stores import SyncStore
 from assistant_queue.worker.app import load_app
-from assistant_queue.worker.backend import check_backend, make_backend
+from assistant_queue.worker.backend import check_backend, make_workers_backend
 from assistant_queue.worker.checking_in import check_in
 from assistant_queue.worker.watchman import Watchman
 
@@ -154,7 +154,7 @@ def _warm_up(config: Config) -> None:
     """Import here what every horse would import anew before its first request: most of a wake-up's time (docs/performance.md)."""
     importlib.import_module("assistant_queue.worker.runtime")
     if config.backend is None:
-        make_backend(config)  # opens no connection; the client itself is dropped, the modules that it loads stay
+        make_workers_backend(config)  # opens no connection; the client itself is dropped, the modules that it loads stay
 
 
 def die_with_parent() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import secrets
@@ -11,24 +12,27 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import Any
 
+from assistant_queue.backends.base import Backend
 from assistant_queue.clock import Clock, SystemClock
 from assistant_queue.config import DEFAULT_INSTRUCTIONS, Config
 from assistant_queue.core import steps
 from assistant_queue.core.flow import Rules
 from assistant_queue.core.retry import Backoff
-from assistant_queue.errors import LeaseLost, StoreUnavailable
+from assistant_queue.errors import LeaseLost, StoreError, StoreUnavailable
 from assistant_queue.models import Batch, FailedBatch, RunResult
 from assistant_queue.store import holding
 from assistant_queue.store.calls import Space
 from assistant_queue.store.connect import async_from, fresh, sync_from
 from assistant_queue.store.events import event_rules
 from assistant_queue.store.holding import NoLease, ResultRules
+from assistant_queue.store.rq_jobs import NOT_OURS_TO_RECORD, RqJob, job_over
 from assistant_queue.store.stores import AsyncStore, SyncStore
 from assistant_queue.store.sweeping import sweep
-from assistant_queue.worker.backend import make_backend
+from assistant_queue.worker.backend import make_workers_backend
 from assistant_queue.worker.checking_in import check_in
 from assistant_queue.worker.driver import BatchDriver
 from assistant_queue.worker.lease import LeaseKeeper
+from assistant_queue.worker.turns import Turns
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +65,12 @@ def rules_of(config: Config, *, takes_default: bool) -> Rules:
         thread_ids=config.thread_ids,
         instructions=True if callable(instructions) else instructions,
         delivers=config.on_reply is not None,
+        fallback=True if callable(config.fallback_reply) else config.fallback_reply,
     )
+
+
+def _callback_threads(config: Config) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=max(config.concurrency, 4), thread_name_prefix="assistant-queue-callback")
 
 
 async def _no_probe(_: str, __: Batch) -> None:
@@ -71,13 +80,19 @@ async def _no_probe(_: str, __: Batch) -> None:
 class Runtime:
     """One event loop's share of a worker: handles wake-ups, one thread each.
 
-    1. claims the thread, waits out the last second of a window in place
+    1. waits for its turn, claims the thread, waits out the last second of a window in place
     2. has the lease renewed while the driver takes the batch to its end
     3. tells listeners how the batch ended
     """
 
-    def __init__(self, config: Config, *, clock: Clock | None = None) -> None:
+    def __init__(self, config: Config, *, clock: Clock | None = None, beside: Runtime | None = None) -> None:
         """Connects to nothing yet.
+
+        Args:
+            config: The queue's options.
+            clock: For tests.
+            beside: A runtime of another queue on the same loop, whose provider, connections and callback threads this one uses, too. It
+                is closed last.
 
         Raises:
             ConfigurationError: No backend is configured, or its key is missing.
@@ -85,16 +100,18 @@ class Runtime:
         self.config = config
         self.clock: Clock = clock or SystemClock()
         self.space = Space(config.queue_prefix, self.clock, event_rules(config))
-        self.backend = make_backend(config)
+        self._is_guest = beside is not None
+        self.backend: Backend = beside.backend if beside else make_workers_backend(config)
         self.rules = rules_of(config, takes_default=config.prompt is None)
         self.result_rules = ResultRules(result_ttl_s=config.result_ttl, keep_text=not config.remove_on_complete)
         self.lease_margin_s = config.lock_duration / 6
-        self.store = AsyncStore(_worker_async_client(config))
+        self.store: AsyncStore = beside.store if beside else AsyncStore(_worker_async_client(config))
         self.keeper = LeaseKeeper(self.space, SyncStore(worker_sync_client(config)), config.lock_duration)
-        self.executor = ThreadPoolExecutor(max_workers=max(config.concurrency, 4), thread_name_prefix="assistant-queue-callback")
+        self.executor: ThreadPoolExecutor = beside.executor if beside else _callback_threads(config)
         self.on_completed: list[Callable[[RunResult], Any]] = []
         self.on_failed: list[Callable[[FailedBatch, Exception], Any]] = []
         self._probe: Callable[[str, Batch], Awaitable[None]] = _no_probe
+        self.turns: Turns = beside.turns if beside else Turns()
 
     def watch_steps(self, probe: Probe) -> None:
         """Have `probe(name, batch)` called around each step: where tests wait, and where they crash."""
@@ -113,6 +130,8 @@ class Runtime:
     async def close(self) -> None:
         """Give everything back."""
         await asyncio.get_running_loop().run_in_executor(None, self.keeper.close)
+        if self._is_guest:
+            return
         self.executor.shutdown(wait=False, cancel_futures=True)
         await self.backend.close()
         await self.store.close()
@@ -125,13 +144,31 @@ class Runtime:
         """Look at a bounded number of overdue threads, `leave` excepted."""
         await self.store.run(sweep(self.space, limit, leave=leave))
 
-    async def handle(self, thread_id: str) -> steps.Ending | NoLease | None:
+    async def handle(self, thread_id: str, job: RqJob = NOT_OURS_TO_RECORD) -> steps.Ending | NoLease | None:
         """A wake-up: take the thread's batch as far as it goes.
+
+        Args:
+            thread_id: The thread to look at.
+            job: The RQ job that said so, where our scripts keep RQ's records of it.
 
         Returns:
             How the batch ended, why there was nothing to do, or None where another worker has taken over.
         """
         token, batch_id = secrets.token_hex(8), secrets.token_hex(12)
+        ending: steps.Ending | NoLease | None = None
+        failed = True
+        try:
+            await self.turns.wait()
+            ending = await self._take_batch(thread_id, token, batch_id, job)
+            failed = False
+        finally:
+            # Whoever gives the thread back ends the records in the same step; what is left is a job without a batch that ended.
+            if job.worker and (failed or ending is None or isinstance(ending, NoLease)):
+                with contextlib.suppress(StoreError):  # then RQ's records run out by themselves
+                    await asyncio.shield(self.store.run(job_over(self.space, thread_id, token, job, failed=failed)))
+        return ending
+
+    async def _take_batch(self, thread_id: str, token: str, batch_id: str, job: RqJob) -> steps.Ending | NoLease | None:
         while True:
             claimed_at = self.clock.monotonic()
             lease = await self.store.run(
@@ -142,6 +179,7 @@ class Runtime:
                     batch_id=batch_id,
                     lease_s=self.config.lock_duration,
                     max_take=self.config.max_batch_size or holding.MAX_BATCH,
+                    job=job,
                 )
             )
             if not isinstance(lease, NoLease):

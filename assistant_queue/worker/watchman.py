@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import random
+import secrets
 import threading
 from typing import Any
 
 from redis import exceptions
 
-from assistant_queue.errors import StoreError
+from assistant_queue.errors import StoreError, StoreUnavailable
 from assistant_queue.store.calls import Space
 from assistant_queue.store.connect import fresh
 from assistant_queue.store.stores import SyncStore
-from assistant_queue.store.sweeping import SWEEP_LIMIT, sweep
+from assistant_queue.store.sweeping import SWEEP_LIMIT, Watch, resign, watch
 
 _log = logging.getLogger(__name__)
 
 SWEEP_INTERVAL_S = 1.0
-"""The longest time between two sweeps. Source: docs/reliability.md, "within the lease plus two seconds"."""
+"""The longest time between two looks. Source: docs/reliability.md, "within the lease plus two seconds"."""
 
 
 class Watchman:
@@ -26,8 +28,9 @@ class Watchman:
 
     `quiet` can be taken while it only waits: a process that forks does so then, or the child could inherit a lock that nobody releases.
 
-    1. sleeps until the earliest due time, and is told (by a channel) when an earlier one appears
-    2. at that time moves the thread's wake-up from RQ's schedule to RQ's queue
+    1. one watchman of all processes keeps the time: it sleeps until the earliest due time, and is told (by a channel) when an earlier one
+       appears; the others only look once a second, and take over at once when it resigns
+    2. at the due time moves the thread's wake-up from RQ's schedule to RQ's queue
     3. at least once a second looks for threads that are overdue - a lost job, a dead worker, a lapsed lease - and wakes somebody
     """
 
@@ -36,6 +39,7 @@ class Watchman:
         self._space = space
         self._client = fresh(client)
         self._store = SyncStore(self._client)
+        self._id = secrets.token_hex(8)
         self._stop = threading.Event()
         self.quiet = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="assistant-queue-watchman", daemon=True)
@@ -45,34 +49,58 @@ class Watchman:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop the thread and give the connections back."""
+        """Stop the thread, leave the time to another, and give the connections back."""
         self._stop.set()
         if self._thread.is_alive():
             with contextlib.suppress(exceptions.RedisError):  # without the word it wakes by itself within a second
                 self._client.publish(self._space.keys.tick, "0")
+                self._client.publish(self._space.keys.timer, "")
             self._thread.join(timeout=SWEEP_INTERVAL_S + 4)
+        with contextlib.suppress(StoreError):  # else its term runs out
+            self._store.run(resign(self._space, self._id))
         self._store.close()
 
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                with self._client.pubsub(ignore_subscribe_messages=True) as ticks:
-                    with self.quiet:
-                        ticks.subscribe(self._space.keys.tick)
-                    while not self._stop.is_set():
-                        with self.quiet:
-                            wait_s = self.look()
-                        if wait_s > 0:
-                            ticks.get_message(timeout=wait_s)
-            except (StoreError, exceptions.RedisError, OSError) as error:
+                with self._client.pubsub(ignore_subscribe_messages=True) as news:
+                    self._watch(news)
+            except (StoreUnavailable, exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
                 _log.warning("Redis does not answer the watchman: %s; trying again", error)
                 self._stop.wait(SWEEP_INTERVAL_S)
+            except Exception:  # noqa: BLE001 - whatever it stumbled over, without it threads are forgotten
+                _log.exception("the watchman stumbled; it goes on")
+                self._stop.wait(SWEEP_INTERVAL_S)
 
-    def look(self) -> float:
-        """One sweep; seconds until the next one is worth it."""
-        swept = self._store.run(sweep(self._space))
-        if swept.overdue >= SWEEP_LIMIT:
-            return 0.0
-        if swept.next_due_in_ms is None:
-            return SWEEP_INTERVAL_S
-        return min(max(swept.next_due_in_ms, 1) / 1000, SWEEP_INTERVAL_S)
+    def _watch(self, news: Any) -> None:
+        keys, listens = self._space.keys, ""
+        while not self._stop.is_set():
+            with self.quiet:
+                seen = self.look()
+                # A due time that is earlier than all others concerns the timer alone; that it resigns concerns the others.
+                concerns = keys.tick if seen.keeps_time else keys.timer
+                if concerns != listens:
+                    news.subscribe(concerns)
+                    if listens:
+                        news.unsubscribe(listens)
+                    listens = concerns
+                    continue  # what was said before it listened is seen by another look
+            wait_s = _wait_s(seen)
+            if wait_s > 0:
+                news.get_message(timeout=wait_s)
+
+    def look(self) -> Watch:
+        """Look once."""
+        return self._store.run(watch(self._space, self._id))
+
+
+def _wait_s(seen: Watch) -> float:
+    """Seconds until another look is worth it."""
+    if not seen.keeps_time:
+        # However many are overdue: all watchmen would see the same ones, and Redis would be the slower for it.
+        return SWEEP_INTERVAL_S * random.uniform(0.8, 1.0)  # noqa: S311 - only so that they do not all look at once
+    if seen.overdue >= SWEEP_LIMIT:
+        return 0.0
+    if seen.next_due_in_ms is None:
+        return SWEEP_INTERVAL_S
+    return min(max(seen.next_due_in_ms, 1) / 1000, SWEEP_INTERVAL_S)

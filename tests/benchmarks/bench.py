@@ -8,12 +8,14 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import psutil
 import redis
 from typing_extensions import Self
 
@@ -27,6 +29,32 @@ ROOT = Path(__file__).parent.parent.parent
 PREFIX = "assistant"
 TEXT = "Hello! Where is my order? I have been waiting for a week."
 WORKERS = ("asyncio", "forking")
+CLASSES = {"forking": "assistant_queue.Worker", "rq simple": "rq.SimpleWorker"}
+
+
+class LeanProvider:
+    """The provider of `tests.benchmarks.lean_provider`, as a benchmark sees it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def stats(self) -> dict[str, Any]:
+        """What it has seen since `reset`."""
+        return self._ask("stats")
+
+    def reset(self) -> None:
+        """Count from here."""
+        self._ask("reset")
+
+    def options(self, protocol: str = "responses") -> dict[str, Any]:
+        """What a queue is told to talk to it."""
+        model = {"model": "lean"} if protocol == "responses" else {"assistant_id": "asst"}
+        return {"openai_api_key": "none", "openai_base_url": f"{self.url}/v1", **model}
+
+    def _ask(self, what: str) -> dict[str, Any]:
+        with urllib.request.urlopen(f"{self.url}/{what}", timeout=30) as answer:
+            told: dict[str, Any] = json.load(answer)
+        return told
 
 
 class Bench:
@@ -84,16 +112,18 @@ class Bench:
             yield queue
 
     @contextmanager
-    def worker(self, kind: str, options: dict[str, Any], *, url: str | None = None) -> Iterator[None]:
-        """A worker process; `asyncio`, `forking` (ours on RQ), or `rq` for RQ's own."""
+    def worker(
+        self, kind: str, options: dict[str, Any], *, url: str | None = None, concurrency: int | None = None
+    ) -> Iterator[psutil.Process]:
+        """A worker process; `asyncio`, `forking` (ours on RQ), or `rq` and `rq simple` for RQ's own."""
         url = url or self.url
         told = {**options, "redis_url": url}
         if kind == "asyncio":
             command = ["-m", "assistant_queue.cli", "worker", "--app", "tests.benchmarks.app:queue"]
+            command += ["--concurrency", str(concurrency)] if concurrency else []
         else:
-            command = ["-m", "rq.cli", "worker", "-u", url, options["queue_prefix"]]
-            if kind == "forking":
-                command += ["--worker-class", "assistant_queue.Worker"]
+            command = ["-m", "rq.cli", "worker", "-q", "-u", url, options["queue_prefix"]]
+            command += ["--worker-class", CLASSES[kind]] if kind in CLASSES else []
         environment = {
             **os.environ,
             VARIABLE: json.dumps(told),
@@ -103,7 +133,7 @@ class Bench:
         with self.log.open("ab") as log:
             process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
             try:
-                yield
+                yield psutil.Process(process.pid)
             finally:
                 process.terminate()
                 try:
@@ -111,6 +141,29 @@ class Bench:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
+
+    @contextmanager
+    def lean_provider(self, hold_s: float = 0.0) -> Iterator[LeanProvider]:
+        """A provider that costs next to nothing, in a process of its own."""
+        command = [sys.executable, "-m", "tests.benchmarks.lean_provider", "--hold", str(hold_s)]
+        with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            try:
+                yield LeanProvider(f"http://127.0.0.1:{int(process.stdout.readline())}")
+            finally:
+                process.stdin.close()
+                process.kill()
+
+    def bare(self, provider: LeanProvider, **options: Any) -> dict[str, Any]:
+        """What the calls take without a queue: `tests.benchmarks.bare` in a process of its own."""
+        words = [word for name, value in options.items() for word in ([f"--{name}"] if value is True else [f"--{name}", str(value)])]
+        command = [sys.executable, "-m", "tests.benchmarks.bare", "--url", f"{provider.url}/v1", *words]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"bare {options}: {done.stderr[-2000:]}")
+        taken: dict[str, Any] = json.loads(done.stdout)
+        return taken
 
     @contextmanager
     def far_redis(self, delay_s: float) -> Iterator[str]:

@@ -12,7 +12,8 @@ from tests.benchmarks.raw_rq import perform
 from tests.benchmarks.table import Row
 
 GROUP = "counting"
-COMMANDS = 15
+COMMANDS = {"asyncio": 30, "forking": 15}
+"""Under the asyncio worker RQ's records are ours to write, and counted."""
 BATCH = 5
 SET_UP = frozenset({b"HELLO", b"CLIENT", b"AUTH", b"SELECT"})
 PROTOCOLS = ("responses", "assistants")
@@ -65,8 +66,8 @@ def _commands(bench: Bench, kind: str, alone: float) -> Iterator[Row]:
         here=f"{each:.1f}",
         beside=beside,
         ratio=each / (sum(theirs.values()) / batches if kind == "forking" else BATCH * alone),
-        target=f"<= {COMMANDS}",
-        met=each <= COMMANDS,
+        target=f"<= {COMMANDS[kind]}",
+        met=each <= COMMANDS[kind],
     )
     yield Row(group=GROUP, what="  of these", here=names)
     yield Row(group=GROUP, what="  beside them, to set connections of ours up", here=f"{set_up / batches:.1f}")

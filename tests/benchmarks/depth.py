@@ -20,6 +20,7 @@ from tests.benchmarks.measuring import Compared, compare_rounds, per_call_us, ru
 from tests.benchmarks.table import Row
 
 GROUP = "depth"
+LONG_GROUP = "depth long"
 TARGET = 1.2
 SHALLOW = 10
 PER_THREAD = 5
@@ -106,6 +107,15 @@ def result_of(lease: Lease) -> RunResult:
 
 def rows(bench: Bench) -> Iterator[Row]:
     """All of them."""
+    return _rows(bench, GROUP, bench.sizes.deep, bench.sizes.deep_thread)
+
+
+def long_rows(bench: Bench) -> Iterator[Row]:
+    """The same, ten times as deep."""
+    return _rows(bench, LONG_GROUP, 10 * bench.sizes.deep, 10 * bench.sizes.deep_thread)
+
+
+def _rows(bench: Bench, group: str, messages: int, in_thread: int) -> Iterator[Row]:
     sizes = bench.sizes
     calls = max(2, sizes.calls // 4)
     with bench.queue() as queue:
@@ -116,21 +126,24 @@ def rows(bench: Bench) -> Iterator[Row]:
             made.fill_thread("one thread", in_thread)
             return made
 
-        deep = filled(sizes.deep, sizes.deep_thread)
+        deep = filled(messages, in_thread)
 
         def turns(figure: Callable[[Filled], float]) -> Compared:
             # A shallow queue that is measured gets deeper: each round has one of its own.
             return compare_rounds(lambda: [figure(filled(SHALLOW, SHALLOW)), figure(deep)], sizes.rounds)[0]
 
-        queued, one = f"{sizes.deep:,} messages queued", f"{sizes.deep_thread:,} messages waiting in the thread"
-        yield _row(f"add, {queued}", turns(partial(Filled.add_us, thread_id="waiting 0", calls=calls)))
-        yield _row(f"claim and hand back, {queued}", turns(partial(Filled.claim_us, cycles=calls)))
-        yield _row(f"add, {one}", turns(partial(Filled.add_us, thread_id="one thread", calls=calls)))
-        yield _row(f"claim ten and finish, {one}", turns(partial(Filled.batch_us, thread_id="one thread", cycles=max(2, calls // 2))))
+        queued = f"{messages:,} messages of {messages // PER_THREAD:,} threads queued"
+        one = f"{in_thread:,} messages waiting in the thread"
+        yield _row(group, f"add, {queued}", turns(partial(Filled.add_us, thread_id="waiting 0", calls=calls)))
+        yield _row(group, f"claim and hand back, {queued}", turns(partial(Filled.claim_us, cycles=calls)))
+        yield _row(group, f"add, {one}", turns(partial(Filled.add_us, thread_id="one thread", calls=calls)))
+        yield _row(
+            group, f"claim ten and finish, {one}", turns(partial(Filled.batch_us, thread_id="one thread", cycles=max(2, calls // 2)))
+        )
 
 
-def _row(what: str, found: Compared) -> Row:
+def _row(group: str, what: str, found: Compared) -> Row:
     return Row(
-        group=GROUP, what=what, here=f"{found.subject_us:.0f} us", beside=f"with {SHALLOW}: {found.baseline_us:.0f} us", ratio=found.ratio,
+        group=group, what=what, here=f"{found.subject_us:.0f} us", beside=f"with {SHALLOW}: {found.baseline_us:.0f} us", ratio=found.ratio,
         spread=found.spread, target=f"<= {TARGET}", met=found.ratio <= TARGET,
     )  # fmt: skip

@@ -100,7 +100,7 @@ class Rig:
         return refusal.reason
 
     def renew(self, lease: Lease, lease_s: float = 30) -> holding.Renewed | None:
-        return self.run(holding.renew(self.space, lease.thread_id, token=lease.token, lease_s=lease_s))
+        return self.run(holding.renew(self.space, lease, lease_s))
 
     def save(self, lease: Lease, phase: Phase = Phase.SENDING, progress: Progress | None = None, mark: Sequence[str] = ()) -> None:
         self.run(holding.save(self.space, lease, phase, progress or Progress(attempts=1), mark))

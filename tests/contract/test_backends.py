@@ -1,4 +1,4 @@
-"""One suite for both OpenAI backends, against the strict stand-in over HTTP, through the real client library."""
+"""One suite for the three OpenAI backends, against the strict stand-in over HTTP, through the real client library."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from assistant_queue.backends.base import (
     TextDelta,
     Undecided,
 )
+from assistant_queue.backends.chat_completions import ChatCompletionsBackend
 from assistant_queue.backends.responses import ResponsesBackend
 from assistant_queue.errors import (
     BackendError,
@@ -55,7 +56,7 @@ from assistant_queue.testing.provider import (
 )
 
 THREAD = "thread-of-the-caller"
-RESPONSES, ASSISTANTS = "responses", "assistants"
+RESPONSES, ASSISTANTS, CHAT = "responses", "assistants", "chat_completions"
 TOOLS = [{"type": "function", "function": {"name": "weather", "description": "Tells the weather", "parameters": {"type": "object"}}}]
 
 ACCEPTED_AND_LOST = {
@@ -82,11 +83,11 @@ class Rig:
 
     @property
     def create(self) -> str:
-        return "responses.create" if self.kind == RESPONSES else "runs.create"
+        return {RESPONSES: "responses.create", ASSISTANTS: "runs.create", CHAT: "chat.completions.create"}[self.kind]
 
     @property
     def submit(self) -> str:
-        return "responses.create" if self.kind == RESPONSES else "runs.submit_tool_outputs"
+        return "runs.submit_tool_outputs" if self.kind == ASSISTANTS else self.create
 
     @property
     def retrieve(self) -> str:
@@ -113,6 +114,12 @@ class Rig:
         assert isinstance(last, RunEnded)
         return last.anchor
 
+    def user_texts(self) -> list[str]:
+        """What the provider was told in all: by what it keeps, or by the last request."""
+        if self.kind != CHAT:
+            return self.provider.user_texts(self.conversation)
+        return [message["content"] for message in self.provider.requests[-1].body["messages"] if message["role"] == "user"]
+
     def ops(self) -> list[str]:
         return [request.op for request in self.provider.requests]
 
@@ -138,6 +145,8 @@ def backend_of(kind: str, provider: StandInProvider, *, http_client: Any = None,
     given = {"tools": TOOLS, "request_timeout": 5.0, "stream_idle_timeout": 5.0, **options}
     if kind == ASSISTANTS:
         return AssistantsBackend(client, assistant_id=provider.assistant_id, **given)
+    if kind == CHAT:
+        return ChatCompletionsBackend(client, model="some-model", **given)
     return ResponsesBackend(client, model="some-model", **given)
 
 
@@ -148,9 +157,13 @@ def provider() -> Iterator[StandInProvider]:
         assert not running.model_errors
 
 
-@pytest.fixture(params=[RESPONSES, ASSISTANTS])
+@pytest.fixture(params=[RESPONSES, ASSISTANTS, CHAT])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+keeps = pytest.mark.parametrize("kind", [RESPONSES, ASSISTANTS])
+"""For what only a provider can do that keeps the conversation; test_chat_backend.py has what holds where it keeps nothing."""
 
 
 @pytest.fixture
@@ -185,7 +198,7 @@ async def test_a_batch_is_one_run_with_its_messages_in_order(rig: Rig) -> None:
     assert (ended.status, ended.replies, ended.error) == ("completed", ("You said: one | two | three",), None)
     assert ended.run_id == started.run_id
     assert isinstance(ended.usage, Usage)
-    assert rig.provider.user_texts(rig.conversation) == ["one", "two", "three"]
+    assert rig.user_texts() == ["one", "two", "three"]
     assert len(rig.provider.runs) == 1
 
 
@@ -207,7 +220,8 @@ async def test_the_first_batch_of_an_assistants_backend_is_read_back_once(provid
 async def test_instructions_options_and_tools_reach_the_provider(kind: str, provider: StandInProvider) -> None:
     seen: list[Any] = []
     provider.model = lambda turn: seen.append(turn) or Reply("ok")
-    async with made(kind, provider, run_options={"temperature": 0.5, "max_output_tokens": 512, "metadata": {"app": "x"}}) as rig:
+    options = {"temperature": 0.5, "max_output_tokens": 512, "metadata": {"app": "x"}, **({"store": True} if kind == CHAT else {})}
+    async with made(kind, provider, run_options=options) as rig:
         await rig.start("hello", instructions="Be brief.")
 
     assert seen[0].instructions == "Be brief."
@@ -233,6 +247,7 @@ async def test_messages_of_a_thread_carry_the_callers_pairs_and_our_marks(provid
         [{"type": "text", "text": "look"}, {"type": "image_file", "image_file": {"file_id": "file-1"}}],
     ],
 )
+@keeps
 async def test_content_parts_of_either_protocol_are_taken_and_recognised(rig: Rig, parts: Content) -> None:
     request = rig.request(parts)
     await events_of(rig.backend.start(request))
@@ -241,6 +256,7 @@ async def test_content_parts_of_either_protocol_are_taken_and_recognised(rig: Ri
     assert isinstance(await rig.backend.find(request), RunEnded)
 
 
+@keeps
 async def test_every_message_of_the_assistant_is_a_reply(rig: Rig) -> None:
     rig.provider.model = lambda _: Reply("first", "second")
     *events, ended = await rig.start("hello")
@@ -300,6 +316,7 @@ async def asked_for_tools(rig: Rig, request: RunRequest) -> ActionRequired:
 
 
 @pytest.mark.parametrize("how", ACCEPTED_AND_LOST)
+@keeps
 async def test_outputs_that_were_accepted_and_lost_are_found(kind: str, provider: StandInProvider, how: str) -> None:
     provider.model = say_in_order(ToolCalls([("weather", {})], text="Wait."), Reply("Sunny."))
     async with made(kind, provider, request_timeout=0.3) as rig:
@@ -347,6 +364,7 @@ async def test_outputs_sent_twice_to_a_run_are_not_an_error(provider: StandInPro
             assert last.replies == ("Sunny.",)
 
 
+@keeps
 async def test_a_call_made_by_a_lost_batch_is_found_open(rig: Rig) -> None:
     rig.provider.model = lambda _: ToolCalls([("weather", {})], text="Wait.")
     request = rig.request("weather?")
@@ -381,7 +399,7 @@ async def test_an_incomplete_run_keeps_what_it_said(rig: Rig) -> None:
     rig.provider.model = lambda _: IncompleteReply(text="Once upon")
     ended = (await rig.start("hello"))[-1]
     assert isinstance(ended, RunEnded)
-    reason = "max_output_tokens" if rig.kind == RESPONSES else "max_completion_tokens"
+    reason = {RESPONSES: "max_output_tokens", ASSISTANTS: "max_completion_tokens", CHAT: "length"}[rig.kind]
     assert (ended.status, ended.incomplete_reason, ended.replies) == ("incomplete", reason, ("Once upon",))
 
 
@@ -431,6 +449,7 @@ async def test_a_run_over_held_text_sends_no_message(provider: StandInProvider) 
     ],
 )
 async def test_every_status_has_its_error(rig: Rig, shape: Any, status: int, expected: type[BackendError], counts: bool) -> None:
+    expected = RequestRefused if rig.kind == CHAT and expected is UnknownThread else expected  # it knows no threads
     rig.provider.personality = Personality(error_body=shape)
     rig.provider.fault(rig.create, refuse(status))
 
@@ -457,6 +476,7 @@ async def test_every_status_has_its_error(rig: Rig, shape: Any, status: int, exp
 async def test_the_providers_code_decides_where_the_status_does_not(
     rig: Rig, status: int, code: str | None, expected: type[BackendError], counts: bool
 ) -> None:
+    expected = RequestRefused if rig.kind == CHAT and expected is UnknownThread else expected
     rig.provider.fault(rig.create, refuse(status, code))
     with pytest.raises(expected) as caught:
         await rig.start("hello")
@@ -476,6 +496,7 @@ async def test_retry_after_is_understood_in_all_its_forms(rig: Rig, headers: dic
 
 
 @pytest.mark.parametrize("lock", ["refuse", "conflict"])
+@keeps
 async def test_a_conversation_in_use_is_busy(rig: Rig, lock: Any) -> None:
     await rig.warm_up()
     rig.provider.personality = Personality(lock=lock)
@@ -491,6 +512,7 @@ async def test_a_conversation_in_use_is_busy(rig: Rig, lock: Any) -> None:
     assert rig.provider.user_texts(rig.conversation)[1:] == ["first"]
 
 
+@keeps
 async def test_an_unknown_thread_is_named(rig: Rig) -> None:
     rig.conversation = "conv_" + "0" * 32 if rig.kind == RESPONSES else "thread_nobody_knows"
     with pytest.raises(UnknownThread, match=THREAD):
@@ -519,6 +541,7 @@ async def test_errors_tell_neither_the_key_nor_the_text(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("how", ACCEPTED_AND_LOST)
+@keeps
 async def test_a_batch_that_was_accepted_and_lost_is_found(kind: str, provider: StandInProvider, how: str) -> None:
     async with made(kind, provider, request_timeout=0.3) as rig:
         anchor = await rig.warm_up()
@@ -554,6 +577,7 @@ async def test_a_silent_stream_before_an_id_leaves_the_outcome_unknown(kind: str
             await rig.start("hello")
 
 
+@keeps
 async def test_another_writers_items_are_not_ours_and_move_the_anchor(rig: Rig) -> None:
     anchor = await rig.warm_up()
     ended = (await rig.start("of somebody else", batch="other", anchor=anchor))[-1]
@@ -645,6 +669,7 @@ async def test_half_of_the_messages_is_completed_without_doubling(provider: Stan
 
 
 @pytest.mark.parametrize("events", [1, 2, 5, 6])
+@keeps
 async def test_a_cut_stream_is_followed_to_the_reply(rig: Rig, events: int) -> None:
     anchor = await rig.warm_up()
     rig.provider.fault(rig.create, cut_stream(after_events=events))
@@ -673,6 +698,7 @@ async def test_a_response_can_be_resumed_from_its_beginning(provider: StandInPro
         assert "".join(event.text for event in events if isinstance(event, TextDelta)) == "You said: hello"
 
 
+@keeps
 async def test_following_a_run_that_waits_for_tools_finds_its_calls(rig: Rig) -> None:
     rig.provider.model = lambda _: ToolCalls([("weather", {})], text="Wait.")
     request = rig.request("weather?")
@@ -702,6 +728,7 @@ async def test_silence_in_the_middle_of_a_run_is_a_cut_stream(kind: str, provide
         assert isinstance(seen[0], RunStarted)
 
 
+@keeps
 async def test_a_running_run_is_found_by_its_id(rig: Rig) -> None:
     rig.provider.model = lambda _: Never()
     request = rig.request("hello")
@@ -711,6 +738,7 @@ async def test_a_running_run_is_found_by_its_id(rig: Rig) -> None:
         assert await rig.backend.find(request, started.run_id) == started
 
 
+@keeps
 async def test_a_forgotten_run_has_vanished(rig: Rig) -> None:
     request = rig.request("hello")
     started, *_ = await events_of(rig.backend.start(request))
@@ -723,6 +751,7 @@ async def test_a_forgotten_run_has_vanished(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("status", [403, 422])
+@keeps
 async def test_trouble_while_following_says_nothing_about_the_run(rig: Rig, status: int) -> None:
     request = rig.request("hello")
     started, *_ = await events_of(rig.backend.start(request))
@@ -733,6 +762,7 @@ async def test_trouble_while_following_says_nothing_about_the_run(rig: Rig, stat
     assert caught.value.status_code == status
 
 
+@keeps
 async def test_a_cancelled_run_ends(rig: Rig) -> None:
     rig.provider.model = lambda _: Never()
     request = rig.request("hello")
@@ -872,6 +902,7 @@ PERSONALITIES = {
 
 
 @pytest.mark.parametrize("name", PERSONALITIES)
+@keeps
 async def test_every_server_gets_the_messages_and_gives_the_reply(rig: Rig, name: str) -> None:
     rig.provider.personality = PERSONALITIES[name]
     rig.provider.model = lambda turn: Reply("first", "You said: " + " | ".join(turn.user_texts))
@@ -988,6 +1019,7 @@ async def test_a_call_of_another_scripted_outcome_is_passed_through(rig: Rig) ->
     assert asked.calls[0].function.arguments == "{broken json"
 
 
+@keeps
 async def test_a_run_that_vanished_is_looked_for_by_what_it_left(rig: Rig) -> None:
     anchor = await rig.warm_up()
     request = rig.request("hello", anchor=anchor)

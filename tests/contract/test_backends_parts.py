@@ -502,10 +502,49 @@ async def test_an_async_client_is_used_as_it_is_and_left_open() -> None:
 
 
 async def test_a_client_made_here_is_closed_with_its_backend() -> None:
-    backend = create_backend(client_options={"api_key": "k", "max_connections": 3}, assistant_id="a")
+    backend = create_backend(client_options={"api_key": "k", "runs": 600}, assistant_id="a")
     assert isinstance(backend, AssistantsBackend)
+    pools = pools_of(backend._channel._client)
     await backend.close()
     assert backend._channel._client.is_closed()
+    assert all(pool.is_closed for pool in pools)
+
+
+def pools_of(client: openai.AsyncOpenAI) -> list[Any]:
+    http_client: Any = client._client
+    return [http_client, *http_client._others]
+
+
+@pytest.mark.parametrize(("runs", "pools"), [(1, 1), (250, 1), (251, 2), (4000, 16)])
+async def test_a_few_hundred_runs_share_a_pool_of_connections(runs: int, pools: int) -> None:
+    client = build_client(api_key="k", runs=runs)
+    assert len(pools_of(client)) == pools
+    await client.close()
+
+
+async def test_runs_are_spread_over_the_pools_and_none_waits_for_a_connection() -> None:
+    """Held open together: more than the library's own limit would let a pool have would wait, and be sent too late."""
+    started, most = asyncio.Event(), 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal most
+        await reader.readuntil(b"\r\n\r\n")
+        most += 1
+        if most == 1200:
+            started.set()
+        await asyncio.wait_for(started.wait(), 60)
+        writer.write(b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 13\r\n\r\n{"id": "c_1"}')
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, backlog=2000)
+    host, port = server.sockets[0].getsockname()
+    client = build_client(api_key="k", base_url=f"http://{host}:{port}/v1", runs=600).with_options(max_retries=0, timeout=60)
+    made = await asyncio.gather(*(client.conversations.create() for _ in range(1200)))
+    assert {one.id for one in made} == {"c_1"}
+    await client.close()
+    server.close()
+    await server.wait_closed()
 
 
 def test_one_backend_at_a_time() -> None:
@@ -517,6 +556,16 @@ def test_the_package_does_not_import_openai_before_it_is_needed() -> None:
     code = "import sys, assistant_queue.backends, assistant_queue.backends.base; print('openai' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_producer_imports_no_provider_and_no_worker() -> None:
+    code = (
+        "import sys, assistant_queue; assistant_queue.AssistantMessageQueue(redis_url='redis://localhost:1/0', model='m');"
+        "print([name for name in ('openai', 'rq', 'assistant_queue.worker', 'assistant_queue.core.flow', 'assistant_queue.backends.base')"
+        " if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 async def test_a_404_that_names_no_thread_is_a_wrong_option() -> None:

@@ -7,6 +7,7 @@ import pytest
 from assistant_queue.core.thread_state import ThreadState
 from assistant_queue.store import sweeping, wakeups
 from assistant_queue.store.calls import GUARD_MS, RECHECK_MS
+from assistant_queue.store.rq_jobs import RqJob
 from assistant_queue.store.sweeping import Swept
 from tests.contract.store_rig import Rig
 
@@ -59,16 +60,74 @@ def test_a_wake_up_that_was_taken_by_a_worker_that_died_is_written_again(store: 
         assert store.sweep().woken == 1
 
 
-def test_a_wake_up_far_back_in_a_long_queue_is_believed_to_be_there_for_a_while(store: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def short_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue of three is a long one."""
     monkeypatch.setattr(sweeping, "_SEARCH", 2)
+
+
+@pytest.mark.usefixtures("short_search")
+def test_wake_ups_of_a_long_queue_are_not_written_again_however_long_they_wait(store: Rig) -> None:
+    first = store.add("first", delay_s=0)
+    for number in range(6):
+        store.add(f"t{number}", delay_s=number % 2)
+        store.clock.advance(0.01)
+    assert store.pop() == "first"
+    store.claim("first", job=RqJob(str(first.job_id)), lease_s=1000)
+    for _ in range(100):
+        store.clock.advance(5)
+        store.sweep()
+    assert len(store.queued()) == 6
+    assert [store.pop() for _ in range(6)] == ["t0", "t2", "t4", "t1", "t3", "t5"], "the longest overdue first"
+
+
+@pytest.mark.usefixtures("short_search")
+@pytest.mark.parametrize("delay_s", [0, 1])
+def test_a_wake_up_that_was_lost_ahead_of_a_long_queue_is_written_again(store: Rig, delay_s: float) -> None:
+    jobs = []
+    for number in range(9):
+        jobs.append(store.add(f"t{number}", delay_s=delay_s).job_id)
+        store.clock.advance(0.01)
+    store.clock.advance(max(delay_s - 0.09, 0))
+    for _ in range(9):
+        store.sweep()  # each at a time of its own
+        store.clock.advance(0.01)
+    lost = [store.pop(), store.pop()]
+    assert store.pop() == "t2"
+    store.claim("t2", job=RqJob(str(jobs[2])))
+    assert len(store.queued()) == 6
+    store.clock.advance(RECHECK_MS / 1000 + 0.01)
+    assert store.wake("t0") == store.wake("t1") == 1
+    assert store.wake(*(f"t{number}" for number in range(3, 9))) == 0
+    assert [store.pop() for _ in range(8)][-2:] == lost
+
+
+@pytest.mark.usefixtures("short_search")
+def test_where_nobody_says_what_is_taken_a_wake_up_far_back_is_believed_to_be_there_for_a_while(store: Rig) -> None:
     store.client.rpush(wakeups.queue_key(store.prefix), "x", "y", "z")
     store.add(delay_s=1)
     store.clock.advance(1)
     assert store.sweep().woken == 1
-    store.clock.advance(1)
+    store.clock.advance(1.003)
     assert store.sweep() == Swept(overdue=1, woken=0, next_due_in_ms=None)
     store.clock.advance(59)
     assert store.sweep().woken == 1
+
+
+def test_a_thread_is_looked_at_again_when_its_turn_can_have_come(store: Rig) -> None:
+    """Not once a second: with a hundred thousand in the queue that would be all that Redis does."""
+    for number in range(50):
+        store.add(f"t{number:02}", delay_s=1)
+    store.clock.advance(1)
+    store.sweep()
+    assert store.due() == {f"t{number:02}": START + 1000 + RECHECK_MS + number for number in range(50)}
+    store.add("at once", delay_s=0)
+    assert store.due()["at once"] == START + 1000 + RECHECK_MS + 50
+    for _ in range(30):
+        store.pop()
+    store.clock.advance(5)
+    store.wake("t40")
+    assert store.due()["t40"] == START + 6000 + RECHECK_MS + 10, "it has moved up"
 
 
 @pytest.mark.parametrize("state", [ThreadState.RETRYING, ThreadState.HELD])

@@ -122,6 +122,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "options": options_table,
     "thread-diagram": thread_diagram,
     "request-outcomes": request_matrix.table,
+    "chat-outcomes": request_matrix.chat_table,
     "events": events_table,
 }
 

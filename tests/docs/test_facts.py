@@ -23,6 +23,7 @@ PUBLIC = [
     "BatchFailed",
     "BatchNotFound",
     "CallbackError",
+    "ConcurrentWorker",
     "ConfigurationError",
     "ConfigurationMismatch",
     "ConversationBusy",
@@ -38,8 +39,11 @@ PUBLIC = [
     "MessageCancelled",
     "MessageIdConflict",
     "MessageNotFound",
+    "MessageRefused",
     "MessageStatus",
+    "NotConfigured",
     "NotPermitted",
+    "NotReplicated",
     "NotSupported",
     "OutcomeUnknown",
     "QueueError",
@@ -65,6 +69,8 @@ PUBLIC = [
     "UnknownThread",
     "Usage",
     "Worker",
+    "max_length",
+    "no_markup",
 ]
 
 
@@ -102,7 +108,7 @@ def test_the_generated_parts_are_where_readers_look() -> None:
     assert names_in(read("README.md")) == ["options"]
     assert names_in(read("docs/configuration.md")) == ["options"]
     assert names_in(read("docs/thread-life.md")) == ["thread-diagram"]
-    assert names_in(read("docs/reliability.md")) == ["request-outcomes"]
+    assert names_in(read("docs/reliability.md")) == ["request-outcomes", "chat-outcomes"]
     assert names_in(read("docs/events.md")) == ["events"]
 
 

@@ -16,12 +16,14 @@ from typing import Any
 import psutil
 import pytest
 import redis
+import rq
 
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.testing import StandInProvider
 from tests.conftest import SERVERS, RedisServer
 
-KINDS = ("stock", "forking", "asyncio")
+KINDS = ("stock", "forking", "asyncio", "concurrent")
+WORKER_CLASSES = {"forking": "assistant_queue.Worker", "concurrent": "assistant_queue.ConcurrentWorker"}
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
 
@@ -77,8 +79,13 @@ class Service:
     def start(self, workers: int = 1, **options: Any) -> AssistantMessageQueue:
         """Start the workers; the queue to add messages to."""
         self.options.update(options)
-        chosen = {"model": "stand-in-model"} if self.protocol == "responses" else {"assistant_id": self.provider.assistant_id}
-        self.options.update(chosen)
+        model: dict[str, Any] = {"model": "stand-in-model"}
+        chosen = {
+            "responses": model,
+            "chat_completions": {**model, "protocol": "chat_completions"},
+            "assistants": {"assistant_id": self.provider.assistant_id},
+        }
+        self.options.update(chosen[self.protocol])
         os.environ["BOT"] = json.dumps({"options": self.options, "tools": self.tools, "on_reply": self.on_reply})
         sys.modules.pop("tests.integration.bot", None)
         self.queue = importlib.import_module("tests.integration.bot").queue
@@ -91,7 +98,7 @@ class Service:
         if self.kind == "asyncio":
             self.queue.start_worker()
             return
-        extra = ["--with-scheduler"] if self.kind == "stock" else ["--worker-class", "assistant_queue.Worker"]
+        extra = ["--with-scheduler"] if self.kind == "stock" else ["--worker-class", WORKER_CLASSES[self.kind]]
         environment = {**os.environ, "ASSISTANT_QUEUE_APP": "tests.integration.bot:queue", "PYTHONPATH": str(HERE.parent.parent)}
         with self.log.open("ab") as log:
             process = subprocess.Popen(
@@ -106,7 +113,12 @@ class Service:
         wait_until(lambda: self.client.scard(f"rq:workers:{self.prefix}") >= known, "the worker registers with RQ")
 
     def kill_a_run(self) -> None:
-        """kill -9 to whoever holds a run: the horse, and its parent under our own worker."""
+        """kill -9 to whoever holds a run: the horse, its parent under our forking worker, the one process of the concurrent worker."""
+        if self.kind == "concurrent":
+            workers = rq.Worker.all(queue=rq.Queue(self.prefix, connection=self.client))
+            (pid,) = [worker.pid for worker in workers if worker.get_state() == "busy"]
+            os.kill(pid, signal.SIGKILL)
+            return
         parents = [psutil.Process(process.pid) for process in self.processes if process.poll() is None]
         busy = [(parent, horse) for parent in parents for horse in parent.children() if os.getpgid(horse.pid) == horse.pid]
         assert len(busy) == 1, f"one worker is busy: {busy}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from assistant_queue.testing.provider import (
     Never,
@@ -134,15 +135,56 @@ ROWS = [
     _failed("the run vanishes", vanish()),
 ]
 
+CHAT = ("chat_completions",)
+
+
+def _again(outcome: str, *actions: Action, runs: int = 2, run_timeout_s: float = 20.0, attempts: int = 2) -> Row:
+    """Nothing is kept there: a failure like another, whether it was accepted or not."""
+    return Row(outcome=outcome, actions=actions, runs=runs, run_timeout_s=run_timeout_s, protocols=CHAT, attempts=attempts)
+
+
+_SAME_AS_ELSEWHERE = (*range(5), *range(9, 14))
+CHAT_ROWS = [
+    *(replace(ROWS[place], protocols=CHAT) for place in _SAME_AS_ELSEWHERE),
+    _again("404", refuse(404), runs=1),
+    _again("408", refuse(408), runs=1),
+    _again("500", refuse(500), runs=1),
+    _again("503", refuse(503), runs=1),
+    _again("time-out, not accepted", never_answer(accept=False), runs=1),
+    _again("time-out, accepted", never_answer(accept=True)),
+    _again("the connection is lost, not accepted", drop_connection(accept=False), runs=1),
+    _again("the connection is lost, accepted", drop_connection(accept=True)),
+    _again("the stream is cut at its first bytes", cut_stream(after_bytes=20)),
+    _again("the stream is cut after the run's id", cut_stream(after_events=1)),
+    Row(
+        outcome="the stream is cut after the model's last word",
+        actions=(cut_stream(after_events=4),),
+        then="done",
+        wait_s=None,
+        counted=0,
+        attempts=1,
+        requests=1,
+        protocols=CHAT,
+    ),
+    _again("`failed` inside 200", reply_with(RunFailure())),
+    _again("the run does not end within `run_timeout`", reply_with(Never()), run_timeout_s=0.5),
+]
+"""The same for a provider that keeps nothing."""
+
 _WAITS = {None: "-", GRACE_S: "the grace", BACKOFF_S: "the back-off"}
 
 
-def table() -> str:
+def chat_table() -> str:
+    """The rows of Chat Completions for people."""
+    return table(CHAT_ROWS)
+
+
+def table(rows: Sequence[Row] = ROWS) -> str:
     """The rows for people."""
     head = "| outcome of the request | then the batch is | for | counts | ends | requests | runs |"
     lines = [head, "| --- | --- | --- | --- | --- | --- | --- |"]
-    for row in ROWS:
-        name = row.outcome if row.protocols == BOTH else f"{row.outcome} ({', '.join(row.protocols)})"
+    for row in rows:
+        name = row.outcome if row.protocols in {BOTH, CHAT} else f"{row.outcome} ({', '.join(row.protocols)})"
         end = row.end if row.end == "completed" else f"failed list: `{row.end}`"
         wait = _WAITS.get(row.wait_s, f"{row.wait_s} s")
         lines.append(f"| {name} | {row.then} | {wait} | {'yes' if row.counted else 'no'} | {end} | {row.requests} | {row.runs} |")

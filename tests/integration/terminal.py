@@ -1,4 +1,4 @@
-"""A terminal for a command that looks different in one."""
+"""What a command says: line by line, or in a terminal, for one that looks different there."""
 
 from __future__ import annotations
 
@@ -6,6 +6,18 @@ import os
 import pty
 import signal
 import subprocess
+from typing import IO
+
+
+def line_of(pipe: IO[str] | None) -> str:
+    assert pipe is not None
+    return pipe.readline()
+
+
+def wait_for_line(pipe: IO[str] | None, word: str) -> None:
+    """Read on until a line has the word; a worker says other things of its Redis before."""
+    assert pipe is not None
+    assert any(word in line for line in pipe), f"{word!r} was never said"
 
 
 def seen_in_a_terminal(command: list[str], *, until: str | None = None, **variables: str) -> tuple[int, str]:

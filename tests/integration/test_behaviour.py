@@ -83,7 +83,7 @@ def test_the_same_message_id_twice_is_one_message(service: Service) -> None:
     assert all_texts(service) == ["hello"]
 
 
-@pytest.mark.parametrize("protocol", ["responses", "assistants"])
+@pytest.mark.parametrize("protocol", ["responses", "assistants", "chat_completions"])
 def test_tool_calls_are_answered_by_the_users_function(service: Service, protocol: str) -> None:
     service.protocol, service.tools = protocol, True
 
@@ -96,7 +96,7 @@ def test_tool_calls_are_answered_by_the_users_function(service: Service, protoco
 
     service.provider.model = model
     tools = [{"type": "function", "name": name, "parameters": {"type": "object", "properties": {}}} for name in ("order", "weather")]
-    queue = service.start(**({"tools": tools} if protocol == "responses" else {}))
+    queue = service.start(**({} if protocol == "assistants" else {"tools": tools}))
     reply = queue.ask("t", "where is my order?", timeout=TIMEOUT)
     assert reply == 'order {"id": 7} / weather {} / order {"id": 8}'
     assert len(service.noted("calls")) == len(set(service.noted("calls"))) == 3
@@ -141,7 +141,7 @@ def test_every_reply_is_delivered_to_on_reply(service: Service) -> None:
 
 
 # A worker on a thread of this process cannot be killed; test_crash.py kills the process around one.
-@pytest.mark.parametrize("service", ["stock", "forking"], indirect=True)
+@pytest.mark.parametrize("service", ["stock", "forking", "concurrent"], indirect=True)
 def test_a_killed_workers_batch_is_taken_over_and_its_run_resumed(service: Service) -> None:
     queue = service.start(workers=2, lock_duration=2.0)
     gate = service.provider.hold()
@@ -153,3 +153,21 @@ def test_a_killed_workers_batch_is_taken_over_and_its_run_resumed(service: Servi
     assert queue.wait_for_reply(receipt.message_id, TIMEOUT) == "You said: do not lose me"
     assert len(service.provider.runs) == 1
     assert queue.get_message(receipt.message_id).attempts == 1
+
+
+# The other two resume the run that was going on; what a completion had said is lost with whoever listened to it.
+@pytest.mark.parametrize("service", ["stock", "forking"], indirect=True)
+def test_a_killed_workers_batch_is_asked_again_where_the_provider_keeps_nothing(service: Service) -> None:
+    service.protocol = "chat_completions"
+    queue = service.start(workers=2, lock_duration=2.0)
+    assert queue.ask("t", "hello", timeout=TIMEOUT) == "You said: hello"
+    gate = service.provider.hold()
+    receipt = queue.add_message_to_thread("t", "do not lose me")
+    gate.wait_reached(timeout=TIMEOUT)
+    wait_until(lambda: queue.get_thread_status("t").run_id, "the run's id is stored")
+    service.kill_a_run()
+    gate.release()
+    assert queue.wait_for_reply(receipt.message_id, TIMEOUT) == "You said: do not lose me"
+    assert queue.get_message(receipt.message_id).attempts == 2
+    said = [message.text for message in queue.list_messages("t", order="asc")]
+    assert said == ["hello", "You said: hello", "do not lose me", "You said: do not lose me"]

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import pytest
 import redis
@@ -24,7 +23,7 @@ from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import refuse
 from tests.conftest import RedisServer
 from tests.integration.conftest import wait_until
-from tests.integration.terminal import seen_in_a_terminal
+from tests.integration.terminal import line_of, seen_in_a_terminal, wait_for_line
 
 COMMANDS = [["demo"], ["worker"], ["send"], ["status"], ["failed"], ["failed", "retry"], ["failed", "discard"], ["sweep"]]
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -86,17 +85,6 @@ class Command:
         done = self.run(*args, "--json")
         assert done.returncode == 0, done.stderr
         return dict(json.loads(done.stdout))
-
-
-def line_of(pipe: IO[str] | None) -> str:
-    assert pipe is not None
-    return pipe.readline()
-
-
-def wait_for_line(pipe: IO[str] | None, word: str) -> None:
-    """Read on until a line has the word; a worker says other things of its Redis before."""
-    assert pipe is not None
-    assert any(word in line for line in pipe), f"{word!r} was never said"
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def bot(request: pytest.FixtureRequest, one_redis: RedisServer, prefix: str, pro
         queue.close()
 
 
-@pytest.mark.parametrize("protocol", ["responses", "assistants"])
+@pytest.mark.parametrize("protocol", ["responses", "assistants", "chat_completions"])
 def test_a_picture_and_its_caption_reach_the_model_in_one_run(bot: Any, provider: StandInProvider, protocol: str) -> None:
     asking = bot(protocol)
     asking.queue.add_message_to_thread("t", "my parcel is broken")
@@ -37,7 +37,8 @@ def test_a_picture_and_its_caption_reach_the_model_in_one_run(bot: Any, provider
     asking.work()
     (run,) = provider.runs
     assert run.user_texts == ("my parcel is broken", "look")
-    items = [item for item in provider.items(run.conversation_id) if item.get("role") == "user"]
+    told = provider.requests[-1].body["messages"] if protocol == "chat_completions" else provider.items(run.conversation_id)
+    items = [item for item in told if item.get("role") == "user"]
     assert "parcel.png" in str(items[1])
 
 

@@ -14,6 +14,11 @@ from assistant_queue.testing.harness import Crash, InstantWorker
 from assistant_queue.testing.provider import Reply, ToolCalls
 from tests.conftest import RedisServer
 
+CHOSEN = {
+    "responses": {"model": "stand-in-model"},
+    "chat_completions": {"model": "stand-in-model", "protocol": "chat_completions"},
+}
+"""How a queue is told to speak a protocol by its model; Assistants want an assistant."""
 TEXTS = ("hi", "one question", "about my order")
 
 
@@ -23,9 +28,9 @@ class Bot:
     def __init__(self, url: str, prefix: str, provider: StandInProvider, protocol: str, **options: Any) -> None:
         self.asked: list[str] = []
         self.delivered: list[str] = []
-        chosen = {"model": "stand-in-model"} if protocol == "responses" else {"assistant_id": provider.assistant_id}
+        chosen = CHOSEN.get(protocol, {"assistant_id": provider.assistant_id})
         tool = {"type": "function", "name": "order", "parameters": {"type": "object", "properties": {}}}
-        self.is_responses = protocol == "responses"
+        self.protocol = protocol
         self.clock = FakeClock()
         self.provider = provider
         self.queue = AssistantMessageQueue(
@@ -35,7 +40,7 @@ class Bot:
             openai_base_url=provider.base_url,
             handle_requires_action=self.handle,
             message_delay=5,
-            tools=[tool] if protocol == "responses" else None,
+            tools=[tool] if protocol in CHOSEN else None,
             **{**chosen, **options},
         )
         self.queue._clock = self.clock
@@ -44,6 +49,13 @@ class Bot:
     def handle(self, _thread_id: str, _run_id: str, calls: list[Any]) -> list[dict[str, str]]:
         self.asked += [call.id for call in calls]
         return [{"tool_call_id": call.id, "output": "shipped"} for call in calls]
+
+    def remembered(self, thread_id: str, runs: Any) -> list[str]:
+        """The user texts of a thread: in the provider's one conversation, or in the history that the queue keeps."""
+        if self.protocol == "chat_completions":
+            return [message.text for message in self.queue.list_messages(thread_id, limit=100, order="asc") if message.role == "user"]
+        (conversation_id,) = {run.conversation_id for run in runs}
+        return self.provider.user_texts(conversation_id)
 
     def work(self, probe: Any = None) -> None:
         InstantWorker(self.queue.config, self.clock, probe=probe).run_until_idle()
@@ -66,7 +78,7 @@ def with_tools(turn: Any) -> Any:
     return ToolCalls([("order", {"id": turn.round})]) if turn.round < 2 else Reply("done: " + " | ".join(turn.user_texts))
 
 
-@pytest.fixture(params=["responses", "assistants"])
+@pytest.fixture(params=["responses", "assistants", "chat_completions"])
 def protocol(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -107,10 +119,12 @@ def check(bot: Bot, number: int, runs: Any, name: str) -> None:
     where = f"died at point {number}, {name}"
     expected = [f"{number} {text}" for text in TEXTS] + ([f"{number} late"] if name else [])
     # A tool round of Responses is a run of its own over the same texts: the first one carries them.
-    answered = [text for run in runs if run.status == "completed" and not (bot.is_responses and run.outputs) for text in run.user_texts]
+    is_round_a_run = bot.protocol != "assistants"
+    answered = [text for run in runs if run.status == "completed" and not (is_round_a_run and run.outputs) for text in run.user_texts]
+    if bot.protocol == "chat_completions":  # nothing is kept there: what was said to nobody may be said again
+        answered = list(dict.fromkeys(answered))
     assert answered == expected, where
-    (conversation_id,) = {run.conversation_id for run in runs}
-    assert bot.provider.user_texts(conversation_id) == expected, where
+    assert bot.remembered("t", runs) == expected, where
     assert bot.provider.overlaps == (), where
     assert bot.queue.list_failed() == [], where
     status = bot.queue.get_queue_status()

@@ -1,4 +1,4 @@
-"""Calls on the provider's threads beside the queue: both protocols, both doors."""
+"""Calls on the provider's threads beside the queue: each protocol, both doors."""
 
 from __future__ import annotations
 
@@ -514,3 +514,33 @@ def test_openai_is_imported_at_the_first_call_and_not_before() -> None:
         "q = Q(model='m', openai_api_key='k'); a = A(model='m', openai_api_key='k'); q.close(); sys.exit('openai' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=30).returncode == 0
+
+
+@pytest.mark.parametrize("protocol", ["chat_completions"])
+async def test_what_the_queue_remembers_can_be_read_where_the_provider_keeps_nothing(doors: Doors) -> None:
+    queue = doors.open(model="stand-in-model", protocol="chat_completions", assistant_id=None, message_delay=0)
+    assert await queue.list_messages("t") == []
+    await queue.start_worker()
+    for text in ("one", "two", "three"):
+        await queue.ask("t", text, timeout=20)
+    texts = ["one", "You said: one", "two", "You said: two", "three", "You said: three"]
+    oldest = await queue.list_messages("t", order="asc")
+    assert [message.text for message in oldest] == texts
+    assert [message.role for message in oldest] == ["user", "assistant"] * 3
+    assert [message.run_id for message in oldest if message.run_id] == [run.id for run in doors.provider.runs]
+    assert [message.text for message in await queue.list_messages("t", limit=2)] == texts[:3:-1]
+    page = await queue.list_messages("t", limit=2, order="asc", after=oldest[1].id)
+    assert [message.text for message in page] == texts[2:4]
+    page = await queue.list_messages("t", limit=2, order="asc", before=oldest[4].id)
+    assert [message.text for message in page] == texts[2:4]
+    for call, arguments in {
+        "create_message": ("t", "hi"),
+        "create_run": ("t",),
+        "create_thread": (),
+        "get_run": ("t", "chatcmpl-1"),
+    }.items():
+        with pytest.raises(NotSupported, match=rf"'chat_completions' has no {call}\(\)"):
+            await getattr(queue, call)(*arguments)
+    assert len(await queue.list_messages("t")) == 6, "a call that is not there changes nothing"
+    await queue.forget_thread("t")
+    assert await queue.list_messages("t") == []

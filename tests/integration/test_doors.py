@@ -69,11 +69,12 @@ def answer(batch: Batch, context: RunContext) -> str:
     return "You said: " + " | ".join(str(content) for content in context.contents)
 
 
-@pytest.fixture(params=["responses", "assistants", "function"])
+@pytest.fixture(params=["responses", "assistants", "chat_completions", "function"])
 def model(request: pytest.FixtureRequest, provider: StandInProvider) -> dict[str, Any]:
     """The same scenario for every backend a user can choose."""
     chosen: dict[str, dict[str, Any]] = {
         "responses": {"model": "stand-in-model"},
+        "chat_completions": {"protocol": "chat_completions", "history": 10},
         "assistants": {"model": None, "assistant_id": provider.assistant_id},
         "function": {"model": None, "backend": answer},
     }

@@ -27,7 +27,7 @@ class Trap:
 
 
 # A stock worker runs whatever RQ is told to run; docs/reliability.md says so.
-@pytest.mark.parametrize("service", ["forking", "asyncio"], indirect=True)
+@pytest.mark.parametrize("service", ["forking", "asyncio", "concurrent"], indirect=True)
 def test_foreign_and_altered_jobs_are_moved_aside_and_never_run(service: Service, tmp_path: Path) -> None:
     canary = str(tmp_path / "canary")
     queue = service.start()

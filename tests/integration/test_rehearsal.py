@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from assistant_queue import AsyncAssistantMessageQueue
+from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue
 from assistant_queue.testing.provider import Reply, RunFailure, ToolCalls
 from assistant_queue.testing.rehearsal import Rehearsal
 from tests.docs import bot_under_test as bot
@@ -65,6 +65,16 @@ async def test_an_asyncio_bot_is_rehearsed_on_its_own_loop(rehearse: Rehearse) -
     await play.arun_until_idle()
     assert heard == ["You said: hello"]
     await queue.close()
+
+
+def test_a_bot_on_any_compatible_server_is_rehearsed_with_its_history(rehearse: Rehearse) -> None:
+    with AssistantMessageQueue(model="llama", protocol="chat_completions", openai_base_url="http://gpu:8000/v1", history=4) as queue:
+        play = rehearse(queue)
+        assert [play.ask("ann", text) for text in ("one", "two", "three")] == ["You said: one", "You said: two", "You said: three"]
+        assert play.replies("ann") == ["You said: two", "You said: three"]
+        assert [message["content"] for message in play.provider.requests[-1].body["messages"][1:]] == [
+            "one", "You said: one", "two", "You said: two", "three",
+        ]  # fmt: skip
 
 
 def test_two_rehearsals_share_nothing(rehearse: Rehearse) -> None:

@@ -35,6 +35,7 @@ from assistant_queue.testing.provider import Reply, ToolCalls, Turn
 from assistant_queue.tools import Toolbox
 from assistant_queue.worker import tool_calls
 from tests.conftest import RedisServer
+from tests.integration.test_crash_points import CHOSEN
 
 TIMEOUT = 25
 BIN = Path(sys.executable).parent
@@ -48,9 +49,9 @@ def provider() -> Iterator[StandInProvider]:
         assert standing.overlaps == ()
 
 
-@pytest.fixture(params=["responses", "assistants"])
+@pytest.fixture(params=["responses", "assistants", "chat_completions"])
 def options(request: pytest.FixtureRequest, one_redis: RedisServer, prefix: str, provider: StandInProvider) -> dict[str, Any]:
-    chosen = {"model": "stand-in-model"} if request.param == "responses" else {"assistant_id": provider.assistant_id}
+    chosen = CHOSEN.get(request.param, {"assistant_id": provider.assistant_id})
     return {
         "redis_url": one_redis.url,
         "queue_prefix": prefix,
@@ -356,6 +357,8 @@ def test_worker_processes_have_the_tools_of_their_app(
     (tmp_path / "shop.py").write_text(APP, encoding="utf-8")
     provider.model = calls_then_outputs(("where", {"number": 7}))
     chosen = {"OPENAI_ASSISTANT_ID": options["assistant_id"]} if "assistant_id" in options else {"ASSISTANT_QUEUE_MODEL": options["model"]}
+    if "protocol" in options:
+        chosen["ASSISTANT_QUEUE_PROTOCOL"] = options["protocol"]
     environment = {
         **os.environ,
         **chosen,

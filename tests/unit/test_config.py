@@ -128,6 +128,49 @@ def test_a_model_may_come_with_a_prompt() -> None:
     assert config.prompt == {"id": "pmpt_1", "version": "2"}
 
 
+CHAT = "chat_completions"
+
+
+def test_chat_completions_is_chosen_by_its_protocol() -> None:
+    config = configure({"model": "m", "protocol": CHAT, "history": 0, "history_tokens": 100, "count_tokens": len})
+    assert config.fingerprint == {"backend": CHAT, "model": "m", "tools": False}
+    assert (config.history, config.history_tokens, config.count_tokens) == (0, 100, len)
+    assert configure({"model": "m", "protocol": "responses"}).fingerprint["backend"] == "responses"
+    assert configure({"assistant_id": "a", "protocol": "assistants"}).fingerprint["backend"] == "assistants"
+    assert configure({"protocol": CHAT}).fingerprint is None, "a producer need not know the model"
+
+
+@pytest.mark.parametrize(
+    ("options", "what_to_do"),
+    [
+        ({"protocol": CHAT, "prompt": "p"}, "leave out prompt="),
+        ({"protocol": CHAT, "assistant_id": "a", "model": "m"}, "leave out assistant_id="),
+        ({"protocol": CHAT, "backend": print}, "leave out backend="),
+        ({"protocol": "assistants", "model": "m"}, "goes with assistant_id=: leave out model="),
+        ({"protocol": "responses", "assistant_id": "a"}, "goes with model= or prompt="),
+        ({"model": "m", "history": 5}, "belong to protocol='chat_completions'"),
+        ({"backend": print, "history_tokens": 5}, r"FunctionBackend\(function, history=N\)"),
+        ({"model": "m", "protocol": CHAT, "count_tokens": len}, "give that, too"),
+    ],
+)
+def test_a_protocol_and_what_does_not_go_with_it_exclude_each_other(options: dict[str, Any], what_to_do: str) -> None:
+    with pytest.raises(ConfigurationError, match=what_to_do):
+        configure(options)
+
+
+def test_a_protocol_of_the_environment_gives_way_to_a_keyword(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASSISTANT_QUEUE_PROTOCOL", CHAT)
+    monkeypatch.setenv("ASSISTANT_QUEUE_MODEL", "m")
+    monkeypatch.setenv("ASSISTANT_QUEUE_HISTORY", "7")
+    monkeypatch.setenv("OPENAI_ASSISTANT_ID", "asst_of_something_else")
+    found = configure({})
+    assert (found.fingerprint, found.history) == ({"backend": CHAT, "model": "m", "tools": False}, 7)
+    assert configure({"assistant_id": "a"}).fingerprint == {"backend": "assistants", "assistant": "a", "tools": False}
+    assert configure({"prompt": "p"}).fingerprint["backend"] == "responses"
+    assert configure({"backend": print}).protocol is None
+    assert configure({"model": "another"}).fingerprint == {"backend": CHAT, "model": "another", "tools": False}
+
+
 # --- bad values ------------------------------------------------------------------------------------------------------------
 
 BAD_VALUES: dict[str, list[Any]] = {
@@ -141,6 +184,10 @@ BAD_VALUES: dict[str, list[Any]] = {
     "prompt": [5, True],
     "tools": ["weather", 5, ["weather"], True],
     "backend": ["responses", 5, True],
+    "protocol": ["chat", "Responses", 5, True],
+    "history": [-1, 1001, 1.5, "few", True],
+    "history_tokens": [0, -1, 1.5, "few", True],
+    "count_tokens": ["len", 5, True],
     "queue_prefix": ["", " bots", "my bots", "bots\n", "b\x00t", "x" * 129, None, True],
     "message_delay": [-1, "soon", None, math.inf, math.nan, True],
     "window": ["open", None, True],
@@ -168,9 +215,12 @@ BAD_VALUES: dict[str, list[Any]] = {
     "after_failure": ["stop", None, True],
     "allow_mismatch": ["perhaps", None, 5],
     "allow_eviction": ["perhaps", None, 5],
+    "durability": ["replica", None, True, 1],
     "attachment_wait": [0, -1, "soon", math.inf, True],
     "handle_requires_action": ["my.function", 5, True],
     "on_reply": ["my.function", 5, True],
+    "fallback_reply": ["", " \n", 5, ["sorry"], True],
+    "validators": ["max_length", 5, ["max_length"], None, True],
 }
 
 

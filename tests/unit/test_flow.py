@@ -9,7 +9,10 @@ import pytest
 from flow_harness import ASSISTANTS, CONVERSATIONS, DONE, FOREGROUND, Scripted, action, call, claimed, messages
 
 from assistant_queue.core import steps
-from assistant_queue.core.flow import MAX_ASK_WAIT_S, MAX_CUTS, MAX_DEATHS, MAX_DEATHS_ELSEWHERE, Rules
+from assistant_queue.core.flow import MAX_DEATHS, MAX_DEATHS_ELSEWHERE, Rules
+from assistant_queue.core.flow.ending import BURIAL_PATIENCE_S, MAX_DEATHS_BURYING
+from assistant_queue.core.flow.failing import MAX_ASK_WAIT_S
+from assistant_queue.core.flow.running import MAX_CUTS
 from assistant_queue.core.progress import Progress, moment
 from assistant_queue.core.retry import Backoff
 from assistant_queue.core.runs import CannotAsk, Capabilities, NotFound, RunEnded, RunStarted, Undecided
@@ -21,6 +24,7 @@ from assistant_queue.errors import (
     ConversationBusy,
     InvalidToolResult,
     LeaseLost,
+    NotReplicated,
     OutcomeUnknown,
     RequestRefused,
     RunExpired,
@@ -700,7 +704,7 @@ def test_a_vanished_run_may_still_have_been_written_down_so_it_is_looked_for_aft
 def test_a_run_over_its_deadline_is_cancelled_and_the_attempt_counts(capabilities: Capabilities) -> None:
     driver = Scripted(capabilities)
     driver.run(claimed(), {steps.Watch: RunExpired("600 s")})
-    assert driver.names[-2:] == ["Cancel", "Postpone(retrying)"]
+    assert driver.names[-3:] == ["Cancel", "Find", "Postpone(retrying)"]
     again = driver.only(steps.Postpone)
     assert (again.progress.failures, again.progress.error.code) == (1, "run_expired")
     assert again.phase is (Phase.FROZEN if capabilities is ASSISTANTS else Phase.SENDING)
@@ -806,3 +810,65 @@ def test_a_lost_lease_ends_the_flow_without_another_step(where: type[Any]) -> No
 def test_an_error_of_no_known_kind_is_not_swallowed() -> None:
     with pytest.raises(AssistantQueueError, match="odd"):
         Scripted().run(claimed(), {steps.Start: AssistantQueueError("odd")})
+
+
+# --- a replica that does not know of the request -----------------------------------------------------------------------------
+
+
+def test_what_no_replica_knows_of_is_not_sent_and_never_counts() -> None:
+    driver = Scripted(rules=Rules(max_attempts=1, retry_for_s=0.0, backoff=Backoff(type="fixed", delay_s=3)))
+    batch = claimed(progress=Progress(refusals=50, waiting_since_ms=1))
+    ending = driver.run(batch, {steps.Save: NotReplicated("no replica")})
+    assert driver.names == ["Save(sending)", "Postpone(retrying)"]
+    back = driver.only(steps.Postpone)
+    assert (back.phase, back.wait_s, back.progress.attempts, back.progress.failures) == (Phase.FROZEN, 3, 0, 0)
+    assert isinstance(ending, steps.Postponed)
+    assert ending.error.code == "not_replicated"
+
+
+def test_outputs_that_no_replica_knows_of_are_kept_and_their_run_is_asked_about_at_once() -> None:
+    driver = Scripted()
+    driver.run(claimed(), {steps.Watch: action(1), steps.Save: [None, None, None, NotReplicated("no replica")]})
+    assert driver.names[-3:] == ["Answer", "Save(sending)", "Postpone(retrying)"]
+    back = driver.only(steps.Postpone)
+    assert (back.phase, back.progress.sent_ms, back.progress.attempts) == (Phase.SENDING, 0, 1)
+    assert back.progress.outputs == {"call_1": "output of call_1"}
+
+
+def test_only_what_a_request_follows_is_waited_for() -> None:
+    driver = Scripted()
+    driver.run(claimed(), {steps.Watch: [action(1), DONE]})
+    assert [(step.phase.value, step.leaves) for step in driver.all(steps.Save)] == [
+        ("sending", True),
+        ("running", False),
+        ("running", False),
+        ("sending", True),
+        ("running", False),
+    ]
+
+
+@pytest.mark.parametrize("capabilities", [ASSISTANTS, CONVERSATIONS])
+def test_a_run_that_ended_well_before_it_could_be_cancelled_is_the_one(capabilities: Capabilities) -> None:
+    driver = Scripted(capabilities)
+    ending = driver.run(claimed(), {steps.Watch: RunExpired("too late"), steps.Find: DONE})
+    assert driver.names[-3:] == ["Cancel", "Find", "Finish"]
+    assert isinstance(ending, steps.Completed)
+    assert ending.result.reply == "hi"
+
+
+def test_a_run_that_was_given_up_and_cannot_be_asked_about_counts_as_failed() -> None:
+    driver = Scripted(ASSISTANTS)
+    ending = driver.run(claimed(), {steps.Watch: RunExpired("too late"), steps.Find: OutcomeUnknown("502")})
+    assert driver.names[-3:] == ["Cancel", "Find", "Postpone(retrying)"]
+    assert isinstance(ending, steps.Postponed)
+
+
+def test_a_burial_does_not_wait_for_ever_for_the_cancelling_of_its_run() -> None:
+    """Workers may be killed in that wait, too: then the batch is buried without it, and its death toll has a bound."""
+    driver = Scripted(ASSISTANTS)
+    progress = Progress(attempts=1, run_id="run_1", calling=True, calls=(call(1),))
+    driver.run(claimed(phase=Phase.RUNNING, progress=replace(progress), deaths=MAX_DEATHS + MAX_DEATHS_BURYING - 1))
+    assert driver.names == ["Cancel", "Bury"]
+    assert driver.only(steps.Cancel).patience_s == BURIAL_PATIENCE_S
+    driver.run(claimed(phase=Phase.RUNNING, progress=replace(progress), deaths=MAX_DEATHS + MAX_DEATHS_BURYING))
+    assert driver.names == ["Bury"]

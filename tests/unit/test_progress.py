@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assistant_queue.core.progress import Progress, dump_result, load_result, moment
+from assistant_queue.core.runs import ActionRequired
 from assistant_queue.models import ErrorInfo, FunctionCall, RunResult, ToolCall, Usage
 
 texts = st.text(max_size=20)
@@ -31,6 +32,7 @@ results = st.builds(
     attempts=st.integers(0, 9),
     started_at=moments,
     ended_at=moments,
+    fallback=st.booleans(),
 )
 calls = st.builds(ToolCall, id=texts, function=st.builds(FunctionCall, name=texts, arguments=texts))
 progresses = st.builds(
@@ -55,6 +57,17 @@ progresses = st.builds(
     result=st.none() | results,
     deliveries=st.integers(0, 9),
     calling=st.booleans(),
+    asked=st.none()
+    | st.builds(
+        ActionRequired,
+        run_id=texts,
+        calls=st.lists(calls, max_size=3).map(tuple),
+        replies=st.lists(texts, max_size=3).map(tuple),
+        usage=st.none() | usages,
+        transcript=st.none() | texts,
+    ),
+    transcript=st.none() | texts,
+    burying=st.none() | texts,
 )
 
 
@@ -77,6 +90,9 @@ def test_the_strategy_above_covers_every_field() -> None:
         outputs={"c": "o"},
         replies=("hi",),
         usage=Usage(input_tokens=1, output_tokens=2, total_tokens=3),
+        asked=ActionRequired(run_id="r", calls=()),
+        transcript="[]",
+        burying="attempts",
         held=True,
         waiting_since_ms=6,
         refusals=7,

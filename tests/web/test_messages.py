@@ -126,6 +126,33 @@ async def test_what_fails_is_told_without_the_providers_words(asgi: Asgi, queue:
     assert (await client.delete(f"/api/failed/{failed['batch_id']}")).status_code == 404
 
 
+async def test_a_fallback_is_told_and_marked_as_one(asgi: Asgi, queue: AssistantMessageQueue, provider: StandInProvider) -> None:
+    provider.model = lambda _: RunFailure()
+    options = {name: getattr(queue.config, name) for name in queue.config.model_fields_set}
+    with AssistantMessageQueue(**{**options, "fallback_reply": "We are closed."}) as working:
+        working.start_worker()
+        client = asgi()
+        chat = (await client.post("/api/chat", json={"thread_id": "t", "message": "Hi!"})).json()
+    assert (chat["reply"], chat["status"], chat["is_fallback"]) == ("We are closed.", "failed", True)
+    found = (await client.get(f"/api/threads/t/messages/{chat['message_id']}")).json()
+    assert (found["status"], found["reply"], found["is_fallback"]) == ("failed", "We are closed.", True)
+    assert len((await client.get("/api/failed")).json()["failed"]) == 1
+
+
+async def test_what_a_validator_refuses_is_told_with_its_reason(asgi: Asgi, queue: AssistantMessageQueue) -> None:
+    client = asgi()
+    with pytest.MonkeyPatch.context() as patch:
+        from assistant_queue.errors import MessageRefused
+
+        async def refuse(*_: object, **__: object) -> None:
+            raise MessageRefused("no addresses, please", message_id="m", thread_id="t")
+
+        patch.setattr(client.service.queue, "add_message_to_thread", refuse)
+        answer = await client.post("/api/threads/t/messages", json={"message": "javascript:alert(1)"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "message_refused")
+    assert "no addresses, please" in answer.json()["detail"]
+
+
 async def test_history_comes_in_pages_with_what_waits(asgi: Asgi, queue: AssistantMessageQueue) -> None:
     handle = queue.start_worker()
     for text in ("one", "two", "three"):

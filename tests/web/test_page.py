@@ -211,6 +211,22 @@ async def test_a_tool_call_and_a_failure_are_shown_as_such(person: Person, provi
     await expect(mia.locator(".failure")).to_have_count(0)
 
 
+async def test_where_there_is_no_answer_people_read_the_fallback(
+    person: Person, queue: AssistantMessageQueue, provider: StandInProvider
+) -> None:
+    options = {name: getattr(queue.config, name) for name in queue.config.model_fields_set}
+    provider.model = lambda _: RunFailure()
+    with AssistantMessageQueue(
+        **{**options, "queue_prefix": queue.config.queue_prefix + "f", "fallback_reply": "We are <b>closed</b>."}
+    ) as other:
+        other.start_worker()
+        with running(other) as site:
+            mia = await person("Mia", url=site.url)
+            await say(mia, "Hi!")
+            await expect(mia.locator(".reply .fallback")).to_have_text("We are <b>closed</b>.")
+            await expect(mia.locator(".failure")).to_have_count(1)
+
+
 async def test_the_window_is_seen_as_it_fills_and_who_types(person: Person, queue: AssistantMessageQueue) -> None:
     with running(queue.__class__(**{**{n: getattr(queue.config, n) for n in queue.config.model_fields_set}, "message_delay": 1.5})) as site:
         mia, tom = await person("Mia", url=site.url), await person("Tom", url=site.url)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import suppress
 from datetime import datetime, timezone
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -95,7 +95,10 @@ def add_routes(router: APIRouter, service: Service) -> None:
                 reply = await service.until_gone(request, queue.wait_for_reply(accepted.message_id, limit))
             except TimeoutError:
                 return Response(accepted.model_dump_json(), 202, {"Location": place}, "application/json")  # type: ignore[return-value]
-        return ChatReply(message_id=accepted.message_id, thread_id=body.thread_id, reply=reply)
+        found = await queue.get_message(accepted.message_id)
+        is_fallback = found is not None and found.fallback
+        status: Literal["completed", "failed"] = "failed" if is_fallback else "completed"
+        return ChatReply(message_id=accepted.message_id, thread_id=body.thread_id, reply=reply, status=status, is_fallback=is_fallback)
 
     del add_message, read_message, cancel_message, edit_message, chat
 

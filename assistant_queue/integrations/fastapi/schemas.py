@@ -119,6 +119,7 @@ class Message(BaseModel):
     run_id: str | None
     reply: str | None = Field(description="The run's messages joined by a blank line; null before completion and where it said nothing.")
     replies: list[str]
+    is_fallback: bool = Field(description="`reply` is what is said where there is no answer: the message is failed, and kept.")
     attempts: int
     batch_id: str | None
     problem: QueueProblem | None = Field(description="The last failure, also while another attempt is still to come.")
@@ -161,7 +162,8 @@ class ChatReply(BaseModel):
     message_id: str
     thread_id: str
     reply: str | None
-    status: Literal["completed"] = "completed"
+    status: Literal["completed", "failed"] = Field(description="`failed`: the reply is a fallback; the message is kept.")
+    is_fallback: bool
 
 
 class FailedPage(BaseModel):
@@ -202,6 +204,7 @@ def message_of(status: MessageStatus) -> Message:
         run_id=status.run_id,
         reply=status.reply,
         replies=list(status.replies),
+        is_fallback=status.fallback,
         attempts=status.attempts,
         batch_id=status.batch_id,
         problem=problem,

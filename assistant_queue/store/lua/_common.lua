@@ -13,7 +13,7 @@
 --   dead          list    the messages of a failed batch, packed
 --   due           zset    thread id -> ms by which somebody must have looked at it
 --   failed        zset    batch id -> ms when it failed
---   counters      hash    delayed, waiting, active, completed, failed: messages
+--   counters      hash    delayed, waiting, active, completed, failed: messages; taken: `queued` of the wake-up that was taken last
 --   paused        string  present while the whole queue is paused
 --   events        stream  what happened to the thread: at (ms), type, data (JSON); there only while somebody listens
 -- Keys of RQ
@@ -30,7 +30,7 @@
 --   token    the lease; absent when nobody holds it       until    ms when it lapses
 --   deaths   leases lapsed in this phase                  last     the token that gave the thread back last
 --   claimed  ms of the first claim of the batch           paused   1 while this thread is paused
---   queued   ms when a sweep last handed its wake-up over   told     how much of the run's text those who listen have, JSON, opaque here
+--   queued   ms when its wake-up was handed over            told     how much of the run's text those who listen have, JSON, opaque here
 
 local function clock()
   if arg.now ~= '' then return tonumber(arg.now) end
@@ -41,21 +41,27 @@ local now = clock()
 
 local function ms(number) return string.format('%.0f', number) end
 
+-- `fields` is what the check in front of the script has read (_sound.lua).
 local function read_thread()
-  local flat = redis.call('HGETALL', key.thread)
-  local t = {}
-  for i = 1, #flat, 2 do t[flat[i]] = flat[i + 1] end
+  local t = fields
   t.n = tonumber(t.n or 0)
   t.head = tonumber(t.head or 1)
   t.bn = tonumber(t.bn or 0)
   return t
 end
 
+local function add_to(counter, count)
+  if type(redis.pcall('HINCRBY', key.counters, counter, count)) ~= 'number' then
+    redis.log(redis.LOG_WARNING, key.counters .. ' held no number for ' .. counter .. '; it begins anew')
+    redis.call('HSET', key.counters, counter, math.max(count, 0))
+  end
+end
+
 -- Counters are kept, never scanned: every script that changes what a message is moves it from one to another.
 local function book(from, to, count)
   if count == 0 or from == to then return end
-  if from and from ~= '' then redis.call('HINCRBY', key.counters, from, -count) end
-  if to and to ~= '' then redis.call('HINCRBY', key.counters, to, count) end
+  if from and from ~= '' then add_to(from, -count) end
+  if to and to ~= '' then add_to(to, count) end
 end
 
 -- The holder's writes are refused when it is not the holder any more. A token is compared for equality: a counter

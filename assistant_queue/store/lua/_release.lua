@@ -33,7 +33,7 @@ local function release(t)
     drop_guard(t)
   else
     redis.call('HSET', key.thread, 'wake', wake_at(t.wake, due))
-    redis.call('ZADD', key.due, ms(due <= now and now + tonumber(arg.recheck_ms) or due), arg.thread_id)
+    redis.call('ZADD', key.due, due <= now and look_again() or ms(due), arg.thread_id)
     tell_timers(due)
   end
   return 'pending'

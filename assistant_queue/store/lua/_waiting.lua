@@ -6,8 +6,11 @@ local function waiting_index(t)
   local record = redis.call('HMGET', key.message, 'thread', 'seq', 'batch', 'state')
   if not record[1] then return 'gone' end
   if record[3] or record[4] then return 'settled' end
+  if not is_number(record[2] or '') then return 'taken' end
   local index = tonumber(record[2]) - t.head
   local entry = index >= 0 and redis.call('LINDEX', key.pending, ms(index))
-  if not entry or entry == '' or cjson.decode(entry).id ~= arg.message_id then return 'taken' end
+  if not entry or entry == '' then return 'taken' end
+  local is_read, message = pcall(cjson.decode, entry)
+  if not is_read or type(message) ~= 'table' or message.id ~= arg.message_id then return 'taken' end
   return index
 end

@@ -1,6 +1,6 @@
 -- The wake-up: an RQ job that carries a thread id and nothing else. These bytes are known here and in store/wakeups.py;
 -- a contract test compares them with what `Queue.enqueue_at` of the installed RQ writes.
--- Needs key.scheduled, key.queue, key.queues, key.job (for arg.job_id, fresh) and arg.thread_id, arg.function, arg.origin, arg.stamp.
+-- Needs key.thread, key.scheduled, key.queue, key.queues, key.job (for arg.job_id, fresh) and arg.thread_id, arg.function, arg.origin, arg.stamp, arg.recheck_ms.
 
 local function pickled(text)
   local size = #text
@@ -22,12 +22,25 @@ end
 -- RQ schedules in whole seconds: round up, so that nothing starts before its time.
 local function seconds(at) return math.ceil(at / 1000) end
 
+local ahead = 0 -- wake-ups that stand before this thread's in the queue
+local function stands_behind(count) ahead = count end
+
+-- To the workers. RQ's queue is first in, first out: what was handed over before the wake-up that is taken now is gone (claim.lua, wake.lua).
+local function hand_over(wake)
+  ahead = redis.call('RPUSH', key.queue, wake) - 1
+  redis.call('HSET', key.thread, 'queued', ms(now))
+end
+
 local function enqueue_new()
   write_job('queued')
   redis.call('HSET', key.job, 'enqueued_at', arg.stamp)
-  redis.call('RPUSH', key.queue, arg.job_id)
+  hand_over(arg.job_id)
   return arg.job_id
 end
+
+-- When somebody looks again whether a wake-up was lost: before its turn can have come, nobody need. A millisecond for each wake-up before
+-- it: more than a thousand a second are not taken from one Redis.
+local function look_again() return ms(now + tonumber(arg.recheck_ms) + ahead) end
 
 local function schedule_new(at)
   write_job('scheduled')
@@ -40,7 +53,7 @@ local function wake_at(wake, at)
   if wake and redis.call('ZSCORE', key.scheduled, wake) then
     if at <= now then
       redis.call('ZREM', key.scheduled, wake)
-      redis.call('RPUSH', key.queue, wake)
+      hand_over(wake)
     else
       redis.call('ZADD', key.scheduled, seconds(at), wake)
     end

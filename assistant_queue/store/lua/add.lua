@@ -8,7 +8,7 @@ local known = redis.call('HMGET', key.message, 'thread', 'digest', 'nonce', 'due
 if known[1] then
   if known[1] ~= arg.thread_id or known[2] ~= arg.digest then return {'conflict', known[1]} end
   -- redis-py repeats a command whose reply was lost: the same nonce is the same call, not a second one.
-  return {known[3] == arg.nonce and 'added' or 'duplicate', known[4], known[5]}
+  return {known[3] == arg.nonce and 'added' or 'duplicate', is_number(known[4] or '') and known[4] or ms(now), known[5] or ''}
 end
 
 local t = read_thread()
@@ -36,33 +36,38 @@ due = math.max(due, first)
 
 -- What waits behind a back-off is delayed by it, whatever its own window says.
 local kind = (due <= now and t.state ~= 'retrying') and 'waiting' or 'delayed'
-book(t.pk, kind, t.n)
+local due_ms = ms(due)
+if t.n > 0 and due_ms == t.own_due and kind == t.pk then
+  redis.call('HINCRBY', key.thread, 'n', 1) -- one more in an open window: nothing else has changed
+else
+  book(t.pk, kind, t.n)
+  redis.call('HSET', key.thread, 'n', count, 'head', t.head, 'first', ms(first), 'own_due', due_ms, 'pk', kind)
+end
 book(nil, kind, 1)
-redis.call('HSET', key.thread, 'n', count, 'head', t.head, 'first', ms(first), 'own_due', ms(due), 'pk', kind)
 
 local job = ''
 if not t.batch then
-  redis.call('HSET', key.thread, 'state', 'pending', 'due', ms(due))
-  if not t.paused then
-    job = t.wake
-    if not job or tonumber(t.due) ~= due then
-      -- A wake-up that has been handed to a worker already re-arms itself when it finds that it is early.
-      if not job or redis.call('ZSCORE', key.scheduled, job) then job = wake_at(job, due) end
-      redis.call('HSET', key.thread, 'wake', job)
-      redis.call('ZADD', key.due, ms(due <= now and now + tonumber(arg.recheck_ms) or due), arg.thread_id)
-      tell_timers(due)
-    end
+  job = t.wake or ''
+  if t.state ~= 'pending' or t.due ~= due_ms then redis.call('HSET', key.thread, 'state', 'pending', 'due', due_ms) end
+  if t.paused then
+    job = ''
+  elseif not t.wake or t.due ~= due_ms then
+    -- A wake-up that has been handed to a worker already re-arms itself when it finds that it is early.
+    if not t.wake or redis.call('ZSCORE', key.scheduled, t.wake) then job = wake_at(t.wake, due) end
+    redis.call('HSET', key.thread, 'wake', job)
+    redis.call('ZADD', key.due, due <= now and look_again() or due_ms, arg.thread_id)
+    tell_timers(due)
   end
 end
 
-redis.call('HSET', key.message, 'thread', arg.thread_id, 'seq', ms(seq), 'digest', arg.digest, 'nonce', arg.nonce, 'due', ms(due), 'job', job)
+redis.call('HSET', key.message, 'thread', arg.thread_id, 'seq', ms(seq), 'digest', arg.digest, 'nonce', arg.nonce, 'due', due_ms, 'job', job)
 
 if listened() then
-  tell('message_queued', cjson.encode({entry = arg.entry, due = ms(due), pending = count}))
-  if t.n > 0 and tonumber(t.own_due) ~= due then tell('window_moved', cjson.encode({due = ms(due), pending = count})) end
+  tell('message_queued', cjson.encode({entry = arg.entry, due = due_ms, pending = count}))
+  if t.n > 0 and tonumber(t.own_due) ~= due then tell('window_moved', cjson.encode({due = due_ms, pending = count})) end
 end
 
-local reply = {'added', ms(due), job}
+local reply = {'added', due_ms, job}
 local overdue = redis.call('ZRANGEBYSCORE', key.due, '-inf', ms(now - tonumber(arg.overdue_ms)), 'LIMIT', 0, 2)
 for i = 1, #overdue do reply[#reply + 1] = overdue[i] end
 return reply

@@ -1,9 +1,9 @@
 -- Event `bury`: the batch goes to the failed list, where a person can see, retry or discard it; the thread goes on, or pauses.
--- KEYS: thread frozen conversation record dead failed due counters scheduled queue queues job guard events *messages
--- ARGV: now thread_id token failure pause done open keep_anchor recheck_ms tick function origin stamp job_id guard_id events
+-- KEYS: thread frozen conversation record dead failed due counters scheduled queue queues job guard taken execution executions started books running events *messages
+-- ARGV: now thread_id token failure pause done open keep_anchor recheck_ms tick function origin stamp job_id guard_id worker taken events
 -- Returns {'idle' | 'pending'} or {'lost'}: nothing has changed
 -- open: ids of tool calls left unanswered at the provider, JSON or ''; the next batch of the conversation answers them.
---! include common wakeup events release
+--! include common wakeup events release job
 local t = read_thread()
 if not holds(t) then
   if redis.call('HGET', key.record, 'token') == arg.token then return {t.n == 0 and 'idle' or 'pending'} end
@@ -28,4 +28,5 @@ if arg.pause == '1' then
   t.paused = '1'
   redis.call('HSET', key.thread, 'paused', '1')
 end
+end_job('successful') -- the wake-up did what it is for; the batch has a list of its own
 return {release(t)}

@@ -1,11 +1,12 @@
 -- Event `claim`: take the thread's lease and freeze its batch before anything is sent.
--- KEYS: thread pending frozen conversation due counters paused scheduled queue queues job events
--- ARGV: now thread_id token lease_ms batch_id max_take early_ms guard_ms tick function origin stamp job_id events
+-- KEYS: thread pending frozen conversation due counters paused scheduled queue queues job taken execution executions started books running events
+-- ARGV: now thread_id token lease_ms batch_id max_take early_ms guard_ms tick function origin stamp job_id worker taken events
 -- Returns {'claimed', now, until, batch id, phase, progress, deaths, claimed ms, guard id, {id, anchor, open of the conversation}, {packed messages},
 --          '1' if somebody listens or '', how much of the run's text was told}
 --         {'refused', ms until which another worker holds it}   {'early', ms when it is due, now}   {'idle'}   {'paused'}
+--         {'corrupt', what, its key}: nothing has changed but cancelled places at the head of a list without messages
 -- A second call with the token that holds the lease returns the same claim.
---! include common wakeup events
+--! include common wakeup events job
 local t = read_thread()
 if not t.state then
   if t.token then -- a direct call holds an idle thread; a dead one's lease is cleared away
@@ -23,10 +24,13 @@ local function claimed(guard, lease_end)
     redis.call('LRANGE', key.frozen, 0, -1), listened() and '1' or '', t.told or ''}
 end
 
+if arg.taken ~= '' and arg.taken == t.wake and t.queued then redis.call('HSET', key.counters, 'taken', t.queued) end
 if holds(t) then return claimed(t.wake, tonumber(t['until'])) end
 if t.paused or redis.call('EXISTS', key.paused) == 1 then return {'paused'} end
 -- Refused: no retry is needed, because the holder writes the next wake-up when it finishes.
 if t.token and tonumber(t['until']) > now then return {'refused', t['until']} end
+-- A batch without its messages, or waiting messages that are not there: somebody else has been at the keys.
+if t.batch and t.phase ~= 'delivering' and redis.call('EXISTS', key.frozen) == 0 then return {'corrupt', 'frozen', key.frozen} end
 if t.token and t.batch then
   t.deaths = ms(tonumber(t.deaths or 0) + 1) -- its holder died, or was stopped for too long
 elseif tonumber(t.due) > now then
@@ -44,9 +48,11 @@ if not t.batch then
     redis.call('LPOP', key.pending)
     t.head = t.head + 1
   end
+  if redis.call('EXISTS', key.pending) == 0 then return {'corrupt', 'pending', key.pending} end
   local take = tonumber(arg.max_take)
   local waiting = redis.call('LLEN', key.pending)
-  if waiting <= take then
+  local is_all = waiting <= take
+  if is_all then
     redis.call('RENAME', key.pending, key.frozen)
   else
     for _, entry in ipairs(redis.call('LRANGE', key.pending, 0, take - 1)) do redis.call('RPUSH', key.frozen, entry) end
@@ -56,8 +62,8 @@ if not t.batch then
   t.head = t.head + waiting
   t.batch, t.phase, t.claimed, t.progress = arg.batch_id, 'frozen', ms(now), ''
   t.bn = waiting - redis.call('LREM', key.frozen, 0, '') -- the cancelled ones
-  t.n = t.n - t.bn
-  book(t.pk, nil, t.bn)
+  book(t.pk, nil, math.min(t.bn, t.n))
+  t.n = is_all and 0 or math.max(t.n - t.bn, 1) -- the list is what counts, should the number ever be wrong
   t.bk = nil
   redis.call('HSET', key.thread, 'batch', t.batch, 'phase', t.phase, 'claimed', t.claimed, 'bn', t.bn, 'n', t.n, 'head', t.head,
     'first', ms(now), 'own_due', ms(now))
@@ -80,4 +86,5 @@ if t.phase ~= 'delivering' and listened() then -- else it has been answered, onl
   if t.phase == 'frozen' or t.state == 'retrying' then sent = sent + 1 end
   tell('batch_claimed', cjson.encode({batch_id = t.batch, message_ids = ids_of(redis.call('LRANGE', key.frozen, 0, -1)), attempt = sent}))
 end
+start_job(lease_end)
 return claimed(guard, lease_end)

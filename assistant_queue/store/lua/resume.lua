@@ -9,6 +9,6 @@ redis.call('HDEL', key.thread, 'paused')
 if not t.state then return {'resumed'} end
 local due = math.max(now, tonumber(t['until'] or t.due))
 redis.call('HSET', key.thread, 'wake', wake_at(t.wake, due))
-redis.call('ZADD', key.due, ms(due <= now and now + tonumber(arg.recheck_ms) or due), arg.thread_id)
+redis.call('ZADD', key.due, due <= now and look_again() or ms(due), arg.thread_id)
 tell_timers(due)
 return {'resumed'}

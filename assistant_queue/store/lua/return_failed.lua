@@ -27,7 +27,7 @@ if not t.batch then
   redis.call('HSET', key.thread, 'state', 'pending', 'due', ms(now))
   if not t.paused then
     redis.call('HSET', key.thread, 'wake', wake_at(t.wake, now))
-    redis.call('ZADD', key.due, ms(now + tonumber(arg.recheck_ms)), arg.thread_id)
+    redis.call('ZADD', key.due, look_again(), arg.thread_id)
   end
 end
 if listened() then

@@ -9,7 +9,7 @@ redis.call('HDEL', key.thread, 'token', 'until')
 if t.state and not t.paused then
   local due = math.max(now, tonumber(t.due))
   redis.call('HSET', key.thread, 'wake', wake_at(t.wake, due))
-  redis.call('ZADD', key.due, ms(due <= now and now + tonumber(arg.recheck_ms) or due), arg.thread_id)
+  redis.call('ZADD', key.due, due <= now and look_again() or ms(due), arg.thread_id)
   tell_timers(due)
 elseif not t.state then
   redis.call('ZREM', key.due, arg.thread_id)

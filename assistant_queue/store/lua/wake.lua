@@ -22,19 +22,30 @@ if t.state ~= 'active' then
     redis.call('HSET', key.thread, 'bk', 'waiting')
   end
 end
-redis.call('ZADD', key.due, ms(now + tonumber(arg.recheck_ms)), arg.thread_id)
-if redis.call('EXISTS', key.paused) == 1 then return {'paused'} end
-if t.wake then
-  if redis.call('ZREM', key.scheduled, t.wake) == 1 then
-    redis.call('RPUSH', key.queue, t.wake)
-    redis.call('HSET', key.thread, 'queued', ms(now))
-    return {'woken'}
-  end
-  -- It was handed over before. If it stands in the queue, workers are busy and another would not be faster. The search is
-  -- bounded; what is further back than that is believed to be there for a while.
-  local found = redis.call('LPOS', key.queue, t.wake, 'MAXLEN', tonumber(arg.search))
-  local far = redis.call('LLEN', key.queue) > tonumber(arg.search) and now - tonumber(t.queued or 0) < tonumber(arg.patience_ms)
-  if found or far then return {'waiting'} end
+if redis.call('EXISTS', key.paused) == 1 then
+  redis.call('ZADD', key.due, look_again(), arg.thread_id)
+  return {'paused'}
 end
-redis.call('HSET', key.thread, 'wake', enqueue_new(), 'queued', ms(now))
-return {'woken'}
+
+-- Handed over before, and still there: then workers are busy, and another wake-up would not be faster. The search is bounded. What is not
+-- found in a longer queue is behind the searched part, unless one that was handed over later has been taken: then it was taken, too, or lost.
+local function is_waiting()
+  local length = redis.call('LLEN', key.queue)
+  local found = redis.call('LPOS', key.queue, t.wake, 'MAXLEN', tonumber(arg.search))
+  stands_behind(found or length)
+  if found or length <= tonumber(arg.search) then return found end
+  local taken = redis.call('HGET', key.counters, 'taken')
+  if taken and t.queued then return tonumber(t.queued) >= tonumber(taken) end
+  return now - tonumber(t.queued or 0) < tonumber(arg.patience_ms) -- workers that do not say what they take: RQ's own
+end
+
+local word = 'woken'
+if t.wake and redis.call('ZREM', key.scheduled, t.wake) == 1 then
+  hand_over(t.wake)
+elseif t.wake and is_waiting() then
+  word = 'waiting'
+else
+  redis.call('HSET', key.thread, 'wake', enqueue_new())
+end
+redis.call('ZADD', key.due, look_again(), arg.thread_id)
+return {word}

@@ -26,7 +26,7 @@ class Request:
         method: The HTTP method.
         path: The path, without `/v1`.
         op: What is asked for, such as `responses.create`, `runs.create`, `runs.submit_tool_outputs`, `items.list`.
-        protocol: `responses` or `assistants`.
+        protocol: `responses`, `assistants` or `chat_completions`.
         conversation_id: The conversation or thread it is about, if it names one.
         params: The ids in the path.
         query: The query parameters.
@@ -77,9 +77,9 @@ class RunRecord:
     """A run or response as it stands now.
 
     Attributes:
-        id: `run_...` or `resp_...`.
-        protocol: `assistants` or `responses`.
-        conversation_id: The thread or conversation, None for a response bound to neither.
+        id: `run_...`, `resp_...` or `chatcmpl-...`.
+        protocol: `assistants`, `responses` or `chat_completions`.
+        conversation_id: The thread or conversation, None for a response bound to neither and for a chat completion.
         request: The number of the request that started it.
         user_texts: The user texts that were in it (on Assistants: those no completed run has answered).
         message_metadata: The metadata of those messages, in the same order (empty on Responses, which have none).

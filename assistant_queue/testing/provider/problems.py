@@ -120,6 +120,28 @@ def no_call_for(call_id: str) -> ApiProblem:
     return ApiProblem(f"No tool call found for function call output with call_id {call_id}.", param="input")
 
 
+def tool_without_calls(place: int) -> ApiProblem:
+    """A tool message of a chat completion answers nothing."""
+    return ApiProblem(
+        "Invalid parameter: messages with role 'tool' must be a response to a preceeding message with 'tool_calls'.",
+        param=f"messages.[{place}].role",
+    )
+
+
+def calls_without_tool(place: int, call_ids: Sequence[str]) -> ApiProblem:
+    """Calls of a chat completion that no tool message answers."""
+    return ApiProblem(
+        "An assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'. "
+        f"The following tool_call_ids did not have response messages: {', '.join(call_ids)}",
+        param=f"messages.[{place}].role",
+    )
+
+
+def only_with(name: str, other: str) -> ApiProblem:
+    """A parameter that makes no sense without another one."""
+    return ApiProblem(f"The '{name}' parameter is only allowed when '{other}' is enabled.", param=name)
+
+
 def wrong_outputs(expected: Sequence[str], got: Sequence[str]) -> ApiProblem:
     """Some outputs of a run are missing or belong to no call."""
     return ApiProblem(f"Expected tool outputs for call_ids {list(expected)}, got {list(got)}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-Protocol = Literal["responses", "assistants"]
+Protocol = Literal["responses", "assistants", "chat_completions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +24,16 @@ class Turn:
     """What a model script sees each time the model has to speak.
 
     Attributes:
-        protocol: `responses` or `assistants`.
-        conversation_id: The conversation or thread; None for a response that is bound to neither.
-        run_id: The response or run this outcome is for.
+        protocol: `responses`, `assistants` or `chat_completions`.
+        conversation_id: The conversation or thread; None for a response that is bound to neither, and for chat completions.
+        run_id: The response, run or completion this outcome is for.
         user_texts: The user texts nobody has answered yet, in order; the same through all rounds of tool calls.
         instructions: Those in force (on Assistants: the run's, or the assistant's, then the additional ones).
         tools: The names of the functions offered.
         tool_outputs: The outputs given so far in this turn, in order.
         round: How many times tool outputs were given in this turn; 0 at first.
-        metadata: The metadata of the response or run.
+        metadata: The metadata of the response, run or completion.
+        messages: Everything the model was given, in order; of chat completions only.
     """
 
     protocol: Protocol
@@ -44,6 +45,7 @@ class Turn:
     tool_outputs: tuple[OutputGiven, ...] = ()
     round: int = 0
     metadata: Mapping[str, str] = field(default_factory=dict)
+    messages: tuple[Mapping[str, Any], ...] = ()
 
 
 class Reply:
@@ -106,7 +108,7 @@ class IncompleteReply:
     """The model is cut short: status `incomplete`, and what it said so far is stored.
 
     Attributes:
-        reason: None takes the usual one: `max_output_tokens`, on Assistants `max_completion_tokens`.
+        reason: None takes the usual one: `max_output_tokens`, on Assistants `max_completion_tokens`, of a chat completion `length`.
         text: What it said so far.
         delay: Seconds until then; None takes the provider's `latency`.
     """

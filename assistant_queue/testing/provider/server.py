@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from assistant_queue.testing.provider import assistants_wire
 from assistant_queue.testing.provider.actions import Action
 from assistant_queue.testing.provider.app import build_app
+from assistant_queue.testing.provider.chat_api import ChatApi
 from assistant_queue.testing.provider.conversations_api import ConversationsApi
 from assistant_queue.testing.provider.faults import Fault
 from assistant_queue.testing.provider.gates import Gate, Point
@@ -34,7 +35,7 @@ _RUN_EXPIRES_AFTER_S = 600.0
 
 
 class StandInProvider(Oracle):
-    """A real HTTP server on loopback that speaks Responses + Conversations and the Assistants protocol, strictly.
+    """A real HTTP server on loopback that speaks Responses + Conversations, the Assistants protocol and Chat Completions, strictly.
 
     1. `start`/`stop`, or a `with` block: a server thread with an event loop of its own.
     2. `base_url`, `api_key`, `assistant_id`: what a client needs.
@@ -86,6 +87,7 @@ class StandInProvider(Oracle):
             *ConversationsApi(self._world).operations(),
             *RunsApi(self._world, self._runs).operations(),
             *ThreadsApi(self._world).operations(),
+            *ChatApi(self._world).operations(),
         ]
         self._server = LoopbackServer(lambda drop: build_app(operations, self._world, self.api_key, drop), port)
 

@@ -135,7 +135,10 @@ def is_user_text(item: Mapping[str, Any]) -> bool:
 def text_of(item: Mapping[str, Any]) -> str:
     """The text of an item or message, its parts joined by a newline; parts without text are left out."""
     found: list[str] = []
-    for part in item.get("content") or ():
+    content = item.get("content") or ()
+    if isinstance(content, str):
+        return content
+    for part in content:
         text = part.get("text")
         if isinstance(text, Mapping):
             text = text.get("value")

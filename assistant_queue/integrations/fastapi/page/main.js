@@ -74,6 +74,7 @@ const stream = new Stream(address, "", {
     if (event.type === "closed") view.problem(event.code === "not_allowed" || event.code === "not_authenticated" ? event.detail : null);
     apply(state, event, Date.now());
     if (event.type === "events_missed") startOver();
+    if (event.type === "batch_dead_lettered" || event.type === "batch_parked") askForFallback(event);
     if (event.type === "message_queued") outbox.drop(event.message_id);
     changed();
   },
@@ -95,6 +96,15 @@ const outbox = new Outbox(address, `outbox ${room}`, {
     changed();
   },
 });
+
+// A batch that failed may have words for people all the same; events do not carry them.
+async function askForFallback({ batch_id, message_ids }) {
+  const answer = await request(`${address}/messages/${encodeURIComponent(message_ids[0])}`).catch(() => null);
+  if (!answer?.ok) return;
+  const message = await answer.json();
+  if (message.is_fallback && message.batch_id === batch_id) apply(state, { type: "fallback", batch_id, reply: message.reply }, Date.now());
+  changed();
+}
 
 async function startOver() {
   await moreHistory();

@@ -109,7 +109,7 @@ const changes = {
   },
   attempt_failed(state, event) {
     const batch = find(state, "batch", event.batch_id);
-    if (batch) Object.assign(batch, { status: "retrying", parts: [], retryAt: event.retry_at, error: event.error });
+    if (batch) Object.assign(batch, { status: "retrying", parts: [], retryAt: event.retry_at, error: event.error, fallback: null });
   },
   batch_dead_lettered: (state, event) => fail(state, event, "failed"),
   batch_parked: (state, event) => fail(state, event, "parked"),
@@ -121,6 +121,11 @@ const changes = {
   batch_discarded(state, event) {
     const batch = find(state, "batch", event.batch_id);
     if (batch) batch.status = "discarded";
+  },
+  // The page's own: what the service says where there is no answer.
+  fallback(state, event) {
+    const batch = find(state, "batch", event.batch_id);
+    if (batch && batch.status !== "done") batch.fallback = event.reply;
   },
   presence(state, event) {
     state.people = event.people;

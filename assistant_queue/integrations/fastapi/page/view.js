@@ -139,6 +139,7 @@ export class View {
     const said = element("div", null, "text");
     for (const text of texts) if (text) said.append(rich(text));
     if (said.childNodes.length) body.append(said);
+    if (row.fallback) body.append(element("p", row.fallback, "fallback"));
     const isBusy = row.status === "working";
     body.setAttribute("aria-busy", String(isBusy));
     if (isBusy) (said.childNodes.length ? lastOf(said) : body).append(caret(said.childNodes.length > 0));

@@ -1,0 +1,249 @@
+"""Chat Completions: the protocol that every compatible server speaks (vLLM, Ollama, LiteLLM ...), with the history kept by the queue.
+
+One request starts a batch: `chat.completions.create(messages=[...], stream=True)` with the whole conversation in it. A tool round is
+another such request. The server keeps nothing, so the batch's rounds are stored with the batch (`transcript`), and what is remembered of
+it joins the thread's history in the step that stores its result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, suppress
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from assistant_queue.backends import chat_history
+from assistant_queue.backends.chat_calls import ChatCalls, asked, conversation, rounds_of
+from assistant_queue.backends.chat_history import Json, Memory
+from assistant_queue.backends.chat_reader import ChatReader, Completion, tool_call, with_ids
+from assistant_queue.backends.openai_clients import Channel
+from assistant_queue.backends.refusals import has_too_much_context, refuses_option, wants_turns
+from assistant_queue.backends.streams import Event, EventStream
+from assistant_queue.core.runs import (
+    ActionRequired,
+    Capabilities,
+    Finding,
+    FoundBy,
+    NotFound,
+    RunEnded,
+    RunEvent,
+    RunRequest,
+)
+from assistant_queue.errors import BackendError, ConfigurationError, RequestRefused, RunVanished
+from assistant_queue.models import ToolCall
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+    from assistant_queue.backends.chat_direct import ChatDirect
+
+_TAIL_S = 2.0
+"""How long the usage is waited for after the last word. Chosen: servers that count send it at once."""
+
+
+class ChatCompletionsBackend:
+    """Sends batches as chat completions, with the thread's history before them.
+
+    1. streams a completion; closing the stream is how it is given up
+    2. hands a round's calls out together with all that was said in the batch, and goes on from there when the outputs come
+    3. remembers the batch: question, tool rounds and reply, as far as `Memory` has room
+    4. leaves out, joins or shortens what this server refuses, and sends again: a refusal is proof that nothing was done
+
+    It keeps two things between calls: whether this server takes `stream_options`, and whether it wants the roles to take turns.
+    """
+
+    name = "chat_completions"
+    capabilities = Capabilities(found_by=FoundBy.NOT_AT_ALL, streams=True, conversations=False, stateless=True)
+
+    def __init__(
+        self,
+        client: AsyncOpenAI,
+        *,
+        model: str,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        run_options: Mapping[str, Any] | None = None,
+        history: int | None = None,
+        history_tokens: int | None = None,
+        count_tokens: Callable[[str], int] | None = None,
+        request_timeout: float = 30.0,
+        stream_idle_timeout: float = 120.0,
+        closes_client: bool = True,
+    ) -> None:
+        """Set up, without a request.
+
+        Args:
+            client: The client.
+            model: As the server calls it.
+            tools: Function schemas, flat or nested.
+            run_options: Further fields of the request, as they are.
+            history: Most messages of earlier batches that are remembered, tool rounds included; 0 for none. None takes 50, or 1,000 where
+                `history_tokens` is the bound.
+            history_tokens: Most tokens of them.
+            count_tokens: Counts the tokens of a text; None estimates them.
+            request_timeout: Seconds until the first event.
+            stream_idle_timeout: Seconds between two events.
+            closes_client: Whether `close` closes the client.
+
+        Raises:
+            ConfigurationError: `history` or `history_tokens` is out of its bounds.
+        """
+        if history is not None and not 0 <= history <= chat_history.MAX_MESSAGES:
+            raise ConfigurationError(f"history must be a number of messages from 0 to {chat_history.MAX_MESSAGES:,}, not {history!r}")
+        if history_tokens is not None and history_tokens < 1:
+            raise ConfigurationError(f"history_tokens must be a number from 1 on, not {history_tokens!r}; history=0 remembers nothing")
+        usual = chat_history.USUAL_MESSAGES if history_tokens is None else chat_history.MAX_MESSAGES
+        self._memory = Memory(messages=usual if history is None else history, tokens=history_tokens, count=count_tokens)
+        self._channel = Channel(
+            client, request_timeout=request_timeout, stream_idle_timeout=stream_idle_timeout, closes_client=closes_client
+        )
+        self._calls = ChatCalls(self._channel, model=model, tools=tools, run_options=run_options)
+        self._asks_usage = "stream_options" not in (run_options or {})
+        self._joins = False
+
+    # --- conversations: there are none ----------------------------------------------------------------------------------
+
+    async def open_conversation(self, thread_id: str) -> str:
+        """There are none; the thread's own id."""
+        return thread_id
+
+    async def drop_conversation(self, conversation_id: str) -> None:
+        """Nothing to delete."""
+
+    async def locate(self, conversation_id: str) -> str | None:  # noqa: ARG002 - the contract's
+        """Nothing the provider could tell."""
+        return None
+
+    # --- runs -----------------------------------------------------------------------------------------------------------
+
+    def start(self, request: RunRequest) -> AsyncIterator[RunEvent]:
+        """Send the batch behind the history."""
+        return self._send(request, [])
+
+    def submit(self, request: RunRequest, run_id: str, calls: Sequence[ToolCall], outputs: Mapping[str, str]) -> AsyncIterator[RunEvent]:
+        """Send the batch, its rounds so far and the outputs. The round after them is a completion with an id of its own."""
+        given = [{"role": "tool", "tool_call_id": call.id, "content": outputs[call.id]} for call in calls]
+        said: list[Json] = rounds_of(request)
+        if not said:  # a round that this backend did not ask for has no transcript: it can be told all the same
+            said = [{"role": "assistant", "content": None, "tool_calls": [_written(call) for call in calls], "run_id": run_id}]
+        return self._send(request, [*said, *given])
+
+    async def _send(self, request: RunRequest, rounds: list[Json]) -> AsyncGenerator[RunEvent, None]:
+        """Send, and again where a refusal says what to change. A refusal is proof that nothing was accepted, so this doubles nothing."""
+        earlier = chat_history.load(request.anchor)
+        while True:
+            messages = conversation(request, earlier, rounds, joins=self._joins)
+            reader = ChatReader(request.batch.thread_id, unnamed=f"{request.batch.id}-{request.batch.attempts}-{len(rounds)}")
+            try:
+                async with aclosing(self._read(request, messages, reader)) as events:
+                    async for event in events:
+                        yield event
+            except RequestRefused as refusal:
+                if self._asks_usage and refuses_option(refusal, "stream_options"):
+                    self._asks_usage = False
+                elif not self._joins and wants_turns(refusal):
+                    self._joins = True
+                elif earlier and has_too_much_context(refusal):
+                    earlier = chat_history.newer_half(earlier)
+                else:
+                    raise
+            else:
+                yield self._outcome(request, earlier, rounds, reader.completion)
+                return
+
+    async def _read(self, request: RunRequest, messages: Sequence[Json], reader: ChatReader) -> AsyncGenerator[RunEvent, None]:
+        """The events of one completion until all of it is known."""
+        call = self._calls.create(request, messages, asks_usage=self._asks_usage)
+        stream = EventStream(call, limits=self._channel.limits, thread=request.batch.thread_id, missing=RequestRefused)
+        async with aclosing(stream.events()) as chunks:
+            while not reader.is_finished:
+                chunk = await anext(chunks, None)
+                if chunk is None:
+                    raise stream.ended_early()
+                found = reader.read(chunk)
+                stream.run_id, stream.is_over = reader.run_id, reader.is_over
+                for event in found:
+                    yield event
+            await _read_tail(chunks, stream, reader)
+
+    def _outcome(self, request: RunRequest, earlier: Sequence[Json], rounds: Sequence[Json], read: Completion) -> ActionRequired | RunEnded:
+        replies = (read.text,) if read.text else ()
+        if read.failure is not None:
+            return RunEnded(
+                run_id=read.run_id,
+                status="failed",
+                replies=replies,
+                usage=read.usage,
+                error=read.failure.error,
+                counts=read.failure.counts,
+                retry_after_s=read.failure.retry_after_s,
+            )
+        if read.calls and read.reason is None:
+            taken = {call["id"] for message in rounds for call in message.get("tool_calls") or ()}
+            calls = with_ids(read.calls, taken)
+            message = {"role": "assistant", "content": read.text or None, "tool_calls": list(calls), "run_id": read.run_id}
+            return ActionRequired(
+                run_id=read.run_id,
+                calls=tuple(tool_call(call) for call in calls),
+                replies=replies,
+                usage=read.usage,
+                transcript=chat_history.dump([*rounds, message]),
+            )
+        last = [{"role": "assistant", "content": read.text, "run_id": read.run_id}] if read.text else []
+        return RunEnded(
+            run_id=read.run_id,
+            status="completed" if read.reason is None else "incomplete",
+            replies=replies,
+            usage=read.usage,
+            incomplete_reason=read.reason,
+            anchor=self._remember(request, earlier, [*rounds, *last]),
+        )
+
+    def _remember(self, request: RunRequest, earlier: Sequence[Json], said: Sequence[Json]) -> str | None:
+        """The thread's history after this batch; None where nothing is remembered."""
+        begun = asked(request)
+        numbered = [{"id": f"{request.batch.id}-{number}", **message} for number, message in enumerate(said, len(begun))]
+        kept = self._memory.keep([*earlier, *begun, *numbered])
+        return chat_history.dump(kept) if kept else None
+
+    def follow(self, request: RunRequest, run_id: str, cursor: int | None = None) -> AsyncIterator[RunEvent]:  # noqa: ARG002 - the contract's
+        """Not possible: a completion ends with the connection it was asked for on."""
+        return _gone(f"the completion {run_id} for thread {request.batch.thread_id!r} cannot be watched again")
+
+    async def find(self, request: RunRequest, run_id: str | None = None, calls: Sequence[ToolCall] = ()) -> Finding:  # noqa: ARG002 - the contract's
+        """Never held by anybody: it can be asked for again."""
+        return NotFound(anchor=request.anchor)
+
+    async def cancel(self, request: RunRequest, run_id: str) -> None:
+        """Nothing more to do: a completion is given up with its stream."""
+
+    def direct(self) -> ChatDirect:
+        """The calls beside the queue: what is remembered can be read."""
+        from assistant_queue.backends.chat_direct import ChatDirect
+
+        return ChatDirect()
+
+    async def close(self) -> None:
+        """Close the client's connections, unless the client is somebody else's."""
+        await self._channel.close()
+
+
+def _written(call: ToolCall) -> Json:
+    return {"id": call.id, "type": "function", "function": {"name": call.function.name, "arguments": call.function.arguments}}
+
+
+async def _read_tail(chunks: AsyncGenerator[Event, None], stream: EventStream, reader: ChatReader) -> None:
+    """The usage, if it comes soon. All was said: how the stream ends does not matter any more."""
+    with anyio.move_on_after(_TAIL_S), suppress(BackendError):
+        async for chunk in chunks:
+            if not stream.is_over:
+                reader.read(chunk)
+                stream.is_over = reader.is_over
+
+
+async def _gone(message: str) -> AsyncIterator[RunEvent]:
+    """A stream that cannot be had."""
+    events: tuple[RunEvent, ...] = ()
+    for event in events:
+        yield event
+    raise RunVanished(message)

@@ -1,0 +1,128 @@
+"""How a batch ends: its result is stored and delivered, or it goes to the failed list."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+from assistant_queue.core import steps
+from assistant_queue.core.flow.state import MAX_DEATHS, BatchState, Flow
+from assistant_queue.core.progress import Progress, moment
+from assistant_queue.core.runs import RunEnded
+from assistant_queue.core.thread_state import Phase, ThreadState
+from assistant_queue.errors import CallbackError
+from assistant_queue.models import ErrorInfo, RunResult
+
+MAX_DEATHS_BURYING = 3
+"""Workers that may die while they cancel the run of a batch that is to be buried; then it is buried without. Chosen."""
+
+BURIAL_PATIENCE_S = 2.0
+"""How long the cancelling may take before a burial: the next batch waits by itself for a run that ends later. Chosen."""
+
+
+class Ending(BatchState):
+    """The last steps."""
+
+    def _ended(self, event: RunEnded) -> Flow:
+        self._collect(event)
+        progress = self._progress
+        run_id = event.run_id or str(progress.run_id or "")
+        result = self._result_of(run_id, event.status, progress.replies, incomplete_reason=event.incomplete_reason)
+        if not self._rules.delivers:
+            yield steps.Finish(result=result, anchor=event.anchor)
+            return steps.Completed(result=result)
+        self._progress = Progress(attempts=progress.attempts, run_id=result.run_id, result=result)
+        self._phase = Phase.DELIVERING
+        yield steps.Complete(result=result, progress=self._progress, anchor=event.anchor)
+        return (yield from self._deliver(result, event.anchor))
+
+    def _deliver(self, result: RunResult, anchor: str | None) -> Flow:
+        """Hand the reply over, at least once; a reply that cannot be handed over stays readable for `result_ttl`."""
+        progress = self._progress
+        undelivered = None
+        if self._claimed.deaths >= MAX_DEATHS and self._claimed.phase is Phase.DELIVERING:
+            undelivered = ErrorInfo(code="worker_deaths", message=f"{self._claimed.deaths} workers died in on_reply")
+        else:
+            progress.deliveries += 1
+            try:
+                yield steps.Deliver(result=result)
+            except CallbackError as error:
+                undelivered = ErrorInfo(code=error.code, message=str(error))
+                if progress.deliveries < self._rules.max_attempts:
+                    wait_s = self._rules.backoff.wait_s(progress.deliveries)
+                    yield steps.Postpone(state=ThreadState.RETRYING, wait_s=wait_s, phase=Phase.DELIVERING, progress=progress)
+                    return steps.Postponed(state=ThreadState.RETRYING, error=undelivered)
+        yield steps.Finish(result=result, anchor=anchor, undelivered=undelivered)
+        return steps.Completed(result=result)
+
+    def _undeliverable(self) -> Flow:
+        """The run is over, and neither the batch nor its record says how."""
+        now = moment(self._now_ms())
+        result = RunResult(
+            thread_id=self._batch.thread_id,
+            run_id="",
+            batch_id=self._batch.id,
+            message_ids=(),
+            messages_processed=0,
+            status="completed",
+            incomplete_reason=None,
+            reply=None,
+            replies=(),
+            usage=None,
+            attempts=0,
+            started_at=now,
+            ended_at=now,
+        )
+        error = ErrorInfo(
+            code="corrupt", message="its record in Redis was changed by somebody else: what there was to deliver is not known"
+        )
+        yield steps.Finish(result=result, anchor=None, undelivered=error)
+        return steps.Failed(reason="corrupt", error=error, progress=self._progress)
+
+    def _bury(self, reason: str, info: ErrorInfo, *, deaths: int = 0) -> Flow:
+        """To the failed list; `deaths` are those of workers that were on the way there already."""
+        progress = self._progress
+        progress.error = info
+        is_open = bool(progress.calls) if reason == "attempts" else reason == "worker_deaths"
+        is_urgent = self._claimed.deaths >= self._most_deaths + MAX_DEATHS_BURYING
+        if is_open and progress.run_id and self._capabilities.cancels and not is_urgent:
+            # A run that waits for outputs nobody will send, or that nobody watches, keeps the thread's next batch out.
+            request = self._request or self._bare_request()
+            yield steps.Cancel(request=request, run_id=progress.run_id, patience_s=BURIAL_PATIENCE_S)
+        if self._rules.fallback:
+            postponed = yield from self._fall_back(reason, info, deaths)
+            if postponed is not None:
+                return postponed
+        left_open = () if self._capabilities.stateless else self._unanswered
+        fallback = None if progress.result is None else progress.result.reply
+        yield steps.Bury(reason=reason, error=info, progress=self._progress, open_calls=left_open, fallback=fallback)
+        return steps.Failed(reason=reason, error=info, progress=self._progress)
+
+    def _fall_back(self, reason: str, info: ErrorInfo, deaths: int) -> Generator[steps.Step, Any, steps.Postponed | None]:
+        """Tell the people in the batch something, once the batch is given up; a text that cannot be handed over stays readable."""
+        progress = self._progress
+        progress.burying = reason  # with the next step that is stored: whoever takes over sends nothing any more
+        if progress.result is None:
+            said = self._rules.fallback
+            if isinstance(said, bool):
+                said = None
+                if deaths < MAX_DEATHS:
+                    yield from self._blame()
+                    said = yield steps.FallBack(batch=self._batch, error=info)
+                progress.calling = False
+            if not said:
+                return None
+            progress.result, deaths = self._result_of(progress.run_id or "", "failed", (said,), fallback=True), 0
+        if not self._rules.delivers or deaths >= MAX_DEATHS:
+            return None
+        yield from self._blame()
+        try:
+            yield steps.Deliver(result=progress.result)
+        except CallbackError as error:
+            progress.deliveries += 1
+            if progress.deliveries < self._rules.max_attempts:
+                progress.calling = False
+                wait_s = self._rules.backoff.wait_s(progress.deliveries)
+                yield steps.Postpone(state=ThreadState.RETRYING, wait_s=wait_s, phase=self._phase, progress=progress)
+                return steps.Postponed(state=ThreadState.RETRYING, error=ErrorInfo(code=error.code, message=str(error)))
+        return None

@@ -1,0 +1,82 @@
+"""A connection that is kept: one command at a time without the detours of a client's general way."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Any
+
+import redis
+from redis import exceptions
+
+_STALE_S = 1.0
+"""After how long without a command the connection is looked at before it is used. Chosen: a Redis that restarts is away for longer."""
+_PLAIN = frozenset({redis.connection.Connection, redis.connection.SSLConnection, redis.connection.UnixDomainSocketConnection})
+
+
+class Lane:
+    """The connection of whoever sends one command after another.
+
+    redis-py takes a connection from its pool for each command, asks it whether it is alive, measures, and puts it back: a third of the
+    time of an add. Here it is taken once. What keeps a command safe is redis-py's own: the connection's time-outs, its health check, its
+    way to connect, and its `retry`, so a command whose reply was lost is repeated as often as elsewhere.
+
+    1. used by one caller at a time; whoever finds it taken goes the general way and waits for nobody
+    2. left by an error, or by an interrupt between command and reply, it is closed: a late reply must not answer the next command
+    3. a forked process takes a connection of its own
+    """
+
+    def __init__(self, client: Any) -> None:
+        """`client` is one that `connect.sync_client` made: its pool has connections to spare."""
+        self._client = client
+        self._taken = threading.Lock()
+        self._connection: Any = None
+        self._pid = 0
+        self._used_at = 0.0
+        self._is_open = fits(client)
+
+    def execute(self, *words: Any) -> Any:
+        """As `client.execute_command`; the reply is as it comes from Redis, as that of a script is."""
+        if not self._is_open or not self._taken.acquire(blocking=False):
+            return self._client.execute_command(*words)
+        try:
+            connection = self._ready()
+            return connection.retry.call_with_retry(lambda: _once(connection, words), lambda _: connection.disconnect())
+        finally:
+            self._used_at = time.monotonic()
+            self._taken.release()
+
+    def _ready(self) -> Any:
+        if self._pid != os.getpid():
+            self._connection, self._pid = None, os.getpid()
+        if self._connection is None:
+            self._connection = self._client.connection_pool.get_connection()
+        elif time.monotonic() - self._used_at > _STALE_S and not _is_quiet(self._connection):
+            self._connection.disconnect()  # Redis has closed it meanwhile; the next command opens it again
+        return self._connection
+
+
+def fits(client: Any) -> bool:
+    """Whether the lane leaves nothing out that this client needs: only the general way finds a Sentinel's primary, or a fake's server."""
+    pool = getattr(client, "connection_pool", None)
+    return type(client) is redis.Redis and type(pool) is redis.BlockingConnectionPool and pool.connection_class in _PLAIN
+
+
+def _once(connection: Any, words: tuple[Any, ...]) -> Any:
+    try:
+        connection.send_command(*words)
+        return connection.read_response()
+    except exceptions.ResponseError:
+        raise  # this is the reply
+    except BaseException:
+        connection.disconnect()
+        raise
+
+
+def _is_quiet(connection: Any) -> bool:
+    """Nothing has come that nobody asked for: the end of the connection, above all."""
+    try:
+        return not connection.can_read()
+    except (exceptions.RedisError, OSError):
+        return False

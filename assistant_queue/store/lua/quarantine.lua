@@ -1,0 +1,97 @@
+-- Event `quarantine`: what is not of our making is moved aside, where a person can look at it, and the thread goes on with what is left.
+-- KEYS: thread pending frozen due counters failed quarantine broken scheduled queue queues job
+-- ARGV: now thread_id kind batch_id failure done shelf recheck_ms tick function origin stamp job_id
+-- Returns {'moved', new names of keys ...} or {'foreign', a key of RQ's that is not RQ's}: nothing has changed
+-- UNCHECKED
+-- kind: what `broken` should be. A broken thread takes its hash with it: its waiting messages are put in order again; what was frozen goes to
+-- the failed list, because nobody knows any more how far it got.
+--! include common wakeup
+for _, theirs in ipairs({{key.scheduled, 'zset'}, {key.queue, 'list'}, {key.queues, 'set'}}) do
+  if is_foreign(theirs[1], theirs[2]) then return {'foreign', theirs[1]} end
+end
+
+local moved = {'moved'}
+local function move(name)
+  if redis.call('EXISTS', name) == 0 then return end
+  local to = arg.shelf .. arg.batch_id .. ':' .. string.sub(name, #arg.origin + 2)
+  redis.call('RENAME', name, to)
+  redis.call('PERSIST', to)
+  moved[#moved + 1] = to
+end
+
+local kinds = {['thread'] = 'hash', ['pending'] = 'list', ['frozen'] = 'list', ['conversation'] = 'hash', ['message'] = 'hash',
+  ['record'] = 'hash', ['dead'] = 'list', ['due'] = 'zset', ['failed'] = 'zset', ['counters'] = 'hash'}
+if is_foreign(key.quarantine, 'zset') then redis.call('DEL', key.quarantine) end
+for _, ours in ipairs({{key.due, 'zset'}, {key.counters, 'hash'}, {key.failed, 'zset'}}) do
+  if is_foreign(ours[1], ours[2]) then move(ours[1]) end
+end
+
+local function readable(entry)
+  local is_read, message = pcall(cjson.decode, entry)
+  return is_read and type(message) == 'table' and type(message.id) == 'string' and message.id or nil
+end
+
+local function message_key(id) return arg.origin .. ':message:' .. id end
+
+-- The frozen messages become a failed batch, under the id they had if that can be read.
+local function bury(t)
+  local batch = t.batch and string.find(t.batch, '^[%w_-]+$') and t.batch or arg.batch_id
+  local record, dead = arg.origin .. ':batch:' .. batch, arg.origin .. ':dead:' .. batch
+  if is_foreign(record, 'hash') then move(record) end
+  if is_foreign(dead, 'list') then move(dead) end
+  local entries, ids = redis.call('LRANGE', key.frozen, 0, -1), {}
+  for _, entry in ipairs(entries) do
+    local id = readable(entry)
+    if id then
+      ids[#ids + 1] = cjson.encode(id)
+      if redis.call('TYPE', message_key(id)).ok == 'hash' then redis.call('HSET', message_key(id), 'batch', batch) end
+    end
+  end
+  redis.call('RENAME', key.frozen, dead)
+  redis.call('HSET', record, 'thread', arg.thread_id, 'state', 'failed', 'failure', string.format(arg.failure, table.concat(ids, ',')),
+    'failed_at', ms(now), 'n', #entries)
+  redis.call('PERSIST', record)
+  redis.call('ZADD', key.failed, ms(now), batch)
+  book(nil, 'failed', #entries)
+  redis.call('PUBLISH', arg.done, batch)
+end
+
+-- The waiting messages begin anew: due at once, behind nothing.
+local function begin_anew(paused)
+  local entries, count, head = redis.call('LRANGE', key.pending, 0, -1), 0, 1
+  for i, entry in ipairs(entries) do
+    if entry ~= '' then
+      count = count + 1
+      local id = count == 1 and readable(entry)
+      local seq = id and redis.call('TYPE', message_key(id)).ok == 'hash' and redis.call('HGET', message_key(id), 'seq')
+      if seq and is_number(seq) then head = tonumber(seq) - i + 1 end
+    end
+  end
+  if paused then redis.call('HSET', key.thread, 'paused', '1') end
+  redis.call('ZREM', key.due, arg.thread_id)
+  if count == 0 then
+    redis.call('DEL', key.pending)
+    return
+  end
+  redis.call('HSET', key.thread, 'state', 'pending', 'due', ms(now), 'n', count, 'head', head, 'first', ms(now), 'own_due', ms(now), 'pk', 'waiting')
+  book(nil, 'waiting', count)
+  if not paused then
+    redis.call('HSET', key.thread, 'wake', wake_at(nil, now))
+    redis.call('ZADD', key.due, ms(now + tonumber(arg.recheck_ms)), arg.thread_id)
+  end
+end
+
+if arg.kind == 'thread' or arg.kind == 'pending' or arg.kind == 'frozen' then
+  local t = is_foreign(key.thread, 'hash') and {} or thread_fields()
+  if t.pk and t.n and is_number(t.n) then book(t.pk, nil, tonumber(t.n)) end
+  if t.bk and t.bn and is_number(t.bn) then book(t.bk, nil, tonumber(t.bn)) end
+  move(key.thread)
+  if is_foreign(key.pending, 'list') then move(key.pending) end
+  if is_foreign(key.frozen, 'list') then move(key.frozen) end
+  if redis.call('EXISTS', key.frozen) == 1 then bury(t) end
+  begin_anew(t.paused)
+elseif kinds[arg.kind] and is_foreign(key.broken, kinds[arg.kind]) then
+  move(key.broken)
+end
+for i = 2, #moved do redis.call('ZADD', key.quarantine, ms(now), moved[i]) end
+return moved

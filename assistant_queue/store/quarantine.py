@@ -1,0 +1,159 @@
+"""What is not of our making is moved aside and logged, and the call that met it is made again."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from assistant_queue.core.progress import dump_error
+from assistant_queue.errors import StoreError
+from assistant_queue.models import ErrorInfo
+from assistant_queue.store.calls import Call, Operation, Space, each, plain, text, texts
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+MAX_MENDS = 8
+"""Corrupt keys that one call mends before it gives up. Chosen: a script has fewer keys that can be corrupt, its messages excepted."""
+_SCAN = 1000
+
+CORRUPT = "corrupt"
+"""The reason of a batch whose stored form cannot be read."""
+
+
+def mending(operation: Operation[T]) -> Operation[T]:
+    """The operation; where a script says that a key is corrupt, that is moved aside and the step sent again. Every script can be repeated.
+
+    Raises:
+        StoreError: It does not help.
+    """
+    try:
+        step = next(operation)
+        while True:
+            try:
+                reply = yield step
+                for _ in range(MAX_MENDS):
+                    found = _corrupt(step, reply)
+                    if found is None:
+                        break
+                    yield from _move_aside(*found)
+                    reply = yield step
+                else:
+                    _give_up(step, reply)
+            except StoreError as error:
+                step = operation.throw(error)
+            else:
+                step = operation.send(reply)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]  # the operation's own
+
+
+def _corrupt(step: Call | list[Call], reply: Any) -> tuple[Call, str, str] | None:
+    """The first script that found a corrupt key: its call, what the key should be, and the key."""
+    rows = ((step, reply),) if isinstance(step, Call) else zip(step, reply, strict=True)
+    for call, answer in rows:
+        if call.script is not None and isinstance(answer, list) and len(answer) == 3 and answer[0] in (b"corrupt", "corrupt"):  # noqa: PLR2004
+            return call, text(answer[1]), text(answer[2])
+    return None
+
+
+def _give_up(step: Call | list[Call], reply: Any) -> None:
+    found = _corrupt(step, reply)
+    if found is not None:
+        raise StoreError(f"the key {found[2]!r} is corrupt and could not be moved aside; nothing was changed - look at it")
+
+
+def _move_aside(call: Call, kind: str, key: str) -> Operation[None]:
+    if call.space is None:
+        return
+    yield from move_aside(call.space, kind, key, call.thread_id)
+
+
+def move_aside(space: Space, kind: str, key: str, thread_id: str = "") -> Operation[None]:
+    """Move a corrupt key out of the way, and make good what hung on it.
+
+    Args:
+        space: Where it is.
+        kind: What it should be: the name of a key of `lua/_common.lua`.
+        key: Its name.
+        thread_id: Whose it is; empty if it is no thread's.
+
+    Raises:
+        StoreError: It is RQ's, and RQ has to mend it.
+    """
+    error = ErrorInfo(code=CORRUPT, message="the thread's record in Redis could not be read: how far the batch got is not known")
+    failure = json.dumps(
+        {"reason": CORRUPT, "error": dump_error(error), "attempts": 0, "known_run_id": None, "held": False}, separators=(",", ":")
+    )
+    reply = texts(
+        (
+            yield space.call(
+                "quarantine",
+                thread_id,
+                keys={"broken": key},
+                kind=kind,
+                batch_id=secrets.token_hex(12),
+                failure=failure[:-1].replace("%", "%%") + ',"message_ids":[%s]}',
+                done=space.keys.done(thread_id),
+                shelf=space.keys.shelf,
+            )
+        )
+    )
+    if reply[0] == "foreign":
+        raise StoreError(f"the key {reply[1]!r} is RQ's, and is not what RQ keeps there; nothing was changed - remove it")
+    moved = reply[1:]
+    for name in moved:
+        _log.error("thread %r: %s held what is not of our making (%s); it is now %s", thread_id, key, kind, name)
+    if any(name.endswith((f":{_last(space.keys.due)}", f":{_last(space.keys.failed)}")) for name in moved):
+        yield from _list_again(space)
+
+
+def _last(key: str) -> str:
+    return key.rpartition(":")[2]
+
+
+def _list_again(space: Space) -> Operation[None]:
+    """The set of all threads, or of all failed batches, was not ours: make it anew from the threads' and batches' own keys."""
+    for key in (yield from _names(space.keys.thread(""))):
+        # Due now: whoever looks finds out whether there is anything to do, and when.
+        yield plain("ZADD", space.keys.due, "NX", 0, key)
+    for key in (yield from _names(space.keys.record(""))):
+        (known,) = yield from each([plain("HMGET", space.keys.record(key), "state", "failed_at")])
+        state, failed_at = texts(known or ["", ""])
+        if state == "failed":
+            yield plain("ZADD", space.keys.failed, "NX", failed_at if failed_at.isdigit() else 0, key)
+
+
+def _names(beginning: str) -> Operation[list[str]]:
+    """What follows this beginning in the names of keys."""
+    found: list[str] = []
+    cursor = 0
+    while True:
+        cursor, names = yield plain("SCAN", cursor, "MATCH", literal(beginning) + "*", "COUNT", _SCAN)
+        found += [text(name).removeprefix(beginning) for name in names]
+        cursor = int(cursor)
+        if cursor == 0:
+            return [name for name in found if is_text(name)]
+
+
+def literal(beginning: str) -> str:
+    """A pattern that takes every character as it is."""
+    return "".join("\\" + char if char in "\\*?[]^" else char for char in beginning)
+
+
+def is_text(name: str) -> bool:
+    """It can be sent to Redis: what was read from there and is no text cannot."""
+    return all(not "\ud800" <= char <= "\udfff" for char in name)
+
+
+def without(key: str, names: Sequence[str]) -> Operation[list[str]]:
+    """The names of a sorted set that are text; others are nobody's and are removed from it."""
+    good = [name for name in names if is_text(name)]
+    for name in names:
+        if not is_text(name):
+            _log.error("%s held %r, which is no name of ours; it was removed", key, name)
+            yield plain("ZREM", key, name.encode("utf-8", "surrogateescape"))
+    return good

@@ -1,0 +1,184 @@
+"""`assistant_queue.ConcurrentWorker`: thousands of runs in one process, under `rq worker` or the `assistant-queue` command.
+
+The one module that knows how a worker of RQ's stands in Redis beside the jobs themselves (`store/lua/_job.lua`). What it uses of RQ is
+named in `tests/integration/test_concurrent_worker.py`, which says what broke when RQ changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import rq.worker
+from redis import exceptions
+from rq import worker_registration
+from rq.command import parse_payload
+from rq.logutils import setup_loghandlers
+from rq.suspension import is_suspended
+from rq.worker import WorkerStatus
+
+from assistant_queue.config import Config
+from assistant_queue.worker.app import load_app
+from assistant_queue.worker.asyncio_worker import AsyncioWorker
+from assistant_queue.worker.backend import check_backend
+from assistant_queue.worker.running import Told, run_until_told
+from assistant_queue.worker.runtime import worker_sync_client
+
+_log = logging.getLogger(__name__)
+
+HEARTBEAT_S = 15.0
+"""Seconds between two heartbeats. Chosen: RQ gives a worker up after 480."""
+EXPIRED_LIMIT = 100
+"""Records of dead workers' jobs that are cleared away with one heartbeat. Chosen."""
+SHUTDOWN_TIMEOUT_VARIABLE = "ASSISTANT_QUEUE_SHUTDOWN_TIMEOUT"
+"""Seconds that runs may finish after a first signal; `rq worker` has no option for it."""
+DEFAULT_SHUTDOWN_TIMEOUT_S = 30.0
+ECHO_S = 1.0
+"""RQ's worker pool and the terminal each send a signal; RQ's own workers take the second as an echo. Source: rq, request_force_stop."""
+
+
+class ConcurrentWorker(rq.worker.Worker):
+    """One asyncio loop instead of a process for each job.
+
+    1. `work` takes wake-ups from the app's queue, or from all queues it is given, up to the app's `concurrency` at once
+    2. registers, beats and dies as RQ's workers do; `rq info` shows it, `rq suspend` and RQ's shutdown command work
+    3. runs no job but our wake-ups, forks nothing, and needs no scheduler: it keeps a timer of its own
+    """
+
+    def __init__(self, queues: Any, *args: Any, **kwargs: Any) -> None:
+        self._on_shutdown: Callable[[], None] = _nobody
+        self._beaten = 0.0
+        super().__init__(queues, *args, **kwargs)
+
+    # --- what `rq worker` calls -------------------------------------------------------------------------------------------
+
+    def work(self, *args: Any, **kwargs: Any) -> bool:
+        """Work until told to stop; True if any wake-up was taken.
+
+        Takes what RQ's own `work` takes. `burst`: stop when nothing is due or running. `max_jobs`: stop after so many wake-ups.
+        `max_idle_time`: stop when nothing has come for so many seconds. A scheduler is not needed, and a dequeue strategy neither:
+        the timer wakes threads on time, and several queues are served in turn.
+
+        Raises:
+            ConfigurationError: The app cannot be loaded, or has no backend or key. Nothing was taken.
+            StoreUnavailable: Redis did not answer at the start. Nothing was taken.
+        """
+        asked = inspect.signature(super().work).bind(*args, **kwargs)
+        asked.apply_defaults()
+        options = asked.arguments
+        for name in ("rq.worker", "assistant_queue"):
+            setup_loghandlers(options["logging_level"], options["date_format"], options["log_format"], name=name)
+        config = load_app()
+        check_backend(config)
+        timeout = float(os.environ.get(SHUTDOWN_TIMEOUT_VARIABLE, DEFAULT_SHUTDOWN_TIMEOUT_S))
+        told = Told(shutdown_timeout_s=timeout, burst=options["burst"], max_idle_s=options["max_idle_time"], echo_s=ECHO_S)
+        return asyncio.run(self._work(config, told, options["max_jobs"]))
+
+    async def _work(self, config: Config, told: Told, max_jobs: int | None) -> bool:
+        worker = AsyncioWorker(config, prefixes=self.queue_names(), records=self, max_wake_ups=max_jobs)
+
+        def ready() -> None:
+            self.log.info("*** Listening on %s: %d runs at once", ", ".join(self.queue_names()), config.concurrency)
+
+        await run_until_told(worker, told, ready)
+        return worker.taken > 0
+
+    def handle_payload(self, message: Any) -> None:
+        """RQ's shutdown command stops this worker; the others are about a horse, and there is none."""
+        command = parse_payload(message).get("command")
+        if command == "shutdown":
+            self._on_shutdown()
+        else:
+            _log.warning("RQ's command %r is not for this worker: assistant-queue pause stops a thread, cancel_run its run", command)
+
+    # --- how it stands in RQ's books (worker/asyncio_worker.py, RqWorkerRecords) -----------------------------------------------
+
+    def born(self, on_shutdown: Callable[[], None]) -> None:
+        """Register, and listen to RQ's commands."""
+        self._on_shutdown = on_shutdown
+        for queue in self.queues:
+            worker_registration.clean_worker_registry(queue)
+        self.subscribe()  # type: ignore[no-untyped-call]  # RQ has no types for these four
+        self.register_birth()  # type: ignore[no-untyped-call]
+        self.set_state(WorkerStatus.IDLE)
+        self._beaten = time.monotonic()
+
+    def beat(self) -> bool:
+        """Say that it is alive, and clear away what dead workers left; True if RQ's workers are suspended."""
+        suspended = bool(is_suspended(self.connection))
+        if suspended:
+            self.set_state(WorkerStatus.SUSPENDED)
+        elif self.get_state() == WorkerStatus.SUSPENDED:
+            busy = self.connection.exists(f"{self.key}:executions")
+            self.set_state(WorkerStatus.BUSY if busy else WorkerStatus.IDLE)
+        if time.monotonic() - self._beaten >= HEARTBEAT_S:
+            self._beaten = time.monotonic()
+            self.heartbeat()
+            self.connection.expire(f"{self.key}:executions", self.worker_ttl + 60)
+            for queue in self.queues:
+                self._clear_expired(queue.name)
+        return suspended
+
+    def died(self) -> None:
+        """Unregister."""
+        self.register_death()  # type: ignore[no-untyped-call]
+        self.unsubscribe()  # type: ignore[no-untyped-call]
+
+    def _clear_expired(self, prefix: str) -> None:
+        """Entries of jobs that are gone; RQ's own clean-up would do more than that with jobs that are not (design: promise 2)."""
+        started = f"rq:wip:{prefix}"
+        entries: Any = self.connection.zrangebyscore(started, 0, time.time(), start=0, num=EXPIRED_LIMIT)
+        for entry in entries:
+            name = entry.decode() if isinstance(entry, bytes) else entry
+            if not self.connection.exists(f"rq:job:{name.split(':')[0]}"):
+                self.connection.zrem(started, name)
+
+
+class RqBooks:
+    """A worker of ours in RQ's books without RQ's command: of `assistant-queue worker` and of `start_worker()`."""
+
+    def __init__(self, config: Config, prefixes: Sequence[str]) -> None:
+        """Connects to nothing yet."""
+        self._config = config
+        self._prefixes = list(prefixes)
+        self._worker: ConcurrentWorker | None = None
+        self._client: Any = None
+
+    @property
+    def name(self) -> str:
+        """The worker's name; '' while it is not registered."""
+        return self._worker.name if self._worker is not None else ""
+
+    def born(self, on_shutdown: Callable[[], None]) -> None:
+        """Register, and listen to RQ's commands."""
+        self._client = worker_sync_client(self._config)
+        # What RQ does itself otherwise names the connection, and warns where that is not allowed.
+        worker = ConcurrentWorker(self._prefixes, connection=self._client, prepare_for_work=False)
+        worker.hostname, worker.pid = socket.gethostname(), os.getpid()
+        with contextlib.suppress(exceptions.ResponseError):
+            worker.ip_address = str(self._client.client_info()["addr"])
+        worker.born(on_shutdown)
+        self._worker = worker
+
+    def beat(self) -> bool:
+        """As the worker's."""
+        return self._worker.beat() if self._worker is not None else False
+
+    def died(self) -> None:
+        """Unregister, and give the connections back."""
+        try:
+            if self._worker is not None:
+                self._worker.died()
+        finally:
+            self._client.close()
+
+
+def _nobody() -> None:
+    """No worker is running yet."""

@@ -1,0 +1,124 @@
+"""Rows about work: batches a second and CPU a batch with a provider that answers at once, beside the same calls without a queue."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import psutil
+import redis
+import rq
+
+from assistant_queue import AssistantMessageQueue
+from tests.benchmarks.bare import MESSAGES, REPLIES
+from tests.benchmarks.bench import PREFIX, TEXT, Bench, LeanProvider, wait_until
+from tests.benchmarks.raw_rq_call import CALL
+from tests.benchmarks.table import Row
+
+GROUP = "throughput"
+ABREAST = 50
+RATE = 0.6
+OVER_MS = 2.5
+RQ_JOBS = {"rq simple": 4, "rq": 60}
+"""RQ's workers perform fewer jobs: one in so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What so many batches took."""
+
+    batches: int
+    elapsed_s: float
+    cpu_s: float
+
+    @property
+    def rate(self) -> float:
+        """Batches a second."""
+        return self.batches / self.elapsed_s
+
+    @property
+    def cpu_ms(self) -> float:
+        """CPU of the worker's process a batch."""
+        return self.cpu_s / self.batches * 1000
+
+    def __str__(self) -> str:
+        return f"{self.rate:,.{0 if self.rate > 10 else 1}f} /s, {self.cpu_ms:.1f} ms CPU"
+
+
+def rows(bench: Bench) -> Iterator[Row]:
+    """All of them."""
+    count = bench.sizes.throughput
+    with bench.lean_provider() as provider:
+        typed = _bare(bench, provider, count)
+        raw = _bare(bench, provider, count, raw=True)
+        for protocol in ("responses", "assistants"):
+            ours = _ours(bench, provider, protocol, count)
+            yield Row(
+                group=GROUP, what=f"batches, asyncio worker, {protocol}, {ABREAST} abreast", here=str(ours), beside=f"plain loop {typed}",
+                ratio=ours.rate / typed.rate, target=f">= {RATE}", met=ours.rate >= RATE * typed.rate,
+            )  # fmt: skip
+            over = ours.cpu_ms - typed.cpu_ms
+            yield Row(
+                group=GROUP, what=f"  its CPU a batch over the bare call, {protocol}", here=f"{over:+.1f} ms",
+                beside=f"over bytes alone {ours.cpu_ms - raw.cpu_ms:+.1f} ms", target=f"<= {OVER_MS} ms", met=over <= OVER_MS,
+            )  # fmt: skip
+        yield Row(group=GROUP, what="plain loop, the answers' bytes alone", here=str(raw), beside=f"with events {typed}")
+        bench.client.rpush(MESSAGES, *[TEXT] * (count + ABREAST))
+        listed = _bare(bench, provider, count, redis=bench.url)
+        bench.client.delete(MESSAGES, REPLIES)
+        yield Row(group=GROUP, what="raw redis-py: a list of messages, a list of replies", here=str(listed), beside=f"plain loop {typed}")
+        for kind, fewer in RQ_JOBS.items():
+            done = _raw_rq(bench, provider, kind, max(1, count // fewer))
+            name = kind.removeprefix("rq").strip() or "forking"
+            yield Row(group=GROUP, what=f"raw RQ, {name} worker, the same call a job", here=str(done))
+
+
+def _bare(bench: Bench, provider: LeanProvider, count: int, **options: object) -> Taken:
+    told = bench.bare(provider, runs=count, abreast=ABREAST, warm=ABREAST, **options)
+    return Taken(count, told["elapsed_s"], told["cpu_s"])
+
+
+def _ours(bench: Bench, provider: LeanProvider, protocol: str, count: int) -> Taken:
+    options = {**provider.options(protocol), "message_delay": 0}
+    told = bench.options(**options)
+    with bench.queue(**options) as queue, bench.worker("asyncio", told, concurrency=ABREAST) as process:
+        _fill(queue, count)  # conversations, connections
+        _wait(bench, count)
+        # Stopped while its work is laid out: what is measured is the worker alone, with never too little to do.
+        process.send_signal(signal.SIGSTOP)
+        _fill(queue, count)
+        before, start = cpu_s(process), time.perf_counter()
+        process.send_signal(signal.SIGCONT)
+        _wait(bench, 2 * count)
+        return Taken(count, time.perf_counter() - start, cpu_s(process) - before)
+
+
+def _fill(queue: AssistantMessageQueue, count: int) -> None:
+    queue.add_messages({"thread_id": f"customer-{number}", "message": TEXT} for number in range(count))
+
+
+def _wait(bench: Bench, completed: int) -> None:
+    counters = f"{PREFIX}:counters"
+    wait_until(lambda: int(bench.client.hget(counters, "completed") or 0) >= completed, f"{completed} batches are answered", 180)
+
+
+def cpu_s(process: psutil.Process) -> float:
+    """CPU seconds of a process and of its children that have ended."""
+    times = process.cpu_times()
+    return float(times.user + times.system + times.children_user + times.children_system)
+
+
+def _raw_rq(bench: Bench, provider: LeanProvider, kind: str, count: int) -> Taken:
+    bench.client.flushall()
+    with redis.Redis.from_url(bench.url) as client, bench.worker(kind, {"queue_prefix": "raw"}) as process:
+        queue = rq.Queue("raw", connection=client)
+        first = queue.enqueue(CALL, f"{provider.url}/v1", TEXT)
+        wait_until(first.latest_result, "RQ's first job is performed", 60)
+        process.send_signal(signal.SIGSTOP)
+        jobs = [queue.enqueue(CALL, f"{provider.url}/v1", TEXT) for _ in range(count)]
+        before, start = cpu_s(process), time.perf_counter()
+        process.send_signal(signal.SIGCONT)
+        wait_until(jobs[-1].latest_result, "RQ's jobs are performed", 180)
+        return Taken(count, time.perf_counter() - start, cpu_s(process) - before)

@@ -1,0 +1,173 @@
+"""RQ's records of a running job: what our scripts write is what the installed RQ writes, and nothing of it is left at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import rq
+from rq.executions import Execution
+from rq.worker import Worker, WorkerStatus
+
+from assistant_queue.core.progress import Progress
+from assistant_queue.core.thread_state import Phase, ThreadState
+from assistant_queue.store import holding, rq_jobs, wakeups
+from assistant_queue.store.rq_jobs import RqJob
+from tests.contract.store_rig import Rig, text
+
+NO_LONGER_RQS = {b"current_job", b"current_job_id"}
+"""Fields of RQ 2's worker that hold one job: a worker of many has none."""
+
+
+def queue_of(store: Rig) -> rq.Queue:
+    return rq.Queue(store.prefix, connection=store.client)
+
+
+def worker_of(store: Rig, name: str = "w1") -> Worker:
+    worker = Worker([queue_of(store)], name=name, connection=store.client, prepare_for_work=False)
+    worker.hostname, worker.pid = "here", 1
+    worker.register_birth()
+    return worker
+
+
+def popped(store: Rig) -> str:
+    """The next wake-up, as a worker pops it."""
+    store.sweep()
+    return text(store.client.lpop(wakeups.queue_key(store.prefix)))
+
+
+def taken(store: Rig, worker: str = "w1") -> tuple[holding.Lease, RqJob]:
+    store.add(delay_s=0)
+    job = RqJob(popped(store), worker)
+    return store.claim(job=job), job
+
+
+def keys(store: Rig) -> set[str]:
+    """RQ's keys about jobs and workers; the queues and schedules themselves left out."""
+    found = {text(key) for key in store.client.keys("rq:*")}
+    return {key for key in found if not key.startswith(("rq:queue", "rq:scheduled", "rq:job:"))}
+
+
+def in_words(store: Rig, names: dict[str, str]) -> dict[str, Any]:
+    """What stands under RQ's keys: with its type, whether it expires, and the names of the fields; ids replaced."""
+
+    def plain(value: Any) -> str:
+        value = text(value)
+        for name, word in names.items():
+            value = value.replace(name, word)
+        return value
+
+    found: dict[str, Any] = {}
+    for key in keys(store):
+        kind = text(store.client.type(key))
+        read: dict[str, Callable[[], set[Any]]] = {
+            "hash": lambda key=key: set(store.client.hgetall(key)) - NO_LONGER_RQS,
+            "set": lambda key=key: store.client.smembers(key),
+            "zset": lambda key=key: set(store.client.zrange(key, 0, -1)),
+        }
+        found[plain(key)] = (kind, store.client.pttl(key) > 0, {plain(value) for value in read[kind]()})
+    return found
+
+
+def test_a_started_job_is_what_rq_would_have_written(store: Rig) -> None:
+    lease, job = taken(store)
+    worker_of(store)
+    store.client.hset("rq:worker:w1", "state", "busy")
+    ours = in_words(store, {job.id: "JOB", lease.token: "RUN"})
+    job_fields = set(store.client.hgetall(wakeups.job_key(job.id)))
+    store.client.flushdb()
+
+    worker = worker_of(store)
+    theirs_job = queue_of(store).enqueue(wakeups.FUNCTION, "thread", job_timeout=-1, result_ttl=0, failure_ttl=3600)
+    execution = worker.prepare_execution(theirs_job)
+    with store.client.pipeline() as pipeline:
+        theirs_job.prepare_for_execution(worker.name, pipeline=pipeline)
+        pipeline.execute()
+    theirs = in_words(store, {theirs_job.id: "JOB", execution.id: "RUN"})
+    for key, (kind, expires, members) in theirs.items():
+        assert key in ours, f"RQ {rq.VERSION} writes {key}"
+        assert (ours[key][0], ours[key][1]) == (kind, expires), key
+        assert members <= ours[key][2], f"RQ {rq.VERSION} writes more into {key}"
+    extra = set(ours) - set(theirs)
+    assert extra <= {"rq:worker:w1:executions"}, "an index of RQ 3; RQ 2 does not look at it"
+    filled = {name for name, value in store.client.hgetall(wakeups.job_key(theirs_job.id)).items() if value}
+    assert filled - job_fields == set()
+
+
+def test_rq_reads_what_runs(store: Rig) -> None:
+    worker_of(store)
+    lease, job = taken(store)
+    registry = queue_of(store).started_job_registry
+    assert registry.get_job_and_execution_ids(cleanup=False) == [(job.id, lease.token)]
+    execution = Execution.fetch(lease.token, job.id, store.client)
+    assert execution.worker_name == "w1" if hasattr(execution, "worker_name") else True
+    started = rq.job.Job.fetch(job.id, connection=store.client)
+    assert (started.get_status(), started.worker_name, started.args) == ("started", "w1", ("thread",))
+    (worker,) = Worker.all(queue=queue_of(store))
+    assert worker.get_state() == WorkerStatus.BUSY
+
+
+ENDS: dict[str, Callable[[Rig, holding.Lease], Any]] = {
+    "finish": lambda store, lease: store.finish(lease),
+    "postpone": lambda store, lease: store.postpone(lease, state=ThreadState.RETRYING, wait_s=1),
+    "bury": lambda store, lease: store.bury(lease),
+    "job_over": lambda store, lease: store.run(rq_jobs.job_over(store.space, "thread", lease.token, lease.job)),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_nothing_is_left_at_the_end_and_the_job_is_counted_once(store: Rig, end: str) -> None:
+    worker_of(store)
+    before = keys(store)
+    lease, job = taken(store)
+    assert keys(store) > before
+    for _ in range(2):  # the same call again, as after a lost reply
+        ENDS[end](store, lease)
+    assert keys(store) == before
+    assert store.client.exists(wakeups.job_key(job.id)) == 0
+    (worker,) = Worker.all(queue=queue_of(store))
+    assert (worker.get_state(), worker.successful_job_count, worker.failed_job_count) == (WorkerStatus.IDLE, 1, 0)
+
+
+def test_a_worker_is_busy_until_its_last_run_ends_and_its_time_is_counted(store: Rig) -> None:
+    worker_of(store)
+    store.add(thread="a", delay_s=0)
+    store.add(thread="b", delay_s=0)
+    leases = [store.claim(thread, job=RqJob(popped(store), "w1")) for thread in ("a", "b")]
+    assert store.client.zcard(f"rq:wip:{store.prefix}") == 2
+    store.clock.advance(3)
+    store.finish(leases[0])
+    assert Worker.all(queue=queue_of(store))[0].get_state() == WorkerStatus.BUSY
+    store.clock.advance(1)
+    store.finish(leases[1])
+    (worker,) = Worker.all(queue=queue_of(store))
+    assert (worker.get_state(), worker.successful_job_count, worker.total_working_time) == (WorkerStatus.IDLE, 2, 7.0)
+
+
+def test_records_outlive_the_lease_by_a_minute_and_renewals_move_them(store: Rig) -> None:
+    worker_of(store)
+    lease, job = taken(store)
+    started = f"rq:wip:{store.prefix}"
+    first = store.client.zscore(started, f"{job.id}:{lease.token}")
+    store.clock.advance(10)
+    assert store.renew(lease) is not None
+    assert store.client.zscore(started, f"{job.id}:{lease.token}") - first == 10
+    for key in (wakeups.job_key(job.id), f"rq:execution:{job.id}:{lease.token}", f"rq:executions:{job.id}"):
+        assert 80_000 < store.client.pttl(key) <= 90_000, key
+
+
+def test_a_worker_that_rq_has_given_up_on_is_not_brought_back(store: Rig) -> None:
+    lease, _ = taken(store, worker="long gone")
+    store.finish(lease)
+    assert not [key for key in keys(store) if "long gone" in key]
+
+
+def test_without_a_worker_of_ours_no_record_is_written(store: Rig) -> None:
+    store.add(delay_s=0)
+    before = keys(store)
+    lease = store.claim()
+    store.renew(lease)
+    store.save(lease, Phase.SENDING, Progress(attempts=1))
+    store.finish(lease)
+    assert keys(store) == before

@@ -1,0 +1,261 @@
+"""What a batch left behind at the provider does not keep the next one of its thread from being answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from assistant_queue import AssistantMessageQueue
+from assistant_queue.testing import Personality, StandInProvider
+from assistant_queue.testing.clock import FakeClock
+from assistant_queue.testing.harness import Crash, InstantWorker
+from assistant_queue.testing.provider import Never, Reply, ToolCalls, refuse
+from tests.conftest import RedisServer
+
+BOTH = pytest.mark.parametrize("protocol", ["responses", "assistants"])
+
+
+def asks_once(turn: Any) -> Any:
+    """The first batch makes the model call a function, the next one is answered."""
+    return ToolCalls([("order", {"id": 1})]) if "first" in turn.user_texts[-1] and turn.round == 0 else Reply("done")
+
+
+def hangs_once(turn: Any) -> Any:
+    return Never() if "first" in turn.user_texts[-1] else Reply("done")
+
+
+class Conversation:
+    """A thread whose first batch goes wrong and whose next one has to be answered."""
+
+    def __init__(self, url: str, prefix: str, provider: StandInProvider, protocol: str) -> None:
+        self.url, self.prefix, self.provider, self.protocol = url, prefix, provider, protocol
+        self.client = redis.Redis.from_url(url, decode_responses=True)
+        self.clock = FakeClock()
+        self.asked = 0
+        self.queue: AssistantMessageQueue
+
+    def make(self, handle: Callable[..., Any], **options: Any) -> None:
+        tool = {"type": "function", "name": "order", "parameters": {"type": "object", "properties": {}}}
+        chosen = (
+            {"model": "stand-in-model", "tools": [tool]} if self.protocol == "responses" else {"assistant_id": self.provider.assistant_id}
+        )
+        usual = {"message_delay": 5, "max_attempts": 1, "run_timeout": 0.5, "request_timeout": 2.0}
+        self.queue = AssistantMessageQueue(
+            redis_url=self.url,
+            queue_prefix=self.prefix,
+            openai_api_key=self.provider.api_key,
+            openai_base_url=self.provider.base_url,
+            handle_requires_action=handle,
+            **{**usual, **options, **chosen},
+        )
+        self.queue._clock = self.clock
+        self.queue._open()
+
+    def work(self, probe: Callable[..., Any] | None = None) -> None:
+        InstantWorker(self.queue.config, self.clock, probe=probe).run_until_idle()
+
+    def first_fails(self) -> None:
+        first = self.queue.add_message_to_thread("t", "first")
+        self.work()
+        assert self.queue.get_message(first.message_id).status == "failed"
+
+    def next_is_answered(self, within_s: float = 60) -> None:
+        following = self.queue.add_message_to_thread("t", "next")
+        before = self.clock.ms
+        self.work()
+        status = self.queue.get_message(following.message_id)
+        assert (status.status, status.reply) == ("completed", "done")
+        assert self.clock.ms - before < within_s * 1000
+        open_runs = [
+            run for run in self.provider.runs if run.status not in {"completed", "cancelled", "failed", "expired", "incomplete", "vanished"}
+        ]
+        assert [run.status for run in open_runs if self.protocol == "assistants"] == []
+        assert self.provider.overlaps == ()
+
+
+@pytest.fixture
+def provider() -> Iterator[StandInProvider]:
+    with StandInProvider(latency=0) as standing:
+        yield standing
+        assert standing.model_errors == ()
+
+
+@pytest.fixture
+def talk(one_redis: RedisServer, prefix: str, provider: StandInProvider, protocol: str) -> Iterator[Conversation]:
+    made = Conversation(one_redis.url, prefix, provider, protocol)
+    yield made
+    made.queue.close()
+    made.client.close()
+
+
+# --- calls that nobody has answered ---------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_calls_that_the_users_function_did_not_answer(talk: Conversation, provider: StandInProvider) -> None:
+    provider.model = asks_once
+    talk.make(lambda *_: "this is no list of outputs")
+    talk.first_fails()
+    talk.next_is_answered()
+
+
+@BOTH
+def test_calls_beyond_the_last_round(talk: Conversation, provider: StandInProvider) -> None:
+    provider.model = lambda turn: ToolCalls([("order", {})]) if "first" in turn.user_texts[-1] else Reply("done")
+    talk.make(lambda _thread, _run, calls: [{"tool_call_id": call.id, "output": "x"} for call in calls], max_tool_rounds=1)
+    talk.first_fails()
+    talk.next_is_answered()
+
+
+@BOTH
+def test_calls_whose_outputs_the_provider_refuses(talk: Conversation, provider: StandInProvider) -> None:
+    provider.model = asks_once
+
+    def handle(_thread: str, _run: str, calls: Any) -> Any:
+        op = "responses.create" if talk.protocol == "responses" else "runs.submit_tool_outputs"
+        provider.fault(op, refuse(400))
+        return [{"tool_call_id": call.id, "output": "x"} for call in calls]
+
+    talk.make(handle)
+    talk.first_fails()
+    talk.next_is_answered()
+
+
+@pytest.mark.parametrize("protocol", ["responses"])
+def test_calls_that_the_queue_does_not_know_of(talk: Conversation, provider: StandInProvider) -> None:
+    """Another writer's, or a failover has forgotten them: the provider's refusal names one, its items name all."""
+    provider.model = lambda turn: ToolCalls([("order", {}), ("order", {})]) if "first" in turn.user_texts[-1] else Reply("done")
+    talk.make(lambda *_: "this is no list of outputs")
+    talk.first_fails()
+    assert talk.client.hdel(f"{talk.prefix}:conversation:t", "open") == 1
+    talk.next_is_answered()
+
+
+# --- a call, or a run, that is not there any more --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", ["responses"])
+def test_a_call_that_the_provider_never_stored(talk: Conversation, provider: StandInProvider) -> None:
+    provider.model = asks_once
+    talk.make(lambda *_: "this is no list of outputs")
+    talk.first_fails()
+    talk.client.hset(f"{talk.prefix}:conversation:t", "open", '["call_ghost"]')
+    talk.next_is_answered()
+
+
+@BOTH
+def test_a_run_that_vanishes_while_its_tools_are_called(talk: Conversation, provider: StandInProvider) -> None:
+    provider.model = asks_once
+
+    def handle(_thread: str, run_id: str, calls: Any) -> Any:
+        provider.vanish(run_id)
+        return [{"tool_call_id": call.id, "output": "x"} for call in calls]
+
+    talk.make(handle)
+    receipt = talk.queue.add_message_to_thread("t", "first")
+    talk.work()
+    assert talk.queue.get_message(receipt.message_id).status in {"failed", "completed"}
+    talk.next_is_answered()
+
+
+# --- stuck in requires_action ------------------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_a_run_that_waits_for_a_function_that_hangs(talk: Conversation, provider: StandInProvider) -> None:
+    provider.model = asks_once
+
+    async def handle(*_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    talk.make(handle)
+    talk.first_fails()
+    talk.next_is_answered()
+
+
+@BOTH
+def test_a_run_whose_function_kills_its_workers(talk: Conversation, provider: StandInProvider) -> None:
+    provider.model = asks_once
+    talk.make(lambda *_: [], run_timeout=3600)
+    receipt = talk.queue.add_message_to_thread("t", "first")
+
+    def probe(name: str, _: Any) -> None:
+        if name == "before Answer":
+            raise Crash(name)
+
+    for _ in range(3):
+        with pytest.raises(Crash):
+            talk.work(probe)
+    talk.work()
+    (failed,) = talk.queue.list_failed()
+    assert (failed.reason, failed.message_ids) == ("worker_deaths", (receipt.message_id,))
+    talk.next_is_answered()
+
+
+# --- in progress after the deadline ------------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_a_run_that_does_not_end(talk: Conversation, provider: StandInProvider) -> None:
+    provider.model = hangs_once
+    talk.make(lambda *_: [])
+    talk.first_fails()
+    talk.next_is_answered()
+
+
+@BOTH
+def test_a_run_whose_worker_died_and_whose_deadline_has_passed_since(talk: Conversation, provider: StandInProvider) -> None:
+    provider.model = hangs_once
+    talk.make(lambda *_: [])
+    receipt = talk.queue.add_message_to_thread("t", "first")
+
+    def probe(name: str, _: Any) -> None:
+        if name == "before Watch":
+            raise Crash(name)
+
+    with pytest.raises(Crash):
+        talk.work(probe)
+    talk.clock.advance(3600)
+    talk.work()
+    assert talk.queue.get_message(receipt.message_id).status == "failed"
+    talk.next_is_answered()
+
+
+@pytest.mark.parametrize("protocol", ["responses"])
+def test_a_response_that_cannot_be_cancelled_is_waited_for(talk: Conversation, provider: StandInProvider) -> None:
+    """In the foreground there is no cancel: the next batch waits until the conversation is free, and is then answered."""
+    provider.personality = Personality(background="refused")
+    provider.model = lambda turn: Reply("done", delay=1.2 if "first" in turn.user_texts[-1] else 0)
+    # Time flies here while the provider takes its own: patience is what is not tested.
+    talk.make(lambda *_: [], max_attempts=2, retry_for=1e9)
+    talk.queue.add_message_to_thread("t", "first")
+    talk.work()
+    talk.next_is_answered(within_s=1e9)
+
+
+# --- ended while nobody looked -------------------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_a_run_that_ended_while_no_worker_was_there_is_the_only_one(talk: Conversation, provider: StandInProvider) -> None:
+    """However long that was: its reply is the batch's, and no second run answers the same messages."""
+    talk.make(lambda *_: [], max_attempts=3)
+    provider.model = lambda _: Reply("done")
+    receipt = talk.queue.add_message_to_thread("t", "first")
+
+    def probe(name: str, _: Any) -> None:
+        if name == "before Watch":
+            raise Crash(name)
+
+    with pytest.raises(Crash):
+        talk.work(probe)
+    provider.wait_for(runs_ended=1, timeout=10)
+    talk.clock.advance(3600)
+    talk.work()
+    assert talk.queue.get_message(receipt.message_id).reply == "done"
+    assert [run.user_texts for run in provider.runs] == [("first",)]
+    talk.next_is_answered()

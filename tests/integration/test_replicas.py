@@ -1,0 +1,236 @@
+"""`durability="replicated"`: what is acknowledged, and what may have been sent, is on a replica."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from click.testing import CliRunner
+
+from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue, MessageIdConflict, NotReplicated, StoreUnavailable
+from assistant_queue.cli import main
+from assistant_queue.store.examining import Server, judge
+from assistant_queue.store.replicating import REPLICA_WAIT_S
+from assistant_queue.testing import StandInProvider
+from assistant_queue.testing.provider import Reply, ToolCalls
+from tests.conftest import SERVERS, RedisServer
+from tests.integration.conftest import wait_until
+
+TIMEOUT = 30
+
+
+class Pair:
+    """A primary and its replica, two processes."""
+
+    def __init__(self, program: str, directory: Path) -> None:
+        for name in ("primary", "replica"):
+            (directory / name).mkdir()
+        self.primary = RedisServer(program, directory / "primary", "--repl-diskless-sync-delay", "0")
+        self.primary.start()
+        self.replica = RedisServer(program, directory / "replica", "--replicaof", "127.0.0.1", str(self.primary.port))
+        self.replica.start()
+        self.copy = redis.Redis.from_url(self.replica.url, decode_responses=True)
+        wait_until(lambda: self.copy.info("replication")["master_link_status"] == "up", "the replica has everything")
+
+    def signal(self, number: signal.Signals) -> None:
+        """To the replica."""
+        assert self.replica.process is not None
+        os.kill(self.replica.process.pid, number)
+
+    def fail_over(self) -> str:
+        """Kill the primary, promote the replica; its URL."""
+        self.primary.stop()
+        self.copy.execute_command("REPLICAOF", "NO", "ONE")
+        return self.replica.url
+
+    def close(self) -> None:
+        self.copy.close()
+        if self.replica.process is not None:
+            self.signal(signal.SIGCONT)
+        self.replica.stop()
+        self.primary.stop()
+
+
+@pytest.fixture(params=sorted(SERVERS))
+def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
+    made = Pair(SERVERS[request.param], tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def provider() -> Iterator[StandInProvider]:
+    with StandInProvider(latency=0) as standing:
+        yield standing
+        assert standing.model_errors == ()
+
+
+def options_of(url: str, prefix: str, provider: StandInProvider) -> dict[str, Any]:
+    return {
+        "redis_url": url,
+        "queue_prefix": prefix,
+        "openai_api_key": provider.api_key,
+        "openai_base_url": provider.base_url,
+        "model": "stand-in-model",
+        "message_delay": 0,
+        "lock_duration": 2.0,
+        "request_timeout": 2.0,
+        "backoff": {"type": "fixed", "delay": 0.1},
+        "durability": "replicated",
+    }
+
+
+def test_an_acknowledged_add_survives_the_loss_of_the_primary(pair: Pair, prefix: str, provider: StandInProvider) -> None:
+    with AssistantMessageQueue(**options_of(pair.primary.url, prefix, provider)) as queue:
+        one = queue.add_message_to_thread("t", "one")
+        assert pair.copy.hget(f"{prefix}:message:{one.message_id}", "thread") == "t"  # no waiting: it is there already
+        rest = queue.add_messages({"thread_id": "t", "message": text} for text in ("two", "three"))
+        assert pair.copy.llen(f"{prefix}:pending:t") == 3
+    with AssistantMessageQueue(**{**options_of(pair.fail_over(), prefix, provider), "durability": "local"}) as queue:
+        queue.start_worker()
+        assert queue.wait_for_reply(rest[-1].message_id, TIMEOUT) == "You said: one | two | three"
+    assert [run.user_texts for run in provider.runs] == [("one", "two", "three")]
+
+
+def test_an_add_that_no_replica_has_is_refused_and_can_be_repeated(pair: Pair, prefix: str, provider: StandInProvider) -> None:
+    options = options_of(pair.primary.url, prefix, provider)
+    with AssistantMessageQueue(**options) as queue, AssistantMessageQueue(**options) as other:
+        other.add_message_to_thread("w", "this one has introduced itself")
+        pair.signal(signal.SIGSTOP)
+        began = time.monotonic()
+        with pytest.raises(NotReplicated, match="may be kept or not; adding them again under the same message_id is safe") as refused:
+            queue.add_message_to_thread("t", "hello", message_id="m")
+        assert time.monotonic() - began < REPLICA_WAIT_S + 5
+        assert refused.value.message_ids == ("m",)
+        assert isinstance(refused.value, StoreUnavailable)
+        assert refused.value.retryable
+        # A fresh connection, and nothing to write any more: WAIT alone would be content at once.
+        other._store.client.connection_pool.disconnect()
+        with pytest.raises(NotReplicated):
+            other.add_message_to_thread("t", "hello", message_id="m")
+        with pytest.raises(NotReplicated) as many:
+            other.add_messages([{"thread_id": "t", "message": "a", "message_id": "a"}, {"thread_id": "u", "message": "b"}])
+        assert many.value.message_ids[0] == "a"
+        assert len(many.value.message_ids) == 2
+        with pytest.raises(NotReplicated) as asked:
+            queue.ask("v", "generated", timeout=TIMEOUT)
+        (generated,) = asked.value.message_ids
+        with pytest.raises(MessageIdConflict):  # what is not queued needs no replica
+            queue.add_message_to_thread("t", "another text", message_id="m")
+        pair.signal(signal.SIGCONT)
+        assert queue.add_message_to_thread("t", "hello", message_id="m").duplicate
+        assert queue.add_message_to_thread("v", "generated", message_id=generated).duplicate
+        queue.start_worker()
+        assert queue.wait_for_reply("m", TIMEOUT) == "You said: hello | a"
+        assert queue.wait_for_reply(generated, TIMEOUT) == "You said: generated"
+
+
+async def test_the_asyncio_door_waits_and_refuses_alike(pair: Pair, prefix: str, provider: StandInProvider) -> None:
+    async with AsyncAssistantMessageQueue(**options_of(pair.primary.url, prefix, provider)) as queue:
+        await queue.add_message_to_thread("t", "one", message_id="m")
+        assert pair.copy.hget(f"{prefix}:message:m", "thread") == "t"
+        pair.signal(signal.SIGSTOP)
+        with pytest.raises(NotReplicated):
+            await queue.add_message_to_thread("t", "two", message_id="n")
+        with pytest.raises(NotReplicated):
+            await queue.add_messages([{"thread_id": "t", "message": "three"}])
+        with pytest.raises(NotReplicated):
+            await queue.ask("t", "four")
+        pair.signal(signal.SIGCONT)
+        assert (await queue.add_message_to_thread("t", "two", message_id="n")).duplicate
+
+
+@pytest.mark.parametrize("protocol", ["responses", "assistants"])
+def test_no_request_leaves_before_a_replica_knows_of_it(pair: Pair, prefix: str, provider: StandInProvider, protocol: str) -> None:
+    """Neither the request that starts the run nor the one with the outputs of its tools; and no attempt is used up."""
+    provider.model = lambda turn: ToolCalls([("order", {})]) if turn.round == 0 else Reply("done")
+    calls = ("responses.create",) if protocol == "responses" else ("runs.create", "runs.submit_tool_outputs")
+    options = options_of(pair.primary.url, prefix, provider)
+    if protocol == "assistants":
+        options["model"] = None
+        options["assistant_id"] = provider.assistant_id
+    else:
+        options["tools"] = [{"type": "function", "name": "order", "parameters": {"type": "object", "properties": {}}}]
+    asked: list[str] = []
+
+    def handle(_thread: str, _run: str, tool_calls: Any) -> Any:
+        asked.extend(call.id for call in tool_calls)
+        pair.signal(signal.SIGSTOP)
+        return [{"tool_call_id": call.id, "output": "shipped"} for call in tool_calls]
+
+    def sent() -> int:
+        return sum(len(provider.calls(name)) for name in calls)
+
+    def is_put_back() -> bool:
+        status = queue.get_message("m")
+        return status is not None and status.error is not None and status.error.code == "not_replicated"
+
+    with AssistantMessageQueue(**options, handle_requires_action=handle, max_attempts=1) as queue:
+        queue.add_message_to_thread("t", "hello", message_id="m")
+        pair.signal(signal.SIGSTOP)
+        queue.start_worker()
+        wait_until(is_put_back, "the batch is put back")
+        assert queue.get_message("m").attempts == 0
+        assert sent() == 0
+        pair.signal(signal.SIGCONT)
+        wait_until(lambda: asked, "the tool is called")
+        wait_until(is_put_back, "the outputs are put back")
+        assert sent() == 1
+        pair.signal(signal.SIGCONT)
+        assert queue.wait_for_reply("m", TIMEOUT) == "done"
+        assert queue.get_message("m").attempts == 1
+    assert len(asked) == 1
+    assert sent() == 2
+
+
+def test_a_run_that_had_started_is_found_from_the_promoted_replica(pair: Pair, prefix: str, provider: StandInProvider) -> None:
+    gate = provider.hold()
+    options = options_of(pair.primary.url, prefix, provider)
+    with AssistantMessageQueue(**options) as queue:
+        queue.start_worker()
+        receipt = queue.add_message_to_thread("t", "once")
+        gate.wait_reached(timeout=TIMEOUT)
+        assert pair.copy.hget(f"{prefix}:thread:t", "phase") in {"sending", "running"}
+        url = pair.fail_over()
+    with AssistantMessageQueue(**{**options, "redis_url": url, "durability": "local"}) as queue:
+        queue.start_worker()
+        gate.release()
+        assert queue.wait_for_reply(receipt.message_id, TIMEOUT) == "You said: once"
+    assert [run.user_texts for run in provider.runs] == [("once",)]
+
+
+def test_a_worker_and_the_doctor_say_that_there_is_no_replica(
+    pair: Pair, prefix: str, provider: StandInProvider, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO, "assistant_queue")
+    words = "durability='replicated', and Redis has no replica: every add is refused and nothing is sent"
+    environment = {
+        "REDIS_URL": pair.primary.url,
+        "ASSISTANT_QUEUE_QUEUE_PREFIX": prefix,
+        "ASSISTANT_QUEUE_DURABILITY": "replicated",
+        "ASSISTANT_QUEUE_MODEL": "stand-in-model",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert "durability='replicated': 1 replica(s) connected" in CliRunner().invoke(main, ["doctor", "--no-provider"]).output
+    pair.copy.execute_command("REPLICAOF", "NO", "ONE")
+    with redis.Redis.from_url(pair.primary.url) as primary:
+        wait_until(lambda: primary.info("replication")["connected_slaves"] == 0, "the replica has gone")
+    told = CliRunner().invoke(main, ["doctor", "--no-provider"])
+    assert f" bad  {words}" in told.output
+    assert told.exit_code == 1
+    with AssistantMessageQueue(**options_of(pair.primary.url, prefix, provider)) as queue:
+        queue.start_worker()
+    assert [record.levelname for record in caplog.records if words in record.getMessage()] == ["ERROR"]
+
+
+def test_a_redis_that_does_not_say_is_not_accused() -> None:
+    (found,) = [one for one in judge(Server(), durability="replicated") if "replicated" in one.what]
+    assert found.level == "note"

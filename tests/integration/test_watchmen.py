@@ -1,0 +1,133 @@
+"""The timer of a queue with many workers: each due thread wakes one of them, on time, whoever of them dies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from assistant_queue import AssistantMessageQueue
+from assistant_queue.clock import SystemClock
+from assistant_queue.store.calls import Space
+from assistant_queue.store.sweeping import SPARE_MS, SWEEP_LIMIT, TERM_MS, Watch
+from assistant_queue.worker.watchman import SWEEP_INTERVAL_S, Watchman
+from tests.conftest import RedisServer
+from tests.integration.conftest import wait_until
+
+
+class Seen(Watchman):
+    """A watchman whose looks can be read."""
+
+    def __init__(self, space: Space, client: Any) -> None:
+        super().__init__(space, client)
+        self.looks: list[Watch] = []
+
+    def look(self) -> Watch:
+        seen = super().look()
+        self.looks.append(seen)
+        return seen
+
+    @property
+    def keeps_time(self) -> bool:
+        return bool(self.looks) and self.looks[-1].keeps_time
+
+    def die(self) -> None:
+        """Without a word, as a killed process."""
+        self._stop.set()
+
+
+@pytest.fixture
+def watchmen(one_redis: RedisServer, prefix: str) -> Iterator[list[Seen]]:
+    client = redis.Redis.from_url(one_redis.url)
+    made = [Seen(Space(prefix, SystemClock()), client) for _ in range(6)]
+    for watchman in made:
+        watchman.start()
+    wait_until(lambda: all(len(watchman.looks) > 2 for watchman in made), "all have looked")
+    yield made
+    for watchman in made:
+        watchman.stop()
+    client.close()
+
+
+def timer_of(watchmen: list[Seen]) -> Seen:
+    (timer,) = [watchman for watchman in watchmen if watchman.keeps_time]
+    return timer
+
+
+def test_a_due_thread_wakes_one_of_many_watchmen(watchmen: list[Seen], one_redis: RedisServer, prefix: str) -> None:
+    timer = timer_of(watchmen)
+    with AssistantMessageQueue(redis_url=one_redis.url, queue_prefix=prefix, message_delay=0.05) as queue:
+        for number in range(40):
+            queue.add_message_to_thread(f"t{number}", "hello")
+        wait_until(lambda: queue.get_queue().count == 40, "all are handed over")
+    handed = {watchman: sum(look.woken for look in watchman.looks) for watchman in watchmen}
+    assert handed[timer] == 40
+    assert sum(handed.values()) == 40
+    others = [watchman for watchman in watchmen if watchman is not timer]
+    assert all(look.next_due_in_ms is None or not look.keeps_time for watchman in others for look in watchman.looks)
+
+
+def test_the_others_look_once_a_second_whatever_is_added(watchmen: list[Seen], one_redis: RedisServer, prefix: str) -> None:
+    timer = timer_of(watchmen)
+    others = [watchman for watchman in watchmen if watchman is not timer]
+    before, began = [len(watchman.looks) for watchman in others], time.monotonic()
+    with AssistantMessageQueue(redis_url=one_redis.url, queue_prefix=prefix, message_delay=0.02) as queue:
+        for number in range(50):
+            queue.add_message_to_thread(f"t{number}", "hello")
+            wait_until(lambda number=number: queue.get_queue().count == number + 1, "it is handed over")
+    seconds = time.monotonic() - began
+    assert len(timer.looks) >= 50
+    for watchman, looks in zip(others, before, strict=True):
+        assert len(watchman.looks) - looks <= seconds / (SWEEP_INTERVAL_S * 0.8) + 2
+
+
+def test_a_burst_is_handed_over_by_one_in_bounded_steps_oldest_first(watchmen: list[Seen], one_redis: RedisServer, prefix: str) -> None:
+    """However far the timer falls behind, the others do not join in: they would look at the same threads."""
+    timer = timer_of(watchmen)
+    others = [watchman for watchman in watchmen if watchman is not timer]
+    threads = [f"t{number:04d}" for number in range(3000)]
+    seen = {watchman: len(watchman.looks) for watchman in watchmen}
+    client = redis.Redis.from_url(one_redis.url)
+    with client, AssistantMessageQueue(redis=client, queue_prefix=prefix, message_delay=0.5) as queue:
+        key = Space(prefix, SystemClock()).keys.due
+        queue.pause()
+        queue.add_messages({"thread_id": thread, "message": "hello"} for thread in threads)
+        due = client.zrange(key, 0, -1)
+        wait_until(lambda: client.zcount(key, "-inf", time.time() * 1000) == len(threads), "all are overdue")
+        began = time.monotonic()
+        queue.resume()
+        wait_until(lambda: queue.get_queue().count >= len(threads), "all are handed over")
+        seconds = time.monotonic() - began
+        assert [job.args[0] for job in queue.get_queue().get_jobs(0, 500)] == [thread.decode() for thread in due[:500]]
+    assert all(look.overdue <= SWEEP_LIMIT for look in timer.looks)
+    for watchman in others:
+        assert len(watchman.looks) - seen[watchman] <= (seconds + 10) / (SWEEP_INTERVAL_S * 0.8) + 2
+
+
+def test_a_timer_that_stops_is_followed_at_once(watchmen: list[Seen]) -> None:
+    timer = timer_of(watchmen)
+    others = [watchman for watchman in watchmen if watchman is not timer]
+    timer.stop()
+    wait_until(lambda: any(watchman.keeps_time for watchman in others), "another keeps the time")
+    assert sum(watchman.keeps_time for watchman in others) == 1
+
+
+def test_a_timer_that_dies_is_replaced_and_its_threads_are_not_late_for_long(
+    watchmen: list[Seen], one_redis: RedisServer, prefix: str
+) -> None:
+    timer = timer_of(watchmen)
+    others = [watchman for watchman in watchmen if watchman is not timer]
+    timer.die()
+    with AssistantMessageQueue(redis_url=one_redis.url, queue_prefix=prefix, message_delay=0.05) as queue:
+        receipt = queue.add_message_to_thread("t", "hello")
+        wait_until(lambda: queue.get_queue().count == 1, "somebody hands it over")
+        assert queue.get_queue().job_ids == [receipt.job_id]
+    wait_until(lambda: sum(watchman.keeps_time for watchman in others) == 1, "another keeps the time")
+
+
+def test_the_limits_fit_together() -> None:
+    assert SWEEP_INTERVAL_S * 1000 < TERM_MS < 2000, "a timer looks within its term, and a dead one is replaced within two seconds"
+    assert SPARE_MS < SWEEP_INTERVAL_S * 1000
