@@ -86,6 +86,7 @@ def _posting(bench: Bench) -> Iterator[Row]:
             target=f"<= {POST_TARGET_MS:g} ms", met=more <= POST_TARGET_MS,
         )  # fmt: skip
         yield Row(group=GROUP, what="GET /health/live, one limit", here=f"{live.subject_us / 1000:.2f} ms")
+        connection.close()
 
 
 # --- the first token ----------------------------------------------------------------------------------------------------
@@ -119,6 +120,7 @@ def _first_token(bench: Bench) -> Row:
             stream.readline()
             took.append((time.perf_counter() - said[thread]) * 1000)
             adding.join()
+            stream.close()
             connection.close()
         worker.stop()
     middle = quantile(took, 0.5)

@@ -148,11 +148,11 @@ def test_what_is_not_installed_is_named_with_its_extra(missing: str, monkeypatch
     assert isinstance(found.value, ImportError | ConfigurationError)
 
 
-async def test_the_service_works_as_the_shipped_redis_user(provider: StandInProvider, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", sorted(SERVERS))
+async def test_the_service_works_as_the_shipped_redis_user(provider: StandInProvider, tmp_path: Path, kind: str) -> None:
     users = tmp_path / "users.acl"
     users.write_text((ROOT / "docs" / "redis-users.acl").read_text(encoding="utf-8"), encoding="utf-8")
-    program = SERVERS.get("path") or SERVERS["wheel"]
-    server = RedisServer(program, tmp_path, "--aclfile", str(users), "--acl-pubsub-default", "resetchannels")
+    server = RedisServer(SERVERS[kind], tmp_path, "--aclfile", str(users), "--acl-pubsub-default", "resetchannels")
     server.start()
     try:
         url = f"redis://web:change-me-web@127.0.0.1:{server.port}/0"
