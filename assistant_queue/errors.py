@@ -3,6 +3,7 @@
     AssistantQueueError
     ├── ConfigurationError            an option, an environment variable, an --app
     │   ├── UnknownOption             (also a TypeError)
+    │   ├── MissingExtra              a package that an extra brings (also an ImportError)
     │   ├── ConfigurationMismatch     worker and producer disagree about the queue
     │   └── FormatTooNew              the prefix was written by a newer version
     ├── InvalidArgument               an argument of a call (also a ValueError)
@@ -15,6 +16,9 @@
     │   ├── MessageCancelled
     │   ├── BatchNotFound             (also a LookupError)
     │   └── BatchFailed
+    ├── AccessDenied                  what an `authorize` function says no with
+    │   ├── NotAuthenticated          who is asking is not known
+    │   └── NotAllowed                who is asking may not do this
     ├── StoreError                    Redis
     │   ├── NotPermitted              Redis' ACL
     │   └── StoreUnavailable          (also a ConnectionError)
@@ -58,6 +62,12 @@ class UnknownOption(ConfigurationError, TypeError):
     """The constructor was given an option that does not exist. Nothing was started."""
 
     code = "unknown_option"
+
+
+class MissingExtra(ConfigurationError, ImportError):
+    """A package that this part of the library needs is not installed; the message names the extra that brings it."""
+
+    code = "missing_extra"
 
 
 class ConfigurationMismatch(ConfigurationError):
@@ -149,6 +159,24 @@ class BatchFailed(QueueError):
     def __init__(self, message: str, *, batch_id: str) -> None:
         super().__init__(message)
         self.batch_id = batch_id
+
+
+class AccessDenied(AssistantQueueError):
+    """Somebody may not do what was asked for. Nothing was done. Raised by `authorize` functions, answered by the HTTP service."""
+
+    code = "access_denied"
+
+
+class NotAuthenticated(AccessDenied):
+    """It is not known who is asking: no proof, or one that is not valid any more. Nothing was done."""
+
+    code = "not_authenticated"
+
+
+class NotAllowed(AccessDenied):
+    """Who is asking is known and may not do this. Nothing was done."""
+
+    code = "not_allowed"
 
 
 class StoreError(AssistantQueueError):

@@ -15,6 +15,7 @@ from assistant_queue.cli.doctor import doctor as _doctor
 from assistant_queue.cli.failed import failed as _failed
 from assistant_queue.cli.problems import EXIT_CODES, Group
 from assistant_queue.cli.send import send as _send
+from assistant_queue.cli.serve import serve as _serve
 from assistant_queue.cli.status import status as _status
 from assistant_queue.cli.sweep import sweep as _sweep
 from assistant_queue.cli.worker import worker as _worker
@@ -30,6 +31,7 @@ def main() -> None:
     \b
     See it:      assistant-queue demo
     Run it:      assistant-queue worker --app myapp:queue
+    Serve it:    assistant-queue serve --app myapp:queue
     Try it:      assistant-queue send thread-123 "Hello!" --wait 60
     Look at it:  assistant-queue status --watch
     What ails?:  assistant-queue doctor
@@ -39,5 +41,5 @@ def main() -> None:
 
 
 # Under another name each: `assistant_queue.cli.demo` stays the package.
-for _command in (_demo, _worker, _send, _status, _thread, _failed, _cancel, _pause, _resume, _forget, _sweep, _doctor):
+for _command in (_demo, _worker, _serve, _send, _status, _thread, _failed, _cancel, _pause, _resume, _forget, _sweep, _doctor):
     main.add_command(_command)

@@ -75,6 +75,11 @@ class Keys:
         """Stream: wakes the reader of one process, which reads it beside the events; lives for less than a minute."""
         return f"{self.prefix}:bell:{hub_id}"
 
+    @property
+    def limits(self) -> str:
+        """Prefix of the keys in which the HTTP service counts what each client sends; they live as long as a limit looks back."""
+        return f"{self.prefix}:limits"
+
     # --- one thread -------------------------------------------------------------------------------------------------
 
     def thread(self, thread_id: str) -> str:
@@ -100,6 +105,10 @@ class Keys:
     def done(self, thread_id: str) -> str:
         """Channel: ids of the thread's batches as they end; those who wait for a reply listen."""
         return f"{self.prefix}:done:{thread_id}"
+
+    def present(self, thread_id: str) -> str:
+        """Sorted set: name -> ms until which somebody of that name counts as here; HTTP servers write it, gone when nobody listens."""
+        return f"{self.prefix}:present:{thread_id}"
 
     # --- one message, one batch ---------------------------------------------------------------------------------
 

@@ -21,10 +21,13 @@ class Sizes:
         abreast: Batches in flight at once under the asyncio worker.
         bulk: Messages of one `add_messages`, and of the adds in flight together.
         starts: Processes started, each way.
-        throughput: Batches of the throughput rows.
+        throughput: Batches of the throughput rows, in each round.
+        throughput_rounds: Their rounds.
         held: Runs held at once; four times as many in the long row.
         held_s: How long each; six times as long in the long row.
         window_s: The window of the latency and counting rows.
+        listeners: Event streams that are open at once.
+        events: Events that all of them are told, a hundred a second.
     """
 
     rounds: int
@@ -39,16 +42,21 @@ class Sizes:
     bulk: int
     starts: int
     throughput: int
+    throughput_rounds: int
     held: int
     held_s: float
     window_s: float
+    listeners: int
+    events: int
 
 
 FULL = Sizes(
     rounds=25, calls=120, deep=100_000, deep_thread=10_000, memory=10_000, batches=10,
-    asyncio_samples=200, forking_samples=25, abreast=4, bulk=20_000, starts=9, throughput=600, held=1000, held_s=10.0, window_s=0.3,
+    asyncio_samples=200, forking_samples=25, abreast=4, bulk=20_000, starts=9, throughput=300,
+    throughput_rounds=3, held=1000, held_s=10.0, window_s=0.3, listeners=1000, events=3000,
 )  # fmt: skip
 QUICK = Sizes(
     rounds=2, calls=5, deep=200, deep_thread=50, memory=50, batches=1,
-    asyncio_samples=2, forking_samples=1, abreast=2, bulk=60, starts=1, throughput=12, held=10, held_s=0.2, window_s=0.1,
+    asyncio_samples=2, forking_samples=1, abreast=2, bulk=60, starts=1, throughput=12,
+    throughput_rounds=1, held=10, held_s=0.2, window_s=0.1, listeners=10, events=20,
 )  # fmt: skip

@@ -154,7 +154,7 @@ def test_the_extras_that_are_installed_exist() -> None:
         for word in command
         for extra in re.findall(r"^(?:\.|assistant-queue)\[([a-z,]+)\]", word)
     }
-    assert used == {"demo", "dev", "testing"}
+    assert used == {"demo", "dev", "testing", "web"}
     assert used <= project["optional-dependencies"].keys()
 
 

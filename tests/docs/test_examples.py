@@ -47,7 +47,36 @@ def test_two_calls_are_answered_in_one_round(docs_redis: RedisServer) -> None:
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("name", ["basic.py", "function_calling.py"])
+def test_an_app_of_ones_own_has_the_queues_routes(docs_redis: RedisServer) -> None:
+    done = run("examples/fastapi_app.py", REDIS_URL=docs_redis.url)
+    assert done.returncode == 0, done.stderr
+    assert "completed - You said: Mia: Hi! | Mia: My lamp is broken" in done.stdout
+    assert "Tom's thread: 403 not_allowed" in done.stdout
+    assert done.stderr == ""
+
+
+def test_the_classic_chat_answers_once_and_has_a_limit(docs_redis: RedisServer) -> None:
+    done = run("examples/classic_chat.py", REDIS_URL=docs_redis.url.replace("/0", "/2"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("200 You said: Hi! | What is a debounce?") == 2
+    assert "sent twice: True\nYou said: Thanks!" in done.stdout
+    assert "429 too_many_requests, come back in " in done.stdout
+    assert done.stderr == ""
+
+
+def test_people_in_a_shared_room_see_each_other_and_the_host_knows_them(docs_redis: RedisServer) -> None:
+    done = run("examples/shared_room.py", REDIS_URL=docs_redis.url.replace("/0", "/3"))
+    assert done.returncode == 0, done.stderr
+    for name in ("Mia", "Tom"):
+        assert f"[{name}'s screen] Tom: How do I start a cake?" in done.stdout
+        assert (
+            f"[{name}'s screen] Host: (You are the host of a room. In this round: Mia bakes for a living; Tom has never baked."
+            in done.stdout
+        )
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("name", ["basic.py", "function_calling.py", "fastapi_app.py", "classic_chat.py", "shared_room.py"])
 def test_with_a_key_a_model_has_to_be_named(name: str) -> None:
     done = run(f"examples/{name}", OPENAI_API_KEY="sk-not-a-key")
     assert done.returncode == 2

@@ -17,7 +17,7 @@ from assistant_queue import AssistantMessageQueue
 from assistant_queue.testing import Personality, StandInProvider
 from assistant_queue.testing.chaos import Sent, Settings, Verdict, judge, make_plan, run
 from assistant_queue.testing.chaos.faults import Model
-from assistant_queue.testing.chaos.plan import TOOL_WORD
+from assistant_queue.testing.chaos.plan import TOOL_WORD, Event, Kind
 from assistant_queue.testing.chaos.table import table
 from assistant_queue.testing.provider import delay, never_answer
 from tests.conftest import RedisServer
@@ -180,3 +180,50 @@ def test_without_a_safeguard_the_judge_sees_what_it_is_for(safeguard: str, is_br
     verdict = service.verdict(model)
     assert verdict.holds is not is_broken, verdict
     assert verdict.doubled == is_broken, verdict
+
+
+# --- the same, by the runner itself -----------------------------------------------------------------------------------------
+
+
+def says(seconds: float, each_s: float) -> Iterator[Event]:
+    """A message to a thread of its own each time: its conversation is made, then its run is started."""
+    for number in range(int(seconds / each_s)):
+        yield Event(at=round(number * each_s, 3), kind="say", thread=f"t{number}", message_id=f"t{number}.1", text=f"t{number} says 1")
+
+
+def blows(kind: Kind, seconds: float, each_s: float, lasts_s: float = 0.0) -> Iterator[Event]:
+    for number in range(int(seconds / each_s)):
+        yield Event(at=round((number + 0.5) * each_s, 3), kind=kind, slot=number, whom="both", seconds=lasts_s)
+
+
+def faults(text: str, seconds: float, each_s: float) -> Iterator[Event]:
+    for number in range(int(seconds / each_s)):
+        yield Event(at=round(number * each_s, 3), kind="fault", text=text)
+
+
+PLANS: dict[str, list[Event]] = {
+    # Somebody is always between the claim and the request when a worker stands still for longer than its lease.
+    "lease": [*says(8, 0.1), *faults("conversations.create: slow", 8, 0.1), *blows("stop", 8, 2.5, lasts_s=4.0)],
+    # A batch that was being answered by a worker that dies is gathered anew.
+    "freeze": [*says(8, 0.05), *blows("kill", 7, 1.5)],
+    # The provider takes a batch and says nothing, or something else.
+    "grace": [
+        *says(5, 0.1),
+        *faults("responses.create: works, drops", 3.6, 0.3),
+    ],
+}
+
+
+@pytest.mark.xdist_group("chaos")
+@pytest.mark.parametrize("safeguard", sorted(PLANS))
+def test_the_runner_goes_red_for_a_build_without_a_safeguard(
+    safeguard: str, one_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WITHOUT", safeguard)
+    # Who stood still goes on where it was, instead of finding that its request took too long.
+    patience = 20.0 if safeguard == "lease" else 4.0
+    settings = Settings(seconds=2, workers=2, lease=1.5, request_timeout=patience, drain=12, app="tests.integration.broken_chaos:queue")
+    outcome = run(settings, plan=sorted(PLANS[safeguard], key=lambda event: event.at), redis_program=one_redis.program, logs=tmp_path)
+    assert not outcome.holds, table(outcome)
+    assert outcome.verdict.doubled, table(outcome)
+    assert outcome.verdict.lost == 0, table(outcome)

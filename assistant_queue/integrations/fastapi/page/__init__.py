@@ -1,0 +1,64 @@
+"""The chat page: static files, no build step, nothing from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+
+from assistant_queue.integrations.fastapi.service import Service
+
+_TYPES = {
+    "html": "text/html; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+HEADERS = {
+    # Only our own files, no inline script or style, nothing that could make markup of text, and nobody may frame the page.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+}
+
+
+def page_files() -> dict[str, bytes]:
+    """The page's files by name."""
+    folder = files(__package__ or "")
+    return {one.name: one.read_bytes() for one in folder.iterdir() if one.name.rpartition(".")[2] in _TYPES}
+
+
+def add_page(app: FastAPI, service: Service, *, assistant_name: str, api: str) -> None:
+    """Serve the page at `/` and at `/room/...`, and its files beside it."""
+    config = service.queue.config
+    told: dict[str, Any] = {"assistant": assistant_name, "api": api, "window_s": config.message_delay}
+
+    def serve(content: bytes, kind: str) -> Callable[[Request], Any]:
+        async def answer(request: Request) -> Response:
+            service.check_host(request)
+            return Response(content, headers=HEADERS, media_type=_TYPES[kind])
+
+        return answer
+
+    found = page_files()
+    index = serve(found["index.html"], "html")
+    for path in ("/", "/room/{room}"):
+        app.add_route(path, index, methods=["GET"], include_in_schema=False)
+    for name, content in found.items():
+        app.add_route(f"/page/{name}", serve(content, name.rpartition(".")[2]), methods=["GET"], include_in_schema=False)
+
+    @app.get("/page/settings.json", include_in_schema=False)
+    async def settings(request: Request) -> dict[str, Any]:
+        service.check_host(request)
+        return told
+
+    del settings

@@ -1,0 +1,211 @@
+// The page: who am I, which room, and what goes where.
+
+import { newId, Outbox, request, Stream } from "./net.js";
+import { apply, initial, refuse, remember, say, sendAgain, takeBack } from "./state.js";
+import { initials, View } from "./view.js";
+
+const by = (id) => document.getElementById(id);
+const TYPING_EVERY = 2500;
+const HISTORY_PATIENCE = 2000;
+const PAGE = 40;
+
+const settings = await (await fetch("/page/settings.json")).json();
+const room = decodeURIComponent(location.pathname.replace(/^\/(room\/)?/, "")) || "lobby";
+const address = `${settings.api}/threads/${encodeURIComponent(room)}`;
+const state = initial();
+let isDue = false;
+
+const view = new View({ assistant: settings.assistant, room, windowS: settings.window_s }, { older: moreHistory, takeBack: giveUp, retry });
+
+function changed() {
+  if (isDue) return;
+  isDue = true;
+  requestAnimationFrame(() => {
+    isDue = false;
+    view.draw(state);
+    view.tick(state, Date.now());
+  });
+}
+
+// --- the name -----------------------------------------------------------------------------------------------------------
+
+const stored = {
+  get: (key) => {
+    try {
+      return localStorage.getItem(key);
+    } catch {
+      return null;
+    }
+  },
+  set: (key, value) => {
+    try {
+      localStorage.setItem(key, value);
+    } catch {
+      // Asked again next time.
+    }
+  },
+};
+
+function askName() {
+  by("nickname").value = view.me ?? stored.get("nickname") ?? "";
+  by("naming").showModal();
+  by("nickname").select();
+}
+
+by("naming").addEventListener("cancel", (event) => !view.me && event.preventDefault());
+by("naming").addEventListener("close", () => by("text").focus());
+by("naming-form").addEventListener("submit", () => {
+  const name = by("nickname").value.split(/\s+/).join(" ").trim();
+  if (!name) return;
+  stored.set("nickname", name);
+  if (view.me) {
+    // The stream carries the name: it is opened anew, and goes on where it was.
+    stream.name = name;
+    stream.open();
+  }
+  begin(name);
+});
+by("me").addEventListener("click", askName);
+
+// --- the stream and the outbox ------------------------------------------------------------------------------------------
+
+const stream = new Stream(address, "", {
+  onEvent: (event) => {
+    if (event.type === "closed") view.problem(event.code === "not_allowed" || event.code === "not_authenticated" ? event.detail : null);
+    apply(state, event, Date.now());
+    if (event.type === "events_missed") startOver();
+    if (event.type === "batch_dead_lettered" || event.type === "batch_parked") askForFallback(event);
+    if (event.type === "message_queued") outbox.drop(event.message_id);
+    changed();
+  },
+  onState: (now) => view.connection(now),
+});
+
+const outbox = new Outbox(address, `outbox ${room}`, {
+  onTaken: () => view.problem(null),
+  onRefused: (id, problem) => {
+    refuse(state, id, problem);
+    if (problem.until) {
+      view.problem("You are writing faster than this service takes it. What you wrote is sent in a moment.");
+      setTimeout(() => {
+        sendAgain(state, id);
+        view.problem(null);
+        changed();
+      }, problem.until - Date.now());
+    }
+    changed();
+  },
+});
+
+// A batch that failed may have words for people all the same; events do not carry them.
+async function askForFallback({ batch_id, message_ids }) {
+  const answer = await request(`${address}/messages/${encodeURIComponent(message_ids[0])}`).catch(() => null);
+  if (!answer?.ok) return;
+  const message = await answer.json();
+  if (message.is_fallback && message.batch_id === batch_id) apply(state, { type: "fallback", batch_id, reply: message.reply }, Date.now());
+  changed();
+}
+
+async function startOver() {
+  await moreHistory();
+  stream.last = "0";
+  stream.open();
+}
+
+let hasBegun = false;
+
+async function begin(name) {
+  view.me = name;
+  by("me").textContent = initials(name);
+  by("me").setAttribute("aria-label", `You are ${name}. Change your name.`);
+  by("me").title = name;
+  changed();
+  by("text").focus();
+  if (hasBegun) return;
+  hasBegun = true;
+  view.connection("connecting");
+  // First what the provider keeps, then what happens: so nothing falls between the two.
+  await Promise.race([moreHistory(), new Promise((resolve) => setTimeout(resolve, HISTORY_PATIENCE))]);
+  for (const message of outbox.waiting) say(state, message);
+  stream.name = name;
+  stream.open();
+  outbox.send();
+  setInterval(() => view.tick(state, Date.now()), 200);
+}
+
+async function moreHistory() {
+  try {
+    const query = new URLSearchParams({ limit: String(PAGE), ...(state.more ? { after: state.more } : {}) });
+    const answer = await request(`${address}/messages?${query}`);
+    if (answer.ok) remember(state, await answer.json());
+  } catch {
+    // What happened lately comes with the stream.
+  }
+  changed();
+}
+
+function giveUp(id) {
+  outbox.drop(id);
+  takeBack(state, id);
+  changed();
+}
+
+async function retry(batchId) {
+  const answer = await request(`${settings.api}/failed/${encodeURIComponent(batchId)}/retry`, "POST").catch(() => null);
+  view.problem(answer?.ok || answer?.status === 404 ? null : "Somebody who runs this service can have it tried again.");
+}
+
+// --- writing ------------------------------------------------------------------------------------------------------------
+
+const field = by("text");
+let typedAt = 0;
+
+function fit() {
+  field.style.height = "auto";
+  field.style.height = `${Math.min(field.scrollHeight, 180)}px`;
+  by("send").disabled = !field.value.trim();
+}
+
+field.addEventListener("input", () => {
+  fit();
+  if (field.value.trim() && Date.now() - typedAt > TYPING_EVERY) {
+    typedAt = Date.now();
+    request(`${address}/typing`, "POST", { author: view.me }).catch(() => {});
+  }
+});
+
+field.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+    event.preventDefault();
+    by("compose").requestSubmit();
+  }
+});
+
+by("compose").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const text = field.value.trim();
+  if (!text || !view.me) return;
+  const message = { id: newId(), author: view.me, text };
+  say(state, message);
+  outbox.add(message);
+  field.value = "";
+  typedAt = 0;
+  fit();
+  view.follows = true;
+  changed();
+});
+
+by("share").addEventListener("click", async () => {
+  const label = by("share").textContent;
+  try {
+    await navigator.clipboard.writeText(location.href);
+    by("share").textContent = "Copied";
+  } catch {
+    by("share").textContent = "Copy the address";
+  }
+  setTimeout(() => (by("share").textContent = label), 2000);
+});
+
+const name = stored.get("nickname");
+if (name) begin(name);
+else askName();

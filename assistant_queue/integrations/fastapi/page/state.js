@@ -1,0 +1,253 @@
+// What the page knows, and how events change it. Pure: no network, no clock, no document. The tests run it without a browser.
+//
+// state.items holds, in order: messages {kind: "message", id, author, text, status, ...} and batches {kind: "batch", id, status, parts, tools, ...}.
+// A message is: sending, refused (not taken by the server), waiting, working, answered, cancelled, failed.
+// A batch is: working, done, retrying, failed, parked, discarded.
+
+export function initial() {
+  return {
+    items: [],
+    window: null, // {dueAt, count}: messages that wait for their window
+    typing: {}, // author -> until, ms of this machine
+    people: [],
+    skew: null, // ms to add to the server's times
+    history: [], // what the provider keeps, oldest first
+    older: [], // of it, what the events no longer tell
+    more: null, // cursor of the page before
+    caughtUp: false,
+    missed: false,
+  };
+}
+
+const find = (state, kind, id) => state.items.find((item) => item.kind === kind && item.id === id);
+
+const textOf = (content) =>
+  typeof content === "string" ? content : content.map((part) => part.text ?? `[${part.type}]`).join("\n");
+
+export function apply(state, event, now) {
+  if (event.at) learnTime(state, event.at, now);
+  const change = changes[event.type];
+  if (change) change(state, event);
+  return state;
+}
+
+// The least difference ever seen is nearest to the truth: events of the past only look later.
+function learnTime(state, at, now) {
+  const skew = now - Date.parse(at);
+  if (state.skew === null || skew < state.skew) state.skew = skew;
+}
+
+export const localTime = (state, serverTime) => Date.parse(serverTime) + (state.skew ?? 0);
+
+const changes = {
+  message_queued(state, event) {
+    const known = find(state, "message", event.message_id);
+    if (known && known.status !== "sending" && known.status !== "refused") return; // told again
+    if (known) state.items.splice(state.items.indexOf(known), 1); // it stands where the server took it
+    state.items.push({
+      kind: "message",
+      id: event.message_id,
+      author: event.author,
+      text: textOf(event.content),
+      status: "waiting",
+      at: event.at,
+    });
+    state.window = { dueAt: event.due_at, count: event.pending_count };
+    delete state.typing[event.author];
+  },
+  message_edited(state, event) {
+    const message = find(state, "message", event.message_id);
+    if (message) Object.assign(message, { text: textOf(event.content), edited: true });
+  },
+  message_cancelled(state, event) {
+    const message = find(state, "message", event.message_id);
+    if (message) message.status = "cancelled";
+    if (state.window && --state.window.count < 1) state.window = null;
+  },
+  window_moved(state, event) {
+    state.window = event.pending_count ? { dueAt: event.due_at, count: event.pending_count } : null;
+  },
+  typing(state, event) {
+    if (event.author) state.typing[event.author] = event.until;
+  },
+  batch_claimed(state, event) {
+    const batch = batchOf(state, event);
+    Object.assign(batch, { status: "working", attempt: event.attempt, claimedAt: batch.claimedAt ?? event.at });
+    mark(state, event.message_ids, "working");
+    const left = state.items.filter((item) => item.kind === "message" && item.status === "waiting").length;
+    state.window = left && state.window ? { ...state.window, count: left } : null;
+  },
+  run_started(state, event) {
+    const batch = find(state, "batch", event.batch_id);
+    if (batch) batch.status = "working";
+  },
+  text_delta(state, event) {
+    const batch = find(state, "batch", event.batch_id);
+    if (!batch || batch.status === "done") return;
+    const key = `${event.run_id}/${event.index}`;
+    let part = batch.parts.find((one) => one.key === key);
+    if (!part) batch.parts.push((part = { key, points: [] }));
+    // Offsets count code points. What comes again replaces what was there: a run that another worker goes on with.
+    if (event.offset < part.points.length) part.points.length = event.offset;
+    part.points.push(...event.text);
+  },
+  tool_called(state, event) {
+    const batch = find(state, "batch", event.batch_id);
+    if (!batch || batch.tools.some((tool) => tool.id === event.tool_call_id)) return;
+    batch.tools.push({ id: event.tool_call_id, name: event.name, done: false });
+  },
+  tool_answered(state, event) {
+    const batch = find(state, "batch", event.batch_id);
+    const tool = batch && batch.tools.find((one) => one.id === event.tool_call_id);
+    if (tool) tool.done = true;
+  },
+  reply_ready(state, event) {
+    const batch = batchOf(state, event);
+    Object.assign(batch, { status: "done", replies: event.replies, readyAt: event.at, incomplete: event.incomplete_reason, error: null });
+    for (const tool of batch.tools) tool.done = true;
+    mark(state, event.message_ids, "answered");
+  },
+  attempt_failed(state, event) {
+    const batch = find(state, "batch", event.batch_id);
+    if (batch) Object.assign(batch, { status: "retrying", parts: [], retryAt: event.retry_at, error: event.error, fallback: null });
+  },
+  batch_dead_lettered: (state, event) => fail(state, event, "failed"),
+  batch_parked: (state, event) => fail(state, event, "parked"),
+  batch_retried(state, event) {
+    const batch = find(state, "batch", event.batch_id);
+    if (batch) state.items.splice(state.items.indexOf(batch), 1);
+    mark(state, event.message_ids, "waiting");
+  },
+  batch_discarded(state, event) {
+    const batch = find(state, "batch", event.batch_id);
+    if (batch) batch.status = "discarded";
+  },
+  // The page's own: what the service says where there is no answer.
+  fallback(state, event) {
+    const batch = find(state, "batch", event.batch_id);
+    if (batch && batch.status !== "done") batch.fallback = event.reply;
+  },
+  presence(state, event) {
+    state.people = event.people;
+  },
+  // What was put together may lack its end: forget it, all but what is not sent yet. What is still kept follows.
+  events_missed(state) {
+    const unsent = state.items.filter((item) => item.status === "sending" || item.status === "refused");
+    Object.assign(state, { items: unsent, window: null, history: [], older: [], more: null, known: null, caughtUp: false, missed: true });
+  },
+  caught_up(state) {
+    if (!state.caughtUp) settle(state);
+    state.caughtUp = true;
+  },
+};
+
+function fail(state, event, status) {
+  const batch = batchOf(state, event);
+  Object.assign(batch, { status, parts: [], error: event.error });
+  mark(state, event.message_ids, "failed");
+}
+
+// The batch, behind the last of its messages.
+function batchOf(state, event) {
+  const found = find(state, "batch", event.batch_id);
+  if (found) return found;
+  const batch = { kind: "batch", id: event.batch_id, status: "working", count: event.message_ids.length, parts: [], tools: [], replies: null };
+  let place = state.items.length;
+  for (let i = state.items.length - 1; i >= 0; i--) {
+    if (state.items[i].kind === "message" && event.message_ids.includes(state.items[i].id)) {
+      place = i + 1;
+      break;
+    }
+  }
+  state.items.splice(place, 0, batch);
+  return batch;
+}
+
+function mark(state, ids, status) {
+  for (const item of state.items) if (item.kind === "message" && ids.includes(item.id)) item.status = status;
+}
+
+// --- what this page itself says ----------------------------------------------------------------------------------------
+
+export function say(state, message) {
+  if (!find(state, "message", message.id)) state.items.push({ kind: "message", status: "sending", mine: true, ...message });
+}
+
+export function refuse(state, id, why) {
+  const message = find(state, "message", id);
+  if (message && message.status === "sending") Object.assign(message, { status: "refused", why });
+}
+
+export function sendAgain(state, id) {
+  const message = find(state, "message", id);
+  if (message && message.status === "refused") Object.assign(message, { status: "sending", why: null });
+}
+
+export function takeBack(state, id) {
+  const message = find(state, "message", id);
+  if (message && (message.status === "refused" || message.status === "sending")) state.items.splice(state.items.indexOf(message), 1);
+}
+
+// --- what was said before the events that are still kept ---------------------------------------------------------------
+
+export function remember(state, page) {
+  const rows = [...page.messages].reverse().filter((row) => row.text && (row.role === "user" || row.role === "assistant"));
+  state.history = [...rows, ...state.history];
+  state.more = page.next;
+  if (state.caughtUp) settle(state);
+}
+
+// The provider's rows and the events overlap: newest first, each row that an event tells of is left out, once.
+function settle(state) {
+  if (!state.known) {
+    state.known = [];
+    for (const item of state.items) {
+      if (item.kind === "message") state.known.push(new Set([item.text, signed(item.author, item.text)]));
+      else for (const reply of item.replies ?? []) state.known.push(new Set([reply]));
+    }
+  }
+  const left = [...state.known];
+  const older = [];
+  for (const row of [...state.history].reverse()) {
+    const place = left.findLastIndex((texts) => texts.has(row.text));
+    if (place >= 0) left.splice(place, 1);
+    else older.push(row);
+  }
+  state.older = older.reverse().map((row) => ({ id: row.id, role: row.role, ...(row.role === "user" ? unsigned(row.text) : { text: row.text }) }));
+}
+
+// As the model sees a message of somebody with a name: see signed() in assistant_queue/core/batching.py.
+function signed(author, text) {
+  const name = (author ?? "").replaceAll(":", " ").split(/\s+/).filter(Boolean).join(" ") || "(no name)";
+  const [first, ...others] = text.split("\n");
+  return [`${name}: ${first}`, ...others.map((line) => `    ${line}`)].join("\n");
+}
+
+export function unsigned(text) {
+  const found = /^([^:\n]{1,128}): ([\s\S]*)$/.exec(text);
+  if (!found) return { author: null, text };
+  const [first, ...others] = found[2].split("\n");
+  return { author: found[1] === "(no name)" ? null : found[1], text: [first, ...others.map((line) => line.replace(/^ {4}/, ""))].join("\n") };
+}
+
+// --- what the view asks -------------------------------------------------------------------------------------------------
+
+export const replyOf = (batch) => (batch.replies ? batch.replies : batch.parts.map((part) => part.points.join("")));
+
+export function whoTypes(state, me, now) {
+  return Object.entries(state.typing)
+    .filter(([author, until]) => author !== me && localTime(state, until) > now)
+    .map(([author]) => author)
+    .sort();
+}
+
+export function windowText(state, now) {
+  const { window } = state;
+  if (!window) return null;
+  const working = state.items.some((item) => item.kind === "batch" && item.status === "working");
+  const messages = `${window.count} message${window.count === 1 ? "" : "s"}`;
+  const left = Math.max(0, localTime(state, window.dueAt) - now);
+  if (working) return { text: `${messages}, answered together next`, left: null };
+  if (left <= 0) return { text: `${messages}, one answer now`, left: 0 };
+  return { text: `${messages}, one answer in ${Math.ceil(left / 1000)} s`, left };
+}

@@ -1,0 +1,78 @@
+"""The server of `assistant-queue serve`: uvicorn, which lets streams end before it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from assistant_queue.integrations.fastapi.service import Service
+
+DRAIN_S = 5
+"""Seconds that requests may take to end when the server stops. Chosen: streams end at once, waiting requests are told to come back."""
+
+
+class Server(uvicorn.Server):
+    """Stops without cutting anything: streams and sockets end by themselves, browsers come back and resume."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+        self.is_up = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn's own, but a process that was asked to stop and has stopped did not fail."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so."""
+        await super().startup(sockets)
+        if self.started:
+            self.is_up.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more, let what is open end, then wait for it."""
+        for server in self.servers:
+            server.close()
+        self._service.stop_streams()
+        await super().shutdown(sockets)
+
+
+def make_server(app: FastAPI, service: Service, *, log_level: str = "warning", **options: Any) -> Server:
+    """A server for an app around a service.
+
+    Args:
+        app: As `app_of` made it.
+        service: What stands behind it.
+        log_level: Of uvicorn's own log; requests are not logged: addresses and thread ids are people's.
+        options: Handed on to uvicorn: host, port.
+    """
+    config = uvicorn.Config(
+        app,
+        proxy_headers=False,  # whom to believe is the service's own decision
+        server_header=False,
+        access_log=False,
+        log_level=logging.getLevelName(log_level.upper()),
+        ws_max_size=service.settings.max_body_bytes,
+        ws_ping_interval=service.settings.heartbeat,
+        timeout_graceful_shutdown=DRAIN_S,
+        **options,
+    )
+    return Server(config, service)

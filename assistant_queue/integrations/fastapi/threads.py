@@ -1,0 +1,93 @@
+"""Routes of threads: create, look, read what was said, pause, forget."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request, Response
+
+from assistant_queue import arguments
+from assistant_queue.core.thread_ids import providers_id
+from assistant_queue.errors import ConfigurationError, NotSupported, UnknownThread
+from assistant_queue.integrations.fastapi.access import Action
+from assistant_queue.integrations.fastapi.routing import operation
+from assistant_queue.integrations.fastapi.schemas import Created, History, NewThread, ThreadId, item_of, message_of
+from assistant_queue.integrations.fastapi.service import Service
+from assistant_queue.models import ThreadMessage, ThreadStatus
+from assistant_queue.store.calls import Operation, plain
+
+Cursor = Annotated[
+    str | None, Query(min_length=1, max_length=arguments.MAX_MESSAGE_ID, description="The id of a message of the page before.")
+]
+_PROVIDER = (404, 409, 501, 502)
+
+
+def add_routes(router: APIRouter, service: Service) -> None:
+    """Give a router the routes of threads."""
+    queue = service.queue
+
+    @router.post("/threads", status_code=201, **operation(
+        Action.CREATE_THREAD, 409, 413, 501, 502, name="create_thread",
+        responses={201: {"model": Created, "headers": {"Location": {"schema": {"type": "string"}}}}},
+    ))  # fmt: skip
+    async def create_thread(request: Request, response: Response, body: NewThread) -> Created:
+        """Create a thread at the provider. Not needed for ids of your own: a conversation is created for them at first use."""
+        thread_id = await queue.create_thread(body.metadata)
+        response.headers["Location"] = f"{quote(request.url.path, safe='/')}/{quote(thread_id, safe='')}"
+        return Created(thread_id=thread_id)
+
+    @router.get("/threads/{thread_id}", **operation(Action.READ_THREAD, 404, name="read_thread"))
+    async def read_thread(thread_id: ThreadId) -> ThreadStatus:
+        """Where a thread stands; one that was never used is idle."""
+        return await queue.get_thread_status(thread_id)
+
+    @router.delete("/threads/{thread_id}", status_code=204, **operation(Action.FORGET_THREAD, 404, 409, name="forget_thread"))
+    async def forget_thread(thread_id: ThreadId) -> None:
+        """Remove everything the queue knows of a thread, waiting and failed messages included. The provider keeps what it has."""
+        await queue.forget_thread(thread_id)
+        await queue._store.run(_nobody_here(service, thread_id))  # noqa: SLF001 - the service's own key
+
+    @router.get("/threads/{thread_id}/messages", **operation(Action.READ_HISTORY, *_PROVIDER, name="read_history"))
+    async def read_history(
+        thread_id: ThreadId,
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        order: Annotated[Literal["asc", "desc"], Query(description="Oldest first, or newest first.")] = "desc",
+        after: Cursor = None,
+        before: Cursor = None,
+    ) -> History:
+        """What was said in a thread, in pages, and what waits."""
+        pending = [message_of(one) for one in await queue.get_jobs_by_thread_id(thread_id)]
+        found, is_kept = await _said(service, thread_id, limit=limit, order=order, after=after, before=before)
+        more = found[-1].id if len(found) == limit else None
+        return History(messages=[item_of(one) for one in found], next=more, pending=pending, is_kept=is_kept)
+
+    @router.post("/threads/{thread_id}/pause", status_code=204, **operation(Action.PAUSE, 404, name="pause_thread"))
+    async def pause_thread(thread_id: ThreadId) -> None:
+        """Take messages and answer none, in one thread."""
+        await queue.pause(thread_id)
+
+    @router.post("/threads/{thread_id}/resume", status_code=204, **operation(Action.RESUME, 404, name="resume_thread"))
+    async def resume_thread(thread_id: ThreadId) -> None:
+        """Answer again, in one thread."""
+        await queue.resume(thread_id)
+
+    del create_thread, read_thread, forget_thread, read_history, pause_thread, resume_thread
+
+
+async def _said(
+    service: Service, thread_id: str, *, limit: int, order: Literal["asc", "desc"], after: str | None, before: str | None
+) -> tuple[list[ThreadMessage], bool]:
+    """The provider's page, and whether there is anybody who keeps one."""
+    try:
+        return await service.queue.list_messages(thread_id, limit, order, after, before), True
+    except UnknownThread:
+        if after or before or providers_id(thread_id, service.queue.config.thread_ids) is not None:
+            raise
+        return [], True  # its conversation is created with its first run
+    except (NotSupported, ConfigurationError):
+        return [], False
+
+
+def _nobody_here(service: Service, thread_id: str) -> Operation[None]:
+    yield plain("DEL", service.queue._door.space.keys.present(thread_id))  # noqa: SLF001 - the queue's own keys

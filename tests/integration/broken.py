@@ -1,0 +1,54 @@
+"""Importing this takes one safeguard out of the build; `WITHOUT` in the environment says which."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from assistant_queue.config import Config
+from assistant_queue.store import scripts
+from assistant_queue.worker.driver import BatchDriver
+
+_HOLDS = "return t.token ~= nil and t.token == arg.token"
+_CLAIMS_AGAIN = "if holds(t) then return claimed("
+_FREEZES = "\nif not t.batch then\n"
+_FORGETS = """
+if t.batch then
+  while redis.call('LLEN', key.frozen) > 0 do redis.call('RPOPLPUSH', key.frozen, key.pending) end
+  t.head, t.n, t.batch = t.head - t.bn, t.n + t.bn, nil
+end
+"""
+
+
+def _rewrite(changes: dict[str, tuple[str, str]]) -> None:
+    source = scripts._source
+
+    def changed(name: str) -> str:
+        text = source(name)
+        if name in changes:
+            old, new = changes[name]
+            assert text.count(old) == 1, f"{name}.lua has changed: {old!r} is not there"
+            text = text.replace(old, new)
+        return text
+
+    scripts._source = changed  # type: ignore[assignment]
+    scripts.load.cache_clear()
+
+
+async def _always_sure(_self: Any) -> None:
+    """Nobody asks whether the lease is still held."""
+
+
+def _break(without: str) -> None:
+    if without == "lease":
+        BatchDriver._sure = _always_sure  # type: ignore[method-assign]
+        _rewrite({"_common": (_HOLDS, "return true"), "claim": (_CLAIMS_AGAIN, "if t.token == arg.token then return claimed(")})
+    elif without == "freeze":
+        _rewrite({"claim": (_FREEZES, _FORGETS + _FREEZES)})
+    elif without == "grace":
+        Config.grace = property(lambda _self: 0.0)  # type: ignore[assignment,method-assign]
+    else:
+        assert without == "", without
+
+
+_break(os.environ.get("WITHOUT", ""))

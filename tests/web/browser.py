@@ -1,0 +1,67 @@
+"""A real Chromium for the tests of the page, and the JavaScript engine that Playwright brings."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+VARIABLE = "ASSISTANT_QUEUE_CHROMIUM"
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+INSTALL_S = 300
+
+
+@functools.cache
+def chromium() -> str:
+    """The program; the run fails where there is none: a page that nobody has looked at must not pass.
+
+    Set ASSISTANT_QUEUE_CHROMIUM to a program, or to "none" to leave these tests out on purpose.
+    """
+    told = os.environ.get(VARIABLE)
+    if told == "none":
+        pytest.skip(f"{VARIABLE}=none: the page is not tested in a browser")
+    found = told or next((path for name in NAMES if (path := shutil.which(name))), None) or _playwrights_own()
+    if found is None:
+        _install()
+        found = _playwrights_own()
+    if found is None or not Path(found).exists():
+        pytest.fail(
+            "no Chromium: install one (Debian: apt install chromium; anywhere: python -m playwright install --with-deps chromium), "
+            f"name one in {VARIABLE}, or say {VARIABLE}=none to leave the tests of the page out"
+        )
+    return found
+
+
+def _playwrights_own() -> str | None:
+    """Where Playwright keeps the browsers it has downloaded."""
+    places = [Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH") or Path.home() / ".cache" / "ms-playwright")]
+    places.append(Path.home() / "Library" / "Caches" / "ms-playwright")
+    patterns = (
+        "chromium-*/chrome-linux*/chrome",
+        "chromium-*/chrome-mac*/*.app/Contents/MacOS/*",
+        "chromium_headless_shell-*/*/headless_shell",
+    )
+    return next((str(path) for place in places for pattern in patterns for path in sorted(place.glob(pattern))), None)
+
+
+def _install() -> None:
+    """Nothing but a try: without a network there is nothing to be had."""
+    command = [sys.executable, "-m", "playwright", "install", "chromium"]
+    try:
+        subprocess.run(command, timeout=INSTALL_S, capture_output=True, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        sys.stderr.write(f"playwright install chromium: {error}\n")
+
+
+@functools.cache
+def node() -> str:
+    """The JavaScript engine of Playwright's own driver: it comes with the package, no browser needed."""
+    import playwright
+
+    found = Path(playwright.__file__).parent / "driver" / "node"
+    return str(found) if found.exists() else str(shutil.which("node"))

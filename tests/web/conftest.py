@@ -1,0 +1,137 @@
+"""A whole service for tests: real Redis, the stand-in provider, a real worker, and the app over ASGI or behind a real uvicorn."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from assistant_queue import AssistantMessageQueue
+from assistant_queue.integrations.fastapi import allow_all
+from assistant_queue.integrations.fastapi.app import app_of, make_service
+from assistant_queue.integrations.fastapi.server import make_server
+from assistant_queue.testing import StandInProvider
+from tests.conftest import SERVERS, RedisServer
+
+
+@pytest.fixture(scope="session")
+def web_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(SERVERS.get("path") or SERVERS["wheel"], tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def provider() -> Iterator[StandInProvider]:
+    with StandInProvider(latency=0.02) as standing:
+        yield standing
+        assert standing.model_errors == ()
+
+
+@pytest.fixture
+def queue(web_redis: RedisServer, provider: StandInProvider, prefix: str) -> Iterator[AssistantMessageQueue]:
+    """A queue without a worker."""
+    with AssistantMessageQueue(**queue_options(web_redis.url, provider, prefix)) as made:
+        yield made
+
+
+def queue_options(url: str, provider: StandInProvider, prefix: str, **options: Any) -> dict[str, Any]:
+    return {
+        "redis_url": url,
+        "queue_prefix": prefix,
+        "openai_api_key": provider.api_key,
+        "openai_base_url": provider.base_url,
+        "model": "stand-in-model",
+        "message_delay": 0.2,
+        "lock_duration": 3.0,
+        "request_timeout": 2.0,
+        "max_attempts": 1,
+        "backoff": {"type": "fixed", "delay": 0.1},
+        **options,
+    }
+
+
+class Site:
+    """A service behind a real uvicorn, on a thread of its own."""
+
+    def __init__(self, queue: Any, **options: Any) -> None:
+        page = options.pop("page", True)
+        self.service = make_service(queue, options.pop("authorize", allow_all), options)
+        self.app = app_of(self.service, page=page, assistant_name="Robin")
+        self.server = make_server(self.app, self.service, host="127.0.0.1", port=0)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._up = threading.Event()
+
+    def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        # Not `serve()`: that is for main threads, which get signals.
+        self.server.config.load()
+        self.server.lifespan = self.server.config.lifespan_class(self.server.config)
+        await self.server.startup()
+        self._up.set()
+        await self.server.main_loop()
+        await self.server.shutdown()
+
+    def start(self) -> Site:
+        self._thread.start()
+        assert self._up.wait(10)
+        self.port = self.server.servers[0].sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        return self
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self._thread.join(15)
+        assert not self._thread.is_alive()
+
+
+@contextmanager
+def running(queue: Any, **options: Any) -> Iterator[Site]:
+    site = Site(queue, **options).start()
+    try:
+        yield site
+    finally:
+        site.stop()
+
+
+@pytest.fixture
+def site(queue: AssistantMessageQueue) -> Iterator[Site]:
+    """A service with a worker, for everybody."""
+    queue.start_worker()
+    with running(queue) as one:
+        yield one
+
+
+@pytest.fixture
+async def asgi(queue: AssistantMessageQueue) -> AsyncIterator[Callable[..., httpx.AsyncClient]]:
+    """Clients of a service of these options, without a socket between."""
+    opened: list[Any] = []
+
+    def open_client(**options: Any) -> httpx.AsyncClient:
+        headers = options.pop("headers", {})
+        address = options.pop("client", ("127.0.0.1", 5000))
+        service = make_service(queue, options.pop("authorize", allow_all), options)
+        app = app_of(service, page=True, assistant_name="Robin")
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False, client=address)
+        client = httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers)
+        client.service, client.app = service, app  # type: ignore[attr-defined]
+        opened.append((client, service))
+        return client
+
+    yield open_client
+    for client, service in opened:
+        await client.aclose()
+        await service.close()
+
+
+HERE = Path(__file__).parent

@@ -1,0 +1,153 @@
+// The page's logic, without a browser: events in, what is shown out.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+
+const { apply, initial, localTime, refuse, remember, replyOf, say, sendAgain, takeBack, unsigned, whoTypes, windowText } = await import(process.env.STATE);
+
+const T0 = Date.parse("2026-01-01T00:00:00Z");
+const at = (seconds) => new Date(T0 + seconds * 1000).toISOString();
+const queued = (id, text, count = 1, author = "Mia") => ({
+  type: "message_queued", message_id: id, author, content: text, due_at: at(4), pending_count: count, at: at(0),
+});
+const claimed = (ids, attempt = 1) => ({ type: "batch_claimed", batch_id: "b", message_ids: ids, attempt, at: at(4) });
+const delta = (offset, text, run = "r", index = 0) => ({ type: "text_delta", batch_id: "b", run_id: run, index, offset, text, at: at(5) });
+const ready = (ids, ...replies) => ({
+  type: "reply_ready", batch_id: "b", run_id: "r", message_ids: ids, replies, reply: replies.join("\n\n"), incomplete_reason: null, at: at(6),
+});
+
+function play(...events) {
+  const state = initial();
+  for (const event of events) apply(state, event, T0);
+  return state;
+}
+const texts = (state) => state.items.map((item) => (item.kind === "message" ? item.text : replyOf(item).join("|")));
+
+test("a burst is one answer behind its messages", () => {
+  const state = play(queued("1", "a"), queued("2", "b", 2), claimed(["1", "2"]), queued("3", "later"), delta(0, "Hel"), delta(3, "lo"));
+  assert.deepEqual(texts(state), ["a", "b", "Hello", "later"]);
+  assert.equal(state.items[2].count, 2);
+  apply(state, ready(["1", "2"], "Hello!"), T0);
+  assert.deepEqual(texts(state), ["a", "b", "Hello!", "later"]);
+  assert.deepEqual(state.items.map((item) => item.status), ["answered", "answered", "done", "waiting"]);
+});
+
+test("what a second worker says again replaces what the first said, character by character", () => {
+  const state = play(queued("1", "a"), claimed(["1"]), delta(0, "One 🙈 two"), claimed(["1"], 1), delta(5, " two th"), delta(12, "ree"));
+  assert.equal(replyOf(state.items[1])[0], "One 🙈 two three");
+  const again = play(queued("1", "a"), claimed(["1"]), delta(0, "One two"), delta(0, "Once"), delta(4, " more"));
+  assert.equal(replyOf(again.items[1])[0], "Once more");
+});
+
+test("an event that comes twice changes nothing", () => {
+  const events = [queued("1", "a"), claimed(["1"]), delta(0, "Hi"), ready(["1"], "Hi")];
+  assert.deepEqual(play(...events, ...events).items, play(...events).items);
+});
+
+test("the runs of a batch stand one behind the other, with their tools", () => {
+  const call = { type: "tool_called", batch_id: "b", run_id: "r", tool_call_id: "c", name: "look", arguments: "{}", at: at(5) };
+  const state = play(queued("1", "a"), claimed(["1"]), delta(0, "Let me look."), call, call);
+  assert.deepEqual(state.items[1].tools, [{ id: "c", name: "look", done: false }]);
+  apply(state, { type: "tool_answered", batch_id: "b", tool_call_id: "c", output: "", at: at(5) }, T0);
+  apply(state, delta(0, "Found.", "r2"), T0);
+  assert.equal(state.items[1].tools[0].done, true);
+  assert.deepEqual(replyOf(state.items[1]), ["Let me look.", "Found."]);
+});
+
+test("a failed attempt takes back what it said; a failed batch says so on its messages", () => {
+  const failed = { type: "attempt_failed", batch_id: "b", attempt: 1, error: { code: "x", detail: "No." }, retry_at: at(9), at: at(5) };
+  const state = play(queued("1", "a"), claimed(["1"]), delta(0, "Hel"), failed);
+  assert.deepEqual([state.items[1].status, replyOf(state.items[1])], ["retrying", []]);
+  apply(state, { type: "batch_dead_lettered", batch_id: "b", message_ids: ["1"], error: { code: "x", detail: "No." }, at: at(6) }, T0);
+  assert.deepEqual(state.items.map((item) => item.status), ["failed", "failed"]);
+  apply(state, { type: "batch_retried", batch_id: "b", message_ids: ["1"], pending_count: 1, at: at(7) }, T0);
+  assert.deepEqual(state.items.map((item) => item.status), ["waiting"]);
+});
+
+test("the window is told in words, by the server's clock", () => {
+  const state = play(queued("1", "a"), queued("2", "b", 2), queued("3", "c", 3));
+  assert.equal(windowText(state, T0 + 500).text, "3 messages, one answer in 4 s");
+  assert.equal(windowText(state, T0 + 3100).text, "3 messages, one answer in 1 s");
+  assert.equal(windowText(state, T0 + 5000).text, "3 messages, one answer now");
+  apply(state, claimed(["1", "2", "3"]), T0 + 4000);
+  assert.equal(windowText(state, T0 + 4000), null);
+  apply(state, { ...queued("4", "d"), at: at(4.5) }, T0 + 4500);
+  assert.equal(windowText(state, T0 + 4500).text, "1 message, answered together next");
+  const late = initial(); // this machine's clock is an hour ahead
+  apply(late, queued("1", "a"), T0 + 3600_000);
+  assert.equal(windowText(late, T0 + 3600_000).text, "1 message, one answer in 4 s");
+  assert.equal(localTime(late, at(0)), T0 + 3600_000);
+});
+
+test("a message of one's own stands where the server took it, and can be taken back before", () => {
+  const state = initial();
+  say(state, { id: "1", author: "Mia", text: "mine" });
+  apply(state, queued("2", "theirs", 1, "Tom"), T0);
+  apply(state, queued("1", "mine", 2), T0);
+  assert.deepEqual(texts(state), ["theirs", "mine"]);
+  say(state, { id: "3", author: "Mia", text: "too fast" });
+  refuse(state, "3", { status: 429 });
+  assert.equal(state.items[2].status, "refused");
+  sendAgain(state, "3");
+  assert.equal(state.items[2].status, "sending");
+  takeBack(state, "3");
+  takeBack(state, "1");
+  assert.deepEqual(texts(state), ["theirs", "mine"]);
+  apply(state, { type: "message_cancelled", message_id: "1", at: at(1) }, T0);
+  apply(state, { type: "message_edited", message_id: "2", content: [{ type: "text", text: "new" }], at: at(1) }, T0);
+  assert.deepEqual([texts(state), state.items[1].status, state.window.count], [["new", "mine"], "cancelled", 1]);
+});
+
+test("what the provider keeps and what events tell is shown once", () => {
+  const state = initial();
+  const row = (id, role, text) => ({ id, role, text });
+  remember(state, { next: "m1", messages: [
+    row("m6", "assistant", "Hi Mia"), row("m5", "user", "Mia: ok"), row("m4", "assistant", "old answer"),
+    row("m3", "user", "Tom: two\n    lines"), row("m2", "user", "Mia: ok"),
+  ] });
+  for (const event of [queued("1", "ok"), claimed(["1"]), ready(["1"], "Hi Mia"), { type: "caught_up" }]) apply(state, event, T0);
+  assert.deepEqual(state.older.map((one) => [one.author, one.text]), [["Mia", "ok"], ["Tom", "two\nlines"], [undefined, "old answer"]]);
+  apply(state, queued("2", "old answer", 1, null), T0); // said again now: it hides nothing of what was
+  assert.equal(state.older.length, 3);
+  remember(state, { next: null, messages: [row("m1", "user", "first")] });
+  assert.deepEqual(state.older.map((one) => one.text), ["first", "ok", "two\nlines", "old answer"]);
+});
+
+test("a text that only looks signed stays as it is", () => {
+  assert.deepEqual(unsigned("plain"), { author: null, text: "plain" });
+  assert.deepEqual(unsigned("(no name): hi"), { author: null, text: "hi" });
+  assert.deepEqual(unsigned("a\nb: c"), { author: null, text: "a\nb: c" });
+});
+
+test("who types is shown for a while, and never oneself", () => {
+  const typing = (author) => ({ type: "typing", author, until: at(5), at: at(0) });
+  const state = play(typing("Tom"), typing("Mia"), typing("Ann"), typing(null));
+  assert.deepEqual(whoTypes(state, "Mia", T0), ["Ann", "Tom"]);
+  assert.deepEqual(whoTypes(state, "Mia", T0 + 6000), []);
+  apply(state, queued("1", "said", 1, "Tom"), T0);
+  assert.deepEqual(whoTypes(state, "Mia", T0), ["Ann"]);
+});
+
+test("where events are missing, everything begins again but for what is not sent", () => {
+  const state = play(queued("1", "a"), claimed(["1"]), delta(0, "half an ans"), { type: "caught_up" });
+  say(state, { id: "2", author: "Mia", text: "not sent" });
+  apply(state, { type: "events_missed", after: "1-1", at: at(9) }, T0);
+  assert.deepEqual([texts(state), state.caughtUp, state.missed], [["not sent"], false, true]);
+  remember(state, { next: null, messages: [{ id: "m2", role: "assistant", text: "the answer" }, { id: "m1", role: "user", text: "Mia: a" }] });
+  apply(state, { type: "caught_up" }, T0);
+  assert.deepEqual(state.older.map((one) => one.text), ["a", "the answer"]);
+});
+
+test("an event of a newer version is left alone", () => {
+  assert.deepEqual(play({ type: "dance", at: at(0) }).items, []);
+});
+
+if (process.env.TRANSCRIPTS) {
+  test("however often a listener comes back, it ends with the same transcript", () => {
+    const told = JSON.parse(readFileSync(process.env.TRANSCRIPTS, "utf8"));
+    const shown = told.map((events) => JSON.stringify(play(...events).items));
+    assert.ok(shown.length > 1);
+    for (const one of shown) assert.equal(one, shown[0]);
+  });
+}

@@ -1,0 +1,212 @@
+"""Messages over HTTP: taken, waited for, cancelled, edited; and the classic chat."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from assistant_queue import AssistantMessageQueue
+from assistant_queue.testing import StandInProvider
+from assistant_queue.testing.provider import Never, RunFailure
+
+Asgi = Callable[..., httpx.AsyncClient]
+
+
+async def test_a_message_is_taken_and_its_address_tells_its_reply(asgi: Asgi, queue: AssistantMessageQueue) -> None:
+    queue.start_worker()
+    client = asgi()
+    taken = await client.post("/api/threads/ann 1/messages", json={"message": "Hi!", "author": "Ann"})
+    assert taken.status_code == 202
+    body = taken.json()
+    assert body["status"] == "queued"
+    assert body["job_id"]
+    assert 0 < body["estimated_wait_s"] <= 0.2
+    assert taken.headers["location"] == f"/api/threads/ann%201/messages/{body['message_id']}"
+    assert taken.headers["x-request-id"]
+
+    found = (await client.get(taken.headers["location"], params={"wait": 20})).json()
+    assert (found["status"], found["reply"], found["problem"]) == ("completed", "You said: Ann: Hi!", None)
+
+
+@pytest.mark.parametrize("by", ["header", "body"])
+async def test_the_same_key_again_is_the_same_message(asgi: Asgi, queue: AssistantMessageQueue, by: str) -> None:
+    client = asgi()
+    headers = {"Idempotency-Key": "order-7"} if by == "header" else {}
+    own = {"message_id": "order-7"} if by == "body" else {}
+    answers = [await client.post("/api/threads/t/messages", json={"message": "Hi!", **own}, headers=headers) for _ in range(3)]
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["message_id"] for answer in answers}) == 1
+    assert [answer.json()["duplicate"] for answer in answers] == [False, True, True]
+    assert queue.get_thread_status("t").pending_count == 1
+
+    other = await client.post("/api/threads/t/messages", json={"message": "Something else", **own}, headers=headers)
+    assert (other.status_code, other.json()["code"]) == (409, "message_id_conflict")
+
+
+async def test_a_key_belongs_to_its_thread(asgi: Asgi) -> None:
+    client = asgi()
+    ids = set()
+    for thread in ("a", "b"):
+        taken = await client.post(f"/api/threads/{thread}/messages", json={"message": "Hi!"}, headers={"Idempotency-Key": "1"})
+        assert taken.status_code == 202
+        ids.add(taken.json()["message_id"])
+    assert len(ids) == 2
+
+
+async def test_two_names_for_one_message_are_refused(asgi: Asgi, queue: AssistantMessageQueue) -> None:
+    answer = await asgi().post("/api/threads/t/messages", json={"message": "Hi!", "message_id": "a"}, headers={"Idempotency-Key": "b"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    assert queue.get_thread_status("t").pending_count == 0
+
+
+async def test_a_message_is_not_found_under_another_thread(asgi: Asgi) -> None:
+    client = asgi()
+    taken = (await client.post("/api/threads/mine/messages", json={"message": "a secret"})).json()
+    for method in ("GET", "DELETE"):
+        answer = await client.request(method, f"/api/threads/yours/messages/{taken['message_id']}")
+        assert (answer.status_code, answer.json()["code"]) == (404, "message_not_found")
+    edited = await client.patch(f"/api/threads/yours/messages/{taken['message_id']}", json={"message": "mine now"})
+    assert edited.status_code == 404
+    assert (await client.get(f"/api/threads/mine/messages/{taken['message_id']}")).json()["status"] == "queued"
+
+
+async def test_a_waiting_message_is_edited_and_cancelled(asgi: Asgi) -> None:
+    client = asgi()
+    taken = (await client.post("/api/threads/t/messages", json={"message": "Hi!"})).json()
+    place = f"/api/threads/t/messages/{taken['message_id']}"
+    assert (await client.patch(place, json={"message": "Hello!"})).json() == {"edited": True}
+    assert (await client.delete(place)).json() == {"cancelled": True}
+    assert (await client.delete(place)).json() == {"cancelled": False}
+    assert (await client.get(place, params={"wait": 20})).json()["status"] == "cancelled"
+
+
+async def test_waiting_ends_with_the_time_and_tells_where_the_message_stands(asgi: Asgi) -> None:
+    client = asgi(max_wait=0.05)
+    taken = (await client.post("/api/threads/t/messages", json={"message": "Hi!"})).json()
+    found = await client.get(f"/api/threads/t/messages/{taken['message_id']}", params={"wait": 3600})
+    assert found.json()["status"] == "queued"
+    assert client.service.gate.total == 0
+
+
+async def test_the_classic_chat_answers_with_the_reply(asgi: Asgi, queue: AssistantMessageQueue) -> None:
+    queue.start_worker()
+    answer = await asgi().post("/api/chat", json={"thread_id": "t", "message": "Hi!"})
+    assert answer.status_code == 200
+    assert answer.json()["reply"] == "You said: Hi!"
+
+
+async def test_a_chat_that_takes_too_long_tells_where_to_ask(asgi: Asgi, queue: AssistantMessageQueue, provider: StandInProvider) -> None:
+    client = asgi()
+    answer = await client.post("/api/chat", json={"thread_id": "a room", "message": "Hi!", "timeout": 0})
+    assert answer.status_code == 202
+    queue.start_worker()
+    found = await client.get(answer.headers["location"], params={"wait": 20})
+    assert found.json()["reply"] == "You said: Hi!"
+
+
+async def test_what_fails_is_told_without_the_providers_words(asgi: Asgi, queue: AssistantMessageQueue, provider: StandInProvider) -> None:
+    provider.model = lambda _: RunFailure(message="org-SECRET ran out of luck at 10.0.0.7")
+    queue.start_worker()
+    client = asgi()
+    chat = await client.post("/api/chat", json={"thread_id": "t", "message": "Hi!", "message_id": "m"})
+    assert (chat.status_code, chat.json()["code"]) == (502, "batch_failed")
+    found = await client.get("/api/threads/t/messages/m")
+    assert found.json()["status"] == "failed"
+    assert found.json()["problem"]["detail"] == "The assistant could not answer."
+    assert "SECRET" not in chat.text + found.text
+
+    (failed,) = (await client.get("/api/failed")).json()["failed"]
+    assert failed["message_ids"] == ["m"]
+    provider.model = lambda _: "now it works"
+    assert (await client.post(f"/api/failed/{failed['batch_id']}/retry")).status_code == 204
+    assert (await client.get("/api/threads/t/messages/m", params={"wait": 20})).json()["reply"] == "now it works"
+    assert (await client.delete(f"/api/failed/{failed['batch_id']}")).status_code == 404
+
+
+async def test_a_fallback_is_told_and_marked_as_one(asgi: Asgi, queue: AssistantMessageQueue, provider: StandInProvider) -> None:
+    provider.model = lambda _: RunFailure()
+    options = {name: getattr(queue.config, name) for name in queue.config.model_fields_set}
+    with AssistantMessageQueue(**{**options, "fallback_reply": "We are closed."}) as working:
+        working.start_worker()
+        client = asgi()
+        chat = (await client.post("/api/chat", json={"thread_id": "t", "message": "Hi!"})).json()
+    assert (chat["reply"], chat["status"], chat["is_fallback"]) == ("We are closed.", "failed", True)
+    found = (await client.get(f"/api/threads/t/messages/{chat['message_id']}")).json()
+    assert (found["status"], found["reply"], found["is_fallback"]) == ("failed", "We are closed.", True)
+    assert len((await client.get("/api/failed")).json()["failed"]) == 1
+
+
+async def test_what_a_validator_refuses_is_told_with_its_reason(asgi: Asgi, queue: AssistantMessageQueue) -> None:
+    client = asgi()
+    with pytest.MonkeyPatch.context() as patch:
+        from assistant_queue.errors import MessageRefused
+
+        async def refuse(*_: object, **__: object) -> None:
+            raise MessageRefused("no addresses, please", message_id="m", thread_id="t")
+
+        patch.setattr(client.service.queue, "add_message_to_thread", refuse)
+        answer = await client.post("/api/threads/t/messages", json={"message": "javascript:alert(1)"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "message_refused")
+    assert "no addresses, please" in answer.json()["detail"]
+
+
+async def test_history_comes_in_pages_with_what_waits(asgi: Asgi, queue: AssistantMessageQueue) -> None:
+    handle = queue.start_worker()
+    for text in ("one", "two", "three"):
+        queue.ask("t", text, timeout=20)
+    handle.stop()
+    client = asgi()
+    await client.post("/api/threads/t/messages", json={"message": "still waiting"})
+    first = (await client.get("/api/threads/t/messages", params={"limit": 4})).json()
+    assert [row["text"] for row in first["messages"]] == ["You said: three", "three", "You said: two", "two"]
+    assert [row["status"] for row in first["pending"]] == ["queued"]
+    rest = (await client.get("/api/threads/t/messages", params={"limit": 4, "after": first["next"]})).json()
+    assert [row["text"] for row in rest["messages"]] == ["You said: one", "one"]
+    assert rest["next"] is None
+
+
+async def test_a_thread_that_was_never_used_has_an_empty_history(asgi: Asgi) -> None:
+    client = asgi()
+    empty = await client.get("/api/threads/nobody/messages")
+    assert empty.json() == {"messages": [], "next": None, "pending": [], "is_kept": True}
+    unknown = await client.get("/api/threads/conv_0123456789abcdef0123/messages")
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_thread")
+
+
+async def test_runs_are_started_read_and_cancelled(asgi: Asgi, provider: StandInProvider) -> None:
+    client = asgi()
+    thread_id = (await client.post("/api/threads", json={})).json()["thread_id"]
+    provider.model = lambda _: Never()
+    run = (await client.post(f"/api/threads/{thread_id}/runs", json={"instructions": "Be brief."})).json()
+    assert (await client.get(f"/api/threads/{thread_id}/runs/{run['id']}")).json()["status"] in {"queued", "in_progress"}
+    assert (await client.post(f"/api/threads/{thread_id}/runs/{run['id']}/cancel")).json()["status"] in {"cancelled", "cancelling"}
+    assert (await client.get(f"/api/threads/{thread_id}/runs/resp_0123")).status_code == 404
+
+
+async def test_a_thread_is_paused_looked_at_and_forgotten(asgi: Asgi, queue: AssistantMessageQueue) -> None:
+    client = asgi()
+    assert (await client.post("/api/threads/t/pause")).status_code == 204
+    await client.post("/api/threads/t/messages", json={"message": "Hi!"})
+    found = (await client.get("/api/threads/t")).json()
+    assert (found["paused"], found["pending_count"]) == (True, 1)
+    assert (await client.post("/api/threads/t/resume")).status_code == 204
+    assert (await client.delete("/api/threads/t")).status_code == 204
+    assert (await client.get("/api/threads/t")).json()["state"] == "idle"
+
+
+async def test_health_tells_whether_anybody_answers(asgi: Asgi, queue: AssistantMessageQueue) -> None:
+    client = asgi()
+    assert (await client.get("/api/health/live")).json() == {"status": "alive"}
+    alone = (await client.get("/api/health/ready")).json()
+    assert (alone["status"], alone["workers"]) == ("degraded", 0)
+    queue.start_worker()
+    until = asyncio.get_running_loop().time() + 10
+    while (await client.get("/api/health/ready")).json()["status"] != "ready":
+        assert asyncio.get_running_loop().time() < until, "the worker is not seen"
+    await client.post("/api/pause")
+    assert (await client.get("/api/health/ready")).json()["is_paused"] is True
+    await client.post("/api/resume")
+    assert (await client.get("/api/status")).json()["waiting_count"] == 0

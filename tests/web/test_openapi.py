@@ -1,0 +1,87 @@
+"""The document says everything that the service does, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, settings
+
+from assistant_queue import AssistantMessageQueue
+from assistant_queue.integrations.fastapi import allow_all, create_app
+from assistant_queue.integrations.fastapi.problems import MEDIA_TYPE
+from assistant_queue.testing import StandInProvider
+from tests.conftest import SERVERS, RedisServer
+from tests.web.conftest import queue_options, running
+
+EXAMPLES = 25
+"""For each operation. Chosen: half a minute in all."""
+
+
+def document() -> dict[str, Any]:
+    return create_app(AssistantMessageQueue(model="any"), authorize=allow_all).openapi()
+
+
+def test_every_operation_is_described_with_all_its_answers() -> None:
+    found = document()
+    for path, methods in found["paths"].items():
+        for method, details in methods.items():
+            where = f"{method} {path}"
+            assert details["description"], where
+            assert details["operationId"], where
+            answers = details["responses"]
+            assert {"400", "401", "403", "405", "422", "429", "500", "503"} <= answers.keys(), where
+            if "{" in path:
+                assert "404" in answers, where
+            if "requestBody" in details:
+                assert "413" in answers, where
+            assert "Retry-After" in answers["429"]["headers"], where
+            for status, answer in answers.items():
+                if int(status) >= 400:
+                    assert list(answer["content"]) == [MEDIA_TYPE], where
+    assert "QueueProblem" in found["components"]["schemas"]
+
+
+def test_no_two_operations_share_a_name() -> None:
+    names = [details["operationId"] for methods in document()["paths"].values() for details in methods.values()]
+    assert len(names) == len(set(names))
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A whole service: real Redis, a worker, the stand-in."""
+    server = RedisServer(SERVERS.get("path") or SERVERS["wheel"], tmp_path_factory.mktemp("redis"))
+    server.start()
+    with (
+        StandInProvider(latency=0) as provider,
+        AssistantMessageQueue(**queue_options(server.url, provider, "fuzz", message_delay=0)) as queue,
+    ):
+        queue.start_worker()
+        with running(queue, max_wait=0.2, max_streams_per_client=1000) as site:
+            yield site.url
+    server.stop()
+
+
+schema = schemathesis.openapi.from_dict(document())
+
+
+@schema.exclude(path_regex="/events$").parametrize()
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+def test_no_request_gets_an_answer_that_the_document_does_not_know(case: Any, address: str) -> None:
+    """An endless stream cannot be read to its end: test_streams.py has it."""
+    response = case.call(base_url=address)
+    assert response.status_code < 500, response.text
+    case.validate_response(response, excluded_checks=EXCLUDED)
+
+
+# Whether the provider knows a run, a file or a cursor is not in a schema: what is well-formed may be refused (404, 409, 422).
+EXCLUDED = [schemathesis.checks.CHECKS.get_one("positive_data_acceptance")]

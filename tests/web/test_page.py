@@ -1,0 +1,372 @@
+"""The chat page in a real Chromium: as people use it, and as the world treats it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, async_playwright, expect
+
+from assistant_queue import AssistantMessageQueue
+from assistant_queue.testing import StandInProvider
+from assistant_queue.testing.provider import Reply, RunFailure, ToolCalls
+from tests.conftest import RedisServer
+from tests.docs.generated import ROOT
+from tests.web.browser import chromium
+from tests.web.conftest import Site, queue_options, running
+
+pytestmark = pytest.mark.xdist_group("browser")
+
+expect.set_options(timeout=15_000)  # on a machine that does other things, too
+
+Person = Callable[..., Awaitable[Page]]
+ANSWER = "This is one answer to all of you: it comes in pieces, and it ends with the word 🙈 finished."
+
+
+@pytest.fixture
+async def person(site: Site) -> AsyncIterator[Person]:
+    """Opens the page as somebody: a browser context of their own."""
+    async with AsyncExitStack() as stack:
+        playwright = await stack.enter_async_context(async_playwright())
+        browser = await playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        stack.push_async_callback(browser.close)
+        complaints: list[str] = []
+
+        async def open_page(name: str | None, room: str = "kitchen", **options: Any) -> Page:
+            url = options.pop("url", site.url)
+            context = await browser.new_context(**options)
+            page = await context.new_page()
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+            page.on("console", lambda said: complaints.append(said.text) if "Content Security Policy" in said.text else None)
+            page.on("dialog", lambda dialog: complaints.append(f"dialog {dialog.message}"))
+            page.on("request", lambda request: None if request.url.startswith(url) else complaints.append(f"asked {request.url}"))
+            await page.goto(f"{url}/room/{room}")
+            if name is not None:
+                await page.fill("#nickname", name)
+                await page.keyboard.press("Enter")
+                await expect(page.locator("html")).to_have_attribute("data-connection", "open")
+            return page
+
+        yield open_page
+        assert complaints == []
+
+
+@pytest.fixture
+def slow(provider: StandInProvider) -> None:
+    """An answer that takes two seconds to be said."""
+    provider.model = lambda _: Reply(ANSWER, chunks=30, delay=2.0)
+
+
+async def say(page: Page, *texts: str) -> None:
+    for text in texts:
+        await page.fill("#text", text)
+        await page.keyboard.press("Enter")
+
+
+async def items(page: Page) -> list[str]:
+    """What stands in the conversation: the text of each message and answer."""
+    return await page.locator(".items .bubble, .items .text").all_inner_texts()
+
+
+def replies(page: Page, state: str = "") -> Any:
+    return page.locator(f".items .reply{state} .text")
+
+
+async def test_a_burst_of_two_people_is_one_streamed_answer_on_both_screens(
+    person: Person, slow: None, queue: AssistantMessageQueue
+) -> None:
+    mia, tom = await person("Mia"), await person("Tom")
+    await expect(mia.locator("#people li")).to_have_count(2)
+    await say(mia, "Hi!", "I want to bake a cake")
+    await say(tom, "and we have no eggs")
+    for page in (mia, tom):
+        await expect(replies(page, ".working")).to_contain_text("one answer")
+        assert "finished" not in await replies(page).inner_text(), "it is seen while it is said"
+    for page in (mia, tom):
+        await expect(replies(page, ".done")).to_have_text(ANSWER)
+        await expect(page.locator(".reply")).to_have_count(1)
+        await expect(page.locator(".reply .summary")).to_contain_text("3 messages, one answer")
+        assert sorted((await items(page))[:3]) == ["Hi!", "I want to bake a cake", "and we have no eggs"]
+    assert await items(mia) == await items(tom)
+    await expect(tom.locator(".message.theirs .author").first).to_have_text("Mia")
+
+
+async def test_a_reload_in_the_middle_shows_the_whole_answer_once(person: Person, slow: None) -> None:
+    mia = await person("Mia")
+    await say(mia, "Hi!")
+    await expect(replies(mia, ".working")).to_contain_text("one answer")
+    await mia.reload()
+    await expect(replies(mia, ".done")).to_have_text(ANSWER)
+    assert await items(mia) == ["Hi!", ANSWER]
+
+
+async def test_offline_what_is_written_waits_and_what_happened_is_not_missed(person: Person, slow: None) -> None:
+    mia, tom = await person("Mia"), await person("Tom")
+    await say(mia, "one")
+    await expect(replies(tom, ".working")).to_contain_text("This is")
+    await tom.context.set_offline(True)
+    await expect(tom.locator("#connection-text")).to_have_text("Offline")
+    await say(tom, "written in a tunnel")
+    await expect(tom.locator(".message.sending .bubble")).to_have_text("written in a tunnel")
+    await expect(replies(mia, ".done")).to_have_count(1)
+    await say(mia, "two")
+    await expect(replies(mia, ".done")).to_have_count(2)
+    await tom.context.set_offline(False)
+    for page in (mia, tom):
+        await expect(replies(page, ".done")).to_have_count(3, timeout=15_000)
+        assert await items(page) == ["one", ANSWER, "two", ANSWER, "written in a tunnel", ANSWER]
+
+
+async def test_what_was_written_before_a_reload_without_a_connection_is_sent_afterwards(person: Person) -> None:
+    mia = await person("Mia")
+    await mia.route("**/messages", lambda route: route.abort() if route.request.method == "POST" else route.continue_())
+    await say(mia, "not lost")
+    await expect(mia.locator(".message.sending")).to_have_count(1)
+    await mia.unroute("**/messages")
+    await mia.reload()
+    await expect(replies(mia, ".done")).to_have_text("You said: Mia: not lost")
+    assert (await items(mia))[0] == "not lost"
+
+
+async def test_markup_is_text_wherever_it_stands(person: Person, provider: StandInProvider) -> None:
+    evil = '<img src=x onerror="alert(1)"><script>alert(2)</script><a href="javascript:alert(3)">x</a>'
+    provider.model = lambda _: f"**{evil}**\n\n```html\n{evil}\n```\n\n- {evil}\n- `{evil}`"
+    mia, tom = await person('<b onmouseover="alert(4)">Mia</b>', room="%3Cimg src=x onerror=alert(5)%3E"), await person("Tom")
+    await say(mia, evil)
+    await expect(replies(mia, ".done")).to_have_count(1)
+    assert await mia.locator(".message .bubble").inner_text() == evil
+    assert (await replies(mia).inner_text()).count(evil) == 4
+    for page in (mia, tom):
+        assert await page.locator(".items img, .items script, .items a, header b, header img").count() == 0
+
+
+async def test_everything_can_be_done_by_keyboard(person: Person) -> None:
+    page = await person(None)
+    await expect(page.locator("#nickname")).to_be_focused()
+    await page.keyboard.press("Escape")
+    await expect(page.locator("#naming")).to_be_visible()
+    await page.keyboard.type("Mia")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#text")).to_be_focused()
+    await page.keyboard.type("first line")
+    await page.keyboard.press("Shift+Enter")
+    await page.keyboard.type("second line")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".message .bubble")).to_have_text("first line\nsecond line")
+    await page.keyboard.press("Shift+Tab")
+    await expect(page.locator("#me")).to_be_focused()
+    await page.keyboard.press("Enter")
+    await page.keyboard.type("Amelia")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#people")).to_contain_text("Amelia")
+    await page.keyboard.press("Shift+Tab")
+    await page.keyboard.press("Shift+Tab")
+    await expect(page.locator("#scroll")).to_be_focused()
+    await page.evaluate("document.activeElement.blur()")
+    reached = []
+    for _ in range(2):  # behind the field there is only the button, which sleeps while there is nothing to send
+        await page.keyboard.press("Tab")
+        reached.append(await page.evaluate("document.activeElement.className || document.activeElement.id"))
+        # The field shows its focus by the frame around it.
+        outline = await page.evaluate(
+            "(document.activeElement.id === 'text' ? 'frame' : getComputedStyle(document.activeElement).outlineStyle)"
+        )
+        assert outline != "none", reached
+    assert reached == ["me", "text"]
+
+
+async def test_who_listens_hears_messages_and_whole_answers_once(person: Person, slow: None) -> None:
+    mia, tom = await person("Mia"), await person("Tom")
+    await say(tom, "Hi!")
+    await expect(replies(mia, ".done")).to_have_count(1)
+    await expect(mia.locator("#said p")).to_have_text(["Tom: Hi!", f"Assistant: {ANSWER}".replace("Assistant", "Robin")])
+    assert await mia.locator("#said").get_attribute("aria-live") == "polite"
+    assert await mia.locator(".reply .body").get_attribute("aria-busy") == "false"
+
+
+async def test_a_tool_call_and_a_failure_are_shown_as_such(person: Person, provider: StandInProvider, queue: AssistantMessageQueue) -> None:
+    provider.model = lambda turn: "It is on its way." if turn.tool_outputs else ToolCalls([("order_status", {"order": "4711"})])
+    mia = await person("Mia")
+    await say(mia, "Where is my order?")
+    await expect(mia.locator(".tool.done")).to_have_text("Usedorder_status")
+    await expect(replies(mia, ".done")).to_have_text("It is on its way.")
+
+    provider.model = lambda _: RunFailure(message="org-SECRET at 10.0.0.1")
+    await say(mia, "and now?")
+    await expect(mia.locator(".failure")).to_contain_text("could not answer")
+    await expect(mia.locator(".message.failed .note")).to_have_text("Not answered")
+    assert "SECRET" not in await mia.content()
+    provider.model = lambda _: "Now it works."
+    await mia.get_by_role("button", name="Try again").click()
+    await expect(replies(mia, ".done").last).to_have_text("Now it works.")
+    await expect(mia.locator(".failure")).to_have_count(0)
+
+
+async def test_where_there_is_no_answer_people_read_the_fallback(
+    person: Person, queue: AssistantMessageQueue, provider: StandInProvider
+) -> None:
+    options = {name: getattr(queue.config, name) for name in queue.config.model_fields_set}
+    provider.model = lambda _: RunFailure()
+    with AssistantMessageQueue(
+        **{**options, "queue_prefix": queue.config.queue_prefix + "f", "fallback_reply": "We are <b>closed</b>."}
+    ) as other:
+        other.start_worker()
+        with running(other) as site:
+            mia = await person("Mia", url=site.url)
+            await say(mia, "Hi!")
+            await expect(mia.locator(".reply .fallback")).to_have_text("We are <b>closed</b>.")
+            await expect(mia.locator(".failure")).to_have_count(1)
+
+
+async def test_the_window_is_seen_as_it_fills_and_who_types(person: Person, queue: AssistantMessageQueue) -> None:
+    with running(queue.__class__(**{**{n: getattr(queue.config, n) for n in queue.config.model_fields_set}, "message_delay": 1.5})) as site:
+        mia, tom = await person("Mia", url=site.url), await person("Tom", url=site.url)
+        await tom.locator("#text").press_sequentially("hm")
+        await expect(mia.locator("#typing")).to_have_text("Tom is typing")
+        await say(mia, "one", "two")
+        await expect(tom.locator("#window-text")).to_contain_text("2 messages, one answer in")
+        await expect(mia.locator("#window")).to_be_hidden()
+        await expect(replies(tom, ".done")).to_have_count(1)
+
+
+async def test_who_writes_too_fast_is_told_and_nothing_is_lost(person: Person, queue: AssistantMessageQueue) -> None:
+    with running(queue, rate_limit="1/2second") as site:
+        mia = await person("Mia", url=site.url)
+        await say(mia, "one", "two")
+        await expect(mia.locator("#trouble")).to_contain_text("faster")
+        await expect(mia.locator(".message.refused")).to_contain_text("Too fast")
+        await expect(mia.locator(".message.answered")).to_have_count(2, timeout=15_000)
+        await expect(mia.locator("#trouble")).to_be_hidden()
+
+
+async def test_what_was_said_long_ago_comes_from_the_provider(person: Person, queue: AssistantMessageQueue) -> None:
+    for number in range(30):
+        await asyncio.to_thread(queue.ask, "kitchen", f"message {number}", author="Ann", timeout=20)
+    await asyncio.to_thread(queue._store.client.delete, queue._door.space.keys.events("kitchen"))
+    mia = await person("Mia")
+    await expect(mia.locator(".items .bubble").first).to_have_text("message 10")
+    await expect(mia.locator(".message .author").first).to_have_text("Ann")
+    await mia.get_by_role("button", name="Show earlier messages").click()
+    await expect(mia.locator(".items .bubble").first).to_have_text("message 0")
+    await say(mia, "and now")
+    await expect(replies(mia, ".done").last).to_have_text("You said: Mia: and now")
+    await mia.reload()
+    await expect(mia.locator(".items .bubble").last).to_have_text("and now")
+    await expect(mia.locator(".items .bubble").filter(has_text="and now")).to_have_count(1)
+
+
+async def test_a_page_whose_events_are_gone_reads_everything_anew(person: Person, slow: None, queue: AssistantMessageQueue) -> None:
+    mia = await person("Mia")
+    await say(mia, "Hi!")
+    await expect(replies(mia, ".working")).to_contain_text("This is")
+    await mia.context.set_offline(True)
+    await asyncio.to_thread(queue.wait_for_reply, await mia.locator(".message").get_attribute("data-id"), 20)
+    await asyncio.to_thread(queue._store.client.delete, queue._door.space.keys.events("kitchen"))
+    await asyncio.to_thread(queue.open_events, "kitchen")
+    await mia.context.set_offline(False)
+    await expect(mia.locator(".gap")).to_have_count(1)
+    await expect(mia.locator(".reply .text")).to_have_text(ANSWER)
+    assert await items(mia) == ["Hi!", ANSWER]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [320, 390, 1280])
+async def test_it_fits_every_screen_and_can_be_read(person: Person, provider: StandInProvider, width: int, scheme: str) -> None:
+    provider.model = lambda _: "`" + "x" * 300 + "`\n\n```\n" + "y" * 300 + "\n```\n\n" + "https://example.com/" + "z" * 200
+    mia = await person(
+        "Mia", room="a-room-with-a-very-long-name-that-nobody-would-choose", viewport={"width": width, "height": 700}, color_scheme=scheme
+    )
+    await say(mia, "w" * 400)
+    await expect(replies(mia, ".done")).to_have_count(1)
+    assert await mia.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert await mia.evaluate("document.getElementById('scroll').scrollWidth <= document.getElementById('scroll').clientWidth")
+    for selector, least in ((".bubble", 7), (".reply .text", 7), (".reply .author", 7), ("#connection-text", 4.5), (".send", 0)):
+        assert await contrast(mia, selector) >= least, selector
+    small = await mia.evaluate(
+        "[...document.querySelectorAll('button')].filter((b) => b.offsetParent && b.offsetHeight < 24).map((b) => b.id)"
+    )
+    assert small == []
+
+
+async def contrast(page: Page, selector: str) -> float:
+    """Of a text with what is behind it, as WCAG counts."""
+    return await page.evaluate(
+        """(selector) => {
+        const element = document.querySelector(selector);
+        const rgb = (color) => color.match(/[\\d.]+/g).map(Number);
+        let behind = element;
+        while (behind && (rgb(getComputedStyle(behind).backgroundColor)[3] ?? 1) < 0.5) behind = behind.parentElement;
+        const light = (color) => {
+            const [r, g, b] = rgb(color).map((c) => (c / 255 <= 0.03928 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));
+            return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+        };
+        const pair = [light(getComputedStyle(element).color), light(getComputedStyle(behind ?? document.body).backgroundColor)].sort();
+        return (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
+    }""",
+        selector,
+    )
+
+
+async def test_who_wants_less_motion_gets_none(person: Person, slow: None) -> None:
+    mia = await person("Mia", reduced_motion="reduce")
+    await say(mia, "Hi!")
+    await expect(mia.locator(".thinking, .caret").first).to_be_visible()
+    running_animations = await mia.evaluate("document.getAnimations().filter((a) => a.playState === 'running').length")
+    assert running_animations == 0
+
+
+# --- the worker is killed -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def workers(
+    web_redis: RedisServer, provider: StandInProvider, prefix: str, tmp_path: Path
+) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
+    """Starts worker processes of the tests' queue."""
+    started: list[subprocess.Popen[bytes]] = []
+    told = {"options": queue_options(web_redis.url, provider, prefix, max_attempts=3, lock_duration=1.0), "tools": False, "on_reply": False}
+
+    def start() -> subprocess.Popen[bytes]:
+        environment = {**os.environ, "BOT": json.dumps(told), "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "assistant_queue.cli", "worker", "--app", "tests.integration.bot:queue"]
+        process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b"worker ready")
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+async def test_a_worker_killed_in_the_middle_is_followed_by_another_and_the_text_is_whole_once(
+    person: Person, queue: AssistantMessageQueue, provider: StandInProvider, workers: Callable[[], subprocess.Popen[bytes]]
+) -> None:
+    provider.model = lambda _: Reply(ANSWER, chunks=40, delay=3.0)
+    with running(queue) as site:
+        for handle in queue._workers:
+            handle.stop()
+        first = await asyncio.to_thread(workers)
+        mia, tom = await person("Mia", url=site.url), await person("Tom", url=site.url)
+        await say(mia, "Hi!")
+        for page in (mia, tom):
+            await expect(replies(page, ".working")).to_contain_text("one answer")
+        first.send_signal(signal.SIGKILL)
+        await asyncio.to_thread(workers)
+        for page in (mia, tom):
+            await expect(replies(page, ".done")).to_have_text(ANSWER, timeout=20_000)
+            assert await items(page) == ["Hi!", ANSWER]
+    assert len(provider.runs) == 1

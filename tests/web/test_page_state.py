@@ -1,0 +1,89 @@
+"""The page's logic: its own tests on a JavaScript engine, and what it makes of a stream that breaks a thousand times."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from assistant_queue import AssistantMessageQueue
+from assistant_queue.integrations.fastapi import page
+from assistant_queue.testing import StandInProvider
+from assistant_queue.testing.provider import Reply
+from tests.web.browser import node
+from tests.web.conftest import Site
+
+HERE = Path(__file__).parent
+RECONNECTS = 1000
+ABREAST = 10
+
+
+def run_node(**more: str) -> str:
+    state = (Path(str(page.__file__)).parent / "state.js").as_uri()
+    done = subprocess.run(
+        [node(), "--no-warnings", "--test", "--test-reporter=tap", str(HERE / "state.test.mjs")],
+        env={**os.environ, "STATE": state, **more},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_pages_logic_does_what_its_own_tests_say() -> None:
+    assert "# fail 0" in run_node()
+
+
+async def test_a_thousand_reconnects_at_random_points_end_with_the_same_transcript(
+    site: Site, queue: AssistantMessageQueue, provider: StandInProvider, tmp_path: Path
+) -> None:
+    provider.model = lambda turn: Reply("Naïve 🙈 résumé — " + " ".join(turn.user_texts) * 3, chunks=40, delay=0.4)
+    queue.open_events("t")
+    transcripts, dice = [], random.Random(7)
+    asking = asyncio.create_task(asyncio.to_thread(ask_three_times, queue))
+    async with httpx.AsyncClient(base_url=site.url, timeout=20) as client:
+        left = RECONNECTS
+        while left > 0:  # the first listen while the text is said, the others to what is kept
+            paths = [read_with_breaks(client, random.Random(dice.random()), 12) for _ in range(ABREAST)]
+            for events, reconnects in await asyncio.gather(*paths):
+                transcripts.append(events)
+                left -= reconnects
+    await asking
+    texts = [[(event["type"], event.get("text")) for event in events] for events in transcripts]
+    assert all(one == texts[0] for one in texts)
+    (tmp_path / "told.json").write_text(json.dumps(transcripts), encoding="utf-8")
+    assert "# fail 0" in run_node(TRANSCRIPTS=str(tmp_path / "told.json"))
+
+
+def ask_three_times(queue: AssistantMessageQueue) -> None:
+    for text in ("one", "two", "three"):
+        queue.ask("t", text, author="Ann", timeout=20)
+
+
+async def read_with_breaks(client: httpx.AsyncClient, dice: random.Random, breaks: int) -> tuple[list[dict[str, Any]], int]:
+    """Everything up to the third reply, with so many breaks on the way."""
+    events: list[dict[str, Any]] = []
+    last, reconnects = "0", 0
+    while sum(event["type"] == "reply_ready" for event in events) < 3:
+        reconnects += 1
+        patience = dice.randrange(1, 12) if reconnects <= breaks else 10_000
+        async with client.stream("GET", "/api/threads/t/events", params={"after": last}) as response:
+            async for line in response.aiter_lines():
+                if line.startswith("data: "):
+                    event = json.loads(line[6:])
+                    if event["type"] in {"presence", "caught_up"}:
+                        continue
+                    events.append(event)
+                    last = event["id"]
+                    patience -= 1
+                    if patience == 0 or sum(one["type"] == "reply_ready" for one in events) == 3:
+                        break
+    return events, reconnects - 1

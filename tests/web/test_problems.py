@@ -1,0 +1,122 @@
+"""What goes wrong is told as a problem, and nothing that is nobody's business with it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from assistant_queue import AssistantMessageQueue, errors
+from assistant_queue.integrations.fastapi.problems import ANSWERS, answer_for
+from tests.conftest import free_port
+
+Asgi = Callable[..., httpx.AsyncClient]
+SECRETS = "redis://admin:hunter2@10.1.2.3:6379 sk-abcdef org-1234 Traceback"
+CLASSES = sorted(
+    (cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, errors.AssistantQueueError)),
+    key=lambda cls: cls.__name__,
+)
+
+
+def make(cls: type[errors.AssistantQueueError]) -> errors.AssistantQueueError:
+    return cls(SECRETS, batch_id="b") if cls is errors.BatchFailed else cls(SECRETS)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+async def test_each_error_is_a_problem_without_its_own_words(asgi: Asgi, cls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = asgi()
+
+    async def fail(*_: object) -> None:
+        raise make(cls)
+
+    monkeypatch.setattr(client.service.queue, "get_thread_status", fail)
+    answer = await client.get("/api/threads/t", headers={"X-Request-ID": "call-7"})
+    body = answer.json()
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.status_code == body["status"] == answer_for(make(cls)).status
+    assert body["code"] == cls.code
+    assert body["request_id"] == answer.headers["x-request-id"] == "call-7"
+    if not issubclass(cls, errors.InvalidArgument):
+        assert not [word for word in SECRETS.split() if word in answer.text]
+    if body["status"] in {429, 503} and cls.retryable:
+        assert int(answer.headers["retry-after"]) > 0
+    assert ("www-authenticate" in answer.headers) is (body["status"] == 401)
+
+
+def test_only_what_is_about_the_request_speaks_for_itself() -> None:
+    assert [cls for cls, answer in ANSWERS.items() if answer.detail is None] == [errors.InvalidArgument]
+
+
+def test_a_providers_wish_to_wait_is_handed_on() -> None:
+    refused = {status: answer_for(errors.RequestRefused("no", status_code=status)).status for status in (400, 401, 403, 404, 409, 422, 429)}
+    assert refused == {400: 422, 401: 502, 403: 502, 404: 404, 409: 409, 422: 422, 429: 503}
+
+
+async def test_what_nobody_expected_is_a_problem_too(asgi: Asgi, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    client = asgi()
+
+    async def fail(*_: object) -> None:
+        raise ZeroDivisionError(SECRETS)
+
+    monkeypatch.setattr(client.service.queue, "get_thread_status", fail)
+    answer = await client.get("/api/threads/t")
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal")
+    assert "hunter2" not in answer.text
+    assert answer.json()["request_id"] in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_a_redis_that_is_away_is_a_503_that_does_not_say_where(asgi: Asgi, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    with AssistantMessageQueue(redis_url=f"redis://:hunter2@127.0.0.1:{port}/0", model="any") as away:
+        from assistant_queue.integrations.fastapi import allow_all, create_app
+
+        app = create_app(away, authorize=allow_all, rate_limit="5/minute")
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
+            sent, ready, live = await asyncio.gather(
+                client.post("/api/threads/t/messages", json={"message": "Hi!"}),
+                client.get("/api/health/ready"),
+                client.get("/api/health/live"),
+            )
+    assert (sent.status_code, ready.status_code, live.status_code) == (503, 503, 200)
+    assert sent.json()["code"] == "store_unavailable"
+    assert int(sent.headers["retry-after"]) > 0
+    assert str(port) not in sent.text + ready.text
+    assert "hunter2" not in sent.text + ready.text
+
+
+@pytest.mark.parametrize(
+    ("said", "where"),
+    [
+        ('{"message": ""}', "body.message"),
+        ('{"message": "   "}', "body.message"),
+        ('{"message": 7}', "body.message"),
+        ('{"message": []}', "body.message"),
+        ('{"text": "Hi!"}', "body.message"),
+        ('{"message": "Hi!", "colour": "red"}', "body.colour"),
+        ("{", "body"),
+        ("[]", "body"),
+        ('{"message": "Hi!", "metadata": {"a": 1}}', "body.metadata.a"),
+    ],
+)
+async def test_a_request_that_cannot_be_read_says_where(asgi: Asgi, queue: AssistantMessageQueue, said: str, where: str) -> None:
+    answer = await asgi().post("/api/threads/t/messages", content=said, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    assert any(field["where"].startswith(where) for field in answer.json()["fields"]), answer.json()
+    assert queue.get_thread_status("t").pending_count == 0
+
+
+async def test_an_address_that_is_none_and_a_method_that_is_none_are_problems(asgi: Asgi) -> None:
+    client = asgi()
+    for method, path, status in [("GET", "/api/nothing", 404), ("PUT", "/api/status", 405), ("GET", "/nothing", 404)]:
+        answer = await client.request(method, path)
+        assert answer.status_code == answer.json()["status"] == status
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_request_id_that_is_no_id_is_replaced(asgi: Asgi) -> None:
+    answer = await asgi().get("/api/health/live", headers={"X-Request-ID": "x" * 65})
+    assert len(answer.headers["x-request-id"]) == 16
