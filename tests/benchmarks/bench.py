@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -113,14 +113,15 @@ class Bench:
 
     @contextmanager
     def worker(
-        self, kind: str, options: dict[str, Any], *, url: str | None = None, concurrency: int | None = None
+        self, kind: str, options: dict[str, Any], *, url: str | None = None, concurrency: int | None = None, prefixes: Sequence[str] = ()
     ) -> Iterator[psutil.Process]:
-        """A worker process; `asyncio`, `forking` (ours on RQ), or `rq` and `rq simple` for RQ's own."""
+        """A worker process; `asyncio`, `forking` (ours on RQ), or `rq` and `rq simple` for RQ's own; `prefixes` for the first alone."""
         url = url or self.url
         told = {**options, "redis_url": url}
         if kind == "asyncio":
             command = ["-m", "assistant_queue.cli", "worker", "--app", "tests.benchmarks.app:queue"]
             command += ["--concurrency", str(concurrency)] if concurrency else []
+            command += [word for prefix in prefixes for word in ("--prefix", prefix)]
         else:
             command = ["-m", "rq.cli", "worker", "-q", "-u", url, options["queue_prefix"]]
             command += ["--worker-class", CLASSES[kind]] if kind in CLASSES else []

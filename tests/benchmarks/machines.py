@@ -59,7 +59,8 @@ class Machine:
         for device in ("lo", "eth0"):
             ip("-n", self.name, "link", "set", device, "up")
         if delay_ms:
-            subprocess.run(["tc", "qdisc", "add", "dev", self.link, "root", "netem", "delay", f"{delay_ms}ms"], check=True)
+            command = ["tc", "qdisc", "add", "dev", self.link, "root", "netem", "delay", f"{delay_ms}ms"]
+            subprocess.run(command, check=True, capture_output=True)
 
     def start(self, options: dict[str, Any], *, processes: int, concurrency: int) -> None:
         """Start workers."""
@@ -274,7 +275,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     missing = what_is_missing()
     if missing:
         parser.error(f"this needs {missing}")
-    sys.stdout.write(render(measure(held=told.held, processes=told.processes, rounds=told.rounds, delay_ms=told.delay)) + "\n")
+    try:
+        rows = measure(held=told.held, processes=told.processes, rounds=told.rounds, delay_ms=told.delay)
+    except subprocess.CalledProcessError as error:
+        parser.error(f"{' '.join(error.cmd)}: {(error.stderr or b'').decode().strip()} (--delay needs the kernel's netem)")
+    sys.stdout.write(render(rows) + "\n")
 
 
 if __name__ == "__main__":

@@ -57,8 +57,10 @@ def test_of_a_burst_of_threads_the_oldest_are_answered_first(bench: Bench, lean:
     for part in (threads[:20], threads[20:-20], threads[-20:]):
         add(bench, lean, part)
     wait_until_all_are_due(bench, bench.prefix)
-    bench.start("--concurrency", str(CONCURRENCY), **lean.options())
+    worker = bench.start("--concurrency", str(CONCURRENCY), **lean.options())
     wait_until(lambda: lean.stats()["runs"] >= len(threads), "all are answered", 90)
+    worker.terminate()
+    assert worker.wait(20) == 0
     place = ranks(lean)
     assert max(abs(place[thread] - number) for number, thread in enumerate(threads)) <= 2 * CONCURRENCY
     assert lean.stats()["runs"] == len(threads)
@@ -71,7 +73,9 @@ def test_a_burst_in_one_queue_leaves_the_others_of_the_process_their_turn(bench:
     add(bench, lean, few, queue_prefix=other)
     wait_until_all_are_due(bench, bench.prefix)
     wait_until_all_are_due(bench, other)
-    bench.start("--concurrency", str(CONCURRENCY), "--prefix", bench.prefix, "--prefix", other, **lean.options())
+    worker = bench.start("--concurrency", str(CONCURRENCY), "--prefix", bench.prefix, "--prefix", other, **lean.options())
     wait_until(lambda: set(few) <= set(lean.stats()["started"]), "the few are answered", 60)
+    worker.terminate()
+    assert worker.wait(20) == 0
     place = ranks(lean)
     assert max(place[thread] for thread in few) <= BURST / 5

@@ -86,10 +86,7 @@ def test_the_others_look_once_a_second_whatever_is_added(watchmen: list[Seen], o
 
 def test_a_burst_is_handed_over_by_one_in_bounded_steps_oldest_first(watchmen: list[Seen], one_redis: RedisServer, prefix: str) -> None:
     """However far the timer falls behind, the others do not join in: they would look at the same threads."""
-    timer = timer_of(watchmen)
-    others = [watchman for watchman in watchmen if watchman is not timer]
     threads = [f"t{number:04d}" for number in range(3000)]
-    seen = {watchman: len(watchman.looks) for watchman in watchmen}
     client = redis.Redis.from_url(one_redis.url)
     with client, AssistantMessageQueue(redis=client, queue_prefix=prefix, message_delay=0.5) as queue:
         key = Space(prefix, SystemClock()).keys.due
@@ -97,14 +94,16 @@ def test_a_burst_is_handed_over_by_one_in_bounded_steps_oldest_first(watchmen: l
         queue.add_messages({"thread_id": thread, "message": "hello"} for thread in threads)
         due = client.zrange(key, 0, -1)
         wait_until(lambda: client.zcount(key, "-inf", time.time() * 1000) == len(threads), "all are overdue")
+        seen = {watchman: len(watchman.looks) for watchman in watchmen}
         began = time.monotonic()
         queue.resume()
         wait_until(lambda: queue.get_queue().count >= len(threads), "all are handed over")
         seconds = time.monotonic() - began
         assert [job.args[0] for job in queue.get_queue().get_jobs(0, 500)] == [thread.decode() for thread in due[:500]]
-    assert all(look.overdue <= SWEEP_LIMIT for look in timer.looks)
-    for watchman in others:
-        assert len(watchman.looks) - seen[watchman] <= (seconds + 10) / (SWEEP_INTERVAL_S * 0.8) + 2
+    assert all(look.overdue <= SWEEP_LIMIT for watchman in watchmen for look in watchman.looks)
+    for watchman in watchmen:  # on a busy machine another may have become the timer
+        idle = [look for look in watchman.looks[seen[watchman] :] if not look.keeps_time]
+        assert len(idle) <= seconds / (SWEEP_INTERVAL_S * 0.8) + 2
 
 
 def test_a_timer_that_stops_is_followed_at_once(watchmen: list[Seen]) -> None:

@@ -38,9 +38,13 @@ local function enqueue_new()
   return arg.job_id
 end
 
--- When somebody looks again whether a wake-up was lost: before its turn can have come, nobody need. A millisecond for each wake-up before
--- it: more than a thousand a second are not taken from one Redis.
-local function look_again() return ms(now + tonumber(arg.recheck_ms) + ahead) end
+-- When somebody looks again whether a wake-up was lost: hardly before its turn can have come, or looking would be all that Redis does
+-- while many wait. Two milliseconds for each that stands before it, in steps of 100, so that one look sees many.
+local function look_again()
+  local wait = 0
+  if ahead > 0 then wait = math.ceil(ahead * 2 / 100) * 100 end
+  return ms(now + tonumber(arg.recheck_ms) + wait)
+end
 
 local function schedule_new(at)
   write_job('scheduled')

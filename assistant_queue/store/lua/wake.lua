@@ -34,9 +34,9 @@ local function is_waiting()
   local found = redis.call('LPOS', key.queue, t.wake, 'MAXLEN', tonumber(arg.search))
   stands_behind(found or length)
   if found or length <= tonumber(arg.search) then return found end
-  local taken = redis.call('HGET', key.counters, 'taken')
-  if taken and t.queued then return tonumber(t.queued) >= tonumber(taken) end
-  return now - tonumber(t.queued or 0) < tonumber(arg.patience_ms) -- workers that do not say what they take: RQ's own
+  local taken, own = tonumber(redis.call('HGET', key.counters, 'taken') or ''), tonumber(t.queued or '')
+  if taken and own then return own >= taken end
+  return now - (own or 0) < tonumber(arg.patience_ms) -- workers that do not say what they take: RQ's own
 end
 
 local word = 'woken'
