@@ -162,7 +162,7 @@ class AsyncioWorker:
 
     async def _take(self, popper: Any) -> None:
         queues = list(self.runtimes)
-        while True:
+        while not self._stopping:  # a client library can swallow the cancellation that `stop` sends
             await self._resumed.wait()
             await self._room.acquire()
             self._popping = asyncio.create_task(self._pop(popper, queues))

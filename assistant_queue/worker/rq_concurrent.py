@@ -35,6 +35,8 @@ _log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 15.0
 """Seconds between two heartbeats. Chosen: RQ gives a worker up after 480."""
+SUBSCRIBE_S = 1.0
+"""How long Redis may take to know that the worker listens to RQ's commands; then it goes on without. Chosen."""
 EXPIRED_LIMIT = 100
 """Records of dead workers' jobs that are cleared away with one heartbeat. Chosen."""
 SHUTDOWN_TIMEOUT_VARIABLE = "ASSISTANT_QUEUE_SHUTDOWN_TIMEOUT"
@@ -106,9 +108,18 @@ class ConcurrentWorker(rq.worker.Worker):
         for queue in self.queues:
             worker_registration.clean_worker_registry(queue)
         self.subscribe()  # type: ignore[no-untyped-call]  # RQ has no types for these four
+        self._wait_subscribed()  # else a command to a worker that is seen already could come too early
         self.register_birth()  # type: ignore[no-untyped-call]
         self.set_state(WorkerStatus.IDLE)
         self._beaten = time.monotonic()
+
+    def _wait_subscribed(self) -> None:
+        until = time.monotonic() + SUBSCRIBE_S
+        while time.monotonic() < until:
+            counts: Any = self.connection.pubsub_numsub(self.pubsub_channel_name)
+            if counts and counts[0][1]:
+                return
+            time.sleep(0.005)
 
     def beat(self) -> bool:
         """Say that it is alive, and clear away what dead workers left; True if RQ's workers are suspended."""
