@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import redis
 
 from assistant_queue import AssistantMessageQueue, Batch
 from assistant_queue.testing import StandInProvider
@@ -25,7 +26,8 @@ TEXTS = ("hi", "one question", "about my order")
 class Bot:
     """A queue whose user functions remember what was asked of them."""
 
-    def __init__(self, url: str, prefix: str, provider: StandInProvider, protocol: str, **options: Any) -> None:
+    def __init__(self, url: str, prefix: str, provider: StandInProvider, protocol: str, *, rq_name: str = "", **options: Any) -> None:
+        self.rq_name = rq_name
         self.asked: list[str] = []
         self.delivered: list[str] = []
         chosen = CHOSEN.get(protocol, {"assistant_id": provider.assistant_id})
@@ -58,7 +60,7 @@ class Bot:
         return self.provider.user_texts(conversation_id)
 
     def work(self, probe: Any = None) -> None:
-        InstantWorker(self.queue.config, self.clock, probe=probe).run_until_idle()
+        InstantWorker(self.queue.config, self.clock, probe=probe, rq_name=self.rq_name).run_until_idle()
 
 
 class CrashAt:
@@ -145,6 +147,21 @@ def test_tool_rounds_survive_a_death_at_every_step(one_redis: RedisServer, prefi
     provider.model = with_tools
     names = crash_everywhere(one_redis.url, prefix, provider, protocol)
     assert {"before Answer", "after Answer", "before Submit", "after Submit"} <= set(names)
+
+
+def test_the_concurrent_workers_records_survive_a_death_at_every_step(
+    one_redis: RedisServer, prefix: str, provider: StandInProvider
+) -> None:
+    """The same with RQ's records of each job kept: only those of jobs whose worker died are left, and they expire."""
+    provider.model = with_tools
+    with redis.Redis.from_url(one_redis.url) as client:
+        names = crash_everywhere(one_redis.url, prefix, provider, "responses", rq_name=f"worker-of-{prefix}")
+        left = list(client.scan_iter(match=f"rq:wip:{prefix}-*", count=1000))
+        assert all(client.zcard(key) <= 1 for key in left)
+        assert len(left) <= len(names)
+        for key in client.scan_iter(match="rq:execution*", count=1000):
+            assert client.ttl(key) > 0, key
+    assert {"before Answer", "after Submit", "before Finish"} <= set(names)
 
 
 def test_a_delivery_survives_a_death_at_every_step(one_redis: RedisServer, prefix: str, provider: StandInProvider) -> None:
