@@ -29,6 +29,8 @@ class Progress:
         asked: The round that is being answered, where the provider keeps nothing: whoever resumes has the same calls with the same ids.
         transcript: All rounds up to `calls`, in the backend's words, where the provider keeps nothing.
         calling: One of the user's functions is being called: a worker that dies now may die of this batch.
+        guilt: Workers that have died in the user's code for this batch, as far as it was counted when this was stored.
+        waits: It waits to run the user's code alone: a worker that dies now does not die of this batch.
         outputs: Every tool output that was ever computed for this batch, by call id.
         replies: What the assistant said in the rounds before this one.
         usage: Tokens of the rounds before this one.
@@ -54,6 +56,8 @@ class Progress:
     asked: ActionRequired | None = None
     transcript: str | None = None
     calling: bool = False
+    guilt: int = 0
+    waits: bool = False
     outputs: dict[str, str] = field(default_factory=dict)
     replies: tuple[str, ...] = ()
     usage: Usage | None = None

@@ -118,6 +118,11 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Isolate:
+    """Wait until no other suspect is in the user's code in this process; the next of the user's functions is called alone. -> None"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Complete:
     """Store the results, keep the lease. -> None"""
 
@@ -190,6 +195,7 @@ Step = (
     | Find
     | Cancel
     | Answer
+    | Isolate
     | Complete
     | Deliver
     | FallBack

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_USERS_CODE = frozenset({steps.Instruct, steps.Answer, steps.Deliver, steps.FallBack})
+
 STORE_RETRY_S = 0.2
 """Seconds between two tries while Redis is away. Chosen."""
 
@@ -57,6 +59,7 @@ class BatchDriver:
         self._events: AsyncIterator[RunEvent] | None = None
         self._cursor: tuple[str, int] | None = None  # how far the stream of which run has been read
         self._run_id = ""
+        self._is_alone = False
         self._teller = None if runtime.config.events == "off" else Teller(runtime.space, held, self._write, self._probe)
         self._handlers: dict[type[Any], Callable[[Any], Awaitable[Any]]] = {
             steps.Trim: self._trim,
@@ -71,6 +74,7 @@ class BatchDriver:
             steps.Find: self._find,
             steps.Cancel: self._cancel,
             steps.Answer: self._answer,
+            steps.Isolate: self._isolate,
             steps.Complete: self._complete,
             steps.Deliver: self._deliver,
             steps.FallBack: self._fall_back,
@@ -104,6 +108,7 @@ class BatchDriver:
             raise
         finally:
             flow.close()
+            self._leave_solitude()
             if self._teller is not None:
                 await self._teller.close()
             await self._close_stream()
@@ -126,6 +131,8 @@ class BatchDriver:
                 raise
             except AssistantQueueError as problem:
                 error = problem
+            if type(step) in _USERS_CODE:
+                self._leave_solitude()
             await self._probe(f"after {type(step).__name__}")
 
     # --- the lease --------------------------------------------------------------------------------------------------
@@ -346,6 +353,16 @@ class BatchDriver:
                 await close()
             except Exception:  # noqa: BLE001 - what cannot be closed must not hide how the batch went
                 _log.exception("thread %r: a stream did not close", self._lease.thread_id)
+
+    async def _isolate(self, _: steps.Isolate) -> None:
+        """A worker is one process for many batches: two suspects in it at once would be convicted of each other's deaths."""
+        await self._runtime.solitude.acquire()
+        self._is_alone = True
+
+    def _leave_solitude(self) -> None:
+        if self._is_alone:
+            self._is_alone = False
+            self._runtime.solitude.release()
 
     # --- the user -----------------------------------------------------------------------------------------------------
 

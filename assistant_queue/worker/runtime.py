@@ -102,6 +102,7 @@ class Runtime:
         self.space = Space(config.queue_prefix, self.clock, event_rules(config))
         self._is_guest = beside is not None
         self.backend: Backend = beside.backend if beside else make_workers_backend(config)
+        self.solitude: asyncio.Lock = beside.solitude if beside else asyncio.Lock()
         self.rules = rules_of(config, takes_default=config.prompt is None)
         self.result_rules = ResultRules(result_ttl_s=config.result_ttl, keep_text=not config.remove_on_complete)
         self.lease_margin_s = config.lock_duration / 6

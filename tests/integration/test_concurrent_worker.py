@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +21,7 @@ from rq import suspension
 
 from assistant_queue import AssistantMessageQueue, ConcurrentWorker
 from assistant_queue.testing import StandInProvider
-from assistant_queue.testing.provider import Reply
+from assistant_queue.testing.provider import Reply, ToolCalls
 from tests.conftest import RedisServer
 from tests.integration.conftest import BIN, HERE, wait_until
 from tests.integration.terminal import line_of, wait_for_line
@@ -42,6 +44,7 @@ class Bench:
             "message_delay": 0,
             "lock_duration": 3.0,
         }
+        self.app = "tests.integration.bot:queue"
         self.processes: list[subprocess.Popen[str]] = []
 
     def queue(self, **options: Any) -> AssistantMessageQueue:
@@ -53,7 +56,7 @@ class Bench:
         environment = {
             **os.environ,
             "BOT": bot,
-            "ASSISTANT_QUEUE_APP": "tests.integration.bot:queue",
+            "ASSISTANT_QUEUE_APP": self.app,
             "PYTHONPATH": str(HERE.parent.parent),
         }
         ours = [sys.executable, "-m", "assistant_queue.cli", "worker"]
@@ -90,10 +93,7 @@ class Bench:
         for process in self.processes:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-            for child in psutil.process_iter():
-                if child.ppid() == process.pid:
-                    child.kill()
-            process.wait()
+            process.wait()  # the children of several processes die with their parent
             for stream in (process.stdout, process.stderr):
                 if stream is not None:
                     sys.stdout.write(stream.read()[-1000:])
@@ -388,6 +388,34 @@ def test_a_fork_has_no_processes_and_no_prefixes(bench: Bench) -> None:
     assert process.wait(20) == 2
     assert process.stderr is not None
     assert "leave out" in process.stderr.read()
+
+
+# --- poison ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_that_kills_its_workers_is_set_aside_and_the_others_are_answered(bench: Bench) -> None:
+    bench.provider.model = lambda turn: ToolCalls([("order", {})]) if turn.round == 0 else Reply("ok: " + turn.user_texts[0])
+    bench.app = "tests.integration.poisonous_bot:queue"
+    tool = {"type": "function", "name": "order", "parameters": {"type": "object", "properties": {}}}
+    bench.options.update(lock_duration=1.0, request_timeout=1.0, tools=[tool])
+    bench.start("--processes", "2")
+    answered_at: list[float] = []
+    with bench.queue() as queue:
+        poison = queue.add_message_to_thread("poison", "drink me")
+        number = 0
+        while not queue.list_failed():
+            number += 1
+            began = time.monotonic()
+            assert queue.ask(f"t{number}", f"message {number}", timeout=TIMEOUT) == f"ok: message {number}"
+            answered_at.append(time.monotonic() - began)
+        (failed,) = queue.list_failed()
+        assert (failed.thread_id, failed.reason) == ("poison", "worker_deaths")
+        assert queue.get_message(poison.message_id).status == "failed"
+        assert "3 workers died" in failed.error.message
+    # Who was answered between two deaths did not wait for anybody; who was hit by one waited for the lease and two seconds.
+    assert statistics.median(answered_at) < min(max(answered_at), 1.0), answered_at
+    assert [run.user_texts for run in bench.provider.runs if run.status == "completed" and run.outputs].count(("drink me",)) == 0
+    assert bench.provider.overlaps == ()
 
 
 # --- fairness -------------------------------------------------------------------------------------------------------------------

@@ -385,6 +385,8 @@ class World:
             case steps.Answer():
                 self.answered.update(one.id for one in step.calls)
                 return {one.id: "sunny" for one in step.calls}
+            case steps.Isolate():
+                return None
             case steps.Cancel():
                 for run in provider.open_runs():
                     run.status = "cancelled"

@@ -364,7 +364,7 @@ def test_a_delivery_of_a_dead_worker_is_repeated_without_a_request() -> None:
     driver.run(claimed())
     saved = driver.only(steps.Complete).progress
     driver.run(claimed(phase=Phase.DELIVERING, progress=saved, deaths=1))
-    assert driver.names == ["Deliver", "Finish"]
+    assert driver.names == ["Save(delivering)", "Isolate", "Save(delivering)", "Deliver", "Finish"]
     assert driver.only(steps.Deliver).result == saved.result
 
 
@@ -753,12 +753,30 @@ def test_a_batch_that_only_waited_when_its_workers_were_killed_stays_for_long(ph
 
 
 def test_a_batch_that_kills_in_a_users_function_is_to_blame_and_repeats_nothing() -> None:
+    """The second time it waits until it can be called alone: a neighbour's death in the same process is not its own."""
     driver = Scripted()
     driver.run(claimed(), {steps.Watch: [action(1), DONE]})
     dying = next(save.progress for save in driver.all(steps.Save) if save.progress.calling).dump()
-    driver.run(claimed(phase=Phase.RUNNING, progress=Progress.load(dying), deaths=1), {steps.Watch: [action(1), DONE]})
-    again = next(save.progress for save in driver.all(steps.Save) if save.progress.calling)
-    assert again.dump() == dying, "no progress: the deaths go on being counted"
+    for deaths in range(1, MAX_DEATHS):
+        driver.run(claimed(phase=Phase.RUNNING, progress=Progress.load(dying), deaths=1), {steps.Watch: [action(1), DONE]})
+        at = driver.names.index("Isolate")
+        assert driver.names[at - 1 : at + 3] == ["Save(running)", "Isolate", "Save(running)", "Answer"]
+        waits, calls = (step.progress for step in driver.trace[at - 1 : at + 2] if isinstance(step, steps.Save))
+        assert (waits.guilt, waits.waits, calls.guilt, calls.waits, calls.calling) == (deaths, True, deaths, False, True)
+        dying = calls.dump()
+    driver.run(claimed(phase=Phase.RUNNING, progress=Progress.load(dying), deaths=1))
+    assert driver.names == ["Cancel", "Bury"]
+    assert driver.only(steps.Bury).error.message.startswith("3 workers died")
+
+
+def test_deaths_while_it_waits_to_be_called_alone_are_its_neighbours() -> None:
+    progress = Progress(attempts=1, run_id="run_1", calling=True, guilt=MAX_DEATHS - 1, waits=True)
+    driver = Scripted()
+    driver.run(claimed(phase=Phase.RUNNING, progress=progress, deaths=MAX_DEATHS), {steps.Watch: [action(1), DONE]})
+    assert "Isolate" in driver.names
+    assert "Bury" not in driver.names
+    (ended,) = {(save.progress.guilt, save.progress.calling) for save in driver.all(steps.Save) if save.phase is Phase.SENDING}
+    assert ended == (0, False), "the function has come back: acquitted"
 
 
 def test_results_are_stored_before_the_reply_is_handed_over() -> None:

@@ -57,6 +57,8 @@ progresses = st.builds(
     result=st.none() | results,
     deliveries=st.integers(0, 9),
     calling=st.booleans(),
+    guilt=st.integers(0, 9),
+    waits=st.booleans(),
     asked=st.none()
     | st.builds(
         ActionRequired,

@@ -44,14 +44,14 @@ class BatchFlow(Running):
         if self._phase is Phase.DELIVERING:
             return (yield from self._undeliverable())
         if self._progress.burying is not None and self._progress.error is not None:
-            return (yield from self._bury(self._progress.burying, self._progress.error, deaths=self._claimed.deaths))
+            return (yield from self._bury(self._progress.burying, self._progress.error, deaths=self._deaths))
         if self._claimed.unreadable is not None:
             error = ErrorInfo(code="corrupt", message=f"its record in Redis was changed by somebody else: {self._claimed.unreadable}")
-            return (yield from self._bury("corrupt", error, deaths=self._claimed.deaths))
-        if self._claimed.deaths >= self._most_deaths:
+            return (yield from self._bury("corrupt", error, deaths=self._deaths))
+        if self._deaths >= self._most_deaths:
             error = ErrorInfo(
                 code="worker_deaths",
-                message=f"{self._claimed.deaths} workers died in phase {self._phase.value!r} of this batch; look for what it does to them",
+                message=f"{self._deaths} workers died in phase {self._phase.value!r} of this batch; look for what it does to them",
             )
             return (yield from self._bury("worker_deaths", error))
         try:
@@ -107,7 +107,7 @@ class BatchFlow(Running):
             if self._phase is Phase.FROZEN:  # the next step is written in any case, and takes the blame back
                 yield from self._blame()
             asked: str | None = yield steps.Instruct(batch=self._batch)
-            self._progress.calling = False
+            self._acquit()
             return asked
         return default
 

@@ -40,9 +40,11 @@ class Ending(BatchState):
         """Hand the reply over, at least once; a reply that cannot be handed over stays readable for `result_ttl`."""
         progress = self._progress
         undelivered = None
-        if self._claimed.deaths >= MAX_DEATHS and self._claimed.phase is Phase.DELIVERING:
-            undelivered = ErrorInfo(code="worker_deaths", message=f"{self._claimed.deaths} workers died in on_reply")
+        if self._deaths >= MAX_DEATHS and self._claimed.phase is Phase.DELIVERING:
+            undelivered = ErrorInfo(code="worker_deaths", message=f"{self._deaths} workers died in on_reply")
         else:
+            if self._is_suspect:
+                yield from self._blame()
             progress.deliveries += 1
             try:
                 yield steps.Deliver(result=result)
@@ -84,7 +86,7 @@ class Ending(BatchState):
         progress = self._progress
         progress.error = info
         is_open = bool(progress.calls) if reason == "attempts" else reason == "worker_deaths"
-        is_urgent = self._claimed.deaths >= self._most_deaths + MAX_DEATHS_BURYING
+        is_urgent = self._deaths >= self._most_deaths + MAX_DEATHS_BURYING
         if is_open and progress.run_id and self._capabilities.cancels and not is_urgent:
             # A run that waits for outputs nobody will send, or that nobody watches, keeps the thread's next batch out.
             request = self._request or self._bare_request()
@@ -101,6 +103,8 @@ class Ending(BatchState):
     def _fall_back(self, reason: str, info: ErrorInfo, deaths: int) -> Generator[steps.Step, Any, steps.Postponed | None]:
         """Tell the people in the batch something, once the batch is given up; a text that cannot be handed over stays readable."""
         progress = self._progress
+        if progress.burying is None:
+            self._acquit()  # of what it is given up for: this is other code
         progress.burying = reason  # with the next step that is stored: whoever takes over sends nothing any more
         if progress.result is None:
             said = self._rules.fallback
@@ -109,7 +113,7 @@ class Ending(BatchState):
                 if deaths < MAX_DEATHS:
                     yield from self._blame()
                     said = yield steps.FallBack(batch=self._batch, error=info)
-                progress.calling = False
+                self._acquit()
             if not said:
                 return None
             progress.result, deaths = self._result_of(progress.run_id or "", "failed", (said,), fallback=True), 0
@@ -121,7 +125,7 @@ class Ending(BatchState):
         except CallbackError as error:
             progress.deliveries += 1
             if progress.deliveries < self._rules.max_attempts:
-                progress.calling = False
+                self._acquit()
                 wait_s = self._rules.backoff.wait_s(progress.deliveries)
                 yield steps.Postpone(state=ThreadState.RETRYING, wait_s=wait_s, phase=self._phase, progress=progress)
                 return steps.Postponed(state=ThreadState.RETRYING, error=ErrorInfo(code=error.code, message=str(error)))

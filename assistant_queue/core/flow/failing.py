@@ -33,6 +33,8 @@ class Failing(Ending):
     """The steps after a failure."""
 
     def _failed(self, error: AssistantQueueError) -> Flow:  # noqa: C901, PLR0912 - one line a kind of failure, most specific first
+        if isinstance(error, CallbackError):
+            self._acquit()
         self._progress.calling = False
         info = ErrorInfo(code=error.code, message=str(error))
         if isinstance(error, Hold):

@@ -163,7 +163,7 @@ class Running(Failing):
             yield from self._blame(new)
             outputs: dict[str, str] = yield steps.Answer(batch=self._batch, run_id=run_id, calls=new)
             progress.outputs.update(outputs)
-            progress.calling = False
+            self._acquit()
         # Only now: whoever resumes before the outputs are stored sees the same event and collects it then.
         self._collect(event)
         progress.rounds += 1

@@ -94,6 +94,12 @@ class BatchState:
         self._phase = claimed.phase
         self._unanswered: tuple[str, ...] = tuple(call.id for call in claimed.progress.calls)
         self._request: RunRequest | None = None
+        progress = claimed.progress
+        in_users_code = progress.calling or claimed.phase is Phase.DELIVERING
+        self._deaths = claimed.deaths
+        if in_users_code:
+            self._deaths = progress.guilt + (0 if progress.waits else claimed.deaths)
+        self._is_suspect = progress.guilt > 0 or (in_users_code and self._deaths > 0)
 
     @property
     def _most_deaths(self) -> int:
@@ -117,8 +123,24 @@ class BatchState:
 
     def _blame(self, asked: tuple[ToolCall, ...] = ()) -> Generator[steps.Step, Any, None]:
         """From here on a death is the batch's own until the opposite is shown: one of the user's functions runs."""
+        if self._is_suspect:
+            yield from self._wait_alone()
         self._progress.calling = True
         yield steps.Save(phase=self._phase, progress=self._progress, asked=asked)
+
+    def _wait_alone(self) -> Generator[steps.Step, Any, None]:
+        """Workers have died while they ran the user's code for this batch - or for a neighbour in the same process: one at a time now."""
+        progress = self._progress
+        progress.guilt, progress.calling, progress.waits = max(self._deaths, progress.guilt), True, True
+        yield steps.Save(phase=self._phase, progress=progress)
+        yield steps.Isolate()
+        progress.waits = False
+
+    def _acquit(self) -> None:
+        """The user's code has come back."""
+        self._progress.calling = False
+        self._progress.guilt = self._deaths = 0
+        self._is_suspect = False
 
     def _collect(self, event: Event) -> None:
         progress = self._progress
