@@ -162,7 +162,8 @@ class AsyncioWorker:
 
     async def _take(self, popper: Any) -> None:
         queues = list(self.runtimes)
-        while not self._stopping:  # a client library can swallow the cancellation that `stop` sends
+        # Asked again each time: a pop that is answered at the moment it is cancelled ends as if nothing had been said, and so does this.
+        while not self._stopping:
             await self._resumed.wait()
             await self._room.acquire()
             self._popping = asyncio.create_task(self._pop(popper, queues))
