@@ -15,7 +15,7 @@ from assistant_queue.errors import AssistantQueueError, StoreError, StoreUnavail
 from assistant_queue.event_models import Event, EventsMissed
 from assistant_queue.events.subscription import Place, Subscription
 from assistant_queue.store import events
-from assistant_queue.store.calls import Operation, Space, plain, text
+from assistant_queue.store.calls import Operation, Space, blocking, plain, text
 from assistant_queue.store.events import is_missed, order
 from assistant_queue.store.stores import AsyncStore
 
@@ -172,7 +172,7 @@ class EventHub:
         """What is new, by stream; nothing if nothing came for a while."""
         cursors = {self._bell: self._bell_cursor}
         cursors.update((self._space.keys.events(feed.thread_id), feed.cursor) for feed in self._feeds.values())
-        call = plain("XREAD", "COUNT", BATCH, "BLOCK", self._block_ms, "STREAMS", *cursors, *cursors.values())
+        call = blocking("XREAD", "COUNT", BATCH, "BLOCK", self._block_ms, "STREAMS", *cursors, *cursors.values())
         return _by_stream(await self._store.run(_one(call)))
 
     async def _take(self, answer: dict[str, list[tuple[str, Any]]]) -> None:

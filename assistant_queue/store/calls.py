@@ -38,6 +38,7 @@ class Call:
         keys: A script's keys.
         thread_id: The thread that a script is about; empty where it is about none.
         space: Where a script's keys are; None for a plain command.
+        blocks: It waits for something to happen: nothing else may share its round trip, or it would wait, too.
     """
 
     script: LuaScript | None
@@ -45,6 +46,7 @@ class Call:
     keys: Sequence[str] = ()
     thread_id: str = ""
     space: Space | None = None
+    blocks: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +85,11 @@ def texts(replies: Sequence[Any]) -> list[str]:
 def plain(*words: Any) -> Call:
     """A plain command."""
     return Call(None, words)
+
+
+def blocking(*words: Any) -> Call:
+    """A plain command that waits for something to happen."""
+    return Call(None, words, blocks=True)
 
 
 CONSTANTS: Constants = (

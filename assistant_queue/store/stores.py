@@ -128,6 +128,8 @@ class AsyncStore:
 
     async def _send(self, call: Call) -> Any:
         script = call.script
+        if call.blocks:
+            return await self.client.execute_command(*call.words)
         if script is None:
             return await self._gathering.execute(*call.words)
         try:

@@ -25,8 +25,11 @@ from assistant_queue import (
 )
 from assistant_queue.event_models import Event, EventsMissed, MessageQueued, ReplyReady, TextDelta
 from assistant_queue.events import hub, subscription
+from assistant_queue.store.calls import Call, Operation, blocking, plain
+from assistant_queue.store.stores import AsyncStore
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Reply, ToolCalls
+from assistant_queue.worker import telling
 from tests.conftest import SERVERS, RedisServer
 from tests.integration.conftest import wait_until
 from tests.integration.transcript import Transcript
@@ -318,8 +321,11 @@ def test_where_nobody_listens_a_streamed_batch_costs_not_one_command_more(one_re
 # --- again and again -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_thousand_reconnects_at_random_points_give_equal_transcripts(aqueue: AsyncAssistantMessageQueue) -> None:
+async def test_a_thousand_reconnects_at_random_points_give_equal_transcripts(
+    aqueue: AsyncAssistantMessageQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Twenty readers, each of whom goes away after a few events and comes back with the last id he has, while a worker answers."""
+    monkeypatch.setattr(telling, "PACE_S", 0.02)  # more pieces to come between
     batches, readers = 6, 20
     reconnects = 0
 
@@ -447,3 +453,19 @@ def test_nothing_that_people_say_is_logged(queue: AssistantMessageQueue, caplog:
     found = until_reply(queue.events("t", after="0"))
     assert any("canary" in getattr(event, "text", "") for event in found)
     assert "canary" not in caplog.text.lower()
+
+
+async def test_what_blocks_shares_no_round_trip_with_what_does_not(one_redis: RedisServer, prefix: str) -> None:
+    """The hub's read waits for seconds: whoever reads the past at that moment must not wait with it."""
+
+    def one(call: Call) -> Operation[Any]:
+        return (yield call)
+
+    store = AsyncStore(redis.asyncio.Redis.from_url(one_redis.url))
+    waiting = asyncio.create_task(store.run(one(blocking("BLPOP", f"{prefix}:nothing", 60))))
+    others = [asyncio.create_task(store.run(one(plain("PING")))) for _ in range(3)]  # given at the same moment
+    assert await asyncio.gather(*others) == [True] * 3
+    assert not waiting.done()
+    await store.run(one(plain("RPUSH", f"{prefix}:nothing", "now")))
+    assert (await waiting)[1] == b"now"
+    await store.close()
