@@ -27,6 +27,8 @@ BLOCK_S = 4.0
 """Seconds that a read waits at most. Chosen: below every socket time-out; with it a lost stream is noticed."""
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.05, 2.0
 """Seconds between two tries while Redis is away: the first, and the longest. Chosen."""
+CLOSE_S = 1.0
+"""How long the waiting read may take to end when it is woken. Chosen: longer only where Redis is away."""
 _REFRESHES = 3
 """How often a stream's life is prolonged within `event_ttl`. Chosen: one that is missed does no harm."""
 
@@ -126,11 +128,15 @@ class EventHub:
     async def close(self) -> None:
         """End every subscription, and the reading."""
         reader, self._reader = self._reader, None
-        if reader is not None:
-            reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reader
         self._end(None)
+        if reader is None:
+            return
+        # Woken rather than cancelled: redis-py can swallow the cancellation of a command that is answered just then.
+        with contextlib.suppress(AssistantQueueError):
+            await self._ring()
+        await asyncio.wait({reader}, timeout=CLOSE_S)
+        reader.cancel()
+        await asyncio.wait({reader})
 
     def _end(self, error: AssistantQueueError | None) -> None:
         feeds, self._feeds = self._feeds, {}
