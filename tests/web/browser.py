@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 VARIABLE = "ASSISTANT_QUEUE_CHROMIUM"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-INSTALL_S = 300
+INSTALL_S = 240
 
 
 @functools.cache
@@ -25,10 +28,7 @@ def chromium() -> str:
     told = os.environ.get(VARIABLE)
     if told == "none":
         pytest.skip(f"{VARIABLE}=none: the page is not tested in a browser")
-    found = told or next((path for name in NAMES if (path := shutil.which(name))), None) or _playwrights_own()
-    if found is None:
-        _install()
-        found = _playwrights_own()
+    found = told or _found() or _installed()
     if found is None or not Path(found).exists():
         pytest.fail(
             "no Chromium: install one (Debian: apt install chromium; anywhere: python -m playwright install --with-deps chromium), "
@@ -49,13 +49,24 @@ def _playwrights_own() -> str | None:
     return next((str(path) for place in places for pattern in patterns for path in sorted(place.glob(pattern))), None)
 
 
-def _install() -> None:
-    """Nothing but a try: without a network there is nothing to be had."""
-    command = [sys.executable, "-m", "playwright", "install", "chromium"]
-    try:
-        subprocess.run(command, timeout=INSTALL_S, capture_output=True, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        sys.stderr.write(f"playwright install chromium: {error}\n")
+def _found() -> str | None:
+    return next((path for name in NAMES if (path := shutil.which(name))), None) or _playwrights_own()
+
+
+@functools.cache
+def _installed() -> str | None:
+    """Get one, once for all test processes: by the system's packages where that is allowed, else by Playwright's own download."""
+    commands = [[sys.executable, "-m", "playwright", "install", "chromium"]]
+    if shutil.which("apt-get") and os.geteuid() == 0:
+        commands.insert(0, ["apt-get", "install", "-y", "--no-install-recommends", "chromium"])
+        commands.insert(0, ["apt-get", "update"])
+    with (Path(tempfile.gettempdir()) / "assistant-queue-chromium.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for command in commands:
+            if _found() is None:
+                with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                    subprocess.run(command, timeout=INSTALL_S, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    return _found()
 
 
 @functools.cache
