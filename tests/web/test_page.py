@@ -24,7 +24,7 @@ from tests.docs.generated import ROOT
 from tests.web.browser import chromium
 from tests.web.conftest import Site, queue_options, running
 
-pytestmark = pytest.mark.xdist_group("browser")
+pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]  # the first one may have to install a browser
 
 expect.set_options(timeout=15_000)  # on a machine that does other things, too
 
