@@ -103,6 +103,8 @@ def test_the_strategy_above_covers_every_field() -> None:
         result=_result(),
         deliveries=9,
         calling=True,
+        guilt=1,
+        waits=True,
     )
     assert set(json.loads(full.dump())) == {one.name for one in fields(Progress)}
     assert Progress.load(full.dump()) == full
