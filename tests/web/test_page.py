@@ -72,6 +72,12 @@ async def say(page: Page, *texts: str) -> None:
         await page.keyboard.press("Enter")
 
 
+def patient(queue: AssistantMessageQueue) -> AssistantMessageQueue:
+    """The same queue with a window that is long enough for two people to type in."""
+    options = {name: getattr(queue.config, name) for name in queue.config.model_fields_set}
+    return queue.__class__(**{**options, "message_delay": 1.5})
+
+
 async def items(page: Page) -> list[str]:
     """What stands in the conversation: the text of each message and answer."""
     return await page.locator(".items .bubble, .items .text").all_inner_texts()
@@ -84,20 +90,21 @@ def replies(page: Page, state: str = "") -> Any:
 async def test_a_burst_of_two_people_is_one_streamed_answer_on_both_screens(
     person: Person, slow: None, queue: AssistantMessageQueue
 ) -> None:
-    mia, tom = await person("Mia"), await person("Tom")
-    await expect(mia.locator("#people li")).to_have_count(2)
-    await say(mia, "Hi!", "I want to bake a cake")
-    await say(tom, "and we have no eggs")
-    for page in (mia, tom):
-        await expect(replies(page, ".working")).to_contain_text("one answer")
-        assert "finished" not in await replies(page).inner_text(), "it is seen while it is said"
-    for page in (mia, tom):
-        await expect(replies(page, ".done")).to_have_text(ANSWER)
-        await expect(page.locator(".reply")).to_have_count(1)
-        await expect(page.locator(".reply .summary")).to_contain_text("3 messages, one answer")
-        assert sorted((await items(page))[:3]) == ["Hi!", "I want to bake a cake", "and we have no eggs"]
-    assert await items(mia) == await items(tom)
-    await expect(tom.locator(".message.theirs .author").first).to_have_text("Mia")
+    with running(patient(queue)) as site:
+        mia, tom = await person("Mia", url=site.url), await person("Tom", url=site.url)
+        await expect(mia.locator("#people li")).to_have_count(2)
+        await say(mia, "Hi!", "I want to bake a cake")
+        await say(tom, "and we have no eggs")
+        for page in (mia, tom):
+            await expect(replies(page, ".working")).to_contain_text("one answer")
+            assert "finished" not in await replies(page).inner_text(), "it is seen while it is said"
+        for page in (mia, tom):
+            await expect(replies(page, ".done")).to_have_text(ANSWER)
+            await expect(page.locator(".reply")).to_have_count(1)
+            await expect(page.locator(".reply .summary")).to_contain_text("3 messages, one answer")
+            assert sorted((await items(page))[:3]) == ["Hi!", "I want to bake a cake", "and we have no eggs"]
+        assert await items(mia) == await items(tom)
+        await expect(tom.locator(".message.theirs .author").first).to_have_text("Mia")
 
 
 async def test_a_reload_in_the_middle_shows_the_whole_answer_once(person: Person, slow: None) -> None:
@@ -228,7 +235,7 @@ async def test_where_there_is_no_answer_people_read_the_fallback(
 
 
 async def test_the_window_is_seen_as_it_fills_and_who_types(person: Person, queue: AssistantMessageQueue) -> None:
-    with running(queue.__class__(**{**{n: getattr(queue.config, n) for n in queue.config.model_fields_set}, "message_delay": 1.5})) as site:
+    with running(patient(queue)) as site:
         mia, tom = await person("Mia", url=site.url), await person("Tom", url=site.url)
         await tom.locator("#text").press_sequentially("hm")
         await expect(mia.locator("#typing")).to_have_text("Tom is typing")
