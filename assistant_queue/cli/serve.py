@@ -7,7 +7,6 @@ import contextlib
 import importlib
 import ipaddress
 import logging
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ import click
 from assistant_queue.cli.options import app_option, redis_name
 from assistant_queue.cli.problems import Misuse
 from assistant_queue.config import Config
-from assistant_queue.worker.app import load_app
+from assistant_queue.worker.app import load_app, look_here
 from assistant_queue.worker.backend import check_backend
 
 if TYPE_CHECKING:
@@ -170,8 +169,7 @@ def load_function(path: str) -> Any:
     module_name, colon, name = path.partition(":")
     if not colon or not module_name or not name:
         raise Misuse(f"--authorize {path!r} is not of the form module:function, as in myapp:authorize")
-    if "" not in sys.path and os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds strings
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    look_here()
     try:
         found: Any = importlib.import_module(module_name)
     except Exception as error:

@@ -45,7 +45,7 @@ class Save:
     """Write how far the batch got, before the next step. -> None
 
     `leaves`: the next step is a request that starts work. With `durability="replicated"` this is on a replica first, else NotReplicated.
-    Those who listen are told of the calls that are `asked` for now, and of those that were `answered` (their ids).
+    Those who listen are told of the calls that are `asked` for with this step, and of those that were `answered` (their ids).
     """
 
     phase: Phase

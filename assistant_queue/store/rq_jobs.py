@@ -47,13 +47,13 @@ def call_for(
         "taken": wakeups.job_key(job.id),
         "execution": f"rq:execution:{job.id}:{token}",
         "executions": f"rq:executions:{job.id}",
-        "started": f"rq:wip:{space.prefix}",
-        "books": f"rq:worker:{job.worker}",
-        "running": f"rq:worker:{job.worker}:executions",
+        "started": wakeups.started_key(space.prefix),
+        "books": wakeups.worker_key(job.worker),
+        "running": wakeups.running_key(job.worker),
     }
-    if not job.worker:
-        return space.call(name, thread_id, keys={**records, **keys}, rest=rest, constants=_NOT_RECORDED, token=token, **args)
-    return space.call(name, thread_id, keys={**records, **keys}, rest=rest, token=token, taken=job.id, worker=job.worker, **args)
+    told = {"taken": job.id, "worker": job.worker} if job.worker else {}
+    constants = () if job.worker else _NOT_RECORDED
+    return space.call(name, thread_id, keys={**records, **keys}, rest=rest, constants=constants, token=token, **told, **args)
 
 
 def job_over(space: Space, thread_id: str, token: str, job: RqJob, *, failed: bool = False) -> Operation[None]:

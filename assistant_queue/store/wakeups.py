@@ -29,6 +29,26 @@ def scheduled_key(prefix: str) -> str:
     return f"rq:scheduled:{prefix}"
 
 
+def started_key(prefix: str) -> str:
+    """Sorted set: job id:execution id -> seconds since the epoch at which RQ gives it up."""
+    return f"rq:wip:{prefix}"
+
+
+def failed_key(prefix: str) -> str:
+    """Sorted set: job id -> seconds since the epoch until which RQ keeps it to be looked at."""
+    return f"rq:failed:{prefix}"
+
+
+def worker_key(name: str) -> str:
+    """Hash of one RQ worker."""
+    return f"rq:worker:{name}"
+
+
+def running_key(name: str) -> str:
+    """Set of what one RQ worker is executing, as `started_key` names it."""
+    return f"{worker_key(name)}:executions"
+
+
 def job_key(job_id: str) -> str:
     """Hash of one job."""
     return f"rq:job:{job_id}"

@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -28,14 +29,30 @@ def load_app(path: str | None = None) -> Config:
     return configure({}) if not path else _load(path)
 
 
+def look_here() -> None:
+    """Console scripts do not look where they are started, `python -m` does: users keep their modules there."""
+    if "" not in sys.path and os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds strings
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+
+
+def check_queue_names(config: Config, names: Sequence[str]) -> None:
+    """A worker that RQ's command started listens on the app's queue, whatever else it listens on.
+
+    Raises:
+        ConfigurationError: It does not; its threads would never be answered.
+    """
+    if config.queue_prefix not in names:
+        raise ConfigurationError(
+            f"this worker listens on {', '.join(names)}, but the app's queue_prefix is {config.queue_prefix!r}; start it on that queue"
+        )
+
+
 @cache
 def _load(path: str) -> Config:
     module_name, colon, attribute = path.partition(":")
     if not colon or not module_name or not attribute:
         raise ConfigurationError(f"the app {path!r} is not of the form module:attribute, as in myapp:queue")
-    if "" not in sys.path and os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds strings
-        # Console scripts do not look where they are started, `python -m` does: users keep their app there.
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    look_here()
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:

@@ -13,6 +13,7 @@ from assistant_queue.clock import Clock
 from assistant_queue.config import Config
 from assistant_queue.errors import StoreError
 from assistant_queue.store import wakeups
+from assistant_queue.store.calls import text
 from assistant_queue.store.connect import disconnect, fresh
 from assistant_queue.store.rq_jobs import RqJob
 from assistant_queue.worker.runtime import Runtime, worker_sync_client
@@ -194,7 +195,7 @@ class AsyncioWorker:
             _log.warning("Redis does not answer the worker: %s; trying again", error)
             await asyncio.sleep(1)
             return None
-        return None if popped is None else (_text(popped[0]), _text(popped[1]))
+        return None if popped is None else (text(popped[0]), text(popped[1]))
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -250,10 +251,6 @@ class AsyncioWorker:
 
 def _soon(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:
     loop.call_soon_threadsafe(act)
-
-
-def _text(name: Any) -> str:
-    return name.decode() if isinstance(name, bytes) else str(name)
 
 
 def _quietly(act: Callable[[], None]) -> None:

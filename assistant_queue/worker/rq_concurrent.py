@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import math
 import os
 import socket
 import time
@@ -25,7 +26,10 @@ from rq.suspension import is_suspended
 from rq.worker import WorkerStatus
 
 from assistant_queue.config import Config
-from assistant_queue.worker.app import load_app
+from assistant_queue.errors import ConfigurationError
+from assistant_queue.store import wakeups
+from assistant_queue.store.calls import text
+from assistant_queue.worker.app import check_queue_names, load_app
 from assistant_queue.worker.asyncio_worker import AsyncioWorker
 from assistant_queue.worker.backend import check_backend
 from assistant_queue.worker.running import Told, run_until_told
@@ -79,8 +83,8 @@ class ConcurrentWorker(rq.worker.Worker):
             setup_loghandlers(options["logging_level"], options["date_format"], options["log_format"], name=name)
         config = load_app()
         check_backend(config)
-        timeout = float(os.environ.get(SHUTDOWN_TIMEOUT_VARIABLE, DEFAULT_SHUTDOWN_TIMEOUT_S))
-        told = Told(shutdown_timeout_s=timeout, burst=options["burst"], max_idle_s=options["max_idle_time"], echo_s=ECHO_S)
+        check_queue_names(config, self.queue_names())
+        told = Told(shutdown_timeout_s=_shutdown_timeout_s(), burst=options["burst"], max_idle_s=options["max_idle_time"], echo_s=ECHO_S)
         return asyncio.run(self._work(config, told, options["max_jobs"]))
 
     async def _work(self, config: Config, told: Told, max_jobs: int | None) -> bool:
@@ -127,12 +131,12 @@ class ConcurrentWorker(rq.worker.Worker):
         if suspended:
             self.set_state(WorkerStatus.SUSPENDED)
         elif self.get_state() == WorkerStatus.SUSPENDED:
-            busy = self.connection.exists(f"{self.key}:executions")
+            busy = self.connection.exists(wakeups.running_key(self.name))
             self.set_state(WorkerStatus.BUSY if busy else WorkerStatus.IDLE)
         if time.monotonic() - self._beaten >= HEARTBEAT_S:
             self._beaten = time.monotonic()
             self.heartbeat()
-            self.connection.expire(f"{self.key}:executions", self.worker_ttl + 60)
+            self.connection.expire(wakeups.running_key(self.name), self.worker_ttl + 60)
             for queue in self.queues:
                 self._clear_expired(queue.name)
         return suspended
@@ -144,11 +148,11 @@ class ConcurrentWorker(rq.worker.Worker):
 
     def _clear_expired(self, prefix: str) -> None:
         """Entries of jobs that are gone; RQ's own clean-up would do more than that with jobs that are not (design: promise 2)."""
-        started = f"rq:wip:{prefix}"
+        started = wakeups.started_key(prefix)
         entries: Any = self.connection.zrangebyscore(started, 0, time.time(), start=0, num=EXPIRED_LIMIT)
         for entry in entries:
-            name = entry.decode() if isinstance(entry, bytes) else entry
-            if not self.connection.exists(f"rq:job:{name.split(':')[0]}"):
+            name = text(entry)
+            if not self.connection.exists(wakeups.job_key(name.split(":")[0])):
                 self.connection.zrem(started, name)
 
 
@@ -189,6 +193,19 @@ class RqBooks:
                 self._worker.died()
         finally:
             self._client.close()
+
+
+def _shutdown_timeout_s() -> float:
+    said = os.environ.get(SHUTDOWN_TIMEOUT_VARIABLE)
+    if said is None:
+        return DEFAULT_SHUTDOWN_TIMEOUT_S
+    try:
+        seconds = float(said)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < math.inf:
+        raise ConfigurationError(f"{SHUTDOWN_TIMEOUT_VARIABLE} is {said!r}; give seconds, 0 or more; nothing was taken")
+    return seconds
 
 
 def _nobody() -> None:

@@ -15,12 +15,11 @@ import rq.worker
 
 from assistant_queue.clock import SystemClock
 from assistant_queue.config import Config
-from assistant_queue.errors import ConfigurationError
 from assistant_queue.jobs import wake
 from assistant_queue.store import wakeups
 from assistant_queue.store.calls import Space
 from assistant_queue.store.stores import SyncStore
-from assistant_queue.worker.app import load_app
+from assistant_queue.worker.app import check_queue_names, load_app
 from assistant_queue.worker.backend import check_backend, make_workers_backend
 from assistant_queue.worker.checking_in import check_in
 from assistant_queue.worker.watchman import Watchman
@@ -118,10 +117,7 @@ class Worker(rq.worker.Worker):
         config = load_app()
         check_backend(config)
         names = self.queue_names()
-        if config.queue_prefix not in names:
-            raise ConfigurationError(
-                f"this worker listens on {', '.join(names)}, but the app's queue_prefix is {config.queue_prefix!r}; start it on that queue"
-            )
+        check_queue_names(config, names)
         space = Space(config.queue_prefix, SystemClock())
         SyncStore(self.connection).run(check_in(space, config))
         _warm_up(config)

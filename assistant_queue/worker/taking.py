@@ -33,7 +33,7 @@ async def read_wake_up(client: Any, prefix: str, job: RqJob) -> str | None:
     except pickle.UnpicklingError as error:
         _log.error("job %s is not a wake-up of ours (%s); it was not run and is now in RQ's failed registry", job.id, error)
         await client.hset(key, mapping={"status": "failed"})
-        await client.zadd(f"rq:failed:{prefix}", {job.id: int(time.time()) + FOREIGN_TTL_S})
+        await client.zadd(wakeups.failed_key(prefix), {job.id: int(time.time()) + FOREIGN_TTL_S})
         return None
     if not job.worker:
         await client.delete(key)  # else it ends with the run

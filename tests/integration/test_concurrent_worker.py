@@ -270,6 +270,16 @@ def test_it_takes_no_more_than_it_has_room_for(bench: Bench, start: Any) -> None
             queue.wait_for_reply(receipt.message_id, TIMEOUT)
 
 
+@EVERY_START
+def test_a_job_id_that_is_no_text_stops_nobody(bench: Bench, start: Any) -> None:
+    """Whoever can write to the queue's list can write anything."""
+    bench.client.rpush(f"rq:queue:{bench.prefix}", b"\xff\xfe", b"")
+    start(bench)
+    with bench.queue() as queue:
+        assert queue.ask("t", "hello", timeout=TIMEOUT) == "You said: hello"
+    assert bench.client.llen(f"rq:queue:{bench.prefix}") == 0
+
+
 def test_rqs_burst_max_jobs_and_max_idle_time(bench: Bench) -> None:
     with bench.queue() as queue:
         for number in range(5):
@@ -301,6 +311,21 @@ def test_one_process_serves_several_queues_in_turn(bench: Bench, how: str) -> No
         assert first.get_queue_status().completed_count == second.get_queue_status().completed_count == 10
     served = [run.user_texts[0] for run in bench.provider.runs]
     assert all(served[index] != served[index + 1] for index in range(0, 20, 2)), "one of each, in turn"
+
+
+def test_rqs_command_on_another_queue_than_the_apps_is_refused(bench: Bench) -> None:
+    process = bench.rq_worker(queues=("elsewhere",))
+    assert process.wait(TIMEOUT) != 0
+    assert process.stderr is not None
+    assert f"the app's queue_prefix is {bench.prefix!r}; start it on that queue" in process.stderr.read()
+
+
+def test_a_time_to_finish_that_is_none_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASSISTANT_QUEUE_SHUTDOWN_TIMEOUT", "soon")
+    process = bench.rq_worker()
+    assert process.wait(TIMEOUT) != 0
+    assert process.stderr is not None
+    assert "ASSISTANT_QUEUE_SHUTDOWN_TIMEOUT is 'soon'; give seconds" in process.stderr.read()
 
 
 # --- the end -----------------------------------------------------------------------------------------------------------------
