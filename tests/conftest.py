@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from assistant_queue.testing import StandInProvider
+
 
 def redis_servers() -> dict[str, str]:
     """The redis-server programs at hand: the one a wheel brings, and whatever is on the PATH."""
@@ -86,3 +88,19 @@ def redis_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 def prefix() -> str:
     """A namespace for one test, instead of FLUSHDB."""
     return f"t{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture(scope="session")
+def one_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A real Redis for tests that are about workers."""
+    server = RedisServer(SERVERS.get("path") or SERVERS["wheel"], tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def provider() -> Iterator[StandInProvider]:
+    with StandInProvider(latency=0.02) as standing:
+        yield standing
+        assert standing.model_errors == ()

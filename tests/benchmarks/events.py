@@ -6,13 +6,12 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
 
 from assistant_queue import AssistantMessageQueue, Batch, FunctionBackend
 from assistant_queue.event_models import TextDelta
 from assistant_queue.worker.runtime import Runtime
 from tests.benchmarks.bench import TEXT, Bench
-from tests.benchmarks.measuring import compare, quantile
+from tests.benchmarks.measuring import compare, quantile, speaking
 from tests.benchmarks.table import Row
 
 GROUP = "events"
@@ -103,14 +102,7 @@ def _hearing(bench: Bench) -> Row:
     said: dict[str, float] = {}
     took: list[float] = []
 
-    def speak(batch: Batch) -> Any:
-        time.sleep(0.02)
-        said[batch.thread_id] = time.perf_counter()
-        yield "first "
-        time.sleep(0.01)
-        yield "second"
-
-    with bench.queue(message_delay=0.0, backend=FunctionBackend(speak), model=None) as queue:
+    with bench.queue(message_delay=0.0, backend=FunctionBackend(speaking(said)), model=None) as queue:
         worker = queue.start_worker()
         for number in range(bench.sizes.asyncio_samples):
             thread = f"t{number}"

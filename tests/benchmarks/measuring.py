@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from assistant_queue import Batch
 from assistant_queue.store.calls import Operation
 from assistant_queue.store.stores import SyncStore
 
@@ -84,3 +85,16 @@ def _abreast(operations: Sequence[Operation[Any]]) -> Operation[list[Any]]:
                 results[index] = stop.value
         replies = dict(zip(calls, (yield list(calls.values())), strict=True)) if calls else {}
     return results
+
+
+def speaking(said: dict[str, float]) -> Callable[[Batch], Iterator[str]]:
+    """A model that says two pieces; when it said the first stands in `said`, by thread."""
+
+    def speak(batch: Batch) -> Iterator[str]:
+        time.sleep(0.02)  # a breath: the listener is at its place by then
+        said[batch.thread_id] = time.perf_counter()
+        yield "first "
+        time.sleep(0.01)
+        yield "second"
+
+    return speak

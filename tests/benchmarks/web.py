@@ -16,10 +16,10 @@ from typing import Any
 
 import psutil
 
-from assistant_queue import Batch, FunctionBackend
+from assistant_queue import FunctionBackend
 from tests.benchmarks import VARIABLE
 from tests.benchmarks.bench import ROOT, TEXT, Bench
-from tests.benchmarks.measuring import compare, quantile
+from tests.benchmarks.measuring import compare, quantile, speaking
 from tests.benchmarks.table import Row
 
 GROUP = "web"
@@ -97,14 +97,10 @@ def _first_token(bench: Bench) -> Row:
     said: dict[str, float] = {}
     took: list[float] = []
 
-    def speak(batch: Batch) -> Iterator[str]:
-        time.sleep(0.02)
-        said[batch.thread_id] = time.perf_counter()
-        yield "first "
-        time.sleep(0.01)
-        yield "second"
-
-    with bench.queue(message_delay=0.0, backend=FunctionBackend(speak), model=None) as queue, served(bench, message_delay=0.0) as (port, _):
+    with (
+        bench.queue(message_delay=0.0, backend=FunctionBackend(speaking(said)), model=None) as queue,
+        served(bench, message_delay=0.0) as (port, _),
+    ):
         worker = queue.start_worker()
         for number in range(bench.sizes.asyncio_samples):
             thread = f"t{number}"

@@ -20,7 +20,7 @@ import rq
 
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.testing import StandInProvider
-from tests.conftest import SERVERS, RedisServer
+from tests.conftest import RedisServer
 
 KINDS = ("stock", "forking", "asyncio", "concurrent")
 WORKER_CLASSES = {"forking": "assistant_queue.Worker", "concurrent": "assistant_queue.ConcurrentWorker"}
@@ -37,22 +37,6 @@ def wait_until(condition: Callable[[], Any], what: str, timeout: float = 30.0) -
             return found
         assert time.monotonic() < until, f"not within {timeout:g} s: {what}"
         time.sleep(0.01)
-
-
-@pytest.fixture(scope="session")
-def one_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A real Redis for tests that are about workers."""
-    server = RedisServer(SERVERS.get("path") or SERVERS["wheel"], tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def provider() -> Iterator[StandInProvider]:
-    with StandInProvider(latency=0.02) as standing:
-        yield standing
-        assert standing.model_errors == ()
 
 
 class Service:

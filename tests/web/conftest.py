@@ -17,28 +17,13 @@ from assistant_queue.integrations.fastapi import allow_all
 from assistant_queue.integrations.fastapi.app import app_of, make_service
 from assistant_queue.integrations.fastapi.server import make_server
 from assistant_queue.testing import StandInProvider
-from tests.conftest import SERVERS, RedisServer
-
-
-@pytest.fixture(scope="session")
-def web_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(SERVERS.get("path") or SERVERS["wheel"], tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.stop()
+from tests.conftest import RedisServer
 
 
 @pytest.fixture
-def provider() -> Iterator[StandInProvider]:
-    with StandInProvider(latency=0.02) as standing:
-        yield standing
-        assert standing.model_errors == ()
-
-
-@pytest.fixture
-def queue(web_redis: RedisServer, provider: StandInProvider, prefix: str) -> Iterator[AssistantMessageQueue]:
+def queue(one_redis: RedisServer, provider: StandInProvider, prefix: str) -> Iterator[AssistantMessageQueue]:
     """A queue without a worker."""
-    with AssistantMessageQueue(**queue_options(web_redis.url, provider, prefix)) as made:
+    with AssistantMessageQueue(**queue_options(one_redis.url, provider, prefix)) as made:
         yield made
 
 

@@ -336,11 +336,11 @@ async def test_who_wants_less_motion_gets_none(person: Person, slow: None) -> No
 
 @pytest.fixture
 def workers(
-    web_redis: RedisServer, provider: StandInProvider, prefix: str, tmp_path: Path
+    one_redis: RedisServer, provider: StandInProvider, prefix: str, tmp_path: Path
 ) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
     """Starts worker processes of the tests' queue."""
     started: list[subprocess.Popen[bytes]] = []
-    told = {"options": queue_options(web_redis.url, provider, prefix, max_attempts=3, lock_duration=1.0), "tools": False, "on_reply": False}
+    told = {"options": queue_options(one_redis.url, provider, prefix, max_attempts=3, lock_duration=1.0), "tools": False, "on_reply": False}
 
     def start() -> subprocess.Popen[bytes]:
         environment = {**os.environ, "BOT": json.dumps(told), "PYTHONPATH": str(ROOT)}

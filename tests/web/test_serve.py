@@ -65,8 +65,8 @@ def surroundings(redis: RedisServer, provider: StandInProvider, prefix: str) -> 
     }
 
 
-def test_one_command_serves_the_page_answers_and_stops_as_asked(web_redis: RedisServer, provider: StandInProvider, prefix: str) -> None:
-    with command("serve", "--app", "app:queue", "--worker", "--port", "0", **surroundings(web_redis, provider, prefix)) as (process, url):
+def test_one_command_serves_the_page_answers_and_stops_as_asked(one_redis: RedisServer, provider: StandInProvider, prefix: str) -> None:
+    with command("serve", "--app", "app:queue", "--worker", "--port", "0", **surroundings(one_redis, provider, prefix)) as (process, url):
         answer = httpx.post(f"{url}/api/chat", json={"thread_id": "t", "message": "Hi!"})
         assert answer.status_code == 200
         page = httpx.get(f"{url}/room/t")
@@ -86,9 +86,9 @@ def test_one_command_serves_the_page_answers_and_stops_as_asked(web_redis: Redis
     assert "Traceback" not in said
 
 
-def test_your_function_decides_who_may_do_what(web_redis: RedisServer, provider: StandInProvider, prefix: str) -> None:
+def test_your_function_decides_who_may_do_what(one_redis: RedisServer, provider: StandInProvider, prefix: str) -> None:
     options = ("--port", "0", "--authorize", "jwt_access:authorize", "--no-page")
-    told = {**surroundings(web_redis, provider, prefix), "JWT_SECRET": "a secret of thirty-two characters"}
+    told = {**surroundings(one_redis, provider, prefix), "JWT_SECRET": "a secret of thirty-two characters"}
     with command("serve", "--app", "app:queue", *options, **told) as (_, url):
         assert httpx.get(f"{url}/api/threads/t").status_code == 401
         assert httpx.get(f"{url}/api/health/ready").status_code == 200

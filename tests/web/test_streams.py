@@ -21,6 +21,7 @@ from assistant_queue.integrations.fastapi.access import ANYBODY
 from assistant_queue.integrations.fastapi.frames import note
 from assistant_queue.integrations.fastapi.rooms import Listener
 from assistant_queue.testing import StandInProvider
+from tests.integration.conftest import wait_until
 from tests.web.conftest import Site, running
 from tests.web.listening import listening
 
@@ -252,9 +253,7 @@ def test_nothing_is_left_when_all_have_gone(site: Site, provider: StandInProvide
     with joined(site, "a", "b"), listening(site.url, "a") as stream:
         stream.until("caught_up")
         assert site.service.gate.total == 2
-    until = time.monotonic() + 10
-    while (site.service.gate.total or site.service.rooms._rooms) and time.monotonic() < until:
-        time.sleep(0.01)
+    wait_until(lambda: not site.service.gate.total and not site.service.rooms._rooms, "all have gone", timeout=10)
     assert site.service.gate.total == 0
     assert site.service.rooms._rooms == {}
     assert site.service.rooms.presence._own == {}
