@@ -40,7 +40,7 @@ async def play(queue: AsyncAssistantMessageQueue) -> None:
 
 def main() -> None:
     with surroundings(__doc__) as options:
-        asyncio.run(play(AsyncAssistantMessageQueue(**options, message_delay=0.5)))
+        asyncio.run(play(AsyncAssistantMessageQueue(**options, message_delay=1.0)))
 
 
 if __name__ == "__main__":

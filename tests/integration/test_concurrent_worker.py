@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -424,22 +422,20 @@ def test_a_batch_that_kills_its_workers_is_set_aside_and_the_others_are_answered
     tool = {"type": "function", "name": "order", "parameters": {"type": "object", "properties": {}}}
     bench.options.update(lock_duration=1.0, request_timeout=1.0, tools=[tool])
     bench.start("--processes", "2")
-    answered_at: list[float] = []
     with bench.queue() as queue:
         poison = queue.add_message_to_thread("poison", "drink me")
         number = 0
         while not queue.list_failed():
             number += 1
-            began = time.monotonic()
             assert queue.ask(f"t{number}", f"message {number}", timeout=TIMEOUT) == f"ok: message {number}"
-            answered_at.append(time.monotonic() - began)
         (failed,) = queue.list_failed()
         assert (failed.thread_id, failed.reason) == ("poison", "worker_deaths")
         assert queue.get_message(poison.message_id).status == "failed"
         assert "3 workers died" in failed.error.message
-    # Who was answered between two deaths did not wait for anybody; who was hit by one waited for the lease and two seconds.
-    assert statistics.median(answered_at) < min(max(answered_at), 1.0), answered_at
-    assert [run.user_texts for run in bench.provider.runs if run.status == "completed" and run.outputs].count(("drink me",)) == 0
+        # Nobody else was convicted with it, and each neighbour had one run that ended, whatever it was hit by.
+        assert [failed.thread_id for failed in queue.list_failed()] == ["poison"]
+    answered = [run.user_texts for run in bench.provider.runs if run.status == "completed" and run.outputs]
+    assert sorted(answered) == sorted((f"message {asked}",) for asked in range(1, number + 1))
     assert bench.provider.overlaps == ()
 
 
