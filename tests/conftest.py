@@ -40,6 +40,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+PATIENCE_S = 60.0
+"""Seconds that a test waits for other processes and threads before it is red: a bound, not a measurement. Below the suite's `timeout`."""
+
+
 class RedisServer:
     """A redis-server of this test process, on a free port, without persistence unless asked for."""
 

@@ -32,6 +32,7 @@ from assistant_queue.errors import (
     UnknownThread,
 )
 from assistant_queue.models import Batch, FunctionCall, Message, ToolCall
+from tests.conftest import PATIENCE_S
 
 # The HTTP library of the installed client: httpx with openai 2.x, httpx2 with 3.x.
 http = importlib.import_module(type(openai.DEFAULT_CONNECTION_LIMITS).__module__.partition(".")[0])
@@ -539,7 +540,7 @@ async def test_runs_are_spread_over_the_pools_and_none_waits_for_a_connection() 
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0, backlog=2000)
     host, port = server.sockets[0].getsockname()
-    client = build_client(api_key="k", base_url=f"http://{host}:{port}/v1", runs=600).with_options(max_retries=0, timeout=60)
+    client = build_client(api_key="k", base_url=f"http://{host}:{port}/v1", runs=600).with_options(max_retries=0, timeout=PATIENCE_S)
     made = await asyncio.gather(*(client.conversations.create() for _ in range(1200)))
     assert {one.id for one in made} == {"c_1"}
     await client.close()

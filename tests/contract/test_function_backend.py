@@ -32,10 +32,9 @@ from assistant_queue.errors import OutcomeUnknown, RunFailed, RunVanished
 from assistant_queue.testing.clock import FakeClock
 from assistant_queue.testing.harness import Crash, InstantWorker
 from assistant_queue.worker.backend import make_backend
-from tests.conftest import RedisServer
+from tests.conftest import PATIENCE_S, RedisServer
 
 TEXTS = ("hi", "one question", "about my order")
-TIMEOUT = 25
 
 
 def request(*texts: str, author: str | None = None, **fields: Any) -> RunRequest:
@@ -167,11 +166,11 @@ async def test_a_sync_function_does_not_block_the_loop_and_sees_the_callers_cont
 
     def waits(_: Batch) -> str:
         begun.set()
-        assert free.wait(TIMEOUT)
+        assert free.wait(PATIENCE_S)
         return name.get()
 
     task = asyncio.ensure_future(end_of(waits))
-    assert await asyncio.to_thread(begun.wait, TIMEOUT)
+    assert await asyncio.to_thread(begun.wait, PATIENCE_S)
     free.set()
     assert (await task).replies == ("Mia",)
 
@@ -370,7 +369,7 @@ async def test_generators_are_closed_when_nobody_listens_any_more() -> None:
         assert isinstance(await anext(stream), RunStarted)
         assert await anext(stream) == TextDelta(text="a")
         await stream.aclose()  # type: ignore[attr-defined]  # an async generator
-        assert await asyncio.to_thread(closed.wait, TIMEOUT)
+        assert await asyncio.to_thread(closed.wait, PATIENCE_S)
 
 
 def test_a_function_that_never_returns_does_not_keep_the_process(redis_server: RedisServer, prefix: str) -> None:
@@ -389,7 +388,7 @@ worker.stop(timeout=0)
 queue.close()
 print("done")
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.stdout == "done\n", done.stderr
 
 
@@ -579,7 +578,7 @@ def test_a_call_that_outlives_run_timeout_is_given_up(
     let_go = threading.Event()
 
     def hangs(_: Batch) -> None:
-        let_go.wait(TIMEOUT)
+        let_go.wait(PATIENCE_S)
 
     async def hangs_on_the_loop(_: Batch) -> None:
         await asyncio.get_running_loop().create_future()
@@ -604,7 +603,7 @@ async def test_the_async_door_calls_it_on_its_own_loop(redis_server: RedisServer
 
     async with AsyncAssistantMessageQueue(backend=answer, redis_url=redis_server.url, queue_prefix=prefix, message_delay=0) as queue:
         await queue.start_worker()
-        assert await queue.ask("t", "?", timeout=TIMEOUT) == "True"
+        assert await queue.ask("t", "?", timeout=PATIENCE_S) == "True"
 
 
 def test_instructions_and_authors_reach_the_function(redis_server: RedisServer, prefix: str) -> None:
@@ -614,7 +613,7 @@ def test_instructions_and_authors_reach_the_function(redis_server: RedisServer, 
     options: dict[str, Any] = {"backend": answer, "redis_url": redis_server.url, "queue_prefix": prefix, "message_delay": 0}
     with AssistantMessageQueue(**options, default_instructions=lambda batch: f"greet {batch.authors[0]}") as queue:
         queue.start_worker()
-        assert queue.ask("t", "hello", author="Mia", timeout=TIMEOUT) == "[greet Mia] Mia: hello"
+        assert queue.ask("t", "hello", author="Mia", timeout=PATIENCE_S) == "[greet Mia] Mia: hello"
 
 
 def test_a_backend_that_cannot_follow_is_asked_about_a_cut_stream(redis_server: RedisServer, prefix: str) -> None:

@@ -29,6 +29,7 @@ from assistant_queue.testing.provider import (
     vanish,
     work_then_refuse,
 )
+from tests.conftest import PATIENCE_S
 
 pytestmark = pytest.mark.filterwarnings("ignore:The Assistants API is deprecated:DeprecationWarning")
 
@@ -44,7 +45,7 @@ def provider() -> Iterator[StandInProvider]:
 
 @pytest.fixture
 def client(provider: StandInProvider) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=provider.base_url, api_key=provider.api_key, max_retries=0, timeout=10) as client:
+    with openai.OpenAI(base_url=provider.base_url, api_key=provider.api_key, max_retries=0, timeout=PATIENCE_S) as client:
         yield client
 
 
@@ -382,7 +383,7 @@ def test_stopping_frees_whoever_still_waits_for_an_answer(conversation: str) -> 
         waiting = threading.Thread(target=wait_for_ever)
         waiting.start()
         gate.wait_reached()
-    waiting.join(timeout=10)
+    waiting.join(timeout=PATIENCE_S)
     assert len(errors) == 1
     gate.release()
     assert provider.runs[0].is_active

@@ -11,7 +11,7 @@ from assistant_queue import AssistantMessageQueue
 from assistant_queue.config import Config
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Reply, RunFailure, ToolCalls, Turn
-from tests.conftest import SERVERS, RedisServer
+from tests.conftest import PATIENCE_S, SERVERS, RedisServer
 from tests.docs.generated import environment_variable
 
 
@@ -78,7 +78,7 @@ def reader(
         handle = opened[-1].start_worker()
         receipt = opened[-1].add_message_to_thread("me", "this goes wrong")
         with pytest.raises(Exception, match="failed batch"):
-            opened[-1].wait_for_reply(receipt.message_id, timeout=20)
+            opened[-1].wait_for_reply(receipt.message_id, timeout=PATIENCE_S)
         handle.stop()
         return {"queue": opened[-1]}
 

@@ -19,6 +19,7 @@ from click.testing import CliRunner
 
 from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue
 from assistant_queue.cli import main
+from tests.conftest import PATIENCE_S
 from tests.docs.blocks import Block, blocks_of
 from tests.docs.generated import ROOT, documents
 
@@ -80,7 +81,7 @@ def test_files_of_a_page_are_a_suite_that_passes(document: str, tmp_path: Path) 
         env={**kept, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from assistant_queue.testing import StandInProvider
-from tests.conftest import RedisServer
+from tests.conftest import PATIENCE_S, RedisServer
 from tests.docs.generated import ROOT
 
 EXAMPLES = ROOT / "examples"
@@ -27,7 +27,7 @@ def run(*command: str, cwd: Path = ROOT, **variables: str) -> subprocess.Complet
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=PATIENCE_S,
         check=False,
     )
 

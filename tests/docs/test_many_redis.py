@@ -13,7 +13,7 @@ import pytest
 
 from assistant_queue import AssistantMessageQueue, StoreUnavailable
 from assistant_queue.testing import StandInProvider
-from tests.conftest import SERVERS, RedisServer
+from tests.conftest import PATIENCE_S, SERVERS, RedisServer
 from tests.docs.test_examples import EXAMPLES, run
 
 THREADS = [f"thread-{number}" for number in range(12_000)]
@@ -96,7 +96,7 @@ def test_while_a_primary_is_added_a_known_thread_stays_in_every_process(
         before.add_message_to_thread(known, "hello")
     else:
         home.start_worker()
-        assert before.ask(known, "hello", timeout=20) == "You said: hello"
+        assert before.ask(known, "hello", timeout=PATIENCE_S) == "You said: hello"
     assert first.of(known) is second.of(known) is home
     assert second.of(new) is queues["green"]
     second.add_message_to_thread(new, "hello")
@@ -112,12 +112,12 @@ def test_when_one_is_down_only_its_threads_wait(
     servers["red"].stop()
     lives = next(thread for thread in THREADS if recipe.owner(thread, THREE) != "red")
     waits = next(thread for thread in THREADS if recipe.owner(thread, THREE) == "red")
-    assert many.ask(lives, "hello", timeout=20) == "You said: hello"
+    assert many.ask(lives, "hello", timeout=PATIENCE_S) == "You said: hello"
     with pytest.raises(StoreUnavailable):
         many.add_message_to_thread(waits, "hello")
     seen = many.get_queue_status()
     assert isinstance(seen["red"], StoreUnavailable)
     assert sum(status.completed_count for name, status in seen.items() if name != "red") == 1
     servers["red"].start()
-    assert many.ask(waits, "hello", timeout=30) == "You said: hello"
+    assert many.ask(waits, "hello", timeout=PATIENCE_S) == "You said: hello"
     assert many.list_failed() == []

@@ -20,7 +20,7 @@ import rq
 
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.testing import StandInProvider
-from tests.conftest import RedisServer
+from tests.conftest import PATIENCE_S, RedisServer
 
 KINDS = ("stock", "forking", "asyncio", "concurrent")
 WORKER_CLASSES = {"forking": "assistant_queue.Worker", "concurrent": "assistant_queue.ConcurrentWorker"}
@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
 
 
-def wait_until(condition: Callable[[], Any], what: str, timeout: float = 30.0) -> Any:
+def wait_until(condition: Callable[[], Any], what: str, timeout: float = PATIENCE_S) -> Any:
     """Look until it is so; for what happens in other processes and tells nobody."""
     until = time.monotonic() + timeout
     while True:
@@ -109,7 +109,7 @@ class Service:
         ((parent, horse),) = busy
         if self.kind == "forking":
             parent.send_signal(signal.SIGKILL)  # the horse dies with it
-            assert horse.is_running() is False or horse.wait(timeout=10) is None
+            assert horse.is_running() is False or horse.wait(timeout=PATIENCE_S) is None
         else:
             horse.send_signal(signal.SIGKILL)
 

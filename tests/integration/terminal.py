@@ -8,6 +8,8 @@ import signal
 import subprocess
 from typing import IO
 
+from tests.conftest import PATIENCE_S
+
 
 def line_of(pipe: IO[str] | None) -> str:
     assert pipe is not None
@@ -39,7 +41,7 @@ def seen_in_a_terminal(command: list[str], *, until: str | None = None, **variab
             if until is not None and until.encode() in shown:
                 process.send_signal(signal.SIGINT)
                 until = None
-        return process.wait(10), shown.decode(errors="replace")
+        return process.wait(PATIENCE_S), shown.decode(errors="replace")
     finally:
         os.close(ours)
         if process.poll() is None:

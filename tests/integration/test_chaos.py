@@ -20,11 +20,8 @@ from assistant_queue.testing.chaos.faults import Model
 from assistant_queue.testing.chaos.plan import TOOL_WORD, Event, Kind
 from assistant_queue.testing.chaos.table import table
 from assistant_queue.testing.provider import delay, never_answer
-from tests.conftest import RedisServer
+from tests.conftest import PATIENCE_S, RedisServer
 from tests.integration.conftest import BIN, HERE, Service, wait_until
-
-TIMEOUT = 30
-
 
 # --- a moment of chaos --------------------------------------------------------------------------------------------------
 
@@ -86,7 +83,7 @@ class Broken(Service):
 
     def wait(self, message_id: str) -> None:
         assert self.queue is not None
-        self.queue.wait_for_reply(message_id, TIMEOUT)
+        self.queue.wait_for_reply(message_id, PATIENCE_S)
 
     def verdict(self, model: Model) -> Verdict:
         assert self.queue is not None
@@ -118,13 +115,13 @@ def stopped_before_it_sends(service: Broken) -> None:
     service.start(lock_duration=1.0, request_timeout=20.0)
     service.provider.fault("conversations.create", delay(before=0.5))
     sent = service.send()
-    service.provider.wait_for(lambda oracle: oracle.calls("conversations.create"), timeout=TIMEOUT)
+    service.provider.wait_for(lambda oracle: oracle.calls("conversations.create"), timeout=PATIENCE_S)
     service.signal(signal.SIGSTOP)
     service.start_worker()
     service.wait(sent)
     service.signal(signal.SIGCONT)
     if service.without:
-        service.provider.wait_for(runs_ended=2, timeout=TIMEOUT)
+        service.provider.wait_for(runs_ended=2, timeout=PATIENCE_S)
     else:
         wait_until(lambda: re.search("the lease .*another worker", service.log.read_text()), "the first one sees that it is too late")
 
@@ -134,18 +131,18 @@ def killed_in_a_run(service: Broken) -> None:
     queue: AssistantMessageQueue = service.start(lock_duration=1.0)
     gate = service.provider.hold()
     sent = service.send()
-    gate.wait_reached(timeout=TIMEOUT)
+    gate.wait_reached(timeout=PATIENCE_S)
     wait_until(lambda: queue.get_thread_status("t").run_id, "the run's id is stored")
     service.signal(signal.SIGKILL)
     service.start_worker()
     if service.without:
-        service.provider.wait_for(runs_started=2, timeout=TIMEOUT)
+        service.provider.wait_for(runs_started=2, timeout=PATIENCE_S)
     else:
-        service.provider.wait_for(lambda oracle: oracle.calls("responses.retrieve"), timeout=TIMEOUT)
+        service.provider.wait_for(lambda oracle: oracle.calls("responses.retrieve"), timeout=PATIENCE_S)
     gate.release()
     service.wait(sent)
     if service.without:
-        service.provider.wait_for(runs_ended=2, timeout=TIMEOUT)
+        service.provider.wait_for(runs_ended=2, timeout=PATIENCE_S)
 
 
 def accepted_without_an_answer(service: Broken) -> None:
@@ -154,15 +151,15 @@ def accepted_without_an_answer(service: Broken) -> None:
     service.provider.fault("responses.create", never_answer())
     gate = service.provider.hold()
     sent = service.send()
-    gate.wait_reached(timeout=TIMEOUT)
+    gate.wait_reached(timeout=PATIENCE_S)
     if service.without:
-        service.provider.wait_for(runs_started=2, timeout=TIMEOUT)
+        service.provider.wait_for(runs_started=2, timeout=PATIENCE_S)
     else:
         wait_until(lambda: queue.get_thread_status("t").state == "held", "the thread is held")
     gate.release()
     service.wait(sent)
     if service.without:
-        service.provider.wait_for(runs_ended=2, timeout=TIMEOUT)
+        service.provider.wait_for(runs_ended=2, timeout=PATIENCE_S)
 
 
 SCENARIOS: dict[str, Callable[[Broken], None]] = {

@@ -21,7 +21,7 @@ from assistant_queue.cli.options import redis_name
 from assistant_queue.config import configure
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import refuse
-from tests.conftest import RedisServer
+from tests.conftest import PATIENCE_S, RedisServer
 from tests.integration.conftest import wait_until
 from tests.integration.terminal import line_of, seen_in_a_terminal, wait_for_line
 
@@ -56,7 +56,7 @@ class Command:
             capture_output=True,
             check=False,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_S,
         )
 
     @contextmanager
@@ -194,7 +194,7 @@ def test_a_worker_says_when_it_is_ready_and_answers(command: Command, provider: 
         done = command.run("send", "mia", "Hello!", "--author", "Mia", "--wait", "20")
         assert (done.returncode, done.stdout) == (0, "You said: Mia: Hello!\n"), done.stderr
         worker.terminate()
-        assert worker.wait(20) == 0
+        assert worker.wait(PATIENCE_S) == 0
 
 
 def test_a_worker_finds_an_app_in_the_directory_it_is_started_in(command: Command) -> None:
@@ -208,11 +208,11 @@ def test_a_signal_lets_the_run_at_hand_finish(command: Command, provider: StandI
     with provider.hold() as gate, command.start("worker") as worker:
         line_of(worker.stdout)
         command.run("send", "mia", "Hello!", "--message-id", "m-1")
-        gate.wait_reached(timeout=20)
+        gate.wait_reached(timeout=PATIENCE_S)
         worker.terminate()
         wait_for_line(worker.stderr, "stopping")
         gate.release()
-        assert worker.wait(20) == 0
+        assert worker.wait(PATIENCE_S) == 0
     assert command.json("status")["completed_count"] == 1
 
 
@@ -221,12 +221,12 @@ def test_a_second_signal_hands_the_run_back_and_another_worker_follows_it(comman
         with command.start("worker") as worker:
             line_of(worker.stdout)
             command.run("send", "mia", "Hello!")
-            gate.wait_reached(timeout=20)
+            gate.wait_reached(timeout=PATIENCE_S)
             wait_until(lambda: command.json("status", "--thread", "mia")["run_id"], "the run's id is stored")
             worker.terminate()
             wait_for_line(worker.stderr, "stopping")
             worker.send_signal(signal.SIGINT)
-            assert worker.wait(20) == 0
+            assert worker.wait(PATIENCE_S) == 0
         assert command.json("status", "--thread", "mia")["state"] == "held"
         gate.release()
         assert command.run("worker", "--burst").returncode == 0
@@ -307,7 +307,7 @@ def test_status_watch_prints_a_line_a_second_until_ctrl_c(command: Command) -> N
         assert "active 0  waiting 0" in line_of(watching.stdout)
         assert "active 0  waiting 0" in line_of(watching.stdout)
         watching.send_signal(signal.SIGINT)
-        assert watching.wait(10) == 0
+        assert watching.wait(PATIENCE_S) == 0
         assert line_of(watching.stderr) == ""
 
 
@@ -330,7 +330,7 @@ def test_the_sweep_sidecar_wakes_a_thread_that_nobody_looks_at(command: Command,
         command.run("send", "mia", "Hello!")
         wait_until(lambda: client.llen(f"rq:queue:{command.prefix}"), "the wake-up is handed to RQ's queue")
         sidecar.terminate()
-        assert sidecar.wait(10) == 0
+        assert sidecar.wait(PATIENCE_S) == 0
 
 
 def test_failed_lists_retries_and_discards(command: Command, provider: StandInProvider) -> None:

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.cli import main
 from assistant_queue.testing import StandInProvider
-from tests.conftest import RedisServer
+from tests.conftest import PATIENCE_S, RedisServer
 from tests.integration.conftest import wait_until
 
 Run = Any
@@ -47,7 +47,7 @@ def run(queue: AssistantMessageQueue, provider: StandInProvider, monkeypatch: py
 
 def test_a_thread_is_shown_with_what_waits_and_what_was_said(queue: AssistantMessageQueue, run: Run) -> None:
     with_worker = queue.start_worker()
-    queue.ask("t", "hello", timeout=20)
+    queue.ask("t", "hello", timeout=PATIENCE_S)
     with_worker.stop()
     receipt = queue.add_message_to_thread("t", "and now?")
     shown = run("thread", "t")

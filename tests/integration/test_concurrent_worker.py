@@ -20,11 +20,9 @@ from rq import suspension
 from assistant_queue import AssistantMessageQueue, ConcurrentWorker
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Reply, ToolCalls
-from tests.conftest import RedisServer
+from tests.conftest import PATIENCE_S, RedisServer
 from tests.integration.conftest import BIN, HERE, wait_until
 from tests.integration.terminal import line_of, wait_for_line
-
-TIMEOUT = 25
 
 
 class Bench:
@@ -83,7 +81,7 @@ class Bench:
     def info(self) -> str:
         """What `rq info` prints."""
         done = subprocess.run(
-            [str(BIN / "rq"), "info", "-u", self.url, "--raw", self.prefix], capture_output=True, text=True, timeout=30, check=True
+            [str(BIN / "rq"), "info", "-u", self.url, "--raw", self.prefix], capture_output=True, text=True, timeout=PATIENCE_S, check=True
         )
         return done.stdout
 
@@ -133,7 +131,7 @@ def test_rq_info_tells_the_truth_while_runs_are_in_the_air(bench: Bench, start: 
             assert len(worker.get_current_executions()) == 60
         gate.release()
         for receipt in receipts:
-            queue.wait_for_reply(receipt.message_id, TIMEOUT)
+            queue.wait_for_reply(receipt.message_id, PATIENCE_S)
     wait_until(lambda: bench.executing() == 0, "all have ended")
     shown = bench.info()
     assert f"queue {bench.prefix} 0, 0 executing" in shown
@@ -146,14 +144,14 @@ def test_rq_info_tells_the_truth_while_runs_are_in_the_air(bench: Bench, start: 
 def test_a_worker_that_stops_leaves_no_record(bench: Bench, start: Any) -> None:
     process = start(bench)
     with bench.queue() as queue:
-        queue.ask("t", "hello", timeout=TIMEOUT)
+        queue.ask("t", "hello", timeout=PATIENCE_S)
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(PATIENCE_S) == 0
     assert bench.workers() == []
     assert (
         "0 workers"
         in subprocess.run(
-            [str(BIN / "rq"), "info", "-u", bench.url, bench.prefix], capture_output=True, text=True, timeout=30, check=True
+            [str(BIN / "rq"), "info", "-u", bench.url, bench.prefix], capture_output=True, text=True, timeout=PATIENCE_S, check=True
         ).stdout
     )
 
@@ -163,7 +161,7 @@ def test_a_worker_on_a_thread_stands_in_rqs_books_too(bench: Bench) -> None:
         handle = queue.start_worker()
         (worker,) = bench.workers()
         assert worker.pid == os.getpid()
-        queue.ask("t", "hello", timeout=TIMEOUT)
+        queue.ask("t", "hello", timeout=PATIENCE_S)
         wait_until(lambda: bench.workers()[0].successful_job_count == 1, "the job is counted")
         handle.stop()
     assert bench.workers() == []
@@ -181,7 +179,7 @@ def test_rq_suspends_and_resumes_it(bench: Bench, start: Any) -> None:
         assert bench.client.llen(f"rq:queue:{bench.prefix}") == 1
         assert bench.provider.runs == ()
         suspension.resume(bench.client)
-        assert queue.wait_for_reply(receipt.message_id, TIMEOUT) == "You said: hello"
+        assert queue.wait_for_reply(receipt.message_id, PATIENCE_S) == "You said: hello"
     wait_until(lambda: bench.workers()[0].get_state() == "idle", "it is idle again")
 
 
@@ -189,18 +187,18 @@ def test_rq_suspends_and_resumes_it(bench: Bench, start: Any) -> None:
 def test_rqs_shutdown_command_stops_it(bench: Bench, start: Any) -> None:
     process = start(bench)
     rq_command.send_shutdown_command(bench.client, bench.workers()[0].name)
-    assert process.wait(20) == 0
+    assert process.wait(PATIENCE_S) == 0
 
 
 def test_rqs_other_commands_are_told_to_be_for_others(bench: Bench) -> None:
     process = bench.start()
     with bench.provider.hold() as gate, bench.queue() as queue:
         receipt = queue.add_message_to_thread("t", "hello")
-        gate.wait_reached(timeout=TIMEOUT)
+        gate.wait_reached(timeout=PATIENCE_S)
         rq_command.send_kill_horse_command(bench.client, bench.workers()[0].name)
         wait_for_line(process.stderr, "is not for this worker")
         gate.release()
-        assert queue.wait_for_reply(receipt.message_id, TIMEOUT) == "You said: hello"
+        assert queue.wait_for_reply(receipt.message_id, PATIENCE_S) == "You said: hello"
 
 
 def test_records_of_a_killed_worker_run_out_and_are_cleared_away(bench: Bench) -> None:
@@ -246,9 +244,9 @@ def test_rqs_worker_pool_starts_and_stops_several(bench: Bench) -> None:
     pool = bench.start(*line, ready=False)
     wait_until(lambda: len(bench.workers()) == 2, "both register")
     with bench.queue() as queue:
-        assert queue.ask("t", "hello", timeout=TIMEOUT) == "You said: hello"
+        assert queue.ask("t", "hello", timeout=PATIENCE_S) == "You said: hello"
     pool.terminate()
-    assert pool.wait(20) == 0
+    assert pool.wait(PATIENCE_S) == 0
     assert bench.workers() == []
 
 
@@ -260,12 +258,12 @@ def test_it_takes_no_more_than_it_has_room_for(bench: Bench, start: Any) -> None
     start(bench, concurrency=3)
     with bench.provider.hold() as gate, bench.queue() as queue:
         receipts = [queue.add_message_to_thread(f"t{number}", "hello") for number in range(8)]
-        gate.wait_reached(count=3, timeout=TIMEOUT)
+        gate.wait_reached(count=3, timeout=PATIENCE_S)
         wait_until(lambda: bench.client.llen(f"rq:queue:{bench.prefix}") == 5, "the others wait in the queue, for any worker")
         assert bench.executing() == 3
         gate.release()
         for receipt in receipts:
-            queue.wait_for_reply(receipt.message_id, TIMEOUT)
+            queue.wait_for_reply(receipt.message_id, PATIENCE_S)
 
 
 @EVERY_START
@@ -274,7 +272,7 @@ def test_a_job_id_that_is_no_text_stops_nobody(bench: Bench, start: Any) -> None
     bench.client.rpush(f"rq:queue:{bench.prefix}", b"\xff\xfe", b"")
     start(bench)
     with bench.queue() as queue:
-        assert queue.ask("t", "hello", timeout=TIMEOUT) == "You said: hello"
+        assert queue.ask("t", "hello", timeout=PATIENCE_S) == "You said: hello"
     assert bench.client.llen(f"rq:queue:{bench.prefix}") == 0
 
 
@@ -282,12 +280,12 @@ def test_rqs_burst_max_jobs_and_max_idle_time(bench: Bench) -> None:
     with bench.queue() as queue:
         for number in range(5):
             queue.add_message_to_thread(f"t{number}", "hello")
-        assert bench.rq_worker("--max-jobs", "2").wait(TIMEOUT) == 0
+        assert bench.rq_worker("--max-jobs", "2").wait(PATIENCE_S) == 0
         assert queue.get_queue_status().completed_count == 2
-        assert bench.rq_worker("--burst").wait(TIMEOUT) == 0
+        assert bench.rq_worker("--burst").wait(PATIENCE_S) == 0
         assert queue.get_queue_status().completed_count == 5
         queue.add_message_to_thread("late", "hello")
-        assert bench.rq_worker("--max-idle-time", "1").wait(TIMEOUT) == 0
+        assert bench.rq_worker("--max-idle-time", "1").wait(PATIENCE_S) == 0
         assert queue.get_queue_status().completed_count == 6
 
 
@@ -305,7 +303,7 @@ def test_one_process_serves_several_queues_in_turn(bench: Bench, how: str) -> No
             bench.start("--prefix", names[0], "--prefix", names[1], "--concurrency", "1")
         for queue, own in zip((first, second), ids, strict=True):
             for message_id in own:
-                assert queue.wait_for_reply(message_id, TIMEOUT) == f"You said: {queue.config.queue_prefix}"
+                assert queue.wait_for_reply(message_id, PATIENCE_S) == f"You said: {queue.config.queue_prefix}"
         assert first.get_queue_status().completed_count == second.get_queue_status().completed_count == 10
     served = [run.user_texts[0] for run in bench.provider.runs]
     assert all(served[index] != served[index + 1] for index in range(0, 20, 2)), "one of each, in turn"
@@ -313,7 +311,7 @@ def test_one_process_serves_several_queues_in_turn(bench: Bench, how: str) -> No
 
 def test_rqs_command_on_another_queue_than_the_apps_is_refused(bench: Bench) -> None:
     process = bench.rq_worker(queues=("elsewhere",))
-    assert process.wait(TIMEOUT) != 0
+    assert process.wait(PATIENCE_S) != 0
     assert process.stderr is not None
     assert f"the app's queue_prefix is {bench.prefix!r}; start it on that queue" in process.stderr.read()
 
@@ -321,7 +319,7 @@ def test_rqs_command_on_another_queue_than_the_apps_is_refused(bench: Bench) -> 
 def test_a_time_to_finish_that_is_none_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASSISTANT_QUEUE_SHUTDOWN_TIMEOUT", "soon")
     process = bench.rq_worker()
-    assert process.wait(TIMEOUT) != 0
+    assert process.wait(PATIENCE_S) != 0
     assert process.stderr is not None
     assert "ASSISTANT_QUEUE_SHUTDOWN_TIMEOUT is 'soon'; give seconds" in process.stderr.read()
 
@@ -334,12 +332,12 @@ def test_a_signal_lets_runs_finish_and_takes_no_more(bench: Bench, start: Any) -
     process = start(bench)
     with bench.provider.hold() as gate, bench.queue() as queue:
         receipt = queue.add_message_to_thread("t", "hello")
-        gate.wait_reached(timeout=TIMEOUT)
+        gate.wait_reached(timeout=PATIENCE_S)
         process.terminate()
         wait_for_line(process.stderr, "stopping")
         late = queue.add_message_to_thread("u", "too late for this one")
         gate.release()
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE_S) == 0
         assert queue.wait_for_reply(receipt.message_id, 1) == "You said: hello"
         assert queue.get_message(late.message_id).status == "queued"
 
@@ -348,15 +346,15 @@ def test_what_does_not_end_within_the_time_is_handed_back_and_followed_by_anothe
     process = bench.start("--shutdown-timeout", "0.1")
     with bench.provider.hold() as gate, bench.queue() as queue:
         receipt = queue.add_message_to_thread("t", "hello")
-        gate.wait_reached(timeout=TIMEOUT)
+        gate.wait_reached(timeout=PATIENCE_S)
         wait_until(lambda: queue.get_thread_status("t").run_id, "the run's id is stored")
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE_S) == 0
         assert queue.get_thread_status("t").state == "held"
         assert bench.executing() == 0
         gate.release()
         bench.start()
-        assert queue.wait_for_reply(receipt.message_id, TIMEOUT) == "You said: hello"
+        assert queue.wait_for_reply(receipt.message_id, PATIENCE_S) == "You said: hello"
     assert len(bench.provider.runs) == 1
 
 
@@ -374,16 +372,16 @@ def test_processes_share_the_work_and_one_that_dies_is_replaced(bench: Bench) ->
     assert {worker.pid for worker in bench.workers()} == first
     with bench.provider.hold() as gate, bench.queue() as queue:
         receipts = [queue.add_message_to_thread(f"t{number}", "hello") for number in range(2)]
-        gate.wait_reached(count=2, timeout=TIMEOUT)
+        gate.wait_reached(count=2, timeout=PATIENCE_S)
         wait_until(lambda: all(queue.get_thread_status(f"t{number}").run_id for number in range(2)), "the runs' ids are stored")
         os.kill(min(first), signal.SIGKILL)
         wait_until(lambda: len(children_of(parent)) == 2 and children_of(parent) != first, "another is started")
         gate.release()
         for receipt in receipts:
-            assert queue.wait_for_reply(receipt.message_id, TIMEOUT) == "You said: hello"
+            assert queue.wait_for_reply(receipt.message_id, PATIENCE_S) == "You said: hello"
     assert bench.provider.overlaps == ()
     parent.send_signal(signal.SIGINT)
-    assert parent.wait(20) == 0
+    assert parent.wait(PATIENCE_S) == 0
     assert not any(psutil.pid_exists(pid) for pid in first)
 
 
@@ -397,7 +395,7 @@ def test_processes_die_with_their_parent(bench: Bench) -> None:
 
 def test_what_is_wrong_with_the_app_is_said_once_for_all_processes(bench: Bench) -> None:
     process = bench.start("--processes", "3", ready=False, model=None, assistant_id=None)
-    assert process.wait(20) == 2
+    assert process.wait(PATIENCE_S) == 2
     assert process.stdout is not None
     assert process.stderr is not None
     assert process.stdout.read() == ""
@@ -408,7 +406,7 @@ def test_what_is_wrong_with_the_app_is_said_once_for_all_processes(bench: Bench)
 
 def test_a_fork_has_no_processes_and_no_prefixes(bench: Bench) -> None:
     process = bench.start("--fork", "--processes", "2", ready=False)
-    assert process.wait(20) == 2
+    assert process.wait(PATIENCE_S) == 2
     assert process.stderr is not None
     assert "leave out" in process.stderr.read()
 
@@ -427,7 +425,7 @@ def test_a_batch_that_kills_its_workers_is_set_aside_and_the_others_are_answered
         number = 0
         while not queue.list_failed():
             number += 1
-            assert queue.ask(f"t{number}", f"message {number}", timeout=TIMEOUT) == f"ok: message {number}"
+            assert queue.ask(f"t{number}", f"message {number}", timeout=PATIENCE_S) == f"ok: message {number}"
         (failed,) = queue.list_failed()
         assert (failed.thread_id, failed.reason) == ("poison", "worker_deaths")
         assert queue.get_message(poison.message_id).status == "failed"
@@ -455,7 +453,7 @@ def test_a_thread_with_ten_thousand_messages_does_not_starve_the_others(bench: B
         short = [queue.add_message_to_thread(f"t{number}", "short") for number in range(30)]
         bench.start("--concurrency", "2")
         for receipt in short:
-            queue.wait_for_reply(receipt.message_id, TIMEOUT)
+            queue.wait_for_reply(receipt.message_id, PATIENCE_S)
         assert order.count("long") <= 2
         assert queue.wait_for_reply(rows[-1].message_id, 60) == "ok"
     assert order.count("long") == 10

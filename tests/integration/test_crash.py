@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from assistant_queue.testing import StandInProvider
-from tests.conftest import RedisServer
+from tests.conftest import PATIENCE_S, RedisServer
 from tests.integration.conftest import BIN, HERE, Service, wait_until
 
 LEASE = 2.0
-TIMEOUT = 30
 
 
 class ProcessService(Service):
@@ -56,14 +55,14 @@ def test_a_killed_process_is_succeeded_within_the_lease_and_the_same_run_goes_on
     queue = service.start(workers=1, lock_duration=LEASE)
     gate = service.provider.hold()
     receipt = queue.add_message_to_thread("t", "do not lose me")
-    gate.wait_reached(timeout=TIMEOUT)
+    gate.wait_reached(timeout=PATIENCE_S)
     wait_until(lambda: queue.get_thread_status("t").run_id, "the run's id is stored")
     late = queue.add_message_to_thread("t", "late")
     service.start_worker()
     service.holder().send_signal(signal.SIGKILL)
     gate.release()
-    assert queue.wait_for_reply(receipt.message_id, TIMEOUT) == "You said: do not lose me"
-    assert queue.wait_for_reply(late.message_id, TIMEOUT) == "You said: late"
+    assert queue.wait_for_reply(receipt.message_id, PATIENCE_S) == "You said: do not lose me"
+    assert queue.wait_for_reply(late.message_id, PATIENCE_S) == "You said: late"
     assert [run.user_texts for run in service.provider.runs] == [("do not lose me",), ("late",)]
     assert service.provider.overlaps == ()
 
@@ -73,15 +72,15 @@ def test_a_process_that_was_stopped_for_longer_than_its_lease_does_no_more_harm(
     queue = service.start(workers=1, lock_duration=LEASE)
     gate = service.provider.hold()
     receipt = queue.add_message_to_thread("t", "one")
-    gate.wait_reached(timeout=TIMEOUT)
+    gate.wait_reached(timeout=PATIENCE_S)
     wait_until(lambda: queue.get_thread_status("t").run_id, "the run's id is stored")
     service.holder().send_signal(signal.SIGSTOP)
     service.start_worker()
     gate.release()
-    assert queue.wait_for_reply(receipt.message_id, TIMEOUT) == "You said: one"
+    assert queue.wait_for_reply(receipt.message_id, PATIENCE_S) == "You said: one"
     service.holder().send_signal(signal.SIGCONT)
     next_receipt = queue.add_message_to_thread("t", "two")
-    assert queue.wait_for_reply(next_receipt.message_id, TIMEOUT) == "You said: two"
+    assert queue.wait_for_reply(next_receipt.message_id, PATIENCE_S) == "You said: two"
     batches = [queue.get_message(one.message_id).batch_id for one in (receipt, next_receipt)]
     wait_until(lambda: set(batches) <= set(service.noted("replies")), "both are delivered")
     assert service.noted("replies") == batches
@@ -94,11 +93,11 @@ def test_a_worker_that_is_told_to_stop_hands_its_run_back(service: ProcessServic
     queue = service.start(workers=1, lock_duration=20.0)
     gate = service.provider.hold()
     receipt = queue.add_message_to_thread("t", "hand me over")
-    gate.wait_reached(timeout=TIMEOUT)
+    gate.wait_reached(timeout=PATIENCE_S)
     wait_until(lambda: queue.get_thread_status("t").run_id, "the run's id is stored")
     service.start_worker()
     service.holder().send_signal(signal.SIGTERM)
-    service.holder().wait(TIMEOUT)
+    service.holder().wait(PATIENCE_S)
     gate.release()
     # The lease would last 20 s more: only a run that was handed back is answered in time.
     assert queue.wait_for_reply(receipt.message_id, 15) == "You said: hand me over"
@@ -113,14 +112,14 @@ def test_redis_may_restart_in_the_middle_of_a_run(service: ProcessService, tmp_p
         queue = restarted.start(workers=1, lock_duration=LEASE)
         gate = service.provider.hold()
         receipt = queue.add_message_to_thread("t", "durable")
-        gate.wait_reached(timeout=TIMEOUT)
+        gate.wait_reached(timeout=PATIENCE_S)
         wait_until(lambda: queue.get_thread_status("t").run_id, "the run's id is stored")
         late = queue.add_message_to_thread("t", "late")
         own.stop()
         gate.release()
         own.start()
-        assert queue.wait_for_reply(receipt.message_id, TIMEOUT) == "You said: durable"
-        assert queue.wait_for_reply(late.message_id, TIMEOUT) == "You said: late"
+        assert queue.wait_for_reply(receipt.message_id, PATIENCE_S) == "You said: durable"
+        assert queue.wait_for_reply(late.message_id, PATIENCE_S) == "You said: late"
         assert [run.user_texts for run in service.provider.runs] == [("durable",), ("late",)]
         restarted.stop()
     finally:

@@ -18,7 +18,7 @@ from assistant_queue import AssistantMessageQueue
 from assistant_queue.cli import main
 from assistant_queue.cli.demo.redis import private_redis, version_of
 from assistant_queue.cli.problems import Problem
-from tests.conftest import SERVERS
+from tests.conftest import PATIENCE_S, SERVERS
 from tests.integration.terminal import seen_in_a_terminal
 
 LINES = [
@@ -56,7 +56,7 @@ def test_the_demo_plays_a_file_and_proves_that_nothing_was_lost_or_doubled(short
         capture_output=True,
         check=False,
         text=True,
-        timeout=90,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
     verdict = json.loads(done.stdout)
@@ -72,7 +72,7 @@ def test_the_demo_plays_a_file_and_proves_that_nothing_was_lost_or_doubled(short
 
 
 def test_without_a_terminal_the_demo_prints_plain_lines(short: Path) -> None:
-    done = subprocess.run(demo("--input", str(short)), capture_output=True, text=True, check=False, timeout=90)
+    done = subprocess.run(demo("--input", str(short)), capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "\x1b" not in done.stdout
@@ -106,11 +106,11 @@ def test_an_interrupted_demo_leaves_no_process_behind(number: signal.Signals) ->
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) >= 2
     process.send_signal(number)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert said.startswith("error: interrupted")
     assert said.count("\n") == 1
-    gone, alive = psutil.wait_procs(children, timeout=10)
+    gone, alive = psutil.wait_procs(children, timeout=PATIENCE_S)
     assert not alive
     assert len(gone) == len(children)
 

@@ -31,10 +31,9 @@ from assistant_queue.testing import Personality, StandInProvider
 from assistant_queue.testing.clock import FakeClock
 from assistant_queue.testing.harness import InstantWorker
 from assistant_queue.testing.provider import Reply, Request, ToolCalls, delay, drop_connection, never_answer, refuse
-from tests.conftest import RedisServer
+from tests.conftest import PATIENCE_S, RedisServer
 from tests.integration.conftest import wait_until
 
-TIMEOUT = 20
 ORDER = {"type": "function", "name": "order", "parameters": {"type": "object", "properties": {}}}
 
 
@@ -245,7 +244,7 @@ async def test_a_callers_own_id_is_mapped_once_and_is_the_queues_too(doors: Door
     await queue.create_message("customer 42", "one")
     await queue.create_message("customer 42", "two")
     await queue.start_worker()
-    assert await queue.ask("customer 42", "three", timeout=TIMEOUT) == "You said: one | two | three"
+    assert await queue.ask("customer 42", "three", timeout=PATIENCE_S) == "You said: one | two | three"
     assert len(doors.provider.calls(doors.opens)) == 1
     info = await queue.get_thread("customer 42")
     assert info.id == doors.conversation("customer 42")["id"]
@@ -310,7 +309,7 @@ async def test_what_writes_is_refused_while_a_worker_holds_the_thread(doors: Doo
         assert (await queue.get_run("t", run_id)).status in {"queued", "in_progress"}
         assert (await queue.get_thread("t")).thread_id == "t"
         assert len(await queue.list_messages("t", limit=1)) == 1
-    assert await queue.wait_for_reply(receipt.message_id, TIMEOUT) == "You said: before | hello"
+    assert await queue.wait_for_reply(receipt.message_id, PATIENCE_S) == "You said: before | hello"
     await queue.create_message("t", "after")
     assert doors.provider.overlaps == ()
 
@@ -323,7 +322,7 @@ async def test_a_workers_run_can_be_cancelled(doors: Doors) -> None:
         (run_id,) = await asyncio.to_thread(gate.wait_reached)
         await queue.cancel_run("t", run_id)
         with pytest.raises(Exception, match="failed batch"):
-            await queue.wait_for_reply(receipt.message_id, TIMEOUT)
+            await queue.wait_for_reply(receipt.message_id, PATIENCE_S)
     assert doors.provider.runs[0].status == "cancelled"
 
 
@@ -341,7 +340,7 @@ async def test_a_message_added_during_a_call_is_answered_after_it(doors: Doors) 
 
     doors.provider.fault(doors.adds, delay(0.2), when=add)
     await queue.create_message("t", "two")
-    assert await queue.wait_for_reply(receipts[0], TIMEOUT) == "You said: one | two | three"
+    assert await queue.wait_for_reply(receipts[0], PATIENCE_S) == "You said: one | two | three"
     assert len(doors.provider.runs) == 1
     producer.close()
 
@@ -513,7 +512,7 @@ def test_openai_is_imported_at_the_first_call_and_not_before() -> None:
         "import sys; from assistant_queue import AssistantMessageQueue as Q, AsyncAssistantMessageQueue as A; "
         "q = Q(model='m', openai_api_key='k'); a = A(model='m', openai_api_key='k'); q.close(); sys.exit('openai' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=30).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=PATIENCE_S).returncode == 0
 
 
 @pytest.mark.parametrize("protocol", ["chat_completions"])
@@ -522,7 +521,7 @@ async def test_what_the_queue_remembers_can_be_read_where_the_provider_keeps_not
     assert await queue.list_messages("t") == []
     await queue.start_worker()
     for text in ("one", "two", "three"):
-        await queue.ask("t", text, timeout=20)
+        await queue.ask("t", text, timeout=PATIENCE_S)
     texts = ["one", "You said: one", "two", "You said: two", "three", "You said: three"]
     oldest = await queue.list_messages("t", order="asc")
     assert [message.text for message in oldest] == texts

@@ -24,7 +24,7 @@ from assistant_queue import (
     ThreadFull,
 )
 from assistant_queue.testing import StandInProvider
-from tests.conftest import RedisServer, free_port
+from tests.conftest import PATIENCE_S, RedisServer, free_port
 
 
 class Awaited:
@@ -85,7 +85,7 @@ async def test_the_first_week_of_a_bot(door: Any, options: dict[str, Any], model
     queue = door(**{**options, **model}, max_pending=3)
     worker = await queue.start_worker()
     try:
-        assert await queue.ask("t", "hello", timeout=20) == "You said: hello"
+        assert await queue.ask("t", "hello", timeout=PATIENCE_S) == "You said: hello"
         await queue.pause("t")
         receipts = await queue.add_messages(
             [{"thread_id": "t", "message": f"m{number}", "message_id": f"id-{number}", "author": "Ann"} for number in range(3)]
@@ -219,7 +219,7 @@ async def test_any_string_is_a_thread_id(door: Any, options: dict[str, Any], thr
     queue = door(**options)
     worker = await queue.start_worker()
     try:
-        assert await queue.ask(thread_id, "hello", timeout=20) == "You said: hello"
+        assert await queue.ask(thread_id, "hello", timeout=PATIENCE_S) == "You said: hello"
     finally:
         stopped = worker.stop()
         if asyncio.iscoroutine(stopped):

@@ -17,7 +17,7 @@ import rq
 from assistant_queue import AssistantMessageQueue, ConfigurationError
 from assistant_queue.store.examining import Server, judge
 from assistant_queue.testing import StandInProvider
-from tests.conftest import SERVERS, RedisServer
+from tests.conftest import PATIENCE_S, SERVERS, RedisServer
 from tests.integration.conftest import BIN, HERE
 
 
@@ -66,7 +66,7 @@ def test_a_worker_refuses_a_redis_that_may_throw_messages_away(
         ours = [[str(BIN / "assistant-queue"), "worker", "--burst"], [str(BIN / "assistant-queue"), "worker", "--burst", "--fork"]]
         stock = [str(BIN / "rq"), "worker", "-u", server.url, prefix, "--burst"]
         for command in (*ours, [*stock, "--worker-class", "assistant_queue.Worker"], stock):
-            ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=50, check=False)
+            ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
             assert f"maxmemory-policy {policy}" in ended.stderr, ended.stderr
             assert command not in ours or ended.returncode == 2
         assert provider.runs == ()
@@ -100,7 +100,7 @@ def test_a_worker_that_may_not_ask_says_so_and_works(
     admin.execute_command("ACL", "SETUSER", "curb", "on", ">pw", "~*", "&*", "+@all", "-info", "-config")
     with AssistantMessageQueue(**options_of(f"redis://curb:pw@127.0.0.1:{server.port}/0", prefix, provider)) as queue:
         queue.start_worker()
-        assert queue.ask("t", "hello", timeout=30) == "You said: hello"
+        assert queue.ask("t", "hello", timeout=PATIENCE_S) == "You said: hello"
     assert said(caplog)["maxmemory-policy cannot be read here; see that it is noeviction"] == "INFO"
 
 

@@ -11,6 +11,7 @@ from assistant_queue.store.calls import Space
 from tests.benchmarks.bench import Bench as Benchmark
 from tests.benchmarks.bench import LeanProvider
 from tests.benchmarks.sizes import QUICK
+from tests.conftest import PATIENCE_S
 from tests.integration.conftest import wait_until
 from tests.integration.test_concurrent_worker import Bench, bench
 
@@ -60,7 +61,7 @@ def test_of_a_burst_of_threads_the_oldest_are_answered_first(bench: Bench, lean:
     worker = bench.start("--concurrency", str(CONCURRENCY), **lean.options())
     wait_until(lambda: lean.stats()["runs"] >= len(threads), "all are answered", 90)
     worker.terminate()
-    assert worker.wait(20) == 0
+    assert worker.wait(PATIENCE_S) == 0
     place = ranks(lean)
     assert max(abs(place[thread] - number) for number, thread in enumerate(threads)) <= 2 * CONCURRENCY
     assert lean.stats()["runs"] == len(threads)
@@ -76,6 +77,6 @@ def test_a_burst_in_one_queue_leaves_the_others_of_the_process_their_turn(bench:
     worker = bench.start("--concurrency", str(CONCURRENCY), "--prefix", bench.prefix, "--prefix", other, **lean.options())
     wait_until(lambda: set(few) <= set(lean.stats()["started"]), "the few are answered", 60)
     worker.terminate()
-    assert worker.wait(20) == 0
+    assert worker.wait(PATIENCE_S) == 0
     place = ranks(lean)
     assert max(place[thread] for thread in few) <= BURST / 5

@@ -22,7 +22,7 @@ from assistant_queue import (
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.harness import Crash
 from assistant_queue.testing.provider import Reply, RunFailure, never_answer
-from tests.conftest import RedisServer
+from tests.conftest import PATIENCE_S, RedisServer
 from tests.integration.test_crash_points import Bot
 
 SORRY = "Sorry, I am not there at the moment. A person will read this."
@@ -198,10 +198,10 @@ async def test_a_worker_starts_without_a_provider_only_if_it_has_something_to_sa
         with pytest.raises(ConfigurationError, match="does not know what to run"):
             queue.get_thread("t")  # a direct call has nobody to ask
         queue.start_worker()
-        assert queue.ask("t", "hello", timeout=20) == SORRY
+        assert queue.ask("t", "hello", timeout=PATIENCE_S) == SORRY
     async with AsyncAssistantMessageQueue(**options, fallback_reply=SORRY) as queue:
         await queue.start_worker()
-        assert await queue.ask("t", "hello again", timeout=20) == SORRY
+        assert await queue.ask("t", "hello again", timeout=PATIENCE_S) == SORRY
     with AssistantMessageQueue(**options) as queue, pytest.raises(ConfigurationError, match="does not know what to run"):
         queue.start_worker()
 

@@ -9,6 +9,7 @@ import pytest
 import rq
 from rq.job import Job
 
+from tests.conftest import PATIENCE_S
 from tests.integration.conftest import Service, wait_until
 
 
@@ -39,7 +40,7 @@ def test_foreign_and_altered_jobs_are_moved_aside_and_never_run(service: Service
     service.client.hset(called_back.key, "success_callback_name", "os.getcwd")
     service.client.hset(called_back.key, "failure_callback_name", "os.abort")
 
-    assert queue.ask("t", "still here?", timeout=30) == "You said: still here?"
+    assert queue.ask("t", "still here?", timeout=PATIENCE_S) == "You said: still here?"
     failed = jobs.failed_job_registry
     wait_until(
         lambda: {other.id, trapped.id} & set(failed.get_job_ids(cleanup=False)) or _gone(service, trapped), "foreign jobs are moved aside"

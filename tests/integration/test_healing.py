@@ -14,7 +14,7 @@ from assistant_queue.testing import Personality, StandInProvider
 from assistant_queue.testing.clock import FakeClock
 from assistant_queue.testing.harness import Crash, InstantWorker
 from assistant_queue.testing.provider import Never, Reply, ToolCalls, refuse
-from tests.conftest import RedisServer
+from tests.conftest import PATIENCE_S, RedisServer
 
 BOTH = pytest.mark.parametrize("protocol", ["responses", "assistants"])
 
@@ -253,7 +253,7 @@ def test_a_run_that_ended_while_no_worker_was_there_is_the_only_one(talk: Conver
 
     with pytest.raises(Crash):
         talk.work(probe)
-    provider.wait_for(runs_ended=1, timeout=10)
+    provider.wait_for(runs_ended=1, timeout=PATIENCE_S)
     talk.clock.advance(3600)
     talk.work()
     assert talk.queue.get_message(receipt.message_id).reply == "done"

@@ -13,7 +13,7 @@ from redis import exceptions
 
 from assistant_queue.store.connect import sync_client
 from assistant_queue.store.lane import Lane, fits
-from tests.conftest import RedisServer
+from tests.conftest import PATIENCE_S, RedisServer
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_who_finds_the_lane_taken_goes_another_way(client: redis.Redis) -> None:
     with lane._taken:
         other = threading.Thread(target=lambda: others.append(lane.execute("CLIENT", "ID")))
         other.start()
-        other.join(10)
+        other.join(PATIENCE_S)
     assert others
     assert others != [own]
     assert lane.execute("CLIENT", "ID") == own
@@ -97,8 +97,8 @@ def test_a_forked_process_takes_a_connection_of_its_own(client: redis.Redis) -> 
     answers = context.Queue()
     child = context.Process(target=_say_id, args=(lane, answers))
     child.start()
-    other = answers.get(timeout=20)
-    child.join(20)
+    other = answers.get(timeout=PATIENCE_S)
+    child.join(PATIENCE_S)
     assert other != own
     assert lane.execute("CLIENT", "ID") == own
 

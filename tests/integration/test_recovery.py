@@ -17,11 +17,10 @@ import pytest
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Reply, ToolCalls
-from tests.conftest import RedisServer
+from tests.conftest import PATIENCE_S, RedisServer
 from tests.integration.conftest import BIN, HERE, Service, wait_until
 
 LEASE = 2.0
-TIMEOUT = 30
 SLACK = 15.0
 """Seconds by which a busy machine may miss the bound before the test is red: the figures are for people. RQ alone takes far longer."""
 
@@ -69,7 +68,7 @@ class Crew(Service):
         assert self.queue is not None
         gate = self.provider.hold()
         receipt = self.queue.add_message_to_thread("t", "do not lose me")
-        gate.wait_reached(timeout=TIMEOUT)
+        gate.wait_reached(timeout=PATIENCE_S)
         wait_until(lambda: self.queue.get_thread_status("t").run_id, "the run's id is stored")
         self.gate = gate
         return receipt.message_id
@@ -82,7 +81,7 @@ class Crew(Service):
     def is_answered_once(self, message_id: str) -> None:
         assert self.queue is not None
         self.gate.release()
-        assert self.queue.wait_for_reply(message_id, TIMEOUT) == "You said: do not lose me"
+        assert self.queue.wait_for_reply(message_id, PATIENCE_S) == "You said: do not lose me"
         assert [run.user_texts for run in self.provider.runs] == [("do not lose me",)]
         assert self.queue.get_message(message_id).attempts == 1
 
@@ -171,7 +170,7 @@ def test_a_blocked_event_loop_keeps_its_leases(one_redis: RedisServer, prefix: s
 
         first.start_worker()
         second.start_worker()
-        assert first.ask("t", "hello", timeout=TIMEOUT) == "done"
+        assert first.ask("t", "hello", timeout=PATIENCE_S) == "done"
         assert len(tokens) == 2, "the function was called by a second worker, too"
         assert tokens[0] == tokens[1] is not None
     assert provider.overlaps == ()

@@ -18,7 +18,7 @@ from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue, S
 from assistant_queue.errors import NotPermitted
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import refuse
-from tests.conftest import SERVERS, RedisServer, free_port
+from tests.conftest import PATIENCE_S, SERVERS, RedisServer, free_port
 from tests.integration.conftest import Service, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -80,7 +80,7 @@ def test_the_shipped_users_may_do_their_work_and_are_refused_nothing_they_try(
         with AssistantMessageQueue(**{**service.options, "redis_url": users.url("producer")}) as queue:
             queue.open_events("t")
             queue.typing("t", "Ann")
-            assert queue.ask("t", "hello", timeout=30) == "You said: hello"
+            assert queue.ask("t", "hello", timeout=PATIENCE_S) == "You said: hello"
             told = [event.type for event in queue.events("t", after="0", timeout=0.5)]
             assert [told[0], told[-1]] == ["typing", "reply_ready"]
             provider.fault("responses.create", refuse(400))
@@ -199,11 +199,11 @@ def both_doors_and_a_worker(url: str, prefix: str, provider: StandInProvider) ->
 
     async def through_the_asyncio_door() -> str | None:
         async with AsyncAssistantMessageQueue(**options) as queue:
-            return await queue.ask("u", "hello", timeout=30)
+            return await queue.ask("u", "hello", timeout=PATIENCE_S)
 
     with AssistantMessageQueue(**options) as queue:
         queue.start_worker()
-        assert queue.ask("t", "hello", timeout=30) == "You said: hello"
+        assert queue.ask("t", "hello", timeout=PATIENCE_S) == "You said: hello"
         assert asyncio.run(through_the_asyncio_door()) == "You said: hello"
 
 

@@ -20,10 +20,8 @@ from assistant_queue.store.examining import Server, judge
 from assistant_queue.store.replicating import REPLICA_WAIT_S
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Reply, ToolCalls
-from tests.conftest import SERVERS, RedisServer
+from tests.conftest import PATIENCE_S, SERVERS, RedisServer
 from tests.integration.conftest import wait_until
-
-TIMEOUT = 30
 
 
 class Pair:
@@ -95,7 +93,7 @@ def test_an_acknowledged_add_survives_the_loss_of_the_primary(pair: Pair, prefix
         assert pair.copy.llen(f"{prefix}:pending:t") == 3
     with AssistantMessageQueue(**{**options_of(pair.fail_over(), prefix, provider), "durability": "local"}) as queue:
         queue.start_worker()
-        assert queue.wait_for_reply(rest[-1].message_id, TIMEOUT) == "You said: one | two | three"
+        assert queue.wait_for_reply(rest[-1].message_id, PATIENCE_S) == "You said: one | two | three"
     assert [run.user_texts for run in provider.runs] == [("one", "two", "three")]
 
 
@@ -120,7 +118,7 @@ def test_an_add_that_no_replica_has_is_refused_and_can_be_repeated(pair: Pair, p
         assert many.value.message_ids[0] == "a"
         assert len(many.value.message_ids) == 2
         with pytest.raises(NotReplicated) as asked:
-            queue.ask("v", "generated", timeout=TIMEOUT)
+            queue.ask("v", "generated", timeout=PATIENCE_S)
         (generated,) = asked.value.message_ids
         with pytest.raises(MessageIdConflict):  # what is not queued needs no replica
             queue.add_message_to_thread("t", "another text", message_id="m")
@@ -128,8 +126,8 @@ def test_an_add_that_no_replica_has_is_refused_and_can_be_repeated(pair: Pair, p
         assert queue.add_message_to_thread("t", "hello", message_id="m").duplicate
         assert queue.add_message_to_thread("v", "generated", message_id=generated).duplicate
         queue.start_worker()
-        assert queue.wait_for_reply("m", TIMEOUT) == "You said: hello | a"
-        assert queue.wait_for_reply(generated, TIMEOUT) == "You said: generated"
+        assert queue.wait_for_reply("m", PATIENCE_S) == "You said: hello | a"
+        assert queue.wait_for_reply(generated, PATIENCE_S) == "You said: generated"
 
 
 async def test_the_asyncio_door_waits_and_refuses_alike(pair: Pair, prefix: str, provider: StandInProvider) -> None:
@@ -184,7 +182,7 @@ def test_no_request_leaves_before_a_replica_knows_of_it(pair: Pair, prefix: str,
         wait_until(is_put_back, "the outputs are put back")
         assert sent() == 1
         pair.signal(signal.SIGCONT)
-        assert queue.wait_for_reply("m", TIMEOUT) == "done"
+        assert queue.wait_for_reply("m", PATIENCE_S) == "done"
         assert queue.get_message("m").attempts == 1
     assert len(asked) == 1
     assert sent() == 2
@@ -196,13 +194,13 @@ def test_a_run_that_had_started_is_found_from_the_promoted_replica(pair: Pair, p
     with AssistantMessageQueue(**options) as queue:
         queue.start_worker()
         receipt = queue.add_message_to_thread("t", "once")
-        gate.wait_reached(timeout=TIMEOUT)
+        gate.wait_reached(timeout=PATIENCE_S)
         assert pair.copy.hget(f"{prefix}:thread:t", "phase") in {"sending", "running"}
         url = pair.fail_over()
     with AssistantMessageQueue(**{**options, "redis_url": url, "durability": "local"}) as queue:
         queue.start_worker()
         gate.release()
-        assert queue.wait_for_reply(receipt.message_id, TIMEOUT) == "You said: once"
+        assert queue.wait_for_reply(receipt.message_id, PATIENCE_S) == "You said: once"
     assert [run.user_texts for run in provider.runs] == [("once",)]
 
 

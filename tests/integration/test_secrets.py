@@ -23,7 +23,7 @@ from assistant_queue.testing.clock import FakeClock
 from assistant_queue.testing.harness import InstantWorker
 from assistant_queue.testing.provider import Reply, ToolCalls, drop_connection, refuse
 from assistant_queue.worker.backend import make_backend
-from tests.conftest import SERVERS, RedisServer
+from tests.conftest import PATIENCE_S, SERVERS, RedisServer
 from tests.integration.conftest import BIN, HERE, wait_until
 
 KEY = "sk-canary-5dd1c7b0a9"
@@ -243,13 +243,13 @@ def test_a_worker_process_at_its_loudest_says_nothing_of_it(
     with log.open("wb") as output, AssistantMessageQueue(**options) as queue:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
         try:
-            assert queue.ask("t", TEXT, timeout=30) == REPLY
+            assert queue.ask("t", TEXT, timeout=PATIENCE_S) == REPLY
             provider.fault("responses.create", refuse(401, "invalid_api_key", f"Incorrect API key provided: {KEY}. You said: {TEXT}"))
             queue.add_message_to_thread("t", TEXT)
             wait_until(queue.list_failed, "the second message fails")
         finally:
             process.terminate()
-            process.wait(timeout=30)
+            process.wait(timeout=PATIENCE_S)
     said = log.read_text(encoding="utf-8")
     assert "worker ready" in said
     assert "goes to the failed list" in said

@@ -34,10 +34,9 @@ from assistant_queue.testing.harness import Crash, InstantWorker
 from assistant_queue.testing.provider import Reply, ToolCalls, Turn
 from assistant_queue.tools import Toolbox
 from assistant_queue.worker import tool_calls
-from tests.conftest import RedisServer
+from tests.conftest import PATIENCE_S, RedisServer
 from tests.integration.test_crash_points import CHOSEN
 
-TIMEOUT = 25
 BIN = Path(sys.executable).parent
 
 
@@ -82,7 +81,7 @@ def asked(queue: AssistantMessageQueue, provider: StandInProvider, *calls: tuple
     provider.model = calls_then_outputs(*calls)
     if not queue._workers:
         queue.start_worker()
-    return str(queue.ask("t", "please", timeout=TIMEOUT, **message)).split("\n")
+    return str(queue.ask("t", "please", timeout=PATIENCE_S, **message)).split("\n")
 
 
 def test_the_model_is_offered_the_tools_and_gets_what_they_return(queue: AssistantMessageQueue, provider: StandInProvider) -> None:
@@ -108,7 +107,7 @@ def test_the_model_is_offered_the_tools_and_gets_what_they_return(queue: Assista
 
     provider.model = model
     queue.start_worker()
-    assert queue.ask("t", "?", timeout=TIMEOUT) == '{"city":"Rome","celsius":21.5}\nnoon in Oslo, UTC'
+    assert queue.ask("t", "?", timeout=PATIENCE_S) == '{"city":"Rome","celsius":21.5}\nnoon in Oslo, UTC'
     assert offered == [("weather", "clock"), ("weather", "clock")]
 
 
@@ -123,7 +122,7 @@ def test_tools_that_are_defined_after_the_worker_has_started_are_offered(queue: 
 
 
 def test_the_calls_of_a_round_run_at_the_same_time(queue: AssistantMessageQueue, provider: StandInProvider) -> None:
-    together = threading.Barrier(3, timeout=TIMEOUT)
+    together = threading.Barrier(3, timeout=PATIENCE_S)
 
     @queue.tool
     def meet(number: int) -> int:
@@ -144,7 +143,7 @@ def test_a_tool_that_takes_too_long_is_an_error_that_the_model_reads(queue: Assi
 
     @queue.tool(timeout=0.05)
     def hangs() -> None:
-        let_go.wait(TIMEOUT)
+        let_go.wait(PATIENCE_S)
 
     @queue.tool(timeout=0.05)
     async def hangs_on_the_loop() -> None:
@@ -153,14 +152,14 @@ def test_a_tool_that_takes_too_long_is_an_error_that_the_model_reads(queue: Assi
         finally:
             was_cancelled.set()
 
-    @queue.tool(timeout=TIMEOUT)
+    @queue.tool(timeout=PATIENCE_S)
     def answers() -> str:
         return "here"
 
     try:
         late = '{"error": "the function did not answer within 0.05 seconds"}'
         assert asked(queue, provider, ("hangs", {}), ("hangs_on_the_loop", {}), ("answers", {})) == [late, late, "here"]
-        assert was_cancelled.wait(TIMEOUT)
+        assert was_cancelled.wait(PATIENCE_S)
     finally:
         let_go.set()
 
@@ -263,9 +262,9 @@ def test_on_assistants_the_assistants_own_tools_stay_while_none_are_registered(
     options: dict[str, Any] = {"openai_api_key": provider.api_key, "openai_base_url": provider.base_url, "redis_url": one_redis.url}
     with AssistantMessageQueue(**options, assistant_id=provider.assistant_id, queue_prefix=prefix, message_delay=0) as queue:
         queue.start_worker()
-        queue.ask("t", "one", timeout=TIMEOUT)
+        queue.ask("t", "one", timeout=PATIENCE_S)
         queue.tool(name="mine")(lambda: "mine")
-        queue.ask("t", "two", timeout=TIMEOUT)
+        queue.ask("t", "two", timeout=PATIENCE_S)
         bodies = [request.body for request in provider.requests if request.path.endswith("/runs")]
         assert ["tools" in body for body in bodies] == [False, True]
         assert bodies[1]["tools"] == [
@@ -290,7 +289,7 @@ async def test_the_async_door_has_them_too(options: dict[str, Any], provider: St
 
         provider.model = calls_then_outputs(("where", {}))
         await queue.start_worker()
-        assert await queue.ask("t", "?", timeout=TIMEOUT) == "true"
+        assert await queue.ask("t", "?", timeout=PATIENCE_S) == "true"
 
 
 def test_a_death_at_any_step_of_a_round_calls_a_tool_again_only_with_the_same_call_id(
@@ -375,7 +374,7 @@ def test_worker_processes_have_the_tools_of_their_app(
         receipt = queue.add_message_to_thread("t", "where is it?")
         extra = ["-u", options["redis_url"]] if kind == "stock" else []
         done = subprocess.run(
-            [sys.executable, *command, *extra], env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False
+            [sys.executable, *command, *extra], env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
         )
         assert done.returncode == 0, done.stderr
         assert str(queue.wait_for_reply(receipt.message_id, 0)).startswith("7 in ")

@@ -13,6 +13,7 @@ import pytest
 from assistant_queue import portal as portal_module
 from assistant_queue.errors import OutcomeUnknown
 from assistant_queue.portal import Portal
+from tests.conftest import PATIENCE_S
 
 
 class Resource:
@@ -104,7 +105,7 @@ def test_closing_ends_the_thread_and_a_later_call_opens_again(opened: Opened) ->
 def test_a_call_that_is_not_over_when_the_portal_closes_is_told_so(opened: Opened) -> None:
     opened.portal.call(lambda resource: resource.add(1, 1))
     (resource,) = opened.resources
-    closing = threading.Thread(target=lambda: (resource.begun.wait(10), opened.portal.close()))
+    closing = threading.Thread(target=lambda: (resource.begun.wait(PATIENCE_S), opened.portal.close()))
     closing.start()
     with pytest.raises(OutcomeUnknown, match="closed during a direct call"):
         opened.portal.call(lambda resource: resource.hang())
@@ -120,7 +121,7 @@ def test_an_interrupted_caller_cancels_its_call_and_waits_for_its_clean_up(opene
     assert caller is not None
 
     def interrupt() -> None:
-        assert resource.begun.wait(10)
+        assert resource.begun.wait(PATIENCE_S)
         signal.pthread_kill(caller, signal.SIGINT)
 
     interrupting = threading.Thread(target=interrupt)

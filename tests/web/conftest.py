@@ -17,7 +17,7 @@ from assistant_queue.integrations.fastapi import allow_all
 from assistant_queue.integrations.fastapi.app import app_of, make_service
 from assistant_queue.integrations.fastapi.server import make_server
 from assistant_queue.testing import StandInProvider
-from tests.conftest import RedisServer
+from tests.conftest import PATIENCE_S, RedisServer
 
 
 @pytest.fixture
@@ -69,14 +69,14 @@ class Site:
 
     def start(self) -> Site:
         self._thread.start()
-        assert self._up.wait(10)
+        assert self._up.wait(PATIENCE_S)
         self.port = self.server.servers[0].sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         return self
 
     def stop(self) -> None:
         self.server.should_exit = True
-        self._thread.join(15)
+        self._thread.join(PATIENCE_S)
         assert not self._thread.is_alive()
 
 

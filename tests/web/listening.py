@@ -9,6 +9,8 @@ from typing import Any
 
 import httpx
 
+from tests.conftest import PATIENCE_S
+
 
 class Stream:
     def __init__(self, response: httpx.Response) -> None:
@@ -58,7 +60,7 @@ def listening(
 ) -> Iterator[Stream]:
     given = {**({"Last-Event-ID": after} if after else {}), **(headers or {})}
     with (
-        httpx.Client(timeout=20) as client,
+        httpx.Client(timeout=PATIENCE_S) as client,
         client.stream("GET", f"{url}/api/threads/{thread_id}/events", headers=given, params=params) as response,
     ):
         yield Stream(response)

@@ -20,6 +20,7 @@ from websockets.sync.client import connect
 from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue, ConfigurationError
 from assistant_queue.errors import NotAllowed, NotAuthenticated, UnknownOption
 from assistant_queue.integrations.fastapi import Action, Caller, allow_all, create_app, create_router
+from tests.conftest import PATIENCE_S
 from tests.docs.generated import ROOT
 from tests.web.conftest import running
 from tests.web.listening import listening
@@ -204,7 +205,7 @@ def test_some_events_are_for_some_eyes_only(queue: AssistantMessageQueue) -> Non
         listening(site.url, "t", headers={"x-role": "staff"}) as staff,
     ):
         person.until("caught_up"), staff.until("caught_up")
-        queue.ask("t", "Hi!", timeout=20)
+        queue.ask("t", "Hi!", timeout=PATIENCE_S)
         for_staff = [event["type"] for event in staff.until("reply_ready") if event["type"] not in {"presence", "caught_up"}]
         for_person = [event["type"] for event in person.until("reply_ready") if event["type"] not in {"presence", "caught_up"}]
     assert "batch_claimed" in for_staff

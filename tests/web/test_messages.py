@@ -11,6 +11,7 @@ import pytest
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Never, RunFailure
+from tests.conftest import PATIENCE_S
 
 Asgi = Callable[..., httpx.AsyncClient]
 
@@ -156,7 +157,7 @@ async def test_what_a_validator_refuses_is_told_with_its_reason(asgi: Asgi, queu
 async def test_history_comes_in_pages_with_what_waits(asgi: Asgi, queue: AssistantMessageQueue) -> None:
     handle = queue.start_worker()
     for text in ("one", "two", "three"):
-        queue.ask("t", text, timeout=20)
+        queue.ask("t", text, timeout=PATIENCE_S)
     handle.stop()
     client = asgi()
     await client.post("/api/threads/t/messages", json={"message": "still waiting"})

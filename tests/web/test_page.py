@@ -19,14 +19,14 @@ from playwright.async_api import Page, async_playwright, expect
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Reply, RunFailure, ToolCalls
-from tests.conftest import RedisServer
+from tests.conftest import PATIENCE_S, RedisServer
 from tests.docs.generated import ROOT
 from tests.web.browser import chromium
 from tests.web.conftest import Site, queue_options, running
 
 pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]  # the first one may have to install a browser
 
-expect.set_options(timeout=15_000)  # on a machine that does other things, too
+expect.set_options(timeout=1000 * PATIENCE_S)  # on a machine that does other things, too
 
 Person = Callable[..., Awaitable[Page]]
 ANSWER = "This is one answer to all of you: it comes in pieces, and it ends with the word 🙈 finished."
@@ -129,7 +129,7 @@ async def test_offline_what_is_written_waits_and_what_happened_is_not_missed(per
     await expect(replies(mia, ".done")).to_have_count(2)
     await tom.context.set_offline(False)
     for page in (mia, tom):
-        await expect(replies(page, ".done")).to_have_count(3, timeout=15_000)
+        await expect(replies(page, ".done")).to_have_count(3)
         assert await items(page) == ["one", ANSWER, "two", ANSWER, "written in a tunnel", ANSWER]
 
 
@@ -251,13 +251,13 @@ async def test_who_writes_too_fast_is_told_and_nothing_is_lost(person: Person, q
         await say(mia, "one", "two")
         await expect(mia.locator("#trouble")).to_contain_text("faster")
         await expect(mia.locator(".message.refused")).to_contain_text("Too fast")
-        await expect(mia.locator(".message.answered")).to_have_count(2, timeout=15_000)
+        await expect(mia.locator(".message.answered")).to_have_count(2)
         await expect(mia.locator("#trouble")).to_be_hidden()
 
 
 async def test_what_was_said_long_ago_comes_from_the_provider(person: Person, queue: AssistantMessageQueue) -> None:
     for number in range(30):
-        await asyncio.to_thread(queue.ask, "kitchen", f"message {number}", author="Ann", timeout=20)
+        await asyncio.to_thread(queue.ask, "kitchen", f"message {number}", author="Ann", timeout=PATIENCE_S)
     await asyncio.to_thread(queue._store.client.delete, queue._door.space.keys.events("kitchen"))
     mia = await person("Mia")
     await expect(mia.locator(".items .bubble").first).to_have_text("message 10")
@@ -374,6 +374,6 @@ async def test_a_worker_killed_in_the_middle_is_followed_by_another_and_the_text
         first.send_signal(signal.SIGKILL)
         await asyncio.to_thread(workers)
         for page in (mia, tom):
-            await expect(replies(page, ".done")).to_have_text(ANSWER, timeout=20_000)
+            await expect(replies(page, ".done")).to_have_text(ANSWER)
             assert await items(page) == ["Hi!", ANSWER]
     assert len(provider.runs) == 1

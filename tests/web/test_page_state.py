@@ -16,6 +16,7 @@ from assistant_queue import AssistantMessageQueue
 from assistant_queue.integrations.fastapi import page
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Reply
+from tests.conftest import PATIENCE_S
 from tests.web.browser import node
 from tests.web.conftest import Site
 
@@ -31,7 +32,7 @@ def run_node(**more: str) -> str:
         env={**os.environ, "STATE": state, **more},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -49,7 +50,7 @@ async def test_a_thousand_reconnects_at_random_points_end_with_the_same_transcri
     queue.open_events("t")
     transcripts, dice = [], random.Random(7)
     asking = asyncio.create_task(asyncio.to_thread(ask_three_times, queue))
-    async with httpx.AsyncClient(base_url=site.url, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=site.url, timeout=PATIENCE_S) as client:
         left = RECONNECTS
         while left > 0:  # the first listen while the text is said, the others to what is kept
             paths = [read_with_breaks(client, random.Random(dice.random()), 12) for _ in range(ABREAST)]
@@ -65,7 +66,7 @@ async def test_a_thousand_reconnects_at_random_points_end_with_the_same_transcri
 
 def ask_three_times(queue: AssistantMessageQueue) -> None:
     for text in ("one", "two", "three"):
-        queue.ask("t", text, author="Ann", timeout=20)
+        queue.ask("t", text, author="Ann", timeout=PATIENCE_S)
 
 
 async def read_with_breaks(client: httpx.AsyncClient, dice: random.Random, breaks: int) -> tuple[list[dict[str, Any]], int]:

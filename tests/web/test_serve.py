@@ -21,7 +21,7 @@ from assistant_queue.cli import main
 from assistant_queue.errors import ConfigurationError, MissingExtra
 from assistant_queue.integrations.fastapi import allow_all, create_app
 from assistant_queue.testing import StandInProvider
-from tests.conftest import SERVERS, RedisServer
+from tests.conftest import PATIENCE_S, SERVERS, RedisServer
 from tests.docs.generated import ROOT
 from tests.web.conftest import queue_options
 from tests.web.listening import listening
@@ -79,7 +79,7 @@ def test_one_command_serves_the_page_answers_and_stops_as_asked(one_redis: Redis
             stream.until("caught_up")
             process.send_signal(signal.SIGTERM)
             stream.rest()
-        assert process.wait(15) == 0
+        assert process.wait(PATIENCE_S) == 0
         assert process.stderr is not None
         said = process.stderr.read()
     assert "nobody is asked who they are" in said
@@ -127,10 +127,10 @@ def test_the_demo_of_the_page_has_everything_behind_it() -> None:
     with command("demo", "--web", "--workers", "1") as (process, url):
         assert url.startswith("http://127.0.0.1:")
         taken = [httpx.post(f"{url}/api/threads/kitchen/messages", json={"message": text, "author": "Mia"}) for text in ("Hi!", "#4711?")]
-        found = httpx.get(f"{url}{taken[-1].headers['location']}", params={"wait": 30}, timeout=40).json()
+        found = httpx.get(f"{url}{taken[-1].headers['location']}", params={"wait": 30}, timeout=PATIENCE_S).json()
         assert "`4711`" in found["reply"]
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE_S) == 0
 
 
 def test_the_demo_of_the_page_does_not_play_a_file() -> None:
@@ -161,7 +161,7 @@ async def test_the_service_works_as_the_shipped_redis_user(provider: StandInProv
         with AssistantMessageQueue(**options) as queue, AssistantMessageQueue(**{**options, "redis_url": worker_url}) as working:
             working.start_worker()
             app = create_app(queue, authorize=allow_all, rate_limit="5/minute", request_limit="100/minute")
-            async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test", timeout=30) as client:
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test", timeout=PATIENCE_S) as client:
                 assert (await client.post("/api/chat", json={"thread_id": "t", "message": "Hi!"})).status_code == 200
                 ready = (await client.get("/api/health/ready")).json()
                 assert ready["workers"] == 1

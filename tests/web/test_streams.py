@@ -21,6 +21,7 @@ from assistant_queue.integrations.fastapi.access import ANYBODY
 from assistant_queue.integrations.fastapi.frames import note
 from assistant_queue.integrations.fastapi.rooms import Listener
 from assistant_queue.testing import StandInProvider
+from tests.conftest import PATIENCE_S
 from tests.integration.conftest import wait_until
 from tests.web.conftest import Site, running
 from tests.web.listening import listening
@@ -37,7 +38,7 @@ def test_all_who_listen_are_told_the_same(site: Site, queue: AssistantMessageQue
         streams = [stack.enter_context(listening(site.url, "t")) for _ in range(5)]
         for stream in streams:
             stream.until("caught_up")
-        queue.ask("t", "Hi!", author="Ann", timeout=20)
+        queue.ask("t", "Hi!", author="Ann", timeout=PATIENCE_S)
         told = [happened(stream.until("reply_ready")) for stream in streams]
         assert told[1:] == told[:-1]
         first, *_, last = told[0]
@@ -51,7 +52,7 @@ def test_a_listener_that_comes_back_has_missed_nothing_and_hears_nothing_twice(s
         whole.until("caught_up")
         start = whole.last_id
         for text in ("one", "two", "three"):
-            queue.ask("t", text, timeout=20)
+            queue.ask("t", text, timeout=PATIENCE_S)
         everything = [event for _ in range(3) for event in happened(whole.until("reply_ready"))]
         # Again and again from any event: while somebody else listens, and from before that room was opened.
         for place in (0, 3, len(everything) - 2):
@@ -67,20 +68,20 @@ def test_a_listener_from_before_the_room_catches_up_without_a_gap(site: Site, qu
     with listening(site.url, "t") as early:
         early.until("caught_up")
         start = early.last_id
-        queue.ask("t", "one", timeout=20)
+        queue.ask("t", "one", timeout=PATIENCE_S)
         first = happened(early.until("reply_ready"))
     with listening(site.url, "t") as late:
         late.until("caught_up")
         with listening(site.url, "t", after=start) as again:
             assert happened(again.until("reply_ready")) == first
-            queue.ask("t", "two", timeout=20)
+            queue.ask("t", "two", timeout=PATIENCE_S)
             second = happened(again.until("reply_ready"))
             assert second == happened(late.until("reply_ready"))
 
 
 def test_an_id_of_another_redis_begins_again_and_says_so(site: Site, queue: AssistantMessageQueue) -> None:
     queue.open_events("t")
-    queue.ask("t", "one", timeout=20)
+    queue.ask("t", "one", timeout=PATIENCE_S)
     with listening(site.url, "t", after="9999999999999-0") as stream:
         told = stream.until("reply_ready")
     assert "events_missed" in [event["type"] for event in told]
@@ -125,7 +126,7 @@ def test_a_server_that_stops_lets_streams_sockets_and_waiting_requests_end(queue
     site = Site(queue).start()
     answers: list[httpx.Response] = []
     waiting = threading.Thread(
-        target=lambda: answers.append(httpx.post(f"{site.url}/api/chat", json={"thread_id": "t", "message": "Hi!"}, timeout=30))
+        target=lambda: answers.append(httpx.post(f"{site.url}/api/chat", json={"thread_id": "t", "message": "Hi!"}, timeout=PATIENCE_S))
     )
     with listening(site.url, "t") as stream, joined(site, "t") as socket:
         stream.until("caught_up")
@@ -174,22 +175,22 @@ def test_a_socket_is_in_several_rooms_and_hears_of_no_other(site: Site, queue: A
         accepted = hear(other, "accepted")
         assert (accepted["ref"], accepted["status"]) == (7, "queued")
         assert hear(socket, "reply_ready")["thread_id"] == "b"
-        queue.ask("c", "elsewhere", timeout=20)
-        queue.ask("a", "here", timeout=20)
+        queue.ask("c", "elsewhere", timeout=PATIENCE_S)
+        queue.ask("a", "here", timeout=PATIENCE_S)
         heard = []
         while not heard or heard[-1]["type"] != "reply_ready":
             heard.append(json.loads(socket.recv(10)))
         assert {event["thread_id"] for event in heard if event["type"] not in OURS} == {"a"}
         tell(socket, type="leave", thread_id="a")
         hear(socket, "left")
-        queue.ask("a", "again", timeout=20)
-        queue.ask("b", "again", timeout=20)
+        queue.ask("a", "again", timeout=PATIENCE_S)
+        queue.ask("b", "again", timeout=PATIENCE_S)
         assert hear(socket, "message_queued")["thread_id"] == "b"
 
 
 def test_a_socket_resumes_where_it_was(site: Site, queue: AssistantMessageQueue) -> None:
     with joined(site, "a") as socket:
-        queue.ask("a", "one", timeout=20)
+        queue.ask("a", "one", timeout=PATIENCE_S)
         first = hear(socket, "message_queued")
     with joined(site, "a", after=first["id"]) as socket:
         assert hear(socket, "message_queued", "reply_ready")["type"] == "reply_ready"
@@ -253,7 +254,7 @@ def test_nothing_is_left_when_all_have_gone(site: Site, provider: StandInProvide
     with joined(site, "a", "b"), listening(site.url, "a") as stream:
         stream.until("caught_up")
         assert site.service.gate.total == 2
-    wait_until(lambda: not site.service.gate.total and not site.service.rooms._rooms, "all have gone", timeout=10)
+    wait_until(lambda: not site.service.gate.total and not site.service.rooms._rooms, "all have gone", timeout=PATIENCE_S)
     assert site.service.gate.total == 0
     assert site.service.rooms._rooms == {}
     assert site.service.rooms.presence._own == {}
