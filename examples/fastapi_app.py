@@ -67,7 +67,7 @@ async def ask_it(app: FastAPI) -> None:
 
 def main() -> None:
     with surroundings(__doc__) as options:
-        made: dict[str, Any] = {**options, "message_delay": 0.5}
+        made: dict[str, Any] = {**options, "message_delay": 1.0}
         asyncio.run(ask_it(make_app(AsyncAssistantMessageQueue(**made))))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -244,7 +243,5 @@ def test_waiting_says_how_far_things_had_come(provider: StandInProvider, threads
     provider.model = lambda _turn: Never()
     threads.runs.create(thread_id, assistant_id=provider.assistant_id)
     provider.wait_for(has_status("in_progress"))
-    started = time.monotonic()
     with pytest.raises(TimeoutError, match=r"in_progress.: 1"):
         provider.wait_for(runs_ended=1, timeout=0.01)
-    assert time.monotonic() - started < 5

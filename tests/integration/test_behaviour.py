@@ -18,7 +18,7 @@ def all_texts(service: Service) -> list[str]:
 
 
 def test_ten_threads_of_ten_messages_are_ten_runs_in_order(service: Service) -> None:
-    queue = service.start(workers=1 if service.kind == "asyncio" else 2, message_delay=0.5)
+    queue = service.start(workers=1 if service.kind == "asyncio" else 2, message_delay=1.5)
     last = [[queue.add_message_to_thread(f"thread {thread}", f"{thread}/{number}") for number in range(10)][-1] for thread in range(10)]
     for receipt in last:
         queue.wait_for_reply(receipt.message_id, PATIENCE_S)
@@ -104,8 +104,8 @@ def test_tool_calls_are_answered_by_the_users_function(service: Service, protoco
 def test_a_run_that_fails_is_tried_again_with_the_same_messages(service: Service) -> None:
     answers = iter([RunFailure("server_error", "oops")])
     service.provider.model = lambda turn: next(answers, None) or Reply("You said: " + " | ".join(turn.user_texts))
-    queue = service.start(message_delay=0.2)
-    ids = [queue.add_message_to_thread("t", text).message_id for text in ("one", "two")]
+    queue = service.start()
+    ids = [row.message_id for row in queue.add_messages({"thread_id": "t", "message": text} for text in ("one", "two"))]
     assert queue.wait_for_reply(ids[0], PATIENCE_S) == "You said: one | two"
     assert queue.get_message(ids[1]).attempts == 2
     assert [run.status for run in service.provider.runs] == ["failed", "completed"]

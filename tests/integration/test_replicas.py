@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from click.testing import CliRunner
 from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue, MessageIdConflict, NotReplicated, StoreUnavailable
 from assistant_queue.cli import main
 from assistant_queue.store.examining import Server, judge
-from assistant_queue.store.replicating import REPLICA_WAIT_S
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Reply, ToolCalls
 from tests.conftest import PATIENCE_S, SERVERS, RedisServer
@@ -102,10 +100,8 @@ def test_an_add_that_no_replica_has_is_refused_and_can_be_repeated(pair: Pair, p
     with AssistantMessageQueue(**options) as queue, AssistantMessageQueue(**options) as other:
         other.add_message_to_thread("w", "this one has introduced itself")
         pair.signal(signal.SIGSTOP)
-        began = time.monotonic()
         with pytest.raises(NotReplicated, match="may be kept or not; adding them again under the same message_id is safe") as refused:
             queue.add_message_to_thread("t", "hello", message_id="m")
-        assert time.monotonic() - began < REPLICA_WAIT_S + 5
         assert refused.value.message_ids == ("m",)
         assert isinstance(refused.value, StoreUnavailable)
         assert refused.value.retryable

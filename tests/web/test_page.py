@@ -18,7 +18,7 @@ from playwright.async_api import Page, async_playwright, expect
 
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.testing import StandInProvider
-from assistant_queue.testing.provider import Reply, RunFailure, ToolCalls
+from assistant_queue.testing.provider import Gate, Reply, RunFailure, ToolCalls
 from tests.conftest import PATIENCE_S, RedisServer
 from tests.docs.generated import ROOT
 from tests.web.browser import chromium
@@ -61,9 +61,11 @@ async def person(site: Site) -> AsyncIterator[Person]:
 
 
 @pytest.fixture
-def slow(provider: StandInProvider) -> None:
-    """An answer that takes two seconds to be said."""
-    provider.model = lambda _: Reply(ANSWER, chunks=30, delay=2.0)
+def speaking(provider: StandInProvider) -> Iterator[Gate]:
+    """An answer that is said in pieces, and whose last piece waits until the test has seen the others."""
+    provider.model = lambda _: Reply(ANSWER, chunks=30, delay=0.5)
+    with provider.hold("speaking") as gate:
+        yield gate
 
 
 async def say(page: Page, *texts: str) -> None:
@@ -88,7 +90,7 @@ def replies(page: Page, state: str = "") -> Any:
 
 
 async def test_a_burst_of_two_people_is_one_streamed_answer_on_both_screens(
-    person: Person, slow: None, queue: AssistantMessageQueue
+    person: Person, speaking: Gate, queue: AssistantMessageQueue
 ) -> None:
     with running(patient(queue)) as site:
         mia, tom = await person("Mia", url=site.url), await person("Tom", url=site.url)
@@ -98,6 +100,7 @@ async def test_a_burst_of_two_people_is_one_streamed_answer_on_both_screens(
         for page in (mia, tom):
             await expect(replies(page, ".working")).to_contain_text("one answer")
             assert "finished" not in await replies(page).inner_text(), "it is seen while it is said"
+        speaking.release()
         for page in (mia, tom):
             await expect(replies(page, ".done")).to_have_text(ANSWER)
             await expect(page.locator(".reply")).to_have_count(1)
@@ -107,16 +110,18 @@ async def test_a_burst_of_two_people_is_one_streamed_answer_on_both_screens(
         await expect(tom.locator(".message.theirs .author").first).to_have_text("Mia")
 
 
-async def test_a_reload_in_the_middle_shows_the_whole_answer_once(person: Person, slow: None) -> None:
+async def test_a_reload_in_the_middle_shows_the_whole_answer_once(person: Person, speaking: Gate) -> None:
     mia = await person("Mia")
     await say(mia, "Hi!")
     await expect(replies(mia, ".working")).to_contain_text("one answer")
     await mia.reload()
+    await expect(replies(mia, ".working")).to_contain_text("one answer")
+    speaking.release()
     await expect(replies(mia, ".done")).to_have_text(ANSWER)
     assert await items(mia) == ["Hi!", ANSWER]
 
 
-async def test_offline_what_is_written_waits_and_what_happened_is_not_missed(person: Person, slow: None) -> None:
+async def test_offline_what_is_written_waits_and_what_happened_is_not_missed(person: Person, speaking: Gate) -> None:
     mia, tom = await person("Mia"), await person("Tom")
     await say(mia, "one")
     await expect(replies(tom, ".working")).to_contain_text("This is")
@@ -124,6 +129,7 @@ async def test_offline_what_is_written_waits_and_what_happened_is_not_missed(per
     await expect(tom.locator("#connection-text")).to_have_text("Offline")
     await say(tom, "written in a tunnel")
     await expect(tom.locator(".message.sending .bubble")).to_have_text("written in a tunnel")
+    speaking.release()
     await expect(replies(mia, ".done")).to_have_count(1)
     await say(mia, "two")
     await expect(replies(mia, ".done")).to_have_count(2)
@@ -191,9 +197,12 @@ async def test_everything_can_be_done_by_keyboard(person: Person) -> None:
     assert reached == ["me", "text"]
 
 
-async def test_who_listens_hears_messages_and_whole_answers_once(person: Person, slow: None) -> None:
+async def test_who_listens_hears_messages_and_whole_answers_once(person: Person, speaking: Gate) -> None:
     mia, tom = await person("Mia"), await person("Tom")
     await say(tom, "Hi!")
+    await expect(replies(mia, ".working")).to_contain_text("one answer")
+    await expect(mia.locator("#said p")).to_have_text(["Tom: Hi!"])
+    speaking.release()
     await expect(replies(mia, ".done")).to_have_count(1)
     await expect(mia.locator("#said p")).to_have_text(["Tom: Hi!", f"Assistant: {ANSWER}".replace("Assistant", "Robin")])
     assert await mia.locator("#said").get_attribute("aria-live") == "polite"
@@ -271,11 +280,12 @@ async def test_what_was_said_long_ago_comes_from_the_provider(person: Person, qu
     await expect(mia.locator(".items .bubble").filter(has_text="and now")).to_have_count(1)
 
 
-async def test_a_page_whose_events_are_gone_reads_everything_anew(person: Person, slow: None, queue: AssistantMessageQueue) -> None:
+async def test_a_page_whose_events_are_gone_reads_everything_anew(person: Person, speaking: Gate, queue: AssistantMessageQueue) -> None:
     mia = await person("Mia")
     await say(mia, "Hi!")
     await expect(replies(mia, ".working")).to_contain_text("This is")
     await mia.context.set_offline(True)
+    speaking.release()
     await asyncio.to_thread(queue.wait_for_reply, await mia.locator(".message").get_attribute("data-id"), 20)
     await asyncio.to_thread(queue._store.client.delete, queue._door.space.keys.events("kitchen"))
     await asyncio.to_thread(queue.open_events, "kitchen")
@@ -323,7 +333,7 @@ async def contrast(page: Page, selector: str) -> float:
     )
 
 
-async def test_who_wants_less_motion_gets_none(person: Person, slow: None) -> None:
+async def test_who_wants_less_motion_gets_none(person: Person, speaking: Gate) -> None:
     mia = await person("Mia", reduced_motion="reduce")
     await say(mia, "Hi!")
     await expect(mia.locator(".thinking, .caret").first).to_be_visible()
@@ -360,9 +370,8 @@ def workers(
 
 
 async def test_a_worker_killed_in_the_middle_is_followed_by_another_and_the_text_is_whole_once(
-    person: Person, queue: AssistantMessageQueue, provider: StandInProvider, workers: Callable[[], subprocess.Popen[bytes]]
+    person: Person, queue: AssistantMessageQueue, speaking: Gate, provider: StandInProvider, workers: Callable[[], subprocess.Popen[bytes]]
 ) -> None:
-    provider.model = lambda _: Reply(ANSWER, chunks=40, delay=3.0)
     with running(queue) as site:
         for handle in queue._workers:
             handle.stop()
@@ -373,6 +382,7 @@ async def test_a_worker_killed_in_the_middle_is_followed_by_another_and_the_text
             await expect(replies(page, ".working")).to_contain_text("one answer")
         first.send_signal(signal.SIGKILL)
         await asyncio.to_thread(workers)
+        speaking.release()
         for page in (mia, tom):
             await expect(replies(page, ".done")).to_have_text(ANSWER)
             assert await items(page) == ["Hi!", ANSWER]

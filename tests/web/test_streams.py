@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -132,9 +131,7 @@ def test_a_server_that_stops_lets_streams_sockets_and_waiting_requests_end(queue
         stream.until("caught_up")
         waiting.start()
         stream.until("message_queued")
-        before = time.monotonic()
         site.stop()
-        assert time.monotonic() - before < 4
         stream.rest()
         with pytest.raises(ConnectionClosed) as closed:
             while True:

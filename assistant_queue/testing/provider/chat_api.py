@@ -14,7 +14,7 @@ from assistant_queue.testing.provider.context import Exchange
 from assistant_queue.testing.provider.faults import find
 from assistant_queue.testing.provider.ids import new_id
 from assistant_queue.testing.provider.log import RunRecord
-from assistant_queue.testing.provider.pacing import cut_in_pieces, forever, pause
+from assistant_queue.testing.provider.pacing import cut_in_pieces, forever, pause, say
 from assistant_queue.testing.provider.problems import ApiProblem
 from assistant_queue.testing.provider.routing import Answer, Call, ConnectionDropped, Operation
 from assistant_queue.testing.provider.script import (
@@ -171,9 +171,8 @@ class ChatApi:
 
     async def _speak(self, completion: Completion, text: str, chunks: int, delay: float) -> None:
         """Say one text, spreading `delay` over its deltas."""
-        pieces = cut_in_pieces(text, chunks)
-        for piece in pieces:
-            await pause(delay / len(pieces))
+        gates, record = self._world.gates, lambda: self._world.log.run(completion.told.id)
+        async for piece in say(text, chunks, delay, lambda: gates.pass_through("speaking", record)):
             if piece:
                 _emit(completion, completion.told.chunk({"content": piece}))
         completion.told.text = text or None

@@ -14,7 +14,7 @@ from assistant_queue.testing.provider.log import RunRecord
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-Point = Literal["accepted", "completing", "appending"]
+Point = Literal["accepted", "speaking", "completing", "appending"]
 
 
 class Gate:

@@ -6,7 +6,7 @@ from typing import Any
 
 from assistant_queue.testing.provider import responses_wire as wire
 from assistant_queue.testing.provider.ids import new_id
-from assistant_queue.testing.provider.pacing import cut_in_pieces, forever, pause
+from assistant_queue.testing.provider.pacing import forever, pause, say
 from assistant_queue.testing.provider.response import Response
 from assistant_queue.testing.provider.script import (
     IncompleteReply,
@@ -83,9 +83,9 @@ class ResponseWriter:
         begun = wire.output_message(item_id, None, "in_progress")
         self._emit(response, "response.output_item.added", output_index=index, item=begun)
         self._emit(response, "response.content_part.added", **place, part=wire.output_text(""))
-        pieces = [text] if response.tape is None else cut_in_pieces(text, chunks)
-        for piece in pieces:
-            await pause(delay / len(pieces))
+        gates, record = self._world.gates, lambda: self._world.log.run(response.id)
+        pieces = say(text, 1 if response.tape is None else chunks, delay, lambda: gates.pass_through("speaking", record))
+        async for piece in pieces:
             self._emit(response, "response.output_text.delta", **place, delta=piece, logprobs=[])
         item = wire.output_message(item_id, text, status)
         response.output.append(item)

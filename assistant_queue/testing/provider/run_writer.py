@@ -10,7 +10,7 @@ from assistant_queue.testing.provider import assistants_wire as wire
 from assistant_queue.testing.provider.actions import AppendLate
 from assistant_queue.testing.provider.faults import find
 from assistant_queue.testing.provider.ids import new_id
-from assistant_queue.testing.provider.pacing import cut_in_pieces, forever, pause
+from assistant_queue.testing.provider.pacing import forever, pause, say
 from assistant_queue.testing.provider.run import Run, Step
 from assistant_queue.testing.provider.script import IncompleteReply, Never, Outcome, RunFailure, ToolCalls, as_reply
 from assistant_queue.testing.provider.sse import DONE, frame
@@ -103,10 +103,11 @@ class RunWriter:
         self.add_messages(run, [message])
         self._emit(run, "thread.message.created", message)
         self._emit(run, "thread.message.in_progress", message)
-        pieces = [text] if run.tape is None else cut_in_pieces(text, chunks)
-        for index, piece in enumerate(pieces):
-            await pause(delay / len(pieces))
-            self._emit(run, "thread.message.delta", wire.message_delta(message["id"], piece, is_first=index == 0))
+        gates, record = self._world.gates, lambda: self._world.log.run(run.id)
+        is_first = True
+        async for piece in say(text, 1 if run.tape is None else chunks, delay, lambda: gates.pass_through("speaking", record)):
+            self._emit(run, "thread.message.delta", wire.message_delta(message["id"], piece, is_first=is_first))
+            is_first = False
         run.message = None
         run.said.append(text)
         wire.end_message(message, text, status)

@@ -190,8 +190,8 @@ class StandInProvider(Oracle):
 
         Args:
             point: `accepted`: the client has its id, nothing was done yet (and again after tool outputs);
-                `completing`: all was said, nothing is stored; `appending`: before items that a fault delays join the
-                conversation.
+                `speaking`: all but the last piece of a text was said; `completing`: all was said, nothing is stored;
+                `appending`: before items that a fault delays join the conversation.
             conversation_id: Only runs of this conversation or thread.
             when: Only runs for which this holds; called on the server's thread.
             times: How many runs are held; None for all until the release.
