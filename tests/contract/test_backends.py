@@ -54,6 +54,7 @@ from assistant_queue.testing.provider import (
     say_in_order,
     work_then_refuse,
 )
+from tests.conftest import PATIENCE_S
 
 THREAD = "thread-of-the-caller"
 RESPONSES, ASSISTANTS, CHAT = "responses", "assistants", "chat_completions"
@@ -200,6 +201,26 @@ async def test_a_batch_is_one_run_with_its_messages_in_order(rig: Rig) -> None:
     assert isinstance(ended.usage, Usage)
     assert rig.user_texts() == ["one", "two", "three"]
     assert len(rig.provider.runs) == 1
+
+
+async def test_what_is_said_is_there_before_the_last_of_it(rig: Rig) -> None:
+    rig.provider.model = lambda _turn: Reply("one two three", chunks=4)
+    said, heard = asyncio.Event(), []
+
+    async def listen() -> None:
+        async for event in rig.backend.start(rig.request("hello")):
+            heard.append(event)
+            if "".join(event.text for event in heard if isinstance(event, TextDelta)) == "one two thre":
+                said.set()
+
+    with rig.provider.hold("speaking") as gate:
+        listening = asyncio.create_task(listen())
+        await asyncio.wait_for(said.wait(), PATIENCE_S)
+        assert len(gate.reached) == 1
+        assert not isinstance(heard[-1], RunEnded)
+    await listening
+    assert isinstance(heard[-1], RunEnded)
+    assert heard[-1].replies == ("one two three",)
 
 
 async def test_a_batch_costs_one_request(rig: Rig) -> None:

@@ -53,7 +53,7 @@ class Gate:
         with self._changed:
             return tuple(self._reached)
 
-    def wait_reached(self, count: int = 1, timeout: float = 10.0) -> tuple[str, ...]:
+    def wait_reached(self, count: int = 1, timeout: float = 30.0) -> tuple[str, ...]:
         """Block until `count` runs have arrived; their ids.
 
         Raises:

@@ -86,7 +86,7 @@ class Oracle:
         *,
         runs_started: int | None = None,
         runs_ended: int | None = None,
-        timeout: float = 10.0,
+        timeout: float = 30.0,
     ) -> None:
         """Block the calling thread until everything given holds.
 
