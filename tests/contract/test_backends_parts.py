@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -521,6 +522,17 @@ async def test_a_few_hundred_runs_share_a_pool_of_connections(runs: int, pools: 
     client = build_client(api_key="k", runs=runs)
     assert len(pools_of(client)) == pools
     await client.close()
+
+
+async def test_certificates_are_read_once_a_process_and_checked() -> None:
+    """Reading them is most of what a client costs; a horse makes one for each wake-up."""
+    clients = [build_client(api_key="k", runs=runs) for runs in (1, 251)]
+    pools = [pool for client in clients for pool in pools_of(client)]
+    contexts = {id(pool._transport._pool._ssl_context): pool._transport._pool._ssl_context for pool in pools}
+    (context,) = contexts.values()
+    assert (len(pools), context.verify_mode, context.check_hostname) == (3, ssl.CERT_REQUIRED, True)
+    for client in clients:
+        await client.close()
 
 
 async def test_runs_are_spread_over_the_pools_and_none_waits_for_a_connection() -> None:
