@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from assistant_queue import AsyncAssistantMessageQueue
+from assistant_queue import AsyncAssistantMessageQueue, NotReplicated
+from assistant_queue.store import replicating
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.clock import START_MS
 from assistant_queue.testing.provider import refuse
-from tests.conftest import RedisServer
+from tests.conftest import SERVERS, RedisServer
 from tests.integration.lossy_redis import LossyRedis
+from tests.integration.redis_pair import Pair
 from tests.integration.test_crash_points import TEXTS, Bot, check, with_tools
 
 LEASE_S = 30.0
@@ -33,6 +37,21 @@ def provider() -> Iterator[StandInProvider]:
 @pytest.fixture
 def lossy(one_redis: RedisServer) -> Iterator[LossyRedis]:
     relay = LossyRedis(one_redis.port)
+    yield relay
+    relay.close()
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    made = Pair(SERVERS.get("path") or SERVERS["wheel"], tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def lossy_pair(pair: Pair) -> Iterator[LossyRedis]:
+    """In front of a primary that has a replica."""
+    relay = LossyRedis(pair.primary.port)
     yield relay
     relay.close()
 
@@ -58,17 +77,21 @@ def assert_nothing_sticks(bot: Bot, where: str, *, lasted_s: float = LEASE_S) ->
     assert (status.state, status.pending_count, status.batch_id) == ("idle", 0, None), where
 
 
-def test_a_batch_survives_the_loss_of_any_answer(
-    one_redis: RedisServer, lossy: LossyRedis, prefix: str, provider: StandInProvider, protocol: str
-) -> None:
-    """Adds, claim, saves, two tool rounds, delivery and finish."""
+def lose_in_a_batch(lossy: LossyRedis, prefix: str, provider: StandInProvider, protocol: str, **options: Any) -> set[str]:
+    """Adds, claim, saves, two tool rounds, delivery and finish, with each answer lost in turn."""
     provider.model = with_tools
 
     def scenario(number: int) -> None:
         seen = len(provider.runs)
         delivered: list[str] = []
         bot = Bot(
-            lossy.url, f"{prefix}-{number}", provider, protocol, lock_duration=LEASE_S, on_reply=lambda one: delivered.append(one.batch_id)
+            lossy.url,
+            f"{prefix}-{number}",
+            provider,
+            protocol,
+            lock_duration=LEASE_S,
+            on_reply=lambda one: delivered.append(one.batch_id),
+            **options,
         )
         with bot.queue:
             receipts = [bot.queue.add_message_to_thread("t", f"{number} {text}") for text in TEXTS]
@@ -78,9 +101,20 @@ def test_a_batch_survives_the_loss_of_any_answer(
             check(bot, number, provider.runs[seen:], "")
             assert_nothing_sticks(bot, where)
             assert len(delivered) == 1, where
-            assert {bot.queue.get_message(one.message_id).status for one in receipts} == {"completed"}, where
+            found = [bot.queue.get_message(one.message_id) for one in receipts]
+            assert {(one.status, one.attempts) for one in found if one} == {("completed", 1)}, where
 
-    assert "EVALSHA" in lose_everywhere(lossy, scenario)
+    return lose_everywhere(lossy, scenario)
+
+
+def test_a_batch_survives_the_loss_of_any_answer(lossy: LossyRedis, prefix: str, provider: StandInProvider, protocol: str) -> None:
+    assert "EVALSHA" in lose_in_a_batch(lossy, prefix, provider, protocol)
+
+
+def test_a_replicated_batch_survives_the_loss_of_any_answer(lossy_pair: LossyRedis, prefix: str, provider: StandInProvider) -> None:
+    """The same with a real replica that every add and every request waits for."""
+    kinds = lose_in_a_batch(lossy_pair, prefix, provider, "responses", durability="replicated")
+    assert {"EVALSHA", "SET", "WAIT"} <= kinds
 
 
 def test_control_survives_the_loss_of_any_answer(lossy: LossyRedis, prefix: str, provider: StandInProvider) -> None:
@@ -120,19 +154,61 @@ def test_control_survives_the_loss_of_any_answer(lossy: LossyRedis, prefix: str,
     lose_everywhere(lossy, scenario)
 
 
-async def test_adds_through_the_asyncio_door_survive_the_loss_of_any_answer(
-    lossy: LossyRedis, prefix: str, provider: StandInProvider
+def test_a_replicated_add_that_no_replica_has_is_never_acknowledged_whatever_is_lost(
+    lossy_pair: LossyRedis, pair: Pair, prefix: str, provider: StandInProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What is repeated on a fresh connection writes nothing there: it must wait for the replica all the same."""
+    monkeypatch.setattr(replicating, "REPLICA_WAIT_S", 0.1)  # nobody will answer: no need to wait long for that
+    lossy_pair.lose(0)
+    bot = Bot(lossy_pair.url, prefix, provider, "responses", durability="replicated")
+    with bot.queue as queue:
+        queue.add_message_to_thread("t", "this one has introduced itself")
+        pair.signal(signal.SIGSTOP)
+        kinds: set[str] = set()
+        number = 0
+        while not number or lossy_pair.lost is not None:
+            number += 1
+            lossy_pair.lose(number)
+            with pytest.raises(NotReplicated):
+                queue.add_message_to_thread("t", f"hello {number}", message_id=f"m{number}")
+            kinds |= {lossy_pair.lost[0].decode().upper()} if lossy_pair.lost else set()
+        assert {"EVALSHA", "SET", "WAIT"} <= kinds
+        lossy_pair.lose(2)
+        with pytest.raises(NotReplicated) as many:
+            queue.add_messages({"thread_id": "u", "message": text, "message_id": text} for text in TEXTS)
+        assert many.value.message_ids == TEXTS
+        assert lossy_pair.lost is not None
+        pair.signal(signal.SIGCONT)
+        monkeypatch.undo()
+        lossy_pair.lose(0)
+        again = [queue.add_message_to_thread("t", f"hello {one + 1}", message_id=f"m{one + 1}") for one in range(number)]
+        assert [receipt.duplicate for receipt in again] == [True] * number
+        assert queue.get_thread_status("t").pending_count == 1 + number
+
+
+async def add_through_the_asyncio_door(lossy: LossyRedis, prefix: str, provider: StandInProvider, **options: Any) -> None:
+    options = {**options, "redis_url": lossy.url, "model": "stand-in-model", "openai_api_key": provider.api_key}
     number = 0
     lossy.lose(0)
     while not number or lossy.lost is not None:
         number += 1
         lossy.lose(number)
-        options: dict[str, Any] = {"redis_url": lossy.url, "queue_prefix": f"{prefix}-{number}", "model": "stand-in-model"}
-        async with AsyncAssistantMessageQueue(openai_api_key=provider.api_key, **options) as queue:
+        async with AsyncAssistantMessageQueue(queue_prefix=f"{prefix}-{number}", **options) as queue:
             receipts = [await queue.add_message_to_thread("t", text) for text in TEXTS]
             assert [receipt.duplicate for receipt in receipts] == [False] * len(TEXTS), lossy.lost
             assert (await queue.get_thread_status("t")).pending_count == len(TEXTS), lossy.lost
             status = await queue.get_queue_status()
             assert status.waiting_count + status.delayed_count == len(TEXTS), lossy.lost
     assert number > 4
+
+
+async def test_adds_through_the_asyncio_door_survive_the_loss_of_any_answer(
+    lossy: LossyRedis, prefix: str, provider: StandInProvider
+) -> None:
+    await add_through_the_asyncio_door(lossy, prefix, provider)
+
+
+async def test_replicated_adds_through_the_asyncio_door_survive_the_loss_of_any_answer(
+    lossy_pair: LossyRedis, prefix: str, provider: StandInProvider
+) -> None:
+    await add_through_the_asyncio_door(lossy_pair, prefix, provider, durability="replicated")
