@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import openai
@@ -187,6 +188,31 @@ def test_a_stream_can_be_cut_within_an_event(provider: StandInProvider, client: 
     assert read_until_cut(ask(client, conversation, stream=True)) == []
     provider.wait_for(runs_ended=1)
     assert provider.user_texts(conversation) == ["hi"]
+
+
+CUTS = {"before": (rb"output_text\.done", 5, b"}\n\n"), "at": (rb"\xa0", 5, b"voil\xc3"), "after": (rb"response\.completed", 9, b"}\n\n")}
+"""Where, after how many beginnings of events, and what was sent last."""
+
+
+@pytest.mark.parametrize("orderly", [False, True])
+@pytest.mark.parametrize("side", CUTS)
+def test_a_stream_can_be_cut_where_something_stands(provider: StandInProvider, client: openai.OpenAI, side: str, orderly: bool) -> None:
+    found, events, last = CUTS[side]
+    provider.model = lambda _turn: Reply("voil\u00e0", chunks=1)
+    provider.fault("responses.create", cut_stream(**{side: found}, orderly=orderly))
+    said = bytearray()
+    breaks = nullcontext() if orderly else pytest.raises(Exception, match=r"(?i)incomplete|connection")
+    with client.responses.with_streaming_response.create(model="m", input="hi", stream=True) as answer, breaks:
+        for chunk in answer.iter_bytes():
+            said += chunk
+    assert (said.count(b"event: "), said.endswith(last)) == (events, True)
+    provider.wait_for(lambda oracle: [one.how for one in oracle.answers] == ["cut"])
+
+
+@pytest.mark.parametrize("given", [{}, {"after_events": 1, "at": b"x"}, {"before": b"x", "after": b"x"}])
+def test_a_cut_has_one_place(given: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="give one of"):
+        cut_stream(**given)
 
 
 def test_a_run_stream_can_be_cut_too(provider: StandInProvider, client: openai.OpenAI) -> None:

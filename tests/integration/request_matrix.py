@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from assistant_queue.testing.provider import (
     Never,
+    Reply,
     RunFailure,
     cut_stream,
     drop_connection,
@@ -16,12 +17,22 @@ from assistant_queue.testing.provider import (
     reply_with,
     vanish,
 )
-from assistant_queue.testing.provider.actions import Action
+from assistant_queue.testing.provider.actions import Action, CutStream, Silence
 
-REQUEST_TIMEOUT_S = 0.4
-GRACE_S = REQUEST_TIMEOUT_S + 5
+PATIENCE_S = 20.0
+"""`request_timeout` and `stream_idle_timeout` where nothing is to time out, however busy the machine is."""
+IMPATIENCE_S = 0.4
+"""`request_timeout` where no answer comes, and the second try has all the time there is."""
+GRACE_MARGIN_S = 5.0
+SHORT_RUN_S = 1.5
+"""`run_timeout` of a run that does not end: it must begin within."""
 BACKOFF_S = 3.0
 BOTH = ("responses", "assistants")
+
+SAID = "You said: one | two"
+"""The stand-in says it in two pieces, the second begins with the first message's text."""
+ACCENTED = reply_with(Reply("voil\u00e0"))
+LAST_EVENT = rb"event: (response|thread\.run)\.completed|\"finish_reason\":\"stop\""
 
 CLOSED = "http://127.0.0.1:{closed}/v1"
 NO_SUCH_NAME = "http://nobody.invalid/v1"
@@ -37,6 +48,8 @@ class Row:
         actions: How the stand-in does it.
         address: Where the provider is looked for meanwhile; None: where it is.
         times: How often it goes wrong.
+        request_timeout_s: Until the worker gives the batch back; then `PATIENCE_S`.
+        run_timeout_s: The same.
         lost: From then on the provider cannot be reached.
         then: The thread's state when the worker gives the batch back for the first time; `failed` where it goes to the failed list at
             once, `done` where it is answered.
@@ -47,6 +60,8 @@ class Row:
         requests: Requests to start a run that reached the provider.
         runs: Runs that it accepted.
         protocols: Where this can happen.
+        reply: What the batch is answered with, if it is.
+        orderly: It is all the same if the answer ends as if it were whole, as some proxies make it: tried, too.
     """
 
     outcome: str
@@ -54,7 +69,8 @@ class Row:
     address: str | None = None
     times: int = 1
     lost: bool = False
-    run_timeout_s: float = 20.0
+    request_timeout_s: float = PATIENCE_S
+    run_timeout_s: float = 60.0
     then: str = "retrying"
     wait_s: float | None = BACKOFF_S
     counted: int = 1
@@ -63,10 +79,12 @@ class Row:
     requests: int = 2
     runs: int = 1
     protocols: tuple[str, ...] = BOTH
+    reply: str = SAID
+    orderly: bool = False
 
 
 def _unreached(outcome: str, address: str) -> Row:
-    return Row(outcome=outcome, address=address, counted=0, attempts=1, requests=1)
+    return Row(outcome=outcome, address=address, request_timeout_s=IMPATIENCE_S, counted=0, attempts=1, requests=1)
 
 
 def _refused(outcome: str, *actions: Action, counted: int = 0, wait_s: float = BACKOFF_S) -> Row:
@@ -74,16 +92,41 @@ def _refused(outcome: str, *actions: Action, counted: int = 0, wait_s: float = B
 
 
 def _unknown(outcome: str, *actions: Action) -> Row:
-    return Row(outcome=outcome, actions=actions, then="held", wait_s=GRACE_S, counted=0)
+    limit_s = _limit_s(actions)
+    return Row(outcome=outcome, actions=actions, request_timeout_s=limit_s, then="held", wait_s=limit_s + GRACE_MARGIN_S, counted=0)
 
 
 def _adopted(outcome: str, *actions: Action) -> Row:
-    return Row(outcome=outcome, actions=actions, then="held", wait_s=GRACE_S, counted=0, attempts=1, requests=1)
+    return replace(_unknown(outcome, *actions), attempts=1, requests=1)
 
 
-def _failed(outcome: str, *actions: Action, protocols: tuple[str, ...] = BOTH, run_timeout_s: float = 20.0) -> Row:
+def _limit_s(actions: Sequence[Action]) -> float:
+    return IMPATIENCE_S if any(isinstance(action, Silence) and not action.drop for action in actions) else PATIENCE_S
+
+
+def _heard(outcome: str, *actions: Action) -> Row:
+    """The run has a name, or all of it was heard: nobody lets go of it."""
+    reply = "voil\u00e0" if ACCENTED in actions else SAID
+    return Row(outcome=outcome, actions=actions, then="done", wait_s=None, counted=0, attempts=1, requests=1, reply=reply, orderly=True)
+
+
+def _failed(outcome: str, *actions: Action, protocols: tuple[str, ...] = BOTH, run_timeout_s: float = 60.0) -> Row:
     return Row(outcome=outcome, actions=actions, runs=2, protocols=protocols, run_timeout_s=run_timeout_s)
 
+
+CUT_BEFORE_ITS_NAME: list[tuple[str, tuple[Action, ...]]] = [
+    ("the stream is cut before any byte of its body", (cut_stream(after_events=0),)),
+    ("the stream is cut at its first bytes", (cut_stream(after_bytes=20),)),
+]
+CUT_AFTER_ITS_NAME: list[tuple[str, tuple[Action, ...]]] = [
+    ("the stream is cut after the run's id", (cut_stream(after_events=1),)),
+    ("the stream is cut in the middle of a line", (cut_stream(at=b"You said"),)),
+    ("the stream is cut in the middle of a character", (cut_stream(at=b"\xa0"), ACCENTED)),
+    ("the stream is cut between two pieces of the reply", (cut_stream(before=rb"one \| two"),)),
+    ("the stream is cut just before its last event", (cut_stream(before=LAST_EVENT),)),
+]
+CUT_AT_ITS_END = ("the stream is cut between its last event and its end", (cut_stream(after=LAST_EVENT),))
+"""`[DONE]`, the usage of a chat completion, or the end of the body is missing."""
 
 ROWS = [
     _unreached("the connection is refused", CLOSED),
@@ -107,30 +150,14 @@ ROWS = [
     _adopted("time-out, accepted", never_answer(accept=True)),
     _unknown("the connection is lost, not accepted", drop_connection(accept=False)),
     _adopted("the connection is lost, accepted", drop_connection(accept=True)),
-    _adopted("the stream is cut at its first bytes", cut_stream(after_bytes=20)),
-    Row(
-        outcome="accepted or not, and then nobody can be asked",
-        actions=(never_answer(accept=True),),
-        lost=True,
-        run_timeout_s=1.0,
-        then="held",
-        wait_s=GRACE_S,
-        counted=0,
-        end="parked",
-        attempts=1,
-        requests=1,
+    *(replace(_adopted(outcome, *actions), orderly=True) for outcome, actions in CUT_BEFORE_ITS_NAME),
+    replace(
+        _adopted("accepted or not, and then nobody can be asked", never_answer(accept=True)), lost=True, run_timeout_s=1.0, end="parked"
     ),
-    Row(
-        outcome="the stream is cut after the run's id",
-        actions=(cut_stream(after_events=1),),
-        then="done",
-        wait_s=None,
-        counted=0,
-        attempts=1,
-        requests=1,
-    ),
+    *(_heard(outcome, *actions) for outcome, actions in CUT_AFTER_ITS_NAME),
+    _heard(CUT_AT_ITS_END[0], *CUT_AT_ITS_END[1]),
     _failed("`failed` inside 200", reply_with(RunFailure())),
-    _failed("the run does not end within `run_timeout`", reply_with(Never()), run_timeout_s=0.5),
+    _failed("the run does not end within `run_timeout`", reply_with(Never()), run_timeout_s=SHORT_RUN_S),
     _failed("the run expires", expire_now(), protocols=("assistants",)),
     _failed("the run vanishes", vanish()),
 ]
@@ -138,9 +165,18 @@ ROWS = [
 CHAT = ("chat_completions",)
 
 
-def _again(outcome: str, *actions: Action, runs: int = 2, run_timeout_s: float = 20.0, attempts: int = 2) -> Row:
+def _again(outcome: str, *actions: Action, runs: int = 2, run_timeout_s: float = 60.0, attempts: int = 2) -> Row:
     """Nothing is kept there: a failure like another, whether it was accepted or not."""
-    return Row(outcome=outcome, actions=actions, runs=runs, run_timeout_s=run_timeout_s, protocols=CHAT, attempts=attempts)
+    limit_s = _limit_s(actions)
+    return Row(
+        outcome=outcome,
+        actions=actions,
+        runs=runs,
+        request_timeout_s=limit_s,
+        run_timeout_s=run_timeout_s,
+        protocols=CHAT,
+        attempts=attempts,
+    )
 
 
 _SAME_AS_ELSEWHERE = (*range(5), *range(9, 14))
@@ -154,24 +190,15 @@ CHAT_ROWS = [
     _again("time-out, accepted", never_answer(accept=True)),
     _again("the connection is lost, not accepted", drop_connection(accept=False), runs=1),
     _again("the connection is lost, accepted", drop_connection(accept=True)),
-    _again("the stream is cut at its first bytes", cut_stream(after_bytes=20)),
-    _again("the stream is cut after the run's id", cut_stream(after_events=1)),
-    Row(
-        outcome="the stream is cut after the model's last word",
-        actions=(cut_stream(after_events=4),),
-        then="done",
-        wait_s=None,
-        counted=0,
-        attempts=1,
-        requests=1,
-        protocols=CHAT,
-    ),
+    *(replace(_again(outcome, *actions), orderly=True) for outcome, actions in (*CUT_BEFORE_ITS_NAME, *CUT_AFTER_ITS_NAME)),
+    replace(_heard(CUT_AT_ITS_END[0], *CUT_AT_ITS_END[1]), protocols=CHAT),
     _again("`failed` inside 200", reply_with(RunFailure())),
-    _again("the run does not end within `run_timeout`", reply_with(Never()), run_timeout_s=0.5),
+    _again("the run does not end within `run_timeout`", reply_with(Never()), run_timeout_s=SHORT_RUN_S),
 ]
 """The same for a provider that keeps nothing."""
 
-_WAITS = {None: "-", GRACE_S: "the grace", BACKOFF_S: "the back-off"}
+_GRACES = dict.fromkeys((PATIENCE_S + GRACE_MARGIN_S, IMPATIENCE_S + GRACE_MARGIN_S), "the grace")
+_WAITS = {None: "-", BACKOFF_S: "the back-off", **_GRACES}
 
 
 def chat_table() -> str:
@@ -189,3 +216,9 @@ def table(rows: Sequence[Row] = ROWS) -> str:
         wait = _WAITS.get(row.wait_s, f"{row.wait_s} s")
         lines.append(f"| {name} | {row.then} | {wait} | {'yes' if row.counted else 'no'} | {end} | {row.requests} | {row.runs} |")
     return "\n".join(lines)
+
+
+def ending_orderly(row: Row) -> Row:
+    """The same cut, with an answer that ends as if it were whole."""
+    actions = tuple(replace(action, is_orderly=True) if isinstance(action, CutStream) else action for action in row.actions)
+    return replace(row, outcome=f"{row.outcome}, as if it were whole", actions=actions)

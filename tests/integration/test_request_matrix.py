@@ -13,10 +13,11 @@ from assistant_queue import Batch
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.harness import Crash, InstantWorker
 from tests.conftest import RedisServer, free_port
-from tests.integration.request_matrix import BACKOFF_S, CHAT_ROWS, CLOSED, REQUEST_TIMEOUT_S, ROWS, Row
+from tests.integration.request_matrix import BACKOFF_S, CHAT_ROWS, CLOSED, PATIENCE_S, ROWS, Row, ending_orderly
 from tests.integration.test_crash_points import Bot
 
-CASES = [(row, protocol) for row in (*ROWS, *CHAT_ROWS) for protocol in row.protocols]
+EACH = (*ROWS, *CHAT_ROWS)
+CASES = [(row, protocol) for row in (*EACH, *(ending_orderly(row) for row in EACH if row.orderly)) for protocol in row.protocols]
 TEXTS = ["one", "two"]
 
 
@@ -47,9 +48,9 @@ class LetGo:
         self.then = ends.get(name, self.then)
 
 
-def work(bot: Bot, address: str | None, probe: Any = None) -> None:
-    """Work the queue, looking for the provider at another address."""
-    config = bot.queue.config
+def work(bot: Bot, address: str | None, probe: Any = None, **options: Any) -> None:
+    """Work the queue with other options, looking for the provider at another address."""
+    config = bot.queue.config.model_copy(update=options)
     if address is not None:
         wrong = address.format(closed=free_port(), open=urlsplit(bot.provider.base_url).port)
         config = config.model_copy(update={"openai_base_url": wrong})
@@ -59,8 +60,9 @@ def work(bot: Bot, address: str | None, probe: Any = None) -> None:
 @pytest.mark.parametrize(("row", "protocol"), CASES, ids=[f"{row.outcome}-{protocol}" for row, protocol in CASES])
 def test_an_outcome_has_its_consequence(one_redis: RedisServer, prefix: str, provider: StandInProvider, row: Row, protocol: str) -> None:
     backoff = {"type": "fixed", "delay": BACKOFF_S}
-    times = {"request_timeout": REQUEST_TIMEOUT_S, "stream_idle_timeout": 0.2, "run_timeout": row.run_timeout_s, "retry_for": 4}
-    bot = Bot(one_redis.url, prefix, provider, protocol, backoff=backoff, **times)
+    patience = {"request_timeout": PATIENCE_S, "stream_idle_timeout": PATIENCE_S}
+    bot = Bot(one_redis.url, prefix, provider, protocol, backoff=backoff, retry_for=4, run_timeout=60, **patience)
+    limits = {"request_timeout": row.request_timeout_s, "run_timeout": row.run_timeout_s}
     create = {"responses": "responses.create", "assistants": "runs.create", "chat_completions": "chat.completions.create"}[protocol]
     with bot.queue as queue:
         queue.add_message_to_thread("t", "warm-up")
@@ -71,9 +73,12 @@ def test_an_outcome_has_its_consequence(one_redis: RedisServer, prefix: str, pro
             provider.fault(create, *row.actions, times=row.times)
         let_go = LetGo(bot)
         try:
-            work(bot, row.address, let_go)
+            work(bot, row.address, let_go, **limits)
         except Crash:
-            work(bot, CLOSED if row.lost else None)
+            if row.lost:
+                work(bot, CLOSED, **limits)
+            else:
+                bot.work()  # nothing is wrong any more, and nothing hurries
 
         assert (let_go.then, let_go.wait_s, let_go.counted) == (row.then, row.wait_s, row.counted)
         assert (len(provider.calls(create)) - requests, len(provider.runs) - runs) == (row.requests, row.runs)
@@ -83,6 +88,10 @@ def test_an_outcome_has_its_consequence(one_redis: RedisServer, prefix: str, pro
         assert [one.status for one in statuses if one] == ["completed" if is_completed else "failed"] * 2
         assert {one.attempts for one in statuses if one} == {row.attempts}
         assert bot.remembered("t", provider.runs)[1:] == (TEXTS if row.runs else []), "exactly once, in order"
+        if is_completed:
+            assert {one.reply for one in statuses if one} == {row.reply}
+        if "is cut" in row.outcome:
+            provider.wait_for(lambda oracle: [one.how for one in oracle.answers if one.op == create].count("cut") == 1)
         completed = len([run for run in provider.runs[runs:] if run.status == "completed"])
         # Where nothing is kept, an answer that nobody heard is no answer: it may be given twice, and is remembered once.
         assert completed == (1 if row.runs else 0) or (protocol == "chat_completions" and completed == row.runs)

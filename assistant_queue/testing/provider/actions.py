@@ -6,9 +6,10 @@ up.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from assistant_queue.testing.provider.problems import ApiProblem
 from assistant_queue.testing.provider.script import Outcome
@@ -38,13 +39,23 @@ class Delay:
     after: float
 
 
+Side = Literal["before", "at", "after"]
+"""Of what is found in a stream: before its event, in the middle of the event just before the bytes, or after its event."""
+
+
 @dataclass(frozen=True, slots=True)
 class CutStream:
-    """Cut the connection after so many events or bytes of the stream; `abort` also ends the work."""
+    """Cut the stream after so many events or bytes, or on a side of what is found; `abort` also ends the work.
+
+    `is_orderly` ends the answer as if it were whole, instead of cutting the connection.
+    """
 
     after_events: int | None
     after_bytes: int | None
     abort: bool
+    found: re.Pattern[bytes] | None = None
+    side: Side = "before"
+    is_orderly: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,16 +167,39 @@ def delay(before: float = 0.0, after: float = 0.0) -> Delay:
     return Delay(before, after)
 
 
-def cut_stream(*, after_events: int | None = None, after_bytes: int | None = None, abort: bool = False) -> CutStream:
-    """Cut a stream after so many events or bytes.
+def cut_stream(
+    *,
+    after_events: int | None = None,
+    after_bytes: int | None = None,
+    before: bytes | None = None,
+    at: bytes | None = None,
+    after: bytes | None = None,
+    orderly: bool = False,
+    abort: bool = False,
+) -> CutStream:
+    """Cut a stream: give one of the first five.
 
     Args:
         after_events: 0 sends the headers only.
         after_bytes: Of the body; may cut an event in two.
-        abort: The server stops working too, at that event (with `after_bytes`: at once): the run ends `failed` and
-            nothing it said is stored. Otherwise it goes on.
+        before: A regular expression: ahead of the first event that holds it.
+        at: The same, just ahead of the bytes that match: cuts the event in two, or even a character.
+        after: The same, behind that event.
+        orderly: End the answer as if it were whole, as some proxies do, instead of cutting the connection.
+        abort: The server stops working too, at that event (only with `after_events`; else at once): the run ends
+            `failed` and nothing it said is stored. Otherwise it goes on.
+
+    Raises:
+        ValueError: Several of the first five are given, or none.
     """
-    return CutStream(after_events, after_bytes, abort)
+    sides: dict[Side, bytes | None] = {"before": before, "at": at, "after": after}
+    wanted = [(side, pattern) for side, pattern in sides.items() if pattern is not None]
+    if len(wanted) + (after_events is not None) + (after_bytes is not None) != 1:
+        raise ValueError("cut_stream: give one of after_events, after_bytes, before, at and after")
+    if not wanted:
+        return CutStream(after_events, after_bytes, abort, is_orderly=orderly)
+    ((side, pattern),) = wanted
+    return CutStream(None, None, abort, re.compile(pattern), side, orderly)
 
 
 def append_late(seconds: float) -> AppendLate:

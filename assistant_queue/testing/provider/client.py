@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from assistant_queue.testing.provider.actions import CutStream
+from assistant_queue.testing.provider.actions import CutStream, Side
 from assistant_queue.testing.provider.sse import StreamAnswer, dumps
 
 OK = 200
@@ -43,11 +44,12 @@ class Client:
                 await self._send({"type": "http.response.body", "body": body, "more_body": True})
             if scissors.is_through:
                 break
-        if scissors.is_through or answer.tape.is_broken:
+        is_cut = scissors.is_through or answer.tape.is_broken
+        if is_cut and not (cut is not None and cut.is_orderly):
             await self.drop()
             return False
         await self._send({"type": "http.response.body", "body": b""})
-        return True
+        return not is_cut
 
     async def drop(self) -> None:
         """Cut the connection, after what was sent has gone out."""
@@ -65,9 +67,10 @@ class Client:
 
 
 class _Scissors:
-    """Counts events and bytes of a stream and says where it ends."""
+    """Looks at the events of a stream, counts them and their bytes, and says where it ends."""
 
     def __init__(self, cut: CutStream | None) -> None:
+        self._cut = cut
         self._events = None if cut is None else cut.after_events
         self._bytes = None if cut is None else cut.after_bytes
         self.is_through = self._events == 0 or self._bytes == 0
@@ -76,6 +79,8 @@ class _Scissors:
         """What may still be sent of these events."""
         if self.is_through:
             return b""
+        if self._cut is not None and self._cut.found is not None:
+            return self._search(frames, self._cut.found, self._cut.side)
         if self._events is not None:
             frames = frames[: self._events]
             self._events -= len(frames)
@@ -85,3 +90,12 @@ class _Scissors:
             self._bytes -= len(body)
         self.is_through = self._events == 0 or self._bytes == 0
         return body
+
+    def _search(self, frames: Sequence[bytes], found: re.Pattern[bytes], side: Side) -> bytes:
+        for place, frame in enumerate(frames):
+            hit = found.search(frame)
+            if hit is not None:
+                self.is_through = True
+                rest = {"before": b"", "at": frame[: hit.start()], "after": frame}[side]
+                return b"".join(frames[:place]) + rest
+        return b"".join(frames)
