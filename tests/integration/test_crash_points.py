@@ -170,3 +170,36 @@ def test_a_delivery_survives_a_death_at_every_step(one_redis: RedisServer, prefi
     assert {"before Deliver", "after Deliver", "before Complete"} <= set(names)
     # One for each scenario and, after a death, one for the late message; a death after `on_reply` may deliver again, never less.
     assert len(set(delivered)) == 2 * len(names) + 1
+
+
+class DiesOnTheWayBack:
+    """The first worker dies in `on_reply`, and each one after it before it has called that again."""
+
+    def __init__(self, most: int) -> None:
+        self.deaths, self._most = 0, most
+
+    def __call__(self, name: str, _: Batch) -> None:
+        if name == ("after Deliver" if self.deaths == 0 else "before Save") and self.deaths < self._most:
+            self.deaths += 1
+            raise Crash(name)
+
+
+def test_a_delivery_is_repeated_however_many_workers_die_on_the_way_to_it(
+    one_redis: RedisServer, prefix: str, provider: StandInProvider
+) -> None:
+    """Only a death in `on_reply` itself can be its fault; three others in a row once had the reply given up."""
+    delivered: list[str] = []
+    bot = Bot(one_redis.url, prefix, provider, "responses", on_reply=lambda result: delivered.append(result.reply))
+    with bot.queue as queue:
+        queue.add_message_to_thread("t", "hi")
+        dying = DiesOnTheWayBack(most=8)
+        lived = False
+        while not lived:
+            try:
+                bot.work(dying)
+                lived = True
+            except Crash:
+                assert len(delivered) == 1
+        assert dying.deaths == 8
+        assert delivered == ["You said: hi"] * 2
+        assert queue.list_failed() == []

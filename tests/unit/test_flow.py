@@ -731,11 +731,11 @@ IN_A_PHASE = pytest.mark.parametrize(
 )
 
 
-def bury_after(deaths: int, phase: Phase, progress: Progress) -> None:
+def bury_after(deaths: int, phase: Phase, progress: Progress, *, guilt: int = 0) -> None:
     driver = Scripted()
-    driver.run(claimed(phase=phase, progress=progress, deaths=deaths - 1))
+    driver.run(claimed(phase=phase, progress=replace(progress, guilt=max(guilt - 1, 0)), deaths=deaths if guilt else deaths - 1))
     assert "Bury" not in driver.names
-    driver.run(claimed(phase=phase, progress=progress, deaths=deaths))
+    driver.run(claimed(phase=phase, progress=replace(progress, guilt=guilt), deaths=deaths))
     # Nobody watches its run any more: where one is known it is stopped, so that the thread's next batch is let in.
     assert driver.names == (["Cancel", "Bury"] if progress.run_id else ["Bury"])
     assert driver.only(steps.Bury).reason == "worker_deaths"
@@ -744,12 +744,18 @@ def bury_after(deaths: int, phase: Phase, progress: Progress) -> None:
 
 @IN_A_PHASE
 def test_a_batch_that_killed_three_workers_goes_to_the_failed_list(phase: Phase, progress: Progress) -> None:
-    bury_after(MAX_DEATHS, phase, replace(progress, calling=True))
+    bury_after(1, phase, replace(progress, calling=True), guilt=MAX_DEATHS - 1)
 
 
 @IN_A_PHASE
 def test_a_batch_that_only_waited_when_its_workers_were_killed_stays_for_long(phase: Phase, progress: Progress) -> None:
     bury_after(MAX_DEATHS_ELSEWHERE, phase, replace(progress))
+
+
+@IN_A_PHASE
+def test_workers_that_died_before_they_called_the_function_again_are_not_held_against_it(phase: Phase, progress: Progress) -> None:
+    """Only the first of these deaths can have been in it: whoever takes over writes again before it calls."""
+    bury_after(MAX_DEATHS_ELSEWHERE, phase, replace(progress, calling=True))
 
 
 def test_a_batch_that_kills_in_a_users_function_is_to_blame_and_repeats_nothing() -> None:
@@ -812,9 +818,19 @@ def test_a_delivery_that_killed_three_workers_is_given_up() -> None:
     driver = Scripted(rules=Rules(delivers=True))
     driver.run(claimed())
     progress = driver.only(steps.Complete).progress
-    driver.run(claimed(phase=Phase.DELIVERING, progress=progress, deaths=MAX_DEATHS))
-    assert driver.names == ["Finish"]
-    assert driver.only(steps.Finish).undelivered.code == "worker_deaths"
+    for guilt, deaths in ((MAX_DEATHS - 1, 1), (0, MAX_DEATHS_ELSEWHERE)):
+        driver.run(claimed(phase=Phase.DELIVERING, progress=replace(progress, guilt=guilt), deaths=deaths))
+        assert driver.names == ["Finish"]
+        assert driver.only(steps.Finish).undelivered.code == "worker_deaths"
+
+
+def test_a_delivery_whose_workers_died_before_they_called_on_reply_again_is_made() -> None:
+    driver = Scripted(rules=Rules(delivers=True))
+    driver.run(claimed())
+    progress = driver.only(steps.Complete).progress
+    driver.run(claimed(phase=Phase.DELIVERING, progress=progress, deaths=MAX_DEATHS_ELSEWHERE - 1))
+    assert driver.names == ["Save(delivering)", "Isolate", "Save(delivering)", "Deliver", "Finish"]
+    assert driver.all(steps.Save)[-1].progress.guilt == 1
 
 
 @pytest.mark.parametrize("where", [steps.Save, steps.Start, steps.Watch, steps.Finish])
@@ -884,9 +900,9 @@ def test_a_run_that_was_given_up_and_cannot_be_asked_about_counts_as_failed() ->
 def test_a_burial_does_not_wait_for_ever_for_the_cancelling_of_its_run() -> None:
     """Workers may be killed in that wait, too: then the batch is buried without it, and its death toll has a bound."""
     driver = Scripted(ASSISTANTS)
-    progress = Progress(attempts=1, run_id="run_1", calling=True, calls=(call(1),))
-    driver.run(claimed(phase=Phase.RUNNING, progress=replace(progress), deaths=MAX_DEATHS + MAX_DEATHS_BURYING - 1))
+    progress = Progress(attempts=1, run_id="run_1", calling=True, guilt=MAX_DEATHS - 1, calls=(call(1),))
+    driver.run(claimed(phase=Phase.RUNNING, progress=replace(progress), deaths=MAX_DEATHS_BURYING))
     assert driver.names == ["Cancel", "Bury"]
     assert driver.only(steps.Cancel).patience_s == BURIAL_PATIENCE_S
-    driver.run(claimed(phase=Phase.RUNNING, progress=replace(progress), deaths=MAX_DEATHS + MAX_DEATHS_BURYING))
+    driver.run(claimed(phase=Phase.RUNNING, progress=replace(progress), deaths=1 + MAX_DEATHS_BURYING))
     assert driver.names == ["Bury"]

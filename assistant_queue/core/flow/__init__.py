@@ -48,10 +48,10 @@ class BatchFlow(Running):
         if self._claimed.unreadable is not None:
             error = ErrorInfo(code="corrupt", message=f"its record in Redis was changed by somebody else: {self._claimed.unreadable}")
             return (yield from self._bury("corrupt", error, deaths=self._deaths))
-        if self._deaths >= self._most_deaths:
+        if self._is_deadly:
             error = ErrorInfo(
                 code="worker_deaths",
-                message=f"{self._deaths} workers died in phase {self._phase.value!r} of this batch; look for what it does to them",
+                message=f"{self._all_deaths} workers died in phase {self._phase.value!r} of this batch; look for what it does to them",
             )
             return (yield from self._bury("worker_deaths", error))
         try:

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from typing import Any
 
 from assistant_queue.core import steps
-from assistant_queue.core.flow.state import MAX_DEATHS, BatchState, Flow
+from assistant_queue.core.flow.state import MAX_DEATHS, MAX_DEATHS_ELSEWHERE, BatchState, Flow
 from assistant_queue.core.progress import Progress, moment
 from assistant_queue.core.runs import RunEnded
 from assistant_queue.core.thread_state import Phase, ThreadState
@@ -40,8 +40,8 @@ class Ending(BatchState):
         """Hand the reply over, at least once; a reply that cannot be handed over stays readable for `result_ttl`."""
         progress = self._progress
         undelivered = None
-        if self._deaths >= MAX_DEATHS and self._claimed.phase is Phase.DELIVERING:
-            undelivered = ErrorInfo(code="worker_deaths", message=f"{self._deaths} workers died in on_reply")
+        if self._is_deadly and self._claimed.phase is Phase.DELIVERING:
+            undelivered = ErrorInfo(code="worker_deaths", message=f"{self._all_deaths} workers died in on_reply")
         else:
             if self._is_suspect:
                 yield from self._blame()
@@ -86,7 +86,8 @@ class Ending(BatchState):
         progress = self._progress
         progress.error = info
         is_open = bool(progress.calls) if reason == "attempts" else reason == "worker_deaths"
-        is_urgent = self._deaths >= self._most_deaths + MAX_DEATHS_BURYING
+        most = MAX_DEATHS if progress.calling and self._deaths >= MAX_DEATHS else MAX_DEATHS_ELSEWHERE
+        is_urgent = self._all_deaths >= most + MAX_DEATHS_BURYING
         if is_open and progress.run_id and self._capabilities.cancels and not is_urgent:
             # A run that waits for outputs nobody will send, or that nobody watches, keeps the thread's next batch out.
             request = self._request or self._bare_request()

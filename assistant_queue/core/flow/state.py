@@ -96,14 +96,20 @@ class BatchState:
         self._request: RunRequest | None = None
         progress = claimed.progress
         in_users_code = progress.calling or claimed.phase is Phase.DELIVERING
-        self._deaths = claimed.deaths
+        self._deaths = self._all_deaths = claimed.deaths
         if in_users_code:
-            self._deaths = progress.guilt + (0 if progress.waits else claimed.deaths)
+            suspicious = 0 if progress.waits else claimed.deaths
+            self._all_deaths = progress.guilt + suspicious
+            # 1. holder: written that it calls, and died: the function may be the reason
+            # 2. holder: writes that it waits, before it calls; died before that, it has called nothing
+            self._deaths = progress.guilt + min(suspicious, 1)
         self._is_suspect = progress.guilt > 0 or (in_users_code and self._deaths > 0)
 
     @property
-    def _most_deaths(self) -> int:
-        return MAX_DEATHS if self._progress.calling else MAX_DEATHS_ELSEWHERE
+    def _is_deadly(self) -> bool:
+        """Workers have died over it until it is taken to be the reason."""
+        in_users_code = self._progress.calling or self._claimed.phase is Phase.DELIVERING
+        return self._deaths >= (MAX_DEATHS if in_users_code else MAX_DEATHS_ELSEWHERE) or self._claimed.deaths >= MAX_DEATHS_ELSEWHERE
 
     @property
     def _sent(self) -> RunRequest:
