@@ -38,6 +38,18 @@ def test_a_moment_of_chaos_loses_and_doubles_nothing(protocol: str, one_redis: R
     assert outcome.done["faults"] >= 10
 
 
+@pytest.mark.xdist_group("chaos")
+def test_a_moment_of_chaos_over_chat_completions_stores_and_delivers_each_reply_once(one_redis: RedisServer, tmp_path: Path) -> None:
+    settings = Settings(seconds=5, seed=9, protocol="chat_completions", workers=2, kill_every=1.5, restart_every=3, threads=8, drain=120)
+    plan = make_plan(settings)
+    assert {event.kind for event in plan} == {"say", "fault", "kill", "stop", "restart"}
+    outcome = run(settings, redis_program=one_redis.program, logs=tmp_path)
+    assert outcome.holds, table(outcome)
+    assert outcome.verdict.sent == sum(event.kind == "say" for event in plan)
+    assert outcome.done["restarts"] >= 1
+    assert outcome.done["faults"] >= 3
+
+
 def test_the_seed_is_the_plan() -> None:
     first, again, other = make_plan(Settings(seed=3)), make_plan(Settings(seed=3)), make_plan(Settings(seed=4))
     assert first == again

@@ -14,6 +14,8 @@ from assistant_queue.testing.chaos.runner import run
 from assistant_queue.testing.chaos.table import table
 
 MISUSE = 2
+PROTOCOLS = {"responses": "responses", "assistants": "assistants", "chat": "chat_completions"}
+"""As they are called on the command line, and in the options of a queue."""
 
 
 def _say(line: str) -> None:
@@ -27,7 +29,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="assistant_queue.testing.chaos", description="Break everything for a while, and count.")
     parser.add_argument("--seconds", type=float, default=default.seconds, help="how long things go wrong")
     parser.add_argument("--seed", type=int, default=default.seed, help="the same seed is the same plan")
-    parser.add_argument("--protocol", choices=["responses", "assistants"], default=default.protocol)
+    parser.add_argument("--protocol", choices=list(PROTOCOLS), default=default.protocol)
     parser.add_argument("--workers", type=int, default=default.workers, help="processes; every second one forks")
     parser.add_argument("--kill-every", type=float, default=default.kill_every, help="seconds between blows at workers; 0: none")
     parser.add_argument("--restart-every", type=float, default=default.restart_every, help="seconds between restarts of Redis; 0: none")
@@ -38,6 +40,7 @@ def main() -> int:
     parser.add_argument("--plan", action="store_true", help="print the plan, one JSON line an event, and do nothing")
     given = parser.parse_args()
     names = {field.name for field in dataclasses.fields(Settings)}
+    given.protocol = PROTOCOLS[given.protocol]
     settings = Settings(**{name: value for name, value in vars(given).items() if name in names})
     if settings.workers < 1:
         parser.error("--workers must be 1 or more")

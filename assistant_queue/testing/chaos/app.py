@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from assistant_queue import AssistantMessageQueue, ToolCall
+from assistant_queue.testing.chaos.deliveries import Deliveries
 from assistant_queue.worker.rq_worker import die_with_parent
 
 VARIABLE = "ASSISTANT_QUEUE_CHAOS_OPTIONS"
 """The options of the queue, as JSON."""
+DELIVERIES_VARIABLE = "ASSISTANT_QUEUE_CHAOS_DELIVERIES"
+"""The file to which replies are delivered; without it there is no `on_reply`."""
 
 
 def use_tools(thread_id: str, run_id: str, tool_calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
@@ -22,7 +26,9 @@ def use_tools(thread_id: str, run_id: str, tool_calls: Sequence[ToolCall]) -> li
 def make_queue() -> AssistantMessageQueue:
     """The queue, from the environment; its process does not outlive the runner."""
     die_with_parent()
-    return AssistantMessageQueue(handle_requires_action=use_tools, **json.loads(os.environ[VARIABLE]))
+    told = os.environ.get(DELIVERIES_VARIABLE)
+    on_reply = Deliveries(Path(told)).add if told else None
+    return AssistantMessageQueue(handle_requires_action=use_tools, on_reply=on_reply, **json.loads(os.environ[VARIABLE]))
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from assistant_queue.testing.provider import (
     Reply,
@@ -56,6 +56,7 @@ WEIGHTS: Mapping[Protocol, Mapping[str, int]] = {
     "assistants": _weights(
         ["runs.create"], ["runs.submit_tool_outputs"], ["runs.retrieve", "runs.list", "messages.list", "threads.create"]
     ),
+    "chat_completions": _weights(["chat.completions.create"], [], []),
 }
 """`operation: action` -> how often, in parts."""
 
@@ -64,6 +65,11 @@ def inject(provider: StandInProvider, name: str) -> None:
     """The next request of that kind goes wrong."""
     op, action = name.split(": ", 1)
     provider.fault(op, ACTIONS[action])
+
+
+def reply_to(texts: Sequence[str]) -> str:
+    """What the model says to a batch of these texts."""
+    return "You said: " + " | ".join(texts)
 
 
 class Model:
@@ -82,7 +88,7 @@ class Model:
             return ToolCalls([("order_status", {"order": turn.user_texts[0]})], delay=wait_s)
         with self._lock:
             self._replied[turn.run_id] = turn.user_texts
-        return Reply("You said: " + " | ".join(turn.user_texts), delay=wait_s)
+        return Reply(reply_to(turn.user_texts), delay=wait_s)
 
     @property
     def replied(self) -> dict[str, tuple[str, ...]]:

@@ -7,16 +7,19 @@ import json
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from assistant_queue import AssistantMessageQueue
+from assistant_queue.backends.chat_history import MAX_MESSAGES
 from assistant_queue.errors import StoreError
-from assistant_queue.testing.chaos.app import VARIABLE
+from assistant_queue.testing.chaos.app import DELIVERIES_VARIABLE, VARIABLE
+from assistant_queue.testing.chaos.deliveries import Deliveries
 from assistant_queue.testing.chaos.faults import Model, inject
-from assistant_queue.testing.chaos.oracle import Verdict, judge
+from assistant_queue.testing.chaos.hearing import hear, hear_chat
+from assistant_queue.testing.chaos.oracle import Verdict
 from assistant_queue.testing.chaos.plan import TOOL_WORD, Event, Settings, make_plan
 from assistant_queue.testing.chaos.producers import Producers
 from assistant_queue.testing.chaos.recovery import Recovery, Watch
@@ -64,8 +67,10 @@ class Outcome:
 def options_of(settings: Settings, url: str, provider: StandInProvider) -> dict[str, Any]:
     """The options of the queue, for producers and workers alike."""
     chosen: dict[str, Any] = {"assistant_id": provider.assistant_id}
-    if settings.protocol == "responses":
+    if settings.protocol != "assistants":
         chosen = {"model": "stand-in-model", "tools": [_TOOL]}
+    if settings.protocol == "chat_completions":  # the judge wants to see all of it
+        chosen.update(protocol="chat_completions", history=MAX_MESSAGES)
     return {
         "redis_url": url,
         "queue_prefix": PREFIX,
@@ -105,7 +110,10 @@ def run(
         server.start()
         options = options_of(settings, server.url, provider)
         queue = stack.enter_context(AssistantMessageQueue(**options))
+        deliveries = Deliveries(directory.absolute() / "deliveries.jsonl")
         environment = {VARIABLE: json.dumps(options), "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
+        if settings.protocol == "chat_completions":
+            environment[DELIVERIES_VARIABLE] = str(deliveries.path)
         workers = Workers(settings.workers, app=settings.app, url=server.url, prefix=PREFIX, environment=environment, logs=directory)
         stack.callback(workers.end)
         workers.start()
@@ -122,34 +130,21 @@ def run(
         workers.heal()
         left = _drain(queue, producers, workers, settings.drain)
         drained_s = time.monotonic() - began
-        failed = {message_id: batch.reason for batch in _failed(queue) for message_id in batch.message_ids}
-        runs = provider.runs
-        texts = {place: _texts(provider, place) for place in {run.conversation_id for run in runs} if place is not None}
+        if settings.protocol == "chat_completions":
+            verdict = hear_chat(queue, producers.sent, provider, model, deliveries.read())
+        else:
+            verdict = hear(queue, producers.sent, provider, model)
         return Outcome(
             settings=settings,
-            verdict=judge(producers.sent, runs, texts, replied=model.replied, failed=failed, overlaps=provider.overlaps),
+            verdict=verdict,
             done=show.done,
-            runs=Counter(run.status for run in runs),
+            runs=Counter(run.status for run in provider.runs),
             recoveries=watch.recoveries(),
             repeated=producers.repeated,
             ended_by_themselves=workers.ended_by_themselves,
             left=left,
             drained_s=drained_s,
         )
-
-
-def _texts(provider: StandInProvider, conversation_id: str) -> list[str]:
-    try:
-        return provider.user_texts(conversation_id)
-    except LookupError:  # deleted: the loser of two that were made for one thread
-        return []
-
-
-def _failed(queue: AssistantMessageQueue) -> Iterator[Any]:
-    after = None
-    while page := queue.list_failed(limit=100, after=after):
-        yield from page
-        after = page[-1].batch_id
 
 
 def _drain(queue: AssistantMessageQueue, producers: Producers, workers: Workers, within_s: float) -> int:
