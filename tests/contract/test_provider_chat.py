@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import openai
@@ -25,6 +28,7 @@ from assistant_queue.testing.provider import (
 )
 from assistant_queue.testing.provider.chat_bodies import CREATE_CHAT_COMPLETION
 from assistant_queue.testing.provider.problems import ApiProblem
+from tests.contract import openai_shapes
 
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}, "strict": False}}
 HI = {"role": "user", "content": "hi"}
@@ -246,6 +250,90 @@ def code_for(name: str) -> str | None:
     """Why a request with a field of this name, and no value, is refused."""
     try:
         CREATE_CHAT_COMPLETION({"messages": [HI], "model": "m", name: None}, "")
+    except ApiProblem as problem:
+        return problem.code
+    return None
+
+
+# --- and OpenAI's own, as its description has them -----------------------------------------------------------------------------------
+
+EXTRACT: dict[str, Any] = json.loads(openai_shapes.EXTRACT.read_text())
+DESCRIBED = os.environ.get("ASSISTANT_QUEUE_OPENAPI")
+SAYS = {
+    "text": lambda _: Reply("hi"),
+    "calls": lambda _: ToolCalls([("weather", {"city": "Rome"})], text="Wait."),
+    "half": lambda _: IncompleteReply(),
+    "nothing": lambda _: Reply(""),
+}
+
+
+def is_as_described(name: str, value: Any) -> None:
+    assert list(openai_shapes.mismatches(EXTRACT["answers"][name], value, name)) == []
+
+
+def raw(client: openai.OpenAI, **asked: Any) -> bytes:
+    """The body as it went over the wire."""
+    with client.chat.completions.with_streaming_response.create(model="m", messages=[HI], **asked) as answer:
+        return b"".join(answer.iter_bytes())
+
+
+@pytest.mark.skipif(DESCRIBED is None, reason="ASSISTANT_QUEUE_OPENAPI does not name OpenAI's description")
+def test_the_extract_is_what_the_provider_publishes() -> None:
+    document = json.loads(Path(DESCRIBED or "").read_text())
+    assert openai_shapes.written(openai_shapes.extract(document)) == openai_shapes.EXTRACT.read_text()
+
+
+@pytest.mark.parametrize("says", SAYS)
+@pytest.mark.parametrize("options", [{}, {"stream_options": {"include_usage": True}}], ids=["plain", "counted"])
+def test_answers_are_what_the_provider_describes(
+    provider: StandInProvider, client: openai.OpenAI, says: str, options: dict[str, Any]
+) -> None:
+    provider.model = SAYS[says]
+    is_as_described("CreateChatCompletionResponse", json.loads(raw(client)))
+    *chunks, done, end = raw(client, stream=True, **options).split(b"\n\n")
+    assert (done, end) == (b"data: [DONE]", b"")
+    for chunk in chunks:
+        assert chunk.startswith(b"data: {")
+        is_as_described("CreateChatCompletionStreamResponse", json.loads(chunk.removeprefix(b"data: ")))
+    assert len(chunks) >= 2
+
+
+def test_refusals_are_what_the_provider_describes(provider: StandInProvider, client: openai.OpenAI) -> None:
+    for asked in ({"temperature": 3}, {"extra_body": {"conversation": "c"}}, {"metadata": {"a": "b"}}):
+        is_as_described("ErrorResponse", refused(client, HI, **asked).response.json())
+    provider.model = lambda _: RunFailure("rate_limit_exceeded", "slow down")
+    is_as_described("ErrorResponse", refused(client, HI).response.json())
+    is_as_described("ErrorResponse", json.loads(raw(client, stream=True).split(b"\n\n")[1].removeprefix(b"data: ")))
+
+
+def test_requests_may_have_the_described_fields_and_no_other() -> None:
+    described = EXTRACT["request"]
+    assert {name for name in described["fields"] if code_for(name) == "unknown_parameter"} == set()
+    for name in described["required"]:
+        with pytest.raises(ApiProblem, match=f"Missing required parameter: '{name}'"):
+            CREATE_CHAT_COMPLETION({one: held for one, held in {"messages": [HI], "model": "m"}.items() if one != name}, "")
+    assert {code_for(name) for name in ("background", "conversation", "input", "instructions", "no_such_field")} == {"unknown_parameter"}
+
+
+@pytest.mark.parametrize("role", EXTRACT["messages"])
+def test_messages_may_have_the_described_fields_and_no_other(role: str) -> None:
+    described = EXTRACT["messages"][role]
+    whole = {"role": role, **dict.fromkeys(described["required"], "x")}
+    for name in described["fields"]:
+        assert code_of({**whole, name: None}) != "unknown_parameter", name
+    for name in ROLES_FIELDS - {*described["fields"]}:
+        assert code_of({**whole, name: "x"}) == "unknown_parameter", name
+    for name in described["required"]:
+        assert code_of({one: held for one, held in whole.items() if one != name}) == "missing_required_parameter", name
+
+
+ROLES_FIELDS = {name for described in EXTRACT["messages"].values() for name in described["fields"]} | {"id", "metadata"}
+
+
+def code_of(message: dict[str, Any]) -> str | None:
+    """Why a request with this message is refused."""
+    try:
+        CREATE_CHAT_COMPLETION({"messages": [message], "model": "m"}, "")
     except ApiProblem as problem:
         return problem.code
     return None

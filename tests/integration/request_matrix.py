@@ -19,9 +19,9 @@ from assistant_queue.testing.provider import (
 )
 from assistant_queue.testing.provider.actions import Action, CutStream, Silence
 
-PATIENCE_S = 20.0
+UNHURRIED_S = 20.0
 """`request_timeout` and `stream_idle_timeout` where nothing is to time out, however busy the machine is."""
-IMPATIENCE_S = 0.4
+HURRIED_S = 0.4
 """`request_timeout` where no answer comes, and the second try has all the time there is."""
 GRACE_MARGIN_S = 5.0
 SHORT_RUN_S = 1.5
@@ -48,7 +48,7 @@ class Row:
         actions: How the stand-in does it.
         address: Where the provider is looked for meanwhile; None: where it is.
         times: How often it goes wrong.
-        request_timeout_s: Until the worker gives the batch back; then `PATIENCE_S`.
+        request_timeout_s: Until the worker gives the batch back; then `UNHURRIED_S`.
         run_timeout_s: The same.
         lost: From then on the provider cannot be reached.
         then: The thread's state when the worker gives the batch back for the first time; `failed` where it goes to the failed list at
@@ -69,7 +69,7 @@ class Row:
     address: str | None = None
     times: int = 1
     lost: bool = False
-    request_timeout_s: float = PATIENCE_S
+    request_timeout_s: float = UNHURRIED_S
     run_timeout_s: float = 60.0
     then: str = "retrying"
     wait_s: float | None = BACKOFF_S
@@ -84,7 +84,7 @@ class Row:
 
 
 def _unreached(outcome: str, address: str) -> Row:
-    return Row(outcome=outcome, address=address, request_timeout_s=IMPATIENCE_S, counted=0, attempts=1, requests=1)
+    return Row(outcome=outcome, address=address, request_timeout_s=HURRIED_S, counted=0, attempts=1, requests=1)
 
 
 def _refused(outcome: str, *actions: Action, counted: int = 0, wait_s: float = BACKOFF_S) -> Row:
@@ -101,7 +101,7 @@ def _adopted(outcome: str, *actions: Action) -> Row:
 
 
 def _limit_s(actions: Sequence[Action]) -> float:
-    return IMPATIENCE_S if any(isinstance(action, Silence) and not action.drop for action in actions) else PATIENCE_S
+    return HURRIED_S if any(isinstance(action, Silence) and not action.drop for action in actions) else UNHURRIED_S
 
 
 def _heard(outcome: str, *actions: Action) -> Row:
@@ -197,7 +197,7 @@ CHAT_ROWS = [
 ]
 """The same for a provider that keeps nothing."""
 
-_GRACES = dict.fromkeys((PATIENCE_S + GRACE_MARGIN_S, IMPATIENCE_S + GRACE_MARGIN_S), "the grace")
+_GRACES = dict.fromkeys((UNHURRIED_S + GRACE_MARGIN_S, HURRIED_S + GRACE_MARGIN_S), "the grace")
 _WAITS = {None: "-", BACKOFF_S: "the back-off", **_GRACES}
 
 

@@ -13,7 +13,7 @@ from assistant_queue import Batch
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.harness import Crash, InstantWorker
 from tests.conftest import RedisServer, free_port
-from tests.integration.request_matrix import BACKOFF_S, CHAT_ROWS, CLOSED, PATIENCE_S, ROWS, Row, ending_orderly
+from tests.integration.request_matrix import BACKOFF_S, CHAT_ROWS, CLOSED, ROWS, UNHURRIED_S, Row, ending_orderly
 from tests.integration.test_crash_points import Bot
 
 EACH = (*ROWS, *CHAT_ROWS)
@@ -60,7 +60,7 @@ def work(bot: Bot, address: str | None, probe: Any = None, **options: Any) -> No
 @pytest.mark.parametrize(("row", "protocol"), CASES, ids=[f"{row.outcome}-{protocol}" for row, protocol in CASES])
 def test_an_outcome_has_its_consequence(one_redis: RedisServer, prefix: str, provider: StandInProvider, row: Row, protocol: str) -> None:
     backoff = {"type": "fixed", "delay": BACKOFF_S}
-    patience = {"request_timeout": PATIENCE_S, "stream_idle_timeout": PATIENCE_S}
+    patience = {"request_timeout": UNHURRIED_S, "stream_idle_timeout": UNHURRIED_S}
     bot = Bot(one_redis.url, prefix, provider, protocol, backoff=backoff, retry_for=4, run_timeout=60, **patience)
     limits = {"request_timeout": row.request_timeout_s, "run_timeout": row.run_timeout_s}
     create = {"responses": "responses.create", "assistants": "runs.create", "chat_completions": "chat.completions.create"}[protocol]
