@@ -6,6 +6,8 @@ import asyncio
 from collections import deque
 from typing import Any
 
+from assistant_queue.store.lane import AsyncLane
+
 FLIGHTS = 2
 """Round trips on their way at once. Chosen: while one is read the next is written; more would leave less to gather."""
 MOST = 250
@@ -29,7 +31,7 @@ class Gathering:
     """
 
     def __init__(self, client: Any) -> None:
-        self._client = client
+        self._lanes = [AsyncLane(client) for _ in range(FLIGHTS)]
         self._waiting: deque[_Waiting] = deque()
         self._flights: set[asyncio.Task[None]] = set()
         self._on_their_way = 0
@@ -47,40 +49,36 @@ class Gathering:
         return await future
 
     async def _fly(self) -> None:
+        lane = self._lanes.pop()
         try:
             while self._waiting:
                 wanted = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
-                await self._send([one for one in wanted if not one[1].done()])
+                await _send([one for one in wanted if not one[1].done()], lane)
         finally:
             # In the same step as the last look at who waits: whoever comes after it starts a flight of its own.
+            self._lanes.append(lane)
             self._on_their_way -= 1
 
-    async def _send(self, wanted: list[_Waiting]) -> None:
-        if not wanted:
-            return
-        try:
-            if len(wanted) == 1:
-                replies = [await self._client.execute_command(*wanted[0][0])]
-            else:
-                replies = await self._send_together(wanted)
-        except asyncio.CancelledError:
-            # The loop ends: nobody will carry these on.
-            for _, future in wanted:
-                future.cancel()
-            raise
-        except Exception as error:  # noqa: BLE001 - it belongs to those who wait
-            replies = [error] * len(wanted)
-        for (_, future), reply in zip(wanted, replies, strict=True):
-            if future.done():
-                continue
-            if isinstance(reply, Exception):
-                future.set_exception(reply)
-            else:
-                future.set_result(reply)
 
-    async def _send_together(self, wanted: list[_Waiting]) -> list[Any]:
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for words, _ in wanted:
-                pipeline.execute_command(*words)
-            replies: list[Any] = await pipeline.execute(raise_on_error=False)
-            return replies
+async def _send(wanted: list[_Waiting], lane: AsyncLane) -> None:
+    if not wanted:
+        return
+    try:
+        if len(wanted) == 1:
+            replies = [await lane.execute(*wanted[0][0])]
+        else:
+            replies = await lane.execute_all([words for words, _ in wanted])
+    except asyncio.CancelledError:
+        # The loop ends: nobody will carry these on.
+        for _, future in wanted:
+            future.cancel()
+        raise
+    except Exception as error:  # noqa: BLE001 - it belongs to those who wait
+        replies = [error] * len(wanted)
+    for (_, future), reply in zip(wanted, replies, strict=True):
+        if future.done():
+            continue
+        if isinstance(reply, Exception):
+            future.set_exception(reply)
+        else:
+            future.set_result(reply)

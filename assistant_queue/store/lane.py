@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import redis
+import redis.asyncio
 from redis import exceptions
 
 _STALE_S = 1.0
 """After how long without a command the connection is looked at before it is used. Chosen: a Redis that restarts is away for longer."""
 _PLAIN = frozenset({redis.connection.Connection, redis.connection.SSLConnection, redis.connection.UnixDomainSocketConnection})
+_PLAIN_ASYNC = frozenset({redis.asyncio.Connection, redis.asyncio.SSLConnection, redis.asyncio.UnixDomainSocketConnection})
 
 
 class Lane:
@@ -78,5 +81,86 @@ def _is_quiet(connection: Any) -> bool:
     """Nothing has come that nobody asked for: the end of the connection, above all."""
     try:
         return not connection.can_read()
+    except (exceptions.RedisError, OSError):
+        return False
+
+
+class AsyncLane:
+    """The same for coroutines of one event loop, with several commands in one round trip.
+
+    1. used by one coroutine at a time: whoever makes it sees to that
+    2. left by an error, or cancelled between command and reply, it is closed
+    """
+
+    def __init__(self, client: Any) -> None:
+        """`client` is one that `connect.async_client` made, else each command goes the general way."""
+        self._client = client
+        self._connection: Any = None
+        self._used_at = 0.0
+        self._is_open = fits_async(client)
+
+    async def execute(self, *words: Any) -> Any:
+        """As `client.execute_command`; the reply is as it comes from Redis."""
+        if not self._is_open:
+            return await self._client.execute_command(*words)
+        (reply,) = await self._execute([words])
+        if isinstance(reply, exceptions.ResponseError):
+            raise reply
+        return reply
+
+    async def execute_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """The replies, in order; where Redis refuses a command, its error in the reply's place."""
+        if self._is_open:
+            return await self._execute(commands)
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for words in commands:
+                pipeline.execute_command(*words)
+            replies: list[Any] = await pipeline.execute(raise_on_error=False)
+            return replies
+
+    async def _execute(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        connection = await self._ready()
+        try:
+            replies: list[Any] = await connection.retry.call_with_retry(
+                lambda: _all_once(connection, commands), lambda _: connection.disconnect(nowait=True)
+            )
+            return replies
+        finally:
+            self._used_at = time.monotonic()
+
+    async def _ready(self) -> Any:
+        if self._connection is None:
+            self._connection = await self._client.connection_pool.get_connection()
+        elif time.monotonic() - self._used_at > _STALE_S and not await _is_quiet_async(self._connection):
+            await self._connection.disconnect(nowait=True)
+        return self._connection
+
+
+def fits_async(client: Any) -> bool:
+    """As `fits`, of an asyncio client."""
+    pool = getattr(client, "connection_pool", None)
+    return (
+        type(client) is redis.asyncio.Redis and type(pool) is redis.asyncio.BlockingConnectionPool and pool.connection_class in _PLAIN_ASYNC
+    )
+
+
+async def _all_once(connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    replies: list[Any] = []
+    try:
+        await connection.send_packed_command(connection.pack_commands(commands))
+        for _ in commands:
+            try:
+                replies.append(await connection.read_response())
+            except exceptions.ResponseError as error:
+                replies.append(error)
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
+    return replies
+
+
+async def _is_quiet_async(connection: Any) -> bool:
+    try:
+        return not await connection.can_read()
     except (exceptions.RedisError, OSError):
         return False

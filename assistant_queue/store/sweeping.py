@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from assistant_queue.errors import NotPermitted, StoreError
 from assistant_queue.store.calls import Call, Operation, Space, each, plain, text, texts
-from assistant_queue.store.quarantine import without
+from assistant_queue.store.quarantine import is_text, without
 
 _log = logging.getLogger(__name__)
 
@@ -21,6 +24,8 @@ _SEARCH = 2000
 """Entries of the RQ queue that are searched for a wake-up. Chosen: 2,000 take Redis about 50 microseconds."""
 _PATIENCE_MS = 60_000
 """How long a wake-up further back than that is believed to be there, if nobody says which are taken. Chosen."""
+_LOOKED_AT = frozenset({"woken", "waiting"})
+"""What a script says of a thread that was overdue."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +35,12 @@ class Swept:
     Attributes:
         overdue: Threads it looked at.
         woken: Wake-ups it handed to the queue.
-        next_due_in_ms: When the next thread is due, from now; None if none is.
+        next_due_in_ms: When the next thread is due, from now; None if none is. A sweep rounds it up to whole ms.
     """
 
     overdue: int
     woken: int
-    next_due_in_ms: int | None
+    next_due_in_ms: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +49,11 @@ class Watch(Swept):
 
     Attributes:
         keeps_time: It is the timer of the queue: it looks again at the next due time. The others need not.
+        next_thread: Which thread is due then; "" if none is.
     """
 
     keeps_time: bool
+    next_thread: str = ""
 
 
 def sweep(space: Space, limit: int = SWEEP_LIMIT, *, even_paused: bool = False, leave: str = "") -> Operation[Swept]:
@@ -55,23 +62,58 @@ def sweep(space: Space, limit: int = SWEEP_LIMIT, *, even_paused: bool = False, 
     A paused queue has none, unless `even_paused`: then what fell due is counted as waiting, and nobody is woken. `leave` is a thread
     that the caller is about to look at itself.
     """
-    now, next_due, _, *found = texts((yield _overdue(space, limit=limit, even_paused="1" if even_paused else "")))
+    left_ms, _, _, _, found = _seen((yield _overdue(space, limit=limit, even_paused="1" if even_paused else "")))
     overdue = [thread_id for thread_id in found if thread_id != leave]
     woken = yield from wake(space, overdue)
-    return Swept(overdue=len(overdue), woken=woken, next_due_in_ms=int(next_due) - int(now) if next_due else None)
+    return Swept(overdue=len(overdue), woken=woken, next_due_in_ms=None if left_ms is None else math.ceil(left_ms))
 
 
-def watch(space: Space, watchman: str) -> Operation[Watch]:
+def watch(space: Space, watchman: str, expected: str = "") -> Operation[Watch]:
     """A watchman's look: a sweep, and the question who keeps the time for all watchmen of the queue.
 
     Args:
         space: The queue.
         watchman: The watchman's id, unique among all processes.
+        expected: The thread whose time has come, as an earlier look said (`next_thread`): if it has, it is woken in the same round trip.
+            "" for none. One that is not due, or not any more, is left as it is.
     """
-    now, next_due, keeps, *overdue = texts((yield _overdue(space, limit=SWEEP_LIMIT, watchman=watchman)))
+    left_ms, keeps, next_thread, word, overdue = _seen((yield from _look(space, watchman, expected)))
     woken = yield from wake(space, overdue)
-    left = int(next_due) - int(now) if next_due else None
-    return Watch(overdue=len(overdue), woken=woken, next_due_in_ms=left, keeps_time=keeps == "timer")
+    return Watch(
+        overdue=len(overdue) + (word in _LOOKED_AT),
+        woken=woken + (word == "woken"),
+        next_due_in_ms=left_ms,
+        keeps_time=keeps == "timer",
+        next_thread=next_thread if is_text(next_thread) else "",
+    )
+
+
+def _look(space: Space, watchman: str, expected: str) -> Operation[Any]:
+    if expected:
+        try:
+            return (
+                yield space.call(
+                    "watch",
+                    expected,
+                    limit=SWEEP_LIMIT - 1,
+                    watchman=watchman,
+                    term_ms=TERM_MS,
+                    spare_ms=SPARE_MS,
+                    patience_ms=_PATIENCE_MS,
+                    search=_SEARCH,
+                )
+            )
+        except NotPermitted:
+            raise
+        except StoreError:
+            pass  # a thread that cannot be woken is said so by `wake`, and keeps no other from it
+    return (yield _overdue(space, limit=SWEEP_LIMIT, watchman=watchman))
+
+
+def _seen(reply: Any) -> tuple[float | None, str, str, str, list[str]]:
+    """A look: ms until the next thread is due, who keeps the time, that thread, what became of the expected one, the overdue ones."""
+    now, next_due, keeps, next_thread, word, *overdue = texts(reply)
+    return (int(next_due) - float(now) if next_due else None), keeps, next_thread, word, overdue
 
 
 def resign(space: Space, watchman: str) -> Operation[None]:

@@ -70,7 +70,8 @@ class InstantWorker:
                 job_id = await runtime.store.client.lpop(wakeups.queue_key(self.config.queue_prefix))
                 if job_id is not None:
                     job = RqJob(text(job_id), self._rq_name)
-                    thread_id = await read_wake_up(runtime.store.client, self.config.queue_prefix, job)
+                    data = await runtime.store.client.hget(wakeups.job_key(job.id), "data")
+                    thread_id = await runtime.store.run(read_wake_up(self.config.queue_prefix, job, data))
                     if thread_id is not None:
                         await runtime.handle(thread_id, job)
                         handled += 1

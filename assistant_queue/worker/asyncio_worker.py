@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from redis import exceptions
 
@@ -13,11 +13,11 @@ from assistant_queue.clock import Clock
 from assistant_queue.config import Config
 from assistant_queue.errors import StoreError
 from assistant_queue.store import wakeups
-from assistant_queue.store.calls import text
 from assistant_queue.store.connect import disconnect, fresh
+from assistant_queue.store.lane import AsyncLane
 from assistant_queue.store.rq_jobs import RqJob
 from assistant_queue.worker.runtime import Runtime, worker_sync_client
-from assistant_queue.worker.taking import read_wake_up
+from assistant_queue.worker.taking import Popped, pop, read_wake_up
 from assistant_queue.worker.watchman import Watchman
 
 _log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class AsyncioWorker:
         self._resumed = asyncio.Event()
         self._resumed.set()
         self._taker: asyncio.Task[None] | None = None
-        self._popping: asyncio.Task[tuple[str, str] | None] | None = None
+        self._popping: asyncio.Task[Popped | None] | None = None
 
     @property
     def is_suspended(self) -> bool:
@@ -123,7 +123,7 @@ class AsyncioWorker:
             for watchman in watchmen:
                 watchman.start()
             self.ready.set()
-            await self._take_until_stopped(popper)
+            await self._take_until_stopped(AsyncLane(popper))
             await self._drain(stop_timeout_s())
         finally:
             if beating is not None:
@@ -151,23 +151,23 @@ class AsyncioWorker:
 
     # --- taking -----------------------------------------------------------------------------------------------------
 
-    async def _take_until_stopped(self, popper: Any) -> None:
+    async def _take_until_stopped(self, lane: AsyncLane) -> None:
         if self._stopping:
             return
-        self._taker = asyncio.create_task(self._take(popper))
+        self._taker = asyncio.create_task(self._take(lane))
         try:
             await self._taker
         except asyncio.CancelledError:
             if not self._stopping:
                 raise
 
-    async def _take(self, popper: Any) -> None:
+    async def _take(self, lane: AsyncLane) -> None:
         queues = list(self.runtimes)
         # Asked again each time: a pop that is answered at the moment it is cancelled ends as if nothing had been said, and so does this.
         while not self._stopping:
             await self._resumed.wait()
             await self._room.acquire()
-            self._popping = asyncio.create_task(self._pop(popper, queues))
+            self._popping = asyncio.create_task(self._pop(lane, queues))
             try:
                 popped = await self._popping
             except asyncio.CancelledError:
@@ -177,35 +177,33 @@ class AsyncioWorker:
             if popped is None:
                 self._room.release()
                 continue
-            queue, job_id = popped
-            queues.remove(queue)
-            queues.append(queue)  # the others come first now: none starves
+            queues.remove(popped.queue)
+            queues.append(popped.queue)  # the others come first now: none starves
             self.taken += 1
-            task = asyncio.create_task(self._handle(self.runtimes[queue], job_id))
+            task = asyncio.create_task(self._handle(self.runtimes[popped.queue], popped))
             self._tasks.add(task)
             task.add_done_callback(self._done)
             if self.taken == self._max_wake_ups:
                 self.stop()
 
-    async def _pop(self, popper: Any, queues: list[str]) -> tuple[str, str] | None:
-        """The next wake-up: its queue and its job's id; None if there was none for a while."""
+    async def _pop(self, lane: AsyncLane, queues: list[str]) -> Popped | None:
+        """The next wake-up; None if there was none for a while."""
         try:
-            popped = await popper.blpop(queues, timeout=POP_TIMEOUT_S)
+            return await pop(lane, queues, POP_TIMEOUT_S)
         except (exceptions.RedisError, OSError) as error:
             _log.warning("Redis does not answer the worker: %s; trying again", error)
             await asyncio.sleep(1)
             return None
-        return None if popped is None else (text(popped[0]), text(popped[1]))
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._room.release()
 
-    async def _handle(self, runtime: Runtime, job_id: str) -> None:
-        job = RqJob(job_id, self._records.name if self._records is not None else "")
+    async def _handle(self, runtime: Runtime, popped: Popped) -> None:
+        job = RqJob(popped.job_id, self._records.name if self._records is not None else "")
         thread_id = None
         try:
-            thread_id = await read_wake_up(runtime.store.client, runtime.config.queue_prefix, job)
+            thread_id = await runtime.store.run(read_wake_up(runtime.config.queue_prefix, job, popped.data))
             if thread_id is not None:
                 await runtime.handle(thread_id, job)
         except (exceptions.RedisError, OSError, StoreError) as error:

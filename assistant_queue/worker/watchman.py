@@ -7,6 +7,7 @@ import logging
 import random
 import secrets
 import threading
+import time
 from typing import Any
 
 from redis import exceptions
@@ -14,6 +15,7 @@ from redis import exceptions
 from assistant_queue.errors import StoreError, StoreUnavailable
 from assistant_queue.store.calls import Space
 from assistant_queue.store.connect import fresh
+from assistant_queue.store.lane import Lane
 from assistant_queue.store.stores import SyncStore
 from assistant_queue.store.sweeping import SWEEP_LIMIT, Watch, resign, watch
 
@@ -21,6 +23,8 @@ _log = logging.getLogger(__name__)
 
 SWEEP_INTERVAL_S = 1.0
 """The longest time between two looks. Source: docs/reliability.md, "within the lease plus two seconds"."""
+_COARSE_S = 0.002
+"""The last part of a wait, which nothing interrupts. A socket's time-outs are whole ms, rounded up. Chosen: one ms, and one to spare."""
 
 
 class Watchman:
@@ -30,7 +34,7 @@ class Watchman:
 
     1. one watchman of all processes keeps the time: it sleeps until the earliest due time, and is told (by a channel) when an earlier one
        appears; the others only look once a second, and take over at once when it resigns
-    2. at the due time moves the thread's wake-up from RQ's schedule to RQ's queue
+    2. at the due time moves the thread's wake-up from RQ's schedule to RQ's queue, and looks for the next in the same round trip
     3. at least once a second looks for threads that are overdue - a lost job, a dead worker, a lapsed lease - and wakes somebody
     """
 
@@ -38,7 +42,7 @@ class Watchman:
         """`client` is copied: the watchman has connections of its own."""
         self._space = space
         self._client = fresh(client)
-        self._store = SyncStore(self._client)
+        self._store = SyncStore(self._client, execute=Lane(self._client).execute)
         self._id = secrets.token_hex(8)
         self._stop = threading.Event()
         self.quiet = threading.Lock()
@@ -73,10 +77,11 @@ class Watchman:
                 self._stop.wait(SWEEP_INTERVAL_S)
 
     def _watch(self, news: Any) -> None:
-        keys, listens = self._space.keys, ""
+        keys, listens, expected = self._space.keys, "", ""
         while not self._stop.is_set():
             with self.quiet:
-                seen = self.look()
+                seen = self.look(expected)
+                expected = ""
                 # A due time that is earlier than all others concerns the timer alone; that it resigns concerns the others.
                 concerns = keys.tick if seen.keeps_time else keys.timer
                 if concerns != listens:
@@ -86,12 +91,23 @@ class Watchman:
                     listens = concerns
                     continue  # what was said before it listened is seen by another look
             wait_s = _wait_s(seen)
-            if wait_s > 0:
-                news.get_message(timeout=wait_s)
+            if wait_s > 0 and not self._is_told(news, wait_s):
+                expected = seen.next_thread
 
-    def look(self) -> Watch:
-        """Look once."""
-        return self._store.run(watch(self._space, self._id))
+    def _is_told(self, news: Any, wait_s: float) -> bool:
+        """Wait, until something is said at most. What is said in the last moment is seen by the look that follows."""
+        until = time.monotonic() + wait_s
+        if wait_s > _COARSE_S:
+            if news.get_message(timeout=wait_s - _COARSE_S) is not None:
+                return True
+            if until - time.monotonic() > _COARSE_S:
+                return True  # that it listens from now on: what was said before that is seen by another look, too
+        time.sleep(max(until - time.monotonic(), 0.0))
+        return False
+
+    def look(self, expected: str = "") -> Watch:
+        """Look once; `expected` is the thread whose time has come, as the last look said."""
+        return self._store.run(watch(self._space, self._id, expected))
 
 
 def _wait_s(seen: Watch) -> float:
@@ -99,8 +115,8 @@ def _wait_s(seen: Watch) -> float:
     if not seen.keeps_time:
         # However many are overdue: all watchmen would see the same ones, and Redis would be the slower for it.
         return SWEEP_INTERVAL_S * random.uniform(0.8, 1.0)  # noqa: S311 - only so that they do not all look at once
-    if seen.overdue >= SWEEP_LIMIT:
+    if seen.overdue >= SWEEP_LIMIT - 1:  # and the one that was expected
         return 0.0
     if seen.next_due_in_ms is None:
         return SWEEP_INTERVAL_S
-    return min(max(seen.next_due_in_ms, 1) / 1000, SWEEP_INTERVAL_S)
+    return min(seen.next_due_in_ms / 1000, SWEEP_INTERVAL_S)

@@ -268,8 +268,9 @@ def test_it_takes_no_more_than_it_has_room_for(bench: Bench, start: Any) -> None
 
 @EVERY_START
 def test_a_job_id_that_is_no_text_stops_nobody(bench: Bench, start: Any) -> None:
-    """Whoever can write to the queue's list can write anything."""
-    bench.client.rpush(f"rq:queue:{bench.prefix}", b"\xff\xfe", b"")
+    """Whoever can write to the queue's list can write anything: an id of no job, too, or of what is none."""
+    bench.client.set(f"rq:job:{bench.prefix}", "no job")
+    bench.client.rpush(f"rq:queue:{bench.prefix}", b"\xff\xfe", b"", bench.prefix)
     start(bench)
     with bench.queue() as queue:
         assert queue.ask("t", "hello", timeout=PATIENCE_S) == "You said: hello"

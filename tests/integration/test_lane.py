@@ -1,18 +1,20 @@
-"""The connection that a blocking queue keeps: as safe as redis-py's general way."""
+"""The connection that is kept for one command after another: as safe as redis-py's general way."""
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 import redis
+import redis.asyncio
 from redis import exceptions
 
-from assistant_queue.store.connect import sync_client
-from assistant_queue.store.lane import Lane, fits
+from assistant_queue.store.connect import async_client, disconnect, sync_client
+from assistant_queue.store.lane import AsyncLane, Lane, fits, fits_async
 from tests.conftest import PATIENCE_S, RedisServer
 
 
@@ -109,3 +111,85 @@ def test_only_a_plain_client_of_our_own_gets_one(client: redis.Redis) -> None:
     assert not fits(redis.Redis())
     with redis.Redis.from_pool(redis.ConnectionPool.from_url(f"redis://localhost:{client.get_connection_kwargs()['port']}/0")) as other:
         assert Lane(other).execute("PING") is True  # the general way
+
+
+# --- for coroutines -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def async_one(redis_server: RedisServer) -> AsyncIterator[redis.asyncio.Redis]:
+    one = async_client(redis_server.url)
+    yield one
+    await disconnect(one)
+
+
+async def test_coroutines_have_one_connection_too(async_one: redis.asyncio.Redis) -> None:
+    lane = AsyncLane(async_one)
+    ids = [await lane.execute("CLIENT", "ID") for _ in range(5)]
+    assert len(set(ids)) == 1
+
+
+async def test_several_commands_share_a_round_trip_and_each_has_its_own_reply_or_error(async_one: redis.asyncio.Redis) -> None:
+    lane = AsyncLane(async_one)
+    before = await lane.execute("CLIENT", "ID")
+    one, refused, other = await lane.execute_all([("ECHO", "one"), ("EVALSHA", "0" * 40, 0), ("ECHO", "other")])
+    assert (one, other) == (b"one", b"other")
+    assert isinstance(refused, exceptions.NoScriptError)
+    assert await lane.execute("CLIENT", "ID") == before
+
+
+async def test_a_refused_command_is_an_error_and_leaves_the_connection_as_it_is(async_one: redis.asyncio.Redis) -> None:
+    lane = AsyncLane(async_one)
+    before = await lane.execute("CLIENT", "ID")
+    with pytest.raises(exceptions.NoScriptError):
+        await lane.execute("EVALSHA", "0" * 40, 0)
+    assert await lane.execute("CLIENT", "ID") == before
+
+
+async def test_a_coroutine_finds_a_closed_connection_open_again(async_one: redis.asyncio.Redis) -> None:
+    lane = AsyncLane(async_one)
+    before = await lane.execute("CLIENT", "ID")
+    await async_one.execute_command("CLIENT KILL", "ID", before)
+    assert await lane.execute("CLIENT", "ID") != before
+
+
+async def test_one_that_was_closed_long_ago_costs_a_coroutine_no_repetition(
+    async_one: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lane = AsyncLane(async_one)
+    before = await lane.execute("CLIENT", "ID")
+    await async_one.execute_command("CLIENT KILL", "ID", before)
+    connection: Any = lane._connection
+    await asyncio.wait_for(connection._reader.read(), 20)  # the end has come
+    lane._used_at -= 10
+    monkeypatch.setattr(connection.retry, "_retries", 0)
+    assert await lane.execute("CLIENT", "ID") != before
+
+
+async def test_a_coroutine_that_is_cancelled_does_not_leave_its_reply_for_the_next(async_one: redis.asyncio.Redis) -> None:
+    lane = AsyncLane(async_one)
+    before = await lane.execute("CLIENT", "ID")
+    waiting = asyncio.create_task(lane.execute("BLPOP", "nothing is ever here", 60))
+
+    async def waits() -> None:
+        while (await async_one.client_list(client_id=[before]))[0]["cmd"] != "blpop":
+            pass  # it has asked
+
+    await asyncio.wait_for(waits(), 20)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert await asyncio.wait_for(lane.execute("ECHO", "for me"), 20) == b"for me"
+
+
+async def test_only_a_plain_asyncio_client_of_our_own_gets_one(async_one: redis.asyncio.Redis) -> None:
+    assert fits_async(async_one)
+    assert not fits_async(async_client("redis+sentinel://localhost:26379/mymaster/0"))
+    assert not fits_async(redis.asyncio.Redis())
+    port = async_one.get_connection_kwargs()["port"]
+    async with redis.asyncio.Redis(port=port) as other:
+        lane = AsyncLane(other)
+        assert await lane.execute("PING") is True  # the general way
+        one, refused = await lane.execute_all([("ECHO", "one"), ("EVALSHA", "0" * 40, 0)])
+        assert one == b"one"
+        assert isinstance(refused, exceptions.ResponseError)

@@ -25,8 +25,8 @@ class Seen(Watchman):
         super().__init__(space, client)
         self.looks: list[Watch] = []
 
-    def look(self) -> Watch:
-        seen = super().look()
+    def look(self, expected: str = "") -> Watch:
+        seen = super().look(expected)
         self.looks.append(seen)
         return seen
 

@@ -33,11 +33,11 @@
 --   queued   ms when its wake-up was handed over            told     how much of the run's text those who listen have, JSON, opaque here
 
 local function clock()
-  if arg.now ~= '' then return tonumber(arg.now) end
+  if arg.now ~= '' then return tonumber(arg.now), 0 end
   local t = redis.call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000)
+  return t[1] * 1000 + math.floor(t[2] / 1000), t[2] % 1000
 end
-local now = clock()
+local now, micros = clock() -- every decision is made in whole ms; the rest is for timers that sleep until the next one
 
 local function ms(number) return string.format('%.0f', number) end
 

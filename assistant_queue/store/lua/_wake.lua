@@ -1,0 +1,50 @@
+-- One thread whose time has come: book the passing of its window, and see that a wake-up is on its way. The one recovery for lost jobs, dead
+-- workers, lapsed leases and due retries. Idempotent: it moves the time of the next look.
+-- Needs key.thread, key.due, key.counters, key.paused, arg.patience_ms, arg.search, and what _wakeup.lua needs.
+
+-- Handed over before, and still there: then workers are busy, and another wake-up would not be faster. The search is bounded. What is not
+-- found in a longer queue is behind the searched part, unless one that was handed over later has been taken: then it was taken, too, or lost.
+local function is_waiting(t)
+  local length = redis.call('LLEN', key.queue)
+  local found = redis.call('LPOS', key.queue, t.wake, 'MAXLEN', tonumber(arg.search))
+  stands_behind(found or length)
+  if found or length <= tonumber(arg.search) then return found end
+  local taken, own = tonumber(redis.call('HGET', key.counters, 'taken') or ''), tonumber(t.queued or '')
+  if taken and own then return own >= taken end
+  return now - (own or 0) < tonumber(arg.patience_ms) -- workers that do not say what they take: RQ's own
+end
+
+-- The header of wake.lua has the words.
+local function wake_thread()
+  local score = redis.call('ZSCORE', key.due, arg.thread_id)
+  if not score then return 'idle' end
+  if tonumber(score) > now then return 'early' end
+  local t = read_thread()
+  if not t.state or t.paused then
+    redis.call('ZREM', key.due, arg.thread_id)
+    if not t.state and t.token and tonumber(t['until']) <= now then redis.call('HDEL', key.thread, 'token', 'until') end
+    return 'idle'
+  end
+  if t.state ~= 'active' then
+    book(t.pk, 'waiting', t.n)
+    redis.call('HSET', key.thread, 'pk', 'waiting')
+    if t.bk == 'delayed' then
+      book('delayed', 'waiting', t.bn)
+      redis.call('HSET', key.thread, 'bk', 'waiting')
+    end
+  end
+  if redis.call('EXISTS', key.paused) == 1 then
+    redis.call('ZADD', key.due, look_again(), arg.thread_id)
+    return 'paused'
+  end
+  local word = 'woken'
+  if t.wake and redis.call('ZREM', key.scheduled, t.wake) == 1 then
+    hand_over(t.wake)
+  elseif t.wake and is_waiting(t) then
+    word = 'waiting'
+  else
+    redis.call('HSET', key.thread, 'wake', enqueue_new())
+  end
+  redis.call('ZADD', key.due, look_again(), arg.thread_id)
+  return word
+end
