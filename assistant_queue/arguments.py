@@ -160,29 +160,65 @@ def _content(value: Any) -> Content:
     if not value:
         raise InvalidArgument("message is an empty list of content parts; nothing was queued")
     for number, part in enumerate(value):
-        if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
-            raise InvalidArgument(f"content part {number} must be a dict with a 'type', as the provider spells it; nothing was queued")
-    try:
-        size = len(json.dumps(list(value), ensure_ascii=False).encode("utf-8"))
-    except (TypeError, ValueError) as error:
-        raise InvalidArgument(f"the content parts cannot be written as JSON: {error}; nothing was queued") from None
-    letters = sum(len(str(part.get("text", ""))) for part in value)
+        _part(number, part)
+    parts = [dict(part) for part in value]
+    size = len(_as_json(parts, "the content parts", "queued").encode("utf-8"))
+    letters = sum(len(str(part.get("text", ""))) for part in parts)
     if letters > MAX_CONTENT:
         raise InvalidArgument(f"the content parts have {letters:,} characters of text, the limit is {MAX_CONTENT:,}; nothing was queued")
     if size > MAX_PARTS_BYTES:
         raise InvalidArgument(f"the content parts have {size:,} bytes, the limit is {MAX_PARTS_BYTES:,}; upload files and name their ids")
-    if letters == 0 and all(part["type"] in TEXT_PARTS for part in value):
+    if all(part["type"] in TEXT_PARTS and not part["text"].strip() for part in parts):
         raise InvalidArgument("the content parts hold no text; nothing was queued")
-    return [dict(part) for part in value]
+    return parts
+
+
+def _part(number: int, part: Any) -> None:
+    if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
+        raise InvalidArgument(f"content part {number} must be a dict with a 'type', as the provider spells it; nothing was queued")
+    if part["type"] in TEXT_PARTS and not isinstance(part.get("text"), str):
+        kind = type(part.get("text")).__name__
+        raise InvalidArgument(f"content part {number} is a text: its 'text' must be a string, not {kind}; nothing was queued")
+    level: list[Any] = [part]
+    for _ in range(MAX_DEPTH):
+        level = [inner for one in level for inner in _inside(number, one)]
+        if not level:
+            return
+    raise InvalidArgument(f"content part {number} is nested more than {MAX_DEPTH} levels deep; nothing was queued")
+
+
+def _inside(number: int, value: Any) -> Iterable[Any]:
+    """What a value of a content part holds."""
+    if isinstance(value, Mapping):
+        if not all(isinstance(name, str) for name in value):
+            raise InvalidArgument(f"content part {number} has a name that is no string; nothing was queued")
+        return value.values()
+    return value if isinstance(value, list | tuple) else ()
+
+
+def _as_json(value: Any, what: str, not_done: str) -> str:
+    try:
+        found = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidArgument(f"{what} cannot be written as JSON: {error}; nothing was {not_done}") from None
+    _encodable(found, what)
+    return found
 
 
 MAX_PARTS_BYTES = 4_000_000
 """Bytes of a message's content parts as JSON. Chosen: Redis is no place for pictures; the provider takes uploaded files by their ids."""
+MAX_DEPTH = 32
+"""Levels of a content part. Chosen: the provider's own have four; some hundreds are more than a worker can read again."""
+
+
+_JOINERS = {0x200C: None, 0x200D: None}
+"""Zero-width joiner and non-joiner: Python does not call them printable, and Persian names and many emoji are spelled with them."""
 
 
 def _author(value: Any) -> str:
     name = _identifier(value, "author", MAX_AUTHOR)
-    if not name.strip() or not name.isprintable():
+    plain = name.translate(_JOINERS)
+    if not plain.strip() or not plain.isprintable():
         raise InvalidArgument("author must be a printable name on one line: it stands before the text for the model; nothing was queued")
     return name
 
@@ -267,11 +303,9 @@ def check_tools(value: Any) -> list[dict[str, Any]] | None:
     for number, tool in enumerate(value):
         if not isinstance(tool, Mapping) or not isinstance(tool.get("type"), str):
             raise InvalidArgument(f"tool {number} must be a dict with a 'type', as the provider spells it; nothing was sent")
-    try:
-        json.dumps([dict(tool) for tool in value])
-    except (TypeError, ValueError) as error:
-        raise InvalidArgument(f"the tools cannot be written as JSON: {error}; nothing was sent") from None
-    return [dict(tool) for tool in value]
+    tools = [dict(tool) for tool in value]
+    _as_json(tools, "the tools", "sent")
+    return tools
 
 
 def make_outputs(value: Any) -> dict[str, str]:
@@ -302,12 +336,8 @@ def make_outputs(value: Any) -> dict[str, str]:
 
 
 def _output(value: Any, call_id: str) -> str:
-    if isinstance(value, str):
-        text = value
-    else:
-        try:
-            text = json.dumps(value, ensure_ascii=False)
-        except (TypeError, ValueError) as error:
-            raise InvalidArgument(f"the output for call {call_id!r} cannot be written as JSON: {error}; nothing was sent") from None
-    _encodable(text, f"the output for call {call_id!r}")
-    return text
+    what = f"the output for call {call_id!r}"
+    if not isinstance(value, str):
+        return _as_json(value, what, "sent")
+    _encodable(value, what)
+    return value

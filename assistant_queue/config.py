@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -25,7 +26,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from typing_extensions import TypedDict
 
 from assistant_queue.errors import ConfigurationError, UnknownOption
@@ -36,8 +37,11 @@ DEFAULT_INSTRUCTIONS = "Reply to all messages logically."
 GRACE_MARGIN_S = 5.0
 """How much longer than `request_timeout` an ambiguous batch is held before the provider is asked. Source: docs/reliability.md."""
 
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+MAX_SECONDS = 1e9
+"""Chosen: three decades are enough for every time, and a date that far is still a date: to Python, to Redis, to the operating system."""
+
+Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
+PositiveSeconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
 
 
 def _option(default: Any, description: str, *, where: str = "worker", unit: str = "", **rules: Any) -> Any:
@@ -62,6 +66,7 @@ class Config(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
+        env_ignore_empty=True,  # `OPENAI_BASE_URL=` in an env file means: not set
         frozen=True,
         extra="forbid",
         arbitrary_types_allowed=True,
@@ -179,6 +184,40 @@ class Config(BaseSettings):
         if isinstance(value, str | bytes | int | float):
             msg = "must be an object made in Python; it cannot come from the environment"
             raise ValueError(msg)  # noqa: TRY004 - pydantic wants ValueErrors
+        return value
+
+    @field_validator("redis")
+    @classmethod
+    def _a_client(cls, value: Any) -> Any:
+        if value is not None and (inspect.isclass(value) or not hasattr(value, "connection_pool")):
+            msg = "must be a client: a redis.Redis or a redis.asyncio.Redis (no cluster client); or leave it out and give redis_url"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("assistant_id", "model", "prompt", "openai_api_key", "openai_base_url")
+    @classmethod
+    def _not_blank(cls, value: Any) -> Any:
+        plain = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if plain is not None and not (plain.strip() if isinstance(plain, str) else plain):
+            msg = "is blank: give a value, or leave it out"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("openai_api_key")
+    @classmethod
+    def _fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+        plain = "" if value is None else value.get_secret_value()
+        if not plain.isascii() or any(char.isspace() or not char.isprintable() for char in plain):
+            msg = "holds a blank, a line break or a letter that no key has: was it read from a file with its line break?"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("openai_base_url")
+    @classmethod
+    def _an_address(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            msg = "must begin with http:// or https://, as in http://localhost:8000/v1"
+            raise ValueError(msg)
         return value
 
     @field_validator("queue_prefix")
@@ -366,10 +405,10 @@ def configure(options: Mapping[str, Any]) -> Config:
     try:
         config = Config(**options)
     except ValidationError as error:
-        raise ConfigurationError(_explain(error)) from None
-    except ValueError as error:  # pydantic-settings: an environment variable that is no JSON where JSON is wanted
-        msg = f"the environment holds a value that cannot be read: {error}"
-        raise ConfigurationError(msg) from None
+        raise ConfigurationError(_explain(error, options)) from None
+    except SettingsError as error:
+        name = next((name for name in Config.model_fields if f'"{name}"' in str(error)), "")
+        raise ConfigurationError(f"{name}{_told_by(name)}: cannot be read: it is JSON in the environment") from None
     return _choose_backend(config, options)
 
 
@@ -409,12 +448,25 @@ def _settle_protocol(config: Config, options: Mapping[str, Any], chosen: Sequenc
     return config.model_copy(update=dict.fromkeys(foreign))
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, options: Mapping[str, Any]) -> str:
     lines = []
     for one in error.errors(include_url=False, include_input=False, include_context=False):
         where = ".".join(str(part) for part in one["loc"]) or "options"
-        lines.append(f"{where}: {one['msg'].removeprefix('Value error, ')}")
+        name = where.partition(".")[0]
+        source = _told_by(name) if name not in options else ""
+        lines.append(f"{where}{source}: {one['msg'].removeprefix('Value error, ')}")
     return "; ".join(lines)
+
+
+def _told_by(name: str) -> str:
+    """The environment variable that says what an option is, in brackets; nothing where there is none."""
+    field = Config.model_fields.get(name)
+    if field is None:
+        return ""
+    alias = field.validation_alias
+    names = alias.choices[1:] if isinstance(alias, AliasChoices) else [f"{ENV_PREFIX}{name.upper()}"]
+    there = {variable.upper(): variable for variable in os.environ}
+    return next((f" (from {there[str(one).upper()]})" for one in names if str(one).upper() in there), "")
 
 
 def to_ms(seconds: float) -> int:

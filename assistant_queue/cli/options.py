@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,17 @@ from assistant_queue.worker.app import APP_VARIABLE, load_app
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 APP_HELP = f"Your queue object as module:attribute, such as myapp:queue. Default: {APP_VARIABLE}, else a queue from the environment."
+
+
+class Number(click.FloatRange):
+    """A number within bounds that is one: neither `nan` nor `inf`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number."""
+        found: float = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value} is no number to count with.", param, ctx)
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,4 +114,4 @@ def backend_name(config: Config) -> str:
         return name_of_backend(config.backend)
     if config.assistant_id is not None:
         return f"assistants ({config.assistant_id})"
-    return f"responses ({config.model or 'a stored prompt'})"
+    return f"{config.protocol or 'responses'} ({config.model or 'a stored prompt'})"

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from assistant_queue.cli.options import Where, where_options
+from assistant_queue.cli.options import Number, Where, where_options
 from assistant_queue.cli.output import echo_json, json_option
 from assistant_queue.cli.problems import Problem
 
@@ -17,7 +17,7 @@ from assistant_queue.cli.problems import Problem
 @click.option("--author", help="Who says it; the model sees the name.")
 @click.option("--instructions", help="For the run over this message, instead of the default.")
 @click.option("--message-id", help="Your own id: the same id, thread and text again is the same message, not a second one.")
-@click.option("--wait", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait so long for the reply and print it.")
+@click.option("--wait", type=Number(min=0), metavar="SECONDS", help="Wait so long for the reply and print it.")
 @json_option
 @where_options
 def send(

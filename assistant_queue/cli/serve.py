@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from assistant_queue.cli.options import app_option, redis_name
-from assistant_queue.cli.problems import Misuse
+from assistant_queue.cli.problems import Misuse, Problem
 from assistant_queue.config import Config
 from assistant_queue.worker.app import load_app, look_here
 from assistant_queue.worker.backend import check_backend
@@ -79,7 +79,8 @@ def serve(
 
     On SIGTERM or Ctrl-C streams end at once, and browsers come back to whoever serves then.
 
-    Exit codes: 0 stopped as asked, 1 the address is taken, 2 an option, the app or the function is wrong.
+    Exit codes: 0 stopped as asked, 1 the address is taken, 2 an option, the app or the function is wrong, 3 with --worker: Redis did not
+    answer at the start.
     """  # noqa: D301
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("assistant_queue").setLevel(log_level.upper())
@@ -121,6 +122,7 @@ async def run(
 
     Raises:
         ConfigurationError: An option is wrong, or the extra is missing. Nothing was started.
+        Problem: Nobody can listen at the address. Nothing was served.
     """
     from assistant_queue.integrations.fastapi import allow_all
     from assistant_queue.integrations.fastapi.app import app_of, make_service
@@ -135,7 +137,13 @@ async def run(
         async with queue:
             if with_worker:
                 await queue.start_worker()
-            await server.serve()
+            try:
+                await server.serve()
+            except OSError as error:
+                if server.is_up.is_set():
+                    raise
+                reason = error.strerror or str(error)
+                raise Problem(f"cannot listen at {host}:{port}: {reason}; give another --port, or --host") from error
     finally:
         announcing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -172,7 +180,7 @@ def load_function(path: str) -> Any:
     look_here()
     try:
         found: Any = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise Misuse(f"--authorize {path!r} cannot be imported: {type(error).__name__}: {error}") from error
     for part in name.split("."):
         found = getattr(found, part, None)

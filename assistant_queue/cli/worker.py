@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import click
 
-from assistant_queue.cli.options import app_option, backend_name, redis_name
+from assistant_queue.cli.options import Number, app_option, backend_name, redis_name
 from assistant_queue.cli.problems import OK, Misuse, problem_of
 from assistant_queue.cli.processes import Processes
 from assistant_queue.clock import SystemClock
@@ -34,9 +34,7 @@ _CALLBACK_PATIENCE_S = 1.0
 @click.command(short_help="Answer threads until told to stop.")
 @app_option
 @click.option("--concurrency", type=click.IntRange(1, 100_000), help="Runs at once. Default: the app's, else 5.")
-@click.option(
-    "--shutdown-timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="How long runs may finish after a signal. [default: 30]"
-)
+@click.option("--shutdown-timeout", type=Number(min=0), metavar="SECONDS", help="How long runs may finish after a signal. [default: 30]")
 @click.option("--burst", is_flag=True, help="Stop when nothing is due or running.")
 @click.option(
     "--processes", type=click.IntRange(1, 1000), default=1, show_default=True, help="So many workers, each with a loop of its own."

@@ -60,7 +60,7 @@ def unpack_readable(entries: Sequence[str]) -> tuple[tuple[Message, ...], int]:
     """Those entries that are messages of ours, and how many are not."""
     messages: list[Message] = []
     for entry in entries:
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             messages.append(unpack(entry))
     return tuple(messages), len(entries) - len(messages)
 

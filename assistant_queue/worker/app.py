@@ -56,10 +56,13 @@ def _load(path: str) -> Config:
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        hint = f"start the worker where `import {module_name}` works"
-        raise ConfigurationError(f"the app {path!r} cannot be imported: {error}; {hint}") from error
+        raise ConfigurationError(f"the app {path!r} cannot be imported: {error}; {_import_hint(module_name, error)}") from error
     except ConfigurationError:
         raise
+    except SystemExit as error:
+        raise ConfigurationError(
+            f"the app {path!r} ends the program when it is imported; put what it does as a script under `if __name__ == '__main__':`"
+        ) from error
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{error.filename}:{error.lineno}" if isinstance(error, SyntaxError) else f"{last.filename}:{last.lineno}"
@@ -74,3 +77,12 @@ def _load(path: str) -> Config:
         return config
     found = f"{attribute} is {type(target).__name__}" if target is not None else f"there is no {attribute}"
     raise ConfigurationError(f"the app {path!r} is no queue: {found} in {module_name}; name an AssistantMessageQueue")
+
+
+def _import_hint(module_name: str, error: ImportError) -> str:
+    """What to do about an app that cannot be imported: it is not found, or it lacks something of its own."""
+    if "/" in module_name or "\\" in module_name:
+        return "name the module, not its file: myapp:queue, or shop.myapp:queue"
+    if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
+        return f"start this where `import {module_name}` works"
+    return f"{module_name} was found, and asks for what this environment does not have: install it there, or mend the import"

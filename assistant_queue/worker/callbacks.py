@@ -88,11 +88,16 @@ def _collect(rows: Sequence[Any], handler: Function, thread_id: str) -> dict[str
 def encode_output(output: Any) -> str:
     """An output as the provider wants it: a string as it is, anything else as JSON."""
     if isinstance(output, str):
-        return output
+        return _as_utf8(output)
     try:
-        return json.dumps(output, ensure_ascii=False, default=str)
-    except (TypeError, ValueError):
+        return _as_utf8(json.dumps(output, ensure_ascii=False, default=str))
+    except (TypeError, ValueError, RecursionError):
         return error_output("the function's output cannot be written as JSON")
+
+
+def _as_utf8(text: str) -> str:
+    """The text, with a question mark for each half of a surrogate pair: neither Redis nor the provider would take it."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def error_output(reason: str) -> str:

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.cli import main
-from assistant_queue.cli.options import redis_name
+from assistant_queue.cli.options import backend_name, redis_name
 from assistant_queue.config import configure
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import refuse
@@ -128,6 +128,7 @@ def test_the_exit_codes_are_explained_once_for_all_commands() -> None:
         (["send", "", "text"], "thread_id"),
         (["sweep", "--json"], "--once"),
         (["demo", "--model", "gpt"], "--live"),
+        (["demo", "--port", "80"], "--web"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -147,6 +148,44 @@ def test_a_worker_without_key_or_backend_does_not_start(command: Command, missin
     assert (done.returncode, done.stdout) == (2, "")
     assert says in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "app", "says"),
+    [
+        ("import no_such_package\n", "lame_bot:queue", "asks for what this environment does not have"),
+        ("raise SystemExit('usage: lame_bot')\n", "lame_bot:queue", "under `if __name__ =="),
+        ("", "bots/lame_bot.py:queue", "name the module, not its file"),
+        ("", "lame:queue", "start this where `import lame` works"),
+    ],
+    ids=["import", "exit", "file", "nowhere"],
+)
+def test_an_app_that_cannot_be_imported_is_told_with_what_to_do(command: Command, code: str, app: str, says: str) -> None:
+    (command.directory / "lame_bot.py").write_text(code)
+    done = command.run("worker", "--app", app)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["send", "t", "x", "--wait", "nan"],
+        ["send", "t", "x", "--wait", "inf"],
+        ["worker", "--shutdown-timeout", "nan"],
+        ["demo", "--speed", "inf"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_no_number_to_count_with_is_refused_before_anything_is_done(args: list[str]) -> None:
+    done = CliRunner().invoke(main, args)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "no number to count with" in done.stderr
+
+
+def test_the_backend_is_called_by_its_protocol() -> None:
+    assert backend_name(configure({"model": "m", "protocol": "chat_completions"})) == "chat_completions (m)"
+    assert backend_name(configure({"model": "m"})) == "responses (m)"
 
 
 def test_an_app_that_raises_is_told_in_one_line_with_its_place(command: Command) -> None:

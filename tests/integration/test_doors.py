@@ -187,7 +187,7 @@ BAD = [
     (("t", "x" * 256_001), {}, "256,000"),
     (("t", []), {}, "empty list"),
     (("t", [{"text": "no type"}]), {}, "content part 0"),
-    (("t", [{"type": "text", "text": object()}]), {}, "JSON"),
+    (("t", [{"type": "x", "value": object()}]), {}, "JSON"),
     (("t", "text", 7), {}, "instructions"),
     (("t", "text", " "), {}, "instructions"),
     (("t", "text"), {"message_id": ""}, "message_id"),

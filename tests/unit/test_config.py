@@ -79,10 +79,43 @@ def test_an_unreadable_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
         configure({})
 
 
-def test_a_bad_variable_is_a_typed_error_that_names_its_option(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ASSISTANT_QUEUE_MAX_ATTEMPTS", "many")
-    with pytest.raises(ConfigurationError, match="max_attempts"):
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("ASSISTANT_QUEUE_MAX_ATTEMPTS", "many", r"max_attempts \(from ASSISTANT_QUEUE_MAX_ATTEMPTS\): "),
+        ("ASSISTANT_QUEUE_BACKOFF", "slow", r"backoff \(from ASSISTANT_QUEUE_BACKOFF\): cannot be read: it is JSON"),
+        ("OPENAI_BASE_URL", "here", r"openai_base_url \(from OPENAI_BASE_URL\): must begin with http"),
+    ],
+)
+def test_a_bad_variable_is_a_typed_error_that_names_its_option_and_itself(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, says: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigurationError, match=says):
         configure({})
+
+
+def test_a_bad_keyword_is_not_blamed_on_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASSISTANT_QUEUE_MAX_ATTEMPTS", "9")
+    with pytest.raises(ConfigurationError, match=r"^max_attempts: "):
+        configure({"max_attempts": 0})
+
+
+@pytest.mark.parametrize(
+    "variable", ["REDIS_URL", "OPENAI_API_KEY", "OPENAI_BASE_URL", "ASSISTANT_QUEUE_MODEL", "ASSISTANT_QUEUE_MAX_PENDING"]
+)
+def test_a_variable_that_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "")
+    assert configure({}) == configure({"redis_url": "redis://localhost:6379/0"})
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["message_delay", "retry_for", "lock_duration", "run_timeout", "request_timeout", "stream_idle_timeout", "result_ttl", "event_ttl"],
+)
+def test_a_time_of_many_years_is_no_time(option: str) -> None:
+    with pytest.raises(ConfigurationError, match=option):
+        configure({option: 1e12})
 
 
 # --- the backend -----------------------------------------------------------------------------------------------------------
@@ -175,13 +208,13 @@ def test_a_protocol_of_the_environment_gives_way_to_a_keyword(monkeypatch: pytes
 
 BAD_VALUES: dict[str, list[Any]] = {
     "redis_url": [None, 5, True],
-    "openai_api_key": [5, True],
-    "openai_base_url": [5, True],
+    "openai_api_key": [5, True, "", "  ", "sk-1\n", "sk 1", "sk-1\u200b"],
+    "openai_base_url": [5, True, "", " ", "localhost:8000", "ftp://here"],
     "openai_client": ["a client", 5],
-    "redis": ["redis://here", 5],
-    "assistant_id": [5, True],
-    "model": [5, True],
-    "prompt": [5, True],
+    "redis": ["redis://here", 5, [], {}, object(), object, lambda: None],
+    "assistant_id": [5, True, "", " "],
+    "model": [5, True, "", " \n"],
+    "prompt": [5, True, "", " ", {}],
     "tools": ["weather", 5, ["weather"], True],
     "backend": ["responses", 5, True],
     "protocol": ["chat", "Responses", 5, True],
@@ -189,9 +222,9 @@ BAD_VALUES: dict[str, list[Any]] = {
     "history_tokens": [0, -1, 1.5, "few", True],
     "count_tokens": ["len", 5, True],
     "queue_prefix": ["", " bots", "my bots", "bots\n", "b\x00t", "x" * 129, None, True],
-    "message_delay": [-1, "soon", None, math.inf, math.nan, True],
+    "message_delay": [1e10, -1, "soon", None, math.inf, math.nan, True],
     "window": ["open", None, True],
-    "max_wait": [-1, 0, "soon", math.inf, True],
+    "max_wait": [1e10, -1, 0, "soon", math.inf, True],
     "max_batch_size": [0, -1, 1.5, "few", True],
     "after_run": ["later", None, True],
     "max_pending": [0, -1, 1.5, True],

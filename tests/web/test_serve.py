@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -114,6 +115,16 @@ def test_what_cannot_be_served_is_said_in_a_line(words: list[str], says: str, no
     assert done.exit_code == 2
     assert says in done.output
     assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.1"], ids=["taken", "not ours"])
+def test_an_address_that_cannot_be_had_is_one_line_and_1(host: str, no_backend: None) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = CliRunner().invoke(main, ["serve", "--host", host, "--allow-anyone", "--port", port])
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"error: cannot listen at {host}:{port}: ")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.fixture

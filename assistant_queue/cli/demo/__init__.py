@@ -7,6 +7,7 @@ from typing import Literal, cast
 
 import click
 
+from assistant_queue.cli.options import Number
 from assistant_queue.cli.output import echo_json, json_option
 from assistant_queue.cli.problems import FAILED, Misuse
 
@@ -14,10 +15,10 @@ from assistant_queue.cli.problems import FAILED, Misuse
 @click.command(short_help="See it all work: no Redis, no key, no account needed.")
 @click.option("--input", "path", type=click.Path(path_type=Path), metavar="FILE.jsonl", help="Play your own messages instead of the scene.")
 @click.option(
-    "--speed", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True, help="So many times faster than they were said."
+    "--speed", type=Number(min=0, min_open=True), default=1.0, show_default=True, help="So many times faster than they were said."
 )
 @click.option("--web", is_flag=True, help="The chat page instead of the scene: prints its address, and goes on until Ctrl-C.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="With --web: the page's port. [default: a free one]")
+@click.option("--port", type=click.IntRange(0, 65535), default=None, help="With --web: the page's port. [default: a free one]")
 @click.option("--workers", type=click.IntRange(1, 32), default=2, show_default=True, help="Worker processes.")
 @click.option(
     "--protocol",
@@ -34,7 +35,7 @@ def demo(
     path: Path | None,
     speed: float,
     web: bool,
-    port: int,
+    port: int | None,
     workers: int,
     protocol: str,
     live: bool,
@@ -62,11 +63,15 @@ def demo(
     """  # noqa: D301
     if model is not None and not live:
         raise Misuse("--model belongs to --live: the stand-in has no other models")
+    if port is not None and not web:
+        raise Misuse("--port belongs to --web: the scene has no page")
     if web and (path is not None or as_json):
         raise Misuse("--web is for people at a page: leave out --input and --json")
     _need_testing()
     if web:
-        _run_web(cast("Literal['responses', 'assistants']", protocol), port=port, workers=workers, model=model if live else None, live=live)
+        _run_web(
+            cast("Literal['responses', 'assistants']", protocol), port=port or 0, workers=workers, model=model if live else None, live=live
+        )
         return
     from assistant_queue.cli.demo.lines import read_lines
     from assistant_queue.cli.demo.play import run_demo

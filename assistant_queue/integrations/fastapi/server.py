@@ -26,6 +26,7 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self._service = service
+        self._sockets: list[socket.socket] = []
         self.is_up = asyncio.Event()
 
     @contextmanager
@@ -42,8 +43,19 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and say so."""
-        await super().startup(sockets)
+        """Listen, and say so.
+
+        Raises:
+            OSError: The address is taken, or is none of this machine's. Nothing is served.
+        """
+        if sockets is None:
+            # Where uvicorn itself cannot listen, it writes to its log and ends the process with 3: that means something else here.
+            listening = await asyncio.get_running_loop().create_server(
+                asyncio.Protocol, self.config.host, self.config.port, backlog=self.config.backlog, start_serving=False
+            )
+            self._sockets = [one.dup() for one in listening.sockets]
+            listening.close()
+        await super().startup(self._sockets if sockets is None else sockets)
         if self.started:
             self.is_up.set()
 
@@ -52,7 +64,7 @@ class Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         self._service.stop_streams()
-        await super().shutdown(sockets)
+        await super().shutdown(self._sockets if sockets is None else sockets)
 
 
 def make_server(app: FastAPI, service: Service, *, log_level: str = "warning", **options: Any) -> Server:
