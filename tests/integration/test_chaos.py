@@ -231,7 +231,7 @@ def test_the_runner_goes_red_for_a_build_without_a_safeguard(
     monkeypatch.setenv("WITHOUT", safeguard)
     # Who stood still goes on where it was, instead of finding that its request took too long.
     patience = 20.0 if safeguard == "lease" else 4.0
-    settings = Settings(seconds=2, workers=3, lease=1.5, request_timeout=patience, drain=12, app="tests.integration.broken_chaos:queue")
+    settings = Settings(seconds=2, workers=3, lease=1.5, request_timeout=patience, drain=60, app="tests.integration.broken_chaos:queue")
     outcome = run(settings, plan=sorted(PLANS[safeguard], key=lambda event: event.at), redis_program=one_redis.program, logs=tmp_path)
     assert not outcome.holds, table(outcome)
     assert outcome.verdict.doubled, table(outcome)
