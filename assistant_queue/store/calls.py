@@ -68,7 +68,18 @@ class EventRules:
         return "" if self.mode == "off" else f"{self.mode} {self.limit} {self.ttl_ms}"
 
 
-Operation = Generator[Call | list[Call], Any, T]
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """Calls whose replies are not waited for: the operation is sent those of the `Ahead` before it, none for the first.
+
+    So a round trip is prepared while Redis works on the one before. An empty one asks for the last replies. Any other step in between waits
+    until what was sent ahead is done. Whoever sends ahead looks for replies that say `corrupt` itself (`store/quarantine.py`).
+    """
+
+    calls: list[Call]
+
+
+Operation = Generator[Call | list[Call] | Ahead, Any, T]
 """Yields calls, is sent raw replies, returns a value."""
 
 

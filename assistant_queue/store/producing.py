@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,8 +15,9 @@ from assistant_queue.core.thread_state import ThreadState
 from assistant_queue.core.window import Window
 from assistant_queue.errors import MessageIdConflict, NotPermitted, NotReplicated, StoreError, ThreadFull
 from assistant_queue.models import Message, MessageState, MessageStatus, QueueStatus, Receipt, RunResult, ThreadStatus
-from assistant_queue.store.calls import Call, Operation, Space, each, plain, reading, text, texts
+from assistant_queue.store.calls import Ahead, Call, Operation, Space, each, plain, reading, text, texts
 from assistant_queue.store.packing import digest, pack
+from assistant_queue.store.quarantine import says_corrupt
 from assistant_queue.store.replicating import REPLICA_WAIT_S, replicated
 from assistant_queue.store.scripts import Constants
 from assistant_queue.store.sweeping import sweep, wake
@@ -95,30 +96,59 @@ def _not_replicated(message_ids: Sequence[str]) -> NotReplicated:
     )
 
 
-def add_many(space: Space, rows: Sequence[tuple[str, Message, AddRules]]) -> Operation[list[Receipt]]:
+_Rows = Sequence[tuple[str, Message, AddRules]]
+
+
+def add_many(space: Space, rows: _Rows) -> Operation[list[Receipt]]:
     """Add messages, a few hundred in one round trip; those of one thread keep their order.
 
     Raises:
-        MessageIdConflict, ThreadFull: As `add`, for the first message concerned; the others of its round trip are queued.
+        MessageIdConflict, ThreadFull: As `add`, for the first message concerned; the others of its round trip, and of the next, are queued.
         NotReplicated: As `add`, for a whole round trip; those of later ones are not queued.
     """
     receipts: list[Receipt] = []
     overdue: dict[str, None] = {}
-    for start in range(0, len(rows), BULK):
-        part = rows[start : start + BULK]
-        calls = [_add_call(space, thread_id, message, rules) for thread_id, message, rules in part]
-        if part[0][2].replicated:
-            replies, is_kept = yield from replicated(space, calls)
-        else:
-            replies, is_kept = (yield calls), True
+
+    def take(part: _Rows, replies: Sequence[Any]) -> None:
         for (thread_id, message, rules), raw in zip(part, replies, strict=True):
             reply = texts(raw)
             receipts.append(_receipt(thread_id, message, rules, reply))
             overdue.update(dict.fromkeys(reply[3:]))
-        if not is_kept:
-            raise _not_replicated([message.id for _, message, _ in rows[start:]])
+
+    parts = [rows[start : start + BULK] for start in range(0, len(rows), BULK)]
+    yield from (_add_replicated if rows and rows[0][2].replicated else _add_ahead)(space, parts, take)
     yield from wake(space, list(overdue))
     return receipts
+
+
+def _add_ahead(space: Space, parts: Sequence[_Rows], take: Callable[[_Rows, Sequence[Any]], None]) -> Operation[None]:
+    """Each round trip is prepared, and the replies to the last one are read, while Redis works."""
+    before: tuple[_Rows, list[Call]] = ((), [])
+    for part in [*parts, ()]:
+        calls = _add_calls(space, part)
+        replies = yield Ahead(calls)
+        if not any(map(says_corrupt, replies)):
+            take(before[0], replies)
+            before = (part, calls)
+            continue
+        # Both again, one after the other and as steps that are mended, before anything else is sent: what was refused must not come behind
+        # it. Those that were added say so again: each knows its nonce.
+        yield Ahead([])
+        take(before[0], (yield before[1]))
+        take(part, (yield calls))
+        before = ((), [])
+
+
+def _add_replicated(space: Space, parts: Sequence[_Rows], take: Callable[[_Rows, Sequence[Any]], None]) -> Operation[None]:
+    for number, part in enumerate(parts):
+        replies, is_kept = yield from replicated(space, _add_calls(space, part))
+        take(part, replies)
+        if not is_kept:
+            raise _not_replicated([message.id for later in parts[number:] for _, message, _ in later])
+
+
+def _add_calls(space: Space, part: _Rows) -> list[Call]:
+    return [_add_call(space, thread_id, message, rules) for thread_id, message, rules in part]
 
 
 def _receipt(thread_id: str, message: Message, rules: AddRules, reply: Sequence[str]) -> Receipt:

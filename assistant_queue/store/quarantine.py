@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from assistant_queue.core.progress import dump_error
 from assistant_queue.errors import StoreError
 from assistant_queue.models import ErrorInfo
-from assistant_queue.store.calls import Call, Operation, Space, each, plain, text, texts
+from assistant_queue.store.calls import Ahead, Call, Operation, Space, each, plain, text, texts
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -51,16 +51,23 @@ def mending(operation: Operation[T]) -> Operation[T]:
         return stop.value  # type: ignore[no-any-return]  # the operation's own
 
 
-def _corrupt(step: Call | list[Call], reply: Any) -> tuple[Call, str, str] | None:
+def _corrupt(step: Call | list[Call] | Ahead, reply: Any) -> tuple[Call, str, str] | None:
     """The first script that found a corrupt key: its call, what the key should be, and the key."""
+    if isinstance(step, Ahead):
+        return None
     rows = ((step, reply),) if isinstance(step, Call) else zip(step, reply, strict=True)
     for call, answer in rows:
-        if call.script is not None and isinstance(answer, list) and len(answer) == 3 and answer[0] in (b"corrupt", "corrupt"):  # noqa: PLR2004
+        if call.script is not None and says_corrupt(answer):
             return call, text(answer[1]), text(answer[2])
     return None
 
 
-def _give_up(step: Call | list[Call], reply: Any) -> None:
+def says_corrupt(answer: Any) -> bool:
+    """The reply of a script that found a corrupt key, and changed nothing."""
+    return isinstance(answer, list) and len(answer) == 3 and answer[0] in (b"corrupt", "corrupt")  # noqa: PLR2004
+
+
+def _give_up(step: Call | list[Call] | Ahead, reply: Any) -> None:
     found = _corrupt(step, reply)
     if found is not None:
         raise StoreError(f"the key {found[2]!r} is corrupt and could not be moved aside; nothing was changed - look at it")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from redis import exceptions
 
 from assistant_queue.errors import NotPermitted, StoreError, StoreUnavailable
-from assistant_queue.store.calls import Call, Operation
+from assistant_queue.store.ahead import AheadSender
+from assistant_queue.store.calls import Ahead, Call, Operation
 from assistant_queue.store.connect import disconnect
 from assistant_queue.store.gathering import Gathering
 from assistant_queue.store.quarantine import mending
@@ -29,21 +30,20 @@ def translate(error: Exception) -> Exception:
     return error
 
 
-def _fill(pipeline: Any, calls: list[Call]) -> int:
-    """Put calls into a pipeline, behind the scripts that they need; the number of those.
+def _commands(calls: Sequence[Call]) -> tuple[list[tuple[Any, ...]], int]:
+    """The commands of calls, behind the scripts that they need; the number of those.
 
     Loaded by the same pipeline, or a Redis that forgot them might refuse the first of these calls and take the later ones, because another
     client loaded them meanwhile: the messages of a thread would change places when the refused ones are sent again.
     """
     scripts = {call.script.sha: call.script.text for call in calls if call.script is not None}
-    for text in scripts.values():
-        pipeline.execute_command("SCRIPT LOAD", text)
+    commands: list[tuple[Any, ...]] = [("SCRIPT LOAD", text) for text in scripts.values()]
     for call in calls:
         if call.script is None:
-            pipeline.execute_command(*call.words)
+            commands.append(tuple(call.words))
         else:
-            pipeline.execute_command("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.words)
-    return len(scripts)
+            commands.append(("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.words))
+    return commands, len(scripts)
 
 
 class SyncStore:
@@ -62,11 +62,18 @@ class SyncStore:
             StoreError: Redis refused; nothing happened.
         """
         operation = mending(operation)
+        sender: AheadSender | None = None
         try:
             step = next(operation)
             while True:
                 try:
-                    reply = self._send(step) if isinstance(step, Call) else self._send_many(step)
+                    if isinstance(step, Ahead):
+                        sender = sender or AheadSender(self.client)
+                        reply: Any = sender.swap(*_commands(step.calls))
+                    else:
+                        if sender is not None:
+                            sender.settle()
+                        reply = self._send(step) if isinstance(step, Call) else self._send_many(step)
                 except exceptions.ResponseError as error:
                     step = operation.throw(translate(error))  # it may know a way without
                 else:
@@ -77,6 +84,9 @@ class SyncStore:
             raise
         except (exceptions.RedisError, OSError) as error:
             raise translate(error) from error
+        finally:
+            if sender is not None:
+                sender.close()
 
     def _send(self, call: Call) -> Any:
         script = call.script
@@ -91,8 +101,10 @@ class SyncStore:
     def _send_many(self, calls: list[Call]) -> list[Any]:
         if not calls:
             return []
+        commands, loads = _commands(calls)
         with self.client.pipeline(transaction=False) as pipeline:
-            loads = _fill(pipeline, calls)
+            for words in commands:
+                pipeline.execute_command(*words)
             return list(pipeline.execute())[loads:]
 
     def close(self) -> None:
@@ -110,11 +122,15 @@ class AsyncStore:
     async def run(self, operation: Operation[T]) -> T:
         """Carry an operation out; raises as `SyncStore.run` does."""
         operation = mending(operation)
+        before: list[Any] = []
         try:
             step = next(operation)
             while True:
                 try:
-                    reply = await self._send(step) if isinstance(step, Call) else await self._send_many(step)
+                    if isinstance(step, Ahead):  # one loop does both: there is nobody who could prepare the next meanwhile
+                        reply, before = before, await self._send_many(step.calls)
+                    else:
+                        reply = await self._send(step) if isinstance(step, Call) else await self._send_many(step)
                 except exceptions.ResponseError as error:
                     step = operation.throw(translate(error))
                 else:
@@ -141,8 +157,10 @@ class AsyncStore:
     async def _send_many(self, calls: list[Call]) -> list[Any]:
         if not calls:
             return []
+        commands, loads = _commands(calls)
         async with self.client.pipeline(transaction=False) as pipeline:
-            loads = _fill(pipeline, calls)
+            for words in commands:
+                pipeline.execute_command(*words)
             return list(await pipeline.execute())[loads:]
 
     async def close(self) -> None:
