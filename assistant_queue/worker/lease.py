@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+import math
 import threading
 from collections.abc import Callable
 
@@ -84,6 +85,7 @@ class LeaseKeeper:
         self._queue: list[tuple[float, int, HeldLease]] = []
         self._held: set[HeldLease] = set()
         self._number = 0
+        self._sleeps_until = -math.inf  # when the thread looks again by itself; -inf while it is at work
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -99,12 +101,15 @@ class LeaseKeeper:
         clock = self._space.clock
         held = HeldLease(lease, claimed_at + self._lease_s, clock.monotonic() + deadline_s, on_lost, clock)
         with self._changed:
+            self._forget_dropped()
             self._held.add(held)
-            self._push(held, claimed_at + self._lease_s / 3)
+            at = claimed_at + self._lease_s / 3
+            self._push(held, at)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="assistant-queue-leases", daemon=True)
                 self._thread.start()
-            self._changed.notify()
+            if at < self._sleeps_until:  # else a thread would wake for every batch, just when its request is about to leave
+                self._changed.notify()
         return held
 
     def drop(self, held: HeldLease) -> None:
@@ -125,20 +130,21 @@ class LeaseKeeper:
         self._number += 1
         heapq.heappush(self._queue, (at, self._number, held))
 
+    def _forget_dropped(self) -> None:
+        while self._queue and self._queue[0][2] not in self._held:
+            heapq.heappop(self._queue)
+
     def _next(self) -> HeldLease | None:
         with self._changed:
             while not self._closed:
-                if not self._queue:
-                    self._changed.wait()
-                    continue
-                at, _, held = self._queue[0]
-                wait = at - self._space.clock.monotonic()
-                if held in self._held and wait > 0:
-                    self._changed.wait(wait)
-                    continue
-                heapq.heappop(self._queue)
-                if held in self._held:
-                    return held
+                self._forget_dropped()
+                at = self._queue[0][0] if self._queue else math.inf
+                wait_s = at - self._space.clock.monotonic()
+                if wait_s <= 0:
+                    return heapq.heappop(self._queue)[2]
+                self._sleeps_until = at
+                self._changed.wait(None if at == math.inf else wait_s)
+                self._sleeps_until = -math.inf
             return None
 
     def _run(self) -> None:
