@@ -30,8 +30,9 @@ class Gathering:
     Only for commands that can be repeated and that do not block.
     """
 
-    def __init__(self, client: Any) -> None:
-        self._lanes = [AsyncLane(client) for _ in range(FLIGHTS)]
+    def __init__(self, client: Any, *, keeps: bool = True) -> None:
+        """`keeps`: the client has connections to spare, one for each flight."""
+        self._lanes = [AsyncLane(client, keeps=keeps) for _ in range(FLIGHTS)]
         self._waiting: deque[_Waiting] = deque()
         self._flights: set[asyncio.Task[None]] = set()
         self._on_their_way = 0

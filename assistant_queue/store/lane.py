@@ -92,12 +92,12 @@ class AsyncLane:
     2. left by an error, or cancelled between command and reply, it is closed
     """
 
-    def __init__(self, client: Any) -> None:
-        """`client` is one that `connect.async_client` made, else each command goes the general way."""
+    def __init__(self, client: Any, *, keeps: bool = True) -> None:
+        """`client` is one that `connect.async_client` made, else each command goes the general way; so it does if nothing may be kept."""
         self._client = client
         self._connection: Any = None
         self._used_at = 0.0
-        self._is_open = fits_async(client)
+        self._is_open = keeps and fits_async(client)
 
     async def execute(self, *words: Any) -> Any:
         """As `client.execute_command`; the reply is as it comes from Redis."""

@@ -115,9 +115,10 @@ class SyncStore:
 class AsyncStore:
     """Runs operations on an asyncio redis client; `client` is that client."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, *, keeps: bool = True) -> None:
+        """`keeps`: connections of the client may be kept; not of one that is somebody else's, too, and may have none to spare."""
         self.client = client
-        self._gathering = Gathering(client)
+        self._gathering = Gathering(client, keeps=keeps)
 
     async def run(self, operation: Operation[T]) -> T:
         """Carry an operation out; raises as `SyncStore.run` does."""

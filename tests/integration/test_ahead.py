@@ -16,7 +16,7 @@ from assistant_queue.store.ahead import AheadSender
 from assistant_queue.store.calls import Ahead, Operation, plain
 from assistant_queue.store.connect import sync_client
 from assistant_queue.store.stores import SyncStore
-from tests.conftest import RedisServer
+from tests.conftest import PATIENCE_S, RedisServer
 from tests.integration.lossy_redis import LossyRedis
 
 TEXTS = [f"m{number:02}" for number in range(10)]
@@ -214,7 +214,7 @@ def test_only_two_round_trips_are_in_memory_however_many_messages_there_are(shor
 @pytest.mark.usefixtures("in_threes")
 def test_one_connection_is_enough(redis_server: RedisServer, prefix: str) -> None:
     """A client that was given may have no other: what is sent ahead holds none while another step needs it."""
-    pool = redis.BlockingConnectionPool.from_url(redis_server.url, max_connections=1, timeout=20)
+    pool = redis.BlockingConnectionPool.from_url(redis_server.url, max_connections=1, timeout=PATIENCE_S)
     with redis.Redis.from_pool(pool) as client, AssistantMessageQueue(redis=client, queue_prefix=prefix, message_delay=60) as queue:
         client.set(f"{prefix}:thread:t", "not of our making")
         queue.add_messages({"thread_id": "t", "message": text, "message_id": text} for text in TEXTS)

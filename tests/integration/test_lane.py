@@ -13,6 +13,7 @@ import redis
 import redis.asyncio
 from redis import exceptions
 
+from assistant_queue import AsyncAssistantMessageQueue
 from assistant_queue.store.connect import async_client, disconnect, sync_client
 from assistant_queue.store.lane import AsyncLane, Lane, fits, fits_async
 from tests.conftest import PATIENCE_S, RedisServer
@@ -180,6 +181,14 @@ async def test_a_coroutine_that_is_cancelled_does_not_leave_its_reply_for_the_ne
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert await asyncio.wait_for(lane.execute("ECHO", "for me"), 20) == b"for me"
+
+
+async def test_a_client_that_was_given_is_left_all_its_connections(redis_server: RedisServer, prefix: str) -> None:
+    pool = redis.asyncio.BlockingConnectionPool.from_url(redis_server.url, max_connections=1, timeout=20)
+    async with redis.asyncio.Redis.from_pool(pool) as given, AsyncAssistantMessageQueue(redis=given, queue_prefix=prefix) as queue:
+        await asyncio.gather(*(queue.add_message_to_thread("t", f"{number}") for number in range(10)))
+        assert len(await queue.get_jobs_by_thread_id("t")) == 10
+        assert await given.echo("for me") == b"for me"
 
 
 async def test_only_a_plain_asyncio_client_of_our_own_gets_one(async_one: redis.asyncio.Redis) -> None:

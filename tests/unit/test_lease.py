@@ -19,10 +19,10 @@ from assistant_queue.store.calls import Operation, Space
 from assistant_queue.store.holding import Lease, Renewed
 from assistant_queue.store.stores import SyncStore
 from assistant_queue.worker.lease import HeldLease, LeaseKeeper
+from tests.conftest import PATIENCE_S
 
 LEASE_S = 3000.0
 """So long that nothing happens by itself."""
-PATIENCE_S = 60.0
 
 
 class Store:
