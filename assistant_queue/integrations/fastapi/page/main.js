@@ -134,8 +134,8 @@ let hasBegun = false;
 
 async function begin(name) {
   view.me = name;
-  by("initials").textContent = initials(name);
-  by("me").setAttribute("aria-label", `You are ${name}. Change your name.`);
+  by("me").textContent = initials(name);
+  by("me").setAttribute("aria-label", `${initials(name)}: you are ${name}. Change your name.`); // what is seen is part of it: people say it
   by("me").title = name;
   changed();
   by("text").focus();
