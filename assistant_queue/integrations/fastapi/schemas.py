@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
-from assistant_queue import arguments
+from assistant_queue import arguments, direct_arguments
 from assistant_queue.integrations.fastapi.problems import ANSWERS, QueueProblem
 from assistant_queue.models import FailedBatch, MessageStatus, ThreadMessage
 
@@ -76,7 +76,7 @@ class NewRun(_Body):
     """A run over what the provider's thread holds."""
 
     instructions: Text | None = None
-    tools: Annotated[list[dict[str, Any]], Field(max_length=arguments.MAX_TOOLS)] | None = None
+    tools: Annotated[list[dict[str, Any]], Field(max_length=direct_arguments.MAX_TOOLS)] | None = None
     metadata: Pairs | None = None
 
 
@@ -90,7 +90,7 @@ class Output(_Body):
 class Outputs(_Body):
     """All outputs of one round."""
 
-    outputs: Annotated[list[Output], Field(min_length=1, max_length=arguments.MAX_TOOLS)]
+    outputs: Annotated[list[Output], Field(min_length=1, max_length=direct_arguments.MAX_TOOLS)]
 
 
 class Created(BaseModel):
