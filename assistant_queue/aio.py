@@ -66,8 +66,7 @@ class AsyncAssistantMessageQueue(TakesTools, AsyncDirectCalls, AsyncEventCalls):
         await self._close_events()
         await self._close_direct()
         if self._owns_client:
-            await self._listening.aclose()
-            await self._store.close()
+            await self._store.close(self._listening)
 
     # --- messages -----------------------------------------------------------------------------------------------------
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import reprlib
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
+from assistant_queue.config import MAX_SECONDS
 from assistant_queue.errors import InvalidArgument
-from assistant_queue.models import TEXT_PARTS, Content, Message, ToolOutput
+from assistant_queue.models import TEXT_PARTS, Content, Message
 
 MAX_THREAD_ID = 512
 """Characters of a thread id. Chosen."""
@@ -27,41 +29,48 @@ MAX_METADATA_VALUE = 512
 """Characters. Source: the provider's limit."""
 
 
-def _identifier(value: Any, what: str, most: int) -> str:
+def identifier(value: Any, what: str, most: int) -> str:
+    """A string of 1 to `most` characters."""
     if not isinstance(value, str):
         raise InvalidArgument(f"{what} must be a string, not {type(value).__name__}; nothing was done")
     if not 1 <= len(value) <= most:
         raise InvalidArgument(f"{what} must have 1 to {most} characters, this one has {len(value)}; nothing was done")
-    _encodable(value, what)
+    encodable(value, what)
     return value
 
 
-def _encodable(value: str, what: str) -> None:
+def encodable(value: str, what: str) -> None:
+    """See to it that a text can be written as UTF-8."""
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
         raise InvalidArgument(f"{what} holds half of a surrogate pair, which is not UTF-8; repair the text; nothing was done") from None
 
 
+def shown(value: Any) -> str:
+    """A value in an error: its beginning and its end, whatever its length."""
+    return reprlib.repr(value)
+
+
 def check_thread_id(value: Any) -> str:
     """A thread id: any string of 1 to 512 characters."""
-    return _identifier(value, "thread_id", MAX_THREAD_ID)
+    return identifier(value, "thread_id", MAX_THREAD_ID)
 
 
 def check_message_id(value: Any) -> str:
     """A message id: any string of 1 to 512 characters."""
-    return _identifier(value, "message_id", MAX_MESSAGE_ID)
+    return identifier(value, "message_id", MAX_MESSAGE_ID)
 
 
 def check_batch_id(value: Any) -> str:
     """A batch id, as `list_failed` gives it."""
-    return _identifier(value, "batch_id", MAX_MESSAGE_ID)
+    return identifier(value, "batch_id", MAX_MESSAGE_ID)
 
 
 def check_event_id(value: Any) -> str:
     """The id of an event: as `event.id` gives it, or "0" for the beginning of what is kept."""
     if not isinstance(value, str) or re.fullmatch(r"[0-9]{1,19}(-[0-9]{1,19})?", value) is None:
-        raise InvalidArgument(f'after must be the id of an event, such as "1700000000000-0", or "0", not {value!r}')
+        raise InvalidArgument(f'after must be the id of an event, such as "1700000000000-0", or "0", not {shown(value)}')
     return value if "-" in value else f"{value}-0"
 
 
@@ -72,15 +81,15 @@ def check_patience(value: Any) -> float | None:
 
 def check_timeout(value: Any) -> float:
     """Seconds to wait, 0 or more."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise InvalidArgument(f"timeout must be a number of seconds from 0 on, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_SECONDS:
+        raise InvalidArgument(f"timeout must be a number of seconds from 0 to {MAX_SECONDS:,.0f}, not {shown(value)}")
     return float(value)
 
 
 def check_limit(value: Any, most: int) -> int:
     """How many rows to return."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise InvalidArgument(f"limit must be a whole number from 1 to {most}, not {value!r}")
+        raise InvalidArgument(f"limit must be a whole number from 1 to {most}, not {shown(value)}")
     return value
 
 
@@ -148,7 +157,7 @@ def _text(value: Any, what: str) -> str:
         raise InvalidArgument(f"{what} is empty or blank; nothing was queued")
     if len(value) > MAX_CONTENT:
         raise InvalidArgument(f"{what} has {len(value):,} characters, the limit is {MAX_CONTENT:,}; nothing was queued - split it")
-    _encodable(value, what)
+    encodable(value, what)
     return value
 
 
@@ -162,7 +171,7 @@ def _content(value: Any) -> Content:
     for number, part in enumerate(value):
         _part(number, part)
     parts = [dict(part) for part in value]
-    size = len(_as_json(parts, "the content parts", "queued").encode("utf-8"))
+    size = len(as_json(parts, "the content parts", "queued").encode("utf-8"))
     letters = sum(len(str(part.get("text", ""))) for part in parts)
     if letters > MAX_CONTENT:
         raise InvalidArgument(f"the content parts have {letters:,} characters of text, the limit is {MAX_CONTENT:,}; nothing was queued")
@@ -196,12 +205,13 @@ def _inside(number: int, value: Any) -> Iterable[Any]:
     return value if isinstance(value, list | tuple) else ()
 
 
-def _as_json(value: Any, what: str, not_done: str) -> str:
+def as_json(value: Any, what: str, not_done: str) -> str:
+    """A value as JSON."""
     try:
         found = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidArgument(f"{what} cannot be written as JSON: {error}; nothing was {not_done}") from None
-    _encodable(found, what)
+    encodable(found, what)
     return found
 
 
@@ -216,7 +226,7 @@ _JOINERS = {0x200C: None, 0x200D: None}
 
 
 def _author(value: Any) -> str:
-    name = _identifier(value, "author", MAX_AUTHOR)
+    name = identifier(value, "author", MAX_AUTHOR)
     plain = name.translate(_JOINERS)
     if not plain.strip() or not plain.isprintable():
         raise InvalidArgument("author must be a printable name on one line: it stands before the text for the model; nothing was queued")
@@ -235,22 +245,14 @@ def _metadata(value: Any) -> dict[str, str]:
             raise InvalidArgument(f"a metadata key has 1 to {MAX_METADATA_KEY} characters, {key[:80]!r} does not; nothing was queued")
         if len(item) > MAX_METADATA_VALUE:
             raise InvalidArgument(f"metadata[{key!r}] has {len(item)} characters, the limit is {MAX_METADATA_VALUE}; nothing was queued")
-        _encodable(key, "a metadata key")
-        _encodable(item, f"metadata[{key!r}]")
+        encodable(key, "a metadata key")
+        encodable(item, f"metadata[{key!r}]")
     return dict(value)
 
 
 def check_author(value: Any) -> str | None:
     """A printable name on one line, or None."""
     return None if value is None else _author(value)
-
-
-# --- direct calls -------------------------------------------------------------------------------------------------------
-
-MAX_TOOLS = 128
-"""Tools of one run. Source: the provider's limit for an assistant."""
-
-_NO_ID = frozenset("/?#%\\")
 
 
 def check_content(value: Any) -> Content:
@@ -266,78 +268,3 @@ def check_metadata(value: Any) -> dict[str, str]:
 def check_instructions(value: Any) -> str | None:
     """A non-blank text, or None."""
     return None if value is None else _text(value, "instructions")
-
-
-def check_run_id(value: Any) -> str:
-    """A run's id, as the provider gave it."""
-    run_id = _identifier(value, "run_id", MAX_MESSAGE_ID)
-    if any(char in _NO_ID or char.isspace() or not char.isprintable() for char in run_id):
-        raise InvalidArgument(
-            f"run_id must be an id of the provider's, such as run_... or resp_...; {run_id[:80]!r} is none; nothing was done"
-        )
-    return run_id
-
-
-def check_order(value: Any) -> Literal["asc", "desc"]:
-    """Oldest first or newest first."""
-    if value == "asc":
-        return "asc"
-    if value == "desc":
-        return "desc"
-    raise InvalidArgument(f"order must be 'asc' (oldest first) or 'desc' (newest first), not {value!r}")
-
-
-def check_cursor(value: Any, what: str) -> str | None:
-    """The id of a message that a page begins behind, or ends before."""
-    return None if value is None else _identifier(value, what, MAX_MESSAGE_ID)
-
-
-def check_tools(value: Any) -> list[dict[str, Any]] | None:
-    """Tool definitions; None for the queue's own, an empty list for none."""
-    if value is None:
-        return None
-    if not isinstance(value, Sequence) or isinstance(value, str | bytes | bytearray):
-        raise InvalidArgument(f"tools must be a list of tool definitions, not {type(value).__name__}; nothing was sent")
-    if len(value) > MAX_TOOLS:
-        raise InvalidArgument(f"tools has {len(value)} definitions, the limit is {MAX_TOOLS}; nothing was sent")
-    for number, tool in enumerate(value):
-        if not isinstance(tool, Mapping) or not isinstance(tool.get("type"), str):
-            raise InvalidArgument(f"tool {number} must be a dict with a 'type', as the provider spells it; nothing was sent")
-    tools = [dict(tool) for tool in value]
-    _as_json(tools, "the tools", "sent")
-    return tools
-
-
-def make_outputs(value: Any) -> dict[str, str]:
-    """The outputs of one round, a string for each call id, in the order given.
-
-    Raises:
-        InvalidArgument: It is no list of outputs, it is empty, or one call has two. Nothing was sent.
-    """
-    if not isinstance(value, Sequence) or isinstance(value, str | bytes | bytearray):
-        raise InvalidArgument(
-            f"outputs must be a list of {{'tool_call_id', 'output'}} or ToolOutput, not {type(value).__name__}; nothing was sent"
-        )
-    if not value:
-        raise InvalidArgument("outputs is empty; the provider takes all outputs of a round at once; nothing was sent")
-    made: dict[str, str] = {}
-    for number, row in enumerate(value):
-        if isinstance(row, ToolOutput):
-            call_id, output = row.tool_call_id, row.output
-        elif isinstance(row, Mapping) and row.keys() == {"tool_call_id", "output"}:
-            call_id, output = row["tool_call_id"], row["output"]
-        else:
-            raise InvalidArgument(f"output {number} must be a dict with tool_call_id and output, or a ToolOutput; nothing was sent")
-        _identifier(call_id, f"tool_call_id of output {number}", MAX_MESSAGE_ID)
-        if call_id in made:
-            raise InvalidArgument(f"there are two outputs for call {call_id!r}; nothing was sent")
-        made[call_id] = _output(output, call_id)
-    return made
-
-
-def _output(value: Any, call_id: str) -> str:
-    what = f"the output for call {call_id!r}"
-    if not isinstance(value, str):
-        return _as_json(value, what, "sent")
-    _encodable(value, what)
-    return value

@@ -11,7 +11,6 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -29,6 +28,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from typing_extensions import TypedDict
 
+from assistant_queue.choices import choose_backend, name_of_backend
 from assistant_queue.errors import ConfigurationError, UnknownOption
 from assistant_queue.tools.toolbox import Toolbox, names_in
 
@@ -322,18 +322,6 @@ class Config(BaseSettings):
         return self.request_timeout + GRACE_MARGIN_S
 
 
-def name_of_backend(backend: Any) -> str:
-    """What a backend of the user's is called in the fingerprint and in logs: alike in each process, wherever it was imported from."""
-    name = getattr(backend, "name", None)
-    if isinstance(name, str):
-        return name
-    if not callable(backend):
-        return type(backend).__name__
-    while isinstance(backend, partial):
-        backend = backend.func
-    return f"function:{getattr(backend, '__qualname__', type(backend).__name__)}"
-
-
 class Options(TypedDict, total=False):
     """The keywords of `AssistantMessageQueue`, for type checkers; `Config` documents and validates them."""
 
@@ -386,9 +374,6 @@ class Options(TypedDict, total=False):
     on_reply: Callable[..., Any] | None
 
 
-_CHOOSES_BACKEND = ("assistant_id", "model", "prompt", "backend")
-
-
 def configure(options: Mapping[str, Any]) -> Config:
     """Options from keywords, completed from the environment.
 
@@ -409,43 +394,7 @@ def configure(options: Mapping[str, Any]) -> Config:
     except SettingsError as error:
         name = next((name for name in Config.model_fields if f'"{name}"' in str(error)), "")
         raise ConfigurationError(f"{name}{_told_by(name)}: cannot be read: it is JSON in the environment") from None
-    return _choose_backend(config, options)
-
-
-def _choose_backend(config: Config, options: Mapping[str, Any]) -> Config:
-    """One backend: what a keyword chooses wins over what the environment would."""
-    chosen = [name for name in _CHOOSES_BACKEND if options.get(name) is not None]
-    if chosen:
-        leave = {name: None for name in _CHOOSES_BACKEND if name not in chosen}
-        config = config.model_copy(update=leave)
-    config = _settle_protocol(config, options, chosen)
-    if config.assistant_id is not None and (config.model is not None or config.prompt is not None):
-        msg = (
-            "assistant_id chooses the Assistants protocol and model/prompt choose Responses: give one of them "
-            "(another model for the assistant's runs: run_options={'model': ...})"
-        )
-        raise ConfigurationError(msg)
-    if config.backend is not None and len(chosen) > 1:
-        msg = f"backend= brings its own model: leave out {', '.join(name for name in chosen if name != 'backend')}"
-        raise ConfigurationError(msg)
-    return config
-
-
-_SPOKEN_WITH = {"responses": {"model", "prompt"}, "assistants": {"assistant_id"}, "chat_completions": {"model"}}
-
-
-def _settle_protocol(config: Config, options: Mapping[str, Any], chosen: Sequence[str]) -> Config:
-    """A protocol that is named, and what it is spoken with; of what contradicts it, the part that only the environment says goes."""
-    if config.protocol is None:
-        return config
-    foreign = [name for name in _CHOOSES_BACKEND if getattr(config, name) is not None and name not in _SPOKEN_WITH[config.protocol]]
-    if options.get("protocol") is None and any(name in foreign for name in chosen):
-        return config.model_copy(update={"protocol": None})
-    if any(name in foreign for name in chosen):
-        told = ", ".join(f"{name}=" for name in foreign if name in chosen)
-        needed = " or ".join(f"{name}=" for name in sorted(_SPOKEN_WITH[config.protocol]))
-        raise ConfigurationError(f"protocol={config.protocol!r} goes with {needed}: leave out {told}, or the protocol")
-    return config.model_copy(update=dict.fromkeys(foreign))
+    return choose_backend(config, options)
 
 
 def _explain(error: ValidationError, options: Mapping[str, Any]) -> str:

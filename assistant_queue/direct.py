@@ -17,7 +17,7 @@ import secrets
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
-from assistant_queue import arguments
+from assistant_queue import arguments, direct_arguments
 from assistant_queue.backends.base import Backend
 from assistant_queue.backends.direct import DirectBackend, Page, Place, RunOptions, as_direct, direct_calls, not_supported
 from assistant_queue.config import Config
@@ -86,9 +86,9 @@ class Direct:
         checked = arguments.check_thread_id(thread_id)
         page = Page(
             limit=arguments.check_limit(limit, MAX_PAGE),
-            order=arguments.check_order(order),
-            after=arguments.check_cursor(after, "after"),
-            before=arguments.check_cursor(before, "before"),
+            order=direct_arguments.check_order(order),
+            after=direct_arguments.check_cursor(after, "after"),
+            before=direct_arguments.check_cursor(before, "before"),
         )
         async with self._reading("list_messages", checked) as (direct, place):
             return await direct.list_messages(place, page)
@@ -104,7 +104,7 @@ class Direct:
         checked = arguments.check_thread_id(thread_id)
         options = RunOptions(
             instructions=arguments.check_instructions(instructions),
-            tools=arguments.check_tools(tools),
+            tools=direct_arguments.check_tools(tools),
             metadata=arguments.check_metadata(metadata),
             within_s=self._config.run_timeout,
         )
@@ -113,20 +113,20 @@ class Direct:
 
     async def get_run(self, thread_id: str, run_id: str) -> RunInfo:
         """`get_run`."""
-        checked, run = arguments.check_thread_id(thread_id), arguments.check_run_id(run_id)
+        checked, run = arguments.check_thread_id(thread_id), direct_arguments.check_run_id(run_id)
         async with self._reading("get_run", checked) as (direct, place):
             return await direct.get_run(place, run)
 
     async def cancel_run(self, thread_id: str, run_id: str) -> RunInfo:
         """`cancel_run`: without the lease, because what it stops may be the holder's own run."""
-        checked, run = arguments.check_thread_id(thread_id), arguments.check_run_id(run_id)
+        checked, run = arguments.check_thread_id(thread_id), direct_arguments.check_run_id(run_id)
         async with self._reading("cancel_run", checked) as (direct, place):
             return await direct.cancel_run(place, run)
 
     async def submit_tool_outputs(self, thread_id: str, run_id: str, outputs: Sequence[Any]) -> RunInfo:
         """`submit_tool_outputs`."""
-        checked, run = arguments.check_thread_id(thread_id), arguments.check_run_id(run_id)
-        made = arguments.make_outputs(outputs)
+        checked, run = arguments.check_thread_id(thread_id), direct_arguments.check_run_id(run_id)
+        made = direct_arguments.make_outputs(outputs)
         async with self._writing("submit_tool_outputs", checked, creates=False) as (direct, place):
             shown = await direct.submit_tool_outputs(place, run, made, self._config.run_timeout)
             await self.store.run(conversations.forget_open_calls(self._space, checked))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import string
 from collections.abc import Collection, Mapping, Sequence
@@ -147,6 +148,7 @@ class ChatReader:
         )
         function, told = call["function"], piece.get("function") or {}
         function["name"] = function["name"] or told.get("name") or ""
-        function["arguments"] += told.get("arguments") or ""
+        said_with = told.get("arguments") or ""  # some servers give the object itself, whole
+        function["arguments"] += said_with if isinstance(said_with, str) else json.dumps(said_with, ensure_ascii=False)
         function.update({name: value for name, value in told.items() if name not in {"name", "arguments"}})
         call.update({name: value for name, value in piece.items() if name not in {"function", "index"} and value is not None})

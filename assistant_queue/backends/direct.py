@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Literal, Protocol, cast
 
-from assistant_queue.config import name_of_backend
+from assistant_queue.choices import name_of_backend
 from assistant_queue.core.runs import ActionRequired, RunEnded
 from assistant_queue.errors import (
     BackendError,

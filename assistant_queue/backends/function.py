@@ -22,7 +22,7 @@ from assistant_queue.backends.function_calls import (
     on_thread,
     text_of,
 )
-from assistant_queue.config import name_of_backend
+from assistant_queue.choices import name_of_backend
 from assistant_queue.core.runs import (
     CannotAsk,
     Capabilities,

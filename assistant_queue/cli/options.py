@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 import click
 
-from assistant_queue.config import Config, configure, name_of_backend
+from assistant_queue.choices import name_of_backend
+from assistant_queue.config import Config, configure
 from assistant_queue.queue import AssistantMessageQueue
 from assistant_queue.worker.app import APP_VARIABLE, load_app
 

@@ -15,10 +15,12 @@ import click
 from assistant_queue.cli.options import app_option, redis_name
 from assistant_queue.cli.problems import Misuse, Problem
 from assistant_queue.config import Config
+from assistant_queue.errors import AssistantQueueError
 from assistant_queue.worker.app import load_app, look_here
 from assistant_queue.worker.backend import check_backend
 
 if TYPE_CHECKING:
+    from assistant_queue.aio import AsyncAssistantMessageQueue
     from assistant_queue.integrations.fastapi.server import Server
 
 RATE_LIMIT = "5/minute"
@@ -132,7 +134,7 @@ async def run(
     queue = door_of(config)
     service = make_service(queue, allow_all if authorize is None else authorize, options)
     server = make_server(app_of(service, page=page, assistant_name=assistant_name), service, host=host, port=port)
-    announcing = asyncio.create_task(_announce(server, config, is_open=authorize is None))
+    announcing = asyncio.create_task(_announce(server, queue, is_open=authorize is None))
     try:
         async with queue:
             if with_worker:
@@ -150,12 +152,17 @@ async def run(
             await announcing
 
 
-async def _announce(server: Server, config: Config, *, is_open: bool) -> None:
-    """Say where, as soon as it answers."""
+async def _announce(server: Server, queue: AsyncAssistantMessageQueue, *, is_open: bool) -> None:
+    """Say where, as soon as it answers; and what it lacks."""
+    config = queue.config
     await server.is_up.wait()
     host, port = server.servers[0].sockets[0].getsockname()[:2]
     place = f"[{host}]" if ":" in host else host
     click.echo(f"serving: http://{place}:{port}/  (queue {config.queue_prefix}, {redis_name(config)})")
+    try:
+        await queue.get_queue_status()
+    except AssistantQueueError as error:
+        click.echo(f"as long as this is so, requests are refused: {error}", err=True)
     if is_open:
         click.echo("nobody is asked who they are: everybody who reaches this address may read, write and delete every thread", err=True)
 

@@ -130,6 +130,11 @@ def listening(client: Any) -> Any:
     return type(client).from_pool(own)
 
 
+def is_in_memory(client: Any) -> bool:
+    """It is fakeredis: no connection, and so no event loop that one would belong to."""
+    return str(client.connection_pool.connection_class.__name__).startswith("Fake")
+
+
 async def disconnect(client: Any) -> None:
     """Give the connections of an asyncio client back, those to Sentinels included: redis-py leaves them open."""
     await client.aclose()
@@ -198,9 +203,9 @@ def _twin(client: Any, module: Any, connections: dict[str, Any], retry: Any) -> 
         sentinel_kwargs = _portable(pool.sentinel_manager.sentinel_kwargs)
         sentinel = module.sentinel.Sentinel(hosts, sentinel_kwargs=sentinel_kwargs)
         return sentinel.master_for(pool.service_name, retry=own_retry, **kwargs)
-    name = pool.connection_class.__name__
-    if name.startswith("Fake"):
+    if is_in_memory(client):
         return _fake_twin(module, kwargs)
+    name = pool.connection_class.__name__
     if name not in connections:
         msg = f"a redis client with {name} cannot be copied for the worker or the other front door; give redis_url instead"
         raise ConfigurationError(msg)

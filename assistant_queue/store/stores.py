@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from redis import exceptions
 
-from assistant_queue.errors import NotPermitted, StoreError, StoreUnavailable
+from assistant_queue.errors import ConfigurationError, NotPermitted, StoreError, StoreUnavailable
 from assistant_queue.store.ahead import AheadSender
 from assistant_queue.store.calls import Ahead, Call, Operation
-from assistant_queue.store.connect import disconnect
+from assistant_queue.store.connect import disconnect, is_in_memory
 from assistant_queue.store.gathering import Gathering
 from assistant_queue.store.quarantine import mending
 
@@ -119,9 +120,23 @@ class AsyncStore:
         """`keeps`: connections of the client may be kept; not of one that is somebody else's, too, and may have none to spare."""
         self.client = client
         self._gathering = Gathering(client, keeps=keeps)
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self, operation: Operation[T]) -> T:
-        """Carry an operation out; raises as `SyncStore.run` does."""
+        """Carry an operation out; raises as `SyncStore.run` does.
+
+        Raises:
+            ConfigurationError: The connections belong to another event loop. Nothing was sent.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            # Checked before, not understood after: a command is sent all right, only its reply cannot be waited for.
+            if self._loop is not None and not is_in_memory(self.client):
+                raise ConfigurationError(
+                    "this queue object belongs to the event loop of its first call, and this is another one: make one for each loop, "
+                    "inside the function that asyncio.run() is given; nothing was done"
+                )
+            self._loop = loop
         operation = mending(operation)
         before: list[Any] = []
         try:
@@ -164,6 +179,11 @@ class AsyncStore:
                 pipeline.execute_command(*words)
             return list(await pipeline.execute())[loads:]
 
-    async def close(self) -> None:
-        """Give the connections back."""
-        await disconnect(self.client)
+    async def close(self, *others: Any) -> None:
+        """Give the connections back, of other clients of the same loop, too; those of a loop that is closed went with it."""
+        for client in (*others, self.client):
+            try:
+                await disconnect(client)
+            except RuntimeError:
+                if self._loop is None or not self._loop.is_closed():
+                    raise

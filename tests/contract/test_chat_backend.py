@@ -217,6 +217,16 @@ async def test_calls_of_a_reply_that_was_cut_short_are_not_made(provider: StandI
     assert ended.status == "incomplete"
 
 
+def test_arguments_that_a_server_gives_as_an_object_are_json() -> None:
+    from assistant_queue.backends.chat_reader import ChatReader, tool_call
+    from assistant_queue.backends.streams import Event
+
+    reader = ChatReader("t", unnamed="x")
+    call = {"index": 0, "id": "c1", "function": {"name": "weather", "arguments": {"city": "Köln"}}}
+    reader.read(Event("", {"id": "chatcmpl-1", "choices": [{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": "tool_calls"}]}))
+    assert tool_call(reader.completion.calls[0]).function.arguments == '{"city": "Köln"}'
+
+
 async def test_outputs_for_calls_that_nobody_told_of_are_sent_with_their_calls(provider: StandInProvider) -> None:
     async with chat(provider) as rig:
         call = ToolCall("call_1", FunctionCall("weather", "{}"))

@@ -145,9 +145,15 @@ def test_the_real_service_needs_a_key_and_a_name(args: list[str], environment: d
 def test_any_private_redis_serves_the_queue_and_is_gone_afterwards(kind: str) -> None:
     with private_redis((kind,)) as (url, name):
         assert "edis" in name
-        with AssistantMessageQueue(redis_url=url, model="m") as queue:
-            queue.add_message_to_thread("mia", "Hello!")
-            assert queue.get_queue_status().delayed_count == 1
+        with AssistantMessageQueue(redis_url=url, backend=lambda batch: f"You said: {batch.text}", message_delay=0.1) as queue:
+            with redis.Redis.from_url(url) as client:
+                with pytest.raises(redis.ResponseError):
+                    client.execute_command("NO SUCH COMMAND")
+                assert client.ping(), "an error is an answer, not the end"
+                assert str(client.client_info()["addr"]).startswith("127.0.0.1:")
+            queue.start_worker()
+            assert queue.ask("mia", "Hello!", timeout=30) == "You said: Hello!"
+            assert queue.get_queue_status().completed_count == 1
     with redis.Redis.from_url(url) as client, pytest.raises(redis.ConnectionError):
         client.ping()
 

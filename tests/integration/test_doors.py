@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -125,6 +127,35 @@ async def test_a_reply_that_takes_too_long_is_a_timeout_and_the_message_stays(do
         await queue.ask("t", "nobody works", timeout=0.05)
     assert (await queue.get_thread_status("t")).pending_count == 1
     await queue.close()
+
+
+IN_TWO_LOOPS = """
+import asyncio, sys
+from assistant_queue import AsyncAssistantMessageQueue, ConfigurationError
+
+queue = AsyncAssistantMessageQueue(redis_url=sys.argv[1], queue_prefix=sys.argv[2])
+asyncio.run(queue.add_message_to_thread("t", "hello"))
+try:
+    asyncio.run(queue.add_message_to_thread("t", "hello again"))
+except ConfigurationError as error:
+    print(error)
+asyncio.run(queue.close())
+"""
+
+
+def test_an_asyncio_object_in_a_second_loop_says_so_and_can_be_closed_there(options: dict[str, Any]) -> None:
+    # In a process of its own: what the first loop has left open is complained of whenever the garbage is collected.
+    done = subprocess.run(
+        [sys.executable, "-c", IN_TWO_LOOPS, options["redis_url"], options["queue_prefix"]],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+    assert "belongs to the event loop of its first call" in done.stdout
+    with AssistantMessageQueue(**options) as other:
+        assert other.get_thread_status("t").pending_count == 1
 
 
 async def test_an_unreachable_redis_is_an_error_within_five_seconds(door: Any, options: dict[str, Any]) -> None:

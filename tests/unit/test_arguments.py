@@ -97,3 +97,10 @@ def test_an_output_of_a_tool_that_is_no_json_is_an_error_for_the_model(make: Cal
 @pytest.mark.parametrize("output", [f"a{HALF}b", {"said": f"a{HALF}b"}])
 def test_half_a_surrogate_pair_in_an_output_is_a_question_mark(output: Any) -> None:
     assert "a?b" in encode_output(output)
+
+
+@pytest.mark.parametrize("value", [None, "5", -1, math.nan, math.inf, 1e300, 10**400, True, "x" * 100_000, b"5"])
+def test_what_is_no_time_to_wait_is_refused_in_few_words(value: Any) -> None:
+    with pytest.raises(InvalidArgument, match="timeout must be a number of seconds") as caught:
+        arguments.check_timeout(value)
+    assert len(str(caught.value)) < 200

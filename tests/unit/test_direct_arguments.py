@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from assistant_queue import arguments
+from assistant_queue import arguments, direct_arguments
 from assistant_queue.errors import InvalidArgument
 from assistant_queue.models import ToolOutput
 
@@ -14,7 +14,7 @@ HALF = "\ud83d"
 
 
 def test_outputs_become_one_string_for_each_call_in_the_order_given() -> None:
-    made = arguments.make_outputs(
+    made = direct_arguments.make_outputs(
         [
             {"tool_call_id": "b", "output": "as it is"},
             ToolOutput("a", {"größe": [1, 2]}),
@@ -44,40 +44,40 @@ def test_outputs_become_one_string_for_each_call_in_the_order_given() -> None:
 )
 def test_outputs_that_cannot_be_sent_are_refused(outputs: Any, words: str) -> None:
     with pytest.raises(InvalidArgument, match=words):
-        arguments.make_outputs(outputs)
+        direct_arguments.make_outputs(outputs)
 
 
 @pytest.mark.parametrize("run_id", ["run_1", "resp_68a-b_c", "run:1.2"])
 def test_a_run_id_is_taken_as_it_is(run_id: str) -> None:
-    assert arguments.check_run_id(run_id) == run_id
+    assert direct_arguments.check_run_id(run_id) == run_id
 
 
 @pytest.mark.parametrize("run_id", ["", None, 7, "a/b", "../x", "a?b", "a#b", "a%2Fb", "a\\b", "a b", "a\nb", "a\x00", "x" * 513, HALF])
 def test_a_run_id_that_would_lead_elsewhere_is_refused(run_id: Any) -> None:
     with pytest.raises(InvalidArgument, match="run_id"):
-        arguments.check_run_id(run_id)
+        direct_arguments.check_run_id(run_id)
 
 
 def test_the_order_of_a_page_is_one_of_two() -> None:
-    assert [arguments.check_order(order) for order in ("asc", "desc")] == ["asc", "desc"]
+    assert [direct_arguments.check_order(order) for order in ("asc", "desc")] == ["asc", "desc"]
     for order in ("ASC", "", None, 1, ["asc"]):
         with pytest.raises(InvalidArgument, match=r"order must be 'asc' .* or 'desc'"):
-            arguments.check_order(order)
+            direct_arguments.check_order(order)
 
 
 def test_a_cursor_is_an_id_or_none() -> None:
-    assert arguments.check_cursor(None, "after") is None
-    assert arguments.check_cursor("msg_1", "after") == "msg_1"
+    assert direct_arguments.check_cursor(None, "after") is None
+    assert direct_arguments.check_cursor("msg_1", "after") == "msg_1"
     for cursor in ("", 7, HALF):
         with pytest.raises(InvalidArgument, match="before"):
-            arguments.check_cursor(cursor, "before")
+            direct_arguments.check_cursor(cursor, "before")
 
 
 def test_tools_are_a_list_of_definitions() -> None:
     tool = {"type": "function", "name": "order"}
-    assert arguments.check_tools(None) is None
-    assert arguments.check_tools([]) == []
-    taken = arguments.check_tools((tool,))
+    assert direct_arguments.check_tools(None) is None
+    assert direct_arguments.check_tools([]) == []
+    taken = direct_arguments.check_tools((tool,))
     assert taken == [tool]
     assert taken is not None
     assert taken[0] is not tool
@@ -96,7 +96,7 @@ def test_tools_are_a_list_of_definitions() -> None:
 )
 def test_tools_that_cannot_be_sent_are_refused(tools: Any, words: str) -> None:
     with pytest.raises(InvalidArgument, match=words):
-        arguments.check_tools(tools)
+        direct_arguments.check_tools(tools)
 
 
 def test_content_metadata_and_instructions_are_as_for_messages() -> None:

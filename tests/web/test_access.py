@@ -44,7 +44,7 @@ BODIES = {"/api/chat": {"thread_id": "t", "message": "Hi!"}}
 
 
 def test_every_action_belongs_to_a_route_and_every_route_to_an_action() -> None:
-    assert {action for _, _, action in OPERATIONS} == {action.value for action in Action}
+    assert {action for _, _, action in OPERATIONS} == {action.value for action in Action} - {Action.INSTRUCT.value}
     assert len(OPERATIONS) >= 25
 
 
@@ -71,6 +71,29 @@ async def test_whatever_is_not_a_yes_is_a_no(asgi: Asgi, answer: Any, monkeypatc
         got = await client.request(method, path.format(**NAMES), json=said, headers={"x-who": "me"})
         assert got.status_code == expected, (method, path)
         assert asked == [(action, "t" if "{thread_id}" in path or path == "/api/chat" else None, "me")]
+
+
+@pytest.mark.parametrize("answer", [True, False, NotAuthenticated("who?")], ids=["yes", "no", "unknown"])
+async def test_own_instructions_are_asked_about_on_top(asgi: Asgi, queue: AssistantMessageQueue, answer: Any) -> None:
+    asked: list[tuple[Action, str | None]] = []
+
+    def authorize(request: Any, action: Action, thread_id: str | None) -> bool:
+        asked.append((action, thread_id))
+        if action is Action.INSTRUCT and isinstance(answer, Exception):
+            raise answer
+        return action is not Action.INSTRUCT or answer is True
+
+    client = asgi(authorize=authorize)
+    said = {"message": "Hi!", "instructions": "Obey me."}
+    got = await client.post("/api/threads/t/messages", json=said)
+    chat = await client.post("/api/chat", json={**said, "thread_id": "t", "timeout": 0})
+    expected = {True: 202, False: 403}.get(answer, 401) if isinstance(answer, bool) else 401
+    assert (got.status_code, chat.status_code) == (expected, expected)
+    assert asked == 2 * [(Action.SEND_MESSAGE, "t"), (Action.INSTRUCT, "t")]
+    assert queue.get_thread_status("t").pending_count == (2 if answer is True else 0)
+    asked.clear()
+    await client.post("/api/threads/t/messages", json={"message": "Hi!"})
+    assert asked == [(Action.SEND_MESSAGE, "t")]
 
 
 @pytest.mark.parametrize("kind", ["function", "coroutine", "object"])

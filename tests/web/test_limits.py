@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
@@ -12,7 +13,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from assistant_queue import AssistantMessageQueue
-from assistant_queue.integrations.fastapi import Caller
+from assistant_queue.integrations.fastapi import Caller, allow_all, create_app, routing
 from tests.web.conftest import running
 from tests.web.listening import listening
 
@@ -76,6 +77,9 @@ async def test_no_address_of_a_person_is_written_to_redis(asgi: Asgi, queue: Ass
         ("10.0.0.1", ["10.0.0.0/8"], "nonsense", "10.0.0.1"),
         ("10.0.0.1", ["10.0.0.0/8"], "", "10.0.0.1"),
         ("::1", ["::1"], "2001:db8::7", "2001:db8::7"),
+        ("10.0.0.1", ["10.0.0.0/8"], "203.0.113.9:5123, 10.0.0.2:80", "203.0.113.9"),
+        ("::1", ["::1"], "[2001:db8::7]:5123", "2001:db8::7"),
+        ("::ffff:10.0.0.1", ["10.0.0.0/8"], "::ffff:203.0.113.9", "203.0.113.9"),
     ],
 )
 async def test_a_forwarded_address_is_believed_of_trusted_proxies_only(
@@ -90,6 +94,13 @@ async def test_a_forwarded_address_is_believed_of_trusted_proxies_only(
     http = asgi(trusted_proxies=trusted, client=(peer, 1), authorize=authorize)
     await http.get("/api/health/live", headers={"X-Forwarded-For": forwarded} if forwarded else {})
     assert seen == [client]
+
+
+async def test_a_client_with_a_network_of_addresses_is_one_client(asgi: Asgi) -> None:
+    one, same, other = (
+        asgi(rate_limit="1/minute", client=(address, 1)) for address in ("2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1")
+    )
+    assert [(await say(client)).status_code for client in (one, same, other)] == [202, 429, 202]
 
 
 # --- whose page -------------------------------------------------------------------------------------------------------
@@ -161,6 +172,21 @@ async def test_a_body_that_is_too_long_is_refused(asgi: Asgi, queue: AssistantMe
     assert queue.get_thread_status("t").pending_count == 0
 
 
+async def test_a_body_that_does_not_come_is_not_waited_for(
+    asgi: Asgi, queue: AssistantMessageQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routing, "BODY_S", 0.05)
+
+    async def the_beginning() -> AsyncIterator[bytes]:
+        yield b'{"message": '
+        await asyncio.Event().wait()
+
+    for path in ("/api/threads/t/messages", "/api/chat"):
+        answer = await asgi().post(path, content=the_beginning(), headers={"Content-Type": "application/json"})
+        assert (answer.status_code, answer.json()["code"], answer.headers["connection"]) == (408, "body_too_slow", "close")
+    assert queue.get_thread_status("t").pending_count == 0
+
+
 def test_a_real_server_reads_no_more_than_it_takes(queue: AssistantMessageQueue) -> None:
     with running(queue, max_body_bytes=1000) as site:
         answer = httpx.post(f"{site.url}/api/threads/t/messages", json={"message": "x" * 100_000})
@@ -187,3 +213,12 @@ def test_a_client_has_so_many_streams_and_a_process_too(queue: AssistantMessageQ
             assert (refused.status_code, refused.json()["code"]) == (503, "too_many_streams")
         with listening(site.url, "t") as stream:
             assert stream.next()["type"] == "presence", "a place is given back"
+
+
+async def test_whether_the_process_lives_does_not_depend_on_redis() -> None:
+    gone = AssistantMessageQueue(redis_url="redis://127.0.0.1:1/0")
+    app = create_app(gone, authorize=allow_all, request_limit="1/minute")
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
+        assert [(await client.get("/api/health/live")).status_code for _ in range(3)] == [200, 200, 200]
+        assert (await client.get("/api/health/ready")).status_code == 503
+    gone.close()

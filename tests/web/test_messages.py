@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -30,6 +31,34 @@ async def test_a_message_is_taken_and_its_address_tells_its_reply(asgi: Asgi, qu
 
     found = (await client.get(taken.headers["location"], params={"wait": 20})).json()
     assert (found["status"], found["reply"], found["problem"]) == ("completed", "You said: Ann: Hi!", None)
+
+
+@pytest.mark.parametrize("thread_id", ["\r\nX: y", "é?#", "a%2Fb", "a/b", "..."])
+async def test_the_address_of_a_message_is_its_own_whatever_its_thread_is_called(asgi: Asgi, thread_id: str) -> None:
+    client = asgi()
+    if "/" in thread_id:
+        assert (await client.post("/api/chat", json={"thread_id": thread_id, "message": "Hi!", "timeout": 0})).status_code == 422
+        return
+    for taken in (
+        await client.post(f"/api/threads/{quote(thread_id, safe='')}/messages", json={"message": "Hi!"}),
+        await client.post("/api/chat", json={"thread_id": thread_id, "message": "Hi!", "timeout": 0}),
+    ):
+        assert taken.status_code == 202
+        found = await client.get(taken.headers["location"])
+        assert (found.status_code, found.json().get("thread_id")) == (200, thread_id)
+
+
+@pytest.mark.parametrize("name", [".", "..", "a/b"])
+async def test_what_cannot_stand_in_an_address_is_no_id(asgi: Asgi, queue: AssistantMessageQueue, name: str) -> None:
+    client = asgi()
+    for said in ({"thread_id": name, "message": "Hi!"}, {"thread_id": "t", "message": "Hi!", "message_id": name}):
+        assert (await client.post("/api/chat", json=said)).status_code == 422
+    assert queue.get_queue_status().delayed_count == 0
+
+
+async def test_nobody_is_led_to_where_the_host_header_says(asgi: Asgi) -> None:
+    answer = await asgi().get("/api/status/", headers={"Host": "evil.example"})
+    assert (answer.status_code, answer.json()["code"], "location" in answer.headers) == (404, "not_found", False)
 
 
 @pytest.mark.parametrize("by", ["header", "body"])

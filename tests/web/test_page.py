@@ -162,11 +162,56 @@ async def test_markup_is_text_wherever_it_stands(person: Person, provider: Stand
         assert await page.locator(".items img, .items script, .items a, header b, header img").count() == 0
 
 
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        ("نی\u200cکو", "نی\u200cکو"),
+        ("👩\u200d👧 Fam", "👩\u200d👧 Fam"),
+        ("\u200fمريم\u202e", "مريم"),
+        (" Mia\u00a0 \u200b Sue\x01 ", "Mia Sue"),
+    ],
+    ids=["joined", "emoji", "marked", "blanks"],
+)
+async def test_a_name_of_any_language_is_who_one_is(person: Person, typed: str, name: str) -> None:
+    page = await person(typed)
+    await say(page, "Hi!")
+    await expect(replies(page, ".done")).to_have_text(f"You said: {name}: Hi!")
+    await expect(page.locator("#people li .unseen")).to_have_text(name)
+
+
+async def test_what_is_written_from_right_to_left_stands_so(person: Person) -> None:
+    page = await person("Mia")
+    await say(page, "שלום!", "Hello!")
+    seen = page.locator(".message .bubble")
+    await expect(seen).to_have_count(2)
+    # Where the exclamation mark is drawn: on the left of the one, on the right of the other.
+    where = """(bubble) => {
+      const range = document.createRange();
+      const [text] = bubble.childNodes;
+      range.setStart(text, text.length - 1);
+      range.setEnd(text, text.length);
+      const mark = range.getBoundingClientRect();
+      range.selectNodeContents(bubble);
+      const whole = range.getBoundingClientRect();
+      return mark.left - whole.left < whole.right - mark.right ? "left" : "right";
+    }"""
+    assert [await seen.nth(number).evaluate(where) for number in range(2)] == ["left", "right"]
+
+
+async def test_an_address_that_was_cut_is_a_room_all_the_same(person: Person) -> None:
+    page = await person("Mia", room="caf%C3")
+    await expect(page.locator("#room")).to_have_text("caf%C3")
+
+
 async def test_everything_can_be_done_by_keyboard(person: Person) -> None:
     page = await person(None)
     await expect(page.locator("#nickname")).to_be_focused()
-    await page.keyboard.press("Escape")
+    for _ in range(3):
+        await page.keyboard.press("Escape")
     await expect(page.locator("#naming")).to_be_visible()
+    await page.keyboard.type("   ")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#nickname")).to_be_focused()
     await page.keyboard.type("Mia")
     await page.keyboard.press("Enter")
     await expect(page.locator("#text")).to_be_focused()

@@ -87,6 +87,14 @@ def test_one_command_serves_the_page_answers_and_stops_as_asked(one_redis: Redis
     assert "Traceback" not in said
 
 
+def test_a_service_without_redis_says_so_and_lives() -> None:
+    with command("serve", "--port", "0", REDIS_URL="redis://127.0.0.1:1/0") as (process, url):
+        assert process.stderr is not None
+        assert "requests are refused: Redis did not answer" in process.stderr.readline()
+        assert httpx.get(f"{url}/api/health/live").status_code == 200
+        assert httpx.get(f"{url}/api/health/ready").status_code == 503
+
+
 def test_your_function_decides_who_may_do_what(one_redis: RedisServer, provider: StandInProvider, prefix: str) -> None:
     options = ("--port", "0", "--authorize", "jwt_access:authorize", "--no-page")
     told = {**surroundings(one_redis, provider, prefix), "JWT_SECRET": "a secret of thirty-two characters"}

@@ -203,12 +203,19 @@ def test_what_a_socket_cannot_do_is_a_problem_and_the_socket_goes_on(site: Site)
             ('{"type": "join", "thread_id": "a"}', "already_joined"),
             ('{"type": "join", "thread_id": "b", "after": "yesterday"}', "invalid_argument"),
             ('{"type": "join", "thread_id": "b", "name": 7}', "invalid_argument"),
+            ('{"type": "join", "thread_id": "b", "name": "\\ud800"}', "invalid_argument"),
+            ('{"type": "join", "thread_id": "b", "name": "a\\u0000b"}', "invalid_argument"),
+            ('{"type": "join", "thread_id": "a", "ref": "\\ud800"}', "already_joined"),
+            ('{"type": "say", "thread_id": "a/b", "message": "Hi!"}', "invalid_argument"),
+            ('{"type": "join", "thread_id": ".."}', "invalid_argument"),
             ('{"type": "say", "thread_id": "a", "message": " "}', "invalid_request"),
         ]
         for said, code in wrong:
             socket.send(said)
             problem = hear(socket, "problem")
             assert (problem["code"], "Traceback" in str(problem)) == (code, False)
+        socket.send('{"type": "leave", "thread_id": "b", "ref": "\\ud800"}')
+        assert hear(socket, "left")["ref"] == "\ud800"
         tell(socket, type="say", thread_id="a", message="still here")
         assert hear(socket, "message_queued")["content"] == "still here"
 

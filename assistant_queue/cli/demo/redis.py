@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -143,6 +144,7 @@ def _fake() -> Iterator[str]:
     port = _free_port()
     server = TcpFakeServer(("127.0.0.1", port), server_type="redis")
     server.daemon_threads = True
+    server.RequestHandlerClass = _answering(server.RequestHandlerClass)
     thread = threading.Thread(target=server.serve_forever, name="fakeredis", daemon=True)
     thread.start()
     try:
@@ -153,3 +155,29 @@ def _fake() -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join(timeout=5)
+
+
+def _answering(handler: Any) -> Any:
+    """The handler of a connection, as clients of a real Redis expect it of fakeredis.
+
+    1. an error is an answer like any other: fakeredis' own ends the connection with it
+    2. CLIENT INFO tells an address as `host:port`: in its own there is a blank, which splits the line
+    """
+
+    class Answering(handler):  # type: ignore[misc]  # whichever class this fakeredis has
+        def setup(self) -> None:
+            super().setup()
+            read = self.current_client.read_response
+
+            def read_response(*args: Any, **kwargs: Any) -> Any:
+                try:
+                    return read(*args, **kwargs)
+                except redis.ResponseError as error:
+                    return error
+
+            self.current_client.read_response = read_response
+            with contextlib.suppress(AttributeError):  # where it keeps no such things
+                info = self.current_client.get_socket()._client_info  # noqa: SLF001 - there is no public way
+                info.update({name: f"{info[name][0]}:{info[name][1]}" for name in ("addr", "laddr") if isinstance(info.get(name), tuple)})
+
+    return Answering

@@ -19,12 +19,16 @@ Sees = Collection[str] | Callable[[Any], bool]
 
 
 class Action(str, Enum):
-    """What somebody wants to do; `authorize` is asked about it before anything else happens."""
+    """What somebody wants to do; `authorize` is asked about it before anything else happens.
+
+    `INSTRUCT` is asked after `SEND_MESSAGE`, where a message brings its own instructions: they take the place of the operator's.
+    """
 
     CREATE_THREAD = "create_thread"
     READ_THREAD = "read_thread"
     FORGET_THREAD = "forget_thread"
     SEND_MESSAGE = "send_message"
+    INSTRUCT = "instruct"
     READ_MESSAGE = "read_message"
     EDIT_MESSAGE = "edit_message"
     CANCEL_MESSAGE = "cancel_message"

@@ -93,6 +93,7 @@ def app_of(service: Service, *, page: bool, assistant_name: str) -> FastAPI:
         docs_url=None,  # its pages load scripts from elsewhere
         redoc_url=None,
         openapi_url=f"{API}/openapi.json",
+        redirect_slashes=False,  # to where the Host header says, whoever wrote that
     )
     router = router_of(service)
     app.include_router(router, prefix=API)

@@ -67,7 +67,7 @@ def note(kind: str, thread_id: str, *, at: str | None = None, **values: Any) -> 
         values: What it says.
     """
     told = {"type": kind, "thread_id": thread_id, **({} if at is None else {"id": at}), **values}
-    text = json.dumps(told, ensure_ascii=False)
+    text = json.dumps(told)  # in ASCII: `ref` is the client's, and may hold what is no UTF-8
     return Frame(None, None, text, sse_entry(kind, text, at))
 
 

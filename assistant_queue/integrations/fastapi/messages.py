@@ -9,11 +9,12 @@ from typing import Annotated, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from starlette.requests import HTTPConnection
 
 from assistant_queue.errors import AssistantQueueError, MessageNotFound
-from assistant_queue.integrations.fastapi.access import Action, Caller
+from assistant_queue.integrations.fastapi.access import Action, Caller, ask
 from assistant_queue.integrations.fastapi.problems import Refusal
-from assistant_queue.integrations.fastapi.routing import caller_of, operation
+from assistant_queue.integrations.fastapi.routing import address_of, caller_of, operation
 from assistant_queue.integrations.fastapi.schemas import (
     Accepted,
     Cancelled,
@@ -49,8 +50,8 @@ def add_routes(router: APIRouter, service: Service) -> None:
         request: Request, response: Response, thread_id: ThreadId, body: NewMessage, idempotency_key: IdempotencyKey = None
     ) -> Accepted:
         """Queue a message. It will be answered exactly once, or shown by `GET /failed`."""
-        accepted = await add(service, caller_of(request), thread_id, body, idempotency_key)
-        response.headers["Location"] = f"{_quoted(request.url.path)}/{quote(accepted.message_id, safe='')}"
+        accepted = await add(service, request, caller_of(request), thread_id, body, idempotency_key=idempotency_key)
+        response.headers["Location"] = f"{address_of(request)}/{quote(accepted.message_id, safe='')}"
         return accepted
 
     @router.get("/threads/{thread_id}/messages/{message_id}", **operation(Action.READ_MESSAGE, 404, name="read_message"))
@@ -87,8 +88,8 @@ def add_routes(router: APIRouter, service: Service) -> None:
         caller = caller_of(request)
         key = service.client_key(request, caller)
         with service.gate.slot(key):
-            accepted = await add(service, caller, body.thread_id, body, idempotency_key)
-            base = _quoted(request.url.path).removesuffix("/chat")
+            accepted = await add(service, request, caller, body.thread_id, body, idempotency_key=idempotency_key)
+            base = address_of(request).removesuffix("/chat")
             place = f"{base}/threads/{quote(body.thread_id, safe='')}/messages/{quote(accepted.message_id, safe='')}"
             limit = service.settings.max_wait if body.timeout is None else min(body.timeout, service.settings.max_wait)
             try:
@@ -103,15 +104,20 @@ def add_routes(router: APIRouter, service: Service) -> None:
     del add_message, read_message, cancel_message, edit_message, chat
 
 
-async def add(service: Service, caller: Caller, thread_id: str, body: NewMessage, idempotency_key: str | None = None) -> Accepted:
+async def add(
+    service: Service, request: HTTPConnection, caller: Caller, thread_id: str, body: NewMessage, *, idempotency_key: str | None = None
+) -> Accepted:
     """Queue what a client said.
 
     Raises:
         Refusal: Two names for one message. Nothing was queued.
+        NotAuthenticated, NotAllowed: It brings its own instructions, and `authorize` said no to those. Nothing was queued.
         AssistantQueueError: As `add_message_to_thread`.
     """
     if body.message_id is not None and idempotency_key is not None:
         raise Refusal(422, "invalid_request", "Give either message_id or the header Idempotency-Key; nothing was queued.")
+    if body.instructions is not None:
+        await ask(service.authorize, request, Action.INSTRUCT, thread_id)
     message_id = body.message_id
     if idempotency_key is not None:
         message_id = _id_for(idempotency_key, thread_id, caller)
@@ -155,7 +161,3 @@ async def _find(service: Service, thread_id: str, message_id: str) -> MessageSta
     if found is None or found.thread_id != thread_id:
         raise MessageNotFound(f"there is no message {message_id!r} in thread {thread_id!r}")
     return found
-
-
-def _quoted(path: str) -> str:
-    return quote(path, safe="/")

@@ -56,9 +56,9 @@ def add_routes(router: APIRouter, service: Service) -> None:
         """Answer again."""
         await queue.resume()
 
-    @router.get("/health/live", **operation(Action.READ_HEALTH, name="live"))
+    @router.get("/health/live", **operation(Action.READ_HEALTH, name="live", counted=False))
     async def live() -> Alive:
-        """The process answers; nothing else is looked at. If it does not, start it anew."""
+        """The process answers; nothing else is looked at, Redis neither. If it does not, start it anew."""
         return Alive()
 
     @router.get("/health/ready", **operation(Action.READ_HEALTH, name="ready"))

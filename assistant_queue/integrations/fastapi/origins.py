@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
 from assistant_queue.integrations.fastapi.settings import Settings
 
+NETWORK_BITS = 64
+"""Source: RFC 6177: the least that one customer is given."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -22,11 +24,8 @@ class Origins:
 
     def is_trusted(self, address: str) -> bool:
         """The address is that of a proxy whose headers are believed."""
-        try:
-            found = ip_address(address)
-        except ValueError:
-            return False
-        return any(found in network for network in self._networks)
+        found = _address(address)
+        return found is not None and any(found in network for network in self._networks)
 
     def client_address(self, request: HTTPConnection) -> str:
         """The peer, or behind trusted proxies whom the outermost of them has seen.
@@ -38,14 +37,19 @@ class Origins:
             return peer
         hops = [hop.strip() for line in request.headers.getlist("x-forwarded-for") for hop in line.split(",")]
         for hop in reversed(hops):
-            try:
-                ip_address(hop)
-            except ValueError:
+            found = _address(hop)
+            if found is None:
                 return peer  # a proxy of ours writes addresses; what does not look like one was not written by it
-            if not self.is_trusted(hop):
-                return hop
-            peer = hop
+            peer = str(found)
+            if not self.is_trusted(peer):
+                return peer
         return peer
+
+    def counted_address(self, request: HTTPConnection) -> str:
+        """The client's address as limits count it: of IPv6 the network, in which one client has as many addresses as it likes."""
+        address = self.client_address(request)
+        found = _address(address)
+        return str(ip_network((found, NETWORK_BITS), strict=False)) if isinstance(found, IPv6Address) else address
 
     def own_host(self, request: HTTPConnection) -> str:
         """The host and port by which the client knows this service, in lower case."""
@@ -81,3 +85,14 @@ class Origins:
         if parts.scheme not in {"http", "https"}:
             return False
         return parts.netloc == self.own_host(request) or f"{parts.scheme}://{parts.netloc}" in self._origins
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """An address, as proxies write it: some with the port behind it, some with IPv4 within IPv6."""
+    for plain in (text, text.rpartition(":")[0].strip("[]")):
+        try:
+            found = ip_address(plain)
+        except ValueError:
+            continue
+        return (found.ipv4_mapped or found) if isinstance(found, IPv6Address) else found
+    return None

@@ -68,12 +68,14 @@ class Presence:
             yield
         finally:
             names[name or ""] -= 1
-            if not names[name or ""]:
+            is_gone = not names[name or ""]
+            if is_gone:
                 del names[name or ""]
-                await self._forget(thread_id, name)
-            if not names:
+            if not names:  # before anything is awaited: who is cancelled here leaves nothing behind
                 self._own.pop(thread_id, None)
                 self._seen.pop(thread_id, None)
+            if is_gone:
+                await self._forget(thread_id, name)
 
     async def close(self) -> None:
         """Stop looking."""

@@ -165,7 +165,7 @@ def problem_response(refusal: Refusal, request_id: str | None) -> JSONResponse:
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What an operation may answer besides success, for the OpenAPI document."""
     documented: dict[int | str, dict[str, Any]] = {}
-    for status in sorted({400, 401, 403, 405, 422, 429, 500, 503, *statuses}):
+    for status in sorted({400, 401, 403, 405, 408, 422, 429, 500, 503, *statuses}):
         headers: dict[str, Any] = {"X-Request-ID": {"schema": {"type": "string"}}}
         if status in {429, 503}:
             headers["Retry-After"] = {"description": "Seconds.", "schema": {"type": "integer"}}

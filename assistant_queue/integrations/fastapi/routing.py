@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from typing import Any
+from urllib.parse import quote
 
+import anyio
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
@@ -17,11 +19,15 @@ ACTION = "x-action"
 """Where an operation says in the OpenAPI document which action `authorize` is asked about."""
 THREAD_IN_BODY = "x-thread-in-body"
 """An operation whose thread id is not in its address."""
+NOT_COUNTED = "x-not-counted"
+"""An operation that `request_limit` does not count, so that it needs no Redis."""
+BODY_S = 20.0
+"""Seconds in which a body has to arrive. Chosen: a million bytes over a bad mobile connection."""
 
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 
 
-def operation(action: Action, *statuses: int, name: str, thread_in_body: bool = False, **more: Any) -> dict[str, Any]:
+def operation(action: Action, *statuses: int, name: str, thread_in_body: bool = False, counted: bool = True, **more: Any) -> dict[str, Any]:
     """The keywords of a route: its action, its name, and what it may answer besides success.
 
     Args:
@@ -29,11 +35,14 @@ def operation(action: Action, *statuses: int, name: str, thread_in_body: bool = 
         statuses: Beyond those that any route may answer.
         name: The operation's id, unique in an app.
         thread_in_body: The thread is named in the body.
+        counted: `request_limit` counts it.
         more: Handed on to FastAPI.
     """
     extra: dict[str, Any] = {ACTION: action.value}
     if thread_in_body:
         extra[THREAD_IN_BODY] = True
+    if not counted:
+        extra[NOT_COUNTED] = True
     responses = {**problems(*statuses), **more.pop("responses", {})}
     return {"name": f"assistant_queue.{name}", "operation_id": name, "openapi_extra": extra, "responses": responses, **more}
 
@@ -42,6 +51,11 @@ def caller_of(request: Request) -> Caller:
     """Who is asking, as was found out before the route was called."""
     found: Caller = request.state.assistant_queue_caller
     return found
+
+
+def address_of(request: Request) -> str:
+    """The path of a request, quoted again. Not that of `request.url`: that is a URL which was parsed, and parsing drops line breaks."""
+    return quote(request.scope["path"], safe="/")
 
 
 def route_class(service: Service) -> type[APIRoute]:
@@ -54,7 +68,7 @@ def route_class(service: Service) -> type[APIRoute]:
             """FastAPI's own handler, guarded."""
             inner = super().get_route_handler()
             extra = self.openapi_extra or {}
-            action, thread_in_body = Action(extra[ACTION]), bool(extra.get(THREAD_IN_BODY))
+            action, thread_in_body, counted = Action(extra[ACTION]), bool(extra.get(THREAD_IN_BODY)), not extra.get(NOT_COUNTED)
 
             async def handle(request: Request) -> Response:
                 request_id = request_id_of(request)
@@ -64,7 +78,7 @@ def route_class(service: Service) -> type[APIRoute]:
                     if request.method not in SAFE_METHODS:
                         service.check_origin(request)
                     thread_id = await _thread_in_body(request) if thread_in_body else request.path_params.get("thread_id")
-                    request.state.assistant_queue_caller = await service.admit(request, action, thread_id)
+                    request.state.assistant_queue_caller = await service.admit(request, action, thread_id, counted=counted)
                     response = await inner(request)
                 except Exception as error:  # noqa: BLE001 - whatever it is, clients get a problem and the log gets the rest
                     response = problem_response(refusal_of(error, request_id), request_id)
@@ -89,7 +103,7 @@ async def _thread_in_body(request: Request) -> str | None:
 
 
 def _limited(request: Request, most: int) -> Request:
-    """The request, whose body ends in a refusal when it is longer than it may be.
+    """The request, whose body ends in a refusal when it is longer, or comes more slowly, than it may.
 
     Raises:
         Refusal: It says itself that it is.
@@ -98,10 +112,20 @@ def _limited(request: Request, most: int) -> Request:
     if not said.isdigit() or int(said) > most:
         raise _too_long(most)
     read = 0
+    is_whole = False
+    until = anyio.current_time() + BODY_S
 
     async def receive() -> Any:
-        nonlocal read
-        message = await request.receive()
+        nonlocal read, is_whole
+        if is_whole:
+            return await request.receive()  # waits for the client to go
+        try:
+            with anyio.fail_after(max(0.0, until - anyio.current_time())):
+                message = await request.receive()
+        except TimeoutError:
+            headers = {"Connection": "close"}
+            raise Refusal(408, "body_too_slow", "The rest of the body did not come in time; nothing was done.", headers=headers) from None
+        is_whole = not message.get("more_body", False)
         if message["type"] == "http.request":
             read += len(message.get("body", b""))
             if read > most:

@@ -9,20 +9,21 @@ from typing import Annotated, Any, Literal
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
-from assistant_queue import arguments
+from assistant_queue import arguments, direct_arguments
 from assistant_queue.integrations.fastapi.problems import ANSWERS, QueueProblem
 from assistant_queue.models import FailedBatch, MessageStatus, ThreadMessage
 
+SEGMENT = r"^([^/]*[^/.][^/]*|\.{3,})$"
+"""What can stand between two slashes of an address: `.` and `..` lead elsewhere."""
+
 ThreadId = Annotated[
-    str, Path(min_length=1, max_length=arguments.MAX_THREAD_ID, pattern=r"^[^/]+$", description="Your id of the thread, without a slash.")
+    str, Path(min_length=1, max_length=arguments.MAX_THREAD_ID, pattern=SEGMENT, description="Your id of the thread, without a slash.")
 ]
 MessageId = Annotated[
-    str, Path(min_length=1, max_length=arguments.MAX_MESSAGE_ID, pattern=r"^[^/]+$", description="As `POST .../messages` gave it.")
+    str, Path(min_length=1, max_length=arguments.MAX_MESSAGE_ID, pattern=SEGMENT, description="As `POST .../messages` gave it.")
 ]
-RunId = Annotated[str, Path(min_length=1, max_length=arguments.MAX_MESSAGE_ID, pattern=r"^[^/]+$", description="The provider's run.")]
-BatchId = Annotated[
-    str, Path(min_length=1, max_length=arguments.MAX_MESSAGE_ID, pattern=r"^[^/]+$", description="As `GET /failed` gave it.")
-]
+RunId = Annotated[str, Path(min_length=1, max_length=arguments.MAX_MESSAGE_ID, pattern=SEGMENT, description="The provider's run.")]
+BatchId = Annotated[str, Path(min_length=1, max_length=arguments.MAX_MESSAGE_ID, pattern=SEGMENT, description="As `GET /failed` gave it.")]
 
 Text = Annotated[str, Field(min_length=1, max_length=arguments.MAX_CONTENT, pattern=r"\S", description="Not blank.")]
 Author = Annotated[str, Field(min_length=1, max_length=arguments.MAX_AUTHOR, pattern=r"\S")]
@@ -47,7 +48,7 @@ class NewMessage(_Body):
     author: Author | None = Field(None, description="Who says it; the model sees the name. Ignored where the service knows who is asking.")
     instructions: Text | None = Field(None, description="For the run over this message, instead of the default.")
     metadata: Pairs | None = None
-    message_id: Annotated[str, Field(min_length=1, max_length=arguments.MAX_MESSAGE_ID, pattern=r"^[^/]+$")] | None = Field(
+    message_id: Annotated[str, Field(min_length=1, max_length=arguments.MAX_MESSAGE_ID, pattern=SEGMENT)] | None = Field(
         None, description="Yours: the same id, thread and content again is the same message. Instead of the header Idempotency-Key."
     )
 
@@ -61,7 +62,7 @@ class EditedMessage(_Body):
 class ChatMessage(NewMessage):
     """A message whose reply is waited for."""
 
-    thread_id: Annotated[str, Field(min_length=1, max_length=arguments.MAX_THREAD_ID, pattern=r"^[^/]+$")]
+    thread_id: Annotated[str, Field(min_length=1, max_length=arguments.MAX_THREAD_ID, pattern=SEGMENT)]
     timeout: Annotated[float, Field(ge=0, description="Seconds; no more than the service's own limit.")] | None = None
 
 
@@ -75,7 +76,7 @@ class NewRun(_Body):
     """A run over what the provider's thread holds."""
 
     instructions: Text | None = None
-    tools: Annotated[list[dict[str, Any]], Field(max_length=arguments.MAX_TOOLS)] | None = None
+    tools: Annotated[list[dict[str, Any]], Field(max_length=direct_arguments.MAX_TOOLS)] | None = None
     metadata: Pairs | None = None
 
 
@@ -89,7 +90,7 @@ class Output(_Body):
 class Outputs(_Body):
     """All outputs of one round."""
 
-    outputs: Annotated[list[Output], Field(min_length=1, max_length=arguments.MAX_TOOLS)]
+    outputs: Annotated[list[Output], Field(min_length=1, max_length=direct_arguments.MAX_TOOLS)]
 
 
 class Created(BaseModel):

@@ -62,15 +62,15 @@ class Service:
 
     # --- before anything is done --------------------------------------------------------------------------------------
 
-    async def admit(self, request: HTTPConnection, action: Action, thread_id: str | None) -> Caller:
-        """Who is asking, if they may.
+    async def admit(self, request: HTTPConnection, action: Action, thread_id: str | None, *, counted: bool = True) -> Caller:
+        """Who is asking, if they may; `counted`: as one of the requests of their address.
 
         Raises:
             NotAuthenticated, NotAllowed: `authorize` said no. Nothing was done.
             Refusal: A limit. Nothing was done.
         """
-        address = self.origins.client_address(request)
-        await self._limiter.hit(self._requests, "requests", f"address {address}")
+        if counted:
+            await self._limiter.hit(self._requests, "requests", f"address {self.origins.counted_address(request)}")
         caller = await ask(self.authorize, request, action, thread_id)
         if action in STARTS_WORK:
             await self._limiter.hit(self._rate, "messages", self.client_key(request, caller))
@@ -78,7 +78,7 @@ class Service:
 
     def client_key(self, request: HTTPConnection, caller: Caller) -> str:
         """Whom limits count: the caller, or the address where nobody knows the caller."""
-        return f"caller {caller.id}" if caller.id is not None else f"address {self.origins.client_address(request)}"
+        return f"caller {caller.id}" if caller.id is not None else f"address {self.origins.counted_address(request)}"
 
     def check_origin(self, request: HTTPConnection) -> None:
         """Refuse what another site's page sends in a person's name.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -18,13 +19,14 @@ from assistant_queue.integrations.fastapi.frames import note
 from assistant_queue.integrations.fastapi.messages import add
 from assistant_queue.integrations.fastapi.problems import Refusal, problem_dict, problem_response, refusal_of
 from assistant_queue.integrations.fastapi.rooms import Listener
-from assistant_queue.integrations.fastapi.schemas import NewMessage
+from assistant_queue.integrations.fastapi.schemas import SEGMENT, NewMessage
 from assistant_queue.integrations.fastapi.service import Service, request_id_of
 from assistant_queue.integrations.fastapi.streams import shown_name
 from assistant_queue.integrations.fastapi.watching import Watch
 
 MAX_ROOMS = 50
 """Threads that one socket listens to at once. Chosen."""
+_IN_AN_ADDRESS = re.compile(SEGMENT, re.DOTALL)
 RESTART = 1012
 """Source: the IANA registry of close codes: the service restarts, come back."""
 
@@ -100,7 +102,7 @@ class _Connection:
                 await self._refuse(error, ref)
 
     async def _do(self, wish: dict[str, Any], ref: Any) -> None:
-        thread_id = arguments.check_thread_id(wish.get("thread_id"))
+        thread_id = _thread_of(wish)
         kind = wish.get("type")
         if kind == "join":
             await self._join(thread_id, wish, ref)
@@ -113,7 +115,7 @@ class _Connection:
         elif kind == "say":
             caller = await self._service.admit(self._socket, Action.SEND_MESSAGE, thread_id)
             known = {name: wish[name] for name in ("message", "author", "instructions", "metadata", "message_id") if name in wish}
-            accepted = await add(self._service, caller, thread_id, NewMessage(**known))
+            accepted = await add(self._service, self._socket, caller, thread_id, NewMessage(**known))
             await self._tell(json.dumps({"type": "accepted", "ref": ref, **accepted.model_dump(mode="json")}))
         elif kind == "typing":
             caller = await self._service.admit(self._socket, Action.TYPE, thread_id)
@@ -131,7 +133,7 @@ class _Connection:
         after, name = wish.get("after"), wish.get("name")
         if not isinstance(after, str | None) or not isinstance(name, str | None):
             raise InvalidArgument("after must be the id of an event, and name a string")
-        name = shown_name(caller, name and name[: arguments.MAX_AUTHOR])
+        name = shown_name(caller, arguments.check_author(name))
         async with AsyncExitStack() as opening:
             listener = await opening.enter_async_context(self._service.rooms.listen(thread_id, after, caller, name))
             await self._tell(note("joined", thread_id, ref=ref).text)
@@ -164,6 +166,14 @@ class _Connection:
         refusal = refusal_of(error, self._request_id)
         retry = {"retry_after": int(refusal.headers["Retry-After"])} if "Retry-After" in refusal.headers else {}
         await self._tell(json.dumps({**problem_dict(refusal, self._request_id), "type": "problem", "ref": ref, **retry}))
+
+
+def _thread_of(wish: dict[str, Any]) -> str:
+    """The thread that is meant: as in an address, no id has a slash."""
+    thread_id = arguments.check_thread_id(wish.get("thread_id"))
+    if _IN_AN_ADDRESS.fullmatch(thread_id) is None:
+        raise InvalidArgument("thread_id has a slash, or is only dots: over HTTP that is no id of a thread; nothing was done")
+    return thread_id
 
 
 def _wish(said: str) -> dict[str, Any]:

@@ -53,11 +53,12 @@ def add_routes(router: APIRouter, service: Service) -> None:
         start = last_event_id or after
         if start is not None:
             place_of(start)
+        seen_as = arguments.check_author(name)
         caller = caller_of(request)
         key = service.client_key(request, caller)
         async with AsyncExitStack() as opening:
             opening.enter_context(service.gate.slot(key))
-            listener = await opening.enter_async_context(service.rooms.listen(thread_id, start, caller, shown_name(caller, name)))
+            listener = await opening.enter_async_context(service.rooms.listen(thread_id, start, caller, shown_name(caller, seen_as)))
             first = f"retry: {int(service.settings.reconnect_after * 1000)}\n\n".encode()
             chunks = _chunks(listener, Watch(service, request, thread_id, listener), first)
             return _Stream(chunks, opening.pop_all(), listener, ping=service.settings.heartbeat)

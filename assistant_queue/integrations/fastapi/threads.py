@@ -11,7 +11,7 @@ from assistant_queue import arguments
 from assistant_queue.core.thread_ids import providers_id
 from assistant_queue.errors import ConfigurationError, NotSupported, UnknownThread
 from assistant_queue.integrations.fastapi.access import Action
-from assistant_queue.integrations.fastapi.routing import operation
+from assistant_queue.integrations.fastapi.routing import address_of, operation
 from assistant_queue.integrations.fastapi.schemas import Created, History, NewThread, ThreadId, item_of, message_of
 from assistant_queue.integrations.fastapi.service import Service
 from assistant_queue.models import ThreadMessage, ThreadStatus
@@ -34,7 +34,7 @@ def add_routes(router: APIRouter, service: Service) -> None:
     async def create_thread(request: Request, response: Response, body: NewThread) -> Created:
         """Create a thread at the provider. Not needed for ids of your own: a conversation is created for them at first use."""
         thread_id = await queue.create_thread(body.metadata)
-        response.headers["Location"] = f"{quote(request.url.path, safe='/')}/{quote(thread_id, safe='')}"
+        response.headers["Location"] = f"{address_of(request)}/{quote(thread_id, safe='')}"
         return Created(thread_id=thread_id)
 
     @router.get("/threads/{thread_id}", **operation(Action.READ_THREAD, 404, name="read_thread"))

@@ -10,10 +10,20 @@ const HISTORY_PATIENCE = 2000;
 const PAGE = 40;
 
 const settings = await (await fetch("/page/settings.json")).json();
-const room = decodeURIComponent(location.pathname.replace(/^\/(room\/)?/, "")) || "lobby";
+const room = roomOf(location.pathname) || "lobby";
 const address = `${settings.api}/threads/${encodeURIComponent(room)}`;
 const state = initial();
 let isDue = false;
+
+// An address that was cut in the middle of a letter is still a room's: the room that it spells.
+function roomOf(path) {
+  const name = path.replace(/^\/(room\/)?/, "");
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return name;
+  }
+}
 
 const view = new View({ assistant: settings.assistant, room, windowS: settings.window_s }, { older: moreHistory, takeBack: giveUp, retry });
 
@@ -46,6 +56,9 @@ const stored = {
   },
 };
 
+// What the service takes as a name: printable, on one line. Marks of direction come with keyboards, unseen.
+const nameOf = (typed) => typed.replace(/(?![\s\u200c\u200d])[\p{Cc}\p{Cf}\p{Co}\p{Cs}]/gu, "").split(/\s+/u).join(" ").trim();
+
 function askName() {
   by("nickname").value = view.me ?? stored.get("nickname") ?? "";
   by("naming").showModal();
@@ -53,10 +66,15 @@ function askName() {
 }
 
 by("naming").addEventListener("cancel", (event) => !view.me && event.preventDefault());
-by("naming").addEventListener("close", () => by("text").focus());
-by("naming-form").addEventListener("submit", () => {
-  const name = by("nickname").value.split(/\s+/).join(" ").trim();
-  if (!name) return;
+// A second Escape is let through by browsers, whatever the first was told.
+by("naming").addEventListener("close", () => (view.me ? by("text").focus() : askName()));
+by("naming-form").addEventListener("submit", (event) => {
+  const name = nameOf(by("nickname").value);
+  if (!name) {
+    by("nickname").value = "";
+    event.preventDefault();
+    return;
+  }
   stored.set("nickname", name);
   if (view.me) {
     // The stream carries the name: it is opened anew, and goes on where it was.
@@ -117,7 +135,7 @@ let hasBegun = false;
 async function begin(name) {
   view.me = name;
   by("me").textContent = initials(name);
-  by("me").setAttribute("aria-label", `You are ${name}. Change your name.`);
+  by("me").setAttribute("aria-label", `${initials(name)}: you are ${name}. Change your name.`); // what is seen is part of it: people say it
   by("me").title = name;
   changed();
   by("text").focus();
@@ -206,6 +224,6 @@ by("share").addEventListener("click", async () => {
   setTimeout(() => (by("share").textContent = label), 2000);
 });
 
-const name = stored.get("nickname");
+const name = nameOf(stored.get("nickname") ?? "");
 if (name) begin(name);
 else askName();
