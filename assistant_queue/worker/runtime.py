@@ -200,9 +200,14 @@ class Runtime:
 
         def on_lost() -> None:
             _log.warning("thread %r: the lease is lost, another worker goes on", lease.thread_id)
-            if task is not None:
-                loop.call_soon_threadsafe(task.cancel)
+            loop.call_soon_threadsafe(give_up)
 
+        def give_up() -> None:
+            # Where the driver has noticed by itself, the task may be at something else by now: the cancelling would hit that.
+            if task is not None and not is_over:
+                task.cancel()
+
+        is_over = False
         held = self.keeper.hold(lease, claimed_at, deadline_s, on_lost)
         try:
             ending = await BatchDriver(self, held).drive()
@@ -214,6 +219,7 @@ class Runtime:
             _log.warning("thread %r: %s", lease.thread_id, error)
             return None
         finally:
+            is_over = True
             self.keeper.drop(held)
         await self._tell(lease, ending)
         return ending

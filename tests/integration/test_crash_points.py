@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.clock import FakeClock
 from assistant_queue.testing.harness import Crash, InstantWorker
 from assistant_queue.testing.provider import Reply, ToolCalls
+from assistant_queue.worker.runtime import Runtime
 from tests.conftest import RedisServer
 
 CHOSEN = {
@@ -203,3 +205,54 @@ def test_a_delivery_is_repeated_however_many_workers_die_on_the_way_to_it(
         assert dying.deaths == 8
         assert delivered == ["You said: hi"] * 2
         assert queue.list_failed() == []
+
+
+class Suspects(Bot):
+    """A bot whose function, called for one suspect, waits until the other wants to be called, too."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.trace: list[tuple[str, str]] = []
+        self.both_want = asyncio.Event()
+        super().__init__(*args, **options)
+
+    def watch(self, name: str, batch: Batch) -> None:
+        self.trace.append((name, batch.thread_id))
+        if [name for name, _ in self.trace].count("before Isolate") == 2:
+            self.both_want.set()
+
+    async def handle(self, _thread_id: str, _run_id: str, calls: list[Any]) -> list[dict[str, str]]:  # type: ignore[override]
+        await self.both_want.wait()
+        await asyncio.sleep(0)
+        return [{"tool_call_id": call.id, "output": "shipped"} for call in calls]
+
+
+def test_two_suspects_in_one_process_are_called_one_after_the_other(one_redis: RedisServer, prefix: str, provider: StandInProvider) -> None:
+    """Called together, they would be convicted of each other's deaths."""
+    provider.model = lambda turn: ToolCalls([("order", {})]) if turn.round == 0 else Reply("done")
+
+    def die(name: str, _: Batch) -> None:
+        if name == "before Answer":
+            raise Crash(name)
+
+    bot = Suspects(one_redis.url, prefix, provider, "responses", lock_duration=30.0)
+
+    async def both() -> None:
+        runtime = Runtime(bot.queue.config, clock=bot.clock)
+        runtime.watch_steps(bot.watch)
+        try:
+            await asyncio.gather(runtime.handle("a"), runtime.handle("b"))
+        finally:
+            await runtime.close()
+
+    with bot.queue as queue:
+        for thread in ("a", "b"):
+            queue.add_message_to_thread(thread, f"hi {thread}")
+            with pytest.raises(Crash):
+                bot.work(die)
+        bot.clock.advance(31)
+        asyncio.run(both())
+        assert queue.get_queue_status().completed_count == 2
+    called = [(name, thread) for name, thread in bot.trace if name in {"after Isolate", "after Answer"}]
+    first, second = called[0][1], called[2][1]
+    assert {first, second} == {"a", "b"}
+    assert called == [("after Isolate", first), ("after Answer", first), ("after Isolate", second), ("after Answer", second)]

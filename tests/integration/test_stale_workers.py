@@ -1,0 +1,117 @@
+"""A worker that loses its lease right before a call does not make it; one that Redis does not answer for a moment keeps its lease.
+
+The first stands still until another has finished: nothing may be called twice. The second writes again: nobody has to take over.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from assistant_queue import Batch, StoreUnavailable
+from assistant_queue.store.stores import AsyncStore
+from assistant_queue.testing import StandInProvider
+from assistant_queue.testing.clock import START_MS
+from assistant_queue.testing.harness import InstantWorker
+from assistant_queue.worker import driver
+from assistant_queue.worker.lease import LeaseKeeper
+from tests.conftest import RedisServer
+from tests.integration.test_crash_points import TEXTS, Bot, check, provider, with_tools
+
+__all__ = ["provider"]
+
+LEASE_S = 30.0
+BEFORE = ["Start", "Answer", "Submit", "Deliver"]
+CASES = [(step, protocol) for protocol in ("responses", "assistants", "chat_completions") for step in BEFORE]
+
+
+@pytest.fixture(autouse=True)
+def nobody_renews(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that stands still renews nothing, and here its clock is everybody's."""
+    monkeypatch.setattr(LeaseKeeper, "_run", lambda _keeper: None)
+
+
+class StandsStill:
+    """Stands still before a step, until another worker has done all there is to do."""
+
+    def __init__(self, bot: Bot, step: str, stood: Any) -> None:
+        self._bot, self._name, self._stood, self.count = bot, f"before {step}", stood, 0
+
+    async def __call__(self, name: str, _: Batch) -> None:
+        if name != self._name or self.count:
+            return
+        self.count += 1
+        self._bot.clock.advance(LEASE_S + 1)
+        await InstantWorker(self._bot.queue.config, self._bot.clock).arun_until_idle()
+        self._stood()
+
+
+@pytest.mark.parametrize(("step", "protocol"), [("OpenConversation", "responses"), ("OpenConversation", "assistants"), *CASES])
+def test_a_worker_whose_lease_has_lapsed_makes_no_call(
+    one_redis: RedisServer, prefix: str, provider: StandInProvider, step: str, protocol: str
+) -> None:
+    provider.model = with_tools
+    delivered: list[str] = []
+    bot = Bot(one_redis.url, prefix, provider, protocol, lock_duration=LEASE_S, on_reply=lambda result: delivered.append(result.batch_id))
+    then: list[tuple[int, int, int]] = []
+
+    def calls() -> tuple[int, int, int]:
+        return len(provider.requests), len(bot.asked), len(delivered)
+
+    with bot.queue as queue:
+        for text in TEXTS:
+            queue.add_message_to_thread("t", f"0 {text}")
+        stale = StandsStill(bot, step, lambda: then.append(calls()))
+        bot.work(stale)
+        assert stale.count == 1
+        assert [calls()] == then, "nothing was called by the one that had stood still"
+        assert len(delivered) == 1
+        check(bot, 0, provider.runs, "")
+        assert queue.get_thread_status("t").state == "idle"
+
+
+class Away:
+    """Redis answers nothing for a moment, from a step on."""
+
+    def __init__(self, step: str, times: int) -> None:
+        self._name, self._left, self.refused = f"before {step}", times, 0
+        self._has_begun = False
+        self._run = AsyncStore.run
+
+    def begin(self, name: str, _: Batch) -> None:
+        self._has_begun = self._has_begun or name == self._name
+
+    async def run(self, store: AsyncStore, operation: Any) -> Any:
+        """Instead of the store's own."""
+        if self._has_begun and self._left:
+            self._left -= 1
+            self.refused += 1
+            operation.close()
+            raise StoreUnavailable("Redis is away")
+        return await self._run(store, operation)
+
+
+@pytest.mark.parametrize("step", ["Save", "Complete", "Finish"])
+def test_a_write_that_redis_does_not_answer_is_made_again_under_the_same_lease(
+    one_redis: RedisServer, prefix: str, provider: StandInProvider, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    away = Away(step, times=3)
+
+    async def run(store: AsyncStore, operation: Any) -> Any:
+        return await away.run(store, operation)
+
+    monkeypatch.setattr(AsyncStore, "run", run)
+    monkeypatch.setattr(driver, "STORE_RETRY_S", 0.0)
+    delivered: list[str] = []
+    bot = Bot(
+        one_redis.url, prefix, provider, "responses", lock_duration=LEASE_S, on_reply=lambda result: delivered.append(result.batch_id)
+    )
+    with bot.queue as queue:
+        receipt = queue.add_message_to_thread("t", "hi")
+        bot.work(away.begin)
+        assert away.refused == 3
+        assert bot.clock.ms - START_MS < LEASE_S * 1000, "nobody had to wait for a lease to lapse"
+        assert queue.get_message(receipt.message_id).attempts == 1
+        assert len(delivered) == 1
+        assert len(provider.calls("responses.create")) == 1
