@@ -1,7 +1,7 @@
 """What OpenAI's own description says of chat completions, as an extract of field lists: names, types, what is required, what is allowed.
 
 `python -m tests.contract.openai_shapes openapi.json` writes the extract anew from the published document, which is not kept here: it is
-large, changes weekly, and is OpenAI's. `ASSISTANT_QUEUE_OPENAPI=openapi.json` lets the suite compare the two.
+large, changes weekly, and is OpenAI's. A difference in the file is a difference from the document that was read the last time.
 """
 
 from __future__ import annotations
