@@ -10,6 +10,7 @@ from assistant_queue.backends.base import Backend
 from assistant_queue.config import Config
 from assistant_queue.errors import ConfigurationError
 from assistant_queue.tools import Offered
+from assistant_queue.worker.callbacks import check_callbacks
 
 _log = logging.getLogger(__name__)
 
@@ -18,8 +19,10 @@ def check_backend(config: Config) -> None:
     """Say at once what a worker would lack; producers need none of it. With a `fallback_reply` it needs no provider.
 
     Raises:
-        ConfigurationError: No backend is configured, or the provider's key is missing. Nothing was started.
+        ConfigurationError: No backend is configured, the provider's key is missing, or a function of the user's does not take what it
+            will be given. Nothing was started.
     """
+    check_callbacks(config)
     if config.backend is not None:
         _given_backend(config.backend)
     missing = _missing(config)

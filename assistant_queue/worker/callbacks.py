@@ -12,12 +12,45 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import Any
 
-from assistant_queue.errors import CallbackError, InvalidToolResult
+from assistant_queue.config import Config
+from assistant_queue.errors import CallbackError, ConfigurationError, InvalidToolResult
 from assistant_queue.models import Batch, ErrorInfo, RunResult, ToolCall, ToolOutput
 
 _log = logging.getLogger(__name__)
 
 Function = Callable[..., Any]
+
+
+_GIVEN = {
+    "handle_requires_action": ("thread_id", "run_id", "tool_calls"),
+    "on_reply": ("result",),
+    "fallback_reply": ("batch", "error"),
+    "default_instructions": ("batch",),
+}
+"""What each of the user's functions is given, by position."""
+
+
+def check_callbacks(config: Config) -> None:
+    """See to it that the user's functions can be called with what they will be given.
+
+    Raises:
+        ConfigurationError: One of them takes something else. Nothing was started.
+    """
+    for option, given in _GIVEN.items():
+        function = getattr(config, option)
+        if not callable(function):
+            continue
+        try:
+            signature = inspect.signature(function)
+        except (TypeError, ValueError):
+            continue  # a builtin that does not say
+        try:
+            signature.bind(*given)
+        except TypeError as error:
+            raise ConfigurationError(
+                f"{option}= is called with {len(given)} argument{'s' * (len(given) > 1)}, ({', '.join(given)}), "
+                f"which {name_of(function)} does not take: {error}"
+            ) from None
 
 
 def name_of(function: Function) -> str:
