@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from assistant_queue.core import steps
 from assistant_queue.core.flow import BatchFlow, Flow
-from assistant_queue.core.runs import ActionRequired, FoundBy, RunEnded, RunEvent, RunStarted, TextDelta
+from assistant_queue.core.runs import FoundBy
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.errors import (
     AssistantQueueError,
     BackendError,
     LeaseLost,
     NotReplicated,
-    OutcomeUnknown,
     RunExpired,
     StoreUnavailable,
-    StreamCut,
 )
 from assistant_queue.store import events, holding
 from assistant_queue.store.calls import Operation
 from assistant_queue.worker import callbacks, tool_calls
 from assistant_queue.worker.lease import HeldLease
+from assistant_queue.worker.talk import Talk
 from assistant_queue.worker.telling import Teller
 
 if TYPE_CHECKING:
@@ -42,9 +41,8 @@ class BatchDriver:
     """Drives one claimed batch.
 
     1. before each call with an effect, makes sure that the lease is still held for long enough
-    2. keeps the run's stream open between the step that starts it and the step that reads it
-    3. writes through a Redis that is away for a moment: every script can be repeated
-    4. hands the batch back where it stands when the worker is stopped
+    2. writes through a Redis that is away for a moment: every script can be repeated
+    3. hands the batch back where it stands when the worker is stopped
     """
 
     def __init__(self, runtime: Runtime, held: HeldLease) -> None:
@@ -56,23 +54,21 @@ class BatchDriver:
         self._phase, self._progress = self._claimed.phase, self._claimed.progress
         self._marked = self._phase is not Phase.FROZEN
         self._taken = len(self._claimed.batch.messages)
-        self._events: AsyncIterator[RunEvent] | None = None
-        self._cursor: tuple[str, int] | None = None  # how far the stream of which run has been read
-        self._run_id = ""
         self._is_alone = False
         self._teller = None if runtime.config.events == "off" else Teller(runtime.space, held, self._write, self._probe)
+        self._talk = Talk(runtime.backend, self._lease.thread_id, self._teller, self.now_ms, runtime.config.run_timeout)
         self._handlers: dict[type[Any], Callable[[Any], Awaitable[Any]]] = {
             steps.Trim: self._trim,
             steps.OpenConversation: self._open_conversation,
-            steps.Locate: self._locate,
+            steps.Locate: self._talk.locate,
             steps.Instruct: self._instruct,
             steps.Save: self._save,
-            steps.Start: self._start,
-            steps.Submit: self._submit,
-            steps.Follow: self._follow,
-            steps.Watch: self._watch,
-            steps.Find: self._find,
-            steps.Cancel: self._cancel,
+            steps.Start: self._surely(self._talk.start),
+            steps.Submit: self._surely(self._talk.submit),
+            steps.Follow: self._talk.follow,
+            steps.Watch: self._talk.watch,
+            steps.Find: self._talk.find,
+            steps.Cancel: self._surely(self._talk.cancel),
             steps.Answer: self._answer,
             steps.Isolate: self._isolate,
             steps.Complete: self._complete,
@@ -111,7 +107,7 @@ class BatchDriver:
             self._leave_solitude()
             if self._teller is not None:
                 await self._teller.close()
-            await self._close_stream()
+            await self._talk.close()
 
     async def _drive(self, flow: Flow) -> steps.Ending:
         answer: Any = None
@@ -150,6 +146,13 @@ class BatchDriver:
         if renewed is None:
             self._held.lose()
             raise LeaseLost(f"the lease on thread {self._lease.thread_id!r} is another worker's now; nothing was sent")
+
+    def _surely(self, call: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
+        async def make_sure(step: Any) -> Any:
+            await self._sure()
+            return await call(step)
+
+        return make_sure
 
     async def _write(self, operation: Callable[[], Operation[Any]]) -> Any:
         """Write to Redis, and go on trying for as long as the lease can be alive."""
@@ -253,7 +256,7 @@ class BatchDriver:
     async def _open_conversation(self, _: steps.OpenConversation) -> tuple[str, str | None]:
         await self._sure()
         thread_id, backend = self._lease.thread_id, self._runtime.backend
-        created = await self._asked(backend.open_conversation(thread_id))
+        created = await self._talk.asked(backend.open_conversation(thread_id))
         found, anchor = await self._write(lambda: holding.set_conversation(self._runtime.space, thread_id, created))
         if found != created:
             # Somebody else mapped the thread meanwhile (a direct call): theirs counts, ours goes.
@@ -262,97 +265,6 @@ class BatchDriver:
             except BackendError as error:
                 _log.warning("conversation %s is not needed and could not be deleted: %s", created, error)
         return found, anchor
-
-    async def _locate(self, step: steps.Locate) -> str | None:
-        anchor: str | None = await self._asked(self._runtime.backend.locate(step.conversation_id))
-        return anchor
-
-    async def _start(self, step: steps.Start) -> RunStarted:
-        await self._sure()
-        return await self._open_stream(self._runtime.backend.start(step.request))
-
-    async def _submit(self, step: steps.Submit) -> RunStarted:
-        await self._sure()
-        return await self._open_stream(self._runtime.backend.submit(step.request, step.run_id, step.calls, step.outputs), is_round=True)
-
-    async def _follow(self, step: steps.Follow) -> RunStarted:
-        cursor = None if self._teller is None else self._teller.cursor_of(step.run_id)
-        if self._cursor is not None and self._cursor[0] == step.run_id:
-            cursor = self._cursor[1]
-        return await self._open_stream(self._runtime.backend.follow(step.request, step.run_id, cursor))
-
-    async def _open_stream(self, stream: AsyncIterator[RunEvent], *, is_round: bool = False) -> RunStarted:
-        await self._close_stream()
-        self._events = stream
-        event = await self._asked(anext(stream, None))
-        if isinstance(event, RunStarted):
-            self._run_id = event.run_id
-            if self._teller is not None:
-                self._teller.begin(event.run_id, is_round=is_round)
-            return event
-        raise OutcomeUnknown(f"the run over thread {self._lease.thread_id!r} gave {type(event).__name__} before its id")
-
-    async def _watch(self, step: steps.Watch) -> RunEvent:
-        limit = self._runtime.config.run_timeout
-        expired = RunExpired(f"the run over thread {self._lease.thread_id!r} has not ended within run_timeout ({limit:g} s)")
-        left_s = (step.deadline_ms - self.now_ms()) / 1000
-        if left_s <= 0:  # nobody was there to see it end
-            raise expired
-        try:
-            return await asyncio.wait_for(self._asked(self._read()), left_s)
-        except (asyncio.TimeoutError, TimeoutError):
-            raise expired from None
-
-    async def _read(self) -> RunEvent:
-        if self._events is not None:
-            async for event in self._events:
-                if isinstance(event, TextDelta):
-                    if event.cursor is not None:
-                        self._cursor = (self._run_id, event.cursor)
-                    if self._teller is not None and self._teller.hear(event):
-                        await self._teller.tell()
-                elif not isinstance(event, RunStarted):
-                    if self._teller is not None:
-                        await self._teller.settle(event)
-                    return event
-        raise StreamCut(f"the stream of the run over thread {self._lease.thread_id!r} ended before the run")
-
-    async def _find(self, step: steps.Find) -> Any:
-        finding = await self._asked(self._runtime.backend.find(step.request, step.run_id, step.calls))
-        is_over = isinstance(finding, ActionRequired | RunEnded) and bool(finding.run_id) and (finding.whole or not step.calls)
-        if self._teller is not None and is_over:
-            # Found by the outputs it answers, a round is known by the id of the round before: its text comes with the reply.
-            self._teller.begin(finding.run_id)
-            await self._teller.settle(finding)
-        return finding
-
-    async def _cancel(self, step: steps.Cancel) -> None:
-        await self._sure()
-        try:
-            await asyncio.wait_for(self._asked(self._runtime.backend.cancel(step.request, step.run_id)), step.patience_s)
-        except (asyncio.TimeoutError, TimeoutError):
-            _log.warning("thread %r: run %s is being cancelled, its end was not waited for", self._lease.thread_id, step.run_id)
-        except BackendError as error:
-            _log.warning("thread %r: run %s could not be cancelled: %s", self._lease.thread_id, step.run_id, error)
-
-    async def _asked(self, answer: Awaitable[Any]) -> Any:
-        """The backend's answer; what a backend of the user's raises is something nobody knows the outcome of."""
-        try:
-            return await answer
-        except (AssistantQueueError, asyncio.CancelledError, StopAsyncIteration):
-            raise
-        except Exception as error:
-            _log.exception("thread %r: the backend raised", self._lease.thread_id)
-            raise OutcomeUnknown(f"the backend raised {type(error).__name__}: {error}") from error
-
-    async def _close_stream(self) -> None:
-        events, self._events = self._events, None
-        close = getattr(events, "aclose", None)
-        if close is not None:
-            try:
-                await close()
-            except Exception:  # noqa: BLE001 - what cannot be closed must not hide how the batch went
-                _log.exception("thread %r: a stream did not close", self._lease.thread_id)
 
     async def _isolate(self, _: steps.Isolate) -> None:
         """A worker is one process for many batches: two suspects in it at once would be convicted of each other's deaths."""
