@@ -11,11 +11,10 @@ from typing import Any
 
 from assistant_queue.config import to_ms
 from assistant_queue.core.flow import Claimed
-from assistant_queue.core.progress import Progress, dump_error, dump_result
+from assistant_queue.core.progress import Progress
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.errors import LeaseLost, NotReplicated
-from assistant_queue.models import Batch, ErrorInfo, RunResult
-from assistant_queue.store import wakeups
+from assistant_queue.models import Batch
 from assistant_queue.store.calls import Operation, Space, text, texts
 from assistant_queue.store.events import News, dump_news
 from assistant_queue.store.packing import unpack_readable
@@ -160,13 +159,15 @@ def renew(space: Space, lease: Lease, lease_s: float) -> Operation[Renewed | Non
     return Renewed(int(reply[1]), reply[2], reply[3] == "1") if reply[0] == "held" else None
 
 
-def _check(word: str, thread_id: str) -> None:
+def check(word: str, thread_id: str) -> None:
+    """Raise LeaseLost where a script says so."""
     if word == "lost":
         msg = f"the lease on thread {thread_id!r} is another worker's now; nothing was written"
         raise LeaseLost(msg)
 
 
-def _message_keys(space: Space, message_ids: Sequence[str]) -> list[str]:
+def message_keys(space: Space, message_ids: Sequence[str]) -> list[str]:
+    """The keys of these messages' records."""
     return [space.keys.message(message_id) for message_id in message_ids]
 
 
@@ -190,7 +191,7 @@ def save(
     call = space.call(
         "progress",
         lease.thread_id,
-        rest=_message_keys(space, mark),
+        rest=message_keys(space, mark),
         token=lease.token,
         phase=phase.value,
         progress=progress.dump(),
@@ -202,7 +203,7 @@ def save(
         (reply,), is_kept = yield from replicated(space, [call])
     else:
         reply, is_kept = (yield call), True
-    _check(text(reply[0]), lease.thread_id)
+    check(text(reply[0]), lease.thread_id)
     if not is_kept:
         raise NotReplicated(
             f"that a request over thread {lease.thread_id!r} is about to leave had not reached a replica of Redis within "
@@ -214,8 +215,8 @@ def save(
 def trim(space: Space, lease: Lease, keep: int) -> Operation[None]:
     """Give all but the first `keep` messages back; only before anything was sent."""
     back = [message.id for message in lease.claimed.batch.messages[keep:]]
-    reply = yield space.call("trim", lease.thread_id, rest=_message_keys(space, back), token=lease.token, keep=keep)
-    _check(text(reply[0]), lease.thread_id)
+    reply = yield space.call("trim", lease.thread_id, rest=message_keys(space, back), token=lease.token, keep=keep)
+    check(text(reply[0]), lease.thread_id)
 
 
 def set_conversation(space: Space, thread_id: str, conversation_id: str) -> Operation[tuple[str, str | None]]:
@@ -237,100 +238,4 @@ def postpone(space: Space, lease: Lease, *, state: ThreadState, wait_s: float, p
         phase=phase.value,
         progress=progress.dump(),
     )
-    _check(text(reply[0]), lease.thread_id)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResultRules:
-    """How results are kept."""
-
-    result_ttl_s: float
-    keep_text: bool
-
-
-def _result_args(space: Space, lease: Lease, result: RunResult, anchor: str | None, rules: ResultRules) -> dict[str, Any]:
-    return {
-        "result": json.dumps(dump_result(result), separators=(",", ":"), ensure_ascii=False),
-        "result_ttl_ms": max(to_ms(rules.result_ttl_s), 1),
-        "keep_text": "1" if rules.keep_text else "",
-        "anchor": anchor or "",
-        "done": space.keys.done(lease.thread_id),
-    }
-
-
-def complete(
-    space: Space, lease: Lease, *, result: RunResult, progress: Progress, anchor: str | None, rules: ResultRules
-) -> Operation[None]:
-    """Store the results and tell those who wait; the lease stays until the reply is delivered."""
-    reply = yield space.call(
-        "complete",
-        lease.thread_id,
-        keys={"record": space.keys.record(result.batch_id)},
-        rest=_message_keys(space, result.message_ids),
-        token=lease.token,
-        progress=progress.dump(),
-        **_result_args(space, lease, result, anchor, rules),
-    )
-    _check(text(reply[0]), lease.thread_id)
-
-
-def finish(space: Space, lease: Lease, *, guard_id: str, result: RunResult, anchor: str | None, rules: ResultRules) -> Operation[bool]:
-    """Store the results, drop the batch, release the lease; True if messages wait and a wake-up is on its way."""
-    reply = yield call_for(
-        lease.job,
-        space,
-        "finish",
-        lease.thread_id,
-        keys={"record": space.keys.record(result.batch_id), "guard": wakeups.job_key(guard_id)},
-        rest=_message_keys(space, result.message_ids),
-        token=lease.token,
-        guard_id=guard_id,
-        **_result_args(space, lease, result, anchor, rules),
-    )
-    word = text(reply[0])
-    _check(word, lease.thread_id)
-    return word == "pending"
-
-
-def bury(
-    space: Space,
-    lease: Lease,
-    guard_id: str,
-    *,
-    reason: str,
-    error: ErrorInfo,
-    progress: Progress,
-    message_ids: Sequence[str],
-    open_calls: Sequence[str],
-    pause: bool,
-    keep_anchor: bool = False,
-    fallback: str | None = None,
-) -> Operation[None]:
-    """Put the batch on the failed list and release the lease; `keep_anchor` where nothing of it can stand in the conversation."""
-    failure = {
-        "reason": reason,
-        "error": dump_error(error),
-        "attempts": progress.attempts,
-        "known_run_id": progress.run_id,
-        "message_ids": list(message_ids),
-        "held": progress.held,
-    }
-    if fallback is not None:
-        failure["fallback"] = fallback
-    batch_id = lease.claimed.batch.id
-    reply = yield call_for(
-        lease.job,
-        space,
-        "bury",
-        lease.thread_id,
-        keys={"record": space.keys.record(batch_id), "dead": space.keys.dead(batch_id), "guard": wakeups.job_key(guard_id)},
-        rest=_message_keys(space, message_ids),
-        token=lease.token,
-        failure=json.dumps(failure, separators=(",", ":"), ensure_ascii=False),
-        pause="1" if pause else "",
-        keep_anchor="1" if keep_anchor else "",
-        done=space.keys.done(lease.thread_id),
-        open=json.dumps(list(open_calls)) if open_calls else "",
-        guard_id=guard_id,
-    )
-    _check(text(reply[0]), lease.thread_id)
+    check(text(reply[0]), lease.thread_id)

@@ -19,7 +19,7 @@ from assistant_queue.errors import (
     RunExpired,
     StoreUnavailable,
 )
-from assistant_queue.store import events, holding
+from assistant_queue.store import ending, events, holding
 from assistant_queue.store.calls import Operation
 from assistant_queue.worker import callbacks, tool_calls
 from assistant_queue.worker.lease import HeldLease
@@ -200,7 +200,7 @@ class BatchDriver:
     async def _complete(self, step: steps.Complete) -> None:
         rules = self._runtime.result_rules
         await self._write(
-            lambda: holding.complete(
+            lambda: ending.complete(
                 self._runtime.space, self._lease, result=step.result, progress=step.progress, anchor=step.anchor, rules=rules
             )
         )
@@ -214,7 +214,7 @@ class BatchDriver:
             )  # fmt: skip
         rules = self._runtime.result_rules
         await self._write(
-            lambda: holding.finish(
+            lambda: ending.finish(
                 self._runtime.space,
                 self._lease,
                 guard_id=self._held.guard_id,
@@ -233,7 +233,7 @@ class BatchDriver:
 
     async def _bury(self, step: steps.Bury) -> None:
         await self._write(
-            lambda: holding.bury(
+            lambda: ending.bury(
                 self._runtime.space,
                 self._lease,
                 self._held.guard_id,

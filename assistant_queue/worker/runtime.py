@@ -23,8 +23,9 @@ from assistant_queue.models import Batch, FailedBatch, RunResult
 from assistant_queue.store import holding
 from assistant_queue.store.calls import Space
 from assistant_queue.store.connect import async_from, fresh, sync_from
+from assistant_queue.store.ending import ResultRules
 from assistant_queue.store.events import event_rules
-from assistant_queue.store.holding import NoLease, ResultRules
+from assistant_queue.store.holding import NoLease
 from assistant_queue.store.rq_jobs import NOT_OURS_TO_RECORD, RqJob, job_over
 from assistant_queue.store.stores import AsyncStore, SyncStore
 from assistant_queue.store.sweeping import sweep

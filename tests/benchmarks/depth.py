@@ -11,9 +11,10 @@ from functools import partial
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.core.window import Window
 from assistant_queue.models import Message, RunResult, Usage
-from assistant_queue.store import holding, producing
+from assistant_queue.store import ending, holding, producing
 from assistant_queue.store.calls import Space
-from assistant_queue.store.holding import Lease, ResultRules
+from assistant_queue.store.ending import ResultRules
+from assistant_queue.store.holding import Lease
 from assistant_queue.store.stores import SyncStore
 from tests.benchmarks.bench import TEXT, Bench
 from tests.benchmarks.measuring import Compared, compare_rounds, per_call_us, run_abreast
@@ -69,7 +70,7 @@ class Filled:
         for _ in range(cycles):
             start = time.perf_counter()
             lease = self._claim(thread_id, TAKE)
-            self.store.run(holding.finish(self.space, lease, guard_id=lease.guard_id, result=result_of(lease), anchor=None, rules=KEPT))
+            self.store.run(ending.finish(self.space, lease, guard_id=lease.guard_id, result=result_of(lease), anchor=None, rules=KEPT))
             taken += time.perf_counter() - start
             run_abreast(self.store, (self._put(thread_id, AT_ONCE) for _ in range(TAKE)))
         return taken / cycles * 1e6

@@ -11,9 +11,10 @@ import rq
 
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.models import Message
-from assistant_queue.store import holding, producing, wakeups
+from assistant_queue.store import ending, holding, producing, wakeups
 from assistant_queue.store.calls import Operation, Space, plain
-from assistant_queue.store.holding import Lease, ResultRules
+from assistant_queue.store.ending import ResultRules
+from assistant_queue.store.holding import Lease
 from tests.benchmarks.bench import TEXT, Bench
 from tests.benchmarks.depth import AT_ONCE, LATER, result_of
 from tests.benchmarks.measuring import run_abreast
@@ -139,7 +140,7 @@ def _life(space: Space, thread_id: str) -> Operation[None]:
     yield from holding.set_conversation(space, thread_id, f"conv_{secrets.token_hex(24)}")
     rules = ResultRules(result_ttl_s=TTL_S, keep_text=False)
     anchor = f"msg_{secrets.token_hex(24)}"
-    yield from holding.finish(space, lease, guard_id=lease.guard_id, result=result_of(lease), anchor=anchor, rules=rules)
+    yield from ending.finish(space, lease, guard_id=lease.guard_id, result=result_of(lease), anchor=anchor, rules=rules)
 
 
 def _pass_the_ttl(client: redis.Redis) -> None:

@@ -16,9 +16,10 @@ from assistant_queue.core.progress import Progress, moment
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.core.window import Window
 from assistant_queue.models import Batch, ErrorInfo, Message, MessageStatus, QueueStatus, Receipt, RunResult, ThreadStatus
-from assistant_queue.store import failures, holding, producing, sweeping, wakeups
+from assistant_queue.store import ending, failures, holding, producing, sweeping, wakeups
 from assistant_queue.store.calls import Operation, Space
-from assistant_queue.store.holding import Lease, NoLease, ResultRules
+from assistant_queue.store.ending import ResultRules
+from assistant_queue.store.holding import Lease, NoLease
 from assistant_queue.store.stores import SyncStore
 from assistant_queue.testing.clock import FakeClock
 
@@ -131,14 +132,14 @@ class Rig:
     ) -> Progress:
         ended = result or self.result(lease)
         progress = Progress(attempts=1, run_id=ended.run_id, result=ended)
-        self.run(holding.complete(self.space, lease, result=ended, progress=progress, anchor=anchor, rules=rules))
+        self.run(ending.complete(self.space, lease, result=ended, progress=progress, anchor=anchor, rules=rules))
         return progress
 
     def finish(
         self, lease: Lease, *, result: RunResult | None = None, anchor: str | None = "item_1", rules: ResultRules = KEEP, guard_id: str = ""
     ) -> bool:
         guard = guard_id or lease.guard_id
-        return self.run(holding.finish(self.space, lease, guard_id=guard, result=result or self.result(lease), anchor=anchor, rules=rules))
+        return self.run(ending.finish(self.space, lease, guard_id=guard, result=result or self.result(lease), anchor=anchor, rules=rules))
 
     def postpone(
         self,
@@ -162,7 +163,7 @@ class Rig:
         guard_id: str = "",
     ) -> None:
         self.run(
-            holding.bury(
+            ending.bury(
                 self.space,
                 lease,
                 guard_id or lease.guard_id,

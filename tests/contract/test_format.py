@@ -18,7 +18,7 @@ from assistant_queue.core.flow import Claimed
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.models import ErrorInfo
-from assistant_queue.store import holding
+from assistant_queue.store import ending, holding
 from assistant_queue.store.keys import FORMAT_VERSION
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.clock import FakeClock
@@ -119,7 +119,7 @@ def write(url: str) -> None:
         lease, _ = claim("dead")
         error = ErrorInfo(code="run_failed", message="it failed")
         store.run(
-            holding.bury(
+            ending.bury(
                 space, lease, lease.guard_id, reason="attempts", error=error, progress=Progress(attempts=3, failures=3, error=error),
                 message_ids=["dead"], open_calls=[], pause=False,
             )
