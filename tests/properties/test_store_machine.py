@@ -37,6 +37,7 @@ def redis_client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     server.stop()
 
 
+@pytest.mark.timeout(600)  # hundreds of thousands of commands, on a machine that does other things, too
 def test_the_store_does_what_its_model_does(redis_client: Any) -> None:
     def rig() -> Rig:
         redis_client.flushdb()
