@@ -160,7 +160,9 @@ async def _all_once(connection: Any, commands: Sequence[Sequence[Any]]) -> list[
 
 
 async def _is_quiet_async(connection: Any) -> bool:
+    # Older versions of redis-py have it under another name.
+    look = getattr(connection, "can_read", None) or connection.can_read_destructive
     try:
-        return not await connection.can_read()
+        return not await look()
     except (exceptions.RedisError, OSError):
         return False
