@@ -114,6 +114,15 @@ def test_a_call_that_is_not_over_when_the_portal_closes_is_told_so(opened: Opene
     assert resource.closed
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises, also where the tests run in the background and shells have them ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_caller_cancels_its_call_and_waits_for_its_clean_up(opened: Opened) -> None:
     opened.portal.call(lambda resource: resource.add(1, 1))
     (resource,) = opened.resources
