@@ -158,12 +158,12 @@ def test_a_replicated_add_that_no_replica_has_is_never_acknowledged_whatever_is_
     lossy_pair: LossyRedis, pair: Pair, prefix: str, provider: StandInProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is repeated on a fresh connection writes nothing there: it must wait for the replica all the same."""
-    monkeypatch.setattr(replicating, "REPLICA_WAIT_S", 0.1)  # nobody will answer: no need to wait long for that
     lossy_pair.lose(0)
     bot = Bot(lossy_pair.url, prefix, provider, "responses", durability="replicated")
     with bot.queue as queue:
         queue.add_message_to_thread("t", "this one has introduced itself")
         pair.signal(signal.SIGSTOP)
+        monkeypatch.setattr(replicating, "REPLICA_WAIT_S", 0.1)  # nobody will answer: no need to wait long for that
         kinds: set[str] = set()
         number = 0
         while not number or lossy_pair.lost is not None:

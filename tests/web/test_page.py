@@ -195,7 +195,8 @@ async def test_what_is_written_from_right_to_left_stands_so(person: Person) -> N
       const whole = range.getBoundingClientRect();
       return mark.left - whole.left < whole.right - mark.right ? "left" : "right";
     }"""
-    assert [await seen.nth(number).evaluate(where) for number in range(2)] == ["left", "right"]
+    wanted = f"([...document.querySelectorAll('.message .bubble')].map({where})).join() === 'left,right'"
+    await page.wait_for_function(wanted, timeout=1000 * PATIENCE_S)
 
 
 async def test_an_address_that_was_cut_is_a_room_all_the_same(person: Person) -> None:
