@@ -94,13 +94,18 @@ def prefix() -> str:
     return f"t{uuid.uuid4().hex[:10]}"
 
 
-@pytest.fixture(scope="session")
-def one_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A real Redis for tests that are about workers."""
-    server = RedisServer(SERVERS.get("path") or SERVERS["wheel"], tmp_path_factory.mktemp("redis"))
+def installed_redis(directory: Path) -> Iterator[RedisServer]:
+    """The installed redis-server where there is one, else the wheel's; stopped afterwards."""
+    server = RedisServer(SERVERS.get("path") or SERVERS["wheel"], directory)
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def one_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A real Redis for tests that are about workers."""
+    yield from installed_redis(tmp_path_factory.mktemp("redis"))
 
 
 @pytest.fixture

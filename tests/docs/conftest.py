@@ -11,16 +11,14 @@ from assistant_queue import AssistantMessageQueue
 from assistant_queue.config import Config
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Reply, RunFailure, ToolCalls, Turn
-from tests.conftest import PATIENCE_S, SERVERS, RedisServer
+from tests.conftest import PATIENCE_S, RedisServer, installed_redis
 from tests.docs.generated import environment_variable
 
 
 @pytest.fixture(scope="session")
 def docs_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(SERVERS.get("path") or SERVERS["wheel"], tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.stop()
+    """A Redis of their own: the documents' programs use the default prefix, and whole databases."""
+    yield from installed_redis(tmp_path_factory.mktemp("redis"))
 
 
 @pytest.fixture
