@@ -237,14 +237,17 @@ CHAT = (
 RESPONSES = (UNSTREAMED, FOREGROUND, INPUT)
 """Those of Responses."""
 
-_ALL = (*CHAT, FOREGROUND, INPUT)
+_REFUSED = (*CHAT, FOREGROUND, INPUT)
+
+ALL = (*_REFUSED, TRUNCATION, COMPACTION, LAST_MESSAGES)
+"""Every remedy, for the documentation."""
 
 
 def could_help(status: int | None, text: str, param: str | None) -> bool:
     """Whether a refusal with these words is one that some remedy is for."""
     if status not in _REFUSALS | _ACCIDENTS:
         return False
-    return any(remedy.suits(text, param) for remedy in _ALL if remedy.by_template or status in _REFUSALS)
+    return any(remedy.suits(text, param) for remedy in _REFUSED if remedy.by_template or status in _REFUSALS)
 
 
 class Remedies:

@@ -76,7 +76,7 @@ _MODEL_CODES = frozenset(
 _MODEL = _any(
     r"\bmodels?\b.{0,80}(does(n't| not) exist|do not exist|not exist\b|not found|is unknown|unknown model|not a valid|is invalid|no longer available)",
     r"(invalid|unknown|unsupported|unrecognized|no such) model\b", r"no (such )?(model|deployment) .{0,60}(found|named|exists|available)",
-    r"not a valid model", r"deployment .{0,60}(does not exist|not found)", r"could not find (the )?model",
+    r"not a valid model", r"deployment .{0,60}(does not exist|not found)", r"could not find (the )?model", r"no endpoints? (found|available)",
 )  # fmt: skip
 _KEY_CODES = frozenset(
     {"invalid_api_key", "authentication_error", "authenticationerror", "unauthenticated", "unauthorized", "permission_denied",
