@@ -146,6 +146,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "request-outcomes": request_matrix.table,
     "chat-outcomes": request_matrix.chat_table,
     "events": events_table,
+    "fates": fates_table,
+    "remedies": remedies_table,
 }
 
 
