@@ -93,8 +93,8 @@ class AssistantsBackend:
             run_options: Further fields of a run, as they are; `max_output_tokens` is sent under this protocol's name.
             request_timeout: Seconds until the first event, and of every plain call.
             stream_idle_timeout: Seconds between two events.
-            on_context_overflow: What follows when a thread outgrows the model: its last messages only are read, or (`fail`) the batch goes to
-                the failed list.
+            on_context_overflow: What follows when a thread outgrows the model: only its last messages are read, or (`fail`) the batch
+                goes to the failed list.
             closes_client: Whether `close` closes the client.
         """
         self._channel = Channel(

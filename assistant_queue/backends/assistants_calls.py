@@ -22,7 +22,6 @@ from assistant_queue.backends.streams import Call, Json
 from assistant_queue.core.runs import InputItem, RunRequest
 from assistant_queue.models import ToolCall
 
-
 _LAST_MESSAGES = 10
 """Messages that a run reads of a thread that outgrew the model. Chosen: five turns."""
 

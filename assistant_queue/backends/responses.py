@@ -13,9 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from assistant_queue.backends import remedies
+from assistant_queue.backends.addresses import opened
 from assistant_queue.backends.conversation_items import UNANSWERED, output_item, what_became_of
 from assistant_queue.backends.conversation_log import ConversationLog
-from assistant_queue.backends.addresses import opened
 from assistant_queue.backends.conversation_renewal import MAX_ITEMS, copied, later_half
 from assistant_queue.backends.openai_clients import Channel
 from assistant_queue.backends.openai_errors import watching
@@ -135,7 +135,9 @@ class ResponsesBackend:
         del run_id
         return self._send(request, [output_item(call.id, outputs[call.id]) for call in calls])
 
-    async def _send(self, request: RunRequest, items: list[Json]) -> AsyncGenerator[RunEvent, None]:
+    async def _send(  # noqa: C901 - one line for each refusal that says what to change
+        self, request: RunRequest, items: list[Json]
+    ) -> AsyncGenerator[RunEvent, None]:
         """Send, and again if a refusal says what to change. A refusal is proof that nothing was accepted, so this doubles nothing."""
         has_healed, outgrown = False, None
         trial = self._remedies.trial(self._usable)

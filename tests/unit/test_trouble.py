@@ -80,6 +80,12 @@ KINDS: dict[str, tuple[Kind, int | None, Any]] = {
     "tokens of a second": (Kind.RATE_LIMITED, 429, {"message": "Too many tokens, please wait before trying again."}),
     "no quota": (Kind.NO_QUOTA, 429, error("You exceeded your current quota", code="insufficient_quota")),
     "no quota, by its type": (Kind.NO_QUOTA, 429, error("no", type="insufficient_quota")),
+    "no quota, behind a proxy that drops the code": (
+        Kind.NO_QUOTA,
+        429,
+        error("RateLimitError: You exceeded your current quota", code="429"),
+    ),
+    "a wait in words, behind a proxy that drops the code": (Kind.ASKED_TO_WAIT, None, error("Please try again in 3s.", code="500")),
     "no balance": (Kind.NO_QUOTA, 402, error("Insufficient Balance")),
     "no credit": (Kind.NO_QUOTA, 400, error("Your credit balance is too low to access the API.")),
     "a gateway's page": (Kind.OVERLOADED, 502, "<html><head><title>502 Bad Gateway</title></head></html>"),
@@ -137,6 +143,8 @@ def test_trouble_is_recognised_by_code_then_words_then_status(case: str) -> None
     [
         ({"retry-after": "7"}, 503, "", 7.0),
         ({"retry-after-ms": "1500", "retry-after": "9"}, 429, "", 1.5),
+        ({"llm_provider-retry-after": "7"}, 503, "", 7.0),
+        ({"llm_provider-retry-after": "7", "retry-after": "5"}, 429, "", 5.0),
         ({}, 429, error("Please try again in 20ms."), 0.02),
         ({}, 429, error("Please try again in 1m3.5s."), 63.5),
         ({}, 429, error("Please retry after 10 seconds."), 10.0),
