@@ -11,6 +11,7 @@ from assistant_queue.testing.provider.actions import Action, ReplyWith, Vanish
 from assistant_queue.testing.provider.chat_bodies import CREATE_CHAT_COMPLETION, check_request
 from assistant_queue.testing.provider.chat_wire import DONE, Told, data, new_completion_id, usage_json
 from assistant_queue.testing.provider.context import Exchange
+from assistant_queue.testing.provider.context_limits import failure_of, overlong_messages
 from assistant_queue.testing.provider.faults import find
 from assistant_queue.testing.provider.ids import new_id
 from assistant_queue.testing.provider.log import RunRecord
@@ -135,7 +136,11 @@ class ChatApi:
         world, told = self._world, completion.told
         await world.gates.pass_through("accepted", lambda: world.log.run(told.id))
         scripted = find(ReplyWith, completion.actions)
-        outcome = world.ask_model(completion.turn(exchange)) if scripted is None else scripted.outcome
+        overlong = overlong_messages(completion.messages, world.personality)
+        if overlong is not None:
+            outcome: Outcome = failure_of(overlong)
+        else:
+            outcome = world.ask_model(completion.turn(exchange)) if scripted is None else scripted.outcome
         status = await self._perform(completion, outcome)
         await world.gates.pass_through("completing", lambda: world.log.run(told.id))
         if status != "failed":

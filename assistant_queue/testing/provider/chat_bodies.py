@@ -22,8 +22,9 @@ from assistant_queue.testing.provider.checks import (
     text,
     text_or,
 )
+from assistant_queue.testing.provider.context_limits import check_messages
 from assistant_queue.testing.provider.problems import ApiProblem, calls_without_tool, only_with, tool_without_calls
-from assistant_queue.testing.provider.state import Json, World, count_words, text_of
+from assistant_queue.testing.provider.state import Json, World
 
 _MOST_TOOLS = 128
 _MOST_STOPS = 4
@@ -172,12 +173,7 @@ def check_request(asked: Json, world: World) -> None:
     _check_messages(asked["messages"])
     if server.wants_turns:
         _check_turns(asked["messages"])
-    words = count_words([text_of(message) for message in asked["messages"]])
-    if server.context_words is not None and words > server.context_words:
-        message = (
-            f"This model's maximum context length is {server.context_words} tokens. However, your messages resulted in {words} tokens."
-        )
-        raise ApiProblem(message, code="context_length_exceeded", param="messages")
+    check_messages(asked["messages"], server)
 
 
 def _check_messages(messages: Sequence[Json]) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from assistant_queue.testing.provider.context_flags import ContextFlags
+
 
 @dataclass(frozen=True, slots=True)
-class Personality:
-    """The ways in which this server is not OpenAI's. The default is the strict one.
+class Personality(ContextFlags):
+    """The ways in which this server is not OpenAI's. The default is the strict one. `ContextFlags` has further ones.
 
     Attributes:
         lock: What a second writer on a busy conversation or thread meets: `refuse` (400), `conflict` (409), or `none`:
@@ -27,7 +29,6 @@ class Personality:
         call_ids: The ids of the calls in a chat completion: `unique`, `numbered` (from 0 in every round) or `empty`.
         ends_calls_with: The `finish_reason` of a chat completion with calls.
         ignores_stream: A chat completion is answered whole although a stream was asked for.
-        context_words: A chat completion over more words than these is refused (400, `context_length_exceeded`); None for no limit.
         error_body: The shape of every error: OpenAI's, `{"detail": ...}` or `{"errors": [...]}`.
     """
 
@@ -45,5 +46,4 @@ class Personality:
     call_ids: Literal["unique", "numbered", "empty"] = "unique"
     ends_calls_with: Literal["tool_calls", "stop"] = "tool_calls"
     ignores_stream: bool = False
-    context_words: int | None = None
     error_body: Literal["openai", "detail", "errors"] = "openai"

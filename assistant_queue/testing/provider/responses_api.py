@@ -7,6 +7,7 @@ from assistant_queue.testing.provider import responses_wire as wire
 from assistant_queue.testing.provider.actions import IgnoreCancel, Vanish
 from assistant_queue.testing.provider.checks import missing
 from assistant_queue.testing.provider.context import check_calls
+from assistant_queue.testing.provider.context_limits import check_response, check_shortening
 from assistant_queue.testing.provider.faults import find
 from assistant_queue.testing.provider.ids import new_id
 from assistant_queue.testing.provider.paging import page, whole
@@ -111,9 +112,11 @@ class ResponsesApi:
             actions=call.actions,
         )
         check_calls(response.context())
+        check_response(response, self._world.personality)
         return response
 
     def _check_request(self, asked: Json) -> None:
+        check_shortening(asked, self._world.personality)
         if not asked.get("model") and not asked.get("prompt"):
             raise missing("model")
         sources = ("input", "conversation", "previous_response_id", "prompt")
