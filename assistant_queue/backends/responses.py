@@ -16,14 +16,15 @@ from assistant_queue.backends import remedies
 from assistant_queue.backends.addresses import opened
 from assistant_queue.backends.conversation_items import UNANSWERED, output_item, what_became_of
 from assistant_queue.backends.conversation_log import ConversationLog
-from assistant_queue.backends.conversation_renewal import MAX_ITEMS, copied, later_half
+from assistant_queue.backends.conversation_renewal import MAX_ITEMS, copied, later_half, split_at_batch
+from assistant_queue.backends.healing import Healing
 from assistant_queue.backends.openai_clients import Channel
 from assistant_queue.backends.openai_errors import watching
-from assistant_queue.backends.overflow import OnOverflow, shorter_next_time, ways_of_responses
-from assistant_queue.backends.refusals import has_too_much_context, may_have_too_much_context, unanswered_call, unknown_call
+from assistant_queue.backends.overflow import OnOverflow, Told, TooLong, has_way_left, is_too_long, ways_of_responses, worth_shortening
 from assistant_queue.backends.remedies import Trial, remedies_of
 from assistant_queue.backends.response_reader import ResponseReader, is_open, outcome_of
 from assistant_queue.backends.responses_calls import ResponsesCalls, user_items
+from assistant_queue.backends.seeding import seeded
 from assistant_queue.backends.streams import CANCEL_S, EventStream, Json, Limits, ended, fetch, play
 from assistant_queue.core.runs import (
     ActionRequired,
@@ -135,36 +136,27 @@ class ResponsesBackend:
         del run_id
         return self._send(request, [output_item(call.id, outputs[call.id]) for call in calls])
 
-    async def _send(  # noqa: C901 - one line for each refusal that says what to change
-        self, request: RunRequest, items: list[Json]
-    ) -> AsyncGenerator[RunEvent, None]:
+    async def _send(self, request: RunRequest, items: list[Json]) -> AsyncGenerator[RunEvent, None]:
         """Send, and again if a refusal says what to change. A refusal is proof that nothing was accepted, so this doubles nothing."""
-        has_healed, outgrown = False, None
-        trial = self._remedies.trial(self._usable)
+        trial = self._remedies.trial(self._usable, self._shortening)
+        for _ in range(0 if request.renewed else request.shortened):
+            trial.shorten()
+        healing, too_long = Healing(self._log, request), TooLong(request, trial)
         while True:
             body = self._calls.body(request, items, trial, in_background=self._wants_background)
             try:
                 async with aclosing(self._read(request, body)) as events:
                     async for event in events:
                         self._accepted(trial)
-                        yield shorter_next_time(event, self._remedies, self._shortening)
+                        if isinstance(event, ActionRequired | RunEnded) and not is_too_long(event):
+                            trial.fitted()
+                        yield self._shown(event, request)
             except RequestRefused as refusal:
-                if trial.helps(refusal.trouble, body):
-                    continue
-                if self._is_refused_with(refusal, trial):
-                    if outgrown is not None and not self._shorten(trial):
-                        raise outgrown from outgrown.__cause__
-                elif unknown_call(refusal) in request.open_calls:
-                    # It was never stored: nothing to answer.
-                    items = [item for item in items if item.get("call_id") != unknown_call(refusal)]
-                elif not has_healed and unanswered_call(refusal) is not None:
-                    items, has_healed = await self._healed(request, items, str(unanswered_call(refusal))), True
-                elif self._may_be_too_long(request, refusal) and self._shorten(trial):
-                    outgrown = outgrown or refusal
-                elif outgrown is not None:
-                    raise outgrown from outgrown.__cause__
-                else:
-                    raise
+                if not trial.helps(refusal.trouble, body):
+                    healed = await healing.input_after(refusal, items)
+                    if healed is None:
+                        too_long.look(refusal)
+                    items = items if healed is None else healed
             else:
                 return
 
@@ -201,41 +193,23 @@ class ResponsesBackend:
 
     # --- conversations that outgrew the model -----------------------------------------------------------------------------
 
-    def _may_be_too_long(self, request: RunRequest, refusal: RequestRefused) -> bool:
-        """Whether the conversation's length is, or may be, what was refused."""
-        return has_too_much_context(refusal) or (request.anchor is not None and may_have_too_much_context(refusal))
-
-    def _shorten(self, trial: Trial) -> bool:
-        """Have the server shorten what the model reads; False if it was asked in all ways there are."""
-        return any(trial.add(remedy) for remedy in self._shortening)
-
-    def _is_refused_with(self, refusal: RequestRefused, trial: Trial) -> bool:
-        """Whether the server refuses to shorten; then it is not asked for that again."""
-        trouble = refusal.trouble
-        for remedy in self._shortening:
-            if remedy in trial and trouble is not None and remedy.suits(trouble.text, trouble.param):
-                trial.drop(remedy)
-                return True
-        return False
+    def _shown(self, told: Told, request: RunRequest) -> Told:
+        """The event or finding; a run that failed for its length can be worth another one."""
+        return worth_shortening(told, can_shorten=has_way_left(request, self._remedies, self._shortening))
 
     async def renew_conversation(self, request: RunRequest, calls: Sequence[ToolCall] = ()) -> tuple[str, str | None] | None:
-        """Create a conversation that begins with the later half of the request's, texts only."""
+        """Create a conversation that begins with the later half of what came before the batch, texts only; the batch's own items follow."""
         thread = request.batch.thread_id
-        earlier, own = await self._log.around_anchor(request)
+        earlier, own = split_at_batch(await self._log.items(request), request, calls)
         if not earlier:
             return None
-        created = str((await fetch(self._calls.seed(thread, later_half(earlier)), thread=thread))["id"])
+        seed = self._calls.seed(thread, later_half(earlier))
+        created = await seeded(seed, self._calls.create_conversation(thread), thread=thread, path="/conversations")
         anchor = await self._log.last_id(created)
-        carried = copied(own) if calls else []
+        carried = copied(own)
         for first in range(0, len(carried), MAX_ITEMS):
             await fetch(self._calls.add_items(created, carried[first : first + MAX_ITEMS]), thread=thread)
         return created, anchor
-
-    async def _healed(self, request: RunRequest, items: list[Json], named: str) -> list[Json]:
-        """The input for a poisoned conversation: first error outputs for every open call that this request does not answer itself."""
-        answered = {item.get("call_id") for item in items}
-        open_calls = dict.fromkeys([*await self._log.open_calls(request), named])
-        return [*(output_item(call_id, UNANSWERED) for call_id in open_calls if call_id not in answered), *items]
 
     async def follow(self, request: RunRequest, run_id: str, cursor: int | None = None) -> AsyncGenerator[RunEvent, None]:
         """Watch a response: its stream after `cursor` (0: from the beginning), else by polling.
@@ -249,7 +223,7 @@ class ResponsesBackend:
                     if not has_started:
                         yield RunStarted(run_id=run_id)
                     has_started = True
-                    yield event
+                    yield self._shown(event, request)
                     if isinstance(event, (ActionRequired, RunEnded)):
                         return
         with watching(thread, run_id):
@@ -258,7 +232,7 @@ class ResponsesBackend:
             yield RunStarted(run_id=run_id)
         with watching(thread, run_id):
             response = await ended(response, partial(self._log.response, request, run_id), is_open)
-        yield outcome_of(response)
+        yield self._shown(outcome_of(response), request)
 
     async def _resumed(self, request: RunRequest, run_id: str, cursor: int) -> AsyncGenerator[RunEvent, None]:
         """The rest of a stream; nothing where the server cannot resume it. Cut again after some events: `StreamCut`."""
@@ -295,7 +269,7 @@ class ResponsesBackend:
                 except RunVanished:
                     pass
                 else:
-                    return RunStarted(run_id=run_id) if is_open(response) else outcome_of(response)
+                    return RunStarted(run_id=run_id) if is_open(response) else self._shown(outcome_of(response), request)
             return what_became_of(await self._log.tail(request), request, run_id, calls)
         except ConversationBusy:
             return Undecided()

@@ -73,6 +73,15 @@ class ThreadLog:
                     break
         return wanted
 
+    async def earlier(self, request: RunRequest) -> list[Json]:
+        """The thread's messages without those of the batch, oldest first; of a very long thread the newest."""
+        mark = request.batch.id[:MAX_VALUE]
+        async with aclosing(self._all(request, self._messages.list)) as messages:
+            found = [message async for message in messages if (message.get("metadata") or {}).get(BATCH_MARK) != mark]
+        # Servers that ignore the order still tell the time, in whole seconds.
+        found.reverse()
+        return sorted(found, key=lambda message: message.get("created_at") or 0)
+
     async def replies(self, request: RunRequest, run_id: str) -> tuple[str, ...]:
         """What the assistant said in a run, one entry a message."""
         listed = await self._of_run(request, run_id, "asc")
