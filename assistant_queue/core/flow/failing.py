@@ -96,9 +96,13 @@ class Failing(Ending):
     def _refused(self, error: BackendError, info: ErrorInfo) -> Flow:
         """Provably not accepted, nothing of the batch had been sent yet, or the provider keeps nothing of it."""
         if not error.retryable:
-            return (yield from self._bury("refused", info))
+            return (yield from self._refuse(info))
         self._take_back(counts=error.counts)
         return (yield from self._try_again(info, counts=error.counts, retry_after_s=error.retry_after_s))
+
+    def _refuse(self, info: ErrorInfo) -> Flow:
+        """The same batch would be refused again."""
+        return (yield from self._bury("refused", info))
 
     def _unsent(self, info: ErrorInfo) -> Flow:
         """No replica of Redis knows of the request, so it did not leave. As with a Redis that is away, no batch is given up for that."""
@@ -144,7 +148,7 @@ class Failing(Ending):
     def _gave_up(self, event: RunEnded, info: ErrorInfo) -> Flow:
         """The provider ended the run badly: the same batch may do better, or never will."""
         if not event.retryable:
-            return (yield from self._bury("refused", info))
+            return (yield from self._refuse(info))
         return (yield from self._run_failed(info, counts=event.counts, retry_after_s=event.retry_after_s))
 
     def _run_failed(self, info: ErrorInfo, *, counts: bool = True, retry_after_s: float | None = None, still_works: bool = False) -> Flow:
