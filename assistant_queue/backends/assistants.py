@@ -145,7 +145,8 @@ class AssistantsBackend:
 
     async def start(self, request: RunRequest) -> AsyncGenerator[RunEvent, None]:
         """Send the batch as one run; without messages where the thread holds them already."""
-        if request.items and self._takes_messages is None and request.batch.attempts > 1:
+        is_repeated = request.again or request.batch.attempts > 1
+        if request.items and self._takes_messages is None and is_repeated:
             # An earlier attempt may have posted some of them one by one, from another process.
             missing = await self._log.missing(request)
             self._takes_messages = None if len(missing) == len(request.items) else False
@@ -158,7 +159,7 @@ class AssistantsBackend:
             if has_started:
                 return
         # Only an earlier attempt can have posted some of them.
-        for item in await self._log.missing(request) if request.batch.attempts > 1 else request.items:
+        for item in await self._log.missing(request) if is_repeated else request.items:
             await fetch(self._calls.post(request, item), thread=request.batch.thread_id)
         async with aclosing(self._create(request, RunReader(request.batch.thread_id), with_messages=False)) as events:
             async for event in events:
