@@ -17,8 +17,8 @@ from assistant_queue.testing.provider.faults import Fault
 from assistant_queue.testing.provider.gates import Gate, Point
 from assistant_queue.testing.provider.log import Request, RunRecord
 from assistant_queue.testing.provider.loopback import LoopbackServer
-from assistant_queue.testing.provider.oracle import Oracle
 from assistant_queue.testing.provider.models_api import ModelsApi
+from assistant_queue.testing.provider.oracle import Oracle
 from assistant_queue.testing.provider.personality import Personality
 from assistant_queue.testing.provider.responses_api import ResponsesApi
 from assistant_queue.testing.provider.responses_engine import ResponsesEngine
