@@ -25,7 +25,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 from typing_extensions import TypedDict
 
 from assistant_queue.choices import choose_backend, name_of_backend
@@ -50,6 +50,11 @@ def _option(default: Any, description: str, *, where: str = "worker", unit: str 
 
 def _env(name: str, *others: str) -> AliasChoices:
     return AliasChoices(name, *others, f"{ENV_PREFIX}{name.upper()}")
+
+
+def _variables_of(alias: Any) -> Sequence[Any]:
+    """Return the variables among the names of an alias: all but the option's own."""
+    return alias.choices[1:] if isinstance(alias, AliasChoices) else ()
 
 
 class BackoffOptions(BaseModel):
@@ -169,6 +174,16 @@ class Config(BaseSettings):
         None, "what people get for a batch that fails for good, or without a provider: a text, or a callable of (batch, error)"
     )
     on_reply: Callable[..., Any] | None = _option(None, "called with each RunResult, at least once, keyed by batch_id")
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: Any, env_settings: Any, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read keywords and documented variables: not the bare name of an option with an alias, which may be another program's variable."""
+        documented = {str(one).lower() for field in settings_cls.model_fields.values() for one in _variables_of(field.validation_alias)}
+        kept = env_settings.env_vars.items()
+        env_settings.env_vars = {name: value for name, value in kept if name not in settings_cls.model_fields or name in documented}
+        return init_settings, env_settings
 
     @field_validator("*", mode="before")
     @classmethod
@@ -412,8 +427,7 @@ def _told_by(name: str) -> str:
     field = Config.model_fields.get(name)
     if field is None:
         return ""
-    alias = field.validation_alias
-    names = alias.choices[1:] if isinstance(alias, AliasChoices) else [f"{ENV_PREFIX}{name.upper()}"]
+    names = _variables_of(field.validation_alias) or [f"{ENV_PREFIX}{name.upper()}"]
     there = {variable.upper(): variable for variable in os.environ}
     return next((f" (from {there[str(one).upper()]})" for one in names if str(one).upper() in there), "")
 

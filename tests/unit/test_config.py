@@ -59,6 +59,21 @@ def test_a_keyword_wins_over_the_environment_and_that_over_the_default(
     assert getattr(configure({option: by_keyword}), option) == by_keyword
 
 
+@pytest.mark.parametrize("name", Config.model_fields)
+def test_a_variable_that_is_not_documented_is_not_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = getattr(configure({}), name)
+    for variable in {name, name.upper()} - {
+        "REDIS_URL",
+        "OPENAI_API_KEY",
+        "OPENAI_BASE_URL",
+        "redis_url",
+        "openai_api_key",
+        "openai_base_url",
+    }:
+        monkeypatch.setenv(variable, "[[7")
+    assert getattr(configure({}), name) == before
+
+
 def test_structured_options_come_from_the_environment_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASSISTANT_QUEUE_BACKOFF", '{"type": "fixed", "delay": 1}')
     monkeypatch.setenv("ASSISTANT_QUEUE_RUN_OPTIONS", '{"temperature": 0.2}')
