@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import logging
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +33,8 @@ from assistant_queue.choices import choose_backend, name_of_backend
 from assistant_queue.errors import ConfigurationError, UnknownOption
 from assistant_queue.tools.toolbox import Toolbox, names_in
 
+_log = logging.getLogger(__name__)
+
 ENV_PREFIX = "ASSISTANT_QUEUE_"
 DEFAULT_INSTRUCTIONS = "Reply to all messages logically."
 GRACE_MARGIN_S = 5.0
@@ -39,6 +42,10 @@ GRACE_MARGIN_S = 5.0
 
 MAX_SECONDS = 1e9
 """Chosen: three decades are enough for every time, and a date that far is still a date: to Python, to Redis, to the operating system."""
+
+LONG_S = 3600.0
+"""Chosen: a person waits for what these options measure, and a number of milliseconds is nearly always above it."""
+_WAITED_FOR = ("message_delay", "max_wait", "attachment_wait", "lock_duration", "request_timeout")
 
 Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
@@ -409,6 +416,10 @@ def configure(options: Mapping[str, Any]) -> Config:
     except SettingsError as error:
         name = next((name for name in Config.model_fields if f'"{name}"' in str(error)), "")
         raise ConfigurationError(f"{name}{_told_by(name)}: cannot be read: it is JSON in the environment") from None
+    for name in _WAITED_FOR:
+        seconds = getattr(config, name)
+        if seconds is not None and seconds > LONG_S:
+            _log.warning("%s is %g seconds, that is %.1f hours: options are in seconds, not in milliseconds", name, seconds, seconds / 3600)
     return choose_backend(config, options)
 
 
