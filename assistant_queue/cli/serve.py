@@ -177,9 +177,13 @@ async def _announce(server: Server, queue: AsyncAssistantMessageQueue, *, root_p
     try:
         await queue.get_queue_status()
     except AssistantQueueError as error:
-        click.echo(f"as long as this is so, requests are refused: {error}", err=True)
+        click.echo(f"warning: as long as this is so, requests are refused: {error}", err=True)
     if is_open:
-        click.echo("nobody is asked who they are: everybody who reaches this address may read, write and delete every thread", err=True)
+        click.echo(
+            "warning: without --authorize nobody is asked who they are: each client that reaches this address may read, write and delete "
+            "every thread",
+            err=True,
+        )
 
 
 def is_loopback(host: str) -> bool:

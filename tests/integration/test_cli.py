@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -119,6 +120,7 @@ def test_the_exit_codes_are_explained_once_for_all_commands() -> None:
     ("args", "says"),
     [
         (["status", "--redis-url", "http://x"], "redis_url cannot be read"),
+        (["status", "--redis-url", "http://x"], "; expected redis://, rediss://, unix:// or redis+sentinel://"),
         (["status", "--prefix", "a b"], "queue_prefix"),
         (["status", "--app", "nowhere"], "module:attribute"),
         (["worker", "--app", "no_such_module:queue"], "cannot be imported"),
@@ -249,7 +251,8 @@ def test_a_signal_lets_the_run_at_hand_finish(command: Command, provider: StandI
         command.run("send", "mia", "Hello!", "--message-id", "m-1")
         gate.wait_reached(timeout=PATIENCE_S)
         worker.terminate()
-        wait_for_line(worker.stderr, "stopping")
+        said = wait_for_line(worker.stderr, "stopping")
+        assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d stopping: runs may finish within 30 s", said)
         gate.release()
         assert worker.wait(PATIENCE_S) == 0
     assert command.json("status")["completed_count"] == 1
