@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import redis
+import rq
 from click.testing import CliRunner
 
 from assistant_queue import AssistantMessageQueue
@@ -232,6 +233,9 @@ def test_a_worker_says_when_it_is_ready_and_answers(command: Command, provider: 
         assert ready.startswith(f"worker ready: queue {command.prefix}, ")
         assert "backend responses (stand-in-model)" in ready
         assert provider.api_key not in ready
+        with redis.Redis.from_url(command.environment["REDIS_URL"]) as client:
+            (shown,) = rq.Worker.all(queue=rq.Queue(command.prefix, connection=client))
+            assert shown.get_state() in {"started", "idle"}, "`rq info` knows it"
         done = command.run("send", "mia", "Hello!", "--author", "Mia", "--wait", "20")
         assert (done.returncode, done.stdout) == (0, "You said: Mia: Hello!\n"), done.stderr
         worker.terminate()
