@@ -1,0 +1,162 @@
+"""The one reader of provider trouble: any error, streamed or not, of any protocol, as a `Trouble`. Pure.
+
+Read are HTTP error bodies, `error` events inside a 200 and the error of a run that failed. The kind is told by code first, then by words,
+then by status: gateways put the wrong status on the right words.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+
+from assistant_queue.backends import remedies
+from assistant_queue.backends import trouble_words as words
+from assistant_queue.backends.scrubbing import scrubbed
+from assistant_queue.backends.trouble_fields import Fields, fields_of
+from assistant_queue.trouble import Fate, Kind, Trouble
+
+LOCKED = "conversation_locked"
+ACTIVE_RUN = re.compile(r"already has an active run|while a run \S+ is active|currently operating on this conversation", re.IGNORECASE)
+"""Source: the Assistants' wording; these errors carry no code."""
+
+_PREFIXES = ("", "llm_provider-")
+"""In front of a header's name. Source: LiteLLM's proxy passes the headers of the server behind it on so."""
+
+_NUMBER = re.compile(r"\s*\d+(\.\d+)?\s*")
+# Source: rate limit messages of OpenAI, Groq and others: "Please try again in 1.2s", "in 20ms", "in 1m3.5s", "Retry in 7 seconds".
+_TRY_AGAIN = re.compile(
+    r"(?:try again|retry|wait)\D{0,20}(?=\d)(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m(?!s))?"
+    r"(?:(?P<n>\d+(?:\.\d+)?)\s*(?P<unit>ms|milliseconds?|seconds?|s|minutes?)?)?",
+    re.IGNORECASE,
+)
+_UNITS_S = {"ms": 0.001, "milli": 0.001, "minut": 60.0}
+
+
+def read_trouble(
+    body: object, *, status: int | None = None, headers: Mapping[str, str] | None = None, secrets: tuple[str, ...] = ()
+) -> Trouble:
+    """Make one value of an error.
+
+    Args:
+        body: An object, a list, a string, bytes; what a server sent as its error.
+        status: The HTTP status, None for an error inside a 200.
+        headers: Of the answer, for `Retry-After`.
+        secrets: Further secrets to keep out of the words.
+    """
+    found = fields_of(body)
+    text = " | ".join(found.words)
+    named = _status(status, found)
+    wait_s = next((one for one in (retry_after(headers or {}), found.wait, _said_wait(text)) if one is not None), None)
+    kind = _kind(found, text, named, is_told=wait_s is not None)
+    return Trouble(
+        kind=kind,
+        status=status if status is not None else found.status,
+        code=found.code,
+        param=found.param,
+        words=scrubbed(": ".join(_distinct(found.words)), *secrets),
+        text=text,
+        retry_after_s=wait_s if kind.fate is Fate.WAIT else None,
+    )
+
+
+def _distinct(words: tuple[str, ...]) -> list[str]:
+    """Without words that another entry repeats: gateways quote the error that they wrap."""
+    return [word for place, word in enumerate(words) if not any(word in other for other in (*words[:place], *words[place + 1 :]))]
+
+
+def _status(status: int | None, found: Fields) -> int | None:
+    """The status that counts: a number in the body, where HTTP says nothing or only that something went wrong."""
+    if found.status is not None and (status is None or status in {400, 500}):
+        return found.status
+    return status
+
+
+def _kind(found: Fields, text: str, status: int | None, *, is_told: bool) -> Kind:  # noqa: C901 - one line a kind, most specific first
+    codes = found.codes
+    if LOCKED in codes or (status in {None, 400, 409} and ACTIVE_RUN.search(text)):
+        return Kind.BUSY
+    if _is_overflow(found, text, status):
+        return Kind.CONTEXT_OVERFLOW
+    if (
+        codes & words.NO_QUOTA_CODES
+        or status == HTTPStatus.PAYMENT_REQUIRED
+        or (words.NO_QUOTA.search(text) and "resource_exhausted" not in codes)
+    ):
+        return Kind.NO_QUOTA
+    if (status != HTTPStatus.TOO_MANY_REQUESTS and codes & words.MODERATED_CODES) or (
+        status in {None, 400, 403, 422, 451} and words.MODERATED.search(text)
+    ):
+        return Kind.MODERATED
+    if (
+        status == HTTPStatus.TOO_MANY_REQUESTS
+        or codes & (words.RATE_CODES - {"requests", "tokens"})
+        or (status in {None, 400, 403, 500, 503} and words.RATE.search(text))
+    ):
+        return Kind.RATE_LIMITED
+    if status in words.GATEWAY or (status in {None, 500} and (codes & words.OVERLOADED_CODES or words.OVERLOADED.search(text))):
+        return Kind.OVERLOADED
+    if codes & words.MODEL_CODES or (status in {None, 400, 403, 404, 422} and words.MODEL.search(text)):
+        return Kind.UNKNOWN_MODEL
+    is_refusal = status is None and bool(codes & words.MALFORMED_CODES)
+    if remedies.could_help(400 if is_refusal else status, text, found.param):
+        return Kind.UNSUPPORTED
+    if codes & words.KEY_CODES or (status in {None, 400} and words.KEY.search(text)):
+        return Kind.UNAUTHORIZED
+    if is_told and (status is None or status not in {401, 402, 403, 404}):
+        return Kind.ASKED_TO_WAIT
+    return _by_status(status, codes)
+
+
+def _by_status(status: int | None, codes: frozenset[str]) -> Kind:
+    if status is not None:
+        if status in words.BY_STATUS:
+            return words.BY_STATUS[status]
+        return Kind.SERVER_ERROR if not HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR else Kind.MALFORMED
+    if codes & words.SERVER_CODES:
+        return Kind.SERVER_ERROR
+    if codes & words.TIMEOUT_CODES:
+        return Kind.TIMEOUT
+    return Kind.MALFORMED if codes & words.MALFORMED_CODES else Kind.UNKNOWN
+
+
+def _is_overflow(found: Fields, text: str, status: int | None) -> bool:
+    """Whether the conversation is longer than the model, or the server, takes. Limits per minute are others, unless one request exceeds it."""
+    if found.codes & words.OVERFLOW_CODES:
+        return True
+    if status not in {None, 400, 413, 422, 429, 500}:
+        return False
+    if found.param in words.OUTPUT_PARAMS and not words.CONTEXT.search(text):
+        return False
+    if words.PER_TIME.search(text) or status == HTTPStatus.TOO_MANY_REQUESTS or found.codes & words.RATE_CODES:
+        return bool(words.ONE_REQUEST.search(text))
+    return status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or bool(
+        words.OVERFLOW.search(text) or (words.CONTEXT.search(text) and words.TOO_MUCH.search(text))
+    )
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait, from `retry-after-ms` or `Retry-After` (seconds or an HTTP date); a proxy's own come before those it passes on."""
+    exact, given = (
+        next((headers[f"{prefix}{name}"] for prefix in _PREFIXES if headers.get(f"{prefix}{name}")), "")
+        for name in ("retry-after-ms", "retry-after")
+    )
+    if _NUMBER.fullmatch(exact):
+        return float(exact) / 1000
+    if _NUMBER.fullmatch(given):
+        return float(given)
+    try:
+        return max(0.0, parsedate_to_datetime(given).timestamp() - time.time())
+    except (ValueError, TypeError):
+        return None
+
+
+def _said_wait(text: str) -> float | None:
+    """Seconds to wait, from words."""
+    found = _TRY_AGAIN.search(text)
+    if found is None:
+        return None
+    unit = next((size for name, size in _UNITS_S.items() if (found["unit"] or "").lower().startswith(name)), 1.0)
+    return float(found["h"] or 0) * 3600 + float(found["m"] or 0) * 60 + float(found["n"] or 0) * unit
