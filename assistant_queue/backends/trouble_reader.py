@@ -123,7 +123,7 @@ def _by_status(status: int | None, codes: frozenset[str]) -> Kind:
 
 
 def _is_overflow(found: Fields, text: str, status: int | None) -> bool:
-    """Whether the conversation is longer than the model, or the server, takes. Limits per minute are others, unless one request exceeds it."""
+    """Whether a conversation is longer than the model, or the server, takes. A limit per minute is none, unless one request exceeds it."""
     if found.codes & words.OVERFLOW_CODES:
         return True
     if status not in {None, 400, 413, 422, 429, 500}:
