@@ -18,6 +18,7 @@ params.n_ctx = int(context)
 params.n_parallel = int(slots)
 params.n_gpu_layers = 0
 params.fit_params = False
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1  # its threads wait for each other by spinning: slow on a busy machine
 params.api_keys = keys
 server = xllamacpp.Server(params)
 print("listening on", server.listening_address, flush=True)  # noqa: T201 - for the log

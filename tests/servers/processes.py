@@ -72,7 +72,9 @@ def _python_in(given: Path) -> Path | None:
 class ForeignServer:
     """A server process on loopback that can be killed and started again at the same port."""
 
-    def __init__(self, command: Sequence[str | Path], *, port: int, ready: str, log: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str | Path], *, port: int, ready: str, log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         """Describe the server; nothing runs before `start`.
 
         Args:

@@ -119,7 +119,9 @@ def test_a_wrong_key_behind_the_proxy_fails_once_with_the_upstreams_words(
     assert len(wire.posted(CHAT)) == 1
 
 
-def test_a_prompt_that_the_upstream_moderates_is_sent_once(make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider) -> None:
+def test_a_prompt_that_the_upstream_moderates_is_sent_once(
+    make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider
+) -> None:
     """Its code is lost on the way: only the words and the status arrive."""
     upstream.fault(OP, refuse(400, "content_filter"), times=None)
     before = len(upstream.calls(OP))
@@ -191,7 +193,9 @@ def test_what_keeps_failing_is_failed_with_the_upstreams_words(
     assert len(upstream.calls(OP)) == before + 2
 
 
-def test_a_proxy_that_gives_the_upstream_up_is_asked_again(make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider) -> None:
+def test_a_proxy_that_gives_the_upstream_up_is_asked_again(
+    make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider
+) -> None:
     """Its time-out comes as an error inside the stream, code "408"."""
     upstream.model = Once(NEVER)
     queue = make_queue(**{**options, "model": "impatient"})

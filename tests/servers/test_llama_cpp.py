@@ -118,9 +118,7 @@ def test_a_conversation_that_outgrows_the_context_goes_on_with_less_of_it(make_q
     assert queue.list_failed() == []
 
 
-def test_a_message_that_is_too_long_by_itself_fails_once_with_the_servers_words(
-    make_queue: MakeQueue, start: Callable[..., Llama]
-) -> None:
+def test_a_message_that_is_too_long_by_itself_fails_once_with_the_servers_words(make_queue: MakeQueue, start: Callable[..., Llama]) -> None:
     llama = start(context=1024, slots=2)
     queue = make_queue(**llama.options)
     failure = failure_of(queue, "ann", "x" * 2000)
@@ -206,10 +204,10 @@ def test_an_address_without_v1_works(make_queue: MakeQueue, start: Callable[...,
     assert queue.ask("ann", "hi", timeout=PATIENCE_S) == "All is well."
 
 
-def test_a_wrong_path_names_the_address(make_queue: MakeQueue, start: Callable[..., Llama]) -> None:
+def test_a_wrong_path_keeps_the_backlog_and_says_what_to_do(make_queue: MakeQueue, start: Callable[..., Llama]) -> None:
     llama = start()
     queue = make_queue(**{**llama.options, "openai_base_url": f"{llama.wire.url}/v2"}, max_attempts=1)
-    assert "/v2/chat/completions" in failure_of(queue, "ann", "hi")
+    keeps_its_backlog(queue, "File Not Found", "/v1")
 
 
 def test_the_responses_protocol_keeps_the_backlog_and_says_what_to_do(make_queue: MakeQueue, start: Callable[..., Llama]) -> None:

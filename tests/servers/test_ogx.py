@@ -9,7 +9,6 @@ import secrets
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from assistant_queue import AssistantMessageQueue
 from assistant_queue.backends.responses import ResponsesBackend
 from assistant_queue.testing import Personality, StandInProvider
 from assistant_queue.testing.provider import IncompleteReply, refuse
-from tests.conftest import PATIENCE_S, RedisServer, free_port
+from tests.conftest import PATIENCE_S, free_port
 from tests.servers.processes import OGX, ForeignServer
 from tests.servers.usual import (
     CRASH,
@@ -88,7 +87,9 @@ def _config(folder: Path, upstream: StandInProvider) -> dict[str, Any]:
             },
         },
         "registered_resources": {
-            "models": [{"metadata": {}, "model_id": "good", "provider_id": "upstream", "provider_model_id": "stand-in", "model_type": "llm"}],
+            "models": [
+                {"metadata": {}, "model_id": "good", "provider_id": "upstream", "provider_model_id": "stand-in", "model_type": "llm"}
+            ],
             "vector_stores": [],
         },
     }
@@ -154,12 +155,12 @@ def unheard() -> str:
 class Conversation:
     """What the server holds of a thread, read past the queue."""
 
-    def __init__(self, ogx: ForeignServer, queue: AssistantMessageQueue, thread: str) -> None:
-        self._ogx = ogx
+    def __init__(self, at: ForeignServer | Wire, queue: AssistantMessageQueue, thread: str) -> None:
+        self._at = at
         self.id = queue.get_thread(thread).id
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self._ogx.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self._at.port, timeout=30)
         try:
             connection.request(method, path, None if body is None else json.dumps(body), {"content-type": "application/json"})
             return json.loads(connection.getresponse().read())
@@ -178,7 +179,9 @@ class Conversation:
         for number in range(count):
             items.append({"type": "message", "role": "user", "content": f"earlier {number}"})
             answer = [{"type": "output_text", "text": f"answer {number}", "annotations": []}]
-            items.append({"type": "message", "role": "assistant", "content": answer, "id": f"msg_{secrets.token_hex(8)}", "status": "completed"})
+            items.append(
+                {"type": "message", "role": "assistant", "content": answer, "id": f"msg_{secrets.token_hex(8)}", "status": "completed"}
+            )
         for start in range(0, len(items), 20):  # as many as one request may add
             added = self.call("POST", f"/v1/conversations/{self.id}/items", {"items": items[start : start + 20]})
             assert len(added["data"]) == len(items[start : start + 20]), added
@@ -249,7 +252,9 @@ def test_an_upstream_that_fails_once_is_asked_again(make_queue: MakeQueue, optio
     assert queue.ask("ann", "hi", timeout=PATIENCE_S) == "You said: hi"
 
 
-def test_an_upstream_that_refuses_is_told_in_its_own_words(make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider) -> None:
+def test_an_upstream_that_refuses_is_told_in_its_own_words(
+    make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider
+) -> None:
     upstream.fault(OP, refuse(401, "invalid_api_key", message="Incorrect API key provided."), times=None)
     queue = make_queue(**options, max_attempts=1)
     assert "Incorrect API key provided" in failure_of(queue, "ann", "hi")
@@ -277,7 +282,7 @@ def test_an_answer_that_is_cut_short_is_incomplete(make_queue: MakeQueue, option
 
 @pytest.mark.parametrize("texts", [["one"], ["one", "two", "three"], ["yes", "yes"]], ids=["one", "burst", "same words"])
 def test_an_answer_that_was_lost_is_found_and_not_asked_for_again(
-    make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider, ogx: ForeignServer, wire: Wire, texts: list[str]
+    make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider, wire: Wire, texts: list[str]
 ) -> None:
     queue = make_queue(**options, message_delay=0.3, request_timeout=3.0)
     queue.ask("ann", "hello", timeout=PATIENCE_S)
@@ -287,15 +292,15 @@ def test_an_answer_that_was_lost_is_found_and_not_asked_for_again(
     reply = f"You said: {' | '.join(texts)}"
     assert {queue.wait_for_reply(receipt.message_id, PATIENCE_S) for receipt in receipts} == {reply}
     assert len(upstream.calls(OP)) == before + 1
-    assert Conversation(ogx, queue, "ann").texts == ["hello", "You said: hello", *texts, reply]
+    assert Conversation(wire, queue, "ann").texts == ["hello", "You said: hello", *texts, reply]
 
 
 def test_an_answer_that_was_lost_is_found_in_a_conversation_of_several_pages(
-    make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider, ogx: ForeignServer, wire: Wire
+    make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider, wire: Wire
 ) -> None:
     queue = make_queue(**options, request_timeout=3.0)
     queue.ask("ann", "hello", timeout=PATIENCE_S)
-    Conversation(ogx, queue, "ann").fill(110)
+    Conversation(wire, queue, "ann").fill(110)
     before = len(upstream.calls(OP))
     wire.lose_the_answer(RESPONSES)
     assert queue.ask("ann", "are you there?", timeout=PATIENCE_S) == "You said: are you there?"
@@ -386,7 +391,7 @@ def test_a_server_killed_in_the_middle_of_a_run(
 
 
 def test_a_run_in_the_foreground_that_lost_its_reader_is_asked_for_again(
-    make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider, ogx: ForeignServer
+    make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider
 ) -> None:
     """The server abandons it and shows it in progress for ever: that is found out after `stream_idle_timeout`, not after `run_timeout`."""
     upstream.fault(OP, refuse(429, "rate_limit_exceeded", retry_after=4))  # the stream is silent for longer than the reader waits

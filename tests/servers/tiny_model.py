@@ -1,4 +1,4 @@
-"""Write a model for llama.cpp that says what it is told to: a GGUF file of a megabyte, made in a second, without any training.
+"""Write a model for llama.cpp that says what it is told to: a GGUF file of four megabytes, made in a second, without any training.
 
 Run by the Python of llama.cpp's own environment, which has `gguf` and `numpy`: `python tiny_model.py FILE [TEMPLATE]`.
 
@@ -18,6 +18,18 @@ import numpy as np
 WIDTH = 384
 """Embedding width. Chosen: one place for each token, and a multiple of 32 times the heads."""
 
+HEADS, HIDDEN = 4, 256
+SILENT = {
+    "attn_q": (WIDTH, WIDTH),
+    "attn_k": (WIDTH, WIDTH),
+    "attn_v": (WIDTH, WIDTH),
+    "attn_output": (WIDTH, WIDTH),
+    "ffn_gate": (HIDDEN, WIDTH),
+    "ffn_up": (HIDDEN, WIDTH),
+    "ffn_down": (WIDTH, HIDDEN),
+}
+"""The weights of a layer that are all zero."""
+
 CERTAIN = 4.0
 """Weight of the successor in the output matrix. Chosen: after normalisation its logit is above 70, the others' are 0."""
 
@@ -27,18 +39,17 @@ SLOW_LAYERS = 48
 END = "<|end|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")
 
+ENDLESS = "<|never|>"
 CHAINS = {
     "<|plain|>": ("All", "▁is", "▁well", "."),
-    "<|again|>": ("You", "▁asked", "▁again", "."),
-    "<|found|>": ("The", "▁order", "▁was", "▁found", "."),
-    "<|think|>": ("<think>", "hmm", "</think>", "Thought", "▁over", "."),
+    "<|again|>": ("You", "▁asked", "▁again", "!"),
+    "<|found|>": ("The", "▁order", "▁was", "▁found", ";"),
+    "<|think|>": ("<think>", "hmm", "</think>", "Thought", "▁over", "?"),
     "<|call|>": ("<tool_call>", '{"name":', '▁"order_status",', '▁"arguments":', '▁{"order":', "▁7}}", "</tool_call>"),
-    "<|never|>": ("and", "▁so", "▁on"),
+    ENDLESS: ("and", "▁so", "▁on"),
 }
-"""What the model says, by the last token of the prompt. The last chain has no end: it begins again."""
-
-# A word stands in one chain only, because it has one successor: sentences end with tokens of their own.
-STOPS = {"<|plain|>": ".", "<|again|>": "!", "<|found|>": ";", "<|think|>": "?"}
+"""What the model says, by the last token of the prompt; the endless chain begins again. A word has one successor, so it stands in one chain
+only: even the sentences end differently."""
 
 TEMPLATE = """\
 {%- if tools -%}
@@ -94,72 +105,64 @@ PATIENT = TEMPLATE.replace('"for ever"', '"without an end"')
 TEMPLATES = {"usual": TEMPLATE, "alternating": ALTERNATING, "no_system": NO_SYSTEM, "patient": PATIENT, "slow_to_load": TEMPLATE}
 
 
+def vocabulary() -> dict[str, gguf.TokenType]:
+    """Every token, in order, and its kind: the words of the chains, the roles, and a token for each byte of everything else."""
+    kinds = {"<unk>": gguf.TokenType.UNKNOWN, "<s>": gguf.TokenType.CONTROL, END: gguf.TokenType.CONTROL}
+    for first, words in CHAINS.items():
+        kinds[first] = gguf.TokenType.CONTROL
+        for word in words:
+            assert word not in kinds, f"{word!r} stands in two chains"
+            kinds[word] = gguf.TokenType.USER_DEFINED if word.startswith("<") else gguf.TokenType.NORMAL
+    kinds.update(dict.fromkeys(ROLES, gguf.TokenType.CONTROL))
+    kinds.update((f"<0x{byte:02X}>", gguf.TokenType.BYTE) for byte in range(256))
+    assert len(kinds) <= WIDTH
+    return kinds
+
+
+def successors() -> dict[str, str]:
+    """What follows each token of a chain; everything else is followed by the end."""
+    found: dict[str, str] = {}
+    for first, words in CHAINS.items():
+        found.update(zip([first, *words], [*words, words[0] if first == ENDLESS else END], strict=True))
+    return found
+
+
 def write(path: Path, template: str, layers: int) -> None:
     """Write the model with this chat template and so many layers that do nothing."""
-    tokens, kinds = ["<unk>", "<s>", END], [gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL]
-    successors: dict[str, str] = {}
-    for first, words in CHAINS.items():
-        said = [*words[:-1], STOPS[first]] if words[-1] == "." else [*words]
-        ending = said[0] if first == "<|never|>" else END
-        successors.update(zip([first, *said], [*said, ending], strict=True))
-        tokens.append(first)
-        kinds.append(gguf.TokenType.CONTROL)
-        for word in said:
-            tokens.append(word)
-            kinds.append(gguf.TokenType.USER_DEFINED if word.startswith("<") else gguf.TokenType.NORMAL)
-    tokens += ROLES
-    kinds += [gguf.TokenType.CONTROL] * len(ROLES)
-    # Everything else that is written is read byte by byte.
-    tokens += [f"<0x{byte:02X}>" for byte in range(256)]
-    kinds += [gguf.TokenType.BYTE] * 256
-    count = len(tokens)
-    assert count == len(set(tokens)) <= WIDTH, f"{count} tokens, {len(set(tokens))} different ones"
-    places = {token: place for place, token in enumerate(tokens)}
-
-    embeddings = np.zeros((count, WIDTH), dtype=np.float32)
-    embeddings[np.arange(count), np.arange(count)] = 1.0
-    output = np.zeros((count, WIDTH), dtype=np.float32)
-    for place, token in enumerate(tokens):
-        output[places[successors.get(token, END)], place] = CERTAIN
-
-    heads, hidden = 4, 256
+    kinds, following = vocabulary(), successors()
+    places = {token: place for place, token in enumerate(kinds)}
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("tiny")
-    writer.add_context_length(32768)
+    writer.add_context_length(65536)
     writer.add_embedding_length(WIDTH)
     writer.add_block_count(layers)
-    writer.add_feed_forward_length(hidden)
-    writer.add_head_count(heads)
-    writer.add_head_count_kv(heads)
+    writer.add_feed_forward_length(HIDDEN)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(HEADS)
     writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_dimension_count(WIDTH // heads)
-    writer.add_vocab_size(count)
+    writer.add_rope_dimension_count(WIDTH // HEADS)
+    writer.add_vocab_size(len(kinds))
     writer.add_tokenizer_model("llama")
-    writer.add_token_list(tokens)
-    writer.add_token_scores([0.0] * count)
-    writer.add_token_types(kinds)
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_unk_token_id(0)
+    writer.add_token_list(list(kinds))
+    writer.add_token_scores([0.0] * len(kinds))
+    writer.add_token_types(list(kinds.values()))
+    writer.add_bos_token_id(places["<s>"])
+    writer.add_eos_token_id(places[END])
+    writer.add_unk_token_id(places["<unk>"])
     writer.add_add_bos_token(True)
     writer.add_add_space_prefix(False)
     writer.add_chat_template(template)
-    shapes = {
-        "attn_q": (WIDTH, WIDTH),
-        "attn_k": (WIDTH, WIDTH),
-        "attn_v": (WIDTH, WIDTH),
-        "attn_output": (WIDTH, WIDTH),
-        "ffn_gate": (hidden, WIDTH),
-        "ffn_up": (hidden, WIDTH),
-        "ffn_down": (WIDTH, hidden),
-    }
-    writer.add_tensor("token_embd.weight", embeddings)
+
+    output = np.zeros((len(kinds), WIDTH), dtype=np.float32)
+    for token, place in places.items():
+        output[places[following.get(token, END)], place] = CERTAIN
+    writer.add_tensor("token_embd.weight", np.eye(len(kinds), WIDTH, dtype=np.float32))
     writer.add_tensor("output.weight", output)
     writer.add_tensor("output_norm.weight", np.ones(WIDTH, dtype=np.float32))
     for layer in range(layers):
         for name in ("attn_norm", "ffn_norm"):
             writer.add_tensor(f"blk.{layer}.{name}.weight", np.ones(WIDTH, dtype=np.float32))
-        for name, shape in shapes.items():
+        for name, shape in SILENT.items():
             writer.add_tensor(f"blk.{layer}.{name}.weight", np.zeros(shape, dtype=np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -116,7 +116,7 @@ def keeps_its_backlog(queue: AssistantMessageQueue, *advice: str) -> None:
     assert status.status in {"queued", "processing"}, status
     assert status.error is not None
     for words in advice:
-        assert words in status.error.message
+        assert words in status.error.message, status.error.message
     assert queue.list_failed() == []
 
 

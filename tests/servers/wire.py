@@ -131,8 +131,8 @@ def _pump(source: socket.socket, target: socket.socket, kept: bytearray, drops: 
             target.sendall(data)
     for end in (source, target):
         with contextlib.suppress(OSError):
-            end.shutdown(socket.SHUT_RDWR)
-            end.close()
+            end.shutdown(socket.SHUT_RDWR)  # wakes the other direction's thread, which closing alone does not
+        end.close()
 
 
 def _requests(asked: bytes) -> list[Asked]:
