@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from assistant_queue import AssistantMessageQueue
+from assistant_queue.cli import main
 from assistant_queue.testing import Personality, StandInProvider
 from tests.conftest import RedisServer
-from tests.servers.usual import MakeQueue, says
+from tests.servers.usual import Doctor, MakeQueue, says
 
 
 @pytest.fixture
@@ -37,6 +39,24 @@ def make_queue(one_redis: RedisServer, prefix: str) -> Iterator[MakeQueue]:
     yield make
     for queue in made:
         queue.close()
+
+
+@pytest.fixture
+def doctor(one_redis: RedisServer, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Doctor:
+    """Run `assistant-queue doctor` with the options of a queue; what it says, one finding a line."""
+
+    def examine(options: dict[str, Any]) -> str:
+        told = {
+            "OPENAI_BASE_URL": options["openai_base_url"],
+            "OPENAI_API_KEY": options["openai_api_key"],
+            "ASSISTANT_QUEUE_MODEL": options["model"],
+            "ASSISTANT_QUEUE_PROTOCOL": options.get("protocol") or "responses",
+        }
+        for name, value in told.items():
+            monkeypatch.setenv(name, value)
+        return CliRunner().invoke(main, ["doctor", "--redis-url", one_redis.url, "--prefix", prefix]).output
+
+    return examine
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from tests.servers.usual import (
     NEVER,
     SLOWLY,
     Delivered,
+    Doctor,
     Foreign,
     MakeQueue,
     Once,
@@ -239,6 +240,20 @@ def test_the_responses_protocol_keeps_the_backlog_and_says_what_to_do(make_queue
     """The proxy has responses, but no conversations: 404 Not Found."""
     queue = make_queue(**{**options, "protocol": None})
     keeps_its_backlog(queue, "/conversations", "chat_completions")
+
+
+# --- the doctor ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"model": "nope"}, "`nope` does not exist"), ({"openai_api_key": "sk-not-the-proxys"}, "No connected db")],
+    ids=["model", "key"],
+)
+def test_the_doctor_repeats_what_the_proxy_says(doctor: Doctor, options: dict[str, Any], change: dict[str, str], words: str) -> None:
+    said = doctor({**options, **change})
+    assert words in said
+    assert "bad  " in said
 
 
 # --- a proxy that is away --------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 from assistant_queue.event_models import AttemptFailed, ReplyReady, TextDelta
 from tests.conftest import PATIENCE_S, free_port
 from tests.servers.processes import LLAMA_CPP, ForeignServer
-from tests.servers.usual import Delivered, Foreign, MakeQueue, UsualBehaviour, failure_of, first_error, keeps_its_backlog
+from tests.servers.usual import Delivered, Doctor, Foreign, MakeQueue, UsualBehaviour, failure_of, first_error, keeps_its_backlog
 from tests.servers.wire import Wire
 
 pytestmark = pytest.mark.xdist_group("llama_cpp")
@@ -215,6 +215,12 @@ def test_the_responses_protocol_keeps_the_backlog_and_says_what_to_do(make_queue
     llama = start()
     queue = make_queue(**{**llama.options, "protocol": None})
     keeps_its_backlog(queue, "/conversations", "chat_completions")
+
+
+def test_the_doctor_repeats_what_the_server_says_of_a_key(doctor: Doctor, start: Callable[..., Llama]) -> None:
+    said = doctor({**start(key="sk-the-right-one").options, "openai_api_key": "sk-a-wrong-one"})
+    assert "Invalid API Key" in said
+    assert "bad  " in said
 
 
 # --- a server that is away -------------------------------------------------------------------------------------------------------

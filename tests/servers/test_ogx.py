@@ -27,6 +27,7 @@ from tests.servers.usual import (
     NEVER,
     SLOWLY,
     Delivered,
+    Doctor,
     Foreign,
     MakeQueue,
     Once,
@@ -275,6 +276,17 @@ def test_an_answer_that_is_cut_short_is_incomplete(make_queue: MakeQueue, option
     queue = make_queue(**options, on_reply=delivered)
     assert queue.ask("ann", "hi", timeout=PATIENCE_S) == "cut sh"
     assert delivered.one().status == "incomplete"
+
+
+def test_the_doctor_repeats_what_the_server_says_and_leaves_no_conversation_behind(
+    doctor: Doctor, options: dict[str, Any], ogx: ForeignServer
+) -> None:
+    said = doctor({**options, "model": "nope"})
+    assert "Model 'nope' not found" in said
+    assert "was deleted again" in said
+    said = doctor({**options, "openai_base_url": ogx.url})
+    assert "POST /conversations answered 404" in said
+    assert "/v1" in said
 
 
 # --- lost answers: absence is proven before anything is sent again ---------------------------------------------------------------

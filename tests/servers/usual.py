@@ -25,6 +25,7 @@ ORDER_STATUS = {
 }
 
 MakeQueue = Callable[..., AssistantMessageQueue]
+Doctor = Callable[[dict[str, Any]], str]
 
 
 @dataclass(kw_only=True)
@@ -191,3 +192,8 @@ class UsualBehaviour:
         replies = [queue.wait_for_reply(receipt.message_id, PATIENCE_S) for receipt in receipts]
         assert replies == [foreign.says_first("hi")] * 12
         assert foreign.requests() == before + 12
+
+    def test_the_doctor_finds_nothing_bad_at_the_server(self, doctor: Doctor, foreign: Foreign) -> None:
+        said = doctor(foreign.options)
+        assert "ok  the model answered a question" in said
+        assert [line for line in said.splitlines() if line.lstrip().startswith("bad") and "no worker is alive" not in line] == []
