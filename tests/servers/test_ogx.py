@@ -127,15 +127,15 @@ def options(wire: Wire, upstream: StandInProvider) -> dict[str, Any]:
     return {"model": "upstream/good", "openai_base_url": f"{wire.url}/v1", "openai_api_key": "none"}
 
 
-@pytest.fixture
-def foreign(options: dict[str, Any], upstream: StandInProvider) -> Foreign:
+@pytest.fixture(params=["responses", "chat_completions"])
+def foreign(request: pytest.FixtureRequest, options: dict[str, Any], upstream: StandInProvider) -> Foreign:
     return Foreign(
-        options=options,
+        options={**options, "protocol": request.param},
         says_first=lambda *texts: f"You said: {' | '.join(texts)}",
         says_next=lambda *texts: f"You said: {' | '.join(texts)}",
         found="found: on its way",
         requests=lambda: len(upstream.calls(OP)),
-        has_deltas=False,  # a response in the background is not streamed by this server
+        has_deltas=request.param == "chat_completions",  # a response in the background is not streamed by this server
     )
 
 
