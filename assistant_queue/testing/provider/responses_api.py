@@ -18,9 +18,11 @@ from assistant_queue.testing.provider.problems import (
 )
 from assistant_queue.testing.provider.response import Response
 from assistant_queue.testing.provider.responses_engine import ResponsesEngine
+from assistant_queue.testing.provider.responses_refusals import check_context, check_response_taken
 from assistant_queue.testing.provider.routing import Answer, Call, ConnectionDropped, Operation
 from assistant_queue.testing.provider.sse import StreamAnswer, Tape
 from assistant_queue.testing.provider.state import Conversation, Json, World
+from assistant_queue.testing.provider.stream_style import styled
 
 
 class ResponsesApi:
@@ -50,7 +52,7 @@ class ResponsesApi:
         if find(Vanish, call.actions) is not None:
             self._engine.vanish(response)
         if response.tape is not None:
-            return StreamAnswer(response.tape, 0, lambda: self._engine.abort(response))
+            return StreamAnswer(response.tape, 0, lambda: self._engine.abort(response), call.server.content_type)
         if response.is_background and self._world.personality.background == "runs":
             return at_once
         await response.ended.wait()
@@ -67,7 +69,7 @@ class ResponsesApi:
             message = "This response cannot be streamed because it was not created with background=true and stream=true."
             raise ApiProblem(message, param="stream")
         after = whole(call.request.query, "starting_after", -1)
-        return StreamAnswer(response.tape, after + 1, lambda: self._engine.abort(response))
+        return StreamAnswer(response.tape, after + 1, lambda: self._engine.abort(response), call.server.content_type)
 
     async def cancel(self, call: Call) -> Answer:
         """Cancel a background response; one that has ended stays as it is."""
@@ -107,15 +109,17 @@ class ResponsesApi:
             previous=previous,
             items=wire.input_items(asked.get("input") or []),
             is_background=bool(asked.get("background")),
-            tape=Tape() if asked.get("stream") else None,
+            tape=Tape(styled(call.server)) if asked.get("stream") else None,
             actions=call.actions,
         )
         check_calls(response.context())
+        check_context(response, call.server)
         return response
 
     def _check_request(self, asked: Json) -> None:
         if not asked.get("model") and not asked.get("prompt"):
             raise missing("model")
+        check_response_taken(asked, self._world.personality)
         sources = ("input", "conversation", "previous_response_id", "prompt")
         if not any(asked.get(name) for name in sources):
             message = "One of \"input\" or \"previous_response_id\" or 'prompt' or 'conversation_id' must be provided."
@@ -126,8 +130,6 @@ class ResponsesApi:
                 "Ensure you are only providing one of: 'conversation' or 'previous_response_id'."
             )
             raise ApiProblem(message, code="mutually_exclusive_parameters", param="conversation")
-        if asked.get("background") and self._world.personality.background == "refused":
-            raise ApiProblem("Background mode is not supported.", code="unsupported_parameter", param="background")
 
     def _conversation(self, asked: Json) -> Conversation | None:
         named = asked.get("conversation")
