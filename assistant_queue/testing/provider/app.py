@@ -6,23 +6,25 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl
 
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from assistant_queue.testing.provider.actions import CutStream, Delay, Refuse, Silence, Trouble
+from assistant_queue.testing.provider.actions import CutStream, Delay, Refuse, ReplyWith, Silence, Trouble
 from assistant_queue.testing.provider.client import OK, Client, Drop
-from assistant_queue.testing.provider.error_bodies import body_of, error_json
+from assistant_queue.testing.provider.error_bodies import body_of, error_event
 from assistant_queue.testing.provider.faults import find
 from assistant_queue.testing.provider.log import Answered, Refusal, Request
 from assistant_queue.testing.provider.problems import ApiProblem, unreadable_body
 from assistant_queue.testing.provider.routing import Answer, Call, ConnectionDropped, Operation
-from assistant_queue.testing.provider.sse import StreamAnswer, single_event
+from assistant_queue.testing.provider.script import RunFailure
+from assistant_queue.testing.provider.sse import StreamAnswer
 from assistant_queue.testing.provider.state import World
 from assistant_queue.testing.provider.stream_style import styled
-from assistant_queue.testing.provider.troubles import trouble_of
+from assistant_queue.testing.provider.troubles import trouble_of, wording_of
 from assistant_queue.testing.provider.wordings import Facts
 
 _SERVER_ERROR = 500
@@ -85,7 +87,9 @@ class Endpoint:
         """Carry out a call as its faults want it."""
         delay, refusal, silence = (find(kind, call.actions) for kind in (Delay, Refuse, Silence))
         trouble = find(Trouble, call.actions)
-        if trouble is not None:
+        if trouble is not None and self._operation.op == "responses.create" and wording_of(call.server, trouble.kind).is_failed_run:
+            call = replace(call, actions=(*call.actions, ReplyWith(RunFailure(kind=trouble.kind))))
+        elif trouble is not None:
             refusal = Refuse(trouble_of(call.server, trouble.kind, _facts(call, trouble)), accept=trouble.accept)
         if isinstance(delay, Delay) and delay.before:
             await asyncio.sleep(delay.before)
@@ -144,8 +148,9 @@ class Endpoint:
         )
         self._answered(request, problem.status, "refused")
         server, headers = self._world.personality, {"x-request-id": f"req_{request.number}", **problem.headers}
-        if (problem.is_in_stream or server.errors_in_stream) and (request.body or {}).get("stream"):
-            event = single_event(error_json(problem, server), server.error_event, protocol=request.protocol)
+        is_in_stream = server.errors_in_stream if problem.is_in_stream is None else problem.is_in_stream
+        if is_in_stream and (request.body or {}).get("stream"):
+            event = error_event(problem, server, request.protocol)
             await client.send_bytes(OK, styled(server)(event, is_first=True), server.content_type or "", headers)
             return
         await client.send_bytes(problem.status, *body_of(problem, server), headers)

@@ -210,11 +210,19 @@ def _ending(outcome: Outcome, server: Personality) -> tuple[str | None, str]:
 
 
 def _problem(failure: RunFailure, completion: Completion) -> ApiProblem:
+    server = completion.told.server
     if failure.kind is not None:
-        return trouble_of(completion.told.server, failure.kind, Facts(model=completion.told.model))
+        problem = trouble_of(server, failure.kind, Facts(model=completion.told.model))
+        return _masked(problem.message) if server.masks_failures else problem
+    if server.masks_failures:
+        return _masked(failure.message)
     status = {"rate_limit_exceeded": 429, "insufficient_quota": 429, "invalid_prompt": 400}.get(failure.code, 500)
     kind = "invalid_request_error" if status == 400 else "server_error"  # noqa: PLR2004
     return ApiProblem(failure.message, status=status, code=failure.code, error_type=kind)
+
+
+def _masked(message: str) -> ApiProblem:
+    return ApiProblem(f"litellm.APIConnectionError: APIConnectionError: OpenAIException - {message}", status=500, error_type=None)
 
 
 def _read_exchange(messages: Sequence[Json]) -> Exchange:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from assistant_queue.testing.provider.chat_refusals import check_taken
 from assistant_queue.testing.provider.checks import (
     Check,
     anything,
@@ -22,7 +23,6 @@ from assistant_queue.testing.provider.checks import (
     text,
     text_or,
 )
-from assistant_queue.testing.provider.chat_refusals import check_taken
 from assistant_queue.testing.provider.personality import Personality
 from assistant_queue.testing.provider.problems import ApiProblem, calls_without_tool, only_with, tool_without_calls
 from assistant_queue.testing.provider.state import Json
@@ -190,4 +190,3 @@ def _check_messages(messages: Sequence[Json]) -> None:
                 raise ApiProblem("Invalid value for 'content': expected a string, got null.", param=f"messages.[{place}].content")
     if left:
         raise calls_without_tool(owner, list(left))
-

@@ -49,8 +49,9 @@ def pieces_of(index: int, call: Json, server: Personality) -> Iterator[Json]:
 
 
 def _later(piece: str, server: Personality) -> Json:
-    if server.later_pieces == "bare":
-        return {"function": {"arguments": piece}}
+    if server.later_pieces in {"bare", "typed"}:
+        typed = {"type": "function"} if server.later_pieces == "typed" else {}
+        return {**typed, "function": {"arguments": piece}}
     blank = "" if server.later_pieces == "blank" else None
     return {"id": blank, "type": blank, "function": {"name": blank, "arguments": piece}}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from assistant_queue.testing.provider.personality import Personality
 from assistant_queue.testing.provider.problems import ApiProblem
@@ -32,7 +33,8 @@ def check_taken(asked: Json, server: Personality) -> None:
         _check_message(place, message, server)
     _check_order(asked["messages"], server)
     check_prompt([text_of(message) for message in asked["messages"] if is_user_text(message)], server)
-    check_length([text_of(message) for message in asked["messages"]], server, model=asked["model"])
+    if server.truncation != "always":
+        check_length([text_of(message) for message in asked["messages"]], server, model=asked["model"])
 
 
 def check_model(asked: Json, server: Personality) -> None:
@@ -81,12 +83,13 @@ def check_length(texts: Sequence[str], server: Personality, *, model: str) -> No
 def _check_options(asked: Json, server: Personality) -> None:
     check_streaming(asked, server)
     if asked.get("stream_options") is not None and server.stream_options == "refused":
-        raise unknown_field("stream_options", asked["stream_options"], server)
+        path = "stream_options.include_usage" if server.unknown_fields == "forbidden" else "stream_options"
+        raise unknown_field(path, value=True, server=server)
     unknown = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}.get(server.reply_limit)
     if unknown is None or asked.get(unknown) is None:
         return
     if unknown == "max_completion_tokens":
-        raise unknown_field(unknown, asked[unknown], server)
+        raise unknown_field(unknown, value=asked[unknown], server=server)
     message = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
     raise ApiProblem(message, code="unsupported_parameter", param="max_tokens")
 
@@ -96,7 +99,7 @@ def _check_message(place: int, message: Json, server: Personality) -> None:
     if role in _SYSTEM:
         _check_system(place, role, server)
     if role == "assistant" and content is None and server.null_content == "refused":
-        raise ApiProblem("Invalid value for 'content': expected a string, got null.", param=f"messages.[{place}].content")
+        raise trouble_of(server, "null_content")
     if role in {"user", "assistant"} and content == "" and server.empty_content == "refused":
         raise ApiProblem("messages: text content blocks must be non-empty")
     calls = message.get("tool_calls") or []
@@ -142,17 +145,17 @@ def _check_order(messages: Sequence[Json], server: Personality) -> None:
         message = f"Expected last role User or Tool (or Assistant with prefix True) for serving but got {messages[-1]['role']}"
         raise ApiProblem(message, code="3230", error_type="invalid_request_message_order")
     if server.wants_turns:
-        _check_turns(messages)
+        _check_turns(messages, server)
 
 
 def _neighbours(messages: Sequence[Json]) -> Iterator[tuple[str, str]]:
-    for message, following in zip(messages, messages[1:], strict=False):
+    for message, following in pairwise(messages):
         yield message["role"], following["role"]
 
 
-def _check_turns(messages: Sequence[Json]) -> None:
+def _check_turns(messages: Sequence[Json], server: Personality) -> None:
     """As the templates of some models do: after the instructions user, assistant, user ..., tool rounds aside."""
     roles = [one["role"] for one in messages if one["role"] not in {"system", "tool"} and not one.get("tool_calls")]
     for place, role in enumerate(roles):
         if role != ("user", "assistant")[place % 2]:
-            raise ApiProblem("Conversation roles must alternate user/assistant/user/assistant/...", error_type="BadRequestError")
+            raise trouble_of(server, "turns")

@@ -6,10 +6,10 @@ import asyncio
 
 from assistant_queue.testing.provider.chat_calls import new_call, pieces_of
 from assistant_queue.testing.provider.chat_wire import DONE, Told, content, data, thought, usage_json
-from assistant_queue.testing.provider.error_bodies import error_json
+from assistant_queue.testing.provider.error_bodies import error_event
 from assistant_queue.testing.provider.problems import ApiProblem
 from assistant_queue.testing.provider.script import ToolCalls
-from assistant_queue.testing.provider.sse import Tape, single_event
+from assistant_queue.testing.provider.sse import Tape
 from assistant_queue.testing.provider.state import Json, count_words
 from assistant_queue.testing.provider.stream_style import sign_of_life
 
@@ -41,7 +41,11 @@ class Voice:
 
     def begin(self) -> None:
         """The first chunk, which names the role."""
-        self._put({"role": "assistant", "content": "", "refusal": None})
+        opening: Json = {"role": "assistant", "content": "", "refusal": None}
+        if self._server.opens_with == "filter_results":
+            results = [{"prompt_index": 0, "content_filter_results": {"hate": {"filtered": False, "severity": "safe"}}}]
+            self._play(data({"choices": [], "created": 0, "id": "", "model": "", "object": "", "prompt_filter_results": results}))
+        self._put({"role": "assistant", "content": None} if self._server.opens_with == "null" else opening)
 
     async def keep_alive(self) -> None:
         """Show signs of life for as long as the stream is open."""
@@ -107,7 +111,7 @@ class Voice:
             frames.append(data(self._with_usage(told.chunk({}, told.finish), is_last=True)))
         if self._held is not None:
             frames.append(data(self._chunk(self._held)))
-        if told.counts and server.usage_place == "own":
+        if told.counts and server.usage_place in {"own", "with_choice"}:
             frames.append(data(told.last_chunk()))
         if not server.omits_done:
             frames.append(DONE)
@@ -120,7 +124,7 @@ class Voice:
         """The error with which the stream ends."""
         if self._held is not None:
             self._put(self._held)
-        self._play(single_event(error_json(problem, self._server), self._server.error_event, protocol="chat_completions"))
+        self._play(error_event(problem, self._server, "chat_completions"))
 
     def _usage(self) -> Json:
         made = [self._told.text or "", *(str(call["function"]["arguments"]) for call in self._told.calls)]
@@ -135,8 +139,12 @@ class Voice:
 
     def _with_usage(self, chunk: Json, *, is_last: bool = False) -> Json:
         server = self._server
+        if server.omits_usage:
+            return chunk
+        if server.usage_place == "in_choice" and is_last:
+            return {**chunk, "choices": [{**choice, "usage": self._usage()} for choice in chunk["choices"]]}
         is_told = server.usage_place == "every" or (server.usage_place == "last" and is_last)
-        return {**chunk, "usage": self._usage()} if is_told and not server.omits_usage else chunk
+        return {**chunk, "usage": self._usage()} if is_told else chunk
 
     def _play(self, frame: bytes) -> None:
         if self._tape is not None and not self._tape.is_closed:

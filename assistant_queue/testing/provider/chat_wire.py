@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,8 +56,9 @@ class Told:
         return self._piece([choice])
 
     def last_chunk(self) -> Json:
-        """The usage, where it was asked for: a chunk without choices."""
-        return {**self._piece([]), "usage": self.usage}
+        """The usage, where it was asked for: a chunk without choices, or with an empty one."""
+        choices = [{**self._index(), "delta": {}}] if self.server.usage_place == "with_choice" else []
+        return {**self._piece(choices), "usage": self.usage}
 
     def whole(self) -> Json:
         """All of it at once."""
@@ -125,7 +127,8 @@ def thought(text: str | None, server: Personality) -> Json:
 def usage_json(given: int, made: int, server: Personality) -> Json:
     """What a completion has used."""
     if server.usage_values != "numbers":
-        shown = {"texts": str, "floats": float, "nulls": lambda _: None, "words": lambda _: "n/a"}[server.usage_values]
+        ways: dict[str, Callable[[int], Any]] = {"texts": str, "floats": float, "nulls": lambda _: None, "words": lambda _: "n/a"}
+        shown = ways[server.usage_values]
         return {name: shown(held) for name, held in zip(_COUNTED, (given, made, given + made), strict=True)}
     return {
         "prompt_tokens": given,

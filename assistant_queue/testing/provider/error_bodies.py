@@ -6,7 +6,8 @@ from typing import Any
 
 from assistant_queue.testing.provider.personality import Personality
 from assistant_queue.testing.provider.problems import JSON_TYPE, ApiProblem
-from assistant_queue.testing.provider.sse import dumps
+from assistant_queue.testing.provider.script import Protocol
+from assistant_queue.testing.provider.sse import dumps, frame
 
 
 def body_of(problem: ApiProblem, personality: Personality) -> tuple[bytes, str]:
@@ -24,6 +25,16 @@ def body_of(problem: ApiProblem, personality: Personality) -> tuple[bytes, str]:
     if shape == "empty":
         return b"", ""
     return dumps(error_json(problem, personality)), JSON_TYPE
+
+
+def error_event(problem: ApiProblem, personality: Personality, protocol: Protocol) -> bytes:
+    """The error as an event of a stream: those of Responses have a type and no shape of their own, the others need no name."""
+    if protocol == "responses":
+        told = {"code": _code(problem, personality), "message": problem.message, "param": problem.param}
+        return frame("error", {"type": "error", "sequence_number": 0, **told})
+    value = dumps(error_json(problem, personality))
+    name = f"event: {personality.error_event}\n".encode() if personality.error_event else b""
+    return name + b"data: " + value + b"\n\n"
 
 
 def error_json(problem: ApiProblem, personality: Personality) -> Any:

@@ -14,8 +14,9 @@ from assistant_queue.testing.provider.request_flags import RequestFlags
 class Personality(AnswerFlags, WireFlags, RequestFlags, ErrorFlags):
     """The ways in which this server is not OpenAI's. The default is the strict one.
 
-    The flags of the four base classes are fields of this class too: `AnswerFlags` (what a chat completion looks like), `WireFlags` (the bytes
-    of its stream), `RequestFlags` (what is refused) and `ErrorFlags` (how trouble is told). `personalities.py` has whole servers by name.
+    The flags of the four base classes are fields of this class too: `AnswerFlags` (what a chat completion looks like), `WireFlags` (the
+    bytes of its stream), `RequestFlags` (what is refused) and `ErrorFlags` (how trouble is told). `personalities.py` has whole servers by
+    name.
 
     Attributes:
         lock: What a second writer on a busy conversation or thread meets: `refuse` (400), `conflict` (409), or `none`:

@@ -32,7 +32,7 @@ class ApiProblem(Exception):
         content_type: str = JSON_TYPE,
         more: Mapping[str, Any] | None = None,
         shape: Shape | None = None,
-        is_in_stream: bool = False,
+        is_in_stream: bool | None = None,
     ) -> None:
         """Describe the answer.
 
@@ -47,7 +47,7 @@ class ApiProblem(Exception):
             content_type: Of such a body; "" sends no such header.
             more: Further fields of the error object.
             shape: The shape of the body, if not the personality's.
-            is_in_stream: Told as an event inside a 200 if a stream was asked for.
+            is_in_stream: Told as an event inside a 200 if a stream was asked for; None leaves it to the personality.
         """
         super().__init__(message)
         self.message = message

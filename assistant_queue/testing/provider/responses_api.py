@@ -6,7 +6,6 @@ from assistant_queue.testing.provider import bodies
 from assistant_queue.testing.provider import responses_wire as wire
 from assistant_queue.testing.provider.actions import IgnoreCancel, Vanish
 from assistant_queue.testing.provider.checks import missing
-from assistant_queue.testing.provider.context import check_calls
 from assistant_queue.testing.provider.faults import find
 from assistant_queue.testing.provider.ids import new_id
 from assistant_queue.testing.provider.paging import page, whole
@@ -63,7 +62,7 @@ class ResponsesApi:
     async def retrieve(self, call: Call) -> Answer:
         """A response as it is, or its stream from an event on."""
         response = self._find(call)
-        if call.request.query.get("stream") != "true":
+        if call.request.query.get("stream") != "true" or not call.server.resumes_streams:
             return self._engine.shown(response)
         if response.tape is None or not response.is_background:
             message = "This response cannot be streamed because it was not created with background=true and stream=true."
@@ -112,7 +111,6 @@ class ResponsesApi:
             tape=Tape(styled(call.server)) if asked.get("stream") else None,
             actions=call.actions,
         )
-        check_calls(response.context())
         check_context(response, call.server)
         return response
 

@@ -43,6 +43,7 @@ class Call:
             check_known(self.body, check, self.server)
         except ApiProblem as problem:
             if self.is_strict or problem.code in _ALWAYS_REFUSED:
+                problem.is_in_stream = False
                 raise
         return self.body
 

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
-
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 
 
@@ -26,14 +25,6 @@ def frame(event: str, data: Any) -> bytes:
 
 
 DONE = b"event: done\ndata: [DONE]\n\n"
-
-
-def single_event(value: Any, name: str, *, protocol: str) -> bytes:
-    """An error as the only event of an answer, in the way of a protocol: those of Responses have a type, those of the others need no name."""
-    if protocol == "responses" and isinstance(value, dict):
-        fields = value["error"] if isinstance(value.get("error"), dict) else value
-        return frame("error", {**fields, "type": "error", "sequence_number": 0})
-    return frame(name, value) if name else b"data: " + dumps(value) + b"\n\n"
 
 
 Style = Callable[..., bytes]

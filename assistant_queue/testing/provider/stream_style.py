@@ -25,6 +25,8 @@ def styled(server: Personality) -> Style:
     sign, line_end = sign_of_life(server), _LINE_ENDS[server.line_end]
 
     def change(event: bytes, *, is_first: bool) -> bytes:
+        if not server.names_events and event.startswith(b"event: "):
+            event = event.partition(b"\n")[2]
         if event != sign:
             event = sign + event
         if line_end != b"\n":

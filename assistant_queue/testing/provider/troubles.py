@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from assistant_queue.testing.provider import words_of_clouds as clouds
 from assistant_queue.testing.provider import words_of_servers as servers
 from assistant_queue.testing.provider import words_of_small_clouds as small
+from assistant_queue.testing.provider.error_flags import Speaker
 from assistant_queue.testing.provider.personality import Personality
 from assistant_queue.testing.provider.problems import ApiProblem
 from assistant_queue.testing.provider.script import RunFailure
-from assistant_queue.testing.provider.wordings import Facts, Kind, Words, as_problem
+from assistant_queue.testing.provider.wordings import Facts, Kind, Wording, Words, as_problem
 
-WORDS: Mapping[str, Words] = {
+WORDS: Mapping[Speaker, Words] = {
     "openai": clouds.OPENAI,
     "openai_tpm": clouds.OPENAI_TPM,
     "in_stream": clouds.IN_STREAM,
@@ -38,6 +39,7 @@ WORDS: Mapping[str, Words] = {
     "ollama": servers.OLLAMA,
     "lmstudio": servers.LM_STUDIO,
     "litellm": servers.LITELLM,
+    "litellm_bare": servers.LITELLM_BARE,
     "openrouter": servers.OPENROUTER,
     "ogx": servers.OGX,
     "tgi": servers.TGI,
@@ -48,9 +50,13 @@ WORDS: Mapping[str, Words] = {
 
 def trouble_of(personality: Personality, kind: Kind, facts: Facts | None = None) -> ApiProblem:
     """The error in which this server tells of a kind of trouble."""
+    return as_problem(wording_of(personality, kind), facts or Facts())
+
+
+def wording_of(personality: Personality, kind: Kind) -> Wording:
+    """The words of this server for a kind of trouble."""
     server = personality.overflow if kind == "overflow" and personality.overflow is not None else personality.words
-    wording = WORDS[server].get(kind) or clouds.OPENAI[kind]
-    return as_problem(wording, facts or Facts())
+    return WORDS[server].get(kind) or clouds.OPENAI[kind]
 
 
 def code_and_message(failure: RunFailure, personality: Personality) -> tuple[str, str]:

@@ -23,7 +23,7 @@ def check_known(body: dict[str, Any], check: Check, server: Personality) -> None
     """
     for name in server.unknown_options:
         if name in body and server.unknown_fields != "ignored":
-            raise unknown_field(name, body[name], server)
+            raise unknown_field(name, value=body[name], server=server)
     left = body
     while True:
         try:
@@ -32,17 +32,20 @@ def check_known(body: dict[str, Any], check: Check, server: Personality) -> None
             if problem.code != _UNKNOWN or problem.param is None or server.unknown_fields == "refused":
                 raise
             if server.unknown_fields != "ignored":
-                raise unknown_field(problem.param, _at(body, problem.param), server) from None
+                raise unknown_field(problem.param, value=_at(body, problem.param), server=server) from None
             left = _without(left, problem.param)
         else:
             return
 
 
-def unknown_field(path: str, value: Any, server: Personality) -> ApiProblem:
+def unknown_field(path: str, *, value: Any, server: Personality) -> ApiProblem:
     """The refusal of a field, in the words of this server."""
     if server.unknown_fields == "forbidden":
         place = {"type": "extra_forbidden", "loc": ["body", *_steps(path)], "msg": "Extra inputs are not permitted", "input": value}
-        return ApiProblem("Extra inputs are not permitted", status=_UNPROCESSABLE, body={"detail": [place]})
+        body: dict[str, Any] = {"detail": [place]}
+        if server.error_body == "flat":
+            body = {"object": "error", "message": body, "type": "invalid_request_error", "param": None, "code": None}
+        return ApiProblem("Extra inputs are not permitted", status=_UNPROCESSABLE, body=body)
     if server.unknown_fields == "unsupported":
         return ApiProblem(_unsupported(path))
     return ApiProblem(f"Unrecognized request argument supplied: {path}")

@@ -14,6 +14,8 @@ from assistant_queue.testing.provider.problems import ApiProblem
 
 Kind = Literal[
     "overflow",
+    "turns",
+    "null_content",
     "moderated",
     "unknown_model",
     "wrong_key",
@@ -48,7 +50,8 @@ class Wording:
         more: Further fields of the error object.
         headers: Further headers.
         shape: The shape of the body, if not the personality's.
-        is_in_stream: Told as an event inside a 200 if a stream was asked for.
+        is_in_stream: Told as an event inside a 200 if a stream was asked for; None leaves it to the personality.
+        is_failed_run: Told by a response that is taken and fails (Responses only).
     """
 
     message: str
@@ -59,7 +62,8 @@ class Wording:
     more: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     shape: Shape | None = None
-    is_in_stream: bool = False
+    is_in_stream: bool | None = None
+    is_failed_run: bool = False
 
 
 Words = Mapping[str, Wording]

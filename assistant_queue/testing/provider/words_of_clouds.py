@@ -13,6 +13,8 @@ OPENAI: Words = {
         code="context_length_exceeded",
         param="messages",
     ),
+    "null_content": Wording(message="Invalid value for 'content': expected a string, got null."),
+    "turns": Wording(message="Conversation roles must alternate user/assistant/user/assistant/...", error_type="BadRequestError"),
     "moderated": Wording(
         message="Invalid prompt: your prompt was flagged as potentially violating our usage policy. "
         "Please try again with a different prompt.",
@@ -245,7 +247,5 @@ XAI: Words = {
         status=403,
         code="The caller does not have permission to execute the specified operation",
     ),
-    "rate_limited": Wording(
-        message="Too many requests for team and model {model}.", status=429, code="Some resource has been exhausted"
-    ),
+    "rate_limited": Wording(message="Too many requests for team and model {model}.", status=429, code="Some resource has been exhausted"),
 }

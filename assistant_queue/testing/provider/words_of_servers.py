@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from assistant_queue.testing.provider.wordings import Wording, Words
 
-# ggml-org/llama.cpp#15780, melagiri/code-insights#271, earendil-works/pi#1887 (503 while the model loads).
+# Run: llama.cpp by xllamacpp 2026.10; ggml-org/llama.cpp#15780, earendil-works/pi#1887 (503 while the model loads).
 LLAMA_CPP: Words = {
     "overflow": Wording(
         message="request ({words} tokens) exceeds the available context size ({limit} tokens), try increasing it",
         error_type="exceed_context_size_error",
         more={"n_prompt_tokens": 9000, "n_ctx": 8192},
+    ),
+    "turns": Wording(
+        message="Unable to generate parser for this template. Automatic parser generation failed: \n------------\nWhile executing "
+        "CallExpression at line 5, column 20 in source:\n...\nError: Jinja Exception: Conversation roles must alternate "
+        "user/assistant/user/assistant/..."
     ),
     "unknown_model": Wording(message="model '{model}' not found", status=404, error_type="not_found_error"),
     "wrong_key": Wording(message="Invalid API Key", status=401, error_type="authentication_error"),
@@ -22,8 +27,8 @@ LLAMA_CPP: Words = {
 VLLM: Words = {
     "unknown_path": Wording(message="Not Found", status=404, shape="detail"),
     "overflow": Wording(
-        message="You passed {words} input tokens and requested 512 output tokens. However, the model's context length is only {limit} tokens, "
-        "resulting in a maximum input length of {limit} tokens. Please reduce the length of the input prompt. "
+        message="You passed {words} input tokens and requested 512 output tokens. However, the model's context length is only {limit} "
+        "tokens, resulting in a maximum input length of {limit} tokens. Please reduce the length of the input prompt. "
         "(parameter=input_tokens, value={words})",
         error_type="BadRequestError",
     ),
@@ -44,16 +49,20 @@ SGLANG: Words = {
     "server_error": Wording(message="Internal Server Error", status=500, shape="text"),
 }
 
-# netease-youdao/QAnything#555, ollama/ollama#4124.
+# netease-youdao/QAnything#555, ollama/ollama#4124, SAIL-Research-Lab/cheetahclaws#72 (null).
 OLLAMA: Words = {
     "unknown_path": Wording(message="404 page not found", status=404, shape="text"),
+    "null_content": Wording(message="invalid message content type: <nil>"),
     "unknown_model": Wording(message='model "{model}" not found, try pulling it first', status=404, error_type="not_found_error"),
     "overloaded": Wording(message="server busy, please try again.  maximum pending requests exceeded", status=503, error_type="api_error"),
     "server_error": Wording(message="llama runner process has terminated: exit status 2", status=500, error_type="api_error"),
 }
 
-# lmstudio-ai/lmstudio-bug-tracker#1730, lmstudio-ai/lms#107.
+# lmstudio-ai/lmstudio-bug-tracker#1730, lmstudio-ai/lms#107, lmstudio-ai/lmstudio-bug-tracker#261 (null).
 LM_STUDIO: Words = {
+    "null_content": Wording(
+        message="Invalid 'content': 'content' field must be a string or an array of objects.", error_type=None, shape="error_text"
+    ),
     "unknown_path": Wording(message="Unexpected endpoint or method. ({path})", shape="error_text"),
     "overflow": Wording(
         message="Trying to keep the first {words} tokens when context the overflows. However, the model is loaded with context length of "
@@ -72,24 +81,22 @@ LM_STUDIO: Words = {
     ),
 }
 
-# zed-industries/zed#30094, OpenHands/OpenHands#17390 (codes as text), BerriAI/litellm#2493 and #3293.
+# Run: LiteLLM 1.108's proxy, whose codes are the status as text and keep nothing of the other server's but its words;
+# zed-industries/zed#30094, OpenHands/OpenHands#17390 (a proxy with a database).
+_NO_FALLBACK = "\n\nLiteLLM: model group '{model}' failed with the error above. No fallback was attempted."
 LITELLM: Words = {
     "unknown_path": Wording(message="Not Found", status=404, shape="detail"),
     "overflow": Wording(
-        message="litellm.BadRequestError: litellm.ContextWindowExceededError: ContextWindowExceededError: OpenAIException - This model's "
-        "maximum context length is {limit} tokens. However, your messages resulted in {words} tokens.. "
-        "Received Model Group={model}\nAvailable Model Group Fallbacks=None",
-        error_type=None,
+        message="litellm.ContextWindowExceededError: litellm.BadRequestError: ContextWindowExceededError: OpenAIException - This model's "
+        "maximum context length is {limit} tokens. However, your messages resulted in {words} tokens.\nmodel={model}. "
+        f"context_window_fallbacks=None. fallbacks=None.{_NO_FALLBACK}"
     ),
     "moderated": Wording(
-        message="litellm.BadRequestError: litellm.ContentPolicyViolationError: ContentPolicyViolationError: AzureException - The response "
-        "was filtered due to the prompt triggering Azure OpenAI's content management policy.",
-        error_type=None,
+        message="litellm.BadRequestError: OpenAIException - The response was filtered due to the prompt triggering Azure OpenAI's content "
+        f"management policy. Please modify your prompt and retry.{_NO_FALLBACK}"
     ),
     "unknown_model": Wording(
-        message="/chat/completions: Invalid model name passed in model={model}. Call `/v1/models` to view available models for your key.",
-        error_type="None",
-        param="None",
+        message="/chat/completions: Invalid model name passed in model={model}. Call `/v1/models` to view available models for your key."
     ),
     "wrong_key": Wording(
         message="Authentication Error, Invalid proxy server token passed. Received API Key = sk-...0000, Key Hash (Token) =0000. "
@@ -98,24 +105,46 @@ LITELLM: Words = {
         error_type="token_not_found_in_db",
         param="key",
     ),
-    "no_quota": Wording(message="Budget has been exceeded! Current cost: 76.16, Max budget: 10.0", error_type="budget_exceeded"),
-    "rate_limited": Wording(
-        message="No deployments available for selected model, Try again in {wait} seconds. Passed model={model}.",
+    "no_quota": Wording(
+        message="litellm.RateLimitError: RateLimitError: OpenAIException - You exceeded your current quota, please check your plan and "
+        f"billing details.{_NO_FALLBACK}",
         status=429,
-        error_type="None",
-        param="None",
+        error_type="throttling_error",
+    ),
+    "rate_limited": Wording(
+        message="No deployments available for selected model, Try again in {wait} seconds. All deployments for selected model are in "
+        "cooldown. Passed model={model}. pre-call-checks=False, cooldown_list=[]",
+        status=429,
+        error_type="all_deployments_in_cooldown",
         headers={"retry-after": "{wait}"},
     ),
     "overloaded": Wording(
-        message="litellm.ServiceUnavailableError: ServiceUnavailableError: OpenAIException - The engine is currently overloaded. "
-        "Received Model Group={model}",
+        message=f"litellm.ServiceUnavailableError: ServiceUnavailableError: OpenAIException - Overloaded{_NO_FALLBACK}",
         status=503,
-        error_type=None,
+        error_type="internal_server_error",
+        headers={"llm_provider-retry-after": "{wait}"},
+    ),
+    "gateway": Wording(
+        message=f"litellm.BadGatewayError: BadGatewayError: OpenAIException - Bad Gateway{_NO_FALLBACK}",
+        status=502,
+        error_type="internal_server_error",
     ),
     "server_error": Wording(
-        message="litellm.InternalServerError: InternalServerError: OpenAIException - Connection error.. Received Model Group={model}",
+        message=f"litellm.InternalServerError: InternalServerError: OpenAIException - Connection error.{_NO_FALLBACK}",
         status=500,
-        error_type=None,
+        error_type="internal_server_error",
+    ),
+}
+
+# The same proxy without a database, and behind it a server that refuses its key or is limited.
+LITELLM_BARE: Words = {
+    "wrong_key": Wording(message="No connected db.", error_type="no_db_connection"),
+    "no_quota": Wording(message="Budget has been exceeded! Current cost: 76.16, Max budget: 10.0", error_type="budget_exceeded"),
+    "rate_limited": Wording(
+        message=f"litellm.RateLimitError: RateLimitError: OpenAIException - Rate limit reached{_NO_FALLBACK}",
+        status=429,
+        error_type="throttling_error",
+        headers={"llm_provider-retry-after": "{wait}"},
     ),
 }
 
@@ -135,8 +164,8 @@ OPENROUTER: Words = {
     "unknown_model": Wording(message="{model} is not a valid model ID", error_type=None),
     "wrong_key": Wording(message="No auth credentials found", status=401, error_type=None),
     "no_quota": Wording(
-        message="Insufficient credits. This account never purchased credits. Make sure your key is on the correct account or org, and if so, "
-        "purchase more at https://openrouter.ai/settings/credits",
+        message="Insufficient credits. This account never purchased credits. Make sure your key is on the correct account or org, and if "
+        "so, purchase more at https://openrouter.ai/settings/credits",
         status=402,
         error_type=None,
     ),
@@ -146,25 +175,29 @@ OPENROUTER: Words = {
     "server_error": Wording(message="Internal Server Error", status=500, error_type=None),
 }
 
-# What llama-stack answers, and OGX, as it is called now: FastAPI's shape.
+# Run: OGX 1.5, which llama-stack is called now. What the server behind it says reaches nobody: a response fails with these words.
+_LOST = Wording(message="An unexpected error occurred while generating the response.", code="server_error", is_failed_run=True)
 OGX: Words = {
-    "unknown_path": Wording(message="Not Found", status=404),
+    "unknown_path": Wording(message="Not Found", status=404, is_in_stream=False),
     "overflow": Wording(
-        message="Error code: 400 - {'error': {'message': \"This model's maximum context length is {limit} tokens. However, you requested "
-        "{words} tokens.\", 'code': 400}}"
+        message="The conversation exceeds the model's context window and could not be reduced further by truncation.",
+        code="context_length_exceeded",
+        is_failed_run=True,
     ),
-    "unknown_model": Wording(
-        message="Model '{model}' not found. Use 'client.models.list()' to list available Models.", status=404
-    ),
-    "wrong_key": Wording(message="Authentication failed", status=401),
-    "rate_limited": Wording(message="Quota exceeded", status=429),
-    "server_error": Wording(message="Internal server error: An unexpected error occurred.", status=500),
+    "unknown_model": Wording(message="Model '{model}' not found. Use 'client.models.list()' to list available Models.", status=404),
+    "wrong_key": Wording(message="Authentication failed", status=401, is_in_stream=False),
+    **dict.fromkeys(("no_quota", "moderated", "rate_limited", "overloaded", "loading", "gateway", "server_error"), _LOST),
 }
 
 # Text Generation Inference: huggingface/text-generation-inference#439 (overloaded).
 TGI: Words = {
     "overflow": Wording(
         message="Input validation error: `inputs` must have less than {limit} tokens. Given: {words}", status=422, shape="error_text"
+    ),
+    "turns": Wording(
+        message="Template error: syntax error: Conversation roles must alternate user/assistant/user/assistant/... (in <string>:1)",
+        status=422,
+        shape="error_text",
     ),
     "overloaded": Wording(message="Model is overloaded", status=429, shape="error_text"),
     "loading": Wording(message="Model {model} is currently loading", status=503, shape="error_text"),

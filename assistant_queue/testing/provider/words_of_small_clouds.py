@@ -1,4 +1,4 @@
-"""The words of hosted models beside the largest: China's, Amazon's, smaller clouds. Comments name public reports in which they were seen."""
+"""The words of smaller clouds, and of those of China and Amazon. Comments name public reports in which they were seen."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ KIMI: Words = {
     "moderated": Wording(
         message="The request was rejected because it was considered high risk", code=400, error_type="content_filter", param="prompt"
     ),
-    "unknown_model": Wording(
-        message="Not found the model {model} or Permission denied", status=404, error_type="resource_not_found_error"
-    ),
+    "unknown_model": Wording(message="Not found the model {model} or Permission denied", status=404, error_type="resource_not_found_error"),
     "wrong_key": Wording(message="Invalid Authentication", status=401, error_type="invalid_authentication_error"),
     "no_quota": Wording(
-        message="Your account is suspended, please check your plan and billing details", status=429, error_type="exceeded_current_quota_error"
+        message="Your account is suspended, please check your plan and billing details",
+        status=429,
+        error_type="exceeded_current_quota_error",
     ),
     "rate_limited": Wording(
         message="Your account request reached max request: 3, please try again after {wait} seconds",
@@ -53,7 +53,9 @@ SILICONFLOW: Words = {
     "unknown_model": Wording(message="Model does not exist. Please check it carefully.", code=20012),
     "wrong_key": Wording(message="Invalid token", status=401, shape="json_text"),
     "no_quota": Wording(message="Sorry, your account balance is insufficient", status=403, code=30001),
-    "rate_limited": Wording(message="Request was rejected due to rate limiting. If you want more, please contact us.", status=429, code=50603),
+    "rate_limited": Wording(
+        message="Request was rejected due to rate limiting. If you want more, please contact us.", status=429, code=50603
+    ),
     "overloaded": Wording(message="Model service overloaded. Please try again later.", status=503, code=50505),
 }
 
@@ -78,12 +80,8 @@ ZHIPU: Words = {
     ),
     "unknown_model": Wording(message="The model does not exist, please check the model code.", code="1211", error_type=None),
     "wrong_key": Wording(message="token expired or incorrect", status=401, code="1000", error_type=None),
-    "no_quota": Wording(
-        message="Insufficient balance or no resource package. Please recharge.", status=429, code="1113", error_type=None
-    ),
-    "rate_limited": Wording(
-        message="Rate limit reached for requests", status=429, code="1302", error_type=None
-    ),
+    "no_quota": Wording(message="Insufficient balance or no resource package. Please recharge.", status=429, code="1113", error_type=None),
+    "rate_limited": Wording(message="Rate limit reached for requests", status=429, code="1302", error_type=None),
 }
 
 GITHUB_MODELS: Words = {
