@@ -146,6 +146,10 @@ class Config(BaseSettings):
     run_timeout: PositiveSeconds = _option(600.0, "one attempt's deadline, tool rounds included", unit="s")
     request_timeout: PositiveSeconds = _option(30.0, "how long the provider may take to accept a request", unit="s")
     stream_idle_timeout: PositiveSeconds = _option(120.0, "how long a run's stream may be silent", unit="s")
+    on_context_overflow: Literal["truncate", "compact", "fail"] = _option(
+        "truncate",
+        "what happens when a conversation outgrows the model: truncate it, have the provider compact it where it can, or fail the batch",
+    )
     max_tool_rounds: int = _option(20, "rounds of tool calls in one batch", unit="rounds", ge=1)
     default_instructions: str | Callable[..., Any] | None = _option(
         DEFAULT_INSTRUCTIONS, "for messages without their own: a text, None, or a callable of the batch"
@@ -359,6 +363,7 @@ class Options(TypedDict, total=False):
     run_timeout: float
     request_timeout: float
     stream_idle_timeout: float
+    on_context_overflow: Literal["truncate", "compact", "fail"]
     max_tool_rounds: int
     default_instructions: str | Callable[..., Any] | None
     run_options: Mapping[str, Any]

@@ -39,10 +39,13 @@
     │   └── InvalidToolResult
     └── LeaseLost                     another worker holds the thread now
 
-`retryable` says whether the same call can succeed later without anybody changing anything; the flow reads it in one place.
+`retryable` says whether the same call can succeed later unchanged. Of a provider's refusal the fate of its kind decides
+(`assistant_queue.trouble`); the flow gives a batch up at once if it is False.
 """
 
 from __future__ import annotations
+
+from assistant_queue.trouble import Fate, Trouble
 
 
 class AssistantQueueError(Exception):
@@ -213,15 +216,18 @@ class NotReplicated(StoreUnavailable):
 
 
 class BackendError(AssistantQueueError):
-    """The provider's answer, translated. Carries what the retry policy needs to know.
+    """The provider's answer, translated. Carries what the flow decides by.
 
     Attributes:
-        status_code: The HTTP status, None where there was no answer.
-        provider_code: The provider's own error code (``rate_limit_exceeded``), None where the body has none.
+        status_code: The HTTP status, None if there was no answer.
+        provider_code: The provider's own error code (``rate_limit_exceeded``), None if the body has none.
         retry_after_s: Seconds the provider asked to wait, None if it did not say.
         counts: Whether the failure uses up one of `max_attempts`.
+        retryable: Whether the same request can succeed later unchanged; a batch is given up at once if it cannot.
+        trouble: What the provider said, None if it said nothing.
     """
 
+    retryable = True
     code = "backend"
 
     def __init__(
@@ -231,19 +237,33 @@ class BackendError(AssistantQueueError):
         status_code: int | None = None,
         provider_code: str | None = None,
         retry_after_s: float | None = None,
-        counts: bool = True,
+        counts: bool | None = None,
+        trouble: Trouble | None = None,
     ) -> None:
+        """Take the details from `trouble`, unless they are given.
+
+        Args:
+            message: What happened, to which thread, and what to do.
+            status_code: As the attribute.
+            provider_code: As the attribute.
+            retry_after_s: As the attribute.
+            counts: As the attribute; None for what the trouble's fate says, True without one.
+            trouble: As the attribute.
+        """
         super().__init__(message)
-        self.status_code = status_code
-        self.provider_code = provider_code
-        self.retry_after_s = retry_after_s
-        self.counts = counts
+        self.trouble = trouble
+        fate = Fate.COUNT if trouble is None else trouble.kind.fate
+        self.status_code = status_code if status_code is not None or trouble is None else trouble.status
+        self.provider_code = provider_code if provider_code is not None or trouble is None else trouble.code
+        self.retry_after_s = retry_after_s if retry_after_s is not None or trouble is None else trouble.retry_after_s
+        self.counts = fate is not Fate.WAIT if counts is None else counts
+        if fate in {Fate.FINAL, Fate.REMEDY}:  # a remedy that was left to try would have been tried before this was raised
+            self.retryable = False
 
 
 class RequestRefused(BackendError):
     """The provider provably did not accept the request: a refused connection or a 4xx. Nothing was started there."""
 
-    retryable = True
     code = "request_refused"
 
 
@@ -270,34 +290,31 @@ class ConversationBusy(RequestRefused):
 class NotSupported(BackendError):
     """This backend has no such direct call. Nothing was sent; messages are answered through the queue all the same."""
 
+    retryable = False
     code = "not_supported"
 
 
 class OutcomeUnknown(BackendError):
     """A time-out, a 5xx or a lost connection: the provider may have accepted the request. Ask it before sending again."""
 
-    retryable = True
     code = "outcome_unknown"
 
 
 class StreamCut(BackendError):
     """The stream of an accepted run ended early. The run goes on at the provider; follow it by its id."""
 
-    retryable = True
     code = "stream_cut"
 
 
 class RunVanished(BackendError):
     """The provider accepted this run and does not know it any more."""
 
-    retryable = True
     code = "run_vanished"
 
 
 class RunFailed(BackendError):
     """The provider accepted the run and ended it as failed, cancelled or expired."""
 
-    retryable = True
     code = "run_failed"
 
 

@@ -233,13 +233,14 @@ class RunResult:
     Attributes:
         run_id: The latest run of the batch (each tool round of Responses is a run of its own).
         message_ids: In the order in which the model saw them.
-        status: `completed`, or `incomplete` with `incomplete_reason`; `failed` where `fallback` is set.
+        status: `completed`, or `incomplete` with `incomplete_reason`; `failed` if the batch is in the failed list and `reply` is its fallback.
         reply: `replies` joined by a blank line, None if there were none.
         usage: None where the provider did not say.
         attempts: How often the batch was sent.
         started_at: When the first worker claimed the batch; aware, UTC.
         ended_at: When the run's end was stored; aware, UTC.
-        fallback: `reply` is the `fallback_reply`: the batch is in the failed list, and its true reply comes if somebody retries it.
+        fallback: `reply` is the `fallback_reply`. With `status="failed"` the batch is in the failed list, and its true reply comes if it is
+            retried; with `incomplete_reason="empty"` the model said nothing, and there is no other reply.
     """
 
     thread_id: str
@@ -263,7 +264,7 @@ class FailedBatch:
     """A batch that needs a person: dead (attempts used up) or parked (nobody can say whether it was accepted).
 
     Attributes:
-        reason: `attempts`, `worker_deaths`, `parked`, `unknown_thread`, `not_configured`, `corrupt`.
+        reason: `attempts`, `refused`, `worker_deaths`, `parked`, `unknown_thread`, `not_configured`, `corrupt`.
         error: The last error.
         known_run_id: The provider's run, if one was ever known.
         failed_at: Aware, UTC.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from assistant_queue.errors import ConfigurationError
 
@@ -27,6 +27,7 @@ def create_backend(
     run_options: Mapping[str, Any] | None = None,
     request_timeout: float = 30.0,
     stream_idle_timeout: float = 120.0,
+    on_context_overflow: Literal["truncate", "compact", "fail"] = "truncate",
 ) -> Backend:
     """The backend that these options ask for: Assistants if there is an assistant, else Responses + Conversations, unless `protocol` says.
 
@@ -43,6 +44,7 @@ def create_backend(
         run_options: Further fields of every run's request.
         request_timeout: Seconds until the first event, and of every plain call.
         stream_idle_timeout: Seconds between two events.
+        on_context_overflow: What follows when a conversation outgrows the model.
 
     Raises:
         ConfigurationError: Both protocols are asked for, there is no key, or the ready client cannot be used.
@@ -58,6 +60,7 @@ def create_backend(
         "run_options": run_options,
         "request_timeout": request_timeout,
         "stream_idle_timeout": stream_idle_timeout,
+        "on_context_overflow": on_context_overflow,
         # A client that the caller brought and that is used as it is stays the caller's to close.
         "closes_client": client is not options.get("openai_client"),
     }

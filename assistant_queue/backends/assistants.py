@@ -14,10 +14,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from assistant_queue.backends import run_reader
+from assistant_queue.backends.addresses import opened
 from assistant_queue.backends.assistants_calls import AssistantsCalls
 from assistant_queue.backends.openai_clients import Channel
 from assistant_queue.backends.openai_errors import watching
+from assistant_queue.backends.overflow import OnOverflow, shorter_next_time, ways_of_assistants
 from assistant_queue.backends.refusals import refuses_outputs
+from assistant_queue.backends.remedies import remedies_of
 from assistant_queue.backends.run_reader import RunReader
 from assistant_queue.backends.streams import CANCEL_S, Call, EventStream, Json, ended, fetch, play
 from assistant_queue.backends.thread_log import ThreadLog
@@ -55,7 +58,7 @@ class AssistantsBackend:
     3. watches a known run by polling: its stream cannot be resumed
     4. finds a batch again by the marks in the metadata of runs and messages
 
-    It keeps one thing between calls: whether this server takes messages with a run.
+    It keeps two things between calls: whether this server takes messages with a run, and the remedies that it needs (`remedies.py`).
     """
 
     name = "assistants"
@@ -78,6 +81,7 @@ class AssistantsBackend:
         run_options: Mapping[str, Any] | None = None,
         request_timeout: float = 30.0,
         stream_idle_timeout: float = 120.0,
+        on_context_overflow: OnOverflow = "truncate",
         closes_client: bool = True,
     ) -> None:
         """Set up, without a request.
@@ -89,6 +93,8 @@ class AssistantsBackend:
             run_options: Further fields of a run, as they are; `max_output_tokens` is sent under this protocol's name.
             request_timeout: Seconds until the first event, and of every plain call.
             stream_idle_timeout: Seconds between two events.
+            on_context_overflow: What follows when a thread outgrows the model: its last messages only are read, or (`fail`) the batch goes to
+                the failed list.
             closes_client: Whether `close` closes the client.
         """
         self._channel = Channel(
@@ -96,6 +102,8 @@ class AssistantsBackend:
         )
         self._calls = AssistantsCalls(self._channel, assistant_id=assistant_id, tools=tools, run_options=run_options)
         self._log = ThreadLog(self._channel.reading)
+        self._remedies = remedies_of(str(client.base_url), assistant_id)
+        self._shortening = ways_of_assistants(on_context_overflow, run_options or {})
         self._takes_messages: bool | None = None
         self._proof = asyncio.Lock()
 
@@ -103,8 +111,7 @@ class AssistantsBackend:
 
     async def open_conversation(self, thread_id: str) -> str:
         """A new thread, with the queue's thread id in its metadata."""
-        created = await fetch(self._calls.create_thread(thread_id), thread=thread_id)
-        return str(created["id"])
+        return await opened(self._calls.create_thread(thread_id), thread=thread_id, path="/threads")
 
     async def drop_conversation(self, conversation_id: str) -> None:
         """Delete a thread; one that is gone already is fine."""
@@ -138,7 +145,7 @@ class AssistantsBackend:
         for item in await self._log.missing(request) if request.batch.attempts > 1 else request.items:
             await fetch(self._calls.post(request, item), thread=request.batch.thread_id)
         reader = RunReader(request.batch.thread_id)
-        async with aclosing(self._watch(request, self._calls.create_run(request, with_messages=False), reader)) as events:
+        async with aclosing(self._watch(request, self._calls.create_run(request, self._remedies, with_messages=False), reader)) as events:
             async for event in events:
                 yield event
 
@@ -151,7 +158,9 @@ class AssistantsBackend:
                 await proving.enter_async_context(self._proof)
             if self._takes_messages is False:
                 return
-            async with aclosing(self._watch(request, self._calls.create_run(request, with_messages=True), reader)) as events:
+            async with aclosing(
+                self._watch(request, self._calls.create_run(request, self._remedies, with_messages=True), reader)
+            ) as events:
                 async for event in events:
                     if isinstance(event, RunStarted) and self._takes_messages is None:
                         self._takes_messages = await self._has_taken(request, reader.run, event.run_id)
@@ -206,7 +215,7 @@ class AssistantsBackend:
                         replies = await self._log.replies(request, event.run_id)
                     yield replace(event, replies=replies, whole=bool(replies))
                 else:
-                    yield event
+                    yield shorter_next_time(event, self._remedies, self._shortening)
 
     async def follow(self, request: RunRequest, run_id: str, cursor: int | None = None) -> AsyncGenerator[RunEvent, None]:
         """Watch a run by polling.
@@ -220,7 +229,7 @@ class AssistantsBackend:
         with watching(request.batch.thread_id, run_id):
             run = await ended(run, partial(self._log.run, request, run_id), run_reader.is_open)
             outcome = await self._outcome(request, run)
-        yield outcome
+        yield shorter_next_time(outcome, self._remedies, self._shortening)
 
     async def _outcome(self, request: RunRequest, run: Json) -> ActionRequired | RunEnded:
         """How a run ended or what it waits for, with what all its rounds said."""

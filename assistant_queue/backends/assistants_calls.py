@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from assistant_queue.backends import remedies
 from assistant_queue.backends.content import (
     MAX_VALUE,
     assistants_content,
@@ -16,9 +17,14 @@ from assistant_queue.backends.content import (
     run_metadata,
 )
 from assistant_queue.backends.openai_clients import Channel, streamed
+from assistant_queue.backends.remedies import Remedy
 from assistant_queue.backends.streams import Call, Json
 from assistant_queue.core.runs import InputItem, RunRequest
 from assistant_queue.models import ToolCall
+
+
+_LAST_MESSAGES = 10
+"""Messages that a run reads of a thread that outgrew the model. Chosen: five turns."""
 
 
 class AssistantsCalls:
@@ -60,13 +66,15 @@ class AssistantsCalls:
         """One message on its own."""
         return partial(self._messages.create, request.conversation_id, **_message(item, request))
 
-    def create_run(self, request: RunRequest, *, with_messages: bool) -> Call:
+    def create_run(self, request: RunRequest, using: Container[Remedy], *, with_messages: bool) -> Call:
         """A streamed run, with the batch's messages or over what the thread holds already."""
+        read = {"type": "last_messages", "last_messages": max(_LAST_MESSAGES, len(request.items))}
         body = {
             **self._body,
             "additional_messages": [_message(item, request) for item in request.items] if with_messages else None,
             "additional_instructions": request.instructions or self._body.get("additional_instructions"),
             "metadata": run_metadata(request.items, request.batch.id, self._metadata),
+            **({"truncation_strategy": read} if remedies.LAST_MESSAGES in using else {}),
         }
         return partial(
             self._runs.create,

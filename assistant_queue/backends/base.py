@@ -43,6 +43,7 @@ __all__ = [
     "FoundBy",
     "InputItem",
     "NotFound",
+    "RenewsConversations",
     "RunEnded",
     "RunEvent",
     "RunRequest",
@@ -101,3 +102,20 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Give back connections."""
+
+
+@runtime_checkable
+class RenewsConversations(Protocol):
+    """What a backend has besides whose `capabilities.renews` is set."""
+
+    async def renew_conversation(self, request: RunRequest, calls: Sequence[ToolCall] = ()) -> tuple[str, str | None] | None:
+        """Create a conversation that begins with the later half of the request's.
+
+        Args:
+            request: Refused for the conversation's length.
+            calls: Open calls whose outputs will be submitted in the new conversation: the items since the request's anchor are in it, too.
+
+        Returns:
+            The new conversation's id and the id of its last item before the batch's own (None if there is none); None if there is nothing
+            before the batch that could be left out. The old conversation stays as it is.
+        """

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from assistant_queue.backends import chat_history
+from assistant_queue.backends import chat_forms, chat_history, remedies
 from assistant_queue.backends.chat_history import Json
 from assistant_queue.backends.content import assistants_tool, chat_content, request_options, run_metadata
 from assistant_queue.backends.openai_clients import Channel
+from assistant_queue.backends.remedies import Remedy
 from assistant_queue.backends.streams import Call
 from assistant_queue.core.runs import RunRequest
 
@@ -30,21 +31,37 @@ class ChatCalls:
         self._tools = tools
         self._fields: Json = {"model": model, **options}
 
-    def create(self, request: RunRequest, messages: Sequence[Json], *, asks_usage: bool) -> Call:
-        """A streamed completion over `messages`."""
+    def body(self, request: RunRequest, messages: Sequence[Json], using: Container[Remedy]) -> Json:
+        """The request of a completion over `messages`, in the form that this server takes."""
+        is_streamed = remedies.UNSTREAMED not in using
         body: Json = {
             "tools": [assistants_tool(tool) for tool in self._tools] if self._tools else None,
-            **({"stream_options": {"include_usage": True}} if asks_usage else {}),
+            "stream_options": {"include_usage": True},
             **self._fields,
+            "stream": is_streamed,
             "messages": messages,
             # The provider takes metadata of what it stores only; other servers do not know the field at all.
             "metadata": run_metadata(request.items, request.batch.id, self._metadata) if self._fields.get("store") else None,
         }
+        if not is_streamed or remedies.STREAM_OPTIONS in using:
+            del body["stream_options"]
+        for remedy, given, wanted in _BOUNDS:
+            if remedy in using and given in body:
+                body[wanted] = body.pop(given)
+        return {name: value for name, value in body.items() if value is not None}
+
+    def create(self, body: Json) -> Call:
+        """The request, ready to be made."""
         # As `extra_body`, so that the client neither checks nor rebuilds it: options it does not know pass through.
-        wanted = {name: value for name, value in body.items() if value is not None}
         return partial(
-            self._completions.create, model="", messages=[], extra_body=wanted, stream=True, timeout=self._timeout, **self._beside
+            self._completions.create, model="", messages=[], extra_body=body, stream=body["stream"], timeout=self._timeout, **self._beside
         )
+
+
+_BOUNDS = (
+    (remedies.MAX_TOKENS, "max_completion_tokens", "max_tokens"),
+    (remedies.MAX_COMPLETION_TOKENS, "max_tokens", "max_completion_tokens"),
+)
 
 
 def asked(request: RunRequest) -> list[Json]:
@@ -61,30 +78,7 @@ def rounds_of(request: RunRequest) -> list[Json]:
     return found
 
 
-def conversation(request: RunRequest, earlier: Sequence[Json], rounds: Sequence[Json], *, joins: bool) -> list[Json]:
-    """Everything the model is given: the instructions, the history, the batch, its rounds."""
+def conversation(request: RunRequest, earlier: Sequence[Json], rounds: Sequence[Json], using: Container[Remedy]) -> list[Json]:
+    """Everything the model is given: the instructions, the history, the batch, its rounds; in the form that this server takes."""
     system = [{"role": "system", "content": request.instructions}] if request.instructions else []
-    messages = chat_history.sent([*earlier, *asked(request), *rounds])
-    return [*system, *(joined(messages) if joins else messages)]
-
-
-def joined(messages: Sequence[Json]) -> list[Json]:
-    """Neighbours of one role as one message, for models whose template wants the roles to take turns; tool rounds stay as they are."""
-    found: list[Json] = []
-    for message in messages:
-        last = found[-1] if found else None
-        is_plain = message["role"] != "tool" and not message.get("tool_calls")
-        if last is not None and is_plain and last["role"] == message["role"] and not last.get("tool_calls"):
-            found[-1] = {**last, "content": _together(last["content"], message["content"])}
-        else:
-            found.append(message)
-    return found
-
-
-def _together(first: str | list[Json], second: str | list[Json]) -> str | list[Json]:
-    if isinstance(first, str) and isinstance(second, str):
-        return f"{first}\n\n{second}"
-    parts: list[Json] = []
-    for content in (first, second):
-        parts += [{"type": "text", "text": content}] if isinstance(content, str) else content
-    return parts
+    return chat_forms.in_form([*system, *chat_history.sent([*earlier, *asked(request), *rounds])], using)

@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from assistant_queue.backends import chat_history
+from assistant_queue.backends import chat_history, remedies
 from assistant_queue.backends.chat_calls import ChatCalls, asked, conversation, rounds_of
 from assistant_queue.backends.chat_history import Json, Memory
 from assistant_queue.backends.chat_reader import ChatReader, Completion, tool_call, with_ids
 from assistant_queue.backends.openai_clients import Channel
-from assistant_queue.backends.refusals import has_too_much_context, refuses_option, wants_turns
-from assistant_queue.backends.streams import Event, EventStream
+from assistant_queue.backends.openai_errors import of_trouble
+from assistant_queue.backends.overflow import OnOverflow
+from assistant_queue.backends.refusals import has_too_much_context, may_have_too_much_context
+from assistant_queue.backends.remedies import remedies_of
+from assistant_queue.backends.streams import Event, EventStream, Limits
 from assistant_queue.core.runs import (
     ActionRequired,
     Capabilities,
@@ -29,9 +32,11 @@ from assistant_queue.core.runs import (
     RunEnded,
     RunEvent,
     RunRequest,
+    RunStarted,
 )
 from assistant_queue.errors import BackendError, ConfigurationError, RequestRefused, RunVanished
 from assistant_queue.models import ToolCall
+from assistant_queue.trouble import Fate
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -50,7 +55,7 @@ class ChatCompletionsBackend:
     3. remembers the batch: question, tool rounds and reply, as far as `Memory` has room
     4. leaves out, joins or shortens what this server refuses, and sends again: a refusal is proof that nothing was done
 
-    It keeps two things between calls: whether this server takes `stream_options`, and whether it wants the roles to take turns.
+    It keeps one thing between calls: the remedies that this server and model need (`remedies.py`).
     """
 
     name = "chat_completions"
@@ -68,6 +73,7 @@ class ChatCompletionsBackend:
         count_tokens: Callable[[str], int] | None = None,
         request_timeout: float = 30.0,
         stream_idle_timeout: float = 120.0,
+        on_context_overflow: OnOverflow = "truncate",
         closes_client: bool = True,
     ) -> None:
         """Set up, without a request.
@@ -83,6 +89,8 @@ class ChatCompletionsBackend:
             count_tokens: Counts the tokens of a text; None estimates them.
             request_timeout: Seconds until the first event.
             stream_idle_timeout: Seconds between two events.
+            on_context_overflow: What follows when a conversation outgrows the model: the history is halved until it fits, or (`fail`) the
+                batch goes to the failed list.
             closes_client: Whether `close` closes the client.
 
         Raises:
@@ -98,8 +106,8 @@ class ChatCompletionsBackend:
             client, request_timeout=request_timeout, stream_idle_timeout=stream_idle_timeout, closes_client=closes_client
         )
         self._calls = ChatCalls(self._channel, model=model, tools=tools, run_options=run_options)
-        self._asks_usage = "stream_options" not in (run_options or {})
-        self._joins = False
+        self._shortens = on_context_overflow != "fail"
+        self._remedies = remedies_of(str(client.base_url), model)
 
     # --- conversations: there are none ----------------------------------------------------------------------------------
 
@@ -129,32 +137,36 @@ class ChatCompletionsBackend:
         return self._send(request, [*said, *given])
 
     async def _send(self, request: RunRequest, rounds: list[Json]) -> AsyncGenerator[RunEvent, None]:
-        """Send, and again where a refusal says what to change. A refusal is proof that nothing was accepted, so this doubles nothing."""
+        """Send, and again if a refusal says what to change. A refusal is proof that nothing was accepted, so this doubles nothing."""
         earlier = chat_history.load(request.anchor)
+        trial, has_started = self._remedies.trial(remedies.CHAT), False
         while True:
-            messages = conversation(request, earlier, rounds, joins=self._joins)
+            body = self._calls.body(request, conversation(request, earlier, rounds, trial), trial)
             reader = ChatReader(request.batch.thread_id, unnamed=f"{request.batch.id}-{request.batch.attempts}-{len(rounds)}")
             try:
-                async with aclosing(self._read(request, messages, reader)) as events:
+                async with aclosing(self._read(request, body, reader)) as events:
                     async for event in events:
+                        if isinstance(event, RunStarted) and has_started:
+                            continue  # of the same request in another form
+                        has_started = True
                         yield event
-            except RequestRefused as refusal:
-                if self._asks_usage and refuses_option(refusal, "stream_options"):
-                    self._asks_usage = False
-                elif not self._joins and wants_turns(refusal):
-                    self._joins = True
-                elif earlier and has_too_much_context(refusal):
-                    earlier = chat_history.newer_half(earlier)
-                else:
-                    raise
-            else:
+                refusal = _refusal_in(reader.completion)
+            except RequestRefused as error:
+                refusal = error
+            if refusal is None:
+                trial.succeeded()
                 yield self._outcome(request, earlier, rounds, reader.completion)
                 return
+            if not trial.helps(refusal.trouble, body):
+                if not earlier or not self._shortens or not (has_too_much_context(refusal) or may_have_too_much_context(refusal)):
+                    raise refusal
+                earlier = chat_history.newer_half(earlier)
 
-    async def _read(self, request: RunRequest, messages: Sequence[Json], reader: ChatReader) -> AsyncGenerator[RunEvent, None]:
+    async def _read(self, request: RunRequest, body: Json, reader: ChatReader) -> AsyncGenerator[RunEvent, None]:
         """The events of one completion until all of it is known."""
-        call = self._calls.create(request, messages, asks_usage=self._asks_usage)
-        stream = EventStream(call, limits=self._channel.limits, thread=request.batch.thread_id, missing=RequestRefused)
+        # Without a stream there is no sign of life before the end.
+        limits = self._channel.limits if body["stream"] else Limits(first_s=request.deadline_s, idle_s=request.deadline_s)
+        stream = EventStream(self._calls.create(body), limits=limits, thread=request.batch.thread_id, missing=RequestRefused)
         async with aclosing(stream.events()) as chunks:
             while not reader.is_finished:
                 chunk = await anext(chunks, None)
@@ -169,15 +181,7 @@ class ChatCompletionsBackend:
     def _outcome(self, request: RunRequest, earlier: Sequence[Json], rounds: Sequence[Json], read: Completion) -> ActionRequired | RunEnded:
         replies = (read.text,) if read.text else ()
         if read.failure is not None:
-            return RunEnded(
-                run_id=read.run_id,
-                status="failed",
-                replies=replies,
-                usage=read.usage,
-                error=read.failure.error,
-                counts=read.failure.counts,
-                retry_after_s=read.failure.retry_after_s,
-            )
+            return read.failure.ended(read.run_id, "failed", replies=replies, usage=read.usage)
         if read.calls and read.reason is None:
             taken = {call["id"] for message in rounds for call in message.get("tool_calls") or ()}
             calls = with_ids(read.calls, taken)
@@ -226,6 +230,14 @@ class ChatCompletionsBackend:
     async def close(self) -> None:
         """Close the client's connections, unless the client is somebody else's."""
         await self._channel.close()
+
+
+def _refusal_in(read: Completion) -> RequestRefused | None:
+    """A failure of a completion that has said nothing, as what it is: a refusal that came inside a 200."""
+    if read.failure is None or read.text or read.calls or read.failure.trouble.kind.fate is not Fate.REMEDY:
+        return None
+    refusal = of_trouble(read.failure.trouble, thread=read.run_id, missing=RequestRefused)
+    return refusal if isinstance(refusal, RequestRefused) else None
 
 
 def _written(call: ToolCall) -> Json:

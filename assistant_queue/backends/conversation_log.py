@@ -46,6 +46,14 @@ class ConversationLog:
         listed, is_all = await self._newest(request, until=request.anchor)
         return tail_of(listed, request.anchor, is_all=is_all)
 
+    async def around_anchor(self, request: RunRequest) -> tuple[list[Json], list[Json]]:
+        """All items up to the request's anchor, and those after it; oldest first. Without a known anchor all of them came before."""
+        listed, is_all = await self._newest(request, until=None)
+        items = list(tail_of(listed, None, is_all=is_all).items)
+        places = [place for place, item in enumerate(items, 1) if item.get("id") == request.anchor]
+        end = places[0] if places else 0 if request.anchor is None else len(items)
+        return items[:end], items[end:]
+
     async def open_calls(self, request: RunRequest) -> list[str]:
         """The ids of all calls in the conversation that have no output, oldest first."""
         listed, _ = await self._newest(request, until=None)

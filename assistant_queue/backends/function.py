@@ -212,7 +212,15 @@ class FunctionBackend:
         if isinstance(error, BackendError):
             counts = error.counts and not isinstance(error, ConversationBusy)
             info = ErrorInfo(code=error.code, message=str(error))
-            return RunEnded(run_id=run_id, status="failed", error=info, retry_after_s=error.retry_after_s, counts=counts)
+            return RunEnded(
+                run_id=run_id,
+                status="failed",
+                error=info,
+                retry_after_s=error.retry_after_s,
+                counts=counts,
+                retryable=error.retryable,
+                trouble=error.trouble,
+            )
         _log.error("thread %r, batch %s: %s raised", request.batch.thread_id, request.batch.id, self.name, exc_info=error)
         info = ErrorInfo(code="run_failed", message=f"{self.name} raised {type(error).__name__}: {error}")
         return RunEnded(run_id=run_id, status="failed", error=info)

@@ -1,30 +1,26 @@
 """The `openai` package's exceptions, translated into our tree: the one place that does it, most specific first.
 
-    refused connection, DNS, TLS, connect time-out  -> RequestRefused   not counted
+    refused connection, DNS, TLS, connect time-out  -> RequestRefused   nothing was sent
     other time-outs, lost connections, 408, 5xx     -> OutcomeUnknown
-    lock code or active-run message at 400 or 409   -> ConversationBusy not counted
+    lock code or active-run message at 400 or 409   -> ConversationBusy
     409 without them                                -> OutcomeUnknown
-    429                                             -> RequestRefused   not counted, except `insufficient_quota`
     404                                             -> UnknownThread, or what the caller says is missing
-    other 4xx                                       -> RequestRefused   counted
+    other 4xx, a template's error                   -> RequestRefused
 
-Messages name the status, the provider's code and the parameter, never the provider's own words: those may repeat a part of the
-key or of the user's text. The original is chained, so a traceback still has them - except the key, should a server repeat it.
+What follows - wait, count, final, remedy - is the kind's fate (`assistant_queue.trouble`), told by `trouble_reader`. Messages carry the
+provider's own words without secrets; the driver takes the user's text out of them. The original is chained, without the key.
 """
 
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from http import HTTPStatus
 from typing import Any
 
 import openai
 
+from assistant_queue.backends.trouble_reader import read_trouble
 from assistant_queue.errors import (
     BackendError,
     ConversationBusy,
@@ -34,11 +30,9 @@ from assistant_queue.errors import (
     StreamCut,
     UnknownThread,
 )
+from assistant_queue.trouble import Fate, Kind, Trouble
 
-_MAYBE_ACCEPTED = "It may have accepted the request; it is asked before anything is sent again."
-
-LOCKED = "conversation_locked"
-NO_QUOTA = "insufficient_quota"
+MAYBE_ACCEPTED = "It may have accepted the request."
 
 # Names, because the HTTP library must not be imported: it is httpx with openai 2.x, httpx2 with 3.x, or what the user's client brings.
 _NOT_SENT = frozenset(
@@ -57,65 +51,35 @@ _NOT_SENT = frozenset(
 _PERHAPS_SENT = frozenset({"ReadError", "WriteError", "CloseError", "ReadTimeout", "WriteTimeout", "RemoteProtocolError"})
 _HTTP_LIBRARIES = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "h11", "h2", "anyio", "aiohttp"})
 
-# Source: the Assistants' wording; these errors carry no code.
-ACTIVE_RUN = re.compile(r"already has an active run|while a run \S+ is active|currently operating on this conversation", re.IGNORECASE)
-_SOMETHING_ELSE = re.compile(r"\b(assistant|model|prompt)\b", re.IGNORECASE)
+_SOMETHING_ELSE = re.compile(r"\b(assistant|model|prompt|deployment)\b", re.IGNORECASE)
 _THREAD = re.compile(r"\b(thread|conversation)\b", re.IGNORECASE)
-_NUMBER = re.compile(r"\s*\d+(\.\d+)?\s*")
 _KEY_HEADERS = ("authorization", "api-key")
 _SAFE_WORD = re.compile(r"[\w.\[\]-]{1,80}")
 
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """An error answer, whatever shape its body has.
-
-    Attributes:
-        code: The provider's word, None where the body has none.
-        param: The parameter it complains about.
-        text: What it says, for recognising only: never shown.
-    """
-
-    status: int
-    code: str | None
-    param: str | None
-    text: str
-    retry_after_s: float | None
-
-
-def problem_of(error: openai.APIStatusError) -> Problem:
-    """Read an error answer: OpenAI's body, `{"detail": ...}` or `{"errors": [...]}`."""
-    body: Any = error.body
-    if isinstance(body, Mapping):
-        body = body.get("errors") or body.get("detail") or body
-    if isinstance(body, list) and body:
-        body = body[0]
-    fields = body if isinstance(body, Mapping) else {}
-    # `type` says insufficient_quota where a server leaves `code` out.
-    code = error.code or fields.get("code") or (NO_QUOTA if fields.get("type") == NO_QUOTA else None)
-    text = body if isinstance(body, str) else fields.get("message") or fields.get("msg") or ""
-    where = fields.get("loc")
-    param = error.param or fields.get("param") or (".".join(map(str, where)) if isinstance(where, list) else None)
-    return Problem(
-        status=error.status_code,
-        code=str(code) if code else None,
-        param=str(param) if param else None,
-        text=str(text),
-        retry_after_s=_retry_after(error.response.headers),
-    )
+_BEFORE_WORK = frozenset(
+    {
+        Kind.BUSY,
+        Kind.RATE_LIMITED,
+        Kind.NO_QUOTA,
+        Kind.CONTEXT_OVERFLOW,
+        Kind.MODERATED,
+        Kind.UNKNOWN_MODEL,
+        Kind.UNAUTHORIZED,
+        Kind.MALFORMED,
+        Kind.NOT_FOUND,
+        Kind.UNSUPPORTED,
+    }
+)
+"""What a server finds out before it begins: said in words, it proves that nothing was accepted, whatever the status is."""
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, from `retry-after-ms` or `Retry-After` (seconds or an HTTP date)."""
-    exact, given = headers.get("retry-after-ms", ""), headers.get("retry-after", "")
-    if _NUMBER.fullmatch(exact):
-        return float(exact) / 1000
-    if _NUMBER.fullmatch(given):
-        return float(given)
+def trouble_of(error: openai.APIStatusError) -> Trouble:
+    """Read an error answer. The whole body is read: the client library keeps a part of it only."""
     try:
-        return max(0.0, parsedate_to_datetime(given).timestamp() - time.time())
-    except (ValueError, TypeError):
-        return None
+        body: object = error.response.text
+    except Exception:  # noqa: BLE001 - the body of a stream that was closed before it was read; what the library kept is left
+        body = error.body
+    return read_trouble(body or error.body, status=error.status_code, headers=error.response.headers, secrets=_keys_of(error))
 
 
 def is_foreign(error: BaseException) -> bool:
@@ -145,63 +109,98 @@ def translated(thread: str, *, missing: type[BackendError] = UnknownThread) -> I
 
 def translate(error: Exception, *, thread: str, missing: type[BackendError] = UnknownThread) -> BackendError:
     """Our exception for a foreign one; the caller raises it `from` the original, in which the key is blotted out."""
-    _blot_out_key(error)
     if isinstance(error, openai.APIStatusError):
-        return _of_answer(problem_of(error), thread, missing)
+        trouble = trouble_of(error)
+        _blot_out_key(error)
+        return of_trouble(trouble, thread=thread, missing=missing)
+    _blot_out_key(error)
     if _never_left(error):
         return RequestRefused(
             f"The provider could not be reached for thread {thread!r} ({_name(error)}); nothing was sent. "
             "Check the base URL and the network; it is tried again.",
-            counts=False,
+            trouble=Trouble(kind=Kind.UNREACHABLE),
         )
-    return OutcomeUnknown(f"The connection was lost before the provider answered for thread {thread!r} ({_name(error)}). {_MAYBE_ACCEPTED}")
+    kind = Kind.TIMEOUT if "Timeout" in _name(error) else Kind.CONNECTION_LOST
+    message = f"The connection was lost before the provider answered for thread {thread!r} ({_name(error)}). {MAYBE_ACCEPTED}"
+    return OutcomeUnknown(message, trouble=Trouble(kind=kind))
+
+
+def _keys_of(error: Exception) -> tuple[str, ...]:
+    """The keys that the request was sent with."""
+    headers = getattr(getattr(error, "request", None), "headers", None) or {}
+    return tuple(str(headers.get(name, "")).removeprefix("Bearer ").strip() for name in _KEY_HEADERS)
 
 
 def _blot_out_key(error: Exception) -> None:
-    """Some servers repeat the key that they refuse, and whoever logs a traceback would log it."""
-    headers = getattr(getattr(error, "request", None), "headers", None) or {}
-    for name in _KEY_HEADERS:
-        key = str(headers.get(name, "")).removeprefix("Bearer ").strip()
+    """Some servers repeat the key that they refuse, and a logged traceback would show it."""
+    for key in _keys_of(error):
         if key and key in str(error):
             error.args = tuple(one.replace(key, "***") if isinstance(one, str) else one for one in error.args)
             if isinstance(error, openai.APIError):
                 error.message = error.message.replace(key, "***")
 
 
-def _of_answer(problem: Problem, thread: str, missing: type[BackendError]) -> BackendError:
-    status, what = problem.status, _describe(problem)
-    told: dict[str, Any] = {"status_code": status, "provider_code": problem.code, "retry_after_s": problem.retry_after_s}
-    if status in {HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT} and (problem.code == LOCKED or ACTIVE_RUN.search(problem.text)):
-        message = f"Another run is working on thread {thread!r} ({what}); nothing was started. It is tried again later."
-        return ConversationBusy(message, counts=False, **told)
-    is_refusal = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
-    if not is_refusal or status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT}:
-        return OutcomeUnknown(f"The provider failed on thread {thread!r} ({what}). {_MAYBE_ACCEPTED}", **told)
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        has_quota = problem.code != NO_QUOTA
-        advice = "It is tried again later." if has_quota else "The account has no quota left: check the plan and its billing."
-        message = f"The provider's limit was hit on thread {thread!r} ({what}); nothing was started. {advice}"
-        return RequestRefused(message, counts=not has_quota, **told)
-    if status == HTTPStatus.NOT_FOUND and not _is_about_something_else(problem):
-        return _missing(missing, f"({what})", thread, told)
-    advice = "Correct the options or the message, then retry the batch."
-    return RequestRefused(f"The provider refused the request for thread {thread!r} ({what}); nothing was started. {advice}", **told)
+def of_trouble(trouble: Trouble, *, thread: str, missing: type[BackendError] = UnknownThread) -> BackendError:
+    """The exception for an error answer, or for an error inside a 200 that came before a run had a name."""
+    what = describe(trouble)
+    if trouble.kind is Kind.BUSY:
+        return ConversationBusy(
+            f"Another run is working on thread {thread!r} {what}; nothing was started. It is tried again later.", trouble=trouble
+        )
+    if not _is_refusal(trouble):
+        return OutcomeUnknown(f"The provider failed on thread {thread!r} {what}. {MAYBE_ACCEPTED}", trouble=trouble)
+    if trouble.kind is Kind.NOT_FOUND and not _is_about_something_else(trouble):
+        return _missing(missing, what, thread, trouble)
+    return RequestRefused(
+        f"The provider refused the request for thread {thread!r} {what}; nothing was started. {_ADVICE.get(trouble.kind, _CORRECT)}",
+        trouble=trouble,
+    )
 
 
-def _missing(missing: type[BackendError], what: str, thread: str, told: dict[str, Any]) -> BackendError:
+_CORRECT = "Correct the options or the message, then retry the batch."
+_ADVICE = {
+    Kind.RATE_LIMITED: "It is tried again later.",
+    Kind.OVERLOADED: "It is tried again later.",
+    Kind.ASKED_TO_WAIT: "It is tried again later.",
+    Kind.NO_QUOTA: "The account has no quota left: check the plan and its billing, then retry the batch.",
+    Kind.UNAUTHORIZED: "Check the key and what it may do, then retry the batch.",
+    Kind.UNKNOWN_MODEL: "Check the model's name and the base URL, then retry the batch.",
+    Kind.MODERATED: "The same text would be refused again: discard the batch, or change the message.",
+    Kind.CONTEXT_OVERFLOW: "The messages are longer than the model can read, even without what came before.",
+}
+
+
+def _is_refusal(trouble: Trouble) -> bool:
+    """Whether the trouble proves that nothing was accepted."""
+    status = trouble.status
+    if status is None or not 400 <= status < 500:
+        # A rate limit is told before the work; "500" and nothing else says nothing about it.
+        return trouble.kind in _BEFORE_WORK and trouble.kind is not Kind.NOT_FOUND
+    return status not in {408, 409, 499}
+
+
+def _missing(missing: type[BackendError], what: str, thread: str, trouble: Trouble) -> BackendError:
     if issubclass(missing, RunVanished):
-        return missing(f"The provider does not know the run of thread {thread!r} any more {what}; it is asked what is left of it.", **told)
+        message = f"The provider does not know the run of thread {thread!r} any more {what}; it is asked what is left of it."
+        return missing(message, trouble=trouble)
     if missing is RequestRefused:
-        return missing(f"The provider knows nothing at this address {what}; nothing was started. Check the base URL and the model.", **told)
+        wrong = Trouble(
+            kind=Kind.WRONG_ADDRESS, status=trouble.status, code=trouble.code, words=trouble.words, retry_after_s=trouble.retry_after_s
+        )
+        return missing(
+            f"The provider knows nothing at this address {what}; nothing was started. Check that the base URL is right (most end in /v1) "
+            "and the model exists; it is tried again.",
+            trouble=wrong,
+        )
     advice = "Check the id and the account it belongs to."
-    return missing(f"The provider does not know thread {thread!r} {what}; nothing was started. {advice}", **told)
+    return missing(f"The provider does not know thread {thread!r} {what}; nothing was started. {advice}", trouble=trouble)
 
 
-def _is_about_something_else(problem: Problem) -> bool:
+def _is_about_something_else(trouble: Trouble) -> bool:
     """A 404 that names a model, an assistant or a prompt is a wrong option, not an unknown thread."""
-    if problem.code is not None and _SOMETHING_ELSE.search(problem.code.replace("_", " ")):
+    if trouble.code is not None and _SOMETHING_ELSE.search(trouble.code.replace("_", " ")):
         return True
-    return bool(_SOMETHING_ELSE.search(problem.text)) and not _THREAD.search(problem.text)
+    return bool(_SOMETHING_ELSE.search(trouble.text)) and not _THREAD.search(trouble.text)
 
 
 def _never_left(error: BaseException) -> bool:
@@ -223,11 +222,17 @@ def _name(error: BaseException) -> str:
     return type(error).__name__ if cause is None else f"{type(error).__name__} from {type(cause).__name__}"
 
 
-def _describe(problem: Problem) -> str:
-    code = problem.code if problem.code and _SAFE_WORD.fullmatch(problem.code) else None
-    param = problem.param if problem.param and _SAFE_WORD.fullmatch(problem.param) else None
-    parts = [f"HTTP {problem.status}", f"code {code}" if code else "", f"param {param}" if param else ""]
-    return ", ".join(part for part in parts if part)
+def describe(trouble: Trouble) -> str:
+    """What a server says, for an error message: `(HTTP 400, code x, param y): "its words"`."""
+    code = trouble.code if trouble.code and _SAFE_WORD.fullmatch(trouble.code) else None
+    param = trouble.param if trouble.param and _SAFE_WORD.fullmatch(trouble.param) else None
+    parts = [
+        f"HTTP {trouble.status}" if trouble.status else "",
+        f"code {code}" if code else "",
+        f"param {param}" if param else "",
+    ]
+    told = ", ".join(part for part in parts if part) or "inside its answer"
+    return f'({told}: "{trouble.words}")' if trouble.words else f"({told})"
 
 
 @contextmanager
@@ -241,11 +246,20 @@ def watching(thread: str, run_id: str) -> Iterator[None]:
 
 def cut(error: BackendError, *, thread: str, run_id: str) -> StreamCut:
     """The same trouble, met while an accepted run was watched: it says nothing about the run."""
-    what = f"{type(error).__name__}, HTTP {error.status_code}" if error.status_code else type(error).__name__
+    trouble = error.trouble
+    what = f" {describe(trouble)}" if trouble is not None and (trouble.status or trouble.words) else f" ({type(error).__name__})"
     return StreamCut(
-        f"Run {run_id!r} of thread {thread!r} could not be watched further ({what}); follow it by its id.",
-        status_code=error.status_code,
-        provider_code=error.provider_code,
-        retry_after_s=error.retry_after_s,
-        counts=error.counts,
+        f"Run {run_id!r} of thread {thread!r} could not be watched further{what}; follow it by its id.",
+        # A refusal to show the run is none of the batch: only a wait is taken over.
+        trouble=trouble if trouble is not None and trouble.kind.fate is Fate.WAIT else None,
+        **_numbers(error),
     )
+
+
+def _numbers(error: BackendError) -> dict[str, Any]:
+    return {
+        "status_code": error.status_code,
+        "provider_code": error.provider_code,
+        "retry_after_s": error.retry_after_s,
+        "counts": error.counts,
+    }

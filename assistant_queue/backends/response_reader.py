@@ -32,16 +32,7 @@ def outcome_of(response: Json, items: Sequence[Json] = ()) -> ActionRequired | R
     replies, usage = replies_of(output), usage_of(response.get("usage"))
     if status not in _ENDED_WELL:
         status = status if status in _ENDED_BADLY else "failed"
-        failure = failure_of(response.get("error"), status)
-        return RunEnded(
-            run_id=run_id,
-            status=status,
-            replies=replies,
-            usage=usage,
-            error=failure.error,
-            counts=failure.counts,
-            retry_after_s=failure.retry_after_s,
-        )
+        return failure_of(response.get("error"), status).ended(run_id, status, replies=replies, usage=usage)
     anchor = output[-1].get("id") if output else None
     calls = tuple(call_of(item) for item in output if is_kind(item, "function_call"))
     if calls and status == "completed":

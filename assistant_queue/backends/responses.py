@@ -12,14 +12,19 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from assistant_queue.backends import remedies
 from assistant_queue.backends.conversation_items import UNANSWERED, output_item, what_became_of
 from assistant_queue.backends.conversation_log import ConversationLog
+from assistant_queue.backends.addresses import opened
+from assistant_queue.backends.conversation_renewal import MAX_ITEMS, copied, later_half
 from assistant_queue.backends.openai_clients import Channel
 from assistant_queue.backends.openai_errors import watching
-from assistant_queue.backends.refusals import refuses_background, unanswered_call, unknown_call
+from assistant_queue.backends.overflow import OnOverflow, shorter_next_time, ways_of_responses
+from assistant_queue.backends.refusals import has_too_much_context, may_have_too_much_context, unanswered_call, unknown_call
+from assistant_queue.backends.remedies import Trial, remedies_of
 from assistant_queue.backends.response_reader import ResponseReader, is_open, outcome_of
 from assistant_queue.backends.responses_calls import ResponsesCalls, user_items
-from assistant_queue.backends.streams import CANCEL_S, EventStream, Json, ended, fetch, play
+from assistant_queue.backends.streams import CANCEL_S, EventStream, Json, Limits, ended, fetch, play
 from assistant_queue.core.runs import (
     ActionRequired,
     Capabilities,
@@ -46,9 +51,10 @@ class ResponsesBackend:
     1. starts a response in the background, streamed; in the foreground where the server does not take that
     2. resumes its stream after the last event seen, else polls it
     3. finds a batch again by its texts after the anchor
-    4. answers calls that somebody left open, where the conversation would refuse every request otherwise
+    4. answers calls that were left open, which would make the conversation refuse every request
+    5. shortens, or begins anew, a conversation that outgrew the model
 
-    It keeps one thing between calls: whether this server takes `background`.
+    It keeps one thing between calls: the remedies that this server and model need (`remedies.py`).
     """
 
     name = "responses"
@@ -64,6 +70,7 @@ class ResponsesBackend:
         request_timeout: float = 30.0,
         stream_idle_timeout: float = 120.0,
         background: bool | Literal["auto"] = "auto",
+        on_context_overflow: OnOverflow = "truncate",
         closes_client: bool = True,
     ) -> None:
         """Set up, without a request.
@@ -77,24 +84,33 @@ class ResponsesBackend:
             request_timeout: Seconds until the first event, and of every plain call.
             stream_idle_timeout: Seconds between two events.
             background: Whether responses run in the background. "auto": until the server refuses it.
+            on_context_overflow: What follows when a conversation outgrows the model. `truncate`: the server leaves out what is oldest, else
+                the thread goes on in a new conversation that begins with its last turns; `compact`: the server compacts it first; `fail`:
+                the batch goes to the failed list.
             closes_client: Whether `close` closes the client.
         """
         options = dict(run_options or {})
         self._falls_back = background == "auto"
-        self._in_background = bool(options.pop("background", background))
+        self._wants_background = bool(options.pop("background", background))
+        self._usable = (
+            remedies.RESPONSES if self._falls_back else tuple(one for one in remedies.RESPONSES if one is not remedies.FOREGROUND)
+        )
+        self._remedies = remedies_of(str(client.base_url), str(model or prompt))
+        self._shortening = ways_of_responses(on_context_overflow, options)
         self._channel = Channel(
             client, request_timeout=request_timeout, stream_idle_timeout=stream_idle_timeout, closes_client=closes_client
         )
         self._calls = ResponsesCalls(self._channel, model=model, prompt=prompt, tools=tools, run_options=options)
         self._log = ConversationLog(self._channel.reading)
-        self.capabilities = Capabilities(found_by=FoundBy.ANCHOR, follows=True, cancels=self._in_background, streams=True)
+        self.capabilities = Capabilities(
+            found_by=FoundBy.ANCHOR, follows=True, cancels=self._in_background, streams=True, renews=on_context_overflow != "fail"
+        )
 
     # --- conversations --------------------------------------------------------------------------------------------------
 
     async def open_conversation(self, thread_id: str) -> str:
         """A new conversation, with the thread's id in its metadata."""
-        created = await fetch(self._calls.create_conversation(thread_id), thread=thread_id)
-        return str(created["id"])
+        return await opened(self._calls.create_conversation(thread_id), thread=thread_id, path="/conversations")
 
     async def drop_conversation(self, conversation_id: str) -> None:
         """Delete a conversation; one that is gone already is fine."""
@@ -120,31 +136,98 @@ class ResponsesBackend:
         return self._send(request, [output_item(call.id, outputs[call.id]) for call in calls])
 
     async def _send(self, request: RunRequest, items: list[Json]) -> AsyncGenerator[RunEvent, None]:
-        """Send, and again where a refusal says what to change. A refusal is proof that nothing was accepted, so this doubles nothing."""
-        thread, has_healed = request.batch.thread_id, False
+        """Send, and again if a refusal says what to change. A refusal is proof that nothing was accepted, so this doubles nothing."""
+        has_healed, outgrown = False, None
+        trial = self._remedies.trial(self._usable)
         while True:
-            call = self._calls.create(request, items, in_background=self._in_background)
+            body = self._calls.body(request, items, trial, in_background=self._wants_background)
             try:
-                async with aclosing(play(EventStream(call, limits=self._channel.limits, thread=thread), ResponseReader(thread))) as events:
+                async with aclosing(self._read(request, body)) as events:
                     async for event in events:
-                        yield event
+                        self._accepted(trial)
+                        yield shorter_next_time(event, self._remedies, self._shortening)
             except RequestRefused as refusal:
-                if self._in_background and self._falls_back and refuses_background(refusal):
-                    self._leave_background()
+                if trial.helps(refusal.trouble, body):
+                    continue
+                if self._is_refused_with(refusal, trial):
+                    if outgrown is not None and not self._shorten(trial):
+                        raise outgrown from outgrown.__cause__
                 elif unknown_call(refusal) in request.open_calls:
                     # It was never stored: nothing to answer.
                     items = [item for item in items if item.get("call_id") != unknown_call(refusal)]
                 elif not has_healed and unanswered_call(refusal) is not None:
                     items, has_healed = await self._healed(request, items, str(unanswered_call(refusal))), True
+                elif self._may_be_too_long(request, refusal) and self._shorten(trial):
+                    outgrown = outgrown or refusal
+                elif outgrown is not None:
+                    raise outgrown from outgrown.__cause__
                 else:
                     raise
             else:
                 return
 
-    def _leave_background(self) -> None:
-        """This server does not take it: every later response runs in the foreground, where it cannot be cancelled."""
-        self._in_background = False
-        self.capabilities = replace(self.capabilities, cancels=False)
+    async def _read(self, request: RunRequest, body: Json) -> AsyncGenerator[RunEvent, None]:
+        """The events of one response: of its stream, or of the whole answer and, in the background, of looking at it again and again."""
+        thread, is_streamed = request.batch.thread_id, bool(body.get("stream"))
+        # Without a stream a foreground response gives no sign of life before its end.
+        patient = Limits(first_s=request.deadline_s, idle_s=request.deadline_s)
+        limits = self._channel.limits if is_streamed or body.get("background") else patient
+        reader = ResponseReader(thread)
+        try:
+            async with aclosing(play(EventStream(self._calls.create(body), limits=limits, thread=thread), reader)) as events:
+                async for event in events:
+                    yield event
+        except StreamCut:
+            if is_streamed or reader.run_id is None:
+                raise
+            run_id = reader.run_id
+            with watching(thread, run_id):
+                response = await self._log.response(request, run_id)
+                response = await ended(response, partial(self._log.response, request, run_id), is_open)
+            yield outcome_of(response)
+
+    def _accepted(self, trial: Trial) -> None:
+        """The server has taken the request: what it took it with is remembered."""
+        trial.succeeded()
+        if self.capabilities.cancels and not self._in_background:
+            self.capabilities = replace(self.capabilities, cancels=False)
+
+    @property
+    def _in_background(self) -> bool:
+        """Whether responses run in the background: as wished, unless this server does not take it."""
+        return self._wants_background and remedies.FOREGROUND not in self._remedies
+
+    # --- conversations that outgrew the model -----------------------------------------------------------------------------
+
+    def _may_be_too_long(self, request: RunRequest, refusal: RequestRefused) -> bool:
+        """Whether the conversation's length is, or may be, what was refused."""
+        return has_too_much_context(refusal) or (request.anchor is not None and may_have_too_much_context(refusal))
+
+    def _shorten(self, trial: Trial) -> bool:
+        """Have the server shorten what the model reads; False if it was asked in all ways there are."""
+        return any(trial.add(remedy) for remedy in self._shortening)
+
+    def _is_refused_with(self, refusal: RequestRefused, trial: Trial) -> bool:
+        """Whether the server refuses to shorten; then it is not asked for that again."""
+        trouble = refusal.trouble
+        for remedy in self._shortening:
+            if remedy in trial and trouble is not None and remedy.suits(trouble.text, trouble.param):
+                trial.drop(remedy)
+                return True
+        return False
+
+    async def renew_conversation(self, request: RunRequest, calls: Sequence[ToolCall] = ()) -> tuple[str, str | None] | None:
+        """Create a conversation that begins with the later half of the request's, texts only."""
+        thread = request.batch.thread_id
+        earlier, own = await self._log.around_anchor(request)
+        if not earlier:
+            return None
+        created = str((await fetch(self._calls.seed(thread, later_half(earlier)), thread=thread))["id"])
+        anchor = await self._log.last_id(created)
+        carried = copied(own) if calls else []
+        for first in range(0, len(carried), MAX_ITEMS):
+            await fetch(self._calls.add_items(created, carried[first : first + MAX_ITEMS]), thread=thread)
+        return created, anchor
 
     async def _healed(self, request: RunRequest, items: list[Json], named: str) -> list[Json]:
         """The input for a poisoned conversation: first error outputs for every open call that this request does not answer itself."""
@@ -158,7 +241,7 @@ class ResponsesBackend:
         Whatever goes wrong says nothing about the response, so it is a `StreamCut`; only a 404 is not.
         """
         thread, has_started = request.batch.thread_id, False
-        if cursor is not None and self._in_background:
+        if cursor is not None and self._in_background and remedies.UNSTREAMED not in self._remedies:
             async with aclosing(self._resumed(request, run_id, cursor)) as events:
                 async for event in events:
                     if not has_started:
@@ -219,7 +302,9 @@ class ResponsesBackend:
         """The calls beside the queue: threads, messages and runs one by one."""
         from assistant_queue.backends.responses_direct import ResponsesDirect
 
-        return ResponsesDirect(self._channel, self._calls, in_background=self._in_background, falls_back=self._falls_back)
+        return ResponsesDirect(
+            self._channel, self._calls, self._remedies, in_background=self._wants_background, falls_back=self._falls_back
+        )
 
     async def close(self) -> None:
         """Close the client's connections, unless the client is somebody else's."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from assistant_queue.backends import remedies
 from assistant_queue.backends.content import (
     MAX_VALUE,
     own_metadata,
@@ -15,6 +16,7 @@ from assistant_queue.backends.content import (
     run_metadata,
 )
 from assistant_queue.backends.openai_clients import Channel
+from assistant_queue.backends.remedies import Remedy
 from assistant_queue.backends.streams import Call, Json
 from assistant_queue.core.runs import RunRequest
 
@@ -54,19 +56,32 @@ class ResponsesCalls:
         """The end of a conversation."""
         return partial(self._conversations.delete, conversation_id)
 
-    def create(self, request: RunRequest, items: Sequence[Json], *, in_background: bool) -> Call:
-        """A streamed response over `items`."""
+    def body(self, request: RunRequest, items: Sequence[Json], using: Container[Remedy], *, in_background: bool) -> Json:
+        """The request of a response over `items`, in the form that this server takes."""
         body = {
             **self._body,
             "conversation": request.conversation_id,
-            "input": items,
+            "input": list(items) or ("" if remedies.INPUT in using else []),
             "instructions": request.instructions or self._body.get("instructions"),
             "metadata": run_metadata(request.items, request.batch.id, self._metadata),
-            "background": True if in_background else None,
+            "background": True if in_background and remedies.FOREGROUND not in using else None,
+            "stream": True if remedies.UNSTREAMED not in using else None,
         }
+        if remedies.TRUNCATION in using:
+            body["truncation"] = "auto"
+        if remedies.COMPACTION in using:
+            body.setdefault("context_management", [{"type": "compaction"}])
+        return {name: value for name, value in body.items() if value is not None}
+
+    def create(self, body: Json) -> Call:
+        """The request, ready to be made."""
         # As `extra_body`, so that the client neither checks nor rebuilds it: options it does not know pass through.
-        sent = {name: value for name, value in body.items() if value is not None}
-        return partial(self._responses.create, extra_body=sent, stream=True, timeout=self._timeout, **self._beside)
+        is_streamed = bool(body.get("stream"))
+        return partial(self._responses.create, extra_body=body, stream=is_streamed, timeout=self._timeout, **self._beside)
+
+    def seed(self, thread_id: str, items: Sequence[Any]) -> Call:
+        """A new conversation that begins with these items."""
+        return partial(self._conversations.create, metadata={"thread": thread_id[:MAX_VALUE]}, items=items)
 
     def resume(self, run_id: str, cursor: int) -> Call:
         """The stream of a background response after an event."""

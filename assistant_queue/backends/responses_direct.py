@@ -14,7 +14,7 @@ from assistant_queue.backends.conversation_items import output_item
 from assistant_queue.backends.direct import Page, Place, RunOptions, check_outputs, id_of, run_info, thread_info
 from assistant_queue.backends.message_reader import message_of
 from assistant_queue.backends.openai_clients import Channel
-from assistant_queue.backends.refusals import refuses_background
+from assistant_queue.backends.remedies import FOREGROUND, Remedies
 from assistant_queue.backends.response_reader import is_kind, is_open, outcome_of
 from assistant_queue.backends.responses_calls import ResponsesCalls
 from assistant_queue.backends.streams import fetch
@@ -35,11 +35,12 @@ class ResponsesDirect:
     2. messages are the items of that kind; the API has no `before`, so that page is read from the other end
     3. outputs go out with the tools and instructions of the response they belong to
 
-    It keeps one thing between calls: whether this server takes `background`.
+    It keeps one thing between calls: the remedies that this server and model need.
     """
 
-    def __init__(self, channel: Channel, calls: ResponsesCalls, *, in_background: bool, falls_back: bool) -> None:
+    def __init__(self, channel: Channel, calls: ResponsesCalls, known: Remedies, *, in_background: bool, falls_back: bool) -> None:
         self._calls = calls
+        self._known = known
         self._in_background, self._falls_back = in_background, falls_back
         self._conversations = channel.reading.conversations.with_streaming_response
         self._items = channel.reading.conversations.items.with_streaming_response
@@ -120,13 +121,14 @@ class ResponsesDirect:
 
     async def _send(self, place: Place, body: Json, within_s: float) -> RunInfo:
         """In the background, else in the foreground. A refusal is proof that nothing was accepted, so this doubles nothing."""
-        if self._in_background:
+        if self._in_background and FOREGROUND not in self._known:
             try:
                 return _shown(await fetch(self._calls.run_alone(place.conversation_id, body), thread=place.thread_id), place)
             except RequestRefused as refusal:
-                if not (self._falls_back and refuses_background(refusal)):
+                trouble = refusal.trouble
+                if not (self._falls_back and trouble is not None and FOREGROUND.suits(trouble.text, trouble.param)):
                     raise
-                self._in_background = False
+                self._known.keep(FOREGROUND)
         return _shown(await self._in_foreground(place, body, within_s), place)
 
     async def _in_foreground(self, place: Place, body: Json, within_s: float) -> Json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from assistant_queue.backends.content import Json, said, text_of, usage_of
 from assistant_queue.backends.run_failures import failure_of, refused_in_stream
@@ -64,17 +65,8 @@ def outcome_of(run: Json, replies: Sequence[str] = (), *, whole: bool = False) -
         reason = (run.get("incomplete_details") or {}).get("reason")
         return RunEnded(run_id=run_id, status=status, replies=said_so_far, whole=whole, usage=usage, incomplete_reason=reason)
     status = status if status in {"failed", "cancelled", "expired"} else "failed"
-    failure = failure_of(run.get("last_error"), status)
-    return RunEnded(
-        run_id=run_id,
-        status=status,
-        replies=said_so_far,
-        whole=whole,
-        usage=usage,
-        error=failure.error,
-        counts=failure.counts,
-        retry_after_s=failure.retry_after_s,
-    )
+    ended = failure_of(run.get("last_error"), status).ended(run_id, status, replies=said_so_far, usage=usage)
+    return replace(ended, whole=whole)
 
 
 def texts_of(messages: Iterable[Json]) -> tuple[str, ...]:

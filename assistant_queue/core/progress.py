@@ -37,6 +37,7 @@ class Progress:
         held: The provider's thread holds the text already.
         waiting_since_ms: When the failures that do not count began, ms; 0 without any.
         refusals: How many of those failures there were.
+        passing: The last request failed in a way that does not count, and may have been accepted all the same.
         undecided_since_ms: When the provider was first asked in vain what became of the request, ms; 0 if it was not.
         error: The last failure.
         result: The result to be delivered, once there is one.
@@ -64,6 +65,7 @@ class Progress:
     held: bool = False
     waiting_since_ms: int = 0
     refusals: int = 0
+    passing: bool = False
     undecided_since_ms: int = 0
     error: ErrorInfo | None = None
     result: RunResult | None = None

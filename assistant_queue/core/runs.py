@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from assistant_queue.models import Batch, Content, ErrorInfo, ToolCall, Usage
+from assistant_queue.trouble import Trouble
 
 
 class FoundBy(str, Enum):
@@ -34,6 +35,7 @@ class Capabilities:
         conversations: There is a conversation at the provider that a mapped thread id must be given.
         stateless: The provider keeps nothing of a run, so that a request that is made again doubles nothing there. A lost answer is a
             failure to be tried again, without a question, and a batch goes on behind the last round that is stored here.
+        renews: A conversation that outgrew the model can be begun anew (`RenewsConversations` in `backends/base.py`).
         max_items: Most input items of one request, None for no limit of its own.
         max_item_chars: Most characters of one item, None for no limit of its own.
     """
@@ -46,6 +48,7 @@ class Capabilities:
     takes_input_while_running: bool = False
     conversations: bool = True
     stateless: bool = False
+    renews: bool = False
     max_items: int | None = None
     max_item_chars: int | None = None
 
@@ -149,6 +152,8 @@ class RunEnded:
         error: Set unless the status is `completed` or `incomplete`.
         retry_after_s: Seconds the provider asked to wait before the next attempt, None if it did not say.
         counts: Whether a failure uses up an attempt (a rate limit does not).
+        retryable: Whether the same batch can succeed later unchanged (a moderated prompt cannot).
+        trouble: What the provider said about the failure, None if it said nothing.
         anchor: The id of the conversation's last item now, None if not known.
     """
 
@@ -161,6 +166,8 @@ class RunEnded:
     error: ErrorInfo | None = None
     retry_after_s: float | None = None
     counts: bool = True
+    retryable: bool = True
+    trouble: Trouble | None = None
     anchor: str | None = None
 
 

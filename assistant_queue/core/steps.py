@@ -34,6 +34,26 @@ class Locate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RenewConversation:
+    """Create a conversation that begins with the later half of the request's own. -> (its id, its anchor or None), None if nothing is left
+
+    `calls`: the open calls whose outputs are to be submitted there; the items since the anchor go with them.
+    """
+
+    request: RunRequest
+    calls: tuple[ToolCall, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveThread:
+    """Have the thread go on in another conversation. -> None"""
+
+    old_id: str
+    conversation_id: str
+    anchor: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Instruct:
     """Ask the user's `default_instructions` callable. -> text or None"""
 
@@ -186,6 +206,8 @@ Step = (
     Trim
     | OpenConversation
     | Locate
+    | RenewConversation
+    | MoveThread
     | Instruct
     | Save
     | Start

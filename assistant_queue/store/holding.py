@@ -225,6 +225,14 @@ def set_conversation(space: Space, thread_id: str, conversation_id: str) -> Oper
     return found, anchor or None
 
 
+def move_conversation(space: Space, lease: Lease, *, old_id: str, conversation_id: str, anchor: str | None) -> Operation[None]:
+    """Have a mapped thread go on in another conversation; without effect if it has another one than `old_id` by now."""
+    reply = yield space.call(
+        "move_conversation", lease.thread_id, token=lease.token, old_id=old_id, conversation_id=conversation_id, anchor=anchor or ""
+    )
+    check(text(reply[0]), lease.thread_id)
+
+
 def postpone(space: Space, lease: Lease, *, state: ThreadState, wait_s: float, phase: Phase, progress: Progress) -> Operation[None]:
     """Give the thread back; the same batch is looked at again after `wait_s`."""
     reply = yield call_for(

@@ -99,4 +99,5 @@ def make_backend(config: Config) -> Backend:
         run_options=config.run_options,
         request_timeout=config.request_timeout,
         stream_idle_timeout=config.stream_idle_timeout,
+        on_context_overflow=config.on_context_overflow,
     )

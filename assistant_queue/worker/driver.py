@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from assistant_queue.core import steps
 from assistant_queue.core.flow import BatchFlow, Flow
-from assistant_queue.core.runs import FoundBy
+from assistant_queue.core.quoting import without_quotes
+from assistant_queue.core.runs import FoundBy, RunEnded
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.errors import (
     AssistantQueueError,
@@ -61,6 +63,8 @@ class BatchDriver:
             steps.Trim: self._trim,
             steps.OpenConversation: self._open_conversation,
             steps.Locate: self._talk.locate,
+            steps.RenewConversation: self._surely(self._talk.renew_conversation),
+            steps.MoveThread: self._move_thread,
             steps.Instruct: self._instruct,
             steps.Save: self._save,
             steps.Start: self._surely(self._talk.start),
@@ -127,9 +131,26 @@ class BatchDriver:
                 raise
             except AssistantQueueError as problem:
                 error = problem
+            answer, error = self._without_texts(answer), self._without_texts(error)
             if type(step) in _USERS_CODE:
                 self._leave_solitude()
             await self._probe(f"after {type(step).__name__}")
+
+    def _without_texts(self, said: Any) -> Any:
+        """The same answer or error without what the provider repeats of the conversation: its words are shown to operators."""
+        trouble = said.trouble if isinstance(said, BackendError | RunEnded) else None
+        if trouble is None or not trouble.words:
+            return said
+        progress = self._progress
+        texts = [*(message.text for message in self._claimed.batch.messages), *progress.outputs.values(), *progress.replies]
+        history = [text for text in (self._claimed.anchor, progress.transcript) if text]  # where the queue keeps it
+        words = without_quotes(trouble.words, [*texts, *history])
+        if isinstance(said, BackendError):
+            said.args = (str(said).replace(trouble.words, words),)
+            return said
+        if said.error is None:
+            return said
+        return replace(said, error=replace(said.error, message=said.error.message.replace(trouble.words, words)))
 
     # --- the lease --------------------------------------------------------------------------------------------------
 
@@ -265,6 +286,17 @@ class BatchDriver:
             except BackendError as error:
                 _log.warning("conversation %s is not needed and could not be deleted: %s", created, error)
         return found, anchor
+
+    async def _move_thread(self, step: steps.MoveThread) -> None:
+        await self._write(
+            lambda: holding.move_conversation(
+                self._runtime.space, self._lease, old_id=step.old_id, conversation_id=step.conversation_id, anchor=step.anchor
+            )
+        )
+        _log.warning(
+            "thread %r: conversation %s is longer than the model reads; its last turns go on in %s. The old one stays at the provider",
+            self._lease.thread_id, step.old_id, step.conversation_id,
+        )  # fmt: skip
 
     async def _isolate(self, _: steps.Isolate) -> None:
         """A worker is one process for many batches: two suspects in it at once would be convicted of each other's deaths."""

@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from assistant_queue.backends.base import Backend
+from assistant_queue.backends.base import Backend, RenewsConversations
 from assistant_queue.core import steps
 from assistant_queue.core.runs import ActionRequired, RunEnded, RunEvent, RunStarted, TextDelta
 from assistant_queue.errors import AssistantQueueError, BackendError, OutcomeUnknown, RunExpired, StreamCut
@@ -41,6 +41,13 @@ class Talk:
         """Where the conversation ends now: the anchor."""
         anchor: str | None = await self.asked(self._backend.locate(step.conversation_id))
         return anchor
+
+    async def renew_conversation(self, step: steps.RenewConversation) -> tuple[str, str | None] | None:
+        """Have the conversation begun anew with its later half."""
+        if not isinstance(self._backend, RenewsConversations):
+            return None
+        renewed: tuple[str, str | None] | None = await self.asked(self._backend.renew_conversation(step.request, step.calls))
+        return renewed
 
     async def start(self, step: steps.Start) -> RunStarted:
         """Hand the batch to the model; the stream stays open."""

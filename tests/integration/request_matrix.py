@@ -49,6 +49,7 @@ class Row:
         address: Where the provider is looked for meanwhile; None: where it is.
         times: How often it goes wrong.
         request_timeout_s: Until the worker gives the batch back; then `UNHURRIED_S`.
+        retry_for_s: For how long passing trouble does not count.
         run_timeout_s: The same.
         lost: From then on the provider cannot be reached.
         then: The thread's state when the worker gives the batch back for the first time; `failed` where it goes to the failed list at
@@ -71,6 +72,7 @@ class Row:
     lost: bool = False
     request_timeout_s: float = UNHURRIED_S
     run_timeout_s: float = 60.0
+    retry_for_s: float = 120.0
     then: str = "retrying"
     wait_s: float | None = BACKOFF_S
     counted: int = 1
@@ -89,6 +91,17 @@ def _unreached(outcome: str, address: str) -> Row:
 
 def _refused(outcome: str, *actions: Action, counted: int = 0, wait_s: float = BACKOFF_S) -> Row:
     return Row(outcome=outcome, actions=actions, counted=counted, wait_s=wait_s, attempts=1 + counted)
+
+
+def _final(outcome: str, *actions: Action, end: str = "refused") -> Row:
+    """It would be refused again, so it is sent once."""
+    return Row(outcome=outcome, actions=actions, then="failed", wait_s=None, counted=0, end=end, attempts=1, requests=1, runs=0)
+
+
+def _passing(outcome: str, *actions: Action, wait_s: float | None = None) -> Row:
+    """It may have been accepted; where it was not, sending it again is no further attempt."""
+    row = _unknown(outcome, *actions)
+    return replace(row, attempts=1, wait_s=row.wait_s if wait_s is None else wait_s)
 
 
 def _unknown(outcome: str, *actions: Action) -> Row:
@@ -128,31 +141,67 @@ CUT_AFTER_ITS_NAME: list[tuple[str, tuple[Action, ...]]] = [
 CUT_AT_ITS_END = ("the stream is cut between its last event and its end", (cut_stream(after=LAST_EVENT),))
 """`[DONE]`, the usage of a chat completion, or the end of the body is missing."""
 
+NAMES_A_FIELD = {"error": {"message": "Invalid value.", "type": "invalid_request_error", "param": "temperature", "code": None}}
+
 ROWS = [
     _unreached("the connection is refused", CLOSED),
     _unreached("no such name (DNS)", NO_SUCH_NAME),
     _unreached("no TLS where it should be", NOT_TLS),
-    _refused("400", refuse(400), counted=1),
-    _refused("401", refuse(401), counted=1),
-    Row(outcome="400, again and again", actions=(refuse(400),), times=9, end="attempts", attempts=3, requests=3, runs=0),
-    Row(outcome="404", actions=(refuse(404),), then="failed", wait_s=None, counted=0, end="unknown_thread", attempts=1, requests=1, runs=0),
+    _final("400", refuse(400, body=NAMES_A_FIELD)),
+    Row(
+        outcome="400 that names nothing, behind a history",
+        actions=(refuse(400),),
+        then="done",
+        wait_s=None,
+        counted=0,
+        attempts=1,
+        requests=2,
+        protocols=("responses",),
+    ),
+    _final("401", refuse(401)),
+    _final("400, the prompt is moderated", refuse(400, "content_filter")),
+    _final("404, the model is not known", refuse(404, "model_not_found")),
+    _final("404", refuse(404), end="unknown_thread"),
     _unknown("408", refuse(408)),
     _unknown("409", refuse(409)),
     _refused("400 or 409 `conversation_locked`", refuse(409, "conversation_locked")),
     _refused("400, the thread has an active run", refuse(400, message="Can't add messages to thread_1 while a run run_1 is active.")),
     _refused("429", refuse(429, "rate_limit_exceeded")),
     _refused("429 with `Retry-After: 7`", refuse(429, "rate_limit_exceeded", retry_after=7), wait_s=7.0),
-    _refused("429 `insufficient_quota`", refuse(429, "insufficient_quota"), counted=1),
+    _refused("425", refuse(425)),
+    _refused("498", refuse(498)),
+    _refused("400 with `Retry-After: 7`", refuse(400, retry_after=7), wait_s=7.0),
+    _final("429 `insufficient_quota`", refuse(429, "insufficient_quota")),
     _unknown("500", refuse(500)),
-    _unknown("502", refuse(502)),
-    _unknown("503", refuse(503)),
+    Row(
+        outcome="500, again and again",
+        actions=(refuse(500),),
+        times=9,
+        then="held",
+        wait_s=UNHURRIED_S + GRACE_MARGIN_S,
+        counted=0,
+        end="attempts",
+        attempts=3,
+        requests=3,
+        runs=0,
+    ),
+    _passing("502", refuse(502)),
+    _passing("503", refuse(503)),
+    _passing("504", refuse(504)),
+    _passing("529", refuse(529)),
+    _passing("503 with `Retry-After: 90`", refuse(503, retry_after=90), wait_s=90.0),
+    _passing("500 with `Retry-After: 90`", refuse(500, retry_after=90), wait_s=90.0),
     _unknown("time-out, not accepted", never_answer(accept=False)),
     _adopted("time-out, accepted", never_answer(accept=True)),
     _unknown("the connection is lost, not accepted", drop_connection(accept=False)),
     _adopted("the connection is lost, accepted", drop_connection(accept=True)),
     *(replace(_adopted(outcome, *actions), orderly=True) for outcome, actions in CUT_BEFORE_ITS_NAME),
     replace(
-        _adopted("accepted or not, and then nobody can be asked", never_answer(accept=True)), lost=True, run_timeout_s=1.0, end="parked"
+        _adopted("accepted or not, and then nobody can be asked", never_answer(accept=True)),
+        lost=True,
+        run_timeout_s=1.0,
+        retry_for_s=4.0,
+        end="parked",
     ),
     *(_heard(outcome, *actions) for outcome, actions in CUT_AFTER_ITS_NAME),
     _heard(CUT_AT_ITS_END[0], *CUT_AT_ITS_END[1]),
@@ -179,13 +228,28 @@ def _again(outcome: str, *actions: Action, runs: int = 2, run_timeout_s: float =
     )
 
 
-_SAME_AS_ELSEWHERE = (*range(5), *range(9, 14))
+def _waited_out(outcome: str, *actions: Action, wait_s: float = BACKOFF_S) -> Row:
+    """There is no question to ask first, and no attempt is used up."""
+    return replace(_refused(outcome, *actions, wait_s=wait_s), protocols=CHAT)
+
+
+def _means_the_same(row: Row) -> bool:
+    """Refusals, and requests that never left."""
+    return (row.then == "retrying" and row.runs == 1) or row.end == "refused"
+
+
 CHAT_ROWS = [
-    *(replace(ROWS[place], protocols=CHAT) for place in _SAME_AS_ELSEWHERE),
-    _again("404", refuse(404), runs=1),
+    *(replace(row, protocols=CHAT) for row in ROWS if _means_the_same(row)),
+    _waited_out("404", refuse(404)),
     _again("408", refuse(408), runs=1),
     _again("500", refuse(500), runs=1),
-    _again("503", refuse(503), runs=1),
+    Row(outcome="500, again and again", actions=(refuse(500),), times=9, end="attempts", attempts=3, requests=3, runs=0, protocols=CHAT),
+    _waited_out("502", refuse(502)),
+    _waited_out("503", refuse(503)),
+    _waited_out("504", refuse(504)),
+    _waited_out("529", refuse(529)),
+    _waited_out("503 with `Retry-After: 90`", refuse(503, retry_after=90), wait_s=90.0),
+    _waited_out("500 with `Retry-After: 90`", refuse(500, retry_after=90), wait_s=90.0),
     _again("time-out, not accepted", never_answer(accept=False), runs=1),
     _again("time-out, accepted", never_answer(accept=True)),
     _again("the connection is lost, not accepted", drop_connection(accept=False), runs=1),

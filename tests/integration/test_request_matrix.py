@@ -61,7 +61,7 @@ def work(bot: Bot, address: str | None, probe: Any = None, **options: Any) -> No
 def test_an_outcome_has_its_consequence(one_redis: RedisServer, prefix: str, provider: StandInProvider, row: Row, protocol: str) -> None:
     backoff = {"type": "fixed", "delay": BACKOFF_S}
     patience = {"request_timeout": UNHURRIED_S, "stream_idle_timeout": UNHURRIED_S}
-    bot = Bot(one_redis.url, prefix, provider, protocol, backoff=backoff, retry_for=4, run_timeout=60, **patience)
+    bot = Bot(one_redis.url, prefix, provider, protocol, backoff=backoff, retry_for=row.retry_for_s, run_timeout=60, **patience)
     limits = {"request_timeout": row.request_timeout_s, "run_timeout": row.run_timeout_s}
     create = {"responses": "responses.create", "assistants": "runs.create", "chat_completions": "chat.completions.create"}[protocol]
     with bot.queue as queue:

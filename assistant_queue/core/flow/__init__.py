@@ -60,7 +60,7 @@ class BatchFlow(Running):
             while isinstance(event, ActionRequired):
                 event = yield from self._answer(event)
             if event.status not in ENDED_WELL:
-                return (yield from self._run_failed(_error_of(event), counts=event.counts, retry_after_s=event.retry_after_s))
+                return (yield from self._gave_up(event, _error_of(event)))
             return (yield from self._ended(event))
         except AssistantQueueError as error:
             return (yield from self._failed(error))

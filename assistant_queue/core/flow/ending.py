@@ -20,6 +20,10 @@ BURIAL_PATIENCE_S = 2.0
 """How long the cancelling may take before a burial: the next batch waits by itself for a run that ends later. Chosen."""
 
 
+EMPTY = "empty"
+"""The `incomplete_reason` of an answer without a word: what the people in the batch get is the fallback."""
+
+
 class Ending(BatchState):
     """The last steps."""
 
@@ -27,7 +31,11 @@ class Ending(BatchState):
         self._collect(event)
         progress = self._progress
         run_id = event.run_id or str(progress.run_id or "")
-        result = self._result_of(run_id, event.status, progress.replies, incomplete_reason=event.incomplete_reason)
+        replies, is_fallback = progress.replies, False
+        if event.incomplete_reason == EMPTY and not replies:
+            said = yield from self._fallback_text(ErrorInfo(code=EMPTY, message="the model ended its answer without a word"))
+            replies, is_fallback = ((said,) if said else ()), bool(said)
+        result = self._result_of(run_id, event.status, replies, incomplete_reason=event.incomplete_reason, fallback=is_fallback)
         if not self._rules.delivers:
             yield steps.Finish(result=result, anchor=event.anchor)
             return steps.Completed(result=result)
@@ -85,7 +93,7 @@ class Ending(BatchState):
         """To the failed list; `deaths` are those of workers that were on the way there already."""
         progress = self._progress
         progress.error = info
-        is_open = bool(progress.calls) if reason == "attempts" else reason == "worker_deaths"
+        is_open = bool(progress.calls) if reason in {"attempts", "refused"} else reason == "worker_deaths"
         most = MAX_DEATHS if progress.calling and self._deaths >= MAX_DEATHS else MAX_DEATHS_ELSEWHERE
         is_urgent = self._all_deaths >= most + MAX_DEATHS_BURYING
         if is_open and progress.run_id and self._capabilities.cancels and not is_urgent:
@@ -101,6 +109,18 @@ class Ending(BatchState):
         yield steps.Bury(reason=reason, error=info, progress=self._progress, open_calls=left_open, fallback=fallback)
         return steps.Failed(reason=reason, error=info, progress=self._progress)
 
+    def _fallback_text(self, info: ErrorInfo) -> Generator[steps.Step, Any, str | None]:
+        """What people are told instead of a reply: the text of the options, or what the user's callable says."""
+        said = self._rules.fallback
+        if not isinstance(said, bool):
+            return said
+        if not said:
+            return None
+        yield from self._blame()
+        asked: str | None = yield steps.FallBack(batch=self._batch, error=info)
+        self._acquit()
+        return asked
+
     def _fall_back(self, reason: str, info: ErrorInfo, deaths: int) -> Generator[steps.Step, Any, steps.Postponed | None]:
         """Tell the people in the batch something, once the batch is given up; a text that cannot be handed over stays readable."""
         progress = self._progress
@@ -108,13 +128,7 @@ class Ending(BatchState):
             self._acquit()  # of what it is given up for: this is other code
         progress.burying = reason  # with the next step that is stored: whoever takes over sends nothing any more
         if progress.result is None:
-            said = self._rules.fallback
-            if isinstance(said, bool):
-                said = None
-                if deaths < MAX_DEATHS:
-                    yield from self._blame()
-                    said = yield steps.FallBack(batch=self._batch, error=info)
-                self._acquit()
+            said = None if deaths >= MAX_DEATHS and self._rules.fallback is True else (yield from self._fallback_text(info))
             if not said:
                 return None
             progress.result, deaths = self._result_of(progress.run_id or "", "failed", (said,), fallback=True), 0

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from typing import Any
 
 from assistant_queue.core import steps
-from assistant_queue.core.flow.ending import Ending
+from assistant_queue.core.flow.outgrowing import Outgrowing
 from assistant_queue.core.flow.state import ENDED_WELL, HELD, Flow, GiveUp, Hold, Park, Unreachable
 from assistant_queue.core.runs import Finding, FoundBy, RunEnded
 from assistant_queue.core.thread_state import Phase, ThreadState
@@ -29,7 +29,7 @@ MAX_ASK_WAIT_S = 60.0
 """The longest wait between two questions about work that may have been accepted: it holds its thread. Chosen."""
 
 
-class Failing(Ending):
+class Failing(Outgrowing):
     """The steps after a failure."""
 
     def _failed(self, error: AssistantQueueError) -> Flow:  # noqa: C901, PLR0912 - one line a kind of failure, most specific first
@@ -57,10 +57,8 @@ class Failing(Ending):
             return (yield from self._run_failed(info, still_works=True))
         if isinstance(error, Unreachable):
             return (yield from self._unreachable(error.cause))
-        if self._capabilities.stateless and isinstance(error, OutcomeUnknown | StreamCut):
-            return (yield from self._run_failed(info))
-        if isinstance(error, OutcomeUnknown | StreamCut) and self._phase is Phase.SENDING:
-            return (yield from self._ambiguous(info))
+        if isinstance(error, OutcomeUnknown | StreamCut) and self._phase is Phase.SENDING and not self._capabilities.stateless:
+            return (yield from self._ambiguous(error, info))
         if isinstance(error, NotReplicated):
             return (yield from self._unsent(info))
         if isinstance(error, BackendError):
@@ -71,11 +69,15 @@ class Failing(Ending):
         yield steps.Postpone(state=ThreadState.HELD, wait_s=wait_s, phase=self._phase, progress=self._progress)
         return steps.Postponed(state=ThreadState.HELD, error=info)
 
-    def _ambiguous(self, info: ErrorInfo) -> Flow:
+    def _ambiguous(self, error: BackendError, info: ErrorInfo) -> Flow:
         """It may have been accepted: hold the thread, then ask. Never send again blindly."""
-        self._progress.error = info
-        self._progress.sent_ms = self._now_ms()
-        return (yield from self._hold(self._rules.grace_s, info))
+        progress, now = self._progress, self._now_ms()
+        progress.error = info
+        progress.sent_ms = now
+        progress.passing = not error.counts
+        if progress.passing:
+            progress.waiting_since_ms = progress.waiting_since_ms or now
+        return (yield from self._hold(max(self._rules.grace_s, error.retry_after_s or 0.0), info))
 
     def _unreachable(self, error: BackendError) -> Flow:
         """The provider could not be asked about what it has accepted, or may have: ask again for a while, without counting."""
@@ -85,11 +87,15 @@ class Failing(Ending):
             reason = f"the provider could not be asked what became of the batch: {info.message}"
             return (yield from self._bury("parked", ErrorInfo(code="parked", message=reason)))
         progress.refusals += 1
-        wait_s = min(self._rules.backoff.wait_s(progress.refusals, error.retry_after_s), MAX_ASK_WAIT_S)
+        wait_s = max(min(self._rules.backoff.wait_s(progress.refusals), MAX_ASK_WAIT_S), error.retry_after_s or 0.0)
         return (yield from self._hold(wait_s, info))
 
     def _refused(self, error: BackendError, info: ErrorInfo) -> Flow:
-        """Provably not accepted, or nothing of the batch had been sent yet."""
+        """Provably not accepted, nothing of the batch had been sent yet, or the provider keeps nothing of it."""
+        if self._has_outgrown(error.trouble):
+            return (yield from self._renew(info))
+        if not error.retryable:
+            return (yield from self._bury("refused", info))
         self._take_back(counts=error.counts)
         return (yield from self._try_again(info, counts=error.counts, retry_after_s=error.retry_after_s))
 
@@ -134,6 +140,14 @@ class Failing(Ending):
             return None
         return finding if isinstance(finding, RunEnded) and finding.status in ENDED_WELL else None
 
+    def _gave_up(self, event: RunEnded, info: ErrorInfo) -> Flow:
+        """The provider ended the run badly: the same batch may do better, or never will."""
+        if not event.retryable and self._has_outgrown(event.trouble):
+            return (yield from self._renew(info))
+        if not event.retryable:
+            return (yield from self._bury("refused", info))
+        return (yield from self._run_failed(info, counts=event.counts, retry_after_s=event.retry_after_s))
+
     def _run_failed(self, info: ErrorInfo, *, counts: bool = True, retry_after_s: float | None = None, still_works: bool = False) -> Flow:
         """Accepted, then failed. What the provider keeps of it decides what the next attempt sends."""
         progress, capabilities = self._progress, self._capabilities
@@ -150,6 +164,10 @@ class Failing(Ending):
             self._phase = Phase.FROZEN
         return (yield from self._try_again(info, counts=counts, retry_after_s=retry_after_s))
 
+    def _is_patient(self) -> bool:
+        """Whether passing trouble is still waited out instead of counted."""
+        return self._now_ms() - self._progress.waiting_since_ms <= self._rules.retry_for_s * 1000
+
     def _try_again(self, info: ErrorInfo, *, counts: bool, retry_after_s: float | None) -> Flow:
         progress, now = self._progress, self._now_ms()
         progress.error = info
@@ -157,7 +175,7 @@ class Failing(Ending):
             progress.sent_ms = progress.deadline_ms = 0  # the next attempt has a deadline of its own
         if not counts:
             progress.waiting_since_ms = progress.waiting_since_ms or now
-            counts = now - progress.waiting_since_ms > self._rules.retry_for_s * 1000
+            counts = not self._is_patient()
         if counts:
             progress.failures += 1
             if progress.failures >= self._rules.max_attempts:

@@ -79,10 +79,14 @@ class Running(Failing):
 
     def _not_found(self, finding: NotFound) -> Generator[steps.Step, Any, Event]:
         progress = self._progress
-        if progress.sent_ms:
+        if progress.passing and self._is_patient():
+            progress.refusals += 1
+            progress.attempts -= not progress.calls  # it is counted again when it is sent again
+        elif progress.sent_ms:
             progress.failures += 1
             if progress.failures >= self._rules.max_attempts:
                 raise GiveUp(progress.error or HELD)
+        progress.passing = False
         if progress.calls:
             return (yield from self._submit(progress.run_id or ""))
         # Another writer's items may stand where ours were looked for: ours come after them.
@@ -121,7 +125,7 @@ class Running(Failing):
 
     def _save_running(self, run_id: str) -> Generator[steps.Step, Any, None]:
         progress = self._progress
-        progress.run_id, progress.waiting_since_ms, progress.refusals = run_id, 0, 0
+        progress.run_id, progress.waiting_since_ms, progress.refusals, progress.passing = run_id, 0, 0, False
         if not self._capabilities.stateless:
             progress.calls = ()
         self._unanswered = ()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from assistant_queue.backends import remedies
 from assistant_queue.testing.provider import assistants_wire
 from assistant_queue.testing.provider.actions import Action
 from assistant_queue.testing.provider.app import build_app
@@ -105,6 +106,7 @@ class StandInProvider(Oracle):
     def start(self) -> None:
         """Start serving; returns when the port answers."""
         self._server.start()
+        remedies.forget(self.base_url)  # another server may have had the port
 
     def stop(self) -> None:
         """Stop serving and cut all connections. What happened can still be read."""
@@ -132,6 +134,7 @@ class StandInProvider(Oracle):
     @personality.setter
     def personality(self, personality: Personality | str) -> None:
         self._world.personality = personality_of(personality)
+        remedies.forget(self.base_url)
 
     @property
     def latency(self) -> float:

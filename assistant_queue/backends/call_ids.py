@@ -1,0 +1,27 @@
+"""Ids of tool calls in the one form that every server takes: nine letters and digits. Pure.
+
+Source: the chat templates of Mistral's models refuse every other form.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import string
+
+_CHARS = string.ascii_letters + string.digits
+_LENGTH = 9
+_SHORT = re.compile(rf"[A-Za-z0-9]{{{_LENGTH}}}")
+
+
+def is_short(ident: str) -> bool:
+    """Whether an id has the form already."""
+    return _SHORT.fullmatch(ident) is not None
+
+
+def shortened(ident: str) -> str:
+    """Return the id in that form; the same for the same id, so that a call and its output still name each other."""
+    if is_short(ident):
+        return ident
+    number = int.from_bytes(hashlib.sha256(ident.encode()).digest(), "big")
+    return "".join(_CHARS[number // len(_CHARS) ** place % len(_CHARS)] for place in range(_LENGTH))
