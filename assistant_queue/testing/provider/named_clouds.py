@@ -15,7 +15,7 @@ _CHAT = Personality(speaks=("chat_completions",))
 _LENIENT = replace(_CHAT, unknown_fields="ignored")
 
 # RooCodeInc/Roo-Code#6868, charmbracelet/crush#1216, lobehub/lobehub#9385.
-_UNVERIFIED = Personality(streams="refused")
+_UNVERIFIED = Personality(streams="refused", speaks=("responses", "chat_completions"))
 
 # Its reasoning models: no system message, and the reply is bounded by another field.
 _REASONING = replace(_CHAT, system_role="refused_by_value", reply_limit="max_completion_tokens")

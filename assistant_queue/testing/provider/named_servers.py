@@ -93,7 +93,7 @@ _LITELLM = replace(
 )
 
 _OGX = Personality(
-    speaks=("responses", "chat_completions"),
+    speaks=("responses",),
     words="ogx",
     lock="none",
     error_body="detail",

@@ -182,7 +182,6 @@ MISTRAL: Words = {
     "wrong_key": Wording(message="Unauthorized", status=401, shape="detail"),
     "rate_limited": Wording(message="Rate limit exceeded", status=429, code="1300", error_type="rate_limited"),
     "overloaded": Wording(message="Service tier capacity exceeded for this model.", status=429, code="3505", error_type="capacity"),
-    "server_error": Wording(message="Service unavailable.", status=500, code="3700", error_type="internal_server_error"),
 }
 
 # continuedev/continue#10218 (413), groq's page of errors (498 for the flex tier).

@@ -63,7 +63,7 @@ LM_STUDIO: Words = {
     "null_content": Wording(
         message="Invalid 'content': 'content' field must be a string or an array of objects.", error_type=None, shape="error_text"
     ),
-    "unknown_path": Wording(message="Unexpected endpoint or method. ({path})", shape="error_text"),
+    "unknown_path": Wording(message="Unexpected endpoint or method. ({path}). Returning 200 anyway", status=200, shape="error_text"),
     "overflow": Wording(
         message="Trying to keep the first {words} tokens when context the overflows. However, the model is loaded with context length of "
         "only {limit} tokens, which is not enough. Try to load the model with a larger context length, or provide a shorter input",
@@ -72,9 +72,6 @@ LM_STUDIO: Words = {
     ),
     "unknown_model": Wording(
         message='Invalid model identifier "{model}". Please specify a valid downloaded model.', code="model_not_found", param="model"
-    ),
-    "loading": Wording(
-        message="No models loaded. Please load a model in the developer page or use the 'lms load' command.", status=404, param="model"
     ),
     "server_error": Wording(
         message="The model has crashed without additional information. (Exit code: null)", status=500, error_type=None, is_in_stream=True
