@@ -233,7 +233,7 @@ class RunResult:
     Attributes:
         run_id: The latest run of the batch (each tool round of Responses is a run of its own).
         message_ids: In the order in which the model saw them.
-        status: `completed`, or `incomplete` with `incomplete_reason`; `failed` if the batch is in the failed list and `reply` is its fallback.
+        status: `completed`, or `incomplete` with `incomplete_reason`; `failed` if the batch is in the failed list and `reply` a fallback.
         reply: `replies` joined by a blank line, None if there were none.
         usage: None where the provider did not say.
         attempts: How often the batch was sent.

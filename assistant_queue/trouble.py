@@ -1,6 +1,6 @@
 """What a provider's trouble is and what follows from it: the one table of kinds and fates. Pure.
 
-`backends/trouble_reader.py` makes a `Trouble` of whatever a server answers; the flow acts on its fate; `docs/reliability.md` shows the table.
+`backends/trouble_reader.py` makes a `Trouble` of any server's error; the flow acts on its fate; `docs/reliability.md` shows the table.
 """
 
 from __future__ import annotations

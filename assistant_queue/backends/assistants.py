@@ -20,7 +20,7 @@ from assistant_queue.backends.openai_clients import Channel
 from assistant_queue.backends.openai_errors import watching
 from assistant_queue.backends.overflow import OnOverflow, shorter_next_time, ways_of_assistants
 from assistant_queue.backends.refusals import refuses_outputs
-from assistant_queue.backends.remedies import remedies_of
+from assistant_queue.backends.remedies import Remedies, remedies_of
 from assistant_queue.backends.run_reader import RunReader
 from assistant_queue.backends.streams import CANCEL_S, Call, EventStream, Json, ended, fetch, play
 from assistant_queue.backends.thread_log import ThreadLog
@@ -93,8 +93,8 @@ class AssistantsBackend:
             run_options: Further fields of a run, as they are; `max_output_tokens` is sent under this protocol's name.
             request_timeout: Seconds until the first event, and of every plain call.
             stream_idle_timeout: Seconds between two events.
-            on_context_overflow: What follows when a thread outgrows the model: its last messages only are read, or (`fail`) the batch goes to
-                the failed list.
+            on_context_overflow: What follows when a thread outgrows the model: only its last messages are read, or (`fail`) the batch
+                goes to the failed list.
             closes_client: Whether `close` closes the client.
         """
         self._channel = Channel(
@@ -279,6 +279,23 @@ class AssistantsBackend:
         if run_reader.is_waiting(run) and sent & waits_for:
             return NotFound()
         return await self._outcome(request, run)
+
+    async def find_model(self) -> str | None:
+        """Ask the server for the assistant.
+
+        Returns:
+            What it knows, in words.
+
+        Raises:
+            BackendError: It does not know the assistant, refuses the key, or did not answer.
+        """
+        await fetch(self._calls.find_assistant(), thread="(doctor)", missing=RequestRefused)
+        return f"assistant {self._calls.assistant_id!r}"
+
+    @property
+    def remedies(self) -> Remedies:
+        """What this server and assistant need."""
+        return self._remedies
 
     def direct(self) -> AssistantsDirect:
         """The calls beside the queue: threads, messages and runs one by one."""

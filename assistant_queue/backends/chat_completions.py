@@ -17,11 +17,12 @@ from assistant_queue.backends import chat_history, remedies
 from assistant_queue.backends.chat_calls import ChatCalls, asked, conversation, rounds_of
 from assistant_queue.backends.chat_history import Json, Memory
 from assistant_queue.backends.chat_reader import ChatReader, Completion, tool_call, with_ids
+from assistant_queue.backends.model_check import find_model
 from assistant_queue.backends.openai_clients import Channel
 from assistant_queue.backends.openai_errors import of_trouble
 from assistant_queue.backends.overflow import OnOverflow
 from assistant_queue.backends.refusals import has_too_much_context, may_have_too_much_context
-from assistant_queue.backends.remedies import remedies_of
+from assistant_queue.backends.remedies import Remedies, remedies_of
 from assistant_queue.backends.streams import Event, EventStream, Limits
 from assistant_queue.core.runs import (
     ActionRequired,
@@ -106,6 +107,7 @@ class ChatCompletionsBackend:
             client, request_timeout=request_timeout, stream_idle_timeout=stream_idle_timeout, closes_client=closes_client
         )
         self._calls = ChatCalls(self._channel, model=model, tools=tools, run_options=run_options)
+        self._model = model
         self._shortens = on_context_overflow != "fail"
         self._remedies = remedies_of(str(client.base_url), model)
 
@@ -220,6 +222,15 @@ class ChatCompletionsBackend:
 
     async def cancel(self, request: RunRequest, run_id: str) -> None:
         """Nothing more to do: a completion is given up with its stream."""
+
+    async def find_model(self) -> str | None:
+        """Ask the server for the model, as `model_check.find_model` says."""
+        return await find_model(self._channel, self._model)
+
+    @property
+    def remedies(self) -> Remedies:
+        """What this server and model need."""
+        return self._remedies
 
     def direct(self) -> ChatDirect:
         """The calls beside the queue: what is remembered can be read."""

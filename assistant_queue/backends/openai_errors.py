@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any
 
 import openai
@@ -173,7 +174,7 @@ _ADVICE = {
 def _is_refusal(trouble: Trouble) -> bool:
     """Whether the trouble proves that nothing was accepted."""
     status = trouble.status
-    if status is None or not 400 <= status < 500:
+    if status is None or not HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
         # A rate limit is told before the work; "500" and nothing else says nothing about it.
         return trouble.kind in _BEFORE_WORK and trouble.kind is not Kind.NOT_FOUND
     return status not in {408, 409, 499}
@@ -200,7 +201,12 @@ def _is_about_something_else(trouble: Trouble) -> bool:
     """A 404 that names a model, an assistant or a prompt is a wrong option, not an unknown thread."""
     if trouble.code is not None and _SOMETHING_ELSE.search(trouble.code.replace("_", " ")):
         return True
-    return bool(_SOMETHING_ELSE.search(trouble.text)) and not _THREAD.search(trouble.text)
+    return bool(_SOMETHING_ELSE.search(trouble.text)) and not names_thread(trouble)
+
+
+def names_thread(trouble: Trouble) -> bool:
+    """Whether the words are about a thread or a conversation."""
+    return _THREAD.search(trouble.text) is not None
 
 
 def _never_left(error: BaseException) -> bool:

@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from assistant_queue.backends.call_ids import is_short
@@ -71,12 +72,12 @@ def _has_system(body: Mapping[str, Any]) -> bool:
 
 def _has_neighbours(body: Mapping[str, Any]) -> bool:
     roles = [one.get("role") for one in _messages(body)]
-    return any(one == other != "tool" for one, other in zip(roles, roles[1:], strict=False))
+    return any(one == other != "tool" for one, other in pairwise(roles))
 
 
 def _has_question_after_tool(body: Mapping[str, Any]) -> bool:
     roles = [one.get("role") for one in _messages(body)]
-    return ("tool", "user") in zip(roles, roles[1:], strict=False)
+    return ("tool", "user") in pairwise(roles)
 
 
 def _has_null_content(body: Mapping[str, Any]) -> bool:
@@ -105,13 +106,16 @@ UNSTREAMED = Remedy(
     "answers are not streamed: no text is shown before the end",
     _words(
         r"\bstream(ing|ed)?\b(?!_).{0,80}(not|n't|un-?)\s?-?(be )?(supported|allowed|available|enabled|permitted|verified|implemented)",
-        r"verified to stream", r"(not|n't|cannot|unable to) (currently )?(support|allow|use|accept|enable)s?\b.{0,40}\bstream",
-        r"\bstream\b.{0,40}(must|should|has to|needs to) be (set to )?(false|disabled|off)", r"only (supports? )?non-?stream",
-        r"(unsupported|invalid).{0,40}['\"`]stream['\"`]", r"background.{0,80}stream|stream.{0,80}background",
+        r"verified to stream",
+        r"(not|n't|cannot|unable to) (currently )?(support|allow|use|accept|enable)s?\b.{0,40}\bstream",
+        r"\bstream\b.{0,40}(must|should|has to|needs to) be (set to )?(false|disabled|off)",
+        r"only (supports? )?non-?stream",
+        r"(unsupported|invalid).{0,40}['\"`]stream['\"`]",
+        r"background.{0,80}stream|stream.{0,80}background",
     ),
     frozenset({"stream"}),
     lambda body: bool(body.get("stream")),
-)  # fmt: skip
+)
 FOREGROUND = Remedy(
     "foreground",
     "responses run in the foreground: they cannot be cancelled, and are gone if their worker dies",
@@ -130,18 +134,24 @@ NO_SYSTEM = Remedy(
     "no_system_role",
     "the instructions are sent in front of the first user message: the model knows no system role",
     _words(
-        r"\b(system|developer) (role|message|prompt|instruction)s?\b.{0,60}(not|n't|un|only|must|invalid)", r"\brole\b.{0,40}\bsystem\b", r"only user and assistant",
-        r"'user' or 'assistant'", r"does not support ['\"`]system",
+        r"\b(system|developer) (role|message|prompt|instruction)s?\b.{0,60}(not|n't|un|only|must|invalid)",
+        r"\brole\b.{0,40}\bsystem\b",
+        r"only user and assistant",
+        r"'user' or 'assistant'",
+        r"does not support ['\"`]system",
     ),
     frozenset(),
     _has_system,
     by_template=True,
-)  # fmt: skip
+)
 # Source: the chat templates of Mistral and Gemma, as vLLM, llama.cpp and LM Studio tell their errors.
 _TURNS = (
-    r"roles? must alternate", r"alternat\w+ (between )?user", r"(consecutive|successive|adjacent) (user|assistant|messages|roles)",
-    r"same role", r"after the optional system message",
-)  # fmt: skip
+    r"roles? must alternate",
+    r"alternat\w+ (between )?user",
+    r"(consecutive|successive|adjacent) (user|assistant|messages|roles)",
+    r"same role",
+    r"after the optional system message",
+)
 TURNS = Remedy(
     "turns",
     "neighbouring messages of one role are joined: the model wants user and assistant to take turns",
@@ -154,43 +164,51 @@ AFTER_TOOLS = Remedy(
     "after_tools",
     "a short message of the assistant stands between a tool's output and the next question",
     _words(
-        *_TURNS, r"role ['\"`]?user['\"`]? after role ['\"`]?tool", r"expected last role", r"assistant.{0,40}(between|after).{0,40}tool",
+        *_TURNS,
+        r"role ['\"`]?user['\"`]? after role ['\"`]?tool",
+        r"expected last role",
+        r"assistant.{0,40}(between|after).{0,40}tool",
         r"tool.{0,60}(followed by|before).{0,40}assistant",
     ),
     frozenset(),
     _has_question_after_tool,
     by_template=True,
-)  # fmt: skip
+)
 EMPTY_CONTENT = Remedy(
     "empty_content",
-    "a message without text has the content \"\" instead of null",
+    'a message without text has the content "" instead of null',
     _words(
-        r"\bcontents?\b.{0,100}(\bnull\b|\bnone\b|required|must be a string|valid string|missing|expected a? ?string|non-?null|nil\b|undefined)",
+        r"\bcontents?\b.{0,100}(\bnull\b|\bnone\b|non-?null|nil\b|undefined|missing|required)",
+        r"\bcontents?\b.{0,100}(must be a string|valid string|expected a? ?string)",
         r"(\bnull\b|\bnone\b|nonetype|missing|required).{0,60}\bcontents?\b",
     ),
     frozenset(),
     _has_null_content,
-)  # fmt: skip
+)
 CALL_IDS = Remedy(
     "call_ids",
     "ids of tool calls are sent as nine letters and digits",
     _words(
         r"tool[_ ]?(calls?|use)[\[\]\d_. ]*ids?\b.{0,120}(must|length|match|pattern|invalid|too long|format|expected)",
-        r"invalid.{0,40}tool[_ ]?(calls?|use)[\[\]\d_. ]*id", r"tool_use\.id",
+        r"invalid.{0,40}tool[_ ]?(calls?|use)[\[\]\d_. ]*id",
+        r"tool_use\.id",
     ),
     frozenset(),
     _has_other_ids,
-)  # fmt: skip
+)
 PLAIN_MESSAGES = Remedy(
     "plain_messages",
     "messages are sent back without fields that not every server knows, such as reasoning_content",
     _words(
-        r"extra (inputs|fields)", r"additional propert", r"(unknown|unrecogni[sz]ed|unexpected|unsupported|invalid) (field|key|property|parameter|argument|keyword)",
-        r"messages.{0,60}(is|are) (unsupported|not supported|not permitted|not allowed)", r"reasoning(_content|_details)?['\"`]? .{0,60}(not|un)",
+        r"extra (inputs|fields)",
+        r"additional propert",
+        r"(unknown|unrecogni[sz]ed|unexpected|unsupported|invalid) (field|key|property|parameter|argument|keyword)",
+        r"messages.{0,60}(is|are) (unsupported|not supported|not permitted|not allowed)",
+        r"reasoning(_content|_details)?['\"`]? .{0,60}(not|un)",
     ),
     frozenset(),
     _has_more_fields,
-)  # fmt: skip
+)
 MAX_TOKENS = Remedy(
     "max_tokens",
     "the bound of the answer is called max_tokens",
@@ -230,21 +248,33 @@ LAST_MESSAGES = Remedy(
 """These three help against a conversation that outgrew the model, which no field of the request is to blame for."""
 
 CHAT = (
-    STREAM_OPTIONS, UNSTREAMED, NO_SYSTEM, TURNS, AFTER_TOOLS, EMPTY_CONTENT, CALL_IDS, PLAIN_MESSAGES, MAX_TOKENS, MAX_COMPLETION_TOKENS,
-)  # fmt: skip
+    STREAM_OPTIONS,
+    UNSTREAMED,
+    NO_SYSTEM,
+    TURNS,
+    AFTER_TOOLS,
+    EMPTY_CONTENT,
+    CALL_IDS,
+    PLAIN_MESSAGES,
+    MAX_TOKENS,
+    MAX_COMPLETION_TOKENS,
+)
 """Those of Chat Completions, most specific first."""
 
 RESPONSES = (UNSTREAMED, FOREGROUND, INPUT)
 """Those of Responses."""
 
-_ALL = (*CHAT, FOREGROUND, INPUT)
+_REFUSED = (*CHAT, FOREGROUND, INPUT)
+
+ALL = (*_REFUSED, TRUNCATION, COMPACTION, LAST_MESSAGES)
+"""Every remedy, for the documentation."""
 
 
 def could_help(status: int | None, text: str, param: str | None) -> bool:
     """Whether a refusal with these words is one that some remedy is for."""
     if status not in _REFUSALS | _ACCIDENTS:
         return False
-    return any(remedy.suits(text, param) for remedy in _ALL if remedy.by_template or status in _REFUSALS)
+    return any(remedy.suits(text, param) for remedy in _REFUSED if remedy.by_template or status in _REFUSALS)
 
 
 class Remedies:

@@ -13,15 +13,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from assistant_queue.backends import remedies
+from assistant_queue.backends.addresses import opened
 from assistant_queue.backends.conversation_items import UNANSWERED, output_item, what_became_of
 from assistant_queue.backends.conversation_log import ConversationLog
-from assistant_queue.backends.addresses import opened
 from assistant_queue.backends.conversation_renewal import MAX_ITEMS, copied, later_half
+from assistant_queue.backends.model_check import find_model
 from assistant_queue.backends.openai_clients import Channel
 from assistant_queue.backends.openai_errors import watching
 from assistant_queue.backends.overflow import OnOverflow, shorter_next_time, ways_of_responses
 from assistant_queue.backends.refusals import has_too_much_context, may_have_too_much_context, unanswered_call, unknown_call
-from assistant_queue.backends.remedies import Trial, remedies_of
+from assistant_queue.backends.remedies import Remedies, Trial, remedies_of
 from assistant_queue.backends.response_reader import ResponseReader, is_open, outcome_of
 from assistant_queue.backends.responses_calls import ResponsesCalls, user_items
 from assistant_queue.backends.streams import CANCEL_S, EventStream, Json, Limits, ended, fetch, play
@@ -95,6 +96,7 @@ class ResponsesBackend:
         self._usable = (
             remedies.RESPONSES if self._falls_back else tuple(one for one in remedies.RESPONSES if one is not remedies.FOREGROUND)
         )
+        self._model = model
         self._remedies = remedies_of(str(client.base_url), str(model or prompt))
         self._shortening = ways_of_responses(on_context_overflow, options)
         self._channel = Channel(
@@ -135,7 +137,9 @@ class ResponsesBackend:
         del run_id
         return self._send(request, [output_item(call.id, outputs[call.id]) for call in calls])
 
-    async def _send(self, request: RunRequest, items: list[Json]) -> AsyncGenerator[RunEvent, None]:
+    async def _send(  # noqa: C901 - one line for each refusal that says what to change
+        self, request: RunRequest, items: list[Json]
+    ) -> AsyncGenerator[RunEvent, None]:
         """Send, and again if a refusal says what to change. A refusal is proof that nothing was accepted, so this doubles nothing."""
         has_healed, outgrown = False, None
         trial = self._remedies.trial(self._usable)
@@ -297,6 +301,15 @@ class ResponsesBackend:
             return what_became_of(await self._log.tail(request), request, run_id, calls)
         except ConversationBusy:
             return Undecided()
+
+    async def find_model(self) -> str | None:
+        """Ask the server for the model, as `model_check.find_model` says."""
+        return await find_model(self._channel, self._model)
+
+    @property
+    def remedies(self) -> Remedies:
+        """What this server and model need."""
+        return self._remedies
 
     def direct(self) -> ResponsesDirect:
         """The calls beside the queue: threads, messages and runs one by one."""

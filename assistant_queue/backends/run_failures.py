@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from assistant_queue.backends.openai_errors import of_trouble
+from assistant_queue.backends.openai_errors import names_thread, of_trouble
 from assistant_queue.backends.trouble_reader import read_trouble
 from assistant_queue.core.runs import RunEnded
-from assistant_queue.errors import BackendError, RequestRefused
+from assistant_queue.errors import BackendError, RequestRefused, UnknownThread
 from assistant_queue.models import ErrorInfo, Usage
 from assistant_queue.trouble import Fate, Trouble
 
@@ -44,4 +44,5 @@ def failure_of(error: object, status: str) -> Failure:
 
 def refused_in_stream(error: object, *, thread: str) -> BackendError:
     """An `error` event that came before any id: was anything started?"""
-    return of_trouble(read_trouble(error), thread=thread, missing=RequestRefused)
+    trouble = read_trouble(error)
+    return of_trouble(trouble, thread=thread, missing=UnknownThread if names_thread(trouble) else RequestRefused)

@@ -15,9 +15,11 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import AliasChoices, BaseModel
 from pydantic_core import PydanticUndefined
 
+from assistant_queue.backends import remedies
 from assistant_queue.config import ENV_PREFIX, Config
 from assistant_queue.core.thread_state import diagram
 from assistant_queue.event_models import EVENTS
+from assistant_queue.trouble import FATES, MEANING
 from tests.integration import request_matrix
 
 ROOT = Path(__file__).parent.parent.parent
@@ -46,6 +48,26 @@ def _row(name: str) -> list[str]:
         str(field.description),
         f"`{variable}`" if variable else "-",
     ]
+
+
+def fates_table() -> str:
+    """What follows from each kind of trouble, in the order of the table in the code."""
+    meaning = [f"- **{fate.value}**: {sentence}." for fate, sentence in MEANING.items()]
+    head = ["kind", "told by", "fate"]
+    rows = [[f"`{kind.value}`", row.told_by, row.fate.value] for kind, row in FATES.items()]
+    return "\n".join([*meaning, "", *(_line(row) for row in [head, ["---"] * len(head), *rows])])
+
+
+def remedies_table() -> str:
+    """What is sent in another form once a server has refused it."""
+    head = ["remedy", "on", "what is different then"]
+    rows = [[f"`{one.name}`", ", ".join(_protocols(one)), one.effect] for one in remedies.ALL]
+    return "\n".join(_line(row) for row in [head, ["---"] * len(head), *rows])
+
+
+def _protocols(remedy: remedies.Remedy) -> list[str]:
+    chosen = {"Chat Completions": remedies.CHAT, "Responses": (*remedies.RESPONSES, remedies.TRUNCATION, remedies.COMPACTION)}
+    return [name for name, known in chosen.items() if remedy in known] or ["Assistants"]
 
 
 def _line(cells: list[str]) -> str:
@@ -124,6 +146,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "request-outcomes": request_matrix.table,
     "chat-outcomes": request_matrix.chat_table,
     "events": events_table,
+    "fates": fates_table,
+    "remedies": remedies_table,
 }
 
 

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.cli import main
 from assistant_queue.testing import StandInProvider
+from assistant_queue.testing.provider import Personality, refuse
 from tests.conftest import PATIENCE_S, RedisServer
 from tests.integration.conftest import wait_until
 
@@ -100,6 +101,66 @@ def test_the_doctor_says_what_is_missing_and_what_to_do(queue: AssistantMessageQ
     levels = {json.loads(line)["what"].split(":")[0]: json.loads(line)["level"] for line in well.output.splitlines()}
     assert levels["maxmemory-policy"] == "ok"
     assert "bad" not in levels.values()
+
+
+PROTOCOLS = {
+    "responses": {},
+    "chat_completions": {"ASSISTANT_QUEUE_PROTOCOL": "chat_completions"},
+    "assistants": {"ASSISTANT_QUEUE_MODEL": "", "OPENAI_ASSISTANT_ID": "its own"},
+}
+
+
+def doctor_of(run: Run, monkeypatch: pytest.MonkeyPatch, provider: StandInProvider, protocol: str, *options: str) -> str:
+    for name, value in {"ASSISTANT_QUEUE_MODEL": "m", "OPENAI_BASE_URL": provider.base_url, **PROTOCOLS[protocol]}.items():
+        monkeypatch.setenv(name, provider.assistant_id if value == "its own" else value)
+    return run("doctor", *options).output
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_doctor_asks_for_the_model_has_it_answer_and_leaves_nothing_behind(
+    run: Run, monkeypatch: pytest.MonkeyPatch, provider: StandInProvider, protocol: str
+) -> None:
+    told = doctor_of(run, monkeypatch, provider, protocol)
+    assert "the provider knows " + (f"assistant {provider.assistant_id!r}" if protocol == "assistants" else "model 'm'") in told
+    assert "ok  the model answered a question in" in told
+    assert ("was deleted again" in told) == (protocol != "chat_completions")
+    provider.fault("conversations.delete", refuse(403), times=None)
+    provider.fault("threads.delete", refuse(403), times=None)
+    told = doctor_of(run, monkeypatch, provider, protocol, "--no-run")
+    assert ("was created and not deleted" in told) == (protocol != "chat_completions")
+    assert "the model was not asked anything" in told
+
+
+def test_the_doctor_says_which_remedies_are_on(run: Run, monkeypatch: pytest.MonkeyPatch, provider: StandInProvider) -> None:
+    provider.personality = Personality(background="refused")
+    assert "note  remedy foreground: responses run in the foreground" in doctor_of(run, monkeypatch, provider, "responses")
+    provider.personality = Personality(stream_options="refused")
+    assert "note  remedy stream_options: no stream_options are sent" in doctor_of(run, monkeypatch, provider, "chat_completions")
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_doctor_repeats_what_the_provider_says(
+    run: Run, monkeypatch: pytest.MonkeyPatch, provider: StandInProvider, protocol: str
+) -> None:
+    ops = {"responses": "responses.create", "chat_completions": "chat.completions.create", "assistants": "runs.create"}
+    provider.fault(ops[protocol], refuse(400, "invalid_value", "Temperature must be below 2."), times=None)
+    told = doctor_of(run, monkeypatch, provider, protocol)
+    assert "bad  a question was not answered" in told
+    assert "Temperature must be below 2." in told
+    provider.fault("models.retrieve", refuse(404, "model_not_found", "No model of that name."))
+    provider.fault("assistants.retrieve", refuse(404, "assistant_not_found", "No assistant of that name."))
+    assert "of that name." in doctor_of(run, monkeypatch, provider, protocol, "--no-run")
+
+
+@pytest.mark.parametrize("protocol", ["responses", "assistants"])
+def test_a_wrong_address_is_named_by_the_doctor(
+    run: Run, monkeypatch: pytest.MonkeyPatch, provider: StandInProvider, protocol: str
+) -> None:
+    monkeypatch.setattr(type(provider), "base_url", property(lambda self: f"http://127.0.0.1:{self._server.port}/wrong"))
+    told = doctor_of(run, monkeypatch, provider, protocol)
+    assert f"POST {'/conversations' if protocol == 'responses' else '/threads'} answered 404" in told
+    assert "ends in /v1" in told
+    assert 'protocol="chat_completions"' in told
 
 
 def test_the_doctor_sees_another_queues_worker_and_a_refused_key(

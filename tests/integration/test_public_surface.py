@@ -53,6 +53,7 @@ OPTIONS = {
     "run_timeout": 600.0,
     "request_timeout": 30.0,
     "stream_idle_timeout": 120.0,
+    "on_context_overflow": "truncate",
     "default_instructions": "Reply to all messages logically.",
     "run_options": {},
     "remove_on_complete": True,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assistant_queue.backends import chat_history
-from assistant_queue.backends.chat_calls import joined
+from assistant_queue.backends.chat_forms import joined
 from assistant_queue.backends.chat_history import Memory, dump, estimated_tokens, load, newer_half, sent, turns
 
 Json = dict[str, Any]

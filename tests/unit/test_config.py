@@ -238,6 +238,7 @@ BAD_VALUES: dict[str, list[Any]] = {
     "lock_duration": [0, 0.4, -1, None, math.inf, True],
     "run_timeout": [0, -1, None, math.inf, True],
     "request_timeout": [0, -1, None, math.inf, True],
+    "on_context_overflow": ["drop", "", 1, None],
     "stream_idle_timeout": [0, -1, None, math.inf, True],
     "max_tool_rounds": [0, -1, None, True],
     "default_instructions": [5, ["be kind"], True],

@@ -35,6 +35,7 @@ from assistant_queue.errors import (
 )
 from assistant_queue.models import ErrorInfo, Message, Usage
 from assistant_queue.testing.clock import FakeClock
+from assistant_queue.trouble import Kind, Trouble
 
 NOW = FakeClock().ms
 RETRYING, HELD = ThreadState.RETRYING, ThreadState.HELD
@@ -478,7 +479,14 @@ def test_a_question_that_cannot_be_asked_says_nothing_about_the_batch(error: Bac
     driver.run(claimed(phase=Phase.SENDING, progress=sending()), {steps.Find: error})
     held = driver.only(steps.Postpone)
     assert (held.state, held.phase, held.progress.failures) == (HELD, Phase.SENDING, 0)
-    assert held.wait_s == (error.retry_after_s or 5.0)
+    assert held.wait_s == max(error.retry_after_s or 0.0, 5.0)
+
+
+def test_a_question_waits_as_long_as_the_provider_asks() -> None:
+    driver = Scripted()
+    busy = OutcomeUnknown("503", counts=False, retry_after_s=300.0)
+    driver.run(claimed(phase=Phase.SENDING, progress=sending()), {steps.Find: busy})
+    assert driver.only(steps.Postpone).wait_s == 300.0
 
 
 def test_waits_between_questions_grow_only_so_far() -> None:
@@ -568,6 +576,75 @@ def test_a_refusal_for_a_passing_reason_is_taken_back(error: BackendError) -> No
     again = driver.only(steps.Postpone)
     assert (again.progress.attempts, again.progress.failures, again.progress.refusals) == (0, 2, 1)
     assert again.progress.waiting_since_ms == NOW
+
+
+@BOTH
+def test_what_would_be_refused_again_is_sent_once(capabilities: Capabilities) -> None:
+    driver = Scripted(capabilities)
+    moderated = RequestRefused("no", trouble=Trouble(kind=Kind.MODERATED, status=400))
+    ending = driver.run(claimed(), {steps.Start: moderated})
+    assert driver.names == ["Save(sending)", "Start", "Bury"]
+    assert isinstance(ending, steps.Failed)
+    assert (ending.reason, ending.error, ending.progress.attempts) == ("refused", ErrorInfo(code="request_refused", message="no"), 1)
+
+
+def test_a_run_that_would_fail_again_is_not_started_again() -> None:
+    driver = Scripted()
+    failed = RunEnded(run_id="run_1", status="failed", error=ErrorInfo(code="invalid_prompt", message="no"), retryable=False)
+    ending = driver.run(claimed(), {steps.Watch: failed})
+    assert isinstance(ending, steps.Failed)
+    assert (ending.reason, ending.error.code) == ("refused", "invalid_prompt")
+
+
+@BOTH
+def test_outputs_that_would_be_refused_again_leave_no_open_run(capabilities: Capabilities) -> None:
+    driver = Scripted(capabilities)
+    malformed = RequestRefused("no", trouble=Trouble(kind=Kind.MALFORMED, status=422))
+    driver.run(claimed(), {steps.Watch: action(1), steps.Submit: malformed})
+    assert driver.names[-3:] == ["Submit", "Cancel", "Bury"]
+    assert (driver.only(steps.Bury).reason, driver.only(steps.Bury).open_calls) == ("refused", ("call_1",))
+
+
+PASSING = OutcomeUnknown("502", trouble=Trouble(kind=Kind.OVERLOADED, status=502))
+
+
+@BOTH
+def test_a_passing_failure_that_may_have_been_accepted_is_asked_about_and_is_no_attempt(capabilities: Capabilities) -> None:
+    driver = Scripted(capabilities)
+    driver.run(claimed(), {steps.Start: PASSING})
+    held = driver.only(steps.Postpone)
+    assert (held.state, held.progress.passing, held.progress.waiting_since_ms) == (HELD, True, NOW)
+
+    later = replace(held.progress, sent_ms=NOW - 36_000)
+    driver.run(claimed(phase=Phase.SENDING, progress=later))
+    assert driver.names == ["Find", "Save(sending)", "Start", "Save(running)", "Watch", "Finish"]
+    sent, accepted = driver.all(steps.Save)
+    assert (sent.progress.attempts, sent.progress.failures, sent.progress.refusals) == (1, 0, 1)
+    assert (accepted.progress.passing, accepted.progress.waiting_since_ms) == (False, 0)
+
+
+def test_passing_failures_count_once_retry_for_is_over() -> None:
+    driver = Scripted(rules=Rules(retry_for_s=60))
+    tired = sending(passing=True, waiting_since_ms=NOW - 60_001, failures=2)
+    ending = driver.run(claimed(phase=Phase.SENDING, progress=tired))
+    assert (driver.names, ending.reason) == (["Find", "Bury"], "attempts")  # type: ignore[union-attr]
+
+
+def test_a_thread_is_held_as_long_as_the_provider_asks() -> None:
+    driver = Scripted()
+    driver.run(claimed(), {steps.Start: OutcomeUnknown("503", trouble=Trouble(kind=Kind.OVERLOADED, status=503, retry_after_s=300.0))})
+    assert driver.only(steps.Postpone).wait_s == 300.0
+
+
+@pytest.mark.parametrize(("said", "replies"), [("Sorry.", ("Sorry.",)), (None, ())])
+def test_an_answer_without_a_word_is_replaced_by_the_fallback(said: str | None, replies: tuple[str, ...]) -> None:
+    silent = RunEnded(run_id="run_1", status="incomplete", incomplete_reason="empty")
+    for fallback, answers in ((said, {}), (True, {steps.FallBack: said})):
+        driver = Scripted(rules=Rules(fallback=fallback))
+        ending = driver.run(claimed(), {steps.Watch: silent, **answers})
+        assert isinstance(ending, steps.Completed)
+        found = ending.result
+        assert (found.status, found.incomplete_reason, found.replies, found.fallback) == ("incomplete", "empty", replies, bool(said))
 
 
 def test_refusals_for_passing_reasons_count_once_retry_for_is_over() -> None:

@@ -98,6 +98,7 @@ def test_the_strategy_above_covers_every_field() -> None:
         held=True,
         waiting_since_ms=6,
         refusals=7,
+        passing=True,
         undecided_since_ms=8,
         error=ErrorInfo(code="x", message="y"),
         result=_result(),

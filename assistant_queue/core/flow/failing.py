@@ -57,7 +57,10 @@ class Failing(Outgrowing):
             return (yield from self._run_failed(info, still_works=True))
         if isinstance(error, Unreachable):
             return (yield from self._unreachable(error.cause))
-        if isinstance(error, OutcomeUnknown | StreamCut) and self._phase is Phase.SENDING and not self._capabilities.stateless:
+        if self._capabilities.stateless and isinstance(error, OutcomeUnknown | StreamCut):
+            self._progress.attempts -= not error.counts  # it is counted again when it is sent again
+            return (yield from self._run_failed(info, counts=error.counts, retry_after_s=error.retry_after_s))
+        if isinstance(error, OutcomeUnknown | StreamCut) and self._phase is Phase.SENDING:
             return (yield from self._ambiguous(error, info))
         if isinstance(error, NotReplicated):
             return (yield from self._unsent(info))

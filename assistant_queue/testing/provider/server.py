@@ -17,6 +17,7 @@ from assistant_queue.testing.provider.faults import Fault
 from assistant_queue.testing.provider.gates import Gate, Point
 from assistant_queue.testing.provider.log import Request, RunRecord
 from assistant_queue.testing.provider.loopback import LoopbackServer
+from assistant_queue.testing.provider.models_api import ModelsApi
 from assistant_queue.testing.provider.oracle import Oracle
 from assistant_queue.testing.provider.personalities import personality_of
 from assistant_queue.testing.provider.personality import Personality
@@ -93,6 +94,7 @@ class StandInProvider(Oracle):
             *RunsApi(self._world, self._runs).operations(),
             *ThreadsApi(self._world).operations(),
             *ChatApi(self._world).operations(),
+            *ModelsApi().operations(),
         ]
         self._server = LoopbackServer(lambda drop: build_app(operations, self._world, self.api_key, drop), port)
 
