@@ -50,6 +50,11 @@ def named(name: str, **flags: Any) -> Personality:
     return replace(NAMED[name].personality, **flags)
 
 
+def flags_of(flags: dict[str, Any]) -> str:
+    """The name of a case."""
+    return ", ".join(f"{name}={value}" for name, value in flags.items()) or "strict"
+
+
 on_every_server = pytest.mark.parametrize(("name", "protocol"), SERVERS, ids=[f"{name}-{protocol}" for name, protocol in SERVERS])
 on_every_chat = pytest.mark.parametrize("name", CHATTING)
 
@@ -226,6 +231,124 @@ def test_a_history_of_another_server_is_taken(begin: Begin, name: str) -> None:
     assert play.results[-1].attempts == 1
 
 
+# --- each difference of an answer by itself ---------------------------------------------------------------------------------------
+
+ANSWERS: list[dict[str, Any]] = [
+    {"call_ids": "nine"},
+    {"call_ids": "numbered"},
+    {"call_ids": "empty"},
+    {"call_ids": "absent"},
+    {"call_ids": "absent", "call_index": "absent", "call_pieces": "whole"},
+    {"call_index": "zero"},
+    {"call_index": "absent"},
+    {"call_index": "zero", "call_pieces": "whole"},
+    {"call_index": "zero", "later_pieces": "blank"},
+    {"call_pieces": "repeated"},
+    {"call_pieces": "repeated", "call_index": "zero"},
+    {"call_pieces": "twice"},
+    {"call_pieces": "twice", "call_index": "absent"},
+    {"later_pieces": "typed"},
+    {"later_pieces": "blank"},
+    {"later_pieces": "null"},
+    {"call_arguments": "object"},
+    {"call_arguments": "object", "ignores_stream": True},
+    {"call_arguments": "null"},
+    {"ends_calls_with": "stop"},
+    {"ends_calls_with": "TOOL_CALLS"},
+    {"ends_text_with": "STOP"},
+    {"ends_text_with": "end_turn"},
+    {"ends_text_with": "stop_sequence"},
+    {"finish": "every"},
+    {"finish": "every", "usage_place": "every"},
+    {"finish": "early"},
+    {"finish": "absent"},
+    {"finish": "absent", "omits_done": True},
+    {"finish": "null_text"},
+    {"usage_place": "with_choice"},
+    {"usage_place": "every"},
+    {"usage_values": "texts"},
+    {"usage_values": "nulls"},
+    {"usage_values": "floats"},
+    {"usage_values": "words"},
+    {"content": "parts"},
+    {"content": "strings"},
+    {"content": "strings", "ignores_stream": True},
+    {"choice_index": "text"},
+    {"choice_index": "absent"},
+    {"completion_ids": "number"},
+    {"completion_ids": "null"},
+    {"completion_ids": "absent"},
+    {"completion_ids": "changing"},
+    {"thinks": "tags"},
+    {"thinks": "tags", "ignores_stream": True},
+    {"thinks": "parts"},
+    {"splits_surrogates": True},
+    {"opens_with": "filter_results"},
+    {"opens_with": "null"},
+    {"content_type": "text/plain"},
+    {"content_type": "application/json"},
+    {"content_type": None},
+    {"ignores_stream": True, "json_type": "text/event-stream"},
+    {"ignores_stream": True, "json_type": ""},
+    {"line_end": "crlf"},
+    {"line_end": "cr"},
+    {"keep_alive": "comment"},
+    {"keep_alive": "ping"},
+    {"keep_alive": "data"},
+    {"bom": True},
+    {"omits_done": True},
+    {"omits_last_blank_line": True},
+    {"omits_last_blank_line": True, "omits_done": True, "line_end": "cr"},
+    {"cuts_at_the_end": True},
+]
+
+
+def emoji(turn: Turn) -> Any:
+    if turn.round == 0:
+        return ToolCalls([("weather", {"city": "Köln 😀"}), ("now", {})])
+    return Reply(" and ".join(sorted(output.output for output in turn.tool_outputs)), chunks=5)
+
+
+@pytest.mark.parametrize("flags", ANSWERS, ids=flags_of)
+def test_each_difference_of_an_answer_is_read_right(begin: Begin, flags: dict[str, Any]) -> None:
+    called: list[Any] = []
+    play = begin(Personality(**flags), "chat_completions", emoji, tools=tools(called))
+    for _ in range(2):
+        assert play.ask("ann", "weather?") == "Köln 😀: sunny and noon"
+    assert called == ["Köln 😀", "now"] * 2
+    assert [(result.status, result.attempts) for result in play.results] == [("completed", 1)] * 2
+
+
+@pytest.mark.parametrize("flags", [{}, {"ignores_stream": True}, {"finish": "early"}], ids=flags_of)
+def test_half_a_character_does_no_harm(begin: Begin, flags: dict[str, Any]) -> None:
+    play = begin(Personality(**flags), "chat_completions", lambda _: Reply("hi \ud83d there", chunks=1))
+    assert play.ask("ann", "hi") == "hi \ufffd there"
+    assert play.ask("ann", "and again") == "hi \ufffd there"
+
+
+@pytest.mark.parametrize(
+    "reason", ["length", "insufficient_system_resource", "abort", "SAFETY", "max_tokens", "network_error", "who knows"]
+)
+def test_a_reason_that_is_not_a_good_one_is_an_incomplete_answer(begin: Begin, reason: str) -> None:
+    play = begin("openai", "chat_completions", lambda _: IncompleteReply(reason, text="The price is"))
+    assert play.ask("ann", "hi") == "The price is"
+    assert (play.results[0].status, play.results[0].incomplete_reason) == ("incomplete", reason)
+
+
+def test_calls_that_are_announced_and_missing_are_no_answer(begin: Begin) -> None:
+    play = begin(Personality(call_pieces="never"), "chat_completions", two_cities, tools=tools([]))
+    play.say("ann", "weather?")
+    play.run_until_idle()
+    assert (play.results, play.reasons) == ([], ["attempts"])
+
+
+def test_signs_of_life_keep_a_stream_alive_but_not_for_ever(begin: Begin) -> None:
+    silent = Personality(keep_alive="comment", keep_alive_s=0.05)
+    play = begin(silent, "chat_completions", lambda _: Reply("at last", delay=1.0), stream_idle_timeout=0.3)
+    assert play.ask("ann", "hi") == "at last"
+    assert play.results[0].attempts == 1
+
+
 # --- refusals that another form of the request avoids -----------------------------------------------------------------------------
 
 
@@ -261,7 +384,7 @@ def test_a_refusal_is_remedied_once_and_remembered(begin: Begin, name: str, prot
         {"thinks": "reasoning_details", "unknown_fields": "unsupported"},
         {"thinks": "reasoning_content"},
     ],
-    ids=lambda flags: ", ".join(f"{name}={value}" for name, value in flags.items()),
+    ids=flags_of,
 )
 def test_each_refusal_is_remedied(begin: Begin, flags: dict[str, Any]) -> None:
     play = begin(Personality(**flags), "chat_completions", two_cities, tools=tools([]))
@@ -293,7 +416,7 @@ def test_the_bound_of_a_reply_is_called_as_the_server_calls_it(begin: Begin, opt
         {"names_events": False, "omits_conversation": True},
         {"line_end": "crlf", "keep_alive": "comment", "bom": True},
     ],
-    ids=lambda flags: ", ".join(f"{name}={value}" for name, value in flags.items()),
+    ids=flags_of,
 )
 def test_each_refusal_of_a_response_is_remedied(begin: Begin, flags: dict[str, Any]) -> None:
     play = begin(Personality(**flags), "responses", two_cities, tools=tools([]))
@@ -408,6 +531,15 @@ def test_a_failure_that_says_when_to_come_back_is_waited_for(begin: Begin, name:
     assert play.clock.monotonic() - before >= 20 * OFTEN
 
 
+@pytest.mark.parametrize("shape", ["openai", "html", "empty", "text"])
+def test_a_gateway_that_says_not_now_is_waited_for_whatever_it_says(begin: Begin, shape: Any) -> None:
+    play = begin(Personality(error_body=shape, error_codes="null"), "chat_completions")
+    for status in (425, 429, 498, 502, 503, 504, 529):
+        play.provider.fault(play.op, refuse(status, message="not now"), times=OFTEN)
+        assert play.ask(str(status), "hi") == "You said: hi"
+    assert {result.attempts for result in play.results} == {1}
+
+
 @on_every_server
 def test_a_moderated_prompt_is_sent_once_and_the_thread_goes_on(begin: Begin, name: str, protocol: Protocol) -> None:
     if "moderated" in NAMED[name].loses:
@@ -487,9 +619,7 @@ FATES: dict[Kind, str] = {
 
 @pytest.mark.parametrize("server", [server for server in WORDS if server != "ogx"])
 def test_every_servers_words_have_their_fate(begin: Begin, server: Speaker) -> None:
-    codes = next((named.personality.error_codes for named in NAMED.values() if named.personality.words == server), "word")
-    shape = next((named.personality.error_body for named in NAMED.values() if named.personality.words == server), "openai")
-    play = begin(Personality(words=server, error_codes=codes, error_body=shape), "chat_completions")
+    play = begin(Personality(words=server), "chat_completions")
     found, expected = {}, {}
     for kind in WORDS[server]:
         fate = FATES[kind]
@@ -501,8 +631,8 @@ def test_every_servers_words_have_their_fate(begin: Begin, server: Speaker) -> N
         play.run_until_idle()
         play.provider.clear_faults()
         state = play.status(receipt)
-        found[kind] = (state.status, play.results[-1].attempts if state.status == "answered" else play.sent - before)
-        expected[kind] = {"wait": ("answered", 1), "count": ("answered", 2), "final": ("failed", 1)}[fate]
+        found[kind] = (state.status, play.results[-1].attempts if state.status == "completed" else play.sent - before)
+        expected[kind] = {"wait": ("completed", 1), "count": ("completed", 2), "final": ("failed", 1)}[fate]
     assert found == expected
     assert set(play.reasons) <= {"refused"}
 

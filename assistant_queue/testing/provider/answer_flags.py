@@ -69,6 +69,7 @@ class WireFlags:
 
     Attributes:
         content_type: The stream's `Content-Type`; None sends no such header.
+        json_type: The `Content-Type` of an answer that is whole; "" sends no such header.
         names_events: The events of Responses have an `event` line; else only the `type` in their data tells what they are.
         line_end: What ends a line: `lf`, `crlf` or `cr`.
         keep_alive: What a stream says before each event, and every `keep_alive_s` seconds of silence: nothing (`no`), a `comment`, a
@@ -81,6 +82,7 @@ class WireFlags:
     """
 
     content_type: str | None = "text/event-stream; charset=utf-8"
+    json_type: str = "application/json"
     names_events: bool = True
     line_end: Literal["lf", "crlf", "cr"] = "lf"
     keep_alive: Literal["no", "comment", "ping", "data"] = "no"

@@ -21,7 +21,7 @@ from assistant_queue.testing.provider.log import Answered, Refusal, Request
 from assistant_queue.testing.provider.problems import ApiProblem, unreadable_body
 from assistant_queue.testing.provider.routing import Answer, Call, ConnectionDropped, Operation
 from assistant_queue.testing.provider.script import RunFailure
-from assistant_queue.testing.provider.sse import StreamAnswer
+from assistant_queue.testing.provider.sse import StreamAnswer, dumps
 from assistant_queue.testing.provider.state import World
 from assistant_queue.testing.provider.stream_style import styled
 from assistant_queue.testing.provider.troubles import trouble_of, wording_of
@@ -116,7 +116,7 @@ class Endpoint:
     async def _answer(self, call: Call, answer: Answer, client: Client) -> None:
         if not isinstance(answer, StreamAnswer):
             self._answered(call.request, OK, "answered")
-            await client.send_json(OK, answer, {"x-request-id": f"req_{call.request.number}"})
+            await client.send_bytes(OK, dumps(answer), call.server.json_type, {"x-request-id": f"req_{call.request.number}"})
             return
         cut = find(CutStream, call.actions)
         is_whole = await client.send_stream(answer, cut, {"x-request-id": f"req_{call.request.number}"})

@@ -9,8 +9,7 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from assistant_queue.testing.provider.actions import CutStream, Side
-from assistant_queue.testing.provider.problems import JSON_TYPE
-from assistant_queue.testing.provider.sse import StreamAnswer, dumps
+from assistant_queue.testing.provider.sse import StreamAnswer
 
 OK = 200
 
@@ -25,10 +24,6 @@ class Client:
         self._receive = receive
         self._send = send
         self._drop = drop
-
-    async def send_json(self, status: int, body: Any, headers: Mapping[str, str]) -> None:
-        """Send a whole answer."""
-        await self.send_bytes(status, dumps(body), JSON_TYPE, headers)
 
     async def send_bytes(self, status: int, raw: bytes, content_type: str, headers: Mapping[str, str]) -> None:
         """Send a whole answer that need not be JSON; no `Content-Type` for ""."""

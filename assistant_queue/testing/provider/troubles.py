@@ -23,7 +23,7 @@ WORDS: Mapping[Speaker, Words] = {
     "mistral": clouds.MISTRAL,
     "groq": clouds.GROQ,
     "anthropic": clouds.ANTHROPIC,
-    "xai": clouds.XAI,
+    "xai": small.XAI,
     "kimi": small.KIMI,
     "dashscope": small.DASHSCOPE,
     "siliconflow": small.SILICONFLOW,

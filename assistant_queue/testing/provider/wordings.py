@@ -6,7 +6,7 @@ Source: the public reports named in the tables, and each provider's published er
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from assistant_queue.testing.provider.error_flags import Shape
@@ -93,6 +93,15 @@ class Facts:
         for place, value in filled.items():
             text = text.replace(place, value)
         return text
+
+
+def spoken(words: Words, *, shape: Shape | None = None, codes: Literal["word", "status", "status_text"] = "word") -> Words:
+    """The wordings in this server's shape, with numbers as codes if that is its way; those with a shape of their own stay as they are."""
+
+    def code(one: Wording) -> str | int | None:
+        return one.code if codes == "word" else one.status if codes == "status" else str(one.status)
+
+    return {kind: one if one.shape is not None else replace(one, shape=shape, code=code(one)) for kind, one in words.items()}
 
 
 def as_problem(wording: Wording, facts: Facts) -> ApiProblem:

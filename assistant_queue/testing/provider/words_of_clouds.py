@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from assistant_queue.testing.provider.wordings import Wording, Words
+from assistant_queue.testing.provider.wordings import Wording, Words, spoken
 
 _RETRY_AFTER = {"retry-after": "{wait}"}
 _BOTH_WAITS = {"retry-after": "{wait}", "retry-after-ms": "{wait_ms}"}
@@ -114,39 +114,43 @@ AZURE: Words = {
 }
 
 # n4ze3m/page-assist#406 (a list of one), continuedev/continue#9570 (a limit that speaks of a quota), google-gemini/gemini-cli#15745.
-GEMINI: Words = {
-    "overflow": Wording(
-        message="The input token count ({words}) exceeds the maximum number of tokens allowed ({limit}).",
-        error_type=None,
-        more={"status": "INVALID_ARGUMENT"},
-    ),
-    "unknown_model": Wording(
-        message="models/{model} is not found for API version v1main, or is not supported for generateContent. "
-        "Call ListModels to see the list of available models and their supported methods.",
-        status=404,
-        error_type=None,
-        more={"status": "NOT_FOUND"},
-    ),
-    "wrong_key": Wording(
-        message="API key not valid. Please pass a valid API key.",
-        error_type=None,
-        more={
-            "status": "INVALID_ARGUMENT",
-            "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID", "domain": "googleapis.com"}],
-        },
-    ),
-    "rate_limited": Wording(
-        message="You exceeded your current quota, please check your plan and billing details.\n"
-        "* Quota exceeded for metric: generate_content_free_tier_requests, limit: 10\nPlease retry in {wait}s.",
-        status=429,
-        error_type=None,
-        more={"status": "RESOURCE_EXHAUSTED"},
-    ),
-    "overloaded": Wording(
-        message="The model is overloaded. Please try again later.", status=503, error_type=None, more={"status": "UNAVAILABLE"}
-    ),
-    "server_error": Wording(message="Internal error encountered.", status=500, error_type=None, more={"status": "INTERNAL"}),
-}
+GEMINI: Words = spoken(
+    {
+        "overflow": Wording(
+            message="The input token count ({words}) exceeds the maximum number of tokens allowed ({limit}).",
+            error_type=None,
+            more={"status": "INVALID_ARGUMENT"},
+        ),
+        "unknown_model": Wording(
+            message="models/{model} is not found for API version v1main, or is not supported for generateContent. "
+            "Call ListModels to see the list of available models and their supported methods.",
+            status=404,
+            error_type=None,
+            more={"status": "NOT_FOUND"},
+        ),
+        "wrong_key": Wording(
+            message="API key not valid. Please pass a valid API key.",
+            error_type=None,
+            more={
+                "status": "INVALID_ARGUMENT",
+                "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID", "domain": "googleapis.com"}],
+            },
+        ),
+        "rate_limited": Wording(
+            message="You exceeded your current quota, please check your plan and billing details.\n"
+            "* Quota exceeded for metric: generate_content_free_tier_requests, limit: 10\nPlease retry in {wait}s.",
+            status=429,
+            error_type=None,
+            more={"status": "RESOURCE_EXHAUSTED"},
+        ),
+        "overloaded": Wording(
+            message="The model is overloaded. Please try again later.", status=503, error_type=None, more={"status": "UNAVAILABLE"}
+        ),
+        "server_error": Wording(message="Internal error encountered.", status=500, error_type=None, more={"status": "INTERNAL"}),
+    },
+    shape="list",
+    codes="status",
+)
 
 # continuedev/continue#9942, #11820; evalstate/fast-agent#621.
 DEEPSEEK: Words = {
@@ -172,17 +176,20 @@ DEEPSEEK: Words = {
 }
 
 # mistralai/platform-docs-public#7 (422), editor-code-assistant/eca#233 (codes as text).
-MISTRAL: Words = {
-    "overflow": Wording(
-        message="Prompt contains {words} tokens and 0 draft tokens, too large for model with {limit} maximum context length",
-        code="3051",
-        error_type="invalid_request_prompt",
-    ),
-    "unknown_model": Wording(message="Invalid model: {model}", code="1500", error_type="invalid_model"),
-    "wrong_key": Wording(message="Unauthorized", status=401, shape="detail"),
-    "rate_limited": Wording(message="Rate limit exceeded", status=429, code="1300", error_type="rate_limited"),
-    "overloaded": Wording(message="Service tier capacity exceeded for this model.", status=429, code="3505", error_type="capacity"),
-}
+MISTRAL: Words = spoken(
+    {
+        "overflow": Wording(
+            message="Prompt contains {words} tokens and 0 draft tokens, too large for model with {limit} maximum context length",
+            code="3051",
+            error_type="invalid_request_prompt",
+        ),
+        "unknown_model": Wording(message="Invalid model: {model}", code="1500", error_type="invalid_model"),
+        "wrong_key": Wording(message="Unauthorized", status=401, shape="detail"),
+        "rate_limited": Wording(message="Rate limit exceeded", status=429, code="1300", error_type="rate_limited"),
+        "overloaded": Wording(message="Service tier capacity exceeded for this model.", status=429, code="3505", error_type="capacity"),
+    },
+    shape="flat",
+)
 
 # continuedev/continue#10218 (413), groq's page of errors (498 for the flex tier).
 GROQ: Words = {
@@ -224,27 +231,4 @@ ANTHROPIC: Words = {
     ),
     "overloaded": Wording(message="Overloaded", status=529, error_type="overloaded_error", shape="typed"),
     "server_error": Wording(message="Internal server error", status=500, error_type="api_error", shape="typed"),
-}
-
-# yihong0618/bilingual_book_maker#464; continuedev/continue#10161 (a wrong key is a 400).
-XAI: Words = {
-    "overflow": Wording(
-        message="This model's maximum prompt length is {limit} but the request contains {words} tokens.",
-        code="Client specified an invalid argument",
-    ),
-    "unknown_model": Wording(
-        message="The model {model} does not exist or your team does not have access to it. Please ensure you're using the correct API key.",
-        status=404,
-        code="Some requested entity was not found",
-    ),
-    "wrong_key": Wording(
-        message="Incorrect API key provided: xa***ey. You can obtain an API key from https://console.x.ai.",
-        code="Client specified an invalid argument",
-    ),
-    "no_quota": Wording(
-        message="Your team has either used all available credits or reached its monthly spending limit.",
-        status=403,
-        code="The caller does not have permission to execute the specified operation",
-    ),
-    "rate_limited": Wording(message="Too many requests for team and model {model}.", status=429, code="Some resource has been exhausted"),
 }

@@ -2,7 +2,36 @@
 
 from __future__ import annotations
 
-from assistant_queue.testing.provider.wordings import Wording, Words
+from assistant_queue.testing.provider.wordings import Wording, Words, spoken
+
+# yihong0618/bilingual_book_maker#464; continuedev/continue#10161 (a wrong key is a 400).
+XAI: Words = spoken(
+    {
+        "overflow": Wording(
+            message="This model's maximum prompt length is {limit} but the request contains {words} tokens.",
+            code="Client specified an invalid argument",
+        ),
+        "unknown_model": Wording(
+            message="The model {model} does not exist or your team does not have access to it. "
+            "Please ensure you're using the correct API key.",
+            status=404,
+            code="Some requested entity was not found",
+        ),
+        "wrong_key": Wording(
+            message="Incorrect API key provided: xa***ey. You can obtain an API key from https://console.x.ai.",
+            code="Client specified an invalid argument",
+        ),
+        "no_quota": Wording(
+            message="Your team has either used all available credits or reached its monthly spending limit.",
+            status=403,
+            code="The caller does not have permission to execute the specified operation",
+        ),
+        "rate_limited": Wording(
+            message="Too many requests for team and model {model}.", status=429, code="Some resource has been exhausted"
+        ),
+    },
+    shape="error_text",
+)
 
 # MoonshotAI/kimi-cli#1002, MoonshotAI/MoonshotAI-Cookbook#16, harry0703/MoneyPrinterTurbo#339.
 KIMI: Words = {
@@ -48,26 +77,34 @@ DASHSCOPE: Words = {
 }
 
 # leookun/cursor-byok#129, chatboxai/chatbox#2060, chatboxai/chatbox#2573 (a key refused by a JSON string).
-SILICONFLOW: Words = {
-    "overflow": Wording(message="number of input tokens ({words}) has exceeded max_prompt_tokens ({limit}) limit.", code=20015),
-    "unknown_model": Wording(message="Model does not exist. Please check it carefully.", code=20012),
-    "wrong_key": Wording(message="Invalid token", status=401, shape="json_text"),
-    "no_quota": Wording(message="Sorry, your account balance is insufficient", status=403, code=30001),
-    "rate_limited": Wording(
-        message="Request was rejected due to rate limiting. If you want more, please contact us.", status=429, code=50603
-    ),
-    "overloaded": Wording(message="Model service overloaded. Please try again later.", status=503, code=50505),
-}
+SILICONFLOW: Words = spoken(
+    {
+        "overflow": Wording(message="number of input tokens ({words}) has exceeded max_prompt_tokens ({limit}) limit.", code=20015),
+        "unknown_model": Wording(message="Model does not exist. Please check it carefully.", code=20012),
+        "wrong_key": Wording(message="Invalid token", status=401, shape="json_text"),
+        "no_quota": Wording(message="Sorry, your account balance is insufficient", status=403, code=30001),
+        "rate_limited": Wording(
+            message="Request was rejected due to rate limiting. If you want more, please contact us.", status=429, code=50603
+        ),
+        "overloaded": Wording(message="Model service overloaded. Please try again later.", status=503, code=50505),
+    },
+    shape="code_message",
+)
 
 # kortix-ai/suna#6368; Amazon's published errors of its runtime.
-BEDROCK: Words = {
-    "overflow": Wording(message="Input is too long for requested model."),
-    "unknown_model": Wording(message="The provided model identifier is invalid."),
-    "wrong_key": Wording(message="The security token included in the request is invalid.", status=403),
-    "rate_limited": Wording(message="Too many requests, please wait before trying again.", status=429),
-    "overloaded": Wording(message="Model is not ready for inference. Please wait and try your request again.", status=429),
-    "server_error": Wording(message="The system encountered an unexpected error during processing. Try your request again.", status=500),
-}
+BEDROCK: Words = spoken(
+    {
+        "overflow": Wording(message="Input is too long for requested model."),
+        "unknown_model": Wording(message="The provided model identifier is invalid."),
+        "wrong_key": Wording(message="The security token included in the request is invalid.", status=403),
+        "rate_limited": Wording(message="Too many requests, please wait before trying again.", status=429),
+        "overloaded": Wording(message="Model is not ready for inference. Please wait and try your request again.", status=429),
+        "server_error": Wording(
+            message="The system encountered an unexpected error during processing. Try your request again.", status=500
+        ),
+    },
+    shape="message",
+)
 
 # The published errors of Zhipu's and GitHub's models, and of Cerebras, Cohere and Together.
 ZHIPU: Words = {
