@@ -13,8 +13,18 @@ from assistant_queue import AssistantMessageQueue, RunResult, errors
 from assistant_queue.config import Config, configure
 from assistant_queue.core.thread_state import Phase, ThreadEvent, ThreadState, diagram
 from assistant_queue.errors import ConfigurationError
+from assistant_queue.testing.provider.wordings import KINDS
 from assistant_queue.testing.rehearsal import Rehearsal
-from tests.docs.generated import ROOT, documents, environment_variable, names_in, options_table, refreshed, thread_diagram
+from tests.docs.generated import (
+    ROOT,
+    TROUBLES,
+    documents,
+    environment_variable,
+    names_in,
+    options_table,
+    refreshed,
+    thread_diagram,
+)
 
 PUBLIC = [
     "AssistantMessageQueue",
@@ -112,6 +122,13 @@ def test_the_generated_parts_are_where_readers_look() -> None:
     assert names_in(read("docs/thread-life.md")) == ["thread-diagram"]
     assert names_in(read("docs/reliability.md")) == ["request-outcomes", "chat-outcomes"]
     assert names_in(read("docs/events.md")) == ["events"]
+    assert names_in(read("docs/backends.md")) == ["remedies", "servers"]
+    assert names_in(read("docs/testing-your-bot.md")) == ["troubles"]
+
+
+def test_every_kind_of_trouble_is_explained() -> None:
+    forms = {"turns", "null_content"}  # of a request: refused by flags, not by a fault
+    assert set(TROUBLES) == set(KINDS) - forms
 
 
 def test_the_diagram_in_the_documentation_is_the_table() -> None:

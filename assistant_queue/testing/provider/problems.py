@@ -6,10 +6,12 @@ Source: the provider's published API description, its error guide and public iss
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
+from assistant_queue.testing.provider.error_flags import Shape
+
+JSON_TYPE = "application/json"
 BAD_REQUEST = 400
-UNAUTHORIZED = 401
 NOT_FOUND = 404
 CONFLICT = 409
 
@@ -22,11 +24,15 @@ class ApiProblem(Exception):
         message: str,
         *,
         status: int = BAD_REQUEST,
-        code: str | None = None,
+        code: str | int | None = None,
         param: str | None = None,
-        error_type: str = "invalid_request_error",
+        error_type: str | None = "invalid_request_error",
         headers: Mapping[str, str] | None = None,
         body: Any = None,
+        content_type: str = JSON_TYPE,
+        more: Mapping[str, Any] | None = None,
+        shape: Shape | None = None,
+        is_in_stream: bool | None = None,
     ) -> None:
         """Describe the answer.
 
@@ -37,7 +43,11 @@ class ApiProblem(Exception):
             param: The parameter at fault, as a path.
             error_type: The provider's class of errors.
             headers: Further headers, `Retry-After` say.
-            body: Sent as it is instead of the usual shape.
+            body: Sent as it is instead of the usual shape: bytes, or what becomes JSON.
+            content_type: Of such a body; "" sends no such header.
+            more: Further fields of the error object.
+            shape: The shape of the body, if not the personality's.
+            is_in_stream: Told as an event inside a 200 if a stream was asked for; None leaves it to the personality.
         """
         super().__init__(message)
         self.message = message
@@ -47,30 +57,14 @@ class ApiProblem(Exception):
         self.error_type = error_type
         self.headers = dict(headers or {})
         self.body = body
-
-    def as_json(self, shape: Literal["openai", "detail", "errors"] = "openai") -> Any:
-        """The body of the answer, in the shape of this kind of server."""
-        if self.body is not None:
-            return self.body
-        if shape == "detail":
-            return {"detail": self.message}
-        if shape == "errors":
-            return {"errors": [{"message": self.message}]}
-        return {"error": self.as_error()}
+        self.content_type = content_type
+        self.more = dict(more or {})
+        self.shape = shape
+        self.is_in_stream = is_in_stream
 
     def as_error(self) -> dict[str, Any]:
         """The error object itself, as it also appears in a stream."""
         return {"message": self.message, "type": self.error_type, "param": self.param, "code": self.code}
-
-
-def wrong_key() -> ApiProblem:
-    """The key is not this provider's."""
-    return ApiProblem("Incorrect API key provided.", status=UNAUTHORIZED, code="invalid_api_key")
-
-
-def unknown_url(method: str, path: str) -> ApiProblem:
-    """No such endpoint."""
-    return ApiProblem(f"Invalid URL ({method} {path})", status=NOT_FOUND)
 
 
 def unreadable_body() -> ApiProblem:

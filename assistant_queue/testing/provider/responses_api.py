@@ -6,7 +6,6 @@ from assistant_queue.testing.provider import bodies
 from assistant_queue.testing.provider import responses_wire as wire
 from assistant_queue.testing.provider.actions import IgnoreCancel, Vanish
 from assistant_queue.testing.provider.checks import missing
-from assistant_queue.testing.provider.context import check_calls
 from assistant_queue.testing.provider.faults import find
 from assistant_queue.testing.provider.ids import new_id
 from assistant_queue.testing.provider.paging import page, whole
@@ -18,9 +17,11 @@ from assistant_queue.testing.provider.problems import (
 )
 from assistant_queue.testing.provider.response import Response
 from assistant_queue.testing.provider.responses_engine import ResponsesEngine
+from assistant_queue.testing.provider.responses_refusals import check_context, check_response_taken
 from assistant_queue.testing.provider.routing import Answer, Call, ConnectionDropped, Operation
 from assistant_queue.testing.provider.sse import StreamAnswer, Tape
 from assistant_queue.testing.provider.state import Conversation, Json, World
+from assistant_queue.testing.provider.stream_style import styled
 
 
 class ResponsesApi:
@@ -50,7 +51,7 @@ class ResponsesApi:
         if find(Vanish, call.actions) is not None:
             self._engine.vanish(response)
         if response.tape is not None:
-            return StreamAnswer(response.tape, 0, lambda: self._engine.abort(response))
+            return StreamAnswer(response.tape, 0, lambda: self._engine.abort(response), call.server.content_type)
         if response.is_background and self._world.personality.background == "runs":
             return at_once
         await response.ended.wait()
@@ -61,13 +62,13 @@ class ResponsesApi:
     async def retrieve(self, call: Call) -> Answer:
         """A response as it is, or its stream from an event on."""
         response = self._find(call)
-        if call.request.query.get("stream") != "true":
+        if call.request.query.get("stream") != "true" or not call.server.resumes_streams:
             return self._engine.shown(response)
         if response.tape is None or not response.is_background:
             message = "This response cannot be streamed because it was not created with background=true and stream=true."
             raise ApiProblem(message, param="stream")
         after = whole(call.request.query, "starting_after", -1)
-        return StreamAnswer(response.tape, after + 1, lambda: self._engine.abort(response))
+        return StreamAnswer(response.tape, after + 1, lambda: self._engine.abort(response), call.server.content_type)
 
     async def cancel(self, call: Call) -> Answer:
         """Cancel a background response; one that has ended stays as it is."""
@@ -107,15 +108,16 @@ class ResponsesApi:
             previous=previous,
             items=wire.input_items(asked.get("input") or []),
             is_background=bool(asked.get("background")),
-            tape=Tape() if asked.get("stream") else None,
+            tape=Tape(styled(call.server)) if asked.get("stream") else None,
             actions=call.actions,
         )
-        check_calls(response.context())
+        check_context(response, call.server)
         return response
 
     def _check_request(self, asked: Json) -> None:
         if not asked.get("model") and not asked.get("prompt"):
             raise missing("model")
+        check_response_taken(asked, self._world.personality)
         sources = ("input", "conversation", "previous_response_id", "prompt")
         if not any(asked.get(name) for name in sources):
             message = "One of \"input\" or \"previous_response_id\" or 'prompt' or 'conversation_id' must be provided."
@@ -126,8 +128,6 @@ class ResponsesApi:
                 "Ensure you are only providing one of: 'conversation' or 'previous_response_id'."
             )
             raise ApiProblem(message, code="mutually_exclusive_parameters", param="conversation")
-        if asked.get("background") and self._world.personality.background == "refused":
-            raise ApiProblem("Background mode is not supported.", code="unsupported_parameter", param="background")
 
     def _conversation(self, asked: Json) -> Conversation | None:
         named = asked.get("conversation")

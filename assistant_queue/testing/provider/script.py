@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from assistant_queue.testing.provider.wordings import Kind
+
 Protocol = Literal["responses", "assistants", "chat_completions"]
 
 
@@ -95,12 +97,16 @@ class RunFailure:
         message: What the provider says about it.
         delay: Seconds until then; None takes the provider's `latency`.
         as_error_event: A stream ends with an `error` event instead of the failed run.
+        text: What the model said before it failed.
+        kind: A kind of trouble: told in this server's own words, instead of `code` and `message`.
     """
 
     code: str = "server_error"
     message: str = "The server had an error while processing your request. Sorry about that!"
     delay: float | None = None
     as_error_event: bool = False
+    text: str | None = None
+    kind: Kind | None = None
 
 
 @dataclass(frozen=True, slots=True)
