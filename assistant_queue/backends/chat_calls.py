@@ -9,6 +9,7 @@ from typing import Any
 
 from assistant_queue.backends import chat_history
 from assistant_queue.backends.chat_history import Json
+from assistant_queue.backends.chat_rounds import sent_back
 from assistant_queue.backends.content import assistants_tool, chat_content, request_options, run_metadata
 from assistant_queue.backends.openai_clients import Channel
 from assistant_queue.backends.streams import Call
@@ -64,7 +65,7 @@ def rounds_of(request: RunRequest) -> list[Json]:
 def conversation(request: RunRequest, earlier: Sequence[Json], rounds: Sequence[Json], *, joins: bool) -> list[Json]:
     """Everything the model is given: the instructions, the history, the batch, its rounds."""
     system = [{"role": "system", "content": request.instructions}] if request.instructions else []
-    messages = chat_history.sent([*earlier, *asked(request), *rounds])
+    messages = [sent_back(message) for message in chat_history.sent([*earlier, *asked(request), *rounds])]
     return [*system, *(joined(messages) if joins else messages)]
 
 

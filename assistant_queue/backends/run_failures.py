@@ -30,9 +30,9 @@ class Failure:
     retry_after_s: float | None
 
 
-def failure_of(error: Mapping[str, Any] | None, status: str) -> Failure:
+def failure_of(error: Any, status: str) -> Failure:
     """What a run that ended as `status` says about it; `error` is its `error` or `last_error`, if it has one."""
-    fields = error or {}
+    fields = _fields_of(error)
     code = str(fields.get("code") or f"run_{status}")
     text = str(fields.get("message") or f"The provider ended the run as {status!r}.")
     wait = _TRY_AGAIN.search(text) if code == RATE_LIMITED else None
@@ -41,8 +41,15 @@ def failure_of(error: Mapping[str, Any] | None, status: str) -> Failure:
     return Failure(info, counts=code != RATE_LIMITED, retry_after_s=retry_after_s)
 
 
-def refused_in_stream(error: Mapping[str, Any], *, thread: str) -> BackendError:
+def _fields_of(error: Any) -> Mapping[str, Any]:
+    if isinstance(error, list) and error:
+        error = error[0]
+    return error if isinstance(error, Mapping) else {"message": error} if error else {}
+
+
+def refused_in_stream(error: Any, *, thread: str) -> BackendError:
     """An `error` event that came before any id: was anything started?"""
+    error = _fields_of(error)
     code, kind, text = error.get("code"), error.get("type"), str(error.get("message") or "")
     told: dict[str, Any] = {"provider_code": str(code) if code else None}
     if code == LOCKED or ACTIVE_RUN.search(text):
