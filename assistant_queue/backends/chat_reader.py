@@ -11,11 +11,12 @@ from typing import Any
 from assistant_queue.backends import finish_reasons
 from assistant_queue.backends.call_arguments import for_function, object_of
 from assistant_queue.backends.call_pieces import CallPieces, number_of
-from assistant_queue.backends.chat_rounds import add_fields
+from assistant_queue.backends.chat_chunks import choices_in, error_in, id_in, usage_in
+from assistant_queue.backends.chat_rounds import add_fields, tells_reasoning
 from assistant_queue.backends.content import Json, said, usage_of
-from assistant_queue.backends.event_parser import Event
 from assistant_queue.backends.reasoning_tags import ReasoningTags
 from assistant_queue.backends.run_failures import Failure, failure_of, refused_in_stream
+from assistant_queue.backends.wire_events import Event
 from assistant_queue.core.runs import RunEvent, RunStarted, TextDelta
 from assistant_queue.models import FunctionCall, ToolCall, Usage
 
@@ -26,8 +27,8 @@ second apart; a server that neither says `[DONE]` nor closes its stream makes ea
 _TAIL_S = 0.5
 """The same when the usage has come after the reason, in a chunk without text. Chosen: nothing but `[DONE]` comes after that."""
 
-_FIRST_ERROR = 400
-"""Numbers from here on are statuses of errors. Source: HTTP."""
+_PLAIN = frozenset({"role", "content", "refusal"})
+"""Fields of a delta that bring nothing but text."""
 
 _ID_CHARS = string.ascii_letters + string.digits
 _ID_LENGTH = 9
@@ -114,7 +115,7 @@ class ChatReader:
         self._finish: str | None = None
         self._failure: Failure | None = None
         self._has_choice = False
-        self._has_delta = False
+        self._has_delta = self._has_message = False
         self._has_spoken = False
         self._is_silent = True  # the event that is being read
         self._is_all_said = False  # by all signs
@@ -146,18 +147,20 @@ class ChatReader:
     def read(self, event: Event) -> list[RunEvent]:
         """What this chunk, or whole completion, means."""
         data = event.data
-        choices = _choices_in(data)
+        choices = choices_in(data)
         error = error_in(event, choices)
         if error is not None and self.run_id is None:
             raise refused_in_stream(error, thread=self._thread)
         found: list[RunEvent] = []
-        if self.run_id is None and (choices or _id_in(data)):
-            self.run_id = _id_in(data) or self._unnamed
+        if self.run_id is None and (choices or id_in(data)):
+            self.run_id = id_in(data) or self._unnamed
             found.append(RunStarted(run_id=self.run_id))
         self._is_silent = True
         for choice in choices:
-            found += self._choice(choice)
-        self._count(data, choices)
+            self._choice(choice, found)
+        self._take_usage(usage_in(data))
+        if self._has_message and data.get("object") == "chat.completion" and (self._text or self._calls):
+            self._is_all_said = True
         if error is not None:
             self._failure = failure_of(error, "failed")
         return found
@@ -185,7 +188,7 @@ class ChatReader:
     def completion(self) -> Completion:
         """What was read."""
         raw, calls = "".join(self._text), self._calls.written()
-        text = raw if self._tags is None else self._tags.without(raw, is_told_apart=bool(self._fields))
+        text = raw if self._tags is None else self._tags.without(raw, is_told_apart=tells_reasoning(self._fields))
         return Completion(
             run_id=self.run_id or self._unnamed,
             text=text if text.strip() else "",
@@ -209,13 +212,13 @@ class ChatReader:
 
     # --- choices --------------------------------------------------------------------------------------------------------
 
-    def _choice(self, choice: Mapping[str, Any]) -> list[RunEvent]:
-        if number_of(choice.get("index")) in {0, None}:
+    def _choice(self, choice: Mapping[str, Any], found: list[RunEvent]) -> None:
+        index = choice.get("index")
+        if index == 0 or number_of(index) in {0, None}:
             self._has_choice = True
-            return self._read_choice(choice)
-        if not self._has_choice:
+            self._read_choice(choice, found)
+        elif not self._has_choice:
             self._others.append(choice)
-        return []
 
     def _read_other_choice(self) -> None:
         """Some servers count their choices from 1."""
@@ -223,52 +226,64 @@ class ChatReader:
         first = min((number_of(one.get("index")) or 0 for one in others), default=0)
         for one in others:
             if number_of(one.get("index")) == first:
-                self._read_choice(one)
+                self._read_choice(one, [])
 
-    def _read_choice(self, choice: Mapping[str, Any]) -> list[RunEvent]:
+    def _read_choice(self, choice: Mapping[str, Any], found: list[RunEvent]) -> None:
         delta, message = choice.get("delta"), choice.get("message")
-        if isinstance(delta, Mapping) and (delta or not isinstance(message, Mapping)):
+        if isinstance(delta, dict) and (delta or message is None):
             self._has_delta = True
-            found = self._read_piece(delta, said(delta.get("content")) or said(delta.get("refusal")) or said(choice.get("text")))
+            self._read_piece(delta, said(delta.get("content") or delta.get("refusal") or choice.get("text")), found)
         elif isinstance(message, Mapping):
-            found = self._read_message(message)
+            self._has_message = True
+            self._read_message(message, found)
         else:
-            found = self._read_piece({}, said(choice.get("text")))
-        self._take_reason(choice.get("finish_reason"))
-        return found
+            self._read_piece({}, said(choice.get("text")), found)
+        reason = choice.get("finish_reason")
+        if reason:
+            self._take_reason(reason)
+        self._take_usage(choice.get("usage"))
 
-    def _read_message(self, message: Mapping[str, Any]) -> list[RunEvent]:
+    def _read_message(self, message: Mapping[str, Any], found: list[RunEvent]) -> None:
         """Read a message, in the place of a delta or, on some servers, as a repetition of all the deltas before it."""
-        text = said(message.get("content")) or said(message.get("refusal"))
+        text = said(message.get("content") or message.get("refusal"))
         if not self._has_delta:
-            return self._read_piece(message, text)
+            self._read_piece(message, text, found)
+            return
         before = "".join(self._text)
         told = {} if self._calls else {name: message.get(name) for name in ("tool_calls", "function_call")}
-        return self._read_piece(told, text[len(before) :] if text.startswith(before) else "")
+        self._read_piece(told, text[len(before) :] if text.startswith(before) else "", found)
 
-    def _read_piece(self, piece: Mapping[str, Any], text: str) -> list[RunEvent]:
-        had_fields = len(self._fields)
-        add_fields(self._fields, piece)
-        if self._fields and not had_fields and self._filter is not None:
-            self._filter.tell_apart()
-        calls, legacy = piece.get("tool_calls"), piece.get("function_call")
-        if calls:
-            self._calls.add(calls)
-        if isinstance(legacy, Mapping) and legacy:
-            self._calls.add_legacy(legacy)
+    def _read_piece(self, piece: Mapping[str, Any], text: str, found: list[RunEvent]) -> None:
+        calls = legacy = None
+        if not _PLAIN.issuperset(piece):
+            self._read_fields(piece)
+            calls, legacy = piece.get("tool_calls"), piece.get("function_call")
+            if calls:
+                self._calls.add(calls)
+            if isinstance(legacy, Mapping) and legacy:
+                self._calls.add_legacy(legacy)
         if text or calls or legacy:
             self._is_silent = False
             if self._finish is not None:
                 self._went_on = self._goes_on = True
-        return self._say(text) if text else []
+        if text:
+            self._say(text, found)
 
-    def _say(self, text: str) -> list[RunEvent]:
-        """Say a delta; blanks wait for the first word, so that nothing was said of an answer that is asked for again."""
+    def _read_fields(self, piece: Mapping[str, Any]) -> None:
+        add_fields(self._fields, piece)
+        if self._filter is not None and tells_reasoning(piece):
+            self._filter.tell_apart()
+
+    def _say(self, text: str, found: list[RunEvent]) -> None:
+        """Add a delta; blanks wait for the first word, so that nothing was said of an answer that is asked for again."""
         self._text.append(text)
-        piece = self._blank + (text if self._filter is None else self._filter.feed(text))
-        self._has_spoken = self._has_spoken or bool(piece.strip())
-        self._blank = "" if self._has_spoken else piece
-        return [TextDelta(text=piece)] if self._has_spoken and piece else []
+        piece = text if self._filter is None else self._filter.feed(text)
+        if not self._has_spoken:
+            piece = self._blank + piece
+            self._has_spoken = bool(piece.strip())
+            self._blank = "" if self._has_spoken else piece
+        if piece and self._has_spoken:
+            found.append(TextDelta(text=piece))
 
     def _take_reason(self, given: object) -> None:
         """Take a `finish_reason`. A bad one holds against a good one that comes without any more of the answer."""
@@ -282,62 +297,12 @@ class ChatReader:
         if not is_bad or self._went_on or not self._is_silent or not finish_reasons.is_whole(reason):
             self._finish, self._went_on = reason, False
 
-    def _count(self, data: Json, choices: Sequence[Mapping[str, Any]]) -> None:
-        """Read the usage, and whether all signs say that there is nothing more."""
-        given = (data.get("usage"), *(one.get("usage") for one in choices), _at(data, "x_groq", "usage"))
-        usage = next((found for found in map(usage_of, given) if found is not None), None)
-        self._usage = usage or self._usage
-        is_object = data.get("object") == "chat.completion" and any(isinstance(one.get("message"), Mapping) for one in choices)
-        has_told_all = usage is not None and self._finish is not None and self._is_silent
-        if (is_object or has_told_all) and (self._text or self._calls):
-            self._is_all_said = True
-
-
-# --- one event --------------------------------------------------------------------------------------------------------------
-
-
-def _choices_in(data: Json) -> list[Mapping[str, Any]]:
-    given = data.get("choices")
-    listed = [given] if isinstance(given, Mapping) else given if isinstance(given, list) else []
-    return [one for one in listed if isinstance(one, Mapping)]
-
-
-def _id_in(data: Json) -> str | None:
-    ident = data.get("id")
-    if isinstance(ident, bool) or not isinstance(ident, str | int):
-        return None
-    return str(ident).strip() or None
-
-
-def _at(data: Json, *names: str) -> Any:
-    value: Any = data
-    for name in names:
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value
-
-
-def error_in(event: Event, choices: Sequence[Mapping[str, Any]]) -> Any:
-    """Return the error that an event tells, as its server wrote it; None if it tells none."""
-    data = event.data
-    error = data.get("error") or next((one["error"] for one in choices if one.get("error")), None)
-    if error:
-        return error
-    if event.name == "error" or data.get("object") == "error":
-        return data
-    if choices or data.get("usage"):
-        return None
-    if data.get("errors") or (data.get("detail") and _id_in(data) is None):
-        return data
-    told = data.get("base_resp")  # MiniMax
-    if isinstance(told, Mapping) and told.get("status_code"):
-        return {"code": told["status_code"], "message": told.get("status_msg")}
-    is_text = isinstance(data.get("message") or data.get("msg"), str)
-    return data if is_text and any(_is_error_code(data.get(name)) for name in ("code", "status", "status_code", "type")) else None
-
-
-def _is_error_code(code: object) -> bool:
-    number = number_of(code)
-    return number >= _FIRST_ERROR if number is not None else isinstance(code, str) and "error" in code.lower()
+    def _take_usage(self, given: object) -> None:
+        """Take the usage; after a reason and without any more of the answer it is the last thing that a server sends."""
+        usage = usage_of(given) if given else None
+        if usage is not None:
+            self._usage = usage
+            self._is_all_said = self._finish is not None and self._is_silent and bool(self._text or self._calls)
 
 
 def _is_whole(call: Json) -> bool:

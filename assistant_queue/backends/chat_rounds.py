@@ -32,6 +32,11 @@ def add_fields(found: Json, piece: Mapping[str, Any]) -> None:
             found[name] = _grown(found.get(name), value)
 
 
+def tells_reasoning(fields: Mapping[str, Any]) -> bool:
+    """Whether a server tells its model's reasoning in a field of its own."""
+    return any(value and ("reason" in name or "think" in name) for name, value in fields.items())
+
+
 def _grown(before: Any, value: Any) -> Any:
     if isinstance(before, str) and isinstance(value, str):
         return before + value
@@ -102,7 +107,7 @@ def remembered(message: Json, tags: ReasoningTags | None) -> Json:
     if not calls:
         return kept
     if tags is not None and isinstance(content, str):
-        kept["content"] = tags.without(content, is_told_apart=len(kept) < len(message)) or None
+        kept["content"] = tags.without(content, is_told_apart=tells_reasoning(message)) or None
     return {**kept, "tool_calls": [_plain_call(call) for call in calls]}
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from assistant_queue.backends.content import Json, said, text_of, usage_of
-from assistant_queue.backends.event_parser import Event
 from assistant_queue.backends.run_failures import failure_of, refused_in_stream
+from assistant_queue.backends.wire_events import Event
 from assistant_queue.core.runs import ActionRequired, RunEnded, RunEvent, RunStarted, TextDelta
 from assistant_queue.models import FunctionCall, ToolCall
 

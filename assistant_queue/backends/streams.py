@@ -14,8 +14,9 @@ from typing import Any, Protocol
 
 import anyio
 
-from assistant_queue.backends.event_parser import Event, EventParser, UnreadableAnswer
+from assistant_queue.backends.event_parser import EventParser
 from assistant_queue.backends.openai_errors import cut, is_foreign, translated
+from assistant_queue.backends.wire_events import Event, UnreadableAnswer
 from assistant_queue.backends.wire_json import loads
 from assistant_queue.core.runs import RunEvent
 from assistant_queue.errors import BackendError, OutcomeUnknown, RunVanished, StreamCut, UnknownThread
