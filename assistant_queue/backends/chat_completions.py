@@ -180,6 +180,8 @@ class ChatCompletionsBackend:
         except BackendError:
             if not reader.is_at_end:
                 raise
+        for event in reader.start() if stream.is_done else []:
+            yield event
         if not reader.close(is_done=stream.is_done) or reader.run_id is None:
             raise stream.ended_early()
 

@@ -145,16 +145,13 @@ class ChatReader:
         return self.is_over or (self._finish is not None and not self._goes_on)
 
     def read(self, event: Event) -> list[RunEvent]:
-        """What this chunk, or whole completion, means."""
+        """Return what this chunk, or whole completion, means."""
         data = event.data
         choices = choices_in(data)
         error = error_in(event, choices)
         if error is not None and self.run_id is None:
             raise refused_in_stream(error, thread=self._thread)
-        found: list[RunEvent] = []
-        if self.run_id is None and (choices or id_in(data)):
-            self.run_id = id_in(data) or self._unnamed
-            found.append(RunStarted(run_id=self.run_id))
+        found = self.start(id_in(data)) if self.run_id is None and (choices or id_in(data)) else []
         self._is_silent = True
         for choice in choices:
             self._choice(choice, found)
@@ -164,6 +161,13 @@ class ChatReader:
         if error is not None:
             self._failure = failure_of(error, "failed")
         return found
+
+    def start(self, ident: str | None = None) -> list[RunEvent]:
+        """Name the run, unless it has a name."""
+        if self.run_id is not None:
+            return []
+        self.run_id = ident or self._unnamed
+        return [RunStarted(run_id=self.run_id)]
 
     def close(self, *, is_done: bool) -> bool:
         """Take the end of the stream: the server has ended it, or has fallen silent.

@@ -26,16 +26,16 @@ class Lines(Body):
         for line in self._lines(chunk):
             if self.is_done:
                 return
-            if line[:6] == b"data: ":
-                self._data.append(line[6:])
+            if line[:5] == b"data:":
+                self._data.append(line[6:] if line[5:6] == b" " else line[5:])
+                if line[-6:] == b"[DONE]":  # the end needs no blank line to be one
+                    self._complete(found)
             elif line:
                 self._field(line)
             elif self._data:
                 self._complete(found)
             else:
                 self._name = ""
-            if line[-6:] == b"[DONE]" and self._data:  # the end needs no blank line to be one
-                self._complete(found)
 
     def _lines(self, chunk: bytes) -> list[bytes]:
         """Return the lines that this chunk completes."""
@@ -70,7 +70,7 @@ class Lines(Body):
         return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _field(self, line: bytes) -> None:
-        """Any other line: comments and unknown fields are signs of life and nothing else."""
+        """Read any other line: comments and unknown fields are signs of life and nothing else."""
         if line[:1] == b"{":  # an error that a proxy put into the stream as it is
             self._data.append(line)
             return
@@ -78,9 +78,7 @@ class Lines(Body):
             raise UnreadableAnswer("went over into something that is no event stream")
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
-        if field == b"data":
-            self._data.append(value)
-        elif field == b"event":
+        if field == b"event":
             self._name = value.decode("utf-8", "replace").strip()
         elif field == b"error" and value[:1] == b"{":  # older servers of llama.cpp
             self._name = "error"
