@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -38,7 +39,7 @@ def data_of(body: bytes) -> list[Any]:
 
 def pieces(body: bytes, cuts: list[int]) -> Iterator[bytes]:
     places = sorted({0, len(body), *(cut % (len(body) + 1) for cut in cuts)})
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in itertools.pairwise(places):
         yield body[start:end]
 
 
