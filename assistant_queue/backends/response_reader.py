@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from assistant_queue.backends.content import Json, said, usage_of
 from assistant_queue.backends.run_failures import failure_of, refused_in_stream
-from assistant_queue.backends.streams import Event
+from assistant_queue.backends.wire_events import Event
 from assistant_queue.core.runs import ActionRequired, RunEnded, RunEvent, RunStarted, TextDelta
 from assistant_queue.models import FunctionCall, ToolCall
 
