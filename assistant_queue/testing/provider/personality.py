@@ -5,17 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from assistant_queue.testing.provider.reading_flags import ForegroundFlags, ListFlags
 
-@dataclass(frozen=True, slots=True)
-class Personality:
+
+@dataclass(frozen=True)
+class Personality(ListFlags, ForegroundFlags):
     """The ways in which this server is not OpenAI's. The default is the strict one.
+
+    The flags of the base classes are fields of this class too: `ListFlags` (how lists are cut and sorted) and `ForegroundFlags` (what
+    becomes of a response that nothing reads).
 
     Attributes:
         lock: What a second writer on a busy conversation or thread meets: `refuse` (400), `conflict` (409), or `none`:
             both run at once, and the log records the overlap.
         ignores_run_id_filter: `messages.list(run_id=...)` returns the messages of all runs.
-        ignores_order: Lists come newest first whatever `order` says.
-        unsorted_lists: Lists come in an arbitrary (yet repeatable) order.
         expires_at: What a run shows as `expires_at`: its time, `null` or `0`. It expires all the same.
         ignores_additional_messages: `runs.create(additional_messages=...)` drops them without a word.
         omits_usage: `usage` stays null when the work has ended.
@@ -33,8 +36,6 @@ class Personality:
 
     lock: Literal["refuse", "conflict", "none"] = "refuse"
     ignores_run_id_filter: bool = False
-    ignores_order: bool = False
-    unsorted_lists: bool = False
     expires_at: Literal["timestamp", "null", "zero"] = "timestamp"
     ignores_additional_messages: bool = False
     omits_usage: bool = False

@@ -87,8 +87,12 @@ class Tape:
 
 @dataclass(frozen=True, slots=True)
 class StreamAnswer:
-    """An answer that is a stream: the tape, the event to start with, and how to abort the work behind it."""
+    """An answer that is a stream: the tape, the event to start with, and how to abort the work behind it.
+
+    `left` is called when the client has gone before the end; None: the server does not notice.
+    """
 
     tape: Tape
     start: int
     abort: Callable[[], None]
+    left: Callable[[], None] | None = None
