@@ -43,6 +43,11 @@ class Tail:
         return str(self.items[-1]["id"]) if self.items else self.before
 
 
+def is_output(item: Json) -> bool:
+    """Whether the item answers a call, of whatever kind."""
+    return str(item.get("type")).endswith("_output")
+
+
 def is_oldest_first(listed: Sequence[Json], *, is_all: bool) -> bool:
     """Whether a list that was asked for newest first came the other way round: items carry no time, so by what must precede what.
 
@@ -60,8 +65,12 @@ def is_oldest_first(listed: Sequence[Json], *, is_all: bool) -> bool:
 
 def tail_of(listed: Sequence[Json], anchor: str | None, *, is_all: bool) -> Tail:
     """What comes after the anchor, from a list that was asked for newest first."""
-    ordered = list(listed) if is_oldest_first(listed, is_all=is_all) else list(reversed(listed))
-    places = [place for place, item in enumerate(ordered) if anchor is not None and item.get("id") == anchor]
+    return tail_after(anchor, list(listed) if is_oldest_first(listed, is_all=is_all) else list(reversed(listed)))
+
+
+def tail_after(anchor: str | None, ordered: Sequence[Json]) -> Tail:
+    """What comes after the anchor, from items oldest first."""
+    places = [place for place, item in enumerate(ordered) if anchor is not None and str(item.get("id")) == anchor]
     if places:
         return Tail(ordered[places[0] + 1 :], anchor, is_exact=True)
     return Tail(ordered, None, is_exact=anchor is None)
@@ -99,9 +108,12 @@ def what_became_of(tail: Tail, request: RunRequest, run_id: str | None, calls: S
 
 
 def _after_outputs(items: Sequence[Json], calls: Sequence[ToolCall]) -> int | None:
-    wanted = {call.id for call in calls}
-    places = [place for place, item in enumerate(items) if is_kind(item, "function_call_output") and item.get("call_id") in wanted]
+    places = [place for place, item in enumerate(items) if _answers(item, calls)]
     return places[-1] + 1 if places else None
+
+
+def _answers(item: Json, calls: Sequence[ToolCall]) -> bool:
+    return is_kind(item, "function_call_output") and item.get("call_id") in {call.id for call in calls}
 
 
 def _after_batch(tail: Tail, request: RunRequest) -> int | None:

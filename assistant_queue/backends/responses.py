@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from assistant_queue.backends.conversation_items import UNANSWERED, output_item, what_became_of
+from assistant_queue.backends.conversation_items import UNANSWERED, output_item
 from assistant_queue.backends.conversation_log import ConversationLog
 from assistant_queue.backends.openai_clients import Channel
 from assistant_queue.backends.openai_errors import watching
@@ -86,7 +86,7 @@ class ResponsesBackend:
             client, request_timeout=request_timeout, stream_idle_timeout=stream_idle_timeout, closes_client=closes_client
         )
         self._calls = ResponsesCalls(self._channel, model=model, prompt=prompt, tools=tools, run_options=options)
-        self._log = ConversationLog(self._channel.reading)
+        self._log = ConversationLog(self._channel.reading, self._channel.writing)
         self.capabilities = Capabilities(found_by=FoundBy.ANCHOR, follows=True, cancels=self._in_background, streams=True)
 
     # --- conversations --------------------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ class ResponsesBackend:
                     pass
                 else:
                     return RunStarted(run_id=run_id) if is_open(response) else outcome_of(response)
-            return what_became_of(await self._log.tail(request), request, run_id, calls)
+            return await self._log.what_became_of(request, run_id, calls)
         except ConversationBusy:
             return Undecided()
 
