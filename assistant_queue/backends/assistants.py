@@ -231,9 +231,16 @@ class AssistantsBackend:
             run = await self._log.run(request, run_id)
         yield RunStarted(run_id=run_id)
         with watching(request.batch.thread_id, run_id):
-            run = await ended(run, partial(self._log.run, request, run_id), run_reader.is_open)
+            run = await self._until_it_stops(request, run_id, run)
             outcome = await self._outcome(request, run)
         yield outcome
+
+    async def _until_it_stops(self, request: RunRequest, run_id: str, run: Json) -> Json:
+        """The run as it is when the provider has stopped working on it. One that is `cancelling` for ever counts as cancelled."""
+        read = partial(self._log.run, request, run_id)
+        run = await ended(run, read, run_reader.is_working)
+        run = await ended(run, read, run_reader.is_open, within_s=CANCEL_S)
+        return {**run, "status": "cancelled"} if run_reader.is_open(run) else run
 
     async def _outcome(self, request: RunRequest, run: Json) -> ActionRequired | RunEnded:
         """How a run ended or what it waits for, with what all its rounds said."""

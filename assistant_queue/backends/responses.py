@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from assistant_queue.backends.conversation_items import UNANSWERED, output_item
 from assistant_queue.backends.conversation_log import ConversationLog
+from assistant_queue.backends.foreground import ForegroundWatch
 from assistant_queue.backends.openai_clients import Channel
 from assistant_queue.backends.openai_errors import watching
 from assistant_queue.backends.refusals import refuses_background, unanswered_call, unknown_call
@@ -155,7 +156,8 @@ class ResponsesBackend:
     async def follow(self, request: RunRequest, run_id: str, cursor: int | None = None) -> AsyncGenerator[RunEvent, None]:
         """Watch a response: its stream after `cursor` (0: from the beginning), else by polling.
 
-        Whatever goes wrong says nothing about the response, so it is a `StreamCut`; only a 404 is not.
+        Whatever goes wrong says nothing about the response, so it is a `StreamCut`; a 404, and a response in the foreground that no process
+        works on any more, are a `RunVanished`.
         """
         thread, has_started = request.batch.thread_id, False
         if cursor is not None and self._in_background:
@@ -172,8 +174,23 @@ class ResponsesBackend:
         if not has_started:
             yield RunStarted(run_id=run_id)
         with watching(thread, run_id):
-            response = await ended(response, partial(self._log.response, request, run_id), is_open)
+            response = await self._until_it_ends(request, run_id, response)
         yield outcome_of(response)
+
+    async def _until_it_ends(self, request: RunRequest, run_id: str, response: Json) -> Json:
+        read = partial(self._log.response, request, run_id)
+        is_in_background = response.get("background")
+        if self._in_background if is_in_background is None else is_in_background:
+            return await ended(response, read, is_open)
+        watch = ForegroundWatch(
+            read,
+            cancel=self._calls.cancel(run_id),
+            touch=self._calls.touch(request.conversation_id),
+            idle_s=self._channel.limits.idle_s,
+            thread=request.batch.thread_id,
+            run_id=run_id,
+        )
+        return await watch.until_it_ends(response)
 
     async def _resumed(self, request: RunRequest, run_id: str, cursor: int) -> AsyncGenerator[RunEvent, None]:
         """The rest of a stream; nothing where the server cannot resume it. Cut again after some events: `StreamCut`."""

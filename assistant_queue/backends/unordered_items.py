@@ -27,7 +27,7 @@ def in_place(ordered: Sequence[Json], request: RunRequest, *, is_all: bool) -> T
     """The conversation's end, if these items show by themselves that this is their order; None if they do not.
 
     They do if the batch stands right after the anchor, is the last question, was answered, and its texts stand nowhere before, in all of
-    the conversation or in many items of it. In an arbitrary order of more than four items, one list in hundreds looks like that by accident.
+    the conversation or in many items of it. Of arbitrary orders of more than four items, one in hundreds looks like that by accident.
 
     Args:
         ordered: Items, oldest first if the order is the supposed one.
