@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from assistant_queue.backends import run_reader
 from assistant_queue.backends.assistants_calls import AssistantsCalls
+from assistant_queue.backends.foreign_calls import judged
 from assistant_queue.backends.item_lists import EndUnknown
 from assistant_queue.backends.openai_clients import Channel
 from assistant_queue.backends.openai_errors import watching
@@ -217,7 +218,7 @@ class AssistantsBackend:
                     # Not every server streams messages: a run that said nothing is read before it is believed.
                     with watching(request.batch.thread_id, event.run_id):
                         replies = await self._log.replies(request, event.run_id)
-                    yield replace(event, replies=replies, whole=bool(replies))
+                    yield judged(replace(event, replies=replies, whole=bool(replies)), ())
                 else:
                     yield event
 
@@ -245,7 +246,7 @@ class AssistantsBackend:
     async def _outcome(self, request: RunRequest, run: Json) -> ActionRequired | RunEnded:
         """How a run ended or what it waits for, with what all its rounds said."""
         if run_reader.has_ended_well(run) or run_reader.is_waiting(run):
-            return run_reader.outcome_of(run, await self._log.replies(request, str(run["id"])), whole=True)
+            return judged(run_reader.outcome_of(run, await self._log.replies(request, str(run["id"])), whole=True), ())
         return run_reader.outcome_of(run)
 
     async def cancel(self, request: RunRequest, run_id: str) -> None:

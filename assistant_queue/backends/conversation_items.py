@@ -6,16 +6,14 @@ last item that was known before it (the anchor).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from assistant_queue.backends.content import Json, same_content
-from assistant_queue.backends.response_reader import call_of, is_asked, is_kind, replies_of
+from assistant_queue.backends.foreign_calls import is_answer, judged
+from assistant_queue.backends.response_reader import calls_of, is_asked, is_kind, replies_of
 from assistant_queue.core.runs import ActionRequired, Finding, InputItem, NotFound, RunEnded, RunRequest, Undecided
 from assistant_queue.models import ToolCall
-
-UNANSWERED = json.dumps({"error": "This call was never answered: the run it belonged to was given up."})
 
 
 def output_item(call_id: str, output: str) -> Json:
@@ -41,11 +39,6 @@ class Tail:
     def anchor(self) -> str | None:
         """The id of the conversation's last item, None if there is none."""
         return str(self.items[-1]["id"]) if self.items else self.before
-
-
-def is_output(item: Json) -> bool:
-    """Whether the item answers a call, of whatever kind."""
-    return str(item.get("type")).endswith("_output")
 
 
 def is_oldest_first(listed: Sequence[Json], *, is_all: bool) -> bool:
@@ -99,12 +92,12 @@ def what_became_of(tail: Tail, request: RunRequest, run_id: str | None, calls: S
     is_whole, replies, known = not calls, replies_of(rest), run_id or ""
     still_open = open_calls_of(rest)
     if still_open:
-        opened = tuple(call_of(item) for item in still_open)
-        return ActionRequired(run_id=known, calls=opened, replies=replies, whole=is_whole, anchor=tail.anchor)
-    if is_kind(rest[-1], "function_call_output"):
-        return Undecided()
+        asked = ActionRequired(run_id=known, calls=calls_of(still_open), replies=replies, whole=is_whole, anchor=tail.anchor)
+        return judged(asked, rest)
     status = "incomplete" if any(item.get("status") == "incomplete" for item in rest) else "completed"
-    return RunEnded(run_id=known, status=status, replies=replies, whole=is_whole, anchor=tail.anchor)
+    ended = judged(RunEnded(run_id=known, status=status, replies=replies, whole=is_whole, anchor=tail.anchor), rest)
+    is_failed = isinstance(ended, RunEnded) and ended.error is not None
+    return Undecided() if is_answer(rest[-1]) and not is_failed else ended
 
 
 def _after_outputs(items: Sequence[Json], calls: Sequence[ToolCall]) -> int | None:

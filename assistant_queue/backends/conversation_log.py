@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from assistant_queue.backends.conversation_items import is_oldest_first, open_calls_of, tail_after, tail_of, what_became_of
+from assistant_queue.backends.conversation_items import is_oldest_first, tail_after, tail_of, what_became_of
 from assistant_queue.backends.item_lists import Listed, ListReader
 from assistant_queue.backends.list_order import ListOrder, OrderTrial
 from assistant_queue.backends.response_reader import is_asked
@@ -65,10 +65,10 @@ class ConversationLog:
         data = page.get("data") or []
         return data[0] if data else None
 
-    async def open_calls(self, request: RunRequest) -> list[str]:
-        """The ids of all calls in the conversation that have no output, oldest first."""
+    async def items(self, request: RunRequest) -> list[Json]:
+        """All items of the conversation, oldest first if the server lists them as asked."""
         listed = await self._reader(request.conversation_id, request.batch.thread_id).newest()
-        return [str(item.get("call_id")) for item in reversed(open_calls_of(listed.items))]
+        return list(reversed(listed.items))
 
     # --- a batch ------------------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from http import HTTPStatus
 
 import openai
@@ -11,8 +12,9 @@ from assistant_queue.backends.openai_errors import Problem, problem_of
 from assistant_queue.errors import BackendError
 
 # Source: the provider's wording; these errors carry no code of their own.
-_NO_OUTPUT = re.compile(r"No tool output found for function call ([\w-]+)", re.IGNORECASE)
-_NO_CALL = re.compile(r"No tool call found for function call output with call_id ([\w-]+)", re.IGNORECASE)
+_NO_OUTPUT = re.compile(r"No tool output found for (?:\w+ )*call ([\w-]+)", re.IGNORECASE)
+_NO_CALL = re.compile(r"No tool call found for (?:\w+ )*call output with call_id ([\w-]+)", re.IGNORECASE)
+_ORPHAN = re.compile(r"Item '([^']+)' of type '([^']+)' was provided without its required", re.IGNORECASE)
 # Source: the chat templates of Mistral and Gemma, as vLLM tells their errors; vLLM's, llama.cpp's and the provider's own words.
 _TURNS = re.compile(r"roles must alternate|alternat\w+ (between )?user", re.IGNORECASE)
 _TOO_LONG = re.compile(r"(maximum|available|exceeds?\b.*) context (length|size|window)|prompt is too long", re.IGNORECASE)
@@ -54,6 +56,24 @@ def unanswered_call(refusal: BackendError) -> str | None:
     problem = _cause_of(refusal)
     found = _NO_OUTPUT.search(problem.text) if problem is not None else None
     return found[1] if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """An item of a conversation without the one it belongs to; `kind` is its type."""
+
+    id: str
+    kind: str
+
+
+def orphaned_item(refusal: BackendError) -> Orphan | None:
+    """The item whose counterpart is missing in the conversation, None if that was not the reason.
+
+    Reasoning wants what it led to behind it; a message or a call that came of reasoning wants that before it.
+    """
+    problem = _cause_of(refusal)
+    found = _ORPHAN.search(problem.text) if problem is not None else None
+    return Orphan(found[1], found[2]) if found else None
 
 
 def unknown_call(refusal: BackendError) -> str | None:

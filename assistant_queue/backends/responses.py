@@ -12,13 +12,15 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from assistant_queue.backends.conversation_items import UNANSWERED, output_item
+from assistant_queue.backends.conversation_items import output_item
 from assistant_queue.backends.conversation_log import ConversationLog
 from assistant_queue.backends.foreground import ForegroundWatch
+from assistant_queue.backends.foreign_calls import UNANSWERED
+from assistant_queue.backends.mending import Mender
 from assistant_queue.backends.openai_clients import Channel
 from assistant_queue.backends.openai_errors import watching
-from assistant_queue.backends.refusals import refuses_background, unanswered_call, unknown_call
-from assistant_queue.backends.response_reader import ResponseReader, is_open, outcome_of
+from assistant_queue.backends.refusals import refuses_background
+from assistant_queue.backends.response_reader import ResponseReader, answer_of, is_open, output_of
 from assistant_queue.backends.responses_calls import ResponsesCalls, user_items
 from assistant_queue.backends.streams import CANCEL_S, EventStream, Json, ended, fetch, play
 from assistant_queue.core.runs import (
@@ -47,7 +49,7 @@ class ResponsesBackend:
     1. starts a response in the background, streamed; in the foreground where the server does not take that
     2. resumes its stream after the last event seen, else polls it
     3. finds a batch again by its texts after the anchor
-    4. answers calls that somebody left open, where the conversation would refuse every request otherwise
+    4. mends a conversation that would refuse every request: calls that were left open, items without the ones they belong to
 
     It keeps one thing between calls: whether this server takes `background`.
     """
@@ -88,6 +90,7 @@ class ResponsesBackend:
         )
         self._calls = ResponsesCalls(self._channel, model=model, prompt=prompt, tools=tools, run_options=options)
         self._log = ConversationLog(self._channel.reading, self._channel.writing)
+        self._mender = Mender(self._calls, self._log)
         self.capabilities = Capabilities(found_by=FoundBy.ANCHOR, follows=True, cancels=self._in_background, streams=True)
 
     # --- conversations --------------------------------------------------------------------------------------------------
@@ -122,23 +125,22 @@ class ResponsesBackend:
 
     async def _send(self, request: RunRequest, items: list[Json]) -> AsyncGenerator[RunEvent, None]:
         """Send, and again where a refusal says what to change. A refusal is proof that nothing was accepted, so this doubles nothing."""
-        thread, has_healed = request.batch.thread_id, False
+        thread, mending = request.batch.thread_id, self._mender.begin(request)
         while True:
-            call = self._calls.create(request, items, in_background=self._in_background)
+            call, reader = self._calls.create(request, items, in_background=self._in_background), ResponseReader(thread)
             try:
-                async with aclosing(play(EventStream(call, limits=self._channel.limits, thread=thread), ResponseReader(thread))) as events:
+                async with aclosing(play(EventStream(call, limits=self._channel.limits, thread=thread), reader)) as events:
                     async for event in events:
+                        await self._mender.give_up_calls(request, event, reader.output)
                         yield event
             except RequestRefused as refusal:
                 if self._in_background and self._falls_back and refuses_background(refusal):
                     self._leave_background()
-                elif unknown_call(refusal) in request.open_calls:
-                    # It was never stored: nothing to answer.
-                    items = [item for item in items if item.get("call_id") != unknown_call(refusal)]
-                elif not has_healed and unanswered_call(refusal) is not None:
-                    items, has_healed = await self._healed(request, items, str(unanswered_call(refusal))), True
-                else:
+                    continue
+                mended = await mending.input_after(refusal, items)
+                if mended is None:
                     raise
+                items = mended
             else:
                 return
 
@@ -146,12 +148,6 @@ class ResponsesBackend:
         """This server does not take it: every later response runs in the foreground, where it cannot be cancelled."""
         self._in_background = False
         self.capabilities = replace(self.capabilities, cancels=False)
-
-    async def _healed(self, request: RunRequest, items: list[Json], named: str) -> list[Json]:
-        """The input for a poisoned conversation: first error outputs for every open call that this request does not answer itself."""
-        answered = {item.get("call_id") for item in items}
-        open_calls = dict.fromkeys([*await self._log.open_calls(request), named])
-        return [*(output_item(call_id, UNANSWERED) for call_id in open_calls if call_id not in answered), *items]
 
     async def follow(self, request: RunRequest, run_id: str, cursor: int | None = None) -> AsyncGenerator[RunEvent, None]:
         """Watch a response: its stream after `cursor` (0: from the beginning), else by polling.
@@ -161,8 +157,10 @@ class ResponsesBackend:
         """
         thread, has_started = request.batch.thread_id, False
         if cursor is not None and self._in_background:
-            async with aclosing(self._resumed(request, run_id, cursor)) as events:
+            reader = ResponseReader(thread, run_id=run_id)
+            async with aclosing(self._resumed(request, reader, run_id, cursor)) as events:
                 async for event in events:
+                    await self._mender.give_up_calls(request, event, reader.output)
                     if not has_started:
                         yield RunStarted(run_id=run_id)
                     has_started = True
@@ -175,7 +173,9 @@ class ResponsesBackend:
             yield RunStarted(run_id=run_id)
         with watching(thread, run_id):
             response = await self._until_it_ends(request, run_id, response)
-        yield outcome_of(response)
+        outcome = answer_of(response)
+        await self._mender.give_up_calls(request, outcome, output_of(response))
+        yield outcome
 
     async def _until_it_ends(self, request: RunRequest, run_id: str, response: Json) -> Json:
         read = partial(self._log.response, request, run_id)
@@ -192,13 +192,13 @@ class ResponsesBackend:
         )
         return await watch.until_it_ends(response)
 
-    async def _resumed(self, request: RunRequest, run_id: str, cursor: int) -> AsyncGenerator[RunEvent, None]:
+    async def _resumed(self, request: RunRequest, reader: ResponseReader, run_id: str, cursor: int) -> AsyncGenerator[RunEvent, None]:
         """The rest of a stream; nothing where the server cannot resume it. Cut again after some events: `StreamCut`."""
         thread = request.batch.thread_id
         stream = EventStream(self._calls.resume(run_id, cursor), limits=self._channel.limits, thread=thread, missing=RunVanished)
         has_begun = False
         try:
-            async with aclosing(play(stream, ResponseReader(thread, run_id=run_id))) as events:
+            async with aclosing(play(stream, reader)) as events:
                 async for event in events:
                     has_begun = True
                     yield event
@@ -227,7 +227,7 @@ class ResponsesBackend:
                 except RunVanished:
                     pass
                 else:
-                    return RunStarted(run_id=run_id) if is_open(response) else outcome_of(response)
+                    return RunStarted(run_id=run_id) if is_open(response) else answer_of(response)
             return await self._log.what_became_of(request, run_id, calls)
         except ConversationBusy:
             return Undecided()

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from assistant_queue.backends.content import Json, same_content
-from assistant_queue.backends.conversation_items import Tail, is_output, open_calls_of, what_became_of
+from assistant_queue.backends.conversation_items import Tail, open_calls_of, what_became_of
+from assistant_queue.backends.foreign_calls import is_answer
 from assistant_queue.backends.response_reader import is_asked, is_kind
 from assistant_queue.core.runs import CannotAsk, Finding, InputItem, NotFound, RunRequest
 from assistant_queue.models import ToolCall
@@ -40,7 +41,7 @@ def in_place(ordered: Sequence[Json], request: RunRequest, *, is_all: bool) -> T
         return None
     start = 0 if request.anchor is None else ids.index(request.anchor) + 1
     before, tail = ordered[:start], list(ordered[start:])
-    healed = next((place for place, item in enumerate(tail) if not is_output(item)), len(tail))
+    healed = next((place for place, item in enumerate(tail) if not is_answer(item)), len(tail))
     ours, rest = tail[healed : healed + len(request.items)], tail[healed + len(request.items) :]
     is_last = bool(rest) and not any(is_asked(item) for item in rest)
     is_there = len(ours) == len(request.items) and all(map(_is_said_by, ours, request.items)) and not could_hold(before, request)
@@ -57,7 +58,7 @@ def _begins_well(ordered: Sequence[Json], *, is_all: bool) -> bool:
 def _is_causal(ordered: Sequence[Json]) -> bool:
     """Every output stands after its call, as far as both are there."""
     called = {item.get("call_id"): place for place, item in enumerate(ordered) if is_kind(item, "function_call")}
-    answers = ((place, item.get("call_id")) for place, item in enumerate(ordered) if is_output(item))
+    answers = ((place, item.get("call_id")) for place, item in enumerate(ordered) if is_answer(item))
     return all(called.get(call_id, place) <= place for place, call_id in answers)
 
 
@@ -77,7 +78,7 @@ def is_absent(items: Sequence[Json], request: RunRequest, calls: Sequence[ToolCa
     """Whether the batch, or the outputs of `calls`, cannot be among these items if they are all, whatever their order is."""
     if calls:
         wanted = {call.id for call in calls}
-        return not any(is_output(item) and item.get("call_id") in wanted for item in items)
+        return not any(is_answer(item) and item.get("call_id") in wanted for item in items)
     return not could_hold(items, request)
 
 
@@ -108,5 +109,5 @@ def _alone(items: Sequence[Json], request: RunRequest) -> Tail | None:
     if len(asked) != len(request.items) or len(messages) != 1 or open_calls_of(made):
         return None
     placed = [next(item for item in asked if _is_said_by(item, ours)) for ours in request.items]
-    others = sorted((item for item in made if item not in messages), key=is_output)
+    others = sorted((item for item in made if item not in messages), key=is_answer)
     return Tail([*placed, *others, *messages], None, is_exact=True)
