@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from assistant_queue.backends.content import Json, same_content
-from assistant_queue.backends.foreign_calls import is_answer, judged
+from assistant_queue.backends.foreign_calls import call_id_of, is_answer, judged
 from assistant_queue.backends.response_reader import calls_of, is_asked, is_kind, replies_of
 from assistant_queue.core.runs import ActionRequired, Finding, InputItem, NotFound, RunEnded, RunRequest, Undecided
 from assistant_queue.models import ToolCall
@@ -71,8 +71,8 @@ def tail_after(anchor: str | None, ordered: Sequence[Json]) -> Tail:
 
 def open_calls_of(items: Sequence[Json]) -> list[Json]:
     """The calls without an output, in order."""
-    answered = {item.get("call_id") for item in items if is_kind(item, "function_call_output")}
-    return [item for item in items if is_kind(item, "function_call") and item.get("call_id") not in answered]
+    answered = {call_id_of(item) for item in items if is_kind(item, "function_call_output")}
+    return [item for item in items if is_kind(item, "function_call") and call_id_of(item) not in answered]
 
 
 def what_became_of(tail: Tail, request: RunRequest, run_id: str | None, calls: Sequence[ToolCall]) -> Finding:
@@ -106,7 +106,7 @@ def _after_outputs(items: Sequence[Json], calls: Sequence[ToolCall]) -> int | No
 
 
 def _answers(item: Json, calls: Sequence[ToolCall]) -> bool:
-    return is_kind(item, "function_call_output") and item.get("call_id") in {call.id for call in calls}
+    return is_kind(item, "function_call_output") and call_id_of(item) in {call.id for call in calls}
 
 
 def _after_batch(tail: Tail, request: RunRequest) -> int | None:

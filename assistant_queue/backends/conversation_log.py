@@ -107,7 +107,8 @@ class ConversationLog:
             return None
         if not listed.items:
             return NotFound()
-        return NotFound(anchor=str(listed.items[0].get("id"))) if await reader.is_mirrored(listed) else None
+        newest_id = listed.items[0].get("id")
+        return NotFound(anchor=None if newest_id is None else str(newest_id)) if await reader.is_mirrored(listed) else None
 
     def _reader(self, conversation_id: str, thread: str) -> ListReader:
         return ListReader(partial(self._items.list, conversation_id), thread=thread, most_pages=_MOST_PAGES)

@@ -7,6 +7,7 @@ there is more. What a list does not hold is absent only if the list's end is pro
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -114,9 +115,10 @@ class ListReader:
                 return Listed(list(seen.values()), is_all=False, is_odd=True)
             if not page.items or (believes_the_end and page.has_more is False):
                 return Listed(list(seen.values()), is_all=True)
-            if is_enough is not None and is_enough(list(seen.values())):
+            last_id = page.items[-1].get("id")
+            if last_id is None or (is_enough is not None and is_enough(list(seen.values()))):
                 break
-            after = _keys(page.items)[-1]
+            after = str(last_id)
         return Listed(list(seen.values()), is_all=False)
 
     async def _without_cursors(self, first: Listed) -> Listed:
@@ -142,5 +144,11 @@ class ListReader:
 
 
 def _keys(items: Iterable[Json]) -> list[str]:
-    """What tells the objects apart: their ids."""
-    return [json.dumps(item, sort_keys=True, default=str) if item.get("id") is None else str(item["id"]) for item in items]
+    """What tells the objects of a page apart: their ids; of several with one id, or of equal ones without any, also their number."""
+    counts: Counter[str] = Counter()
+    keys = []
+    for item in items:
+        key = json.dumps(item, sort_keys=True, default=str) if item.get("id") is None else str(item["id"])
+        keys.append(f"{key} #{counts[key]}" if counts[key] else key)
+        counts[key] += 1
+    return keys

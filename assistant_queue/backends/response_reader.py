@@ -20,7 +20,7 @@ _ENDED_BADLY = frozenset({"failed", "cancelled", "expired"})
 
 def is_open(response: Json) -> bool:
     """Whether the response is still being worked on."""
-    return response.get("status") in _OPEN
+    return str(response.get("status")) in _OPEN
 
 
 def output_of(response: Json) -> list[Json]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from assistant_queue.backends.content import Json, same_content
 from assistant_queue.backends.conversation_items import Tail, open_calls_of, what_became_of
-from assistant_queue.backends.foreign_calls import is_answer
+from assistant_queue.backends.foreign_calls import call_id_of, is_answer
 from assistant_queue.backends.response_reader import is_asked, is_kind
 from assistant_queue.core.runs import CannotAsk, Finding, InputItem, NotFound, RunRequest
 from assistant_queue.models import ToolCall
@@ -57,8 +57,8 @@ def _begins_well(ordered: Sequence[Json], *, is_all: bool) -> bool:
 
 def _is_causal(ordered: Sequence[Json]) -> bool:
     """Every output stands after its call, as far as both are there."""
-    called = {item.get("call_id"): place for place, item in enumerate(ordered) if is_kind(item, "function_call")}
-    answers = ((place, item.get("call_id")) for place, item in enumerate(ordered) if is_answer(item))
+    called = {call_id_of(item): place for place, item in enumerate(ordered) if is_kind(item, "function_call")}
+    answers = ((place, call_id_of(item)) for place, item in enumerate(ordered) if is_answer(item))
     return all(called.get(call_id, place) <= place for place, call_id in answers)
 
 
@@ -78,7 +78,7 @@ def is_absent(items: Sequence[Json], request: RunRequest, calls: Sequence[ToolCa
     """Whether the batch, or the outputs of `calls`, cannot be among these items if they are all, whatever their order is."""
     if calls:
         wanted = {call.id for call in calls}
-        return not any(is_answer(item) and item.get("call_id") in wanted for item in items)
+        return not any(is_answer(item) and call_id_of(item) in wanted for item in items)
     return not could_hold(items, request)
 
 

@@ -90,7 +90,7 @@ async def test_a_response_that_the_server_works_on_is_waited_for(provider: Stand
         assert isinstance(ended, RunEnded)
         assert ended.replies == ("done",)
         assert rig.ops().count("responses.cancel") >= 1
-        assert [refusal.code for refusal in provider.refusals if refusal.op == "items.delete"][0] == "conversation_locked"
+        assert next(one.code for one in provider.refusals if one.op == "items.delete") == "conversation_locked"
 
 
 async def test_a_response_that_can_be_cancelled_is(provider: StandInProvider) -> None:
