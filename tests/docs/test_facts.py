@@ -108,7 +108,7 @@ def test_the_generated_parts_are_where_readers_look() -> None:
     assert names_in(read("README.md")) == ["options"]
     assert names_in(read("docs/configuration.md")) == ["options"]
     assert names_in(read("docs/thread-life.md")) == ["thread-diagram"]
-    assert names_in(read("docs/reliability.md")) == ["request-outcomes", "chat-outcomes"]
+    assert names_in(read("docs/reliability.md")) == ["request-outcomes", "listing-outcomes", "chat-outcomes"]
     assert names_in(read("docs/events.md")) == ["events"]
 
 
