@@ -14,7 +14,13 @@ from assistant_queue.models import FunctionCall, ToolCall
 _WAITING = "requires_action"
 
 _ENDED_WELL = frozenset({"completed", "incomplete"})
-_OPEN = frozenset({"queued", "in_progress", "cancelling"})
+_WORKING = frozenset({"queued", "in_progress"})
+_OPEN = _WORKING | {"cancelling"}
+
+
+def is_working(run: Json) -> bool:
+    """Whether the provider is working on the run and has not been asked to stop."""
+    return run.get("status") in _WORKING
 
 
 def is_open(run: Json) -> bool:
