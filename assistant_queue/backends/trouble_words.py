@@ -26,6 +26,7 @@ NO_QUOTA_CODES = frozenset(
         "quota_exhausted",
         "insufficient_credits",
         "payment_required",
+        "exceeded_current_quota_error",
     }
 )
 NO_QUOTA = any_of(
@@ -35,6 +36,7 @@ NO_QUOTA = any_of(
     r"(out of|no|not enough|add more) credits",
     r"payment required",
     r"exceeded your current quota",
+    r"account (is|has been) suspended",
 )
 RATE_CODES = frozenset(
     {
@@ -119,6 +121,8 @@ MODERATED_CODES = frozenset(
     }
 )
 MODERATED = any_of(
+    r"content exists risk",
+    r"high[ -]risk",
     r"content (management|filter|moderation)",
     r"content policy",
     r"flagged (by|as|for)",
@@ -155,6 +159,7 @@ MODEL = any_of(
     r"deployment .{0,60}(does not exist|not found)",
     r"could not find (the )?model",
     r"no endpoints? (found|available)",
+    r"not found (the )?model",
 )
 KEY_CODES = frozenset(
     {

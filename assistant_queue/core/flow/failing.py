@@ -153,6 +153,7 @@ class Failing(Ending):
         """The provider ended the run badly: the same batch may do better, or never will."""
         if not event.retryable:
             return (yield from self._bury("refused", info))
+        self._progress.attempts -= not event.counts  # it is counted again when it is sent again
         return (yield from self._run_failed(info, counts=event.counts, retry_after_s=event.retry_after_s))
 
     def _run_failed(self, info: ErrorInfo, *, counts: bool = True, retry_after_s: float | None = None, still_works: bool = False) -> Flow:
