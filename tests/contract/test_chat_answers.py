@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from typing import Any
@@ -152,6 +153,15 @@ async def test_an_answer_ends_with_its_body_the_servers_word_or_a_silence_after_
     assert (found.reply, found.stop.status, found.stop.incomplete_reason) == ("hello", "completed", None)
 
 
+@pytest.mark.parametrize(("usage", "within_s"), [(None, 3.5), (USAGE, 1.0)])
+async def test_signs_of_life_do_not_keep_an_answer_that_has_ended(usage: Any, within_s: float) -> None:
+    with fast_time():
+        started = asyncio.get_running_loop().time()
+        found = await ask(*text("hello"), chunk({}, "stop", usage=usage), *[b": ping\n\n", 0.2] * 1000)
+        assert asyncio.get_running_loop().time() - started < within_s
+    assert (found.reply, found.stop.status) == ("hello", "completed")
+
+
 @pytest.mark.parametrize(
     "end",
     [
@@ -261,6 +271,7 @@ ERRORS: dict[str, bytes] = {
     "a list": event({"error": [{"message": "boom"}]}),
     "in a list": event([{"error": {"message": "boom"}}]),
     "a flat object": event({"object": "error", "message": "boom", "code": 500}),
+    "a bare object": event({"object": "error", "message": "boom"}),
     "typed": event({"type": "error", "error": {"type": "api_error", "message": "boom"}}),
     "named": b'event: error\ndata: {"message": "boom"}\n\n',
     "named, plain": b"event: error\ndata: boom\n\n",
@@ -342,6 +353,12 @@ async def test_an_answer_that_stays_empty_is_incomplete(name: str) -> None:
     found = await heard(server.backend())
     assert (found.text, found.stop.replies, found.stop.status, found.stop.incomplete_reason) == ("", (), "incomplete", "empty")
     assert len(server.bodies) == 2
+
+
+async def test_of_an_answer_that_is_asked_for_again_nothing_was_heard_with_its_reasoning_either() -> None:
+    server = Server(lambda: stream(*EMPTY["blanks"]), lambda: stream(*text("\n", "hel", " ", "lo", finish="stop"), DONE))
+    found = await heard(server.backend(reasoning_tags="keep"))
+    assert (found.text, found.reply) == ("\nhel lo", "\nhel lo")
 
 
 async def test_an_answer_that_is_empty_for_a_reason_is_not_asked_for_again() -> None:
