@@ -21,8 +21,12 @@ from assistant_queue.core.runs import RunEvent, RunStarted, TextDelta
 from assistant_queue.models import FunctionCall, ToolCall, Usage
 
 _QUIET_S = 3.0
-"""How long more is waited for after a `finish_reason`. Chosen: some servers put a reason into every chunk, and chunks may be more than a
-second apart; a server that neither says `[DONE]` nor closes its stream makes each reply wait so long."""
+"""How long more is waited for after a `finish_reason` that came alone. Chosen: usage and `[DONE]` come at once on servers that send them;
+a server that neither says `[DONE]` nor ends its stream makes each reply wait so long."""
+
+_DOUBTFUL_S = 6.0
+"""The same after a `finish_reason` that came with a part of the answer. Chosen: some servers put one into every chunk, and a slow model
+takes a second or two for a chunk; there are few of them, and of these few do not end their streams."""
 
 _TAIL_S = 0.5
 """The same when the usage has come after the reason, in a chunk without text. Chosen: nothing but `[DONE]` comes after that."""
@@ -119,6 +123,7 @@ class ChatReader:
         self._has_spoken = False
         self._is_silent = True  # the event that is being read
         self._is_all_said = False  # by all signs
+        self._is_doubtful = False  # the last reason came with a part of the answer
         self._went_on = False  # after the last reason
         self._goes_on = False  # after a reason, whatever this server's reasons mean
 
@@ -137,7 +142,9 @@ class ChatReader:
         """How long the next event is waited for; None for as long as the stream is not silent."""
         if self._is_all_said and not self._goes_on:
             return _TAIL_S
-        return None if self._finish is None else _QUIET_S
+        if self._finish is None:
+            return None
+        return _DOUBTFUL_S if self._is_doubtful or self._goes_on else _QUIET_S
 
     @property
     def is_at_end(self) -> bool:
@@ -299,7 +306,7 @@ class ChatReader:
             return
         is_bad = self._finish is not None and not finish_reasons.is_whole(self._finish)
         if not is_bad or self._went_on or not self._is_silent or not finish_reasons.is_whole(reason):
-            self._finish, self._went_on = reason, False
+            self._finish, self._went_on, self._is_doubtful = reason, False, not self._is_silent
 
     def _take_usage(self, given: object) -> None:
         """Take the usage; after a reason and without any more of the answer it is the last thing that a server sends."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from assistant_queue.backends.call_arguments import for_function
 from assistant_queue.backends.content import Json, said, usage_of
 from assistant_queue.backends.run_failures import failure_of, refused_in_stream
 from assistant_queue.backends.wire_events import Event
@@ -58,7 +59,7 @@ def replies_of(items: Sequence[Json]) -> tuple[str, ...]:
 
 def call_of(item: Json) -> ToolCall:
     """A `function_call` item as the flow knows it. Its `call_id` is what the output names, not its `id`."""
-    function = FunctionCall(str(item.get("name")), str(item.get("arguments") or ""))
+    function = FunctionCall(str(item.get("name")), for_function(str(item.get("arguments") or "")))
     return ToolCall(str(item.get("call_id") or item.get("id")), function)
 
 

@@ -153,11 +153,20 @@ async def test_an_answer_ends_with_its_body_the_servers_word_or_a_silence_after_
     assert (found.reply, found.stop.status, found.stop.incomplete_reason) == ("hello", "completed", None)
 
 
-@pytest.mark.parametrize(("usage", "within_s"), [(None, 3.5), (USAGE, 1.0)])
-async def test_signs_of_life_do_not_keep_an_answer_that_has_ended(usage: Any, within_s: float) -> None:
+@pytest.mark.parametrize(
+    ("events", "within_s"),
+    [
+        ([*text("hello"), chunk({}, "stop")], 3.5),
+        ([*text("hello"), chunk({}, "stop", usage=USAGE)], 1.0),
+        ([chunk({"content": "hello"}, "stop", usage=USAGE)], 6.5),
+        ([chunk({"content": "hello"}, "stop"), {"choices": [], "usage": USAGE}], 1.0),
+        ([WHOLE], 1.0),
+    ],
+)
+async def test_signs_of_life_do_not_keep_an_answer_that_has_ended(events: list[Any], within_s: float) -> None:
     with fast_time():
         started = asyncio.get_running_loop().time()
-        found = await ask(*text("hello"), chunk({}, "stop", usage=usage), *[b": ping\n\n", 0.2] * 1000)
+        found = await ask(*events, *[b": ping\n\n", 0.2] * 1000)
         assert asyncio.get_running_loop().time() - started < within_s
     assert (found.reply, found.stop.status) == ("hello", "completed")
 
@@ -233,7 +242,7 @@ async def test_a_word_for_no_reason_is_none(none: Any) -> None:
 @pytest.mark.parametrize("more", [{}, {"usage": USAGE}])
 @pytest.mark.parametrize("end", [[DONE], [], [FOREVER]])
 async def test_text_after_a_reason_is_text(more: dict[str, Any], end: list[Any]) -> None:
-    words = [one for word in ("one ", "two ", "three") for one in (chunk({"content": word}, "stop", **more), 2.0)]
+    words = [one for word in ("one ", "two ", "three") for one in (chunk({"content": word}, "stop", **more), 5.0)]
     with fast_time():
         found = await ask(chunk({"role": "assistant", "content": ""}, "stop", **more), *words, *end)
     assert (found.reply, found.text, found.stop.status) == ("one two three", "one two three", "completed")
