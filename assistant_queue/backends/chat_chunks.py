@@ -16,8 +16,9 @@ _FIRST_ERROR = 400
 def choices_in(data: Json) -> list[Mapping[str, Any]]:
     """Return the choices of a chunk, as far as they can be read."""
     given = data.get("choices")
-    listed = [given] if isinstance(given, Mapping) else given if isinstance(given, list) else []
-    return [one for one in listed if isinstance(one, dict)]
+    if isinstance(given, dict):
+        given = [given]
+    return [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
 
 
 def id_in(data: Json) -> str | None:
@@ -30,8 +31,8 @@ def id_in(data: Json) -> str | None:
 
 def usage_in(data: Json) -> Any:
     """Return the usage that a chunk tells beside its choices."""
-    groq = data.get("x_groq")
-    return data.get("usage") or (groq.get("usage") if isinstance(groq, Mapping) else None)
+    usage, groq = data.get("usage"), data.get("x_groq")
+    return usage or (groq.get("usage") if isinstance(groq, dict) else None)
 
 
 def error_in(event: Event, choices: Sequence[Mapping[str, Any]]) -> Any:

@@ -49,8 +49,8 @@ class ChatCompletionsBackend:
     4. leaves out, joins or shortens what this server refuses, and sends again: a refusal is proof that nothing was done
     5. asks once more for an answer that ended well and says nothing
 
-    It keeps three things between calls: whether this server takes `stream_options`, whether it wants the roles to take turns, and whether
-    its model's reasoning begins without a tag.
+    It keeps four things between calls: whether this server takes `stream_options`, whether it wants the roles to take turns, whether it
+    says when an answer has ended, and whether its model's reasoning begins without a tag.
     """
 
     name = "chat_completions"
@@ -102,6 +102,7 @@ class ChatCompletionsBackend:
         self._calls = ChatCalls(self._channel, model=model, tools=tools, run_options=run_options)
         self._asks_usage = "stream_options" not in (run_options or {})
         self._joins = False
+        self._names_ends = False
         self._tags = ReasoningTags() if reasoning_tags == "strip" else None
 
     # --- conversations: there are none ----------------------------------------------------------------------------------
@@ -182,7 +183,14 @@ class ChatCompletionsBackend:
                 raise
         for event in reader.start() if stream.is_done else []:
             yield event
-        if not reader.close(is_done=stream.is_done) or reader.run_id is None:
+        is_whole = reader.close(is_done=stream.is_done)
+        if reader.has_reason or stream.is_done:
+            self._names_ends = True
+        elif self._names_ends:
+            # This server says when it has ended, and now it did not: a proxy has cut the answer off. Should it have become another server,
+            # the next such answer is taken as it is.
+            is_whole = self._names_ends = False
+        if not is_whole or reader.run_id is None:
             raise stream.ended_early()
 
     def _outcome(self, request: RunRequest, earlier: Sequence[Json], rounds: Sequence[Json], read: Completion) -> ActionRequired | RunEnded:

@@ -116,6 +116,7 @@ class ChatReader:
         self._fields: Json = {}
         self._others: list[Mapping[str, Any]] = []
         self._usage: Usage | None = None
+        self._owes_usage = False  # said to be null so far, which announces it
         self._finish: str | None = None
         self._failure: Failure | None = None
         self._has_choice = False
@@ -151,6 +152,11 @@ class ChatReader:
         """Whether a lost connection loses nothing: it has failed, or has given a reason, on a server whose reasons come last."""
         return self.is_over or (self._finish is not None and not self._goes_on)
 
+    @property
+    def has_reason(self) -> bool:
+        """Whether the server has said how the completion ended."""
+        return self._finish is not None or self._failure is not None
+
     def read(self, event: Event) -> list[RunEvent]:
         """Return what this chunk, or whole completion, means."""
         data = event.data
@@ -162,7 +168,11 @@ class ChatReader:
         self._is_silent = True
         for choice in choices:
             self._choice(choice, found)
-        self._take_usage(usage_in(data))
+        usage = usage_in(data)
+        if usage:
+            self._take_usage(usage)
+        elif choices and "usage" in data:
+            self._owes_usage = True
         if self._has_message and data.get("object") == "chat.completion" and (self._text or self._calls):
             self._is_all_said = True
         if error is not None:
@@ -183,7 +193,8 @@ class ChatReader:
             is_done: It said `[DONE]`.
 
         Returns:
-            Whether the completion is whole. Without a reason and without `[DONE]` it is if there is any of it, and no call was cut.
+            Whether the completion is whole. Without a reason and without `[DONE]` it is if there is any of it, no call was cut, and no
+            usage was announced that did not come.
         """
         self._read_other_choice()
         calls, reason = self._calls.written(), self._finish
@@ -192,6 +203,8 @@ class ChatReader:
             self._failure = _missing_calls(calls)
         if self._failure is not None or reason is not None or is_done:
             return True
+        if self._owes_usage and self._usage is None:
+            return False
         is_cut = any(call["function"]["arguments"].strip() and not _is_whole(call) for call in calls)
         return not is_cut if calls else bool("".join(self._text).strip())
 
@@ -249,10 +262,11 @@ class ChatReader:
             self._read_message(message, found)
         else:
             self._read_piece({}, said(choice.get("text")), found)
-        reason = choice.get("finish_reason")
+        reason, usage = choice.get("finish_reason"), choice.get("usage")
         if reason:
             self._take_reason(reason)
-        self._take_usage(choice.get("usage"))
+        if usage:
+            self._take_usage(usage)
 
     def _read_message(self, message: Mapping[str, Any], found: list[RunEvent]) -> None:
         """Read a message, in the place of a delta or, on some servers, as a repetition of all the deltas before it."""
@@ -310,7 +324,7 @@ class ChatReader:
 
     def _take_usage(self, given: object) -> None:
         """Take the usage; after a reason and without any more of the answer it is the last thing that a server sends."""
-        usage = usage_of(given) if given else None
+        usage = usage_of(given)
         if usage is not None:
             self._usage = usage
             self._is_all_said = self._finish is not None and self._is_silent and bool(self._text or self._calls)

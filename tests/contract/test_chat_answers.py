@@ -186,6 +186,26 @@ async def test_an_answer_that_is_broken_off_is_no_whole_one(end: list[Any]) -> N
         await ask(*text("hel", "lo"), *end)
 
 
+async def test_a_body_that_ends_without_the_usage_that_it_announced_is_cut() -> None:
+    announced = [dict(one, usage=None) for one in text("hel", "lo")]
+    with pytest.raises(StreamCut):
+        await ask(*announced)
+    for end in ([DONE], [chunk({}, "stop")], [{"choices": [], "usage": USAGE}]):
+        assert (await ask(*announced, *end)).reply == "hello"
+
+
+async def test_a_server_that_says_when_it_has_ended_is_cut_off_when_it_does_not() -> None:
+    whole, bare = [*text("hel", "lo", finish="stop"), DONE], text("hel", "lo")
+    for begins in (whole, [*bare, DONE], text("hel", "lo", finish="stop")):
+        server = Server(lambda begins=begins: stream(*begins), lambda: stream(*bare), lambda: stream(*bare), lambda: stream(*bare))
+        backend = server.backend()
+        assert (await heard(backend)).reply == "hello"
+        with pytest.raises(StreamCut):
+            await heard(backend)
+        assert (await heard(backend)).reply == (await heard(backend)).reply == "hello", "it may be another server now"
+        await backend.close()
+
+
 async def test_a_stream_that_ends_before_a_word_and_without_a_word_is_cut() -> None:
     with pytest.raises(StreamCut):
         await ask(chunk({"role": "assistant", "content": ""}))
