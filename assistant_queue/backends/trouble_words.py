@@ -62,6 +62,9 @@ RATE = any_of(
 )
 OVERLOADED_CODES = frozenset(
     {
+        "capacity",
+        "queue_exceeded",
+        "service_unavailable_error",
         "overloaded_error",
         "overloaded",
         "engine_overloaded_error",
@@ -82,6 +85,12 @@ OVERLOADED_CODES = frozenset(
     }
 )
 OVERLOADED = any_of(
+    r"(server|service) (is )?(too )?busy",
+    r"capacity exceeded",
+    r"not ready (for inference|yet)",
+    r"high traffic",
+    r"queue is full",
+    r"pending requests exceeded",
     r"\boverloaded\b",
     r"(at|over|no|out of|insufficient) capacity",
     r"loading (the )?model",
@@ -236,6 +245,9 @@ OUTPUT_PARAMS = frozenset({"max_tokens", "max_completion_tokens", "max_output_to
 
 GATEWAY = frozenset({425, 498, 502, 503, 504, 520, 521, 522, 523, 524, 529, 530})
 """Statuses that say "not now". Source: RFC 9110, RFC 8470 (425), Groq (498), Anthropic (529), Cloudflare (520 to 530)."""
+BROKEN = any_of(r"internal (server )?error", r"unexpected error", r"(has|have) (crashed|terminated)", r"out of memory")
+"""Words of a server that failed, where neither a status nor a code says so."""
+
 SERVER_CODES = frozenset({"server_error", "internal_error", "internalservererror", "internal_server_error", "internal", "modelerror"})
 MALFORMED_CODES = frozenset(
     {"invalid_request_error", "badrequesterror", "invalid_argument", "invalid_parameter_error", "unprocessableentityerror"}
