@@ -55,8 +55,8 @@ class ChatCompletionsBackend:
     4. leaves out, joins or shortens what this server refuses, and sends again: a refusal is proof that nothing was done
     5. asks once more for an answer that ended well and says nothing
 
-    It keeps three things between calls: the remedies that this server and model need (`remedies.py`), whether the server says when an answer
-    has ended, and whether the model's reasoning begins without a tag.
+    It keeps three things between calls: the remedies that this server and model need (`remedies.py`), whether the server says when an
+    answer has ended, and whether the model's reasoning begins without a tag.
     """
 
     name = "chat_completions"
