@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 START_S = 120.0
-"""Seconds until a server answers, unless a test says otherwise. Chosen: below the suite's `timeout`; all but vLLM take 8 on an idle machine."""
+"""Seconds until a server answers, unless told otherwise. Chosen: below the suite's `timeout`; most take less than 8 on an idle machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,14 @@ class ForeignServer:
     """A server process on loopback that can be killed and started again at the same port."""
 
     def __init__(
-        self, command: Sequence[str | Path], *, port: int, ready: str, log: Path, environment: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str | Path],
+        *,
+        port: int,
+        ready: str,
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        start_s: float = START_S,
     ) -> None:
         """Describe the server; nothing runs before `start`.
 

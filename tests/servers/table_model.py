@@ -1,8 +1,9 @@
 """What the tests' models say: a table of which word follows which, and the chat templates that choose where to begin.
 
-A network can be such a table: every layer's weights are zero, so that the last token's embedding arrives at the output unchanged; embeddings
-are one-hot, and the output matrix holds, for each token, the one that follows it. So the last token of a prompt decides the whole answer, and
-that token is chosen by the chat template, which can read the conversation. `gguf_model.py` and `hf_model.py` write it as files.
+A network can be such a table: every layer's weights are zero, so that the last token's embedding arrives at the output unchanged;
+embeddings are one-hot, and the output matrix holds, for each token, the one that follows it. So the last token of a prompt decides the
+whole answer, and that token is chosen by the chat template, which can read the conversation. `gguf_model.py` and `hf_model.py` write it
+as files.
 
 Imported by their scripts, which run in the servers' own environments: nothing but the standard library.
 """
