@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 
-from assistant_queue.testing.provider import StandInProvider
+from assistant_queue.testing.provider import NAMED, StandInProvider
 
 
 def main() -> None:
@@ -17,11 +17,13 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--latency", type=float, default=0.05, help="seconds each answer of the model takes")
     parser.add_argument("--api-key", help="the only key accepted; made up if left out")
+    parser.add_argument("--personality", choices=sorted(NAMED), help="the server to be; OpenAI's own if left out")
     options = parser.parse_args()
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    with StandInProvider(latency=options.latency, api_key=options.api_key, port=options.port) as provider:
+    served = StandInProvider(latency=options.latency, api_key=options.api_key, port=options.port, personality=options.personality)
+    with served as provider:
         where = {"base_url": provider.base_url, "api_key": provider.api_key, "assistant_id": provider.assistant_id}
         sys.stdout.write(json.dumps(where) + "\n")
         sys.stdout.flush()

@@ -1,0 +1,127 @@
+"""The words in which a server tells of trouble: one wording for each server and kind of trouble.
+
+Source: the public reports named in the tables, and each provider's published error pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
+
+from assistant_queue.testing.provider.error_flags import Shape
+from assistant_queue.testing.provider.problems import ApiProblem
+
+Kind = Literal[
+    "overflow",
+    "turns",
+    "null_content",
+    "moderated",
+    "unknown_model",
+    "wrong_key",
+    "unknown_path",
+    "no_quota",
+    "rate_limited",
+    "overloaded",
+    "loading",
+    "gateway",
+    "server_error",
+]
+"""The kinds of trouble. Servers do not agree about the status of any of them, so a test names the kind."""
+
+KINDS: tuple[str, ...] = get_args(Kind)
+
+_USUAL_LIMIT = 8192
+_USUAL_WAIT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wording:
+    """One way to tell of a kind of trouble.
+
+    `{model}`, `{limit}`, `{words}`, `{wait}` (seconds), `{wait_ms}` and `{path}` (a method and a path) in texts are filled in.
+
+    Attributes:
+        message: For a person.
+        status: The HTTP status.
+        code: The machine's word or number.
+        error_type: The class of errors.
+        param: The parameter at fault.
+        more: Further fields of the error object.
+        headers: Further headers.
+        shape: The shape of the body, if not the personality's.
+        is_in_stream: Told as an event inside a 200 if a stream was asked for; None leaves it to the personality.
+        is_failed_run: Told by a response that is taken and fails (Responses only).
+    """
+
+    message: str
+    status: int = 400
+    code: str | int | None = None
+    error_type: str | None = "invalid_request_error"
+    param: str | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    shape: Shape | None = None
+    is_in_stream: bool | None = None
+    is_failed_run: bool = False
+
+
+Words = Mapping[str, Wording]
+"""The wordings of one server, by kind."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is filled into a wording."""
+
+    model: str = "some-model"
+    limit: int = _USUAL_LIMIT
+    words: int = _USUAL_LIMIT + 1
+    wait_s: float = _USUAL_WAIT_S
+    path: str = ""
+
+    def fill(self, text: str) -> str:
+        """The text with its places filled in; what is no place stays."""
+        filled = {
+            "{model}": self.model,
+            "{limit}": str(self.limit),
+            "{words}": str(self.words),
+            "{wait}": f"{self.wait_s:g}",
+            "{wait_ms}": f"{self.wait_s * 1000:.0f}",
+            "{path}": self.path,
+        }
+        for place, value in filled.items():
+            text = text.replace(place, value)
+        return text
+
+
+def spoken(words: Words, *, shape: Shape | None = None, codes: Literal["word", "status", "status_text"] = "word") -> Words:
+    """The wordings in this server's shape, with numbers as codes if that is its way; those with a shape of their own stay as they are."""
+
+    def code(one: Wording) -> str | int | None:
+        return one.code if codes == "word" else one.status if codes == "status" else str(one.status)
+
+    return {kind: one if one.shape is not None else replace(one, shape=shape, code=code(one)) for kind, one in words.items()}
+
+
+def as_problem(wording: Wording, facts: Facts) -> ApiProblem:
+    """The error of a wording, filled in."""
+    return ApiProblem(
+        facts.fill(wording.message),
+        status=wording.status,
+        code=wording.code,
+        param=wording.param,
+        error_type=wording.error_type,
+        headers={name: facts.fill(value) for name, value in wording.headers.items()},
+        more=_filled(wording.more, facts),
+        shape=wording.shape,
+        is_in_stream=wording.is_in_stream,
+    )
+
+
+def _filled(value: Any, facts: Facts) -> Any:
+    if isinstance(value, str):
+        return facts.fill(value)
+    if isinstance(value, Mapping):
+        return {name: _filled(held, facts) for name, held in value.items()}
+    return value
