@@ -1,4 +1,4 @@
-"""llama.cpp: its own HTTP server, as the package xllamacpp brings it, over a model that the test makes (`tiny_model.py`)."""
+"""llama.cpp: its own HTTP server, as the package xllamacpp brings it, over a model that the test makes (`gguf_model.py`)."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ MakeModel = Callable[[str], Path]
 
 @pytest.fixture(scope="module")
 def make_model(tmp_path_factory: pytest.TempPathFactory) -> MakeModel:
-    """Write a model with one of the chat templates of `tiny_model.py`; each once."""
+    """Write a model with one of the chat templates of `gguf_model.py`; each once."""
     folder, made = tmp_path_factory.mktemp("models"), {}
 
     def make(template: str) -> Path:
         if template not in made:
             made[template] = folder / f"{template}.gguf"
-            subprocess.run([LLAMA_CPP.python(), HERE / "tiny_model.py", made[template], template], check=True)
+            subprocess.run([LLAMA_CPP.python(), HERE / "gguf_model.py", made[template], template], check=True)
         return made[template]
 
     return make

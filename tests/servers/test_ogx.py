@@ -9,6 +9,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,13 @@ class Conversation:
         listed = self.call("GET", f"/v1/conversations/{self.id}/items?order=asc&limit=100")["data"]
         return [_text(item) for item in listed]
 
+    def holds(self, *texts: str) -> None:
+        """See that these texts are all there is. A run's items join the conversation a little after it is said to have completed."""
+        until = time.monotonic() + PATIENCE_S
+        while self.texts != list(texts):
+            assert time.monotonic() < until, self.texts
+            time.sleep(0.05)
+
     def fill(self, count: int) -> None:
         """Add finished turns of another writer."""
         items = []
@@ -223,6 +231,20 @@ def test_a_message_that_is_too_long_by_itself_fails_and_the_next_is_answered(
     assert queue.ask("ann", "short", timeout=PATIENCE_S) == "You said: short"
     assert "could not be reduced further by truncation" in failure_of(queue, "ann", "word " * 100)
     assert queue.ask("ann", "shorter", timeout=PATIENCE_S) == "You said: shorter"
+
+
+def test_a_batch_sees_the_one_before_it(make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider, wire: Wire) -> None:
+    """A response in the background is completed before its turn has joined the conversation: the next one must not be sent until then."""
+    queue = make_queue(**options, max_batch_size=1)
+    receipts = [queue.add_message_to_thread("ann", f"{number} of five") for number in range(5)]
+    replies = [queue.wait_for_reply(receipt.message_id, PATIENCE_S) for receipt in receipts]
+    assert replies == [f"You said: {number} of five" for number in range(5)]
+    seen = [
+        [message["content"] for message in request.body["messages"] if message["role"] == "user"] for request in upstream.calls(OP)[-5:]
+    ]
+    assert seen == [[f"{number} of five" for number in range(count + 1)] for count in range(5)]
+    turns = [words for number in range(5) for words in (f"{number} of five", f"You said: {number} of five")]
+    Conversation(wire, queue, "ann").holds(*turns)
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------------------
@@ -304,7 +326,7 @@ def test_an_answer_that_was_lost_is_found_and_not_asked_for_again(
     reply = f"You said: {' | '.join(texts)}"
     assert {queue.wait_for_reply(receipt.message_id, PATIENCE_S) for receipt in receipts} == {reply}
     assert len(upstream.calls(OP)) == before + 1
-    assert Conversation(wire, queue, "ann").texts == ["hello", "You said: hello", *texts, reply]
+    Conversation(wire, queue, "ann").holds("hello", "You said: hello", *texts, reply)
 
 
 def test_an_answer_that_was_lost_is_found_in_a_conversation_of_several_pages(
@@ -384,22 +406,44 @@ def test_a_worker_killed_in_the_middle_of_a_run_leaves_it_to_the_next(
         for worker in workers:
             worker.kill()
     assert asked(upstream, text) == 1
-    assert Conversation(ogx, queue, "ann").texts == [text, "one two three four five six"]
+    Conversation(ogx, queue, "ann").holds(text, "one two three four five six")
 
 
 def test_a_server_killed_in_the_middle_of_a_run(
     make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider, ogx: ForeignServer
 ) -> None:
-    """Its response stays in progress for ever. It is given up long before `run_timeout`, and the message is answered once."""
+    """Its response in the background stays in progress for ever, as one that takes its time: at the deadline it is cancelled."""
     upstream.model = Once(SLOWLY)
     text = unheard()
-    queue = make_queue(**{**options, "openai_base_url": f"{ogx.url}/v1"}, stream_idle_timeout=3.0)
+    queue = make_queue(**{**options, "openai_base_url": f"{ogx.url}/v1"}, run_timeout=20.0, max_attempts=2)
     receipt = queue.add_message_to_thread("ann", text)
     upstream.wait_for(lambda _: asked(upstream, text) == 1, timeout=PATIENCE_S)
     ogx.kill()
     ogx.start()
     assert queue.wait_for_reply(receipt.message_id, PATIENCE_S) == f"You said: {text}"
-    assert Conversation(ogx, queue, "ann").texts == [text, f"You said: {text}"]
+    assert asked(upstream, text) == 2
+    Conversation(ogx, queue, "ann").holds(text, f"You said: {text}")
+
+
+def test_a_server_killed_in_the_middle_of_a_run_in_the_foreground(
+    make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider, ogx: ForeignServer
+) -> None:
+    """Nothing can cancel it, and nothing of it will come: that is found out after `stream_idle_timeout`, long before `run_timeout`."""
+    upstream.model = Once(SLOWLY)
+    text = unheard()
+    queue = make_queue(backend=in_the_foreground(f"{ogx.url}/v1"), stream_idle_timeout=3.0)
+    receipt = queue.add_message_to_thread("ann", text)
+    upstream.wait_for(lambda _: asked(upstream, text) == 1, timeout=PATIENCE_S)
+    ogx.kill()
+    ogx.start()
+    assert queue.wait_for_reply(receipt.message_id, PATIENCE_S) == f"You said: {text}"
+    assert asked(upstream, text) == 2
+
+
+def in_the_foreground(base_url: str) -> ResponsesBackend:
+    """A backend that streams responses in the foreground, which is not what the queue chooses for this server."""
+    client = AsyncOpenAI(base_url=base_url, api_key="none")
+    return ResponsesBackend(client, model="upstream/good", background=False, request_timeout=3.0, stream_idle_timeout=1.0)
 
 
 def test_a_run_in_the_foreground_that_lost_its_reader_is_asked_for_again(
@@ -407,9 +451,7 @@ def test_a_run_in_the_foreground_that_lost_its_reader_is_asked_for_again(
 ) -> None:
     """The server abandons it and shows it in progress for ever: that is found out after `stream_idle_timeout`, not after `run_timeout`."""
     upstream.fault(OP, refuse(429, "rate_limit_exceeded", retry_after=4))  # the stream is silent for longer than the reader waits
-    client = AsyncOpenAI(base_url=options["openai_base_url"], api_key="none")
-    backend = ResponsesBackend(client, model="upstream/good", background=False, request_timeout=3.0, stream_idle_timeout=1.0)
-    queue = make_queue(backend=backend, request_timeout=3.0, stream_idle_timeout=1.0)
+    queue = make_queue(backend=in_the_foreground(options["openai_base_url"]), request_timeout=3.0, stream_idle_timeout=1.0)
     text = unheard()
     assert queue.ask("ann", text, timeout=PATIENCE_S) == f"You said: {text}"
 
@@ -433,7 +475,7 @@ def test_a_run_that_does_not_end_is_cancelled_and_the_thread_goes_on(
     queue = make_queue(**options, run_timeout=2.0, max_attempts=1)
     failure_of(queue, "ann", "hi")
     assert queue.ask("ann", "hello?", timeout=PATIENCE_S) == "You said: hello?"
-    assert Conversation(ogx, queue, "ann").texts == ["hello?", "You said: hello?"]
+    Conversation(ogx, queue, "ann").holds("hello?", "You said: hello?")
 
 
 # --- beside the queue ------------------------------------------------------------------------------------------------------------
