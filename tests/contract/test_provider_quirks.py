@@ -472,7 +472,7 @@ def test_unknown_fields_are_ignored_however_deep_they_are(provider: StandInProvi
     provider.personality = Personality(unknown_fields="ignored")
     deep = {**CALL, "reasoning_content": "x", "tool_calls": [{**CALL["tool_calls"][0], "extra": {"a": 1}}]}  # type: ignore[index]
     assert post(HI, deep, OUTPUT, mood="good").status_code == 200
-    assert post(HI, deep, OUTPUT, temperature=9).status_code == 400, "what is known is checked all the same"
+    assert post(HI, deep, OUTPUT, mood="good", temperature=9).status_code == 400, "what is known is checked all the same"
 
 
 def test_a_place_is_named_where_fields_are_forbidden(provider: StandInProvider, post: Post) -> None:
