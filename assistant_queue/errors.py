@@ -3,6 +3,7 @@
     AssistantQueueError
     ├── ConfigurationError            an option, an environment variable, an --app
     │   ├── UnknownOption             (also a TypeError)
+    │   ├── WrongQueueClass           the wrong kind of `with` (also a TypeError)
     │   ├── MissingExtra              a package that an extra brings (also an ImportError)
     │   ├── ConfigurationMismatch     worker and producer disagree about the queue
     │   └── FormatTooNew              the prefix was written by a newer version
@@ -65,6 +66,12 @@ class UnknownOption(ConfigurationError, TypeError):
     """The constructor was given an option that does not exist. Nothing was started."""
 
     code = "unknown_option"
+
+
+class WrongQueueClass(ConfigurationError, TypeError):
+    """`with` on the asyncio class, or `async with` on the blocking one. Nothing was done; the message names both ways out."""
+
+    code = "wrong_queue_class"
 
 
 class MissingExtra(ConfigurationError, ImportError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import redis
 from typing_extensions import Self, Unpack
@@ -13,6 +13,7 @@ from assistant_queue import arguments
 from assistant_queue.config import Config, Options, configure
 from assistant_queue.direct_doors import DirectCalls
 from assistant_queue.door import RECHECK_S, Door, TakesTools, settled_reply
+from assistant_queue.errors import WrongQueueClass
 from assistant_queue.event_doors import EventCalls
 from assistant_queue.models import Content, FailedBatch, MessageStatus, QueueStatus, Receipt, ThreadStatus
 from assistant_queue.store.connect import listening, sync_from
@@ -79,8 +80,19 @@ class AssistantMessageQueue(TakesTools, DirectCalls, EventCalls):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    async def __aenter__(self) -> NoReturn:
+        """Refuse; raises WrongQueueClass."""
+        raise WrongQueueClass("AssistantMessageQueue blocks: use `with`, or AsyncAssistantMessageQueue with `async with`")
+
+    async def __aexit__(self, *_: object) -> None:
+        """Never reached."""
+
     def close(self) -> None:
-        """Stop this object's workers and give its connections back (not those of a client that was given). Idempotent."""
+        """Stop this object's workers and give its connections back (not those of a client that was given). Idempotent.
+
+        The object stays usable: a later call connects again, so that a message that arrives while a process ends is taken and not lost.
+        Close it once more after that.
+        """
         workers, self._workers = self._workers, []
         for worker in workers:
             worker.stop()
@@ -147,11 +159,11 @@ class AssistantMessageQueue(TakesTools, DirectCalls, EventCalls):
     def wait_for_reply(self, message_id: str, timeout: float = 60) -> str | None:
         """Wait until the message's run has ended: its messages joined by a blank line, None if it said nothing.
 
-        The caller is woken by Redis, it does not poll.
+        The caller is woken by Redis, it does not poll. In a running event loop it blocks all coroutines; that is logged as a warning.
 
         Args:
             message_id: As the receipt says.
-            timeout: Seconds.
+            timeout: Seconds; 0 looks once.
 
         Raises:
             TimeoutError: It has not ended yet. It will be answered all the same.
@@ -165,6 +177,8 @@ class AssistantMessageQueue(TakesTools, DirectCalls, EventCalls):
         settled, reply = settled_reply(message_id, status)
         if settled or status is None:
             return reply
+        if timeout:
+            self._door.warn_of_blocking("wait_for_reply")
         try:
             with self._listening.pubsub() as words:
                 words.subscribe(self._door.space.keys.done(status.thread_id))
@@ -280,12 +294,15 @@ class AssistantMessageQueue(TakesTools, DirectCalls, EventCalls):
     def start_worker(self) -> WorkerHandle:
         """Start an asyncio worker on a thread of this process, with this object's options and callbacks.
 
+        Each call starts another one, with `concurrency` runs of its own; a warning is logged if an earlier one still runs.
+
         Raises:
             ConfigurationError: No backend is configured, or its key is missing. Nothing was started.
             StoreUnavailable: Redis did not answer. Nothing was started.
         """
         from assistant_queue.worker.handle import WorkerHandle
 
+        self._door.warn_of_workers(sum(worker.is_alive for worker in self._workers))
         handle = WorkerHandle(self.config, clock=self._clock)
         self._workers.append(handle)
         return handle

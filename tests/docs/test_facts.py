@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 
 import pytest
 
 import assistant_queue
-from assistant_queue import AssistantMessageQueue, errors
+from assistant_queue import AssistantMessageQueue, RunResult, errors
 from assistant_queue.config import Config, configure
 from assistant_queue.core.thread_state import Phase, ThreadEvent, ThreadState, diagram
 from assistant_queue.errors import ConfigurationError
 from assistant_queue.testing.provider.wordings import KINDS
+from assistant_queue.testing.rehearsal import Rehearsal
 from tests.docs.generated import (
     ROOT,
     TROUBLES,
@@ -159,6 +161,32 @@ def test_the_variable_that_is_documented_is_the_one_that_is_read(name: str, no_o
     except ConfigurationError:
         return
     assert after != before
+
+
+def test_the_fields_of_a_result_are_all_explained() -> None:
+    text = section("docs/getting-started.md", "### What a result holds").split("\n## ")[0]
+    explained = {name for cell in first_cells(text) for name in re.findall(r"\b[a-z_]+\b", cell)}
+    assert explained == {field.name for field in dataclasses.fields(RunResult)}
+
+
+def test_after_the_last_delivery_a_reply_can_be_read_and_its_batch_has_not_failed(caplog: pytest.LogCaptureFixture) -> None:
+    tried: list[str] = []
+
+    def send(result: RunResult) -> None:
+        tried.append(result.batch_id)
+        raise ConnectionError("the chat platform is away")
+
+    with Rehearsal(AssistantMessageQueue(model="any", max_attempts=2, on_reply=send)) as play:
+        assert play.ask("ann", "Hello") == "You said: Hello"
+        receipt = play.say("ann", "And now?")
+        play.run_until_idle()
+        status = play.status(receipt)
+        assert status is not None
+        assert (status.status, status.reply) == ("completed", "You said: And now?")
+        assert play.queue.list_failed() == []
+    assert len(tried) == 4
+    assert len(set(tried)) == 2
+    assert caplog.text.count("was not delivered and will not be tried again") == 2
 
 
 def error_classes() -> list[type[errors.AssistantQueueError]]:

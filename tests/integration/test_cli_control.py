@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -76,6 +77,63 @@ def test_a_thread_and_the_queue_are_paused_and_resumed(queue: AssistantMessageQu
     assert run("pause").exit_code == 0
     assert "the queue is paused" in run("doctor", "--no-provider").output
     assert run("resume").exit_code == 0
+
+
+GROUP = "-1001234567890"
+"""A thread's id as Telegram's groups have it."""
+
+
+def test_a_negative_thread_id_is_an_id(queue: AssistantMessageQueue, run: Run) -> None:
+    assert run("pause", GROUP).exit_code == 0
+    assert queue.get_thread_status(GROUP).paused
+    assert run("resume", GROUP).exit_code == 0
+    assert not queue.get_thread_status(GROUP).paused
+    sent = run("send", GROUP, "-5 degrees, -h and --help", "--message-id", f"{GROUP}:1", "--author", "-7", "--json")
+    assert sent.exit_code == 0, sent.output
+    assert json.loads(sent.output)["thread_id"] == GROUP
+    shown = run("thread", GROUP, "--json", "--replies", "0")
+    assert [json.loads(line)["thread_id"] for line in shown.output.splitlines()] == [GROUP, GROUP]
+    assert run("cancel", f"{GROUP}:1").output == f"message {GROUP}:1 is cancelled\n"
+    assert run("forget", "--yes", GROUP).output == f"{GROUP} is forgotten\n"
+    assert queue.get_message(f"{GROUP}:1") is None
+
+
+def test_the_text_of_a_negative_thread_arrives_whole(queue: AssistantMessageQueue, run: Run, provider: StandInProvider) -> None:
+    queue.start_worker()
+    answered = run("send", "--wait", "60", GROUP, "-5 degrees, -h and --help", "--author=-7")
+    assert answered.output.endswith("You said: -7: -5 degrees, -h and --help\n"), answered.output
+
+
+def test_every_command_with_a_thread_or_message_id_takes_a_negative_one() -> None:
+    with_ids = {
+        name
+        for name, command in main.commands.items()
+        if any(isinstance(one, click.Argument) and one.name in {"thread", "thread_id", "message_id"} for one in command.params)
+    }
+    assert with_ids == {"send", "thread", "cancel", "pause", "resume", "forget"}
+    for name in with_ids:
+        more = {"send": ["-5 degrees"], "forget": ["--yes"]}.get(name, [])
+        given = main.commands[name].make_context(name, ["--prefix", "-9", GROUP, *more]).params
+        assert GROUP in given.values()
+        assert given["prefix"] == "-9"
+    given = main.commands["send"].make_context("send", ["--wait=60", "--", "-x", "--json"]).params
+    assert (given["thread"], given["text"], given["wait"], given["as_json"]) == ("-x", "--json", 60, False)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["thread", "-x"], "No such option"),
+        (["thread", "--nonsense", "t"], "No such option"),
+        (["send", "t", "text", "--wait"], "requires an argument"),
+        (["send", "t", "text", "--wait", "-5"], "not in the range"),
+        (["send", "-5"], "Missing argument"),
+        (["pause", "-5", "-6"], "unexpected extra argument"),
+        (["thread", "-h"], "Usage:"),
+    ],
+)
+def test_other_words_with_a_dash_are_options_still(words: list[str], says: str) -> None:
+    assert says in CliRunner().invoke(main, words).output
 
 
 def test_a_thread_is_forgotten_only_when_that_is_meant(queue: AssistantMessageQueue, run: Run) -> None:

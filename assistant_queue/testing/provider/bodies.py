@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from assistant_queue.testing.provider.checks import (
+    SAFETY_IDENTIFIER_LENGTH,
     Check,
     anything,
     array,
@@ -170,7 +171,7 @@ CREATE_RESPONSE = record(
         "reasoning": anything,
         "text": anything,
         "service_tier": anything,
-        "safety_identifier": nullable(text(64)),
+        "safety_identifier": nullable(text(SAFETY_IDENTIFIER_LENGTH)),
         "prompt_cache_key": anything,
         "prompt_cache_retention": anything,
         "prompt_cache_options": anything,

@@ -10,6 +10,7 @@ from typing import Any
 
 from assistant_queue.testing.provider.chat_refusals import check_taken
 from assistant_queue.testing.provider.checks import (
+    SAFETY_IDENTIFIER_LENGTH,
     Check,
     anything,
     array,
@@ -148,7 +149,7 @@ CREATE_CHAT_COMPLETION = record(
         "store": _optional_flag,
         "metadata": nullable(metadata),
         "user": text(),
-        "safety_identifier": nullable(text(64)),
+        "safety_identifier": nullable(text(SAFETY_IDENTIFIER_LENGTH)),
         "prompt_cache_key": anything,
         "prompt_cache_retention": anything,
         "prompt_cache_options": anything,
