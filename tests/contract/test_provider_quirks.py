@@ -548,6 +548,16 @@ def test_a_server_has_only_the_protocols_that_it_speaks(provider: StandInProvide
         assert post().status_code == 200
 
 
+def test_a_model_is_known_or_not_on_every_path(provider: StandInProvider) -> None:
+    def ask(model: str) -> httpx.Response:
+        return httpx.get(f"{provider.base_url}/models/{model}", headers={"authorization": f"Bearer {provider.api_key}"})
+
+    assert ask("any").json()["id"] == "any"
+    provider.personality = Personality(models=("llama",), words="ollama", speaks=("responses",))
+    assert ask("llama").status_code == 200
+    assert (ask("gemma").status_code, "try pulling it first" in ask("gemma").text) == (404, True)
+
+
 def test_any_key_is_taken_where_none_is_checked(provider: StandInProvider) -> None:
     for keys, status in (("any", 200), ("checked", 401)):
         provider.personality = Personality(keys=keys)

@@ -1,4 +1,4 @@
-"""The servers and gateways that one runs oneself, as the stand-in plays them.
+"""Self-hosted servers and gateways, as the stand-in plays them.
 
 Source: runs of llama.cpp, LiteLLM and OGX, whose versions `docs/backends.md` names; for the others the public reports in the comments.
 """
@@ -17,11 +17,11 @@ class Named:
     """A server that the stand-in can be.
 
     Attributes:
-        title: What it is called in the documentation.
-        differs: How it differs from OpenAI's server, for the documentation.
-        remedy: What the queue does about that, for the documentation.
-        personality: All of it as flags.
-        loses: The kinds of trouble that this server cannot tell from a failure of its own.
+        title: Its name in the documentation.
+        differs: Its differences from OpenAI's server, for the documentation.
+        remedy: The queue's response to them, for the documentation.
+        personality: The same as flags.
+        loses: The kinds of trouble that this server reports as a failure of its own.
     """
 
     title: str
@@ -31,7 +31,7 @@ class Named:
     loses: frozenset[Kind] = frozenset()
 
 
-# Servers that one runs oneself take no notice of fields that they do not know.
+# Self-hosted servers ignore fields that they do not know.
 _CHAT = Personality(speaks=("chat_completions",), unknown_fields="ignored")
 
 _LLAMA_CPP = replace(_CHAT, words="llama_cpp", error_codes="status", opens_with="null")

@@ -1,4 +1,4 @@
-"""Compatible servers by name: what the stand-in is when it is told to be one of them."""
+"""Personalities by name."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class UnknownPersonality(ConfigurationError):
 
 
 def personality_of(given: Personality | str | None) -> Personality:
-    """A personality, by itself or by its name; the strict one for None.
+    """Return the personality of this name, or the one given; the strict one for None.
 
     Raises:
-        UnknownPersonality: There is none of this name.
+        UnknownPersonality: No server has this name.
     """
     if given is None:
         return Personality()

@@ -1,4 +1,4 @@
-"""What a compatible server refuses of a response that OpenAI's would take.
+"""Refusals of responses that OpenAI's server would take, in the wordings of compatible servers.
 
 Source: the public reports that `personalities.py` names.
 """
@@ -40,7 +40,7 @@ def check_response_taken(asked: Json, server: Personality) -> None:
 
 
 def check_context(response: Response, server: Personality) -> None:
-    """Refuse a conversation that the model cannot read, or let the response fail where this server takes it all the same.
+    """Refuse a conversation with open calls or more text than the model can read; some servers take it, and the response fails.
 
     Raises:
         ApiProblem: In the server's words.
@@ -61,7 +61,7 @@ def check_context(response: Response, server: Personality) -> None:
 
 
 def _check_calls(response: Response, server: Personality) -> None:
-    """Calls without outputs, and outputs without calls."""
+    """Refuse calls without outputs and outputs without calls, or let the response fail for them."""
     if server.open_calls == "refused":
         check_calls(response.context())
         return
