@@ -119,6 +119,10 @@ class Config(BaseSettings):
     )
     history_tokens: int | None = _option(None, "Chat Completions: tokens remembered of a thread", unit="tokens", ge=1)
     count_tokens: Callable[[str], int] | None = _option(None, "counts the tokens of a text for history_tokens; None estimates them")
+    reasoning_tags: Literal["strip", "keep"] = _option(
+        "strip",
+        "what a model writes between <think> tags, or the like, before its answer: left out of replies, deltas and history, or kept",
+    )
     tools: list[dict[str, Any]] | None = _option(None, "tool definitions, as the protocol spells them")
     backend: Any = _option(None, "a Backend of your own, or any callable: a function or an agent")
 
@@ -363,6 +367,7 @@ class Options(TypedDict, total=False):
     history: int | None
     history_tokens: int | None
     count_tokens: Callable[[str], int] | None
+    reasoning_tags: Literal["strip", "keep"]
     tools: Sequence[Mapping[str, Any]] | None
     backend: Any
     queue_prefix: str

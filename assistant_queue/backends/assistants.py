@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from assistant_queue.backends import run_reader
 from assistant_queue.backends.addresses import opened
 from assistant_queue.backends.assistants_calls import AssistantsCalls
+from assistant_queue.backends.foreign_calls import judged
+from assistant_queue.backends.item_lists import EndUnknown
 from assistant_queue.backends.openai_clients import Channel
 from assistant_queue.backends.openai_errors import watching
 from assistant_queue.backends.overflow import OnOverflow, shorter_next_time, ways_of_assistants
@@ -26,9 +28,11 @@ from assistant_queue.backends.streams import CANCEL_S, Call, EventStream, Json, 
 from assistant_queue.backends.thread_log import ThreadLog
 from assistant_queue.core.runs import (
     ActionRequired,
+    CannotAsk,
     Capabilities,
     Finding,
     FoundBy,
+    InputItem,
     NotFound,
     RunEnded,
     RunEvent,
@@ -131,7 +135,7 @@ class AssistantsBackend:
         """Send the batch as one run; without messages where the thread holds them already."""
         if request.items and self._takes_messages is None and request.batch.attempts > 1:
             # An earlier attempt may have posted some of them one by one, from another process.
-            missing = await self._log.missing(request)
+            missing = await self._missing(request)
             self._takes_messages = None if len(missing) == len(request.items) else False
         if request.items and self._takes_messages is not False:
             has_started = False
@@ -142,7 +146,7 @@ class AssistantsBackend:
             if has_started:
                 return
         # Only an earlier attempt can have posted some of them.
-        for item in await self._log.missing(request) if request.batch.attempts > 1 else request.items:
+        for item in await self._missing(request) if request.batch.attempts > 1 else request.items:
             await fetch(self._calls.post(request, item), thread=request.batch.thread_id)
         reader = RunReader(request.batch.thread_id)
         async with aclosing(self._watch(request, self._calls.create_run(request, self._remedies, with_messages=False), reader)) as events:
@@ -173,15 +177,25 @@ class AssistantsBackend:
         """Whether the messages of the first batch are in the thread. If not, the run is stopped: it answers something else."""
         since = run.get("created_at")
         try:
-            if len(await self._log.missing(request, since=since)) < len(request.items):
+            if len(await self._missing(request, since=since)) < len(request.items):
                 return True
             await self.cancel(request, run_id)
             # Asked again when the run is over: a server may be slow to show them.
-            return len(await self._log.missing(request, since=since)) < len(request.items)
+            return len(await self._missing(request, since=since)) < len(request.items)
         except RequestRefused as error:
             thread = request.batch.thread_id
             raise OutcomeUnknown(
                 f"Run {run_id!r} of thread {thread!r} was accepted, its messages could not be read back: {error}"
+            ) from error
+
+    async def _missing(self, request: RunRequest, since: int | None = None) -> list[InputItem]:
+        """The items that have to be posted. Where that cannot be told nothing is: the provider has to be asked what became of the batch."""
+        try:
+            return await self._log.missing(request, since=since)
+        except EndUnknown as error:
+            thread = request.batch.thread_id
+            raise OutcomeUnknown(
+                f"Which messages thread {thread!r} holds cannot be read back to the end; nothing more was sent."
             ) from error
 
     async def submit(
@@ -213,7 +227,7 @@ class AssistantsBackend:
                     # Not every server streams messages: a run that said nothing is read before it is believed.
                     with watching(request.batch.thread_id, event.run_id):
                         replies = await self._log.replies(request, event.run_id)
-                    yield replace(event, replies=replies, whole=bool(replies))
+                    yield judged(replace(event, replies=replies, whole=bool(replies)), ())
                 else:
                     yield shorter_next_time(event, self._remedies, self._shortening)
 
@@ -227,14 +241,21 @@ class AssistantsBackend:
             run = await self._log.run(request, run_id)
         yield RunStarted(run_id=run_id)
         with watching(request.batch.thread_id, run_id):
-            run = await ended(run, partial(self._log.run, request, run_id), run_reader.is_open)
+            run = await self._until_it_stops(request, run_id, run)
             outcome = await self._outcome(request, run)
         yield shorter_next_time(outcome, self._remedies, self._shortening)
+
+    async def _until_it_stops(self, request: RunRequest, run_id: str, run: Json) -> Json:
+        """The run as it is when the provider has stopped working on it. One that is `cancelling` for ever counts as cancelled."""
+        read = partial(self._log.run, request, run_id)
+        run = await ended(run, read, run_reader.is_working)
+        run = await ended(run, read, run_reader.is_open, within_s=CANCEL_S)
+        return {**run, "status": "cancelled"} if run_reader.is_open(run) else run
 
     async def _outcome(self, request: RunRequest, run: Json) -> ActionRequired | RunEnded:
         """How a run ended or what it waits for, with what all its rounds said."""
         if run_reader.has_ended_well(run) or run_reader.is_waiting(run):
-            return run_reader.outcome_of(run, await self._log.replies(request, str(run["id"])), whole=True)
+            return judged(run_reader.outcome_of(run, await self._log.replies(request, str(run["id"])), whole=True), ())
         return run_reader.outcome_of(run)
 
     async def cancel(self, request: RunRequest, run_id: str) -> None:
@@ -259,6 +280,13 @@ class AssistantsBackend:
                     raise
             else:
                 return await self._finding(request, run, calls)
+        try:
+            return await self._found_by_marks(request)
+        except EndUnknown:
+            reason = "the provider lists the thread's runs and messages in a way that leaves open whether the batch is among them"
+            return CannotAsk(reason=reason)
+
+    async def _found_by_marks(self, request: RunRequest) -> Finding:
         newest = await self._log.newest_run(request)
         if newest is not None and (self._takes_messages or not request.items):
             return await self._finding(request, newest)

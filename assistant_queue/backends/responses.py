@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from assistant_queue.backends import remedies
 from assistant_queue.backends.addresses import opened
-from assistant_queue.backends.conversation_items import UNANSWERED, output_item, what_became_of
+from assistant_queue.backends.conversation_items import output_item
 from assistant_queue.backends.conversation_log import ConversationLog
-from assistant_queue.backends.conversation_renewal import MAX_ITEMS, copied, later_half
+from assistant_queue.backends.conversation_renewal import MAX_ITEMS, copied, later_half, split_at
+from assistant_queue.backends.foreground import ForegroundWatch
+from assistant_queue.backends.foreign_calls import UNANSWERED
+from assistant_queue.backends.mending import Mender
 from assistant_queue.backends.model_check import find_model
 from assistant_queue.backends.openai_clients import Channel
 from assistant_queue.backends.openai_errors import watching
 from assistant_queue.backends.overflow import OnOverflow, shorter_next_time, ways_of_responses
-from assistant_queue.backends.refusals import has_too_much_context, may_have_too_much_context, unanswered_call, unknown_call
+from assistant_queue.backends.refusals import has_too_much_context, may_have_too_much_context
 from assistant_queue.backends.remedies import Remedies, Trial, remedies_of
-from assistant_queue.backends.response_reader import ResponseReader, is_open, outcome_of
+from assistant_queue.backends.response_reader import ResponseReader, answer_of, is_open, output_of
 from assistant_queue.backends.responses_calls import ResponsesCalls, user_items
 from assistant_queue.backends.streams import CANCEL_S, EventStream, Json, Limits, ended, fetch, play
 from assistant_queue.core.runs import (
@@ -52,7 +55,7 @@ class ResponsesBackend:
     1. starts a response in the background, streamed; in the foreground where the server does not take that
     2. resumes its stream after the last event seen, else polls it
     3. finds a batch again by its texts after the anchor
-    4. answers calls that were left open, which would make the conversation refuse every request
+    4. mends a conversation that would refuse every request: calls that were left open, items without the ones they belong to
     5. shortens, or begins anew, a conversation that outgrew the model
 
     It keeps one thing between calls: the remedies that this server and model need (`remedies.py`).
@@ -103,7 +106,8 @@ class ResponsesBackend:
             client, request_timeout=request_timeout, stream_idle_timeout=stream_idle_timeout, closes_client=closes_client
         )
         self._calls = ResponsesCalls(self._channel, model=model, prompt=prompt, tools=tools, run_options=options)
-        self._log = ConversationLog(self._channel.reading)
+        self._log = ConversationLog(self._channel.reading, self._channel.writing)
+        self._mender = Mender(self._calls, self._log)
         self.capabilities = Capabilities(
             found_by=FoundBy.ANCHOR, follows=True, cancels=self._in_background, streams=True, renews=on_context_overflow != "fail"
         )
@@ -137,11 +141,9 @@ class ResponsesBackend:
         del run_id
         return self._send(request, [output_item(call.id, outputs[call.id]) for call in calls])
 
-    async def _send(  # noqa: C901 - one line for each refusal that says what to change
-        self, request: RunRequest, items: list[Json]
-    ) -> AsyncGenerator[RunEvent, None]:
+    async def _send(self, request: RunRequest, items: list[Json]) -> AsyncGenerator[RunEvent, None]:
         """Send, and again if a refusal says what to change. A refusal is proof that nothing was accepted, so this doubles nothing."""
-        has_healed, outgrown = False, None
+        mending, outgrown = self._mender.begin(request), None
         trial = self._remedies.trial(self._usable)
         while True:
             body = self._calls.body(request, items, trial, in_background=self._wants_background)
@@ -153,14 +155,12 @@ class ResponsesBackend:
             except RequestRefused as refusal:
                 if trial.helps(refusal.trouble, body):
                     continue
-                if self._is_refused_with(refusal, trial):
+                mended = await mending.input_after(refusal, items)
+                if mended is not None:
+                    items = mended
+                elif self._is_refused_with(refusal, trial):
                     if outgrown is not None and not self._shorten(trial):
                         raise outgrown from outgrown.__cause__
-                elif unknown_call(refusal) in request.open_calls:
-                    # It was never stored: nothing to answer.
-                    items = [item for item in items if item.get("call_id") != unknown_call(refusal)]
-                elif not has_healed and unanswered_call(refusal) is not None:
-                    items, has_healed = await self._healed(request, items, str(unanswered_call(refusal))), True
                 elif self._may_be_too_long(request, refusal) and self._shorten(trial):
                     outgrown = outgrown or refusal
                 elif outgrown is not None:
@@ -180,6 +180,7 @@ class ResponsesBackend:
         try:
             async with aclosing(play(EventStream(self._calls.create(body), limits=limits, thread=thread), reader)) as events:
                 async for event in events:
+                    await self._mender.give_up_calls(request, event, reader.output)
                     yield event
         except StreamCut:
             if is_streamed or reader.run_id is None:
@@ -187,8 +188,10 @@ class ResponsesBackend:
             run_id = reader.run_id
             with watching(thread, run_id):
                 response = await self._log.response(request, run_id)
-                response = await ended(response, partial(self._log.response, request, run_id), is_open)
-            yield outcome_of(response)
+                response = await self._until_it_ends(request, run_id, response)
+            outcome = answer_of(response)
+            await self._mender.give_up_calls(request, outcome, output_of(response))
+            yield outcome
 
     def _accepted(self, trial: Trial) -> None:
         """The server has taken the request: what it took it with is remembered."""
@@ -223,7 +226,7 @@ class ResponsesBackend:
     async def renew_conversation(self, request: RunRequest, calls: Sequence[ToolCall] = ()) -> tuple[str, str | None] | None:
         """Create a conversation that begins with the later half of the request's, texts only."""
         thread = request.batch.thread_id
-        earlier, own = await self._log.around_anchor(request)
+        earlier, own = split_at(await self._log.items(request), request.anchor)
         if not earlier:
             return None
         created = str((await fetch(self._calls.seed(thread, later_half(earlier)), thread=thread))["id"])
@@ -233,21 +236,18 @@ class ResponsesBackend:
             await fetch(self._calls.add_items(created, carried[first : first + MAX_ITEMS]), thread=thread)
         return created, anchor
 
-    async def _healed(self, request: RunRequest, items: list[Json], named: str) -> list[Json]:
-        """The input for a poisoned conversation: first error outputs for every open call that this request does not answer itself."""
-        answered = {item.get("call_id") for item in items}
-        open_calls = dict.fromkeys([*await self._log.open_calls(request), named])
-        return [*(output_item(call_id, UNANSWERED) for call_id in open_calls if call_id not in answered), *items]
-
     async def follow(self, request: RunRequest, run_id: str, cursor: int | None = None) -> AsyncGenerator[RunEvent, None]:
         """Watch a response: its stream after `cursor` (0: from the beginning), else by polling.
 
-        Whatever goes wrong says nothing about the response, so it is a `StreamCut`; only a 404 is not.
+        Whatever goes wrong says nothing about the response, so it is a `StreamCut`; a 404, and a response in the foreground that no process
+        works on any more, are a `RunVanished`.
         """
         thread, has_started = request.batch.thread_id, False
         if cursor is not None and self._in_background and remedies.UNSTREAMED not in self._remedies:
-            async with aclosing(self._resumed(request, run_id, cursor)) as events:
+            reader = ResponseReader(thread, run_id=run_id)
+            async with aclosing(self._resumed(request, reader, run_id, cursor)) as events:
                 async for event in events:
+                    await self._mender.give_up_calls(request, event, reader.output)
                     if not has_started:
                         yield RunStarted(run_id=run_id)
                     has_started = True
@@ -259,16 +259,33 @@ class ResponsesBackend:
         if not has_started:
             yield RunStarted(run_id=run_id)
         with watching(thread, run_id):
-            response = await ended(response, partial(self._log.response, request, run_id), is_open)
-        yield outcome_of(response)
+            response = await self._until_it_ends(request, run_id, response)
+        outcome = answer_of(response)
+        await self._mender.give_up_calls(request, outcome, output_of(response))
+        yield outcome
 
-    async def _resumed(self, request: RunRequest, run_id: str, cursor: int) -> AsyncGenerator[RunEvent, None]:
+    async def _until_it_ends(self, request: RunRequest, run_id: str, response: Json) -> Json:
+        read = partial(self._log.response, request, run_id)
+        is_in_background = response.get("background")
+        if self._in_background if is_in_background is None else is_in_background:
+            return await ended(response, read, is_open)
+        watch = ForegroundWatch(
+            read,
+            cancel=self._calls.cancel(run_id),
+            touch=self._calls.touch(request.conversation_id),
+            idle_s=self._channel.limits.idle_s,
+            thread=request.batch.thread_id,
+            run_id=run_id,
+        )
+        return await watch.until_it_ends(response)
+
+    async def _resumed(self, request: RunRequest, reader: ResponseReader, run_id: str, cursor: int) -> AsyncGenerator[RunEvent, None]:
         """The rest of a stream; nothing where the server cannot resume it. Cut again after some events: `StreamCut`."""
         thread = request.batch.thread_id
         stream = EventStream(self._calls.resume(run_id, cursor), limits=self._channel.limits, thread=thread, missing=RunVanished)
         has_begun = False
         try:
-            async with aclosing(play(stream, ResponseReader(thread, run_id=run_id))) as events:
+            async with aclosing(play(stream, reader)) as events:
                 async for event in events:
                     has_begun = True
                     yield event
@@ -297,8 +314,8 @@ class ResponsesBackend:
                 except RunVanished:
                     pass
                 else:
-                    return RunStarted(run_id=run_id) if is_open(response) else outcome_of(response)
-            return what_became_of(await self._log.tail(request), request, run_id, calls)
+                    return RunStarted(run_id=run_id) if is_open(response) else answer_of(response)
+            return await self._log.what_became_of(request, run_id, calls)
         except ConversationBusy:
             return Undecided()
 

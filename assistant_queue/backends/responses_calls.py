@@ -20,6 +20,9 @@ from assistant_queue.backends.remedies import Remedy
 from assistant_queue.backends.streams import Call, Json
 from assistant_queue.core.runs import RunRequest
 
+_NO_ITEM = "msg_" + "0" * 32
+"""Chosen: of the form that items' ids have; none has this one."""
+
 
 class ResponsesCalls:
     """Builds every request that changes something at the provider, and the one that watches a stream again; sends none."""
@@ -90,6 +93,14 @@ class ResponsesCalls:
     def cancel(self, run_id: str) -> Call:
         """The wish that a response ends."""
         return partial(self._responses.cancel, run_id)
+
+    def delete_item(self, conversation_id: str, item_id: str) -> Call:
+        """The end of an item of a conversation."""
+        return partial(self._items.delete, item_id, conversation_id=conversation_id)
+
+    def touch(self, conversation_id: str) -> Call:
+        """A change that changes nothing: the end of an item that does not exist. Refused as locked while the conversation is."""
+        return self.delete_item(conversation_id, _NO_ITEM)
 
     # --- without a batch: the direct calls --------------------------------------------------------------------------------
 

@@ -7,14 +7,20 @@ from dataclasses import replace
 
 from assistant_queue.backends.content import Json, said, text_of, usage_of
 from assistant_queue.backends.run_failures import failure_of, refused_in_stream
-from assistant_queue.backends.streams import Event
+from assistant_queue.backends.wire_events import Event
 from assistant_queue.core.runs import ActionRequired, RunEnded, RunEvent, RunStarted, TextDelta
 from assistant_queue.models import FunctionCall, ToolCall
 
 _WAITING = "requires_action"
 
 _ENDED_WELL = frozenset({"completed", "incomplete"})
-_OPEN = frozenset({"queued", "in_progress", "cancelling"})
+_WORKING = frozenset({"queued", "in_progress"})
+_OPEN = _WORKING | {"cancelling"}
+
+
+def is_working(run: Json) -> bool:
+    """Whether the provider is working on the run and has not been asked to stop."""
+    return run.get("status") in _WORKING
 
 
 def is_open(run: Json) -> bool:

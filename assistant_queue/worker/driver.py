@@ -58,7 +58,14 @@ class BatchDriver:
         self._taken = len(self._claimed.batch.messages)
         self._is_alone = False
         self._teller = None if runtime.config.events == "off" else Teller(runtime.space, held, self._write, self._probe)
-        self._talk = Talk(runtime.backend, self._lease.thread_id, self._teller, self.now_ms, runtime.config.run_timeout)
+        self._talk = Talk(
+            runtime.backend,
+            self._lease.thread_id,
+            self._teller,
+            self.now_ms,
+            run_timeout_s=runtime.config.run_timeout,
+            tags=runtime.tags,
+        )
         self._handlers: dict[type[Any], Callable[[Any], Awaitable[Any]]] = {
             steps.Trim: self._trim,
             steps.OpenConversation: self._open_conversation,

@@ -21,7 +21,6 @@ from assistant_queue.backends.base import ActionRequired, InputItem, NotFound, R
 from assistant_queue.backends.conversation_items import Tail, tail_of, what_became_of
 from assistant_queue.backends.openai_clients import build_client
 from assistant_queue.backends.responses import ResponsesBackend
-from assistant_queue.backends.streams import EventParser
 from assistant_queue.backends.thread_log import ThreadLog
 from assistant_queue.errors import (
     BackendError,
@@ -86,23 +85,6 @@ def call(call_id: str) -> dict[str, Any]:
 
 def output(call_id: str) -> dict[str, Any]:
     return {"id": f"fco_{call_id}", "type": "function_call_output", "call_id": call_id, "output": "x"}
-
-
-# --- events out of bytes --------------------------------------------------------------------------------------------------
-
-
-STREAM = (
-    'event: a\r\ndata: {"x":\r\ndata: 1}\r\n\r\n: keep-alive\n\ndata: {"type":"b","text":"one\u2028two\u0085three"}\n\ndata: [DONE]\n\n'
-).encode()
-
-
-@pytest.mark.parametrize("size", [1, 2, 7, 1000])
-def test_events_do_not_depend_on_how_the_bytes_arrive(size: int) -> None:
-    parser = EventParser()
-    events = [event for start in range(0, len(STREAM), size) for event in parser.feed(STREAM[start : start + size])]
-    assert [event.name for event in events] == ["a", "b"]
-    assert events[0].data == {"x": 1}
-    assert events[1].data["text"] == "one\u2028two\u0085three"
 
 
 # --- odd answers ----------------------------------------------------------------------------------------------------------

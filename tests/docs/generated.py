@@ -177,6 +177,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "thread-diagram": thread_diagram,
     "request-outcomes": request_matrix.table,
     "chat-outcomes": request_matrix.chat_table,
+    "listing-outcomes": request_matrix.listing_table,
     "events": events_table,
     "fates": fates_table,
     "remedies": remedies_table,

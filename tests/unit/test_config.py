@@ -250,6 +250,7 @@ BAD_VALUES: dict[str, list[Any]] = {
     "tools": ["weather", 5, ["weather"], True],
     "backend": ["responses", 5, True],
     "protocol": ["chat", "Responses", 5, True],
+    "reasoning_tags": ["Strip", "drop", 5, True, None],
     "history": [-1, 1001, 1.5, "few", True],
     "history_tokens": [0, -1, 1.5, "few", True],
     "count_tokens": ["len", 5, True],

@@ -14,6 +14,7 @@ from assistant_queue.errors import (
     AssistantQueueError,
     BackendError,
     CallbackError,
+    ConversationBusy,
     NotConfigured,
     NotReplicated,
     OutcomeUnknown,
@@ -99,8 +100,15 @@ class Failing(Outgrowing):
             return (yield from self._renew(info))
         if not error.retryable:
             return (yield from self._bury("refused", info))
+        was_sent = self._phase is Phase.SENDING
         self._take_back(counts=error.counts)
+        if was_sent and isinstance(error, ConversationBusy) and self._may_be_its_own():
+            self._phase, self._progress.sent_ms = Phase.SENDING, 0
         return (yield from self._try_again(info, counts=error.counts, retry_after_s=error.retry_after_s))
+
+    def _may_be_its_own(self) -> bool:
+        """What keeps the conversation busy may be an earlier attempt, given up and still at work: it is looked for before the next one."""
+        return self._progress.attempts > 0 and self._capabilities.found_by is FoundBy.ANCHOR
 
     def _unsent(self, info: ErrorInfo) -> Flow:
         """No replica of Redis knows of the request, so it did not leave. As with a Redis that is away, no batch is given up for that."""

@@ -97,7 +97,7 @@ class Endpoint:
             await self._refuse(call.request, refusal.problem, client, scripted=True)
             return
         if isinstance(silence, Silence) and not silence.accept:
-            await self._keep_silent(call.request, silence, client)
+            await self._keep_silent(call.request, silence, client, None)
             return
         answer = await self._operation.handler(call)
         cut = find(CutStream, call.actions)
@@ -109,7 +109,7 @@ class Endpoint:
         if isinstance(refusal, Refuse):
             await self._refuse(call.request, refusal.problem, client, scripted=True)
         elif isinstance(silence, Silence):
-            await self._keep_silent(call.request, silence, client)
+            await self._keep_silent(call.request, silence, client, answer)
         else:
             await self._answer(call, answer, client)
 
@@ -125,12 +125,14 @@ class Endpoint:
             return
         self._answered(call.request, None, "cut")
 
-    async def _keep_silent(self, request: Request, silence: Silence, client: Client) -> None:
+    async def _keep_silent(self, request: Request, silence: Silence, client: Client, answer: Answer | None) -> None:
         self._answered(request, None, "dropped" if silence.drop else "unanswered")
         if silence.drop:
             await client.drop()
         else:
             await client.gone()
+        if isinstance(answer, StreamAnswer) and answer.left is not None:
+            answer.left()
 
     async def _refuse(self, request: Request, problem: ApiProblem, client: Client, *, scripted: bool) -> None:
         now = time.time()

@@ -102,8 +102,18 @@ _OTHER_ITEMS = (
     "image_generation_call",
     "mcp_call",
     "mcp_list_tools",
+    "mcp_approval_request",
+    "mcp_approval_response",
     "custom_tool_call",
     "custom_tool_call_output",
+    "computer_call",
+    "computer_call_output",
+    "local_shell_call",
+    "local_shell_call_output",
+    "shell_call",
+    "shell_call_output",
+    "apply_patch_call",
+    "apply_patch_call_output",
 )
 _INPUT_ITEM = tagged(
     {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -37,6 +38,22 @@ class Client:
         await self._start(OK, {**typed, **headers})
         # Sent at once, so that the client has the headers while the first event is still to come.
         await self._send({"type": "http.response.body", "body": b"", "more_body": True})
+        if answer.left is None:
+            return await self._send_events(answer, cut)
+        watching = asyncio.ensure_future(self._tell_when_gone(answer.left))
+        try:
+            is_whole = await self._send_events(answer, cut)
+        finally:
+            watching.cancel()
+        if not is_whole:
+            answer.left()
+        return is_whole
+
+    async def _tell_when_gone(self, left: Callable[[], None]) -> None:
+        await self.gone()
+        left()
+
+    async def _send_events(self, answer: StreamAnswer, cut: CutStream | None) -> bool:
         scissors = _Scissors(cut)
         async for frames in answer.tape.follow(answer.start):
             body = scissors.trim(frames)

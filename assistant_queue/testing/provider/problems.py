@@ -77,6 +77,13 @@ def response_side_not_found(kind: str, ident: str, param: str | None = None) -> 
     return ApiProblem(f"{kind} with id '{ident}' not found.", status=NOT_FOUND, param=param)
 
 
+def cannot_cancel(response_id: str, status: int) -> ApiProblem:
+    """A response in the foreground is to be cancelled: 400 is OpenAI's refusal, 409 that of others."""
+    if status == BAD_REQUEST:
+        return ApiProblem("Cannot cancel a synchronous response.")
+    return ApiProblem(f"Response '{response_id}' does not run in the background and cannot be cancelled.", status=status)
+
+
 def assistant_side_not_found(kind: str, ident: str) -> ApiProblem:
     """A thread, run, message or assistant nobody knows, in the words of the Assistants side."""
     return ApiProblem(f"No {kind} found with id '{ident}'.", status=NOT_FOUND)
@@ -104,14 +111,19 @@ def message_during_run(thread_id: str, run_id: str, *, as_conflict: bool) -> Api
     )
 
 
-def no_output_for(call_id: str) -> ApiProblem:
-    """A function call of the conversation was never answered: the conversation is poisoned until it is."""
-    return ApiProblem(f"No tool output found for function call {call_id}.", param="input")
+def no_output_for(call_id: str, kind: str = "function_call") -> ApiProblem:
+    """A call of the conversation was never answered: the conversation is poisoned until it is."""
+    return ApiProblem(f"No tool output found for {kind.replace('_', ' ')} {call_id}.", param="input")
 
 
-def no_call_for(call_id: str) -> ApiProblem:
-    """An output answers a call nobody made."""
-    return ApiProblem(f"No tool call found for function call output with call_id {call_id}.", param="input")
+def no_call_for(call_id: str, kind: str = "function_call_output") -> ApiProblem:
+    """An output answers a call that was never made."""
+    return ApiProblem(f"No tool call found for {kind.replace('_', ' ')} with call_id {call_id}.", param="input")
+
+
+def nothing_follows(item_id: str, kind: str) -> ApiProblem:
+    """An item stands without the one it led to."""
+    return ApiProblem(f"Item '{item_id}' of type '{kind}' was provided without its required following item.", param="input")
 
 
 def tool_without_calls(place: int) -> ApiProblem:

@@ -12,6 +12,7 @@ from assistant_queue.testing.provider.script import (
     IncompleteReply,
     Never,
     Outcome,
+    OutputItems,
     Reply,
     RunFailure,
     ToolCalls,
@@ -39,6 +40,9 @@ class ResponseWriter:
         if isinstance(outcome, ToolCalls):
             await self._call_tools(response, outcome)
             return "completed"
+        if isinstance(outcome, OutputItems):
+            await self._make(response, outcome)
+            return "completed"
         if isinstance(outcome, IncompleteReply):
             await self._speak(response, outcome.text, 1, self._delay(outcome.delay), "incomplete")
             response.incomplete = {"reason": outcome.reason or "max_output_tokens"}
@@ -62,6 +66,15 @@ class ResponseWriter:
         delay = self._delay(outcome.delay) / max(1, len(outcome.texts))
         for text in outcome.texts:
             await self._speak(response, text, outcome.chunks, delay, "completed")
+
+    async def _make(self, response: Response, outcome: OutputItems) -> None:
+        await pause(self._delay(outcome.delay))
+        for given in outcome.items:
+            item = {"id": new_id("item"), **given}
+            index = len(response.output)
+            self._emit(response, "response.output_item.added", output_index=index, item=item)
+            response.output.append(item)
+            self._emit(response, "response.output_item.done", output_index=index, item=item)
 
     async def _call_tools(self, response: Response, outcome: ToolCalls) -> None:
         await pause(self._delay(outcome.delay))

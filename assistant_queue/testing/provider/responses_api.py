@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from assistant_queue.testing.provider import bodies
 from assistant_queue.testing.provider import responses_wire as wire
 from assistant_queue.testing.provider.actions import IgnoreCancel, Vanish
@@ -11,7 +13,9 @@ from assistant_queue.testing.provider.ids import new_id
 from assistant_queue.testing.provider.paging import page, whole
 from assistant_queue.testing.provider.problems import (
     BAD_REQUEST,
+    NOT_FOUND,
     ApiProblem,
+    cannot_cancel,
     conversation_locked,
     response_side_not_found,
 )
@@ -51,7 +55,8 @@ class ResponsesApi:
         if find(Vanish, call.actions) is not None:
             self._engine.vanish(response)
         if response.tape is not None:
-            return StreamAnswer(response.tape, 0, lambda: self._engine.abort(response), call.server.content_type)
+            content_type, left = call.server.content_type, self._left(response)
+            return StreamAnswer(response.tape, 0, lambda: self._engine.abort(response), content_type, left)
         if response.is_background and self._world.personality.background == "runs":
             return at_once
         await response.ended.wait()
@@ -71,10 +76,11 @@ class ResponsesApi:
         return StreamAnswer(response.tape, after + 1, lambda: self._engine.abort(response), call.server.content_type)
 
     async def cancel(self, call: Call) -> Answer:
-        """Cancel a background response; one that has ended stays as it is."""
+        """Cancel a response: one in the background, on some servers any; one that has ended stays as it is."""
         response = self._find(call)
-        if not response.is_background:
-            raise ApiProblem("Cannot cancel a synchronous response.")
+        refused = self._world.personality.foreground_cancel
+        if not response.is_background and refused != "accepted":
+            raise response_side_not_found("Response", response.id) if refused == NOT_FOUND else cannot_cancel(response.id, refused)
         if find(IgnoreCancel, call.actions) is None:
             self._engine.stop(response, "cancelled")
         return self._engine.shown(response)
@@ -88,6 +94,11 @@ class ResponsesApi:
     async def input_items(self, call: Call) -> Answer:
         """The items a response was given."""
         return page(self._find(call).items, call.request.query, self._world.personality)
+
+    def _left(self, response: Response) -> Callable[[], None] | None:
+        """What a client that has gone does to a response: nothing, as a rule."""
+        is_tied = self._world.personality.foreground == "stops" and not response.is_background
+        return (lambda: self._engine.strand(response)) if is_tied else None
 
     def _find(self, call: Call) -> Response:
         ident = call.param("response_id")

@@ -219,6 +219,14 @@ class StandInProvider(Oracle):
         """Forget a run or response now: retrieving it is a 404, its streams are cut."""
         self._server.call(lambda: self._end(run_id, "vanish"))
 
+    def restart(self) -> None:
+        """The server process dies and comes back: all streams of responses are cut, and a response that was open is so for ever."""
+        self._server.call(self._strand_all)
+
+    def _strand_all(self) -> None:
+        for response in tuple(self._world.responses.values()):
+            self._responses.strand(response)
+
     def expire(self, run_id: str) -> None:
         """Let a run expire now."""
         self._server.call(lambda: self._end(run_id, "expire"))

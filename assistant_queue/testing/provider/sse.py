@@ -101,9 +101,13 @@ class Tape:
 
 @dataclass(frozen=True, slots=True)
 class StreamAnswer:
-    """An answer that is a stream: the tape, the event to start with, how to abort the work behind it, and its `Content-Type`."""
+    """An answer that is a stream: the tape, the event to start with, how to abort the work behind it, and its `Content-Type`.
+
+    `left` is called when the client has gone before the end; None: the server does not notice.
+    """
 
     tape: Tape
     start: int
     abort: Callable[[], None]
     content_type: str | None = EVENT_STREAM
+    left: Callable[[], None] | None = None

@@ -18,6 +18,7 @@ from assistant_queue.testing.provider.script import (
     ModelScript,
     Never,
     Outcome,
+    OutputItems,
     Reply,
     RunFailure,
     ToolCalls,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-_OUTCOMES: tuple[type, ...] = (Reply, ToolCalls, RunFailure, IncompleteReply, Never, str)
+_OUTCOMES: tuple[type, ...] = (Reply, ToolCalls, OutputItems, RunFailure, IncompleteReply, Never, str)
 
 
 @dataclass(eq=False)
