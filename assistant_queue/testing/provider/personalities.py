@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from assistant_queue.errors import ConfigurationError
+from assistant_queue.testing.provider.named import Named
 from assistant_queue.testing.provider.named_clouds import CLOUDS
-from assistant_queue.testing.provider.named_servers import SERVERS, Named
+from assistant_queue.testing.provider.named_servers import SERVERS
 from assistant_queue.testing.provider.personality import Personality
 
 NAMED: Mapping[str, Named] = {**SERVERS, **CLOUDS}

@@ -31,6 +31,8 @@ Kind = Literal[
 
 KINDS: tuple[str, ...] = get_args(Kind)
 
+_USUAL_TYPE = "invalid_request_error"
+_SERVER_ERROR = 500
 _USUAL_LIMIT = 8192
 _USUAL_WAIT_S = 1.0
 
@@ -45,7 +47,7 @@ class Wording:
         message: For a person.
         status: The HTTP status.
         code: The machine's word or number.
-        error_type: The class of errors.
+        error_type: The class of errors; the usual one of refusals is left out at 5xx.
         param: The parameter at fault.
         more: Further fields of the error object.
         headers: Further headers.
@@ -57,7 +59,7 @@ class Wording:
     message: str
     status: int = 400
     code: str | int | None = None
-    error_type: str | None = "invalid_request_error"
+    error_type: str | None = _USUAL_TYPE
     param: str | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -111,7 +113,7 @@ def as_problem(wording: Wording, facts: Facts) -> ApiProblem:
         status=wording.status,
         code=wording.code,
         param=wording.param,
-        error_type=wording.error_type,
+        error_type=None if wording.status >= _SERVER_ERROR and wording.error_type == _USUAL_TYPE else wording.error_type,
         headers={name: facts.fill(value) for name, value in wording.headers.items()},
         more=_filled(wording.more, facts),
         shape=wording.shape,
