@@ -46,7 +46,7 @@
 
 from __future__ import annotations
 
-from assistant_queue.trouble import Fate, Trouble
+from assistant_queue.trouble import Fate, Kind, Trouble
 
 
 class AssistantQueueError(Exception):
@@ -231,6 +231,7 @@ class BackendError(AssistantQueueError):
         retry_after_s: Seconds the provider asked to wait, None if it did not say.
         counts: Whether the failure uses up one of `max_attempts`.
         retryable: Whether the same request can succeed later unchanged; a batch is given up at once if it cannot.
+        outgrown: Whether the conversation's length is, or may be, the reason: less of it may be accepted.
         trouble: What the provider said, None if it said nothing.
     """
 
@@ -264,6 +265,7 @@ class BackendError(AssistantQueueError):
         self.provider_code = provider_code if provider_code is not None or trouble is None else trouble.code
         self.retry_after_s = retry_after_s if retry_after_s is not None or trouble is None else trouble.retry_after_s
         self.counts = fate is not Fate.WAIT if counts is None else counts
+        self.outgrown = trouble is not None and trouble.kind is Kind.CONTEXT_OVERFLOW
         if fate in {Fate.FINAL, Fate.REMEDY}:  # a remedy that was left to try would have been tried before this was raised
             self.retryable = False
 

@@ -7,23 +7,33 @@ The messages stay in the thread whatever becomes of the run, and carry our marks
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from assistant_queue.backends import run_reader
+from assistant_queue.backends import remedies, run_reader
 from assistant_queue.backends.addresses import opened
 from assistant_queue.backends.assistants_calls import AssistantsCalls
+from assistant_queue.backends.conversation_renewal import later_half
 from assistant_queue.backends.foreign_calls import judged
 from assistant_queue.backends.item_lists import EndUnknown
 from assistant_queue.backends.openai_clients import Channel
 from assistant_queue.backends.openai_errors import watching
-from assistant_queue.backends.overflow import OnOverflow, shorter_next_time, ways_of_assistants
-from assistant_queue.backends.refusals import refuses_outputs
-from assistant_queue.backends.remedies import Remedies, remedies_of
+from assistant_queue.backends.overflow import (
+    LEAST,
+    Noted,
+    OnOverflow,
+    Told,
+    last_messages,
+    refuses_to_shorten,
+    worth_shortening,
+)
+from assistant_queue.backends.refusals import may_have_too_much_context, refuses_outputs
+from assistant_queue.backends.remedies import Remedy
 from assistant_queue.backends.run_reader import RunReader
+from assistant_queue.backends.seeding import seeded
 from assistant_queue.backends.streams import CANCEL_S, Call, EventStream, Json, ended, fetch, play
 from assistant_queue.backends.thread_log import ThreadLog
 from assistant_queue.core.runs import (
@@ -53,6 +63,9 @@ _MAX_MESSAGES = 32
 _MAX_CHARS = 256_000
 """Source: the provider's published API description."""
 
+_MOST_NOTED = 10_000
+"""Threads of which it is noted that they have outgrown the model. Chosen: a megabyte or two; one that is forgotten costs a failed run."""
+
 
 class AssistantsBackend:
     """Sends batches as runs on a thread.
@@ -61,20 +74,13 @@ class AssistantsBackend:
     2. makes sure, once, that this server takes messages so; else it posts them one by one before each run
     3. watches a known run by polling: its stream cannot be resumed
     4. finds a batch again by the marks in the metadata of runs and messages
+    5. has less of a thread read that outgrew the model, or begins it anew
 
-    It keeps two things between calls: whether this server takes messages with a run, and the remedies that it needs (`remedies.py`).
+    It keeps three things between calls: whether this server takes messages with a run, whether it takes `truncation_strategy`, and which
+    threads have outgrown the model.
     """
 
     name = "assistants"
-    capabilities = Capabilities(
-        found_by=FoundBy.METADATA,
-        follows=True,
-        cancels=True,
-        streams=True,
-        keeps_failed_text=True,
-        max_items=_MAX_MESSAGES,
-        max_item_chars=_MAX_CHARS,
-    )
 
     def __init__(
         self,
@@ -97,8 +103,8 @@ class AssistantsBackend:
             run_options: Further fields of a run, as they are; `max_output_tokens` is sent under this protocol's name.
             request_timeout: Seconds until the first event, and of every plain call.
             stream_idle_timeout: Seconds between two events.
-            on_context_overflow: What follows when a thread outgrows the model: only its last messages are read, or (`fail`) the batch
-                goes to the failed list.
+            on_context_overflow: What follows when a thread outgrows the model: only its last messages are read, else it goes on in a new
+                one that begins with them; or (`fail`) the batch goes to the failed list.
             closes_client: Whether `close` closes the client.
         """
         self._channel = Channel(
@@ -106,8 +112,19 @@ class AssistantsBackend:
         )
         self._calls = AssistantsCalls(self._channel, assistant_id=assistant_id, tools=tools, run_options=run_options)
         self._log = ThreadLog(self._channel.reading)
-        self._remedies = remedies_of(str(client.base_url), assistant_id)
-        self._shortening = ways_of_assistants(on_context_overflow, run_options or {})
+        self._renews = on_context_overflow != "fail"
+        self._shortens = self._renews and remedies.LAST_MESSAGES.applies(run_options or {})
+        self._long = Noted(_MOST_NOTED)
+        self.capabilities = Capabilities(
+            found_by=FoundBy.METADATA,
+            follows=True,
+            cancels=True,
+            streams=True,
+            keeps_failed_text=True,
+            renews=self._renews,
+            max_items=_MAX_MESSAGES,
+            max_item_chars=_MAX_CHARS,
+        )
         self._takes_messages: bool | None = None
         self._proof = asyncio.Lock()
 
@@ -148,10 +165,35 @@ class AssistantsBackend:
         # Only an earlier attempt can have posted some of them.
         for item in await self._missing(request) if request.batch.attempts > 1 else request.items:
             await fetch(self._calls.post(request, item), thread=request.batch.thread_id)
-        reader = RunReader(request.batch.thread_id)
-        async with aclosing(self._watch(request, self._calls.create_run(request, self._remedies, with_messages=False), reader)) as events:
+        async with aclosing(self._create(request, RunReader(request.batch.thread_id), with_messages=False)) as events:
             async for event in events:
                 yield event
+
+    async def _create(self, request: RunRequest, reader: RunReader, *, with_messages: bool) -> AsyncGenerator[RunEvent, None]:
+        """One run, over as much of the thread as the server lets it read. A refusal is proof that nothing was accepted."""
+        level = self._level(request)
+        while True:
+            call = self._calls.create_run(request, with_messages=with_messages, reads=last_messages(request, level))
+            try:
+                async with aclosing(self._watch(request, call, reader)) as events:
+                    async for event in events:
+                        if level > self._level(request):
+                            self._long.add(request.conversation_id)
+                        yield event
+            except RequestRefused as refusal:
+                if level and refuses_to_shorten(refusal):
+                    self._shortens, level = False, 0
+                    continue
+                refusal.outgrown = refusal.outgrown or await self._may_be_too_long(request, refusal)
+                if not refusal.outgrown or not self._can_shorten(request) or level == LEAST:
+                    raise
+                level += 1
+            else:
+                return
+
+    async def _may_be_too_long(self, request: RunRequest, refusal: RequestRefused) -> bool:
+        """Whether a refusal that gives no reason may be for the length of what came before."""
+        return self._renews and may_have_too_much_context(refusal) and bool(await self._log.earlier(request))
 
     async def _start_with_messages(self, request: RunRequest) -> AsyncGenerator[RunEvent, None]:
         """The one call. Ends without an event where the server turns out to drop the messages."""
@@ -162,9 +204,7 @@ class AssistantsBackend:
                 await proving.enter_async_context(self._proof)
             if self._takes_messages is False:
                 return
-            async with aclosing(
-                self._watch(request, self._calls.create_run(request, self._remedies, with_messages=True), reader)
-            ) as events:
+            async with aclosing(self._create(request, reader, with_messages=True)) as events:
                 async for event in events:
                     if isinstance(event, RunStarted) and self._takes_messages is None:
                         self._takes_messages = await self._has_taken(request, reader.run, event.run_id)
@@ -229,7 +269,20 @@ class AssistantsBackend:
                         replies = await self._log.replies(request, event.run_id)
                     yield judged(replace(event, replies=replies, whole=bool(replies)), ())
                 else:
-                    yield shorter_next_time(event, self._remedies, self._shortening)
+                    yield self._shown(event, request)
+
+    def _shown(self, told: Told, request: RunRequest) -> Told:
+        """The event or finding; a run that failed for its length can be worth another one."""
+        if isinstance(told, RunEnded) and told.error is None and self._level(request):
+            self._long.add(request.conversation_id)
+        return worth_shortening(told, can_shorten=self._can_shorten(request) and self._level(request) < LEAST)
+
+    def _can_shorten(self, request: RunRequest) -> bool:
+        return self._shortens and not request.renewed
+
+    def _level(self, request: RunRequest) -> int:
+        """How little of the thread the batch's next run reads, from 0 for all of it to `LEAST`."""
+        return min(LEAST, request.shortened + (request.conversation_id in self._long)) if self._can_shorten(request) else 0
 
     async def follow(self, request: RunRequest, run_id: str, cursor: int | None = None) -> AsyncGenerator[RunEvent, None]:
         """Watch a run by polling.
@@ -243,7 +296,7 @@ class AssistantsBackend:
         with watching(request.batch.thread_id, run_id):
             run = await self._until_it_stops(request, run_id, run)
             outcome = await self._outcome(request, run)
-        yield shorter_next_time(outcome, self._remedies, self._shortening)
+        yield outcome
 
     async def _until_it_stops(self, request: RunRequest, run_id: str, run: Json) -> Json:
         """The run as it is when the provider has stopped working on it. One that is `cancelling` for ever counts as cancelled."""
@@ -256,7 +309,7 @@ class AssistantsBackend:
         """How a run ended or what it waits for, with what all its rounds said."""
         if run_reader.has_ended_well(run) or run_reader.is_waiting(run):
             return judged(run_reader.outcome_of(run, await self._log.replies(request, str(run["id"])), whole=True), ())
-        return run_reader.outcome_of(run)
+        return self._shown(run_reader.outcome_of(run), request)
 
     async def cancel(self, request: RunRequest, run_id: str) -> None:
         """Cancel a run and wait a little for its end; one that has ended is fine."""
@@ -267,6 +320,17 @@ class AssistantsBackend:
             await ended(run, partial(self._log.run, request, run_id), run_reader.is_active, within_s=CANCEL_S)
         except (RunVanished, RequestRefused):
             return
+
+    async def renew_conversation(self, request: RunRequest, calls: Sequence[ToolCall] = ()) -> tuple[str, str | None] | None:
+        """Create a thread that begins with the later half of what came before the batch, texts only."""
+        del calls  # a run that waits for outputs cannot be moved
+        thread = request.batch.thread_id
+        earlier = await self._log.earlier(request)
+        if not earlier:
+            return None
+        kept = [{"role": one["role"], "content": one["content"]} for one in later_half(earlier)]
+        created = await seeded(self._calls.seed(thread, kept), self._calls.create_thread(thread), thread=thread, path="/threads")
+        return created, None
 
     # --- reading back -----------------------------------------------------------------------------------------------------
 
@@ -321,9 +385,9 @@ class AssistantsBackend:
         return f"assistant {self._calls.assistant_id!r}"
 
     @property
-    def remedies(self) -> Remedies:
-        """What this server and assistant need."""
-        return self._remedies
+    def remedies(self) -> Iterable[Remedy]:
+        """None: what a thread that outgrew the model needs is known of each thread."""
+        return ()
 
     def direct(self) -> AssistantsDirect:
         """The calls beside the queue: threads, messages and runs one by one."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from assistant_queue.backends import remedies
 from assistant_queue.backends.content import (
     MAX_VALUE,
     assistants_content,
@@ -17,13 +16,9 @@ from assistant_queue.backends.content import (
     run_metadata,
 )
 from assistant_queue.backends.openai_clients import Channel, streamed
-from assistant_queue.backends.remedies import Remedy
 from assistant_queue.backends.streams import Call, Json
 from assistant_queue.core.runs import InputItem, RunRequest
 from assistant_queue.models import ToolCall
-
-_LAST_MESSAGES = 10
-"""Messages that a run reads of a thread that outgrew the model. Chosen: five turns."""
 
 
 class AssistantsCalls:
@@ -58,6 +53,10 @@ class AssistantsCalls:
         """A new thread that names ours."""
         return partial(self._threads.create, metadata={"thread": thread_id[:MAX_VALUE]})
 
+    def seed(self, thread_id: str, messages: Sequence[Any]) -> Call:
+        """A new thread that begins with these messages."""
+        return partial(self._threads.create, metadata={"thread": thread_id[:MAX_VALUE]}, messages=messages)
+
     def delete_thread(self, conversation_id: str) -> Call:
         """The end of a thread."""
         return partial(self._threads.delete, conversation_id)
@@ -70,15 +69,14 @@ class AssistantsCalls:
         """The assistant that runs are made with."""
         return partial(self._assistants.retrieve, self.assistant_id)
 
-    def create_run(self, request: RunRequest, using: Container[Remedy], *, with_messages: bool) -> Call:
-        """A streamed run, with the batch's messages or over what the thread holds already."""
-        read = {"type": "last_messages", "last_messages": max(_LAST_MESSAGES, len(request.items))}
+    def create_run(self, request: RunRequest, *, with_messages: bool, reads: int | None = None) -> Call:
+        """A streamed run, with the batch's messages or over what the thread holds already; `reads`: only so many of its last messages."""
         body = {
             **self._body,
             "additional_messages": [_message(item, request) for item in request.items] if with_messages else None,
             "additional_instructions": request.instructions or self._body.get("additional_instructions"),
             "metadata": run_metadata(request.items, request.batch.id, self._metadata),
-            **({"truncation_strategy": read} if remedies.LAST_MESSAGES in using else {}),
+            **({} if reads is None else {"truncation_strategy": {"type": "last_messages", "last_messages": reads}}),
         }
         return partial(
             self._runs.create,

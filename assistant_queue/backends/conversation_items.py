@@ -119,13 +119,14 @@ def _after_batch(tail: Tail, request: RunRequest) -> int | None:
     if not wanted:
         return None
     ends = range(len(wanted), len(items) + 1)
-    places = [end for end in ends if _are_ours(items[end - len(wanted) : end], wanted)]
+    places = [end for end in ends if are_ours(items[end - len(wanted) : end], wanted)]
     if not tail.is_exact:
         places = [place for place in places if not any(is_asked(item) for item in items[place:])]
     return places[0] if places else None
 
 
-def _are_ours(items: Sequence[Json], wanted: Sequence[InputItem]) -> bool:
+def are_ours(items: Sequence[Json], wanted: Sequence[InputItem]) -> bool:
+    """Whether these are the batch's items, by their texts."""
     return all(is_asked(item) and same_content(item.get("content"), ours.content) for item, ours in zip(items, wanted, strict=True))
 
 

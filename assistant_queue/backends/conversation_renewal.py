@@ -5,28 +5,79 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from assistant_queue.backends.content import Json, said, text_of
+from assistant_queue.backends.conversation_items import are_ours
 from assistant_queue.backends.response_reader import is_asked, is_kind
+from assistant_queue.core.runs import RunRequest
+from assistant_queue.models import ToolCall
 
 MAX_ITEMS = 20
 """Items of one request that creates a conversation or adds to it. Source: the provider's published API description."""
 
 
-def later_half(items: Sequence[Json]) -> list[Json]:
-    """The latest messages, oldest first, with at most half of all their characters and at most `MAX_ITEMS`; they begin with a question.
+def split_at_batch(items: Sequence[Json], request: RunRequest, calls: Sequence[ToolCall]) -> tuple[Sequence[Json], Sequence[Json]]:
+    """The items that came before the batch, and those of its rounds so far, oldest first. Of a batch without rounds nothing is stored."""
+    begin = _begin_of_batch(items, request, {call.id for call in calls})
+    return items[:begin], items[begin:]
 
-    Texts only: a call without its reasoning, or a file that has expired, would make the new conversation unusable.
+
+def _begin_of_batch(items: Sequence[Json], request: RunRequest, called: set[str]) -> int:
+    size, wanted = len(request.items), request.items
+    anchors = [place for place, item in enumerate(items, 1) if item.get("id") == request.anchor]
+    places = [place for place in range(len(items) - size + 1) if size and are_ours(items[place : place + size], wanted)]
+    if anchors or request.anchor is None:
+        known = [place for place in places if place >= (anchors[0] if anchors else 0)]
+    else:  # the same words may stand further up: only the last question can be this one
+        known = [place for place in places if not any(is_asked(item) for item in items[place + size :])]
+    if known:
+        return known[0]
+    begin = next((place for place, item in enumerate(items) if _is_call(item, called)), len(items))
+    while 0 < begin < len(items) and not _begins_turn(items, begin):
+        begin -= 1
+    return begin
+
+
+def _is_call(item: Json, called: set[str]) -> bool:
+    return is_kind(item, "function_call") and item.get("call_id") in called
+
+
+def _begins_turn(items: Sequence[Json], place: int) -> bool:
+    return is_asked(items[place]) and not is_asked(items[place - 1])
+
+
+def later_half(items: Sequence[Json]) -> list[Json]:
+    """The latest turns, oldest first, with at most half of all their characters and at most `MAX_ITEMS` messages.
+
+    Texts only: a call without its reasoning, or a file that has expired, would make the new conversation unusable. The latest turns are
+    passed over if they are too long by themselves: better what was said before them than nothing.
     """
-    messages = [found for found in map(_as_input, items) if found is not None]
-    room = sum(len(one["content"]) for one in messages) // 2
+    turns = _turns([found for found in map(_as_input, items) if found is not None])
+    room, places = sum(map(_size, turns)) // 2, MAX_ITEMS
     kept: list[Json] = []
-    for message in reversed(messages):
-        room -= len(message["content"])
-        if room < 0 or len(kept) == MAX_ITEMS:
-            break
-        kept.insert(0, message)
-    while kept and kept[0]["role"] != "user":
-        del kept[0]
+    for turn in reversed(turns):
+        if _size(turn) > room or len(turn) > places:
+            if kept:
+                break
+            continue
+        room, places = room - _size(turn), places - len(turn)
+        kept = [*turn, *kept]
     return kept
+
+
+def _turns(messages: Sequence[Json]) -> list[list[Json]]:
+    """What was asked together and said about it; without what was said before the first question."""
+    found: list[list[Json]] = []
+    before = ""
+    for message in messages:
+        if message["role"] == "user" and before != "user":
+            found.append([])
+        if found:
+            found[-1].append(message)
+        before = message["role"]
+    return found
+
+
+def _size(turn: Sequence[Json]) -> int:
+    return sum(len(message["content"]) for message in turn)
 
 
 def _as_input(item: Json) -> Json | None:

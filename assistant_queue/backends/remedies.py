@@ -290,9 +290,14 @@ class Remedies:
     def __iter__(self) -> Iterator[Remedy]:
         return iter(tuple(self._known.values()))
 
-    def trial(self, among: Sequence[Remedy]) -> Trial:
-        """Begin one request."""
-        return Trial(self, among)
+    def trial(self, among: Sequence[Remedy], ways: Sequence[Remedy] = ()) -> Trial:
+        """Begin one request.
+
+        Args:
+            among: The remedies that its refusals may ask for.
+            ways: Those that are tried when the conversation is too long.
+        """
+        return Trial(self, among, ways)
 
     def keep(self, remedy: Remedy) -> None:
         """Use it for every later request. Said once in the log."""
@@ -306,30 +311,41 @@ class Remedies:
 
 
 class Trial:
-    """The remedies of one request: those that are known, and those that its refusals ask for."""
+    """The remedies of one request: those that are known, and those that its refusals ask for.
 
-    def __init__(self, known: Remedies, among: Sequence[Remedy]) -> None:
+    Queues of one process share what is known of a server; each uses only what its own options allow.
+    """
+
+    def __init__(self, known: Remedies, among: Sequence[Remedy], ways: Sequence[Remedy] = ()) -> None:
         self._known = known
-        self._among = among
+        self._among, self._ways = among, ways
         self._tried: list[Remedy] = []
+        self._hoped: list[Remedy] = []
         self._refused: list[Remedy] = []
 
     def __contains__(self, remedy: object) -> bool:
-        return remedy in self._tried or remedy in self._known
+        is_allowed = remedy in self._among or remedy in self._ways
+        return remedy in self._tried or remedy in self._hoped or (is_allowed and remedy in self._known)
 
-    def add(self, remedy: Remedy) -> bool:
-        """Try a remedy that no words ask for; False if it is in use, or was refused."""
-        if remedy in self or remedy in self._refused:
+    def shorten(self) -> bool:
+        """Try the next way to have less of the conversation read; False if all are in use, or were refused."""
+        for remedy in self._ways:
+            if remedy not in self and remedy not in self._refused:
+                self._hoped.append(remedy)
+                return True
+        return False
+
+    def refused_way(self, trouble: Trouble | None) -> bool:
+        """Whether the server refuses to shorten the conversation so; then it is not asked for that again."""
+        if trouble is None or trouble.kind is Kind.CONTEXT_OVERFLOW:
             return False
-        self._tried.append(remedy)
-        return True
-
-    def drop(self, remedy: Remedy) -> None:
-        """Go on without a remedy that the server refuses."""
-        self._known.drop(remedy)
-        self._refused.append(remedy)
-        if remedy in self._tried:
-            self._tried.remove(remedy)
+        for remedy in self._ways:
+            if remedy in self and remedy.suits(trouble.text, trouble.param):
+                self._known.drop(remedy)
+                self._refused.append(remedy)
+                self._hoped = [one for one in self._hoped if one is not remedy]
+                return True
+        return False
 
     def helps(self, trouble: Trouble | None, body: Mapping[str, Any]) -> bool:
         """Whether the request can be made again in another form.
@@ -351,6 +367,12 @@ class Trial:
         for remedy in self._tried:
             self._known.keep(remedy)
         self._tried.clear()
+
+    def fitted(self) -> None:
+        """The model has read the conversation: what it was shortened by is remembered."""
+        for remedy in self._hoped:
+            self._known.keep(remedy)
+        self._hoped.clear()
 
 
 _of_server: dict[tuple[str, str], Remedies] = {}

@@ -16,18 +16,18 @@ from assistant_queue.backends import remedies
 from assistant_queue.backends.addresses import opened
 from assistant_queue.backends.conversation_items import output_item
 from assistant_queue.backends.conversation_log import ConversationLog
-from assistant_queue.backends.conversation_renewal import MAX_ITEMS, copied, later_half, split_at
+from assistant_queue.backends.conversation_renewal import MAX_ITEMS, copied, later_half, split_at_batch
 from assistant_queue.backends.foreground import ForegroundWatch
 from assistant_queue.backends.foreign_calls import UNANSWERED
 from assistant_queue.backends.mending import Mender
 from assistant_queue.backends.model_check import find_model
 from assistant_queue.backends.openai_clients import Channel
 from assistant_queue.backends.openai_errors import watching
-from assistant_queue.backends.overflow import OnOverflow, shorter_next_time, ways_of_responses
-from assistant_queue.backends.refusals import has_too_much_context, may_have_too_much_context
+from assistant_queue.backends.overflow import OnOverflow, Told, TooLong, has_way_left, is_too_long, ways_of_responses, worth_shortening
 from assistant_queue.backends.remedies import Remedies, Trial, remedies_of
 from assistant_queue.backends.response_reader import ResponseReader, answer_of, is_open, output_of
 from assistant_queue.backends.responses_calls import ResponsesCalls, user_items
+from assistant_queue.backends.seeding import seeded
 from assistant_queue.backends.streams import CANCEL_S, EventStream, Json, Limits, ended, fetch, play
 from assistant_queue.core.runs import (
     ActionRequired,
@@ -143,30 +143,25 @@ class ResponsesBackend:
 
     async def _send(self, request: RunRequest, items: list[Json]) -> AsyncGenerator[RunEvent, None]:
         """Send, and again if a refusal says what to change. A refusal is proof that nothing was accepted, so this doubles nothing."""
-        mending, outgrown = self._mender.begin(request), None
-        trial = self._remedies.trial(self._usable)
+        trial = self._remedies.trial(self._usable, self._shortening)
+        for _ in range(0 if request.renewed else request.shortened):
+            trial.shorten()
+        mending, too_long = self._mender.begin(request), TooLong(request, trial)
         while True:
             body = self._calls.body(request, items, trial, in_background=self._wants_background)
             try:
                 async with aclosing(self._read(request, body)) as events:
                     async for event in events:
                         self._accepted(trial)
-                        yield shorter_next_time(event, self._remedies, self._shortening)
+                        if isinstance(event, ActionRequired | RunEnded) and not is_too_long(event):
+                            trial.fitted()
+                        yield self._shown(event, request)
             except RequestRefused as refusal:
-                if trial.helps(refusal.trouble, body):
-                    continue
-                mended = await mending.input_after(refusal, items)
-                if mended is not None:
-                    items = mended
-                elif self._is_refused_with(refusal, trial):
-                    if outgrown is not None and not self._shorten(trial):
-                        raise outgrown from outgrown.__cause__
-                elif self._may_be_too_long(request, refusal) and self._shorten(trial):
-                    outgrown = outgrown or refusal
-                elif outgrown is not None:
-                    raise outgrown from outgrown.__cause__
-                else:
-                    raise
+                if not trial.helps(refusal.trouble, body):
+                    mended = await mending.input_after(refusal, items)
+                    if mended is None:
+                        too_long.look(refusal)
+                    items = items if mended is None else mended
             else:
                 return
 
@@ -206,32 +201,20 @@ class ResponsesBackend:
 
     # --- conversations that outgrew the model -----------------------------------------------------------------------------
 
-    def _may_be_too_long(self, request: RunRequest, refusal: RequestRefused) -> bool:
-        """Whether the conversation's length is, or may be, what was refused."""
-        return has_too_much_context(refusal) or (request.anchor is not None and may_have_too_much_context(refusal))
-
-    def _shorten(self, trial: Trial) -> bool:
-        """Have the server shorten what the model reads; False if it was asked in all ways there are."""
-        return any(trial.add(remedy) for remedy in self._shortening)
-
-    def _is_refused_with(self, refusal: RequestRefused, trial: Trial) -> bool:
-        """Whether the server refuses to shorten; then it is not asked for that again."""
-        trouble = refusal.trouble
-        for remedy in self._shortening:
-            if remedy in trial and trouble is not None and remedy.suits(trouble.text, trouble.param):
-                trial.drop(remedy)
-                return True
-        return False
+    def _shown(self, told: Told, request: RunRequest) -> Told:
+        """The event or finding; a run that failed for its length can be worth another one."""
+        return worth_shortening(told, can_shorten=has_way_left(request, self._remedies, self._shortening))
 
     async def renew_conversation(self, request: RunRequest, calls: Sequence[ToolCall] = ()) -> tuple[str, str | None] | None:
-        """Create a conversation that begins with the later half of the request's, texts only."""
+        """Create a conversation that begins with the later half of what came before the batch, texts only; the batch's own items follow."""
         thread = request.batch.thread_id
-        earlier, own = split_at(await self._log.items(request), request.anchor)
+        earlier, own = split_at_batch(await self._log.items(request), request, calls)
         if not earlier:
             return None
-        created = str((await fetch(self._calls.seed(thread, later_half(earlier)), thread=thread))["id"])
+        seed = self._calls.seed(thread, later_half(earlier))
+        created = await seeded(seed, self._calls.create_conversation(thread), thread=thread, path="/conversations")
         anchor = await self._log.last_id(created)
-        carried = copied(own) if calls else []
+        carried = copied(own)
         for first in range(0, len(carried), MAX_ITEMS):
             await fetch(self._calls.add_items(created, carried[first : first + MAX_ITEMS]), thread=thread)
         return created, anchor
@@ -251,7 +234,7 @@ class ResponsesBackend:
                     if not has_started:
                         yield RunStarted(run_id=run_id)
                     has_started = True
-                    yield event
+                    yield self._shown(event, request)
                     if isinstance(event, (ActionRequired, RunEnded)):
                         return
         with watching(thread, run_id):
@@ -262,7 +245,7 @@ class ResponsesBackend:
             response = await self._until_it_ends(request, run_id, response)
         outcome = answer_of(response)
         await self._mender.give_up_calls(request, outcome, output_of(response))
-        yield outcome
+        yield self._shown(outcome, request)
 
     async def _until_it_ends(self, request: RunRequest, run_id: str, response: Json) -> Json:
         read = partial(self._log.response, request, run_id)
@@ -314,7 +297,7 @@ class ResponsesBackend:
                 except RunVanished:
                     pass
                 else:
-                    return RunStarted(run_id=run_id) if is_open(response) else answer_of(response)
+                    return RunStarted(run_id=run_id) if is_open(response) else self._shown(answer_of(response), request)
             return await self._log.what_became_of(request, run_id, calls)
         except ConversationBusy:
             return Undecided()

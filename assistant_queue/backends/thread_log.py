@@ -97,6 +97,16 @@ class ThreadLog:
             return whole.items
         raise EndUnknown
 
+    async def earlier(self, request: RunRequest) -> list[Json]:
+        """The thread's messages without those of the batch, oldest first; of a very long thread the newest."""
+        mark = request.batch.id[:MAX_VALUE]
+        reader = ListReader(partial(self._messages.list, request.conversation_id), thread=request.batch.thread_id, most_pages=_MOST_PAGES)
+        listed = await reader.newest()
+        found = [message for message in listed.items if (message.get("metadata") or {}).get(BATCH_MARK) != mark]
+        # Servers that ignore the order still tell the time, in whole seconds.
+        found.reverse()
+        return sorted(found, key=lambda message: message.get("created_at") or 0)
+
     async def replies(self, request: RunRequest, run_id: str) -> tuple[str, ...]:
         """What the assistant said in a run, one entry a message."""
         listed = await self._of_run(request, run_id, "asc")

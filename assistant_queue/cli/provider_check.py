@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
 from typing import Any, Protocol, runtime_checkable
 
 from assistant_queue.backends.base import Backend, InputItem, RunEnded, RunRequest
-from assistant_queue.backends.remedies import Remedies
+from assistant_queue.backends.remedies import Remedy
 from assistant_queue.config import DEFAULT_INSTRUCTIONS
 from assistant_queue.errors import AssistantQueueError
 from assistant_queue.models import Batch, Message
@@ -24,7 +24,7 @@ class Examinable(Backend, Protocol):
     """A backend that talks to a server: one of OpenAI's protocols."""
 
     @property
-    def remedies(self) -> Remedies:
+    def remedies(self) -> Iterable[Remedy]:
         """What the server and model need."""
 
     async def find_model(self) -> str | None:

@@ -39,6 +39,8 @@ class Progress:
         refusals: How many of those failures there were.
         passing: The last request failed in a way that does not count, and may have been accepted all the same.
         undecided_since_ms: When the provider was first asked in vain what became of the request, ms; 0 if it was not.
+        shortened: How many of its runs have failed for their length.
+        origin: The conversation that the thread had before this batch outgrew it, if it was begun anew since.
         error: The last failure.
         result: The result to be delivered, once there is one.
         deliveries: How often `on_reply` has been tried.
@@ -67,6 +69,8 @@ class Progress:
     refusals: int = 0
     passing: bool = False
     undecided_since_ms: int = 0
+    shortened: int = 0
+    origin: str | None = None
     error: ErrorInfo | None = None
     result: RunResult | None = None
     deliveries: int = 0
@@ -203,6 +207,7 @@ _OPTIONAL: dict[str, type[Any]] = {
     "run_id": str,
     "transcript": str,
     "burying": str,
+    "origin": str,
     "asked": ActionRequired,
     "usage": Usage,
     "error": ErrorInfo,

@@ -86,6 +86,8 @@ class RunRequest:
             error output in the same request where the provider would refuse the batch otherwise.
         deadline_s: Seconds until the batch's own deadline, as of now.
         transcript: What `ActionRequired.transcript` said of the rounds so far; None in the first one.
+        shortened: How many runs over this batch have failed for their length: each time less of the conversation is to be read.
+        renewed: The conversation was begun anew for this batch, because that was not enough: nothing but a shorter one helps.
     """
 
     batch: Batch
@@ -96,6 +98,8 @@ class RunRequest:
     open_calls: tuple[str, ...] = ()
     deadline_s: float = 600.0
     transcript: str | None = None
+    shortened: int = 0
+    renewed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +159,8 @@ class RunEnded:
         error: Set unless the status is `completed` or `incomplete`.
         retry_after_s: Seconds the provider asked to wait before the next attempt, None if it did not say.
         counts: Whether a failure uses up an attempt (a rate limit does not).
-        retryable: Whether the same batch can succeed later unchanged (a moderated prompt cannot).
+        retryable: Whether the same batch can succeed later unchanged (a moderated prompt cannot). Of a run that failed for its length:
+            whether less of the conversation can be read next time (`RunRequest.shortened`).
         trouble: What the provider said about the failure, None if it said nothing.
         anchor: The id of the conversation's last item now, None if not known.
     """

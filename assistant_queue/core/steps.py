@@ -46,11 +46,19 @@ class RenewConversation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveThread:
-    """Have the thread go on in another conversation. -> None"""
+    """Have the thread go on in another conversation, and write how far the batch got with it. -> whether it does now
+
+    A thread that has another conversation than `old_id` keeps it. `is_new`: without the thread, nothing needs `conversation_id`.
+    `drops_old`: nothing needs `old_id` any more.
+    """
 
     old_id: str
     conversation_id: str
     anchor: str | None
+    phase: Phase
+    progress: Progress
+    is_new: bool = False
+    drops_old: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -225,12 +225,26 @@ def set_conversation(space: Space, thread_id: str, conversation_id: str) -> Oper
     return found, anchor or None
 
 
-def move_conversation(space: Space, lease: Lease, *, old_id: str, conversation_id: str, anchor: str | None) -> Operation[None]:
-    """Have a mapped thread go on in another conversation; without effect if it has another one than `old_id` by now."""
+def move_conversation(
+    space: Space, lease: Lease, *, old_id: str, conversation_id: str, anchor: str | None, phase: Phase, progress: Progress
+) -> Operation[str]:
+    """Have a mapped thread go on in another conversation, and write how far the batch got.
+
+    Returns:
+        The conversation that the thread has now: without effect if it had another one than `old_id`.
+    """
     reply = yield space.call(
-        "move_conversation", lease.thread_id, token=lease.token, old_id=old_id, conversation_id=conversation_id, anchor=anchor or ""
+        "move_conversation",
+        lease.thread_id,
+        token=lease.token,
+        old_id=old_id,
+        conversation_id=conversation_id,
+        anchor=anchor or "",
+        phase=phase.value,
+        progress=progress.dump(),
     )
     check(text(reply[0]), lease.thread_id)
+    return text(reply[1])
 
 
 def postpone(space: Space, lease: Lease, *, state: ThreadState, wait_s: float, phase: Phase, progress: Progress) -> Operation[None]:

@@ -287,23 +287,42 @@ class BatchDriver:
         created = await self._talk.asked(backend.open_conversation(thread_id))
         found, anchor = await self._write(lambda: holding.set_conversation(self._runtime.space, thread_id, created))
         if found != created:
-            # Somebody else mapped the thread meanwhile (a direct call): theirs counts, ours goes.
-            try:
-                await backend.drop_conversation(created)
-            except BackendError as error:
-                _log.warning("conversation %s is not needed and could not be deleted: %s", created, error)
+            # Another process mapped the thread meanwhile (a direct call): its conversation counts, ours goes.
+            await self._drop(created)
         return found, anchor
 
-    async def _move_thread(self, step: steps.MoveThread) -> None:
-        await self._write(
+    async def _move_thread(self, step: steps.MoveThread) -> bool:
+        found = await self._write(
             lambda: holding.move_conversation(
-                self._runtime.space, self._lease, old_id=step.old_id, conversation_id=step.conversation_id, anchor=step.anchor
+                self._runtime.space,
+                self._lease,
+                old_id=step.old_id,
+                conversation_id=step.conversation_id,
+                anchor=step.anchor,
+                phase=step.phase,
+                progress=step.progress,
             )
         )
-        _log.warning(
-            "thread %r: conversation %s is longer than the model reads; its last turns go on in %s. The old one stays at the provider",
-            self._lease.thread_id, step.old_id, step.conversation_id,
-        )  # fmt: skip
+        moved = bool(found == step.conversation_id)
+        if moved:
+            self._phase, self._progress = step.phase, step.progress
+            _log.warning(
+                "thread %r: conversation %s, with this batch, is longer than the model reads; the thread goes on in %s%s",
+                self._lease.thread_id, step.old_id, step.conversation_id,
+                "" if step.drops_old else ", with its last turns. The old one stays at the provider",
+            )  # fmt: skip
+        if moved and step.drops_old:
+            await self._drop(step.old_id)
+        elif step.is_new and not moved:
+            await self._drop(step.conversation_id)
+        return moved
+
+    async def _drop(self, conversation_id: str) -> None:
+        """Delete a conversation that no thread has."""
+        try:
+            await self._talk.asked(self._runtime.backend.drop_conversation(conversation_id))
+        except BackendError as error:
+            _log.warning("conversation %s is not needed and could not be deleted: %s", conversation_id, error)
 
     async def _isolate(self, _: steps.Isolate) -> None:
         """A worker is one process for many batches: two suspects in it at once would be convicted of each other's deaths."""

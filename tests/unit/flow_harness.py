@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,11 +25,12 @@ from assistant_queue.core.runs import (
 )
 from assistant_queue.core.thread_state import Phase
 from assistant_queue.errors import ConversationBusy, OutcomeUnknown, RequestRefused, RunVanished
-from assistant_queue.models import Batch, FunctionCall, Message, ToolCall
+from assistant_queue.models import Batch, ErrorInfo, FunctionCall, Message, ToolCall
 from assistant_queue.testing.clock import FakeClock
+from assistant_queue.trouble import Kind, Trouble
 
-ASSISTANTS = Capabilities(found_by=FoundBy.METADATA, follows=True, cancels=True, streams=True, keeps_failed_text=True)
-CONVERSATIONS = Capabilities(found_by=FoundBy.ANCHOR, follows=True, cancels=True, streams=True)
+ASSISTANTS = Capabilities(found_by=FoundBy.METADATA, follows=True, cancels=True, streams=True, keeps_failed_text=True, renews=True)
+CONVERSATIONS = Capabilities(found_by=FoundBy.ANCHOR, follows=True, cancels=True, streams=True, renews=True)
 FOREGROUND = replace(CONVERSATIONS, cancels=False)
 
 DONE = RunEnded(run_id="run_1", status="completed", replies=("hi",), anchor="item_9")
@@ -68,7 +69,7 @@ def names(trace: Sequence[steps.Step]) -> list[str]:
 
 def frozen_step(step: steps.Step) -> steps.Step:
     """The step with its progress as it is now: the flow goes on changing its own."""
-    if isinstance(step, steps.Save | steps.Postpone | steps.Bury | steps.Complete):
+    if isinstance(step, steps.Save | steps.Postpone | steps.Bury | steps.Complete | steps.MoveThread):
         return replace(step, progress=Progress.load(step.progress.dump()))
     if isinstance(step, steps.Submit):
         return replace(step, outputs=dict(step.outputs))
@@ -83,6 +84,8 @@ _USUAL: dict[type[Any], Any] = {
     steps.Follow: RunStarted(run_id="run_1"),
     steps.Watch: DONE,
     steps.Find: NotFound(anchor="item_0"),
+    steps.RenewConversation: ("conv_2", "item_2"),
+    steps.MoveThread: True,
     steps.Answer: lambda step: {one.id: f"output of {one.id}" for one in step.calls},
 }
 
@@ -132,32 +135,62 @@ class Scripted:
 
 # --- a model of a provider -----------------------------------------------------------------------------------------------
 
+OVERLONG = Trouble(kind=Kind.CONTEXT_OVERFLOW, status=400, code="context_length_exceeded")
+HOME = "conv_1"
+
+Entry = tuple[str, str]
+"""What a conversation holds: (kind, what)."""
+
 
 @dataclass
 class _Run:
     id: str
     batch_id: str
+    place: str
     items: tuple[InputItem, ...]
     rounds_left: int
     status: str = "in_progress"
     waits_for: tuple[ToolCall, ...] = ()
+    outputs: tuple[Entry, ...] = ()
+    error: Trouble | None = None
+    can_be_shortened: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """How long a conversation the model reads.
+
+    Attributes:
+        entries: At most.
+        past: Turns that were there before the batch, of two entries each.
+        told_by: Longer ones are refused (`create`), or their runs fail (`run`).
+        ways: Runs that may be tried over less of it; none of them helps.
+    """
+
+    entries: int
+    past: int = 0
+    told_by: str = "create"
+    ways: int = 0
 
 
 class ModelProvider:
-    """One conversation at a provider that remembers what it accepted.
+    """Conversations at a provider that remembers what it accepted; the thread's is `home`.
 
     `by_anchor` behaves as Conversations do (items appear when a response is over, each round is a response of its own, a second
     request meets a lock), else as Assistants do (texts appear at once, a run waits for its outputs under its own id).
     """
 
-    def __init__(self, *, by_anchor: bool, rounds: int = 0, fails: int = 0, is_slow: bool = False) -> None:
+    def __init__(self, *, by_anchor: bool, rounds: int = 0, fails: int = 0, is_slow: bool = False, limit: Limit | None = None) -> None:
         self.by_anchor = by_anchor
         self.rounds = rounds
         self.fails = fails
         self.is_slow = is_slow
+        self.limit = limit
         self.runs: list[_Run] = []
-        self.log: list[tuple[str, str]] = []
-        """What the conversation holds: (kind, what), in order."""
+        self.home = HOME
+        self.conversations: defaultdict[str, list[Entry]] = defaultdict(list)
+        for turn in range(limit.past if limit else 0):
+            self.log.extend([("user", f"old{turn}"), ("reply", f"old{turn}")])
         self._numbers: Counter[str] = Counter()
 
     def _new(self, kind: str) -> str:
@@ -165,49 +198,92 @@ class ModelProvider:
         return f"{kind}_{self._numbers[kind]}"
 
     @property
-    def anchor(self) -> str | None:
-        return f"item_{len(self.log)}" if self.log else None
+    def log(self) -> list[Entry]:
+        """What the thread's conversation holds, in order."""
+        return self.conversations[self.home]
+
+    def anchor(self, place: str) -> str | None:
+        """The end of a conversation; no other one has an item of this id."""
+        return f"{place}:item_{len(self.conversations[place])}" if self.conversations[place] else None
 
     def texts(self) -> Counter[str]:
-        """How often each message stands in the conversation."""
-        return Counter(what for kind, what in self.log if kind == "user")
+        """How often each message of the batch stands in the thread's conversation."""
+        return self._texts(self.home)
+
+    def _texts(self, place: str) -> Counter[str]:
+        return Counter(what for kind, what in self.conversations[place] if kind == "user" and not what.startswith("old"))
 
     def completed(self) -> list[_Run]:
         return [run for run in self.runs if run.status == "completed"]
 
-    def open_runs(self) -> list[_Run]:
-        return [run for run in self.runs if run.status in ("in_progress", "waiting")]
+    def open_runs(self, place: str | None = None) -> list[_Run]:
+        return [run for run in self.runs if run.status in ("in_progress", "waiting") and place in (None, run.place)]
 
     # --- what the driver asks ---------------------------------------------------------------------------------------
 
     def start(self, request: RunRequest) -> RunStarted:
-        if self.open_runs():
+        if self.open_runs(request.conversation_id):
             msg = "a run is active"
             raise ConversationBusy(msg, counts=False)
-        run = _Run(self._new("run"), request.batch.id, request.items, self.rounds)
+        run = _Run(self._new("run"), request.batch.id, request.conversation_id, request.items, self.rounds)
+        self._check_length(run, request, sum(len(item.message_ids) for item in request.items))
         self.runs.append(run)
         if not self.by_anchor:
             self._write_items(run)
         return RunStarted(run_id=run.id)
 
+    def _check_length(self, run: _Run, request: RunRequest, more: int) -> None:
+        limit = self.limit
+        if limit is None or len(self.conversations[run.place]) + more <= limit.entries:
+            return
+        if limit.told_by == "create":
+            msg = "too long"
+            raise RequestRefused(msg, trouble=OVERLONG)
+        run.error, run.can_be_shortened = OVERLONG, request.shortened < limit.ways and not request.renewed
+
     def submit(self, request: RunRequest, run_id: str, calls: Sequence[ToolCall], outputs: Mapping[str, str]) -> RunStarted:
-        waiting = [run for run in self.runs if run.status == "waiting" and run.waits_for == tuple(calls)]
-        if not waiting or not (self.by_anchor or waiting[0].id == run_id):
+        place = request.conversation_id
+        waiting = self.by_anchor or [run for run in self.open_runs(place) if run.waits_for == tuple(calls) and run.id == run_id]
+        if not waiting or self._open_calls(place) != [one.id for one in calls]:
             msg = "no such calls are open"
             raise RequestRefused(msg)
-        run = waiting[0]
         assert set(outputs) == {one.id for one in calls}
-        for one in calls:
-            self.log.append(("output", one.id))
-        run.waits_for = ()
-        run.rounds_left -= 1
+        written = tuple(("output", one.id) for one in calls)
+        asked = sum(kind == "call" for kind, _ in self._own(place))
         if not self.by_anchor:
-            run.status = "in_progress"
+            run = waiting[0]  # type: ignore[index]
+            self.conversations[place].extend(written)
+            run.waits_for, run.status, run.rounds_left = (), "in_progress", run.rounds_left - 1
             return RunStarted(run_id=run.id)
-        run.status = "answered"
-        following = _Run(self._new("run"), request.batch.id, (), run.rounds_left)
+        following = _Run(self._new("run"), request.batch.id, place, (), self.rounds - asked, outputs=written)
+        self._check_length(following, request, len(calls))
+        for run in self.open_runs():
+            run.status = "answered"
         self.runs.append(following)
         return RunStarted(run_id=following.id)
+
+    def _own(self, place: str) -> list[Entry]:
+        """What the batch has left in a conversation so far."""
+        log = self.conversations[place]
+        begin = next((number for number, entry in enumerate(log) if entry == ("user", "m1")), len(log))
+        return log[begin:]
+
+    def _open_calls(self, place: str) -> list[str]:
+        answered = {what for kind, what in self.conversations[place] if kind == "output"}
+        return [what for kind, what in self.conversations[place] if kind == "call" and what not in answered]
+
+    def renew(self, request: RunRequest) -> tuple[str, str | None] | None:
+        """The later half of the turns, and what is the batch's own, in a new conversation."""
+        log, own = self.conversations[request.conversation_id], self._own(request.conversation_id) if self.by_anchor else []
+        earlier = [entry for entry in log[: len(log) - len(own)] if not entry[1].startswith("m")]
+        if not earlier:
+            return None
+        created = self._new("new")
+        turns = len(earlier) // 2
+        self.conversations[created] = earlier[2 * (turns - turns // 2) :]
+        anchor = self.anchor(created)
+        self.conversations[created].extend(own)
+        return created, anchor
 
     def _run(self, run_id: str) -> _Run:
         for run in self.runs:
@@ -218,25 +294,26 @@ class ModelProvider:
 
     def _write_items(self, run: _Run) -> None:
         for item in run.items:
-            self.log.extend(("user", message_id) for message_id in item.message_ids)
-        run.items = ()
+            self.conversations[run.place].extend(("user", message_id) for message_id in item.message_ids)
+        self.conversations[run.place].extend(run.outputs)
+        run.items, run.outputs = (), ()
 
     def settle(self) -> None:
         """Time passes at the provider: what it works at gets done."""
         for run in self.runs:
             if run.status != "in_progress":
                 continue
-            if self.fails:
-                self.fails -= 1
+            if self.fails or run.error is not None:
+                self.fails -= run.error is None
                 run.status = "failed"
                 continue
             self._write_items(run)
             if run.rounds_left:
                 run.status, run.waits_for = "waiting", (ToolCall(self._new("call"), FunctionCall("weather", "{}")),)
-                self.log.append(("call", run.waits_for[0].id))
+                self.conversations[run.place].append(("call", run.waits_for[0].id))
             else:
                 run.status = "completed"
-                self.log.append(("reply", run.batch_id))
+                self.conversations[run.place].append(("reply", run.batch_id))
 
     def watch(self, run_id: str) -> ActionRequired | RunEnded:
         self.settle()
@@ -244,10 +321,14 @@ class ModelProvider:
 
     def _event(self, run: _Run) -> ActionRequired | RunEnded:
         if run.status == "waiting":
-            return ActionRequired(run_id=run.id, calls=run.waits_for, anchor=self.anchor)
+            return ActionRequired(run_id=run.id, calls=run.waits_for, anchor=self.anchor(run.place))
         assert run.status != "answered", "the round after it is another response"
+        if run.error is not None:
+            error = ErrorInfo(code="context_length_exceeded", message="too long")
+            can = run.can_be_shortened
+            return RunEnded(run_id=run.id, status=run.status, error=error, trouble=run.error, retryable=can, counts=not can)
         replies = ("the answer",) if run.status == "completed" else ()
-        return RunEnded(run_id=run.id, status=run.status, replies=replies, anchor=self.anchor)
+        return RunEnded(run_id=run.id, status=run.status, replies=replies, anchor=self.anchor(run.place))
 
     def find(self, request: RunRequest, run_id: str | None, calls: Sequence[ToolCall]) -> Finding:
         if self.is_slow and self.open_runs():
@@ -256,34 +337,44 @@ class ModelProvider:
         self.settle()
         found = self._find_by_anchor(request, calls) if self.by_anchor else self._find_by_metadata(request, run_id, calls)
         if found is None:
-            held = bool(self.texts()) and not self.by_anchor
-            return NotFound(anchor=self.anchor, holds_text=held)
+            held = bool(self._texts(request.conversation_id)) and not self.by_anchor
+            return NotFound(anchor=self.anchor(request.conversation_id), holds_text=held)
         return found
 
     def _find_by_metadata(self, request: RunRequest, run_id: str | None, calls: Sequence[ToolCall]) -> Finding | None:
-        ours = [run for run in self.runs if run.batch_id == request.batch.id and run_id in (None, run.id)]
+        here = [run for run in self.runs if run.place == request.conversation_id]
+        ours = [run for run in here if run.batch_id == request.batch.id and run_id in (None, run.id)]
         if not ours:
             return None
         newest = ours[-1]
         return None if newest.status == "waiting" and newest.waits_for == tuple(calls) else self._event(newest)
 
     def _find_by_anchor(self, request: RunRequest, calls: Sequence[ToolCall]) -> Finding | None:
+        log = self.conversations[request.conversation_id]
         if calls:
-            if ("output", calls[-1].id) not in self.log:
+            if ("output", calls[-1].id) not in log:
                 return None
-            place = self.log.index(("output", calls[-1].id)) + 1
+            place = log.index(("output", calls[-1].id)) + 1
         else:
-            after = int(request.anchor.rpartition("_")[2]) if request.anchor else 0
+            after = self._after(request.anchor, request.conversation_id)
             wanted = [("user", message_id) for item in request.items for message_id in item.message_ids]
-            if not wanted or self.log[after : after + len(wanted)] != wanted:
+            if after is None or not wanted or log[after : after + len(wanted)] != wanted:
                 return None
             place = after + len(wanted)
-        rest = self.log[place:]
+        rest = log[place:]
         assert rest, "a response is written as a whole"
         kind, what = rest[-1]
+        anchor = self.anchor(request.conversation_id)
         if kind == "call":
-            return ActionRequired(run_id="", calls=(ToolCall(what, FunctionCall("weather", "{}")),), whole=not calls, anchor=self.anchor)
-        return RunEnded(run_id="", status="completed", replies=("the answer",), whole=not calls, anchor=self.anchor)
+            return ActionRequired(run_id="", calls=(ToolCall(what, FunctionCall("weather", "{}")),), whole=not calls, anchor=anchor)
+        return RunEnded(run_id="", status="completed", replies=("the answer",), whole=not calls, anchor=anchor)
+
+    def _after(self, anchor: str | None, place: str) -> int | None:
+        """Where to look for what came after an item; None if it is none of this conversation's."""
+        if anchor is None:
+            return 0
+        conversation_id, _, item = anchor.partition(":item_")
+        return int(item) if conversation_id == place else None
 
 
 class Crash(Exception):
@@ -296,7 +387,7 @@ class World:
     def __init__(self, provider: ModelProvider, capabilities: Capabilities, rules: Rules = Rules(), *, mapped: bool = False) -> None:  # noqa: B008
         self.provider, self.capabilities, self.rules = provider, capabilities, rules
         self.clock = FakeClock()
-        self.batch = claimed(conversation_id=None if mapped else "conv_1", anchor=None)
+        self.batch = claimed(conversation_id=None if mapped else HOME, anchor=None)
         self.phase, self.progress = self.batch.phase, self.batch.progress
         self.deaths = 0
         self.conversation_id = self.batch.conversation_id
@@ -304,6 +395,7 @@ class World:
         self.delivered: list[str] = []
         self.finished = 0
         self.buried: list[steps.Bury] = []
+        self.dropped: list[str] = []
         self.fault: Callable[[int, steps.Step, str], Exception | None] = lambda _number, _step, _when: None
         self.number = 0
         self._watching = ""
@@ -353,7 +445,7 @@ class World:
                 try:
                     answer = self._effect(step)
                 except (RequestRefused, RunVanished, OutcomeUnknown) as error:
-                    return error
+                    answer = error
         return answer
 
     def _effect(self, step: steps.Step) -> Any:  # noqa: C901, PLR0912 - one case for each kind of step
@@ -378,10 +470,18 @@ class World:
             case steps.Find():
                 return provider.find(step.request, step.run_id, step.calls)
             case steps.Locate():
-                return provider.anchor
+                return provider.anchor(step.conversation_id)
             case steps.OpenConversation():
-                self.conversation_id = self.conversation_id or "conv_new"
-                return self.conversation_id, provider.anchor
+                self.conversation_id = self.conversation_id or HOME
+                return self.conversation_id, provider.anchor(self.conversation_id)
+            case steps.RenewConversation():
+                return provider.renew(step.request)
+            case steps.MoveThread():
+                assert step.old_id == self.conversation_id, "nothing else moves it here"
+                self._save(step.phase, step.progress)
+                self.conversation_id = provider.home = step.conversation_id
+                self.dropped += [step.old_id] if step.drops_old else []
+                return True
             case steps.Answer():
                 self.answered.update(one.id for one in step.calls)
                 return {one.id: "sunny" for one in step.calls}
@@ -417,8 +517,10 @@ __all__ = [
     "CONVERSATIONS",
     "DONE",
     "FOREGROUND",
+    "HOME",
     "CannotAsk",
     "Crash",
+    "Limit",
     "ModelProvider",
     "Scripted",
     "World",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from flow_harness import ASSISTANTS, CONVERSATIONS, Crash, ModelProvider, World
+from flow_harness import ASSISTANTS, CONVERSATIONS, HOME, Crash, Limit, ModelProvider, World
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,8 +15,8 @@ from assistant_queue.core import steps
 from assistant_queue.core.flow import MAX_DEATHS, Rules
 from assistant_queue.errors import OutcomeUnknown, RequestRefused, StreamCut
 
-WITH_EFFECT = (steps.Start, steps.Submit)
-MOST_STEPS = 25
+WITH_EFFECT = (steps.Start, steps.Submit, steps.RenewConversation)
+MOST_STEPS = 40
 """No scenario without faults has as many."""
 
 
@@ -28,9 +28,10 @@ class Scenario:
     delivers: bool = False
     mapped: bool = False
     is_slow: bool = False
+    limit: Limit | None = None
 
     def world(self) -> World:
-        provider = ModelProvider(by_anchor=self.by_anchor, rounds=self.rounds, fails=self.fails, is_slow=self.is_slow)
+        provider = ModelProvider(by_anchor=self.by_anchor, rounds=self.rounds, fails=self.fails, is_slow=self.is_slow, limit=self.limit)
         rules = Rules(delivers=self.delivers, max_attempts=10)
         return World(provider, CONVERSATIONS if self.by_anchor else ASSISTANTS, rules, mapped=self.mapped)
 
@@ -43,11 +44,21 @@ def scenarios() -> list[Any]:
         "delivery": {"delivers": True},
         "a run fails": {"fails": 1},
         "tools after a failed run": {"rounds": 1, "fails": 1, "is_slow": True},
+        "outgrown": {"limit": Limit(entries=8, past=5)},
+        "outgrown, in a run": {"limit": Limit(entries=8, past=5, told_by="run")},
+        "outgrown, in a run that is shortened in vain": {"limit": Limit(entries=8, past=5, told_by="run", ways=2)},
+        "outgrown, again and again": {"limit": Limit(entries=4, past=7)},
+        "outgrown, with nothing left": {"limit": Limit(entries=2, past=1)},
+    }
+    outputs = {
+        "outgrown by outputs": {"rounds": 1, "limit": Limit(entries=7, past=2)},
+        "outgrown by outputs, in a run": {"rounds": 1, "limit": Limit(entries=7, past=2, told_by="run", ways=1)},
+        "outgrown by the second outputs": {"rounds": 2, "limit": Limit(entries=9, past=2)},
     }
     return [
         pytest.param(Scenario(by_anchor=by_anchor, **shape), id=f"{'conversations' if by_anchor else 'assistants'}-{name}")  # type: ignore[arg-type]
-        for name, shape in shapes.items()
         for by_anchor in (False, True)
+        for name, shape in (shapes | (outputs if by_anchor else {})).items()
     ]
 
 
@@ -60,7 +71,10 @@ def check(world: World, scenario: Scenario, story: Any) -> None:
     assert len(provider.completed()) == 1, (story, provider.runs)
     assert provider.texts() == Counter({"m1": 1, "m2": 1}), (story, provider.log)
     assert provider.open_runs() == [], (story, provider.runs)
-    assert sum(kind == "reply" for kind, _ in provider.log) == 1, (story, provider.log)
+    assert provider.log[-1] == ("reply", "batch_1"), (story, provider.log)
+    assert provider.log.count(("reply", "batch_1")) == 1, (story, provider.log)
+    if scenario.limit is None:
+        assert provider.home == HOME, (story, provider.home)
     outputs = Counter(what for kind, what in provider.log if kind == "output")
     assert len(outputs) == scenario.rounds, (story, provider.log)
     assert set(outputs.values()) <= {1}, (story, provider.log)
@@ -72,6 +86,7 @@ def steps_of(scenario: Scenario) -> int:
     world = scenario.world()
     world.live_to_the_end()
     check(world, scenario, "nothing happens")
+    assert (world.provider.home == HOME) is (scenario.limit is None)
     return world.number
 
 
@@ -131,7 +146,7 @@ def test_dying_twice_at_any_two_steps_leaves_one_completed_run(scenario: Scenari
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_losing_the_answer_to_any_request_leaves_one_completed_run(scenario: Scenario, when: str) -> None:
     lost = []
-    for number_of_request in range(1, 5):
+    for number_of_request in range(1, 10):
         world = scenario.world()
         count = 0
 
@@ -181,6 +196,8 @@ def test_dying_in_the_round_after_outputs_were_stored_does_not_call_the_user_aga
         delivers=st.booleans(),
         mapped=st.booleans(),
         is_slow=st.booleans(),
+        limit=st.none()
+        | st.builds(Limit, entries=st.just(8), past=st.integers(3, 9), told_by=st.sampled_from(["create", "run"]), ways=st.integers(0, 2)),
     ),
     faults=st.dictionaries(
         st.integers(1, 40),
@@ -211,3 +228,37 @@ def test_any_mixture_of_faults_leaves_one_completed_run(scenario: Scenario, faul
     ending = world.live_to_the_end()
     assert isinstance(ending, steps.Completed)
     check(world, scenario, faults)
+
+
+@pytest.mark.parametrize("by_anchor", [False, True], ids=["assistants", "conversations"])
+@pytest.mark.parametrize("told_by", ["create", "run"])
+def test_a_batch_that_is_too_long_by_itself_leaves_the_thread_as_it_was_whoever_dies(by_anchor: bool, told_by: str) -> None:
+    doomed = 0
+    while True:
+        doomed += 1
+        scenario = Scenario(by_anchor=by_anchor, limit=Limit(entries=1, past=4, told_by=told_by))
+        world = scenario.world()
+        before = list(world.provider.log)
+        died: list[str] = []
+
+        def fault(number: int, step: steps.Step, when: str, doomed: int = doomed, died: list[str] = died) -> Exception | None:
+            if (number, when) != (doomed, "after") or isinstance(step, steps.Bury):
+                return None
+            died.append(type(step).__name__)
+            return Crash()
+
+        world.fault = fault
+        ending = world.live_to_the_end()
+        story = f"died after step {doomed}, {died}"
+        assert isinstance(ending, steps.Failed), story
+        assert (ending.reason, ending.error.code) in {("refused", "request_refused"), ("refused", "context_length_exceeded")}, story
+        assert world.conversation_id == HOME, story
+        own = [] if by_anchor or told_by == "create" else [("user", "m1"), ("user", "m2")]
+        assert world.provider.log[: len(before)] == before, story
+        assert world.provider.log[len(before) :] in ([], own), story
+        assert len(world.dropped) >= 3, story
+        assert HOME not in world.dropped, story
+        assert [bury.open_calls for bury in world.buried] == [()], story
+        if not died:
+            assert doomed > 10
+            return

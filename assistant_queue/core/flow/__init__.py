@@ -33,7 +33,7 @@ class BatchFlow(Running):
 
     1. prepares the request: what fits, the conversation, its end, the instructions (here)
     2. continues where an earlier holder stopped, by phase; sends, watches, answers tool rounds (`running.py`)
-    3. decides what a failure means: wait, ask, send again, or give up (`failing.py`)
+    3. decides what a failure means: wait, ask, send again, shorten, or give up (`failing.py`, `outgrowing.py`)
     4. stores the result and delivers it, or puts the batch on the failed list (`ending.py`)
     """
 
@@ -94,6 +94,8 @@ class BatchFlow(Running):
             instructions=(yield from self._instructions()),
             open_calls=self._claimed.open_calls,
             deadline_s=self._rules.run_timeout_s,
+            shortened=progress.shortened,
+            renewed=progress.origin is not None,
         )
 
     def _instructions(self) -> Generator[steps.Step, Any, str | None]:

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from typing import Any
 
 from assistant_queue.core import steps
-from assistant_queue.core.flow.outgrowing import Outgrowing
+from assistant_queue.core.flow.ending import Ending
 from assistant_queue.core.flow.state import ENDED_WELL, HELD, Flow, GiveUp, Hold, Park, Unreachable
 from assistant_queue.core.runs import Finding, FoundBy, RunEnded
 from assistant_queue.core.thread_state import Phase, ThreadState
@@ -30,7 +30,7 @@ MAX_ASK_WAIT_S = 60.0
 """The longest wait between two questions about work that may have been accepted: it holds its thread. Chosen."""
 
 
-class Failing(Outgrowing):
+class Failing(Ending):
     """The steps after a failure."""
 
     def _failed(self, error: AssistantQueueError) -> Flow:  # noqa: C901, PLR0912 - one line a kind of failure, most specific first
@@ -96,8 +96,6 @@ class Failing(Outgrowing):
 
     def _refused(self, error: BackendError, info: ErrorInfo) -> Flow:
         """Provably not accepted, nothing of the batch had been sent yet, or the provider keeps nothing of it."""
-        if self._has_outgrown(error.trouble):
-            return (yield from self._renew(info))
         if not error.retryable:
             return (yield from self._bury("refused", info))
         was_sent = self._phase is Phase.SENDING
@@ -153,8 +151,6 @@ class Failing(Outgrowing):
 
     def _gave_up(self, event: RunEnded, info: ErrorInfo) -> Flow:
         """The provider ended the run badly: the same batch may do better, or never will."""
-        if not event.retryable and self._has_outgrown(event.trouble):
-            return (yield from self._renew(info))
         if not event.retryable:
             return (yield from self._bury("refused", info))
         return (yield from self._run_failed(info, counts=event.counts, retry_after_s=event.retry_after_s))
@@ -165,6 +161,12 @@ class Failing(Outgrowing):
         if capabilities.stateless:
             self._phase = Phase.SENDING if progress.calls or progress.asked else Phase.FROZEN
             return (yield from self._try_again(info, counts=counts, retry_after_s=retry_after_s))
+        self._forget_run(still_works=still_works)
+        return (yield from self._try_again(info, counts=counts, retry_after_s=retry_after_s))
+
+    def _forget_run(self, *, still_works: bool = False) -> None:
+        """The run has failed: its calls need no outputs any more."""
+        progress, capabilities = self._progress, self._capabilities
         progress.calls, progress.run_id = (), None
         if still_works or capabilities.found_by is FoundBy.ANCHOR:
             # Rounds that completed before the failure are in the conversation: look there before anything is sent.
@@ -173,7 +175,6 @@ class Failing(Outgrowing):
         else:
             progress.held = progress.held or capabilities.keeps_failed_text
             self._phase = Phase.FROZEN
-        return (yield from self._try_again(info, counts=counts, retry_after_s=retry_after_s))
 
     def _is_patient(self) -> bool:
         """Whether passing trouble is still waited out instead of counted."""

@@ -1,43 +1,105 @@
-"""A conversation that outgrew the model: the thread goes on in a new one that begins with its last turns."""
+"""A conversation that outgrew the model: less of it is read, or the thread goes on in a new one that begins with its last turns."""
 
 from __future__ import annotations
 
 from assistant_queue.core import steps
-from assistant_queue.core.flow.ending import Ending
+from assistant_queue.core.flow.failing import Failing
 from assistant_queue.core.flow.state import Flow
+from assistant_queue.core.runs import FoundBy, RunEnded
 from assistant_queue.core.thread_ids import providers_id
-from assistant_queue.core.thread_state import Phase, ThreadState
+from assistant_queue.core.thread_state import ThreadState
+from assistant_queue.errors import BackendError
 from assistant_queue.models import ErrorInfo
-from assistant_queue.trouble import Kind, Trouble
+from assistant_queue.trouble import Kind
+
+MAX_SHORTENED = 8
+"""Runs of one batch that may fail for their length, each reading less than the one before. Chosen: no backend of ours has as many steps."""
 
 
-class Outgrowing(Ending):
-    """The steps after a refusal for the conversation's length, where the backend has no shorter form of the request left."""
+class Outgrowing(Failing):
+    """The steps after a conversation was found to be too long.
 
-    def _has_outgrown(self, trouble: Trouble | None) -> bool:
-        """Whether a new conversation can help: the refusal is about the length, and the conversation is the queue's to choose."""
-        return (
-            trouble is not None
-            and trouble.kind is Kind.CONTEXT_OVERFLOW
-            and self._capabilities.renews
-            and self._request is not None
-            and providers_id(self._batch.thread_id, self._rules.thread_ids) is None
-        )
+    1. a run that failed for its length is started again at once, over less of the conversation, as long as the backend says so
+    2. else the conversation is begun anew with the later half of its turns, and the batch is sent there; again, until it fits
+    3. with nothing left to leave out, the thread goes back to the conversation it had, and the batch to the failed list
+    """
+
+    def _refused(self, error: BackendError, info: ErrorInfo) -> Flow:
+        if not (error.outgrown and self._can_renew):
+            return (yield from super()._refused(error, info))
+        self._take_back(counts=False)
+        return (yield from self._renew(info))
+
+    def _gave_up(self, event: RunEnded, info: ErrorInfo) -> Flow:
+        if event.trouble is None or event.trouble.kind is not Kind.CONTEXT_OVERFLOW or self._capabilities.stateless:
+            return (yield from super()._gave_up(event, info))
+        if event.retryable and self._progress.shortened < MAX_SHORTENED:
+            self._progress.shortened += 1
+            self._forget_run()
+            return (yield from self._at_once(info))
+        if not self._can_renew:
+            return (yield from self._bury("refused", info))
+        self._forget_run()
+        return (yield from self._renew(info))
+
+    @property
+    def _can_renew(self) -> bool:
+        """Whether a new conversation can be begun: the conversation is the queue's to choose, and no run waits in it."""
+        waits = bool(self._progress.calls) and self._capabilities.found_by is FoundBy.METADATA
+        is_ours = providers_id(self._batch.thread_id, self._rules.thread_ids) is None
+        return self._capabilities.renews and self._request is not None and is_ours and not waits
 
     def _renew(self, info: ErrorInfo) -> Flow:
-        """Have the conversation begun anew with the later half of its turns, then try again at once; without any turns left, give up."""
-        progress, old = self._progress, self._sent.conversation_id
-        renewed = yield steps.RenewConversation(request=self._sent, calls=progress.calls)
+        """Begin the conversation anew and try again at once.
+
+        Nothing is written before the move: a worker that dies until then leaves a batch that is found, or sent, where it was. The move
+        writes how far the batch got in the same step: the end of the new conversation is never looked for in the old one.
+        """
+        progress = self._progress
+        try:
+            renewed = yield steps.RenewConversation(request=self._sent, calls=progress.calls)
+        except BackendError as error:
+            if not error.retryable:
+                return (yield from self._give_back(info))
+            failed = ErrorInfo(code=error.code, message=str(error))
+            return (yield from self._try_again(failed, counts=error.counts, retry_after_s=error.retry_after_s))
         if renewed is None:
-            return (yield from self._bury("refused", info))
-        new, progress.anchor = renewed
-        progress.run_id, progress.sent_ms, progress.passing, progress.error = None, 0, False, info
-        # Outputs that wait to be submitted are looked for once more, and are not there.
-        self._phase = Phase.SENDING if progress.calls else Phase.FROZEN
-        # 1. stored: the end of the new conversation   2. the thread moves there   3. the next claim finds both
-        # A worker that dies between 1 and 2 leaves an anchor that the old conversation does not hold: the batch is refused there again,
-        # for its length, and comes back here.
-        yield steps.Save(phase=self._phase, progress=progress)
-        yield steps.MoveThread(old_id=old, conversation_id=new, anchor=progress.anchor)
+            return (yield from self._give_back(info))
+        conversation_id, progress.anchor = renewed
+        progress.held = False  # the batch's own texts are in the old one
+        progress.error = info
+        is_first, progress.origin = progress.origin is None, progress.origin or self._sent.conversation_id
+        moved = yield steps.MoveThread(
+            old_id=self._sent.conversation_id,
+            conversation_id=conversation_id,
+            anchor=progress.anchor,
+            phase=self._phase,
+            progress=progress,
+            is_new=True,
+            drops_old=not is_first,
+        )
+        if not moved:  # it has been given another conversation meanwhile: that one's end is asked for
+            progress.located, progress.anchor, progress.origin = False, None, None
+        return (yield from self._at_once(info))
+
+    def _give_back(self, info: ErrorInfo) -> Flow:
+        """The batch itself is too long: what the thread remembers stays as it was."""
+        progress = self._progress
+        if progress.origin is not None:
+            origin, progress.origin = progress.origin, None
+            progress.burying, progress.error = "refused", info
+            yield steps.MoveThread(
+                old_id=self._sent.conversation_id,
+                conversation_id=origin,
+                anchor=None,
+                phase=self._phase,
+                progress=progress,
+                drops_old=True,
+            )
+        return (yield from self._bury("refused", info))
+
+    def _at_once(self, info: ErrorInfo) -> Flow:
+        progress = self._progress
+        progress.error = info
         yield steps.Postpone(state=ThreadState.RETRYING, wait_s=0, phase=self._phase, progress=progress)
         return steps.Postponed(state=ThreadState.RETRYING, error=info)

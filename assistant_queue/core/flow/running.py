@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from assistant_queue.core import steps
-from assistant_queue.core.flow.failing import Failing
+from assistant_queue.core.flow.outgrowing import Outgrowing
 from assistant_queue.core.flow.state import HELD, Event, GiveUp, Hold, Park, Unreachable
 from assistant_queue.core.runs import ActionRequired, CannotAsk, Finding, NotFound, RunStarted, Undecided
 from assistant_queue.core.thread_state import Phase
@@ -20,7 +20,7 @@ MAX_CUTS = 5
 _LOST = ErrorInfo(code="outcome_unknown", message="workers died while they waited for the provider's answer")
 
 
-class Running(Failing):
+class Running(Outgrowing):
     """The steps from the request to the event that ends it."""
 
     # --- where an earlier holder stopped ----------------------------------------------------------------------------

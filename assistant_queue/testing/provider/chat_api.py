@@ -12,6 +12,7 @@ from assistant_queue.testing.provider.chat_bodies import CREATE_CHAT_COMPLETION,
 from assistant_queue.testing.provider.chat_voice import Voice
 from assistant_queue.testing.provider.chat_wire import Told, new_completion_id
 from assistant_queue.testing.provider.context import Exchange
+from assistant_queue.testing.provider.context_limits import failure_of, overlong_messages
 from assistant_queue.testing.provider.faults import find
 from assistant_queue.testing.provider.log import RunRecord
 from assistant_queue.testing.provider.pacing import forever, pause, say
@@ -142,7 +143,11 @@ class ChatApi:
         world, told = self._world, completion.told
         await world.gates.pass_through("accepted", lambda: world.log.run(told.id))
         scripted = find(ReplyWith, completion.actions)
-        outcome = world.ask_model(completion.turn(exchange)) if scripted is None else scripted.outcome
+        overlong = overlong_messages(completion.messages, world.personality)
+        if overlong is not None:
+            outcome: Outcome = failure_of(overlong)
+        else:
+            outcome = world.ask_model(completion.turn(exchange)) if scripted is None else scripted.outcome
         told.finish, status = _ending(outcome, told.server)
         await self._perform(completion, outcome)
         await world.gates.pass_through("completing", lambda: world.log.run(told.id))

@@ -24,6 +24,7 @@ from assistant_queue.testing.provider.checks import (
     text,
     text_or,
 )
+from assistant_queue.testing.provider.context_limits import check_messages
 from assistant_queue.testing.provider.personality import Personality
 from assistant_queue.testing.provider.problems import ApiProblem, calls_without_tool, only_with, tool_without_calls
 from assistant_queue.testing.provider.state import Json
@@ -170,6 +171,7 @@ def check_request(asked: Json, server: Personality) -> None:
         raise only_with("metadata", "store")
     _check_messages(asked["messages"])
     check_taken(asked, server)
+    check_messages(asked["messages"], server)
 
 
 def _check_messages(messages: Sequence[Json]) -> None:

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from assistant_queue.testing.provider.personality import Personality
 from assistant_queue.testing.provider.problems import ApiProblem
-from assistant_queue.testing.provider.state import Json, count_words, is_user_text, text_of
+from assistant_queue.testing.provider.state import Json, is_user_text, text_of
 from assistant_queue.testing.provider.troubles import trouble_of
 from assistant_queue.testing.provider.unknown_fields import unknown_field
 from assistant_queue.testing.provider.wordings import Facts
@@ -33,8 +33,6 @@ def check_taken(asked: Json, server: Personality) -> None:
         _check_message(place, message, server)
     _check_order(asked["messages"], server)
     check_prompt([text_of(message) for message in asked["messages"] if is_user_text(message)], server)
-    if server.truncation != "always":
-        check_length([text_of(message) for message in asked["messages"]], server, model=asked["model"])
 
 
 def check_model(asked: Json, server: Personality) -> None:
@@ -67,17 +65,6 @@ def check_prompt(texts: Sequence[str], server: Personality) -> None:
     """
     if server.moderates is not None and any(server.moderates in text for text in texts):
         raise trouble_of(server, "moderated")
-
-
-def check_length(texts: Sequence[str], server: Personality, *, model: str) -> None:
-    """Refuse a prompt that exceeds the model's context.
-
-    Raises:
-        ApiProblem: In the server's words.
-    """
-    words = count_words(texts)
-    if server.context_words is not None and words > server.context_words:
-        raise trouble_of(server, "overflow", Facts(model=model, limit=server.context_words, words=words))
 
 
 def _check_options(asked: Json, server: Personality) -> None:

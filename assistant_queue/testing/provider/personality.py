@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from assistant_queue.testing.provider.answer_flags import AnswerFlags, WireFlags
+from assistant_queue.testing.provider.context_flags import ContextFlags
 from assistant_queue.testing.provider.error_flags import ErrorFlags
 from assistant_queue.testing.provider.reading_flags import ForegroundFlags, ListFlags
 from assistant_queue.testing.provider.request_flags import RequestFlags
 
 
 @dataclass(frozen=True)
-class Personality(AnswerFlags, WireFlags, RequestFlags, ErrorFlags, ListFlags, ForegroundFlags):
+class Personality(AnswerFlags, WireFlags, RequestFlags, ErrorFlags, ListFlags, ForegroundFlags, ContextFlags):
     """The ways in which this server is not OpenAI's. The default is the strict one.
 
     The flags of the base classes are fields of this class too: `AnswerFlags` (what a chat completion looks like), `WireFlags` (the bytes

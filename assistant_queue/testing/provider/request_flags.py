@@ -36,9 +36,6 @@ class RequestFlags:
             with `extra_forbidden`) or `unsupported` (Groq's words for it).
         unknown_options: Fields of a request that OpenAI knows and this server does not: treated like unknown ones.
         wants_reasoning: A tool round whose assistant message lacks the `reasoning_content` it was given with is refused.
-        context_words: A request over more words than these, its conversation included, is refused as too long; None for no limit.
-        truncation: What `truncation="auto"` of a response does: `takes` (what is too long is left out), `ignored` or `refused`; or the
-            server leaves out what is too long `always`, in every protocol, asked or not.
         open_calls: What a conversation with an unanswered call does to a response: it is `refused`, and outputs heal it together with
             what else is said, or the response `fails`, and only outputs in a request of their own heal it.
         resumes_streams: A background response can be streamed again; else it is shown as JSON instead.
@@ -65,7 +62,5 @@ class RequestFlags:
     unknown_fields: Literal["refused", "ignored", "forbidden", "unsupported"] = "refused"
     unknown_options: tuple[str, ...] = ()
     wants_reasoning: bool = False
-    context_words: int | None = None
-    truncation: Literal["takes", "ignored", "refused", "always"] = "takes"
     open_calls: Literal["refused", "fails"] = "refused"
     resumes_streams: bool = True

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from assistant_queue.testing.provider.actions import Action
 from assistant_queue.testing.provider.context import Exchange
 from assistant_queue.testing.provider.log import RunRecord
-from assistant_queue.testing.provider.script import Turn
+from assistant_queue.testing.provider.script import RunFailure, Turn
 from assistant_queue.testing.provider.sse import Tape
 from assistant_queue.testing.provider.state import Conversation, Json, is_user_text, text_of, tool_names
 
@@ -18,7 +18,11 @@ _DEFAULT_MODEL = "stand-in-model"
 
 @dataclass(eq=False)
 class Response:
-    """A response: what was asked, and how far it is. `tape` is there only if it was asked for as a stream."""
+    """A response: what was asked, and how far it is.
+
+    `tape` is there only if it was asked for as a stream, `failure` if its conversation is too long; it `is_compacted` if what came before
+    is left out of it.
+    """
 
     id: str
     asked: Json
@@ -28,6 +32,8 @@ class Response:
     is_background: bool
     tape: Tape | None
     actions: tuple[Action, ...] = ()
+    failure: RunFailure | None = None
+    is_compacted: bool = False
     created_at: int = field(default_factory=lambda: int(time.time()))
     status: str = "in_progress"
     output: list[Json] = field(default_factory=list)

@@ -37,6 +37,8 @@ class ResponseWriter:
         """
         if isinstance(outcome, Never):
             await forever()
+        if response.is_compacted:
+            self._put(response, wire.compaction(new_id("cmp")))
         if isinstance(outcome, ToolCalls):
             await self._call_tools(response, outcome)
             return "completed"
@@ -125,6 +127,13 @@ class ResponseWriter:
         self._emit(response, "response.function_call_arguments.done", **place, name=name, arguments=arguments)
         item = wire.function_call(item_id, call_id, name, arguments, "completed")
         response.output.append(item)
+        self._emit(response, "response.output_item.done", output_index=index, item=item)
+
+    def _put(self, response: Response, item: Json) -> None:
+        """An item that comes all at once."""
+        index = len(response.output)
+        response.output.append(item)
+        self._emit(response, "response.output_item.added", output_index=index, item=item)
         self._emit(response, "response.output_item.done", output_index=index, item=item)
 
     def _emit(self, response: Response, event: str, /, **held: Any) -> None:

@@ -8,6 +8,7 @@ from assistant_queue.testing.provider import bodies
 from assistant_queue.testing.provider import responses_wire as wire
 from assistant_queue.testing.provider.actions import IgnoreCancel, Vanish
 from assistant_queue.testing.provider.checks import missing
+from assistant_queue.testing.provider.context_limits import check_response, check_shortening
 from assistant_queue.testing.provider.faults import find
 from assistant_queue.testing.provider.ids import new_id
 from assistant_queue.testing.provider.paging import page, whole
@@ -21,7 +22,7 @@ from assistant_queue.testing.provider.problems import (
 )
 from assistant_queue.testing.provider.response import Response
 from assistant_queue.testing.provider.responses_engine import ResponsesEngine
-from assistant_queue.testing.provider.responses_refusals import check_context, check_response_taken
+from assistant_queue.testing.provider.responses_refusals import check_open_calls, check_response_taken
 from assistant_queue.testing.provider.routing import Answer, Call, ConnectionDropped, Operation
 from assistant_queue.testing.provider.sse import StreamAnswer, Tape
 from assistant_queue.testing.provider.state import Conversation, Json, World
@@ -122,10 +123,12 @@ class ResponsesApi:
             tape=Tape(styled(call.server)) if asked.get("stream") else None,
             actions=call.actions,
         )
-        check_context(response, call.server)
+        check_open_calls(response, call.server)
+        check_response(response, call.server)
         return response
 
     def _check_request(self, asked: Json) -> None:
+        check_shortening(asked, self._world.personality)
         if not asked.get("model") and not asked.get("prompt"):
             raise missing("model")
         check_response_taken(asked, self._world.personality)

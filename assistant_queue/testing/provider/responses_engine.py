@@ -116,7 +116,7 @@ class ResponsesEngine:
         world.log.change_run(response.id, status="in_progress")
         self._writer.emit_response(response, "response.in_progress")
         scripted = find(ReplyWith, response.actions)
-        outcome = world.ask_model(response.turn(exchange)) if scripted is None else scripted.outcome
+        outcome = response.failure or (world.ask_model(response.turn(exchange)) if scripted is None else scripted.outcome)
         status = await self._writer.perform(response, outcome)
         await world.gates.pass_through("completing", lambda: world.log.run(response.id))
         self.end(response, status)

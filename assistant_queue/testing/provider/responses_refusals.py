@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from assistant_queue.testing.provider import responses_wire as wire
 from assistant_queue.testing.provider.actions import ReplyWith
-from assistant_queue.testing.provider.chat_refusals import check_length, check_model, check_prompt, check_streaming
+from assistant_queue.testing.provider.chat_refusals import check_model, check_prompt, check_streaming
 from assistant_queue.testing.provider.checks import missing
 from assistant_queue.testing.provider.context import check_calls
 from assistant_queue.testing.provider.personality import Personality
@@ -17,7 +17,6 @@ from assistant_queue.testing.provider.problems import ApiProblem, calls_without_
 from assistant_queue.testing.provider.response import Response
 from assistant_queue.testing.provider.script import RunFailure
 from assistant_queue.testing.provider.state import Json, is_user_text, text_of
-from assistant_queue.testing.provider.troubles import wording_of
 
 
 def check_response_taken(asked: Json, server: Personality) -> None:
@@ -34,34 +33,15 @@ def check_response_taken(asked: Json, server: Personality) -> None:
         raise ApiProblem("This server does not yet support 'stream' and 'background' together.", param="stream", is_in_stream=False)
     if not asked.get("input") and server.input == "required":
         raise missing("input")
-    if asked.get("truncation") == "auto" and server.truncation == "refused":
-        raise ApiProblem("Unsupported parameter: 'truncation' is not supported.", code="unsupported_parameter", param="truncation")
     check_prompt([text_of(item) for item in wire.input_items(asked.get("input") or []) if is_user_text(item)], server)
 
 
-def check_context(response: Response, server: Personality) -> None:
-    """Refuse a conversation with open calls or more text than the model can read; some servers take it, and the response fails.
+def check_open_calls(response: Response, server: Personality) -> None:
+    """Refuse, or let fail, a response over calls without outputs, and refuse outputs without calls.
 
     Raises:
         ApiProblem: In the server's words.
     """
-    _check_calls(response, server)
-    is_cut = response.asked.get("truncation") == "auto" or response.asked.get("context_management")
-    if is_cut and server.truncation == "takes":
-        return
-    read = response.items if server.truncation == "always" else response.context()
-    try:
-        check_length([text_of(item) for item in read], server, model=response.model)
-    except ApiProblem as problem:
-        if wording_of(server, "overflow").is_failed_run:
-            _let_fail(response, RunFailure(kind="overflow"))
-            return
-        problem.param = "input" if problem.param == "messages" else problem.param
-        raise
-
-
-def _check_calls(response: Response, server: Personality) -> None:
-    """Refuse calls without outputs and outputs without calls, or let the response fail for them."""
     if server.open_calls == "refused":
         check_calls(response.context())
         return

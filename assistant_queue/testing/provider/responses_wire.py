@@ -80,6 +80,11 @@ def function_call(item_id: str, call_id: str, name: str, arguments: str, status:
     }
 
 
+def compaction(item_id: str) -> Json:
+    """What stands for all that was said before it."""
+    return {"id": item_id, "type": "compaction", "encrypted_content": "all that was said"}
+
+
 def usage_json(input_tokens: int, output_tokens: int) -> Json:
     """What a response has used."""
     return {

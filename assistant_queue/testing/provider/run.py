@@ -29,8 +29,8 @@ class Step:
 class Run:
     """A run: what was asked, and how far it is. `tape` is there only while its present leg is streamed.
 
-    `user_messages` are those nobody has answered yet, `open_calls` are (id, name, arguments), `message` is the one
-    being written and `said` are the texts of those before it.
+    `added` are the messages that came with it, `user_messages` those nobody has answered yet, `open_calls` are
+    (id, name, arguments), `message` is the one being written and `said` are the texts of those before it.
     """
 
     id: str
@@ -41,6 +41,7 @@ class Run:
     expires_at: float
     tape: Tape | None
     actions: tuple[Action, ...] = ()
+    added: list[Json] = field(default_factory=list)
     created_at: int = field(default_factory=lambda: int(time.time()))
     status: str = "queued"
     started_at: int | None = None

@@ -7,6 +7,7 @@ import time
 from assistant_queue.testing.provider import assistants_wire as wire
 from assistant_queue.testing.provider import bodies
 from assistant_queue.testing.provider.actions import IgnoreCancel, Vanish
+from assistant_queue.testing.provider.context_limits import check_run, check_shortening, read_by
 from assistant_queue.testing.provider.faults import find
 from assistant_queue.testing.provider.ids import new_id
 from assistant_queue.testing.provider.paging import page
@@ -95,6 +96,8 @@ class RunsApi:
     def _start(self, thread: Thread, asked: Json, assistant: Json, call: Call, *, is_new_thread: bool) -> Answer:
         given = [] if self._world.personality.ignores_additional_messages else asked.get("additional_messages") or []
         added = [wire.asked_message(thread.id, message) for message in given]
+        server = self._world.personality
+        check_shortening(asked, server)
         run = Run(
             id=new_id("run"),
             thread=thread,
@@ -104,7 +107,11 @@ class RunsApi:
             expires_at=time.time() + self._world.run_expires_after,
             tape=Tape() if asked.get("stream") else None,
             actions=call.actions,
+            added=added,
         )
+        check_run(run, server)
+        read = {message["id"] for message in read_by(run, server)}
+        run.user_messages = [message for message in run.user_messages if message["id"] in read]
         self._engine.start(run, added, request=call.request.number, is_new_thread=is_new_thread)
         answer = self._answer(run)
         if find(Vanish, call.actions) is not None:

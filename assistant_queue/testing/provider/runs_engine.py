@@ -10,11 +10,12 @@ import time
 from collections.abc import Sequence
 
 from assistant_queue.testing.provider.actions import ExpireNow, ReplyWith
+from assistant_queue.testing.provider.context_limits import failure_of, overlong_run
 from assistant_queue.testing.provider.faults import find
 from assistant_queue.testing.provider.problems import outputs_not_accepted, run_not_cancellable, wrong_outputs
 from assistant_queue.testing.provider.run import Run
 from assistant_queue.testing.provider.run_writer import RunWriter
-from assistant_queue.testing.provider.script import OutputGiven
+from assistant_queue.testing.provider.script import Outcome, OutputGiven
 from assistant_queue.testing.provider.sse import Tape
 from assistant_queue.testing.provider.state import Json, World, count_words, text_of
 
@@ -164,8 +165,12 @@ class RunsEngine:
         run.started_at = run.started_at or int(time.time())
         world.log.change_run(run.id, status="in_progress")
         self._writer.emit_run(run, "in_progress")
+        overlong = overlong_run(run, world.personality)
         scripted = find(ReplyWith, run.actions)
-        outcome = world.ask_model(run.turn()) if scripted is None else scripted.outcome
+        if overlong is not None:
+            outcome: Outcome = failure_of(overlong)
+        else:
+            outcome = world.ask_model(run.turn()) if scripted is None else scripted.outcome
         status = await self._writer.perform(run, outcome)
         if status == "requires_action":
             self._wait_for_outputs(run)

@@ -7,7 +7,7 @@ from assistant_queue.testing.provider import bodies
 from assistant_queue.testing.provider.paging import page
 from assistant_queue.testing.provider.problems import assistant_side_not_found, message_during_run
 from assistant_queue.testing.provider.routing import Answer, Call, Operation
-from assistant_queue.testing.provider.state import Json, Thread, World
+from assistant_queue.testing.provider.state import Json, Thread, World, is_user_text
 
 
 class ThreadsApi:
@@ -118,10 +118,11 @@ def find_assistant(world: World, ident: str) -> Json:
 
 
 def new_thread(world: World, asked: Json) -> Thread:
-    """A new thread with the messages asked for."""
+    """A new thread with the messages asked for; those in front of a reply have been answered."""
     thread = world.new_thread(asked.get("metadata") or {})
-    for message in asked.get("messages") or []:
-        add_message(world, thread, message)
+    added = [add_message(world, thread, message) for message in asked.get("messages") or []]
+    replies = [place for place, message in enumerate(added) if not is_user_text(message)]
+    thread.answered.update(message["id"] for message in added[: replies[-1] if replies else 0])
     return thread
 
 
