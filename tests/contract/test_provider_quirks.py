@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -556,6 +558,16 @@ def test_a_model_is_known_or_not_on_every_path(provider: StandInProvider) -> Non
     provider.personality = Personality(models=("llama",), words="ollama", speaks=("responses",))
     assert ask("llama").status_code == 200
     assert (ask("gemma").status_code, "try pulling it first" in ask("gemma").text) == (404, True)
+
+
+def test_a_process_of_its_own_can_be_another_server() -> None:
+    command = [sys.executable, "-m", "assistant_queue.testing.provider", "--personality", "ollama"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        where = json.loads(process.stdout.readline())
+        answer = httpx.post(f"{where['base_url']}/conversations", json={})
+        process.terminate()
+    assert (answer.status_code, answer.text) == (404, "404 page not found")
+    assert process.returncode == 0
 
 
 def test_any_key_is_taken_where_none_is_checked(provider: StandInProvider) -> None:
