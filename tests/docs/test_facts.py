@@ -120,7 +120,7 @@ def test_the_generated_parts_are_where_readers_look() -> None:
     assert names_in(read("README.md")) == ["options"]
     assert names_in(read("docs/configuration.md")) == ["options"]
     assert names_in(read("docs/thread-life.md")) == ["thread-diagram"]
-    assert names_in(read("docs/reliability.md")) == ["request-outcomes", "listing-outcomes", "chat-outcomes"]
+    assert names_in(read("docs/reliability.md")) == ["fates", "request-outcomes", "listing-outcomes", "chat-outcomes"]
     assert names_in(read("docs/events.md")) == ["events"]
     assert names_in(read("docs/backends.md")) == ["remedies", "servers"]
     assert names_in(read("docs/testing-your-bot.md")) == ["troubles"]
