@@ -382,8 +382,8 @@ class Trial:
         self._tried.clear()
 
     def fitted(self) -> None:
-        """The model has read the conversation: what it was shortened by is remembered."""
-        for remedy in self._hoped:
+        """The model has read the conversation: what shortened it is remembered, not what was tried in vain before that."""
+        for remedy in self._hoped[-1:]:
             self._known.keep(remedy)
         self._hoped.clear()
 
