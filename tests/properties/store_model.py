@@ -707,4 +707,13 @@ def tour(play: StoreMachine) -> None:  # noqa: PLR0915 - a walk
     add(A, SLIDING)
     do(play.rq_loses_everything)
     do(play.pause_or_resume, thread=A)
+    # A window that passes during a pause; then its wake-up stands behind another's, so that it is looked at late.
+    do(play.finish, pick=0)
+    do(play.finish, pick=1)
+    do(play.pause_or_resume, thread=B)
+    add(B, SOON)
+    do(play.time_passes, seconds=3.0)
+    do(play.pause_or_resume, thread=B)
+    do(play.a_status_is_read_after_a_second)
+    do(play.rq_loses_everything)
     play.teardown()

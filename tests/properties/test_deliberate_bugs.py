@@ -103,6 +103,7 @@ BUGS: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
     "the passing of a window is not booked": ("wake", swap("book(t.pk, 'waiting', t.n)\n", "")),
     "nobody is ever overdue": ("overdue", swap("for i = 1, #overdue do", "for i = 1, 0 do")),
+    "the passing of a window is not booked while a thread is paused": ("resume", swap("if due <= now then book_due(t) end", "")),
     "a resumed thread is not looked at": (
         "resume",
         swap("redis.call('ZADD', key.due,", "redis.call('ZRANK', key.due, arg.thread_id) local _ = tostring("),

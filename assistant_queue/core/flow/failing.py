@@ -15,6 +15,7 @@ from assistant_queue.errors import (
     BackendError,
     CallbackError,
     NotConfigured,
+    NotEncodable,
     NotReplicated,
     OutcomeUnknown,
     RunExpired,
@@ -61,6 +62,8 @@ class Failing(Ending):
             return (yield from self._run_failed(info))
         if isinstance(error, OutcomeUnknown | StreamCut) and self._phase is Phase.SENDING:
             return (yield from self._ambiguous(info))
+        if isinstance(error, NotEncodable):  # the same write would fail for every worker
+            return (yield from self._bury("corrupt", info))
         if isinstance(error, NotReplicated):
             return (yield from self._unsent(info))
         if isinstance(error, BackendError):
