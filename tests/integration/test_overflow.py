@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from assistant_queue import AssistantMessageQueue
+from assistant_queue import AssistantMessageQueue, BatchFailed
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Personality, Reply, ToolCalls, Turn
 from tests.conftest import PATIENCE_S, RedisServer

@@ -24,6 +24,7 @@ from assistant_queue.errors import (
     ConversationBusy,
     InvalidToolResult,
     LeaseLost,
+    NotEncodable,
     NotReplicated,
     OutcomeUnknown,
     RequestRefused,
@@ -956,6 +957,15 @@ def test_what_no_replica_knows_of_is_not_sent_and_never_counts() -> None:
     assert (back.phase, back.wait_s, back.progress.attempts, back.progress.failures) == (Phase.FROZEN, 3, 0, 0)
     assert isinstance(ending, steps.Postponed)
     assert ending.error.code == "not_replicated"
+
+
+def test_what_no_worker_can_write_goes_to_the_failed_list_and_not_round_for_ever() -> None:
+    driver = Scripted()
+    ending = driver.run(claimed(), {steps.Save: NotEncodable("half of a surrogate pair")})
+    assert driver.names == ["Save(sending)", "Bury"]
+    assert driver.only(steps.Bury).reason == "corrupt"
+    assert isinstance(ending, steps.Failed)
+    assert ending.error.code == "not_encodable"
 
 
 def test_outputs_that_no_replica_knows_of_are_kept_and_their_run_is_asked_about_at_once() -> None:

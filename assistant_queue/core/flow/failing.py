@@ -16,6 +16,7 @@ from assistant_queue.errors import (
     CallbackError,
     ConversationBusy,
     NotConfigured,
+    NotEncodable,
     NotReplicated,
     OutcomeUnknown,
     RunExpired,
@@ -63,6 +64,8 @@ class Failing(Ending):
             return (yield from self._run_failed(info, counts=error.counts, retry_after_s=error.retry_after_s))
         if isinstance(error, OutcomeUnknown | StreamCut) and self._phase is Phase.SENDING:
             return (yield from self._ambiguous(error, info))
+        if isinstance(error, NotEncodable):  # the same write would fail for every worker
+            return (yield from self._bury("corrupt", info))
         if isinstance(error, NotReplicated):
             return (yield from self._unsent(info))
         if isinstance(error, BackendError):
