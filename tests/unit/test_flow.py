@@ -799,6 +799,44 @@ def test_a_vanished_run_may_still_have_been_written_down_so_it_is_looked_for_aft
     assert again.progress.failures == 1
 
 
+def test_a_run_that_was_given_up_and_cannot_be_cancelled_is_waited_for_by_its_id() -> None:
+    """While it is open nothing is sent: on a server without a lock both would answer."""
+    driver = Scripted(FOREGROUND, rules=Rules(retry_for_s=600))
+    driver.run(claimed(), {steps.Watch: RunExpired("too late")})
+    left = driver.only(steps.Postpone).progress
+    assert (left.given_up, left.run_id) == ("run_1", None)
+
+    later = replace(left, sent_ms=NOW - 36_000)
+    driver.run(claimed(phase=Phase.SENDING, progress=later), {steps.Find: RunStarted(run_id="run_1")})
+    assert driver.names == ["Find", "Postpone(held)"]
+    assert driver.only(steps.Find).run_id == "run_1"
+
+    again = replace(driver.only(steps.Postpone).progress, sent_ms=NOW - 36_000)
+    tired = replace(again, undecided_since_ms=NOW - 600_001)
+    ending = driver.run(claimed(phase=Phase.SENDING, progress=again), {steps.Find: DONE})
+    assert isinstance(ending, steps.Completed)
+    assert driver.names == ["Find", "Finish"]
+
+    driver.run(claimed(phase=Phase.SENDING, progress=tired), {steps.Find: RunStarted(run_id="run_1")})
+    assert driver.only(steps.Bury).reason == "parked"
+
+
+def test_a_run_that_could_not_be_cancelled_after_all_is_waited_for_too() -> None:
+    driver = Scripted(CONVERSATIONS)
+    driver.run(claimed(), {steps.Watch: RunExpired("too late"), steps.Find: RunStarted(run_id="run_1")})
+    assert driver.names[-3:] == ["Cancel", "Find", "Postpone(retrying)"]
+    assert driver.only(steps.Postpone).progress.given_up == "run_1"
+
+
+def test_a_run_that_was_given_up_and_came_to_nothing_is_forgotten() -> None:
+    driver = Scripted(FOREGROUND)
+    left = sending(given_up="run_1", failures=1)
+    failed = RunEnded(run_id="run_1", status="failed", error=ErrorInfo(code="x", message="y"))
+    driver.run(claimed(phase=Phase.SENDING, progress=left), {steps.Find: [failed, NotFound(anchor="item_0")]})
+    assert [step.run_id for step in driver.all(steps.Find)] == ["run_1", None]
+    assert driver.names == ["Find", "Find", "Save(sending)", "Start", "Save(running)", "Watch", "Finish"]
+
+
 @BOTH
 def test_a_run_over_its_deadline_is_cancelled_and_the_attempt_counts(capabilities: Capabilities) -> None:
     driver = Scripted(capabilities)
