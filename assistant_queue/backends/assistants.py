@@ -31,7 +31,7 @@ from assistant_queue.backends.overflow import (
     refuses_to_shorten,
     worth_shortening,
 )
-from assistant_queue.backends.refusals import may_have_too_much_context, refuses_outputs
+from assistant_queue.backends.refusals import refuses_outputs
 from assistant_queue.backends.remedies import Remedy
 from assistant_queue.backends.run_reader import RunReader
 from assistant_queue.backends.seeding import seeded
@@ -113,8 +113,8 @@ class AssistantsBackend:
         )
         self._calls = AssistantsCalls(self._channel, assistant_id=assistant_id, tools=tools, run_options=run_options)
         self._log = ThreadLog(self._channel.reading)
-        self._renews = on_context_overflow != "fail"
-        self._shortens = self._renews and remedies.LAST_MESSAGES.applies(run_options or {})
+        renews = on_context_overflow != "fail"
+        self._shortens = renews and remedies.LAST_MESSAGES.applies(run_options or {})
         self._long = Noted(_MOST_NOTED)
         self.capabilities = Capabilities(
             found_by=FoundBy.METADATA,
@@ -122,7 +122,7 @@ class AssistantsBackend:
             cancels=True,
             streams=True,
             keeps_failed_text=True,
-            renews=self._renews,
+            renews=renews,
             max_items=_MAX_MESSAGES,
             max_item_chars=_MAX_CHARS,
         )
@@ -158,7 +158,8 @@ class AssistantsBackend:
         return self._create(request, RunReader(request.batch.thread_id), with_messages=False)
 
     async def _start(self, request: RunRequest) -> AsyncGenerator[RunEvent, None]:
-        if request.items and self._takes_messages is None and request.batch.attempts > 1:
+        is_repeated = request.again or request.batch.attempts > 1
+        if request.items and self._takes_messages is None and is_repeated:
             # An earlier attempt may have posted some of them one by one, from another process.
             missing = await self._missing(request)
             self._takes_messages = None if len(missing) == len(request.items) else False
@@ -171,7 +172,7 @@ class AssistantsBackend:
             if has_started:
                 return
         # Only an earlier attempt can have posted some of them.
-        for item in await self._missing(request) if request.batch.attempts > 1 else request.items:
+        for item in await self._missing(request) if is_repeated else request.items:
             await fetch(self._calls.post(request, item), thread=request.batch.thread_id)
         async with aclosing(self._run_over_thread(request)) as events:
             async for event in events:
@@ -192,16 +193,12 @@ class AssistantsBackend:
                 if level and refuses_to_shorten(refusal):
                     self._shortens, level = False, 0
                     continue
-                refusal.outgrown = refusal.outgrown or await self._may_be_too_long(request, refusal)
+                # The history is not in the request: a refusal that says nothing of a length is not about one.
                 if not refusal.outgrown or not self._can_shorten(request) or level == LEAST:
                     raise
                 level += 1
             else:
                 return
-
-    async def _may_be_too_long(self, request: RunRequest, refusal: RequestRefused) -> bool:
-        """Whether a refusal that gives no reason may be for the length of what came before."""
-        return self._renews and may_have_too_much_context(refusal) and bool(await self._log.earlier(request))
 
     async def _start_with_messages(self, request: RunRequest) -> AsyncGenerator[RunEvent, None]:
         """The one call. Ends without an event where the server turns out to drop the messages."""

@@ -17,7 +17,7 @@ import redis
 from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue, StoreError
 from assistant_queue.errors import NotPermitted
 from assistant_queue.testing import StandInProvider
-from assistant_queue.testing.provider import refuse
+from assistant_queue.testing.provider import Personality, refuse
 from tests.conftest import PATIENCE_S, SERVERS, RedisServer, free_port
 from tests.integration.conftest import Service, wait_until
 
@@ -72,7 +72,7 @@ def users(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Users]:
 def test_the_shipped_users_may_do_their_work_and_are_refused_nothing_they_try(
     users: Users, kind: str, provider: StandInProvider, tmp_path: Path
 ) -> None:
-    """A batch, a dead letter that is retried, cancel, edit, pause, forget: by a producer and a worker of one kind each."""
+    """A batch, a dead letter that is retried, cancel, edit, pause, a move, forget: by a producer and a worker of one kind each."""
     service = Service(kind, users.url("admin"), "assistant", provider, tmp_path / "worker.log")
     service.url = users.url("worker")
     try:
@@ -83,7 +83,7 @@ def test_the_shipped_users_may_do_their_work_and_are_refused_nothing_they_try(
             assert queue.ask("t", "hello", timeout=PATIENCE_S) == "You said: hello"
             told = [event.type for event in queue.events("t", after="0", timeout=0.5)]
             assert [told[0], told[-1]] == ["typing", "reply_ready"]
-            provider.fault("responses.create", refuse(400))
+            provider.fault("responses.create", refuse(401))
             receipt = queue.add_message_to_thread("t", "again")
             (failed,) = wait_until(queue.list_failed, "it fails")
             assert queue.get_message(receipt.message_id).status == "failed"
@@ -96,9 +96,12 @@ def test_the_shipped_users_may_do_their_work_and_are_refused_nothing_they_try(
             assert len(queue.get_jobs_by_thread_id("t")) == 1
             queue.resume("t")
             assert queue.wait_for_reply(rows[0].message_id, 30) == "You said: uno"
+            provider.personality = Personality(context_words=12, truncation="refused")
+            assert queue.ask("t", "goodbye", timeout=PATIENCE_S) == "You said: goodbye"
+            assert len(provider.calls("conversations.create")) > 1, "the thread has moved"
             wait_until(lambda: queue.get_thread_status("t").state == "idle", "the thread is idle")
             queue.forget_thread("t")
-            assert queue.get_queue_status().completed_count == 3
+            assert queue.get_queue_status().completed_count == 4
         assert users.denied() == []
     finally:
         service.stop()

@@ -648,6 +648,15 @@ def test_an_answer_without_a_word_is_replaced_by_the_fallback(said: str | None, 
         assert (found.status, found.incomplete_reason, found.replies, found.fallback) == ("incomplete", "empty", replies, bool(said))
 
 
+def test_a_request_that_is_made_again_says_so_even_if_the_first_one_was_taken_back() -> None:
+    driver = Scripted()
+    driver.run(claimed(), {steps.Start: RequestRefused("429", counts=False)})
+    assert driver.only(steps.Start).request.again is False
+    driver.run(claimed(progress=driver.only(steps.Postpone).progress))
+    request = driver.only(steps.Start).request
+    assert (request.again, request.batch.attempts) == (True, 1)
+
+
 def test_refusals_for_passing_reasons_count_once_retry_for_is_over() -> None:
     driver = Scripted(rules=Rules(retry_for_s=60))
     patient = Progress(waiting_since_ms=NOW - 60_000, refusals=5)

@@ -100,7 +100,7 @@ class Failing(Ending):
     def _refused(self, error: BackendError, info: ErrorInfo) -> Flow:
         """Provably not accepted, nothing of the batch had been sent yet, or the provider keeps nothing of it."""
         if not error.retryable:
-            return (yield from self._bury("refused", info))
+            return (yield from self._refuse(info))
         was_sent = self._phase is Phase.SENDING
         self._take_back(counts=error.counts)
         if was_sent and isinstance(error, ConversationBusy) and self._may_be_its_own():
@@ -110,6 +110,10 @@ class Failing(Ending):
     def _may_be_its_own(self) -> bool:
         """What keeps the conversation busy may be an earlier attempt, given up and still at work: it is looked for before the next one."""
         return self._progress.attempts > 0 and self._capabilities.found_by is FoundBy.ANCHOR
+
+    def _refuse(self, info: ErrorInfo) -> Flow:
+        """The same batch would be refused again."""
+        return (yield from self._bury("refused", info))
 
     def _unsent(self, info: ErrorInfo) -> Flow:
         """No replica of Redis knows of the request, so it did not leave. As with a Redis that is away, no batch is given up for that."""
@@ -160,7 +164,7 @@ class Failing(Ending):
     def _gave_up(self, event: RunEnded, info: ErrorInfo) -> Flow:
         """The provider ended the run badly: the same batch may do better, or never will."""
         if not event.retryable:
-            return (yield from self._bury("refused", info))
+            return (yield from self._refuse(info))
         self._progress.attempts -= not event.counts  # it is counted again when it is sent again
         return (yield from self._run_failed(info, counts=event.counts, retry_after_s=event.retry_after_s))
 
