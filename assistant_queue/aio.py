@@ -16,7 +16,7 @@ from assistant_queue.door import RECHECK_S, Door, TakesTools, settled_reply
 from assistant_queue.errors import WrongQueueClass
 from assistant_queue.event_doors import AsyncEventCalls
 from assistant_queue.models import Content, FailedBatch, MessageStatus, QueueStatus, Receipt, ThreadStatus
-from assistant_queue.queue import options_signature
+from assistant_queue.queue import options_help, options_signature
 from assistant_queue.store.connect import async_from, listening, sync_from
 from assistant_queue.store.stores import AsyncStore, translate
 
@@ -32,6 +32,8 @@ class AsyncAssistantMessageQueue(TakesTools, AsyncDirectCalls, AsyncEventCalls):
 
     Bound to the event loop of its first call. A call that is cancelled leaves nothing half-done: a message is queued or it is not.
     """
+
+    __doc__ = f"{__doc__ or ''}{options_help()}"
 
     __signature__ = options_signature()
 

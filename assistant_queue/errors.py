@@ -22,6 +22,7 @@
     │   └── NotAllowed                who is asking may not do this
     ├── StoreError                    Redis
     │   ├── NotPermitted              Redis' ACL
+    │   ├── NotEncodable              half of a surrogate pair in the name of a key
     │   └── StoreUnavailable          (also a ConnectionError)
     │       └── NotReplicated         taken by Redis, and no replica has said that it has it
     ├── BackendError                  the model's provider
@@ -199,6 +200,12 @@ class NotPermitted(StoreError):
     """Redis does not know this user or password, or its ACL does not allow the command or the key. Nothing happened."""
 
     code = "not_permitted"
+
+
+class NotEncodable(StoreError):
+    """A command could not be packed: a word of it is no UTF-8, or no text. Nothing was sent, and no other command was kept from it."""
+
+    code = "not_encodable"
 
 
 class StoreUnavailable(StoreError, ConnectionError):

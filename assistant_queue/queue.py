@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import redis
+from pydantic import BaseModel
 from typing_extensions import Self, Unpack
 
 from assistant_queue import arguments
@@ -38,6 +39,16 @@ def options_signature() -> inspect.Signature:
     )
 
 
+def options_help() -> str:
+    """Return the options for `help()`, from the options themselves: the documentation is not where a wheel is installed."""
+    lines = ["", "    Options, with their defaults:"]
+    for name, field in Config.model_fields.items():
+        default = field.default.model_dump() if isinstance(field.default, BaseModel) else field.default
+        unit = field.json_schema_extra.get("unit") if isinstance(field.json_schema_extra, dict) and default is not None else None
+        lines.append(f"        {name} ({default!r}{f' {unit}' if unit else ''}): {field.description}")
+    return "\n".join([*lines, "    "])
+
+
 class AssistantMessageQueue(TakesTools, DirectCalls, EventCalls):
     """Gathers a thread's messages within a window and has a worker answer them in one run.
 
@@ -48,9 +59,11 @@ class AssistantMessageQueue(TakesTools, DirectCalls, EventCalls):
     5. makes direct calls on the provider's threads, beside the queue
     6. tells what happens to a thread, as it happens
 
-    Safe to use from several threads. Options are documented in docs/configuration.md; an error in one raises ConfigurationError
-    (UnknownOption for a name that does not exist) before anything is connected.
+    Safe to use from several threads. An error in an option raises ConfigurationError (UnknownOption for a name that does not exist) before
+    anything is connected.
     """
+
+    __doc__ = f"{__doc__ or ''}{options_help()}"
 
     __signature__ = options_signature()
 

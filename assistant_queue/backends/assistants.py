@@ -17,6 +17,7 @@ from assistant_queue.backends import remedies, run_reader
 from assistant_queue.backends.addresses import opened
 from assistant_queue.backends.assistants_calls import AssistantsCalls
 from assistant_queue.backends.conversation_renewal import later_half
+from assistant_queue.backends.empty_answers import once_more_if_empty
 from assistant_queue.backends.foreign_calls import judged
 from assistant_queue.backends.item_lists import EndUnknown
 from assistant_queue.backends.openai_clients import Channel
@@ -148,8 +149,15 @@ class AssistantsBackend:
 
     # --- runs -------------------------------------------------------------------------------------------------------------
 
-    async def start(self, request: RunRequest) -> AsyncGenerator[RunEvent, None]:
+    def start(self, request: RunRequest) -> AsyncGenerator[RunEvent, None]:
         """Send the batch as one run; without messages where the thread holds them already."""
+        return once_more_if_empty(self._start(request), partial(self._run_over_thread, request))
+
+    def _run_over_thread(self, request: RunRequest) -> AsyncGenerator[RunEvent, None]:
+        """One run over what the thread holds."""
+        return self._create(request, RunReader(request.batch.thread_id), with_messages=False)
+
+    async def _start(self, request: RunRequest) -> AsyncGenerator[RunEvent, None]:
         if request.items and self._takes_messages is None and request.batch.attempts > 1:
             # An earlier attempt may have posted some of them one by one, from another process.
             missing = await self._missing(request)
@@ -165,7 +173,7 @@ class AssistantsBackend:
         # Only an earlier attempt can have posted some of them.
         for item in await self._missing(request) if request.batch.attempts > 1 else request.items:
             await fetch(self._calls.post(request, item), thread=request.batch.thread_id)
-        async with aclosing(self._create(request, RunReader(request.batch.thread_id), with_messages=False)) as events:
+        async with aclosing(self._run_over_thread(request)) as events:
             async for event in events:
                 yield event
 
@@ -238,10 +246,15 @@ class AssistantsBackend:
                 f"Which messages thread {thread!r} holds cannot be read back to the end; nothing more was sent."
             ) from error
 
-    async def submit(
+    def submit(
         self, request: RunRequest, run_id: str, calls: Sequence[ToolCall], outputs: Mapping[str, str]
     ) -> AsyncGenerator[RunEvent, None]:
         """Send the outputs; the same run goes on. A run that does not wait for any has them already, or is over: it is watched."""
+        return once_more_if_empty(self._submit(request, run_id, calls, outputs), partial(self._run_over_thread, request))
+
+    async def _submit(
+        self, request: RunRequest, run_id: str, calls: Sequence[ToolCall], outputs: Mapping[str, str]
+    ) -> AsyncGenerator[RunEvent, None]:
         reader = RunReader(request.batch.thread_id)
         try:
             call = self._calls.submit(request, run_id, calls, outputs)

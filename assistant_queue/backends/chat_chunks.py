@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from assistant_queue.backends.call_pieces import number_of
 from assistant_queue.backends.content import Json
 from assistant_queue.backends.wire_events import Event
-
-_FIRST_ERROR = 400
-"""Numbers from here on are statuses of errors. Source: HTTP."""
 
 
 def choices_in(data: Json) -> list[Mapping[str, Any]]:
     """Return the choices of a chunk, as far as they can be read."""
     given = data.get("choices")
-    listed = [given] if isinstance(given, Mapping) else given if isinstance(given, list) else []
-    return [one for one in listed if isinstance(one, dict)]
+    if isinstance(given, dict):
+        given = [given]
+    return [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
 
 
 def id_in(data: Json) -> str | None:
@@ -30,8 +27,8 @@ def id_in(data: Json) -> str | None:
 
 def usage_in(data: Json) -> Any:
     """Return the usage that a chunk tells beside its choices."""
-    groq = data.get("x_groq")
-    return data.get("usage") or (groq.get("usage") if isinstance(groq, Mapping) else None)
+    usage, groq = data.get("usage"), data.get("x_groq")
+    return usage or (groq.get("usage") if isinstance(groq, dict) else None)
 
 
 def error_in(event: Event, choices: Sequence[Mapping[str, Any]]) -> Any:
@@ -55,9 +52,4 @@ def _bare_error_in(data: Json) -> Any:
     if isinstance(told, Mapping) and told.get("status_code"):
         return {"code": told["status_code"], "message": told.get("status_msg")}
     is_text = isinstance(data.get("message") or data.get("msg"), str)
-    return data if is_text and any(_is_error_code(data.get(name)) for name in ("code", "status", "status_code", "type")) else None
-
-
-def _is_error_code(code: object) -> bool:
-    number = number_of(code)
-    return number >= _FIRST_ERROR if number is not None else isinstance(code, str) and "error" in code.lower()
+    return data if is_text and id_in(data) is None and data.get("object") is None else None

@@ -55,8 +55,8 @@ class ChatCompletionsBackend:
     4. leaves out, joins or shortens what this server refuses, and sends again: a refusal is proof that nothing was done
     5. asks once more for an answer that ended well and says nothing
 
-    It keeps two things between calls: the remedies that this server and model need (`remedies.py`), and whether the model's reasoning
-    begins without a tag.
+    It keeps three things between calls: the remedies that this server and model need (`remedies.py`), whether the server says when an
+    answer has ended, and whether the model's reasoning begins without a tag.
     """
 
     name = "chat_completions"
@@ -112,6 +112,7 @@ class ChatCompletionsBackend:
         self._model = model
         self._shortens = on_context_overflow != "fail"
         self._remedies = remedies_of(str(client.base_url), model)
+        self._names_ends = False
         self._tags = ReasoningTags() if reasoning_tags == "strip" else None
 
     # --- conversations: there are none ----------------------------------------------------------------------------------
@@ -196,7 +197,14 @@ class ChatCompletionsBackend:
                 raise
         for event in reader.start() if stream.is_done else []:
             yield event
-        if not reader.close(is_done=stream.is_done) or reader.run_id is None:
+        is_whole = reader.close(is_done=stream.is_done)
+        if reader.has_reason or stream.is_done:
+            self._names_ends = True
+        elif self._names_ends:
+            # This server says when it has ended, and now it did not: a proxy has cut the answer off. Should it have become another server,
+            # the next such answer is taken as it is.
+            is_whole = self._names_ends = False
+        if not is_whole or reader.run_id is None:
             raise stream.ended_early()
 
     def _outcome(self, request: RunRequest, earlier: Sequence[Json], rounds: Sequence[Json], read: Completion) -> ActionRequired | RunEnded:

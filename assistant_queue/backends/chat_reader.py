@@ -21,8 +21,12 @@ from assistant_queue.core.runs import RunEvent, RunStarted, TextDelta
 from assistant_queue.models import FunctionCall, ToolCall, Usage
 
 _QUIET_S = 3.0
-"""How long more is waited for after a `finish_reason`. Chosen: some servers put a reason into every chunk, and chunks may be more than a
-second apart; a server that neither says `[DONE]` nor closes its stream makes each reply wait so long."""
+"""How long more is waited for after a `finish_reason` that came alone. Chosen: usage and `[DONE]` come at once on servers that send them;
+a server that neither says `[DONE]` nor ends its stream makes each reply wait so long."""
+
+_DOUBTFUL_S = 6.0
+"""The same after a `finish_reason` that came with a part of the answer. Chosen: some servers put one into every chunk, and a slow model
+takes a second or two for a chunk; there are few of them, and of these few do not end their streams."""
 
 _TAIL_S = 0.5
 """The same when the usage has come after the reason, in a chunk without text. Chosen: nothing but `[DONE]` comes after that."""
@@ -112,6 +116,7 @@ class ChatReader:
         self._fields: Json = {}
         self._others: list[Mapping[str, Any]] = []
         self._usage: Usage | None = None
+        self._owes_usage = False  # said to be null so far, which announces it
         self._finish: str | None = None
         self._failure: Failure | None = None
         self._has_choice = False
@@ -119,6 +124,7 @@ class ChatReader:
         self._has_spoken = False
         self._is_silent = True  # the event that is being read
         self._is_all_said = False  # by all signs
+        self._is_doubtful = False  # the last reason came with a part of the answer
         self._went_on = False  # after the last reason
         self._goes_on = False  # after a reason, whatever this server's reasons mean
 
@@ -137,12 +143,19 @@ class ChatReader:
         """How long the next event is waited for; None for as long as the stream is not silent."""
         if self._is_all_said and not self._goes_on:
             return _TAIL_S
-        return None if self._finish is None else _QUIET_S
+        if self._finish is None:
+            return None
+        return _DOUBTFUL_S if self._is_doubtful or self._goes_on else _QUIET_S
 
     @property
     def is_at_end(self) -> bool:
         """Whether a lost connection loses nothing: it has failed, or has given a reason, on a server whose reasons come last."""
         return self.is_over or (self._finish is not None and not self._goes_on)
+
+    @property
+    def has_reason(self) -> bool:
+        """Whether the server has said how the completion ended."""
+        return self._finish is not None or self._failure is not None
 
     def read(self, event: Event) -> list[RunEvent]:
         """Return what this chunk, or whole completion, means."""
@@ -155,7 +168,11 @@ class ChatReader:
         self._is_silent = True
         for choice in choices:
             self._choice(choice, found)
-        self._take_usage(usage_in(data))
+        usage = usage_in(data)
+        if usage:
+            self._take_usage(usage)
+        elif choices and "usage" in data:
+            self._owes_usage = True
         if self._has_message and data.get("object") == "chat.completion" and (self._text or self._calls):
             self._is_all_said = True
         if error is not None:
@@ -176,7 +193,8 @@ class ChatReader:
             is_done: It said `[DONE]`.
 
         Returns:
-            Whether the completion is whole. Without a reason and without `[DONE]` it is if there is any of it, and no call was cut.
+            Whether the completion is whole. Without a reason and without `[DONE]` it is if there is any of it, no call was cut, and no
+            usage was announced that did not come.
         """
         self._read_other_choice()
         calls, reason = self._calls.written(), self._finish
@@ -185,6 +203,8 @@ class ChatReader:
             self._failure = _missing_calls(calls)
         if self._failure is not None or reason is not None or is_done:
             return True
+        if self._owes_usage and self._usage is None:
+            return False
         is_cut = any(call["function"]["arguments"].strip() and not _is_whole(call) for call in calls)
         return not is_cut if calls else bool("".join(self._text).strip())
 
@@ -242,10 +262,11 @@ class ChatReader:
             self._read_message(message, found)
         else:
             self._read_piece({}, said(choice.get("text")), found)
-        reason = choice.get("finish_reason")
+        reason, usage = choice.get("finish_reason"), choice.get("usage")
         if reason:
             self._take_reason(reason)
-        self._take_usage(choice.get("usage"))
+        if usage:
+            self._take_usage(usage)
 
     def _read_message(self, message: Mapping[str, Any], found: list[RunEvent]) -> None:
         """Read a message, in the place of a delta or, on some servers, as a repetition of all the deltas before it."""
@@ -299,11 +320,11 @@ class ChatReader:
             return
         is_bad = self._finish is not None and not finish_reasons.is_whole(self._finish)
         if not is_bad or self._went_on or not self._is_silent or not finish_reasons.is_whole(reason):
-            self._finish, self._went_on = reason, False
+            self._finish, self._went_on, self._is_doubtful = reason, False, not self._is_silent
 
     def _take_usage(self, given: object) -> None:
         """Take the usage; after a reason and without any more of the answer it is the last thing that a server sends."""
-        usage = usage_of(given) if given else None
+        usage = usage_of(given)
         if usage is not None:
             self._usage = usage
             self._is_all_said = self._finish is not None and self._is_silent and bool(self._text or self._calls)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from assistant_queue.backends.call_arguments import for_function
 from assistant_queue.backends.content import Json, said, usage_of
 from assistant_queue.backends.foreign_calls import judged
 from assistant_queue.backends.run_failures import failure_of, refused_in_stream
@@ -82,7 +83,7 @@ def call_of(item: Json) -> ToolCall:
     arguments = item.get("arguments")
     written = json.dumps(arguments) if isinstance(arguments, Mapping | list) else str(arguments or "")
     ident = item.get("call_id") or item.get("id") or f"call_{item.get('name')}"
-    return ToolCall(str(ident), FunctionCall(str(item.get("name") or ""), written))
+    return ToolCall(str(ident), FunctionCall(str(item.get("name") or ""), for_function(written)))
 
 
 def is_kind(item: Json, kind: str) -> bool:

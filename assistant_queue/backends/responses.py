@@ -17,6 +17,7 @@ from assistant_queue.backends.addresses import opened
 from assistant_queue.backends.conversation_items import output_item
 from assistant_queue.backends.conversation_log import ConversationLog
 from assistant_queue.backends.conversation_renewal import MAX_ITEMS, copied, later_half, split_at_batch
+from assistant_queue.backends.empty_answers import once_more_if_empty
 from assistant_queue.backends.foreground import ForegroundWatch
 from assistant_queue.backends.foreign_calls import UNANSWERED
 from assistant_queue.backends.mending import Mender
@@ -134,12 +135,13 @@ class ResponsesBackend:
     def start(self, request: RunRequest) -> AsyncIterator[RunEvent]:
         """Send the batch, behind error outputs for the calls that an earlier one left open."""
         healing = [output_item(call_id, UNANSWERED) for call_id in request.open_calls]
-        return self._send(request, [*healing, *user_items(request)])
+        return once_more_if_empty(self._send(request, [*healing, *user_items(request)]), partial(self._send, request, []))
 
     def submit(self, request: RunRequest, run_id: str, calls: Sequence[ToolCall], outputs: Mapping[str, str]) -> AsyncIterator[RunEvent]:
         """Send the outputs. The round after them is a response with an id of its own."""
         del run_id
-        return self._send(request, [output_item(call.id, outputs[call.id]) for call in calls])
+        told = [output_item(call.id, outputs[call.id]) for call in calls]
+        return once_more_if_empty(self._send(request, told), partial(self._send, request, []))
 
     async def _send(self, request: RunRequest, items: list[Json]) -> AsyncGenerator[RunEvent, None]:
         """Send, and again if a refusal says what to change. A refusal is proof that nothing was accepted, so this doubles nothing."""

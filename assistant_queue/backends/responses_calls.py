@@ -24,6 +24,10 @@ _NO_ITEM = "msg_" + "0" * 32
 """Chosen: of the form that items' ids have; none has this one."""
 
 
+_NUDGE = {"type": "message", "role": "user", "content": "..."}
+"""The input of a request that has nothing to say, for servers that insist on some. Chosen: empty texts are refused by the same servers."""
+
+
 class ResponsesCalls:
     """Builds every request that changes something at the provider, and the one that watches a stream again; sends none."""
 
@@ -64,7 +68,7 @@ class ResponsesCalls:
         body = {
             **self._body,
             "conversation": request.conversation_id,
-            "input": list(items) or ("" if remedies.INPUT in using else []),
+            "input": list(items) or ([_NUDGE] if remedies.INPUT in using else []),
             "instructions": request.instructions or self._body.get("instructions"),
             "metadata": run_metadata(request.items, request.batch.id, self._metadata),
             "background": True if in_background and remedies.FOREGROUND not in using else None,

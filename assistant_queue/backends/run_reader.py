@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from assistant_queue.backends.call_arguments import for_function
 from assistant_queue.backends.content import Json, said, text_of, usage_of
 from assistant_queue.backends.run_failures import failure_of, refused_in_stream
 from assistant_queue.backends.wire_events import Event
@@ -48,7 +49,9 @@ def calls_of(run: Json) -> tuple[ToolCall, ...]:
     action = run.get("required_action") or {}
     calls = (action.get("submit_tool_outputs") or {}).get("tool_calls") or ()
     return tuple(
-        ToolCall(str(call.get("id")), FunctionCall(str(call["function"].get("name")), str(call["function"].get("arguments") or "")))
+        ToolCall(
+            str(call.get("id")), FunctionCall(str(call["function"].get("name")), for_function(str(call["function"].get("arguments") or "")))
+        )
         for call in calls
         if isinstance(call.get("function"), Mapping)
     )

@@ -486,7 +486,8 @@ async def test_every_status_has_its_error(rig: Rig, shape: Any, status: int, exp
     assert type(caught.value) is expected
     assert (caught.value.status_code, caught.value.counts) == (status, counts)
     assert isinstance(caught.value.__cause__, openai.APIStatusError)
-    assert rig.ops() == [rig.create], "the client must not retry a call that creates something"
+    sent = [op for op in rig.ops() if op.endswith(".create")]
+    assert sent == [rig.create], "the client must not retry a call that creates something"
 
 
 @pytest.mark.parametrize(

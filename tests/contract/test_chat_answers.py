@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from typing import Any
@@ -153,6 +154,24 @@ async def test_an_answer_ends_with_its_body_the_servers_word_or_a_silence_after_
 
 
 @pytest.mark.parametrize(
+    ("events", "within_s"),
+    [
+        ([*text("hello"), chunk({}, "stop")], 3.5),
+        ([*text("hello"), chunk({}, "stop", usage=USAGE)], 1.0),
+        ([chunk({"content": "hello"}, "stop", usage=USAGE)], 6.5),
+        ([chunk({"content": "hello"}, "stop"), {"choices": [], "usage": USAGE}], 1.0),
+        ([WHOLE], 1.0),
+    ],
+)
+async def test_signs_of_life_do_not_keep_an_answer_that_has_ended(events: list[Any], within_s: float) -> None:
+    with fast_time():
+        started = asyncio.get_running_loop().time()
+        found = await ask(*events, *[b": ping\n\n", 0.2] * 1000)
+        assert asyncio.get_running_loop().time() - started < within_s
+    assert (found.reply, found.stop.status) == ("hello", "completed")
+
+
+@pytest.mark.parametrize(
     "end",
     [
         [BROKEN],
@@ -165,6 +184,26 @@ async def test_an_answer_ends_with_its_body_the_servers_word_or_a_silence_after_
 async def test_an_answer_that_is_broken_off_is_no_whole_one(end: list[Any]) -> None:
     with fast_time(), pytest.raises(StreamCut):
         await ask(*text("hel", "lo"), *end)
+
+
+async def test_a_body_that_ends_without_the_usage_that_it_announced_is_cut() -> None:
+    announced = [dict(one, usage=None) for one in text("hel", "lo")]
+    with pytest.raises(StreamCut):
+        await ask(*announced)
+    for end in ([DONE], [chunk({}, "stop")], [{"choices": [], "usage": USAGE}]):
+        assert (await ask(*announced, *end)).reply == "hello"
+
+
+async def test_a_server_that_says_when_it_has_ended_is_cut_off_when_it_does_not() -> None:
+    whole, bare = [*text("hel", "lo", finish="stop"), DONE], text("hel", "lo")
+    for begins in (whole, [*bare, DONE], text("hel", "lo", finish="stop")):
+        server = Server(lambda begins=begins: stream(*begins), lambda: stream(*bare), lambda: stream(*bare), lambda: stream(*bare))
+        backend = server.backend()
+        assert (await heard(backend)).reply == "hello"
+        with pytest.raises(StreamCut):
+            await heard(backend)
+        assert (await heard(backend)).reply == (await heard(backend)).reply == "hello", "it may be another server now"
+        await backend.close()
 
 
 async def test_a_stream_that_ends_before_a_word_and_without_a_word_is_cut() -> None:
@@ -223,7 +262,7 @@ async def test_a_word_for_no_reason_is_none(none: Any) -> None:
 @pytest.mark.parametrize("more", [{}, {"usage": USAGE}])
 @pytest.mark.parametrize("end", [[DONE], [], [FOREVER]])
 async def test_text_after_a_reason_is_text(more: dict[str, Any], end: list[Any]) -> None:
-    words = [one for word in ("one ", "two ", "three") for one in (chunk({"content": word}, "stop", **more), 2.0)]
+    words = [one for word in ("one ", "two ", "three") for one in (chunk({"content": word}, "stop", **more), 5.0)]
     with fast_time():
         found = await ask(chunk({"role": "assistant", "content": ""}, "stop", **more), *words, *end)
     assert (found.reply, found.text, found.stop.status) == ("one two three", "one two three", "completed")
@@ -261,6 +300,7 @@ ERRORS: dict[str, bytes] = {
     "a list": event({"error": [{"message": "boom"}]}),
     "in a list": event([{"error": {"message": "boom"}}]),
     "a flat object": event({"object": "error", "message": "boom", "code": 500}),
+    "a bare object": event({"object": "error", "message": "boom"}),
     "typed": event({"type": "error", "error": {"type": "api_error", "message": "boom"}}),
     "named": b'event: error\ndata: {"message": "boom"}\n\n',
     "named, plain": b"event: error\ndata: boom\n\n",
@@ -342,6 +382,12 @@ async def test_an_answer_that_stays_empty_is_incomplete(name: str) -> None:
     found = await heard(server.backend())
     assert (found.text, found.stop.replies, found.stop.status, found.stop.incomplete_reason) == ("", (), "incomplete", "empty")
     assert len(server.bodies) == 2
+
+
+async def test_of_an_answer_that_is_asked_for_again_nothing_was_heard_with_its_reasoning_either() -> None:
+    server = Server(lambda: stream(*EMPTY["blanks"]), lambda: stream(*text("\n", "hel", " ", "lo", finish="stop"), DONE))
+    found = await heard(server.backend(reasoning_tags="keep"))
+    assert (found.text, found.reply) == ("\nhel lo", "\nhel lo")
 
 
 async def test_an_answer_that_is_empty_for_a_reason_is_not_asked_for_again() -> None:

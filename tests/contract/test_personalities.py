@@ -133,7 +133,8 @@ def test_several_messages_are_one_run_and_all_are_heard(begin: Begin, name: str,
     (result,) = play.results
     assert result.reply is not None
     assert all(word in result.reply for word in ("one", "two", "three"))
-    assert len([run for run in play.provider.runs if run.status == "completed"]) == 1
+    # A server that drops `additional_messages` is found out by a first run over nothing.
+    assert len([run for run in play.provider.runs if run.status == "completed" and run.user_texts]) == 1
 
 
 @on_every_server
@@ -160,6 +161,8 @@ def test_usage_is_counted_where_it_is_told_and_never_costs_a_reply(begin: Begin,
     (result,) = play.results
     assert result.reply == "You said: one two three"
     server = named(name)
+    if server.omits_usage:
+        return
     is_asked_for = protocol != "chat_completions" or server.stream_options == "takes" or server.usage_place in {"last", "every"}
     if is_asked_for and server.usage_values == "numbers" and server.usage_place != "in_choice":
         assert result.usage is not None
@@ -205,7 +208,7 @@ def test_two_calls_of_one_round_are_both_made_once(begin: Begin, name: str, prot
 @on_every_server
 def test_rounds_follow_each_other_and_the_thread_goes_on(begin: Begin, name: str, protocol: Protocol) -> None:
     def model(turn: Turn) -> Any:
-        if "thanks" in turn.user_texts[-1]:
+        if "thanks" in " ".join(turn.user_texts):
             return Reply("You are welcome.")
         if turn.round == 0:
             return ToolCalls([("now", {})], text="Wait.")
@@ -517,7 +520,7 @@ def test_a_failure_of_the_server_counts(begin: Begin, name: str, protocol: Proto
     play.provider.fault(play.op, trouble("server_error"), times=None)
     play.say("ann", "again")
     play.run_until_idle()
-    assert play.reasons == ["attempts"]
+    assert play.reasons == ["attempts"] or (named(name).list_order == "reshuffled" and play.reasons == ["parked"])
 
 
 @pytest.mark.parametrize(("name", "protocol"), [one for one in SERVERS if not named(one[0]).errors_in_stream], ids=str)
@@ -587,17 +590,22 @@ def test_what_only_the_operator_can_change_is_not_repeated(begin: Begin, name: s
 
 
 @on_every_chat
-def test_half_an_answer_is_never_delivered(begin: Begin, name: str) -> None:
+def test_half_an_answer_is_never_delivered_and_a_limit_told_late_uses_up_no_attempt(begin: Begin, name: str) -> None:
     play = begin(name, "chat_completions")
     play.warm_up()
-    attempts, expected = {}, {}
     for kind in ("rate_limited", "overloaded", "server_error"):
-        play.provider.fault(play.op, reply_with(RunFailure(kind=kind, text="half an ans")))
+        is_counted = kind == "server_error" or named(name).masks_failures
+        play.provider.fault(play.op, reply_with(RunFailure(kind=kind, text="half an ans")), times=1 if is_counted else OFTEN)
         assert play.ask(kind, "hi") == "You said: hi"
-        attempts[kind] = play.results[-1].attempts
-        expected[kind] = 2 if kind == "server_error" or named(name).masks_failures else 1
-    assert attempts == expected
-    assert {result.reply for result in play.results} == {"You said: hi"}
+    assert [result.reply for result in play.results] == ["You said: hi"] * 3
+
+
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape not in {"html", "text", "empty"}])
+def test_an_error_after_some_text_is_an_error_in_every_shape(begin: Begin, shape: Any) -> None:
+    play = begin(Personality(error_body=shape), "chat_completions")
+    play.provider.fault(play.op, reply_with(RunFailure("server_error", "Something broke.", text="half an ans")))
+    assert play.ask("ann", "hi") == "You said: hi"
+    assert play.results[0].attempts == 2
 
 
 FATES: dict[Kind, str] = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -472,7 +474,7 @@ def test_unknown_fields_are_ignored_however_deep_they_are(provider: StandInProvi
     provider.personality = Personality(unknown_fields="ignored")
     deep = {**CALL, "reasoning_content": "x", "tool_calls": [{**CALL["tool_calls"][0], "extra": {"a": 1}}]}  # type: ignore[index]
     assert post(HI, deep, OUTPUT, mood="good").status_code == 200
-    assert post(HI, deep, OUTPUT, temperature=9).status_code == 400, "what is known is checked all the same"
+    assert post(HI, deep, OUTPUT, mood="good", temperature=9).status_code == 400, "what is known is checked all the same"
 
 
 def test_a_place_is_named_where_fields_are_forbidden(provider: StandInProvider, post: Post) -> None:
@@ -546,6 +548,26 @@ def test_a_server_has_only_the_protocols_that_it_speaks(provider: StandInProvide
         answer = post(path="/conversations")
         assert (answer.status_code, expected[1] in answer.text) == (expected[0], True)
         assert post().status_code == 200
+
+
+def test_a_model_is_known_or_not_on_every_path(provider: StandInProvider) -> None:
+    def ask(model: str) -> httpx.Response:
+        return httpx.get(f"{provider.base_url}/models/{model}", headers={"authorization": f"Bearer {provider.api_key}"})
+
+    assert ask("any").json()["id"] == "any"
+    provider.personality = Personality(models=("llama",), words="ollama", speaks=("responses",))
+    assert ask("llama").status_code == 200
+    assert (ask("gemma").status_code, "try pulling it first" in ask("gemma").text) == (404, True)
+
+
+def test_a_process_of_its_own_can_be_another_server() -> None:
+    command = [sys.executable, "-m", "assistant_queue.testing.provider", "--personality", "ollama"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        where = json.loads(process.stdout.readline())
+        answer = httpx.post(f"{where['base_url']}/conversations", json={})
+        process.terminate()
+    assert (answer.status_code, answer.text) == (404, "404 page not found")
+    assert process.returncode == 0
 
 
 def test_any_key_is_taken_where_none_is_checked(provider: StandInProvider) -> None:

@@ -71,7 +71,7 @@ def reader(
         return {}
 
     def langgraph() -> dict[str, Any]:
-        pytest.importorskip("langgraph", reason="langgraph is not installed: pip install langgraph")
+        pytest.importorskip("langgraph.graph", reason="langgraph is not installed: pip install langgraph")
         return {}
 
     def failed() -> dict[str, Any]:

@@ -120,7 +120,7 @@ def test_the_generated_parts_are_where_readers_look() -> None:
     assert names_in(read("README.md")) == ["options"]
     assert names_in(read("docs/configuration.md")) == ["options"]
     assert names_in(read("docs/thread-life.md")) == ["thread-diagram"]
-    assert names_in(read("docs/reliability.md")) == ["request-outcomes", "listing-outcomes", "chat-outcomes"]
+    assert names_in(read("docs/reliability.md")) == ["fates", "request-outcomes", "listing-outcomes", "chat-outcomes"]
     assert names_in(read("docs/events.md")) == ["events"]
     assert names_in(read("docs/backends.md")) == ["remedies", "servers"]
     assert names_in(read("docs/testing-your-bot.md")) == ["troubles"]
@@ -215,6 +215,42 @@ def test_every_error_says_what_happened_in_a_word_and_a_sentence() -> None:
     for cls in error_classes():
         assert cls.__doc__, cls
         assert re.fullmatch(r"[a-z_]+", cls.code), cls
+
+
+def floors() -> list[set[str]]:
+    """The floors that import-linter keeps, from the top."""
+    layers = (ROOT / "pyproject.toml").read_text(encoding="utf-8").split("layers = [")[1].split("]")[0]
+    return [{part.strip() for part in re.split(r"[:|]", floor)} for floor in re.findall(r'"([^"]+)"', layers)]
+
+
+def imports_of(name: str) -> set[str]:
+    """The parts of the package that a part imports."""
+    package = ROOT / "assistant_queue"
+    found = set()
+    for path in (package / name).rglob("*.py") if (package / name).is_dir() else [package / f"{name}.py"]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("assistant_queue."):
+                found.add(str(node.module).split(".")[1])
+    return found - {name}
+
+
+def test_each_part_imports_what_the_page_on_architecture_allows() -> None:
+    below = floors()
+    told: dict[str, set[str]] = {}
+    for line in section("docs/architecture.md", "## The house").splitlines():
+        if not line.startswith("| `"):
+            continue
+        _, parts, _, may, *_ = line.split("|")
+        names = [re.sub(r"/.*|\.py$", "", part) for part in re.findall(r"`([^`]+)`", parts)]
+        allowed = set(re.findall(r"`([^`]+)`", may))
+        floor = next((number for number, one in enumerate(below) if names[0] in one), 0)
+        if re.search("everything|each other|anything", may):
+            allowed |= set().union(*below[floor:])  # of its own floor, too
+        if "and below" in may:
+            allowed |= set().union(*below[min(number for number, one in enumerate(below) if one & allowed) :])
+        told.update(dict.fromkeys(names, allowed))
+    assert told.keys() == set().union(*below) | {"testing"}
+    assert {name: imports_of(name) - allowed for name, allowed in told.items() if imports_of(name) - allowed} == {}
 
 
 def functions_of(path: str) -> set[str]:

@@ -163,6 +163,37 @@ async def test_markup_is_text_wherever_it_stands(person: Person, provider: Stand
         assert await page.locator(".items img, .items script, .items a, header b, header img").count() == 0
 
 
+async def test_code_that_goes_on_beyond_its_block_shows_that_it_does(person: Person, provider: StandInProvider) -> None:
+    provider.model = lambda _: "Long:\n```\n" + "wide = " * 200 + "\n```\nShort:\n```\nnarrow\n```"
+    mia = await person("Mia", viewport={"width": 1200, "height": 800})
+    await say(mia, "Show me code")
+    await expect(replies(mia, ".done")).to_have_count(1)
+    wide, narrow = mia.locator(".reply pre").first, mia.locator(".reply pre").last
+
+    async def edges(block: Any) -> tuple[bool, bool]:
+        """What is seen at the left and at the right: another colour than in the middle of the padding."""
+        png = await block.screenshot()
+        return await mia.evaluate(
+            """async (png) => {
+              const image = await createImageBitmap(new Blob([Uint8Array.from(png)], { type: "image/png" }));
+              const canvas = new OffscreenCanvas(image.width, image.height);
+              const pen = canvas.getContext("2d");
+              pen.drawImage(image, 0, 0);
+              const at = (x) => [...pen.getImageData(x, 9, 1, 1).data].join();
+              const middle = at(image.width / 2);
+              return [at(5) !== middle, at(image.width - 6) !== middle];
+            }""",
+            list(png),
+        )
+
+    assert await edges(narrow) == [False, False]
+    assert await edges(wide) == [False, True]
+    await wide.evaluate("(block) => { block.scrollLeft = 200; }")
+    assert await edges(wide) == [True, True]
+    await wide.evaluate("(block) => { block.scrollLeft = block.scrollWidth; }")
+    assert await edges(wide) == [True, False]
+
+
 @pytest.mark.parametrize(
     ("typed", "name"),
     [

@@ -16,6 +16,7 @@ from assistant_queue.errors import (
     CallbackError,
     ConversationBusy,
     NotConfigured,
+    NotEncodable,
     NotReplicated,
     OutcomeUnknown,
     RunExpired,
@@ -63,6 +64,8 @@ class Failing(Ending):
             return (yield from self._run_failed(info, counts=error.counts, retry_after_s=error.retry_after_s))
         if isinstance(error, OutcomeUnknown | StreamCut) and self._phase is Phase.SENDING:
             return (yield from self._ambiguous(error, info))
+        if isinstance(error, NotEncodable):  # the same write would fail for every worker
+            return (yield from self._bury("corrupt", info))
         if isinstance(error, NotReplicated):
             return (yield from self._unsent(info))
         if isinstance(error, BackendError):
@@ -153,6 +156,7 @@ class Failing(Ending):
         """The provider ended the run badly: the same batch may do better, or never will."""
         if not event.retryable:
             return (yield from self._bury("refused", info))
+        self._progress.attempts -= not event.counts  # it is counted again when it is sent again
         return (yield from self._run_failed(info, counts=event.counts, retry_after_s=event.retry_after_s))
 
     def _run_failed(self, info: ErrorInfo, *, counts: bool = True, retry_after_s: float | None = None, still_works: bool = False) -> Flow:

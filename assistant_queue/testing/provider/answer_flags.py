@@ -1,4 +1,4 @@
-"""How a compatible server's chat completions differ from OpenAI's: the shape of the answer, streamed or whole."""
+"""Differences in the answers of compatible servers: the shape of a chat completion, streamed or whole, and the bytes of a stream."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class Endpoint:
         server = self._world.personality
         if server.keys == "checked" and headers.get(b"authorization") != self._authorization:
             raise trouble_of(server, "wrong_key")
-        if request.protocol not in server.speaks:
+        if request.protocol not in server.speaks and request.op != "models.retrieve":  # which belongs to no protocol
             raise trouble_of(server, "unknown_path", Facts(path=f"{request.method} {_PREFIX}{request.path}"))
         if not is_readable:
             raise unreadable_body()

@@ -1,4 +1,4 @@
-"""How the calls of a chat completion are told: whole, and in the pieces of a stream."""
+"""Tool calls of a chat completion: as a whole answer has them, and as the pieces of a stream."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ID_LENGTH = 9
 
 
 def new_call(index: int, name: str, arguments: str, server: Personality) -> Json:
-    """A call as a whole answer tells it."""
+    """Return a call as a whole answer has it."""
     function: Json = {"name": name, "arguments": _told(arguments, server)}
     call: Json = {"id": _call_id(index, server), "type": "function", "function": function}
     if server.call_ids == "absent":
@@ -29,7 +29,7 @@ def new_call(index: int, name: str, arguments: str, server: Personality) -> Json
 
 
 def pieces_of(index: int, call: Json, server: Personality) -> Iterator[Json]:
-    """The deltas in which a stream tells a call."""
+    """Yield the deltas of a call."""
     place = {"counted": {"index": index}, "zero": {"index": 0}, "absent": {}}[server.call_index]
     if server.legacy_calls:
         if index == 0:
@@ -71,7 +71,7 @@ def _call_id(index: int, server: Personality) -> str:
 
 
 def _told(arguments: str, server: Personality) -> Any:
-    """The arguments as this server tells them; what is no JSON object stays as it is."""
+    """Return the arguments in this server's form; anything but a JSON object stays as it is."""
     try:
         read = json.loads(arguments)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a compatible server refuses of a chat completion that OpenAI's would take, each in words that were seen in the wild.
+"""Refusals of chat completions that OpenAI's server would take, in the wordings of compatible servers.
 
 Source: the public reports that `personalities.py` names.
 """
@@ -36,7 +36,7 @@ def check_taken(asked: Json, server: Personality) -> None:
 
 
 def check_model(asked: Json, server: Personality) -> None:
-    """Refuse a model that there is not.
+    """Refuse an unknown model.
 
     Raises:
         ApiProblem: In the server's words.
@@ -47,7 +47,7 @@ def check_model(asked: Json, server: Personality) -> None:
 
 
 def check_streaming(asked: Json, server: Personality) -> None:
-    """Refuse a stream to an account that may not have one.
+    """Refuse to stream to an account that is not verified.
 
     Raises:
         ApiProblem: In OpenAI's words.
@@ -58,7 +58,7 @@ def check_streaming(asked: Json, server: Personality) -> None:
 
 
 def check_prompt(texts: Sequence[str], server: Personality) -> None:
-    """Refuse what the content filter finds.
+    """Refuse a prompt that the content filter flags.
 
     Raises:
         ApiProblem: In the server's words.
@@ -141,7 +141,7 @@ def _neighbours(messages: Sequence[Json]) -> Iterator[tuple[str, str]]:
 
 
 def _check_turns(messages: Sequence[Json], server: Personality) -> None:
-    """As the templates of some models do: after the instructions user, assistant, user ..., tool rounds aside."""
+    """Require turns as some models' templates do: after the instructions user, assistant, user ..., tool rounds aside."""
     roles = [one["role"] for one in messages if one["role"] not in {"system", "tool"} and not one.get("tool_calls")]
     for place, role in enumerate(roles):
         if role != ("user", "assistant")[place % 2]:

@@ -1,4 +1,4 @@
-"""What a completion says, in the way of its server: the order of its chunks, and when it is over."""
+"""Emission of one completion in the form of its server: the order and content of its chunks, and its end."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _LAST_OF_BASIC_PLANE = 0xFFFF
 
 
 class Voice:
-    """Says one completion.
+    """Emit one completion.
 
     1. `begin`, then `think`, `say` and `call` as the model decides, then `end` or `fail`.
     2. Each puts chunks on the tape, if the answer is a stream, and keeps what a whole answer says.
     """
 
     def __init__(self, told: Told, tape: Tape | None, given: int) -> None:
-        """Describe a voice.
+        """Prepare to emit.
 
         Args:
-            told: What is said so far.
+            told: The completion so far.
             tape: Where chunks go; None for a whole answer.
             given: The words of the request, for the usage.
         """
@@ -40,7 +40,7 @@ class Voice:
         self._has_thought = False
 
     def begin(self) -> None:
-        """The first chunk, which names the role."""
+        """Emit the first chunk, which names the role."""
         opening: Json = {"role": "assistant", "content": "", "refusal": None}
         if self._server.opens_with == "filter_results":
             results = [{"prompt_index": 0, "content_filter_results": {"hate": {"filtered": False, "severity": "safe"}}}]
@@ -48,7 +48,7 @@ class Voice:
         self._put({"role": "assistant", "content": None} if self._server.opens_with == "null" else opening)
 
     async def keep_alive(self) -> None:
-        """Show signs of life for as long as the stream is open."""
+        """Emit signs of life while the stream is open."""
         sign = sign_of_life(self._server)
         while sign and self._tape is not None and not self._tape.is_closed:
             await asyncio.sleep(self._server.keep_alive_s)
@@ -56,7 +56,7 @@ class Voice:
                 self._tape.put(sign)
 
     def think(self) -> None:
-        """The model's thoughts, before the first thing it says or does; nothing for most servers."""
+        """Emit the model's thoughts, once, before its first text or call; most servers emit none."""
         if self._server.thinks == "no" or self._has_thought:
             return
         self._has_thought, self._told.thought = True, _THOUGHT
@@ -69,7 +69,7 @@ class Voice:
             self._put(thought(_THOUGHT, self._server))
 
     def say(self, piece: str) -> None:
-        """A piece of the text."""
+        """Emit a piece of the text."""
         if piece:
             self.think()
             self._say(piece)
@@ -87,12 +87,12 @@ class Voice:
 
     @property
     def _holds_back(self) -> bool:
-        """The last piece of the text is to come at the very end."""
+        """Whether the last piece of the text is held back until the end."""
         server = self._server
         return server.finish == "early" or (server.omits_last_blank_line and server.finish in {"every", "absent"})
 
     def call(self, outcome: ToolCalls) -> None:
-        """A round of calls."""
+        """Emit a round of calls."""
         self.think()
         for index, (name, arguments) in enumerate(outcome.calls):
             call = new_call(index, name, arguments, self._server)
@@ -102,7 +102,7 @@ class Voice:
                 self._put(delta)
 
     def end(self) -> None:
-        """The last chunks: how it ended, the usage, and that it is over."""
+        """Emit the last chunks: the reason, the usage, and `[DONE]`."""
         told, server = self._told, self._server
         if not server.omits_usage:
             told.usage = self._usage()
@@ -121,7 +121,7 @@ class Voice:
             self._play(frame)
 
     def fail(self, problem: ApiProblem) -> None:
-        """The error with which the stream ends."""
+        """Emit the error with which the stream ends."""
         if self._held is not None:
             self._put(self._held)
         self._play(error_event(problem, self._server, "chat_completions"))
@@ -152,7 +152,7 @@ class Voice:
 
 
 def _halved(text: str) -> list[str]:
-    """The text, cut in the middle of each character that two escapes stand for in JSON."""
+    """Return the text, cut in the middle of each character that JSON writes as two escapes."""
     pieces, rest = [], ""
     for char in text:
         if ord(char) <= _LAST_OF_BASIC_PLANE:

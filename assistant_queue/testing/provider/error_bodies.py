@@ -1,4 +1,4 @@
-"""The bodies in which servers tell of an error: JSON of many shapes, pages, texts, or nothing."""
+"""Error bodies of compatible servers: JSON of many shapes, pages, texts, or nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from assistant_queue.testing.provider.sse import dumps, frame
 
 
 def body_of(problem: ApiProblem, personality: Personality) -> tuple[bytes, str]:
-    """The body of an error in this server's shape, and its content type ("" for none)."""
+    """Return the body of an error in this server's shape, and its content type ("" for none)."""
     if problem.body is not None:
         raw = problem.body if isinstance(problem.body, bytes) else dumps(problem.body)
         return raw, problem.content_type
@@ -28,7 +28,7 @@ def body_of(problem: ApiProblem, personality: Personality) -> tuple[bytes, str]:
 
 
 def error_event(problem: ApiProblem, personality: Personality, protocol: Protocol) -> bytes:
-    """The error as an event of a stream: those of Responses have a type and no shape of their own, the others need no name."""
+    """Return the error as an event of a stream: on Responses an event with a type, else in the shape of the server's bodies."""
     if protocol == "responses":
         told = {"code": _code(problem, personality), "message": problem.message, "param": problem.param}
         return frame("error", {"type": "error", "sequence_number": 0, **told})
@@ -38,7 +38,7 @@ def error_event(problem: ApiProblem, personality: Personality, protocol: Protoco
 
 
 def error_json(problem: ApiProblem, personality: Personality) -> Any:
-    """The error as a JSON value. What is a page or a text over HTTP is OpenAI's object here, as it appears in a stream."""
+    """Return the error as a JSON value; shapes that are not JSON become OpenAI's object, as they do inside a stream."""
     error = {**problem.as_error(), "code": _code(problem, personality), **problem.more}
     shape = problem.shape or personality.error_body
     if shape == "metadata":
@@ -58,7 +58,7 @@ def error_json(problem: ApiProblem, personality: Personality) -> Any:
 
 
 def _wrapped(problem: ApiProblem, error: dict[str, Any]) -> dict[str, Any]:
-    """An error of another provider, handed through: what was wrong stands as JSON inside a text."""
+    """Return an error that wraps another provider's, whose body is JSON inside a text."""
     raw = dumps({"error": {**error, "code": problem.code}}).decode()
     metadata = {"raw": raw, "provider_name": "X"}
     return {"error": {"message": "Provider returned error", "code": problem.status, "metadata": metadata}, "user_id": "user_x"}

@@ -1,4 +1,4 @@
-"""How a compatible server tells of trouble: the shape of its error bodies, and whose words it uses."""
+"""Differences in the errors of compatible servers: the shape of their bodies, and their wordings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Shape = Literal[
     "html",
     "empty",
 ]
-"""The shapes of an error body; `error_bodies.py` makes them."""
+"""Shapes of an error body; `error_bodies.py` renders them."""
 
 SHAPES: tuple[Shape, ...] = get_args(Shape)
 

@@ -1,7 +1,8 @@
-"""The endpoints under /models: this server has every model that is asked for, as the model script answers for any name."""
+"""The endpoints under /models: this server has every model that is asked for, unless its personality names the ones it has."""
 
 from __future__ import annotations
 
+from assistant_queue.testing.provider.chat_refusals import check_model
 from assistant_queue.testing.provider.routing import Answer, Call, Operation
 from assistant_queue.testing.provider.state import Json
 
@@ -18,5 +19,6 @@ class ModelsApi:
 
     async def retrieve(self, call: Call) -> Answer:
         """A model."""
+        check_model({"model": call.param("model")}, call.server)
         shown: Json = {"id": call.param("model"), "object": "model", "created": _MADE_AT, "owned_by": "stand-in"}
         return shown

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from assistant_queue.testing.provider.named_servers import Named
+from assistant_queue.testing.provider.named import Named
 from assistant_queue.testing.provider.personality import Personality
 
 _CHAT = Personality(speaks=("chat_completions",))

@@ -1,4 +1,4 @@
-"""The servers and gateways that one runs oneself, as the stand-in plays them.
+"""Self-hosted servers and gateways, as the stand-in plays them.
 
 Source: runs of llama.cpp, LiteLLM and OGX, whose versions `docs/backends.md` names; for the others the public reports in the comments.
 """
@@ -6,32 +6,12 @@ Source: runs of llama.cpp, LiteLLM and OGX, whose versions `docs/backends.md` na
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from assistant_queue.testing.provider.named import Named
 from assistant_queue.testing.provider.personality import Personality
-from assistant_queue.testing.provider.wordings import Kind
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Named:
-    """A server that the stand-in can be.
-
-    Attributes:
-        title: What it is called in the documentation.
-        differs: How it differs from OpenAI's server, for the documentation.
-        remedy: What the queue does about that, for the documentation.
-        personality: All of it as flags.
-        loses: The kinds of trouble that this server cannot tell from a failure of its own.
-    """
-
-    title: str
-    differs: str
-    remedy: str
-    personality: Personality
-    loses: frozenset[Kind] = frozenset()
-
-
-# Servers that one runs oneself take no notice of fields that they do not know.
+# Self-hosted servers ignore fields that they do not know.
 _CHAT = Personality(speaks=("chat_completions",), unknown_fields="ignored")
 
 _LLAMA_CPP = replace(_CHAT, words="llama_cpp", error_codes="status", opens_with="null")
@@ -103,9 +83,42 @@ _OGX = Personality(
     omits_conversation=True,
     omits_done=True,
     stream_in_background="refused",
+    foreground="stops",
+    foreground_cancel=409,
     resumes_streams=False,
     open_calls="fails",
     truncation="always",
+    unknown_fields="ignored",
+)
+
+# Runs of five servers of single persons; each of these was seen at one of them.
+_SMALL_RESPONSES = Personality(
+    speaks=("responses",),
+    lock="none",
+    error_body="errors",
+    list_order="reshuffled",
+    ignores_after=True,
+    ignores_limit=True,
+    has_more="missing",
+    foreground="stops",
+    foreground_cancel=404,
+    background="refused",
+    input="required",
+    omits_usage=True,
+    omits_conversation=True,
+    resumes_streams=False,
+    truncation="refused",
+    unknown_fields="ignored",
+)
+_SMALL_ASSISTANTS = Personality(
+    speaks=("assistants",),
+    lock="conflict",
+    error_body="detail",
+    ignores_run_id_filter=True,
+    ignores_order=True,
+    expires_at="zero",
+    ignores_additional_messages=True,
+    omits_usage=True,
     unknown_fields="ignored",
 )
 
@@ -197,10 +210,25 @@ SERVERS: Mapping[str, Named] = {
     "ogx": Named(
         title="OGX (llama-stack)",
         differs="no lock; `stream` and `background` refused together; errors of a streamed request inside a 200, in `detail` else; no "
-        "event lines; what the server behind it says is lost; outputs heal a conversation only in a request of their own",
+        "event lines; a foreground response dies with its reader, unseen; the error of the server behind it is lost; outputs heal a "
+        "conversation only in a request of their own",
         remedy="background without stream, polled; the code of an event is read as a status; what is lost counts as an attempt",
         personality=_OGX,
         loses=frozenset({"no_quota", "moderated", "rate_limited", "overloaded", "loading", "gateway", "server_error"}),
+    ),
+    "small_responses": Named(
+        title="a small Responses server",
+        differs="no lock, no background, no usage; a conversation's items in another order for every request, in one page; an empty "
+        "`input` refused; a foreground response dies with its reader, unseen",
+        remedy="absence is proven by all items, or the batch is parked; a response that shows no life is asked about after "
+        "`stream_idle_timeout`",
+        personality=_SMALL_RESPONSES,
+    ),
+    "small_assistants": Named(
+        title="a small Assistants server",
+        differs="the `run_id` filter, `order` and `additional_messages` ignored; `expires_at` 0; the lock as 409; no usage",
+        remedy="messages are filtered and sorted here, and posted one by one",
+        personality=_SMALL_ASSISTANTS,
     ),
     "proxy": Named(
         title="a careless proxy before any server",

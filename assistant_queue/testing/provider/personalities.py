@@ -1,12 +1,13 @@
-"""Compatible servers by name: what the stand-in is when it is told to be one of them."""
+"""Personalities by name."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from assistant_queue.errors import ConfigurationError
+from assistant_queue.testing.provider.named import Named
 from assistant_queue.testing.provider.named_clouds import CLOUDS
-from assistant_queue.testing.provider.named_servers import SERVERS, Named
+from assistant_queue.testing.provider.named_servers import SERVERS
 from assistant_queue.testing.provider.personality import Personality
 
 NAMED: Mapping[str, Named] = {**SERVERS, **CLOUDS}
@@ -20,10 +21,10 @@ class UnknownPersonality(ConfigurationError):
 
 
 def personality_of(given: Personality | str | None) -> Personality:
-    """A personality, by itself or by its name; the strict one for None.
+    """Return the personality of this name, or the one given; the strict one for None.
 
     Raises:
-        UnknownPersonality: There is none of this name.
+        UnknownPersonality: No server has this name.
     """
     if given is None:
         return Personality()

@@ -1,4 +1,4 @@
-"""What a compatible server refuses of a request that OpenAI's takes, and what it insists on."""
+"""Differences in the requests that compatible servers take: refusals, and what they insist on."""
 
 from __future__ import annotations
 

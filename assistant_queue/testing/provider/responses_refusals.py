@@ -1,4 +1,4 @@
-"""What a compatible server refuses of a response that OpenAI's would take.
+"""Refusals of responses that OpenAI's server would take, in the wordings of compatible servers.
 
 Source: the public reports that `personalities.py` names.
 """

@@ -1,4 +1,4 @@
-"""How the bytes of a server's streams differ: line ends, signs of life, a byte order mark."""
+"""The bytes of a server's streams: line ends, signs of life, a byte order mark."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _SIGNS = {
 
 
 def sign_of_life(server: Personality) -> bytes:
-    """What this server says while it has nothing to say; nothing for most."""
+    """Return what this server sends while it has nothing to say; nothing for most."""
     return _SIGNS[server.keep_alive]
 
 
 def styled(server: Personality) -> Style:
-    """Changes the bytes of an event into this server's form. JSON holds no line ends, so those found are the stream's own."""
+    """Return a function that gives the bytes of an event this server's form. Line ends are the stream's: JSON holds none."""
     sign, line_end = sign_of_life(server), _LINE_ENDS[server.line_end]
 
     def change(event: bytes, *, is_first: bool) -> bytes:

@@ -1,4 +1,4 @@
-"""Trouble by kind: whose words a personality uses for it, as the error that is answered."""
+"""Errors by kind of trouble, in the wording of a personality."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ WORDS: Mapping[Speaker, Words] = {
     "tgi": servers.TGI,
     "nginx": servers.NGINX,
 }
-"""Every server's words; what one has no word for is said in OpenAI's."""
+"""The wordings of every server; OpenAI's are used for the kinds that a server lacks."""
 
 
 def trouble_of(personality: Personality, kind: Kind, facts: Facts | None = None) -> ApiProblem:
-    """The error in which this server tells of a kind of trouble."""
+    """Return this server's error for a kind of trouble."""
     return as_problem(wording_of(personality, kind), facts or Facts())
 
 
 def wording_of(personality: Personality, kind: Kind) -> Wording:
-    """The words of this server for a kind of trouble."""
+    """Return this server's wording of a kind of trouble."""
     server = personality.overflow if kind == "overflow" and personality.overflow is not None else personality.words
     return WORDS[server].get(kind) or clouds.OPENAI[kind]
 
 
 def code_and_message(failure: RunFailure, personality: Personality) -> tuple[str, str]:
-    """What a run that failed says about it: the script's words, or the server's own where it names a kind of trouble."""
+    """Return the error of a failed run: the script's, or the server's own if the failure names a kind of trouble."""
     if failure.kind is None:
         return failure.code, failure.message
     problem = trouble_of(personality, failure.kind)

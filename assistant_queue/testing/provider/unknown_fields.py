@@ -1,4 +1,4 @@
-"""Fields that a server does not know: left out of what it checks, or refused in its own words."""
+"""Fields that a server does not know: ignored, or refused in its own words."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _UNPROCESSABLE = 422
 
 
 def check_known(body: dict[str, Any], check: Check, server: Personality) -> None:
-    """Check a body as this server does, which has words of its own for unknown fields, or ignores them.
+    """Check a body as this server does: it ignores unknown fields, or refuses them in its own words.
 
     Raises:
-        ApiProblem: It is not taken.
+        ApiProblem: The server does not take it.
     """
     for name in server.unknown_options:
         if name in body and server.unknown_fields != "ignored":
@@ -39,7 +39,7 @@ def check_known(body: dict[str, Any], check: Check, server: Personality) -> None
 
 
 def unknown_field(path: str, *, value: Any, server: Personality) -> ApiProblem:
-    """The refusal of a field, in the words of this server."""
+    """Return the refusal of a field, in this server's words."""
     if server.unknown_fields == "forbidden":
         place = {"type": "extra_forbidden", "loc": ["body", *_steps(path)], "msg": "Extra inputs are not permitted", "input": value}
         body: dict[str, Any] = {"detail": [place]}

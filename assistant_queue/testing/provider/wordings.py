@@ -1,4 +1,4 @@
-"""The words in which a server tells of trouble: one wording for each server and kind of trouble.
+"""Wordings of trouble: the error of one server for one kind.
 
 Source: the public reports named in the tables, and each provider's published error pages.
 """
@@ -27,17 +27,19 @@ Kind = Literal[
     "gateway",
     "server_error",
 ]
-"""The kinds of trouble. Servers do not agree about the status of any of them, so a test names the kind."""
+"""Kinds of trouble. Servers use different statuses for each, so a test names the kind."""
 
 KINDS: tuple[str, ...] = get_args(Kind)
 
+_USUAL_TYPE = "invalid_request_error"
+_SERVER_ERROR = 500
 _USUAL_LIMIT = 8192
 _USUAL_WAIT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wording:
-    """One way to tell of a kind of trouble.
+    """The error of one server for one kind of trouble.
 
     `{model}`, `{limit}`, `{words}`, `{wait}` (seconds), `{wait_ms}` and `{path}` (a method and a path) in texts are filled in.
 
@@ -45,19 +47,19 @@ class Wording:
         message: For a person.
         status: The HTTP status.
         code: The machine's word or number.
-        error_type: The class of errors.
+        error_type: The class of errors; the usual one of refusals is left out at 5xx.
         param: The parameter at fault.
         more: Further fields of the error object.
         headers: Further headers.
         shape: The shape of the body, if not the personality's.
-        is_in_stream: Told as an event inside a 200 if a stream was asked for; None leaves it to the personality.
-        is_failed_run: Told by a response that is taken and fails (Responses only).
+        is_in_stream: Sent as an event inside a 200 if a stream was asked for; None leaves it to the personality.
+        is_failed_run: The response is accepted and fails with it (Responses only).
     """
 
     message: str
     status: int = 400
     code: str | int | None = None
-    error_type: str | None = "invalid_request_error"
+    error_type: str | None = _USUAL_TYPE
     param: str | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -72,7 +74,7 @@ Words = Mapping[str, Wording]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What is filled into a wording."""
+    """Values that are filled into a wording."""
 
     model: str = "some-model"
     limit: int = _USUAL_LIMIT
@@ -81,7 +83,7 @@ class Facts:
     path: str = ""
 
     def fill(self, text: str) -> str:
-        """The text with its places filled in; what is no place stays."""
+        """Return the text with its placeholders filled in."""
         filled = {
             "{model}": self.model,
             "{limit}": str(self.limit),
@@ -96,7 +98,7 @@ class Facts:
 
 
 def spoken(words: Words, *, shape: Shape | None = None, codes: Literal["word", "status", "status_text"] = "word") -> Words:
-    """The wordings in this server's shape, with numbers as codes if that is its way; those with a shape of their own stay as they are."""
+    """Return the wordings in a server's shape and form of codes; those with a shape of their own stay as they are."""
 
     def code(one: Wording) -> str | int | None:
         return one.code if codes == "word" else one.status if codes == "status" else str(one.status)
@@ -105,13 +107,13 @@ def spoken(words: Words, *, shape: Shape | None = None, codes: Literal["word", "
 
 
 def as_problem(wording: Wording, facts: Facts) -> ApiProblem:
-    """The error of a wording, filled in."""
+    """Return the error of a wording, filled in."""
     return ApiProblem(
         facts.fill(wording.message),
         status=wording.status,
         code=wording.code,
         param=wording.param,
-        error_type=wording.error_type,
+        error_type=None if wording.status >= _SERVER_ERROR and wording.error_type == _USUAL_TYPE else wording.error_type,
         headers={name: facts.fill(value) for name, value in wording.headers.items()},
         more=_filled(wording.more, facts),
         shape=wording.shape,

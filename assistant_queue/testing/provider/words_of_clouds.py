@@ -1,4 +1,4 @@
-"""The words of hosted models. Each comment names public reports in which they were seen."""
+"""Wordings of hosted models. The comments name public reports in which they were seen."""
 
 from __future__ import annotations
 

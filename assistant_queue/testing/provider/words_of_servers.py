@@ -1,4 +1,4 @@
-"""The words of servers that one runs oneself, and of gateways. Each comment names public reports in which they were seen."""
+"""Wordings of self-hosted servers and gateways. The comments name public reports in which they were seen."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ OPENROUTER: Words = spoken(
     codes="status",
 )
 
-# Run: OGX 1.5, which llama-stack is called now. What the server behind it says reaches nobody: a response fails with these words.
+# Run: OGX 1.5, the successor of llama-stack. It drops the error of the server behind it: a response fails with these words.
 _LOST = Wording(message="An unexpected error occurred while generating the response.", code="server_error", is_failed_run=True)
 OGX: Words = spoken(
     {

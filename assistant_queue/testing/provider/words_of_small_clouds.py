@@ -1,4 +1,4 @@
-"""The words of smaller clouds, and of those of China and Amazon. Comments name public reports in which they were seen."""
+"""Wordings of smaller clouds, and of those of China and Amazon. The comments name public reports in which they were seen."""
 
 from __future__ import annotations
 
