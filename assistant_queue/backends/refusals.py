@@ -10,7 +10,7 @@ from assistant_queue.errors import BackendError
 from assistant_queue.trouble import Kind
 
 # Source: the provider's wording; these errors carry no code of their own.
-_NO_OUTPUT = re.compile(r"No tool output found for (?:\w+ )*call ([\w-]+)", re.IGNORECASE)
+_NO_OUTPUT = re.compile(r"(?:No tool output found for (?:\w+ )*call|did not have response messages:) ([\w-]+)", re.IGNORECASE)
 _NO_CALL = re.compile(r"No tool call found for (?:\w+ )*call output with call_id ([\w-]+)", re.IGNORECASE)
 _ORPHAN = re.compile(r"Item '([^']+)' of type '([^']+)' was provided without its required", re.IGNORECASE)
 _NOT_WAITING = re.compile(r"do not accept tool outputs", re.IGNORECASE)

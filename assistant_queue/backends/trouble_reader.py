@@ -78,6 +78,8 @@ def _kind(found: Fields, text: str, status: int | None, *, is_told: bool) -> Kin
     codes = found.codes
     if LOCKED in codes or (status in {None, 400, 409} and ACTIVE_RUN.search(text)):
         return Kind.BUSY
+    if status in {None, 400, 422, 500} and words.OPEN_CALLS.search(text):
+        return Kind.OPEN_CALLS
     if _is_overflow(found, text, status):
         return Kind.CONTEXT_OVERFLOW
     if (

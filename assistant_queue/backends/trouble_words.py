@@ -245,6 +245,12 @@ OUTPUT_PARAMS = frozenset({"max_tokens", "max_completion_tokens", "max_output_to
 
 GATEWAY = frozenset({425, 498, 502, 503, 504, 520, 521, 522, 523, 524, 529, 530})
 """Statuses that say "not now". Source: RFC 9110, RFC 8470 (425), Groq (498), Anthropic (529), Cloudflare (520 to 530)."""
+OPEN_CALLS = any_of(
+    r"no tool output found for",
+    r"must be followed by tool messages",
+    r"did not have response messages",
+    r"tool_use.{0,40} ids were found without .{0,20}tool_result",
+)
 BROKEN = any_of(r"internal (server )?error", r"unexpected error", r"(has|have) (crashed|terminated)", r"out of memory")
 """Words of a server that failed, where neither a status nor a code says so."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from assistant_queue.core import steps
 from assistant_queue.core.flow import BatchFlow, Flow
+from assistant_queue.core.progress import Progress
 from assistant_queue.core.quoting import without_quotes
 from assistant_queue.core.runs import FoundBy, RunEnded
 from assistant_queue.core.thread_state import Phase, ThreadState
@@ -307,8 +308,8 @@ class BatchDriver:
         if moved:
             self._phase, self._progress = step.phase, step.progress
             _log.warning(
-                "thread %r: conversation %s, with this batch, is longer than the model reads; the thread goes on in %s%s",
-                self._lease.thread_id, step.old_id, step.conversation_id,
+                "thread %r: conversation %s cannot be read by the model any more (%s); the thread goes on in %s%s",
+                self._lease.thread_id, step.old_id, _reason(step.progress), step.conversation_id,
                 "" if step.drops_old else ", with its last turns. The old one stays at the provider",
             )  # fmt: skip
         if moved and step.drops_old:
@@ -365,3 +366,7 @@ class BatchDriver:
         if not callable(function):
             return None
         return await callbacks.fall_back(function, runtime.executor, step.batch, step.error, within_s=runtime.config.request_timeout)
+
+
+def _reason(progress: Progress) -> str:
+    return "unknown" if progress.error is None else progress.error.message

@@ -121,5 +121,5 @@ def _need_testing() -> None:
         import starlette
         import uvicorn
     except ImportError as error:
-        raise Misuse(f"the demo needs {error.name}: install our extra `demo`, as in pip install '.[demo]'") from error
+        raise Misuse(f"the demo needs {error.name}: pip install 'assistant-queue[demo]'") from error
     del starlette, uvicorn

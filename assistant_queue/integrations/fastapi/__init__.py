@@ -9,7 +9,7 @@ try:
     import limits as _limits
     import sse_starlette as _sse_starlette
 except ImportError as error:
-    raise MissingExtra(f"the HTTP service needs {error.name}: install our extra `web`, as in pip install '.[web]'") from error
+    raise MissingExtra(f"the HTTP service needs {error.name}: pip install 'assistant-queue[web]'") from error
 
 from assistant_queue.integrations.fastapi.access import CHAT_ACTIONS, Action, Caller, allow_all
 from assistant_queue.integrations.fastapi.app import create_app, create_router
