@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from assistant_queue.backends import run_reader
@@ -21,10 +20,10 @@ from assistant_queue.backends.openai_clients import Channel
 from assistant_queue.backends.openai_errors import watching
 from assistant_queue.backends.refusals import refuses_outputs
 from assistant_queue.backends.run_reader import RunReader
-from assistant_queue.backends.streams import CANCEL_S, Call, EventStream, Json, ended, fetch, play
+from assistant_queue.backends.streams import Call, EventStream, Json, fetch, play
 from assistant_queue.backends.thread_log import ThreadLog
+from assistant_queue.backends.thread_runs import ThreadRuns
 from assistant_queue.core.runs import (
-    ActionRequired,
     CannotAsk,
     Capabilities,
     Finding,
@@ -36,7 +35,7 @@ from assistant_queue.core.runs import (
     RunRequest,
     RunStarted,
 )
-from assistant_queue.errors import BackendError, OutcomeUnknown, RequestRefused, RunVanished, UnknownThread
+from assistant_queue.errors import BackendError, ConversationBusy, OutcomeUnknown, RequestRefused, RunVanished, UnknownThread
 from assistant_queue.models import ToolCall
 
 if TYPE_CHECKING:
@@ -100,6 +99,7 @@ class AssistantsBackend:
         )
         self._calls = AssistantsCalls(self._channel, assistant_id=assistant_id, tools=tools, run_options=run_options)
         self._log = ThreadLog(self._channel.reading)
+        self._runs = ThreadRuns(self._calls, self._log, patience_s=request_timeout)
         self._takes_messages: bool | None = None
         self._proof = asyncio.Lock()
 
@@ -125,7 +125,24 @@ class AssistantsBackend:
     # --- runs -------------------------------------------------------------------------------------------------------------
 
     async def start(self, request: RunRequest) -> AsyncGenerator[RunEvent, None]:
-        """Send the batch as one run; without messages where the thread holds them already."""
+        """Send the batch as one run; without messages where the thread holds them already.
+
+        A run that keeps the thread busy and that nothing will ever answer is stopped.
+        """
+        has_freed = False
+        while True:
+            try:
+                async with aclosing(self._start(request)) as events:
+                    async for event in events:
+                        yield event
+            except ConversationBusy:
+                if has_freed or not await self._runs.have_freed(request):
+                    raise
+                has_freed = True
+            else:
+                return
+
+    async def _start(self, request: RunRequest) -> AsyncGenerator[RunEvent, None]:
         if request.items and self._takes_messages is None and request.batch.attempts > 1:
             # An earlier attempt may have posted some of them one by one, from another process.
             missing = await self._missing(request)
@@ -232,32 +249,13 @@ class AssistantsBackend:
             run = await self._log.run(request, run_id)
         yield RunStarted(run_id=run_id)
         with watching(request.batch.thread_id, run_id):
-            run = await self._until_it_stops(request, run_id, run)
-            outcome = await self._outcome(request, run)
+            run = await self._runs.until_it_stops(request, run_id, run)
+            outcome = await self._runs.outcome(request, run)
         yield outcome
-
-    async def _until_it_stops(self, request: RunRequest, run_id: str, run: Json) -> Json:
-        """The run as it is when the provider has stopped working on it. One that is `cancelling` for ever counts as cancelled."""
-        read = partial(self._log.run, request, run_id)
-        run = await ended(run, read, run_reader.is_working)
-        run = await ended(run, read, run_reader.is_open, within_s=CANCEL_S)
-        return {**run, "status": "cancelled"} if run_reader.is_open(run) else run
-
-    async def _outcome(self, request: RunRequest, run: Json) -> ActionRequired | RunEnded:
-        """How a run ended or what it waits for, with what all its rounds said."""
-        if run_reader.has_ended_well(run) or run_reader.is_waiting(run):
-            return judged(run_reader.outcome_of(run, await self._log.replies(request, str(run["id"])), whole=True), ())
-        return run_reader.outcome_of(run)
 
     async def cancel(self, request: RunRequest, run_id: str) -> None:
         """Cancel a run and wait a little for its end; one that has ended is fine."""
-        if not run_id:
-            return
-        try:
-            run = await fetch(self._calls.cancel(request, run_id), thread=request.batch.thread_id, missing=RunVanished)
-            await ended(run, partial(self._log.run, request, run_id), run_reader.is_active, within_s=CANCEL_S)
-        except (RunVanished, RequestRefused):
-            return
+        await self._runs.cancel(request, run_id)
 
     # --- reading back -----------------------------------------------------------------------------------------------------
 
@@ -297,7 +295,7 @@ class AssistantsBackend:
         sent, waits_for = {call.id for call in calls}, {call.id for call in run_reader.calls_of(run)}
         if run_reader.is_waiting(run) and sent & waits_for:
             return NotFound()
-        return await self._outcome(request, run)
+        return await self._runs.outcome(request, run)
 
     def direct(self) -> AssistantsDirect:
         """The calls beside the queue: threads, messages and runs one by one."""

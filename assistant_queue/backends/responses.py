@@ -19,7 +19,7 @@ from assistant_queue.backends.foreign_calls import UNANSWERED
 from assistant_queue.backends.mending import Mender
 from assistant_queue.backends.openai_clients import Channel
 from assistant_queue.backends.openai_errors import watching
-from assistant_queue.backends.refusals import refuses_background
+from assistant_queue.backends.refusals import refuses_background, refuses_option
 from assistant_queue.backends.response_reader import ResponseReader, answer_of, is_open, output_of
 from assistant_queue.backends.responses_calls import ResponsesCalls, user_items
 from assistant_queue.backends.streams import CANCEL_S, EventStream, Json, ended, fetch, play
@@ -109,7 +109,17 @@ class ResponsesBackend:
 
     async def locate(self, conversation_id: str) -> str | None:
         """The id of the conversation's last item, None if it has none."""
-        return await self._log.last_id(conversation_id)
+        try:
+            return await self._log.last_id(conversation_id)
+        except RequestRefused as refusal:
+            if not refuses_option(refusal, "conversation_id"):
+                raise
+            raise UnknownThread(
+                f"Invalid conversation id {conversation_id!r}: the provider expects ids of another form. "
+                "An id of the caller's own that only looks like one wants thread_ids='mapped'.",
+                status_code=refusal.status_code,
+                provider_code=refusal.provider_code,
+            ) from refusal.__cause__
 
     # --- runs -------------------------------------------------------------------------------------------------------------
 
@@ -131,7 +141,8 @@ class ResponsesBackend:
             try:
                 async with aclosing(play(EventStream(call, limits=self._channel.limits, thread=thread), reader)) as events:
                     async for event in events:
-                        await self._mender.give_up_calls(request, event, reader.output)
+                        if isinstance(event, RunEnded):
+                            await self._mender.give_up_calls(request, event, reader.output)
                         yield event
             except RequestRefused as refusal:
                 if self._in_background and self._falls_back and refuses_background(refusal):
@@ -160,7 +171,8 @@ class ResponsesBackend:
             reader = ResponseReader(thread, run_id=run_id)
             async with aclosing(self._resumed(request, reader, run_id, cursor)) as events:
                 async for event in events:
-                    await self._mender.give_up_calls(request, event, reader.output)
+                    if isinstance(event, RunEnded):
+                        await self._mender.give_up_calls(request, event, reader.output)
                     if not has_started:
                         yield RunStarted(run_id=run_id)
                     has_started = True
@@ -174,7 +186,8 @@ class ResponsesBackend:
         with watching(thread, run_id):
             response = await self._until_it_ends(request, run_id, response)
         outcome = answer_of(response)
-        await self._mender.give_up_calls(request, outcome, output_of(response))
+        if isinstance(outcome, RunEnded):
+            await self._mender.give_up_calls(request, outcome, output_of(response))
         yield outcome
 
     async def _until_it_ends(self, request: RunRequest, run_id: str, response: Json) -> Json:
