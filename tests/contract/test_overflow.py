@@ -178,9 +178,9 @@ async def test_what_the_user_says_about_truncation_is_left_alone(provider: Stand
 
 @pytest.mark.parametrize("kind", [RESPONSES, ASSISTANTS, CHAT])
 async def test_a_queue_that_is_to_fail_sends_nothing_more_whatever_others_have_found_out(provider: StandInProvider, kind: str) -> None:
+    provider.personality = limited()
     async with made(kind, provider) as rig:
         anchor = await with_history(rig)
-        provider.personality = limited()
         ended = await end_of(rig, anchor=anchor)
         assert ended.status == "completed"
         before = len(provider.calls(rig.create))
