@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import redis
 import redis.asyncio
@@ -13,9 +13,10 @@ from assistant_queue import arguments
 from assistant_queue.config import Options, configure
 from assistant_queue.direct_doors import AsyncDirectCalls
 from assistant_queue.door import RECHECK_S, Door, TakesTools, settled_reply
+from assistant_queue.errors import WrongQueueClass
 from assistant_queue.event_doors import AsyncEventCalls
 from assistant_queue.models import Content, FailedBatch, MessageStatus, QueueStatus, Receipt, ThreadStatus
-from assistant_queue.queue import options_signature
+from assistant_queue.queue import options_help, options_signature
 from assistant_queue.store.connect import async_from, listening, sync_from
 from assistant_queue.store.stores import AsyncStore, translate
 
@@ -31,6 +32,8 @@ class AsyncAssistantMessageQueue(TakesTools, AsyncDirectCalls, AsyncEventCalls):
 
     Bound to the event loop of its first call. A call that is cancelled leaves nothing half-done: a message is queued or it is not.
     """
+
+    __doc__ = f"{__doc__ or ''}{options_help()}"
 
     __signature__ = options_signature()
 
@@ -57,6 +60,13 @@ class AsyncAssistantMessageQueue(TakesTools, AsyncDirectCalls, AsyncEventCalls):
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    def __enter__(self) -> NoReturn:
+        """Refuse; raises WrongQueueClass."""
+        raise WrongQueueClass("AsyncAssistantMessageQueue is awaited: use `async with`, or AssistantMessageQueue with `with`")
+
+    def __exit__(self, *_: object) -> None:
+        """Never reached."""
 
     async def close(self) -> None:
         """As `AssistantMessageQueue.close`."""
@@ -196,6 +206,7 @@ class AsyncAssistantMessageQueue(TakesTools, AsyncDirectCalls, AsyncEventCalls):
         """Start a worker on this event loop, so that callbacks can use what belongs to it; raises as the blocking one does."""
         from assistant_queue.worker.loop_handle import LoopWorkerHandle
 
+        self._door.warn_of_workers(sum(worker.is_alive for worker in self._workers))
         handle = LoopWorkerHandle(self.config, clock=self._clock)
         await handle.start()
         self._workers.append(handle)

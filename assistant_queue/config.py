@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import logging
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -25,12 +26,14 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 from typing_extensions import TypedDict
 
 from assistant_queue.choices import choose_backend, name_of_backend
 from assistant_queue.errors import ConfigurationError, UnknownOption
 from assistant_queue.tools.toolbox import Toolbox, names_in
+
+_log = logging.getLogger(__name__)
 
 ENV_PREFIX = "ASSISTANT_QUEUE_"
 DEFAULT_INSTRUCTIONS = "Reply to all messages logically."
@@ -39,6 +42,10 @@ GRACE_MARGIN_S = 5.0
 
 MAX_SECONDS = 1e9
 """Chosen: three decades are enough for every time, and a date that far is still a date: to Python, to Redis, to the operating system."""
+
+LONG_S = 3600.0
+"""Chosen: a person waits for what these options measure, and a number of milliseconds is nearly always above it."""
+_WAITED_FOR = ("message_delay", "max_wait", "attachment_wait", "lock_duration", "request_timeout")
 
 Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
@@ -50,6 +57,11 @@ def _option(default: Any, description: str, *, where: str = "worker", unit: str 
 
 def _env(name: str, *others: str) -> AliasChoices:
     return AliasChoices(name, *others, f"{ENV_PREFIX}{name.upper()}")
+
+
+def _variables_of(alias: Any) -> Sequence[Any]:
+    """Return the variables among the names of an alias: all but the option's own."""
+    return alias.choices[1:] if isinstance(alias, AliasChoices) else ()
 
 
 class BackoffOptions(BaseModel):
@@ -107,6 +119,10 @@ class Config(BaseSettings):
     )
     history_tokens: int | None = _option(None, "Chat Completions: tokens remembered of a thread", unit="tokens", ge=1)
     count_tokens: Callable[[str], int] | None = _option(None, "counts the tokens of a text for history_tokens; None estimates them")
+    reasoning_tags: Literal["strip", "keep"] = _option(
+        "strip",
+        "what a model writes between <think> tags, or the like, before its answer: left out of replies, deltas and history, or kept",
+    )
     tools: list[dict[str, Any]] | None = _option(None, "tool definitions, as the protocol spells them")
     backend: Any = _option(None, "a Backend of your own, or any callable: a function or an agent")
 
@@ -173,6 +189,16 @@ class Config(BaseSettings):
         None, "what people get for a batch that fails for good, or without a provider: a text, or a callable of (batch, error)"
     )
     on_reply: Callable[..., Any] | None = _option(None, "called with each RunResult, at least once, keyed by batch_id")
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: Any, env_settings: Any, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read keywords and documented variables: not the bare name of an option with an alias, which may be another program's variable."""
+        documented = {str(one).lower() for field in settings_cls.model_fields.values() for one in _variables_of(field.validation_alias)}
+        kept = env_settings.env_vars.items()
+        env_settings.env_vars = {name: value for name, value in kept if name not in settings_cls.model_fields or name in documented}
+        return init_settings, env_settings
 
     @field_validator("*", mode="before")
     @classmethod
@@ -341,6 +367,7 @@ class Options(TypedDict, total=False):
     history: int | None
     history_tokens: int | None
     count_tokens: Callable[[str], int] | None
+    reasoning_tags: Literal["strip", "keep"]
     tools: Sequence[Mapping[str, Any]] | None
     backend: Any
     queue_prefix: str
@@ -399,6 +426,10 @@ def configure(options: Mapping[str, Any]) -> Config:
     except SettingsError as error:
         name = next((name for name in Config.model_fields if f'"{name}"' in str(error)), "")
         raise ConfigurationError(f"{name}{_told_by(name)}: cannot be read: it is JSON in the environment") from None
+    for name in _WAITED_FOR:
+        seconds = getattr(config, name)
+        if seconds is not None and seconds > LONG_S:
+            _log.warning("%s is %g seconds, that is %.1f hours: options are in seconds, not in milliseconds", name, seconds, seconds / 3600)
     return choose_backend(config, options)
 
 
@@ -417,8 +448,7 @@ def _told_by(name: str) -> str:
     field = Config.model_fields.get(name)
     if field is None:
         return ""
-    alias = field.validation_alias
-    names = alias.choices[1:] if isinstance(alias, AliasChoices) else [f"{ENV_PREFIX}{name.upper()}"]
+    names = _variables_of(field.validation_alias) or [f"{ENV_PREFIX}{name.upper()}"]
     there = {variable.upper(): variable for variable in os.environ}
     return next((f" (from {there[str(one).upper()]})" for one in names if str(one).upper() in there), "")
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar, overload
@@ -16,6 +19,8 @@ from assistant_queue.store import control, failures, producing
 from assistant_queue.store.calls import Operation, Space
 from assistant_queue.store.events import COALESCE_MS, event_rules, listen, typing
 from assistant_queue.validation import validate
+
+_log = logging.getLogger(__name__)
 
 MAX_FAILED_PAGE = 1000
 """Rows of one `list_failed` call. Chosen."""
@@ -49,7 +54,38 @@ class Door:
         waiting = replace(window, delay_ms=to_ms(config.attachment_wait or config.message_delay))
         self._rules_of_text = replace(self._rules, window=waiting)
         self._introduced = False
+        self._warned_of: set[str] = set()
         self._seen_typing: dict[tuple[str, str], float] = {}
+
+    def warn_of_blocking(self, call: str) -> None:
+        """Log, once for each queue object and call, that a blocking wait stops a running event loop: none of its coroutines runs meanwhile.
+
+        An interactive session is left alone: notebooks run each cell in a loop, and their user is the only one who waits.
+        """
+        if call in self._warned_of or hasattr(sys, "ps1"):  # Source: the documentation of sys: defined in interactive mode only
+            return
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        self._warned_of.add(call)
+        _log.warning(
+            "AssistantMessageQueue.%s() was called in a running event loop and blocks it until there is an answer: use "
+            "AsyncAssistantMessageQueue in coroutines, or await asyncio.to_thread(queue.%s, ...)",
+            call,
+            call,
+        )
+
+    def warn_of_workers(self, running: int) -> None:
+        """Log that another worker is about to start beside those that this object has running."""
+        if running:
+            _log.warning(
+                "queue %r: start_worker() was called with %d worker(s) of this object running: each takes up to concurrency=%d runs at "
+                "once; for one worker, keep the handle of the first call",
+                self.config.queue_prefix,
+                running,
+                self.config.concurrency,
+            )
 
     def add(
         self,

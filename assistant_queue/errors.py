@@ -3,6 +3,7 @@
     AssistantQueueError
     ├── ConfigurationError            an option, an environment variable, an --app
     │   ├── UnknownOption             (also a TypeError)
+    │   ├── WrongQueueClass           the wrong kind of `with` (also a TypeError)
     │   ├── MissingExtra              a package that an extra brings (also an ImportError)
     │   ├── ConfigurationMismatch     worker and producer disagree about the queue
     │   └── FormatTooNew              the prefix was written by a newer version
@@ -21,6 +22,7 @@
     │   └── NotAllowed                who is asking may not do this
     ├── StoreError                    Redis
     │   ├── NotPermitted              Redis' ACL
+    │   ├── NotEncodable              half of a surrogate pair in the name of a key
     │   └── StoreUnavailable          (also a ConnectionError)
     │       └── NotReplicated         taken by Redis, and no replica has said that it has it
     ├── BackendError                  the model's provider
@@ -65,6 +67,12 @@ class UnknownOption(ConfigurationError, TypeError):
     """The constructor was given an option that does not exist. Nothing was started."""
 
     code = "unknown_option"
+
+
+class WrongQueueClass(ConfigurationError, TypeError):
+    """`with` on the asyncio class, or `async with` on the blocking one. Nothing was done; the message names both ways out."""
+
+    code = "wrong_queue_class"
 
 
 class MissingExtra(ConfigurationError, ImportError):
@@ -192,6 +200,12 @@ class NotPermitted(StoreError):
     """Redis does not know this user or password, or its ACL does not allow the command or the key. Nothing happened."""
 
     code = "not_permitted"
+
+
+class NotEncodable(StoreError):
+    """A command could not be packed: a word of it is no UTF-8, or no text. Nothing was sent, and no other command was kept from it."""
+
+    code = "not_encodable"
 
 
 class StoreUnavailable(StoreError, ConnectionError):

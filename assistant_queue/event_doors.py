@@ -83,7 +83,10 @@ class EventCalls:
         """
         patience_s = arguments.check_patience(timeout)
         begin = self.open_events(thread_id) if after is None else arguments.check_event_id(after)
-        return self._listen(arguments.check_thread_id(thread_id), begin, patience_s)
+        arguments.check_thread_id(thread_id)
+        if patience_s != 0:
+            self._door.warn_of_blocking("events")
+        return self._listen(thread_id, begin, patience_s)
 
     def _listen(self, thread_id: str, after: str, patience_s: float | None) -> Iterator[Event]:
         call = self._listeners.call

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import redis
+from pydantic import BaseModel
 from typing_extensions import Self, Unpack
 
 from assistant_queue import arguments
 from assistant_queue.config import Config, Options, configure
 from assistant_queue.direct_doors import DirectCalls
 from assistant_queue.door import RECHECK_S, Door, TakesTools, settled_reply
+from assistant_queue.errors import WrongQueueClass
 from assistant_queue.event_doors import EventCalls
 from assistant_queue.models import Content, FailedBatch, MessageStatus, QueueStatus, Receipt, ThreadStatus
 from assistant_queue.store.connect import listening, sync_from
@@ -37,6 +39,16 @@ def options_signature() -> inspect.Signature:
     )
 
 
+def options_help() -> str:
+    """Return the options for `help()`, from the options themselves: the documentation is not where a wheel is installed."""
+    lines = ["", "    Options, with their defaults:"]
+    for name, field in Config.model_fields.items():
+        default = field.default.model_dump() if isinstance(field.default, BaseModel) else field.default
+        unit = field.json_schema_extra.get("unit") if isinstance(field.json_schema_extra, dict) and default is not None else None
+        lines.append(f"        {name} ({default!r}{f' {unit}' if unit else ''}): {field.description}")
+    return "\n".join([*lines, "    "])
+
+
 class AssistantMessageQueue(TakesTools, DirectCalls, EventCalls):
     """Gathers a thread's messages within a window and has a worker answer them in one run.
 
@@ -47,9 +59,11 @@ class AssistantMessageQueue(TakesTools, DirectCalls, EventCalls):
     5. makes direct calls on the provider's threads, beside the queue
     6. tells what happens to a thread, as it happens
 
-    Safe to use from several threads. Options are documented in docs/configuration.md; an error in one raises ConfigurationError
-    (UnknownOption for a name that does not exist) before anything is connected.
+    Safe to use from several threads. An error in an option raises ConfigurationError (UnknownOption for a name that does not exist) before
+    anything is connected.
     """
+
+    __doc__ = f"{__doc__ or ''}{options_help()}"
 
     __signature__ = options_signature()
 
@@ -79,8 +93,19 @@ class AssistantMessageQueue(TakesTools, DirectCalls, EventCalls):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    async def __aenter__(self) -> NoReturn:
+        """Refuse; raises WrongQueueClass."""
+        raise WrongQueueClass("AssistantMessageQueue blocks: use `with`, or AsyncAssistantMessageQueue with `async with`")
+
+    async def __aexit__(self, *_: object) -> None:
+        """Never reached."""
+
     def close(self) -> None:
-        """Stop this object's workers and give its connections back (not those of a client that was given). Idempotent."""
+        """Stop this object's workers and give its connections back (not those of a client that was given). Idempotent.
+
+        The object stays usable: a later call connects again, so that a message that arrives while a process ends is taken and not lost.
+        Close it once more after that.
+        """
         workers, self._workers = self._workers, []
         for worker in workers:
             worker.stop()
@@ -147,11 +172,11 @@ class AssistantMessageQueue(TakesTools, DirectCalls, EventCalls):
     def wait_for_reply(self, message_id: str, timeout: float = 60) -> str | None:
         """Wait until the message's run has ended: its messages joined by a blank line, None if it said nothing.
 
-        The caller is woken by Redis, it does not poll.
+        The caller is woken by Redis, it does not poll. In a running event loop it blocks all coroutines; that is logged as a warning.
 
         Args:
             message_id: As the receipt says.
-            timeout: Seconds.
+            timeout: Seconds; 0 looks once.
 
         Raises:
             TimeoutError: It has not ended yet. It will be answered all the same.
@@ -165,6 +190,8 @@ class AssistantMessageQueue(TakesTools, DirectCalls, EventCalls):
         settled, reply = settled_reply(message_id, status)
         if settled or status is None:
             return reply
+        if timeout:
+            self._door.warn_of_blocking("wait_for_reply")
         try:
             with self._listening.pubsub() as words:
                 words.subscribe(self._door.space.keys.done(status.thread_id))
@@ -280,12 +307,15 @@ class AssistantMessageQueue(TakesTools, DirectCalls, EventCalls):
     def start_worker(self) -> WorkerHandle:
         """Start an asyncio worker on a thread of this process, with this object's options and callbacks.
 
+        Each call starts another one, with `concurrency` runs of its own; a warning is logged if an earlier one still runs.
+
         Raises:
             ConfigurationError: No backend is configured, or its key is missing. Nothing was started.
             StoreUnavailable: Redis did not answer. Nothing was started.
         """
         from assistant_queue.worker.handle import WorkerHandle
 
+        self._door.warn_of_workers(sum(worker.is_alive for worker in self._workers))
         handle = WorkerHandle(self.config, clock=self._clock)
         self._workers.append(handle)
         return handle

@@ -52,6 +52,7 @@ class Kind(str, Enum):
     MALFORMED = "malformed"
     NOT_FOUND = "not_found"
     CONTEXT_OVERFLOW = "context_overflow"
+    OPEN_CALLS = "open_calls"
     UNSUPPORTED = "unsupported"
 
     @property
@@ -94,6 +95,9 @@ FATES: Mapping[Kind, Row] = MappingProxyType(
         Kind.NOT_FOUND: Row(Fate.FINAL, "404: the thread, conversation, assistant or prompt does not exist there"),
         Kind.CONTEXT_OVERFLOW: Row(
             Fate.REMEDY, "413, `context_length_exceeded`, or words about a prompt that is too long: less of the conversation is sent"
+        ),
+        Kind.OPEN_CALLS: Row(
+            Fate.REMEDY, "words about a tool call without an output: it is answered in the same request, else in a new conversation"
         ),
         Kind.UNSUPPORTED: Row(Fate.REMEDY, "a field, role or form that this server does not take: the request is made without it"),
     }

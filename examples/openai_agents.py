@@ -1,4 +1,4 @@
-"""An agent of the OpenAI Agents SDK behind the queue: three messages, one call of the agent, its memory kept by the SDK.
+"""An agent of the OpenAI Agents SDK behind the queue: three messages, one call of the agent, its memory in the SDK's session.
 
 pip install 'openai-agents[redis]'
 python examples/openai_agents.py                                  # no key, no Redis, no account needed
@@ -37,11 +37,17 @@ def main() -> None:
         async def answer(batch: Batch, context: RunContext) -> str:
             client = AsyncOpenAI(api_key=options.get("openai_api_key"), base_url=options.get("openai_base_url"))
             session = RedisSession.from_url(batch.thread_id, url=options["redis_url"], key_prefix="agents:session")
-            async with client:
-                model = OpenAIResponsesModel(options["model"], openai_client=client)
-                agent = Agent(name="shop", instructions=context.instructions, tools=[order_status], model=model)
-                result = await Runner.run(agent, context.text, session=session)
-            await session.close()
+            try:
+                async with client:
+                    model = OpenAIResponsesModel(options["model"], openai_client=client)
+                    agent = Agent(name="shop", instructions=context.instructions, tools=[order_status], model=model)
+                    earlier = await session.get_items()
+                    # Not `session=session`: with it, Runner.run stores the input before it asks the model, and an attempt
+                    # that fails leaves the text behind. The next attempt would then send and store it once more.
+                    result = await Runner.run(agent, [*earlier, {"role": "user", "content": context.text}])
+                    await session.add_items(result.to_input_list()[len(earlier) :])
+            finally:
+                await session.close()
             return str(result.final_output)
 
         with AssistantMessageQueue(

@@ -23,6 +23,7 @@ def create_backend(
     history: int | None = None,
     history_tokens: int | None = None,
     count_tokens: Callable[[str], int] | None = None,
+    reasoning_tags: Literal["strip", "keep"] = "strip",
     tools: Sequence[Mapping[str, Any]] | None = None,
     run_options: Mapping[str, Any] | None = None,
     request_timeout: float = 30.0,
@@ -40,10 +41,12 @@ def create_backend(
         history: For Chat Completions: most messages that are remembered.
         history_tokens: For Chat Completions: most tokens that are remembered.
         count_tokens: For Chat Completions: counts the tokens of a text.
+        reasoning_tags: For Chat Completions, which remembers what was said: whether reasoning between tags is left out of it, or stays. The
+            other backends give what the provider says, and the worker takes the reasoning out.
         tools: Function schemas and the provider's own tools.
         run_options: Further fields of every run's request.
-        request_timeout: Seconds until the first event, and of every plain call.
-        stream_idle_timeout: Seconds between two events.
+        request_timeout: Seconds until the first byte of an answer, and of every plain call.
+        stream_idle_timeout: Seconds between two pieces of an answer.
         on_context_overflow: What follows when a conversation outgrows the model.
 
     Raises:
@@ -72,7 +75,13 @@ def create_backend(
         from assistant_queue.backends.chat_completions import ChatCompletionsBackend
 
         return ChatCompletionsBackend(
-            client, model=model or "", history=history, history_tokens=history_tokens, count_tokens=count_tokens, **shared
+            client,
+            model=model or "",
+            history=history,
+            history_tokens=history_tokens,
+            count_tokens=count_tokens,
+            reasoning_tags=reasoning_tags,
+            **shared,
         )
     from assistant_queue.backends.responses import ResponsesBackend
 

@@ -7,7 +7,7 @@ The messages stay in the thread whatever becomes of the run, and carry our marks
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from functools import partial
@@ -17,6 +17,9 @@ from assistant_queue.backends import remedies, run_reader
 from assistant_queue.backends.addresses import opened
 from assistant_queue.backends.assistants_calls import AssistantsCalls
 from assistant_queue.backends.conversation_renewal import later_half
+from assistant_queue.backends.empty_answers import once_more_if_empty
+from assistant_queue.backends.foreign_calls import judged
+from assistant_queue.backends.item_lists import EndUnknown
 from assistant_queue.backends.openai_clients import Channel
 from assistant_queue.backends.openai_errors import watching
 from assistant_queue.backends.overflow import (
@@ -29,22 +32,25 @@ from assistant_queue.backends.overflow import (
     worth_shortening,
 )
 from assistant_queue.backends.refusals import refuses_outputs
+from assistant_queue.backends.remedies import Remedy
 from assistant_queue.backends.run_reader import RunReader
 from assistant_queue.backends.seeding import seeded
-from assistant_queue.backends.streams import CANCEL_S, Call, EventStream, Json, ended, fetch, play
+from assistant_queue.backends.streams import Call, EventStream, Json, fetch, play
 from assistant_queue.backends.thread_log import ThreadLog
+from assistant_queue.backends.thread_runs import ThreadRuns
 from assistant_queue.core.runs import (
-    ActionRequired,
+    CannotAsk,
     Capabilities,
     Finding,
     FoundBy,
+    InputItem,
     NotFound,
     RunEnded,
     RunEvent,
     RunRequest,
     RunStarted,
 )
-from assistant_queue.errors import BackendError, OutcomeUnknown, RequestRefused, RunVanished, UnknownThread
+from assistant_queue.errors import BackendError, ConversationBusy, OutcomeUnknown, RequestRefused, RunVanished, UnknownThread
 from assistant_queue.models import ToolCall
 
 if TYPE_CHECKING:
@@ -107,6 +113,7 @@ class AssistantsBackend:
         )
         self._calls = AssistantsCalls(self._channel, assistant_id=assistant_id, tools=tools, run_options=run_options)
         self._log = ThreadLog(self._channel.reading)
+        self._runs = ThreadRuns(self._calls, self._log, patience_s=request_timeout)
         renews = on_context_overflow != "fail"
         self._shortens = renews and remedies.LAST_MESSAGES.applies(run_options or {})
         self._long = Noted(_MOST_NOTED)
@@ -143,12 +150,36 @@ class AssistantsBackend:
 
     # --- runs -------------------------------------------------------------------------------------------------------------
 
-    async def start(self, request: RunRequest) -> AsyncGenerator[RunEvent, None]:
-        """Send the batch as one run; without messages where the thread holds them already."""
+    def start(self, request: RunRequest) -> AsyncGenerator[RunEvent, None]:
+        """Send the batch as one run; without messages where the thread holds them already.
+
+        A run that keeps the thread busy and that nothing will ever answer is stopped.
+        """
+        return once_more_if_empty(self._start_on_free_thread(request), partial(self._run_over_thread, request))
+
+    def _run_over_thread(self, request: RunRequest) -> AsyncGenerator[RunEvent, None]:
+        """One run over what the thread holds."""
+        return self._create(request, RunReader(request.batch.thread_id), with_messages=False)
+
+    async def _start_on_free_thread(self, request: RunRequest) -> AsyncGenerator[RunEvent, None]:
+        has_freed = False
+        while True:
+            try:
+                async with aclosing(self._start(request)) as events:
+                    async for event in events:
+                        yield event
+            except ConversationBusy:
+                if has_freed or not await self._runs.have_freed(request):
+                    raise
+                has_freed = True
+            else:
+                return
+
+    async def _start(self, request: RunRequest) -> AsyncGenerator[RunEvent, None]:
         is_repeated = request.again or request.batch.attempts > 1
         if request.items and self._takes_messages is None and is_repeated:
             # An earlier attempt may have posted some of them one by one, from another process.
-            missing = await self._log.missing(request)
+            missing = await self._missing(request)
             self._takes_messages = None if len(missing) == len(request.items) else False
         if request.items and self._takes_messages is not False:
             has_started = False
@@ -159,9 +190,9 @@ class AssistantsBackend:
             if has_started:
                 return
         # Only an earlier attempt can have posted some of them.
-        for item in await self._log.missing(request) if is_repeated else request.items:
+        for item in await self._missing(request) if is_repeated else request.items:
             await fetch(self._calls.post(request, item), thread=request.batch.thread_id)
-        async with aclosing(self._create(request, RunReader(request.batch.thread_id), with_messages=False)) as events:
+        async with aclosing(self._run_over_thread(request)) as events:
             async for event in events:
                 yield event
 
@@ -209,21 +240,36 @@ class AssistantsBackend:
         """Whether the messages of the first batch are in the thread. If not, the run is stopped: it answers something else."""
         since = run.get("created_at")
         try:
-            if len(await self._log.missing(request, since=since)) < len(request.items):
+            if len(await self._missing(request, since=since)) < len(request.items):
                 return True
             await self.cancel(request, run_id)
             # Asked again when the run is over: a server may be slow to show them.
-            return len(await self._log.missing(request, since=since)) < len(request.items)
+            return len(await self._missing(request, since=since)) < len(request.items)
         except RequestRefused as error:
             thread = request.batch.thread_id
             raise OutcomeUnknown(
                 f"Run {run_id!r} of thread {thread!r} was accepted, its messages could not be read back: {error}"
             ) from error
 
-    async def submit(
+    async def _missing(self, request: RunRequest, since: int | None = None) -> list[InputItem]:
+        """The items that have to be posted. Where that cannot be told nothing is: the provider has to be asked what became of the batch."""
+        try:
+            return await self._log.missing(request, since=since)
+        except EndUnknown as error:
+            thread = request.batch.thread_id
+            raise OutcomeUnknown(
+                f"Which messages thread {thread!r} holds cannot be read back to the end; nothing more was sent."
+            ) from error
+
+    def submit(
         self, request: RunRequest, run_id: str, calls: Sequence[ToolCall], outputs: Mapping[str, str]
     ) -> AsyncGenerator[RunEvent, None]:
         """Send the outputs; the same run goes on. A run that does not wait for any has them already, or is over: it is watched."""
+        return once_more_if_empty(self._submit(request, run_id, calls, outputs), partial(self._run_over_thread, request))
+
+    async def _submit(
+        self, request: RunRequest, run_id: str, calls: Sequence[ToolCall], outputs: Mapping[str, str]
+    ) -> AsyncGenerator[RunEvent, None]:
         reader = RunReader(request.batch.thread_id)
         try:
             call = self._calls.submit(request, run_id, calls, outputs)
@@ -249,7 +295,7 @@ class AssistantsBackend:
                     # Not every server streams messages: a run that said nothing is read before it is believed.
                     with watching(request.batch.thread_id, event.run_id):
                         replies = await self._log.replies(request, event.run_id)
-                    yield replace(event, replies=replies, whole=bool(replies))
+                    yield judged(replace(event, replies=replies, whole=bool(replies)), ())
                 else:
                     yield self._shown(event, request)
 
@@ -276,25 +322,13 @@ class AssistantsBackend:
             run = await self._log.run(request, run_id)
         yield RunStarted(run_id=run_id)
         with watching(request.batch.thread_id, run_id):
-            run = await ended(run, partial(self._log.run, request, run_id), run_reader.is_open)
-            outcome = await self._outcome(request, run)
-        yield outcome
-
-    async def _outcome(self, request: RunRequest, run: Json) -> ActionRequired | RunEnded:
-        """How a run ended or what it waits for, with what all its rounds said."""
-        if run_reader.has_ended_well(run) or run_reader.is_waiting(run):
-            return run_reader.outcome_of(run, await self._log.replies(request, str(run["id"])), whole=True)
-        return self._shown(run_reader.outcome_of(run), request)
+            run = await self._runs.until_it_stops(request, run_id, run)
+            outcome = await self._runs.outcome(request, run)
+        yield self._shown(outcome, request)
 
     async def cancel(self, request: RunRequest, run_id: str) -> None:
         """Cancel a run and wait a little for its end; one that has ended is fine."""
-        if not run_id:
-            return
-        try:
-            run = await fetch(self._calls.cancel(request, run_id), thread=request.batch.thread_id, missing=RunVanished)
-            await ended(run, partial(self._log.run, request, run_id), run_reader.is_active, within_s=CANCEL_S)
-        except (RunVanished, RequestRefused):
-            return
+        await self._runs.cancel(request, run_id)
 
     async def renew_conversation(self, request: RunRequest, calls: Sequence[ToolCall] = ()) -> tuple[str, str | None] | None:
         """Create a thread that begins with the later half of what came before the batch, texts only."""
@@ -319,6 +353,13 @@ class AssistantsBackend:
                     raise
             else:
                 return await self._finding(request, run, calls)
+        try:
+            return await self._found_by_marks(request)
+        except EndUnknown:
+            reason = "the provider lists the thread's runs and messages in a way that leaves open whether the batch is among them"
+            return CannotAsk(reason=reason)
+
+    async def _found_by_marks(self, request: RunRequest) -> Finding:
         newest = await self._log.newest_run(request)
         if newest is not None and (self._takes_messages or not request.items):
             return await self._finding(request, newest)
@@ -338,7 +379,24 @@ class AssistantsBackend:
         sent, waits_for = {call.id for call in calls}, {call.id for call in run_reader.calls_of(run)}
         if run_reader.is_waiting(run) and sent & waits_for:
             return NotFound()
-        return await self._outcome(request, run)
+        return self._shown(await self._runs.outcome(request, run), request)
+
+    async def find_model(self) -> str | None:
+        """Ask the server for the assistant.
+
+        Returns:
+            What it knows, in words.
+
+        Raises:
+            BackendError: It does not know the assistant, refuses the key, or did not answer.
+        """
+        await fetch(self._calls.find_assistant(), thread="(doctor)", missing=RequestRefused)
+        return f"assistant {self._calls.assistant_id!r}"
+
+    @property
+    def remedies(self) -> Iterable[Remedy]:
+        """None: what a thread that outgrew the model needs is known of each thread."""
+        return ()
 
     def direct(self) -> AssistantsDirect:
         """The calls beside the queue: threads, messages and runs one by one."""

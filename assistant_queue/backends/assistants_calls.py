@@ -33,8 +33,9 @@ class AssistantsCalls:
         run_options: Mapping[str, Any] | None,
     ) -> None:
         threads = channel.writing.beta.threads
+        self._assistants = streamed(channel.reading.beta.assistants)
         self._threads, self._messages, self._runs = streamed(threads), streamed(threads.messages), streamed(threads.runs)
-        self._assistant_id = assistant_id
+        self.assistant_id = assistant_id
         self._timeout = channel.stream_timeout
         options, self._beside = request_options(run_options)
         self._metadata = options.pop("metadata", None)
@@ -64,6 +65,10 @@ class AssistantsCalls:
         """One message on its own."""
         return partial(self._messages.create, request.conversation_id, **_message(item, request))
 
+    def find_assistant(self) -> Call:
+        """The assistant that runs are made with."""
+        return partial(self._assistants.retrieve, self.assistant_id)
+
     def create_run(self, request: RunRequest, *, with_messages: bool, reads: int | None = None) -> Call:
         """A streamed run, with the batch's messages or over what the thread holds already; `reads`: only so many of its last messages."""
         body = {
@@ -76,7 +81,7 @@ class AssistantsCalls:
         return partial(
             self._runs.create,
             request.conversation_id,
-            assistant_id=self._assistant_id,
+            assistant_id=self.assistant_id,
             # As `extra_body`, so that the client neither checks nor rebuilds it: options it does not know pass through.
             extra_body={name: value for name, value in body.items() if value is not None},
             stream=True,
@@ -125,7 +130,7 @@ class AssistantsCalls:
             "metadata": own_metadata(metadata, self._metadata),
         }
         sent = {name: value for name, value in body.items() if value is not None}
-        return partial(self._runs.create, conversation_id, assistant_id=self._assistant_id, extra_body=sent, **self._beside)
+        return partial(self._runs.create, conversation_id, assistant_id=self.assistant_id, extra_body=sent, **self._beside)
 
     def submit_alone(self, conversation_id: str, run_id: str, outputs: Mapping[str, str]) -> Call:
         """All outputs of a round; the answer is the run as it goes on."""

@@ -1,6 +1,6 @@
-"""Ids of tool calls in the one form that every server takes: nine letters and digits. Pure.
+"""Ids of tool calls in the forms that servers insist on. Pure.
 
-Source: the chat templates of Mistral's models refuse every other form.
+Source: the chat templates of Mistral's models take nine letters and digits, and nothing else; some gateways want OpenAI's prefix.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ import string
 
 _CHARS = string.ascii_letters + string.digits
 _LENGTH = 9
+PREFIX = "call_"
+"""What OpenAI's own ids begin with."""
+
 _SHORT = re.compile(rf"[A-Za-z0-9]{{{_LENGTH}}}")
 
 
@@ -25,3 +28,8 @@ def shortened(ident: str) -> str:
         return ident
     number = int.from_bytes(hashlib.sha256(ident.encode()).digest(), "big")
     return "".join(_CHARS[number // len(_CHARS) ** place % len(_CHARS)] for place in range(_LENGTH))
+
+
+def prefixed(ident: str) -> str:
+    """Return the id with OpenAI's prefix."""
+    return ident if ident.startswith(PREFIX) else f"{PREFIX}{ident}"

@@ -9,6 +9,7 @@ from typing import Any
 
 from assistant_queue.backends import chat_forms, chat_history, remedies
 from assistant_queue.backends.chat_history import Json
+from assistant_queue.backends.chat_rounds import sent_back
 from assistant_queue.backends.content import assistants_tool, chat_content, request_options, run_metadata
 from assistant_queue.backends.openai_clients import Channel
 from assistant_queue.backends.remedies import Remedy
@@ -81,4 +82,5 @@ def rounds_of(request: RunRequest) -> list[Json]:
 def conversation(request: RunRequest, earlier: Sequence[Json], rounds: Sequence[Json], using: Container[Remedy]) -> list[Json]:
     """Everything the model is given: the instructions, the history, the batch, its rounds; in the form that this server takes."""
     system = [{"role": "system", "content": request.instructions}] if request.instructions else []
-    return chat_forms.in_form([*system, *chat_history.sent([*earlier, *asked(request), *rounds])], using)
+    messages = [sent_back(message) for message in chat_history.sent([*earlier, *asked(request), *rounds])]
+    return chat_forms.in_form([*system, *messages], using)

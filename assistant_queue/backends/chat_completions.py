@@ -8,22 +8,24 @@ it joins the thread's history in the step that stores its result.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing, suppress
-from typing import TYPE_CHECKING, Any
-
-import anyio
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Literal
 
 from assistant_queue.backends import chat_history, remedies
 from assistant_queue.backends.chat_calls import ChatCalls, asked, conversation, rounds_of
 from assistant_queue.backends.chat_history import Json, Memory
 from assistant_queue.backends.chat_reader import ChatReader, Completion, tool_call, with_ids
+from assistant_queue.backends.chat_rounds import remembered
+from assistant_queue.backends.model_check import find_model
 from assistant_queue.backends.openai_clients import Channel
 from assistant_queue.backends.openai_errors import of_trouble
 from assistant_queue.backends.overflow import OnOverflow
+from assistant_queue.backends.reasoning_tags import ReasoningTags
 from assistant_queue.backends.refusals import has_too_much_context, may_have_too_much_context
-from assistant_queue.backends.remedies import remedies_of
-from assistant_queue.backends.streams import Event, EventStream, Limits
+from assistant_queue.backends.remedies import Remedies, remedies_of
+from assistant_queue.backends.streams import EventStream, Limits
 from assistant_queue.core.runs import (
+    EMPTY,
     ActionRequired,
     Capabilities,
     Finding,
@@ -43,9 +45,6 @@ if TYPE_CHECKING:
 
     from assistant_queue.backends.chat_direct import ChatDirect
 
-_TAIL_S = 2.0
-"""How long the usage is waited for after the last word. Chosen: servers that count send it at once."""
-
 
 class ChatCompletionsBackend:
     """Sends batches as chat completions, with the thread's history before them.
@@ -54,8 +53,10 @@ class ChatCompletionsBackend:
     2. hands a round's calls out together with all that was said in the batch, and goes on from there when the outputs come
     3. remembers the batch: question, tool rounds and reply, as far as `Memory` has room
     4. leaves out, joins or shortens what this server refuses, and sends again: a refusal is proof that nothing was done
+    5. asks once more for an answer that ended well and says nothing
 
-    It keeps one thing between calls: the remedies that this server and model need (`remedies.py`).
+    It keeps three things between calls: the remedies that this server and model need (`remedies.py`), whether the server says when an
+    answer has ended, and whether the model's reasoning begins without a tag.
     """
 
     name = "chat_completions"
@@ -71,6 +72,7 @@ class ChatCompletionsBackend:
         history: int | None = None,
         history_tokens: int | None = None,
         count_tokens: Callable[[str], int] | None = None,
+        reasoning_tags: Literal["strip", "keep"] = "strip",
         request_timeout: float = 30.0,
         stream_idle_timeout: float = 120.0,
         on_context_overflow: OnOverflow = "truncate",
@@ -87,8 +89,9 @@ class ChatCompletionsBackend:
                 `history_tokens` is the bound.
             history_tokens: Most tokens of them.
             count_tokens: Counts the tokens of a text; None estimates them.
-            request_timeout: Seconds until the first event.
-            stream_idle_timeout: Seconds between two events.
+            reasoning_tags: Whether reasoning between tags at the beginning of an answer is left out of it, or stays.
+            request_timeout: Seconds until the first byte of an answer.
+            stream_idle_timeout: Seconds between two pieces of it.
             on_context_overflow: What follows when a conversation outgrows the model: the history is halved until it fits, or (`fail`) the
                 batch goes to the failed list.
             closes_client: Whether `close` closes the client.
@@ -106,8 +109,11 @@ class ChatCompletionsBackend:
             client, request_timeout=request_timeout, stream_idle_timeout=stream_idle_timeout, closes_client=closes_client
         )
         self._calls = ChatCalls(self._channel, model=model, tools=tools, run_options=run_options)
+        self._model = model
         self._shortens = on_context_overflow != "fail"
         self._remedies = remedies_of(str(client.base_url), model)
+        self._names_ends = False
+        self._tags = ReasoningTags() if reasoning_tags == "strip" else None
 
     # --- conversations: there are none ----------------------------------------------------------------------------------
 
@@ -142,7 +148,8 @@ class ChatCompletionsBackend:
         trial, has_started = self._remedies.trial(remedies.CHAT), False
         while True:
             body = self._calls.body(request, conversation(request, earlier, rounds, trial), trial)
-            reader = ChatReader(request.batch.thread_id, unnamed=f"{request.batch.id}-{request.batch.attempts}-{len(rounds)}")
+            unnamed = f"{request.batch.id}-{request.batch.attempts}-{len(rounds)}"
+            reader = ChatReader(request.batch.thread_id, unnamed=unnamed, tags=self._tags)
             try:
                 async with aclosing(self._read(request, body, reader)) as events:
                     async for event in events:
@@ -163,20 +170,42 @@ class ChatCompletionsBackend:
                 earlier = chat_history.newer_half(earlier)
 
     async def _read(self, request: RunRequest, body: Json, reader: ChatReader) -> AsyncGenerator[RunEvent, None]:
-        """The events of one completion until all of it is known."""
+        """The events of one completion until all of it is known; of two where the first is empty."""
+        async with aclosing(self._read_once(request, body, reader)) as events:
+            async for event in events:
+                yield event
+        if reader.completion.is_empty:
+            reader.begin_again()
+            async with aclosing(self._read_once(request, body, reader)) as events:
+                async for event in events:
+                    yield event
+
+    async def _read_once(self, request: RunRequest, body: Json, reader: ChatReader) -> AsyncGenerator[RunEvent, None]:
         # Without a stream there is no sign of life before the end.
         limits = self._channel.limits if body["stream"] else Limits(first_s=request.deadline_s, idle_s=request.deadline_s)
         stream = EventStream(self._calls.create(body), limits=limits, thread=request.batch.thread_id, missing=RequestRefused)
-        async with aclosing(stream.events()) as chunks:
-            while not reader.is_finished:
-                chunk = await anext(chunks, None)
-                if chunk is None:
-                    raise stream.ended_early()
-                found = reader.read(chunk)
-                stream.run_id, stream.is_over = reader.run_id, reader.is_over
-                for event in found:
-                    yield event
-            await _read_tail(chunks, stream, reader)
+        stream.run_id = reader.run_id  # the second time, a refusal must not look as if nothing had been started
+        try:
+            async with aclosing(stream.events()) as chunks:
+                async for chunk in chunks:
+                    for event in reader.read(chunk):
+                        yield event
+                    stream.run_id, stream.is_over, stream.patience_s = reader.run_id, reader.is_over, reader.patience_s
+                    del chunk  # as in `EventStream.events`
+        except BackendError:
+            if not reader.is_at_end:
+                raise
+        for event in reader.start() if stream.is_done else []:
+            yield event
+        is_whole = reader.close(is_done=stream.is_done)
+        if reader.has_reason or stream.is_done:
+            self._names_ends = True
+        elif self._names_ends:
+            # This server says when it has ended, and now it did not: a proxy has cut the answer off. Should it have become another server,
+            # the next such answer is taken as it is.
+            is_whole = self._names_ends = False
+        if not is_whole or reader.run_id is None:
+            raise stream.ended_early()
 
     def _outcome(self, request: RunRequest, earlier: Sequence[Json], rounds: Sequence[Json], read: Completion) -> ActionRequired | RunEnded:
         replies = (read.text,) if read.text else ()
@@ -185,7 +214,7 @@ class ChatCompletionsBackend:
         if read.calls and read.reason is None:
             taken = {call["id"] for message in rounds for call in message.get("tool_calls") or ()}
             calls = with_ids(read.calls, taken)
-            message = {"role": "assistant", "content": read.text or None, "tool_calls": list(calls), "run_id": read.run_id}
+            message = {**read.fields, "role": "assistant", "content": read.raw or None, "tool_calls": list(calls), "run_id": read.run_id}
             return ActionRequired(
                 run_id=read.run_id,
                 calls=tuple(tool_call(call) for call in calls),
@@ -194,19 +223,21 @@ class ChatCompletionsBackend:
                 transcript=chat_history.dump([*rounds, message]),
             )
         last = [{"role": "assistant", "content": read.text, "run_id": read.run_id}] if read.text else []
+        reason = EMPTY if read.is_empty else read.reason
         return RunEnded(
             run_id=read.run_id,
-            status="completed" if read.reason is None else "incomplete",
+            status="completed" if reason is None else "incomplete",
             replies=replies,
             usage=read.usage,
-            incomplete_reason=read.reason,
+            incomplete_reason=reason,
             anchor=self._remember(request, earlier, [*rounds, *last]),
         )
 
     def _remember(self, request: RunRequest, earlier: Sequence[Json], said: Sequence[Json]) -> str | None:
         """The thread's history after this batch; None where nothing is remembered."""
         begun = asked(request)
-        numbered = [{"id": f"{request.batch.id}-{number}", **message} for number, message in enumerate(said, len(begun))]
+        kept_of = (remembered(message, self._tags) for message in said)
+        numbered = [{"id": f"{request.batch.id}-{number}", **message} for number, message in enumerate(kept_of, len(begun))]
         kept = self._memory.keep([*earlier, *begun, *numbered])
         return chat_history.dump(kept) if kept else None
 
@@ -220,6 +251,15 @@ class ChatCompletionsBackend:
 
     async def cancel(self, request: RunRequest, run_id: str) -> None:
         """Nothing more to do: a completion is given up with its stream."""
+
+    async def find_model(self) -> str | None:
+        """Ask the server for the model, as `model_check.find_model` says."""
+        return await find_model(self._channel, self._model)
+
+    @property
+    def remedies(self) -> Remedies:
+        """What this server and model need."""
+        return self._remedies
 
     def direct(self) -> ChatDirect:
         """The calls beside the queue: what is remembered can be read."""
@@ -242,15 +282,6 @@ def _refusal_in(read: Completion) -> RequestRefused | None:
 
 def _written(call: ToolCall) -> Json:
     return {"id": call.id, "type": "function", "function": {"name": call.function.name, "arguments": call.function.arguments}}
-
-
-async def _read_tail(chunks: AsyncGenerator[Event, None], stream: EventStream, reader: ChatReader) -> None:
-    """The usage, if it comes soon. All was said: how the stream ends does not matter any more."""
-    with anyio.move_on_after(_TAIL_S), suppress(BackendError):
-        async for chunk in chunks:
-            if not stream.is_over:
-                reader.read(chunk)
-                stream.is_over = reader.is_over
 
 
 async def _gone(message: str) -> AsyncIterator[RunEvent]:

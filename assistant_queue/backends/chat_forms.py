@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 from assistant_queue.backends import remedies
-from assistant_queue.backends.call_ids import shortened
+from assistant_queue.backends.call_ids import prefixed, shortened
 from assistant_queue.backends.remedies import Remedy
 
 Json = dict[str, Any]
@@ -27,8 +27,9 @@ def in_form(messages: Sequence[Json], using: Container[Remedy]) -> list[Json]:
         found = joined(found)
     if remedies.PLAIN_MESSAGES in using:
         found = [_plain(message) for message in found]
-    if remedies.CALL_IDS in using:
-        found = [_with_short_ids(message) for message in found]
+    for remedy, form in ((remedies.CALL_IDS, shortened), (remedies.PREFIXED_IDS, prefixed)):
+        if remedy in using:
+            found = [_with_ids(message, form) for message in found]
     if remedies.EMPTY_CONTENT in using:
         found = [{**message, "content": ""} if message.get("content", "") is None else message for message in found]
     return found
@@ -69,11 +70,11 @@ def _plain(message: Json) -> Json:
     return plain
 
 
-def _with_short_ids(message: Json) -> Json:
+def _with_ids(message: Json, form: Callable[[str], str]) -> Json:
     if message.get("tool_calls"):
-        return {**message, "tool_calls": [{**call, "id": shortened(str(call["id"]))} for call in message["tool_calls"]]}
+        return {**message, "tool_calls": [{**call, "id": form(str(call["id"]))} for call in message["tool_calls"]]}
     if "tool_call_id" in message:
-        return {**message, "tool_call_id": shortened(str(message["tool_call_id"]))}
+        return {**message, "tool_call_id": form(str(message["tool_call_id"]))}
     return message
 
 

@@ -31,6 +31,12 @@ _KINDS = {
     "input_file": "file",
 }
 
+_SAID = frozenset({"text", "output_text", "refusal"})
+"""Kinds of parts that are the assistant's words."""
+
+_MOST_TOKENS = 10**12
+"""More tokens than these are no count. Chosen: a million requests of a million."""
+
 
 # --- content parts ------------------------------------------------------------------------------------------------------
 
@@ -88,17 +94,29 @@ def _chat_part(part: Mapping[str, Any]) -> Json:
 
 
 def text_of(part: Mapping[str, Any]) -> str:
-    """The text of a part: a string, on Assistants an object with a `value`; of a refusal, the refusal."""
+    """Return the text of a part: a string, on Assistants an object with a `value`; of a refusal, the refusal."""
     text = part.get("text", part.get("refusal"))
-    return str(text.get("value", "") if isinstance(text, Mapping) else text or "")
+    if isinstance(text, Mapping):
+        text = text.get("value")
+    return str(text) if isinstance(text, str | int | float) else ""
 
 
 def said(content: object) -> str:
-    """What a message of the assistant says: its text parts in one string. A refusal is what it says, too."""
+    """Return what a message of the assistant says: its text parts in one string. A refusal is what it says, too.
+
+    Parts may be plain strings, may lack their type and may be null; what is neither text nor refusal, such as `thinking`, is left out.
+    """
     if isinstance(content, str):
         return content
-    parts = content if isinstance(content, Sequence) else ()
-    return "".join(text_of(part) for part in parts if part.get("type") in {"text", "output_text", "refusal"})
+    parts = [content] if isinstance(content, Mapping) else content if isinstance(content, Sequence) else ()
+    return "".join(part if isinstance(part, str) else _said_by(part) for part in parts)
+
+
+def _said_by(part: object) -> str:
+    if not isinstance(part, Mapping):
+        return ""
+    kind = part.get("type")
+    return text_of(part) if kind is None or (isinstance(kind, str) and kind in _SAID) else ""
 
 
 def same_content(stored: object, ours: Content) -> bool:
@@ -170,12 +188,35 @@ def message_mark(item: InputItem) -> str:
 
 
 def usage_of(usage: object) -> Usage | None:
-    """Token counts in either protocol's words; None where the server leaves them out."""
+    """Return the token counts, in the words of any protocol; None if the server gives none that can be read.
+
+    Counts that are null, negative or no number are left out: a reply that was paid for is not given up for the bill.
+    """
     if not isinstance(usage, Mapping):
         return None
-    given = int(usage.get("input_tokens") or usage.get("prompt_tokens") or 0)
-    made = int(usage.get("output_tokens") or usage.get("completion_tokens") or 0)
-    return Usage(input_tokens=given, output_tokens=made, total_tokens=int(usage.get("total_tokens") or given + made))
+    given = _count(usage, "input_tokens", "prompt_tokens")
+    made = _count(usage, "output_tokens", "completion_tokens")
+    total = _count(usage, "total_tokens")
+    if given is None and made is None and total is None:
+        return None
+    given, made = given or 0, made or 0
+    return Usage(input_tokens=given, output_tokens=made, total_tokens=total or given + made)
+
+
+def _count(usage: Mapping[str, Any], *names: str) -> int | None:
+    """Return the first of these fields that is a number of tokens; some servers fill one of two and leave the other at 0."""
+    found = None
+    for name in names:
+        value = usage.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            continue
+        try:
+            number = float(value)
+        except (ValueError, OverflowError):
+            continue
+        if 0 <= number <= _MOST_TOKENS:
+            found = found or int(number)
+    return found
 
 
 def request_options(run_options: Mapping[str, Any] | None) -> tuple[Json, Json]:

@@ -6,16 +6,14 @@ last item that was known before it (the anchor).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from assistant_queue.backends.content import Json, same_content
-from assistant_queue.backends.response_reader import call_of, is_asked, is_kind, replies_of
+from assistant_queue.backends.foreign_calls import call_id_of, is_answer, judged
+from assistant_queue.backends.response_reader import calls_of, is_asked, is_kind, replies_of
 from assistant_queue.core.runs import ActionRequired, Finding, InputItem, NotFound, RunEnded, RunRequest, Undecided
 from assistant_queue.models import ToolCall
-
-UNANSWERED = json.dumps({"error": "This call was never answered: the run it belonged to was given up."})
 
 
 def output_item(call_id: str, output: str) -> Json:
@@ -60,8 +58,12 @@ def is_oldest_first(listed: Sequence[Json], *, is_all: bool) -> bool:
 
 def tail_of(listed: Sequence[Json], anchor: str | None, *, is_all: bool) -> Tail:
     """What comes after the anchor, from a list that was asked for newest first."""
-    ordered = list(listed) if is_oldest_first(listed, is_all=is_all) else list(reversed(listed))
-    places = [place for place, item in enumerate(ordered) if anchor is not None and item.get("id") == anchor]
+    return tail_after(anchor, list(listed) if is_oldest_first(listed, is_all=is_all) else list(reversed(listed)))
+
+
+def tail_after(anchor: str | None, ordered: Sequence[Json]) -> Tail:
+    """What comes after the anchor, from items oldest first."""
+    places = [place for place, item in enumerate(ordered) if anchor is not None and str(item.get("id")) == anchor]
     if places:
         return Tail(ordered[places[0] + 1 :], anchor, is_exact=True)
     return Tail(ordered, None, is_exact=anchor is None)
@@ -69,8 +71,8 @@ def tail_of(listed: Sequence[Json], anchor: str | None, *, is_all: bool) -> Tail
 
 def open_calls_of(items: Sequence[Json]) -> list[Json]:
     """The calls without an output, in order."""
-    answered = {item.get("call_id") for item in items if is_kind(item, "function_call_output")}
-    return [item for item in items if is_kind(item, "function_call") and item.get("call_id") not in answered]
+    answered = {call_id_of(item) for item in items if is_kind(item, "function_call_output")}
+    return [item for item in items if is_kind(item, "function_call") and call_id_of(item) not in answered]
 
 
 def what_became_of(tail: Tail, request: RunRequest, run_id: str | None, calls: Sequence[ToolCall]) -> Finding:
@@ -90,18 +92,21 @@ def what_became_of(tail: Tail, request: RunRequest, run_id: str | None, calls: S
     is_whole, replies, known = not calls, replies_of(rest), run_id or ""
     still_open = open_calls_of(rest)
     if still_open:
-        opened = tuple(call_of(item) for item in still_open)
-        return ActionRequired(run_id=known, calls=opened, replies=replies, whole=is_whole, anchor=tail.anchor)
-    if is_kind(rest[-1], "function_call_output"):
-        return Undecided()
+        asked = ActionRequired(run_id=known, calls=calls_of(still_open), replies=replies, whole=is_whole, anchor=tail.anchor)
+        return judged(asked, rest)
     status = "incomplete" if any(item.get("status") == "incomplete" for item in rest) else "completed"
-    return RunEnded(run_id=known, status=status, replies=replies, whole=is_whole, anchor=tail.anchor)
+    ended = judged(RunEnded(run_id=known, status=status, replies=replies, whole=is_whole, anchor=tail.anchor), rest)
+    is_failed = isinstance(ended, RunEnded) and ended.error is not None
+    return Undecided() if is_answer(rest[-1]) and not is_failed else ended
 
 
 def _after_outputs(items: Sequence[Json], calls: Sequence[ToolCall]) -> int | None:
-    wanted = {call.id for call in calls}
-    places = [place for place, item in enumerate(items) if is_kind(item, "function_call_output") and item.get("call_id") in wanted]
+    places = [place for place, item in enumerate(items) if _answers(item, calls)]
     return places[-1] + 1 if places else None
+
+
+def _answers(item: Json, calls: Sequence[ToolCall]) -> bool:
+    return is_kind(item, "function_call_output") and call_id_of(item) in {call.id for call in calls}
 
 
 def _after_batch(tail: Tail, request: RunRequest) -> int | None:

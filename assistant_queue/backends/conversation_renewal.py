@@ -108,3 +108,10 @@ def copied(items: Sequence[Json]) -> list[Json]:
         if kind in _FIELDS:
             found.append({"type": kind, **{name: item[name] for name in _FIELDS[kind] if name in item}})
     return found
+
+
+def split_at(items: Sequence[Json], anchor: str | None) -> tuple[Sequence[Json], Sequence[Json]]:
+    """The items up to the anchor, and those after it. Without a known anchor all of them came before."""
+    places = [place for place, item in enumerate(items, 1) if item.get("id") == anchor]
+    end = places[0] if places else 0 if anchor is None else len(items)
+    return items[:end], items[end:]

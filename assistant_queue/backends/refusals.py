@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from http import HTTPStatus
 
 from assistant_queue.errors import BackendError
 from assistant_queue.trouble import Kind
 
 # Source: the provider's wording; these errors carry no code of their own.
-_NO_OUTPUT = re.compile(r"No tool output found for function call ([\w-]+)", re.IGNORECASE)
-_NO_CALL = re.compile(r"No tool call found for function call output with call_id ([\w-]+)", re.IGNORECASE)
+_NO_OUTPUT = re.compile(r"(?:No tool output found for (?:\w+ )*call|did not have response messages:) ([\w-]+)", re.IGNORECASE)
+_NO_CALL = re.compile(r"No tool call found for (?:\w+ )*call output with call_id ([\w-]+)", re.IGNORECASE)
+_ORPHAN = re.compile(r"Item '([^']+)' of type '([^']+)' was provided without its required", re.IGNORECASE)
 _NOT_WAITING = re.compile(r"do not accept tool outputs", re.IGNORECASE)
 
 _MAY_BE_LENGTH = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY})
@@ -36,10 +38,35 @@ def may_have_too_much_context(refusal: BackendError) -> bool:
     )
 
 
+def names(refusal: BackendError, field: str) -> bool:
+    """The refusal is about a field of the request."""
+    trouble = refusal.trouble
+    if trouble is None or trouble.status not in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY}:
+        return False
+    return field in (trouble.param or "") or field in trouble.text
+
+
 def unanswered_call(refusal: BackendError) -> str | None:
     """The id of the call whose missing output made the provider refuse, None if that was not the reason."""
     found = _NO_OUTPUT.search(_text_of(refusal))
     return found[1] if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """An item of a conversation without the one it belongs to; `kind` is its type."""
+
+    id: str
+    kind: str
+
+
+def orphaned_item(refusal: BackendError) -> Orphan | None:
+    """The item whose counterpart is missing in the conversation, None if that was not the reason.
+
+    Reasoning wants what it led to behind it; a message or a call that came of reasoning wants that before it.
+    """
+    found = _ORPHAN.search(_text_of(refusal))
+    return Orphan(found[1], found[2]) if found else None
 
 
 def unknown_call(refusal: BackendError) -> str | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from assistant_queue.backends.call_ids import is_short
+from assistant_queue.backends.call_ids import PREFIX, is_short
 from assistant_queue.trouble import Kind, Trouble
 
 Json = dict[str, Any]
@@ -59,7 +59,8 @@ class Remedy:
 
     def suits(self, text: str, param: str | None) -> bool:
         """Whether a refusal with these words is of this kind."""
-        return (param or "").partition("[")[0].partition(".")[0] in self.params or bool(self.told_by.search(text))
+        named = (param or "").removeprefix("body.").partition("[")[0].partition(".")[0]
+        return named in self.params or bool(self.told_by.search(text))
 
 
 def _messages(body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
@@ -87,6 +88,10 @@ def _has_null_content(body: Mapping[str, Any]) -> bool:
 def _has_other_ids(body: Mapping[str, Any]) -> bool:
     ids = [call.get("id") for one in _messages(body) for call in one.get("tool_calls") or ()]
     return any(not is_short(str(ident)) for ident in ids)
+
+
+def _has_unprefixed_ids(body: Mapping[str, Any]) -> bool:
+    return any(not str(call.get("id")).startswith(PREFIX) for one in _messages(body) for call in one.get("tool_calls") or ())
 
 
 def _has_more_fields(body: Mapping[str, Any]) -> bool:
@@ -125,7 +130,7 @@ FOREGROUND = Remedy(
 )
 INPUT = Remedy(
     "input",
-    "a request without items carries an empty text",
+    "a request without items carries a message of three dots",
     _words(r"\binput\b.{0,40}(required|missing|empty|at least)", r"(missing|required|provide).{0,40}\binput\b"),
     frozenset({"input"}),
     lambda body: "input" in body and not body["input"],
@@ -196,6 +201,13 @@ CALL_IDS = Remedy(
     frozenset(),
     _has_other_ids,
 )
+PREFIXED_IDS = Remedy(
+    "prefixed_ids",
+    "ids of tool calls are sent with the prefix call_",
+    _words(r"begins? with ['\"`]?call", r"start(s|ing)? with ['\"`]?call", r"prefix ['\"`]?call"),
+    frozenset(),
+    _has_unprefixed_ids,
+)
 PLAIN_MESSAGES = Remedy(
     "plain_messages",
     "messages are sent back without fields that not every server knows, such as reasoning_content",
@@ -254,6 +266,7 @@ CHAT = (
     TURNS,
     AFTER_TOOLS,
     EMPTY_CONTENT,
+    PREFIXED_IDS,
     CALL_IDS,
     PLAIN_MESSAGES,
     MAX_TOKENS,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from assistant_queue.backends.call_arguments import for_function
 from assistant_queue.backends.content import Json, said, usage_of
+from assistant_queue.backends.foreign_calls import judged
 from assistant_queue.backends.run_failures import failure_of, refused_in_stream
-from assistant_queue.backends.streams import Event
+from assistant_queue.backends.wire_events import Event
 from assistant_queue.core.runs import ActionRequired, RunEnded, RunEvent, RunStarted, TextDelta
 from assistant_queue.models import FunctionCall, ToolCall
 
@@ -17,28 +21,49 @@ _ENDED_BADLY = frozenset({"failed", "cancelled", "expired"})
 
 def is_open(response: Json) -> bool:
     """Whether the response is still being worked on."""
-    return response.get("status") in _OPEN
+    return str(response.get("status")) in _OPEN
 
 
-def outcome_of(response: Json, items: Sequence[Json] = ()) -> ActionRequired | RunEnded:
-    """How a response ended.
+def output_of(response: Json) -> list[Json]:
+    """The items that the model made; what is no item is left out."""
+    output = response.get("output")
+    return [dict(item) for item in output if isinstance(item, Mapping)] if isinstance(output, list) else []
+
+
+def answer_of(response: Json, items: Sequence[Json] = ()) -> ActionRequired | RunEnded:
+    """How a response that a batch waits for ended: calls that no function answers, and an answer that says nothing, are no success.
 
     Args:
         response: A response that is not open.
-        items: Output items collected from its stream, for servers whose final response has none.
+        items: Output items collected from its stream, for servers whose final response has none, or none that says something.
     """
-    output: Sequence[Json] = response.get("output") or items
+    return judged(outcome_of(response, items), output_of(response) or items)
+
+
+def outcome_of(response: Json, items: Sequence[Json] = ()) -> ActionRequired | RunEnded:
+    """How a response ended, in the provider's view; the arguments are those of `answer_of`."""
+    output: Sequence[Json] = output_of(response) or items
     run_id, status = str(response.get("id") or ""), str(response.get("status") or "completed")
-    replies, usage = replies_of(output), usage_of(response.get("usage"))
+    replies, usage = replies_of(output) or replies_of(items), usage_of(response.get("usage"))
     if status not in _ENDED_WELL:
         status = status if status in _ENDED_BADLY else "failed"
-        return failure_of(response.get("error"), status).ended(run_id, status, replies=replies, usage=usage)
-    anchor = output[-1].get("id") if output else None
-    calls = tuple(call_of(item) for item in output if is_kind(item, "function_call"))
+        return failure_of(_error_of(response), status).ended(run_id, status, replies=replies, usage=usage)
+    anchor = _id_of(output[-1]) if output else None
+    calls = calls_of(output)
     if calls and status == "completed":
         return ActionRequired(run_id=run_id, calls=calls, replies=replies, usage=usage, anchor=anchor)
-    reason = (response.get("incomplete_details") or {}).get("reason")
+    details = response.get("incomplete_details")
+    reason = details.get("reason") if isinstance(details, Mapping) else None
     return RunEnded(run_id=run_id, status=status, replies=replies, usage=usage, incomplete_reason=reason, anchor=anchor)
+
+
+def _error_of(response: Json) -> Mapping[str, Any] | None:
+    error = response.get("error")
+    return error if isinstance(error, Mapping) or not error else {"message": str(error)}
+
+
+def _id_of(item: Json) -> str | None:
+    return None if item.get("id") is None else str(item["id"])
 
 
 def replies_of(items: Sequence[Json]) -> tuple[str, ...]:
@@ -47,19 +72,27 @@ def replies_of(items: Sequence[Json]) -> tuple[str, ...]:
     return tuple(text for text in texts if text)
 
 
+def calls_of(items: Sequence[Json]) -> tuple[ToolCall, ...]:
+    """The functions that the model wants called, each call once."""
+    calls = (call_of(item) for item in items if is_kind(item, "function_call"))
+    return tuple({call.id: call for call in calls}.values())
+
+
 def call_of(item: Json) -> ToolCall:
     """A `function_call` item as the flow knows it. Its `call_id` is what the output names, not its `id`."""
-    function = FunctionCall(str(item.get("name")), str(item.get("arguments") or ""))
-    return ToolCall(str(item.get("call_id") or item.get("id")), function)
+    arguments = item.get("arguments")
+    written = json.dumps(arguments) if isinstance(arguments, Mapping | list) else str(arguments or "")
+    ident = item.get("call_id") or item.get("id") or f"call_{item.get('name')}"
+    return ToolCall(str(ident), FunctionCall(str(item.get("name") or ""), for_function(written)))
 
 
 def is_kind(item: Json, kind: str) -> bool:
     """Whether the item is of this type; one without a type is a message."""
-    return bool(item.get("type", "message") == kind)
+    return bool((item.get("type") or "message") == kind)
 
 
 def _is_said(item: Json) -> bool:
-    return is_kind(item, "message") and item.get("role", "assistant") == "assistant"
+    return is_kind(item, "message") and (item.get("role") or "assistant") == "assistant"
 
 
 def is_asked(item: Json) -> bool:
@@ -73,11 +106,15 @@ class ResponseReader:
     Args:
         thread: Named in errors.
         run_id: Given where a known response is watched again: then nothing announces it, and what it said before is not seen.
+
+    Attributes:
+        output: What the model made, as far as the outcome was made from it.
     """
 
     def __init__(self, thread: str, *, run_id: str | None = None) -> None:
         self.run_id = run_id
         self.outcome: RunEvent | None = None
+        self.output: Sequence[Json] = ()
         self._thread = thread
         self._is_partial = run_id is not None
         self._is_resumable = run_id is not None
@@ -112,13 +149,22 @@ class ResponseReader:
         return TextDelta(text=text, cursor=cursor, part=part, item=None if item is None else str(item))
 
     def _end(self, response: Json, name: str) -> None:
-        status = response.get("status") or name.removeprefix("response.")
+        # What the event says counts where the response in it still shows an earlier status, or none.
+        told, shown = name.removeprefix("response."), response.get("status")
+        status = shown if isinstance(shown, str) and shown not in _OPEN else told
         if status not in _ENDED_WELL | _ENDED_BADLY:
             return
-        if self._is_partial and not response.get("output"):
+        if self._is_partial and not output_of(response):
             return
-        items = self._items or [{"type": "message", "content": "".join(part)} for part in self._parts.values()]
-        self.outcome = outcome_of({**response, "id": self.run_id, "status": status}, items)
+        self.output = output_of(response) or self._items
+        self.outcome = answer_of({**response, "id": self.run_id, "status": status}, self._heard())
+
+    def _heard(self) -> list[Json]:
+        """The items as the stream told them; those of a stream that was not heard from its beginning say nothing."""
+        if self._is_partial:
+            return []
+        heard = [{"type": "message", "content": "".join(part)} for part in self._parts.values()]
+        return self._items if replies_of(self._items) or not replies_of(heard) else [*self._items, *heard]
 
     def _fail(self, data: Json) -> None:
         error = data["error"] if isinstance(data.get("error"), Mapping) else data

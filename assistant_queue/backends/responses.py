@@ -14,15 +14,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from assistant_queue.backends import remedies
 from assistant_queue.backends.addresses import opened
-from assistant_queue.backends.conversation_items import UNANSWERED, output_item, what_became_of
+from assistant_queue.backends.conversation_items import output_item
 from assistant_queue.backends.conversation_log import ConversationLog
 from assistant_queue.backends.conversation_renewal import MAX_ITEMS, copied, later_half, split_at_batch
-from assistant_queue.backends.healing import Healing
+from assistant_queue.backends.empty_answers import once_more_if_empty
+from assistant_queue.backends.foreground import ForegroundWatch
+from assistant_queue.backends.foreign_calls import UNANSWERED
+from assistant_queue.backends.mending import Mender
+from assistant_queue.backends.model_check import find_model
 from assistant_queue.backends.openai_clients import Channel
 from assistant_queue.backends.openai_errors import watching
 from assistant_queue.backends.overflow import OnOverflow, Told, TooLong, has_way_left, is_too_long, ways_of_responses, worth_shortening
-from assistant_queue.backends.remedies import Trial, remedies_of
-from assistant_queue.backends.response_reader import ResponseReader, is_open, outcome_of
+from assistant_queue.backends.refusals import names
+from assistant_queue.backends.remedies import Remedies, Trial, remedies_of
+from assistant_queue.backends.response_reader import ResponseReader, answer_of, is_open, output_of
 from assistant_queue.backends.responses_calls import ResponsesCalls, user_items
 from assistant_queue.backends.seeding import seeded
 from assistant_queue.backends.streams import CANCEL_S, EventStream, Json, Limits, ended, fetch, play
@@ -52,7 +57,7 @@ class ResponsesBackend:
     1. starts a response in the background, streamed; in the foreground where the server does not take that
     2. resumes its stream after the last event seen, else polls it
     3. finds a batch again by its texts after the anchor
-    4. answers calls that were left open, which would make the conversation refuse every request
+    4. mends a conversation that would refuse every request: calls that were left open, items without the ones they belong to
     5. shortens, or begins anew, a conversation that outgrew the model
 
     It keeps one thing between calls: the remedies that this server and model need (`remedies.py`).
@@ -96,13 +101,15 @@ class ResponsesBackend:
         self._usable = (
             remedies.RESPONSES if self._falls_back else tuple(one for one in remedies.RESPONSES if one is not remedies.FOREGROUND)
         )
+        self._model = model
         self._remedies = remedies_of(str(client.base_url), str(model or prompt))
         self._shortening = ways_of_responses(on_context_overflow, options)
         self._channel = Channel(
             client, request_timeout=request_timeout, stream_idle_timeout=stream_idle_timeout, closes_client=closes_client
         )
         self._calls = ResponsesCalls(self._channel, model=model, prompt=prompt, tools=tools, run_options=options)
-        self._log = ConversationLog(self._channel.reading)
+        self._log = ConversationLog(self._channel.reading, self._channel.writing)
+        self._mender = Mender(self._calls, self._log)
         self.capabilities = Capabilities(
             found_by=FoundBy.ANCHOR, follows=True, cancels=self._in_background, streams=True, renews=on_context_overflow != "fail"
         )
@@ -122,26 +129,37 @@ class ResponsesBackend:
 
     async def locate(self, conversation_id: str) -> str | None:
         """The id of the conversation's last item, None if it has none."""
-        return await self._log.last_id(conversation_id)
+        try:
+            return await self._log.last_id(conversation_id)
+        except RequestRefused as refusal:
+            if not names(refusal, "conversation_id"):
+                raise
+            raise UnknownThread(
+                f"Invalid conversation id {conversation_id!r}: the provider expects ids of another form. "
+                "An id of the caller's own that only looks like one wants thread_ids='mapped'.",
+                status_code=refusal.status_code,
+                provider_code=refusal.provider_code,
+            ) from refusal.__cause__
 
     # --- runs -------------------------------------------------------------------------------------------------------------
 
     def start(self, request: RunRequest) -> AsyncIterator[RunEvent]:
         """Send the batch, behind error outputs for the calls that an earlier one left open."""
         healing = [output_item(call_id, UNANSWERED) for call_id in request.open_calls]
-        return self._send(request, [*healing, *user_items(request)])
+        return once_more_if_empty(self._send(request, [*healing, *user_items(request)]), partial(self._send, request, []))
 
     def submit(self, request: RunRequest, run_id: str, calls: Sequence[ToolCall], outputs: Mapping[str, str]) -> AsyncIterator[RunEvent]:
         """Send the outputs. The round after them is a response with an id of its own."""
         del run_id
-        return self._send(request, [output_item(call.id, outputs[call.id]) for call in calls])
+        told = [output_item(call.id, outputs[call.id]) for call in calls]
+        return once_more_if_empty(self._send(request, told), partial(self._send, request, []))
 
     async def _send(self, request: RunRequest, items: list[Json]) -> AsyncGenerator[RunEvent, None]:
         """Send, and again if a refusal says what to change. A refusal is proof that nothing was accepted, so this doubles nothing."""
         trial = self._remedies.trial(self._usable, self._shortening)
         for _ in range(0 if request.renewed else request.shortened):
             trial.shorten()
-        healing, too_long = Healing(self._log, request), TooLong(request, trial)
+        mending, too_long = self._mender.begin(request), TooLong(request, trial)
         while True:
             body = self._calls.body(request, items, trial, in_background=self._wants_background)
             try:
@@ -153,10 +171,10 @@ class ResponsesBackend:
                         yield self._shown(event, request)
             except RequestRefused as refusal:
                 if not trial.helps(refusal.trouble, body):
-                    healed = await healing.input_after(refusal, items)
-                    if healed is None:
+                    mended = await mending.input_after(refusal, items)
+                    if mended is None:
                         too_long.look(refusal)
-                    items = items if healed is None else healed
+                    items = items if mended is None else mended
             else:
                 return
 
@@ -170,6 +188,8 @@ class ResponsesBackend:
         try:
             async with aclosing(play(EventStream(self._calls.create(body), limits=limits, thread=thread), reader)) as events:
                 async for event in events:
+                    if isinstance(event, RunEnded):
+                        await self._mender.give_up_calls(request, event, reader.output)
                     yield event
         except StreamCut:
             if is_streamed or reader.run_id is None:
@@ -177,8 +197,11 @@ class ResponsesBackend:
             run_id = reader.run_id
             with watching(thread, run_id):
                 response = await self._log.response(request, run_id)
-                response = await ended(response, partial(self._log.response, request, run_id), is_open)
-            yield outcome_of(response)
+                response = await self._until_it_ends(request, run_id, response)
+            outcome = answer_of(response)
+            if isinstance(outcome, RunEnded):
+                await self._mender.give_up_calls(request, outcome, output_of(response))
+            yield outcome
 
     def _accepted(self, trial: Trial) -> None:
         """The server has taken the request: what it took it with is remembered."""
@@ -214,12 +237,16 @@ class ResponsesBackend:
     async def follow(self, request: RunRequest, run_id: str, cursor: int | None = None) -> AsyncGenerator[RunEvent, None]:
         """Watch a response: its stream after `cursor` (0: from the beginning), else by polling.
 
-        Whatever goes wrong says nothing about the response, so it is a `StreamCut`; only a 404 is not.
+        Whatever goes wrong says nothing about the response, so it is a `StreamCut`; a 404, and a response in the foreground that no process
+        works on any more, are a `RunVanished`.
         """
         thread, has_started = request.batch.thread_id, False
         if cursor is not None and self._in_background and remedies.UNSTREAMED not in self._remedies:
-            async with aclosing(self._resumed(request, run_id, cursor)) as events:
+            reader = ResponseReader(thread, run_id=run_id)
+            async with aclosing(self._resumed(request, reader, run_id, cursor)) as events:
                 async for event in events:
+                    if isinstance(event, RunEnded):
+                        await self._mender.give_up_calls(request, event, reader.output)
                     if not has_started:
                         yield RunStarted(run_id=run_id)
                     has_started = True
@@ -231,16 +258,34 @@ class ResponsesBackend:
         if not has_started:
             yield RunStarted(run_id=run_id)
         with watching(thread, run_id):
-            response = await ended(response, partial(self._log.response, request, run_id), is_open)
-        yield self._shown(outcome_of(response), request)
+            response = await self._until_it_ends(request, run_id, response)
+        outcome = answer_of(response)
+        if isinstance(outcome, RunEnded):
+            await self._mender.give_up_calls(request, outcome, output_of(response))
+        yield self._shown(outcome, request)
 
-    async def _resumed(self, request: RunRequest, run_id: str, cursor: int) -> AsyncGenerator[RunEvent, None]:
+    async def _until_it_ends(self, request: RunRequest, run_id: str, response: Json) -> Json:
+        read = partial(self._log.response, request, run_id)
+        is_in_background = response.get("background")
+        if self._in_background if is_in_background is None else is_in_background:
+            return await ended(response, read, is_open)
+        watch = ForegroundWatch(
+            read,
+            cancel=self._calls.cancel(run_id),
+            touch=self._calls.touch(request.conversation_id),
+            idle_s=self._channel.limits.idle_s,
+            thread=request.batch.thread_id,
+            run_id=run_id,
+        )
+        return await watch.until_it_ends(response)
+
+    async def _resumed(self, request: RunRequest, reader: ResponseReader, run_id: str, cursor: int) -> AsyncGenerator[RunEvent, None]:
         """The rest of a stream; nothing where the server cannot resume it. Cut again after some events: `StreamCut`."""
         thread = request.batch.thread_id
         stream = EventStream(self._calls.resume(run_id, cursor), limits=self._channel.limits, thread=thread, missing=RunVanished)
         has_begun = False
         try:
-            async with aclosing(play(stream, ResponseReader(thread, run_id=run_id))) as events:
+            async with aclosing(play(stream, reader)) as events:
                 async for event in events:
                     has_begun = True
                     yield event
@@ -269,10 +314,19 @@ class ResponsesBackend:
                 except RunVanished:
                     pass
                 else:
-                    return RunStarted(run_id=run_id) if is_open(response) else self._shown(outcome_of(response), request)
-            return what_became_of(await self._log.tail(request), request, run_id, calls)
+                    return RunStarted(run_id=run_id) if is_open(response) else self._shown(answer_of(response), request)
+            return await self._log.what_became_of(request, run_id, calls)
         except ConversationBusy:
             return Undecided()
+
+    async def find_model(self) -> str | None:
+        """Ask the server for the model, as `model_check.find_model` says."""
+        return await find_model(self._channel, self._model)
+
+    @property
+    def remedies(self) -> Remedies:
+        """What this server and model need."""
+        return self._remedies
 
     def direct(self) -> ResponsesDirect:
         """The calls beside the queue: threads, messages and runs one by one."""

@@ -20,6 +20,13 @@ from assistant_queue.backends.remedies import Remedy
 from assistant_queue.backends.streams import Call, Json
 from assistant_queue.core.runs import RunRequest
 
+_NO_ITEM = "msg_" + "0" * 32
+"""Chosen: of the form that items' ids have; none has this one."""
+
+
+_NUDGE = {"type": "message", "role": "user", "content": "..."}
+"""The input of a request that has nothing to say, for servers that insist on some. Chosen: empty texts are refused by the same servers."""
+
 
 class ResponsesCalls:
     """Builds every request that changes something at the provider, and the one that watches a stream again; sends none."""
@@ -61,7 +68,7 @@ class ResponsesCalls:
         body = {
             **self._body,
             "conversation": request.conversation_id,
-            "input": list(items) or ("" if remedies.INPUT in using else []),
+            "input": list(items) or ([_NUDGE] if remedies.INPUT in using else []),
             "instructions": request.instructions or self._body.get("instructions"),
             "metadata": run_metadata(request.items, request.batch.id, self._metadata),
             "background": True if in_background and remedies.FOREGROUND not in using else None,
@@ -90,6 +97,14 @@ class ResponsesCalls:
     def cancel(self, run_id: str) -> Call:
         """The wish that a response ends."""
         return partial(self._responses.cancel, run_id)
+
+    def delete_item(self, conversation_id: str, item_id: str) -> Call:
+        """The end of an item of a conversation."""
+        return partial(self._items.delete, item_id, conversation_id=conversation_id)
+
+    def touch(self, conversation_id: str) -> Call:
+        """A change that changes nothing: the end of an item that does not exist. Refused as locked while the conversation is."""
+        return self.delete_item(conversation_id, _NO_ITEM)
 
     # --- without a batch: the direct calls --------------------------------------------------------------------------------
 

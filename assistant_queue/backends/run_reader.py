@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from assistant_queue.backends.call_arguments import for_function
 from assistant_queue.backends.content import Json, said, text_of, usage_of
 from assistant_queue.backends.run_failures import failure_of, refused_in_stream
-from assistant_queue.backends.streams import Event
+from assistant_queue.backends.wire_events import Event
 from assistant_queue.core.runs import ActionRequired, RunEnded, RunEvent, RunStarted, TextDelta
 from assistant_queue.models import FunctionCall, ToolCall
 
 _WAITING = "requires_action"
 
 _ENDED_WELL = frozenset({"completed", "incomplete"})
-_OPEN = frozenset({"queued", "in_progress", "cancelling"})
+_WORKING = frozenset({"queued", "in_progress"})
+_OPEN = _WORKING | {"cancelling"}
+
+
+def is_working(run: Json) -> bool:
+    """Whether the provider is working on the run and has not been asked to stop."""
+    return run.get("status") in _WORKING
 
 
 def is_open(run: Json) -> bool:
@@ -42,7 +49,9 @@ def calls_of(run: Json) -> tuple[ToolCall, ...]:
     action = run.get("required_action") or {}
     calls = (action.get("submit_tool_outputs") or {}).get("tool_calls") or ()
     return tuple(
-        ToolCall(str(call.get("id")), FunctionCall(str(call["function"].get("name")), str(call["function"].get("arguments") or "")))
+        ToolCall(
+            str(call.get("id")), FunctionCall(str(call["function"].get("name")), for_function(str(call["function"].get("arguments") or "")))
+        )
         for call in calls
         if isinstance(call.get("function"), Mapping)
     )

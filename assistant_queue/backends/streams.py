@@ -1,12 +1,11 @@
-"""What both OpenAI backends need of HTTP: an answer read as events, with our own time-outs, and plain JSON calls.
+"""What the OpenAI backends need of HTTP: an answer read as events, with our own time-outs, and plain JSON calls.
 
-Answers are read raw (`with_streaming_response`) and parsed here: half the cost of the typed events, no enum that could be closed,
-and the same behaviour with every version of the client library.
+Answers are read raw (`with_streaming_response`) and parsed by `event_parser`: half the cost of the typed events, no enum that could be
+closed, and the same behaviour with every version of the client library.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, contextmanager
@@ -15,7 +14,10 @@ from typing import Any, Protocol
 
 import anyio
 
+from assistant_queue.backends.event_parser import EventParser
 from assistant_queue.backends.openai_errors import cut, is_foreign, translated
+from assistant_queue.backends.wire_events import Event, UnreadableAnswer
+from assistant_queue.backends.wire_json import loads
 from assistant_queue.core.runs import RunEvent
 from assistant_queue.errors import BackendError, OutcomeUnknown, RunVanished, StreamCut, UnknownThread
 
@@ -35,75 +37,29 @@ _FIRST_PAUSE_S, _LAST_PAUSE_S, _GROWTH = 0.05, 1.0, 1.5
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds: until the first event of an answer, and between two of them."""
+    """Seconds: until the first byte of an answer, and between two pieces of it."""
 
     first_s: float
     idle_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One event; `name` is "" where the answer was plain JSON instead of a stream."""
-
-    name: str
-    data: Json
-
-
-class EventParser:
-    """Server-sent events out of chunks of bytes.
-
-    Lines are split at bytes: `str.splitlines` would also split at U+2028 and the like inside a JSON string.
-    """
-
-    def __init__(self) -> None:
-        self._rest = b""
-        self._name = ""
-        self._data: list[bytes] = []
-
-    def feed(self, chunk: bytes) -> list[Event]:
-        """The events that this chunk completes."""
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        events = [self._line(line.removesuffix(b"\r")) for line in lines]
-        return [event for event in events if event is not None]
-
-    def _line(self, line: bytes) -> Event | None:
-        if not line:
-            return self._complete()
-        field, _, value = line.partition(b":")
-        value = value.removeprefix(b" ")
-        if field == b"event":
-            self._name = value.decode()
-        elif field == b"data":
-            self._data.append(value)
-        return None
-
-    def _complete(self) -> Event | None:
-        name, data = self._name, b"\n".join(self._data)
-        self._name, self._data = "", []
-        parsed = _parsed(data)
-        if parsed is None:
-            return None
-        return Event(name or str(parsed.get("type", "")), parsed)
-
-
-def _parsed(data: bytes) -> Json | None:
-    """The JSON object, None for anything else (`[DONE]`, a keep-alive)."""
-    try:
-        parsed = json.loads(data)
-    except ValueError:
-        return None
-    return parsed if isinstance(parsed, dict) else None
+class _Quiet(Exception):
+    """No event came within the reader's patience."""
 
 
 class EventStream:
     """One request that starts or watches a run, as events.
 
-    1. sends the request, within the limit for the first event
-    2. yields events, each within the idle limit
+    1. sends the request, within the limit for the first byte of the answer
+    2. yields events; bytes are signs of life, a comment as good as an event, and must come within the idle limit
     3. translates every failure: before an id is known as the request's, after that always as `StreamCut`
     4. closes the answer, however it ends
 
-    The reader sets `run_id` as soon as it has seen one and `is_over` after the last event; the rest is then only drained.
+    The reader sets `run_id` as soon as it has seen one and `is_over` after the last event; the rest is then only drained. A reader that
+    has seen what may be the end sets `patience_s`: if the next event takes longer, the events end.
+
+    Attributes:
+        has_ended: The server has ended the answer, by `[DONE]` or an orderly end of the body.
     """
 
     def __init__(self, call: Call, *, limits: Limits, thread: str, missing: type[BackendError] = UnknownThread) -> None:
@@ -111,28 +67,67 @@ class EventStream:
         self._limits = limits
         self._thread = thread
         self._missing = missing
+        self._parser = EventParser()
+        self._heard_at = 0.0
         self.run_id: str | None = None
         self.is_over = False
+        self.patience_s: float | None = None
+        self.has_ended = False
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the server has said `[DONE]`."""
+        return self._parser.is_done
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the answer is one JSON object that was read to its end; the connection may be open still."""
+        return self._parser.is_whole
 
     async def events(self) -> AsyncGenerator[Event, None]:
-        """The events, in order. Use it with `aclosing`."""
+        """Yield the events, in order. Use it with `aclosing`."""
         async with AsyncExitStack() as stack:
             with self._watched(self._limits.first_s):
                 answer = await stack.enter_async_context(self._call())
                 chunks = answer.iter_bytes()
-                parser = EventParser() if "event-stream" in answer.headers.get("content-type", "") else _Body()
-                found = await _next_events(chunks, parser)
-            while found is not None:
+                chunk: bytes | None = await anext(chunks, None)
+            while True:
+                found = self._read(chunk)
+                is_news = bool(found)
                 while found:
                     yield found.pop(0)  # nothing of an event is kept while the next is waited for: of a thousand runs that is megabytes
-                found = await self._more(chunks, parser)
+                if chunk is None:
+                    return
+                if self.is_over or self.has_ended:
+                    await _drain(chunks)
+                    return
+                if is_news and self.patience_s is not None:
+                    self._heard_at = anyio.current_time()
+                try:
+                    chunk = await self._next(chunks)
+                except _Quiet:
+                    return
 
-    async def _more(self, chunks: AsyncIterator[bytes], parser: EventParser | _Body) -> list[Event] | None:
-        if self.is_over:
-            await _drain(chunks)
-            return None
-        with self._watched(self._limits.idle_s):
-            return await _next_events(chunks, parser)
+    def _read(self, chunk: bytes | None) -> list[Event]:
+        """Return the events that these bytes, or the end of the body, complete."""
+        try:
+            found = self._parser.close() if chunk is None else self._parser.feed(chunk)
+        except UnreadableAnswer as trouble:
+            error = OutcomeUnknown(
+                f"The provider's answer for thread {self._thread!r} {trouble}. Check the base URL, and what stands before the server."
+            )
+            raise (error if self.run_id is None else cut(error, thread=self._thread, run_id=self.run_id)) from trouble
+        self.has_ended = chunk is None or self._parser.is_done
+        return found
+
+    async def _next(self, chunks: AsyncIterator[bytes]) -> bytes | None:
+        """Return the next bytes, None at the end of the body."""
+        if self.patience_s is None:
+            with self._watched(self._limits.idle_s):
+                return await anext(chunks, None)
+        with anyio.move_on_after(self._heard_at + self.patience_s - anyio.current_time()), self._watched(self._limits.idle_s):
+            return await anext(chunks, None)
+        raise _Quiet
 
     @contextmanager
     def _watched(self, limit_s: float) -> Iterator[None]:
@@ -162,27 +157,6 @@ class EventStream:
                 f"The provider's answer for thread {self._thread!r} ended before it named a run; it is asked before anything is sent again."
             )
         return StreamCut(f"The stream of run {self.run_id!r} of thread {self._thread!r} ended before the run; follow it by its id.")
-
-
-class _Body:
-    """The stand-in for `EventParser` where a server ignores `stream`: the whole JSON answer as one event."""
-
-    def __init__(self) -> None:
-        self._chunks: list[bytes] = []
-
-    def feed(self, chunk: bytes) -> list[Event]:
-        self._chunks.append(chunk)
-        parsed = _parsed(b"".join(self._chunks)) if chunk.rstrip().endswith(b"}") else None
-        return [] if parsed is None else [Event("", parsed)]
-
-
-async def _next_events(chunks: AsyncIterator[bytes], parser: EventParser | _Body) -> list[Event] | None:
-    """The next events, at least one; None at the end of the answer."""
-    async for chunk in chunks:
-        found = parser.feed(chunk)
-        if found:
-            return found
-    return None
 
 
 async def _drain(chunks: AsyncIterator[bytes]) -> None:
@@ -222,6 +196,8 @@ async def play(stream: EventStream, reader: Reader) -> AsyncGenerator[RunEvent, 
                 for one in found:
                     yield one
             del event  # as in `EventStream.events`
+            if stream.is_whole and reader.outcome is None:
+                break  # a run that has not ended, as JSON instead of a stream: nothing more will come
     if reader.outcome is None:
         raise stream.ended_early()
     yield reader.outcome
@@ -235,8 +211,12 @@ async def fetch(call: Call, *, thread: str, missing: type[BackendError] = Unknow
     """
     with translated(thread, missing=missing):
         async with call() as answer:
-            parsed = _parsed(await answer.read())
-    if parsed is None:
+            body = await answer.read()
+    try:
+        parsed = loads(body)
+    except ValueError:
+        parsed = None
+    if not isinstance(parsed, dict):
         raise OutcomeUnknown(f"The provider's answer for thread {thread!r} is not a JSON object; check the base URL.")
     return parsed
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,7 @@ _PLAIN = frozenset({"error", "invalid_request_error", "upstream_error", "api_err
 _TITLE = re.compile(r"<(title|h1)[^>]*>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
 _HIDDEN = re.compile(r"<(style|script|head)\b.*?</\1>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"<[^>]+>")
+_STATUS_LINE = re.compile(r"\s*(?:HTTP |Error )?([45]\d\d)[ :-]+[A-Z][a-z]")
 _STATUS = re.compile(r"[45]\d\d")
 
 
@@ -82,12 +83,18 @@ def fields_of(body: object) -> Fields:
     return Fields(
         code=next(iter(telling), None),
         codes=frozenset(code.lower() for code in codes),
-        status=found[0] if found else None,
+        status=found[0] if found else _status_in(words),
         param=params[0] if params else None,
         words=tuple(words),
         wait=waits[0] if waits else None,
         is_html=is_html,
     )
+
+
+def _status_in(words: Iterable[str]) -> int | None:
+    """The status that a message or the title of a page begins with: `502 Bad Gateway`."""
+    found = [_STATUS_LINE.match(word) for word in words]
+    return next((int(one[1]) for one in found if one), None)
 
 
 def _as_text(body: str | bytes) -> str:

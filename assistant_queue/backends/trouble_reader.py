@@ -78,12 +78,14 @@ def _kind(found: Fields, text: str, status: int | None, *, is_told: bool) -> Kin
     codes = found.codes
     if LOCKED in codes or (status in {None, 400, 409} and ACTIVE_RUN.search(text)):
         return Kind.BUSY
+    if status in {None, 400, 422, 500} and words.OPEN_CALLS.search(text):
+        return Kind.OPEN_CALLS
     if _is_overflow(found, text, status):
         return Kind.CONTEXT_OVERFLOW
     if (
         codes & words.NO_QUOTA_CODES
         or status == HTTPStatus.PAYMENT_REQUIRED
-        or (words.NO_QUOTA.search(text) and "resource_exhausted" not in codes)
+        or (words.NO_QUOTA.search(text) and "resource_exhausted" not in codes and not is_told)
     ):
         return Kind.NO_QUOTA
     if (status != HTTPStatus.TOO_MANY_REQUESTS and codes & words.MODERATED_CODES) or (
@@ -107,15 +109,15 @@ def _kind(found: Fields, text: str, status: int | None, *, is_told: bool) -> Kin
         return Kind.UNAUTHORIZED
     if is_told and (status is None or status not in {401, 402, 403, 404}):
         return Kind.ASKED_TO_WAIT
-    return _by_status(status, codes)
+    return _by_status(status, codes, text)
 
 
-def _by_status(status: int | None, codes: frozenset[str]) -> Kind:
+def _by_status(status: int | None, codes: frozenset[str], text: str) -> Kind:
     if status is not None:
         if status in words.BY_STATUS:
             return words.BY_STATUS[status]
         return Kind.SERVER_ERROR if not HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR else Kind.MALFORMED
-    if codes & words.SERVER_CODES:
+    if codes & words.SERVER_CODES or words.BROKEN.search(text):
         return Kind.SERVER_ERROR
     if codes & words.TIMEOUT_CODES:
         return Kind.TIMEOUT
@@ -123,7 +125,7 @@ def _by_status(status: int | None, codes: frozenset[str]) -> Kind:
 
 
 def _is_overflow(found: Fields, text: str, status: int | None) -> bool:
-    """Whether the conversation is longer than the model, or the server, takes. Limits per minute are others, unless one request exceeds it."""
+    """Whether a conversation is longer than the model, or the server, takes. A limit per minute is none, unless one request exceeds it."""
     if found.codes & words.OVERFLOW_CODES:
         return True
     if status not in {None, 400, 413, 422, 429, 500}:

@@ -26,6 +26,7 @@ NO_QUOTA_CODES = frozenset(
         "quota_exhausted",
         "insufficient_credits",
         "payment_required",
+        "exceeded_current_quota_error",
     }
 )
 NO_QUOTA = any_of(
@@ -35,6 +36,7 @@ NO_QUOTA = any_of(
     r"(out of|no|not enough|add more) credits",
     r"payment required",
     r"exceeded your current quota",
+    r"account (is|has been) suspended",
 )
 RATE_CODES = frozenset(
     {
@@ -60,6 +62,9 @@ RATE = any_of(
 )
 OVERLOADED_CODES = frozenset(
     {
+        "capacity",
+        "queue_exceeded",
+        "service_unavailable_error",
         "overloaded_error",
         "overloaded",
         "engine_overloaded_error",
@@ -80,6 +85,12 @@ OVERLOADED_CODES = frozenset(
     }
 )
 OVERLOADED = any_of(
+    r"(server|service) (is )?(too )?busy",
+    r"capacity exceeded",
+    r"not ready (for inference|yet)",
+    r"high traffic",
+    r"queue is full",
+    r"pending requests exceeded",
     r"\boverloaded\b",
     r"(at|over|no|out of|insufficient) capacity",
     r"loading (the )?model",
@@ -119,6 +130,8 @@ MODERATED_CODES = frozenset(
     }
 )
 MODERATED = any_of(
+    r"content exists risk",
+    r"high[ -]risk",
     r"content (management|filter|moderation)",
     r"content policy",
     r"flagged (by|as|for)",
@@ -155,6 +168,7 @@ MODEL = any_of(
     r"deployment .{0,60}(does not exist|not found)",
     r"could not find (the )?model",
     r"no endpoints? (found|available)",
+    r"not found (the )?model",
 )
 KEY_CODES = frozenset(
     {
@@ -231,6 +245,15 @@ OUTPUT_PARAMS = frozenset({"max_tokens", "max_completion_tokens", "max_output_to
 
 GATEWAY = frozenset({425, 498, 502, 503, 504, 520, 521, 522, 523, 524, 529, 530})
 """Statuses that say "not now". Source: RFC 9110, RFC 8470 (425), Groq (498), Anthropic (529), Cloudflare (520 to 530)."""
+OPEN_CALLS = any_of(
+    r"no tool output found for",
+    r"must be followed by tool messages",
+    r"did not have response messages",
+    r"tool_use.{0,40} ids were found without .{0,20}tool_result",
+)
+BROKEN = any_of(r"internal (server )?error", r"unexpected error", r"(has|have) (crashed|terminated)", r"out of memory")
+"""Words of a server that failed, where neither a status nor a code says so."""
+
 SERVER_CODES = frozenset({"server_error", "internal_error", "internalservererror", "internal_server_error", "internal", "modelerror"})
 MALFORMED_CODES = frozenset(
     {"invalid_request_error", "badrequesterror", "invalid_argument", "invalid_parameter_error", "unprocessableentityerror"}

@@ -7,6 +7,7 @@ import click
 from assistant_queue.cli.options import Where, where_options
 from assistant_queue.cli.output import echo_json, json_option, shorten
 from assistant_queue.cli.problems import Problem
+from assistant_queue.cli.words import Command
 from assistant_queue.errors import AssistantQueueError
 from assistant_queue.models import MessageStatus, ThreadMessage, ThreadStatus
 from assistant_queue.queue import AssistantMessageQueue
@@ -14,7 +15,7 @@ from assistant_queue.queue import AssistantMessageQueue
 _WIDTH = 100
 
 
-@click.command(short_help="Show one thread: what waits, what runs, what was said last.")
+@click.command(cls=Command, short_help="Show one thread: what waits, what runs, what was said last.")
 @click.argument("thread_id")
 @click.option("--replies", type=click.IntRange(0, 20), default=3, show_default=True, help="How many of the model's last messages to show.")
 @json_option
@@ -63,7 +64,7 @@ def _message_line(message: MessageStatus) -> str:
     return f"  > {message.message_id} {message.status}{error}"
 
 
-@click.command(short_help="Take a waiting message out.")
+@click.command(cls=Command, short_help="Take a waiting message out.")
 @click.argument("message_id")
 @where_options
 def cancel(*, message_id: str, where: Where) -> None:
@@ -82,7 +83,7 @@ def cancel(*, message_id: str, where: Where) -> None:
     click.echo(f"message {message_id} is cancelled")
 
 
-@click.command(short_help="Accept messages, claim nothing: a thread, or everything.")
+@click.command(cls=Command, short_help="Accept messages, claim nothing: a thread, or everything.")
 @click.argument("thread_id", required=False)
 @where_options
 def pause(*, thread_id: str | None, where: Where) -> None:
@@ -99,7 +100,7 @@ def pause(*, thread_id: str | None, where: Where) -> None:
     click.echo(f"{thread_id or 'the queue'} is paused")
 
 
-@click.command(short_help="End a pause.")
+@click.command(cls=Command, short_help="End a pause.")
 @click.argument("thread_id", required=False)
 @where_options
 def resume(*, thread_id: str | None, where: Where) -> None:
@@ -116,7 +117,7 @@ def resume(*, thread_id: str | None, where: Where) -> None:
     click.echo(f"{thread_id or 'the queue'} is resumed")
 
 
-@click.command(short_help="Remove everything that is known of a thread.")
+@click.command(cls=Command, short_help="Remove everything that is known of a thread.")
 @click.argument("thread_id")
 @click.confirmation_option("--yes", prompt="Waiting and failed messages of the thread are lost. Go on?", help="Do not ask.")
 @where_options

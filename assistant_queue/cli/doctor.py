@@ -11,9 +11,10 @@ import click
 from assistant_queue.cli.options import Where, backend_name, redis_name, where_options
 from assistant_queue.cli.output import echo_json, json_option
 from assistant_queue.cli.problems import FAILED
+from assistant_queue.cli.provider_check import Examinable, examine
 from assistant_queue.clock import SystemClock
 from assistant_queue.config import Config
-from assistant_queue.errors import AssistantQueueError, ConfigurationMismatch, UnknownThread
+from assistant_queue.errors import AssistantQueueError, ConfigurationMismatch
 from assistant_queue.store import control
 from assistant_queue.store.calls import Space, each, plain, texts
 from assistant_queue.store.connect import sync_from
@@ -27,13 +28,15 @@ OVERDUE_MS = 5000
 
 @click.command(short_help="Look for what could keep messages from being answered.")
 @click.option("--no-provider", is_flag=True, help="Do not ask the provider.")
+@click.option("--no-run", is_flag=True, help="Do not have the model answer a question, which costs a few tokens.")
 @json_option
 @where_options
-def doctor(*, where: Where, no_provider: bool, as_json: bool) -> None:
+def doctor(*, where: Where, no_provider: bool, no_run: bool, as_json: bool) -> None:
     """Look at Redis, the workers, the threads and the provider; say what is wrong and what to do about it.
 
     Looks at: Redis' version, persistence, eviction policy and replicas; workers that are alive; threads nobody looks at; failed batches; a
-    pause; whether this configuration is the producers' one; whether the provider answers and takes the key.
+    pause; whether this configuration is the producers' one; whether the provider answers, takes the key, makes and deletes a conversation,
+    knows the model, and answers a question of six words; which remedies its server needs.
 
     \b
     assistant-queue doctor --app myapp:queue
@@ -44,7 +47,7 @@ def doctor(*, where: Where, no_provider: bool, as_json: bool) -> None:
     config = where.config()
     store = SyncStore(sync_from(config.redis, config.redis_url))
     try:
-        findings = list(_examine(config, store, ask_provider=not no_provider))
+        findings = list(_examine(config, store, ask_provider=not no_provider, runs=not no_run))
     finally:
         store.close()
     for finding in findings:
@@ -58,14 +61,14 @@ def doctor(*, where: Where, no_provider: bool, as_json: bool) -> None:
         raise SystemExit(FAILED)
 
 
-def _examine(config: Config, store: SyncStore, *, ask_provider: bool) -> Iterator[Finding]:
+def _examine(config: Config, store: SyncStore, *, ask_provider: bool, runs: bool) -> Iterator[Finding]:
     space = Space(config.queue_prefix, SystemClock())
     yield from judge(store.run(read_server()), redis_name(config), durability=config.durability)
     yield from _workers(space, store)
     yield from _threads(space, store)
     yield from _fingerprint(config, space, store)
     if ask_provider:
-        yield from _provider(config)
+        yield from _provider(config, runs=runs)
 
 
 def _workers(space: Space, store: SyncStore) -> Iterator[Finding]:
@@ -133,27 +136,17 @@ def _fingerprint(config: Config, space: Space, store: SyncStore) -> Iterator[Fin
         yield Finding(level="ok", what="this configuration is the producers' one, as far as both say")
 
 
-def _provider(config: Config) -> Iterator[Finding]:
+def _provider(config: Config, *, runs: bool) -> Iterator[Finding]:
     try:
         backend = make_backend(config)
     except AssistantQueueError as error:
         yield Finding(level="note", what=f"the provider was not asked: {error}")
         return
-    if not backend.capabilities.conversations:
+    if not isinstance(backend, Examinable):
         yield Finding(level="note", what=f"backend {backend_name(config)} has no provider to ask")
         return
 
-    async def ask() -> None:
-        try:
-            await backend.locate("conv_" + "0" * 32)
-        finally:
-            await backend.close()
+    async def ask() -> list[Finding]:
+        return [finding async for finding in examine(backend, backend_name(config), runs=runs)]
 
-    try:
-        asyncio.run(ask())
-    except UnknownThread:
-        yield Finding(level="ok", what=f"the provider answers and takes the key: {backend_name(config)}")
-    except AssistantQueueError as error:
-        yield Finding(level="bad", what=f"the provider did not answer as it should: {error}", advice="check the key and openai_base_url")
-    else:
-        yield Finding(level="ok", what=f"the provider answers: {backend_name(config)}")
+    yield from asyncio.run(ask())

@@ -9,9 +9,10 @@ import click
 from assistant_queue.cli.options import Number, Where, where_options
 from assistant_queue.cli.output import echo_json, json_option
 from assistant_queue.cli.problems import Problem
+from assistant_queue.cli.words import Command
 
 
-@click.command(short_help="Add a message, and wait for its reply.")
+@click.command(cls=Command, short_help="Add a message, and wait for its reply.")
 @click.argument("thread")
 @click.argument("text")
 @click.option("--author", help="Who says it; the model sees the name.")

@@ -43,6 +43,7 @@ LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 @click.option("--trusted-proxy", multiple=True, metavar="NETWORK", help="Believe X-Forwarded-* of these; may be repeated.")
 @click.option("--origin", multiple=True, metavar="URL", help="Another origin whose pages may call; may be repeated.")
 @click.option("--assistant-name", default="Assistant", show_default=True, help="Who answers, as the page calls it.")
+@click.option("--root-path", default="", metavar="PATH", help="Behind a proxy, the path below which it serves this, such as /chat.")
 @click.option("--no-page", is_flag=True, help="The routes alone.")
 @click.option("--worker", "with_worker", is_flag=True, help="Answer messages in this process, too.")
 @click.option(
@@ -66,6 +67,7 @@ def serve(
     trusted_proxy: tuple[str, ...],
     origin: tuple[str, ...],
     assistant_name: str,
+    root_path: str,
     no_page: bool,
     with_worker: bool,
     log_level: str,
@@ -106,7 +108,18 @@ def serve(
     if with_worker:
         check_backend(config)
     check = None if authorize is None else load_function(authorize)
-    asyncio.run(run(config, check, options, host=host, port=port, page=not no_page, assistant_name=assistant_name, with_worker=with_worker))
+    serving = run(
+        config,
+        check,
+        options,
+        host=host,
+        port=port,
+        page=not no_page,
+        assistant_name=assistant_name,
+        root_path=root_path,
+        with_worker=with_worker,
+    )
+    asyncio.run(serving)
 
 
 async def run(
@@ -119,6 +132,7 @@ async def run(
     page: bool,
     assistant_name: str,
     with_worker: bool,
+    root_path: str = "",
 ) -> None:
     """Serve until told to stop.
 
@@ -133,8 +147,9 @@ async def run(
 
     queue = door_of(config)
     service = make_service(queue, allow_all if authorize is None else authorize, options)
-    server = make_server(app_of(service, page=page, assistant_name=assistant_name), service, host=host, port=port)
-    announcing = asyncio.create_task(_announce(server, queue, is_open=authorize is None))
+    app = app_of(service, page=page, assistant_name=assistant_name, root_path=root_path)
+    server = make_server(app, service, host=host, port=port)
+    announcing = asyncio.create_task(_announce(server, queue, root_path=root_path, is_open=authorize is None))
     try:
         async with queue:
             if with_worker:
@@ -152,19 +167,23 @@ async def run(
             await announcing
 
 
-async def _announce(server: Server, queue: AsyncAssistantMessageQueue, *, is_open: bool) -> None:
+async def _announce(server: Server, queue: AsyncAssistantMessageQueue, *, root_path: str, is_open: bool) -> None:
     """Say where, as soon as it answers; and what it lacks."""
     config = queue.config
     await server.is_up.wait()
     host, port = server.servers[0].sockets[0].getsockname()[:2]
     place = f"[{host}]" if ":" in host else host
-    click.echo(f"serving: http://{place}:{port}/  (queue {config.queue_prefix}, {redis_name(config)})")
+    click.echo(f"serving: http://{place}:{port}{root_path.rstrip('/')}/  (queue {config.queue_prefix}, {redis_name(config)})")
     try:
         await queue.get_queue_status()
     except AssistantQueueError as error:
-        click.echo(f"as long as this is so, requests are refused: {error}", err=True)
+        click.echo(f"warning: as long as this is so, requests are refused: {error}", err=True)
     if is_open:
-        click.echo("nobody is asked who they are: everybody who reaches this address may read, write and delete every thread", err=True)
+        click.echo(
+            "warning: without --authorize nobody is asked who they are: each client that reaches this address may read, write and delete "
+            "every thread",
+            err=True,
+        )
 
 
 def is_loopback(host: str) -> bool:

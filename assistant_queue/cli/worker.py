@@ -177,5 +177,5 @@ def _fork(command: _Command) -> None:
     # RQ blocks on its queue for minutes and sets a time-out to go with it, unless there is one.
     client.connection_pool.connection_kwargs.pop("socket_timeout", None)
     forking = Worker([config.queue_prefix], connection=client)
-    _say_ready(config, config.queue_prefix, "forking")
+    forking.on_ready = lambda: _say_ready(config, config.queue_prefix, "forking")
     forking.work(burst=command.told.burst, logging_level=command.log_level)

@@ -12,6 +12,9 @@ from enum import Enum
 from assistant_queue.models import Batch, Content, ErrorInfo, ToolCall, Usage
 from assistant_queue.trouble import Trouble
 
+EMPTY = "empty"
+"""`RunEnded.incomplete_reason` of a run that ended well and said nothing."""
+
 
 class FoundBy(str, Enum):
     """How a batch is found again after an ambiguous request."""

@@ -42,6 +42,7 @@ class AheadSender:
 
         Raises:
             redis.ResponseError: Redis refused one of those before. The others, and these, may have happened.
+            UnicodeEncodeError, redis.DataError: One of these cannot be packed. None of them was sent; those before stand as they did.
             redis.RedisError: Redis did not answer. What was sent may or may not have happened.
         """
         replies = self._swapped(commands)
@@ -57,8 +58,9 @@ class AheadSender:
             return replies
         if self._connection is None:
             self._connection = self._client.connection_pool.get_connection()
+        packed = self._connection.pack_commands(commands)
         before = self._unread
-        read = self._repeated(lambda: self._send_and_read(commands, before))
+        read = self._repeated(lambda: self._send_and_read(packed, before))
         replies, self._replies, self._unread = [*self._replies, *read], [], commands
         return replies
 
@@ -66,7 +68,7 @@ class AheadSender:
         """Wait for the replies that have not come, which the next `swap` gives, and give the connection back until then."""
         if self._unread:
             before = self._unread
-            self._replies = self._repeated(lambda: self._send_and_read((), before))
+            self._replies = self._repeated(lambda: self._send_and_read([], before))
             self._unread = ()
         self._give_back()
 
@@ -89,12 +91,12 @@ class AheadSender:
         replies: list[Any] = self._connection.retry.call_with_retry(send_and_read, lambda _: self._connection.disconnect())
         return replies
 
-    def _send_and_read(self, commands: Commands, before: Commands) -> list[Any]:
+    def _send_and_read(self, packed: list[Any], before: Commands) -> list[Any]:
         connection, was_sent, self._is_sent = self._connection, self._is_sent, False
         if before and not was_sent:
             connection.send_packed_command(connection.pack_commands(before))
-        if commands:  # a health check would take one of the replies for its own
-            connection.send_packed_command(connection.pack_commands(commands), check_health=not before)
+        if packed:  # a health check would take one of the replies for its own
+            connection.send_packed_command(packed, check_health=not before)
         replies = [_reply(connection) for _ in before]
         self._is_sent = True
         return replies

@@ -17,6 +17,7 @@ from assistant_queue.errors import NotPermitted, StoreError
 from assistant_queue.store import wakeups
 from assistant_queue.store.keys import Keys
 from assistant_queue.store.scripts import Constants, LuaScript, load
+from assistant_queue.store.sendable import mended
 
 T = TypeVar("T")
 
@@ -232,7 +233,12 @@ class Space:
             word if kind == "prefix" else word + thread_id if kind == "thread" else keys[word] if kind == "own" else job_key
             for kind, word in plan.keys
         ]
-        return Call(plan.script, [args[name] for name in plan.script.args], [*words, *rest] if rest else words, thread_id, self)
+        # Texts come from people and providers: one without bytes must not cost a reply. Names of keys are refused instead, never changed.
+        texts = [
+            value if type(value) is not str or value.isascii() else mended(value)  # asked without a call: most are ASCII
+            for value in [args[name] for name in plan.script.args]
+        ]
+        return Call(plan.script, texts, [*words, *rest] if rest else words, thread_id, self)
 
     def _plan(self, name: str, constants: Constants, *, is_real: bool) -> _Plan:
         script = load(name, (*self._constants, *(_REAL_TIME if is_real else ()), *constants))

@@ -257,4 +257,4 @@ def _bad_url(error: ValueError) -> str:
     # The standard library quotes what it cannot read: of an address whose password was not encoded, the password.
     quotes = not str(error).startswith(_OWN_WORDS)
     reason = "percent-encode special characters of its user name and password, and give the port as a number" if quotes else error
-    return f"redis_url cannot be read: {reason}; it is redis://, rediss://, unix:// or redis+sentinel://host:port,.../service/db"
+    return f"redis_url cannot be read: {reason}; expected redis://, rediss://, unix:// or redis+sentinel://host:port,.../service/db"

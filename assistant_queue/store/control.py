@@ -70,18 +70,24 @@ def edit(space: Space, message: Message) -> Operation[bool]:
 
 
 def waiting_message(space: Space, thread_id: str, message_id: str) -> Operation[Message | None]:
-    """A message that still waits, as it stands in the list."""
-    seq, head = yield [
-        plain("HGET", space.keys.message(message_id), "seq"),
-        plain("HGET", space.keys.thread(thread_id), "head"),
-    ]
-    if seq is None:
-        return None
-    with reading(space.keys.thread(thread_id)):
-        index = int(seq) - int(head or 1)
-    entry = (yield plain("LINDEX", space.keys.pending(thread_id), index)) if index >= 0 else None
-    found, _ = unpack_readable([text(entry)] if entry else [])
-    return found[0] if found and found[0].id == message_id else None
+    """Return a message that still waits, as it stands in the list; None if it does not wait."""
+    looked_at: Any = None
+    while True:
+        places = yield [
+            plain("HGET", space.keys.message(message_id), "seq"),
+            plain("HGET", space.keys.thread(thread_id), "head"),
+        ]
+        # 1. this call reads where the message stands   2. a worker claims those before it, or gives some back   3. this call looks there
+        # So a place that holds another message is read again, until it has not moved.
+        if places[0] is None or places == looked_at:
+            return None
+        looked_at = places
+        with reading(space.keys.thread(thread_id)):
+            index = int(places[0]) - int(places[1] or 1)
+        entry = (yield plain("LINDEX", space.keys.pending(thread_id), index)) if index >= 0 else None
+        found, _ = unpack_readable([text(entry)] if entry else [])
+        if found and found[0].id == message_id:
+            return found[0]
 
 
 def pause_queue(space: Space) -> Operation[None]:

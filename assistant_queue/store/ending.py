@@ -106,7 +106,7 @@ def bury(
         pause="1" if pause else "",
         keep_anchor="1" if keep_anchor else "",
         done=space.keys.done(lease.thread_id),
-        open=json.dumps(list(open_calls)) if open_calls else "",
+        open=json.dumps(list(open_calls), ensure_ascii=False) if open_calls else "",
         guard_id=guard_id,
     )
     check(text(reply[0]), lease.thread_id)

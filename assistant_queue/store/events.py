@@ -25,9 +25,6 @@ _log = logging.getLogger(__name__)
 START = "0-0"
 """Before every event."""
 
-OPENED = "opened"
-"""The entry that a stream begins with when somebody listens; it tells nothing."""
-
 
 def event_rules(config: Config) -> EventRules:
     """How events are kept, by the options."""

@@ -7,6 +7,7 @@ from collections import deque
 from typing import Any
 
 from assistant_queue.store.lane import AsyncLane
+from assistant_queue.store.sendable import REFUSED, fault
 
 FLIGHTS = 2
 """Round trips on their way at once. Chosen: while one is read the next is written; more would leave less to gather."""
@@ -26,6 +27,7 @@ class Gathering:
     2. one that finds `FLIGHTS` round trips on their way leaves with the next
     3. each gets its own reply or error; a lost connection is everybody's error, after redis-py has repeated the round trip as it is told to
     4. one whose caller was cancelled before it left is not sent
+    5. one that cannot be packed fails alone: the others are sent without it
 
     Only for commands that can be repeated and that do not block.
     """
@@ -74,7 +76,10 @@ async def _send(wanted: list[_Waiting], lane: AsyncLane) -> None:
         for _, future in wanted:
             future.cancel()
         raise
-    except Exception as error:  # noqa: BLE001 - it belongs to those who wait
+    except REFUSED as error:
+        await _send(_refuse(wanted, error), lane)
+        return
+    except Exception as error:  # noqa: BLE001 - it belongs to the callers that wait
         replies = [error] * len(wanted)
     for (_, future), reply in zip(wanted, replies, strict=True):
         if future.done():
@@ -83,3 +88,17 @@ async def _send(wanted: list[_Waiting], lane: AsyncLane) -> None:
             future.set_exception(reply)
         else:
             future.set_result(reply)
+
+
+def _refuse(wanted: list[_Waiting], error: Exception) -> list[_Waiting]:
+    """Fail the commands that cannot be packed, and return the others: nothing of either has been sent."""
+    faults = [fault(words) for words, _ in wanted]
+    if not any(faults):
+        faults = [error] * len(wanted)
+    left: list[_Waiting] = []
+    for one, found in zip(wanted, faults, strict=True):
+        if found is None:
+            left.append(one)
+        elif not one[1].done():
+            one[1].set_exception(found)
+    return left

@@ -19,9 +19,9 @@ from assistant_queue.store.calls import Operation, Space, text, texts
 from assistant_queue.store.events import News, dump_news
 from assistant_queue.store.packing import unpack_readable
 from assistant_queue.store.producing import read_result
-from assistant_queue.store.quarantine import is_text
 from assistant_queue.store.replicating import REPLICA_WAIT_S, replicated
 from assistant_queue.store.rq_jobs import NOT_OURS_TO_RECORD, RqJob, call_for
+from assistant_queue.store.sendable import is_text
 
 _log = logging.getLogger(__name__)
 

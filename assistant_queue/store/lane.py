@@ -67,8 +67,9 @@ def fits(client: Any) -> bool:
 
 
 def _once(connection: Any, words: tuple[Any, ...]) -> Any:
+    packed = connection.pack_command(*words)  # what cannot be packed leaves the connection as it is
     try:
-        connection.send_command(*words)
+        connection.send_packed_command(packed)
         return connection.read_response()
     except exceptions.ResponseError:
         raise  # this is the reply
@@ -146,8 +147,9 @@ def fits_async(client: Any) -> bool:
 
 async def _all_once(connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
     replies: list[Any] = []
+    packed = connection.pack_commands(commands)  # what cannot be packed leaves the connection as it is
     try:
-        await connection.send_packed_command(connection.pack_commands(commands))
+        await connection.send_packed_command(packed)
         for _ in commands:
             try:
                 replies.append(await connection.read_response())

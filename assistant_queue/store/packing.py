@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from assistant_queue.models import Content, Message
+from assistant_queue.store.sendable import is_text
 
 # One encoder each: `json.dumps` makes a new one at every call, which costs more than the encoding.
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
@@ -40,7 +41,8 @@ def unpack(entry: str) -> Message:
         ValueError: It is no entry of ours.
     """
     plain = json.loads(entry)
-    if not isinstance(plain, dict) or not all(isinstance(plain.get(name), kinds) for name, kinds in _ENTRY.items()):
+    is_ours = isinstance(plain, dict) and all(isinstance(plain.get(name), kinds) for name, kinds in _ENTRY.items())
+    if not is_ours or not is_text(plain["id"]):  # the id names a key
         msg = "not a message of ours"
         raise ValueError(msg)
     return Message(

@@ -14,7 +14,7 @@ from assistant_queue.core.progress import Progress, load_error, load_result, mom
 from assistant_queue.core.thread_state import ThreadState
 from assistant_queue.core.window import Window
 from assistant_queue.errors import MessageIdConflict, NotPermitted, NotReplicated, StoreError, ThreadFull
-from assistant_queue.models import Message, MessageState, MessageStatus, QueueStatus, Receipt, RunResult, ThreadStatus
+from assistant_queue.models import ErrorInfo, Message, MessageState, MessageStatus, QueueStatus, Receipt, RunResult, ThreadStatus
 from assistant_queue.store.calls import Ahead, Call, Operation, Space, each, plain, reading, text, texts
 from assistant_queue.store.packing import digest, pack
 from assistant_queue.store.quarantine import says_corrupt
@@ -175,12 +175,15 @@ def read_message(space: Space, message_id: str) -> Operation[MessageStatus | Non
     """What is known of a message; None if there is no record of it."""
     status: MessageStatus | None = None
     for _ in range(3):
-        fields = texts((yield plain("HMGET", space.keys.message(message_id), "thread", "batch", "state")))
-        thread_id, batch_id, state = fields
+        fields = texts((yield plain("HMGET", space.keys.message(message_id), "thread", "batch", "state", "seq")))
+        thread_id, batch_id, state, seq = fields
         if not thread_id:
             return None
-        if state or not batch_id:
-            return MessageStatus(message_id=message_id, thread_id=thread_id, status=state or MessageState.QUEUED.value)
+        if state:
+            return MessageStatus(message_id=message_id, thread_id=thread_id, status=state)
+        if not batch_id:
+            error = yield from _why_unsent(space, thread_id, seq)
+            return MessageStatus(message_id=message_id, thread_id=thread_id, status=MessageState.QUEUED.value, error=error)
         record, thread = yield [
             plain("HMGET", space.keys.record(batch_id), "state", "result", "failure"),
             plain("HMGET", space.keys.thread(thread_id), "batch", "state", "progress"),
@@ -191,6 +194,14 @@ def read_message(space: Space, message_id: str) -> Operation[MessageStatus | Non
             return status
         # The batch ended between the two reads: its record is there now.
     return MessageStatus(message_id=message_id, thread_id=thread_id, status=MessageState.PROCESSING.value, batch_id=batch_id)
+
+
+def _why_unsent(space: Space, thread_id: str, seq: str) -> Operation[ErrorInfo | None]:
+    """What keeps a message back that was taken into a batch of which no request has left yet; None for one that merely waits."""
+    head, batch_id, progress = texts((yield plain("HMGET", space.keys.thread(thread_id), "head", "batch", "progress")))
+    is_taken = bool(batch_id) and seq.lstrip("-").isdigit() and head.lstrip("-").isdigit() and int(seq) < int(head)
+    with reading(space.keys.thread(thread_id)):
+        return Progress.load(progress).error if is_taken else None
 
 
 def _message_status(message_id: str, thread_id: str, batch_id: str, record: Sequence[str], thread: Sequence[str]) -> MessageStatus | None:

@@ -12,6 +12,7 @@ from assistant_queue.core.progress import dump_error
 from assistant_queue.errors import StoreError
 from assistant_queue.models import ErrorInfo
 from assistant_queue.store.calls import Ahead, Call, Operation, Space, each, plain, text, texts
+from assistant_queue.store.sendable import is_text
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -149,11 +150,6 @@ def _names(beginning: str) -> Operation[list[str]]:
 def literal(beginning: str) -> str:
     """A pattern that takes every character as it is."""
     return "".join("\\" + char if char in "\\*?[]^" else char for char in beginning)
-
-
-def is_text(name: str) -> bool:
-    """It can be sent to Redis: what was read from there and is no text cannot."""
-    return all(not "\ud800" <= char <= "\udfff" for char in name)
 
 
 def without(key: str, names: Sequence[str]) -> Operation[list[str]]:

@@ -8,18 +8,26 @@ from typing import Any, TypeVar
 
 from redis import exceptions
 
-from assistant_queue.errors import ConfigurationError, NotPermitted, StoreError, StoreUnavailable
+from assistant_queue.errors import ConfigurationError, NotEncodable, NotPermitted, StoreError, StoreUnavailable
 from assistant_queue.store.ahead import AheadSender
 from assistant_queue.store.calls import Ahead, Call, Operation
 from assistant_queue.store.connect import disconnect, is_in_memory
 from assistant_queue.store.gathering import Gathering
 from assistant_queue.store.quarantine import mending
+from assistant_queue.store.sendable import REFUSED
 
 T = TypeVar("T")
 
 
 def translate(error: Exception) -> Exception:
     """Redis' errors as ours, most specific first; anything else as it is."""
+    if isinstance(error, UnicodeEncodeError):
+        half = error.object[error.start : error.end]
+        return NotEncodable(
+            f"a key or a word holds {half!a}, half of a surrogate pair, which is not UTF-8; nothing was sent - repair the text"
+        )
+    if isinstance(error, exceptions.DataError):
+        return NotEncodable(f"a command holds what cannot be sent: {error}; nothing was sent")
     if isinstance(error, exceptions.AuthenticationError | exceptions.NoPermissionError):
         return NotPermitted(f"Redis refused the command: {error}; check the user, the password and the ACL")
     if isinstance(error, exceptions.ReadOnlyError):
@@ -75,7 +83,7 @@ class SyncStore:
                         if sender is not None:
                             sender.settle()
                         reply = self._send(step) if isinstance(step, Call) else self._send_many(step)
-                except exceptions.ResponseError as error:
+                except (exceptions.ResponseError, *REFUSED) as error:
                     step = operation.throw(translate(error))  # it may know a way without
                 else:
                     step = operation.send(reply)
@@ -147,7 +155,7 @@ class AsyncStore:
                         reply, before = before, await self._send_many(step.calls)
                     else:
                         reply = await self._send(step) if isinstance(step, Call) else await self._send_many(step)
-                except exceptions.ResponseError as error:
+                except (exceptions.ResponseError, *REFUSED) as error:
                     step = operation.throw(translate(error))
                 else:
                     step = operation.send(reply)

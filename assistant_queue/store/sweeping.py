@@ -10,7 +10,8 @@ from typing import Any
 
 from assistant_queue.errors import NotPermitted, StoreError
 from assistant_queue.store.calls import Call, Operation, Space, each, plain, text, texts
-from assistant_queue.store.quarantine import is_text, without
+from assistant_queue.store.quarantine import without
+from assistant_queue.store.sendable import is_text
 
 _log = logging.getLogger(__name__)
 

@@ -13,6 +13,8 @@ import zlib
 from datetime import datetime, timezone
 from typing import Any
 
+from assistant_queue.store.sendable import is_text
+
 FUNCTION = "assistant_queue.jobs.wake"
 """The dotted path that RQ imports: a wire format, it never moves."""
 
@@ -111,6 +113,7 @@ def thread_of(data: bytes) -> str:
         and isinstance(payload[2], tuple | list)
         and len(payload[2]) == 1
         and isinstance(payload[2][0], str)
+        and is_text(payload[2][0])  # a pickle can hold half of a surrogate pair, the name of a key cannot
     ):
         return payload[2][0]
     msg = "not a wake-up: another function or other arguments"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def rehearse() -> Iterator[Callable[..., Rehearsal]]:
-    """`rehearse(queue, model=...)`: a Rehearsal of that queue, closed when the test ends."""
+    """`rehearse(queue, model=..., personality=...)`: a Rehearsal of that queue, closed when the test ends."""
     from assistant_queue.testing.rehearsal import Rehearsal
 
     with ExitStack() as stack:

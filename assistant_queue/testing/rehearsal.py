@@ -12,7 +12,7 @@ from assistant_queue.models import MessageStatus, Receipt
 from assistant_queue.queue import AssistantMessageQueue
 from assistant_queue.testing.clock import FakeClock
 from assistant_queue.testing.harness import InstantWorker
-from assistant_queue.testing.provider import StandInProvider
+from assistant_queue.testing.provider import Personality, StandInProvider
 from assistant_queue.testing.provider.script import ModelScript, echo
 
 if TYPE_CHECKING:
@@ -36,15 +36,19 @@ class Rehearsal:
         clock: Time; `clock.advance(seconds)` lets it pass.
     """
 
-    def __init__(self, queue: Queue, model: ModelScript = echo) -> None:
+    def __init__(self, queue: Queue, model: ModelScript = echo, *, personality: Personality | str | None = None) -> None:
         """Describe a rehearsal; it starts with the `with` block.
 
         Args:
             queue: The user's queue; it is not used itself, nor changed.
             model: What the model says; by default it repeats what it was told.
+            personality: Which server the stand-in is: a name, `vllm` say, or a `Personality`; OpenAI's own if left out.
+
+        Raises:
+            UnknownPersonality: No server of this name is known.
         """
         self._original = queue
-        self.provider = StandInProvider(model, latency=0)
+        self.provider = StandInProvider(model, latency=0, personality=personality)
         self.clock = FakeClock()
         self.queue: AssistantMessageQueue
 

@@ -7,6 +7,7 @@ import logging
 from typing import Any
 
 from assistant_queue.backends.base import Backend
+from assistant_queue.backends.reasoning_tags import ReasoningTags
 from assistant_queue.config import Config
 from assistant_queue.errors import ConfigurationError
 from assistant_queue.tools import Offered
@@ -67,6 +68,15 @@ def make_workers_backend(config: Config) -> Backend:
     return AbsentBackend(missing)
 
 
+def tags_of(config: Config) -> ReasoningTags | None:
+    """What takes the model's reasoning out of what a run says; None if nothing has to.
+
+    What a function or a Backend of the user's says is the answer. Chat Completions takes the reasoning out before it remembers the rest.
+    """
+    is_own = config.backend is not None or config.protocol == "chat_completions"
+    return None if is_own or config.reasoning_tags == "keep" else ReasoningTags()
+
+
 def make_backend(config: Config) -> Backend:
     """The backend that the options choose.
 
@@ -95,6 +105,7 @@ def make_backend(config: Config) -> Backend:
         history=config.history,
         history_tokens=config.history_tokens,
         count_tokens=config.count_tokens,
+        reasoning_tags=config.reasoning_tags,
         tools=Offered(config.tools or (), config.toolbox),
         run_options=config.run_options,
         request_timeout=config.request_timeout,

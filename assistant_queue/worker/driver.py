@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from assistant_queue.core import steps
 from assistant_queue.core.flow import BatchFlow, Flow
+from assistant_queue.core.progress import Progress
 from assistant_queue.core.quoting import without_quotes
 from assistant_queue.core.runs import FoundBy, RunEnded
 from assistant_queue.core.thread_state import Phase, ThreadState
@@ -58,7 +59,14 @@ class BatchDriver:
         self._taken = len(self._claimed.batch.messages)
         self._is_alone = False
         self._teller = None if runtime.config.events == "off" else Teller(runtime.space, held, self._write, self._probe)
-        self._talk = Talk(runtime.backend, self._lease.thread_id, self._teller, self.now_ms, runtime.config.run_timeout)
+        self._talk = Talk(
+            runtime.backend,
+            self._lease.thread_id,
+            self._teller,
+            self.now_ms,
+            run_timeout_s=runtime.config.run_timeout,
+            tags=runtime.tags,
+        )
         self._handlers: dict[type[Any], Callable[[Any], Awaitable[Any]]] = {
             steps.Trim: self._trim,
             steps.OpenConversation: self._open_conversation,
@@ -313,8 +321,8 @@ class BatchDriver:
             return
         rest = "" if step.drops_old else ". The old one stays at the provider"
         _log.warning(
-            "thread %r: conversation %s is longer than the model reads; it is continued in %s, which begins with its last turns%s",
-            thread_id, step.old_id, step.conversation_id, rest,
+            "thread %r: the model cannot read conversation %s any more (%s); it is continued in %s, which begins with its last turns%s",
+            thread_id, step.old_id, _reason(step.progress), step.conversation_id, rest,
         )  # fmt: skip
 
     async def _drop(self, conversation_id: str) -> None:
@@ -365,3 +373,7 @@ class BatchDriver:
         if not callable(function):
             return None
         return await callbacks.fall_back(function, runtime.executor, step.batch, step.error, within_s=runtime.config.request_timeout)
+
+
+def _reason(progress: Progress) -> str:
+    return "unknown" if progress.error is None else progress.error.message

@@ -8,10 +8,12 @@ import importlib
 import logging
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import rq.job
 import rq.worker
+from rq.worker import WorkerStatus
 
 from assistant_queue.clock import SystemClock
 from assistant_queue.config import Config
@@ -106,6 +108,7 @@ class Worker(rq.worker.Worker):
         kwargs["serializer"] = PlainSerializer
         kwargs["job_class"] = WakeUpJob
         self.watchmen: tuple[Watchman, ...] = ()
+        self.on_ready: Callable[[], None] | None = None
         super().__init__(queues, *args, **kwargs)
 
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
@@ -125,6 +128,13 @@ class Worker(rq.worker.Worker):
         self.watchmen = tuple(Watchman(Space(name, SystemClock()), self.connection) for name in names)
         for watchman in self.watchmen:
             watchman.start()
+        if self.on_ready is not None:
+            self.on_ready()
+
+    def register_birth(self) -> None:
+        """As RQ does, and with a state from the beginning: `rq info` shows a worker without one as `?`."""
+        super().register_birth()  # type: ignore[no-untyped-call]  # RQ has no types for it
+        self.set_state(WorkerStatus.STARTED)
 
     def teardown(self) -> None:
         """Stop the watchman, then as RQ does."""

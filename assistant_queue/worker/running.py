@@ -70,7 +70,9 @@ def _obey_signals(worker: AsyncioWorker, told: Told) -> None:
         if first is None:
             first = time.monotonic()
             limit = f"{told.shutdown_timeout_s:g} s"
-            sys.stderr.write(f"stopping: runs may finish within {limit}; a second signal hands them back at once\n")
+            # Not logged: RQ's command shows our log from warnings on, and this is none.
+            now = time.strftime("%Y-%m-%d %H:%M:%S")
+            sys.stderr.write(f"{now} stopping: runs may finish within {limit}; a second signal hands them back at once\n")
             worker.stop()
         elif time.monotonic() - first >= told.echo_s:
             worker.hand_back()

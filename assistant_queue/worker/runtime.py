@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from assistant_queue.backends.base import Backend
+from assistant_queue.backends.reasoning_tags import ReasoningTags
 from assistant_queue.clock import Clock, SystemClock
 from assistant_queue.config import DEFAULT_INSTRUCTIONS, Config
 from assistant_queue.core import steps
@@ -29,7 +30,7 @@ from assistant_queue.store.holding import NoLease
 from assistant_queue.store.rq_jobs import NOT_OURS_TO_RECORD, RqJob, job_over
 from assistant_queue.store.stores import AsyncStore, SyncStore
 from assistant_queue.store.sweeping import sweep
-from assistant_queue.worker.backend import make_workers_backend
+from assistant_queue.worker.backend import make_workers_backend, tags_of
 from assistant_queue.worker.checking_in import check_in
 from assistant_queue.worker.driver import BatchDriver
 from assistant_queue.worker.lease import LeaseKeeper
@@ -103,6 +104,7 @@ class Runtime:
         self.space = Space(config.queue_prefix, self.clock, event_rules(config))
         self._is_guest = beside is not None
         self.backend: Backend = beside.backend if beside else make_workers_backend(config)
+        self.tags: ReasoningTags | None = beside.tags if beside else tags_of(config)
         self.solitude: asyncio.Lock = beside.solitude if beside else asyncio.Lock()
         self.rules = rules_of(config, takes_default=config.prompt is None)
         self.result_rules = ResultRules(result_ttl_s=config.result_ttl, keep_text=not config.remove_on_complete)

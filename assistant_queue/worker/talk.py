@@ -7,10 +7,14 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import anyio
+
 from assistant_queue.backends.base import Backend, RenewsConversations
+from assistant_queue.backends.reasoning_tags import ReasoningTags
 from assistant_queue.core import steps
 from assistant_queue.core.runs import ActionRequired, RunEnded, RunEvent, RunStarted, TextDelta
 from assistant_queue.errors import AssistantQueueError, BackendError, OutcomeUnknown, RunExpired, StreamCut
+from assistant_queue.worker.spoken import Spoken
 from assistant_queue.worker.telling import Teller
 
 _log = logging.getLogger(__name__)
@@ -21,13 +25,23 @@ class Talk:
 
     1. keeps the run's stream open between the step that starts it and the step that reads it
     2. tells those who listen what is said, as far as somebody does
-    3. whatever a backend of the user's raises is an outcome that nobody knows
+    3. takes out of it the reasoning that the model wrote into its text
+    4. whatever a backend of the user's raises is an outcome that nobody knows
 
     Whether the lease allows a call is asked before, by the driver.
     """
 
-    def __init__(self, backend: Backend, thread_id: str, teller: Teller | None, now_ms: Callable[[], int], run_timeout_s: float) -> None:
-        """Says nothing yet; `now_ms` is the store's time."""
+    def __init__(
+        self,
+        backend: Backend,
+        thread_id: str,
+        teller: Teller | None,
+        now_ms: Callable[[], int],
+        *,
+        run_timeout_s: float,
+        tags: ReasoningTags | None = None,
+    ) -> None:
+        """Says nothing yet; `now_ms` is the store's time, without `tags` reasoning stays where it is."""
         self._backend = backend
         self._thread_id = thread_id
         self._teller = teller
@@ -36,6 +50,7 @@ class Talk:
         self._events: AsyncIterator[RunEvent] | None = None
         self._cursor: tuple[str, int] | None = None  # how far the stream of which run has been read
         self._run_id = ""
+        self._spoken = Spoken(tags)
 
     async def locate(self, step: steps.Locate) -> str | None:
         """Where the conversation ends now: the anchor."""
@@ -67,9 +82,15 @@ class Talk:
     async def _open_stream(self, stream: AsyncIterator[RunEvent], *, is_round: bool = False) -> RunStarted:
         await self.close()
         self._events = stream
-        event = await self.asked(anext(stream, None))
+        limit = self._run_timeout_s
+        try:
+            with anyio.fail_after(limit):  # signs of life alone must not hold the thread for ever
+                event = await self.asked(anext(stream, None))
+        except TimeoutError as error:
+            raise OutcomeUnknown(f"the run over thread {self._thread_id!r} has not begun within run_timeout ({limit:g} s)") from error
         if isinstance(event, RunStarted):
             self._run_id = event.run_id
+            self._spoken.begin(event.run_id, is_round=is_round)
             if self._teller is not None:
                 self._teller.begin(event.run_id, is_round=is_round)
             return event
@@ -93,9 +114,10 @@ class Talk:
                 if isinstance(event, TextDelta):
                     if event.cursor is not None:
                         self._cursor = (self._run_id, event.cursor)
-                    if self._teller is not None and self._teller.hear(event):
+                    if self._teller is not None and self._teller.hear(self._spoken.delta(event)):
                         await self._teller.tell()
                 elif not isinstance(event, RunStarted):
+                    event = self._spoken.stop(event)  # noqa: PLW2901 - nobody needs the other one any more
                     if self._teller is not None:
                         await self._teller.settle(event)
                     return event
@@ -104,6 +126,8 @@ class Talk:
     async def find(self, step: steps.Find) -> Any:
         """Ask what became of a request or a run."""
         finding = await self.asked(self._backend.find(step.request, step.run_id, step.calls))
+        if isinstance(finding, ActionRequired | RunEnded):
+            finding = self._spoken.stop(finding)
         is_over = isinstance(finding, ActionRequired | RunEnded) and bool(finding.run_id) and (finding.whole or not step.calls)
         if self._teller is not None and is_over:
             # Found by the outputs it answers, a round is known by the id of the round before: its text comes with the reply.

@@ -302,6 +302,7 @@ class Rig:
             fields = self.thread_hash(thread)
             waiting = sum(map(bool, self.pending(thread)))
             assert waiting == int(fields.get("n", 0)), f"{thread}: n is {fields.get('n')}, {waiting} wait"
+            assert waiting or not self.client.exists(self.keys.pending(thread)), f"{thread}: a list is left in which nothing waits"
             if waiting:
                 counted[fields["pk"]] += waiting
             frozen = len(self.frozen(thread))
@@ -334,6 +335,9 @@ class Rig:
 
     def check(self) -> None:
         """What holds after every script."""
+        assert not self.client.exists(self.keys.quarantine), (
+            f"sound keys were moved aside: {self.client.zrange(self.keys.quarantine, 0, -1)}"
+        )
         assert self.counters() == self.recount()
         known = {*self.queued(), *self.scheduled()}
         jobs = self.jobs()

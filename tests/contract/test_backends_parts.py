@@ -21,7 +21,7 @@ from assistant_queue.backends.base import ActionRequired, InputItem, NotFound, R
 from assistant_queue.backends.conversation_items import Tail, tail_of, what_became_of
 from assistant_queue.backends.openai_clients import build_client
 from assistant_queue.backends.responses import ResponsesBackend
-from assistant_queue.backends.streams import EventParser
+from assistant_queue.backends.run_reader import calls_of
 from assistant_queue.backends.thread_log import ThreadLog
 from assistant_queue.errors import (
     BackendError,
@@ -34,6 +34,8 @@ from assistant_queue.errors import (
 )
 from assistant_queue.models import Batch, FunctionCall, Message, ToolCall
 from tests.conftest import PATIENCE_S
+from tests.contract.chat_servers import Body
+from tests.fast_time import fast_time
 
 # The HTTP library of the installed client: httpx with openai 2.x, httpx2 with 3.x.
 http = importlib.import_module(type(openai.DEFAULT_CONNECTION_LIMITS).__module__.partition(".")[0])
@@ -88,23 +90,6 @@ def output(call_id: str) -> dict[str, Any]:
     return {"id": f"fco_{call_id}", "type": "function_call_output", "call_id": call_id, "output": "x"}
 
 
-# --- events out of bytes --------------------------------------------------------------------------------------------------
-
-
-STREAM = (
-    'event: a\r\ndata: {"x":\r\ndata: 1}\r\n\r\n: keep-alive\n\ndata: {"type":"b","text":"one\u2028two\u0085three"}\n\ndata: [DONE]\n\n'
-).encode()
-
-
-@pytest.mark.parametrize("size", [1, 2, 7, 1000])
-def test_events_do_not_depend_on_how_the_bytes_arrive(size: int) -> None:
-    parser = EventParser()
-    events = [event for start in range(0, len(STREAM), size) for event in parser.feed(STREAM[start : start + size])]
-    assert [event.name for event in events] == ["a", "b"]
-    assert events[0].data == {"x": 1}
-    assert events[1].data["text"] == "one\u2028two\u0085three"
-
-
 # --- odd answers ----------------------------------------------------------------------------------------------------------
 
 
@@ -115,10 +100,85 @@ async def test_a_server_that_ignores_stream_is_understood() -> None:
     assert events[1].replies == ("hi",)
 
 
-async def test_a_response_that_was_only_queued_is_followed_by_its_id() -> None:
-    queued = {"object": "response", "id": "r1", "status": "queued"}
+@pytest.mark.parametrize("stays_open", [True, False])
+async def test_a_response_that_was_only_queued_is_followed_by_its_id(stays_open: bool) -> None:
+    queued = NeverEnding('{"object": "response", "id": "r1", "status": "queued"}', ends=not stays_open)
     with pytest.raises(StreamCut, match="r1"):
-        await responses_answered(lambda _: http.Response(200, json=queued))
+        await responses_answered(lambda _: http.Response(200, stream=queued))
+
+
+OVER = ("response.completed", {"type": "response.completed", "response": {"id": "r1", "status": "completed", "output": [message("hi")]}})
+RUN_OVER = [
+    ("thread.run.created", {"object": "thread.run", "id": "run_1", "status": "queued"}),
+    (
+        "thread.message.completed",
+        {"object": "thread.message", "id": "m1", "role": "assistant", "content": [{"type": "text", "text": {"value": "hi"}}]},
+    ),
+    ("thread.run.completed", {"object": "thread.run", "id": "run_1", "status": "completed"}),
+]
+
+
+@pytest.mark.parametrize("kind", ["text/event-stream", "text/plain", "application/json", None])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+async def test_streams_of_both_protocols_are_known_by_their_bodies(kind: str | None, end: str) -> None:
+    headers = {} if kind is None else {"content-type": kind}
+
+    def answer(*events: tuple[str, dict[str, Any]]) -> Any:
+        body = "\ufeff" + sse(*events).text.replace("\n", end).rstrip()
+        return lambda _: http.Response(200, headers=headers, content=body.encode())
+
+    assert (await responses_answered(answer(OVER)))[-1].replies == ("hi",)
+    backend = AssistantsBackend(client_of(answer(*RUN_OVER)), assistant_id="a")
+    backend._takes_messages = True
+    assert (await started(backend))[-1].replies == ("hi",)
+    await backend.close()
+
+
+async def test_a_responses_stream_without_names_of_events_is_read_by_their_types() -> None:
+    body = f"event: message\ndata: {json.dumps(OVER[1])}\n\n".encode()
+    assert (await responses_answered(lambda _: http.Response(200, headers=STREAMED, content=body)))[-1].replies == ("hi",)
+
+
+async def test_halves_of_a_character_are_joined_across_the_deltas_of_a_response() -> None:
+    begun = sse(("response.created", {"response": {"id": "r1", "status": "in_progress"}})).text.replace("data: [DONE]\n\n", "")
+    deltas = "".join(
+        f'data: {{"type":"response.output_text.delta","item_id":"m","delta":"{half}"}}\n\n' for half in ("a\\ud83d", "\\ude00\\ude00")
+    )
+    over = sse(("response.completed", {"response": {"id": "r1", "status": "completed"}})).text
+    _, *heard, ended = await responses_answered(lambda _: http.Response(200, headers=STREAMED, content=(begun + deltas + over).encode()))
+    assert "".join(one.text for one in heard) == "a😀\ufffd"
+    assert ended.replies == ("a😀\ufffd",)
+
+
+async def test_calls_of_both_protocols_have_arguments_that_can_be_read() -> None:
+    for arguments, read in (("", "{}"), (None, "{}"), ('{"t": "\\ud83d"}', '{"t": "\ufffd"}')):
+        item = {**call("c1"), "arguments": arguments}
+        over = ("response.completed", {"response": {"id": "r1", "status": "completed", "output": [item]}})
+        (asked,) = (await responses_answered(lambda _, over=over: sse(over)))[-1].calls
+        assert asked.function.arguments == read
+        action = {"submit_tool_outputs": {"tool_calls": [{"id": "c1", "function": {"name": "f", "arguments": arguments}}]}}
+        (asked,) = calls_of({"required_action": action})
+        assert asked.function.arguments == read
+
+
+async def test_signs_of_life_keep_a_response_waiting_before_and_between_its_events() -> None:
+    begun = sse(("response.created", {"response": {"id": "r1", "status": "in_progress"}})).text.replace("data: [DONE]\n\n", "").encode()
+    waits: list[Any] = [b": ping\n\n", 8.0] * 5
+
+    def answer(_: Any) -> Any:
+        return http.Response(200, headers=STREAMED, stream=Body(*waits, begun, *waits, sse(OVER).text.encode()))
+
+    with fast_time():
+        backend = ResponsesBackend(client_of(answer), model="m", request_timeout=5, stream_idle_timeout=10)
+        assert (await started(backend))[-1].replies == ("hi",)
+        await backend.close()
+
+
+@pytest.mark.parametrize("body", [b'\xef\xbb\xbf {"data": [{"id": "item_1"}]}\r\n', b'{"data": [{"id": "item_\xff"}], "n": NaN}'])
+async def test_a_plain_answer_is_read_as_leniently_as_a_stream(body: bytes) -> None:
+    backend = ResponsesBackend(client_of(lambda _: http.Response(200, content=body)))
+    assert await backend.locate("conv_1") in {"item_1", "item_\ufffd"}
+    await backend.close()
 
 
 @pytest.mark.parametrize(
@@ -223,18 +283,20 @@ async def test_a_resumed_stream_whose_end_has_no_output_is_not_taken_for_the_who
 
 
 class NeverEnding(http.AsyncByteStream):  # type: ignore[misc, name-defined]
-    """A body that stays open after what it has to say, or breaks."""
+    """A body that stays open after what it has to say, breaks, or ends."""
 
-    def __init__(self, text: str, *, breaks: bool) -> None:
+    def __init__(self, text: str, *, breaks: bool = False, ends: bool = False) -> None:
         self.text = text
         self.breaks = breaks
+        self.ends = ends
         self.is_closed = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         yield self.text.encode()
         if self.breaks:
             raise http.ReadError("broken")
-        await asyncio.Event().wait()
+        if not self.ends:
+            await asyncio.Event().wait()
 
     async def aclose(self) -> None:
         self.is_closed = True

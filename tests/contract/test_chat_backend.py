@@ -202,7 +202,7 @@ async def test_calls_without_an_id_of_their_own_get_one(provider: StandInProvide
 
 async def test_calls_of_a_reply_that_was_cut_short_are_not_made(provider: StandInProvider) -> None:
     from assistant_queue.backends.chat_reader import ChatReader
-    from assistant_queue.backends.streams import Event
+    from assistant_queue.backends.wire_events import Event
 
     reader = ChatReader("t", unnamed="x")
     call = {"index": 0, "id": "c1", "function": {"name": "weather", "arguments": '{"ci'}, "extra_content": {"signature": "s"}}
@@ -219,7 +219,7 @@ async def test_calls_of_a_reply_that_was_cut_short_are_not_made(provider: StandI
 
 def test_arguments_that_a_server_gives_as_an_object_are_json() -> None:
     from assistant_queue.backends.chat_reader import ChatReader, tool_call
-    from assistant_queue.backends.streams import Event
+    from assistant_queue.backends.wire_events import Event
 
     reader = ChatReader("t", unnamed="x")
     call = {"index": 0, "id": "c1", "function": {"name": "weather", "arguments": {"city": "Köln"}}}

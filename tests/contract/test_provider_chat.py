@@ -244,6 +244,11 @@ def test_every_field_that_the_client_can_send_is_known_and_no_other() -> None:
     assert {code_for(name) for name in ("background", "conversation", "input", "instructions")} == {"unknown_parameter"}
 
 
+def test_a_safety_identifier_may_have_128_characters(client: openai.OpenAI) -> None:
+    assert whole(client, HI, safety_identifier="u" * 128).choices[0].message.content
+    assert refused(client, HI, safety_identifier="u" * 129).code == "string_above_max_length"
+
+
 def code_for(name: str) -> str | None:
     """Why a request with a field of this name, and no value, is refused."""
     try:

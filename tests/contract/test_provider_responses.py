@@ -252,11 +252,16 @@ def test_what_nobody_knows_is_not_found(client: openai.OpenAI) -> None:
         ({"model": "m", "input": "x", "metadata": {str(n): "" for n in range(17)}}, "object_above_max_properties", "metadata"),
         ({"model": "m", "input": "x", "metadata": {"k": "v" * 513}}, "string_above_max_length", "metadata.k"),
         ({"model": "m", "input": "x", "metadata": {"k" * 65: "v"}}, "string_above_max_length", "metadata keys"),
+        ({"model": "m", "input": "x", "safety_identifier": "u" * 129}, "string_above_max_length", "safety_identifier"),
     ],
 )
 def test_a_wrong_body_is_refused_in_the_providers_words(client: openai.OpenAI, body: dict[str, Any], code: str, param: str) -> None:
     error = refused(client.post, "/responses", cast_to=object, body=body)
     assert (error.status_code, error.type, error.code, error.param) == (400, "invalid_request_error", code, param)
+
+
+def test_a_safety_identifier_may_have_128_characters(client: openai.OpenAI) -> None:
+    assert client.responses.create(model="m", input="x", safety_identifier="u" * 128).status == "completed"
 
 
 def test_a_lenient_provider_lets_unknown_fields_pass() -> None:

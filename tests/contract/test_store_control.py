@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 
@@ -10,7 +12,7 @@ from assistant_queue.core.thread_state import ThreadState
 from assistant_queue.errors import MessageNotFound, ThreadBusy
 from assistant_queue.models import Message
 from assistant_queue.store import control, holding
-from assistant_queue.store.calls import GUARD_MS, RECHECK_MS
+from assistant_queue.store.calls import GUARD_MS, RECHECK_MS, Operation
 from tests.contract.store_rig import Rig, seconds_up
 
 START = 1_700_000_000_000
@@ -137,6 +139,90 @@ def test_a_batch_is_never_frozen_without_a_message(store: Rig, cancelled: range)
     assert answered == left
 
 
+def test_what_is_cancelled_behind_the_cut_leaves_a_sound_thread_that_is_idle_afterwards(store: Rig) -> None:
+    add_many(store, 2)
+    assert cancel(store, "message-2")
+    store.pop()
+    lease = store.claim(max_take=1)
+    assert store.thread().pending_count == 0
+    store.check()
+    assert not store.finish(lease), "nothing waits, so nothing is woken"
+    assert store.refused(max_take=1) == "idle"
+    store.check_idle()
+
+
+def subsets(count: int) -> Iterator[tuple[int, ...]]:
+    for size in range(count + 1):
+        yield from combinations(range(count), size)
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+@pytest.mark.parametrize("trimmed", [False, True])
+def test_cancelled_places_use_up_nothing_of_a_batch_and_falsify_no_count(store: Rig, most: int, trimmed: bool) -> None:
+    """Wherever they stand: in front, in the middle, at the end and behind the cut; with edits, and with batches that are trimmed."""
+    for cancelled in subsets(4):
+        ids = [store.add(message_id=f"{most}{trimmed}{cancelled}{number}", delay_s=0).message_id for number in range(4)]
+        for number in cancelled:
+            assert cancel(store, ids[number])
+        left = [message_id for number, message_id in enumerate(ids) if number not in cancelled]
+        while left:
+            assert edit(store, left[-1], f"edited {left}")
+            lease = store.claim(max_take=most)
+            if trimmed:
+                store.trim(lease, 1)
+                kept = replace(lease.claimed.batch, messages=lease.claimed.batch.messages[:1])
+                lease = replace(lease, claimed=replace(lease.claimed, batch=kept))
+            took = 1 if trimmed else min(most, len(left))
+            assert [message.id for message in lease.claimed.batch.messages] == left[:took]
+            left = left[took:]
+            assert store.pending() == [] or [one for one in store.pending() if one] == left
+            assert store.thread().pending_count == len(left)
+            store.check()
+            store.finish(lease)
+            store.check()
+        assert store.threads() == []
+
+
+def test_many_cancelled_places_stand_between_the_messages_of_one_batch(store: Rig) -> None:
+    """More than the script looks at in one go."""
+    ids = add_many(store, 450)
+    for number in range(450):
+        if number % 150:
+            assert cancel(store, ids[number])
+    lease = store.claim(max_take=2)
+    assert [message.id for message in lease.claimed.batch.messages] == [ids[0], ids[150]]
+    assert store.pending()[0] == ids[300]
+    assert store.thread().pending_count == 1
+    store.check()
+
+
+def test_a_count_that_version_0_1_left_too_high_ends_in_an_idle_thread(store: Rig) -> None:
+    add_many(store, 2)
+    assert cancel(store, "message-2")
+    store.pop()
+    lease = store.claim(max_take=1)
+    # What its claim left behind: the place of the cancelled message, counted as one that waits.
+    store.client.rpush(store.keys.pending("thread"), "")
+    store.client.hset(store.keys.thread("thread"), "n", 1)
+    store.client.hincrby(store.keys.counters, "waiting", 1)
+    assert store.finish(lease)
+    assert store.pop() == "thread"
+    assert store.refused(max_take=1) == "idle"
+    store.check()
+    store.check_idle()
+
+
+def test_a_count_that_is_too_low_forgets_no_message(store: Rig) -> None:
+    ids = add_many(store, 4)
+    store.client.hset(store.keys.thread("thread"), "n", 1)
+    store.client.hset(store.keys.counters, "waiting", 1)
+    lease = store.claim(max_take=2)
+    assert store.thread().pending_count == 2
+    store.check()
+    store.finish(lease)
+    assert [message.id for message in store.claim(max_take=2).claimed.batch.messages] == ids[2:]
+
+
 # --- edit --------------------------------------------------------------------------------------------------------------------
 
 
@@ -147,6 +233,25 @@ def test_a_waiting_message_is_edited_in_its_place(store: Rig) -> None:
     message = store.claim().claimed.batch.messages[0]
     assert message == Message(id="a", content="another", author="Ann", metadata={"k": "v"}, instructions="be kind")
     assert not edit(store, "a", "too late")
+
+
+def test_a_message_is_edited_although_those_before_it_are_claimed_at_that_moment(store: Rig) -> None:
+    def with_a_claim_between(operation: Operation[bool]) -> Operation[bool]:
+        step = next(operation)
+        for number in range(2):  # it asks whose message it is, then where that stands
+            step = operation.send((yield step))
+            if number == 1:
+                store.claim(max_take=1)
+        try:
+            while True:
+                step = operation.send((yield step))
+        except StopIteration as stop:
+            return bool(stop.value)
+
+    add_many(store, 2)
+    assert store.run(with_a_claim_between(control.edit(store.space, Message(id="message-2", content="another"))))
+    (entry,) = store.client.lrange(store.keys.pending("thread"), 0, -1)
+    assert b"another" in entry
 
 
 def test_an_unknown_message_cannot_be_edited(store: Rig) -> None:

@@ -70,6 +70,10 @@ def reader(
     def tools() -> dict[str, Any]:
         return {}
 
+    def langgraph() -> dict[str, Any]:
+        pytest.importorskip("langgraph.graph", reason="langgraph is not installed: pip install langgraph")
+        return {}
+
     def failed() -> dict[str, Any]:
         queue()
         provider.model = lambda _: RunFailure()
@@ -80,6 +84,6 @@ def reader(
         handle.stop()
         return {"queue": opened[-1]}
 
-    yield lambda need: {"queue": queue, "worker": worker, "tools": tools, "failed": failed}[need]()
+    yield lambda need: {"queue": queue, "worker": worker, "tools": tools, "failed": failed, "langgraph": langgraph}[need]()
     for one in opened:
         one.close()

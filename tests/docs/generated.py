@@ -19,6 +19,7 @@ from assistant_queue.backends import remedies
 from assistant_queue.config import ENV_PREFIX, Config
 from assistant_queue.core.thread_state import diagram
 from assistant_queue.event_models import EVENTS
+from assistant_queue.testing.provider import NAMED
 from assistant_queue.trouble import FATES, MEANING
 from tests.integration import request_matrix
 
@@ -140,14 +141,48 @@ def _event_row(kind: type[Any]) -> list[str]:
     return [f"`{default}`", f"`{kind.__name__}`", ", ".join(f"`{name}`" for name in names), str(kind.__doc__).splitlines()[0]]
 
 
+def servers_table() -> str:
+    """Every server that the stand-in can be: its name, what differs, what the queue does about it."""
+    head = ["`personality=`", "the server", "protocols", "what differs", "what the queue does"]
+    words = {"responses": "Responses", "assistants": "Assistants", "chat_completions": "Chat"}
+    rows = [
+        [f"`{name}`", one.title, ", ".join(words[protocol] for protocol in one.personality.speaks), one.differs, one.remedy]
+        for name, one in NAMED.items()
+    ]
+    return "\n".join(_line(row) for row in [head, ["---"] * len(head), *rows])
+
+
+def troubles_table() -> str:
+    """Every kind of trouble that a server can be told to have, and what the queue does about it."""
+    head = ["`trouble(...)`", "the server", "what the queue does"]
+    return "\n".join(_line(row) for row in [head, ["---"] * len(head), *([f"`{kind}`", *row] for kind, row in TROUBLES.items())])
+
+
+TROUBLES: dict[str, tuple[str, str]] = {
+    "rate_limited": ("has had too many requests", "waits, as long as the server says if it does; no attempt is used up"),
+    "overloaded": ("has too much to do", "waits; no attempt is used up"),
+    "loading": ("loads the model", "waits; no attempt is used up"),
+    "gateway": ("cannot be reached by the proxy before it", "waits; no attempt is used up"),
+    "unknown_path": ("does not know the address", "waits, and says what to check"),
+    "server_error": ("failed", "tries again; an attempt is used up"),
+    "moderated": ("does not take the prompt", "gives the batch up at once: `refused`"),
+    "unknown_model": ("does not know the model", "gives the batch up at once: `refused`"),
+    "wrong_key": ("does not know the key", "gives the batch up at once: `refused`"),
+    "no_quota": ("wants to be paid", "gives the batch up at once: `refused`"),
+    "overflow": ("cannot read so much", "sends less of the conversation"),
+}
+
 PARTS: dict[str, Callable[[], str]] = {
     "options": options_table,
     "thread-diagram": thread_diagram,
     "request-outcomes": request_matrix.table,
     "chat-outcomes": request_matrix.chat_table,
+    "listing-outcomes": request_matrix.listing_table,
     "events": events_table,
     "fates": fates_table,
     "remedies": remedies_table,
+    "servers": servers_table,
+    "troubles": troubles_table,
 }
 
 

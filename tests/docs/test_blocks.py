@@ -145,6 +145,12 @@ def test_rq_has_the_options_that_the_documentation_says(place: str, command: lis
     assert {word for word in command[2:] if word.startswith("-")} <= known, place
 
 
+@pytest.mark.parametrize(("place", "command"), [row for row in COMMANDS if "assistant_queue.testing.provider" in row[1]])
+def test_the_stand_in_has_the_options_that_the_documentation_says(place: str, command: list[str]) -> None:
+    told = subprocess.run([sys.executable, *command[1:3], "--help"], capture_output=True, text=True, check=True, timeout=PATIENCE_S).stdout
+    assert {word for word in command[3:] if word.startswith("-")} <= set(re.findall(r"--[a-z-]+", told)), place
+
+
 @pytest.mark.skipif(tomllib is None, reason="Python 3.10 reads no TOML")
 def test_the_extras_that_are_installed_exist() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

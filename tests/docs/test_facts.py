@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 
 import pytest
 
 import assistant_queue
-from assistant_queue import AssistantMessageQueue, errors
+from assistant_queue import AssistantMessageQueue, RunResult, errors
 from assistant_queue.config import Config, configure
 from assistant_queue.core.thread_state import Phase, ThreadEvent, ThreadState, diagram
 from assistant_queue.errors import ConfigurationError
-from tests.docs.generated import ROOT, documents, environment_variable, names_in, options_table, refreshed, thread_diagram
+from assistant_queue.testing.provider.wordings import KINDS
+from assistant_queue.testing.rehearsal import Rehearsal
+from tests.docs.generated import (
+    ROOT,
+    TROUBLES,
+    documents,
+    environment_variable,
+    names_in,
+    options_table,
+    refreshed,
+    thread_diagram,
+)
 
 PUBLIC = [
     "AssistantMessageQueue",
@@ -108,8 +120,15 @@ def test_the_generated_parts_are_where_readers_look() -> None:
     assert names_in(read("README.md")) == ["options"]
     assert names_in(read("docs/configuration.md")) == ["options"]
     assert names_in(read("docs/thread-life.md")) == ["thread-diagram"]
-    assert names_in(read("docs/reliability.md")) == ["request-outcomes", "chat-outcomes"]
+    assert names_in(read("docs/reliability.md")) == ["fates", "request-outcomes", "listing-outcomes", "chat-outcomes"]
     assert names_in(read("docs/events.md")) == ["events"]
+    assert names_in(read("docs/backends.md")) == ["remedies", "servers"]
+    assert names_in(read("docs/testing-your-bot.md")) == ["troubles"]
+
+
+def test_every_kind_of_trouble_is_explained() -> None:
+    forms = {"turns", "null_content"}  # of a request: refused by flags, not by a fault
+    assert set(TROUBLES) == set(KINDS) - forms
 
 
 def test_the_diagram_in_the_documentation_is_the_table() -> None:
@@ -144,6 +163,32 @@ def test_the_variable_that_is_documented_is_the_one_that_is_read(name: str, no_o
     assert after != before
 
 
+def test_the_fields_of_a_result_are_all_explained() -> None:
+    text = section("docs/getting-started.md", "### What a result holds").split("\n## ")[0]
+    explained = {name for cell in first_cells(text) for name in re.findall(r"\b[a-z_]+\b", cell)}
+    assert explained == {field.name for field in dataclasses.fields(RunResult)}
+
+
+def test_after_the_last_delivery_a_reply_can_be_read_and_its_batch_has_not_failed(caplog: pytest.LogCaptureFixture) -> None:
+    tried: list[str] = []
+
+    def send(result: RunResult) -> None:
+        tried.append(result.batch_id)
+        raise ConnectionError("the chat platform is away")
+
+    with Rehearsal(AssistantMessageQueue(model="any", max_attempts=2, on_reply=send)) as play:
+        assert play.ask("ann", "Hello") == "You said: Hello"
+        receipt = play.say("ann", "And now?")
+        play.run_until_idle()
+        status = play.status(receipt)
+        assert status is not None
+        assert (status.status, status.reply) == ("completed", "You said: And now?")
+        assert play.queue.list_failed() == []
+    assert len(tried) == 4
+    assert len(set(tried)) == 2
+    assert caplog.text.count("was not delivered and will not be tried again") == 2
+
+
 def error_classes() -> list[type[errors.AssistantQueueError]]:
     found = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, errors.AssistantQueueError)]
     assert len(found) > 20
@@ -170,6 +215,42 @@ def test_every_error_says_what_happened_in_a_word_and_a_sentence() -> None:
     for cls in error_classes():
         assert cls.__doc__, cls
         assert re.fullmatch(r"[a-z_]+", cls.code), cls
+
+
+def floors() -> list[set[str]]:
+    """The floors that import-linter keeps, from the top."""
+    layers = (ROOT / "pyproject.toml").read_text(encoding="utf-8").split("layers = [")[1].split("]")[0]
+    return [{part.strip() for part in re.split(r"[:|]", floor)} for floor in re.findall(r'"([^"]+)"', layers)]
+
+
+def imports_of(name: str) -> set[str]:
+    """The parts of the package that a part imports."""
+    package = ROOT / "assistant_queue"
+    found = set()
+    for path in (package / name).rglob("*.py") if (package / name).is_dir() else [package / f"{name}.py"]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("assistant_queue."):
+                found.add(str(node.module).split(".")[1])
+    return found - {name}
+
+
+def test_each_part_imports_what_the_page_on_architecture_allows() -> None:
+    below = floors()
+    told: dict[str, set[str]] = {}
+    for line in section("docs/architecture.md", "## The house").splitlines():
+        if not line.startswith("| `"):
+            continue
+        _, parts, _, may, *_ = line.split("|")
+        names = [re.sub(r"/.*|\.py$", "", part) for part in re.findall(r"`([^`]+)`", parts)]
+        allowed = set(re.findall(r"`([^`]+)`", may))
+        floor = next((number for number, one in enumerate(below) if names[0] in one), 0)
+        if re.search("everything|each other|anything", may):
+            allowed |= set().union(*below[floor:])  # of its own floor, too
+        if "and below" in may:
+            allowed |= set().union(*below[min(number for number, one in enumerate(below) if one & allowed) :])
+        told.update(dict.fromkeys(names, allowed))
+    assert told.keys() == set().union(*below) | {"testing"}
+    assert {name: imports_of(name) - allowed for name, allowed in told.items() if imports_of(name) - allowed} == {}
 
 
 def functions_of(path: str) -> set[str]:

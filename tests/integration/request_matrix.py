@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from assistant_queue.testing.provider import (
     Never,
+    Personality,
     Reply,
     RunFailure,
     cut_stream,
@@ -16,6 +18,7 @@ from assistant_queue.testing.provider import (
     refuse,
     reply_with,
     vanish,
+    work_then_refuse,
 )
 from assistant_queue.testing.provider.actions import Action, CutStream, Silence
 
@@ -63,6 +66,8 @@ class Row:
         protocols: Where this can happen.
         reply: What the batch is answered with, if it is.
         orderly: It is all the same if the answer ends as if it were whole, as some proxies make it: tried, too.
+        personality: The server's ways; None: those of the strict one.
+        stream_idle_timeout_s: Until the worker gives the batch back; then `UNHURRIED_S`.
     """
 
     outcome: str
@@ -83,6 +88,8 @@ class Row:
     protocols: tuple[str, ...] = BOTH
     reply: str = SAID
     orderly: bool = False
+    personality: Personality | None = None
+    stream_idle_timeout_s: float = UNHURRIED_S
 
 
 def _unreached(outcome: str, address: str) -> Row:
@@ -121,6 +128,19 @@ def _heard(outcome: str, *actions: Action) -> Row:
     """The run has a name, or all of it was heard: nobody lets go of it."""
     reply = "voil\u00e0" if ACCENTED in actions else SAID
     return Row(outcome=outcome, actions=actions, then="done", wait_s=None, counted=0, attempts=1, requests=1, reply=reply, orderly=True)
+
+
+def _left(status: Any) -> Row:
+    """In the foreground, work may end with its reader, or with its server, and nothing says so. Each process first tries the background."""
+    return Row(
+        outcome=f"the run is left `in_progress` for ever, its cancelling is refused with {status}",
+        actions=(cut_stream(after_events=2), reply_with(Never())),
+        personality=Personality(background="refused", foreground="stops", foreground_cancel=status),
+        stream_idle_timeout_s=HURRIED_S,
+        requests=4,
+        runs=2,
+        protocols=("responses",),
+    )
 
 
 def _failed(outcome: str, *actions: Action, protocols: tuple[str, ...] = BOTH, run_timeout_s: float = 60.0) -> Row:
@@ -209,6 +229,7 @@ ROWS = [
     _failed("the run does not end within `run_timeout`", reply_with(Never()), run_timeout_s=SHORT_RUN_S),
     _failed("the run expires", expire_now(), protocols=("assistants",)),
     _failed("the run vanishes", vanish()),
+    *(_left(status) for status in (400, 404, 409)),
 ]
 
 CHAT = ("chat_completions",)
@@ -260,6 +281,78 @@ CHAT_ROWS = [
     _again("the run does not end within `run_timeout`", reply_with(Never()), run_timeout_s=SHORT_RUN_S),
 ]
 """The same for a provider that keeps nothing."""
+
+FOUND, AGAIN, PARKED = "found", "sent again", "parked"
+OPEN = f"{FOUND} or {PARKED}"
+LOST: dict[str, Action] = {
+    "500, accepted": work_then_refuse(500),
+    "time-out, accepted": never_answer(accept=True),
+    "the stream is cut, accepted": cut_stream(after_bytes=20),
+    "503, not accepted": refuse(503),
+}
+"""Lost answers, after which a batch is looked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListingRow:
+    """What becomes of a batch whose answer was lost, on a server that lists in a way of its own.
+
+    Attributes:
+        server: Its way.
+        personality: The same for the stand-in.
+        accepted: What becomes of a batch that it had taken, by protocol.
+        refused: What becomes of one that it had not.
+    """
+
+    server: str
+    personality: Personality
+    accepted: tuple[str, str] = (FOUND, FOUND)
+    refused: tuple[str, str] = (AGAIN, AGAIN)
+
+    def fates(self, protocol: str, lost: str) -> list[str]:
+        """What may become of the batch."""
+        each = self.refused if lost.endswith("not accepted") else self.accepted
+        return each[BOTH.index(protocol)].split(" or ")
+
+
+LISTING_ROWS = [
+    ListingRow(server="newest first, whatever `order` says", personality=Personality(list_order="newest")),
+    ListingRow(server="oldest first, whatever `order` says", personality=Personality(list_order="oldest")),
+    ListingRow(server="pages shorter than `limit`", personality=Personality(page_cap=3)),
+    ListingRow(server="pages shorter than `limit`, `has_more` always false", personality=Personality(page_cap=3, has_more="never")),
+    ListingRow(server="`has_more` missing", personality=Personality(has_more="missing")),
+    ListingRow(
+        server="no paging: everything, oldest first",
+        personality=Personality(list_order="oldest", ignores_after=True, ignores_limit=True),
+    ),
+    ListingRow(server="sorted by random ids", personality=Personality(list_order="by_id"), accepted=(OPEN, FOUND)),
+    ListingRow(server="an arbitrary order", personality=Personality(list_order="shuffled"), accepted=(OPEN, FOUND)),
+    ListingRow(
+        server="an arbitrary order, pages shorter than `limit`, `has_more` always false",
+        personality=Personality(list_order="shuffled", page_cap=3, has_more="never"),
+        accepted=(OPEN, OPEN),
+    ),
+    ListingRow(
+        server="another order for every request",
+        personality=Personality(list_order="reshuffled"),
+        accepted=(OPEN, FOUND),
+        refused=(f"{AGAIN} or {PARKED}", f"{AGAIN} or {PARKED}"),
+    ),
+    ListingRow(
+        server="the first three, newest first, whatever `after` says",
+        personality=Personality(ignores_after=True, page_cap=3, has_more="always"),
+        accepted=(PARKED, FOUND),
+        refused=(AGAIN, PARKED),
+    ),
+]
+
+
+def listing_table() -> str:
+    """The rows of lists for people."""
+    head = "| the server lists | accepted, Responses | accepted, Assistants | not accepted, Responses | not accepted, Assistants |"
+    rows = [f"| {' | '.join([row.server, *row.accepted, *row.refused])} |" for row in LISTING_ROWS]
+    return "\n".join([head, "| --- | --- | --- | --- | --- |", *rows])
+
 
 _GRACES = dict.fromkeys((UNHURRIED_S + GRACE_MARGIN_S, HURRIED_S + GRACE_MARGIN_S), "the grace")
 _WAITS = {None: "-", BACKOFF_S: "the back-off", **_GRACES}

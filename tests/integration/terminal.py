@@ -16,10 +16,12 @@ def line_of(pipe: IO[str] | None) -> str:
     return pipe.readline()
 
 
-def wait_for_line(pipe: IO[str] | None, word: str) -> None:
-    """Read on until a line has the word; a worker says other things of its Redis before."""
+def wait_for_line(pipe: IO[str] | None, word: str) -> str:
+    """Read on until a line has the word, and return that; a worker says other things of its Redis before."""
     assert pipe is not None
-    assert any(word in line for line in pipe), f"{word!r} was never said"
+    found = next((line for line in pipe if word in line), None)
+    assert found is not None, f"{word!r} was never said"
+    return found
 
 
 def seen_in_a_terminal(command: list[str], *, until: str | None = None, **variables: str) -> tuple[int, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import redis
+import rq
 from click.testing import CliRunner
 
 from assistant_queue import AssistantMessageQueue
@@ -119,6 +121,7 @@ def test_the_exit_codes_are_explained_once_for_all_commands() -> None:
     ("args", "says"),
     [
         (["status", "--redis-url", "http://x"], "redis_url cannot be read"),
+        (["status", "--redis-url", "http://x"], "; expected redis://, rediss://, unix:// or redis+sentinel://"),
         (["status", "--prefix", "a b"], "queue_prefix"),
         (["status", "--app", "nowhere"], "module:attribute"),
         (["worker", "--app", "no_such_module:queue"], "cannot be imported"),
@@ -230,6 +233,9 @@ def test_a_worker_says_when_it_is_ready_and_answers(command: Command, provider: 
         assert ready.startswith(f"worker ready: queue {command.prefix}, ")
         assert "backend responses (stand-in-model)" in ready
         assert provider.api_key not in ready
+        with redis.Redis.from_url(command.environment["REDIS_URL"]) as client:
+            (shown,) = rq.Worker.all(queue=rq.Queue(command.prefix, connection=client))
+            assert shown.get_state() in {"started", "idle"}, "`rq info` knows it"
         done = command.run("send", "mia", "Hello!", "--author", "Mia", "--wait", "20")
         assert (done.returncode, done.stdout) == (0, "You said: Mia: Hello!\n"), done.stderr
         worker.terminate()
@@ -249,7 +255,8 @@ def test_a_signal_lets_the_run_at_hand_finish(command: Command, provider: StandI
         command.run("send", "mia", "Hello!", "--message-id", "m-1")
         gate.wait_reached(timeout=PATIENCE_S)
         worker.terminate()
-        wait_for_line(worker.stderr, "stopping")
+        said = wait_for_line(worker.stderr, "stopping")
+        assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d stopping: runs may finish within 30 s", said)
         gate.release()
         assert worker.wait(PATIENCE_S) == 0
     assert command.json("status")["completed_count"] == 1

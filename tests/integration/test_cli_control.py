@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.cli import main
 from assistant_queue.testing import StandInProvider
+from assistant_queue.testing.provider import Personality, refuse
 from tests.conftest import PATIENCE_S, RedisServer
 from tests.integration.conftest import wait_until
 
@@ -77,6 +79,63 @@ def test_a_thread_and_the_queue_are_paused_and_resumed(queue: AssistantMessageQu
     assert run("resume").exit_code == 0
 
 
+GROUP = "-1001234567890"
+"""A thread's id as Telegram's groups have it."""
+
+
+def test_a_negative_thread_id_is_an_id(queue: AssistantMessageQueue, run: Run) -> None:
+    assert run("pause", GROUP).exit_code == 0
+    assert queue.get_thread_status(GROUP).paused
+    assert run("resume", GROUP).exit_code == 0
+    assert not queue.get_thread_status(GROUP).paused
+    sent = run("send", GROUP, "-5 degrees, -h and --help", "--message-id", f"{GROUP}:1", "--author", "-7", "--json")
+    assert sent.exit_code == 0, sent.output
+    assert json.loads(sent.output)["thread_id"] == GROUP
+    shown = run("thread", GROUP, "--json", "--replies", "0")
+    assert [json.loads(line)["thread_id"] for line in shown.output.splitlines()] == [GROUP, GROUP]
+    assert run("cancel", f"{GROUP}:1").output == f"message {GROUP}:1 is cancelled\n"
+    assert run("forget", "--yes", GROUP).output == f"{GROUP} is forgotten\n"
+    assert queue.get_message(f"{GROUP}:1") is None
+
+
+def test_the_text_of_a_negative_thread_arrives_whole(queue: AssistantMessageQueue, run: Run, provider: StandInProvider) -> None:
+    queue.start_worker()
+    answered = run("send", "--wait", "60", GROUP, "-5 degrees, -h and --help", "--author=-7")
+    assert answered.output.endswith("You said: -7: -5 degrees, -h and --help\n"), answered.output
+
+
+def test_every_command_with_a_thread_or_message_id_takes_a_negative_one() -> None:
+    with_ids = {
+        name
+        for name, command in main.commands.items()
+        if any(isinstance(one, click.Argument) and one.name in {"thread", "thread_id", "message_id"} for one in command.params)
+    }
+    assert with_ids == {"send", "thread", "cancel", "pause", "resume", "forget"}
+    for name in with_ids:
+        more = {"send": ["-5 degrees"], "forget": ["--yes"]}.get(name, [])
+        given = main.commands[name].make_context(name, ["--prefix", "-9", GROUP, *more]).params
+        assert GROUP in given.values()
+        assert given["prefix"] == "-9"
+    given = main.commands["send"].make_context("send", ["--wait=60", "--", "-x", "--json"]).params
+    assert (given["thread"], given["text"], given["wait"], given["as_json"]) == ("-x", "--json", 60, False)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["thread", "-x"], "No such option"),
+        (["thread", "--nonsense", "t"], "No such option"),
+        (["send", "t", "text", "--wait"], "requires an argument"),
+        (["send", "t", "text", "--wait", "-5"], "not in the range"),
+        (["send", "-5"], "Missing argument"),
+        (["pause", "-5", "-6"], "unexpected extra argument"),
+        (["thread", "-h"], "Usage:"),
+    ],
+)
+def test_other_words_with_a_dash_are_options_still(words: list[str], says: str) -> None:
+    assert says in CliRunner().invoke(main, words).output
+
+
 def test_a_thread_is_forgotten_only_when_that_is_meant(queue: AssistantMessageQueue, run: Run) -> None:
     receipt = queue.add_message_to_thread("t", "secret")
     assert run("forget", "t", input="n\n").exit_code == 1
@@ -100,6 +159,66 @@ def test_the_doctor_says_what_is_missing_and_what_to_do(queue: AssistantMessageQ
     levels = {json.loads(line)["what"].split(":")[0]: json.loads(line)["level"] for line in well.output.splitlines()}
     assert levels["maxmemory-policy"] == "ok"
     assert "bad" not in levels.values()
+
+
+PROTOCOLS = {
+    "responses": {},
+    "chat_completions": {"ASSISTANT_QUEUE_PROTOCOL": "chat_completions"},
+    "assistants": {"ASSISTANT_QUEUE_MODEL": "", "OPENAI_ASSISTANT_ID": "its own"},
+}
+
+
+def doctor_of(run: Run, monkeypatch: pytest.MonkeyPatch, provider: StandInProvider, protocol: str, *options: str) -> str:
+    for name, value in {"ASSISTANT_QUEUE_MODEL": "m", "OPENAI_BASE_URL": provider.base_url, **PROTOCOLS[protocol]}.items():
+        monkeypatch.setenv(name, provider.assistant_id if value == "its own" else value)
+    return run("doctor", *options).output
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_doctor_asks_for_the_model_has_it_answer_and_leaves_nothing_behind(
+    run: Run, monkeypatch: pytest.MonkeyPatch, provider: StandInProvider, protocol: str
+) -> None:
+    told = doctor_of(run, monkeypatch, provider, protocol)
+    assert "the provider knows " + (f"assistant {provider.assistant_id!r}" if protocol == "assistants" else "model 'm'") in told
+    assert "ok  the model answered a question in" in told
+    assert ("was deleted again" in told) == (protocol != "chat_completions")
+    provider.fault("conversations.delete", refuse(403), times=None)
+    provider.fault("threads.delete", refuse(403), times=None)
+    told = doctor_of(run, monkeypatch, provider, protocol, "--no-run")
+    assert ("was created and not deleted" in told) == (protocol != "chat_completions")
+    assert "the model was not asked anything" in told
+
+
+def test_the_doctor_says_which_remedies_are_on(run: Run, monkeypatch: pytest.MonkeyPatch, provider: StandInProvider) -> None:
+    provider.personality = Personality(background="refused")
+    assert "note  remedy foreground: responses run in the foreground" in doctor_of(run, monkeypatch, provider, "responses")
+    provider.personality = Personality(stream_options="refused")
+    assert "note  remedy stream_options: no stream_options are sent" in doctor_of(run, monkeypatch, provider, "chat_completions")
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_doctor_repeats_what_the_provider_says(
+    run: Run, monkeypatch: pytest.MonkeyPatch, provider: StandInProvider, protocol: str
+) -> None:
+    ops = {"responses": "responses.create", "chat_completions": "chat.completions.create", "assistants": "runs.create"}
+    provider.fault(ops[protocol], refuse(400, "invalid_value", "Temperature must be below 2."), times=None)
+    told = doctor_of(run, monkeypatch, provider, protocol)
+    assert "bad  a question was not answered" in told
+    assert "Temperature must be below 2." in told
+    provider.fault("models.retrieve", refuse(404, "model_not_found", "No model of that name."))
+    provider.fault("assistants.retrieve", refuse(404, "assistant_not_found", "No assistant of that name."))
+    assert "of that name." in doctor_of(run, monkeypatch, provider, protocol, "--no-run")
+
+
+@pytest.mark.parametrize("protocol", ["responses", "assistants"])
+def test_a_wrong_address_is_named_by_the_doctor(
+    run: Run, monkeypatch: pytest.MonkeyPatch, provider: StandInProvider, protocol: str
+) -> None:
+    monkeypatch.setattr(type(provider), "base_url", property(lambda self: f"http://127.0.0.1:{self._server.port}/wrong"))
+    told = doctor_of(run, monkeypatch, provider, protocol)
+    assert f"POST {'/conversations' if protocol == 'responses' else '/threads'} answered 404" in told
+    assert "ends in /v1" in told
+    assert 'protocol="chat_completions"' in told
 
 
 def test_the_doctor_sees_another_queues_worker_and_a_refused_key(

@@ -17,7 +17,7 @@ import rq
 from rq import command as rq_command
 from rq import suspension
 
-from assistant_queue import AssistantMessageQueue, ConcurrentWorker
+from assistant_queue import AssistantMessageQueue, ConcurrentWorker, Worker
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Reply, ToolCalls
 from tests.conftest import PATIENCE_S, RedisServer
@@ -216,6 +216,15 @@ def test_records_of_a_killed_worker_run_out_and_are_cleared_away(bench: Bench) -
     worker.register_birth()
     assert worker.beat() is False
     assert bench.client.zrange(started, 0, -1) == [f"{theirs.id}:token".encode()]
+    worker.register_death()
+    worker.connection.close()
+
+
+def test_a_forking_worker_has_a_state_from_its_birth_on(bench: Bench) -> None:
+    worker = Worker([bench.prefix], connection=redis.Redis.from_url(bench.url))
+    worker.register_birth()
+    (shown,) = rq.Worker.all(queue=rq.Queue(bench.prefix, connection=bench.client))
+    assert shown.get_state() != "?"
     worker.register_death()
     worker.connection.close()
 

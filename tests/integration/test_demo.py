@@ -71,6 +71,16 @@ def test_the_demo_plays_a_file_and_proves_that_nothing_was_lost_or_doubled(short
     assert "provider's own log" in verdict["checked_by"]
 
 
+def test_the_window_of_ones_own_messages_can_be_chosen(short: Path) -> None:
+    command = demo("--input", str(short), "--window", "0.05", "--workers", "1")
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    assert done.returncode == 0, done.stderr
+    assert "window 0.05 s" in done.stdout
+    in_bursts = subprocess.run(demo("--input", str(short), "--json"), capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    alone = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    assert json.loads(alone.stdout)["runs"] > json.loads(in_bursts.stdout)["runs"]
+
+
 def test_without_a_terminal_the_demo_prints_plain_lines(short: Path) -> None:
     done = subprocess.run(demo("--input", str(short)), capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr

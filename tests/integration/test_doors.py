@@ -25,6 +25,7 @@ from assistant_queue import (
     StoreUnavailable,
     ThreadFull,
 )
+from assistant_queue.errors import WrongQueueClass
 from assistant_queue.testing import StandInProvider
 from tests.conftest import PATIENCE_S, RedisServer, free_port
 
@@ -127,6 +128,72 @@ async def test_a_reply_that_takes_too_long_is_a_timeout_and_the_message_stays(do
         await queue.ask("t", "nobody works", timeout=0.05)
     assert (await queue.get_thread_status("t")).pending_count == 1
     await queue.close()
+
+
+async def test_a_closed_queue_connects_again_and_is_closed_once_more(door: Any, options: dict[str, Any]) -> None:
+    queue = door(**options)
+    for turn in ("first", "second"):
+        await queue.start_worker()
+        assert await queue.ask("t", turn, timeout=PATIENCE_S) == f"You said: {turn}"
+        assert (await queue.list_messages("t"))[0].text == f"You said: {turn}"
+        await queue.close()
+    assert (await queue.get_queue_status()).completed_count == 2
+    assert not (await queue.add_message_to_thread("t", "while the process ends")).duplicate
+    await queue.close()
+    await queue.close()
+
+
+async def test_a_second_worker_of_one_object_starts_and_is_warned_of(
+    door: Any, options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = door(**options)
+    first = await queue.start_worker()
+    assert "start_worker()" not in caplog.text
+    second = await queue.start_worker()
+    assert "start_worker() was called with 1 worker(s) of this object running" in caplog.text
+    assert (first.is_alive, second.is_alive) == (True, True)
+    for worker in (first, second):
+        stopped = worker.stop()
+        if asyncio.iscoroutine(stopped):
+            await stopped
+    caplog.clear()
+    await queue.start_worker()
+    assert "start_worker()" not in caplog.text
+    await queue.close()
+
+
+async def test_each_class_says_when_the_other_one_is_meant(options: dict[str, Any]) -> None:
+    blocking, awaited = AssistantMessageQueue(**options), AsyncAssistantMessageQueue(**options)
+    with pytest.raises(WrongQueueClass, match="AsyncAssistantMessageQueue with `async with`"):
+        async with blocking:
+            pass
+    with pytest.raises(WrongQueueClass, match="`async with`, or AssistantMessageQueue"), awaited:
+        pass
+
+
+async def test_a_blocking_wait_in_a_running_loop_is_warned_of_once(
+    options: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warnings() -> list[str]:
+        return [record.getMessage().split("(")[0] for record in caplog.records if "running event loop" in record.getMessage()]
+
+    with AssistantMessageQueue(**options) as queue:
+        receipt = queue.add_message_to_thread("t", "hello")  # one round trip holds nobody up
+        with pytest.raises(TimeoutError):
+            queue.wait_for_reply(receipt.message_id, timeout=0)
+        assert list(queue.events("t", after="0", timeout=0)) == []
+        with pytest.raises(TimeoutError):
+            await asyncio.to_thread(queue.wait_for_reply, receipt.message_id, 0.05)
+        with monkeypatch.context() as interactive:
+            interactive.setattr(sys, "ps1", ">>> ", raising=False)
+            with pytest.raises(TimeoutError):
+                queue.wait_for_reply(receipt.message_id, timeout=0.05)
+        assert warnings() == []
+        queue.start_worker()
+        for text in ("one", "two"):
+            assert str(queue.ask("t", text, timeout=PATIENCE_S)).endswith(text)
+            assert list(queue.events("t", timeout=0.05)) == []
+        assert warnings() == ["AssistantMessageQueue.wait_for_reply", "AssistantMessageQueue.events"]
 
 
 IN_TWO_LOOPS = """

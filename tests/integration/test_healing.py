@@ -11,7 +11,7 @@ import redis
 
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.testing import Personality, StandInProvider
-from assistant_queue.testing.clock import FakeClock
+from assistant_queue.testing.clock import START_MS, FakeClock
 from assistant_queue.testing.harness import Crash, InstantWorker
 from assistant_queue.testing.provider import Never, Reply, ToolCalls, refuse
 from tests.conftest import PATIENCE_S, RedisServer
@@ -43,7 +43,7 @@ class Conversation:
         chosen = (
             {"model": "stand-in-model", "tools": [tool]} if self.protocol == "responses" else {"assistant_id": self.provider.assistant_id}
         )
-        usual = {"message_delay": 5, "max_attempts": 1, "run_timeout": 0.5, "request_timeout": 2.0}
+        usual = {"message_delay": 5, "max_attempts": 1, "run_timeout": 1.0, "request_timeout": 2.0}
         self.queue = AssistantMessageQueue(
             redis_url=self.url,
             queue_prefix=self.prefix,
@@ -229,12 +229,45 @@ def test_a_run_whose_worker_died_and_whose_deadline_has_passed_since(talk: Conve
 def test_a_response_that_cannot_be_cancelled_is_waited_for(talk: Conversation, provider: StandInProvider) -> None:
     """In the foreground there is no cancel: the next batch waits until the conversation is free, and is then answered."""
     provider.personality = Personality(background="refused")
-    provider.model = lambda turn: Reply("done", delay=1.2 if "first" in turn.user_texts[-1] else 0)
+    provider.model = lambda turn: Reply("done", delay=2.4 if "first" in turn.user_texts[-1] else 0)
     # Time flies here while the provider takes its own: patience is what is not tested.
     talk.make(lambda *_: [], max_attempts=2, retry_for=1e9)
     talk.queue.add_message_to_thread("t", "first")
     talk.work()
     talk.next_is_answered(within_s=1e9)
+
+
+@pytest.mark.parametrize("protocol", ["responses"])
+@pytest.mark.parametrize("lock", ["refuse", "conflict"])
+def test_a_run_that_was_given_up_and_ends_well_after_all_is_the_only_one(talk: Conversation, provider: StandInProvider, lock: Any) -> None:
+    """It kept the conversation locked for every further attempt: each looks for it before it sends anything."""
+    provider.personality = Personality(background="refused", lock=lock)
+    provider.model = lambda turn: Reply("done", delay=2.4 if "first" in turn.user_texts[-1] else 0)
+    talk.make(lambda *_: [], max_attempts=5, retry_for=1e9)
+    receipt = talk.queue.add_message_to_thread("t", "first")
+    talk.work()
+    assert talk.queue.get_message(receipt.message_id).reply == "done"
+    assert [run.user_texts for run in provider.runs] == [("first",)]
+
+
+@pytest.mark.parametrize("protocol", ["responses"])
+def test_a_run_whose_server_was_restarted(talk: Conversation, provider: StandInProvider) -> None:
+    """It is shown as in progress for ever: the batch is answered all the same, long before `run_timeout`."""
+    provider.personality = Personality(background="refused")
+    provider.model = lambda _: Never()
+    talk.make(lambda *_: [], max_attempts=3, run_timeout=3600, stream_idle_timeout=0.3)
+    receipt = talk.queue.add_message_to_thread("t", "first")
+
+    def restart(name: str, _: Any) -> None:
+        if name == "before Watch" and len(provider.runs) == 1:
+            provider.restart()
+            provider.model = lambda _: Reply("done")
+
+    talk.work(restart)
+    assert talk.queue.get_message(receipt.message_id).reply == "done"
+    assert [run.status for run in provider.runs] == ["stranded", "completed"]
+    assert talk.clock.ms < START_MS + 3600 * 1000
+    talk.next_is_answered()
 
 
 # --- ended while nobody looked -------------------------------------------------------------------------------------------------------

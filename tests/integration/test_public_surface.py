@@ -168,6 +168,8 @@ def test_every_promised_name_is_there_with_its_parameters_and_nothing_is_unknown
 def test_the_constructor_has_the_promised_keywords_and_defaults(door: type) -> None:
     parameters = inspect.signature(door).parameters
     assert {name: parameters[name].default for name in OPTIONS} == OPTIONS
+    for name, default in OPTIONS.items():
+        assert f"\n        {name} ({default!r}" in str(door.__doc__), "help() has every option"
     assert parameters["backoff"].default.model_dump() == {"type": "exponential", "delay": 5.0}
     assert {parameter.kind for parameter in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
 

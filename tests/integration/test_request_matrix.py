@@ -13,7 +13,24 @@ from assistant_queue import Batch
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.harness import Crash, InstantWorker
 from tests.conftest import RedisServer, free_port
-from tests.integration.request_matrix import BACKOFF_S, CHAT_ROWS, CLOSED, ROWS, UNHURRIED_S, Row, ending_orderly
+from tests.integration.request_matrix import (
+    AGAIN,
+    BACKOFF_S,
+    BOTH,
+    CHAT_ROWS,
+    CLOSED,
+    FOUND,
+    HURRIED_S,
+    LISTING_ROWS,
+    LOST,
+    PARKED,
+    ROWS,
+    SAID,
+    UNHURRIED_S,
+    ListingRow,
+    Row,
+    ending_orderly,
+)
 from tests.integration.test_crash_points import Bot
 
 EACH = (*ROWS, *CHAT_ROWS)
@@ -62,15 +79,21 @@ def test_an_outcome_has_its_consequence(one_redis: RedisServer, prefix: str, pro
     backoff = {"type": "fixed", "delay": BACKOFF_S}
     patience = {"request_timeout": UNHURRIED_S, "stream_idle_timeout": UNHURRIED_S}
     bot = Bot(one_redis.url, prefix, provider, protocol, backoff=backoff, retry_for=row.retry_for_s, run_timeout=60, **patience)
-    limits = {"request_timeout": row.request_timeout_s, "run_timeout": row.run_timeout_s}
+    limits = {
+        "request_timeout": row.request_timeout_s,
+        "run_timeout": row.run_timeout_s,
+        "stream_idle_timeout": row.stream_idle_timeout_s,
+    }
     create = {"responses": "responses.create", "assistants": "runs.create", "chat_completions": "chat.completions.create"}[protocol]
     with bot.queue as queue:
         queue.add_message_to_thread("t", "warm-up")
         bot.work()
         runs, requests = len(provider.runs), len(provider.calls(create))
         receipts = [queue.add_message_to_thread("t", text) for text in TEXTS]
+        provider.personality = row.personality or provider.personality
         if row.actions:
-            provider.fault(create, *row.actions, times=row.times)
+            refused_first = 1 if provider.personality.background == "refused" else 0
+            provider.fault(create, *row.actions, times=row.times, nth=1 + refused_first)
         let_go = LetGo(bot)
         try:
             work(bot, row.address, let_go, **limits)
@@ -99,4 +122,42 @@ def test_an_outcome_has_its_consequence(one_redis: RedisServer, prefix: str, pro
         status = queue.get_queue_status()
         counts = (status.completed_count, status.failed_count, status.active_count, status.waiting_count, status.delayed_count)
         assert counts == ((3, 0, 0, 0, 0) if is_completed else (1, 2, 0, 0, 0))
+        assert queue.get_thread_status("t").state == "idle"
+
+
+@pytest.fixture(autouse=True)
+def _the_next_second_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stand-in sorts by places: a trial of its order has not to wait for another time."""
+    monkeypatch.setattr("assistant_queue.backends.list_order._NEXT_SECOND_S", 0.0)
+
+
+LISTING_CASES = [(row, protocol, lost) for row in LISTING_ROWS for protocol in BOTH for lost in LOST]
+
+
+@pytest.mark.parametrize("case", LISTING_CASES, ids=[f"{row.server}-{protocol}-{lost}" for row, protocol, lost in LISTING_CASES])
+def test_a_lost_answer_never_doubles_a_batch_however_the_server_lists(
+    one_redis: RedisServer, prefix: str, provider: StandInProvider, case: tuple[ListingRow, str, str]
+) -> None:
+    row, protocol, lost = case
+    backoff = {"type": "fixed", "delay": BACKOFF_S}
+    bot = Bot(one_redis.url, prefix, provider, protocol, backoff=backoff, run_timeout=60, request_timeout=UNHURRIED_S)
+    create = {"responses": "responses.create", "assistants": "runs.create"}[protocol]
+    with bot.queue as queue:
+        queue.add_message_to_thread("t", "warm-up")
+        bot.work()
+        receipts = [queue.add_message_to_thread("t", text) for text in TEXTS]
+        provider.personality = row.personality
+        provider.fault(create, LOST[lost])
+        work(bot, None, request_timeout=HURRIED_S if "time-out" in lost else UNHURRIED_S)
+
+        runs = [run for run in provider.runs if run.user_texts == tuple(TEXTS)]
+        assert len(runs) <= 1, "one run, or none"
+        statuses = [queue.get_message(receipt.message_id) for receipt in receipts]
+        if [failed.reason for failed in queue.list_failed()] == ["parked"]:
+            fate = PARKED
+        else:
+            fate = AGAIN if len(provider.calls(create)) == 3 else FOUND
+            assert [(one.status, one.reply) for one in statuses if one] == [("completed", SAID)] * 2
+        assert fate in row.fates(protocol, lost)
+        assert bot.remembered("t", provider.runs)[1:] == (TEXTS if runs else [])
         assert queue.get_thread_status("t").state == "idle"

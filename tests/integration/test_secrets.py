@@ -170,6 +170,9 @@ def test_the_key_and_the_password_are_nowhere_and_texts_not_in_logs_or_jobs(
     shown = trouble(options_of(guarded, prefix, provider, protocol), provider, protocol)
     assert "goes to the failed list" in caplog.text
     assert_absent((*SECRETS, TEXT, REPLY), written(caplog), "the log")
+    words = "You said: [text]"
+    assert words in caplog.text, "the provider's own words are there"
+    assert words in shown[-9]
     assert_absent(SECRETS, "\n".join(shown), "what the caller sees")
     assert_absent(SECRETS, everything_in(guarded), "Redis")
     assert_absent((*SECRETS, TEXT, REPLY), rq_jobs_in(guarded), "RQ's jobs")

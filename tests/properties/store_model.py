@@ -13,6 +13,7 @@ from assistant_queue.core.progress import Progress
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.core.window import Window, due_at
 from assistant_queue.errors import BatchNotFound, LeaseLost, MessageIdConflict, ThreadFull
+from assistant_queue.models import Message
 from assistant_queue.store import control
 from assistant_queue.store.holding import Lease, NoLease
 from tests.contract.store_rig import COUNTERS, Rig
@@ -31,6 +32,8 @@ LEASE_S = 10.0
 PICKS = st.integers(0, 3)
 """Which of several: from the newest backwards, because what is new is where it goes wrong."""
 MOST_PENDING = 6
+TAKES = (1, 2, 3, 1000)
+"""Messages of one batch at most: the small ones leave others, and places of cancelled ones, behind the cut."""
 
 
 def chosen(values: list[str], pick: int) -> str:
@@ -55,7 +58,6 @@ class ModelThread:
     own_due: int | None = None
     deaths: int = 0
     paused: bool = False
-    has_cancelled: bool = False
 
     def clear_batch(self) -> None:
         self.batch, self.batch_id, self.token, self.phase, self.deaths = None, "", None, Phase.FROZEN, 0
@@ -92,6 +94,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.records: dict[str, Record] = {}
         self.completed: list[str] = []
         self.cancelled: set[str] = set()
+        self.queue_paused = False
         self.leases: list[Lease] = []
         self.numbers = itertools.count(1)
 
@@ -154,16 +157,41 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.messages)
     @rule(pick=PICKS)
     def cancel(self, pick: int) -> None:
-        message = chosen(list(self.messages), pick)
+        self._cancel(chosen(list(self.messages), pick))
+
+    @rule(thread=st.sampled_from(THREADS), places=st.sets(st.integers(0, 7), min_size=1))
+    def several_are_cancelled(self, thread: str, places: set[int]) -> None:
+        """In front, in the middle, at the end: those that wait at these places."""
+        for message in [one for place, one in enumerate(self.threads[thread].pending) if place in places]:
+            self._cancel(message)
+
+    def _cancel(self, message: str) -> None:
         thread = self.threads[self.messages[message][0]]
         waits = message in thread.pending
         assert self.rig.run(control.cancel(self.rig.space, message, 3600)) is waits
         if waits:
             thread.pending.remove(message)
-            thread.has_cancelled = True
             self.cancelled.add(message)
             if not thread.pending and thread.batch is None:
                 thread.state, thread.last = IDLE, None
+
+    @precondition(lambda self: self.messages)
+    @rule(pick=PICKS)
+    def edit(self, pick: int) -> None:
+        self._edit(chosen(list(self.messages), pick))
+
+    @rule(thread=st.sampled_from(THREADS), place=st.integers(0, 7))
+    def a_waiting_one_is_edited(self, thread: str, place: int) -> None:
+        pending = self.threads[thread].pending
+        if pending:
+            self._edit(pending[place % len(pending)])
+
+    def _edit(self, message: str) -> None:
+        thread, content = self.messages[message]
+        waits = message in self.threads[thread].pending
+        edited = f"edit {next(self.numbers)}"
+        assert self.rig.run(control.edit(self.rig.space, Message(id=message, content=edited))) is waits
+        self.messages[message] = (thread, edited if waits else content)
 
     # --- time, RQ, sweepers ------------------------------------------------------------------------------------------------
 
@@ -185,22 +213,30 @@ class StoreMachine(RuleBasedStateMachine):
 
     # --- workers -------------------------------------------------------------------------------------------------------------
 
-    @rule()
-    def a_worker_takes_a_wake_up(self) -> None:
+    @rule(take=st.sampled_from(TAKES))
+    def a_worker_takes_a_wake_up(self, take: int) -> None:
         thread = self.rig.pop()
         if thread is not None:
-            self.claim(thread, take=1000)
+            self.claim(thread, take=take)
 
-    @rule(thread=st.sampled_from(THREADS), take=st.sampled_from([1, 2, 1000]))
+    @rule(thread=st.sampled_from(THREADS), take=st.sampled_from(TAKES))
     def a_stray_wake_up(self, thread: str, take: int) -> None:
         self.claim(thread, take=take)
 
-    @rule(thread=st.sampled_from(THREADS), take=st.sampled_from([2, 1000]))
+    @rule(thread=st.sampled_from(THREADS), take=st.sampled_from(TAKES))
     def a_worker_comes_when_the_thread_is_due(self, thread: str, take: int) -> None:
         model = self.threads[thread]
         if model.state is not IDLE and model.token is None:
             self.rig.clock.advance(max(0, model.due - self.now) / 1000)
         self.claim(thread, take=take)
+
+    @rule(
+        thread=st.sampled_from(THREADS), count=st.integers(2, 4), places=st.sets(st.integers(0, 7), min_size=1), take=st.sampled_from(TAKES)
+    )
+    def a_worker_comes_after_some_were_cancelled(self, thread: str, count: int, places: set[int], take: int) -> None:
+        self.several_come_at_once(thread=thread, count=count)
+        self.several_are_cancelled(thread=thread, places=places)
+        self.a_worker_comes_when_the_thread_is_due(thread=thread, take=take)
 
     @precondition(lambda self: any(model.token for model in self.threads.values()))
     @rule(is_too_soon=st.booleans())
@@ -224,17 +260,16 @@ class StoreMachine(RuleBasedStateMachine):
             return
         assert isinstance(got, Lease), f"expected a lease, got {got}"
         if model.batch is None:
-            most = min(take, len(model.pending))
-            count = len(got.claimed.batch.messages)
-            # The places of cancelled ones count, too: a batch may be smaller than it could be, and is never empty.
-            assert 1 <= count <= most if model.has_cancelled else count == most
+            count = min(take, len(model.pending))
             model.batch, model.pending = model.pending[:count], model.pending[count:]
             model.batch_id, model.phase = batch_id, Phase.FROZEN
             model.first = model.own_due = self.now
         elif model.token is not None:
             model.deaths += 1
         model.state, model.token, model.until = ACTIVE, token, self.now + round(LEASE_S * 1000)
-        assert [message.id for message in got.claimed.batch.messages] == ([] if model.phase is Phase.DELIVERING else model.batch)
+        assert model.batch is not None
+        taken = [] if model.phase is Phase.DELIVERING else [(message, self.messages[message][1]) for message in model.batch]
+        assert [(message.id, message.content) for message in got.claimed.batch.messages] == taken
         assert (got.claimed.batch.id, got.claimed.phase) == (model.batch_id, model.phase)
         assert (got.claimed.deaths, got.until_ms) == (model.deaths, model.until)
         self.leases.append(got)
@@ -242,7 +277,7 @@ class StoreMachine(RuleBasedStateMachine):
     def _claim_word(self, model: ModelThread) -> str:
         if model.state is IDLE:
             return "idle"
-        if model.paused:
+        if model.paused or self.queue_paused:
             return "paused"
         if model.token is not None:
             return "refused" if model.until > self.now else "claimed"
@@ -406,6 +441,14 @@ class StoreMachine(RuleBasedStateMachine):
         self.rig.run(act(self.rig.space, thread))
         model.paused = not model.paused
 
+    @rule(is_long=st.booleans())
+    def the_queue_is_paused_or_resumed(self, is_long: bool) -> None:
+        act = control.resume_queue if self.queue_paused else control.pause_queue
+        self.rig.run(act(self.rig.space))
+        self.queue_paused = not self.queue_paused
+        if self.queue_paused and not is_long:
+            self.the_queue_is_paused_or_resumed(is_long=True)
+
     # --- what must hold ----------------------------------------------------------------------------------------------------------
 
     @invariant()
@@ -471,6 +514,7 @@ class StoreMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Whatever happened: once the workers come back, everything ends, and nothing is left but records."""
         self.leases.clear()
+        self.rig.run(control.resume_queue(self.rig.space))
         for thread in THREADS:
             self.rig.run(control.resume_thread(self.rig.space, thread))
         self.rig.clock.advance(LEASE_S + 2)
@@ -546,7 +590,7 @@ def tour(play: StoreMachine) -> None:  # noqa: PLR0915 - a walk
     add(A, SOON)
     do(play.rq_loses_everything)
     do(play.a_status_is_read_after_a_second)
-    do(play.a_worker_takes_a_wake_up)
+    do(play.a_worker_takes_a_wake_up, take=1000)
     # Several workers; what comes during a run; finish and stay pending.
     do(play.a_stray_wake_up, thread=A, take=1000)
     add(A, SOON, "window")
@@ -567,7 +611,7 @@ def tour(play: StoreMachine) -> None:  # noqa: PLR0915 - a walk
     do(play.bury, pick=1, pause=False)
     do(play.finish, pick=0)
     do(play.finish, pick=0)
-    do(play.a_worker_takes_a_wake_up)
+    do(play.a_worker_takes_a_wake_up, take=1000)
     # Give back, wait, hold, delivery.
     add(A, SOON, "window")
     do(play.postpone, pick=0, state=RETRYING, wait_s=7.0)
@@ -601,6 +645,36 @@ def tour(play: StoreMachine) -> None:  # noqa: PLR0915 - a walk
     do(play.cancel, pick=0)
     do(play.cancel, pick=2)
     do(play.cancel, pick=3)
+    # Cancelled in front, in the middle and behind the cut of a small batch; edits around them, and what is trimmed comes before them.
+    do(play.finish, pick=0)
+    due(B)
+    do(play.finish, pick=0)
+    do(play.several_come_at_once, thread=B, count=2)
+    do(play.edit, pick=0)
+    do(play.add_again, pick=0, same=True)
+    do(play.several_are_cancelled, thread=B, places={1})
+    due(B, take=1)
+    do(play.edit, pick=0)
+    do(play.finish, pick=0)
+    do(play.several_come_at_once, thread=B, count=4)
+    do(play.several_come_at_once, thread=B, count=4)
+    do(play.several_are_cancelled, thread=B, places={0, 2, 5, 7})
+    due(B, take=3)
+    do(play.a_waiting_one_is_edited, thread=B, place=0)
+    do(play.trim, pick=0, keep=1)
+    do(play.a_waiting_one_is_edited, thread=B, place=1)
+    do(play.several_are_cancelled, thread=B, places={1})
+    do(play.finish, pick=0)
+    due(B, take=1)
+    do(play.finish, pick=0)
+    due(B, take=1)
+    do(play.finish, pick=0)
+    do(play.the_queue_is_paused_or_resumed, is_long=True)
+    do(play.several_come_at_once, thread=B, count=4)
+    do(play.a_stray_wake_up, thread=B, take=1000)
+    do(play.the_queue_is_paused_or_resumed, is_long=True)
+    due(B)
+    add(B, SOON, "window")
     # Failed: listed, retried in order, discarded, paused.
     do(play.bury, pick=0, pause=True)
     do(play.bury, pick=0, pause=True)
@@ -621,16 +695,25 @@ def tour(play: StoreMachine) -> None:  # noqa: PLR0915 - a walk
     do(play.rq_loses_everything)
     do(play.time_passes, seconds=LEASE_S + 2)
     do(play.sweep)
-    do(play.a_worker_takes_a_wake_up)
+    do(play.a_worker_takes_a_wake_up, take=1000)
     add(A, FULL)
     add(A, FULL)
     add(A, FULL)
     do(play.rq_hands_over_what_is_scheduled)
-    do(play.a_worker_takes_a_wake_up)
+    do(play.a_worker_takes_a_wake_up, take=1000)
     do(play.pause_or_resume, thread=A)
     add(A, SLIDING)
     do(play.time_passes, seconds=0.4)
     add(A, SLIDING)
     do(play.rq_loses_everything)
     do(play.pause_or_resume, thread=A)
+    # A window that passes during a pause; then its wake-up stands behind another's, so that it is looked at late.
+    do(play.finish, pick=0)
+    do(play.finish, pick=1)
+    do(play.pause_or_resume, thread=B)
+    add(B, SOON)
+    do(play.time_passes, seconds=3.0)
+    do(play.pause_or_resume, thread=B)
+    do(play.a_status_is_read_after_a_second)
+    do(play.rq_loses_everything)
     play.teardown()

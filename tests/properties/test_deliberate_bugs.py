@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from assistant_queue.errors import StoreError
+from assistant_queue.errors import MessageIdConflict, StoreError
 from assistant_queue.store import calls
 from assistant_queue.store.scripts import build, load, whole_source
 from tests.contract.store_rig import Rig
@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from store_model import machine, tour
 
 NUMBERS = itertools.count()
-FOUND = (AssertionError, StoreError, KeyError, ValueError)
+FOUND = (AssertionError, StoreError, MessageIdConflict, KeyError, ValueError)
 
 
 def swap(old: str, new: str) -> Callable[[str], str]:
@@ -61,6 +61,14 @@ BUGS: dict[str, tuple[str, Callable[[str], str]]] = {
         ),
     ),
     "a claim does not book": ("claim", swap("book(t.bk, 'active', t.bn)", "")),
+    "a claim waits for what was cancelled behind the cut": (
+        "claim",
+        swap("if left < 1 or left > places then left = select(2, walk(places, places)) end", "left = math.max(left, 1)"),
+    ),
+    "a claim leaves a list in which nothing waits": ("claim", swap("    skip_cancelled()\n    places", "    places")),
+    "cancelled places use up the batch": ("claim", swap("take = places == t.n and most or walk(most, places)", "take = most")),
+    "an edit does not reach the list": ("edit", swap("redis.call('LSET', key.pending, ms(index), arg.entry)", "")),
+    "an edited message is taken for another": ("edit", swap("redis.call('HSET', key.message, 'digest', arg.digest)", "")),
     "duplicates are not known": ("add", swap("if known[1] then", "if false then")),
     "an add does not book": ("add", swap("book(nil, kind, 1)", "")),
     "an add puts a message in front": (
@@ -95,6 +103,7 @@ BUGS: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
     "the passing of a window is not booked": ("wake", swap("book(t.pk, 'waiting', t.n)\n", "")),
     "nobody is ever overdue": ("overdue", swap("for i = 1, #overdue do", "for i = 1, 0 do")),
+    "the passing of a window is not booked while a thread is paused": ("resume", swap("if due <= now then book_due(t) end", "")),
     "a resumed thread is not looked at": (
         "resume",
         swap("redis.call('ZADD', key.due,", "redis.call('ZRANK', key.due, arg.thread_id) local _ = tostring("),

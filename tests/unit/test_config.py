@@ -59,6 +59,38 @@ def test_a_keyword_wins_over_the_environment_and_that_over_the_default(
     assert getattr(configure({option: by_keyword}), option) == by_keyword
 
 
+@pytest.mark.parametrize("name", Config.model_fields)
+def test_a_variable_that_is_not_documented_is_not_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = getattr(configure({}), name)
+    for variable in {name, name.upper()} - {
+        "REDIS_URL",
+        "OPENAI_API_KEY",
+        "OPENAI_BASE_URL",
+        "redis_url",
+        "openai_api_key",
+        "openai_base_url",
+    }:
+        monkeypatch.setenv(variable, "[[7")
+    assert getattr(configure({}), name) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"message_delay": 10_000}, ["message_delay is 10000 seconds, that is 2.8 hours"]),
+        ({"message_delay": 3600, "run_timeout": 86_400, "lock_duration": 30}, []),
+        ({"lock_duration": 30_000, "attachment_wait": 7200}, ["attachment_wait is 7200", "lock_duration is 30000"]),
+        ({"window": "sliding", "max_wait": 60_000}, ["max_wait is 60000"]),
+    ],
+)
+def test_what_looks_like_milliseconds_is_warned_of(options: dict[str, Any], said: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    configure(options)
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * len(said)
+    for record, words in zip(caplog.records, said, strict=True):
+        assert record.getMessage().startswith(words)
+        assert record.getMessage().endswith("options are in seconds, not in milliseconds")
+
+
 def test_structured_options_come_from_the_environment_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASSISTANT_QUEUE_BACKOFF", '{"type": "fixed", "delay": 1}')
     monkeypatch.setenv("ASSISTANT_QUEUE_RUN_OPTIONS", '{"temperature": 0.2}')
@@ -218,6 +250,7 @@ BAD_VALUES: dict[str, list[Any]] = {
     "tools": ["weather", 5, ["weather"], True],
     "backend": ["responses", 5, True],
     "protocol": ["chat", "Responses", 5, True],
+    "reasoning_tags": ["Strip", "drop", 5, True, None],
     "history": [-1, 1001, 1.5, "few", True],
     "history_tokens": [0, -1, 1.5, "few", True],
     "count_tokens": ["len", 5, True],

@@ -24,6 +24,7 @@ from assistant_queue.errors import (
     ConversationBusy,
     InvalidToolResult,
     LeaseLost,
+    NotEncodable,
     NotReplicated,
     OutcomeUnknown,
     RequestRefused,
@@ -777,6 +778,27 @@ def test_a_run_that_cannot_be_followed_now_stays_running(error: BackendError) ->
     assert (held.state, held.phase, held.progress.run_id) == (HELD, Phase.RUNNING, "run_1")
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "attempts", "phase"),
+    [(CONVERSATIONS, 1, Phase.SENDING), (FOREGROUND, 2, Phase.SENDING), (CONVERSATIONS, 0, Phase.FROZEN), (ASSISTANTS, 1, Phase.FROZEN)],
+)
+def test_a_conversation_that_an_earlier_attempt_may_keep_busy_is_read_before_the_next(
+    capabilities: Capabilities, attempts: int, phase: Phase
+) -> None:
+    """On Assistants the run itself says how it is; the first attempt has no earlier one."""
+    driver = Scripted(capabilities)
+    progress = sending(attempts=attempts, sent_ms=0) if attempts else Progress()
+    driver.run(
+        claimed(phase=Phase.SENDING if attempts else Phase.FROZEN, progress=progress),
+        {steps.Start: ConversationBusy("locked", counts=False)},
+    )
+    postponed = driver.only(steps.Postpone)
+    assert (postponed.phase, postponed.progress.sent_ms == 0) == (phase, phase is Phase.SENDING)
+    assert postponed.progress.attempts == attempts
+    driver.run(claimed(phase=postponed.phase, progress=postponed.progress))
+    assert ("Find" in driver.names) == (phase is Phase.SENDING)
+
+
 @BOTH
 def test_a_vanished_run_may_still_have_been_written_down_so_it_is_looked_for_after_a_grace(capabilities: Capabilities) -> None:
     driver = Scripted(capabilities)
@@ -784,6 +806,44 @@ def test_a_vanished_run_may_still_have_been_written_down_so_it_is_looked_for_aft
     again = driver.only(steps.Postpone)
     assert (again.state, again.phase, again.progress.run_id, again.progress.sent_ms) == (RETRYING, Phase.SENDING, None, NOW)
     assert again.progress.failures == 1
+
+
+def test_a_run_that_was_given_up_and_cannot_be_cancelled_is_waited_for_by_its_id() -> None:
+    """While it is open nothing is sent: on a server without a lock both would answer."""
+    driver = Scripted(FOREGROUND, rules=Rules(retry_for_s=600))
+    driver.run(claimed(), {steps.Watch: RunExpired("too late")})
+    left = driver.only(steps.Postpone).progress
+    assert (left.given_up, left.run_id) == ("run_1", None)
+
+    later = replace(left, sent_ms=NOW - 36_000)
+    driver.run(claimed(phase=Phase.SENDING, progress=later), {steps.Find: RunStarted(run_id="run_1")})
+    assert driver.names == ["Find", "Postpone(held)"]
+    assert driver.only(steps.Find).run_id == "run_1"
+
+    again = replace(driver.only(steps.Postpone).progress, sent_ms=NOW - 36_000)
+    tired = replace(again, undecided_since_ms=NOW - 600_001)
+    ending = driver.run(claimed(phase=Phase.SENDING, progress=again), {steps.Find: DONE})
+    assert isinstance(ending, steps.Completed)
+    assert driver.names == ["Find", "Finish"]
+
+    driver.run(claimed(phase=Phase.SENDING, progress=tired), {steps.Find: RunStarted(run_id="run_1")})
+    assert driver.only(steps.Bury).reason == "parked"
+
+
+def test_a_run_that_could_not_be_cancelled_after_all_is_waited_for_too() -> None:
+    driver = Scripted(CONVERSATIONS)
+    driver.run(claimed(), {steps.Watch: RunExpired("too late"), steps.Find: RunStarted(run_id="run_1")})
+    assert driver.names[-3:] == ["Cancel", "Find", "Postpone(retrying)"]
+    assert driver.only(steps.Postpone).progress.given_up == "run_1"
+
+
+def test_a_run_that_was_given_up_and_came_to_nothing_is_forgotten() -> None:
+    driver = Scripted(FOREGROUND)
+    left = sending(given_up="run_1", failures=1)
+    failed = RunEnded(run_id="run_1", status="failed", error=ErrorInfo(code="x", message="y"))
+    driver.run(claimed(phase=Phase.SENDING, progress=left), {steps.Find: [failed, NotFound(anchor="item_0")]})
+    assert [step.run_id for step in driver.all(steps.Find)] == ["run_1", None]
+    assert driver.names == ["Find", "Find", "Save(sending)", "Start", "Save(running)", "Watch", "Finish"]
 
 
 @BOTH
@@ -944,6 +1004,15 @@ def test_what_no_replica_knows_of_is_not_sent_and_never_counts() -> None:
     assert (back.phase, back.wait_s, back.progress.attempts, back.progress.failures) == (Phase.FROZEN, 3, 0, 0)
     assert isinstance(ending, steps.Postponed)
     assert ending.error.code == "not_replicated"
+
+
+def test_what_no_worker_can_write_goes_to_the_failed_list_and_not_round_for_ever() -> None:
+    driver = Scripted()
+    ending = driver.run(claimed(), {steps.Save: NotEncodable("half of a surrogate pair")})
+    assert driver.names == ["Save(sending)", "Bury"]
+    assert driver.only(steps.Bury).reason == "corrupt"
+    assert isinstance(ending, steps.Failed)
+    assert ending.error.code == "not_encodable"
 
 
 def test_outputs_that_no_replica_knows_of_are_kept_and_their_run_is_asked_about_at_once() -> None:

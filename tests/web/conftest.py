@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.integrations.fastapi import allow_all
@@ -47,9 +48,13 @@ class Site:
     """A service behind a real uvicorn, on a thread of its own."""
 
     def __init__(self, queue: Any, **options: Any) -> None:
-        page = options.pop("page", True)
+        page, root_path, mount = options.pop("page", True), options.pop("root_path", ""), options.pop("mount", None)
         self.service = make_service(queue, options.pop("authorize", allow_all), options)
-        self.app = app_of(self.service, page=page, assistant_name="Robin")
+        self.app = app_of(self.service, page=page, assistant_name="Robin", root_path=root_path)
+        if mount is not None:
+            outer = FastAPI()
+            outer.mount(mount, self.app)
+            self.app = outer
         self.server = make_server(self.app, self.service, host="127.0.0.1", port=0)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._up = threading.Event()

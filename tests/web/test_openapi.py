@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import schemathesis
+from fastapi import FastAPI
+from fastapi.security import APIKeyCookie, HTTPBearer
+from fastapi.security.base import SecurityBase
 from hypothesis import HealthCheck, Phase, settings
 
-from assistant_queue import AssistantMessageQueue
-from assistant_queue.integrations.fastapi import allow_all, create_app
+from assistant_queue import AssistantMessageQueue, ConfigurationError
+from assistant_queue.integrations.fastapi import allow_all, create_app, create_router
 from assistant_queue.integrations.fastapi.problems import MEDIA_TYPE
 from assistant_queue.testing import StandInProvider
 from tests.conftest import SERVERS, RedisServer
@@ -42,6 +46,28 @@ def test_every_operation_is_described_with_all_its_answers() -> None:
                 if int(status) >= 400:
                     assert list(answer["content"]) == [MEDIA_TYPE], where
     assert "QueueProblem" in found["components"]["schemas"]
+
+
+def test_every_operation_is_listed_under_a_line_of_its_own() -> None:
+    lines = [details["summary"] for methods in document()["paths"].values() for details in methods.values()]
+    assert len(lines) == len(set(lines))
+    assert {"Queue a message", "Read a message", "Pause a thread", "Pause all threads", "Stream what happens to a thread"} <= set(lines)
+    assert [line for line in lines if not re.fullmatch(r"[A-Z][a-z' ]+", line)] == []
+
+
+def test_how_clients_prove_who_they_are_is_described_if_it_is_said() -> None:
+    queue = AssistantMessageQueue(model="any")
+    schemes: list[SecurityBase] = [HTTPBearer(auto_error=False), APIKeyCookie(name="session", auto_error=False)]
+    own = FastAPI()
+    own.include_router(create_router(queue, authorize=allow_all, security=schemes), prefix="/assistant")
+    for found in (create_app(queue, authorize=allow_all, security=schemes).openapi(), own.openapi()):
+        assert set(found["components"]["securitySchemes"]) == {"HTTPBearer", "APIKeyCookie"}
+        for methods in found["paths"].values():
+            for details in methods.values():
+                assert details["security"] == [{"HTTPBearer": []}, {"APIKeyCookie": []}]
+    assert "securitySchemes" not in document()["components"]
+    with pytest.raises(ConfigurationError, match="Invalid security"):
+        create_app(queue, authorize=allow_all, security=["bearer"])  # type: ignore[list-item]
 
 
 def test_no_two_operations_share_a_name() -> None:

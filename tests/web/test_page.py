@@ -23,6 +23,7 @@ from tests.conftest import PATIENCE_S, RedisServer
 from tests.docs.generated import ROOT
 from tests.web.browser import chromium
 from tests.web.conftest import Site, queue_options, running
+from tests.web.prefixing import proxied
 
 pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]  # the first one may have to install a browser
 
@@ -160,6 +161,37 @@ async def test_markup_is_text_wherever_it_stands(person: Person, provider: Stand
     assert (await replies(mia).inner_text()).count(evil) == 4
     for page in (mia, tom):
         assert await page.locator(".items img, .items script, .items a, header b, header img").count() == 0
+
+
+async def test_code_that_goes_on_beyond_its_block_shows_that_it_does(person: Person, provider: StandInProvider) -> None:
+    provider.model = lambda _: "Long:\n```\n" + "wide = " * 200 + "\n```\nShort:\n```\nnarrow\n```"
+    mia = await person("Mia", viewport={"width": 1200, "height": 800})
+    await say(mia, "Show me code")
+    await expect(replies(mia, ".done")).to_have_count(1)
+    wide, narrow = mia.locator(".reply pre").first, mia.locator(".reply pre").last
+
+    async def edges(block: Any) -> tuple[bool, bool]:
+        """What is seen at the left and at the right: another colour than in the middle of the padding."""
+        png = await block.screenshot()
+        return await mia.evaluate(
+            """async (png) => {
+              const image = await createImageBitmap(new Blob([Uint8Array.from(png)], { type: "image/png" }));
+              const canvas = new OffscreenCanvas(image.width, image.height);
+              const pen = canvas.getContext("2d");
+              pen.drawImage(image, 0, 0);
+              const at = (x) => [...pen.getImageData(x, 9, 1, 1).data].join();
+              const middle = at(image.width / 2);
+              return [at(5) !== middle, at(image.width - 6) !== middle];
+            }""",
+            list(png),
+        )
+
+    assert await edges(narrow) == [False, False]
+    assert await edges(wide) == [False, True]
+    await wide.evaluate("(block) => { block.scrollLeft = 200; }")
+    assert await edges(wide) == [True, True]
+    await wide.evaluate("(block) => { block.scrollLeft = block.scrollWidth; }")
+    assert await edges(wide) == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -433,3 +465,56 @@ async def test_a_worker_killed_in_the_middle_is_followed_by_another_and_the_text
             await expect(replies(page, ".done")).to_have_text(ANSWER)
             assert await items(page) == ["Hi!", ANSWER]
     assert len(provider.runs) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "strips", "place"),
+    [
+        ({}, True, "/chat/"),
+        ({"root_path": "/chat"}, True, "/chat/"),
+        ({"root_path": "/chat"}, True, "/chat"),
+        ({"root_path": "/chat/"}, False, "/chat/"),
+        ({"root_path": "/chat"}, False, "/chat"),
+        ({"mount": "/chat"}, False, "/chat/"),
+        ({"mount": "/chat"}, False, "/chat"),
+        ({"root_path": "/a.b/chat~1"}, False, "/a.b/chat~1/"),
+    ],
+    ids=["stripped", "stripped and told", "stripped, no slash", "whole", "whole, no slash", "mounted", "mounted, no slash", "deep"],
+)
+async def test_below_a_path_of_a_proxy_the_page_works_and_asks_nothing_of_others(
+    person: Person, queue: AssistantMessageQueue, options: dict[str, Any], strips: bool, place: str
+) -> None:
+    queue.start_worker()
+    path = place.rstrip("/")
+    with running(queue, **options) as site, proxied({path: site.port}, strips=strips) as proxy:
+        mia = await person(None, url=f"{proxy.url}{path}")
+        await mia.goto(f"{proxy.url}{place}")
+        await expect(mia.locator("#room")).to_have_text("lobby")
+        await mia.fill("#nickname", "Mia")
+        await mia.keyboard.press("Enter")
+        await expect(mia.locator("html")).to_have_attribute("data-connection", "open")
+        await say(mia, "Hi!")
+        await expect(replies(mia, ".done")).to_have_text("You said: Mia: Hi!")
+        await mia.reload()
+        await expect(replies(mia, ".done")).to_have_count(1)
+        assert await mia.evaluate("getComputedStyle(document.querySelector('.unseen')).position") == "absolute", "it has its style"
+        tom = await person("Tom", room="kitchen", url=f"{proxy.url}{path}")
+        await say(tom, "Hello!")
+        await expect(replies(tom, ".done")).to_have_text("You said: Tom: Hello!")
+        await expect(replies(mia)).to_have_count(1)
+        assert proxy.strayed == []
+
+
+async def test_what_waits_in_the_browser_is_not_sent_to_a_service_below_another_path(person: Person, site: Site) -> None:
+    with proxied({"/one": site.port, "/two": site.port}, strips=True) as proxy:
+        mia = await person("Mia", url=f"{proxy.url}/one")
+        await mia.route("**/messages", lambda route: route.abort() if route.request.method == "POST" else route.continue_())
+        await say(mia, "not for others")
+        await expect(mia.locator(".message.sending")).to_have_count(1)
+        other = await mia.context.new_page()
+        await other.goto(f"{proxy.url}/two/room/kitchen")
+        await expect(other.locator("html")).to_have_attribute("data-connection", "open")
+        await expect(other.locator(".message")).to_have_count(0)
+        await mia.unroute("**/messages")
+        await mia.reload()
+        await expect(replies(mia, ".done")).to_have_text("You said: Mia: not for others")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -107,6 +108,48 @@ async def test_a_request_that_cannot_be_read_says_where(asgi: Asgi, queue: Assis
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
     assert any(field["where"].startswith(where) for field in answer.json()["fields"]), answer.json()
     assert queue.get_thread_status("t").pending_count == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "fields"),
+    [
+        ({"message": 7}, {"body.message": "Expected a string or a list."}),
+        ({"message": " "}, {"body.message": "Expected text that is not blank."}),
+        ({"message": []}, {"body.message": "Expected at least 1 entry."}),
+        ({"message": [{}, "x"]}, {"body.message.1": "Expected an object."}),
+        ({"message": "x" * 256_001}, {"body.message": "Expected at most 256,000 characters."}),
+        ({"mesage": "x"}, {"body.message": "This is missing.", "body.mesage": "This is not known here."}),
+        ({"message": "x", "author": ""}, {"body.author": "Expected at least 1 character."}),
+        ({"message": "x", "metadata": {"str": 1}}, {"body.metadata.str": "Expected a string."}),
+        ({"message": "x", "colour\ud800": 1}, {"body": "This holds half a character: a surrogate without its other half."}),
+        ({"message": "x", "metadata": {str(n): "" for n in range(15)}}, {"body.metadata": "Expected at most 14 entries."}),
+        ({"message": "x", "message_id": "a/b"}, {"body.message_id": "Expected an id without a slash that is more than one or two dots."}),
+        ([1], {"body": "Expected a JSON object."}),
+        ("{", {"body": "This is not JSON."}),
+    ],
+)  # fmt: skip
+async def test_what_is_wrong_is_said_once_and_in_our_own_words(asgi: Asgi, said: Any, fields: dict[str, str]) -> None:
+    content = said if isinstance(said, str) else json.dumps(said)
+    answer = await asgi().post("/api/threads/t/messages", content=content, headers={"Content-Type": "application/json"})
+    assert {row["where"]: row["why"] for row in answer.json()["fields"]} == fields
+    assert len(answer.json()["fields"]) == len(fields)
+
+
+async def test_what_is_wrong_in_an_address_and_in_a_header_is_said_as_well(asgi: Asgi) -> None:
+    client = asgi()
+    rows = [*(await client.get("/api/threads/t/messages", params={"limit": 0, "order": "up"})).json()["fields"]]
+    rows += (await client.get("/api/threads/t/messages/m", params={"wait": "soon"})).json()["fields"]
+    rows += (await client.post("/api/chat", json={"thread_id": "t", "message": "x", "timeout": -1})).json()["fields"]
+    rows += (await client.post("/api/chat", json={"thread_id": "t", "message": "x"}, headers={"Idempotency-Key": "k" * 257})).json()[
+        "fields"
+    ]
+    assert [(row["where"], row["why"]) for row in rows] == [
+        ("query.limit", "Expected at least 1."),
+        ("query.order", "Expected 'asc' or 'desc'."),
+        ("query.wait", "Expected a number."),
+        ("body.timeout", "Expected at least 0."),
+        ("header.idempotency-key", "Expected at most 256 characters."),
+    ]
 
 
 async def test_an_address_that_is_none_and_a_method_that_is_none_are_problems(asgi: Asgi) -> None:

@@ -83,14 +83,16 @@ def test_one_command_serves_the_page_answers_and_stops_as_asked(one_redis: Redis
         assert process.wait(PATIENCE_S) == 0
         assert process.stderr is not None
         said = process.stderr.read()
-    assert "nobody is asked who they are" in said
+    assert "warning: without --authorize nobody is asked who they are" in said
     assert "Traceback" not in said
 
 
 def test_a_service_without_redis_says_so_and_lives() -> None:
     with command("serve", "--port", "0", REDIS_URL="redis://127.0.0.1:1/0") as (process, url):
         assert process.stderr is not None
-        assert "requests are refused: Redis did not answer" in process.stderr.readline()
+        line = process.stderr.readline()
+        assert line.startswith("warning: ")
+        assert "requests are refused: Redis did not answer" in line
         assert httpx.get(f"{url}/api/health/live").status_code == 200
         assert httpx.get(f"{url}/api/health/ready").status_code == 503
 

@@ -214,6 +214,8 @@ def test_what_a_socket_cannot_do_is_a_problem_and_the_socket_goes_on(site: Site)
             socket.send(said)
             problem = hear(socket, "problem")
             assert (problem["code"], "Traceback" in str(problem)) == (code, False)
+            if code == "invalid_request":
+                assert problem["fields"] == [{"where": "message", "why": "Expected text that is not blank."}]
         socket.send('{"type": "leave", "thread_id": "b", "ref": "\\ud800"}')
         assert hear(socket, "left")["ref"] == "\ud800"
         tell(socket, type="say", thread_id="a", message="still here")

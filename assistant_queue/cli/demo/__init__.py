@@ -17,6 +17,12 @@ from assistant_queue.cli.problems import FAILED, Misuse
 @click.option(
     "--speed", type=Number(min=0, min_open=True), default=1.0, show_default=True, help="So many times faster than they were said."
 )
+@click.option(
+    "--window",
+    type=Number(min=0),
+    metavar="SECONDS",
+    help="How long a message waits for others, at any speed. [default: 1.5; --web: 4]",
+)
 @click.option("--web", is_flag=True, help="The chat page instead of the scene: prints its address, and goes on until Ctrl-C.")
 @click.option("--port", type=click.IntRange(0, 65535), default=None, help="With --web: the page's port. [default: a free one]")
 @click.option("--workers", type=click.IntRange(1, 32), default=2, show_default=True, help="Worker processes.")
@@ -34,6 +40,7 @@ def demo(
     *,
     path: Path | None,
     speed: float,
+    window: float | None,
     web: bool,
     port: int | None,
     workers: int,
@@ -56,7 +63,8 @@ def demo(
     OPENAI_API_KEY=... assistant-queue demo --live --model gpt-5-mini
 
     A line of --input is one message: {"t": seconds, "thread": "...", "text": "...", "author": "..."}; author may be left out. With
-    --live there is no stand-in to ask, so that the verdict comes from the queue's own records, and says so.
+    --live there is no stand-in to ask, so that the verdict comes from the queue's own records, and says so. The queue's own variables,
+    such as ASSISTANT_QUEUE_MESSAGE_DELAY, are not read: what is played is the same on every machine.
 
     Exit codes: 0 every message was answered once and in order, 1 not so, or interrupted, 2 an option or a line of the input
     is wrong (nothing was started).
@@ -70,11 +78,16 @@ def demo(
     _need_testing()
     if web:
         _run_web(
-            cast("Literal['responses', 'assistants']", protocol), port=port or 0, workers=workers, model=model if live else None, live=live
+            cast("Literal['responses', 'assistants']", protocol),
+            port=port or 0,
+            workers=workers,
+            model=model if live else None,
+            live=live,
+            window=window,
         )
         return
     from assistant_queue.cli.demo.lines import read_lines
-    from assistant_queue.cli.demo.play import run_demo
+    from assistant_queue.cli.demo.play import WINDOW_S, run_demo
     from assistant_queue.cli.demo.provider import live_service
     from assistant_queue.cli.demo.scene import own_scene, the_scene
     from assistant_queue.cli.demo.view import make_view
@@ -83,7 +96,8 @@ def demo(
     chosen = cast("Literal['responses', 'assistants']", protocol)
     service = live_service(chosen, model) if live else None
     view = make_view(quiet=as_json)
-    verdict = run_demo(scene, view, speed=speed, workers=workers, protocol=chosen, service=service)
+    window_s = WINDOW_S if window is None else window
+    verdict = run_demo(scene, view, speed=speed, workers=workers, protocol=chosen, service=service, window_s=window_s)
     if as_json:
         echo_json(verdict.as_dict())
     else:
@@ -92,11 +106,14 @@ def demo(
         raise click.exceptions.Exit(FAILED)
 
 
-def _run_web(protocol: Literal["responses", "assistants"], *, port: int, workers: int, model: str | None, live: bool) -> None:
+def _run_web(
+    protocol: Literal["responses", "assistants"], *, port: int, workers: int, model: str | None, live: bool, window: float | None
+) -> None:
     from assistant_queue.cli.demo.provider import live_service
-    from assistant_queue.cli.demo.web import run_web
+    from assistant_queue.cli.demo.web import WINDOW_S, run_web
 
-    run_web(protocol, live_service(protocol, model) if live else None, port=port, workers=workers)
+    window_s = WINDOW_S if window is None else window
+    run_web(protocol, live_service(protocol, model) if live else None, port=port, workers=workers, window_s=window_s)
 
 
 def _need_testing() -> None:

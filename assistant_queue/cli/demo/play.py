@@ -40,7 +40,9 @@ PATIENCE_S = 60.0
 LIVE_PATIENCE_S = 300.0
 
 
-def run_demo(scene: Scene, view: View, *, speed: float, workers: int, protocol: Protocol, service: Service | None) -> Verdict:
+def run_demo(
+    scene: Scene, view: View, *, speed: float, workers: int, protocol: Protocol, service: Service | None, window_s: float = WINDOW_S
+) -> Verdict:
     """Play the scene and judge it; nothing is left running, however it ends.
 
     Raises:
@@ -51,10 +53,10 @@ def run_demo(scene: Scene, view: View, *, speed: float, workers: int, protocol: 
         with _interruptible(), contextlib.ExitStack() as stack:
             url, redis_kind = stack.enter_context(private_redis())
             chosen = service or stack.enter_context(stand_in_service(scene, protocol))
-            view.announce(scene.title, [redis_kind, chosen.name, f"{workers} worker processes", f"window {WINDOW_S:g} s"])
+            view.announce(scene.title, [redis_kind, chosen.name, f"{workers} worker processes", f"window {window_s:g} s"])
             processes = stack.enter_context(worker_processes(workers, {**_variables(url), **chosen.variables}))
             stack.callback(_deaf)  # from here on nothing interrupts the cleaning up
-            queue = stack.enter_context(_producer(url, chosen))
+            queue = stack.enter_context(_producer(url, chosen, window_s))
             outbox = stack.enter_context(Outbox(url))
             stack.enter_context(view)
 
@@ -62,7 +64,7 @@ def run_demo(scene: Scene, view: View, *, speed: float, workers: int, protocol: 
                 if all(worker.process.poll() is not None for worker in processes):
                     raise Problem(f"all workers have died: {processes[0].last_words()}")
 
-            patience_s = PATIENCE_S if chosen.stand_in else LIVE_PATIENCE_S
+            patience_s = window_s + (PATIENCE_S if chosen.stand_in else LIVE_PATIENCE_S)
             Player(scene, board, queue, outbox, view, speed=speed).play(patience_s, check_workers)
             board.conversations.update(_conversations(url, board))
         return judge(board, chosen.stand_in)
@@ -84,12 +86,12 @@ def _variables(url: str) -> dict[str, str]:
     }
 
 
-def _producer(url: str, service: Service) -> AssistantMessageQueue:
+def _producer(url: str, service: Service, window_s: float) -> AssistantMessageQueue:
     """A web process' side of the queue; all that acts there is said, so that the environment has no say."""
     return AssistantMessageQueue(
         redis_url=url,
         queue_prefix=PREFIX,
-        message_delay=WINDOW_S,
+        message_delay=window_s,
         window="fixed",
         max_wait=None,
         max_batch_size=MAX_BATCH,

@@ -32,7 +32,9 @@ _SHOWN = 6
 _HINTS = "Write an order number such as `#4711` to see a tool call, or the word `fail` to see a failure."
 
 
-def run_web(protocol: Literal["responses", "assistants"], service: Service | None, *, port: int, workers: int) -> None:
+def run_web(
+    protocol: Literal["responses", "assistants"], service: Service | None, *, port: int, workers: int, window_s: float = WINDOW_S
+) -> None:
     """Serve the page until interrupted: a private Redis, real workers, and the stand-in unless a service is given.
 
     Raises:
@@ -56,7 +58,7 @@ def run_web(protocol: Literal["responses", "assistants"], service: Service | Non
             {
                 "redis_url": url,
                 "queue_prefix": PREFIX,
-                "message_delay": WINDOW_S,
+                "message_delay": window_s,
                 "model": chosen.variables.get("ASSISTANT_QUEUE_MODEL"),
                 "assistant_id": chosen.variables.get("OPENAI_ASSISTANT_ID"),
                 "openai_api_key": chosen.variables.get("OPENAI_API_KEY"),

@@ -8,7 +8,7 @@ from typing import Any
 from assistant_queue.core import steps
 from assistant_queue.core.flow.state import MAX_DEATHS, MAX_DEATHS_ELSEWHERE, BatchState, Flow
 from assistant_queue.core.progress import Progress, moment
-from assistant_queue.core.runs import RunEnded
+from assistant_queue.core.runs import EMPTY, RunEnded
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.errors import CallbackError
 from assistant_queue.models import ErrorInfo, RunResult
@@ -18,10 +18,6 @@ MAX_DEATHS_BURYING = 3
 
 BURIAL_PATIENCE_S = 2.0
 """How long the cancelling may take before a burial: the next batch waits by itself for a run that ends later. Chosen."""
-
-
-EMPTY = "empty"
-"""The `incomplete_reason` of an answer without a word: what the people in the batch get is the fallback."""
 
 
 class Ending(BatchState):

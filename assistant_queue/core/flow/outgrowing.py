@@ -1,4 +1,4 @@
-"""A conversation that outgrew the model: less of it is read, or the thread goes on in a new one that begins with its last turns."""
+"""A conversation that the model cannot read: less of it is read, or the thread goes on in a new one that begins with its last turns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from assistant_queue.core.thread_ids import providers_id
 from assistant_queue.core.thread_state import ThreadState
 from assistant_queue.errors import BackendError
 from assistant_queue.models import ErrorInfo
-from assistant_queue.trouble import Kind
+from assistant_queue.trouble import Kind, Trouble
 
 MAX_SHORTENED = 8
 """Runs of one batch that may fail for their length, each reading less than the one before. Chosen: no backend of ours has as many steps."""
@@ -21,16 +21,20 @@ class Outgrowing(Failing):
 
     1. a run that failed for its length is started again at once, over less of the conversation, as long as the backend says so
     2. else the conversation is begun anew with the later half of its turns, and the batch is sent there; again, until it fits
-    3. a batch that is refused all the same goes to the failed list, and the thread back to the conversation it had
+    3. so is one with calls that were left open, if the provider does not take their answers together with the batch
+    4. a batch that is refused all the same goes to the failed list, and the thread back to the conversation it had
     """
 
     def _refused(self, error: BackendError, info: ErrorInfo) -> Flow:
-        if not (error.outgrown and self._can_renew):
+        if not ((error.outgrown or _has_open_calls(error.trouble)) and self._can_renew):
             return (yield from super()._refused(error, info))
         self._take_back(counts=False)
         return (yield from self._renew(info))
 
     def _gave_up(self, event: RunEnded, info: ErrorInfo) -> Flow:
+        if _has_open_calls(event.trouble) and self._can_renew and self._progress.origin is None:
+            self._forget_run()
+            return (yield from self._renew(info))
         if event.trouble is None or event.trouble.kind is not Kind.CONTEXT_OVERFLOW or self._capabilities.stateless:
             return (yield from super()._gave_up(event, info))
         if event.retryable and self._progress.shortened < MAX_SHORTENED:
@@ -103,3 +107,7 @@ class Outgrowing(Failing):
         progress.error = info
         yield steps.Postpone(state=ThreadState.RETRYING, wait_s=0, phase=self._phase, progress=progress)
         return steps.Postponed(state=ThreadState.RETRYING, error=info)
+
+
+def _has_open_calls(trouble: Trouble | None) -> bool:
+    return trouble is not None and trouble.kind is Kind.OPEN_CALLS

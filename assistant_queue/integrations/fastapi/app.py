@@ -16,6 +16,7 @@ from assistant_queue.integrations.fastapi import messages, operating, runs, sock
 from assistant_queue.integrations.fastapi.access import Authorize, check_authorize
 from assistant_queue.integrations.fastapi.page import add_page
 from assistant_queue.integrations.fastapi.problems import Refusal, problem_response, refusal_of
+from assistant_queue.integrations.fastapi.root_path import BelowPath, check_root_path
 from assistant_queue.integrations.fastapi.routing import route_class
 from assistant_queue.integrations.fastapi.service import Service, request_id_of
 from assistant_queue.integrations.fastapi.settings import HttpOptions, make_settings
@@ -70,6 +71,7 @@ def create_app(
     authorize: Authorize | None = None,
     page: bool = True,
     assistant_name: str = "Assistant",
+    root_path: str = "",
     **options: Unpack[HttpOptions],
 ) -> FastAPI:
     """A whole service: the routes under `/api`, and the chat page at `/`. Raises as `create_router` does.
@@ -79,13 +81,16 @@ def create_app(
         authorize: As for `create_router`; the page's files are for everybody.
         page: With the chat page.
         assistant_name: Who answers, as the page calls it.
+        root_path: The path below which a proxy serves the app, such as `/chat`, whether or not the proxy removes it. An app that is mounted
+            in another one needs none.
         options: As for `create_router`.
     """
-    return app_of(make_service(queue, authorize, options), page=page, assistant_name=assistant_name)
+    return app_of(make_service(queue, authorize, options), page=page, assistant_name=assistant_name, root_path=root_path)
 
 
-def app_of(service: Service, *, page: bool, assistant_name: str) -> FastAPI:
-    """The app around a service."""
+def app_of(service: Service, *, page: bool, assistant_name: str, root_path: str = "") -> FastAPI:
+    """Make the app around a service; raises `ConfigurationError` for a `root_path` that cannot be."""
+    root_path = check_root_path(root_path)
     app = FastAPI(
         title="assistant-queue",
         version=__version__,
@@ -105,13 +110,15 @@ def app_of(service: Service, *, page: bool, assistant_name: str) -> FastAPI:
         response.headers["X-Request-ID"] = request_id
         response.headers["X-Content-Type-Options"] = "nosniff"
         if "Allow" in response.headers:
-            response.headers["Allow"] = _allowed(router, request.url.path)
+            response.headers["Allow"] = _allowed(router, request.scope["path"].removeprefix(request.scope.get("root_path", "")))
         return response
 
     for refused in (404, 405, 500, Refusal):
         app.add_exception_handler(refused, tell)
     if page:
-        add_page(app, service, assistant_name=assistant_name, api=API)
+        add_page(app, service, assistant_name=assistant_name, api=API, root_path=root_path)
+    if root_path:
+        app.add_middleware(BelowPath, root_path=root_path)
     return app
 
 

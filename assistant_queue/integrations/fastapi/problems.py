@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse
 
 from assistant_queue import errors
 from assistant_queue.errors import AssistantQueueError, BackendError
+from assistant_queue.integrations.fastapi.invalid import fields_of
 
 _log = logging.getLogger(__name__)
 
@@ -140,7 +141,7 @@ def refusal_of(error: Exception, request_id: str) -> Refusal:
 
 def _invalid(error: RequestValidationError) -> Refusal:
     # The input itself is not repeated: it may be long, and it may be a secret.
-    fields = [{"where": ".".join(map(str, one["loc"])), "why": str(one["msg"])} for one in error.errors()[:20]]
+    fields = fields_of(error.errors(), error.body)
     return Refusal(422, "invalid_request", "The request cannot be read; nothing was done. `fields` says why.", fields=fields)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import anyio
-from fastapi import Request, Response
+from fastapi import Request, Response, Security
 from fastapi.routing import APIRoute
 
 from assistant_queue.integrations.fastapi.access import Action, Caller
@@ -27,6 +27,31 @@ BODY_S = 20.0
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 
 
+_SUMMARIES = {
+    "add_message": "Queue a message",
+    "chat": "Queue a message and wait for its reply",
+    "listen": "Stream what happens to a thread",
+    "typing": "Say that a person types",
+    "pause": "Pause all threads",
+    "resume": "Resume all threads",
+    "read_status": "Count messages",
+    "list_failed": "List failed batches",
+    "retry_failed": "Retry a failed batch",
+    "discard_failed": "Discard a failed batch",
+    "answer_tools": "Answer the tool calls of a run",
+    "read_history": "Read what was said in a thread",
+    "live": "Check that the process answers",
+    "ready": "Check that messages are taken and answered",
+}
+"""How an operation is listed if its name with an article says too little: `read_message` is "Read a message"."""
+
+
+def summary_of(name: str) -> str:
+    """Return the line under which an operation is listed in the OpenAPI document."""
+    verb, _, noun = name.partition("_")
+    return _SUMMARIES.get(name) or f"{verb.capitalize()} a {noun.replace('_', ' ')}"
+
+
 def operation(action: Action, *statuses: int, name: str, thread_in_body: bool = False, counted: bool = True, **more: Any) -> dict[str, Any]:
     """The keywords of a route: its action, its name, and what it may answer besides success.
 
@@ -44,7 +69,14 @@ def operation(action: Action, *statuses: int, name: str, thread_in_body: bool = 
     if not counted:
         extra[NOT_COUNTED] = True
     responses = {**problems(*statuses), **more.pop("responses", {})}
-    return {"name": f"assistant_queue.{name}", "operation_id": name, "openapi_extra": extra, "responses": responses, **more}
+    return {
+        "name": f"assistant_queue.{name}",
+        "operation_id": name,
+        "summary": summary_of(name),
+        "openapi_extra": extra,
+        "responses": responses,
+        **more,
+    }
 
 
 def caller_of(request: Request) -> Caller:
@@ -63,6 +95,13 @@ def route_class(service: Service) -> type[APIRoute]:
 
     class GuardedRoute(APIRoute):
         """Asks first, then does."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            # How clients prove who they are is for the document alone: `authorize` has been asked before a dependency is called.
+            have = list(options.pop("dependencies", None) or ())
+            known = [one.dependency for one in have]  # a router that is included has its routes made anew
+            have.extend(Security(cast("Callable[..., Any]", one)) for one in service.settings.security if one not in known)
+            super().__init__(*args, dependencies=have, **options)
 
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             """FastAPI's own handler, guarded."""

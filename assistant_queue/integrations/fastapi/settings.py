@@ -8,6 +8,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, TypedDict
 from urllib.parse import urlsplit
 
+from fastapi.security.base import SecurityBase
 from limits import RateLimitItem, parse_many
 
 from assistant_queue.errors import ConfigurationError, UnknownOption
@@ -30,6 +31,7 @@ class HttpOptions(TypedDict, total=False):
     heartbeat: float
     recheck_access: float
     reconnect_after: float
+    security: Sequence[SecurityBase]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,8 @@ class Settings:
         heartbeat: Between two signs of life on a silent stream.
         recheck_access: How often `authorize` is asked again while a stream is open.
         reconnect_after: What streams tell browsers to wait before they come back.
+        security: How clients prove who they are, for the OpenAPI document: FastAPI's own objects, such as `HTTPBearer(auto_error=False)`.
+            `authorize` alone decides.
     """
 
     rate_limit: str | None = None
@@ -63,6 +67,7 @@ class Settings:
     heartbeat: float = 15.0
     recheck_access: float = 60.0
     reconnect_after: float = 1.0
+    security: Sequence[SecurityBase] = ()
 
     @property
     def networks(self) -> tuple[Network, ...]:
@@ -96,6 +101,8 @@ def make_settings(options: dict[str, Any]) -> Settings:
         if isinstance(getattr(settings, name), str):
             raise ConfigurationError(f"{name} must be a list of strings, not one string")
     _ = settings.networks, settings.origins
+    if not isinstance(settings.security, Sequence) or not all(isinstance(one, SecurityBase) for one in settings.security):
+        raise ConfigurationError("Invalid security: expected a list of FastAPI's security objects, such as [HTTPBearer(auto_error=False)]")
     return settings
 
 

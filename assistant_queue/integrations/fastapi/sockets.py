@@ -16,6 +16,7 @@ from assistant_queue import arguments
 from assistant_queue.errors import InvalidArgument
 from assistant_queue.integrations.fastapi.access import Action
 from assistant_queue.integrations.fastapi.frames import note
+from assistant_queue.integrations.fastapi.invalid import fields_of
 from assistant_queue.integrations.fastapi.messages import add
 from assistant_queue.integrations.fastapi.problems import Refusal, problem_dict, problem_response, refusal_of
 from assistant_queue.integrations.fastapi.rooms import Listener
@@ -89,6 +90,7 @@ class _Connection:
             if message["type"] == "websocket.disconnect":
                 return
             said = message.get("text") or (message.get("bytes") or b"").decode("utf-8", "replace")
+            wish: dict[str, Any] = {}
             ref: Any = None
             try:
                 if len(said.encode("utf-8", "replace")) > self._service.settings.max_body_bytes:
@@ -99,7 +101,7 @@ class _Connection:
             except WebSocketDisconnect:
                 return
             except Exception as error:  # noqa: BLE001 - one wish failed, the socket goes on
-                await self._refuse(error, ref)
+                await self._refuse(error, wish, ref)
 
     async def _do(self, wish: dict[str, Any], ref: Any) -> None:
         thread_id = _thread_of(wish)
@@ -159,9 +161,9 @@ class _Connection:
         async with self._sending:
             await self._socket.send_text(text)
 
-    async def _refuse(self, error: Exception, ref: Any) -> None:
+    async def _refuse(self, error: Exception, wish: dict[str, Any], ref: Any) -> None:
         if isinstance(error, ValidationError):
-            fields = [{"where": ".".join(map(str, one["loc"])), "why": str(one["msg"])} for one in error.errors()[:20]]
+            fields = fields_of(error.errors(), wish, within="")
             error = Refusal(422, "invalid_request", "This cannot be read; nothing was done. `fields` says why.", fields=fields)
         refusal = refusal_of(error, self._request_id)
         retry = {"retry_after": int(refusal.headers["Retry-After"])} if "Retry-After" in refusal.headers else {}

@@ -1,6 +1,6 @@
 -- One thread whose time has come: book the passing of its window, and see that a wake-up is on its way. The one recovery for lost jobs, dead
 -- workers, lapsed leases and due retries. Idempotent: it moves the time of the next look.
--- Needs key.thread, key.due, key.counters, key.paused, arg.patience_ms, arg.search, and what _wakeup.lua needs.
+-- Needs key.thread, key.due, key.counters, key.paused, arg.patience_ms, arg.search, and what _wakeup.lua and _due.lua need.
 
 -- Handed over before, and still there: then workers are busy, and another wake-up would not be faster. The search is bounded. What is not
 -- found in a longer queue is behind the searched part, unless one that was handed over later has been taken: then it was taken, too, or lost.
@@ -25,14 +25,7 @@ local function wake_thread()
     if not t.state and t.token and tonumber(t['until']) <= now then redis.call('HDEL', key.thread, 'token', 'until') end
     return 'idle'
   end
-  if t.state ~= 'active' then
-    book(t.pk, 'waiting', t.n)
-    redis.call('HSET', key.thread, 'pk', 'waiting')
-    if t.bk == 'delayed' then
-      book('delayed', 'waiting', t.bn)
-      redis.call('HSET', key.thread, 'bk', 'waiting')
-    end
-  end
+  book_due(t)
   if redis.call('EXISTS', key.paused) == 1 then
     redis.call('ZADD', key.due, look_again(), arg.thread_id)
     return 'paused'

@@ -34,8 +34,9 @@ else
 end
 due = math.max(due, first)
 
--- What waits behind a back-off is delayed by it, whatever its own window says.
-local kind = (due <= now and t.state ~= 'retrying') and 'waiting' or 'delayed'
+-- What waits behind a back-off is delayed by it, and not after it, whatever its own window says.
+local decides = t.state == 'retrying' and tonumber(t.due) or due
+local kind = decides <= now and 'waiting' or 'delayed'
 local due_ms = ms(due)
 if t.n > 0 and due_ms == t.own_due and kind == t.pk then
   redis.call('HINCRBY', key.thread, 'n', 1) -- one more in an open window: nothing else has changed

@@ -4,7 +4,7 @@
 -- Returns {'claimed', now, until, batch id, phase, progress, deaths, claimed ms, guard id, {id, anchor, open of the conversation}, {packed messages},
 --          '1' if somebody listens or '', how much of the run's text was told}
 --         {'refused', ms until which another worker holds it}   {'early', ms when it is due, now}   {'idle'}   {'paused'}
---         {'corrupt', what, its key}: nothing has changed but cancelled places at the head of a list without messages
+--         {'corrupt', what, its key}: nothing has changed
 -- A second call with the token that holds the lease returns the same claim.
 --! include common wakeup events job
 local t = read_thread()
@@ -22,6 +22,28 @@ local function claimed(guard, lease_end)
   for i = 1, 3 do conversation[i] = conversation[i] or '' end
   return {'claimed', ms(now), ms(lease_end), t.batch, t.phase, t.progress or '', t.deaths or '0', t.claimed, guard, conversation,
     redis.call('LRANGE', key.frozen, 0, -1), listened() and '1' or '', t.told or ''}
+end
+
+-- Places of cancelled messages in front of the first one that waits are removed: a list that is there after this begins with a message.
+local function skip_cancelled()
+  while redis.call('LINDEX', key.pending, 0) == '' do
+    redis.call('LPOP', key.pending)
+    t.head = t.head + 1
+  end
+end
+
+local step = 100 -- Chosen: enough places for most lists in one look, few enough to hold in Lua.
+
+-- Walk along the list until `most` messages were met: how many places that took, and how many messages they hold.
+local function walk(most, length)
+  local found = 0
+  for start = 0, length - 1, step do
+    for i, entry in ipairs(redis.call('LRANGE', key.pending, start, start + step - 1)) do
+      if entry ~= '' then found = found + 1 end
+      if found == most then return start + i, found end
+    end
+  end
+  return length, found
 end
 
 if arg.taken ~= '' and arg.taken == t.wake and t.queued then redis.call('HSET', key.counters, 'taken', t.queued) end
@@ -43,27 +65,39 @@ elseif tonumber(t.due) > now then
 end
 
 if not t.batch then
-  -- Cancelled ones at the head would use up the batch. Something waits, so this ends.
-  while redis.call('LINDEX', key.pending, 0) == '' do
-    redis.call('LPOP', key.pending)
-    t.head = t.head + 1
-  end
   if redis.call('EXISTS', key.pending) == 0 then return {'corrupt', 'pending', key.pending} end
-  local take = tonumber(arg.max_take)
-  local waiting = redis.call('LLEN', key.pending)
-  local is_all = waiting <= take
-  if is_all then
+  skip_cancelled()
+  local places = redis.call('LLEN', key.pending)
+  if places == 0 then
+    -- Nothing waits: version 0.1 could count a message that had been cancelled. The wake-up that was written finds nothing to do.
+    book(t.pk, nil, t.n)
+    redis.call('ZREM', key.due, arg.thread_id)
+    redis.call('DEL', key.thread)
+    return {'idle'}
+  end
+  -- A batch takes `max_take` messages. Cancelled ones that stand among them go with it, and use up nothing of it.
+  local most = tonumber(arg.max_take)
+  local take = places
+  if most < places then take = places == t.n and most or walk(most, places) end
+  if take == places then
     redis.call('RENAME', key.pending, key.frozen)
   else
     for _, entry in ipairs(redis.call('LRANGE', key.pending, 0, take - 1)) do redis.call('RPUSH', key.frozen, entry) end
     redis.call('LTRIM', key.pending, take, -1)
-    waiting = take
   end
-  t.head = t.head + waiting
+  t.head = t.head + take
+  t.bn = take - redis.call('LREM', key.frozen, 0, '')
+  local left = 0
+  if take < places then
+    skip_cancelled()
+    places = redis.call('LLEN', key.pending)
+    left = t.n - t.bn
+    -- The list is what counts, should the number ever be wrong: what is in it is not forgotten, what is not is not waited for.
+    if left < 1 or left > places then left = select(2, walk(places, places)) end
+  end
+  book(t.pk, nil, t.n - left)
+  t.n = left
   t.batch, t.phase, t.claimed, t.progress = arg.batch_id, 'frozen', ms(now), ''
-  t.bn = waiting - redis.call('LREM', key.frozen, 0, '') -- the cancelled ones
-  book(t.pk, nil, math.min(t.bn, t.n))
-  t.n = is_all and 0 or math.max(t.n - t.bn, 1) -- the list is what counts, should the number ever be wrong
   t.bk = nil
   redis.call('HSET', key.thread, 'batch', t.batch, 'phase', t.phase, 'claimed', t.claimed, 'bn', t.bn, 'n', t.n, 'head', t.head,
     'first', ms(now), 'own_due', ms(now))

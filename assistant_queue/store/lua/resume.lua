@@ -2,12 +2,13 @@
 -- KEYS: thread due counters scheduled queue queues job
 -- ARGV: now thread_id recheck_ms tick function origin stamp job_id
 -- Returns {'resumed'} or {'idle'}: it was not paused, nothing has changed
---! include common wakeup
+--! include common wakeup due
 local t = read_thread()
 if not t.paused then return {'idle'} end
 redis.call('HDEL', key.thread, 'paused')
 if not t.state then return {'resumed'} end
 local due = math.max(now, tonumber(t['until'] or t.due))
+if due <= now then book_due(t) end -- nothing looked at it while it was paused
 redis.call('HSET', key.thread, 'wake', wake_at(t.wake, due))
 redis.call('ZADD', key.due, due <= now and look_again() or ms(due), arg.thread_id)
 tell_timers(due)

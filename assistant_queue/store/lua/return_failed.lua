@@ -19,7 +19,7 @@ for i = 1, rest_count do
 end
 redis.call('DEL', key.record, key.dead)
 redis.call('ZREM', key.failed, arg.batch_id)
-local kind = t.state == 'retrying' and 'delayed' or 'waiting'
+local kind = (t.state == 'retrying' and tonumber(t.due) > now) and 'delayed' or 'waiting'
 book('failed', kind, #entries)
 book(t.pk, kind, t.n)
 redis.call('HSET', key.thread, 'n', t.n + #entries, 'head', head, 'first', ms(now), 'own_due', ms(now), 'pk', kind)

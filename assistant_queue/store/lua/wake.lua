@@ -3,5 +3,5 @@
 -- ARGV: now thread_id recheck_ms patience_ms search tick function origin stamp job_id
 -- Returns {'woken'} a wake-up was handed to the queue   {'waiting'} one is in the queue already   {'early'} it is not overdue   {'idle'}
 --         {'paused'} the whole queue is: the passing of time was booked, nobody is woken
---! include common wakeup wake
+--! include common wakeup due wake
 return {wake_thread()}

@@ -12,18 +12,21 @@ from assistant_queue.testing.provider.actions import (
     never_answer,
     refuse,
     reply_with,
+    trouble,
     vanish,
     work_then_refuse,
 )
 from assistant_queue.testing.provider.faults import Fault
 from assistant_queue.testing.provider.gates import Gate
 from assistant_queue.testing.provider.log import Answered, Appended, Overlap, Refusal, Request, RunChanged, RunRecord
+from assistant_queue.testing.provider.personalities import NAMED, UnknownPersonality
 from assistant_queue.testing.provider.personality import Personality
 from assistant_queue.testing.provider.script import (
     IncompleteReply,
     ModelScript,
     Never,
     OutputGiven,
+    OutputItems,
     Reply,
     RunFailure,
     ToolCalls,
@@ -34,6 +37,7 @@ from assistant_queue.testing.provider.script import (
 from assistant_queue.testing.provider.server import StandInProvider
 
 __all__ = [
+    "NAMED",
     "Answered",
     "Appended",
     "Fault",
@@ -42,6 +46,7 @@ __all__ = [
     "ModelScript",
     "Never",
     "OutputGiven",
+    "OutputItems",
     "Overlap",
     "Personality",
     "Refusal",
@@ -53,6 +58,7 @@ __all__ = [
     "StandInProvider",
     "ToolCalls",
     "Turn",
+    "UnknownPersonality",
     "append_late",
     "cut_stream",
     "delay",
@@ -64,6 +70,7 @@ __all__ = [
     "refuse",
     "reply_with",
     "say_in_order",
+    "trouble",
     "vanish",
     "work_then_refuse",
 ]

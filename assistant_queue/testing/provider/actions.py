@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from assistant_queue.testing.provider.problems import ApiProblem
+from assistant_queue.testing.provider.problems import JSON_TYPE, ApiProblem
 from assistant_queue.testing.provider.script import Outcome
+from assistant_queue.testing.provider.wordings import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,15 @@ class Refuse:
     """Answer with this error; `accept` does the work first."""
 
     problem: ApiProblem
+    accept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Answer with the error that this server has for a kind of trouble; `accept` does the work first."""
+
+    kind: Kind
+    retry_after: float
     accept: bool
 
 
@@ -87,7 +97,7 @@ class IgnoreCancel:
     """A cancel is answered as usual and does nothing."""
 
 
-Action = Refuse | Silence | Delay | CutStream | AppendLate | ReplyWith | Vanish | ExpireNow | IgnoreCancel
+Action = Refuse | Trouble | Silence | Delay | CutStream | AppendLate | ReplyWith | Vanish | ExpireNow | IgnoreCancel
 
 
 def _problem(
@@ -98,6 +108,7 @@ def _problem(
     retry_after: float | None,
     headers: Mapping[str, str] | None,
     body: Any,
+    content_type: str,
 ) -> ApiProblem:
     sent = dict(headers or {})
     if retry_after is not None:
@@ -105,7 +116,7 @@ def _problem(
     kinds = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
     kind = "server_error" if status >= 500 else kinds.get(status, "invalid_request_error")  # noqa: PLR2004
     text = message or f"Scripted fault: {status} {code or ''}".rstrip()
-    return ApiProblem(text, status=status, code=code, error_type=kind, headers=sent, body=body)
+    return ApiProblem(text, status=status, code=code, error_type=kind, headers=sent, body=body, content_type=content_type)
 
 
 def refuse(
@@ -116,6 +127,7 @@ def refuse(
     retry_after: float | None = None,
     headers: Mapping[str, str] | None = None,
     body: Any = None,
+    content_type: str = JSON_TYPE,
 ) -> Refuse:
     """Answer with an error before anything is done.
 
@@ -125,10 +137,11 @@ def refuse(
         message: `error.message`.
         retry_after: Seconds for the `Retry-After` header.
         headers: Further headers.
-        body: A whole body instead of the provider's error shape, `{"detail": "..."}` say.
+        body: A whole body instead of the provider's error shape: `{"detail": "..."}` say, or the bytes of a page.
+        content_type: Of such a body; "" sends no such header.
     """
     return Refuse(
-        _problem(status=status, code=code, message=message, retry_after=retry_after, headers=headers, body=body),
+        _problem(status=status, code=code, message=message, retry_after=retry_after, headers=headers, body=body, content_type=content_type),
         accept=False,
     )
 
@@ -141,15 +154,28 @@ def work_then_refuse(
     retry_after: float | None = None,
     headers: Mapping[str, str] | None = None,
     body: Any = None,
+    content_type: str = JSON_TYPE,
 ) -> Refuse:
     """Accept the request, do the work, and answer with an error all the same.
 
     A plain request is refused when its work is done, a streamed or background one at once, while the work goes on.
     """
     return Refuse(
-        _problem(status=status, code=code, message=message, retry_after=retry_after, headers=headers, body=body),
+        _problem(status=status, code=code, message=message, retry_after=retry_after, headers=headers, body=body, content_type=content_type),
         accept=True,
     )
+
+
+def trouble(kind: Kind, *, retry_after: float = 1.0, accept: bool = False) -> Trouble:
+    """Answer with the error that this server's personality has for a kind of trouble: its status, words and body.
+
+    Args:
+        kind: `rate_limited`, `overloaded`, `loading`, `gateway`, `server_error`, `no_quota`, `wrong_key`, `unknown_model`, `moderated` or
+            `overflow`.
+        retry_after: Seconds that the answer asks for, where this server says any: in a header, or in its words.
+        accept: Do the work all the same.
+    """
+    return Trouble(kind, retry_after, accept)
 
 
 def never_answer(*, accept: bool = True) -> Silence:

@@ -6,20 +6,26 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl
 
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from assistant_queue.testing.provider.actions import CutStream, Delay, Refuse, Silence
+from assistant_queue.testing.provider.actions import CutStream, Delay, Refuse, ReplyWith, Silence, Trouble
 from assistant_queue.testing.provider.client import OK, Client, Drop
+from assistant_queue.testing.provider.error_bodies import body_of, error_event
 from assistant_queue.testing.provider.faults import find
 from assistant_queue.testing.provider.log import Answered, Refusal, Request
-from assistant_queue.testing.provider.problems import ApiProblem, unknown_url, unreadable_body, wrong_key
+from assistant_queue.testing.provider.problems import ApiProblem, unreadable_body
 from assistant_queue.testing.provider.routing import Answer, Call, ConnectionDropped, Operation
-from assistant_queue.testing.provider.sse import StreamAnswer
+from assistant_queue.testing.provider.script import RunFailure
+from assistant_queue.testing.provider.sse import StreamAnswer, dumps
 from assistant_queue.testing.provider.state import World
+from assistant_queue.testing.provider.stream_style import styled
+from assistant_queue.testing.provider.troubles import trouble_of, wording_of
+from assistant_queue.testing.provider.wordings import Facts
 
 _SERVER_ERROR = 500
 _PREFIX = "/v1"
@@ -55,8 +61,9 @@ class Endpoint:
         self._world.log.add(request)
         client = Client(scope, receive, send, self._drop)
         try:
-            self._check(headers, is_readable=is_readable)
-            await self._act(Call(request, body or {}, self._world.faults.take(request), self._world.strict), client)
+            self._check(request, headers, is_readable=is_readable)
+            call = Call(request, body or {}, self._world.faults.take(request), self._world.strict, self._world.personality)
+            await self._act(call, client)
         except ApiProblem as problem:
             await self._refuse(request, problem, client, scripted=False)
         except ConnectionDropped:
@@ -67,22 +74,30 @@ class Endpoint:
             failure = ApiProblem(f"The stand-in failed: {error!r}", status=_SERVER_ERROR, error_type="server_error")
             await self._refuse(request, failure, client, scripted=False)
 
-    def _check(self, headers: Mapping[bytes, bytes], *, is_readable: bool) -> None:
-        if headers.get(b"authorization") != self._authorization:
-            raise wrong_key()
+    def _check(self, request: Request, headers: Mapping[bytes, bytes], *, is_readable: bool) -> None:
+        server = self._world.personality
+        if server.keys == "checked" and headers.get(b"authorization") != self._authorization:
+            raise trouble_of(server, "wrong_key")
+        if request.protocol not in server.speaks and request.op != "models.retrieve":  # which belongs to no protocol
+            raise trouble_of(server, "unknown_path", Facts(path=f"{request.method} {_PREFIX}{request.path}"))
         if not is_readable:
             raise unreadable_body()
 
     async def _act(self, call: Call, client: Client) -> None:
         """Carry out a call as its faults want it."""
         delay, refusal, silence = (find(kind, call.actions) for kind in (Delay, Refuse, Silence))
+        trouble = find(Trouble, call.actions)
+        if trouble is not None and self._operation.op == "responses.create" and wording_of(call.server, trouble.kind).is_failed_run:
+            call = replace(call, actions=(*call.actions, ReplyWith(RunFailure(kind=trouble.kind))))
+        elif trouble is not None:
+            refusal = Refuse(trouble_of(call.server, trouble.kind, _facts(call, trouble)), accept=trouble.accept)
         if isinstance(delay, Delay) and delay.before:
             await asyncio.sleep(delay.before)
         if isinstance(refusal, Refuse) and not refusal.accept:
             await self._refuse(call.request, refusal.problem, client, scripted=True)
             return
         if isinstance(silence, Silence) and not silence.accept:
-            await self._keep_silent(call.request, silence, client)
+            await self._keep_silent(call.request, silence, client, None)
             return
         answer = await self._operation.handler(call)
         cut = find(CutStream, call.actions)
@@ -94,14 +109,14 @@ class Endpoint:
         if isinstance(refusal, Refuse):
             await self._refuse(call.request, refusal.problem, client, scripted=True)
         elif isinstance(silence, Silence):
-            await self._keep_silent(call.request, silence, client)
+            await self._keep_silent(call.request, silence, client, answer)
         else:
             await self._answer(call, answer, client)
 
     async def _answer(self, call: Call, answer: Answer, client: Client) -> None:
         if not isinstance(answer, StreamAnswer):
             self._answered(call.request, OK, "answered")
-            await client.send_json(OK, answer, {"x-request-id": f"req_{call.request.number}"})
+            await client.send_bytes(OK, dumps(answer), call.server.json_type, {"x-request-id": f"req_{call.request.number}"})
             return
         cut = find(CutStream, call.actions)
         is_whole = await client.send_stream(answer, cut, {"x-request-id": f"req_{call.request.number}"})
@@ -110,12 +125,14 @@ class Endpoint:
             return
         self._answered(call.request, None, "cut")
 
-    async def _keep_silent(self, request: Request, silence: Silence, client: Client) -> None:
+    async def _keep_silent(self, request: Request, silence: Silence, client: Client, answer: Answer | None) -> None:
         self._answered(request, None, "dropped" if silence.drop else "unanswered")
         if silence.drop:
             await client.drop()
         else:
             await client.gone()
+        if isinstance(answer, StreamAnswer) and answer.left is not None:
+            answer.left()
 
     async def _refuse(self, request: Request, problem: ApiProblem, client: Client, *, scripted: bool) -> None:
         now = time.time()
@@ -126,14 +143,19 @@ class Endpoint:
                 request.op,
                 request.conversation_id,
                 problem.status,
-                problem.code,
+                None if problem.code is None else str(problem.code),
                 problem.message,
                 scripted,
             )
         )
         self._answered(request, problem.status, "refused")
-        body = problem.as_json(self._world.personality.error_body)
-        await client.send_json(problem.status, body, {"x-request-id": f"req_{request.number}", **problem.headers})
+        server, headers = self._world.personality, {"x-request-id": f"req_{request.number}", **problem.headers}
+        is_in_stream = server.errors_in_stream if problem.is_in_stream is None else problem.is_in_stream
+        if is_in_stream and (request.body or {}).get("stream"):
+            event = error_event(problem, server, request.protocol)
+            await client.send_bytes(OK, styled(server)(event, is_first=True), server.content_type or "", headers)
+            return
+        await client.send_bytes(problem.status, *body_of(problem, server), headers)
 
     def _answered(self, request: Request, status: int | None, how: str) -> None:
         self._world.log.add(Answered(request.number, time.time(), request.op, status, how))
@@ -210,8 +232,12 @@ class _ByMethod:
         await self._endpoints.get(scope["method"], self._unknown)(scope, receive, send)
 
 
+def _facts(call: Call, trouble: Trouble) -> Facts:
+    return Facts(model=str(call.body.get("model") or "some-model"), wait_s=trouble.retry_after)
+
+
 async def _refuse_unknown(call: Call) -> Answer:
-    raise unknown_url(call.request.method, _PREFIX + call.request.path)
+    raise trouble_of(call.server, "unknown_path", Facts(path=f"{call.request.method} {_PREFIX}{call.request.path}"))
 
 
 def build_app(operations: Sequence[Operation], world: World, api_key: str, drop: Drop) -> ASGIApp:

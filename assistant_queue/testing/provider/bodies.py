@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from assistant_queue.testing.provider.checks import (
+    SAFETY_IDENTIFIER_LENGTH,
     Check,
     anything,
     array,
@@ -101,8 +102,18 @@ _OTHER_ITEMS = (
     "image_generation_call",
     "mcp_call",
     "mcp_list_tools",
+    "mcp_approval_request",
+    "mcp_approval_response",
     "custom_tool_call",
     "custom_tool_call_output",
+    "computer_call",
+    "computer_call_output",
+    "local_shell_call",
+    "local_shell_call_output",
+    "shell_call",
+    "shell_call_output",
+    "apply_patch_call",
+    "apply_patch_call_output",
 )
 _INPUT_ITEM = tagged(
     {
@@ -170,7 +181,7 @@ CREATE_RESPONSE = record(
         "reasoning": anything,
         "text": anything,
         "service_tier": anything,
-        "safety_identifier": nullable(text(64)),
+        "safety_identifier": nullable(text(SAFETY_IDENTIFIER_LENGTH)),
         "prompt_cache_key": anything,
         "prompt_cache_retention": anything,
         "prompt_cache_options": anything,

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 
 from assistant_queue.testing.provider.actions import Action, ReplyWith, Vanish
 from assistant_queue.testing.provider.chat_bodies import CREATE_CHAT_COMPLETION, check_request
-from assistant_queue.testing.provider.chat_wire import DONE, Told, data, new_completion_id, usage_json
+from assistant_queue.testing.provider.chat_voice import Voice
+from assistant_queue.testing.provider.chat_wire import Told, new_completion_id
 from assistant_queue.testing.provider.context import Exchange
 from assistant_queue.testing.provider.context_limits import failure_of, overlong_messages
 from assistant_queue.testing.provider.faults import find
-from assistant_queue.testing.provider.ids import new_id
 from assistant_queue.testing.provider.log import RunRecord
-from assistant_queue.testing.provider.pacing import cut_in_pieces, forever, pause, say
+from assistant_queue.testing.provider.pacing import forever, pause, say
+from assistant_queue.testing.provider.personality import Personality
 from assistant_queue.testing.provider.problems import ApiProblem
 from assistant_queue.testing.provider.routing import Answer, Call, ConnectionDropped, Operation
 from assistant_queue.testing.provider.script import (
@@ -30,8 +31,9 @@ from assistant_queue.testing.provider.script import (
 )
 from assistant_queue.testing.provider.sse import StreamAnswer, Tape
 from assistant_queue.testing.provider.state import Json, World, count_words, is_user_text, text_of, tool_names
-
-_PIECES_OF_ARGUMENTS = 2
+from assistant_queue.testing.provider.stream_style import styled
+from assistant_queue.testing.provider.troubles import trouble_of
+from assistant_queue.testing.provider.wordings import Facts
 
 
 @dataclass(eq=False)
@@ -41,6 +43,7 @@ class Completion:
     asked: Json
     told: Told
     tape: Tape | None
+    voice: Voice
     actions: tuple[Action, ...]
     failure: RunFailure | None = None
     status: str = "in_progress"
@@ -108,29 +111,33 @@ class ChatApi:
 
     async def create(self, call: Call) -> Answer:
         """A stream, or the finished completion."""
-        asked = call.checked(CREATE_CHAT_COMPLETION)
-        check_request(asked, self._world)
-        is_streamed = bool(asked.get("stream")) and not self._world.personality.ignores_stream
-        counts = bool((asked.get("stream_options") or {}).get("include_usage"))
-        told = Told(id=new_completion_id(), model=asked["model"], counts=counts and not self._world.personality.omits_usage)
-        completion = Completion(asked, told, Tape() if is_streamed else None, call.actions)
+        asked, server = call.checked(CREATE_CHAT_COMPLETION), call.server
+        check_request(asked, server)
+        is_streamed = bool(asked.get("stream")) and not server.ignores_stream
+        counts = bool((asked.get("stream_options") or {}).get("include_usage")) and not server.omits_usage
+        told = Told(id=new_completion_id(), model=asked["model"], counts=counts, server=server)
+        tape = Tape(styled(server)) if is_streamed else None
+        voice = Voice(told, tape, count_words([text_of(message) for message in asked["messages"]]))
+        completion = Completion(asked, told, tape, voice, call.actions)
         self._accept(completion, call.request.number)
         if find(Vanish, call.actions) is not None:
             self._stop(completion, "vanished")
         if completion.tape is not None:
-            return StreamAnswer(completion.tape, 0, lambda: self._stop(completion, "failed"))
+            return StreamAnswer(completion.tape, 0, lambda: self._stop(completion, "failed"), server.content_type)
         await completion.ended.wait()
         if completion.status == "vanished":
             raise ConnectionDropped
         if completion.failure is not None:
-            raise _problem(completion.failure)
+            raise _problem(completion.failure, completion)
         return told.whole()
 
     def _accept(self, completion: Completion, request: int) -> None:
         exchange = _read_exchange(completion.messages)
         self._world.log.start_run(completion.record(exchange, request))
-        _emit(completion, completion.told.chunk({"role": "assistant", "content": "", "refusal": None}))
+        completion.voice.begin()
         completion.task = self._world.spawn(self._work(completion, exchange))
+        if completion.told.server.keep_alive != "no":
+            self._world.spawn(completion.voice.keep_alive())
 
     async def _work(self, completion: Completion, exchange: Exchange) -> None:
         world, told = self._world, completion.told
@@ -141,68 +148,40 @@ class ChatApi:
             outcome: Outcome = failure_of(overlong)
         else:
             outcome = world.ask_model(completion.turn(exchange)) if scripted is None else scripted.outcome
-        status = await self._perform(completion, outcome)
+        told.finish, status = _ending(outcome, told.server)
+        await self._perform(completion, outcome)
         await world.gates.pass_through("completing", lambda: world.log.run(told.id))
         if status != "failed":
-            self._say_how_it_ended(completion)
+            completion.voice.end()
         self._end(completion, status)
 
-    async def _perform(self, completion: Completion, outcome: Outcome) -> str:
-        """Do what the model decided; the status it leads to."""
-        told = completion.told
+    async def _perform(self, completion: Completion, outcome: Outcome) -> None:
+        """Do what the model decided."""
+        voice = completion.voice
         if isinstance(outcome, Never):
             await forever()
         if isinstance(outcome, RunFailure):
             await pause(self._delay(outcome.delay))
+            if outcome.text is not None:
+                await self._speak(completion, outcome.text, 1, 0.0)
             completion.failure = outcome
-            if completion.tape is not None:
-                completion.tape.put(data({"error": _problem(outcome).as_error()}))
-            return "failed"
-        if isinstance(outcome, ToolCalls):
+            voice.fail(_problem(outcome, completion))
+        elif isinstance(outcome, ToolCalls):
             await pause(self._delay(outcome.delay))
             if outcome.text is not None:
                 await self._speak(completion, outcome.text, 1, 0.0)
-            self._call_tools(completion, outcome)
-            told.finish = self._world.personality.ends_calls_with
-            return "completed"
-        if isinstance(outcome, IncompleteReply):
+            voice.call(outcome)
+        elif isinstance(outcome, IncompleteReply):
             await self._speak(completion, outcome.text, 1, self._delay(outcome.delay))
-            told.finish = outcome.reason or "length"
-            return "incomplete"
-        reply = as_reply(outcome)
-        await self._speak(completion, "\n\n".join(reply.texts), reply.chunks, self._delay(reply.delay))
-        told.finish = "stop"
-        return "completed"
+        else:
+            reply = as_reply(outcome)
+            await self._speak(completion, "\n\n".join(reply.texts), reply.chunks, self._delay(reply.delay))
 
     async def _speak(self, completion: Completion, text: str, chunks: int, delay: float) -> None:
         """Say one text, spreading `delay` over its deltas."""
         gates, record = self._world.gates, lambda: self._world.log.run(completion.told.id)
         async for piece in say(text, chunks, delay, lambda: gates.pass_through("speaking", record)):
-            if piece:
-                _emit(completion, completion.told.chunk({"content": piece}))
-        completion.told.text = text or None
-
-    def _call_tools(self, completion: Completion, outcome: ToolCalls) -> None:
-        for index, (name, arguments) in enumerate(outcome.calls):
-            ident = {"unique": new_id("call"), "numbered": f"call_{index}", "empty": ""}[self._world.personality.call_ids]
-            begun = {"index": index, "id": ident, "type": "function", "function": {"name": name, "arguments": ""}}
-            _emit(completion, completion.told.chunk({"tool_calls": [begun]}))
-            for piece in cut_in_pieces(arguments, _PIECES_OF_ARGUMENTS):
-                told = {"index": index, "function": {"arguments": piece}}
-                _emit(completion, completion.told.chunk({"tool_calls": [told]}))
-            whole = {"id": ident, "type": "function", "function": {"name": name, "arguments": arguments}}
-            completion.told.calls.append(whole)
-
-    def _say_how_it_ended(self, completion: Completion) -> None:
-        told = completion.told
-        _emit(completion, told.chunk({}, told.finish))
-        if not self._world.personality.omits_usage:
-            made = [told.text or "", *(call["function"]["arguments"] for call in told.calls)]
-            told.usage = usage_json(count_words([text_of(message) for message in completion.messages]), count_words(made))
-        if told.counts:
-            _emit(completion, told.last_chunk())
-        if completion.tape is not None:
-            completion.tape.put(DONE)
+            completion.voice.say(piece)
 
     def _end(self, completion: Completion, status: str) -> None:
         if completion.ended.is_set():
@@ -211,7 +190,7 @@ class ChatApi:
         failed_as = None if completion.failure is None else completion.failure.code
         self._world.log.change_run(completion.told.id, status=status, error_code=failed_as)
         if completion.tape is not None:
-            completion.tape.close(broken=status == "vanished")
+            completion.tape.close(broken=status == "vanished" or completion.told.server.cuts_at_the_end)
         completion.ended.set()
 
     def _stop(self, completion: Completion, status: str) -> None:
@@ -224,15 +203,31 @@ class ChatApi:
         return self._world.latency if delay is None else delay
 
 
-def _emit(completion: Completion, chunk: Json) -> None:
-    if completion.tape is not None and not completion.tape.is_closed:
-        completion.tape.put(data(chunk))
+def _ending(outcome: Outcome, server: Personality) -> tuple[str | None, str]:
+    """The `finish_reason` and the status that an outcome leads to."""
+    if isinstance(outcome, RunFailure | Never):
+        return None, "failed"
+    if isinstance(outcome, ToolCalls):
+        return "function_call" if server.legacy_calls else server.ends_calls_with, "completed"
+    if isinstance(outcome, IncompleteReply):
+        return outcome.reason or "length", "incomplete"
+    return server.ends_text_with, "completed"
 
 
-def _problem(failure: RunFailure) -> ApiProblem:
+def _problem(failure: RunFailure, completion: Completion) -> ApiProblem:
+    server = completion.told.server
+    if failure.kind is not None:
+        problem = trouble_of(server, failure.kind, Facts(model=completion.told.model))
+        return _masked(problem.message) if server.masks_failures else problem
+    if server.masks_failures:
+        return _masked(failure.message)
     status = {"rate_limit_exceeded": 429, "insufficient_quota": 429, "invalid_prompt": 400}.get(failure.code, 500)
     kind = "invalid_request_error" if status == 400 else "server_error"  # noqa: PLR2004
     return ApiProblem(failure.message, status=status, code=failure.code, error_type=kind)
+
+
+def _masked(message: str) -> ApiProblem:
+    return ApiProblem(f"litellm.APIConnectionError: APIConnectionError: OpenAIException - {message}", status=500, error_type=None)
 
 
 def _read_exchange(messages: Sequence[Json]) -> Exchange:

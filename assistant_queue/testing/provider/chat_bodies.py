@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from assistant_queue.testing.provider.chat_refusals import check_taken
 from assistant_queue.testing.provider.checks import (
+    SAFETY_IDENTIFIER_LENGTH,
     Check,
     anything,
     array,
@@ -23,8 +25,9 @@ from assistant_queue.testing.provider.checks import (
     text_or,
 )
 from assistant_queue.testing.provider.context_limits import check_messages
+from assistant_queue.testing.provider.personality import Personality
 from assistant_queue.testing.provider.problems import ApiProblem, calls_without_tool, only_with, tool_without_calls
-from assistant_queue.testing.provider.state import Json, World
+from assistant_queue.testing.provider.state import Json
 
 _MOST_TOOLS = 128
 _MOST_STOPS = 4
@@ -147,7 +150,7 @@ CREATE_CHAT_COMPLETION = record(
         "store": _optional_flag,
         "metadata": nullable(metadata),
         "user": text(),
-        "safety_identifier": nullable(text(64)),
+        "safety_identifier": nullable(text(SAFETY_IDENTIFIER_LENGTH)),
         "prompt_cache_key": anything,
         "prompt_cache_retention": anything,
         "prompt_cache_options": anything,
@@ -156,23 +159,18 @@ CREATE_CHAT_COMPLETION = record(
 )
 
 
-def check_request(asked: Json, world: World) -> None:
+def check_request(asked: Json, server: Personality) -> None:
     """Refuse what the fields alone do not show.
 
     Raises:
         ApiProblem: In the provider's words.
     """
-    server = world.personality
-    if asked.get("stream_options") is not None:
-        if server.stream_options == "refused":
-            raise ApiProblem("Unrecognized request argument supplied: stream_options")
-        if not asked.get("stream"):
-            raise only_with("stream_options", "stream")
+    if asked.get("stream_options") is not None and server.stream_options == "takes" and not asked.get("stream"):
+        raise only_with("stream_options", "stream")
     if asked.get("metadata") and not asked.get("store"):
         raise only_with("metadata", "store")
     _check_messages(asked["messages"])
-    if server.wants_turns:
-        _check_turns(asked["messages"])
+    check_taken(asked, server)
     check_messages(asked["messages"], server)
 
 
@@ -195,11 +193,3 @@ def _check_messages(messages: Sequence[Json]) -> None:
                 raise ApiProblem("Invalid value for 'content': expected a string, got null.", param=f"messages.[{place}].content")
     if left:
         raise calls_without_tool(owner, list(left))
-
-
-def _check_turns(messages: Sequence[Json]) -> None:
-    """As the templates of some models do: after the instructions user, assistant, user ..., tool rounds aside."""
-    roles = [one["role"] for one in messages if one["role"] not in {"system", "tool"} and not one.get("tool_calls")]
-    for place, role in enumerate(roles):
-        if role != ("user", "assistant")[place % 2]:
-            raise ApiProblem("Conversation roles must alternate user/assistant/user/assistant/...", error_type="BadRequestError")

@@ -1,15 +1,17 @@
-"""JSON of chat completions: whole ones and their chunks.
+"""JSON of chat completions: whole ones and their chunks, in the form of the server's personality.
 
-Source: the provider's published API description.
+Source: the provider's published API description; the public reports that `personalities.py` names for what differs.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from assistant_queue.testing.provider.personality import Personality
 from assistant_queue.testing.provider.sse import dumps
 from assistant_queue.testing.provider.state import Json
 
@@ -28,43 +30,57 @@ def new_completion_id() -> str:
 
 @dataclass(eq=False)
 class Told:
-    """What a completion has said so far, and the words that are the same in all of its chunks."""
+    """What a completion has said so far, and the words that are the same in all of its chunks.
+
+    Attributes:
+        counts: The usage was asked for, and is to be had.
+        finish: How it ends, known when it begins to speak.
+    """
 
     id: str
     model: str
     counts: bool
+    server: Personality
     created: int = field(default_factory=lambda: int(time.time()))
     text: str | None = None
+    thought: str | None = None
     calls: list[Json] = field(default_factory=list)
     finish: str | None = None
     usage: Json | None = None
 
     def chunk(self, delta: Json, finish: str | None = None) -> Json:
         """A piece of it."""
-        return self._piece([{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}])
+        choice: Json = {**self._index(), "delta": delta, "logprobs": None}
+        if self.server.finish != "absent":
+            choice["finish_reason"] = finish
+        return self._piece([choice])
 
     def last_chunk(self) -> Json:
-        """The usage, where it was asked for: a chunk without choices."""
-        return {**self._piece([]), "usage": self.usage}
+        """The usage, where it was asked for: a chunk without choices, or with an empty one."""
+        choices = [{**self._index(), "delta": {}}] if self.server.usage_place == "with_choice" else []
+        return {**self._piece(choices), "usage": self.usage}
 
     def whole(self) -> Json:
         """All of it at once."""
-        message: Json = {"role": "assistant", "content": self.text, "refusal": None, "annotations": []}
-        if self.calls:
+        message: Json = {"role": "assistant", "content": content(self.text, self.server), "refusal": None, "annotations": []}
+        message |= thought(self.thought, self.server)
+        if self.calls and self.server.legacy_calls:
+            message["function_call"] = self.calls[0]["function"]
+        elif self.calls:
             message["tool_calls"] = self.calls
         return {
-            "id": self.id,
+            **self._id(),
             "object": "chat.completion",
             "created": self.created,
             "model": self.model,
-            "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": self.finish}],
+            "choices": [{**self._index(), "message": message, "logprobs": None, "finish_reason": self.finish}],
             "service_tier": "default",
             **({} if self.usage is None else {"usage": self.usage}),
         }
 
     def _piece(self, choices: list[Json]) -> Json:
         piece: dict[str, Any] = {
-            "id": self.id,
+            **self._id(),
             "object": "chat.completion.chunk",
             "created": self.created,
             "model": self.model,
@@ -73,9 +89,47 @@ class Told:
         }
         return {**piece, "usage": None} if self.counts else piece
 
+    def _id(self) -> Json:
+        given: dict[str, Json] = {
+            "text": {"id": self.id},
+            "number": {"id": int(self.id.rpartition("-")[2], 16)},
+            "null": {"id": None},
+            "absent": {},
+            "changing": {"id": new_completion_id()},
+        }
+        return given[self.server.completion_ids]
 
-def usage_json(given: int, made: int) -> Json:
+    def _index(self) -> Json:
+        given: dict[str, Json] = {"number": {"index": 0}, "text": {"index": "0"}, "absent": {}}
+        return given[self.server.choice_index]
+
+
+def content(text: str | None, server: Personality) -> Any:
+    """What carries a text in this server's messages and deltas."""
+    if text is None or server.content == "text":
+        return text
+    if server.content == "strings":
+        half = len(text) // 2
+        return [piece for piece in (text[:half], text[half:]) if piece]
+    return [{"type": "text", "text": text}]
+
+
+def thought(text: str | None, server: Personality) -> Json:
+    """The fields in which a message or a delta tells a thought; none where it stands in the content."""
+    if text is None or server.thinks in {"no", "tags", "parts"}:
+        return {}
+    if server.thinks == "reasoning_details":
+        details = [{"type": "reasoning.text", "text": text, "signature": "sig", "format": "unknown", "index": 0}]
+        return {"reasoning": text, "reasoning_details": details}
+    return {server.thinks: text}
+
+
+def usage_json(given: int, made: int, server: Personality) -> Json:
     """What a completion has used."""
+    if server.usage_values != "numbers":
+        ways: dict[str, Callable[[int], Any]] = {"texts": str, "floats": float, "nulls": lambda _: None, "words": lambda _: "n/a"}
+        shown = ways[server.usage_values]
+        return {name: shown(held) for name, held in zip(_COUNTED, (given, made, given + made), strict=True)}
     return {
         "prompt_tokens": given,
         "completion_tokens": made,
@@ -88,3 +142,6 @@ def usage_json(given: int, made: int) -> Json:
             "rejected_prediction_tokens": 0,
         },
     }
+
+
+_COUNTED = ("prompt_tokens", "completion_tokens", "total_tokens")

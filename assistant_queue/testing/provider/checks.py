@@ -17,6 +17,8 @@ Check = Callable[[Any, str], None]
 METADATA_PAIRS = 16
 METADATA_KEY_LENGTH = 64
 METADATA_VALUE_LENGTH = 512
+SAFETY_IDENTIFIER_LENGTH = 128
+"""Source: openai 3.53 and later; before, and in older descriptions, it was 64."""
 
 _NAMES: dict[type, str] = {
     str: "a string",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from assistant_queue.testing.provider.actions import CutStream, Side
-from assistant_queue.testing.provider.sse import StreamAnswer, dumps
+from assistant_queue.testing.provider.sse import StreamAnswer
 
 OK = 200
 
@@ -25,18 +26,34 @@ class Client:
         self._send = send
         self._drop = drop
 
-    async def send_json(self, status: int, body: Any, headers: Mapping[str, str]) -> None:
-        """Send a whole answer."""
-        raw = dumps(body)
-        sent = {"content-type": "application/json", "content-length": str(len(raw)), **headers}
-        await self._start(status, sent)
+    async def send_bytes(self, status: int, raw: bytes, content_type: str, headers: Mapping[str, str]) -> None:
+        """Send a whole answer that need not be JSON; no `Content-Type` for ""."""
+        typed = {"content-type": content_type} if content_type else {}
+        await self._start(status, {**typed, "content-length": str(len(raw)), **headers})
         await self._send({"type": "http.response.body", "body": raw})
 
     async def send_stream(self, answer: StreamAnswer, cut: CutStream | None, headers: Mapping[str, str]) -> bool:
         """Send a stream until its end, True, or until it is cut, False."""
-        await self._start(OK, {"content-type": "text/event-stream; charset=utf-8", **headers})
+        typed = {"content-type": answer.content_type} if answer.content_type else {}
+        await self._start(OK, {**typed, **headers})
         # Sent at once, so that the client has the headers while the first event is still to come.
         await self._send({"type": "http.response.body", "body": b"", "more_body": True})
+        if answer.left is None:
+            return await self._send_events(answer, cut)
+        watching = asyncio.ensure_future(self._tell_when_gone(answer.left))
+        try:
+            is_whole = await self._send_events(answer, cut)
+        finally:
+            watching.cancel()
+        if not is_whole:
+            answer.left()
+        return is_whole
+
+    async def _tell_when_gone(self, left: Callable[[], None]) -> None:
+        await self.gone()
+        left()
+
+    async def _send_events(self, answer: StreamAnswer, cut: CutStream | None) -> bool:
         scissors = _Scissors(cut)
         async for frames in answer.tape.follow(answer.start):
             body = scissors.trim(frames)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from assistant_queue.testing.provider.problems import no_call_for, no_output_for
+from assistant_queue.testing.provider.problems import no_call_for, no_output_for, nothing_follows
 from assistant_queue.testing.provider.script import OutputGiven
 from assistant_queue.testing.provider.state import Json, is_user_text, text_of
 
@@ -19,20 +19,31 @@ class Exchange:
     round: int
 
 
+_CALLS = ("function_call", "custom_tool_call", "computer_call", "local_shell_call", "shell_call", "apply_patch_call")
+_OUTPUTS = tuple(f"{kind}_output" for kind in _CALLS)
+
+
 def check_calls(items: Sequence[Json]) -> None:
-    """Refuse a context in which a call has no output, or an output no call.
+    """Refuse a context in which a call has no output, an output no call, or a reasoning item nothing that it led to.
 
     Raises:
         ApiProblem: In the provider's words, about the first such item.
     """
-    called = {item["call_id"] for item in items if item.get("type") == "function_call"}
-    answered = {item["call_id"] for item in items if item.get("type") == "function_call_output"}
-    for item in items:
-        kind, call_id = item.get("type"), item.get("call_id", "")
-        if kind == "function_call_output" and call_id not in called:
-            raise no_call_for(call_id)
-        if kind == "function_call" and call_id not in answered:
-            raise no_output_for(call_id)
+    called = {item["call_id"] for item in items if item.get("type") in _CALLS}
+    answered = {item["call_id"] for item in items if item.get("type") in _OUTPUTS}
+    for place, item in enumerate(items):
+        kind, call_id = str(item.get("type")), item.get("call_id", "")
+        if kind in _OUTPUTS and call_id not in called:
+            raise no_call_for(call_id, kind)
+        if kind in _CALLS and call_id not in answered:
+            raise no_output_for(call_id, kind)
+        if kind == "reasoning" and not _is_the_models(items[place + 1 : place + 2]):
+            raise nothing_follows(item["id"], kind)
+
+
+def _is_the_models(following: Sequence[Json]) -> bool:
+    """Whether the model made the item, if there is one."""
+    return any(item.get("type") not in _OUTPUTS and item.get("role", "assistant") == "assistant" for item in following)
 
 
 def read_exchange(items: Sequence[Json]) -> Exchange:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ContextFlags:
     """Flags of `Personality` for conversations that outgrow the model. The default is a model without a limit.
 
@@ -16,7 +16,7 @@ class ContextFlags:
             `failed`: it is accepted, and the run fails with that code. A run of the Assistants protocol that outgrows the model by its
             tool outputs fails in any case.
         truncation: What `truncation="auto"` of a response does: `takes` (the oldest items are left out), `ignored`, or `refused` (400,
-            unknown parameter).
+            unknown parameter); or the server leaves out what is oldest `always`, in every protocol, asked or not.
         context_management: What a `compaction` entry in it does: `takes` (a compaction item joins the conversation, and nothing before it
             is read any more), `ignored` or `refused`.
         truncation_strategy: What `last_messages` of a run does: `takes`, `ignored` or `refused`.
@@ -24,6 +24,6 @@ class ContextFlags:
 
     context_words: int | None = None
     context_told: Literal["refused", "unsaid", "failed"] = "refused"
-    truncation: Literal["takes", "ignored", "refused"] = "takes"
+    truncation: Literal["takes", "ignored", "refused", "always"] = "takes"
     context_management: Literal["takes", "ignored", "refused"] = "takes"
     truncation_strategy: Literal["takes", "ignored", "refused"] = "takes"

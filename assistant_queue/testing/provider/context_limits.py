@@ -10,6 +10,8 @@ from assistant_queue.testing.provider.response import Response
 from assistant_queue.testing.provider.run import Run
 from assistant_queue.testing.provider.script import RunFailure
 from assistant_queue.testing.provider.state import Json, text_of
+from assistant_queue.testing.provider.troubles import trouble_of, wording_of
+from assistant_queue.testing.provider.wordings import Facts
 
 OVERLONG = "context_length_exceeded"
 
@@ -45,7 +47,7 @@ def check_response(response: Response, server: Personality) -> None:
         if asked.get("context_management") and server.context_management == "takes":
             response.is_compacted = True
             return
-        if asked.get("truncation") == "auto" and server.truncation == "takes":
+        if server.truncation == "always" or (asked.get("truncation") == "auto" and server.truncation == "takes"):
             return
     _refuse(problem, server)
     response.failure = failure_of(problem)
@@ -78,6 +80,8 @@ def read_by(run: Run, server: Personality) -> list[Json]:
 
 def overlong_messages(messages: Sequence[Json], server: Personality) -> ApiProblem | None:
     """What is wrong with a chat completion that is too long, None if it is not."""
+    if server.truncation == "always":
+        return None
     return _overlong(words_of(messages), server, "messages")
 
 
@@ -92,7 +96,7 @@ def check_messages(messages: Sequence[Json], server: Personality) -> None:
 
 def failure_of(problem: ApiProblem) -> RunFailure:
     """The failure of a run that was accepted all the same."""
-    return RunFailure(problem.code or OVERLONG, problem.message)
+    return RunFailure(str(problem.code or OVERLONG), problem.message)
 
 
 def words_of(items: Sequence[Json]) -> int:
@@ -114,8 +118,12 @@ def _since_compaction(items: Sequence[Json]) -> Sequence[Json]:
 
 
 def _refuse(problem: ApiProblem | None, server: Personality) -> None:
-    if problem is not None and server.context_told != "failed":
+    if problem is not None and not _is_told_by_failure(server):
         raise problem
+
+
+def _is_told_by_failure(server: Personality) -> bool:
+    return server.context_told == "failed" or wording_of(server, "overflow").is_failed_run
 
 
 def _overlong(words: int, server: Personality, param: str | None) -> ApiProblem | None:
@@ -123,5 +131,6 @@ def _overlong(words: int, server: Personality, param: str | None) -> ApiProblem 
         return None
     if server.context_told == "unsaid":
         return ApiProblem("Bad request.")
-    message = f"This model's maximum context length is {server.context_words} tokens. However, your messages resulted in {words} tokens."
-    return ApiProblem(message, code=OVERLONG, param=param)
+    problem = trouble_of(server, "overflow", Facts(limit=server.context_words, words=words))
+    problem.param = param if problem.param == "messages" else problem.param
+    return problem

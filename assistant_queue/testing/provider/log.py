@@ -88,7 +88,8 @@ class RunRecord:
         tools: The names of the functions offered.
         stream: It was asked for as a stream.
         background: It was asked for in the background.
-        status: The provider's word; also `vanished` for one that was made to disappear.
+        status: The provider's word; also `vanished` for one that was made to disappear, `stranded` for one that is shown as open for ever
+            while no process works on it.
         started_at: When it was accepted, seconds since the epoch.
         ended_at: When it reached a final status; None before.
         outputs: The tool outputs received, in order.

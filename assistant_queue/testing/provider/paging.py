@@ -1,8 +1,9 @@
-"""Lists: limits, order and cursors, and how careless servers get them wrong."""
+"""Lists: limits, order and cursors, and the ways in which careless servers get them wrong."""
 
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ def page(objects: Sequence[dict[str, Any]], query: Mapping[str, str], personalit
     Args:
         objects: All of them, oldest first.
         query: `limit`, `order`, `after`, `before` as they came.
-        personality: Whether order and sorting are kept.
+        personality: Which of these this server keeps.
 
     Raises:
         ApiProblem: `limit` or `order` is out of range, or a cursor is unknown.
@@ -30,22 +31,33 @@ def page(objects: Sequence[dict[str, Any]], query: Mapping[str, str], personalit
     number(1, _LIMIT_MOST, whole=True)(limit, "limit")
     order = query.get("order", "desc")
     choice("asc", "desc")(order, "order")
-    ordered = list(objects)
-    if order == "desc" or personality.ignores_order:
-        ordered.reverse()
-    if personality.unsorted_lists:
-        ordered.sort(key=_arbitrary)
-    ordered = _between(ordered, query)
+    ordered = _ordered(objects, order, personality)
+    if not personality.ignores_after:
+        ordered = _between(ordered, query)
+    most = len(ordered) if personality.ignores_limit else min(limit, personality.page_cap or limit)
     # `before` alone asks for the page that ends there, not for the beginning of the list.
     is_backwards = "before" in query and "after" not in query
-    shown = ordered[-limit:] if is_backwards else ordered[:limit]
-    return {
+    shown = ordered[max(0, len(ordered) - most) :] if is_backwards else ordered[:most]
+    answer = {
         "object": "list",
         "data": shown,
         "first_id": shown[0]["id"] if shown else None,
         "last_id": shown[-1]["id"] if shown else None,
-        "has_more": len(ordered) > len(shown),
     }
+    told = {"told": len(ordered) > len(shown), "always": True, "never": False}
+    return answer if personality.has_more == "missing" else {**answer, "has_more": told[personality.has_more]}
+
+
+def _ordered(objects: Sequence[dict[str, Any]], order: str, personality: Personality) -> list[dict[str, Any]]:
+    """The list as this server sorts it."""
+    how = personality.list_order
+    if personality.unsorted_lists or how == "shuffled":
+        return sorted(objects, key=_arbitrary)
+    if how == "reshuffled":
+        return random.sample(list(objects), len(objects))
+    ordered = sorted(objects, key=lambda held: str(held["id"])) if how == "by_id" else list(objects)
+    is_newest_first = how == "newest" or personality.ignores_order or (order == "desc" and how != "oldest")
+    return ordered[::-1] if is_newest_first else ordered
 
 
 def whole(query: Mapping[str, str], name: str, default: int) -> int:

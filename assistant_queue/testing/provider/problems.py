@@ -6,10 +6,12 @@ Source: the provider's published API description, its error guide and public iss
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
+from assistant_queue.testing.provider.error_flags import Shape
+
+JSON_TYPE = "application/json"
 BAD_REQUEST = 400
-UNAUTHORIZED = 401
 NOT_FOUND = 404
 CONFLICT = 409
 
@@ -22,11 +24,15 @@ class ApiProblem(Exception):
         message: str,
         *,
         status: int = BAD_REQUEST,
-        code: str | None = None,
+        code: str | int | None = None,
         param: str | None = None,
-        error_type: str = "invalid_request_error",
+        error_type: str | None = "invalid_request_error",
         headers: Mapping[str, str] | None = None,
         body: Any = None,
+        content_type: str = JSON_TYPE,
+        more: Mapping[str, Any] | None = None,
+        shape: Shape | None = None,
+        is_in_stream: bool | None = None,
     ) -> None:
         """Describe the answer.
 
@@ -37,7 +43,11 @@ class ApiProblem(Exception):
             param: The parameter at fault, as a path.
             error_type: The provider's class of errors.
             headers: Further headers, `Retry-After` say.
-            body: Sent as it is instead of the usual shape.
+            body: Sent as it is instead of the usual shape: bytes, or what becomes JSON.
+            content_type: Of such a body; "" sends no such header.
+            more: Further fields of the error object.
+            shape: The shape of the body, if not the personality's.
+            is_in_stream: Told as an event inside a 200 if a stream was asked for; None leaves it to the personality.
         """
         super().__init__(message)
         self.message = message
@@ -47,30 +57,14 @@ class ApiProblem(Exception):
         self.error_type = error_type
         self.headers = dict(headers or {})
         self.body = body
-
-    def as_json(self, shape: Literal["openai", "detail", "errors"] = "openai") -> Any:
-        """The body of the answer, in the shape of this kind of server."""
-        if self.body is not None:
-            return self.body
-        if shape == "detail":
-            return {"detail": self.message}
-        if shape == "errors":
-            return {"errors": [{"message": self.message}]}
-        return {"error": self.as_error()}
+        self.content_type = content_type
+        self.more = dict(more or {})
+        self.shape = shape
+        self.is_in_stream = is_in_stream
 
     def as_error(self) -> dict[str, Any]:
         """The error object itself, as it also appears in a stream."""
         return {"message": self.message, "type": self.error_type, "param": self.param, "code": self.code}
-
-
-def wrong_key() -> ApiProblem:
-    """The key is not this provider's."""
-    return ApiProblem("Incorrect API key provided.", status=UNAUTHORIZED, code="invalid_api_key")
-
-
-def unknown_url(method: str, path: str) -> ApiProblem:
-    """No such endpoint."""
-    return ApiProblem(f"Invalid URL ({method} {path})", status=NOT_FOUND)
 
 
 def unreadable_body() -> ApiProblem:
@@ -81,6 +75,13 @@ def unreadable_body() -> ApiProblem:
 def response_side_not_found(kind: str, ident: str, param: str | None = None) -> ApiProblem:
     """A conversation, response or item nobody knows, in the words of the Responses side."""
     return ApiProblem(f"{kind} with id '{ident}' not found.", status=NOT_FOUND, param=param)
+
+
+def cannot_cancel(response_id: str, status: int) -> ApiProblem:
+    """A response in the foreground is to be cancelled: 400 is OpenAI's refusal, 409 that of others."""
+    if status == BAD_REQUEST:
+        return ApiProblem("Cannot cancel a synchronous response.")
+    return ApiProblem(f"Response '{response_id}' does not run in the background and cannot be cancelled.", status=status)
 
 
 def assistant_side_not_found(kind: str, ident: str) -> ApiProblem:
@@ -110,14 +111,19 @@ def message_during_run(thread_id: str, run_id: str, *, as_conflict: bool) -> Api
     )
 
 
-def no_output_for(call_id: str) -> ApiProblem:
-    """A function call of the conversation was never answered: the conversation is poisoned until it is."""
-    return ApiProblem(f"No tool output found for function call {call_id}.", param="input")
+def no_output_for(call_id: str, kind: str = "function_call") -> ApiProblem:
+    """A call of the conversation was never answered: the conversation is poisoned until it is."""
+    return ApiProblem(f"No tool output found for {kind.replace('_', ' ')} {call_id}.", param="input")
 
 
-def no_call_for(call_id: str) -> ApiProblem:
-    """An output answers a call nobody made."""
-    return ApiProblem(f"No tool call found for function call output with call_id {call_id}.", param="input")
+def no_call_for(call_id: str, kind: str = "function_call_output") -> ApiProblem:
+    """An output answers a call that was never made."""
+    return ApiProblem(f"No tool call found for {kind.replace('_', ' ')} with call_id {call_id}.", param="input")
+
+
+def nothing_follows(item_id: str, kind: str) -> ApiProblem:
+    """An item stands without the one it led to."""
+    return ApiProblem(f"Item '{item_id}' of type '{kind}' was provided without its required following item.", param="input")
 
 
 def tool_without_calls(place: int) -> ApiProblem:

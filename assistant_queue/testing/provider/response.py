@@ -41,6 +41,7 @@ class Response:
     incomplete: Json | None = None
     usage: Json | None = None
     completed_at: int | None = None
+    is_stranded: bool = False
     task: asyncio.Task[None] | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 

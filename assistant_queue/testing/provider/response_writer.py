@@ -12,6 +12,7 @@ from assistant_queue.testing.provider.script import (
     IncompleteReply,
     Never,
     Outcome,
+    OutputItems,
     Reply,
     RunFailure,
     ToolCalls,
@@ -19,6 +20,7 @@ from assistant_queue.testing.provider.script import (
 )
 from assistant_queue.testing.provider.sse import frame
 from assistant_queue.testing.provider.state import Json, World
+from assistant_queue.testing.provider.troubles import code_and_message
 
 
 class ResponseWriter:
@@ -39,6 +41,9 @@ class ResponseWriter:
             self._put(response, wire.compaction(new_id("cmp")))
         if isinstance(outcome, ToolCalls):
             await self._call_tools(response, outcome)
+            return "completed"
+        if isinstance(outcome, OutputItems):
+            await self._make(response, outcome)
             return "completed"
         if isinstance(outcome, IncompleteReply):
             await self._speak(response, outcome.text, 1, self._delay(outcome.delay), "incomplete")
@@ -64,6 +69,15 @@ class ResponseWriter:
         for text in outcome.texts:
             await self._speak(response, text, outcome.chunks, delay, "completed")
 
+    async def _make(self, response: Response, outcome: OutputItems) -> None:
+        await pause(self._delay(outcome.delay))
+        for given in outcome.items:
+            item = {"id": new_id("item"), **given}
+            index = len(response.output)
+            self._emit(response, "response.output_item.added", output_index=index, item=item)
+            response.output.append(item)
+            self._emit(response, "response.output_item.done", output_index=index, item=item)
+
     async def _call_tools(self, response: Response, outcome: ToolCalls) -> None:
         await pause(self._delay(outcome.delay))
         if outcome.text is not None:
@@ -73,18 +87,19 @@ class ResponseWriter:
 
     async def _fail(self, response: Response, failure: RunFailure) -> None:
         await pause(self._delay(failure.delay))
-        response.error = {"code": failure.code, "message": failure.message}
+        if failure.text is not None:
+            place = self._begin_message(response)
+            self._emit(response, "response.output_text.delta", **place, delta=failure.text, logprobs=[])
+        code, message = code_and_message(failure, self._world.personality)
+        response.error = {"code": code, "message": message}
         if failure.as_error_event and response.tape is not None:
-            self._emit(response, "error", code=failure.code, message=failure.message, param=None)
+            self._emit(response, "error", code=code, message=message, param=None)
             response.tape.close()
 
     async def _speak(self, response: Response, text: str, chunks: int, delay: float, status: str) -> None:
         """Write one message, spreading `delay` over its deltas."""
-        item_id, index = new_id("msg"), len(response.output)
-        place = {"item_id": item_id, "output_index": index, "content_index": 0}
-        begun = wire.output_message(item_id, None, "in_progress")
-        self._emit(response, "response.output_item.added", output_index=index, item=begun)
-        self._emit(response, "response.content_part.added", **place, part=wire.output_text(""))
+        place = self._begin_message(response)
+        item_id, index = str(place["item_id"]), place["output_index"]
         gates, record = self._world.gates, lambda: self._world.log.run(response.id)
         pieces = say(text, 1 if response.tape is None else chunks, delay, lambda: gates.pass_through("speaking", record))
         async for piece in pieces:
@@ -94,6 +109,14 @@ class ResponseWriter:
         self._emit(response, "response.output_text.done", **place, text=text, logprobs=[])
         self._emit(response, "response.content_part.done", **place, part=wire.output_text(text))
         self._emit(response, "response.output_item.done", output_index=index, item=item)
+
+    def _begin_message(self, response: Response) -> Json:
+        item_id, index = new_id("msg"), len(response.output)
+        place = {"item_id": item_id, "output_index": index, "content_index": 0}
+        begun = wire.output_message(item_id, None, "in_progress")
+        self._emit(response, "response.output_item.added", output_index=index, item=begun)
+        self._emit(response, "response.content_part.added", **place, part=wire.output_text(""))
+        return place
 
     def _call_tool(self, response: Response, name: str, arguments: str) -> None:
         item_id, call_id, index = new_id("fc"), new_id("call"), len(response.output)

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from assistant_queue.testing.provider import bodies
 from assistant_queue.testing.provider import responses_wire as wire
 from assistant_queue.testing.provider.actions import IgnoreCancel, Vanish
 from assistant_queue.testing.provider.checks import missing
-from assistant_queue.testing.provider.context import check_calls
 from assistant_queue.testing.provider.context_limits import check_response, check_shortening
 from assistant_queue.testing.provider.faults import find
 from assistant_queue.testing.provider.ids import new_id
 from assistant_queue.testing.provider.paging import page, whole
 from assistant_queue.testing.provider.problems import (
     BAD_REQUEST,
+    NOT_FOUND,
     ApiProblem,
+    cannot_cancel,
     conversation_locked,
     response_side_not_found,
 )
 from assistant_queue.testing.provider.response import Response
 from assistant_queue.testing.provider.responses_engine import ResponsesEngine
+from assistant_queue.testing.provider.responses_refusals import check_open_calls, check_response_taken
 from assistant_queue.testing.provider.routing import Answer, Call, ConnectionDropped, Operation
 from assistant_queue.testing.provider.sse import StreamAnswer, Tape
 from assistant_queue.testing.provider.state import Conversation, Json, World
+from assistant_queue.testing.provider.stream_style import styled
 
 
 class ResponsesApi:
@@ -51,7 +56,8 @@ class ResponsesApi:
         if find(Vanish, call.actions) is not None:
             self._engine.vanish(response)
         if response.tape is not None:
-            return StreamAnswer(response.tape, 0, lambda: self._engine.abort(response))
+            content_type, left = call.server.content_type, self._left(response)
+            return StreamAnswer(response.tape, 0, lambda: self._engine.abort(response), content_type, left)
         if response.is_background and self._world.personality.background == "runs":
             return at_once
         await response.ended.wait()
@@ -62,19 +68,20 @@ class ResponsesApi:
     async def retrieve(self, call: Call) -> Answer:
         """A response as it is, or its stream from an event on."""
         response = self._find(call)
-        if call.request.query.get("stream") != "true":
+        if call.request.query.get("stream") != "true" or not call.server.resumes_streams:
             return self._engine.shown(response)
         if response.tape is None or not response.is_background:
             message = "This response cannot be streamed because it was not created with background=true and stream=true."
             raise ApiProblem(message, param="stream")
         after = whole(call.request.query, "starting_after", -1)
-        return StreamAnswer(response.tape, after + 1, lambda: self._engine.abort(response))
+        return StreamAnswer(response.tape, after + 1, lambda: self._engine.abort(response), call.server.content_type)
 
     async def cancel(self, call: Call) -> Answer:
-        """Cancel a background response; one that has ended stays as it is."""
+        """Cancel a response: one in the background, on some servers any; one that has ended stays as it is."""
         response = self._find(call)
-        if not response.is_background:
-            raise ApiProblem("Cannot cancel a synchronous response.")
+        refused = self._world.personality.foreground_cancel
+        if not response.is_background and refused != "accepted":
+            raise response_side_not_found("Response", response.id) if refused == NOT_FOUND else cannot_cancel(response.id, refused)
         if find(IgnoreCancel, call.actions) is None:
             self._engine.stop(response, "cancelled")
         return self._engine.shown(response)
@@ -88,6 +95,11 @@ class ResponsesApi:
     async def input_items(self, call: Call) -> Answer:
         """The items a response was given."""
         return page(self._find(call).items, call.request.query, self._world.personality)
+
+    def _left(self, response: Response) -> Callable[[], None] | None:
+        """What a client that has gone does to a response: nothing, as a rule."""
+        is_tied = self._world.personality.foreground == "stops" and not response.is_background
+        return (lambda: self._engine.strand(response)) if is_tied else None
 
     def _find(self, call: Call) -> Response:
         ident = call.param("response_id")
@@ -108,17 +120,18 @@ class ResponsesApi:
             previous=previous,
             items=wire.input_items(asked.get("input") or []),
             is_background=bool(asked.get("background")),
-            tape=Tape() if asked.get("stream") else None,
+            tape=Tape(styled(call.server)) if asked.get("stream") else None,
             actions=call.actions,
         )
-        check_calls(response.context())
-        check_response(response, self._world.personality)
+        check_open_calls(response, call.server)
+        check_response(response, call.server)
         return response
 
     def _check_request(self, asked: Json) -> None:
         check_shortening(asked, self._world.personality)
         if not asked.get("model") and not asked.get("prompt"):
             raise missing("model")
+        check_response_taken(asked, self._world.personality)
         sources = ("input", "conversation", "previous_response_id", "prompt")
         if not any(asked.get(name) for name in sources):
             message = "One of \"input\" or \"previous_response_id\" or 'prompt' or 'conversation_id' must be provided."
@@ -129,8 +142,6 @@ class ResponsesApi:
                 "Ensure you are only providing one of: 'conversation' or 'previous_response_id'."
             )
             raise ApiProblem(message, code="mutually_exclusive_parameters", param="conversation")
-        if asked.get("background") and self._world.personality.background == "refused":
-            raise ApiProblem("Background mode is not supported.", code="unsupported_parameter", param="background")
 
     def _conversation(self, asked: Json) -> Conversation | None:
         named = asked.get("conversation")

@@ -23,7 +23,7 @@ class ResponsesEngine:
 
     1. `accept` takes a checked request on, locks its conversation and starts the work.
     2. The work asks the model, writes the stream and ends the response.
-    3. `stop`, `abort` and `vanish` end it from outside.
+    3. `stop`, `abort` and `vanish` end it from outside; `strand` leaves it open for ever.
     4. `end` is the only way out: it stores what is to be stored, unlocks and tells everybody.
     """
 
@@ -57,6 +57,7 @@ class ResponsesEngine:
         """
         if response.ended.is_set():
             return
+        response.is_stranded = False
         response.status = status
         response.completed_at = int(time.time()) if status == "completed" else None
         is_kept = status in {"completed", "incomplete"}
@@ -90,6 +91,19 @@ class ResponsesEngine:
             response.tape.close(broken=True)
         self.stop(response, "failed", log_as="vanished")
         self._world.responses.pop(response.id, None)
+
+    def strand(self, response: Response) -> None:
+        """No process works on a response any more, and none says so: it is shown as it is for ever, and locks nothing."""
+        if response.ended.is_set() or response.is_stranded:
+            return
+        if response.task is not None:
+            response.task.cancel()
+        response.is_stranded = True
+        if response.conversation is not None:
+            response.conversation.active.pop(response.id, None)
+        self._world.log.change_run(response.id, status="stranded")
+        if response.tape is not None:
+            response.tape.close(broken=True)
 
     async def _work(self, response: Response, exchange: Exchange) -> None:
         world = self._world

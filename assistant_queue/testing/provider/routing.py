@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from assistant_queue.testing.provider.actions import Action
 from assistant_queue.testing.provider.checks import Check
 from assistant_queue.testing.provider.log import Request
+from assistant_queue.testing.provider.personality import Personality
 from assistant_queue.testing.provider.problems import ApiProblem
 from assistant_queue.testing.provider.script import Protocol
 from assistant_queue.testing.provider.sse import StreamAnswer
 from assistant_queue.testing.provider.state import Json
+from assistant_queue.testing.provider.unknown_fields import check_known
 
 # What a lenient server still insists on: without these an endpoint could not do its work.
 _ALWAYS_REFUSED = frozenset({"missing_required_parameter", "invalid_type", "invalid_value"})
@@ -23,12 +25,13 @@ class ConnectionDropped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request as an endpoint sees it: the logged record, the body, and what the faults want done to it."""
+    """A request as an endpoint sees it: the logged record, the body, what the faults want done to it, and how this server is."""
 
     request: Request
     body: Json
     actions: tuple[Action, ...]
     is_strict: bool
+    server: Personality
 
     def checked(self, check: Check) -> Json:
         """The body, if it is one the provider takes.
@@ -37,9 +40,10 @@ class Call:
             ApiProblem: In the provider's words; a lenient server lets unknown fields and wrong sizes pass.
         """
         try:
-            check(self.body, "")
+            check_known(self.body, check, self.server)
         except ApiProblem as problem:
             if self.is_strict or problem.code in _ALWAYS_REFUSED:
+                problem.is_in_stream = False
                 raise
         return self.body
 

@@ -15,6 +15,7 @@ from assistant_queue.testing.provider.run import Run, Step
 from assistant_queue.testing.provider.script import IncompleteReply, Never, Outcome, RunFailure, ToolCalls, as_reply
 from assistant_queue.testing.provider.sse import DONE, frame
 from assistant_queue.testing.provider.state import Json, World
+from assistant_queue.testing.provider.troubles import code_and_message
 
 # What becomes of a message that is being written when its run ends early.
 _CUT_MESSAGE = {"cancelled": "run_cancelled", "expired": "run_expired", "failed": "run_failed"}
@@ -97,12 +98,7 @@ class RunWriter:
 
     async def _speak(self, run: Run, text: str, chunks: int, delay: float, status: str) -> None:
         """Write one message, spreading `delay` over its deltas."""
-        message = run.message = wire.begun_message(run)
-        details = {"type": "message_creation", "message_creation": {"message_id": message["id"]}}
-        step = self._begin_step(run, Step(new_id("step"), "message_creation", details))
-        self.add_messages(run, [message])
-        self._emit(run, "thread.message.created", message)
-        self._emit(run, "thread.message.in_progress", message)
+        message, step = self._begin_message(run)
         gates, record = self._world.gates, lambda: self._world.log.run(run.id)
         is_first = True
         async for piece in say(text, 1 if run.tape is None else chunks, delay, lambda: gates.pass_through("speaking", record)):
@@ -113,6 +109,15 @@ class RunWriter:
         wire.end_message(message, text, status)
         self._emit(run, f"thread.message.{status}", message)
         self._end_step(run, step, "completed")
+
+    def _begin_message(self, run: Run) -> tuple[Json, Step]:
+        message = run.message = wire.begun_message(run)
+        details = {"type": "message_creation", "message_creation": {"message_id": message["id"]}}
+        step = self._begin_step(run, Step(new_id("step"), "message_creation", details))
+        self.add_messages(run, [message])
+        self._emit(run, "thread.message.created", message)
+        self._emit(run, "thread.message.in_progress", message)
+        return message, step
 
     async def _call_tools(self, run: Run, outcome: ToolCalls) -> None:
         await pause(self._delay(outcome.delay))
@@ -127,9 +132,14 @@ class RunWriter:
 
     async def _fail(self, run: Run, failure: RunFailure) -> None:
         await pause(self._delay(failure.delay))
-        run.last_error = {"code": failure.code, "message": failure.message}
+        if failure.text is not None:
+            # Left open: the end of the run marks it as unfinished.
+            message, _ = self._begin_message(run)
+            self._emit(run, "thread.message.delta", wire.message_delta(message["id"], failure.text, is_first=True))
+        code, words = code_and_message(failure, self._world.personality)
+        run.last_error = {"code": code, "message": words}
         if failure.as_error_event:
-            error = {"message": failure.message, "type": failure.code, "param": None, "code": failure.code}
+            error = {"message": words, "type": code, "param": None, "code": code}
             self._emit(run, "error", error)
             self.close_tape(run)
 

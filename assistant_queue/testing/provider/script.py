@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from assistant_queue.testing.provider.wordings import Kind
+
 Protocol = Literal["responses", "assistants", "chat_completions"]
 
 
@@ -87,6 +89,21 @@ class ToolCalls:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputItems:
+    """The model makes output items that the other outcomes do not know: reasoning, custom tool calls, approval requests.
+
+    Of Responses only: elsewhere it is a reply without a message.
+
+    Attributes:
+        items: The items in the protocol's own words; an `id` is made up where they have none.
+        delay: Seconds until then; None takes the provider's `latency`.
+    """
+
+    items: Sequence[Mapping[str, object]]
+    delay: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RunFailure:
     """The run fails after it was accepted: `failed` inside HTTP 200.
 
@@ -95,12 +112,16 @@ class RunFailure:
         message: What the provider says about it.
         delay: Seconds until then; None takes the provider's `latency`.
         as_error_event: A stream ends with an `error` event instead of the failed run.
+        text: What the model said before it failed.
+        kind: A kind of trouble: told in this server's own words, instead of `code` and `message`.
     """
 
     code: str = "server_error"
     message: str = "The server had an error while processing your request. Sorry about that!"
     delay: float | None = None
     as_error_event: bool = False
+    text: str | None = None
+    kind: Kind | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +144,14 @@ class Never:
     """The run stays in progress until somebody cancels it, it expires, or the provider stops."""
 
 
-Outcome = Reply | ToolCalls | RunFailure | IncompleteReply | Never | str
+Outcome = Reply | ToolCalls | OutputItems | RunFailure | IncompleteReply | Never | str
 ModelScript = Callable[[Turn], Outcome]
 
 
-def as_reply(outcome: Reply | str) -> Reply:
-    """A plain string is a reply."""
+def as_reply(outcome: Reply | OutputItems | str) -> Reply:
+    """A plain string is a reply; items of another protocol are one that says nothing."""
+    if isinstance(outcome, OutputItems):
+        return Reply()
     return Reply(outcome) if isinstance(outcome, str) else outcome
 
 

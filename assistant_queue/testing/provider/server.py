@@ -17,7 +17,9 @@ from assistant_queue.testing.provider.faults import Fault
 from assistant_queue.testing.provider.gates import Gate, Point
 from assistant_queue.testing.provider.log import Request, RunRecord
 from assistant_queue.testing.provider.loopback import LoopbackServer
+from assistant_queue.testing.provider.models_api import ModelsApi
 from assistant_queue.testing.provider.oracle import Oracle
+from assistant_queue.testing.provider.personalities import personality_of
 from assistant_queue.testing.provider.personality import Personality
 from assistant_queue.testing.provider.responses_api import ResponsesApi
 from assistant_queue.testing.provider.responses_engine import ResponsesEngine
@@ -53,7 +55,7 @@ class StandInProvider(Oracle):
         *,
         latency: float = 0.05,
         strict: bool = True,
-        personality: Personality | None = None,
+        personality: Personality | str | None = None,
         run_expires_after: float = _RUN_EXPIRES_AFTER_S,
         api_key: str | None = None,
         port: int = 0,
@@ -64,17 +66,20 @@ class StandInProvider(Oracle):
             model: What the model says; called on the server's thread, so it must not block.
             latency: Seconds each answer of the model takes unless its outcome says otherwise; 0 for no waiting at all.
             strict: Unknown fields and values beyond the provider's limits are refused.
-            personality: How this server differs from OpenAI's.
+            personality: How this server differs from OpenAI's: a `Personality`, or the name of a server, `vllm` say.
             run_expires_after: Seconds until an Assistants run expires.
             api_key: The only key accepted; None makes one up.
             port: 0 takes a free one.
+
+        Raises:
+            UnknownPersonality: No server of this name is known.
         """
         self.api_key = api_key or f"sk-stand-in-{secrets.token_hex(12)}"
         world = World(
             model=model,
             latency=latency,
             strict=strict,
-            personality=personality or Personality(),
+            personality=personality_of(personality),
             run_expires_after=run_expires_after,
         )
         super().__init__(world)
@@ -89,6 +94,7 @@ class StandInProvider(Oracle):
             *RunsApi(self._world, self._runs).operations(),
             *ThreadsApi(self._world).operations(),
             *ChatApi(self._world).operations(),
+            *ModelsApi().operations(),
         ]
         self._server = LoopbackServer(lambda drop: build_app(operations, self._world, self.api_key, drop), port)
 
@@ -124,12 +130,12 @@ class StandInProvider(Oracle):
 
     @property
     def personality(self) -> Personality:
-        """How this server differs from OpenAI's; may be replaced at any time."""
+        """How this server differs from OpenAI's; may be replaced at any time, also by a name."""
         return self._world.personality
 
     @personality.setter
-    def personality(self, personality: Personality) -> None:
-        self._world.personality = personality
+    def personality(self, personality: Personality | str) -> None:
+        self._world.personality = personality_of(personality)
         remedies.forget(self.base_url)
 
     @property
@@ -212,6 +218,14 @@ class StandInProvider(Oracle):
     def vanish(self, run_id: str) -> None:
         """Forget a run or response now: retrieving it is a 404, its streams are cut."""
         self._server.call(lambda: self._end(run_id, "vanish"))
+
+    def restart(self) -> None:
+        """The server process dies and comes back: all streams of responses are cut, and a response that was open is so for ever."""
+        self._server.call(self._strand_all)
+
+    def _strand_all(self) -> None:
+        for response in tuple(self._world.responses.values()):
+            self._responses.strand(response)
 
     def expire(self, run_id: str) -> None:
         """Let a run expire now."""

@@ -8,10 +8,15 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
+EVENT_STREAM = "text/event-stream; charset=utf-8"
+
 
 def dumps(value: Any) -> bytes:
-    """JSON as compact bytes."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    """JSON as compact bytes; with escapes where half a surrogate pair could not be written otherwise."""
+    try:
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":")).encode()
 
 
 def frame(event: str, data: Any) -> bytes:
@@ -22,14 +27,23 @@ def frame(event: str, data: Any) -> bytes:
 DONE = b"event: done\ndata: [DONE]\n\n"
 
 
+Style = Callable[..., bytes]
+"""Changes the bytes of an event before they are sent: called with them and with `is_first`."""
+
+
+def _plain(event: bytes, *, is_first: bool) -> bytes:  # noqa: ARG001 - the form of a style
+    return event
+
+
 class Tape:
     """The events of one run or response, kept so that a background response can be followed again.
 
     Lives on the server's loop: no lock.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, style: Style = _plain) -> None:
         self.frames: list[bytes] = []
+        self._style = style
         self.is_closed = False
         self.is_broken = False
         self._readers: set[asyncio.Future[None]] = set()
@@ -37,7 +51,7 @@ class Tape:
 
     def put(self, event: bytes) -> None:
         """Add an event and wake the readers."""
-        self.frames.append(event)
+        self.frames.append(self._style(event, is_first=not self.frames))
         self._wake()
         self._burn()
 
@@ -87,8 +101,13 @@ class Tape:
 
 @dataclass(frozen=True, slots=True)
 class StreamAnswer:
-    """An answer that is a stream: the tape, the event to start with, and how to abort the work behind it."""
+    """An answer that is a stream: the tape, the event to start with, how to abort the work behind it, and its `Content-Type`.
+
+    `left` is called when the client has gone before the end; None: the server does not notice.
+    """
 
     tape: Tape
     start: int
     abort: Callable[[], None]
+    content_type: str | None = EVENT_STREAM
+    left: Callable[[], None] | None = None

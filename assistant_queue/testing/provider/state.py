@@ -18,6 +18,7 @@ from assistant_queue.testing.provider.script import (
     ModelScript,
     Never,
     Outcome,
+    OutputItems,
     Reply,
     RunFailure,
     ToolCalls,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-_OUTCOMES: tuple[type, ...] = (Reply, ToolCalls, RunFailure, IncompleteReply, Never, str)
+_OUTCOMES: tuple[type, ...] = (Reply, ToolCalls, OutputItems, RunFailure, IncompleteReply, Never, str)
 
 
 @dataclass(eq=False)
@@ -82,6 +83,7 @@ class World:
         self.threads: dict[str, Thread] = {}
         self.assistants: dict[str, Json] = {}
         self.model_errors: list[Exception] = []
+        self._left_out: set[tuple[object, ...]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -101,7 +103,16 @@ class World:
         if not isinstance(outcome, _OUTCOMES):
             self.model_errors.append(TypeError(f"The model script returned {outcome!r}, which is no outcome"))
             return RunFailure("server_error", "The model script returned something that is no outcome")
-        return outcome
+        return Reply(delay=0) if isinstance(outcome, Reply | str) and self._leaves_out(turn) else outcome
+
+    def _leaves_out(self, turn: Turn) -> bool:
+        """This server says nothing in this turn: never anything, or not at the first time it is asked."""
+        if self.personality.empty_answers == "never":
+            return False
+        asked = (turn.protocol, turn.conversation_id, turn.user_texts, turn.round)
+        is_new = asked not in self._left_out
+        self._left_out.add(asked)
+        return is_new or self.personality.empty_answers == "always"
 
     def enter(self, conversation: Conversation | Thread, run_id: str) -> None:
         """A run takes the conversation; whoever is there already makes it an overlap."""

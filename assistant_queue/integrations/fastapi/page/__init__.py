@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
+from starlette.responses import RedirectResponse
 
 from assistant_queue.integrations.fastapi.service import Service
 
@@ -37,10 +39,14 @@ def page_files() -> dict[str, bytes]:
     return {one.name: one.read_bytes() for one in folder.iterdir() if one.name.rpartition(".")[2] in _TYPES}
 
 
-def add_page(app: FastAPI, service: Service, *, assistant_name: str, api: str) -> None:
-    """Serve the page at `/` and at `/room/...`, and its files beside it."""
+def add_page(app: FastAPI, service: Service, *, assistant_name: str, api: str, root_path: str) -> None:
+    """Serve the page at `/` and at `/room/...`, and its files beside it.
+
+    The page's addresses are relative, so it works below any path. With a `root_path` they begin with that, so the page also works at
+    the path without its last slash.
+    """
     config = service.queue.config
-    told: dict[str, Any] = {"assistant": assistant_name, "api": api, "window_s": config.message_delay}
+    told: dict[str, Any] = {"assistant": assistant_name, "api": api.lstrip("/"), "window_s": config.message_delay}
 
     def serve(content: bytes, kind: str) -> Callable[[Request], Any]:
         async def answer(request: Request) -> Response:
@@ -50,9 +56,11 @@ def add_page(app: FastAPI, service: Service, *, assistant_name: str, api: str) -
         return answer
 
     found = page_files()
-    index = serve(found["index.html"], "html")
-    for path in ("/", "/room/{room}"):
-        app.add_route(path, index, methods=["GET"], include_in_schema=False)
+    for path, up in (("/", ""), ("/room/{room}", "../")):
+        root = f"{root_path}/" if root_path else up
+        index = found["index.html"].replace(b'="page/', f'="{root}page/'.encode())
+        app.add_route(path, serve(index, "html"), methods=["GET"], include_in_schema=False)
+    app.add_route("/room/{room}/", _without_slash, methods=["GET"], include_in_schema=False)
     for name, content in found.items():
         app.add_route(f"/page/{name}", serve(content, name.rpartition(".")[2]), methods=["GET"], include_in_schema=False)
 
@@ -62,3 +70,8 @@ def add_page(app: FastAPI, service: Service, *, assistant_name: str, api: str) -
         return told
 
     del settings
+
+
+async def _without_slash(request: Request) -> Response:
+    """Redirect to the room's own address, relative to this one: what a proxy has removed from it is not known here."""
+    return RedirectResponse(f"../{quote(request.path_params['room'], safe='')}", 307)

@@ -9,15 +9,18 @@ const TYPING_EVERY = 2500;
 const HISTORY_PATIENCE = 2000;
 const PAGE = 40;
 
-const settings = await (await fetch("/page/settings.json")).json();
+// The service may be below a path of a proxy or of another app; this file is in `page/` below its root, wherever that is.
+const root = new URL("../", import.meta.url);
+const settings = await (await fetch(new URL("page/settings.json", root))).json();
+const api = new URL(settings.api, root).href;
 const room = roomOf(location.pathname) || "lobby";
-const address = `${settings.api}/threads/${encodeURIComponent(room)}`;
+const address = `${api}/threads/${encodeURIComponent(room)}`;
 const state = initial();
 let isDue = false;
 
 // An address that was cut in the middle of a letter is still a room's: the room that it spells.
 function roomOf(path) {
-  const name = path.replace(/^\/(room\/)?/, "");
+  const name = path.startsWith(root.pathname) ? path.slice(root.pathname.length).replace(/^room\//, "") : "";
   try {
     return decodeURIComponent(name);
   } catch {
@@ -99,7 +102,8 @@ const stream = new Stream(address, "", {
   onState: (now) => view.connection(now),
 });
 
-const outbox = new Outbox(address, `outbox ${room}`, {
+// Services below two paths of one origin share the browser's memory.
+const outbox = new Outbox(address, `outbox ${root.pathname === "/" ? room : root.pathname + room}`, {
   onTaken: () => view.problem(null),
   onRefused: (id, problem) => {
     refuse(state, id, problem);
@@ -169,7 +173,7 @@ function giveUp(id) {
 }
 
 async function retry(batchId) {
-  const answer = await request(`${settings.api}/failed/${encodeURIComponent(batchId)}/retry`, "POST").catch(() => null);
+  const answer = await request(`${api}/failed/${encodeURIComponent(batchId)}/retry`, "POST").catch(() => null);
   view.problem(answer?.ok || answer?.status === 404 ? null : "Somebody who runs this service can have it tried again.");
 }
 

@@ -1,0 +1,55 @@
+"""One chunk of a chat completion, in the spellings of many servers. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from assistant_queue.backends.content import Json
+from assistant_queue.backends.wire_events import Event
+
+
+def choices_in(data: Json) -> list[Mapping[str, Any]]:
+    """Return the choices of a chunk, as far as they can be read."""
+    given = data.get("choices")
+    if isinstance(given, dict):
+        given = [given]
+    return [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
+
+
+def id_in(data: Json) -> str | None:
+    """Return the id of a chunk; some servers number their completions."""
+    ident = data.get("id")
+    if isinstance(ident, bool) or not isinstance(ident, str | int):
+        return None
+    return str(ident).strip() or None
+
+
+def usage_in(data: Json) -> Any:
+    """Return the usage that a chunk tells beside its choices."""
+    usage, groq = data.get("usage"), data.get("x_groq")
+    return usage or (groq.get("usage") if isinstance(groq, dict) else None)
+
+
+def error_in(event: Event, choices: Sequence[Mapping[str, Any]]) -> Any:
+    """Return the error that an event tells, as its server wrote it; None if it tells none."""
+    data = event.data
+    error = data.get("error")
+    for choice in choices:
+        error = error or choice.get("error")
+    if error:
+        return error
+    if event.name == "error":
+        return data
+    return None if choices or data.get("usage") else _bare_error_in(data)
+
+
+def _bare_error_in(data: Json) -> Any:
+    """Return the error that an object without choices is."""
+    if data.get("object") == "error" or data.get("errors") or (data.get("detail") and id_in(data) is None):
+        return data
+    told = data.get("base_resp")  # MiniMax
+    if isinstance(told, Mapping) and told.get("status_code"):
+        return {"code": told["status_code"], "message": told.get("status_msg")}
+    is_text = isinstance(data.get("message") or data.get("msg"), str)
+    return data if is_text and id_in(data) is None and data.get("object") is None else None
