@@ -31,14 +31,14 @@ from assistant_queue.backends.overflow import (
     refuses_to_shorten,
     worth_shortening,
 )
-from assistant_queue.backends.refusals import may_have_too_much_context, refuses_outputs
+from assistant_queue.backends.refusals import refuses_outputs
 from assistant_queue.backends.remedies import Remedy
 from assistant_queue.backends.run_reader import RunReader
 from assistant_queue.backends.seeding import seeded
-from assistant_queue.backends.streams import CANCEL_S, Call, EventStream, Json, ended, fetch, play
+from assistant_queue.backends.streams import Call, EventStream, Json, fetch, play
 from assistant_queue.backends.thread_log import ThreadLog
+from assistant_queue.backends.thread_runs import ThreadRuns
 from assistant_queue.core.runs import (
-    ActionRequired,
     CannotAsk,
     Capabilities,
     Finding,
@@ -50,7 +50,7 @@ from assistant_queue.core.runs import (
     RunRequest,
     RunStarted,
 )
-from assistant_queue.errors import BackendError, OutcomeUnknown, RequestRefused, RunVanished, UnknownThread
+from assistant_queue.errors import BackendError, ConversationBusy, OutcomeUnknown, RequestRefused, RunVanished, UnknownThread
 from assistant_queue.models import ToolCall
 
 if TYPE_CHECKING:
@@ -113,8 +113,9 @@ class AssistantsBackend:
         )
         self._calls = AssistantsCalls(self._channel, assistant_id=assistant_id, tools=tools, run_options=run_options)
         self._log = ThreadLog(self._channel.reading)
-        self._renews = on_context_overflow != "fail"
-        self._shortens = self._renews and remedies.LAST_MESSAGES.applies(run_options or {})
+        self._runs = ThreadRuns(self._calls, self._log, patience_s=request_timeout)
+        renews = on_context_overflow != "fail"
+        self._shortens = renews and remedies.LAST_MESSAGES.applies(run_options or {})
         self._long = Noted(_MOST_NOTED)
         self.capabilities = Capabilities(
             found_by=FoundBy.METADATA,
@@ -122,7 +123,7 @@ class AssistantsBackend:
             cancels=True,
             streams=True,
             keeps_failed_text=True,
-            renews=self._renews,
+            renews=renews,
             max_items=_MAX_MESSAGES,
             max_item_chars=_MAX_CHARS,
         )
@@ -150,15 +151,33 @@ class AssistantsBackend:
     # --- runs -------------------------------------------------------------------------------------------------------------
 
     def start(self, request: RunRequest) -> AsyncGenerator[RunEvent, None]:
-        """Send the batch as one run; without messages where the thread holds them already."""
-        return once_more_if_empty(self._start(request), partial(self._run_over_thread, request))
+        """Send the batch as one run; without messages where the thread holds them already.
+
+        A run that keeps the thread busy and that nothing will ever answer is stopped.
+        """
+        return once_more_if_empty(self._start_on_free_thread(request), partial(self._run_over_thread, request))
 
     def _run_over_thread(self, request: RunRequest) -> AsyncGenerator[RunEvent, None]:
         """One run over what the thread holds."""
         return self._create(request, RunReader(request.batch.thread_id), with_messages=False)
 
+    async def _start_on_free_thread(self, request: RunRequest) -> AsyncGenerator[RunEvent, None]:
+        has_freed = False
+        while True:
+            try:
+                async with aclosing(self._start(request)) as events:
+                    async for event in events:
+                        yield event
+            except ConversationBusy:
+                if has_freed or not await self._runs.have_freed(request):
+                    raise
+                has_freed = True
+            else:
+                return
+
     async def _start(self, request: RunRequest) -> AsyncGenerator[RunEvent, None]:
-        if request.items and self._takes_messages is None and request.batch.attempts > 1:
+        is_repeated = request.again or request.batch.attempts > 1
+        if request.items and self._takes_messages is None and is_repeated:
             # An earlier attempt may have posted some of them one by one, from another process.
             missing = await self._missing(request)
             self._takes_messages = None if len(missing) == len(request.items) else False
@@ -171,7 +190,7 @@ class AssistantsBackend:
             if has_started:
                 return
         # Only an earlier attempt can have posted some of them.
-        for item in await self._missing(request) if request.batch.attempts > 1 else request.items:
+        for item in await self._missing(request) if is_repeated else request.items:
             await fetch(self._calls.post(request, item), thread=request.batch.thread_id)
         async with aclosing(self._run_over_thread(request)) as events:
             async for event in events:
@@ -192,16 +211,12 @@ class AssistantsBackend:
                 if level and refuses_to_shorten(refusal):
                     self._shortens, level = False, 0
                     continue
-                refusal.outgrown = refusal.outgrown or await self._may_be_too_long(request, refusal)
+                # The history is not in the request: a refusal that says nothing of a length is not about one.
                 if not refusal.outgrown or not self._can_shorten(request) or level == LEAST:
                     raise
                 level += 1
             else:
                 return
-
-    async def _may_be_too_long(self, request: RunRequest, refusal: RequestRefused) -> bool:
-        """Whether a refusal that gives no reason may be for the length of what came before."""
-        return self._renews and may_have_too_much_context(refusal) and bool(await self._log.earlier(request))
 
     async def _start_with_messages(self, request: RunRequest) -> AsyncGenerator[RunEvent, None]:
         """The one call. Ends without an event where the server turns out to drop the messages."""
@@ -307,32 +322,13 @@ class AssistantsBackend:
             run = await self._log.run(request, run_id)
         yield RunStarted(run_id=run_id)
         with watching(request.batch.thread_id, run_id):
-            run = await self._until_it_stops(request, run_id, run)
-            outcome = await self._outcome(request, run)
-        yield outcome
-
-    async def _until_it_stops(self, request: RunRequest, run_id: str, run: Json) -> Json:
-        """The run as it is when the provider has stopped working on it. One that is `cancelling` for ever counts as cancelled."""
-        read = partial(self._log.run, request, run_id)
-        run = await ended(run, read, run_reader.is_working)
-        run = await ended(run, read, run_reader.is_open, within_s=CANCEL_S)
-        return {**run, "status": "cancelled"} if run_reader.is_open(run) else run
-
-    async def _outcome(self, request: RunRequest, run: Json) -> ActionRequired | RunEnded:
-        """How a run ended or what it waits for, with what all its rounds said."""
-        if run_reader.has_ended_well(run) or run_reader.is_waiting(run):
-            return judged(run_reader.outcome_of(run, await self._log.replies(request, str(run["id"])), whole=True), ())
-        return self._shown(run_reader.outcome_of(run), request)
+            run = await self._runs.until_it_stops(request, run_id, run)
+            outcome = await self._runs.outcome(request, run)
+        yield self._shown(outcome, request)
 
     async def cancel(self, request: RunRequest, run_id: str) -> None:
         """Cancel a run and wait a little for its end; one that has ended is fine."""
-        if not run_id:
-            return
-        try:
-            run = await fetch(self._calls.cancel(request, run_id), thread=request.batch.thread_id, missing=RunVanished)
-            await ended(run, partial(self._log.run, request, run_id), run_reader.is_active, within_s=CANCEL_S)
-        except (RunVanished, RequestRefused):
-            return
+        await self._runs.cancel(request, run_id)
 
     async def renew_conversation(self, request: RunRequest, calls: Sequence[ToolCall] = ()) -> tuple[str, str | None] | None:
         """Create a thread that begins with the later half of what came before the batch, texts only."""
@@ -383,7 +379,7 @@ class AssistantsBackend:
         sent, waits_for = {call.id for call in calls}, {call.id for call in run_reader.calls_of(run)}
         if run_reader.is_waiting(run) and sent & waits_for:
             return NotFound()
-        return await self._outcome(request, run)
+        return self._shown(await self._runs.outcome(request, run), request)
 
     async def find_model(self) -> str | None:
         """Ask the server for the assistant.

@@ -13,7 +13,7 @@ from assistant_queue.backends.foreign_calls import UNANSWERED, UNSUPPORTED, call
 from assistant_queue.backends.refusals import Orphan, orphaned_item, unanswered_call, unknown_call
 from assistant_queue.backends.responses_calls import ResponsesCalls
 from assistant_queue.backends.streams import fetch
-from assistant_queue.core.runs import RunEnded, RunEvent, RunRequest
+from assistant_queue.core.runs import RunEnded, RunRequest
 from assistant_queue.errors import BackendError, RequestRefused
 
 _log = logging.getLogger(__name__)
@@ -36,9 +36,9 @@ class Mender:
         """What is done about the refusals of one request."""
         return Mending(request, self._calls, self._conversations)
 
-    async def give_up_calls(self, request: RunRequest, event: RunEvent, output: Sequence[Json]) -> None:
-        """Refuse the calls of a response that ended with one that cannot be answered."""
-        if not isinstance(event, RunEnded) or event.error is None or event.error.code != UNSUPPORTED:
+    async def give_up_calls(self, request: RunRequest, ended: RunEnded, output: Sequence[Json]) -> None:
+        """Refuse the calls of a response, if it ended with one that cannot be answered."""
+        if ended.error is None or ended.error.code != UNSUPPORTED:
             return
         refusals, thread = refusals_of(output), request.batch.thread_id
         for start in range(0, len(refusals), _ITEMS_A_CALL):

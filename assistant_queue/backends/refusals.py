@@ -38,6 +38,14 @@ def may_have_too_much_context(refusal: BackendError) -> bool:
     )
 
 
+def names(refusal: BackendError, field: str) -> bool:
+    """The refusal is about a field of the request."""
+    trouble = refusal.trouble
+    if trouble is None or trouble.status not in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY}:
+        return False
+    return field in (trouble.param or "") or field in trouble.text
+
+
 def unanswered_call(refusal: BackendError) -> str | None:
     """The id of the call whose missing output made the provider refuse, None if that was not the reason."""
     found = _NO_OUTPUT.search(_text_of(refusal))

@@ -25,6 +25,7 @@ from assistant_queue.backends.model_check import find_model
 from assistant_queue.backends.openai_clients import Channel
 from assistant_queue.backends.openai_errors import watching
 from assistant_queue.backends.overflow import OnOverflow, Told, TooLong, has_way_left, is_too_long, ways_of_responses, worth_shortening
+from assistant_queue.backends.refusals import names
 from assistant_queue.backends.remedies import Remedies, Trial, remedies_of
 from assistant_queue.backends.response_reader import ResponseReader, answer_of, is_open, output_of
 from assistant_queue.backends.responses_calls import ResponsesCalls, user_items
@@ -128,7 +129,17 @@ class ResponsesBackend:
 
     async def locate(self, conversation_id: str) -> str | None:
         """The id of the conversation's last item, None if it has none."""
-        return await self._log.last_id(conversation_id)
+        try:
+            return await self._log.last_id(conversation_id)
+        except RequestRefused as refusal:
+            if not names(refusal, "conversation_id"):
+                raise
+            raise UnknownThread(
+                f"Invalid conversation id {conversation_id!r}: the provider expects ids of another form. "
+                "An id of the caller's own that only looks like one wants thread_ids='mapped'.",
+                status_code=refusal.status_code,
+                provider_code=refusal.provider_code,
+            ) from refusal.__cause__
 
     # --- runs -------------------------------------------------------------------------------------------------------------
 
@@ -177,7 +188,8 @@ class ResponsesBackend:
         try:
             async with aclosing(play(EventStream(self._calls.create(body), limits=limits, thread=thread), reader)) as events:
                 async for event in events:
-                    await self._mender.give_up_calls(request, event, reader.output)
+                    if isinstance(event, RunEnded):
+                        await self._mender.give_up_calls(request, event, reader.output)
                     yield event
         except StreamCut:
             if is_streamed or reader.run_id is None:
@@ -187,7 +199,8 @@ class ResponsesBackend:
                 response = await self._log.response(request, run_id)
                 response = await self._until_it_ends(request, run_id, response)
             outcome = answer_of(response)
-            await self._mender.give_up_calls(request, outcome, output_of(response))
+            if isinstance(outcome, RunEnded):
+                await self._mender.give_up_calls(request, outcome, output_of(response))
             yield outcome
 
     def _accepted(self, trial: Trial) -> None:
@@ -232,7 +245,8 @@ class ResponsesBackend:
             reader = ResponseReader(thread, run_id=run_id)
             async with aclosing(self._resumed(request, reader, run_id, cursor)) as events:
                 async for event in events:
-                    await self._mender.give_up_calls(request, event, reader.output)
+                    if isinstance(event, RunEnded):
+                        await self._mender.give_up_calls(request, event, reader.output)
                     if not has_started:
                         yield RunStarted(run_id=run_id)
                     has_started = True
@@ -246,7 +260,8 @@ class ResponsesBackend:
         with watching(thread, run_id):
             response = await self._until_it_ends(request, run_id, response)
         outcome = answer_of(response)
-        await self._mender.give_up_calls(request, outcome, output_of(response))
+        if isinstance(outcome, RunEnded):
+            await self._mender.give_up_calls(request, outcome, output_of(response))
         yield self._shown(outcome, request)
 
     async def _until_it_ends(self, request: RunRequest, run_id: str, response: Json) -> Json:

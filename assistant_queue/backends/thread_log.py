@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from assistant_queue.backends import run_reader
 from assistant_queue.backends.content import BATCH_MARK, MAX_VALUE, MESSAGE_MARK, message_mark, same_content
-from assistant_queue.backends.item_lists import EndUnknown, ListReader
+from assistant_queue.backends.item_lists import PAGE, EndUnknown, ListReader
 from assistant_queue.backends.openai_clients import streamed
 from assistant_queue.backends.streams import Json, fetch
 from assistant_queue.core.runs import InputItem, RunRequest
@@ -40,6 +40,12 @@ class ThreadLog:
         """
         retrieve = partial(self._runs.retrieve, run_id, thread_id=request.conversation_id)
         return await fetch(retrieve, thread=request.batch.thread_id, missing=RunVanished)
+
+    async def latest_runs(self, request: RunRequest) -> list[Json]:
+        """A page of the thread's runs, whatever they carry."""
+        list_page = partial(self._runs.list, request.conversation_id, limit=PAGE, order="desc")
+        runs = (await fetch(list_page, thread=request.batch.thread_id)).get("data") or []
+        return [run for run in runs if isinstance(run, dict)]
 
     async def newest_run(self, request: RunRequest) -> Json | None:
         """The latest run that carries the batch's mark.
@@ -130,6 +136,11 @@ def is_newest_first(objects: Sequence[Json]) -> bool:
     times = [one.get("created_at") for one in objects]
     known = [time for time in times if isinstance(time, int | float)]
     return len(known) == len(times) and len(set(known)) >= _TIMES and known == sorted(known, reverse=True)
+
+
+def is_marked(run: Json) -> bool:
+    """Whether the run is a batch's, of this queue or another."""
+    return BATCH_MARK in (run.get("metadata") or {})
 
 
 def _marked(mark: str, runs: Sequence[Json]) -> list[Json]:

@@ -38,6 +38,7 @@ class Progress:
         waiting_since_ms: When the failures that do not count began, ms; 0 without any.
         refusals: How many of those failures there were.
         passing: The last request failed in a way that does not count, and may have been accepted all the same.
+        given_up: A run that was given up at its deadline and could not be cancelled: while it goes on, nothing is sent again.
         undecided_since_ms: When the provider was first asked in vain what became of the request, ms; 0 if it was not.
         shortened: How many of its runs have failed for their length.
         origin: The conversation that the thread had before this batch outgrew it, if it was begun anew since.
@@ -68,6 +69,7 @@ class Progress:
     waiting_since_ms: int = 0
     refusals: int = 0
     passing: bool = False
+    given_up: str | None = None
     undecided_since_ms: int = 0
     shortened: int = 0
     origin: str | None = None
@@ -208,6 +210,7 @@ _OPTIONAL: dict[str, type[Any]] = {
     "transcript": str,
     "burying": str,
     "origin": str,
+    "given_up": str,
     "asked": ActionRequired,
     "usage": Usage,
     "error": ErrorInfo,

@@ -86,6 +86,7 @@ class RunRequest:
             error output in the same request where the provider would refuse the batch otherwise.
         deadline_s: Seconds until the batch's own deadline, as of now.
         transcript: What `ActionRequired.transcript` said of the rounds so far; None in the first one.
+        again: A request over this batch has left before, even if it was refused for a passing reason and counts as no attempt.
         shortened: How many runs over this batch have failed for their length: each time less of the conversation is to be read.
         renewed: The conversation was begun anew for this batch, because that was not enough: nothing but a shorter one helps.
     """
@@ -98,6 +99,7 @@ class RunRequest:
     open_calls: tuple[str, ...] = ()
     deadline_s: float = 600.0
     transcript: str | None = None
+    again: bool = False
     shortened: int = 0
     renewed: bool = False
 

@@ -307,16 +307,23 @@ class BatchDriver:
         moved = bool(found == step.conversation_id)
         if moved:
             self._phase, self._progress = step.phase, step.progress
-            _log.warning(
-                "thread %r: conversation %s cannot be read by the model any more (%s); the thread goes on in %s%s",
-                self._lease.thread_id, step.old_id, _reason(step.progress), step.conversation_id,
-                "" if step.drops_old else ", with its last turns. The old one stays at the provider",
-            )  # fmt: skip
+            self._say_moved(step)
         if moved and step.drops_old:
             await self._drop(step.old_id)
         elif step.is_new and not moved:
             await self._drop(step.conversation_id)
         return moved
+
+    def _say_moved(self, step: steps.MoveThread) -> None:
+        thread_id = self._lease.thread_id
+        if not step.is_new:
+            _log.warning("thread %r: its batch is refused all the same; it has conversation %s again", thread_id, step.conversation_id)
+            return
+        rest = "" if step.drops_old else ". The old one stays at the provider"
+        _log.warning(
+            "thread %r: the model cannot read conversation %s any more (%s); it is continued in %s, which begins with its last turns%s",
+            thread_id, step.old_id, _reason(step.progress), step.conversation_id, rest,
+        )  # fmt: skip
 
     async def _drop(self, conversation_id: str) -> None:
         """Delete a conversation that no thread has."""

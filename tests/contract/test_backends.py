@@ -995,6 +995,19 @@ async def test_messages_are_posted_one_by_one_where_runs_do_not_take_them(provid
         assert rig.ops()[before:] == ["messages.create", "messages.create", "runs.create"]
 
 
+async def test_messages_that_were_posted_before_a_run_was_refused_are_not_posted_again(provider: StandInProvider) -> None:
+    provider.personality = Personality(ignores_additional_messages=True)
+    async with made(ASSISTANTS, provider) as rig:
+        await rig.warm_up()
+        provider.fault("runs.create", refuse(429))
+        with pytest.raises(RequestRefused):
+            await rig.start("one", "two")
+        # A refusal for a passing reason is no attempt.
+        *_, ended = await rig.start("one", "two", again=True)
+        assert isinstance(ended, RunEnded)
+        assert rig.user_texts() == ["warm-up", "one", "two"]
+
+
 async def test_only_one_batch_at_a_time_tries_out_a_server(provider: StandInProvider) -> None:
     provider.personality = Personality(ignores_additional_messages=True)
     async with made(ASSISTANTS, provider) as rig:

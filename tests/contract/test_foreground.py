@@ -13,7 +13,7 @@ import pytest
 from assistant_queue.backends.base import RunEnded, RunStarted
 from assistant_queue.backends.foreground import ForegroundWatch
 from assistant_queue.errors import OutcomeUnknown, RunVanished, StreamCut
-from assistant_queue.testing.provider import Never, Personality, Reply, StandInProvider, cut_stream, ignore_cancel, refuse, say_in_order
+from assistant_queue.testing.provider import Never, Personality, Reply, StandInProvider, cut_stream, refuse, say_in_order
 from assistant_queue.testing.provider.script import ModelScript
 from tests.contract.test_backends import ASSISTANTS, RESPONSES, Rig, events_of, made, until_lost
 
@@ -137,14 +137,14 @@ async def test_a_response_that_changes_is_not_idle() -> None:
 async def test_an_assistants_run_that_is_cancelling_for_ever_counts_as_cancelled(
     provider: StandInProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assistant_queue.backends.assistants.CANCEL_S", 0.1)
+    monkeypatch.setattr("assistant_queue.backends.thread_runs.CANCEL_S", 0.1)
     async with made(ASSISTANTS, provider) as rig:
         await rig.warm_up()
         provider.model = say_in_order(Never())
         request = rig.request("hello")
         async with aclosing(rig.backend.start(request)) as events:
             started = await anext(events)
-        provider.fault("runs.cancel", ignore_cancel(), times=None)
+        await asyncio.to_thread(provider.wait_for, lambda held: held.runs[-1].status == "in_progress")
         run = provider._world.threads[rig.conversation].runs[started.run_id]
         run.status = "cancelling"
         followed = await asyncio.wait_for(events_of(rig.backend.follow(request, started.run_id)), 10)

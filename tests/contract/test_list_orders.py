@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from assistant_queue.backends.base import CannotAsk, Finding, NotFound, RunEnded, RunRequest
+from assistant_queue.backends.item_lists import ListReader
 from assistant_queue.backends.unordered_items import in_place, without_order
 from assistant_queue.errors import OutcomeUnknown, RequestRefused
 from assistant_queue.testing.provider import Personality, StandInProvider, refuse, work_then_refuse
@@ -31,6 +33,7 @@ ORDERLY: dict[str, Personality] = {
     "short pages, has_more missing": Personality(page_cap=3, has_more="missing"),
     "no paging at all": Personality(list_order="oldest", ignores_after=True, ignores_limit=True),
     "oldest first in short pages": Personality(list_order="oldest", page_cap=3),
+    "oldest first in short pages, has_more never": Personality(list_order="oldest", page_cap=3, has_more="never"),
     "ignores after": Personality(ignores_after=True),
 }
 """On these it is known in the end what became of a batch."""
@@ -87,7 +90,7 @@ async def found_by_another(rig: Rig, sent: RunRequest, personality: Personality)
 
 
 @pytest.mark.parametrize("name", ORDERLY)
-@pytest.mark.parametrize("turns", [0, 3])
+@pytest.mark.parametrize("turns", [0, 4])
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_lost_batch_is_found_and_one_that_never_arrived_is_not(kind: str, provider: StandInProvider, turns: int, name: str) -> None:
     async with made(kind, provider) as rig:
@@ -250,6 +253,76 @@ async def test_the_anchor_of_one_question_is_that(provider: StandInProvider) -> 
     async with made(RESPONSES, provider) as rig:
         provider._world.conversations[rig.conversation].items.append({**message("asked", "user"), "id": "msg_open"})
         assert await rig.backend.locate(rig.conversation) == "msg_open"
+
+
+# --- a list's end -----------------------------------------------------------------------------------------------------------
+
+
+class Pages:
+    """A list whose pages are given in advance: ids, and `has_more` behind them where the server says it."""
+
+    def __init__(self, *pages: Any) -> None:
+        self.pages = list(pages)
+
+    def __call__(self, **_: Any) -> Any:
+        *ids, has_more = self.pages.pop(0)
+        data = [{"id": one} for one in ids]
+        return Answered({"data": data} if has_more is None else {"data": data, "has_more": has_more})
+
+
+class Answered:
+    """An answer of the client's."""
+
+    def __init__(self, body: dict[str, Any]) -> None:
+        self.body = body
+
+    async def __aenter__(self) -> Any:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+    async def read(self) -> bytes:
+        return json.dumps(self.body).encode()
+
+
+def reader(*pages: Any) -> ListReader:
+    return ListReader(Pages(*pages), thread="t", most_pages=4)
+
+
+ENDED = (False,)
+
+
+@pytest.mark.parametrize(
+    ("pages", "is_all"),
+    [
+        ([("a", "b", True), ("c", False), ENDED] * 2, True),
+        ([("a", "b", False), ENDED, ("b", "a", False), ENDED], False),
+        ([("a", "b", False), ("c", False), ENDED, ("c", "b", True), ("a", False), ENDED], False),
+        ([("a", True), ("b", True), ("c", True), ("d", True)] * 2, False),
+        ([ENDED], True),
+        ([(None, False)] * 2, False),
+    ],
+)
+async def test_a_list_is_whole_if_it_ends_twice_in_the_same_way(pages: list[Any], is_all: bool) -> None:
+    """The third server gives another order each time, by accident no item twice; behind an item without an id nothing can be asked for."""
+    assert (await reader(*pages).whole()).is_all == is_all
+
+
+@pytest.mark.parametrize(
+    ("pages", "is_all"),
+    [
+        ([("a", "b", False)] * 4 + [("b", "a", False)], True),
+        ([("a", "b", False)] * 5 + [("a", "b", False)], True),
+        ([("a", "b", False)] * 5 + [("a", False)], False),
+        ([("a", "b", True)] * 5 + [("a", "b", True)], False),
+        ([("a", "b", False)] * 3 + [("b", "a", False)], False),
+        ([("a", "b", None)] * 5 + [("a", "b", None)], False),
+    ],
+)
+async def test_a_page_that_comes_again_and_again_is_whole_if_it_has_both_ends_or_no_pages_are_known(pages: list[Any], is_all: bool) -> None:
+    """First, with the cursor, twice without it, from the other end, and one item only."""
+    assert (await reader(*pages).whole()).is_all == is_all
 
 
 # --- pure: what shows by itself ---------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import pytest
 
 from assistant_queue.backends.base import ActionRequired, RunEnded
-from assistant_queue.errors import RequestRefused
+from assistant_queue.backends.direct import Place, RunOptions
+from assistant_queue.errors import ConversationBusy, RequestRefused, UnknownThread
 from assistant_queue.testing.provider import (
     OutputItems,
+    Personality,
     Reply,
     StandInProvider,
     ToolCalls,
@@ -20,7 +23,7 @@ from assistant_queue.testing.provider import (
     say_in_order,
     work_then_refuse,
 )
-from tests.contract.test_backends import RESPONSES, Rig, asked_for_tools, events_of, made, outputs_for, until_lost
+from tests.contract.test_backends import ASSISTANTS, RESPONSES, THREAD, Rig, asked_for_tools, events_of, made, outputs_for, until_lost
 
 REASONING = {"id": "rs_1", "type": "reasoning", "summary": []}
 FOREIGN: dict[str, dict[str, Any]] = {
@@ -225,3 +228,54 @@ async def test_functions_are_asked_for_once_however_often_they_are_told(provider
         asked = (await rig.start("hello"))[-1]
         assert isinstance(asked, ActionRequired)
         assert [(one.id, one.function.arguments) for one in asked.calls] == [("7", '{"city": "Rome"}')]
+
+
+# --- a run of a direct call that nothing answers ------------------------------------------------------------------------------
+
+
+async def left_waiting(rig: Rig) -> str:
+    """A run of a direct call that waits for outputs."""
+    rig.provider.model = lambda _: ToolCalls([("weather", {})])
+    place = Place(thread_id=THREAD, conversation_id=rig.conversation)
+    run = await rig.backend.direct().create_run(place, RunOptions(instructions=None, tools=None, metadata={}, within_s=5.0))  # type: ignore[attr-defined]
+    await asyncio.to_thread(rig.provider.wait_for, lambda held: held.runs[-1].status == "requires_action")
+    rig.provider.model = lambda _: Reply("Hello again.")
+    return str(run.id)
+
+
+async def test_a_run_of_a_direct_call_that_waits_for_outputs_for_long_is_stopped(provider: StandInProvider) -> None:
+    async with made(ASSISTANTS, provider) as rig:
+        run_id = await left_waiting(rig)
+        provider._world.threads[rig.conversation].runs[run_id].created_at -= 60
+        ended = (await rig.start("hello"))[-1]
+        assert isinstance(ended, RunEnded)
+        assert ended.replies == ("Hello again.",)
+        assert [run.status for run in provider.runs] == ["cancelled", "completed"]
+        assert provider.user_texts(rig.conversation) == ["hello"]
+
+
+async def test_outputs_of_a_direct_call_have_the_time_of_a_request(provider: StandInProvider) -> None:
+    async with made(ASSISTANTS, provider) as rig:
+        await left_waiting(rig)
+        with pytest.raises(ConversationBusy):
+            await rig.start("hello")
+        assert [run.status for run in provider.runs] == ["requires_action"]
+
+
+async def test_a_run_of_another_queue_is_never_stopped(provider: StandInProvider) -> None:
+    provider.model = lambda _: ToolCalls([("weather", {})])
+    async with made(ASSISTANTS, provider) as rig:
+        asked = await asked_for_tools(rig, rig.request("weather?", batch="of another queue"))
+        provider._world.threads[rig.conversation].runs[asked.run_id].created_at -= 60
+        with pytest.raises(ConversationBusy):
+            await rig.start("hello")
+        assert [run.status for run in provider.runs] == ["requires_action"]
+
+
+@pytest.mark.parametrize("shape", ["openai", "detail"])
+async def test_an_id_that_the_provider_takes_for_none_says_what_to_do(provider: StandInProvider, shape: Any) -> None:
+    async with made(RESPONSES, provider) as rig:
+        provider.personality = Personality(error_body=shape)
+        provider.fault("items.list", refuse(400, message="Invalid value for conversation_id: expected 'conv_' and 48 hex characters"))
+        with pytest.raises(UnknownThread, match="thread_ids='mapped'"):
+            await rig.backend.locate("conv_" + "0" * 32)

@@ -43,7 +43,7 @@ class Conversation:
         chosen = (
             {"model": "stand-in-model", "tools": [tool]} if self.protocol == "responses" else {"assistant_id": self.provider.assistant_id}
         )
-        usual = {"message_delay": 5, "max_attempts": 1, "run_timeout": 0.5, "request_timeout": 2.0}
+        usual = {"message_delay": 5, "max_attempts": 1, "run_timeout": 1.0, "request_timeout": 2.0}
         self.queue = AssistantMessageQueue(
             redis_url=self.url,
             queue_prefix=self.prefix,
@@ -229,7 +229,7 @@ def test_a_run_whose_worker_died_and_whose_deadline_has_passed_since(talk: Conve
 def test_a_response_that_cannot_be_cancelled_is_waited_for(talk: Conversation, provider: StandInProvider) -> None:
     """In the foreground there is no cancel: the next batch waits until the conversation is free, and is then answered."""
     provider.personality = Personality(background="refused")
-    provider.model = lambda turn: Reply("done", delay=1.2 if "first" in turn.user_texts[-1] else 0)
+    provider.model = lambda turn: Reply("done", delay=2.4 if "first" in turn.user_texts[-1] else 0)
     # Time flies here while the provider takes its own: patience is what is not tested.
     talk.make(lambda *_: [], max_attempts=2, retry_for=1e9)
     talk.queue.add_message_to_thread("t", "first")
@@ -242,7 +242,7 @@ def test_a_response_that_cannot_be_cancelled_is_waited_for(talk: Conversation, p
 def test_a_run_that_was_given_up_and_ends_well_after_all_is_the_only_one(talk: Conversation, provider: StandInProvider, lock: Any) -> None:
     """It kept the conversation locked for every further attempt: each looks for it before it sends anything."""
     provider.personality = Personality(background="refused", lock=lock)
-    provider.model = lambda turn: Reply("done", delay=1.2 if "first" in turn.user_texts[-1] else 0)
+    provider.model = lambda turn: Reply("done", delay=2.4 if "first" in turn.user_texts[-1] else 0)
     talk.make(lambda *_: [], max_attempts=5, retry_for=1e9)
     receipt = talk.queue.add_message_to_thread("t", "first")
     talk.work()

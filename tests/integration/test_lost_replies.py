@@ -130,14 +130,14 @@ def test_control_survives_the_loss_of_any_answer(lossy: LossyRedis, prefix: str,
             second = queue.add_message_to_thread("t", f"{number} two")
             assert queue.cancel(second.message_id) is True, where
             queue.resume("t")
-            provider.fault("responses.create", refuse(400))
+            provider.fault("responses.create", refuse(401))
             bot.work()
             (failed,) = queue.list_failed()
             assert failed.message_ids == (first.message_id,), where
             queue.retry_failed(failed.batch_id)
             bot.work()
             third = queue.add_message_to_thread("t", f"{number} three")
-            provider.fault("responses.create", refuse(400))
+            provider.fault("responses.create", refuse(401))
             bot.work()
             (failed,) = queue.list_failed()
             queue.discard_failed(failed.batch_id)

@@ -11,7 +11,7 @@ import redis
 
 from assistant_queue import AssistantMessageQueue, BatchFailed
 from assistant_queue.testing import StandInProvider
-from assistant_queue.testing.provider import Personality, Reply, ToolCalls, Turn
+from assistant_queue.testing.provider import Personality, Reply, ToolCalls, Turn, refuse
 from tests.conftest import PATIENCE_S, RedisServer
 
 TURNS = 30
@@ -143,6 +143,24 @@ def test_a_message_that_is_too_long_by_itself_costs_neither_the_next_one_nor_wha
         assert shop.ask(4) == "Answer to 4"
         texts = [text for text in shop.remembered() if not text.startswith("word")]
         assert texts == [question(number) for number in (0, 1, 3, 4)]
+
+
+def test_a_message_that_is_refused_without_a_word_whatever_is_left_out_leaves_the_thread_as_it_was(
+    one_redis: RedisServer, prefix: str, provider: StandInProvider
+) -> None:
+    shop = Shop(one_redis.url, prefix, provider, "responses")
+    with shop.queue as queue:
+        assert [shop.ask(number) for number in (0, 1, 3)] == ["Answer to 0", "Answer to 1", "Answer to 3"]
+        before = queue.get_thread("t").id
+        wordless = refuse(400, message="Bad request.")
+        provider.fault("responses.create", wordless, times=None, when=lambda request: "odd" in str(request.body))
+        with pytest.raises(BatchFailed):
+            queue.ask("t", "an odd one", timeout=PATIENCE_S)
+        assert queue.get_thread("t").id == before
+        assert shop.ask(4) == "Answer to 4"
+        assert shop.remembered() == [question(number) for number in (0, 1, 3, 4)]
+        created = len(provider.calls("conversations.create"))
+        assert created == len(provider.calls("conversations.delete")) + 1 == 3, "what was tried is not left there"
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -8,6 +8,7 @@ from typing import Any
 
 import openai
 import pytest
+import redis
 
 from assistant_queue.store import holding
 from assistant_queue.testing import StandInProvider
@@ -210,3 +211,22 @@ def test_a_thread_that_moves_survives_the_loss_of_any_answer_of_the_provider(
     renewal = {"threads.create", "messages.list"} if scene.protocol == "assistants" else {"conversations.create", "items.list"}
     assert renewal <= set(ops)
     assert ("items.create" in ops) is ("outputs" in name)
+
+
+def test_a_thread_that_is_given_another_conversation_meanwhile_is_answered_there(
+    one_redis: RedisServer, prefix: str, provider: StandInProvider, client: openai.OpenAI
+) -> None:
+    bot, old = with_a_past(one_redis.url, prefix, provider, client, SCENES["at the question"])
+    theirs = client.conversations.create().id
+    with bot.queue as queue, redis.Redis.from_url(one_redis.url) as store:
+
+        def give(name: str, _: Any) -> None:
+            if name == "before MoveThread":
+                store.hset(queue._door.space.keys.conversation("t"), "id", theirs)
+
+        queue.add_message_to_thread("t", NOW)
+        bot.work(give)
+        assert queue.get_thread("t").id == theirs
+        assert (provider.user_texts(theirs), provider.user_texts(old)) == ([NOW], PAST)
+        assert queue.get_queue_status().completed_count == 1
+        assert [request.op for request in provider.requests].count("conversations.delete") == 1, "the new one is not left there"

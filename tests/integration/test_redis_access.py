@@ -13,11 +13,13 @@ from urllib.parse import quote
 
 import pytest
 import redis
+from click.testing import CliRunner
 
 from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue, StoreError
+from assistant_queue.cli import main
 from assistant_queue.errors import NotPermitted
 from assistant_queue.testing import StandInProvider
-from assistant_queue.testing.provider import refuse
+from assistant_queue.testing.provider import Personality, refuse
 from tests.conftest import PATIENCE_S, SERVERS, RedisServer, free_port
 from tests.integration.conftest import Service, wait_until
 
@@ -72,7 +74,7 @@ def users(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Users]:
 def test_the_shipped_users_may_do_their_work_and_are_refused_nothing_they_try(
     users: Users, kind: str, provider: StandInProvider, tmp_path: Path
 ) -> None:
-    """A batch, a dead letter that is retried, cancel, edit, pause, forget: by a producer and a worker of one kind each."""
+    """A batch, a dead letter that is retried, cancel, edit, pause, a move, forget: by a producer and a worker of one kind each."""
     service = Service(kind, users.url("admin"), "assistant", provider, tmp_path / "worker.log")
     service.url = users.url("worker")
     try:
@@ -83,7 +85,7 @@ def test_the_shipped_users_may_do_their_work_and_are_refused_nothing_they_try(
             assert queue.ask("t", "hello", timeout=PATIENCE_S) == "You said: hello"
             told = [event.type for event in queue.events("t", after="0", timeout=0.5)]
             assert [told[0], told[-1]] == ["typing", "reply_ready"]
-            provider.fault("responses.create", refuse(400))
+            provider.fault("responses.create", refuse(401))
             receipt = queue.add_message_to_thread("t", "again")
             (failed,) = wait_until(queue.list_failed, "it fails")
             assert queue.get_message(receipt.message_id).status == "failed"
@@ -96,9 +98,12 @@ def test_the_shipped_users_may_do_their_work_and_are_refused_nothing_they_try(
             assert len(queue.get_jobs_by_thread_id("t")) == 1
             queue.resume("t")
             assert queue.wait_for_reply(rows[0].message_id, 30) == "You said: uno"
+            provider.personality = Personality(context_words=12, truncation="refused")
+            assert queue.ask("t", "goodbye", timeout=PATIENCE_S) == "You said: goodbye"
+            assert len(provider.calls("conversations.create")) > 1, "the thread has moved"
             wait_until(lambda: queue.get_thread_status("t").state == "idle", "the thread is idle")
             queue.forget_thread("t")
-            assert queue.get_queue_status().completed_count == 3
+            assert queue.get_queue_status().completed_count == 4
         assert users.denied() == []
     finally:
         service.stop()
@@ -128,6 +133,23 @@ def test_a_viewer_sees_what_became_of_messages_and_changes_nothing(users: Users,
         ):
             with pytest.raises(NotPermitted):
                 forbidden()
+
+
+@pytest.mark.parametrize("user", ["viewer", "producer", "web", "worker"])
+def test_the_doctor_tells_what_its_user_may_see_and_says_what_it_may_not(users: Users, user: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ASSISTANT_QUEUE_APP", raising=False)
+    with AssistantMessageQueue(redis_url=users.url("producer"), message_delay=0, backend=lambda _: "hi") as producer:
+        producer.add_message_to_thread("t", "hello")
+        producer.pause()
+    told = CliRunner().invoke(main, ["doctor", "--no-provider", "--redis-url", users.url(user)])
+    assert told.exit_code in (0, 1), told.output
+    assert "the queue is paused" in told.output
+    assert ("this user of Redis" in told.output) is (user in {"producer", "web"})
+    if user == "producer":
+        assert "the workers cannot be looked at by this user of Redis" in told.output
+        assert "may not ZCOUNT" in told.output
+    else:
+        assert "no worker is alive" in told.output
 
 
 async def test_a_viewer_on_the_asyncio_door_sees_the_counters(users: Users) -> None:

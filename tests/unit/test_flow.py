@@ -648,6 +648,15 @@ def test_an_answer_without_a_word_is_replaced_by_the_fallback(said: str | None, 
         assert (found.status, found.incomplete_reason, found.replies, found.fallback) == ("incomplete", "empty", replies, bool(said))
 
 
+def test_a_request_that_is_made_again_says_so_even_if_the_first_one_was_taken_back() -> None:
+    driver = Scripted()
+    driver.run(claimed(), {steps.Start: RequestRefused("429", counts=False)})
+    assert driver.only(steps.Start).request.again is False
+    driver.run(claimed(progress=driver.only(steps.Postpone).progress))
+    request = driver.only(steps.Start).request
+    assert (request.again, request.batch.attempts) == (True, 1)
+
+
 def test_refusals_for_passing_reasons_count_once_retry_for_is_over() -> None:
     driver = Scripted(rules=Rules(retry_for_s=60))
     patient = Progress(waiting_since_ms=NOW - 60_000, refusals=5)
@@ -797,6 +806,44 @@ def test_a_vanished_run_may_still_have_been_written_down_so_it_is_looked_for_aft
     again = driver.only(steps.Postpone)
     assert (again.state, again.phase, again.progress.run_id, again.progress.sent_ms) == (RETRYING, Phase.SENDING, None, NOW)
     assert again.progress.failures == 1
+
+
+def test_a_run_that_was_given_up_and_cannot_be_cancelled_is_waited_for_by_its_id() -> None:
+    """While it is open nothing is sent: on a server without a lock both would answer."""
+    driver = Scripted(FOREGROUND, rules=Rules(retry_for_s=600))
+    driver.run(claimed(), {steps.Watch: RunExpired("too late")})
+    left = driver.only(steps.Postpone).progress
+    assert (left.given_up, left.run_id) == ("run_1", None)
+
+    later = replace(left, sent_ms=NOW - 36_000)
+    driver.run(claimed(phase=Phase.SENDING, progress=later), {steps.Find: RunStarted(run_id="run_1")})
+    assert driver.names == ["Find", "Postpone(held)"]
+    assert driver.only(steps.Find).run_id == "run_1"
+
+    again = replace(driver.only(steps.Postpone).progress, sent_ms=NOW - 36_000)
+    tired = replace(again, undecided_since_ms=NOW - 600_001)
+    ending = driver.run(claimed(phase=Phase.SENDING, progress=again), {steps.Find: DONE})
+    assert isinstance(ending, steps.Completed)
+    assert driver.names == ["Find", "Finish"]
+
+    driver.run(claimed(phase=Phase.SENDING, progress=tired), {steps.Find: RunStarted(run_id="run_1")})
+    assert driver.only(steps.Bury).reason == "parked"
+
+
+def test_a_run_that_could_not_be_cancelled_after_all_is_waited_for_too() -> None:
+    driver = Scripted(CONVERSATIONS)
+    driver.run(claimed(), {steps.Watch: RunExpired("too late"), steps.Find: RunStarted(run_id="run_1")})
+    assert driver.names[-3:] == ["Cancel", "Find", "Postpone(retrying)"]
+    assert driver.only(steps.Postpone).progress.given_up == "run_1"
+
+
+def test_a_run_that_was_given_up_and_came_to_nothing_is_forgotten() -> None:
+    driver = Scripted(FOREGROUND)
+    left = sending(given_up="run_1", failures=1)
+    failed = RunEnded(run_id="run_1", status="failed", error=ErrorInfo(code="x", message="y"))
+    driver.run(claimed(phase=Phase.SENDING, progress=left), {steps.Find: [failed, NotFound(anchor="item_0")]})
+    assert [step.run_id for step in driver.all(steps.Find)] == ["run_1", None]
+    assert driver.names == ["Find", "Find", "Save(sending)", "Start", "Save(running)", "Watch", "Finish"]
 
 
 @BOTH

@@ -191,6 +191,23 @@ def test_the_thread_gets_its_conversation_back_if_the_batch_is_too_long_by_itsel
     assert (ending.reason, ending.error.message) == ("refused", "too long")
 
 
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {steps.Start: RequestRefused("no", trouble=Trouble(kind=Kind.MODERATED, status=400))},
+        {steps.Watch: RunEnded(run_id="r", status="failed", error=ErrorInfo(code="invalid_prompt", message="no"), retryable=False)},
+    ],
+    ids=["refused", "failed"],
+)
+def test_a_batch_that_is_refused_for_another_reason_after_all_gives_the_conversation_back_as_well(answers: dict[type[Any], Any]) -> None:
+    driver = Scripted()
+    ending = driver.run(claimed(conversation_id="conv_2", progress=Progress(located=True, origin="conv_1")), answers)
+    assert driver.names[-2:] == ["MoveThread", "Bury"]
+    assert (moved(driver).conversation_id, moved(driver).drops_old) == ("conv_1", True)
+    assert isinstance(ending, steps.Failed)
+    assert (ending.reason, ending.error.message) == ("refused", "no")
+
+
 def test_a_thread_that_was_given_another_conversation_meanwhile_keeps_it_and_asks_for_its_end() -> None:
     driver = Scripted()
     driver.run(claimed(), {steps.Start: REFUSED, steps.MoveThread: [False]})

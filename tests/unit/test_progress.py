@@ -101,6 +101,7 @@ def test_the_strategy_above_covers_every_field() -> None:
         waiting_since_ms=6,
         refusals=7,
         passing=True,
+        given_up="r",
         undecided_since_ms=8,
         shortened=10,
         origin="conv_1",

@@ -94,6 +94,7 @@ class BatchFlow(Running):
             instructions=(yield from self._instructions()),
             open_calls=self._claimed.open_calls,
             deadline_s=self._rules.run_timeout_s,
+            again=progress.attempts + progress.refusals + progress.failures > 0,
             shortened=progress.shortened,
             renewed=progress.origin is not None,
         )

@@ -8,7 +8,7 @@ from typing import Any
 from assistant_queue.core import steps
 from assistant_queue.core.flow.ending import Ending
 from assistant_queue.core.flow.state import ENDED_WELL, HELD, Flow, GiveUp, Hold, Park, Unreachable
-from assistant_queue.core.runs import Finding, FoundBy, RunEnded
+from assistant_queue.core.runs import Finding, FoundBy, RunEnded, RunStarted
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.errors import (
     AssistantQueueError,
@@ -100,7 +100,7 @@ class Failing(Ending):
     def _refused(self, error: BackendError, info: ErrorInfo) -> Flow:
         """Provably not accepted, nothing of the batch had been sent yet, or the provider keeps nothing of it."""
         if not error.retryable:
-            return (yield from self._bury("refused", info))
+            return (yield from self._refuse(info))
         was_sent = self._phase is Phase.SENDING
         self._take_back(counts=error.counts)
         if was_sent and isinstance(error, ConversationBusy) and self._may_be_its_own():
@@ -110,6 +110,10 @@ class Failing(Ending):
     def _may_be_its_own(self) -> bool:
         """What keeps the conversation busy may be an earlier attempt, given up and still at work: it is looked for before the next one."""
         return self._progress.attempts > 0 and self._capabilities.found_by is FoundBy.ANCHOR
+
+    def _refuse(self, info: ErrorInfo) -> Flow:
+        """The same batch would be refused again."""
+        return (yield from self._bury("refused", info))
 
     def _unsent(self, info: ErrorInfo) -> Flow:
         """No replica of Redis knows of the request, so it did not leave. As with a Redis that is away, no batch is given up for that."""
@@ -134,28 +138,33 @@ class Failing(Ending):
 
     def _stop_run(self, error: AssistantQueueError, info: ErrorInfo) -> Flow:
         """The run is of no use any more: stop it, so that the conversation is free, and count the attempt."""
-        if self._progress.run_id is not None and self._capabilities.cancels:
-            yield steps.Cancel(request=self._sent, run_id=self._progress.run_id)
+        progress, capabilities = self._progress, self._capabilities
+        still_works = isinstance(error, RunExpired) and not capabilities.cancels
+        if progress.run_id is not None and capabilities.cancels:
+            yield steps.Cancel(request=self._sent, run_id=progress.run_id)
             if isinstance(error, RunExpired):
-                # It may have ended well before it could be cancelled, or while no worker was there: then it is the one.
-                found = yield from self._look_again(self._progress.run_id)
-                if found is not None:
+                # It may have ended well before it could be cancelled, or while no worker was there: then it is the one. Or it goes on:
+                # whether a server cancels is known only after its first refusal.
+                found = yield from self._look_again(progress.run_id)
+                if isinstance(found, RunEnded) and found.status in ENDED_WELL:
                     return (yield from self._ended(found))
-        still_works = isinstance(error, RunExpired) and not self._capabilities.cancels
+                still_works = isinstance(found, RunStarted) and capabilities.found_by is FoundBy.ANCHOR
+        if still_works and capabilities.follows:
+            progress.given_up = progress.run_id
         return (yield from self._run_failed(info, still_works=still_works))
 
-    def _look_again(self, run_id: str) -> Generator[steps.Step, Any, RunEnded | None]:
-        """A run that was given up, if it has ended well."""
+    def _look_again(self, run_id: str) -> Generator[steps.Step, Any, Finding | None]:
+        """What became of a run that was given up; None if the provider does not say."""
         try:
             finding: Finding = yield steps.Find(request=self._sent, run_id=run_id, calls=())
         except BackendError:
             return None
-        return finding if isinstance(finding, RunEnded) and finding.status in ENDED_WELL else None
+        return finding
 
     def _gave_up(self, event: RunEnded, info: ErrorInfo) -> Flow:
         """The provider ended the run badly: the same batch may do better, or never will."""
         if not event.retryable:
-            return (yield from self._bury("refused", info))
+            return (yield from self._refuse(info))
         self._progress.attempts -= not event.counts  # it is counted again when it is sent again
         return (yield from self._run_failed(info, counts=event.counts, retry_after_s=event.retry_after_s))
 

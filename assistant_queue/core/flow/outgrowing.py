@@ -22,7 +22,7 @@ class Outgrowing(Failing):
     1. a run that failed for its length is started again at once, over less of the conversation, as long as the backend says so
     2. else the conversation is begun anew with the later half of its turns, and the batch is sent there; again, until it fits
     3. so is one with calls that were left open, if the provider does not take their answers together with the batch
-    4. with nothing left to leave out, the thread goes back to the conversation it had, and the batch to the failed list
+    4. a batch that is refused all the same goes to the failed list, and the thread back to the conversation it had
     """
 
     def _refused(self, error: BackendError, info: ErrorInfo) -> Flow:
@@ -42,7 +42,7 @@ class Outgrowing(Failing):
             self._forget_run()
             return (yield from self._at_once(info))
         if not self._can_renew:
-            return (yield from self._bury("refused", info))
+            return (yield from self._refuse(info))
         self._forget_run()
         return (yield from self._renew(info))
 
@@ -64,11 +64,11 @@ class Outgrowing(Failing):
             renewed = yield steps.RenewConversation(request=self._sent, calls=progress.calls)
         except BackendError as error:
             if not error.retryable:
-                return (yield from self._give_back(info))
+                return (yield from self._refuse(info))
             failed = ErrorInfo(code=error.code, message=str(error))
             return (yield from self._try_again(failed, counts=error.counts, retry_after_s=error.retry_after_s))
         if renewed is None:
-            return (yield from self._give_back(info))
+            return (yield from self._refuse(info))
         conversation_id, progress.anchor = renewed
         progress.held = False  # the batch's own texts are in the old one
         progress.error = info
@@ -86,8 +86,8 @@ class Outgrowing(Failing):
             progress.located, progress.anchor, progress.origin = False, None, None
         return (yield from self._at_once(info))
 
-    def _give_back(self, info: ErrorInfo) -> Flow:
-        """The batch itself is too long: what the thread remembers stays as it was."""
+    def _refuse(self, info: ErrorInfo) -> Flow:
+        """A batch that is too long by itself, or was refused for another reason after all, costs the thread nothing that it remembers."""
         progress = self._progress
         if progress.origin is not None:
             origin, progress.origin = progress.origin, None
@@ -100,7 +100,7 @@ class Outgrowing(Failing):
                 progress=progress,
                 drops_old=True,
             )
-        return (yield from self._bury("refused", info))
+        return (yield from super()._refuse(info))
 
     def _at_once(self, info: ErrorInfo) -> Flow:
         progress = self._progress

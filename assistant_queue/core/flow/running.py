@@ -8,8 +8,8 @@ from typing import Any
 
 from assistant_queue.core import steps
 from assistant_queue.core.flow.outgrowing import Outgrowing
-from assistant_queue.core.flow.state import HELD, Event, GiveUp, Hold, Park, Unreachable
-from assistant_queue.core.runs import ActionRequired, CannotAsk, Finding, NotFound, RunStarted, Undecided
+from assistant_queue.core.flow.state import ENDED_WELL, HELD, Event, GiveUp, Hold, Park, Unreachable
+from assistant_queue.core.runs import ActionRequired, CannotAsk, Finding, NotFound, RunEnded, RunStarted, Undecided
 from assistant_queue.core.thread_state import Phase
 from assistant_queue.errors import BackendError, RunFailed, RunVanished, StreamCut, TooManyToolRounds, UnknownThread
 from assistant_queue.models import ErrorInfo
@@ -58,13 +58,21 @@ class Running(Outgrowing):
         wait_ms = progress.sent_ms + self._rules.grace_s * 1000 - self._now_ms()
         if progress.sent_ms and wait_ms > 0:
             raise Hold(wait_ms / 1000)
-        finding: Finding = yield from self._ask(steps.Find(request=self._sent, run_id=progress.run_id, calls=progress.calls))
+        asked = progress.run_id or progress.given_up
+        finding: Finding = yield from self._ask(steps.Find(request=self._sent, run_id=asked, calls=progress.calls))
+        if progress.given_up is not None and not progress.run_id and not progress.calls:
+            if isinstance(finding, RunEnded) and finding.run_id == progress.given_up and finding.status not in ENDED_WELL:
+                progress.given_up = None  # it came to nothing: what is left is what the conversation holds
+                return (yield from self._find())
+            if isinstance(finding, RunStarted):
+                finding = Undecided()
         if isinstance(finding, CannotAsk):
             raise Park(finding.reason)
         if isinstance(finding, Undecided):
             progress.undecided_since_ms = progress.undecided_since_ms or self._now_ms()
-            if self._now_ms() - progress.undecided_since_ms > self._rules.run_timeout_s * 1000:
-                raise Park("the provider has been working on this conversation for longer than run_timeout and does not say on what")
+            limit_s = self._rules.run_timeout_s if progress.given_up is None else self._rules.retry_for_s
+            if self._now_ms() - progress.undecided_since_ms > limit_s * 1000:
+                raise Park("the provider has been working on this conversation for too long: it does not say on what, or cannot be stopped")
             progress.sent_ms = self._now_ms()
             raise Hold(self._rules.grace_s)
         progress.undecided_since_ms = 0
@@ -114,7 +122,7 @@ class Running(Outgrowing):
         progress = self._progress
         progress.attempts += 1
         progress.run_id, progress.rounds, progress.replies, progress.usage = None, 0, (), None
-        progress.transcript = None
+        progress.transcript = progress.given_up = None
         progress.sent_ms = self._now_ms()
         progress.deadline_ms = progress.sent_ms + round(self._rules.run_timeout_s * 1000)
         # Written before the request leaves: whoever finds this phase knows that the batch may have been accepted.
