@@ -52,4 +52,14 @@ def _bare_error_in(data: Json) -> Any:
     if isinstance(told, Mapping) and told.get("status_code"):
         return {"code": told["status_code"], "message": told.get("status_msg")}
     is_text = isinstance(data.get("message") or data.get("msg"), str)
-    return data if is_text and id_in(data) is None and data.get("object") is None else None
+    return data if is_text and id_in(data) is None and data.get("object") is None and not _is_sign_of_life(data) else None
+
+
+def _is_sign_of_life(data: Json) -> bool:
+    """Whether a message only says that the server is at work: it names a state, and no code."""
+    if data.get("code") is not None or data.get("status_code") is not None:
+        return False
+    states = [value for value in (data.get("type"), data.get("status")) if isinstance(value, str) and not value.isdigit()]
+    return bool(states) and not any(
+        word in state.lower() for state in states for word in ("error", "fail", "exception", "limit", "overload")
+    )
