@@ -70,6 +70,21 @@ class ConversationLog:
         listed = await self._reader(request.conversation_id, request.batch.thread_id).newest()
         return list(reversed(listed.items))
 
+    async def in_order(self, request: RunRequest) -> tuple[list[Json], bool]:
+        """All items of the conversation, and whether they are oldest first; else the server keeps to no order that could be learned.
+
+        Of a very long conversation they are the newest, as far as the server gives them first.
+        """
+        reader = self._reader(request.conversation_id, request.batch.thread_id)
+        listed = await reader.newest()
+        if len(listed.items) <= 1 and listed.is_all:
+            return list(listed.items), True
+        order = await self._trial.learn(request.conversation_id, thread=request.batch.thread_id)
+        if order is ListOrder.NEWEST_FIRST and not listed.is_odd:
+            return list(reversed(listed.items)), True
+        whole = await reader.whole()
+        return list(whole.items), order is ListOrder.OLDEST_FIRST and whole.is_all
+
     # --- a batch ------------------------------------------------------------------------------------------------------------
 
     async def what_became_of(self, request: RunRequest, run_id: str | None, calls: Sequence[ToolCall]) -> Finding:

@@ -20,6 +20,16 @@ def split_at_batch(items: Sequence[Json], request: RunRequest, calls: Sequence[T
     return items[:begin], items[begin:]
 
 
+def split_by_ids(items: Sequence[Json], request: RunRequest, calls: Sequence[ToolCall]) -> tuple[Sequence[Json], Sequence[Json]]:
+    """The same of a conversation whose order is not known: the batch's own are its texts and these calls, if it has any open."""
+    opened = [item for item in items if _is_call(item, {call.id for call in calls})]
+    asked: list[Json] = []
+    for wanted in request.items if opened else ():
+        asked += [item for item in items if item not in asked and are_ours([item], [wanted])][:1]
+    own = [*asked, *opened]
+    return [item for item in items if item not in own], own
+
+
 def _begin_of_batch(items: Sequence[Json], request: RunRequest, called: set[str]) -> int:
     size, wanted = len(request.items), request.items
     anchors = [place for place, item in enumerate(items, 1) if item.get("id") == request.anchor]

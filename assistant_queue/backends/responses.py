@@ -6,6 +6,7 @@ conversation when the response completes, so after a failure the text is not the
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -16,7 +17,7 @@ from assistant_queue.backends import remedies
 from assistant_queue.backends.addresses import opened
 from assistant_queue.backends.conversation_items import output_item
 from assistant_queue.backends.conversation_log import ConversationLog
-from assistant_queue.backends.conversation_renewal import MAX_ITEMS, copied, later_half, split_at_batch
+from assistant_queue.backends.conversation_renewal import MAX_ITEMS, copied, later_half, split_at_batch, split_by_ids
 from assistant_queue.backends.empty_answers import once_more_if_empty
 from assistant_queue.backends.foreground import ForegroundWatch
 from assistant_queue.backends.foreign_calls import UNANSWERED
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
     from assistant_queue.backends.responses_direct import ResponsesDirect
+
+_log = logging.getLogger(__name__)
 
 
 class ResponsesBackend:
@@ -223,10 +226,15 @@ class ResponsesBackend:
     async def renew_conversation(self, request: RunRequest, calls: Sequence[ToolCall] = ()) -> tuple[str, str | None] | None:
         """Create a conversation that begins with the later half of what came before the batch, texts only; the batch's own items follow."""
         thread = request.batch.thread_id
-        earlier, own = split_at_batch(await self._log.items(request), request, calls)
+        items, is_ordered = await self._log.in_order(request)
+        earlier, own = (split_at_batch if is_ordered else split_by_ids)(items, request, calls)
         if not earlier:
             return None
-        seed = self._calls.seed(thread, later_half(earlier))
+        if not is_ordered:
+            _log.warning(
+                "thread %r: its provider lists items in an order of its own; the thread goes on without what was said before", thread
+            )
+        seed = self._calls.seed(thread, later_half(earlier) if is_ordered else [])
         created = await seeded(seed, self._calls.create_conversation(thread), thread=thread, path="/conversations")
         anchor = await self._log.last_id(created)
         carried = copied(own)

@@ -307,6 +307,42 @@ async def test_the_new_conversation_begins_with_the_last_turns_and_the_old_one_s
         assert texts_of(provider, again[0])[-1] == ("assistant", "You said: go on")
 
 
+@pytest.mark.parametrize("listed", ["asked", "newest", "oldest"])
+async def test_the_order_of_what_was_said_does_not_depend_on_how_a_server_lists_it(provider: StandInProvider, listed: Any) -> None:
+    async with made(RESPONSES, provider) as rig:
+        anchor = None
+        for number in range(4):
+            anchor = (await end_of(rig, f"question {number}", batch=f"b{number}", anchor=anchor)).anchor
+        provider.personality = Personality(list_order=listed)
+        renewed = await renew(rig, rig.request(LONG, batch="now", anchor=anchor))
+        assert renewed is not None
+        assert [text for _, text in texts_of(provider, renewed[0])][::2] == ["question 2", "question 3"]
+        assert renewed[1] == provider.items(renewed[0])[-1]["id"]
+
+
+@pytest.mark.parametrize("listed", ["by_id", "shuffled", "reshuffled"])
+async def test_what_was_said_in_no_order_that_can_be_told_is_not_said_again_and_open_calls_are_carried_all_the_same(
+    provider: StandInProvider, listed: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with made(RESPONSES, provider) as rig:
+        anchor = None
+        for number in range(4):
+            anchor = (await end_of(rig, f"question {number}", batch=f"b{number}", anchor=anchor)).anchor
+        provider.model = say_in_order(ToolCalls([("weather", {})]), Reply("sunny"))
+        *_, opened = await rig.start("how", "is it", anchor=anchor)
+        assert isinstance(opened, ActionRequired)
+        provider.personality = Personality(list_order=listed)
+        request = rig.request("how", "is it", anchor=anchor)
+        renewed = await renew(rig, request, opened.calls)
+        assert renewed is not None
+        assert texts_of(provider, renewed[0]) == [("user", "how"), ("user", "is it"), ("function_call", "")]
+        assert "without what was said before" in caplog.text
+        rig.conversation = renewed[0]
+        *_, ended = await events_of(rig.backend.submit(rig.request("how", "is it"), "", opened.calls, {opened.calls[0].id: "warm"}))
+        assert isinstance(ended, RunEnded)
+        assert ended.replies == ("sunny",)
+
+
 @pytest.mark.parametrize("kind", [RESPONSES, ASSISTANTS])
 async def test_with_nothing_before_the_batch_there_is_nothing_to_begin_with(provider: StandInProvider, kind: str) -> None:
     async with made(kind, provider) as rig:
@@ -359,7 +395,8 @@ async def test_a_server_that_creates_no_conversation_with_items_begins_with_an_e
     async with made(kind, provider) as rig:
         anchor = await with_history(rig)
         anchor = (await end_of(rig, "hi", batch="second", anchor=anchor)).anchor
-        provider.fault(op, refuse(400, "unknown_parameter", message=f"Unknown parameter in {LONG!r}."))
+        no_items = refuse(400, "unknown_parameter", message=f"Unknown parameter in {LONG!r}.")
+        provider.fault(op, no_items, when=lambda request: "thread" in (request.body or {}).get("metadata", {}))
         renewed = await renew(rig, rig.request(LONG, anchor=anchor, batch="now"))
         assert renewed is not None
         assert (renewed[1], provider.items(renewed[0])) == (None, [])
