@@ -334,7 +334,9 @@ def test_an_answer_that_was_lost_is_found_in_a_conversation_of_several_pages(
 ) -> None:
     queue = make_queue(**options, request_timeout=3.0)
     queue.ask("ann", "hello", timeout=PATIENCE_S)
-    Conversation(wire, queue, "ann").fill(110)
+    conversation = Conversation(wire, queue, "ann")
+    conversation.holds("hello", "You said: hello")
+    conversation.fill(110)
     before = len(upstream.calls(OP))
     wire.lose_the_answer(RESPONSES)
     assert queue.ask("ann", "are you there?", timeout=PATIENCE_S) == "You said: are you there?"
@@ -481,11 +483,12 @@ def test_a_run_that_does_not_end_is_cancelled_and_the_thread_goes_on(
 # --- beside the queue ------------------------------------------------------------------------------------------------------------
 
 
-def test_messages_are_listed_in_both_orders(make_queue: MakeQueue, options: dict[str, Any]) -> None:
+def test_messages_are_listed_in_both_orders(make_queue: MakeQueue, options: dict[str, Any], wire: Wire) -> None:
     queue = make_queue(**options)
     for text in ("one", "two"):
         queue.ask("ann", text, timeout=PATIENCE_S)
     told = ["one", "You said: one", "two", "You said: two"]
+    Conversation(wire, queue, "ann").holds(*told)
     assert [message.text for message in queue.list_messages("ann", order="asc")] == told
     assert [message.text for message in queue.list_messages("ann")] == told[::-1]
 
