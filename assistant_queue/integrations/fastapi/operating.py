@@ -89,4 +89,4 @@ def _look(service: Service) -> Operation[tuple[int | None, bool]]:
         found = yield from read_workers(space)
     except NotPermitted:
         return None, paused
-    return max(found.watched, found.registered), paused
+    return max(int(found.watched), found.registered), paused
