@@ -37,6 +37,11 @@ _log = logging.getLogger(__name__)
 
 ENV_PREFIX = "ASSISTANT_QUEUE_"
 DEFAULT_INSTRUCTIONS = "Reply to all messages logically."
+NO_CLUSTER = (
+    "Redis Cluster is not supported: one step changes keys that a cluster keeps on several nodes; use one Redis or Valkey, "
+    "with replicas and Sentinel for failover (redis+sentinel://host:port,.../service/db)"
+)
+"""What is said of a cluster, whether it is given or found."""
 GRACE_MARGIN_S = 5.0
 """How much longer than `request_timeout` an ambiguous batch is held before the provider is asked. Source: docs/reliability.md."""
 
@@ -219,8 +224,10 @@ class Config(BaseSettings):
     @field_validator("redis")
     @classmethod
     def _a_client(cls, value: Any) -> Any:
+        if any(base.__name__ == "RedisCluster" for base in type(value).__mro__):
+            raise ValueError(NO_CLUSTER)
         if value is not None and (inspect.isclass(value) or not hasattr(value, "connection_pool")):
-            msg = "must be a client: a redis.Redis or a redis.asyncio.Redis (no cluster client); or leave it out and give redis_url"
+            msg = "must be a client: a redis.Redis or a redis.asyncio.Redis; or leave it out and give redis_url"
             raise ValueError(msg)
         return value
 

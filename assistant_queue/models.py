@@ -177,6 +177,8 @@ class QueueStatus:
         delayed_count: The window or a back-off is still running.
         completed_count: Ever completed under this prefix.
         failed_count: Dead or parked now.
+        paused: The whole queue is paused: messages are accepted, nothing is claimed.
+        paused_since: When it was paused, UTC; None if it is not, or if an older version paused it.
     """
 
     active_count: int = 0
@@ -184,6 +186,8 @@ class QueueStatus:
     delayed_count: int = 0
     completed_count: int = 0
     failed_count: int = 0
+    paused: bool = False
+    paused_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

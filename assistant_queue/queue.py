@@ -74,9 +74,9 @@ class AssistantMessageQueue(TakesTools, DirectCalls, EventCalls):
 
     def _open(self) -> None:
         given = self.config.redis
-        self._owns_client = not isinstance(given, redis.Redis)
         self._door = Door(self.config, self._clock)
         client = sync_from(given, self.config.redis_url)
+        self._owns_client = client is not given
         # Only of a client of our own: one that was given may have no connection to spare.
         self._store = SyncStore(client, execute=Lane(client).execute if given is None else None)
         self._listening = listening(self._store.client)

@@ -95,6 +95,7 @@ def judged(outcome: ActionRequired | RunEnded, items: Sequence[Json]) -> ActionR
             whole=outcome.whole,
             usage=outcome.usage,
             error=ErrorInfo(code=UNSUPPORTED, message=_message(foreign or items)),
+            retryable=False,
             anchor=outcome.anchor,
         )
     if isinstance(outcome, RunEnded) and not outcome.replies:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
-from typing import Any
 
 import click
 
@@ -14,16 +14,21 @@ from assistant_queue.cli.problems import FAILED
 from assistant_queue.cli.provider_check import Examinable, examine
 from assistant_queue.clock import SystemClock
 from assistant_queue.config import Config
-from assistant_queue.errors import AssistantQueueError, ConfigurationMismatch
+from assistant_queue.errors import AssistantQueueError, ConfigurationMismatch, NotPermitted, StoreError, StoreUnavailable
 from assistant_queue.store import control
-from assistant_queue.store.calls import Space, each, plain, texts
+from assistant_queue.store.calls import Space
 from assistant_queue.store.connect import sync_from
-from assistant_queue.store.examining import Finding, judge, read_server
+from assistant_queue.store.examining import Finding, judge, read_server, refuse_cluster
+from assistant_queue.store.health import read_health, read_workers
 from assistant_queue.store.stores import SyncStore
+from assistant_queue.store.sweeping import TERM_MS
 from assistant_queue.worker.backend import make_backend
 
 OVERDUE_MS = 5000
 """How overdue a thread must be to be told. Chosen: later than any worker that is alive would leave it."""
+_LOOKS = 3
+"""How often it is asked within the time for which a watchman says that it is alive. Chosen: a busy one is late by less."""
+_ASK_A_VIEWER = "ask as the user `viewer` of docs/redis-users.acl, or as one that may do everything"
 
 
 @click.command(short_help="Look for what could keep messages from being answered.")
@@ -63,68 +68,77 @@ def doctor(*, where: Where, no_provider: bool, no_run: bool, as_json: bool) -> N
 
 def _examine(config: Config, store: SyncStore, *, ask_provider: bool, runs: bool) -> Iterator[Finding]:
     space = Space(config.queue_prefix, SystemClock())
-    yield from judge(store.run(read_server()), redis_name(config), durability=config.durability)
-    yield from _workers(space, store)
-    yield from _threads(space, store)
-    yield from _fingerprint(config, space, store)
+    server = store.run(read_server())
+    refuse_cluster(server)
+    yield from judge(server, redis_name(config), durability=config.durability)
+    yield from _as_far_as_permitted("the workers", _workers(space, store))
+    yield from _as_far_as_permitted("the threads", _threads(space, store))
+    yield from _as_far_as_permitted("what the producers believe", _fingerprint(config, space, store))
     if ask_provider:
         yield from _provider(config, runs=runs)
 
 
-def _workers(space: Space, store: SyncStore) -> Iterator[Finding]:
-    def look() -> Any:
-        return (yield [plain("PUBSUB", "NUMSUB", space.keys.tick), plain("SCARD", f"rq:workers:{space.prefix}")])
+def _as_far_as_permitted(what: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """Let a command that Redis refuses end its own check, not those after it."""
+    try:
+        yield from findings
+    except StoreUnavailable:
+        raise
+    except NotPermitted as error:
+        yield Finding(level="note", what=f"{what} cannot be looked at by this user of Redis: {error}", advice=_ASK_A_VIEWER)
+    except StoreError as error:
+        yield Finding(level="bad", what=f"{what} cannot be looked at: {error}", advice="look at the key that it names")
 
-    (_, watchmen), registered = store.run(look())
-    if watchmen:
-        yield Finding(level="ok", what=f"{watchmen} worker process(es) of ours alive, {registered} registered with RQ")
-    elif registered:
+
+def _workers(space: Space, store: SyncStore) -> Iterator[Finding]:
+    found = store.run(read_workers(space))
+    for _ in range(_LOOKS):
+        if found.watched or not found.registered:
+            break
+        time.sleep(TERM_MS / 1000 / _LOOKS)  # a watchman that is busy says so a moment later
+        found = store.run(read_workers(space))
+    if found.watched and found.registered:
+        yield Finding(level="ok", what=f"{found.registered} worker process(es) registered with RQ, and a timer that wakes them")
+    elif found.registered:
         yield Finding(
             level="warn",
-            what=f"{registered} stock worker(s), nobody sweeps: recovery depends on RQ's scheduler",
+            what=f"{found.registered} stock worker(s), nobody sweeps: recovery depends on RQ's scheduler",
             advice="start them with --worker-class assistant_queue.Worker, or run assistant-queue sweep beside them",
+        )
+    elif found.watched:
+        yield Finding(
+            level="bad", what="a timer wakes threads, and no worker is alive to answer", advice="start assistant-queue worker --app ..."
         )
     else:
         yield Finding(level="bad", what="no worker is alive", advice="start assistant-queue worker --app ...")
 
 
 def _threads(space: Space, store: SyncStore) -> Iterator[Finding]:
-    def look() -> Any:
-        seconds, micros = yield plain("TIME")
-        limit = int(seconds) * 1000 + int(micros) // 1000 - OVERDUE_MS
-        keys = (space.keys.due, space.keys.failed, space.keys.paused, space.keys.counters, space.keys.quarantine)
-        calls = [
-            plain("ZCOUNT", space.keys.due, "-inf", limit),
-            plain("ZCARD", space.keys.failed),
-            plain("EXISTS", space.keys.paused),
-            plain("HGET", space.keys.counters, "completed"),
-            plain("ZCARD", space.keys.quarantine),
-        ]
-        return [
-            (key if reply is None and key != space.keys.counters else None, reply)
-            for key, reply in zip(keys, (yield from each(calls)), strict=True)
-        ]
-
-    rows = store.run(look())
-    overdue, failed, paused, completed, moved = (reply for _, reply in rows)
-    for key in (key for key, _ in rows if key is not None):
+    found = store.run(read_health(space, OVERDUE_MS))
+    for key in found.foreign:
         yield Finding(level="bad", what=f"{key} is not of this queue's making", advice="a worker moves it aside; or delete it")
-    if moved:
+    if found.refused:
+        commands = ", ".join(dict.fromkeys(found.refused))
+        yield Finding(level="note", what=f"not everything can be looked at: this user of Redis may not {commands}", advice=_ASK_A_VIEWER)
+    if found.moved:
         yield Finding(
             level="warn",
-            what=f"{moved} key(s) were not of this queue's making and were moved aside",
+            what=f"{found.moved} key(s) were not of this queue's making and were moved aside",
             advice=f"ZRANGE {space.keys.quarantine} 0 -1 names them: look at them, then delete them",
         )
-    if paused:
+    if found.paused:
         yield Finding(level="warn", what="the queue is paused: nothing is claimed", advice="assistant-queue resume")
-    if overdue:
+    if found.overdue:
         yield Finding(
-            level="bad", what=f"{overdue} thread(s) overdue by more than 5 s", advice="start workers; then assistant-queue sweep --once"
+            level="bad",
+            what=f"{found.overdue} thread(s) overdue by more than 5 s",
+            advice="start workers; then assistant-queue sweep --once",
         )
-    else:
-        yield Finding(level="ok", what=f"no thread is overdue; {texts([completed])[0] or 0} messages answered so far")
-    if failed:
-        yield Finding(level="warn", what=f"{failed} failed batch(es) wait for a person", advice="assistant-queue failed")
+    elif found.overdue is not None:
+        answered = "" if found.completed is None else f"; {found.completed} messages answered so far"
+        yield Finding(level="ok", what=f"no thread is overdue{answered}")
+    if found.failed:
+        yield Finding(level="warn", what=f"{found.failed} failed batch(es) wait for a person", advice="assistant-queue failed")
 
 
 def _fingerprint(config: Config, space: Space, store: SyncStore) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ import click
 from assistant_queue.choices import name_of_backend
 from assistant_queue.config import Config, configure
 from assistant_queue.queue import AssistantMessageQueue
+from assistant_queue.store.examining import refuse_any_cluster
 from assistant_queue.worker.app import APP_VARIABLE, load_app
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -69,12 +70,23 @@ class Where:
         return {name: getattr(config, name) for name in config.model_fields_set}
 
     def queue(self) -> AssistantMessageQueue:
-        """The queue itself; raises as `config` does. Close it."""
+        """Return the queue itself. Close it.
+
+        Raises:
+            ConfigurationError: As `config` does, or Redis is a cluster.
+            StoreUnavailable: Redis did not answer.
+        """
         options = self.options()
         if self.app is None and not os.environ.get(APP_VARIABLE):
             # Who only knows where the queue is leaves it to the app to say what it is: its workers would refuse another fingerprint.
             options.update(model=None, prompt=None, assistant_id=None)
-        return AssistantMessageQueue(**options)
+        queue = AssistantMessageQueue(**options)
+        try:
+            queue._store.run(refuse_any_cluster())  # noqa: SLF001 - the queue's own Redis
+        except BaseException:
+            queue.close()
+            raise
+        return queue
 
 
 def app_option(command: Command) -> Command:

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import click
 
-from assistant_queue.worker.rq_worker import die_with_parent
+from assistant_queue.worker.parents import die_with_parent
 
 SHORT_LIFE_S = 2.0
 """A worker that ends sooner than this by itself is started again only after as long. Chosen: a broken app shall not spin."""

@@ -15,7 +15,8 @@ import click
 from assistant_queue.cli.options import app_option, redis_name
 from assistant_queue.cli.problems import Misuse, Problem
 from assistant_queue.config import Config
-from assistant_queue.errors import AssistantQueueError
+from assistant_queue.errors import AssistantQueueError, StoreError
+from assistant_queue.store.examining import refuse_any_cluster
 from assistant_queue.worker.app import load_app, look_here
 from assistant_queue.worker.backend import check_backend
 
@@ -27,6 +28,8 @@ RATE_LIMIT = "5/minute"
 """What one client may send. Chosen: as the classic chat services have it; a person writes no faster, a program is told so."""
 REQUEST_LIMIT = "600/minute"
 """All requests of one address. Chosen: a page that is open, and typed into, makes forty."""
+CLUSTER_CHECK_S = 1.0
+"""How long Redis may take to say that it is no cluster; then it is served without that. Chosen: one that is there takes a millisecond."""
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
@@ -152,6 +155,8 @@ async def run(
     announcing = asyncio.create_task(_announce(server, queue, root_path=root_path, is_open=authorize is None))
     try:
         async with queue:
+            with contextlib.suppress(StoreError, asyncio.TimeoutError):  # a Redis that is away may come back; a cluster stays one
+                await asyncio.wait_for(queue._store.run(refuse_any_cluster()), CLUSTER_CHECK_S)  # noqa: SLF001 - the queue's own Redis
             if with_worker:
                 await queue.start_worker()
             try:

@@ -33,6 +33,7 @@ def status(where: Where, thread: str | None, watch: bool, as_json: bool) -> None
     delayed    their window, or a back-off, is still running
     completed  answered, ever
     failed     in the failed list now: see `assistant-queue failed`
+    paused     only if it is, and since when: nothing is claimed until `assistant-queue resume`
 
     \b
     assistant-queue status --watch
@@ -97,7 +98,10 @@ def _one_line(seen: QueueStatus | ThreadStatus) -> str:
 def rows_of(seen: QueueStatus | ThreadStatus) -> list[tuple[str, str, str]]:
     """Name, value and meaning of each thing there is to see."""
     if isinstance(seen, QueueStatus):
+        since = f"since {seen.paused_since:%Y-%m-%d %H:%M:%S} UTC, " if seen.paused_since else ""
+        paused = [("paused", "yes", f"{since}nothing is claimed: assistant-queue resume")] if seen.paused else []
         return [
+            *paused,
             ("active", str(seen.active_count), "in a claimed batch"),
             ("waiting", str(seen.waiting_count), "due, not claimed yet"),
             ("delayed", str(seen.delayed_count), "window or back-off still running"),

@@ -19,6 +19,7 @@ from assistant_queue.cli.processes import Processes
 from assistant_queue.clock import SystemClock
 from assistant_queue.config import Config
 from assistant_queue.errors import AssistantQueueError
+from assistant_queue.store import wakeups
 from assistant_queue.store.calls import Space
 from assistant_queue.store.stores import SyncStore
 from assistant_queue.worker.app import APP_VARIABLE, load_app
@@ -100,6 +101,7 @@ class _Command:
 
     def load(self) -> Config:
         """The app's options, checked; and the log."""
+        wakeups.rq_prefix()  # says in a line what RQ says in a traceback when it is imported
         config = load_app(self.app)
         check_backend(config)
         if self.concurrency is not None:
@@ -164,10 +166,10 @@ def _leave() -> None:
 
 
 def _fork(command: _Command) -> None:
+    config = command.load()
     from assistant_queue.worker.rq_worker import Worker
     from assistant_queue.worker.runtime import worker_sync_client
 
-    config = command.load()
     if command.app is not None:
         os.environ[APP_VARIABLE] = command.app  # where the worker and its horses look
     store = SyncStore(worker_sync_client(config))

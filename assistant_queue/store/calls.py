@@ -185,7 +185,7 @@ class Space:
             "quarantine": keys.quarantine,
             "scheduled": wakeups.scheduled_key(prefix),
             "queue": wakeups.queue_key(prefix),
-            "queues": wakeups.QUEUES_KEY,
+            "queues": wakeups.queues_key(),
         }
         self._thread_keys: dict[str, str] = {
             "thread": keys.thread(""),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -62,6 +63,8 @@ def sync_client(url: str) -> redis.Redis:
             client: redis.Redis = sentinel.master_for(sentinel_url.service, **_sync_settings())
             return client
         pool = redis.BlockingConnectionPool.from_url(url, **_POOL, **_sync_settings())
+        for name in _DECODING:
+            pool.connection_kwargs.pop(name, None)  # the URL may name them
         return redis.Redis.from_pool(pool)
     except ValueError as error:
         raise ConfigurationError(_bad_url(error)) from None
@@ -78,6 +81,8 @@ def async_client(url: str) -> redis.asyncio.Redis:
             client: redis.asyncio.Redis = sentinel.master_for(sentinel_url.service, **_async_settings())
             return client
         pool = redis.asyncio.BlockingConnectionPool.from_url(url, **_POOL, **_async_settings())
+        for name in _DECODING:
+            pool.connection_kwargs.pop(name, None)  # the URL may name them
         return redis.asyncio.Redis.from_pool(pool)
     except ValueError as error:
         raise ConfigurationError(_bad_url(error)) from None
@@ -87,14 +92,30 @@ def sync_from(given: Any, url: str) -> Any:
     """The blocking client for what the options say: a ready client of either kind, or a URL."""
     if given is None:
         return sync_client(url)
-    return given if isinstance(given, redis.Redis) else sync_twin(given)
+    return _undecoded(given) if isinstance(given, redis.Redis) else sync_twin(given)
 
 
 def async_from(given: Any, url: str) -> Any:
     """The asyncio client for what the options say: a ready client of either kind, or a URL."""
     if given is None:
         return async_client(url)
-    return given if isinstance(given, redis.asyncio.Redis) else async_twin(given)
+    return _undecoded(given) if isinstance(given, redis.asyncio.Redis) else async_twin(given)
+
+
+_DECODING: dict[str, Any] = {"decode_responses": False, "encoding": "utf-8", "encoding_errors": "strict"}
+"""What our clients read and write: bytes, and UTF-8. A job of RQ's is no text, and half of it would be lost as one."""
+
+
+def _bytes_and_utf8(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in kwargs.items() if name not in _DECODING}
+
+
+def _undecoded(client: Any) -> Any:
+    """Return the client itself, or a copy with connections of its own if it decodes replies or encodes otherwise than as UTF-8."""
+    kwargs = client.connection_pool.connection_kwargs
+    if all(kwargs.get(name, usual) == usual for name, usual in _DECODING.items()):
+        return client
+    return fresh(client)
 
 
 def async_twin(client: redis.Redis) -> redis.asyncio.Redis:
@@ -116,7 +137,7 @@ def fresh(client: Any) -> Any:
     pool = client.connection_pool
     if isinstance(pool, redis.sentinel.SentinelConnectionPool | redis.asyncio.sentinel.SentinelConnectionPool):
         return pool.sentinel_manager.master_for(pool.service_name, **_portable(pool.connection_kwargs))
-    return type(client).from_pool(type(pool)(connection_class=pool.connection_class, **pool.connection_kwargs))
+    return type(client).from_pool(type(pool)(connection_class=pool.connection_class, **_bytes_and_utf8(pool.connection_kwargs)))
 
 
 def listening(client: Any) -> Any:
@@ -180,8 +201,6 @@ _PORTABLE = frozenset(  # of a connection's settings, those that both kinds of c
         "socket_keepalive_options",
         "health_check_interval",
         "credential_provider",
-        "encoding",
-        "decode_responses",
         "server",
     ]
 )

@@ -91,8 +91,12 @@ def waiting_message(space: Space, thread_id: str, message_id: str) -> Operation[
 
 
 def pause_queue(space: Space) -> Operation[None]:
-    """Messages are accepted, nothing is claimed, until `resume_queue`."""
-    yield plain("SET", space.keys.paused, "1")
+    """Accept messages and claim nothing until `resume_queue`; a queue that is paused already stays paused since then."""
+    now = space.clock.store_now_ms()
+    if now is None:
+        seconds, micros = yield plain("TIME")
+        now = int(seconds) * 1000 + int(micros) // 1000
+    yield plain("SET", space.keys.paused, now, "NX")
 
 
 def resume_queue(space: Space) -> Operation[None]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from assistant_queue.config import NO_CLUSTER
 from assistant_queue.errors import ConfigurationError, StoreError
 from assistant_queue.store.calls import Operation, plain
 
 LOWEST_REDIS = (6, 2)
 """Source: docs/production.md; the suite runs on 6.2."""
 
-_SECTIONS = ("server", "persistence", "replication", "memory")
+_SECTIONS = ("server", "persistence", "replication", "memory", "cluster")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,7 @@ class Server:
     append_only: bool | None = None
     replicas: int | None = None
     eviction: str | None = None
+    is_cluster: bool = False
 
     @property
     def evicts(self) -> bool:
@@ -45,10 +47,10 @@ class Server:
         return self.eviction not in {None, "noeviction"}
 
 
-def read_server() -> Operation[Server]:
-    """Ask a Redis about itself, in one round trip."""
+def read_server(names: Sequence[str] = _SECTIONS) -> Operation[Server]:
+    """Ask a Redis about itself, in one round trip; `names` are the sections of what it says."""
     try:
-        sections: list[Any] = yield [plain("INFO", section) for section in _SECTIONS]
+        sections: list[Any] = yield [plain("INFO", name) for name in names]
     except StoreError:
         return Server()
     said: dict[str, Any] = {name: value for section in sections if isinstance(section, dict) for name, value in section.items()}
@@ -60,6 +62,7 @@ def read_server() -> Operation[Server]:
         append_only=None if append_only is None else bool(append_only),
         replicas=int(said["connected_slaves"]) if "connected_slaves" in said else None,
         eviction=said.get("maxmemory_policy"),
+        is_cluster=str(said.get("cluster_enabled", 0)) == "1",
     )
 
 
@@ -121,6 +124,25 @@ def _version(server: Server, name: str) -> Finding:
         what=f"{name}: version {server.version or 'unknown'}",
         advice="upgrade to Redis 6.2 or later, or to Valkey" if too_old else "",
     )
+
+
+def refuse_any_cluster() -> Operation[None]:
+    """Ask a Redis whether it is a cluster, in one round trip: commands over single keys would be taken by some of its nodes.
+
+    Raises:
+        ConfigurationError: It is in cluster mode.
+    """
+    refuse_cluster((yield from read_server(("cluster",))))
+
+
+def refuse_cluster(server: Server) -> None:
+    """Let no worker start on a Redis that keeps one queue's keys on several nodes.
+
+    Raises:
+        ConfigurationError: It is in cluster mode.
+    """
+    if server.is_cluster:
+        raise ConfigurationError(NO_CLUSTER)
 
 
 def refuse_eviction(server: Server) -> None:

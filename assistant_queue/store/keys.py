@@ -43,7 +43,7 @@ class Keys:
 
     @property
     def paused(self) -> str:
-        """String: present while the whole queue is paused."""
+        """String: present while the whole queue is paused; ms since when (version 0.1: `1`)."""
         return f"{self.prefix}:paused"
 
     @property

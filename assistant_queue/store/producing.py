@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -25,6 +26,8 @@ from assistant_queue.store.sweeping import sweep, wake
 BULK = 250
 """Messages of one round trip of `add_messages`. Chosen: keeps Redis busy for some ten milliseconds at most."""
 
+_PAUSED_AT_ANY_TIME = "1"
+"""What version 0.1 wrote while the queue was paused."""
 _BOOKING_ROUNDS = 20
 """Rounds of sweeping before a status is read. Chosen: with the sweep's limit this books 2,000 threads, more than fall due in a second."""
 
@@ -262,12 +265,32 @@ def read_status(space: Space) -> Operation[QueueStatus]:
             swept = yield from sweep(space, even_paused=True)
             if not swept.overdue:
                 break
-    (reply,) = yield from each([plain("HMGET", space.keys.counters, "active", "waiting", "delayed", "completed", "failed")])
+    reply, is_paused, since = yield from each(
+        [
+            plain("HMGET", space.keys.counters, "active", "waiting", "delayed", "completed", "failed"),
+            plain("EXISTS", space.keys.paused),
+            plain("GET", space.keys.paused),
+        ]
+    )
     # Whatever else may stand there: the next change of a counter begins it anew (lua/_common.lua).
     counts = [int(value) if value.isdigit() else 0 for value in texts(reply or [""] * 5)]
     return QueueStatus(
-        active_count=counts[0], waiting_count=counts[1], delayed_count=counts[2], completed_count=counts[3], failed_count=counts[4]
+        active_count=counts[0],
+        waiting_count=counts[1],
+        delayed_count=counts[2],
+        completed_count=counts[3],
+        failed_count=counts[4],
+        paused=bool(is_paused),
+        paused_since=_paused_since(since),
     )
+
+
+def _paused_since(reply: Any) -> datetime | None:
+    said = "" if reply is None else text(reply)
+    is_time = said.isdecimal() and said != _PAUSED_AT_ANY_TIME
+    with suppress(OverflowError, ValueError, OSError):
+        return moment(int(said)) if is_time else None
+    return None
 
 
 def read_thread(space: Space, thread_id: str) -> Operation[ThreadStatus]:

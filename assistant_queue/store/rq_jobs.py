@@ -45,8 +45,8 @@ def call_for(
     """A call of a script that keeps RQ's records of `job` in the same step."""
     records = {
         "taken": wakeups.job_key(job.id),
-        "execution": f"rq:execution:{job.id}:{token}",
-        "executions": f"rq:executions:{job.id}",
+        "execution": wakeups.execution_key(job.id, token),
+        "executions": wakeups.executions_key(job.id),
         "started": wakeups.started_key(space.prefix),
         "books": wakeups.worker_key(job.worker),
         "running": wakeups.running_key(job.worker),

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+from assistant_queue.store import wakeups
+
 _HEADER = re.compile(r"^-- (KEYS|ARGV):[ ]*(.*)$", re.MULTILINE)
 _INCLUDE = re.compile(r"^--! include (.+)$", re.MULTILINE)
 _NAME = re.compile(r"\b(key|arg)(?:\.(\w+)|\['(\w+)'\])")
@@ -29,7 +31,7 @@ _NAME = re.compile(r"\b(key|arg)(?:\.(\w+)|\['(\w+)'\])")
 Constants = tuple[tuple[str, str | int], ...]
 """Names of arguments and what they are at every call of one version of a script."""
 
-_TOLD_BY_A_KEY = {"origin": ("queue", "string.sub({}, 10)"), "tick": ("due", "string.sub({}, 1, -4) .. 'tick'")}
+_TOLD_BY_A_KEY = {"origin": ("queue", "string.sub({}, {after})"), "tick": ("due", "string.sub({}, 1, -4) .. 'tick'")}
 """Arguments that a key holds: which, and how they are cut out of it (`store/keys.py`, `store/wakeups.py`)."""
 _UNCHECKED = re.compile(r"^-- UNCHECKED$", re.MULTILINE)
 _KINDS = {
@@ -110,7 +112,8 @@ def build(name: str, source: str, constants: Constants = ()) -> LuaScript:
             return f"'{fixed[word]}'"
         if word in _TOLD_BY_A_KEY:
             of, cut = _TOLD_BY_A_KEY[word]
-            return f"({cut.format(f'KEYS[{keys.index(of) + 1}]')})" if of in keys else "nil"
+            after = len(wakeups.queue_key("")) + 1
+            return f"({cut.format(f'KEYS[{keys.index(of) + 1}]', after=after)})" if of in keys else "nil"
         # A fragment holds functions that this script does not call.
         return f"ARGV[{args.index(word) + 1}]" if word in args else "nil"
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from redis import exceptions
 
+from assistant_queue.config import NO_CLUSTER
 from assistant_queue.errors import ConfigurationError, NotEncodable, NotPermitted, StoreError, StoreUnavailable
 from assistant_queue.store.ahead import AheadSender
 from assistant_queue.store.calls import Ahead, Call, Operation
@@ -18,9 +19,16 @@ from assistant_queue.store.sendable import REFUSED
 
 T = TypeVar("T")
 
+_CLUSTERS = (exceptions.AskError, exceptions.ClusterDownError, exceptions.ClusterCrossSlotError, exceptions.TryAgainError)
+"""What only a Redis in cluster mode says: MOVED and ASK, CLUSTERDOWN, CROSSSLOT, TRYAGAIN."""
+_NO_SELECT = "SELECT is not allowed in cluster mode"
+"""Source: Redis, src/db.c. It is said where the URL names a database."""
+
 
 def translate(error: Exception) -> Exception:
     """Redis' errors as ours, most specific first; anything else as it is."""
+    if isinstance(error, _CLUSTERS) or (isinstance(error, exceptions.ResponseError) and _NO_SELECT in str(error)):
+        return ConfigurationError(NO_CLUSTER)
     if isinstance(error, UnicodeEncodeError):
         half = error.object[error.start : error.end]
         return NotEncodable(

@@ -1,4 +1,4 @@
-"""What an RQ job of ours is: the one Python module that knows the bytes that `lua/_wakeup.lua` writes.
+"""What an RQ job of ours is: the one Python module that knows the bytes that `lua/_wakeup.lua` writes, and the names of RQ's keys.
 
 A wake-up carries a thread id and nothing else. A lost one costs a second, a doubled one nothing.
 """
@@ -6,44 +6,80 @@ A wake-up carries a thread id and nothing else. A lost one costs a second, a dou
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
+import os
 import pickle
 import secrets
+import sys
 import zlib
 from datetime import datetime, timezone
+from functools import cache
 from typing import Any
 
+from assistant_queue.errors import ConfigurationError
 from assistant_queue.store.sendable import is_text
 
 FUNCTION = "assistant_queue.jobs.wake"
 """The dotted path that RQ imports: a wire format, it never moves."""
 
-QUEUES_KEY = "rq:queues"
+RQ_PREFIX_VARIABLE = "RQ_KEY_PREFIX"
+"""Names what every key of RQ begins with. Source: rq 3.0, rq/defaults.py; RQ 2 has no such setting."""
+RQ_PREFIX = "rq"
+"""Source: the default of RQ 3, and what RQ 2 always takes."""
+
+
+@cache
+def rq_prefix() -> str:
+    """Return what every key of RQ begins with in this process: what RQ itself has read when it was imported.
+
+    Asked once. RQ is imported only to learn a value that is set: a producer has no other use for it.
+
+    Raises:
+        ConfigurationError: RQ refuses the value.
+    """
+    if "rq.defaults" not in sys.modules and RQ_PREFIX_VARIABLE not in os.environ:
+        return RQ_PREFIX
+    try:
+        defaults = importlib.import_module("rq.defaults")  # another thread may be at it: this waits until it is whole
+    except ValueError as error:
+        raise ConfigurationError(f"{error}; nothing was started") from error
+    return str(getattr(defaults, RQ_PREFIX_VARIABLE, RQ_PREFIX))
+
+
+def queues_key() -> str:
+    """Return the key of the set of all queues' keys."""
+    return f"{rq_prefix()}:queues"
 
 
 def queue_key(prefix: str) -> str:
     """List of the job ids that wait for a worker."""
-    return f"rq:queue:{prefix}"
+    return f"{rq_prefix()}:queue:{prefix}"
 
 
 def scheduled_key(prefix: str) -> str:
     """Sorted set: job id -> seconds since the epoch from which RQ's scheduler hands it over."""
-    return f"rq:scheduled:{prefix}"
+    return f"{rq_prefix()}:scheduled:{prefix}"
 
 
 def started_key(prefix: str) -> str:
     """Sorted set: job id:execution id -> seconds since the epoch at which RQ gives it up."""
-    return f"rq:wip:{prefix}"
+    return f"{rq_prefix()}:wip:{prefix}"
 
 
 def failed_key(prefix: str) -> str:
     """Sorted set: job id -> seconds since the epoch until which RQ keeps it to be looked at."""
-    return f"rq:failed:{prefix}"
+    return f"{rq_prefix()}:failed:{prefix}"
+
+
+def workers_key(prefix: str) -> str:
+    """Return the key of the set of workers that have registered for a queue."""
+    return f"{rq_prefix()}:workers:{prefix}"
 
 
 def worker_key(name: str) -> str:
     """Hash of one RQ worker."""
-    return f"rq:worker:{name}"
+    return f"{rq_prefix()}:worker:{name}"
 
 
 def running_key(name: str) -> str:
@@ -53,7 +89,17 @@ def running_key(name: str) -> str:
 
 def job_key(job_id: str) -> str:
     """Hash of one job."""
-    return f"rq:job:{job_id}"
+    return f"{rq_prefix()}:job:{job_id}"
+
+
+def execution_key(job_id: str, execution_id: str) -> str:
+    """Return the key of the hash of one execution of a job."""
+    return f"{rq_prefix()}:execution:{job_id}:{execution_id}"
+
+
+def executions_key(job_id: str) -> str:
+    """Return the key of the sorted set of a job's executions: id -> seconds since the epoch at which RQ gives it up."""
+    return f"{rq_prefix()}:executions:{job_id}"
 
 
 def new_job_id() -> str:

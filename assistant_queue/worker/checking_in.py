@@ -7,7 +7,7 @@ import logging
 from assistant_queue.config import Config
 from assistant_queue.store import control
 from assistant_queue.store.calls import Operation, Space
-from assistant_queue.store.examining import judge, read_server, refuse_eviction
+from assistant_queue.store.examining import judge, read_server, refuse_cluster, refuse_eviction
 
 _log = logging.getLogger(__name__)
 _LEVELS = {"ok": logging.DEBUG, "note": logging.INFO, "warn": logging.INFO, "bad": logging.ERROR}
@@ -20,10 +20,11 @@ def check_in(space: Space, config: Config, *, quietly: bool = False) -> Operatio
     Raises:
         FormatTooNew: A newer version has written under the prefix. Nothing was changed.
         ConfigurationMismatch: This worker is configured for something else than its producers. Nothing was changed.
-        ConfigurationError: Redis may throw messages away (`allow_eviction` is not set).
+        ConfigurationError: Redis is a cluster, or may throw messages away (`allow_eviction` is not set).
     """
     yield from control.check_in(space, None if config.allow_mismatch else config.fingerprint)
     server = yield from read_server()
+    refuse_cluster(server)
     if not config.allow_eviction:
         refuse_eviction(server)
     if not quietly:

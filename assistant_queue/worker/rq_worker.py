@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import logging
-import signal
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -24,12 +21,10 @@ from assistant_queue.store.stores import SyncStore
 from assistant_queue.worker.app import check_queue_names, load_app
 from assistant_queue.worker.backend import check_backend, make_workers_backend
 from assistant_queue.worker.checking_in import check_in
+from assistant_queue.worker.parents import die_with_parent
 from assistant_queue.worker.watchman import Watchman
 
 _log = logging.getLogger(__name__)
-
-_PR_SET_PDEATHSIG = 1
-"""Source: prctl(2)."""
 
 
 class ForeignJob(Exception):
@@ -161,9 +156,3 @@ def _warm_up(config: Config) -> None:
     importlib.import_module("assistant_queue.worker.runtime")
     if config.backend is None:
         make_workers_backend(config)  # opens no connection; the client itself is dropped, the modules that it loads stay
-
-
-def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent dies (Linux; elsewhere the lease's end is the bound)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

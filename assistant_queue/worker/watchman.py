@@ -12,7 +12,7 @@ from typing import Any
 
 from redis import exceptions
 
-from assistant_queue.errors import StoreError, StoreUnavailable
+from assistant_queue.errors import ConfigurationError, StoreError, StoreUnavailable
 from assistant_queue.store.calls import Space
 from assistant_queue.store.connect import fresh
 from assistant_queue.store.lane import Lane
@@ -60,7 +60,7 @@ class Watchman:
                 self._client.publish(self._space.keys.tick, "0")
                 self._client.publish(self._space.keys.timer, "")
             self._thread.join(timeout=SWEEP_INTERVAL_S + 4)
-        with contextlib.suppress(StoreError):  # else its term runs out
+        with contextlib.suppress(StoreError, ConfigurationError):  # else its term runs out
             self._store.run(resign(self._space, self._id))
         self._store.close()
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from assistant_queue.backends import remedies
 from assistant_queue.backends.base import RunEnded, RunStarted
 from assistant_queue.backends.foreground import ForegroundWatch
 from assistant_queue.errors import OutcomeUnknown, RunVanished, StreamCut
@@ -70,6 +71,7 @@ async def test_a_process_that_does_not_know_the_servers_ways_learns_them_from_th
     provider.personality = Personality(background="refused", foreground="stops")
     async with made(RESPONSES, provider, stream_idle_timeout=IDLE_S) as rig:
         run_id = await left_behind_after_refusal(rig)
+        remedies.forget(provider.base_url)  # what this process has learned of the server
         async with made(RESPONSES, provider, stream_idle_timeout=IDLE_S) as other:
             other.conversation = rig.conversation
             assert other.backend.capabilities.cancels

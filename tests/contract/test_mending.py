@@ -150,7 +150,7 @@ async def test_a_call_that_cannot_be_answered_ends_the_batch_with_its_name_and_l
         request = rig.request("hello")
         ended = (await events_of(rig.backend.start(request)))[-1]
         assert isinstance(ended, RunEnded)
-        assert (ended.status, ended.error.code) == ("failed", "unsupported_tool_call")
+        assert (ended.status, ended.error.code, ended.retryable) == ("failed", "unsupported_tool_call", False)
         assert kind in ended.error.message
         found = await rig.backend.find(request)
         assert isinstance(found, RunEnded)

@@ -90,9 +90,9 @@ async def test_a_failure_is_told_in_whatever_form_it_comes(error: Any) -> None:
     [
         ({"call_id": "c1", "id": "fc_1", "arguments": "{}"}, "c1", "{}"),
         ({"id": "fc_1", "arguments": "{}"}, "fc_1", "{}"),
-        ({"call_id": None, "id": 7, "arguments": None}, "7", ""),
+        ({"call_id": None, "id": 7, "arguments": None}, "7", "{}"),
         ({"call_id": 7, "arguments": {"a": [1]}}, "7", '{"a": [1]}'),
-        ({}, "call_f", ""),
+        ({}, "call_f", "{}"),
     ],
 )
 async def test_a_call_is_read_in_whatever_form_it_comes(call: dict[str, Any], call_id: str, arguments: str) -> None:

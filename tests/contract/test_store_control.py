@@ -8,6 +8,7 @@ from itertools import combinations
 
 import pytest
 
+from assistant_queue.core.progress import moment
 from assistant_queue.core.thread_state import ThreadState
 from assistant_queue.errors import MessageNotFound, ThreadBusy
 from assistant_queue.models import Message
@@ -342,6 +343,30 @@ def test_a_resumed_queue_wakes_what_fell_due(store: Rig) -> None:
     store.run(control.resume_queue(store.space))
     assert store.pop() == "thread"
     store.check()
+
+
+def test_a_queue_knows_since_when_it_is_paused(store: Rig) -> None:
+    assert (store.status().paused, store.status().paused_since) == (False, None)
+    store.run(control.pause_queue(store.space))
+    since = moment(store.clock.ms)
+    store.clock.advance(60)
+    store.run(control.pause_queue(store.space))  # once more, and it is paused since then all the same
+    assert (store.status().paused, store.status().paused_since) == (True, since)
+    store.run(control.resume_queue(store.space))
+    assert (store.status().paused, store.status().paused_since) == (False, None)
+
+
+@pytest.mark.parametrize("value", ["1", "", "soon", "9" * 40, "-5"])
+def test_a_pause_of_an_older_version_or_of_another_making_is_one(store: Rig, value: str) -> None:
+    store.client.set(store.keys.paused, value)
+    assert (store.status().paused, store.status().paused_since) == (True, None)
+
+
+def test_a_pause_under_a_key_of_another_type_is_one(store: Rig) -> None:
+    store.client.rpush(store.keys.paused, "x")
+    store.add(delay_s=0)
+    status = store.status()
+    assert (status.paused, status.paused_since, status.waiting_count) == (True, None, 1)
 
 
 def test_a_paused_queue_wakes_nobody_when_messages_come(store: Rig) -> None:

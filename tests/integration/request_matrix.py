@@ -131,13 +131,13 @@ def _heard(outcome: str, *actions: Action) -> Row:
 
 
 def _left(status: Any) -> Row:
-    """In the foreground, work may end with its reader, or with its server, and nothing says so. Each process first tries the background."""
+    """Foreground work may end with its reader, or with its server, and nothing says so. The first request asks for the background."""
     return Row(
         outcome=f"the run is left `in_progress` for ever, its cancelling is refused with {status}",
         actions=(cut_stream(after_events=2), reply_with(Never())),
         personality=Personality(background="refused", foreground="stops", foreground_cancel=status),
         stream_idle_timeout_s=HURRIED_S,
-        requests=4,
+        requests=3,
         runs=2,
         protocols=("responses",),
     )

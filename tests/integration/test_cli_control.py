@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from typing import Any
 
 import click
@@ -12,8 +13,12 @@ from click.testing import CliRunner, Result
 
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.cli import main
+from assistant_queue.clock import SystemClock
+from assistant_queue.store import wakeups
+from assistant_queue.store.calls import Space
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Personality, refuse
+from assistant_queue.worker.watchman import Watchman
 from tests.conftest import PATIENCE_S, RedisServer
 from tests.integration.conftest import wait_until
 
@@ -219,6 +224,50 @@ def test_a_wrong_address_is_named_by_the_doctor(
     assert f"POST {'/conversations' if protocol == 'responses' else '/threads'} answered 404" in told
     assert "ends in /v1" in told
     assert 'protocol="chat_completions"' in told
+
+
+def test_the_doctor_counts_the_workers_of_its_own_database(queue: AssistantMessageQueue, run: Run, one_redis: RedisServer) -> None:
+    """Channels are heard in all of them; this worker is alive, and answers nothing of the queue that is looked at."""
+    with AssistantMessageQueue(
+        redis_url=f"{one_redis.url[:-1]}5", queue_prefix=queue.config.queue_prefix, backend=lambda _: "hi", allow_mismatch=True
+    ) as elsewhere:
+        worker = elsewhere.start_worker()
+        assert "no worker is alive" in run("doctor", "--no-provider").output
+        there = CliRunner().invoke(main, ["doctor", "--redis-url", elsewhere.config.redis_url, "--prefix", queue.config.queue_prefix])
+        assert "1 worker process(es) registered with RQ" in there.output
+        worker.stop()
+
+
+def test_the_doctor_does_not_take_a_sweeper_for_a_worker(queue: AssistantMessageQueue, run: Run) -> None:
+    watchman = Watchman(Space(queue.config.queue_prefix, SystemClock()), queue._store.client)
+    watchman.start()
+    wait_until(lambda: "no worker is alive to answer" in run("doctor", "--no-provider").output, "it sees the timer")
+    ill = run("doctor", "--no-provider")
+    assert ill.exit_code == 1
+    watchman.stop()
+
+
+def test_the_doctor_warns_of_stock_workers_that_nobody_sweeps_for(queue: AssistantMessageQueue, run: Run) -> None:
+    prefix = queue.config.queue_prefix
+    queue._store.client.sadd(wakeups.workers_key(prefix), "stock")
+    told = run("doctor", "--no-provider")
+    queue._store.client.delete(wakeups.workers_key(prefix))
+    assert told.exit_code == 0
+    assert "1 stock worker(s), nobody sweeps" in told.output
+
+
+def test_status_shows_a_pause_of_the_queue_and_since_when(queue: AssistantMessageQueue, run: Run) -> None:
+    assert "paused" not in run("status").output
+    assert json.loads(run("status", "--json").output)["paused"] is False
+    queue.pause()
+    shown = run("status").output
+    since = queue.get_queue_status().paused_since
+    assert since is not None
+    assert abs((datetime.now(timezone.utc) - since).total_seconds()) < PATIENCE_S
+    assert f"since {since:%Y-%m-%d %H:%M:%S} UTC, nothing is claimed: assistant-queue resume" in shown
+    assert json.loads(run("status", "--json").output)["paused_since"] == since.isoformat()
+    queue.resume()
+    assert "paused" not in run("status").output
 
 
 def test_the_doctor_sees_another_queues_worker_and_a_refused_key(

@@ -13,7 +13,7 @@ from assistant_queue import AssistantMessageQueue
 from assistant_queue.testing import Personality, StandInProvider
 from assistant_queue.testing.clock import START_MS, FakeClock
 from assistant_queue.testing.harness import Crash, InstantWorker
-from assistant_queue.testing.provider import Never, Reply, ToolCalls, refuse
+from assistant_queue.testing.provider import Never, OutputItems, Reply, ToolCalls, refuse
 from tests.conftest import PATIENCE_S, RedisServer
 
 BOTH = pytest.mark.parametrize("protocol", ["responses", "assistants"])
@@ -132,6 +132,19 @@ def test_calls_that_the_queue_does_not_know_of(talk: Conversation, provider: Sta
     talk.make(lambda *_: "this is no list of outputs")
     talk.first_fails()
     assert talk.client.hdel(f"{talk.prefix}:conversation:t", "open") == 1
+    talk.next_is_answered()
+
+
+@pytest.mark.parametrize("protocol", ["responses"])
+def test_a_call_that_no_function_answers(talk: Conversation, provider: StandInProvider) -> None:
+    """The same tools would be called again: the batch is given up at once, under the name of what happened."""
+    item = {"type": "custom_tool_call", "call_id": "call_1", "name": "grep", "input": "x"}
+    provider.model = lambda turn: OutputItems([item]) if "first" in turn.user_texts[-1] else Reply("done")
+    talk.make(lambda *_: [], max_attempts=3)
+    talk.first_fails()
+    (failed,) = talk.queue.list_failed()
+    assert failed.error.code == "unsupported_tool_call"
+    assert len(provider.runs) == 1
     talk.next_is_answered()
 
 

@@ -13,8 +13,10 @@ from urllib.parse import quote
 
 import pytest
 import redis
+from click.testing import CliRunner
 
 from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue, StoreError
+from assistant_queue.cli import main
 from assistant_queue.errors import NotPermitted
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Personality, refuse
@@ -131,6 +133,23 @@ def test_a_viewer_sees_what_became_of_messages_and_changes_nothing(users: Users,
         ):
             with pytest.raises(NotPermitted):
                 forbidden()
+
+
+@pytest.mark.parametrize("user", ["viewer", "producer", "web", "worker"])
+def test_the_doctor_tells_what_its_user_may_see_and_says_what_it_may_not(users: Users, user: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ASSISTANT_QUEUE_APP", raising=False)
+    with AssistantMessageQueue(redis_url=users.url("producer"), message_delay=0, backend=lambda _: "hi") as producer:
+        producer.add_message_to_thread("t", "hello")
+        producer.pause()
+    told = CliRunner().invoke(main, ["doctor", "--no-provider", "--redis-url", users.url(user)])
+    assert told.exit_code in (0, 1), told.output
+    assert "the queue is paused" in told.output
+    assert ("this user of Redis" in told.output) is (user in {"producer", "web"})
+    if user == "producer":
+        assert "the workers cannot be looked at by this user of Redis" in told.output
+        assert "may not ZCOUNT" in told.output
+    else:
+        assert "no worker is alive" in told.output
 
 
 async def test_a_viewer_on_the_asyncio_door_sees_the_counters(users: Users) -> None:

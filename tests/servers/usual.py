@@ -166,7 +166,7 @@ class UsualBehaviour:
 
     def test_calls_that_a_failed_batch_left_open_do_not_stop_the_thread(self, make_queue: MakeQueue, foreign: Foreign) -> None:
         queue = make_queue(
-            **foreign.options, tools=[ORDER_STATUS], handle_requires_action=lambda *_: "this is no list of outputs", max_attempts=1
+            **foreign.options, tools=[ORDER_STATUS], handle_requires_action=lambda *_: "this is no list of outputs", max_attempts=2
         )
         failure_of(queue, "ann", "where is my order?")
         assert queue.ask("ann", "hello again", timeout=PATIENCE_S)

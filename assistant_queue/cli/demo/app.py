@@ -17,7 +17,7 @@ import redis
 from assistant_queue import AssistantMessageQueue, RunResult, ToolCall
 from assistant_queue.cli.demo.outbox import OUTBOX
 from assistant_queue.cli.demo.tools import TOOLS, order_status
-from assistant_queue.worker.rq_worker import die_with_parent
+from assistant_queue.worker.parents import die_with_parent
 
 _outbox = redis.Redis.from_url(os.environ.get("REDIS_URL", "redis://localhost:6379/0"))
 

@@ -18,7 +18,7 @@ from typing import Any
 import redis
 
 from assistant_queue.cli.problems import Misuse, Problem
-from assistant_queue.worker.rq_worker import die_with_parent
+from assistant_queue.worker.parents import die_with_parent
 
 OLDEST = (6, 2)
 """Source: docs/production.md: the Lua runs on Redis 6.2 and later."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 
@@ -14,6 +14,7 @@ from assistant_queue.integrations.fastapi.schemas import Alive, BatchId, FailedP
 from assistant_queue.integrations.fastapi.service import Service
 from assistant_queue.models import QueueStatus
 from assistant_queue.store.calls import Operation, plain
+from assistant_queue.store.health import read_workers
 
 
 def add_routes(router: APIRouter, service: Service) -> None:
@@ -85,7 +86,7 @@ def _look(service: Service) -> Operation[tuple[int | None, bool]]:
     space = service.queue._door.space  # noqa: SLF001 - the queue's own keys
     paused = bool((yield plain("EXISTS", space.keys.paused)))
     try:
-        found: Any = yield [plain("PUBSUB", "NUMSUB", space.keys.tick), plain("SCARD", f"rq:workers:{space.prefix}")]
+        found = yield from read_workers(space)
     except NotPermitted:
         return None, paused
-    return max(int(found[0][1]), int(found[1])), paused
+    return max(found.watched, found.registered), paused

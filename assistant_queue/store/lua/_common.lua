@@ -14,7 +14,7 @@
 --   due           zset    thread id -> ms by which somebody must have looked at it
 --   failed        zset    batch id -> ms when it failed
 --   counters      hash    delayed, waiting, active, completed, failed: messages; taken: `queued` of the wake-up that was taken last
---   paused        string  present while the whole queue is paused
+--   paused        string  present while the whole queue is paused; ms since when, opaque here
 --   events        stream  what happened to the thread: at (ms), type, data (JSON); there only while somebody listens
 -- Keys of RQ
 --   scheduled     zset    job id -> seconds;  queue  list of job ids;  queues  set of queue keys;  job  hash

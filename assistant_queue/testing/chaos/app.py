@@ -10,7 +10,7 @@ from typing import Any
 
 from assistant_queue import AssistantMessageQueue, ToolCall
 from assistant_queue.testing.chaos.deliveries import Deliveries
-from assistant_queue.worker.rq_worker import die_with_parent
+from assistant_queue.worker.parents import die_with_parent
 
 VARIABLE = "ASSISTANT_QUEUE_CHAOS_OPTIONS"
 """The options of the queue, as JSON."""

@@ -107,7 +107,7 @@ def words_of(items: Sequence[Json]) -> int:
 def _texts_of(item: Json) -> list[str]:
     found = [text_of(item), str(item.get("arguments") or "")]
     output = item.get("output")
-    found.append(output if isinstance(output, str) else text_of({"content": output or ()}))
+    found.append(output if isinstance(output, str) else text_of({"content": output if isinstance(output, list) else ()}))
     found += [str((call.get("function") or {}).get("arguments") or "") for call in item.get("tool_calls") or ()]
     return found
 
