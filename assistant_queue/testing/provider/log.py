@@ -81,7 +81,7 @@ class RunRecord:
         protocol: `assistants`, `responses` or `chat_completions`.
         conversation_id: The thread or conversation, None for a response bound to neither and for a chat completion.
         request: The number of the request that started it.
-        user_texts: The user texts that were in it (on Assistants: those no completed run has answered).
+        user_texts: The user texts that were in it (on Assistants: those that no run has answered with a text).
         message_metadata: The metadata of those messages, in the same order (empty on Responses, which have none).
         metadata: Its own metadata.
         instructions: The instructions in force.

@@ -142,7 +142,7 @@ class RunsEngine:
         self._writer.cut_short(run, status)
         if not self._world.personality.omits_usage:
             run.usage = _usage(run)
-        if status in {"completed", "incomplete"}:
+        if status in {"completed", "incomplete"} and run.said:
             run.thread.answered.update(message["id"] for message in run.user_messages)
         run.thread.active.pop(run.id, None)
         error_code = (run.last_error or {}).get("code")
