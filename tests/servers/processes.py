@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import importlib.metadata
 import importlib.util
 import os
 import shutil
@@ -35,25 +34,21 @@ class Package:
     module: str
     variable: str
 
-    def python(self) -> Path:
-        """Return the Python that can run the server, or skip the test with the reason."""
-        given = os.environ.get(self.variable)
-        if given:
-            found = _python_in(Path(given))
-            if found is None:
-                pytest.fail(f"Invalid {self.variable}={given!r}: expected a virtual environment, or a program in the bin of one")
-            return found
-        if importlib.util.find_spec(self.module) is not None:
-            return Path(sys.executable)
-        pytest.skip(f"{self.name} is not installed: {self.variable} names a virtual environment that has it (docs/contributing.md)")
+    def require(self) -> None:
+        """Skip the module that calls this, with the reason, unless the package is installed."""
+        if not os.environ.get(self.variable) and importlib.util.find_spec(self.module) is None:
+            reason = f"{self.name} is not installed: {self.variable} names a virtual environment that has it (docs/contributing.md)"
+            pytest.skip(reason, allow_module_level=True)
 
-    def version(self) -> str:
-        """Return the installed version."""
-        python = self.python()
-        if python == Path(sys.executable):
-            return importlib.metadata.version(self.name)
-        look = f"import importlib.metadata; print(importlib.metadata.version({self.name!r}))"
-        return subprocess.run([python, "-c", look], check=True, capture_output=True, text=True).stdout.strip()
+    def python(self) -> Path:
+        """Return the Python that can run the server."""
+        given = os.environ.get(self.variable)
+        if not given:
+            return Path(sys.executable)
+        found = _python_in(Path(given))
+        if found is None:
+            pytest.fail(f"Invalid {self.variable}={given!r}: expected a virtual environment, or a program in the bin of one")
+        return found
 
 
 LLAMA_CPP = Package("xllamacpp", "xllamacpp", "ASSISTANT_QUEUE_LLAMA_CPP")

@@ -30,6 +30,7 @@ from tests.servers.usual import (
 )
 from tests.servers.wire import Wire
 
+LITELLM.require()
 pytestmark = pytest.mark.xdist_group("litellm")
 
 KEY = "sk-proxy"

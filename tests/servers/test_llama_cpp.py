@@ -16,6 +16,7 @@ from tests.servers.processes import LLAMA_CPP, ForeignServer
 from tests.servers.usual import Delivered, Doctor, Foreign, MakeQueue, UsualBehaviour, failure_of, first_error, keeps_its_backlog
 from tests.servers.wire import Wire
 
+LLAMA_CPP.require()
 pytestmark = pytest.mark.xdist_group("llama_cpp")
 
 HERE = Path(__file__).parent

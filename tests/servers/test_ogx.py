@@ -40,6 +40,7 @@ from tests.servers.usual import (
 )
 from tests.servers.wire import Wire
 
+OGX.require()
 pytestmark = pytest.mark.xdist_group("ogx")
 
 OP = "chat.completions.create"

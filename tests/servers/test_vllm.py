@@ -18,6 +18,7 @@ from tests.servers.wire import Wire
 START_S = 400.0
 """Seconds until the server answers. Chosen: a minute on an idle machine, three on a busy one."""
 
+VLLM.require()
 pytestmark = [pytest.mark.xdist_group("vllm"), pytest.mark.timeout(START_S + 200)]
 
 HERE = Path(__file__).parent
