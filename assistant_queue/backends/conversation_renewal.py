@@ -15,9 +15,13 @@ MAX_ITEMS = 20
 
 
 def split_at_batch(items: Sequence[Json], request: RunRequest, calls: Sequence[ToolCall]) -> tuple[Sequence[Json], Sequence[Json]]:
-    """The items that came before the batch, and those of its rounds so far, oldest first. Of a batch without rounds nothing is stored."""
+    """The items that came before the batch, and those of its rounds so far, oldest first.
+
+    A batch without rounds has nothing to carry over: where its texts are stored although its response failed, they are sent again.
+    """
     begin = _begin_of_batch(items, request, {call.id for call in calls})
-    return items[:begin], items[begin:]
+    own = items[begin:]
+    return items[:begin], own if any(is_kind(item, "function_call") for item in own) else ()
 
 
 def split_by_ids(items: Sequence[Json], request: RunRequest, calls: Sequence[ToolCall]) -> tuple[Sequence[Json], Sequence[Json]]:

@@ -26,6 +26,7 @@ class Progress:
         run_id: The latest run known.
         rounds: Tool rounds answered so far.
         calls: The calls whose outputs are being submitted; where the provider keeps nothing, kept until the next round is known.
+        submitted: The calls whose outputs the latest run was given.
         asked: The round that is being answered, where the provider keeps nothing: whoever resumes has the same calls with the same ids.
         transcript: All rounds up to `calls`, in the backend's words, where the provider keeps nothing.
         calling: One of the user's functions is being called: a worker that dies now may die of this batch.
@@ -57,6 +58,7 @@ class Progress:
     run_id: str | None = None
     rounds: int = 0
     calls: tuple[ToolCall, ...] = ()
+    submitted: tuple[ToolCall, ...] = ()
     asked: ActionRequired | None = None
     transcript: str | None = None
     calling: bool = False
@@ -191,6 +193,7 @@ def load_result(plain: Mapping[str, Any]) -> RunResult:
 
 _ENCODERS: dict[str, Callable[[Any], Any]] = {
     "calls": _dump_calls,
+    "submitted": _dump_calls,
     "asked": _dump_asked,
     "usage": _dump_usage,
     "error": dump_error,
@@ -198,6 +201,7 @@ _ENCODERS: dict[str, Callable[[Any], Any]] = {
 }
 _DECODERS: dict[str, Callable[[Any], Any]] = {
     "calls": _load_calls,
+    "submitted": _load_calls,
     "asked": _load_asked,
     "replies": tuple,
     "usage": _load_usage,

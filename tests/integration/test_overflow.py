@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import redis
 from assistant_queue import AssistantMessageQueue, BatchFailed
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Personality, Reply, ToolCalls, Turn, refuse
+from assistant_queue.testing.provider.personalities import personality_of
 from tests.conftest import PATIENCE_S, RedisServer
 
 TURNS = 30
@@ -123,6 +125,17 @@ def test_every_turn_of_a_long_conversation_is_answered(
         queue.forget_thread("t")
         with redis.Redis.from_url(one_redis.url) as client:
             assert list(client.scan_iter(f"{prefix}:conversation:*")) == []
+
+
+@pytest.mark.parametrize("name", ["ogx", "small_responses"])
+def test_every_turn_is_answered_by_servers_that_neither_lock_nor_shorten_nor_list_in_order(
+    one_redis: RedisServer, prefix: str, provider: StandInProvider, name: str
+) -> None:
+    provider.personality = replace(personality_of(name), context_words=LIMIT, truncation="ignored", list_order="reshuffled")
+    shop = Shop(one_redis.url, prefix, provider, "responses")
+    with shop.queue as queue:
+        assert [shop.ask(number) for number in range(TURNS)] == [f"Answer to {number}" for number in range(TURNS)]
+        assert (queue.list_failed(), sorted(shop.calls.values())) == ([], [1] * (TURNS // 3))
 
 
 @pytest.mark.parametrize("case", BY_PROTOCOL, ids=" - ".join)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from flow_harness import ASSISTANTS, CONVERSATIONS, Scripted, action, claimed
+from flow_harness import ASSISTANTS, CONVERSATIONS, DONE, Scripted, action, claimed
 
 from assistant_queue.core import steps
 from assistant_queue.core.flow import Rules
@@ -91,13 +91,63 @@ def test_a_run_that_fails_for_its_length_goes_on_in_a_new_conversation(capabilit
     driver.run(claimed(), {steps.Watch: TOO_LONG})
     assert driver.names[-3:] == ["RenewConversation", "MoveThread", "Postpone(retrying)"]
     progress = moved(driver).progress
-    by_anchor = capabilities is CONVERSATIONS
-    # Rounds that had ended are in the new conversation of Responses: they are looked for there, without a grace.
-    assert moved(driver).phase is (Phase.SENDING if by_anchor else Phase.FROZEN)
-    assert (progress.run_id, progress.calls, progress.held, progress.sent_ms if by_anchor else 0) == (None, (), False, 0)
-    answers = {steps.Find: NotFound(anchor="item_2")} if by_anchor else {}
-    driver.run(claimed(conversation_id="conv_2", phase=moved(driver).phase, progress=progress), answers)
+    assert moved(driver).phase is Phase.FROZEN, "nothing of it can be there"
+    assert (progress.run_id, progress.calls, progress.held) == (None, (), False)
+    driver.run(claimed(conversation_id="conv_2", phase=moved(driver).phase, progress=progress))
+    assert driver.names[:2] == ["Save(sending)", "Start"]
     assert len(driver.only(steps.Start).request.items) == 2, "the texts are not in the new one"
+
+
+def test_outputs_given_to_a_run_that_failed_for_its_length_are_submitted_in_the_new_conversation() -> None:
+    driver = Scripted()
+    driver.run(claimed(), {steps.Watch: [action(1), replace(TOO_LONG, run_id="run_2")]})
+    move = moved(driver)
+    assert [one.id for one in driver.only(steps.RenewConversation).calls] == ["call_1"]
+    assert (move.phase, move.progress.sent_ms, move.progress.outputs) == (Phase.SENDING, 0, {"call_1": "output of call_1"})
+    driver.run(claimed(conversation_id="conv_2", phase=move.phase, progress=move.progress))
+    assert driver.names == ["Save(sending)", "Submit", "Save(running)", "Watch", "Finish"]
+    assert dict(driver.only(steps.Submit).outputs) == {"call_1": "output of call_1"}
+
+
+def test_outputs_given_to_a_run_that_can_be_shortened_are_submitted_to_another_at_once() -> None:
+    driver = Scripted()
+    driver.run(claimed(), {steps.Watch: [action(1), replace(TOO_LONG, run_id="run_2", retryable=True, counts=False)]})
+    postponed = driver.only(steps.Postpone)
+    driver.run(claimed(phase=postponed.phase, progress=postponed.progress))
+    assert driver.names[:2] == ["Save(sending)", "Submit"]
+    assert driver.only(steps.Submit).request.shortened == 1
+
+
+def test_calls_whose_outputs_were_given_in_vain_are_left_open_by_a_batch_that_is_given_up() -> None:
+    driver = Scripted()
+    driver.run(claimed(), {steps.Watch: [action(1), replace(TOO_LONG, run_id="run_2")], steps.RenewConversation: [None]})
+    assert driver.only(steps.Bury).open_calls == ("call_1",)
+
+
+def test_a_worker_that_takes_over_a_run_that_fails_for_its_length_knows_what_it_was_given() -> None:
+    driver = Scripted()
+    driver.run(claimed(), {steps.Watch: [action(1), DONE]})
+    running = driver.all(steps.Save)[-1].progress
+    driver.run(claimed(phase=Phase.RUNNING, progress=running), {steps.Watch: replace(TOO_LONG, run_id="run_2")})
+    assert driver.names[0] == "Follow"
+    assert [one.id for one in moved(driver).progress.calls] == ["call_1"]
+
+
+def test_outputs_that_are_refused_in_the_new_conversation_for_a_passing_reason_are_submitted_there_again() -> None:
+    moved_here = Progress(located=True, anchor="item_2", origin="conv_1", calls=action(1).calls, outputs={"call_1": "x"}, attempts=1)
+    driver = Scripted()
+    busy = ConversationBusy("locked", counts=False)
+    driver.run(claimed(conversation_id="conv_2", phase=Phase.SENDING, progress=moved_here), {steps.Submit: busy})
+    again = driver.only(steps.Postpone)
+    driver.run(claimed(conversation_id="conv_2", phase=again.phase, progress=again.progress))
+    assert driver.names[:2] == ["Save(sending)", "Submit"]
+
+
+def test_outputs_whose_answer_was_lost_in_the_new_conversation_are_looked_for_there() -> None:
+    sent = Progress(located=True, origin="conv_1", calls=action(1).calls, outputs={"call_1": "x"}, attempts=1, sent_ms=NOW - 36_000)
+    driver = Scripted()
+    driver.run(claimed(conversation_id="conv_2", phase=Phase.SENDING, progress=sent), {steps.Find: NotFound(anchor="item_3")})
+    assert driver.names[:3] == ["Find", "Save(sending)", "Submit"]
 
 
 def test_outputs_refused_for_their_length_are_submitted_in_the_new_conversation_and_not_computed_again() -> None:
@@ -108,10 +158,10 @@ def test_outputs_refused_for_their_length_are_submitted_in_the_new_conversation_
     move = moved(driver)
     assert (move.phase, move.progress.sent_ms, [one.id for one in move.progress.calls]) == (Phase.SENDING, 0, ["call_1"])
 
-    driver.run(claimed(conversation_id="conv_2", phase=move.phase, progress=move.progress), {steps.Find: NotFound(anchor="item_3")})
-    assert driver.names == ["Find", "Save(sending)", "Submit", "Save(running)", "Watch", "Finish"]
-    find, submit = driver.only(steps.Find), driver.only(steps.Submit)
-    assert (find.request.conversation_id, find.request.anchor, [one.id for one in find.calls]) == ("conv_2", "item_2", ["call_1"])
+    driver.run(claimed(conversation_id="conv_2", phase=move.phase, progress=move.progress))
+    assert driver.names == ["Save(sending)", "Submit", "Save(running)", "Watch", "Finish"], "they were never sent there"
+    submit = driver.only(steps.Submit)
+    assert (submit.request.conversation_id, submit.request.anchor, [one.id for one in submit.calls]) == ("conv_2", "item_2", ["call_1"])
     assert dict(submit.outputs) == {"call_1": "output of call_1"}
     assert driver.only(steps.Finish).result.attempts == 1
 

@@ -7,7 +7,7 @@ from assistant_queue.core.flow.failing import Failing
 from assistant_queue.core.flow.state import Flow
 from assistant_queue.core.runs import FoundBy, RunEnded
 from assistant_queue.core.thread_ids import providers_id
-from assistant_queue.core.thread_state import ThreadState
+from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.errors import BackendError
 from assistant_queue.models import ErrorInfo
 from assistant_queue.trouble import Kind, Trouble
@@ -33,18 +33,28 @@ class Outgrowing(Failing):
 
     def _gave_up(self, event: RunEnded, info: ErrorInfo) -> Flow:
         if _has_open_calls(event.trouble) and self._can_renew and self._progress.origin is None:
-            self._forget_run()
+            self._leave_run()
             return (yield from self._renew(info))
         if event.trouble is None or event.trouble.kind is not Kind.CONTEXT_OVERFLOW or self._capabilities.stateless:
             return (yield from super()._gave_up(event, info))
         if event.retryable and self._progress.shortened < MAX_SHORTENED:
             self._progress.shortened += 1
-            self._forget_run()
+            self._leave_run()
             return (yield from self._at_once(info))
         if not self._can_renew:
             return (yield from self._refuse(info))
-        self._forget_run()
+        self._leave_run()
         return (yield from self._renew(info))
+
+    def _leave_run(self) -> None:
+        """A response that failed has taken neither the batch nor the outputs that it was given: they are sent again without a question."""
+        progress = self._progress
+        given = progress.submitted if self._capabilities.found_by is FoundBy.ANCHOR else ()
+        self._forget_run()
+        if given:
+            progress.calls, self._unanswered = given, tuple(call.id for call in given)
+        elif not progress.rounds:
+            self._phase = Phase.FROZEN
 
     @property
     def _can_renew(self) -> bool:

@@ -28,6 +28,8 @@ class Running(Outgrowing):
     def _reach_event(self) -> Generator[steps.Step, Any, Event]:
         if self._capabilities.stateless and self._phase is not Phase.FROZEN:
             return (yield from self._again())
+        if self._phase is Phase.SENDING and self._has_outputs_to_send:
+            return (yield from self._submit(self._progress.run_id or ""))
         if self._phase is Phase.SENDING:
             return (yield from self._find())
         if self._phase is Phase.RUNNING and self._progress.run_id is not None:
@@ -35,6 +37,12 @@ class Running(Outgrowing):
                 return (yield from self._find())
             return (yield from self._follow(self._progress.run_id))
         return (yield from self._send())
+
+    @property
+    def _has_outputs_to_send(self) -> bool:
+        """Outputs were refused for the conversation's length, or the run that was given them has failed for it: they are nowhere."""
+        progress = self._progress
+        return bool(progress.calls) and not progress.sent_ms and (progress.origin is not None or progress.shortened > 0)
 
     def _again(self) -> Generator[steps.Step, Any, Event]:
         """The provider keeps nothing, so nothing is doubled there: go on behind the last round that is stored here."""
@@ -135,7 +143,7 @@ class Running(Outgrowing):
         progress = self._progress
         progress.run_id, progress.waiting_since_ms, progress.refusals, progress.passing = run_id, 0, 0, False
         if not self._capabilities.stateless:
-            progress.calls = ()
+            progress.submitted, progress.calls = progress.calls, ()
         self._unanswered = ()
         yield from self._save(Phase.RUNNING)
 
