@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
@@ -14,6 +15,7 @@ import click
 
 from assistant_queue.choices import name_of_backend
 from assistant_queue.config import Config, configure
+from assistant_queue.errors import StoreUnavailable
 from assistant_queue.queue import AssistantMessageQueue
 from assistant_queue.store.examining import refuse_any_cluster
 from assistant_queue.worker.app import APP_VARIABLE, load_app
@@ -82,7 +84,8 @@ class Where:
             options.update(model=None, prompt=None, assistant_id=None)
         queue = AssistantMessageQueue(**options)
         try:
-            queue._store.run(refuse_any_cluster())  # noqa: SLF001 - the queue's own Redis
+            with contextlib.suppress(StoreUnavailable):  # the command itself says that Redis is away, if it gets that far
+                queue._store.run(refuse_any_cluster())  # noqa: SLF001 - the queue's own Redis
         except BaseException:
             queue.close()
             raise
