@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
@@ -82,7 +83,8 @@ class Where:
             options.update(model=None, prompt=None, assistant_id=None)
         queue = AssistantMessageQueue(**options)
         try:
-            queue._store.run(refuse_any_cluster())  # noqa: SLF001 - the queue's own Redis
+            with contextlib.suppress(StoreUnavailable):  # the command itself says that Redis is away, if it gets that far
+                queue._store.run(refuse_any_cluster())  # noqa: SLF001 - the queue's own Redis
         except BaseException:
             queue.close()
             raise
