@@ -102,7 +102,7 @@ def _workers(space: Space, store: SyncStore) -> Iterator[Finding]:
     elif found.registered:
         yield Finding(
             level="warn",
-            what=f"{found.registered} stock worker(s), nobody sweeps: recovery depends on RQ's scheduler",
+            what=f"{found.registered} stock worker(s) and no sweeper: recovery depends on RQ's scheduler",
             advice="start them with --worker-class assistant_queue.Worker, or run assistant-queue sweep beside them",
         )
     elif found.watched:

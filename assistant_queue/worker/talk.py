@@ -26,7 +26,7 @@ class Talk:
     1. keeps the run's stream open between the step that starts it and the step that reads it
     2. tells those who listen what is said, as far as somebody does
     3. takes out of it the reasoning that the model wrote into its text
-    4. whatever a backend of the user's raises is an outcome that nobody knows
+    4. treats whatever a backend of the user's raises as an unknown outcome
 
     Whether the lease allows a call is asked before, by the driver.
     """
@@ -117,7 +117,7 @@ class Talk:
                     if self._teller is not None and self._teller.hear(self._spoken.delta(event)):
                         await self._teller.tell()
                 elif not isinstance(event, RunStarted):
-                    event = self._spoken.stop(event)  # noqa: PLW2901 - nobody needs the other one any more
+                    event = self._spoken.stop(event)  # noqa: PLW2901 - the other one is not needed any more
                     if self._teller is not None:
                         await self._teller.settle(event)
                     return event

@@ -253,7 +253,7 @@ def test_the_doctor_warns_of_stock_workers_that_nobody_sweeps_for(queue: Assista
     told = run("doctor", "--no-provider")
     queue._store.client.delete(wakeups.workers_key(prefix))
     assert told.exit_code == 0
-    assert "1 stock worker(s), nobody sweeps" in told.output
+    assert "1 stock worker(s) and no sweeper" in told.output
 
 
 def test_status_shows_a_pause_of_the_queue_and_since_when(queue: AssistantMessageQueue, run: Run) -> None:

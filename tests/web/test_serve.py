@@ -83,7 +83,7 @@ def test_one_command_serves_the_page_answers_and_stops_as_asked(one_redis: Redis
         assert process.wait(PATIENCE_S) == 0
         assert process.stderr is not None
         said = process.stderr.read()
-    assert "warning: without --authorize nobody is asked who they are" in said
+    assert "warning: without --authorize no client is asked for its identity" in said
     assert "Traceback" not in said
 
 

@@ -1,5 +1,5 @@
 -- Event `move`: a mapped thread goes on in another conversation, because the one it had is longer than the model reads; how far the batch
--- got is written with it, so that nobody looks for the new one's end in the old one.
+-- got is written with it, so that the end of the new one is never looked for in the old one.
 -- KEYS: thread conversation
 -- ARGV: now token old_id conversation_id anchor phase progress
 -- Returns {'ok', the conversation that the thread has now, '' for none} or {'lost'}: nothing has changed

@@ -91,7 +91,7 @@ _OGX = Personality(
     unknown_fields="ignored",
 )
 
-# Runs of five servers of single persons; each of these was seen at one of them.
+# Source: runs of independent servers, each of which showed some of these.
 _SMALL_RESPONSES = Personality(
     speaks=("responses",),
     lock="none",

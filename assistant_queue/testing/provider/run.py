@@ -29,7 +29,7 @@ class Step:
 class Run:
     """A run: what was asked, and how far it is. `tape` is there only while its present leg is streamed.
 
-    `added` are the messages that came with it, `user_messages` those nobody has answered yet, `open_calls` are
+    `added` are the messages that came with it, `user_messages` those without an answer, `open_calls` are
     (id, name, arguments), `message` is the one being written and `said` are the texts of those before it.
     """
 
