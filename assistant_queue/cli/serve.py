@@ -185,7 +185,8 @@ async def _announce(server: Server, queue: AsyncAssistantMessageQueue, *, root_p
         click.echo(f"warning: as long as this is so, requests are refused: {error}", err=True)
     if is_open:
         click.echo(
-            "warning: without --authorize no client is asked for its identity: each client that reaches this address may read, write and delete "
+            "warning: without --authorize no client is asked for its identity: each "
+            "client that reaches this address may read, write and delete "
             "every thread",
             err=True,
         )
