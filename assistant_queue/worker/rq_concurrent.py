@@ -61,6 +61,7 @@ class ConcurrentWorker(rq.worker.Worker):
     def __init__(self, queues: Any, *args: Any, **kwargs: Any) -> None:
         self._on_shutdown: Callable[[], None] = _nobody
         self._beaten = 0.0
+        self._stopped_taking = False
         super().__init__(queues, *args, **kwargs)
 
     # --- what `rq worker` calls -------------------------------------------------------------------------------------------
@@ -128,9 +129,10 @@ class ConcurrentWorker(rq.worker.Worker):
     def beat(self) -> bool:
         """Say that it is alive, and clear away what dead workers left; True if RQ's workers are suspended."""
         suspended = bool(is_suspended(self.connection))
-        if suspended:
+        if suspended and self._stopped_taking:
+            # Shown at the second beat: at the first the event loop may still be taking a wake-up.
             self.set_state(WorkerStatus.SUSPENDED)
-        elif self.get_state() == WorkerStatus.SUSPENDED:
+        elif not suspended and self.get_state() == WorkerStatus.SUSPENDED:
             busy = self.connection.exists(wakeups.running_key(self.name))
             self.set_state(WorkerStatus.BUSY if busy else WorkerStatus.IDLE)
         if time.monotonic() - self._beaten >= HEARTBEAT_S:
@@ -139,6 +141,7 @@ class ConcurrentWorker(rq.worker.Worker):
             self.connection.expire(wakeups.running_key(self.name), self.worker_ttl + 60)
             for queue in self.queues:
                 self._clear_expired(queue.name)
+        self._stopped_taking = suspended
         return suspended
 
     def died(self) -> None:
