@@ -45,6 +45,10 @@ if TYPE_CHECKING:
 
     from assistant_queue.backends.chat_direct import ChatDirect
 
+LOST_CONNECTIONS = 1
+"""How often a request is repeated at once where its connection is lost before any answer. Chosen: a server may close a
+kept connection at the moment when it is used again, and nothing is doubled there; a server that dies of the request dies once more."""
+
 
 class ChatCompletionsBackend:
     """Sends batches as chat completions, with the thread's history before them.
@@ -53,7 +57,7 @@ class ChatCompletionsBackend:
     2. hands a round's calls out together with all that was said in the batch, and goes on from there when the outputs come
     3. remembers the batch: question, tool rounds and reply, as far as `Memory` has room
     4. leaves out, joins or shortens what this server refuses, and sends again: a refusal is proof that nothing was done
-    5. asks once more for an answer that ended well and says nothing
+    5. asks once more for an answer that ended well and says nothing, or where the connection is lost before one has begun
 
     It keeps three things between calls: the remedies that this server and model need (`remedies.py`), whether the server says when an
     answer has ended, and whether the model's reasoning begins without a tag.
@@ -183,7 +187,9 @@ class ChatCompletionsBackend:
     async def _read_once(self, request: RunRequest, body: Json, reader: ChatReader) -> AsyncGenerator[RunEvent, None]:
         # Without a stream there is no sign of life before the end.
         limits = self._channel.limits if body["stream"] else Limits(first_s=request.deadline_s, idle_s=request.deadline_s)
-        stream = EventStream(self._calls.create(body), limits=limits, thread=request.batch.thread_id, missing=RequestRefused)
+        stream = EventStream(
+            self._calls.create(body), limits=limits, thread=request.batch.thread_id, missing=RequestRefused, repeats=LOST_CONNECTIONS
+        )
         stream.run_id = reader.run_id  # the second time, a refusal must not look as if nothing had been started
         try:
             async with aclosing(stream.events()) as chunks:

@@ -15,11 +15,12 @@ from typing import Any, Protocol
 import anyio
 
 from assistant_queue.backends.event_parser import EventParser
-from assistant_queue.backends.openai_errors import cut, is_foreign, translated
+from assistant_queue.backends.openai_errors import MAYBE_ACCEPTED, cut, is_foreign, translated
 from assistant_queue.backends.wire_events import Event, UnreadableAnswer
 from assistant_queue.backends.wire_json import loads
 from assistant_queue.core.runs import RunEvent
 from assistant_queue.errors import BackendError, OutcomeUnknown, RunVanished, StreamCut, UnknownThread
+from assistant_queue.trouble import Kind
 
 Json = dict[str, Any]
 Call = Callable[[], AbstractAsyncContextManager[Any]]
@@ -52,8 +53,9 @@ class EventStream:
 
     1. sends the request, within the limit for the first byte of the answer
     2. yields events; bytes are signs of life, a comment as good as an event, and must come within the idle limit
-    3. translates every failure: before an id is known as the request's, after that always as `StreamCut`
-    4. closes the answer, however it ends
+    3. repeats the request where its connection is lost before any answer, as often as it may (`repeats`)
+    4. translates every failure: before an id is known as the request's, after that always as `StreamCut`
+    5. closes the answer, however it ends
 
     The reader sets `run_id` as soon as it has seen one and `is_over` after the last event; the rest is then only drained. A reader that
     has seen what may be the end sets `patience_s`: if the next event takes longer, the events end.
@@ -62,11 +64,13 @@ class EventStream:
         has_ended: The server has ended the answer, by `[DONE]` or an orderly end of the body.
     """
 
-    def __init__(self, call: Call, *, limits: Limits, thread: str, missing: type[BackendError] = UnknownThread) -> None:
+    def __init__(self, call: Call, *, limits: Limits, thread: str, missing: type[BackendError] = UnknownThread, repeats: int = 0) -> None:
+        """Send nothing yet; `repeats` is for requests that double nothing."""
         self._call = call
         self._limits = limits
         self._thread = thread
         self._missing = missing
+        self._repeats = repeats
         self._parser = EventParser()
         self._heard_at = 0.0
         self.run_id: str | None = None
@@ -87,10 +91,7 @@ class EventStream:
     async def events(self) -> AsyncGenerator[Event, None]:
         """Yield the events, in order. Use it with `aclosing`."""
         async with AsyncExitStack() as stack:
-            with self._watched(self._limits.first_s):
-                answer = await stack.enter_async_context(self._call())
-                chunks = answer.iter_bytes()
-                chunk: bytes | None = await anext(chunks, None)
+            chunks, chunk = await self._answer(stack)
             while True:
                 found = self._read(chunk)
                 is_news = bool(found)
@@ -107,6 +108,21 @@ class EventStream:
                     chunk = await self._next(chunks)
                 except _Quiet:
                     return
+
+    async def _answer(self, stack: AsyncExitStack) -> tuple[AsyncIterator[bytes], bytes | None]:
+        """Send the request, and return the answer with its first bytes; None if it has no body."""
+        for left in range(self._repeats, -1, -1):
+            answer: Any = None
+            try:
+                with self._watched(self._limits.first_s):
+                    answer = await stack.enter_async_context(self._call())
+                    chunks: AsyncIterator[bytes] = answer.iter_bytes()
+                    return chunks, await anext(chunks, None)
+            except OutcomeUnknown as error:
+                is_lost = error.trouble is not None and error.trouble.kind is Kind.CONNECTION_LOST
+                if answer is not None or not left or not is_lost:
+                    raise
+        raise AssertionError  # the last one returns or raises
 
     def _read(self, chunk: bytes | None) -> list[Event]:
         """Return the events that these bytes, or the end of the body, complete."""
@@ -145,17 +161,12 @@ class EventStream:
             raise cut(error, thread=self._thread, run_id=self.run_id) from error.__cause__
 
     def _silent(self, limit_s: float) -> BackendError:
-        return OutcomeUnknown(
-            f"The provider sent nothing for thread {self._thread!r} within {limit_s:g} s. "
-            "It may have accepted the request; it is asked before anything is sent again."
-        )
+        return OutcomeUnknown(f"The provider sent nothing for thread {self._thread!r} within {limit_s:g} s. {MAYBE_ACCEPTED}")
 
     def ended_early(self) -> BackendError:
         """What it means that the events stopped before the run's end."""
         if self.run_id is None:
-            return OutcomeUnknown(
-                f"The provider's answer for thread {self._thread!r} ended before it named a run; it is asked before anything is sent again."
-            )
+            return OutcomeUnknown(f"The provider's answer for thread {self._thread!r} ended before it named a run. {MAYBE_ACCEPTED}")
         return StreamCut(f"The stream of run {self.run_id!r} of thread {self._thread!r} ended before the run; follow it by its id.")
 
 

@@ -64,7 +64,7 @@ class Rehearsal:
     def _twin(self) -> AssistantMessageQueue:
         config = self._original.config
         # A Redis in memory has no replica to wait for.
-        update: dict[str, Any] = {"redis": fakeredis.FakeRedis(server=fakeredis.FakeServer()), "durability": "local"}
+        update: dict[str, Any] = {"redis": self._redis(), "durability": "local"}
         if config.backend is None:
             update |= {
                 "openai_api_key": _secret(self.provider.api_key),
@@ -78,6 +78,9 @@ class Rehearsal:
         twin._clock = self.clock  # noqa: SLF001 - a queue of the same options with another clock
         twin._open()  # noqa: SLF001 - the same
         return twin
+
+    def _redis(self) -> Any:
+        return fakeredis.FakeRedis(server=fakeredis.FakeServer())
 
     def say(self, thread_id: str, message: Any, **details: Any) -> Receipt:
         """Add a message; `details` are those of `add_message_to_thread`."""
