@@ -16,6 +16,15 @@ import pytest
 
 from assistant_queue.testing import StandInProvider
 
+# Where the environment forbids it, each of some three hundred processes would compile the package anew, and pytest every test.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that run one after another (a browser, chaos): at the end, the other processes would wait for them."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
 
 def redis_servers() -> dict[str, str]:
     """The redis-server programs at hand: the one a wheel brings, and whatever is on the PATH."""
