@@ -10,7 +10,7 @@ from assistant_queue.models import ToolCall
 
 
 class AbsentBackend:
-    """Sends nothing to nobody.
+    """Sends nothing.
 
     Args:
         why: What is missing, for the failed list.
@@ -53,7 +53,7 @@ class AbsentBackend:
         raise NotConfigured(f"no provider is configured for thread {request.batch.thread_id!r}: {self._why}")
 
     async def find(self, request: RunRequest, run_id: str | None = None, calls: Sequence[ToolCall] = ()) -> Finding:  # noqa: ARG002 - the contract's
-        """Nobody to ask."""
+        """No provider to ask."""
         return CannotAsk(reason=f"another worker began with it, and here is no provider to ask: {self._why}")
 
     async def cancel(self, request: RunRequest, run_id: str) -> None:

@@ -405,5 +405,5 @@ class AssistantsBackend:
         return AssistantsDirect(self._channel, self._calls)
 
     async def close(self) -> None:
-        """Close the client's connections, unless the client is somebody else's."""
+        """Close the client's connections, unless the caller owns the client."""
         await self._channel.close()

@@ -252,7 +252,7 @@ class ChatCompletionsBackend:
         return _gone(f"the completion {run_id} for thread {request.batch.thread_id!r} cannot be watched again")
 
     async def find(self, request: RunRequest, run_id: str | None = None, calls: Sequence[ToolCall] = ()) -> Finding:  # noqa: ARG002 - the contract's
-        """Never held by anybody: it can be asked for again."""
+        """Return `NotFound`: the server keeps nothing, so the request can be repeated."""
         return NotFound(anchor=request.anchor)
 
     async def cancel(self, request: RunRequest, run_id: str) -> None:
@@ -274,7 +274,7 @@ class ChatCompletionsBackend:
         return ChatDirect()
 
     async def close(self) -> None:
-        """Close the client's connections, unless the client is somebody else's."""
+        """Close the client's connections, unless the caller owns the client."""
         await self._channel.close()
 
 

@@ -24,7 +24,7 @@ MAX_CHARS = 4_000_000
 _TOKENS_OF_MESSAGE = 4
 """Beside its text: role and separators. Source: the provider's cookbook."""
 _TOKENS_OF_ATTACHMENT = 1000
-"""A picture or a file, whose real price nobody knows before it is sent. Chosen: a large picture in full detail."""
+"""A picture or a file; its real price is unknown before it is sent. Chosen: a large picture in full detail."""
 _CHARS_OF_TOKEN = 4
 """Letters of the Latin alphabet. Source: the provider's rule of thumb. Every other character is counted as a token."""
 

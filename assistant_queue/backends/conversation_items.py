@@ -52,7 +52,7 @@ def is_oldest_first(listed: Sequence[Json], *, is_all: bool) -> bool:
     for place, item in enumerate(listed):
         if is_kind(item, "function_call_output") and item.get("call_id") in called:
             return called[item.get("call_id")] < place
-    # A conversation begins with somebody asking and, nearly always, ends with the model.
+    # A conversation begins with a question and, nearly always, ends with the model.
     return is_all and len(listed) > 1 and is_asked(listed[0]) and not is_asked(listed[-1])
 
 
@@ -131,5 +131,5 @@ def are_ours(items: Sequence[Json], wanted: Sequence[InputItem]) -> bool:
 
 
 def _until_next_question(items: Sequence[Json]) -> Sequence[Json]:
-    """What belongs to this turn: everything before somebody else's user item."""
+    """What belongs to this turn: everything before another writer's user item."""
     return items[: next((place for place, item in enumerate(items) if is_asked(item)), len(items))]

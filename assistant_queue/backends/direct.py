@@ -190,7 +190,7 @@ def _listed(call_ids: Any) -> str:
 
 
 def as_direct(error: BackendError, call: str, thread: str, *, is_writing: bool) -> BackendError:
-    """The same failure in the words of a call that nobody repeats: the flow's errors promise that a batch is tried again."""
+    """The same failure in the words of a call that is not repeated: the flow's errors promise that a batch is tried again."""
     if isinstance(error, UnknownThread | NotSupported):
         return error
     told = f"{call}, thread {thread!r}: "

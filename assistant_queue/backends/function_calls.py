@@ -52,7 +52,7 @@ class RunContext:
 
     Attributes:
         run_id: This call; another one for each attempt.
-        contents: The batch as a model should read it, one a message: if anybody in it has a name, each is signed.
+        contents: The batch as a model should read it, one a message: if any author in it has a name, each is signed.
         history: What was said in the thread before, oldest first; empty unless the backend was made with `history=`.
         instructions: Those of the messages, else the default ones; None for none.
         deadline_s: Seconds that this attempt has (`run_timeout`).
@@ -195,5 +195,5 @@ class _Thread:
         return None
 
     def _put(self, word: Any) -> None:
-        with suppress(RuntimeError):  # the loop is closed, nobody listens any more
+        with suppress(RuntimeError):  # the loop is closed, and its subscribers with it
             self._loop.call_soon_threadsafe(self.words.put_nowait, word)

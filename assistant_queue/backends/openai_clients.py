@@ -25,7 +25,7 @@ its cost grows with the square of the runs in it."""
 
 @cache
 def _trust() -> Any:
-    """Whom to trust, as the HTTP library has it by default: an `ssl.SSLContext`, one for the whole process.
+    """Trusted certificates, the HTTP library's default: an `ssl.SSLContext`, one for the whole process.
 
     Each client would read all certificates anew, some 20 ms of CPU: more than anything else that a horse does before its request.
     """
@@ -148,7 +148,7 @@ class Channel:
         self._closes_client = closes_client
 
     async def close(self) -> None:
-        """Close the connections, unless the client is somebody else's."""
+        """Close the connections, unless the caller owns the client."""
         if self._closes_client:
             await self._client.close()
 

@@ -345,5 +345,5 @@ class ResponsesBackend:
         )
 
     async def close(self) -> None:
-        """Close the client's connections, unless the client is somebody else's."""
+        """Close the client's connections, unless the caller owns the client."""
         await self._channel.close()

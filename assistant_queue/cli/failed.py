@@ -20,7 +20,7 @@ _ERROR_WIDTH = 160
 def failed(ctx: click.Context, where: Where, limit: int, after: str | None, as_json: bool) -> None:
     """List the batches that have failed, oldest first; retry or discard one.
 
-    A batch is here when its attempts are used up, when its workers died over it, or when it is parked: nobody can tell whether the
+    A batch is here when its attempts are used up, when its workers died over it, or when it is parked: it cannot be found out whether the
     provider took it. Its thread has gone on without it. The messages are kept until you decide.
 
     \b

@@ -32,7 +32,7 @@ class Fit:
 def signed(text: str, author: str | None) -> str:
     """The text as the model sees it, with its author.
 
-    Every further line is indented, and a name is one line without a colon: no line can pass for a line of somebody else.
+    Every further line is indented, and a name is one line without a colon: no line can pass for another author's.
     """
     name = " ".join((author or "").replace(":", " ").split()) or NOBODY
     first, *others = text.splitlines() or [""]
@@ -40,7 +40,7 @@ def signed(text: str, author: str | None) -> str:
 
 
 def content_of(message: Message, *, sign: bool) -> Content:
-    """A message's content, signed if anybody in its batch has a name."""
+    """A message's content, signed if any author in its batch has a name."""
     if not sign:
         return message.content
     if isinstance(message.content, str):

@@ -190,7 +190,7 @@ class NotFound:
     """The provider was asked and does not hold the batch, nor the outputs that were sent last.
 
     Attributes:
-        anchor: The id of the conversation's last item now: somebody else may have written; None if there is none.
+        anchor: The id of the conversation's last item now: another writer may have added items; None if there is none.
         holds_text: The provider's thread holds the batch's user text, without a run over it.
     """
 

@@ -17,7 +17,7 @@ class ThreadState(str, Enum):
     RETRYING = "retrying"
     """The batch was provably not accepted, or failed; it waits out a back-off."""
     HELD = "held"
-    """Nobody knows whether the batch was accepted; the provider is asked after a grace period."""
+    """Whether the batch was accepted is unknown; the provider is asked after a grace period."""
 
 
 class ThreadEvent(str, Enum):

@@ -1,4 +1,4 @@
-"""How much of a run's text those who listen have been told: where the next piece belongs, whoever tells it. Pure.
+"""Track how many characters of a run's text have been published, so that any worker resumes at the same offset. Pure.
 
 worker 1   hears "Hel" "lo, " "how"   tells "Hello, "      what was told is stored in the same step: 7 characters, their checksum
 worker 2   reads the whole text       tells the rest from character 7 on, if the first 7 are the ones that were told
@@ -108,7 +108,7 @@ class Told:
             text.settle(reply)
 
     def begin_again(self) -> None:
-        """Nobody has what was told: the next piece of each message is its first."""
+        """Start over: no subscriber has what was published, so the next piece of each message is its first."""
         for text in self._texts:
             text.begin_again()
 

@@ -48,14 +48,14 @@ def due_at(window: Window, *, now_ms: int, first_ms: int, count: int, previous_d
 
 
 def held_open(window: Window, *, now_ms: int, hold_ms: int, first_ms: int, due_ms: int) -> int:
-    """The ms at which the thread is due after somebody was seen typing: the rule of `store/lua/typing.lua`.
+    """The ms at which the thread is due after a typing notice: the rule of `store/lua/typing.lua`.
 
     Only a sliding window that is still open is held, never beyond `max_wait_ms` of the oldest message, and never made shorter.
 
     Args:
         window: The options of this queue.
         now_ms: The time.
-        hold_ms: How long somebody who was seen typing is taken to go on.
+        hold_ms: How long a typing notice counts.
         first_ms: When the oldest waiting message came.
         due_ms: When the thread is due so far.
     """

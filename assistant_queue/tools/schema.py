@@ -89,7 +89,7 @@ class _Schema(GenerateJsonSchema):
     """Without a warning for a default that JSON does not know: it is our own business."""
 
     def emit_warning(self, kind: Any, detail: str) -> None:
-        """Nobody can do anything about it."""
+        """Ignore the warning."""
 
 
 def read_signature(function: Callable[..., Any], called: str, context_type: type, described: Mapping[str, str]) -> Signature:

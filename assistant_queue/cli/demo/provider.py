@@ -1,4 +1,4 @@
-"""Who answers: the strict stand-in with the scene's mishaps, or with `--live` the real service."""
+"""The answering side: the strict stand-in with the scene's mishaps, or with `--live` the real service."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RETRY_AFTER_S = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """Who answers.
+    """The answering side.
 
     Attributes:
         name: For people.

@@ -96,7 +96,7 @@ def _server(program: str) -> Iterator[str]:
 
 
 def _start(program: str, directory: Path) -> tuple[int, subprocess.Popen[bytes]]:
-    """A server that answers; another port if somebody was faster."""
+    """A server that answers; another port if that one was taken meanwhile."""
     said = directory / "redis.log"
     for _ in range(_TRIES):
         port = _free_port()

@@ -41,13 +41,13 @@ class Scene:
 
 
 def own_scene(name: str, lines: Sequence[Line]) -> Scene:
-    """A scene of somebody's own messages: the provider is unkind to it now and then, too."""
+    """A scene of the user's own messages: the provider is unkind to it now and then, too."""
     return Scene(title=name, lines=tuple(lines), refuses_nth=(5, 17, 40), fails_every=11)
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One thread of the scene: who says what when. A line is (seconds, text) or (seconds, author, text)."""
+    """One thread of the scene: authors, texts and times. A line is (seconds, text) or (seconds, author, text)."""
 
     thread: str
     story: str

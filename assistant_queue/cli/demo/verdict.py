@@ -94,7 +94,7 @@ def judge(board: Board, stand_in: StandInProvider | None) -> Verdict:
         lost += (Counter(expected) - Counter(seen)).total()
         doubled += (Counter(seen) - Counter(expected)).total()
         ordered += _is_in_order(seen, expected)
-    # What reached the provider outside every thread that was played was sent by nobody.
+    # What reached the provider outside every thread that was played was not sent by the scene.
     doubled += sum(len(texts) for thread, texts in answered.items() if thread not in sent)
     return Verdict(
         messages=len(board.sent),
@@ -109,7 +109,7 @@ def judge(board: Board, stand_in: StandInProvider | None) -> Verdict:
 
 
 def _signed_all(seen: Iterable[str], expected: Sequence[str]) -> list[str]:
-    """Texts as the model saw them, all with their author: in a run where nobody has a name they come without."""
+    """Texts as the model saw them, all with their author: in a run without any author names they come without."""
     known = set(expected)
     return [text if text in known else signed(text, None) for text in seen]
 

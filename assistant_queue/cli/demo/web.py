@@ -25,7 +25,7 @@ from assistant_queue.testing.provider.script import Outcome
 WINDOW_S = 4.0
 """Chosen: long enough to write three short messages, and to see the window fill."""
 RATE_LIMIT = "120/minute"
-"""Chosen: nobody who plays with it notices it."""
+"""Chosen: too short to notice."""
 HOST = "127.0.0.1"
 _ORDER = re.compile(r"#(\d{4,6})\b")
 _SHOWN = 6
@@ -79,7 +79,7 @@ def _stand_in(stack: contextlib.ExitStack, protocol: Literal["responses", "assis
 
 
 def talk(turn: Turn) -> Outcome:
-    """What the stand-in's model says to people who try the page."""
+    """What the stand-in's model says to visitors of the page."""
     said = "\n".join(turn.user_texts)
     if re.search(r"\bfail\b", said, re.IGNORECASE):
         return RunFailure(delay=0.8)

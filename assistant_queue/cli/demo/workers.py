@@ -1,4 +1,4 @@
-"""The demo's worker processes: the same command that anybody would start."""
+"""The demo's worker processes: the same command as in production."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class BatchFlow(Running):
             # Only before the first request can it not fit: what is frozen after that was made to.
             yield steps.Trim(keep=fitting.taken)
             self._batch = replace(self._batch, messages=self._batch.messages[: fitting.taken])
-            # Whoever resumes sees only these: what is sent must be what they would send, or it is not recognised.
+            # A resuming worker sees only these: what is sent must be what it would send, or it is not recognised.
             fitting = fit(self._batch.messages, max_items=capabilities.max_items, max_item_chars=capabilities.max_item_chars)
         conversation_id = providers_id(self._batch.thread_id, self._rules.thread_ids) or self._claimed.conversation_id
         if progress.located and conversation_id is None and capabilities.conversations:

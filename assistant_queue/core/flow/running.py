@@ -51,7 +51,7 @@ class Running(Outgrowing):
             progress.deadline_ms = self._now_ms() + round(self._rules.run_timeout_s * 1000)
         if progress.asked is not None:
             return progress.asked  # the calls were being answered: the same ones, with the outputs that are known
-        if progress.sent_ms:  # a failure would have taken this back: whoever sent it died, or was stopped
+        if progress.sent_ms:  # a failure would have taken this back: the worker that sent it died, or was stopped
             progress.failures += 1
             if progress.failures >= self._rules.max_attempts:
                 raise GiveUp(progress.error or _LOST)
@@ -133,7 +133,7 @@ class Running(Outgrowing):
         progress.transcript = progress.given_up = None
         progress.sent_ms = self._now_ms()
         progress.deadline_ms = progress.sent_ms + round(self._rules.run_timeout_s * 1000)
-        # Written before the request leaves: whoever finds this phase knows that the batch may have been accepted.
+        # Written before the request leaves: a worker that finds this phase knows that the batch may have been accepted.
         yield from self._save(Phase.SENDING, leaves=True)
         started: RunStarted = yield steps.Start(request=self._sent)
         yield from self._save_running(started.run_id)
@@ -178,13 +178,13 @@ class Running(Outgrowing):
         run_id = event.run_id or progress.run_id or ""  # found again by its items, a round has no known id
         new = tuple(call for call in event.calls if call.id not in progress.outputs)
         if self._capabilities.stateless:
-            progress.asked = event  # before any function is called: nobody else has these calls and their ids
+            progress.asked = event  # before any function is called: these calls and their ids are kept nowhere else
         if new:
             yield from self._blame(new)
             outputs: dict[str, str] = yield steps.Answer(batch=self._batch, run_id=run_id, calls=new)
             progress.outputs.update(outputs)
             self._acquit()
-        # Only now: whoever resumes before the outputs are stored sees the same event and collects it then.
+        # Only now: a worker that resumes before the outputs are stored sees the same event and collects it then.
         self._collect(event)
         progress.rounds += 1
         progress.run_id, progress.calls = run_id, event.calls

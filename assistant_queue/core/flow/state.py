@@ -184,7 +184,7 @@ class Hold(AssistantQueueError):
 
 
 class Park(AssistantQueueError):
-    """Nobody can say whether the batch was accepted: a person decides."""
+    """Whether the batch was accepted cannot be found out: an operator decides."""
 
 
 class Unreachable(AssistantQueueError):

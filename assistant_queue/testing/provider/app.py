@@ -1,4 +1,4 @@
-"""The HTTP side: who is asking, what the faults want, which endpoint answers, and how the answer goes out."""
+"""The HTTP side: authentication, what the faults want, which endpoint answers, and how the answer goes out."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Endpoint:
         try:
             await self._serve(scope, receive, send)
         except asyncio.CancelledError:
-            # The provider is being stopped: the connection is gone and nobody waits for this answer.
+            # The provider is being stopped: the connection is gone, and this answer has no reader.
             return
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:

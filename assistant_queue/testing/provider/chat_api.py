@@ -99,7 +99,7 @@ class Completion:
 class ChatApi:
     """Takes a request on, asks the model, and answers whole or in chunks.
 
-    Who listens does not matter: a completion goes on when its client has gone, and then leaves nothing.
+    A completion continues after its client has disconnected, and then leaves nothing.
     """
 
     def __init__(self, world: World) -> None:
@@ -231,7 +231,7 @@ def _masked(message: str) -> ApiProblem:
 
 
 def _read_exchange(messages: Sequence[Json]) -> Exchange:
-    """What nobody has answered yet at the end of these messages."""
+    """The unanswered messages at the end of these."""
     start = 0
     for place, message in enumerate(messages):
         if message["role"] == "assistant" and not message.get("tool_calls"):

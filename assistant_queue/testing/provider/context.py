@@ -47,7 +47,7 @@ def _is_the_models(following: Sequence[Json]) -> bool:
 
 
 def read_exchange(items: Sequence[Json]) -> Exchange:
-    """What nobody has answered yet at the end of these items."""
+    """The unanswered items at the end of these."""
     turn = items[_start_of_turn(items) :]
     names = {item["call_id"]: item["name"] for item in turn if item.get("type") == "function_call"}
     outputs: list[OutputGiven] = []

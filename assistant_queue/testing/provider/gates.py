@@ -70,7 +70,7 @@ class Gate:
             self._open = True
             waiting, self._waiting = self._waiting, []
         for loop, future in waiting:
-            # A stopped provider has closed its loop and cancelled the runs: nobody is left to be released.
+            # A stopped provider has closed its loop and cancelled the runs: no run is left to be released.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(_finish, future)
 

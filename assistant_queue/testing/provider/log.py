@@ -173,7 +173,7 @@ class Log:
             return self._requests
 
     def add(self, record: Record) -> None:
-        """Append a record and wake whoever waits."""
+        """Append a record and wake all waiters."""
         with self._changed:
             self._records.append(record)
             self._changed.notify_all()

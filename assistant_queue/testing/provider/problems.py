@@ -73,7 +73,7 @@ def unreadable_body() -> ApiProblem:
 
 
 def response_side_not_found(kind: str, ident: str, param: str | None = None) -> ApiProblem:
-    """A conversation, response or item nobody knows, in the words of the Responses side."""
+    """An unknown conversation, response or item, in the words of the Responses side."""
     return ApiProblem(f"{kind} with id '{ident}' not found.", status=NOT_FOUND, param=param)
 
 
@@ -85,7 +85,7 @@ def cannot_cancel(response_id: str, status: int) -> ApiProblem:
 
 
 def assistant_side_not_found(kind: str, ident: str) -> ApiProblem:
-    """A thread, run, message or assistant nobody knows, in the words of the Assistants side."""
+    """An unknown thread, run, message or assistant, in the words of the Assistants side."""
     return ApiProblem(f"No {kind} found with id '{ident}'.", status=NOT_FOUND)
 
 

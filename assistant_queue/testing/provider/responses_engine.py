@@ -1,6 +1,6 @@
 """How a response comes about: accepted, worked on, and then, only if it ends well, joined to its conversation.
 
-Who listens does not matter: a response goes on when its client has gone, finishes, appends to the conversation and
+A response continues after its client has disconnected, finishes, appends to the conversation and
 keeps the conversation locked meanwhile, in the foreground as in the background.
 """
 
@@ -24,7 +24,7 @@ class ResponsesEngine:
     1. `accept` takes a checked request on, locks its conversation and starts the work.
     2. The work asks the model, writes the stream and ends the response.
     3. `stop`, `abort` and `vanish` end it from outside; `strand` leaves it open for ever.
-    4. `end` is the only way out: it stores what is to be stored, unlocks and tells everybody.
+    4. `end` is the only way out: it stores what is to be stored, unlocks and notifies every subscriber.
     """
 
     def __init__(self, world: World) -> None:

@@ -58,7 +58,7 @@ Handler = Callable[[Call], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One endpoint: its name in logs and faults, and who answers it."""
+    """One endpoint: its name in logs and faults, and its handler."""
 
     op: str
     method: str

@@ -1,6 +1,6 @@
 """How a run comes about: through legs, each from `queued` to a pause for tool outputs or to the end.
 
-A run goes on whoever listens, and its thread stays locked until it has ended, `requires_action` included.
+A run continues without subscribers, and its thread stays locked until it has ended, `requires_action` included.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class RunsEngine:
     2. A leg asks the model and writes messages, calls and the stream.
     3. `submit` checks tool outputs and starts the next leg.
     4. `cancel`, `expire`, `abort` and `vanish` end it from outside.
-    5. `end` is the only way out: it unlocks and tells everybody.
+    5. `end` is the only way out: it unlocks and notifies every subscriber.
     """
 
     def __init__(self, world: World) -> None:

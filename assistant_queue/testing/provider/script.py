@@ -29,7 +29,7 @@ class Turn:
         protocol: `responses`, `assistants` or `chat_completions`.
         conversation_id: The conversation or thread; None for a response that is bound to neither, and for chat completions.
         run_id: The response, run or completion this outcome is for.
-        user_texts: The user texts nobody has answered yet, in order; the same through all rounds of tool calls.
+        user_texts: The unanswered user texts, in order; the same through all rounds of tool calls.
         instructions: Those in force (on Assistants: the run's, or the assistant's, then the additional ones).
         tools: The names of the functions offered.
         tool_outputs: The outputs given so far in this turn, in order.
@@ -141,7 +141,7 @@ class IncompleteReply:
 
 @dataclass(frozen=True, slots=True)
 class Never:
-    """The run stays in progress until somebody cancels it, it expires, or the provider stops."""
+    """The run stays in progress until it is cancelled, it expires, or the provider stops."""
 
 
 Outcome = Reply | ToolCalls | OutputItems | RunFailure | IncompleteReply | Never | str

@@ -115,7 +115,7 @@ class World:
         return is_new or self.personality.empty_answers == "always"
 
     def enter(self, conversation: Conversation | Thread, run_id: str) -> None:
-        """A run takes the conversation; whoever is there already makes it an overlap."""
+        """A run takes the conversation; another one in it makes it an overlap."""
         if conversation.active:
             self.log.add(Overlap(time.time(), conversation.id, run_id, tuple(conversation.active)))
         conversation.active[run_id] = None

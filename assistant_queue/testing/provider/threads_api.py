@@ -96,7 +96,7 @@ def find_thread(world: World, call: Call) -> Thread:
     """The thread a call names.
 
     Raises:
-        ApiProblem: 404, nobody knows it.
+        ApiProblem: 404, unknown id.
     """
     ident = call.param("thread_id")
     thread = world.threads.get(ident)
@@ -109,7 +109,7 @@ def find_assistant(world: World, ident: str) -> Json:
     """The assistant with this id.
 
     Raises:
-        ApiProblem: 404, nobody knows it.
+        ApiProblem: 404, unknown id.
     """
     assistant = world.assistants.get(ident)
     if assistant is None:
