@@ -266,5 +266,5 @@ async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
     except asyncio.CancelledError:
         await asyncio.wait({task})
         if not task.cancelled():
-            task.exception()  # the cancellation is what counts; an error that nobody reads would be logged
+            task.exception()  # the cancellation is what counts; an error that is not read would be logged
         raise

@@ -55,7 +55,7 @@ class DirectCalls:
         Raises:
             InvalidArgument: The metadata are no pairs of strings, or too many or too long. Nothing was created.
             RequestRefused: The provider said no. Nothing was created.
-            OutcomeUnknown: Its answer was lost; a thread that nobody knows may have been created.
+            OutcomeUnknown: Its answer was lost; a thread of unknown id may have been created.
         """
         return self._direct(lambda direct: direct.create_thread(metadata))
 

@@ -55,7 +55,7 @@ class EventCalls:
         return self._store.run(self._door.listen(thread_id))
 
     def typing(self, thread_id: str, author: str | None = None) -> None:
-        """Somebody types: those who listen see it, and a sliding window stays open for some seconds, within `max_wait`.
+        """Publish that a person types: subscribers see it, and a sliding window stays open for some seconds, within `max_wait`.
 
         Call it as often as you like, with every key: at most every two seconds something is sent. A fixed window stays as it is.
 

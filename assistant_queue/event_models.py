@@ -1,4 +1,4 @@
-"""What can happen to a thread, as those who listen see it: one frozen value each. `docs/events.md` has the table.
+"""What can happen to a thread, as its subscribers see it: one frozen value each. `docs/events.md` has the table.
 
 Every event has an `id` to resume from, the caller's `thread_id`, the time `at` (aware, UTC) and a `type`, the same word as on the wire.
 """
@@ -32,7 +32,7 @@ class MessageQueued(_Event):
     """A message was taken.
 
     Attributes:
-        author: Who said it, None if nobody said so.
+        author: Its author, None if it has none.
         due_at: When the window ends, as known now; aware, UTC.
         pending_count: Messages that wait, this one included.
     """
@@ -78,10 +78,10 @@ class WindowMoved(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Typing(_Event):
-    """Somebody types.
+    """A person types.
 
     Attributes:
-        author: Who, None if nobody said so.
+        author: Their name, None if it was not given.
         until: When it is over unless it is told again; aware, UTC.
     """
 
@@ -201,7 +201,7 @@ class AttemptFailed(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchParked(_Event):
-    """The batch is in the failed list because nobody can tell whether the provider took it."""
+    """The batch is in the failed list because it cannot be found out whether the provider accepted it."""
 
     batch_id: str
     message_ids: tuple[str, ...]

@@ -34,7 +34,7 @@ class Message:
         id: Unique within the prefix.
         content: Text, or the provider's content parts.
         instructions: The caller's instructions for this message, None for the default.
-        author: Who said it, None if nobody said so.
+        author: Its author, None if it has none.
         metadata: String pairs of the caller's, kept beside the message.
         held: The provider's thread holds this text already (a run over it failed and a person asked for a retry).
     """
@@ -199,7 +199,7 @@ class ThreadStatus:
         pending_count: Messages that wait behind the current batch, or for their window.
         batch_id: The frozen batch, None without one.
         run_id: The run of that batch, None before it is known.
-        due_at: When somebody will next look at the thread: the window's end, a retry, a lease's end; aware, UTC.
+        due_at: When a worker will next look at the thread: the window's end, a retry, a lease's end; aware, UTC.
         attempts: How often the current batch has been sent.
         paused: Messages are accepted, nothing is claimed.
     """
@@ -265,7 +265,7 @@ class RunResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedBatch:
-    """A batch that needs a person: dead (attempts used up) or parked (nobody can say whether it was accepted).
+    """A batch that needs a decision: dead (attempts used up) or parked (whether it was accepted cannot be found out).
 
     Attributes:
         reason: `attempts`, `refused`, `worker_deaths`, `parked`, `unknown_thread`, `not_configured`, `corrupt`.

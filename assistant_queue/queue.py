@@ -134,7 +134,7 @@ class AssistantMessageQueue(TakesTools, DirectCalls, EventCalls):
             message: A non-blank text, or the provider's content parts.
             instructions: For the run over this message, instead of the default.
             message_id: Unique within the prefix; the same id, thread and content again is the same message. None generates one.
-            author: Who said it, as the model shall see it.
+            author: Its author, as the model shall see it.
             metadata: Up to 14 pairs of strings, kept with the message.
 
         Raises:

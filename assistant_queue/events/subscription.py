@@ -1,4 +1,4 @@
-"""One who listens: a bounded buffer that the hub fills, and what to do when it is full."""
+"""One subscriber: a bounded buffer that the hub fills, and what to do when it is full."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from assistant_queue.events.hub import EventHub
 
 BUFFER = 256
-"""Events that wait for one slow listener. Chosen: two full reads; who is further behind reads from Redis again, and costs no memory."""
+"""Events that wait for one slow listener. Chosen: two full reads; a slower one reads from Redis again, and costs no memory."""
 
 Place = tuple[int, int]
 """Where an entry stands in its stream: its id, as numbers."""
