@@ -18,6 +18,7 @@ from assistant_queue.store import events
 from assistant_queue.store.calls import Operation, Space, blocking, plain, text
 from assistant_queue.store.events import is_missed, order
 from assistant_queue.store.stores import AsyncStore
+from assistant_queue.store.sweeping import glancing
 
 _log = logging.getLogger(__name__)
 
@@ -209,11 +210,16 @@ class EventHub:
             feed.hand_on(self.missed(feed.thread_id, feed.cursor), None)
 
     async def _look_after(self) -> None:
-        """A stream that is gone, because its thread was forgotten, wakes nobody: look once in a while whether all are there."""
+        """Look once in a while whether all streams are there: one that is gone, because its thread was forgotten, wakes no reader.
+
+        In the same round trip overdue threads are woken: where only RQ's own workers are, a listener may be the one caller there is.
+        """
         self._look_at = asyncio.get_running_loop().time() + self._block_ms / 1000
         names = [self._space.keys.events(feed.thread_id) for feed in self._feeds.values()]
-        if names and int(await self._store.run(_one(plain("EXISTS", *names)))) < len(names):
-            await self._refresh()
+        if names:
+            (there,) = await self._store.run(glancing(self._space, [plain("EXISTS", *names)]))
+            if int(there) < len(names):
+                await self._refresh()
 
     def _is_time_to_refresh(self) -> bool:
         now = asyncio.get_running_loop().time()

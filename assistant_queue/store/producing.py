@@ -21,7 +21,7 @@ from assistant_queue.store.packing import digest, pack
 from assistant_queue.store.quarantine import says_corrupt
 from assistant_queue.store.replicating import REPLICA_WAIT_S, replicated
 from assistant_queue.store.scripts import Constants
-from assistant_queue.store.sweeping import sweep, wake
+from assistant_queue.store.sweeping import glancing, sweep, wake
 
 BULK = 250
 """Messages of one round trip of `add_messages`. Chosen: keeps Redis busy for some ten milliseconds at most."""
@@ -175,7 +175,7 @@ def _receipt(thread_id: str, message: Message, rules: AddRules, reply: Sequence[
 
 
 def read_message(space: Space, message_id: str) -> Operation[MessageStatus | None]:
-    """What is known of a message; None if there is no record of it."""
+    """What is known of a message; None if there is no record of it. Overdue threads are woken, two at most."""
     status: MessageStatus | None = None
     for _ in range(3):
         fields = texts((yield plain("HMGET", space.keys.message(message_id), "thread", "batch", "state", "seq")))
@@ -187,10 +187,13 @@ def read_message(space: Space, message_id: str) -> Operation[MessageStatus | Non
         if not batch_id:
             error = yield from _why_unsent(space, thread_id, seq)
             return MessageStatus(message_id=message_id, thread_id=thread_id, status=MessageState.QUEUED.value, error=error)
-        record, thread = yield [
-            plain("HMGET", space.keys.record(batch_id), "state", "result", "failure"),
-            plain("HMGET", space.keys.thread(thread_id), "batch", "state", "progress"),
-        ]
+        record, thread = yield from glancing(
+            space,
+            [
+                plain("HMGET", space.keys.record(batch_id), "state", "result", "failure"),
+                plain("HMGET", space.keys.thread(thread_id), "batch", "state", "progress"),
+            ],
+        )
         with reading(space.keys.record(batch_id)):
             status = _message_status(message_id, thread_id, batch_id, texts(record), texts(thread))
         if status is not None:
@@ -201,7 +204,8 @@ def read_message(space: Space, message_id: str) -> Operation[MessageStatus | Non
 
 def _why_unsent(space: Space, thread_id: str, seq: str) -> Operation[ErrorInfo | None]:
     """What keeps a message back that was taken into a batch of which no request has left yet; None for one that merely waits."""
-    head, batch_id, progress = texts((yield plain("HMGET", space.keys.thread(thread_id), "head", "batch", "progress")))
+    (fields,) = yield from glancing(space, [plain("HMGET", space.keys.thread(thread_id), "head", "batch", "progress")])
+    head, batch_id, progress = texts(fields)
     is_taken = bool(batch_id) and seq.lstrip("-").isdigit() and head.lstrip("-").isdigit() and int(seq) < int(head)
     with reading(space.keys.thread(thread_id)):
         return Progress.load(progress).error if is_taken else None
@@ -294,9 +298,10 @@ def _paused_since(reply: Any) -> datetime | None:
 
 
 def read_thread(space: Space, thread_id: str) -> Operation[ThreadStatus]:
-    """Where a thread stands; an unknown one is idle."""
+    """Where a thread stands; an unknown one is idle. Overdue threads are woken, two at most."""
     names = ("state", "n", "batch", "progress", "due", "until", "paused")
-    fields = texts((yield plain("HMGET", space.keys.thread(thread_id), *names)))
+    (reply,) = yield from glancing(space, [plain("HMGET", space.keys.thread(thread_id), *names)])
+    fields = texts(reply)
     state, count, batch, progress_text, due, until, paused = fields
     look = until or due
     with reading(space.keys.thread(thread_id)):

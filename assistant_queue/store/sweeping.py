@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from assistant_queue.errors import NotPermitted, StoreError
-from assistant_queue.store.calls import Call, Operation, Space, each, plain, text, texts
+from assistant_queue.store.calls import OVERDUE_MS, Call, Operation, Space, each, plain, text, texts
 from assistant_queue.store.quarantine import without
 from assistant_queue.store.sendable import is_text
 
@@ -25,6 +26,8 @@ _SEARCH = 2000
 """Entries of the RQ queue that are searched for a wake-up. Chosen: 2,000 take Redis about 50 microseconds."""
 _PATIENCE_MS = 60_000
 """How long a wake-up further back than that is believed to be there, if nobody says which are taken. Chosen."""
+_GLANCE = 2
+"""Overdue threads that a reading call has woken. Chosen: as many as an add does; the jobs of those look at ten more each."""
 _LOOKED_AT = frozenset({"woken", "waiting"})
 """What a script says of a thread that was overdue."""
 
@@ -139,3 +142,28 @@ def wake(space: Space, thread_ids: Sequence[str]) -> Operation[int]:
         if reply is None:
             _log.error("thread %r: Redis refuses to look at it; look at its keys", thread_id)
     return sum(reply is not None and text(reply[0]) == "woken" for reply in replies)
+
+
+def glancing(space: Space, calls: Sequence[Call]) -> Operation[list[Any]]:
+    """Make calls that only read, look for overdue threads in the same round trip, and wake those that are found.
+
+    Where only RQ's own workers are, a thread whose worker died with the scheduler is found by callers alone. A user of Redis that may not
+    look, or not wake, only reads.
+    """
+    try:
+        *replies, time, rows = yield [*calls, plain("TIME"), plain("ZRANGE", space.keys.due, 0, _GLANCE - 1, "WITHSCORES")]
+    except StoreError:  # a call's own error is raised again
+        return list((yield list(calls)))
+    own_ms = space.clock.store_now_ms()
+    now_ms = int(time[0]) * 1000 + int(time[1]) // 1000 if own_ms is None else own_ms
+    overdue = [thread_id for thread_id, due_ms in _scored(rows) if due_ms <= now_ms - OVERDUE_MS]
+    with suppress(StoreError):
+        yield from wake(space, overdue)
+    return list(replies)
+
+
+def _scored(rows: Any) -> Iterator[tuple[str, float]]:
+    """Members and scores, as either version of the protocol and redis-py give them: pairs, or one after the other."""
+    pairs = rows if rows and isinstance(rows[0], list | tuple) else zip(rows[::2], rows[1::2], strict=True)
+    for member, score in pairs:
+        yield text(member), float(score)

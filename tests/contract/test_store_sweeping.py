@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Callable
+from typing import Any
 
+import pytest
+import redis
+
+from assistant_queue.clock import SystemClock
 from assistant_queue.core.thread_state import ThreadState
-from assistant_queue.store import sweeping, wakeups
-from assistant_queue.store.calls import GUARD_MS, RECHECK_MS
+from assistant_queue.core.window import Window
+from assistant_queue.errors import StoreError
+from assistant_queue.models import Message
+from assistant_queue.store import producing, sweeping, wakeups
+from assistant_queue.store.calls import GUARD_MS, RECHECK_MS, Space
 from assistant_queue.store.rq_jobs import RqJob
 from assistant_queue.store.sweeping import Swept
+from tests.conftest import RedisServer
 from tests.contract.store_rig import Rig
 
 START = 1_700_000_000_000
@@ -209,3 +218,84 @@ def test_a_stray_entry_for_an_idle_thread_is_cleared_away(store: Rig) -> None:
     store.client.zadd(store.keys.due, {"ghost": START - 5000})
     assert store.sweep().woken == 0
     assert store.due() == {}
+
+
+# --- callers that ask ---------------------------------------------------------------------------------------------------
+
+ASKING: dict[str, Callable[[Rig], Any]] = {
+    "a message that waits": lambda store: store.message("waits"),
+    "a message in a batch": lambda store: store.message("batched"),
+    "a thread": lambda store: store.thread("asked"),
+}
+
+
+def forgotten(store: Rig) -> None:
+    """Three threads at which nobody looks, and two that are asked about."""
+    store.add("asked", "batched", delay_s=0)
+    store.claim("asked", batch_id="b", lease_s=1000)
+    store.add("asked", "waits", delay_s=60)
+    for number in range(3):
+        store.add(f"forgotten-{number}", delay_s=1)
+    store.lose_wakeups()
+
+
+@pytest.mark.parametrize("what", ASKING)
+def test_a_caller_that_asks_wakes_threads_that_nobody_has_looked_at_for_long(store: Rig, what: str) -> None:
+    forgotten(store)
+    ask = ASKING[what]
+    store.clock.advance(2.9)
+    before = ask(store)
+    assert store.queued() == [], "they are not overdue for long enough"
+    store.clock.advance(0.2)
+    assert ask(store) == before
+    assert len(store.queued()) == 2, "at most two"
+    assert {store.pop(), store.pop()} <= {"forgotten-0", "forgotten-1", "forgotten-2"}
+    ask(store)
+    assert len(store.queued()) == 1
+    store.check()
+
+
+@pytest.mark.parametrize("what", ASKING)
+def test_looking_for_others_costs_no_round_trip(store: Rig, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    forgotten(store)
+    trips: list[str] = []
+    single, many = store.store._send, store.store._send_many
+    monkeypatch.setattr(store.store, "_send", lambda call: (trips.append("one"), single(call))[1])
+    monkeypatch.setattr(store.store, "_send_many", lambda calls: (trips.append("many"), many(calls))[1])
+    ASKING[what](store)
+    assert len(trips) == (1 if what == "a thread" else 2)
+
+
+def test_a_caller_is_answered_though_it_may_not_look_and_what_it_finds_is_broken(store: Rig) -> None:
+    forgotten(store)
+    store.client.zadd(store.keys.due, {b"\xff": 0})
+    before = store.message("waits")
+    assert before is not None
+    assert b"\xff" not in store.client.zrange(store.keys.due, 0, -1), "no name of ours"
+    store.client.set(store.keys.due, "no sorted set")
+    assert store.message("waits") == before
+    assert store.thread("asked").pending_count == 1
+    store.client.set(store.keys.thread("asked"), "no hash")
+    with pytest.raises(StoreError):
+        store.thread("asked")
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_overdue_threads_are_found_over_either_protocol(redis_server: RedisServer, prefix: str, protocol: int) -> None:
+    with redis.Redis.from_url(redis_server.url, protocol=protocol, decode_responses=protocol == 3) as client:
+        store = Rig(client, prefix)
+        forgotten(store)
+        store.clock.advance(10)
+        store.thread("asked")
+        assert len(store.queued()) == 2
+
+
+def test_what_is_not_overdue_by_the_clock_of_redis_is_left_alone(store: Rig) -> None:
+    """As in production: nobody says what time it is."""
+    space = Space(store.prefix, SystemClock())
+    store.run(producing.add(space, "t", Message(id="m", content="hello"), producing.AddRules(window=Window(delay_ms=60_000))))
+    store.run(producing.read_thread(space, "t"))
+    assert store.queued() == []
+    store.client.zadd(store.keys.due, {"t": 1000})
+    store.run(producing.read_thread(space, "t"))
+    assert len(store.queued()) == 1

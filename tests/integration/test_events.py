@@ -420,6 +420,20 @@ def test_a_forgotten_thread_is_noticed_and_listened_to_again(queue: AssistantMes
     assert next(listening).content == "again"
 
 
+def test_a_listener_wakes_threads_that_nobody_has_looked_at_for_long(
+    queue: AssistantMessageQueue, one_redis: RedisServer, prefix: str, soon: None
+) -> None:
+    """Where only RQ's own workers are, and their scheduler died, there may be no other caller."""
+    with AssistantMessageQueue(redis_url=one_redis.url, queue_prefix=prefix, message_delay=60) as other:
+        receipt = other.add_message_to_thread("forgotten", "hello")
+        queue.open_events("t")
+        queue.typing("t", "Ann")
+        listening = queue.events("t", after="0", timeout=PATIENCE_S)
+        assert next(listening).type == "typing"
+        other._store.client.zadd(other._door.space.keys.due, {"forgotten": 1000})
+        wait_until(lambda: other.get_queue().job_ids == [receipt.job_id], "it is handed over")
+
+
 def test_a_thread_that_is_new_wakes_the_reader_at_once(
     one_redis: RedisServer, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

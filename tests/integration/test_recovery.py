@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +73,14 @@ class Crew(Service):
         self.gate = gate
         return receipt.message_id
 
-    def until_the_next_claim(self, before: Any, since: float, bound: float, what: str) -> None:
-        wait_until(lambda: self.token() not in {before, None}, "another worker has the thread", timeout=bound + SLACK)
+    def until_the_next_claim(self, before: Any, since: float, bound: float, what: str, ask: Callable[[], object] = lambda: None) -> None:
+        """Wait for it, and meanwhile `ask` again and again."""
+
+        def is_claimed() -> bool:
+            ask()
+            return self.token() not in {before, None}
+
+        wait_until(is_claimed, "another worker has the thread", timeout=bound + SLACK)
         taken = time.monotonic() - since
         sys.stdout.write(f"recovery: {what}: {taken:.2f} s, bound {bound:g} s\n")
 
@@ -123,6 +129,21 @@ def test_the_horse_dies_with_its_parent(crew: Crew) -> None:
     parent.send_signal(signal.SIGKILL)
     horse.wait(timeout=5)
     assert not horse.is_running()
+
+
+def test_a_caller_that_asks_recovers_what_died_with_its_scheduler(crew: Crew) -> None:
+    """RQ's successor has no scheduler before the lock of the last one has lapsed, and does not look for minutes."""
+    parent = crew.hire("stock")
+    message_id = crew.into_a_run()
+    before, since = crew.token(), time.monotonic()
+    for process in (*parent.children(recursive=True), parent):
+        process.send_signal(signal.SIGKILL)
+    crew.hire("stock")
+    queue = crew.queue
+    assert queue is not None
+    what = "stock, scheduler and all workers killed, a caller asks for the message"
+    crew.until_the_next_claim(before, since, LEASE + 5, what, ask=lambda: queue.get_message(message_id))
+    crew.is_answered_once(message_id)
 
 
 def test_a_sidecar_recovers_what_died_with_its_scheduler(crew: Crew) -> None:

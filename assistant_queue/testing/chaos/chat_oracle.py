@@ -33,6 +33,7 @@ class Evidence:
         histories: What the queue remembers of each thread in the end.
         stored: Message id -> the run that its status names.
         failed: Message id -> reason, of what is in the failed list.
+        excused: Texts that may be lost, doubled or forgotten; of their threads no history is expected to be whole.
     """
 
     sent: Sequence[Sent]
@@ -43,6 +44,7 @@ class Evidence:
     histories: Mapping[str, Sequence[Line]]
     stored: Mapping[str, str | None]
     failed: Mapping[str, str]
+    excused: frozenset[str] = frozenset()
 
 
 def judge_chat(evidence: Evidence) -> Verdict:
@@ -55,25 +57,28 @@ def judge_chat(evidence: Evidence) -> Verdict:
         if one.run_id in known
     ]
     held = {thread: [text for who, text in lines if who == "user"] for thread, lines in evidence.histories.items()}
-    verdict = judge(evidence.sent, answers, held, replied=evidence.replied, failed=evidence.failed)
-    wrong = [*_wrong_deliveries(evidence, used), *_wrong_words(evidence)]
+    verdict = judge(evidence.sent, answers, held, replied=evidence.replied, failed=evidence.failed, excused=evidence.excused)
+    pardoned = {message.thread for message in evidence.sent if message.text in evidence.excused}
+    found = [*_wrong_deliveries(evidence, used), *_wrong_words(evidence)]
+    wrong = [line for thread, line in found if thread not in pardoned]
     return dataclasses.replace(verdict, strange=verdict.strange + len(wrong), details=(*verdict.details, *wrong))
 
 
-def _wrong_deliveries(evidence: Evidence, used: Iterable[Delivered]) -> Iterator[str]:
-    """Replies that are not what the model said to these messages, and statuses that name another run."""
+def _wrong_deliveries(evidence: Evidence, used: Iterable[Delivered]) -> Iterator[tuple[str, str]]:
+    """Threads with replies that are not what the model said to these messages, or with statuses that name another run; and which."""
     text_of = {message.message_id: message.text for message in evidence.sent}
     for one in used:
         texts = [text_of.get(message_id) for message_id in one.message_ids]
         answered = evidence.replied.get(one.run_id)
         if answered is None or list(answered) != texts or one.reply != reply_to(answered):
-            yield f"batch {one.batch_id}: {one.reply!r} was delivered for {texts}; run {one.run_id} replied to {answered}"
+            yield one.thread, f"batch {one.batch_id}: {one.reply!r} was delivered for {texts}; run {one.run_id} replied to {answered}"
         for message_id in one.message_ids:
-            if evidence.stored.get(message_id) != one.run_id:
-                yield f"message {message_id!r}: its status names run {evidence.stored.get(message_id)}, run {one.run_id} was delivered"
+            named = evidence.stored.get(message_id)
+            if named != one.run_id:
+                yield one.thread, f"message {message_id!r}: its status names run {named}, run {one.run_id} was delivered"
 
 
-def _wrong_words(evidence: Evidence) -> Iterator[str]:
+def _wrong_words(evidence: Evidence) -> Iterator[tuple[str, str]]:
     """Requests and histories that do not tell a thread from its beginning, each message once and in order, each batch with its reply."""
     said: dict[str, list[str]] = defaultdict(list)
     thread_of: dict[str, str] = {}
@@ -82,11 +87,11 @@ def _wrong_words(evidence: Evidence) -> Iterator[str]:
         thread_of[message.text] = message.thread
     for lines in evidence.told:
         thread = thread_of.get(next((text for who, text in lines if who == "user"), ""), "")
-        yield from (f"a request for {thread}: {what}" for what in _unlike(lines, said[thread]))
+        yield from ((thread, f"a request for {thread}: {what}") for what in _unlike(lines, said[thread]))
     for thread, lines in evidence.histories.items():
-        yield from (f"the history of {thread}: {what}" for what in _unlike(lines, said[thread]))
+        yield from ((thread, f"the history of {thread}: {what}") for what in _unlike(lines, said[thread]))
         if lines and lines[-1][0] == "user":
-            yield f"the history of {thread}: {lines[-1][1]!r} has no reply"
+            yield thread, f"the history of {thread}: {lines[-1][1]!r} has no reply"
 
 
 def _unlike(lines: Sequence[Line], said: Sequence[str]) -> Iterator[str]:

@@ -9,21 +9,38 @@ from assistant_queue import AssistantMessageQueue
 from assistant_queue.testing.chaos.chat_oracle import Evidence, Line, judge_chat
 from assistant_queue.testing.chaos.deliveries import Delivered
 from assistant_queue.testing.chaos.faults import Model
+from assistant_queue.testing.chaos.forgetting import Forgotten, excused
 from assistant_queue.testing.chaos.oracle import Sent, Verdict, judge
 from assistant_queue.testing.provider import StandInProvider
 
 _PAGE = 100
 
 
-def hear(queue: AssistantMessageQueue, sent: Sequence[Sent], provider: StandInProvider, model: Model) -> Verdict:
-    """The judge where the provider keeps conversations."""
+def hear(
+    queue: AssistantMessageQueue, sent: Sequence[Sent], provider: StandInProvider, model: Model, moments: Sequence[Forgotten] = ()
+) -> Verdict:
+    """The judge where the provider keeps conversations; `moments` are those that Redis forgot."""
     runs = provider.runs
     texts = {place: _texts(provider, place) for place in {run.conversation_id for run in runs} if place is not None}
-    return judge(sent, runs, texts, replied=model.replied, failed=_reasons(queue), overlaps=provider.overlaps)
+    return judge(
+        sent,
+        runs,
+        texts,
+        replied=model.replied,
+        failed=_reasons(queue),
+        overlaps=provider.overlaps,
+        excused=excused(sent, runs, {}, moments),
+    )
 
 
 def hear_chat(
-    queue: AssistantMessageQueue, sent: Sequence[Sent], provider: StandInProvider, model: Model, delivered: Sequence[Delivered]
+    queue: AssistantMessageQueue,
+    sent: Sequence[Sent],
+    provider: StandInProvider,
+    model: Model,
+    *,
+    delivered: Sequence[Delivered],
+    moments: Sequence[Forgotten] = (),
 ) -> Verdict:
     """The judge where the queue keeps the history."""
     asked = [request.body["messages"] for request in provider.calls("chat.completions.create") if request.body]
@@ -38,6 +55,7 @@ def hear_chat(
             histories={thread: list(_remembered(queue, thread)) for thread in {message.thread for message in sent}},
             stored={message_id: None if status is None else status.run_id for message_id, status in statuses.items()},
             failed=_reasons(queue),
+            excused=excused(sent, provider.runs, model.replied, moments),
         )
     )
 

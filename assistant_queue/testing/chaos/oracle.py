@@ -11,12 +11,13 @@ from assistant_queue.testing.provider import Overlap, RunRecord
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A message that was accepted: its text is like no other's, `at` is when it was first added."""
+    """A message that was accepted: its text is like no other's, `at` is when it was first added, `accepted_at` when that succeeded."""
 
     message_id: str
     thread: str
     text: str
     at: float
+    accepted_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,8 @@ class Verdict:
         overlapping: Pairs of runs of one thread that were active at the same time.
         out_of_order: Messages that reached the model after a later one of their thread.
         strange: What no producer sent, or what stands in a conversation that is not its thread's.
+        excused_lost: Lost, and accepted or in the air when Redis forgot what it had been told; not counted as lost.
+        excused_doubled: Doubled, likewise.
         waits: Seconds from the adding of a message to the end of its run, shortest first.
         details: One line for each finding.
     """
@@ -46,13 +49,15 @@ class Verdict:
     overlapping: int
     out_of_order: int
     strange: int
+    excused_lost: int = 0
+    excused_doubled: int = 0
     waits: tuple[float, ...] = ()
     details: tuple[str, ...] = field(default=())
 
     @property
     def holds(self) -> bool:
-        """Everything was answered once, in order, one run at a time."""
-        return self.once == self.sent and not any(
+        """Everything was answered once, in order, one run at a time; what is excused, in whatever way."""
+        return self.once + self.excused_lost + self.excused_doubled == self.sent and not any(
             (self.lost, self.doubled, self.parked, self.dead, self.overlapping, self.out_of_order, self.strange)
         )
 
@@ -65,6 +70,7 @@ def judge(
     replied: Mapping[str, Sequence[str]],
     failed: Mapping[str, str],
     overlaps: Sequence[Overlap] = (),
+    excused: frozenset[str] = frozenset(),
 ) -> Verdict:
     """Compare.
 
@@ -75,6 +81,7 @@ def judge(
         replied: The runs in which the model replied instead of asking for a function, and the texts it replied to.
         failed: Message id -> reason, of what is in the failed list.
         overlaps: What the provider itself says about runs at the same time.
+        excused: Texts that may be lost, doubled or split: `forgetting.excused` says which.
     """
     completed = [run for run in runs if run.status == "completed"]
     taken: dict[str, list[str]] = defaultdict(list)
@@ -87,18 +94,24 @@ def judge(
             answered[text].append(run)
     held = _places(conversations)
     details: list[str] = []
-    once = lost = doubled = 0
+    once = lost = doubled = forgotten = repeated = 0
     for message in sent:
         times = (len(taken[message.text]), len(answered[message.text]), len(held[message.text]))
         is_failed = message.message_id in failed
+        if message.text in excused and times != (1, 1, 1) and not is_failed:
+            repeated += max(times) > 1
+            forgotten += max(times) <= 1
+            continue
         once += times == (1, 1, 1) and not is_failed
         doubled += max(times) > 1
         lost += min(times) == 0 and not is_failed
         if times != (1, 1, 1) or is_failed:
             reason = f", failed: {failed[message.message_id]}" if is_failed else ""
             details.append(f"{message.text!r}: taken, answered, held {times} times{reason}; runs {taken[message.text]}")
-    strange = _strange(sent, taken, held, details)
+    strange = _strange(sent, taken, held, excused, details)
     at_once = _overlapping(runs, details) | {(overlap.run_id, active) for overlap in overlaps for active in overlap.active_ids}
+    pardoned = {run.id for run in runs if excused.intersection(run.user_texts)}
+    at_once = {pair for pair in at_once if not pardoned.issuperset(pair)}
     details.extend(f"overlap reported by the provider: {overlap.run_id} while {overlap.active_ids}" for overlap in overlaps)
     wait_of = {message.text: message.at for message in sent}
     waits = sorted(
@@ -115,8 +128,10 @@ def judge(
         parked=sum(failed.get(message.message_id) == "parked" for message in sent),
         dead=sum(failed.get(message.message_id, "parked") != "parked" for message in sent),
         overlapping=len({frozenset(pair) for pair in at_once}),
-        out_of_order=_out_of_order(sent, completed, conversations, details),
+        out_of_order=_out_of_order(sent, completed, conversations, excused, details),
         strange=strange,
+        excused_lost=forgotten,
+        excused_doubled=repeated,
         waits=tuple(waits),
         details=tuple(details),
     )
@@ -130,14 +145,17 @@ def _places(conversations: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     return held
 
 
-def _strange(sent: Sequence[Sent], taken: Mapping[str, Sequence[str]], held: Mapping[str, Sequence[str]], details: list[str]) -> int:
+def _strange(
+    sent: Sequence[Sent], taken: Mapping[str, Sequence[str]], held: Mapping[str, Sequence[str]], excused: frozenset[str], details: list[str]
+) -> int:
     known = {message.text for message in sent}
     unknown = [text for text in {*taken, *held} if text not in known and (taken.get(text) or held.get(text))]
     details.extend(f"{text!r}: nobody sent it" for text in unknown)
     homes: dict[str, set[str]] = defaultdict(set)
     for message in sent:
         homes[message.thread].update(held.get(message.text, ()))
-    split = [thread for thread, places in homes.items() if len(places) > 1]
+    moved = {message.thread for message in sent if message.text in excused}
+    split = [thread for thread, places in homes.items() if len(places) > 1 and thread not in moved]
     details.extend(f"{thread}: its messages stand in several conversations {sorted(homes[thread])}" for thread in split)
     return len(unknown) + len(split)
 
@@ -158,7 +176,11 @@ def _overlapping(runs: Sequence[RunRecord], details: list[str]) -> set[tuple[str
 
 
 def _out_of_order(
-    sent: Sequence[Sent], completed: Sequence[RunRecord], conversations: Mapping[str, Sequence[str]], details: list[str]
+    sent: Sequence[Sent],
+    completed: Sequence[RunRecord],
+    conversations: Mapping[str, Sequence[str]],
+    excused: frozenset[str],
+    details: list[str],
 ) -> int:
     """Messages that come after a later one, as the runs took them or as the conversation holds them."""
     place = {message.text: number for number, message in enumerate(sent)}
@@ -167,7 +189,7 @@ def _out_of_order(
     for run in sorted(completed, key=lambda run: run.started_at):
         for text in run.user_texts:
             by_runs[thread_of.get(text, "")].append(text)
-    late = {text for texts in (*by_runs.values(), *conversations.values()) for text in _late(texts, place)}
+    late = {text for texts in (*by_runs.values(), *conversations.values()) for text in _late(texts, place)} - excused
     details.extend(f"{text!r}: came after a later one" for text in sorted(late))
     return len(late)
 

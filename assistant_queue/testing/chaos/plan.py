@@ -18,7 +18,9 @@ _TOOL_SHARE = 0.15
 _STOP_SHARE = 0.15
 """Of the blows at workers: a SIGSTOP and later a SIGCONT instead of a kill. Chosen."""
 
-Kind = Literal["say", "fault", "kill", "stop", "restart"]
+HOUR_S = 3600.0
+
+Kind = Literal["say", "fault", "kill", "stop", "restart", "stall", "crowd", "starve", "truncate", "fail_over", "add_bulk", "set_clock_back"]
 Whom = Literal["horse", "parent", "both"]
 
 
@@ -32,6 +34,15 @@ class Settings:
         restart_every: Seconds between two restarts of Redis; 0 for none.
         fault_every: Seconds between two faults of the provider; 0 for none.
         burst_every: Seconds between two bursts of messages, over all threads.
+        stall_every: Seconds between two moments in which Redis stands still; 0 for none, as below.
+        crowd_every: Seconds between two moments in which Redis takes hardly any connection.
+        starve_every: Seconds between two moments in which a worker gets no more memory.
+        truncate_every: Seconds between two crashes of Redis that cost the last second of its file.
+        fail_over_every: Seconds between two losses of the primary; a Sentinel promotes its replica.
+        bulk_every: Seconds between two producers that are killed in the middle of `add_messages`.
+        clock_every: Seconds between two settings of the store's clock, an hour back each.
+        max_jobs: Jobs after which a worker under `rq worker` ends; 0 for no end.
+        durability: As in the queue's options; "replicated" needs `fail_over_every`.
         workers: Processes; every second one forks.
         threads: Conversation threads.
         producers: OS threads that add messages, each for conversation threads of its own.
@@ -49,6 +60,15 @@ class Settings:
     restart_every: float = 30.0
     fault_every: float = 0.7
     burst_every: float = 0.3
+    stall_every: float = 0.0
+    crowd_every: float = 0.0
+    starve_every: float = 0.0
+    truncate_every: float = 0.0
+    fail_over_every: float = 0.0
+    bulk_every: float = 0.0
+    clock_every: float = 0.0
+    max_jobs: int = 0
+    durability: str = "local"
     threads: int = 48
     producers: int = 6
     lease: float = 2.0
@@ -63,13 +83,14 @@ class Event:
 
     Attributes:
         at: Seconds after the start.
-        kind: `say` a message is added, `fault` the provider misbehaves once, `kill` and `stop` a worker, `restart` Redis.
+        kind: `say` a message is added, `fault` the provider misbehaves once, `kill`, `stop` and `starve` a worker, `add_bulk` a producer is
+            killed; `restart`, `stall`, `crowd`, `truncate`, `fail_over` and `set_clock_back` are done to Redis.
         thread: Of a message.
         message_id: Of a message.
         text: Of a message, or a fault's name.
         whom: Of a kill or stop; a worker that does not fork is its own parent.
-        slot: Of a kill or stop: which worker; the next one that is ready if it is not.
-        seconds: How long a worker is stopped, or Redis is away.
+        slot: Of a kill, stop or starve: which worker; the next one that is ready if it is not. Of a bulk: its number.
+        seconds: How long a worker is stopped or starved, or Redis is away, stands still or takes nobody; by how much the clock goes back.
     """
 
     at: float
@@ -86,6 +107,7 @@ def make_plan(settings: Settings) -> list[Event]:
     """All events, in order of time."""
     chance = random.Random(settings.seed)  # noqa: S311 - a plan, not a secret
     events = [*_messages(settings, chance), *_blows(settings, chance), *_restarts(settings, chance), *_faults(settings, chance)]
+    events += _shocks(settings, chance)  # the last, so that a plan without them stays what it was
     return sorted(events, key=lambda event: event.at)
 
 
@@ -131,3 +153,20 @@ def _faults(settings: Settings, chance: random.Random) -> Iterator[Event]:
     names, weights = zip(*WEIGHTS[settings.protocol].items(), strict=True)
     for at in _every(settings.fault_every, settings, chance):
         yield Event(at=at, kind="fault", text=chance.choices(names, weights)[0])
+
+
+def _shocks(settings: Settings, chance: random.Random) -> Iterator[Event]:
+    for at in _every(settings.stall_every, settings, chance):
+        yield Event(at=at, kind="stall", seconds=round(settings.lease * chance.uniform(0.2, 1.5), 2))
+    for at in _every(settings.crowd_every, settings, chance):
+        yield Event(at=at, kind="crowd", seconds=round(chance.uniform(0.5, 2.0), 2))
+    for at in _every(settings.starve_every, settings, chance):
+        yield Event(at=at, kind="starve", slot=chance.randrange(settings.workers), seconds=round(chance.uniform(0.5, 3.0), 2))
+    for at in _every(settings.truncate_every, settings, chance):
+        yield Event(at=at, kind="truncate", seconds=round(chance.uniform(0.1, 1.0), 2))
+    for at in _every(settings.fail_over_every, settings, chance):
+        yield Event(at=at, kind="fail_over", text=chance.choice(("killed", "stopped", "asked")))
+    for number, at in enumerate(_every(settings.bulk_every, settings, chance)):
+        yield Event(at=at, kind="add_bulk", slot=number)
+    for at in _every(settings.clock_every, settings, chance):
+        yield Event(at=at, kind="set_clock_back", seconds=HOUR_S)

@@ -75,5 +75,11 @@ class Producers:
                 time.sleep(RETRY_S)
                 continue
             with self._lock:
-                self._sent.append(Sent(event.message_id, event.thread, event.text, at))
+                self._sent.append(Sent(event.message_id, event.thread, event.text, at, time.time()))
             return
+
+    def note(self, sent: Sequence[Sent], repeated: int) -> None:
+        """Take messages into the log that another producer added."""
+        with self._lock:
+            self._sent += sent
+            self._repeated += repeated

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import redis
 
+from assistant_queue.store.calls import text
+from assistant_queue.store.connect import sync_client
 from assistant_queue.store.keys import Keys
 
 LOOK_S = 0.04
@@ -50,7 +52,7 @@ class Watch:
     """Looks at all leases every few hundredths of a second, on a thread of its own."""
 
     def __init__(self, url: str, prefix: str, lease_s: float) -> None:
-        self._client = redis.Redis.from_url(url, decode_responses=True, socket_timeout=5)
+        self._client = sync_client(url)
         self._keys = Keys(prefix)
         self._lease_s = lease_s
         self._seen: dict[str, tuple[str, float]] = {}
@@ -95,7 +97,7 @@ class Watch:
 
     def _look(self) -> None:
         threads: Any = self._client.zrange(self._keys.due, 0, -1)
-        names = list(dict.fromkeys([*threads, *self._seen]))
+        names = list(dict.fromkeys([*map(text, threads), *self._seen]))
         pipe = self._client.pipeline(transaction=False)
         for name in names:
             pipe.hmget(self._keys.thread(name), ["token", "until"])
@@ -103,9 +105,9 @@ class Watch:
         now = time.time()
         for name, (token, until) in zip(names, replies, strict=True):
             before = self._seen.get(name)
-            if before is not None and before[0] != token and before[1] < now - LOOK_S:
+            if before is not None and before[0] != (None if token is None else text(token)) and before[1] < now - LOOK_S:
                 self._lapses.append(_Lapse(name, before[1] - self._lease_s, now))
             if token is None:
                 self._seen.pop(name, None)
             else:
-                self._seen[name] = (token, float(until) / 1000)
+                self._seen[name] = (text(token), float(until) / 1000)

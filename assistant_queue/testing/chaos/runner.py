@@ -15,20 +15,23 @@ from typing import Any
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.backends.chat_history import MAX_MESSAGES
 from assistant_queue.errors import StoreError
-from assistant_queue.testing.chaos.app import DELIVERIES_VARIABLE, VARIABLE
+from assistant_queue.testing.chaos.app import CLOCK_VARIABLE, DELIVERIES_VARIABLE, VARIABLE
+from assistant_queue.testing.chaos.bulk import Bulks
 from assistant_queue.testing.chaos.deliveries import Deliveries
-from assistant_queue.testing.chaos.faults import Model, inject
+from assistant_queue.testing.chaos.faults import Model
 from assistant_queue.testing.chaos.hearing import hear, hear_chat
 from assistant_queue.testing.chaos.oracle import Verdict
 from assistant_queue.testing.chaos.plan import TOOL_WORD, Event, Settings, make_plan
 from assistant_queue.testing.chaos.producers import Producers
 from assistant_queue.testing.chaos.recovery import Recovery, Watch
 from assistant_queue.testing.chaos.redis import DurableRedis, find_program
+from assistant_queue.testing.chaos.sentinel import GuardedRedis
+from assistant_queue.testing.chaos.shifting import set_shift, shifted
+from assistant_queue.testing.chaos.show import TICK_S, Show
 from assistant_queue.testing.chaos.workers import Workers
 from assistant_queue.testing.provider import Personality, StandInProvider
 
 PREFIX = "chaos"
-_TICK_S = 0.05
 _TOOL = {"type": "function", "name": "order_status", "parameters": {"type": "object", "properties": {"order": {"type": "string"}}}}
 
 Say = Callable[[str], None]
@@ -39,7 +42,7 @@ class Outcome:
     """A run of the chaos runner.
 
     Attributes:
-        done: What was done: kills, stops, restarts, faults that acted.
+        done: What was done, by the kind of event; `faults` that acted, and blows that `missed`.
         runs: How the provider's runs ended.
         recoveries: Threads whose lease lapsed.
         repeated: Adds that Redis did not answer and that were repeated.
@@ -85,6 +88,7 @@ def options_of(settings: Settings, url: str, provider: StandInProvider) -> dict[
         # Every failure here is one that the plan has made, and a kill while sending counts as one: none of them is a reason to give up.
         "max_attempts": 1000,
         "concurrency": 50,
+        "durability": settings.durability,
         **chosen,
     }
 
@@ -105,23 +109,38 @@ def run(
         directory.mkdir(parents=True, exist_ok=True)
         # Without a lock of its own the provider protects nobody: a second run at once happens, and is seen.
         provider = stack.enter_context(StandInProvider(model, latency=0.05, personality=Personality(lock="none")))
-        server = DurableRedis(redis_program or find_program(), directory)
+        program = redis_program or find_program()
+        server = GuardedRedis(program, directory) if settings.fail_over_every else DurableRedis(program, directory)
         stack.callback(server.kill)
         server.start()
         options = options_of(settings, server.url, provider)
-        queue = stack.enter_context(AssistantMessageQueue(**options))
         deliveries = Deliveries(directory.absolute() / "deliveries.jsonl")
         environment = {VARIABLE: json.dumps(options), "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
         if settings.protocol == "chat_completions":
             environment[DELIVERIES_VARIABLE] = str(deliveries.path)
-        workers = Workers(settings.workers, app=settings.app, url=server.url, prefix=PREFIX, environment=environment, logs=directory)
+        clock = directory.absolute() / "clock"
+        if settings.clock_every:
+            set_shift(clock, 0.0)
+            stack.enter_context(shifted(clock))
+            environment[CLOCK_VARIABLE] = str(clock)
+        queue = stack.enter_context(AssistantMessageQueue(**options))
+        workers = Workers(
+            settings.workers,
+            app=settings.app,
+            url=server.url,
+            prefix=PREFIX,
+            environment=environment,
+            logs=directory,
+            max_jobs=settings.max_jobs,
+        )
         stack.callback(workers.end)
         workers.start()
         watch = Watch(server.url, PREFIX, settings.lease)
         watch.start()
         stack.callback(watch.stop)
         producers = Producers(queue, [event for event in events if event.kind == "say"], settings.producers)
-        show = _Show(provider, server, workers, watch)
+        bulks = Bulks(queue, options, producers)
+        show = Show(provider=provider, server=server, workers=workers, watch=watch, bulks=bulks, clock=clock)
         say(f"{len(events)} events in {settings.seconds:g} s, seed {settings.seed}")
         producers.start()
         show.play([event for event in events if event.kind != "say"], settings.seconds)
@@ -130,10 +149,11 @@ def run(
         workers.heal()
         left = _drain(queue, producers, workers, settings.drain)
         drained_s = time.monotonic() - began
+        moments = show.forgotten if settings.durability == "local" else ()
         if settings.protocol == "chat_completions":
-            verdict = hear_chat(queue, producers.sent, provider, model, deliveries.read())
+            verdict = hear_chat(queue, producers.sent, provider, model, delivered=deliveries.read(), moments=moments)
         else:
-            verdict = hear(queue, producers.sent, provider, model)
+            verdict = hear(queue, producers.sent, provider, model, moments)
         return Outcome(
             settings=settings,
             verdict=verdict,
@@ -159,51 +179,4 @@ def _drain(queue: AssistantMessageQueue, producers: Producers, workers: Workers,
             left = status.waiting_count + status.delayed_count + status.active_count
         if left == 0 or time.monotonic() > until:
             return left
-        time.sleep(_TICK_S)
-
-
-class _Show:
-    """Carries out what is not a message."""
-
-    def __init__(self, provider: StandInProvider, server: DurableRedis, workers: Workers, watch: Watch) -> None:
-        self._provider, self._server, self._workers, self._watch = provider, server, workers, watch
-        self.done: Counter[str] = Counter()
-
-    def play(self, events: Sequence[Event], seconds: float) -> None:
-        """All events at their times, or as soon as what came before is over; at least for so many seconds."""
-        start = time.monotonic()
-        for event in events:
-            self._wait(start + event.at)
-            self._do(event)
-        self._wait(start + seconds)
-
-    def _wait(self, until: float) -> None:
-        while True:
-            self._workers.look_after()
-            left = until - time.monotonic()
-            if left <= 0:
-                return
-            time.sleep(min(left, _TICK_S))
-
-    def _do(self, event: Event) -> None:
-        at = time.time()
-        if event.kind == "fault":
-            inject(self._provider, event.text)
-            self.done["faults"] += 1
-        elif event.kind == "restart":
-            self._server.kill()
-            self._wait(time.monotonic() + event.seconds)
-            self._server.start()
-            self._watch.note("restart", at)
-            self.done["restarts"] += 1
-        elif event.kind == "kill":
-            if self._workers.kill(event.slot, event.whom):
-                self._watch.note("kill", at)
-                self.done["kills"] += 1
-            else:
-                self.done["missed"] += 1
-        elif self._workers.stop(event.slot, event.whom, event.seconds):
-            self._watch.note("stop", at)
-            self.done["stops"] += 1
-        else:
-            self.done["missed"] += 1
+        time.sleep(TICK_S)

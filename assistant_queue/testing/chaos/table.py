@@ -8,6 +8,21 @@ from collections.abc import Iterator, Sequence
 from assistant_queue.testing.chaos.runner import Outcome
 
 _SHOWN = 20
+_DONE = {
+    "kill": "kill -9 of workers",
+    "stop": "SIGSTOP, SIGCONT of workers",
+    "starve": "workers without memory",
+    "restart": "restarts of Redis",
+    "stall": "standstills of Redis",
+    "crowd": "times at maxclients",
+    "truncate": "crashes that cost a second",
+    "fail_over": "failovers by the Sentinel",
+    "set_clock_back": "clock set back an hour",
+    "add_bulk": "producers killed in a bulk",
+    "fault": "faults of the provider",
+    "missed": "blows that met nothing",
+}
+_ALWAYS = frozenset({"kill", "stop", "restart", "fault", "missed"})
 
 
 def figures(seconds: Sequence[float]) -> str:
@@ -28,12 +43,13 @@ def _rows(outcome: Outcome) -> Iterator[tuple[str, object]]:
     yield "overlapping", verdict.overlapping
     yield "out of order", verdict.out_of_order
     yield "from nobody, or in a wrong place", verdict.strange
+    if verdict.excused_lost or verdict.excused_doubled:
+        yield "lost with what Redis forgot", verdict.excused_lost
+        yield "doubled by what Redis forgot", verdict.excused_doubled
     yield "left in the queue", outcome.left
-    yield "kill -9 of workers", done["kills"]
-    yield "SIGSTOP, SIGCONT of workers", done["stops"]
-    yield "restarts of Redis", done["restarts"]
-    yield "faults of the provider", done["faults"]
-    yield "blows that met no ready worker", done["missed"]
+    for kind, what in _DONE.items():
+        if done[kind] or kind in _ALWAYS:
+            yield what, done[kind]
     yield "workers that ended by themselves", outcome.ended_by_themselves
     yield "adds repeated", outcome.repeated
     yield "runs", ", ".join(f"{count} {status}" for status, count in sorted(outcome.runs.items()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -33,6 +34,8 @@ class _Slot:
     starts: int = 1
     stopped: tuple[int, ...] = ()
     resumes_at: float = 0.0
+    starved: tuple[int, ...] = ()
+    fed_at: float = 0.0
 
     def is_ready(self) -> bool:
         said = self.log.read_bytes() if self.process.poll() is None else b""
@@ -52,7 +55,11 @@ class _Slot:
 class Workers:
     """A fixed number of workers: every second one forks, under `rq worker`; the others are concurrent, by our command and RQ's in turn."""
 
-    def __init__(self, count: int, *, app: str, url: str, prefix: str, environment: Mapping[str, str], logs: Path) -> None:
+    def __init__(
+        self, count: int, *, app: str, url: str, prefix: str, environment: Mapping[str, str], logs: Path, max_jobs: int = 0
+    ) -> None:
+        """`max_jobs`: workers under `rq worker` end after so many; 0 for no end."""
+        self._max_jobs = max_jobs
         self._app, self._url, self._prefix, self._logs = app, url, prefix, logs
         self._environment = {**os.environ, **environment, "ASSISTANT_QUEUE_APP": app, "PYTHONUNBUFFERED": "1"}
         self._slots: list[_Slot] = []
@@ -77,10 +84,15 @@ class Workers:
 
     def _start(self, number: int, nth: int) -> tuple[subprocess.Popen[bytes], Path]:
         log = self._logs / f"worker-{number}-{nth}.log"
-        words = ["-m", "assistant_queue.cli", "worker", "--app", self._app, "--shutdown-timeout", "3"]
-        if number % 4:
+        words = ["-m", "assistant_queue.cli", "worker", "--app", self._app]
+        if number % 4 and self._url.startswith("redis+sentinel"):  # `rq worker` takes no such address
+            words += ["--fork"] if number % 2 else []
+        elif number % 4:
             kind = "ConcurrentWorker" if number % 4 == 2 else "Worker"  # noqa: PLR2004 - the one in four
             words = ["-c", _RUN_RQ, "worker", "-u", self._url, self._prefix, "--worker-class", f"assistant_queue.{kind}"]
+            words += ["--max-jobs", str(self._max_jobs)] if self._max_jobs else []
+        if "--fork" not in words and words[0] == "-m":
+            words += ["--shutdown-timeout", "3"]
         with log.open("wb") as said:
             process = subprocess.Popen(  # noqa: S603 - this Python itself
                 [sys.executable, *words],
@@ -97,7 +109,10 @@ class Workers:
         for slot in self._slots:
             if slot.stopped and time.monotonic() >= slot.resumes_at:
                 self._resume(slot)
+            if slot.starved and time.monotonic() >= slot.fed_at:
+                self._feed(slot)
             if slot.process.poll() is not None:
+                slot.starved = ()
                 self.ended_by_themselves += slot.process.returncode != -signal.SIGKILL
                 slot.starts += 1
                 slot.process, slot.log = self._start(slot.number, slot.starts)
@@ -122,9 +137,20 @@ class Workers:
         slot.resumes_at = time.monotonic() + seconds
         return True
 
+    def starve(self, number: int, seconds: float) -> bool:
+        """Give one no more memory for so many seconds; False if no worker is ready, or this system has no such limit."""
+        slot = self._ready(number)
+        if slot is None or sys.platform != "linux":
+            return False
+        slot.starved = tuple(self._chosen(slot, "both"))
+        for pid in slot.starved:
+            _limit_memory(pid, is_fed=False)
+        slot.fed_at = time.monotonic() + seconds
+        return True
+
     def _ready(self, number: int) -> _Slot | None:
         order = [*self._slots[number % self._count :], *self._slots[: number % self._count]]
-        return next((slot for slot in order if not slot.stopped and slot.is_ready()), None)
+        return next((slot for slot in order if not slot.stopped and not slot.starved and slot.is_ready()), None)
 
     @staticmethod
     def _chosen(slot: _Slot, whom: Whom) -> list[int]:
@@ -139,10 +165,17 @@ class Workers:
             _signal(pid, signal.SIGCONT)
         slot.stopped = ()
 
+    @staticmethod
+    def _feed(slot: _Slot) -> None:
+        for pid in slot.starved:
+            _limit_memory(pid, is_fed=True)
+        slot.starved = ()
+
     def heal(self) -> None:
-        """All of them shall live: nobody stays stopped."""
+        """All of them shall live: none stays stopped or starved."""
         for slot in self._slots:
             self._resume(slot)
+            self._feed(slot)
         self.look_after()
 
     def end(self) -> None:
@@ -162,3 +195,13 @@ class Workers:
 def _signal(pid: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
+
+
+def _limit_memory(pid: int, *, is_fed: bool) -> None:
+    """Let a process have no more memory than it has, or as much as it wants."""
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
+        limit = resource.RLIM_INFINITY if is_fed else pages * resource.getpagesize()
+        resource.prlimit(pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))

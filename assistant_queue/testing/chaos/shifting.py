@@ -1,0 +1,36 @@
+"""The store's time, shifted for all processes at once: what a Redis whose clock is set back looks like to the scripts.
+
+A redis-server takes its machine's time and has no knob for another. But every script takes the time as an argument where the process'
+clock gives one (`clock.py`). Only what Redis keeps itself - when keys expire - goes on by the machine's time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from assistant_queue.clock import SystemClock
+
+
+def set_shift(path: Path, seconds: float) -> None:
+    """From now on the store's time is so many seconds ahead of the machine's."""
+    beside = path.with_suffix(".new")
+    beside.write_text(repr(seconds), encoding="ascii")
+    beside.replace(path)
+
+
+@contextlib.contextmanager
+def shifted(path: Path) -> Iterator[None]:
+    """Have every clock of this process follow the file."""
+
+    def store_now_ms(_: SystemClock) -> int:
+        return round((time.time() + float(path.read_text(encoding="ascii"))) * 1000)
+
+    real = SystemClock.store_now_ms
+    SystemClock.store_now_ms = store_now_ms  # type: ignore[method-assign, assignment]  # of a process that is only there to be upset
+    try:
+        yield
+    finally:
+        SystemClock.store_now_ms = real  # type: ignore[method-assign]
