@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from types import MappingProxyType
 from typing import Any
 
@@ -104,6 +105,15 @@ def translate(error: Exception, *, has_served: bool = False) -> Exception:
     return StoreError(f"Redis refused a command: {error}")
 
 
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise what redis-py raises within the block as ours."""
+    try:
+        yield
+    except (exceptions.RedisError, OSError) as error:
+        raise translate(error) from error
+
+
 def _said(error: Exception) -> str:
     """Redis' own words, without the place in a script, and without the command."""
     said = _PIPELINED.sub("", str(error))
@@ -133,6 +143,14 @@ def hang_up_idle(client: Any) -> None:
         for connection in list(pool.pool.queue):
             if connection is not None:
                 connection.disconnect()
+
+
+def hang_up_pubsub(pubsub: Any) -> None:
+    """Have a blocking pub/sub that another thread reads connect anew, and subscribe again."""
+    sock = getattr(getattr(pubsub, "connection", None), "_sock", None)
+    if sock is not None:
+        with suppress(OSError):  # closed already
+            sock.shutdown(socket.SHUT_RDWR)
 
 
 async def hang_up_idle_async(client: Any) -> None:

@@ -54,11 +54,17 @@ def _settled(step: list[Call], replies: list[Any], *, has_served: bool) -> list[
 class SyncStore:
     """Runs operations on a blocking redis client; `client` is that client."""
 
-    def __init__(self, client: Any, *, execute: Callable[..., Any] | None = None) -> None:
-        """`execute` sends one command; None for the client's own way."""
+    def __init__(self, client: Any, *, execute: Callable[..., Any] | None = None, has_served: bool = False) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            client: That client.
+            execute: Sends one command; None for the client's own way.
+            has_served: The same Redis has run a script before: what refuses one from now on is away, and no cluster.
+        """
         self.client = client
         self._execute = execute or client.execute_command
-        self._has_served = False  # a script: what refuses it from now on is away, and no cluster
+        self._has_served = has_served
 
     def run(self, operation: Operation[T]) -> T:
         """Carry an operation out.
