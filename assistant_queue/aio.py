@@ -18,7 +18,8 @@ from assistant_queue.event_doors import AsyncEventCalls
 from assistant_queue.models import Content, FailedBatch, MessageStatus, QueueStatus, Receipt, ThreadStatus
 from assistant_queue.queue import options_help, options_signature
 from assistant_queue.store.connect import async_from, listening, sync_from
-from assistant_queue.store.stores import AsyncStore, translate
+from assistant_queue.store.refusals import translate
+from assistant_queue.store.stores import AsyncStore
 
 if TYPE_CHECKING:
     import rq

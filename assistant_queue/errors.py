@@ -23,7 +23,7 @@
     ├── StoreError                    Redis
     │   ├── NotPermitted              Redis' ACL
     │   ├── NotEncodable              half of a surrogate pair in the name of a key
-    │   └── StoreUnavailable          (also a ConnectionError)
+    │   └── StoreUnavailable          away, or refuses for now (also a ConnectionError)
     │       └── NotReplicated         taken by Redis, and no replica has said that it has it
     ├── BackendError                  the model's provider
     │   ├── RequestRefused            provably not accepted
@@ -209,10 +209,19 @@ class NotEncodable(StoreError):
 
 
 class StoreUnavailable(StoreError, ConnectionError):
-    """Redis did not answer. An add that ended so may or may not have been taken: repeat it with the same `message_id`."""
+    """Redis did not answer, or refuses for now: it is full, read-only, loading. Repeat an add that ended so with the same `message_id`.
+
+    Attributes:
+        refusal: Redis' own word where it refused (`OOM`, `READONLY` ...): an add was not taken. "" where it did not answer: it may
+            have been.
+    """
 
     retryable = True
     code = "store_unavailable"
+
+    def __init__(self, message: str, *, refusal: str = "") -> None:
+        super().__init__(message)
+        self.refusal = refusal
 
 
 class NotReplicated(StoreUnavailable):

@@ -19,7 +19,8 @@ from assistant_queue.event_doors import EventCalls
 from assistant_queue.models import Content, FailedBatch, MessageStatus, QueueStatus, Receipt, ThreadStatus
 from assistant_queue.store.connect import listening, sync_from
 from assistant_queue.store.lane import Lane
-from assistant_queue.store.stores import SyncStore, translate
+from assistant_queue.store.refusals import translate
+from assistant_queue.store.stores import SyncStore
 
 if TYPE_CHECKING:
     import rq

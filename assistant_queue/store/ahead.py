@@ -9,6 +9,7 @@ from typing import Any
 from redis import exceptions
 
 from assistant_queue.store.lane import fits
+from assistant_queue.store.refusals import leads_astray
 
 Commands = Sequence[Sequence[Any]]
 
@@ -49,6 +50,8 @@ class AheadSender:
         skipped, self._leading = self._leading, leading
         for reply in replies:
             if isinstance(reply, exceptions.ResponseError):
+                # Of a server that is no primary nothing more is expected: the connection is closed with what is on its way.
+                self._is_sent = self._is_sent and not leads_astray(reply)
                 raise reply
         return replies[skipped:]
 

@@ -7,13 +7,13 @@ two short loops around it.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from assistant_queue.clock import Clock
-from assistant_queue.errors import NotPermitted, StoreError
+from assistant_queue.errors import NotEncodable, NotPermitted, StoreError
 from assistant_queue.store import wakeups
 from assistant_queue.store.keys import Keys
 from assistant_queue.store.scripts import Constants, LuaScript, load
@@ -80,6 +80,10 @@ class Ahead:
     calls: list[Call]
 
 
+class Each(list[Call]):
+    """Calls of one round trip that fail one by one: where Redis refuses one, a `StoreError` stands in its reply's place."""
+
+
 Operation = Generator[Call | list[Call] | Ahead, Any, T]
 """Yields calls, is sent raw replies, returns a value."""
 
@@ -134,21 +138,24 @@ class _Plan:
 
 def each(calls: Sequence[Call]) -> Operation[list[Any]]:
     """The replies, None for a command that Redis refuses because its key is of another type."""
+    replies = yield from each_or_error(calls)
+    for reply in replies:
+        if isinstance(reply, NotPermitted):
+            raise reply
+    return [None if isinstance(reply, StoreError) else reply for reply in replies]
+
+
+def each_or_error(calls: Sequence[Call]) -> Operation[list[Any]]:
+    """The replies; where Redis refuses a command, the error in the reply's place."""
     if len(calls) > 1:
-        try:
-            return list((yield list(calls)))
-        except NotPermitted:
-            raise
-        except StoreError:
-            pass  # one of them: find out which
+        with suppress(NotEncodable):  # one of them has kept all from being sent: find out which
+            return list((yield Each(calls)))
     replies: list[Any] = []
     for call in calls:
         try:
             replies.append((yield call))
-        except NotPermitted:
-            raise
-        except StoreError:
-            replies.append(None)
+        except StoreError as error:
+            replies.append(error)
     return replies
 
 

@@ -39,6 +39,11 @@ class Gathering:
         self._flights: set[asyncio.Task[None]] = set()
         self._on_their_way = 0
 
+    def leave(self) -> None:
+        """Have every lane connect anew before its next command: the server is the wrong one."""
+        for lane in self._lanes:
+            lane.leave()
+
     async def execute(self, *words: Any) -> Any:
         """As `client.execute_command`; the reply is as it comes from Redis, as that of a script is."""
         loop = asyncio.get_running_loop()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from assistant_queue.errors import NotPermitted, StoreError
 from assistant_queue.store import wakeups
-from assistant_queue.store.calls import Call, Operation, Space, plain, text
+from assistant_queue.store.calls import Call, Operation, Space, each_or_error, plain, text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +64,7 @@ def read_health(space: Space, overdue_ms: int) -> Operation[Health]:
         overdue_ms: A thread that is overdue by more is counted.
     """
     keys = space.keys
-    (time,) = yield from _each([plain("TIME")])
+    (time,) = yield from each_or_error([plain("TIME")])
     now = int(time[0]) * 1000 + int(time[1]) // 1000 if isinstance(time, list | tuple) else 0
     calls = [
         plain("ZCOUNT", keys.due, "-inf", now - overdue_ms),
@@ -74,7 +73,7 @@ def read_health(space: Space, overdue_ms: int) -> Operation[Health]:
         plain("HGET", keys.counters, "completed"),
         plain("ZCARD", keys.quarantine),
     ]
-    replies = yield from _each(calls)
+    replies = yield from each_or_error(calls)
     overdue, failed, paused, completed, moved = (None if isinstance(reply, StoreError) else reply for reply in replies)
     said = "0" if completed is None else text(completed)
     return Health(
@@ -100,14 +99,3 @@ def _is_refused(reply: Any) -> bool:
 
 def _is_foreign(reply: Any) -> bool:
     return isinstance(reply, StoreError) and not _is_refused(reply)
-
-
-def _each(calls: Sequence[Call]) -> Operation[list[Any]]:
-    """The replies; where Redis refuses a command, the error in the reply's place."""
-    replies: list[Any] = []
-    for call in calls:
-        try:
-            replies.append((yield call))
-        except StoreError as error:
-            replies.append(error)
-    return replies

@@ -13,9 +13,9 @@ from assistant_queue.config import to_ms
 from assistant_queue.core.flow import Claimed
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.thread_state import Phase, ThreadState
-from assistant_queue.errors import LeaseLost, NotReplicated
+from assistant_queue.errors import LeaseLost, NotReplicated, StoreError
 from assistant_queue.models import Batch
-from assistant_queue.store.calls import Operation, Space, text, texts
+from assistant_queue.store.calls import Call, Operation, Space, each_or_error, text, texts
 from assistant_queue.store.events import News, dump_news
 from assistant_queue.store.packing import unpack_readable
 from assistant_queue.store.producing import read_result
@@ -155,8 +155,22 @@ class Renewed:
 
 def renew(space: Space, lease: Lease, lease_s: float) -> Operation[Renewed | None]:
     """Move the lease's end; None if it is lost."""
-    reply = texts((yield call_for(lease.job, space, "renew", lease.thread_id, token=lease.token, lease_ms=to_ms(lease_s))))
-    return Renewed(int(reply[1]), reply[2], reply[3] == "1") if reply[0] == "held" else None
+    return _renewed((yield _renewal(space, lease, lease_s)))
+
+
+def renew_all(space: Space, leases: Sequence[Lease], lease_s: float) -> Operation[list[Renewed | StoreError | None]]:
+    """Move the ends of several leases in one round trip: each as `renew` says, or the error that Redis has for it alone."""
+    replies = yield from each_or_error([_renewal(space, lease, lease_s) for lease in leases])
+    return [reply if isinstance(reply, StoreError) else _renewed(reply) for reply in replies]
+
+
+def _renewal(space: Space, lease: Lease, lease_s: float) -> Call:
+    return call_for(lease.job, space, "renew", lease.thread_id, token=lease.token, lease_ms=to_ms(lease_s))
+
+
+def _renewed(reply: Any) -> Renewed | None:
+    word, *rest = texts(reply)
+    return Renewed(int(rest[0]), rest[1], rest[2] == "1") if word == "held" else None
 
 
 def check(word: str, thread_id: str) -> None:

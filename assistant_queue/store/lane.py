@@ -12,6 +12,8 @@ import redis
 import redis.asyncio
 from redis import exceptions
 
+from assistant_queue.store.refusals import leads_astray
+
 _STALE_S = 1.0
 """After how long without a command the connection is looked at before it is used. Chosen: a Redis that restarts is away for longer."""
 _PLAIN = frozenset({redis.connection.Connection, redis.connection.SSLConnection, redis.connection.UnixDomainSocketConnection})
@@ -27,7 +29,8 @@ class Lane:
 
     1. used by one caller at a time; whoever finds it taken goes the general way and waits for nobody
     2. left by an error, or by an interrupt between command and reply, it is closed: a late reply must not answer the next command
-    3. a forked process takes a connection of its own
+    3. closed by a reply which says that the server is no primary (any more): the next command resolves the address anew
+    4. a forked process takes a connection of its own
     """
 
     def __init__(self, client: Any) -> None:
@@ -71,8 +74,10 @@ def _once(connection: Any, words: tuple[Any, ...]) -> Any:
     try:
         connection.send_packed_command(packed)
         return connection.read_response()
-    except exceptions.ResponseError:
-        raise  # this is the reply
+    except exceptions.ResponseError as error:  # this is the reply
+        if leads_astray(error):
+            connection.disconnect()
+        raise
     except BaseException:
         connection.disconnect()
         raise
@@ -91,6 +96,7 @@ class AsyncLane:
 
     1. used by one coroutine at a time: whoever makes it sees to that
     2. left by an error, or cancelled between command and reply, it is closed
+    3. closed by a reply which says that the server is no primary (any more)
     """
 
     def __init__(self, client: Any, *, keeps: bool = True) -> None:
@@ -98,7 +104,12 @@ class AsyncLane:
         self._client = client
         self._connection: Any = None
         self._used_at = 0.0
+        self._is_left = False
         self._is_open = keeps and fits_async(client)
+
+    def leave(self) -> None:
+        """Connect anew before the next command."""
+        self._is_left = True
 
     async def execute(self, *words: Any) -> Any:
         """As `client.execute_command`; the reply is as it comes from Redis."""
@@ -132,8 +143,9 @@ class AsyncLane:
     async def _ready(self) -> Any:
         if self._connection is None:
             self._connection = await self._client.connection_pool.get_connection()
-        elif time.monotonic() - self._used_at > _STALE_S and not await _is_quiet_async(self._connection):
+        elif self._is_left or (time.monotonic() - self._used_at > _STALE_S and not await _is_quiet_async(self._connection)):
             await self._connection.disconnect(nowait=True)
+        self._is_left = False
         return self._connection
 
 
@@ -158,6 +170,8 @@ async def _all_once(connection: Any, commands: Sequence[Sequence[Any]]) -> list[
     except BaseException:
         await connection.disconnect(nowait=True)
         raise
+    if any(leads_astray(reply) for reply in replies):
+        await connection.disconnect(nowait=True)
     return replies
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from assistant_queue.core.progress import dump_error
 from assistant_queue.errors import StoreError
 from assistant_queue.models import ErrorInfo
-from assistant_queue.store.calls import Ahead, Call, Operation, Space, each, plain, text, texts
+from assistant_queue.store.calls import Call, Each, Operation, Space, each, plain, text, texts
 from assistant_queue.store.sendable import is_text
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ CORRUPT = "corrupt"
 
 
 def mending(operation: Operation[T]) -> Operation[T]:
-    """The operation; where a script says that a key is corrupt, that is moved aside and the step sent again. Every script can be repeated.
+    """The operation; where a script says that a key is corrupt, that is moved aside and the call sent again. Every script can be repeated.
 
     Raises:
         StoreError: It does not help.
@@ -36,14 +36,11 @@ def mending(operation: Operation[T]) -> Operation[T]:
         while True:
             try:
                 reply = yield step
-                for _ in range(MAX_MENDS):
-                    found = _corrupt(step, reply)
-                    if found is None:
-                        break
-                    yield from _move_aside(*found)
-                    reply = yield step
-                else:
-                    _give_up(step, reply)
+                if isinstance(step, Call):
+                    if says_corrupt(reply):
+                        reply = yield from _mended_call(step, reply)
+                elif isinstance(step, list):  # of what is sent ahead the sender looks after the replies
+                    yield from _mend_all(step, reply)
             except StoreError as error:
                 step = operation.throw(error)
             else:
@@ -52,15 +49,40 @@ def mending(operation: Operation[T]) -> Operation[T]:
         return stop.value  # type: ignore[no-any-return]  # the operation's own
 
 
-def _corrupt(step: Call | list[Call] | Ahead, reply: Any) -> tuple[Call, str, str] | None:
-    """The first script that found a corrupt key: its call, what the key should be, and the key."""
-    if isinstance(step, Ahead):
-        return None
-    rows = ((step, reply),) if isinstance(step, Call) else zip(step, reply, strict=True)
-    for call, answer in rows:
-        if call.script is not None and says_corrupt(answer):
-            return call, text(answer[1]), text(answer[2])
-    return None
+def _mended_call(call: Call, reply: Any) -> Operation[Any]:
+    for _ in range(MAX_MENDS):
+        yield from _move_aside(call, text(reply[1]), text(reply[2]))
+        reply = yield call
+        if not says_corrupt(reply):
+            return reply
+    raise _no_help(reply)
+
+
+def _mend_all(calls: list[Call], replies: list[Any]) -> Operation[None]:
+    """Put good replies in the place of those that say `corrupt`; the other calls are not sent again, however many these are."""
+    for left in reversed(range(MAX_MENDS + 1)):
+        bad = [number for number, call in enumerate(calls) if call.script is not None and says_corrupt(replies[number])]
+        if not bad:
+            return
+        found = {text(replies[number][2]): number for number in reversed(bad)}  # one key can be met by many
+        for key, number in found.items():
+            try:
+                if not left:
+                    raise _no_help(replies[number])
+                yield from _move_aside(calls[number], text(replies[number][1]), key)
+            except StoreError as error:
+                if not isinstance(calls, Each):
+                    raise
+                _fail([number for number in bad if text(replies[number][2]) == key], replies, error)
+        again = [number for number in bad if not isinstance(replies[number], StoreError)]
+        answers = (yield type(calls)(calls[number] for number in again)) if again else []
+        for number, answer in zip(again, answers, strict=True):
+            replies[number] = answer
+
+
+def _fail(numbers: list[int], replies: list[Any], error: StoreError) -> None:
+    for number in numbers:
+        replies[number] = error
 
 
 def says_corrupt(answer: Any) -> bool:
@@ -68,10 +90,8 @@ def says_corrupt(answer: Any) -> bool:
     return isinstance(answer, list) and len(answer) == 3 and answer[0] in (b"corrupt", "corrupt")  # noqa: PLR2004
 
 
-def _give_up(step: Call | list[Call] | Ahead, reply: Any) -> None:
-    found = _corrupt(step, reply)
-    if found is not None:
-        raise StoreError(f"the key {found[2]!r} is corrupt and could not be moved aside; nothing was changed - look at it")
+def _no_help(answer: Any) -> StoreError:
+    return StoreError(f"the key {text(answer[2])!r} is corrupt and could not be moved aside; nothing was changed - look at it")
 
 
 def _move_aside(call: Call, kind: str, key: str) -> Operation[None]:

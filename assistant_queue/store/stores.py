@@ -8,43 +8,16 @@ from typing import Any, TypeVar
 
 from redis import exceptions
 
-from assistant_queue.config import NO_CLUSTER
-from assistant_queue.errors import ConfigurationError, NotEncodable, NotPermitted, StoreError, StoreUnavailable
+from assistant_queue.errors import ConfigurationError, StoreError, StoreUnavailable
 from assistant_queue.store.ahead import AheadSender
-from assistant_queue.store.calls import Ahead, Call, Operation
+from assistant_queue.store.calls import Ahead, Call, Each, Operation
 from assistant_queue.store.connect import disconnect, is_in_memory
 from assistant_queue.store.gathering import Gathering
 from assistant_queue.store.quarantine import mending
+from assistant_queue.store.refusals import hang_up_idle, hang_up_idle_async, leads_astray, translate
 from assistant_queue.store.sendable import REFUSED
 
 T = TypeVar("T")
-
-_CLUSTERS = (exceptions.AskError, exceptions.ClusterDownError, exceptions.ClusterCrossSlotError, exceptions.TryAgainError)
-"""What only a Redis in cluster mode says: MOVED and ASK, CLUSTERDOWN, CROSSSLOT, TRYAGAIN."""
-_NO_SELECT = "SELECT is not allowed in cluster mode"
-"""Source: Redis, src/db.c. It is said where the URL names a database."""
-
-
-def translate(error: Exception) -> Exception:
-    """Redis' errors as ours, most specific first; anything else as it is."""
-    if isinstance(error, _CLUSTERS) or (isinstance(error, exceptions.ResponseError) and _NO_SELECT in str(error)):
-        return ConfigurationError(NO_CLUSTER)
-    if isinstance(error, UnicodeEncodeError):
-        half = error.object[error.start : error.end]
-        return NotEncodable(
-            f"a key or a word holds {half!a}, half of a surrogate pair, which is not UTF-8; nothing was sent - repair the text"
-        )
-    if isinstance(error, exceptions.DataError):
-        return NotEncodable(f"a command holds what cannot be sent: {error}; nothing was sent")
-    if isinstance(error, exceptions.AuthenticationError | exceptions.NoPermissionError):
-        return NotPermitted(f"Redis refused the command: {error}; check the user, the password and the ACL")
-    if isinstance(error, exceptions.ReadOnlyError):
-        return StoreError("Redis is a read-only replica; point redis_url at the primary, or use Sentinel")
-    if isinstance(error, exceptions.ConnectionError | exceptions.TimeoutError | OSError):
-        return StoreUnavailable(f"Redis did not answer: {error}; check that it runs and that redis_url is right")
-    if isinstance(error, exceptions.RedisError):
-        return StoreError(f"Redis refused a command: {error}")
-    return error
 
 
 def _commands(calls: Sequence[Call]) -> tuple[list[tuple[Any, ...]], int]:
@@ -63,19 +36,42 @@ def _commands(calls: Sequence[Call]) -> tuple[list[tuple[Any, ...]], int]:
     return commands, len(scripts)
 
 
+def _settled(step: list[Call], replies: list[Any], *, has_served: bool) -> list[Any]:
+    """The replies; errors in their place are ours.
+
+    Raises:
+        redis.ResponseError: Redis refused one for now, and so the others, as far as it did not take them.
+    """
+    if isinstance(step, Each):
+        for number, reply in enumerate(replies):
+            if isinstance(reply, exceptions.ResponseError):
+                replies[number] = error = translate(reply, has_served=has_served)
+                if not isinstance(error, StoreError) or isinstance(error, StoreUnavailable):
+                    raise reply
+    return replies
+
+
 class SyncStore:
     """Runs operations on a blocking redis client; `client` is that client."""
 
-    def __init__(self, client: Any, *, execute: Callable[..., Any] | None = None) -> None:
-        """`execute` sends one command; None for the client's own way."""
+    def __init__(self, client: Any, *, execute: Callable[..., Any] | None = None, has_served: bool = False) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            client: That client.
+            execute: Sends one command; None for the client's own way.
+            has_served: The same Redis has run a script before: what refuses one from now on is away, and no cluster.
+        """
         self.client = client
         self._execute = execute or client.execute_command
+        self._has_served = has_served
 
     def run(self, operation: Operation[T]) -> T:
         """Carry an operation out.
 
         Raises:
-            StoreUnavailable: Redis did not answer; the last call may or may not have happened. Every script can be repeated.
+            StoreUnavailable: Redis did not answer; the last call may or may not have happened. Every script can be repeated. Or it refuses
+                for now (`refusal` says why); the last call did not happen.
             StoreError: Redis refused; nothing happened.
         """
         operation = mending(operation)
@@ -92,7 +88,7 @@ class SyncStore:
                             sender.settle()
                         reply = self._send(step) if isinstance(step, Call) else self._send_many(step)
                 except (exceptions.ResponseError, *REFUSED) as error:
-                    step = operation.throw(translate(error))  # it may know a way without
+                    step = operation.throw(self._refusal(error))  # it may know a way without
                 else:
                     step = operation.send(reply)
         except StopIteration as stop:
@@ -100,20 +96,31 @@ class SyncStore:
         except StoreError:  # an operation's own verdict
             raise
         except (exceptions.RedisError, OSError) as error:
-            raise translate(error) from error
+            raise translate(error, has_served=self._has_served) from error
         finally:
             if sender is not None:
                 sender.close()
+
+    def _refusal(self, error: Exception) -> Exception:
+        """A refusal as ours; one that passes is raised: no operation knows a way around a Redis that is away."""
+        if leads_astray(error):
+            hang_up_idle(self.client)
+        refusal = translate(error, has_served=self._has_served)
+        if isinstance(refusal, StoreUnavailable):
+            raise refusal from error
+        return refusal
 
     def _send(self, call: Call) -> Any:
         script = call.script
         if script is None:
             return self._execute(*call.words)
         try:
-            return self._execute("EVALSHA", script.sha, len(call.keys), *call.keys, *call.words)
+            reply = self._execute("EVALSHA", script.sha, len(call.keys), *call.keys, *call.words)
         except exceptions.NoScriptError:
             self._execute("SCRIPT LOAD", script.text)
-            return self._execute("EVALSHA", script.sha, len(call.keys), *call.keys, *call.words)
+            reply = self._execute("EVALSHA", script.sha, len(call.keys), *call.keys, *call.words)
+        self._has_served = True
+        return reply
 
     def _send_many(self, calls: list[Call]) -> list[Any]:
         if not calls:
@@ -122,7 +129,10 @@ class SyncStore:
         with self.client.pipeline(transaction=False) as pipeline:
             for words in commands:
                 pipeline.execute_command(*words)
-            return list(pipeline.execute())[loads:]
+            replies = list(pipeline.execute(raise_on_error=not isinstance(calls, Each)))[loads:]
+        replies = _settled(calls, replies, has_served=self._has_served)
+        self._has_served = self._has_served or loads > 0
+        return replies
 
     def close(self) -> None:
         """Give the connections back."""
@@ -137,6 +147,7 @@ class AsyncStore:
         self.client = client
         self._gathering = Gathering(client, keeps=keeps)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._has_served = False
 
     async def run(self, operation: Operation[T]) -> T:
         """Carry an operation out; raises as `SyncStore.run` does.
@@ -164,7 +175,7 @@ class AsyncStore:
                     else:
                         reply = await self._send(step) if isinstance(step, Call) else await self._send_many(step)
                 except (exceptions.ResponseError, *REFUSED) as error:
-                    step = operation.throw(translate(error))
+                    step = operation.throw(await self._refusal(error))
                 else:
                     step = operation.send(reply)
         except StopIteration as stop:
@@ -172,7 +183,16 @@ class AsyncStore:
         except StoreError:  # an operation's own verdict
             raise
         except (exceptions.RedisError, OSError) as error:
-            raise translate(error) from error
+            raise translate(error, has_served=self._has_served) from error
+
+    async def _refusal(self, error: Exception) -> Exception:
+        if leads_astray(error):
+            self._gathering.leave()
+            await hang_up_idle_async(self.client)
+        refusal = translate(error, has_served=self._has_served)
+        if isinstance(refusal, StoreUnavailable):
+            raise refusal from error
+        return refusal
 
     async def _send(self, call: Call) -> Any:
         script = call.script
@@ -181,10 +201,12 @@ class AsyncStore:
         if script is None:
             return await self._gathering.execute(*call.words)
         try:
-            return await self._gathering.execute("EVALSHA", script.sha, len(call.keys), *call.keys, *call.words)
+            reply = await self._gathering.execute("EVALSHA", script.sha, len(call.keys), *call.keys, *call.words)
         except exceptions.NoScriptError:
             await self._gathering.execute("SCRIPT LOAD", script.text)
-            return await self._gathering.execute("EVALSHA", script.sha, len(call.keys), *call.keys, *call.words)
+            reply = await self._gathering.execute("EVALSHA", script.sha, len(call.keys), *call.keys, *call.words)
+        self._has_served = True
+        return reply
 
     async def _send_many(self, calls: list[Call]) -> list[Any]:
         if not calls:
@@ -193,7 +215,10 @@ class AsyncStore:
         async with self.client.pipeline(transaction=False) as pipeline:
             for words in commands:
                 pipeline.execute_command(*words)
-            return list(await pipeline.execute())[loads:]
+            replies = list(await pipeline.execute(raise_on_error=not isinstance(calls, Each)))[loads:]
+        replies = _settled(calls, replies, has_served=self._has_served)
+        self._has_served = self._has_served or loads > 0
+        return replies
 
     async def close(self, *others: Any) -> None:
         """Give the connections back, of other clients of the same loop, too; those of a loop that is closed went with it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -15,7 +16,10 @@ from assistant_queue.errors import StoreError
 from assistant_queue.store import wakeups
 from assistant_queue.store.connect import disconnect, fresh
 from assistant_queue.store.lane import AsyncLane
+from assistant_queue.store.refusals import translate, translated
 from assistant_queue.store.rq_jobs import RqJob
+from assistant_queue.worker.outage import PASSES, pause_s
+from assistant_queue.worker.room import Room
 from assistant_queue.worker.runtime import Runtime, worker_sync_client
 from assistant_queue.worker.taking import Popped, pop, read_wake_up
 from assistant_queue.worker.watchman import Watchman
@@ -24,6 +28,8 @@ _log = logging.getLogger(__name__)
 
 POP_TIMEOUT_S = 2
 """Seconds one blocking pop waits; below every socket time-out. Chosen."""
+AWAY_S = 1.0
+"""Seconds until a Redis that is away or refuses is asked again. Chosen."""
 BEAT_S = 1.0
 """Seconds between two looks whether RQ's workers are suspended; RQ's own look as often. Source: rq/worker, check_for_suspension."""
 
@@ -48,7 +54,8 @@ class RqWorkerRecords(Protocol):
 class AsyncioWorker:
     """Takes wake-ups from RQ's queues and handles each as a coroutine.
 
-    1. takes no more wake-ups than it has room for (`concurrency`), none while RQ's workers are suspended, from several queues in turn
+    1. takes no more wake-ups than it has room for (`concurrency`, fewer while Redis is too slow for their leases), none while RQ's workers
+       are suspended, from several queues in turn
     2. reads a job's thread id without running or unpickling anything else; foreign jobs go to RQ's failed registry
     3. keeps a watchman for each queue: timer and sweeper
     4. stands in RQ's books while it lives
@@ -84,9 +91,11 @@ class AsyncioWorker:
         self.taken = 0
         self._max_wake_ups = max_wake_ups
         self._records = records
-        self._room = asyncio.Semaphore(config.concurrency)
+        self._room = Room(config.concurrency, config.lock_duration)
+        self._outage = self.runtime.outage
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._refused_until: float | None = None  # when the next claim may be tried, by the loop's time, while they are refused
         self._resumed = asyncio.Event()
         self._resumed.set()
         self._taker: asyncio.Task[None] | None = None
@@ -111,14 +120,16 @@ class AsyncioWorker:
         loop = asyncio.get_running_loop()
         client = worker_sync_client(self.config)
         popper = fresh(self.runtime.store.client)
-        watchmen = [Watchman(runtime.space, client) for runtime in self.runtimes.values()]
+        watchmen = [Watchman(runtime.space, client, self._outage) for runtime in self.runtimes.values()]
         beating: asyncio.Task[None] | None = None
         try:
             for runtime in self.runtimes.values():
+                runtime.keeper.on_renewed = lambda share: _soon(loop, lambda: self._room.renewed(share))
                 await runtime.check_in()  # says at once that Redis is away, or that this is another queue's worker
                 await runtime.sweep(limit=100)
             if self._records is not None:
-                await loop.run_in_executor(None, self._records.born, lambda: _soon(loop, self.stop))
+                with translated():
+                    await loop.run_in_executor(None, self._records.born, lambda: _soon(loop, self.stop))
                 beating = asyncio.create_task(self._beat(self._records))
             for watchman in watchmen:
                 watchman.start()
@@ -167,6 +178,7 @@ class AsyncioWorker:
         while not self._stopping:
             await self._resumed.wait()
             await self._room.acquire()
+            await self._until_claims_pass()
             self._popping = asyncio.create_task(self._pop(lane, queues))
             try:
                 popped = await self._popping
@@ -189,11 +201,19 @@ class AsyncioWorker:
     async def _pop(self, lane: AsyncLane, queues: list[str]) -> Popped | None:
         """The next wake-up; None if there was none for a while."""
         try:
-            return await pop(lane, queues, POP_TIMEOUT_S)
+            popped = await pop(lane, queues, POP_TIMEOUT_S)
         except (exceptions.RedisError, OSError) as error:
-            _log.warning("Redis does not answer the worker: %s; trying again", error)
-            await asyncio.sleep(1)
+            ours = translate(error, has_served=True)
+            self._outage.failed("taking", ours)
+            await asyncio.sleep(pause_s(ours, AWAY_S))
             return None
+        self._outage.passed("taking")
+        return popped
+
+    async def _until_claims_pass(self) -> None:
+        """A wake-up that is taken while claims are refused is lost until the next sweep: take one at a time, and not at once."""
+        if self._refused_until is not None:
+            await asyncio.sleep(max(self._refused_until - asyncio.get_running_loop().time(), 0.0))
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -206,7 +226,13 @@ class AsyncioWorker:
             thread_id = await runtime.store.run(read_wake_up(runtime.config.queue_prefix, job, popped.data))
             if thread_id is not None:
                 await runtime.handle(thread_id, job)
-        except (exceptions.RedisError, OSError, StoreError) as error:
+            self._refused_until = None
+            self._outage.passed("writes")
+        except PASSES as error:
+            self._outage.failed("writes", error)
+            self._refused_until = asyncio.get_running_loop().time() + pause_s(error, AWAY_S)
+            _log.debug("thread %r: %s; it is looked at again when Redis answers", thread_id, error)
+        except StoreError as error:
             _log.warning("thread %r: %s; it is looked at again when Redis answers", thread_id, error)
         except asyncio.CancelledError:
             _log.info("thread %r: handed back", thread_id)
@@ -229,8 +255,9 @@ class AsyncioWorker:
             try:
                 suspended = await loop.run_in_executor(None, records.beat)
             except (exceptions.RedisError, OSError) as error:
-                _log.warning("Redis does not answer the worker: %s; trying again", error)
+                self._outage.failed("records", translate(error, has_served=True))
             else:
+                self._outage.passed("records")
                 self._suspend(suspended)
             await asyncio.sleep(BEAT_S)
 
@@ -248,7 +275,8 @@ class AsyncioWorker:
 
 
 def _soon(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:
-    loop.call_soon_threadsafe(act)
+    with contextlib.suppress(RuntimeError):  # the loop is closed: the worker is over
+        loop.call_soon_threadsafe(act)
 
 
 def _quietly(act: Callable[[], None]) -> None:

@@ -20,12 +20,12 @@ from assistant_queue.errors import (
     LeaseLost,
     NotReplicated,
     RunExpired,
-    StoreUnavailable,
 )
 from assistant_queue.store import ending, events, holding
 from assistant_queue.store.calls import Operation
 from assistant_queue.worker import callbacks, tool_calls
 from assistant_queue.worker.lease import HeldLease
+from assistant_queue.worker.outage import PASSES, pause_s
 from assistant_queue.worker.talk import Talk
 from assistant_queue.worker.telling import Teller
 
@@ -37,14 +37,16 @@ _log = logging.getLogger(__name__)
 _USERS_CODE = frozenset({steps.Instruct, steps.Answer, steps.Deliver, steps.FallBack})
 
 STORE_RETRY_S = 0.2
-"""Seconds between two tries while Redis is away. Chosen."""
+"""Seconds between the first two tries while Redis is away. Chosen."""
+_GROWTH, _MOST_RETRY_S = 1.5, 1.0
+"""By how much each pause between tries is longer, and the longest: four hundred batches must not keep a Redis that is full busy. Chosen."""
 
 
 class BatchDriver:
     """Drives one claimed batch.
 
     1. before each call with an effect, makes sure that the lease is still held for long enough
-    2. writes through a Redis that is away for a moment: every script can be repeated
+    2. writes through a Redis that is away or refuses, until the batch's deadline: every script can be repeated
     3. hands the batch back where it stands when the worker is stopped
     """
 
@@ -58,7 +60,7 @@ class BatchDriver:
         self._marked = self._phase is not Phase.FROZEN
         self._taken = len(self._claimed.batch.messages)
         self._is_alone = False
-        self._teller = None if runtime.config.events == "off" else Teller(runtime.space, held, self._write, self._probe)
+        self._teller = None if runtime.config.events == "off" else Teller(runtime.space, held, self._write, self._once, self._probe)
         self._talk = Talk(
             runtime.backend,
             self._lease.thread_id,
@@ -106,7 +108,8 @@ class BatchDriver:
 
         Raises:
             LeaseLost: Another worker holds the thread; nothing more was written.
-            StoreUnavailable: Redis was away for longer than the lease; whoever finds the thread next goes on.
+            StoreUnavailable: Redis was away, or refused, until the batch's deadline; the worker that finds the thread next goes on.
+            NotPermitted: Redis did not let this worker in until then; likewise.
         """
         flow = BatchFlow(self._claimed, self._runtime.backend.capabilities, self._runtime.rules, self.now_ms).run()
         try:
@@ -135,7 +138,7 @@ class BatchDriver:
                 answer = await self._handlers[type(step)](step)
             except NotReplicated as problem:
                 error = problem
-            except (LeaseLost, StoreUnavailable):
+            except (LeaseLost, *PASSES):
                 raise
             except AssistantQueueError as problem:
                 error = problem
@@ -167,9 +170,15 @@ class BatchDriver:
         if self._held.remaining_s() >= self._runtime.lease_margin_s:
             return
         renewed = None
-        if not self._held.is_lost:
+        asked_at = 0.0
+
+        def renewal() -> Operation[holding.Renewed | None]:
+            nonlocal asked_at
             asked_at = self._runtime.clock.monotonic()
-            renewed = await self._runtime.store.run(holding.renew(self._runtime.space, self._lease, self._runtime.config.lock_duration))
+            return holding.renew(self._runtime.space, self._lease, self._runtime.config.lock_duration)
+
+        if not self._held.is_lost:
+            renewed = await self._write(renewal)
             if renewed is not None:
                 self._held.extend(asked_at + self._runtime.config.lock_duration, renewed)
         if renewed is None:
@@ -184,17 +193,37 @@ class BatchDriver:
         return make_sure
 
     async def _write(self, operation: Callable[[], Operation[Any]]) -> Any:
-        """Write to Redis, and go on trying for as long as the lease can be alive."""
-        until = self._runtime.clock.monotonic() + self._runtime.config.lock_duration
+        """Write to Redis, again and again until it is done or the batch's deadline has passed.
+
+        For longer than the lease: a Redis that refuses this write refuses every other worker's claim, too, and one that has let another
+        worker claim refuses the write as `lost`. What the provider has answered is not asked for a second time.
+        """
+        retry_s = STORE_RETRY_S
         while True:
             try:
-                return await self._runtime.store.run(operation())
+                done = await self._once(operation)
             except NotReplicated:
                 raise  # it has been waited for, and what it means the flow knows
-            except StoreUnavailable:
-                if self._runtime.clock.monotonic() >= until or self._held.is_lost:
+            except PASSES as error:
+                if self._held.is_over() or self._held.is_lost:
                     raise
-                await asyncio.sleep(STORE_RETRY_S)
+                await asyncio.sleep(pause_s(error, retry_s))
+                retry_s = min(retry_s * _GROWTH, _MOST_RETRY_S)
+            else:
+                return done
+
+    async def _once(self, operation: Callable[[], Operation[Any]]) -> Any:
+        """Write to Redis, or not."""
+        outage = self._runtime.outage
+        try:
+            done = await self._runtime.store.run(operation())
+        except NotReplicated:
+            raise
+        except PASSES as error:
+            outage.failed("writes", error)
+            raise
+        outage.passed("writes")
+        return done
 
     async def _hand_back(self) -> None:
         """The worker stops: let the next one continue from here at once."""

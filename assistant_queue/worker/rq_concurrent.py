@@ -29,6 +29,7 @@ from assistant_queue.config import Config
 from assistant_queue.errors import ConfigurationError
 from assistant_queue.store import wakeups
 from assistant_queue.store.calls import text
+from assistant_queue.store.refusals import hang_up_idle, hang_up_pubsub, leads_astray
 from assistant_queue.worker.app import check_queue_names, load_app
 from assistant_queue.worker.asyncio_worker import AsyncioWorker
 from assistant_queue.worker.backend import check_backend
@@ -128,6 +129,15 @@ class ConcurrentWorker(rq.worker.Worker):
 
     def beat(self) -> bool:
         """Say that it is alive, and clear away what dead workers left; True if RQ's workers are suspended."""
+        try:
+            return self._beat()
+        except exceptions.ResponseError as error:
+            if leads_astray(error):
+                hang_up_idle(self.connection)
+                hang_up_pubsub(self.pubsub)
+            raise
+
+    def _beat(self) -> bool:
         suspended = bool(is_suspended(self.connection))
         if suspended and self._stopped_taking:
             # Shown at the second beat: at the first the event loop may still be taking a wake-up.
@@ -136,8 +146,8 @@ class ConcurrentWorker(rq.worker.Worker):
             busy = self.connection.exists(wakeups.running_key(self.name))
             self.set_state(WorkerStatus.BUSY if busy else WorkerStatus.IDLE)
         if time.monotonic() - self._beaten >= HEARTBEAT_S:
-            self._beaten = time.monotonic()
             self.heartbeat()
+            self._beaten = time.monotonic()
             self.connection.expire(wakeups.running_key(self.name), self.worker_ttl + 60)
             for queue in self.queues:
                 self._clear_expired(queue.name)

@@ -19,7 +19,7 @@ from assistant_queue.config import DEFAULT_INSTRUCTIONS, Config
 from assistant_queue.core import steps
 from assistant_queue.core.flow import Rules
 from assistant_queue.core.retry import Backoff
-from assistant_queue.errors import LeaseLost, StoreError, StoreUnavailable
+from assistant_queue.errors import LeaseLost, StoreError
 from assistant_queue.models import Batch, FailedBatch, RunResult
 from assistant_queue.store import holding
 from assistant_queue.store.calls import Space
@@ -34,6 +34,7 @@ from assistant_queue.worker.backend import make_workers_backend, tags_of
 from assistant_queue.worker.checking_in import check_in
 from assistant_queue.worker.driver import BatchDriver
 from assistant_queue.worker.lease import LeaseKeeper
+from assistant_queue.worker.outage import PASSES, Outage
 from assistant_queue.worker.turns import Turns
 
 _log = logging.getLogger(__name__)
@@ -110,7 +111,8 @@ class Runtime:
         self.result_rules = ResultRules(result_ttl_s=config.result_ttl, keep_text=not config.remove_on_complete)
         self.lease_margin_s = config.lock_duration / 6
         self.store: AsyncStore = beside.store if beside else AsyncStore(_worker_async_client(config))
-        self.keeper = LeaseKeeper(self.space, SyncStore(worker_sync_client(config)), config.lock_duration)
+        self.outage: Outage = beside.outage if beside else Outage()
+        self.keeper = LeaseKeeper(self.space, SyncStore(worker_sync_client(config), has_served=True), config.lock_duration, self.outage)
         self.executor: ThreadPoolExecutor = beside.executor if beside else _callback_threads(config)
         self.on_completed: list[Callable[[RunResult], Any]] = []
         self.on_failed: list[Callable[[FailedBatch, Exception], Any]] = []
@@ -218,7 +220,7 @@ class Runtime:
             if held.is_lost and not _is_stopping(task):
                 return None
             raise
-        except (LeaseLost, StoreUnavailable) as error:
+        except (LeaseLost, *PASSES) as error:
             _log.warning("thread %r: %s", lease.thread_id, error)
             return None
         finally:

@@ -14,11 +14,15 @@ from assistant_queue.errors import AssistantQueueError
 from assistant_queue.store import events
 from assistant_queue.store.calls import Operation, Space
 from assistant_queue.worker.lease import HeldLease
+from assistant_queue.worker.outage import PASSES
 
 _log = logging.getLogger(__name__)
 
 PACE_S = 0.125
 """Seconds between two pieces of one run. Chosen: an eye sees no difference, and a fast model does not flood Redis."""
+
+_AWAY_S = 1.0
+"""Seconds until the next try while Redis is away. Chosen."""
 
 Write = Callable[[Callable[[], Operation[Any]]], Awaitable[Any]]
 
@@ -29,19 +33,22 @@ class Teller:
     1. keeps what the run says; where nobody listens that is all
     2. tells the first piece of a run at once, then what has gathered every `PACE_S`, and the rest before anything else is told
     3. stores with each piece how much has been told, so that whoever takes the batch over goes on at the same character
-    4. tells somebody who comes while the run goes on what it has said so far
+    4. waits for no Redis that is away while the run goes on: its stream has to be read, and what was not told is told with the next piece
+    5. tells somebody who comes while the run goes on what it has said so far
     """
 
-    def __init__(self, space: Space, held: HeldLease, write: Write, probe: Callable[[str], Awaitable[None]]) -> None:
-        """`write` carries an operation out, through a Redis that is away for a moment; `probe` is called around each."""
+    def __init__(self, space: Space, held: HeldLease, write: Write, once: Write, probe: Callable[[str], Awaitable[None]]) -> None:
+        """`write` carries an operation out, through a Redis that is away; `once` tries it a single time; `probe` is called around each."""
         self._space = space
         self._held = held
         self._write = write
+        self._once = once
         self._probe = probe
         self._told = Told.load(held.lease.told)
         self._batch_id = held.lease.claimed.batch.id
         self._was_listened = held.listened
         self._next_at = 0.0
+        self._unsent: Callable[[], Operation[Any]] | None = None  # taken from what was heard, and not told yet
         self._writing = asyncio.Lock()
         self._timer: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
@@ -65,6 +72,7 @@ class Teller:
         """A run has started or is followed; `is_round`: it goes on with the outputs of a tool round."""
         if run_id != self._told.run_id:
             self._next_at = 0.0
+            self._unsent = None
         self._told.begin(run_id, is_round=is_round)
 
     def hear(self, delta: TextDelta) -> bool:
@@ -86,11 +94,11 @@ class Teller:
             self._told.settle(stop.replies, whole=stop.whole)
         # A reply of which nothing was told comes whole with `reply_ready`.
         if self._held.listened and (self._told.has_begun or isinstance(stop, ActionRequired)):
-            await self.tell()
+            await self._tell(self._write)
 
     async def _tell_later(self) -> None:
         try:
-            while self._held.listened and self._told.has_news:
+            while self._held.listened and (self._told.has_news or self._unsent is not None):
                 await asyncio.sleep(self._next_at - self._loop.time())
                 await self.tell()
         except AssistantQueueError as error:  # the next write of the batch meets it, too, and decides
@@ -99,8 +107,17 @@ class Teller:
             self._timer = None
 
     async def tell(self) -> None:
-        """Tell what has gathered."""
+        """Tell what has gathered, if Redis takes it now."""
+        try:
+            await self._tell(self._once)
+        except PASSES as error:
+            self._next_at = self._loop.time() + _AWAY_S
+            _log.debug("a piece of text was not told yet: %s", error)
+
+    async def _tell(self, write: Write) -> None:
         async with self._writing:
+            if self._unsent is not None:
+                await self._send(write)
             if not self._was_listened:
                 self._told.begin_again()
                 self._was_listened = True
@@ -109,12 +126,18 @@ class Teller:
             pieces, run_id = self._told.take(), self._told.run_id
             news = [events.text_delta(self._batch_id, run_id, piece.index, piece.offset, piece.text) for piece in pieces]
             told = self._told.dump()
-            self._next_at = self._loop.time() + PACE_S
-            await self._probe("before Tell")
-            self._was_listened = False  # should this fail, what was taken is told again, from the beginning
-            self._held.listened = await self._write(lambda: events.tell(self._space, self._held.lease, told, news))
-            self._was_listened = self._held.listened
-            await self._probe("after Tell")
+            self._unsent = lambda: events.tell(self._space, self._held.lease, told, news)
+            await self._send(write)
+
+    async def _send(self, write: Write) -> None:
+        if self._unsent is None:
+            return
+        self._next_at = self._loop.time() + PACE_S
+        await self._probe("before Tell")
+        self._held.listened = await write(self._unsent)
+        self._unsent = None
+        self._was_listened = self._held.listened
+        await self._probe("after Tell")
 
     async def close(self) -> None:
         """Tell nothing more."""

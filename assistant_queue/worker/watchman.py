@@ -12,12 +12,14 @@ from typing import Any
 
 from redis import exceptions
 
-from assistant_queue.errors import ConfigurationError, StoreError, StoreUnavailable
+from assistant_queue.errors import ConfigurationError, StoreError
 from assistant_queue.store.calls import Space
 from assistant_queue.store.connect import fresh
 from assistant_queue.store.lane import Lane
+from assistant_queue.store.refusals import translate
 from assistant_queue.store.stores import SyncStore
 from assistant_queue.store.sweeping import SWEEP_LIMIT, Watch, resign, watch
+from assistant_queue.worker.outage import PASSES, Outage, pause_s
 
 _log = logging.getLogger(__name__)
 
@@ -38,11 +40,12 @@ class Watchman:
     3. at least once a second looks for threads that are overdue - a lost job, a dead worker, a lapsed lease - and wakes somebody
     """
 
-    def __init__(self, space: Space, client: Any) -> None:
-        """`client` is copied: the watchman has connections of its own."""
+    def __init__(self, space: Space, client: Any, outage: Outage | None = None) -> None:
+        """`client` is copied: the watchman has connections of its own; `outage` is the worker's."""
         self._space = space
+        self._outage = outage or Outage()
         self._client = fresh(client)
-        self._store = SyncStore(self._client, execute=Lane(self._client).execute)
+        self._store = SyncStore(self._client, execute=Lane(self._client).execute, has_served=True)
         self._id = secrets.token_hex(8)
         self._stop = threading.Event()
         self.quiet = threading.Lock()
@@ -69,12 +72,17 @@ class Watchman:
             try:
                 with self._client.pubsub(ignore_subscribe_messages=True) as news:
                     self._watch(news)
-            except (StoreUnavailable, exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
-                _log.warning("Redis does not answer the watchman: %s; trying again", error)
-                self._stop.wait(SWEEP_INTERVAL_S)
+            except PASSES as error:
+                self._wait_out(error)
+            except (exceptions.RedisError, OSError) as error:  # of the connection that listens
+                self._wait_out(translate(error, has_served=True))
             except Exception:  # noqa: BLE001 - whatever it stumbled over, without it threads are forgotten
                 _log.exception("the watchman stumbled; it goes on")
                 self._stop.wait(SWEEP_INTERVAL_S)
+
+    def _wait_out(self, error: Exception) -> None:
+        self._outage.failed("watchman", error)
+        self._stop.wait(pause_s(error, SWEEP_INTERVAL_S))
 
     def _watch(self, news: Any) -> None:
         keys, listens, expected = self._space.keys, "", ""
@@ -82,6 +90,7 @@ class Watchman:
             with self.quiet:
                 seen = self.look(expected)
                 expected = ""
+                self._outage.passed("watchman")
                 # A due time that is earlier than all others concerns the timer alone; that it resigns concerns the others.
                 concerns = keys.tick if seen.keeps_time else keys.timer
                 if concerns != listens:

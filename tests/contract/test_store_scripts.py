@@ -19,8 +19,9 @@ from assistant_queue.errors import NotPermitted, StoreError, StoreUnavailable
 from assistant_queue.models import Message
 from assistant_queue.store import failures, holding, producing, sweeping
 from assistant_queue.store.calls import CONSTANTS, Call, Space
+from assistant_queue.store.refusals import translate
 from assistant_queue.store.scripts import load, script_names
-from assistant_queue.store.stores import AsyncStore, SyncStore, translate
+from assistant_queue.store.stores import AsyncStore, SyncStore
 from assistant_queue.testing.clock import START_MS, FakeClock
 from tests.contract.store_rig import Rig
 
@@ -237,10 +238,16 @@ def test_a_header_that_lacks_an_argument_is_noticed_where_it_is_sent() -> None:
         (redis.exceptions.ConnectionError("refused"), StoreUnavailable, "check that it runs"),
         (redis.exceptions.TimeoutError("slow"), StoreUnavailable, "did not answer"),
         (OSError("no route"), StoreUnavailable, "did not answer"),
-        (redis.exceptions.AuthenticationError("WRONGPASS"), NotPermitted, "check the user, the password"),
-        (redis.exceptions.NoPermissionError("NOPERM"), NotPermitted, "ACL"),
-        (redis.exceptions.ReadOnlyError("READONLY"), StoreError, "point redis_url at the primary"),
-        (redis.exceptions.ResponseError("OOM"), StoreError, "refused a command"),
+        (redis.exceptions.AuthenticationError("invalid username-password pair"), NotPermitted, "does not accept the user or the password"),
+        (redis.exceptions.AuthenticationError("Authentication required."), NotPermitted, "asks for a password"),
+        (redis.exceptions.NoPermissionError("this user has no permissions"), NotPermitted, "check its ACL"),
+        (
+            redis.exceptions.ReadOnlyError("You can't write against a read only replica."),
+            StoreUnavailable,
+            "point redis_url at the primary",
+        ),
+        (redis.exceptions.ResponseError("OOM"), StoreUnavailable, "raise maxmemory"),
+        (redis.exceptions.ResponseError("WRONGTYPE Operation against a key"), StoreError, "refused a command"),
     ],
 )
 def test_redis_errors_are_translated_most_specific_first(error: Exception, kind: type[Exception], says: str) -> None:

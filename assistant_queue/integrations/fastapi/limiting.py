@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from assistant_queue.integrations.fastapi.problems import Refusal
 from assistant_queue.integrations.fastapi.settings import Settings
-from assistant_queue.store.stores import translate
+from assistant_queue.store.refusals import translate
 
 
 class RateLimiter:
