@@ -13,7 +13,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from assistant_queue import AssistantMessageQueue
-from assistant_queue.integrations.fastapi import Caller, allow_all, create_app, routing
+from assistant_queue.integrations.fastapi import Caller, allow_all, bodies, create_app
 from tests.web.conftest import running
 from tests.web.listening import listening
 
@@ -175,7 +175,7 @@ async def test_a_body_that_is_too_long_is_refused(asgi: Asgi, queue: AssistantMe
 async def test_a_body_that_does_not_come_is_not_waited_for(
     asgi: Asgi, queue: AssistantMessageQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(routing, "BODY_S", 0.05)
+    monkeypatch.setattr(bodies, "BODY_S", 0.05)
 
     async def the_beginning() -> AsyncIterator[bytes]:
         yield b'{"message": '

@@ -14,6 +14,7 @@ from assistant_queue import __version__
 from assistant_queue.aio import AsyncAssistantMessageQueue
 from assistant_queue.integrations.fastapi import messages, operating, runs, sockets, streams, threads
 from assistant_queue.integrations.fastapi.access import Authorize, check_authorize
+from assistant_queue.integrations.fastapi.cors import Cors
 from assistant_queue.integrations.fastapi.page import add_page
 from assistant_queue.integrations.fastapi.problems import Refusal, problem_response, refusal_of
 from assistant_queue.integrations.fastapi.root_path import BelowPath, check_root_path
@@ -119,6 +120,8 @@ def app_of(service: Service, *, page: bool, assistant_name: str, root_path: str 
         add_page(app, service, assistant_name=assistant_name, api=API, root_path=root_path)
     if root_path:
         app.add_middleware(BelowPath, root_path=root_path)
+    if service.settings.origins:
+        app.add_middleware(Cors, settings=service.settings)
     return app
 
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Coroutine
 from typing import Any, cast
 from urllib.parse import quote
 
-import anyio
 from fastapi import Request, Response, Security
 from fastapi.routing import APIRoute
 
 from assistant_queue.integrations.fastapi.access import Action, Caller
+from assistant_queue.integrations.fastapi.bodies import check_length, read_body
 from assistant_queue.integrations.fastapi.origins import SAFE_METHODS
-from assistant_queue.integrations.fastapi.problems import Refusal, problem_response, problems, refusal_of
+from assistant_queue.integrations.fastapi.problems import problem_response, problems, refusal_of
 from assistant_queue.integrations.fastapi.service import Service, request_id_of
 
 ACTION = "x-action"
@@ -21,8 +21,6 @@ THREAD_IN_BODY = "x-thread-in-body"
 """An operation whose thread id is not in its address."""
 NOT_COUNTED = "x-not-counted"
 """An operation that `request_limit` does not count, so that it needs no Redis."""
-BODY_S = 20.0
-"""Seconds in which a body has to arrive. Chosen: a million bytes over a bad mobile connection."""
 
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 
@@ -112,12 +110,17 @@ def route_class(service: Service) -> type[APIRoute]:
             async def handle(request: Request) -> Response:
                 request_id = request_id_of(request)
                 try:
-                    request = _limited(request, service.settings.max_body_bytes)
+                    most = service.settings.max_body_bytes
+                    check_length(request, most)
                     service.check_host(request)
                     if request.method not in SAFE_METHODS:
                         service.check_origin(request)
+                    if counted:
+                        await service.count(request)
+                    if request.method not in SAFE_METHODS:
+                        request = await read_body(request, most, service.bodies, service.origins.counted_address(request))
                     thread_id = await _thread_in_body(request) if thread_in_body else request.path_params.get("thread_id")
-                    request.state.assistant_queue_caller = await service.admit(request, action, thread_id, counted=counted)
+                    request.state.assistant_queue_caller = await service.admit(request, action, thread_id)
                     response = await inner(request)
                 except Exception as error:  # noqa: BLE001 - whatever it is, clients get a problem and the log gets the rest
                     response = problem_response(refusal_of(error, request_id), request_id)
@@ -139,40 +142,3 @@ async def _thread_in_body(request: Request) -> str | None:
         return None
     thread_id = body.get("thread_id") if isinstance(body, dict) else None
     return thread_id if isinstance(thread_id, str) else None
-
-
-def _limited(request: Request, most: int) -> Request:
-    """The request, whose body ends in a refusal when it is longer, or comes more slowly, than it may.
-
-    Raises:
-        Refusal: It says itself that it is.
-    """
-    said = request.headers.get("content-length", "0")
-    if not said.isdigit() or int(said) > most:
-        raise _too_long(most)
-    read = 0
-    is_whole = False
-    until = anyio.current_time() + BODY_S
-
-    async def receive() -> Any:
-        nonlocal read, is_whole
-        if is_whole:
-            return await request.receive()  # waits for the client to go
-        try:
-            with anyio.fail_after(max(0.0, until - anyio.current_time())):
-                message = await request.receive()
-        except TimeoutError:
-            headers = {"Connection": "close"}
-            raise Refusal(408, "body_too_slow", "The rest of the body did not come in time; nothing was done.", headers=headers) from None
-        is_whole = not message.get("more_body", False)
-        if message["type"] == "http.request":
-            read += len(message.get("body", b""))
-            if read > most:
-                raise _too_long(most)
-        return message
-
-    return Request(request.scope, receive, request._send)  # noqa: SLF001 - there is no public way to copy a request
-
-
-def _too_long(most: int) -> Refusal:
-    return Refusal(413, "body_too_long", f"The body is longer than {most:,} bytes; nothing was done.")

@@ -15,8 +15,10 @@ from assistant_queue.aio import AsyncAssistantMessageQueue
 from assistant_queue.config import Config
 from assistant_queue.errors import ConfigurationError
 from assistant_queue.integrations.fastapi.access import Action, Authorize, Caller, ask
+from assistant_queue.integrations.fastapi.bodies import BodyBudget
 from assistant_queue.integrations.fastapi.limiting import RateLimiter, StreamGate
 from assistant_queue.integrations.fastapi.origins import Origins
+from assistant_queue.integrations.fastapi.pacing import Paces
 from assistant_queue.integrations.fastapi.problems import Refusal
 from assistant_queue.integrations.fastapi.rooms import Rooms
 from assistant_queue.integrations.fastapi.settings import Settings, limits_of
@@ -43,6 +45,8 @@ class Service:
         self.authorize, self.settings = authorize, settings
         self.origins = Origins(settings)
         self.gate = StreamGate(settings)
+        self.bodies = BodyBudget(settings.max_body_bytes)
+        self.paces = Paces(limits_of(settings.frame_limit, "frame_limit"))
         self.rooms = Rooms(self.queue)
         self._limiter = RateLimiter(self.queue._store.client, self.queue._door.space.keys.limits)  # noqa: SLF001 - the queue's own Redis
         self._rate, self._requests = limits_of(settings.rate_limit), limits_of(settings.request_limit)
@@ -62,15 +66,21 @@ class Service:
 
     # --- before anything is done --------------------------------------------------------------------------------------
 
-    async def admit(self, request: HTTPConnection, action: Action, thread_id: str | None, *, counted: bool = True) -> Caller:
-        """Who is asking, if they may; `counted`: as one of the requests of their address.
+    async def count(self, request: HTTPConnection) -> None:
+        """Count one request of an address, before anything of it is read.
+
+        Raises:
+            Refusal: It is one too many. Nothing was done.
+        """
+        await self._limiter.hit(self._requests, "requests", f"address {self.origins.counted_address(request)}")
+
+    async def admit(self, request: HTTPConnection, action: Action, thread_id: str | None) -> Caller:
+        """Return the caller, as `authorize` finds out.
 
         Raises:
             NotAuthenticated, NotAllowed: `authorize` said no. Nothing was done.
-            Refusal: A limit. Nothing was done.
+            Refusal: The limit of what starts work. Nothing was done.
         """
-        if counted:
-            await self._limiter.hit(self._requests, "requests", f"address {self.origins.counted_address(request)}")
         caller = await ask(self.authorize, request, action, thread_id)
         if action in STARTS_WORK:
             await self._limiter.hit(self._rate, "messages", self.client_key(request, caller))

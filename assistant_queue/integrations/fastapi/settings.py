@@ -21,6 +21,7 @@ class HttpOptions(TypedDict, total=False):
 
     rate_limit: str | None
     request_limit: str | None
+    frame_limit: str | None
     allowed_origins: Sequence[str]
     allowed_hosts: Sequence[str] | None
     trusted_proxies: Sequence[str]
@@ -41,6 +42,8 @@ class Settings:
     Attributes:
         rate_limit: What starts work, per client: "5/minute", or several: "5/minute;100/hour". None: no limit.
         request_limit: All requests, per client, counted before anybody is asked. None: no limit.
+        frame_limit: Messages of any kind on one socket, readable or not; all sockets of a client together may send four times as many.
+            A socket beyond it is slowed down, and closed if it goes on. None: no limit.
         allowed_origins: Other origins whose pages may call: "https://chat.example.com". The service's own is always allowed.
         allowed_hosts: The names under which it may be called; None for any. Against pages that point a name of theirs at your machine.
         trusted_proxies: Addresses or networks whose `X-Forwarded-For`, `-Proto` and `-Host` are believed; of others they are ignored.
@@ -57,6 +60,7 @@ class Settings:
 
     rate_limit: str | None = None
     request_limit: str | None = None
+    frame_limit: str | None = "600/minute"
     allowed_origins: Sequence[str] = ()
     allowed_hosts: Sequence[str] | None = None
     trusted_proxies: Sequence[str] = ()
@@ -91,7 +95,7 @@ def make_settings(options: dict[str, Any]) -> Settings:
     if unknown:
         raise UnknownOption(f"the HTTP service has no option {', '.join(unknown)}; it has {', '.join(sorted(known))}")
     settings = Settings(**options)
-    for name in ("rate_limit", "request_limit"):
+    for name in ("rate_limit", "request_limit", "frame_limit"):
         limits_of(getattr(settings, name), name)
     for name in ("max_body_bytes", "max_streams", "max_streams_per_client"):
         _number(name, getattr(settings, name), whole=True)

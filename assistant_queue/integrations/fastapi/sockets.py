@@ -8,28 +8,37 @@ import re
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
+import anyio
 from fastapi import APIRouter, WebSocket
 from pydantic import ValidationError
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from assistant_queue import arguments
 from assistant_queue.errors import InvalidArgument
-from assistant_queue.integrations.fastapi.access import Action
+from assistant_queue.integrations.fastapi.access import Action, Caller
+from assistant_queue.integrations.fastapi.bodies import check_json
 from assistant_queue.integrations.fastapi.frames import note
 from assistant_queue.integrations.fastapi.invalid import fields_of
 from assistant_queue.integrations.fastapi.messages import add
+from assistant_queue.integrations.fastapi.pacing import Throttle, TooFast
 from assistant_queue.integrations.fastapi.problems import Refusal, problem_dict, problem_response, refusal_of
 from assistant_queue.integrations.fastapi.rooms import Listener
 from assistant_queue.integrations.fastapi.schemas import SEGMENT, NewMessage
 from assistant_queue.integrations.fastapi.service import Service, request_id_of
-from assistant_queue.integrations.fastapi.streams import shown_name
+from assistant_queue.integrations.fastapi.streams import SEND_TIMEOUT_S, shown_name
 from assistant_queue.integrations.fastapi.watching import Watch
 
 MAX_ROOMS = 50
 """Threads that one socket listens to at once. Chosen."""
 _IN_AN_ADDRESS = re.compile(SEGMENT, re.DOTALL)
-RESTART = 1012
-"""Source: the IANA registry of close codes: the service restarts, come back."""
+BAD_FRAMES = 5
+"""Frames in a row that cannot be read; the last of them closes the socket. Chosen: a client that is being written sees its mistakes."""
+UNREADABLE = frozenset({"invalid_argument", "invalid_request", "too_complex", "body_too_long"})
+"""Codes of problems with a frame itself, not with what it asks for."""
+INVALID, POLICY, RESTART = 1007, 1008, 1012
+"""Source: the IANA registry of close codes: data that cannot be read; more than is allowed; the service restarts, come back."""
+FAREWELL_S = 1.0
+"""Seconds in which a close frame has to find room in the buffer of a client that reads nothing. Chosen."""
 
 
 def add_routes(router: APIRouter, service: Service) -> None:
@@ -42,18 +51,26 @@ def add_routes(router: APIRouter, service: Service) -> None:
         try:
             service.check_host(websocket)
             service.check_origin(websocket)
+            await service.count(websocket)
             caller = await service.admit(websocket, Action.LISTEN, None)
             key = service.client_key(websocket, caller)
-            with service.gate.slot(key):
+            with service.gate.slot(key), service.paces.throttle(key) as throttle, suppress(OSError, WebSocketDisconnect):
                 await websocket.accept(headers=[(b"x-request-id", request_id.encode())])
-                await _Connection(service, websocket, request_id).serve()
+                await _Connection(service, websocket, request_id, throttle).serve()
         except Exception as error:  # noqa: BLE001 - told as a problem, as everywhere
-            if websocket.application_state is WebSocketState.CONNECTING:
-                await websocket.send_denial_response(problem_response(refusal_of(error, request_id), request_id))
-            elif not isinstance(error, WebSocketDisconnect):
-                refusal_of(error, request_id)  # logs what is not ours
+            refusal = refusal_of(error, request_id)
+            with suppress(OSError):
+                await _deny(websocket, refusal, request_id)
 
     del socket
+
+
+async def _deny(websocket: WebSocket, refusal: Refusal, request_id: str) -> None:
+    """Answer a handshake with a problem, or with a plain 403 if the server cannot send a body; an open socket is closed."""
+    if websocket.application_state is WebSocketState.CONNECTING and "websocket.http.response" in websocket.scope.get("extensions", {}):
+        await websocket.send_denial_response(problem_response(refusal, request_id))
+    elif websocket.application_state is not WebSocketState.DISCONNECTED:
+        await websocket.close(POLICY, refusal.code)
 
 
 class _Connection:
@@ -61,47 +78,68 @@ class _Connection:
 
     1. reads what the client wants, one after the other, and asks `authorize` about each
     2. tells it what happens in the threads it has joined, each by a task of its own
-    3. ends with the client, or with the server
+    3. ends with the client, with the server, or where the client sends too much or reads too slowly
     """
 
-    def __init__(self, service: Service, websocket: WebSocket, request_id: str) -> None:
-        self._service, self._socket, self._request_id = service, websocket, request_id
+    def __init__(self, service: Service, websocket: WebSocket, request_id: str, throttle: Throttle) -> None:
+        self._service, self._socket, self._request_id, self._throttle = service, websocket, request_id, throttle
         self._rooms: dict[str, asyncio.Task[None]] = {}
         self._sending = asyncio.Lock()
+        self._end: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
 
     async def serve(self) -> None:
         """Until it is over."""
         closing = asyncio.create_task(self._service.closing.wait())
         reading = asyncio.create_task(self._read())
         try:
-            await asyncio.wait({closing, reading}, return_when=asyncio.FIRST_COMPLETED)
-            if not reading.done():
-                with suppress(RuntimeError, WebSocketDisconnect):
-                    await self._socket.close(RESTART)
+            ends: set[asyncio.Future[Any]] = {closing, reading, self._end}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if self._end.done() or not reading.done():
+                code, reason = self._end.result() if self._end.done() else (RESTART, "")
+                with suppress(RuntimeError, WebSocketDisconnect), anyio.move_on_after(FAREWELL_S):
+                    await self._socket.close(code, reason)
         finally:
             tasks = [closing, reading, *self._rooms.values()]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _close(self, code: int, reason: str) -> None:
+        if not self._end.done():
+            self._end.set_result((code, reason))
+
     async def _read(self) -> None:
+        unreadable = 0
         while True:
             message = await self._socket.receive()
             if message["type"] == "websocket.disconnect":
                 return
-            said = message.get("text") or (message.get("bytes") or b"").decode("utf-8", "replace")
-            wish: dict[str, Any] = {}
-            ref: Any = None
             try:
-                if len(said.encode("utf-8", "replace")) > self._service.settings.max_body_bytes:
-                    raise Refusal(413, "body_too_long", f"A message is longer than {self._service.settings.max_body_bytes:,} bytes.")
-                wish = _wish(said)
-                ref = wish.get("ref")
-                await self._do(wish, ref)
+                await self._throttle.turn()
+                problem = await self._handle(message)
             except WebSocketDisconnect:
                 return
-            except Exception as error:  # noqa: BLE001 - one wish failed, the socket goes on
-                await self._refuse(error, wish, ref)
+            except TooFast:
+                self._close(POLICY, "too many messages; send fewer")
+                return
+            unreadable = unreadable + 1 if problem in UNREADABLE else 0
+            if unreadable == BAD_FRAMES:
+                self._close(INVALID, f"{BAD_FRAMES} messages in a row that cannot be read")
+                return
+
+    async def _handle(self, message: Any) -> str | None:
+        """Do what a message asks for; return the code of the problem it was answered with, if it was."""
+        wish: dict[str, Any] = {}
+        ref: Any = None
+        try:
+            wish = _wish(message, self._service.settings.max_body_bytes)
+            ref = wish.get("ref")
+            await self._do(wish, ref)
+        except WebSocketDisconnect:
+            raise
+        except Exception as error:  # noqa: BLE001 - one wish failed, the socket goes on
+            return await self._refuse(error, wish, ref)
+        return None
 
     async def _do(self, wish: dict[str, Any], ref: Any) -> None:
         thread_id = _thread_of(wish)
@@ -115,18 +153,22 @@ class _Connection:
                 await asyncio.wait({task})
             await self._tell(note("left", thread_id, ref=ref).text)
         elif kind == "say":
-            caller = await self._service.admit(self._socket, Action.SEND_MESSAGE, thread_id)
+            caller = await self._admit(Action.SEND_MESSAGE, thread_id)
             known = {name: wish[name] for name in ("message", "author", "instructions", "metadata", "message_id") if name in wish}
             accepted = await add(self._service, self._socket, caller, thread_id, NewMessage(**known))
             await self._tell(json.dumps({"type": "accepted", "ref": ref, **accepted.model_dump(mode="json")}))
         elif kind == "typing":
-            caller = await self._service.admit(self._socket, Action.TYPE, thread_id)
+            caller = await self._admit(Action.TYPE, thread_id)
             await self._service.queue.typing(thread_id, shown_name(caller, wish.get("author")))
         else:
             raise InvalidArgument("type must be join, leave, say or typing")
 
+    async def _admit(self, action: Action, thread_id: str) -> Caller:
+        await self._service.count(self._socket)
+        return await self._service.admit(self._socket, action, thread_id)
+
     async def _join(self, thread_id: str, wish: dict[str, Any], ref: Any) -> None:
-        caller = await self._service.admit(self._socket, Action.LISTEN, thread_id)
+        caller = await self._admit(Action.LISTEN, thread_id)
         if thread_id in self._rooms and not self._rooms[thread_id].done():
             raise Refusal(409, "already_joined", "This socket is in that room already.")
         self._rooms = {name: task for name, task in self._rooms.items() if not task.done()}
@@ -159,15 +201,21 @@ class _Connection:
 
     async def _tell(self, text: str) -> None:
         async with self._sending:
-            await self._socket.send_text(text)
+            try:
+                with anyio.fail_after(SEND_TIMEOUT_S):
+                    await self._socket.send_text(text)
+            except TimeoutError:
+                self._close(POLICY, "reads too slowly; come back and resume")
+                raise WebSocketDisconnect(POLICY) from None
 
-    async def _refuse(self, error: Exception, wish: dict[str, Any], ref: Any) -> None:
+    async def _refuse(self, error: Exception, wish: dict[str, Any], ref: Any) -> str:
         if isinstance(error, ValidationError):
             fields = fields_of(error.errors(), wish, within="")
             error = Refusal(422, "invalid_request", "This cannot be read; nothing was done. `fields` says why.", fields=fields)
         refusal = refusal_of(error, self._request_id)
         retry = {"retry_after": int(refusal.headers["Retry-After"])} if "Retry-After" in refusal.headers else {}
         await self._tell(json.dumps({**problem_dict(refusal, self._request_id), "type": "problem", "ref": ref, **retry}))
+        return refusal.code
 
 
 def _thread_of(wish: dict[str, Any]) -> str:
@@ -178,9 +226,20 @@ def _thread_of(wish: dict[str, Any]) -> str:
     return thread_id
 
 
-def _wish(said: str) -> dict[str, Any]:
+def _wish(message: Any, most: int) -> dict[str, Any]:
+    """Return what a message says.
+
+    Raises:
+        Refusal: It is too long, or costly to parse; it was not parsed.
+        InvalidArgument: It is no JSON object.
+    """
+    text, data = message.get("text"), message.get("bytes")
+    said: bytes = text.encode("utf-8", "replace") if text is not None else data or b""
+    if len(said) > most:
+        raise Refusal(413, "body_too_long", f"A message is longer than {most:,} bytes.")
+    check_json(said)
     try:
-        wish = json.loads(said)
+        wish = json.loads(said.decode("utf-8", "replace"))
     except ValueError:
         raise InvalidArgument("a message on the socket is a JSON object with type and thread_id") from None
     if not isinstance(wish, dict):

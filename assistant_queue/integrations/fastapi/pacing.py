@@ -1,0 +1,95 @@
+"""The pace of what sockets send: counted frame by frame in this process, without Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from limits import RateLimitItem
+
+SOCKETS = 4
+"""How many times the pace of one socket all sockets of a client may have together. Chosen: a person with several windows."""
+PATIENCE = 50
+"""Frames in a row that are made to wait; one more closes the socket. Chosen: five seconds of a flood at the default pace."""
+LONGEST_WAIT_S = 5.0
+"""A frame that had to wait longer closes the socket. Chosen: a client that waits longer takes the connection for broken."""
+KEPT = 1000
+"""Clients whose pace is kept before those that are within it again are dropped. Chosen: some hundred kilobytes."""
+_SHORTEST_WAIT_S = 0.001
+
+
+class TooFast(Exception):
+    """A client goes on sending although it was slowed down."""
+
+
+class Pace:
+    """Limits such as "600/minute", each as a bucket: that many at once, then one after the other in the time they fill it again."""
+
+    def __init__(self, limits: Sequence[RateLimitItem], times: int = 1) -> None:
+        self._buckets = [(limit.get_expiry(), limit.get_expiry() / (limit.amount * times)) for limit in limits]
+        self._full_at = [0.0] * len(self._buckets)
+
+    def take(self, now: float) -> float:
+        """Count one frame and return how many seconds it has to wait.
+
+        Args:
+            now: Of a clock that does not go back.
+        """
+        wait = 0.0
+        for number, (period, interval) in enumerate(self._buckets):
+            full_at = max(self._full_at[number], now) + interval
+            self._full_at[number] = full_at
+            wait = max(wait, full_at - now - period)
+        return wait if wait > _SHORTEST_WAIT_S else 0.0
+
+    def is_full(self, now: float) -> bool:
+        """Whether all buckets are full again: this pace is as good as a new one."""
+        return all(full_at <= now for full_at in self._full_at)
+
+
+class Paces:
+    """The paces of all clients of a process; a client keeps its pace when it connects anew."""
+
+    def __init__(self, limits: Sequence[RateLimitItem]) -> None:
+        self._limits = limits
+        self._paces: dict[str, Pace] = {}
+        self._open: Counter[str] = Counter()
+
+    @contextmanager
+    def throttle(self, client_key: str) -> Iterator[Throttle]:
+        """Slow down one socket of a client for as long as the block lasts."""
+        if len(self._paces) >= KEPT:
+            now = time.monotonic()
+            self._paces = {key: pace for key, pace in self._paces.items() if self._open[key] or not pace.is_full(now)}
+        shared = self._paces.setdefault(client_key, Pace(self._limits, SOCKETS))
+        self._open[client_key] += 1
+        try:
+            yield Throttle(Pace(self._limits), shared)
+        finally:
+            self._open[client_key] -= 1
+            if not self._open[client_key]:
+                del self._open[client_key]
+
+
+class Throttle:
+    """Slows one socket down, by its own pace and by that of its client."""
+
+    def __init__(self, own: Pace, shared: Pace) -> None:
+        self._own, self._shared = own, shared
+        self._late = 0
+
+    async def turn(self) -> None:
+        """Wait until the next frame may be handled; other coroutines run meanwhile, even if it need not wait.
+
+        Raises:
+            TooFast: The socket was slowed down for too long, or would have to be.
+        """
+        now = time.monotonic()
+        wait = max(self._own.take(now), self._shared.take(now))
+        self._late = self._late + 1 if wait else 0
+        if self._late > PATIENCE or wait > LONGEST_WAIT_S:
+            raise TooFast
+        await asyncio.sleep(wait)
