@@ -15,7 +15,7 @@ from assistant_queue.errors import StoreError
 from assistant_queue.store import wakeups
 from assistant_queue.store.connect import disconnect, fresh
 from assistant_queue.store.lane import AsyncLane
-from assistant_queue.store.rq_jobs import RqJob
+from assistant_queue.store.rq_jobs import NOT_OURS_TO_RECORD, RqJob
 from assistant_queue.worker.runtime import Runtime, worker_sync_client
 from assistant_queue.worker.taking import Popped, pop, read_wake_up
 from assistant_queue.worker.watchman import Watchman
@@ -205,7 +205,7 @@ class AsyncioWorker:
         try:
             thread_id = await runtime.store.run(read_wake_up(runtime.config.queue_prefix, job, popped.data))
             if thread_id is not None:
-                await runtime.handle(thread_id, job)
+                await runtime.handle(thread_id, job if job.worker else NOT_OURS_TO_RECORD)  # without a worker's name it has been deleted
         except (exceptions.RedisError, OSError, StoreError) as error:
             _log.warning("thread %r: %s; it is looked at again when Redis answers", thread_id, error)
         except asyncio.CancelledError:
