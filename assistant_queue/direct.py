@@ -64,7 +64,8 @@ class Direct:
         if providers_id(created, self._config.thread_ids) is None:
             # Where this id would be taken for one of the caller's, it is mapped to itself.
             await self.store.run(control.introduce(self._space, None))
-            await self.store.run(holding.set_conversation(self._space, created, created))
+            async with self._leased(created) as token:
+                await self.store.run(holding.set_conversation(self._space, created, created, token=token))
         return created
 
     async def get_thread(self, thread_id: str) -> ThreadInfo:
@@ -166,9 +167,9 @@ class Direct:
     async def _writing(self, call: str, thread_id: str, *, creates: bool = True) -> AsyncIterator[tuple[DirectBackend, Place]]:
         direct = await self._calls(call)
         await self.store.run(control.introduce(self._space, None))
-        async with self._leased(thread_id):
+        async with self._leased(thread_id) as token:
             with _told(call, thread_id, is_writing=True):
-                place = await (self._place_made if creates else self._place)(thread_id)
+                place = await (self._place_made(thread_id, token) if creates else self._place(thread_id))
                 if self._backend is not None and not self._backend.capabilities.stateless:  # there it is the history itself
                     await self.store.run(conversations.forget_end(self._space, thread_id))
                 yield direct, place
@@ -188,7 +189,7 @@ class Direct:
             )
         return Place(thread_id, conversation_id)
 
-    async def _place_made(self, thread_id: str) -> Place:
+    async def _place_made(self, thread_id: str, token: str) -> Place:
         try:
             return await self._place(thread_id)
         except UnknownThread:
@@ -196,7 +197,7 @@ class Direct:
             if backend is None:
                 raise
         opened = await backend.open_conversation(thread_id)
-        counts, _ = await self.store.run(holding.set_conversation(self._space, thread_id, opened))
+        counts, _ = await self.store.run(holding.set_conversation(self._space, thread_id, opened, token=token))
         if counts != opened:
             with contextlib.suppress(BackendError):
                 await backend.drop_conversation(opened)
@@ -205,8 +206,8 @@ class Direct:
     # --- the lease ----------------------------------------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
-    async def _leased(self, thread_id: str) -> AsyncIterator[None]:
-        """Hold the thread's lease within the block.
+    async def _leased(self, thread_id: str) -> AsyncIterator[str]:
+        """Hold the thread's lease within the block, which is given its token.
 
         Raises:
             ThreadBusy: A worker or another call holds it, or a batch of it is not over. Nothing was changed.
@@ -216,7 +217,7 @@ class Direct:
         try:
             await _to_its_end(self.store.run(control.lock(self._space, thread_id, token=token, lease_s=self._lease_s)))
             renewing = asyncio.create_task(self._renew(thread_id, token, over))
-            yield
+            yield token
         finally:
             over.set()
             await _to_its_end(self._give_back(thread_id, token, renewing))

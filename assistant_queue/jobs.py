@@ -21,17 +21,15 @@ def wake(thread_id: str, *, origin: str | None = None) -> None:
     Raises:
         ConfigurationError: The app cannot be loaded, or lacks a backend or a key. Nothing was claimed; the thread is woken again.
     """
-    asyncio.run(_wake(thread_id, origin or _origin(), stock=origin is None))
-
-
-def _origin() -> str | None:
     from rq import get_current_job
 
     job = get_current_job()
-    return job.origin if job is not None else None
+    job_origin, job_id = (job.origin, job.id) if job is not None else (None, "")
+    asyncio.run(_wake(thread_id, origin or job_origin, job_id, stock=origin is None))
 
 
-async def _wake(thread_id: str, origin: str | None, *, stock: bool) -> None:
+async def _wake(thread_id: str, origin: str | None, job_id: str, *, stock: bool) -> None:
+    from assistant_queue.store.rq_jobs import RqJob
     from assistant_queue.worker.app import load_app
     from assistant_queue.worker.runtime import Runtime
 
@@ -43,7 +41,7 @@ async def _wake(thread_id: str, origin: str | None, *, stock: bool) -> None:
         if stock:
             await runtime.check_in(quietly=True)  # our own worker has asked before it forked
         await runtime.sweep(SWEEP_LIMIT, leave=thread_id)  # a horse that took a second to start is overdue itself
-        await runtime.handle(thread_id)
+        await runtime.handle(thread_id, RqJob(job_id))
         await runtime.sweep(SWEEP_LIMIT)
     finally:
         await runtime.close()

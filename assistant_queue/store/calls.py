@@ -27,6 +27,8 @@ OVERDUE_MS = 2000
 """How overdue a thread must be before an add issues its wake-up: later than any scheduler that is alive. Chosen."""
 GUARD_MS = 1000
 """From the end of a lease to its guard wake-up. Source: docs/reliability.md."""
+OVER_MS = 3_600_000
+"""How long a late copy of a call that leaves no other trace is known. Chosen: TCP gives what it cannot deliver up after a quarter of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,7 @@ CONSTANTS: Constants = (
     ("recheck_ms", RECHECK_MS),
     ("overdue_ms", OVERDUE_MS),
     ("guard_ms", GUARD_MS),
+    ("over_ms", OVER_MS),
 )
 """What every script is told and no caller decides."""
 

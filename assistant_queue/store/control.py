@@ -20,24 +20,30 @@ from assistant_queue.store.sweeping import sweep
 
 _log = logging.getLogger(__name__)
 
+CHANGED = "changed"
+"""What a script says of a message that is not what its caller has read."""
 _SCAN = 1000
 """Keys looked at in one round trip of a scan. Chosen: about a millisecond of Redis' time."""
 
 
 def cancel(space: Space, message_id: str, result_ttl_s: float) -> Operation[bool]:
     """Take a waiting message out; False if it is in a batch already, or over, or unknown."""
-    thread_id = yield plain("HGET", space.keys.message(message_id), "thread")
-    if thread_id is None:
-        return False
-    reply = yield space.call(
-        "cancel",
-        text(thread_id),
-        keys={"message": space.keys.message(message_id)},
-        message_id=message_id,
-        nonce=secrets.token_hex(4),
-        result_ttl_ms=max(to_ms(result_ttl_s), 1),
-    )
-    done = text(reply[0]) == "cancelled"
+    nonce, word = secrets.token_hex(4), CHANGED
+    while word == CHANGED:  # another call has edited it meanwhile
+        thread_id, rev = yield plain("HMGET", space.keys.message(message_id), "thread", "rev")
+        if thread_id is None:
+            return False
+        reply = yield space.call(
+            "cancel",
+            text(thread_id),
+            keys={"message": space.keys.message(message_id)},
+            message_id=message_id,
+            rev=text(rev or ""),
+            nonce=nonce,
+            result_ttl_ms=max(to_ms(result_ttl_s), 1),
+        )
+        word = text(reply[0])
+    done = word == "cancelled"
     if done:
         yield plain("PUBLISH", space.keys.done(text(thread_id)), message_id)  # whoever waits for its reply learns that there is none
     return done
@@ -49,24 +55,29 @@ def edit(space: Space, message: Message) -> Operation[bool]:
     Raises:
         MessageNotFound: There is no such message.
     """
-    thread_id = yield plain("HGET", space.keys.message(message.id), "thread")
-    if thread_id is None:
-        raise MessageNotFound(f"there is no message {message.id!r}: it was never added, or its record has outlived result_ttl")
-    waiting = yield from waiting_message(space, text(thread_id), message.id)
-    if waiting is None:
-        return False
-    edited = Message(
-        id=message.id, content=message.content, instructions=waiting.instructions, author=waiting.author, metadata=waiting.metadata
-    )
-    reply = yield space.call(
-        "edit",
-        text(thread_id),
-        keys={"message": space.keys.message(message.id)},
-        message_id=message.id,
-        entry=pack(edited),
-        digest=digest(edited.content),
-    )
-    return text(reply[0]) == "edited"
+    nonce, word = secrets.token_hex(4), CHANGED
+    while word == CHANGED:  # another call has edited it meanwhile
+        thread_id, rev = yield plain("HMGET", space.keys.message(message.id), "thread", "rev")
+        if thread_id is None:
+            raise MessageNotFound(f"there is no message {message.id!r}: it was never added, or its record has outlived result_ttl")
+        waiting = yield from waiting_message(space, text(thread_id), message.id)
+        if waiting is None:
+            return False
+        edited = Message(
+            id=message.id, content=message.content, instructions=waiting.instructions, author=waiting.author, metadata=waiting.metadata
+        )
+        reply = yield space.call(
+            "edit",
+            text(thread_id),
+            keys={"message": space.keys.message(message.id)},
+            message_id=message.id,
+            rev=text(rev or ""),
+            nonce=nonce,
+            entry=pack(edited),
+            digest=digest(edited.content),
+        )
+        word = text(reply[0])
+    return word == "edited"
 
 
 def waiting_message(space: Space, thread_id: str, message_id: str) -> Operation[Message | None]:
@@ -90,45 +101,46 @@ def waiting_message(space: Space, thread_id: str, message_id: str) -> Operation[
             return found[0]
 
 
+def _once(space: Space) -> dict[str, str]:
+    """The key by which a copy of a call is known that would undo what came after it."""
+    return {"over": space.keys.over(secrets.token_hex(8))}
+
+
 def pause_queue(space: Space) -> Operation[None]:
     """Accept messages and claim nothing until `resume_queue`; a queue that is paused already stays paused since then."""
-    now = space.clock.store_now_ms()
-    if now is None:
-        seconds, micros = yield plain("TIME")
-        now = int(seconds) * 1000 + int(micros) // 1000
-    yield plain("SET", space.keys.paused, now, "NX")
+    yield space.call("pause_queue", keys=_once(space))
 
 
 def resume_queue(space: Space) -> Operation[None]:
     """Claim again; what fell due meanwhile is woken, longest overdue first."""
-    yield plain("DEL", space.keys.paused)
+    yield space.call("resume_queue", keys=_once(space))
     yield from sweep(space)
 
 
 def pause_thread(space: Space, thread_id: str) -> Operation[None]:
     """One thread: messages are accepted, nothing is claimed. What a worker holds goes on to its end."""
-    yield space.call("pause", thread_id)
+    yield space.call("pause", thread_id, keys=_once(space))
 
 
 def resume_thread(space: Space, thread_id: str) -> Operation[None]:
     """Look at a paused thread again."""
-    yield space.call("resume", thread_id)
+    yield space.call("resume", thread_id, keys=_once(space))
 
 
 def lock(space: Space, thread_id: str, *, token: str, lease_s: float) -> Operation[None]:
-    """Take a thread's lease for a direct call.
+    """Take a thread's lease for a direct call, or take it anew.
 
     Raises:
-        ThreadBusy: A worker or another call holds it, or a batch of it is not over. Nothing was changed.
+        ThreadBusy: A worker or another call holds it, a batch of it is not over, or `unlock` was called with this token. Nothing was changed.
     """
-    reply = yield space.call("lock", thread_id, token=token, lease_ms=to_ms(lease_s))
+    reply = yield space.call("lock", thread_id, keys={"over": space.keys.over(token)}, token=token, lease_ms=to_ms(lease_s))
     if text(reply[0]) == "busy":
         raise ThreadBusy(f"thread {thread_id!r} is being worked on; nothing was sent - try again when get_thread_status() says idle")
 
 
 def unlock(space: Space, thread_id: str, *, token: str) -> Operation[None]:
-    """Give the lease of a direct call back."""
-    yield space.call("unlock", thread_id, token=token)
+    """Give the lease of a direct call back; no copy of its `lock` that is still on its way takes it again."""
+    yield space.call("unlock", thread_id, keys={"over": space.keys.over(token)}, token=token)
 
 
 def forget(space: Space, thread_id: str) -> Operation[None]:
@@ -146,7 +158,8 @@ def forget(space: Space, thread_id: str) -> Operation[None]:
         batch_ids = [key.removeprefix(space.keys.record("")) for key in batches]
         others += [*batches, *(space.keys.dead(batch_id) for batch_id in batch_ids)]
         seen = sum(len(row) for row in entries)
-        reply = yield space.call("forget", thread_id, rest=list(dict.fromkeys(others)), seen=seen, batch_ids=json.dumps(batch_ids))
+        rest = list(dict.fromkeys(others))
+        reply = yield space.call("forget", thread_id, keys=_once(space), rest=rest, seen=seen, batch_ids=json.dumps(batch_ids))
         word = text(reply[0])
         if word == "forgotten":
             return

@@ -98,7 +98,7 @@ def tell(space: Space, lease: Lease, told: str, news: Sequence[News]) -> Operati
     Raises:
         LeaseLost: Another worker holds the thread; nothing was told.
     """
-    reply = yield space.call("tell", lease.thread_id, token=lease.token, told=told, news=dump_news(news))
+    reply = yield space.call("tell", lease.thread_id, token=lease.token, number=next(lease.numbers), told=told, news=dump_news(news))
     if text(reply[0]) == "lost":
         raise LeaseLost(f"the lease on thread {lease.thread_id!r} is another worker's now; nothing was told")
     return text(reply[1]) == "1"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from assistant_queue.config import to_ms
@@ -43,6 +44,7 @@ class Lease:
         job: Whose records end with the lease.
         listened: Somebody listens to the thread's events, or they are always kept.
         told: How much of the run's text an earlier holder told them, as it wrote it; "" for nothing.
+        numbers: Of the holder's writes: a copy of one that arrives after a later one changes nothing.
     """
 
     thread_id: str
@@ -54,6 +56,7 @@ class Lease:
     job: RqJob = NOT_OURS_TO_RECORD
     listened: bool = False
     told: str = ""
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +64,8 @@ class NoLease:
     """A refused claim: a value, not an error.
 
     Attributes:
-        reason: `refused` another worker holds it; `early` it is not due; `idle` nothing waits; `paused`.
+        reason: `refused` another worker holds it; `early` it is not due; `idle` nothing waits; `paused`; `over` this very call had its
+            effect long ago.
         until_ms: When the lease lapses, or the thread is due; 0 otherwise.
         wait_ms: How long until it is due, if it is early.
     """
@@ -81,12 +85,16 @@ def claim(
     max_take: int = MAX_BATCH,
     job: RqJob = NOT_OURS_TO_RECORD,
 ) -> Operation[Lease | NoLease]:
-    """Take the lease if it is free, and freeze the batch. Repeating it with the same token gives the same claim."""
+    """Take the lease if it is free, and freeze the batch. Repeating it with the same token gives the same claim, or none once that is over.
+
+    `token` and `batch_id` are fresh, and never used again.
+    """
     reply: list[Any] = yield call_for(
         job,
         space,
         "claim",
         thread_id,
+        keys={"record": space.keys.record(batch_id)},
         token=token,
         lease_ms=to_ms(lease_s),
         batch_id=batch_id,
@@ -207,6 +215,7 @@ def save(
         lease.thread_id,
         rest=message_keys(space, mark),
         token=lease.token,
+        number=next(lease.numbers),
         phase=phase.value,
         progress=progress.dump(),
         batch_id=lease.claimed.batch.id,
@@ -233,9 +242,21 @@ def trim(space: Space, lease: Lease, keep: int) -> Operation[None]:
     check(text(reply[0]), lease.thread_id)
 
 
-def set_conversation(space: Space, thread_id: str, conversation_id: str) -> Operation[tuple[str, str | None]]:
-    """Remember a mapped thread's conversation unless it has one; the one that counts, and its anchor."""
-    found, anchor = texts((yield space.call("set_conversation", thread_id, conversation_id=conversation_id)))
+def set_conversation(space: Space, thread_id: str, conversation_id: str, *, token: str = "") -> Operation[tuple[str, str | None]]:
+    """Remember a mapped thread's conversation unless it has one; the one that counts, and its anchor.
+
+    Args:
+        space: The queue.
+        thread_id: The thread.
+        conversation_id: Which it is to have.
+        token: Of the lease under which it was created; "" if it was created under none.
+
+    Raises:
+        LeaseLost: The lease is another worker's, and the thread has no conversation. Nothing was changed.
+    """
+    found, anchor = texts((yield space.call("set_conversation", thread_id, token=token, conversation_id=conversation_id)))
+    if not found:
+        check("lost", thread_id)
     return found, anchor or None
 
 
@@ -251,6 +272,7 @@ def move_conversation(
         "move_conversation",
         lease.thread_id,
         token=lease.token,
+        number=next(lease.numbers),
         old_id=old_id,
         conversation_id=conversation_id,
         anchor=anchor or "",

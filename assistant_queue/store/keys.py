@@ -71,6 +71,10 @@ class Keys:
         """String: the watchman that keeps the time for all; lives for TERM_MS. Also the channel on which it resigns."""
         return f"{self.prefix}:timer"
 
+    def over(self, call_id: str) -> str:
+        """String: a call that must act once has acted, or a direct call has ended; lives OVER_MS, so that a late copy of it changes nothing."""
+        return f"{self.prefix}:over:{call_id}"
+
     def bell(self, hub_id: str) -> str:
         """Stream: wakes the reader of one process, which reads it beside the events; lives for less than a minute."""
         return f"{self.prefix}:bell:{hub_id}"

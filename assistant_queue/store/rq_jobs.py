@@ -17,8 +17,8 @@ class RqJob:
     """The RQ job that brought a worker to a thread.
 
     Attributes:
-        id: The job's id; '' where RQ's own worker keeps the records.
-        worker: The name of the RQ worker that took it; '' likewise.
+        id: The job's id; '' where there is none, or none any more. It is there for as long as the worker handles the thread.
+        worker: The name of the RQ worker that took it; '' where RQ's own worker keeps the records.
     """
 
     id: str = ""
@@ -26,8 +26,9 @@ class RqJob:
 
 
 NOT_OURS_TO_RECORD = RqJob()
-"""RQ's own worker, or no job at all."""
+"""No job at all."""
 _NOT_RECORDED: Constants = (("taken", ""), ("worker", ""))
+_RECORDED_BY_RQ: Constants = (("worker", ""),)
 _NO_KEYS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -51,8 +52,10 @@ def call_for(
         "books": wakeups.worker_key(job.worker),
         "running": wakeups.running_key(job.worker),
     }
-    told = {"taken": job.id, "worker": job.worker} if job.worker else {}
-    constants = () if job.worker else _NOT_RECORDED
+    told, constants = {"taken": job.id, "worker": job.worker}, ()
+    if not job.worker:
+        # RQ's own worker keeps the records itself: only a claim wants to know whether the job is still there.
+        told, constants = ({"taken": job.id}, _RECORDED_BY_RQ) if job.id and name == "claim" else ({}, _NOT_RECORDED)
     return space.call(name, thread_id, keys={**records, **keys}, rest=rest, constants=constants, token=token, **told, **args)
 
 

@@ -10,7 +10,7 @@ from assistant_queue.config import Config
 from assistant_queue.models import Batch
 from assistant_queue.store import wakeups
 from assistant_queue.store.calls import text
-from assistant_queue.store.rq_jobs import RqJob
+from assistant_queue.store.rq_jobs import NOT_OURS_TO_RECORD, RqJob
 from assistant_queue.store.sweeping import Swept, sweep
 from assistant_queue.testing.clock import FakeClock
 from assistant_queue.worker.runtime import Runtime
@@ -73,7 +73,7 @@ class InstantWorker:
                     data = await runtime.store.client.hget(wakeups.job_key(job.id), "data")
                     thread_id = await runtime.store.run(read_wake_up(self.config.queue_prefix, job, data))
                     if thread_id is not None:
-                        await runtime.handle(thread_id, job)
+                        await runtime.handle(thread_id, job if job.worker else NOT_OURS_TO_RECORD)
                         handled += 1
                 elif swept.next_due_in_ms is not None:
                     self.clock.advance(swept.next_due_in_ms / 1000)

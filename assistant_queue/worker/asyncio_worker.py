@@ -17,7 +17,7 @@ from assistant_queue.store import wakeups
 from assistant_queue.store.connect import disconnect, fresh
 from assistant_queue.store.lane import AsyncLane
 from assistant_queue.store.refusals import translate, translated
-from assistant_queue.store.rq_jobs import RqJob
+from assistant_queue.store.rq_jobs import NOT_OURS_TO_RECORD, RqJob
 from assistant_queue.worker.outage import PASSES, pause_s
 from assistant_queue.worker.room import Room
 from assistant_queue.worker.runtime import Runtime, worker_sync_client
@@ -225,7 +225,7 @@ class AsyncioWorker:
         try:
             thread_id = await runtime.store.run(read_wake_up(runtime.config.queue_prefix, job, popped.data))
             if thread_id is not None:
-                await runtime.handle(thread_id, job)
+                await runtime.handle(thread_id, job if job.worker else NOT_OURS_TO_RECORD)  # without a worker's name it has been deleted
             self._refused_until = None
             self._outage.passed("writes")
         except PASSES as error:

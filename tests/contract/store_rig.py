@@ -20,6 +20,7 @@ from assistant_queue.store import ending, failures, holding, producing, sweeping
 from assistant_queue.store.calls import Operation, Space
 from assistant_queue.store.ending import ResultRules
 from assistant_queue.store.holding import Lease, NoLease
+from assistant_queue.store.rq_jobs import RqJob
 from assistant_queue.store.stores import SyncStore
 from assistant_queue.testing.clock import FakeClock
 
@@ -236,6 +237,14 @@ class Rig:
             if data is not None:
                 return wakeups.thread_of(data)
 
+    def take(self, worker: str = "worker") -> tuple[str, RqJob] | None:
+        """The concurrent worker takes a job and keeps RQ's records of it: the thread, and the job."""
+        while (job_id := self.client.lpop(wakeups.queue_key(self.prefix))) is not None:
+            data = self.client.hget(wakeups.job_key(text(job_id)), "data")
+            if data is not None:
+                return wakeups.thread_of(data), RqJob(text(job_id), worker)
+        return None
+
     def lose_wakeups(self) -> None:
         """Everything RQ holds is gone."""
         for job_id in [*self.queued(), *self.scheduled()]:
@@ -245,7 +254,9 @@ class Rig:
     # --- what stands in the keys ---------------------------------------------------------------------------------------------
 
     def all_keys(self) -> list[str]:
-        return sorted(text(key) for key in self.client.scan_iter(f"{self.prefix}:*", count=1000))
+        """Every key of ours, without the memory of calls that are over."""
+        memory = self.keys.over("")
+        return sorted(key for key in map(text, self.client.scan_iter(f"{self.prefix}:*", count=1000)) if not key.startswith(memory))
 
     def threads(self) -> list[str]:
         start = f"{self.prefix}:thread:"
@@ -316,7 +327,7 @@ class Rig:
         for key in self.all_keys():
             if key.startswith(f"{self.prefix}:batch:"):
                 record = self.hash(key)
-                if record["state"] == "completed":
+                if record.get("state") == "completed":
                     counted["completed"] += json.loads(record["result"])["messages_processed"]
         return counted
 

@@ -68,7 +68,7 @@ BUGS: dict[str, tuple[str, Callable[[str], str]]] = {
     "a claim leaves a list in which nothing waits": ("claim", swap("    skip_cancelled()\n    places", "    places")),
     "cancelled places use up the batch": ("claim", swap("take = places == t.n and most or walk(most, places)", "take = most")),
     "an edit does not reach the list": ("edit", swap("redis.call('LSET', key.pending, ms(index), arg.entry)", "")),
-    "an edited message is taken for another": ("edit", swap("redis.call('HSET', key.message, 'digest', arg.digest)", "")),
+    "an edited message is taken for another": ("edit", swap("'digest', arg.digest, 'edited_by'", "'edited_by'")),
     "duplicates are not known": ("add", swap("if known[1] then", "if false then")),
     "an add does not book": ("add", swap("book(nil, kind, 1)", "")),
     "an add puts a message in front": (
@@ -79,7 +79,7 @@ BUGS: dict[str, tuple[str, Callable[[str], str]]] = {
     "an add behind a run takes its state": ("add", swap("if not t.batch then", "if true then")),
     "a renewal does not move the lease": ("renew", swap("'until', ms(lease_end), ", "'last', '', ")),
     "a delayed batch is not booked": ("postpone", swap("book(t.bk, kind, t.bn)", "")),
-    "a batch that waits keeps its lease": ("postpone", swap("redis.call('HDEL', key.thread, 'token', 'until')", "")),
+    "a batch that waits keeps its lease": ("postpone", swap("redis.call('HDEL', key.thread, 'token', 'until', 'number', 'piece')", "")),
     "a failed batch is not listed": ("bury", swap("redis.call('ZADD', key.failed, ms(now), t.batch)", "")),
     "a failed batch keeps no messages": ("bury", swap("redis.call('RENAME', key.frozen, key.dead)", "redis.call('DEL', key.frozen)")),
     "a failed thread does not pause": ("bury", swap("if arg.pause == '1' then", "if false then")),

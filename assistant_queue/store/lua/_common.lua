@@ -8,8 +8,9 @@
 --   pending       list    its waiting messages, packed, oldest first; '' where one was cancelled
 --   frozen        list    the messages of its current batch, packed, in order
 --   conversation  hash    id, anchor, open: the provider's side of the thread; outlives idleness
---   message       hash    thread, seq, digest, nonce, due, job, batch, state, cancelled_by, returned_by, entry: the record of one message
+--   message       hash    thread, seq, rev, digest, nonce, due, job, batch, state, cancelled_by, edited_by, returned_by, entry: the record of one message
 --   record        hash    thread, state, token, discarded_by, result ...: what became of a batch
+--   over          string  present while a copy of a call that has had its effect may still be on its way
 --   dead          list    the messages of a failed batch, packed
 --   due           zset    thread id -> ms by which somebody must have looked at it
 --   failed        zset    batch id -> ms when it failed
@@ -29,6 +30,8 @@
 --   phase    how far it got                               progress what is known of it, JSON, opaque here
 --   token    the lease; absent when nobody holds it       until    ms when it lapses
 --   deaths   leases lapsed in this phase                  last     the token that gave the thread back last
+--   number   of the holder's last write                   piece    number of the holder's last piece of text
+--   past     tokens that held the thread before, newest first, a few of them
 --   claimed  ms of the first claim of the batch           paused   1 while this thread is paused
 --   queued   ms when its wake-up was handed over            told     how much of the run's text those who listen have, JSON, opaque here
 
@@ -67,3 +70,7 @@ end
 -- The holder's writes are refused when it is not the holder any more. A token is compared for equality: a counter
 -- would go backwards when a replica is promoted.
 local function holds(t) return t.token ~= nil and t.token == arg.token end
+
+-- A holder numbers its writes, and sends each when the one before has been answered. One that arrives after a later one is a late copy of
+-- a call that has had its effect: it must not set the batch back to where it was then. `field` remembers the highest number.
+local function is_late(t, field) return tonumber(arg.number) <= tonumber(t[field] or '0') end

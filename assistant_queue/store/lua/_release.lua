@@ -5,8 +5,6 @@
 -- the wake-up itself.
 -- Needs key.thread, key.due, key.counters, key.guard (for arg.guard_id) and what _wakeup.lua needs.
 
-local batch_fields = {'token', 'until', 'batch', 'bn', 'bk', 'phase', 'progress', 'deaths', 'claimed', 'told'}
-
 -- A guard that was written anew since the claim is left to fire: it finds nothing to do and RQ removes it.
 local function drop_guard(t)
   if t.wake ~= arg.guard_id then return end
@@ -23,7 +21,7 @@ local function release(t)
     if t.paused then redis.call('HSET', key.thread, 'paused', '1') end
     return 'idle'
   end
-  for i = 1, #batch_fields do redis.call('HDEL', key.thread, batch_fields[i]) end
+  redis.call('HDEL', key.thread, 'token', 'until', 'batch', 'bn', 'bk', 'phase', 'progress', 'deaths', 'claimed', 'told', 'number', 'piece')
   local due = math.max(now, tonumber(t.own_due or now))
   local kind = due <= now and 'waiting' or 'delayed'
   book(t.pk, kind, t.n)

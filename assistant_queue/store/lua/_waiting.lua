@@ -1,9 +1,11 @@
 -- Where a message stands while it waits: found by its sequence number, certain by its id.
--- Needs key.message, key.pending and arg.message_id.
+-- Needs key.message, key.pending, arg.message_id and arg.rev.
 
--- The index in `pending`, or a word: gone (no such message), settled (its batch, or its end, is known) or taken (it is in a batch).
+-- The index in `pending`, or a word: gone (no such message), settled (its batch, or its end, is known), taken (it is in a batch) or changed
+-- (since its `rev` was read). Every edit counts `rev` up, and so does all that makes a message wait again: a call that has been answered,
+-- with yes or no, finds another number, however late a copy of it arrives.
 local function waiting_index(t)
-  local record = redis.call('HMGET', key.message, 'thread', 'seq', 'batch', 'state')
+  local record = redis.call('HMGET', key.message, 'thread', 'seq', 'batch', 'state', 'rev')
   if not record[1] then return 'gone' end
   if record[3] or record[4] then return 'settled' end
   if not is_number(record[2] or '') then return 'taken' end
@@ -12,5 +14,6 @@ local function waiting_index(t)
   if not entry or entry == '' then return 'taken' end
   local is_read, message = pcall(cjson.decode, entry)
   if not is_read or type(message) ~= 'table' or message.id ~= arg.message_id then return 'taken' end
+  if (record[5] or '') ~= arg.rev then return 'changed' end
   return index
 end

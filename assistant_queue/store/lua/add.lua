@@ -6,9 +6,10 @@
 --! include common wakeup events
 local known = redis.call('HMGET', key.message, 'thread', 'digest', 'nonce', 'due', 'job')
 if known[1] then
-  if known[1] ~= arg.thread_id or known[2] ~= arg.digest then return {'conflict', known[1]} end
-  -- redis-py repeats a command whose reply was lost: the same nonce is the same call, not a second one.
-  return {known[3] == arg.nonce and 'added' or 'duplicate', is_number(known[4] or '') and known[4] or ms(now), known[5] or ''}
+  -- redis-py repeats a command whose reply was lost: the same nonce is the same call, not a second one, even if the message was edited since.
+  local is_same = known[3] == arg.nonce
+  if not is_same and (known[1] ~= arg.thread_id or known[2] ~= arg.digest) then return {'conflict', known[1]} end
+  return {is_same and 'added' or 'duplicate', is_number(known[4] or '') and known[4] or ms(now), known[5] or ''}
 end
 
 local t = read_thread()

@@ -1,7 +1,7 @@
 -- Event `cancel`: a waiting message will not be sent. Its text goes at once, its place in the list stays.
 -- KEYS: thread pending message due counters events
--- ARGV: now thread_id message_id nonce result_ttl_ms events
--- Returns {'cancelled'}; {'gone' | 'settled' | 'taken'}: nothing has changed
+-- ARGV: now thread_id message_id rev nonce result_ttl_ms events
+-- Returns {'cancelled'}; {'gone' | 'settled' | 'taken' | 'changed'}: nothing has changed
 --! include common waiting events
 local t = read_thread()
 local index = waiting_index(t)

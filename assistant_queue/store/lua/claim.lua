@@ -1,11 +1,12 @@
 -- Event `claim`: take the thread's lease and freeze its batch before anything is sent.
--- KEYS: thread pending frozen conversation due counters paused scheduled queue queues job taken execution executions started books running events
+-- KEYS: thread pending frozen conversation record due counters paused scheduled queue queues job taken execution executions started books running events
 -- ARGV: now thread_id token lease_ms batch_id max_take early_ms guard_ms tick function origin stamp job_id worker taken events
 -- Returns {'claimed', now, until, batch id, phase, progress, deaths, claimed ms, guard id, {id, anchor, open of the conversation}, {packed messages},
 --          '1' if somebody listens or '', how much of the run's text was told}
 --         {'refused', ms until which another worker holds it}   {'early', ms when it is due, now}   {'idle'}   {'paused'}
+--         {'over'}: a late copy of a call that has had its effect; nothing has changed
 --         {'corrupt', what, its key}: nothing has changed
--- A second call with the token that holds the lease returns the same claim.
+-- A second call with the token that holds the lease returns the same claim. record: of batch_id, which is this call's alone.
 --! include common wakeup events job
 local t = read_thread()
 if not t.state then
@@ -32,6 +33,18 @@ local function skip_cancelled()
   end
 end
 
+-- 1. this call takes the lease   2. its batch ends, or its worker gives it back   3. a copy of the call arrives, with no worker behind it
+-- The id of a batch that this call froze is known as long as the batch's record is. A token that took over another's batch is in `last` or
+-- `past`. And whatever this call was told, its job is at an end when the worker is: then the job has gone, or somebody has started it.
+local function is_over()
+  if arg.batch_id == t.batch or arg.token == t.last or string.find(t.past or '', arg.token, 1, true) then return true end
+  if redis.call('EXISTS', key.record) == 1 then return true end
+  if arg.taken == '' then return false end
+  local status = redis.pcall('HGET', key.taken, 'status')
+  return type(status) ~= 'string' or (arg.worker ~= '' and status == 'started')
+end
+
+local most_past = 136 -- characters: eight tokens. Chosen: a batch has had fewer holders than that, or its thread is seen to by a person.
 local step = 100 -- Chosen: enough places for most lists in one look, few enough to hold in Lua.
 
 -- Walk along the list until `most` messages were met: how many places that took, and how many messages they hold.
@@ -46,13 +59,18 @@ local function walk(most, length)
   return length, found
 end
 
-if arg.taken ~= '' and arg.taken == t.wake and t.queued then redis.call('HSET', key.counters, 'taken', t.queued) end
 if holds(t) then return claimed(t.wake, tonumber(t['until'])) end
+if is_over() then return {'over'} end
+if arg.worker ~= '' and arg.taken == t.wake and t.queued then redis.call('HSET', key.counters, 'taken', t.queued) end
 if t.paused or redis.call('EXISTS', key.paused) == 1 then return {'paused'} end
 -- Refused: no retry is needed, because the holder writes the next wake-up when it finishes.
 if t.token and tonumber(t['until']) > now then return {'refused', t['until']} end
 -- A batch without its messages, or waiting messages that are not there: somebody else has been at the keys.
 if t.batch and t.phase ~= 'delivering' and redis.call('EXISTS', key.frozen) == 0 then return {'corrupt', 'frozen', key.frozen} end
+if t.batch then
+  local before = t.token or t.last
+  if before then t.past = string.sub(before .. ' ' .. (t.past or ''), 1, most_past) end
+end
 if t.token and t.batch then
   t.deaths = ms(tonumber(t.deaths or 0) + 1) -- its holder died, or was stopped for too long
 elseif tonumber(t.due) > now then
@@ -112,6 +130,8 @@ end
 -- The guard wakes somebody if this worker dies; renewals move it. A wake-up that is still to come becomes the guard.
 local lease_end = now + tonumber(arg.lease_ms)
 local guard = wake_at(t.wake, lease_end + tonumber(arg.guard_ms))
+if t.past then redis.call('HSET', key.thread, 'past', t.past) end
+if t.number or t.piece then redis.call('HDEL', key.thread, 'number', 'piece') end -- this holder counts its own
 redis.call('HSET', key.thread, 'state', 'active', 'token', arg.token, 'until', ms(lease_end), 'wake', guard, 'deaths', t.deaths or '0',
   'bk', t.bk, 'pk', 'waiting')
 redis.call('ZADD', key.due, ms(lease_end + tonumber(arg.guard_ms)), arg.thread_id)

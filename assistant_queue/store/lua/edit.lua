@@ -1,13 +1,17 @@
 -- Event `edit`: a waiting message gets another content; its place and its window stay.
 -- KEYS: thread pending message events
--- ARGV: now message_id entry digest events
--- Returns {'edited'}; {'gone' | 'settled' | 'taken'}: nothing has changed
+-- ARGV: now message_id rev nonce entry digest events
+-- Returns {'edited'}; {'gone' | 'settled' | 'taken' | 'changed'}: nothing has changed
 --! include common waiting events
 local index = waiting_index(read_thread())
-if type(index) == 'string' then return {index} end
--- The same content again changes nothing, and may be a call whose reply was lost.
+if type(index) == 'string' then
+  -- The same call again: its reply was lost.
+  return {redis.call('HGET', key.message, 'edited_by') == arg.nonce and 'edited' or index}
+end
+-- The same content again is told nobody.
 local is_new = redis.call('HGET', key.message, 'digest') ~= arg.digest
 redis.call('LSET', key.pending, ms(index), arg.entry)
-redis.call('HSET', key.message, 'digest', arg.digest)
+redis.call('HSET', key.message, 'digest', arg.digest, 'edited_by', arg.nonce)
+redis.pcall('HINCRBY', key.message, 'rev', 1)
 if is_new and listened() then tell('message_edited', cjson.encode({entry = arg.entry})) end
 return {'edited'}

@@ -1,9 +1,11 @@
 -- Event `lock`: a direct call takes the lease of a thread on which nothing is going on.
--- KEYS: thread due
+-- KEYS: thread due over
 -- ARGV: now thread_id token lease_ms guard_ms
--- Returns {'locked'} or {'busy'}: a worker or another call holds it, or a batch is not over; nothing has changed
+-- Returns {'locked'} or {'busy'}: a worker or another call holds it, a batch is not over, or this call is; nothing has changed
+-- A second call with the token takes the lease anew, for as long as `unlock` has not been called with it.
 --! include common
 local t = read_thread()
+if redis.call('EXISTS', key.over) == 1 then return {'busy'} end
 if t.batch or (t.token and t.token ~= arg.token and tonumber(t['until']) > now) then return {'busy'} end
 local lease_end = now + tonumber(arg.lease_ms)
 redis.call('HSET', key.thread, 'token', arg.token, 'until', ms(lease_end))

@@ -1,8 +1,10 @@
 -- Event `pause`: the thread takes messages, nothing of it is claimed. A batch that a worker holds goes on to its end.
--- KEYS: thread due
--- ARGV: now thread_id
+-- KEYS: thread due over
+-- ARGV: now thread_id over_ms
 -- Returns {'paused'}
+-- over: of this very call. A second one changes nothing: the thread may have been resumed since.
 --! include common
+if redis.call('SET', key.over, '1', 'NX', 'PX', arg.over_ms) == false then return {'paused'} end
 local t = read_thread()
 redis.call('HSET', key.thread, 'paused', '1')
 if t.state and t.state ~= 'active' then redis.call('ZREM', key.due, arg.thread_id) end

@@ -17,7 +17,7 @@ if arg.state == 'retrying' then
     redis.call('HSET', key.thread, 'bk', kind)
   end
 end
-redis.call('HDEL', key.thread, 'token', 'until')
+redis.call('HDEL', key.thread, 'token', 'until', 'number', 'piece')
 redis.call('HSET', key.thread, 'state', arg.state, 'due', ms(due), 'phase', arg.phase, 'progress', arg.progress, 'last', arg.token, 'deaths', '0')
 if t.paused then
   redis.call('ZREM', key.due, arg.thread_id)

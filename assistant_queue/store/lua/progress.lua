@@ -1,15 +1,16 @@
 -- Event `progress`: the batch got further. Written before a request leaves and as soon as an id is known.
 -- KEYS: thread events *messages
--- ARGV: now token phase progress batch_id run_id news events
+-- ARGV: now token number phase progress batch_id run_id news events
 -- Returns {'ok', '1' if somebody listens or ''} or {'lost'}: nothing has changed
 -- The messages given are marked as being in this batch. run_id: of the run that goes on now, or ''. news: what else to tell, a JSON list of
--- pairs of type and data, or ''.
+-- pairs of type and data, or ''. A late copy changes nothing, and is answered as the first.
 --! include common events
 local t = read_thread()
 if not holds(t) then return {'lost'} end
-local is_new = t.phase ~= arg.phase or t.progress ~= arg.progress -- if not, the reply of the same call may have been lost
+if is_late(t, 'number') then return {'ok', listened() and '1' or ''} end
+local is_new = t.phase ~= arg.phase or t.progress ~= arg.progress -- if not, its caller has sent it again under another number
 if is_new then redis.call('HSET', key.thread, 'deaths', '0') end
-redis.call('HSET', key.thread, 'phase', arg.phase, 'progress', arg.progress)
+redis.call('HSET', key.thread, 'phase', arg.phase, 'progress', arg.progress, 'number', arg.number)
 for i = 1, rest_count do redis.call('HSET', rest_key(i), 'batch', arg.batch_id) end
 local is_heard = listened()
 if is_heard and is_new then

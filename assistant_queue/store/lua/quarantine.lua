@@ -2,6 +2,7 @@
 -- KEYS: thread pending frozen due counters failed quarantine broken scheduled queue queues job
 -- ARGV: now thread_id kind batch_id failure done shelf recheck_ms tick function origin stamp job_id
 -- Returns {'moved', new names of keys ...} or {'foreign', a key of RQ's that is not RQ's}: nothing has changed
+-- What is sound is left alone: another call, or this one when a copy of it arrives late, has seen to it.
 -- UNCHECKED
 -- kind: what `broken` should be. A broken thread takes its hash with it: its waiting messages are put in order again; what was frozen goes to
 -- the failed list, because nobody knows any more how far it got.
@@ -81,8 +82,17 @@ local function begin_anew(paused)
   end
 end
 
+-- As the check in front of each script and claim.lua find it.
+local function is_broken(t)
+  if not t or not is_sound(t) or is_foreign(key.pending, 'list') or is_foreign(key.frozen, 'list') then return true end
+  if t.batch then return t.phase ~= 'delivering' and redis.call('EXISTS', key.frozen) == 0 end
+  return t.state ~= nil and redis.call('EXISTS', key.pending) == 0
+end
+
 if arg.kind == 'thread' or arg.kind == 'pending' or arg.kind == 'frozen' then
-  local t = is_foreign(key.thread, 'hash') and {} or thread_fields()
+  local found = not is_foreign(key.thread, 'hash') and thread_fields() or nil
+  if not is_broken(found) then return moved end
+  local t = found or {}
   if t.pk and t.n and is_number(t.n) then book(t.pk, nil, tonumber(t.n)) end
   if t.bk and t.bn and is_number(t.bn) then book(t.bk, nil, tonumber(t.bn)) end
   move(key.thread)

@@ -1,8 +1,10 @@
 -- Event `resume`: the thread is looked at again, at its time or at once if that has passed.
--- KEYS: thread due counters scheduled queue queues job
--- ARGV: now thread_id recheck_ms tick function origin stamp job_id
+-- KEYS: thread due counters over scheduled queue queues job
+-- ARGV: now thread_id over_ms recheck_ms tick function origin stamp job_id
 -- Returns {'resumed'} or {'idle'}: it was not paused, nothing has changed
+-- over: of this very call. A second one changes nothing: the thread may have been paused since.
 --! include common wakeup due
+if redis.call('SET', key.over, '1', 'NX', 'PX', arg.over_ms) == false then return {'resumed'} end
 local t = read_thread()
 if not t.paused then return {'idle'} end
 redis.call('HDEL', key.thread, 'paused')

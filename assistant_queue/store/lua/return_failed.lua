@@ -1,6 +1,6 @@
 -- Event `return`: a failed batch goes back to the head of its thread and is due at once.
 -- KEYS: thread pending record dead failed due counters scheduled queue queues job events *messages
--- ARGV: now thread_id batch_id nonce entries recheck_ms tick function origin stamp job_id events
+-- ARGV: now thread_id batch_id nonce entries over_ms recheck_ms tick function origin stamp job_id events
 -- Returns {'ok'} or {'gone'}: nothing has changed
 -- entries: the packed messages, a JSON list, in order; the messages given are theirs, in the same order.
 --! include common wakeup events
@@ -16,8 +16,12 @@ local head = t.head - #entries
 for i = 1, rest_count do
   redis.call('HDEL', rest_key(i), 'batch')
   redis.call('HSET', rest_key(i), 'seq', ms(head + i - 1), 'returned_by', arg.nonce)
+  redis.pcall('HINCRBY', rest_key(i), 'rev', 1)
 end
 redis.call('DEL', key.record, key.dead)
+-- Without a state it is no batch's record any more; it keeps a late copy of the claim that froze the batch from freezing another under its id.
+redis.call('HSET', key.record, 'thread', arg.thread_id, 'returned_by', arg.nonce)
+redis.call('PEXPIRE', key.record, arg.over_ms)
 redis.call('ZREM', key.failed, arg.batch_id)
 local kind = (t.state == 'retrying' and tonumber(t.due) > now) and 'delayed' or 'waiting'
 book('failed', kind, #entries)

@@ -13,7 +13,10 @@ while redis.call('LLEN', key.frozen) > tonumber(arg.keep) do
 end
 if moved > 0 then
   local head = t.head - moved
-  for i = 1, rest_count do redis.call('HSET', rest_key(i), 'seq', ms(head + i - 1)) end
+  for i = 1, rest_count do
+    redis.call('HSET', rest_key(i), 'seq', ms(head + i - 1))
+    redis.pcall('HINCRBY', rest_key(i), 'rev', 1)
+  end
   book(t.bk, 'waiting', moved)
   book(t.pk, 'waiting', t.n) -- what came since the claim may have a window of its own: all of it is one list now
   redis.call('HSET', key.thread, 'bn', t.bn - moved, 'n', t.n + moved, 'head', head, 'own_due', ms(now), 'first', t.claimed, 'pk', 'waiting')

@@ -1,9 +1,11 @@
 -- Event `unlock`: the direct call is over; messages that came meanwhile get their wake-up here.
--- KEYS: thread due counters scheduled queue queues job
--- ARGV: now thread_id token recheck_ms tick function origin stamp job_id
--- Returns {'unlocked'} or {'lost'}: nothing has changed
+-- KEYS: thread due counters over scheduled queue queues job
+-- ARGV: now thread_id token over_ms recheck_ms tick function origin stamp job_id
+-- Returns {'unlocked'} or {'lost'}: the thread has not changed
+-- Either way no copy of the call's `lock` that arrives from now on takes the lease.
 --! include common wakeup
 local t = read_thread()
+redis.call('SET', key.over, '1', 'PX', arg.over_ms)
 if not holds(t) then return {'lost'} end
 redis.call('HDEL', key.thread, 'token', 'until')
 if t.state and not t.paused then

@@ -1,0 +1,9 @@
+-- Event `resume`, of the whole queue: it is claimed from again. What fell due meanwhile is woken by the sweep that follows.
+-- KEYS: paused over
+-- ARGV: now over_ms
+-- Returns {'resumed'}
+-- over: of this very call. A second one changes nothing: the queue may have been paused since.
+--! include common
+if redis.call('SET', key.over, '1', 'NX', 'PX', arg.over_ms) == false then return {'resumed'} end
+redis.call('DEL', key.paused)
+return {'resumed'}
