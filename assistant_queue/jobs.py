@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 _log = logging.getLogger(__name__)
@@ -21,7 +20,9 @@ def wake(thread_id: str, *, origin: str | None = None) -> None:
     Raises:
         ConfigurationError: The app cannot be loaded, or lacks a backend or a key. Nothing was claimed; the thread is woken again.
     """
-    asyncio.run(_wake(thread_id, origin or _origin(), stock=origin is None))
+    from assistant_queue.worker.loop import run
+
+    run(_wake(thread_id, origin or _origin(), stock=origin is None))
 
 
 def _origin() -> str | None:
