@@ -30,7 +30,7 @@ class Abandoned:
     def count(self) -> int:
         """How many go on now."""
         with self._lock:
-            return self._names.total()
+            return _sum(self._names)
 
     @property
     def by_function(self) -> dict[str, int]:
@@ -42,7 +42,8 @@ class Abandoned:
         """A call of this function was given up and goes on."""
         with self._lock:
             self._names[name] += 1
-            count = self._names.total()
+            self._tidy(name)
+            count = _sum(self._names)
             watchers = list(self._watchers) if count >= self.most else []
         _log.warning("%d abandoned call(s) go on in this process", count)
         for watcher in watchers:
@@ -51,8 +52,12 @@ class Abandoned:
     def remove(self, name: str) -> None:
         """It has ended after all."""
         with self._lock:
-            self._names[name] -= 1
-            self._names = +self._names
+            self._names[name] -= 1  # below 0 if the call ends before it is known to be abandoned
+            self._tidy(name)
+
+    def _tidy(self, name: str) -> None:
+        if not self._names[name]:
+            del self._names[name]
 
     def watch(self, watcher: Callable[[], None]) -> None:
         """Have `watcher` called, on any thread, with each call from the bound on."""
@@ -64,6 +69,10 @@ class Abandoned:
         with self._lock:
             if watcher in self._watchers:
                 self._watchers.remove(watcher)
+
+
+def _sum(names: Counter[str]) -> int:
+    return sum(count for count in names.values() if count > 0)
 
 
 ABANDONED = Abandoned()

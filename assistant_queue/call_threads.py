@@ -40,13 +40,13 @@ class ThreadCall:
     Attributes:
         outcome: How it ended; None until then.
         on_started: Called on the thread, just before the function is.
-        on_ended: Called with the outcome on the thread.
+        listeners: Called with the outcome on the thread.
     """
 
     def __init__(self, function: Callable[[], Any]) -> None:
         self.outcome: Outcome | None = None
         self.on_started: Callable[[], None] | None = None
-        self.on_ended: Callable[[Outcome], None] | None = None
+        self.listeners: list[Callable[[Outcome], None]] = []
         self.is_abandoned = False
         self._function = function
         self._context = contextvars.copy_context()
@@ -69,8 +69,8 @@ class ThreadCall:
     def end(self, outcome: Outcome) -> None:
         """Announce the outcome."""
         self._ended.set()
-        if self.on_ended is not None:
-            self.on_ended(outcome)
+        for listener in self.listeners:
+            listener(outcome)
 
 
 class CallThreads:

@@ -204,7 +204,7 @@ class UserCode:
         running = Running(name)
         running.thread = ThreadCall(call)
         running.thread.on_started = running.begin
-        running.thread.on_ended = running.end
+        running.thread.listeners.append(running.end)
         try:
             if self._threads.submit(running.thread):
                 running.started.set_result(None)

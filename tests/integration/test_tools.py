@@ -400,8 +400,9 @@ async def test_waiting_for_a_thread_is_not_a_tools_time(monkeypatch: pytest.Monk
     busy = asyncio.ensure_future(code.call(let_go.wait))
     await asyncio.sleep(0)
     waits = asyncio.ensure_future(tool_calls.answer(box, None, code, batch=batch, run_id="r", calls=[call]))
-    while not code._threads._waiting:
+    for _ in range(5):
         await asyncio.sleep(0)
+    assert code._threads._waiting
     real_time = loop.time
     monkeypatch.setattr(loop, "time", lambda: real_time() + 2 * PATIENCE_S)  # longer than the tool may take
     for _ in range(5):
