@@ -92,13 +92,16 @@ class AsyncAssistantMessageQueue(TakesTools, AsyncDirectCalls, AsyncEventCalls):
         metadata: Mapping[str, str] | None = None,
     ) -> Receipt:
         """As `AssistantMessageQueue.add_message_to_thread`."""
-        return await self._store.run(
-            self._door.add(thread_id, message, instructions, message_id=message_id, author=author, metadata=metadata)
-        )
+        checked, made = self._door.make(thread_id, message, instructions, message_id=message_id, author=author, metadata=metadata)
+        await self._door.validate_async(made, checked)
+        return await self._store.run(self._door.add_made(checked, made))
 
     async def add_messages(self, messages: Iterable[Mapping[str, Any]]) -> list[Receipt]:
         """As `AssistantMessageQueue.add_messages`."""
-        return await self._store.run(self._door.add_many(messages))
+        rows = arguments.make_rows(messages)
+        for thread_id, made in rows:  # all of them before the first is queued
+            await self._door.validate_async(made, thread_id)
+        return await self._store.run(self._door.add_rows(rows))
 
     async def ask(
         self,
@@ -151,7 +154,9 @@ class AsyncAssistantMessageQueue(TakesTools, AsyncDirectCalls, AsyncEventCalls):
 
     async def edit_message(self, message_id: str, message: Content) -> bool:
         """As `AssistantMessageQueue.edit_message`."""
-        return await self._store.run(self._door.edit(message_id, message))
+        made = self._door.make_edit(message_id, message)
+        await self._door.validate_async(made, None)
+        return await self._store.run(self._door.edit_made(made))
 
     # --- control ------------------------------------------------------------------------------------------------------
 

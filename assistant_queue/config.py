@@ -50,6 +50,7 @@ MAX_SECONDS = 1e9
 
 LONG_S = 3600.0
 """Chosen: a person waits for what these options measure, and a number of milliseconds is nearly always above it."""
+_BOOLS = frozenset({"remove_on_complete", "allow_mismatch", "allow_eviction", "log_tracebacks"})
 _WAITED_FOR = ("message_delay", "max_wait", "attachment_wait", "lock_duration", "request_timeout")
 
 Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
@@ -165,6 +166,13 @@ class Config(BaseSettings):
     concurrency: int = _option(5, "runs at once in one asyncio worker", unit="runs", ge=1, le=100_000)
     lock_duration: PositiveSeconds = _option(30.0, "the lease on a thread; renewed at a third of it", unit="s", ge=0.5)
     run_timeout: PositiveSeconds = _option(600.0, "one attempt's deadline, tool rounds included", unit="s")
+    callback_timeout: PositiveSeconds = _option(
+        60.0,
+        "how long one call of on_reply, default_instructions, fallback_reply, a validator or a listener may take; never longer than "
+        "run_timeout",
+        where="both",
+        unit="s",
+    )
     request_timeout: PositiveSeconds = _option(30.0, "how long the provider may take to accept a request", unit="s")
     stream_idle_timeout: PositiveSeconds = _option(120.0, "how long a run's stream may be silent", unit="s")
     on_context_overflow: Literal["truncate", "compact", "fail"] = _option(
@@ -194,6 +202,9 @@ class Config(BaseSettings):
         None, "what people get for a batch that fails for good, or without a provider: a text, or a callable of (batch, error)"
     )
     on_reply: Callable[..., Any] | None = _option(None, "called with each RunResult, at least once, keyed by batch_id")
+    log_tracebacks: bool = _option(
+        False, "exceptions of your functions are logged with their tracebacks; without it by type and message, secrets hidden in both"
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -208,7 +219,7 @@ class Config(BaseSettings):
     @field_validator("*", mode="before")
     @classmethod
     def _no_bool_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and info.field_name not in {"remove_on_complete", "allow_mismatch", "allow_eviction"}:
+        if isinstance(value, bool) and info.field_name not in _BOOLS:
             msg = "a bool is not a value of this option"
             raise ValueError(msg)
         return value
@@ -354,6 +365,11 @@ class Config(BaseSettings):
         return None
 
     @property
+    def callback_limit(self) -> float:
+        """Seconds that one call of a callback may take."""
+        return min(self.callback_timeout, self.run_timeout)
+
+    @property
     def grace(self) -> float:
         """Seconds from an ambiguous request to the question what became of it."""
         return self.request_timeout + GRACE_MARGIN_S
@@ -395,6 +411,7 @@ class Options(TypedDict, total=False):
     concurrency: int
     lock_duration: float
     run_timeout: float
+    callback_timeout: float
     request_timeout: float
     stream_idle_timeout: float
     on_context_overflow: Literal["truncate", "compact", "fail"]
@@ -411,6 +428,7 @@ class Options(TypedDict, total=False):
     handle_requires_action: Callable[..., Any] | None
     fallback_reply: str | Callable[..., Any] | None
     on_reply: Callable[..., Any] | None
+    log_tracebacks: bool
 
 
 def configure(options: Mapping[str, Any]) -> Config:

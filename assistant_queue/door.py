@@ -14,11 +14,11 @@ from assistant_queue.clock import Clock, SystemClock
 from assistant_queue.config import Config, to_ms
 from assistant_queue.core.window import Window
 from assistant_queue.errors import BatchFailed, MessageCancelled, MessageNotFound
+from assistant_queue.judging import validate, validate_async
 from assistant_queue.models import FailedBatch, Message, MessageState, MessageStatus, QueueStatus, Receipt, ThreadStatus
 from assistant_queue.store import control, failures, producing
 from assistant_queue.store.calls import Operation, Space
 from assistant_queue.store.events import COALESCE_MS, event_rules, listen, typing
-from assistant_queue.validation import validate
 
 _log = logging.getLogger(__name__)
 
@@ -98,12 +98,34 @@ class Door:
         metadata: Mapping[str, str] | None,
     ) -> Operation[Receipt]:
         """`add_message_to_thread`."""
-        made = arguments.make_message(message, message_id=message_id, instructions=instructions, author=author, metadata=metadata)
-        checked = arguments.check_thread_id(thread_id)
-        validate(self.config.validators, made, checked)
-        return self._add(checked, made)
+        checked, made = self.make(thread_id, message, instructions, message_id=message_id, author=author, metadata=metadata)
+        self.validate(made, checked)
+        return self.add_made(checked, made)
 
-    def _add(self, thread_id: str, message: Message) -> Operation[Receipt]:
+    def make(
+        self,
+        thread_id: str,
+        message: Any,
+        instructions: str | None,
+        *,
+        message_id: str | None,
+        author: str | None,
+        metadata: Mapping[str, str] | None,
+    ) -> tuple[str, Message]:
+        """Check the arguments of `add_message_to_thread`; the thread's id and the message."""
+        made = arguments.make_message(message, message_id=message_id, instructions=instructions, author=author, metadata=metadata)
+        return arguments.check_thread_id(thread_id), made
+
+    def validate(self, made: Message, thread_id: str | None) -> None:
+        """Ask the validators; raises what they mean."""
+        validate(self.config.validators, made, thread_id, self.config.callback_limit)
+
+    async def validate_async(self, made: Message, thread_id: str | None) -> None:
+        """`validate`, without blocking the event loop."""
+        await validate_async(self.config.validators, made, thread_id, self.config.callback_limit)
+
+    def add_made(self, thread_id: str, message: Message) -> Operation[Receipt]:
+        """`add_message_to_thread`, of a message that was judged."""
         yield from self._introduce()
         return (yield from producing.add(self.space, thread_id, message, self._rules_for(message)))
 
@@ -111,10 +133,11 @@ class Door:
         """`add_messages`."""
         rows = arguments.make_rows(messages)
         for thread_id, made in rows:  # all of them before the first is queued
-            validate(self.config.validators, made, thread_id)
-        return self._add_many(rows)
+            self.validate(made, thread_id)
+        return self.add_rows(rows)
 
-    def _add_many(self, rows: list[tuple[str, Message]]) -> Operation[list[Receipt]]:
+    def add_rows(self, rows: list[tuple[str, Message]]) -> Operation[list[Receipt]]:
+        """`add_messages`, of messages that were judged."""
         yield from self._introduce()
         return (yield from producing.add_many(self.space, [(thread_id, made, self._rules_for(made)) for thread_id, made in rows]))
 
@@ -183,9 +206,17 @@ class Door:
 
     def edit(self, message_id: str, message: Any) -> Operation[bool]:
         """`edit_message`."""
+        made = self.make_edit(message_id, message)
+        self.validate(made, None)
+        return self.edit_made(made)
+
+    def make_edit(self, message_id: str, message: Any) -> Message:
+        """Check the arguments of `edit_message`."""
         checked = arguments.check_message_id(message_id)
-        made = arguments.make_message(message, message_id=checked, instructions=None, author=None, metadata=None)
-        validate(self.config.validators, made, None)
+        return arguments.make_message(message, message_id=checked, instructions=None, author=None, metadata=None)
+
+    def edit_made(self, made: Message) -> Operation[bool]:
+        """`edit_message`, of a content that was judged."""
         return control.edit(self.space, made)
 
     def pause(self, thread_id: str | None) -> Operation[None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 _log = logging.getLogger(__name__)
@@ -23,9 +22,11 @@ def wake(thread_id: str, *, origin: str | None = None) -> None:
     """
     from rq import get_current_job
 
+    from assistant_queue.worker.loop import run
+
     job = get_current_job()
     job_origin, job_id = (job.origin, job.id) if job is not None else (None, "")
-    asyncio.run(_wake(thread_id, origin or job_origin, job_id, stock=origin is None))
+    run(_wake(thread_id, origin or job_origin, job_id, stock=origin is None))
 
 
 async def _wake(thread_id: str, origin: str | None, job_id: str, *, stock: bool) -> None:

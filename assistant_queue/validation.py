@@ -3,7 +3,7 @@
     AssistantMessageQueue(validators=[max_length(2000), no_markup(), my_own], ...)
 
 A validator is a callable of the `Message`. It returns None to let the message in; it returns a reason, or raises a ValueError with one, to
-refuse it. It is called where the message is added, so it must be quick, and cannot be a coroutine.
+refuse it. It is called in the process that adds the message (`judging.py`), so it must be quick, and cannot be a coroutine.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from assistant_queue.errors import ConfigurationError, MessageRefused
+from assistant_queue.errors import ConfigurationError
 from assistant_queue.models import Message
 
 Validator = Callable[[Message], Any]
@@ -63,8 +63,7 @@ def max_length(characters: int) -> Validator:
         found = len(message.text)
         return None if found <= characters else f"it has {found:,} characters, the limit is {characters:,}"
 
-    check.__qualname__ = check.__name__ = f"max_length({characters})"
-    return check
+    return _quick(check, f"max_length({characters})")
 
 
 def no_markup() -> Validator:
@@ -83,7 +82,13 @@ def no_markup() -> Validator:
                         return f"it holds {what}"
         return None
 
-    check.__qualname__ = check.__name__ = "no_markup()"
+    return _quick(check, "no_markup()")
+
+
+def _quick(check: Callable[[Message], str | None], name: str) -> Validator:
+    """Name a validator of ours; it is called in place: it never waits."""
+    check.__qualname__ = check.__name__ = name
+    vars(check)["is_quick"] = True
     return check
 
 
@@ -109,36 +114,3 @@ def _readings(text: str) -> Iterator[str]:
     plain = unicodedata.normalize("NFKC", text)
     if plain != text:
         yield plain
-
-
-def name_of(validator: Any) -> str:
-    """How a validator is called in errors."""
-    return str(getattr(validator, "__qualname__", type(validator).__name__))
-
-
-def validate(validators: Iterable[Validator], message: Message, thread_id: str | None) -> None:
-    """Ask every validator, in order.
-
-    Raises:
-        MessageRefused: One of them gave a reason, or raised. Nothing was queued.
-        ConfigurationError: One of them returned something that is neither None nor a reason. Nothing was queued.
-    """
-    for validator in validators:
-        try:
-            reason = validator(message)
-        except MessageRefused as refusal:
-            raise MessageRefused(refusal.reason, message_id=message.id, thread_id=thread_id) from refusal
-        except ValueError as error:
-            raise MessageRefused(str(error) or f"{name_of(validator)} says no", message_id=message.id, thread_id=thread_id) from error
-        except Exception as error:
-            # What cannot be judged is not let in.
-            reason = f"{name_of(validator)} raised {type(error).__name__}"
-            raise MessageRefused(reason, message_id=message.id, thread_id=thread_id) from error
-        if reason is None:
-            continue
-        if not isinstance(reason, str):
-            raise ConfigurationError(
-                f"the validator {name_of(validator)} returned {type(reason).__name__}: it has to return None, or the reason as a text; "
-                "nothing was queued"
-            )
-        raise MessageRefused(reason or f"{name_of(validator)} says no", message_id=message.id, thread_id=thread_id)

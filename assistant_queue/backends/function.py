@@ -20,6 +20,7 @@ from assistant_queue.backends.function_calls import (
     is_async,
     load_history,
     on_thread,
+    pieces_of,
     text_of,
 )
 from assistant_queue.choices import name_of_backend
@@ -37,6 +38,7 @@ from assistant_queue.core.runs import (
 )
 from assistant_queue.errors import BackendError, ConfigurationError, ConversationBusy, OutcomeUnknown, RunFailed, RunVanished, UnknownThread
 from assistant_queue.models import ErrorInfo, ToolCall
+from assistant_queue.user_errors import log_raised, said, words_of
 
 __all__ = ["FunctionBackend", "RunContext", "Said"]
 
@@ -167,7 +169,7 @@ class FunctionBackend:
         if self._on_loop:
             result = call()
         else:
-            async with aclosing(on_thread(call)) as given:
+            async with aclosing(on_thread(call, self.name)) as given:
                 async for word in given:
                     if isinstance(word, Result):
                         result = word.value
@@ -176,12 +178,9 @@ class FunctionBackend:
         if inspect.isawaitable(result):
             result = await finished(result, self.name)
         if isinstance(result, AsyncIterable):
-            try:
-                async for word in result:
+            async with aclosing(pieces_of(result, self.name)) as pieces:
+                async for word in pieces:
                     yield self._piece(word)
-            finally:
-                if isinstance(result, AsyncGenerator):
-                    await result.aclose()
         else:
             yield self._replies(result)
 
@@ -211,7 +210,7 @@ class FunctionBackend:
         """What the function raised, as the end of a run; our own errors say themselves whether they count and when to come back."""
         if isinstance(error, BackendError):
             counts = error.counts and not isinstance(error, ConversationBusy)
-            info = ErrorInfo(code=error.code, message=str(error))
+            info = ErrorInfo(code=error.code, message=words_of(error))
             return RunEnded(
                 run_id=run_id,
                 status="failed",
@@ -221,8 +220,8 @@ class FunctionBackend:
                 retryable=error.retryable,
                 trouble=error.trouble,
             )
-        _log.error("thread %r, batch %s: %s raised", request.batch.thread_id, request.batch.id, self.name, exc_info=error)
-        info = ErrorInfo(code="run_failed", message=f"{self.name} raised {type(error).__name__}: {error}")
+        log_raised(_log, "thread %r, batch %s: %s raised", request.batch.thread_id, request.batch.id, self.name, error=error)
+        info = ErrorInfo(code="run_failed", message=f"{self.name} raised {said(error)}")
         return RunEnded(run_id=run_id, status="failed", error=info)
 
 

@@ -8,15 +8,20 @@ import inspect
 import json
 import threading
 import typing
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from assistant_queue.abandoned import ABANDONED
+from assistant_queue.call_threads import Outcome, contained
 from assistant_queue.errors import ConfigurationError, RunFailed
 from assistant_queue.models import Content
+from assistant_queue.user_errors import said
 
+CANCEL_PATIENCE_S = 1.0
+"""How long a coroutine may take to end once it is cancelled. Chosen: enough for a `finally` that closes a connection."""
 MAX_HISTORY = 1000
 """Texts of a thread that the queue remembers at most. Chosen: it is written with each batch."""
 
@@ -115,18 +120,66 @@ def _hints_of(function: Callable[..., Any]) -> Mapping[str, Any]:
         return {}
 
 
-async def finished(result: Any, name: str) -> Any:
-    """The result of a coroutine, in a task of its own: that it was cancelled from within is not that we are."""
-    task = asyncio.ensure_future(result)
+async def finished(result: Awaitable[Any], name: str) -> Any:
+    """Return the result of a coroutine, in a task of its own: that it was cancelled from within is not that the caller is."""
+    task = asyncio.ensure_future(contained(result))
     try:
         await asyncio.wait({task})
     finally:
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task})
-    if task.cancelled():
-        raise RunFailed(f"{name} was cancelled from within")
-    return task.result()
+        await _end(task, name)
+    return _value_of(Outcome(error=asyncio.CancelledError()) if task.cancelled() else task.result(), name)
+
+
+def _value_of(outcome: Outcome, name: str) -> Any:
+    error = outcome.error
+    if error is None:
+        return outcome.value
+    if isinstance(error, asyncio.CancelledError):
+        raise RunFailed(f"{name} was cancelled from within") from error
+    if isinstance(error, Exception) and not isinstance(error, StopIteration | StopAsyncIteration):
+        raise error
+    raise RunFailed(f"{name} ended with {said(error)}") from error
+
+
+async def _end(task: asyncio.Task[Any], name: str) -> None:
+    """End a task, as far as it lets itself be ended; one that does not is abandoned."""
+    if task.done():
+        return
+    task.cancel()
+    await asyncio.wait({task}, timeout=CANCEL_PATIENCE_S)
+    if not task.done():
+        ABANDONED.add(name)
+        task.add_done_callback(lambda _: ABANDONED.remove(name))
+
+
+async def pieces_of(stream: AsyncIterable[Any], name: str) -> AsyncGenerator[Any, None]:
+    """Yield what an async generator yields, read by a task of its own: what comes out of it, be it a SystemExit, ends the run alone."""
+    words: asyncio.Queue[Any] = asyncio.Queue(maxsize=1)
+
+    async def read() -> None:
+        try:
+            async for word in stream:
+                await words.put(word)
+        finally:
+            if isinstance(stream, AsyncGenerator):
+                await stream.aclose()
+
+    task = asyncio.ensure_future(contained(read()))
+    try:
+        while True:
+            word = asyncio.ensure_future(words.get())
+            try:
+                await asyncio.wait({word, task}, return_when=asyncio.FIRST_COMPLETED)
+                if not word.done():
+                    break
+                yield word.result()
+            finally:
+                word.cancel()
+        while not words.empty():
+            yield words.get_nowait()
+        _value_of(Outcome(error=asyncio.CancelledError()) if task.cancelled() else task.result(), name)
+    finally:
+        await _end(task, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,34 +196,35 @@ class _Raised:
     error: BaseException
 
 
-async def on_thread(call: Callable[[], Any]) -> AsyncGenerator[Any, None]:
+async def on_thread(call: Callable[[], Any], name: str) -> AsyncGenerator[Any, None]:
     """Call on a thread of its own: the pieces that it yields, then a `Result`.
 
     The thread is a daemon and belongs to no pool: a call that never returns keeps neither other calls nor the end of the process waiting.
     """
-    worker = _Thread(call)
+    worker = _Thread(call, name)
     worker.start()
     try:
         while True:
             word = await worker.words.get()
             if isinstance(word, _Raised):
-                if isinstance(word.error, Exception) and not isinstance(word.error, StopIteration):
-                    raise word.error
-                raise RunFailed(f"the function ended with {type(word.error).__name__}") from word.error
+                _value_of(Outcome(error=word.error), name)
             yield word
             if isinstance(word, Result):
                 return
     finally:
-        worker.is_heard = False
+        worker.leave()
 
 
 class _Thread:
     """One call on its thread; tells the loop what it says."""
 
-    def __init__(self, call: Callable[[], Any]) -> None:
+    def __init__(self, call: Callable[[], Any], name: str) -> None:
         self.words: asyncio.Queue[Any] = asyncio.Queue()
-        self.is_heard = True
         self._call = call
+        self._name = name
+        self._lock = threading.Lock()
+        self._is_heard = True
+        self._has_ended = False
         self._loop = asyncio.get_running_loop()
 
     def start(self) -> None:
@@ -178,18 +232,30 @@ class _Thread:
         context = contextvars.copy_context()
         threading.Thread(target=context.run, args=(self._work,), name="assistant-queue-function", daemon=True).start()
 
+    def leave(self) -> None:
+        """Hear no more of it; a call that goes on all the same is abandoned."""
+        with self._lock:
+            self._is_heard = False
+            if not self._has_ended:
+                ABANDONED.add(self._name)
+
     def _work(self) -> None:
         try:
-            self._put(Result(self._said()))
+            word: Result | _Raised = Result(self._said())
         except BaseException as error:  # noqa: BLE001 - it is raised where the call is waited for
-            self._put(_Raised(error))
+            word = _Raised(error)
+        with self._lock:
+            self._has_ended = True
+            if not self._is_heard:
+                ABANDONED.remove(self._name)
+        self._put(word)
 
     def _said(self) -> Any:
         result = self._call()
         if not isinstance(result, Iterator):
             return result
         for piece in result:
-            if not self.is_heard:
+            if not self._is_heard:
                 break
             self._put(piece)
         return None

@@ -14,8 +14,8 @@ from http import HTTPStatus
 
 from assistant_queue.backends import remedies
 from assistant_queue.backends import trouble_words as words
-from assistant_queue.backends.scrubbing import scrubbed
 from assistant_queue.backends.trouble_fields import Fields, fields_of
+from assistant_queue.scrubbing import scrubbed
 from assistant_queue.trouble import Fate, Kind, Trouble
 
 LOCKED = "conversation_locked"

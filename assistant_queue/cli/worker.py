@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import sys
@@ -10,9 +9,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
 import click
 
+from assistant_queue.abandoned import ABANDONED
+from assistant_queue.call_threads import THREAD_NAME
 from assistant_queue.cli.options import Number, app_option, backend_name, redis_name
 from assistant_queue.cli.problems import OK, Misuse, problem_of
 from assistant_queue.cli.processes import Processes
@@ -25,9 +27,9 @@ from assistant_queue.store.stores import SyncStore
 from assistant_queue.worker.app import APP_VARIABLE, load_app
 from assistant_queue.worker.backend import check_backend
 from assistant_queue.worker.checking_in import check_in
-from assistant_queue.worker.running import Told, run_until_told
+from assistant_queue.worker.loop import run
+from assistant_queue.worker.running import RESTART, Told, leave, run_until_told
 
-_CALLBACK_THREADS = "assistant-queue-callback"
 _CALLBACK_PATIENCE_S = 1.0
 """How long a user's function that blocks may hold the process after its time. Chosen."""
 
@@ -72,6 +74,8 @@ def worker(
     One process uses one core and holds thousands of runs; --processes is for more cores. --concurrency counts for each process.
     With --fork a first signal waits for the run at hand, a second ends it: its thread goes on when the lease has lapsed.
 
+    A process in which a hundred calls of your functions hang lets its runs finish and starts again.
+
     Exit codes: 0 stopped as asked, 2 the app, the key or the backend is missing or wrong, 3 Redis did not answer at the start.
     """  # noqa: D301
     if fork and (concurrency is not None or shutdown_timeout is not None or processes > 1 or prefixes):
@@ -111,8 +115,8 @@ class _Command:
         logging.getLogger("rq.worker").setLevel(logging.WARNING)  # who registers, beats and listens is of no interest here
         return config
 
-    def work(self, on_ready: Callable[[], None] | None = None) -> None:
-        """Work in this process until told to stop."""
+    def work(self, on_ready: Callable[[], None] | None = None) -> int:
+        """Work in this process until told to stop; the exit code. `on_ready` is the parent's, where there is one."""
         config = self.load()
         prefixes = self.prefixes or (config.queue_prefix,)
 
@@ -122,18 +126,19 @@ class _Command:
             if on_ready is not None:
                 on_ready()
 
-        asyncio.run(_run(config, prefixes, self.told, ready))
+        if run(_run(config, prefixes, self.told, ready)):
+            return RESTART if on_ready is not None else _start_again()
         _leave()
+        return OK
 
     def work_as_child(self, on_ready: Callable[[], None]) -> int:
         """`work` in a child of `Processes`; the exit code."""
         try:
-            self.work(on_ready)
+            return self.work(on_ready)
         except AssistantQueueError as error:
             problem = problem_of(error)
             problem.show()
             return problem.exit_code
-        return OK
 
 
 def _say_ready(config: Config, queues: str, how: str) -> None:
@@ -143,23 +148,33 @@ def _say_ready(config: Config, queues: str, how: str) -> None:
 # --- the concurrent worker ----------------------------------------------------------------------------------------------
 
 
-async def _run(config: Config, prefixes: tuple[str, ...], told: Told, on_ready: Callable[[], None]) -> None:
+async def _run(config: Config, prefixes: tuple[str, ...], told: Told, on_ready: Callable[[], None]) -> bool:
+    """Work; whether the process has to start again."""
     from assistant_queue.worker.asyncio_worker import AsyncioWorker
     from assistant_queue.worker.rq_concurrent import RqBooks
 
-    await run_until_told(AsyncioWorker(config, prefixes=prefixes, records=RqBooks(config, prefixes)), told, on_ready)
+    worker = AsyncioWorker(config, prefixes=prefixes, records=RqBooks(config, prefixes))
+    await run_until_told(worker, told, on_ready)
+    return worker.has_to_restart
+
+
+def _start_again() -> NoReturn:
+    """Become a new process of the same command, under the same id: abandoned calls end here, and no supervisor is needed for it."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - the command that runs already
 
 
 def _leave() -> None:
     """End the process even if a function of the user's still blocks a thread: its batch has been handed back."""
     until = time.monotonic() + _CALLBACK_PATIENCE_S
-    blocking = [thread for thread in threading.enumerate() if thread.name.startswith(_CALLBACK_THREADS)]
+    blocking = [thread for thread in threading.enumerate() if thread.name == THREAD_NAME]
     for thread in blocking:
         thread.join(max(0.0, until - time.monotonic()))
-    if any(thread.is_alive() for thread in blocking):
+    if ABANDONED.count or any(thread.is_alive() for thread in blocking):
         click.echo("a callback is still running and is left behind", err=True)
-        sys.stdout.flush()
-        os._exit(OK)
+        leave(OK)
 
 
 # --- RQ's forking worker ------------------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ class Progress:
         error: The last failure.
         result: The result to be delivered, once there is one.
         deliveries: How often `on_reply` has been tried.
+        open_since_ms: When a call of `on_reply` was first given up while it went on, ms; 0 if none was.
         burying: The reason for which the batch is on its way to the failed list, with `error`: nothing is sent for it any more.
     """
 
@@ -78,6 +79,7 @@ class Progress:
     error: ErrorInfo | None = None
     result: RunResult | None = None
     deliveries: int = 0
+    open_since_ms: int = 0
     burying: str | None = None
 
     def dump(self) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.runs import RunRequest
 from assistant_queue.core.thread_state import Phase, ThreadState
+from assistant_queue.errors import CallbackError
 from assistant_queue.models import Batch, ErrorInfo, RunResult, ToolCall
 
 
@@ -161,9 +162,17 @@ class Complete:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deliver:
-    """Call `on_reply`. -> None"""
+    """Call `on_reply`. -> None, also if an earlier call that was given up has returned; DeliveryOpen if one goes on"""
 
     result: RunResult
+
+
+class DeliveryOpen(CallbackError):
+    """A call of `on_reply` was given up and goes on; `is_new` if it was this step's. It is not called again before that one has ended."""
+
+    def __init__(self, message: str, *, is_new: bool) -> None:
+        super().__init__(message)
+        self.is_new = is_new
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -156,7 +156,7 @@ def forget(space: Space, thread_id: str) -> Operation[None]:
         others += yield from _records_of(thread_id, space.keys.message("*"))
         batches = yield from _records_of(thread_id, space.keys.record("*"))
         batch_ids = [key.removeprefix(space.keys.record("")) for key in batches]
-        others += [*batches, *(space.keys.dead(batch_id) for batch_id in batch_ids)]
+        others += [*batches, *(key(batch_id) for batch_id in batch_ids for key in (space.keys.dead, space.keys.delivery))]
         seen = sum(len(row) for row in entries)
         rest = list(dict.fromkeys(others))
         reply = yield space.call("forget", thread_id, keys=_once(space), rest=rest, seen=seen, batch_ids=json.dumps(batch_ids))

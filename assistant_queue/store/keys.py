@@ -127,3 +127,10 @@ class Keys:
     def dead(self, batch_id: str) -> str:
         """List: packed messages of a failed batch; gone when it is retried or discarded."""
         return f"{self.prefix}:dead:{batch_id}"
+
+    def delivery(self, batch_id: str) -> str:
+        """String: `open` while a process is in a call of `on_reply` that it has given up, `done` once that has returned.
+
+        Lives as long as a lease past the last sign of that process; `done` for `result_ttl`, or until it is noted.
+        """
+        return f"{self.prefix}:delivery:{batch_id}"

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from redis import exceptions
 
+from assistant_queue.abandoned import ABANDONED
 from assistant_queue.clock import Clock
 from assistant_queue.config import Config
 from assistant_queue.errors import StoreError
@@ -18,6 +19,7 @@ from assistant_queue.store.connect import disconnect, fresh
 from assistant_queue.store.lane import AsyncLane
 from assistant_queue.store.refusals import translate, translated
 from assistant_queue.store.rq_jobs import NOT_OURS_TO_RECORD, RqJob
+from assistant_queue.user_errors import log_raised
 from assistant_queue.worker.outage import PASSES, pause_s
 from assistant_queue.worker.room import Room
 from assistant_queue.worker.runtime import Runtime, worker_sync_client
@@ -59,7 +61,7 @@ class AsyncioWorker:
     2. reads a job's thread id without running or unpickling anything else; foreign jobs go to RQ's failed registry
     3. keeps a watchman for each queue: timer and sweeper
     4. stands in RQ's books while it lives
-    5. on stop takes no more, lets runs finish for a while, and hands back the rest where they stand
+    5. on stop, and where it has to restart, takes no more, lets runs finish for a while, and hands back the rest where they stand
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class AsyncioWorker:
         self._outage = self.runtime.outage
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self.has_to_restart = False
         self._refused_until: float | None = None  # when the next claim may be tried, by the loop's time, while they are refused
         self._resumed = asyncio.Event()
         self._resumed.set()
@@ -137,6 +140,8 @@ class AsyncioWorker:
             await self._take_until_stopped(AsyncLane(popper))
             await self._drain(stop_timeout_s())
         finally:
+            for runtime in self.runtimes.values():
+                runtime.is_stopping = True
             if beating is not None:
                 beating.cancel()
             for watchman in watchmen:
@@ -151,8 +156,21 @@ class AsyncioWorker:
     def stop(self) -> None:
         """Take no more wake-ups; call it on the loop."""
         self._stopping = True
+        for runtime in self.runtimes.values():
+            runtime.is_stopping = True
         if self._taker is not None:
             self._taker.cancel()  # a wake-up that is popped at this moment is lost, and issued again by the next sweep
+
+    def restart(self) -> None:
+        """Stop, because the process holds too many abandoned calls; call it on the loop."""
+        if not self._stopping:
+            _log.error(
+                "%d abandoned calls go on in this process (%s): the worker lets its runs finish and starts again",
+                ABANDONED.count,
+                ", ".join(f"{name}: {count}" for name, count in ABANDONED.by_function.items()),
+            )
+            self.has_to_restart = True
+            self.stop()
 
     def hand_back(self) -> None:
         """Stop, and hand back at once what is running, each batch where it stands; call it on the loop."""
@@ -236,8 +254,11 @@ class AsyncioWorker:
             _log.warning("thread %r: %s; it is looked at again when Redis answers", thread_id, error)
         except asyncio.CancelledError:
             _log.info("thread %r: handed back", thread_id)
-        except Exception:  # noqa: BLE001 - one thread's trouble must not stop the worker
-            _log.exception("thread %r: the worker failed; the thread is looked at again when its lease has lapsed", thread_id)
+        except KeyboardInterrupt:
+            raise  # a signal's: what user code raises does not come here
+        except BaseException as error:  # noqa: BLE001 - one thread's trouble must not stop the worker
+            what = "thread %r: the worker failed; the thread is looked at again when its lease has lapsed"
+            log_raised(_log, what, thread_id, error=error, is_ours=True)
 
     async def _drain(self, timeout_s: float) -> None:
         if self._tasks:

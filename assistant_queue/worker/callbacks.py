@@ -1,25 +1,21 @@
-"""The user's own functions: sync ones on a thread pool, async ones on the worker's loop."""
+"""The user's own functions: what each is given, how long it may take, and what it means if it raises."""
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import inspect
 import json
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
-from functools import partial
 from typing import Any
 
 from assistant_queue.config import Config
+from assistant_queue.core.steps import DeliveryOpen
 from assistant_queue.errors import CallbackError, ConfigurationError, InvalidToolResult
 from assistant_queue.models import Batch, ErrorInfo, RunResult, ToolCall, ToolOutput
+from assistant_queue.user_errors import log_raised, said
+from assistant_queue.worker.user_code import Function, Late, Raised, Running, UserCode, name_of
 
 _log = logging.getLogger(__name__)
-
-Function = Callable[..., Any]
-
 
 _GIVEN = {
     "handle_requires_action": ("thread_id", "run_id", "tool_calls"),
@@ -53,21 +49,7 @@ def check_callbacks(config: Config) -> None:
             ) from None
 
 
-def name_of(function: Function) -> str:
-    """How a function is called in logs and errors."""
-    return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', type(function).__name__)}"
-
-
-async def call(function: Function, executor: Executor, *args: Any) -> Any:
-    """Call a sync or async function and wait for it, without blocking the loop."""
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004 - an object with an async __call__
-        return await function(*args)
-    context = contextvars.copy_context()
-    result = await asyncio.get_running_loop().run_in_executor(executor, partial(context.run, function, *args))
-    return await result if inspect.isawaitable(result) else result
-
-
-async def answer(handler: Function | None, executor: Executor, thread_id: str, run_id: str, calls: Sequence[ToolCall]) -> dict[str, str]:
+async def answer(handler: Function | None, code: UserCode, thread_id: str, run_id: str, calls: Sequence[ToolCall]) -> dict[str, str]:
     """The outputs of one round, one string for each call.
 
     What the handler leaves out, or raises, becomes an error output: the model can say so, and the run is never left open.
@@ -80,9 +62,10 @@ async def answer(handler: Function | None, executor: Executor, thread_id: str, r
         _log.error("thread %r: the model calls %s, but there is no handle_requires_action", thread_id, names)
         return {call.id: error_output("no function of this name is available") for call in calls}
     try:
-        result = await call_handler(handler, executor, thread_id, run_id, calls)
-    except Exception:  # noqa: BLE001 - whatever the user's function raises, the model is told and the run goes on
-        _log.exception("thread %r, run %s: %s raised; the model is told that its calls failed", thread_id, run_id, name_of(handler))
+        result = await code.call(handler, thread_id, run_id, list(calls))
+    except Raised as raised:
+        where = (thread_id, run_id, name_of(handler))
+        log_raised(_log, "thread %r, run %s: %s raised; the model is told that its calls failed", *where, error=raised.error)
         return {call.id: error_output("the function failed") for call in calls}
     if not isinstance(result, list | tuple):
         msg = (
@@ -97,11 +80,6 @@ async def answer(handler: Function | None, executor: Executor, thread_id: str, r
             _log.error("thread %r, run %s: %s gave no output for %s (%s)", thread_id, run_id, name_of(handler), one.function.name, one.id)
         outputs[one.id] = given.get(one.id, error_output("the function gave no output"))
     return outputs
-
-
-async def call_handler(handler: Function, executor: Executor, thread_id: str, run_id: str, calls: Sequence[ToolCall]) -> Any:
-    """`handle_requires_action(thread_id, run_id, tool_calls)`."""
-    return await call(handler, executor, thread_id, run_id, list(calls))
 
 
 def _collect(rows: Sequence[Any], handler: Function, thread_id: str) -> dict[str, str]:
@@ -138,48 +116,82 @@ def error_output(reason: str) -> str:
     return json.dumps({"error": reason})
 
 
-async def instruct(function: Function, executor: Executor, batch: Batch) -> str | None:
-    """The user's `default_instructions` callable.
+async def instruct(function: Function, code: UserCode, batch: Batch, limit_s: float) -> str | None:
+    """Ask the user's `default_instructions` callable.
 
     Raises:
-        CallbackError: It raised, or returned something that is not text. Nothing was sent.
+        CallbackError: It raised, took too long, or returned something that is not text. Nothing was sent.
     """
     try:
-        text = await call(function, executor, batch)
-    except Exception as error:
-        raise CallbackError(f"{name_of(function)} raised {type(error).__name__}: {error}") from error
+        text = await code.call(function, batch, limit_s=limit_s)
+    except Late as late:
+        _log_late(late, batch.thread_id, batch.id, function)
+        raise CallbackError(f"{name_of(function)} {late}") from None
+    except Raised as raised:
+        log_raised(_log, "thread %r, batch %s: %s raised", batch.thread_id, batch.id, name_of(function), error=raised.error)
+        raise CallbackError(f"{name_of(function)} raised {said(raised.error)}") from None
     if text is not None and not isinstance(text, str):
         raise CallbackError(f"{name_of(function)} returned {type(text).__name__}; instructions are a text or None")
     return text
 
 
-async def deliver(function: Function, executor: Executor, result: RunResult) -> None:
-    """The user's `on_reply`.
+async def deliver(
+    function: Function, code: UserCode, result: RunResult, limit_s: float, on_abandoned: Callable[[Running], None] | None = None
+) -> None:
+    """Call the user's `on_reply`.
 
     Raises:
-        CallbackError: It raised; the result is stored, and `on_reply` will be called again.
+        CallbackError: It raised, or took too long; the result is stored, and `on_reply` will be called again.
+        DeliveryOpen: It took too long and goes on; it must not be called again before it has ended.
     """
     try:
-        await call(function, executor, result)
-    except Exception as error:
-        _log.exception("thread %r, batch %s: %s raised", result.thread_id, result.batch_id, name_of(function))
-        raise CallbackError(f"{name_of(function)} raised {type(error).__name__}: {error}") from error
+        await code.call(function, result, limit_s=limit_s, on_abandoned=on_abandoned)
+    except Late as late:
+        _log_late(late, result.thread_id, result.batch_id, function)
+        message = f"{name_of(function)} {late}"
+        raise (DeliveryOpen(message, is_new=True) if late.goes_on else CallbackError(message)) from None
+    except Raised as raised:
+        log_raised(_log, "thread %r, batch %s: %s raised", result.thread_id, result.batch_id, name_of(function), error=raised.error)
+        raise CallbackError(f"{name_of(function)} raised {said(raised.error)}") from None
 
 
-async def fall_back(function: Function, executor: Executor, batch: Batch, error: ErrorInfo, *, within_s: float) -> str | None:
-    """What the user's `fallback_reply` says of a batch that has failed; None where it says nothing, raises, or takes too long.
+async def fall_back(function: Function, code: UserCode, batch: Batch, error: ErrorInfo, limit_s: float) -> str | None:
+    """Ask the user's `fallback_reply` about a batch that has failed; None if it says nothing, raises, or takes too long.
 
     A failure on the way to the failed list is logged and no more: the batch gets there all the same.
     """
     try:
-        text = await asyncio.wait_for(call(function, executor, batch, error), within_s)
-    except (asyncio.TimeoutError, TimeoutError):
-        _log.error("thread %r, batch %s: %s did not answer within %g s", batch.thread_id, batch.id, name_of(function), within_s)
+        text = await code.call(function, batch, error, limit_s=limit_s)
+    except Late as late:
+        _log_late(late, batch.thread_id, batch.id, function)
         return None
-    except Exception:  # noqa: BLE001 - the user's own
-        _log.exception("thread %r, batch %s: %s raised", batch.thread_id, batch.id, name_of(function))
+    except Raised as raised:
+        log_raised(_log, "thread %r, batch %s: %s raised", batch.thread_id, batch.id, name_of(function), error=raised.error)
         return None
     if text is not None and not isinstance(text, str):
         _log.error("thread %r, batch %s: %s returned %s, no text", batch.thread_id, batch.id, name_of(function), type(text).__name__)
         return None
     return text if text and text.strip() else None
+
+
+async def notify(
+    listener: Function, code: UserCode, thread_id: str, batch_id: str, *args: Any, limit_s: float, on_loop: bool = False
+) -> None:
+    """Call a listener; the batch is settled, whatever comes of it. A sync one is called on a thread, or with `on_loop` here."""
+
+    async def here(*args: Any) -> None:
+        said = listener(*args)
+        if inspect.isawaitable(said):
+            await said
+
+    try:
+        await code.call(here if on_loop else listener, *args, limit_s=limit_s, name=name_of(listener))
+    except Late as late:
+        _log_late(late, thread_id, batch_id, listener)
+    except Raised as raised:
+        log_raised(_log, "thread %r, batch %s: the listener %s raised", thread_id, batch_id, name_of(listener), error=raised.error)
+
+
+def _log_late(late: Late, thread_id: str, batch_id: str, function: Function) -> None:
+    what = "it goes on and is abandoned" if late.goes_on else "it was cancelled"
+    _log.warning("thread %r, batch %s: %s %s; %s", thread_id, batch_id, name_of(function), late, what)

@@ -21,13 +21,14 @@ from assistant_queue.errors import (
     NotReplicated,
     RunExpired,
 )
-from assistant_queue.store import ending, events, holding
+from assistant_queue.store import deliveries, ending, events, holding
 from assistant_queue.store.calls import Operation
 from assistant_queue.worker import callbacks, tool_calls
 from assistant_queue.worker.lease import HeldLease
 from assistant_queue.worker.outage import PASSES, pause_s
 from assistant_queue.worker.talk import Talk
 from assistant_queue.worker.telling import Teller
+from assistant_queue.worker.user_code import name_of
 
 if TYPE_CHECKING:
     from assistant_queue.worker.runtime import Runtime
@@ -40,6 +41,8 @@ STORE_RETRY_S = 0.2
 """Seconds between the first two tries while Redis is away. Chosen."""
 _GROWTH, _MOST_RETRY_S = 1.5, 1.0
 """By how much each pause between tries is longer, and the longest: four hundred batches must not keep a Redis that is full busy. Chosen."""
+MIN_HAND_BACK_S = 1.0
+"""Seconds before a batch that was handed back by a worker that goes on is taken again, at least. Chosen."""
 
 
 class BatchDriver:
@@ -60,6 +63,9 @@ class BatchDriver:
         self._marked = self._phase is not Phase.FROZEN
         self._taken = len(self._claimed.batch.messages)
         self._is_alone = False
+        # Only a batch that had its result when it was claimed can be in a call of on_reply already.
+        self._may_be_in_delivery = self._progress.result is not None
+        self._was_delivered = False
         self._teller = None if runtime.config.events == "off" else Teller(runtime.space, held, self._write, self._once, self._probe)
         self._talk = Talk(
             runtime.backend,
@@ -226,11 +232,13 @@ class BatchDriver:
         return done
 
     async def _hand_back(self) -> None:
-        """The worker stops: let the next one continue from here at once."""
+        """The worker stops: let the next one continue from here at once. A worker that goes on takes it again after a back-off."""
         if self._held.is_lost or self._phase is Phase.DELIVERING:
             return  # a delivery that was cut off is repeated when the lease has lapsed
+        # A cancellation that no stop explains may come again at once: this worker must not spin.
+        wait_s = 0.0 if self._runtime.is_stopping else max(MIN_HAND_BACK_S, self._runtime.rules.backoff.wait_s(1))
         operation = holding.postpone(
-            self._runtime.space, self._lease, state=ThreadState.HELD, wait_s=0, phase=self._phase, progress=self._progress
+            self._runtime.space, self._lease, state=ThreadState.HELD, wait_s=wait_s, phase=self._phase, progress=self._progress
         )
         try:
             await asyncio.shield(self._runtime.store.run(operation))
@@ -281,6 +289,8 @@ class BatchDriver:
                 rules=rules,
             )
         )
+        if self._was_delivered:
+            await self._write(lambda: deliveries.clear(self._runtime.space, step.result.batch_id))
 
     async def _postpone(self, step: steps.Postpone) -> None:
         await self._write(
@@ -380,28 +390,52 @@ class BatchDriver:
         toolbox, handler = runtime.config.toolbox, runtime.config.handle_requires_action
         try:
             return await asyncio.wait_for(
-                tool_calls.answer(toolbox, handler, runtime.executor, batch=step.batch, run_id=step.run_id, calls=step.calls), left_s
+                tool_calls.answer(toolbox, handler, runtime.code, batch=step.batch, run_id=step.run_id, calls=step.calls), left_s
             )
         except (asyncio.TimeoutError, TimeoutError):
             limit = runtime.config.run_timeout
-            name = callbacks.name_of(handler) if handler else "a tool"
+            name = name_of(handler) if handler else "a tool"
             raise RunExpired(f"{name} has not answered thread {step.batch.thread_id!r} within run_timeout ({limit:g} s)") from None
 
     async def _instruct(self, step: steps.Instruct) -> str | None:
-        function = self._runtime.config.default_instructions
-        return await callbacks.instruct(function, self._runtime.executor, step.batch) if callable(function) else None
+        runtime, function = self._runtime, self._runtime.config.default_instructions
+        return await callbacks.instruct(function, runtime.code, step.batch, runtime.config.callback_limit) if callable(function) else None
 
     async def _deliver(self, step: steps.Deliver) -> None:
         await self._sure()
-        if self._runtime.config.on_reply is not None:
-            await callbacks.deliver(self._runtime.config.on_reply, self._runtime.executor, step.result)
+        runtime, batch_id = self._runtime, step.result.batch_id
+        function = runtime.config.on_reply
+        if function is None or (self._may_be_in_delivery and await self._has_been_delivered(batch_id)):
+            return
+        try:
+            await callbacks.deliver(
+                function,
+                runtime.code,
+                step.result,
+                runtime.config.callback_limit,
+                on_abandoned=lambda running: runtime.deliveries.keep(batch_id, running),
+            )
+        except steps.DeliveryOpen:
+            # Before the thread is given back: its next holder must know.
+            await self._write(lambda: deliveries.announce(runtime.space, batch_id, runtime.config.lock_duration))
+            raise
+
+    async def _has_been_delivered(self, batch_id: str) -> bool:
+        """Whether a call that was given up has returned since; raises DeliveryOpen if it goes on, here or in another process."""
+        runtime = self._runtime
+        found = await self._write(lambda: deliveries.look(runtime.space, batch_id))
+        if batch_id in runtime.deliveries or found == deliveries.OPEN:
+            name = name_of(runtime.config.on_reply) if runtime.config.on_reply else "on_reply"
+            raise steps.DeliveryOpen(f"an earlier call of {name} for this batch goes on", is_new=False)
+        self._was_delivered = found == deliveries.DONE
+        return self._was_delivered
 
     async def _fall_back(self, step: steps.FallBack) -> str | None:
         await self._sure()
         runtime, function = self._runtime, self._runtime.config.fallback_reply
         if not callable(function):
             return None
-        return await callbacks.fall_back(function, runtime.executor, step.batch, step.error, within_s=runtime.config.request_timeout)
+        return await callbacks.fall_back(function, runtime.code, step.batch, step.error, runtime.config.callback_limit)
 
 
 def _reason(progress: Progress) -> str:

@@ -7,11 +7,13 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from assistant_queue.abandoned import ABANDONED
 from assistant_queue.clock import Clock
 from assistant_queue.config import Config
 from assistant_queue.worker.asyncio_worker import AsyncioWorker
 from assistant_queue.worker.backend import check_backend
 from assistant_queue.worker.listeners import listen
+from assistant_queue.worker.loop import run
 from assistant_queue.worker.rq_concurrent import RqBooks
 
 START_TIMEOUT_S = 30.0
@@ -21,8 +23,8 @@ START_TIMEOUT_S = 30.0
 class WorkerHandle:
     """A running worker: no signals, no fork.
 
-    `on("completed", fn)` calls `fn(result)`; `on("failed", fn)` calls `fn(failed_batch, error)` for final failures. Listeners are called on
-    the worker's loop; an async one is awaited.
+    `on("completed", fn)` calls `fn(result)`; `on("failed", fn)` calls `fn(failed_batch, error)` for final failures. A sync listener is
+    called on a thread, an async one on the worker's loop; each may take `callback_timeout`.
     """
 
     def __init__(self, config: Config, *, clock: Clock | None = None, probe: Any = None) -> None:
@@ -71,9 +73,14 @@ class WorkerHandle:
         """The worker's thread is running."""
         return self._thread.is_alive()
 
+    @property
+    def abandoned_calls(self) -> dict[str, int]:
+        """Calls of functions in this process that were given up at their time limit and go on, by the function's name."""
+        return ABANDONED.by_function
+
     def _run(self) -> None:
         try:
-            asyncio.run(self._main())
+            run(self._main())
         except BaseException as error:  # noqa: BLE001 - handed to the thread that started the worker
             self._error = error
         finally:

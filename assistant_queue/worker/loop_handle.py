@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from assistant_queue.abandoned import ABANDONED
 from assistant_queue.clock import Clock
 from assistant_queue.config import Config
 from assistant_queue.worker.asyncio_worker import AsyncioWorker
@@ -25,6 +26,7 @@ class LoopWorkerHandle:
         """
         check_backend(config)
         self._worker = AsyncioWorker(config, clock=clock, records=RqBooks(config, [config.queue_prefix]))
+        self._worker.runtime.listens_on_loop = True  # they may use what belongs to the caller's loop
         self._stop_timeout_s = 30.0
         self._work: asyncio.Task[None] | None = None
 
@@ -62,3 +64,8 @@ class LoopWorkerHandle:
     def is_alive(self) -> bool:
         """The worker is running."""
         return self._work is not None and not self._work.done()
+
+    @property
+    def abandoned_calls(self) -> dict[str, int]:
+        """Calls of functions in this process that were given up at their time limit and go on, by the function's name."""
+        return ABANDONED.by_function

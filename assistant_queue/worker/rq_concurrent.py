@@ -6,7 +6,6 @@ named in `tests/integration/test_concurrent_worker.py`, which says what broke wh
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import inspect
 import logging
@@ -33,7 +32,8 @@ from assistant_queue.store.refusals import hang_up_idle, hang_up_pubsub, leads_a
 from assistant_queue.worker.app import check_queue_names, load_app
 from assistant_queue.worker.asyncio_worker import AsyncioWorker
 from assistant_queue.worker.backend import check_backend
-from assistant_queue.worker.running import Told, run_until_told
+from assistant_queue.worker.loop import run
+from assistant_queue.worker.running import RESTART, Told, leave, run_until_told
 from assistant_queue.worker.runtime import worker_sync_client
 
 _log = logging.getLogger(__name__)
@@ -74,6 +74,8 @@ class ConcurrentWorker(rq.worker.Worker):
         `max_idle_time`: stop when nothing has come for so many seconds. A scheduler is not needed, and a dequeue strategy neither:
         the timer wakes threads on time, and several queues are served in turn.
 
+        Too many abandoned calls end the process, after its runs, with the exit code `RESTART`.
+
         Raises:
             ConfigurationError: The app cannot be loaded, or has no backend or key. Nothing was taken.
             StoreUnavailable: Redis did not answer at the start. Nothing was taken.
@@ -87,16 +89,19 @@ class ConcurrentWorker(rq.worker.Worker):
         check_backend(config)
         check_queue_names(config, self.queue_names())
         told = Told(shutdown_timeout_s=_shutdown_timeout_s(), burst=options["burst"], max_idle_s=options["max_idle_time"], echo_s=ECHO_S)
-        return asyncio.run(self._work(config, told, options["max_jobs"]))
+        worker = run(self._work(config, told, options["max_jobs"]))
+        if worker.has_to_restart:
+            leave(RESTART)
+        return worker.taken > 0
 
-    async def _work(self, config: Config, told: Told, max_jobs: int | None) -> bool:
+    async def _work(self, config: Config, told: Told, max_jobs: int | None) -> AsyncioWorker:
         worker = AsyncioWorker(config, prefixes=self.queue_names(), records=self, max_wake_ups=max_jobs)
 
         def ready() -> None:
             self.log.info("*** Listening on %s: %d runs at once", ", ".join(self.queue_names()), config.concurrency)
 
         await run_until_told(worker, told, ready)
-        return worker.taken > 0
+        return worker
 
     def handle_payload(self, message: Any) -> None:
         """RQ's shutdown command stops this worker; the others are about a horse, and there is none."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
+from assistant_queue.abandoned import ABANDONED
 from assistant_queue.models import QueueStatus
 from assistant_queue.store import wakeups
 from assistant_queue.store.calls import Operation, Space, plain
@@ -19,6 +22,8 @@ from assistant_queue.worker.runtime import Runtime
 
 LOOK_S = 0.25
 """Seconds between two looks whether it is time to stop. Chosen."""
+RESTART = 75
+"""The exit code of a worker that asks to be started again. Source: sysexits.h, EX_TEMPFAIL."""
 BURST_LOOKS = 10
 """So many looks in a row see messages that are due and nobody takes: they are paused. Chosen: longer than a lost wake-up stays lost."""
 
@@ -40,13 +45,29 @@ class Told:
     echo_s: float = 0.0
 
 
+def leave(code: int) -> NoReturn:
+    """End the process at once: calls that never return must not keep it."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 async def run_until_told(worker: AsyncioWorker, told: Told, on_ready: Callable[[], None] | None = None) -> None:
     """Run on this loop, the process's main one, until told to stop; then finish or hand back.
+
+    Too many abandoned calls in the process are a reason, too: then `worker.has_to_restart`.
 
     Raises:
         StoreUnavailable: Redis did not answer at the start. Nothing was taken.
     """
     _obey_signals(worker, told)
+    loop = asyncio.get_running_loop()
+
+    def on_many_abandoned() -> None:
+        loop.call_soon_threadsafe(worker.restart)
+
+    ABANDONED.watch(on_many_abandoned)
     work = asyncio.create_task(worker.run(lambda: told.shutdown_timeout_s))
     ready = asyncio.create_task(worker.ready.wait())
     await asyncio.wait({work, ready}, return_when=asyncio.FIRST_COMPLETED)
@@ -57,6 +78,7 @@ async def run_until_told(worker: AsyncioWorker, told: Told, on_ready: Callable[[
     try:
         await work
     finally:
+        ABANDONED.unwatch(on_many_abandoned)
         for look in looks:
             look.cancel()
 

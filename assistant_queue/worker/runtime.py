@@ -8,7 +8,6 @@ import inspect
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import Any
 
@@ -30,12 +29,16 @@ from assistant_queue.store.holding import NoLease
 from assistant_queue.store.rq_jobs import NOT_OURS_TO_RECORD, RqJob, job_over
 from assistant_queue.store.stores import AsyncStore, SyncStore
 from assistant_queue.store.sweeping import sweep
+from assistant_queue.user_errors import tracebacks
+from assistant_queue.worker import callbacks
 from assistant_queue.worker.backend import make_workers_backend, tags_of
 from assistant_queue.worker.checking_in import check_in
+from assistant_queue.worker.deliveries import OpenDeliveries
 from assistant_queue.worker.driver import BatchDriver
 from assistant_queue.worker.lease import LeaseKeeper
 from assistant_queue.worker.outage import PASSES, Outage
 from assistant_queue.worker.turns import Turns
+from assistant_queue.worker.user_code import UserCode
 
 _log = logging.getLogger(__name__)
 
@@ -70,10 +73,6 @@ def rules_of(config: Config, *, takes_default: bool) -> Rules:
         delivers=config.on_reply is not None,
         fallback=True if callable(config.fallback_reply) else config.fallback_reply,
     )
-
-
-def _callback_threads(config: Config) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=max(config.concurrency, 4), thread_name_prefix="assistant-queue-callback")
 
 
 async def _no_probe(_: str, __: Batch) -> None:
@@ -113,7 +112,10 @@ class Runtime:
         self.store: AsyncStore = beside.store if beside else AsyncStore(_worker_async_client(config))
         self.outage: Outage = beside.outage if beside else Outage()
         self.keeper = LeaseKeeper(self.space, SyncStore(worker_sync_client(config), has_served=True), config.lock_duration, self.outage)
-        self.executor: ThreadPoolExecutor = beside.executor if beside else _callback_threads(config)
+        self.code: UserCode = beside.code if beside else UserCode(config.concurrency)
+        self.deliveries = OpenDeliveries(self.space, lambda: SyncStore(worker_sync_client(config)), config.lock_duration, config.result_ttl)
+        self.is_stopping = False
+        self.listens_on_loop = False
         self.on_completed: list[Callable[[RunResult], Any]] = []
         self.on_failed: list[Callable[[FailedBatch, Exception], Any]] = []
         self._probe: Callable[[str, Batch], Awaitable[None]] = _no_probe
@@ -138,7 +140,7 @@ class Runtime:
         await asyncio.get_running_loop().run_in_executor(None, self.keeper.close)
         if self._is_guest:
             return
-        self.executor.shutdown(wait=False, cancel_futures=True)
+        self.code.close()
         await self.backend.close()
         await self.store.close()
 
@@ -160,6 +162,7 @@ class Runtime:
         Returns:
             How the batch ended, why there was nothing to do, or None where another worker has taken over.
         """
+        tracebacks.set(self.config.log_tracebacks)
         token, batch_id = secrets.token_hex(8), secrets.token_hex(12)
         ending: steps.Ending | NoLease | None = None
         failed = True
@@ -200,8 +203,9 @@ class Runtime:
         task = asyncio.current_task()
         loop = asyncio.get_running_loop()
         config = self.config
-        # Long enough for one attempt, the cancelling of its run and the delivery; a worker that hangs longer loses the thread.
-        deadline_s = config.run_timeout + 2 * config.request_timeout + config.lock_duration
+        # Long enough for one attempt, the cancelling of its run, and three callbacks: instructions, fallback, delivery. A worker that hangs
+        # longer loses the thread.
+        deadline_s = config.run_timeout + 2 * config.request_timeout + 3 * config.callback_limit + config.lock_duration
 
         def on_lost() -> None:
             _log.warning("thread %r: the lease is lost, another worker goes on", lease.thread_id)
@@ -230,9 +234,10 @@ class Runtime:
         return ending
 
     async def _tell(self, lease: holding.Lease, ending: steps.Ending) -> None:
+        batch_id = lease.claimed.batch.id
         if isinstance(ending, steps.Completed):
             for completed in self.on_completed:
-                await self._notify(completed, ending.result)
+                await self._notify(completed, lease.thread_id, batch_id, ending.result)
         elif isinstance(ending, steps.Failed):
             failure = _failed_batch(lease, ending)
             _log.error(
@@ -240,17 +245,13 @@ class Runtime:
                 lease.thread_id, failure.batch_id, ending.reason, ending.error.message,
             )  # fmt: skip
             for failed in self.on_failed:
-                await self._notify(failed, failure, RuntimeError(ending.error.message))
+                await self._notify(failed, lease.thread_id, batch_id, failure, RuntimeError(ending.error.message))
         else:
             _log.info("thread %r is %s: %s", lease.thread_id, ending.state.value, ending.error.message)
 
-    async def _notify(self, listener: Callable[..., Any], *args: Any) -> None:
-        try:
-            result = listener(*args)
-            if inspect.isawaitable(result):
-                await result
-        except Exception:  # noqa: BLE001 - a listener is the user's, the batch is settled
-            _log.exception("a listener raised")
+    async def _notify(self, listener: Callable[..., Any], thread_id: str, batch_id: str, *args: Any) -> None:
+        limit_s, on_loop = self.config.callback_limit, self.listens_on_loop
+        await callbacks.notify(listener, self.code, thread_id, batch_id, *args, limit_s=limit_s, on_loop=on_loop)
 
 
 def _is_stopping(task: asyncio.Task[Any] | None) -> bool:

@@ -14,6 +14,7 @@ from assistant_queue.backends.reasoning_tags import ReasoningTags
 from assistant_queue.core import steps
 from assistant_queue.core.runs import ActionRequired, RunEnded, RunEvent, RunStarted, TextDelta
 from assistant_queue.errors import AssistantQueueError, BackendError, OutcomeUnknown, RunExpired, StreamCut
+from assistant_queue.user_errors import log_raised, said
 from assistant_queue.worker.spoken import Spoken
 from assistant_queue.worker.telling import Teller
 
@@ -148,11 +149,16 @@ class Talk:
         """The backend's answer; what a backend of the user's raises is something nobody knows the outcome of."""
         try:
             return await answer
-        except (AssistantQueueError, asyncio.CancelledError, StopAsyncIteration):
+        except (AssistantQueueError, StopAsyncIteration):
             raise
-        except Exception as error:
-            _log.exception("thread %r: the backend raised", self._thread_id)
-            raise OutcomeUnknown(f"the backend raised {type(error).__name__}: {error}") from error
+        except asyncio.CancelledError as error:
+            if _is_cancelled():
+                raise
+            problem: BaseException = error
+        except BaseException as error:  # noqa: BLE001 - a SystemExit of the user's backend ends the call, not the worker
+            problem = error
+        log_raised(_log, "thread %r: the backend raised", self._thread_id, error=problem)
+        raise OutcomeUnknown(f"the backend raised {said(problem)}")
 
     async def close(self) -> None:
         """Leave the stream, if one is open."""
@@ -161,5 +167,16 @@ class Talk:
         if close is not None:
             try:
                 await close()
-            except Exception:  # noqa: BLE001 - what cannot be closed must not hide how the batch went
-                _log.exception("thread %r: a stream did not close", self._thread_id)
+            except asyncio.CancelledError:
+                if _is_cancelled():
+                    raise
+                _log.error("thread %r: a stream did not close: it was cancelled from within", self._thread_id)
+            except BaseException as error:  # noqa: BLE001 - what cannot be closed must not hide how the batch went
+                log_raised(_log, "thread %r: a stream did not close", self._thread_id, error=error)
+
+
+def _is_cancelled() -> bool:
+    """Whether the current task was cancelled, or something within it merely raised CancelledError; before Python 3.11 nothing can tell."""
+    task = asyncio.current_task()
+    cancelling = getattr(task, "cancelling", None)
+    return cancelling is None or cancelling() > 0

@@ -150,7 +150,7 @@ async def never_ending(_batch: Batch, _error: ErrorInfo) -> str:
     ("function", "word"),
     [
         (raising, "no idea either"),
-        (never_ending, "did not answer"),
+        (never_ending, "did not return within 0.3 s; it was cancelled"),
         (lambda _b, _e: 7, "returned int"),
         (lambda _b, _e: None, ""),
         (lambda _b, _e: " ", ""),
@@ -158,9 +158,9 @@ async def never_ending(_batch: Batch, _error: ErrorInfo) -> str:
 )
 def test_a_callable_that_has_nothing_to_say_is_no_fallback(made: Made, caplog: pytest.LogCaptureFixture, function: Any, word: str) -> None:
     made.provider.model = lambda _: RunFailure()
-    bot = made(fallback_reply=function, request_timeout=0.3)
+    bot = made(fallback_reply=function, callback_timeout=0.3)
     receipt = bot.queue.add_message_to_thread("t", "hello")
-    with caplog.at_level(logging.ERROR):
+    with caplog.at_level(logging.WARNING):
         bot.work()
     with pytest.raises(BatchFailed):
         bot.queue.wait_for_reply(receipt.message_id, timeout=0)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from assistant_queue.testing.clock import FakeClock
 from assistant_queue.testing.harness import Crash, InstantWorker
 from assistant_queue.testing.provider import Reply, ToolCalls, Turn
 from assistant_queue.tools import Toolbox
-from assistant_queue.worker import tool_calls
+from assistant_queue.worker import tool_calls, user_code
 from tests.conftest import PATIENCE_S, RedisServer
 from tests.integration.test_crash_points import CHOSEN
 
@@ -390,18 +389,24 @@ def test_producers_need_not_have_the_tools_and_workers_need_them_if_they_do(opti
             bare.start_worker()
 
 
-class Late(Executor):
-    """Threads that are busy for a while: a call begins, and ends, some turns of the loop later."""
-
-    def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        asyncio.get_running_loop().call_later(0.01, lambda: future.set_result(function(*args, **kwargs)))
-        return future
-
-
-async def test_waiting_for_a_thread_is_not_a_tools_time() -> None:
+async def test_waiting_for_a_thread_is_not_a_tools_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(user_code, "MIN_THREADS", 1)
+    monkeypatch.setattr(user_code, "THREADS_PER_RUN", 1)
+    code, let_go, loop = user_code.UserCode(1), threading.Event(), asyncio.get_running_loop()
     box = Toolbox()
-    box.add(lambda: "in time", name="quick", timeout=1e-6)
+    box.add(lambda: "in time", name="quick", timeout=PATIENCE_S)
     call = ToolCall(id="c", function=FunctionCall(name="quick", arguments="{}"))
     batch = Batch(id="b", thread_id="t", messages=(Message(id="m", content="hi"),))
-    assert await tool_calls.answer(box, None, Late(), batch=batch, run_id="r", calls=[call]) == {"c": "in time"}
+    busy = asyncio.ensure_future(code.call(let_go.wait))
+    await asyncio.sleep(0)
+    waits = asyncio.ensure_future(tool_calls.answer(box, None, code, batch=batch, run_id="r", calls=[call]))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert code._threads._waiting
+    real_time = loop.time
+    monkeypatch.setattr(loop, "time", lambda: real_time() + 2 * PATIENCE_S)  # longer than the tool may take
+    for _ in range(5):
+        await asyncio.sleep(0)
+    let_go.set()
+    assert await waits == {"c": "in time"}
+    await busy

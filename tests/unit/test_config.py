@@ -29,7 +29,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
     assert (config.queue_prefix, config.message_delay, config.window, config.after_run) == ("assistant", 10.0, "fixed", "immediate")
     assert (config.max_wait, config.max_batch_size, config.max_pending) == (None, None, None)
     assert (config.max_attempts, config.backoff.type, config.backoff.delay, config.retry_for) == (3, "exponential", 5.0, 600.0)
-    assert (config.concurrency, config.lock_duration, config.run_timeout) == (5, 30.0, 600.0)
+    assert (config.concurrency, config.lock_duration, config.run_timeout, config.callback_timeout) == (5, 30.0, 600.0, 60.0)
     assert (config.request_timeout, config.stream_idle_timeout, config.grace) == (30.0, 120.0, 35.0)
     assert (config.default_instructions, config.remove_on_complete, config.result_ttl) == (DEFAULT_INSTRUCTIONS, True, 86400.0)
     assert (config.thread_ids, config.after_failure, config.redis_url) == ("auto", "continue", "redis://localhost:6379/0")
@@ -143,7 +143,17 @@ def test_a_variable_that_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch, va
 
 @pytest.mark.parametrize(
     "option",
-    ["message_delay", "retry_for", "lock_duration", "run_timeout", "request_timeout", "stream_idle_timeout", "result_ttl", "event_ttl"],
+    [
+        "message_delay",
+        "retry_for",
+        "lock_duration",
+        "run_timeout",
+        "callback_timeout",
+        "request_timeout",
+        "stream_idle_timeout",
+        "result_ttl",
+        "event_ttl",
+    ],
 )
 def test_a_time_of_many_years_is_no_time(option: str) -> None:
     with pytest.raises(ConfigurationError, match=option):
@@ -270,6 +280,8 @@ BAD_VALUES: dict[str, list[Any]] = {
     "concurrency": [0, -1, 100_001, 1.5, True],
     "lock_duration": [0, 0.4, -1, None, math.inf, True],
     "run_timeout": [0, -1, None, math.inf, True],
+    "callback_timeout": [0, -1, None, math.inf, True],
+    "log_tracebacks": [None, 2, "perhaps", [True]],
     "request_timeout": [0, -1, None, math.inf, True],
     "on_context_overflow": ["drop", "", 1, None],
     "stream_idle_timeout": [0, -1, None, math.inf, True],

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assistant_queue.backends.scrubbing import remember, scrubbed
 from assistant_queue.backends.trouble_reader import read_trouble
 from assistant_queue.core.quoting import HIDDEN, without_quotes
 from assistant_queue.errors import RequestRefused
+from assistant_queue.scrubbing import remember, scrubbed
 from assistant_queue.trouble import FATES, MEANING, Fate, Kind, Trouble
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from assistant_queue import ConfigurationError, InvalidArgument, Message, MessageRefused, max_length, no_markup
 from assistant_queue.config import configure
-from assistant_queue.validation import validate
+from assistant_queue.judging import validate
 
 
 def message(content: Any, **fields: Any) -> Message:
@@ -18,7 +18,7 @@ def message(content: Any, **fields: Any) -> Message:
 
 def reason(validator: Any, content: Any, **fields: Any) -> str | None:
     try:
-        validate([validator], message(content, **fields), "t")
+        validate([validator], message(content, **fields), "t", 60)
     except MessageRefused as refusal:
         return refusal.reason
     return None
@@ -197,12 +197,12 @@ def test_a_validator_of_your_own_returns_a_reason_or_raises_it() -> None:
 @pytest.mark.parametrize("answer", [True, False, 0, [], {}])
 def test_a_validator_that_answers_something_else_is_a_mistake_of_the_program(answer: Any) -> None:
     with pytest.raises(ConfigurationError, match="has to return None, or the reason"):
-        validate([lambda _: answer], message("x"), "t")
+        validate([lambda _: answer], message("x"), "t", 60)
 
 
 def test_a_refusal_says_which_message_and_why() -> None:
     with pytest.raises(MessageRefused) as caught:
-        validate([lambda _: None, max_length(2), lambda _: "never asked"], message("long"), "ann")
+        validate([lambda _: None, max_length(2), lambda _: "never asked"], message("long"), "ann", 60)
     assert isinstance(caught.value, InvalidArgument)
     assert (caught.value.message_id, caught.value.thread_id, caught.value.code) == ("m1", "ann", "message_refused")
     assert str(caught.value) == "message 'm1' for thread 'ann' is refused: it has 4 characters, the limit is 2; nothing was queued"

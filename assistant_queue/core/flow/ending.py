@@ -19,6 +19,9 @@ MAX_DEATHS_BURYING = 3
 BURIAL_PATIENCE_S = 2.0
 """How long the cancelling may take before a burial: the next batch waits by itself for a run that ends later. Chosen."""
 
+MIN_DELIVERY_WAIT_S, MAX_DELIVERY_WAIT_S = 1.0, 60.0
+"""Between two looks at a call of `on_reply` that was given up and goes on: it holds its thread. Chosen."""
+
 
 class Ending(BatchState):
     """The last steps."""
@@ -52,6 +55,12 @@ class Ending(BatchState):
             progress.deliveries += 1
             try:
                 yield steps.Deliver(result=result)
+            except steps.DeliveryOpen as error:
+                progress.deliveries -= not error.is_new
+                postponed = yield from self._wait_for_delivery(error)
+                if postponed is not None:
+                    return postponed
+                undelivered = _given_up(error)
             except CallbackError as error:
                 undelivered = ErrorInfo(code=error.code, message=str(error))
                 if progress.deliveries < self._rules.max_attempts:
@@ -60,6 +69,17 @@ class Ending(BatchState):
                     return steps.Postponed(state=ThreadState.RETRYING, error=undelivered)
         yield steps.Finish(result=result, anchor=anchor, undelivered=undelivered)
         return steps.Completed(result=result)
+
+    def _wait_for_delivery(self, error: steps.DeliveryOpen) -> Generator[steps.Step, Any, steps.Postponed | None]:
+        """A call of `on_reply` goes on: look again later, without counting; None once it has gone on for `retry_for`."""
+        progress, now = self._progress, self._now_ms()
+        progress.open_since_ms = progress.open_since_ms or now
+        if now - progress.open_since_ms > self._rules.retry_for_s * 1000:
+            return None
+        progress.refusals += 1
+        wait_s = max(MIN_DELIVERY_WAIT_S, min(self._rules.backoff.wait_s(progress.refusals), MAX_DELIVERY_WAIT_S))
+        yield steps.Postpone(state=ThreadState.RETRYING, wait_s=wait_s, phase=self._phase, progress=progress)
+        return steps.Postponed(state=ThreadState.RETRYING, error=ErrorInfo(code=error.code, message=str(error)))
 
     def _undeliverable(self) -> Flow:
         """The run is over, and neither the batch nor its record says how."""
@@ -133,6 +153,10 @@ class Ending(BatchState):
         yield from self._blame()
         try:
             yield steps.Deliver(result=progress.result)
+        except steps.DeliveryOpen as error:
+            progress.deliveries += error.is_new
+            self._acquit()
+            return (yield from self._wait_for_delivery(error))
         except CallbackError as error:
             progress.deliveries += 1
             if progress.deliveries < self._rules.max_attempts:
@@ -141,3 +165,7 @@ class Ending(BatchState):
                 yield steps.Postpone(state=ThreadState.RETRYING, wait_s=wait_s, phase=self._phase, progress=progress)
                 return steps.Postponed(state=ThreadState.RETRYING, error=ErrorInfo(code=error.code, message=str(error)))
         return None
+
+
+def _given_up(error: steps.DeliveryOpen) -> ErrorInfo:
+    return ErrorInfo(code=error.code, message=f"{error}, and has not ended within retry_for either")
