@@ -113,13 +113,20 @@ class Bench:
 
     @contextmanager
     def worker(
-        self, kind: str, options: dict[str, Any], *, url: str | None = None, concurrency: int | None = None, prefixes: Sequence[str] = ()
+        self,
+        kind: str,
+        options: dict[str, Any],
+        *,
+        url: str | None = None,
+        concurrency: int | None = None,
+        prefixes: Sequence[str] = (),
+        app: str = "tests.benchmarks.app:queue",
     ) -> Iterator[psutil.Process]:
         """A worker process; `asyncio`, `forking` (ours on RQ), or `rq` and `rq simple` for RQ's own; `prefixes` for the first alone."""
         url = url or self.url
         told = {**options, "redis_url": url}
         if kind == "asyncio":
-            command = ["-m", "assistant_queue.cli", "worker", "--app", "tests.benchmarks.app:queue"]
+            command = ["-m", "assistant_queue.cli", "worker", "--app", app]
             command += ["--concurrency", str(concurrency)] if concurrency else []
             command += [word for prefix in prefixes for word in ("--prefix", prefix)]
         else:
@@ -128,7 +135,7 @@ class Bench:
         environment = {
             **os.environ,
             VARIABLE: json.dumps(told),
-            "ASSISTANT_QUEUE_APP": "tests.benchmarks.app:queue",
+            "ASSISTANT_QUEUE_APP": app,
             "PYTHONPATH": str(ROOT),
         }
         with self.log.open("ab") as log:
