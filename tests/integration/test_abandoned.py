@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from assistant_queue import AssistantMessageQueue
+from assistant_queue.cli.doctor import _workers
+from assistant_queue.store.health import read_abandoned
 from assistant_queue.worker.running import RESTART
 from tests.conftest import PATIENCE_S, RedisServer
 from tests.integration.conftest import BIN, HERE, wait_until
@@ -79,6 +81,11 @@ def test_another_process_delivers_only_when_the_one_that_hangs_is_gone(workers: 
     first = workers.start(concurrency=1)
     workers.queue.add_message_to_thread("hung", "hang")
     wait_until(lambda: workers.state("hung") == "retrying", "the delivery is abandoned")
+    store, space = workers.queue._store, workers.queue._door.space
+    wait_until(lambda: store.run(read_abandoned(space)) == 1, "its record says so")
+    assert [found.what for found in _workers(space, store) if found.level == "warn"] == [
+        "1 call(s) of your functions were given up at their time limit and go on"
+    ]
     workers.queue.add_message_to_thread("busy", "think")
     wait_until(lambda: workers.noted("thinks"), "the first worker has no room left")
     second = workers.start()
