@@ -45,7 +45,7 @@ class Abandoned:
             self._tidy(name)
             count = _sum(self._names)
             watchers = list(self._watchers) if count >= self.most else []
-        _log.warning("%d abandoned call(s) go on in this process", count)
+        _log.warning("a call of %s was given up and goes on; there are %d of such calls in this process", name, count)
         for watcher in watchers:
             watcher()
 

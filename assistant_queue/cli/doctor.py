@@ -19,7 +19,7 @@ from assistant_queue.store import control
 from assistant_queue.store.calls import Space
 from assistant_queue.store.connect import sync_from
 from assistant_queue.store.examining import Finding, judge, read_server, refuse_cluster
-from assistant_queue.store.health import read_health, read_workers
+from assistant_queue.store.health import read_abandoned, read_health, read_workers
 from assistant_queue.store.stores import SyncStore
 from assistant_queue.store.sweeping import TERM_MS
 from assistant_queue.worker.backend import make_backend
@@ -111,6 +111,20 @@ def _workers(space: Space, store: SyncStore) -> Iterator[Finding]:
         )
     else:
         yield Finding(level="bad", what="no worker is alive", advice="start assistant-queue worker --app ...")
+    yield from _abandoned(space, store)
+
+
+def _abandoned(space: Space, store: SyncStore) -> Iterator[Finding]:
+    try:
+        count = store.run(read_abandoned(space))
+    except NotPermitted:
+        return  # not worth a note
+    if count:
+        yield Finding(
+            level="warn",
+            what=f"{count} call(s) of your functions were given up at their time limit and go on",
+            advice="the workers' logs name them: give the clients within them time-outs of their own",
+        )
 
 
 def _threads(space: Space, store: SyncStore) -> Iterator[Finding]:

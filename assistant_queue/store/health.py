@@ -33,6 +33,17 @@ def read_workers(space: Space) -> Operation[Workers]:
     return Workers(watched=bool(watched), registered=int(registered))
 
 
+def read_abandoned(space: Space) -> Operation[int]:
+    """Count the abandoned calls that the workers of this queue say they hold; each says so once a second.
+
+    Raises:
+        NotPermitted: This user of Redis may not look.
+    """
+    names = yield plain("SMEMBERS", wakeups.workers_key(space.prefix))
+    counts = (yield [plain("HGET", name, wakeups.ABANDONED_FIELD) for name in names]) if names else []
+    return sum(int(text(count)) for count in counts if count is not None and text(count).isdecimal())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
     """What waits, and for what; None where this user of Redis may not look.

@@ -72,6 +72,10 @@ def failed_key(prefix: str) -> str:
     return f"{rq_prefix()}:failed:{prefix}"
 
 
+ABANDONED_FIELD = "abandoned"
+"""In an RQ worker's hash, of ours alone: how many abandoned calls its process holds; not there before there was one."""
+
+
 def workers_key(prefix: str) -> str:
     """Return the key of the set of workers that have registered for a queue."""
     return f"{rq_prefix()}:workers:{prefix}"

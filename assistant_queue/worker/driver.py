@@ -395,6 +395,7 @@ class BatchDriver:
         except (asyncio.TimeoutError, TimeoutError):
             limit = runtime.config.run_timeout
             name = name_of(handler) if handler else "a tool"
+            _log.warning("thread %r, batch %s: %s has not answered in time", step.batch.thread_id, step.batch.id, name)
             raise RunExpired(f"{name} has not answered thread {step.batch.thread_id!r} within run_timeout ({limit:g} s)") from None
 
     async def _instruct(self, step: steps.Instruct) -> str | None:

@@ -24,6 +24,7 @@ from rq.logutils import setup_loghandlers
 from rq.suspension import is_suspended
 from rq.worker import WorkerStatus
 
+from assistant_queue.abandoned import ABANDONED
 from assistant_queue.config import Config
 from assistant_queue.errors import ConfigurationError
 from assistant_queue.store import wakeups
@@ -62,6 +63,7 @@ class ConcurrentWorker(rq.worker.Worker):
     def __init__(self, queues: Any, *args: Any, **kwargs: Any) -> None:
         self._on_shutdown: Callable[[], None] = _nobody
         self._beaten = 0.0
+        self._abandoned = 0
         self._stopped_taking = False
         super().__init__(queues, *args, **kwargs)
 
@@ -133,7 +135,7 @@ class ConcurrentWorker(rq.worker.Worker):
             time.sleep(0.005)
 
     def beat(self) -> bool:
-        """Say that it is alive, and clear away what dead workers left; True if RQ's workers are suspended."""
+        """Say that it is alive and how many abandoned calls it holds, clear away what dead workers left; True if RQ's are suspended."""
         try:
             return self._beat()
         except exceptions.ResponseError as error:
@@ -150,6 +152,9 @@ class ConcurrentWorker(rq.worker.Worker):
         elif not suspended and self.get_state() == WorkerStatus.SUSPENDED:
             busy = self.connection.exists(wakeups.running_key(self.name))
             self.set_state(WorkerStatus.BUSY if busy else WorkerStatus.IDLE)
+        if ABANDONED.count != self._abandoned:
+            self._abandoned = ABANDONED.count
+            self.connection.hset(self.key, wakeups.ABANDONED_FIELD, self._abandoned)
         if time.monotonic() - self._beaten >= HEARTBEAT_S:
             self.heartbeat()
             self._beaten = time.monotonic()

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import redis
 
-from assistant_queue import AssistantMessageQueue, Batch
+from assistant_queue import AssistantMessageQueue, Batch, RunResult
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.clock import FakeClock
 from assistant_queue.testing.harness import Crash, InstantWorker
 from assistant_queue.testing.provider import Reply, ToolCalls
 from assistant_queue.worker.runtime import Runtime
-from tests.conftest import RedisServer
+from tests.conftest import PATIENCE_S, RedisServer
+from tests.integration.conftest import wait_until
 
 CHOSEN = {
     "responses": {"model": "stand-in-model"},
@@ -256,3 +258,30 @@ def test_two_suspects_in_one_process_are_called_one_after_the_other(one_redis: R
     first, second = called[0][1], called[2][1]
     assert {first, second} == {"a", "b"}
     assert called == [("after Isolate", first), ("after Answer", first), ("after Isolate", second), ("after Answer", second)]
+
+
+@pytest.mark.parametrize("point", ["after Deliver", "before Postpone", "after Postpone"])
+def test_a_delivery_that_was_given_up_and_returned_is_not_repeated_after_a_death(one_redis: RedisServer, prefix: str, point: str) -> None:
+    calls: list[str] = []
+    let_go, clock = threading.Event(), FakeClock()
+
+    def on_reply(result: RunResult) -> None:
+        calls.append(result.batch_id)
+        assert let_go.wait(PATIENCE_S)
+
+    def dies(name: str, batch: Batch) -> None:
+        if name == point and not let_go.is_set():
+            let_go.set()
+            wait_until(lambda: queue._store.client.get(f"{prefix}:delivery:{batch.id}") == b"done", "the call has returned")
+            raise Crash(name)
+
+    options: dict[str, Any] = {"redis_url": one_redis.url, "queue_prefix": prefix, "message_delay": 0, "callback_timeout": 0.02}
+    with AssistantMessageQueue(**options, backend=lambda batch: batch.text, on_reply=on_reply) as queue:
+        queue._clock = clock
+        queue._open()
+        queue.add_message_to_thread("t", "hello")
+        with pytest.raises(Crash):
+            InstantWorker(queue.config, clock, probe=dies).run_until_idle()
+        InstantWorker(queue.config, clock).run_until_idle()
+        assert queue.get_thread_status("t").state == "idle"
+    assert len(calls) == 1

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
-from assistant_queue import AsyncAssistantMessageQueue, NotReplicated
+from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue, Batch, NotReplicated, RunResult
 from assistant_queue.store import replicating
 from assistant_queue.testing import StandInProvider
-from assistant_queue.testing.clock import START_MS
+from assistant_queue.testing.clock import START_MS, FakeClock
+from assistant_queue.testing.harness import InstantWorker
 from assistant_queue.testing.provider import refuse
-from tests.conftest import SERVERS, RedisServer
+from tests.conftest import PATIENCE_S, SERVERS, RedisServer
+from tests.integration.conftest import wait_until
 from tests.integration.lossy_redis import LossyRedis
 from tests.integration.redis_pair import Pair
 from tests.integration.test_crash_points import TEXTS, Bot, check, with_tools
@@ -212,3 +216,43 @@ async def test_replicated_adds_through_the_asyncio_door_survive_the_loss_of_any_
     lossy_pair: LossyRedis, prefix: str, provider: StandInProvider
 ) -> None:
     await add_through_the_asyncio_door(lossy_pair, prefix, provider, durability="replicated")
+
+
+async def answer(batch: Batch) -> str:
+    return batch.messages[0].text
+
+
+def test_a_delivery_that_was_given_up_and_returns_survives_the_loss_of_any_answer(
+    lossy: LossyRedis, one_redis: RedisServer, prefix: str
+) -> None:
+    def scenario(number: int) -> None:
+        calls, let_go, clock = [], threading.Event(), FakeClock()
+
+        def on_reply(result: RunResult) -> None:
+            calls.append(result.batch_id)
+            assert let_go.wait(PATIENCE_S)
+
+        options: dict[str, Any] = {"redis_url": lossy.url, "queue_prefix": f"{prefix}-{number}", "message_delay": 0}
+        queue = AssistantMessageQueue(**options, backend=answer, on_reply=on_reply, callback_timeout=0.02)
+        queue._clock = clock
+        queue._open()
+        with queue, redis.Redis.from_url(one_redis.url) as direct:
+
+            def mark(batch_id: str) -> Any:
+                return direct.get(f"{prefix}-{number}:delivery:{batch_id}")
+
+            def lets_go(name: str, batch: Batch) -> None:
+                if name == "before Postpone" and not let_go.is_set():
+                    let_go.set()
+                    wait_until(lambda: mark(batch.id) == b"done", "the call has returned")
+
+            receipt = queue.add_message_to_thread("t", "hello")
+            InstantWorker(queue.config, clock, probe=lets_go).run_until_idle()
+            where = f"lost the answer to {lossy.lost}"
+            assert queue.get_thread_status("t").state == "idle", where
+            assert queue.wait_for_reply(receipt.message_id, 0) == "hello", where
+            assert len(calls) == 1, where
+            assert clock.ms - START_MS < LEASE_S * 1000, where
+            assert mark(calls[0]) is None, where
+
+    assert {"SET", "GET", "DEL"} <= lose_everywhere(lossy, scenario)

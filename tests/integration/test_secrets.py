@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import redis
 
-from assistant_queue import AssistantMessageQueue, AssistantQueueError, AsyncAssistantMessageQueue, ConfigurationError
+from assistant_queue import AssistantMessageQueue, AssistantQueueError, AsyncAssistantMessageQueue, ConfigurationError, MessageRefused
 from assistant_queue.config import configure
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.clock import FakeClock
@@ -259,3 +259,87 @@ def test_a_worker_process_at_its_loudest_says_nothing_of_it(
     assert_absent((*SECRETS, TEXT, REPLY), said, "a worker's output")
     assert_absent(SECRETS, everything_in(guarded), "Redis")
     assert_absent((*SECRETS, TEXT, REPLY), rq_jobs_in(guarded), "RQ's jobs")
+
+
+BOT_TOKEN = "123456789:AAF-canaryDEFghiJKLmnoPQRstuVWXyz12"
+SLACK_TOKEN = "xoxb-canary-123456789"
+OWN_SECRETS = (BOT_TOKEN, SLACK_TOKEN, PASSWORD, "canary-signature")
+
+
+def telling(kind: str) -> Any:
+    """A function whose exception repeats an address with all that is in it."""
+
+    def tells(*_: Any) -> Any:
+        msg = (
+            f"{kind}: POST https://api.telegram.org/bot{BOT_TOKEN}/sendMessage?signature=canary-signature failed for {SLACK_TOKEN} "
+            f"at redis://:{PASSWORD}@localhost; Authorization: Basic {PASSWORD}"
+        )
+        raise RuntimeError(msg)
+
+    return tells
+
+
+@pytest.mark.parametrize("tracebacks", [False, True])
+def test_what_user_code_raises_is_shown_without_its_secrets(
+    one_redis: RedisServer, prefix: str, tracebacks: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO if tracebacks else logging.DEBUG, "assistant_queue")
+    shared = {"redis_url": one_redis.url, "message_delay": 0, "max_attempts": 1, "log_tracebacks": tracebacks}
+
+    def model(turn: Any) -> Any:
+        return Reply("said") if turn.round else ToolCalls([("order", {}), ("typed", {})])
+
+    shown: list[str] = []
+    heard: list[str] = []
+
+    def heard_of(_: Any, error: Exception) -> None:
+        heard.append(str(error))
+
+    with StandInProvider(model, latency=0) as provider:
+        served = {"openai_api_key": provider.api_key, "openai_base_url": provider.base_url, "model": "stand-in-model", "tools": [TOOL]}
+        functions = {"handle_requires_action": telling("handler"), "on_reply": telling("on_reply")}
+        with AssistantMessageQueue(**shared, **served, **functions, queue_prefix=f"{prefix}-1") as queue:
+
+            @queue.tool
+            def typed() -> None:
+                telling("tool")()
+
+            worker = queue.start_worker().on("completed", telling("completed listener"))
+            assert queue.ask("t", "hello", timeout=PATIENCE_S) == "said"
+            wait_until(lambda: "completed listener" in caplog.text, "the reply is not delivered, the listener fails")
+            shown += [repr(queue.get_thread_status("t"))]
+            worker.stop()
+    for kind in ("backend", "default_instructions"):
+        more: dict[str, Any] = {"backend": telling("backend")} if kind == "backend" else {kind: telling(kind), "backend": lambda _: "never"}
+        with AssistantMessageQueue(**shared, **more, fallback_reply=telling("fallback"), queue_prefix=f"{prefix}-{kind}") as queue:
+            queue.start_worker().on("failed", telling("failed listener")).on("failed", heard_of)
+            receipt = queue.add_message_to_thread("t", "hello")
+            (failed,) = wait_until(queue.list_failed, "it fails")
+            wait_until(lambda: heard, "the listeners are called")
+            shown.append(heard.pop())
+            assert f"RuntimeError: {kind}: POST https://api.telegram.org/[key]/sendMessage" in failed.error.message
+            shown += [repr(failed), repr(queue.get_message(receipt.message_id))]
+    with AssistantMessageQueue(**shared, validators=[telling("validator")], queue_prefix=f"{prefix}-v") as queue:
+        with pytest.raises(MessageRefused) as refused:
+            queue.add_message_to_thread("t", "hello")
+        shown += [str(refused.value), repr(refused.value)]
+    said = written(caplog)
+    kinds = ("handler", "on_reply", "tool", "completed listener", "backend", "default_instructions", "fallback", "failed listener")
+    for kind in kinds:
+        assert f"raised: RuntimeError: {kind}: " in said or f"failed: RuntimeError: {kind}: " in said, kind
+    assert said.count("Traceback (most recent call last)") >= len(kinds)
+    assert_absent(OWN_SECRETS, said, "the log")
+    assert_absent(OWN_SECRETS, "\n".join(shown), "what the caller sees")
+    assert_absent(OWN_SECRETS, everything_in(one_redis), "Redis")
+    caplog.clear()
+
+
+def test_tracebacks_are_not_logged_unless_asked_for(one_redis: RedisServer, prefix: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "assistant_queue")
+    options = {"redis_url": one_redis.url, "queue_prefix": prefix, "message_delay": 0, "max_attempts": 1}
+    with AssistantMessageQueue(**options, backend=telling("backend")) as queue:
+        queue.start_worker()
+        queue.add_message_to_thread("t", "hello")
+        wait_until(queue.list_failed, "it fails")
+    assert "raised: RuntimeError: backend: POST https://api.telegram.org/[key]/sendMessage" in caplog.text
+    assert "Traceback" not in caplog.text

@@ -10,7 +10,7 @@ from flow_harness import ASSISTANTS, CONVERSATIONS, DONE, FOREGROUND, Scripted, 
 
 from assistant_queue.core import steps
 from assistant_queue.core.flow import MAX_DEATHS, MAX_DEATHS_ELSEWHERE, Rules
-from assistant_queue.core.flow.ending import BURIAL_PATIENCE_S, MAX_DEATHS_BURYING
+from assistant_queue.core.flow.ending import BURIAL_PATIENCE_S, MAX_DEATHS_BURYING, MAX_DELIVERY_WAIT_S, MIN_DELIVERY_WAIT_S
 from assistant_queue.core.flow.failing import MAX_ASK_WAIT_S
 from assistant_queue.core.flow.running import MAX_CUTS
 from assistant_queue.core.progress import Progress, moment
@@ -958,6 +958,49 @@ def test_a_delivery_that_fails_for_the_last_time_is_given_up_and_the_batch_stays
     assert driver.names == ["Deliver", "Finish"]
     assert driver.only(steps.Finish).undelivered == ErrorInfo(code="callback", message="no network")
     assert isinstance(ending, steps.Completed)
+
+
+FIRST = {steps.Deliver: steps.DeliveryOpen("it goes on", is_new=True)}
+LATER = {steps.Deliver: steps.DeliveryOpen("it goes on", is_new=False)}
+
+
+def test_a_delivery_that_goes_on_is_waited_for_without_counting() -> None:
+    driver = Scripted(rules=Rules(delivers=True, max_attempts=1, retry_for_s=600))
+    driver.run(claimed(), FIRST)
+    again = driver.only(steps.Postpone)
+    assert (again.state, again.phase, again.progress.deliveries) == (RETRYING, Phase.DELIVERING, 1), "even the last attempt waits"
+    for _ in range(5):
+        driver.run(claimed(phase=Phase.DELIVERING, progress=again.progress), LATER)
+        again = driver.only(steps.Postpone)
+        assert again.progress.deliveries == 1
+        assert MIN_DELIVERY_WAIT_S <= again.wait_s <= MAX_DELIVERY_WAIT_S
+    driver.run(claimed(phase=Phase.DELIVERING, progress=again.progress))
+    assert driver.names == ["Deliver", "Finish"]
+    assert driver.only(steps.Finish).undelivered is None
+
+
+def test_a_delivery_that_goes_on_for_longer_than_retry_for_is_given_up() -> None:
+    driver = Scripted(rules=Rules(delivers=True, retry_for_s=600))
+    driver.run(claimed(), FIRST)
+    progress = driver.only(steps.Postpone).progress
+    progress = replace(progress, open_since_ms=progress.open_since_ms - 600_001)
+    ending = driver.run(claimed(phase=Phase.DELIVERING, progress=progress), LATER)
+    assert driver.names == ["Deliver", "Finish"]
+    assert driver.only(steps.Finish).undelivered == ErrorInfo(
+        code="callback", message="it goes on, and has not ended within retry_for either"
+    )
+    assert isinstance(ending, steps.Completed)
+
+
+def test_a_fallback_whose_delivery_goes_on_is_waited_for_and_then_buried() -> None:
+    driver = Scripted(rules=Rules(delivers=True, fallback="Sorry.", max_attempts=1))
+    driver.run(claimed(), {steps.Watch: RunFailed("no"), **FIRST})
+    again = driver.only(steps.Postpone)
+    assert (again.state, again.progress.deliveries, again.progress.burying, again.progress.calling) == (RETRYING, 1, "attempts", False)
+    driver.run(claimed(phase=again.phase, progress=again.progress), LATER)
+    assert driver.only(steps.Postpone).progress.deliveries == 1
+    driver.run(claimed(phase=again.phase, progress=again.progress))
+    assert driver.only(steps.Bury).fallback == "Sorry."
 
 
 def test_a_delivery_that_killed_three_workers_is_given_up() -> None:

@@ -1,0 +1,381 @@
+"""User code that hangs, raises what it must not, or cancels itself: it costs its own batch, and no other thread waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import logging
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue, Batch, RunResult, ToolContext
+from assistant_queue.abandoned import ABANDONED
+from assistant_queue.core.flow import ending
+from assistant_queue.errors import RunFailed
+from assistant_queue.testing import StandInProvider
+from assistant_queue.testing.clock import FakeClock
+from assistant_queue.testing.provider import Reply, ToolCalls, Turn
+from assistant_queue.worker.driver import MIN_HAND_BACK_S
+from assistant_queue.worker.runtime import Runtime
+from tests.conftest import PATIENCE_S, RedisServer
+from tests.integration.conftest import wait_until
+
+SLOTS = 5
+"""Runs at once in one worker; two workers are started."""
+
+
+async def answer(batch: Batch) -> str:
+    return f"re {batch.messages[0].text}"
+
+
+class Hanging:
+    """A function that hangs for texts that say so, in one of the ways in which functions hang, until it is let go."""
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+        self.calls: Counter[str] = Counter()
+        self.begun = threading.Semaphore(0)
+
+    def begins(self, text: str) -> bool:
+        self.calls[text] += 1
+        if "hang" in text:
+            self.begun.release()
+        return "hang" in text
+
+    def sync(self, text: str) -> None:
+        if self.begins(text):
+            self.let_go.wait(PATIENCE_S)
+
+    async def swallowing(self, text: str) -> None:
+        """Lets no cancellation through."""
+        hangs = self.begins(text)
+        while hangs and not self.let_go.is_set():
+            try:
+                await asyncio.sleep(0.01)
+            except asyncio.CancelledError:
+                continue
+
+    async def plain(self, text: str) -> None:
+        if self.begins(text):
+            await asyncio.get_running_loop().create_future()
+
+    async def result(self, result: RunResult) -> None:
+        await self.plain(str(result.reply))
+
+    def as_callback(self, way: str) -> Callable[..., Any]:
+        """An `on_reply` that hangs for the replies to texts that say so."""
+        if way == "sync":
+
+            def on_reply_sync(result: RunResult) -> None:
+                self.sync(str(result.reply))
+
+            return on_reply_sync
+
+        async def on_reply(result: RunResult) -> None:
+            await getattr(self, way)(str(result.reply))
+
+        return on_reply
+
+    def wait_begun(self, count: int) -> None:
+        for _ in range(count):
+            assert self.begun.acquire(timeout=PATIENCE_S)
+
+
+@pytest.fixture
+def hanging() -> Iterator[Hanging]:
+    made = Hanging()
+    yield made
+    made.let_go.set()
+    wait_until(lambda: ABANDONED.count == 0, "the abandoned calls end")
+
+
+@pytest.fixture
+def options(one_redis: RedisServer, prefix: str) -> dict[str, Any]:
+    return {
+        "redis_url": one_redis.url,
+        "queue_prefix": prefix,
+        "message_delay": 0,
+        "concurrency": SLOTS,
+        "callback_timeout": 0.3,
+        "backoff": {"type": "fixed", "delay": 0.1},
+    }
+
+
+def ask_healthy(queue: AssistantMessageQueue, count: int = 2 * SLOTS) -> None:
+    """As many threads as the workers have slots are answered."""
+    receipts = [queue.add_message_to_thread(f"healthy {number}", f"hello {number}") for number in range(count)]
+    for number, receipt in enumerate(receipts):
+        assert queue.wait_for_reply(receipt.message_id, PATIENCE_S) == f"re hello {number}"
+
+
+def add_hanging(queue: AssistantMessageQueue, count: int = 2 * SLOTS) -> list[str]:
+    """As many threads as the workers have slots, each of which hangs one; their ids."""
+    return [queue.add_message_to_thread(f"hung {number}", f"hang {number}").thread_id for number in range(count)]
+
+
+# --- hanging ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["sync", "swallowing"])
+def test_deliveries_that_hang_in_every_slot_stop_no_other_thread_and_are_made_once(
+    options: dict[str, Any], hanging: Hanging, way: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ending, "MIN_DELIVERY_WAIT_S", 0.05)
+    caplog.set_level(logging.INFO, "assistant_queue.worker")
+
+    def said(words: str) -> list[str]:
+        return [record.getMessage() for record in list(caplog.records) if words in record.getMessage()]
+
+    with AssistantMessageQueue(**options, backend=answer, on_reply=hanging.as_callback(way)) as queue:
+        workers = [queue.start_worker(), queue.start_worker()]
+        threads = add_hanging(queue)
+        hanging.wait_begun(len(threads))
+        ask_healthy(queue)
+        wait_until(
+            lambda: all(f"{name!r} is retrying: an earlier call of" in "".join(said("earlier")) for name in threads), "looked at again"
+        )
+        assert sum(workers[0].abandoned_calls.values()) == len(threads)
+        hanging.let_go.set()
+        wait_until(lambda: all(queue.get_thread_status(name).state == "idle" for name in threads), "each has been delivered")
+        assert all(worker.is_alive for worker in workers)
+        wait_until(lambda: len(hanging.calls) == len(threads) + 2 * SLOTS, "the healthy ones have been delivered, too")
+    assert set(hanging.calls.values()) == {1}, "a call that returned after all was the delivery"
+    warnings = said("did not return within 0.3 s; it goes on and is abandoned")
+    assert len(warnings) == len(threads)
+    assert all("on_reply" in one and "thread 'hung " in one and "batch " in one for one in warnings)
+
+
+def test_a_delivery_that_can_be_cancelled_is_cancelled_and_made_again(options: dict[str, Any], hanging: Hanging) -> None:
+    with AssistantMessageQueue(**{**options, "callback_timeout": 0.05}, backend=answer, on_reply=hanging.result, max_attempts=2) as queue:
+        queue.start_worker()
+        (thread,) = add_hanging(queue, 1)
+        hanging.wait_begun(2)
+        wait_until(lambda: queue.get_thread_status(thread).state == "idle", "it is given up")
+        assert hanging.calls["re hang 0"] == 2
+        assert ABANDONED.count == 0
+
+
+def test_a_delivery_that_raises_after_it_was_abandoned_is_made_again(
+    options: dict[str, Any], hanging: Hanging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ending, "MIN_DELIVERY_WAIT_S", 0.05)
+
+    def on_reply(result: RunResult) -> None:
+        is_first = not hanging.calls
+        hanging.sync(str(result.reply))
+        if is_first:
+            raise SystemExit(7)
+
+    with AssistantMessageQueue(**options, backend=answer, on_reply=on_reply) as queue:
+        queue.start_worker()
+        (thread,) = add_hanging(queue, 1)
+        hanging.wait_begun(1)
+        wait_until(lambda: queue.get_thread_status(thread).state == "retrying", "it is abandoned")
+        hanging.let_go.set()
+        wait_until(lambda: queue.get_thread_status(thread).state == "idle", "it is delivered")
+    assert hanging.calls["re hang 0"] == 2
+
+
+@pytest.mark.parametrize("option", ["default_instructions", "fallback_reply"])
+def test_other_callbacks_that_hang_in_every_slot_stop_no_other_thread(options: dict[str, Any], hanging: Hanging, option: str) -> None:
+    def called(batch: Batch, *_: Any) -> str:
+        hanging.sync(batch.messages[0].text)
+        return "Sorry."
+
+    async def fails_or_answers(batch: Batch) -> str:
+        if option == "fallback_reply" and "hang" in batch.messages[0].text:
+            raise RunFailed("no")
+        return await answer(batch)
+
+    with AssistantMessageQueue(**options, backend=fails_or_answers, max_attempts=1, **{option: called}) as queue:
+        queue.start_worker()
+        queue.start_worker()
+        threads = add_hanging(queue)
+        hanging.wait_begun(len(threads))
+        ask_healthy(queue)
+        failed = wait_until(lambda: len(queue.list_failed()) == len(threads) and queue.list_failed(), "each is given up")
+        assert {one.reason for one in failed} == {"attempts"}
+        if option == "default_instructions":
+            assert all("did not return within 0.3 s" in one.error.message for one in failed)
+
+
+@pytest.mark.parametrize("event", ["completed", "failed"])
+def test_listeners_that_hang_in_every_slot_stop_no_other_thread(options: dict[str, Any], hanging: Hanging, event: str) -> None:
+    async def fails_or_answers(batch: Batch) -> str:
+        if event == "failed" and "hang" in batch.messages[0].text:
+            raise RunFailed("no")
+        return await answer(batch)
+
+    def listener(seen: Any, *_: Any) -> None:
+        hanging.sync(seen.thread_id.replace("hung", "hang"))
+
+    with AssistantMessageQueue(**options, backend=fails_or_answers, max_attempts=1) as queue:
+        for worker in (queue.start_worker(), queue.start_worker()):
+            worker.on(event, listener)
+        threads = add_hanging(queue)
+        hanging.wait_begun(len(threads))
+        ask_healthy(queue)
+
+
+def test_tools_that_hang_keep_no_thread_from_the_tools_of_others(one_redis: RedisServer, options: dict[str, Any], hanging: Hanging) -> None:
+    del one_redis
+
+    def model(turn: Turn) -> Any:
+        text = turn.user_texts[-1]
+        if turn.round:
+            return Reply(f"re {text}")
+        return ToolCalls([("work", {"text": text})] * (4 if "hang" in text else 1))
+
+    with StandInProvider(model, latency=0) as provider:
+        provided = {"openai_api_key": provider.api_key, "openai_base_url": provider.base_url, "model": "stand-in-model"}
+        with AssistantMessageQueue(**{**options, **provided, "concurrency": 2}) as queue:
+
+            @queue.tool
+            def work(text: str) -> str:
+                hanging.sync(text)
+                return "done"
+
+            queue.start_worker()
+            (thread,) = add_hanging(queue, 1)
+            hanging.wait_begun(4)
+            ask_healthy(queue, 4)
+            assert queue.list_failed() == []
+            hanging.let_go.set()
+            wait_until(lambda: queue.get_thread_status(thread).state == "idle", "it is answered, too")
+
+
+# --- raising what must not be raised ------------------------------------------------------------------------------------
+
+ODD: dict[str, BaseException] = {
+    "exit": SystemExit(3),
+    "interrupt": KeyboardInterrupt(),
+    "cancelled": asyncio.CancelledError(),
+    "generator exit": GeneratorExit(),
+}
+"""What user code may raise without being told to stop; by the thread in which it does."""
+if hasattr(builtins, "BaseExceptionGroup"):
+    ODD["group"] = builtins.BaseExceptionGroup("odd", [KeyboardInterrupt()])
+
+
+def raising(way: str, calls: Counter[str], name: str) -> Callable[..., Any]:
+    """A function that raises what its thread says: a sync one, a coroutine, or a generator of either kind."""
+
+    def fail(about: Any, *_: Any) -> Any:
+        thread_id = about if isinstance(about, str) else about.thread_id
+        calls[f"{name} {thread_id}"] += 1
+        if thread_id in ODD:
+            raise ODD[thread_id]
+
+    async def afail(about: Any, *_: Any) -> Any:
+        fail(about)
+
+    def stream(about: Any) -> Iterator[str]:
+        yield "half "
+        fail(about)
+
+    async def astream(about: Any) -> AsyncIterator[str]:
+        yield "half "
+        fail(about)
+
+    return {"sync": fail, "async": afail, "generator": stream, "async generator": astream}[way]
+
+
+def times(name: str, count: int) -> dict[str, int]:
+    """A function is called so often for each thread."""
+    return {f"{name} {thread_id}": count for thread_id in ODD}
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_whatever_a_callback_raises_the_worker_lives_and_calls_it_no_more_than_it_should(options: dict[str, Any], way: str) -> None:
+    calls: Counter[str] = Counter()
+    functions = {name: raising(way, calls, name) for name in ("on_reply", "default_instructions", "fallback_reply")}
+    with AssistantMessageQueue(**options, backend=answer, max_attempts=2, **functions) as queue:
+        worker = queue.start_worker()
+        for event in ("completed", "failed"):
+            worker.on(event, raising(way, calls, event))
+        for name in ODD:
+            queue.add_message_to_thread(name, "hello")
+        failed = wait_until(lambda: len(queue.list_failed()) == len(ODD) and queue.list_failed(), "the instructions fail twice")
+        assert all(f"fail raised {type(ODD[one.thread_id]).__name__}" in one.error.message for one in failed)
+        for name in ODD:
+            told = queue.add_message_to_thread(name, "hello", "Be kind.")
+            assert queue.wait_for_reply(told.message_id, PATIENCE_S) == "re hello"
+        expected = times("default_instructions", 2) | times("fallback_reply", 1) | times("failed", 1) | times("on_reply", 2)
+        expected |= times("completed", 1)
+        wait_until(lambda: sum(calls.values()) >= sum(expected.values()), "the deliveries fail twice, the listeners once")
+        assert calls == expected
+        assert worker.is_alive
+
+
+@pytest.mark.parametrize("way", ["sync", "async", "generator", "async generator"])
+def test_whatever_a_function_backend_raises_is_a_failed_run(options: dict[str, Any], way: str) -> None:
+    calls: Counter[str] = Counter()
+    with AssistantMessageQueue(**options, backend=raising(way, calls, "backend"), max_attempts=2) as queue:
+        worker = queue.start_worker()
+        for name in ODD:
+            queue.add_message_to_thread(name, "hello")
+        failed = wait_until(lambda: len(queue.list_failed()) == len(ODD) and queue.list_failed(), "each fails twice")
+        assert {one.reason for one in failed} == {"attempts"}
+        assert calls == times("backend", 2)
+        assert worker.is_alive
+
+
+def test_whatever_tools_raise_they_are_called_once_a_round_and_the_model_is_told(options: dict[str, Any]) -> None:
+    calls: Counter[str] = Counter()
+    names = ["sync", "async", "handler"]
+
+    def model(turn: Turn) -> Any:
+        if turn.round:
+            return Reply(" | ".join(output.output for output in turn.tool_outputs))
+        return ToolCalls([(name, {}) for name in names])
+
+    handled = {"type": "function", "name": "handler", "parameters": {"type": "object", "properties": {}}}
+    with StandInProvider(model, latency=0) as provider:
+        provided = {"openai_api_key": provider.api_key, "openai_base_url": provider.base_url, "model": "stand-in-model", "tools": [handled]}
+        handler = raising("async", calls, "handler")
+        with AssistantMessageQueue(**options, **provided, handle_requires_action=handler) as queue:
+
+            @queue.tool(name="sync")
+            def sync_tool(context: ToolContext) -> None:
+                raising("sync", calls, "sync")(context)
+
+            @queue.tool(name="async")
+            async def async_tool(context: ToolContext) -> None:
+                await raising("async", calls, "async")(context)
+
+            worker = queue.start_worker()
+            for name in ODD:
+                assert queue.ask(name, "go", timeout=PATIENCE_S) == " | ".join(['{"error": "the function failed"}'] * 3)
+            assert calls == times("sync", 1) | times("async", 1) | times("handler", 1)
+            assert worker.is_alive
+
+
+# --- handed back --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_stopping", [False, True])
+async def test_a_worker_that_goes_on_takes_what_it_handed_back_after_a_back_off(options: dict[str, Any], is_stopping: bool) -> None:
+    async def is_cancelled(name: str, _: Batch) -> None:
+        if name == "before Start":
+            raise asyncio.CancelledError
+
+    clock = FakeClock()
+    async with AsyncAssistantMessageQueue(**options, backend=answer) as queue:
+        queue._clock = clock
+        queue._open()
+        await queue.add_message_to_thread("t", "hello")
+        runtime = Runtime(queue.config, clock=clock)
+        runtime.watch_steps(is_cancelled)
+        runtime.is_stopping = is_stopping
+        try:
+            with pytest.raises(asyncio.CancelledError):
+                await runtime.handle("t")
+            status, now = await queue.get_thread_status("t"), datetime.fromtimestamp(clock.ms / 1000, timezone.utc)
+            assert (status.state, status.due_at) == ("held", now if is_stopping else now + timedelta(seconds=MIN_HAND_BACK_S))
+        finally:
+            await runtime.close()
