@@ -128,6 +128,20 @@ def resign(space: Space, watchman: str) -> Operation[None]:
         yield [plain("DEL", space.keys.timer), plain("PUBLISH", space.keys.timer, "")]
 
 
+def takes_writes(space: Space) -> Operation[None]:
+    """Ask a Redis for what it would refuse if it were full, read-only or without its disk; nothing changes.
+
+    Raises:
+        StoreUnavailable: It refuses, or does not answer.
+    """
+    try:
+        yield plain("SETRANGE", space.keys.timer, 0, "")
+    except NotPermitted:
+        raise
+    except StoreError:
+        pass  # it is foreign, and would have been written to
+
+
 def _overdue(space: Space, *, limit: int, even_paused: str = "", watchman: str = "") -> Call:
     return space.call("overdue", limit=limit, even_paused=even_paused, watchman=watchman, term_ms=TERM_MS, spare_ms=SPARE_MS)
 

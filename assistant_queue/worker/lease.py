@@ -94,6 +94,7 @@ class LeaseKeeper:
         self._changed = threading.Condition()
         self._queue: list[tuple[float, int, HeldLease]] = []
         self._held: set[HeldLease] = set()
+        self._latest: dict[str, HeldLease] = {}  # of those, by thread
         self._number = 0
         self._sleeps_until = -math.inf  # when the thread looks again by itself; -inf while it is at work
         self._thread: threading.Thread | None = None
@@ -113,6 +114,7 @@ class LeaseKeeper:
         with self._changed:
             self._forget_dropped()
             self._held.add(held)
+            self._latest[lease.thread_id] = held
             at = claimed_at + self._lease_s / 3
             self._push(held, at)
             if self._thread is None:
@@ -125,7 +127,17 @@ class LeaseKeeper:
     def drop(self, held: HeldLease) -> None:
         """Stop renewing; the holder has given the thread back, or leaves it to lapse."""
         with self._changed:
-            self._held.discard(held)
+            self._discard(held)
+            if not self._held:
+                self._outage.passed("renewals")  # there is nothing to renew
+
+    def outlives_its_lease(self, thread_id: str) -> bool:
+        """Whether a batch of this thread is held here though its lease has lapsed, and no other worker is known to have it.
+
+        Redis was away, or refused: what the batch has come to is in memory, and is written as soon as Redis takes it.
+        """
+        held = self._latest.get(thread_id)
+        return held is not None and not held.is_lost and held.remaining_s() <= 0
 
     def close(self) -> None:
         """Stop the thread; what is still held lapses."""
@@ -135,6 +147,11 @@ class LeaseKeeper:
         if self._thread is not None:
             self._thread.join(timeout=5)
         self._store.close()
+
+    def _discard(self, held: HeldLease) -> None:
+        self._held.discard(held)
+        if self._latest.get(held.lease.thread_id) is held:
+            del self._latest[held.lease.thread_id]
 
     def _push(self, held: HeldLease, at: float) -> None:
         self._number += 1
@@ -163,7 +180,7 @@ class LeaseKeeper:
         while self._queue and self._queue[0][0] <= until:
             at, _, held = heapq.heappop(self._queue)
             if held.is_over():
-                self._held.discard(held)
+                self._discard(held)
             elif held in self._held:
                 due.append((at, held))
         return due
@@ -212,7 +229,7 @@ class LeaseKeeper:
                 continue
             with self._changed:
                 was_held = held in self._held
-                self._held.discard(held)
+                self._discard(held)
             if isinstance(answer, StoreError):
                 _log.error("lease on thread %r cannot be renewed: %s", held.lease.thread_id, answer)
             elif was_held:

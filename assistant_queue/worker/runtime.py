@@ -178,6 +178,8 @@ class Runtime:
         return ending
 
     async def _take_batch(self, thread_id: str, token: str, batch_id: str, job: RqJob) -> steps.Ending | NoLease | None:
+        if self.keeper.outlives_its_lease(thread_id):
+            return NoLease(reason="refused")  # the batch goes on here: taken over, it would be asked for a second time
         while True:
             claimed_at = self.clock.monotonic()
             lease = await self.store.run(

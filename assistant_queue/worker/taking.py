@@ -36,7 +36,7 @@ class Popped:
     data: bytes | None
 
 
-async def pop(lane: AsyncLane, queues: Sequence[str], wait_s: int) -> Popped | None:
+async def pop(lane: AsyncLane, queues: Sequence[str], wait_s: float) -> Popped | None:
     """Take the next job of these queues, and what it carries; None if there is none for `wait_s` seconds.
 
     Raises:

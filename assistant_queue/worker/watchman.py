@@ -18,13 +18,16 @@ from assistant_queue.store.connect import fresh
 from assistant_queue.store.lane import Lane
 from assistant_queue.store.refusals import translate
 from assistant_queue.store.stores import SyncStore
-from assistant_queue.store.sweeping import SWEEP_LIMIT, Watch, resign, watch
+from assistant_queue.store.sweeping import SWEEP_LIMIT, Watch, resign, takes_writes, watch
 from assistant_queue.worker.outage import PASSES, Outage, pause_s
 
 _log = logging.getLogger(__name__)
 
 SWEEP_INTERVAL_S = 1.0
 """The longest time between two looks. Source: docs/reliability.md, "within the lease plus two seconds"."""
+_AWAY_S = 0.5
+"""Seconds until a Redis that is away or refuses is tried again, and between its return and the first look: batches that are held are
+renewed in that time, and taken over by nobody. Chosen: twice the time between two tries of a renewal, and within the interval together."""
 _COARSE_S = 0.002
 """The last part of a wait, which nothing interrupts. A socket's time-outs are whole ms, rounded up. Chosen: one ms, and one to spare."""
 
@@ -37,13 +40,15 @@ class Watchman:
     1. one watchman of all processes keeps the time: it sleeps until the earliest due time, and is told (by a channel) when an earlier one
        appears; the others only look once a second, and take over at once when it resigns
     2. at the due time moves the thread's wake-up from RQ's schedule to RQ's queue, and looks for the next in the same round trip
-    3. at least once a second looks for threads that are overdue - a lost job, a dead worker, a lapsed lease - and wakes somebody
+    3. wakes nobody before a Redis that was away has taken writes for a moment: leases that lapsed meanwhile are renewed first
+    4. at least once a second looks for threads that are overdue - a lost job, a dead worker, a lapsed lease - and wakes somebody
     """
 
     def __init__(self, space: Space, client: Any, outage: Outage | None = None) -> None:
         """`client` is copied: the watchman has connections of its own; `outage` is the worker's."""
         self._space = space
         self._outage = outage or Outage()
+        self._outage_met = False
         self._client = fresh(client)
         self._store = SyncStore(self._client, execute=Lane(self._client).execute, has_served=True)
         self._id = secrets.token_hex(8)
@@ -70,6 +75,11 @@ class Watchman:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
+                if self._outage_met:
+                    self._store.run(takes_writes(self._space))
+                    self._stop.wait(_AWAY_S)
+                    self._outage_met = False
+                    continue
                 with self._client.pubsub(ignore_subscribe_messages=True) as news:
                     self._watch(news)
             except PASSES as error:
@@ -82,7 +92,8 @@ class Watchman:
 
     def _wait_out(self, error: Exception) -> None:
         self._outage.failed("watchman", error)
-        self._stop.wait(pause_s(error, SWEEP_INTERVAL_S))
+        self._outage_met = True
+        self._stop.wait(pause_s(error, _AWAY_S))
 
     def _watch(self, news: Any) -> None:
         keys, listens, expected = self._space.keys, "", ""

@@ -1,0 +1,210 @@
+"""A Redis that refuses is a Redis that is away: what the provider has answered is kept, and written when Redis takes it again."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import redis
+
+from assistant_queue import AssistantMessageQueue, RunResult, StoreUnavailable
+from assistant_queue.testing import StandInProvider
+from assistant_queue.worker import asyncio_worker, driver, outage
+from tests.conftest import PATIENCE_S, RedisServer, free_port, installed_redis
+from tests.integration.conftest import wait_until
+from tests.integration.refusing_redis import RefusingRedis
+
+LEASE_S = 0.6
+SAID = {
+    "NOREPLICAS": "NOREPLICAS Not enough good replicas to write.",
+    "LOADING": "LOADING Redis is loading the dataset in memory",
+    "UNKILLABLE": "UNKILLABLE Sorry the script already executed write commands against the dataset.",
+    "CLUSTERDOWN": "CLUSTERDOWN The cluster is down",
+    "TRYAGAIN": "TRYAGAIN Multiple keys request during rehashing of slot",
+    "NOPERM": "NOPERM this user has no permissions to run the 'evalsha' command or its subcommand",
+}
+"""Refusals that this server cannot be brought to, or not for scripts: a relay says them."""
+
+
+class Scene:
+    """A Redis that can be brought to refuse, by itself or by a relay in front of it."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self.server = server
+        self.admin = redis.Redis.from_url(server.url)
+        self.relay = RefusingRedis(server.port)
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        self.admin.config_set("maxmemory", 1)
+        yield
+        self.admin.config_set("maxmemory", 0)
+
+    @contextmanager
+    def read_only(self) -> Iterator[None]:
+        self.admin.execute_command("REPLICAOF", "127.0.0.1", free_port())
+        yield
+        self.admin.execute_command("REPLICAOF", "NO", "ONE")
+
+    @contextmanager
+    def orphaned(self) -> Iterator[None]:
+        self.admin.config_set("replica-serve-stale-data", "no")
+        with self.read_only():
+            yield
+        self.admin.config_set("replica-serve-stale-data", "yes")
+
+    @contextmanager
+    def without_disk(self) -> Iterator[None]:
+        in_the_way = self.server.directory / "dump.rdb"
+        in_the_way.unlink(missing_ok=True)
+        in_the_way.mkdir()
+        self.admin.config_set("save", "3600 1000000")
+        self._save("err")
+        yield
+        in_the_way.rmdir()
+        self._save("ok")
+        self.admin.config_set("save", "")
+
+    def _save(self, outcome: str) -> None:
+        self.admin.bgsave()
+        wait_until(lambda: self.admin.info("persistence")["rdb_last_bgsave_status"] == outcome, f"a save has ended: {outcome}")
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        self.admin.config_set("lua-time-limit", 1)
+
+        def loop() -> None:
+            with contextlib.suppress(redis.ResponseError), redis.Redis.from_url(self.server.url, socket_timeout=PATIENCE_S) as client:
+                client.eval("while true do end", 0)
+
+        looping = threading.Thread(target=loop, daemon=True)
+        looping.start()
+        wait_until(self._is_busy, "the script is found to take long")
+        yield
+        self.admin.script_kill()
+        looping.join(PATIENCE_S)
+
+    def _is_busy(self) -> bool:
+        try:
+            return not self.admin.ping()
+        except redis.ResponseError as error:
+            return str(error).startswith("BUSY")
+
+    @contextmanager
+    def saying(self, line: str) -> Iterator[None]:
+        self.relay.says = line
+        yield
+        self.relay.says = ""
+
+    def refusing(self, word: str) -> contextlib.AbstractContextManager[None]:
+        """Refuse, in the block."""
+        ways: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
+            "OOM": self.full,
+            "READONLY": self.read_only,
+            "MASTERDOWN": self.orphaned,
+            "MISCONF": self.without_disk,
+            "BUSY": self.busy,
+        }
+        return ways[word]() if word in ways else self.saying(SAID[word])
+
+    def url(self, word: str) -> str:
+        return self.relay.url if word in SAID else self.server.url
+
+
+WORDS = ["OOM", "READONLY", "MASTERDOWN", "MISCONF", "BUSY", *SAID]
+
+
+@pytest.fixture(scope="module")
+def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    yield from installed_redis(tmp_path_factory.mktemp("refusing"))
+
+
+@pytest.fixture
+def scene(own_redis: RedisServer) -> Iterator[Scene]:
+    made = Scene(own_redis)
+    yield made
+    made.relay.close()
+    made.admin.close()
+
+
+def trouble(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What a worker's log says from warnings on, but for how long renewals take: a machine that is busy shows in so short a lease."""
+    records = [record for record in caplog.records if record.levelno >= logging.WARNING and "assistant_queue" in record.name]
+    return [record.getMessage() for record in records if not record.name.endswith(".room")]
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that asks again sooner."""
+    monkeypatch.setattr(outage, "_DENIED_RETRY_S", 0.1)
+    monkeypatch.setattr(asyncio_worker, "AWAY_S", 0.1)
+    monkeypatch.setattr(asyncio_worker, "BEAT_S", 0.1)
+    monkeypatch.setattr(driver, "_MOST_RETRY_S", 0.2)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("word", WORDS)
+def test_an_answer_that_comes_while_redis_refuses_is_kept_and_written_once(
+    scene: Scene, prefix: str, provider: StandInProvider, caplog: pytest.LogCaptureFixture, word: str
+) -> None:
+    delivered: list[RunResult] = []
+    with AssistantMessageQueue(
+        redis_url=scene.url(word),
+        queue_prefix=prefix,
+        openai_api_key=provider.api_key,
+        openai_base_url=provider.base_url,
+        model="stand-in-model",
+        protocol="chat_completions",  # nothing can be found again there: a reply that is lost is paid for twice
+        message_delay=0,
+        lock_duration=LEASE_S,
+        on_reply=delivered.append,
+    ) as queue:
+        worker = queue.start_worker()
+        runtime = worker._worker.runtime
+        with provider.hold("completing") as gate:
+            receipt = queue.add_message_to_thread("t", "hi")
+            gate.wait_reached(timeout=PATIENCE_S)
+            (held,) = runtime.keeper._held
+            with scene.refusing(word):
+                wait_until(lambda: runtime.outage.is_on, "the worker meets the refusal")
+                gate.release()
+                wait_until(lambda: "writes" in runtime.outage._failing, "the reply is there, and refused")
+                wait_until(lambda: held.remaining_s() == 0, "its lease has lapsed")
+        assert queue.wait_for_reply(receipt.message_id, PATIENCE_S) == "You said: hi"
+        wait_until(lambda: queue.get_thread_status("t").state == "idle", "the batch is over")
+        wait_until(lambda: not runtime.outage.is_on, f"all is well again, and not {runtime.outage._failing}")
+        worker.stop()
+        status = queue.get_message(receipt.message_id)
+    assert status is not None
+    assert status.attempts == 1
+    assert len(provider.calls("chat.completions.create")) == 1
+    assert [result.reply for result in delivered] == ["You said: hi"]
+    began, ended = trouble(caplog)
+    assert word in began or ("UNBLOCKED" in began and word in {"READONLY", "MASTERDOWN"})  # said first to a pop that waits
+    assert began.endswith("; waiting, and trying again")
+    assert ended.startswith("Redis takes commands again, after ")
+
+
+@pytest.mark.parametrize("word", ["OOM", "READONLY", "MISCONF"])
+async def test_an_add_is_told_at_once_what_redis_says(scene: Scene, prefix: str, word: str) -> None:
+    from assistant_queue import AsyncAssistantMessageQueue
+
+    with AssistantMessageQueue(redis_url=scene.server.url, queue_prefix=prefix, backend=lambda _: "hi") as queue:
+        async with AsyncAssistantMessageQueue(redis_url=scene.server.url, queue_prefix=prefix, backend=lambda _: "hi") as other:
+            queue.add_message_to_thread("t", "before")
+            await other.add_message_to_thread("t", "before that")
+            with scene.refusing(word):
+                for add in (queue.add_message_to_thread, other.add_message_to_thread):
+                    with pytest.raises(StoreUnavailable, match=f"Redis refuses for now, {word}") as caught:
+                        done = add("t", "now", message_id="m")
+                        await done
+                    assert caught.value.refusal == word
+            assert queue.get_message("m") is None, "it was not taken"
+            queue.add_message_to_thread("t", "now", message_id="m")
+            await other.add_message_to_thread("t", "now", message_id="m")
+            assert queue.get_message("m").status == "queued"
+            queue.forget_thread("t")
