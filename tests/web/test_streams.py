@@ -18,7 +18,7 @@ from assistant_queue import AssistantMessageQueue
 from assistant_queue.integrations.fastapi import rooms
 from assistant_queue.integrations.fastapi.access import ANYBODY
 from assistant_queue.integrations.fastapi.frames import note
-from assistant_queue.integrations.fastapi.rooms import Listener
+from assistant_queue.integrations.fastapi.listener import Listener
 from assistant_queue.testing import StandInProvider
 from tests.conftest import PATIENCE_S
 from tests.integration.conftest import wait_until

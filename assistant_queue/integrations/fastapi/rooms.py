@@ -7,10 +7,10 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
-from itertools import islice
 from typing import TYPE_CHECKING, cast
 
 from assistant_queue.integrations.fastapi.frames import Frame, frame_of, id_of, note, place_of
+from assistant_queue.integrations.fastapi.listener import Listener
 from assistant_queue.integrations.fastapi.presence import Presence
 from assistant_queue.store import events
 
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 KEPT = 2048
 """Frames of a room that a slow listener may lag behind; one that lags more is sent away and resumes from Redis. Chosen."""
 
-PAGE = 100
-"""Events that are read at once for a listener that comes back. Chosen: as the queue's own listeners."""
+KEPT_BYTES = 4_000_000
+"""The same, in bytes of their entries; one frame is always kept. Chosen: a thousand rooms of the longest messages are far from usual."""
+PAGE = 20
+"""Events that are read at once for a listener that comes back. Chosen: each may have a message of 256,000 characters."""
 
 _log = logging.getLogger(__name__)
 
@@ -33,82 +35,20 @@ def _closing(found: AsyncIterator[Event]) -> aclosing[AsyncGenerator[Event, None
     return aclosing(cast("AsyncGenerator[Event, None]", found))
 
 
-class Listener:
-    """One who listens: what is new for it, and what else it has to look at."""
-
-    def __init__(self, room: Room, after: str, caller: Caller) -> None:
-        self.room, self.caller = room, caller
-        self.last = place_of(after)
-        self.is_over = False
-        self.must_check = False
-        self._position: int | None = None
-        self._came_at = room.count
-        self._own: deque[Frame] = deque()
-        self._awake = asyncio.Event()
-
-    def wake(self) -> None:
-        """There is something to look at."""
-        self._awake.set()
-
-    def end(self) -> None:
-        """Nothing more comes."""
-        self.is_over = True
-        self.wake()
-
-    def tell(self, frame: Frame) -> None:
-        """Something for this listener alone."""
-        self._own.append(frame)
-        self.wake()
-
-    def start_at(self, position: int) -> None:
-        """From that frame on, the room's are for this listener; before this is said, none is."""
-        self._position = position
-        self.wake()
-
-    async def frames(self) -> list[Frame]:
-        """What is new and may be seen; empty when there is something else to look at. Waits for either."""
-        while True:
-            await self._awake.wait()
-            self._awake.clear()
-            found = [*self._own, *self._new()]
-            self._own.clear()
-            if found or self.is_over or self.must_check:
-                return found
-
-    def _new(self) -> list[Frame]:
-        room = self.room
-        if self._position is None:
-            return []
-        if self._position < room.oldest_kept:
-            _log.info("a listener of thread %r is too slow and is sent away; it resumes where it was", room.thread_id)
-            self.is_over = True
-            return []
-        first, self._position = self._position, room.count
-        fresh = islice(room.kept, first - room.oldest_kept, None)
-        return [frame for number, frame in enumerate(fresh, first) if self._is_for_me(frame, number)]
-
-    def _is_for_me(self, frame: Frame, number: int) -> bool:
-        if frame.event is None:
-            return number >= self._came_at  # who was here once is no news
-        # The room reads on its own and may still be where this listener was long ago.
-        if frame.place is None:
-            self.last = (0, 0)  # something was missed: Redis may have begun anew, with smaller ids
-        elif frame.place is not None and frame.place <= self.last:
-            return False
-        return self.caller.may_see(frame.event)
-
-
 class Room:
     """A thread that somebody listens to.
 
     Attributes:
         kept: The latest frames; `count` were there in all.
+        floor: The place of the newest event that is no longer kept, or at which the room began.
     """
 
     def __init__(self, queue: AsyncAssistantMessageQueue, thread_id: str, after: str) -> None:
         self.queue, self.thread_id = queue, thread_id
-        self.kept: deque[Frame] = deque(maxlen=KEPT)
+        self.kept: deque[Frame] = deque()
         self.count = 0
+        self.floor = place_of(after)
+        self._bytes = 0
         self.listeners: set[Listener] = set()
         self.reading = asyncio.create_task(self._read(after), name=f"events of {thread_id}")
 
@@ -116,6 +56,12 @@ class Room:
         """Tell everybody."""
         self.kept.append(frame)
         self.count += 1
+        self._bytes += len(frame.sse)
+        while len(self.kept) > KEPT or (self._bytes > KEPT_BYTES and len(self.kept) > 1):
+            gone = self.kept.popleft()
+            self._bytes -= len(gone.sse)
+            if gone.event is not None:
+                self.floor = gone.place or self.floor
         for listener in self.listeners:
             listener.wake()
 
@@ -172,11 +118,9 @@ class Rooms:
         try:
             async with self.presence.here(thread_id, name):
                 listener.tell(self.presence.frame(thread_id))
-                if after is not None:
-                    await self._catch_up(listener, after, place_of(newest))
-                listener.tell(note("caught_up", thread_id, at=id_of(listener.last)))
-                listener.start_at(room.oldest_kept)
-                yield listener
+                async with aclosing(self._pages(listener, after, place_of(newest))) as pages:
+                    await listener.catch_up(pages)
+                    yield listener
         finally:
             room.listeners.discard(listener)
             if not room.listeners:
@@ -188,23 +132,27 @@ class Rooms:
             room = self._rooms[thread_id] = Room(self._queue, thread_id, start)
         return room
 
-    async def _catch_up(self, listener: Listener, after: str, goal: tuple[int, int]) -> None:
-        """Read what is kept behind an id, up to where the stream ended when the listener came."""
-        thread_id, place = listener.room.thread_id, (0, 0)
-        cursor = id_of(place_of(after))
-        while place < goal:
-            page = await self._queue._store.run(events.read(self._queue._door.space, thread_id, cursor, PAGE))  # noqa: SLF001 - its own Redis
-            if page.missed:
-                listener.tell(note("events_missed", thread_id, after=cursor))
-            for event in page.events:
-                if listener.caller.may_see(event):
-                    listener.tell(frame_of(event))
-            is_at_the_end = page.last == cursor
-            cursor, place = page.last, place_of(page.last)
-            if is_at_the_end:
-                place = (0, 0) if page.missed else place
-                break
+    async def _pages(self, listener: Listener, after: str | None, newest: tuple[int, int]) -> AsyncGenerator[list[Frame], None]:
+        """Read what is kept behind an id, then let the listener take what the room has.
+
+        Up to where the stream ended when the listener came; a listener that took its time goes on to where the room begins by then.
+        """
+        room, place = listener.room, (0, 0) if after is not None else newest
+        cursor, is_kept = id_of(listener.last), True
         listener.last = place
+        while is_kept and place < max(newest, room.floor):
+            page = await self._queue._store.run(events.read(self._queue._door.space, room.thread_id, cursor, PAGE))  # noqa: SLF001 - its own Redis
+            found = [note("events_missed", room.thread_id, after=cursor)] if page.missed else []
+            found += [frame_of(event) for event in page.events if listener.caller.may_see(event)]
+            is_kept = page.last != cursor
+            cursor, place = page.last, place_of(page.last)
+            if page.missed and not is_kept:
+                place = (0, 0)
+            listener.last = place
+            if found:
+                yield found
+        listener.start_at(room.oldest_kept)
+        yield [note("caught_up", room.thread_id, at=id_of(listener.last))]
 
     def _tell_presence(self, thread_id: str) -> None:
         room = self._rooms.get(thread_id)

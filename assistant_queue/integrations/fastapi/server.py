@@ -9,11 +9,14 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
 
+from assistant_queue.integrations.fastapi.connections import Connections
+from assistant_queue.integrations.fastapi.protocols import GuardedHttp, GuardedSocket
 from assistant_queue.integrations.fastapi.service import Service
 
 DRAIN_S = 5
@@ -76,15 +79,29 @@ def make_server(app: FastAPI, service: Service, *, log_level: str = "warning", *
         log_level: Of uvicorn's own log; requests are not logged: addresses and thread ids are people's.
         options: Handed on to uvicorn: host, port.
     """
+    settings = service.settings
+    connections = Connections(settings.max_connections)
     config = uvicorn.Config(
         app,
+        http=cast("Any", partial(GuardedHttp, connections, settings.max_body_bytes)),
+        ws=cast("Any", partial(GuardedSocket, connections)),
         proxy_headers=False,  # whom to believe is the service's own decision
         server_header=False,
         access_log=False,
         log_level=logging.getLevelName(log_level.upper()),
-        ws_max_size=service.settings.max_body_bytes,
-        ws_ping_interval=service.settings.heartbeat,
+        ws_max_size=settings.max_body_bytes,
+        ws_ping_interval=settings.heartbeat,
+        ws_per_message_deflate=False,  # a few bytes may unpack to many, and each socket would keep tables for it
         timeout_graceful_shutdown=DRAIN_S,
         **options,
     )
+    logging.getLogger("uvicorn.error").addFilter(_without_what_clients_cause)
     return Server(config, service)
+
+
+_CAUSED_BY_CLIENTS = ("Invalid HTTP request", "Unsupported upgrade", "No supported WebSocket library", "Invalid UTF-8")
+
+
+def _without_what_clients_cause(record: logging.LogRecord) -> bool:
+    """Leave out what uvicorn writes for each request that cannot be read: a flood of them would fill the log."""
+    return not str(record.msg).startswith(_CAUSED_BY_CLIENTS)

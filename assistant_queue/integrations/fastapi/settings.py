@@ -74,6 +74,11 @@ class Settings:
     security: Sequence[SecurityBase] = ()
 
     @property
+    def max_connections(self) -> int:
+        """Connections of one process: as many as streams, and as many again for everything else, a thousand at least."""
+        return self.max_streams + max(self.max_streams, 1000)
+
+    @property
     def networks(self) -> tuple[Network, ...]:
         """`trusted_proxies`, read."""
         return tuple(_network(one) for one in self.trusted_proxies)

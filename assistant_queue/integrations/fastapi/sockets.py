@@ -19,10 +19,10 @@ from assistant_queue.integrations.fastapi.access import Action, Caller
 from assistant_queue.integrations.fastapi.bodies import check_json
 from assistant_queue.integrations.fastapi.frames import note
 from assistant_queue.integrations.fastapi.invalid import fields_of
+from assistant_queue.integrations.fastapi.listener import Listener
 from assistant_queue.integrations.fastapi.messages import add
 from assistant_queue.integrations.fastapi.pacing import Throttle, TooFast
 from assistant_queue.integrations.fastapi.problems import Refusal, problem_dict, problem_response, refusal_of
-from assistant_queue.integrations.fastapi.rooms import Listener
 from assistant_queue.integrations.fastapi.schemas import SEGMENT, NewMessage
 from assistant_queue.integrations.fastapi.service import Service, request_id_of
 from assistant_queue.integrations.fastapi.streams import SEND_TIMEOUT_S, shown_name

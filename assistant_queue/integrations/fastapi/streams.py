@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from assistant_queue import arguments
 from assistant_queue.integrations.fastapi.access import Action, Caller
 from assistant_queue.integrations.fastapi.frames import note, place_of
-from assistant_queue.integrations.fastapi.rooms import Listener
+from assistant_queue.integrations.fastapi.listener import Listener
 from assistant_queue.integrations.fastapi.routing import caller_of, operation
 from assistant_queue.integrations.fastapi.schemas import ThreadId, TypingBy
 from assistant_queue.integrations.fastapi.service import Service

@@ -10,8 +10,8 @@ from starlette.requests import HTTPConnection
 from typing_extensions import Self
 
 from assistant_queue.integrations.fastapi.access import Action, ask
+from assistant_queue.integrations.fastapi.listener import Listener
 from assistant_queue.integrations.fastapi.problems import Refusal, refusal_of
-from assistant_queue.integrations.fastapi.rooms import Listener
 
 if TYPE_CHECKING:
     from assistant_queue.integrations.fastapi.service import Service
