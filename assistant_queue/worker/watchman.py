@@ -18,13 +18,15 @@ from assistant_queue.store.connect import fresh
 from assistant_queue.store.lane import Lane
 from assistant_queue.store.refusals import translate
 from assistant_queue.store.stores import SyncStore
-from assistant_queue.store.sweeping import SWEEP_LIMIT, Watch, resign, watch
+from assistant_queue.store.sweeping import SWEEP_LIMIT, Watch, resign, rewind, watch
 from assistant_queue.worker.outage import PASSES, Outage, pause_s
 
 _log = logging.getLogger(__name__)
 
 SWEEP_INTERVAL_S = 1.0
 """The longest time between two looks. Source: docs/reliability.md, "within the lease plus two seconds"."""
+_BACK_MS = 1000
+"""By how much the clock of Redis must be behind to count as set back. Chosen: clocks are slewed by less between two looks."""
 _COARSE_S = 0.002
 """The last part of a wait, which nothing interrupts. A socket's time-outs are whole ms, rounded up. Chosen: one ms, and one to spare."""
 
@@ -38,6 +40,7 @@ class Watchman:
        appears; the others only look once a second, and take over at once when it resigns
     2. at the due time moves the thread's wake-up from RQ's schedule to RQ's queue, and looks for the next in the same round trip
     3. at least once a second looks for threads that are overdue - a lost job, a dead worker, a lapsed lease - and wakes somebody
+    4. moves the times of all threads when the clock of Redis is set back
     """
 
     def __init__(self, space: Space, client: Any, outage: Outage | None = None) -> None:
@@ -47,6 +50,7 @@ class Watchman:
         self._client = fresh(client)
         self._store = SyncStore(self._client, execute=Lane(self._client).execute, has_served=True)
         self._id = secrets.token_hex(8)
+        self._seen_ms = self._seen_s = 0.0
         self._stop = threading.Event()
         self.quiet = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="assistant-queue-watchman", daemon=True)
@@ -116,7 +120,18 @@ class Watchman:
 
     def look(self, expected: str = "") -> Watch:
         """Look once; `expected` is the thread whose time has come, as the last look said."""
-        return self._store.run(watch(self._space, self._id, expected))
+        began_s = time.monotonic()
+        seen = self._store.run(watch(self._space, self._id, expected))
+        # Redis said the time of the last look before that look's reply was here, and of this one after it was asked.
+        back_ms = self._seen_ms + (began_s - self._seen_s) * 1000 - seen.now_ms
+        if self._seen_ms and back_ms > _BACK_MS:
+            moved = self._store.run(rewind(self._space))
+            _log.warning(
+                "queue %r: the clock of Redis was set back by %.1f s; the times of %d threads were moved",
+                self._space.prefix, back_ms / 1000, moved,
+            )  # fmt: skip
+        self._seen_ms, self._seen_s = seen.now_ms, time.monotonic()
+        return seen
 
 
 def _wait_s(seen: Watch) -> float:

@@ -63,3 +63,11 @@ def test_a_failover_in_the_middle_of_traffic(durability: str, one_redis: RedisSe
     assert outcome.repeated, "producers have noticed"
     if durability == "replicated":
         assert outcome.verdict.once == outcome.verdict.sent
+
+
+def test_a_clock_that_is_set_back_an_hour_while_windows_are_open(one_redis: RedisServer, tmp_path: Path) -> None:
+    """And a worker that dies just then: neither a window nor a lease lasts an hour longer."""
+    shocks = [Event(at=1.0, kind="set_clock_back", seconds=3600), Event(at=1.05, kind="kill", slot=0)]
+    outcome = carry_out(replace(QUIET, seconds=2, clock_every=1000, burst_every=0.08), shocks, one_redis, tmp_path)
+    assert outcome.holds, table(outcome)
+    assert outcome.done == {"set_clock_back": 1, "kill": 1}
