@@ -12,6 +12,10 @@ from assistant_queue.core.runs import ActionRequired
 from assistant_queue.models import ErrorInfo, FunctionCall, RunResult, ToolCall, Usage
 
 
+_HAPPENED = ("sent_ms", "waiting_since_ms", "undecided_since_ms", "open_since_ms")
+"""Times of what has happened; 0 where it has not."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Progress:
     """The memory of one batch. Whoever claims the thread next continues from here.
@@ -81,6 +85,12 @@ class Progress:
     deliveries: int = 0
     open_since_ms: int = 0
     burying: str | None = None
+
+    def keep_past(self, now_ms: int, run_timeout_s: float) -> None:
+        """Let nothing have happened later than now, and no deadline be further than it can be: the store's clock may have been set back."""
+        for name in _HAPPENED:
+            setattr(self, name, min(getattr(self, name), now_ms))
+        self.deadline_ms = min(self.deadline_ms, now_ms + round(run_timeout_s * 1000))
 
     def dump(self) -> str:
         """As JSON, defaults left out."""

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from assistant_queue.errors import NotPermitted, StoreError
@@ -54,10 +54,12 @@ class Watch(Swept):
     Attributes:
         keeps_time: It is the timer of the queue: it looks again at the next due time. The others need not.
         next_thread: Which thread is due then; "" if none is.
+        now_ms: What time it was by Redis' clock.
     """
 
     keeps_time: bool
     next_thread: str = ""
+    now_ms: float = field(default=0.0, compare=False)
 
 
 def sweep(space: Space, limit: int = SWEEP_LIMIT, *, even_paused: bool = False, leave: str = "") -> Operation[Swept]:
@@ -66,7 +68,7 @@ def sweep(space: Space, limit: int = SWEEP_LIMIT, *, even_paused: bool = False, 
     A paused queue has none, unless `even_paused`: then what fell due is counted as waiting, and nobody is woken. `leave` is a thread
     that the caller is about to look at itself.
     """
-    left_ms, _, _, _, found = _seen((yield _overdue(space, limit=limit, even_paused="1" if even_paused else "")))
+    _, left_ms, _, _, _, found = _seen((yield _overdue(space, limit=limit, even_paused="1" if even_paused else "")))
     overdue = [thread_id for thread_id in found if thread_id != leave]
     woken = yield from wake(space, overdue)
     return Swept(overdue=len(overdue), woken=woken, next_due_in_ms=None if left_ms is None else math.ceil(left_ms))
@@ -81,7 +83,7 @@ def watch(space: Space, watchman: str, expected: str = "") -> Operation[Watch]:
         expected: The thread whose time has come, as an earlier look said (`next_thread`): if it has, it is woken in the same round trip.
             "" for none. One that is not due, or not any more, is left as it is.
     """
-    left_ms, keeps, next_thread, word, overdue = _seen((yield from _look(space, watchman, expected)))
+    now_ms, left_ms, keeps, next_thread, word, overdue = _seen((yield from _look(space, watchman, expected)))
     woken = yield from wake(space, overdue)
     return Watch(
         overdue=len(overdue) + (word in _LOOKED_AT),
@@ -89,6 +91,7 @@ def watch(space: Space, watchman: str, expected: str = "") -> Operation[Watch]:
         next_due_in_ms=left_ms,
         keeps_time=keeps == "timer",
         next_thread=next_thread if is_text(next_thread) else "",
+        now_ms=now_ms,
     )
 
 
@@ -114,10 +117,21 @@ def _look(space: Space, watchman: str, expected: str) -> Operation[Any]:
     return (yield _overdue(space, limit=SWEEP_LIMIT, watchman=watchman))
 
 
-def _seen(reply: Any) -> tuple[float | None, str, str, str, list[str]]:
-    """A look: ms until the next thread is due, who keeps the time, that thread, what became of the expected one, the overdue ones."""
+def _seen(reply: Any) -> tuple[float, float | None, str, str, str, list[str]]:
+    """A look: the time, ms until the next thread is due, who keeps the time, that thread, what became of the expected one, the overdue."""
     now, next_due, keeps, next_thread, word, *overdue = texts(reply)
-    return (int(next_due) - float(now) if next_due else None), keeps, next_thread, word, overdue
+    return float(now), (int(next_due) - float(now) if next_due else None), keeps, next_thread, word, overdue
+
+
+def rewind(space: Space) -> Operation[int]:
+    """Move the times of all threads back, as the clock of Redis was; the number that are not due then. Repeating it moves nothing."""
+    (found,) = yield from each([plain("ZRANGE", space.keys.due, 0, -1)])
+    threads = texts(found or [])
+    moved = 0
+    for start in range(0, len(threads), SWEEP_LIMIT):
+        words = yield from _wake_each(space, threads[start : start + SWEEP_LIMIT])
+        moved += words.count("rewound")
+    return moved
 
 
 def resign(space: Space, watchman: str) -> Operation[None]:
@@ -148,14 +162,19 @@ def _overdue(space: Space, *, limit: int, even_paused: str = "", watchman: str =
 
 def wake(space: Space, thread_ids: Sequence[str]) -> Operation[int]:
     """Look at these threads; the number that were handed a wake-up. One that cannot be looked at keeps no other from it."""
+    return (yield from _wake_each(space, thread_ids)).count("woken")
+
+
+def _wake_each(space: Space, thread_ids: Sequence[str]) -> Operation[list[str]]:
+    """What was said of each thread that could be looked at."""
     if not thread_ids:
-        return 0
+        return []
     known = yield from without(space.keys.due, thread_ids)
     replies = yield from each([space.call("wake", thread_id, patience_ms=_PATIENCE_MS, search=_SEARCH) for thread_id in known])
     for thread_id, reply in zip(known, replies, strict=True):
         if reply is None:
             _log.error("thread %r: Redis refuses to look at it; look at its keys", thread_id)
-    return sum(reply is not None and text(reply[0]) == "woken" for reply in replies)
+    return [text(reply[0]) for reply in replies if reply is not None]
 
 
 def glancing(space: Space, calls: Sequence[Call]) -> Operation[list[Any]]:

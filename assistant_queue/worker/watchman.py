@@ -18,7 +18,7 @@ from assistant_queue.store.connect import fresh
 from assistant_queue.store.lane import Lane
 from assistant_queue.store.refusals import translate
 from assistant_queue.store.stores import SyncStore
-from assistant_queue.store.sweeping import SWEEP_LIMIT, Watch, resign, takes_writes, watch
+from assistant_queue.store.sweeping import SWEEP_LIMIT, Watch, resign, rewind, takes_writes, watch
 from assistant_queue.worker.outage import PASSES, Outage, pause_s
 
 _log = logging.getLogger(__name__)
@@ -28,6 +28,8 @@ SWEEP_INTERVAL_S = 1.0
 _AWAY_S = 0.5
 """Seconds until a Redis that is away or refuses is tried again, and between its return and the first look: batches that are held are
 renewed in that time, and taken over by nobody. Chosen: twice the time between two tries of a renewal, and within the interval together."""
+_BACK_MS = 1000
+"""By how much the clock of Redis must be behind to count as set back. Chosen: clocks are slewed by less between two looks."""
 _COARSE_S = 0.002
 """The last part of a wait, which nothing interrupts. A socket's time-outs are whole ms, rounded up. Chosen: one ms, and one to spare."""
 
@@ -42,6 +44,7 @@ class Watchman:
     2. at the due time moves the thread's wake-up from RQ's schedule to RQ's queue, and looks for the next in the same round trip
     3. wakes nobody before a Redis that was away has taken writes for a moment: leases that lapsed meanwhile are renewed first
     4. at least once a second looks for threads that are overdue - a lost job, a dead worker, a lapsed lease - and wakes somebody
+    5. moves the times of all threads when the clock of Redis is set back
     """
 
     def __init__(self, space: Space, client: Any, outage: Outage | None = None) -> None:
@@ -52,6 +55,7 @@ class Watchman:
         self._client = fresh(client)
         self._store = SyncStore(self._client, execute=Lane(self._client).execute, has_served=True)
         self._id = secrets.token_hex(8)
+        self._seen_ms = self._seen_s = 0.0
         self._stop = threading.Event()
         self.quiet = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="assistant-queue-watchman", daemon=True)
@@ -127,7 +131,18 @@ class Watchman:
 
     def look(self, expected: str = "") -> Watch:
         """Look once; `expected` is the thread whose time has come, as the last look said."""
-        return self._store.run(watch(self._space, self._id, expected))
+        began_s = time.monotonic()
+        seen = self._store.run(watch(self._space, self._id, expected))
+        # Redis said the time of the last look before that look's reply was here, and of this one after it was asked.
+        back_ms = self._seen_ms + (began_s - self._seen_s) * 1000 - seen.now_ms
+        if self._seen_ms and back_ms > _BACK_MS:
+            moved = self._store.run(rewind(self._space))
+            _log.warning(
+                "queue %r: the clock of Redis was set back by %.1f s; the times of %d threads were moved",
+                self._space.prefix, back_ms / 1000, moved,
+            )  # fmt: skip
+        self._seen_ms, self._seen_s = seen.now_ms, time.monotonic()
+        return seen
 
 
 def _wait_s(seen: Watch) -> float:

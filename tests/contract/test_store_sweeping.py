@@ -17,6 +17,7 @@ from assistant_queue.store import producing, sweeping, wakeups
 from assistant_queue.store.calls import GUARD_MS, RECHECK_MS, Space
 from assistant_queue.store.rq_jobs import RqJob
 from assistant_queue.store.sweeping import Swept
+from assistant_queue.worker.watchman import Watchman
 from tests.conftest import RedisServer
 from tests.contract.store_rig import Rig
 
@@ -300,3 +301,120 @@ def test_what_is_not_overdue_by_the_clock_of_redis_is_left_alone(store: Rig) -> 
     store.client.zadd(store.keys.due, {"t": 1000})
     store.run(producing.read_thread(space, "t"))
     assert len(store.queued()) == 1
+
+
+# --- a clock that is set back ---------------------------------------------------------------------------------------------
+
+HOUR = 3600
+
+
+def set_back(store: Rig, seconds: float = HOUR) -> int:
+    """The clock of Redis is set back, and a watchman notices; how many threads were not due then."""
+    store.clock.ms -= round(seconds * 1000)
+    moved = store.run(sweeping.rewind(store.space))
+    assert store.run(sweeping.rewind(store.space)) == 0, "it is done once"
+    store.check()
+    return moved
+
+
+def times(store: Rig, thread: str = "thread") -> dict[str, int]:
+    """From now, in ms."""
+    fields = store.thread_hash(thread)
+    names = ("first", "claimed", "queued", "due", "own_due", "until")
+    return {name: int(fields[name]) - store.clock.ms for name in names if name in fields}
+
+
+def test_a_window_that_is_open_when_the_clock_is_set_back_ends_as_if_it_had_not_been(store: Rig) -> None:
+    receipt = store.add(delay_s=5)
+    store.clock.advance(2)
+    assert set_back(store) == 1
+    assert times(store) == {"first": 0, "due": 5000, "own_due": 5000}, "at most what the window is long"
+    assert store.scheduled() == {receipt.job_id: store.clock.ms // 1000 + 5}
+    store.clock.advance(5)
+    assert store.sweep().woken == 1
+    assert store.pop() == "thread"
+    store.finish(store.claim())
+    store.check_idle()
+
+
+@pytest.mark.parametrize("is_renewed", [False, True])
+def test_a_dead_holders_lease_lapses_and_a_live_ones_does_not_although_the_clock_is_set_back(store: Rig, is_renewed: bool) -> None:
+    store.add("thread", "m", delay_s=0)
+    lease = store.claim(lease_s=30)
+    store.clock.advance(10)
+    store.renew(lease)
+    store.clock.ms -= HOUR * 1000
+    if is_renewed:
+        assert store.renew(lease) is not None
+    store.run(sweeping.rewind(store.space))
+    assert times(store)["until"] == (30_000 if is_renewed else 40_000), "the lease, and how long it has been held at most"
+    assert store.refused() == "refused"
+    store.clock.advance(41)
+    assert store.sweep().woken == 1
+    store.pop()
+    assert store.claim().claimed.batch.id == lease.claimed.batch.id
+    store.check()
+
+
+@pytest.mark.parametrize("state", [ThreadState.RETRYING, ThreadState.HELD])
+def test_a_batch_that_waits_when_the_clock_is_set_back_is_tried_again(store: Rig, state: ThreadState) -> None:
+    store.add("thread", "m", delay_s=0)
+    store.postpone(store.claim(), state, 7)
+    set_back(store)
+    assert times(store)["due"] == 7000
+    store.clock.advance(7)
+    assert store.sweep().woken == 1
+    store.finish(store.claim())
+    store.pop()
+    store.check()
+
+
+def test_what_is_due_when_the_clock_is_set_back_is_handed_over_and_a_lost_wake_up_is_written_again(store: Rig) -> None:
+    store.add(delay_s=0)
+    store.lose_wakeups()
+    store.clock.ms -= HOUR * 1000
+    store.clock.advance(0.001)
+    store.run(sweeping.rewind(store.space))
+    assert store.pop() == "thread"
+    store.finish(store.claim())
+    store.check_idle()
+
+
+def test_messages_that_come_after_the_clock_was_set_back_and_before_that_was_noticed(store: Rig) -> None:
+    store.add("old", "a", delay_s=5)
+    store.clock.ms -= HOUR * 1000
+    store.add("old", "b", delay_s=5)
+    store.add("new", "c", delay_s=5)
+    before = times(store, "new")
+    store.run(sweeping.rewind(store.space))
+    assert times(store, "new") == before
+    assert times(store, "old")["due"] == 5000
+    store.clock.advance(5)
+    assert store.sweep().woken == 2
+    assert store.claim("old").claimed.batch.messages[1].id == "b"
+    store.check()
+
+
+def test_a_clock_that_goes_on_moves_nothing(store: Rig) -> None:
+    store.add("a", delay_s=5)
+    store.add("b", delay_s=0)
+    store.claim("b")
+    store.add("b", delay_s=9)
+    store.clock.advance(3)
+    before = store.snapshot()
+    assert store.run(sweeping.rewind(store.space)) == 0
+    assert store.snapshot() == before
+
+
+@pytest.mark.parametrize("back_s", [0.5, HOUR])
+def test_a_watchman_notices_that_the_clock_was_set_back(
+    store: Rig, redis_client: Any, back_s: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    watchman = Watchman(store.space, redis_client)
+    store.add(delay_s=5)
+    watchman.look()
+    store.clock.ms -= round(back_s * 1000)
+    watchman.look()
+    is_noticed = "the clock of Redis was set back by 3600.0 s; the times of 1 threads were moved" in caplog.text
+    assert is_noticed is (back_s == HOUR)
+    assert times(store)["due"] == (5000 if is_noticed else 5500)

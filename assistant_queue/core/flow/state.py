@@ -95,6 +95,7 @@ class BatchState:
         self._unanswered: tuple[str, ...] = tuple(call.id for call in claimed.progress.calls)
         self._request: RunRequest | None = None
         progress = claimed.progress
+        progress.keep_past(now_ms(), rules.run_timeout_s)
         in_users_code = progress.calling or claimed.phase is Phase.DELIVERING
         self._deaths = self._all_deaths = claimed.deaths
         if in_users_code:

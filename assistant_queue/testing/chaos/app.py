@@ -10,7 +10,7 @@ from typing import Any
 
 from assistant_queue import AssistantMessageQueue, ToolCall
 from assistant_queue.testing.chaos.deliveries import Deliveries
-from assistant_queue.testing.chaos.shifting import shifted
+from assistant_queue.testing.chaos.shifting import shift
 from assistant_queue.worker.parents import die_with_parent
 
 VARIABLE = "ASSISTANT_QUEUE_CHAOS_OPTIONS"
@@ -30,7 +30,7 @@ def make_queue() -> AssistantMessageQueue:
     """The queue, from the environment; its process does not outlive the runner."""
     die_with_parent()
     if CLOCK_VARIABLE in os.environ:
-        shifted(Path(os.environ[CLOCK_VARIABLE])).__enter__()  # for as long as the process lives
+        shift(Path(os.environ[CLOCK_VARIABLE]))
     told = os.environ.get(DELIVERIES_VARIABLE)
     on_reply = Deliveries(Path(told)).add if told else None
     return AssistantMessageQueue(handle_requires_action=use_tools, on_reply=on_reply, **json.loads(os.environ[VARIABLE]))

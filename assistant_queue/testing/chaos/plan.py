@@ -48,6 +48,7 @@ class Settings:
         producers: OS threads that add messages, each for conversation threads of its own.
         lease: `lock_duration`, seconds.
         request_timeout: As in the queue's options, seconds.
+        run_timeout: As in the queue's options, seconds: how long a worker that hangs keeps its threads.
         drain: Seconds after which what is not answered counts as lost.
         app: Where the workers find their queue, `module:attribute`.
     """
@@ -73,6 +74,7 @@ class Settings:
     producers: int = 6
     lease: float = 2.0
     request_timeout: float = 2.0
+    run_timeout: float = 60.0
     drain: float = 120.0
     app: str = "assistant_queue.testing.chaos.app:queue"
 

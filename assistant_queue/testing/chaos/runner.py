@@ -83,7 +83,7 @@ def options_of(settings: Settings, url: str, provider: StandInProvider) -> dict[
         "lock_duration": settings.lease,
         "request_timeout": settings.request_timeout,
         "stream_idle_timeout": 10.0,
-        "run_timeout": 60.0,
+        "run_timeout": settings.run_timeout,
         "backoff": {"type": "fixed", "delay": 0.3},
         # Every failure here is one that the plan has made, and a kill while sending counts as one: none of them is a reason to give up.
         "max_attempts": 1000,

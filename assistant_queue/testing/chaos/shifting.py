@@ -21,15 +21,20 @@ def set_shift(path: Path, seconds: float) -> None:
     beside.replace(path)
 
 
-@contextlib.contextmanager
-def shifted(path: Path) -> Iterator[None]:
-    """Have every clock of this process follow the file."""
+def shift(path: Path) -> None:
+    """Have every clock of this process follow the file, for as long as the process lives."""
 
     def store_now_ms(_: SystemClock) -> int:
         return round((time.time() + float(path.read_text(encoding="ascii"))) * 1000)
 
-    real = SystemClock.store_now_ms
     SystemClock.store_now_ms = store_now_ms  # type: ignore[method-assign, assignment]  # of a process that is only there to be upset
+
+
+@contextlib.contextmanager
+def shifted(path: Path) -> Iterator[None]:
+    """Have every clock of this process follow the file within the block."""
+    real = SystemClock.store_now_ms
+    shift(path)
     try:
         yield
     finally:
