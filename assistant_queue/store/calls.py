@@ -28,7 +28,7 @@ OVERDUE_MS = 2000
 GUARD_MS = 1000
 """From the end of a lease to its guard wake-up. Source: docs/reliability.md."""
 OVER_MS = 3_600_000
-"""How long a late copy of a call that leaves no other trace is known. Chosen: TCP gives what it cannot deliver up after a quarter of that."""
+"""How long a late copy of a call that leaves no other trace is known. Chosen: TCP gives up on a segment after a quarter of that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class Keys:
         return f"{self.prefix}:timer"
 
     def over(self, call_id: str) -> str:
-        """String: a call that must act once has acted, or a direct call has ended; lives OVER_MS, so that a late copy of it changes nothing."""
+        """String: a call that must act once has acted, or a direct call has ended: no late copy acts again; lives OVER_MS."""
         return f"{self.prefix}:over:{call_id}"
 
     def bell(self, hub_id: str) -> str:

@@ -325,7 +325,9 @@ class BatchDriver:
         await self._sure()
         thread_id, backend = self._lease.thread_id, self._runtime.backend
         created = await self._talk.asked(backend.open_conversation(thread_id))
-        found, anchor = await self._write(lambda: holding.set_conversation(self._runtime.space, thread_id, created, token=self._lease.token))
+        found, anchor = await self._write(
+            lambda: holding.set_conversation(self._runtime.space, thread_id, created, token=self._lease.token)
+        )
         if found != created:
             # Another process mapped the thread meanwhile (a direct call): its conversation counts, ours goes.
             await self._drop(created)
