@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from assistant_queue.core.thread_state import Phase
 from store_model import MOST_PENDING, NOW, RETRYING, THREADS, StoreMachine
+
+from assistant_queue.core.thread_state import Phase
 
 A, B = THREADS
 
