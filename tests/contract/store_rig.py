@@ -284,10 +284,10 @@ class Rig:
     def all_keys(self) -> list[str]:
         """Every key of ours, without the memory of calls that are over."""
         memory = self.keys.over("")
-        return sorted(key for key in map(text, self.client.scan_iter(f"{self.prefix}:*", count=1000)) if not key.startswith(memory))
+        return sorted(key for key in map(text, self.client.scan_iter(f"{self.keys.prefix}:*", count=1000)) if not key.startswith(memory))
 
     def threads(self) -> list[str]:
-        start = f"{self.prefix}:thread:"
+        start = f"{self.keys.prefix}:thread:"
         return [key.removeprefix(start) for key in self.all_keys() if key.startswith(start)]
 
     def hash(self, key: str) -> dict[str, str]:
@@ -353,7 +353,7 @@ class Rig:
         for batch_id in self.client.zrange(self.keys.failed, 0, -1):
             counted["failed"] += len(self.ids(self.keys.dead(text(batch_id))))
         for key in self.all_keys():
-            if key.startswith(f"{self.prefix}:batch:"):
+            if key.startswith(f"{self.keys.prefix}:batch:"):
                 record = self.hash(key)
                 if record.get("state") == "completed":
                     counted["completed"] += json.loads(record["result"])["messages_processed"]
@@ -401,7 +401,7 @@ class Rig:
     def check_idle(self) -> None:
         """Nothing is left but conversations, counters, and records that expire."""
         for key in self.all_keys():
-            kind = key.removeprefix(f"{self.prefix}:").partition(":")[0]
+            kind = key.removeprefix(f"{self.keys.prefix}:").partition(":")[0]
             if kind in ("message", "batch"):
                 assert self.client.pttl(key) > 0, f"{key} never goes"
             else:
