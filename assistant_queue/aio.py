@@ -46,7 +46,7 @@ class AsyncAssistantMessageQueue(TakesTools, AsyncDirectCalls, AsyncEventCalls):
     def _open(self) -> None:
         given = self.config.redis
         self._door = Door(self.config, self._clock)
-        self._store = AsyncStore(async_from(given, self.config.redis_url), keeps=given is None)
+        self._store = AsyncStore(async_from(given, self.config.redis_url), keeps=given is None, spaces=(self._door.space,))
         self._owns_client = self._store.client is not given
         self._listening = listening(self._store.client)
         self._workers: list[LoopWorkerHandle] = []

@@ -39,7 +39,7 @@ class DirectCalls:
         def open_on_loop() -> Direct:
             from assistant_queue.direct import Direct  # a producer needs none of it
 
-            return Direct(config, space, AsyncStore(_own_client(config)))
+            return Direct(config, space, AsyncStore(_own_client(config), spaces=(space,)))
 
         self._portal = Portal(open_on_loop, _close_both)
 

@@ -36,7 +36,7 @@ class EventCalls:
 
         def open_on_loop() -> EventHub:
             client = async_from(config.redis, config.redis_url)
-            return EventHub(space, AsyncStore(fresh(client) if client is config.redis else client))
+            return EventHub(space, AsyncStore(fresh(client) if client is config.redis else client, spaces=(space,)))
 
         self._listeners = Portal(open_on_loop, _close_hub, name="assistant-queue-events", cut_off=_Closed)
 
@@ -134,7 +134,7 @@ class AsyncEventCalls:
 
     async def _listen(self, thread_id: str, after: str | None, patience_s: float | None) -> AsyncIterator[Event]:
         if self._hub is None:
-            self._hub = EventHub(self._door.space, AsyncStore(self._listening))
+            self._hub = EventHub(self._door.space, AsyncStore(self._listening, spaces=(self._door.space,)))
         subscription = await self._hub.subscribe(thread_id, after)
         try:
             while (event := await subscription.next(patience_s)) is not None:

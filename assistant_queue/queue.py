@@ -79,7 +79,8 @@ class AssistantMessageQueue(TakesTools, DirectCalls, EventCalls):
         client = sync_from(given, self.config.redis_url)
         self._owns_client = client is not given
         # Only of a client of our own: one that was given may have no connection to spare.
-        self._store = SyncStore(client, execute=Lane(client).execute if given is None else None)
+        execute = Lane(client).execute if given is None else None
+        self._store = SyncStore(client, execute=execute, spaces=(self._door.space,))
         self._listening = listening(self._store.client)
         self._workers: list[WorkerHandle] = []
         self._open_direct()

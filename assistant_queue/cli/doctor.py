@@ -18,8 +18,9 @@ from assistant_queue.errors import AssistantQueueError, ConfigurationMismatch, N
 from assistant_queue.store import control
 from assistant_queue.store.calls import Space
 from assistant_queue.store.connect import sync_from
-from assistant_queue.store.examining import Finding, judge, read_server, refuse_cluster
+from assistant_queue.store.examining import Finding, judge, judge_nesting, read_server, refuse_cluster
 from assistant_queue.store.health import read_abandoned, read_health, read_workers
+from assistant_queue.store.layout import read_nestings
 from assistant_queue.store.stores import SyncStore
 from assistant_queue.store.sweeping import TERM_MS
 from assistant_queue.worker.backend import make_backend
@@ -50,9 +51,10 @@ def doctor(*, where: Where, no_provider: bool, no_run: bool, as_json: bool) -> N
     Exit codes: 0 nothing bad, 1 something bad, 2 an option is wrong, 3 Redis did not answer.
     """  # noqa: D301
     config = where.config()
-    store = SyncStore(sync_from(config.redis, config.redis_url))
+    space = Space(config.queue_prefix, SystemClock())
+    store = SyncStore(sync_from(config.redis, config.redis_url), spaces=(space,))
     try:
-        findings = list(_examine(config, store, ask_provider=not no_provider, runs=not no_run))
+        findings = list(_examine(config, space, store, ask_provider=not no_provider, runs=not no_run))
     finally:
         store.close()
     for finding in findings:
@@ -66,13 +68,13 @@ def doctor(*, where: Where, no_provider: bool, no_run: bool, as_json: bool) -> N
         raise SystemExit(FAILED)
 
 
-def _examine(config: Config, store: SyncStore, *, ask_provider: bool, runs: bool) -> Iterator[Finding]:
-    space = Space(config.queue_prefix, SystemClock())
+def _examine(config: Config, space: Space, store: SyncStore, *, ask_provider: bool, runs: bool) -> Iterator[Finding]:
     server = store.run(read_server())
     refuse_cluster(server)
     yield from judge(server, redis_name(config), durability=config.durability)
     yield from _as_far_as_permitted("the workers", _workers(space, store))
     yield from _as_far_as_permitted("the threads", _threads(space, store))
+    yield from _as_far_as_permitted("whether other queues have the same keys", _nestings(space, store))
     yield from _as_far_as_permitted("what the producers believe", _fingerprint(config, space, store))
     if ask_provider:
         yield from _provider(config, runs=runs)
@@ -153,6 +155,10 @@ def _threads(space: Space, store: SyncStore) -> Iterator[Finding]:
         yield Finding(level="ok", what=f"no thread is overdue{answered}")
     if found.failed:
         yield Finding(level="warn", what=f"{found.failed} failed batch(es) wait for a person", advice="assistant-queue failed")
+
+
+def _nestings(space: Space, store: SyncStore) -> Iterator[Finding]:
+    yield from map(judge_nesting, store.run(read_nestings(space)))
 
 
 def _fingerprint(config: Config, space: Space, store: SyncStore) -> Iterator[Finding]:

@@ -41,7 +41,7 @@ def sweep(where: Where, once: bool, as_json: bool) -> None:
     space = Space(config.queue_prefix, SystemClock())
     client = worker_sync_client(config)
     try:
-        swept = SyncStore(client).run(sweep_once(space))
+        swept = SyncStore(client, spaces=(space,)).run(sweep_once(space))
         if not once:
             _watch(Watchman(space, client), f"sweeping queue {config.queue_prefix} at {redis_name(config)}")
         elif as_json:

@@ -68,7 +68,7 @@ class EventHub:
         self._space = space
         self._store = store
         self._feeds: dict[str, _Feed] = {}
-        self._bell = space.keys.bell(secrets.token_hex(8))
+        self._id = secrets.token_hex(8)
         self._bell_cursor = events.START
         self._reader: asyncio.Task[None] | None = None
         self._refresh_at = self._look_at = 0.0
@@ -100,6 +100,10 @@ class EventHub:
                 self.leave(subscription)
                 raise
         return subscription
+
+    @property
+    def _bell(self) -> str:
+        return self._space.keys.bell(self._id)
 
     @property
     def client(self) -> Any:

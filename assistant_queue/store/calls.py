@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 from assistant_queue.clock import Clock
 from assistant_queue.errors import NotEncodable, NotPermitted, StoreError
 from assistant_queue.store import wakeups
-from assistant_queue.store.keys import Keys
+from assistant_queue.store.keys import Keys, base_of
 from assistant_queue.store.scripts import Constants, LuaScript, load
 from assistant_queue.store.sendable import mended
 
@@ -28,7 +28,7 @@ OVERDUE_MS = 2000
 GUARD_MS = 1000
 """From the end of a lease to its guard wake-up. Source: docs/reliability.md."""
 OVER_MS = 3_600_000
-"""How long a late copy of a call that leaves no other trace is known. Chosen: TCP gives what it cannot deliver up after a quarter of that."""
+"""How long a late copy of a call that leaves no other trace is known. Chosen: TCP gives up on a segment after a quarter of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,15 +177,30 @@ def reading(key: str) -> Iterator[None]:
 
 
 class Space:
-    """One prefix: where its keys are and what its scripts are told each time."""
+    """One prefix: where its keys are and what its scripts are told each time.
+
+    Attributes:
+        is_settled: Which keys the queue has is known. Until then they are those of a new queue (`store/layout.py`).
+    """
 
     def __init__(self, prefix: str, clock: Clock, events: EventRules | None = None) -> None:
         """`events` is None where nothing is written that anybody could listen to: the options' defaults hold."""
         self.events = EventRules() if events is None else events
-        self.keys = Keys(prefix)
         self.prefix = prefix
         self.clock = clock
-        keys = self.keys
+        self._constants: Constants = (*CONSTANTS, ("events", self.events.argument()))
+        self._lay_out(base_of(prefix))
+        self.is_settled = self.keys.prefix == prefix
+
+    def settle(self, base: str) -> None:
+        """Use the keys that begin with `base`, from now on."""
+        if base != self.keys.prefix:
+            self._lay_out(base)
+        self.is_settled = True
+
+    def _lay_out(self, base: str) -> None:
+        self.keys = keys = Keys(base)
+        prefix = self.prefix
         self._fixed_keys: dict[str, str] = {
             "due": keys.due,
             "failed": keys.failed,
@@ -204,7 +219,6 @@ class Space:
             "conversation": keys.conversation(""),
             "events": keys.events(""),
         }
-        self._constants: Constants = (*CONSTANTS, ("events", self.events.argument()))
         self._plans: dict[tuple[str, Constants, bool], _Plan] = {}
 
     def call(

@@ -131,7 +131,8 @@ def lock(space: Space, thread_id: str, *, token: str, lease_s: float) -> Operati
     """Take a thread's lease for a direct call, or take it anew.
 
     Raises:
-        ThreadBusy: A worker or another call holds it, a batch of it is not over, or `unlock` was called with this token. Nothing was changed.
+        ThreadBusy: A worker or another call holds it, a batch of it is not over, or `unlock` was called with this token.
+            Nothing was changed.
     """
     reply = yield space.call("lock", thread_id, keys={"over": space.keys.over(token)}, token=token, lease_ms=to_ms(lease_s))
     if text(reply[0]) == "busy":

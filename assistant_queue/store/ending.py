@@ -44,7 +44,6 @@ def complete(
         keys={"record": space.keys.record(result.batch_id)},
         rest=message_keys(space, result.message_ids),
         token=lease.token,
-        number=next(lease.numbers),
         progress=progress.dump(),
         **_result_args(space, lease, result, anchor, rules),
     )

@@ -9,6 +9,7 @@ from typing import Any
 from assistant_queue.config import NO_CLUSTER
 from assistant_queue.errors import ConfigurationError, StoreError
 from assistant_queue.store.calls import Operation, plain
+from assistant_queue.store.layout import Nesting
 
 LOWEST_REDIS = (6, 2)
 """Source: docs/production.md; the suite runs on 6.2."""
@@ -123,6 +124,22 @@ def _version(server: Server, name: str) -> Finding:
         level="bad" if too_old else "ok",
         what=f"{name}: version {server.version or 'unknown'}",
         advice="upgrade to Redis 6.2 or later, or to Valkey" if too_old else "",
+    )
+
+
+def judge_nesting(nesting: Nesting) -> Finding:
+    """What it means that two queues can meet at a key."""
+    inner, outer = nesting.inner, nesting.outer
+    if nesting.in_rq:
+        return Finding(
+            level="warn",
+            what=f"queue {inner!r} has the name of a key that RQ keeps for queue {outer!r}, whose forking workers take its wake-ups",
+            advice=f"give {inner!r} another queue_prefix, or let only concurrent workers serve {outer!r}",
+        )
+    return Finding(
+        level="warn",
+        what=f"queue {inner!r} was made by version 0.1, and its keys can be those of a thread of queue {outer!r}",
+        advice=f"give {inner!r} another queue_prefix when nothing waits in it",
     )
 
 

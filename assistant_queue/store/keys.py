@@ -8,9 +8,21 @@ FORMAT_VERSION = 1
 """The version of everything below; stands in the key `format` of each prefix."""
 
 
+def base_of(prefix: str) -> str:
+    """What the keys of a queue begin with, in front of the first colon: `bot%3Athread` for `bot:thread`.
+
+    No two prefixes have the same, and none is the beginning of another's keys. Without a colon or a percent sign it is the prefix itself.
+    """
+    return prefix.replace("%", "%25").replace(":", "%3A")
+
+
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys of one prefix."""
+    """The keys of one queue.
+
+    Attributes:
+        prefix: What they begin with: `base_of` its `queue_prefix`, or the `queue_prefix` as it is, if version 0.1 has made the queue.
+    """
 
     prefix: str
 
@@ -72,7 +84,7 @@ class Keys:
         return f"{self.prefix}:timer"
 
     def over(self, call_id: str) -> str:
-        """String: a call that must act once has acted, or a direct call has ended; lives OVER_MS, so that a late copy of it changes nothing."""
+        """String: a call that must act once has acted, or a direct call has ended: no late copy acts again; lives OVER_MS."""
         return f"{self.prefix}:over:{call_id}"
 
     def bell(self, hub_id: str) -> str:

@@ -57,14 +57,16 @@ class AddRules:
 
 def _add_call(space: Space, thread_id: str, message: Message, rules: AddRules) -> Call:
     constants, numbers = rules.told
+    nonce = secrets.token_hex(4)
+    over = space.keys.over(f"{message.id}:{nonce}") if rules.max_pending else space.keys.due  # which the script does not look at then
     return space.call(
         "add",
         thread_id,
-        keys={"message": space.keys.message(message.id)},
+        keys={"message": space.keys.message(message.id), "over": over},
         constants=constants,
         entry=pack(message),
         digest=digest(message.content),
-        nonce=secrets.token_hex(4),
+        nonce=nonce,
         **numbers,
     )
 

@@ -52,10 +52,14 @@ def call_for(
         "books": wakeups.worker_key(job.worker),
         "running": wakeups.running_key(job.worker),
     }
-    told, constants = {"taken": job.id, "worker": job.worker}, ()
-    if not job.worker:
-        # RQ's own worker keeps the records itself: only a claim wants to know whether the job is still there.
-        told, constants = ({"taken": job.id}, _RECORDED_BY_RQ) if job.id and name == "claim" else ({}, _NOT_RECORDED)
+    told: dict[str, str] = {}
+    constants: Constants = ()
+    if job.worker:
+        told = {"taken": job.id, "worker": job.worker}
+    elif job.id and name == "claim":  # RQ's own worker keeps the records; whether the job is still there is asked all the same
+        told, constants = {"taken": job.id}, _RECORDED_BY_RQ
+    else:
+        constants = _NOT_RECORDED
     return space.call(name, thread_id, keys={**records, **keys}, rest=rest, constants=constants, token=token, **told, **args)
 
 

@@ -6,6 +6,7 @@ and `arg.name`. Names are resolved here, once, not by tables that Lua would buil
     key.thread       KEYS[1]
     arg.delay_ms     ARGV[4], or a constant where the value is the same at every call: it is not sent
     arg.origin       what a key says already (the prefix)
+    arg.base         likewise: what our keys begin with
 
 What differs from prefix to prefix is never a constant: Redis keeps every version of a script, so there must be few.
 
@@ -31,7 +32,11 @@ _NAME = re.compile(r"\b(key|arg)(?:\.(\w+)|\['(\w+)'\])")
 Constants = tuple[tuple[str, str | int], ...]
 """Names of arguments and what they are at every call of one version of a script."""
 
-_TOLD_BY_A_KEY = {"origin": ("queue", "string.sub({}, {after})"), "tick": ("due", "string.sub({}, 1, -4) .. 'tick'")}
+_TOLD_BY_A_KEY = {
+    "origin": ("queue", "string.sub({}, {after})"),
+    "base": ("due", "string.sub({}, 1, -5)"),
+    "tick": ("due", "string.sub({}, 1, -4) .. 'tick'"),
+}
 """Arguments that a key holds: which, and how they are cut out of it (`store/keys.py`, `store/wakeups.py`)."""
 _UNCHECKED = re.compile(r"^-- UNCHECKED$", re.MULTILINE)
 _KINDS = {

@@ -10,9 +10,10 @@ from redis import exceptions
 
 from assistant_queue.errors import ConfigurationError, StoreError, StoreUnavailable
 from assistant_queue.store.ahead import AheadSender
-from assistant_queue.store.calls import Ahead, Call, Each, Operation
+from assistant_queue.store.calls import Ahead, Call, Each, Operation, Space
 from assistant_queue.store.connect import disconnect, is_in_memory
 from assistant_queue.store.gathering import Gathering
+from assistant_queue.store.layout import laid_out
 from assistant_queue.store.quarantine import mending
 from assistant_queue.store.refusals import hang_up_idle, hang_up_idle_async, leads_astray, translate
 from assistant_queue.store.sendable import REFUSED
@@ -54,15 +55,19 @@ def _settled(step: list[Call], replies: list[Any], *, has_served: bool) -> list[
 class SyncStore:
     """Runs operations on a blocking redis client; `client` is that client."""
 
-    def __init__(self, client: Any, *, execute: Callable[..., Any] | None = None, has_served: bool = False) -> None:
+    def __init__(
+        self, client: Any, *, execute: Callable[..., Any] | None = None, has_served: bool = False, spaces: Sequence[Space] = ()
+    ) -> None:
         """Connect to nothing yet.
 
         Args:
             client: That client.
             execute: Sends one command; None for the client's own way.
             has_served: The same Redis has run a script before: what refuses one from now on is away, and no cluster.
+            spaces: Queues of which is asked, before the first operation, which keys they have.
         """
         self.client = client
+        self._spaces = spaces
         self._execute = execute or client.execute_command
         self._has_served = has_served
 
@@ -74,7 +79,8 @@ class SyncStore:
                 for now (`refusal` says why); the last call did not happen.
             StoreError: Redis refused; nothing happened.
         """
-        operation = mending(operation)
+        operation = mending(laid_out(self._spaces, operation) if self._spaces else operation)
+        self._spaces = [space for space in self._spaces if not space.is_settled]
         sender: AheadSender | None = None
         try:
             step = next(operation)
@@ -142,12 +148,23 @@ class SyncStore:
 class AsyncStore:
     """Runs operations on an asyncio redis client; `client` is that client."""
 
-    def __init__(self, client: Any, *, keeps: bool = True) -> None:
-        """`keeps`: connections of the client may be kept; not of one that is somebody else's, too, and may have none to spare."""
+    def __init__(self, client: Any, *, keeps: bool = True, spaces: Sequence[Space] = ()) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            client: That client.
+            keeps: Connections of the client may be kept; not of a caller's client, which may have none to spare.
+            spaces: Queues of which is asked, before the first operation, which keys they have.
+        """
         self.client = client
+        self._spaces = spaces
         self._gathering = Gathering(client, keeps=keeps)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._has_served = False
+
+    def serve(self, space: Space) -> None:
+        """Ask before the next operation which keys this queue has, too."""
+        self._spaces = [*self._spaces, space]
 
     async def run(self, operation: Operation[T]) -> T:
         """Carry an operation out; raises as `SyncStore.run` does.
@@ -164,7 +181,8 @@ class AsyncStore:
                     "inside the function that asyncio.run() is given; nothing was done"
                 )
             self._loop = loop
-        operation = mending(operation)
+        operation = mending(laid_out(self._spaces, operation) if self._spaces else operation)
+        self._spaces = [space for space in self._spaces if not space.is_settled]
         before: list[Any] = []
         try:
             step = next(operation)

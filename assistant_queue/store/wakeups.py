@@ -57,6 +57,11 @@ def queue_key(prefix: str) -> str:
     return f"{rq_prefix()}:queue:{prefix}"
 
 
+def is_named_as_rqs_own(inner: str, outer: str) -> bool:
+    """Whether the queue `inner` has the name of a key that RQ keeps for the queue `outer`. Source: rq, intermediate_queue.py."""
+    return inner == f"{outer}:intermediate" or inner.startswith(f"{outer}:intermediate:first_seen:")
+
+
 def scheduled_key(prefix: str) -> str:
     """Sorted set: job id -> seconds since the epoch from which RQ's scheduler hands it over."""
     return f"{rq_prefix()}:scheduled:{prefix}"

@@ -116,7 +116,7 @@ class Rehearsal:
         return [text for name in self._conversations(thread_id) for text in self.provider.assistant_texts(name)]
 
     def _conversations(self, thread_id: str) -> list[str]:
-        found: Any = self.queue.config.redis.hget(f"{self.queue.config.queue_prefix}:conversation:{thread_id}", "id")
+        found: Any = self.queue.config.redis.hget(self.queue._door.space.keys.conversation(thread_id), "id")  # noqa: SLF001 - the queue's own keys
         return [found.decode()] if found else [thread_id]
 
 

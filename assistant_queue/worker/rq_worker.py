@@ -120,7 +120,7 @@ class Worker(rq.worker.Worker):
         SyncStore(self.connection).run(check_in(space, config))
         _warm_up(config)
         super().bootstrap(*args, **kwargs)
-        self.watchmen = tuple(Watchman(Space(name, SystemClock()), self.connection) for name in names)
+        self.watchmen = tuple(Watchman(Space(name, SystemClock()), self.connection) for name in names)  # each asks for its keys
         for watchman in self.watchmen:
             watchman.start()
         if self.on_ready is not None:

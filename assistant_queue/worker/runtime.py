@@ -110,6 +110,7 @@ class Runtime:
         self.result_rules = ResultRules(result_ttl_s=config.result_ttl, keep_text=not config.remove_on_complete)
         self.lease_margin_s = config.lock_duration / 6
         self.store: AsyncStore = beside.store if beside else AsyncStore(_worker_async_client(config))
+        self.store.serve(self.space)
         self.outage: Outage = beside.outage if beside else Outage()
         self.keeper = LeaseKeeper(self.space, SyncStore(worker_sync_client(config), has_served=True), config.lock_duration, self.outage)
         self.code: UserCode = beside.code if beside else UserCode(config.concurrency)

@@ -53,7 +53,7 @@ class Watchman:
         self._outage = outage or Outage()
         self._outage_met = False
         self._client = fresh(client)
-        self._store = SyncStore(self._client, execute=Lane(self._client).execute, has_served=True)
+        self._store = SyncStore(self._client, execute=Lane(self._client).execute, has_served=True, spaces=(space,))
         self._id = secrets.token_hex(8)
         self._seen_ms = self._seen_s = 0.0
         self._stop = threading.Event()
@@ -100,14 +100,14 @@ class Watchman:
         self._stop.wait(pause_s(error, _AWAY_S))
 
     def _watch(self, news: Any) -> None:
-        keys, listens, expected = self._space.keys, "", ""
+        listens, expected = "", ""
         while not self._stop.is_set():
             with self.quiet:
                 seen = self.look(expected)
                 expected = ""
                 self._outage.passed("watchman")
                 # A due time that is earlier than all others concerns the timer alone; that it resigns concerns the others.
-                concerns = keys.tick if seen.keeps_time else keys.timer
+                concerns = self._space.keys.tick if seen.keeps_time else self._space.keys.timer
                 if concerns != listens:
                     news.subscribe(concerns)
                     if listens:

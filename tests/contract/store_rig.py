@@ -15,9 +15,10 @@ from assistant_queue.core.flow import Claimed
 from assistant_queue.core.progress import Progress, moment
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.core.window import Window
+from assistant_queue.errors import StoreError
 from assistant_queue.models import Batch, ErrorInfo, Message, MessageStatus, QueueStatus, Receipt, RunResult, ThreadStatus
 from assistant_queue.store import ending, failures, holding, producing, sweeping, wakeups
-from assistant_queue.store.calls import Operation, Space
+from assistant_queue.store.calls import Ahead, Call, Operation, Space
 from assistant_queue.store.ending import ResultRules
 from assistant_queue.store.holding import Lease, NoLease
 from assistant_queue.store.rq_jobs import RqJob
@@ -41,10 +42,37 @@ class Rig:
         self.space = Space(prefix, self.clock)
         self.keys = self.space.keys
         self.store = SyncStore(client)
+        self.sent: list[Call] = []
         self._numbers: Counter[str] = Counter()
 
     def run(self, operation: Operation[T]) -> T:
-        return self.store.run(operation)
+        return self.store.run(self._noted(operation))
+
+    def _noted(self, operation: Operation[T]) -> Operation[T]:
+        """The operation; the scripts that it calls are noted in `sent`."""
+        try:
+            step = next(operation)
+            while True:
+                calls = [step] if isinstance(step, Call) else step.calls if isinstance(step, Ahead) else step
+                self.sent += [call for call in calls if call.script is not None]
+                try:
+                    reply = yield step
+                except StoreError as error:
+                    step = operation.throw(error)
+                else:
+                    step = operation.send(reply)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]  # the operation's own
+
+    def again(self, call: Call) -> Any:
+        """A copy of a call arrives now, whenever the call was made; the reply, which nobody waits for."""
+        assert call.script is not None
+        words = [self.clock.ms if name == "now" else word for name, word in zip(call.script.args, call.words, strict=True)]
+
+        def copy() -> Operation[Any]:
+            return (yield replace(call, words=words))
+
+        return self.store.run(copy())
 
     def fresh(self, kind: str) -> str:
         self._numbers[kind] += 1
@@ -256,10 +284,10 @@ class Rig:
     def all_keys(self) -> list[str]:
         """Every key of ours, without the memory of calls that are over."""
         memory = self.keys.over("")
-        return sorted(key for key in map(text, self.client.scan_iter(f"{self.prefix}:*", count=1000)) if not key.startswith(memory))
+        return sorted(key for key in map(text, self.client.scan_iter(f"{self.keys.prefix}:*", count=1000)) if not key.startswith(memory))
 
     def threads(self) -> list[str]:
-        start = f"{self.prefix}:thread:"
+        start = f"{self.keys.prefix}:thread:"
         return [key.removeprefix(start) for key in self.all_keys() if key.startswith(start)]
 
     def hash(self, key: str) -> dict[str, str]:
@@ -289,12 +317,12 @@ class Rig:
         return {text(job_id): int(score) for job_id, score in rows}
 
     def jobs(self) -> dict[str, str]:
-        """Every job hash of this prefix -> the thread it wakes."""
+        """Every job hash of this prefix that no worker of ours has in hand -> the thread it wakes."""
         found = {}
         for raw in self.client.scan_iter("rq:job:*", count=1000):
             key = text(raw)
-            origin, data = self.client.hmget(key, "origin", "data")
-            if origin is not None and text(origin) == self.prefix:
+            origin, data, status = self.client.hmget(key, "origin", "data", "status")
+            if origin is not None and text(origin) == self.prefix and status != b"started":
                 found[key.removeprefix("rq:job:")] = wakeups.thread_of(data)
         return found
 
@@ -303,7 +331,7 @@ class Rig:
 
     def counters(self) -> dict[str, int]:
         found = self.hash(self.keys.counters)
-        assert set(found) <= set(COUNTERS), found
+        assert set(found) <= {*COUNTERS, "taken"}, found
         return {name: int(found.get(name, 0)) for name in COUNTERS}
 
     def recount(self) -> dict[str, int]:
@@ -325,7 +353,7 @@ class Rig:
         for batch_id in self.client.zrange(self.keys.failed, 0, -1):
             counted["failed"] += len(self.ids(self.keys.dead(text(batch_id))))
         for key in self.all_keys():
-            if key.startswith(f"{self.prefix}:batch:"):
+            if key.startswith(f"{self.keys.prefix}:batch:"):
                 record = self.hash(key)
                 if record.get("state") == "completed":
                     counted["completed"] += json.loads(record["result"])["messages_processed"]
@@ -373,7 +401,7 @@ class Rig:
     def check_idle(self) -> None:
         """Nothing is left but conversations, counters, and records that expire."""
         for key in self.all_keys():
-            kind = key.removeprefix(f"{self.prefix}:").partition(":")[0]
+            kind = key.removeprefix(f"{self.keys.prefix}:").partition(":")[0]
             if kind in ("message", "batch"):
                 assert self.client.pttl(key) > 0, f"{key} never goes"
             else:

@@ -14,8 +14,10 @@ from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.core.window import Window, due_at
 from assistant_queue.errors import BatchNotFound, LeaseLost, MessageIdConflict, ThreadFull
 from assistant_queue.models import Message
-from assistant_queue.store import control
+from assistant_queue.store import control, rq_jobs
+from assistant_queue.store.calls import Call
 from assistant_queue.store.holding import Lease, NoLease
+from assistant_queue.store.rq_jobs import NOT_OURS_TO_RECORD, RqJob
 from tests.contract.store_rig import COUNTERS, Rig
 
 IDLE, PENDING, ACTIVE = ThreadState.IDLE, ThreadState.PENDING, ThreadState.ACTIVE
@@ -31,6 +33,10 @@ WINDOWS = (
 LEASE_S = 10.0
 PICKS = st.integers(0, 3)
 """Which of several: from the newest backwards, because what is new is where it goes wrong."""
+LOOKS = frozenset({"wake", "overdue", "watch"})
+"""Scripts that look at what is due now, whoever asks and whenever."""
+MOST_HOLDERS = 9
+"""Whose tokens a thread remembers: the eight of `past`, and `last`."""
 MOST_PENDING = 6
 TAKES = (1, 2, 3, 1000)
 """Messages of one batch at most: the small ones leave others, and places of cancelled ones, behind the cut."""
@@ -58,9 +64,11 @@ class ModelThread:
     own_due: int | None = None
     deaths: int = 0
     paused: bool = False
+    progress: str | None = None
+    holders: list[str] = field(default_factory=list)
 
     def clear_batch(self) -> None:
-        self.batch, self.batch_id, self.token, self.phase, self.deaths = None, "", None, Phase.FROZEN, 0
+        self.batch, self.batch_id, self.token, self.phase, self.deaths, self.progress = None, "", None, Phase.FROZEN, 0, None
 
     def release(self, now: int, token: str) -> None:
         """Finish or stay pending."""
@@ -97,6 +105,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.queue_paused = False
         self.leases: list[Lease] = []
         self.numbers = itertools.count(1)
+        self.strays: dict[str, str] = {}
 
     @property
     def now(self) -> int:
@@ -215,9 +224,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(take=st.sampled_from(TAKES))
     def a_worker_takes_a_wake_up(self, take: int) -> None:
-        thread = self.rig.pop()
-        if thread is not None:
-            self.claim(thread, take=take)
+        taken = self.rig.take()
+        if taken is not None:
+            self.claim(taken[0], take=take, job=taken[1])
 
     @rule(thread=st.sampled_from(THREADS), take=st.sampled_from(TAKES))
     def a_stray_wake_up(self, thread: str, take: int) -> None:
@@ -246,12 +255,16 @@ class StoreMachine(RuleBasedStateMachine):
                 self.rig.clock.advance(max(0, model.until - self.now - is_too_soon) / 1000)
                 self.claim(thread, take=1000)
 
-    def claim(self, thread: str, *, take: int) -> None:
+    def claim(self, thread: str, *, take: int, job: RqJob = NOT_OURS_TO_RECORD) -> None:
         model = self.threads[thread]
         number = next(self.numbers)
-        token, batch_id = f"token{number}", f"batch{number}"
-        got = self.rig.try_claim(thread, token=token, batch_id=batch_id, lease_s=LEASE_S, max_take=take)
+        token, batch_id = f"token{number:011}", f"batch{number:011}"
+        got = self.rig.try_claim(thread, token=token, batch_id=batch_id, lease_s=LEASE_S, max_take=take, job=job)
         expected = self._claim_word(model)
+        if job is NOT_OURS_TO_RECORD and (expected != "claimed" or model.batch is not None):
+            self.strays[token] = model.batch_id if expected == "claimed" else ""
+        if job is not NOT_OURS_TO_RECORD and expected != "claimed":
+            self.rig.run(rq_jobs.job_over(self.rig.space, thread, token, job))  # as the runtime does
         if expected != "claimed":
             assert isinstance(got, NoLease), f"expected {expected}, got {got}"
             assert got.reason == expected, model
@@ -262,10 +275,11 @@ class StoreMachine(RuleBasedStateMachine):
         if model.batch is None:
             count = min(take, len(model.pending))
             model.batch, model.pending = model.pending[:count], model.pending[count:]
-            model.batch_id, model.phase = batch_id, Phase.FROZEN
+            model.batch_id, model.phase, model.progress = batch_id, Phase.FROZEN, ""
             model.first = model.own_due = self.now
         elif model.token is not None:
             model.deaths += 1
+        model.holders.append(token)
         model.state, model.token, model.until = ACTIVE, token, self.now + round(LEASE_S * 1000)
         assert model.batch is not None
         taken = [] if model.phase is Phase.DELIVERING else [(message, self.messages[message][1]) for message in model.batch]
@@ -273,6 +287,41 @@ class StoreMachine(RuleBasedStateMachine):
         assert (got.claimed.batch.id, got.claimed.phase) == (model.batch_id, model.phase)
         assert (got.claimed.deaths, got.until_ms) == (model.deaths, model.until)
         self.leases.append(got)
+
+    # --- copies --------------------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.rig.sent)
+    @rule(pick=st.one_of(st.integers(0, 8), st.integers(0, 400)))
+    def a_copy_of_any_call_arrives(self, pick: int) -> None:
+        """Right away, after a lost reply, or much later, when nobody waits for its reply any more."""
+        self._again(self.rig.sent[-1 - pick % len(self.rig.sent)])
+
+    def copies_arrive(self, name: str) -> None:
+        """Of all calls of a script that were ever made, the oldest last: it must not undo a later one."""
+        before = self.rig.snapshot()
+        for call in reversed([call for call in self.rig.sent if call.script is not None and call.script.name == name]):
+            self._again(call, looks=False)
+        assert name == "renew" or self.rig.snapshot() == before, f"a copy of {name} changed something"
+
+    def _again(self, call: Call, *, looks: bool = True) -> None:
+        assert call.script is not None
+        said = dict(zip(call.script.args, call.words, strict=True))
+        name, model = call.script.name, self.threads.get(call.thread_id, ModelThread())
+        token = said.get("token")
+        if name == "claim" and self._is_a_stray(token, model):
+            return  # a wake-up that nobody knows, and a worker that dies at once: `a_stray_wake_up` and `a_worker_dies`
+        before = self.rig.snapshot() if looks else None
+        self.rig.again(call)
+        if name == "renew" and token == model.token:
+            model.until = self.now + round(LEASE_S * 1000)  # it ends by itself all the same
+        elif looks and name not in LOOKS:
+            assert self.rig.snapshot() == before, f"a copy of {name} changed something"
+
+    def _is_a_stray(self, token: object, model: ModelThread) -> bool:
+        """Of a claim whose worker did not say by which job it came: it was refused, or went on with a batch that is over since, or with one
+        that more workers have held since than are remembered."""
+        continued = self.strays.get(str(token))
+        return continued is not None and not (continued and continued == model.batch_id and token in model.holders[-MOST_HOLDERS:])
 
     def _claim_word(self, model: ModelThread) -> str:
         if model.state is IDLE:
@@ -323,8 +372,9 @@ class StoreMachine(RuleBasedStateMachine):
         if held and model.phase is Phase.DELIVERING:
             return
         marks = model.batch or [] if held else []
-        if self._attempt(lambda: self.rig.save(lease, phase, Progress(sent_ms=next(self.numbers)), marks), held=held):
-            model.phase, model.deaths = phase, 0
+        progress = Progress(sent_ms=next(self.numbers))
+        if self._attempt(lambda: self.rig.save(lease, phase, progress, marks), held=held):
+            model.phase, model.deaths, model.progress = phase, 0, progress.dump()
 
     @some_lease
     @rule(pick=PICKS, keep=st.integers(1, 3))
@@ -351,7 +401,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert model.batch is not None
             self.completed += model.batch
             self.records[model.batch_id] = Record(lease.thread_id, "completed", lease.token, model.batch)
-            model.phase, model.deaths = Phase.DELIVERING, 0
+            model.phase, model.deaths, model.progress = Phase.DELIVERING, 0, None
 
     @some_lease
     @rule(pick=PICKS)
@@ -380,7 +430,7 @@ class StoreMachine(RuleBasedStateMachine):
         phase = model.phase
         if self._attempt(lambda: self.rig.postpone(lease, state, wait_s, phase), held=held):
             model.state, model.due = state, self.now + round(wait_s * 1000)
-            model.token, model.last, model.deaths = None, lease.token, 0
+            model.token, model.last, model.deaths, model.progress = None, lease.token, 0, None
 
     @some_lease
     @rule(pick=PICKS, pause=st.sampled_from([False, False, False, True]))
@@ -473,6 +523,9 @@ class StoreMachine(RuleBasedStateMachine):
                 assert int(fields["until"]) == model.until
             elif model.state is not IDLE:
                 assert int(fields["due"]) == model.due, thread
+            if model.batch is not None:
+                assert (fields["batch"], fields["phase"]) == (model.batch_id, model.phase), thread
+                assert model.progress in (None, fields.get("progress", "")), thread
 
     @invariant()
     def counters_are_what_a_scan_would_count(self) -> None:

@@ -20,6 +20,7 @@ from assistant_queue.store.scripts import build, load, whole_source
 from tests.contract.store_rig import Rig
 
 sys.path.insert(0, str(Path(__file__).parent))
+from copies_tour import copies_tour
 from store_model import machine, tour
 
 NUMBERS = itertools.count()
@@ -110,6 +111,35 @@ BUGS: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
 }
 
+# Each takes one guard against late copies away.
+OF_COPIES: dict[str, tuple[str, Callable[[str], str]]] = {
+    "a late claim freezes others under the id of a batch that is over": ("claim", swap("redis.call('EXISTS', key.record) == 1", "false")),
+    "a late claim goes on with the batch that it froze": ("claim", swap("arg.batch_id == t.batch or ", "")),
+    "a late claim takes what its worker gave back last": ("claim", swap("arg.token == t.last or ", "")),
+    "a late claim takes what its worker held before": ("claim", swap("string.find(t.past or '', arg.token, 1, true)", "false")),
+    "a late claim does not ask whether its job is over": ("claim", swap("type(status) ~= 'string' or ", "")),
+    "a late claim does not ask whether its job was started": ("claim", swap(" or (arg.worker ~= '' and status == 'started')", "")),
+    "a batch that was put back is forgotten at once": (
+        "return_failed",
+        swap("redis.call('HSET', key.record, 'thread', arg.thread_id, 'returned_by', arg.nonce)", ""),
+    ),
+    "late progress sets the batch back": ("progress", swap("if is_late(t, 'number')", "if false")),
+    "a late edit undoes the next": ("edit", swap("redis.pcall('HINCRBY', key.message, 'rev', 1)", "")),
+    "a late cancel or edit finds a message that was put back": ("return_failed", swap("redis.pcall('HINCRBY', rest_key(i), 'rev', 1)", "")),
+    "a late cancel or edit finds a message that a batch gave back": ("trim", swap("redis.pcall('HINCRBY', rest_key(i), 'rev', 1)", "")),
+    "a message that found its thread full is added after all": ("add", swap(" or redis.call('EXISTS', key.over) == 1", "")),
+    "a late pause stops a thread": ("pause", swap("if redis.call('SET', key.over, '1', 'NX', 'PX', arg.over_ms) == false", "if false")),
+    "a late resume starts a thread": ("resume", swap("if redis.call('SET', key.over, '1', 'NX', 'PX', arg.over_ms) == false", "if false")),
+    "a late pause stops the queue": (
+        "pause_queue",
+        swap("if redis.call('SET', key.over, '1', 'NX', 'PX', arg.over_ms) == false", "if false"),
+    ),
+    "a late resume starts the queue": (
+        "resume_queue",
+        swap("if redis.call('SET', key.over, '1', 'NX', 'PX', arg.over_ms) == false", "if false"),
+    ),
+}
+
 
 @pytest.fixture(scope="module")
 def client() -> Any:
@@ -126,7 +156,7 @@ def rig(client: Any) -> Callable[[], Rig]:
 
 
 def break_script(monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
-    name, change = BUGS[bug]
+    name, change = {**BUGS, **OF_COPIES}[bug]
     broken = change(whole_source(name))
     monkeypatch.setattr(
         calls, "load", lambda asked, constants: build(asked, broken, constants) if asked == name else load(asked, constants)
@@ -142,6 +172,17 @@ def test_the_tour_finds(rig: Callable[[], Rig], monkeypatch: pytest.MonkeyPatch,
     break_script(monkeypatch, bug)
     with pytest.raises(FOUND):
         tour(machine(rig)())
+
+
+def test_the_tour_of_copies_is_passed_by_the_store_as_it_is(rig: Callable[[], Rig]) -> None:
+    copies_tour(machine(rig)())
+
+
+@pytest.mark.parametrize("bug", OF_COPIES)
+def test_the_tour_of_copies_finds(rig: Callable[[], Rig], monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
+    break_script(monkeypatch, bug)
+    with pytest.raises(FOUND):
+        copies_tour(machine(rig)())
 
 
 # Those that any walk meets soon; with HYPOTHESIS_PROFILE=long, all but the rare ones.

@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,12 +23,12 @@ from assistant_queue.store.refusals import translate
 class RateLimiter:
     """Counts what clients send, for all processes of a service together."""
 
-    def __init__(self, client: Any, key_prefix: str) -> None:
+    def __init__(self, client: Any, key_prefix: Callable[[], str]) -> None:
         """Nothing is sent before the first `hit`.
 
         Args:
             client: An asyncio Redis client.
-            key_prefix: Of the counters' keys.
+            key_prefix: Asked at the first `hit` for the beginning of the counters' keys.
         """
         self._client, self._prefix = client, key_prefix
         self._made: MovingWindowRateLimiter | None = None
@@ -36,7 +36,7 @@ class RateLimiter:
     def _strategy(self) -> MovingWindowRateLimiter:
         if self._made is None:
             pool: Any = self._client.connection_pool
-            storage = RedisStorage("async+redis://", implementation="redispy", key_prefix=self._prefix, connection_pool=pool)
+            storage = RedisStorage("async+redis://", implementation="redispy", key_prefix=self._prefix(), connection_pool=pool)
             self._made = MovingWindowRateLimiter(storage)
         return self._made
 

@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from limits import RateLimitItem
 from starlette.requests import HTTPConnection, Request
 
 from assistant_queue.aio import AsyncAssistantMessageQueue
@@ -23,6 +24,7 @@ from assistant_queue.integrations.fastapi.problems import Refusal
 from assistant_queue.integrations.fastapi.rooms import Rooms
 from assistant_queue.integrations.fastapi.settings import Settings, limits_of
 from assistant_queue.queue import AssistantMessageQueue
+from assistant_queue.store.layout import settle
 
 T = TypeVar("T")
 
@@ -48,7 +50,8 @@ class Service:
         self.bodies = BodyBudget(settings.max_body_bytes)
         self.paces = Paces(limits_of(settings.frame_limit, "frame_limit"))
         self.rooms = Rooms(self.queue)
-        self._limiter = RateLimiter(self.queue._store.client, self.queue._door.space.keys.limits)  # noqa: SLF001 - the queue's own Redis
+        self._space = self.queue._door.space  # noqa: SLF001 - the queue's own keys
+        self._limiter = RateLimiter(self.queue._store.client, lambda: self._space.keys.limits)  # noqa: SLF001 - the queue's own Redis
         self._rate, self._requests = limits_of(settings.rate_limit), limits_of(settings.request_limit)
         self.closing = asyncio.Event()
 
@@ -72,7 +75,7 @@ class Service:
         Raises:
             Refusal: It is one too many. Nothing was done.
         """
-        await self._limiter.hit(self._requests, "requests", f"address {self.origins.counted_address(request)}")
+        await self._hit(self._requests, "requests", f"address {self.origins.counted_address(request)}")
 
     async def admit(self, request: HTTPConnection, action: Action, thread_id: str | None) -> Caller:
         """Return the caller, as `authorize` finds out.
@@ -83,8 +86,13 @@ class Service:
         """
         caller = await ask(self.authorize, request, action, thread_id)
         if action in STARTS_WORK:
-            await self._limiter.hit(self._rate, "messages", self.client_key(request, caller))
+            await self._hit(self._rate, "messages", self.client_key(request, caller))
         return caller
+
+    async def _hit(self, limits: list[RateLimitItem], kind: str, client_key: str) -> None:
+        if not self._space.is_settled:
+            await self.queue._store.run(settle(self._space))  # noqa: SLF001 - the queue's own Redis
+        await self._limiter.hit(limits, kind, client_key)
 
     def client_key(self, request: HTTPConnection, caller: Caller) -> str:
         """Whom limits count: the caller, or the address where nobody knows the caller."""

@@ -1,8 +1,9 @@
 -- Event `add`: a message arrives. One round trip; its cost does not depend on how much is queued.
--- KEYS: thread pending message due counters scheduled queue queues job events
--- ARGV: now thread_id entry digest nonce delay_ms window max_wait_ms max_batch after_run max_pending overdue_ms recheck_ms tick function origin stamp job_id events
+-- KEYS: thread pending message over due counters scheduled queue queues job events
+-- ARGV: now thread_id entry digest nonce delay_ms window max_wait_ms max_batch after_run max_pending overdue_ms over_ms recheck_ms tick function origin stamp job_id events
 -- Returns {'added' | 'duplicate', due ms, wake-up id or '', overdue thread ids ...}
---         {'conflict', thread id of the message that has the id} or {'full', waiting messages}: nothing has changed
+--         {'conflict', thread id of the message that has the id} or {'full', waiting messages}: the thread has not changed
+-- over: of this very call, where there is a max_pending: a message that found its thread full is not taken when a copy of the call finds room.
 --! include common wakeup events
 local known = redis.call('HMGET', key.message, 'thread', 'digest', 'nonce', 'due', 'job')
 if known[1] then
@@ -14,7 +15,10 @@ end
 
 local t = read_thread()
 local most = tonumber(arg.max_pending)
-if most > 0 and t.n >= most then return {'full', ms(t.n)} end
+if most > 0 and (t.n >= most or redis.call('EXISTS', key.over) == 1) then
+  redis.call('SET', key.over, '1', 'PX', arg.over_ms)
+  return {'full', ms(t.n)}
+end
 
 local seq = t.head + redis.call('RPUSH', key.pending, arg.entry) - 1
 local first = t.n == 0 and now or tonumber(t.first)

@@ -1,6 +1,6 @@
 -- Event `quarantine`: what is not of our making is moved aside, where a person can look at it, and the thread goes on with what is left.
 -- KEYS: thread pending frozen due counters failed quarantine broken scheduled queue queues job
--- ARGV: now thread_id kind batch_id failure done shelf recheck_ms tick function origin stamp job_id
+-- ARGV: now thread_id kind batch_id failure done shelf recheck_ms tick function origin base stamp job_id
 -- Returns {'moved', new names of keys ...} or {'foreign', a key of RQ's that is not RQ's}: nothing has changed
 -- What is sound is left alone: another call, or this one when a copy of it arrives late, has seen to it.
 -- UNCHECKED
@@ -14,7 +14,7 @@ end
 local moved = {'moved'}
 local function move(name)
   if redis.call('EXISTS', name) == 0 then return end
-  local to = arg.shelf .. arg.batch_id .. ':' .. string.sub(name, #arg.origin + 2)
+  local to = arg.shelf .. arg.batch_id .. ':' .. string.sub(name, #arg.base + 2)
   redis.call('RENAME', name, to)
   redis.call('PERSIST', to)
   moved[#moved + 1] = to
@@ -32,12 +32,12 @@ local function readable(entry)
   return is_read and type(message) == 'table' and type(message.id) == 'string' and message.id or nil
 end
 
-local function message_key(id) return arg.origin .. ':message:' .. id end
+local function message_key(id) return arg.base .. ':message:' .. id end
 
 -- The frozen messages become a failed batch, under the id they had if that can be read.
 local function bury(t)
   local batch = t.batch and string.find(t.batch, '^[%w_-]+$') and t.batch or arg.batch_id
-  local record, dead = arg.origin .. ':batch:' .. batch, arg.origin .. ':dead:' .. batch
+  local record, dead = arg.base .. ':batch:' .. batch, arg.base .. ':dead:' .. batch
   if is_foreign(record, 'hash') then move(record) end
   if is_foreign(dead, 'list') then move(dead) end
   local entries, ids = redis.call('LRANGE', key.frozen, 0, -1), {}
