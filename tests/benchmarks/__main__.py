@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from tests.benchmarks import adding, counting, depth, events, holding, latency, memory, starting, throughput, web
+from tests.benchmarks import adding, counting, depth, events, holding, hostile, latency, memory, starting, throughput, web
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.sizes import FULL, QUICK, Sizes
 from tests.benchmarks.table import Row, render
@@ -24,6 +24,7 @@ SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "starting": starting.rows,
     "events": events.rows,
     "web": web.rows,
+    "hostile": hostile.rows,
 }
 LONG: dict[str, Callable[[Bench], Iterator[Row]]] = {"depth-long": depth.long_rows, "holding-long": holding.long_rows}
 """Minutes each: only when they are asked for by name, or with `--full`."""

@@ -7,6 +7,14 @@ from typing import Any, Protocol
 
 GRACE_S = 1.0
 """Seconds in which a new connection is left alone, however many wait for their first request. Chosen."""
+REFUSED_S = 10.0
+"""Seconds in which the connections of an address are read slowly after it was refused for sending too much. Chosen."""
+REFUSED_RATE = 20.0
+"""Connections, or requests on one, that such an address has in a second. Chosen: each refusal costs half a millisecond."""
+PATIENCE_S = 5.0
+"""A connection that would have to wait longer for its turn is cut. Chosen: below the deadline of a head."""
+KEPT = 1000
+"""Addresses of which it is known that they were refused; the oldest is forgotten. Chosen."""
 LINGER_S = 5.0
 """Seconds in which a closed connection may still be sent what was written to it; then it is cut. Chosen."""
 
@@ -22,13 +30,14 @@ class Connections:
     """Count the connections of a server.
 
     If there are as many as there may be, the one that has waited longest for the head of a request makes room for a new one: connections
-    that are opened and left cannot keep others out.
+    that are opened and left cannot keep others out. Addresses that were refused are read slowly: a refusal costs something, too.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._open: set[object] = set()
         self._waiting: dict[Waiting, float] = {}
+        self._refused: dict[str, tuple[float, float]] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -42,6 +51,25 @@ class Connections:
                 oldest.cut()
         self._open.add(connection)
         return len(self._open) <= self._most
+
+    def refused(self, address: str, now: float) -> None:
+        """Note that an address was refused because it sends too much."""
+        _, turn = self._refused.pop(address, (now, now))
+        self._refused[address] = (now + REFUSED_S, turn)
+        if len(self._refused) > KEPT:
+            del self._refused[next(iter(self._refused))]
+
+    def wait_s(self, address: str, now: float) -> float | None:
+        """Return the seconds before a connection of an address is read; None if it is to be cut."""
+        until, turn = self._refused.get(address, (now, now))
+        if until <= now:
+            self._refused.pop(address, None)
+            return 0.0
+        turn = max(turn, now)
+        if turn - now > PATIENCE_S:
+            return None
+        self._refused[address] = (until, turn + 1 / REFUSED_RATE)
+        return turn - now
 
     def waits(self, connection: Waiting, now: float) -> None:
         """Note that a connection waits for a request."""

@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 STARTS_WORK = frozenset({Action.CREATE_THREAD, Action.SEND_MESSAGE, Action.EDIT_MESSAGE, Action.START_RUN, Action.ANSWER_TOOLS})
 """What `rate_limit` counts."""
+SLOW_DOWN = "assistant_queue_slow_down"
+"""Where a server of ours has, in the state of a request, what is called if its client sends too much."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -72,7 +74,11 @@ class Service:
         Raises:
             Refusal: It is one too many. Nothing was done.
         """
-        await self._limiter.hit(self._requests, "requests", f"address {self.origins.counted_address(request)}")
+        try:
+            await self._limiter.hit(self._requests, "requests", f"address {self.origins.counted_address(request)}")
+        except Refusal:
+            self.slow_down(request)
+            raise
 
     async def admit(self, request: HTTPConnection, action: Action, thread_id: str | None) -> Caller:
         """Return the caller, as `authorize` finds out.
@@ -85,6 +91,12 @@ class Service:
         if action in STARTS_WORK:
             await self._limiter.hit(self._rate, "messages", self.client_key(request, caller))
         return caller
+
+    def slow_down(self, request: HTTPConnection) -> None:
+        """Have the server read slowly what the client sends next, unless it is a proxy: it sends for others, too."""
+        found = request.scope.get("state", {}).get(SLOW_DOWN)
+        if found is not None and request.client is not None and not self.origins.is_trusted(request.client.host):
+            found()
 
     def client_key(self, request: HTTPConnection, caller: Caller) -> str:
         """Whom limits count: the caller, or the address where nobody knows the caller."""
