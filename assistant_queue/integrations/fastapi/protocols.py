@@ -122,7 +122,7 @@ class GuardedHttp(_Guarded, HttpToolsProtocol):
         super().connection_made(cast("Any", Lingering(cast("asyncio.Transport", transport), self.loop)))
         self._has_room = self._all.opened(self, self.loop.time())
         self._await_head()
-        self._hold_back()
+        self._hold_back(is_new=True)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Count it no longer."""
@@ -135,9 +135,9 @@ class GuardedHttp(_Guarded, HttpToolsProtocol):
         self._all.closed(self)
         super().handle_websocket_upgrade()
 
-    def _hold_back(self) -> None:
-        """Read nothing for a while if the address was refused."""
-        wait_s = self._all.wait_s(self.client[0], self.loop.time()) if self.client else 0.0
+    def _hold_back(self, *, is_new: bool) -> None:
+        """Read nothing for a while if the address has many connections, or was refused."""
+        wait_s = self._all.wait_s(self.client[0], self.loop.time(), is_new=is_new) if self.client else 0.0
         if wait_s is None:
             self.cut()
         elif wait_s:
@@ -212,7 +212,7 @@ class GuardedHttp(_Guarded, HttpToolsProtocol):
         super().on_response_complete()
         if self.cycle.response_complete and not self.transport.is_closing():
             self._await_head()
-            self._hold_back()
+            self._hold_back(is_new=False)
 
     # --- what is refused ----------------------------------------------------------------------------------------------
 

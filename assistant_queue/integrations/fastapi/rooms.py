@@ -24,7 +24,7 @@ KEPT = 2048
 
 KEPT_BYTES = 4_000_000
 """The same, in bytes of their entries; one frame is always kept. Chosen: a thousand rooms of the longest messages are far from usual."""
-OPENED = 8
+OPENED = 4
 """Listeners that are let in at once. Chosen: the answers of Redis for all of them come in one turn of the event loop."""
 PAGE = 20
 """Events that are read at once for a listener that comes back. Chosen: each may have a message of 256,000 characters."""

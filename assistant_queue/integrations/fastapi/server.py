@@ -95,7 +95,7 @@ def make_server(app: FastAPI, service: Service, *, log_level: str = "warning", *
     room = make_room(settings.max_connections)
     if room < settings.max_connections:
         _log.warning("the limit of open files has room for %d connections, not for %d", room, settings.max_connections)
-    connections = Connections(room)
+    connections = Connections(room, service.origins.is_trusted)
     config = uvicorn.Config(
         app,
         http=cast("Any", partial(GuardedHttp, connections, settings.max_body_bytes)),
