@@ -262,8 +262,14 @@ def test_a_flood_of_frames_that_no_route_sees_closes_the_socket(queue: Assistant
 
 def test_pings_at_a_walk_are_answered(queue: AssistantMessageQueue) -> None:
     with running(queue) as site, connect(f"{site.url.replace('http', 'ws')}/api/socket") as client:
-        for _ in range(100):
+        for _ in range(50):
             assert client.ping().wait(PATIENCE_S)
+
+
+def test_a_long_message_may_come_in_pieces(queue: AssistantMessageQueue) -> None:
+    with running(queue) as site, connect(f"{site.url.replace('http', 'ws')}/api/socket") as client:
+        client.send(["x" * 4000] * 200)
+        assert json.loads(client.recv(PATIENCE_S))["code"] == "invalid_argument"
 
 
 @pytest.mark.parametrize("kind", ["pings", "requests"])
@@ -335,7 +341,8 @@ def test_frames_that_are_none_leave_no_traceback(
 ) -> None:
     with running(queue) as site, socketed(site) as client:
         client.sendall(sent)
-        client.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # it may have been cut already
+            client.shutdown(socket.SHUT_WR)
         rest(client)
         wait_until(lambda: not site.service.gate.total, "it has ended", timeout=PATIENCE_S)
     assert "Traceback" not in capfd.readouterr().err

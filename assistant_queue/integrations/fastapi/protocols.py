@@ -33,8 +33,10 @@ PIPELINED = 16
 """Requests that a connection may send before the first of them is answered. Chosen: browsers send one."""
 WRITE_S = 40.0
 """Seconds in which a client has to take some of what was written to it. Chosen: more than the routes' own 30."""
-CONTROL_BURST, CONTROL_RATE = 1000, 50
-"""Pings, pongs and continuations of one socket: at once, and per second from then on. Chosen: handled in ten milliseconds."""
+CONTROL_BURST, CONTROL_RATE = 100, 10
+"""Pings, pongs and small pieces of messages of one socket: at once, and per second from then on. Chosen: clients ping every few seconds."""
+SMALL_PIECE = 1024
+"""Bytes of a piece of a message that counts; larger ones are bounded by the length of the message. Chosen: libraries send 4 kB or more."""
 AFTER_CLOSE = 16_384
 """Bytes that a socket may still send after it was sent a close frame. Chosen: what was on its way."""
 
@@ -277,10 +279,10 @@ class GuardedSocket(_Guarded, WebSocketsSansIOProtocol):
         if self._counts():
             super().handle_pong(*event)
 
-    def handle_cont(self, *event: Any) -> None:
-        """Count the pieces of a message."""
-        if self._counts():
-            super().handle_cont(*event)
+    def handle_cont(self, event: Any) -> None:
+        """Count the pieces of a message, if they are small."""
+        if len(event.data) > SMALL_PIECE or self._counts():
+            super().handle_cont(event)
 
     def _counts(self) -> bool:
         """Whether a frame that no route sees is within the limit; the first that is not closes the socket."""
