@@ -145,6 +145,7 @@ async def run(
     """
     from assistant_queue.integrations.fastapi import allow_all
     from assistant_queue.integrations.fastapi.app import app_of, make_service
+    from assistant_queue.integrations.fastapi.process import keep_pauses_short
     from assistant_queue.integrations.fastapi.server import make_server
     from assistant_queue.integrations.fastapi.service import door_of
 
@@ -152,6 +153,7 @@ async def run(
     service = make_service(queue, allow_all if authorize is None else authorize, options)
     app = app_of(service, page=page, assistant_name=assistant_name, root_path=root_path)
     server = make_server(app, service, host=host, port=port)
+    server.when_up = keep_pauses_short
     announcing = asyncio.create_task(_announce(server, queue, root_path=root_path, is_open=authorize is None))
     try:
         async with queue:

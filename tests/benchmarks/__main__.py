@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from tests.benchmarks import adding, counting, depth, events, hanging, holding, latency, memory, starting, throughput, web
+from tests.benchmarks import adding, counting, depth, events, hanging, holding, hostile, latency, memory, starting, throughput, web
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.sizes import FULL, QUICK, Sizes
 from tests.benchmarks.table import Row, render
@@ -25,6 +25,7 @@ SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "events": events.rows,
     "web": web.rows,
     "hanging": hanging.rows,
+    "hostile": hostile.rows,
 }
 LONG: dict[str, Callable[[Bench], Iterator[Row]]] = {"depth-long": depth.long_rows, "holding-long": holding.long_rows}
 """Minutes each: only when they are asked for by name, or with `--full`."""

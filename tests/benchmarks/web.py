@@ -10,8 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import psutil
@@ -37,12 +37,19 @@ def rows(bench: Bench) -> Iterator[Row]:
     yield from asyncio.run(_many(bench))
 
 
+UNLIMITED = ("--rate-limit", "1000000/minute", "--request-limit", "1000000/minute", "--streams-per-client", "2000")
+"""As it is by default, but one client plays for many here: everything is counted, and nothing refused."""
+
+
+def served(bench: Bench, **options: Any) -> AbstractContextManager[tuple[int, psutil.Process]]:
+    """A server that refuses nothing."""
+    return serving(bench, UNLIMITED, **options)
+
+
 @contextmanager
-def served(bench: Bench, **options: Any) -> Iterator[tuple[int, psutil.Process]]:
-    """`assistant-queue serve` as a process of its own: its port, and the process."""
-    command = [sys.executable, "-m", "assistant_queue.cli", "serve", "--app", "tests.benchmarks.app:queue", "--port", "0"]
-    # As it is by default, but one client plays for many here: everything is counted, and nothing refused.
-    command += ["--rate-limit", "1000000/minute", "--request-limit", "1000000/minute", "--streams-per-client", "2000"]
+def serving(bench: Bench, words: Sequence[str], **options: Any) -> Iterator[tuple[int, psutil.Process]]:
+    """`assistant-queue serve` as a process of its own, with these words: its port, and the process."""
+    command = [sys.executable, "-m", "assistant_queue.cli", "serve", "--app", "tests.benchmarks.app:queue", "--port", "0", *words]
     environment = {**os.environ, VARIABLE: json.dumps(bench.options(**options)), "PYTHONPATH": str(ROOT)}
     with (
         bench.log.open("ab") as log,

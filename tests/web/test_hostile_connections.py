@@ -182,6 +182,62 @@ def test_what_is_gone_is_counted_no_longer(queue: AssistantMessageQueue) -> None
         wait_until(lambda: not len(found) and not found._waiting, "none is left", timeout=PATIENCE_S)
 
 
+# --- after a refusal --------------------------------------------------------------------------------------------------
+
+
+def test_new_connections_of_an_address_are_read_one_after_the_other() -> None:
+    found = Connections(10, is_proxy=lambda address: address == "10.0.0.1")
+    assert [found.wait_s("a", 1.0, is_new=True) for _ in range(6)] == pytest.approx([0.0, 0.0, 0.0, 0.0, 0.002, 0.004])
+    assert found.wait_s("b", 1.0, is_new=True) == 0.0
+    assert [found.wait_s("a", 1.0, is_new=False) for _ in range(100)] == [0.0] * 100, "one connection is one after the other anyway"
+    assert [found.wait_s("10.0.0.1", 1.0, is_new=True) for _ in range(100)] == [0.0] * 100, "it sends for others"
+    assert found.wait_s("a", 2.0, is_new=True) == 0.0
+    for number in range(connections.KEPT + 10):
+        found.wait_s(f"{number}", 3.0, is_new=True)
+    assert len(found._paces) == connections.KEPT
+
+
+def test_an_address_that_was_refused_is_read_slowly_for_a_while() -> None:
+    found = Connections(10)
+    found.refused("a", 0.0)
+    waits = [found.wait_s("a", 0.0, is_new=False) for _ in range(200)]
+    most = int(connections.PATIENCE_S * connections.REFUSED_RATE)
+    assert waits[:3] == pytest.approx([0.0, 0.05, 0.1])
+    assert waits.count(None) in {200 - most - 1, 200 - most}, "those that would wait too long are cut"
+    assert found.wait_s("b", 0.0, is_new=False) == 0.0
+    assert found.wait_s("a", connections.REFUSED_S, is_new=False) == 0.0
+
+
+@pytest.mark.parametrize("why", ["requests", "messages", "unreadable"])
+def test_what_was_refused_for_sending_too_much_is_held_back(
+    queue: AssistantMessageQueue, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "REFUSED_RATE", 0.01)
+    monkeypatch.setattr(connections, "PATIENCE_S", 0.0)
+    with running(queue, request_limit="1/hour" if why == "requests" else None, frame_limit="1/hour") as site:
+        if why == "requests":
+            assert [httpx.get(f"{site.url}/api/threads/t").status_code for _ in range(2)] == [200, 429]
+        else:
+            with socketed(site) as client:
+                said = b"nonsense" if why == "unreadable" else json.dumps({"type": "leave", "thread_id": "t"}).encode()
+                client.sendall(frame(TEXT, said) * 10)
+                told = b""
+                while not told.endswith((b"send fewer", b"that cannot be read")):
+                    told += client.recv(65536)
+        with pytest.raises(httpx.TransportError):
+            for _ in range(3):  # the first may be read at once
+                httpx.get(f"{site.url}/api/health/live")
+
+
+def test_a_proxy_is_not_held_back_for_what_others_sent_through_it(queue: AssistantMessageQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "REFUSED_RATE", 0.01)
+    monkeypatch.setattr(connections, "PATIENCE_S", 0.0)
+    with running(queue, request_limit="1/hour", trusted_proxies=["127.0.0.1"]) as site:
+        statuses = [httpx.get(f"{site.url}/api/threads/t", headers={"X-Forwarded-For": "203.0.113.9"}).status_code for _ in range(4)]
+        assert statuses == [200, 429, 429, 429]
+        assert httpx.get(f"{site.url}/api/threads/t", headers={"X-Forwarded-For": "203.0.113.10"}).status_code == 200
+
+
 # --- frames -----------------------------------------------------------------------------------------------------------
 
 FLOODS = {
@@ -200,14 +256,20 @@ def test_a_flood_of_frames_that_no_route_sees_closes_the_socket(queue: Assistant
             client.sendall(flood * (protocols.CONTROL_BURST + 2000))
         told = rest(client)
         assert told.endswith(b"\x88\x19" + struct.pack("!H", 1008) + b"too many control frames"), told[-40:]
-        most = protocols.CONTROL_BURST + protocols.SLICE // len(flood)
+        most = protocols.CONTROL_BURST + protocols.SOCKET_SLICE // len(flood)
         assert told.count(b"\x8a") < most + 200, "and no more of them are answered, but for a slice and what a slow machine lets pass"
 
 
 def test_pings_at_a_walk_are_answered(queue: AssistantMessageQueue) -> None:
     with running(queue) as site, connect(f"{site.url.replace('http', 'ws')}/api/socket") as client:
-        for _ in range(100):
+        for _ in range(50):
             assert client.ping().wait(PATIENCE_S)
+
+
+def test_a_long_message_may_come_in_pieces(queue: AssistantMessageQueue) -> None:
+    with running(queue) as site, connect(f"{site.url.replace('http', 'ws')}/api/socket") as client:
+        client.send(["x" * 4000] * 200)
+        assert json.loads(client.recv(PATIENCE_S))["code"] == "invalid_argument"
 
 
 @pytest.mark.parametrize("kind", ["pings", "requests"])
@@ -235,7 +297,7 @@ def test_what_arrives_is_handled_in_slices(queue: AssistantMessageQueue, kind: s
         sent = frame(PING) if kind == "pings" else b"GET / HTTP/1.1\r\n\r\n"
         client.sendall(sent * 5000 + (frame(CLOSE) if kind == "pings" else b""))
         wait_until(lambda: handled.total() > 2000, "most have been handled", timeout=PATIENCE_S)
-        assert max(handled.values()) <= protocols.SLICE // len(sent) + 1
+        assert max(handled.values()) <= protocol.slice // len(sent) + 1
 
 
 def test_a_socket_that_goes_on_after_its_close_is_cut(queue: AssistantMessageQueue) -> None:
@@ -279,7 +341,8 @@ def test_frames_that_are_none_leave_no_traceback(
 ) -> None:
     with running(queue) as site, socketed(site) as client:
         client.sendall(sent)
-        client.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # it may have been cut already
+            client.shutdown(socket.SHUT_WR)
         rest(client)
         wait_until(lambda: not site.service.gate.total, "it has ended", timeout=PATIENCE_S)
     assert "Traceback" not in capfd.readouterr().err

@@ -80,7 +80,7 @@ async def test_a_hundred_megabytes_are_not_read(asgi: Asgi, nothing_is_parsed: N
     async def in_pieces() -> AsyncIterator[bytes]:
         for _ in range(1000):
             sent.append(100_000)
-            yield b"[" * 100_000
+            yield b"x" * 100_000
 
     client = asgi(authorize=nobody)
     tracemalloc.start()
@@ -100,6 +100,19 @@ def test_a_real_server_answers_before_a_body_has_come(queue: AssistantMessageQue
     with running(queue, authorize=nobody) as site, socket.create_connection(("127.0.0.1", site.port), timeout=PATIENCE_S) as client:
         client.sendall(b"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\nContent-Type: application/json\r\n\r\n[[[")
         assert client.recv(1000).startswith(b"HTTP/1.1 413 ")
+
+
+async def test_what_is_too_complex_need_not_arrive_to_its_end(asgi: Asgi) -> None:
+    sent = []
+
+    async def in_pieces() -> AsyncIterator[bytes]:
+        for _ in range(1000):
+            sent.append(1000)
+            yield b"[" * 1000
+
+    answer = await asgi(authorize=nobody).post(PATHS[0], content=in_pieces())
+    assert (answer.status_code, answer.json()["code"]) == (400, "too_complex")
+    assert sum(sent) <= bodies.FIRST_LOOK + 1000
 
 
 async def test_a_limit_is_counted_before_a_body_is_read(asgi: Asgi) -> None:

@@ -137,6 +137,29 @@ def test_an_address_that_cannot_be_had_is_one_line_and_1(host: str, no_backend: 
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("kind", ["messages", "unreadable", "pings", "requests", "bodies"])
+def test_others_are_answered_while_a_hostile_process_floods(
+    kind: str, one_redis: RedisServer, provider: StandInProvider, prefix: str
+) -> None:
+    with command("serve", "--app", "app:queue", "--port", "0", **surroundings(one_redis, provider, prefix)) as (process, url):
+        words = [sys.executable, "-m", "tests.benchmarks.flooding", kind, "--port", url.rpartition(":")[2]]
+        with subprocess.Popen(words, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE) as flooding_process:
+            assert flooding_process.stdout is not None
+            assert flooding_process.stdout.readline() == b"ready\n"
+            try:
+                for _ in range(10):
+                    assert httpx.get(f"{url}/api/threads/t", timeout=PATIENCE_S).status_code == 200
+                sent = httpx.post(f"{url}/api/threads/t/messages", json={"message": "Hi!"}, timeout=PATIENCE_S)
+                assert sent.status_code == 202
+            finally:
+                flooding_process.kill()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert [line for line in said.splitlines() if not line.startswith("warning: without --authorize")] == [], "a flood fills no log"
+
+
 @pytest.fixture
 def no_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):

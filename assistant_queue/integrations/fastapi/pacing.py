@@ -13,7 +13,7 @@ from limits import RateLimitItem
 SOCKETS = 4
 """How many times the pace of one socket all sockets of a client may have together. Chosen: a person with several windows."""
 PATIENCE = 50
-"""Frames in a row that are made to wait; one more closes the socket. Chosen: five seconds of a flood at the default pace."""
+"""Frames in a row that are made to wait; one more closes the socket. Chosen: more than a client sends that joins its rooms anew."""
 LONGEST_WAIT_S = 5.0
 """A frame that had to wait longer closes the socket. Chosen: a client that waits longer takes the connection for broken."""
 KEPT = 1000
@@ -26,7 +26,7 @@ class TooFast(Exception):
 
 
 class Pace:
-    """Limits such as "600/minute", each as a bucket: that many at once, then one after the other in the time they fill it again."""
+    """Limits such as "20/second", each as a bucket: that many at once, then one after the other in the time they fill it again."""
 
     def __init__(self, limits: Sequence[RateLimitItem], times: int = 1) -> None:
         self._buckets = [(limit.get_expiry(), limit.get_expiry() / (limit.amount * times)) for limit in limits]

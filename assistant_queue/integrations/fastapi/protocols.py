@@ -16,10 +16,11 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from assistant_queue.integrations.fastapi.connections import Connections, Lingering
 from assistant_queue.integrations.fastapi.problems import MEDIA_TYPE, Refusal, problem_dict
+from assistant_queue.integrations.fastapi.service import SLOW_DOWN
 from assistant_queue.integrations.fastapi.sockets import POLICY
 
-SLICE = 4096
-"""Bytes that are read in one turn of the event loop. Chosen: some hundred of the smallest requests or frames, a few milliseconds."""
+SLICE, SOCKET_SLICE = 4096, 1024
+"""Bytes that are read in one turn of the event loop. Chosen: some hundred of the smallest requests or frames, about a millisecond."""
 HEAD_S = 10.0
 """Seconds in which the head of a request has to arrive, from the connection or the last answer on. Chosen: uvicorn keeps idle ones 5."""
 MAX_HEAD = 32_768
@@ -32,9 +33,11 @@ PIPELINED = 16
 """Requests that a connection may send before the first of them is answered. Chosen: browsers send one."""
 WRITE_S = 40.0
 """Seconds in which a client has to take some of what was written to it. Chosen: more than the routes' own 30."""
-CONTROL_BURST, CONTROL_RATE = 1000, 50
-"""Pings, pongs and continuations of one socket: at once, and per second from then on. Chosen: handled in ten milliseconds."""
-AFTER_CLOSE = 65_536
+CONTROL_BURST, CONTROL_RATE = 100, 10
+"""Pings, pongs and small pieces of messages of one socket: at once, and per second from then on. Chosen: clients ping every few seconds."""
+SMALL_PIECE = 1024
+"""Bytes of a piece of a message that counts; larger ones are bounded by the length of the message. Chosen: libraries send 4 kB or more."""
+AFTER_CLOSE = 16_384
 """Bytes that a socket may still send after it was sent a close frame. Chosen: what was on its way."""
 
 
@@ -47,16 +50,19 @@ class _Guarded(asyncio.BufferedProtocol):
 
     if TYPE_CHECKING:
         loop: asyncio.AbstractEventLoop
+        client: tuple[str, int] | None
+        _all: Connections
         transport: asyncio.Transport
 
         def data_received(self, data: bytes) -> None: ...
 
+    slice = SLICE
     _reading_late: asyncio.TimerHandle | None = None
 
     def get_buffer(self, sizehint: int) -> bytearray:
         """Read no more than a slice."""
         del sizehint
-        self._buffer = bytearray(SLICE)
+        self._buffer = bytearray(self.slice)
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -88,6 +94,11 @@ class _Guarded(asyncio.BufferedProtocol):
         """End at once, whatever was not sent yet."""
         self.transport.abort()
 
+    def slow_down(self) -> None:
+        """Read the client's next connections and requests slowly: it was refused because it sends too much."""
+        if self.client:
+            self._all.refused(self.client[0], self.loop.time())
+
     def _forget(self) -> None:
         if self._reading_late is not None:
             self._reading_late.cancel()
@@ -97,9 +108,9 @@ class _Guarded(asyncio.BufferedProtocol):
 class GuardedHttp(_Guarded, HttpToolsProtocol):
     """An HTTP connection."""
 
-    def __init__(self, connections: Connections, most: int, **options: Any) -> None:
-        """`most` is the length of a body; `options` are uvicorn's."""
-        super().__init__(**options)
+    def __init__(self, connections: Connections, most: int, app_state: Any, **options: Any) -> None:
+        """`most` is the length of a body; the others are uvicorn's."""
+        super().__init__(app_state={**app_state, SLOW_DOWN: self.slow_down}, **options)
         self._all, self._most = connections, most
         self._has_room = True
         self._refusal: Refusal | None = None
@@ -113,6 +124,7 @@ class GuardedHttp(_Guarded, HttpToolsProtocol):
         super().connection_made(cast("Any", Lingering(cast("asyncio.Transport", transport), self.loop)))
         self._has_room = self._all.opened(self, self.loop.time())
         self._await_head()
+        self._hold_back(is_new=True)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Count it no longer."""
@@ -124,6 +136,19 @@ class GuardedHttp(_Guarded, HttpToolsProtocol):
         """Leave the connection to the other protocol."""
         self._all.closed(self)
         super().handle_websocket_upgrade()
+
+    def _hold_back(self, *, is_new: bool) -> None:
+        """Read nothing for a while if the address has many connections, or was refused."""
+        wait_s = self._all.wait_s(self.client[0], self.loop.time(), is_new=is_new) if self.client else 0.0
+        if wait_s is None:
+            self.cut()
+        elif wait_s:
+            self.transport.pause_reading()
+            self.loop.call_later(wait_s, self._go_on)
+
+    def _go_on(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def _await_head(self) -> None:
         self._stop_waiting()
@@ -189,6 +214,7 @@ class GuardedHttp(_Guarded, HttpToolsProtocol):
         super().on_response_complete()
         if self.cycle.response_complete and not self.transport.is_closing():
             self._await_head()
+            self._hold_back(is_new=False)
 
     # --- what is refused ----------------------------------------------------------------------------------------------
 
@@ -213,9 +239,11 @@ class GuardedHttp(_Guarded, HttpToolsProtocol):
 class GuardedSocket(_Guarded, WebSocketsSansIOProtocol):
     """A WebSocket."""
 
-    def __init__(self, connections: Connections, **options: Any) -> None:
-        """`options` are uvicorn's."""
-        super().__init__(**options)
+    slice = SOCKET_SLICE
+
+    def __init__(self, connections: Connections, app_state: Any, **options: Any) -> None:
+        """The others are uvicorn's."""
+        super().__init__(app_state={**app_state, SLOW_DOWN: self.slow_down}, **options)
         self._all = connections
         self._free, self._since = float(CONTROL_BURST), 0.0
         self._after_close = 0
@@ -251,10 +279,10 @@ class GuardedSocket(_Guarded, WebSocketsSansIOProtocol):
         if self._counts():
             super().handle_pong(*event)
 
-    def handle_cont(self, *event: Any) -> None:
-        """Count the pieces of a message."""
-        if self._counts():
-            super().handle_cont(*event)
+    def handle_cont(self, event: Any) -> None:
+        """Count the pieces of a message, if they are small."""
+        if len(event.data) > SMALL_PIECE or self._counts():
+            super().handle_cont(event)
 
     def _counts(self) -> bool:
         """Whether a frame that no route sees is within the limit; the first that is not closes the socket."""
@@ -264,6 +292,7 @@ class GuardedSocket(_Guarded, WebSocketsSansIOProtocol):
         if self._free >= 0:
             return True
         if not self.close_sent:
+            self.slow_down()
             self.conn.fail(POLICY, "too many control frames")
             self.handle_parser_exception()
         return False

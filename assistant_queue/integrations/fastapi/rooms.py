@@ -24,6 +24,8 @@ KEPT = 2048
 
 KEPT_BYTES = 4_000_000
 """The same, in bytes of their entries; one frame is always kept. Chosen: a thousand rooms of the longest messages are far from usual."""
+OPENED = 4
+"""Listeners that are let in at once. Chosen: the answers of Redis for all of them come in one turn of the event loop."""
 PAGE = 20
 """Events that are read at once for a listener that comes back. Chosen: each may have a message of 256,000 characters."""
 
@@ -94,6 +96,7 @@ class Rooms:
         """There are none."""
         self._queue = queue
         self._rooms: dict[str, Room] = {}
+        self._opening = asyncio.Semaphore(OPENED)
         self.presence = Presence(queue, self._tell_presence)
 
     @asynccontextmanager
@@ -110,7 +113,8 @@ class Rooms:
             InvalidArgument: `after` is no id.
             ConfigurationError: Events are switched off.
         """
-        newest = await self._queue.open_events(thread_id)
+        async with self._opening:
+            newest = await self._queue.open_events(thread_id)
         # The room begins at the newest event, or did so earlier; whatever is older is read here, and the two overlap.
         room = self._room(thread_id, newest)
         listener = Listener(room, newest if after is None else after, caller)

@@ -7,7 +7,7 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
@@ -16,11 +16,18 @@ import uvicorn
 from fastapi import FastAPI
 
 from assistant_queue.integrations.fastapi.connections import Connections
+from assistant_queue.integrations.fastapi.process import make_room
 from assistant_queue.integrations.fastapi.protocols import GuardedHttp, GuardedSocket
 from assistant_queue.integrations.fastapi.service import Service
 
+_log = logging.getLogger(__name__)
+
 DRAIN_S = 5
 """Seconds that requests may take to end when the server stops. Chosen: streams end at once, waiting requests are told to come back."""
+
+
+BACKLOG, ACCEPTED = 2048, 4
+"""Connections that wait to be accepted, and those that are in one turn of the event loop. Chosen: a request costs a millisecond."""
 
 
 class Server(uvicorn.Server):
@@ -31,6 +38,7 @@ class Server(uvicorn.Server):
         self._service = service
         self._sockets: list[socket.socket] = []
         self.is_up = asyncio.Event()
+        self.when_up: Callable[[], object] | None = None
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -54,12 +62,16 @@ class Server(uvicorn.Server):
         if sockets is None:
             # Where uvicorn itself cannot listen, it writes to its log and ends the process with 3: that means something else here.
             listening = await asyncio.get_running_loop().create_server(
-                asyncio.Protocol, self.config.host, self.config.port, backlog=self.config.backlog, start_serving=False
+                asyncio.Protocol, self.config.host, self.config.port, start_serving=False
             )
             self._sockets = [one.dup() for one in listening.sockets]
             listening.close()
         await super().startup(self._sockets if sockets is None else sockets)
+        for one in self._sockets:
+            one.listen(BACKLOG)  # asyncio has one number for both
         if self.started:
+            if self.when_up is not None:
+                self.when_up()
             self.is_up.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -80,7 +92,10 @@ def make_server(app: FastAPI, service: Service, *, log_level: str = "warning", *
         options: Handed on to uvicorn: host, port.
     """
     settings = service.settings
-    connections = Connections(settings.max_connections)
+    room = make_room(settings.max_connections)
+    if room < settings.max_connections:
+        _log.warning("the limit of open files has room for %d connections, not for %d", room, settings.max_connections)
+    connections = Connections(room, service.origins.is_trusted)
     config = uvicorn.Config(
         app,
         http=cast("Any", partial(GuardedHttp, connections, settings.max_body_bytes)),
@@ -89,6 +104,7 @@ def make_server(app: FastAPI, service: Service, *, log_level: str = "warning", *
         server_header=False,
         access_log=False,
         log_level=logging.getLevelName(log_level.upper()),
+        backlog=ACCEPTED,
         ws_max_size=settings.max_body_bytes,
         ws_ping_interval=settings.heartbeat,
         ws_per_message_deflate=False,  # a few bytes may unpack to many, and each socket would keep tables for it
@@ -99,7 +115,13 @@ def make_server(app: FastAPI, service: Service, *, log_level: str = "warning", *
     return Server(config, service)
 
 
-_CAUSED_BY_CLIENTS = ("Invalid HTTP request", "Unsupported upgrade", "No supported WebSocket library", "Invalid UTF-8")
+_CAUSED_BY_CLIENTS = (
+    "Invalid HTTP request",
+    "Unsupported upgrade",
+    "No supported WebSocket library",
+    "Invalid UTF-8",
+    "ASGI callable returned without completing handshake",
+)
 
 
 def _without_what_clients_cause(record: logging.LogRecord) -> bool:

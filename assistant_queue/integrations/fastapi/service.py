@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 STARTS_WORK = frozenset({Action.CREATE_THREAD, Action.SEND_MESSAGE, Action.EDIT_MESSAGE, Action.START_RUN, Action.ANSWER_TOOLS})
 """What `rate_limit` counts."""
+SLOW_DOWN = "assistant_queue_slow_down"
+"""Where a server of ours has, in the state of a request, what is called if its client sends too much."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -75,7 +77,11 @@ class Service:
         Raises:
             Refusal: It is one too many. Nothing was done.
         """
-        await self._hit(self._requests, "requests", f"address {self.origins.counted_address(request)}")
+        try:
+            await self._hit(self._requests, "requests", f"address {self.origins.counted_address(request)}")
+        except Refusal:
+            self.slow_down(request)
+            raise
 
     async def admit(self, request: HTTPConnection, action: Action, thread_id: str | None) -> Caller:
         """Return the caller, as `authorize` finds out.
@@ -93,6 +99,12 @@ class Service:
         if not self._space.is_settled:
             await self.queue._store.run(settle(self._space))  # noqa: SLF001 - the queue's own Redis
         await self._limiter.hit(limits, kind, client_key)
+
+    def slow_down(self, request: HTTPConnection) -> None:
+        """Have the server read slowly what the client sends next, unless it is a proxy: it sends for others, too."""
+        found = request.scope.get("state", {}).get(SLOW_DOWN)
+        if found is not None and request.client is not None and not self.origins.is_trusted(request.client.host):
+            found()
 
     def client_key(self, request: HTTPConnection, caller: Caller) -> str:
         """Whom limits count: the caller, or the address where nobody knows the caller."""

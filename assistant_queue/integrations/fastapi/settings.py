@@ -60,7 +60,7 @@ class Settings:
 
     rate_limit: str | None = None
     request_limit: str | None = None
-    frame_limit: str | None = "600/minute"
+    frame_limit: str | None = "20/second"
     allowed_origins: Sequence[str] = ()
     allowed_hosts: Sequence[str] | None = None
     trusted_proxies: Sequence[str] = ()

@@ -105,6 +105,7 @@ class _Connection:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _close(self, code: int, reason: str) -> None:
+        self._service.slow_down(self._socket)
         if not self._end.done():
             self._end.set_result((code, reason))
 
