@@ -13,7 +13,7 @@ from assistant_queue.core.thread_state import ThreadState
 from assistant_queue.core.window import Window
 from assistant_queue.errors import StoreError
 from assistant_queue.models import Message
-from assistant_queue.store import producing, sweeping, wakeups
+from assistant_queue.store import control, producing, sweeping, wakeups
 from assistant_queue.store.calls import GUARD_MS, RECHECK_MS, Space
 from assistant_queue.store.rq_jobs import RqJob
 from assistant_queue.store.sweeping import Swept
@@ -392,6 +392,17 @@ def test_messages_that_come_after_the_clock_was_set_back_and_before_that_was_not
     store.clock.advance(5)
     assert store.sweep().woken == 2
     assert store.claim("old").claimed.batch.messages[1].id == "b"
+    store.check()
+
+
+def test_a_thread_that_was_paused_when_the_clock_was_set_back_goes_on_when_it_is_resumed(store: Rig) -> None:
+    store.add(delay_s=5)
+    store.run(control.pause_thread(store.space, "thread"))
+    assert set_back(store) == 0
+    store.run(control.resume_thread(store.space, "thread"))
+    assert times(store)["due"] == 5000
+    store.clock.advance(5)
+    assert store.sweep().woken == 1
     store.check()
 
 

@@ -18,7 +18,7 @@ from assistant_queue import AssistantMessageQueue, ConfigurationError
 from assistant_queue.store.examining import Server, judge
 from assistant_queue.testing import StandInProvider
 from tests.conftest import PATIENCE_S, SERVERS, RedisServer
-from tests.integration.conftest import BIN, HERE
+from tests.integration.conftest import BIN, HERE, wait_until
 
 
 @pytest.fixture
@@ -74,6 +74,24 @@ def test_a_worker_refuses_a_redis_that_may_throw_messages_away(
     with AssistantMessageQueue(**options, allow_eviction=True) as queue:
         queue.start_worker()
         assert queue.wait_for_reply(receipt.message_id, 30) == "You said: hello"
+
+
+def test_a_running_worker_reports_a_redis_that_comes_back_and_evicts(
+    server: RedisServer, prefix: str, provider: StandInProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As behind an address whose primary was replaced by a replica of another configuration."""
+    words = "the Redis that answers now has maxmemory-policy allkeys-lru: it may throw accepted messages away"
+    with AssistantMessageQueue(**options_of(server.url, prefix, provider)) as queue:
+        queue.start_worker()
+        for extra in ((), ("--maxmemory-policy", "allkeys-lru")):
+            assert words not in caplog.text
+            caplog.clear()
+            server.stop()
+            wait_until(lambda: "trying again" in caplog.text, "the worker notices")
+            server.extra = extra
+            server.start()
+            assert queue.ask("t", "hello", timeout=PATIENCE_S) == "You said: hello"
+        wait_until(lambda: words in caplog.text, "it is reported")
 
 
 def test_a_worker_says_what_a_crash_of_redis_could_cost(

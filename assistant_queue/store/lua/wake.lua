@@ -4,5 +4,5 @@
 -- Returns {'woken'} a wake-up was handed to the queue   {'waiting'} one is in the queue already   {'early'} it is not overdue   {'idle'}
 --         {'rewound'} nor is it now that its times are moved: Redis' clock was set back
 --         {'paused'} the whole queue is: the passing of time was booked, nobody is woken
---! include common wakeup due wake
+--! include common wakeup due rewind wake
 return {wake_thread()}

@@ -3,7 +3,7 @@
 -- ARGV: now thread_id limit watchman term_ms spare_ms recheck_ms guard_ms patience_ms search tick function origin stamp job_id
 -- Returns as overdue.lua does, with what wake.lua says of the thread instead of the second ''. Another watchman's time, or a paused queue: the
 --         thread stays as it is, and what is said of it is ''
---! include common wakeup due wake look
+--! include common wakeup due rewind wake look
 local keeps = keeps_time()
 local word = ''
 if keeps and redis.call('EXISTS', key.paused) == 0 then word = wake_thread() end
