@@ -351,6 +351,15 @@ def test_a_batch_that_was_being_sent_waits_for_what_is_left_of_the_grace() -> No
     assert ending == steps.Postponed(state=HELD, error=ErrorInfo(code="outcome_unknown", message=ending.error.message))  # type: ignore[union-attr]
 
 
+def test_a_batch_that_was_sent_before_the_clock_was_set_back_waits_for_one_grace_and_not_for_an_hour() -> None:
+    driver = Scripted()
+    hour = 3_600_000
+    driver.run(claimed(phase=Phase.SENDING, progress=sending(sent_ms=NOW + hour, deadline_ms=NOW + hour), deaths=1))
+    held = driver.only(steps.Postpone)
+    assert held.wait_s == 35.0
+    assert held.progress.deadline_ms == NOW + 600_000, "no further than a run may last"
+
+
 @BOTH
 def test_after_the_grace_the_provider_is_asked_before_anything_is_sent(capabilities: Capabilities) -> None:
     driver = Scripted(capabilities)
