@@ -512,6 +512,15 @@ def test_a_provider_that_cannot_be_asked_for_too_long_parks_the_batch() -> None:
     assert (driver.names, driver.only(steps.Bury).reason) == (["Find", "Bury"], "parked")
 
 
+def test_functions_whose_round_is_found_after_the_deadline_of_its_attempt_are_given_time() -> None:
+    """None was left: they were called for no time at all, in each of the attempts that followed."""
+    driver = Scripted()
+    driver.run(claimed(phase=Phase.SENDING, progress=sending(deadline_ms=NOW - 1)), {steps.Find: action(1, run_id="run_1")})
+    assert driver.names[:2] == ["Find", "Save(sending)"], driver.names
+    assert driver.only(steps.Answer).calls == (call(1),)
+    assert driver.only(steps.Watch).deadline_ms == NOW + 600_000
+
+
 def test_lost_outputs_that_are_not_found_are_submitted_again_without_calling_the_user() -> None:
     driver = Scripted()
     before = running(calls=(call(1),), outputs={"call_1": "kept"}, rounds=1)
