@@ -31,6 +31,8 @@ _AWAY_S = 0.5
 renewed in that time, and taken over by nobody. Chosen: twice the time between two tries of a renewal, and within the interval together."""
 _BACK_MS = 1000
 """By how much the clock of Redis must be behind to count as set back. Chosen: clocks are slewed by less between two looks."""
+SERVER_LOOK_S = 30.0
+"""Seconds between two looks at the server itself. Chosen: hardly any cost; after an outage it is looked at again at once."""
 _COARSE_S = 0.002
 """The last part of a wait, which nothing interrupts. A socket's time-outs are whole ms, rounded up. Chosen: one ms, and one to spare."""
 
@@ -58,7 +60,8 @@ class Watchman:
         self._store = SyncStore(self._client, execute=Lane(self._client).execute, has_served=True, spaces=(space,))
         self._id = secrets.token_hex(8)
         self._seen_ms = self._seen_s = 0.0
-        self._is_back = False
+        self._look_at_server_s = time.monotonic() + SERVER_LOOK_S
+        self._evicts = False
         self._stop = threading.Event()
         self.quiet = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="assistant-queue-watchman", daemon=True)
@@ -99,7 +102,8 @@ class Watchman:
 
     def _wait_out(self, error: Exception) -> None:
         self._outage.failed("watchman", error)
-        self._outage_met = self._is_back = True
+        self._outage_met = True
+        self._look_at_server_s = 0.0
         self._stop.wait(pause_s(error, _AWAY_S))
 
     def _watch(self, news: Any) -> None:
@@ -109,7 +113,7 @@ class Watchman:
                 seen = self.look(expected)
                 expected = ""
                 self._outage.passed("watchman")
-                if self._is_back:
+                if time.monotonic() >= self._look_at_server_s:
                     self._look_at_server()
                 # A due time that is earlier than all others concerns the timer alone; that it resigns concerns the others.
                 concerns = self._space.keys.tick if seen.keeps_time else self._space.keys.timer
@@ -125,9 +129,10 @@ class Watchman:
 
     def _look_at_server(self) -> None:
         """Report a Redis that evicts: after a failover another server answers than the one that the worker looked at when it started."""
-        self._is_back = False
+        self._look_at_server_s = time.monotonic() + SERVER_LOOK_S
         server = self._store.run(read_server(("memory",)))
-        if server.evicts:
+        evicted, self._evicts = self._evicts, server.evicts
+        if server.evicts and not evicted:
             _log.error(
                 "queue %r: the Redis that answers now has maxmemory-policy %s: it may throw accepted messages away when its memory is "
                 "full; set maxmemory-policy noeviction",

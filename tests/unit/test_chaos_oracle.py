@@ -84,10 +84,11 @@ RUNS = [ran("r1", "one", at=0.2, end=1.0), ran("r2", "two", at=5.2, end=6.0), ra
     ("moments", "texts"),
     [
         ([], set()),
-        ([Forgotten(2.1, 4.0)], set()),
+        ([Forgotten(2.1, 2.15)], set()),
+        ([Forgotten(2.1, 2.25)], {"two"}),
         ([Forgotten(5.0, 5.15)], {"two"}),
         ([Forgotten(5.5, 5.6)], {"two"}),
-        ([Forgotten(6.9, 7.0)], {"two"}),
+        ([Forgotten(6.1, 6.15)], {"two"}),
         ([Forgotten(0.0, 0.1), Forgotten(9.3, 9.3)], {"one", "three"}),
     ],
 )
