@@ -157,7 +157,7 @@ class Watchman:
         # Redis said the time of the last look before that look's reply was here, and of this one after it was asked.
         back_ms = self._seen_ms + (began_s - self._seen_s) * 1000 - seen.now_ms
         if self._seen_ms and back_ms > _BACK_MS:
-            moved = self._store.run(rewind(self._space))
+            moved = self._store.run(rewind(self._space, round(back_ms)))
             _log.warning(
                 "queue %r: the clock of Redis was set back by %.1f s; the times of %d threads were moved",
                 self._space.prefix, back_ms / 1000, moved,

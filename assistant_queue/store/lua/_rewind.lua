@@ -1,7 +1,7 @@
 -- Redis' clock can be set back, by an operator or by a failover to a machine whose clock differs: then what was due in a second is due in an
 -- hour. What has happened cannot lie in the future; the latest such time tells by how much the clock went back, at least. Times to come
--- are moved by as much, unless they were written since: those lie less far ahead. Returns when the thread is due then, or nothing.
--- Needs key.thread, key.due, key.scheduled, arg.thread_id and arg.guard_ms.
+-- are moved by as much, unless they were written since: those lie less far ahead. back_ms: by how much the caller has seen it go back, or 0.
+-- Returns when the thread is due then, or nothing. Needs key.thread, key.due, key.scheduled, arg.thread_id, arg.guard_ms and arg.back_ms.
 
 local function rewound(t)
   local ahead = 0
@@ -11,6 +11,7 @@ local function rewound(t)
     ahead = math.max(ahead, back)
   end
   if ahead == 0 then return nil end
+  ahead = math.max(ahead, tonumber(arg.back_ms))
   for _, name in ipairs({'due', 'own_due', 'until'}) do
     local at = tonumber(t[name] or '0')
     if at - now > ahead / 2 then t[name] = ms(math.max(at - ahead, now)) end

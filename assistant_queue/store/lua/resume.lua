@@ -1,6 +1,6 @@
 -- Event `resume`: the thread is looked at again, at its time or at once if that has passed.
 -- KEYS: thread due counters over scheduled queue queues job
--- ARGV: now thread_id over_ms recheck_ms guard_ms tick function origin stamp job_id
+-- ARGV: now thread_id over_ms recheck_ms guard_ms back_ms tick function origin stamp job_id
 -- Returns {'resumed'} or {'idle'}: it was not paused, nothing has changed
 -- over: of this very call. A second one changes nothing: the thread may have been paused since.
 --! include common wakeup due rewind
