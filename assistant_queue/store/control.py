@@ -16,7 +16,7 @@ from assistant_queue.store.keys import FORMAT_VERSION
 from assistant_queue.store.packing import digest, pack, unpack_readable
 from assistant_queue.store.producing import read_message
 from assistant_queue.store.quarantine import literal
-from assistant_queue.store.sweeping import sweep
+from assistant_queue.store.sweeping import NOT_BACK, sweep
 
 _log = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ def pause_thread(space: Space, thread_id: str) -> Operation[None]:
 
 def resume_thread(space: Space, thread_id: str) -> Operation[None]:
     """Look at a paused thread again."""
-    yield space.call("resume", thread_id, keys=_once(space))
+    yield space.call("resume", thread_id, keys=_once(space), constants=NOT_BACK)
 
 
 def lock(space: Space, thread_id: str, *, token: str, lease_s: float) -> Operation[None]:

@@ -12,6 +12,7 @@ from typing import Any
 from assistant_queue.errors import NotPermitted, StoreError
 from assistant_queue.store.calls import OVERDUE_MS, Call, Operation, Space, each, plain, text, texts
 from assistant_queue.store.quarantine import without
+from assistant_queue.store.scripts import Constants
 from assistant_queue.store.sendable import is_text
 
 _log = logging.getLogger(__name__)
@@ -28,6 +29,8 @@ _PATIENCE_MS = 60_000
 """How long a wake-up further back than that is believed to be there, if nobody says which are taken. Chosen."""
 _GLANCE = 2
 """Overdue threads that a reading call has woken. Chosen: as many as an add does; the jobs of those look at ten more each."""
+NOT_BACK: Constants = (("back_ms", 0),)
+"""Nothing is known of a clock that was set back."""
 _LOOKED_AT = frozenset({"woken", "waiting"})
 """What a script says of a thread that was overdue."""
 
@@ -108,6 +111,7 @@ def _look(space: Space, watchman: str, expected: str) -> Operation[Any]:
                     spare_ms=SPARE_MS,
                     patience_ms=_PATIENCE_MS,
                     search=_SEARCH,
+                    constants=NOT_BACK,
                 )
             )
         except NotPermitted:
@@ -123,13 +127,16 @@ def _seen(reply: Any) -> tuple[float, float | None, str, str, str, list[str]]:
     return float(now), (int(next_due) - float(now) if next_due else None), keeps, next_thread, word, overdue
 
 
-def rewind(space: Space) -> Operation[int]:
-    """Move the times of all threads back, as the clock of Redis was; the number that are not due then. Repeating it moves nothing."""
+def rewind(space: Space, back_ms: int = 0) -> Operation[int]:
+    """Move the times of all threads back, as the clock of Redis was; the number that are not due then. Repeating it moves nothing.
+
+    `back_ms` is by how much, as far as the caller knows; each thread tells by itself whether, and by how much at least.
+    """
     (found,) = yield from each([plain("ZRANGE", space.keys.due, 0, -1)])
     threads = texts(found or [])
     moved = 0
     for start in range(0, len(threads), SWEEP_LIMIT):
-        words = yield from _wake_each(space, threads[start : start + SWEEP_LIMIT])
+        words = yield from _wake_each(space, threads[start : start + SWEEP_LIMIT], back_ms)
         moved += words.count("rewound")
     return moved
 
@@ -165,12 +172,13 @@ def wake(space: Space, thread_ids: Sequence[str]) -> Operation[int]:
     return (yield from _wake_each(space, thread_ids)).count("woken")
 
 
-def _wake_each(space: Space, thread_ids: Sequence[str]) -> Operation[list[str]]:
+def _wake_each(space: Space, thread_ids: Sequence[str], back_ms: int = 0) -> Operation[list[str]]:
     """What was said of each thread that could be looked at."""
     if not thread_ids:
         return []
     known = yield from without(space.keys.due, thread_ids)
-    replies = yield from each([space.call("wake", thread_id, patience_ms=_PATIENCE_MS, search=_SEARCH) for thread_id in known])
+    back: dict[str, Any] = {"back_ms": back_ms} if back_ms else {"constants": NOT_BACK}
+    replies = yield from each([space.call("wake", thread_id, patience_ms=_PATIENCE_MS, search=_SEARCH, **back) for thread_id in known])
     for thread_id, reply in zip(known, replies, strict=True):
         if reply is None:
             _log.error("thread %r: Redis refuses to look at it; look at its keys", thread_id)

@@ -15,6 +15,7 @@ from redis import exceptions
 from assistant_queue.errors import ConfigurationError, StoreError
 from assistant_queue.store.calls import Space
 from assistant_queue.store.connect import fresh
+from assistant_queue.store.examining import read_server
 from assistant_queue.store.lane import Lane
 from assistant_queue.store.refusals import translate
 from assistant_queue.store.stores import SyncStore
@@ -30,6 +31,8 @@ _AWAY_S = 0.5
 renewed in that time, and taken over by nobody. Chosen: twice the time between two tries of a renewal, and within the interval together."""
 _BACK_MS = 1000
 """By how much the clock of Redis must be behind to count as set back. Chosen: clocks are slewed by less between two looks."""
+SERVER_LOOK_S = 30.0
+"""Seconds between two looks at the server itself. Chosen: hardly any cost; after an outage it is looked at again at once."""
 _COARSE_S = 0.002
 """The last part of a wait, which nothing interrupts. A socket's time-outs are whole ms, rounded up. Chosen: one ms, and one to spare."""
 
@@ -45,6 +48,7 @@ class Watchman:
     3. wakes nobody before a Redis that was away has taken writes for a moment: leases that lapsed meanwhile are renewed first
     4. at least once a second looks for threads that are overdue - a lost job, a dead worker, a lapsed lease - and wakes somebody
     5. moves the times of all threads when the clock of Redis is set back
+    6. reports a Redis that evicts, when another one answers than before
     """
 
     def __init__(self, space: Space, client: Any, outage: Outage | None = None) -> None:
@@ -56,6 +60,8 @@ class Watchman:
         self._store = SyncStore(self._client, execute=Lane(self._client).execute, has_served=True, spaces=(space,))
         self._id = secrets.token_hex(8)
         self._seen_ms = self._seen_s = 0.0
+        self._look_at_server_s = time.monotonic() + SERVER_LOOK_S
+        self._evicts = False
         self._stop = threading.Event()
         self.quiet = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="assistant-queue-watchman", daemon=True)
@@ -97,6 +103,7 @@ class Watchman:
     def _wait_out(self, error: Exception) -> None:
         self._outage.failed("watchman", error)
         self._outage_met = True
+        self._look_at_server_s = 0.0
         self._stop.wait(pause_s(error, _AWAY_S))
 
     def _watch(self, news: Any) -> None:
@@ -106,6 +113,8 @@ class Watchman:
                 seen = self.look(expected)
                 expected = ""
                 self._outage.passed("watchman")
+                if time.monotonic() >= self._look_at_server_s:
+                    self._look_at_server()
                 # A due time that is earlier than all others concerns the timer alone; that it resigns concerns the others.
                 concerns = self._space.keys.tick if seen.keeps_time else self._space.keys.timer
                 if concerns != listens:
@@ -117,6 +126,18 @@ class Watchman:
             wait_s = _wait_s(seen)
             if wait_s > 0 and not self._is_told(news, wait_s):
                 expected = seen.next_thread
+
+    def _look_at_server(self) -> None:
+        """Report a Redis that evicts: after a failover another server answers than the one that the worker looked at when it started."""
+        self._look_at_server_s = time.monotonic() + SERVER_LOOK_S
+        server = self._store.run(read_server(("memory",)))
+        evicted, self._evicts = self._evicts, server.evicts
+        if server.evicts and not evicted:
+            _log.error(
+                "queue %r: the Redis that answers now has maxmemory-policy %s: it may throw accepted messages away when its memory is "
+                "full; set maxmemory-policy noeviction",
+                self._space.prefix, server.eviction,
+            )  # fmt: skip
 
     def _is_told(self, news: Any, wait_s: float) -> bool:
         """Wait, until something is said at most. What is said in the last moment is seen by the look that follows."""
@@ -136,7 +157,7 @@ class Watchman:
         # Redis said the time of the last look before that look's reply was here, and of this one after it was asked.
         back_ms = self._seen_ms + (began_s - self._seen_s) * 1000 - seen.now_ms
         if self._seen_ms and back_ms > _BACK_MS:
-            moved = self._store.run(rewind(self._space))
+            moved = self._store.run(rewind(self._space, round(back_ms)))
             _log.warning(
                 "queue %r: the clock of Redis was set back by %.1f s; the times of %d threads were moved",
                 self._space.prefix, back_ms / 1000, moved,

@@ -40,7 +40,7 @@ def test_what_costs_nothing(one_redis: RedisServer, tmp_path: Path) -> None:
     ]
     outcome = carry_out(replace(QUIET, max_jobs=3, run_timeout=10), shocks, one_redis, tmp_path)
     assert outcome.holds, table(outcome)
-    assert outcome.verdict.sent > 3030
+    assert outcome.verdict.sent > 1530
     assert outcome.done == {"add_bulk": 1, "starve": 1, "stall": 2, "crowd": 1}, "some of the bulk was there, and some was not"
     assert outcome.repeated, "producers have met a Redis that takes nobody"
     assert outcome.ended_by_themselves, "a worker has had its jobs"

@@ -17,8 +17,9 @@ import rq
 from assistant_queue import AssistantMessageQueue, ConfigurationError
 from assistant_queue.store.examining import Server, judge
 from assistant_queue.testing import StandInProvider
+from assistant_queue.worker import watchman
 from tests.conftest import PATIENCE_S, SERVERS, RedisServer
-from tests.integration.conftest import BIN, HERE
+from tests.integration.conftest import BIN, HERE, wait_until
 
 
 @pytest.fixture
@@ -74,6 +75,30 @@ def test_a_worker_refuses_a_redis_that_may_throw_messages_away(
     with AssistantMessageQueue(**options, allow_eviction=True) as queue:
         queue.start_worker()
         assert queue.wait_for_reply(receipt.message_id, 30) == "You said: hello"
+
+
+@pytest.mark.parametrize("policy", ["noeviction", "allkeys-lru"])
+def test_a_running_worker_reports_a_redis_that_comes_back_and_evicts(  # noqa: PLR0917 - fixtures
+    server: RedisServer,
+    prefix: str,
+    provider: StandInProvider,
+    policy: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As behind an address whose primary was replaced by a replica of another configuration, outage noticed or not."""
+    monkeypatch.setattr(watchman, "SERVER_LOOK_S", 0.5)
+    words = "the Redis that answers now has maxmemory-policy allkeys-lru: it may throw accepted messages away"
+    with AssistantMessageQueue(**options_of(server.url, prefix, provider)) as queue:
+        queue.start_worker()
+        server.stop()
+        server.extra = ("--maxmemory-policy", policy)
+        server.start()
+        if policy == "noeviction":
+            assert queue.ask("t", "hello", timeout=PATIENCE_S) == "You said: hello"
+            assert words not in caplog.text
+        else:
+            wait_until(lambda: words in caplog.text, "it is reported")
 
 
 def test_a_worker_says_what_a_crash_of_redis_could_cost(

@@ -39,9 +39,7 @@ def test_a_queue_and_one_with_the_prefix_of_its_threads_answer_everything(
     made = [served(kind, own_redis.url, prefix, provider, tmp_path / f"{kind}.log") for prefix, kind in kinds.items()]
     try:
         sent = [
-            (queue, queue.add_message_to_thread(thread, f"{queue.config.queue_prefix} {thread}"))
-            for thread in THREADS
-            for _, queue in made
+            (queue, queue.add_message_to_thread(thread, f"{queue.config.queue_prefix} {thread}")) for thread in THREADS for _, queue in made
         ]
         for queue, receipt in sent:
             reply = queue.wait_for_reply(receipt.message_id, PATIENCE_S)

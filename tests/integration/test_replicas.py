@@ -12,7 +12,14 @@ import pytest
 import redis
 from click.testing import CliRunner
 
-from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue, MessageIdConflict, NotReplicated, StoreUnavailable
+from assistant_queue import (
+    AssistantMessageQueue,
+    AsyncAssistantMessageQueue,
+    ConfigurationError,
+    MessageIdConflict,
+    NotReplicated,
+    StoreUnavailable,
+)
 from assistant_queue.cli import main
 from assistant_queue.store.examining import Server, judge
 from assistant_queue.testing import StandInProvider
@@ -92,6 +99,24 @@ def test_an_add_that_no_replica_has_is_refused_and_can_be_repeated(pair: Pair, p
         queue.start_worker()
         assert queue.wait_for_reply("m", PATIENCE_S) == "You said: hello | a"
         assert queue.wait_for_reply(generated, PATIENCE_S) == "You said: generated"
+
+
+def test_a_replica_that_would_evict_keeps_all_until_it_is_promoted_and_no_worker_starts_on_it(
+    pair: Pair, prefix: str, provider: StandInProvider
+) -> None:
+    """Redis: a replica leaves eviction to its primary (`replica-ignore-maxmemory`); promoted, it begins with the next command."""
+    pair.copy.config_set("maxmemory", "3mb")
+    pair.copy.config_set("maxmemory-policy", "allkeys-lru")
+    options = options_of(pair.primary.url, prefix, provider)
+    with AssistantMessageQueue(**options) as queue, redis.Redis.from_url(pair.primary.url) as primary:
+        queue.add_messages({"thread_id": f"t{number}", "message": "x" * 200} for number in range(2000))
+        assert pair.copy.info("memory")["used_memory"] > 3_000_000
+        assert pair.copy.dbsize() == primary.dbsize() > 2000
+        url = pair.fail_over()
+    with AssistantMessageQueue(**{**options, "redis_url": url, "durability": "local"}) as queue:
+        wait_until(lambda: pair.copy.info("stats")["evicted_keys"], "what it evicts then is lost")
+        with pytest.raises(ConfigurationError, match=r"allkeys-lru.*noeviction"):
+            queue.start_worker()
 
 
 async def test_the_asyncio_door_waits_and_refuses_alike(pair: Pair, prefix: str, provider: StandInProvider) -> None:

@@ -14,7 +14,7 @@ from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.core.window import Window, due_at
 from assistant_queue.errors import BatchNotFound, LeaseLost, MessageIdConflict, ThreadFull
 from assistant_queue.models import Message
-from assistant_queue.store import control, rq_jobs
+from assistant_queue.store import control, rq_jobs, sweeping
 from assistant_queue.store.calls import Call
 from assistant_queue.store.holding import Lease, NoLease
 from assistant_queue.store.rq_jobs import NOT_OURS_TO_RECORD, RqJob
@@ -207,6 +207,30 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.001, 0.4, 1.0, 1.6, 3.0, LEASE_S, LEASE_S + 2]))
     def time_passes(self, seconds: float) -> None:
         self.rig.clock.advance(seconds)
+
+    @rule(seconds=st.sampled_from([60.0, 3600.0]))
+    def the_clock_of_redis_is_set_back(self, seconds: float) -> None:
+        """A watchman notices; a paused thread that nobody looks at is moved when it is resumed."""
+        self.rig.clock.ms -= round(seconds * 1000)
+        looked_at = self.rig.due()
+        for thread, model in self.threads.items():
+            if thread in looked_at:
+                self._set_back(thread, model)
+        self.rig.run(sweeping.rewind(self.rig.space))
+
+    def _set_back(self, thread: str, model: ModelThread) -> None:
+        fields = self.rig.thread_hash(thread)
+        if model.state is IDLE:
+            return
+        ahead = max(int(fields.get(name, 0)) for name in ("first", "claimed", "queued")) - self.now
+        if ahead <= 0:
+            return
+
+        def moved(at: int) -> int:
+            return max(at - ahead, self.now) if at - self.now > ahead / 2 else at
+
+        model.first, model.due, model.until = min(model.first, self.now), moved(model.due), moved(model.until)
+        model.own_due = None if model.own_due is None else moved(model.own_due)
 
     @rule()
     def rq_hands_over_what_is_scheduled(self) -> None:
@@ -487,6 +511,8 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(thread=st.sampled_from(THREADS))
     def pause_or_resume(self, thread: str) -> None:
         model = self.threads[thread]
+        if model.paused:
+            self._set_back(thread, model)
         act = control.resume_thread if model.paused else control.pause_thread
         self.rig.run(act(self.rig.space, thread))
         model.paused = not model.paused
@@ -572,7 +598,8 @@ class StoreMachine(RuleBasedStateMachine):
             self.rig.run(control.resume_thread(self.rig.space, thread))
         self.rig.clock.advance(LEASE_S + 2)
         for _ in range(60):
-            self.rig.clock.advance(2)
+            # A wake-up that is no thread's any more may stand an hour ahead where the clock was set back.
+            self.rig.clock.advance(2 if self.rig.threads() else 3600)
             self.rig.sweep()
             self.rig.scheduler()
             while (thread := self.rig.pop()) is not None:
@@ -768,5 +795,21 @@ def tour(play: StoreMachine) -> None:  # noqa: PLR0915 - a walk
     do(play.time_passes, seconds=3.0)
     do(play.pause_or_resume, thread=B)
     do(play.a_status_is_read_after_a_second)
+    do(play.rq_loses_everything)
+    # The clock of Redis goes back an hour: over a window, over a lease with messages behind it, over a paused thread.
+    due(B)
+    do(play.finish, pick=0)
+    add(A, SOON)
+    add(B, SOON)
+    due(B)
+    add(B, SOON, "window")
+    do(play.pause_or_resume, thread=A)
+    do(play.the_clock_of_redis_is_set_back, seconds=3600.0)
+    do(play.a_stray_wake_up, thread=B, take=1000)
+    do(play.time_passes, seconds=LEASE_S + 2)
+    do(play.sweep)
+    do(play.pause_or_resume, thread=A)
+    do(play.a_worker_takes_a_wake_up, take=1000)
+    do(play.the_clock_of_redis_is_set_back, seconds=60.0)
     do(play.rq_loses_everything)
     play.teardown()

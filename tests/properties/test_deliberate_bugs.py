@@ -103,11 +103,18 @@ BUGS: dict[str, tuple[str, Callable[[str], str]]] = {
         swap("redis.call('HSET', key.thread, 'wake', enqueue_new())", ""),
     ),
     "the passing of a window is not booked": ("wake", swap("book(t.pk, 'waiting', t.n)\n", "")),
+    "a clock that is set back moves no window": ("wake", swap("({'due', 'own_due', 'until'}) do", "({'until'}) do")),
+    "a clock that is set back moves no lease": ("wake", swap("({'due', 'own_due', 'until'}) do", "({'due', 'own_due'}) do")),
+    "a thread that the clock was set back over is not looked at": (
+        "wake",
+        swap("redis.call('ZADD', key.due, ms(due), arg.thread_id)\n", ""),
+    ),
+    "a resumed thread keeps the times of a clock that was set back": ("resume", swap("rewound(t) -- no", "-- no")),
     "nobody is ever overdue": ("overdue", swap("for i = 1, #overdue do", "for i = 1, 0 do")),
     "the passing of a window is not booked while a thread is paused": ("resume", swap("if due <= now then book_due(t) end", "")),
     "a resumed thread is not looked at": (
         "resume",
-        swap("redis.call('ZADD', key.due,", "redis.call('ZRANK', key.due, arg.thread_id) local _ = tostring("),
+        swap("redis.call('ZADD', key.due, due <= now", "redis.call('ZRANK', key.due, arg.thread_id) local _ = tostring(due <= now"),
     ),
 }
 

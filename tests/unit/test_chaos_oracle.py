@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from assistant_queue.testing.chaos.forgetting import Forgotten, excused
 from assistant_queue.testing.chaos.oracle import Sent, Verdict, judge
 from assistant_queue.testing.provider import OutputGiven, Overlap, RunRecord
 
@@ -71,3 +72,41 @@ def test_every_kind_of_harm_is_seen(runs: list[RunRecord], held: dict[str, list[
     assert findings(verdict) == found
     assert not verdict.holds
     assert verdict.details
+
+
+# --- what Redis forgot ------------------------------------------------------------------------------------------------------
+
+LATE = [Sent("m1", "t", "one", 0.0, 0.1), Sent("m2", "t", "two", 5.0, 5.1), Sent("m3", "u", "three", 9.0, 9.1)]
+RUNS = [ran("r1", "one", at=0.2, end=1.0), ran("r2", "two", at=5.2, end=6.0), ran("r3", "three", at=9.2, end=9.5, conversation="cu")]
+
+
+@pytest.mark.parametrize(
+    ("moments", "texts"),
+    [
+        ([], set()),
+        ([Forgotten(2.1, 2.15)], set()),
+        ([Forgotten(2.1, 2.25)], {"two"}),
+        ([Forgotten(5.0, 5.15)], {"two"}),
+        ([Forgotten(5.5, 5.6)], {"two"}),
+        ([Forgotten(6.1, 6.15)], {"two"}),
+        ([Forgotten(0.0, 0.1), Forgotten(9.3, 9.3)], {"one", "three"}),
+    ],
+)
+def test_only_what_was_in_the_air_when_redis_forgot_is_excused(moments: list[Forgotten], texts: set[str]) -> None:
+    assert excused(LATE, RUNS, {}, moments) == texts
+
+
+def test_what_is_excused_may_be_lost_doubled_late_or_split_and_nothing_else_may() -> None:
+    twice = [*RUNS, ran("r4", "two", at=5.5, end=7.0, conversation="cx")]
+    held = {"ct": ["one", "two"], "cx": ["two"]}
+
+    def judged(pardoned: set[str]) -> Verdict:
+        replied = {run.id: run.user_texts for run in twice}
+        return judge(LATE, [run for run in twice if run.id != "r3"], held, replied=replied, failed={}, excused=frozenset(pardoned))
+
+    verdict = judged({"two", "three"})
+    assert verdict.holds
+    assert (verdict.once, verdict.excused_lost, verdict.excused_doubled) == (1, 1, 1)
+    assert findings(judged({"two"})) == {"lost": 1}
+    assert findings(judged({"three"})) == {"doubled": 1, "strange": 1}
+    assert not judge(LATE, RUNS, {}, replied={}, failed={"m3": "attempts"}, excused=frozenset({"one", "two", "three"})).holds

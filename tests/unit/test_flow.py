@@ -351,6 +351,15 @@ def test_a_batch_that_was_being_sent_waits_for_what_is_left_of_the_grace() -> No
     assert ending == steps.Postponed(state=HELD, error=ErrorInfo(code="outcome_unknown", message=ending.error.message))  # type: ignore[union-attr]
 
 
+def test_a_batch_that_was_sent_before_the_clock_was_set_back_waits_for_one_grace_and_not_for_an_hour() -> None:
+    driver = Scripted()
+    hour = 3_600_000
+    driver.run(claimed(phase=Phase.SENDING, progress=sending(sent_ms=NOW + hour, deadline_ms=NOW + hour), deaths=1))
+    held = driver.only(steps.Postpone)
+    assert held.wait_s == 35.0
+    assert held.progress.deadline_ms == NOW + 600_000, "no further than a run may last"
+
+
 @BOTH
 def test_after_the_grace_the_provider_is_asked_before_anything_is_sent(capabilities: Capabilities) -> None:
     driver = Scripted(capabilities)
@@ -501,6 +510,15 @@ def test_a_provider_that_cannot_be_asked_for_too_long_parks_the_batch() -> None:
     late = sending(deadline_ms=NOW - 60_001)
     driver.run(claimed(phase=Phase.SENDING, progress=late), {steps.Find: OutcomeUnknown("502")})
     assert (driver.names, driver.only(steps.Bury).reason) == (["Find", "Bury"], "parked")
+
+
+def test_functions_whose_round_is_found_after_the_deadline_of_its_attempt_are_given_time() -> None:
+    """None was left: they were called for no time at all, in each of the attempts that followed."""
+    driver = Scripted()
+    driver.run(claimed(phase=Phase.SENDING, progress=sending(deadline_ms=NOW - 1)), {steps.Find: action(1, run_id="run_1")})
+    assert driver.names[:2] == ["Find", "Save(sending)"], driver.names
+    assert driver.only(steps.Answer).calls == (call(1),)
+    assert driver.only(steps.Watch).deadline_ms == NOW + 600_000
 
 
 def test_lost_outputs_that_are_not_found_are_submitted_again_without_calling_the_user() -> None:

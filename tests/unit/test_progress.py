@@ -165,3 +165,14 @@ def _result() -> RunResult:
         started_at=moment(0),
         ended_at=moment(1),
     )
+
+
+def test_what_has_happened_did_not_happen_later_than_now() -> None:
+    """Every time that is kept, so that one added later is not forgotten: it is a deadline, or it lies in the past."""
+    times = [one.name for one in fields(Progress) if one.name.endswith("_ms")]
+    progress = Progress(**dict.fromkeys(times, 5000))
+    progress.keep_past(2000, 1.0)
+    assert {name: getattr(progress, name) for name in times} == {**dict.fromkeys(times, 2000), "deadline_ms": 3000}
+    known = Progress(sent_ms=1000, deadline_ms=1500)
+    known.keep_past(2000, 1.0)
+    assert known == Progress(sent_ms=1000, deadline_ms=1500)

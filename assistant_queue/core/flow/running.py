@@ -90,6 +90,9 @@ class Running(Outgrowing):
         if isinstance(finding, NotFound):
             return (yield from self._not_found(finding))
         progress.run_id = finding.run_id or progress.run_id
+        if isinstance(finding, ActionRequired) and progress.deadline_ms <= self._now_ms():
+            # Its attempt was given up, or no worker was there: the functions get the time that a run gets, not none.
+            progress.deadline_ms = self._now_ms() + round(self._rules.run_timeout_s * 1000)
         self._unanswered = tuple(call.id for call in finding.calls) if isinstance(finding, ActionRequired) else ()
         return finding
 

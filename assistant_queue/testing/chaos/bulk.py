@@ -15,9 +15,9 @@ from assistant_queue.errors import StoreUnavailable
 from assistant_queue.testing.chaos.oracle import Sent
 from assistant_queue.testing.chaos.producers import RETRY_S, Producers
 
-THREADS = 12
-ROWS = 3000
-"""Chosen: a dozen round trips."""
+THREADS = 100
+ROWS = 1500
+"""Chosen: half a dozen round trips; a thread's share fits in one request of each protocol, one text an item."""
 _SEEN = 300
 """The row at which the blow falls: it is in the second round trip (`store/producing.py`)."""
 _PATIENCE_S = 30.0
