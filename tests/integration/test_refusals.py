@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import redis
@@ -15,7 +16,7 @@ from assistant_queue import AssistantMessageQueue, RunResult, StoreUnavailable
 from assistant_queue.testing import StandInProvider
 from assistant_queue.worker import asyncio_worker, driver, outage
 from tests.conftest import PATIENCE_S, RedisServer, free_port, installed_redis
-from tests.integration.conftest import wait_until
+from tests.integration.conftest import Service, wait_until
 from tests.integration.refusing_redis import RefusingRedis
 
 LEASE_S = 0.6
@@ -99,6 +100,10 @@ class Scene:
         self.relay.says = line
         yield
         self.relay.says = ""
+
+    def rejected(self, command: str) -> int:
+        """How many calls of a command have been refused since the last reset."""
+        return int(self.admin.info("commandstats").get(f"cmdstat_{command}", {}).get("rejected_calls", 0))
 
     def refusing(self, word: str) -> contextlib.AbstractContextManager[None]:
         """Refuse, in the block."""
@@ -208,3 +213,30 @@ async def test_an_add_is_told_at_once_what_redis_says(scene: Scene, prefix: str,
             await other.add_message_to_thread("t", "now", message_id="m")
             assert queue.get_message("m").status == "queued"
             queue.forget_thread("t")
+
+
+@pytest.mark.parametrize("word", ["OOM", "READONLY"])
+def test_the_parent_of_a_horse_waits_as_well_or_the_reply_would_die_with_it(
+    scene: Scene, prefix: str, provider: StandInProvider, tmp_path: Path, word: str
+) -> None:
+    service = Service("forking", scene.server.url, prefix, provider, tmp_path / "workers.log")
+    service.protocol, service.on_reply, service.words = "chat_completions", True, ("--job-monitoring-interval", "1")
+    try:
+        queue = service.start(lock_duration=LEASE_S)
+        with provider.hold("completing") as gate:
+            receipt = queue.add_message_to_thread("t", "hi")
+            gate.wait_reached(timeout=PATIENCE_S)
+            scene.admin.config_resetstat()
+            with scene.refusing(word):
+                gate.release()
+                wait_until(lambda: scene.rejected("hset"), "the parent's heartbeat is refused")
+        assert queue.wait_for_reply(receipt.message_id, PATIENCE_S) == "You said: hi"
+        wait_until(lambda: queue.get_thread_status("t").state == "idle", "the batch is over")
+        after = queue.add_message_to_thread("t", "and now")
+        assert queue.wait_for_reply(after.message_id, PATIENCE_S) == "You said: and now"
+        assert service.processes[0].poll() is None, "the parent is alive"
+        assert queue.get_message(receipt.message_id).attempts == 1
+        assert len(provider.calls("chat.completions.create")) == 2
+        wait_until(lambda: len(service.noted("replies")) == 2, "each is delivered once")
+    finally:
+        service.stop()
