@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
-from assistant_queue import AssistantMessageQueue, RunResult, StoreUnavailable
+from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue, RunResult, StoreUnavailable
 from assistant_queue.testing import StandInProvider
 from assistant_queue.worker import asyncio_worker, driver, outage
 from tests.conftest import PATIENCE_S, RedisServer, free_port, installed_redis
@@ -20,6 +22,7 @@ from tests.integration.conftest import Service, wait_until
 from tests.integration.refusing_redis import RefusingRedis
 
 LEASE_S = 0.6
+PASSWORD = "a-new-password"
 SAID = {
     "NOREPLICAS": "NOREPLICAS Not enough good replicas to write.",
     "LOADING": "LOADING Redis is loading the dataset in memory",
@@ -96,6 +99,14 @@ class Scene:
             return str(error).startswith("BUSY")
 
     @contextmanager
+    def locked(self) -> Iterator[None]:
+        """The password is being rotated: connections that are made now are not let in."""
+        self.admin.config_set("requirepass", PASSWORD)
+        self.admin.execute_command("CLIENT KILL TYPE normal SKIPME yes")
+        yield
+        self.admin.config_set("requirepass", "")
+
+    @contextmanager
     def saying(self, line: str) -> Iterator[None]:
         self.relay.says = line
         yield
@@ -113,6 +124,7 @@ class Scene:
             "MASTERDOWN": self.orphaned,
             "MISCONF": self.without_disk,
             "BUSY": self.busy,
+            "NOAUTH": self.locked,
         }
         return ways[word]() if word in ways else self.saying(SAID[word])
 
@@ -120,12 +132,17 @@ class Scene:
         return self.relay.url if word in SAID else self.server.url
 
 
-WORDS = ["OOM", "READONLY", "MASTERDOWN", "MISCONF", "BUSY", *SAID]
+WORDS = ["OOM", "READONLY", "MASTERDOWN", "MISCONF", "BUSY", "NOAUTH", *SAID]
 
 
 @pytest.fixture(scope="module")
 def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     yield from installed_redis(tmp_path_factory.mktemp("refusing"))
+
+
+@pytest.fixture
+def new_primary(tmp_path: Path) -> Iterator[RedisServer]:
+    yield from installed_redis(tmp_path)
 
 
 @pytest.fixture
@@ -191,13 +208,12 @@ def test_an_answer_that_comes_while_redis_refuses_is_kept_and_written_once(
     began, ended = trouble(caplog)
     assert word in began or ("UNBLOCKED" in began and word in {"READONLY", "MASTERDOWN"})  # said first to a pop that waits
     assert began.endswith("; waiting, and trying again")
+    assert PASSWORD not in began
     assert ended.startswith("Redis takes commands again, after ")
 
 
 @pytest.mark.parametrize("word", ["OOM", "READONLY", "MISCONF"])
 async def test_an_add_is_told_at_once_what_redis_says(scene: Scene, prefix: str, word: str) -> None:
-    from assistant_queue import AsyncAssistantMessageQueue
-
     with AssistantMessageQueue(redis_url=scene.server.url, queue_prefix=prefix, backend=lambda _: "hi") as queue:
         async with AsyncAssistantMessageQueue(redis_url=scene.server.url, queue_prefix=prefix, backend=lambda _: "hi") as other:
             queue.add_message_to_thread("t", "before")
@@ -240,3 +256,39 @@ def test_the_parent_of_a_horse_waits_as_well_or_the_reply_would_die_with_it(
         wait_until(lambda: len(service.noted("replies")) == 2, "each is delivered once")
     finally:
         service.stop()
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_connection_to_a_primary_that_was_demoted_is_closed_and_the_address_leads_to_the_new_one(
+    scene: Scene, prefix: str, new_primary: RedisServer
+) -> None:
+    relay = scene.relay  # as a virtual address: connections that are there stay where they are, new ones go where it leads by now
+    options = {"redis_url": relay.url, "queue_prefix": prefix, "message_delay": 0, "backend": lambda batch: f"re: {batch.text}"}
+    with AssistantMessageQueue(**options) as queue:
+        async with AsyncAssistantMessageQueue(**options) as other:
+            worker = queue.start_worker()
+            for thread in ("a", "b"):
+                assert await asyncio.gather(other.ask(thread, "1"), other.ask(thread + thread, "2")) == ["re: 1", "re: 2"]
+                queue.add_message_to_thread(thread, "3")
+            queue.add_messages([{"thread_id": f"c{number}", "message": "4"} for number in range(3)])
+            with scene.read_only():
+                relay.target_port = new_primary.port
+                refused = {"one": 0, "many": 0, "async": 0}
+                adds: dict[str, Any] = {
+                    "one": lambda: queue.add_message_to_thread("t1", "hi", message_id="m1"),
+                    "many": lambda: queue.add_messages([{"thread_id": "t2", "message": "hi", "message_id": "m2"}]),
+                    "async": lambda: other.add_message_to_thread("t3", "hi", message_id="m3"),
+                }
+                for name, add in adds.items():
+                    while refused[name] < 3:
+                        try:
+                            done = add()
+                            if name == "async":
+                                await done
+                            break
+                        except StoreUnavailable:
+                            refused[name] += 1
+                assert max(refused.values()) <= 2, refused
+                replies = [await asyncio.to_thread(queue.wait_for_reply, f"m{number}", PATIENCE_S) for number in (1, 2, 3)]
+            assert replies == ["re: hi"] * 3, "the worker works for the new primary"
+            await asyncio.to_thread(worker.stop)
