@@ -205,7 +205,9 @@ def test_an_answer_that_comes_while_redis_refuses_is_kept_and_written_once(
     assert status.attempts == 1
     assert len(provider.calls("chat.completions.create")) == 1
     assert [result.reply for result in delivered] == ["You said: hi"]
-    began, ended = trouble(caplog)
+    said = trouble(caplog)
+    assert len(said) == 2, said
+    began, ended = said
     assert word in began or ("UNBLOCKED" in began and word in {"READONLY", "MASTERDOWN"})  # said first to a pop that waits
     assert began.endswith("; waiting, and trying again")
     assert PASSWORD not in began
