@@ -207,4 +207,5 @@ def test_and_given_up_at_the_batchs_deadline(refused_bot: Callable[[str, float],
         with pytest.raises(StoreUnavailable):  # said to what is done next
             bot.work(refuses.begin)
         config = bot.queue.config
-        assert refuses.refused == pytest.approx(config.run_timeout + 2 * config.request_timeout + LEASE_S, abs=5)
+        limit_s = config.run_timeout + 2 * config.request_timeout + 3 * config.callback_limit
+        assert refuses.refused == pytest.approx(limit_s + LEASE_S, abs=5)

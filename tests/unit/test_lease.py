@@ -263,3 +263,15 @@ def test_a_batch_outlives_its_lease_until_it_is_lost_or_dropped() -> None:
     held.lose()
     assert not keeper.outlives_its_lease("t")
     keeper.close_and_wait()
+
+
+def test_a_renewal_that_crosses_the_end_of_its_batch_says_nothing_of_another_worker(keeper: Keeper) -> None:
+    keeper.store.answers = lambda _: ["lost"]
+    with hold_back(keeper):
+        ending = keeper.keep("ending", due_in_s=-1)
+        ending.is_ending = True
+        keeper.keep("lost", due_in_s=-1)
+    assert sorted(keeper.store.trip()) == ["ending", "lost"]
+    keeper.sleeps()
+    assert keeper.lost == ["lost"]
+    assert not ending.is_lost
