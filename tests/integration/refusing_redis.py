@@ -17,6 +17,7 @@ class RefusingRedis:
     def __init__(self, target_port: int) -> None:
         self.says = ""
         self.refused = 0
+        self.passed: list[bytes] = []
         self.target_port = target_port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
@@ -68,6 +69,7 @@ class _Connection:
             return
         with self._answered:
             self._open += 1
+        self._relay.passed.append(words[0].upper())
         self._server.sendall(hiredis.pack_command(tuple(words)))
 
     def _down(self) -> None:

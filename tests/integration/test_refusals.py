@@ -15,8 +15,12 @@ import pytest
 import redis
 
 from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue, RunResult, StoreUnavailable
+from assistant_queue.clock import SystemClock
+from assistant_queue.events import hub
+from assistant_queue.store.calls import Space
 from assistant_queue.testing import StandInProvider
 from assistant_queue.worker import asyncio_worker, driver, outage
+from assistant_queue.worker.watchman import Watchman
 from tests.conftest import PATIENCE_S, RedisServer, free_port, installed_redis
 from tests.integration.conftest import Service, wait_until
 from tests.integration.refusing_redis import RefusingRedis
@@ -294,3 +298,41 @@ async def test_a_connection_to_a_primary_that_was_demoted_is_closed_and_the_addr
                 replies = [await asyncio.to_thread(queue.wait_for_reply, f"m{number}", PATIENCE_S) for number in (1, 2, 3)]
             assert replies == ["re: hi"] * 3, "the worker works for the new primary"
             await asyncio.to_thread(worker.stop)
+
+
+def test_a_watchman_wakes_nothing_before_redis_has_taken_writes_for_a_moment(
+    scene: Scene, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with redis.Redis.from_url(scene.relay.url) as client:
+        watchman = Watchman(Space(prefix, SystemClock()), client)
+        watchman.start()
+        wait_until(lambda: b"EVALSHA" in scene.relay.passed, "it looks")
+        with scene.saying(SAID["NOREPLICAS"]):
+            wait_until(lambda: scene.relay.refused > 1, "it is refused")
+            scene.relay.passed.clear()
+        wait_until(lambda: b"EVALSHA" in scene.relay.passed, "it looks again")
+        passed = list(scene.relay.passed)
+        watchman.stop()
+    assert passed.index(b"SETRANGE") < passed.index(b"EVALSHA")
+    assert len(trouble(caplog)) == 2
+    assert scene.admin.keys(f"{prefix}:*") == [], "what it asked with has written nothing"
+
+
+def test_a_listener_waits_and_its_log_says_so_in_two_lines(
+    scene: Scene, prefix: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "BLOCK_S", 0.1)
+    with AssistantMessageQueue(redis_url=scene.relay.url, queue_prefix=prefix, backend=lambda _: "hi") as queue:
+        listening = queue.events("t", timeout=PATIENCE_S)
+        queue.add_message_to_thread("t", "before")
+        assert next(listening).content == "before"
+        with scene.saying(SAID["LOADING"]):
+            wait_until(lambda: trouble(caplog), "the reader is refused")
+            refused = scene.relay.refused
+            wait_until(lambda: scene.relay.refused > refused, "and again")
+        queue.add_message_to_thread("t", "hello")
+        assert next(listening).content == "hello"
+        began, ended = trouble(caplog)
+        assert began.startswith("Redis does not answer those who listen: Redis refuses for now, LOADING")
+        assert ended.startswith("Redis answers those who listen again, after ")
+        queue.forget_thread("t")
