@@ -157,20 +157,23 @@ class EventHub:
         await self._store.run(_both(plain("XADD", self._bell, "MAXLEN", 1, "*", "n", ""), plain("PEXPIRE", self._bell, ttl_ms)))
 
     async def _read(self) -> None:
-        pause_s, is_back = _FIRST_PAUSE_S, True
+        loop = asyncio.get_running_loop()
+        pause_s, away_since = _FIRST_PAUSE_S, 0.0
         while self._feeds:
             try:
-                if not is_back or self._is_time_to_refresh():
+                if away_since or self._is_time_to_refresh():
                     await self._refresh()
-                    is_back = True
+                if away_since:
+                    _log.warning("Redis answers those who listen again, after %.1f s", loop.time() - away_since)
+                    away_since = 0.0
                 await self._take(await self._wait())
-                if asyncio.get_running_loop().time() >= self._look_at:
+                if loop.time() >= self._look_at:
                     await self._look_after()
                 pause_s = _FIRST_PAUSE_S
             except StoreUnavailable as error:
-                if is_back:
+                if not away_since:
                     _log.warning("Redis does not answer those who listen: %s; trying again", error)
-                is_back = False
+                    away_since = loop.time()
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, _LAST_PAUSE_S)
             except AssistantQueueError as error:

@@ -55,7 +55,8 @@ _SCRIPTS_PLACE = re.compile(r" script: [0-9a-f]{40}, on @user_script:\d+\.?\Z")
 """What Redis 7 puts behind it."""
 _DENIED_IN_SCRIPT = ("ACL failure in script", "The user executing the script can't")
 """An ACL's refusal within a script: Redis 7 and later; Redis 6. Source: Redis, src/script.c and src/scripting.c."""
-_ASKS_FOR_PASSWORD = "Authentication required"  # noqa: S105 - words, no password
+_ASKS_FOR_PASSWORD = ("Authentication required", "HELLO must be called with the client already authenticated")
+"""NOAUTH, as redis-py shows it: without the word; to any command, and to the first of a connection."""
 
 
 def word_of(error: Exception) -> str:
@@ -118,7 +119,8 @@ def _said(error: Exception) -> str:
     """Redis' own words, without the place in a script, and without the command."""
     said = _PIPELINED.sub("", str(error))
     within = _IN_SCRIPT.search(said)
-    said = said[within.end() :] if within else said.removeprefix(f"{word_of(error)} ")
+    word = word_of(error)
+    said = said[within.end() :] if within else said.removeprefix(f"{word} ") if word in PASSING else said
     return _SCRIPTS_PLACE.sub("", said).rstrip(". ")
 
 
@@ -126,8 +128,8 @@ def _denied(error: Exception) -> str:
     """What to check where Redis does not let this user in, or not do this; "" for anything else. No password is in these."""
     said = _said(error)
     if isinstance(error, exceptions.AuthenticationError):
-        if _ASKS_FOR_PASSWORD in str(error):
-            return f"Redis asks for a password (NOAUTH: {said}); name one in redis_url: redis://user:password@host"
+        if any(words in str(error) for words in _ASKS_FOR_PASSWORD):
+            return "Redis asks for a password (NOAUTH); name the one that it has in redis_url: redis://user:password@host"
         return f"Redis does not accept the user or the password of redis_url ({said}); check both, and that the user is on"
     if isinstance(error, exceptions.NoPermissionError) or any(words in str(error) for words in _DENIED_IN_SCRIPT):
         return f"the user of redis_url may not do this (NOPERM: {said}); check its ACL: docs/redis-users.acl has what each user needs"

@@ -218,6 +218,11 @@ class BatchDriver:
             else:
                 return done
 
+    async def _release(self, operation: Callable[[], Operation[Any]]) -> Any:
+        """Write what gives the lease back: a renewal that comes after it is refused, and says nothing about another worker."""
+        self._held.is_ending = True
+        return await self._write(operation)
+
     async def _once(self, operation: Callable[[], Operation[Any]]) -> Any:
         """Write to Redis, or not."""
         outage = self._runtime.outage
@@ -279,7 +284,7 @@ class BatchDriver:
                 self._lease.thread_id, step.result.batch_id, step.undelivered.message,
             )  # fmt: skip
         rules = self._runtime.result_rules
-        await self._write(
+        await self._release(
             lambda: ending.finish(
                 self._runtime.space,
                 self._lease,
@@ -293,14 +298,14 @@ class BatchDriver:
             await self._write(lambda: deliveries.clear(self._runtime.space, step.result.batch_id))
 
     async def _postpone(self, step: steps.Postpone) -> None:
-        await self._write(
+        await self._release(
             lambda: holding.postpone(
                 self._runtime.space, self._lease, state=step.state, wait_s=step.wait_s, phase=step.phase, progress=step.progress
             )
         )
 
     async def _bury(self, step: steps.Bury) -> None:
-        await self._write(
+        await self._release(
             lambda: ending.bury(
                 self._runtime.space,
                 self._lease,

@@ -33,6 +33,7 @@ class HeldLease:
         lease: As it was claimed.
         guard_id: The wake-up that fires if it lapses; a renewal may have had to write another.
         listened: Somebody listens to the thread, as far as this process knows; each renewal and write says it again.
+        is_ending: What gives it back is being written: a renewal that finds it gone says nothing, the write does.
         on_listened: Called on the keeper's thread when a renewal says for the first time that somebody does.
     """
 
@@ -40,6 +41,7 @@ class HeldLease:
         self.lease = lease
         self.guard_id = lease.guard_id
         self.listened = lease.listened
+        self.is_ending = False
         self.on_listened: Callable[[], None] | None = None
         self._ends = ends
         self._gives_up = gives_up
@@ -232,5 +234,5 @@ class LeaseKeeper:
                 self._discard(held)
             if isinstance(answer, StoreError):
                 _log.error("lease on thread %r cannot be renewed: %s", held.lease.thread_id, answer)
-            elif was_held:
+            elif was_held and not held.is_ending:
                 held.lose()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import rq.job
 import rq.worker
+from redis import exceptions
 from rq.worker import WorkerStatus
 
 from assistant_queue.clock import SystemClock
@@ -17,14 +19,19 @@ from assistant_queue.config import Config
 from assistant_queue.jobs import wake
 from assistant_queue.store import wakeups
 from assistant_queue.store.calls import Space
+from assistant_queue.store.refusals import hang_up_idle, leads_astray, translate
 from assistant_queue.store.stores import SyncStore
 from assistant_queue.worker.app import check_queue_names, load_app
 from assistant_queue.worker.backend import check_backend, make_workers_backend
 from assistant_queue.worker.checking_in import check_in
+from assistant_queue.worker.outage import PASSES, Outage, pause_s
 from assistant_queue.worker.parents import die_with_parent
 from assistant_queue.worker.watchman import Watchman
 
 _log = logging.getLogger(__name__)
+
+AWAY_S = 1.0
+"""Seconds until a Redis that refuses a job is asked for one again. Chosen."""
 
 
 class ForeignJob(Exception):
@@ -94,6 +101,7 @@ class Worker(rq.worker.Worker):
     2. keeps a watchman (timer and sweeper) on a thread of the parent, so that recovery does not wait for RQ's own
     3. imports the app, our runtime and the provider's client before it forks, not in every horse
     4. has its horse die with it: a horse without its parent would hold its thread for as long as the run lasts
+    5. waits for a Redis that is away or refuses, where RQ's own worker ends, and its horse's reply with it
     """
 
     job_class = WakeUpJob
@@ -104,6 +112,7 @@ class Worker(rq.worker.Worker):
         kwargs["job_class"] = WakeUpJob
         self.watchmen: tuple[Watchman, ...] = ()
         self.on_ready: Callable[[], None] | None = None
+        self._outage = Outage()
         super().__init__(queues, *args, **kwargs)
 
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
@@ -120,7 +129,8 @@ class Worker(rq.worker.Worker):
         SyncStore(self.connection).run(check_in(space, config))
         _warm_up(config)
         super().bootstrap(*args, **kwargs)
-        self.watchmen = tuple(Watchman(Space(name, SystemClock()), self.connection) for name in names)  # each asks for its keys
+        spaces = [Space(name, SystemClock()) for name in names]  # each watchman asks for its keys
+        self.watchmen = tuple(Watchman(space, self.connection, self._outage) for space in spaces)
         for watchman in self.watchmen:
             watchman.start()
         if self.on_ready is not None:
@@ -144,6 +154,51 @@ class Worker(rq.worker.Worker):
             for watchman in self.watchmen:
                 stack.enter_context(watchman.quiet)
             super().fork_work_horse(job, queue)
+
+    # --- while Redis is away ------------------------------------------------------------------------------------------------
+
+    def dequeue_job_and_maintain_ttl(self, *args: Any, **kwargs: Any) -> Any:
+        """As RQ does, again until Redis lets a job be taken."""
+        while True:
+            with self._going_on(pause=True):
+                return super().dequeue_job_and_maintain_ttl(*args, **kwargs)
+
+    def execute_job(self, *args: Any, **kwargs: Any) -> None:
+        """As RQ does; a wake-up whose records Redis does not take is written again by the sweep."""
+        with self._going_on():
+            super().execute_job(*args, **kwargs)
+
+    def heartbeat(self, *args: Any, **kwargs: Any) -> None:
+        """As RQ does, as far as Redis takes it."""
+        with self._going_on():
+            super().heartbeat(*args, **kwargs)
+
+    def maintain_heartbeats(self, *args: Any, **kwargs: Any) -> None:
+        """As RQ does, as far as Redis takes it: the horse goes on, and holds its lease itself."""
+        with self._going_on():
+            super().maintain_heartbeats(*args, **kwargs)
+
+    def run_maintenance_tasks(self) -> None:
+        """As RQ does, as far as Redis takes it."""
+        with self._going_on():
+            super().run_maintenance_tasks()  # type: ignore[no-untyped-call]  # RQ has no types for it
+
+    @contextlib.contextmanager
+    def _going_on(self, *, pause: bool = False) -> Iterator[None]:
+        """Leave the block, with a pause, where Redis is away or refuses."""
+        try:
+            yield
+        except exceptions.RedisError as error:
+            ours = translate(error, has_served=True)
+            if self.is_horse or not isinstance(ours, PASSES):
+                raise
+            if leads_astray(error):
+                hang_up_idle(self.connection)
+            self._outage.failed("records", ours)
+            if pause:
+                time.sleep(pause_s(ours, AWAY_S))
+        else:
+            self._outage.passed("records")
 
     def main_work_horse(self, job: rq.job.Job, queue: Any) -> None:
         """As RQ does, in a process that does not outlive its parent."""

@@ -8,7 +8,21 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from tests.benchmarks import adding, counting, depth, events, hanging, holding, hostile, latency, memory, starting, throughput, web
+from tests.benchmarks import (
+    adding,
+    counting,
+    depth,
+    events,
+    hanging,
+    holding,
+    hostile,
+    latency,
+    leases,
+    memory,
+    starting,
+    throughput,
+    web,
+)
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.sizes import FULL, QUICK, Sizes
 from tests.benchmarks.table import Row, render
@@ -21,6 +35,7 @@ SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "waiting": latency.rows,
     "throughput": throughput.rows,
     "holding": holding.rows,
+    "leases": leases.rows,
     "starting": starting.rows,
     "events": events.rows,
     "web": web.rows,

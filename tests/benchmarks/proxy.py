@@ -35,6 +35,8 @@ class Relay:
         self._lock = threading.Lock()
         self._connections = 0
         self._commands: Commands = []
+        self._trips = 0
+        self._waits: set[int] = set()  # connections whose client has sent something and was not answered yet
         self._listener = socket.create_server((host, 0))
         self.port = int(self._listener.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
@@ -48,6 +50,12 @@ class Relay:
         """The commands that have passed since the last time."""
         with self._lock:
             taken, self._commands = self._commands, []
+        return taken
+
+    def take_trips(self) -> int:
+        """How often a client has sent something and waited for the answer, since the last time. Of use with a delay only."""
+        with self._lock:
+            taken, self._trips = self._trips, 0
         return taken
 
     def close(self) -> None:
@@ -66,16 +74,24 @@ class Relay:
             self._connections += 1
             look = self._noting(self._connections) if self._count else lambda _: None
             threading.Thread(target=self._pump, args=(client, server, look), daemon=True).start()
-            threading.Thread(target=self._pump, args=(server, client, self._waiting), daemon=True).start()
+            threading.Thread(target=self._pump, args=(server, client, self._waiting(self._connections)), daemon=True).start()
 
-    def _waiting(self, _: bytes) -> None:
-        if self._delay_s:
-            time.sleep(self._delay_s)
+    def _waiting(self, connection: int) -> Callable[[bytes], None]:
+        def wait(_: bytes) -> None:
+            if self._delay_s:
+                time.sleep(self._delay_s)
+            with self._lock:
+                self._waits.discard(connection)
+
+        return wait
 
     def _noting(self, connection: int) -> Callable[[bytes], None]:
         reader = hiredis.Reader()
 
         def note(data: bytes) -> None:
+            with self._lock:
+                self._trips += connection not in self._waits
+                self._waits.add(connection)
             reader.feed(data)
             while (command := reader.gets()) is not False:
                 with self._lock:

@@ -26,6 +26,7 @@ class Sizes:
         held: Runs held at once; four times as many in the long row.
         held_s: How long each; six times as long in the long row.
         window_s: The window of the latency and counting rows.
+        leases: Leases held at once by the rows that count their renewals.
         listeners: Event streams that are open at once.
         events: Events that all of them are told, a hundred a second.
         hanging_s: How long a user function may take, where it never returns.
@@ -49,6 +50,7 @@ class Sizes:
     held: int
     held_s: float
     window_s: float
+    leases: int
     listeners: int
     events: int
     hanging_s: float
@@ -59,12 +61,12 @@ class Sizes:
 FULL = Sizes(
     rounds=25, calls=120, deep=100_000, deep_thread=10_000, memory=10_000, batches=10,
     asyncio_samples=200, forking_samples=25, abreast=4, bulk=20_000, starts=9, throughput=300,
-    throughput_rounds=3, held=1000, held_s=10.0, window_s=0.3, listeners=1000, events=3000, hanging_s=5.0,
+    throughput_rounds=3, held=1000, held_s=10.0, window_s=0.3, leases=400, listeners=1000, events=3000, hanging_s=5.0,
     hostile_calls=200, hostile_rounds=3,
 )  # fmt: skip
 QUICK = Sizes(
     rounds=2, calls=5, deep=200, deep_thread=50, memory=50, batches=1,
     asyncio_samples=2, forking_samples=1, abreast=2, bulk=60, starts=1, throughput=12,
-    throughput_rounds=1, held=10, held_s=0.2, window_s=0.1, listeners=10, events=20, hanging_s=0.5,
+    throughput_rounds=1, held=10, held_s=0.2, window_s=0.1, leases=10, listeners=10, events=20, hanging_s=0.5,
     hostile_calls=3, hostile_rounds=1,
 )  # fmt: skip

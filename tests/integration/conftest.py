@@ -40,7 +40,9 @@ def wait_until(condition: Callable[[], Any], what: str, timeout: float = PATIENC
 
 
 class Service:
-    """A queue with workers of one kind."""
+    """A queue with workers of one kind; `words` are more for `rq worker`."""
+
+    words: tuple[str, ...] = ()
 
     def __init__(self, kind: str, url: str, prefix: str, provider: StandInProvider, log: Path) -> None:
         self.kind, self.url, self.prefix, self.provider, self.log = kind, url, prefix, provider, log
@@ -86,7 +88,7 @@ class Service:
         environment = {**os.environ, "ASSISTANT_QUEUE_APP": "tests.integration.bot:queue", "PYTHONPATH": str(HERE.parent.parent)}
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [str(BIN / "rq"), "worker", "-u", self.url, self.prefix, *extra],
+                [str(BIN / "rq"), "worker", "-u", self.url, self.prefix, *extra, *self.words],
                 env=environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,

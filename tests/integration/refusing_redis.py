@@ -17,7 +17,8 @@ class RefusingRedis:
     def __init__(self, target_port: int) -> None:
         self.says = ""
         self.refused = 0
-        self._target_port = target_port
+        self.passed: list[bytes] = []
+        self.target_port = target_port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -32,7 +33,7 @@ class RefusingRedis:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            server = socket.create_connection(("127.0.0.1", self._target_port))
+            server = socket.create_connection(("127.0.0.1", self.target_port))
             for end in (client, server):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             _Connection(self, client, server).start()
@@ -68,6 +69,7 @@ class _Connection:
             return
         with self._answered:
             self._open += 1
+        self._relay.passed.append(words[0].upper())
         self._server.sendall(hiredis.pack_command(tuple(words)))
 
     def _down(self) -> None:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
-from assistant_queue import AssistantMessageQueue, RunResult, StoreUnavailable
+from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue, RunResult, StoreUnavailable
+from assistant_queue.clock import SystemClock
+from assistant_queue.events import hub
+from assistant_queue.store.calls import Space
 from assistant_queue.testing import StandInProvider
 from assistant_queue.worker import asyncio_worker, driver, outage
+from assistant_queue.worker.watchman import Watchman
 from tests.conftest import PATIENCE_S, RedisServer, free_port, installed_redis
-from tests.integration.conftest import wait_until
+from tests.integration.conftest import Service, wait_until
 from tests.integration.refusing_redis import RefusingRedis
 
 LEASE_S = 0.6
+PASSWORD = "a-new-password"
 SAID = {
     "NOREPLICAS": "NOREPLICAS Not enough good replicas to write.",
     "LOADING": "LOADING Redis is loading the dataset in memory",
@@ -95,10 +103,22 @@ class Scene:
             return str(error).startswith("BUSY")
 
     @contextmanager
+    def locked(self) -> Iterator[None]:
+        """The password is being rotated: connections that are made now are not let in."""
+        self.admin.config_set("requirepass", PASSWORD)
+        self.admin.execute_command("CLIENT KILL TYPE normal SKIPME yes")
+        yield
+        self.admin.config_set("requirepass", "")
+
+    @contextmanager
     def saying(self, line: str) -> Iterator[None]:
         self.relay.says = line
         yield
         self.relay.says = ""
+
+    def rejected(self, command: str) -> int:
+        """How many calls of a command have been refused since the last reset."""
+        return int(self.admin.info("commandstats").get(f"cmdstat_{command}", {}).get("rejected_calls", 0))
 
     def refusing(self, word: str) -> contextlib.AbstractContextManager[None]:
         """Refuse, in the block."""
@@ -108,6 +128,7 @@ class Scene:
             "MASTERDOWN": self.orphaned,
             "MISCONF": self.without_disk,
             "BUSY": self.busy,
+            "NOAUTH": self.locked,
         }
         return ways[word]() if word in ways else self.saying(SAID[word])
 
@@ -115,12 +136,17 @@ class Scene:
         return self.relay.url if word in SAID else self.server.url
 
 
-WORDS = ["OOM", "READONLY", "MASTERDOWN", "MISCONF", "BUSY", *SAID]
+WORDS = ["OOM", "READONLY", "MASTERDOWN", "MISCONF", "BUSY", "NOAUTH", *SAID]
 
 
 @pytest.fixture(scope="module")
 def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     yield from installed_redis(tmp_path_factory.mktemp("refusing"))
+
+
+@pytest.fixture
+def new_primary(tmp_path: Path) -> Iterator[RedisServer]:
+    yield from installed_redis(tmp_path)
 
 
 @pytest.fixture
@@ -183,16 +209,17 @@ def test_an_answer_that_comes_while_redis_refuses_is_kept_and_written_once(
     assert status.attempts == 1
     assert len(provider.calls("chat.completions.create")) == 1
     assert [result.reply for result in delivered] == ["You said: hi"]
-    began, ended = trouble(caplog)
+    said = trouble(caplog)
+    assert len(said) == 2, said
+    began, ended = said
     assert word in began or ("UNBLOCKED" in began and word in {"READONLY", "MASTERDOWN"})  # said first to a pop that waits
     assert began.endswith("; waiting, and trying again")
+    assert PASSWORD not in began
     assert ended.startswith("Redis takes commands again, after ")
 
 
 @pytest.mark.parametrize("word", ["OOM", "READONLY", "MISCONF"])
 async def test_an_add_is_told_at_once_what_redis_says(scene: Scene, prefix: str, word: str) -> None:
-    from assistant_queue import AsyncAssistantMessageQueue
-
     with AssistantMessageQueue(redis_url=scene.server.url, queue_prefix=prefix, backend=lambda _: "hi") as queue:
         async with AsyncAssistantMessageQueue(redis_url=scene.server.url, queue_prefix=prefix, backend=lambda _: "hi") as other:
             queue.add_message_to_thread("t", "before")
@@ -208,3 +235,104 @@ async def test_an_add_is_told_at_once_what_redis_says(scene: Scene, prefix: str,
             await other.add_message_to_thread("t", "now", message_id="m")
             assert queue.get_message("m").status == "queued"
             queue.forget_thread("t")
+
+
+@pytest.mark.parametrize("word", ["OOM", "READONLY"])
+def test_the_parent_of_a_horse_waits_as_well_or_the_reply_would_die_with_it(
+    scene: Scene, prefix: str, provider: StandInProvider, tmp_path: Path, word: str
+) -> None:
+    service = Service("forking", scene.server.url, prefix, provider, tmp_path / "workers.log")
+    service.protocol, service.on_reply, service.words = "chat_completions", True, ("--job-monitoring-interval", "1")
+    try:
+        queue = service.start(lock_duration=LEASE_S)
+        with provider.hold("completing") as gate:
+            receipt = queue.add_message_to_thread("t", "hi")
+            gate.wait_reached(timeout=PATIENCE_S)
+            scene.admin.config_resetstat()
+            with scene.refusing(word):
+                gate.release()
+                wait_until(lambda: scene.rejected("hset"), "the parent's heartbeat is refused")
+        assert queue.wait_for_reply(receipt.message_id, PATIENCE_S) == "You said: hi"
+        wait_until(lambda: queue.get_thread_status("t").state == "idle", "the batch is over")
+        after = queue.add_message_to_thread("t", "and now")
+        assert queue.wait_for_reply(after.message_id, PATIENCE_S) == "You said: and now"
+        assert service.processes[0].poll() is None, "the parent is alive"
+        assert queue.get_message(receipt.message_id).attempts == 1
+        assert len(provider.calls("chat.completions.create")) == 2
+        wait_until(lambda: len(service.noted("replies")) == 2, "each is delivered once")
+    finally:
+        service.stop()
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_connection_to_a_primary_that_was_demoted_is_closed_and_the_address_leads_to_the_new_one(
+    scene: Scene, prefix: str, new_primary: RedisServer
+) -> None:
+    relay = scene.relay  # as a virtual address: connections that are there stay where they are, new ones go where it leads by now
+    options = {"redis_url": relay.url, "queue_prefix": prefix, "message_delay": 0, "backend": lambda batch: f"re: {batch.text}"}
+    with AssistantMessageQueue(**options) as queue:
+        async with AsyncAssistantMessageQueue(**options) as other:
+            worker = queue.start_worker()
+            for thread in ("a", "b"):
+                assert await asyncio.gather(other.ask(thread, "1"), other.ask(thread + thread, "2")) == ["re: 1", "re: 2"]
+                queue.add_message_to_thread(thread, "3")
+            queue.add_messages([{"thread_id": f"c{number}", "message": "4"} for number in range(3)])
+            with scene.read_only():
+                relay.target_port = new_primary.port
+                refused = {"one": 0, "many": 0, "async": 0}
+                adds: dict[str, Any] = {
+                    "one": lambda: queue.add_message_to_thread("t1", "hi", message_id="m1"),
+                    "many": lambda: queue.add_messages([{"thread_id": "t2", "message": "hi", "message_id": "m2"}]),
+                    "async": lambda: other.add_message_to_thread("t3", "hi", message_id="m3"),
+                }
+                for name, add in adds.items():
+                    while refused[name] < 3:
+                        try:
+                            done = add()
+                            if name == "async":
+                                await done
+                            break
+                        except StoreUnavailable:
+                            refused[name] += 1
+                assert max(refused.values()) <= 2, refused
+                replies = [await asyncio.to_thread(queue.wait_for_reply, f"m{number}", PATIENCE_S) for number in (1, 2, 3)]
+            assert replies == ["re: hi"] * 3, "the worker works for the new primary"
+            await asyncio.to_thread(worker.stop)
+
+
+def test_a_watchman_wakes_nothing_before_redis_has_taken_writes_for_a_moment(
+    scene: Scene, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with redis.Redis.from_url(scene.relay.url) as client:
+        watchman = Watchman(Space(prefix, SystemClock()), client)
+        watchman.start()
+        wait_until(lambda: b"EVALSHA" in scene.relay.passed, "it looks")
+        with scene.saying(SAID["NOREPLICAS"]):
+            wait_until(lambda: scene.relay.refused > 1, "it is refused")
+            scene.relay.passed.clear()
+        wait_until(lambda: b"EVALSHA" in scene.relay.passed, "it looks again")
+        passed = list(scene.relay.passed)
+        watchman.stop()
+    assert passed.index(b"SETRANGE") < passed.index(b"EVALSHA")
+    assert len(trouble(caplog)) == 2
+    assert scene.admin.keys(f"{prefix}:*") == [], "what it asked with has written nothing"
+
+
+def test_a_listener_waits_and_its_log_says_so_in_two_lines(
+    scene: Scene, prefix: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "BLOCK_S", 0.1)
+    with AssistantMessageQueue(redis_url=scene.relay.url, queue_prefix=prefix, backend=lambda _: "hi") as queue:
+        listening = queue.events("t", timeout=PATIENCE_S)
+        queue.add_message_to_thread("t", "before")
+        assert next(listening).content == "before"
+        with scene.saying(SAID["LOADING"]):
+            wait_until(lambda: trouble(caplog), "the reader is refused")
+            refused = scene.relay.refused
+            wait_until(lambda: scene.relay.refused > refused, "and again")
+        queue.add_message_to_thread("t", "hello")
+        assert next(listening).content == "hello"
+        began, ended = trouble(caplog)
+        assert began.startswith("Redis does not answer those who listen: Redis refuses for now, LOADING")
+        assert ended.startswith("Redis answers those who listen again, after ")
+        queue.forget_thread("t")

@@ -5,17 +5,20 @@ The first stands still until another has finished: nothing may be called twice. 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from assistant_queue import Batch, StoreUnavailable
+from assistant_queue.store.holding import NoLease
 from assistant_queue.store.stores import AsyncStore
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.clock import START_MS
 from assistant_queue.testing.harness import InstantWorker
 from assistant_queue.worker import driver
 from assistant_queue.worker.lease import LeaseKeeper
+from assistant_queue.worker.runtime import Runtime
 from tests.conftest import RedisServer
 from tests.integration.test_crash_points import TEXTS, Bot, check, provider, with_tools
 
@@ -115,3 +118,94 @@ def test_a_write_that_redis_does_not_answer_is_made_again_under_the_same_lease(
         assert queue.get_message(receipt.message_id).attempts == 1
         assert len(delivered) == 1
         assert len(provider.calls("responses.create")) == 1
+
+
+@pytest.mark.parametrize("step", ["Save", "Complete", "Finish"])
+async def test_a_batch_that_outlives_its_lease_is_not_taken_over_by_its_own_worker(
+    one_redis: RedisServer, prefix: str, provider: StandInProvider, step: str
+) -> None:
+    bot = Bot(one_redis.url, prefix, provider, "chat_completions", lock_duration=LEASE_S, on_reply=lambda _: None)
+    runtime = Runtime(bot.queue.config, clock=bot.clock)
+    said: list[Any] = []
+
+    async def lapse_and_look(name: str, _: Batch) -> None:
+        if name == f"before {step}" and not said:
+            bot.clock.advance(LEASE_S + 1)
+            said.append(await runtime.handle("t"))
+
+    runtime.watch_steps(lapse_and_look)
+    with bot.queue as queue:
+        receipt = queue.add_message_to_thread("t", "hi")
+        bot.clock.advance(5)
+        await runtime.handle("t")
+        await runtime.close()
+        assert said == [NoLease(reason="refused")]
+        assert queue.get_message(receipt.message_id).status == "completed"
+        assert len(provider.calls("chat.completions.create")) == 1
+
+
+class Refuses:
+    """Redis refuses everything from a step on, for longer than a lease."""
+
+    def __init__(self, bot: Bot, step: str, for_s: float) -> None:
+        self._bot, self._name, self._for_s = bot, f"before {step}", for_s
+        self.until_ms, self.refused = 0.0, 0
+        self._run = AsyncStore.run
+
+    def begin(self, name: str, _: Batch) -> None:
+        if name == self._name and not self.until_ms:
+            self.until_ms = self._bot.clock.ms + self._for_s * 1000
+
+    async def run(self, store: AsyncStore, operation: Any) -> Any:
+        """Instead of the store's own."""
+        if self._bot.clock.ms < self.until_ms:
+            self.refused += 1
+            self._bot.clock.advance(1)
+            operation.close()
+            raise StoreUnavailable("Redis is full", refusal="OOM")
+        return await self._run(store, operation)
+
+
+@pytest.fixture
+def refused_bot(
+    one_redis: RedisServer, prefix: str, provider: StandInProvider, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str, float], tuple[Bot, Refuses]]:
+    """A bot, and a Redis that refuses it from a step on, for so many seconds."""
+
+    def make(step: str, for_s: float) -> tuple[Bot, Refuses]:
+        bot = Bot(one_redis.url, prefix, provider, "chat_completions", lock_duration=LEASE_S, run_timeout=600, on_reply=lambda _: None)
+        refuses = Refuses(bot, step, for_s)
+
+        async def run(store: AsyncStore, operation: Any) -> Any:
+            return await refuses.run(store, operation)
+
+        monkeypatch.setattr(driver, "STORE_RETRY_S", 0.0)
+        monkeypatch.setattr(AsyncStore, "run", run)
+        return bot, refuses
+
+    return make
+
+
+@pytest.mark.parametrize("step", ["Save", "Complete", "Deliver", "Finish"])
+def test_a_write_is_made_again_for_longer_than_the_lease(
+    refused_bot: Callable[[str, float], tuple[Bot, Refuses]], provider: StandInProvider, step: str
+) -> None:
+    bot, refuses = refused_bot(step, 5 * LEASE_S)
+    with bot.queue as queue:
+        receipt = queue.add_message_to_thread("t", "hi")
+        bot.work(refuses.begin)
+        assert refuses.refused == 5 * LEASE_S
+        assert queue.get_message(receipt.message_id).status == "completed"
+        assert queue.get_message(receipt.message_id).attempts == 1
+        assert len(provider.calls("chat.completions.create")) == 1
+
+
+def test_and_given_up_at_the_batchs_deadline(refused_bot: Callable[[str, float], tuple[Bot, Refuses]]) -> None:
+    bot, refuses = refused_bot("Finish", 10_000)
+    with bot.queue as queue:
+        queue.add_message_to_thread("t", "hi")
+        with pytest.raises(StoreUnavailable):  # said to what is done next
+            bot.work(refuses.begin)
+        config = bot.queue.config
+        limit_s = config.run_timeout + 2 * config.request_timeout + 3 * config.callback_limit
+        assert refuses.refused == pytest.approx(limit_s + LEASE_S, abs=5)

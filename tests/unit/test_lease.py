@@ -245,3 +245,33 @@ def test_how_much_of_a_lease_a_round_takes_is_told() -> None:
     keeper.keep("t", due_in_s=-LEASE_S / 8)  # it was due a while ago
     assert shares.get(timeout=PATIENCE_S) == pytest.approx(1 / 8 + 1 / 4, abs=0.01)
     keeper.close_and_wait()
+
+
+def test_a_batch_outlives_its_lease_until_it_is_lost_or_dropped() -> None:
+    clock = FakeClock()
+    keeper = Keeper(clock)
+    keeper.store.refusal = StoreUnavailable("away")
+    held = keeper.keep("t", due_in_s=1)
+    assert not keeper.outlives_its_lease("t")
+    clock.advance(LEASE_S)
+    assert keeper.outlives_its_lease("t")
+    assert not keeper.outlives_its_lease("another")
+    keeper.drop(held)
+    assert not keeper.outlives_its_lease("t")
+    held = keeper.keep("t", due_in_s=-LEASE_S)
+    assert keeper.outlives_its_lease("t")
+    held.lose()
+    assert not keeper.outlives_its_lease("t")
+    keeper.close_and_wait()
+
+
+def test_a_renewal_that_crosses_the_end_of_its_batch_says_nothing_of_another_worker(keeper: Keeper) -> None:
+    keeper.store.answers = lambda _: ["lost"]
+    with hold_back(keeper):
+        ending = keeper.keep("ending", due_in_s=-1)
+        ending.is_ending = True
+        keeper.keep("lost", due_in_s=-1)
+    assert sorted(keeper.store.trip()) == ["ending", "lost"]
+    keeper.sleeps()
+    assert keeper.lost == ["lost"]
+    assert not ending.is_lost

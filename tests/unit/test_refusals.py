@@ -78,6 +78,7 @@ def test_what_only_a_cluster_says_is_never_waited_for(line: str) -> None:
     ("line", "says"),
     [
         ("NOAUTH Authentication required.", "redis://user:password@host"),
+        ("NOAUTH HELLO must be called with the client already authenticated, otherwise ...", "redis://user:password@host"),
         ("WRONGPASS invalid username-password pair or user is disabled.", "check both"),
         ("NOPERM User bot has no permissions to run the 'evalsha' command", "check its ACL"),
         (f"ERR ACL failure in script: User bot has no permissions script: {'ab' * 20}, on @user_script:1.", "check its ACL"),
