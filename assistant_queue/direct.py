@@ -128,10 +128,8 @@ class Direct:
         """`submit_tool_outputs`."""
         checked, run = arguments.check_thread_id(thread_id), direct_arguments.check_run_id(run_id)
         made = direct_arguments.make_outputs(outputs)
-        async with self._writing("submit_tool_outputs", checked, creates=False) as (direct, place):
-            shown = await direct.submit_tool_outputs(place, run, made, self._config.run_timeout)
-            await self.store.run(conversations.forget_open_calls(self._space, checked))
-            return shown
+        async with self._writing("submit_tool_outputs", checked, creates=False, answers=True) as (direct, place):
+            return await direct.submit_tool_outputs(place, run, made, self._config.run_timeout)
 
     # --- the backend --------------------------------------------------------------------------------------------------------
 
@@ -164,15 +162,20 @@ class Direct:
             yield direct, place
 
     @contextlib.asynccontextmanager
-    async def _writing(self, call: str, thread_id: str, *, creates: bool = True) -> AsyncIterator[tuple[DirectBackend, Place]]:
+    async def _writing(
+        self, call: str, thread_id: str, *, creates: bool = True, answers: bool = False
+    ) -> AsyncIterator[tuple[DirectBackend, Place]]:
+        """Hold the thread; `answers`: the calls that its last batch left open have outputs after this."""
         direct = await self._calls(call)
         await self.store.run(control.introduce(self._space, None))
         async with self._leased(thread_id) as token:
             with _told(call, thread_id, is_writing=True):
                 place = await (self._place_made(thread_id, token) if creates else self._place(thread_id))
                 if self._backend is not None and not self._backend.capabilities.stateless:  # there it is the history itself
-                    await self.store.run(conversations.forget_end(self._space, thread_id))
+                    await self.store.run(conversations.forget_end(self._space, thread_id, token=token))
                 yield direct, place
+                if answers:
+                    await self.store.run(conversations.forget_open_calls(self._space, thread_id, token=token))
 
     async def _place(self, thread_id: str) -> Place:
         if self._backend is not None and self._backend.capabilities.stateless:

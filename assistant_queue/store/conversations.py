@@ -17,11 +17,11 @@ def find_end(space: Space, thread_id: str) -> Operation[str | None]:
     return None if found is None else text(found)
 
 
-def forget_end(space: Space, thread_id: str) -> Operation[None]:
-    """Somebody is about to write behind the anchor: the next batch asks for the conversation's end instead."""
-    yield plain("HDEL", space.keys.conversation(thread_id), "anchor")
+def forget_end(space: Space, thread_id: str, *, token: str) -> Operation[None]:
+    """Forget the anchor, because the direct call that holds the lease writes behind it: the next batch asks for the conversation's end."""
+    yield space.call("forget_end", thread_id, token=token, field="anchor")
 
 
-def forget_open_calls(space: Space, thread_id: str) -> Operation[None]:
-    """The calls that an earlier batch left open have their outputs: the next batch need not answer them."""
-    yield plain("HDEL", space.keys.conversation(thread_id), "open")
+def forget_open_calls(space: Space, thread_id: str, *, token: str) -> Operation[None]:
+    """Forget the calls that an earlier batch left open, because they have their outputs: the next batch need not answer them."""
+    yield space.call("forget_end", thread_id, token=token, field="open")

@@ -18,8 +18,8 @@ def announce(space: Space, batch_id: str, lease_s: float) -> Operation[None]:
 
 
 def keep_open(space: Space, batch_id: str, lease_s: float) -> Operation[None]:
-    """The call goes on."""
-    yield plain("SET", space.keys.delivery(batch_id), OPEN, "PX", to_ms(lease_s))
+    """The call goes on. A late copy of this does not take back that it has returned."""
+    yield space.call("keep_delivery", keys={"delivery": space.keys.delivery(batch_id)}, lease_ms=to_ms(lease_s))
 
 
 def settle(space: Space, batch_id: str, result_ttl_s: float) -> Operation[None]:

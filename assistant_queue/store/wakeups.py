@@ -1,24 +1,18 @@
-"""What an RQ job of ours is: the one Python module that knows the bytes that `lua/_wakeup.lua` writes, and the names of RQ's keys.
+"""What an RQ job of ours is called, and the names of RQ's keys. `wakeup_codec` reads the bytes that `lua/_wakeup.lua` writes.
 
 A wake-up carries a thread id and nothing else. A lost one costs a second, a doubled one nothing.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import io
 import os
-import pickle
 import secrets
 import sys
-import zlib
 from datetime import datetime, timezone
 from functools import cache
-from typing import Any
 
 from assistant_queue.errors import ConfigurationError
-from assistant_queue.store.sendable import is_text
 
 FUNCTION = "assistant_queue.jobs.wake"
 """The dotted path that RQ imports: a wire format, it never moves."""
@@ -123,53 +117,3 @@ def new_job_id() -> str:
 def stamp() -> str:
     """Now, as RQ writes times; for people who read its dashboards, nothing is decided by it."""
     return datetime.now(timezone.utc).isoformat(timespec="microseconds")[:-6] + "Z"  # a third of strftime's time
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Reads plain values only: whoever can write to Redis must not be able to run code here."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        msg = f"a wake-up holds plain values only, this one names {module}.{name}"
-        raise pickle.UnpicklingError(msg)
-
-    def persistent_load(self, _pid: Any) -> Any:
-        msg = "a wake-up holds plain values only, this one has a persistent id"
-        raise pickle.UnpicklingError(msg)
-
-
-def plain_loads(data: bytes) -> Any:
-    """Unpickle plain values.
-
-    Raises:
-        pickle.UnpicklingError: It is no pickle, or holds anything but plain values. Nothing was executed.
-    """
-    try:
-        return _PlainUnpickler(io.BytesIO(data)).load()
-    except pickle.UnpicklingError:
-        raise
-    except Exception as error:
-        msg = f"not a wake-up: {type(error).__name__}"
-        raise pickle.UnpicklingError(msg) from error
-
-
-def thread_of(data: bytes) -> str:
-    """The thread id in a job's `data` field.
-
-    Raises:
-        pickle.UnpicklingError: The job is not one of ours.
-    """
-    with contextlib.suppress(zlib.error):  # RQ's scheduler compresses what it writes back; our scripts do not
-        data = zlib.decompress(data)
-    payload = plain_loads(data)
-    if (
-        isinstance(payload, tuple)
-        and len(payload) == 4  # noqa: PLR2004 - RQ's (function, instance, args, kwargs)
-        and payload[0] == FUNCTION
-        and isinstance(payload[2], tuple | list)
-        and len(payload[2]) == 1
-        and isinstance(payload[2][0], str)
-        and is_text(payload[2][0])  # a pickle can hold half of a surrogate pair, the name of a key cannot
-    ):
-        return payload[2][0]
-    msg = "not a wake-up: another function or other arguments"
-    raise pickle.UnpicklingError(msg)

@@ -28,7 +28,6 @@ from assistant_queue.abandoned import ABANDONED
 from assistant_queue.config import Config
 from assistant_queue.errors import ConfigurationError
 from assistant_queue.store import wakeups
-from assistant_queue.store.calls import text
 from assistant_queue.store.refusals import hang_up_idle, hang_up_pubsub, leads_astray
 from assistant_queue.worker.app import check_queue_names, load_app
 from assistant_queue.worker.asyncio_worker import AsyncioWorker
@@ -173,10 +172,10 @@ class ConcurrentWorker(rq.worker.Worker):
         """Entries of jobs that are gone; RQ's own clean-up would do more than that with jobs that are not (design: promise 2)."""
         started = wakeups.started_key(prefix)
         entries: Any = self.connection.zrangebyscore(started, 0, time.time(), start=0, num=EXPIRED_LIMIT)
-        for entry in entries:
-            name = text(entry)
-            if not self.connection.exists(wakeups.job_key(name.split(":")[0])):
-                self.connection.zrem(started, name)
+        for entry in entries:  # bytes as they are: they may be no text
+            name = entry if isinstance(entry, bytes) else entry.encode("utf-8", "surrogatepass")
+            if not self.connection.exists(wakeups.job_key("").encode() + name.split(b":")[0]):
+                self.connection.zrem(started, entry)
 
 
 class RqBooks:

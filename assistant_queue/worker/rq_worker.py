@@ -1,4 +1,4 @@
-"""`assistant_queue.Worker`: RQ's forking worker, with a watchman in the parent and a job class that runs wake-ups and nothing else."""
+"""`assistant_queue.Worker`: RQ's forking worker, with a watchman in the parent, and jobs that are wake-ups and nothing else."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 import rq.job
 import rq.worker
 from redis import exceptions
+from rq.intermediate_queue import IntermediateQueue
+from rq.utils import now
 from rq.worker import WorkerStatus
 
 from assistant_queue.clock import SystemClock
 from assistant_queue.config import Config
-from assistant_queue.jobs import wake
-from assistant_queue.store import wakeups
 from assistant_queue.store.calls import Space
 from assistant_queue.store.refusals import hang_up_idle, leads_astray, translate
 from assistant_queue.store.stores import SyncStore
@@ -26,72 +26,16 @@ from assistant_queue.worker.backend import check_backend, make_workers_backend
 from assistant_queue.worker.checking_in import check_in
 from assistant_queue.worker.outage import PASSES, Outage, pause_s
 from assistant_queue.worker.parents import die_with_parent
+from assistant_queue.worker.rq_wake_ups import PlainSerializer, WakeUpJob, WakeUpQueue
+from assistant_queue.worker.taking import read_entry
 from assistant_queue.worker.watchman import Watchman
 
 _log = logging.getLogger(__name__)
 
 AWAY_S = 1.0
 """Seconds until a Redis that refuses a job is asked for one again. Chosen."""
-
-
-class ForeignJob(Exception):
-    """A job in our queue that is not a wake-up of ours. It was not run; RQ keeps it in its failed registry."""
-
-
-class PlainSerializer:
-    """Reads plain values and nothing else; writes as RQ does."""
-
-    @staticmethod
-    def dumps(*args: Any, **kwargs: Any) -> bytes:
-        """As RQ's default serializer."""
-        import pickle
-
-        return pickle.dumps(*args, **kwargs)
-
-    loads = staticmethod(wakeups.plain_loads)
-
-
-class WakeUpJob(rq.job.Job):
-    """A job that can only wake a thread: whatever else its hash may carry is not looked at."""
-
-    def restore(self, raw_data: Any) -> Any:
-        """As RQ does, but without the parts of a job that can run code or call somewhere."""
-        ours = {name: value for name, value in raw_data.items() if _text(name) not in _NOT_OURS}
-        return super().restore(ours)
-
-    def _execute(self) -> Any:
-        try:
-            ours = self.func_name == wakeups.FUNCTION and not self.instance and not self.kwargs
-            args = list(self.args)
-        except Exception as error:  # noqa: BLE001 - whatever cannot be read is not ours
-            raise ForeignJob(f"job {self.id} is no wake-up: {error.__cause__ or error}") from None
-        if not ours or len(args) != 1 or not isinstance(args[0], str):
-            raise ForeignJob(f"job {self.id} is no wake-up: it names {self.func_name!r}")
-        return wake(args[0], origin=self.origin)
-
-
-_NOT_OURS = frozenset(
-    [
-        "success_callback_name",
-        "failure_callback_name",
-        "stopped_callback_name",
-        "webhooks",
-        "meta",
-        "dependency_id",
-        "dependency_ids",
-        "retries_left",
-        "retry_intervals",
-        "repeats_left",
-        "repeat_intervals",
-        "group_id",
-        "result",
-        "exc_info",
-    ]
-)
-
-
-def _text(name: Any) -> str:
-    return name.decode() if isinstance(name, bytes) else str(name)
+_MOST_LEFT = 1000
+"""Entries of jobs that were taken and not begun which are looked at in one cleaning. Chosen: there are as many as workers, as a rule."""
 
 
 class Worker(rq.worker.Worker):
@@ -114,6 +58,9 @@ class Worker(rq.worker.Worker):
         self.on_ready: Callable[[], None] | None = None
         self._outage = Outage()
         super().__init__(queues, *args, **kwargs)
+        self.queue_class = WakeUpQueue  # of which RQ's command made none
+        for queue in self.queues:
+            queue.job_class = WakeUpJob
 
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
         """Start as RQ does, then the watchman.
@@ -135,6 +82,22 @@ class Worker(rq.worker.Worker):
             watchman.start()
         if self.on_ready is not None:
             self.on_ready()
+
+    def clean_registries(self) -> None:
+        """As RQ does. What it stumbles over is left where it is: it must not end the worker, which needs none of RQ's registries."""
+        for queue in self.queues:
+            key = IntermediateQueue.get_intermediate_queue_key(queue.key)
+            entries: Any = self.connection.lrange(key, 0, _MOST_LEFT)
+            for entry in entries:
+                if read_entry(key, entry) is None:
+                    self.connection.lrem(key, 1, entry)
+        try:
+            super().clean_registries()  # type: ignore[no-untyped-call]  # RQ has no types for it
+        except (exceptions.ConnectionError, exceptions.TimeoutError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever was put there
+            _log.warning("RQ's registries of %s cannot be cleaned: %s", ", ".join(self.queue_names()), type(error).__name__)
+            self.last_cleaned_at = now()  # type: ignore[assignment]  # RQ's own type says None
 
     def register_birth(self) -> None:
         """As RQ does, and with a state from the beginning: `rq info` shows a worker without one as `?`."""

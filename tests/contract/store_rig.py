@@ -17,7 +17,7 @@ from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.core.window import Window
 from assistant_queue.errors import StoreError
 from assistant_queue.models import Batch, ErrorInfo, Message, MessageStatus, QueueStatus, Receipt, RunResult, ThreadStatus
-from assistant_queue.store import ending, failures, holding, producing, sweeping, wakeups
+from assistant_queue.store import ending, failures, holding, producing, sweeping, wakeup_codec, wakeups
 from assistant_queue.store.calls import Ahead, Call, Operation, Space
 from assistant_queue.store.ending import ResultRules
 from assistant_queue.store.holding import Lease, NoLease
@@ -263,14 +263,14 @@ class Rig:
             data = self.client.hget(wakeups.job_key(text(job_id)), "data")
             self.client.delete(wakeups.job_key(text(job_id)))
             if data is not None:
-                return wakeups.thread_of(data)
+                return wakeup_codec.thread_of(data)
 
     def take(self, worker: str = "worker") -> tuple[str, RqJob] | None:
         """The concurrent worker takes a job and keeps RQ's records of it: the thread, and the job."""
         while (job_id := self.client.lpop(wakeups.queue_key(self.prefix))) is not None:
             data = self.client.hget(wakeups.job_key(text(job_id)), "data")
             if data is not None:
-                return wakeups.thread_of(data), RqJob(text(job_id), worker)
+                return wakeup_codec.thread_of(data), RqJob(text(job_id), worker)
         return None
 
     def lose_wakeups(self) -> None:
@@ -323,7 +323,7 @@ class Rig:
             key = text(raw)
             origin, data, status = self.client.hmget(key, "origin", "data", "status")
             if origin is not None and text(origin) == self.prefix and status != b"started":
-                found[key.removeprefix("rq:job:")] = wakeups.thread_of(data)
+                found[key.removeprefix("rq:job:")] = wakeup_codec.thread_of(data)
         return found
 
     def due(self) -> dict[str, int]:

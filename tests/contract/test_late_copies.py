@@ -15,7 +15,7 @@ from assistant_queue.core.thread_state import Phase
 from assistant_queue.core.window import Window
 from assistant_queue.errors import LeaseLost, ThreadBusy, ThreadFull
 from assistant_queue.models import Message
-from assistant_queue.store import control, events, holding, producing, wakeups
+from assistant_queue.store import control, conversations, deliveries, events, holding, producing, wakeups
 from assistant_queue.store.calls import OVER_MS, Call, Operation
 from assistant_queue.store.quarantine import move_aside
 from assistant_queue.store.rq_jobs import RqJob
@@ -117,6 +117,26 @@ def test_a_direct_call_that_was_refused_does_not_take_the_lease_later(store: Rig
     store.run(control.unlock(store.space, "thread", token="call"))  # as every direct call ends
     store.finish(lease)
     assert_a_copy_changes_nothing(store, refused)
+
+
+@pytest.mark.parametrize("forget", [conversations.forget_end, conversations.forget_open_calls])
+def test_a_direct_call_that_is_over_takes_nothing_of_the_conversation(store: Rig, forget: Any) -> None:
+    store.client.hset(store.keys.conversation("thread"), mapping={"id": "conv_1", "anchor": "item_1", "open": '["call_1"]'})
+    store.run(control.lock(store.space, "thread", token="call", lease_s=30))
+    store.run(forget(store.space, "thread", token="call"))
+    assert len(store.hash(store.keys.conversation("thread"))) == 2
+    store.run(control.unlock(store.space, "thread", token="call"))
+    store.client.hset(store.keys.conversation("thread"), mapping={"anchor": "item_2", "open": '["call_2"]'})
+    assert_a_copy_changes_nothing(store, last(store, "forget_end"))
+
+
+def test_a_delivery_that_is_done_is_not_open_again(store: Rig) -> None:
+    store.run(deliveries.announce(store.space, "batch", 30))
+    store.run(deliveries.keep_open(store.space, "batch", 30))
+    assert store.run(deliveries.look(store.space, "batch")) == deliveries.OPEN
+    store.run(deliveries.settle(store.space, "batch", 3600))
+    assert_a_copy_changes_nothing(store, last(store, "keep_delivery"))
+    assert store.run(deliveries.look(store.space, "batch")) == deliveries.DONE
 
 
 def test_a_sound_thread_is_not_moved_aside_again(store: Rig) -> None:

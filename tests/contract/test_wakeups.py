@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import tracemalloc
 import zlib
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -11,10 +12,14 @@ from typing import Any
 
 import pytest
 import rq
+from hypothesis import given
+from hypothesis import strategies as st
 from rq.job import Job
 from rq.registry import ScheduledJobRegistry
 
-from assistant_queue.store import wakeups
+from assistant_queue.store import wakeup_codec, wakeups
+from assistant_queue.store.calls import Call, Operation
+from assistant_queue.worker.taking import carried, data_in
 from tests.contract.store_rig import Rig, seconds_up, text
 
 START_S = 1_700_000_000
@@ -152,21 +157,21 @@ def payload(*call: Any) -> bytes:
 def test_our_own_payload_is_read(store: Rig) -> None:
     job_id = store.add("ключ", delay_s=0).job_id
     data = store.client.hget(wakeups.job_key(str(job_id)), "data")
-    assert wakeups.thread_of(data) == "ключ"
+    assert wakeup_codec.thread_of(data) == "ключ"
 
 
 def test_the_form_that_rq_compresses_is_read(store: Rig) -> None:
     job_id = rq_writes(store, at=None)
     data = store.client.hget(wakeups.job_key(job_id), "data")
     assert zlib.decompress(data)
-    assert wakeups.thread_of(data) == "thread"
+    assert wakeup_codec.thread_of(data) == "thread"
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("args", [("t",), ["t"]])
 def test_every_form_of_pickle_is_read(protocol: int, args: Any) -> None:
     data = pickle.dumps((wakeups.FUNCTION, None, args, {}), protocol=protocol)
-    assert wakeups.thread_of(data) == wakeups.thread_of(zlib.compress(data)) == "t"
+    assert wakeup_codec.thread_of(data) == wakeup_codec.thread_of(zlib.compress(data)) == "t"
 
 
 @pytest.mark.parametrize(
@@ -187,7 +192,7 @@ def test_every_form_of_pickle_is_read(protocol: int, args: Any) -> None:
 )
 def test_other_functions_and_other_arguments_are_refused(call: tuple[Any, ...]) -> None:
     with pytest.raises(pickle.UnpicklingError, match="not a wake-up"):
-        wakeups.thread_of(payload(*call))
+        wakeup_codec.thread_of(payload(*call))
 
 
 class Canary:
@@ -205,7 +210,7 @@ def test_nothing_is_executed(tmp_path: Path, compressed: bool) -> None:
     canary = tmp_path / "canary"
     data = payload(wakeups.FUNCTION, None, (Canary(canary),), {})
     with pytest.raises(pickle.UnpicklingError, match="plain values only"):
-        wakeups.thread_of(zlib.compress(data) if compressed else data)
+        wakeup_codec.thread_of(zlib.compress(data) if compressed else data)
     assert not canary.exists()
     pickle.loads(data)
     assert canary.exists(), "the canary sings"
@@ -224,7 +229,7 @@ def test_nothing_is_executed(tmp_path: Path, compressed: bool) -> None:
 )
 def test_no_way_to_name_a_function_is_followed(data: bytes) -> None:
     with pytest.raises(pickle.UnpicklingError):
-        wakeups.plain_loads(data)
+        wakeup_codec.plain_loads(data)
 
 
 @pytest.mark.parametrize(
@@ -232,9 +237,87 @@ def test_no_way_to_name_a_function_is_followed(data: bytes) -> None:
 )
 def test_garbage_is_refused(data: bytes) -> None:
     with pytest.raises(pickle.UnpicklingError):
-        wakeups.thread_of(data)
+        wakeup_codec.thread_of(data)
 
 
 def test_a_payload_that_nests_without_end_is_refused() -> None:
     with pytest.raises(pickle.UnpicklingError):
-        wakeups.thread_of(b"\x80\x04" + b"(" * 100_000)
+        wakeup_codec.thread_of(b"\x80\x04" + b"(" * 100_000)
+
+
+# --- what would cost time or memory -------------------------------------------------------------------------------------------
+
+
+def zip_bomb(size: int) -> bytes:
+    packer = zlib.compressobj(9)
+    return b"".join([*(packer.compress(bytes(1_000_000)) for _ in range(size // 1_000_000)), packer.flush()])
+
+
+def doubled(times: int) -> bytes:
+    """A tuple that holds another twice, which holds another twice ..., as the key of a dict: hashing it visits 2 ** times places."""
+    return b"\x80\x04}(" + b")" + b"2\x86" * times + b"Nu."
+
+
+BOMBS = {
+    "zip bomb": lambda: zip_bomb(8_000_000),
+    "zip bomb of a size that is read": lambda: zip_bomb(4_000_000),
+    "zip bomb in a zip bomb": lambda: zlib.compress(zip_bomb(8_000_000)),
+    "memo of four billion": lambda: b"\x80\x04Nr\xff\xff\xff\x7f.",
+    "memo of two billion, as text": lambda: b"Np2000000000\n.",
+    "bytes of eight exabytes": lambda: b"\x80\x05\x96\xff\xff\xff\xff\xff\xff\xff\x7f.",
+    "text of eight exabytes": lambda: b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\x7f.",
+    "a key that holds itself": lambda: doubled(2000),
+    "a number of many digits": lambda: b"L" + b"9" * 8000 + b"L\n.",
+    "marks without end": lambda: b"\x80\x04" + b"(" * 8000,
+    "nested without end": lambda: b"\x80\x04" + b"]" * 4000 + b"a" * 3999 + b".",
+    "a text of its own size": lambda: pickle.dumps((wakeup_codec.FUNCTION, None, ("t" * 100_000,), {})),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_what_would_cost_time_or_memory_is_refused(bomb: str) -> None:
+    data = BOMBS[bomb]()
+    tracemalloc.start()
+    try:
+        with pytest.raises(pickle.UnpicklingError):
+            wakeup_codec.thread_of(data)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2_000_000
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_the_longest_thread_id_is_read_in_every_form(compressed: bool) -> None:
+    longest = "🙂" * 512
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        data = pickle.dumps((wakeup_codec.FUNCTION, None, (longest,), {}), protocol=protocol)
+        assert wakeup_codec.thread_of(zlib.compress(data) if compressed else data) == longest
+
+
+@given(st.binary(max_size=300))
+def test_whatever_a_job_carries_is_a_thread_id_or_an_error(data: bytes) -> None:
+    for whole in (data, wakeup_codec._OURS + data, wakeup_codec._OURS + data + wakeup_codec._ENDS, zlib.compress(data)):
+        with contextlib.suppress(pickle.UnpicklingError):
+            assert wakeup_codec.thread_of(whole).encode()
+
+
+@given(st.text(min_size=1, max_size=512))
+def test_what_our_scripts_write_is_read_as_pickle_reads_it(thread: str) -> None:
+    raw = thread.encode()
+    size = b"\x8c" + bytes([len(raw)]) if len(raw) < 256 else b"X" + len(raw).to_bytes(4, "little")
+    data = wakeup_codec._OURS + size + raw + wakeup_codec._ENDS
+    assert pickle.loads(data) == (wakeup_codec.FUNCTION, None, (thread,), {})
+    assert wakeup_codec.thread_of(data) == wakeup_codec._ours(data) == thread
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_more_than_a_wake_up_carries_is_not_read(store: Rig, over: int) -> None:
+    store.client.hset("rq:job:x", "data", b"x" * (wakeup_codec.MAX_DATA + over))
+    reply = store.store.run(one(carried("x")))
+    assert data_in(reply) == (b"" if over else b"x" * wakeup_codec.MAX_DATA)
+    assert data_in(store.store.run(one(carried("none")))) is None
+
+
+def one(call: Call) -> Operation[Any]:
+    return (yield call)

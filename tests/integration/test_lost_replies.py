@@ -132,6 +132,7 @@ def test_control_survives_the_loss_of_any_answer(lossy: LossyRedis, prefix: str,
             queue.pause("t")
             first = queue.add_message_to_thread("t", f"{number} one")
             second = queue.add_message_to_thread("t", f"{number} two")
+            assert queue.edit_message(first.message_id, f"{number} uno") is True, where
             assert queue.cancel(second.message_id) is True, where
             queue.resume("t")
             provider.fault("responses.create", refuse(401))
@@ -152,7 +153,7 @@ def test_control_survives_the_loss_of_any_answer(lossy: LossyRedis, prefix: str,
             status = queue.get_queue_status()
             counts = (status.completed_count, status.failed_count, status.active_count, status.waiting_count, status.delayed_count)
             assert counts == (1, 0, 0, 0, 0), where
-            assert [run.user_texts for run in provider.runs[seen:]] == [(f"{number} one",)], where
+            assert [run.user_texts for run in provider.runs[seen:]] == [(f"{number} uno",)], where
             assert_nothing_sticks(bot, where, lasted_s=2 * LEASE_S)
 
     lose_everywhere(lossy, scenario)

@@ -80,8 +80,8 @@ def test_an_old_queue_within_another_is_told_by_the_worker_and_by_doctor(
         for queue, receipt in zip((outer, inner), receipts, strict=True):
             assert queue.wait_for_reply(receipt.message_id, PATIENCE_S) == "You said: hello"
     warnings = [record.getMessage() for record in caplog.records if "version 0.1" in record.getMessage()]
-    assert warnings == 2 * ["queue 'bot:thread' was made by version 0.1, and its keys can be those of a thread of queue 'bot'; "
-                            "give 'bot:thread' another queue_prefix when nothing waits in it"]  # fmt: skip
+    meeting = "queue 'bot:thread' was made by version 0.1, and its keys can be those of a thread of queue 'bot'"
+    assert warnings == 2 * [f"{meeting}; give 'bot:thread' another queue_prefix when nothing waits in it"]
     asked = CliRunner().invoke(main, ["doctor", "--no-provider", "--redis-url", own_redis.url, "--prefix", "bot"])
     assert "queue 'bot:thread' was made by version 0.1" in asked.output
     with redis.Redis.from_url(own_redis.url) as client:

@@ -11,6 +11,7 @@
 --   message       hash    thread, seq, rev, digest, nonce, due, job, batch, state, cancelled_by, edited_by, returned_by, entry: the record of one message
 --   record        hash    thread, state, token, discarded_by, result ...: what became of a batch
 --   over          string  present while a copy of a call that has had its effect may still be on its way
+--   delivery      string  open, done: a call of `on_reply` that was given up, and goes on or has returned
 --   dead          list    the messages of a failed batch, packed
 --   due           zset    thread id -> ms by which somebody must have looked at it
 --   failed        zset    batch id -> ms when it failed

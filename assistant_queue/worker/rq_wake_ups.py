@@ -1,0 +1,154 @@
+"""What RQ's forking worker takes for jobs: our wake-ups. All else in the queue is dropped or moved aside before RQ looks at it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import rq
+import rq.job
+from rq.exceptions import NoSuchJobError
+from rq.intermediate_queue import IntermediateQueue
+
+from assistant_queue.errors import StoreError, StoreUnavailable
+from assistant_queue.jobs import wake
+from assistant_queue.store import wakeup_codec, wakeups
+from assistant_queue.store.calls import Call, Operation, text
+from assistant_queue.store.rq_jobs import RqJob
+from assistant_queue.store.scripts import load
+from assistant_queue.store.stores import SyncStore
+from assistant_queue.worker.taking import carried, data_in, read_entry, read_wake_up
+
+_log = logging.getLogger(__name__)
+
+
+class ForeignJob(NoSuchJobError):
+    """A job in our queue that is not a wake-up of ours. It was not run; to RQ it is as if it were not there."""
+
+
+class PlainSerializer:
+    """Reads plain values and nothing else; writes as RQ does."""
+
+    @staticmethod
+    def dumps(*args: Any, **kwargs: Any) -> bytes:
+        """As RQ's default serializer."""
+        import pickle
+
+        return pickle.dumps(*args, **kwargs)
+
+    loads = staticmethod(wakeup_codec.plain_loads)
+
+
+class WakeUpJob(rq.job.Job):
+    """A job that can only wake a thread: whatever else its hash may carry is not looked at."""
+
+    def refresh(self) -> None:
+        """As RQ does, but what is larger than any wake-up is not read.
+
+        Raises:
+            NoSuchJobError: There is no such job, or it is not ours.
+        """
+        found = SyncStore(self.connection).run(_one(Call(_READ_RECORD, (), [self.key])))
+        if found in ([b"large"], ["large"]):
+            raise ForeignJob(f"job {self.id} is no wake-up: it is larger than one")
+        if not found:
+            raise NoSuchJobError(f"No such job: {self.key}")
+        self.restore(dict(zip(found[::2], found[1::2], strict=True)))
+
+    def restore(self, raw_data: Any) -> Any:
+        """As RQ does, but without the parts of a job that can run code or call somewhere, or are not what RQ would write.
+
+        Raises:
+            ForeignJob: It is not ours.
+        """
+        ours = {name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name): value for name, value in raw_data.items()}
+        ours = {name: value for name, value in ours.items() if name not in _NOT_OURS}
+        try:
+            wakeup_codec.thread_of(ours.get("data", b""))
+            return super().restore(ours)
+        except Exception as error:
+            raise ForeignJob(f"job {self.id} is no wake-up: {type(error).__name__}") from error
+
+    def _execute(self) -> Any:
+        try:
+            ours = self.func_name == wakeups.FUNCTION and not self.instance and not self.kwargs
+            args = list(self.args)
+        except Exception as error:  # noqa: BLE001 - whatever cannot be read is not ours
+            raise ForeignJob(f"job {self.id} is no wake-up: {error.__cause__ or error}") from None
+        if not ours or len(args) != 1 or not isinstance(args[0], str):
+            raise ForeignJob(f"job {self.id} is no wake-up: it names {self.func_name!r}")
+        return wake(args[0], origin=self.origin)
+
+
+_NOT_OURS = frozenset(
+    [
+        "success_callback_name",
+        "failure_callback_name",
+        "stopped_callback_name",
+        "webhooks",
+        "meta",
+        "dependency_id",
+        "dependency_ids",
+        "retries_left",
+        "retry_intervals",
+        "repeats_left",
+        "repeat_intervals",
+        "group_id",
+        "result",
+        "exc_info",
+    ]
+)
+
+
+_READ_RECORD = load("read_record", (("most", 8 * wakeup_codec.MAX_DATA), ("most_fields", 100)))
+
+
+def _one(call: Call) -> Operation[Any]:
+    return (yield call)
+
+
+class WakeUpQueue(rq.Queue):
+    """RQ's queue, without what is no wake-up: such an entry is dropped or moved aside before RQ looks at it."""
+
+    @classmethod
+    def lmove(cls, connection: Any, queue_key: str, timeout: int | None) -> Any:
+        """As RQ does."""
+        while True:
+            taken = super().lmove(connection, queue_key, timeout)
+            if taken is None or _is_wake_up(connection, *taken):
+                return taken
+            connection.lrem(IntermediateQueue.get_intermediate_queue_key(queue_key), 1, taken[1])
+
+    @classmethod
+    def lpop(cls, queue_keys: Any, timeout: int | None, connection: Any = None) -> Any:
+        """As RQ does."""
+        while True:
+            taken = super().lpop(queue_keys, timeout, connection=connection)
+            if taken is None or _is_wake_up(connection, *taken):
+                return taken
+
+
+def _is_wake_up(connection: Any, queue: bytes | str, entry: bytes | str) -> bool:
+    queue_key = text(queue)
+    job_id = read_entry(queue_key, entry)
+    if job_id is None:
+        return False
+    store = SyncStore(connection)
+    try:
+        data = data_in(store.run(_one(carried(job_id))))
+    except StoreUnavailable as error:
+        raise error.__cause__ or error from None  # RQ knows what to do about its own client's errors
+    except StoreError as error:
+        _log.warning("job %s cannot be read (%s); it was not run", job_id, error)
+        return False
+    job = RqJob(job_id, "RQ")  # whose worker deletes it
+    if store.run(read_wake_up(queue_key.removeprefix(wakeups.queue_key("")), job, data)) is None:
+        return False
+    try:
+        WakeUpJob.fetch(job_id, connection=connection, serializer=PlainSerializer)
+    except ForeignJob as error:
+        _log.warning("%s; it was dropped", error)
+        return False
+    except NoSuchJobError:
+        return False
+    return True
