@@ -192,6 +192,28 @@ def test_a_coroutine_that_lets_no_cancellation_through_keeps_no_worker_from_stop
         assert worker.abandoned_calls == {}, "its loop is closed: it does not go on"
 
 
+@pytest.mark.parametrize("way", ["sync", "swallowing"])
+def test_function_backends_that_hang_in_every_slot_stop_no_other_thread(options: dict[str, Any], hanging: Hanging, way: str) -> None:
+    def on_thread(batch: Batch) -> str:
+        hanging.sync(batch.messages[0].text)
+        return f"re {batch.messages[0].text}"
+
+    async def on_loop(batch: Batch) -> str:
+        await hanging.swallowing(batch.messages[0].text)
+        return await answer(batch)
+
+    function = on_thread if way == "sync" else on_loop
+    with AssistantMessageQueue(**options, backend=function, run_timeout=0.5, max_attempts=1) as queue:
+        queue.start_worker()
+        worker = queue.start_worker()
+        threads = add_hanging(queue)
+        hanging.wait_begun(len(threads))
+        ask_healthy(queue)
+        failed = wait_until(lambda: len(queue.list_failed()) == len(threads) and queue.list_failed(), "each is given up")
+        assert {one.reason for one in failed} == {"attempts"}
+        assert sum(worker.abandoned_calls.values()) == len(threads)
+
+
 @pytest.mark.parametrize("option", ["default_instructions", "fallback_reply"])
 def test_other_callbacks_that_hang_in_every_slot_stop_no_other_thread(options: dict[str, Any], hanging: Hanging, option: str) -> None:
     def called(batch: Batch, *_: Any) -> str:
