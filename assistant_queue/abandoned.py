@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 _log = logging.getLogger(__name__)
 
@@ -24,6 +26,7 @@ class Abandoned:
         self.most = most
         self._lock = threading.Lock()
         self._names: Counter[str] = Counter()
+        self._tasks: dict[asyncio.Task[Any], str] = {}
         self._watchers: list[Callable[[], None]] = []
 
     @property
@@ -54,6 +57,22 @@ class Abandoned:
         with self._lock:
             self._names[name] -= 1  # below 0 if the call ends before it is known to be abandoned
             self._tidy(name)
+
+    def add_task(self, name: str, task: asyncio.Task[Any]) -> None:
+        """A coroutine of this function does not let itself be cancelled; it counts until it ends, or its loop is closed."""
+        self.add(name)
+        self._tasks[task] = name
+        task.add_done_callback(self._remove_task)
+
+    def close_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The loop is about to be closed: its coroutines do not go on."""
+        for task in [task for task in list(self._tasks) if task.get_loop() is loop]:
+            self._remove_task(task)
+
+    def _remove_task(self, task: asyncio.Task[Any]) -> None:
+        name = self._tasks.pop(task, None)
+        if name is not None:
+            self.remove(name)
 
     def _tidy(self, name: str) -> None:
         if not self._names[name]:

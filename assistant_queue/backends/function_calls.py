@@ -148,8 +148,7 @@ async def _end(task: asyncio.Task[Any], name: str) -> None:
     task.cancel()
     await asyncio.wait({task}, timeout=CANCEL_PATIENCE_S)
     if not task.done():
-        ABANDONED.add(name)
-        task.add_done_callback(lambda _: ABANDONED.remove(name))
+        ABANDONED.add_task(name, task)
 
 
 async def pieces_of(stream: AsyncIterable[Any], name: str) -> AsyncGenerator[Any, None]:

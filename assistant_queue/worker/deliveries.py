@@ -11,6 +11,7 @@ from assistant_queue.errors import StoreError
 from assistant_queue.store import deliveries
 from assistant_queue.store.calls import Space
 from assistant_queue.store.stores import SyncStore
+from assistant_queue.worker.outage import PASSES, Outage, pause_s
 from assistant_queue.worker.user_code import Running
 
 _log = logging.getLogger(__name__)
@@ -27,12 +28,15 @@ class OpenDeliveries:
     3. notes the end: one that returned was the delivery, one that raised has to be repeated
     """
 
-    def __init__(self, space: Space, open_store: Callable[[], SyncStore], lease_s: float, result_ttl_s: float) -> None:
-        """Connects when the first call is given up, with `open_store`."""
+    def __init__(
+        self, space: Space, open_store: Callable[[], SyncStore], *, lease_s: float, result_ttl_s: float, outage: Outage | None = None
+    ) -> None:
+        """Connects when the first call is given up, with `open_store`; `outage` is the worker's."""
         self._space = space
         self._open_store = open_store
         self._lease_s = lease_s
         self._result_ttl_s = result_ttl_s
+        self._outage = outage or Outage()
         self._changed = threading.Condition()
         self._running: dict[str, Running] = {}
         self._thread: threading.Thread | None = None
@@ -60,22 +64,29 @@ class OpenDeliveries:
         store = self._open_store()
         try:
             while True:
-                seen = dict(self._running)
-                wait_s = self._lease_s / 3
-                try:
-                    for batch_id, running in seen.items():
-                        self._sign(store, batch_id, running)
-                except StoreError as error:
-                    _log.warning("an abandoned delivery could not be announced: %s; trying again", error)
-                    wait_s = min(_RETRY_S, wait_s)
+                wait_s = self._sign_all(store)
                 with self._changed:
                     if not self._running:
                         self._thread = None
                         return
-                    if wait_s <= _RETRY_S or all(running.goes_on for running in self._running.values()):
-                        self._changed.wait(wait_s)
+                    if wait_s is not None or all(running.goes_on for running in self._running.values()):
+                        self._changed.wait(self._lease_s / 3 if wait_s is None else wait_s)
         finally:
             store.close()
+
+    def _sign_all(self, store: SyncStore) -> float | None:
+        """Write what is so; seconds until the next try if that was not possible."""
+        try:
+            for batch_id, running in dict(self._running).items():
+                self._sign(store, batch_id, running)
+        except PASSES as error:
+            self._outage.failed("deliveries", error)
+            return pause_s(error, min(_RETRY_S, self._lease_s / 3))
+        except StoreError as error:
+            _log.warning("an abandoned delivery could not be announced: %s; trying again", error)
+            return self._lease_s / 3
+        self._outage.passed("deliveries")
+        return None
 
     def _sign(self, store: SyncStore, batch_id: str, running: Running) -> None:
         outcome = running.outcome

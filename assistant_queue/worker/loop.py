@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from assistant_queue.abandoned import ABANDONED
+from assistant_queue.worker.user_code import end_with
+
 T = TypeVar("T")
 
 END_PATIENCE_S = 1.0
@@ -35,3 +38,5 @@ def _end(loop: asyncio.AbstractEventLoop) -> None:
     for task in left:
         task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - said already, when it was abandoned
     loop.run_until_complete(loop.shutdown_asyncgens())
+    end_with(loop)
+    ABANDONED.close_loop(loop)

@@ -151,9 +151,10 @@ class ConcurrentWorker(rq.worker.Worker):
         elif not suspended and self.get_state() == WorkerStatus.SUSPENDED:
             busy = self.connection.exists(wakeups.running_key(self.name))
             self.set_state(WorkerStatus.BUSY if busy else WorkerStatus.IDLE)
-        if ABANDONED.count != self._abandoned:
-            self._abandoned = ABANDONED.count
-            self.connection.hset(self.key, wakeups.ABANDONED_FIELD, self._abandoned)
+        abandoned = ABANDONED.count
+        if abandoned != self._abandoned:
+            self.connection.hset(self.key, wakeups.ABANDONED_FIELD, abandoned)
+            self._abandoned = abandoned
         if time.monotonic() - self._beaten >= HEARTBEAT_S:
             self.heartbeat()
             self._beaten = time.monotonic()

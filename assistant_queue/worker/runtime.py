@@ -114,7 +114,13 @@ class Runtime:
         self.outage: Outage = beside.outage if beside else Outage()
         self.keeper = LeaseKeeper(self.space, SyncStore(worker_sync_client(config), has_served=True), config.lock_duration, self.outage)
         self.code: UserCode = beside.code if beside else UserCode(config.concurrency)
-        self.deliveries = OpenDeliveries(self.space, lambda: SyncStore(worker_sync_client(config)), config.lock_duration, config.result_ttl)
+        self.deliveries = OpenDeliveries(
+            self.space,
+            lambda: SyncStore(worker_sync_client(config), has_served=True),
+            lease_s=config.lock_duration,
+            result_ttl_s=config.result_ttl,
+            outage=self.outage,
+        )
         self.is_stopping = False
         self.listens_on_loop = False
         self.on_completed: list[Callable[[RunResult], Any]] = []

@@ -91,8 +91,11 @@ class Running:
     def end(self, outcome: Outcome) -> None:
         """It has ended; on any thread."""
         with self._lock:
+            if self._outcome is not None:
+                return
             self._outcome = outcome
             on_ended = self._on_ended
+            _LEFT.discard(self)
         if self._is_abandoned:
             ABANDONED.remove(self.name)
             _log.info("%s, which was abandoned, has ended", self.name)
@@ -106,7 +109,13 @@ class Running:
             if self._outcome is None:
                 self._is_abandoned = True
                 ABANDONED.add(self.name)
+                if self.task is not None:
+                    _LEFT.add(self)
             return self._is_abandoned
+
+    def ends_with(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether it cannot go on without this loop."""
+        return self._loop is loop
 
     def when_ended(self, act: Callable[[Outcome], None]) -> None:
         """Call with the outcome, on any thread; at once if it has ended."""
@@ -115,6 +124,17 @@ class Running:
                 self._on_ended = act
                 return
         act(self._outcome)
+
+
+_LEFT: set[Running] = set()
+"""Abandoned coroutines of this process."""
+
+
+def end_with(loop: asyncio.AbstractEventLoop) -> None:
+    """End the abandoned coroutines of a loop that is about to be closed: they will not be resumed."""
+    for running in list(_LEFT):
+        if running.ends_with(loop):
+            running.end(Outcome(error=asyncio.CancelledError()))
 
 
 def _settle(future: asyncio.Future[None]) -> None:

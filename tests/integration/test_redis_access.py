@@ -17,7 +17,12 @@ from click.testing import CliRunner
 
 from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue, StoreError
 from assistant_queue.cli import main
+from assistant_queue.clock import SystemClock
 from assistant_queue.errors import NotPermitted
+from assistant_queue.store import deliveries
+from assistant_queue.store.calls import Space
+from assistant_queue.store.health import read_abandoned
+from assistant_queue.store.stores import SyncStore
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Personality, refuse
 from tests.conftest import PATIENCE_S, SERVERS, RedisServer, free_port
@@ -104,6 +109,12 @@ def test_the_shipped_users_may_do_their_work_and_are_refused_nothing_they_try(
             wait_until(lambda: queue.get_thread_status("t").state == "idle", "the thread is idle")
             queue.forget_thread("t")
             assert queue.get_queue_status().completed_count == 4
+        with redis.Redis.from_url(users.url("worker")) as client:
+            store, space = SyncStore(client), Space("assistant", SystemClock())
+            for operation in (deliveries.announce(space, "b", 30), deliveries.settle(space, "b", 30), deliveries.look(space, "b")):
+                store.run(operation)
+            store.run(deliveries.clear(space, "b"))
+            assert store.run(read_abandoned(space)) == 0
         assert users.denied() == []
     finally:
         service.stop()

@@ -15,6 +15,7 @@ import pytest
 
 from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue, Batch, RunResult, ToolContext
 from assistant_queue.abandoned import ABANDONED
+from assistant_queue.call_threads import THREAD_NAME
 from assistant_queue.core.flow import ending
 from assistant_queue.errors import RunFailed
 from assistant_queue.testing import StandInProvider
@@ -179,6 +180,38 @@ def test_a_delivery_that_raises_after_it_was_abandoned_is_made_again(
         hanging.let_go.set()
         wait_until(lambda: queue.get_thread_status(thread).state == "idle", "it is delivered")
     assert hanging.calls["re hang 0"] == 2
+
+
+def test_a_coroutine_that_lets_no_cancellation_through_keeps_no_worker_from_stopping(options: dict[str, Any], hanging: Hanging) -> None:
+    with AssistantMessageQueue(**options, backend=answer, on_reply=hanging.as_callback("swallowing")) as queue:
+        worker = queue.start_worker()
+        add_hanging(queue, 1)
+        hanging.wait_begun(1)
+        worker.stop(timeout=0)
+        assert not worker.is_alive
+        assert worker.abandoned_calls == {}, "its loop is closed: it does not go on"
+
+
+@pytest.mark.parametrize("way", ["sync", "swallowing"])
+def test_function_backends_that_hang_in_every_slot_stop_no_other_thread(options: dict[str, Any], hanging: Hanging, way: str) -> None:
+    def on_thread(batch: Batch) -> str:
+        hanging.sync(batch.messages[0].text)
+        return f"re {batch.messages[0].text}"
+
+    async def on_loop(batch: Batch) -> str:
+        await hanging.swallowing(batch.messages[0].text)
+        return await answer(batch)
+
+    function = on_thread if way == "sync" else on_loop
+    with AssistantMessageQueue(**options, backend=function, run_timeout=0.5, max_attempts=1) as queue:
+        queue.start_worker()
+        worker = queue.start_worker()
+        threads = add_hanging(queue)
+        hanging.wait_begun(len(threads))
+        ask_healthy(queue)
+        failed = wait_until(lambda: len(queue.list_failed()) == len(threads) and queue.list_failed(), "each is given up")
+        assert {one.reason for one in failed} == {"attempts"}
+        assert sum(worker.abandoned_calls.values()) == len(threads)
 
 
 @pytest.mark.parametrize("option", ["default_instructions", "fallback_reply"])
@@ -353,6 +386,32 @@ def test_whatever_tools_raise_they_are_called_once_a_round_and_the_model_is_told
                 assert queue.ask(name, "go", timeout=PATIENCE_S) == " | ".join(['{"error": "the function failed"}'] * 3)
             assert calls == times("sync", 1) | times("async", 1) | times("handler", 1)
             assert worker.is_alive
+
+
+# --- where listeners are called -----------------------------------------------------------------------------------------
+
+
+async def test_sync_listeners_are_called_on_a_thread_and_on_the_callers_own_loop(options: dict[str, Any]) -> None:
+    heard: list[str] = []
+    has_heard = asyncio.Event()
+
+    def hears(_: Any) -> None:
+        heard.append(threading.current_thread().name)
+
+    def sets(_: Any) -> None:
+        has_heard.set()
+
+    async with AsyncAssistantMessageQueue(**options, backend=answer) as queue:
+        worker = await queue.start_worker()
+        worker.on("completed", hears).on("completed", sets)
+        await queue.add_message_to_thread("t", "hello")
+        await asyncio.wait_for(has_heard.wait(), PATIENCE_S)
+        assert worker.abandoned_calls == {}
+    with AssistantMessageQueue(**options, backend=answer) as blocking:
+        blocking.start_worker().on("completed", hears)
+        await asyncio.to_thread(blocking.ask, "t", "hello")
+        await asyncio.to_thread(wait_until, lambda: len(heard) == 2, "it is heard")
+    assert heard == [threading.main_thread().name, THREAD_NAME]
 
 
 # --- handed back --------------------------------------------------------------------------------------------------------

@@ -303,6 +303,12 @@ BAD_VALUES: dict[str, list[Any]] = {
 }
 
 
+def test_a_callback_has_no_more_time_than_a_run() -> None:
+    assert configure({}).callback_limit == 60
+    assert configure({"run_timeout": 5}).callback_limit == 5
+    assert configure({"callback_timeout": 7}).callback_limit == 7
+
+
 def test_there_is_a_bad_value_for_every_option() -> None:
     assert set(BAD_VALUES) == set(Config.model_fields)
 
