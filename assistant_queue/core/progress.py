@@ -11,7 +11,6 @@ from typing import Any
 from assistant_queue.core.runs import ActionRequired
 from assistant_queue.models import ErrorInfo, FunctionCall, RunResult, ToolCall, Usage
 
-
 _HAPPENED = ("sent_ms", "waiting_since_ms", "undecided_since_ms", "open_since_ms")
 """Times of what has happened; 0 where it has not."""
 

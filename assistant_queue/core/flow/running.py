@@ -77,12 +77,7 @@ class Running(Outgrowing):
         if isinstance(finding, CannotAsk):
             raise Park(finding.reason)
         if isinstance(finding, Undecided):
-            progress.undecided_since_ms = progress.undecided_since_ms or self._now_ms()
-            limit_s = self._rules.run_timeout_s if progress.given_up is None else self._rules.retry_for_s
-            if self._now_ms() - progress.undecided_since_ms > limit_s * 1000:
-                raise Park("the provider has been working on this conversation for too long: it does not say on what, or cannot be stopped")
-            progress.sent_ms = self._now_ms()
-            raise Hold(self._rules.grace_s)
+            raise self._still_undecided()
         progress.undecided_since_ms = 0
         if isinstance(finding, RunStarted):
             yield from self._save_running(finding.run_id)
@@ -95,6 +90,16 @@ class Running(Outgrowing):
             progress.deadline_ms = self._now_ms() + round(self._rules.run_timeout_s * 1000)
         self._unanswered = tuple(call.id for call in finding.calls) if isinstance(finding, ActionRequired) else ()
         return finding
+
+    def _still_undecided(self) -> Hold | Park:
+        """What to do while the provider works on the conversation and does not say on what."""
+        progress, now = self._progress, self._now_ms()
+        progress.undecided_since_ms = progress.undecided_since_ms or now
+        limit_s = self._rules.run_timeout_s if progress.given_up is None else self._rules.retry_for_s
+        if now - progress.undecided_since_ms > limit_s * 1000:
+            return Park("the provider has been working on this conversation for too long: it does not say on what, or cannot be stopped")
+        progress.sent_ms = now
+        return Hold(self._rules.grace_s)
 
     def _not_found(self, finding: NotFound) -> Generator[steps.Step, Any, Event]:
         progress = self._progress
