@@ -1,7 +1,7 @@
 """The mark of a call of `on_reply` that was given up while it goes on: no process calls again while another is in it.
 
-The process that is in the call keeps the mark alive, as it would a lease; it lapses with that process. Plain commands: what they do once
-they may do twice.
+The process that is in the call keeps the mark alive, as it would a lease; it lapses with that process. Plain commands may be
+sent twice. Only keeping it alive is a script: a late copy must not take back that the call has returned.
 """
 
 from __future__ import annotations

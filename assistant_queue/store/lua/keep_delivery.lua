@@ -2,6 +2,6 @@
 -- KEYS: delivery
 -- ARGV: lease_ms
 -- Returns {'open'} or {'done'}: nothing has changed
-if redis.call('GET', key.delivery) == 'done' then return {'done'} end
+if redis.pcall('GET', key.delivery) == 'done' then return {'done'} end -- a key of another type is not of our making, and is replaced
 redis.call('SET', key.delivery, 'open', 'PX', arg.lease_ms)
 return {'open'}
