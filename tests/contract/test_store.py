@@ -8,9 +8,11 @@ import pytest
 
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.thread_state import Phase, ThreadState
+from assistant_queue.errors import StoreError
 from assistant_queue.store import holding
-from assistant_queue.store.calls import GUARD_MS, RECHECK_MS
+from assistant_queue.store.calls import GUARD_MS, RECHECK_MS, each_or_error, plain
 from assistant_queue.store.holding import EARLY_MS, NoLease
+from assistant_queue.store.quarantine import MAX_MENDS
 from tests.contract.store_rig import KEEP, Rig, seconds_up, text
 
 START = 1_700_000_000_000
@@ -230,6 +232,34 @@ def test_a_guard_that_went_off_is_replaced_by_the_next_renewal(store: Rig) -> No
     assert set(store.scheduled()) == {renewed.guard_id}
     store.finish(lease, guard_id=renewed.guard_id)
     assert store.jobs() == {}
+
+
+def test_of_many_renewals_each_says_its_own_however_many_are_corrupt(store: Rig) -> None:
+    threads = [f"t{number}" for number in range(MAX_MENDS + 4)]
+    leases = []
+    for thread in threads:
+        store.add(thread, delay_s=0)
+        leases.append(store.claim(thread))
+    corrupt, lost = threads[1:-2], threads[-2]
+    for thread in corrupt:
+        store.client.hset(store.space.keys.thread(thread), "n", "no number")
+    store.client.hset(store.space.keys.thread(lost), "token", "another's")
+    store.clock.advance(10)
+    renewed = store.run(holding.renew_all(store.space, leases, 30))
+    held = [thread for thread, one in zip(threads, renewed, strict=True) if isinstance(one, holding.Renewed)]
+    assert held == [threads[0], threads[-1]]
+    assert [one for one in renewed if one is not None and not isinstance(one, holding.Renewed)] == []
+    assert store.client.zcard(store.space.keys.quarantine) == len(corrupt)
+    assert {store.thread(thread).state for thread in held} == {"active"}
+
+
+def test_of_many_commands_those_that_redis_refuses_stand_as_errors_in_their_places(store: Rig) -> None:
+    key = store.space.keys.done("nothing")
+    store.client.set(key, "text")
+    replies = store.run(each_or_error([plain("GET", key), plain("LLEN", key), plain("GET", key)]))
+    assert [text(reply) for reply in (replies[0], replies[2])] == ["text", "text"]
+    assert type(replies[1]) is StoreError
+    assert "WRONGTYPE" in str(replies[1])
 
 
 def test_the_end_of_the_batch_takes_the_guard_away(store: Rig) -> None:
