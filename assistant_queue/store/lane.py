@@ -12,7 +12,7 @@ import redis
 import redis.asyncio
 from redis import exceptions
 
-from assistant_queue.store.refusals import leads_astray
+from assistant_queue.store.refusals import hang_up_idle_async, leads_astray
 
 _STALE_S = 1.0
 """After how long without a command the connection is looked at before it is used. Chosen: a Redis that restarts is away for longer."""
@@ -114,11 +114,19 @@ class AsyncLane:
     async def execute(self, *words: Any) -> Any:
         """As `client.execute_command`; the reply is as it comes from Redis."""
         if not self._is_open:
-            return await self._client.execute_command(*words)
+            return await self._general(words)
         (reply,) = await self._execute([words])
         if isinstance(reply, exceptions.ResponseError):
             raise reply
         return reply
+
+    async def _general(self, words: Sequence[Any]) -> Any:
+        try:
+            return await self._client.execute_command(*words)
+        except exceptions.ResponseError as error:
+            if leads_astray(error):
+                await hang_up_idle_async(self._client)
+            raise
 
     async def execute_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """The replies, in order; where Redis refuses a command, its error in the reply's place."""

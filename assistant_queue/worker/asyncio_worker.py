@@ -197,9 +197,9 @@ class AsyncioWorker:
         queues = list(self.runtimes)
         # Asked again each time: a pop that is answered at the moment it is cancelled ends as if nothing had been said, and so does this.
         while not self._stopping:
-            await self._resumed.wait()
             await self._room.acquire()
             await self._until_claims_pass()
+            await self._resumed.wait()  # last: what is suspended while it waits for anything else takes nothing
             self._popping = asyncio.create_task(self._pop(lane, queues))
             try:
                 popped = await self._popping

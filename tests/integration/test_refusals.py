@@ -265,11 +265,13 @@ def test_the_parent_of_a_horse_waits_as_well_or_the_reply_would_die_with_it(
 
 
 @pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("own_client", [False, True], ids=["an address", "a client of the user's"])
 async def test_a_connection_to_a_primary_that_was_demoted_is_closed_and_the_address_leads_to_the_new_one(
-    scene: Scene, prefix: str, new_primary: RedisServer
+    scene: Scene, prefix: str, new_primary: RedisServer, own_client: bool
 ) -> None:
     relay = scene.relay  # as a virtual address: connections that are there stay where they are, new ones go where it leads by now
-    options = {"redis_url": relay.url, "queue_prefix": prefix, "message_delay": 0, "backend": lambda batch: f"re: {batch.text}"}
+    where: dict[str, Any] = {"redis": redis.Redis.from_url(relay.url)} if own_client else {"redis_url": relay.url}
+    options = {**where, "queue_prefix": prefix, "message_delay": 0, "backend": lambda batch: f"re: {batch.text}"}
     with AssistantMessageQueue(**options) as queue:
         async with AsyncAssistantMessageQueue(**options) as other:
             worker = queue.start_worker()
@@ -298,6 +300,8 @@ async def test_a_connection_to_a_primary_that_was_demoted_is_closed_and_the_addr
                 replies = [await asyncio.to_thread(queue.wait_for_reply, f"m{number}", PATIENCE_S) for number in (1, 2, 3)]
             assert replies == ["re: hi"] * 3, "the worker works for the new primary"
             await asyncio.to_thread(worker.stop)
+    for client in where.values() if own_client else ():
+        client.close()
 
 
 def test_a_watchman_wakes_nothing_before_redis_has_taken_writes_for_a_moment(

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from assistant_queue.integrations.fastapi.problems import Refusal
 from assistant_queue.integrations.fastapi.settings import Settings
-from assistant_queue.store.refusals import translate
+from assistant_queue.store.refusals import hang_up_idle_async, leads_astray, translate
 
 
 class RateLimiter:
@@ -54,6 +54,8 @@ class RateLimiter:
                     stats = await self._strategy().get_window_stats(limit, kind, who)
                     raise too_many(max(1, math.ceil(stats.reset_time - time.time())), f"the limit is {limit}")
         except (RedisError, OSError) as error:
+            if leads_astray(error):
+                await hang_up_idle_async(self._client)
             raise translate(error) from error
 
 
