@@ -120,7 +120,7 @@ BUGS: dict[str, tuple[str, Callable[[str], str]]] = {
 
 # Each takes one guard against late copies away.
 OF_COPIES: dict[str, tuple[str, Callable[[str], str]]] = {
-    "a late claim freezes others under the id of a batch that is over": ("claim", swap("redis.call('EXISTS', key.record) == 1", "false")),
+    "a late claim freezes others under the id of a batch that is over": ("claim", swap("redis.call('EXISTS', key.known) == 1", "false")),
     "a late claim goes on with the batch that it froze": ("claim", swap("arg.batch_id == t.batch or ", "")),
     "a late claim takes what its worker gave back last": ("claim", swap("arg.token == t.last or ", "")),
     "a late claim takes what its worker held before": ("claim", swap("string.find(t.past or '', arg.token, 1, true)", "false")),
