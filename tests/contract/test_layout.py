@@ -107,6 +107,9 @@ def test_a_corrupt_thread_is_moved_aside_under_the_keys_of_its_queue(nested: Nes
     rig.add("t:1", "m2", delay_s=0)
     (failed,) = rig.failed()
     assert failed.message_ids == ("m1",)
+    status = rig.message("m1")
+    assert status is not None
+    assert (status.status, status.batch_id) == ("failed", failed.batch_id)
     moved = [name.decode() for name in rig.client.zrange(rig.keys.quarantine, 0, -1)]
     assert all(name.startswith(f"{rig.keys.shelf}") and name.endswith(":thread:t:1") for name in moved)
     assert len(moved) == 1

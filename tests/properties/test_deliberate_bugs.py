@@ -131,6 +131,7 @@ OF_COPIES: dict[str, tuple[str, Callable[[str], str]]] = {
         swap("redis.call('HSET', key.record, 'thread', arg.thread_id, 'returned_by', arg.nonce)", ""),
     ),
     "late progress sets the batch back": ("progress", swap("if is_late(t, 'number')", "if false")),
+    "a holder goes on with the numbers of the one before": ("claim", swap("if t.number or t.piece then", "if false then")),
     "a late edit undoes the next": ("edit", swap("redis.pcall('HINCRBY', key.message, 'rev', 1)", "")),
     "a late cancel or edit finds a message that was put back": ("return_failed", swap("redis.pcall('HINCRBY', rest_key(i), 'rev', 1)", "")),
     "a late cancel or edit finds a message that a batch gave back": ("trim", swap("redis.pcall('HINCRBY', rest_key(i), 'rev', 1)", "")),
