@@ -206,7 +206,8 @@ def introduce(space: Space, fingerprint: dict[str, Any] | None) -> Operation[Non
     (found,) = yield plain("MGET", space.keys.format)  # of a key of another type it says that there is none, and SET replaces it
     yield from _agree_on_format(space, found)
     if fingerprint is not None:
-        yield plain("SET", space.keys.fingerprint, json.dumps(fingerprint, sort_keys=True))
+        said = json.dumps(fingerprint, sort_keys=True)
+        yield space.call("introduce", keys={"fingerprint": space.keys.fingerprint, **_once(space)}, fingerprint=said)
 
 
 def _agree_on_format(space: Space, found: Any) -> Operation[None]:

@@ -133,7 +133,7 @@ def judge_nesting(nesting: Nesting) -> Finding:
     if nesting.in_rq:
         return Finding(
             level="warn",
-            what=f"queue {inner!r} has the name of a key that RQ keeps for queue {outer!r}, whose forking workers take its wake-ups",
+            what=f"queue {inner!r} has the name of a key that RQ keeps for queue {outer!r}: forking workers there take its wake-ups",
             advice=f"give {inner!r} another queue_prefix, or let only concurrent workers serve {outer!r}",
         )
     return Finding(

@@ -94,7 +94,7 @@ def claim(
         space,
         "claim",
         thread_id,
-        keys={"record": space.keys.record(batch_id)},
+        keys={"known": space.keys.record(batch_id)},
         token=token,
         lease_ms=to_ms(lease_s),
         batch_id=batch_id,

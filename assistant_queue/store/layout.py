@@ -29,7 +29,7 @@ def settle(space: Space) -> Operation[None]:
     bases = (base_of(space.prefix), space.prefix)
     try:
         fresh, old = yield from _are_queues(bases)
-    except NotPermitted:  # a user who may read only the one of the two has that one
+    except NotPermitted:  # the user's rights are for one of the two: that one it is
         try:
             (fresh,) = yield from _are_queues(bases[:1])
             old = False

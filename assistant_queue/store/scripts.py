@@ -54,7 +54,10 @@ _KINDS = {
     "queue": "list",
     "queues": "set",
 }
-"""Key -> its type. Of `paused` only the presence counts, `job` is always fresh, and a `guard` of another kind is only removed."""
+"""Key -> its type.
+
+Of `paused`, `known` and `over` only the presence counts, `job` is always fresh, and a `guard` of another kind is only removed.
+"""
 _SIZES = {"hash": "HLEN", "list": "LLEN", "zset": "ZCARD", "set": "SCARD"}
 """Type -> the command that is cheap, and refused for every other."""
 

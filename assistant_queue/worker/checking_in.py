@@ -38,6 +38,6 @@ def check_in(space: Space, config: Config, *, quietly: bool = False) -> Operatio
 
 
 def _say_nestings(space: Space) -> Operation[None]:
-    with suppress(NotPermitted):  # a user who may not look at other queues
+    with suppress(NotPermitted):  # other queues may be out of this user's rights
         for finding in map(judge_nesting, (yield from read_nestings(space))):
             _log.warning("%s; %s", finding.what, finding.advice)

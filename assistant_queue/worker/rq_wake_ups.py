@@ -141,7 +141,7 @@ def _is_wake_up(connection: Any, queue: bytes | str, entry: bytes | str) -> bool
     except StoreError as error:
         _log.warning("job %s cannot be read (%s); it was not run", job_id, error)
         return False
-    job = RqJob(job_id, "RQ")  # whose worker deletes it
+    job = RqJob(job_id, "RQ")  # RQ's own worker deletes it
     if store.run(read_wake_up(queue_key.removeprefix(wakeups.queue_key("")), job, data)) is None:
         return False
     try:

@@ -65,7 +65,7 @@ class Rig:
             return stop.value  # type: ignore[no-any-return]  # the operation's own
 
     def again(self, call: Call) -> Any:
-        """A copy of a call arrives now, whenever the call was made; the reply, which nobody waits for."""
+        """Have a copy of a call arrive now, whenever the call was made; its reply, for which no caller waits."""
         assert call.script is not None
         words = [self.clock.ms if name == "now" else word for name, word in zip(call.script.args, call.words, strict=True)]
 

@@ -130,6 +130,14 @@ def test_a_direct_call_that_is_over_takes_nothing_of_the_conversation(store: Rig
     assert_a_copy_changes_nothing(store, last(store, "forget_end"))
 
 
+def test_what_an_earlier_producer_believed_is_not_believed_again(store: Rig) -> None:
+    store.run(control.introduce(store.space, {"model": "old"}))
+    first = last(store, "introduce")
+    store.run(control.introduce(store.space, {"model": "new"}))
+    assert_a_copy_changes_nothing(store, first)
+    store.run(control.check_in(store.space, {"model": "new"}))
+
+
 def test_a_delivery_that_is_done_is_not_open_again(store: Rig) -> None:
     store.run(deliveries.announce(store.space, "batch", 30))
     store.run(deliveries.keep_open(store.space, "batch", 30))

@@ -42,7 +42,7 @@ def test_a_prefix_without_a_colon_keeps_its_keys_and_nothing_is_asked(prefix: st
 
 
 class Nested:
-    """A queue, and one whose prefix is that of the first one's threads."""
+    """A queue, and one that has the prefix of the first one's threads."""
 
     def __init__(self, client: Any, prefix: str) -> None:
         self.client, self.outer, self.inner = client, prefix, f"{prefix}:thread"
@@ -73,7 +73,7 @@ def nested(store: Rig) -> Nested:
 def test_a_new_queue_has_new_keys_and_keeps_them(nested: Nested) -> None:
     nested.make(nested.inner)
     assert nested.space(nested.inner).keys.due == f"{nested.outer}%3Athread:due"
-    nested.made_by_0_1(nested.inner)  # version 0.1 joins in: whoever has begun with the new keys stays with them
+    nested.made_by_0_1(nested.inner)  # version 0.1 joins in: the new keys stay
     assert nested.space(nested.inner).keys.due == f"{nested.outer}%3Athread:due"
 
 
@@ -107,12 +107,15 @@ def test_a_corrupt_thread_is_moved_aside_under_the_keys_of_its_queue(nested: Nes
     rig.add("t:1", "m2", delay_s=0)
     (failed,) = rig.failed()
     assert failed.message_ids == ("m1",)
+    status = rig.message("m1")
+    assert status is not None
+    assert (status.status, status.batch_id) == ("failed", failed.batch_id)
     moved = [name.decode() for name in rig.client.zrange(rig.keys.quarantine, 0, -1)]
     assert all(name.startswith(f"{rig.keys.shelf}") and name.endswith(":thread:t:1") for name in moved)
     assert len(moved) == 1
 
 
-# --- who is told --------------------------------------------------------------------------------------------------------------
+# --- warnings ----------------------------------------------------------------------------------------------------------------
 
 
 def test_two_new_queues_do_not_meet(nested: Nested) -> None:
@@ -129,7 +132,7 @@ def test_an_old_queue_within_another_is_seen_from_both(nested: Nested) -> None:
     assert [nested.nestings(prefix) for prefix in (nested.outer, nested.inner)] == [found, found]
 
 
-def test_a_queue_of_rqs_that_is_none_of_ours_is_in_nobodys_way(nested: Nested) -> None:
+def test_a_queue_of_rqs_that_is_none_of_ours_is_not_in_the_way(nested: Nested) -> None:
     nested.made_by_0_1(nested.inner)
     nested.make(nested.inner)
     nested.client.sadd(wakeups.queues_key(), wakeups.queue_key(nested.outer))
@@ -151,7 +154,7 @@ def test_names_in_rqs_set_that_are_no_text_are_passed_over(nested: Nested) -> No
 
 
 class Refusing:
-    """A Redis whose user may read only the keys that begin in one way."""
+    """A Redis with rights to keys that begin in one way only."""
 
     def __init__(self, client: redis.Redis, allowed: str) -> None:
         self.client, self.allowed = client, allowed
@@ -163,7 +166,7 @@ class Refusing:
 
 
 @pytest.mark.parametrize(("old", "by"), [(True, "base"), (True, "prefix"), (False, "base"), (False, "prefix")])
-def test_a_user_who_may_read_one_kind_of_keys_has_these(nested: Nested, old: bool, by: str) -> None:
+def test_a_user_with_rights_to_one_kind_of_keys_has_these(nested: Nested, old: bool, by: str) -> None:
     if old:
         nested.made_by_0_1(nested.inner)
     base = base_of(nested.inner) if by == "base" else nested.inner
@@ -172,6 +175,6 @@ def test_a_user_who_may_read_one_kind_of_keys_has_these(nested: Nested, old: boo
     assert space.keys.prefix == base
 
 
-def test_a_user_who_may_not_look_at_others_is_told_so(nested: Nested) -> None:
+def test_other_queues_may_be_out_of_a_users_rights(nested: Nested) -> None:
     with pytest.raises(NotPermitted):
         SyncStore(Refusing(nested.client, "nothing")).run(layout.read_nestings(Space(nested.outer, FakeClock())))

@@ -32,6 +32,10 @@ def copies_tour(play: StoreMachine) -> None:  # noqa: PLR0915 - a walk
     play.save(pick=0, phase=Phase.SENDING)
     play.save(pick=0, phase=Phase.RUNNING)
     copies("progress", "claim", "renew")
+    # The next holder counts anew.
+    play.a_worker_is_late_and_another_takes_over(is_too_soon=False)
+    play.save(pick=0, phase=Phase.SENDING)
+    copies("progress", "claim")
     play.complete(pick=0)
     copies("progress")
     play.finish(pick=0)

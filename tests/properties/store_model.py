@@ -34,9 +34,9 @@ LEASE_S = 10.0
 PICKS = st.integers(0, 3)
 """Which of several: from the newest backwards, because what is new is where it goes wrong."""
 LOOKS = frozenset({"wake", "overdue", "watch"})
-"""Scripts that look at what is due now, whoever asks and whenever."""
+"""Scripts that look at what is due now, whenever they are called."""
 MOST_HOLDERS = 9
-"""Whose tokens a thread remembers: the eight of `past`, and `last`."""
+"""Tokens that a thread remembers: the eight of `past`, and `last`."""
 MOST_PENDING = 6
 TAKES = (1, 2, 3, 1000)
 """Messages of one batch at most: the small ones leave others, and places of cancelled ones, behind the cut."""
@@ -317,7 +317,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.rig.sent)
     @rule(pick=st.one_of(st.integers(0, 8), st.integers(0, 400)))
     def a_copy_of_any_call_arrives(self, pick: int) -> None:
-        """Right away, after a lost reply, or much later, when nobody waits for its reply any more."""
+        """Right away, after a lost reply, or much later, when no caller waits for a reply any more."""
         self._again(self.rig.sent[-1 - pick % len(self.rig.sent)])
 
     def copies_arrive(self, name: str) -> None:
@@ -333,7 +333,7 @@ class StoreMachine(RuleBasedStateMachine):
         name, model = call.script.name, self.threads.get(call.thread_id, ModelThread())
         token = said.get("token")
         if name == "claim" and self._is_a_stray(token, model):
-            return  # a wake-up that nobody knows, and a worker that dies at once: `a_stray_wake_up` and `a_worker_dies`
+            return  # as `a_stray_wake_up`, and `a_worker_dies` at once
         before = self.rig.snapshot() if looks else None
         self.rig.again(call)
         if name == "renew" and token == model.token:
@@ -342,7 +342,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert self.rig.snapshot() == before, f"a copy of {name} changed something"
 
     def _is_a_stray(self, token: object, model: ModelThread) -> bool:
-        """Of a claim whose worker did not say by which job it came: it was refused, or went on with a batch that is over since, or with one
+        """Of a claim that did not say by which job it came: it was refused, or went on with a batch that is over since, or with one
         that more workers have held since than are remembered."""
         continued = self.strays.get(str(token))
         return continued is not None and not (continued and continued == model.batch_id and token in model.holders[-MOST_HOLDERS:])

@@ -120,7 +120,7 @@ BUGS: dict[str, tuple[str, Callable[[str], str]]] = {
 
 # Each takes one guard against late copies away.
 OF_COPIES: dict[str, tuple[str, Callable[[str], str]]] = {
-    "a late claim freezes others under the id of a batch that is over": ("claim", swap("redis.call('EXISTS', key.record) == 1", "false")),
+    "a late claim freezes others under the id of a batch that is over": ("claim", swap("redis.call('EXISTS', key.known) == 1", "false")),
     "a late claim goes on with the batch that it froze": ("claim", swap("arg.batch_id == t.batch or ", "")),
     "a late claim takes what its worker gave back last": ("claim", swap("arg.token == t.last or ", "")),
     "a late claim takes what its worker held before": ("claim", swap("string.find(t.past or '', arg.token, 1, true)", "false")),
@@ -131,6 +131,7 @@ OF_COPIES: dict[str, tuple[str, Callable[[str], str]]] = {
         swap("redis.call('HSET', key.record, 'thread', arg.thread_id, 'returned_by', arg.nonce)", ""),
     ),
     "late progress sets the batch back": ("progress", swap("if is_late(t, 'number')", "if false")),
+    "a holder goes on with the numbers of the one before": ("claim", swap("if t.number or t.piece then", "if false then")),
     "a late edit undoes the next": ("edit", swap("redis.pcall('HINCRBY', key.message, 'rev', 1)", "")),
     "a late cancel or edit finds a message that was put back": ("return_failed", swap("redis.pcall('HINCRBY', rest_key(i), 'rev', 1)", "")),
     "a late cancel or edit finds a message that a batch gave back": ("trim", swap("redis.pcall('HINCRBY', rest_key(i), 'rev', 1)", "")),

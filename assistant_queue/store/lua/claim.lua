@@ -1,12 +1,13 @@
 -- Event `claim`: take the thread's lease and freeze its batch before anything is sent.
--- KEYS: thread pending frozen conversation record due counters paused scheduled queue queues job taken execution executions started books running events
+-- KEYS: thread pending frozen conversation known due counters paused scheduled queue queues job taken execution executions started books running events
 -- ARGV: now thread_id token lease_ms batch_id max_take early_ms guard_ms tick function origin stamp job_id worker taken events
 -- Returns {'claimed', now, until, batch id, phase, progress, deaths, claimed ms, guard id, {id, anchor, open of the conversation}, {packed messages},
 --          '1' if somebody listens or '', how much of the run's text was told}
 --         {'refused', ms until which another worker holds it}   {'early', ms when it is due, now}   {'idle'}   {'paused'}
 --         {'over'}: a late copy of a call that has had its effect; nothing has changed
 --         {'corrupt', what, its key}: nothing has changed
--- A second call with the token that holds the lease returns the same claim. record: of batch_id, which is this call's alone.
+-- A second call with the token that holds the lease returns the same claim. known: the record of batch_id, which is this
+-- call's alone; only its presence counts.
 --! include common wakeup events job
 local t = read_thread()
 if not t.state then
@@ -35,16 +36,16 @@ end
 
 -- 1. this call takes the lease   2. its batch ends, or its worker gives it back   3. a copy of the call arrives, with no worker behind it
 -- The id of a batch that this call froze is known as long as the batch's record is. A token that took over another's batch is in `last` or
--- `past`. And whatever this call was told, its job is at an end when the worker is: then the job has gone, or somebody has started it.
+-- `past`. And whatever the reply was, the job of the call is over when its worker is: its hash is gone, or says that it was started.
 local function is_over()
   if arg.batch_id == t.batch or arg.token == t.last or string.find(t.past or '', arg.token, 1, true) then return true end
-  if redis.call('EXISTS', key.record) == 1 then return true end
+  if redis.call('EXISTS', key.known) == 1 then return true end
   if arg.taken == '' then return false end
   local status = redis.pcall('HGET', key.taken, 'status')
   return type(status) ~= 'string' or (arg.worker ~= '' and status == 'started')
 end
 
-local most_past = 136 -- characters: eight tokens. Chosen: a batch has had fewer holders than that, or its thread is seen to by a person.
+local most_past = 136 -- characters: eight tokens. Chosen: few batches have more holders, and the other guards remain.
 local step = 100 -- Chosen: enough places for most lists in one look, few enough to hold in Lua.
 
 -- Walk along the list until `most` messages were met: how many places that took, and how many messages they hold.

@@ -8,7 +8,7 @@ if type(index) == 'string' then
   -- The same call again: its reply was lost.
   return {redis.call('HGET', key.message, 'edited_by') == arg.nonce and 'edited' or index}
 end
--- The same content again is told nobody.
+-- The same content again is no event.
 local is_new = redis.call('HGET', key.message, 'digest') ~= arg.digest
 redis.call('LSET', key.pending, ms(index), arg.entry)
 redis.call('HSET', key.message, 'digest', arg.digest, 'edited_by', arg.nonce)
