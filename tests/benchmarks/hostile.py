@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,8 +32,8 @@ OTHERS = 40
 
 def rows(bench: Bench) -> Iterator[Row]:
     """One for each kind of flood, and what the server's memory is in the end."""
-    with bench.queue(message_delay=3600), serving(bench, (), message_delay=3600) as (port, process):
-        clients = Clients(port, process.pid)
+    with bench.queue(message_delay=3600), serving(bench, (), message_delay=3600) as (port, process), ExitStack() as stack:
+        clients = stack.enter_context(closing(Clients(port, process.pid)))
         clients.ask(bench.sizes.hostile_calls, Times())
         before = process.memory_info().rss
         for kind in KINDS:
@@ -87,6 +87,11 @@ class Clients:
             times.waited.append(took * 1000)
             times.worked.append(self._work_ms() - worked)
             time.sleep(max(0.0, 0.02 - took))
+
+    def close(self) -> None:
+        """End all connections."""
+        for connection in self._open.values():
+            connection.close()
 
     def _work_ms(self) -> float:
         return int(self._ran.read_text().split()[0]) / 1e6 if self._ran.exists() else 0.0

@@ -229,6 +229,20 @@ def test_what_was_refused_for_sending_too_much_is_held_back(
                 httpx.get(f"{site.url}/api/health/live")
 
 
+def test_a_connection_is_not_read_before_its_turn(queue: AssistantMessageQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "BURST", 1)
+    monkeypatch.setattr(connections, "RATE", 5.0)
+    with running(queue) as site:
+        assert [httpx.get(f"{site.url}/api/health/live").status_code for _ in range(3)] == [200] * 3
+    monkeypatch.setattr(connections, "RATE", 0.01)
+    monkeypatch.setattr(connections, "PATIENCE_S", 3600.0)
+    with running(queue) as site, raw(site, LIVE) as first, raw(site, LIVE):
+        wait_until(lambda: len(site.server.server_state.connections) == 2, "both are accepted", timeout=PATIENCE_S)
+        assert first.recv(65536).startswith(b"HTTP/1.1 200 ")
+        held = [one for one in site.server.server_state.connections if not one.transport.is_reading()]
+        assert len(held) == 1, "the first has been answered, and the second not even read"
+
+
 def test_a_proxy_is_not_held_back_for_what_others_sent_through_it(queue: AssistantMessageQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "REFUSED_RATE", 0.01)
     monkeypatch.setattr(connections, "PATIENCE_S", 0.0)

@@ -40,8 +40,11 @@ def test_a_system_that_refuses_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_is_there_for_good_is_left_alone_by_the_collector() -> None:
+    before = gc.get_threshold()
     try:
         process.keep_pauses_short()
         assert gc.get_freeze_count() > 0
+        assert gc.get_threshold() == process.THRESHOLD
     finally:
         gc.unfreeze()
+        gc.set_threshold(*before)

@@ -8,6 +8,8 @@ from contextlib import suppress
 
 RESERVED = 100
 """Open files beside connections: Redis, logs, modules. Chosen."""
+THRESHOLD = (10_000, 20, 50)
+"""Objects before a collection, and collections before one of an older generation. Chosen: a thousand streams are opened in between."""
 
 
 def make_room(connections: int) -> int:
@@ -34,3 +36,4 @@ def keep_pauses_short() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*THRESHOLD)

@@ -143,12 +143,12 @@ class GuardedHttp(_Guarded, HttpToolsProtocol):
         if wait_s is None:
             self.cut()
         elif wait_s:
-            self.transport.pause_reading()
-            self.loop.call_later(wait_s, self._go_on)
+            self.loop.call_soon(self._read, False)  # a new transport begins to read after `connection_made`
+            self.loop.call_later(wait_s, self._read, True)
 
-    def _go_on(self) -> None:
+    def _read(self, is_on: bool) -> None:
         if not self.transport.is_closing():
-            self.transport.resume_reading()
+            (self.transport.resume_reading if is_on else self.transport.pause_reading)()
 
     def _await_head(self) -> None:
         self._stop_waiting()
