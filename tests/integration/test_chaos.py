@@ -58,11 +58,21 @@ def test_the_seed_is_the_plan() -> None:
     assert len({event.text for event in first if event.kind == "say"}) == sum(event.kind == "say" for event in first)
 
 
+def test_what_else_goes_wrong_leaves_the_rest_of_a_plan_as_it_was() -> None:
+    shocks = {f"{name}_every": 5.0 for name in ("stall", "crowd", "starve", "truncate", "fail_over", "bulk", "clock")}
+    plain, more = make_plan(Settings()), make_plan(Settings(**shocks))  # type: ignore[arg-type]
+    assert [event for event in more if event in plain] == plain
+    kinds = {event.kind for event in more} - {event.kind for event in plain}
+    assert kinds == {"stall", "crowd", "starve", "truncate", "fail_over", "add_bulk", "set_clock_back"}
+    assert {event.text for event in more if event.kind == "fail_over"} == {"killed", "stopped", "asked"}
+
+
 def test_the_command_prints_its_plan_and_refuses_nonsense() -> None:
     command = [sys.executable, "-m", "assistant_queue.testing.chaos"]
     shown = subprocess.run([*command, "--plan", "--seconds", "5", "--seed", "3"], capture_output=True, text=True, check=True)
     assert [json.loads(line)["at"] for line in shown.stdout.splitlines()] == [event.at for event in make_plan(Settings(seconds=5, seed=3))]
-    assert subprocess.run([*command, "--workers", "0"], capture_output=True, check=False).returncode == 2
+    for nonsense in ("--workers 0", "--durability replicated", "--fail-over-every 5 --stall-every 5"):
+        assert subprocess.run([*command, *nonsense.split()], capture_output=True, check=False).returncode == 2, nonsense
 
 
 # --- the judge is not fooled: each safeguard is taken out, and what it is for happens ---------------------------------------
