@@ -66,6 +66,9 @@ def peak_of(pid: int) -> int:
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 @pytest.mark.parametrize("service", ["forking", "asyncio", "concurrent"], indirect=True)
 def test_odd_jobs_between_healthy_ones(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    intermediate = f"{wakeups.queue_key(service.prefix)}:intermediate"
+    if service.kind == "forking":  # a stock worker ended at these, and would again
+        service.client.rpush(intermediate, b"\xff\xfe", b"a:b")
     queue = service.start(message_delay=0)
     assert queue.ask("first", "hello", timeout=PATIENCE_S) == "You said: hello"
     pids = [process.pid for process in service.processes]
@@ -78,7 +81,6 @@ def test_odd_jobs_between_healthy_ones(service: Service, caplog: pytest.LogCaptu
     wait_until(lambda: not service.client.llen(wakeups.queue_key(service.prefix)), "the queue is empty")
     service.client.lpush(wakeups.queue_key(service.prefix), *entries)
     assert queue.ask("last", "still here?", timeout=PATIENCE_S) == "You said: still here?"
-    intermediate = f"{wakeups.queue_key(service.prefix)}:intermediate"
     wait_until(lambda: not service.client.exists(intermediate), "what was dropped is nowhere")
     assert [process.poll() for process in service.processes] == [None] * len(pids)
     for pid in pids:
@@ -86,6 +88,6 @@ def test_odd_jobs_between_healthy_ones(service: Service, caplog: pytest.LogCaptu
     log = service.log.read_text(errors="replace") if service.log.exists() else caplog.text
     assert "Traceback" not in log
     assert log.count("job bomb is not a wake-up of ours") == 2
-    assert log.count("which is no job's id; it was dropped") == 2 * 6
+    assert log.count("which is no job's id; it was dropped") == 2 * 6 + 2 * (service.kind == "forking")
     failed = service.client.zrange(wakeups.failed_key(service.prefix), 0, -1)
     assert {b"bomb", b"small-bomb", b"memo", b"large"} <= set(failed)
