@@ -325,6 +325,22 @@ def test_a_socket_that_goes_on_after_its_close_is_cut(queue: AssistantMessageQue
                 client.sendall(frame(TEXT, b"x" * 1000) * 10)
 
 
+def test_what_a_socket_sends_after_its_close_is_not_parsed(queue: AssistantMessageQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocols, "AFTER_CLOSE", 10_000_000)
+    parsed: list[int] = []
+    inner = protocols.GuardedSocket.handle_ping
+    monkeypatch.setattr(protocols.GuardedSocket, "handle_ping", lambda self, *event: parsed.append(1) or inner(self, *event))
+    with running(queue) as site, socketed(site) as client:
+        client.sendall(frame(TEXT, b"nonsense") * 5)
+        told = b""
+        while struct.pack("!H", 1007) not in told:
+            told += client.recv(65536)
+        (connection,) = site.server.server_state.connections
+        client.sendall(frame(PING) * 10_000)
+        wait_until(lambda: connection._after_close == 60_000, "all has been read", timeout=PATIENCE_S)  # type: ignore[union-attr]
+        assert len(parsed) < 2000
+
+
 def test_others_are_answered_while_sockets_flood(queue: AssistantMessageQueue) -> None:
     with running(queue, frame_limit=None) as site, contextlib.ExitStack() as stack:
         leave = frame(TEXT, json.dumps({"type": "leave", "thread_id": "t"}).encode())

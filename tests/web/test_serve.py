@@ -137,7 +137,7 @@ def test_an_address_that_cannot_be_had_is_one_line_and_1(host: str, no_backend: 
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("kind", ["messages", "unreadable", "pings", "requests", "bodies"])
+@pytest.mark.parametrize("kind", ["messages", "pings", "bodies"])
 def test_others_are_answered_while_a_hostile_process_floods(
     kind: str, one_redis: RedisServer, provider: StandInProvider, prefix: str
 ) -> None:

@@ -265,6 +265,8 @@ class GuardedSocket(_Guarded, WebSocketsSansIOProtocol):
             if self._after_close > AFTER_CLOSE:
                 self.cut()
                 return
+            if len(data) == self.slice:
+                return  # more than the other side's close frame: not worth parsing
         super().data_received(data)
         if not self.handshake_initiated:
             self.transport.close()  # its head came in one piece, and the library could not read it
