@@ -186,7 +186,9 @@ class Config(BaseSettings):
     run_options: dict[str, Any] = _option({}, "passed on to the run: max_output_tokens, temperature, ...")
     remove_on_complete: bool = _option(True, "a message's text goes when it has been answered")
     durability: Literal["local", "replicated"] = _option(
-        "local", "replicated: an add, and the note that a request is about to leave, wait until a Redis replica has them", where="both"
+        "local",
+        "replicated: an add, and the note that a request or a reply is about to leave, wait until a Redis replica has them",
+        where="both",
     )
     result_ttl: PositiveSeconds = _option(86400.0, "how long a reply can be asked for and a duplicate is known", where="both", unit="s")
     thread_ids: Literal["auto", "provider", "mapped"] = _option(

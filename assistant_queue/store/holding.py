@@ -201,6 +201,7 @@ def save(
     mark: Sequence[str] = (),
     *,
     to_replica: bool = False,
+    about: str = "a request over it",
     news: Sequence[News] = (),
 ) -> Operation[bool]:
     """Write how far the batch got; whether somebody listens to the thread.
@@ -229,8 +230,8 @@ def save(
     check(text(reply[0]), lease.thread_id)
     if not is_kept:
         raise NotReplicated(
-            f"that a request over thread {lease.thread_id!r} is about to leave had not reached a replica of Redis within "
-            f"{REPLICA_WAIT_S:g} s; nothing was sent, it is tried again - see that a replica is connected"
+            f"thread {lease.thread_id!r}: that {about} is about to leave had not reached a replica of Redis within {REPLICA_WAIT_S:g} s; "
+            "nothing was sent, it is tried again - see that a replica is connected"
         )
     return text(reply[1]) == "1"
 

@@ -415,6 +415,11 @@ class BatchDriver:
         function = runtime.config.on_reply
         if function is None or (self._may_be_in_delivery and await self._has_been_delivered(batch_id)):
             return
+        if runtime.config.durability == "replicated":
+            # Else a failover could forget the reply after it was delivered, and a provider that keeps nothing gives another one.
+            await self._write(
+                lambda: holding.save(runtime.space, self._lease, Phase.DELIVERING, self._progress, to_replica=True, about="its reply")
+            )
         try:
             await callbacks.deliver(
                 function,

@@ -177,6 +177,29 @@ def test_no_request_leaves_before_a_replica_knows_of_it(pair: Pair, prefix: str,
     assert sent() == 2
 
 
+@pytest.mark.parametrize("protocol", ["chat_completions", "responses"])
+def test_no_reply_is_delivered_before_a_replica_has_it(pair: Pair, prefix: str, provider: StandInProvider, protocol: str) -> None:
+    """A promoted replica that does not have it would have it asked for again, and another reply delivered."""
+    gate = provider.hold()
+    delivered: list[str | None] = []
+    options = {**options_of(pair.primary.url, prefix, provider), "protocol": protocol, "max_attempts": 1}
+    with AssistantMessageQueue(**options, on_reply=lambda result: delivered.append(result.reply)) as queue:
+        queue.start_worker()
+        queue.add_message_to_thread("t", "hello", message_id="m")
+        gate.wait_reached(timeout=PATIENCE_S)
+        pair.signal(signal.SIGSTOP)
+        gate.release()
+        wait_until(lambda: queue.get_thread_status("t").state == "retrying", "the delivery is put off")
+        assert delivered == []
+        assert queue.get_message("m").reply == "You said: hello"
+        pair.signal(signal.SIGCONT)
+        wait_until(lambda: delivered, "it is delivered")
+        wait_until(lambda: queue.get_thread_status("t").state == "idle", "the thread goes on")
+        assert pair.copy.hget(f"{prefix}:batch:{queue.get_message('m').batch_id}", "state") == "completed"
+    assert delivered == ["You said: hello"]
+    assert len(provider.runs) == 1
+
+
 def test_a_run_that_had_started_is_found_from_the_promoted_replica(pair: Pair, prefix: str, provider: StandInProvider) -> None:
     gate = provider.hold()
     options = options_of(pair.primary.url, prefix, provider)

@@ -10,7 +10,7 @@ from assistant_queue.core.flow.state import MAX_DEATHS, MAX_DEATHS_ELSEWHERE, Ba
 from assistant_queue.core.progress import Progress, moment
 from assistant_queue.core.runs import EMPTY, RunEnded
 from assistant_queue.core.thread_state import Phase, ThreadState
-from assistant_queue.errors import CallbackError
+from assistant_queue.errors import CallbackError, NotReplicated
 from assistant_queue.models import ErrorInfo, RunResult
 
 MAX_DEATHS_BURYING = 3
@@ -61,6 +61,12 @@ class Ending(BatchState):
                 if postponed is not None:
                     return postponed
                 undelivered = _given_up(error)
+            except NotReplicated as error:  # nothing was delivered
+                progress.deliveries -= 1
+                progress.refusals += 1
+                wait_s = min(self._rules.backoff.wait_s(progress.refusals), MAX_DELIVERY_WAIT_S)
+                yield steps.Postpone(state=ThreadState.RETRYING, wait_s=wait_s, phase=Phase.DELIVERING, progress=progress)
+                return steps.Postponed(state=ThreadState.RETRYING, error=ErrorInfo(code=error.code, message=str(error)))
             except CallbackError as error:
                 undelivered = ErrorInfo(code=error.code, message=str(error))
                 if progress.deliveries < self._rules.max_attempts:
