@@ -67,6 +67,7 @@ def everything_in(server: RedisServer) -> str:
                 b"set": lambda name: list(client.smembers(name)),
                 b"zset": lambda name: client.zrange(name, 0, -1),
                 b"hash": lambda name: [part for pair in client.hgetall(name).items() for part in pair],
+                b"stream": lambda name: [part for _, fields in client.xrange(name) for pair in fields.items() for part in pair],
             }
             found += [name, *readers[kind](name)]
     for value in list(found):
