@@ -18,6 +18,8 @@ import redis
 
 START_S = 15.0
 """Seconds for Redis to answer. Chosen."""
+_POSTPONED_S = 2.0
+"""How long a server may keep what it has acknowledged out of its file while an fsync is under way. Source: Redis, src/aof.c."""
 LOST_S = 1.0
 """How much of its file a crash can cost. Source: Redis, `appendfsync everysec`."""
 _FEW = 3
@@ -138,7 +140,7 @@ class DurableRedis:
         if size >= 0:
             os.truncate(self._file(), size)
         self._sizes.clear()
-        return since
+        return since - _POSTPONED_S
 
     def _file(self) -> Path:
         """Redis 7 and later keep several; the last one grows."""
