@@ -178,14 +178,10 @@ def test_rq_suspends_and_resumes_it(bench: Bench, start: Any) -> None:
     wait_until(lambda: bench.workers()[0].get_state() == "suspended", "it is suspended")
     with bench.queue() as queue:
         receipt = queue.add_message_to_thread("t", "hello")
-        wait_until(lambda: bench.client.llen(f"rq:queue:{bench.prefix}") == 1 or bench.provider.runs, "the wake-up waits in the queue")
-        if bench.provider.runs:  # Redis had given it to a pop that was being cancelled: RQ's own workers finish theirs, too
-            queue.wait_for_reply(receipt.message_id, PATIENCE_S)
-            receipt = queue.add_message_to_thread("t", "hello")
-        runs = len(bench.provider.runs)
+        wait_until(lambda: bench.client.llen(f"rq:queue:{bench.prefix}") == 1, "the wake-up waits in the queue")
         wait_until(lambda: bench.workers()[0].get_state() == "suspended", "it still is")
         assert bench.client.llen(f"rq:queue:{bench.prefix}") == 1
-        assert len(bench.provider.runs) == runs
+        assert bench.provider.runs == ()
         suspension.resume(bench.client)
         assert queue.wait_for_reply(receipt.message_id, PATIENCE_S) == "You said: hello"
     wait_until(lambda: bench.workers()[0].get_state() == "idle", "it is idle again")
