@@ -8,24 +8,23 @@ import threading
 
 import hiredis
 
+from tests.integration.relay import Relay
+
 _HANDSHAKE = frozenset({b"HELLO", b"CLIENT", b"AUTH", b"SELECT", b"PING"})
 """What a client says when it connects: not counted, or the numbers would depend on how many connections there are."""
 
 Words = tuple[bytes, ...]
 
 
-class LossyRedis:
+class LossyRedis(Relay):
     """Listens on loopback, passes everything on, and loses the answer to the command it was told to."""
 
     def __init__(self, target_port: int) -> None:
-        self._target_port = target_port
         self._lock = threading.Lock()
         self._passed = 0
         self._number = 0
         self._lost: Words | None = None
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(target_port)
 
     def lose(self, number: int) -> None:
         """Lose the answer to the so-manieth command from now on; 0 loses none."""
@@ -44,10 +43,6 @@ class LossyRedis:
         with self._lock:
             return self._lost
 
-    def close(self) -> None:
-        """Listen no more; connections end with their clients."""
-        self._listener.close()
-
     def take(self, words: Words) -> bool:
         """Count a command; whether its answer is to be lost."""
         if words[0].upper() in _HANDSHAKE:
@@ -59,16 +54,8 @@ class LossyRedis:
             self._lost = words
             return True
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            server = socket.create_connection(("127.0.0.1", self._target_port))
-            for end in (client, server):
-                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            _Connection(self, client, server).start()
+    def connect(self, client: socket.socket, server: socket.socket) -> None:
+        _Connection(self, client, server).start()
 
 
 class _Connection:

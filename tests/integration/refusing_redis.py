@@ -8,35 +8,22 @@ import threading
 
 import hiredis
 
+from tests.integration.relay import Relay
+
 _PASSES = frozenset({b"HELLO", b"CLIENT", b"SELECT", b"SUBSCRIBE", b"UNSUBSCRIBE"})
 
 
-class RefusingRedis:
+class RefusingRedis(Relay):
     """Listens on loopback, and passes everything on while it `says` nothing."""
 
     def __init__(self, target_port: int) -> None:
         self.says = ""
         self.refused = 0
         self.passed: list[bytes] = []
-        self.target_port = target_port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(target_port)
 
-    def close(self) -> None:
-        """Listen no more; connections end with their clients."""
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            server = socket.create_connection(("127.0.0.1", self.target_port))
-            for end in (client, server):
-                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            _Connection(self, client, server).start()
+    def connect(self, client: socket.socket, server: socket.socket) -> None:
+        _Connection(self, client, server).start()
 
 
 class _Connection:

@@ -35,13 +35,14 @@ def test_what_costs_nothing(one_redis: RedisServer, tmp_path: Path) -> None:
         Event(at=0.2, kind="add_bulk"),
         Event(at=1.0, kind="starve", slot=0, seconds=0.7),
         Event(at=1.5, kind="stall", seconds=0.8),
-        Event(at=2.5, kind="crowd", seconds=0.8),
+        Event(at=2.2, kind="crowd", seconds=1.2),  # several bursts long
         Event(at=3.5, kind="stall", seconds=QUIET.lease * 1.3),
     ]
     outcome = carry_out(replace(QUIET, max_jobs=3, run_timeout=10), shocks, one_redis, tmp_path)
     assert outcome.holds, table(outcome)
     assert outcome.verdict.sent > 1530
     assert outcome.done == {"add_bulk": 1, "starve": 1, "stall": 2, "crowd": 1}, "some of the bulk was there, and some was not"
+    assert outcome.repeated, "producers have met a Redis that takes nobody"
     assert outcome.ended_by_themselves, "a worker has had its jobs"
 
 

@@ -131,13 +131,18 @@ def test_the_horse_dies_with_its_parent(crew: Crew) -> None:
     assert not horse.is_running()
 
 
+def kill_all(parent: psutil.Process) -> None:
+    """Kill a worker with its horse and its scheduler."""
+    for process in (*parent.children(recursive=True), parent):
+        process.send_signal(signal.SIGKILL)
+
+
 def test_a_caller_that_asks_recovers_what_died_with_its_scheduler(crew: Crew) -> None:
     """RQ's successor has no scheduler before the lock of the last one has lapsed, and does not look for minutes."""
     parent = crew.hire("stock")
     message_id = crew.into_a_run()
     before, since = crew.token(), time.monotonic()
-    for process in (*parent.children(recursive=True), parent):
-        process.send_signal(signal.SIGKILL)
+    kill_all(parent)
     crew.hire("stock")
     queue = crew.queue
     assert queue is not None
@@ -151,8 +156,7 @@ def test_a_sidecar_recovers_what_died_with_its_scheduler(crew: Crew) -> None:
     parent = crew.hire("stock")
     message_id = crew.into_a_run()
     before, since = crew.token(), time.monotonic()
-    for process in (*parent.children(recursive=True), parent):
-        process.send_signal(signal.SIGKILL)
+    kill_all(parent)
     crew.hire("sweep")
     crew.hire("stock")
     ready = time.monotonic() - since
