@@ -87,21 +87,6 @@ class Door:
                 self.config.concurrency,
             )
 
-    def add(
-        self,
-        thread_id: str,
-        message: Any,
-        instructions: str | None,
-        *,
-        message_id: str | None,
-        author: str | None,
-        metadata: Mapping[str, str] | None,
-    ) -> Operation[Receipt]:
-        """`add_message_to_thread`."""
-        checked, made = self.make(thread_id, message, instructions, message_id=message_id, author=author, metadata=metadata)
-        self.validate(made, checked)
-        return self.add_made(checked, made)
-
     def make(
         self,
         thread_id: str,

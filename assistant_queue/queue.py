@@ -146,7 +146,9 @@ class AssistantMessageQueue(TakesTools, DirectCalls, EventCalls):
             ThreadFull: The thread holds `max_pending` waiting messages. Nothing was queued.
             StoreUnavailable: Redis did not answer; whether the message was taken is not known. Add it again with the same `message_id`.
         """
-        return self._store.run(self._door.add(thread_id, message, instructions, message_id=message_id, author=author, metadata=metadata))
+        checked, made = self._door.make(thread_id, message, instructions, message_id=message_id, author=author, metadata=metadata)
+        self._door.validate(made, checked)
+        return self._store.run(self._door.add_made(checked, made))
 
     def ask(
         self,

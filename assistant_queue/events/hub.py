@@ -164,7 +164,7 @@ class EventHub:
                 if away_since or self._is_time_to_refresh():
                     await self._refresh()
                 if away_since:
-                    _log.warning("Redis answers those who listen again, after %.1f s", loop.time() - away_since)
+                    _log.warning("Redis answers subscribers again, after %.1f s", loop.time() - away_since)
                     away_since = 0.0
                 await self._take(await self._wait())
                 if loop.time() >= self._look_at:

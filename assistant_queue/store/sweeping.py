@@ -122,7 +122,7 @@ def _look(space: Space, watchman: str, expected: str) -> Operation[Any]:
 
 
 def _seen(reply: Any) -> tuple[float, float | None, str, str, str, list[str]]:
-    """A look: the time, ms until the next thread is due, who keeps the time, that thread, what became of the expected one, the overdue."""
+    """A look: the time, ms until the next thread is due, whether the caller leads, which thread, the expected one, the overdue."""
     now, next_due, keeps, next_thread, word, *overdue = texts(reply)
     return float(now), (int(next_due) - float(now) if next_due else None), keeps, next_thread, word, overdue
 

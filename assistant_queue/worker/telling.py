@@ -34,7 +34,7 @@ class Teller:
     2. tells the first piece of a run at once, then what has gathered every `PACE_S`, and the rest before anything else is told
     3. stores with each piece how much has been told, so that whoever takes the batch over goes on at the same character
     4. waits for no Redis that is away while the run goes on: its stream has to be read, and what was not told is told with the next piece
-    5. tells somebody who comes while the run goes on what it has said so far
+    5. publishes to a subscriber that comes during the run what it has said so far
     """
 
     def __init__(self, space: Space, held: HeldLease, write: Write, once: Write, probe: Callable[[str], Awaitable[None]]) -> None:

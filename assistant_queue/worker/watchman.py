@@ -28,7 +28,7 @@ SWEEP_INTERVAL_S = 1.0
 """The longest time between two looks. Source: docs/reliability.md, "within the lease plus two seconds"."""
 _AWAY_S = 0.5
 """Seconds until a Redis that is away or refuses is tried again, and between its return and the first look: batches that are held are
-renewed in that time, and taken over by nobody. Chosen: twice the time between two tries of a renewal, and within the interval together."""
+renewed in that time, and not taken over. Chosen: twice the time between two tries of a renewal, and within the interval together."""
 _BACK_MS = 1000
 """By how much the clock of Redis must be behind to count as set back. Chosen: clocks are slewed by less between two looks."""
 SERVER_LOOK_S = 30.0
@@ -45,8 +45,8 @@ class Watchman:
     1. one watchman of all processes keeps the time: it sleeps until the earliest due time, and is told (by a channel) when an earlier one
        appears; the others only look once a second, and take over at once when it resigns
     2. at the due time moves the thread's wake-up from RQ's schedule to RQ's queue, and looks for the next in the same round trip
-    3. wakes nobody before a Redis that was away has taken writes for a moment: leases that lapsed meanwhile are renewed first
-    4. at least once a second looks for threads that are overdue - a lost job, a dead worker, a lapsed lease - and wakes somebody
+    3. wakes no thread before a Redis that was away has taken writes for a moment: leases that lapsed meanwhile are renewed first
+    4. at least once a second looks for threads that are overdue - a lost job, a dead worker, a lapsed lease - and wakes a worker
     5. moves the times of all threads when the clock of Redis is set back
     6. reports a Redis that evicts, when another one answers than before
     """

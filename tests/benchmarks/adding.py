@@ -58,7 +58,9 @@ def _add(queue: AssistantMessageQueue) -> Callable[[], object]:
 
 def _prepare(queue: AssistantMessageQueue) -> object:
     """An add up to the moment at which it would be sent."""
-    return next(queue._door.add("customer-4711", TEXT, None, message_id=None, author=None, metadata=None))
+    checked, made = queue._door.make("customer-4711", TEXT, None, message_id=None, author=None, metadata=None)
+    queue._door.validate(made, checked)
+    return next(queue._door.add_made(checked, made))
 
 
 def _round_trips(bench: Bench, queue: AssistantMessageQueue) -> Row:

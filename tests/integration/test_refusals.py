@@ -338,5 +338,5 @@ def test_a_listener_waits_and_its_log_says_so_in_two_lines(
         assert next(listening).content == "hello"
         began, ended = trouble(caplog)
         assert began.startswith("Redis does not answer those who listen: Redis refuses for now, LOADING")
-        assert ended.startswith("Redis answers those who listen again, after ")
+        assert ended.startswith("Redis answers subscribers again, after ")
         queue.forget_thread("t")

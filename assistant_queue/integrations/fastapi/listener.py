@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class Listener:
-    """One who listens: what is new for it, and what else it has to look at."""
+    """One subscriber: what is new for it, and what else it has to look at."""
 
     def __init__(self, room: Room, after: str, caller: Caller) -> None:
         self.room, self.caller = room, caller
@@ -110,7 +110,7 @@ class Listener:
 
     def _is_for_me(self, frame: Frame, number: int) -> bool:
         if frame.event is None:
-            return number >= self._came_at  # who was here once is no news
+            return number >= self._came_at  # a name that was here once is no news
         # The room reads on its own and may still be where this listener was long ago.
         if frame.place is None:
             self.last = (0, 0)  # something was missed: Redis may have begun anew, with smaller ids

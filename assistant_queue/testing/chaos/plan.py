@@ -92,7 +92,7 @@ class Event:
         text: Of a message, or a fault's name.
         whom: Of a kill or stop; a worker that does not fork is its own parent.
         slot: Of a kill, stop or starve: which worker; the next one that is ready if it is not. Of a bulk: its number.
-        seconds: How long a worker is stopped or starved, or Redis is away, stands still or takes nobody; by how much the clock goes back.
+        seconds: How long a worker is stopped or starved, or Redis is away, stands still or takes no client; how far the clock goes back.
     """
 
     at: float

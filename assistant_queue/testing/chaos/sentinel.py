@@ -19,7 +19,7 @@ PROMOTE_S = 30.0
 
 
 class GuardedRedis:
-    """Two redis-servers, one the replica of the other, behind a Sentinel; looks like one to those who use its `url`."""
+    """Two redis-servers, one the replica of the other, behind a Sentinel; looks like one to users of its `url`."""
 
     def __init__(self, program: str, directory: Path) -> None:
         self._directory, self._program = directory, program
