@@ -1,9 +1,10 @@
-# A worker. It serves the queue object that ASSISTANT_QUEUE_APP names; put your own module beside app.py.
+# A worker for the queue object that ASSISTANT_QUEUE_APP names; add your own module to /app.
 FROM python:3.13-slim
 
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY assistant_queue assistant_queue
+COPY docs docs
 RUN pip install --no-cache-dir . && useradd --create-home worker
 
 WORKDIR /app

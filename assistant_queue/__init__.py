@@ -1,9 +1,15 @@
-"""Many messages, many workers, one run at a time per conversation - and every message answered exactly once."""
+"""Many messages, many workers, one run at a time per conversation.
+
+Every message is answered exactly once.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from assistant_queue.client.queue import AssistantMessageQueue
+from assistant_queue.deprecated import MODULES, install
 from assistant_queue.errors import (
     AssistantQueueError,
     BackendError,
@@ -13,6 +19,8 @@ from assistant_queue.errors import (
     ConfigurationError,
     ConfigurationMismatch,
     ConversationBusy,
+    DeliveryError,
+    DeliveryUnknown,
     FormatTooNew,
     InvalidArgument,
     InvalidToolResult,
@@ -28,41 +36,67 @@ from assistant_queue.errors import (
     OutcomeUnknown,
     QueueError,
     RequestRefused,
+    RetryLater,
     RunVanished,
     StoreError,
     StoreUnavailable,
     ThreadBusy,
     ThreadFull,
+    Undeliverable,
     UnknownOption,
     UnknownThread,
 )
 from assistant_queue.models import (
+    AttemptInfo,
+    BackoffKeywords,
     Batch,
+    Content,
+    DeliveryStatus,
     ErrorInfo,
     FailedBatch,
+    FailureReason,
     FunctionCall,
     Message,
+    MessageRow,
+    MessageState,
+    MessageStateName,
     MessageStatus,
     QueueStatus,
     Receipt,
+    ResultStatus,
     RunInfo,
     RunResult,
+    ThreadFilter,
     ThreadInfo,
     ThreadMessage,
+    ThreadOrder,
+    ThreadStateName,
     ThreadStatus,
+    Timeline,
     ToolCall,
     ToolOutput,
     Usage,
 )
-from assistant_queue.queue import AssistantMessageQueue
 from assistant_queue.tools import ToolContext
 
 if TYPE_CHECKING:
-    from assistant_queue.aio import AsyncAssistantMessageQueue
-    from assistant_queue.backends.function import FunctionBackend, RunContext, Said
-    from assistant_queue.validation import max_length, no_markup
-    from assistant_queue.worker.rq_concurrent import ConcurrentWorker
-    from assistant_queue.worker.rq_worker import Worker
+    from assistant_queue.backends.function.backend import FunctionBackend, RunContext, Said
+    from assistant_queue.callback_types import (
+        CompletedListener,
+        FailedListener,
+        FallbackReply,
+        InstructionsCallable,
+        OnReply,
+        RequiresActionHandler,
+        Validator,
+    )
+    from assistant_queue.client.async_queue import AsyncAssistantMessageQueue
+    from assistant_queue.events import Event
+    from assistant_queue.validators import max_length, no_markup
+    from assistant_queue.worker.handle import WorkerHandle
+    from assistant_queue.worker.loop_handle import LoopWorkerHandle
+    from assistant_queue.worker.rq_concurrent_worker import ConcurrentWorker
+    from assistant_queue.worker.rq_forking_worker import Worker
 
 __version__ = "0.1.0"
 
@@ -70,38 +104,58 @@ __all__ = [
     "AssistantMessageQueue",
     "AssistantQueueError",
     "AsyncAssistantMessageQueue",
+    "AttemptInfo",
     "BackendError",
+    "BackoffKeywords",
     "Batch",
     "BatchFailed",
     "BatchNotFound",
     "CallbackError",
+    "CompletedListener",
     "ConcurrentWorker",
     "ConfigurationError",
     "ConfigurationMismatch",
+    "Content",
     "ConversationBusy",
+    "DeliveryError",
+    "DeliveryStatus",
+    "DeliveryUnknown",
     "ErrorInfo",
+    "Event",
     "FailedBatch",
+    "FailedListener",
+    "FailureReason",
+    "FallbackReply",
     "FormatTooNew",
     "FunctionBackend",
     "FunctionCall",
+    "InstructionsCallable",
     "InvalidArgument",
     "InvalidToolResult",
     "LeaseLost",
+    "LoopWorkerHandle",
     "Message",
     "MessageCancelled",
     "MessageIdConflict",
     "MessageNotFound",
     "MessageRefused",
+    "MessageRow",
+    "MessageState",
+    "MessageStateName",
     "MessageStatus",
     "NotConfigured",
     "NotPermitted",
     "NotReplicated",
     "NotSupported",
+    "OnReply",
     "OutcomeUnknown",
     "QueueError",
     "QueueStatus",
     "Receipt",
     "RequestRefused",
+    "RequiresActionHandler",
+    "ResultStatus",
+    "RetryLater",
     "RunContext",
     "RunInfo",
     "RunResult",
@@ -110,42 +164,62 @@ __all__ = [
     "StoreError",
     "StoreUnavailable",
     "ThreadBusy",
+    "ThreadFilter",
     "ThreadFull",
     "ThreadInfo",
     "ThreadMessage",
+    "ThreadOrder",
+    "ThreadStateName",
     "ThreadStatus",
+    "Timeline",
     "ToolCall",
     "ToolContext",
     "ToolOutput",
+    "Undeliverable",
     "UnknownOption",
     "UnknownThread",
     "Usage",
+    "Validator",
     "Worker",
+    "WorkerHandle",
     "max_length",
     "no_markup",
 ]
 
+_LAZY = {
+    "AsyncAssistantMessageQueue": "client.async_queue",
+    "CompletedListener": "callback_types",
+    "ConcurrentWorker": "worker.rq_concurrent_worker",
+    "Event": "events",
+    "FailedListener": "callback_types",
+    "FallbackReply": "callback_types",
+    "FunctionBackend": "backends.function.backend",
+    "InstructionsCallable": "callback_types",
+    "LoopWorkerHandle": "worker.loop_handle",
+    "OnReply": "callback_types",
+    "RequiresActionHandler": "callback_types",
+    "RunContext": "backends.function.backend",
+    "Said": "backends.function.backend",
+    "Validator": "callback_types",
+    "Worker": "worker.rq_forking_worker",
+    "WorkerHandle": "worker.handle",
+    "max_length": "validators",
+    "no_markup": "validators",
+}
+"""Modules that are imported when one of their names is asked for.
 
-def __getattr__(name: str) -> Any:
-    """Imported when they are asked for: a process that only adds messages needs no RQ, a blocking one no asyncio."""
-    if name == "AsyncAssistantMessageQueue":
-        from assistant_queue.aio import AsyncAssistantMessageQueue
+A process that only adds messages needs no RQ, a blocking one no asyncio.
+"""
 
-        return AsyncAssistantMessageQueue
-    if name in {"FunctionBackend", "RunContext", "Said"}:
-        from assistant_queue.backends import function
+install()
 
-        return getattr(function, name)
-    if name == "ConcurrentWorker":
-        from assistant_queue.worker.rq_concurrent import ConcurrentWorker
 
-        return ConcurrentWorker
-    if name in {"max_length", "no_markup"}:
-        from assistant_queue import validation
+if not TYPE_CHECKING:  # a type checker would take any name for one of this package
 
-        return getattr(validation, name)
-    if name == "Worker":
-        from assistant_queue.worker.rq_worker import Worker
-
-        return Worker
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        """Import a lazy name, or a module at its old path."""
+        if name in _LAZY:
+            return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+        if name in MODULES:
+            return import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,7 @@
-"""Time, behind one small door, so that tests can own it.
+"""Time behind one interface, so that tests can control it.
 
-The store decides by Redis `TIME`; a clock is only asked where the store is told what time it is (tests) and where a
-process measures its own waiting.
+The store decides by Redis `TIME`. A clock is read only to override that time (tests) and to measure
+waits within a process.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What the package asks of a clock."""
+    """The interface of a clock."""
 
     def store_now_ms(self) -> int | None:
-        """The time the store shall decide by, in ms since the epoch; None lets Redis say (production)."""
+        """Return the store's time in ms since the epoch; None for Redis `TIME` (production)."""
 
     def monotonic(self) -> float:
-        """Seconds from an arbitrary start, never going back; for time-outs within this process."""
+        """Return seconds from an arbitrary start that never go back, for time-outs."""
 
 
 class SystemClock:
     """The real clock: Redis `TIME` for decisions, the machine's monotonic clock for waiting."""
 
     def store_now_ms(self) -> int | None:
-        """None: Redis `TIME` decides, so that machines need not agree about the time."""
+        """Return None: Redis `TIME` decides, so that machines need no common time."""
         return None
 
     def monotonic(self) -> float:
-        """Seconds of the machine's monotonic clock."""
+        """Return seconds of the machine's monotonic clock."""
         return time.monotonic()

@@ -7,7 +7,8 @@ import logging
 _log = logging.getLogger(__name__)
 
 SWEEP_LIMIT = 10
-"""Overdue threads that each job looks at, before and after its own: under the stock worker nobody else does. Chosen."""
+"""Overdue threads that each job looks at, before and after its own: beside stock workers there may
+be no other sweeper. Chosen: a few milliseconds of a job."""
 
 
 def wake(thread_id: str, *, origin: str | None = None) -> None:
@@ -15,14 +16,16 @@ def wake(thread_id: str, *, origin: str | None = None) -> None:
 
     Args:
         thread_id: The thread to look at.
-        origin: The queue's prefix, as our own worker says; None under a stock worker, where RQ's current job tells.
+        origin: The queue's prefix, given by our own worker; None under a stock worker: RQ's current
+            job has it.
 
     Raises:
-        ConfigurationError: The app cannot be loaded, or lacks a backend or a key. Nothing was claimed; the thread is woken again.
+        ConfigurationError: The app cannot be loaded, or lacks a backend or a key. Nothing was
+            claimed; the thread is woken again.
     """
     from rq import get_current_job
 
-    from assistant_queue.worker.loop import run
+    from assistant_queue.worker.event_loop import run
 
     job = get_current_job()
     job_origin, job_id = (job.origin, job.id) if job is not None else (None, "")
@@ -31,7 +34,7 @@ def wake(thread_id: str, *, origin: str | None = None) -> None:
 
 async def _wake(thread_id: str, origin: str | None, job_id: str, *, stock: bool) -> None:
     from assistant_queue.store.rq_jobs import RqJob
-    from assistant_queue.worker.app import load_app
+    from assistant_queue.worker.app_loader import load_app
     from assistant_queue.worker.runtime import Runtime
 
     config = load_app()
@@ -40,9 +43,11 @@ async def _wake(thread_id: str, origin: str | None, job_id: str, *, stock: bool)
     runtime = Runtime(config)
     try:
         if stock:
-            await runtime.check_in(quietly=True)  # our own worker has asked before it forked
-        await runtime.sweep(SWEEP_LIMIT, leave=thread_id)  # a horse that took a second to start is overdue itself
+            await runtime.check_in(quietly=True)  # our own worker has checked before it forked
+        # Without its own thread, which is overdue if the horse took a second to start.
+        await runtime.sweep(SWEEP_LIMIT, leave=thread_id)
         await runtime.handle(thread_id, RqJob(job_id))
         await runtime.sweep(SWEEP_LIMIT)
+        await runtime.wake_deliveries(SWEEP_LIMIT)
     finally:
         await runtime.close()

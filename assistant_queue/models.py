@@ -1,29 +1,118 @@
-"""The values that cross the package's public border: frozen, typed, with units in their documentation."""
+"""Values that public calls take and return: frozen dataclasses with documented units."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import Enum
-from typing import Any, Literal
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+from assistant_queue.accounting import AttemptInfo as AttemptInfo  # noqa: PLC0414 - found here, too
+from assistant_queue.accounting import ErrorInfo as ErrorInfo  # noqa: PLC0414
+from assistant_queue.accounting import Timeline as Timeline  # noqa: PLC0414
+from assistant_queue.accounting import Usage as Usage  # noqa: PLC0414
 
 Content = str | Sequence[Mapping[str, Any]]
 """A message's content: text, or a list of the provider's content-part dicts (text, image, file)."""
 
 
 TEXT_PARTS = frozenset({"text", "input_text"})
-"""The content parts that are text, as the protocols spell them."""
+"""Types of content parts that are text, in the formats of the protocols."""
 
 
-class MessageState(str, Enum):
-    """What has become of one message."""
+class MessageState(StrEnum):
+    """States of a message; `MessageStatus.status` is the value of one."""
 
     QUEUED = "queued"
     PROCESSING = "processing"
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+    if TYPE_CHECKING:
+        # Declared, or type checkers take the comparison with a `MessageStateName` for a mistake.
+        def __eq__(self, other: object, /) -> bool: ...
+
+        def __hash__(self) -> int: ...
+
+
+MessageStateName = Literal["queued", "processing", "completed", "failed", "cancelled"]
+"""Values of `MessageState`."""
+
+ThreadStateName = Literal["idle", "pending", "active", "retrying", "held"]
+"""States of a thread; docs/thread-life.md explains them."""
+
+ThreadFilter = Literal["pending", "active", "retrying", "held", "paused", "stuck", "parked"]
+"""Values of `state` of `list_threads`."""
+
+ThreadOrder = Literal["oldest_due", "newest_due"]
+"""Values of `order` of `list_threads`."""
+
+ResultStatus = Literal["completed", "incomplete", "failed"]
+"""Outcomes of a batch, as `RunResult.status`."""
+
+DeliveryStatus = Literal["none", "pending", "delivered", "unknown", "undelivered"]
+"""States of a reply's delivery, as `MessageStatus.delivery`."""
+
+SayKind = Literal["reply", "notice"]
+"""Kinds of what `say` says: a reply is written to the provider's conversation, a notice is not."""
+
+FailureReason = Literal[
+    "attempts",
+    "refused",
+    "worker_deaths",
+    "parked",
+    "unknown_thread",
+    "not_configured",
+    "undelivered",
+    "delivery_unknown",
+    "corrupt",
+]
+"""Reasons why a batch is in the failed list, as `FailedBatch.reason`."""
+
+
+class _RequiredOfRow(TypedDict):
+    thread_id: str
+    message: Content
+
+
+class MessageRow(_RequiredOfRow, total=False):
+    """A row of `add_messages`: the arguments of `add_message_to_thread` as a dict."""
+
+    instructions: str | None
+    message_id: str | None
+    author: str | None
+    metadata: Mapping[str, str] | None
+    tenant: str | None
+    wants_reply: bool
+
+
+class _SeeMessageRow:
+    """Type without values. `dict[str, Any]` is compatible with a dict of it, a literal is not."""
+
+
+UncheckedRow = dict[str, _SeeMessageRow]
+"""Rows of type `dict[str, Any]`, as a JSON reader or a database returns them: type checkers accept
+them, and still compare a row that is written out with `MessageRow`."""
+
+
+class BackoffKeywords(TypedDict, total=False):
+    """The option `backoff`: how long a batch waits between two attempts.
+
+    Keys:
+        type: `exponential` doubles the wait after each attempt, `fixed` keeps it.
+        delay: Seconds before the second attempt, 0 or more; 5 by default.
+    """
+
+    type: Literal["exponential", "fixed"]
+    delay: float
+
+
+class DeliveryBackoffKeywords(BackoffKeywords, total=False):
+    """The option `delivery_backoff` as a dict; seconds."""
+
+    max_delay: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +124,14 @@ class Message:
         content: Text, or the provider's content parts.
         instructions: The caller's instructions for this message, None for the default.
         author: Its author, None if it has none.
-        metadata: String pairs of the caller's, kept beside the message.
-        held: The provider's thread holds this text already (a run over it failed and a person asked for a retry).
+        metadata: The caller's string pairs, kept beside the message.
+        held: The provider's thread already has this text (a run over it failed, and the batch was
+            retried).
+        tenant: The caller's label for the customer it belongs to, None if it has none.
+        queued_at: When Redis accepted it; aware, UTC. None before that, and if version 0.1 added
+            it. Two messages are equal whatever it is.
+        wants_reply: False for a message that is answered with the next one that wants a reply.
+        request_id: The id of the HTTP request that added it, for the log; None if none did.
     """
 
     id: str
@@ -45,25 +140,33 @@ class Message:
     author: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     held: bool = False
+    tenant: str | None = None
+    queued_at: datetime | None = field(default=None, compare=False)
+    wants_reply: bool = True
+    request_id: str | None = field(default=None, compare=False)
 
     @property
     def has_attachment(self) -> bool:
-        """The content holds a part that is not text: a picture, a file."""
-        return not isinstance(self.content, str) and any(part.get("type") not in TEXT_PARTS for part in self.content)
+        """Whether the content has a part that is not text: a picture, a file."""
+        return not isinstance(self.content, str) and any(
+            part.get("type") not in TEXT_PARTS for part in self.content
+        )
 
     @property
     def text(self) -> str:
         """The text of the content; parts that are not text are left out."""
         if isinstance(self.content, str):
             return self.content
-        return "\n".join(str(part["text"]) for part in self.content if isinstance(part.get("text"), str))
+        return "\n".join(
+            str(part["text"]) for part in self.content if isinstance(part.get("text"), str)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """The messages of one run, frozen, in the order in which Redis took them.
 
-    This is what the `default_instructions` callable and a function backend are given.
+    Passed to the `default_instructions` callable and to a function backend.
 
     Attributes:
         id: The batch's own id; `on_reply` is keyed by it.
@@ -79,18 +182,34 @@ class Batch:
 
     @property
     def text(self) -> str:
-        """The texts of all messages, one a line."""
+        """The texts of all messages, one per line."""
         return "\n".join(message.text for message in self.messages)
 
     @property
     def authors(self) -> tuple[str, ...]:
         """The distinct authors, in the order of their first message."""
-        return tuple(dict.fromkeys(message.author for message in self.messages if message.author is not None))
+        return tuple(
+            dict.fromkeys(message.author for message in self.messages if message.author is not None)
+        )
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The metadata of the last message."""
+        return self.messages[-1].metadata if self.messages else {}
+
+    @property
+    def tenant(self) -> str | None:
+        """The tenant of the last message that has one; None if none has."""
+        tenants = (message.tenant for message in reversed(self.messages))
+        return next((tenant for tenant in tenants if tenant is not None), None)
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionCall:
-    """The function a model wants called. `arguments` is the JSON string the model wrote, unchecked."""
+    """The function that a model calls.
+
+    `arguments` is the JSON string that the model wrote, unchecked.
+    """
 
     name: str
     arguments: str
@@ -98,7 +217,10 @@ class FunctionCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """One call the model waits for. `id` is stable across retries: use it as an idempotency key."""
+    """One call that the model waits for.
+
+    `id` is stable across retries: use it as an idempotency key.
+    """
 
     id: str
     function: FunctionCall
@@ -107,7 +229,10 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolOutput:
-    """The answer to one call. An output that is not a string is JSON-encoded before it is sent."""
+    """The answer to one call.
+
+    A string is sent as it is, any other output as pydantic's JSON of it.
+    """
 
     tool_call_id: str
     output: Any
@@ -115,13 +240,15 @@ class ToolOutput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """What `add_message_to_thread` promises.
+    """Confirmation of `add_message_to_thread`: the message is stored and will be answered.
 
     Attributes:
-        message_id: The id to ask for, the caller's or a generated one.
+        message_id: The message's id, the caller's or a generated one.
         thread_id: The caller's thread id.
-        job_id: The RQ job that will wake a worker, None if none was needed (a run is going on and picks it up).
-        due_at: When the thread's window ends, as known at this moment; aware, UTC.
+        job_id: The RQ job that will wake a worker, None if none was needed (a run is in progress
+            and picks the message up).
+        due_at: End of the thread's window, as known at this moment; aware, UTC. 9999-01-01 if no
+            waiting message wants a reply.
         duplicate: The message had been added before; nothing was queued now.
     """
 
@@ -133,31 +260,39 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorInfo:
-    """Why something failed: a stable `code` for programs and a `message` for people."""
-
-    code: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class MessageStatus:
-    """What is known of one message.
+    """State of one message, and its reply.
 
     Attributes:
-        status: `queued`, `processing`, `completed`, `failed` or `cancelled`. A parked batch is `failed` with `error.code == "parked"`.
+        status: `queued`, `processing`, `completed`, `failed` or `cancelled`: the value of a
+            `MessageState`. A message of a parked batch is `failed` with `error.code == "parked"`;
+            one of a batch in back-off is `queued` with an `error`, and `cancel` returns False.
         run_id: The provider's run, once there is one.
-        reply: The run's messages joined by a blank line; None before completion and where the run said nothing.
-        replies: The run's messages, one each.
+        reply: The run's messages joined by a blank line; None before completion and if the run
+            said nothing.
+        replies: The run's messages, one entry each.
         attempts: How often the message's batch has been sent to the provider.
         error: The last failure, also while a retry is still to come.
         batch_id: The batch it went into, None while it waits.
-        fallback: `reply` is the `fallback_reply` of a batch that failed: `status` and `error` say so, and the batch is in the failed list.
+        fallback: `reply` is the `fallback_reply` of a failed batch: `status` is `failed`, `error`
+            is set, and the batch is in the failed list.
+        author: Its author, None if it has none.
+        metadata: The caller's string pairs.
+        tenant: The caller's label, None if it has none.
+        queued_at: When Redis accepted it; aware, UTC. None if version 0.1 added it.
+        due_at: When a worker claims it, as known now: the end of its window; aware, UTC. Once
+            claimed, when it was due. None while it waits for a message that wants a reply.
+        timeline: Its times, and the attempts at its batch.
+        usage: Tokens of its run so far; None if none were counted.
+        delivery: State of the reply's delivery by `on_reply` or a channel: `none` if there is none
+            (yet), `pending`, `delivered`, `unknown` (the platform may have it; the reply is in the
+            failed list), or `undelivered`.
+        approval: The id of the tool call that waits for a person, None if none does.
     """
 
     message_id: str
     thread_id: str
-    status: str
+    status: MessageStateName
     run_id: str | None = None
     reply: str | None = None
     replies: tuple[str, ...] = ()
@@ -165,18 +300,31 @@ class MessageStatus:
     error: ErrorInfo | None = None
     batch_id: str | None = None
     fallback: bool = False
+    author: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    tenant: str | None = None
+    queued_at: datetime | None = None
+    due_at: datetime | None = None
+    timeline: Timeline = field(default_factory=Timeline)
+    usage: Usage | None = None
+    delivery: DeliveryStatus = "none"
+    approval: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueStatus:
-    """How many messages are where.
+    """Numbers of messages by state.
 
     Attributes:
-        active_count: In a claimed batch, the grace period of an ambiguous one included.
+        active_count: In a claimed batch, including the grace period after an ambiguous request.
         waiting_count: Due, not claimed yet.
-        delayed_count: The window or a back-off is still running.
+        delayed_count: The window or a back-off is still running, or no waiting message of their
+            thread wants a reply.
         completed_count: Ever completed under this prefix.
         failed_count: Dead or parked now.
+        delivering_count: Replies that wait for their delivery, or are being delivered.
+        delivered_count: Replies ever delivered under this prefix.
+        undelivered_count: Replies in the failed list now: not delivered, or that is not known.
         paused: The whole queue is paused: messages are accepted, nothing is claimed.
         paused_since: When it was paused, UTC; None if it is not, or if an older version paused it.
     """
@@ -186,65 +334,72 @@ class QueueStatus:
     delayed_count: int = 0
     completed_count: int = 0
     failed_count: int = 0
+    delivering_count: int = 0
+    delivered_count: int = 0
+    undelivered_count: int = 0
     paused: bool = False
     paused_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThreadStatus:
-    """Where one thread stands.
+    """State of one thread.
 
     Attributes:
         state: A `ThreadState`: `idle`, `pending`, `active`, `retrying` or `held`.
-        pending_count: Messages that wait behind the current batch, or for their window.
+        pending_count: Messages that wait for the current batch to end, or for their window.
         batch_id: The frozen batch, None without one.
         run_id: The run of that batch, None before it is known.
-        due_at: When a worker will next look at the thread: the window's end, a retry, a lease's end; aware, UTC.
+        due_at: When a worker next examines the thread: the end of its window, a retry, the end of
+            a lease; aware, UTC. None if no waiting message wants a reply.
         attempts: How often the current batch has been sent.
-        paused: Messages are accepted, nothing is claimed.
+        paused: Messages are accepted, nothing is claimed or delivered.
+        delivering_count: Replies that wait for their delivery, or are being delivered.
+        delivery_due_at: When the first of them is tried next, or its lease ends; aware, UTC.
+        delivery_error: Why its last try failed.
     """
 
     thread_id: str
-    state: str
+    state: ThreadStateName
     pending_count: int = 0
     batch_id: str | None = None
     run_id: str | None = None
     due_at: datetime | None = None
     attempts: int = 0
     paused: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """Tokens of all rounds of a run, as the provider counted them."""
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    total_tokens: int = 0
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            input_tokens=self.input_tokens + other.input_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
-            total_tokens=self.total_tokens + other.total_tokens,
-        )
+    delivering_count: int = 0
+    delivery_due_at: datetime | None = None
+    delivery_error: ErrorInfo | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """One completed batch, as `on_reply` and the worker's `completed` event get it; to `on_reply`, a failed one with a fallback, too.
+    """One completed batch, as passed to `on_reply` and to the worker's `completed` listeners.
+
+    `on_reply` also gets a failed batch that has a fallback.
 
     Attributes:
-        run_id: The latest run of the batch (each tool round of Responses is a run of its own).
+        run_id: The latest run of the batch (each tool round of Responses is its own run).
         message_ids: In the order in which the model saw them.
-        status: `completed`, or `incomplete` with `incomplete_reason`; `failed` if the batch is in the failed list and `reply` a fallback.
+        status: `completed`, or `incomplete` with `incomplete_reason`; `failed` if the batch is in
+            the failed list and `reply` a fallback.
         reply: `replies` joined by a blank line, None if there were none.
-        usage: None where the provider did not say.
+        usage: Tokens; None if the provider did not count them.
         attempts: How often the batch was sent.
         started_at: When the first worker claimed the batch; aware, UTC.
         ended_at: When the run's end was stored; aware, UTC.
-        fallback: `reply` is the `fallback_reply`. With `status="failed"` the batch is in the failed list, and its true reply comes if it is
-            retried; with `incomplete_reason="empty"` the model said nothing, and there is no other reply.
+        fallback: `reply` is the `fallback_reply`. With `status="failed"` the batch is in the failed
+            list, and its own reply follows if it is retried; with `incomplete_reason="empty"` the
+            model said nothing, and there is no other reply.
+        late: It was in the failed list, and is delivered by hand: later replies may have been
+            delivered before it.
+        messages: The messages that it answers, in that order; they are kept until the reply is
+            delivered. Empty if they are not known any more: stored results never have them.
+        authors: Their distinct authors, in the order of their first message.
+        metadata: The metadata of the last message.
+        tenant: The tenant of the last message that has one.
+        model: The model that answered, by the provider's name; None if it was not named.
+        timeline: Times of the batch, and the attempts at it.
     """
 
     thread_id: str
@@ -252,7 +407,7 @@ class RunResult:
     batch_id: str
     message_ids: tuple[str, ...]
     messages_processed: int
-    status: str
+    status: ResultStatus
     incomplete_reason: str | None
     reply: str | None
     replies: tuple[str, ...]
@@ -261,14 +416,25 @@ class RunResult:
     started_at: datetime
     ended_at: datetime
     fallback: bool = False
+    late: bool = False
+    messages: tuple[Message, ...] = ()
+    authors: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    tenant: str | None = None
+    model: str | None = None
+    timeline: Timeline = field(default_factory=Timeline)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedBatch:
-    """A batch that needs a decision: dead (attempts used up) or parked (whether it was accepted cannot be found out).
+    """A batch in the failed list, to be retried or discarded.
+
+    It is dead (its attempts are used up, or no attempt can help) or parked (the provider may have
+    accepted it, and cannot be asked). Or it was answered, and its reply was not delivered.
 
     Attributes:
-        reason: `attempts`, `refused`, `worker_deaths`, `parked`, `unknown_thread`, `not_configured`, `corrupt`.
+        reason: `attempts`, `refused`, `worker_deaths`, `parked`, `unknown_thread`,
+            `not_configured`, `corrupt`; of a reply `undelivered` or `delivery_unknown`.
         error: The last error.
         known_run_id: The provider's run, if one was ever known.
         failed_at: Aware, UTC.
@@ -277,7 +443,7 @@ class FailedBatch:
     batch_id: str
     thread_id: str
     message_ids: tuple[str, ...]
-    reason: str
+    reason: FailureReason
     error: ErrorInfo
     attempts: int
     known_run_id: str | None
@@ -291,7 +457,7 @@ class ThreadInfo:
     Attributes:
         id: The provider's own id, of its thread or conversation.
         thread_id: The id the caller asked by.
-        created_at: Aware, UTC; None where the provider does not say.
+        created_at: Aware, UTC; None if the provider does not say.
         metadata: The provider's pairs.
     """
 
@@ -307,11 +473,11 @@ class ThreadMessage:
 
     Attributes:
         id: The provider's id of the message; also the cursor for `after` and `before`.
-        role: `user` or `assistant`, or what else the provider says.
+        role: `user`, `assistant` or another role of the provider.
         text: The text of the content; parts that are not text are left out.
-        content: The content parts, as the provider spells them.
-        created_at: Aware, UTC; None on Responses, whose items carry no time.
-        run_id: The run that said it; None on Responses, and for what no run said.
+        content: The content parts, in the provider's format.
+        created_at: Aware, UTC; None on Responses: its items have no time.
+        run_id: The run that wrote it; None on Responses, and for messages of no run.
         metadata: The message's pairs; empty on Responses.
     """
 
@@ -326,18 +492,19 @@ class ThreadMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
-    """One run, as the provider shows it at this moment.
+    """One run, in its present state at the provider.
 
     Attributes:
         id: The provider's id of the run; on Responses, of the response.
         thread_id: The id the caller asked by.
-        status: The provider's word: `queued`, `in_progress`, `completed`, `failed` ...; `requires_action` while there are calls to answer,
-            also on Responses, which have no word for it.
+        status: The provider's word: `queued`, `in_progress`, `completed`, `failed` ...;
+            `requires_action` while there are calls to answer, also on Responses, which lacks the
+            word.
         required_calls: The calls that `submit_tool_outputs` has to answer, all at once.
-        created_at: Aware, UTC; None where the provider does not say.
-        error: Why it failed.
-        incomplete_reason: Why an `incomplete` run stopped.
-        usage: Tokens, where the provider counts them; on Responses, of this round only.
+        created_at: Aware, UTC; None if the provider does not say.
+        error: Reason of a failure.
+        incomplete_reason: Reason of an `incomplete` run.
+        usage: Tokens, if the provider counts them; on Responses, of this round only.
         metadata: The run's pairs.
     """
 

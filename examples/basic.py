@@ -12,8 +12,11 @@ from assistant_queue import AssistantMessageQueue
 
 
 def main() -> None:
-    with surroundings(__doc__) as options, AssistantMessageQueue(**options, message_delay=1.0) as queue:
-        queue.start_worker()  # a bot would run `assistant-queue worker` in other processes instead
+    with (
+        surroundings(__doc__) as options,
+        AssistantMessageQueue(**options, message_delay=1.0) as queue,
+    ):
+        queue.start_worker()  # in production: `assistant-queue worker` in other processes
 
         said = ["Hi!", "I want to bake a cake", "but I have no eggs"]
         receipts = [queue.add_message_to_thread("kitchen", text, author="Mia") for text in said]
@@ -25,7 +28,8 @@ def main() -> None:
         runs = {queue.get_message(receipt.message_id).run_id for receipt in receipts}
         print(f"\n{len(receipts)} messages, {len(runs)} run")
 
-        print(f"\nMia: Thank you!\nBot: {queue.ask('kitchen', 'Thank you!', author='Mia', timeout=120)}")
+        reply = queue.ask("kitchen", "Thank you!", author="Mia", timeout=120)
+        print(f"\nMia: Thank you!\nBot: {reply}")
 
 
 if __name__ == "__main__":

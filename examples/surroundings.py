@@ -1,6 +1,7 @@
-"""What the examples run in: the real service if there is a key, else a stand-in; your Redis if REDIS_URL is set, else a private one.
+"""Provider and Redis for the examples.
 
-The first lines of an example that you would not write in a bot of your own are here.
+The real service if there is a key, else a stand-in; your Redis if REDIS_URL is set, else a private
+one. Your own bot needs none of this.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from assistant_queue.cli.demo.redis import private_redis
+from assistant_queue.cli.demo.redis_server import private_redis
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import echo
 from assistant_queue.testing.provider.script import ModelScript
@@ -21,14 +22,21 @@ from assistant_queue.testing.provider.script import ModelScript
 
 @contextlib.contextmanager
 def surroundings(description: str | None, model: ModelScript = echo) -> Iterator[dict[str, Any]]:
-    """The options that say where Redis is and who answers; without a key `model` says what the stand-in replies."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", metavar="NAME", help="the model to ask; needed with OPENAI_API_KEY")
+    """Yield the options for Redis and the provider; without a key, `model` plays the model."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model", metavar="NAME", help="the model to ask; needed with OPENAI_API_KEY"
+    )
     chosen = parser.parse_args().model
     has_key = bool(os.environ.get("OPENAI_API_KEY"))
     if has_key and chosen is None:
-        parser.error("OPENAI_API_KEY is set, so this goes to the real service: say --model NAME, or unset the key to use the stand-in")
-    prefix = f"example-{Path(sys.argv[0]).stem}"  # each example is a queue of its own, also on one Redis
+        parser.error(
+            "OPENAI_API_KEY is set, which selects the real service: "
+            "pass --model NAME, or unset the key to use the stand-in"
+        )
+    prefix = f"example-{Path(sys.argv[0]).stem}"  # a separate queue per example, also on one Redis
     with contextlib.ExitStack() as stack:
         url = os.environ.get("REDIS_URL")
         if url:
@@ -41,7 +49,7 @@ def surroundings(description: str | None, model: ModelScript = echo) -> Iterator
             yield {"redis_url": url, "model": chosen, "queue_prefix": prefix}
             return
         provider = stack.enter_context(StandInProvider(model))
-        print("Model: the stand-in (set OPENAI_API_KEY and say --model NAME for a real one)\n")
+        print("Model: the stand-in (set OPENAI_API_KEY and pass --model NAME for a real one)\n")
         yield {
             "redis_url": url,
             "model": "stand-in-model",

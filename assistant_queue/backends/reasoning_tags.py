@@ -1,7 +1,8 @@
 """Reasoning that a model writes into its text, between tags, and the text without it. Pure.
 
-Only what an answer *begins* with is taken for reasoning: one block, or several in a row. Tags further down are text, as in an answer about
-such tags. An opening tag may be missing: many chat templates end with it, so that the model writes the closing one only.
+Only what an answer *begins* with is taken for reasoning: one block, or several in a row. Tags
+further down are text, as in an answer about such tags. An opening tag may be missing: many chat
+templates end with it, so that the model writes the closing one only.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ _PAIRS = (
     ("<|start_thinking|>", "<|end_thinking|>"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
 )
-"""Opening and closing tags, in lower case. Source: the templates of models, and the lists that chat programs keep."""
+"""Opening and closing tags, in lower case. Source: the templates of models, and the lists that chat
+programs keep."""
 
 _CLOSING = {opening: re.compile(re.escape(closing), re.IGNORECASE) for opening, closing in _PAIRS}
 _LONE_TAG = "</think>"
-"""The closing tag that comes without its opening one. Source: the templates of DeepSeek R1, QwQ and those after them."""
+"""The closing tag that comes without its opening one. Source: the templates of DeepSeek R1, QwQ and
+those after them."""
 
 _LONE = re.compile(re.escape(_LONE_TAG), re.IGNORECASE)
 _OPENING_OF_LONE = re.compile("<think>", re.IGNORECASE)
@@ -32,11 +35,12 @@ _LONGEST = max(len(tag) for pair in _PAIRS for tag in pair)
 
 
 class ReasoningTags:
-    """What is known of one server's tags; makes filters, and takes the reasoning out of whole texts.
+    """Track what is known of one server's tags, create filters and remove reasoning from texts.
 
     Attributes:
-        starts_inside: The last answer closed a block that it had not opened. The next one is held back until its block is closed; the
-            reasoning of the first such answer was taken for text until then, and may have been streamed.
+        starts_inside: The last answer closed a block that it had not opened. The next one is held
+            back until its block is closed; the reasoning of the first such answer was taken for
+            text until then, and may have been streamed.
     """
 
     __slots__ = ("starts_inside",)
@@ -48,17 +52,18 @@ class ReasoningTags:
         """Make a filter for one answer."""
         return TagFilter(starts_inside=self.starts_inside)
 
-    def without(self, text: str, *, is_told_apart: bool = False) -> str:
+    def without(self, text: str, *, is_separate: bool = False) -> str:
         """Return an answer without its reasoning.
 
         Args:
             text: All of it.
-            is_told_apart: Its reasoning came in a field of its own, so that no block of the text can lack its opening tag.
+            is_separate: Its reasoning came in a separate field, so that no block of the text can
+                lack its opening tag.
         """
         rest, has_block = _without_blocks(text)
         if has_block or not text.strip():
             return rest
-        lone = None if is_told_apart else _lone_tag(rest)
+        lone = None if is_separate else _lone_tag(rest)
         self.starts_inside = lone is not None
         return rest if lone is None else _without_blocks(rest[lone.end() :].lstrip())[0]
 
@@ -70,7 +75,10 @@ def _without_blocks(text: str) -> tuple[str, bool]:
 
 
 def _lone_tag(text: str) -> re.Match[str] | None:
-    """Find the first closing tag that is not a part of code; one behind an opening tag is not alone."""
+    """Find the first closing tag outside code.
+
+    A tag after an opening one does not count.
+    """
     if "</" not in text:
         return None
     opened = _OPENING_OF_LONE.search(text)
@@ -85,8 +93,8 @@ def _lone_tag(text: str) -> re.Match[str] | None:
 class TagFilter:
     """Takes the reasoning out of one answer, piece by piece.
 
-    All that it returns is, together, what `ReasoningTags.without` makes of the whole; only a block without an opening tag passes
-    through, unless the filter was told to expect one.
+    All that it returns is, together, what `ReasoningTags.without` makes of the whole; only a block
+    without an opening tag passes through, unless the filter expects one.
 
     Attributes:
         has_block: A block was taken out.
@@ -120,17 +128,26 @@ class TagFilter:
             elif not self._enter(held):
                 return self._text(held)
 
-    def tell_apart(self) -> None:
-        """Expect no block without an opening tag: the server sends reasoning in a field of its own."""
+    def mark_separate(self) -> None:
+        """Expect no block without an opening tag.
+
+        The server sends reasoning in a separate field.
+        """
         self._starts_inside = self._is_decided = False
 
     def close(self) -> str:
-        """Return what is held back, at the end of the answer; a block that was not closed is reasoning to its end."""
+        """Return the text held back at the end of the answer.
+
+        A block that was not closed is reasoning to its end.
+        """
         held, self._held = "".join(self._held), []
         return "" if self._closing is not None else held
 
     def _enter(self, held: str) -> bool:
-        """Whether a block begins what is held back; a closing tag there ends one of which nothing was sent."""
+        """Return whether the text held back begins with a block.
+
+        A closing tag there ends one of which nothing was sent.
+        """
         begin = held.lstrip()
         head = begin[:_LONGEST].lower()
         if head.startswith(_LONE_TAG):
@@ -139,11 +156,14 @@ class TagFilter:
         opening = next((tag for tag in _CLOSING if head.startswith(tag)), None)
         if opening is None:
             return False
-        self._held, self._closing = [begin[len(opening) :]], _CLOSING[opening]
+        self._held = [begin[len(opening) :]]
+        self._closing = _CLOSING[opening]
         return True
 
     def _leave(self, rest: str) -> None:
-        self._held, self._closing, self.has_block = [rest.lstrip()], None, True
+        self._held = [rest.lstrip()]
+        self._closing = None
+        self.has_block = True
         self._starts_inside = self._is_decided = False
 
     def _text(self, held: str) -> str:

@@ -1,4 +1,4 @@
-"""What commands print: JSON for programs, plain lines, and rich where a person looks at a terminal."""
+"""Output of commands: JSON for programs, plain lines, and rich on a terminal."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line, for programs.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, one object a line, for programs."
+)
 
 
 def echo_json(value: Any) -> None:
-    """A dataclass, or plain values, as one line of JSON; times in ISO 8601."""
-    plain = dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+    """Print a dataclass, or plain values, as one line of JSON; times in ISO 8601."""
+    plain = (
+        dataclasses.asdict(value)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type)
+        else value
+    )
     click.echo(json.dumps(plain, ensure_ascii=False, default=_plain))
 
 
@@ -27,7 +33,7 @@ def _plain(value: Any) -> Any:
 
 
 def console() -> Console | None:
-    """A rich console; None where stdout is no terminal, or rich is not installed."""
+    """Return a rich console; None if stdout is not a terminal or rich is not installed."""
     if not sys.stdout.isatty():
         return None
     try:
@@ -38,6 +44,6 @@ def console() -> Console | None:
 
 
 def shorten(text: str, width: int) -> str:
-    """The text on one line, at most `width` characters."""
+    """Return the text on one line, at most `width` characters."""
     line = " ".join(text.split())
     return line if len(line) <= width else f"{line[: width - 1]}…"

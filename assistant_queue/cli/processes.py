@@ -1,4 +1,4 @@
-"""`assistant-queue worker --processes N`: as many workers, each a process with a loop of its own, under one parent."""
+"""`assistant-queue worker --processes N`: N workers under one parent, each with its own loop."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ from typing import NoReturn
 
 import click
 
-from assistant_queue.worker.parents import die_with_parent
+from assistant_queue.worker.parent_process import die_with_parent
 
 SHORT_LIFE_S = 2.0
-"""A worker that ends sooner than this by itself is started again only after as long. Chosen: a broken app shall not spin."""
+"""Seconds: a worker that ends by itself sooner than this is restarted after as long. Chosen: a
+broken app must not spin."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Processes:
-    """Keeps N forked workers alive; nothing of the worker may run in this process before.
+    """Keeps N forked workers alive; no part of a worker may run in this process before.
 
-    1. starts the first, and the others when it is ready: what is wrong with the app or with Redis is said once
+    1. starts the first, and the others when it is ready: a fault of the app or of Redis is reported
+       once
     2. passes SIGTERM and Ctrl-C on to all, and waits for them
-    3. starts a worker again that died by itself
+    3. restarts a worker that ended by itself
     """
 
     def __init__(self, count: int, work: Callable[[Callable[[], None]], int]) -> None:
-        """`work(on_ready)` runs in each child; what it returns is the child's exit code."""
+        """`work(on_ready)` runs in each child; it returns the child's exit code."""
         self._count = count
         self._work = work
         self._children: dict[int, float] = {}
@@ -36,7 +38,7 @@ class Processes:
         self._was_ready = False
 
     def run(self) -> int:
-        """Run until a signal; the exit code: the worst of the workers'."""
+        """Run until a signal; return the highest exit code of the workers."""
         for number in _SIGNALS:
             signal.signal(number, self._pass_on)
         if self._start(wait=True):
@@ -60,26 +62,27 @@ class Processes:
         return worst
 
     def _start(self, *, wait: bool = False) -> bool:
-        """Fork one; with `wait`, whether it became ready."""
+        """Fork a worker; with `wait`, return whether it became ready."""
         if self._stopping:
             return False
         sys.stdout.flush()
         sys.stderr.flush()
         reads, writes = os.pipe()
+        parent = os.getpid()
         pid = os.fork()
         if not pid:
             os.close(reads)
-            self._be_worker((lambda: _say(writes)) if wait else lambda: None)
+            die_with_parent(parent)
+            self._be_worker((lambda: _write_ready(writes)) if wait else lambda: None)
         os.close(writes)
         self._children[pid] = time.monotonic()
         if wait:
-            self._was_ready = os.read(reads, 1) == b"r"  # nothing: it has died
+            self._was_ready = os.read(reads, 1) == b"r"  # empty if it ended
         os.close(reads)
         return self._was_ready
 
     def _be_worker(self, on_ready: Callable[[], None]) -> NoReturn:
         os.setpgid(0, 0)  # the terminal's Ctrl-C reaches the parent alone, which passes it on once
-        die_with_parent()
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         code = 1
@@ -97,6 +100,6 @@ class Processes:
                 os.kill(pid, number)
 
 
-def _say(pipe: int) -> None:
+def _write_ready(pipe: int) -> None:
     os.write(pipe, b"r")
     os.close(pipe)

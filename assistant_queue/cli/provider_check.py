@@ -1,4 +1,4 @@
-"""What `assistant-queue doctor` finds out about the provider: by the requests that a batch makes, with one short question."""
+"""The provider check of `assistant-queue doctor`: a batch's requests, with a short question."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from contextlib import aclosing
 from typing import Any, Protocol, runtime_checkable
 
 from assistant_queue.backends.base import Backend, InputItem, RunEnded, RunRequest
-from assistant_queue.backends.remedies import Remedy
+from assistant_queue.backends.openai.remedies import Remedy
 from assistant_queue.config import DEFAULT_INSTRUCTIONS
 from assistant_queue.errors import AssistantQueueError
 from assistant_queue.models import Batch, Message
-from assistant_queue.store.examining import Finding
+from assistant_queue.store.ops.server_info import Finding
 
 _QUESTION = "Reply with the word OK."
 _ADDRESS = "check the key, openai_base_url and the network"
@@ -25,10 +25,10 @@ class Examinable(Backend, Protocol):
 
     @property
     def remedies(self) -> Iterable[Remedy]:
-        """What the server and model need."""
+        """The remedies that the server and the model need."""
 
     async def find_model(self) -> str | None:
-        """Ask for the model; what the server knows in words, or None if it cannot be asked."""
+        """Look the model up; return what the server knows, None if it has no such request."""
 
 
 async def examine(backend: Examinable, name: str, *, runs: bool) -> AsyncIterator[Finding]:
@@ -36,7 +36,7 @@ async def examine(backend: Examinable, name: str, *, runs: bool) -> AsyncIterato
 
     Args:
         backend: The backend of the options; it is closed.
-        name: What to call it.
+        name: Its name in findings.
         runs: Whether the model is asked a question, which costs a few tokens.
     """
     conversation_id: str | None = None
@@ -45,16 +45,28 @@ async def examine(backend: Examinable, name: str, *, runs: bool) -> AsyncIterato
             try:
                 conversation_id = await backend.open_conversation("assistant-queue doctor")
             except AssistantQueueError as error:
-                yield Finding(level="bad", what=f"the provider created no conversation: {error}", advice=_ADDRESS)
+                yield Finding(
+                    level="bad",
+                    what=f"the provider created no conversation: {error}",
+                    advice=_ADDRESS,
+                )
                 return
-            yield Finding(level="ok", what=f"the provider answers and takes the key: {name}; conversation {conversation_id} was created")
+            yield Finding(
+                level="ok",
+                what=f"the provider answers and takes the key: {name}; "
+                f"conversation {conversation_id} was created",
+            )
         async for finding in _model(backend):
             yield finding
         if runs:
             async for finding in _answer(backend, name, conversation_id):
                 yield finding
         else:
-            yield Finding(level="note", what="the model was not asked anything (--no-run); what a server needs is known after a request")
+            yield Finding(
+                level="note",
+                what="the model was not asked anything (--no-run); "
+                "the remedies of a server are known after a request",
+            )
         for remedy in backend.remedies:
             yield Finding(level="note", what=f"remedy {remedy.name}: {remedy.effect}")
     finally:
@@ -68,24 +80,31 @@ async def _model(backend: Examinable) -> AsyncIterator[Finding]:
         found = await backend.find_model()
     except AssistantQueueError as error:
         yield Finding(
-            level="bad", what=f"the provider does not know the model: {error}", advice="check model= and what the account may use"
+            level="bad",
+            what=f"the provider does not know the model: {error}",
+            advice="check model= and what the account may use",
         )
         return
     if found:
         yield Finding(level="ok", what=f"the provider knows {found}")
 
 
-async def _answer(backend: Backend, name: str, conversation_id: str | None) -> AsyncIterator[Finding]:
-    """One question, as a batch asks it."""
+async def _answer(
+    backend: Backend, name: str, conversation_id: str | None
+) -> AsyncIterator[Finding]:
+    """Send one question as a batch does."""
     message = Message(id=secrets.token_hex(12), content=_QUESTION)
     request = RunRequest(
-        batch=Batch(id=secrets.token_hex(12), thread_id="assistant-queue doctor", messages=(message,)),
+        batch=Batch(
+            id=secrets.token_hex(12), thread_id="assistant-queue doctor", messages=(message,)
+        ),
         conversation_id=conversation_id or "",
         anchor=None,
         items=(InputItem(content=_QUESTION, message_ids=(message.id,)),),
         instructions=DEFAULT_INSTRUCTIONS,
     )
-    began, last = time.monotonic(), None
+    began = time.monotonic()
+    last = None
     try:
         stream: Any = backend.start(request)
         async with aclosing(stream) as events:
@@ -93,15 +112,23 @@ async def _answer(backend: Backend, name: str, conversation_id: str | None) -> A
                 last = event
     except AssistantQueueError as error:
         yield Finding(
-            level="bad", what=f"a question was not answered: {error}", advice="nothing was queued; the batches of users meet the same"
+            level="bad",
+            what=f"a question was not answered: {error}",
+            advice="nothing was queued; the batches of users meet the same",
         )
         return
     took = f"in {time.monotonic() - began:.1f} s"
     if isinstance(last, RunEnded) and last.error is not None:
-        yield Finding(level="bad", what=f"a question was not answered: {last.error.code}: {last.error.message}", advice=_ADDRESS)
+        yield Finding(
+            level="bad",
+            what=f"a question was not answered: {last.error.code}: {last.error.message}",
+            advice=_ADDRESS,
+        )
     elif isinstance(last, RunEnded) and not last.replies:
         yield Finding(
-            level="warn", what=f"the model answered a question with nothing, {took}: {name}", advice="look at run_options and the model"
+            level="warn",
+            what=f"the model answered a question with nothing, {took}: {name}",
+            advice="look at run_options and the model",
         )
     else:
         yield Finding(level="ok", what=f"the model answered a question {took}: {name}")
@@ -112,6 +139,8 @@ async def _deleted(backend: Backend, conversation_id: str) -> Finding:
         await backend.drop_conversation(conversation_id)
     except AssistantQueueError as error:
         return Finding(
-            level="warn", what=f"conversation {conversation_id} was created and not deleted: {error}", advice="delete it by hand"
+            level="warn",
+            what=f"conversation {conversation_id} was created and not deleted: {error}",
+            advice="delete it by hand",
         )
     return Finding(level="ok", what=f"conversation {conversation_id} was deleted again")

@@ -1,4 +1,4 @@
-"""`assistant-queue send`: add one message, and wait for its reply if asked to."""
+"""`assistant-queue send`: add one message; with `--wait`, print its reply."""
 
 from __future__ import annotations
 
@@ -6,19 +6,28 @@ import sys
 
 import click
 
-from assistant_queue.cli.options import Number, Where, where_options
+from assistant_queue.cli.dashed_arguments import Command
+from assistant_queue.cli.exit_errors import Problem
 from assistant_queue.cli.output import echo_json, json_option
-from assistant_queue.cli.problems import Problem
-from assistant_queue.cli.words import Command
+from assistant_queue.cli.shared_options import Number, Where, where_options
 
 
 @click.command(cls=Command, short_help="Add a message, and wait for its reply.")
 @click.argument("thread")
 @click.argument("text")
-@click.option("--author", help="Who says it; the model sees the name.")
+@click.option("--author", help="The name of its author, as the model sees it.")
+@click.option("--tenant", help="A label for the customer that the message belongs to.")
 @click.option("--instructions", help="For the run over this message, instead of the default.")
-@click.option("--message-id", help="Your own id: the same id, thread and text again is the same message, not a second one.")
-@click.option("--wait", type=Number(min=0), metavar="SECONDS", help="Wait so long for the reply and print it.")
+@click.option(
+    "--message-id",
+    help="Its id: the same id, thread and text again is the same message, not a second one.",
+)
+@click.option(
+    "--wait",
+    type=Number(min=0),
+    metavar="SECONDS",
+    help="Wait for the reply, SECONDS at most, and print it.",
+)
 @json_option
 @where_options
 def send(
@@ -27,6 +36,7 @@ def send(
     text: str,
     where: Where,
     author: str | None,
+    tenant: str | None,
     instructions: str | None,
     message_id: str | None,
     wait: float | None,
@@ -34,22 +44,28 @@ def send(
 ) -> None:
     """Add a message to a thread; a worker answers it.
 
-    TEXT is what is said, or - to read it from stdin. Without --wait the command returns as soon as Redis has the message; from then on
-    it is answered exactly once, or shown by `assistant-queue failed`. With --wait the reply goes to stdout, everything else to stderr.
+    TEXT is the message, or - to read it from stdin. Without --wait the command returns as soon as
+    Redis has the message; from then on it is answered exactly once, or listed by `assistant-queue
+    failed`. With --wait the reply goes to stdout, everything else to stderr.
 
     \b
     assistant-queue send thread-123 "Where is my order?" --wait 60
     git log -5 | assistant-queue send release-notes - --author "$USER"
 
-    Exit codes: 0 taken (with --wait: answered), 1 no reply in time (the message stays queued) or its batch failed,
-    2 an option is wrong, 3 Redis did not answer.
+    Exit codes: 0 taken (with --wait: answered), 1 no reply in time (the message stays queued) or
+    its batch failed, 2 an option is wrong, 3 Redis did not answer.
     """  # noqa: D301
-    said = sys.stdin.read() if text == "-" else text
+    content = sys.stdin.read() if text == "-" else text
     with where.queue() as queue:
-        receipt = queue.add_message_to_thread(thread, said, instructions, message_id=message_id, author=author)
+        receipt = queue.add_message_to_thread(
+            thread, content, instructions, message_id=message_id, author=author, tenant=tenant
+        )
         taken = "was taken before" if receipt.duplicate else "is queued"
         if not as_json:
-            click.echo(f"message {receipt.message_id} {taken}, due at {receipt.due_at:%H:%M:%S} UTC", err=wait is not None)
+            click.echo(
+                f"message {receipt.message_id} {taken}, due at {receipt.due_at:%H:%M:%S} UTC",
+                err=wait is not None,
+            )
         row: dict[str, object] = {
             "message_id": receipt.message_id,
             "thread_id": receipt.thread_id,

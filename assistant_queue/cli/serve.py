@@ -1,4 +1,4 @@
-"""`assistant-queue serve`: the HTTP service and the chat page, ready to be looked at."""
+"""`assistant-queue serve`: the HTTP service and the chat page."""
 
 from __future__ import annotations
 
@@ -6,55 +6,143 @@ import asyncio
 import contextlib
 import importlib
 import ipaddress
-import logging
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from assistant_queue.cli.options import app_option, redis_name
-from assistant_queue.cli.problems import Misuse, Problem
+from assistant_queue import logs
+from assistant_queue.cli.exit_errors import Misuse, Problem
+from assistant_queue.cli.outgoing_webhook import SECRET_VARIABLE, OutgoingWebhook, with_webhook
+from assistant_queue.cli.shared_options import (
+    ENV_FILE,
+    app_option,
+    env_file_option,
+    log_format_option,
+    redis_name,
+)
 from assistant_queue.config import Config
 from assistant_queue.errors import AssistantQueueError, StoreError
-from assistant_queue.store.examining import refuse_any_cluster
-from assistant_queue.worker.app import load_app, look_here
-from assistant_queue.worker.backend import check_backend
+from assistant_queue.store.ops.server_info import refuse_any_cluster
+from assistant_queue.worker.app_loader import load_app, look_here
+from assistant_queue.worker.startup_checks import check_options
 
 if TYPE_CHECKING:
-    from assistant_queue.aio import AsyncAssistantMessageQueue
-    from assistant_queue.integrations.fastapi.server import Server
+    from assistant_queue.client.async_queue import AsyncAssistantMessageQueue
+    from assistant_queue.integrations.fastapi.uvicorn_server import ServiceServer
 
 RATE_LIMIT = "5/minute"
-"""What one client may send. Chosen: as the classic chat services have it; a person writes no faster, a program is told so."""
+"""The rate of messages of one client. Chosen: as in the classic chat services; a person writes no
+faster, and a program gets a 429."""
 REQUEST_LIMIT = "600/minute"
-"""All requests of one address. Chosen: a page that is open, and typed into, makes forty."""
+"""The rate of all requests of one address. Chosen: an open page with a person typing sends 40."""
+FRAME_LIMIT = "20/second"
+"""Messages of one socket. Source: `Settings.frame_limit`; its module needs the extra `web`."""
 CLUSTER_CHECK_S = 1.0
-"""How long Redis may take to say that it is no cluster; then it is served without that. Chosen: one that is there takes a millisecond."""
+"""Seconds for the check that Redis is not a cluster; then the service starts without it. Chosen: a
+Redis that is there takes a millisecond."""
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 @click.command(short_help="Serve the queue over HTTP, with the chat page.")
+@env_file_option(ENV_FILE)
 @app_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
-@click.option("--authorize", metavar="MODULE:FUNCTION", help="Your function that says who may do what; see docs/http.md.")
-@click.option("--allow-anyone", is_flag=True, help="Without --authorize, on an address that others reach: everybody may do everything.")
-@click.option("--rate-limit", default=RATE_LIMIT, show_default=True, help="Messages of one client; 'none' for no limit.")
-@click.option("--request-limit", default=REQUEST_LIMIT, show_default=True, help="All requests of one address; 'none' for no limit.")
-@click.option("--streams", type=click.IntRange(1), default=2000, show_default=True, help="Streams, sockets and waiting requests at once.")
-@click.option("--streams-per-client", type=click.IntRange(1), default=20, show_default=True, help="The same, of one client.")
-@click.option("--trusted-proxy", multiple=True, metavar="NETWORK", help="Believe X-Forwarded-* of these; may be repeated.")
-@click.option("--origin", multiple=True, metavar="URL", help="Another origin whose pages may call; may be repeated.")
-@click.option("--assistant-name", default="Assistant", show_default=True, help="Who answers, as the page calls it.")
-@click.option("--root-path", default="", metavar="PATH", help="Behind a proxy, the path below which it serves this, such as /chat.")
-@click.option("--no-page", is_flag=True, help="The routes alone.")
-@click.option("--worker", "with_worker", is_flag=True, help="Answer messages in this process, too.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    envvar="PORT",
+    show_envvar=True,
+    show_default=True,
+    help="0 takes a free one.",
+)
+@click.option(
+    "--authorize",
+    metavar="MODULE:FUNCTION",
+    help="Your function that authorizes each request; see docs/http.md.",
+)
+@click.option(
+    "--allow-anyone",
+    is_flag=True,
+    help="Without --authorize, serve an address that other machines reach: no request is refused.",
+)
+@click.option(
+    "--rate-limit",
+    default=RATE_LIMIT,
+    show_default=True,
+    help="The rate of messages of one client; 'none' for no limit.",
+)
+@click.option(
+    "--request-limit",
+    default=REQUEST_LIMIT,
+    show_default=True,
+    help="The rate of all requests of one address; 'none' for no limit.",
+)
+@click.option(
+    "--frame-limit",
+    default=FRAME_LIMIT,
+    show_default=True,
+    help="Messages of any kind on one socket; 'none' for no limit.",
+)
+@click.option(
+    "--streams",
+    type=click.IntRange(1),
+    default=2000,
+    show_default=True,
+    help="The most streams, sockets and waiting requests at once.",
+)
+@click.option(
+    "--streams-per-client",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="The same, of one client.",
+)
+@click.option(
+    "--trusted-proxy",
+    multiple=True,
+    metavar="NETWORK",
+    help="Trust X-Forwarded-* headers of these addresses; may be repeated.",
+)
+@click.option(
+    "--origin",
+    multiple=True,
+    metavar="URL",
+    help="Another origin whose pages may send requests; may be repeated.",
+)
+@click.option(
+    "--assistant-name",
+    default="Assistant",
+    show_default=True,
+    help="The name of the assistant on the page.",
+)
+@click.option(
+    "--root-path",
+    default="",
+    metavar="PATH",
+    help="The path of the service behind a proxy, such as /chat.",
+)
+@click.option("--no-page", is_flag=True, help="Serve the routes without the page.")
+@click.option("--worker", "with_worker", is_flag=True, help="Run a worker in this process, too.")
+@click.option(
+    "--webhook",
+    metavar="URL",
+    help=f"With --worker: POST each reply to this address, signed with {SECRET_VARIABLE}.",
+)
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="warning",
     show_default=True,
-    help="Of the log on stderr.",
+    help="The level of the log on stderr.",
+)
+@log_format_option
+@click.option(
+    "--access-log",
+    type=click.Choice(["combined", "json", "off"]),
+    default="off",
+    show_default=True,
+    help="Log each request on stdout; addresses are shortened.",
 )
 def serve(
     *,
@@ -65,6 +153,7 @@ def serve(
     allow_anyone: bool,
     rate_limit: str,
     request_limit: str,
+    frame_limit: str,
     streams: int,
     streams_per_client: int,
     trusted_proxy: tuple[str, ...],
@@ -73,43 +162,58 @@ def serve(
     root_path: str,
     no_page: bool,
     with_worker: bool,
+    webhook: str | None,
     log_level: str,
+    log_format: str,
+    access_log: str,
 ) -> None:
     """Serve the queue over HTTP: the routes under /api, the chat page at /.
 
-    Messages are answered by workers (assistant-queue worker), or by this process with --worker. Without --authorize everybody who
-    reaches the address may do everything: that is for this machine alone, and anything else has to be asked for with --allow-anyone.
+    Messages are answered by workers (assistant-queue worker), or by this process with --worker.
+    Without --authorize no request is refused: only loopback addresses are served so, unless
+    --allow-anyone is given.
 
     \b
     assistant-queue serve --app myapp:queue --worker
-    assistant-queue serve --app myapp:queue --authorize myapp:authorize --host 0.0.0.0 --trusted-proxy 10.0.0.0/8
+    assistant-queue serve --app myapp:queue --authorize myapp:authorize --host 0.0.0.0 \\
+        --trusted-proxy 10.0.0.0/8
+    assistant-queue serve --worker --webhook https://example.com/replies
 
-    On SIGTERM or Ctrl-C streams end at once, and browsers come back to whoever serves then.
+    Variables (PORT, REDIS_URL, OPENAI_API_KEY ...) are read from the environment, then from the file
+    .env in the working directory.
 
-    Exit codes: 0 stopped as asked, 1 the address is taken, 2 an option, the app or the function is wrong, 3 with --worker: Redis did not
-    answer at the start.
+    On SIGTERM or Ctrl-C streams end at once; browsers reconnect to the next process that serves.
+
+    Exit codes: 0 stopped by a signal, 1 the address is in use, 2 an option, the app or the function
+    is wrong, 3 with --worker: Redis did not answer at the start.
     """  # noqa: D301
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("assistant_queue").setLevel(log_level.upper())
+    logs.configure(log_level.upper(), log_format)
     is_local = is_loopback(host)
     if authorize is None and not is_local and not allow_anyone:
         raise Misuse(
-            f"{host} is an address that others reach, and nobody says who may do what: "
-            "give --authorize module:function, or say --allow-anyone"
+            f"--host {host} is reachable from other machines and requests are not authorized: "
+            "give --authorize module:function, or --allow-anyone"
         )
     options: dict[str, Any] = {
         "rate_limit": None if rate_limit == "none" else rate_limit,
         "request_limit": None if request_limit == "none" else request_limit,
+        "frame_limit": None if frame_limit == "none" else frame_limit,
         "max_streams": streams,
         "max_streams_per_client": streams_per_client,
         "trusted_proxies": list(trusted_proxy),
         "allowed_origins": list(origin),
-        # A page of another site may point a name of its own at this machine: it is answered under the machine's own names only.
+        # Another site's page may resolve its own name to this machine (DNS rebinding): answer only
+        # under the machine's own names.
         "allowed_hosts": LOCAL_NAMES if authorize is None and is_local else None,
     }
     config = load_app(app)
+    outgoing: OutgoingWebhook | None = None
+    if webhook is not None:
+        if not with_worker:
+            raise Misuse("--webhook needs --worker: the process that answers delivers the replies")
+        config, outgoing = with_webhook(config, webhook)
     if with_worker:
-        check_backend(config)
+        check_options(config)
     check = None if authorize is None else load_function(authorize)
     serving = run(
         config,
@@ -121,6 +225,8 @@ def serve(
         assistant_name=assistant_name,
         root_path=root_path,
         with_worker=with_worker,
+        access_log=access_log,
+        outgoing=outgoing,
     )
     asyncio.run(serving)
 
@@ -136,29 +242,40 @@ async def run(
     assistant_name: str,
     with_worker: bool,
     root_path: str = "",
+    access_log: str = "off",
+    outgoing: OutgoingWebhook | None = None,
 ) -> None:
-    """Serve until told to stop.
+    """Serve until a signal; `outgoing` is closed then.
 
     Raises:
         ConfigurationError: An option is wrong, or the extra is missing. Nothing was started.
-        Problem: Nobody can listen at the address. Nothing was served.
+        Problem: The address cannot be bound. Nothing was served.
     """
     from assistant_queue.integrations.fastapi import allow_all
     from assistant_queue.integrations.fastapi.app import app_of, make_service
-    from assistant_queue.integrations.fastapi.process import keep_pauses_short
-    from assistant_queue.integrations.fastapi.server import make_server
-    from assistant_queue.integrations.fastapi.service import door_of
+    from assistant_queue.integrations.fastapi.process_limits import keep_pauses_short
+    from assistant_queue.integrations.fastapi.service import queue_of
+    from assistant_queue.integrations.fastapi.uvicorn_server import make_server
 
-    queue = door_of(config)
+    queue = queue_of(config)
     service = make_service(queue, allow_all if authorize is None else authorize, options)
     app = app_of(service, page=page, assistant_name=assistant_name, root_path=root_path)
+    if access_log != "off":
+        from assistant_queue.integrations.fastapi.access_log import AccessLog, start
+
+        start(access_log)
+        app.add_middleware(AccessLog, origins=service.origins)
     server = make_server(app, service, host=host, port=port)
     server.when_up = keep_pauses_short
-    announcing = asyncio.create_task(_announce(server, queue, root_path=root_path, is_open=authorize is None))
+    announcing = asyncio.create_task(
+        _announce(server, queue, root_path=root_path, is_open=authorize is None)
+    )
     try:
         async with queue:
-            with contextlib.suppress(StoreError, asyncio.TimeoutError):  # a Redis that is away may come back; a cluster stays one
-                await asyncio.wait_for(queue._store.run(refuse_any_cluster()), CLUSTER_CHECK_S)  # noqa: SLF001 - the queue's own Redis
+            # A Redis that is away may come back; a cluster stays one.
+            with contextlib.suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(CLUSTER_CHECK_S):
+                    await queue.core.store.run(refuse_any_cluster())
             if with_worker:
                 await queue.start_worker()
             try:
@@ -167,35 +284,43 @@ async def run(
                 if server.is_up.is_set():
                     raise
                 reason = error.strerror or str(error)
-                raise Problem(f"cannot listen at {host}:{port}: {reason}; give another --port, or --host") from error
+                raise Problem(
+                    f"cannot listen at {host}:{port}: {reason}; give another --port, or --host"
+                ) from error
     finally:
+        if outgoing is not None:
+            await outgoing.close()
         announcing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await announcing
 
 
-async def _announce(server: Server, queue: AsyncAssistantMessageQueue, *, root_path: str, is_open: bool) -> None:
-    """Say where, as soon as it answers; and what it lacks."""
+async def _announce(
+    server: ServiceServer, queue: AsyncAssistantMessageQueue, *, root_path: str, is_open: bool
+) -> None:
+    """Print the address as soon as the server answers, and warnings."""
     config = queue.config
     await server.is_up.wait()
     host, port = server.servers[0].sockets[0].getsockname()[:2]
     place = f"[{host}]" if ":" in host else host
-    click.echo(f"serving: http://{place}:{port}{root_path.rstrip('/')}/  (queue {config.queue_prefix}, {redis_name(config)})")
+    click.echo(
+        f"serving: http://{place}:{port}{root_path.rstrip('/')}/  "
+        f"(queue {config.queue_prefix}, {redis_name(config)})"
+    )
     try:
         await queue.get_queue_status()
     except AssistantQueueError as error:
-        click.echo(f"warning: as long as this is so, requests are refused: {error}", err=True)
+        click.echo(f"warning: as long as this lasts, requests are refused: {error}", err=True)
     if is_open:
         click.echo(
-            "warning: without --authorize no client is asked for its identity: each "
-            "client that reaches this address may read, write and delete "
-            "every thread",
+            "warning: without --authorize no client is asked for its identity: each client that "
+            "reaches this address may read, write and delete every thread",
             err=True,
         )
 
 
 def is_loopback(host: str) -> bool:
-    """Only this machine reaches the address."""
+    """Return True if only this machine reaches the address."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -203,21 +328,25 @@ def is_loopback(host: str) -> bool:
 
 
 def load_function(path: str) -> Any:
-    """The function that --authorize names.
+    """Return the function of --authorize.
 
     Raises:
-        Misuse: There is none.
+        Misuse: It cannot be imported, or there is none.
     """
     module_name, colon, name = path.partition(":")
     if not colon or not module_name or not name:
-        raise Misuse(f"--authorize {path!r} is not of the form module:function, as in myapp:authorize")
+        raise Misuse(
+            f"Invalid --authorize {path!r}: expected module:function, such as myapp:authorize"
+        )
     look_here()
     try:
         found: Any = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
-        raise Misuse(f"--authorize {path!r} cannot be imported: {type(error).__name__}: {error}") from error
+        raise Misuse(
+            f"--authorize {path!r} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
     for part in name.split("."):
         found = getattr(found, part, None)
     if not callable(found):
-        raise Misuse(f"--authorize {path!r}: there is no function {name} in {module_name}")
+        raise Misuse(f"Invalid --authorize {path!r}: {module_name} has no function {name}")
     return found

@@ -1,4 +1,4 @@
-"""`assistant-queue status`: where the messages are."""
+"""`assistant-queue status`: message counts by state, or the state of one thread."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 
 import click
 
-from assistant_queue.cli.options import Where, redis_name, where_options
 from assistant_queue.cli.output import console, echo_json, json_option
+from assistant_queue.cli.shared_options import Where, redis_name, where_options
+from assistant_queue.client.queue import AssistantMessageQueue
 from assistant_queue.models import QueueStatus, ThreadStatus
-from assistant_queue.queue import AssistantMessageQueue
 
 REFRESH_S = 1.0
-"""Seconds between two looks of `--watch`."""
+"""Seconds between two reads of `--watch`. Chosen: one round trip each."""
 
 
-@click.command(short_help="Show where the messages are.")
-@click.option("--thread", metavar="ID", help="Show where one thread stands instead.")
-@click.option("--watch", is_flag=True, help="Look again every second, until Ctrl-C.")
+@click.command(short_help="Show message counts by state.")
+@click.option("--thread", metavar="ID", help="Show the state of one thread instead.")
+@click.option("--watch", is_flag=True, help="Refresh every second, until Ctrl-C.")
 @json_option
 @where_options
 def status(where: Where, thread: str | None, watch: bool, as_json: bool) -> None:
-    """Show how many messages are where, or where one thread stands.
+    """Show message counts by state, or the state of one thread.
 
-    Counters are kept, so it costs the same with ten messages and with ten million.
+    Redis keeps counters: the cost does not depend on the number of messages.
 
     \b
     active     in a batch that a worker has claimed
@@ -33,13 +33,17 @@ def status(where: Where, thread: str | None, watch: bool, as_json: bool) -> None
     delayed    their window, or a back-off, is still running
     completed  answered, ever
     failed     in the failed list now: see `assistant-queue failed`
-    paused     only if it is, and since when: nothing is claimed until `assistant-queue resume`
+    delivering replies that wait for their delivery, or are being delivered
+    delivered  replies, ever
+    undelivered  replies in the failed list now
+    paused     if the queue is paused: since when; ends with `assistant-queue resume`
 
     \b
     assistant-queue status --watch
     assistant-queue status --thread thread-123 --json
 
-    Exit codes: 0 shown, 2 an option is wrong, 3 Redis did not answer. With --json every look is one line.
+    Exit codes: 0 shown, 2 an option is wrong, 3 Redis did not answer. With --json every read is one
+    line.
     """  # noqa: D301
     with where.queue() as queue:
         look = _looker(queue, thread)
@@ -55,7 +59,9 @@ def status(where: Where, thread: str | None, watch: bool, as_json: bool) -> None
             return
 
 
-def _looker(queue: AssistantMessageQueue, thread: str | None) -> Callable[[], QueueStatus | ThreadStatus]:
+def _looker(
+    queue: AssistantMessageQueue, thread: str | None
+) -> Callable[[], QueueStatus | ThreadStatus]:
     return queue.get_queue_status if thread is None else lambda: queue.get_thread_status(thread)
 
 
@@ -69,7 +75,7 @@ def _repeat(show: Callable[[], Any], watch: bool) -> None:
 def _print(title: str, seen: QueueStatus | ThreadStatus) -> None:
     click.echo(title)
     for name, value, meaning in rows_of(seen):
-        click.echo(f"  {name:<10} {value:>8}  {meaning}".rstrip())
+        click.echo(f"  {name:<11} {value:>8}  {meaning}".rstrip())
 
 
 def _watch(title: str, look: Callable[[], QueueStatus | ThreadStatus]) -> None:
@@ -81,7 +87,9 @@ def _watch(title: str, look: Callable[[], QueueStatus | ThreadStatus]) -> None:
     from rich.table import Table
 
     def table() -> Table:
-        made = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None)
+        made = Table(
+            title=title, title_justify="left", title_style="bold", show_header=False, box=None
+        )
         for name, value, meaning in rows_of(look()):
             made.add_row(name, f"[bold]{value}[/bold]", f"[dim]{meaning}[/dim]")
         made.add_row("[dim]Ctrl-C ends[/dim]")
@@ -92,29 +100,64 @@ def _watch(title: str, look: Callable[[], QueueStatus | ThreadStatus]) -> None:
 
 
 def _one_line(seen: QueueStatus | ThreadStatus) -> str:
-    return f"{time.strftime('%H:%M:%S')}  " + "  ".join(f"{name} {value}" for name, value, _ in rows_of(seen))
+    return f"{time.strftime('%H:%M:%S')}  " + "  ".join(
+        f"{name} {value}" for name, value, _ in rows_of(seen)
+    )
 
 
 def rows_of(seen: QueueStatus | ThreadStatus) -> list[tuple[str, str, str]]:
-    """Name, value and meaning of each thing there is to see."""
+    """Return the rows of a status: name, value and meaning."""
     if isinstance(seen, QueueStatus):
         since = f"since {seen.paused_since:%Y-%m-%d %H:%M:%S} UTC, " if seen.paused_since else ""
-        paused = [("paused", "yes", f"{since}nothing is claimed: assistant-queue resume")] if seen.paused else []
+        paused = (
+            [("paused", "yes", f"{since}nothing is claimed: assistant-queue resume")]
+            if seen.paused
+            else []
+        )
         return [
             *paused,
             ("active", str(seen.active_count), "in a claimed batch"),
             ("waiting", str(seen.waiting_count), "due, not claimed yet"),
             ("delayed", str(seen.delayed_count), "window or back-off still running"),
             ("completed", str(seen.completed_count), "answered, ever"),
-            ("failed", str(seen.failed_count), "see: assistant-queue failed" if seen.failed_count else "in the failed list"),
+            (
+                "failed",
+                str(seen.failed_count),
+                "see: assistant-queue failed" if seen.failed_count else "in the failed list",
+            ),
+            ("delivering", str(seen.delivering_count), "replies on their way to the platform"),
+            ("delivered", str(seen.delivered_count), "replies, ever"),
+            (
+                "undelivered",
+                str(seen.undelivered_count),
+                "replies; see: assistant-queue failed"
+                if seen.undelivered_count
+                else "replies in the failed list",
+            ),
         ]
     due = f"{seen.due_at:%H:%M:%S} UTC" if seen.due_at else "-"
     return [
         ("thread", seen.thread_id, ""),
         ("state", f"{seen.state}, paused" if seen.paused else seen.state, ""),
-        ("pending", str(seen.pending_count), "messages behind the current batch, or in their window"),
+        (
+            "pending",
+            str(seen.pending_count),
+            "messages after the current batch, or in their window",
+        ),
         ("batch", seen.batch_id or "-", ""),
         ("run", seen.run_id or "-", ""),
         ("attempts", str(seen.attempts), ""),
-        ("due", due, "when somebody looks at it next"),
+        ("due", due, "when a worker looks at it next"),
+        *_delivery_rows(seen),
+    ]
+
+
+def _delivery_rows(seen: ThreadStatus) -> list[tuple[str, str, str]]:
+    if not seen.delivering_count:
+        return []
+    due = f"{seen.delivery_due_at:%H:%M:%S} UTC" if seen.delivery_due_at else "-"
+    error = seen.delivery_error
+    why = f"; the last try: {error.code}: {error.message}" if error else ""
+    return [
+        ("delivering", str(seen.delivering_count), f"replies, the first one next at {due}{why}")
     ]

@@ -1,4 +1,4 @@
-"""`assistant-queue worker`: answers threads until it is told to stop."""
+"""`assistant-queue worker`: answer threads until a signal."""
 
 from __future__ import annotations
 
@@ -13,39 +13,87 @@ from typing import NoReturn
 
 import click
 
-from assistant_queue.abandoned import ABANDONED
-from assistant_queue.call_threads import THREAD_NAME
-from assistant_queue.cli.options import Number, app_option, backend_name, redis_name
-from assistant_queue.cli.problems import OK, Misuse, problem_of
+from assistant_queue import logs
+from assistant_queue.cli.exit_errors import OK, Misuse, problem_of
 from assistant_queue.cli.processes import Processes
+from assistant_queue.cli.shared_options import (
+    Number,
+    app_option,
+    backend_name,
+    env_file_option,
+    log_format_option,
+    redis_name,
+)
 from assistant_queue.clock import SystemClock
 from assistant_queue.config import Config
 from assistant_queue.errors import AssistantQueueError
 from assistant_queue.store import wakeups
-from assistant_queue.store.calls import Space
-from assistant_queue.store.stores import SyncStore
-from assistant_queue.worker.app import APP_VARIABLE, load_app
-from assistant_queue.worker.backend import check_backend
-from assistant_queue.worker.checking_in import check_in
-from assistant_queue.worker.loop import run
-from assistant_queue.worker.running import RESTART, Told, leave, run_until_told
+from assistant_queue.store.calls import Namespace
+from assistant_queue.store.transport.stores import SyncStore
+from assistant_queue.user_code.abandoned import ABANDONED
+from assistant_queue.user_code.call_threads import THREAD_NAME
+from assistant_queue.worker.app_loader import APP_VARIABLE, load_app
+from assistant_queue.worker.event_loop import run
+from assistant_queue.worker.process import RESTART, StopSignals, leave, run_until_stopped
+from assistant_queue.worker.startup_checks import check_in, check_options
 
 _CALLBACK_PATIENCE_S = 1.0
-"""How long a user's function that blocks may hold the process after its time. Chosen."""
+"""Seconds for which a user's function that blocks may delay the end of the process. Chosen: it had
+the shutdown time-out before."""
 
 
-@click.command(short_help="Answer threads until told to stop.")
+@click.command(short_help="Answer threads until a signal.")
+@env_file_option()
 @app_option
-@click.option("--concurrency", type=click.IntRange(1, 100_000), help="Runs at once. Default: the app's, else 5.")
-@click.option("--shutdown-timeout", type=Number(min=0), metavar="SECONDS", help="How long runs may finish after a signal. [default: 30]")
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 100_000),
+    help="Runs at once. Default: the app's, else 5.",
+)
+@click.option(
+    "--shutdown-timeout",
+    type=Number(min=0),
+    metavar="SECONDS",
+    help="Seconds for runs to finish after a signal. [default: 30]",
+)
 @click.option("--burst", is_flag=True, help="Stop when nothing is due or running.")
 @click.option(
-    "--processes", type=click.IntRange(1, 1000), default=1, show_default=True, help="So many workers, each with a loop of its own."
+    "--processes",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="The number of worker processes.",
 )
-@click.option("--prefix", "prefixes", multiple=True, metavar="NAME", help="A queue to serve, instead of the app's own; may be repeated.")
-@click.option("--fork", is_flag=True, help="RQ's forking worker instead: one run at a time, each in a process of its own.")
 @click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True, help="Of the log on stderr."
+    "--prefix",
+    "prefixes",
+    multiple=True,
+    metavar="NAME",
+    help="A queue to serve, instead of the app's own; may be repeated.",
+)
+@click.option(
+    "--fork",
+    is_flag=True,
+    help="Use RQ's forking worker instead: one run at a time, each in its own process.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="The level of the log on stderr.",
+)
+@log_format_option
+@click.option(
+    "--health-port",
+    type=click.IntRange(1, 65535),
+    help="Answer health checks over HTTP: /live and /ready.",
+)
+@click.option(
+    "--health-host",
+    default="127.0.0.1",
+    show_default=True,
+    help="The address for --health-port.",
 )
 def worker(
     *,
@@ -57,12 +105,16 @@ def worker(
     prefixes: tuple[str, ...],
     fork: bool,
     log_level: str,
+    log_format: str,
+    health_port: int | None,
+    health_host: str,
 ) -> None:
-    """Answer threads: take what is due, run it at the provider, deliver the replies.
+    """Answer threads: claim due messages, run them at the provider, deliver the replies.
 
-    Start as many as you like, on as many machines as you like: a thread has one run at a time across all of them. A line on stdout says
-    when it is ready; `rq info` shows it. On SIGTERM or Ctrl-C it takes no more and lets runs finish within --shutdown-timeout; what is
-    still running then, or at a second signal, is handed back where it stands, and another worker follows the same run.
+    Start any number of workers, on any number of machines: a thread has one run at a time across
+    all of them. A worker prints a line on stdout when it is ready, and `rq info` shows it. On
+    SIGTERM or Ctrl-C it claims no more and lets runs finish within --shutdown-timeout; runs that
+    are unfinished then, or at a second signal, are handed back, and another worker follows them.
 
     \b
     assistant-queue worker --app myapp:queue --concurrency 200
@@ -71,20 +123,37 @@ def worker(
     assistant-queue worker --app myapp:queue --prefix shop --prefix support
     assistant-queue worker --app myapp:queue --fork
 
-    One process uses one core and holds thousands of runs; --processes is for more cores. --concurrency counts for each process.
-    With --fork a first signal waits for the run at hand, a second ends it: its thread goes on when the lease has lapsed.
+    One process uses one core and holds thousands of runs; --processes is for more cores.
+    --concurrency applies to each process. With --fork a first signal waits for the current run, a
+    second one ends it: its thread continues when the lease has lapsed.
 
-    A process in which a hundred calls of your functions hang lets its runs finish and starts again.
+    A process in which a hundred calls of your functions hang lets its runs finish and restarts.
 
-    Exit codes: 0 stopped as asked, 2 the app, the key or the backend is missing or wrong, 3 Redis did not answer at the start.
+    Exit codes: 0 stopped by a signal, 2 the app, the key or the backend is missing or wrong,
+    3 Redis did not answer at the start.
     """  # noqa: D301
-    if fork and (concurrency is not None or shutdown_timeout is not None or processes > 1 or prefixes):
+    if fork and (
+        concurrency is not None or shutdown_timeout is not None or processes > 1 or prefixes
+    ):
         raise Misuse(
-            "--fork runs one batch of the app's queue at a time and waits for it: "
+            "--fork runs one batch of the app's queue at a time: "
             "leave out --concurrency, --shutdown-timeout, --processes and --prefix"
         )
-    told = Told(shutdown_timeout_s=30.0 if shutdown_timeout is None else shutdown_timeout, burst=burst)
-    command = _Command(app, concurrency, prefixes, told, log_level.upper())
+    if health_port is not None and (fork or processes > 1):
+        raise Misuse("--health-port is of one process: leave out --fork and --processes")
+    stop_signals = StopSignals(
+        shutdown_timeout_s=30.0 if shutdown_timeout is None else shutdown_timeout, burst=burst
+    )
+    command = _Command(
+        app,
+        concurrency,
+        prefixes,
+        stop_signals,
+        log_level.upper(),
+        log_format,
+        health_host,
+        health_port,
+    )
     if fork:
         _fork(command)
     elif processes == 1:
@@ -95,44 +164,55 @@ def worker(
 
 @dataclass(frozen=True, slots=True)
 class _Command:
-    """What the command was asked for; nothing is loaded before it is clear in which process it runs."""
+    """The command's options. The app is loaded later, in the process that runs the worker."""
 
     app: str | None
     concurrency: int | None
     prefixes: tuple[str, ...]
-    told: Told
+    stop_signals: StopSignals
     log_level: str
+    log_format: str
+    health_host: str
+    health_port: int | None
 
     def load(self) -> Config:
-        """The app's options, checked; and the log."""
-        wakeups.rq_prefix()  # says in a line what RQ says in a traceback when it is imported
+        """Load and check the app's options, and configure the log."""
+        wakeups.rq_prefix()  # raises in one line what RQ raises in a traceback when it is imported
         config = load_app(self.app)
-        check_backend(config)
+        check_options(config)
         if self.concurrency is not None:
             config = config.model_copy(update={"concurrency": self.concurrency})
-        logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        logging.getLogger("assistant_queue").setLevel(self.log_level)
-        logging.getLogger("rq.worker").setLevel(logging.WARNING)  # who registers, beats and listens is of no interest here
+        logs.configure(self.log_level, self.log_format)
+        # RQ's registrations and heartbeats are of no interest here.
+        logging.getLogger("rq.worker").setLevel(logging.WARNING)
         return config
 
     def work(self, on_ready: Callable[[], None] | None = None) -> int:
-        """Work in this process until told to stop; the exit code. `on_ready` is the parent's, where there is one."""
+        """Work in this process until a signal; return the exit code.
+
+        `on_ready` is the parent's, if there is one.
+        """
         config = self.load()
         prefixes = self.prefixes or (config.queue_prefix,)
 
         def ready() -> None:
             how = f"concurrency {config.concurrency}"
-            _say_ready(config, ", ".join(prefixes), how if on_ready is None else f"{how}, process {os.getpid()}")
+            _say_ready(
+                config,
+                ", ".join(prefixes),
+                how if on_ready is None else f"{how}, process {os.getpid()}",
+            )
             if on_ready is not None:
                 on_ready()
 
-        if run(_run(config, prefixes, self.told, ready)):
-            return RESTART if on_ready is not None else _start_again()
+        health = (self.health_host, self.health_port)
+        if run(_run(config, prefixes, self.stop_signals, ready, health)):
+            return RESTART if on_ready is not None else _restart()
         _leave()
         return OK
 
     def work_as_child(self, on_ready: Callable[[], None]) -> int:
-        """`work` in a child of `Processes`; the exit code."""
+        """`work` in a child of `Processes`; return the exit code."""
         try:
             return self.work(on_ready)
         except AssistantQueueError as error:
@@ -142,57 +222,68 @@ class _Command:
 
 
 def _say_ready(config: Config, queues: str, how: str) -> None:
-    click.echo(f"worker ready: queue {queues}, {how}, {redis_name(config)}, backend {backend_name(config)}")
+    click.echo(
+        f"worker ready: queue {queues}, {how}, {redis_name(config)}, backend {backend_name(config)}"
+    )
 
 
-# --- the concurrent worker ----------------------------------------------------------------------------------------------
+# --- the concurrent worker ------------------------------------------------------------------------
 
 
-async def _run(config: Config, prefixes: tuple[str, ...], told: Told, on_ready: Callable[[], None]) -> bool:
-    """Work; whether the process has to start again."""
+async def _run(
+    config: Config,
+    prefixes: tuple[str, ...],
+    stop_signals: StopSignals,
+    on_ready: Callable[[], None],
+    health: tuple[str, int | None],
+) -> bool:
+    """Work until a signal; return True if the process has to restart."""
     from assistant_queue.worker.asyncio_worker import AsyncioWorker
-    from assistant_queue.worker.rq_concurrent import RqBooks
+    from assistant_queue.worker.health_server import serving_health
+    from assistant_queue.worker.rq_concurrent_worker import RqBooks
 
     worker = AsyncioWorker(config, prefixes=prefixes, records=RqBooks(config, prefixes))
-    await run_until_told(worker, told, on_ready)
+    async with serving_health(worker, *health):
+        await run_until_stopped(worker, stop_signals, on_ready)
     return worker.has_to_restart
 
 
-def _start_again() -> NoReturn:
-    """Become a new process of the same command, under the same id: abandoned calls end here, and no supervisor is needed for it."""
+def _restart() -> NoReturn:
+    """Execute the same command again, under the same process id: ends abandoned calls."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - the command that runs already
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - the same command
 
 
 def _leave() -> None:
-    """End the process even if a function of the user's still blocks a thread: its batch has been handed back."""
+    """End the process even if a user's function blocks a thread: its batch was handed back."""
     until = time.monotonic() + _CALLBACK_PATIENCE_S
     blocking = [thread for thread in threading.enumerate() if thread.name == THREAD_NAME]
     for thread in blocking:
         thread.join(max(0.0, until - time.monotonic()))
     if ABANDONED.count or any(thread.is_alive() for thread in blocking):
-        click.echo("a callback is still running and is left behind", err=True)
+        click.echo("a callback is still running; the process ends without it", err=True)
         leave(OK)
 
 
-# --- RQ's forking worker ------------------------------------------------------------------------------------------------
+# --- RQ's forking worker --------------------------------------------------------------------------
 
 
 def _fork(command: _Command) -> None:
     config = command.load()
-    from assistant_queue.worker.rq_worker import Worker
+    from assistant_queue.worker.rq_forking_worker import Worker
     from assistant_queue.worker.runtime import worker_sync_client
 
     if command.app is not None:
-        os.environ[APP_VARIABLE] = command.app  # where the worker and its horses look
+        os.environ[APP_VARIABLE] = command.app  # read by the worker and its horses
     store = SyncStore(worker_sync_client(config))
-    store.run(check_in(Space(config.queue_prefix, SystemClock()), config, quietly=True))  # the worker itself says it
+    namespace = Namespace(config.queue_prefix, SystemClock())
+    store.run(check_in(namespace, config, quietly=True))  # the worker logs it itself
     store.close()
     client = worker_sync_client(config)
     # RQ blocks on its queue for minutes and sets a time-out to go with it, unless there is one.
     client.connection_pool.connection_kwargs.pop("socket_timeout", None)
     forking = Worker([config.queue_prefix], connection=client)
     forking.on_ready = lambda: _say_ready(config, config.queue_prefix, "forking")
-    forking.work(burst=command.told.burst, logging_level=command.log_level)
+    forking.work(burst=command.stop_signals.burst, logging_level=command.log_level)

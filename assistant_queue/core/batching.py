@@ -1,4 +1,4 @@
-"""From a thread's frozen messages to the user items of one request."""
+"""Conversion of a thread's frozen messages into the user items of one request."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from assistant_queue.models import Content, Message
 MAX_METADATA_PAIRS = 14
 """The caller's pairs of one item. Source: the provider takes 16; two are ours."""
 
-NOBODY = "(no name)"
-"""How a message without an author is signed where others have one."""
+NO_NAME = "(no name)"
+"""Signature of a message without an author, if others in its batch have one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What goes into one request.
+    """Messages that go into one request.
 
     Attributes:
         items: The user items, in order.
@@ -30,35 +30,45 @@ class Fit:
 
 
 def signed(text: str, author: str | None) -> str:
-    """The text as the model sees it, with its author.
+    """Return the text as the model sees it, with its author.
 
-    Every further line is indented, and a name is one line without a colon: no line can pass for another author's.
+    Every further line is indented, and a name is one line without a colon: no line can pass for
+    another author's.
     """
-    name = " ".join((author or "").replace(":", " ").split()) or NOBODY
+    name = " ".join((author or "").replace(":", " ").split()) or NO_NAME
     first, *others = text.splitlines() or [""]
     return "\n".join([f"{name}: {first}", *(f"    {line}" for line in others)])
 
 
 def content_of(message: Message, *, sign: bool) -> Content:
-    """A message's content, signed if any author in its batch has a name."""
+    """Return a message's content; `sign` if any author in its batch has a name."""
     if not sign:
         return message.content
     if isinstance(message.content, str):
         return signed(message.content, message.author)
-    return [{"type": "text", "text": signed("", message.author)}, *(_indented(part) for part in message.content)]
+    return [
+        {"type": "text", "text": signed("", message.author)},
+        *(_indented(part) for part in message.content),
+    ]
 
 
 def _indented(part: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A content part behind a signature: each line of its text is indented."""
+    """Return a content part that follows a signature, each line of its text indented."""
     text = part.get("text")
-    return part if not isinstance(text, str) else {**part, "text": "\n".join(f"    {line}" for line in text.splitlines())}
+    return (
+        part
+        if not isinstance(text, str)
+        else {**part, "text": "\n".join(f"    {line}" for line in text.splitlines())}
+    )
 
 
 def fit(messages: Sequence[Message], *, max_items: int | None, max_item_chars: int | None) -> Fit:
-    """As many of the messages as one request takes.
+    """Return as many of the messages as one request takes.
 
-    Above `max_items`, neighbours of one author are joined with a newline, up to `max_item_chars`; what does not fit then is left.
-    Messages whose text the provider holds already are taken and carry no item.
+    Above `max_items`, neighbours of one author, and neighbours that want no reply, are joined with
+    a newline, up to `max_item_chars`;
+    what does not fit then is left. Messages with a text that is in the provider's thread already
+    are taken and carry no item.
     """
     sign = any(message.author is not None for message in messages)
     fresh = [message for message in messages if not message.held]
@@ -81,7 +91,10 @@ def fit(messages: Sequence[Message], *, max_items: int | None, max_item_chars: i
 
 
 def _joins(group: Sequence[Message], message: Message, *, sign: bool, most: int | None) -> bool:
-    if message.author != group[-1].author or not isinstance(message.content, str):
+    are_quiet = not (message.wants_reply or any(one.wants_reply for one in group))
+    if not isinstance(message.content, str) or not (
+        are_quiet or message.author == group[-1].author
+    ):
         return False
     if any(not isinstance(one.content, str) for one in group):
         return False
@@ -93,12 +106,17 @@ def _item(group: Sequence[Message], *, sign: bool) -> InputItem:
     pairs = {name: value for message in group for name, value in message.metadata.items()}
     metadata = dict(list(pairs.items())[:MAX_METADATA_PAIRS])
     if len(group) == 1:
-        return InputItem(content=content_of(group[0], sign=sign), message_ids=ids, metadata=metadata)
+        return InputItem(
+            content=content_of(group[0], sign=sign), message_ids=ids, metadata=metadata
+        )
     content = "\n".join(str(content_of(message, sign=sign)) for message in group)
     return InputItem(content=content, message_ids=ids, metadata=metadata)
 
 
 def instructions_of(messages: Sequence[Message]) -> str | None:
-    """The distinct instructions of the messages, in order, joined by a blank line; None if none has any."""
+    """Return the distinct instructions of the messages, in order; None if none has any.
+
+    They are joined by a blank line.
+    """
     distinct = dict.fromkeys(message.instructions for message in messages if message.instructions)
     return "\n\n".join(str(text) for text in distinct) or None

@@ -1,26 +1,48 @@
-"""What is known of a batch, as it stands in Redis between two steps: small, versionless JSON with the defaults left out."""
+"""Memory of a batch between two steps: small, versionless JSON in Redis, without the defaults."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from assistant_queue.core.runs import ActionRequired
+from assistant_queue.core.stored_rows import (
+    AttemptRow,
+    dump_rows,
+    dump_usage,
+    load_rows,
+    load_usage,
+)
 from assistant_queue.models import ErrorInfo, FunctionCall, RunResult, ToolCall, Usage
 
-_HAPPENED = ("sent_ms", "waiting_since_ms", "undecided_since_ms", "open_since_ms")
-"""Times of what has happened; 0 where it has not."""
+_STORED_AS = {
+    "already_in_thread": "held",
+    "in_user_code": "calling",
+    "crashes_in_user_code": "guilt",
+    "waits_for_exclusive": "waits",
+}
+"""Stored names of attributes that were renamed; every other attribute is stored by its own name."""
+
+_HAPPENED = (
+    "sent_ms",
+    "run_sent_ms",
+    "first_text_ms",
+    "waiting_since_ms",
+    "undecided_since_ms",
+)
+"""Times of events; 0 for one that has not happened."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Progress:
-    """The memory of one batch. Whoever claims the thread next continues from here.
+    """The memory of one batch. The worker that claims the thread next continues from here.
 
     Attributes:
-        attempts: How often the batch was sent; a sending that was refused for a passing reason is taken back.
+        attempts: How often the batch was sent; a sending that was refused for a passing reason is
+            taken back.
         failures: How many failures count against `max_attempts`.
         sent_ms: When the last request that starts work left, ms.
         deadline_ms: When this attempt is given up, ms.
@@ -28,29 +50,42 @@ class Progress:
         anchor: Id of the last item before this batch, None if there was none.
         run_id: The latest run known.
         rounds: Tool rounds answered so far.
-        calls: The calls whose outputs are being submitted; where the provider keeps nothing, kept until the next round is known.
-        submitted: The calls whose outputs the latest run was given.
-        asked: The round that is being answered, where the provider keeps nothing: whoever resumes has the same calls with the same ids.
-        transcript: All rounds up to `calls`, in the backend's words, where the provider keeps nothing.
-        calling: One of the user's functions is being called: a worker that dies now may die of this batch.
-        guilt: Workers that have died in the user's code for this batch, as far as it was counted when this was stored.
-        waits: It waits to run the user's code alone: a worker that dies now does not die of this batch.
+        calls: The calls with outputs that are being submitted; if the provider keeps nothing, kept
+            until the next round is known.
+        submitted: The calls with outputs that the latest run was given.
+        asked: The round that is being answered, if the provider keeps nothing: a worker that
+            resumes has the same calls with the same ids.
+        transcript: All rounds up to `calls`, in the backend's words, if the provider keeps
+            nothing.
+        in_user_code: One of the user's functions is being called: a worker that dies now may die of
+            this batch.
+        crashes_in_user_code: Workers that have died in the user's code for this batch, as far as it
+            was counted when this was stored.
+        waits_for_exclusive: It waits to be the only suspect in the user's code: a worker that dies
+            now does not die of this batch.
         outputs: Every tool output that was ever computed for this batch, by call id.
-        replies: What the assistant said in the rounds before this one.
+        replies: The assistant's messages in the rounds before this one.
         usage: Tokens of the rounds before this one.
-        held: The provider's thread holds the text already.
+        already_in_thread: The provider's thread holds the text already.
         waiting_since_ms: When the failures that do not count began, ms; 0 without any.
         refusals: How many of those failures there were.
-        passing: The last request failed in a way that does not count, and may have been accepted all the same.
-        given_up: A run that was given up at its deadline and could not be cancelled: while it goes on, nothing is sent again.
-        undecided_since_ms: When the provider was first asked in vain what became of the request, ms; 0 if it was not.
+        passing: The last request failed in a way that does not count, and may have been accepted
+            all the same.
+        given_up: A run that was given up at its deadline and could not be cancelled: while it is
+            working, nothing is sent again.
+        undecided_since_ms: When the provider was first asked in vain what became of the request,
+            ms; 0 if it was not.
         shortened: How many of its runs have failed for their length.
-        origin: The conversation that the thread had before this batch outgrew it, if it was begun anew since.
+        origin: The conversation that the thread had before this batch outgrew it, if it was begun
+            anew since.
         error: The last failure.
-        result: The result to be delivered, once there is one.
-        deliveries: How often `on_reply` has been tried.
-        open_since_ms: When a call of `on_reply` was first given up while it went on, ms; 0 if none was.
-        burying: The reason for which the batch is on its way to the failed list, with `error`: nothing is sent for it any more.
+        result: The fallback of a batch that is given up, once there is one; of version 0.1 also
+            the result to be delivered.
+        burying: The reason for which the batch is on its way to the failed list, with `error`:
+            nothing is sent for it any more.
+        tries: Attempts by each worker, the latest last; of very many, the first and the latest.
+        run_sent_ms: When the last attempt was sent, ms; unlike `sent_ms`, without its tool rounds.
+        first_text_ms: When the first text of that attempt was read, ms; 0 before.
     """
 
     attempts: int = 0
@@ -65,13 +100,13 @@ class Progress:
     submitted: tuple[ToolCall, ...] = ()
     asked: ActionRequired | None = None
     transcript: str | None = None
-    calling: bool = False
-    guilt: int = 0
-    waits: bool = False
+    in_user_code: bool = False
+    crashes_in_user_code: int = 0
+    waits_for_exclusive: bool = False
     outputs: dict[str, str] = field(default_factory=dict)
     replies: tuple[str, ...] = ()
     usage: Usage | None = None
-    held: bool = False
+    already_in_thread: bool = False
     waiting_since_ms: int = 0
     refusals: int = 0
     passing: bool = False
@@ -81,12 +116,16 @@ class Progress:
     origin: str | None = None
     error: ErrorInfo | None = None
     result: RunResult | None = None
-    deliveries: int = 0
-    open_since_ms: int = 0
     burying: str | None = None
+    tries: tuple[AttemptRow, ...] = ()
+    run_sent_ms: int = 0
+    first_text_ms: int = 0
 
     def keep_past(self, now_ms: int, run_timeout_s: float) -> None:
-        """Let nothing have happened later than now, and no deadline be further than it can be: the store's clock may have been set back."""
+        """Move times later than now to now, and a deadline to where it can be at most.
+
+        The store's clock may have been set back.
+        """
         for name in _HAPPENED:
             setattr(self, name, min(getattr(self, name), now_ms))
         self.deadline_ms = min(self.deadline_ms, now_ms + round(run_timeout_s * 1000))
@@ -98,7 +137,7 @@ class Progress:
             value = getattr(self, one.name)
             if value is None or value in (0, ()) or value == {}:
                 continue
-            plain[one.name] = _ENCODERS.get(one.name, _same)(value)
+            plain[_stored_name(one.name)] = _ENCODERS.get(one.name, _same)(value)
         return json.dumps(plain, separators=(",", ":"), ensure_ascii=False)
 
     @classmethod
@@ -111,17 +150,29 @@ class Progress:
         if not text:
             return cls()
         found = json.loads(text)
-        known = {one.name for one in fields(cls)}
+        known = {_stored_name(one.name): one.name for one in fields(cls)}
         try:
-            plain = {name: _DECODERS.get(name, _same)(value) for name, value in found.items() if name in known}
+            plain = {
+                known[name]: _DECODERS.get(known[name], _same)(value)
+                for name, value in found.items()
+                if name in known
+            }
         except (AttributeError, TypeError, KeyError, IndexError, OverflowError) as error:
             msg = f"not the progress of a batch: {type(error).__name__}"
             raise ValueError(msg) from error
-        wrong = sorted(name for name, value in plain.items() if not isinstance(value, _TYPES[name]))
+        wrong = sorted(
+            _stored_name(name)
+            for name, value in plain.items()
+            if not isinstance(value, _TYPES[name])
+        )
         if wrong:
             msg = f"not the progress of a batch: {', '.join(wrong)}"
             raise ValueError(msg)
         return cls(**plain)
+
+
+def _stored_name(attribute: str) -> str:
+    return _STORED_AS.get(attribute, attribute)
 
 
 def _same(value: Any) -> Any:
@@ -133,19 +184,13 @@ def _dump_calls(calls: Sequence[ToolCall]) -> list[list[str]]:
 
 
 def _load_calls(rows: Sequence[Sequence[str]]) -> tuple[ToolCall, ...]:
-    return tuple(ToolCall(id=row[0], function=FunctionCall(name=row[1], arguments=row[2])) for row in rows)
-
-
-def _dump_usage(usage: Usage) -> list[int]:
-    return [usage.input_tokens, usage.output_tokens, usage.total_tokens]
-
-
-def _load_usage(row: Sequence[int]) -> Usage:
-    return Usage(input_tokens=row[0], output_tokens=row[1], total_tokens=row[2])
+    return tuple(
+        ToolCall(id=row[0], function=FunctionCall(name=row[1], arguments=row[2])) for row in rows
+    )
 
 
 def _dump_asked(asked: ActionRequired) -> dict[str, Any]:
-    usage = None if asked.usage is None else _dump_usage(asked.usage)
+    usage = None if asked.usage is None else dump_usage(asked.usage)
     return {
         "run_id": asked.run_id,
         "calls": _dump_calls(asked.calls),
@@ -160,7 +205,7 @@ def _load_asked(plain: Mapping[str, Any]) -> ActionRequired:
         run_id=plain["run_id"],
         calls=_load_calls(plain["calls"]),
         replies=tuple(plain["replies"]),
-        usage=None if plain["usage"] is None else _load_usage(plain["usage"]),
+        usage=None if plain["usage"] is None else load_usage(plain["usage"]),
         transcript=plain["transcript"],
     )
 
@@ -177,47 +222,60 @@ def load_error(plain: Mapping[str, str]) -> ErrorInfo:
 
 def moment(ms: float) -> datetime:
     """A time of the store's, aware, UTC."""
-    return datetime.fromtimestamp(ms / 1000, tz=timezone.utc)
+    return datetime.fromtimestamp(ms / 1000, tz=UTC)
+
+
+_STORED_APART = frozenset({"messages", "authors", "metadata", "tenant", "model", "timeline"})
+"""Fields of `RunResult` that version 0.1 does not accept (`account.py`), or that hold texts."""
 
 
 def dump_result(result: RunResult) -> dict[str, Any]:
-    """A result as plain values; times in ms."""
-    plain = {one.name: getattr(result, one.name) for one in fields(result)}
+    """A result as plain values; times in ms. Never the messages that it answers."""
+    plain = {
+        one.name: getattr(result, one.name)
+        for one in fields(result)
+        if one.name not in _STORED_APART
+    }
     plain["started_at"] = round(result.started_at.timestamp() * 1000)
     plain["ended_at"] = round(result.ended_at.timestamp() * 1000)
-    plain["usage"] = None if result.usage is None else _dump_usage(result.usage)
+    plain["usage"] = None if result.usage is None else dump_usage(result.usage)
     if not result.fallback:
         del plain["fallback"]  # versions without it read the others
+    del plain["late"]  # known from the place where the reply waits
     return plain
 
 
 def load_result(plain: Mapping[str, Any]) -> RunResult:
-    """The opposite of `dump_result`."""
-    values = dict(plain)
+    """The opposite of `dump_result`; fields that a newer version added are ignored."""
+    values = {name: value for name, value in plain.items() if name in _RESULT_FIELDS}
     values["started_at"] = moment(values["started_at"])
     values["ended_at"] = moment(values["ended_at"])
-    values["usage"] = None if values["usage"] is None else _load_usage(values["usage"])
+    values["usage"] = None if values["usage"] is None else load_usage(values["usage"])
     values["message_ids"] = tuple(values["message_ids"])
     values["replies"] = tuple(values["replies"])
     return RunResult(**values)
 
 
+_RESULT_FIELDS = frozenset(one.name for one in fields(RunResult)) - _STORED_APART
+
 _ENCODERS: dict[str, Callable[[Any], Any]] = {
     "calls": _dump_calls,
     "submitted": _dump_calls,
     "asked": _dump_asked,
-    "usage": _dump_usage,
+    "usage": dump_usage,
     "error": dump_error,
     "result": dump_result,
+    "tries": dump_rows,
 }
 _DECODERS: dict[str, Callable[[Any], Any]] = {
     "calls": _load_calls,
     "submitted": _load_calls,
     "asked": _load_asked,
     "replies": tuple,
-    "usage": _load_usage,
+    "usage": load_usage,
     "error": load_error,
     "result": load_result,
+    "tries": load_rows,
 }
 _OPTIONAL: dict[str, type[Any]] = {
     "anchor": str,
@@ -233,7 +291,11 @@ _OPTIONAL: dict[str, type[Any]] = {
 }
 _TYPES: dict[str, type[Any]] = {
     "outputs": dict,
-    **{one.name: type(one.default) for one in fields(Progress) if one.name not in {"outputs", *_OPTIONAL}},
+    **{
+        one.name: type(one.default)
+        for one in fields(Progress)
+        if one.name not in {"outputs", *_OPTIONAL}
+    },
     **_OPTIONAL,
 }
-"""What `dump` writes of each field: None is left out."""
+"""Type of each attribute after `load`: None is left out."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 _RUN = 12
-"""Characters in a row that are taken for a quotation. Chosen: shorter runs, such as a word, occur in any error message."""
+"""Characters in a row that are taken for a quotation. Chosen: shorter runs, such as a word, occur
+in any error message."""
 
 _WHOLE = 4
-"""Characters of a text that is taken out if it is quoted whole. Chosen: "yes" or "hi" gives nothing away."""
+"""Characters of a text that is taken out if it is quoted whole. Chosen: "yes" or "hi" gives nothing
+away."""
 
 _MOST = 200_000
-"""Characters of texts that are compared. Chosen: as a search through a string, milliseconds; it is done for failures only."""
+"""Characters of texts that are compared. Chosen: as a search through a string, milliseconds; it is
+done for failures only."""
 
 HIDDEN = "[text]"
 

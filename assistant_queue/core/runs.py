@@ -1,4 +1,6 @@
-"""A run as the flow sees it: what is sent, what comes back, what can be found out later. Plain values, no I/O.
+"""A run as the flow sees it: its request, its events, and what can be found out later.
+
+Plain values, no I/O.
 
 The contract that turns them into a provider's requests is `assistant_queue.backends.base.Backend`.
 """
@@ -7,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 
 from assistant_queue.models import Batch, Content, ErrorInfo, ToolCall, Usage
-from assistant_queue.trouble import Trouble
+from assistant_queue.trouble import Trouble, bounded_wait
 
 EMPTY = "empty"
-"""`RunEnded.incomplete_reason` of a run that ended well and said nothing."""
+"""`RunEnded.incomplete_reason` of a run that ended well without a reply."""
 
 
-class FoundBy(str, Enum):
-    """How a batch is found again after an ambiguous request."""
+class FoundBy(StrEnum):
+    """Way to find a batch again after an ambiguous request."""
 
     METADATA = "by_metadata"
     ANCHOR = "by_anchor"
@@ -26,29 +28,30 @@ class FoundBy(str, Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What a backend can do; the flow reads it instead of asking which backend it has.
+    """Capabilities of a backend; the flow reads them instead of asking which backend it has.
 
     Attributes:
         found_by: How `find` recognises a batch.
-        follows: A known run can be followed again after a crash; without it, `find` is asked what became of it.
+        follows: A known run can be followed again after a crash; without it, `find` is asked what
+            became of it.
         cancels: A known run can be cancelled.
-        streams: Text arrives in deltas.
-        keeps_failed_text: The provider's thread holds the user's text although the run failed (Assistants): a new run must not repeat it.
-        takes_input_while_running: A message can join a run that is going on.
-        conversations: There is a conversation at the provider that a mapped thread id must be given.
-        stateless: The provider keeps nothing of a run, so that a request that is made again doubles nothing there. A lost answer is a
-            failure to be tried again, without a question, and a batch goes on behind the last round that is stored here.
-        renews: A conversation that outgrew the model can be begun anew (`RenewsConversations` in `backends/base.py`).
-        max_items: Most input items of one request, None for no limit of its own.
-        max_item_chars: Most characters of one item, None for no limit of its own.
+        keeps_failed_text: The provider's thread holds the user's text although the run failed
+            (Assistants): a new run must not repeat it.
+        conversations: There is a conversation at the provider that a mapped thread id must be
+            given.
+        stateless: The provider keeps nothing of a run, so that a request that is made again doubles
+            nothing there. A lost answer is a failure to be tried again, without a question, and a
+            batch continues after the last round that is stored here.
+        renews: A conversation that outgrew the model can be begun anew (`RenewsConversations` in
+            `backends/base.py`).
+        max_items: Most input items of one request, None if the provider has no limit.
+        max_item_chars: Most characters of one item, None if the provider has no limit.
     """
 
     found_by: FoundBy
     follows: bool = False
     cancels: bool = False
-    streams: bool = False
     keeps_failed_text: bool = False
-    takes_input_while_running: bool = False
     conversations: bool = True
     stateless: bool = False
     renews: bool = False
@@ -62,7 +65,8 @@ class InputItem:
 
     Attributes:
         content: Text, or the caller's content parts.
-        message_ids: The queue's messages that this item carries (several when neighbours were joined).
+        message_ids: The queue's messages that this item carries (several when neighbours were
+            joined).
         metadata: The caller's pairs, for providers that have a place for them.
     """
 
@@ -77,18 +81,24 @@ class RunRequest:
 
     Attributes:
         batch: The frozen batch.
-        conversation_id: The provider's id of the thread ("" where the backend has no conversations).
-        anchor: The id of the last item known to be in the conversation before this batch; None: there was none. Where the queue keeps the
-            history itself: the history.
-        items: The batch as user items, in order. Empty when the provider's thread holds the text already.
+        conversation_id: The provider's id of the thread ("" if the backend has no
+            conversations).
+        anchor: The id of the last item known to be in the conversation before this batch; None:
+            there was none. If the queue keeps the history itself: the history.
+        items: The batch as user items, in order. Empty when the provider's thread holds the text
+            already.
         instructions: None to send none.
-        open_calls: Ids of tool calls that an earlier batch left unanswered in this conversation; the backend answers them with an
-            error output in the same request where the provider would refuse the batch otherwise.
+        open_calls: Ids of tool calls that an earlier batch left unanswered in this conversation;
+            the backend answers them with an error output in the same request if the provider
+            would refuse the batch otherwise.
         deadline_s: Seconds until the batch's own deadline, as of now.
-        transcript: What `ActionRequired.transcript` said of the rounds so far; None in the first one.
-        again: A request over this batch has left before, even if it was refused for a passing reason and counts as no attempt.
-        shortened: How many runs over this batch have failed for their length: each time less of the conversation is to be read.
-        renewed: The conversation was begun anew for this batch, because that was not enough: nothing but a shorter one helps.
+        transcript: `ActionRequired.transcript` of the rounds so far; None in the first one.
+        again: A request over this batch has left before, even if it was refused for a passing
+            reason and counts as no attempt.
+        shortened: How many runs over this batch have failed for their length: each time less of the
+            conversation is to be read.
+        renewed: The conversation was begun anew for this batch, because that was not enough:
+            nothing but a shorter one helps.
     """
 
     batch: Batch
@@ -105,21 +115,23 @@ class RunRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunStarted:
+class RunAccepted:
     """The provider has accepted the request; always the first event."""
 
     run_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TextDelta:
+class TextChunk:
     """A piece of the reply.
 
     Attributes:
         text: The piece.
-        cursor: Where to resume after this event (a `sequence_number`), None where it cannot be resumed.
+        cursor: Where to resume after this event (a `sequence_number`), None if it cannot be
+            resumed.
         part: Number of the reply part it belongs to, from 0; of those that this stream has shown.
-        item: The provider's id of that part, the same in a stream that is resumed; None where it has none.
+        item: The provider's id of that part, the same in a stream that is resumed; None if it
+            has none.
     """
 
     text: str
@@ -134,11 +146,14 @@ class ActionRequired:
 
     Attributes:
         calls: Every open call of the round.
-        replies: What the assistant said in this round already, one entry a message.
+        replies: The assistant's messages in this round so far.
         whole: `replies` and `usage` cover every round of the batch so far, not only this one.
         anchor: The id of the conversation's last item after this round, None if not known.
-        transcript: All rounds of the batch up to these calls, in the backend's own words, for a provider that keeps nothing; stored with
-            the batch and given back as `RunRequest.transcript`.
+        transcript: All rounds of the batch up to these calls, in the backend's own words, for a
+            provider that keeps nothing; stored with the batch and given back as
+            `RunRequest.transcript`.
+        first_text_ms: When the worker read the first text of this round, ms of the store's time; 0
+            if there was none. Backends leave it out.
     """
 
     run_id: str
@@ -148,6 +163,7 @@ class ActionRequired:
     usage: Usage | None = None
     anchor: str | None = None
     transcript: str | None = None
+    first_text_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,15 +172,19 @@ class RunEnded:
 
     Attributes:
         status: `completed`, `incomplete`, `failed`, `cancelled` or `expired`.
-        replies: What the assistant said in this round, one entry a message.
+        replies: The assistant's messages in this round.
         whole: `replies` and `usage` cover every round of the batch, not only this one.
         error: Set unless the status is `completed` or `incomplete`.
-        retry_after_s: Seconds the provider asked to wait before the next attempt, None if it did not say.
+        retry_after_s: Seconds the provider asked to wait before the next attempt, a day at most;
+            None if it did not say.
         counts: Whether a failure uses up an attempt (a rate limit does not).
-        retryable: Whether the same batch can succeed later unchanged (a moderated prompt cannot). Of a run that failed for its length:
-            whether less of the conversation can be read next time (`RunRequest.shortened`).
-        trouble: What the provider said about the failure, None if it said nothing.
+        retryable: Whether the same batch can succeed later unchanged (a moderated prompt cannot).
+            Of a run that failed for its length: whether less of the conversation can be read next
+            time (`RunRequest.shortened`).
+        trouble: The provider's error, None if it gave none.
         anchor: The id of the conversation's last item now, None if not known.
+        model: The model that answered, by the provider's name; None if it is not named.
+        first_text_ms: As in `ActionRequired`.
     """
 
     run_id: str
@@ -179,10 +199,16 @@ class RunEnded:
     retryable: bool = True
     trouble: Trouble | None = None
     anchor: str | None = None
+    model: str | None = None
+    first_text_ms: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "retry_after_s", bounded_wait(self.retry_after_s))
 
 
-RunEvent = RunStarted | TextDelta | ActionRequired | RunEnded
-"""What a run's stream yields: one `RunStarted`, then deltas, then one `ActionRequired` or `RunEnded`."""
+RunEvent = RunAccepted | TextChunk | ActionRequired | RunEnded
+"""Event of a run's stream: one `RunAccepted`, then deltas, then one `ActionRequired` or
+`RunEnded`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +216,8 @@ class NotFound:
     """The provider was asked and does not hold the batch, nor the outputs that were sent last.
 
     Attributes:
-        anchor: The id of the conversation's last item now: another writer may have added items; None if there is none.
+        anchor: The id of the conversation's last item now: another writer may have added items;
+            None if there is none.
         holds_text: The provider's thread holds the batch's user text, without a run over it.
     """
 
@@ -200,15 +227,18 @@ class NotFound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undecided:
-    """The provider is still working on this conversation, perhaps on this batch: ask again after another grace period."""
+    """The provider is still working on this conversation, perhaps on this batch.
+
+    Ask again after another grace period.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CannotAsk:
-    """This provider has no way to tell. The batch is parked for a person."""
+    """This provider cannot be asked. The batch is parked for an operator."""
 
     reason: str
 
 
-Finding = RunStarted | ActionRequired | RunEnded | NotFound | Undecided | CannotAsk
-"""What `find` knows: the run itself (follow it), its open calls, its end, or that there is none."""
+Finding = RunAccepted | ActionRequired | RunEnded | NotFound | Undecided | CannotAsk
+"""Answer of `find`: the run itself (follow it), its open calls, its end, or that there is none."""

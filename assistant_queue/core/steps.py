@@ -1,6 +1,6 @@
-"""The steps of a batch: what the flow asks its driver to do, one frozen value each.
+"""Steps of a batch: requests of the flow to its driver, one frozen value each.
 
-The comment behind a step says what the driver answers.
+The driver's answer is named after the arrow.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.runs import RunRequest
 from assistant_queue.core.thread_state import Phase, ThreadState
-from assistant_queue.errors import CallbackError
 from assistant_queue.models import Batch, ErrorInfo, RunResult, ToolCall
 
 
@@ -36,9 +35,12 @@ class Locate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenewConversation:
-    """Create a conversation that begins with the later half of the request's own. -> (its id, its anchor or None), None if nothing is left
+    """Create a conversation that begins with the later half of the request's own.
 
-    `calls`: the open calls whose outputs are to be submitted there; the items since the anchor go with them.
+    -> (its id, its anchor or None), None if nothing is left
+
+    `calls`: the open calls with outputs to be submitted there; the items since the anchor go with
+    them.
     """
 
     request: RunRequest
@@ -47,10 +49,12 @@ class RenewConversation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveThread:
-    """Have the thread go on in another conversation, and write how far the batch got with it. -> whether it does now
+    """Give the thread another conversation, and write how far the batch got with it.
 
-    A thread that has another conversation than `old_id` keeps it. `is_new`: without the thread, nothing needs `conversation_id`.
-    `drops_old`: nothing needs `old_id` any more.
+    -> whether the thread has it now
+
+    A thread that has another conversation than `old_id` keeps it. `is_new`: without the thread,
+    nothing needs `conversation_id`. `drops_old`: nothing needs `old_id` any more.
     """
 
     old_id: str
@@ -73,8 +77,9 @@ class Instruct:
 class Save:
     """Write how far the batch got, before the next step. -> None
 
-    `leaves`: the next step is a request that starts work. With `durability="replicated"` this is on a replica first, else NotReplicated.
-    Those who listen are told of the calls that are `asked` for with this step, and of those that were `answered` (their ids).
+    `leaves`: the next step is a request that starts work. With `durability="replicated"` this is on
+    a replica first, else NotReplicated. Subscribers are notified of the calls that are `asked` for
+    with this step, and of those that were `answered` (their ids).
     """
 
     phase: Phase
@@ -129,7 +134,7 @@ class Find:
 class Cancel:
     """Stop a run, as far as the provider can. -> None; its failures are logged, not raised
 
-    `patience_s`: for how long it is waited for; None as long as the backend waits.
+    `patience_s`: the longest wait for it; None for the backend's own.
     """
 
     request: RunRequest
@@ -147,37 +152,16 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Isolate:
-    """Wait until no other suspect is in the user's code in this process; the next of the user's functions is called alone. -> None"""
+class EnterExclusive:
+    """Wait until no other suspect runs user code in this process. -> None
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Complete:
-    """Store the results, keep the lease. -> None"""
-
-    result: RunResult
-    progress: Progress
-    anchor: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deliver:
-    """Call `on_reply`. -> None, also if an earlier call that was given up has returned; DeliveryOpen if one goes on"""
-
-    result: RunResult
-
-
-class DeliveryOpen(CallbackError):
-    """A call of `on_reply` was given up and goes on; `is_new` if it was this step's. It is not called again before that one has ended."""
-
-    def __init__(self, message: str, *, is_new: bool) -> None:
-        super().__init__(message)
-        self.is_new = is_new
+    The next of the user's functions is called exclusively.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FallBack:
-    """Ask the user's `fallback_reply` callable. -> text, or None where it has none, or raised"""
+    """Ask the user's `fallback_reply` callable. -> text, or None if it has none, or raised"""
 
     batch: Batch
     error: ErrorInfo
@@ -187,11 +171,12 @@ class FallBack:
 class Finish:
     """Store the results unless they are stored, give the thread back. -> None
 
-    `undelivered` says why `on_reply` was given up; the driver logs it.
+    `delivers`: the reply joins the outbox. `undelivered`: why it cannot; the driver logs it.
     """
 
     result: RunResult
     anchor: str | None
+    delivers: bool = False
     undelivered: ErrorInfo | None = None
 
 
@@ -209,7 +194,8 @@ class Postpone:
 class Bury:
     """Put the batch on the failed list, give the thread back. -> None
 
-    `fallback` is what the people in it are told instead of a reply.
+    `fallback` is the text that is sent instead of a reply; `result`, if there is one, joins the
+    outbox with it.
     """
 
     reason: str
@@ -217,6 +203,7 @@ class Bury:
     progress: Progress
     open_calls: Sequence[str]
     fallback: str | None = None
+    result: RunResult | None = None
 
 
 Step = (
@@ -234,9 +221,7 @@ Step = (
     | Find
     | Cancel
     | Answer
-    | Isolate
-    | Complete
-    | Deliver
+    | EnterExclusive
     | FallBack
     | Finish
     | Postpone
@@ -246,7 +231,7 @@ Step = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completed:
-    """The batch ended in a completed run."""
+    """The batch ended in a completed run; its reply is in the outbox."""
 
     result: RunResult
 
@@ -266,7 +251,7 @@ class Postponed:
 
     Attributes:
         state: `retrying` or `held`.
-        error: What stands in the way.
+        error: The failure that it waits for.
     """
 
     state: ThreadState

@@ -1,4 +1,4 @@
-"""Whose id a thread id is."""
+"""Thread ids that are the provider's own, and those that are mapped to a conversation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ _PROVIDERS_OWN = re.compile(r"(thread|conv)_[A-Za-z0-9]{16,}")
 
 
 def providers_id(thread_id: str, mode: ThreadIds) -> str | None:
-    """The provider's id that a thread id is itself; None if the thread is mapped to a conversation created at first use."""
+    """Return a thread id that is the provider's own; None if the thread is mapped.
+
+    A mapped thread's conversation is created at its first use.
+    """
     if mode == "provider" or (mode == "auto" and _PROVIDERS_OWN.fullmatch(thread_id)):
         return thread_id
     return None

@@ -1,12 +1,16 @@
-"""The life of a thread, as a table. The scripts in `store/lua` are its implementation; tests compare the two, and docs draw it."""
+"""The life of a thread, as a table.
+
+The scripts in `store/lua` are its implementation; tests compare the two, and docs draw it. The
+meaning of failures, which lead a batch from state to state, is `failure_table`.
+"""
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 
-class ThreadState(str, Enum):
-    """Where a thread stands."""
+class ThreadState(StrEnum):
+    """State of a thread."""
 
     IDLE = "idle"
     """Nothing waits, nothing runs; the thread owns no key but its conversation."""
@@ -20,15 +24,14 @@ class ThreadState(str, Enum):
     """Whether the batch was accepted is unknown; the provider is asked after a grace period."""
 
 
-class ThreadEvent(str, Enum):
-    """What can happen to a thread; each is one script."""
+class ThreadEvent(StrEnum):
+    """Event of a thread; each is one script."""
 
     ADD = "add"
     CLAIM = "claim"
     RENEW = "renew"
     PROGRESS = "progress"
     TRIM = "trim"
-    COMPLETE = "complete"
     FINISH = "finish"
     RETRY = "retry"
     HOLD = "hold"
@@ -37,8 +40,8 @@ class ThreadEvent(str, Enum):
     WAKE = "wake"
 
 
-class Phase(str, Enum):
-    """How far the batch of an active thread got; written before the request that leaves it."""
+class Phase(StrEnum):
+    """Progress of an active thread's batch; written before the request that leaves the phase."""
 
     FROZEN = "frozen"
     """Claimed; nothing has been sent."""
@@ -47,10 +50,11 @@ class Phase(str, Enum):
     RUNNING = "running"
     """The run's id is known; it can be followed."""
     DELIVERING = "delivering"
-    """The results are stored; `on_reply` has still to return."""
+    """Written by version 0.1 alone: the results are stored; `on_reply` has still to return."""
 
 
-_S, _E = ThreadState, ThreadEvent
+_S = ThreadState
+_E = ThreadEvent
 
 TRANSITIONS: dict[tuple[ThreadState, ThreadEvent], frozenset[ThreadState]] = {
     (_S.IDLE, _E.ADD): frozenset({_S.PENDING}),
@@ -66,7 +70,6 @@ TRANSITIONS: dict[tuple[ThreadState, ThreadEvent], frozenset[ThreadState]] = {
     (_S.ACTIVE, _E.RENEW): frozenset({_S.ACTIVE}),
     (_S.ACTIVE, _E.PROGRESS): frozenset({_S.ACTIVE}),
     (_S.ACTIVE, _E.TRIM): frozenset({_S.ACTIVE}),
-    (_S.ACTIVE, _E.COMPLETE): frozenset({_S.ACTIVE}),
     # Finish or stay pending, in one step.
     (_S.ACTIVE, _E.FINISH): frozenset({_S.IDLE, _S.PENDING}),
     (_S.ACTIVE, _E.BURY): frozenset({_S.IDLE, _S.PENDING}),
@@ -79,7 +82,8 @@ TRANSITIONS: dict[tuple[ThreadState, ThreadEvent], frozenset[ThreadState]] = {
     (_S.HELD, _E.RETURN): frozenset({_S.HELD}),
     **{(state, _E.WAKE): frozenset({state}) for state in _S},
 }
-"""(state, event) -> the states it may lead to. A pair that is not here does not change the thread: the script says so in a word."""
+"""(state, event) -> the states it may lead to. A pair that is not here does not change the thread:
+the script says so in a word."""
 
 
 def diagram() -> str:
@@ -91,5 +95,8 @@ def diagram() -> str:
         for target in targets:
             arrows.setdefault((state.value, target.value), []).append(event.value)
     lines = ["stateDiagram-v2", "    [*] --> idle"]
-    lines += [f"    {source} --> {target}: {', '.join(sorted(events))}" for (source, target), events in sorted(arrows.items())]
+    lines += [
+        f"    {source} --> {target}: {', '.join(sorted(events))}"
+        for (source, target), events in sorted(arrows.items())
+    ]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""When a thread's window ends: the rule that `store/lua/add.lua` carries out, in Python, for its tests and for readers."""
+"""End of a thread's window: the rule of `store/lua/add.lua` in Python."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ from typing import Literal
 
 WindowKind = Literal["fixed", "sliding"]
 
+NEVER_MS = 253_370_764_800_000
+"""9999-01-01: when a thread is due of which no waiting message wants a reply. Source:
+lua/_quiet.lua."""
+_LATEST_MS = 200_000_000_000_000
+
+
+def is_never(at_ms: int) -> bool:
+    """Return whether a due time is none; version 0.1 may have moved `NEVER_MS` with the clock."""
+    return at_ms >= _LATEST_MS
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
@@ -14,7 +24,8 @@ class Window:
 
     Attributes:
         delay_ms: How long a message waits for others.
-        kind: `fixed` counts from the oldest waiting message; `sliding` starts again with each message.
+        kind: `fixed` counts from the oldest waiting message; `sliding` starts again with each
+            message.
         max_wait_ms: The longest that a sliding window holds the oldest message.
         max_batch: A window with this many messages ends at once; 0 for no limit.
     """
@@ -25,16 +36,32 @@ class Window:
     max_batch: int = 0
 
 
-def due_at(window: Window, *, now_ms: int, first_ms: int, count: int, previous_due_ms: int | None) -> int:
-    """The ms at which the thread is due after an add.
+def due_at(
+    window: Window,
+    *,
+    now_ms: int,
+    first_ms: int,
+    count: int,
+    previous_due_ms: int | None,
+    wants_reply: bool = True,
+) -> int:
+    """Return the ms at which the thread is due after an add.
+
+    A message that wants no reply moves no window; the first one that wants a reply opens it,
+    whatever waited before.
 
     Args:
         window: The options of this add.
         now_ms: The time of the add.
-        first_ms: When the oldest waiting message came (this one, if it is the first).
+        first_ms: When the oldest waiting message came (this one, if it opens the window).
         count: Waiting messages, this one included.
         previous_due_ms: When the thread was due before this add, None if nothing waited.
+        wants_reply: Of the message.
     """
+    if not wants_reply:
+        return NEVER_MS if previous_due_ms is None else previous_due_ms
+    if previous_due_ms is not None and is_never(previous_due_ms):
+        previous_due_ms = None
     if previous_due_ms is not None and previous_due_ms <= now_ms:
         return previous_due_ms  # the window is over; a latecomer does not open it again
     if window.max_batch and count >= window.max_batch:
@@ -48,9 +75,12 @@ def due_at(window: Window, *, now_ms: int, first_ms: int, count: int, previous_d
 
 
 def held_open(window: Window, *, now_ms: int, hold_ms: int, first_ms: int, due_ms: int) -> int:
-    """The ms at which the thread is due after a typing notice: the rule of `store/lua/typing.lua`.
+    """Return the ms at which the thread is due after a typing notice.
 
-    Only a sliding window that is still open is held, never beyond `max_wait_ms` of the oldest message, and never made shorter.
+    The rule of `store/lua/typing.lua` in Python.
+
+    Only a sliding window that is still open is held, never beyond `max_wait_ms` of the oldest
+    message, and never made shorter.
 
     Args:
         window: The options of this queue.

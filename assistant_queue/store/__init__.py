@@ -1,1 +1,1 @@
-"""The store: Redis keys, Lua scripts, and the operations made of them."""
+"""The store: Redis keys, Lua scripts, and the operations that use them."""

@@ -1,7 +1,7 @@
-"""What is sent to Redis, as values: the same for the sync and the async store.
+"""Commands to Redis as values, shared by the blocking and the asyncio store.
 
-An *operation* is a generator that yields calls (or lists of them, sent in one round trip) and is sent their replies; the two stores are
-two short loops around it.
+An *operation* is a generator that yields calls (or lists of them, sent in one round trip) and
+receives their replies; the two stores are two short loops around it.
 """
 
 from __future__ import annotations
@@ -17,18 +17,21 @@ from assistant_queue.errors import NotEncodable, NotPermitted, StoreError
 from assistant_queue.store import wakeups
 from assistant_queue.store.keys import Keys, base_of
 from assistant_queue.store.scripts import Constants, LuaScript, load
-from assistant_queue.store.sendable import mended
+from assistant_queue.store.sendable import encodable
 
 T = TypeVar("T")
 
 RECHECK_MS = 1000
-"""When somebody looks again at a thread whose wake-up has been handed over. Chosen: the sweeper's bound of a second."""
+"""Time until a thread with an enqueued wake-up is checked again. Chosen: the sweeper's bound of a
+second."""
 OVERDUE_MS = 2000
-"""How overdue a thread must be before an add issues its wake-up: later than any scheduler that is alive. Chosen."""
+"""Delay of a due thread before an add issues its wake-up. Chosen: twice the second between
+two polls of a scheduler, so that an add wakes a thread only if no scheduler is alive."""
 GUARD_MS = 1000
 """From the end of a lease to its guard wake-up. Source: docs/reliability.md."""
 OVER_MS = 3_600_000
-"""How long a late copy of a call that leaves no other trace is known. Chosen: TCP gives up on a segment after a quarter of that."""
+"""Time for which a late copy of a call without other traces is recognised. Chosen: TCP gives up on
+a segment after a quarter of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,27 +42,27 @@ class Call:
         script: None for a plain command.
         words: A plain command's words, or a script's arguments.
         keys: A script's keys.
-        thread_id: The thread that a script is about; empty where it is about none.
-        space: Where a script's keys are; None for a plain command.
-        blocks: It waits for something to happen: nothing else may share its round trip, or it would wait, too.
+        thread_id: The thread that a script is about; empty for none.
+        namespace: The namespace of a script's keys; None for a plain command.
+        blocks: The command blocks: no other may share its round trip, or it would wait, too.
     """
 
     script: LuaScript | None
     words: Sequence[Any]
     keys: Sequence[str] = ()
     thread_id: str = ""
-    space: Space | None = None
+    namespace: Namespace | None = None
     blocks: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventRules:
-    """How a thread's events are kept.
+    """Retention of a thread's events.
 
     Attributes:
         mode: `listened`, `always` or `off`.
-        limit: Entries of a stream that are kept at least; Redis trims in steps of about a hundred.
-        ttl_ms: How long a stream lives after the last event, or after somebody last listened.
+        limit: Minimum number of entries kept in a stream; Redis trims in steps of about a hundred.
+        ttl_ms: How long a stream lives after the last event, or after the last subscriber left.
     """
 
     mode: str = "listened"
@@ -67,46 +70,64 @@ class EventRules:
     ttl_ms: int = 3_600_000
 
     def argument(self) -> str:
-        """As `lua/_events.lua` reads it."""
+        """Return the rules in the form that `lua/_events.lua` parses."""
         return "" if self.mode == "off" else f"{self.mode} {self.limit} {self.ttl_ms}"
 
 
 @dataclass(frozen=True, slots=True)
-class Ahead:
-    """Calls whose replies are not waited for: the operation is sent those of the `Ahead` before it, none for the first.
+class Pipelined:
+    """Calls sent without waiting: the operation receives the replies to the previous `Pipelined`.
 
-    So a round trip is prepared while Redis works on the one before. An empty one asks for the last replies. Any other step in between waits
-    until what was sent ahead is done. Whoever sends ahead looks for replies that say `corrupt` itself (`store/quarantine.py`).
+    The first one receives none; an empty one asks for the last replies. So a round trip is prepared
+    while Redis works on the one before. Any other step in between waits for the pipelined calls. An
+    operation that pipelines must handle `corrupt` replies itself (`store/quarantine.py`).
     """
 
     calls: list[Call]
 
 
 class Each(list[Call]):
-    """Calls of one round trip that fail one by one: where Redis refuses one, a `StoreError` stands in its reply's place."""
+    """Calls of one round trip that fail one by one: a refused call's reply is a `StoreError`."""
 
 
-Operation = Generator[Call | list[Call] | Ahead, Any, T]
-"""Yields calls, is sent raw replies, returns a value."""
+Operation = Generator[Call | list[Call] | Pipelined, Any, T]
+"""Yields calls, receives raw replies, returns a value."""
 
 
 def text(reply: Any) -> str:
-    """A reply as text, whether or not the client decodes; bytes that are no text of ours become lone surrogates, not an error."""
+    """Return a reply as text, whether or not the client decodes.
+
+    Bytes that are not UTF-8 become lone surrogates, not an error.
+    """
     return reply.decode("utf-8", "surrogateescape") if isinstance(reply, bytes) else str(reply)
 
 
 def texts(replies: Sequence[Any]) -> list[str]:
-    """Replies as texts; None stays the empty string."""
+    """Return replies as texts; None becomes the empty string."""
     return ["" if reply is None else text(reply) for reply in replies]
 
 
+def whole_number(said: str) -> int:
+    """Return a stored number; 0 if it is none, because another program changed it."""
+    return int(said) if said.isdecimal() and len(said) <= _MOST_DIGITS else 0
+
+
+_MOST_DIGITS = 15
+"""Digits of a stored time. Source: `is_number` in lua/_sound.lua."""
+
+
+def run_one(call: Call) -> Operation[Any]:
+    """Return the reply of one call."""
+    return (yield call)
+
+
 def plain(*words: Any) -> Call:
-    """A plain command."""
+    """Return a plain command."""
     return Call(None, words)
 
 
 def blocking(*words: Any) -> Call:
-    """A plain command that waits for something to happen."""
+    """Return a plain command that blocks."""
     return Call(None, words, blocks=True)
 
 
@@ -117,21 +138,22 @@ CONSTANTS: Constants = (
     ("guard_ms", GUARD_MS),
     ("over_ms", OVER_MS),
 )
-"""What every script is told and no caller decides."""
+"""Arguments of every script that are the same for all callers."""
 
 _REAL_TIME: Constants = (("now", ""),)
-"""Redis `TIME` decides: no time is sent."""
+"""Redis `TIME` counts: no time is sent."""
 
 _NO_KEYS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """How one version of a script is called under one prefix.
+    """Calling convention of one version of a script under one prefix.
 
     Attributes:
-        keys: For each key where it comes from, and the key, its beginning, or its name among the operation's own.
-        has_job: The script may write a wake-up, and is given a fresh id for it.
+        keys: For each key its source, and the key, its beginning, or its name among the operation's
+            own.
+        has_job: The script may write a wake-up, and gets a fresh id for it.
     """
 
     script: LuaScript
@@ -140,7 +162,7 @@ class _Plan:
 
 
 def each(calls: Sequence[Call]) -> Operation[list[Any]]:
-    """The replies, None for a command that Redis refuses because its key is of another type."""
+    """Return the replies, None for a command that Redis refuses for its key's type."""
     replies = yield from each_or_error(calls)
     for reply in replies:
         if isinstance(reply, NotPermitted):
@@ -149,9 +171,9 @@ def each(calls: Sequence[Call]) -> Operation[list[Any]]:
 
 
 def each_or_error(calls: Sequence[Call]) -> Operation[list[Any]]:
-    """The replies; where Redis refuses a command, the error in the reply's place."""
+    """Return the replies; a refused command's reply is its error."""
     if len(calls) > 1:
-        with suppress(NotEncodable):  # one of them has kept all from being sent: find out which
+        with suppress(NotEncodable):  # one of them prevented all from being sent: find out which
             return list((yield Each(calls)))
     replies: list[Any] = []
     for call in calls:
@@ -164,27 +186,35 @@ def each_or_error(calls: Sequence[Call]) -> Operation[list[Any]]:
 
 @contextmanager
 def reading(key: str) -> Iterator[None]:
-    """What is read here may be of anybody's making.
+    """Translate errors of parsing stored data, which any program may have written.
 
     Raises:
-        StoreError: It cannot be read. Nothing was changed.
+        StoreError: The data cannot be read. Nothing was changed.
     """
     try:
         yield
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
-        what = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else type(error).__name__
-        raise StoreError(f"what Redis holds in {key!r} is not of this queue's making ({what}); nothing was changed - look at it") from error
+        what = (
+            f"{type(error).__name__}: {error}"
+            if isinstance(error, KeyError)
+            else type(error).__name__
+        )
+        raise StoreError(
+            f"The content of the Redis key {key!r} was not written by this queue ({what}); "
+            "nothing was changed: inspect the key"
+        ) from error
 
 
-class Space:
-    """One prefix: where its keys are and what its scripts are told each time.
+class Namespace:
+    """One prefix: its keys, and the arguments that all its scripts share.
 
     Attributes:
-        is_settled: Which keys the queue has is known. Until then they are those of a new queue (`store/layout.py`).
+        is_settled: Which keys the queue has is known. Until then they are those of a new queue
+            (`store/layout.py`).
     """
 
     def __init__(self, prefix: str, clock: Clock, events: EventRules | None = None) -> None:
-        """`events` is None where nothing is written that anybody could listen to: the options' defaults hold."""
+        """`events` is None for callers that publish no events: the options' defaults hold."""
         self.events = EventRules() if events is None else events
         self.prefix = prefix
         self.clock = clock
@@ -193,7 +223,7 @@ class Space:
         self.is_settled = self.keys.prefix == prefix
 
     def settle(self, base: str) -> None:
-        """Use the keys that begin with `base`, from now on."""
+        """Use the keys that begin with `base` from now on."""
         if base != self.keys.prefix:
             self._lay_out(base)
         self.is_settled = True
@@ -204,9 +234,10 @@ class Space:
         self._fixed_keys: dict[str, str] = {
             "due": keys.due,
             "failed": keys.failed,
+            "deliveries": keys.deliveries,
             "counters": keys.counters,
             "paused": keys.paused,
-            "timer": keys.timer,
+            "leader": keys.leader,
             "quarantine": keys.quarantine,
             "scheduled": wakeups.scheduled_key(prefix),
             "queue": wakeups.queue_key(prefix),
@@ -218,6 +249,8 @@ class Space:
             "frozen": keys.frozen(""),
             "conversation": keys.conversation(""),
             "events": keys.events(""),
+            "outbox": keys.outbox(""),
+            "delivering": keys.delivering(""),
         }
         self._plans: dict[tuple[str, Constants, bool], _Plan] = {}
 
@@ -231,15 +264,16 @@ class Space:
         constants: Constants = (),
         **args: Any,
     ) -> Call:
-        """A script's call: what every script is told is filled in, the rest comes from the caller.
+        """Return a script's call: the shared arguments are filled in, the caller passes the rest.
 
         Args:
-            name: The script's.
-            thread_id: The thread's, where the script has one.
-            keys: Keys of the operation's own.
-            rest: Keys of which there are any number.
-            constants: Arguments that are written into the script. Few different ones: Redis keeps each version.
-            args: Arguments of the operation's own.
+            name: The script's name.
+            thread_id: The thread's id, if the script has one.
+            keys: The operation's own keys.
+            rest: The keys that can be any number.
+            constants: Arguments that are written into the script. Few different ones: Redis keeps
+                each version.
+            args: The operation's own arguments.
         """
         now = self.clock.store_now_ms()
         plan = self._plans.get((name, constants, now is None))
@@ -254,19 +288,30 @@ class Space:
             args["stamp"] = wakeups.stamp()
             job_key = wakeups.job_key(job_id)
         words = [
-            word if kind == "prefix" else word + thread_id if kind == "thread" else keys[word] if kind == "own" else job_key
+            word
+            if kind == "prefix"
+            else word + thread_id
+            if kind == "thread"
+            else keys[word]
+            if kind == "own"
+            else job_key
             for kind, word in plan.keys
         ]
-        # Texts come from people and providers: one without bytes must not cost a reply. Names of keys are refused instead, never changed.
+        # Texts come from users and providers: one that UTF-8 cannot encode must not cost a reply.
+        # Names of keys are refused instead, never changed.
         texts = [
-            value if type(value) is not str or value.isascii() else mended(value)  # asked without a call: most are ASCII
+            value
+            if type(value) is not str or value.isascii()
+            else encodable(value)  # isascii() first, without a call: most are ASCII
             for value in [args[name] for name in plan.script.args]
         ]
         return Call(plan.script, texts, [*words, *rest] if rest else words, thread_id, self)
 
     def _plan(self, name: str, constants: Constants, *, is_real: bool) -> _Plan:
         script = load(name, (*self._constants, *(_REAL_TIME if is_real else ()), *constants))
-        plan = _Plan(script, tuple(self._source_of(key) for key in script.keys), has_job="job" in script.keys)
+        plan = _Plan(
+            script, tuple(self._source_of(key) for key in script.keys), has_job="job" in script.keys
+        )
         self._plans[name, constants, is_real] = plan
         return plan
 

@@ -1,17 +1,18 @@
-"""Every Redis key of the package: its type, what it holds, how long it lives."""
+"""Every Redis key of the package: its type, its content, its lifetime."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 FORMAT_VERSION = 1
-"""The version of everything below; stands in the key `format` of each prefix."""
+"""The version of everything below; stored in the key `format` of each prefix."""
 
 
 def base_of(prefix: str) -> str:
-    """What the keys of a queue begin with, in front of the first colon: `bot%3Athread` for `bot:thread`.
+    """Return the beginning of a queue's keys, such as `bot%3Athread` for `bot:thread`.
 
-    No two prefixes have the same, and none is the beginning of another's keys. Without a colon or a percent sign it is the prefix itself.
+    No two prefixes have the same one, and none is the beginning of another's keys. For a prefix
+    without a colon or a percent sign it is the prefix itself.
     """
     return prefix.replace("%", "%25").replace(":", "%3A")
 
@@ -21,12 +22,13 @@ class Keys:
     """The keys of one queue.
 
     Attributes:
-        prefix: What they begin with: `base_of` its `queue_prefix`, or the `queue_prefix` as it is, if version 0.1 has made the queue.
+        prefix: Their beginning: `base_of` the `queue_prefix`, or the `queue_prefix` as it is if
+            version 0.1 created the queue.
     """
 
     prefix: str
 
-    # --- the whole queue; these live as long as the prefix is used -----------------------------------------------
+    # --- the whole queue; these live as long as the prefix is used --------------------------------
 
     @property
     def format(self) -> str:
@@ -35,12 +37,16 @@ class Keys:
 
     @property
     def fingerprint(self) -> str:
-        """String: what the producers believe this queue to be (backend, assistant or model, has tools)."""
+        """String: the producers' configuration as JSON: backend, assistant or model, has tools."""
         return f"{self.prefix}:fingerprint"
 
     @property
     def due(self) -> str:
-        """Sorted set: thread id -> ms by which somebody must have looked at it; every thread that is not idle or paused."""
+        """Sorted set: thread id -> ms at which the thread must be checked at the latest.
+
+        Contains every thread that is not idle or paused, unless only messages that want no reply
+        wait in it.
+        """
         return f"{self.prefix}:due"
 
     @property
@@ -49,8 +55,19 @@ class Keys:
         return f"{self.prefix}:failed"
 
     @property
+    def deliveries(self) -> str:
+        """Sorted set: thread id -> ms at which its delivery must be checked at the latest.
+
+        Contains every thread with replies that wait for their delivery and that is not paused.
+        """
+        return f"{self.prefix}:deliveries"
+
+    @property
     def counters(self) -> str:
-        """Hash: delayed, waiting, active, completed, failed -> messages."""
+        """Hash: delayed, waiting, active, completed, failed -> messages.
+
+        And replies, delivered, undelivered -> replies.
+        """
         return f"{self.prefix}:counters"
 
     @property
@@ -60,89 +77,141 @@ class Keys:
 
     @property
     def quarantine(self) -> str:
-        """Sorted set: key -> ms when it was moved aside because what it held was not of our making; `shelf` is how those keys begin."""
+        """Sorted set: key -> ms when it was quarantined because its content was not the queue's.
+
+        Those keys begin with `shelf`.
+        """
         return f"{self.prefix}:quarantine"
 
     @property
     def shelf(self) -> str:
-        """The beginning of the names of keys that were moved aside. They live until a person removes them."""
+        """Prefix of quarantined keys; they live until an operator removes them."""
         return f"{self.prefix}:quarantine:"
 
     @property
     def replicated(self) -> str:
-        """String: written behind what must reach a replica, so that its arrival proves the rest; lives a minute."""
+        """String: a marker written after data that must reach a replica; lives a minute.
+
+        Its arrival at the replica proves that of the data.
+        """
         return f"{self.prefix}:replicated"
 
     @property
     def tick(self) -> str:
-        """Channel: the ms of a due time that is earlier than all others; timers listen."""
+        """Channel: the ms of a due time that is earlier than all others; the leader subscribes."""
         return f"{self.prefix}:tick"
 
     @property
-    def timer(self) -> str:
-        """String: the watchman that keeps the time for all; lives for TERM_MS. Also the channel on which it resigns."""
+    def leader(self) -> str:
+        """String: the id of the leader, the scheduler that acts for the queue; lives for TERM_MS.
+
+        Also the channel on which the leader announces that it steps down.
+        """
         return f"{self.prefix}:timer"
 
     def over(self, call_id: str) -> str:
-        """String: a call that must act once has acted, or a direct call has ended: no late copy acts again; lives OVER_MS."""
+        """String: a call that must act once has acted, or a direct call has ended; lives OVER_MS.
+
+        No late copy of the call acts again.
+        """
         return f"{self.prefix}:over:{call_id}"
 
     def bell(self, hub_id: str) -> str:
-        """Stream: wakes the reader of one process, which reads it beside the events; lives for less than a minute."""
+        """Stream: wakes the reader of one process, which reads it along with the events.
+
+        Lives for less than a minute.
+        """
         return f"{self.prefix}:bell:{hub_id}"
 
     @property
     def limits(self) -> str:
-        """Prefix of the keys in which the HTTP service counts what each client sends; they live as long as a limit looks back."""
+        """Prefix of the keys in which the HTTP service counts each client's requests.
+
+        They live as long as the period of a limit.
+        """
         return f"{self.prefix}:limits"
 
-    # --- one thread -------------------------------------------------------------------------------------------------
+    # --- one thread -------------------------------------------------------------------------------
 
     def thread(self, thread_id: str) -> str:
-        """Hash: state, lease, window, batch (fields in `lua/_common.lua`); gone when the thread is idle."""
+        """Hash: state, lease, window, batch; deleted when the thread is idle.
+
+        `lua/_common.lua` lists the fields.
+        """
         return f"{self.prefix}:thread:{thread_id}"
 
     def pending(self, thread_id: str) -> str:
-        """List: packed messages that wait, oldest first; gone when none waits."""
+        """List: packed waiting messages, oldest first; deleted when none waits."""
         return f"{self.prefix}:pending:{thread_id}"
 
     def frozen(self, thread_id: str) -> str:
-        """List: packed messages of the current batch; gone when the batch has ended."""
+        """List: packed messages of the current batch; deleted when the batch ends."""
         return f"{self.prefix}:frozen:{thread_id}"
 
     def conversation(self, thread_id: str) -> str:
-        """Hash: id, anchor, open; the provider's side of the thread. Lives until `forget_thread`."""
+        """Hash: id, anchor, open; the provider's side of the thread.
+
+        Lives until `forget_thread`.
+        """
         return f"{self.prefix}:conversation:{thread_id}"
 
     def events(self, thread_id: str) -> str:
-        """Stream: what happens to the thread, for those who listen; lives `event_ttl` past the last event, or the last listener."""
+        """Stream: the thread's events, for subscribers.
+
+        Lives `event_ttl` past the last event or the last subscriber.
+        """
         return f"{self.prefix}:events:{thread_id}"
 
     def done(self, thread_id: str) -> str:
-        """Channel: ids of the thread's batches as they end; those who wait for a reply listen."""
+        """Channel: ids of the thread's batches as they end, for callers that wait for a reply."""
         return f"{self.prefix}:done:{thread_id}"
 
     def present(self, thread_id: str) -> str:
-        """Sorted set: name -> ms until which somebody of that name counts as here; HTTP servers write it, gone when nobody listens."""
+        """Sorted set: user name -> ms until which that user counts as present.
+
+        HTTP servers write it; deleted when the thread has no subscribers.
+        """
         return f"{self.prefix}:present:{thread_id}"
 
-    # --- one message, one batch ---------------------------------------------------------------------------------
+    def outbox(self, thread_id: str) -> str:
+        """List: packed replies that wait for their delivery, in order.
+
+        `lua/_outbox.lua` has the form. Deleted when none waits.
+        """
+        return f"{self.prefix}:outbox:{thread_id}"
+
+    def delivering(self, thread_id: str) -> str:
+        """Hash: state of the delivery at the head of the outbox; deleted with the outbox."""
+        return f"{self.prefix}:delivering:{thread_id}"
+
+    # --- one message, one batch -------------------------------------------------------------------
 
     def message(self, message_id: str) -> str:
-        """Hash: the record of a message, its text not included; lives `result_ttl` past its end and is the memory for duplicates."""
+        """Hash: the record of a message, without its text; lives `result_ttl` past its end.
+
+        Duplicates are detected by it.
+        """
         return f"{self.prefix}:message:{message_id}"
 
     def record(self, batch_id: str) -> str:
-        """Hash: what became of a batch; lives `result_ttl` past its end, without limit while it is in the failed list."""
+        """Hash: the outcome of a batch; lives `result_ttl` past its end.
+
+        Lives without limit while the batch is in the failed list.
+        """
         return f"{self.prefix}:batch:{batch_id}"
 
     def dead(self, batch_id: str) -> str:
-        """List: packed messages of a failed batch; gone when it is retried or discarded."""
+        """List: packed messages of a failed batch; deleted when it is retried or discarded."""
         return f"{self.prefix}:dead:{batch_id}"
 
-    def delivery(self, batch_id: str) -> str:
-        """String: `open` while a process is in a call of `on_reply` that it has given up, `done` once that has returned.
+    def reply(self, batch_id: str) -> str:
+        """Hash: a reply that could not be delivered; deleted when it is retried or discarded."""
+        return f"{self.prefix}:reply:{batch_id}"
 
-        Lives as long as a lease past the last sign of that process; `done` for `result_ttl`, or until it is noted.
+    def delivery(self, batch_id: str) -> str:
+        """String: `open` while an abandoned `on_reply` call still runs, `done` after it returned.
+
+        `open` lives as long as a lease past the last renewal by that process; `done` for
+        `result_ttl`, or until a worker records the delivery.
         """
         return f"{self.prefix}:delivery:{batch_id}"

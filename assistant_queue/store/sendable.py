@@ -1,6 +1,7 @@
-"""Which words can be sent to Redis: text that has bytes, and numbers.
+"""Checks of the words of a command: Redis accepts text that UTF-8 can encode, and numbers.
 
-Half of a surrogate pair has no bytes in UTF-8. Models cut emoji in two, and JSON lets each half through as a number.
+UTF-8 cannot encode half of a surrogate pair. Models cut emoji in two, and JSON lets each half
+through as an escape.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from typing import Any
 from redis import exceptions
 
 REFUSED = (UnicodeEncodeError, exceptions.DataError)
-"""What redis-py raises while it packs a command: nothing of it, or of those packed with it, has been sent."""
+"""Errors that redis-py raises while it packs a command: neither it nor those packed with it were
+sent."""
 
 
 def is_text(value: str) -> bool:
-    """Tell whether a text has bytes; one that was read from Redis, where it was no UTF-8, has none of its own."""
+    """Return whether UTF-8 can encode a text; it cannot if the text was read from other bytes."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -23,19 +25,30 @@ def is_text(value: str) -> bool:
     return True
 
 
-def mended(value: str) -> str:
-    """Return a text that has bytes: two halves that belong together are joined, each other one becomes U+FFFD."""
-    return value if is_text(value) else value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+def encodable(value: str) -> str:
+    """Return a text that UTF-8 can encode.
+
+    Two surrogates that form a pair are joined, each other one becomes U+FFFD.
+    """
+    return (
+        value
+        if is_text(value)
+        else value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    )
 
 
 def fault(words: Sequence[Any]) -> Exception | None:
-    """Return why this command cannot be packed, as redis-py would say it; None if it can be."""
+    """Return the error that redis-py raises when it packs this command; None for no error."""
     for word in words:
         if isinstance(word, str):
             try:
                 word.encode()
             except UnicodeEncodeError as error:
                 return error
-        elif isinstance(word, bool) or not isinstance(word, bytes | bytearray | memoryview | int | float):
-            return exceptions.DataError(f"{type(word).__name__} is no text and no number")
+        elif isinstance(word, bool) or not isinstance(
+            word, bytes | bytearray | memoryview | int | float
+        ):
+            return exceptions.DataError(
+                f"Invalid {type(word).__name__} in a command: expected text, bytes or a number"
+            )
     return None

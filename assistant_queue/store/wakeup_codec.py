@@ -1,7 +1,8 @@
-"""Reading what an RQ job carries, whatever was put there: a thread id comes out, or an error.
+"""Decoding of an RQ job's data, whatever it contains, into a thread id or an error.
 
-Time and memory are bounded, and nothing is run. `lua/_wakeup.lua` writes these bytes, RQ's scheduler compresses them when it writes a job
-back, and `rq.Queue.enqueue` pickles them its own way.
+Time and memory are bounded, and no code is run. `lua/_wakeup.lua` writes these bytes, RQ's
+scheduler compresses them when it writes a job back, and `rq.Queue.enqueue` pickles them its own
+way.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from assistant_queue.store.sendable import is_text
 from assistant_queue.store.wakeups import FUNCTION
 
 MAX_DATA = 8192
-"""Bytes of a wake-up, compressed or not. Chosen: the longest thread id, in the most wasteful pickle, takes 5,200."""
+"""Maximum bytes of a wake-up, compressed or not. Chosen: the longest thread id, in the most
+wasteful pickle, takes 5,200."""
 _MAX_MEMO = 256
 """A pickle's memo is an array: one entry with a large number would allocate all those before it."""
 _JOB_ID = re.compile(rb"[A-Za-z0-9_-]{1,200}")
-"""As RQ makes and takes them. Source: rq, job.py, JOB_ID_PATTERN; RQ has no limit."""
+"""Job ids that RQ accepts. Source: rq, job.py, JOB_ID_PATTERN; RQ has no limit."""
 
 _PLAIN = frozenset(
     {
@@ -66,33 +68,34 @@ _PLAIN = frozenset(
         "SETITEMS",
     }
 )
-"""Opcodes of plain values. Those that name a function are not among them, nor those that repeat a value (DUP, GET): hashing a value that
-holds another twice, which holds another twice, takes for ever."""
+"""Opcodes of plain values. Those that name a function are excluded, and those that repeat a value
+(DUP, GET): hashing a value that contains another twice, which contains another twice, never
+ends."""
 _OURS = b"\x80\x04(\x8c" + bytes([len(FUNCTION)]) + FUNCTION.encode() + b"N"
 _ENDS = b"\x85}t."
 
 
 def job_id_of(entry: bytes | str) -> str | None:
-    """Return an entry of RQ's queue as a job id; None if it can be none."""
+    """Return an entry of RQ's queue as a job id; None if it is not a valid one."""
     raw = entry if isinstance(entry, bytes) else entry.encode("utf-8", "surrogatepass")
     return raw.decode() if _JOB_ID.fullmatch(raw) else None
 
 
 def shown(entry: bytes | str) -> str:
-    """Return an entry of RQ's queue for a log line: in printable characters, and not at any length."""
+    """Return an entry of RQ's queue for a log line: printable, and of limited length."""
     most = 60
     return ascii(entry[:most]) + ("..." if len(entry) > most else "")
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Reads plain values only: whatever can write to Redis must not be able to run code here."""
+    """Read plain values only: a program that writes to Redis must not be able to run code here."""
 
     def find_class(self, module: str, name: str) -> Any:
-        msg = f"a wake-up holds plain values only, this one names {module}.{name}"
+        msg = f"Invalid wake-up: expected plain values only, found the name {module}.{name}"
         raise pickle.UnpicklingError(msg)
 
     def persistent_load(self, _pid: Any) -> Any:
-        msg = "a wake-up holds plain values only, this one has a persistent id"
+        msg = "Invalid wake-up: expected plain values only, found a persistent id"
         raise pickle.UnpicklingError(msg)
 
 
@@ -100,40 +103,41 @@ def plain_loads(data: bytes) -> Any:
     """Unpickle plain values.
 
     Raises:
-        pickle.UnpicklingError: It is no pickle, larger than a wake-up, or holds anything but plain values. Nothing was executed.
+        pickle.UnpicklingError: The data is no pickle, is larger than a wake-up, or contains
+            anything but plain values. Nothing was executed.
     """
     try:
         _check_size(data)
         for opcode, argument, _ in pickletools.genops(data):
             is_far = opcode.name in {"PUT", "LONG_BINPUT"} and int(argument or 0) > _MAX_MEMO
             if opcode.name not in _PLAIN or is_far:
-                msg = f"a wake-up holds plain values only, this one has a {opcode.name}"
+                msg = f"Invalid wake-up: expected plain values only, found a {opcode.name}"
                 raise pickle.UnpicklingError(msg)
         return _PlainUnpickler(io.BytesIO(data)).load()
     except pickle.UnpicklingError:
         raise
     except Exception as error:
-        msg = f"not a wake-up: {type(error).__name__}"
+        msg = f"Invalid wake-up: {type(error).__name__}"
         raise pickle.UnpicklingError(msg) from error
 
 
 def _check_size(data: bytes) -> None:
     if not 0 < len(data) <= MAX_DATA:
-        msg = f"not a wake-up: empty, or larger than {MAX_DATA:,} bytes"
+        msg = f"Invalid wake-up of {len(data):,} bytes: expected 1 to {MAX_DATA:,}"
         raise pickle.UnpicklingError(msg)
 
 
 def _unpacked(data: bytes) -> bytes:
-    """Return what a job carries, uncompressed.
+    """Return a job's data, uncompressed.
 
     Raises:
-        pickle.UnpicklingError: It is larger than a wake-up, as it stands or uncompressed.
+        pickle.UnpicklingError: The data is larger than a wake-up, as it is or uncompressed.
     """
     _check_size(data)
     unzip = zlib.decompressobj()
     try:
         plain = unzip.decompress(data, MAX_DATA + 1)
-    except zlib.error:  # our scripts do not compress
+    except zlib.error:  # the scripts do not compress
         return data
     if len(plain) > MAX_DATA:
         _check_size(plain)
@@ -144,7 +148,7 @@ def thread_of(data: bytes) -> str:
     """Return the thread id in a job's `data` field.
 
     Raises:
-        pickle.UnpicklingError: The job is not one of ours.
+        pickle.UnpicklingError: The job is not a wake-up.
     """
     _check_size(data)
     if not data.startswith(_OURS[:1]):
@@ -152,18 +156,21 @@ def thread_of(data: bytes) -> str:
     thread_id = _ours(data)
     if thread_id is None:
         thread_id = _pickled(data)
-    if not is_text(thread_id):  # a pickle can hold half of a surrogate pair, the name of a key cannot
-        msg = "not a wake-up: its thread id is no text"
+    # A pickle can contain half of a surrogate pair, the name of a key cannot.
+    if not is_text(thread_id):
+        msg = f"Invalid wake-up: the thread id {thread_id!a} is not UTF-8"
         raise pickle.UnpicklingError(msg)
     return thread_id
 
 
 def _ours(data: bytes) -> str | None:
-    """Return the thread id in what our scripts have written, None if it is anything else."""
-    start, end = len(_OURS), len(data) - len(_ENDS)
+    """Return the thread id in data that the scripts wrote, None for any other data."""
+    start = len(_OURS)
+    end = len(data) - len(_ENDS)
     if not data.startswith(_OURS) or not data.endswith(_ENDS):
         return None
-    kind, size = data[start : start + 1], 0
+    kind = data[start : start + 1]
+    size = 0
     if kind == b"\x8c":
         start, size = start + 2, data[start + 1]
     elif kind == b"X":
@@ -186,5 +193,5 @@ def _pickled(data: bytes) -> str:
         and isinstance(payload[2][0], str)
     ):
         return payload[2][0]
-    msg = "not a wake-up: another function or other arguments"
+    msg = "Invalid wake-up: another function or other arguments"
     raise pickle.UnpicklingError(msg)

@@ -1,4 +1,7 @@
-"""For tests of this package and of what is built on it: the strict stand-in provider. Needs the extra `testing`."""
+"""For tests of this package and of what is built on it: the strict stand-in provider.
+
+Needs the extra `testing`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The pytest plugin: fixtures for tests of a bot. Loaded by pytest itself; what it needs is imported when a fixture is used."""
+"""The pytest plugin: fixtures for tests of a bot.
+
+Loaded by pytest itself; dependencies are imported when a fixture is used.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from assistant_queue.testing.clock import FakeClock
+    from assistant_queue.testing.fake_clock import FakeClock
     from assistant_queue.testing.provider import StandInProvider
     from assistant_queue.testing.rehearsal import Rehearsal
 
 
 @pytest.fixture
 def rehearse() -> Iterator[Callable[..., Rehearsal]]:
-    """`rehearse(queue, model=..., personality=...)`: a Rehearsal of that queue, closed when the test ends."""
+    """`rehearse(queue, model=..., personality=...)`: a `Rehearsal`, closed after the test."""
     from assistant_queue.testing.rehearsal import Rehearsal
 
     with ExitStack() as stack:
@@ -39,6 +42,6 @@ def stand_in_provider() -> Iterator[StandInProvider]:
 @pytest.fixture
 def fake_clock() -> FakeClock:
     """A clock that stands still until it is advanced."""
-    from assistant_queue.testing.clock import FakeClock
+    from assistant_queue.testing.fake_clock import FakeClock
 
     return FakeClock()

@@ -1,4 +1,4 @@
-"""What a Google-style docstring says about a function and its parameters."""
+"""Parser of Google-style docstrings: a function's description and its parameters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import textwrap
 from dataclasses import dataclass, field
 
 _SECTION = re.compile(
-    r"(Args|Arguments|Parameters|Keyword Args|Returns?|Yields?|Raises|Examples?|Notes?|Warnings?|Todo|See Also|References|Attributes):\s*"
+    r"(Args|Arguments|Parameters|Keyword Args|Returns?|Yields?|Raises|Examples?|Notes?|Warnings?|"
+    r"Todo|See Also|References|Attributes):\s*"
 )
 _PARAMETERS = frozenset({"Args", "Arguments", "Parameters", "Keyword Args"})
 _ENTRY = re.compile(r"(?P<name>\w+)\s*(?:\([^)]*\))?\s*:\s*(?P<text>.*)")
@@ -20,7 +21,7 @@ class Documented:
 
     Attributes:
         description: The text before the first section, None without one.
-        parameters: What its Args section says, by parameter.
+        parameters: The entries of its Args section, by parameter.
     """
 
     description: str | None = None
@@ -28,7 +29,7 @@ class Documented:
 
 
 def read_docstring(text: str | None) -> Documented:
-    """The parts of a docstring that a model is told."""
+    """Return the parts of a docstring that are sent to a model."""
     description: list[str] = []
     entries: list[str] = []
     section = ""
@@ -44,7 +45,7 @@ def read_docstring(text: str | None) -> Documented:
 
 
 def _read_entries(lines: list[str]) -> dict[str, str]:
-    """`name: text`, `name (type): text`; what is indented further goes on about the parameter before."""
+    """Return entries `name: text` or `name (type): text`; deeper lines continue an entry."""
     words: dict[str, list[str]] = {}
     name = ""
     for line in textwrap.dedent("\n".join(lines)).splitlines():

@@ -1,4 +1,4 @@
-"""From a function's signature to the JSON schema of its arguments, and back from what a model wrote to the arguments."""
+"""JSON schema of a function's arguments, and the model that validates a call."""
 
 from __future__ import annotations
 
@@ -43,10 +43,12 @@ _STRICT_KEYWORDS = frozenset(
         "maxItems",
     }
 )
-"""What a strict schema may say. Source: the provider's guide to structured outputs."""
+"""Keywords of a strict schema. Source: the provider's guide to structured outputs."""
 
-_STRICT_FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
-"""Source: the same."""
+_STRICT_FORMATS = frozenset(
+    {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"}
+)
+"""Formats of a strict schema. Source: the provider's guide to structured outputs."""
 
 _NAMED = ("properties", "$defs", "patternProperties")
 _LISTED = ("anyOf", "allOf", "oneOf", "prefixItems")
@@ -54,7 +56,7 @@ _NESTED = ("items", "additionalProperties")
 
 
 class _NotStrict(Exception):
-    """The schema says something that strict mode has no words for."""
+    """The schema has a keyword that strict mode does not support."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +70,15 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a function takes.
+    """Parameters of a function.
 
     Attributes:
-        parameters: In order; what the model writes.
+        parameters: Parameters that the model fills in, in order.
         context: Names of the parameters that get the `ToolContext`.
-        model: Validates what the model wrote; field `p0` is the first parameter, its alias the parameter's name.
-        schema: Its JSON schema.
-        is_strict: The provider may hold the model to the schema (`strict`).
+        model: Validates the arguments of a call; field `p0` is the first parameter, its alias the
+            parameter's name.
+        schema: The JSON schema of the arguments.
+        is_strict: Whether the provider may enforce the schema (`strict`).
     """
 
     parameters: tuple[Parameter, ...]
@@ -86,23 +89,26 @@ class Signature:
 
 
 class _Schema(GenerateJsonSchema):
-    """Without a warning for a default that JSON does not know: it is our own business."""
+    """Generate schemas without a warning for a default that JSON cannot hold: it is not sent."""
 
     def emit_warning(self, kind: Any, detail: str) -> None:
         """Ignore the warning."""
 
 
-def read_signature(function: Callable[..., Any], called: str, context_type: type, described: Mapping[str, str]) -> Signature:
-    """A function's parameters as the model shall see them.
+def read_signature(
+    function: Callable[..., Any], called: str, context_type: type, described: Mapping[str, str]
+) -> Signature:
+    """Return a function's parameters, as they are described to a model.
 
     Args:
         function: The function.
         called: Its name for errors.
-        context_type: Parameters annotated so are not the model's.
-        described: What is known of the parameters in words, by name.
+        context_type: Parameters with this annotation are hidden from the model.
+        described: Descriptions of the parameters, by name.
 
     Raises:
-        ConfigurationError: A parameter cannot be given by name, or its annotation is missing, cannot be resolved or has no JSON schema.
+        ConfigurationError: A parameter cannot be given by name, or its annotation is missing,
+            cannot be resolved or has no JSON schema.
     """
     hints = _hints_of(function, called)
     parameters: list[Parameter] = []
@@ -111,10 +117,13 @@ def read_signature(function: Callable[..., Any], called: str, context_type: type
     for one in _parameters_of(function, called):
         if one.kind not in {one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY}:
             raise ConfigurationError(
-                f"the tool {called} takes {one.name!r} by position or in any number; a model gives each parameter by name"
+                f"the tool {called} takes {one.name!r} by position or in any number; a model gives "
+                "each parameter by name"
             )
         if one.name not in hints:
-            raise ConfigurationError(f"the tool {called} does not say of which type its parameter {one.name!r} is: annotate it")
+            raise ConfigurationError(
+                f"the tool {called} has no type for its parameter {one.name!r}: annotate it"
+            )
         hint = hints[one.name]
         if hint is context_type:
             context.append(one.name)
@@ -122,18 +131,30 @@ def read_signature(function: Callable[..., Any], called: str, context_type: type
         is_required = one.default is one.empty
         if isinstance(one.default, FieldInfo):
             raise ConfigurationError(
-                f"the tool {called} has a Field as the default of {one.name!r}: write {one.name}: Annotated[type, Field(...)]"
+                f"the tool {called} has a Field as the default of {one.name!r}: write "
+                f"{one.name}: Annotated[type, Field(...)]"
             )
         fields[f"p{len(parameters)}"] = (hint, _field(one, hint, described.get(one.name)))
         parameters.append(Parameter(one.name, is_required, not is_required and _takes_none(hint)))
     try:
-        model: type[BaseModel] = create_model("Arguments", __config__=ConfigDict(extra="forbid"), **fields)
+        model: type[BaseModel] = create_model(
+            "Arguments", __config__=ConfigDict(extra="forbid"), **fields
+        )
         plain = _plain(model.model_json_schema(by_alias=True, schema_generator=_Schema))
     except (PydanticUserError, TypeError) as error:
-        raise ConfigurationError(f"the tool {called} has a parameter of a type that JSON does not know: {_first_line(error)}") from error
+        raise ConfigurationError(
+            f"the tool {called} has a parameter of a type that JSON does not know: "
+            f"{_first_line(error)}"
+        ) from error
     plain.setdefault("properties", {})
     try:
-        return Signature(tuple(parameters), tuple(context), model, _strict_arguments(plain, parameters), is_strict=True)
+        return Signature(
+            tuple(parameters),
+            tuple(context),
+            model,
+            _strict_arguments(plain, parameters),
+            is_strict=True,
+        )
     except _NotStrict:
         return Signature(tuple(parameters), tuple(context), model, plain, is_strict=False)
 
@@ -144,14 +165,21 @@ def _hints_of(function: Callable[..., Any], called: str) -> dict[str, Any]:
         target = target.func
     if not inspect.isroutine(target):
         target = type(target).__call__
-    # Without the one of the result, which the model is not told.
-    wanted = {name: hint for name, hint in getattr(target, "__annotations__", {}).items() if name != "return"}
+    # Without the hint of the result, which the model does not get.
+    wanted = {
+        name: hint
+        for name, hint in getattr(target, "__annotations__", {}).items()
+        if name != "return"
+    }
     try:
         names = getattr(inspect.unwrap(target), "__globals__", {})
-        return typing.get_type_hints(SimpleNamespace(__annotations__=wanted), names, include_extras=True)
+        return typing.get_type_hints(
+            SimpleNamespace(__annotations__=wanted), names, include_extras=True
+        )
     except Exception as error:
         raise ConfigurationError(
-            f"the annotations of the tool {called} cannot be read ({error}): the types have to be known in its module"
+            f"the annotations of the tool {called} cannot be read ({error}): the types have to be "
+            "known in its module"
         ) from error
 
 
@@ -160,7 +188,8 @@ def _parameters_of(function: Callable[..., Any], called: str) -> list[inspect.Pa
         return list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError) as error:
         raise ConfigurationError(
-            f"the tool {called} has no signature that Python can read: wrap it in a function with annotations"
+            f"the tool {called} has no signature that Python can read: wrap it in a function with "
+            "annotations"
         ) from error
 
 
@@ -173,12 +202,13 @@ def _field(one: inspect.Parameter, hint: Any, description: str | None) -> Any:
         return Field(alias=one.name, **words)
     if one.default is not None and isinstance(one.default, str | int | float):
         words["description"] = f"{known or description or ''} Default: {one.default!r}.".lstrip()
-    # The function's own default counts; the model of the arguments only has to know that there is one.
+    # The function's own default counts; the model of the arguments only has to know that there is
+    # one.
     return Field(default_factory=_nothing, alias=one.name, **words)
 
 
 def _nothing() -> None:
-    """No value."""
+    """Return no value."""
 
 
 def _takes_none(hint: Any) -> bool:
@@ -190,11 +220,11 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
-# --- the schema -----------------------------------------------------------------------------------------------------------
+# --- the schema -----------------------------------------------------------------------------------
 
 
 def _plain(node: Any) -> Any:
-    """A schema without titles: they only repeat names."""
+    """Return a schema without titles, which only repeat names."""
     if not isinstance(node, dict):
         return node
     plain = {key: value for key, value in node.items() if key != "title"}
@@ -211,17 +241,22 @@ def _plain(node: Any) -> Any:
 
 
 def _strict_arguments(schema: Json, parameters: list[Parameter]) -> Json:
-    """The arguments as strict mode wants them: all required, nothing else; what has a default may be null.
+    """Return the schema for strict mode: all required, nothing else; null for a default.
 
     Raises:
-        _NotStrict: The schema says something that strict mode has no words for.
+        _NotStrict: The schema has a keyword that strict mode does not support.
     """
     definitions = schema.get("$defs", {})
     properties = {name: _strict(inner, definitions) for name, inner in schema["properties"].items()}
     for one in parameters:
         if not one.is_required and not one.takes_none:
             properties[one.name] = _or_null(properties[one.name])
-    strict: Json = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+    strict: Json = {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
     if definitions:
         strict["$defs"] = {name: _strict(inner, definitions) for name, inner in definitions.items()}
     return strict
@@ -244,9 +279,15 @@ def _strict(node: Any, definitions: Json) -> Json:
     strict = dict(node)
     if node.get("type") == "object":
         properties = node.get("properties")
-        if properties is None or node.get("additionalProperties", False) is not False or set(node.get("required", ())) != set(properties):
+        if (
+            properties is None
+            or node.get("additionalProperties", False) is not False
+            or set(node.get("required", ())) != set(properties)
+        ):
             raise _NotStrict  # an open object, or one with parts that may be missing
-        strict["properties"] = {name: _strict(inner, definitions) for name, inner in properties.items()}
+        strict["properties"] = {
+            name: _strict(inner, definitions) for name, inner in properties.items()
+        }
         strict["required"] = list(properties)
         strict["additionalProperties"] = False
     if "items" in node or node.get("type") == "array":
@@ -257,7 +298,13 @@ def _strict(node: Any, definitions: Json) -> Json:
 
 
 def _check_words(node: Json) -> None:
-    if node.keys() - _STRICT_KEYWORDS or not node.keys() & {"type", "anyOf", "$ref", "enum", "const"}:
+    if node.keys() - _STRICT_KEYWORDS or not node.keys() & {
+        "type",
+        "anyOf",
+        "$ref",
+        "enum",
+        "const",
+    }:
         raise _NotStrict
     if node.get("format", "date") not in _STRICT_FORMATS or "(?" in str(node.get("pattern", "")):
         raise _NotStrict

@@ -21,16 +21,19 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 """Source: the provider's rule for names of functions."""
 
 MAX_PROBLEMS = 10
-"""Problems of one call's arguments that the model is told. Chosen."""
+"""Problems of one call's arguments in an output. Chosen: enough to correct a call at once, and
+short in the conversation."""
 
 
 class WrongArguments(ValueError):
-    """What the model wrote does not fit the function; the text is for the model."""
+    """The arguments of a call do not fit the function; the text is for the model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolContext:
-    """Where a call comes from. A function that has a parameter annotated with it is given it; the model does not see the parameter.
+    """Origin of a tool call.
+
+    Passed to the parameter that is annotated with it; the model does not see that parameter.
 
     Attributes:
         thread_id: The caller's thread id.
@@ -44,6 +47,11 @@ class ToolContext:
     call_id: str
     batch: Batch
 
+    @property
+    def tenant(self) -> str | None:
+        """The tenant of the last message that has one."""
+        return self.batch.tenant
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
@@ -52,7 +60,7 @@ class Tool:
     Attributes:
         name: As the model calls it.
         function: The user's own.
-        description: What the model is told, None for nothing.
+        description: The description sent to the model, None for none.
         timeout_s: Seconds one call may take; None: as long as the run.
         signature: Its parameters.
     """
@@ -65,17 +73,21 @@ class Tool:
 
     @property
     def definition(self) -> Json:
-        """As Responses spells it; the Assistants backend nests it."""
+        """The definition in the format of Responses; the Assistants backend nests it."""
         definition: Json = {"type": "function", "name": self.name}
         if self.description is not None:
             definition["description"] = self.description
-        return {**definition, "parameters": self.signature.schema, "strict": self.signature.is_strict}
+        return {
+            **definition,
+            "parameters": self.signature.schema,
+            "strict": self.signature.is_strict,
+        }
 
     def bind(self, arguments: str, context: ToolContext) -> Callable[[], Any]:
-        """The call that the model wants, ready to be made.
+        """Return the call that the model asked for, ready to be made.
 
         Raises:
-            WrongArguments: They are no JSON, or do not fit the signature; says what is wrong.
+            WrongArguments: The arguments are not JSON, or do not fit the signature.
         """
         given = self._read(arguments)
         values = {
@@ -92,9 +104,16 @@ class Tool:
             raise WrongArguments(f"the arguments are not valid JSON: {error}") from None
         if not isinstance(given, dict):
             raise WrongArguments(f"the arguments must be a JSON object, not {type(given).__name__}")
-        # Strict mode has every parameter written out: null stands for "not given" where None is no value.
-        skipped = {one.name for one in self.signature.parameters if not one.is_required and not one.takes_none}
-        given = {name: value for name, value in given.items() if value is not None or name not in skipped}
+        # Strict mode has every parameter written out: null stands for "not given" where None is no
+        # value.
+        skipped = {
+            one.name
+            for one in self.signature.parameters
+            if not one.is_required and not one.takes_none
+        }
+        given = {
+            name: value for name, value in given.items() if value is not None or name not in skipped
+        }
         try:
             return self.signature.model.model_validate(given)
         except ValidationError as error:
@@ -103,18 +122,23 @@ class Tool:
 
 def _explain(error: ValidationError) -> str:
     problems = error.errors(include_url=False, include_input=False, include_context=False)
-    lines = [f"{'.'.join(str(part) for part in one['loc']) or 'arguments'}: {one['msg']}" for one in problems[:MAX_PROBLEMS]]
+    lines = [
+        f"{'.'.join(str(part) for part in one['loc']) or 'arguments'}: {one['msg']}"
+        for one in problems[:MAX_PROBLEMS]
+    ]
     more = len(problems) - len(lines)
-    return "the arguments are wrong: " + "; ".join(lines) + (f"; and {more} more" if more > 0 else "")
+    return (
+        "the arguments are wrong: " + "; ".join(lines) + (f"; and {more} more" if more > 0 else "")
+    )
 
 
 @dataclass(eq=True)
 class Toolbox:
     """The tools of a queue.
 
-    1. makes a tool of a typed function, and refuses what a model could not call
-    2. finds a tool by the name the model says
-    3. tells the backends what to offer
+    1. makes a tool of a typed function, and refuses functions that a model could not call
+    2. finds a tool by the name in a call
+    3. lists the definitions for the backends
     """
 
     reserved: frozenset[str] = frozenset()
@@ -130,16 +154,21 @@ class Toolbox:
         return name in self._tools
 
     def get(self, name: str) -> Tool | None:
-        """The tool of this name, None if there is none."""
+        """Return the tool of this name, None if there is none."""
         return self._tools.get(name)
 
     @property
     def definitions(self) -> list[Json]:
-        """What the model is told, in the order of definition."""
+        """Definitions sent to the model, in the order of registration."""
         return [tool.definition for tool in list(self._tools.values())]
 
     def add(
-        self, function: Callable[..., Any], *, name: str | None = None, description: str | None = None, timeout: float | None = None
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        timeout: float | None = None,
     ) -> Tool:
         """Make a tool of a function.
 
@@ -150,23 +179,45 @@ class Toolbox:
             timeout: Seconds one call may take; None: as long as the run.
 
         Raises:
-            ConfigurationError: It cannot be a tool; the message names it and says why. Nothing was added.
+            ConfigurationError: It cannot be a tool; the message names it and says why. Nothing was
+                added.
         """
         called = _called(function)
         if not callable(function):
             raise ConfigurationError(
-                f"{called} cannot be called, so it is no tool: write @queue.tool or @queue.tool(name=...) above a function"
+                f"{called} cannot be called, so it is no tool: write @queue.tool or "
+                "@queue.tool(name=...) above a function"
             )
-        if inspect.isclass(function) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise ConfigurationError(f"{called} is a class or a generator; a tool is a function that returns its output")
+        if (
+            inspect.isclass(function)
+            or inspect.isgeneratorfunction(function)
+            or inspect.isasyncgenfunction(function)
+        ):
+            raise ConfigurationError(
+                f"{called} is a class or a generator; a tool is a function that returns its output"
+            )
         chosen = getattr(function, "__name__", None) if name is None else name
         if not isinstance(chosen, str) or not _NAME.fullmatch(chosen):
-            raise ConfigurationError(f"the tool {called} needs a name of 1 to 64 letters, digits, '_' and '-', not {chosen!r}: give name=")
+            raise ConfigurationError(
+                f"the tool {called} needs a name of 1 to 64 letters, digits, '_' and '-', not "
+                f"{chosen!r}: give name="
+            )
         if chosen in self._tools or chosen in self.reserved:
-            other = _called(self._tools[chosen].function) if chosen in self._tools else "one in the option tools="
-            raise ConfigurationError(f"two tools are called {chosen!r}: {called} and {other}; give one of them another name=")
-        if description is not None and (not isinstance(description, str) or not description.strip()):
-            raise ConfigurationError(f"the description of the tool {called} must be a non-blank string")
+            other = (
+                _called(self._tools[chosen].function)
+                if chosen in self._tools
+                else "one in the option tools="
+            )
+            raise ConfigurationError(
+                f"two tools are called {chosen!r}: {called} and {other}; give one of them another "
+                "name="
+            )
+        if description is not None and (
+            not isinstance(description, str) or not description.strip()
+        ):
+            raise ConfigurationError(
+                f"the description of the tool {called} must be a non-blank string"
+            )
         documented = read_docstring(_doc_of(function))
         tool = Tool(
             name=chosen,
@@ -180,7 +231,7 @@ class Toolbox:
 
 
 class Offered(Sequence[Mapping[str, Any]]):
-    """What a run is offered: the option `tools`, then the toolbox as it is at the moment of asking."""
+    """Tools offered to a run: the option `tools`, then the toolbox in its present state."""
 
     def __init__(self, given: Sequence[Mapping[str, Any]], toolbox: Toolbox) -> None:
         self._given = given
@@ -198,7 +249,7 @@ class Offered(Sequence[Mapping[str, Any]]):
 
 
 def names_in(definitions: Iterable[Mapping[str, Any]] | None) -> frozenset[str]:
-    """The names of the functions in tool definitions of either protocol's spelling."""
+    """Return the names of the functions in tool definitions of either protocol's format."""
     found = set()
     for one in definitions or ():
         nested = one.get("function")
@@ -227,6 +278,12 @@ def _doc_of(function: Callable[..., Any]) -> str | None:
 def _seconds(timeout: Any, called: str) -> float | None:
     if timeout is None:
         return None
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < float("inf"):
-        raise ConfigurationError(f"the timeout of the tool {called} must be a number of seconds above 0, not {timeout!r}")
+    if (
+        isinstance(timeout, bool)
+        or not isinstance(timeout, int | float)
+        or not 0 < timeout < float("inf")
+    ):
+        raise ConfigurationError(
+            f"the timeout of the tool {called} must be a number of seconds above 0, not {timeout!r}"
+        )
     return float(timeout)

@@ -7,40 +7,57 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
 
 from assistant_queue.clock import Clock
 from assistant_queue.errors import NotPermitted, StoreError
-from assistant_queue.store import holding
-from assistant_queue.store.calls import Space
-from assistant_queue.store.holding import Lease, Renewed
-from assistant_queue.store.stores import SyncStore
+from assistant_queue.store.calls import Namespace
+from assistant_queue.store.ops import leases as lease_ops
+from assistant_queue.store.ops.leases import Lease, Renewed, renewal_s
+from assistant_queue.store.ops.reply_outbox import DeliveryLease
+from assistant_queue.store.transport.stores import SyncStore
 from assistant_queue.worker.outage import PASSES, Outage, pause_s
 
 _log = logging.getLogger(__name__)
 
 RENEWALS = 200
-"""Renewals of one round trip. Chosen: some ten milliseconds of Redis' time; whatever else is asked of it waits no longer than that."""
+"""Renewals of one round trip. Chosen: some ten milliseconds of Redis' time; no other
+command waits longer than that."""
 EARLY_SHARE = 1 / 12
-"""By how much of a lease a renewal may be early to share another's round trip. Chosen: none is renewed before a quarter of its lease."""
+"""The share of a lease by which a renewal may be early, to share another's round trip. Chosen: none
+is renewed before a quarter of its lease."""
 _RETRY_S = 0.25
-"""Seconds between two tries when Redis does not answer a renewal. Chosen."""
+"""Seconds between two tries when Redis does not answer a renewal. Chosen: one more try fits into the
+rest of the shortest lease."""
 
 
-class HeldLease:
-    """One lease, as its holder sees it.
+AnyLease = TypeVar("AnyLease", Lease, DeliveryLease)
+
+
+class HeldLease(Generic[AnyLease]):
+    """One lease, of a thread or of a delivery, as its holder knows it.
 
     Attributes:
         lease: As it was claimed.
         guard_id: The wake-up that fires if it lapses; a renewal may have had to write another.
-        listened: Somebody listens to the thread, as far as this process knows; each renewal and write says it again.
-        is_ending: What gives it back is being written: a renewal that finds it gone says nothing, the write does.
-        on_listened: Called on the keeper's thread when a renewal says for the first time that somebody does.
+        listened: The thread has subscribers, as far as this process knows; each renewal and write
+            updates it.
+        is_ending: The write that gives it back is under way: its answer counts, not that of a
+            renewal that finds the lease gone.
+        on_listened: Called on the keeper's thread when a renewal finds the first subscriber.
     """
 
-    def __init__(self, lease: Lease, ends: float, gives_up: float, on_lost: Callable[[], None], clock: Clock) -> None:
-        self.lease = lease
+    def __init__(
+        self,
+        lease: AnyLease,
+        ends: float,
+        gives_up: float,
+        on_lost: Callable[[], None],
+        clock: Clock,
+    ) -> None:
+        self.lease: AnyLease = lease
         self.guard_id = lease.guard_id
-        self.listened = lease.listened
+        self.listened = isinstance(lease, Lease) and lease.has_subscribers
         self.is_ending = False
         self.on_listened: Callable[[], None] | None = None
         self._ends = ends
@@ -54,14 +71,16 @@ class HeldLease:
         return 0.0 if self._lost else max(0.0, self._ends - self._clock.monotonic())
 
     def extend(self, ends: float, renewed: Renewed) -> None:
-        """A renewal was granted."""
-        is_new = renewed.listened and not self.listened
-        self._ends, self.guard_id, self.listened = ends, renewed.guard_id, renewed.listened
+        """Record a renewal that was granted."""
+        is_new = renewed.has_subscribers and not self.listened
+        self._ends = ends
+        self.guard_id = renewed.guard_id
+        self.listened = renewed.has_subscribers
         if is_new and self.on_listened is not None:
             self.on_listened()
 
     def lose(self) -> None:
-        """Another worker holds the thread now."""
+        """Record that another worker holds the thread now."""
         if not self._lost:
             self._lost = True
             self._on_lost()
@@ -72,77 +91,94 @@ class HeldLease:
         return self._lost
 
     def is_over(self) -> bool:
-        """The batch's own deadline has passed: the lease is not renewed any more."""
+        """Return whether the batch's deadline has passed: the lease is not renewed any more."""
         return self._clock.monotonic() >= self._gives_up
 
 
 class LeaseKeeper:
     """Renews leases at a third of their length.
 
-    1. runs on a thread of its own with a connection of its own: a blocked event loop must not let a thousand leases lapse
-    2. renews all that are due, or nearly, in one round trip for each `RENEWALS` of them; one that is lost or corrupt costs no other
+    1. runs on its own thread with its own connection: a blocked event loop must not let a thousand
+       leases lapse
+    2. renews all that are due, or nearly, in one round trip for each `RENEWALS` of them; one that
+       is lost or corrupt costs no other
     3. renews until the batch's deadline and no longer, through a Redis that is away or refuses
-    4. tells the holder when a lease is lost, and the worker how much of a lease its renewals take
+    4. notifies the holder when a lease is lost, and the worker of the share of a lease that its
+       renewals take
     """
 
-    def __init__(self, space: Space, store: SyncStore, lease_s: float, outage: Outage | None = None) -> None:
+    def __init__(
+        self, namespace: Namespace, store: SyncStore, lease_s: float, outage: Outage | None = None
+    ) -> None:
         """`outage` is the worker's."""
         self.on_renewed: Callable[[float], None] | None = None
-        """Called on the keeper's thread after each round trip, with the share of a lease that has passed since a renewal was due."""
-        self._space = space
+        """Called on the keeper's thread after each round trip, with the share of a lease that has
+        passed since a renewal was due."""
+        self._namespace = namespace
         self._store = store
         self._lease_s = lease_s
         self._outage = outage or Outage()
         self._changed = threading.Condition()
-        self._queue: list[tuple[float, int, HeldLease]] = []
-        self._held: set[HeldLease] = set()
-        self._latest: dict[str, HeldLease] = {}  # of those, by thread
+        self._queue: list[tuple[float, int, HeldLease[Any]]] = []
+        self._held: set[HeldLease[Any]] = set()
+        self._latest: dict[str, HeldLease[Any]] = {}  # of those of threads, by thread
         self._number = 0
-        self._sleeps_until = -math.inf  # when the thread looks again by itself; -inf while it is at work
+        # The time at which the thread wakes by itself; -inf while it is at work.
+        self._sleeps_until = -math.inf
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def hold(self, lease: Lease, claimed_at: float, deadline_s: float, on_lost: Callable[[], None]) -> HeldLease:
+    def hold(
+        self, lease: AnyLease, claimed_at: float, deadline_s: float, on_lost: Callable[[], None]
+    ) -> HeldLease[AnyLease]:
         """Start renewing a lease.
 
         Args:
             lease: As it was claimed.
-            claimed_at: The monotonic time just before the claim was sent: the lease ends no earlier than that plus its length.
+            claimed_at: The monotonic time just before the claim was sent: the lease ends no earlier
+                than that plus its length.
             deadline_s: Seconds after which it is not renewed any more.
             on_lost: Called on the keeper's thread, at most once.
         """
-        clock = self._space.clock
-        held = HeldLease(lease, claimed_at + self._lease_s, clock.monotonic() + deadline_s, on_lost, clock)
+        clock = self._namespace.clock
+        held = HeldLease(
+            lease, claimed_at + self._lease_s, clock.monotonic() + deadline_s, on_lost, clock
+        )
         with self._changed:
             self._forget_dropped()
             self._held.add(held)
-            self._latest[lease.thread_id] = held
-            at = claimed_at + self._lease_s / 3
+            if isinstance(lease, Lease):
+                self._latest[lease.thread_id] = held
+            at = claimed_at + renewal_s(self._lease_s)
             self._push(held, at)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="assistant-queue-leases", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._run, name="assistant-queue-leases", daemon=True
+                )
                 self._thread.start()
-            if at < self._sleeps_until:  # else a thread would wake for every batch, just when its request is about to leave
+            # Else the thread would wake for every batch, just when its request is about to leave.
+            if at < self._sleeps_until:
                 self._changed.notify()
         return held
 
-    def drop(self, held: HeldLease) -> None:
-        """Stop renewing; the holder has given the thread back, or leaves it to lapse."""
+    def drop(self, held: HeldLease[Any]) -> None:
+        """Stop renewing: the holder has given the thread back, or lets its lease lapse."""
         with self._changed:
             self._discard(held)
             if not self._held:
                 self._outage.passed("renewals")  # there is nothing to renew
 
     def outlives_its_lease(self, thread_id: str) -> bool:
-        """Whether a batch of this thread is held here though its lease has lapsed, and no other worker is known to have it.
+        """Return whether this process works on the thread though its lease has lapsed.
 
-        Redis was away, or refused: what the batch has come to is in memory, and is written as soon as Redis takes it.
+        Redis was away, or refused, and no other worker is known to hold the thread: the batch's
+        progress is in memory, and is written as soon as Redis accepts it.
         """
         held = self._latest.get(thread_id)
         return held is not None and not held.is_lost and held.remaining_s() <= 0
 
     def close(self) -> None:
-        """Stop the thread; what is still held lapses."""
+        """Stop the thread; leases that are still held lapse."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -150,12 +186,12 @@ class LeaseKeeper:
             self._thread.join(timeout=5)
         self._store.close()
 
-    def _discard(self, held: HeldLease) -> None:
+    def _discard(self, held: HeldLease[Any]) -> None:
         self._held.discard(held)
         if self._latest.get(held.lease.thread_id) is held:
             del self._latest[held.lease.thread_id]
 
-    def _push(self, held: HeldLease, at: float) -> None:
+    def _push(self, held: HeldLease[Any], at: float) -> None:
         self._number += 1
         heapq.heappush(self._queue, (at, self._number, held))
 
@@ -163,13 +199,13 @@ class LeaseKeeper:
         while self._queue and self._queue[0][2] not in self._held:
             heapq.heappop(self._queue)
 
-    def _due(self) -> list[tuple[float, HeldLease]] | None:
-        """Wait until a lease is due: that one and those that are due soon, with their times; None when the keeper is closed."""
+    def _due(self) -> list[tuple[float, HeldLease[Any]]] | None:
+        """Wait until a lease is due; return it and those due soon; None if the keeper is closed."""
         with self._changed:
             while not self._closed:
                 self._forget_dropped()
                 at = self._queue[0][0] if self._queue else math.inf
-                now = self._space.clock.monotonic()
+                now = self._namespace.clock.monotonic()
                 if at <= now:
                     return self._popped(now + self._lease_s * EARLY_SHARE)
                 self._sleeps_until = at
@@ -177,7 +213,7 @@ class LeaseKeeper:
                 self._sleeps_until = -math.inf
             return None
 
-    def _popped(self, until: float) -> list[tuple[float, HeldLease]]:
+    def _popped(self, until: float) -> list[tuple[float, HeldLease[Any]]]:
         due = []
         while self._queue and self._queue[0][0] <= until:
             at, _, held = heapq.heappop(self._queue)
@@ -192,17 +228,17 @@ class LeaseKeeper:
             for start in range(0, len(due), RENEWALS):
                 self._renew(due[start : start + RENEWALS])
 
-    def _renew(self, due: list[tuple[float, HeldLease]]) -> None:
-        clock = self._space.clock
+    def _renew(self, due: list[tuple[float, HeldLease[Any]]]) -> None:
+        clock = self._namespace.clock
         asked_at = clock.monotonic()
-        again_at = asked_at + self._lease_s / 3
+        again_at = asked_at + renewal_s(self._lease_s)
         try:
             self.renew([held for _, held in due])
         except PASSES as error:
             self._outage.failed("renewals", error)
             again_at = asked_at + pause_s(error, _RETRY_S)
-        except Exception:  # noqa: BLE001 - whatever it stumbled over, without it every lease lapses
-            _log.exception("the lease keeper stumbled; it goes on")
+        except Exception:  # noqa: BLE001 - without the keeper every lease lapses
+            _log.exception("the lease keeper failed; it continues")
             again_at = asked_at + _RETRY_S
         else:
             self._outage.passed("renewals")
@@ -213,15 +249,17 @@ class LeaseKeeper:
                 if held in self._held:
                     self._push(held, again_at)
 
-    def renew(self, leases: Sequence[HeldLease]) -> None:
-        """Renew leases now, on the calling thread; those that are lost are not held any more, and their holders are told.
+    def renew(self, leases: Sequence[HeldLease[Any]]) -> None:
+        """Renew leases now, on the calling thread; notify the holders of those that are lost.
 
         Raises:
-            StoreUnavailable: Redis did not answer, or refuses for now; the leases stand as they did.
+            StoreUnavailable: Redis did not answer, or refuses for now; the leases are unchanged.
             NotPermitted: Redis does not let the worker in; likewise.
         """
-        asked_at = self._space.clock.monotonic()
-        answers = self._store.run(holding.renew_all(self._space, [held.lease for held in leases], self._lease_s))
+        asked_at = self._namespace.clock.monotonic()
+        answers = self._store.run(
+            lease_ops.renew_all(self._namespace, [held.lease for held in leases], self._lease_s)
+        )
         for answer in answers:
             if isinstance(answer, NotPermitted):
                 raise answer

@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, Self, overload
 
-from assistant_queue.abandoned import ABANDONED
+from assistant_queue.callback_types import CompletedListener, FailedListener
 from assistant_queue.clock import Clock
 from assistant_queue.config import Config
+from assistant_queue.user_code.abandoned import ABANDONED
 from assistant_queue.worker.asyncio_worker import AsyncioWorker
-from assistant_queue.worker.backend import check_backend
-from assistant_queue.worker.listeners import listen
-from assistant_queue.worker.rq_concurrent import RqBooks
+from assistant_queue.worker.result_listeners import listen
+from assistant_queue.worker.rq_concurrent_worker import RqBooks
+from assistant_queue.worker.startup_checks import check_options
 
 
 class LoopWorkerHandle:
-    """A running worker on this event loop; `on` as on the thread's handle, `stop` is awaited."""
+    """A running worker on this event loop.
+
+    `on` listens as on the thread's handle; `stop` is awaited.
+    """
 
     def __init__(self, config: Config, *, clock: Clock | None = None) -> None:
-        """Starts nothing yet.
+        """Start nothing yet.
 
         Raises:
             ConfigurationError: No backend, or no key.
         """
-        check_backend(config)
-        self._worker = AsyncioWorker(config, clock=clock, records=RqBooks(config, [config.queue_prefix]))
-        self._worker.runtime.listens_on_loop = True  # they may use what belongs to the caller's loop
+        check_options(config)
+        self._worker = AsyncioWorker(
+            config, clock=clock, records=RqBooks(config, [config.queue_prefix])
+        )
+        # Listeners may use objects that belong to the caller's loop.
+        self._worker.runtime.listens_on_loop = True
         self._stop_timeout_s = 30.0
         self._work: asyncio.Task[None] | None = None
 
@@ -43,17 +50,25 @@ class LoopWorkerHandle:
         if self._work.done():
             await self._work
 
-    def on(self, event: str, listener: Callable[..., Any]) -> LoopWorkerHandle:
-        """Listen to `completed` (the result) or `failed` (the batch, the error); returns the handle.
+    @overload
+    def on(self, event: Literal["completed"], listener: CompletedListener) -> Self: ...
+    @overload
+    def on(self, event: Literal["failed"], listener: FailedListener) -> Self: ...
+    def on(self, event: str, listener: Callable[..., Any]) -> Self:
+        """Listen to `completed` (the result) or `failed` (the batch, the error); return the handle.
 
         Raises:
             InvalidArgument: There is no such event, or the listener cannot be called.
         """
-        listen(None if self._work is None or self._work.done() else self._worker.runtime, event, listener)
+        listen(
+            None if self._work is None or self._work.done() else self._worker.runtime,
+            event,
+            listener,
+        )
         return self
 
     async def stop(self, timeout: float = 30) -> None:
-        """Take no more messages; let runs finish for `timeout` seconds, hand the others back where they stand. Idempotent."""
+        """Stop; let runs finish for `timeout` seconds, hand the others back. Idempotent."""
         if self._work is None or self._work.done():
             return
         self._stop_timeout_s = timeout
@@ -67,5 +82,5 @@ class LoopWorkerHandle:
 
     @property
     def abandoned_calls(self) -> dict[str, int]:
-        """Calls of functions in this process that were given up at their time limit and go on, by the function's name."""
+        """Abandoned calls still running in this process, by the function's name."""
         return ABANDONED.by_function

@@ -1,4 +1,7 @@
-"""What RQ's forking worker takes for jobs: our wake-ups. All else in the queue is dropped or moved aside before RQ looks at it."""
+"""The jobs of RQ's forking worker: wake-ups.
+
+Any other entry of the queue is dropped or moved aside before RQ reads it.
+"""
 
 from __future__ import annotations
 
@@ -13,25 +16,27 @@ from rq.intermediate_queue import IntermediateQueue
 from assistant_queue.errors import StoreError, StoreUnavailable
 from assistant_queue.jobs import wake
 from assistant_queue.store import wakeup_codec, wakeups
-from assistant_queue.store.calls import Call, Operation, text
-from assistant_queue.store.rq_jobs import RqJob
-from assistant_queue.store.scripts import load
-from assistant_queue.store.stores import SyncStore
-from assistant_queue.worker.taking import carried, data_in, read_entry, read_wake_up
+from assistant_queue.store.calls import run_one, text
+from assistant_queue.store.rq_jobs import RqJob, data_in, read_jobs, read_record
+from assistant_queue.store.transport.stores import SyncStore
+from assistant_queue.worker.fetcher import read_entry, read_wake_up
 
 _log = logging.getLogger(__name__)
 
 
 class ForeignJob(NoSuchJobError):
-    """A job in our queue that is not a wake-up of ours. It was not run; to RQ it is as if it were not there."""
+    """A job in the queue that is not a wake-up.
+
+    It was not run; RQ treats it as missing.
+    """
 
 
 class PlainSerializer:
-    """Reads plain values and nothing else; writes as RQ does."""
+    """Reads plain values only; writes as RQ does."""
 
     @staticmethod
     def dumps(*args: Any, **kwargs: Any) -> bytes:
-        """As RQ's default serializer."""
+        """Write as RQ's default serializer does."""
         import pickle
 
         return pickle.dumps(*args, **kwargs)
@@ -40,15 +45,15 @@ class PlainSerializer:
 
 
 class WakeUpJob(rq.job.Job):
-    """A job that can only wake a thread: whatever else its hash may carry is not looked at."""
+    """A job that can only wake a thread: other fields of its hash are ignored."""
 
     def refresh(self) -> None:
-        """As RQ does, but what is larger than any wake-up is not read.
+        """Read the job as RQ does, unless it is larger than any wake-up.
 
         Raises:
-            NoSuchJobError: There is no such job, or it is not ours.
+            NoSuchJobError: There is no such job, or it is foreign.
         """
-        found = SyncStore(self.connection).run(_one(Call(_READ_RECORD, (), [self.key])))
+        found = SyncStore(self.connection).run(read_record(self.key))
         if found in ([b"large"], ["large"]):
             raise ForeignJob(f"job {self.id} is no wake-up: it is larger than one")
         if not found:
@@ -56,18 +61,25 @@ class WakeUpJob(rq.job.Job):
         self.restore(dict(zip(found[::2], found[1::2], strict=True)))
 
     def restore(self, raw_data: Any) -> Any:
-        """As RQ does, but without the parts of a job that can run code or call somewhere, or are not what RQ would write.
+        """Restore the job as RQ does, without the fields that can run code or open a connection.
+
+        Fields that RQ would not write are left out, too.
 
         Raises:
-            ForeignJob: It is not ours.
+            ForeignJob: It is not a wake-up.
         """
-        ours = {name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name): value for name, value in raw_data.items()}
+        ours = {
+            name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name): value
+            for name, value in raw_data.items()
+        }
         ours = {name: value for name, value in ours.items() if name not in _NOT_OURS}
         try:
-            wakeup_codec.thread_of(ours.get("data", b""))
-            return super().restore(ours)
+            thread_id = wakeup_codec.thread_of(ours.get("data", b""))
+            restored = super().restore(ours)
         except Exception as error:
             raise ForeignJob(f"job {self.id} is no wake-up: {type(error).__name__}") from error
+        self.description = f"wake-up of thread {thread_id!r}"  # RQ logs it
+        return restored
 
     def _execute(self) -> Any:
         try:
@@ -100,19 +112,12 @@ _NOT_OURS = frozenset(
 )
 
 
-_READ_RECORD = load("read_record", (("most", 8 * wakeup_codec.MAX_DATA), ("most_fields", 100)))
-
-
-def _one(call: Call) -> Operation[Any]:
-    return (yield call)
-
-
 class WakeUpQueue(rq.Queue):
-    """RQ's queue, without what is no wake-up: such an entry is dropped or moved aside before RQ looks at it."""
+    """RQ's queue; an entry that is not a wake-up is dropped or moved aside before RQ reads it."""
 
     @classmethod
     def lmove(cls, connection: Any, queue_key: str, timeout: int | None) -> Any:
-        """As RQ does."""
+        """Take an entry as RQ does, a wake-up at last."""
         while True:
             taken = super().lmove(connection, queue_key, timeout)
             if taken is None or _is_wake_up(connection, *taken):
@@ -121,7 +126,7 @@ class WakeUpQueue(rq.Queue):
 
     @classmethod
     def lpop(cls, queue_keys: Any, timeout: int | None, connection: Any = None) -> Any:
-        """As RQ does."""
+        """Take an entry as RQ does, a wake-up at last."""
         while True:
             taken = super().lpop(queue_keys, timeout, connection=connection)
             if taken is None or _is_wake_up(connection, *taken):
@@ -135,9 +140,11 @@ def _is_wake_up(connection: Any, queue: bytes | str, entry: bytes | str) -> bool
         return False
     store = SyncStore(connection)
     try:
-        data = data_in(store.run(_one(carried(job_id))))
+        data = data_in(store.run(run_one(read_jobs([job_id])))[0])
     except StoreUnavailable as error:
-        raise error.__cause__ or error from None  # RQ knows what to do about its own client's errors
+        raise (
+            error.__cause__ or error
+        ) from None  # RQ knows what to do about its own client's errors
     except StoreError as error:
         _log.warning("job %s cannot be read (%s); it was not run", job_id, error)
         return False

@@ -1,4 +1,4 @@
-"""What a worker needs to handle threads: made once per event loop, closed with it."""
+"""One event loop's share of a worker: created with the loop, closed with it."""
 
 from __future__ import annotations
 
@@ -6,39 +6,48 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import os
 import secrets
+import socket
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timezone
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
 
 from assistant_queue.backends.base import Backend
+from assistant_queue.backends.factory import make_reasoning_tags, make_worker_backend
 from assistant_queue.backends.reasoning_tags import ReasoningTags
 from assistant_queue.clock import Clock, SystemClock
-from assistant_queue.config import DEFAULT_INSTRUCTIONS, Config
+from assistant_queue.config import Config
 from assistant_queue.core import steps
-from assistant_queue.core.flow import Rules
-from assistant_queue.core.retry import Backoff
-from assistant_queue.errors import LeaseLost, StoreError
-from assistant_queue.models import Batch, FailedBatch, RunResult
-from assistant_queue.store import holding
-from assistant_queue.store.calls import Space
-from assistant_queue.store.connect import async_from, fresh, sync_from
-from assistant_queue.store.ending import ResultRules
-from assistant_queue.store.events import event_rules
-from assistant_queue.store.holding import NoLease
-from assistant_queue.store.rq_jobs import NOT_OURS_TO_RECORD, RqJob, job_over
-from assistant_queue.store.stores import AsyncStore, SyncStore
-from assistant_queue.store.sweeping import sweep
-from assistant_queue.user_errors import tracebacks
-from assistant_queue.worker import callbacks
-from assistant_queue.worker.backend import make_workers_backend, tags_of
-from assistant_queue.worker.checking_in import check_in
-from assistant_queue.worker.deliveries import OpenDeliveries
+from assistant_queue.errors import LeaseLost, StoreError, error_of
+from assistant_queue.logs import bound
+from assistant_queue.models import Batch, FailedBatch, FailureReason, RunResult
+from assistant_queue.store.calls import Namespace
+from assistant_queue.store.ops import leases, reply_outbox
+from assistant_queue.store.ops.event_log import event_rules
+from assistant_queue.store.ops.leases import NoLease
+from assistant_queue.store.ops.outcomes import DeliveryWish, ResultRules
+from assistant_queue.store.ops.reply_outbox import DeliveryLease, DueDelivery
+from assistant_queue.store.ops.sweeping import sweep
+from assistant_queue.store.rq_jobs import NO_JOB, RqJob, remove_job
+from assistant_queue.store.transport.connect import async_from, fresh, sync_from
+from assistant_queue.store.transport.stores import AsyncStore, SyncStore
+from assistant_queue.user_code.caller import UserCode
+from assistant_queue.user_code.error_text import tracebacks
+from assistant_queue.user_code.running_calls import post
+from assistant_queue.worker import batch_log, callbacks, deliverers
+from assistant_queue.worker.abandoned_deliveries import OpenDeliveries
 from assistant_queue.worker.driver import BatchDriver
+from assistant_queue.worker.job_books import JobBooks
 from assistant_queue.worker.lease import LeaseKeeper
+from assistant_queue.worker.option_rules import delivers, delivery_rules_of, rules_of
 from assistant_queue.worker.outage import PASSES, Outage
-from assistant_queue.worker.turns import Turns
-from assistant_queue.worker.user_code import UserCode
+from assistant_queue.worker.reply_delivery import ReplyDelivery
+from assistant_queue.worker.start_pacer import StartPacer
+from assistant_queue.worker.startup_checks import check_in
+
+if TYPE_CHECKING:
+    from assistant_queue.worker.delivery_loop import DeliveryLoop
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +55,7 @@ Probe = Callable[[str, Batch], Any]
 
 
 def worker_sync_client(config: Config) -> Any:
-    """A blocking client of the worker's own."""
+    """Return a blocking client that only the worker uses."""
     client = sync_from(config.redis, config.redis_url)
     return fresh(client) if client is config.redis else client
 
@@ -56,80 +65,80 @@ def _worker_async_client(config: Config) -> Any:
     return fresh(client) if client is config.redis else client
 
 
-def rules_of(config: Config, *, takes_default: bool) -> Rules:
-    """The options that the flow decides by."""
-    instructions = config.default_instructions
-    if instructions == DEFAULT_INSTRUCTIONS and not takes_default:
-        instructions = None
-    return Rules(
-        max_attempts=config.max_attempts,
-        backoff=Backoff(type=config.backoff.type, delay_s=config.backoff.delay),
-        retry_for_s=config.retry_for,
-        run_timeout_s=config.run_timeout,
-        grace_s=config.grace,
-        max_tool_rounds=config.max_tool_rounds,
-        thread_ids=config.thread_ids,
-        instructions=True if callable(instructions) else instructions,
-        delivers=config.on_reply is not None,
-        fallback=True if callable(config.fallback_reply) else config.fallback_reply,
-    )
-
-
 async def _no_probe(_: str, __: Batch) -> None:
-    """Nobody watches the steps."""
+    """Do nothing: no test watches the steps."""
 
 
 class Runtime:
-    """One event loop's share of a worker: handles wake-ups, one thread each.
+    """Handles wake-ups, one thread each.
 
-    1. waits for its turn, claims the thread, waits out the last second of a window in place
+    1. waits for the start pacer, claims the thread, waits out the last second of a window in place
     2. has the lease renewed while the driver takes the batch to its end
-    3. tells listeners how the batch ended
+    3. delivers the reply, or leaves that to the worker's delivery loop
+    4. notifies listeners of the batch's end
     """
 
-    def __init__(self, config: Config, *, clock: Clock | None = None, beside: Runtime | None = None) -> None:
-        """Connects to nothing yet.
+    def __init__(
+        self, config: Config, *, clock: Clock | None = None, beside: Runtime | None = None
+    ) -> None:
+        """Connect to nothing yet.
 
         Args:
             config: The queue's options.
             clock: For tests.
-            beside: A runtime of another queue on the same loop, whose provider, connections and callback threads this one uses, too. It
-                is closed last.
+            beside: A runtime of another queue on the same loop; its provider, connections and
+                callback threads are shared. It is closed last.
 
         Raises:
             ConfigurationError: No backend is configured, or its key is missing.
         """
         self.config = config
         self.clock: Clock = clock or SystemClock()
-        self.space = Space(config.queue_prefix, self.clock, event_rules(config))
+        self.namespace = Namespace(config.queue_prefix, self.clock, event_rules(config))
         self._is_guest = beside is not None
-        self.backend: Backend = beside.backend if beside else make_workers_backend(config)
-        self.tags: ReasoningTags | None = beside.tags if beside else tags_of(config)
-        self.solitude: asyncio.Lock = beside.solitude if beside else asyncio.Lock()
+        self.backend: Backend = beside.backend if beside else make_worker_backend(config)
+        self.tags: ReasoningTags | None = beside.tags if beside else make_reasoning_tags(config)
+        self.exclusive: asyncio.Lock = beside.exclusive if beside else asyncio.Lock()
         self.rules = rules_of(config, takes_default=config.prompt is None)
-        self.result_rules = ResultRules(result_ttl_s=config.result_ttl, keep_text=not config.remove_on_complete)
+        self.result_rules = ResultRules(
+            result_ttl_s=config.result_ttl, keep_text=not config.remove_on_complete
+        )
         self.lease_margin_s = config.lock_duration / 6
-        self.store: AsyncStore = beside.store if beside else AsyncStore(_worker_async_client(config))
-        self.store.serve(self.space)
+        self.store: AsyncStore = (
+            beside.store if beside else AsyncStore(_worker_async_client(config))
+        )
+        self.store.serve(self.namespace)
         self.outage: Outage = beside.outage if beside else Outage()
-        self.keeper = LeaseKeeper(self.space, SyncStore(worker_sync_client(config), has_served=True), config.lock_duration, self.outage)
-        self.code: UserCode = beside.code if beside else UserCode(config.concurrency)
+        self.keeper = LeaseKeeper(
+            self.namespace,
+            SyncStore(worker_sync_client(config), has_served=True),
+            config.lock_duration,
+            self.outage,
+        )
+        self.books = JobBooks(self.namespace, config.lock_duration)
+        self.code: UserCode = (
+            beside.code if beside else UserCode(config.concurrency + config.delivery_concurrency)
+        )
         self.deliveries = OpenDeliveries(
-            self.space,
+            self.namespace,
             lambda: SyncStore(worker_sync_client(config), has_served=True),
             lease_s=config.lock_duration,
             result_ttl_s=config.result_ttl,
             outage=self.outage,
         )
+        self.delivers = delivers(config)
+        self.delivery_rules = delivery_rules_of(config)
+        self.delivery_loop: DeliveryLoop | None = None
+        self.worker_name = f"{socket.gethostname()}:{os.getpid()}"
         self.is_stopping = False
         self.listens_on_loop = False
         self.on_completed: list[Callable[[RunResult], Any]] = []
         self.on_failed: list[Callable[[FailedBatch, Exception], Any]] = []
         self._probe: Callable[[str, Batch], Awaitable[None]] = _no_probe
-        self.turns: Turns = beside.turns if beside else Turns()
+        self.start_pacer: StartPacer = beside.start_pacer if beside else StartPacer()
 
     def watch_steps(self, probe: Probe) -> None:
-        """Have `probe(name, batch)` called around each step: where tests wait, and where they crash."""
+        """Call `probe(name, batch)` around each step: tests wait or crash there."""
 
         async def watch(name: str, batch: Batch) -> None:
             result = probe(name, batch)
@@ -139,98 +148,132 @@ class Runtime:
         self._probe = watch
 
     async def probe(self, name: str, batch: Batch) -> None:
-        """A named point of the driver."""
+        """Pass a named point of the driver."""
         await self._probe(name, batch)
 
     async def close(self) -> None:
-        """Give everything back."""
+        """Close connections, threads and the backend."""
         await asyncio.get_running_loop().run_in_executor(None, self.keeper.close)
         if self._is_guest:
             return
         self.code.close()
         await self.backend.close()
+        for channel in self.config.channels:
+            await channel.close()
         await self.store.close()
 
     async def check_in(self, *, quietly: bool = False) -> None:
-        """The worker's first word to its queue; raises as `checking_in.check_in` does."""
-        await self.store.run(check_in(self.space, self.config, quietly=quietly))
+        """Check the queue and its Redis at the start; raise as `startup_checks.check_in` does."""
+        await self.store.run(check_in(self.namespace, self.config, quietly=quietly))
 
     async def sweep(self, limit: int, *, leave: str = "") -> None:
-        """Look at a bounded number of overdue threads, `leave` excepted."""
-        await self.store.run(sweep(self.space, limit, leave=leave))
+        """Wake a bounded number of overdue threads, `leave` excepted."""
+        await self.store.run(sweep(self.namespace, limit, leave=leave))
 
-    async def handle(self, thread_id: str, job: RqJob = NOT_OURS_TO_RECORD) -> steps.Ending | NoLease | None:
-        """A wake-up: take the thread's batch as far as it goes.
+    async def wake_deliveries(self, limit: int) -> None:
+        """Wake a bounded number of threads with replies that no process delivers."""
+        if self.delivers:
+            await self.store.run(reply_outbox.wake_deliveries(self.namespace, limit))
+
+    async def handle(self, thread_id: str, job: RqJob = NO_JOB) -> steps.Ending | NoLease | None:
+        """Handle a wake-up: take the thread's batch as far as it goes.
 
         Args:
-            thread_id: The thread to look at.
-            job: The RQ job that said so, where our scripts keep RQ's records of it.
+            thread_id: The thread.
+            job: The RQ job of the wake-up, if this package's scripts keep RQ's records of it.
 
         Returns:
-            How the batch ended, why there was nothing to do, or None where another worker has taken over.
+            The end of the batch, the reason why there was nothing to do, or None if another worker
+            has taken over.
         """
         tracebacks.set(self.config.log_tracebacks)
         token, batch_id = secrets.token_hex(8), secrets.token_hex(12)
         ending: steps.Ending | NoLease | None = None
         failed = True
+        due: asyncio.Task[None] | None = None
+        if self.delivery_loop is not None:
+            self.delivery_loop.kick()
+        elif self.delivers:
+            due = asyncio.create_task(self.deliver_due(thread_id))
         try:
-            await self.turns.wait()
-            ending = await self._take_batch(thread_id, token, batch_id, job)
+            await self.start_pacer.wait()
+            with bound(thread_id=thread_id):
+                ending = await self._take_batch(thread_id, token, batch_id, job)
+            if isinstance(ending, NoLease) and not self.delivers:
+                await self.deliver_due(thread_id)  # what `say` has put in the outbox
             failed = False
         finally:
-            # Whoever gives the thread back ends the records in the same step; what is left is a job without a batch that ended.
-            if job.worker and (failed or ending is None or isinstance(ending, NoLease)):
-                with contextlib.suppress(StoreError):  # then RQ's records run out by themselves
-                    await asyncio.shield(self.store.run(job_over(self.space, thread_id, token, job, failed=failed)))
+            if due is not None:
+                if failed:
+                    due.cancel()
+                await asyncio.gather(due, return_exceptions=not failed)
+            # A claim takes the job's record; that of a job that claimed nothing is removed.
+            if job.worker and not self.books.ended(token, failed=failed):
+                with contextlib.suppress(StoreError):  # else the record is left over
+                    await asyncio.shield(self.store.run(remove_job(job.id)))
         return ending
 
-    async def _take_batch(self, thread_id: str, token: str, batch_id: str, job: RqJob) -> steps.Ending | NoLease | None:
+    async def _take_batch(
+        self, thread_id: str, token: str, batch_id: str, job: RqJob
+    ) -> steps.Ending | NoLease | None:
         if self.keeper.outlives_its_lease(thread_id):
-            return NoLease(reason="refused")  # the batch goes on here: taken over, it would be asked for a second time
+            # The batch is in progress here: taken over, it would be sent a second time.
+            return NoLease(reason="refused")
         while True:
             claimed_at = self.clock.monotonic()
             lease = await self.store.run(
-                holding.claim(
-                    self.space,
+                leases.claim(
+                    self.namespace,
                     thread_id,
                     token=token,
                     batch_id=batch_id,
                     lease_s=self.config.lock_duration,
-                    max_take=self.config.max_batch_size or holding.MAX_BATCH,
+                    max_take=self.config.max_batch_size or leases.MAX_BATCH,
                     job=job,
                 )
             )
             if not isinstance(lease, NoLease):
                 break
-            if lease.reason != "early" or lease.wait_ms > holding.EARLY_MS:
+            if lease.reason != "early" or lease.wait_ms > leases.EARLY_MS:
                 return lease
-            # RQ's scheduler works in whole seconds: wait the rest out here, without the lease.
+            # RQ's scheduler works in whole seconds: wait for the rest here, without the lease.
             await asyncio.sleep(lease.wait_ms / 1000)
-        return await self._handle(lease, claimed_at)
+        if job.worker:
+            self.books.began(lease, job)
+        with bound(batch_id=lease.claimed.batch.id):
+            batch_log.log_takeover(lease)
+            return await self._handle(lease, claimed_at)
 
-    async def _handle(self, lease: holding.Lease, claimed_at: float) -> steps.Ending | None:
+    async def _handle(self, lease: leases.Lease, claimed_at: float) -> steps.Ending | None:
         task = asyncio.current_task()
         loop = asyncio.get_running_loop()
         config = self.config
-        # Long enough for one attempt, the cancelling of its run, and three callbacks: instructions, fallback, delivery. A worker that hangs
-        # longer loses the thread.
-        deadline_s = config.run_timeout + 2 * config.request_timeout + 3 * config.callback_limit + config.lock_duration
+        # Long enough for one attempt, the cancelling of its run, and three callbacks: instructions,
+        # fallback, delivery. A worker that hangs longer loses the thread.
+        deadline_s = (
+            config.run_timeout
+            + 2 * config.request_timeout
+            + 3 * config.callback_limit
+            + config.lock_duration
+        )
 
         def on_lost() -> None:
-            _log.warning("thread %r: the lease is lost, another worker goes on", lease.thread_id)
-            loop.call_soon_threadsafe(give_up)
+            _log.warning("thread %r: the lease is lost, another worker continues", lease.thread_id)
+            post(loop, give_up)
 
         def give_up() -> None:
-            # Where the driver has noticed by itself, the task may be at something else by now: the cancelling would hit that.
+            # If the driver has noticed first, the task may be at something else by now, which must
+            # not be cancelled.
             if task is not None and not is_over:
                 task.cancel()
 
         is_over = False
         held = self.keeper.hold(lease, claimed_at, deadline_s, on_lost)
+        driver = BatchDriver(self, held)
         try:
-            ending = await BatchDriver(self, held).drive()
+            ending = await driver.drive()
         except asyncio.CancelledError:
-            if held.is_lost and not _is_stopping(task):
+            if held.is_lost and not _is_cancelled_twice(task):
                 return None
             raise
         except (LeaseLost, *PASSES) as error:
@@ -239,45 +282,108 @@ class Runtime:
         finally:
             is_over = True
             self.keeper.drop(held)
-        await self._tell(lease, ending)
+        batch_log.log_end(driver.batch, ending, run_s=self.clock.monotonic() - claimed_at)
+        if driver.batch.delivery is not None:
+            await self._start_delivery(driver.batch.delivery, driver.batch.ended_at)
+        await self._notify_end(lease, ending)
         return ending
 
-    async def _tell(self, lease: holding.Lease, ending: steps.Ending) -> None:
+    # --- deliveries -------------------------------------------------------------------------------
+
+    def delivery_wish(self, *, at_once: bool = True) -> DeliveryWish:
+        """Return how the reply of a batch that ends here is to be delivered."""
+        loop = self.delivery_loop
+        token = secrets.token_hex(8) if loop is None else loop.token()
+        return DeliveryWish(
+            token=token if at_once else "",
+            lease_s=self.config.lock_duration,
+            needs_guard=loop is None,
+        )
+
+    def delivery_postponed(self, wait_s: float) -> None:
+        """Have the delivery loop look again in time."""
+        if self.delivery_loop is not None:
+            self.delivery_loop.kick_after(wait_s)
+
+    async def deliver(self, lease: DeliveryLease, claimed_at: float, *, is_claimed: bool) -> None:
+        """Deliver a thread's replies under a lease that this worker has taken."""
+        deliverer = deliverers.deliverer_of(
+            self.config, lease.thread_id, self.code, self.deliveries.keep
+        )
+        with bound(thread_id=lease.thread_id):
+            await ReplyDelivery(self, deliverer).run(lease, claimed_at, is_claimed=is_claimed)
+
+    async def _start_delivery(self, lease: DeliveryLease, claimed_at: float) -> None:
+        if self.delivery_loop is not None:
+            self.delivery_loop.take(self, lease, claimed_at, is_claimed=False)
+            return
+        # Writes the wake-up that fires if this process dies; the batch's end has written none.
+        await self.store.run(leases.renew(self.namespace, lease, self.config.lock_duration))
+        await self.deliver(lease, claimed_at, is_claimed=False)
+
+    async def deliver_due(self, thread_id: str) -> None:
+        """Deliver what is due in a thread, in a worker without a delivery loop."""
+        due = await self.store.run(reply_outbox.find_check(self.namespace, thread_id))
+        if due is None:
+            return
+        claimed_at = self.clock.monotonic()
+        lease = await self.claim_delivery(due, guard=True)
+        if lease is not None:
+            await self.deliver(lease, claimed_at, is_claimed=True)
+
+    async def claim_delivery(self, due: DueDelivery, *, guard: bool) -> DeliveryLease | None:
+        """Take the lease of a delivery that is due; None if it cannot be delivered now."""
+        found: DeliveryLease | None = await self.store.run(
+            reply_outbox.claim_delivery(
+                self.namespace,
+                due,
+                token=secrets.token_hex(8),
+                lease_s=self.config.lock_duration,
+                guard=guard,
+            )
+        )
+        return found
+
+    async def _notify_end(self, lease: leases.Lease, ending: steps.Ending) -> None:
         batch_id = lease.claimed.batch.id
         if isinstance(ending, steps.Completed):
             for completed in self.on_completed:
                 await self._notify(completed, lease.thread_id, batch_id, ending.result)
         elif isinstance(ending, steps.Failed):
             failure = _failed_batch(lease, ending)
-            _log.error(
-                "thread %r: batch %s goes to the failed list (%s): %s",
-                lease.thread_id, failure.batch_id, ending.reason, ending.error.message,
-            )  # fmt: skip
             for failed in self.on_failed:
-                await self._notify(failed, lease.thread_id, batch_id, failure, RuntimeError(ending.error.message))
-        else:
-            _log.info("thread %r is %s: %s", lease.thread_id, ending.state.value, ending.error.message)
+                await self._notify(
+                    failed,
+                    lease.thread_id,
+                    batch_id,
+                    failure,
+                    error_of(ending.error.code, ending.error.message, batch_id=batch_id),
+                )
 
-    async def _notify(self, listener: Callable[..., Any], thread_id: str, batch_id: str, *args: Any) -> None:
-        limit_s, on_loop = self.config.callback_limit, self.listens_on_loop
-        await callbacks.notify(listener, self.code, thread_id, batch_id, *args, limit_s=limit_s, on_loop=on_loop)
+    async def _notify(
+        self, listener: Callable[..., Any], thread_id: str, batch_id: str, *args: Any
+    ) -> None:
+        limit_s = self.config.callback_limit
+        on_loop = self.listens_on_loop
+        await callbacks.notify(
+            listener, self.code, thread_id, batch_id, *args, limit_s=limit_s, on_loop=on_loop
+        )
 
 
-def _is_stopping(task: asyncio.Task[Any] | None) -> bool:
-    """The task was cancelled by somebody else than the keeper as well; only Python 3.11 and later can tell."""
-    cancelling = getattr(task, "cancelling", None)
-    return cancelling is not None and cancelling() > 1
+def _is_cancelled_twice(task: asyncio.Task[Any] | None) -> bool:
+    """Return whether the task was cancelled by the worker's stop, besides the lease keeper."""
+    return task is not None and task.cancelling() > 1
 
 
-def _failed_batch(lease: holding.Lease, ending: steps.Failed) -> FailedBatch:
+def _failed_batch(lease: leases.Lease, ending: steps.Failed) -> FailedBatch:
     batch = lease.claimed.batch
     return FailedBatch(
         batch_id=batch.id,
         thread_id=batch.thread_id,
         message_ids=tuple(message.id for message in batch.messages),
-        reason=ending.reason,
+        reason=cast("FailureReason", ending.reason),
         error=ending.error,
         attempts=ending.progress.attempts,
         known_run_id=ending.progress.run_id,
-        failed_at=datetime.now(timezone.utc),
+        failed_at=datetime.now(UTC),
     )

@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks`: one Redis of its own, every row, one table."""
+"""`python -m tests.benchmarks`: its own Redis, every row, one table."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "hanging": hanging.rows,
     "hostile": hostile.rows,
 }
-LONG: dict[str, Callable[[Bench], Iterator[Row]]] = {"depth-long": depth.long_rows, "holding-long": holding.long_rows}
+LONG: dict[str, Callable[[Bench], Iterator[Row]]] = {
+    "depth-long": depth.long_rows,
+    "holding-long": holding.long_rows,
+}
 """Minutes each: only when they are asked for by name, or with `--full`."""
 
 
@@ -63,9 +66,14 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure and print; always exits 0: nothing here is asserted on a clock."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument(
-        "sections", nargs="*", metavar="section", help=f"some of {', '.join([*SECTIONS, *LONG])}; the first {len(SECTIONS)} if left out"
+        "sections",
+        nargs="*",
+        metavar="section",
+        help=f"some of {', '.join([*SECTIONS, *LONG])}; the first {len(SECTIONS)} if left out",
     )
-    parser.add_argument("--quick", action="store_true", help="tiny numbers: shows every row, measures nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny numbers: shows every row, measures nothing"
+    )
     parser.add_argument("--full", action="store_true", help="those that take minutes, too")
     options = parser.parse_args(arguments)
     sections = options.sections or [*SECTIONS, *(LONG if options.full else ())]

@@ -41,7 +41,12 @@ def rows(bench: Bench) -> Iterator[Row]:
         yield from _many(bench, queue)
     yield asyncio.run(_in_flight(bench))
     with bench.far_redis(LINK_S) as url, bench.queue(message_delay=3600, redis_url=url) as queue:
-        (far,) = compare(queue._store.client.ping, [_add(queue)], rounds=max(2, bench.sizes.rounds // 2), calls=bench.sizes.calls)
+        (far,) = compare(
+            queue._store.client.ping,
+            [_add(queue)],
+            rounds=max(2, bench.sizes.rounds // 2),
+            calls=bench.sizes.calls,
+        )
         yield Row(
             group=GROUP,
             what=f"add, with Redis behind a relay that delays each answer by {LINK_S * 1000:g} ms",
@@ -58,19 +63,28 @@ def _add(queue: AssistantMessageQueue) -> Callable[[], object]:
 
 def _prepare(queue: AssistantMessageQueue) -> object:
     """An add up to the moment at which it would be sent."""
-    checked, made = queue._door.make("customer-4711", TEXT, None, message_id=None, author=None, metadata=None)
-    queue._door.validate(made, checked)
-    return next(queue._door.add_made(checked, made))
+    checked, made = queue._commands.make(
+        "customer-4711", TEXT, None, message_id=None, author=None, metadata=None
+    )
+    queue._commands.validate(made, checked)
+    return next(queue._commands.add_made(checked, made))
 
 
 def _round_trips(bench: Bench, queue: AssistantMessageQueue) -> Row:
     _add(queue)()
-    before, count = _calls(bench.client), bench.sizes.calls
+    before = _calls(bench.client)
+    count = bench.sizes.calls
     for _ in range(count):
         _add(queue)()
     after = _calls(bench.client) - before
     sent = after["evalsha"] + after["eval"] + after["ping"]
-    inside = Counter({name: calls for name, calls in after.items() if name not in {"evalsha", "eval", "ping", "info"}})
+    inside = Counter(
+        {
+            name: calls
+            for name, calls in after.items()
+            if name not in {"evalsha", "eval", "ping", "info"}
+        }
+    )
     names = ", ".join(f"{name} {calls / count:g}" for name, calls in inside.most_common())
     return Row(
         group=GROUP, what="round trips of an add into an open window", here=f"{sent / count:g}", beside=f"inside the script: {names}",
@@ -79,12 +93,18 @@ def _round_trips(bench: Bench, queue: AssistantMessageQueue) -> Row:
 
 
 def _calls(client: redis.Redis) -> Counter[str]:
-    return Counter({name.removeprefix("cmdstat_"): stat["calls"] for name, stat in client.info("commandstats").items()})
+    return Counter(
+        {
+            name.removeprefix("cmdstat_"): stat["calls"]
+            for name, stat in client.info("commandstats").items()
+        }
+    )
 
 
 def _many(bench: Bench, queue: AssistantMessageQueue) -> Iterator[Row]:
     """`add_messages`, beside PINGs in pipelines of the same length."""
-    count, client = bench.sizes.bulk, queue._store.client
+    count = bench.sizes.bulk
+    client = queue._store.client
     rows = [{"thread_id": f"customer-{number // 5}", "message": TEXT} for number in range(count)]
 
     def ping() -> float:
@@ -111,7 +131,7 @@ def _many(bench: Bench, queue: AssistantMessageQueue) -> Iterator[Row]:
 
 
 async def _in_flight(bench: Bench) -> Row:
-    """Adds of the asyncio door, fifty at a time, beside PINGs of redis-py's asyncio client."""
+    """Adds of the asyncio class, fifty at a time, beside PINGs of redis-py's asyncio client."""
     count = bench.sizes.bulk // 4
     bench.client.flushall()
 
@@ -127,10 +147,16 @@ async def _in_flight(bench: Bench) -> Row:
         return count / (time.perf_counter() - start)
 
     async with AsyncAssistantMessageQueue(**bench.options(message_delay=3600)) as queue:
-        await timed(lambda number: queue.add_message_to_thread(f"customer-{number % IN_FLIGHT}", TEXT))
+        await timed(
+            lambda number: queue.add_message_to_thread(f"customer-{number % IN_FLIGHT}", TEXT)
+        )
         figures = [
             (
-                await timed(lambda number: queue.add_message_to_thread(f"customer-{number % IN_FLIGHT}", TEXT)),
+                await timed(
+                    lambda number: queue.add_message_to_thread(
+                        f"customer-{number % IN_FLIGHT}", TEXT
+                    )
+                ),
                 await timed(lambda _: queue._store.client.ping()),
             )
             for _ in range(max(2, bench.sizes.rounds // 4))
@@ -138,7 +164,7 @@ async def _in_flight(bench: Bench) -> Row:
     ratios = [added / pinged for added, pinged in figures]
     added, pinged = (statistics.median(column) for column in zip(*figures, strict=True))
     return Row(
-        group=GROUP, what=f"adds a second, {IN_FLIGHT} in flight, asyncio door", here=f"{added:,.0f} /s",
+        group=GROUP, what=f"adds a second, {IN_FLIGHT} in flight, asyncio class", here=f"{added:,.0f} /s",
         beside=f"PING, {IN_FLIGHT} in flight {pinged:,.0f} /s", ratio=statistics.median(ratios),
         spread=(quantile(ratios, 0.25), quantile(ratios, 0.75)),
     )  # fmt: skip
@@ -155,7 +181,9 @@ def _beside_ping(bench: Bench, queue: AssistantMessageQueue) -> Iterator[Row]:
         lambda: client.execute_command("EVALSHA", floor, 4, "f1", "f2", "f3", "f4", TEXT, "x"),
         lambda: raw.enqueue(JOB, "customer-4711"),
     ]
-    add, prepared, again, bare, enqueue = compare(client.ping, subjects, rounds=bench.sizes.rounds, calls=bench.sizes.calls)
+    add, prepared, again, bare, enqueue = compare(
+        client.ping, subjects, rounds=bench.sizes.rounds, calls=bench.sizes.calls
+    )
     ping = f"PING {add.baseline_us:.0f} us"
     yield Row(
         group=GROUP, what="add into an open window", here=f"{add.subject_us:.0f} us", beside=ping, ratio=add.ratio, spread=add.spread,

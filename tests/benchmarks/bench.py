@@ -1,4 +1,4 @@
-"""What all rows share: one Redis, the stand-in provider, queues and worker processes."""
+"""State that all rows share: one Redis, the stand-in provider, queues and worker processes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import psutil
 import redis
-from typing_extensions import Self
 
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.testing import StandInProvider
@@ -39,7 +38,7 @@ class LeanProvider:
         self.url = url
 
     def stats(self) -> dict[str, Any]:
-        """What it has seen since `reset`."""
+        """Requests since `reset`."""
         return self._ask("stats")
 
     def reset(self) -> None:
@@ -47,7 +46,7 @@ class LeanProvider:
         self._ask("reset")
 
     def options(self, protocol: str = "responses") -> dict[str, Any]:
-        """What a queue is told to talk to it."""
+        """Return a queue's options for it."""
         model = {"model": "lean"} if protocol == "responses" else {"assistant_id": "asst"}
         return {"openai_api_key": "none", "openai_base_url": f"{self.url}/v1", **model}
 
@@ -75,18 +74,24 @@ class Bench:
         self.log = Path(directory) / "workers.log"
         server.start()
         self._stack.callback(server.stop)
-        self.url, self.redis_port = server.url, server.port
+        self.url = server.url
+        self.redis_port = server.port
         self.client = self._stack.enter_context(redis.Redis.from_url(self.url))
         self.provider = self._stack.enter_context(StandInProvider(latency=0))
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if error is not None and self.log.exists():
             sys.stderr.write(self.log.read_text(errors="replace")[-3000:])
         self._stack.close()
 
     def fresh_prefix(self) -> str:
-        """A prefix of its own for a row."""
+        """A separate prefix for a row."""
         self._numbers += 1
         return f"bench{self._numbers}"
 
@@ -139,7 +144,13 @@ class Bench:
             "PYTHONPATH": str(ROOT),
         }
         with self.log.open("ab") as log:
-            process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                [sys.executable, *command],
+                cwd=ROOT,
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
             try:
                 yield psutil.Process(process.pid)
             finally:
@@ -152,9 +163,19 @@ class Bench:
 
     @contextmanager
     def lean_provider(self, hold_s: float = 0.0, host: str = "127.0.0.1") -> Iterator[LeanProvider]:
-        """A provider that costs next to nothing, in a process of its own."""
-        command = [sys.executable, "-m", "tests.benchmarks.lean_provider", "--hold", str(hold_s), "--host", host]
-        with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        """A provider that costs next to nothing, in a separate process."""
+        command = [
+            sys.executable,
+            "-m",
+            "tests.benchmarks.lean_provider",
+            "--hold",
+            str(hold_s),
+            "--host",
+            host,
+        ]
+        with subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
             assert process.stdin is not None
             assert process.stdout is not None
             try:
@@ -164,9 +185,20 @@ class Bench:
                 process.kill()
 
     def bare(self, provider: LeanProvider, **options: Any) -> dict[str, Any]:
-        """What the calls take without a queue: `tests.benchmarks.bare` in a process of its own."""
-        words = [word for name, value in options.items() for word in ([f"--{name}"] if value is True else [f"--{name}", str(value)])]
-        command = [sys.executable, "-m", "tests.benchmarks.bare", "--url", f"{provider.url}/v1", *words]
+        """Measure the calls without a queue: `tests.benchmarks.bare` in its own process."""
+        words = [
+            word
+            for name, value in options.items()
+            for word in ([f"--{name}"] if value is True else [f"--{name}", str(value)])
+        ]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.benchmarks.bare",
+            "--url",
+            f"{provider.url}/v1",
+            *words,
+        ]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"bare {options}: {done.stderr[-2000:]}")
@@ -176,8 +208,18 @@ class Bench:
     @contextmanager
     def far_redis(self, delay_s: float) -> Iterator[str]:
         """The address of the same Redis at the end of a longer way."""
-        command = [sys.executable, "-m", "tests.benchmarks.proxy", "--to", str(self.redis_port), "--delay", str(delay_s)]
-        with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        command = [
+            sys.executable,
+            "-m",
+            "tests.benchmarks.proxy",
+            "--to",
+            str(self.redis_port),
+            "--delay",
+            str(delay_s),
+        ]
+        with subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
             assert process.stdin is not None
             assert process.stdout is not None
             try:

@@ -1,4 +1,4 @@
-"""Rows that count: commands of ours for a batch of five under each worker, beside RQ's own, and HTTP calls."""
+"""Rows that count: our commands for a batch of five under each worker, beside RQ's own, and HTTP calls."""
 
 from __future__ import annotations
 
@@ -24,21 +24,29 @@ def rows(bench: Bench) -> Iterator[Row]:
     alone = _rq_alone(bench)
     for kind in WORKERS:
         yield from _commands(bench, kind, alone)
-    yield Row(group=GROUP, what="raw RQ: commands of an empty job, enqueue and perform, connections set up", here=f"{alone:.1f}")
+    yield Row(
+        group=GROUP,
+        what="raw RQ: commands of an empty job, enqueue and perform, connections set up",
+        here=f"{alone:.1f}",
+    )
     for protocol in PROTOCOLS:
         yield _http_calls(bench, protocol)
 
 
 def _burst(queue: AssistantMessageQueue, thread_id: str) -> None:
-    """Five messages, and the end of their run; looking costs no command of ours that a program would send."""
+    """Five messages, and the end of their run; looking costs none of our commands that a program would send."""
     for number in range(BATCH):
         queue.add_message_to_thread(thread_id, f"{TEXT} ({number})")
 
 
 def _answered(bench: Bench, queue: AssistantMessageQueue, batches: int) -> None:
-    counters, thread = f"{PREFIX}:counters", f"{PREFIX}:thread:*"
+    counters = f"{PREFIX}:counters"
+    thread = f"{PREFIX}:thread:*"
     wait_until(
-        lambda: int(bench.client.hget(counters, "completed") or 0) == batches * BATCH and not bench.client.keys(thread),
+        lambda: (
+            int(bench.client.hget(counters, "completed") or 0) == batches * BATCH
+            and not bench.client.keys(thread)
+        ),
         f"{batches} batches of {queue!r} are answered",
     )
 
@@ -59,10 +67,14 @@ def _commands(bench: Bench, kind: str, alone: float) -> Iterator[Row]:
     batches = bench.sizes.batches
     each = sum(ours.values()) / batches
     names = ", ".join(f"{name} {calls / batches:.1f}" for name, calls in ours.most_common())
-    beside = f"RQ's own {sum(theirs.values()) / batches:.1f}" if kind == "forking" else f"a raw RQ job a message {BATCH * alone:.0f}"
+    beside = (
+        f"RQ's own {sum(theirs.values()) / batches:.1f}"
+        if kind == "forking"
+        else f"a raw RQ job a message {BATCH * alone:.0f}"
+    )
     yield Row(
         group=GROUP,
-        what=f"commands of ours, a batch of five, {kind} worker",
+        what=f"our commands, a batch of five, {kind} worker",
         here=f"{each:.1f}",
         beside=beside,
         ratio=each / (sum(theirs.values()) / batches if kind == "forking" else BATCH * alone),
@@ -70,11 +82,15 @@ def _commands(bench: Bench, kind: str, alone: float) -> Iterator[Row]:
         met=each <= COMMANDS[kind],
     )
     yield Row(group=GROUP, what="  of these", here=names)
-    yield Row(group=GROUP, what="  beside them, to set connections of ours up", here=f"{set_up / batches:.1f}")
+    yield Row(
+        group=GROUP,
+        what="  beside them, to set up our connections",
+        here=f"{set_up / batches:.1f}",
+    )
 
 
 def _sorted(sent: Commands, *, all_ours: bool) -> tuple[Counter[str], Counter[str], int]:
-    """Ours, RQ's, and what sets connections of ours up; ours name a key of the prefix, what else passes under RQ's worker is RQ's."""
+    """Ours, RQ's, and what sets up our connections; ours name a key of the prefix, what else passes under RQ's worker is RQ's."""
     ours: Counter[str] = Counter()
     theirs: Counter[str] = Counter()
     set_up: Counter[int] = Counter()

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
 from assistant_queue import AssistantMessageQueue, Batch, FunctionBackend
-from assistant_queue.event_models import TextDelta
+from assistant_queue.events import TextDelta
 from assistant_queue.worker.runtime import Runtime
 from tests.benchmarks.bench import TEXT, Bench
 from tests.benchmarks.measuring import compare, quantile, speaking
@@ -16,7 +16,8 @@ from tests.benchmarks.table import Row
 
 GROUP = "events"
 DELTAS = 20
-FAST_S, USUAL_S = 0.0, 0.025
+FAST_S = 0.0
+USUAL_S = 0.025
 CPU_TARGET_MS = 1.0
 HEARD_TARGET_MS = 15.0
 
@@ -36,8 +37,13 @@ def _adding(bench: Bench) -> Iterator[Row]:
     ):
         listened.open_events("heard")
         subjects = [_add(listened, "customer-4711"), _add(listened, "heard")]
-        unheard, heard = compare(_add(off, "customer-4712"), subjects, rounds=bench.sizes.rounds, calls=bench.sizes.calls)
-    for what, found in (("add where nobody listens", unheard), ("add to a thread that is listened to", heard)):
+        unheard, heard = compare(
+            _add(off, "customer-4712"), subjects, rounds=bench.sizes.rounds, calls=bench.sizes.calls
+        )
+    for what, found in (
+        ("add where nobody listens", unheard),
+        ("add to a thread that is listened to", heard),
+    ):
         yield Row(
             group=GROUP, what=what, here=f"{found.subject_us:.0f} us", beside=f'with events="off" {found.baseline_us:.0f} us',
             ratio=found.ratio, spread=found.spread,
@@ -57,7 +63,8 @@ def _telling(bench: Bench, gap_s: float) -> Row:
                 await asyncio.sleep(gap_s)
             yield f"word {number} "
 
-    heard, unheard = [], []
+    heard = []
+    unheard = []
     with bench.queue(message_delay=0.0, backend=FunctionBackend(speak), model=None) as queue:
         rounds = max(2, bench.sizes.rounds // 3)
         for number in range(2 * rounds + 2):
@@ -70,8 +77,12 @@ def _telling(bench: Bench, gap_s: float) -> Row:
             spent_ms = _spent_ms(queue, threads)
             if number >= 2:  # the first two warm up
                 (heard if is_heard else unheard).append(spent_ms)
-        told = [bench.client.xlen(queue._door.space.keys.events(thread)) for thread in threads]
-        pieces = sum(told) / len(told) - 5  # the stream's first entry, queued, claimed, started, ready
+        told = [
+            bench.client.xlen(queue._commands.namespace.keys.events(thread)) for thread in threads
+        ]
+        pieces = (
+            sum(told) / len(told) - 5
+        )  # the stream's first entry, queued, claimed, started, ready
     more = quantile([one - other for one, other in zip(heard, unheard, strict=True)], 0.5)
     how = "at once" if not gap_s else f"{gap_s * 1000:g} ms apart"
     return Row(
@@ -102,7 +113,9 @@ def _hearing(bench: Bench) -> Row:
     said: dict[str, float] = {}
     took: list[float] = []
 
-    with bench.queue(message_delay=0.0, backend=FunctionBackend(speaking(said)), model=None) as queue:
+    with bench.queue(
+        message_delay=0.0, backend=FunctionBackend(speaking(said)), model=None
+    ) as queue:
         worker = queue.start_worker()
         for number in range(bench.sizes.asyncio_samples):
             thread = f"t{number}"

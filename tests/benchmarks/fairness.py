@@ -1,9 +1,12 @@
 """`python -m tests.benchmarks.fairness`: a burst of threads that fall due together, and what it does to one that is alone.
 
-On a private Redis, with a provider that answers at once: some minutes. Nothing is asserted on a clock.
+On a private Redis, with a provider that answers at once: some minutes. Nothing is asserted on a
+clock.
 
-1. 100,000 threads; the watchman hands them over while nobody takes them: how long one look is, what a deep queue costs then
-2. one worker process begins with them: what a batch takes of it and of Redis, and how late another queue of the same process is
+1. 100,000 threads; the scheduler hands them over while no worker takes them: how long one pass is, what
+   a deep queue costs then
+2. one worker process begins with them: what a batch takes of it and of Redis, and how late another
+   queue of the same process is
 3. a smaller burst, worked off to its end: how late a thread is that falls due when half is done
 """
 
@@ -18,8 +21,8 @@ from typing import Any
 
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.clock import SystemClock
-from assistant_queue.store.calls import Space
-from assistant_queue.worker.watchman import Watchman
+from assistant_queue.store.calls import Namespace
+from assistant_queue.worker.scheduler import Scheduler
 from tests.benchmarks.bench import PREFIX, Bench, wait_until
 from tests.benchmarks.holding import peak_bytes
 from tests.benchmarks.sizes import QUICK
@@ -40,8 +43,16 @@ def rows(bench: Bench, threads: int, worked: int) -> Iterator[Row]:
             before = bench.client.info("memory")["used_memory"]
             took = _fill(queue, threads)
             used = bench.client.info("memory")["used_memory"] - before
-            yield Row(group="burst", what=f"adding {threads:,} threads in bulk", here=f"{threads / took:,.0f} /s")
-            yield Row(group="burst", what="memory of Redis", here=f"{used / 1e6:.0f} MB; {used / threads:,.0f} bytes a thread")
+            yield Row(
+                group="burst",
+                what=f"adding {threads:,} threads in bulk",
+                here=f"{threads / took:,.0f} /s",
+            )
+            yield Row(
+                group="burst",
+                what="memory of Redis",
+                here=f"{used / 1e6:.0f} MB; {used / threads:,.0f} bytes a thread",
+            )
             yield from _handing_over(bench, threads)
             yield from _beginning(bench, options)
         with bench.queue(**provider.options(), message_delay=2.0) as queue:
@@ -53,7 +64,9 @@ def _fill(queue: AssistantMessageQueue, threads: int) -> float:
     """Threads that are all due at once; seconds that it took to add them."""
     queue.pause()  # else each add would look at two of those that are overdue
     start = time.perf_counter()
-    queue.add_messages({"thread_id": _thread(number), "message": "hello"} for number in range(threads))
+    queue.add_messages(
+        {"thread_id": _thread(number), "message": "hello"} for number in range(threads)
+    )
     took = time.perf_counter() - start
     time.sleep(2.5)
     queue.resume()
@@ -70,15 +83,17 @@ def _redis_cpu(bench: Bench) -> float:
 
 
 def _handing_over(bench: Bench, threads: int) -> Iterator[Row]:
-    watchman = Watchman(Space(PREFIX, SystemClock()), bench.client)
-    looks, redis, start = [], _redis_cpu(bench), time.perf_counter()
+    scheduler = Scheduler(Namespace(PREFIX, SystemClock()), bench.client)
+    looks = []
+    redis = _redis_cpu(bench)
+    start = time.perf_counter()
     while bench.client.llen(f"rq:queue:{PREFIX}") < threads:
         began = time.perf_counter()
-        watchman.look()
+        scheduler.look()
         looks.append(time.perf_counter() - began)
     took = time.perf_counter() - start
     yield Row(
-        group="burst", what="all handed to RQ's queue by one watchman, nobody takes them", here=f"{took:.1f} s",
+        group="burst", what="all handed to RQ's queue by the leader, and not taken", here=f"{took:.1f} s",
         beside=f"CPU of Redis {_redis_cpu(bench) - redis:.1f} s",
     )  # fmt: skip
     yield Row(
@@ -86,14 +101,15 @@ def _handing_over(bench: Bench, threads: int) -> Iterator[Row]:
         what="  one look, at most 100 threads",
         here=f"p50 {statistics.median(looks) * 1000:.1f}, max {max(looks) * 1000:.1f} ms",
     )
-    redis, own = _redis_cpu(bench), time.process_time()
-    watchman.start()
+    redis = _redis_cpu(bench)
+    own = time.process_time()
+    scheduler.start()
     time.sleep(DEEP_S)
     yield Row(
-        group="burst", what="  while they wait: CPU of Redis, of the watchman", here=f"{(_redis_cpu(bench) - redis) / DEEP_S:.0%}, "
+        group="burst", what="  while they wait: CPU of Redis, of the leader", here=f"{(_redis_cpu(bench) - redis) / DEEP_S:.0%}, "
         f"{(time.process_time() - own) / DEEP_S:.0%}", beside=f"wake-ups in the queue {bench.client.llen(f'rq:queue:{PREFIX}'):,}",
     )  # fmt: skip
-    watchman.stop()
+    scheduler.stop()
 
 
 def _beginning(bench: Bench, options: dict[str, Any]) -> Iterator[Row]:
@@ -103,18 +119,28 @@ def _beginning(bench: Bench, options: dict[str, Any]) -> Iterator[Row]:
         AssistantMessageQueue(**{**options, "queue_prefix": OTHER, "message_delay": 0.2}) as other,
     ):
         wait_until(lambda: _completed(bench) >= ROOM, "the worker has begun", 60)
-        done, own, redis, seen = _completed(bench), cpu_s(process), _redis_cpu(bench), bench.client.info("stats")
+        done = _completed(bench)
+        own = cpu_s(process)
+        redis = _redis_cpu(bench)
+        seen = bench.client.info("stats")
         start = time.perf_counter()
         time.sleep(SAMPLE_S)
-        took, batches = time.perf_counter() - start, _completed(bench) - done
-        own, redis, now = cpu_s(process) - own, _redis_cpu(bench) - redis, bench.client.info("stats")
+        took = time.perf_counter() - start
+        batches = _completed(bench) - done
+        own = cpu_s(process) - own
+        redis = _redis_cpu(bench) - redis
+        now = bench.client.info("stats")
         waits = []
         for number in range(20):
             receipt = other.add_message_to_thread(f"conv_other{number:020d}", "hello")
             other.wait_for_reply(receipt.message_id, timeout=60)
             waits.append(time.time() - receipt.due_at.timestamp())
-        files, connections = process.num_fds(), len(bench.client.client_list())
-    came, went = (int(now[name]) - int(seen[name]) for name in ("total_net_input_bytes", "total_net_output_bytes"))
+        files = process.num_fds()
+        connections = len(bench.client.client_list())
+    came, went = (
+        int(now[name]) - int(seen[name])
+        for name in ("total_net_input_bytes", "total_net_output_bytes")
+    )
     yield Row(
         group="burst", what="worked off by one process, the queue deep", here=f"{batches / took:,.0f} batches/s",
         beside=f"room for {ROOM}; over {SAMPLE_S:g} s",
@@ -123,7 +149,11 @@ def _beginning(bench: Bench, options: dict[str, Any]) -> Iterator[Row]:
         group="burst", what="  a batch: CPU of the worker, of Redis",
         here=f"{own / batches * 1000:.1f} ms, {redis / batches * 1000:.2f} ms",
     )  # fmt: skip
-    yield Row(group="burst", what="  a batch: bytes to Redis, from Redis", here=f"{came / batches:,.0f}, {went / batches:,.0f}")
+    yield Row(
+        group="burst",
+        what="  a batch: bytes to Redis, from Redis",
+        here=f"{came / batches:,.0f}, {went / batches:,.0f}",
+    )
     yield Row(
         group="burst", what="  open files of the worker; connections of Redis", here=f"{files}; {connections}",
         beside="two queues, two producers",
@@ -134,13 +164,21 @@ def _beginning(bench: Bench, options: dict[str, Any]) -> Iterator[Row]:
     )  # fmt: skip
 
 
-def _working_off(bench: Bench, queue: AssistantMessageQueue, options: dict[str, Any], threads: int) -> Iterator[Row]:
+def _working_off(
+    bench: Bench, queue: AssistantMessageQueue, options: dict[str, Any], threads: int
+) -> Iterator[Row]:
     with bench.worker("asyncio", {**options, "queue_prefix": PREFIX}, concurrency=ROOM) as process:
         wait_until(lambda: _completed(bench) >= threads // 2, "half is done", 60 + threads / 20)
         alone = queue.add_message_to_thread("conv_alone00000000000000000", "hello")
-        left, added = threads - _completed(bench), time.perf_counter()
-        wait_until(lambda: _is_done(queue, alone.message_id), "the lone thread is answered", 60 + threads / 20)
-        late, behind = time.perf_counter() - added - 2.0, threads + 1 - _completed(bench)
+        left = threads - _completed(bench)
+        added = time.perf_counter()
+        wait_until(
+            lambda: _is_done(queue, alone.message_id),
+            "the lone thread is answered",
+            60 + threads / 20,
+        )
+        late = time.perf_counter() - added - 2.0
+        behind = threads + 1 - _completed(bench)
         peak = peak_bytes(process)
     yield Row(
         group="burst", what=f"half of {threads:,} are done, one more is added: answered after its window's end by",
@@ -162,9 +200,13 @@ def _is_done(queue: AssistantMessageQueue, message_id: str) -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.fairness", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.fairness", description=__doc__
+    )
     parser.add_argument("--threads", type=int, default=100_000)
-    parser.add_argument("--worked", type=int, default=5000, help="threads of the smaller burst [5000]")
+    parser.add_argument(
+        "--worked", type=int, default=5000, help="threads of the smaller burst [5000]"
+    )
     told = parser.parse_args(arguments)
     with Bench(QUICK) as bench:
         sys.stdout.write(render(list(rows(bench, told.threads, told.worked))) + "\n")

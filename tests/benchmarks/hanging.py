@@ -19,10 +19,26 @@ from tests.benchmarks.throughput import cpu_s
 GROUP = "hanging"
 HUNG = 5
 CONCURRENCY = 5
-TOOLS = {"tool": "hangs", "async tool": "hangs_on_the_loop", "handle_requires_action": "by_hand", "cancels": "cancels"}
-KINDS = ("on_reply", "tool", "async tool", "handle_requires_action", "default_instructions", "fallback_reply")
+TOOLS = {
+    "tool": "hangs",
+    "async tool": "hangs_on_the_loop",
+    "handle_requires_action": "by_hand",
+    "cancels": "cancels",
+}
+KINDS = (
+    "on_reply",
+    "tool",
+    "async tool",
+    "handle_requires_action",
+    "default_instructions",
+    "fallback_reply",
+)
 MOST = 2.0
-BY_HAND = {"type": "function", "name": "by_hand", "parameters": {"type": "object", "properties": {}}}
+BY_HAND = {
+    "type": "function",
+    "name": "by_hand",
+    "parameters": {"type": "object", "properties": {}},
+}
 
 
 def model(turn: Turn) -> Any:
@@ -43,29 +59,55 @@ def rows(bench: Bench) -> Iterator[Row]:
     bench.client.flushall()
     bench.provider.model = model
     with ExitStack() as stack:
-        queue = stack.enter_context(AssistantMessageQueue(**options, handle_requires_action=lambda *_: []))
+        queue = stack.enter_context(
+            AssistantMessageQueue(**options, handle_requires_action=lambda *_: [])
+        )
         worker = {"app": "tests.benchmarks.hanging_app:queue", "concurrency": CONCURRENCY}
-        processes = [stack.enter_context(bench.worker("asyncio", {**options, "queue_prefix": PREFIX}, **worker)) for _ in range(2)]
+        processes = [
+            stack.enter_context(
+                bench.worker("asyncio", {**options, "queue_prefix": PREFIX}, **worker)
+            )
+            for _ in range(2)
+        ]
         queue.ask("healthy", "hello", timeout=60)
         idle = _asks(queue, samples, "idle")
         quiet = _load(processes, bench.sizes.hanging_s)
         yield from _cancelling(bench, queue, processes, quiet)
         for kind in KINDS:
-            queue.add_messages({"thread_id": f"{kind} {number}", "message": f"{kind}: hello"} for number in range(HUNG))
-            wait_until(lambda kind=kind: int(bench.client.get(f"hanging:{kind}") or 0) >= HUNG, f"{kind} hangs", 60)
-            yield _row(f"an answer while {HUNG} calls of {kind} hang", _asks(queue, samples, kind), idle)
-            wait_until(lambda: _is_free(bench), "the workers have given all threads back", 60 + 5 * bench.sizes.hanging_s)
-        yield _row(f"an answer after the limits of all {HUNG * len(KINDS)}", _asks(queue, samples, "after"), idle)
+            queue.add_messages(
+                {"thread_id": f"{kind} {number}", "message": f"{kind}: hello"}
+                for number in range(HUNG)
+            )
+            wait_until(
+                lambda kind=kind: int(bench.client.get(f"hanging:{kind}") or 0) >= HUNG,
+                f"{kind} hangs",
+                60,
+            )
+            yield _row(
+                f"an answer while {HUNG} calls of {kind} hang", _asks(queue, samples, kind), idle
+            )
+            wait_until(
+                lambda: _is_free(bench),
+                "the workers have given all threads back",
+                60 + 5 * bench.sizes.hanging_s,
+            )
+        yield _row(
+            f"an answer after the limits of all {HUNG * len(KINDS)}",
+            _asks(queue, samples, "after"),
+            idle,
+        )
 
 
 def _is_free(bench: Bench) -> bool:
     """Whether no worker is at a thread."""
     time.sleep(0.05)
-    return not any(bench.client.hexists(key, "token") for key in bench.client.keys(f"{PREFIX}:thread:*"))
+    return not any(
+        bench.client.hexists(key, "token") for key in bench.client.keys(f"{PREFIX}:thread:*")
+    )
 
 
 def _asks(queue: AssistantMessageQueue, samples: int, name: str) -> list[float]:
-    """Ask in a conversation of its own: the stand-in takes longer over a long one."""
+    """Ask in a separate conversation: the stand-in takes longer over a long one."""
     taken = []
     for _ in range(samples):
         began = time.perf_counter()
@@ -76,11 +118,24 @@ def _asks(queue: AssistantMessageQueue, samples: int, name: str) -> list[float]:
 
 def _row(what: str, taken: list[float], idle: list[float]) -> Row:
     ratio = quantile(taken, 0.5) / quantile(idle, 0.5)
-    here, beside = (f"p50 {quantile(one, 0.5) * 1000:.1f}, p99 {quantile(one, 0.99) * 1000:.1f} ms" for one in (taken, idle))
-    return Row(group=GROUP, what=what, here=here, beside=f"idle {beside}", ratio=ratio, target=f"<= {MOST:g}", met=ratio <= MOST)
+    here, beside = (
+        f"p50 {quantile(one, 0.5) * 1000:.1f}, p99 {quantile(one, 0.99) * 1000:.1f} ms"
+        for one in (taken, idle)
+    )
+    return Row(
+        group=GROUP,
+        what=what,
+        here=here,
+        beside=f"idle {beside}",
+        ratio=ratio,
+        target=f"<= {MOST:g}",
+        met=ratio <= MOST,
+    )
 
 
-def _cancelling(bench: Bench, queue: AssistantMessageQueue, processes: list[psutil.Process], quiet: float) -> Iterator[Row]:
+def _cancelling(
+    bench: Bench, queue: AssistantMessageQueue, processes: list[psutil.Process], quiet: float
+) -> Iterator[Row]:
     queue.ask("cancels 1", "cancels: hello", timeout=60)
     load = _load(processes, bench.sizes.hanging_s)
     calls = int(bench.client.get("hanging:cancels") or 0)

@@ -10,7 +10,14 @@ from typing import Any
 
 import redis
 
-from assistant_queue import AssistantMessageQueue, Batch, ErrorInfo, RunResult, ToolCall, ToolContext
+from assistant_queue import (
+    AssistantMessageQueue,
+    Batch,
+    ErrorInfo,
+    RunResult,
+    ToolCall,
+    ToolContext,
+)
 from tests.benchmarks import VARIABLE
 
 OPTIONS: dict[str, Any] = json.loads(os.environ[VARIABLE])
@@ -46,7 +53,11 @@ def handle(thread_id: str, run_id: str, calls: list[ToolCall]) -> list[dict[str,
 
 
 queue = AssistantMessageQueue(
-    **OPTIONS, on_reply=on_reply, default_instructions=instruct, fallback_reply=fall_back, handle_requires_action=handle
+    **OPTIONS,
+    on_reply=on_reply,
+    default_instructions=instruct,
+    fallback_reply=fall_back,
+    handle_requires_action=handle,
 )
 
 

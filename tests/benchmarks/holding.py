@@ -40,19 +40,36 @@ def rows(bench: Bench) -> Iterator[Row]:
 def long_rows(bench: Bench) -> Iterator[Row]:
     """Four thousand runs of a minute, started over forty seconds."""
     sizes = bench.sizes
-    yield from _hold(bench, LONG_GROUP, Load(4 * sizes.held, 6 * sizes.held_s, 4 * sizes.held_s, 320))
+    yield from _hold(
+        bench, LONG_GROUP, Load(4 * sizes.held, 6 * sizes.held_s, 4 * sizes.held_s, 320)
+    )
 
 
 def _hold(bench: Bench, group: str, load: Load) -> Iterator[Row]:
     allow_files(2 * load.runs + 500)
     with bench.lean_provider(load.hold_s) as provider:
-        bare = bench.bare(provider, runs=load.runs, abreast=load.runs, clients=-(-load.runs // RUNS_OF_A_CLIENT), over=load.over_s)
+        bare = bench.bare(
+            provider,
+            runs=load.runs,
+            abreast=load.runs,
+            clients=-(-load.runs // RUNS_OF_A_CLIENT),
+            over=load.over_s,
+        )
         bare_most = provider.stats()["most"]
-        told = bench.options(**provider.options(), message_delay=0, run_timeout=600, request_timeout=30)
-        with bench.queue(**provider.options(), message_delay=0) as queue, bench.worker("asyncio", told, concurrency=load.runs) as process:
+        told = bench.options(
+            **provider.options(), message_delay=0, run_timeout=600, request_timeout=30
+        )
+        with (
+            bench.queue(**provider.options(), message_delay=0) as queue,
+            bench.worker("asyncio", told, concurrency=load.runs) as process,
+        ):
             ours = _ours(bench, queue, provider, process, load)
-    what = f"{load.runs:,} runs of {load.hold_s:g} s" + (f" started over {load.over_s:g} s" if load.over_s else " at once")
-    again = sum(" is retrying: " in line or " is held: " in line for line in ours["log"].splitlines())
+    what = f"{load.runs:,} runs of {load.hold_s:g} s" + (
+        f" started over {load.over_s:g} s" if load.over_s else " at once"
+    )
+    again = sum(
+        " is retrying: " in line or " is held: " in line for line in ours["log"].splitlines()
+    )
     yield Row(
         group=group, what=f"{what}: held at once, counted by the provider", here=f"{ours['most']:,}", beside=f"plain loop {bare_most:,}",
         target="all", met=ours["most"] == load.runs and ours["runs"] == load.runs,
@@ -70,23 +87,47 @@ def _hold(bench: Bench, group: str, load: Load) -> Iterator[Row]:
         group=group, what="  CPU a run", here=f"{ours['cpu'] / load.runs * 1000:.1f} ms",
         beside=f"plain loop {bare['cpu_s'] / load.runs * 1000:.1f} ms",
     )  # fmt: skip
-    yield Row(group=group, what="  starts that failed, of a connect time-out or otherwise", here=str(again), target="= 0", met=again == 0)
+    yield Row(
+        group=group,
+        what="  starts that failed, of a connect time-out or otherwise",
+        here=str(again),
+        target="= 0",
+        met=again == 0,
+    )
 
 
-def _ours(bench: Bench, queue: AssistantMessageQueue, provider: LeanProvider, process: psutil.Process, load: Load) -> dict[str, Any]:
+def _ours(
+    bench: Bench,
+    queue: AssistantMessageQueue,
+    provider: LeanProvider,
+    process: psutil.Process,
+    load: Load,
+) -> dict[str, Any]:
     logged = bench.log.stat().st_size
-    wait_until(lambda: "worker ready" in bench.log.read_bytes()[logged:].decode(errors="replace"), "the worker is ready")
+    wait_until(
+        lambda: "worker ready" in bench.log.read_bytes()[logged:].decode(errors="replace"),
+        "the worker is ready",
+    )
     _map(bench, queue, load.runs)
     provider.reset()
-    idle, cpu, start = peak_bytes(process), cpu_s(process), time.perf_counter()
+    idle = peak_bytes(process)
+    cpu = cpu_s(process)
+    start = time.perf_counter()
     parts = 100 if load.over_s else 1
     size = -(-load.runs // parts)
     for part in range(parts):
-        queue.add_messages({"thread_id": f"c{n}", "message": TEXT} for n in range(part * size, min(load.runs, (part + 1) * size)))
+        queue.add_messages(
+            {"thread_id": f"c{n}", "message": TEXT}
+            for n in range(part * size, min(load.runs, (part + 1) * size))
+        )
         time.sleep(max(0.0, start + (part + 1) * load.over_s / parts - time.perf_counter()))
     counters = f"{PREFIX}:counters"
     most_s = 120 + 4 * (load.hold_s + load.over_s)
-    wait_until(lambda: int(bench.client.hget(counters, "completed") or 0) >= load.runs, f"{load.runs} runs are answered", most_s)
+    wait_until(
+        lambda: int(bench.client.hget(counters, "completed") or 0) >= load.runs,
+        f"{load.runs} runs are answered",
+        most_s,
+    )
     elapsed = time.perf_counter() - start
     seen = provider.stats()
     with bench.log.open("rb") as log:
@@ -100,10 +141,13 @@ def _ours(bench: Bench, queue: AssistantMessageQueue, provider: LeanProvider, pr
 
 def _map(bench: Bench, queue: AssistantMessageQueue, threads: int) -> None:
     """Threads that have been used before: a run is one call, as it is in the plain loop."""
-    keys = queue._door.space.keys
+    keys = queue._commands.namespace.keys
     with bench.client.pipeline(transaction=False) as pipeline:
         for number in range(threads):
-            pipeline.hset(keys.conversation(f"c{number}"), mapping={"id": f"conv_{number:024d}", "anchor": "msg_0"})
+            pipeline.hset(
+                keys.conversation(f"c{number}"),
+                mapping={"id": f"conv_{number:024d}", "anchor": "msg_0"},
+            )
         pipeline.execute()
 
 
@@ -125,5 +169,7 @@ def allow_files(count: int) -> None:
     if soft >= count:
         return
     if hard != resource.RLIM_INFINITY and hard < count:
-        raise OSError(f"this benchmark needs {count} open files and may have {hard}; raise it with ulimit -Hn")
+        raise OSError(
+            f"this benchmark needs {count} open files and may have {hard}; raise it with ulimit -Hn"
+        )
     resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))

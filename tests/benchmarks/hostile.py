@@ -1,128 +1,129 @@
 """Rows about hostile clients: how long others wait for an answer while a server is flooded, over how long they wait when it is idle.
 
-Beside it stands how long the server itself works while another client waits: that does not depend on what else the machine does.
+Flood, server, Redis and the measured clients share a few cores. So beside the time by the clock
+stand the time without waiting for a core, which decides, the server's own work meanwhile, and the
+same request to a bare server that nothing floods.
 """
 
 from __future__ import annotations
 
-import http.client
 import itertools
+import math
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from contextlib import ExitStack, closing, contextmanager
 
 from tests.benchmarks.bench import ROOT, Bench
-from tests.benchmarks.flooding import KINDS
+from tests.benchmarks.flooding import KINDS, PATIENT
 from tests.benchmarks.measuring import quantile
+from tests.benchmarks.other_clients import OtherClients, Times, over
 from tests.benchmarks.table import Row
 from tests.benchmarks.web import serving
 
 GROUP = "hostile"
+_FLOODS = itertools.count(2)
 TARGET = 3.0
-ABREAST = {"heads": 1000, "streams": 500}
+ABREAST = {"heads": 1000, "streams": 500, "crowd": 100}
 """Connections of an attack; of the others 20, which is as many sockets as one client may have."""
-OTHERS = 40
-"""Addresses of the clients that are measured: each stays below the limits of one."""
+EACH = 20
+"""Streams of an address, as many as it may have by default."""
 
 
 def rows(bench: Bench) -> Iterator[Row]:
     """One for each kind of flood, and what the server's memory is in the end."""
-    with bench.queue(message_delay=3600), serving(bench, (), message_delay=3600) as (port, process), ExitStack() as stack:
-        clients = stack.enter_context(closing(Clients(port, process.pid)))
-        clients.ask(bench.sizes.hostile_calls, Times())
+    kinds = os.environ.get("FLOODS", " ".join(KINDS)).split()
+    idle_streams = bench.sizes.hostile_idle
+    with (
+        bench.queue(message_delay=3600),
+        serving(bench, ("--streams", str(max(2000, idle_streams))), message_delay=3600) as (
+            port,
+            process,
+        ),
+        bare_server() as bare_port,
+        ExitStack() as stack,
+    ):
+        redis_pid = bench.client.info("server")["process_id"]
+        others = OtherClients(port, process.pid, bare_port, redis_pid)
+        stack.enter_context(closing(others))
+        others.ask(bench.sizes.hostile_calls, Times())
         before = process.memory_info().rss
-        for kind in KINDS:
+        for kind in kinds:
             idle, busy = Times(), Times()
-            for _ in range(bench.sizes.hostile_rounds):
-                clients.ask(bench.sizes.hostile_calls, idle)
-                with flooded(port, kind):
-                    clients.ask(bench.sizes.hostile_calls, busy)
-            calm, late = quantile(idle.waited, 0.99), quantile(busy.waited, 0.99)
-            work = f"{quantile(busy.worked, 0.99):.1f} over {quantile(idle.worked, 0.99):.1f} ms"
-            yield Row(
-                group=GROUP, what=f"a flood of {kind}: p99 of other clients' GET /threads/...", here=f"{late:.1f} ms",
-                beside=f"idle {calm:.1f} ms; p50 {quantile(busy.waited, 0.5):.1f} over {quantile(idle.waited, 0.5):.1f} ms; work {work}",
-                ratio=late / calm, target=f"<= {TARGET:g}", met=late / calm <= TARGET,
-            )  # fmt: skip
+            abreast = idle_streams if kind == PATIENT else ABREAST.get(kind, EACH)
+            for _ in range(1 if kind == PATIENT else bench.sizes.hostile_rounds):
+                others.ask(bench.sizes.hostile_calls, idle)
+                with flooded(port, kind, abreast):
+                    others.ask(bench.sizes.hostile_calls, busy)
+            yield _row(kind, idle, busy)
         after = process.memory_info().rss
         yield Row(
-            group=GROUP, what="the server's memory after all of them", here=f"{after / 1e6:.0f} MB", beside=f"{before / 1e6:.0f} MB before"
+            group=GROUP,
+            what="the server's memory after all of them",
+            here=f"{after / 1e6:.0f} MB",
+            beside=f"{before / 1e6:.0f} MB before",
         )
 
 
-@dataclass
-class Times:
-    """Milliseconds of each request.
-
-    Attributes:
-        waited: By the clock.
-        worked: Of the processor's time that the server's main thread had meanwhile.
-    """
-
-    waited: list[float] = field(default_factory=list)
-    worked: list[float] = field(default_factory=list)
-
-
-class Clients:
-    """Other clients, each with an address and a connection of its own."""
-
-    def __init__(self, port: int, pid: int) -> None:
-        self._numbers = itertools.cycle(range(OTHERS))
-        self._port = port
-        self._ran = Path(f"/proc/{pid}/task/{pid}/schedstat")
-        self._open: dict[int, http.client.HTTPConnection] = {}
-
-    def ask(self, calls: int, times: Times) -> None:
-        """Send so many requests, fifty a second, and note how long each takes."""
-        for _ in range(calls):
-            number = next(self._numbers)
-            worked, began = self._work_ms(), time.perf_counter()
-            self._ask(number)
-            took = time.perf_counter() - began
-            times.waited.append(took * 1000)
-            times.worked.append(self._work_ms() - worked)
-            time.sleep(max(0.0, 0.02 - took))
-
-    def close(self) -> None:
-        """End all connections."""
-        for connection in self._open.values():
-            connection.close()
-
-    def _work_ms(self) -> float:
-        return int(self._ran.read_text().split()[0]) / 1e6 if self._ran.exists() else 0.0
-
-    def _ask(self, number: int) -> None:
-        for _ in range(2):  # uvicorn closes a connection that was idle for a while
-            source = (f"127.0.1.{number + 1}", 0)
-            connection = self._open.setdefault(
-                number, http.client.HTTPConnection("127.0.0.1", self._port, timeout=60, source_address=source)
-            )
-            with suppress(ConnectionError, http.client.BadStatusLine):
-                connection.request("GET", "/api/threads/customer-4711")
-                answer = connection.getresponse()
-                answer.read()
-                assert answer.status == 200, answer.status
-                return
-            connection.close()
-            del self._open[number]
-        raise ConnectionError("the server closes every connection")
+def _row(kind: str, idle: Times, busy: Times) -> Row:
+    late, calm = quantile(busy.served, 0.99), quantile(idle.served, 0.99)
+    beside = {
+        "idle": f"{calm:.1f} ms",
+        "p50": over(busy.served, idle.served, 0.5),
+        "server's work": over(busy.worked, idle.worked, 0.99),
+        "by the clock": over(busy.waited, idle.waited, 0.99),
+        "bare server": over(busy.bare, idle.bare, 0.99),
+    }
+    return Row(
+        group=GROUP,
+        what=f"a flood of {kind}: p99 of other clients' GET /threads/...",
+        here=f"{late:.1f} ms",
+        beside="; ".join(f"{name} {figure}" for name, figure in beside.items()),
+        ratio=late / calm,
+        target=f"<= {TARGET:g}",
+        met=late / calm <= TARGET,
+    )
 
 
 @contextmanager
-def flooded(port: int, kind: str) -> Iterator[None]:
-    """Hostile clients, for as long as the block lasts."""
-    command = [sys.executable, "-m", "tests.benchmarks.flooding", kind, "--port", str(port), "--abreast", str(ABREAST.get(kind, 20))]
-    if kind == "streams":
-        command += [word for number in range(2, 40) for word in ("--address", f"127.0.0.{number}")]
-    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True) as process:
+def bare_server() -> Iterator[int]:
+    """Start a server that nothing floods; yield its port."""
+    command = [sys.executable, "-m", "tests.benchmarks.bare_http"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            process.stdout.readline()
+            yield int(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+@contextmanager
+def flooded(port: int, kind: str, abreast: int) -> Iterator[None]:
+    """Hostile clients, for as long as the block lasts; each time at other addresses."""
+    number = next(_FLOODS)
+    clients = (
+        math.ceil(abreast / EACH) + 1
+        if kind in {"streams", PATIENT}
+        else 40
+        if kind == "crowd"
+        else 1
+    )
+    command = [sys.executable, "-m", "tests.benchmarks.flooding", kind, "--port", str(port)]
+    command += ["--abreast", str(abreast)]
+    for client in range(clients):
+        block, host = divmod(client, 200)
+        command += ["--address", f"127.{block}.{number}.{host + 2}"]
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "ready\n", "the flood never reached the server"
             yield
         finally:
             process.kill()

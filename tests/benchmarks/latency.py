@@ -35,8 +35,15 @@ def rows(bench: Bench) -> Iterator[Row]:
     with bench.worker("rq", {"queue_prefix": "raw"}):
         perform(bench.url, 1)
         raw = perform(bench.url, bench.sizes.forking_samples)
-    beside = {"asyncio": ("asyncio.sleep is late by", slept), "forking": ("raw RQ, an empty job", raw)}
-    for kind, protocol in [("asyncio", "responses"), ("asyncio", "assistants"), ("forking", "responses")]:
+    beside = {
+        "asyncio": ("asyncio.sleep is late by", slept),
+        "forking": ("raw RQ, an empty job", raw),
+    }
+    for kind, protocol in [
+        ("asyncio", "responses"),
+        ("asyncio", "assistants"),
+        ("forking", "responses"),
+    ]:
         waits = _measure(bench, kind, protocol)
         asked = kind == "asyncio"
         starts = [wait.start for wait in waits]
@@ -48,7 +55,12 @@ def rows(bench: Bench) -> Iterator[Row]:
             beside=f"{name} {_percentiles(baseline)}",
             ratio=quantile(starts, 0.5) / quantile(baseline, 0.5),
             target=f"p50 <= {START_MS[0]}, p99 <= {START_MS[1]} ms" if asked else "",
-            met=all(quantile(starts, part) * 1000 <= most for part, most in zip((0.5, 0.99), START_MS, strict=True)) if asked else None,
+            met=all(
+                quantile(starts, part) * 1000 <= most
+                for part, most in zip((0.5, 0.99), START_MS, strict=True)
+            )
+            if asked
+            else None,
         )
         replies = [wait.reply for wait in waits]
         yield Row(
@@ -78,13 +90,19 @@ def _measure(bench: Bench, kind: str, protocol: str) -> list[Waits]:
     chosen = {} if protocol == "responses" else {"assistant_id": bench.provider.assistant_id}
     abreast = bench.sizes.abreast if kind == "asyncio" else 1
     samples = bench.sizes.asyncio_samples if kind == "asyncio" else bench.sizes.forking_samples
-    with bench.queue(**chosen) as queue, bench.worker(kind, bench.options(**chosen)), ThreadPoolExecutor(abreast) as pool:
+    with (
+        bench.queue(**chosen) as queue,
+        bench.worker(kind, bench.options(**chosen)),
+        ThreadPoolExecutor(abreast) as pool,
+    ):
         for caller in range(abreast):
             queue.ask(f"caller {caller}", "hello")  # creates the conversation
 
         def call(caller: int) -> list[Waits]:
             time.sleep(bench.sizes.window_s * caller / abreast)
-            return [_one(bench, queue, f"caller {caller}") for _ in range(max(1, samples // abreast))]
+            return [
+                _one(bench, queue, f"caller {caller}") for _ in range(max(1, samples // abreast))
+            ]
 
         return [wait for waits in pool.map(call, range(abreast)) for wait in waits]
 

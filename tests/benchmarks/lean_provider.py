@@ -1,8 +1,9 @@
-"""A provider in a process of its own that costs next to nothing: both protocols, one text a run, thousands of open streams.
+"""A provider in a separate process that costs next to nothing: both protocols, one text a run, thousands of open streams.
 
-The stand-in of `assistant_queue.testing` checks every request and keeps everything; that is far more work than the worker's own. This one
-answers what a batch without tools needs, from templates, over plain asyncio. `python -m tests.benchmarks.lean_provider --hold 10` prints
-its port; `GET /stats` says what it has seen.
+The stand-in of `assistant_queue.testing` checks every request and keeps everything; that is far
+more work than the worker's own. This one answers what a batch without tools needs, from templates,
+over plain asyncio. `python -m tests.benchmarks.lean_provider --hold 10` prints its port; `GET
+/stats` says what it has seen.
 """
 
 from __future__ import annotations
@@ -43,8 +44,15 @@ def _response(**fields: Any) -> dict[str, Any]:
 
 def _response_frames() -> tuple[bytes, bytes]:
     text = {"type": "output_text", "text": REPLY, "annotations": [], "logprobs": []}
-    item = {"id": "msg_@", "type": "message", "status": "completed", "role": "assistant", "content": [text]}
-    begun, where = {**item, "status": "in_progress", "content": []}, {"item_id": "msg_@", "output_index": 0, "content_index": 0}
+    item = {
+        "id": "msg_@",
+        "type": "message",
+        "status": "completed",
+        "role": "assistant",
+        "content": [text],
+    }
+    begun = {**item, "status": "in_progress", "content": []}
+    where = {"item_id": "msg_@", "output_index": 0, "content_index": 0}
     usage = {"input_tokens": 9, "output_tokens": 9, "total_tokens": 18, "input_tokens_details": {"cached_tokens": 0},
              "output_tokens_details": {"reasoning_tokens": 0}}  # fmt: skip
     started = [
@@ -54,11 +62,17 @@ def _response_frames() -> tuple[bytes, bytes]:
     ended = [
         ("response.output_item.added", {"output_index": 0, "item": begun}),
         ("response.content_part.added", {**where, "part": {**text, "text": ""}}),
-        *(("response.output_text.delta", {**where, "delta": piece, "logprobs": []}) for piece in _pieces()),
+        *(
+            ("response.output_text.delta", {**where, "delta": piece, "logprobs": []})
+            for piece in _pieces()
+        ),
         ("response.output_text.done", {**where, "text": REPLY, "logprobs": []}),
         ("response.content_part.done", {**where, "part": text}),
         ("response.output_item.done", {"output_index": 0, "item": item}),
-        ("response.completed", {"response": _response(status="completed", output=[item], usage=usage)}),
+        (
+            "response.completed",
+            {"response": _response(status="completed", output=[item], usage=usage)},
+        ),
     ]
     numbers = itertools.count()
     first, rest = (
@@ -77,10 +91,21 @@ def _run_frames() -> tuple[bytes, bytes]:
     message = {"id": "msg_@", "object": "thread.message", "created_at": 1, "thread_id": "thread_@", "role": "assistant", "run_id": "run_@",
                "status": "completed", "content": [text], "metadata": {}}  # fmt: skip
     usage = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}
-    started = [("thread.run.created", run), ("thread.run.in_progress", {**run, "status": "in_progress"})]
-    deltas = [{"content": [{"index": 0, "type": "text", "text": {"value": piece}}]} for piece in _pieces()]
+    started = [
+        ("thread.run.created", run),
+        ("thread.run.in_progress", {**run, "status": "in_progress"}),
+    ]
+    deltas = [
+        {"content": [{"index": 0, "type": "text", "text": {"value": piece}}]} for piece in _pieces()
+    ]
     ended = [
-        *(("thread.message.delta", {"id": "msg_@", "object": "thread.message.delta", "delta": delta}) for delta in deltas),
+        *(
+            (
+                "thread.message.delta",
+                {"id": "msg_@", "object": "thread.message.delta", "delta": delta},
+            )
+            for delta in deltas
+        ),
         ("thread.message.completed", message),
         ("thread.run.completed", {**run, "status": "completed", "usage": usage}),
     ]
@@ -89,7 +114,7 @@ def _run_frames() -> tuple[bytes, bytes]:
 
 
 class Provider:
-    """What has been seen, and the frames to answer with; each run is held for `hold_s` between its start and its text."""
+    """Requests so far, and the frames of answers; `hold_s` separates a run's start from its text."""
 
     def __init__(self, hold_s: float) -> None:
         self.hold_s = hold_s
@@ -144,7 +169,10 @@ class Connection(asyncio.Protocol):
             length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
             if len(self._bytes) < end + 4 + length:
                 return
-            body, self._bytes = self._bytes[end + 4 : end + 4 + length], self._bytes[end + 4 + length :]
+            body, self._bytes = (
+                self._bytes[end + 4 : end + 4 + length],
+                self._bytes[end + 4 + length :],
+            )
             method, path, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
             self._answer(method, path.partition("?")[0], body)
 
@@ -165,9 +193,24 @@ class Connection(asyncio.Protocol):
             return self._run("run", thread_id, lambda run_id: self._keep(thread_id, run_id, body))
         if method == "POST" and path.endswith(("/conversations", "/threads")):
             kind = "conv" if path.endswith("/conversations") else "thread"
-            return self._json({"id": f"{kind}_{next(provider.ids):024d}", "object": kind, "created_at": 1, "metadata": {}})
+            return self._json(
+                {
+                    "id": f"{kind}_{next(provider.ids):024d}",
+                    "object": kind,
+                    "created_at": 1,
+                    "metadata": {},
+                }
+            )
         shown = provider.messages.get(path.split("/")[-2], []) if path.endswith("/messages") else []
-        return self._json({"object": "list", "data": shown[::-1], "has_more": False, "first_id": None, "last_id": None})
+        return self._json(
+            {
+                "object": "list",
+                "data": shown[::-1],
+                "has_more": False,
+                "first_id": None,
+                "last_id": None,
+            }
+        )
 
     def _keep(self, thread_id: str, run_id: str, body: bytes) -> None:
         """The messages of a thread's latest run: the backend reads back, once, whether they were taken."""
@@ -182,7 +225,9 @@ class Connection(asyncio.Protocol):
         provider = self._provider
         number = f"{next(provider.ids):024d}"
         keep(f"run_{number}")
-        first, rest = (_chunk(part.replace(b"_@", b"_" + number.encode())) for part in provider.frames[kind])
+        first, rest = (
+            _chunk(part.replace(b"_@", b"_" + number.encode())) for part in provider.frames[kind]
+        )
         provider.runs += 1
         provider.open += 1
         provider.most = max(provider.most, provider.open)
@@ -205,7 +250,9 @@ class Connection(asyncio.Protocol):
 
     def _json(self, value: dict[str, Any]) -> None:
         body = json.dumps(value).encode()
-        self.transport.write(_HEAD % b"application/json" + b"content-length: %d\r\n\r\n" % len(body) + body)
+        self.transport.write(
+            _HEAD % b"application/json" + b"content-length: %d\r\n\r\n" % len(body) + body
+        )
 
 
 def _chunk(data: bytes) -> bytes:
@@ -224,7 +271,9 @@ async def serve(host: str, hold_s: float) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--hold", type=float, default=0.0, help="seconds from a run's start to its text")
+    parser.add_argument(
+        "--hold", type=float, default=0.0, help="seconds from a run's start to its text"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
     told = parser.parse_args()
     asyncio.run(serve(told.host, told.hold))

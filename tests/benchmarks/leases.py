@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from assistant_queue.clock import SystemClock
 from assistant_queue.core.window import Window
 from assistant_queue.models import Message
-from assistant_queue.store import holding, producing
-from assistant_queue.store.calls import Space
-from assistant_queue.store.connect import sync_client
-from assistant_queue.store.holding import Lease
-from assistant_queue.store.stores import SyncStore
+from assistant_queue.store.calls import Namespace
+from assistant_queue.store.ops import leases as lease_ops
+from assistant_queue.store.ops import producing
+from assistant_queue.store.ops.leases import Lease
+from assistant_queue.store.transport.connect import sync_client
+from assistant_queue.store.transport.stores import SyncStore
 from assistant_queue.worker.lease import RENEWALS, LeaseKeeper
 from tests.benchmarks.bench import PREFIX, Bench
 from tests.benchmarks.proxy import Relay
@@ -30,8 +31,8 @@ def rows(bench: Bench) -> Iterator[Row]:
     lease_s = 1 + count / 80  # long enough to claim them all before the first is renewed
     bench.client.flushall()
     relay = Relay(bench.redis_port, delay_s=WAY_S, count=True)
-    space = Space(PREFIX, SystemClock())
-    keeper = LeaseKeeper(space, SyncStore(sync_client(relay.url)), lease_s)
+    namespace = Namespace(PREFIX, SystemClock())
+    keeper = LeaseKeeper(namespace, SyncStore(sync_client(relay.url)), lease_s)
     rounds: list[tuple[int, int]] = []
     has_renewed = threading.Semaphore(0)
 
@@ -41,7 +42,7 @@ def rows(bench: Bench) -> Iterator[Row]:
         has_renewed.release()
 
     keeper.on_renewed = renewed
-    _hold(SyncStore(bench.client), space, keeper, count, lease_s)
+    _hold(SyncStore(bench.client), namespace, keeper, count, lease_s)
     pieces = math.ceil(count / RENEWALS)
     for _ in range(2 * pieces):  # the second round has no connection to make
         has_renewed.acquire()
@@ -52,17 +53,26 @@ def rows(bench: Bench) -> Iterator[Row]:
         group=GROUP, what=f"round trips to renew {count:,} leases once", here=f"{trips}", beside=f"one by one {count:,}",
         ratio=trips / count, target=f"<= {pieces}", met=trips <= pieces,
     )  # fmt: skip
-    yield Row(group=GROUP, what="  renewals in them", here=f"{sum(sent for _, sent in rounds[-pieces:]):,}", beside=f"leases {count:,}")
+    yield Row(
+        group=GROUP,
+        what="  renewals in them",
+        here=f"{sum(sent for _, sent in rounds[-pieces:]):,}",
+        beside=f"leases {count:,}",
+    )
 
 
-def _hold(store: SyncStore, space: Space, keeper: LeaseKeeper, count: int, lease_s: float) -> None:
+def _hold(
+    store: SyncStore, namespace: Namespace, keeper: LeaseKeeper, count: int, lease_s: float
+) -> None:
     rules = producing.AddRules(window=Window(delay_ms=0), after_run="immediate", max_pending=0)
     for number in range(count):
         thread = f"t{number}"
-        store.run(producing.add(space, thread, Message(id=thread, content="hi"), rules))
-        claimed_at = space.clock.monotonic()
+        store.run(producing.add(namespace, thread, Message(id=thread, content="hi"), rules))
+        claimed_at = namespace.clock.monotonic()
         token, batch_id = secrets.token_hex(8), secrets.token_hex(12)
-        lease = store.run(holding.claim(space, thread, token=token, batch_id=batch_id, lease_s=lease_s))
+        lease = store.run(
+            lease_ops.claim(namespace, thread, token=token, batch_id=batch_id, lease_s=lease_s)
+        )
         if not isinstance(lease, Lease):
             raise TypeError(f"{thread} is not claimed: {lease}")
         keeper.hold(lease, claimed_at, 100 * lease_s, lambda: None)

@@ -1,10 +1,12 @@
-"""`python -m tests.benchmarks.machines`: one machine's worth of workers against two, each in a network namespace of its own.
+"""`python -m tests.benchmarks.machines`: one machine's worth of workers against two, each in its own network namespace.
 
-Needs Linux, root and iproute2 (`ip`, and `tc` for --delay). Redis, the provider and the producer are in the machine's own namespace;
-workers reach them over a bridge. The namespaces and the bridge are removed at the end, whatever happens. Nothing is asserted on a clock.
+Needs Linux, root and iproute2 (`ip`, and `tc` for --delay). Redis, the provider and the producer
+are in the machine's own namespace; workers reach them over a bridge. The namespaces and the bridge
+are removed at the end, whatever happens. Nothing is asserted on a clock.
 
 1. batches a second and runs held, with a model that takes a while: one machine, then two
-2. one of two machines is cut off in the middle: when its threads have gone on, and whether anything is doubled when it is back
+2. one of two machines is cut off in the middle: when its threads have gone on, and whether anything
+   is doubled when it is back
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ from tests.benchmarks.sizes import QUICK
 from tests.benchmarks.table import Row, render
 from tests.conftest import SERVERS, RedisServer
 
-BRIDGE, SUBNET = "aqbench", "10.231.77"
+BRIDGE = "aqbench"
+SUBNET = "10.231.77"
 HOST = f"{SUBNET}.1"
 RUN_S = 1.0
 LEASE_S = 5.0
@@ -50,7 +53,9 @@ class Machine:
     """A network namespace with an address on the bridge, and the workers in it."""
 
     def __init__(self, number: int, log: Path, delay_ms: float) -> None:
-        self.name, self.link, self._log = f"{BRIDGE}{number}", f"{BRIDGE}-v{number}", log
+        self.name = f"{BRIDGE}{number}"
+        self.link = f"{BRIDGE}-v{number}"
+        self._log = log
         self._workers: list[subprocess.Popen[bytes]] = []
         ip("netns", "add", self.name)
         ip("link", "add", self.link, "type", "veth", "peer", "name", "eth0", "netns", self.name)
@@ -59,20 +64,50 @@ class Machine:
         for device in ("lo", "eth0"):
             ip("-n", self.name, "link", "set", device, "up")
         if delay_ms:
-            command = ["tc", "qdisc", "add", "dev", self.link, "root", "netem", "delay", f"{delay_ms}ms"]
+            command = [
+                "tc",
+                "qdisc",
+                "add",
+                "dev",
+                self.link,
+                "root",
+                "netem",
+                "delay",
+                f"{delay_ms}ms",
+            ]
             subprocess.run(command, check=True, capture_output=True)
 
     def start(self, options: dict[str, Any], *, processes: int, concurrency: int) -> None:
         """Start workers."""
-        command = [sys.executable, "-m", "assistant_queue.cli", "worker", "--app", "tests.benchmarks.app:queue", "--log-level", "warning"]
-        command += ["--processes", str(processes), "--concurrency", str(concurrency), "--shutdown-timeout", "0"]
+        command = [
+            sys.executable,
+            "-m",
+            "assistant_queue.cli",
+            "worker",
+            "--app",
+            "tests.benchmarks.app:queue",
+            "--log-level",
+            "warning",
+        ]
+        command += [
+            "--processes",
+            str(processes),
+            "--concurrency",
+            str(concurrency),
+            "--shutdown-timeout",
+            "0",
+        ]
         environment = {**os.environ, VARIABLE: json.dumps(options), "PYTHONPATH": str(ROOT)}
         with self._log.open("ab") as log:
             words = ["ip", "netns", "exec", self.name, *command]
-            self._workers.append(subprocess.Popen(words, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT))
+            self._workers.append(
+                subprocess.Popen(
+                    words, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT
+                )
+            )
 
     def cut(self, *, off: bool) -> None:
-        """Pull the cable, or put it in again: nothing is told to either end."""
+        """Pull the cable, or put it in again: neither end is notified."""
         ip("link", "set", self.link, "down" if off else "up")
 
     def stop(self) -> None:
@@ -107,7 +142,9 @@ def network(count: int, log: Path, delay_ms: float) -> Iterator[list[Machine]]:
         for machine in machines:
             machine.remove()
         for number in range(1, count + 1):  # one that was half made
-            subprocess.run(["ip", "netns", "del", f"{BRIDGE}{number}"], check=False, capture_output=True)
+            subprocess.run(
+                ["ip", "netns", "del", f"{BRIDGE}{number}"], check=False, capture_output=True
+            )
         subprocess.run(["ip", "link", "del", BRIDGE], check=False, capture_output=True)
 
 
@@ -117,7 +154,8 @@ class Scene:
     def __init__(self, server: RedisServer, held: int, processes: int) -> None:
         self.client = redis.Redis(port=server.port)
         self.url = f"redis://{HOST}:{server.port}/0"
-        self.held, self.processes = held, processes
+        self.held = held
+        self.processes = processes
 
     def completed(self) -> int:
         """Messages answered."""
@@ -126,9 +164,17 @@ class Scene:
     def start(self, machines: Sequence[Machine], options: dict[str, Any]) -> None:
         """Start workers on each, and wait until all are there."""
         for machine in machines:
-            machine.start({**options, "redis_url": self.url}, processes=self.processes, concurrency=self.held // self.processes)
+            machine.start(
+                {**options, "redis_url": self.url},
+                processes=self.processes,
+                concurrency=self.held // self.processes,
+            )
         count = len(machines) * self.processes
-        wait_until(lambda: self.client.scard(f"rq:workers:{PREFIX}") == count, f"{count} workers register", 60)
+        wait_until(
+            lambda: self.client.scard(f"rq:workers:{PREFIX}") == count,
+            f"{count} workers register",
+            60,
+        )
 
     def handed_over(self, messages: int) -> int:
         """Wake-ups that were put into RQ's queue: what was appended to lists, without the messages themselves."""
@@ -145,9 +191,13 @@ def spread_rows(scene: Scene, machines: Sequence[Machine], rounds: int) -> Itera
             scene.start(part, options)
             count = scene.held * len(part) * rounds
             scene.client.config_resetstat()
-            timers, _ = set(), time.monotonic()
+            timers = set()
+            _ = time.monotonic()
             with AssistantMessageQueue(redis=scene.client, **options) as queue:
-                queue.add_messages({"thread_id": f"conv_{number:024d}", "message": "hello"} for number in range(count))
+                queue.add_messages(
+                    {"thread_id": f"conv_{number:024d}", "message": "hello"}
+                    for number in range(count)
+                )
 
             def done(count: int = count, timers: set[Any] = timers) -> bool:
                 timers.add(scene.client.get(f"{PREFIX}:timer"))
@@ -164,18 +214,29 @@ def spread_rows(scene: Scene, machines: Sequence[Machine], rounds: int) -> Itera
             group="machines", what=f"{len(part)} x {scene.processes} processes, {count:,} runs of {RUN_S:g} s: batches a second",
             here=f"{rates[-1]:.1f} /s", beside=f"with no time between runs {floor:.0f} /s", ratio=rates[-1] / floor,
         )  # fmt: skip
-        yield Row(group="machines", what="  runs held at once", here=str(seen["most"]), beside=f"room for {scene.held * len(part)}")
+        yield Row(
+            group="machines",
+            what="  runs held at once",
+            here=str(seen["most"]),
+            beside=f"room for {scene.held * len(part)}",
+        )
         exactly = seen["runs"] == len(seen["started"]) == count and seen["overlaps"] == 0
         yield Row(
             group="machines", what="  runs that the provider saw; of them two at once in a thread",
             here=f"{seen['runs']:,}; {seen['overlaps']}", beside=f"threads {count:,}", target="one each; 0", met=exactly,
         )  # fmt: skip
-        handed, keepers = scene.handed_over(count), len(timers - {None})
+        handed = scene.handed_over(count)
+        keepers = len(timers - {None})
         yield Row(
-            group="machines", what="  wake-ups handed over; watchmen that kept the time", here=f"{handed:,}; {keepers}",
+            group="machines", what="  wake-ups handed over; schedulers that were the leader", here=f"{handed:,}; {keepers}",
             beside=f"threads {count:,}", target="; 1", met=keepers == 1,
         )  # fmt: skip
-    yield Row(group="machines", what="two machines by one", here=f"{rates[1] / rates[0]:.2f} x", ratio=rates[1] / rates[0])
+    yield Row(
+        group="machines",
+        what="two machines by one",
+        here=f"{rates[1] / rates[0]:.2f} x",
+        ratio=rates[1] / rates[0],
+    )
 
 
 def cut_rows(scene: Scene, machines: Sequence[Machine], stack: ExitStack) -> Iterator[Row]:
@@ -191,15 +252,28 @@ def cut_rows(scene: Scene, machines: Sequence[Machine], stack: ExitStack) -> Ite
     scene.start(machines, options)
     threads = [f"thread-{number}" for number in range(scene.held)]
     with AssistantMessageQueue(redis=scene.client, **options) as queue:
-        first = [queue.add_message_to_thread(thread, f"first of {thread}").message_id for thread in threads]
+        first = [
+            queue.add_message_to_thread(thread, f"first of {thread}").message_id
+            for thread in threads
+        ]
         wait_until(lambda: len(provider.runs) >= len(threads), "all runs have started", 60)
         machines[1].cut(off=True)
         cut = time.monotonic()
-        second = [queue.add_message_to_thread(thread, f"second of {thread}").message_id for thread in threads]
+        second = [
+            queue.add_message_to_thread(thread, f"second of {thread}").message_id
+            for thread in threads
+        ]
         waits = _settled(queue, first, cut)
-        wait_until(lambda: scene.completed() >= 2 * len(threads), "the second messages are answered, too", 120)
+        wait_until(
+            lambda: scene.completed() >= 2 * len(threads),
+            "the second messages are answered, too",
+            120,
+        )
         machines[1].cut(off=False)
-        third = [queue.add_message_to_thread(thread, f"third of {thread}").message_id for thread in threads]
+        third = [
+            queue.add_message_to_thread(thread, f"third of {thread}").message_id
+            for thread in threads
+        ]
         back = time.monotonic()
         _settled(queue, [*second, *third], back)
         quiet = 2 * LEASE_S
@@ -224,8 +298,9 @@ def cut_rows(scene: Scene, machines: Sequence[Machine], stack: ExitStack) -> Ite
 
 
 def _settled(queue: AssistantMessageQueue, message_ids: Sequence[str], since: float) -> list[float]:
-    """When each was answered, seconds since."""
-    left, waits = set(message_ids), []
+    """Return the time of each answer, in seconds since the start."""
+    left = set(message_ids)
+    waits = []
 
     def look() -> bool:
         for message_id in list(left):
@@ -246,7 +321,15 @@ def measure(*, held: int, processes: int, rounds: int, delay_ms: float) -> list[
         log = directory / "workers.log"
         log.touch()
         machines = stack.enter_context(network(2, log, delay_ms))
-        server = RedisServer(SERVERS.get("path") or SERVERS["wheel"], directory, "--bind", HOST, "127.0.0.1", "--protected-mode", "no")
+        server = RedisServer(
+            SERVERS.get("path") or SERVERS["wheel"],
+            directory,
+            "--bind",
+            HOST,
+            "127.0.0.1",
+            "--protected-mode",
+            "no",
+        )
         server.start()
         stack.callback(server.stop)
         scene = Scene(server, held, processes)
@@ -258,7 +341,7 @@ def measure(*, held: int, processes: int, rounds: int, delay_ms: float) -> list[
 
 
 def what_is_missing(is_there: Callable[[str], Any] = shutil.which) -> str:
-    """What this needs and does not have; '' if nothing."""
+    """Return the missing requirements; '' if there are none."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return "root: it makes network namespaces"
     return "" if is_there("ip") and is_there("tc") else "iproute2: `ip` and `tc`"
@@ -266,19 +349,35 @@ def what_is_missing(is_there: Callable[[str], Any] = shutil.which) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.machines", description=__doc__)
-    parser.add_argument("--held", type=int, default=60, help="runs that a machine holds at once [60]")
-    parser.add_argument("--processes", type=int, default=2, help="worker processes of a machine [2]")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.machines", description=__doc__
+    )
+    parser.add_argument(
+        "--held", type=int, default=60, help="runs that a machine holds at once [60]"
+    )
+    parser.add_argument(
+        "--processes", type=int, default=2, help="worker processes of a machine [2]"
+    )
     parser.add_argument("--rounds", type=int, default=10, help="how often the room is filled [10]")
-    parser.add_argument("--delay", type=float, default=0.0, metavar="MS", help="milliseconds that the way to each machine takes longer [0]")
+    parser.add_argument(
+        "--delay",
+        type=float,
+        default=0.0,
+        metavar="MS",
+        help="milliseconds that the way to each machine takes longer [0]",
+    )
     told = parser.parse_args(arguments)
     missing = what_is_missing()
     if missing:
         parser.error(f"this needs {missing}")
     try:
-        rows = measure(held=told.held, processes=told.processes, rounds=told.rounds, delay_ms=told.delay)
+        rows = measure(
+            held=told.held, processes=told.processes, rounds=told.rounds, delay_ms=told.delay
+        )
     except subprocess.CalledProcessError as error:
-        parser.error(f"{' '.join(error.cmd)}: {(error.stderr or b'').decode().strip()} (--delay needs the kernel's netem)")
+        parser.error(
+            f"{' '.join(error.cmd)}: {(error.stderr or b'').decode().strip()} (--delay needs the kernel's netem)"
+        )
     sys.stdout.write(render(rows) + "\n")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from assistant_queue import Batch
 from assistant_queue.store.calls import Operation
-from assistant_queue.store.stores import SyncStore
+from assistant_queue.store.transport.stores import SyncStore
 
 PIPELINED = 500
 """Operations carried out abreast while a queue is filled."""
@@ -35,9 +35,17 @@ def per_call_us(call: Callable[[], object], calls: int) -> float:
     return (time.perf_counter() - start) / calls * 1e6
 
 
-def compare(baseline: Callable[[], object], subjects: Sequence[Callable[[], object]], *, rounds: int, calls: int) -> list[Compared]:
+def compare(
+    baseline: Callable[[], object],
+    subjects: Sequence[Callable[[], object]],
+    *,
+    rounds: int,
+    calls: int,
+) -> list[Compared]:
     """Time each subject against the baseline, in turns."""
-    return compare_rounds(lambda: [per_call_us(call, calls) for call in (baseline, *subjects)], rounds)
+    return compare_rounds(
+        lambda: [per_call_us(call, calls) for call in (baseline, *subjects)], rounds
+    )
 
 
 def compare_rounds(one_round: Callable[[], Sequence[float]], rounds: int) -> list[Compared]:
@@ -65,7 +73,10 @@ def quantile(values: Iterable[float], part: float) -> float:
 
 
 def run_abreast(store: SyncStore, operations: Iterable[Operation[Any]]) -> list[Any]:
-    """Carry many operations out in pipelines; their values, in order. For filling queues, not for timing."""
+    """Carry many operations out in pipelines; their values, in order.
+
+    For filling queues, not for timing.
+    """
     results: list[Any] = []
     iterator = iter(operations)
     while chunk := list(islice(iterator, PIPELINED)):

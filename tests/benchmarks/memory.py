@@ -5,18 +5,24 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import redis
 import rq
 
 from assistant_queue import AssistantMessageQueue
-from assistant_queue.models import Message
-from assistant_queue.store import ending, holding, producing, wakeups
-from assistant_queue.store.calls import Operation, Space, plain
-from assistant_queue.store.ending import ResultRules
-from assistant_queue.store.holding import Lease
+from assistant_queue.core.account import answering, timeline_of
+from assistant_queue.core.delivery import DeliveryState
+from assistant_queue.core.progress import Progress, moment
+from assistant_queue.core.stored_rows import AttemptRow
+from assistant_queue.models import ErrorInfo, Message, RunResult
+from assistant_queue.store import wakeups
+from assistant_queue.store.calls import Namespace, Operation, plain
+from assistant_queue.store.ops import leases, outcomes, producing, reply_outbox
+from assistant_queue.store.ops.leases import Lease
+from assistant_queue.store.ops.outcomes import DeliveryWish, ResultRules
 from tests.benchmarks.bench import TEXT, Bench
-from tests.benchmarks.depth import AT_ONCE, LATER, result_of
+from tests.benchmarks.depth import AT_ONCE, LATER, REPLY, result_of
 from tests.benchmarks.measuring import run_abreast
 from tests.benchmarks.raw_rq import JOB
 from tests.benchmarks.table import Row
@@ -25,6 +31,9 @@ GROUP = "memory"
 TARGET = 700
 WHOLE_QUEUE = {"counters", "format", "fingerprint", "rq"}
 SHAPES = {"all in one thread": None, "five a thread": 5, "one a thread": 1}
+REPLIES = {"ten in a thread": 10, "one a thread": 1}
+TARGET_REPLY = 500
+NO_SLOT = DeliveryWish(token="", lease_s=60)
 TTL_S = 86_400.0
 
 
@@ -36,6 +45,7 @@ def rows(bench: Bench) -> Iterator[Row]:
         for shape, per_thread in SHAPES.items():
             yield _pending(queue, shape, per_thread=per_thread or count, count=count, raw=raw)
         yield from _idle(bench.client, queue, count)
+        yield from _undelivered(bench.client, queue, count)
 
 
 def _thread(number: int) -> str:
@@ -66,13 +76,21 @@ def _raw_bytes(client: redis.Redis, count: int) -> float:
     return (_used(client) - before) / count - len(TEXT)
 
 
-def _pending(queue: AssistantMessageQueue, shape: str, *, per_thread: int, count: int, raw: float) -> Row:
+def _pending(
+    queue: AssistantMessageQueue, shape: str, *, per_thread: int, count: int, raw: float
+) -> Row:
     client = queue._store.client
     before = _empty(client)
-    space = queue._door.space
-    run_abreast(queue._store, (producing.add(space, _thread(number // per_thread), _message(), LATER) for number in range(count)))
+    namespace = queue._commands.namespace
+    run_abreast(
+        queue._store,
+        (
+            producing.add(namespace, _thread(number // per_thread), _message(), LATER)
+            for number in range(count)
+        ),
+    )
     used = _used(client) - before
-    wakeup = _wakeup_bytes(client, space)
+    wakeup = _wakeup_bytes(client, namespace)
     threads = -(-count // per_thread)
     each = (used - threads * wakeup) / count - len(TEXT)
     return Row(
@@ -86,22 +104,24 @@ def _pending(queue: AssistantMessageQueue, shape: str, *, per_thread: int, count
     )
 
 
-def _wakeup_bytes(client: redis.Redis, space: Space) -> float:
+def _wakeup_bytes(client: redis.Redis, namespace: Namespace) -> float:
     """One RQ wake-up: its hash, its place in the schedule, and its key's place in the dictionary."""
-    scheduled = wakeups.scheduled_key(space.prefix)
+    scheduled = wakeups.scheduled_key(namespace.prefix)
     jobs = client.zrange(scheduled, 0, 99)
-    hashes = sum(client.memory_usage(wakeups.job_key(job.decode())) or 0 for job in jobs) / len(jobs)
+    hashes = sum(client.memory_usage(wakeups.job_key(job.decode())) or 0 for job in jobs) / len(
+        jobs
+    )
     return hashes + (client.memory_usage(scheduled, samples=0) or 0) / client.zcard(scheduled)
 
 
 def _idle(client: redis.Redis, queue: AssistantMessageQueue, count: int) -> Iterator[Row]:
     before = _empty(client)
-    space = queue._door.space
-    run_abreast(queue._store, (_life(space, _thread(number)) for number in range(count)))
-    kinds = _kinds(client, space)
+    namespace = queue._commands.namespace
+    run_abreast(queue._store, (_life(namespace, _thread(number)) for number in range(count)))
+    kinds = _kinds(client, namespace)
     records = _used(client) - before
     _pass_the_ttl(client)
-    left = _kinds(client, space)
+    left = _kinds(client, namespace)
     used = _used(client) - before
     named = ", ".join(f"{kind} {number:,}" for kind, number in sorted(left.items()))
     own = sum(number for kind, number in left.items() if kind not in WHOLE_QUEUE)
@@ -120,7 +140,11 @@ def _idle(client: redis.Redis, queue: AssistantMessageQueue, count: int) -> Iter
         beside=f"with its records: {records / count:.0f}",
         ratio=used / records,
     )
-    ours = ", ".join(f"{kind} {number / count:g}" for kind, number in sorted(kinds.items()) if kind in {"message", "batch"})
+    ours = ", ".join(
+        f"{kind} {number / count:g}"
+        for kind, number in sorted(kinds.items())
+        if kind in {"message", "batch"}
+    )
     yield Row(
         group=GROUP,
         what=f"records of one answered message, within result_ttl ({TTL_S:,.0f} s)",
@@ -129,22 +153,103 @@ def _idle(client: redis.Redis, queue: AssistantMessageQueue, count: int) -> Iter
     )
 
 
-def _life(space: Space, thread_id: str) -> Operation[None]:
+def _life(
+    namespace: Namespace, thread_id: str, delivery: DeliveryWish | None = None
+) -> Operation[None]:
     """A mapped thread's one message from the add to the reply, as a worker has it happen."""
-    receipt = yield from producing.add(space, thread_id, _message(), AT_ONCE)
+    receipt = yield from producing.add(namespace, thread_id, _message(), AT_ONCE)
     job = receipt.job_id or ""
-    yield plain("LREM", wakeups.queue_key(space.prefix), 1, job)
+    yield plain("LREM", wakeups.queue_key(namespace.prefix), 1, job)
     yield plain("DEL", wakeups.job_key(job))
-    lease = yield from holding.claim(space, thread_id, token=secrets.token_hex(8), batch_id=secrets.token_hex(12), lease_s=60)
+    lease = yield from leases.claim(
+        namespace, thread_id, token=secrets.token_hex(8), batch_id=secrets.token_hex(12), lease_s=60
+    )
     assert isinstance(lease, Lease), lease
-    yield from holding.set_conversation(space, thread_id, f"conv_{secrets.token_hex(24)}")
+    yield from leases.set_conversation(namespace, thread_id, f"conv_{secrets.token_hex(24)}")
     rules = ResultRules(result_ttl_s=TTL_S, keep_text=False)
     anchor = f"msg_{secrets.token_hex(24)}"
-    yield from ending.finish(space, lease, guard_id=lease.guard_id, result=result_of(lease), anchor=anchor, rules=rules)
+    yield from outcomes.finish(
+        namespace,
+        lease,
+        guard_id=lease.guard_id,
+        result=_with_messages(lease),
+        anchor=anchor,
+        rules=rules,
+        delivery=delivery,
+    )
+
+
+def _with_messages(lease: Lease) -> RunResult:
+    """A result as a worker passes it on: with its messages, times and attempts."""
+    result = answering(result_of(lease), lease.claimed.batch)
+    progress = Progress(
+        run_sent_ms=lease.claimed.claimed_ms,
+        first_text_ms=lease.claimed.claimed_ms,
+        tries=(AttemptRow(number=1, started_ms=lease.claimed.claimed_ms, worker="worker-1:4711"),),
+    )
+    timeline = timeline_of(
+        result.messages,
+        progress,
+        claimed_ms=lease.claimed.claimed_ms,
+        due_ms=lease.claimed.claimed_ms,
+        completed_ms=lease.claimed.claimed_ms,
+    )
+    run_id = f"resp_{secrets.token_hex(24)}"
+    at = moment(lease.claimed.claimed_ms)
+    return replace(
+        result,
+        run_id=run_id,
+        model="gpt-5-mini-2025-08-07",
+        timeline=timeline,
+        started_at=at,
+        ended_at=at,
+    )
+
+
+def _undelivered(client: redis.Redis, queue: AssistantMessageQueue, count: int) -> Iterator[Row]:
+    """Replies that wait because their platform is away, each tried once."""
+    namespace = queue._commands.namespace
+    texts = len(TEXT) + len(REPLY)
+    for shape, per_thread in REPLIES.items():
+        each = count // per_thread
+        used = []
+        for wish in (None, NO_SLOT):
+            before = _empty(client)
+            for _ in range(per_thread):
+                lives = (_life(namespace, _thread(number), wish) for number in range(each))
+                run_abreast(queue._store, lives)
+            if wish is not None:
+                fresh = _used(client) - before
+                run_abreast(queue._store, (_fail(namespace, _thread(n)) for n in range(each)))
+            used.append(_used(client) - before)
+        without, tried = used
+        per_reply = (tried - without) / (each * per_thread) - texts
+        per_fresh = (fresh - without) / (each * per_thread) - texts
+        yield Row(
+            group=GROUP,
+            what=f"an undelivered reply, {shape} ({each * per_thread:,})",
+            here=f"{per_reply:.0f} bytes + texts",
+            beside=f"before the first try: {per_fresh:.0f} bytes + texts",
+            target=f"<= {TARGET_REPLY} + texts",
+            met=per_reply <= TARGET_REPLY,
+        )
+
+
+def _fail(namespace: Namespace, thread_id: str) -> Operation[None]:
+    """One try of the reply at the head of a thread's outbox, which the platform refuses."""
+    due = yield from reply_outbox.find_check(namespace, thread_id)
+    assert due is not None
+    lease = yield from reply_outbox.claim_delivery(
+        namespace, due, token=secrets.token_hex(8), lease_s=60
+    )
+    assert lease is not None
+    error = ErrorInfo(code="callback", message="on_reply raised ConnectError: connection refused")
+    state = DeliveryState(tries=1, error=error)
+    yield from reply_outbox.postpone_delivery(namespace, lease, state, 60.0)
 
 
 def _pass_the_ttl(client: redis.Redis) -> None:
-    """What would be gone after a day is gone now; what has no lifetime stays."""
+    """Delete all keys that would expire within a day; keys without a lifetime stay."""
     names = list(client.scan_iter(count=1000))
     with client.pipeline(transaction=False) as pipeline:
         for name in names:
@@ -155,9 +260,9 @@ def _pass_the_ttl(client: redis.Redis) -> None:
         client.delete(*mortal[start : start + 1000])
 
 
-def _kinds(client: redis.Redis, space: Space) -> Counter[str]:
+def _kinds(client: redis.Redis, namespace: Namespace) -> Counter[str]:
     kinds: Counter[str] = Counter()
     for name in client.scan_iter(count=1000):
         first, second, *_ = name.decode().split(":")
-        kinds[second if first == space.prefix else first] += 1
+        kinds[second if first == namespace.prefix else first] += 1
     return kinds

@@ -1,6 +1,7 @@
 """A relay in front of Redis: counts what clients send, or makes the way longer.
 
-INFO commandstats counts what scripts run and what clients send alike; here only what clients send passes by.
+INFO commandstats counts what scripts run and what clients send alike; here only what clients send
+passes by.
 """
 
 from __future__ import annotations
@@ -16,13 +17,20 @@ from collections.abc import Callable
 import hiredis
 
 Commands = list[tuple[int, tuple[bytes, ...]]]
-"""Which connection, and the command's words."""
+"""Connection and words of a command."""
 
 
 class Relay:
-    """Listens, on loopback unless told otherwise, and passes everything on to a Redis (or any other server) on loopback."""
+    """Listens, on loopback unless given another address, and passes everything on to a Redis (or any other server) on loopback."""
 
-    def __init__(self, target_port: int, *, delay_s: float = 0.0, count: bool = False, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        target_port: int,
+        *,
+        delay_s: float = 0.0,
+        count: bool = False,
+        host: str = "127.0.0.1",
+    ) -> None:
         """Starts to listen.
 
         Args:
@@ -31,12 +39,14 @@ class Relay:
             count: Remember each command that passes.
             host: The address to listen on.
         """
-        self._target_port, self._delay_s, self._count = target_port, delay_s, count
+        self._target_port = target_port
+        self._delay_s = delay_s
+        self._count = count
         self._lock = threading.Lock()
         self._connections = 0
         self._commands: Commands = []
         self._trips = 0
-        self._waits: set[int] = set()  # connections whose client has sent something and was not answered yet
+        self._waits: set[int] = set()  # connections with an unanswered request
         self._listener = socket.create_server((host, 0))
         self.port = int(self._listener.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
@@ -53,7 +63,10 @@ class Relay:
         return taken
 
     def take_trips(self) -> int:
-        """How often a client has sent something and waited for the answer, since the last time. Of use with a delay only."""
+        """Return the number of round trips since the last call.
+
+        Of use with a delay only.
+        """
         with self._lock:
             taken, self._trips = self._trips, 0
         return taken
@@ -74,7 +87,11 @@ class Relay:
             self._connections += 1
             look = self._noting(self._connections) if self._count else lambda _: None
             threading.Thread(target=self._pump, args=(client, server, look), daemon=True).start()
-            threading.Thread(target=self._pump, args=(server, client, self._waiting(self._connections)), daemon=True).start()
+            threading.Thread(
+                target=self._pump,
+                args=(server, client, self._waiting(self._connections)),
+                daemon=True,
+            ).start()
 
     def _waiting(self, connection: int) -> Callable[[bytes], None]:
         def wait(_: bytes) -> None:

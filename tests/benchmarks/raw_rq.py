@@ -1,4 +1,4 @@
-"""What RQ alone costs on the same server: an empty job, enqueued and performed."""
+"""The cost of RQ alone on the same server: an empty job, enqueued and performed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much is measured: enough for medians that hold still, or just enough to see every row."""
+"""Sizes of the measurements: enough for medians that hold still, or just enough to see every row."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ class Sizes:
         window_s: The window of the latency and counting rows.
         leases: Leases held at once by the rows that count their renewals.
         listeners: Event streams that are open at once.
-        events: Events that all of them are told, a hundred a second.
+        events: Events that all of them receive, a hundred a second.
         hanging_s: How long a user function may take, where it never returns.
         hostile_calls: Requests of other clients, fifty a second, idle and under each flood.
         hostile_rounds: Their rounds.
+        hostile_idle: Streams that are open and idle meanwhile.
     """
 
     rounds: int
@@ -56,17 +57,18 @@ class Sizes:
     hanging_s: float
     hostile_calls: int
     hostile_rounds: int
+    hostile_idle: int
 
 
 FULL = Sizes(
     rounds=25, calls=120, deep=100_000, deep_thread=10_000, memory=10_000, batches=10,
     asyncio_samples=200, forking_samples=25, abreast=4, bulk=20_000, starts=9, throughput=300,
     throughput_rounds=3, held=1000, held_s=10.0, window_s=0.3, leases=400, listeners=1000, events=3000, hanging_s=5.0,
-    hostile_calls=200, hostile_rounds=3,
+    hostile_calls=200, hostile_rounds=2, hostile_idle=9000,
 )  # fmt: skip
 QUICK = Sizes(
     rounds=2, calls=5, deep=200, deep_thread=50, memory=50, batches=1,
     asyncio_samples=2, forking_samples=1, abreast=2, bulk=60, starts=1, throughput=12,
     throughput_rounds=1, held=10, held_s=0.2, window_s=0.1, leases=10, listeners=10, events=20, hanging_s=0.5,
-    hostile_calls=3, hostile_rounds=1,
+    hostile_calls=3, hostile_rounds=1, hostile_idle=20,
 )  # fmt: skip

@@ -23,7 +23,11 @@ PROGRAMS = {
     "a queue object": _QUEUE,
     "its first add": f"{_QUEUE}; queue.add_message_to_thread('customer-4711', 'hello')",
 }
-BASELINES = {"import redis": "import redis", "import rq": "import rq", "import openai": "import openai"}
+BASELINES = {
+    "import redis": "import redis",
+    "import rq": "import rq",
+    "import openai": "import openai",
+}
 
 
 def rows(bench: Bench) -> Iterator[Row]:
@@ -32,7 +36,10 @@ def rows(bench: Bench) -> Iterator[Row]:
     count = bench.sizes.starts
     programs = {"pass": "pass", **PROGRAMS, **BASELINES}
     # In turns: what else the machine does falls on all alike.
-    taken = [{name: _seconds(code.format(url=bench.url)) for name, code in programs.items()} for _ in range(count)]
+    taken = [
+        {name: _seconds(code.format(url=bench.url)) for name, code in programs.items()}
+        for _ in range(count)
+    ]
     medians = {name: statistics.median(one[name] for one in taken) for name in programs}
     others = ", ".join(f"{name} {_ms(medians[name])}" for name in BASELINES)
     for name in PROGRAMS:
@@ -43,9 +50,18 @@ def rows(bench: Bench) -> Iterator[Row]:
             spread=(quantile(times, 0.25) / medians["pass"], quantile(times, 0.75) / medians["pass"]),
         )  # fmt: skip
     for name, code in PROGRAMS.items():
-        yield Row(group=GROUP, what=f"  heaviest imports until {name}", here=_heaviest(code.format(url=bench.url)))
+        yield Row(
+            group=GROUP,
+            what=f"  heaviest imports until {name}",
+            here=_heaviest(code.format(url=bench.url)),
+        )
     ready = sorted(_ready_s(bench) for _ in range(max(1, count // 2)))
-    yield Row(group=GROUP, what="a worker from its start to taking work", here=_ms(statistics.median(ready)), beside=others)
+    yield Row(
+        group=GROUP,
+        what="a worker from its start to taking work",
+        here=_ms(statistics.median(ready)),
+        beside=others,
+    )
 
 
 def _ms(seconds: float) -> str:
@@ -54,7 +70,14 @@ def _ms(seconds: float) -> str:
 
 def _run(words: Sequence[str]) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, *words], cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stderr
+    return subprocess.run(
+        [sys.executable, *words],
+        cwd=ROOT,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stderr
 
 
 def _seconds(code: str) -> float:
@@ -64,7 +87,7 @@ def _seconds(code: str) -> float:
 
 
 def _heaviest(code: str) -> str:
-    """The packages whose modules take the most time themselves, what they import of other packages not counted."""
+    """Return the packages with the longest import time, without that of other packages."""
     own: dict[str, int] = {}
     for line in _run(["-X", "importtime", "-c", code]).splitlines():
         found = _IMPORT.match(line)
@@ -80,5 +103,7 @@ def _ready_s(bench: Bench) -> float:
     bench.client.flushall()
     start = time.perf_counter()
     with bench.worker("asyncio", bench.options()):
-        wait_until(lambda: b"worker ready" in bench.log.read_bytes()[logged:], "the worker is ready")
+        wait_until(
+            lambda: b"worker ready" in bench.log.read_bytes()[logged:], "the worker is ready"
+        )
         return time.perf_counter() - start

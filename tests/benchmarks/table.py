@@ -53,5 +53,8 @@ def render(rows: Sequence[Row]) -> str:
     widths = [max(len(line[i]) for line in [HEAD, *lines]) for i in range(len(HEAD))]
     rule = tuple("-" * width for width in widths)
     return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in [HEAD, rule, *lines]
+        "| "
+        + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        + " |"
+        for line in [HEAD, rule, *lines]
     )

@@ -29,7 +29,7 @@ RQ_JOBS = {"rq simple": 4, "rq": 60}
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What so many batches took."""
+    """The time of a number of batches."""
 
     batches: int
     elapsed_s: float
@@ -51,7 +51,7 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """The same work done in turns: the plain loop with events, with bytes alone, and a worker of ours by protocol."""
+    """The same work done in turns: the plain loop with events, with bytes alone, and our worker by protocol."""
 
     typed: Taken
     raw: Taken
@@ -73,31 +73,51 @@ def rows(bench: Bench) -> Iterator[Row]:
                 ratio=ratio, spread=(min(ratios), max(ratios)), target=f">= {RATE}", met=ratio >= RATE,
             )  # fmt: skip
             over = quantile([one.ours[protocol].cpu_ms - one.typed.cpu_ms for one in rounds], 0.5)
-            bytes_over = quantile([one.ours[protocol].cpu_ms - one.raw.cpu_ms for one in rounds], 0.5)
+            bytes_over = quantile(
+                [one.ours[protocol].cpu_ms - one.raw.cpu_ms for one in rounds], 0.5
+            )
             yield Row(
                 group=GROUP, what=f"  its CPU a batch over the bare call, {protocol}", here=f"{over:+.1f} ms",
                 beside=f"over its bytes alone {bytes_over:+.1f} ms", target=f"<= {OVER_MS} ms", met=over <= OVER_MS,
             )  # fmt: skip
-        yield Row(group=GROUP, what="plain loop, the answers' bytes alone", here=str(raw), beside=f"with events {typed}")
+        yield Row(
+            group=GROUP,
+            what="plain loop, the answers' bytes alone",
+            here=str(raw),
+            beside=f"with events {typed}",
+        )
         bench.client.rpush(MESSAGES, *[TEXT] * (count + ABREAST))
         listed = _bare(bench, provider, count, redis=bench.url)
         bench.client.delete(MESSAGES, REPLIES)
-        yield Row(group=GROUP, what="raw redis-py: a list of messages, a list of replies", here=str(listed), beside=f"plain loop {typed}")
+        yield Row(
+            group=GROUP,
+            what="raw redis-py: a list of messages, a list of replies",
+            here=str(listed),
+            beside=f"plain loop {typed}",
+        )
         for kind, fewer in RQ_JOBS.items():
             done = _raw_rq(bench, provider, kind, max(1, count // fewer))
             name = kind.removeprefix("rq").strip() or "forking"
-            yield Row(group=GROUP, what=f"raw RQ, {name} worker, the same call a job", here=str(done))
+            yield Row(
+                group=GROUP, what=f"raw RQ, {name} worker, the same call a job", here=str(done)
+            )
 
 
 def _round(bench: Bench, provider: LeanProvider, count: int) -> Round:
     typed, raw = _bare(bench, provider, count), _bare(bench, provider, count, raw=True)
-    return Round(typed, raw, {protocol: _ours(bench, provider, protocol, count) for protocol in PROTOCOLS})
+    return Round(
+        typed, raw, {protocol: _ours(bench, provider, protocol, count) for protocol in PROTOCOLS}
+    )
 
 
 def _middle(taken: Sequence[Taken]) -> Taken:
     """The median, of rate and of CPU apart."""
     batches = taken[0].batches
-    return Taken(batches, batches / quantile([one.rate for one in taken], 0.5), quantile([one.cpu_s for one in taken], 0.5))
+    return Taken(
+        batches,
+        batches / quantile([one.rate for one in taken], 0.5),
+        quantile([one.cpu_s for one in taken], 0.5),
+    )
 
 
 def _bare(bench: Bench, provider: LeanProvider, count: int, **options: object) -> Taken:
@@ -108,25 +128,36 @@ def _bare(bench: Bench, provider: LeanProvider, count: int, **options: object) -
 def _ours(bench: Bench, provider: LeanProvider, protocol: str, count: int) -> Taken:
     options = {**provider.options(protocol), "message_delay": 0}
     told = bench.options(**options)
-    with bench.queue(**options) as queue, bench.worker("asyncio", told, concurrency=ABREAST) as process:
+    with (
+        bench.queue(**options) as queue,
+        bench.worker("asyncio", told, concurrency=ABREAST) as process,
+    ):
         _fill(queue, count)  # conversations, connections
         _wait(bench, count)
-        # Stopped while its work is laid out: what is measured is the worker alone, with never too little to do.
+        # Stopped while its work is laid out: what is measured is the worker alone, with never too
+        # little to do.
         process.send_signal(signal.SIGSTOP)
         _fill(queue, count)
-        before, start = cpu_s(process), time.perf_counter()
+        before = cpu_s(process)
+        start = time.perf_counter()
         process.send_signal(signal.SIGCONT)
         _wait(bench, 2 * count)
         return Taken(count, time.perf_counter() - start, cpu_s(process) - before)
 
 
 def _fill(queue: AssistantMessageQueue, count: int) -> None:
-    queue.add_messages({"thread_id": f"customer-{number}", "message": TEXT} for number in range(count))
+    queue.add_messages(
+        {"thread_id": f"customer-{number}", "message": TEXT} for number in range(count)
+    )
 
 
 def _wait(bench: Bench, completed: int) -> None:
     counters = f"{PREFIX}:counters"
-    wait_until(lambda: int(bench.client.hget(counters, "completed") or 0) >= completed, f"{completed} batches are answered", 180)
+    wait_until(
+        lambda: int(bench.client.hget(counters, "completed") or 0) >= completed,
+        f"{completed} batches are answered",
+        180,
+    )
 
 
 def cpu_s(process: psutil.Process) -> float:
@@ -137,13 +168,17 @@ def cpu_s(process: psutil.Process) -> float:
 
 def _raw_rq(bench: Bench, provider: LeanProvider, kind: str, count: int) -> Taken:
     bench.client.flushall()
-    with redis.Redis.from_url(bench.url) as client, bench.worker(kind, {"queue_prefix": "raw"}) as process:
+    with (
+        redis.Redis.from_url(bench.url) as client,
+        bench.worker(kind, {"queue_prefix": "raw"}) as process,
+    ):
         queue = rq.Queue("raw", connection=client)
         first = queue.enqueue(CALL, f"{provider.url}/v1", TEXT)
         wait_until(first.latest_result, "RQ's first job is performed", 60)
         process.send_signal(signal.SIGSTOP)
         jobs = [queue.enqueue(CALL, f"{provider.url}/v1", TEXT) for _ in range(count)]
-        before, start = cpu_s(process), time.perf_counter()
+        before = cpu_s(process)
+        start = time.perf_counter()
         process.send_signal(signal.SIGCONT)
         wait_until(jobs[-1].latest_result, "RQ's jobs are performed", 180)
         return Taken(count, time.perf_counter() - start, cpu_s(process) - before)

@@ -1,4 +1,4 @@
-"""Rows about HTTP: what a request costs over the bare add, how soon a browser has the first token, and a thousand who listen."""
+"""Rows about HTTP: cost of a request, time to a browser's first token, a thousand listeners."""
 
 from __future__ import annotations
 
@@ -37,8 +37,16 @@ def rows(bench: Bench) -> Iterator[Row]:
     yield from asyncio.run(_many(bench))
 
 
-UNLIMITED = ("--rate-limit", "1000000/minute", "--request-limit", "1000000/minute", "--streams-per-client", "2000")
-"""As it is by default, but one client plays for many here: everything is counted, and nothing refused."""
+UNLIMITED = (
+    "--rate-limit",
+    "1000000/minute",
+    "--request-limit",
+    "1000000/minute",
+    "--streams-per-client",
+    "2000",
+)
+"""As it is by default, but one client plays for many here: everything is counted, and nothing
+refused."""
 
 
 def served(bench: Bench, **options: Any) -> AbstractContextManager[tuple[int, psutil.Process]]:
@@ -47,22 +55,43 @@ def served(bench: Bench, **options: Any) -> AbstractContextManager[tuple[int, ps
 
 
 @contextmanager
-def serving(bench: Bench, words: Sequence[str], **options: Any) -> Iterator[tuple[int, psutil.Process]]:
-    """`assistant-queue serve` as a process of its own, with these words: its port, and the process."""
-    command = [sys.executable, "-m", "assistant_queue.cli", "serve", "--app", "tests.benchmarks.app:queue", "--port", "0", *words]
-    environment = {**os.environ, VARIABLE: json.dumps(bench.options(**options)), "PYTHONPATH": str(ROOT)}
+def serving(
+    bench: Bench, words: Sequence[str], **options: Any
+) -> Iterator[tuple[int, psutil.Process]]:
+    """`assistant-queue serve` as a separate process, with these arguments: its port, and the process."""
+    command = [
+        sys.executable,
+        "-m",
+        "assistant_queue.cli",
+        "serve",
+        "--app",
+        "tests.benchmarks.app:queue",
+        "--port",
+        "0",
+        *words,
+    ]
+    environment = {
+        **os.environ,
+        VARIABLE: json.dumps(bench.options(**options)),
+        "PYTHONPATH": str(ROOT),
+    }
     with (
         bench.log.open("ab") as log,
-        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+        subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log, text=True
+        ) as process,
     ):
         assert process.stdout is not None
         try:
-            yield int(process.stdout.readline().split("127.0.0.1:")[1].split("/")[0]), psutil.Process(process.pid)
+            yield (
+                int(process.stdout.readline().split("127.0.0.1:")[1].split("/")[0]),
+                psutil.Process(process.pid),
+            )
         finally:
             process.terminate()
 
 
-# --- one request ------------------------------------------------------------------------------------------------------
+# --- one request ----------------------------------------------------------------------------------
 
 
 def _posting(bench: Bench) -> Iterator[Row]:
@@ -79,7 +108,10 @@ def _posting(bench: Bench) -> Iterator[Row]:
 
             return call
 
-        subjects = [request("POST", "/api/threads/customer-4711/messages", body), request("GET", "/api/health/live")]
+        subjects = [
+            request("POST", "/api/threads/customer-4711/messages", body),
+            request("GET", "/api/health/live"),
+        ]
         post, live = compare(
             lambda: queue.add_message_to_thread("customer-4712", TEXT, author="Mia"),
             subjects,
@@ -92,11 +124,15 @@ def _posting(bench: Bench) -> Iterator[Row]:
             beside=f"add {post.baseline_us / 1000:.2f} ms, POST {post.subject_us / 1000:.2f} ms", ratio=post.ratio, spread=post.spread,
             target=f"<= {POST_TARGET_MS:g} ms", met=more <= POST_TARGET_MS,
         )  # fmt: skip
-        yield Row(group=GROUP, what="GET /health/live, without Redis", here=f"{live.subject_us / 1000:.2f} ms")
+        yield Row(
+            group=GROUP,
+            what="GET /health/live, without Redis",
+            here=f"{live.subject_us / 1000:.2f} ms",
+        )
         connection.close()
 
 
-# --- the first token ----------------------------------------------------------------------------------------------------
+# --- the first token ------------------------------------------------------------------------------
 
 
 def _first_token(bench: Bench) -> Row:
@@ -105,7 +141,9 @@ def _first_token(bench: Bench) -> Row:
     took: list[float] = []
 
     with (
-        bench.queue(message_delay=0.0, backend=FunctionBackend(speaking(said)), model=None) as queue,
+        bench.queue(
+            message_delay=0.0, backend=FunctionBackend(speaking(said)), model=None
+        ) as queue,
         served(bench, message_delay=0.0) as (port, _),
     ):
         worker = queue.start_worker()
@@ -133,7 +171,7 @@ def _first_token(bench: Bench) -> Row:
     )  # fmt: skip
 
 
-# --- a thousand who listen ----------------------------------------------------------------------------------------------
+# --- a thousand listeners -------------------------------------------------------------------------
 
 
 class _Counting(asyncio.Protocol):
@@ -148,7 +186,9 @@ class _Counting(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
-        transport.write(f"GET /api/threads/room/events HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\n\r\n".encode())
+        transport.write(
+            f"GET /api/threads/room/events HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\n\r\n".encode()
+        )
 
     def data_received(self, data: bytes) -> None:
         seen = self._end + data
@@ -163,24 +203,38 @@ class _Counting(asyncio.Protocol):
 
 async def _many(bench: Bench) -> list[Row]:
     sizes = bench.sizes
-    with bench.queue(message_delay=3600) as queue, served(bench, message_delay=3600) as (port, process):
+    with (
+        bench.queue(message_delay=3600) as queue,
+        served(bench, message_delay=3600) as (port, process),
+    ):
         queue.open_events("room")
         loop = asyncio.get_running_loop()
         listeners: list[_Counting] = []
         for start in range(0, sizes.listeners, CONNECT_ABREAST):
             part = min(CONNECT_ABREAST, sizes.listeners - start)
-            made = await asyncio.gather(*(loop.create_connection(lambda: _Counting(port), "127.0.0.1", port) for _ in range(part)))
+            made = await asyncio.gather(
+                *(
+                    loop.create_connection(lambda: _Counting(port), "127.0.0.1", port)
+                    for _ in range(part)
+                )
+            )
             listeners += [protocol for _, protocol in made]
             await asyncio.gather(*(one.ready for one in listeners[-part:]))
         warm = await _tell(queue, listeners, sizes.events // 3)
-        before, cpu_before = process.memory_info().rss, process.cpu_times()
+        before = process.memory_info().rss
+        cpu_before = process.cpu_times()
         began = time.perf_counter()
         sent = await _tell(queue, listeners, sizes.events)
         lasted = time.perf_counter() - began
-        after, cpu_after = process.memory_info().rss, process.cpu_times()
+        after = process.memory_info().rss
+        cpu_after = process.cpu_times()
         whole = sum(one.events == len(warm) + len(sent) for one in listeners)
         some = [one.times[len(warm) :] for one in listeners[:: max(1, len(listeners) // 20)]]
-        lags = [(heard - told) * 1000 for times in some for told, heard in zip(sent, times, strict=False)]
+        lags = [
+            (heard - told) * 1000
+            for times in some
+            for told, heard in zip(sent, times, strict=False)
+        ]
         for one in listeners:
             one.transport.close()
     growth = after / before - 1
@@ -200,11 +254,15 @@ async def _many(bench: Bench) -> list[Row]:
 
 
 async def _tell(queue: Any, listeners: list[_Counting], events: int) -> list[float]:
-    """Add so many messages, a hundred a second; when each was. Returns when everybody has heard of them, or half a minute later."""
+    """Add so many messages, a hundred a second; when each was.
+
+    Returns when all listeners have them, or half a minute later.
+    """
     goal = listeners[0].events + events
 
     def add() -> list[float]:
-        began, times = time.perf_counter(), []
+        began = time.perf_counter()
+        times = []
         for number in range(events):
             time.sleep(max(0.0, began + number / RATE - time.perf_counter()))
             times.append(time.perf_counter())

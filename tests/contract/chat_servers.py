@@ -10,8 +10,16 @@ from typing import Any
 
 import openai
 
-from assistant_queue.backends.chat_completions import ChatCompletionsBackend
-from assistant_queue.core.runs import ActionRequired, InputItem, RunEnded, RunEvent, RunRequest, RunStarted, TextDelta
+from assistant_queue.backends.chat_completions.backend import ChatCompletionsBackend
+from assistant_queue.core.runs import (
+    ActionRequired,
+    InputItem,
+    RunAccepted,
+    RunEnded,
+    RunEvent,
+    RunRequest,
+    TextChunk,
+)
 from assistant_queue.models import Batch, Message
 
 # The HTTP library of the installed client: httpx with openai 2.x, httpx2 with 3.x.
@@ -21,7 +29,7 @@ STREAM = "text/event-stream"
 DONE = "[DONE]"
 
 Piece = bytes | float | BaseException
-"""What a body does next: sends bytes, waits for seconds (for ever if infinite), or breaks."""
+"""Next step of a body: bytes to send, seconds to wait (for ever if infinite), or a break."""
 
 
 class Body(http.AsyncByteStream):  # type: ignore[misc, name-defined]
@@ -61,7 +69,7 @@ def chunk(delta: Any = None, finish: Any = None, **more: Any) -> dict[str, Any]:
 
 
 def text(*words: str, finish: Any = None) -> list[dict[str, Any]]:
-    """Chunks with text; the reason, if there is one, in a chunk of its own."""
+    """Chunks with text; the reason, if there is one, in a separate chunk."""
     chunks = [chunk({"content": word}) for word in words]
     return chunks if finish is None else [*chunks, chunk({}, finish)]
 
@@ -71,11 +79,16 @@ USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
 def stream(*events: Any, kind: str | None = STREAM) -> Any:
     """An answer that is a stream of these, closed in order."""
-    return answer(*(one if isinstance(one, bytes | float | BaseException) else event(one) for one in events), kind=kind)
+    return answer(
+        *(one if isinstance(one, bytes | float | BaseException) else event(one) for one in events),
+        kind=kind,
+    )
 
 
 def answer(*pieces: Piece, kind: str | None = STREAM, status: int = 200) -> Any:
-    return http.Response(status, headers={} if kind is None else {"content-type": kind}, stream=Body(*pieces))
+    return http.Response(
+        status, headers={} if kind is None else {"content-type": kind}, stream=Body(*pieces)
+    )
 
 
 class Server:
@@ -95,17 +108,26 @@ class Server:
 
     def backend(self, **options: Any) -> ChatCompletionsBackend:
         http_client = http.AsyncClient(transport=http.MockTransport(self))
-        client = openai.AsyncOpenAI(api_key="k", base_url="http://server.test/v1", http_client=http_client, max_retries=0)
+        client = openai.AsyncOpenAI(
+            api_key="k", base_url="http://server.test/v1", http_client=http_client, max_retries=0
+        )
         return ChatCompletionsBackend(client, model="m", **options)
 
 
-def request(*texts: str, batch: str = "b", anchor: str | None = None, transcript: str | None = None) -> RunRequest:
-    messages = tuple(Message(id=f"{batch}-m{place}", content=one) for place, one in enumerate(texts or ("hello",)))
+def request(
+    *texts: str, batch: str = "b", anchor: str | None = None, transcript: str | None = None
+) -> RunRequest:
+    messages = tuple(
+        Message(id=f"{batch}-m{place}", content=one)
+        for place, one in enumerate(texts or ("hello",))
+    )
     return RunRequest(
         batch=Batch(id=batch, thread_id="t", messages=messages),
         conversation_id="t",
         anchor=anchor,
-        items=tuple(InputItem(content=message.content, message_ids=(message.id,)) for message in messages),
+        items=tuple(
+            InputItem(content=message.content, message_ids=(message.id,)) for message in messages
+        ),
         transcript=transcript,
     )
 
@@ -120,10 +142,10 @@ class Heard:
     """
 
     def __init__(self, events: Sequence[RunEvent]) -> None:
-        assert isinstance(events[0], RunStarted)
-        assert sum(isinstance(one, RunStarted) for one in events) == 1
+        assert isinstance(events[0], RunAccepted)
+        assert sum(isinstance(one, RunAccepted) for one in events) == 1
         self.started = events[0]
-        self.text = "".join(one.text for one in events if isinstance(one, TextDelta))
+        self.text = "".join(one.text for one in events if isinstance(one, TextChunk))
         self.stop: Any = events[-1]
         assert isinstance(self.stop, RunEnded | ActionRequired)
         assert self.stop.run_id == self.started.run_id
@@ -139,7 +161,7 @@ async def heard(backend: ChatCompletionsBackend, asked: RunRequest | None = None
 
 
 async def ask(*events: Any, kind: str | None = STREAM, **options: Any) -> Heard:
-    """What a backend makes of a stream of these events."""
+    """Return the outcome of a backend that reads a stream of these events."""
     backend = Server(lambda: stream(*events, kind=kind)).backend(**options)
     try:
         return await heard(backend)

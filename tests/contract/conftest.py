@@ -14,7 +14,9 @@ from tests.contract.store_rig import Rig
 
 
 @pytest.fixture(scope="session", params=["fakeredis", *sorted(SERVERS)])
-def redis_client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def redis_client(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
     """A client of a Redis of this session's own."""
     if request.param == "fakeredis":
         yield fakeredis.FakeRedis(version=(7,))
@@ -30,5 +32,6 @@ def redis_client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 def store(redis_client: Any, prefix: str) -> Iterator[Rig]:
     """The store under a fake clock."""
     yield Rig(redis_client, prefix)
-    # Not for the next test's namespace, but for its searches through the job hashes, which no prefix tells apart.
+    # Not for the next test's namespace, but for its searches through the job hashes, which no
+    # prefix tells apart.
     redis_client.flushdb()

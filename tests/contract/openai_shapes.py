@@ -1,7 +1,8 @@
-"""What OpenAI's own description says of chat completions, as an extract of field lists: names, types, what is required, what is allowed.
+"""Extract of OpenAI's own description of chat completions: field names, types, required, allowed.
 
-`python -m tests.contract.openai_shapes openapi.json` writes the extract anew from the published document, which is not kept here: it is
-large, changes weekly, and is OpenAI's. A difference in the file is a difference from the document that was read the last time.
+`python -m tests.contract.openai_shapes openapi.json` writes the extract anew from the published
+document, which is not kept here: it is large, changes weekly, and is OpenAI's. A difference in the
+file is a difference from the document that was read the last time.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ ANSWERS = ("CreateChatCompletionResponse", "CreateChatCompletionStreamResponse",
 REQUEST = "CreateChatCompletionRequest"
 MESSAGE = "ChatCompletionRequestMessage"
 _LEFT_OUT = frozenset({"audio", "function_call", "moderation"})
-"""What the stand-in never says: described by its name alone."""
+"""Fields that the stand-in never sends: described by name alone."""
 _KINDS = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
 _CHOICES = ("anyOf", "oneOf")
 
@@ -32,21 +33,30 @@ def extract(document: Json) -> Json:
     for choice in schemas[MESSAGE]["oneOf"]:
         shape = _reduced(choice, schemas)
         (role,) = shape["fields"].pop("role")["values"]
-        roles[role] = {"fields": sorted(shape["fields"]), "required": sorted({*shape["required"]} - {"role"})}
+        roles[role] = {
+            "fields": sorted(shape["fields"]),
+            "required": sorted({*shape["required"]} - {"role"}),
+        }
     request = _merged(schemas[REQUEST], schemas)
     return {
         "answers": {name: _reduced(schemas[name], schemas) for name in ANSWERS},
-        "request": {"fields": sorted(request["properties"]), "required": sorted(request["required"])},
+        "request": {
+            "fields": sorted(request["properties"]),
+            "required": sorted(request["required"]),
+        },
         "messages": dict(sorted(roles.items())),
     }
 
 
 def _merged(schema: Json, schemas: Mapping[str, Json]) -> Json:
-    """An object whose parts are put together by `allOf`."""
+    """Merge the parts that `allOf` puts together into one object."""
     while "$ref" in schema:
         schema = schemas[schema["$ref"].rsplit("/", 1)[1]]
     parts = [_merged(part, schemas) for part in schema.get("allOf", ())]
-    found: Json = {"properties": dict(schema.get("properties", {})), "required": list(schema.get("required", ()))}
+    found: Json = {
+        "properties": dict(schema.get("properties", {})),
+        "required": list(schema.get("required", ())),
+    }
     for part in parts:
         found["properties"].update(part["properties"])
         found["required"] += part["required"]
@@ -58,7 +68,11 @@ def _reduced(schema: Json, schemas: Mapping[str, Json]) -> Json:
     if "$ref" in schema:
         shape = _reduced(schemas[schema["$ref"].rsplit("/", 1)[1]], schemas)
     elif any(name in schema for name in _CHOICES):
-        shape = {"choices": [_reduced(choice, schemas) for name in _CHOICES for choice in schema.get(name, ())]}
+        shape = {
+            "choices": [
+                _reduced(choice, schemas) for name in _CHOICES for choice in schema.get(name, ())
+            ]
+        }
     else:
         shape = {"kinds": [schema["type"]]} if "type" in schema else {}
         if "enum" in schema:
@@ -66,14 +80,17 @@ def _reduced(schema: Json, schemas: Mapping[str, Json]) -> Json:
         if "items" in schema:
             shape["items"] = _reduced(schema["items"], schemas)
         if "properties" in schema:
-            fields = {name: {} if name in _LEFT_OUT else _reduced(held, schemas) for name, held in schema["properties"].items()}
+            fields = {
+                name: {} if name in _LEFT_OUT else _reduced(held, schemas)
+                for name, held in schema["properties"].items()
+            }
             shape["fields"] = dict(sorted(fields.items()))
             shape["required"] = sorted(schema.get("required", ()))
     return {"choices": [shape, {"kinds": ["null"]}]} if schema.get("nullable") else shape
 
 
 def mismatches(shape: Json, value: Any, where: str = "") -> Iterator[str]:
-    """What is not as described: a kind, a value, a field that is missing, a field that nobody has described."""
+    """Yield the differences from the shape: wrong kind or value, missing or undescribed field."""
     if "choices" in shape:
         found = [list(mismatches(choice, value, where)) for choice in shape["choices"]]
         yield from min(found, key=len)
@@ -88,14 +105,18 @@ def mismatches(shape: Json, value: Any, where: str = "") -> Iterator[str]:
             yield from mismatches(shape["items"], one, f"{where}[{number}]")
     if isinstance(value, dict) and "fields" in shape:
         yield from (f"{where}.{name} is missing" for name in shape["required"] if name not in value)
-        yield from (f"{where}.{name} is not described" for name in value if name not in shape["fields"])
+        yield from (
+            f"{where}.{name} is not described" for name in value if name not in shape["fields"]
+        )
         for name in value.keys() & shape["fields"].keys():
             yield from mismatches(shape["fields"][name], value[name], f"{where}.{name}")
 
 
 def _is_kind(kind: str, value: Any) -> bool:
     if kind in {"integer", "number"}:
-        return isinstance(value, (int, float) if kind == "number" else int) and not isinstance(value, bool)
+        return isinstance(value, (int, float) if kind == "number" else int) and not isinstance(
+            value, bool
+        )
     return isinstance(value, _KINDS[kind])
 
 
@@ -103,7 +124,9 @@ def written(found: Json) -> str:
     """The extract as it stands in the file: a line for each name of the second level, so that a change is seen."""
     parts = []
     for part, held in found.items():
-        lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(one, sort_keys=True)}" for name, one in held.items())
+        lines = ",\n".join(
+            f"  {json.dumps(name)}: {json.dumps(one, sort_keys=True)}" for name, one in held.items()
+        )
         parts.append(f" {json.dumps(part)}: {{\n{lines}\n }}")
     return "{\n" + ",\n".join(parts) + "\n}\n"
 

@@ -1,4 +1,4 @@
-"""A store under a clock that the test owns, and what can be read from its keys without the store's help."""
+"""A store under the test's clock, and readings of its keys without the store's help."""
 
 from __future__ import annotations
 
@@ -7,40 +7,102 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import redis
 
+from assistant_queue.core.account import answering
+from assistant_queue.core.delivery import DeliveryState
 from assistant_queue.core.flow import Claimed
 from assistant_queue.core.progress import Progress, moment
 from assistant_queue.core.thread_state import Phase, ThreadState
-from assistant_queue.core.window import Window
+from assistant_queue.core.window import Window, is_never
 from assistant_queue.errors import StoreError
-from assistant_queue.models import Batch, ErrorInfo, Message, MessageStatus, QueueStatus, Receipt, RunResult, ThreadStatus
-from assistant_queue.store import ending, failures, holding, producing, sweeping, wakeup_codec, wakeups
-from assistant_queue.store.calls import Ahead, Call, Operation, Space
-from assistant_queue.store.ending import ResultRules
-from assistant_queue.store.holding import Lease, NoLease
+from assistant_queue.models import (
+    Batch,
+    ErrorInfo,
+    Message,
+    MessageStatus,
+    QueueStatus,
+    Receipt,
+    RunResult,
+    ThreadStatus,
+)
+from assistant_queue.store import scripts, wakeup_codec, wakeups
+from assistant_queue.store.calls import Call, Namespace, Operation, Pipelined
+from assistant_queue.store.ops import (
+    failures,
+    leases,
+    outcomes,
+    producing,
+    reply_outbox,
+    saying,
+    statuses,
+    sweeping,
+)
+from assistant_queue.store.ops.leases import Lease, NoLease
+from assistant_queue.store.ops.outcomes import ResultRules
+from assistant_queue.store.ops.reply_outbox import DeliveryLease
 from assistant_queue.store.rq_jobs import RqJob
-from assistant_queue.store.stores import SyncStore
-from assistant_queue.testing.clock import FakeClock
+from assistant_queue.store.transport.stores import SyncStore
+from assistant_queue.testing.fake_clock import FakeClock
 
 T = TypeVar("T")
 
 KEEP = ResultRules(result_ttl_s=3600, keep_text=False)
 ERROR = ErrorInfo(code="request_refused", message="400")
 COUNTERS = ("delayed", "waiting", "active", "completed", "failed")
+REPLIES = ("replies", "delivered", "undelivered")
+_COMPLETE = Path(__file__).parent.parent / "fixtures" / "complete_780ee65.lua"
+
+
+def complete_as_0_1(  # noqa: PLR0917
+    namespace: Namespace,
+    lease: Lease,
+    result: RunResult,
+    progress: Progress,
+    anchor: str | None,
+    rules: ResultRules,
+) -> Operation[None]:
+    """Store the results and keep the lease, as a worker of version 0.1 does."""
+    source = scripts._INCLUDE.sub(
+        lambda match: "\n".join(scripts._source(f"_{part}") for part in match[1].split()),
+        _COMPLETE.read_text(encoding="utf-8"),
+    )
+    now = namespace.clock.store_now_ms()
+    script = scripts.build("complete", source, namespace._constants)
+    args = {
+        "now": "" if now is None else now,
+        "thread_id": lease.thread_id,
+        "token": lease.token,
+        "progress": progress.dump(),
+        **outcomes._result_args(namespace, lease, result, anchor, rules),
+    }
+    names = {
+        "thread": namespace.keys.thread(lease.thread_id),
+        "frozen": namespace.keys.frozen(lease.thread_id),
+        "conversation": namespace.keys.conversation(lease.thread_id),
+        "record": namespace.keys.record(result.batch_id),
+        "counters": namespace.keys.counters,
+        "events": namespace.keys.events(lease.thread_id),
+    }
+    keys = [names[name] for name in script.keys]
+    keys += [namespace.keys.message(message_id) for message_id in result.message_ids]
+    words = [args[name] for name in script.args]
+    reply = yield Call(script, words, keys, lease.thread_id, namespace)
+    leases.check(text(reply[0]), lease.thread_id)
 
 
 class Rig:
-    """The store, and the hands of producers, workers, RQ and a person."""
+    """The store, and the actions of producers, workers, RQ and an operator."""
 
     def __init__(self, client: redis.Redis, prefix: str) -> None:
         self.client = client
         self.prefix = prefix
         self.clock = FakeClock()
-        self.space = Space(prefix, self.clock)
-        self.keys = self.space.keys
+        self.namespace = Namespace(prefix, self.clock)
+        self.keys = self.namespace.keys
         self.store = SyncStore(client)
         self.sent: list[Call] = []
         self._numbers: Counter[str] = Counter()
@@ -53,7 +115,13 @@ class Rig:
         try:
             step = next(operation)
             while True:
-                calls = [step] if isinstance(step, Call) else step.calls if isinstance(step, Ahead) else step
+                calls = (
+                    [step]
+                    if isinstance(step, Call)
+                    else step.calls
+                    if isinstance(step, Pipelined)
+                    else step
+                )
                 self.sent += [call for call in calls if call.script is not None]
                 try:
                     reply = yield step
@@ -65,9 +133,12 @@ class Rig:
             return stop.value  # type: ignore[no-any-return]  # the operation's own
 
     def again(self, call: Call) -> Any:
-        """Have a copy of a call arrive now, whenever the call was made; its reply, for which no caller waits."""
+        """Deliver a late copy of a call now; return its reply, for which no caller waits."""
         assert call.script is not None
-        words = [self.clock.ms if name == "now" else word for name, word in zip(call.script.args, call.words, strict=True)]
+        words = [
+            self.clock.ms if name == "now" else word
+            for name, word in zip(call.script.args, call.words, strict=True)
+        ]
 
         def copy() -> Operation[Any]:
             return (yield replace(call, words=words))
@@ -78,7 +149,7 @@ class Rig:
         self._numbers[kind] += 1
         return f"{kind}-{self._numbers[kind]}"
 
-    # --- producers ------------------------------------------------------------------------------------------------------
+    # --- producers --------------------------------------------------------------------------------
 
     def add(
         self,
@@ -93,24 +164,35 @@ class Rig:
         **fields: Any,
     ) -> Receipt:
         message = Message(id=message_id or self.fresh("message"), content=content, **fields)
-        rules = producing.AddRules(window=window or Window(delay_ms=round(delay_s * 1000)), after_run=after_run, max_pending=max_pending)
-        return self.run(producing.add(self.space, thread, message, rules))
+        rules = producing.AddRules(
+            window=window or Window(delay_ms=round(delay_s * 1000)),
+            after_run=after_run,
+            max_pending=max_pending,
+        )
+        return self.run(producing.add(self.namespace, thread, message, rules))
 
     def message(self, message_id: str) -> MessageStatus | None:
-        return self.run(producing.read_message(self.space, message_id))
+        return self.run(statuses.read_message(self.namespace, message_id))
 
     def thread(self, thread: str = "thread") -> ThreadStatus:
-        return self.run(producing.read_thread(self.space, thread))
+        return self.run(statuses.read_thread(self.namespace, thread))
 
     def status(self) -> QueueStatus:
-        return self.run(producing.read_status(self.space))
+        return self.run(statuses.read_status(self.namespace))
 
-    # --- workers ----------------------------------------------------------------------------------------------------------
+    # --- workers ----------------------------------------------------------------------------------
 
-    def try_claim(self, thread: str = "thread", *, token: str | None = None, batch_id: str | None = None, **fields: Any) -> Lease | NoLease:
+    def try_claim(
+        self,
+        thread: str = "thread",
+        *,
+        token: str | None = None,
+        batch_id: str | None = None,
+        **fields: Any,
+    ) -> Lease | NoLease:
         return self.run(
-            holding.claim(
-                self.space,
+            leases.claim(
+                self.namespace,
                 thread,
                 token=token or self.fresh("token"),
                 batch_id=batch_id or self.fresh("batch"),
@@ -129,18 +211,24 @@ class Rig:
         assert isinstance(refusal, NoLease), refusal
         return refusal.reason
 
-    def renew(self, lease: Lease, lease_s: float = 30) -> holding.Renewed | None:
-        return self.run(holding.renew(self.space, lease, lease_s))
+    def renew(self, lease: Lease, lease_s: float = 30) -> leases.Renewed | None:
+        return self.run(leases.renew(self.namespace, lease, lease_s))
 
-    def save(self, lease: Lease, phase: Phase = Phase.SENDING, progress: Progress | None = None, mark: Sequence[str] = ()) -> None:
-        self.run(holding.save(self.space, lease, phase, progress or Progress(attempts=1), mark))
+    def save(
+        self,
+        lease: Lease,
+        phase: Phase = Phase.SENDING,
+        progress: Progress | None = None,
+        mark: Sequence[str] = (),
+    ) -> None:
+        self.run(leases.save(self.namespace, lease, phase, progress or Progress(attempts=1), mark))
 
     def trim(self, lease: Lease, keep: int) -> None:
-        self.run(holding.trim(self.space, lease, keep))
+        self.run(leases.trim(self.namespace, lease, keep))
 
     def result(self, lease: Lease, reply: str = "hi") -> RunResult:
         batch = lease.claimed.batch
-        return RunResult(
+        result = RunResult(
             thread_id=batch.thread_id,
             run_id="run_1",
             batch_id=batch.id,
@@ -155,20 +243,145 @@ class Rig:
             started_at=moment(lease.claimed.claimed_ms),
             ended_at=moment(self.clock.ms),
         )
+        return answering(result, batch)
 
     def complete(
-        self, lease: Lease, *, result: RunResult | None = None, anchor: str | None = "item_1", rules: ResultRules = KEEP
+        self,
+        lease: Lease,
+        *,
+        result: RunResult | None = None,
+        anchor: str | None = "item_1",
+        rules: ResultRules = KEEP,
     ) -> Progress:
+        """Store the results and keep the lease, as a worker of version 0.1 does."""
         ended = result or self.result(lease)
         progress = Progress(attempts=1, run_id=ended.run_id, result=ended)
-        self.run(ending.complete(self.space, lease, result=ended, progress=progress, anchor=anchor, rules=rules))
-        return progress
+        self.run(complete_as_0_1(self.namespace, lease, ended, progress, anchor, rules))
+        return Progress.load(progress.dump())
 
     def finish(
-        self, lease: Lease, *, result: RunResult | None = None, anchor: str | None = "item_1", rules: ResultRules = KEEP, guard_id: str = ""
+        self,
+        lease: Lease,
+        *,
+        result: RunResult | None = None,
+        anchor: str | None = "item_1",
+        rules: ResultRules = KEEP,
+        guard_id: str = "",
     ) -> bool:
         guard = guard_id or lease.guard_id
-        return self.run(ending.finish(self.space, lease, guard_id=guard, result=result or self.result(lease), anchor=anchor, rules=rules))
+        return self.run(
+            outcomes.finish(
+                self.namespace,
+                lease,
+                guard_id=guard,
+                result=result or self.result(lease),
+                anchor=anchor,
+                rules=rules,
+            )
+        ).has_pending
+
+    def reply(
+        self,
+        lease: Lease,
+        *,
+        at_once: bool = True,
+        reply: str = "hi",
+        token: str | None = None,
+        rules: ResultRules = KEEP,
+    ) -> DeliveryLease | None:
+        """End a batch with a reply to deliver, by the caller if it can be at once."""
+        given = token or (self.fresh("delivery") if at_once else "")
+        return self.run(
+            outcomes.finish(
+                self.namespace,
+                lease,
+                guard_id=lease.guard_id,
+                result=self.result(lease, reply),
+                anchor="item_1",
+                rules=rules,
+                delivery=outcomes.DeliveryWish(token=given, lease_s=30),
+            )
+        ).delivery
+
+    def say(
+        self, thread: str = "thread", words: str = "hello", *, batch_id: str | None = None
+    ) -> Receipt:
+        message = Message(id=self.fresh("said"), content=words, author="Jo")
+        return self.run(
+            saying.say(
+                self.namespace,
+                thread,
+                message,
+                batch_id=batch_id or self.fresh("note"),
+                kind="notice",
+                result_ttl_s=3600,
+            )
+        )
+
+    # --- deliveries -------------------------------------------------------------------------------
+
+    def due_deliveries(self) -> list[outbox.DueDelivery]:
+        return list(self.run(reply_outbox.find_due(self.namespace)).due)
+
+    def claim_delivery(
+        self, thread: str = "thread", *, token: str | None = None, guard: bool = False
+    ) -> DeliveryLease | None:
+        due = self.run(reply_outbox.find_check(self.namespace, thread))
+        if due is None:
+            return None
+        given = token or self.fresh("delivery")
+        return self.run(
+            reply_outbox.claim_delivery(self.namespace, due, token=given, lease_s=30, guard=guard)
+        )
+
+    def delivered(self, lease: DeliveryLease, *, takes_next: bool = True) -> DeliveryLease | None:
+        return self.run(
+            reply_outbox.delivered(
+                self.namespace,
+                lease,
+                lease.guard_id,
+                result_ttl_s=3600,
+                lease_s=30,
+                takes_next=takes_next,
+            )
+        )
+
+    def park_delivery(
+        self,
+        lease: DeliveryLease,
+        *,
+        reason: str = "undelivered",
+        state: DeliveryState | None = None,
+        takes_next: bool = True,
+    ) -> DeliveryLease | None:
+        return self.run(
+            reply_outbox.park_delivery(
+                self.namespace,
+                lease,
+                lease.guard_id,
+                reason=reason,
+                error=ERROR,
+                state=state or lease.state,
+                lease_s=30,
+                takes_next=takes_next,
+            )
+        )
+
+    def postpone_delivery(
+        self, lease: DeliveryLease, wait_s: float = 5.0, state: DeliveryState | None = None
+    ) -> None:
+        given = state or DeliveryState(tries=1, error=ERROR)
+        self.run(reply_outbox.postpone_delivery(self.namespace, lease, given, wait_s))
+
+    def save_delivery(
+        self, lease: DeliveryLease, state: DeliveryState, *, waits: bool = False
+    ) -> None:
+        self.run(reply_outbox.save_delivery(self.namespace, lease, state, waits=waits))
+
+    def outbox(self, thread: str = "thread") -> list[str]:
+        """Return the batch ids of the replies that wait, in order."""
+        rows = self.client.lrange(self.keys.outbox(thread), 0, -1)
+        return [text(row).partition(" ")[0] for row in rows]
 
     def postpone(
         self,
@@ -179,7 +392,11 @@ class Rig:
         progress: Progress | None = None,
     ) -> None:
         given = progress or Progress(attempts=1, error=ERROR)
-        self.run(holding.postpone(self.space, lease, state=state, wait_s=wait_s, phase=phase, progress=given))
+        self.run(
+            leases.postpone(
+                self.namespace, lease, state=state, wait_s=wait_s, phase=phase, progress=given
+            )
+        )
 
     def bury(
         self,
@@ -192,8 +409,8 @@ class Rig:
         guard_id: str = "",
     ) -> None:
         self.run(
-            ending.bury(
-                self.space,
+            outcomes.bury(
+                self.namespace,
                 lease,
                 guard_id or lease.guard_id,
                 reason=reason,
@@ -206,7 +423,7 @@ class Rig:
         )
 
     def forged(self, thread: str = "thread", *, batch_id: str = "forged-batch") -> Lease:
-        """A lease that nobody gave."""
+        """Return a lease that the store never granted."""
         return Lease(
             thread_id=thread,
             token="forged",
@@ -223,22 +440,22 @@ class Rig:
             ),
         )
 
-    # --- the sweeper, RQ, a person ----------------------------------------------------------------------------------------
+    # --- the sweeper, RQ, a person ----------------------------------------------------------------
 
     def sweep(self, limit: int = sweeping.SWEEP_LIMIT) -> sweeping.Swept:
-        return self.run(sweeping.sweep(self.space, limit))
+        return self.run(sweeping.sweep(self.namespace, limit))
 
     def wake(self, *threads: str) -> int:
-        return self.run(sweeping.wake(self.space, threads or ("thread",)))
+        return self.run(sweeping.wake(self.namespace, threads or ("thread",)))
 
     def failed(self, limit: int = 100, after: str | None = None) -> list[Any]:
-        return self.run(failures.list_failed(self.space, limit, after))
+        return self.run(failures.list_failed(self.namespace, limit, after))
 
     def retry_failed(self, batch_id: str) -> None:
-        self.run(failures.retry_failed(self.space, batch_id))
+        self.run(failures.retry_failed(self.namespace, batch_id))
 
     def discard_failed(self, batch_id: str) -> None:
-        self.run(failures.discard_failed(self.space, batch_id, 3600))
+        self.run(failures.discard_failed(self.namespace, batch_id, 3600))
 
     def pause_queue(self) -> None:
         self.client.set(self.keys.paused, "1")
@@ -248,14 +465,16 @@ class Rig:
 
     def scheduler(self) -> int:
         """RQ's scheduler: what is due by its whole seconds goes to the queue."""
-        due = self.client.zrangebyscore(wakeups.scheduled_key(self.prefix), "-inf", self.clock.ms // 1000)
+        due = self.client.zrangebyscore(
+            wakeups.scheduled_key(self.prefix), "-inf", self.clock.ms // 1000
+        )
         for job_id in due:
             if self.client.zrem(wakeups.scheduled_key(self.prefix), job_id):
                 self.client.rpush(wakeups.queue_key(self.prefix), job_id)
         return len(due)
 
     def pop(self) -> str | None:
-        """RQ's worker takes a job and is done with it: the thread that it wakes, None if there is none."""
+        """Take a job as RQ's worker, and finish it; return its thread, None for no job."""
         while True:
             job_id = self.client.lpop(wakeups.queue_key(self.prefix))
             if job_id is None:
@@ -266,7 +485,7 @@ class Rig:
                 return wakeup_codec.thread_of(data)
 
     def take(self, worker: str = "worker") -> tuple[str, RqJob] | None:
-        """The concurrent worker takes a job and keeps RQ's records of it: the thread, and the job."""
+        """Take a job as the concurrent worker, with RQ's records; return the thread and the job."""
         while (job_id := self.client.lpop(wakeups.queue_key(self.prefix))) is not None:
             data = self.client.hget(wakeups.job_key(text(job_id)), "data")
             if data is not None:
@@ -279,12 +498,16 @@ class Rig:
             self.client.delete(wakeups.job_key(job_id))
         self.client.delete(wakeups.queue_key(self.prefix), wakeups.scheduled_key(self.prefix))
 
-    # --- what stands in the keys ---------------------------------------------------------------------------------------------
+    # --- what stands in the keys ------------------------------------------------------------------
 
     def all_keys(self) -> list[str]:
-        """Every key of ours, without the memory of calls that are over."""
+        """Return every key of the queue, except for the records of calls that are over."""
         memory = self.keys.over("")
-        return sorted(key for key in map(text, self.client.scan_iter(f"{self.keys.prefix}:*", count=1000)) if not key.startswith(memory))
+        return sorted(
+            key
+            for key in map(text, self.client.scan_iter(f"{self.keys.prefix}:*", count=1000))
+            if not key.startswith(memory)
+        )
 
     def threads(self) -> list[str]:
         start = f"{self.keys.prefix}:thread:"
@@ -301,7 +524,9 @@ class Rig:
 
     def ids(self, key: str) -> list[str]:
         """Message ids in a list of packed messages, '' where one was cancelled."""
-        return [json.loads(entry)["id"] if entry else "" for entry in self.client.lrange(key, 0, -1)]
+        return [
+            json.loads(entry)["id"] if entry else "" for entry in self.client.lrange(key, 0, -1)
+        ]
 
     def pending(self, thread: str = "thread") -> list[str]:
         return self.ids(self.keys.pending(thread))
@@ -310,14 +535,16 @@ class Rig:
         return self.ids(self.keys.frozen(thread))
 
     def queued(self) -> list[str]:
-        return [text(job_id) for job_id in self.client.lrange(wakeups.queue_key(self.prefix), 0, -1)]
+        return [
+            text(job_id) for job_id in self.client.lrange(wakeups.queue_key(self.prefix), 0, -1)
+        ]
 
     def scheduled(self) -> dict[str, int]:
         rows = self.client.zrange(wakeups.scheduled_key(self.prefix), 0, -1, withscores=True)
         return {text(job_id): int(score) for job_id, score in rows}
 
     def jobs(self) -> dict[str, str]:
-        """Every job hash of this prefix that no worker of ours has in hand -> the thread it wakes."""
+        """Return every job hash of this prefix that no worker has taken -> its thread."""
         found = {}
         for raw in self.client.scan_iter("rq:job:*", count=1000):
             key = text(raw)
@@ -327,26 +554,35 @@ class Rig:
         return found
 
     def due(self) -> dict[str, int]:
-        return {text(thread): int(score) for thread, score in self.client.zrange(self.keys.due, 0, -1, withscores=True)}
+        return {
+            text(thread): int(score)
+            for thread, score in self.client.zrange(self.keys.due, 0, -1, withscores=True)
+        }
 
     def counters(self) -> dict[str, int]:
         found = self.hash(self.keys.counters)
-        assert set(found) <= {*COUNTERS, "taken"}, found
+        assert set(found) <= {*COUNTERS, *REPLIES, "taken", "taken_at", "pace"}, found
         return {name: int(found.get(name, 0)) for name in COUNTERS}
 
     def recount(self) -> dict[str, int]:
-        """The counters, from the keys alone; `completed` from the records of batches and what runs in delivery."""
+        """Compute the counters from the keys, `completed` from records and open deliveries."""
         counted = dict.fromkeys(COUNTERS, 0)
         for thread in self.threads():
             fields = self.thread_hash(thread)
             waiting = sum(map(bool, self.pending(thread)))
-            assert waiting == int(fields.get("n", 0)), f"{thread}: n is {fields.get('n')}, {waiting} wait"
-            assert waiting or not self.client.exists(self.keys.pending(thread)), f"{thread}: a list is left in which nothing waits"
+            assert waiting == int(fields.get("n", 0)), (
+                f"{thread}: n is {fields.get('n')}, {waiting} wait"
+            )
+            assert waiting or not self.client.exists(self.keys.pending(thread)), (
+                f"{thread}: a list is left in which nothing waits"
+            )
             if waiting:
                 counted[fields["pk"]] += waiting
             frozen = len(self.frozen(thread))
             if fields.get("batch") and fields.get("bk") != "":
-                assert frozen == int(fields["bn"]), f"{thread}: bn is {fields['bn']}, {frozen} are frozen"
+                assert frozen == int(fields["bn"]), (
+                    f"{thread}: bn is {fields['bn']}, {frozen} are frozen"
+                )
                 counted[fields["bk"]] += frozen
             else:
                 assert frozen == 0, f"{thread}: {frozen} messages are frozen in no batch"
@@ -361,7 +597,11 @@ class Rig:
 
     def snapshot(self) -> dict[str, Any]:
         """Everything there is, to see that nothing has changed."""
-        keys = [*self.all_keys(), wakeups.queue_key(self.prefix), wakeups.scheduled_key(self.prefix)]
+        keys = [
+            *self.all_keys(),
+            wakeups.queue_key(self.prefix),
+            wakeups.scheduled_key(self.prefix),
+        ]
         keys += [wakeups.job_key(job_id) for job_id in self.jobs()]
         readers: dict[str, Any] = {
             "hash": self.client.hgetall,
@@ -373,9 +613,9 @@ class Rig:
         return {key: readers[text(self.client.type(key))](key) for key in keys}
 
     def check(self) -> None:
-        """What holds after every script."""
+        """Assert the invariants that hold after every script."""
         assert not self.client.exists(self.keys.quarantine), (
-            f"sound keys were moved aside: {self.client.zrange(self.keys.quarantine, 0, -1)}"
+            f"sound keys were quarantined: {self.client.zrange(self.keys.quarantine, 0, -1)}"
         )
         assert self.counters() == self.recount()
         known = {*self.queued(), *self.scheduled()}
@@ -390,7 +630,11 @@ class Rig:
                 assert thread not in due
                 continue
             if not (fields.get("paused") and fields["state"] == "active"):
-                assert (thread in due) is (not fields.get("paused")), f"{thread} is in state {fields['state']}, due holds {due}"
+                rests = fields["state"] == "pending" and is_never(int(fields["due"]))
+                is_watched = not fields.get("paused") and (not rests or "token" in fields)
+                assert (thread in due) is is_watched, (
+                    f"{thread} is in state {fields['state']}, due holds {due}"
+                )
             assert ("until" in fields) is ("token" in fields)
             if fields.get("batch"):
                 assert ("token" in fields) is (fields["state"] == "active"), fields

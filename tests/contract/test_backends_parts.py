@@ -1,4 +1,7 @@
-"""The parts of the OpenAI backends that no well-behaved server reaches: odd answers, lost connections, reading back, translation."""
+"""Parts of the OpenAI backends that no conforming server reaches.
+
+Odd answers, lost connections, reading back, translation.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,24 @@ from typing import Any
 import openai
 import pytest
 
-from assistant_queue.backends import content, create_backend
-from assistant_queue.backends.assistants import AssistantsBackend
-from assistant_queue.backends.base import ActionRequired, InputItem, NotFound, RunEnded, RunRequest, RunStarted, Undecided
-from assistant_queue.backends.conversation_items import Tail, tail_of, what_became_of
-from assistant_queue.backends.openai_clients import build_client
-from assistant_queue.backends.responses import ResponsesBackend
-from assistant_queue.backends.run_reader import calls_of
-from assistant_queue.backends.thread_log import ThreadLog
+from assistant_queue.backends import create_backend
+from assistant_queue.backends.assistants.backend import AssistantsBackend
+from assistant_queue.backends.assistants.parser import calls_of
+from assistant_queue.backends.assistants.thread_log import ThreadLog
+from assistant_queue.backends.base import (
+    ActionRequired,
+    InputItem,
+    NotFound,
+    RunAccepted,
+    RunEnded,
+    RunRequest,
+    Undecided,
+)
+from assistant_queue.backends.openai import content
+from assistant_queue.backends.openai.clients import build_client
+from assistant_queue.backends.openai.provider_channel import ProviderChannel
+from assistant_queue.backends.responses.backend import ResponsesBackend
+from assistant_queue.backends.responses.conversation_items import Tail, tail_of, what_became_of
 from assistant_queue.errors import (
     BackendError,
     ConfigurationError,
@@ -50,18 +63,25 @@ def request(*texts: str, anchor: str | None = None) -> RunRequest:
         batch=Batch(id="b", thread_id="t", messages=messages),
         conversation_id="conv_1",
         anchor=anchor,
-        items=tuple(InputItem(content=message.content, message_ids=(message.id,)) for message in messages),
+        items=tuple(
+            InputItem(content=message.content, message_ids=(message.id,)) for message in messages
+        ),
     )
 
 
 def client_of(answer: Callable[[Any], Any]) -> openai.AsyncOpenAI:
     transport = http.MockTransport(answer)
     http_client = http.AsyncClient(transport=transport)
-    return openai.AsyncOpenAI(api_key="k", base_url="http://provider.test/v1", http_client=http_client, max_retries=0)
+    return openai.AsyncOpenAI(
+        api_key="k", base_url="http://provider.test/v1", http_client=http_client, max_retries=0
+    )
 
 
 def sse(*events: tuple[str, dict[str, Any]]) -> Any:
-    text = "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events) + "data: [DONE]\n\n"
+    text = (
+        "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events)
+        + "data: [DONE]\n\n"
+    )
     return http.Response(200, headers=STREAMED, content=text.encode())
 
 
@@ -79,40 +99,70 @@ async def responses_answered(answer: Callable[[Any], Any]) -> list[Any]:
 
 def message(text: str, role: str = "assistant", **fields: Any) -> dict[str, Any]:
     kind = "output_text" if role == "assistant" else "input_text"
-    return {"id": f"msg_{text}", "type": "message", "role": role, "content": [{"type": kind, "text": text}], **fields}
+    return {
+        "id": f"msg_{text}",
+        "type": "message",
+        "role": role,
+        "content": [{"type": kind, "text": text}],
+        **fields,
+    }
 
 
 def call(call_id: str) -> dict[str, Any]:
-    return {"id": f"fc_{call_id}", "type": "function_call", "call_id": call_id, "name": "f", "arguments": "{}"}
+    return {
+        "id": f"fc_{call_id}",
+        "type": "function_call",
+        "call_id": call_id,
+        "name": "f",
+        "arguments": "{}",
+    }
 
 
 def output(call_id: str) -> dict[str, Any]:
-    return {"id": f"fco_{call_id}", "type": "function_call_output", "call_id": call_id, "output": "x"}
+    return {
+        "id": f"fco_{call_id}",
+        "type": "function_call_output",
+        "call_id": call_id,
+        "output": "x",
+    }
 
 
-# --- odd answers ----------------------------------------------------------------------------------------------------------
+# --- odd answers ----------------------------------------------------------------------------------
 
 
 async def test_a_server_that_ignores_stream_is_understood() -> None:
     done = {"object": "response", "id": "r1", "status": "completed", "output": [message("hi")]}
     events = await responses_answered(lambda _: http.Response(200, json=done))
-    assert events[0] == RunStarted(run_id="r1")
+    assert events[0] == RunAccepted(run_id="r1")
     assert events[1].replies == ("hi",)
 
 
 @pytest.mark.parametrize("stays_open", [True, False])
 async def test_a_response_that_was_only_queued_is_followed_by_its_id(stays_open: bool) -> None:
-    queued = NeverEnding('{"object": "response", "id": "r1", "status": "queued"}', ends=not stays_open)
+    queued = NeverEnding(
+        '{"object": "response", "id": "r1", "status": "queued"}', ends=not stays_open
+    )
     with pytest.raises(StreamCut, match="r1"):
         await responses_answered(lambda _: http.Response(200, stream=queued))
 
 
-OVER = ("response.completed", {"type": "response.completed", "response": {"id": "r1", "status": "completed", "output": [message("hi")]}})
+OVER = (
+    "response.completed",
+    {
+        "type": "response.completed",
+        "response": {"id": "r1", "status": "completed", "output": [message("hi")]},
+    },
+)
 RUN_OVER = [
     ("thread.run.created", {"object": "thread.run", "id": "run_1", "status": "queued"}),
     (
         "thread.message.completed",
-        {"object": "thread.message", "id": "m1", "role": "assistant", "content": [{"type": "text", "text": {"value": "hi"}}]},
+        {
+            "object": "thread.message",
+            "id": "m1",
+            "role": "assistant",
+            "content": [{"type": "text", "text": {"value": "hi"}}],
+        },
     ),
     ("thread.run.completed", {"object": "thread.run", "id": "run_1", "status": "completed"}),
 ]
@@ -120,7 +170,9 @@ RUN_OVER = [
 
 @pytest.mark.parametrize("kind", ["text/event-stream", "text/plain", "application/json", None])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-async def test_streams_of_both_protocols_are_known_by_their_bodies(kind: str | None, end: str) -> None:
+async def test_streams_of_both_protocols_are_known_by_their_bodies(
+    kind: str | None, end: str
+) -> None:
     headers = {} if kind is None else {"content-type": kind}
 
     def answer(*events: tuple[str, dict[str, Any]]) -> Any:
@@ -136,16 +188,23 @@ async def test_streams_of_both_protocols_are_known_by_their_bodies(kind: str | N
 
 async def test_a_responses_stream_without_names_of_events_is_read_by_their_types() -> None:
     body = f"event: message\ndata: {json.dumps(OVER[1])}\n\n".encode()
-    assert (await responses_answered(lambda _: http.Response(200, headers=STREAMED, content=body)))[-1].replies == ("hi",)
+    assert (await responses_answered(lambda _: http.Response(200, headers=STREAMED, content=body)))[
+        -1
+    ].replies == ("hi",)
 
 
 async def test_halves_of_a_character_are_joined_across_the_deltas_of_a_response() -> None:
-    begun = sse(("response.created", {"response": {"id": "r1", "status": "in_progress"}})).text.replace("data: [DONE]\n\n", "")
+    begun = sse(
+        ("response.created", {"response": {"id": "r1", "status": "in_progress"}})
+    ).text.replace("data: [DONE]\n\n", "")
     deltas = "".join(
-        f'data: {{"type":"response.output_text.delta","item_id":"m","delta":"{half}"}}\n\n' for half in ("a\\ud83d", "\\ude00\\ude00")
+        f'data: {{"type":"response.output_text.delta","item_id":"m","delta":"{half}"}}\n\n'
+        for half in ("a\\ud83d", "\\ude00\\ude00")
     )
     over = sse(("response.completed", {"response": {"id": "r1", "status": "completed"}})).text
-    _, *heard, ended = await responses_answered(lambda _: http.Response(200, headers=STREAMED, content=(begun + deltas + over).encode()))
+    _, *heard, ended = await responses_answered(
+        lambda _: http.Response(200, headers=STREAMED, content=(begun + deltas + over).encode())
+    )
     assert "".join(one.text for one in heard) == "a😀\ufffd"
     assert ended.replies == ("a😀\ufffd",)
 
@@ -153,28 +212,49 @@ async def test_halves_of_a_character_are_joined_across_the_deltas_of_a_response(
 async def test_calls_of_both_protocols_have_arguments_that_can_be_read() -> None:
     for arguments, read in (("", "{}"), (None, "{}"), ('{"t": "\\ud83d"}', '{"t": "\ufffd"}')):
         item = {**call("c1"), "arguments": arguments}
-        over = ("response.completed", {"response": {"id": "r1", "status": "completed", "output": [item]}})
+        over = (
+            "response.completed",
+            {"response": {"id": "r1", "status": "completed", "output": [item]}},
+        )
         (asked,) = (await responses_answered(lambda _, over=over: sse(over)))[-1].calls
         assert asked.function.arguments == read
-        action = {"submit_tool_outputs": {"tool_calls": [{"id": "c1", "function": {"name": "f", "arguments": arguments}}]}}
+        action = {
+            "submit_tool_outputs": {
+                "tool_calls": [{"id": "c1", "function": {"name": "f", "arguments": arguments}}]
+            }
+        }
         (asked,) = calls_of({"required_action": action})
         assert asked.function.arguments == read
 
 
 async def test_signs_of_life_keep_a_response_waiting_before_and_between_its_events() -> None:
-    begun = sse(("response.created", {"response": {"id": "r1", "status": "in_progress"}})).text.replace("data: [DONE]\n\n", "").encode()
+    begun = (
+        sse(("response.created", {"response": {"id": "r1", "status": "in_progress"}}))
+        .text.replace("data: [DONE]\n\n", "")
+        .encode()
+    )
     waits: list[Any] = [b": ping\n\n", 8.0] * 5
 
     def answer(_: Any) -> Any:
-        return http.Response(200, headers=STREAMED, stream=Body(*waits, begun, *waits, sse(OVER).text.encode()))
+        return http.Response(
+            200, headers=STREAMED, stream=Body(*waits, begun, *waits, sse(OVER).text.encode())
+        )
 
     with fast_time():
-        backend = ResponsesBackend(client_of(answer), model="m", request_timeout=5, stream_idle_timeout=10)
+        backend = ResponsesBackend(
+            client_of(answer), model="m", request_timeout=5, stream_idle_timeout=10
+        )
         assert (await started(backend))[-1].replies == ("hi",)
         await backend.close()
 
 
-@pytest.mark.parametrize("body", [b'\xef\xbb\xbf {"data": [{"id": "item_1"}]}\r\n', b'{"data": [{"id": "item_\xff"}], "n": NaN}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'\xef\xbb\xbf {"data": [{"id": "item_1"}]}\r\n',
+        b'{"data": [{"id": "item_\xff"}], "n": NaN}',
+    ],
+)
 async def test_a_plain_answer_is_read_as_leniently_as_a_stream(body: bytes) -> None:
     backend = ResponsesBackend(client_of(lambda _: http.Response(200, content=body)))
     assert await backend.locate("conv_1") in {"item_1", "item_\ufffd"}
@@ -198,8 +278,15 @@ async def test_a_final_response_without_output_is_filled_from_the_stream(told: l
 
 
 async def test_a_refusal_of_the_model_is_what_it_says() -> None:
-    item = {"type": "message", "role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}
-    over = ("response.completed", {"response": {"id": "r1", "status": "completed", "output": [item]}})
+    item = {
+        "type": "message",
+        "role": "assistant",
+        "content": [{"type": "refusal", "refusal": "No."}],
+    }
+    over = (
+        "response.completed",
+        {"response": {"id": "r1", "status": "completed", "output": [item]}},
+    )
     assert (await responses_answered(lambda _: sse(over)))[-1].replies == ("No.",)
 
 
@@ -225,7 +312,9 @@ async def test_an_error_event_before_an_id_says_whether_anything_was_started(
 
 async def test_a_page_of_html_says_nothing_about_the_outcome() -> None:
     with pytest.raises(OutcomeUnknown):
-        await responses_answered(lambda _: http.Response(200, text="<html>", headers={"content-type": "text/html"}))
+        await responses_answered(
+            lambda _: http.Response(200, text="<html>", headers={"content-type": "text/html"})
+        )
     backend = ResponsesBackend(client_of(lambda _: http.Response(200, text="<html>")))
     with pytest.raises(OutcomeUnknown):
         await backend.locate("conv_1")
@@ -247,7 +336,9 @@ async def test_a_page_of_html_says_nothing_about_the_outcome() -> None:
         ("RemoteProtocolError", OutcomeUnknown),
     ],
 )
-async def test_a_lost_connection_is_read_by_how_it_was_lost(name: str, expected: type[BackendError]) -> None:
+async def test_a_lost_connection_is_read_by_how_it_was_lost(
+    name: str, expected: type[BackendError]
+) -> None:
     def fail(sent: Any) -> Any:
         raise getattr(http, name)("lost", request=sent)
 
@@ -265,9 +356,14 @@ async def test_the_outermost_cause_decides_how_a_connection_was_lost() -> None:
         await responses_answered(fail)
 
 
-async def test_a_resumed_stream_whose_end_has_no_output_is_not_taken_for_the_whole() -> None:
-    """What was said before the cursor is not in it."""
-    shown = {"object": "response", "id": "r1", "status": "completed", "output": [message("Hello "), message("world")]}
+async def test_a_resumed_stream_without_output_at_its_end_is_not_taken_for_the_whole() -> None:
+    """Text before the cursor is not in it."""
+    shown = {
+        "object": "response",
+        "id": "r1",
+        "status": "completed",
+        "output": [message("Hello "), message("world")],
+    }
 
     def answer(sent: Any) -> Any:
         if "stream" not in sent.url.params:
@@ -278,7 +374,7 @@ async def test_a_resumed_stream_whose_end_has_no_output_is_not_taken_for_the_who
     backend = ResponsesBackend(client_of(answer), model="m")
     events = [event async for event in backend.follow(request("hello"), "r1", 7)]
     await backend.close()
-    assert events[0] == RunStarted(run_id="r1")
+    assert events[0] == RunAccepted(run_id="r1")
     assert events[-1].replies == ("Hello ", "world")
 
 
@@ -303,8 +399,13 @@ class NeverEnding(http.AsyncByteStream):  # type: ignore[misc, name-defined]
 
 
 @pytest.mark.parametrize("breaks", [True, False])
-async def test_nobody_waits_for_the_end_of_a_stream_that_has_said_everything(breaks: bool) -> None:
-    over = sse(("response.completed", {"response": {"id": "r1", "status": "completed", "output": [message("hi")]}}))
+async def test_a_stream_that_has_sent_everything_is_not_read_to_its_end(breaks: bool) -> None:
+    over = sse(
+        (
+            "response.completed",
+            {"response": {"id": "r1", "status": "completed", "output": [message("hi")]}},
+        )
+    )
     body = NeverEnding(over.text, breaks=breaks)
     events = await responses_answered(lambda _: http.Response(200, headers=STREAMED, stream=body))
     assert events[-1].replies == ("hi",)
@@ -314,22 +415,35 @@ async def test_nobody_waits_for_the_end_of_a_stream_that_has_said_everything(bre
 async def test_a_stream_that_is_given_up_is_closed() -> None:
     begun = sse(("response.created", {"response": {"id": "r1", "status": "in_progress"}}))
     body = NeverEnding(begun.text, breaks=False)
-    backend = ResponsesBackend(client_of(lambda _: http.Response(200, headers=STREAMED, stream=body)))
+    backend = ResponsesBackend(
+        client_of(lambda _: http.Response(200, headers=STREAMED, stream=body))
+    )
     async with aclosing(backend.start(request("hello"))) as events:  # type: ignore[type-var]
-        assert await anext(events) == RunStarted(run_id="r1")
+        assert await anext(events) == RunAccepted(run_id="r1")
     assert body.is_closed
     await backend.close()
 
 
 async def test_a_silent_assistants_server_is_asked_for_its_messages() -> None:
     """A server that streams runs but not messages."""
-    listed = {"data": [{"id": "m1", "role": "assistant", "run_id": "run_1", "content": [{"type": "text", "text": {"value": "hi"}}]}]}
+    listed = {
+        "data": [
+            {
+                "id": "m1",
+                "role": "assistant",
+                "run_id": "run_1",
+                "content": [{"type": "text", "text": {"value": "hi"}}],
+            }
+        ]
+    }
     run = {"object": "thread.run", "id": "run_1", "status": "completed"}
 
     def answer(sent: Any) -> Any:
         if sent.method == "GET":
             return http.Response(200, json=listed)
-        return sse(("thread.run.created", {**run, "status": "queued"}), ("thread.run.completed", run))
+        return sse(
+            ("thread.run.created", {**run, "status": "queued"}), ("thread.run.completed", run)
+        )
 
     backend = AssistantsBackend(client_of(answer), assistant_id="a")
     backend._takes_messages = True
@@ -339,19 +453,30 @@ async def test_a_silent_assistants_server_is_asked_for_its_messages() -> None:
 
 
 @pytest.mark.parametrize(("since", "is_recognised"), [(1000, True), (1002, False), (None, False)])
-async def test_messages_without_metadata_are_recognised_by_text_and_time(since: int | None, is_recognised: bool) -> None:
-    stored = {"id": "m1", "role": "user", "created_at": 1000, "metadata": {}, "content": [{"type": "text", "text": {"value": "hello"}}]}
-    log = ThreadLog(client_of(lambda _: http.Response(200, json={"data": [stored], "has_more": False})))
+async def test_messages_without_metadata_are_recognised_by_text_and_time(
+    since: int | None, is_recognised: bool
+) -> None:
+    stored = {
+        "id": "m1",
+        "role": "user",
+        "created_at": 1000,
+        "metadata": {},
+        "content": [{"type": "text", "text": {"value": "hello"}}],
+    }
+    client = client_of(lambda _: http.Response(200, json={"data": [stored], "has_more": False}))
+    log = ThreadLog(
+        ProviderChannel(client, request_timeout=5, stream_idle_timeout=5, closes_client=True)
+    )
     asked = request("hello", "hello")
     missing = await log.missing(asked, since=since)
     assert missing == list(asked.items[1:] if is_recognised else asked.items)
 
 
-def test_the_assistants_protocol_warns_nobody() -> None:
-    """`filterwarnings = error` alone would not show it: the suite ignores this one warning, for users' direct calls."""
+def test_the_assistants_protocol_raises_no_warnings() -> None:
+    """`filterwarnings = error` would not show it: the suite ignores this warning for direct calls."""
     code = (
         "import warnings; warnings.simplefilter('error'); import asyncio, openai\n"
-        "from assistant_queue.backends.assistants import AssistantsBackend\n"
+        "from assistant_queue.backends.assistants.backend import AssistantsBackend\n"
         "from assistant_queue.errors import RequestRefused\n"
         "backend = AssistantsBackend(openai.AsyncOpenAI(api_key='k', base_url='http://127.0.0.1:9/v1', max_retries=0), assistant_id='a')\n"
         "try: asyncio.run(backend.open_conversation('t'))\n"
@@ -361,11 +486,17 @@ def test_the_assistants_protocol_warns_nobody() -> None:
     assert done.stdout.strip() == "refused"
 
 
-# --- reading back ---------------------------------------------------------------------------------------------------------
+# --- reading back ---------------------------------------------------------------------------------
 
 
 OLD = [message("old", "user"), message("reply to old")]
-NEW = [message("one", "user"), message("two", "user"), call("c1"), output("c1"), message("reply to new")]
+NEW = [
+    message("one", "user"),
+    message("two", "user"),
+    call("c1"),
+    output("c1"),
+    message("reply to new"),
+]
 ANCHOR = "msg_reply to old"
 
 
@@ -373,7 +504,8 @@ ANCHOR = "msg_reply to old"
     ("is_reversed", "new"),
     [
         *[(True, new) for new in (NEW, [*NEW[:2], NEW[-1]], NEW[:2], NEW[:3])],
-        # Not NEW[:2]: a conversation that begins and ends with a question does not show its direction and is taken as asked for.
+        # Not NEW[:2]: a conversation that begins and ends with a question does not show its
+        # direction and is taken as asked for.
         *[(False, new) for new in (NEW, [*NEW[:2], NEW[-1]], NEW[:3])],
     ],
 )
@@ -389,13 +521,24 @@ def test_an_empty_tail_leaves_the_anchor_where_it_is() -> None:
     assert tail_of([], None, is_all=True).anchor is None
 
 
-def became(items: list[Any], *texts: str, is_exact: bool = True, calls: tuple[ToolCall, ...] = (), run_id: str | None = None) -> Any:
+def became(
+    items: list[Any],
+    *texts: str,
+    is_exact: bool = True,
+    calls: tuple[ToolCall, ...] = (),
+    run_id: str | None = None,
+) -> Any:
     return what_became_of(Tail(items, None, is_exact=is_exact), request(*texts), run_id, calls)
 
 
 def test_the_whole_batch_is_read_with_all_its_rounds() -> None:
     found = became([*NEW[:2], message("wait"), *NEW[2:]], "one", "two")
-    assert (found.status, found.replies, found.whole, found.run_id) == ("completed", ("wait", "reply to new"), True, "")
+    assert (found.status, found.replies, found.whole, found.run_id) == (
+        "completed",
+        ("wait", "reply to new"),
+        True,
+        "",
+    )
 
 
 def test_outputs_are_read_with_the_round_after_them() -> None:
@@ -407,19 +550,29 @@ def test_outputs_are_read_with_the_round_after_them() -> None:
 
 @pytest.mark.parametrize(
     "rest",
-    [[], [message("half", status="in_progress")], [call("c1"), output("c1")], [call("c1"), output("c1"), message("next", "user")]],
+    [
+        [],
+        [message("half", status="in_progress")],
+        [call("c1"), output("c1")],
+        [call("c1"), output("c1"), message("next", "user")],
+    ],
 )
 def test_stored_input_without_a_reply_decides_nothing(rest: list[Any]) -> None:
     assert isinstance(became([*NEW[:2], *rest], "one", "two"), Undecided)
 
 
 def test_only_what_comes_before_the_next_question_is_ours() -> None:
-    found = became([message("one", "user"), message("mine"), message("more", "user"), message("theirs")], "one")
+    found = became(
+        [message("one", "user"), message("mine"), message("more", "user"), message("theirs")], "one"
+    )
     assert (found.replies, found.anchor) == (("mine",), "msg_theirs")
 
 
 def test_an_incomplete_message_makes_an_incomplete_run() -> None:
-    assert became([message("one", "user"), message("Once", status="incomplete")], "one").status == "incomplete"
+    assert (
+        became([message("one", "user"), message("Once", status="incomplete")], "one").status
+        == "incomplete"
+    )
 
 
 def test_an_open_call_is_found_open_even_after_an_answered_one() -> None:
@@ -433,14 +586,22 @@ def test_other_texts_are_not_ours(texts: tuple[str, ...]) -> None:
     assert isinstance(became(NEW, *texts), NotFound)
 
 
-# --- in the words of each protocol ----------------------------------------------------------------------------------------
+# --- in the words of each protocol ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("part", "for_responses", "for_assistants"),
     [
-        ({"type": "text", "text": "a"}, {"type": "input_text", "text": "a"}, {"type": "text", "text": "a"}),
-        ({"type": "input_text", "text": "a"}, {"type": "input_text", "text": "a"}, {"type": "text", "text": "a"}),
+        (
+            {"type": "text", "text": "a"},
+            {"type": "input_text", "text": "a"},
+            {"type": "text", "text": "a"},
+        ),
+        (
+            {"type": "input_text", "text": "a"},
+            {"type": "input_text", "text": "a"},
+            {"type": "text", "text": "a"},
+        ),
         (
             {"type": "image_url", "image_url": {"url": "u", "detail": "low"}},
             {"type": "input_image", "image_url": "u", "detail": "low"},
@@ -469,19 +630,25 @@ def test_other_texts_are_not_ours(texts: tuple[str, ...]) -> None:
         ({"type": "new", "x": 1}, {"type": "new", "x": 1}, {"type": "new", "x": 1}),
     ],
 )
-def test_content_parts_are_told_in_the_protocols_words(part: Any, for_responses: Any, for_assistants: Any) -> None:
+def test_content_parts_are_sent_in_the_protocols_words(
+    part: Any, for_responses: Any, for_assistants: Any
+) -> None:
     assert content.responses_content([part]) == [for_responses]
     assert content.assistants_content([part]) == [for_assistants]
     assert content.same_content([for_responses], [part])
     assert content.same_content([for_assistants], [part])
 
 
-def test_tools_are_told_in_the_protocols_words() -> None:
+def test_tools_are_sent_in_the_protocols_words() -> None:
     flat = {"type": "function", "name": "f", "parameters": {}}
     nested = {"type": "function", "function": {"name": "f", "parameters": {}}}
     search = {"type": "file_search"}
     assert [content.responses_tool(tool) for tool in (flat, nested, search)] == [flat, flat, search]
-    assert [content.assistants_tool(tool) for tool in (flat, nested, search)] == [nested, nested, search]
+    assert [content.assistants_tool(tool) for tool in (flat, nested, search)] == [
+        nested,
+        nested,
+        search,
+    ]
 
 
 def test_metadata_never_outgrows_the_provider() -> None:
@@ -499,10 +666,13 @@ def test_metadata_never_outgrows_the_provider() -> None:
 
 def test_the_mark_of_joined_messages_names_all_that_fit() -> None:
     assert content.message_mark(InputItem(content="a", message_ids=("m1", "m2"))) == "m1,m2"
-    assert content.message_mark(InputItem(content="a", message_ids=("m" * 300, "n" * 300))) == "m" * 300
+    assert (
+        content.message_mark(InputItem(content="a", message_ids=("m" * 300, "n" * 300)))
+        == "m" * 300
+    )
 
 
-# --- clients --------------------------------------------------------------------------------------------------------------
+# --- clients --------------------------------------------------------------------------------------
 
 
 def test_a_missing_key_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -524,17 +694,29 @@ def test_a_sync_client_gets_an_async_twin() -> None:
     )
     twin = build_client(openai_client=given)
     assert isinstance(twin, openai.AsyncOpenAI)
-    assert (twin.api_key, str(twin.base_url), twin.organization, twin.timeout, twin.max_retries) == ("k", "http://x.test/v1/", "o", 7.0, 5)
+    assert (
+        twin.api_key,
+        str(twin.base_url),
+        twin.organization,
+        twin.timeout,
+        twin.max_retries,
+    ) == ("k", "http://x.test/v1/", "o", 7.0, 5)
     assert twin.default_headers["x-a"] == "b"
     assert twin.default_query == {"q": 1}
     given.close()
 
 
 def test_an_azure_client_gets_an_azure_twin() -> None:
-    given = openai.AzureOpenAI(api_key="k", azure_endpoint="http://x.test", api_version="2026-01-01")
+    given = openai.AzureOpenAI(
+        api_key="k", azure_endpoint="http://x.test", api_version="2026-01-01"
+    )
     twin = build_client(openai_client=given)
     assert isinstance(twin, openai.AsyncAzureOpenAI)
-    assert (str(twin.base_url), twin._api_version, twin.default_query) == (str(given.base_url), "2026-01-01", given.default_query)
+    assert (str(twin.base_url), twin._api_version, twin.default_query) == (
+        str(given.base_url),
+        "2026-01-01",
+        given.default_query,
+    )
     given.close()
 
 
@@ -566,11 +748,11 @@ async def test_an_async_client_is_used_as_it_is_and_left_open() -> None:
 
 
 async def test_a_client_made_here_is_closed_with_its_backend() -> None:
-    backend = create_backend(client_options={"api_key": "k", "runs": 600}, assistant_id="a")
-    assert isinstance(backend, AssistantsBackend)
-    pools = pools_of(backend._channel._client)
+    client = build_client(api_key="k", runs=600)
+    backend = AssistantsBackend(client, assistant_id="a")
+    pools = pools_of(client)
     await backend.close()
-    assert backend._channel._client.is_closed()
+    assert client.is_closed()
     assert all(pool.is_closed for pool in pools)
 
 
@@ -590,7 +772,9 @@ async def test_certificates_are_read_once_a_process_and_checked() -> None:
     """Reading them is most of what a client costs; a horse makes one for each wake-up."""
     clients = [build_client(api_key="k", runs=runs) for runs in (1, 251)]
     pools = [pool for client in clients for pool in pools_of(client)]
-    contexts = {id(pool._transport._pool._ssl_context): pool._transport._pool._ssl_context for pool in pools}
+    contexts = {
+        id(pool._transport._pool._ssl_context): pool._transport._pool._ssl_context for pool in pools
+    }
     (context,) = contexts.values()
     assert (len(pools), context.verify_mode, context.check_hostname) == (3, ssl.CERT_REQUIRED, True)
     for client in clients:
@@ -598,8 +782,9 @@ async def test_certificates_are_read_once_a_process_and_checked() -> None:
 
 
 async def test_runs_are_spread_over_the_pools_and_none_waits_for_a_connection() -> None:
-    """Held open together: more than the library's own limit would let a pool have would wait, and be sent too late."""
-    started, most = asyncio.Event(), 0
+    """Held open together: beyond the library's own limit of a pool, runs would wait and be sent late."""
+    started = asyncio.Event()
+    most = 0
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal most
@@ -608,13 +793,17 @@ async def test_runs_are_spread_over_the_pools_and_none_waits_for_a_connection() 
         if most == 1200:
             started.set()
         await asyncio.wait_for(started.wait(), 60)
-        writer.write(b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 13\r\n\r\n{"id": "c_1"}')
+        writer.write(
+            b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 13\r\n\r\n{"id": "c_1"}'
+        )
         await writer.drain()
         writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0, backlog=2000)
     host, port = server.sockets[0].getsockname()
-    client = build_client(api_key="k", base_url=f"http://{host}:{port}/v1", runs=600).with_options(max_retries=0, timeout=PATIENCE_S)
+    client = build_client(api_key="k", base_url=f"http://{host}:{port}/v1", runs=600).with_options(
+        max_retries=0, timeout=PATIENCE_S
+    )
     made = await asyncio.gather(*(client.conversations.create() for _ in range(1200)))
     assert {one.id for one in made} == {"c_1"}
     await client.close()

@@ -1,4 +1,4 @@
-"""What the Chat Completions backend makes of the answers of many servers: their bodies, their ends, their calls, their texts."""
+"""Answers of many servers in the Chat Completions backend: bodies, ends, calls and texts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,22 @@ import pytest
 from assistant_queue.core.runs import ActionRequired, RunEnded
 from assistant_queue.errors import OutcomeUnknown, RequestRefused, StreamCut
 from assistant_queue.models import Usage
-from tests.contract.chat_servers import DONE, STREAM, USAGE, Heard, Server, answer, ask, chunk, event, heard, http, request, stream, text
+from tests.contract.chat_servers import (
+    DONE,
+    STREAM,
+    USAGE,
+    Heard,
+    Server,
+    answer,
+    ask,
+    chunk,
+    event,
+    heard,
+    http,
+    request,
+    stream,
+    text,
+)
 from tests.fast_time import fast_time
 
 FOREVER = float("inf")
@@ -20,15 +35,33 @@ BROKEN = http.ReadError("broken")
 WHOLE = {
     "id": "chatcmpl-1",
     "object": "chat.completion",
-    "choices": [{"index": 0, "message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}],
+    "choices": [
+        {"index": 0, "message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}
+    ],
     "usage": USAGE,
 }
 
 
-def call(name: str | None = "look", arguments: Any = "{}", ident: str | None = "call_1", **more: Any) -> dict[str, Any]:
+def call(
+    name: str | None = "look", arguments: Any = "{}", ident: str | None = "call_1", **more: Any
+) -> dict[str, Any]:
     """A delta with one call."""
-    function = {key: value for key, value in {"name": name, "arguments": arguments}.items() if value is not None}
-    return {"tool_calls": [{"index": 0, **({} if ident is None else {"id": ident}), "type": "function", "function": function, **more}]}
+    function = {
+        key: value
+        for key, value in {"name": name, "arguments": arguments}.items()
+        if value is not None
+    }
+    return {
+        "tool_calls": [
+            {
+                "index": 0,
+                **({} if ident is None else {"id": ident}),
+                "type": "function",
+                "function": function,
+                **more,
+            }
+        ]
+    }
 
 
 def calls_of(found: Heard) -> list[tuple[str, str, str]]:
@@ -40,11 +73,19 @@ def transcript_of(found: Heard) -> list[dict[str, Any]]:
     return json.loads(found.stop.transcript)
 
 
-# --- the body decides what it is --------------------------------------------------------------------------------------------
+# --- the body decides what it is ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "kind", [STREAM, "text/event-stream; charset=utf-8", "text/plain", "application/json", "application/octet-stream", None]
+    "kind",
+    [
+        STREAM,
+        "text/event-stream; charset=utf-8",
+        "text/plain",
+        "application/json",
+        "application/octet-stream",
+        None,
+    ],
 )
 @pytest.mark.parametrize(
     "body",
@@ -65,28 +106,54 @@ async def test_the_body_decides_what_it_is_and_not_its_type(kind: str | None, bo
     await backend.close()
 
 
-@pytest.mark.parametrize("body", [json.dumps(WHOLE).encode(), json.dumps(WHOLE, indent=2).encode() + b"\n", json.dumps([WHOLE]).encode()])
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps(WHOLE).encode(),
+        json.dumps(WHOLE, indent=2).encode() + b"\n",
+        json.dumps([WHOLE]).encode(),
+    ],
+)
 async def test_a_json_answer_is_read_though_its_connection_stays_open(body: bytes) -> None:
     with fast_time():
         backend = Server(lambda: answer(body, FOREVER, kind="application/json")).backend()
         found = await heard(backend)
-    assert (found.reply, found.stop.usage) == ("hello", Usage(input_tokens=3, output_tokens=2, total_tokens=5))
+    assert (found.reply, found.stop.usage) == (
+        "hello",
+        Usage(input_tokens=3, output_tokens=2, total_tokens=5, rounds=1),
+    )
 
 
 @pytest.mark.parametrize(
-    "body", [b"<html><body>Welcome</body></html>", b'"hello"', b"42", b"null\n", b"true\n", b"[]", b"[1, 2]", b"{", b"", b"Bad Gateway"]
+    "body",
+    [
+        b"<html><body>Welcome</body></html>",
+        b'"hello"',
+        b"42",
+        b"null\n",
+        b"true\n",
+        b"[]",
+        b"[1, 2]",
+        b"{",
+        b"",
+        b"Bad Gateway",
+    ],
 )
 @pytest.mark.parametrize("kind", [STREAM, "application/json", "text/html"])
 @pytest.mark.parametrize("stays_open", [True, False])
-async def test_what_is_no_answer_says_nothing_about_the_outcome(body: bytes, kind: str, stays_open: bool) -> None:
+async def test_what_is_no_answer_says_nothing_about_the_outcome(
+    body: bytes, kind: str, stays_open: bool
+) -> None:
     with fast_time():
-        backend = Server(lambda: answer(body, *([FOREVER] if stays_open else []), kind=kind)).backend(stream_idle_timeout=5)
+        backend = Server(
+            lambda: answer(body, *([FOREVER] if stays_open else []), kind=kind)
+        ).backend(stream_idle_timeout=5)
         with pytest.raises(OutcomeUnknown) as caught:
             await heard(backend)
     assert "Welcome" not in str(caught.value)
 
 
-# --- how long is waited -----------------------------------------------------------------------------------------------------
+# --- how long is waited ---------------------------------------------------------------------------
 
 
 SIGNS = [
@@ -104,18 +171,24 @@ SIGNS = [
 async def test_every_byte_is_a_sign_of_life_before_and_between_events(sign: bytes) -> None:
     waits = [sign, 8.0] * 6
     with fast_time():
-        backend = Server(lambda: stream(*waits, *text("hel"), *waits, *text("lo", finish="stop"), DONE)).backend(
-            request_timeout=5, stream_idle_timeout=10
-        )
+        backend = Server(
+            lambda: stream(*waits, *text("hel"), *waits, *text("lo", finish="stop"), DONE)
+        ).backend(request_timeout=5, stream_idle_timeout=10)
         assert (await heard(backend)).reply == "hello"
 
 
-async def test_the_first_byte_is_waited_for_as_long_as_an_answer_and_the_next_ones_as_long_as_a_stream() -> None:
+async def test_the_first_byte_is_waited_for_as_long_as_an_answer_and_the_next_ones_as_long_as_a_stream() -> (
+    None
+):
     with fast_time():
-        for pieces, is_alive in (([3.0, b": ok\n\n", 8.0], True), ([8.0, b": ok\n\n"], False), ([b": ok\n\n", 12.0], False)):
-            backend = Server(lambda pieces=pieces: stream(*pieces, *text("hello", finish="stop"))).backend(
-                request_timeout=5, stream_idle_timeout=10
-            )
+        for pieces, is_alive in (
+            ([3.0, b": ok\n\n", 8.0], True),
+            ([8.0, b": ok\n\n"], False),
+            ([b": ok\n\n", 12.0], False),
+        ):
+            backend = Server(
+                lambda pieces=pieces: stream(*pieces, *text("hello", finish="stop"))
+            ).backend(request_timeout=5, stream_idle_timeout=10)
             if is_alive:
                 assert (await heard(backend)).reply == "hello"
             else:
@@ -130,7 +203,7 @@ async def test_silence_after_some_text_is_a_cut_stream() -> None:
             await heard(backend)
 
 
-# --- how an answer ends -----------------------------------------------------------------------------------------------------
+# --- how an answer ends ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -147,10 +220,16 @@ async def test_silence_after_some_text_is_a_cut_stream() -> None:
         [b"data: [DONE]\n", FOREVER],
     ],
 )
-async def test_an_answer_ends_with_its_body_the_servers_word_or_a_silence_after_a_reason(end: list[Any]) -> None:
+async def test_an_answer_ends_with_its_body_the_servers_word_or_a_silence_after_a_reason(
+    end: list[Any],
+) -> None:
     with fast_time():
         found = await ask(*text("hel", "lo"), *end)
-    assert (found.reply, found.stop.status, found.stop.incomplete_reason) == ("hello", "completed", None)
+    assert (found.reply, found.stop.status, found.stop.incomplete_reason) == (
+        "hello",
+        "completed",
+        None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -163,7 +242,9 @@ async def test_an_answer_ends_with_its_body_the_servers_word_or_a_silence_after_
         ([WHOLE], 1.0),
     ],
 )
-async def test_signs_of_life_do_not_keep_an_answer_that_has_ended(events: list[Any], within_s: float) -> None:
+async def test_signs_of_life_do_not_keep_an_answer_that_has_ended(
+    events: list[Any], within_s: float
+) -> None:
     with fast_time():
         started = asyncio.get_running_loop().time()
         found = await ask(*events, *[b": ping\n\n", 0.2] * 1000)
@@ -195,14 +276,22 @@ async def test_a_body_that_ends_without_the_usage_that_it_announced_is_cut() -> 
 
 
 async def test_a_server_that_says_when_it_has_ended_is_cut_off_when_it_does_not() -> None:
-    whole, bare = [*text("hel", "lo", finish="stop"), DONE], text("hel", "lo")
+    whole = [*text("hel", "lo", finish="stop"), DONE]
+    bare = text("hel", "lo")
     for begins in (whole, [*bare, DONE], text("hel", "lo", finish="stop")):
-        server = Server(lambda begins=begins: stream(*begins), lambda: stream(*bare), lambda: stream(*bare), lambda: stream(*bare))
+        server = Server(
+            lambda begins=begins: stream(*begins),
+            lambda: stream(*bare),
+            lambda: stream(*bare),
+            lambda: stream(*bare),
+        )
         backend = server.backend()
         assert (await heard(backend)).reply == "hello"
         with pytest.raises(StreamCut):
             await heard(backend)
-        assert (await heard(backend)).reply == (await heard(backend)).reply == "hello", "it may be another server now"
+        assert (await heard(backend)).reply == (await heard(backend)).reply == "hello", (
+            "it may be another server now"
+        )
         await backend.close()
 
 
@@ -243,29 +332,53 @@ BAD = [
 @pytest.mark.parametrize("reason", GOOD)
 async def test_reasons_known_for_a_good_end_make_a_whole_answer(reason: Any) -> None:
     found = await ask(*text("hello", finish=reason), DONE)
-    assert (found.stop.status, found.stop.incomplete_reason, found.reply) == ("completed", None, "hello")
+    assert (found.stop.status, found.stop.incomplete_reason, found.reply) == (
+        "completed",
+        None,
+        "hello",
+    )
 
 
 @pytest.mark.parametrize("reason", BAD)
 async def test_every_other_reason_makes_an_incomplete_one_with_its_word(reason: Any) -> None:
     found = await ask(*text("hello", finish=reason), DONE)
-    assert (found.stop.status, found.stop.incomplete_reason, found.reply) == ("incomplete", str(reason).lower()[:64], "hello")
+    assert (found.stop.status, found.stop.incomplete_reason, found.reply) == (
+        "incomplete",
+        str(reason).lower()[:64],
+        "hello",
+    )
 
 
-@pytest.mark.parametrize("none", ["null", "None", "", "FINISH_REASON_UNSPECIFIED", False, 0, {}, []])
+@pytest.mark.parametrize(
+    "none", ["null", "None", "", "FINISH_REASON_UNSPECIFIED", False, 0, {}, []]
+)
 async def test_a_word_for_no_reason_is_none(none: Any) -> None:
     with fast_time():
-        found = await ask(chunk({"content": "hel"}, none), 60.0, chunk({"content": "lo"}, none), chunk({}, "stop"), DONE)
+        found = await ask(
+            chunk({"content": "hel"}, none),
+            60.0,
+            chunk({"content": "lo"}, none),
+            chunk({}, "stop"),
+            DONE,
+        )
     assert (found.reply, found.stop.status) == ("hello", "completed")
 
 
 @pytest.mark.parametrize("more", [{}, {"usage": USAGE}])
 @pytest.mark.parametrize("end", [[DONE], [], [FOREVER]])
 async def test_text_after_a_reason_is_text(more: dict[str, Any], end: list[Any]) -> None:
-    words = [one for word in ("one ", "two ", "three") for one in (chunk({"content": word}, "stop", **more), 5.0)]
+    words = [
+        one
+        for word in ("one ", "two ", "three")
+        for one in (chunk({"content": word}, "stop", **more), 5.0)
+    ]
     with fast_time():
         found = await ask(chunk({"role": "assistant", "content": ""}, "stop", **more), *words, *end)
-    assert (found.reply, found.text, found.stop.status) == ("one two three", "one two three", "completed")
+    assert (found.reply, found.text, found.stop.status) == (
+        "one two three",
+        "one two three",
+        "completed",
+    )
 
 
 async def test_a_cut_between_chunks_that_all_have_a_reason_is_a_cut() -> None:
@@ -275,10 +388,19 @@ async def test_a_cut_between_chunks_that_all_have_a_reason_is_a_cut() -> None:
 
 @pytest.mark.parametrize(
     ("reasons", "expected"),
-    [(("stop", "length"), "length"), (("length", "stop"), None), (("length", None), "length"), (("stop", None), None)],
+    [
+        (("stop", "length"), "length"),
+        (("length", "stop"), None),
+        (("length", None), "length"),
+        (("stop", None), None),
+    ],
 )
-async def test_the_last_reason_counts_as_long_as_text_comes_with_it(reasons: tuple[Any, Any], expected: str | None) -> None:
-    found = await ask(chunk({"content": "one "}, reasons[0]), chunk({"content": "two"}, reasons[1]), DONE)
+async def test_the_last_reason_counts_as_long_as_text_comes_with_it(
+    reasons: tuple[Any, Any], expected: str | None
+) -> None:
+    found = await ask(
+        chunk({"content": "one "}, reasons[0]), chunk({"content": "two"}, reasons[1]), DONE
+    )
     assert found.stop.incomplete_reason == expected
 
 
@@ -287,13 +409,17 @@ async def test_a_good_reason_that_comes_alone_does_not_take_a_bad_one_back() -> 
     assert found.stop.incomplete_reason == "length"
 
 
-# --- errors inside an answer ------------------------------------------------------------------------------------------------
+# --- errors inside an answer ----------------------------------------------------------------------
 
 
 ERRORS: dict[str, bytes] = {
     "an object": event({"error": {"message": "boom", "code": "server_error"}}),
     "with an id": event(
-        {"id": "x", "error": {"message": "boom"}, "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}]}
+        {
+            "id": "x",
+            "error": {"message": "boom"},
+            "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}],
+        }
     ),
     "in a choice": event({"choices": [{"index": 0, "error": {"message": "boom"}, "delta": {}}]}),
     "a text": event({"error": "boom"}),
@@ -332,7 +458,9 @@ async def test_an_error_in_place_of_an_answer_starts_nothing(name: str) -> None:
 
 
 async def test_an_error_after_a_reason_is_a_failed_attempt_too() -> None:
-    assert (await ask(*text("half an ans", finish="stop"), ERRORS["an object"])).stop.status == "failed"
+    assert (
+        await ask(*text("half an ans", finish="stop"), ERRORS["an object"])
+    ).stop.status == "failed"
 
 
 async def test_a_reason_that_says_error_is_a_failed_attempt() -> None:
@@ -341,15 +469,23 @@ async def test_a_reason_that_says_error_is_a_failed_attempt() -> None:
 
 @pytest.mark.parametrize("none", [None, "", {}, [], False])
 async def test_an_error_that_is_nothing_is_none(none: Any) -> None:
-    assert (await ask(*(dict(one, error=none) for one in text("hello", finish="stop")), DONE)).stop.status == "completed"
+    assert (
+        await ask(*(dict(one, error=none) for one in text("hello", finish="stop")), DONE)
+    ).stop.status == "completed"
 
 
-@pytest.mark.parametrize("sign", [{"type": "ping", "message": "still here"}, {"status": "queued", "message": "you are number 3"}])
+@pytest.mark.parametrize(
+    "sign",
+    [
+        {"type": "ping", "message": "still here"},
+        {"status": "queued", "message": "you are number 3"},
+    ],
+)
 async def test_a_message_that_is_no_error_is_a_sign_of_life(sign: Any) -> None:
     assert (await ask(sign, *text("hello", finish="stop"), sign, DONE)).reply == "hello"
 
 
-# --- empty answers ----------------------------------------------------------------------------------------------------------
+# --- empty answers --------------------------------------------------------------------------------
 
 
 EMPTY: dict[str, list[Any]] = {
@@ -361,17 +497,31 @@ EMPTY: dict[str, list[Any]] = {
     "reasoning without an end": [*text("<think>", "hm", finish="stop"), DONE],
     "no reason": [chunk({"role": "assistant"}), DONE],
     "no chunk": [DONE],
-    "whole": [dict(WHOLE, choices=[{"index": 0, "message": {"role": "assistant", "content": None}, "finish_reason": "stop"}])],
+    "whole": [
+        dict(
+            WHOLE,
+            choices=[
+                {
+                    "index": 0,
+                    "message": {"role": "assistant", "content": None},
+                    "finish_reason": "stop",
+                }
+            ],
+        )
+    ],
 }
 
 
 @pytest.mark.parametrize("name", EMPTY)
 async def test_an_empty_answer_is_asked_for_once_more(name: str) -> None:
     counted = {"choices": [], "usage": USAGE}
-    server = Server(lambda: stream(counted, *EMPTY[name]), lambda: stream(*text("hel", "lo", finish="stop"), counted, DONE))
+    server = Server(
+        lambda: stream(counted, *EMPTY[name]),
+        lambda: stream(*text("hel", "lo", finish="stop"), counted, DONE),
+    )
     found = await heard(server.backend())
     assert (found.text, found.reply, found.stop.status) == ("hello", "hello", "completed")
-    assert found.stop.usage == Usage(input_tokens=6, output_tokens=4, total_tokens=10)
+    assert found.stop.usage == Usage(input_tokens=6, output_tokens=4, total_tokens=10, rounds=2)
     assert len(server.bodies) == 2
     assert server.bodies[0] == server.bodies[1]
 
@@ -380,12 +530,22 @@ async def test_an_empty_answer_is_asked_for_once_more(name: str) -> None:
 async def test_an_answer_that_stays_empty_is_incomplete(name: str) -> None:
     server = Server(lambda: stream(*EMPTY[name]))
     found = await heard(server.backend())
-    assert (found.text, found.stop.replies, found.stop.status, found.stop.incomplete_reason) == ("", (), "incomplete", "empty")
+    assert (found.text, found.stop.replies, found.stop.status, found.stop.incomplete_reason) == (
+        "",
+        (),
+        "incomplete",
+        "empty",
+    )
     assert len(server.bodies) == 2
 
 
-async def test_of_an_answer_that_is_asked_for_again_nothing_was_heard_with_its_reasoning_either() -> None:
-    server = Server(lambda: stream(*EMPTY["blanks"]), lambda: stream(*text("\n", "hel", " ", "lo", finish="stop"), DONE))
+async def test_of_an_answer_that_is_asked_for_again_nothing_was_heard_with_its_reasoning_either() -> (
+    None
+):
+    server = Server(
+        lambda: stream(*EMPTY["blanks"]),
+        lambda: stream(*text("\n", "hel", " ", "lo", finish="stop"), DONE),
+    )
     found = await heard(server.backend(reasoning_tags="keep"))
     assert (found.text, found.reply) == ("\nhel lo", "\nhel lo")
 
@@ -393,21 +553,30 @@ async def test_of_an_answer_that_is_asked_for_again_nothing_was_heard_with_its_r
 async def test_an_answer_that_is_empty_for_a_reason_is_not_asked_for_again() -> None:
     server = Server(lambda: stream(chunk({"reasoning_content": "hm"}), chunk({}, "length"), DONE))
     found = await heard(server.backend())
-    assert (found.stop.status, found.stop.incomplete_reason, len(server.bodies)) == ("incomplete", "length", 1)
+    assert (found.stop.status, found.stop.incomplete_reason, len(server.bodies)) == (
+        "incomplete",
+        "length",
+        1,
+    )
 
 
 async def test_trouble_with_the_second_request_does_not_look_as_if_nothing_had_been_sent() -> None:
     refusal = {"error": {"message": "slow down", "code": "rate_limit_exceeded"}}
-    server = Server(lambda: stream(*EMPTY["nothing"]), lambda: http.Response(429, json=refusal, headers={"retry-after": "7"}))
+    server = Server(
+        lambda: stream(*EMPTY["nothing"]),
+        lambda: http.Response(429, json=refusal, headers={"retry-after": "7"}),
+    )
     with pytest.raises(StreamCut) as caught:
         await heard(server.backend())
     assert (caught.value.counts, caught.value.retry_after_s) == (False, 7.0)
 
 
-# --- calls ------------------------------------------------------------------------------------------------------------------
+# --- calls ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("reason", ["tool_calls", "function_call", "tool_use", "TOOL_CALL", "stop", None])
+@pytest.mark.parametrize(
+    "reason", ["tool_calls", "function_call", "tool_use", "TOOL_CALL", "stop", None]
+)
 @pytest.mark.parametrize("end", [[DONE], []])
 async def test_calls_are_calls_whatever_the_reason_says(reason: str | None, end: list[Any]) -> None:
     found = await ask(chunk(call(arguments='{"a"')), chunk(call(None, ": 1}", None), reason), *end)
@@ -424,10 +593,15 @@ async def test_a_function_without_parameters_is_called_with_an_empty_object(argu
 @pytest.mark.parametrize("end", [[], [DONE]])
 @pytest.mark.parametrize("reason", ["tool_calls", "function_call", "tool_use", "TOOL_CALLS"])
 @pytest.mark.parametrize("said", [[], text("I will look.")])
-async def test_calls_that_are_announced_and_missing_are_a_failed_attempt(reason: str, said: list[Any], end: list[Any]) -> None:
+async def test_calls_that_are_announced_and_missing_are_a_failed_attempt(
+    reason: str, said: list[Any], end: list[Any]
+) -> None:
     found = await ask(chunk({"role": "assistant"}), *said, chunk({"tool_calls": []}, reason), *end)
     assert isinstance(found.stop, RunEnded)
-    assert (found.stop.status, found.stop.error and found.stop.error.code) == ("failed", "missing_tool_calls")
+    assert (found.stop.status, found.stop.error and found.stop.error.code) == (
+        "failed",
+        "missing_tool_calls",
+    )
 
 
 async def test_a_call_without_a_name_is_missing() -> None:
@@ -437,17 +611,25 @@ async def test_a_call_without_a_name_is_missing() -> None:
 
 async def test_a_custom_tool_is_named_as_the_reason_of_the_failure() -> None:
     custom = {"index": 0, "id": "c", "type": "custom", "custom": {"name": "grep", "input": "x"}}
-    assert (await ask(chunk({"tool_calls": [custom]}, "tool_calls"), DONE)).stop.error.code == "unsupported_tool_call"
+    assert (
+        await ask(chunk({"tool_calls": [custom]}, "tool_calls"), DONE)
+    ).stop.error.code == "unsupported_tool_call"
 
 
 @pytest.mark.parametrize("reason", ["length", "max_tokens", "MODEL_LENGTH"])
 async def test_calls_that_were_cut_short_are_not_made(reason: str) -> None:
     for arguments in ('{"ci', "", "{"):
-        found = await ask(*text("Let me"), chunk(call(arguments=arguments)), chunk({}, reason), DONE)
-        assert (found.stop.status, found.stop.incomplete_reason, found.reply) == ("incomplete", reason.lower(), "Let me")
-    assert calls_of(await ask(chunk(call(arguments='{"city": "Rome"}')), chunk({}, reason), DONE)) == [
-        ("call_1", "look", '{"city": "Rome"}')
-    ]
+        found = await ask(
+            *text("Let me"), chunk(call(arguments=arguments)), chunk({}, reason), DONE
+        )
+        assert (found.stop.status, found.stop.incomplete_reason, found.reply) == (
+            "incomplete",
+            reason.lower(),
+            "Let me",
+        )
+    assert calls_of(
+        await ask(chunk(call(arguments='{"city": "Rome"}')), chunk({}, reason), DONE)
+    ) == [("call_1", "look", '{"city": "Rome"}')]
 
 
 @pytest.mark.parametrize("reason", ["content_filter", "malformed_function_call", "abort"])
@@ -469,33 +651,54 @@ async def test_the_old_form_of_a_call_is_a_call() -> None:
     )
     ((ident, name, arguments),) = calls_of(found)
     assert (bool(ident), name, arguments) == (True, "look", '{"a": 1}')
-    message = {"role": "assistant", "content": None, "function_call": {"name": "look", "arguments": "{}"}}
-    found = await ask(dict(WHOLE, choices=[{"index": 0, "message": message, "finish_reason": "function_call"}]))
+    message = {
+        "role": "assistant",
+        "content": None,
+        "function_call": {"name": "look", "arguments": "{}"},
+    }
+    found = await ask(
+        dict(WHOLE, choices=[{"index": 0, "message": message, "finish_reason": "function_call"}])
+    )
     assert [one[1:] for one in calls_of(found)] == [("look", "{}")]
     assert transcript_of(found)[0]["tool_calls"][0]["type"] == "function"
 
 
 @pytest.mark.parametrize("halves", [("\\ud83d", "\\ude00"), ("\\ud83d", "x"), ("x", "\\ude00")])
 async def test_arguments_and_names_have_whole_characters_only(halves: tuple[str, str]) -> None:
-    begun = event(chunk(call("lo\u00f6k", '{"t": "FIRST', "call_1"))).replace(b"FIRST", halves[0].encode())
-    rest = event(chunk(call(None, 'SECOND"}', None), "tool_calls")).replace(b"SECOND", halves[1].encode())
+    begun = event(chunk(call("lo\u00f6k", '{"t": "FIRST', "call_1"))).replace(
+        b"FIRST", halves[0].encode()
+    )
+    rest = event(chunk(call(None, 'SECOND"}', None), "tool_calls")).replace(
+        b"SECOND", halves[1].encode()
+    )
     ((_, name, arguments),) = calls_of(await ask(begun, rest, DONE))
     arguments.encode()
-    expected = {("\\ud83d", "\\ude00"): "😀", ("\\ud83d", "x"): "\ufffdx", ("x", "\\ude00"): "x\ufffd"}[halves]
+    expected = {
+        ("\\ud83d", "\\ude00"): "😀",
+        ("\\ud83d", "x"): "\ufffdx",
+        ("x", "\\ude00"): "x\ufffd",
+    }[halves]
     assert (name, json.loads(arguments)) == ("loök", {"t": expected})
 
 
-# --- rounds go back ---------------------------------------------------------------------------------------------------------
+# --- rounds go back -------------------------------------------------------------------------------
 
 
-async def a_round(server: Server, **options: Any) -> tuple[Heard, RunEnded, list[dict[str, Any]], list[dict[str, Any]]]:
+async def a_round(
+    server: Server, **options: Any
+) -> tuple[Heard, RunEnded, list[dict[str, Any]], list[dict[str, Any]]]:
     """A batch with one round, and a batch after it: the round, the end, and the messages of the second and of the third request."""
     backend = server.backend(**options)
     asked = request("look")
     first = await heard(backend, asked)
     calls = first.stop.calls
     outputs = {one.id: "found" for one in calls}
-    events = [one async for one in backend.submit(replace(asked, transcript=first.stop.transcript), first.stop.run_id, calls, outputs)]
+    events = [
+        one
+        async for one in backend.submit(
+            replace(asked, transcript=first.stop.transcript), first.stop.run_id, calls, outputs
+        )
+    ]
     ended = events[-1]
     assert isinstance(ended, RunEnded), ended
     await heard(backend, request("and?", batch="b2", anchor=ended.anchor))
@@ -507,11 +710,20 @@ def said_server(*events: Any) -> Server:
     return Server(lambda: stream(*events, DONE), lambda: stream(*text("done", finish="stop"), DONE))
 
 
-async def test_what_a_thinking_model_gave_beside_its_calls_goes_back_with_them_and_is_then_forgotten() -> None:
+async def test_what_a_thinking_model_gave_beside_its_calls_goes_back_with_them_and_is_then_forgotten() -> (
+    None
+):
     signed = {"extra_content": {"google": {"thought_signature": "s"}}}
     server = said_server(
         chunk({"role": "assistant", "content": None, "reasoning_content": "I should "}),
-        chunk({"reasoning_content": "look.", "reasoning_details": [{"type": "reasoning.text", "text": "I should look.", "index": 0}]}),
+        chunk(
+            {
+                "reasoning_content": "look.",
+                "reasoning_details": [
+                    {"type": "reasoning.text", "text": "I should look.", "index": 0}
+                ],
+            }
+        ),
         chunk(call(arguments="", **signed)),
         chunk({}, "tool_calls"),
     )
@@ -522,7 +734,14 @@ async def test_what_a_thinking_model_gave_beside_its_calls_goes_back_with_them_a
         "content": None,
         "reasoning_content": "I should look.",
         "reasoning_details": [{"type": "reasoning.text", "text": "I should look.", "index": 0}],
-        "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}, **signed}],
+        "tool_calls": [
+            {
+                "id": "call_1",
+                "type": "function",
+                "function": {"name": "look", "arguments": "{}"},
+                **signed,
+            }
+        ],
     }
     plain = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
     assert [one for one in third if one["role"] == "assistant"] == [
@@ -534,16 +753,22 @@ async def test_what_a_thinking_model_gave_beside_its_calls_goes_back_with_them_a
 
 async def test_reasoning_between_tags_goes_back_with_its_calls_and_is_then_forgotten() -> None:
     """Models that think between their calls do worse without it."""
-    server = said_server(*text("<think>I should", " look.</think>", "Wait."), chunk(call(), "tool_calls"))
+    server = said_server(
+        *text("<think>I should", " look.</think>", "Wait."), chunk(call(), "tool_calls")
+    )
     first, _, second, third = await a_round(server)
     assert (first.text, first.reply) == ("Wait.", "Wait.")
-    assert [one["content"] for one in second if one["role"] == "assistant"] == ["<think>I should look.</think>Wait."]
+    assert [one["content"] for one in second if one["role"] == "assistant"] == [
+        "<think>I should look.</think>Wait."
+    ]
     assert [one["content"] for one in third if one["role"] == "assistant"] == ["Wait.", "done"]
 
 
 @pytest.mark.parametrize("arguments", ["", "{", "[]", "not json"])
 async def test_what_goes_back_is_json_that_every_server_can_read(arguments: str) -> None:
-    _, _, second, third = await a_round(said_server(chunk(call(arguments=arguments, ident="")), chunk({}, "tool_calls")))
+    _, _, second, third = await a_round(
+        said_server(chunk(call(arguments=arguments, ident="")), chunk({}, "tool_calls"))
+    )
     for messages in (second, third):
         ((one,),) = [message["tool_calls"] for message in messages if message.get("tool_calls")]
         (output,) = [message for message in messages if message["role"] == "tool"]
@@ -554,17 +779,33 @@ async def test_what_goes_back_is_json_that_every_server_can_read(arguments: str)
         assert "index" not in one
 
 
-# --- texts ------------------------------------------------------------------------------------------------------------------
+# --- texts ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "events",
     [
-        [{"choices": [{"delta": {"content": "hello"}}]}, {"choices": [{"delta": {}, "finish_reason": "stop"}]}],
-        [{"id": None, "choices": None, "usage": None}, *text("hello", finish="stop")],
-        [chunk(None), {"id": "x", "choices": [{"index": 0, "delta": None}]}, *text("hello", finish="stop")],
         [
-            chunk({"role": None, "content": "hello", "tool_calls": None, "function_call": None, "refusal": None, "audio": None}),
+            {"choices": [{"delta": {"content": "hello"}}]},
+            {"choices": [{"delta": {}, "finish_reason": "stop"}]},
+        ],
+        [{"id": None, "choices": None, "usage": None}, *text("hello", finish="stop")],
+        [
+            chunk(None),
+            {"id": "x", "choices": [{"index": 0, "delta": None}]},
+            *text("hello", finish="stop"),
+        ],
+        [
+            chunk(
+                {
+                    "role": None,
+                    "content": "hello",
+                    "tool_calls": None,
+                    "function_call": None,
+                    "refusal": None,
+                    "audio": None,
+                }
+            ),
             chunk({}, "stop"),
         ],
         [
@@ -582,17 +823,42 @@ async def test_what_goes_back_is_json_that_every_server_can_read(arguments: str)
             {"choices": [{"index": 1, "delta": {"content": "hel"}}]},
             {"choices": [{"index": 1, "delta": {"content": "lo"}, "finish_reason": "stop"}]},
         ],
-        [{"choices": [{"index": 0, "message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}]}],
+        [
+            {
+                "choices": [
+                    {
+                        "index": 0,
+                        "message": {"role": "assistant", "content": "hello"},
+                        "finish_reason": "stop",
+                    }
+                ]
+            }
+        ],
         [
             {"choices": [{"index": 0, "message": {"content": "hel"}}]},
             {"choices": [{"index": 0, "message": {"content": "lo"}, "finish_reason": "stop"}]},
         ],
         [
             *text("hel", "lo"),
-            {"choices": [{"index": 0, "delta": {}, "message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}]},
+            {
+                "choices": [
+                    {
+                        "index": 0,
+                        "delta": {},
+                        "message": {"role": "assistant", "content": "hello"},
+                        "finish_reason": "stop",
+                    }
+                ]
+            },
         ],
-        [*text("hel", "lo"), {"choices": [{"index": 0, "message": {"content": "hello"}, "finish_reason": "stop"}]}],
-        [{"choices": [{"index": 0, "text": "hel"}]}, {"choices": [{"index": 0, "text": "lo", "finish_reason": "stop"}]}],
+        [
+            *text("hel", "lo"),
+            {"choices": [{"index": 0, "message": {"content": "hello"}, "finish_reason": "stop"}]},
+        ],
+        [
+            {"choices": [{"index": 0, "text": "hel"}]},
+            {"choices": [{"index": 0, "text": "lo", "finish_reason": "stop"}]},
+        ],
         [chunk({"content": ["hel", "lo"]}, "stop")],
         [
             chunk(
@@ -609,7 +875,14 @@ async def test_what_goes_back_is_json_that_every_server_can_read(arguments: str)
         ],
         [
             chunk(
-                {"content": [{"text": "hel"}, {"type": "output_text", "text": "lo"}, {"type": "image_url"}, {"type": ["x"], "text": "y"}]},
+                {
+                    "content": [
+                        {"text": "hel"},
+                        {"type": "output_text", "text": "lo"},
+                        {"type": "image_url"},
+                        {"type": ["x"], "text": "y"},
+                    ]
+                },
                 "stop",
             )
         ],
@@ -638,7 +911,10 @@ async def test_a_completion_without_a_name_gets_one(ident: Any) -> None:
         ({"prompt_tokens": 3, "completion_tokens": 2}, (3, 2, 5)),
         ({"prompt_tokens": None, "completion_tokens": 2, "total_tokens": {}}, (0, 2, 2)),
         ({"prompt_tokens": -1, "completion_tokens": True, "total_tokens": 5}, (0, 0, 5)),
-        ({"prompt_tokens": 3, "input_tokens": 0, "completion_tokens": 2, "output_tokens": 0}, (3, 2, 5)),
+        (
+            {"prompt_tokens": 3, "input_tokens": 0, "completion_tokens": 2, "output_tokens": 0},
+            (3, 2, 5),
+        ),
         ({"prompt_tokens": "n/a", "completion_tokens": "", "total_tokens": []}, None),
         ({"prompt_tokens": None, "completion_tokens": None, "total_tokens": None}, None),
         ({"prompt_tokens": 10**400, "completion_tokens": 1e300, "total_tokens": "nan"}, None),
@@ -649,18 +925,28 @@ async def test_a_completion_without_a_name_gets_one(ident: Any) -> None:
         (7, None),
     ],
 )
-async def test_odd_counts_never_cost_a_reply(usage: Any, counted: tuple[int, int, int] | None) -> None:
+async def test_odd_counts_never_cost_a_reply(
+    usage: Any, counted: tuple[int, int, int] | None
+) -> None:
     found = await ask(*text("hello", finish="stop"), {"choices": [], "usage": usage}, DONE)
     assert found.reply == "hello"
     given = found.stop.usage
-    assert (None if given is None else (given.input_tokens, given.output_tokens, given.total_tokens)) == counted
+    assert (
+        None if given is None else (given.input_tokens, given.output_tokens, given.total_tokens)
+    ) == counted
 
 
 @pytest.mark.parametrize(
-    "end", [chunk({}, "stop", x_groq={"usage": USAGE}), {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": USAGE}]}]
+    "end",
+    [
+        chunk({}, "stop", x_groq={"usage": USAGE}),
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": USAGE}]},
+    ],
 )
 async def test_counts_are_found_in_other_places(end: Any) -> None:
-    assert (await ask(*text("hello"), end, DONE)).stop.usage == Usage(input_tokens=3, output_tokens=2, total_tokens=5)
+    assert (await ask(*text("hello"), end, DONE)).stop.usage == Usage(
+        input_tokens=3, output_tokens=2, total_tokens=5, rounds=1
+    )
 
 
 @pytest.mark.parametrize(
@@ -673,17 +959,22 @@ async def test_counts_are_found_in_other_places(end: Any) -> None:
     ],
 )
 @pytest.mark.parametrize("end", [[chunk({}, "stop"), DONE], [DONE], []])
-async def test_a_text_has_whole_characters_only(bodies: list[str], reply: str, end: list[Any]) -> None:
+async def test_a_text_has_whole_characters_only(
+    bodies: list[str], reply: str, end: list[Any]
+) -> None:
     words = [event(chunk({"content": "HERE"})).replace(b"HERE", one.encode()) for one in bodies]
     found = await ask(*words, *end)
     assert (found.text, found.reply) == (reply, reply)
     json.loads(found.stop.anchor)[-1]["content"].encode()
 
 
-# --- reasoning --------------------------------------------------------------------------------------------------------------
+# --- reasoning ------------------------------------------------------------------------------------
 
 
-THOUGHT = [*text("<thi", "nk>", "let me", " see</", "think>", "\n\n", "hel", "lo", finish="stop"), DONE]
+THOUGHT = [
+    *text("<thi", "nk>", "let me", " see</", "think>", "\n\n", "hel", "lo", finish="stop"),
+    DONE,
+]
 
 
 async def test_reasoning_is_no_part_of_a_reply_a_delta_or_the_history() -> None:
@@ -695,7 +986,11 @@ async def test_reasoning_is_no_part_of_a_reply_a_delta_or_the_history() -> None:
 async def test_reasoning_stays_if_it_is_to_stay() -> None:
     found = await ask(*THOUGHT, reasoning_tags="keep")
     whole = "<think>let me see</think>\n\nhello"
-    assert (found.text, found.reply, json.loads(found.stop.anchor)[-1]["content"]) == (whole, whole, whole)
+    assert (found.text, found.reply, json.loads(found.stop.anchor)[-1]["content"]) == (
+        whole,
+        whole,
+        whole,
+    )
 
 
 async def test_code_that_mentions_a_tag_stays() -> None:
@@ -703,8 +998,12 @@ async def test_code_that_mentions_a_tag_stays() -> None:
     assert (await ask(*text(*whole, finish="stop"), DONE)).reply == whole
 
 
-async def test_a_model_whose_template_opens_the_block_is_known_after_its_first_answer() -> None:
-    backend = Server(lambda: stream(*text("let me", " see\n", "</think>", "\n\n", "hel", "lo", finish="stop"), DONE)).backend()
+async def test_a_template_that_opens_the_block_is_known_after_its_first_answer() -> None:
+    backend = Server(
+        lambda: stream(
+            *text("let me", " see\n", "</think>", "\n\n", "hel", "lo", finish="stop"), DONE
+        )
+    ).backend()
     first, second = await heard(backend), await heard(backend)
     assert first.reply == second.reply == second.text == "hello"
     assert "see" not in first.stop.anchor

@@ -1,4 +1,4 @@
-"""Responses in the foreground whose reader has gone: followed while they are worked on, known to be left when they are not."""
+"""Foreground responses without a reader: followed while in progress, detected when abandoned."""
 
 from __future__ import annotations
 
@@ -10,11 +10,19 @@ from typing import Any, cast
 
 import pytest
 
-from assistant_queue.backends import remedies
-from assistant_queue.backends.base import RunEnded, RunStarted
-from assistant_queue.backends.foreground import ForegroundWatch
+from assistant_queue.backends.base import RunAccepted, RunEnded
+from assistant_queue.backends.openai import remedies
+from assistant_queue.backends.responses.foreground import ForegroundWatch
 from assistant_queue.errors import OutcomeUnknown, RunVanished, StreamCut
-from assistant_queue.testing.provider import Never, Personality, Reply, StandInProvider, cut_stream, refuse, say_in_order
+from assistant_queue.testing.provider import (
+    Never,
+    Personality,
+    Reply,
+    StandInProvider,
+    cut_stream,
+    refuse,
+    say_in_order,
+)
 from assistant_queue.testing.provider.script import ModelScript
 from tests.contract.test_backends import ASSISTANTS, RESPONSES, Rig, events_of, made, until_lost
 
@@ -29,12 +37,12 @@ def provider() -> Iterator[StandInProvider]:
 
 
 async def left_behind(rig: Rig, model: ModelScript) -> str:
-    """A response whose stream was cut after its id; the id."""
+    """Start a response, cut its stream after its id, and return the id."""
     rig.provider.model = model
     rig.provider.fault("responses.create", cut_stream(after_events=2))
     seen, error = await until_lost(rig.backend.start(rig.request("hello")))
     assert isinstance(error, StreamCut)
-    return cast("RunStarted", seen[0]).run_id
+    return cast("RunAccepted", seen[0]).run_id
 
 
 @contextlib.asynccontextmanager
@@ -46,8 +54,12 @@ async def foreground(provider: StandInProvider, personality: Personality) -> Asy
 
 @pytest.mark.parametrize("status", [400, 404, 409])
 @pytest.mark.parametrize("lock", ["refuse", "none"])
-async def test_a_response_that_is_left_has_vanished(provider: StandInProvider, lock: Any, status: Any) -> None:
-    async with foreground(provider, Personality(lock=lock, foreground="stops", foreground_cancel=status)) as rig:
+async def test_a_response_that_is_left_has_vanished(
+    provider: StandInProvider, lock: Any, status: Any
+) -> None:
+    async with foreground(
+        provider, Personality(lock=lock, foreground="stops", foreground_cancel=status)
+    ) as rig:
         run_id = await left_behind(rig, lambda _: Never())
         with pytest.raises(RunVanished, match="no process works on it"):
             await events_of(rig.backend.follow(rig.request("hello"), run_id))
@@ -55,7 +67,9 @@ async def test_a_response_that_is_left_has_vanished(provider: StandInProvider, l
         assert rig.provider.items(rig.conversation) == []
 
 
-async def test_a_response_of_a_server_that_was_restarted_has_vanished(provider: StandInProvider) -> None:
+async def test_a_response_of_a_server_that_was_restarted_has_vanished(
+    provider: StandInProvider,
+) -> None:
     async with foreground(provider, Personality()) as rig:
         rig.provider.model = lambda _: Never()
         async with aclosing(rig.backend.start(rig.request("hello"))) as events:
@@ -67,7 +81,9 @@ async def test_a_response_of_a_server_that_was_restarted_has_vanished(provider: 
             await events_of(rig.backend.follow(rig.request("hello"), started.run_id))
 
 
-async def test_a_process_that_does_not_know_the_servers_ways_learns_them_from_the_response(provider: StandInProvider) -> None:
+async def test_a_process_that_does_not_know_the_servers_ways_learns_them_from_the_response(
+    provider: StandInProvider,
+) -> None:
     provider.personality = Personality(background="refused", foreground="stops")
     async with made(RESPONSES, provider, stream_idle_timeout=IDLE_S) as rig:
         run_id = await left_behind_after_refusal(rig)
@@ -92,11 +108,16 @@ async def test_a_response_that_the_server_works_on_is_waited_for(provider: Stand
         assert isinstance(ended, RunEnded)
         assert ended.replies == ("done",)
         assert rig.ops().count("responses.cancel") >= 1
-        assert next(one.code for one in provider.refusals if one.op == "items.delete") == "conversation_locked"
+        assert (
+            next(one.code for one in provider.refusals if one.op == "items.delete")
+            == "conversation_locked"
+        )
 
 
 async def test_a_response_that_can_be_cancelled_is(provider: StandInProvider) -> None:
-    async with foreground(provider, Personality(foreground="stops", foreground_cancel="accepted")) as rig:
+    async with foreground(
+        provider, Personality(foreground="stops", foreground_cancel="accepted")
+    ) as rig:
         run_id = await left_behind(rig, lambda _: Never())
         ended = (await events_of(rig.backend.follow(rig.request("hello"), run_id)))[-1]
         assert isinstance(ended, RunEnded)
@@ -104,7 +125,9 @@ async def test_a_response_that_can_be_cancelled_is(provider: StandInProvider) ->
 
 
 @pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
-async def test_trouble_with_cancelling_is_no_evidence(provider: StandInProvider, status: int) -> None:
+async def test_trouble_with_cancelling_is_no_evidence(
+    provider: StandInProvider, status: int
+) -> None:
     async with foreground(provider, Personality(foreground="stops")) as rig:
         run_id = await left_behind(rig, lambda _: Never())
         provider.fault("responses.cancel", refuse(status))
@@ -113,7 +136,9 @@ async def test_trouble_with_cancelling_is_no_evidence(provider: StandInProvider,
         assert rig.ops().count("responses.cancel") == 2
 
 
-async def test_a_response_in_the_background_is_never_cancelled_for_being_slow(provider: StandInProvider) -> None:
+async def test_a_response_in_the_background_is_never_cancelled_for_being_slow(
+    provider: StandInProvider,
+) -> None:
     async with made(RESPONSES, provider, stream_idle_timeout=IDLE_S) as rig:
         run_id = await left_behind(rig, lambda _: Reply("done", delay=4 * IDLE_S))
         ended = (await events_of(rig.backend.follow(rig.request("hello"), run_id)))[-1]
@@ -124,7 +149,9 @@ async def test_a_response_in_the_background_is_never_cancelled_for_being_slow(pr
 
 async def test_a_response_that_changes_is_not_idle() -> None:
     """Some servers show what they have so far: as long as there is more each time, nothing else is asked."""
-    shown = [{"status": "in_progress", "output": [{}] * number} for number in range(12)] + [{"status": "completed"}]
+    shown = [{"status": "in_progress", "output": [{}] * number} for number in range(12)] + [
+        {"status": "completed"}
+    ]
 
     async def read() -> dict[str, Any]:
         return shown.pop(0)
@@ -132,24 +159,30 @@ async def test_a_response_that_changes_is_not_idle() -> None:
     def never_called() -> Any:
         raise AssertionError
 
-    watch = ForegroundWatch(read, cancel=never_called, touch=never_called, idle_s=0.2, thread="t", run_id="r")
+    watch = ForegroundWatch(
+        read, cancel=never_called, touch=never_called, idle_s=0.2, thread="t", run_id="r"
+    )
     assert await watch.until_it_ends(shown[0]) == {"status": "completed"}
 
 
 async def test_an_assistants_run_that_is_cancelling_for_ever_counts_as_cancelled(
     provider: StandInProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assistant_queue.backends.thread_runs.CANCEL_S", 0.1)
+    monkeypatch.setattr("assistant_queue.backends.assistants.thread_runs.CANCEL_S", 0.1)
     async with made(ASSISTANTS, provider) as rig:
         await rig.warm_up()
         provider.model = say_in_order(Never())
         request = rig.request("hello")
         async with aclosing(rig.backend.start(request)) as events:
             started = await anext(events)
-        await asyncio.to_thread(provider.wait_for, lambda held: held.runs[-1].status == "in_progress")
+        await asyncio.to_thread(
+            provider.wait_for, lambda held: held.runs[-1].status == "in_progress"
+        )
         run = provider._world.threads[rig.conversation].runs[started.run_id]
         run.status = "cancelling"
-        followed = await asyncio.wait_for(events_of(rig.backend.follow(request, started.run_id)), 10)
+        followed = await asyncio.wait_for(
+            events_of(rig.backend.follow(request, started.run_id)), 10
+        )
         assert isinstance(followed[-1], RunEnded)
         assert followed[-1].status == "cancelled"
 

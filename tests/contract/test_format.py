@@ -1,7 +1,9 @@
-"""What an earlier version wrote is read, finished and answered by this one; what a later one wrote is left alone.
+"""Data of an earlier version is read, finished and answered; data of a later one is left alone.
 
-`format_1.json` holds every key of a queue as format 1 wrote it. When the format changes, it stays, and a new file joins it. To write the
-file for the format of today: `python -m tests.contract.test_format`.
+`format_1.json` holds every key of a queue as version 0.1 wrote it, `format_1_outbox.json` replies
+that wait for their delivery, which format 1 has since. When the format changes, they stay, and new
+files join them. To write the second one as of today: `python -m tests.contract.test_format`; `write`
+wrote the first.
 """
 
 from __future__ import annotations
@@ -13,30 +15,36 @@ from typing import Any
 import pytest
 import redis
 
-from assistant_queue import AssistantMessageQueue
+from assistant_queue import AssistantMessageQueue, RunResult
+from assistant_queue.core.delivery import DeliveryState
 from assistant_queue.core.flow import Claimed
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.models import ErrorInfo
-from assistant_queue.store import ending, holding
 from assistant_queue.store.keys import FORMAT_VERSION
+from assistant_queue.store.ops import control, leases, outcomes
+from assistant_queue.store.ops.reply_outbox import DeliveryLease
 from assistant_queue.testing import StandInProvider
-from assistant_queue.testing.clock import FakeClock
+from assistant_queue.testing.fake_clock import FakeClock
 from assistant_queue.testing.harness import InstantWorker
-from tests.conftest import RedisServer
+from tests.conftest import RedisServer, with_clock
+from tests.contract.store_rig import ERROR, Rig
 
 HERE = Path(__file__).parent
-OLD_FORMATS = sorted(HERE.glob("format_*.json"))
+OLD_FORMATS = sorted(HERE.glob("format_?.json"))
+OUTBOXES = sorted(HERE.glob("format_?_outbox.json"))
 PREFIX = "format"
 
 
 def open_queue(url: str, provider: StandInProvider, clock: FakeClock) -> AssistantMessageQueue:
     queue = AssistantMessageQueue(
-        redis_url=url, queue_prefix=PREFIX, openai_api_key=provider.api_key, openai_base_url=provider.base_url, model="stand-in-model"
+        redis_url=url,
+        queue_prefix=PREFIX,
+        openai_api_key=provider.api_key,
+        openai_base_url=provider.base_url,
+        model="stand-in-model",
     )
-    queue._clock = clock
-    queue._open()
-    return queue
+    return with_clock(queue, clock)
 
 
 def dump(client: redis.Redis) -> dict[str, Any]:
@@ -45,11 +53,20 @@ def dump(client: redis.Redis) -> dict[str, Any]:
         b"string": lambda key: client.get(key).decode("latin-1"),
         b"list": lambda key: [value.decode("latin-1") for value in client.lrange(key, 0, -1)],
         b"set": lambda key: sorted(value.decode("latin-1") for value in client.smembers(key)),
-        b"zset": lambda key: [[member.decode("latin-1"), score] for member, score in client.zrange(key, 0, -1, withscores=True)],
-        b"hash": lambda key: {name.decode("latin-1"): value.decode("latin-1") for name, value in client.hgetall(key).items()},
+        b"zset": lambda key: [
+            [member.decode("latin-1"), score]
+            for member, score in client.zrange(key, 0, -1, withscores=True)
+        ],
+        b"hash": lambda key: {
+            name.decode("latin-1"): value.decode("latin-1")
+            for name, value in client.hgetall(key).items()
+        },
     }
     keys = sorted(client.scan_iter("*"))
-    return {key.decode("latin-1"): [client.type(key).decode(), read[client.type(key)](key)] for key in keys}
+    return {
+        key.decode("latin-1"): [client.type(key).decode(), read[client.type(key)](key)]
+        for key in keys
+    }
 
 
 def restore(client: redis.Redis, rows: dict[str, Any]) -> None:
@@ -64,7 +81,12 @@ def restore(client: redis.Redis, rows: dict[str, Any]) -> None:
         elif kind == "zset":
             client.zadd(key, {member.encode("latin-1"): score for member, score in value})
         else:
-            client.hset(key, mapping={field.encode("latin-1"): one.encode("latin-1") for field, one in value.items()})
+            client.hset(
+                key,
+                mapping={
+                    field.encode("latin-1"): one.encode("latin-1") for field, one in value.items()
+                },
+            )
 
 
 def clear(client: redis.Redis) -> None:
@@ -74,7 +96,9 @@ def clear(client: redis.Redis) -> None:
 
 
 @pytest.mark.parametrize("path", OLD_FORMATS, ids=[path.stem for path in OLD_FORMATS])
-def test_a_queue_of_an_earlier_version_is_finished_by_this_one(path: Path, redis_server: RedisServer) -> None:
+def test_a_queue_of_an_earlier_version_is_finished_by_this_one(
+    path: Path, redis_server: RedisServer
+) -> None:
     told = json.loads(path.read_text(encoding="utf-8"))
     clock = FakeClock(told["now_ms"])
     with redis.Redis.from_url(redis_server.url) as client, StandInProvider(latency=0) as provider:
@@ -90,46 +114,153 @@ def test_a_queue_of_an_earlier_version_is_finished_by_this_one(path: Path, redis
             InstantWorker(queue.config, clock).run_until_idle()
             assert {queue.get_message(name).status for name in told["messages"]} == {"completed"}
             status = queue.get_queue_status()
-            assert (status.completed_count, status.failed_count, status.active_count) == (len(told["messages"]), 0, 0)
+            assert (status.completed_count, status.failed_count, status.active_count) == (
+                len(told["messages"]),
+                0,
+                0,
+            )
         assert client.get(f"{PREFIX}:format") == str(FORMAT_VERSION).encode()
-        assert sorted(text for run in provider.runs for text in run.user_texts) == sorted(told["texts"])
+        assert sorted(text for run in provider.runs for text in run.user_texts) == sorted(
+            told["texts"]
+        )
         clear(client)
 
 
-def test_the_format_of_today_has_its_file() -> None:
+@pytest.mark.parametrize("path", OUTBOXES, ids=[path.stem for path in OUTBOXES])
+def test_replies_that_wait_since_an_earlier_version_are_delivered_by_this_one(
+    path: Path, redis_server: RedisServer
+) -> None:
+    told = json.loads(path.read_text(encoding="utf-8"))
+    clock = FakeClock(told["now_ms"])
+    delivered: list[RunResult] = []
+    with redis.Redis.from_url(redis_server.url) as client:
+        restore(client, told["keys"])
+        queue = AssistantMessageQueue(
+            redis_url=redis_server.url,
+            queue_prefix=PREFIX,
+            backend=lambda _: "never asked",
+            on_reply=delivered.append,
+        )
+        with with_clock(queue, clock) as queue:
+            assert queue.get_queue_status().delivering_count == len(told["replies"]) - 1
+            (failed,) = queue.list_failed()
+            assert (failed.reason, failed.error.message) == ("undelivered", "400")
+            queue.resume("paused")
+            InstantWorker(queue.config, clock).run_until_idle()
+            queue.retry_failed(failed.batch_id)
+            InstantWorker(queue.config, clock).run_until_idle()
+            assert sorted((one.thread_id, one.reply) for one in delivered) == [
+                tuple(one) for one in told["replies"]
+            ]
+            assert [one.reply for one in delivered if one.thread_id == "waiting"] == ["one", "two"]
+            assert {one.reply for one in delivered if one.late} == {"parked"}
+            assert {one.messages[0].text for one in delivered} == {"hello"}
+            assert {one.authors for one in delivered} == {("Ann",)}
+            status = queue.get_queue_status()
+            assert (status.delivering_count, status.delivered_count, status.undelivered_count) == (
+                0,
+                len(told["replies"]),
+                0,
+            )
+        clear(client)
+
+
+def test_the_format_of_today_has_its_files() -> None:
     assert HERE / f"format_{FORMAT_VERSION}.json" in OLD_FORMATS
+    assert HERE / f"format_{FORMAT_VERSION}_outbox.json" in OUTBOXES
+
+
+def write_outbox(url: str) -> None:
+    """Replies that wait: for the first time, after a try, leased, paused, in the failed list."""
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+        rig = Rig(client, PREFIX)
+
+        def answered(thread_id: str, reply: str, *, at_once: bool = False) -> DeliveryLease | None:
+            rig.add(thread_id, delay_s=0, author="Ann")
+            return rig.reply(rig.claim(thread_id), reply=reply, at_once=at_once)
+
+        answered("waiting", "one")
+        answered("waiting", "two")
+        for thread_id in ("tried", "parked"):
+            lease = answered(thread_id, thread_id, at_once=True)
+            assert lease is not None
+            if thread_id == "tried":
+                state = DeliveryState(tries=1, part_ids=("part-1",), error=ERROR)
+                rig.postpone_delivery(lease, 30, state)
+            else:
+                rig.park_delivery(lease)
+        answered("leased", "leased", at_once=True)  # its worker died
+        answered("paused", "paused")
+        rig.run(control.pause_thread(rig.namespace, "paused"))
+        names = ("leased", "parked", "paused", "tried")
+        told = {
+            "now_ms": rig.clock.ms,
+            "replies": sorted(
+                [[name, name] for name in names] + [["waiting", "one"], ["waiting", "two"]]
+            ),
+            "keys": dump(client),
+        }
+    text = json.dumps(told, indent=1, ensure_ascii=True, sort_keys=True)
+    (HERE / f"format_{FORMAT_VERSION}_outbox.json").write_text(text + "\n", encoding="utf-8")
 
 
 def write(url: str) -> None:
     """One thread in each state, as this version writes it."""
     clock = FakeClock()
-    with redis.Redis.from_url(url) as client, StandInProvider(latency=0) as provider, open_queue(url, provider, clock) as queue:
-        store, space = queue._store, queue._door.space
+    with (
+        redis.Redis.from_url(url) as client,
+        StandInProvider(latency=0) as provider,
+        open_queue(url, provider, clock) as queue,
+    ):
+        store = queue._store
+        namespace = queue._commands.namespace
 
-        def claim(thread_id: str) -> tuple[holding.Lease, Claimed]:
-            lease = store.run(holding.claim(space, thread_id, token=f"token-{thread_id}", batch_id=f"batch-{thread_id}", lease_s=30))
-            assert isinstance(lease, holding.Lease)
+        def claim(thread_id: str) -> tuple[leases.Lease, Claimed]:
+            lease = store.run(
+                leases.claim(
+                    namespace,
+                    thread_id,
+                    token=f"token-{thread_id}",
+                    batch_id=f"batch-{thread_id}",
+                    lease_s=30,
+                )
+            )
+            assert isinstance(lease, leases.Lease)
             return lease, lease.claimed
 
         queue.add_message_to_thread("done", "hello", message_id="answered")
         InstantWorker(queue.config, clock).run_until_idle()
         for number, thread_id in enumerate(("dead", "retrying", "active")):
-            queue.add_message_to_thread(thread_id, f"text {number}", message_id=thread_id, author="Ann", metadata={"k": "v"})
+            queue.add_message_to_thread(
+                thread_id, f"text {number}", message_id=thread_id, author="Ann", metadata={"k": "v"}
+            )
         clock.advance(10)
         lease, _ = claim("dead")
         error = ErrorInfo(code="run_failed", message="it failed")
         store.run(
-            ending.bury(
-                space, lease, lease.guard_id, reason="attempts", error=error, progress=Progress(attempts=3, failures=3, error=error),
+            outcomes.bury(
+                namespace, lease, lease.guard_id, reason="attempts", error=error, progress=Progress(attempts=3, failures=3, error=error),
                 message_ids=["dead"], open_calls=[], pause=False,
             )
         )  # fmt: skip
         lease, _ = claim("retrying")
         progress = Progress(attempts=1, failures=1, error=error)
-        store.run(holding.postpone(space, lease, state=ThreadState.RETRYING, wait_s=5, phase=Phase.FROZEN, progress=progress))
+        store.run(
+            leases.postpone(
+                namespace,
+                lease,
+                state=ThreadState.RETRYING,
+                wait_s=5,
+                phase=Phase.FROZEN,
+                progress=progress,
+            )
+        )
         claim("active")  # its worker died before it sent anything
         queue.add_message_to_thread("active", "behind", message_id="behind")
-        queue.add_message_to_thread("waiting", "wait", message_id="waiting", instructions="Be brief.")
+        queue.add_message_to_thread(
+            "waiting", "wait", message_id="waiting", instructions="Be brief."
+        )
         queue.pause("paused")
         queue.add_message_to_thread("paused", "hold on", message_id="paused")
         names = ["answered", "dead", "retrying", "active", "behind", "waiting", "paused"]
@@ -150,5 +281,5 @@ if __name__ == "__main__":
 
     server = RedisServer(next(iter(SERVERS.values())), Path(tempfile.mkdtemp()))
     server.start()
-    write(server.url)
+    write_outbox(server.url)
     server.stop()

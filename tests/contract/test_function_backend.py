@@ -26,24 +26,39 @@ from assistant_queue import (
     RunContext,
     UnknownThread,
 )
-from assistant_queue.backends.base import Backend, CannotAsk, InputItem, NotFound, RunEnded, RunRequest, RunStarted, TextDelta
+from assistant_queue.backends.base import (
+    Backend,
+    CannotAsk,
+    InputItem,
+    NotFound,
+    RunAccepted,
+    RunEnded,
+    RunRequest,
+    TextChunk,
+)
+from assistant_queue.backends.factory import make_backend
 from assistant_queue.core.retry import Backoff
 from assistant_queue.errors import OutcomeUnknown, RunFailed, RunVanished
-from assistant_queue.testing.clock import FakeClock
+from assistant_queue.testing.fake_clock import FakeClock
 from assistant_queue.testing.harness import Crash, InstantWorker
-from assistant_queue.worker.backend import make_backend
-from tests.conftest import PATIENCE_S, RedisServer
+from tests.conftest import PATIENCE_S, RedisServer, with_clock
 
 TEXTS = ("hi", "one question", "about my order")
 
 
 def request(*texts: str, author: str | None = None, **fields: Any) -> RunRequest:
-    messages = tuple(Message(id=f"m{place}", content=text, author=author) for place, text in enumerate(texts or ("hello",)))
+    messages = tuple(
+        Message(id=f"m{place}", content=text, author=author)
+        for place, text in enumerate(texts or ("hello",))
+    )
     return RunRequest(
         batch=Batch(id="b", thread_id="t", messages=messages),
         conversation_id="",
         anchor=None,
-        items=tuple(InputItem(content=f"{author or 'you'}: {message.content}", message_ids=(message.id,)) for message in messages),
+        items=tuple(
+            InputItem(content=f"{author or 'you'}: {message.content}", message_ids=(message.id,))
+            for message in messages
+        ),
         **fields,
     )
 
@@ -55,13 +70,13 @@ async def events_of(function: Callable[..., Any], **options: Any) -> list[Any]:
 
 async def end_of(function: Callable[..., Any]) -> RunEnded:
     first, *_, last = await events_of(function)
-    assert isinstance(first, RunStarted)
+    assert isinstance(first, RunAccepted)
     assert isinstance(last, RunEnded)
     assert last.run_id == first.run_id
     return last
 
 
-# --- what it may be ---------------------------------------------------------------------------------------------------
+# --- what it may be -------------------------------------------------------------------------------
 
 
 def sync(batch: Batch) -> str:
@@ -133,18 +148,24 @@ async def test_any_callable_answers(function: Callable[..., Any]) -> None:
 @pytest.mark.parametrize("function", [pieces, pieces_on_loop])
 async def test_what_is_yielded_is_streamed(function: Callable[..., Any]) -> None:
     _, *deltas, _ = await events_of(function)
-    assert deltas == [TextDelta(text=text) for text in ("HELLO", "\n", "YOU", "")]
+    assert deltas == [TextChunk(text=text) for text in ("HELLO", "\n", "YOU", "")]
 
 
 @pytest.mark.parametrize(
-    ("returned", "replies"), [("a", ("a",)), (None, ()), ("", ()), (["a", "b"], ("a", "b")), (("a",), ("a",)), ([], ())]
+    ("returned", "replies"),
+    [("a", ("a",)), (None, ()), ("", ()), (["a", "b"], ("a", "b")), (("a",), ("a",)), ([], ())],
 )
 async def test_what_is_returned_is_the_reply(returned: Any, replies: tuple[str, ...]) -> None:
     assert (await end_of(lambda _: returned)).replies == replies
 
 
-@pytest.mark.parametrize(("returned", "called"), [(7, "int"), ({"reply": "a"}, "dict"), (["a", 7], "list"), (b"a", "bytes")])
-async def test_another_return_value_is_a_failed_run_that_names_the_function(returned: Any, called: str) -> None:
+@pytest.mark.parametrize(
+    ("returned", "called"),
+    [(7, "int"), ({"reply": "a"}, "dict"), (["a", 7], "list"), (b"a", "bytes")],
+)
+async def test_another_return_value_is_a_failed_run_that_names_the_function(
+    returned: Any, called: str
+) -> None:
     def answer(_: Batch) -> Any:
         return returned
 
@@ -188,7 +209,11 @@ async def test_the_context_says_what_the_model_should_read() -> None:
         sent = request("one", "two", author="Mia", instructions="be kind", deadline_s=12.0)
         _ = [event async for event in FunctionBackend(function).start(sent)]
     assert seen[0] == seen[1]
-    assert (seen[0].text, seen[0].instructions, seen[0].deadline_s) == ("Mia: one\nMia: two", "be kind", 12.0)
+    assert (seen[0].text, seen[0].instructions, seen[0].deadline_s) == (
+        "Mia: one\nMia: two",
+        "be kind",
+        12.0,
+    )
     assert seen[0].run_id == "b-1"
 
 
@@ -198,7 +223,7 @@ def test_the_text_of_content_parts_is_their_text() -> None:
     assert context.text == "look\nand"
 
 
-# --- what it may raise ------------------------------------------------------------------------------------------------
+# --- what it may raise ----------------------------------------------------------------------------
 
 
 def raising(error: BaseException, *, on_the_loop: bool = False) -> Callable[[Batch], Any]:
@@ -224,9 +249,16 @@ def raising(error: BaseException, *, on_the_loop: bool = False) -> Callable[[Bat
         (RunFailed("model down", retry_after_s=3), "run_failed", True, 3),
     ],
 )
-async def test_what_it_raises_is_a_failed_run(error: Exception, code: str, counts: bool, after: float | None, on_the_loop: bool) -> None:
+async def test_what_it_raises_is_a_failed_run(
+    error: Exception, code: str, counts: bool, after: float | None, on_the_loop: bool
+) -> None:
     ended = await end_of(raising(error, on_the_loop=on_the_loop))
-    assert (ended.status, ended.error.code, ended.counts, ended.retry_after_s) == ("failed", code, counts, after)
+    assert (ended.status, ended.error.code, ended.counts, ended.retry_after_s) == (
+        "failed",
+        code,
+        counts,
+        after,
+    )
 
 
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt()])
@@ -247,7 +279,7 @@ async def test_a_task_cancelled_within_the_function_is_a_failed_run() -> None:
     assert (ended.status, ended.error.code) == ("failed", "run_failed")
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------
+# --- what is refused ------------------------------------------------------------------------------
 
 
 def nothing() -> str:
@@ -267,14 +299,17 @@ def two(batch: Batch, session: object) -> str:
     [
         (nothing, "function:nothing takes no batch"),
         (only_names, "function:only_names takes no batch"),
-        (two, "function:two needs 'session'"),
+        (two, "function:two requires the parameter 'session'"),
         (Agent, "is the class function:Agent"),
         (FunctionBackend, "is the class"),
-        (object(), "neither a function nor a Backend"),
+        (object(), "expected a function, or an object"),
     ],
 )
 def test_what_cannot_answer_is_refused_before_anything_starts(backend: Any, says: str) -> None:
-    with AssistantMessageQueue(backend=backend) as queue, pytest.raises(ConfigurationError, match=says):
+    with (
+        AssistantMessageQueue(backend=backend) as queue,
+        pytest.raises(ConfigurationError, match=says),
+    ):
         queue.start_worker()
 
 
@@ -290,9 +325,15 @@ def test_a_callable_is_wrapped_and_a_backend_taken_as_it_is() -> None:
 
 @pytest.mark.parametrize(
     ("backend", "name"),
-    [(functools.partial(shouting, "!"), "function:shouting"), (Agent(), "function:Agent"), (Agent().run, "function:Agent.run")],
+    [
+        (functools.partial(shouting, "!"), "function:shouting"),
+        (Agent(), "function:Agent"),
+        (Agent().run, "function:Agent.run"),
+    ],
 )
-def test_a_callables_name_is_the_same_wherever_it_was_imported_from(backend: Any, name: str) -> None:
+def test_a_callables_name_is_the_same_wherever_it_was_imported_from(
+    backend: Any, name: str
+) -> None:
     assert FunctionBackend(backend).name == name
 
 
@@ -320,11 +361,15 @@ async def test_what_it_cannot_do_it_says() -> None:
         (on_loop, True, "b-1", NotFound),
     ],
 )
-async def test_who_may_be_called_again(function: Any, idempotent: bool, run_id: str | None, finding: type) -> None:
-    assert isinstance(await FunctionBackend(function, idempotent=idempotent).find(request(), run_id), finding)
+async def test_only_idempotent_and_uncalled_functions_are_called_again(
+    function: Any, idempotent: bool, run_id: str | None, finding: type
+) -> None:
+    assert isinstance(
+        await FunctionBackend(function, idempotent=idempotent).find(request(), run_id), finding
+    )
 
 
-# --- cancelling -------------------------------------------------------------------------------------------------------
+# --- cancelling -----------------------------------------------------------------------------------
 
 
 async def test_a_coroutine_is_cancelled_with_its_stream() -> None:
@@ -346,7 +391,7 @@ async def test_a_coroutine_is_cancelled_with_its_stream() -> None:
     assert ended.is_set()
 
 
-async def test_generators_are_closed_when_nobody_listens_any_more() -> None:
+async def test_generators_are_closed_when_their_stream_is_closed() -> None:
     closed = threading.Event()
 
     def endless(_: Batch) -> Iterator[str]:
@@ -366,13 +411,15 @@ async def test_generators_are_closed_when_nobody_listens_any_more() -> None:
     for function in (endless, endless_on_the_loop):
         closed.clear()
         stream = FunctionBackend(function).start(request())
-        assert isinstance(await anext(stream), RunStarted)
-        assert await anext(stream) == TextDelta(text="a")
+        assert isinstance(await anext(stream), RunAccepted)
+        assert await anext(stream) == TextChunk(text="a")
         await stream.aclose()  # type: ignore[attr-defined]  # an async generator
         assert await asyncio.to_thread(closed.wait, PATIENCE_S)
 
 
-def test_a_function_that_never_returns_does_not_keep_the_process(redis_server: RedisServer, prefix: str) -> None:
+def test_a_function_that_never_returns_does_not_keep_the_process(
+    redis_server: RedisServer, prefix: str
+) -> None:
     program = f"""
 import threading
 from assistant_queue import AssistantMessageQueue
@@ -388,24 +435,45 @@ worker.stop(timeout=0)
 queue.close()
 print("done")
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
     assert done.stdout == "done\n", done.stderr
 
 
-# --- in a queue -------------------------------------------------------------------------------------------------------
+# --- in a queue -----------------------------------------------------------------------------------
 
 
 class Shop:
     """A queue over a function that remembers what it was asked; `answers` are raised or returned, one a call, then the texts."""
 
-    def __init__(self, redis_server: RedisServer, prefix: str, *, kind: str = "async", idempotent: bool = False, **options: Any) -> None:
+    def __init__(
+        self,
+        redis_server: RedisServer,
+        prefix: str,
+        *,
+        kind: str = "async",
+        idempotent: bool = False,
+        **options: Any,
+    ) -> None:
         self.calls: list[Batch] = []
         self.answers: list[Any] = []
         self.clock = FakeClock()
-        backend = FunctionBackend(self.answer if kind == "sync" else self.answer_on_loop, idempotent=idempotent)
-        self.queue = AssistantMessageQueue(backend=backend, redis_url=redis_server.url, queue_prefix=prefix, message_delay=5, **options)
-        self.queue._clock = self.clock
-        self.queue._open()
+        backend = FunctionBackend(
+            self.answer if kind == "sync" else self.answer_on_loop, idempotent=idempotent
+        )
+        self.queue = AssistantMessageQueue(
+            backend=backend,
+            redis_url=redis_server.url,
+            queue_prefix=prefix,
+            message_delay=5,
+            **options,
+        )
+        self.queue = with_clock(self.queue, self.clock)
 
     def answer(self, batch: Batch) -> Any:
         self.calls.append(batch)
@@ -432,7 +500,10 @@ def test_a_burst_is_one_call(redis_server: RedisServer, prefix: str, kind: str) 
     shop.work()
     assert [call.text for call in shop.calls] == ["\n".join(TEXTS)]
     status = shop.queue.get_message(ids[0])
-    assert (status.reply, status.run_id) == ("You said: " + "\n".join(TEXTS), f"{shop.calls[0].id}-1")
+    assert (status.reply, status.run_id) == (
+        "You said: " + "\n".join(TEXTS),
+        f"{shop.calls[0].id}-1",
+    )
     shop.queue.close()
 
 
@@ -456,9 +527,13 @@ def test_a_function_that_raises_is_called_again_with_the_same_batch_and_buried_a
     shop.queue.close()
 
 
-def test_not_accepted_is_tried_again_for_longer_than_attempts_last(redis_server: RedisServer, prefix: str) -> None:
+def test_not_accepted_is_tried_again_for_longer_than_attempts_last(
+    redis_server: RedisServer, prefix: str
+) -> None:
     shop = Shop(redis_server, prefix, max_attempts=1)
-    shop.answers = [ConversationBusy("locked")] * 3 + [RequestRefused("full", retry_after_s=100, counts=False)]
+    shop.answers = [ConversationBusy("locked")] * 3 + [
+        RequestRefused("full", retry_after_s=100, counts=False)
+    ]
     (message_id,) = shop.add("one")
     before = shop.clock.ms
     shop.work()
@@ -468,7 +543,9 @@ def test_not_accepted_is_tried_again_for_longer_than_attempts_last(redis_server:
     shop.queue.close()
 
 
-def test_a_thread_that_the_function_does_not_know_is_buried_at_once(redis_server: RedisServer, prefix: str) -> None:
+def test_a_thread_that_the_function_does_not_know_is_buried_at_once(
+    redis_server: RedisServer, prefix: str
+) -> None:
     shop = Shop(redis_server, prefix)
     shop.answers = [UnknownThread("who?")]
     shop.add("one")
@@ -478,7 +555,9 @@ def test_a_thread_that_the_function_does_not_know_is_buried_at_once(redis_server
 
 
 @pytest.mark.parametrize("idempotent", [False, True])
-def test_perhaps_is_parked_or_called_again(redis_server: RedisServer, prefix: str, idempotent: bool) -> None:
+def test_perhaps_is_parked_or_called_again(
+    redis_server: RedisServer, prefix: str, idempotent: bool
+) -> None:
     shop = Shop(redis_server, prefix, idempotent=idempotent)
     shop.answers = [OutcomeUnknown("the gateway timed out")]
     (message_id,) = shop.add("one")
@@ -496,7 +575,9 @@ class CrashAt:
     """Dies at the k-th point it passes."""
 
     def __init__(self, number: int) -> None:
-        self.number, self.passed, self.name = number, 0, ""
+        self.number = number
+        self.passed = 0
+        self.name = ""
 
     def __call__(self, name: str, _: Batch) -> None:
         self.passed += 1
@@ -505,9 +586,12 @@ class CrashAt:
             raise Crash(name)
 
 
-def crash_everywhere(redis_server: RedisServer, prefix: str, **options: Any) -> Iterator[tuple[str, Shop]]:
+def crash_everywhere(
+    redis_server: RedisServer, prefix: str, **options: Any
+) -> Iterator[tuple[str, Shop]]:
     """For each point: run, die there, recover; the point's name and what became of it, at last without a death."""
-    number, name = 0, "first"
+    number = 0
+    name = "first"
     while name:
         number += 1
         shop = Shop(redis_server, f"{prefix}-{number}", **options)
@@ -524,7 +608,9 @@ def crash_everywhere(redis_server: RedisServer, prefix: str, **options: Any) -> 
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_an_idempotent_function_survives_a_death_at_every_step(redis_server: RedisServer, prefix: str, kind: str) -> None:
+def test_an_idempotent_function_survives_a_death_at_every_step(
+    redis_server: RedisServer, prefix: str, kind: str
+) -> None:
     names = []
     for name, shop in crash_everywhere(redis_server, prefix, kind=kind, idempotent=True):
         where = f"died {name}"
@@ -535,8 +621,20 @@ def test_an_idempotent_function_survives_a_death_at_every_step(redis_server: Red
         assert again == (1 if name in {"after Watch", "before Finish"} else 0), where
         assert shop.queue.list_failed() == [], where
         status = shop.queue.get_queue_status()
-        assert (status.completed_count, status.active_count, status.waiting_count, status.delayed_count) == (4 if name else 3, 0, 0, 0)
-    assert {"before Start", "after Start", "before Watch", "after Watch", "before Finish", "after Finish"} <= set(names)
+        assert (
+            status.completed_count,
+            status.active_count,
+            status.waiting_count,
+            status.delayed_count,
+        ) == (4 if name else 3, 0, 0, 0)
+    assert {
+        "before Start",
+        "after Start",
+        "before Watch",
+        "after Watch",
+        "before Finish",
+        "after Finish",
+    } <= set(names)
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
@@ -570,7 +668,8 @@ def test_a_parked_batch_can_be_retried_by_a_person(redis_server: RedisServer, pr
 
 
 @pytest.mark.parametrize(
-    ("kind", "idempotent", "reason"), [("async", False, "attempts"), ("sync", False, "parked"), ("sync", True, "attempts")]
+    ("kind", "idempotent", "reason"),
+    [("async", False, "attempts"), ("sync", False, "parked"), ("sync", True, "attempts")],
 )
 def test_a_call_that_outlives_run_timeout_is_given_up(
     redis_server: RedisServer, prefix: str, kind: str, idempotent: bool, reason: str
@@ -585,59 +684,83 @@ def test_a_call_that_outlives_run_timeout_is_given_up(
 
     backend = FunctionBackend(hangs if kind == "sync" else hangs_on_the_loop, idempotent=idempotent)
     options = {"message_delay": 0, "run_timeout": 0.05, "request_timeout": 0.05, "max_attempts": 2}
-    with AssistantMessageQueue(backend=backend, redis_url=redis_server.url, queue_prefix=prefix, **options) as queue:
-        clock = FakeClock()
-        queue._clock = clock
-        queue._open()
+    clock = FakeClock()
+    with with_clock(
+        AssistantMessageQueue(
+            backend=backend, redis_url=redis_server.url, queue_prefix=prefix, **options
+        ),
+        clock,
+    ) as queue:
         queue.add_message_to_thread("t", "one")
         InstantWorker(queue.config, clock).run_until_idle()
         assert [failed.reason for failed in queue.list_failed()] == [reason]
     let_go.set()
 
 
-async def test_the_async_door_calls_it_on_its_own_loop(redis_server: RedisServer, prefix: str) -> None:
+async def test_the_asyncio_class_calls_it_on_its_own_loop(
+    redis_server: RedisServer, prefix: str
+) -> None:
     home = asyncio.get_running_loop()
 
     async def answer(_: Batch) -> str:
         return str(asyncio.get_running_loop() is home)
 
-    async with AsyncAssistantMessageQueue(backend=answer, redis_url=redis_server.url, queue_prefix=prefix, message_delay=0) as queue:
+    async with AsyncAssistantMessageQueue(
+        backend=answer, redis_url=redis_server.url, queue_prefix=prefix, message_delay=0
+    ) as queue:
         await queue.start_worker()
         assert await queue.ask("t", "?", timeout=PATIENCE_S) == "True"
 
 
-def test_instructions_and_authors_reach_the_function(redis_server: RedisServer, prefix: str) -> None:
+def test_instructions_and_authors_reach_the_function(
+    redis_server: RedisServer, prefix: str
+) -> None:
     def answer(batch: Batch, context: RunContext) -> str:
         return f"[{context.instructions}] {context.text}"
 
-    options: dict[str, Any] = {"backend": answer, "redis_url": redis_server.url, "queue_prefix": prefix, "message_delay": 0}
-    with AssistantMessageQueue(**options, default_instructions=lambda batch: f"greet {batch.authors[0]}") as queue:
+    options: dict[str, Any] = {
+        "backend": answer,
+        "redis_url": redis_server.url,
+        "queue_prefix": prefix,
+        "message_delay": 0,
+    }
+    with AssistantMessageQueue(
+        **options, default_instructions=lambda batch: f"greet {batch.authors[0]}"
+    ) as queue:
         queue.start_worker()
         assert queue.ask("t", "hello", author="Mia", timeout=PATIENCE_S) == "[greet Mia] Mia: hello"
 
 
-def test_a_backend_that_cannot_follow_is_asked_about_a_cut_stream(redis_server: RedisServer, prefix: str) -> None:
+def test_a_backend_that_cannot_follow_is_asked_about_a_cut_stream(
+    redis_server: RedisServer, prefix: str
+) -> None:
     class Cuts(FunctionBackend):
         async def start(self, request: RunRequest) -> AsyncIterator[Any]:
-            yield RunStarted(run_id="r")
+            yield RunAccepted(run_id="r")
             if request.batch.attempts > 1:
                 yield RunEnded(run_id="r", status="completed", replies=("at last",))
 
     options: dict[str, Any] = {"backoff": {"type": Backoff().type, "delay": 0}, "message_delay": 0}
-    with AssistantMessageQueue(backend=Cuts(on_loop, idempotent=True), redis_url=redis_server.url, queue_prefix=prefix, **options) as queue:
-        clock = FakeClock()
-        queue._clock = clock
-        queue._open()
+    clock = FakeClock()
+    with with_clock(
+        AssistantMessageQueue(
+            backend=Cuts(on_loop, idempotent=True),
+            redis_url=redis_server.url,
+            queue_prefix=prefix,
+            **options,
+        ),
+        clock,
+    ) as queue:
         receipt = queue.add_message_to_thread("t", "one")
         InstantWorker(queue.config, clock).run_until_idle()
         assert queue.wait_for_reply(receipt.message_id, 0) == "at last"
 
 
-# --- what is remembered ----------------------------------------------------------------------------------------------
+# --- what is remembered ---------------------------------------------------------------------------
 
 
 class Remembering:
-    """A function with a history, and what it was told."""
+    """A function with a history, and what it received."""
 
     def __init__(self) -> None:
         self.told: list[list[tuple[str, str]]] = []
@@ -651,18 +774,21 @@ class Remembering:
         return f"reply to {batch.text}"
 
 
-def remembering_queue(url: str, prefix: str, function: Any, **options: Any) -> tuple[AssistantMessageQueue, FakeClock]:
+def remembering_queue(
+    url: str, prefix: str, function: Any, **options: Any
+) -> tuple[AssistantMessageQueue, FakeClock]:
     history = options.pop("history", 4)
     idempotent = options.pop("idempotent", False)
     backend = FunctionBackend(function, name="remembering", history=history, idempotent=idempotent)
     queue = AssistantMessageQueue(redis_url=url, queue_prefix=prefix, backend=backend, **options)
     clock = FakeClock()
-    queue._clock = clock
-    queue._open()
+    queue = with_clock(queue, clock)
     return queue, clock
 
 
-def test_a_function_is_told_what_was_said_before_and_no_more_than_it_asked_for(redis_server: RedisServer, prefix: str) -> None:
+def test_a_function_receives_what_was_said_before_and_no_more_than_it_asked_for(
+    redis_server: RedisServer, prefix: str
+) -> None:
     function = Remembering()
     queue, clock = remembering_queue(redis_server.url, prefix, function)
     with queue:
@@ -671,11 +797,14 @@ def test_a_function_is_told_what_was_said_before_and_no_more_than_it_asked_for(r
             InstantWorker(queue.config, clock).run_until_idle()
         queue.add_message_to_thread("somebody else", "hello")
         InstantWorker(queue.config, clock).run_until_idle()
-    one, two = [("user", "one"), ("assistant", "reply to one")], [("user", "two"), ("assistant", "reply to two")]
+    one = [("user", "one"), ("assistant", "reply to one")]
+    two = [("user", "two"), ("assistant", "reply to two")]
     assert function.told == [[], one, [*one, *two], []]
 
 
-def test_what_is_remembered_outlives_failures_and_goes_with_the_thread(redis_server: RedisServer, prefix: str) -> None:
+def test_what_is_remembered_outlives_failures_and_goes_with_the_thread(
+    redis_server: RedisServer, prefix: str
+) -> None:
     function = Remembering()
     queue, clock = remembering_queue(redis_server.url, prefix, function, max_attempts=2)
     with queue:
@@ -695,11 +824,16 @@ def test_what_is_remembered_outlives_failures_and_goes_with_the_thread(redis_ser
         assert function.told[-1] == []
 
 
-def test_a_history_is_written_once_wherever_the_worker_dies(redis_server: RedisServer, prefix: str) -> None:
-    number, name = 0, "start"
+def test_a_history_is_written_once_wherever_the_worker_dies(
+    redis_server: RedisServer, prefix: str
+) -> None:
+    number = 0
+    name = "start"
     while name:
-        number, name = number + 1, ""
-        function, passed = Remembering(), 0
+        number = number + 1
+        name = ""
+        function = Remembering()
+        passed = 0
 
         def die(point: str, _: Batch) -> None:
             nonlocal passed, name
@@ -708,7 +842,9 @@ def test_a_history_is_written_once_wherever_the_worker_dies(redis_server: RedisS
                 name = point
                 raise Crash(point)
 
-        queue, clock = remembering_queue(redis_server.url, f"{prefix}-{number}", function, idempotent=True, history=10)
+        queue, clock = remembering_queue(
+            redis_server.url, f"{prefix}-{number}", function, idempotent=True, history=10
+        )
         with queue:
             queue.add_message_to_thread("t", "one")
             InstantWorker(queue.config, clock).run_until_idle()
@@ -719,7 +855,11 @@ def test_a_history_is_written_once_wherever_the_worker_dies(redis_server: RedisS
                 InstantWorker(queue.config, clock).run_until_idle()
             queue.add_message_to_thread("t", "three")
             InstantWorker(queue.config, clock).run_until_idle()
-        said = [(role, text) for word in ("one", "two") for role, text in (("user", word), ("assistant", f"reply to {word}"))]
+        said = [
+            (role, text)
+            for word in ("one", "two")
+            for role, text in (("user", word), ("assistant", f"reply to {word}"))
+        ]
         assert function.told[-1] == said, f"died at point {number}, {name}"
     assert number > 8
 

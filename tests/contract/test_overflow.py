@@ -1,4 +1,4 @@
-"""What each backend does about a conversation that is too long: asks the server to shorten it, else begins it anew."""
+"""Conversations that are too long: shortened by the server, else renewed."""
 
 from __future__ import annotations
 
@@ -8,12 +8,30 @@ from typing import Any
 
 import pytest
 
-from assistant_queue.backends.base import ActionRequired, RenewsConversations, RunEnded, RunEvent, RunStarted
-from assistant_queue.backends.conversation_renewal import MAX_ITEMS, copied, later_half, split_at_batch
-from assistant_queue.backends.overflow import LAST_MESSAGES, Noted
+from assistant_queue.backends.base import (
+    ActionRequired,
+    RenewsConversations,
+    RunAccepted,
+    RunEnded,
+    RunEvent,
+)
+from assistant_queue.backends.openai.conversation_renewal import (
+    MAX_ITEMS,
+    copied,
+    later_half,
+    split_at_batch,
+)
+from assistant_queue.backends.openai.overflow import LAST_MESSAGES, Noted
 from assistant_queue.errors import BackendError, RequestRefused
 from assistant_queue.models import ToolCall
-from assistant_queue.testing.provider import Personality, Reply, StandInProvider, ToolCalls, refuse, say_in_order
+from assistant_queue.testing.provider import (
+    Personality,
+    Reply,
+    StandInProvider,
+    ToolCalls,
+    refuse,
+    say_in_order,
+)
 from tests.contract.test_backends import ASSISTANTS, CHAT, RESPONSES, Rig, events_of, made
 from tests.contract.test_backends_parts import call, message, output, request
 
@@ -57,7 +75,7 @@ def asked(rig: Rig, name: str, since: int = 0) -> list[Any]:
     return [(one.body or {}).get(name) for one in rig.provider.calls(rig.create)[since:]]
 
 
-# --- Responses: the server shortens ----------------------------------------------------------------------------------------------
+# --- Responses: the server shortens ---------------------------------------------------------------
 
 
 async def test_a_server_that_truncates_is_asked_to_and_this_is_remembered_and_said_once(
@@ -72,7 +90,11 @@ async def test_a_server_that_truncates_is_asked_to_and_this_is_remembered_and_sa
         assert asked(rig, "truncation") == [None, None, "auto"]
         assert (await end_of(rig, batch="third", anchor=ended.anchor)).status == "completed"
         assert asked(rig, "truncation", 3) == ["auto"], "no request more"
-    assert [record.message.partition(": ")[2] for record in caplog.records if "cut by the server" in record.message] == [
+    assert [
+        record.message.partition(": ")[2]
+        for record in caplog.records
+        if "cut by the server" in record.message
+    ] == [
         "conversations that outgrow the model are cut by the server: it leaves out what is oldest"
     ]
 
@@ -86,10 +108,15 @@ async def test_a_server_that_truncates_is_asked_to_and_this_is_remembered_and_sa
         refuse(413, body="<html><h1>413 Request Entity Too Large</h1></html>"),
         refuse(400, body={"error": {"message": "Invalid.", "param": "input"}}),
         refuse(500, "context_length_exceeded"),
-        refuse(400, message="The input token count (2000) exceeds the maximum number of tokens allowed (1000)."),
+        refuse(
+            400,
+            message="The input token count (2000) exceeds the maximum number of tokens allowed (1000).",
+        ),
     ],
 )
-async def test_a_refusal_that_is_or_may_be_about_the_length_is_met_with_less(provider: StandInProvider, refusal: Any) -> None:
+async def test_a_refusal_that_is_or_may_be_about_the_length_is_met_with_less(
+    provider: StandInProvider, refusal: Any
+) -> None:
     async with made(RESPONSES, provider) as rig:
         anchor = await with_history(rig)
         provider.fault(rig.create, refusal)
@@ -97,7 +124,9 @@ async def test_a_refusal_that_is_or_may_be_about_the_length_is_met_with_less(pro
         assert asked(rig, "truncation", 1) == [None, "auto"]
 
 
-async def test_a_refusal_without_words_of_a_first_batch_is_no_question_of_length(provider: StandInProvider) -> None:
+async def test_a_refusal_without_words_of_a_first_batch_is_no_question_of_length(
+    provider: StandInProvider,
+) -> None:
     async with made(RESPONSES, provider) as rig:
         provider.fault(rig.create, refuse(400, message="Bad request."))
         refusal = await refusal_of(rig)
@@ -105,16 +134,23 @@ async def test_a_refusal_without_words_of_a_first_batch_is_no_question_of_length
 
 
 @pytest.mark.parametrize("kind", [RESPONSES, ASSISTANTS])
-async def test_a_refusal_that_names_a_field_is_not_about_the_length(provider: StandInProvider, kind: str) -> None:
+async def test_a_refusal_that_names_a_field_is_not_about_the_length(
+    provider: StandInProvider, kind: str
+) -> None:
     async with made(kind, provider) as rig:
         anchor = await with_history(rig)
-        provider.fault(rig.create, refuse(400, body={"error": {"message": "Invalid value.", "param": "temperature"}}))
+        provider.fault(
+            rig.create,
+            refuse(400, body={"error": {"message": "Invalid value.", "param": "temperature"}}),
+        )
         refusal = await refusal_of(rig, anchor=anchor)
     assert (len(provider.calls(rig.create)), refusal.outgrown) == (2, False)
 
 
 @pytest.mark.parametrize(
-    ("flags", "requests"), [({"truncation": "refused"}, [None, "auto"]), ({"truncation": "ignored"}, [None, "auto"])], ids=str
+    ("flags", "requests"),
+    [({"truncation": "refused"}, [None, "auto"]), ({"truncation": "ignored"}, [None, "auto"])],
+    ids=str,
 )
 async def test_a_server_that_does_not_truncate_leaves_the_conversation_outgrown_and_is_asked_again_next_time(
     provider: StandInProvider, flags: dict[str, Any], requests: list[Any]
@@ -123,7 +159,11 @@ async def test_a_server_that_does_not_truncate_leaves_the_conversation_outgrown_
         anchor = await with_history(rig)
         provider.personality = limited(**flags)
         refusal = await refusal_of(rig, anchor=anchor)
-        assert (refusal.outgrown, refusal.retryable, refusal.provider_code) == (True, False, "context_length_exceeded")
+        assert (refusal.outgrown, refusal.retryable, refusal.provider_code) == (
+            True,
+            False,
+            "context_length_exceeded",
+        )
         assert asked(rig, "truncation", 1) == requests
         provider.personality = limited()
         await end_of(rig, anchor=anchor, batch="third")
@@ -140,7 +180,7 @@ async def test_a_conversation_can_be_compacted_by_the_server(provider: StandInPr
         ended = await end_of(rig, anchor=anchor)
         assert asked(rig, "context_management") == [None, None, COMPACTION]
         assert asked(rig, "truncation") == [None] * 3
-        # The item that stands for what was said before is in the conversation, and in nobody's way.
+        # The item that stands for what was said before is in the conversation, and disturbs no batch.
         found = await rig.backend.find(rig.request(LONG, anchor=anchor))
         assert isinstance(found, RunEnded)
         assert (found.replies, found.anchor) == (ended.replies, ended.anchor)
@@ -163,9 +203,15 @@ async def test_a_server_that_does_not_compact_is_asked_to_truncate(
         provider.personality = limited(context_management=flag)
         ended = await end_of(rig, anchor=anchor)
         assert ended.status == "completed"
-        assert (asked(rig, "context_management", 1), asked(rig, "truncation", 1)) == (compaction, truncation)
+        assert (asked(rig, "context_management", 1), asked(rig, "truncation", 1)) == (
+            compaction,
+            truncation,
+        )
         await end_of(rig, batch="third", anchor=ended.anchor)
-        assert (asked(rig, "context_management", 4), asked(rig, "truncation", 4)) == ([None], ["auto"]), "what helped, and only that"
+        assert (asked(rig, "context_management", 4), asked(rig, "truncation", 4)) == (
+            [None],
+            ["auto"],
+        ), "what helped, and only that"
 
 
 async def test_what_the_user_says_about_truncation_is_left_alone(provider: StandInProvider) -> None:
@@ -177,7 +223,9 @@ async def test_what_the_user_says_about_truncation_is_left_alone(provider: Stand
 
 
 @pytest.mark.parametrize("kind", [RESPONSES, ASSISTANTS, CHAT])
-async def test_a_queue_that_is_to_fail_sends_nothing_more_whatever_others_have_found_out(provider: StandInProvider, kind: str) -> None:
+async def test_a_queue_that_is_to_fail_sends_nothing_more_whatever_others_have_found_out(
+    provider: StandInProvider, kind: str
+) -> None:
     provider.personality = limited()
     async with made(kind, provider) as rig:
         anchor = await with_history(rig)
@@ -190,13 +238,22 @@ async def test_a_queue_that_is_to_fail_sends_nothing_more_whatever_others_have_f
             refusal = await refusal_of(failing, anchor=anchor, batch="third")
         assert (refusal.retryable, refusal.provider_code) == (False, "context_length_exceeded")
         assert len(provider.calls(rig.create)) == before + 1
-        assert asked(rig, "truncation", before) == asked(rig, "truncation_strategy", before) == [None]
+        assert (
+            asked(rig, "truncation", before) == asked(rig, "truncation_strategy", before) == [None]
+        )
 
 
 @pytest.mark.parametrize(
-    "passing", [refuse(429, "rate_limit_exceeded", retry_after=3), refuse(409, "conversation_locked"), refuse(400, retry_after=3)]
+    "passing",
+    [
+        refuse(429, "rate_limit_exceeded", retry_after=3),
+        refuse(409, "conversation_locked"),
+        refuse(400, retry_after=3),
+    ],
 )
-async def test_trouble_that_passes_is_not_taken_for_a_server_that_does_not_truncate(provider: StandInProvider, passing: Any) -> None:
+async def test_trouble_that_passes_is_not_taken_for_a_server_that_does_not_truncate(
+    provider: StandInProvider, passing: Any
+) -> None:
     async with made(RESPONSES, provider) as rig:
         anchor = await with_history(rig)
         provider.personality = limited()
@@ -205,7 +262,9 @@ async def test_trouble_that_passes_is_not_taken_for_a_server_that_does_not_trunc
         assert (refusal.counts, refusal.outgrown, refusal.retryable) == (False, False, True)
 
 
-async def test_a_call_that_an_earlier_batch_left_open_is_healed_in_a_conversation_that_is_shortened(provider: StandInProvider) -> None:
+async def test_a_call_that_an_earlier_batch_left_open_is_healed_in_a_conversation_that_is_shortened(
+    provider: StandInProvider,
+) -> None:
     async with made(RESPONSES, provider) as rig:
         provider.model = say_in_order(ToolCalls([("weather", {})]), "fine")
         *_, open_round = await rig.start(LONG, LONG, batch="first")
@@ -215,24 +274,28 @@ async def test_a_call_that_an_earlier_batch_left_open_is_healed_in_a_conversatio
         assert (ended.replies, asked(rig, "truncation", 1)) == (("fine",), [None, None, "auto"])
 
 
-# --- Responses: a run that fails for its length -----------------------------------------------------------------------------------
+# --- Responses: a run that fails for its length ---------------------------------------------------
 
 
-async def test_a_response_that_fails_for_its_length_is_worth_another_that_is_truncated(provider: StandInProvider) -> None:
+async def test_a_response_that_fails_for_its_length_is_worth_another_that_is_truncated(
+    provider: StandInProvider,
+) -> None:
     async with made(RESPONSES, provider) as rig:
         anchor = await with_history(rig)
-        provider.personality = limited(context_told="failed")
+        provider.personality = limited(context_outcome="failed")
         failed = await end_of(rig, anchor=anchor)
         assert (failed.status, failed.retryable, failed.counts) == ("failed", True, False)
         assert (await end_of(rig, anchor=anchor, shortened=1)).status == "completed"
-        assert (await end_of(rig, anchor=anchor, batch="third")).status == "completed", "it has helped"
+        assert (await end_of(rig, anchor=anchor, batch="third")).status == "completed", (
+            "it has helped"
+        )
         assert asked(rig, "truncation", 1) == [None, "auto", "auto"]
 
 
 async def test_truncation_that_did_not_help_is_not_remembered(provider: StandInProvider) -> None:
     async with made(RESPONSES, provider) as rig:
         anchor = await with_history(rig)
-        provider.personality = limited(context_told="failed", truncation="ignored")
+        provider.personality = limited(context_outcome="failed", truncation="ignored")
         again = await end_of(rig, anchor=anchor, shortened=1)
         assert (again.status, again.retryable, again.counts) == ("failed", False, True)
         renewed = await end_of(rig, anchor=anchor, shortened=1, renewed=True)
@@ -241,19 +304,27 @@ async def test_truncation_that_did_not_help_is_not_remembered(provider: StandInP
         assert asked(rig, "truncation", 1) == ["auto", None, None]
 
 
-async def test_a_server_that_refuses_to_truncate_what_it_failed_on_gets_the_request_without(provider: StandInProvider) -> None:
+async def test_a_server_that_refuses_to_truncate_what_it_failed_on_gets_the_request_without(
+    provider: StandInProvider,
+) -> None:
     async with made(RESPONSES, provider) as rig:
         anchor = await with_history(rig)
-        provider.personality = limited(context_told="failed", truncation="refused")
+        provider.personality = limited(context_outcome="failed", truncation="refused")
         again = await end_of(rig, anchor=anchor, shortened=1)
-        assert (again.status, again.retryable, asked(rig, "truncation", 1)) == ("failed", False, ["auto", None])
+        assert (again.status, again.retryable, asked(rig, "truncation", 1)) == (
+            "failed",
+            False,
+            ["auto", None],
+        )
 
 
 @pytest.mark.parametrize("kind", [RESPONSES, ASSISTANTS])
-async def test_a_run_that_another_worker_finds_failed_for_its_length_is_worth_another_as_well(provider: StandInProvider, kind: str) -> None:
+async def test_a_run_that_another_worker_finds_failed_for_its_length_is_worth_another_as_well(
+    provider: StandInProvider, kind: str
+) -> None:
     async with made(kind, provider) as rig:
         anchor = await with_history(rig)
-        provider.personality = limited(context_told="failed")
+        provider.personality = limited(context_outcome="failed")
         failed = await end_of(rig, anchor=anchor)
         request = rig.request(LONG, anchor=anchor)
         found = await rig.backend.find(request, failed.run_id)
@@ -264,10 +335,12 @@ async def test_a_run_that_another_worker_finds_failed_for_its_length_is_worth_an
         assert (found.retryable, found.counts) == (True, False)
 
 
-# --- Responses: begun anew --------------------------------------------------------------------------------------------------------
+# --- Responses: begun anew ------------------------------------------------------------------------
 
 
-async def renew(rig: Rig, request: Any, calls: Sequence[ToolCall] = ()) -> tuple[str, str | None] | None:
+async def renew(
+    rig: Rig, request: Any, calls: Sequence[ToolCall] = ()
+) -> tuple[str, str | None] | None:
     assert isinstance(rig.backend, RenewsConversations)
     return await rig.backend.renew_conversation(request, calls)
 
@@ -276,7 +349,10 @@ def texts_of(provider: StandInProvider, place: str) -> list[tuple[str, str]]:
     return [
         (
             item.get("role") or item["type"],
-            "".join(part["text"] if isinstance(part["text"], str) else part["text"]["value"] for part in item.get("content", ())),
+            "".join(
+                part["text"] if isinstance(part["text"], str) else part["text"]["value"]
+                for part in item.get("content", ())
+            ),
         )
         for item in provider.items(place)
     ]
@@ -289,45 +365,65 @@ async def test_the_new_conversation_begins_with_the_last_turns_and_the_old_one_s
     async with made(kind, provider) as rig:
         anchor = None
         for number in range(6):
-            anchor = (await end_of(rig, f"question {number}", batch=f"b{number}", anchor=anchor)).anchor
+            anchor = (
+                await end_of(rig, f"question {number}", batch=f"b{number}", anchor=anchor)
+            ).anchor
         before = provider.items(rig.conversation)
         renewed = await renew(rig, rig.request(LONG, batch="now", anchor=anchor))
         assert renewed is not None
         place, end = renewed
         assert texts_of(provider, place) == [
-            row for number in (3, 4, 5) for row in (("user", f"question {number}"), ("assistant", f"You said: question {number}"))
+            row
+            for number in (3, 4, 5)
+            for row in (
+                ("user", f"question {number}"),
+                ("assistant", f"You said: question {number}"),
+            )
         ]
         assert provider.items(rig.conversation) == before
         assert end == (provider.items(place)[-1]["id"] if kind == RESPONSES else None)
 
         rig.conversation = place
-        assert (await end_of(rig, "go on", batch="now", anchor=end, renewed=True)).replies == ("You said: go on",)
-        again = await renew(rig, rig.request(LONG, batch="later", anchor=provider.items(place)[-1]["id"]))
+        assert (await end_of(rig, "go on", batch="now", anchor=end, renewed=True)).replies == (
+            "You said: go on",
+        )
+        again = await renew(
+            rig, rig.request(LONG, batch="later", anchor=provider.items(place)[-1]["id"])
+        )
         assert again is not None
         assert texts_of(provider, again[0])[-1] == ("assistant", "You said: go on")
 
 
 @pytest.mark.parametrize("listed", ["asked", "newest", "oldest"])
-async def test_the_order_of_what_was_said_does_not_depend_on_how_a_server_lists_it(provider: StandInProvider, listed: Any) -> None:
+async def test_the_order_of_what_was_said_does_not_depend_on_how_a_server_lists_it(
+    provider: StandInProvider, listed: Any
+) -> None:
     async with made(RESPONSES, provider) as rig:
         anchor = None
         for number in range(4):
-            anchor = (await end_of(rig, f"question {number}", batch=f"b{number}", anchor=anchor)).anchor
+            anchor = (
+                await end_of(rig, f"question {number}", batch=f"b{number}", anchor=anchor)
+            ).anchor
         provider.personality = Personality(list_order=listed)
         renewed = await renew(rig, rig.request(LONG, batch="now", anchor=anchor))
         assert renewed is not None
-        assert [text for _, text in texts_of(provider, renewed[0])][::2] == ["question 2", "question 3"]
+        assert [text for _, text in texts_of(provider, renewed[0])][::2] == [
+            "question 2",
+            "question 3",
+        ]
         assert renewed[1] == provider.items(renewed[0])[-1]["id"]
 
 
 @pytest.mark.parametrize("listed", ["by_id", "shuffled", "reshuffled"])
-async def test_what_was_said_in_no_order_that_can_be_told_is_not_said_again_and_open_calls_are_carried_all_the_same(
+async def test_what_was_said_in_no_order_that_can_be_known_is_not_said_again_and_open_calls_are_carried_all_the_same(
     provider: StandInProvider, listed: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with made(RESPONSES, provider) as rig:
         anchor = None
         for number in range(4):
-            anchor = (await end_of(rig, f"question {number}", batch=f"b{number}", anchor=anchor)).anchor
+            anchor = (
+                await end_of(rig, f"question {number}", batch=f"b{number}", anchor=anchor)
+            ).anchor
         provider.model = say_in_order(ToolCalls([("weather", {})]), Reply("sunny"))
         *_, opened = await rig.start("how", "is it", anchor=anchor)
         assert isinstance(opened, ActionRequired)
@@ -335,25 +431,40 @@ async def test_what_was_said_in_no_order_that_can_be_told_is_not_said_again_and_
         request = rig.request("how", "is it", anchor=anchor)
         renewed = await renew(rig, request, opened.calls)
         assert renewed is not None
-        assert texts_of(provider, renewed[0]) == [("user", "how"), ("user", "is it"), ("function_call", "")]
-        assert "without what was said before" in caplog.text
+        assert texts_of(provider, renewed[0]) == [
+            ("user", "how"),
+            ("user", "is it"),
+            ("function_call", ""),
+        ]
+        assert "without its earlier messages" in caplog.text
         rig.conversation = renewed[0]
-        *_, ended = await events_of(rig.backend.submit(rig.request("how", "is it"), "", opened.calls, {opened.calls[0].id: "warm"}))
+        *_, ended = await events_of(
+            rig.backend.submit(
+                rig.request("how", "is it"), "", opened.calls, {opened.calls[0].id: "warm"}
+            )
+        )
         assert isinstance(ended, RunEnded)
         assert ended.replies == ("sunny",)
 
 
 @pytest.mark.parametrize("kind", [RESPONSES, ASSISTANTS])
-async def test_with_nothing_before_the_batch_there_is_nothing_to_begin_with(provider: StandInProvider, kind: str) -> None:
+async def test_with_nothing_before_the_batch_there_is_nothing_to_begin_with(
+    provider: StandInProvider, kind: str
+) -> None:
     async with made(kind, provider) as rig:
         assert await renew(rig, rig.request(LONG)) is None
         assert len(provider.requests) == 1
 
 
-async def test_a_round_of_tools_goes_on_in_the_new_conversation(provider: StandInProvider) -> None:
+async def test_a_round_of_tools_continues_in_the_new_conversation(
+    provider: StandInProvider,
+) -> None:
     async with made(RESPONSES, provider) as rig:
         anchor = await with_history(rig)
-        provider.model = say_in_order(ToolCalls([("weather", {"of": "today"}), ("weather", {"of": "tomorrow"})]), Reply("sunny"))
+        provider.model = say_in_order(
+            ToolCalls([("weather", {"of": "today"}), ("weather", {"of": "tomorrow"})]),
+            Reply("sunny"),
+        )
         *_, opened = await rig.start("how is it", anchor=anchor)
         assert isinstance(opened, ActionRequired)
         request = rig.request("how is it", anchor=anchor)
@@ -361,21 +472,29 @@ async def test_a_round_of_tools_goes_on_in_the_new_conversation(provider: StandI
         assert renewed is not None
         rig.conversation, end = renewed
         assert end is None, "of one turn there is no later half"
-        assert texts_of(provider, rig.conversation) == [("user", "how is it"), ("function_call", ""), ("function_call", "")]
+        assert texts_of(provider, rig.conversation) == [
+            ("user", "how is it"),
+            ("function_call", ""),
+            ("function_call", ""),
+        ]
 
         moved = rig.request("how is it", anchor=end)
         not_yet = await rig.backend.find(moved, None, opened.calls)
         assert type(not_yet).__name__ == "NotFound"
         found = await rig.backend.find(moved)
         assert isinstance(found, ActionRequired)
-        assert [one.id for one in found.calls] == [one.id for one in opened.calls], "the same calls, so that no function is called again"
+        assert [one.id for one in found.calls] == [one.id for one in opened.calls], (
+            "the same calls, so that no function is called again"
+        )
         outputs = {one.id: "warm" for one in opened.calls}
         *_, ended = await events_of(rig.backend.submit(moved, "", opened.calls, outputs))
         assert isinstance(ended, RunEnded)
         assert ended.replies == ("sunny",)
 
 
-async def test_more_than_one_request_takes_is_carried_over_by_several(provider: StandInProvider) -> None:
+async def test_more_than_one_request_takes_is_carried_over_by_several(
+    provider: StandInProvider,
+) -> None:
     async with made(RESPONSES, provider) as rig:
         anchor = await with_history(rig)
         texts = [f"text {number}" for number in range(MAX_ITEMS + 3)]
@@ -388,7 +507,9 @@ async def test_more_than_one_request_takes_is_carried_over_by_several(provider: 
         assert len(provider.calls("items.create")) == 2
 
 
-@pytest.mark.parametrize(("kind", "op"), [(RESPONSES, "conversations.create"), (ASSISTANTS, "threads.create")])
+@pytest.mark.parametrize(
+    ("kind", "op"), [(RESPONSES, "conversations.create"), (ASSISTANTS, "threads.create")]
+)
 async def test_a_server_that_creates_no_conversation_with_items_begins_with_an_empty_one(
     provider: StandInProvider, kind: str, op: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -396,16 +517,22 @@ async def test_a_server_that_creates_no_conversation_with_items_begins_with_an_e
         anchor = await with_history(rig)
         anchor = (await end_of(rig, "hi", batch="second", anchor=anchor)).anchor
         no_items = refuse(400, "unknown_parameter", message=f"Unknown parameter in {LONG!r}.")
-        provider.fault(op, no_items, when=lambda request: "thread" in (request.body or {}).get("metadata", {}))
+        provider.fault(
+            op, no_items, when=lambda request: "thread" in (request.body or {}).get("metadata", {})
+        )
         renewed = await renew(rig, rig.request(LONG, anchor=anchor, batch="now"))
         assert renewed is not None
         assert (renewed[1], provider.items(renewed[0])) == (None, [])
-        assert "without what was said before" in caplog.text
+        assert "without its earlier messages" in caplog.text
         assert LONG not in caplog.text
 
 
-@pytest.mark.parametrize(("kind", "op"), [(RESPONSES, "conversations.create"), (ASSISTANTS, "threads.create")])
-async def test_trouble_that_passes_is_no_reason_to_forget_what_was_said(provider: StandInProvider, kind: str, op: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "op"), [(RESPONSES, "conversations.create"), (ASSISTANTS, "threads.create")]
+)
+async def test_trouble_that_passes_is_no_reason_to_forget_what_was_said(
+    provider: StandInProvider, kind: str, op: str
+) -> None:
     async with made(kind, provider) as rig:
         anchor = await with_history(rig)
         anchor = (await end_of(rig, "hi", batch="second", anchor=anchor)).anchor
@@ -416,12 +543,14 @@ async def test_trouble_that_passes_is_no_reason_to_forget_what_was_said(provider
             assert caught.value.retryable
 
 
-# --- which items ------------------------------------------------------------------------------------------------------------------
+# --- which items ----------------------------------------------------------------------------------
 
 
 def said(*texts: str) -> list[Any]:
     """Turns: a question, an answer, and so on."""
-    return [message(text, "user" if place % 2 == 0 else "assistant") for place, text in enumerate(texts)]
+    return [
+        message(text, "user" if place % 2 == 0 else "assistant") for place, text in enumerate(texts)
+    ]
 
 
 def kept(items: Sequence[Any]) -> list[str]:
@@ -437,13 +566,30 @@ def test_half_of_the_characters_are_kept_in_whole_turns() -> None:
 def test_a_last_turn_that_is_too_long_is_passed_over() -> None:
     assert kept(said("aa", "bb", "cc", "ddd")) == ["aa", "bb"]
     assert kept(said("aa", "bb", "cc", "dd", "e" * 50, "ff")) == ["aa", "bb", "cc", "dd"]
-    assert kept(said("aa", "bb", "e" * 10, "ff", "gg", "hh")) == ["gg", "hh"], "what stands behind a long one is enough"
+    assert kept(said("aa", "bb", "e" * 10, "ff", "gg", "hh")) == ["gg", "hh"], (
+        "what stands behind a long one is enough"
+    )
 
 
 def test_what_was_asked_together_stays_together_and_nothing_begins_with_an_answer() -> None:
-    items = [message("hello"), message("a", "user"), message("b", "user"), message("cc"), message("d", "user"), message("e")]
+    items = [
+        message("hello"),
+        message("a", "user"),
+        message("b", "user"),
+        message("cc"),
+        message("d", "user"),
+        message("e"),
+    ]
     assert kept([*items, message("f", "user"), message("g")]) == ["d", "e", "f", "g"]
-    assert kept([message("b" * 9), message("a", "user"), message("b", "assistant"), message("c", "user"), message("d")]) == ["c", "d"]
+    assert kept(
+        [
+            message("b" * 9),
+            message("a", "user"),
+            message("b", "assistant"),
+            message("c", "user"),
+            message("d"),
+        ]
+    ) == ["c", "d"]
 
 
 def test_no_more_messages_than_a_request_takes() -> None:
@@ -451,9 +597,26 @@ def test_no_more_messages_than_a_request_takes() -> None:
 
 
 def test_texts_are_kept_of_all_there_is() -> None:
-    picture = {"id": "m", "type": "message", "role": "user", "content": [{"type": "input_image"}, {"type": "input_text", "text": "this"}]}
-    refusal = {"id": "r", "type": "message", "role": "assistant", "content": [{"type": "refusal", "refusal": "I will not"}]}
-    items = [*said("x" * 40, "y"), picture, {"type": "reasoning", "id": "rs"}, call("c"), output("c"), refusal]
+    picture = {
+        "id": "m",
+        "type": "message",
+        "role": "user",
+        "content": [{"type": "input_image"}, {"type": "input_text", "text": "this"}],
+    }
+    refusal = {
+        "id": "r",
+        "type": "message",
+        "role": "assistant",
+        "content": [{"type": "refusal", "refusal": "I will not"}],
+    }
+    items = [
+        *said("x" * 40, "y"),
+        picture,
+        {"type": "reasoning", "id": "rs"},
+        call("c"),
+        output("c"),
+        refusal,
+    ]
     assert kept(items) == ["this", "I will not"]
     assert [one["role"] for one in later_half(items)] == ["user", "assistant"]
 
@@ -484,29 +647,47 @@ PAST = said("hi", "hello", "now", "yes")
         (ROUND, None, ("c",), 2),
         ([*PAST, *ROUND], "msg_gone", ("c",), 2),
         (PAST[:2], "msg_gone", (), 0),
-        ([*PAST, message("rewritten", "user"), message("too", "user"), message("let me see"), call("c")], "msg_yes", ("c",), 4),
+        (
+            [
+                *PAST,
+                message("rewritten", "user"),
+                message("too", "user"),
+                message("let me see"),
+                call("c"),
+            ],
+            "msg_yes",
+            ("c",),
+            4,
+        ),
         ([call("c")], "msg_gone", ("c",), 1),
     ],
 )
-def test_the_batchs_own_items_are_told_from_those_before_it(items: Any, anchor: str | None, calls: tuple[str, ...], own: int) -> None:
+def test_the_batchs_own_items_are_distinguished_from_those_before_it(
+    items: Any, anchor: str | None, calls: tuple[str, ...], own: int
+) -> None:
     called = [ToolCall(id=one, function=None) for one in calls]  # type: ignore[arg-type]
     earlier, found = split_at_batch(items, request("now", anchor=anchor), called)
     assert [*earlier, *found] == items
     assert len(found) == own
 
 
-# --- Assistants -------------------------------------------------------------------------------------------------------------------
+# --- Assistants -----------------------------------------------------------------------------------
 
 
 def reads(rig: Rig, since: int = 0) -> list[int | None]:
-    """How many messages each run was to read."""
-    return [None if one is None else one["last_messages"] for one in asked(rig, "truncation_strategy", since)]
+    """Numbers of messages that the runs were to read."""
+    return [
+        None if one is None else one["last_messages"]
+        for one in asked(rig, "truncation_strategy", since)
+    ]
 
 
-async def test_a_run_that_fails_for_its_length_is_worth_others_that_read_less_and_less(provider: StandInProvider) -> None:
+async def test_a_run_that_fails_for_its_length_is_worth_others_that_read_less_and_less(
+    provider: StandInProvider,
+) -> None:
     async with made(ASSISTANTS, provider) as rig:
         await with_history(rig)
-        provider.personality = limited(context_told="failed", truncation_strategy="ignored")
+        provider.personality = limited(context_outcome="failed", truncation_strategy="ignored")
         ends = [await end_of(rig, shortened=level) for level in range(3)]
         assert [(end.status, end.retryable, end.counts) for end in ends] == [
             ("failed", True, False),
@@ -521,17 +702,27 @@ async def test_a_run_that_fails_for_its_length_is_worth_others_that_read_less_an
         assert reads(rig, 6) == [None]
 
 
-async def test_a_run_over_texts_that_the_thread_holds_already_reads_them(provider: StandInProvider) -> None:
+async def test_a_run_over_texts_that_the_thread_holds_already_reads_them(
+    provider: StandInProvider,
+) -> None:
     async with made(ASSISTANTS, provider) as rig:
         await with_history(rig)
         request = rig.request("a", "b", batch="second")
         await end_of(rig, "a", "b", batch="second")
-        held = type(request)(**{**{name: getattr(request, name) for name in request.__slots__}, "items": (), "shortened": 2})
+        held = type(request)(
+            **{
+                **{name: getattr(request, name) for name in request.__slots__},
+                "items": (),
+                "shortened": 2,
+            }
+        )
         await events_of(rig.backend.start(held))
         assert reads(rig) == [None, None, 2]
 
 
-async def test_a_thread_that_was_shortened_is_read_so_from_then_on_and_no_other(provider: StandInProvider) -> None:
+async def test_a_thread_that_was_shortened_is_read_so_from_then_on_and_no_other(
+    provider: StandInProvider,
+) -> None:
     async with made(ASSISTANTS, provider) as rig:
         for number in range(10):
             await end_of(rig, "hi", batch=f"b{number}")
@@ -544,7 +735,9 @@ async def test_a_thread_that_was_shortened_is_read_so_from_then_on_and_no_other(
         assert reads(rig, 13) == [None]
 
 
-async def test_a_server_that_refuses_to_shorten_a_thread_is_not_asked_again(provider: StandInProvider) -> None:
+async def test_a_server_that_refuses_to_shorten_a_thread_is_not_asked_again(
+    provider: StandInProvider,
+) -> None:
     async with made(ASSISTANTS, provider) as rig:
         await with_history(rig)
         provider.personality = limited(truncation_strategy="refused")
@@ -553,7 +746,9 @@ async def test_a_server_that_refuses_to_shorten_a_thread_is_not_asked_again(prov
         assert reads(rig, 1) == [None, LAST_MESSAGES, None, None]
 
 
-async def test_a_refusal_without_words_says_nothing_of_a_thread_that_is_not_in_the_request(provider: StandInProvider) -> None:
+async def test_a_refusal_without_words_says_nothing_of_a_thread_that_is_not_in_the_request(
+    provider: StandInProvider,
+) -> None:
     async with made(ASSISTANTS, provider) as rig:
         await with_history(rig)
         provider.fault(rig.create, refuse(400, message="Bad request."))
@@ -561,7 +756,9 @@ async def test_a_refusal_without_words_says_nothing_of_a_thread_that_is_not_in_t
         assert len(provider.calls(rig.create)) == 2
 
 
-async def test_messages_that_were_posted_one_by_one_are_not_posted_again_for_a_shorter_run(provider: StandInProvider) -> None:
+async def test_messages_that_were_posted_one_by_one_are_not_posted_again_for_a_shorter_run(
+    provider: StandInProvider,
+) -> None:
     provider.personality = Personality(ignores_additional_messages=True)
     async with made(ASSISTANTS, provider) as rig:
         await with_history(rig)
@@ -586,18 +783,22 @@ def test_what_was_noted_is_bounded() -> None:
     assert [ident for ident in "abc" if ident in noted] == ["a", "c"]
 
 
-# --- Chat Completions -------------------------------------------------------------------------------------------------------------
+# --- Chat Completions -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("told", ["refused", "failed", "unsaid"])
-async def test_a_history_that_is_too_long_is_halved_however_that_is_said(provider: StandInProvider, told: Any) -> None:
+async def test_a_history_that_is_too_long_is_halved_however_that_is_said(
+    provider: StandInProvider, told: Any
+) -> None:
     async with made(CHAT, provider) as rig:
         anchor = None
         for number in range(6):
-            anchor = (await end_of(rig, f"question {number}", batch=f"b{number}", anchor=anchor)).anchor
-        provider.personality = Personality(context_words=20, context_told=told)
+            anchor = (
+                await end_of(rig, f"question {number}", batch=f"b{number}", anchor=anchor)
+            ).anchor
+        provider.personality = Personality(context_words=20, context_outcome=told)
         events = await rig.start("the last one", batch="now", anchor=anchor)
-        assert [type(event) for event in events].count(RunStarted) == 1
+        assert [type(event) for event in events].count(RunAccepted) == 1
         ended: RunEvent = events[-1]
         assert isinstance(ended, RunEnded)
         assert ended.replies == ("You said: the last one",)

@@ -1,7 +1,8 @@
-"""One suite for every server that the stand-in can be, on each protocol that it speaks: what a user sees of a queue, whatever is behind it.
+"""One suite for every personality of the stand-in, on each of its protocols, from a user's view.
 
-A queue plays on a clock, with the worker's own code and real HTTP (`testing/rehearsal.py`), on a real Redis where there is one: the same
-calls take a third of the time that a Redis in memory needs for them.
+A queue plays on a clock, with the worker's own code and real HTTP (`testing/rehearsal.py`), on a
+real Redis where there is one: the same calls take a third of the time that a Redis in memory needs
+for them.
 """
 
 from __future__ import annotations
@@ -40,8 +41,14 @@ from assistant_queue.testing.rehearsal import Rehearsal
 from tests.conftest import SERVERS as REDIS_SERVERS
 from tests.conftest import RedisServer
 
-OPS = {"responses": "responses.create", "assistants": "runs.create", "chat_completions": "chat.completions.create"}
-SERVERS = [(name, protocol) for name, named in NAMED.items() for protocol in named.personality.speaks]
+OPS = {
+    "responses": "responses.create",
+    "assistants": "runs.create",
+    "chat_completions": "chat.completions.create",
+}
+SERVERS = [
+    (name, protocol) for name, named in NAMED.items() for protocol in named.personality.speaks
+]
 CHATTING = [name for name, protocol in SERVERS if protocol == "chat_completions"]
 # Chosen: more than `max_attempts`, so that a trouble that used up attempts would be seen.
 OFTEN = 5
@@ -59,29 +66,39 @@ def flags_of(flags: dict[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in flags.items()) or "strict"
 
 
-on_every_server = pytest.mark.parametrize(("name", "protocol"), SERVERS, ids=[f"{name}-{protocol}" for name, protocol in SERVERS])
+on_every_server = pytest.mark.parametrize(
+    ("name", "protocol"), SERVERS, ids=[f"{name}-{protocol}" for name, protocol in SERVERS]
+)
 on_every_chat = pytest.mark.parametrize("name", CHATTING)
 
 
 class Play(Rehearsal):
     """A rehearsal that keeps what was delivered."""
 
-    def __init__(self, queue: AssistantMessageQueue, results: list[RunResult], redis_client: Any, **options: Any) -> None:
+    def __init__(
+        self,
+        queue: AssistantMessageQueue,
+        results: list[RunResult],
+        redis_client: Any,
+        **options: Any,
+    ) -> None:
         super().__init__(queue, **options)
         self.results = results
         self._redis_client = redis_client
-        self.op = OPS[queue.config.protocol or ("assistants" if queue.config.assistant_id else "responses")]
+        self.op = OPS[
+            queue.config.protocol or ("assistants" if queue.config.assistant_id else "responses")
+        ]
 
     def _redis(self) -> Any:
         return self._redis_client or super()._redis()
 
     @property
     def sent(self) -> int:
-        """How many times a run was asked for."""
+        """Number of requests for a run."""
         return len(self.provider.calls(self.op))
 
     def warm_up(self) -> None:
-        """Have this server's refusals met and remedied, so that faults meet requests that it takes."""
+        """Provoke and remedy this server's refusals, so that faults meet requests that it takes."""
         assert self.ask("warm-up", "hello") == "You said: hello"
         self.results.clear()
 
@@ -94,7 +111,7 @@ Begin = Callable[..., Play]
 
 
 def repeat(turn: Turn) -> Any:
-    """What was said last, without instructions that stand before it if there is no system role."""
+    """Return the last text, without instructions that stand before it if there is no system role."""
     return Reply("You said: " + " | ".join(text.rpartition("\n\n")[2] for text in turn.user_texts))
 
 
@@ -116,15 +133,27 @@ def begin(real_redis: Any, prefix: str) -> Iterator[Begin]:
     """`begin(personality, protocol, model, **options)`: a rehearsal of a bot on that server."""
     with ExitStack() as stack:
 
-        def start(personality: Personality | str, protocol: Protocol, model: Any = repeat, tools: Any = (), **options: Any) -> Play:
+        def start(
+            personality: Personality | str,
+            protocol: Protocol,
+            model: Any = repeat,
+            tools: Any = (),
+            **options: Any,
+        ) -> Play:
             results: list[RunResult] = []
-            kind = {"assistant_id": "asst_1"} if protocol == "assistants" else {"model": "some-model", "protocol": protocol}
+            kind = (
+                {"assistant_id": "asst_1"}
+                if protocol == "assistants"
+                else {"model": "some-model", "protocol": protocol}
+            )
             usual = {"message_delay": 0, "on_reply": results.append, "queue_prefix": prefix}
             queue = AssistantMessageQueue(**{**kind, **usual, **options})
             stack.enter_context(queue)
             for function in tools:
                 queue.tool(function)
-            play = stack.enter_context(Play(queue, results, real_redis, personality=personality, model=model))
+            play = stack.enter_context(
+                Play(queue, results, real_redis, personality=personality, model=model)
+            )
             stack.callback(lambda: _no_errors(play.provider))
             return play
 
@@ -135,11 +164,13 @@ def _no_errors(provider: StandInProvider) -> None:
     assert provider.model_errors == ()
 
 
-# --- answers ------------------------------------------------------------------------------------------------------------------
+# --- answers --------------------------------------------------------------------------------------
 
 
 @on_every_server
-def test_a_question_is_answered_with_one_attempt(begin: Begin, name: str, protocol: Protocol) -> None:
+def test_a_question_is_answered_with_one_attempt(
+    begin: Begin, name: str, protocol: Protocol
+) -> None:
     play = begin(name, protocol)
     assert play.ask("ann", "hi") == "You said: hi"
     assert [(result.status, result.attempts) for result in play.results] == [("completed", 1)]
@@ -147,7 +178,9 @@ def test_a_question_is_answered_with_one_attempt(begin: Begin, name: str, protoc
 
 
 @on_every_server
-def test_several_messages_are_one_run_and_all_are_heard(begin: Begin, name: str, protocol: Protocol) -> None:
+def test_several_messages_are_one_run_and_all_are_heard(
+    begin: Begin, name: str, protocol: Protocol
+) -> None:
     play = begin(name, protocol, echo, message_delay=5)
     for text in ("one", "two", "three"):
         play.say("ann", text)
@@ -156,7 +189,10 @@ def test_several_messages_are_one_run_and_all_are_heard(begin: Begin, name: str,
     assert result.reply is not None
     assert all(word in result.reply for word in ("one", "two", "three"))
     # A server that drops `additional_messages` is found out by a first run over nothing.
-    assert len([run for run in play.provider.runs if run.status == "completed" and run.user_texts]) == 1
+    assert (
+        len([run for run in play.provider.runs if run.status == "completed" and run.user_texts])
+        == 1
+    )
 
 
 @on_every_server
@@ -167,17 +203,25 @@ def test_what_is_said_in_pieces_arrives_whole(begin: Begin, name: str, protocol:
 
 
 @on_every_server
-def test_what_is_cut_short_is_not_taken_for_whole(begin: Begin, name: str, protocol: Protocol) -> None:
+def test_what_is_cut_short_is_not_taken_for_whole(
+    begin: Begin, name: str, protocol: Protocol
+) -> None:
     play = begin(name, protocol, lambda _: IncompleteReply(text="Once upon"))
     play.ask("ann", "tell me")
     (result,) = play.results
     # A stream without any reason cannot say that it was cut short.
-    expected = "completed" if named(name).finish == "absent" and protocol == "chat_completions" else "incomplete"
+    expected = (
+        "completed"
+        if named(name).finish == "absent" and protocol == "chat_completions"
+        else "incomplete"
+    )
     assert (result.status, result.reply) == (expected, "Once upon")
 
 
 @on_every_server
-def test_usage_is_counted_where_it_is_told_and_never_costs_a_reply(begin: Begin, name: str, protocol: Protocol) -> None:
+def test_usage_is_counted_where_it_is_sent_and_never_costs_a_reply(
+    begin: Begin, name: str, protocol: Protocol
+) -> None:
     play = begin(name, protocol)
     play.ask("ann", "one two three")
     (result,) = play.results
@@ -185,14 +229,18 @@ def test_usage_is_counted_where_it_is_told_and_never_costs_a_reply(begin: Begin,
     server = named(name)
     if server.omits_usage:
         return
-    is_asked_for = protocol != "chat_completions" or server.stream_options == "takes" or server.usage_place in {"last", "every"}
+    is_asked_for = (
+        protocol != "chat_completions"
+        or server.stream_options == "takes"
+        or server.usage_place in {"last", "every"}
+    )
     if is_asked_for and server.usage_values == "numbers" and server.usage_place != "in_choice":
         assert result.usage is not None
         assert result.usage.input_tokens >= 3
         assert result.usage.total_tokens == result.usage.input_tokens + result.usage.output_tokens
 
 
-# --- tools --------------------------------------------------------------------------------------------------------------------
+# --- tools ----------------------------------------------------------------------------------------
 
 
 def two_cities(turn: Turn) -> Any:
@@ -216,25 +264,35 @@ def tools(called: list[Any]) -> list[Callable[..., str]]:
 
 
 @on_every_server
-def test_two_calls_of_one_round_are_both_made_once(begin: Begin, name: str, protocol: Protocol) -> None:
+def test_two_calls_of_one_round_are_both_made_once(
+    begin: Begin, name: str, protocol: Protocol
+) -> None:
     called: list[Any] = []
     play = begin(name, protocol, two_cities, tools=tools(called))
     reply = play.ask("ann", "weather?")
     # In the old form there is only one call at a time.
-    wanted = ["Tokyo"] if named(name).legacy_calls and protocol == "chat_completions" else ["Tokyo", "Paris"]
+    wanted = (
+        ["Tokyo"]
+        if named(name).legacy_calls and protocol == "chat_completions"
+        else ["Tokyo", "Paris"]
+    )
     assert sorted(called) == sorted(wanted)
     assert reply == " and ".join(sorted(f"{city}: sunny" for city in wanted))
     assert play.results[0].attempts == 1
 
 
 @on_every_server
-def test_rounds_follow_each_other_and_the_thread_goes_on(begin: Begin, name: str, protocol: Protocol) -> None:
+def test_rounds_follow_each_other_and_the_thread_continues(
+    begin: Begin, name: str, protocol: Protocol
+) -> None:
     def model(turn: Turn) -> Any:
         if "thanks" in " ".join(turn.user_texts):
             return Reply("You are welcome.")
         if turn.round == 0:
             return ToolCalls([("now", {})], text="Wait.")
-        return ToolCalls([("weather", {"city": "Rome"})]) if turn.round == 1 else Reply("Noon, sunny.")
+        return (
+            ToolCalls([("weather", {"city": "Rome"})]) if turn.round == 1 else Reply("Noon, sunny.")
+        )
 
     called: list[Any] = []
     play = begin(name, protocol, model, tools=tools(called))
@@ -247,7 +305,7 @@ def test_rounds_follow_each_other_and_the_thread_goes_on(begin: Begin, name: str
 
 @on_every_chat
 def test_a_history_of_another_server_is_taken(begin: Begin, name: str) -> None:
-    """Calls that another server named and answered, told to this one: its form of ids, thoughts, contents and turns."""
+    """Calls that another server named and answered, sent to this one: its form of ids, thoughts, contents and turns."""
     play = begin("openai", "chat_completions", two_cities, tools=tools([]))
     play.ask("ann", "weather?")
     play.provider.model = lambda turn: Reply(f"{len(turn.user_texts)}")
@@ -256,7 +314,7 @@ def test_a_history_of_another_server_is_taken(begin: Begin, name: str) -> None:
     assert play.results[-1].attempts == 1
 
 
-# --- each difference of an answer by itself ---------------------------------------------------------------------------------------
+# --- each difference of an answer by itself -------------------------------------------------------
 
 ANSWERS: list[dict[str, Any]] = [
     {"call_ids": "nine"},
@@ -346,18 +404,34 @@ def test_each_difference_of_an_answer_is_read_right(begin: Begin, flags: dict[st
 
 @pytest.mark.parametrize("flags", [{}, {"ignores_stream": True}, {"finish": "early"}], ids=flags_of)
 def test_half_a_character_does_no_harm(begin: Begin, flags: dict[str, Any]) -> None:
-    play = begin(Personality(**flags), "chat_completions", lambda _: Reply("hi \ud83d there", chunks=1))
+    play = begin(
+        Personality(**flags), "chat_completions", lambda _: Reply("hi \ud83d there", chunks=1)
+    )
     assert play.ask("ann", "hi") == "hi \ufffd there"
     assert play.ask("ann", "and again") == "hi \ufffd there"
 
 
 @pytest.mark.parametrize(
-    "reason", ["length", "insufficient_system_resource", "abort", "SAFETY", "max_tokens", "network_error", "who knows"]
+    "reason",
+    [
+        "length",
+        "insufficient_system_resource",
+        "abort",
+        "SAFETY",
+        "max_tokens",
+        "network_error",
+        "who knows",
+    ],
 )
 def test_a_reason_that_is_not_a_good_one_is_an_incomplete_answer(begin: Begin, reason: str) -> None:
-    play = begin("openai", "chat_completions", lambda _: IncompleteReply(reason, text="The price is"))
+    play = begin(
+        "openai", "chat_completions", lambda _: IncompleteReply(reason, text="The price is")
+    )
     assert play.ask("ann", "hi") == "The price is"
-    assert (play.results[0].status, str(play.results[0].incomplete_reason).lower()) == ("incomplete", reason.lower())
+    assert (play.results[0].status, str(play.results[0].incomplete_reason).lower()) == (
+        "incomplete",
+        reason.lower(),
+    )
 
 
 def test_calls_that_are_announced_and_missing_are_no_answer(begin: Begin) -> None:
@@ -369,16 +443,20 @@ def test_calls_that_are_announced_and_missing_are_no_answer(begin: Begin) -> Non
 
 def test_signs_of_life_keep_a_stream_alive_but_not_for_ever(begin: Begin) -> None:
     silent = Personality(keep_alive="comment", keep_alive_s=0.05)
-    play = begin(silent, "chat_completions", lambda _: Reply("at last", delay=1.0), stream_idle_timeout=0.3)
+    play = begin(
+        silent, "chat_completions", lambda _: Reply("at last", delay=1.0), stream_idle_timeout=0.3
+    )
     assert play.ask("ann", "hi") == "at last"
     assert play.results[0].attempts == 1
 
 
-# --- refusals that another form of the request avoids -----------------------------------------------------------------------------
+# --- refusals that another form of the request avoids ---------------------------------------------
 
 
 @on_every_server
-def test_a_refusal_is_remedied_once_and_remembered(begin: Begin, name: str, protocol: Protocol) -> None:
+def test_a_refusal_is_remedied_once_and_remembered(
+    begin: Begin, name: str, protocol: Protocol
+) -> None:
     play = begin(name, protocol, two_cities, tools=tools([]))
     play.ask("ann", "one")
     before = len(play.provider.refusals)
@@ -403,7 +481,13 @@ def test_a_refusal_is_remedied_once_and_remembered(begin: Begin, name: str, prot
         {"call_id_form": "nine"},
         {"call_id_form": "call_", "call_ids": "nine"},
         {"wants_turns": True},
-        {"wants_turns": True, "system_role": "refused", "null_content": "refused", "stream_options": "refused", "streams": "refused"},
+        {
+            "wants_turns": True,
+            "system_role": "refused",
+            "null_content": "refused",
+            "stream_options": "refused",
+            "streams": "refused",
+        },
         {"thinks": "reasoning_content", "wants_reasoning": True, "unknown_fields": "ignored"},
         {"thinks": "reasoning", "unknown_fields": "forbidden"},
         {"thinks": "reasoning_details", "unknown_fields": "unsupported"},
@@ -420,9 +504,14 @@ def test_each_refusal_is_remedied(begin: Begin, flags: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("option", "flags"),
-    [("max_tokens", {"reply_limit": "max_completion_tokens"}), ("max_completion_tokens", {"reply_limit": "max_tokens"})],
+    [
+        ("max_tokens", {"reply_limit": "max_completion_tokens"}),
+        ("max_completion_tokens", {"reply_limit": "max_tokens"}),
+    ],
 )
-def test_the_bound_of_a_reply_is_called_as_the_server_calls_it(begin: Begin, option: str, flags: dict[str, Any]) -> None:
+def test_the_bound_of_a_reply_is_called_as_the_server_calls_it(
+    begin: Begin, option: str, flags: dict[str, Any]
+) -> None:
     play = begin(Personality(**flags), "chat_completions", run_options={option: 50})
     assert play.ask("ann", "hi") == "You said: hi"
     assert len(play.provider.refusals) == 1
@@ -449,24 +538,37 @@ def test_each_refusal_of_a_response_is_remedied(begin: Begin, flags: dict[str, A
     assert play.ask("ann", "again?") == "Paris: sunny and Tokyo: sunny"
     assert [result.attempts for result in play.results] == [1, 1]
     first = [run.background for run in play.provider.runs]
-    assert all(first) == (flags.get("background") != "refused"), "what survives a worker is kept where it can be had"
+    assert all(first) == (flags.get("background") != "refused"), (
+        "what survives a worker is kept where it can be had"
+    )
 
 
-# --- conversations that outgrow the model ---------------------------------------------------------------------------------------------
+# --- conversations that outgrow the model ---------------------------------------------------------
 
 
 @on_every_server
-def test_a_conversation_that_outgrows_the_model_is_answered_on(begin: Begin, name: str, protocol: Protocol) -> None:
+def test_a_conversation_that_outgrows_the_model_is_answered_on(
+    begin: Begin, name: str, protocol: Protocol
+) -> None:
     play = begin(named(name, context_words=FEW_WORDS), protocol)
     replies = [play.ask("ann", f"{LONG} {n}") for n in range(8)]
     assert replies == [f"You said: {LONG} {n}" for n in range(8)]
     assert play.reasons == []
 
 
-@pytest.mark.parametrize("server", [server for server, words in WORDS.items() if "overflow" in words and server != "ogx"])
-def test_a_prompt_that_is_too_long_is_understood_in_every_servers_words(begin: Begin, server: Speaker) -> None:
+@pytest.mark.parametrize(
+    "server", [server for server, words in WORDS.items() if "overflow" in words and server != "ogx"]
+)
+def test_a_prompt_that_is_too_long_is_understood_in_every_servers_words(
+    begin: Begin, server: Speaker
+) -> None:
     play = begin(
-        Personality(context_words=FEW_WORDS, overflow=server, error_event="error" if server == "lmstudio" else ""), "chat_completions"
+        Personality(
+            context_words=FEW_WORDS,
+            overflow=server,
+            error_event="error" if server == "lmstudio" else "",
+        ),
+        "chat_completions",
     )
     replies = [play.ask("ann", f"{LONG} {n}") for n in range(8)]
     assert replies == [f"You said: {LONG} {n}" for n in range(8)]
@@ -475,55 +577,82 @@ def test_a_prompt_that_is_too_long_is_understood_in_every_servers_words(begin: B
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_refusal_without_words_is_tried_with_less_history_before_it_is_given_up(begin: Begin, shape: Any) -> None:
+def test_a_refusal_without_words_is_tried_with_less_history_before_it_is_given_up(
+    begin: Begin, shape: Any
+) -> None:
     play = begin(Personality(error_body=shape, error_codes="null"), "chat_completions")
     for status in (400, 413, 422):
         for n in range(4):
             play.ask(str(status), f"message {n}")
-        play.provider.fault(play.op, refuse(status, message="Bad"), times=None, when=lambda request: len(request.body["messages"]) > 5)
+        play.provider.fault(
+            play.op,
+            refuse(status, message="Bad"),
+            times=None,
+            when=lambda request: len(request.body["messages"]) > 5,
+        )
         assert play.ask(str(status), "and now?") == "You said: and now?"
         play.provider.clear_faults()
     assert play.reasons == []
 
 
-# --- empty answers ------------------------------------------------------------------------------------------------------------------
+# --- empty answers --------------------------------------------------------------------------------
 
 
 @on_every_server
-def test_an_empty_answer_is_asked_for_once_more(begin: Begin, name: str, protocol: Protocol) -> None:
+def test_an_empty_answer_is_asked_for_once_more(
+    begin: Begin, name: str, protocol: Protocol
+) -> None:
     # Where an input is insisted on, the second question is another one to the stand-in.
     play = begin(named(name, empty_answers="once", thinks="no", input="optional"), protocol)
     assert play.ask("ann", "hi") == "You said: hi"
 
 
 @on_every_server
-def test_an_answer_that_stays_empty_is_incomplete_and_the_fallback_is_said(begin: Begin, name: str, protocol: Protocol) -> None:
-    play = begin(named(name, empty_answers="always", thinks="no"), protocol, fallback_reply="Sorry?")
+def test_an_answer_that_stays_empty_is_incomplete_and_the_fallback_is_said(
+    begin: Begin, name: str, protocol: Protocol
+) -> None:
+    play = begin(
+        named(name, empty_answers="always", thinks="no"), protocol, fallback_reply="Sorry?"
+    )
     play.ask("ann", "hi")
     (result,) = play.results
-    assert (result.status, result.incomplete_reason, result.reply) == ("incomplete", "empty", "Sorry?")
-    tries_messages = protocol == "assistants" and named(name).ignores_additional_messages  # with one run more, once
-    assert len([run for run in play.provider.runs if run.status == "completed"]) == 2 + tries_messages
+    assert (result.status, result.incomplete_reason, result.reply) == (
+        "incomplete",
+        "empty",
+        "Sorry?",
+    )
+    tries_messages = (
+        protocol == "assistants" and named(name).ignores_additional_messages
+    )  # with one run more, once
+    assert (
+        len([run for run in play.provider.runs if run.status == "completed"]) == 2 + tries_messages
+    )
 
 
-# --- trouble --------------------------------------------------------------------------------------------------------------------------
+# --- trouble --------------------------------------------------------------------------------------
 
 
 @on_every_server
-def test_what_passes_is_waited_for_and_uses_up_no_attempt(begin: Begin, name: str, protocol: Protocol) -> None:
+def test_what_passes_is_waited_for_and_uses_up_no_attempt(
+    begin: Begin, name: str, protocol: Protocol
+) -> None:
     play = begin(name, protocol)
     play.warm_up()
-    attempts, expected = {}, {}
+    attempts = {}
+    expected = {}
     for kind in ("rate_limited", "overloaded", "loading", "gateway"):
         is_lost = kind in NAMED[name].loses
         play.provider.fault(play.op, trouble(kind), times=1 if is_lost else OFTEN)
         assert play.ask(kind, "hi") == "You said: hi"
-        attempts[kind], expected[kind] = play.results[-1].attempts, 2 if is_lost else 1
+        attempts[kind] = play.results[-1].attempts
+        expected[kind] = 2 if is_lost else 1
     assert attempts == expected
 
 
 @on_every_server
-def test_the_wait_that_a_server_asks_for_is_kept(begin: Begin, name: str, protocol: Protocol) -> None:
+def test_the_wait_that_a_server_asks_for_is_kept(
+    begin: Begin, name: str, protocol: Protocol
+) -> None:
     wording = wording_of(named(name), "rate_limited")
     told = [wording.message, *wording.headers.values()]
     play = begin(name, protocol)
@@ -544,11 +673,17 @@ def test_a_failure_of_the_server_counts(begin: Begin, name: str, protocol: Proto
     play.provider.fault(play.op, trouble("server_error"), times=None)
     play.say("ann", "again")
     play.run_until_idle()
-    assert play.reasons == ["attempts"] or (named(name).list_order == "reshuffled" and play.reasons == ["parked"])
+    assert play.reasons == ["attempts"] or (
+        named(name).list_order == "reshuffled" and play.reasons == ["parked"]
+    )
 
 
-@pytest.mark.parametrize(("name", "protocol"), [one for one in SERVERS if not named(one[0]).errors_in_stream], ids=str)
-def test_a_failure_that_says_when_to_come_back_is_waited_for(begin: Begin, name: str, protocol: Protocol) -> None:
+@pytest.mark.parametrize(
+    ("name", "protocol"), [one for one in SERVERS if not named(one[0]).errors_in_stream], ids=str
+)
+def test_a_failure_that_says_when_to_come_back_is_waited_for(
+    begin: Begin, name: str, protocol: Protocol
+) -> None:
     play = begin(name, protocol)
     play.warm_up()
     play.provider.fault(play.op, refuse(500, message="Oops", retry_after=20), times=OFTEN)
@@ -559,7 +694,9 @@ def test_a_failure_that_says_when_to_come_back_is_waited_for(begin: Begin, name:
 
 
 @pytest.mark.parametrize("shape", ["openai", "html", "empty", "text"])
-def test_a_gateway_that_says_not_now_is_waited_for_whatever_it_says(begin: Begin, shape: Any) -> None:
+def test_a_gateway_that_says_not_now_is_waited_for_whatever_it_says(
+    begin: Begin, shape: Any
+) -> None:
     play = begin(Personality(error_body=shape, error_codes="null"), "chat_completions")
     for status in (425, 429, 498, 502, 503, 504, 529):
         play.provider.fault(play.op, refuse(status, message="not now"), times=OFTEN)
@@ -568,12 +705,15 @@ def test_a_gateway_that_says_not_now_is_waited_for_whatever_it_says(begin: Begin
 
 
 @on_every_server
-def test_a_moderated_prompt_is_sent_once_and_the_thread_goes_on(begin: Begin, name: str, protocol: Protocol) -> None:
+def test_a_moderated_prompt_is_sent_once_and_the_thread_continues(
+    begin: Begin, name: str, protocol: Protocol
+) -> None:
     if "moderated" in NAMED[name].loses:
         pytest.skip("this server does not tell it from its own failure")
     play = begin(named(name, moderates="forbidden"), protocol)
     assert play.ask("ann", "hello") == "You said: hello"
-    already, runs = play.sent, len(play.provider.runs)
+    already = play.sent
+    runs = len(play.provider.runs)
     if protocol == "assistants":
         play.provider.fault(play.op, trouble("moderated"))
     receipt = play.say("ann", "a forbidden word")
@@ -584,9 +724,15 @@ def test_a_moderated_prompt_is_sent_once_and_the_thread_goes_on(begin: Begin, na
     assert play.ask("ann", "and now?") == "You said: and now?"
 
 
-@pytest.mark.parametrize(("name", "protocol"), [one for one in SERVERS if one[1] != "assistants"], ids=str)
-def test_a_model_that_there_is_not_is_asked_for_once_and_named(begin: Begin, name: str, protocol: Protocol) -> None:
-    play = begin(named(name, models=("another",), streams="takes", stream_in_background="takes"), protocol)
+@pytest.mark.parametrize(
+    ("name", "protocol"), [one for one in SERVERS if one[1] != "assistants"], ids=str
+)
+def test_a_model_that_there_is_not_is_asked_for_once_and_named(
+    begin: Begin, name: str, protocol: Protocol
+) -> None:
+    play = begin(
+        named(name, models=("another",), streams="takes", stream_in_background="takes"), protocol
+    )
     play.say("ann", "hi")
     play.run_until_idle()
     assert play.sent == 1
@@ -596,14 +742,17 @@ def test_a_model_that_there_is_not_is_asked_for_once_and_named(begin: Begin, nam
 
 
 @on_every_server
-def test_what_only_the_operator_can_change_is_not_repeated(begin: Begin, name: str, protocol: Protocol) -> None:
+def test_what_only_the_operator_can_change_is_not_repeated(
+    begin: Begin, name: str, protocol: Protocol
+) -> None:
     play = begin(name, protocol)
     play.warm_up()
     sent = {}
     for kind in ("wrong_key", "no_quota"):
         if kind in NAMED[name].loses:
             continue
-        before, fault = play.sent, play.provider.fault(play.op, trouble(kind), times=None)
+        before = play.sent
+        fault = play.provider.fault(play.op, trouble(kind), times=None)
         play.say(kind, "hi")
         play.run_until_idle()
         sent[kind] = play.sent - before
@@ -614,20 +763,30 @@ def test_what_only_the_operator_can_change_is_not_repeated(begin: Begin, name: s
 
 
 @on_every_chat
-def test_half_an_answer_is_never_delivered_and_a_limit_told_late_uses_up_no_attempt(begin: Begin, name: str) -> None:
+def test_half_an_answer_is_never_delivered_and_a_limit_reported_late_uses_up_no_attempt(
+    begin: Begin, name: str
+) -> None:
     play = begin(name, "chat_completions")
     play.warm_up()
     for kind in ("rate_limited", "overloaded", "server_error"):
         is_counted = kind == "server_error" or named(name).masks_failures
-        play.provider.fault(play.op, reply_with(RunFailure(kind=kind, text="half an ans")), times=1 if is_counted else OFTEN)
+        play.provider.fault(
+            play.op,
+            reply_with(RunFailure(kind=kind, text="half an ans")),
+            times=1 if is_counted else OFTEN,
+        )
         assert play.ask(kind, "hi") == "You said: hi"
     assert [result.reply for result in play.results] == ["You said: hi"] * 3
 
 
-@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape not in {"html", "text", "empty"}])
+@pytest.mark.parametrize(
+    "shape", [shape for shape in SHAPES if shape not in {"html", "text", "empty"}]
+)
 def test_an_error_after_some_text_is_an_error_in_every_shape(begin: Begin, shape: Any) -> None:
     play = begin(Personality(error_body=shape), "chat_completions")
-    play.provider.fault(play.op, reply_with(RunFailure("server_error", "Something broke.", text="half an ans")))
+    play.provider.fault(
+        play.op, reply_with(RunFailure("server_error", "Something broke.", text="half an ans"))
+    )
     assert play.ask("ann", "hi") == "You said: hi"
     assert play.results[0].attempts == 2
 
@@ -652,24 +811,36 @@ FATES: dict[Kind, str] = {
 @pytest.mark.parametrize("server", [server for server in WORDS if server != "ogx"])
 def test_every_servers_words_have_their_fate(begin: Begin, server: Speaker) -> None:
     play = begin(Personality(words=server), "chat_completions")
-    found, expected = {}, {}
+    found = {}
+    expected = {}
     for kind in WORDS[server]:
         fate = FATES[kind]
         if fate == "remedy" or (server, kind) == ("lmstudio", "unknown_path"):
             continue
         before = play.sent
-        play.provider.fault(play.op, trouble(kind), times={"wait": OFTEN, "count": 1, "final": None}[fate])
+        play.provider.fault(
+            play.op, trouble(kind), times={"wait": OFTEN, "count": 1, "final": None}[fate]
+        )
         receipt = play.say(kind, "hi")
         play.run_until_idle()
         play.provider.clear_faults()
         state = play.status(receipt)
-        found[kind] = (state.status, play.results[-1].attempts if state.status == "completed" else play.sent - before)
-        expected[kind] = {"wait": ("completed", 1), "count": ("completed", 2), "final": ("failed", 1)}[fate]
+        found[kind] = (
+            state.status,
+            play.results[-1].attempts if state.status == "completed" else play.sent - before,
+        )
+        expected[kind] = {
+            "wait": ("completed", 1),
+            "count": ("completed", 2),
+            "final": ("failed", 1),
+        }[fate]
     assert found == expected
     assert set(play.reasons) <= {"refused"}
 
 
-@pytest.mark.parametrize("name", [name for name, named in NAMED.items() if "responses" not in named.personality.speaks])
+@pytest.mark.parametrize(
+    "name", [name for name, named in NAMED.items() if "responses" not in named.personality.speaks]
+)
 def test_a_server_without_conversations_says_so(begin: Begin, name: str) -> None:
     play = begin(name, "responses")
     play.say("ann", "hi")
@@ -686,7 +857,7 @@ def test_the_words_of_each_kind_are_said_by_some_server() -> None:
     assert set(WORDS["openai"]) == set(FATES)
 
 
-# --- names ----------------------------------------------------------------------------------------------------------------------------
+# --- names ----------------------------------------------------------------------------------------
 
 
 def test_an_unknown_name_is_refused_with_the_names_there_are() -> None:

@@ -1,4 +1,4 @@
-"""RQ's records of a running job: what our scripts write is what the installed RQ writes, and nothing of it is left at the end."""
+"""RQ's records of a worker's jobs: those of the installed RQ, written once a second."""
 
 from __future__ import annotations
 
@@ -6,14 +6,21 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import redis
 import rq
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from rq.executions import Execution
 from rq.worker import Worker, WorkerStatus
 
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.thread_state import Phase, ThreadState
-from assistant_queue.store import holding, rq_jobs, wakeups
+from assistant_queue.errors import StoreUnavailable
+from assistant_queue.store import wakeups
+from assistant_queue.store.ops import leases as lease_ops
 from assistant_queue.store.rq_jobs import RqJob
+from assistant_queue.store.transport.stores import SyncStore
+from assistant_queue.worker.job_books import JobBooks
 from tests.contract.store_rig import Rig, text
 
 NO_LONGER_RQS = {b"current_job", b"current_job_id"}
@@ -26,7 +33,8 @@ def queue_of(store: Rig) -> rq.Queue:
 
 def worker_of(store: Rig, name: str = "w1") -> Worker:
     worker = Worker([queue_of(store)], name=name, connection=store.client, prepare_for_work=False)
-    worker.hostname, worker.pid = "here", 1
+    worker.hostname = "here"
+    worker.pid = 1
     worker.register_birth()
     return worker
 
@@ -37,10 +45,23 @@ def popped(store: Rig) -> str:
     return text(store.client.lpop(wakeups.queue_key(store.prefix)))
 
 
-def taken(store: Rig, worker: str = "w1") -> tuple[holding.Lease, RqJob]:
+def taken(store: Rig, worker: str = "w1") -> tuple[lease_ops.Lease, RqJob]:
     store.add(delay_s=0)
     job = RqJob(popped(store), worker)
     return store.claim(job=job), job
+
+
+def books_of(store: Rig, lease_s: float = 30) -> JobBooks:
+    return JobBooks(store.namespace, lease_s)
+
+
+def kept(store: Rig) -> tuple[lease_ops.Lease, RqJob, JobBooks]:
+    """A job that runs when the books are written."""
+    lease, job = taken(store)
+    books = books_of(store)
+    books.began(lease, job)
+    books.write(store.store, "w1")
+    return lease, job, books
 
 
 def keys(store: Rig) -> set[str]:
@@ -50,7 +71,7 @@ def keys(store: Rig) -> set[str]:
 
 
 def in_words(store: Rig, names: dict[str, str]) -> dict[str, Any]:
-    """What stands under RQ's keys: with its type, whether it expires, and the names of the fields; ids replaced."""
+    """Return RQ's keys with their type, whether they expire, and their fields; ids replaced."""
 
     def plain(value: Any) -> str:
         value = text(value)
@@ -66,20 +87,25 @@ def in_words(store: Rig, names: dict[str, str]) -> dict[str, Any]:
             "set": lambda key=key: store.client.smembers(key),
             "zset": lambda key=key: set(store.client.zrange(key, 0, -1)),
         }
-        found[plain(key)] = (kind, store.client.pttl(key) > 0, {plain(value) for value in read[kind]()})
+        found[plain(key)] = (
+            kind,
+            store.client.pttl(key) > 0,
+            {plain(value) for value in read[kind]()},
+        )
     return found
 
 
 def test_a_started_job_is_what_rq_would_have_written(store: Rig) -> None:
-    lease, job = taken(store)
     worker_of(store)
-    store.client.hset("rq:worker:w1", "state", "busy")
+    lease, job, _ = kept(store)
     ours = in_words(store, {job.id: "JOB", lease.token: "RUN"})
     job_fields = set(store.client.hgetall(wakeups.job_key(job.id)))
     store.client.flushdb()
 
     worker = worker_of(store)
-    theirs_job = queue_of(store).enqueue(wakeups.FUNCTION, "thread", job_timeout=-1, result_ttl=0, failure_ttl=3600)
+    theirs_job = queue_of(store).enqueue(
+        wakeups.FUNCTION, "thread", job_timeout=-1, result_ttl=0, failure_ttl=3600
+    )
     execution = worker.prepare_execution(theirs_job)
     with store.client.pipeline() as pipeline:
         theirs_job.prepare_for_execution(worker.name, pipeline=pipeline)
@@ -91,79 +117,162 @@ def test_a_started_job_is_what_rq_would_have_written(store: Rig) -> None:
         assert members <= ours[key][2], f"RQ {rq.VERSION} writes more into {key}"
     extra = set(ours) - set(theirs)
     assert extra <= {"rq:worker:w1:executions"}, "an index of RQ 3; RQ 2 does not look at it"
-    filled = {name for name, value in store.client.hgetall(wakeups.job_key(theirs_job.id)).items() if value}
+    filled = {
+        name
+        for name, value in store.client.hgetall(wakeups.job_key(theirs_job.id)).items()
+        if value
+    }
     assert filled - job_fields == set()
 
 
 def test_rq_reads_what_runs(store: Rig) -> None:
     worker_of(store)
-    lease, job = taken(store)
+    lease, job, _ = kept(store)
     registry = queue_of(store).started_job_registry
     assert registry.get_job_and_execution_ids(cleanup=False) == [(job.id, lease.token)]
     execution = Execution.fetch(lease.token, job.id, store.client)
     assert execution.worker_name == "w1" if hasattr(execution, "worker_name") else True
     started = rq.job.Job.fetch(job.id, connection=store.client)
-    assert (started.get_status(), started.worker_name, started.args) == ("started", "w1", ("thread",))
+    assert (started.get_status(), started.worker_name, started.args) == (
+        "started",
+        "w1",
+        ("thread",),
+    )
     (worker,) = Worker.all(queue=queue_of(store))
     assert worker.get_state() == WorkerStatus.BUSY
 
 
-ENDS: dict[str, Callable[[Rig, holding.Lease], Any]] = {
-    "finish": lambda store, lease: store.finish(lease),
-    "postpone": lambda store, lease: store.postpone(lease, state=ThreadState.RETRYING, wait_s=1),
-    "bury": lambda store, lease: store.bury(lease),
-    "job_over": lambda store, lease: store.run(rq_jobs.job_over(store.space, "thread", lease.token, lease.job)),
-}
+def test_a_guard_is_the_job_that_was_taken_under_a_fresh_id(store: Rig) -> None:
+    lease, job = taken(store)
+    assert store.client.exists(wakeups.job_key(job.id)) == 0
+    assert set(store.scheduled()) == {lease.guard_id}
+    assert store.jobs() == {lease.guard_id: "thread"}
+    assert store.client.hget(wakeups.job_key(lease.guard_id), "status") == b"scheduled"
 
 
-@pytest.mark.parametrize("end", ENDS)
-def test_nothing_is_left_at_the_end_and_the_job_is_counted_once(store: Rig, end: str) -> None:
+def test_a_job_of_a_thread_with_another_wake_up_is_removed(store: Rig) -> None:
+    store.add(delay_s=0)
+    first = popped(store)
+    store.clock.advance(2)
+    second = popped(store)
+    store.postpone(store.claim(job=RqJob(second, "w1")), state=ThreadState.RETRYING, wait_s=0.5)
+    (scheduled,) = store.scheduled()
+    store.clock.advance(0.5)
+    lease = store.claim(job=RqJob(first, "w1"))
+    assert lease.guard_id == scheduled
+    assert store.jobs() == {scheduled: "thread"}
+
+
+def test_a_job_that_begins_and_ends_between_two_writes_is_only_counted(store: Rig) -> None:
     worker_of(store)
     before = keys(store)
     lease, job = taken(store)
+    books = books_of(store)
+    books.began(lease, job)
+    store.finish(lease)
+    assert books.ended(lease.token) is True
+    assert books.ended("a claim that was refused") is False
+    assert books.ended("another", failed=True) is False
+    books.write(store.store, "w1")
+    books.write(store.store, "w1")
+    assert keys(store) == before
+    (worker,) = Worker.all(queue=queue_of(store))
+    assert (worker.get_state(), worker.successful_job_count, worker.failed_job_count) == (
+        WorkerStatus.IDLE,
+        2,
+        1,
+    )
+
+
+def test_nothing_is_left_at_the_end_and_the_job_is_counted_once(store: Rig) -> None:
+    worker_of(store)
+    before = keys(store)
+    lease, job, books = kept(store)
     assert keys(store) > before
-    for _ in range(2):  # the same call again, as after a lost reply
-        ENDS[end](store, lease)
+    books.ended(lease.token)
+    for _ in range(2):
+        books.write(store.store, "w1")
     assert keys(store) == before
     assert store.client.exists(wakeups.job_key(job.id)) == 0
     (worker,) = Worker.all(queue=queue_of(store))
-    assert (worker.get_state(), worker.successful_job_count, worker.failed_job_count) == (WorkerStatus.IDLE, 1, 0)
+    assert (worker.get_state(), worker.successful_job_count) == (WorkerStatus.IDLE, 1)
 
 
 def test_a_worker_is_busy_until_its_last_run_ends_and_its_time_is_counted(store: Rig) -> None:
     worker_of(store)
-    store.add(thread="a", delay_s=0)
-    store.add(thread="b", delay_s=0)
-    leases = [store.claim(thread, job=RqJob(popped(store), "w1")) for thread in ("a", "b")]
+    books = books_of(store)
+    leases = []
+    for thread in ("a", "b"):
+        store.add(thread=thread, delay_s=0)
+        job = RqJob(popped(store), "w1")
+        leases.append(store.claim(thread, job=job))
+        books.began(leases[-1], job)
+    books.write(store.store, "w1")
     assert store.client.zcard(f"rq:wip:{store.prefix}") == 2
     store.clock.advance(3)
-    store.finish(leases[0])
+    books.ended(leases[0].token)
+    books.write(store.store, "w1")
     assert Worker.all(queue=queue_of(store))[0].get_state() == WorkerStatus.BUSY
     store.clock.advance(1)
-    store.finish(leases[1])
+    books.ended(leases[1].token)
+    books.write(store.store, "w1")
     (worker,) = Worker.all(queue=queue_of(store))
-    assert (worker.get_state(), worker.successful_job_count, worker.total_working_time) == (WorkerStatus.IDLE, 2, 7.0)
+    assert (worker.get_state(), worker.successful_job_count, worker.total_working_time) == (
+        WorkerStatus.IDLE,
+        2,
+        7.0,
+    )
 
 
-def test_records_outlive_the_lease_by_a_minute_and_renewals_move_them(store: Rig) -> None:
+def test_a_write_that_failed_is_made_again(store: Rig) -> None:
     worker_of(store)
+    before = keys(store)
     lease, job = taken(store)
+    books = books_of(store)
+    books.ended("counted")
+    books.began(lease, job)
+    with redis.Redis(port=1, retry=Retry(NoBackoff(), 0)) as away:
+        with pytest.raises(StoreUnavailable):
+            books.write(SyncStore(away), "w1")
+        books.write(store.store, "w1")
+        assert store.client.zcard(f"rq:wip:{store.prefix}") == 1
+        books.ended(lease.token)
+        with pytest.raises(StoreUnavailable):
+            books.write(SyncStore(away), "w1")
+    books.write(store.store, "w1")
+    assert keys(store) == before
+    (worker,) = Worker.all(queue=queue_of(store))
+    assert worker.successful_job_count == 2
+
+
+def test_records_outlive_the_lease_by_a_minute_and_later_writes_move_them(store: Rig) -> None:
+    worker_of(store)
+    lease, job, books = kept(store)
     started = f"rq:wip:{store.prefix}"
     first = store.client.zscore(started, f"{job.id}:{lease.token}")
-    store.clock.advance(10)
-    assert store.renew(lease) is not None
+    store.clock.advance(9)
+    books.write(store.store, "w1")
+    assert store.client.zscore(started, f"{job.id}:{lease.token}") == first, "it is early"
+    store.clock.advance(1)
+    books.write(store.store, "w1")
     assert store.client.zscore(started, f"{job.id}:{lease.token}") - first == 10
-    for key in (wakeups.job_key(job.id), f"rq:execution:{job.id}:{lease.token}", f"rq:executions:{job.id}"):
+    for key in (
+        wakeups.job_key(job.id),
+        f"rq:execution:{job.id}:{lease.token}",
+        f"rq:executions:{job.id}",
+    ):
         assert 80_000 < store.client.pttl(key) <= 90_000, key
 
 
 def test_a_worker_that_rq_has_given_up_on_is_not_brought_back(store: Rig) -> None:
-    lease, _ = taken(store, worker="long gone")
-    store.finish(lease)
-    assert not [key for key in keys(store) if "long gone" in key]
+    lease, _, books = kept(store)
+    assert not store.client.exists("rq:worker:w1")
+    books.ended(lease.token)
+    books.write(store.store, "w1")
+    assert not [key for key in keys(store) if "w1" in key]
 
 
-def test_without_a_worker_of_ours_no_record_is_written(store: Rig) -> None:
+def test_without_the_concurrent_worker_no_record_is_written(store: Rig) -> None:
     store.add(delay_s=0)
     before = keys(store)
     lease = store.claim()

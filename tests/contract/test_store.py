@@ -1,4 +1,4 @@
-"""From the claim to the end of a batch: what is frozen, who holds it, what is left."""
+"""From the claim to the end of a batch: the frozen messages, the lease, and the rest."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import pytest
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.errors import StoreError
-from assistant_queue.store import holding
 from assistant_queue.store.calls import GUARD_MS, RECHECK_MS, each_or_error, plain
-from assistant_queue.store.holding import EARLY_MS, NoLease
-from assistant_queue.store.quarantine import MAX_MENDS
+from assistant_queue.store.ops import leases as lease_ops
+from assistant_queue.store.ops.leases import EARLY_MS, NoLease
+from assistant_queue.store.quarantine import MAX_REPAIRS
 from tests.contract.store_rig import KEEP, Rig, seconds_up, text
 
 START = 1_700_000_000_000
-RETRYING, HELD = ThreadState.RETRYING, ThreadState.HELD
+RETRYING = ThreadState.RETRYING
+HELD = ThreadState.HELD
 
 
 def add_many(store: Rig, count: int, **fields: object) -> list[str]:
     return [store.add(delay_s=0, **fields).message_id for _ in range(count)]  # type: ignore[arg-type]
 
 
-# --- claim -----------------------------------------------------------------------------------------------------------------
+# --- claim ----------------------------------------------------------------------------------------
 
 
 def test_a_claim_freezes_what_waits_in_order(store: Rig) -> None:
@@ -31,11 +32,30 @@ def test_a_claim_freezes_what_waits_in_order(store: Rig) -> None:
     lease = store.claim(token="mine", batch_id="b1")
     batch = lease.claimed.batch
     assert [message.id for message in batch.messages] == ids
-    assert (batch.messages[0].instructions, batch.messages[0].author, batch.messages[0].metadata) == ("be kind", "Ann", {"k": "v"})
-    assert (batch.id, batch.attempts, lease.claimed.phase, lease.claimed.deaths) == ("b1", 1, Phase.FROZEN, 0)
-    assert (lease.now_ms, lease.until_ms, lease.claimed.claimed_ms) == (START, START + 30_000, START)
+    assert (
+        batch.messages[0].instructions,
+        batch.messages[0].author,
+        batch.messages[0].metadata,
+    ) == ("be kind", "Ann", {"k": "v"})
+    assert (batch.id, batch.attempts, lease.claimed.phase, lease.claimed.deaths) == (
+        "b1",
+        1,
+        Phase.FROZEN,
+        0,
+    )
+    assert (lease.now_ms, lease.until_ms, lease.claimed.claimed_ms) == (
+        START,
+        START + 30_000,
+        START,
+    )
     assert (store.pending(), store.frozen()) == ([], ids)
-    assert store.counters() == {"delayed": 0, "waiting": 0, "active": 3, "completed": 0, "failed": 0}
+    assert store.counters() == {
+        "delayed": 0,
+        "waiting": 0,
+        "active": 3,
+        "completed": 0,
+        "failed": 0,
+    }
 
 
 def test_a_second_worker_is_refused_until_the_lease_lapses(store: Rig) -> None:
@@ -49,7 +69,9 @@ def test_a_second_worker_is_refused_until_the_lease_lapses(store: Rig) -> None:
     assert store.claim().claimed.deaths == 1
 
 
-def test_a_batch_of_a_dead_worker_comes_with_what_was_known_and_without_latecomers(store: Rig) -> None:
+def test_a_batch_of_a_dead_worker_comes_with_what_was_known_and_without_latecomers(
+    store: Rig,
+) -> None:
     ids = add_many(store, 2)
     lease = store.claim(batch_id="b1")
     progress = Progress(attempts=1, run_id="run_1", outputs={"c": "o"})
@@ -58,7 +80,11 @@ def test_a_batch_of_a_dead_worker_comes_with_what_was_known_and_without_latecome
     store.clock.advance(31)
     again = store.claim(batch_id="b2")
     assert [message.id for message in again.claimed.batch.messages] == ids
-    assert (again.claimed.batch.id, again.claimed.phase, again.claimed.progress) == ("b1", Phase.RUNNING, progress)
+    assert (again.claimed.batch.id, again.claimed.phase, again.claimed.progress) == (
+        "b1",
+        Phase.RUNNING,
+        progress,
+    )
     assert (again.claimed.claimed_ms, again.claimed.batch.attempts) == (START, 2)
 
 
@@ -66,14 +92,20 @@ def test_no_more_is_frozen_than_may_be_taken(store: Rig) -> None:
     ids = add_many(store, 5)
     lease = store.claim(max_take=2)
     assert (store.frozen(), store.pending()) == (ids[:2], ids[2:])
-    assert store.counters() == {"delayed": 0, "waiting": 3, "active": 2, "completed": 0, "failed": 0}
+    assert store.counters() == {
+        "delayed": 0,
+        "waiting": 3,
+        "active": 2,
+        "completed": 0,
+        "failed": 0,
+    }
     store.check()
     assert store.finish(lease)
     assert [message.id for message in store.claim(max_take=3).claimed.batch.messages] == ids[2:]
     store.check()
 
 
-def test_exactly_as_many_as_may_be_taken_leave_no_list_behind(store: Rig) -> None:
+def test_a_claim_of_all_messages_leaves_no_list(store: Rig) -> None:
     add_many(store, 2)
     store.claim(max_take=2)
     assert not store.client.exists(store.keys.pending("thread"))
@@ -118,17 +150,30 @@ def test_a_claim_brings_the_conversation(store: Rig) -> None:
     add_many(store, 1)
     assert store.claim().claimed.conversation_id is None
     store.clock.advance(31)
-    assert store.run(holding.set_conversation(store.space, "thread", "conv_1")) == ("conv_1", None)
-    assert store.run(holding.set_conversation(store.space, "thread", "conv_2")) == ("conv_1", None)
+    assert store.run(lease_ops.set_conversation(store.namespace, "thread", "conv_1")) == (
+        "conv_1",
+        None,
+    )
+    assert store.run(lease_ops.set_conversation(store.namespace, "thread", "conv_2")) == (
+        "conv_1",
+        None,
+    )
     lease = store.claim()
-    assert (lease.claimed.conversation_id, lease.claimed.anchor, lease.claimed.open_calls) == ("conv_1", None, ())
+    assert (lease.claimed.conversation_id, lease.claimed.anchor, lease.claimed.open_calls) == (
+        "conv_1",
+        None,
+        (),
+    )
     store.finish(lease, anchor="item_7")
     add_many(store, 1)
     assert store.claim().claimed.anchor == "item_7"
-    assert store.run(holding.set_conversation(store.space, "thread", "conv_3")) == ("conv_1", "item_7")
+    assert store.run(lease_ops.set_conversation(store.namespace, "thread", "conv_3")) == (
+        "conv_1",
+        "item_7",
+    )
 
 
-# --- the whole queue, or a thread, is paused ---------------------------------------------------------------------------------
+# --- the whole queue, or a thread, is paused ------------------------------------------------------
 
 
 def test_a_paused_queue_takes_messages_and_gives_none(store: Rig) -> None:
@@ -148,7 +193,7 @@ def test_a_paused_queue_lets_its_holders_finish(store: Rig) -> None:
     assert not store.finish(lease)
 
 
-# --- progress, deaths ----------------------------------------------------------------------------------------------------------
+# --- progress, deaths -----------------------------------------------------------------------------
 
 
 def test_deaths_in_a_phase_are_counted_until_there_is_progress(store: Rig) -> None:
@@ -168,7 +213,9 @@ def test_deaths_in_a_phase_are_counted_until_there_is_progress(store: Rig) -> No
 
 
 @pytest.mark.parametrize("state", [RETRYING, HELD])
-def test_giving_a_thread_back_in_good_order_ends_the_count_of_deaths(store: Rig, state: ThreadState) -> None:
+def test_giving_a_thread_back_in_good_order_ends_the_count_of_deaths(
+    store: Rig, state: ThreadState
+) -> None:
     add_many(store, 1)
     store.claim()
     store.clock.advance(31)
@@ -186,10 +233,10 @@ def test_deaths_of_one_batch_are_not_the_next_ones(store: Rig) -> None:
     assert store.claim().claimed.deaths == 0
 
 
-# --- the guard -----------------------------------------------------------------------------------------------------------------
+# --- the guard ------------------------------------------------------------------------------------
 
 
-def test_a_claim_leaves_a_guard_behind_the_end_of_the_lease(store: Rig) -> None:
+def test_a_claim_schedules_a_guard_after_the_end_of_the_lease(store: Rig) -> None:
     add_many(store, 1)
     store.pop()
     lease = store.claim(lease_s=30)
@@ -212,7 +259,7 @@ def test_renewing_moves_the_lease_and_its_guard(store: Rig) -> None:
     lease = store.claim(lease_s=30)
     store.clock.advance(10)
     renewed = store.renew(lease, lease_s=30)
-    assert renewed == holding.Renewed(START + 40_000, lease.guard_id)
+    assert renewed == lease_ops.Renewed(START + 40_000, lease.guard_id)
     assert store.scheduled() == {lease.guard_id: seconds_up(START + 40_000 + GUARD_MS)}
     assert store.due() == {"thread": START + 40_000 + GUARD_MS}
     store.clock.advance(29.999)
@@ -234,27 +281,36 @@ def test_a_guard_that_went_off_is_replaced_by_the_next_renewal(store: Rig) -> No
     assert store.jobs() == {}
 
 
-def test_of_many_renewals_each_says_its_own_however_many_are_corrupt(store: Rig) -> None:
-    threads = [f"t{number}" for number in range(MAX_MENDS + 4)]
+def test_each_of_many_renewals_has_its_own_result_however_many_are_corrupt(store: Rig) -> None:
+    threads = [f"t{number}" for number in range(MAX_REPAIRS + 4)]
     leases = []
     for thread in threads:
         store.add(thread, delay_s=0)
         leases.append(store.claim(thread))
-    corrupt, lost = threads[1:-2], threads[-2]
+    corrupt = threads[1:-2]
+    lost = threads[-2]
     for thread in corrupt:
-        store.client.hset(store.space.keys.thread(thread), "n", "no number")
-    store.client.hset(store.space.keys.thread(lost), "token", "another's")
+        store.client.hset(store.namespace.keys.thread(thread), "n", "no number")
+    store.client.hset(store.namespace.keys.thread(lost), "token", "another's")
     store.clock.advance(10)
-    renewed = store.run(holding.renew_all(store.space, leases, 30))
-    held = [thread for thread, one in zip(threads, renewed, strict=True) if isinstance(one, holding.Renewed)]
+    renewed = store.run(lease_ops.renew_all(store.namespace, leases, 30))
+    held = [
+        thread
+        for thread, one in zip(threads, renewed, strict=True)
+        if isinstance(one, lease_ops.Renewed)
+    ]
     assert held == [threads[0], threads[-1]]
-    assert [one for one in renewed if one is not None and not isinstance(one, holding.Renewed)] == []
-    assert store.client.zcard(store.space.keys.quarantine) == len(corrupt)
+    assert [
+        one for one in renewed if one is not None and not isinstance(one, lease_ops.Renewed)
+    ] == []
+    assert store.client.zcard(store.namespace.keys.quarantine) == len(corrupt)
     assert {store.thread(thread).state for thread in held} == {"active"}
 
 
-def test_of_many_commands_those_that_redis_refuses_stand_as_errors_in_their_places(store: Rig) -> None:
-    key = store.space.keys.done("nothing")
+def test_of_many_commands_those_that_redis_refuses_stand_as_errors_in_their_places(
+    store: Rig,
+) -> None:
+    key = store.namespace.keys.done("nothing")
     store.client.set(key, "text")
     replies = store.run(each_or_error([plain("GET", key), plain("LLEN", key), plain("GET", key)]))
     assert [text(reply) for reply in (replies[0], replies[2])] == ["text", "text"]
@@ -281,11 +337,11 @@ def test_a_guard_that_went_off_after_the_end_finds_nothing_to_do(store: Rig) -> 
     store.check_idle()
 
 
-# --- finish --------------------------------------------------------------------------------------------------------------------
+# --- finish ---------------------------------------------------------------------------------------
 
 
 def test_a_finished_thread_owns_no_key_but_its_conversation(store: Rig) -> None:
-    store.run(holding.set_conversation(store.space, "thread", "conv_1"))
+    store.run(lease_ops.set_conversation(store.namespace, "thread", "conv_1"))
     ids = add_many(store, 2)
     store.pop()
     lease = store.claim()
@@ -294,7 +350,13 @@ def test_a_finished_thread_owns_no_key_but_its_conversation(store: Rig) -> None:
     store.check_idle()
     kinds = {key.removeprefix(f"{store.prefix}:").partition(":")[0] for key in store.all_keys()}
     assert kinds == {"conversation", "counters", "message", "batch"}
-    assert store.counters() == {"delayed": 0, "waiting": 0, "active": 0, "completed": 2, "failed": 0}
+    assert store.counters() == {
+        "delayed": 0,
+        "waiting": 0,
+        "active": 0,
+        "completed": 2,
+        "failed": 0,
+    }
 
 
 def test_what_is_kept_of_a_finished_batch_expires_together(store: Rig) -> None:
@@ -309,7 +371,11 @@ def test_what_is_kept_of_a_finished_batch_expires_together(store: Rig) -> None:
 def test_the_text_goes_at_completion_unless_it_is_to_be_kept(store: Rig, keep: bool) -> None:
     store.add(delay_s=0, content="my secret")
     store.finish(store.claim(), rules=replace(KEEP, keep_text=keep))
-    kept = [key for key in store.all_keys() if store.client.type(key) == b"hash" and "my secret" in str(store.hash(key))]
+    kept = [
+        key
+        for key in store.all_keys()
+        if store.client.type(key) == b"hash" and "my secret" in str(store.hash(key))
+    ]
     assert kept == ([store.keys.message("message-1")] if keep else [])
 
 
@@ -334,7 +400,7 @@ def test_an_unknown_end_of_the_conversation_is_not_remembered(store: Rig) -> Non
     assert store.claim().claimed.anchor is None
 
 
-def test_waiters_are_told_the_batch(store: Rig) -> None:
+def test_waiters_are_notified_of_the_batch(store: Rig) -> None:
     with store.client.pubsub(ignore_subscribe_messages=True) as channel:
         channel.subscribe(store.keys.done("thread"))
         channel.get_message(timeout=1)
@@ -346,7 +412,7 @@ def test_waiters_are_told_the_batch(store: Rig) -> None:
     assert [text(message["data"]) for message in heard if message] == ["b1", "b2"]
 
 
-def test_timers_are_told_of_a_due_time_that_is_earlier_than_all_others(store: Rig) -> None:
+def test_a_due_time_that_is_earlier_than_all_others_is_published(store: Rig) -> None:
     with store.client.pubsub(ignore_subscribe_messages=True) as channel:
         channel.subscribe(store.keys.tick)
         channel.get_message(timeout=1)
@@ -355,23 +421,35 @@ def test_timers_are_told_of_a_due_time_that_is_earlier_than_all_others(store: Ri
         store.add("c", delay_s=40)
         heard = [channel.get_message(timeout=1) for _ in range(2)]
         assert channel.get_message() is None
-    assert [int(text(message["data"])) for message in heard if message] == [START + 50_000, START + 40_000]
+    assert [int(text(message["data"])) for message in heard if message] == [
+        START + 50_000,
+        START + 40_000,
+    ]
 
 
-# --- delivery --------------------------------------------------------------------------------------------------------------------
+# --- delivery -------------------------------------------------------------------------------------
 
 
 def test_a_completed_batch_keeps_its_lease_until_it_is_delivered(store: Rig) -> None:
     add_many(store, 2)
     lease = store.claim()
     progress = store.complete(lease)
-    assert store.counters() == {"delayed": 0, "waiting": 0, "active": 0, "completed": 2, "failed": 0}
+    assert store.counters() == {
+        "delayed": 0,
+        "waiting": 0,
+        "active": 0,
+        "completed": 2,
+        "failed": 0,
+    }
     assert store.refused() == "refused"
     assert store.frozen() == []
     store.check()
     store.clock.advance(31)
     again = store.claim()
-    assert (again.claimed.phase, again.claimed.progress.result) == (Phase.DELIVERING, progress.result)
+    assert (again.claimed.phase, again.claimed.progress.result) == (
+        Phase.DELIVERING,
+        progress.result,
+    )
     assert store.counters()["active"] == 0
     store.finish(again, result=progress.result)
     assert store.counters()["completed"] == 2
@@ -384,7 +462,13 @@ def test_a_delivery_that_is_tried_again_is_counted_nowhere_twice(store: Rig) -> 
     progress = store.complete(lease)
     add_many(store, 1)
     store.postpone(lease, RETRYING, wait_s=5, phase=Phase.DELIVERING, progress=progress)
-    assert store.counters() == {"delayed": 1, "waiting": 0, "active": 0, "completed": 1, "failed": 0}
+    assert store.counters() == {
+        "delayed": 1,
+        "waiting": 0,
+        "active": 0,
+        "completed": 1,
+        "failed": 0,
+    }
     store.check()
     store.clock.advance(5)
     store.sweep()
@@ -392,10 +476,16 @@ def test_a_delivery_that_is_tried_again_is_counted_nowhere_twice(store: Rig) -> 
     again = store.claim()
     assert store.finish(again, result=progress.result)
     store.check()
-    assert store.counters() == {"delayed": 0, "waiting": 1, "active": 0, "completed": 1, "failed": 0}
+    assert store.counters() == {
+        "delayed": 0,
+        "waiting": 1,
+        "active": 0,
+        "completed": 1,
+        "failed": 0,
+    }
 
 
-# --- trim ------------------------------------------------------------------------------------------------------------------------
+# --- trim -----------------------------------------------------------------------------------------
 
 
 def test_the_tail_of_a_batch_goes_back_in_front_of_what_came_since(store: Rig) -> None:
@@ -404,7 +494,13 @@ def test_the_tail_of_a_batch_goes_back_in_front_of_what_came_since(store: Rig) -
     late = add_many(store, 1)
     store.trim(lease, 1)
     assert (store.frozen(), store.pending()) == (ids[:1], ids[1:] + late)
-    assert store.counters() == {"delayed": 0, "waiting": 4, "active": 1, "completed": 0, "failed": 0}
+    assert store.counters() == {
+        "delayed": 0,
+        "waiting": 4,
+        "active": 1,
+        "completed": 0,
+        "failed": 0,
+    }
     store.check()
     kept = replace(store.result(lease), message_ids=(ids[0],), messages_processed=1)
     assert store.finish(lease, result=kept)
@@ -413,7 +509,9 @@ def test_the_tail_of_a_batch_goes_back_in_front_of_what_came_since(store: Rig) -
 
 
 @pytest.mark.parametrize("after_run", ["immediate", "window"])
-def test_trimming_keeps_the_counters_whatever_waits_behind(store: Rig, after_run: str) -> None:
+def test_trimming_keeps_the_counters_whatever_waits_after_the_batch(
+    store: Rig, after_run: str
+) -> None:
     add_many(store, 3)
     lease = store.claim()
     store.add(delay_s=60, after_run=after_run)
@@ -422,7 +520,13 @@ def test_trimming_keeps_the_counters_whatever_waits_behind(store: Rig, after_run
     kept = replace(store.result(lease), message_ids=("message-1",), messages_processed=1)
     assert store.finish(lease, result=kept)
     store.check()
-    assert store.counters() == {"delayed": 0, "waiting": 3, "active": 0, "completed": 1, "failed": 0}
+    assert store.counters() == {
+        "delayed": 0,
+        "waiting": 3,
+        "active": 0,
+        "completed": 1,
+        "failed": 0,
+    }
 
 
 def test_trimming_to_more_than_there_is_changes_nothing(store: Rig) -> None:
@@ -433,10 +537,13 @@ def test_trimming_to_more_than_there_is_changes_nothing(store: Rig) -> None:
     assert store.snapshot() == before
 
 
-def test_sequence_numbers_say_where_a_message_waits(store: Rig) -> None:
+def test_sequence_numbers_locate_a_waiting_message(store: Rig) -> None:
     def places() -> list[int]:
         head = int(store.thread_hash()["head"])
-        return [int(store.hash(store.keys.message(message_id))["seq"]) - head for message_id in store.pending()]
+        return [
+            int(store.hash(store.keys.message(message_id))["seq"]) - head
+            for message_id in store.pending()
+        ]
 
     add_many(store, 5)
     assert places() == [0, 1, 2, 3, 4]
@@ -450,15 +557,21 @@ def test_sequence_numbers_say_where_a_message_waits(store: Rig) -> None:
     assert places() == [0, 1, 2, 3]
 
 
-# --- postpone --------------------------------------------------------------------------------------------------------------------
+# --- postpone -------------------------------------------------------------------------------------
 
 
-def test_a_batch_that_is_retried_is_delayed_with_all_that_waits_behind_it(store: Rig) -> None:
+def test_a_retried_batch_is_delayed_with_all_messages_after_it(store: Rig) -> None:
     add_many(store, 2)
     lease = store.claim()
     add_many(store, 1)
     store.postpone(lease, RETRYING, wait_s=5)
-    assert store.counters() == {"delayed": 3, "waiting": 0, "active": 0, "completed": 0, "failed": 0}
+    assert store.counters() == {
+        "delayed": 3,
+        "waiting": 0,
+        "active": 0,
+        "completed": 0,
+        "failed": 0,
+    }
     assert store.due() == {"thread": START + 5000}
     assert store.scheduled()[lease.guard_id] == seconds_up(START + 5000)
     store.check()
@@ -468,13 +581,21 @@ def test_a_batch_that_is_held_stays_active(store: Rig) -> None:
     add_many(store, 2)
     lease = store.claim()
     store.postpone(lease, HELD, wait_s=35)
-    assert store.counters() == {"delayed": 0, "waiting": 0, "active": 2, "completed": 0, "failed": 0}
+    assert store.counters() == {
+        "delayed": 0,
+        "waiting": 0,
+        "active": 2,
+        "completed": 0,
+        "failed": 0,
+    }
     assert store.due() == {"thread": START + 35_000}
     store.check()
 
 
 @pytest.mark.parametrize("state", [RETRYING, HELD])
-def test_a_batch_that_waited_goes_on_with_the_same_messages_and_what_was_known(store: Rig, state: ThreadState) -> None:
+def test_a_batch_that_waited_continues_with_the_same_messages_and_progress(
+    store: Rig, state: ThreadState
+) -> None:
     ids = add_many(store, 2)
     lease = store.claim(batch_id="b1")
     progress = Progress(attempts=2, anchor="item_0", located=True)
@@ -483,7 +604,12 @@ def test_a_batch_that_waited_goes_on_with_the_same_messages_and_what_was_known(s
     store.clock.advance(5)
     again = store.claim().claimed
     assert [message.id for message in again.batch.messages] == ids
-    assert (again.batch.id, again.phase, again.progress, again.batch.attempts) == ("b1", Phase.SENDING, progress, 3)
+    assert (again.batch.id, again.phase, again.progress, again.batch.attempts) == (
+        "b1",
+        Phase.SENDING,
+        progress,
+        3,
+    )
     store.check()
 
 
@@ -497,7 +623,7 @@ def test_a_batch_without_a_wait_is_handed_to_the_queue_at_once(store: Rig) -> No
     store.check()
 
 
-# --- the counters ------------------------------------------------------------------------------------------------------------------
+# --- the counters ---------------------------------------------------------------------------------
 
 
 def test_counters_of_many_threads_are_what_a_scan_would_count(store: Rig) -> None:

@@ -11,7 +11,7 @@ from assistant_queue.core.window import Window, due_at
 from assistant_queue.errors import MessageIdConflict, ThreadFull
 from assistant_queue.store import wakeups
 from assistant_queue.store.calls import GUARD_MS, RECHECK_MS
-from assistant_queue.store.producing import AddRules, add
+from assistant_queue.store.ops.producing import AddRules, add
 from tests.contract.store_rig import Rig, seconds_up
 
 START = 1_700_000_000_000
@@ -49,7 +49,7 @@ def test_threads_do_not_share_anything(store: Rig) -> None:
     assert store.due() == {"a": START + 2000, "b": START + 3000}
 
 
-# --- the same id again -------------------------------------------------------------------------------------------------------
+# --- the same id again ----------------------------------------------------------------------------
 
 
 def test_the_same_message_again_is_the_same_receipt(store: Rig) -> None:
@@ -58,7 +58,11 @@ def test_the_same_message_again_is_the_same_receipt(store: Rig) -> None:
     store.clock.advance(0.5)
     again = store.add(message_id="m1", delay_s=9)
     assert again.duplicate
-    assert (again.message_id, again.job_id, again.due_at) == (first.message_id, first.job_id, first.due_at)
+    assert (again.message_id, again.job_id, again.due_at) == (
+        first.message_id,
+        first.job_id,
+        first.due_at,
+    )
     assert store.snapshot() == before
 
 
@@ -80,7 +84,9 @@ def test_a_duplicate_is_known_at_every_stage_of_its_life(store: Rig, stage: str)
 def test_the_same_id_with_another_text_is_a_conflict(store: Rig) -> None:
     store.add(message_id="m1", content="hello")
     before = store.snapshot()
-    with pytest.raises(MessageIdConflict, match="'m1' is taken by a message with another content"):
+    with pytest.raises(
+        MessageIdConflict, match="'m1' is already used by a message with another content"
+    ):
         store.add(message_id="m1", content="bye")
     assert store.snapshot() == before
 
@@ -103,7 +109,12 @@ def test_content_parts_are_the_same_whatever_the_order_of_their_fields(store: Ri
 def test_a_repeated_call_is_not_a_duplicate_to_its_caller(store: Rig) -> None:
     from assistant_queue.models import Message
 
-    operation = add(store.space, "thread", Message(id="m1", content="x"), AddRules(window=Window(delay_ms=1000)))
+    operation = add(
+        store.namespace,
+        "thread",
+        Message(id="m1", content="x"),
+        AddRules(window=Window(delay_ms=1000)),
+    )
     call = next(operation)
     first = store.store._send(call)  # type: ignore[arg-type]
     again = store.store._send(call)  # type: ignore[arg-type]
@@ -111,14 +122,14 @@ def test_a_repeated_call_is_not_a_duplicate_to_its_caller(store: Rig) -> None:
     assert store.pending() == ["m1"]
 
 
-# --- limits ------------------------------------------------------------------------------------------------------------------
+# --- limits ---------------------------------------------------------------------------------------
 
 
 def test_a_full_thread_takes_no_more(store: Rig) -> None:
     for _ in range(2):
         store.add(max_pending=2)
     before = store.snapshot()
-    with pytest.raises(ThreadFull, match="holds 2 waiting messages, max_pending is 2"):
+    with pytest.raises(ThreadFull, match="has 2 waiting messages, max_pending is 2"):
         store.add(max_pending=2)
     assert store.snapshot() == before
 
@@ -137,7 +148,7 @@ def test_what_is_being_answered_does_not_fill_a_thread(store: Rig) -> None:
         store.add(max_pending=1)
 
 
-# --- windows -----------------------------------------------------------------------------------------------------------------
+# --- windows --------------------------------------------------------------------------------------
 
 
 def test_a_sliding_window_moves_its_wake_up(store: Rig) -> None:
@@ -183,7 +194,7 @@ def test_a_wake_up_that_has_been_handed_over_is_not_doubled_by_a_sliding_window(
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_windows_end_where_the_rule_in_python_says(store: Rig, seed: int) -> None:
+def test_windows_end_as_the_rule_in_python_computes(store: Rig, seed: int) -> None:
     chance = random.Random(seed)
     delay = chance.choice([0, 700, 1000, 3000])
     window = Window(
@@ -206,7 +217,7 @@ def test_windows_end_where_the_rule_in_python_says(store: Rig, seed: int) -> Non
         store.clock.advance(chance.choice([0, 0.1, 0.4, 0.9, 1.3]))
 
 
-# --- during a run ------------------------------------------------------------------------------------------------------------
+# --- during a run ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("after_run", ["immediate", "window"])
@@ -222,7 +233,9 @@ def test_a_message_during_a_run_needs_no_wake_up(store: Rig, after_run: str) -> 
 
 
 @pytest.mark.parametrize("after_run", ["immediate", "window"])
-def test_what_waits_when_a_run_ends_is_due_at_once_or_at_the_end_of_its_own_window(store: Rig, after_run: str) -> None:
+def test_what_waits_when_a_run_ends_is_due_at_once_or_at_the_end_of_a_new_window(
+    store: Rig, after_run: str
+) -> None:
     store.add(delay_s=0)
     lease = store.claim()
     store.pop()
@@ -241,7 +254,9 @@ def test_what_waits_when_a_run_ends_is_due_at_once_or_at_the_end_of_its_own_wind
 
 
 @pytest.mark.parametrize("state", [ThreadState.RETRYING, ThreadState.HELD])
-def test_a_message_behind_a_waiting_batch_does_not_wake_it_early(store: Rig, state: ThreadState) -> None:
+def test_a_message_after_a_waiting_batch_does_not_wake_it_early(
+    store: Rig, state: ThreadState
+) -> None:
     store.add(delay_s=0)
     lease = store.claim()
     store.postpone(lease, state, wait_s=50)
@@ -251,10 +266,10 @@ def test_a_message_behind_a_waiting_batch_does_not_wake_it_early(store: Rig, sta
     store.check()
 
 
-# --- somebody is overdue ---------------------------------------------------------------------------------------------------------
+# --- overdue threads ------------------------------------------------------------------------------
 
 
-def test_an_add_wakes_threads_that_nobody_has_looked_at_for_long(store: Rig) -> None:
+def test_an_add_wakes_threads_that_are_long_overdue(store: Rig) -> None:
     for number in range(3):
         store.add(f"forgotten-{number}", delay_s=1)
     store.lose_wakeups()
@@ -270,13 +285,29 @@ def test_an_add_wakes_threads_that_nobody_has_looked_at_for_long(store: Rig) -> 
     store.check()
 
 
-# --- ids of any kind -------------------------------------------------------------------------------------------------------------
+# --- ids of any kind ------------------------------------------------------------------------------
 
-STRANGE = ["ключ", "🙂🙂", "a:b:c", "line\nbreak\r\n", "  ", "a\x00b", "{tag}", "*", '"quoted"', "\\", "%s", "\x80\xff", "\u2028"]
+STRANGE = [
+    "ключ",
+    "🙂🙂",
+    "a:b:c",
+    "line\nbreak\r\n",
+    "  ",
+    "a\x00b",
+    "{tag}",
+    "*",
+    '"quoted"',
+    "\\",
+    "%s",
+    "\x80\xff",
+    "\u2028",
+]
 LONG = ["x" * 255, "x" * 256, "x" * 300, "x" * 512, "🙂" * 300, "🙂" * 512]
 
 
-@pytest.mark.parametrize("thread", STRANGE + LONG, ids=lambda thread: f"{thread[:12]!a}-{len(thread)}")
+@pytest.mark.parametrize(
+    "thread", STRANGE + LONG, ids=lambda thread: f"{thread[:12]!a}-{len(thread)}"
+)
 def test_a_thread_id_of_any_kind_lives_its_whole_life(store: Rig, thread: str) -> None:
     store.add(thread, "before " + thread, content=thread, author=thread)
     assert store.threads() == [thread]
@@ -285,7 +316,10 @@ def test_a_thread_id_of_any_kind_lives_its_whole_life(store: Rig, thread: str) -
     assert store.sweep().woken == 1
     assert store.pop() == thread
     lease = store.claim(thread)
-    assert (lease.claimed.batch.thread_id, lease.claimed.batch.messages[0].content) == (thread, thread)
+    assert (lease.claimed.batch.thread_id, lease.claimed.batch.messages[0].content) == (
+        thread,
+        thread,
+    )
     store.add(thread, "after")
     assert store.finish(lease)
     assert store.pop() == thread

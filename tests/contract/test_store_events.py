@@ -11,17 +11,18 @@ import pytest
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.thread_state import TRANSITIONS, Phase, ThreadEvent, ThreadState
 from assistant_queue.errors import BatchNotFound, LeaseLost
-from assistant_queue.store import holding
 from assistant_queue.store.calls import Call, Operation
-from assistant_queue.store.holding import Lease, NoLease
+from assistant_queue.store.ops import leases
+from assistant_queue.store.ops.leases import Lease, NoLease
 from tests.contract.store_rig import Rig
 
-S, E = ThreadState, ThreadEvent
+S = ThreadState
+E = ThreadEvent
 
 
 @dataclass
 class Scene:
-    """A thread in some state, with what the events need: a lease (held or forged) and a failed batch."""
+    """A thread in some state, with a lease (held or forged) and a failed batch for the events."""
 
     rig: Rig
     lease: Lease
@@ -51,7 +52,7 @@ def add(scene: Scene) -> str:
 
 
 def claim(scene: Scene) -> str:
-    scene.rig.clock.advance(60)  # a lease that somebody has lapses
+    scene.rig.clock.advance(60)  # the lease of another worker expires
     lease = scene.rig.try_claim()
     return lease.reason if isinstance(lease, NoLease) else "claimed"
 
@@ -88,7 +89,6 @@ EVENTS: dict[ThreadEvent, Callable[[Scene], str]] = {
     E.RENEW: renew,
     E.PROGRESS: holders(lambda scene: scene.rig.save(scene.lease)),
     E.TRIM: holders(lambda scene: scene.rig.trim(scene.lease, 1)),
-    E.COMPLETE: holders(lambda scene: scene.rig.complete(scene.lease)),
     E.FINISH: finish,
     E.RETRY: holders(lambda scene: scene.rig.postpone(scene.lease, S.RETRYING)),
     E.HOLD: holders(lambda scene: scene.rig.postpone(scene.lease, S.HELD)),
@@ -105,8 +105,12 @@ def test_every_event_is_tried() -> None:
     assert set(EVENTS) == set(ThreadEvent)
 
 
-@pytest.mark.parametrize(("state", "event"), PAIRS, ids=[f"{state.value}-{event.value}" for state, event in PAIRS])
-def test_each_event_leads_where_the_table_says(store: Rig, state: ThreadState, event: ThreadEvent) -> None:
+@pytest.mark.parametrize(
+    ("state", "event"), PAIRS, ids=[f"{state.value}-{event.value}" for state, event in PAIRS]
+)
+def test_each_event_leads_to_the_state_of_the_table(
+    store: Rig, state: ThreadState, event: ThreadEvent
+) -> None:
     scene = arrange(store, state)
     before = store.snapshot()
     word = EVENTS[event](scene)
@@ -121,7 +125,9 @@ def test_each_event_leads_where_the_table_says(store: Rig, state: ThreadState, e
 
 
 @pytest.mark.parametrize("event", [E.FINISH, E.BURY], ids=lambda event: event.value)
-def test_the_end_of_a_batch_leads_to_pending_if_messages_wait(store: Rig, event: ThreadEvent) -> None:
+def test_the_end_of_a_batch_leads_to_pending_if_messages_wait(
+    store: Rig, event: ThreadEvent
+) -> None:
     scene = arrange(store, S.ACTIVE)
     store.add()
     word = EVENTS[event](scene)
@@ -134,11 +140,13 @@ def test_a_lost_lease_names_its_thread(store: Rig) -> None:
         store.save(store.forged())
 
 
-HOLDERS = [E.RENEW, E.PROGRESS, E.TRIM, E.COMPLETE, E.FINISH, E.RETRY, E.HOLD, E.BURY]
+HOLDERS = [E.RENEW, E.PROGRESS, E.TRIM, E.FINISH, E.RETRY, E.HOLD, E.BURY]
 
 
 @pytest.mark.parametrize("event", HOLDERS, ids=lambda event: event.value)
-def test_a_worker_whose_lease_was_taken_over_writes_nothing(store: Rig, event: ThreadEvent) -> None:
+def test_a_worker_writes_nothing_after_its_lease_was_taken_over(
+    store: Rig, event: ThreadEvent
+) -> None:
     scene = arrange(store, S.ACTIVE)
     store.clock.advance(31)
     store.claim()
@@ -148,18 +156,20 @@ def test_a_worker_whose_lease_was_taken_over_writes_nothing(store: Rig, event: T
 
 
 @pytest.mark.parametrize("event", HOLDERS, ids=lambda event: event.value)
-def test_a_worker_whose_lease_lapsed_and_that_nobody_replaced_may_still_write(store: Rig, event: ThreadEvent) -> None:
+def test_a_worker_with_an_expired_lease_may_write_until_it_is_replaced(
+    store: Rig, event: ThreadEvent
+) -> None:
     scene = arrange(store, S.ACTIVE)
     store.clock.advance(31)
     assert EVENTS[event](scene) != "lost"
     store.check()
 
 
-# --- the same call twice -------------------------------------------------------------------------------------------------------
+# --- the same call twice --------------------------------------------------------------------------
 
 
 def repeated(operation: Operation[object]) -> Operation[object]:
-    """Each call is sent twice, as redis-py does when a reply was lost; the operation sees the second reply."""
+    """Send each call twice, as redis-py does after a lost reply; return the second reply."""
     reply: object = None
     while True:
         try:
@@ -172,7 +182,7 @@ def repeated(operation: Operation[object]) -> Operation[object]:
 
 
 class Twice(Rig):
-    """Sends everything twice when told to."""
+    """A rig that can send every call twice."""
 
     doubles = False
 
@@ -203,15 +213,23 @@ REPEATED: dict[str, Callable[[Rig, Lease], object]] = {
     "add": lambda rig, _: rig.add(message_id="new").duplicate,
     "claim": lambda rig, lease: rig.claim(token=lease.token).claimed,
     "renew": lambda rig, lease: (renewed := rig.renew(lease)) and renewed.until_ms,
-    "progress": lambda rig, lease: rig.save(lease, Phase.RUNNING, Progress(attempts=1, run_id="r"), ["one", "two"]),
+    "progress": lambda rig, lease: rig.save(
+        lease, Phase.RUNNING, Progress(attempts=1, run_id="r"), ["one", "two"]
+    ),
     "trim": lambda rig, lease: rig.trim(lease, 1),
     "complete": lambda rig, lease: rig.complete(lease),
     "finish": lambda rig, lease: rig.finish(lease, result=a_result(rig, lease)),
     "finish, waiting": lambda rig, lease: rig.finish(lease, result=a_result(rig, lease)),
     "finish, delivering": lambda rig, lease: rig.finish(lease, result=a_result(rig, lease)),
-    "finish, delivering, waiting": lambda rig, lease: rig.finish(lease, result=a_result(rig, lease)),
-    "finish, delivering, taken over": lambda rig, lease: rig.finish(lease, result=a_result(rig, lease)),
-    "finish, delivering, taken over, waiting": lambda rig, lease: rig.finish(lease, result=a_result(rig, lease)),
+    "finish, delivering, waiting": lambda rig, lease: rig.finish(
+        lease, result=a_result(rig, lease)
+    ),
+    "finish, delivering, taken over": lambda rig, lease: rig.finish(
+        lease, result=a_result(rig, lease)
+    ),
+    "finish, delivering, taken over, waiting": lambda rig, lease: rig.finish(
+        lease, result=a_result(rig, lease)
+    ),
     "retry": lambda rig, lease: rig.postpone(lease, S.RETRYING, 7),
     "retry at once": lambda rig, lease: rig.postpone(lease, S.RETRYING, 0),
     "hold": lambda rig, lease: rig.postpone(lease, S.HELD, 7),
@@ -219,7 +237,9 @@ REPEATED: dict[str, Callable[[Rig, Lease], object]] = {
     "bury": lambda rig, lease: rig.bury(lease),
     "bury, waiting": lambda rig, lease: rig.bury(lease),
     "bury and pause": lambda rig, lease: rig.bury(lease, pause=True),
-    "map": lambda rig, lease: rig.run(holding.set_conversation(rig.space, lease.thread_id, "conv_1")),
+    "map": lambda rig, lease: rig.run(
+        leases.set_conversation(rig.namespace, lease.thread_id, "conv_1")
+    ),
     "wake": lambda rig, _: rig.wake(),
     "sweep": lambda rig, _: (rig.clock.advance(40), rig.sweep().overdue)[1],
 }
@@ -244,7 +264,7 @@ def test_a_call_that_is_sent_twice_happens_once(store: Rig, case: str) -> None:
 
 
 def summary(rig: Rig) -> dict[str, object]:
-    """What counts of the keys: random ids left out."""
+    """Return the content of the keys, without random ids."""
     fields = {name: value for name, value in rig.thread_hash().items() if name != "wake"}
     return {
         "thread": fields,
@@ -256,11 +276,15 @@ def summary(rig: Rig) -> dict[str, object]:
         "scheduled": sorted(rig.scheduled().values()),
         "jobs": len(rig.jobs()),
         "keys": [key.removeprefix(rig.prefix) for key in rig.all_keys()],
-        "one": {name: value for name, value in rig.hash(rig.keys.message("one")).items() if name not in ("job", "nonce")},
+        "one": {
+            name: value
+            for name, value in rig.hash(rig.keys.message("one")).items()
+            if name not in ("job", "nonce")
+        },
     }
 
 
-def test_a_second_return_says_that_the_batch_is_not_there_any_more(store: Rig) -> None:
+def test_a_second_return_reports_that_the_batch_is_gone(store: Rig) -> None:
     scene = arrange(store, S.IDLE)
     store.retry_failed(scene.failed)
     before = store.snapshot()

@@ -7,7 +7,7 @@ import pytest
 from assistant_queue.core.progress import Progress, moment
 from assistant_queue.core.thread_state import ThreadState
 from assistant_queue.errors import BatchNotFound
-from assistant_queue.store.holding import Lease
+from assistant_queue.store.ops.leases import Lease
 from tests.contract.store_rig import ERROR, Rig
 
 START = 1_700_000_000_000
@@ -25,15 +25,30 @@ def test_a_failed_batch_is_seen_with_everything_that_is_known(store: Rig) -> Non
     store.clock.advance(1)
     lease = fail(store, count=2, progress=Progress(attempts=3, run_id="run_9"), reason="attempts")
     (row,) = store.failed()
-    assert (row.batch_id, row.thread_id, row.message_ids) == (lease.claimed.batch.id, "thread", ("message-1", "message-2"))
-    assert (row.reason, row.error, row.attempts, row.known_run_id) == ("attempts", ERROR, 3, "run_9")
+    assert (row.batch_id, row.thread_id, row.message_ids) == (
+        lease.claimed.batch.id,
+        "thread",
+        ("message-1", "message-2"),
+    )
+    assert (row.reason, row.error, row.attempts, row.known_run_id) == (
+        "attempts",
+        ERROR,
+        3,
+        "run_9",
+    )
     assert row.failed_at == moment(START + 1000)
-    assert store.counters() == {"delayed": 0, "waiting": 0, "active": 0, "completed": 0, "failed": 2}
+    assert store.counters() == {
+        "delayed": 0,
+        "waiting": 0,
+        "active": 0,
+        "completed": 0,
+        "failed": 2,
+    }
     assert store.state() is ThreadState.IDLE
     store.check()
 
 
-def test_a_failed_batch_stays_until_somebody_decides(store: Rig) -> None:
+def test_a_failed_batch_stays_until_it_is_retried_or_discarded(store: Rig) -> None:
     lease = fail(store)
     batch_id = lease.claimed.batch.id
     assert store.client.pttl(store.keys.record(batch_id)) == -1
@@ -41,7 +56,7 @@ def test_a_failed_batch_stays_until_somebody_decides(store: Rig) -> None:
     assert store.client.pttl(store.keys.message("message-1")) == -1
 
 
-def test_the_thread_goes_on_behind_a_failed_batch(store: Rig) -> None:
+def test_the_thread_continues_after_a_failed_batch(store: Rig) -> None:
     store.add(delay_s=0)
     lease = store.claim()
     store.add(delay_s=0)
@@ -69,10 +84,12 @@ def test_nothing_failed_is_an_empty_list(store: Rig) -> None:
     assert store.failed() == []
 
 
-# --- retry -------------------------------------------------------------------------------------------------------------------
+# --- retry ----------------------------------------------------------------------------------------
 
 
-def test_a_retried_batch_goes_to_the_head_of_its_thread_in_order_and_is_due_at_once(store: Rig) -> None:
+def test_a_retried_batch_goes_to_the_head_of_its_thread_in_order_and_is_due_at_once(
+    store: Rig,
+) -> None:
     lease = fail(store, count=3)
     store.lose_wakeups()
     store.add(message_id="later", delay_s=60)
@@ -80,14 +97,19 @@ def test_a_retried_batch_goes_to_the_head_of_its_thread_in_order_and_is_due_at_o
     assert store.pending() == ["message-1", "message-2", "message-3", "later"]
     assert store.pop() == "thread"
     again = store.claim()
-    assert [message.id for message in again.claimed.batch.messages] == ["message-1", "message-2", "message-3", "later"]
+    assert [message.id for message in again.claimed.batch.messages] == [
+        "message-1",
+        "message-2",
+        "message-3",
+        "later",
+    ]
     assert (again.claimed.batch.id, again.claimed.progress) == ("batch-2", Progress())
     assert store.failed() == []
     store.check()
 
 
 @pytest.mark.parametrize("state", [ThreadState.ACTIVE, ThreadState.RETRYING, ThreadState.HELD])
-def test_a_retried_batch_waits_behind_the_one_that_is_going_on(store: Rig, state: ThreadState) -> None:
+def test_a_retried_batch_waits_for_the_current_one(store: Rig, state: ThreadState) -> None:
     failed = fail(store)
     store.add(message_id="current", delay_s=0)
     current = store.claim()
@@ -104,7 +126,7 @@ def test_a_retried_batch_waits_behind_the_one_that_is_going_on(store: Rig, state
 
 @pytest.mark.parametrize("held", [True, False])
 def test_a_retried_batch_knows_whether_the_provider_holds_its_text(store: Rig, held: bool) -> None:
-    lease = fail(store, count=2, progress=Progress(attempts=3, held=held))
+    lease = fail(store, count=2, progress=Progress(attempts=3, already_in_thread=held))
     store.retry_failed(lease.claimed.batch.id)
     assert [message.held for message in store.claim().claimed.batch.messages] == [held, held]
 
@@ -135,7 +157,7 @@ def test_a_batch_that_fails_again_is_failed_again(store: Rig) -> None:
         store.check()
 
 
-# --- discard ------------------------------------------------------------------------------------------------------------------
+# --- discard --------------------------------------------------------------------------------------
 
 
 def test_a_discarded_batch_loses_its_text_and_stays_failed_for_a_while(store: Rig) -> None:
@@ -157,7 +179,9 @@ def test_a_discarded_batch_loses_its_text_and_stays_failed_for_a_while(store: Ri
 
 
 @pytest.mark.parametrize("first", ["retry", "discard"])
-def test_a_batch_that_was_decided_about_cannot_be_decided_about_again(store: Rig, first: str) -> None:
+def test_a_batch_that_was_decided_about_cannot_be_decided_about_again(
+    store: Rig, first: str
+) -> None:
     batch_id = fail(store).claimed.batch.id
     (store.retry_failed if first == "retry" else store.discard_failed)(batch_id)
     before = store.snapshot()
@@ -175,10 +199,10 @@ def test_a_completed_batch_can_neither_be_retried_nor_discarded(store: Rig) -> N
             act("b1")
 
 
-# --- what is left at the provider -----------------------------------------------------------------------------------------------
+# --- what is left at the provider -----------------------------------------------------------------
 
 
-def test_calls_left_open_are_told_to_the_next_batch_until_one_completes(store: Rig) -> None:
+def test_open_calls_are_passed_to_the_next_batch_until_one_completes(store: Rig) -> None:
     fail(store, open_calls=["call_1", "call_2"])
     store.add(delay_s=0)
     lease = store.claim()

@@ -1,4 +1,4 @@
-"""A thread that goes on in another conversation: the script `move_conversation`."""
+"""A thread that continues in another conversation: the script `move_conversation`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.thread_state import Phase
 from assistant_queue.errors import LeaseLost
-from assistant_queue.store import control, holding
-from assistant_queue.store.holding import Lease
+from assistant_queue.store.ops import control, leases
+from assistant_queue.store.ops.leases import Lease
 from tests.contract.store_rig import Rig
 from tests.contract.test_store_events import repeated
 
@@ -18,10 +18,15 @@ GOT = Progress(attempts=1, located=True, anchor="item_of_the_new_one", origin="c
 def held(store: Rig) -> Lease:
     """A thread with a conversation, an end and open calls, and a batch under way in it."""
     store.add(message_id="one", delay_s=0)
-    store.run(holding.set_conversation(store.space, "thread", "conv_old"))
-    store.client.hset(store.keys.conversation("thread"), mapping={"anchor": "item_of_the_old_one", "open": '["call_1"]'})
+    store.run(leases.set_conversation(store.namespace, "thread", "conv_old"))
+    store.client.hset(
+        store.keys.conversation("thread"),
+        mapping={"anchor": "item_of_the_old_one", "open": '["call_1"]'},
+    )
     lease = store.claim(token="mine")
-    store.save(lease, Phase.SENDING, Progress(attempts=1, located=True, anchor="item_of_the_old_one"))
+    store.save(
+        lease, Phase.SENDING, Progress(attempts=1, located=True, anchor="item_of_the_old_one")
+    )
     return lease
 
 
@@ -34,8 +39,14 @@ def move(
     anchor: str | None = "item_of_the_new_one",
     twice: bool = False,
 ) -> str:
-    operation = holding.move_conversation(
-        store.space, lease, old_id=old, conversation_id=new, anchor=anchor, phase=Phase.FROZEN, progress=GOT
+    operation = leases.move_conversation(
+        store.namespace,
+        lease,
+        old_id=old,
+        conversation_id=new,
+        anchor=anchor,
+        phase=Phase.FROZEN,
+        progress=GOT,
     )
     return store.run(repeated(operation) if twice else operation)  # type: ignore[arg-type]
 
@@ -47,14 +58,24 @@ def conversation(store: Rig) -> dict[str, str]:
 def test_the_conversation_and_how_far_the_batch_got_change_in_one_step(store: Rig) -> None:
     lease = held(store)
     assert move(store, lease) == "conv_new"
-    assert conversation(store) == {"id": "conv_new", "anchor": "item_of_the_new_one"}, "its open calls are the old one's"
+    assert conversation(store) == {"id": "conv_new", "anchor": "item_of_the_new_one"}, (
+        "its open calls are the old one's"
+    )
     fields = store.thread_hash()
-    assert (fields["phase"], Progress.load(fields["progress"]), fields["state"]) == ("frozen", GOT, "active")
+    assert (fields["phase"], Progress.load(fields["progress"]), fields["state"]) == (
+        "frozen",
+        GOT,
+        "active",
+    )
     store.check()
 
     store.clock.advance(31)  # the worker dies right after it
     claimed = store.claim().claimed
-    assert (claimed.conversation_id, claimed.anchor, claimed.open_calls) == ("conv_new", "item_of_the_new_one", ())
+    assert (claimed.conversation_id, claimed.anchor, claimed.open_calls) == (
+        "conv_new",
+        "item_of_the_new_one",
+        (),
+    )
     assert (claimed.phase, claimed.progress) == (Phase.FROZEN, GOT)
 
 
@@ -65,7 +86,10 @@ def test_a_conversation_without_an_end_leaves_none(store: Rig) -> None:
 
 def test_a_second_call_changes_nothing(store: Rig) -> None:
     once, twice = Rig(store.client, f"{store.prefix}x1"), Rig(store.client, f"{store.prefix}x2")
-    found = [(move(rig, held(rig), twice=rig is twice), conversation(rig), rig.thread_hash()) for rig in (once, twice)]
+    found = [
+        (move(rig, held(rig), twice=rig is twice), conversation(rig), rig.thread_hash())
+        for rig in (once, twice)
+    ]
     for _, _, fields in found:
         del fields["wake"]
     assert found[0] == found[1]
@@ -80,7 +104,7 @@ def test_a_thread_that_has_another_conversation_meanwhile_keeps_it(store: Rig) -
     assert store.snapshot() == before
 
 
-def test_a_thread_whose_conversation_was_removed_gets_none(store: Rig) -> None:
+def test_a_thread_with_a_removed_conversation_gets_none(store: Rig) -> None:
     lease = held(store)
     store.client.delete(store.keys.conversation("thread"))
     before = store.snapshot()
@@ -102,7 +126,7 @@ def test_without_the_lease_nothing_is_moved(store: Rig, taken: bool) -> None:
     assert store.snapshot() == before
 
 
-def test_a_lease_that_lapsed_and_that_nobody_took_still_counts(store: Rig) -> None:
+def test_an_expired_lease_counts_until_another_worker_takes_it(store: Rig) -> None:
     lease = held(store)
     store.clock.advance(31)
     assert move(store, lease) == "conv_new"
@@ -140,5 +164,5 @@ def test_a_thread_that_is_forgotten_after_the_move_leaves_nothing(store: Rig) ->
     lease = held(store)
     move(store, lease)
     store.finish(lease)
-    store.run(control.forget(store.space, "thread"))
+    store.run(control.forget(store.namespace, "thread"))
     assert store.all_keys() == [store.keys.counters]

@@ -1,16 +1,17 @@
-"""What can be asked: a message, a thread, the queue - in every state."""
+"""Statuses of a message, a thread and the queue, in every state."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from assistant_queue.core.progress import Progress, moment
+from assistant_queue.core.progress import Progress, dump_result, moment
 from assistant_queue.core.thread_state import Phase, ThreadState
-from assistant_queue.models import ErrorInfo, MessageStatus, QueueStatus, ThreadStatus
-from assistant_queue.store.holding import Lease
-from assistant_queue.store.producing import read_result
+from assistant_queue.models import ErrorInfo, MessageStatus, QueueStatus, ThreadStatus, Timeline
+from assistant_queue.store.ops.leases import Lease
+from assistant_queue.store.ops.statuses import read_result
 from tests.contract.store_rig import ERROR, Rig
 
 START = 1_700_000_000_000
@@ -28,11 +29,19 @@ def running(store: Rig) -> None:
 
 
 def retrying(store: Rig) -> None:
-    store.postpone(claimed(store), ThreadState.RETRYING, 5, progress=Progress(attempts=1, error=WAITING))
+    store.postpone(
+        claimed(store), ThreadState.RETRYING, 5, progress=Progress(attempts=1, error=WAITING)
+    )
 
 
 def held(store: Rig) -> None:
-    store.postpone(claimed(store), ThreadState.HELD, 35, phase=Phase.SENDING, progress=Progress(attempts=1, error=WAITING))
+    store.postpone(
+        claimed(store),
+        ThreadState.HELD,
+        35,
+        phase=Phase.SENDING,
+        progress=Progress(attempts=1, error=WAITING),
+    )
 
 
 def completed(store: Rig) -> None:
@@ -68,10 +77,27 @@ LIVES: dict[str, tuple[Callable[[Rig], object], MessageStatus]] = {
     "running": (running, status("processing", batch_id="b1", attempts=1, run_id="run_1")),
     "retrying": (retrying, status("queued", batch_id="b1", attempts=1, error=WAITING)),
     "held": (held, status("processing", batch_id="b1", attempts=1, error=WAITING)),
-    "delivering": (delivering, status("completed", batch_id="b1", attempts=1, run_id="run_1", reply="hi", replies=("hi",))),
-    "completed": (completed, status("completed", batch_id="b1", attempts=1, run_id="run_1", reply="hi", replies=("hi",))),
+    "delivering": (
+        delivering,
+        status(
+            "completed",
+            batch_id="b1",
+            attempts=1,
+            run_id="run_1",
+            reply="hi",
+            replies=("hi",),
+            delivery="pending",
+        ),
+    ),
+    "completed": (
+        completed,
+        status("completed", batch_id="b1", attempts=1, run_id="run_1", reply="hi", replies=("hi",)),
+    ),
     "failed": (failed, status("failed", batch_id="b1", attempts=3, run_id="run_7", error=ERROR)),
-    "discarded": (discarded, status("failed", batch_id="b1", attempts=3, run_id="run_7", error=ERROR)),
+    "discarded": (
+        discarded,
+        status("failed", batch_id="b1", attempts=3, run_id="run_7", error=ERROR),
+    ),
     "returned": (returned, status("queued")),
 }
 
@@ -81,7 +107,16 @@ def test_a_message_can_be_asked_for_at_every_point_of_its_life(store: Rig, life:
     live, expected = LIVES[life]
     store.add(message_id="m1", delay_s=0)
     live(store)
-    assert store.message("m1") == expected
+    found = store.message("m1")
+    assert found is not None
+    assert replace(found, queued_at=None, due_at=None, timeline=Timeline()) == expected
+    times = found.timeline
+    assert (found.queued_at, times.queued_at) == (moment(START), moment(START))
+    assert found.due_at == times.due_at
+    assert found.due_at is not None
+    is_claimed = life not in {"waiting", "returned"}
+    assert (times.claimed_at is not None) == is_claimed
+    assert (times.completed_at is not None) == (expected.status == "completed")
 
 
 def test_an_unknown_message_is_none(store: Rig) -> None:
@@ -104,12 +139,16 @@ def test_a_result_can_be_read_while_it_is_kept(store: Rig) -> None:
     store.add(message_id="m1", delay_s=0)
     lease = store.claim(batch_id="b1")
     result = store.result(lease)
-    assert store.run(read_result(store.space, "b1")) is None
+    assert store.run(read_result(store.namespace, "b1")) is None
     store.finish(lease, result=result)
-    assert store.run(read_result(store.space, "b1")) == result
+    found = store.run(read_result(store.namespace, "b1"))
+    assert found is not None
+    assert dump_result(found) == dump_result(result)
+    times = (found.timeline.claimed_at, found.timeline.completed_at)
+    assert times == (result.started_at, result.ended_at)
 
 
-# --- a thread ----------------------------------------------------------------------------------------------------------------
+# --- a thread -------------------------------------------------------------------------------------
 
 
 def thread(state: str, **fields: object) -> ThreadStatus:
@@ -118,8 +157,14 @@ def thread(state: str, **fields: object) -> ThreadStatus:
 
 THREADS: dict[str, tuple[Callable[[Rig], object], ThreadStatus]] = {
     "waiting": (lambda _: None, thread("pending", pending_count=1, due_at=moment(START))),
-    "running": (running, thread("active", batch_id="b1", run_id="run_1", attempts=1, due_at=moment(START + 30_000))),
-    "retrying": (retrying, thread("retrying", batch_id="b1", attempts=1, due_at=moment(START + 5000))),
+    "running": (
+        running,
+        thread("active", batch_id="b1", run_id="run_1", attempts=1, due_at=moment(START + 30_000)),
+    ),
+    "retrying": (
+        retrying,
+        thread("retrying", batch_id="b1", attempts=1, due_at=moment(START + 5000)),
+    ),
     "held": (held, thread("held", batch_id="b1", attempts=1, due_at=moment(START + 35_000))),
     "completed": (completed, thread("idle")),
     "failed": (failed, thread("idle")),
@@ -139,7 +184,7 @@ def test_an_unknown_thread_is_idle(store: Rig) -> None:
     assert store.thread("nobody") == ThreadStatus(thread_id="nobody", state="idle")
 
 
-def test_a_thread_counts_what_waits_behind_its_batch(store: Rig) -> None:
+def test_a_thread_counts_messages_that_wait_after_its_batch(store: Rig) -> None:
     store.add(delay_s=0)
     store.claim()
     for _ in range(3):
@@ -147,7 +192,7 @@ def test_a_thread_counts_what_waits_behind_its_batch(store: Rig) -> None:
     assert store.thread().pending_count == 3
 
 
-# --- the queue ---------------------------------------------------------------------------------------------------------------
+# --- the queue ------------------------------------------------------------------------------------
 
 
 def test_an_unused_queue_is_empty(store: Rig) -> None:
@@ -165,11 +210,17 @@ def test_the_passing_of_time_is_booked_before_a_status_is_read(store: Rig) -> No
 
 
 @pytest.mark.parametrize("state", [ThreadState.RETRYING, ThreadState.HELD])
-def test_a_batch_that_fell_due_again_is_counted_as_what_it_is(store: Rig, state: ThreadState) -> None:
+def test_a_batch_that_fell_due_again_is_counted_as_what_it_is(
+    store: Rig, state: ThreadState
+) -> None:
     store.add(delay_s=0)
     store.postpone(store.claim(), state, wait_s=5)
     waits = state is ThreadState.RETRYING
-    assert store.status() == (QueueStatus(delayed_count=1) if waits else QueueStatus(active_count=1))
+    assert store.status() == (
+        QueueStatus(delayed_count=1) if waits else QueueStatus(active_count=1)
+    )
     store.clock.advance(5)
-    assert store.status() == (QueueStatus(waiting_count=1) if waits else QueueStatus(active_count=1))
+    assert store.status() == (
+        QueueStatus(waiting_count=1) if waits else QueueStatus(active_count=1)
+    )
     store.check()

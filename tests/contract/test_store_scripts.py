@@ -17,12 +17,12 @@ from assistant_queue.clock import SystemClock
 from assistant_queue.core.window import Window
 from assistant_queue.errors import NotPermitted, StoreError, StoreUnavailable
 from assistant_queue.models import Message
-from assistant_queue.store import failures, holding, producing, sweeping
-from assistant_queue.store.calls import CONSTANTS, Call, Space
-from assistant_queue.store.refusals import translate
-from assistant_queue.store.scripts import load, script_names
-from assistant_queue.store.stores import AsyncStore, SyncStore
-from assistant_queue.testing.clock import START_MS, FakeClock
+from assistant_queue.store.calls import CONSTANTS, Call, Namespace
+from assistant_queue.store.ops import failures, leases, producing, statuses, sweeping
+from assistant_queue.store.scripts import header_of, load, script_names
+from assistant_queue.store.transport.refusals import translate
+from assistant_queue.store.transport.stores import AsyncStore, SyncStore
+from assistant_queue.testing.fake_clock import START_MS, FakeClock
 from tests.contract.store_rig import Rig
 
 LUA = resources.files("assistant_queue.store") / "lua"
@@ -43,17 +43,23 @@ def code_of(text: str) -> str:
 def whole_code(name: str) -> str:
     """The body with the fragments it includes, without the prologue."""
     text = source(f"{name}.lua")
-    parts = [part for words in re.findall(r"^--! include (.+)$", text, re.MULTILINE) for part in words.split()]
+    parts = [
+        part
+        for words in re.findall(r"^--! include (.+)$", text, re.MULTILINE)
+        for part in words.split()
+    ]
     return "\n".join(code_of(one) for one in [*(source(f"_{part}.lua") for part in parts), text])
 
 
 def used(table: str, code: str) -> set[str]:
-    return set(re.findall(rf"\b{table}\.(\w+)", code)) | set(re.findall(rf"\b{table}\['(\w+)'\]", code))
+    return set(re.findall(rf"\b{table}\.(\w+)", code)) | set(
+        re.findall(rf"\b{table}\['(\w+)'\]", code)
+    )
 
 
 def announced(name: str) -> list[str]:
     """The arguments of the header, those included that are not sent."""
-    return re.findall(r"^-- ARGV:[ ]*(.*)$", source(f"{name}.lua"), re.MULTILINE)[0].split()  # type: ignore[no-any-return]
+    return header_of(source(f"{name}.lua"))["ARGV"]
 
 
 def test_there_are_scripts() -> None:
@@ -80,10 +86,14 @@ def test_what_a_script_calls_in_its_fragments_is_in_its_header(name: str) -> Non
     script = load(name)
     code = whole_code(name)
     functions = {
-        match[1]: match[2] for match in re.finditer(r"^local function (\w+)\([^)]*\)(.*?)(?:^end|end$)", code, re.MULTILINE | re.DOTALL)
+        match[1]: match[2]
+        for match in re.finditer(
+            r"^local function (\w+)\([^)]*\)(.*?)(?:^end|end$)", code, re.MULTILINE | re.DOTALL
+        )
     }
     body = code_of(source(f"{name}.lua"))
-    called, queue = set(), [body]
+    called = set()
+    queue = [body]
     while queue:
         text = queue.pop()
         for function, inner in functions.items():
@@ -98,12 +108,16 @@ def test_what_a_script_calls_in_its_fragments_is_in_its_header(name: str) -> Non
 
 
 @SCRIPTS
-def test_a_header_says_what_is_returned(name: str) -> None:
+def test_a_header_lists_the_returned_words(name: str) -> None:
     text = source(f"{name}.lua")
     lines = text.splitlines()
     assert re.match(r"-- (Events?|Read)\b", lines[0]), lines[0]
     header = "\n".join(line for line in lines if line.startswith("--"))
-    returned = set(re.findall(r"return \{[^}]*?'([a-z]\w*)'", re.sub(r"redis\.call\([^)]*\)", "", code_of(text))))
+    returned = set(
+        re.findall(
+            r"return \{[^}]*?'([a-z]\w*)'", re.sub(r"redis\.call\([^)]*\)", "", code_of(text))
+        )
+    )
     promised = header[header.index("-- Returns") :]
     missing = {word for word in returned if f"'{word}'" not in promised and word != "completed"}
     assert not missing, f"{name} returns words that its header does not name: {missing}"
@@ -118,14 +132,14 @@ def test_no_key_or_argument_is_given_twice(name: str) -> None:
 
 @SCRIPTS
 def test_python_can_fill_every_header(name: str) -> None:
-    """`Space.call` knows every key and argument that is not the operation's own, and nothing is left over."""
+    """`Namespace.call` knows every key and argument that is not the operation's own."""
     script = load(name)
-    space = Space("p", FakeClock())
-    known_keys = {*space._fixed_keys, *space._thread_keys, "job"}
+    namespace = Namespace("p", FakeClock())
+    known_keys = {*namespace._fixed_keys, *namespace._thread_keys, "job"}
     own_keys = {key: f"own:{key}" for key in script.keys if key not in known_keys}
     known = {"now", "thread_id", "job_id", "stamp", "events", *dict(CONSTANTS)}
     own_args = {arg: f"own:{arg}" for arg in script.args if arg not in known}
-    call = space.call(name, "thread", keys=own_keys, rest=["rest:1"], **own_args)
+    call = namespace.call(name, "thread", keys=own_keys, rest=["rest:1"], **own_args)
     assert call.script is not None
     assert len(call.keys) == len(script.keys) + 1
     assert len(call.words) == len(call.script.args)
@@ -142,20 +156,26 @@ def test_a_script_reads_nothing_by_name_when_it_is_sent(name: str) -> None:
 
 
 def test_prefixes_share_their_scripts() -> None:
-    """Redis keeps every script it was ever sent: a prefix for each of a thousand customers must not make a thousand of each."""
-    spaces = [Space(prefix, SystemClock()) for prefix in ("one", "two")]
-    calls = [next(holding.claim(space, "thread", token="t", batch_id="b", lease_s=1)) for space in spaces]
+    """Redis keeps every script: a thousand prefixes must not make a thousand of each."""
+    namespaces = [Namespace(prefix, SystemClock()) for prefix in ("one", "two")]
+    calls = [
+        next(leases.claim(namespace, "thread", token="t", batch_id="b", lease_s=1))
+        for namespace in namespaces
+    ]
     assert len({call.script for call in calls if isinstance(call, Call)}) == 1
 
 
 def test_options_make_few_versions_of_a_script() -> None:
-    """Numbers are sent, words and zeros are written in: 2 windows, 2 ways after a run, 3 limits that are set or not."""
-    space, message = Space("p", SystemClock()), Message(id="m", content="x")
+    """Numbers are sent, words and zeros written in: 2 windows, 2 `after_run`, 3 limits."""
+    namespace = Namespace("p", SystemClock())
+    message = Message(id="m", content="x")
     versions = set()
-    for delay, kind, after, limit in itertools.product((0, 5, 1000), ("fixed", "sliding"), ("immediate", "window"), range(12)):
+    for delay, kind, after, limit in itertools.product(
+        (0, 5, 1000), ("fixed", "sliding"), ("immediate", "window"), range(12)
+    ):
         window = Window(delay_ms=delay, kind=kind, max_wait_ms=9 * (limit & 1), max_batch=limit & 2)
         rules = producing.AddRules(window=window, after_run=after, max_pending=limit & 12)
-        call = next(producing.add(space, "thread", message, rules))
+        call = next(producing.add(namespace, "thread", message, rules))
         assert isinstance(call, Call)
         versions.add(call.script)
     assert len(versions) == 32
@@ -175,7 +195,9 @@ def test_nothing_is_searched_for_and_no_key_is_made_up(file: str) -> None:
     assert not re.search(r"call\('(KEYS|SCAN|FLUSHDB|FLUSHALL|SORT|EVAL)'", code, re.IGNORECASE)
     for command, key in re.findall(r"redis\.p?call\('(\w+)',?\s*([^,)]*)", code):
         if command not in ("TIME", "PUBLISH") and file not in ("_sound.lua", "quarantine.lua"):
-            assert re.match(r"(key\.\w+|rest_key\(\w*)$", key.strip()), f"{file}: {command} {key}: a key that is not from KEYS"
+            assert re.match(r"(key\.\w+|rest_key\(\w*)$", key.strip()), (
+                f"{file}: {command} {key}: a key that is not from KEYS"
+            )
 
 
 @EVERY_FILE
@@ -212,10 +234,18 @@ def test_the_glossary_names_every_field_of_a_thread() -> None:
     named = set(re.findall(r"(?:^--   |\s{2,})(\w+)\s{1,}", fields, re.MULTILINE))
     for file in FILES:
         code = code_of(source(file))
-        written = re.findall(r"'HSET', key\.thread, (.*?)\)\n", code.replace("\n    ", " ") + "\n")
+        written = re.findall(
+            r"'HSET', key\.thread, (.*?)\)\n", re.sub(r",\n\s+", ", ", code) + "\n"
+        )
         words = {word for row in written for word in re.findall(r"'([a-z]\w*)'(?=,)", row)}
-        fields_read = set(re.findall(r"\bt\.(\w+)", code)) | set(re.findall(r"\bt\['(\w+)'\]", code))
-        unknown = (words | fields_read) - named - {"delayed", "waiting", "active", "pending", "frozen", "delivering", "0", "1"}
+        fields_read = set(re.findall(r"\bt\.(\w+)", code)) | set(
+            re.findall(r"\bt\['(\w+)'\]", code)
+        )
+        unknown = (
+            (words | fields_read)
+            - named
+            - {"delayed", "waiting", "active", "pending", "frozen", "delivering", "0", "1"}
+        )
         assert not unknown, f"{file}: fields that the glossary lacks: {unknown}"
 
 
@@ -226,37 +256,59 @@ def test_every_script_loads_into_redis(store: Rig) -> None:
 
 def test_a_header_that_lacks_an_argument_is_noticed_where_it_is_sent() -> None:
     with pytest.raises(KeyError):
-        Space("p", FakeClock()).call("claim", "thread")
+        Namespace("p", FakeClock()).call("claim", "thread")
 
 
-# --- the edge ----------------------------------------------------------------------------------------------------------------
+# --- the edge -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("error", "kind", "says"),
     [
-        (redis.exceptions.ConnectionError("refused"), StoreUnavailable, "check that it runs"),
+        (
+            redis.exceptions.ConnectionError("Connection refused."),
+            StoreUnavailable,
+            "Connection refused; check that it runs",
+        ),
         (redis.exceptions.TimeoutError("slow"), StoreUnavailable, "did not answer"),
         (OSError("no route"), StoreUnavailable, "did not answer"),
-        (redis.exceptions.AuthenticationError("invalid username-password pair"), NotPermitted, "does not accept the user or the password"),
-        (redis.exceptions.AuthenticationError("Authentication required."), NotPermitted, "asks for a password"),
-        (redis.exceptions.NoPermissionError("this user has no permissions"), NotPermitted, "check its ACL"),
+        (
+            redis.exceptions.AuthenticationError("invalid username-password pair"),
+            NotPermitted,
+            "does not accept the user or the password",
+        ),
+        (
+            redis.exceptions.AuthenticationError("Authentication required."),
+            NotPermitted,
+            "asks for a password",
+        ),
+        (
+            redis.exceptions.NoPermissionError("this user has no permissions"),
+            NotPermitted,
+            "check its ACL",
+        ),
         (
             redis.exceptions.ReadOnlyError("You can't write against a read only replica."),
             StoreUnavailable,
             "point redis_url at the primary",
         ),
         (redis.exceptions.ResponseError("OOM"), StoreUnavailable, "raise maxmemory"),
-        (redis.exceptions.ResponseError("WRONGTYPE Operation against a key"), StoreError, "refused a command"),
+        (
+            redis.exceptions.ResponseError("WRONGTYPE Operation against a key"),
+            StoreError,
+            "refused a command",
+        ),
     ],
 )
-def test_redis_errors_are_translated_most_specific_first(error: Exception, kind: type[Exception], says: str) -> None:
+def test_redis_errors_are_translated_most_specific_first(
+    error: Exception, kind: type[Exception], says: str
+) -> None:
     translated = translate(error)
     assert type(translated) is kind
     assert says in str(translated)
 
 
-def test_an_unreachable_redis_is_an_error_of_ours() -> None:
+def test_an_unreachable_redis_raises_store_unavailable() -> None:
     with redis.Redis(port=1, retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0)) as client:
         rig = Rig(client, "nowhere")
         with pytest.raises(StoreUnavailable) as caught:
@@ -280,22 +332,24 @@ async def test_the_store_that_awaits_does_what_the_one_that_blocks_does(store: R
     else:
         client = redis.asyncio.Redis(port=store.client.get_connection_kwargs()["port"])
     twin = AsyncStore(client)
-    other = Space(f"{store.prefix}-twin", store.clock)
+    other = Namespace(f"{store.prefix}-twin", store.clock)
     rules = producing.AddRules(window=Window(delay_ms=1000))
     seen = []
-    for space, run in ((store.space, None), (other, twin.run)):
+    for namespace, run in ((store.namespace, None), (other, twin.run)):
 
         async def do(operation: Any, run: Any = run) -> Any:
             return store.run(operation) if run is None else await run(operation)
 
         for thread in ("a", "b", "c"):
-            await do(producing.add(space, thread, Message(id=f"m-{thread}", content="x"), rules))
+            await do(
+                producing.add(namespace, thread, Message(id=f"m-{thread}", content="x"), rules)
+            )
         store.clock.ms = START_MS + 2000
-        swept = await do(sweeping.sweep(space))
-        lease = await do(holding.claim(space, "a", token="t", batch_id="b1", lease_s=30))
-        failed = await do(failures.list_failed(space, 10, None))
-        status = await do(producing.read_status(space))
-        thread = await do(producing.read_thread(space, "a"))
+        swept = await do(sweeping.sweep(namespace))
+        lease = await do(leases.claim(namespace, "a", token="t", batch_id="b1", lease_s=30))
+        failed = await do(failures.list_failed(namespace, 10, None))
+        status = await do(statuses.read_status(namespace))
+        thread = await do(statuses.read_thread(namespace, "a"))
         seen.append((swept, lease.claimed, failed, status, thread))
         store.clock.ms = START_MS
     await twin.close()
@@ -303,8 +357,8 @@ async def test_the_store_that_awaits_does_what_the_one_that_blocks_does(store: R
     assert seen[0][0].woken == 3
 
 
-async def test_an_unreachable_redis_is_an_error_of_ours_when_awaited() -> None:
+async def test_an_unreachable_redis_raises_store_unavailable_when_awaited() -> None:
     twin = AsyncStore(redis.asyncio.Redis(port=1))
     with pytest.raises(StoreUnavailable):
-        await twin.run(sweeping.sweep(Space("p", FakeClock())))
+        await twin.run(sweeping.sweep(Namespace("p", FakeClock())))
     await twin.close()

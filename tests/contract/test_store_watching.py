@@ -1,4 +1,4 @@
-"""What a watchman's look does: the thread whose time has come and everything else, in one round trip."""
+"""A scheduler's poll: the thread that is due and all others, in one round trip."""
 
 from __future__ import annotations
 
@@ -7,62 +7,76 @@ from typing import Any
 
 import pytest
 
-from assistant_queue.store import sweeping, wakeups
+from assistant_queue.store import wakeups
 from assistant_queue.store.calls import RECHECK_MS, Call
-from assistant_queue.store.sweeping import SWEEP_LIMIT, Watch
+from assistant_queue.store.ops import sweeping
+from assistant_queue.store.ops.sweeping import SWEEP_LIMIT, DueScan
 from tests.contract.store_rig import Rig
 
 START = 1_700_000_000_000
 
 
-def look(store: Rig, expected: str = "", watchman: str = "one") -> Watch:
-    return store.run(sweeping.watch(store.space, watchman, expected))
+def look(store: Rig, expected: str = "", scheduler: str = "one") -> DueScan:
+    return store.run(sweeping.watch(store.namespace, scheduler, expected))
 
 
 def sent(store: Rig, expected: str) -> list[str]:
-    """The names of the scripts that a look sends, each in a round trip of its own."""
-    names, operation, reply = [], sweeping.watch(store.space, "one", expected), None
+    """The names of the scripts that a look sends, each in its own round trip."""
+    names = []
+    operation = sweeping.watch(store.namespace, "one", expected)
+    reply = None
     with suppress(StopIteration):
         while True:
             calls: Any = operation.send(reply)
             names += [call.script.name for call in ([calls] if isinstance(calls, Call) else calls)]
-            reply = store.store._send(calls) if isinstance(calls, Call) else store.store._send_many(calls)
+            reply = (
+                store.store._send(calls)
+                if isinstance(calls, Call)
+                else store.store._send_many(calls)
+            )
     return names
 
 
-def test_a_look_says_which_thread_is_due_next_and_when(store: Rig) -> None:
+def test_a_poll_returns_the_next_due_thread_and_its_time(store: Rig) -> None:
     store.add("b", delay_s=7)
     store.add("a", delay_s=3)
     seen = look(store)
-    assert (seen.next_thread, seen.next_due_in_ms, seen.keeps_time) == ("a", 3000, True)
+    assert (seen.next_thread, seen.next_due_in_ms, seen.is_leader) == ("a", 3000, True)
 
 
-def test_the_thread_whose_time_has_come_is_handed_over_with_the_look(store: Rig) -> None:
+def test_the_due_thread_is_woken_in_the_same_round_trip(store: Rig) -> None:
     receipt = store.add(delay_s=1)
     store.add("later", delay_s=5)
     store.clock.advance(1)
     assert sent(store, "thread") == ["watch"]
-    assert (store.queued(), list(store.scheduled())) == ([receipt.job_id], [store.thread_hash("later")["wake"]])
+    assert (store.queued(), list(store.scheduled())) == (
+        [receipt.job_id],
+        [store.thread_hash("later")["wake"]],
+    )
     assert store.due()["thread"] == START + 1000 + RECHECK_MS
     assert store.status().waiting_count == 1, "its window is booked as over"
     store.check()
 
 
-def test_the_look_with_it_tells_of_the_rest(store: Rig) -> None:
+def test_the_same_poll_reports_the_other_threads(store: Rig) -> None:
     for thread, delay_s in (("thread", 1.0), ("as due", 1.0), ("later", 5.0)):
         store.add(thread, delay_s=delay_s)
     store.clock.advance(1)
     seen = look(store, "thread")
-    assert seen == Watch(overdue=2, woken=2, next_due_in_ms=RECHECK_MS, keeps_time=True, next_thread="thread"), "in case it is lost"
+    assert seen == DueScan(
+        overdue=2, woken=2, next_due_in_ms=RECHECK_MS, is_leader=True, next_thread="thread"
+    ), "in case it is lost"
     assert sorted(str(store.pop()) for _ in range(2)) == ["as due", "thread"]
 
 
 @pytest.mark.parametrize("expected", ["thread", "unknown"])
-def test_a_thread_whose_time_has_not_come_is_left_as_it_is(store: Rig, expected: str) -> None:
+def test_a_thread_that_is_not_due_does_not_change(store: Rig, expected: str) -> None:
     store.add(delay_s=2)
     before = store.thread_hash()
     store.clock.advance(1)
-    assert look(store, expected) == Watch(overdue=0, woken=0, next_due_in_ms=1000, keeps_time=True, next_thread="thread")
+    assert look(store, expected) == DueScan(
+        overdue=0, woken=0, next_due_in_ms=1000, is_leader=True, next_thread="thread"
+    )
     assert (store.thread_hash(), store.queued()) == (before, [])
 
 
@@ -73,11 +87,13 @@ def test_a_wake_up_is_handed_over_once_however_often_it_is_looked_for(store: Rig
     assert len(store.queued()) == len(store.jobs()) == 1
 
 
-def test_who_does_not_keep_the_time_hands_nothing_over(store: Rig) -> None:
+def test_a_follower_wakes_nothing(store: Rig) -> None:
     store.add(delay_s=1)
-    look(store, watchman="other")
+    look(store, scheduler="other")
     store.clock.advance(1)
-    assert look(store, "thread") == Watch(overdue=0, woken=0, next_due_in_ms=None, keeps_time=False)
+    assert look(store, "thread") == DueScan(
+        overdue=0, woken=0, next_due_in_ms=None, is_leader=False
+    )
     assert store.queued() == []
 
 
@@ -86,7 +102,7 @@ def test_in_a_paused_queue_nothing_is_handed_over(store: Rig) -> None:
     store.pause_queue()
     store.clock.advance(1)
     before = store.due()
-    assert look(store, "thread") == Watch(overdue=0, woken=0, next_due_in_ms=None, keeps_time=True)
+    assert look(store, "thread") == DueScan(overdue=0, woken=0, next_due_in_ms=None, is_leader=True)
     assert (store.queued(), store.due()) == ([], before)
 
 
@@ -97,19 +113,21 @@ def test_more_than_a_look_is_bounded_to_are_left_for_the_next(store: Rig) -> Non
     assert [look(store, expected).woken for expected in ("t000", "")] == [SWEEP_LIMIT, 5]
 
 
-def test_where_the_thread_cannot_be_handed_over_the_look_goes_on(store: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    """RQ's queue is no list: that is RQ's to mend, and nobody's time to stop."""
+def test_a_poll_continues_if_the_due_thread_cannot_be_woken(
+    store: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """RQ's queue is not a list: RQ has to repair it, and other threads must not wait for that."""
     store.add(delay_s=1)
     store.client.set(wakeups.queue_key(store.prefix), "not a list")
     store.clock.advance(1)
     seen = look(store, "thread")
-    assert (seen.overdue, seen.woken, seen.keeps_time) == (1, 0, True)
-    assert "look at its keys" in caplog.text
+    assert (seen.overdue, seen.woken, seen.is_leader) == (1, 0, True)
+    assert "inspect its keys" in caplog.text
     store.client.delete(wakeups.queue_key(store.prefix))
     assert look(store, "thread").woken == 1
 
 
-def test_a_corrupt_thread_is_moved_aside_and_the_look_goes_on(store: Rig) -> None:
+def test_a_poll_quarantines_a_corrupt_thread_and_continues(store: Rig) -> None:
     store.add(delay_s=1)
     store.client.delete(store.keys.thread("thread"))
     store.client.set(store.keys.thread("thread"), "not a hash")

@@ -1,4 +1,4 @@
-"""The wake-up: what our script writes is what the installed RQ writes and reads, and nothing in it is executed."""
+"""The wake-up: the scripts write the bytes of the installed RQ, and decoding executes nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import pickle
 import tracemalloc
 import zlib
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,22 @@ from hypothesis import strategies as st
 from rq.job import Job
 from rq.registry import ScheduledJobRegistry
 
+from assistant_queue.errors import StoreError
 from assistant_queue.store import wakeup_codec, wakeups
 from assistant_queue.store.calls import Call, Operation
-from assistant_queue.worker.taking import carried, data_in
+from assistant_queue.store.rq_jobs import data_in, read_jobs
 from tests.contract.store_rig import Rig, seconds_up, text
 
 START_S = 1_700_000_000
 GENERATED = {"created_at", "enqueued_at"}
-NOT_OURS = {"worker_name", "success_callback_name", "failure_callback_name", "stopped_callback_name", "last_heartbeat", "meta"}
+NOT_OURS = {
+    "worker_name",
+    "success_callback_name",
+    "failure_callback_name",
+    "stopped_callback_name",
+    "last_heartbeat",
+    "meta",
+}
 
 
 def queue_of(store: Rig) -> rq.Queue:
@@ -33,10 +41,17 @@ def queue_of(store: Rig) -> rq.Queue:
 
 def rq_writes(store: Rig, *, at: datetime | None) -> str:
     """The same wake-up, written by RQ."""
-    options: dict[str, Any] = {"job_timeout": -1, "result_ttl": 0, "failure_ttl": 3600, "description": "wake-up"}
+    options: dict[str, Any] = {
+        "job_timeout": -1,
+        "result_ttl": 0,
+        "failure_ttl": 3600,
+        "description": "wake-up",
+    }
     queue = queue_of(store)
     job = (
-        queue.enqueue(wakeups.FUNCTION, "thread", **options) if at is None else queue.enqueue_at(at, wakeups.FUNCTION, "thread", **options)
+        queue.enqueue(wakeups.FUNCTION, "thread", **options)
+        if at is None
+        else queue.enqueue_at(at, wakeups.FUNCTION, "thread", **options)
     )
     return str(job.id)
 
@@ -44,7 +59,9 @@ def rq_writes(store: Rig, *, at: datetime | None) -> str:
 def fields_of(store: Rig, job_id: str) -> dict[str, Any]:
     """A job's fields: decoded, without what is empty, generated, or bookkeeping of RQ's own."""
     raw = store.client.hgetall(wakeups.job_key(job_id))
-    fields: dict[str, Any] = {text(name): value for name, value in raw.items() if value not in (b"", b"0000-00-00")}
+    fields: dict[str, Any] = {
+        text(name): value for name, value in raw.items() if value not in (b"", b"0000-00-00")
+    }
     data = fields.pop("data")
     with contextlib.suppress(zlib.error):
         data = zlib.decompress(data)
@@ -61,7 +78,7 @@ def store(store: Rig) -> Rig:
 
 def test_a_scheduled_wake_up_is_what_rq_would_have_scheduled(store: Rig) -> None:
     ours = store.add(delay_s=2).job_id
-    theirs = rq_writes(store, at=datetime.fromtimestamp(START_S + 2, tz=timezone.utc))
+    theirs = rq_writes(store, at=datetime.fromtimestamp(START_S + 2, tz=UTC))
     assert ours is not None
     our_fields, their_fields = fields_of(store, ours), fields_of(store, theirs)
     extra = {name: value for name, value in their_fields.items() if name not in our_fields}
@@ -69,7 +86,9 @@ def test_a_scheduled_wake_up_is_what_rq_would_have_scheduled(store: Rig) -> None
     assert {name: value for name, value in their_fields.items() if name in our_fields} == our_fields
     scores = store.scheduled()
     assert scores[ours] == scores[theirs]
-    assert store.client.ttl(wakeups.job_key(ours)) == store.client.ttl(wakeups.job_key(theirs)) == -1
+    assert (
+        store.client.ttl(wakeups.job_key(ours)) == store.client.ttl(wakeups.job_key(theirs)) == -1
+    )
 
 
 def test_a_queued_wake_up_is_what_rq_would_have_queued(store: Rig) -> None:
@@ -87,8 +106,13 @@ def test_times_are_written_as_rq_writes_them(store: Rig) -> None:
     ours = store.add(delay_s=0).job_id
     theirs = rq_writes(store, at=None)
     for field in sorted(GENERATED):
-        written = [store.client.hget(wakeups.job_key(str(job_id)), field) for job_id in (ours, theirs)]
-        parsed = [datetime.strptime(text(value), "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=timezone.utc) for value in written]
+        written = [
+            store.client.hget(wakeups.job_key(str(job_id)), field) for job_id in (ours, theirs)
+        ]
+        parsed = [
+            datetime.strptime(text(value), "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+            for value in written
+        ]
         assert abs(parsed[0] - parsed[1]) < timedelta(minutes=1), field
 
 
@@ -109,7 +133,12 @@ def test_rq_reads_a_wake_up(store: Rig, thread: str, delay_s: float) -> None:
     job_id = store.add(thread, delay_s=delay_s).job_id
     assert job_id is not None
     job = Job.fetch(job_id, connection=store.client)
-    assert (job.func_name, job.args, job.kwargs, job.instance) == (wakeups.FUNCTION, (thread,), {}, None)
+    assert (job.func_name, job.args, job.kwargs, job.instance) == (
+        wakeups.FUNCTION,
+        (thread,),
+        {},
+        None,
+    )
     assert (job.timeout, job.result_ttl, job.failure_ttl, job.origin) == (-1, 0, 3600, store.prefix)
     assert job.get_status() == ("scheduled" if delay_s else "queued")
     assert job.description == "wake-up"
@@ -123,7 +152,9 @@ def test_a_wake_up_holds_no_text_of_the_users(store: Rig) -> None:
     assert b"secret" not in b"".join(store.client.hgetall(wakeups.job_key(job_id)).values())
 
 
-@pytest.mark.parametrize(("delay_s", "second"), [(0.001, 1), (0.5, 1), (1, 1), (1.001, 2), (2, 2), (59.999, 60)])
+@pytest.mark.parametrize(
+    ("delay_s", "second"), [(0.001, 1), (0.5, 1), (1, 1), (1.001, 2), (2, 2), (59.999, 60)]
+)
 def test_times_are_rounded_up_to_rqs_seconds(store: Rig, delay_s: float, second: int) -> None:
     job_id = store.add(delay_s=delay_s).job_id
     assert store.scheduled() == {job_id: START_S + second}
@@ -147,7 +178,7 @@ def test_ids_are_fresh_and_plain(store: Rig) -> None:
     assert all(one.isalnum() and one.isascii() for one in ids)
 
 
-# --- reading ------------------------------------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 
 def payload(*call: Any) -> bytes:
@@ -191,7 +222,7 @@ def test_every_form_of_pickle_is_read(protocol: int, args: Any) -> None:
     ],
 )
 def test_other_functions_and_other_arguments_are_refused(call: tuple[Any, ...]) -> None:
-    with pytest.raises(pickle.UnpicklingError, match="not a wake-up"):
+    with pytest.raises(pickle.UnpicklingError, match="Invalid wake-up"):
         wakeup_codec.thread_of(payload(*call))
 
 
@@ -233,7 +264,19 @@ def test_no_way_to_name_a_function_is_followed(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\x00", b"not a pickle", b"\x80", b"\x80\x04(", b"\x80\x63.", b"(.", b"0.", zlib.compress(b""), b"\xff" * 99]
+    "data",
+    [
+        b"",
+        b"\x00",
+        b"not a pickle",
+        b"\x80",
+        b"\x80\x04(",
+        b"\x80\x63.",
+        b"(.",
+        b"0.",
+        zlib.compress(b""),
+        b"\xff" * 99,
+    ],
 )
 def test_garbage_is_refused(data: bytes) -> None:
     with pytest.raises(pickle.UnpicklingError):
@@ -245,16 +288,18 @@ def test_a_payload_that_nests_without_end_is_refused() -> None:
         wakeup_codec.thread_of(b"\x80\x04" + b"(" * 100_000)
 
 
-# --- what would cost time or memory -------------------------------------------------------------------------------------------
+# --- what would cost time or memory ---------------------------------------------------------------
 
 
 def zip_bomb(size: int) -> bytes:
     packer = zlib.compressobj(9)
-    return b"".join([*(packer.compress(bytes(1_000_000)) for _ in range(size // 1_000_000)), packer.flush()])
+    return b"".join(
+        [*(packer.compress(bytes(1_000_000)) for _ in range(size // 1_000_000)), packer.flush()]
+    )
 
 
 def doubled(times: int) -> bytes:
-    """A tuple that holds another twice, which holds another twice ..., as the key of a dict: hashing it visits 2 ** times places."""
+    """A nested tuple with each element twice, as a dict's key: hashing visits 2 ** times places."""
     return b"\x80\x04}(" + b")" + b"2\x86" * times + b"Nu."
 
 
@@ -270,7 +315,9 @@ BOMBS = {
     "a number of many digits": lambda: b"L" + b"9" * 8000 + b"L\n.",
     "marks without end": lambda: b"\x80\x04" + b"(" * 8000,
     "nested without end": lambda: b"\x80\x04" + b"]" * 4000 + b"a" * 3999 + b".",
-    "a text of its own size": lambda: pickle.dumps((wakeup_codec.FUNCTION, None, ("t" * 100_000,), {})),
+    "a text of its own size": lambda: pickle.dumps(
+        (wakeup_codec.FUNCTION, None, ("t" * 100_000,), {})
+    ),
 }
 
 
@@ -297,7 +344,12 @@ def test_the_longest_thread_id_is_read_in_every_form(compressed: bool) -> None:
 
 @given(st.binary(max_size=300))
 def test_whatever_a_job_carries_is_a_thread_id_or_an_error(data: bytes) -> None:
-    for whole in (data, wakeup_codec._OURS + data, wakeup_codec._OURS + data + wakeup_codec._ENDS, zlib.compress(data)):
+    for whole in (
+        data,
+        wakeup_codec._OURS + data,
+        wakeup_codec._OURS + data + wakeup_codec._ENDS,
+        zlib.compress(data),
+    ):
         with contextlib.suppress(pickle.UnpicklingError):
             assert wakeup_codec.thread_of(whole).encode()
 
@@ -314,9 +366,12 @@ def test_what_our_scripts_write_is_read_as_pickle_reads_it(thread: str) -> None:
 @pytest.mark.parametrize("over", [0, 1])
 def test_more_than_a_wake_up_carries_is_not_read(store: Rig, over: int) -> None:
     store.client.hset("rq:job:x", "data", b"x" * (wakeup_codec.MAX_DATA + over))
-    reply = store.store.run(one(carried("x")))
-    assert data_in(reply) == (b"" if over else b"x" * wakeup_codec.MAX_DATA)
-    assert data_in(store.store.run(one(carried("none")))) is None
+    store.client.set("rq:job:text", "of another type")
+    found, none, text_ = store.store.run(one(read_jobs(["x", "none", "text"])))
+    assert data_in(found) == (b"" if over else b"x" * wakeup_codec.MAX_DATA)
+    assert data_in(none) is None
+    with pytest.raises(StoreError, match="another type"):
+        data_in(text_)
 
 
 def one(call: Call) -> Operation[Any]:

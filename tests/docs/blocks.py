@@ -6,7 +6,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-_BLOCK = re.compile(r"(?:^<!-- needs:(?P<needs>[a-z ]*)-->\n)?^```(?P<language>[a-z]*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(
+    r"(?:^<!-- needs:(?P<needs>[a-z ]*)-->\n)?^```(?P<language>[a-z]*)\n(?P<code>.*?)^```$",
+    re.DOTALL | re.MULTILINE,
+)
 
 
 @dataclass(frozen=True)

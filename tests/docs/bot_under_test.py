@@ -15,4 +15,6 @@ def send(result: RunResult) -> None:
     sent.append((result.thread_id, result.reply))
 
 
-queue = AssistantMessageQueue(model="gpt-5", handle_requires_action=handle, on_reply=send, message_delay=8)
+queue = AssistantMessageQueue(
+    model="gpt-5", handle_requires_action=handle, on_reply=send, message_delay=8
+)

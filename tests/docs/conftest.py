@@ -1,4 +1,4 @@
-"""What the documentation's code runs in: a real Redis, the stand-in, and the environment that a reader has."""
+"""Fixtures for the documentation's code: a real Redis, the stand-in, a reader's environment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.docs.generated import environment_variable
 
 @pytest.fixture(scope="session")
 def docs_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A Redis of their own: the documents' programs use the default prefix, and whole databases."""
+    """A separate Redis: the documents' programs use the default prefix, and whole databases."""
     yield from installed_redis(tmp_path_factory.mktemp("redis"))
 
 
@@ -32,10 +32,13 @@ def no_options(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def sensible_model(turn: Turn) -> Any:
-    """Calls the first tool it is offered, once; then says what came back, or what it was told."""
+    """Call the first tool offered, once; then return its output, or the input."""
     if turn.tools and not turn.tool_outputs:
         return ToolCalls([(turn.tools[0], {"order": "4711"})])
-    return Reply(" ".join(output.output for output in turn.tool_outputs) or f"You said: {' | '.join(turn.user_texts)}")
+    return Reply(
+        " ".join(output.output for output in turn.tool_outputs)
+        or f"You said: {' | '.join(turn.user_texts)}"
+    )
 
 
 @pytest.fixture
@@ -48,9 +51,13 @@ def provider() -> Iterator[StandInProvider]:
 
 @pytest.fixture
 def reader(
-    docs_redis: RedisServer, provider: StandInProvider, prefix: str, no_options: None, monkeypatch: pytest.MonkeyPatch
+    docs_redis: RedisServer,
+    provider: StandInProvider,
+    prefix: str,
+    no_options: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Callable[[str], dict[str, Any]]]:
-    """Gives the names that a block needs; what was opened is closed at the end."""
+    """Provide the names that a block needs, and close its queues at the end."""
     monkeypatch.setenv("REDIS_URL", docs_redis.url)
     monkeypatch.setenv("OPENAI_API_KEY", provider.api_key)
     monkeypatch.setenv("OPENAI_BASE_URL", provider.base_url)
@@ -71,7 +78,9 @@ def reader(
         return {}
 
     def langgraph() -> dict[str, Any]:
-        pytest.importorskip("langgraph.graph", reason="langgraph is not installed: pip install langgraph")
+        pytest.importorskip(
+            "langgraph.graph", reason="langgraph is not installed: pip install langgraph"
+        )
         return {}
 
     def failed() -> dict[str, Any]:
@@ -84,6 +93,12 @@ def reader(
         handle.stop()
         return {"queue": opened[-1]}
 
-    yield lambda need: {"queue": queue, "worker": worker, "tools": tools, "failed": failed, "langgraph": langgraph}[need]()
+    yield lambda need: {
+        "queue": queue,
+        "worker": worker,
+        "tools": tools,
+        "failed": failed,
+        "langgraph": langgraph,
+    }[need]()
     for one in opened:
         one.close()

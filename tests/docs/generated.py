@@ -1,6 +1,6 @@
-"""The parts of the documentation that the code knows better: rendered here, compared by a test, written with
+"""Parts of the documentation that come from the code.
 
-python -m tests.docs.generated
+`python -m tests.docs.generated` writes them; a test compares them.
 """
 
 from __future__ import annotations
@@ -8,66 +8,168 @@ from __future__ import annotations
 import dataclasses
 import re
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import AliasChoices, BaseModel
 from pydantic_core import PydanticUndefined
 
-from assistant_queue.backends import remedies
+from assistant_queue.backends.openai import remedies
 from assistant_queue.config import ENV_PREFIX, Config
+from assistant_queue.core import delivery, failure_table
+from assistant_queue.core.runs import RunEnded
 from assistant_queue.core.thread_state import diagram
-from assistant_queue.event_models import EVENTS
+from assistant_queue.events import EVENTS
 from assistant_queue.testing.provider import NAMED
 from assistant_queue.trouble import FATES, MEANING
 from tests.integration import request_matrix
 
 ROOT = Path(__file__).parent.parent.parent
+COLUMNS = 100
 
 _MARKED = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def options_table() -> str:
-    """Every option of `Config`: name, type, unit, default, where it acts, meaning, environment variable."""
-    head = ["option", "type", "unit", "default", "acts in", "meaning", "environment"]
-    rows = [_row(name) for name in Config.model_fields]
-    return "\n".join(_line(row) for row in [head, ["---"] * len(head), *rows])
+def options_list() -> str:
+    """Every option of `Config`: type, default, meaning, place, environment variable."""
+    return "\n".join(_item(_option(name)) for name in Config.model_fields)
 
 
-def _row(name: str) -> list[str]:
+def _option(name: str) -> str:
     field = Config.model_fields[name]
     extra = field.json_schema_extra
     assert isinstance(extra, dict)
+    facts = [_type_name(field.annotation)]
+    if extra["unit"]:
+        facts.append("seconds" if extra["unit"] == "s" else str(extra["unit"]))
+    facts.append(f"default `{_default(field.get_default(call_default_factory=True))}`")
     variable = environment_variable(name)
-    return [
-        f"`{name}`",
-        _type_name(field.annotation),
-        str(extra["unit"]) or "-",
-        f"`{_default(field.get_default(call_default_factory=True))}`",
-        str(extra["where"]),
-        str(field.description),
-        f"`{variable}`" if variable else "-",
-    ]
+    places = {"both": "producers and workers", "producer": "producers", "worker": "workers"}
+    acts = f"Acts in {places[str(extra['where'])]}."
+    read = f" Environment: `{variable}`." if variable else ""
+    return f"`{name}` ({', '.join(facts)}): {field.description}. {acts}{read}"
+
+
+def _item(text: str) -> str:
+    """A list item, wrapped at 100 columns, without a break in inline code."""
+    lines = ["-"]
+    for word in re.findall(r"(?:`[^`]*`|[^\s`])+", text):
+        if len(lines[-1]) + 1 + len(word) > COLUMNS:
+            lines.append(" ")
+        lines[-1] += f" {word}"
+    return "\n".join(lines)
 
 
 def fates_table() -> str:
-    """What follows from each kind of trouble, in the order of the table in the code."""
-    meaning = [f"- **{fate.value}**: {sentence}." for fate, sentence in MEANING.items()]
-    head = ["kind", "told by", "fate"]
-    rows = [[f"`{kind.value}`", row.told_by, row.fate.value] for kind, row in FATES.items()]
-    return "\n".join([*meaning, "", *(_line(row) for row in [head, ["---"] * len(head), *rows])])
+    """Consequence of each kind of trouble, in the order of the table in the code."""
+    meaning = [_item(f"**{fate.value}**: {sentence}.") for fate, sentence in MEANING.items()]
+    parts = ["\n".join(meaning)]
+    for fate in MEANING:
+        rows = [(kind, row) for kind, row in FATES.items() if row.fate is fate]
+        items = "\n".join(_item(f"`{kind.value}`: {row.signs}.") for kind, row in rows)
+        parts.append(f"Kinds that have the fate **{fate.value}**:\n\n{items}")
+    return "\n\n".join(parts)
 
 
-def remedies_table() -> str:
-    """What is sent in another form once a server has refused it."""
-    head = ["remedy", "on", "what is different then"]
-    rows = [[f"`{one.name}`", ", ".join(_protocols(one)), one.effect] for one in remedies.ALL]
-    return "\n".join(_line(row) for row in [head, ["---"] * len(head), *rows])
+def failures_table() -> str:
+    """Meaning of each failure of a batch, in the order in which the flow reads it."""
+    head = ["failure", "if", "phase", "decision", "attempt"]
+    rows = [
+        [
+            ", ".join(map(_failure_name, row.failures)),
+            row.when.words or "-",
+            ", ".join(f"`{phase.value}`" for phase in sorted(row.phases)) or "any",
+            f"**{row.decision.value}**" + (f": `{row.reason}`" if row.reason else ""),
+            _ATTEMPTS[row.attempts],
+        ]
+        for row in failure_table.FAILURES
+    ]
+    return _decisions_table(head, rows, {row.decision for row in failure_table.FAILURES})
+
+
+def delivery_failures_table() -> str:
+    """Meaning of each failure of a delivery, in the order in which the worker reads it."""
+    head = ["failure", "if", "decision", "attempt"]
+    rows = [
+        [
+            _DELIVERY_NAMES.get(row.failure.__name__, f"`{row.failure.__name__}`"),
+            row.words or "-",
+            f"**{row.decision.value}**",
+            "used up" if row.counts else "not used up",
+        ]
+        for row in delivery.DELIVERY_FAILURES
+    ]
+    return _meanings_and_table(delivery.DELIVERY_MEANINGS.items(), [head, *rows])
+
+
+_DELIVERY_NAMES = {
+    "Exception": "any other exception",
+    "DeliveryOpen": "a call of `on_reply` was abandoned and is still running",
+}
+
+
+def _decisions_table(
+    head: list[str], rows: list[list[str]], decisions: set[failure_table.Decision]
+) -> str:
+    meanings = failure_table.MEANINGS.items()
+    chosen = [(decision, meaning) for decision, meaning in meanings if decision in decisions]
+    return _meanings_and_table(chosen, [head, *rows])
+
+
+def _meanings_and_table(meanings: Iterable[tuple[StrEnum, str]], rows: Sequence[list[str]]) -> str:
+    head, *others = rows
+    items = [_item(f"**{decision.value}**: {meaning}.") for decision, meaning in meanings]
+    table = [_line(row) for row in [head, ["---"] * len(head), *others]]
+    return "\n".join([*items, "", *table])
+
+
+def failure_reasons_list() -> str:
+    """Reasons of the failed list, and the failures that lead there."""
+    return "\n".join(
+        _item(f"`{reason}`: {words}{_leading_to(reason)}.")
+        for reason, words in failure_table.REASONS.items()
+    )
+
+
+def _leading_to(reason: str) -> str:
+    rows = [row for row in failure_table.FAILURES if row.reason == reason]
+    names = [_failure_name(one) for row in rows for one in row.failures]
+    shown = [name for name in dict.fromkeys(names) if name.startswith("`")]
+    return f" ({', '.join(shown)})" if shown else ""
+
+
+_ATTEMPTS = {
+    failure_table.Attempts.COUNT: "used up",
+    failure_table.Attempts.WAIT: "not used up",
+    failure_table.Attempts.BY_KIND: "as its kind says",
+    failure_table.Attempts.NOT_APPLICABLE: "-",
+}
+
+
+def _failure_name(failure: type[Any]) -> str:
+    """The class of a public error; the words of what only the flow knows."""
+    if failure is RunEnded:
+        return "a failed, cancelled or expired run"
+    if failure.__module__ == "assistant_queue.errors":
+        return f"`{failure.__name__}`"
+    words = str(failure.__doc__).splitlines()[0].rstrip(".")
+    return words[0].lower() + words[1:]
+
+
+def remedies_list() -> str:
+    """Every remedy: its name, its protocols, and its effect on requests."""
+    return "\n".join(
+        _item(f"`{one.name}` ({', '.join(_protocols(one))}): {one.effect}.") for one in remedies.ALL
+    )
 
 
 def _protocols(remedy: remedies.Remedy) -> list[str]:
-    chosen = {"Chat Completions": remedies.CHAT, "Responses": (*remedies.RESPONSES, remedies.TRUNCATION, remedies.COMPACTION)}
+    chosen = {
+        "Chat Completions": remedies.CHAT,
+        "Responses": (*remedies.RESPONSES, remedies.TRUNCATION, remedies.COMPACTION),
+    }
     return [name for name, known in chosen.items() if remedy in known] or ["Assistants"]
 
 
@@ -76,7 +178,7 @@ def _line(cells: list[str]) -> str:
 
 
 def environment_variable(name: str) -> str | None:
-    """The variable an option is read from; None for what only Python can make."""
+    """Environment variable of an option; None if only Python can make its value."""
     field = Config.model_fields[name]
     if set(_leaves(field.annotation)) <= {Any, Callable, type(None)}:
         return None
@@ -89,7 +191,10 @@ def _leaves(annotation: Any) -> Iterator[Any]:
     if get_origin(annotation) in {Union, types.UnionType}:
         for one in get_args(annotation):
             yield from _leaves(one)
-    elif get_origin(annotation) is Callable or getattr(get_origin(annotation), "__name__", "") == "Callable":
+    elif (
+        get_origin(annotation) is Callable
+        or getattr(get_origin(annotation), "__name__", "") == "Callable"
+    ):
         yield Callable
     else:
         yield annotation
@@ -110,8 +215,14 @@ def _type_name(annotation: Any) -> str:
             origin = get_origin(leaf) or leaf
             inner = get_args(leaf) if origin is not leaf else ()
             plain = {"SecretStr": "str", "BackoffOptions": "dict", "Annotated": "float"}
-            name = plain.get(getattr(origin, "__name__", str(origin)), getattr(origin, "__name__", str(origin)))
-            words.append(f"list of {getattr(get_origin(inner[0]) or inner[0], '__name__', inner[0])}" if name == "list" and inner else name)
+            name = plain.get(
+                getattr(origin, "__name__", str(origin)), getattr(origin, "__name__", str(origin))
+            )
+            words.append(
+                f"list of {getattr(get_origin(inner[0]) or inner[0], '__name__', inner[0])}"
+                if name == "list" and inner
+                else name
+            )
     return " or ".join(words)
 
 
@@ -124,80 +235,96 @@ def _default(value: Any) -> str:
 
 
 def thread_diagram() -> str:
-    """The thread's states as Mermaid."""
+    """State diagram of a thread, as Mermaid."""
     return f"```mermaid\n{diagram()}\n```"
 
 
-def events_table() -> str:
-    """Every event: its type, its class, its own fields, what it says."""
-    head = ["`type`", "class", "fields", "says"]
-    return "\n".join(_line(row) for row in [head, ["---"] * len(head), *map(_event_row, EVENTS)])
+def events_list() -> str:
+    """Every event: its class, type, own fields, and meaning."""
+    return "\n".join(map(_event, EVENTS))
 
 
-def _event_row(kind: type[Any]) -> list[str]:
+def _event(kind: type[Any]) -> str:
     shared = {"id", "thread_id", "at", "type"}
     names = [one.name for one in dataclasses.fields(kind) if one.name not in shared]
     default = next(one.default for one in dataclasses.fields(kind) if one.name == "type")
-    return [f"`{default}`", f"`{kind.__name__}`", ", ".join(f"`{name}`" for name in names), str(kind.__doc__).splitlines()[0]]
+    fields = ", ".join(f"`{name}`" for name in names)
+    summary = str(kind.__doc__).split("\n\n", maxsplit=1)[0]
+    return _item(f"`{kind.__name__}`, type `{default}`: {summary} Fields: {fields}.")
 
 
-def servers_table() -> str:
-    """Every server that the stand-in can be: its name, what differs, what the queue does about it."""
-    head = ["`personality=`", "the server", "protocols", "what differs", "what the queue does"]
+def servers_list() -> str:
+    """Every server that the stand-in imitates: name, differences, and what the queue does."""
     words = {"responses": "Responses", "assistants": "Assistants", "chat_completions": "Chat"}
-    rows = [
-        [f"`{name}`", one.title, ", ".join(words[protocol] for protocol in one.personality.speaks), one.differs, one.remedy]
-        for name, one in NAMED.items()
-    ]
-    return "\n".join(_line(row) for row in [head, ["---"] * len(head), *rows])
+    items = []
+    for name, one in NAMED.items():
+        protocols = ", ".join(words[protocol] for protocol in one.personality.speaks)
+        items.append(
+            _item(f"`{name}`, {one.title} ({protocols}): {one.differs}. **Then:** {one.remedy}.")
+        )
+    return "\n".join(items)
 
 
 def troubles_table() -> str:
-    """Every kind of trouble that a server can be told to have, and what the queue does about it."""
+    """Every kind of trouble that the stand-in can have, and what the queue does about it."""
     head = ["`trouble(...)`", "the server", "what the queue does"]
-    return "\n".join(_line(row) for row in [head, ["---"] * len(head), *([f"`{kind}`", *row] for kind, row in TROUBLES.items())])
+    return "\n".join(
+        _line(row)
+        for row in [
+            head,
+            ["---"] * len(head),
+            *([f"`{kind}`", *row] for kind, row in TROUBLES.items()),
+        ]
+    )
 
 
 TROUBLES: dict[str, tuple[str, str]] = {
-    "rate_limited": ("has had too many requests", "waits, as long as the server says if it does; no attempt is used up"),
-    "overloaded": ("has too much to do", "waits; no attempt is used up"),
+    "rate_limited": ("limits requests", "waits as long as asked; no attempt is used up"),
+    "overloaded": ("is overloaded", "waits; no attempt is used up"),
     "loading": ("loads the model", "waits; no attempt is used up"),
-    "gateway": ("cannot be reached by the proxy before it", "waits; no attempt is used up"),
-    "unknown_path": ("does not know the address", "waits, and says what to check"),
-    "server_error": ("failed", "tries again; an attempt is used up"),
-    "moderated": ("does not take the prompt", "gives the batch up at once: `refused`"),
-    "unknown_model": ("does not know the model", "gives the batch up at once: `refused`"),
-    "wrong_key": ("does not know the key", "gives the batch up at once: `refused`"),
-    "no_quota": ("wants to be paid", "gives the batch up at once: `refused`"),
+    "gateway": ("is unreachable for its proxy", "waits; no attempt is used up"),
+    "unknown_path": ("does not know the address", "waits, and logs what to check"),
+    "server_error": ("failed", "retries; an attempt is used up"),
+    "moderated": ("rejects the prompt", "fails the batch at once: `refused`"),
+    "unknown_model": ("does not know the model", "fails the batch at once: `refused`"),
+    "wrong_key": ("does not know the key", "fails the batch at once: `refused`"),
+    "no_quota": ("requires payment", "fails the batch at once: `refused`"),
     "overflow": ("cannot read so much", "sends less of the conversation"),
 }
 
 PARTS: dict[str, Callable[[], str]] = {
-    "options": options_table,
+    "options": options_list,
     "thread-diagram": thread_diagram,
     "request-outcomes": request_matrix.table,
     "chat-outcomes": request_matrix.chat_table,
     "listing-outcomes": request_matrix.listing_table,
-    "events": events_table,
+    "events": events_list,
     "fates": fates_table,
-    "remedies": remedies_table,
-    "servers": servers_table,
+    "failures": failures_table,
+    "delivery-failures": delivery_failures_table,
+    "failure-reasons": failure_reasons_list,
+    "remedies": remedies_list,
+    "servers": servers_list,
     "troubles": troubles_table,
 }
 
 
 def documents() -> list[Path]:
     """README, the documents and the examples' page."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "examples" / "README.md"]
+    return [
+        ROOT / "README.md",
+        *sorted((ROOT / "docs").glob("*.md")),
+        ROOT / "examples" / "README.md",
+    ]
 
 
 def refreshed(text: str) -> str:
-    """The text with its generated parts as they ought to be."""
+    """Return the text with its generated parts up to date."""
     return _MARKED.sub(lambda found: f"{found[1]}\n{PARTS[found['name']]()}\n\n{found[3]}", text)
 
 
 def names_in(text: str) -> list[str]:
-    """The generated parts that a text has."""
+    """Names of the generated parts in a text."""
     return [found["name"] for found in _MARKED.finditer(text)]
 
 

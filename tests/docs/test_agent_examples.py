@@ -1,4 +1,4 @@
-"""The examples with agent frameworks: as a reader runs them, and what their model was really given."""
+"""Examples with agent frameworks, run as a reader runs them, and what their model received."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def need(module: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "module"), EXAMPLES)
-def test_three_messages_are_one_call_of_the_agent(name: str, module: str, docs_redis: RedisServer) -> None:
+def test_three_messages_are_one_call_of_the_agent(
+    name: str, module: str, docs_redis: RedisServer
+) -> None:
     need(module)
     done = run(f"examples/{name}", REDIS_URL=docs_redis.url)
     assert done.returncode == 0, done.stderr
@@ -93,36 +95,54 @@ def test_an_attempt_that_fails_leaves_nothing_in_the_agents_memory(
     assert thanks.count("Thanks!") == 1
 
 
-def test_an_attempt_that_fails_leaves_nothing_in_the_state_of_a_graph(reader: Callable[[str], dict[str, Any]]) -> None:
+def test_an_attempt_that_fails_leaves_nothing_in_the_state_of_a_graph(
+    reader: Callable[[str], dict[str, Any]],
+) -> None:
     reader("langgraph")
     from langchain_core.messages import AIMessage
     from langchain_core.tools import tool
     from langgraph.graph import START, MessagesState, StateGraph
     from langgraph.prebuilt import ToolNode, tools_condition
 
-    (block,) = [block for block in blocks_of(ROOT / "docs/agents.md", ROOT) if "langgraph" in block.needs]
+    (block,) = [
+        block for block in blocks_of(ROOT / "docs/agents.md", ROOT) if "langgraph" in block.needs
+    ]
     recipe: dict[str, Any] = {}
     exec(block.code, recipe)
     seen: list[list[str]] = []
 
     @tool
     def order_status(number: int) -> str:
-        """Where an order is."""
+        """Look up an order."""
         return "shipped"
 
     def model(state: MessagesState) -> dict[str, Any]:
         seen.append([str(message.content) for message in state["messages"]])
         last = state["messages"][-1]
         if last.type == "human" and "4711" in str(last.content) and len(seen) != 1:
-            return {"messages": [AIMessage("calling", tool_calls=[{"name": "order_status", "args": {"number": 4711}, "id": "call_1"}])]}
-        if len(seen) in {1, 3}:  # 1. the input is refused   2. the tool is called, then its output is refused   3. all goes well
+            return {
+                "messages": [
+                    AIMessage(
+                        "calling",
+                        tool_calls=[
+                            {"name": "order_status", "args": {"number": 4711}, "id": "call_1"}
+                        ],
+                    )
+                ]
+            }
+        # 1. the input is refused; 2. the tool is called, its output is refused; 3. success
+        if len(seen) in {1, 3}:
             raise ConnectionError("no answer")
         return {"messages": [AIMessage("heard")]}
 
     graph = StateGraph(MessagesState).add_node(model).add_node("tools", ToolNode([order_status]))
-    graph.add_edge(START, "model").add_conditional_edges("model", tools_condition).add_edge("tools", "model")
+    graph.add_edge(START, "model").add_conditional_edges("model", tools_condition).add_edge(
+        "tools", "model"
+    )
     recipe["graph"] = graph.compile(checkpointer=recipe["saver"])
-    with AssistantMessageQueue(backend=FunctionBackend(recipe["answer"], idempotent=True), message_delay=0) as queue:
+    with AssistantMessageQueue(
+        backend=FunctionBackend(recipe["answer"], idempotent=True), message_delay=0
+    ) as queue:
         queue.start_worker()
         for text in ("where is order 4711?", "thanks"):
             assert queue.ask("ann", text, timeout=PATIENCE_S) == "heard"
@@ -131,9 +151,13 @@ def test_an_attempt_that_fails_leaves_nothing_in_the_state_of_a_graph(reader: Ca
     assert seen == [asked, asked, called, asked, called, [*called, "heard", "thanks"]]
 
 
-def test_a_batch_that_a_graph_has_finished_is_not_run_again(reader: Callable[[str], dict[str, Any]]) -> None:
+def test_a_batch_that_a_graph_has_finished_is_not_run_again(
+    reader: Callable[[str], dict[str, Any]],
+) -> None:
     reader("langgraph")
-    (block,) = [block for block in blocks_of(ROOT / "docs/agents.md", ROOT) if "langgraph" in block.needs]
+    (block,) = [
+        block for block in blocks_of(ROOT / "docs/agents.md", ROOT) if "langgraph" in block.needs
+    ]
     recipe: dict[str, Any] = {}
     exec(block.code, recipe)
     answers: list[str] = []
@@ -144,7 +168,9 @@ def test_a_batch_that_a_graph_has_finished_is_not_run_again(reader: Callable[[st
             raise ConnectionError("the graph has finished, its answer does not arrive")
         return answers[-1]
 
-    with AssistantMessageQueue(backend=FunctionBackend(answer, idempotent=True), message_delay=0, allow_mismatch=True) as queue:
+    with AssistantMessageQueue(
+        backend=FunctionBackend(answer, idempotent=True), message_delay=0, allow_mismatch=True
+    ) as queue:
         queue.start_worker()
         assert queue.ask("bea", "Hello", timeout=PATIENCE_S) == "You said: Hello"
     assert answers == ["You said: Hello", "You said: Hello"]

@@ -35,7 +35,10 @@ def run(*command: str, cwd: Path = ROOT, **variables: str) -> subprocess.Complet
 def test_three_messages_are_one_run() -> None:
     done = run("examples/basic.py")
     assert done.returncode == 0, done.stderr
-    assert "Bot: You said: Mia: Hi! | Mia: I want to bake a cake | Mia: but I have no eggs" in done.stdout
+    assert (
+        "Bot: You said: Mia: Hi! | Mia: I want to bake a cake | Mia: but I have no eggs"
+        in done.stdout
+    )
     assert "3 messages, 1 run" in done.stdout
     assert done.stderr == ""
 
@@ -45,6 +48,16 @@ def test_two_calls_are_answered_in_one_round(docs_redis: RedisServer) -> None:
     assert done.returncode == 0, done.stderr
     assert "calls get_weather(Paris)" in done.stdout
     assert "Bot to travel (3 messages, completed): In Paris: " in done.stdout
+    assert done.stderr == ""
+
+
+def test_a_telegram_bot_answers_a_burst_once(docs_redis: RedisServer) -> None:
+    done = run("examples/telegram_bot.py", REDIS_URL=docs_redis.url.replace("/0", "/4"))
+    assert done.returncode == 0, done.stderr
+    answers = [line for line in done.stdout.splitlines() if line.startswith("Bot: ")]
+    assert answers == [
+        "Bot: You said: Mia: Hi! | Mia: I want to bake a cake | Mia: but I have no eggs"
+    ]
     assert done.stderr == ""
 
 
@@ -63,32 +76,41 @@ def test_the_classic_chat_answers_once_and_has_a_limit(docs_redis: RedisServer) 
     answers = re.findall(r"200 (You said: .*)", done.stdout)
     assert len(answers) == 2
     assert answers[0] == answers[1]
-    assert set(answers) <= {"You said: Hi! | What is a debounce?", "You said: What is a debounce? | Hi!"}
+    assert set(answers) <= {
+        "You said: Hi! | What is a debounce?",
+        "You said: What is a debounce? | Hi!",
+    }
     assert "sent twice: True\nYou said: Thanks!" in done.stdout
     assert "429 too_many_requests, come back in " in done.stdout
     assert done.stderr == ""
 
 
-def test_people_in_a_shared_room_see_each_other_and_the_host_knows_them(docs_redis: RedisServer) -> None:
+def test_people_in_a_shared_room_see_each_other_and_the_host_knows_them(
+    docs_redis: RedisServer,
+) -> None:
     done = run("examples/shared_room.py", REDIS_URL=docs_redis.url.replace("/0", "/3"))
     assert done.returncode == 0, done.stderr
     for name in ("Mia", "Tom"):
         assert f"[{name}'s screen] Tom: How do I start a cake?" in done.stdout
-        assert (
-            f"[{name}'s screen] Host: (You are the host of a room. In this round: Mia bakes for a living; Tom has never baked."
-            in done.stdout
-        )
+        round_of = "In this round: Mia bakes for a living; Tom has never baked."
+        host = f"[{name}'s screen] Host: (You are the host of a room. {round_of}"
+        assert host in done.stdout
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("name", ["basic.py", "function_calling.py", "fastapi_app.py", "classic_chat.py", "shared_room.py"])
+@pytest.mark.parametrize(
+    "name",
+    ["basic.py", "function_calling.py", "fastapi_app.py", "classic_chat.py", "shared_room.py"],
+)
 def test_with_a_key_a_model_has_to_be_named(name: str) -> None:
     done = run(f"examples/{name}", OPENAI_API_KEY="sk-not-a-key")
     assert done.returncode == 2
     assert "--model" in done.stderr
 
 
-def test_workers_serve_the_app(docs_redis: RedisServer, provider: StandInProvider, prefix: str) -> None:
+def test_workers_serve_the_app(
+    docs_redis: RedisServer, provider: StandInProvider, prefix: str
+) -> None:
     variables = {
         "REDIS_URL": docs_redis.url,
         "OPENAI_API_KEY": provider.api_key,
@@ -98,7 +120,16 @@ def test_workers_serve_the_app(docs_redis: RedisServer, provider: StandInProvide
         "ASSISTANT_QUEUE_MESSAGE_DELAY": "0",
     }
     cli = ("-m", "assistant_queue.cli")
-    sent = run(*cli, "send", "--app", "app:queue", "customer-42", "Where is order 4711?", cwd=EXAMPLES, **variables)
+    sent = run(
+        *cli,
+        "send",
+        "--app",
+        "app:queue",
+        "customer-42",
+        "Where is order 4711?",
+        cwd=EXAMPLES,
+        **variables,
+    )
     assert sent.returncode == 0, sent.stderr
     worked = run(*cli, "worker", "--app", "app:queue", "--burst", cwd=EXAMPLES, **variables)
     assert worked.returncode == 0, worked.stderr

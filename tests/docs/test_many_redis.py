@@ -1,4 +1,4 @@
-"""The recipe for more than one Redis primary (examples/many_redis.py): where threads are, and what happens as primaries come and go."""
+"""The recipe for several Redis primaries (examples/many_redis.py), as primaries come and go."""
 
 from __future__ import annotations
 
@@ -40,10 +40,16 @@ def servers(tmp_path: Path) -> Iterator[dict[str, RedisServer]]:
 
 
 @pytest.fixture
-def queues(servers: dict[str, RedisServer], provider: StandInProvider) -> Iterator[dict[str, AssistantMessageQueue]]:
+def queues(
+    servers: dict[str, RedisServer], provider: StandInProvider
+) -> Iterator[dict[str, AssistantMessageQueue]]:
     made = {
         name: AssistantMessageQueue(
-            redis_url=server.url, model="any", openai_api_key=provider.api_key, openai_base_url=provider.base_url, message_delay=0
+            redis_url=server.url,
+            model="any",
+            openai_api_key=provider.api_key,
+            openai_base_url=provider.base_url,
+            message_delay=0,
         )
         for name, server in servers.items()
     }
@@ -66,27 +72,33 @@ def test_threads_are_spread_by_weight_and_the_order_of_names_does_not_matter(rec
     shares = {name: count / len(THREADS) for name, count in Counter(homes).items()}
     assert shares == pytest.approx({"red": 0.25, "blue": 0.25, "green": 0.5}, abs=0.02)
     assert homes == [recipe.owner(thread, dict(reversed(weights.items()))) for thread in THREADS]
-    assert [recipe.owner(thread, THREE) for thread in THREADS[:8]] == PINNED, "a stable hash: in every process, in every version"
+    assert [recipe.owner(thread, THREE) for thread in THREADS[:8]] == PINNED, (
+        "a stable hash: in every process, in every version"
+    )
 
 
 PINNED = ["green", "red", "blue", "blue", "green", "red", "blue", "green"]
 
 
 def test_a_new_primary_takes_its_share_and_nothing_moves_between_the_others(recipe: Any) -> None:
-    moved = [thread for thread in THREADS if recipe.owner(thread, TWO) != recipe.owner(thread, THREE)]
+    moved = [
+        thread for thread in THREADS if recipe.owner(thread, TWO) != recipe.owner(thread, THREE)
+    ]
     assert len(moved) / len(THREADS) == pytest.approx(1 / 3, abs=0.02)
     assert {recipe.owner(thread, THREE) for thread in moved} == {"green"}
 
 
 def moving(recipe: Any) -> Iterator[str]:
-    return (thread for thread in THREADS if recipe.owner(thread, TWO) != recipe.owner(thread, THREE))
+    return (
+        thread for thread in THREADS if recipe.owner(thread, TWO) != recipe.owner(thread, THREE)
+    )
 
 
 @pytest.mark.parametrize("at_work", [False, True], ids=["answered", "waiting"])
 def test_while_a_primary_is_added_a_known_thread_stays_in_every_process(
     recipe: Any, queues: dict[str, AssistantMessageQueue], *, at_work: bool
 ) -> None:
-    """Both deployments at once: processes of the first and of the second agree on every thread that has said anything."""
+    """Processes of both deployments agree on every known thread."""
     known, new, *_ = moving(recipe)
     before = recipe.ManyQueues(queues, TWO)
     first = recipe.ManyQueues(queues, TWO, other=THREE)

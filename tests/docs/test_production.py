@@ -1,4 +1,4 @@
-"""What docs/production.md gives to administrators: manifests that can be read, and commands that exist."""
+"""Manifests of docs/production.md can be parsed, and their commands exist."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import click
 import yaml
 
 from assistant_queue.cli import main
@@ -19,9 +20,10 @@ PAGE = (ROOT / "docs" / "production.md").read_text(encoding="utf-8")
 
 
 def check_command(words: list[str]) -> dict[str, str]:
-    """The options of a command of ours, each of which must exist."""
+    """Return the options of a command, each of which must exist."""
     assert Path(words[0]).name == "assistant-queue"
-    command = main.commands[words[1]]
+    command = main.get_command(click.Context(main), words[1])
+    assert command is not None
     known = {name for parameter in command.params for name in parameter.opts}
     given = words[2:]
     assert {word for word in given if word.startswith("--")} <= known
@@ -42,7 +44,9 @@ def test_pods_run_our_command_and_are_given_the_time_to_stop() -> None:
     assert len(deployments) == 2
     for one in deployments:
         spec = one["spec"]["template"]["spec"]
-        assert one["spec"]["selector"]["matchLabels"] == one["spec"]["template"]["metadata"]["labels"]
+        assert (
+            one["spec"]["selector"]["matchLabels"] == one["spec"]["template"]["metadata"]["labels"]
+        )
         (container,) = spec["containers"]
         options = check_command(container["command"])
         if "--shutdown-timeout" in options:
@@ -51,9 +55,13 @@ def test_pods_run_our_command_and_are_given_the_time_to_stop() -> None:
 
 def test_workers_are_counted_by_the_list_that_wake_ups_go_to() -> None:
     (scaled,) = [one for one in manifests() if one["kind"] == "ScaledObject"]
-    assert scaled["spec"]["scaleTargetRef"]["name"] in {one["metadata"]["name"] for one in manifests() if one["kind"] == "Deployment"}
+    assert scaled["spec"]["scaleTargetRef"]["name"] in {
+        one["metadata"]["name"] for one in manifests() if one["kind"] == "Deployment"
+    }
     (trigger,) = scaled["spec"]["triggers"]
-    assert trigger["metadata"]["listName"] == wakeups.queue_key(Config.model_fields["queue_prefix"].default)
+    assert trigger["metadata"]["listName"] == wakeups.queue_key(
+        Config.model_fields["queue_prefix"].default
+    )
     assert all(isinstance(value, str) for value in trigger["metadata"].values())
     assert trigger["authenticationRef"]["name"] in {
         one["metadata"]["name"] for one in manifests() if one["kind"] == "TriggerAuthentication"

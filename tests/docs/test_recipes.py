@@ -1,4 +1,4 @@
-"""The recipes for bots and web apps: run, against stand-ins of the frameworks that the suite does not install."""
+"""Recipes for bots and web apps, run against stand-ins of frameworks that are not installed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from assistant_queue.testing.rehearsal import Rehearsal
 from tests.docs.blocks import blocks_of
 from tests.docs.generated import ROOT
 
-LONG = "\n\n".join(f"Paragraph {number}: " + "words and more words 🙈 " * 20 for number in range(30))
+LONG = "\n\n".join(
+    f"Paragraph {number}: " + "words and more words 🙈 " * 20 for number in range(30)
+)
 
 
 def recipe(word: str) -> str:
@@ -37,7 +39,10 @@ def units(text: str) -> int:
     return len(text.encode("utf-16-le")) // 2
 
 
-WORDS = st.lists(st.sampled_from(["a", "words", "🙈🙈", "x" * 90, "\n", "\n    indented", "```", "```py\n"]), max_size=80)
+WORDS = st.lists(
+    st.sampled_from(["a", "words", "🙈🙈", "x" * 90, "\n", "\n    indented", "```", "```py\n"]),
+    max_size=80,
+)
 
 
 @given(WORDS, st.sampled_from([60, 200, 4096]))
@@ -57,14 +62,20 @@ def test_a_text_is_cut_at_the_end_of_a_line_and_code_stays_code() -> None:
     found = list(pieces()(LONG, 2000))
     assert len(found) > 5
     assert all(piece.lstrip().startswith("Paragraph") for piece in found)
-    code = "Look:\n```\n" + "\n".join(f"    line({number})" for number in range(300)) + "\n```\nThat is all."
+    code = (
+        "Look:\n```\n"
+        + "\n".join(f"    line({number})" for number in range(300))
+        + "\n```\nThat is all."
+    )
     cut = list(pieces()(code, 500))
     assert all(piece.count("```") == 2 for piece in cut[:-1])
     assert all(piece.startswith("```\n    line(") for piece in cut[1:-1])
 
 
 @pytest.fixture
-def module(monkeypatch: pytest.MonkeyPatch, reader: Callable[[str], dict[str, Any]]) -> Callable[..., ModuleType]:
+def module(
+    monkeypatch: pytest.MonkeyPatch, reader: Callable[[str], dict[str, Any]]
+) -> Callable[..., ModuleType]:
     """Puts a module where recipes import it."""
 
     def put(name: str, **names: Any) -> ModuleType:
@@ -102,21 +113,32 @@ class Dispatcher:
 
 
 def update(number: int, text: str) -> Any:
-    return SimpleNamespace(chat=SimpleNamespace(id=-1001234), message_id=number, text=text, from_user=SimpleNamespace(full_name="Ann"))
+    return SimpleNamespace(
+        chat=SimpleNamespace(id=-1001234),
+        message_id=number,
+        text=text,
+        from_user=SimpleNamespace(full_name="Ann"),
+    )
 
 
-async def test_the_telegram_bot_sends_long_replies_whole_and_takes_edits(module: Callable[..., ModuleType]) -> None:
+async def test_the_telegram_bot_sends_long_replies_whole_and_takes_edits(
+    module: Callable[..., ModuleType],
+) -> None:
     module("aiogram.types", Message=object)
     module("aiogram", Bot=Bot, Dispatcher=Dispatcher)
     recipe_names: dict[str, Any] = {}
     exec(recipe("from aiogram import"), recipe_names)
-    bot, handlers, queue = recipe_names["bot"], recipe_names["dispatcher"].handlers, recipe_names["queue"]
+    bot = recipe_names["bot"]
+    handlers = recipe_names["dispatcher"].handlers
+    queue = recipe_names["queue"]
     with Rehearsal(queue, lambda turn: f"{turn.user_texts} {LONG}") as play:
         recipe_names["queue"] = Awaited(play.queue)
         await handlers["message"](update(1, "Hello"))
         await handlers["message"](update(2, "an eror"))
         await handlers["edited_message"](update(2, "an error"))
-        await handlers["message"](update(1, "Hello again"))  # the update comes once more, edited meanwhile
+        await handlers["message"](
+            update(1, "Hello again")
+        )  # the update comes once more, edited meanwhile
         await handlers["edited_message"](update(7, "never seen"))
         await play.arun_until_idle()
         await handlers["edited_message"](update(2, "too late"))
@@ -163,10 +185,17 @@ async def test_the_discord_bot_sends_long_replies_whole(module: Callable[..., Mo
 
     made: list[Any] = []
     intents = SimpleNamespace(default=SimpleNamespace)
-    module("discord", Client=Client, Intents=intents, AllowedMentions=SimpleNamespace(none=lambda: "none"))
+    module(
+        "discord",
+        Client=Client,
+        Intents=intents,
+        AllowedMentions=SimpleNamespace(none=lambda: "none"),
+    )
     exec(recipe("import discord"), {})
     (client,) = made
-    async with AsyncAssistantMessageQueue(model="any", message_delay=0, on_reply=client.send) as queue:
+    async with AsyncAssistantMessageQueue(
+        model="any", message_delay=0, on_reply=client.send
+    ) as queue:
         with Rehearsal(queue, lambda _: LONG) as play:
             play.say("42", "Hello")
             await play.arun_until_idle()
@@ -174,7 +203,9 @@ async def test_the_discord_bot_sends_long_replies_whole(module: Callable[..., Mo
     assert "\n".join(sent).split() == LONG.split()
 
 
-def test_the_web_app_answers_and_says_when_an_id_is_taken(module: Callable[..., ModuleType]) -> None:
+def test_the_web_app_answers_and_says_when_an_id_is_taken(
+    module: Callable[..., ModuleType],
+) -> None:
     recipe_names: dict[str, Any] = {"__name__": "recipe"}
     exec(recipe("app = FastAPI(lifespan=lifespan)"), recipe_names)
     with TestClient(recipe_names["app"]) as client:
@@ -182,7 +213,9 @@ def test_the_web_app_answers_and_says_when_an_id_is_taken(module: Callable[..., 
         taken = client.post("/threads/ann/messages", json=said)
         assert (taken.status_code, taken.json()["message_id"]) == (202, "web-1")
         assert client.post("/threads/ann/messages", json=said).json()["duplicate"]
-        assert client.post("/threads/ann/messages", json={**said, "text": "Hello!"}).status_code == 409
+        assert (
+            client.post("/threads/ann/messages", json={**said, "text": "Hello!"}).status_code == 409
+        )
         assert client.post("/threads/ann/messages", json={**said, "text": " "}).status_code == 422
         assert client.get("/messages/web-1/reply").json() == {"reply": "You said: Hello"}
         assert client.get("/messages/web-2/reply").status_code == 404

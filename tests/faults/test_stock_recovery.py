@@ -1,6 +1,7 @@
 """RQ's own worker, killed together with its scheduler, in real time.
 
-`ASSISTANT_QUEUE_FAULTS=1 python -m pytest tests/faults/test_stock_recovery.py -n 0 -rP` prints the figures.
+`ASSISTANT_QUEUE_FAULTS=1 python -m pytest tests/faults/test_stock_recovery.py -n 0 -rP` prints the
+figures.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from tests.integration.test_recovery import COMMANDS, LEASE, Crew, crew
 __all__ = ["crew"]
 
 OPTIONS = ("--worker-ttl", "35", "--maintenance-interval", "15")
-"""A worker that waits at most 20 s for a job (RQ: `worker_ttl` - 15) and then looks whether a scheduler is missing."""
+"""A worker that waits at most 20 s for a job (RQ: `worker_ttl` - 15) and then looks whether a
+scheduler is missing."""
 BOUND = 90.0
 
 
@@ -31,7 +33,8 @@ def kill_all(crew: Crew, kind: str) -> tuple[str, str, float]:
     """Kill worker, horse and scheduler in the middle of a run, and start a successor: the message, the dead lease, and when."""
     parent = crew.hire(kind)
     message_id = crew.into_a_run()
-    before, since = crew.token(), time.monotonic()
+    before = crew.token()
+    since = time.monotonic()
     for process in (*parent.children(recursive=True), parent):
         process.send_signal(signal.SIGKILL)
     crew.hire(kind)
@@ -44,7 +47,12 @@ def test_a_caller_that_waits_has_the_thread_woken(crew: Crew) -> None:
     assert crew.queue is not None
     with concurrent.futures.ThreadPoolExecutor() as threads:
         reply = threads.submit(crew.queue.wait_for_reply, message_id, BOUND * 2)
-        crew.until_the_next_claim(before, since, BOUND, "stock, scheduler and all workers killed, a caller waits for the reply")
+        crew.until_the_next_claim(
+            before,
+            since,
+            BOUND,
+            "stock, scheduler and all workers killed, a caller waits for the reply",
+        )
         crew.gate.release()
         assert reply.result() == "You said: do not lose me"
 
@@ -63,14 +71,21 @@ def test_a_caller_that_asks_once_has_the_thread_woken(crew: Crew, call: str) -> 
     assert crew.queue is not None
     time.sleep(LEASE + 3.5)
     ASKING[call](crew.queue, message_id)
-    crew.until_the_next_claim(before, since, BOUND, f"stock, scheduler and all workers killed, {call} once after {LEASE + 3.5:g} s")
+    crew.until_the_next_claim(
+        before,
+        since,
+        BOUND,
+        f"stock, scheduler and all workers killed, {call} once after {LEASE + 3.5:g} s",
+    )
     crew.is_answered_once(message_id)
 
 
 @pytest.mark.timeout(200)
 def test_with_shorter_intervals_rq_recovers_by_itself(crew: Crew) -> None:
     message_id, before, since = kill_all(crew, "watchful")
-    crew.until_the_next_claim(before, since, BOUND, f"stock with {' '.join(OPTIONS)}, all killed, no call of any kind")
+    crew.until_the_next_claim(
+        before, since, BOUND, f"stock with {' '.join(OPTIONS)}, all killed, no call of any kind"
+    )
     crew.is_answered_once(message_id)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-from assistant_queue import AssistantMessageQueue, RunResult, ToolCall
+from assistant_queue import AssistantMessageQueue, RetryLater, RunResult, ToolCall, Undeliverable
 
 _told = json.loads(os.environ["BOT"])
 _options = dict(_told["options"])
@@ -15,14 +15,27 @@ def _note(kind: str, value: str) -> None:
     queue._store.client.rpush(f"{queue.config.queue_prefix}:noted:{kind}", value)
 
 
+def _count(kind: str, value: str) -> int:
+    noted = queue._store.client.lrange(f"{queue.config.queue_prefix}:noted:{kind}", 0, -1)
+    return noted.count(value.encode())
+
+
 def handle(thread_id: str, run_id: str, tool_calls: list[ToolCall]) -> list[dict[str, str]]:
     for call in tool_calls:
         _note("calls", call.id)
-    return [{"tool_call_id": call.id, "output": f"{call.function.name} {call.function.arguments}"} for call in tool_calls]
+    return [
+        {"tool_call_id": call.id, "output": f"{call.function.name} {call.function.arguments}"}
+        for call in tool_calls
+    ]
 
 
 def on_reply(result: RunResult) -> None:
+    said = result.reply or ""
+    if "[nowhere]" in said and not result.late:
+        raise Undeliverable("the chat is gone")
     _note("replies", result.batch_id)
+    if "[later]" in said and _count("replies", result.batch_id) == 1:
+        raise RetryLater(0.1)
 
 
 if _told["tools"]:

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 import tests.integration.broken  # noqa: F401 - what is broken must be broken first
-from assistant_queue.testing.chaos.app import make_queue
+from assistant_queue.testing.chaos.chaos_bot import make_queue
 
 queue = make_queue()

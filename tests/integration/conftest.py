@@ -9,9 +9,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 import pytest
@@ -20,16 +20,21 @@ import rq
 
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.testing import StandInProvider
+from assistant_queue.testing.chaos import workers
+from tests import fork_server
 from tests.conftest import PATIENCE_S, RedisServer
 
 KINDS = ("stock", "forking", "asyncio", "concurrent")
-WORKER_CLASSES = {"forking": "assistant_queue.Worker", "concurrent": "assistant_queue.ConcurrentWorker"}
+WORKER_CLASSES = {
+    "forking": "assistant_queue.Worker",
+    "concurrent": "assistant_queue.ConcurrentWorker",
+}
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
 
 
 def wait_until(condition: Callable[[], Any], what: str, timeout: float = PATIENCE_S) -> Any:
-    """Look until it is so; for what happens in other processes and tells nobody."""
+    """Poll until the condition holds; for changes in other processes that emit no notification."""
     until = time.monotonic() + timeout
     while True:
         found = condition()
@@ -44,8 +49,14 @@ class Service:
 
     words: tuple[str, ...] = ()
 
-    def __init__(self, kind: str, url: str, prefix: str, provider: StandInProvider, log: Path) -> None:
-        self.kind, self.url, self.prefix, self.provider, self.log = kind, url, prefix, provider, log
+    def __init__(
+        self, kind: str, url: str, prefix: str, provider: StandInProvider, log: Path
+    ) -> None:
+        self.kind = kind
+        self.url = url
+        self.prefix = prefix
+        self.provider = provider
+        self.log = log
         self.client = redis.Redis.from_url(url)
         self.processes: list[subprocess.Popen[bytes]] = []
         self.protocol = "responses"
@@ -72,7 +83,9 @@ class Service:
             "assistants": {"assistant_id": self.provider.assistant_id},
         }
         self.options.update(chosen[self.protocol])
-        os.environ["BOT"] = json.dumps({"options": self.options, "tools": self.tools, "on_reply": self.on_reply})
+        os.environ["BOT"] = json.dumps(
+            {"options": self.options, "tools": self.tools, "on_reply": self.on_reply}
+        )
         sys.modules.pop("tests.integration.bot", None)
         self.queue = importlib.import_module("tests.integration.bot").queue
         for _ in range(workers):
@@ -84,39 +97,69 @@ class Service:
         if self.kind == "asyncio":
             self.queue.start_worker()
             return
-        extra = ["--with-scheduler"] if self.kind == "stock" else ["--worker-class", WORKER_CLASSES[self.kind]]
-        environment = {**os.environ, "ASSISTANT_QUEUE_APP": "tests.integration.bot:queue", "PYTHONPATH": str(HERE.parent.parent)}
+        extra = (
+            ["--with-scheduler"]
+            if self.kind == "stock"
+            else ["--worker-class", WORKER_CLASSES[self.kind]]
+        )
+        environment = {
+            **os.environ,
+            "ASSISTANT_QUEUE_APP": "tests.integration.bot:queue",
+            "PYTHONPATH": str(HERE.parent.parent),
+        }
         with self.log.open("ab") as log:
-            process = subprocess.Popen(
-                [str(BIN / "rq"), "worker", "-u", self.url, self.prefix, *extra, *self.words],
+            process = fork_server.start(
+                [BIN / "rq", "worker", "-u", self.url, self.prefix, *extra, *self.words],
                 env=environment,
                 stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
             )
         self.processes.append(process)
         known = len(self.processes)
-        wait_until(lambda: self.client.scard(f"rq:workers:{self.prefix}") >= known, "the worker registers with RQ")
+        wait_until(
+            lambda: self.client.scard(f"rq:workers:{self.prefix}") >= known,
+            "the worker registers with RQ",
+        )
+
+    def _busy_workers(self) -> list[int]:
+        workers = rq.Worker.all(queue=rq.Queue(self.prefix, connection=self.client))
+        return [worker.pid for worker in workers if worker.get_state() == "busy"]
 
     def kill_a_run(self) -> None:
-        """kill -9 to whoever holds a run: the horse, its parent under our forking worker, the one process of the concurrent worker."""
+        """Send kill -9 to the process that holds a run.
+
+        That is the horse, its parent under our forking worker, or the one process of the
+        concurrent worker.
+        """
         if self.kind == "concurrent":
-            workers = rq.Worker.all(queue=rq.Queue(self.prefix, connection=self.client))
-            (pid,) = [worker.pid for worker in workers if worker.get_state() == "busy"]
+            # Runs stand in RQ's records up to a second after they began.
+            (pid,) = wait_until(self._busy_workers, "one worker is busy")
             os.kill(pid, signal.SIGKILL)
             return
-        parents = [psutil.Process(process.pid) for process in self.processes if process.poll() is None]
-        busy = [(parent, horse) for parent in parents for horse in parent.children() if os.getpgid(horse.pid) == horse.pid]
-        assert len(busy) == 1, f"one worker is busy: {busy}"
-        ((parent, horse),) = busy
+        # A second horse that has found the thread taken may not have ended yet.
+        ((parent, horse),) = wait_until(
+            lambda: busy if len(busy := self._horses()) == 1 else None, "one worker is busy"
+        )
         if self.kind == "forking":
             parent.send_signal(signal.SIGKILL)  # the horse dies with it
             assert horse.is_running() is False or horse.wait(timeout=PATIENCE_S) is None
         else:
             horse.send_signal(signal.SIGKILL)
 
+    def _horses(self) -> list[tuple[psutil.Process, psutil.Process]]:
+        """Return forking workers and their horses, without RQ's schedulers."""
+        return [
+            (parent, horse)
+            for process in self.processes
+            if process.poll() is None
+            for parent in [psutil.Process(process.pid)]
+            for horse in parent.children()
+            if os.getpgid(horse.pid) == horse.pid
+        ]
+
     def noted(self, kind: str) -> list[str]:
-        return [value.decode() for value in self.client.lrange(f"{self.prefix}:noted:{kind}", 0, -1)]
+        return [
+            value.decode() for value in self.client.lrange(f"{self.prefix}:noted:{kind}", 0, -1)
+        ]
 
     def stop(self) -> None:
         for process in self.processes:
@@ -134,7 +177,11 @@ class Service:
 
 @pytest.fixture(params=KINDS)
 def service(
-    request: pytest.FixtureRequest, one_redis: RedisServer, prefix: str, provider: StandInProvider, tmp_path: Path
+    request: pytest.FixtureRequest,
+    one_redis: RedisServer,
+    prefix: str,
+    provider: StandInProvider,
+    tmp_path: Path,
 ) -> Iterator[Service]:
     """The same behaviour is asked of every kind of worker."""
     log = tmp_path / "workers.log"
@@ -143,3 +190,18 @@ def service(
     made.stop()
     if log.exists():
         sys.stdout.write(log.read_text(errors="replace")[-1500:])
+
+
+@pytest.fixture
+def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the chaos runner fork its workers: each death costs a start.
+
+    As commands they run in `test_a_moment_of_chaos_over_chat_completions` and in `.ci/matrix`.
+    """
+
+    def start_process(
+        command: list[str], environment: Mapping[str, str], log: IO[bytes]
+    ) -> subprocess.Popen[bytes]:
+        return fork_server.start(command, env=environment, stdout=log, stderr=log)
+
+    monkeypatch.setattr(workers, "start_process", start_process)

@@ -1,4 +1,7 @@
-"""The tests' bot whose delivery hangs at its first call for a batch, and whose model hangs, for texts that say so."""
+"""Test bot with a hanging delivery and a hanging model, each for texts that ask for it.
+
+The delivery hangs at its first call for a batch.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import os
 import threading
 
 from assistant_queue import AssistantMessageQueue, Batch, RunResult
-from assistant_queue.abandoned import ABANDONED
+from assistant_queue.user_code.abandoned import ABANDONED
 
 _told = json.loads(os.environ["BOT"])
 ABANDONED.most = _told.get("most", ABANDONED.most)

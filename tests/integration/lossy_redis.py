@@ -11,13 +11,14 @@ import hiredis
 from tests.integration.relay import Relay
 
 _HANDSHAKE = frozenset({b"HELLO", b"CLIENT", b"AUTH", b"SELECT", b"PING"})
-"""What a client says when it connects: not counted, or the numbers would depend on how many connections there are."""
+"""Commands of a client that connects: not counted, or the numbers would depend on how many
+connections there are."""
 
 Words = tuple[bytes, ...]
 
 
 class LossyRedis(Relay):
-    """Listens on loopback, passes everything on, and loses the answer to the command it was told to."""
+    """Listens on loopback, passes everything on, and loses the answer to the command that a test names."""
 
     def __init__(self, target_port: int) -> None:
         self._lock = threading.Lock()
@@ -29,17 +30,19 @@ class LossyRedis(Relay):
     def lose(self, number: int) -> None:
         """Lose the answer to the so-manieth command from now on; 0 loses none."""
         with self._lock:
-            self._passed, self._number, self._lost = 0, number, None
+            self._passed = 0
+            self._number = number
+            self._lost = None
 
     @property
     def passed(self) -> int:
-        """How many commands have passed since `lose`, repetitions included."""
+        """Number of commands that have passed since `lose`, repetitions included."""
         with self._lock:
             return self._passed
 
     @property
     def lost(self) -> Words | None:
-        """The command whose answer was lost; None as long as it has not come."""
+        """The command that lost its answer; None as long as it has not come."""
         with self._lock:
             return self._lost
 
@@ -62,7 +65,9 @@ class _Connection:
     """One client's two directions."""
 
     def __init__(self, relay: LossyRedis, client: socket.socket, server: socket.socket) -> None:
-        self._relay, self._client, self._server = relay, client, server
+        self._relay = relay
+        self._client = client
+        self._server = server
         self._sent = 0
         self._lost_at = 0
 

@@ -1,4 +1,4 @@
-"""The tests' bot whose function takes its worker along, in one thread."""
+"""Test bot with a function that kills its worker, in one thread."""
 
 from __future__ import annotations
 
@@ -18,4 +18,6 @@ def handle(thread_id: str, _run_id: str, tool_calls: Sequence[ToolCall]) -> list
     return [{"tool_call_id": call.id, "output": "fine"} for call in tool_calls]
 
 
-queue = AssistantMessageQueue(handle_requires_action=handle, **json.loads(os.environ["BOT"])["options"])
+queue = AssistantMessageQueue(
+    handle_requires_action=handle, **json.loads(os.environ["BOT"])["options"]
+)

@@ -18,12 +18,19 @@ class Pair:
     def __init__(self, program: str, directory: Path) -> None:
         for name in ("primary", "replica"):
             (directory / name).mkdir()
-        self.primary = RedisServer(program, directory / "primary", "--repl-diskless-sync-delay", "0")
+        self.primary = RedisServer(
+            program, directory / "primary", "--repl-diskless-sync-delay", "0"
+        )
         self.primary.start()
-        self.replica = RedisServer(program, directory / "replica", "--replicaof", "127.0.0.1", str(self.primary.port))
+        self.replica = RedisServer(
+            program, directory / "replica", "--replicaof", "127.0.0.1", str(self.primary.port)
+        )
         self.replica.start()
         self.copy = redis.Redis.from_url(self.replica.url, decode_responses=True)
-        wait_until(lambda: self.copy.info("replication")["master_link_status"] == "up", "the replica has everything")
+        wait_until(
+            lambda: self.copy.info("replication")["master_link_status"] == "up",
+            "the replica has everything",
+        )
 
     def signal(self, number: signal.Signals) -> None:
         """To the replica."""

@@ -30,7 +30,9 @@ class _Connection:
     """One client: its commands pass one by one, or are refused, each behind the replies to those before."""
 
     def __init__(self, relay: RefusingRedis, client: socket.socket, server: socket.socket) -> None:
-        self._relay, self._client, self._server = relay, client, server
+        self._relay = relay
+        self._client = client
+        self._server = server
         self._answered = threading.Condition()
         self._open = 0
 

@@ -1,4 +1,4 @@
-"""What relays in front of Redis share: a port of their own, and a connection to the server for each client."""
+"""Base of relays in front of Redis: own port, and a connection to the server for each client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What becomes of a batch whose request goes wrong: the table of docs/reliability.md, and what test_request_matrix.py asks for."""
+"""Outcomes of a batch after its request goes wrong.
+
+The table of docs/reliability.md, and the rows that test_request_matrix.py asks for.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,8 @@ from assistant_queue.testing.provider import (
 from assistant_queue.testing.provider.actions import Action, CutStream, Silence
 
 UNHURRIED_S = 20.0
-"""`request_timeout` and `stream_idle_timeout` where nothing is to time out, however busy the machine is."""
+"""`request_timeout` and `stream_idle_timeout` where nothing is to time out, however busy the
+machine is."""
 HURRIED_S = 0.4
 """`request_timeout` where no answer comes, and the second try has all the time there is."""
 GRACE_MARGIN_S = 5.0
@@ -55,8 +59,8 @@ class Row:
         retry_for_s: For how long passing trouble does not count.
         run_timeout_s: The same.
         lost: From then on the provider cannot be reached.
-        then: The thread's state when the worker gives the batch back for the first time; `failed` where it goes to the failed list at
-            once, `done` where it is answered.
+        then: The thread's state when the worker gives the batch back for the first time; `failed`
+            where it goes to the failed list at once, `done` where it is answered.
         wait_s: For how long it is given back.
         counted: Failures counted by then.
         end: `completed`, or the reason in the failed list.
@@ -65,7 +69,8 @@ class Row:
         runs: Runs that it accepted.
         protocols: Where this can happen.
         reply: What the batch is answered with, if it is.
-        orderly: It is all the same if the answer ends as if it were whole, as some proxies make it: tried, too.
+        orderly: It is all the same if the answer ends as if it were whole, as some proxies make it:
+            tried, too.
         personality: The server's ways; None: those of the strict one.
         stream_idle_timeout_s: Until the worker gives the batch back; then `UNHURRIED_S`.
     """
@@ -93,16 +98,35 @@ class Row:
 
 
 def _unreached(outcome: str, address: str) -> Row:
-    return Row(outcome=outcome, address=address, request_timeout_s=HURRIED_S, counted=0, attempts=1, requests=1)
+    return Row(
+        outcome=outcome,
+        address=address,
+        request_timeout_s=HURRIED_S,
+        counted=0,
+        attempts=1,
+        requests=1,
+    )
 
 
 def _refused(outcome: str, *actions: Action, counted: int = 0, wait_s: float = BACKOFF_S) -> Row:
-    return Row(outcome=outcome, actions=actions, counted=counted, wait_s=wait_s, attempts=1 + counted)
+    return Row(
+        outcome=outcome, actions=actions, counted=counted, wait_s=wait_s, attempts=1 + counted
+    )
 
 
 def _final(outcome: str, *actions: Action, end: str = "refused") -> Row:
     """It would be refused again, so it is sent once."""
-    return Row(outcome=outcome, actions=actions, then="failed", wait_s=None, counted=0, end=end, attempts=1, requests=1, runs=0)
+    return Row(
+        outcome=outcome,
+        actions=actions,
+        then="failed",
+        wait_s=None,
+        counted=0,
+        end=end,
+        attempts=1,
+        requests=1,
+        runs=0,
+    )
 
 
 def _passing(outcome: str, *actions: Action, wait_s: float | None = None) -> Row:
@@ -113,7 +137,14 @@ def _passing(outcome: str, *actions: Action, wait_s: float | None = None) -> Row
 
 def _unknown(outcome: str, *actions: Action) -> Row:
     limit_s = _limit_s(actions)
-    return Row(outcome=outcome, actions=actions, request_timeout_s=limit_s, then="held", wait_s=limit_s + GRACE_MARGIN_S, counted=0)
+    return Row(
+        outcome=outcome,
+        actions=actions,
+        request_timeout_s=limit_s,
+        then="held",
+        wait_s=limit_s + GRACE_MARGIN_S,
+        counted=0,
+    )
 
 
 def _adopted(outcome: str, *actions: Action) -> Row:
@@ -121,17 +152,34 @@ def _adopted(outcome: str, *actions: Action) -> Row:
 
 
 def _limit_s(actions: Sequence[Action]) -> float:
-    return HURRIED_S if any(isinstance(action, Silence) and not action.drop for action in actions) else UNHURRIED_S
+    return (
+        HURRIED_S
+        if any(isinstance(action, Silence) and not action.drop for action in actions)
+        else UNHURRIED_S
+    )
 
 
 def _heard(outcome: str, *actions: Action) -> Row:
-    """The run has a name, or all of it was heard: nobody lets go of it."""
+    """The run has a name, or all of it was heard: no worker lets go of it."""
     reply = "voil\u00e0" if ACCENTED in actions else SAID
-    return Row(outcome=outcome, actions=actions, then="done", wait_s=None, counted=0, attempts=1, requests=1, reply=reply, orderly=True)
+    return Row(
+        outcome=outcome,
+        actions=actions,
+        then="done",
+        wait_s=None,
+        counted=0,
+        attempts=1,
+        requests=1,
+        reply=reply,
+        orderly=True,
+    )
 
 
 def _left(status: Any) -> Row:
-    """Foreground work may end with its reader, or with its server, and nothing says so. The first request asks for the background."""
+    """Foreground work may end with its reader, or with its server, and nothing says so.
+
+    The first request asks for the background.
+    """
     return Row(
         outcome=f"the run is left `in_progress` for ever, its cancelling is refused with {status}",
         actions=(cut_stream(after_events=2), reply_with(Never())),
@@ -143,8 +191,12 @@ def _left(status: Any) -> Row:
     )
 
 
-def _failed(outcome: str, *actions: Action, protocols: tuple[str, ...] = BOTH, run_timeout_s: float = 60.0) -> Row:
-    return Row(outcome=outcome, actions=actions, runs=2, protocols=protocols, run_timeout_s=run_timeout_s)
+def _failed(
+    outcome: str, *actions: Action, protocols: tuple[str, ...] = BOTH, run_timeout_s: float = 60.0
+) -> Row:
+    return Row(
+        outcome=outcome, actions=actions, runs=2, protocols=protocols, run_timeout_s=run_timeout_s
+    )
 
 
 CUT_BEFORE_ITS_NAME: list[tuple[str, tuple[Action, ...]]] = [
@@ -158,10 +210,20 @@ CUT_AFTER_ITS_NAME: list[tuple[str, tuple[Action, ...]]] = [
     ("the stream is cut between two pieces of the reply", (cut_stream(before=rb"one \| two"),)),
     ("the stream is cut just before its last event", (cut_stream(before=LAST_EVENT),)),
 ]
-CUT_AT_ITS_END = ("the stream is cut between its last event and its end", (cut_stream(after=LAST_EVENT),))
+CUT_AT_ITS_END = (
+    "the stream is cut between its last event and its end",
+    (cut_stream(after=LAST_EVENT),),
+)
 """`[DONE]`, the usage of a chat completion, or the end of the body is missing."""
 
-NAMES_A_FIELD = {"error": {"message": "Invalid value.", "type": "invalid_request_error", "param": "temperature", "code": None}}
+NAMES_A_FIELD = {
+    "error": {
+        "message": "Invalid value.",
+        "type": "invalid_request_error",
+        "param": "temperature",
+        "code": None,
+    }
+}
 
 ROWS = [
     _unreached("the connection is refused", CLOSED),
@@ -169,7 +231,7 @@ ROWS = [
     _unreached("no TLS where it should be", NOT_TLS),
     _final("400", refuse(400, body=NAMES_A_FIELD)),
     Row(
-        outcome="400 that names nothing, behind a history",
+        outcome="400 that names nothing, after a history",
         actions=(refuse(400),),
         then="done",
         wait_s=None,
@@ -185,9 +247,14 @@ ROWS = [
     _unknown("408", refuse(408)),
     _unknown("409", refuse(409)),
     _refused("400 or 409 `conversation_locked`", refuse(409, "conversation_locked")),
-    _refused("400, the thread has an active run", refuse(400, message="Can't add messages to thread_1 while a run run_1 is active.")),
+    _refused(
+        "400, the thread has an active run",
+        refuse(400, message="Can't add messages to thread_1 while a run run_1 is active."),
+    ),
     _refused("429", refuse(429, "rate_limit_exceeded")),
-    _refused("429 with `Retry-After: 7`", refuse(429, "rate_limit_exceeded", retry_after=7), wait_s=7.0),
+    _refused(
+        "429 with `Retry-After: 7`", refuse(429, "rate_limit_exceeded", retry_after=7), wait_s=7.0
+    ),
     _refused("425", refuse(425)),
     _refused("498", refuse(498)),
     _refused("400 with `Retry-After: 7`", refuse(400, retry_after=7), wait_s=7.0),
@@ -215,9 +282,14 @@ ROWS = [
     _adopted("time-out, accepted", never_answer(accept=True)),
     _unknown("the connection is lost, not accepted", drop_connection(accept=False)),
     _adopted("the connection is lost, accepted", drop_connection(accept=True)),
-    *(replace(_adopted(outcome, *actions), orderly=True) for outcome, actions in CUT_BEFORE_ITS_NAME),
+    *(
+        replace(_adopted(outcome, *actions), orderly=True)
+        for outcome, actions in CUT_BEFORE_ITS_NAME
+    ),
     replace(
-        _adopted("accepted or not, and then nobody can be asked", never_answer(accept=True)),
+        _adopted(
+            "accepted or not, and then the provider cannot be asked", never_answer(accept=True)
+        ),
         lost=True,
         run_timeout_s=1.0,
         retry_for_s=4.0,
@@ -226,7 +298,9 @@ ROWS = [
     *(_heard(outcome, *actions) for outcome, actions in CUT_AFTER_ITS_NAME),
     _heard(CUT_AT_ITS_END[0], *CUT_AT_ITS_END[1]),
     _failed("`failed` inside 200", reply_with(RunFailure())),
-    _failed("the run does not end within `run_timeout`", reply_with(Never()), run_timeout_s=SHORT_RUN_S),
+    _failed(
+        "the run does not end within `run_timeout`", reply_with(Never()), run_timeout_s=SHORT_RUN_S
+    ),
     _failed("the run expires", expire_now(), protocols=("assistants",)),
     _failed("the run vanishes", vanish()),
     *(_left(status) for status in (400, 404, 409)),
@@ -235,7 +309,9 @@ ROWS = [
 CHAT = ("chat_completions",)
 
 
-def _again(outcome: str, *actions: Action, runs: int = 2, run_timeout_s: float = 60.0, attempts: int = 2) -> Row:
+def _again(
+    outcome: str, *actions: Action, runs: int = 2, run_timeout_s: float = 60.0, attempts: int = 2
+) -> Row:
     """Nothing is kept there: a failure like another, whether it was accepted or not."""
     limit_s = _limit_s(actions)
     return Row(
@@ -264,7 +340,16 @@ CHAT_ROWS = [
     _waited_out("404", refuse(404)),
     _again("408", refuse(408), runs=1),
     _again("500", refuse(500), runs=1),
-    Row(outcome="500, again and again", actions=(refuse(500),), times=9, end="attempts", attempts=3, requests=3, runs=0, protocols=CHAT),
+    Row(
+        outcome="500, again and again",
+        actions=(refuse(500),),
+        times=9,
+        end="attempts",
+        attempts=3,
+        requests=3,
+        runs=0,
+        protocols=CHAT,
+    ),
     _waited_out("502", refuse(502)),
     _waited_out("503", refuse(503)),
     _waited_out("504", refuse(504)),
@@ -273,17 +358,39 @@ CHAT_ROWS = [
     _waited_out("500 with `Retry-After: 90`", refuse(500, retry_after=90), wait_s=90.0),
     _again("time-out, not accepted", never_answer(accept=False), runs=1),
     _again("time-out, accepted", never_answer(accept=True)),
-    replace(_heard("the connection is lost, not accepted", drop_connection(accept=False)), requests=2, protocols=CHAT, orderly=False),
-    replace(_heard("the connection is lost, accepted", drop_connection(accept=True)), requests=2, runs=2, protocols=CHAT, orderly=False),
-    replace(_again("the connection is lost twice", drop_connection(accept=False), runs=1), times=2, requests=3),
-    *(replace(_again(outcome, *actions), orderly=True) for outcome, actions in (*CUT_BEFORE_ITS_NAME, *CUT_AFTER_ITS_NAME)),
+    replace(
+        _heard("the connection is lost, not accepted", drop_connection(accept=False)),
+        requests=2,
+        protocols=CHAT,
+        orderly=False,
+    ),
+    replace(
+        _heard("the connection is lost, accepted", drop_connection(accept=True)),
+        requests=2,
+        runs=2,
+        protocols=CHAT,
+        orderly=False,
+    ),
+    replace(
+        _again("the connection is lost twice", drop_connection(accept=False), runs=1),
+        times=2,
+        requests=3,
+    ),
+    *(
+        replace(_again(outcome, *actions), orderly=True)
+        for outcome, actions in (*CUT_BEFORE_ITS_NAME, *CUT_AFTER_ITS_NAME)
+    ),
     replace(_heard(CUT_AT_ITS_END[0], *CUT_AT_ITS_END[1]), protocols=CHAT),
     _again("`failed` inside 200", reply_with(RunFailure())),
-    _again("the run does not end within `run_timeout`", reply_with(Never()), run_timeout_s=SHORT_RUN_S),
+    _again(
+        "the run does not end within `run_timeout`", reply_with(Never()), run_timeout_s=SHORT_RUN_S
+    ),
 ]
 """The same for a provider that keeps nothing."""
 
-FOUND, AGAIN, PARKED = "found", "sent again", "parked"
+FOUND = "found"
+AGAIN = "sent again"
+PARKED = "parked"
 OPEN = f"{FOUND} or {PARKED}"
 LOST: dict[str, Action] = {
     "500, accepted": work_then_refuse(500),
@@ -296,7 +403,7 @@ LOST: dict[str, Action] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ListingRow:
-    """What becomes of a batch whose answer was lost, on a server that lists in a way of its own.
+    """Outcome of a batch after its answer was lost, on a server with its own way of listing.
 
     Attributes:
         server: Its way.
@@ -311,23 +418,38 @@ class ListingRow:
     refused: tuple[str, str] = (AGAIN, AGAIN)
 
     def fates(self, protocol: str, lost: str) -> list[str]:
-        """What may become of the batch."""
+        """Return the possible outcomes of the batch."""
         each = self.refused if lost.endswith("not accepted") else self.accepted
         return each[BOTH.index(protocol)].split(" or ")
 
 
 LISTING_ROWS = [
-    ListingRow(server="newest first, whatever `order` says", personality=Personality(list_order="newest")),
-    ListingRow(server="oldest first, whatever `order` says", personality=Personality(list_order="oldest")),
+    ListingRow(
+        server="newest first, whatever `order` says", personality=Personality(list_order="newest")
+    ),
+    ListingRow(
+        server="oldest first, whatever `order` says", personality=Personality(list_order="oldest")
+    ),
     ListingRow(server="pages shorter than `limit`", personality=Personality(page_cap=3)),
-    ListingRow(server="pages shorter than `limit`, `has_more` always false", personality=Personality(page_cap=3, has_more="never")),
+    ListingRow(
+        server="pages shorter than `limit`, `has_more` always false",
+        personality=Personality(page_cap=3, has_more="never"),
+    ),
     ListingRow(server="`has_more` missing", personality=Personality(has_more="missing")),
     ListingRow(
         server="no paging: everything, oldest first",
         personality=Personality(list_order="oldest", ignores_after=True, ignores_limit=True),
     ),
-    ListingRow(server="sorted by random ids", personality=Personality(list_order="by_id"), accepted=(OPEN, FOUND)),
-    ListingRow(server="an arbitrary order", personality=Personality(list_order="shuffled"), accepted=(OPEN, FOUND)),
+    ListingRow(
+        server="sorted by random ids",
+        personality=Personality(list_order="by_id"),
+        accepted=(OPEN, FOUND),
+    ),
+    ListingRow(
+        server="an arbitrary order",
+        personality=Personality(list_order="shuffled"),
+        accepted=(OPEN, FOUND),
+    ),
     ListingRow(
         server="an arbitrary order, pages shorter than `limit`, `has_more` always false",
         personality=Personality(list_order="shuffled", page_cap=3, has_more="never"),
@@ -369,14 +491,23 @@ def table(rows: Sequence[Row] = ROWS) -> str:
     head = "| outcome of the request | then the batch is | for | counts | ends | requests | runs |"
     lines = [head, "| --- | --- | --- | --- | --- | --- | --- |"]
     for row in rows:
-        name = row.outcome if row.protocols in {BOTH, CHAT} else f"{row.outcome} ({', '.join(row.protocols)})"
+        name = (
+            row.outcome
+            if row.protocols in {BOTH, CHAT}
+            else f"{row.outcome} ({', '.join(row.protocols)})"
+        )
         end = row.end if row.end == "completed" else f"failed list: `{row.end}`"
         wait = _WAITS.get(row.wait_s, f"{row.wait_s} s")
-        lines.append(f"| {name} | {row.then} | {wait} | {'yes' if row.counted else 'no'} | {end} | {row.requests} | {row.runs} |")
+        lines.append(
+            f"| {name} | {row.then} | {wait} | {'yes' if row.counted else 'no'} | {end} | {row.requests} | {row.runs} |"
+        )
     return "\n".join(lines)
 
 
 def ending_orderly(row: Row) -> Row:
     """The same cut, with an answer that ends as if it were whole."""
-    actions = tuple(replace(action, is_orderly=True) if isinstance(action, CutStream) else action for action in row.actions)
+    actions = tuple(
+        replace(action, is_orderly=True) if isinstance(action, CutStream) else action
+        for action in row.actions
+    )
     return replace(row, outcome=f"{row.outcome}, as if it were whole", actions=actions)

@@ -1,4 +1,4 @@
-"""What a command says: line by line, or in a terminal, for one that looks different there."""
+"""Output of a command: line by line, or in a terminal, for one that looks different there."""
 
 from __future__ import annotations
 
@@ -24,18 +24,31 @@ def wait_for_line(pipe: IO[str] | None, word: str) -> str:
     return found
 
 
-def seen_in_a_terminal(command: list[str], *, until: str | None = None, **variables: str) -> tuple[int, str]:
-    """Run the command in a terminal; its exit code and everything it wrote. With `until`, Ctrl-C once that was seen."""
+def seen_in_a_terminal(
+    command: list[str], *, until: str | None = None, **variables: str
+) -> tuple[int, str]:
+    """Run the command in a terminal; its exit code and everything it wrote.
+
+    With `until`, Ctrl-C once that was seen.
+    """
     ours, its = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "30", **variables}
-    process = subprocess.Popen(command, env=environment, stdin=its, stdout=its, stderr=its, start_new_session=True)
+    environment = {
+        **os.environ,
+        "TERM": "xterm-256color",
+        "COLUMNS": "120",
+        "LINES": "30",
+        **variables,
+    }
+    process = subprocess.Popen(
+        command, env=environment, stdin=its, stdout=its, stderr=its, start_new_session=True
+    )
     os.close(its)
     shown = b""
     try:
         while True:
             try:
                 said = os.read(ours, 65536)
-            except OSError:  # EIO: nobody has the other end open any more
+            except OSError:  # EIO: no process has the other end open any more
                 break
             if not said:
                 break

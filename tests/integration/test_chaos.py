@@ -15,32 +15,58 @@ import pytest
 
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.testing import Personality, StandInProvider
-from assistant_queue.testing.chaos import Sent, Settings, Verdict, judge, make_plan, run
-from assistant_queue.testing.chaos.faults import Model
-from assistant_queue.testing.chaos.plan import TOOL_WORD, Event, Kind
+from assistant_queue.testing.chaos import ChaosSettings, Sent, Verdict, judge, make_plan, run
+from assistant_queue.testing.chaos.fault_plans import Model
+from assistant_queue.testing.chaos.plan import TOOL_WORD, Kind, PlannedFault
 from assistant_queue.testing.chaos.table import table
 from assistant_queue.testing.provider import delay, never_answer
+from tests import fork_server
 from tests.conftest import PATIENCE_S, RedisServer
 from tests.integration.conftest import BIN, HERE, Service, wait_until
 
-# --- a moment of chaos --------------------------------------------------------------------------------------------------
+# --- a moment of chaos ----------------------------------------------------------------------------
 
 
-@pytest.mark.xdist_group("chaos")
+@pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize("protocol", ["responses", "assistants"])
-def test_a_moment_of_chaos_loses_and_doubles_nothing(protocol: str, one_redis: RedisServer, tmp_path: Path) -> None:
-    settings = Settings(seconds=12, seed=7, protocol=protocol, workers=2, kill_every=3, restart_every=6, threads=16, drain=60)
+def test_a_moment_of_chaos_loses_and_doubles_nothing(
+    protocol: str, one_redis: RedisServer, tmp_path: Path
+) -> None:
+    settings = ChaosSettings(
+        seconds=12,
+        seed=7,
+        protocol=protocol,
+        workers=2,
+        kill_every=3,
+        restart_every=6,
+        platform_every=1.5,
+        threads=16,
+        drain=60,
+    )
     outcome = run(settings, redis_program=one_redis.program, logs=tmp_path)
     assert outcome.holds, table(outcome)
     assert outcome.verdict.sent > 50
+    assert outcome.deliveries is not None
+    assert outcome.deliveries.replies > 20, table(outcome)
+    assert outcome.done["platform"] >= 3, table(outcome)
     assert outcome.done["kill"] + outcome.done["stop"] >= 2, table(outcome)
     assert outcome.done["restart"] >= 1
     assert outcome.done["fault"] >= 10
 
 
-@pytest.mark.xdist_group("chaos")
-def test_a_moment_of_chaos_over_chat_completions_stores_and_delivers_each_reply_once(one_redis: RedisServer, tmp_path: Path) -> None:
-    settings = Settings(seconds=5, seed=9, protocol="chat_completions", workers=2, kill_every=1.5, restart_every=3, threads=8, drain=120)
+def test_a_moment_of_chaos_over_chat_completions_stores_and_delivers_each_reply_once(
+    one_redis: RedisServer, tmp_path: Path
+) -> None:
+    settings = ChaosSettings(
+        seconds=5,
+        seed=9,
+        protocol="chat_completions",
+        workers=2,
+        kill_every=1.5,
+        restart_every=3,
+        threads=8,
+        drain=120,
+    )
     plan = make_plan(settings)
     assert {event.kind for event in plan} == {"say", "fault", "kill", "stop", "restart"}
     outcome = run(settings, redis_program=one_redis.program, logs=tmp_path)
@@ -51,47 +77,96 @@ def test_a_moment_of_chaos_over_chat_completions_stores_and_delivers_each_reply_
 
 
 def test_the_seed_is_the_plan() -> None:
-    first, again, other = make_plan(Settings(seed=3)), make_plan(Settings(seed=3)), make_plan(Settings(seed=4))
+    first, again, other = (
+        make_plan(ChaosSettings(seed=3)),
+        make_plan(ChaosSettings(seed=3)),
+        make_plan(ChaosSettings(seed=4)),
+    )
     assert first == again
     assert first != other
     assert {event.kind for event in first} == {"say", "fault", "kill", "stop", "restart"}
-    assert len({event.text for event in first if event.kind == "say"}) == sum(event.kind == "say" for event in first)
+    assert len({event.text for event in first if event.kind == "say"}) == sum(
+        event.kind == "say" for event in first
+    )
 
 
 def test_what_else_goes_wrong_leaves_the_rest_of_a_plan_as_it_was() -> None:
-    shocks = {f"{name}_every": 5.0 for name in ("stall", "crowd", "starve", "truncate", "fail_over", "bulk", "clock")}
-    plain, more = make_plan(Settings()), make_plan(Settings(**shocks))  # type: ignore[arg-type]
+    shocks = {
+        f"{name}_every": 5.0
+        for name in ("stall", "crowd", "starve", "truncate", "fail_over", "bulk", "clock")
+    }
+    plain, more = make_plan(ChaosSettings()), make_plan(ChaosSettings(**shocks))  # type: ignore[arg-type]
     assert [event for event in more if event in plain] == plain
     kinds = {event.kind for event in more} - {event.kind for event in plain}
-    assert kinds == {"stall", "crowd", "starve", "truncate", "fail_over", "add_bulk", "set_clock_back"}
-    assert {event.text for event in more if event.kind == "fail_over"} == {"killed", "stopped", "asked"}
+    assert kinds == {
+        "stall",
+        "crowd",
+        "starve",
+        "truncate",
+        "fail_over",
+        "add_bulk",
+        "set_clock_back",
+    }
+    assert {event.text for event in more if event.kind == "fail_over"} == {
+        "killed",
+        "stopped",
+        "asked",
+    }
+
+
+def test_a_plan_with_chat_platforms_has_their_threads_and_everything_else_as_it_was() -> None:
+    plain, more = make_plan(ChaosSettings()), make_plan(ChaosSettings(platform_every=2.0))
+    faults = {event.text for event in more if event.kind == "platform"}
+    assert len(faults) > 8
+    assert {text.partition(": ")[0] for text in faults} == {"telegram", "webhook"}
+    others = [event for event in more if event.kind != "platform"]
+    assert [(event.at, event.kind) for event in others] == [
+        (event.at, event.kind) for event in plain
+    ]
+    threads = {event.thread.partition(":")[0] for event in others if event.kind == "say"}
+    assert threads == {"telegram", "webhook"}
 
 
 def test_the_command_prints_its_plan_and_refuses_nonsense() -> None:
     command = [sys.executable, "-m", "assistant_queue.testing.chaos"]
-    shown = subprocess.run([*command, "--plan", "--seconds", "5", "--seed", "3"], capture_output=True, text=True, check=True)
-    assert [json.loads(line)["at"] for line in shown.stdout.splitlines()] == [event.at for event in make_plan(Settings(seconds=5, seed=3))]
-    for nonsense in ("--workers 0", "--durability replicated", "--fail-over-every 5 --stall-every 5"):
-        assert subprocess.run([*command, *nonsense.split()], capture_output=True, check=False).returncode == 2, nonsense
+    shown = subprocess.run(
+        [*command, "--plan", "--seconds", "5", "--seed", "3"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [json.loads(line)["at"] for line in shown.stdout.splitlines()] == [
+        event.at for event in make_plan(ChaosSettings(seconds=5, seed=3))
+    ]
+    for nonsense in (
+        "--workers 0",
+        "--durability replicated",
+        "--fail-over-every 5 --stall-every 5",
+        "--platform-every 5 --protocol chat",
+    ):
+        assert (
+            subprocess.run(
+                [*command, *nonsense.split()], capture_output=True, check=False
+            ).returncode
+            == 2
+        ), nonsense
 
 
-# --- the judge is not fooled: each safeguard is taken out, and what it is for happens ---------------------------------------
+# --- the judge is not fooled: each safeguard is taken out, and what it is for happens -------------
 
 
 class Broken(Service):
-    """Worker processes of a build that lacks a safeguard, at a provider that protects nobody."""
+    """Worker processes of a build that lacks a safeguard, at a provider that prevents no overlap."""
 
     without = ""
 
     def start_worker(self) -> None:
         app = {"ASSISTANT_QUEUE_APP": "tests.integration.broken_bot:queue", "WITHOUT": self.without}
         with self.log.open("ab") as log:
-            process = subprocess.Popen(
-                [str(BIN / "assistant-queue"), "worker"],
+            process = fork_server.start(
+                [BIN / "assistant-queue", "worker"],
                 env={**os.environ, **app, "PYTHONPATH": str(HERE.parent.parent)},
                 stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
             )
         self.processes.append(process)
 
@@ -110,10 +185,20 @@ class Broken(Service):
     def verdict(self, model: Model) -> Verdict:
         assert self.queue is not None
         runs = self.provider.runs
-        held = {place: self.provider.user_texts(place) for place in {run.conversation_id for run in runs} if place}
-        failed = {message_id: batch.reason for batch in self.queue.list_failed() for message_id in batch.message_ids}
+        held = {
+            place: self.provider.user_texts(place)
+            for place in {run.conversation_id for run in runs}
+            if place
+        }
+        failed = {
+            message_id: batch.reason
+            for batch in self.queue.list_failed()
+            for message_id in batch.message_ids
+        }
         sent = [Sent("m", "t", "once, please", 0.0)]
-        return judge(sent, runs, held, replied=model.replied, failed=failed, overlaps=self.provider.overlaps)
+        return judge(
+            sent, runs, held, replied=model.replied, failed=failed, overlaps=self.provider.overlaps
+        )
 
 
 @pytest.fixture
@@ -133,11 +218,13 @@ def service(one_redis: RedisServer, prefix: str, model: Model, tmp_path: Path) -
 
 
 def stopped_before_it_sends(service: Broken) -> None:
-    """A worker stands still until another has answered its thread; then it goes on."""
+    """A worker stands still until another has answered its thread; then it continues."""
     service.start(lock_duration=1.0, request_timeout=20.0)
     service.provider.fault("conversations.create", delay(before=0.5))
     sent = service.send()
-    service.provider.wait_for(lambda oracle: oracle.calls("conversations.create"), timeout=PATIENCE_S)
+    service.provider.wait_for(
+        lambda oracle: oracle.calls("conversations.create"), timeout=PATIENCE_S
+    )
     service.signal(signal.SIGSTOP)
     service.start_worker()
     service.wait(sent)
@@ -145,11 +232,14 @@ def stopped_before_it_sends(service: Broken) -> None:
     if service.without:
         service.provider.wait_for(runs_ended=2, timeout=PATIENCE_S)
     else:
-        wait_until(lambda: re.search("the lease .*another worker", service.log.read_text()), "the first one sees that it is too late")
+        wait_until(
+            lambda: re.search("[Tt]he lease .*another worker", service.log.read_text()),
+            "the first one sees that it is too late",
+        )
 
 
 def killed_in_a_run(service: Broken) -> None:
-    """A worker dies while its run goes on; another finds the batch."""
+    """A worker dies while its run continues; another finds the batch."""
     queue: AssistantMessageQueue = service.start(lock_duration=1.0)
     gate = service.provider.hold()
     sent = service.send()
@@ -160,7 +250,9 @@ def killed_in_a_run(service: Broken) -> None:
     if service.without:
         service.provider.wait_for(runs_started=2, timeout=PATIENCE_S)
     else:
-        service.provider.wait_for(lambda oracle: oracle.calls("responses.retrieve"), timeout=PATIENCE_S)
+        service.provider.wait_for(
+            lambda oracle: oracle.calls("responses.retrieve"), timeout=PATIENCE_S
+        )
     gate.release()
     service.wait(sent)
     if service.without:
@@ -193,7 +285,9 @@ SCENARIOS: dict[str, Callable[[Broken], None]] = {
 
 @pytest.mark.parametrize("is_broken", [False, True], ids=["whole", "broken"])
 @pytest.mark.parametrize("safeguard", sorted(SCENARIOS))
-def test_without_a_safeguard_the_judge_sees_what_it_is_for(safeguard: str, is_broken: bool, service: Broken, model: Model) -> None:
+def test_without_a_safeguard_the_judge_sees_what_it_is_for(
+    safeguard: str, is_broken: bool, service: Broken, model: Model
+) -> None:
     service.without = safeguard if is_broken else ""
     SCENARIOS[safeguard](service)
     verdict = service.verdict(model)
@@ -201,28 +295,43 @@ def test_without_a_safeguard_the_judge_sees_what_it_is_for(safeguard: str, is_br
     assert verdict.doubled == is_broken, verdict
 
 
-# --- the same, by the runner itself -----------------------------------------------------------------------------------------
+# --- the same, by the runner itself ---------------------------------------------------------------
 
 
-def says(seconds: float, each_s: float) -> Iterator[Event]:
-    """A message to a thread of its own each time: its conversation is made, then its run is started."""
+def says(seconds: float, each_s: float) -> Iterator[PlannedFault]:
+    """A message to another thread each time: its conversation is made, then its run is started."""
     for number in range(int(seconds / each_s)):
-        yield Event(at=round(number * each_s, 3), kind="say", thread=f"t{number}", message_id=f"t{number}.1", text=f"t{number} says 1")
+        yield PlannedFault(
+            at=round(number * each_s, 3),
+            kind="say",
+            thread=f"t{number}",
+            message_id=f"t{number}.1",
+            text=f"t{number} says 1",
+        )
 
 
-def blows(kind: Kind, slots: Sequence[int], each_s: float, lasts_s: float = 0.0) -> Iterator[Event]:
+def blows(
+    kind: Kind, slots: Sequence[int], each_s: float, lasts_s: float = 0.0
+) -> Iterator[PlannedFault]:
     for number, slot in enumerate(slots):
-        yield Event(at=round((number + 0.5) * each_s, 3), kind=kind, slot=slot, whom="both", seconds=lasts_s)
+        yield PlannedFault(
+            at=round((number + 0.5) * each_s, 3), kind=kind, slot=slot, whom="both", seconds=lasts_s
+        )
 
 
-def faults(text: str, seconds: float, each_s: float) -> Iterator[Event]:
+def faults(text: str, seconds: float, each_s: float) -> Iterator[PlannedFault]:
     for number in range(int(seconds / each_s)):
-        yield Event(at=round(number * each_s, 3), kind="fault", text=text)
+        yield PlannedFault(at=round(number * each_s, 3), kind="fault", text=text)
 
 
-PLANS: dict[str, list[Event]] = {
-    # Many threads are between the claim and the request when a concurrent worker stands still for longer than its lease; another goes on.
-    "lease": [*says(8, 0.1), *faults("conversations.create: slow", 8, 0.1), *blows("stop", [0, 2], 4.0, lasts_s=4.5)],
+PLANS: dict[str, list[PlannedFault]] = {
+    # Many threads are between the claim and the request when a concurrent worker stands still for
+    # longer than its lease; another continues.
+    "lease": [
+        *says(8, 0.1),
+        *faults("conversations.create: slow", 8, 0.1),
+        *blows("stop", [0, 2], 4.0, lasts_s=4.5),
+    ],
     # A batch that was being answered by a worker that dies is gathered anew.
     "freeze": [*says(8, 0.05), *blows("kill", [0, 1, 0, 1], 1.5)],
     # The provider takes a batch and says nothing, or something else.
@@ -233,16 +342,65 @@ PLANS: dict[str, list[Event]] = {
 }
 
 
-@pytest.mark.xdist_group("chaos")
+@pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize("safeguard", sorted(PLANS))
 def test_the_runner_goes_red_for_a_build_without_a_safeguard(
     safeguard: str, one_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WITHOUT", safeguard)
-    # Who stood still goes on where it was, instead of finding that its request took too long.
+    # A stopped worker continues where it was, instead of finding that its request took too long.
     patience = 20.0 if safeguard == "lease" else 4.0
-    settings = Settings(seconds=2, workers=3, lease=1.5, request_timeout=patience, drain=60, app="tests.integration.broken_chaos:queue")
-    outcome = run(settings, plan=sorted(PLANS[safeguard], key=lambda event: event.at), redis_program=one_redis.program, logs=tmp_path)
+    settings = ChaosSettings(
+        seconds=2,
+        workers=3,
+        lease=1.5,
+        request_timeout=patience,
+        drain=60,
+        app="tests.integration.broken_chaos:queue",
+    )
+    outcome = run(
+        settings,
+        plan=sorted(PLANS[safeguard], key=lambda event: event.at),
+        redis_program=one_redis.program,
+        logs=tmp_path,
+    )
     assert not outcome.holds, table(outcome)
     assert outcome.verdict.doubled, table(outcome)
     assert outcome.verdict.lost == 0, table(outcome)
+
+
+@pytest.mark.parametrize("safeguard", ["doubt", "outbox"])
+def test_the_runner_goes_red_for_a_build_that_doubles_or_loses_replies(
+    safeguard: str, one_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each platform takes a reply and drops the connection: it was shown once, and is parked."""
+    monkeypatch.setenv("WITHOUT", safeguard)
+    settings = ChaosSettings(
+        seconds=1,
+        workers=1,
+        threads=4,
+        platform_every=1000,
+        drain=60,
+        app="tests.integration.broken_chaos:queue",
+    )
+    plan = [
+        *(
+            PlannedFault(at=0.0, kind="platform", text=f"{name}: takes it, drops", seconds=1.0)
+            for name in ("telegram", "webhook")
+        ),
+        *(
+            PlannedFault(
+                at=0.2, kind="say", thread=thread, message_id=thread, text=f"{thread} says 1"
+            )
+            for thread in ("telegram:1", "webhook:2")
+        ),
+    ]
+    outcome = run(settings, plan=plan, redis_program=one_redis.program, logs=tmp_path)
+    found = outcome.deliveries
+    assert found is not None
+    assert outcome.verdict.holds, table(outcome)
+    assert not outcome.holds, table(outcome)
+    assert (found.lost, found.doubled, found.parked) == {
+        "doubt": (0, 1, 0),
+        "outbox": (2, 0, 0),
+    }[safeguard], table(outcome)

@@ -11,32 +11,52 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
+import httpx
 import pytest
 import redis
 import rq
+import rq.suspension
 from click.testing import CliRunner
 
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.cli import main
-from assistant_queue.cli.options import backend_name, redis_name
+from assistant_queue.cli.shared_options import backend_name, redis_name
 from assistant_queue.config import configure
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import refuse
-from tests.conftest import PATIENCE_S, RedisServer
+from assistant_queue.worker import health_server
+from assistant_queue.worker.asyncio_worker import AsyncioWorker
+from tests.conftest import PATIENCE_S, RedisServer, free_port
 from tests.integration.conftest import wait_until
 from tests.integration.terminal import line_of, seen_in_a_terminal, wait_for_line
 
-COMMANDS = [["demo"], ["worker"], ["send"], ["status"], ["failed"], ["failed", "retry"], ["failed", "discard"], ["sweep"]]
+COMMANDS = [
+    ["demo"],
+    ["worker"],
+    ["send"],
+    ["status"],
+    ["threads"],
+    ["failed"],
+    ["failed", "retry"],
+    ["failed", "discard"],
+    ["sweep"],
+]
 NOWHERE = "redis://127.0.0.1:1/0"
 
 
 class Command:
-    """`assistant-queue` in processes of its own, told everything by its environment."""
+    """`assistant-queue` in separate processes, configured by their environment."""
 
     def __init__(self, url: str, prefix: str, provider: StandInProvider, directory: Path) -> None:
-        self.prefix, self.directory = prefix, directory
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("ASSISTANT_QUEUE_", "OPENAI_", "REDIS_URL"))}
+        self.prefix = prefix
+        self.directory = directory
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("ASSISTANT_QUEUE_", "OPENAI_", "REDIS_URL"))
+        }
         self.environment = {
             **kept,
             "REDIS_URL": url,
@@ -90,7 +110,9 @@ class Command:
 
 
 @pytest.fixture
-def command(one_redis: RedisServer, prefix: str, provider: StandInProvider, tmp_path: Path) -> Iterator[Command]:
+def command(
+    one_redis: RedisServer, prefix: str, provider: StandInProvider, tmp_path: Path
+) -> Iterator[Command]:
     yield Command(one_redis.url, prefix, provider, tmp_path)
     with redis.Redis.from_url(one_redis.url) as client:
         for pattern in (f"{prefix}:*", f"rq:*{prefix}*"):
@@ -98,14 +120,18 @@ def command(one_redis: RedisServer, prefix: str, provider: StandInProvider, tmp_
                 client.delete(name)
 
 
-# --- what it says about itself --------------------------------------------------------------------------------------------
+# --- what it says about itself --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
-def test_every_command_teaches_what_it_does_with_an_example_and_its_exit_codes(path: list[str]) -> None:
+def test_every_command_teaches_what_it_does_with_an_example_and_its_exit_codes(
+    path: list[str],
+) -> None:
     shown = CliRunner().invoke(main, [*path, "--help"])
     assert shown.exit_code == 0
-    assert f"assistant-queue {' '.join(path)}" in shown.output.split("Usage:")[1].split("\n", 1)[1], "no example"
+    assert (
+        f"assistant-queue {' '.join(path)}" in shown.output.split("Usage:")[1].split("\n", 1)[1]
+    ), "no example"
     assert "Exit codes: 0" in shown.output
 
 
@@ -114,18 +140,21 @@ def test_the_exit_codes_are_explained_once_for_all_commands() -> None:
     assert all(f"  {code}  " in shown for code in range(4))
 
 
-# --- what it refuses ------------------------------------------------------------------------------------------------------
+# --- what it refuses ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["status", "--redis-url", "http://x"], "redis_url cannot be read"),
-        (["status", "--redis-url", "http://x"], "; expected redis://, rediss://, unix:// or redis+sentinel://"),
+        (["status", "--redis-url", "http://x"], "Invalid redis_url"),
+        (
+            ["status", "--redis-url", "http://x"],
+            "; expected redis://, rediss://, unix:// or redis+sentinel://",
+        ),
         (["status", "--prefix", "a b"], "queue_prefix"),
         (["status", "--app", "nowhere"], "module:attribute"),
         (["worker", "--app", "no_such_module:queue"], "cannot be imported"),
-        (["worker", "--app", "json:dumps"], "is no queue"),
+        (["worker", "--app", "json:dumps"], "is not a queue"),
         (["worker", "--fork", "--concurrency", "2"], "leave out --concurrency"),
         (["send", "thread", "  "], "message is empty or blank"),
         (["send", "", "text"], "thread_id"),
@@ -135,7 +164,9 @@ def test_the_exit_codes_are_explained_once_for_all_commands() -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_is_given_wrong_ends_with_2_and_one_line(args: list[str], says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_given_wrong_ends_with_2_and_one_line(
+    args: list[str], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("ASSISTANT_QUEUE_APP", raising=False)
     done = CliRunner().invoke(main, args)
     assert (done.exit_code, done.stdout) == (2, "")
@@ -144,8 +175,12 @@ def test_what_is_given_wrong_ends_with_2_and_one_line(args: list[str], says: str
     assert says in done.stderr
 
 
-@pytest.mark.parametrize(("missing", "says"), [("OPENAI_API_KEY", "OPENAI_API_KEY"), ("ASSISTANT_QUEUE_MODEL", "model=")])
-def test_a_worker_without_key_or_backend_does_not_start(command: Command, missing: str, says: str) -> None:
+@pytest.mark.parametrize(
+    ("missing", "says"), [("OPENAI_API_KEY", "OPENAI_API_KEY"), ("ASSISTANT_QUEUE_MODEL", "model=")]
+)
+def test_a_worker_without_key_or_backend_does_not_start(
+    command: Command, missing: str, says: str
+) -> None:
     del command.environment[missing]
     done = command.run("worker")
     assert (done.returncode, done.stdout) == (2, "")
@@ -156,14 +191,20 @@ def test_a_worker_without_key_or_backend_does_not_start(command: Command, missin
 @pytest.mark.parametrize(
     ("code", "app", "says"),
     [
-        ("import no_such_package\n", "lame_bot:queue", "asks for what this environment does not have"),
+        (
+            "import no_such_package\n",
+            "lame_bot:queue",
+            "this environment lacks an import of it",
+        ),
         ("raise SystemExit('usage: lame_bot')\n", "lame_bot:queue", "under `if __name__ =="),
         ("", "bots/lame_bot.py:queue", "name the module, not its file"),
         ("", "lame:queue", "start this where `import lame` works"),
     ],
     ids=["import", "exit", "file", "nowhere"],
 )
-def test_an_app_that_cannot_be_imported_is_told_with_what_to_do(command: Command, code: str, app: str, says: str) -> None:
+def test_an_app_that_cannot_be_imported_is_reported_with_what_to_do(
+    command: Command, code: str, app: str, says: str
+) -> None:
     (command.directory / "lame_bot.py").write_text(code)
     done = command.run("worker", "--app", app)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
@@ -180,18 +221,23 @@ def test_an_app_that_cannot_be_imported_is_told_with_what_to_do(command: Command
     ],
     ids=" ".join,
 )
-def test_what_is_no_number_to_count_with_is_refused_before_anything_is_done(args: list[str]) -> None:
+def test_what_is_no_number_to_count_with_is_refused_before_anything_is_done(
+    args: list[str],
+) -> None:
     done = CliRunner().invoke(main, args)
     assert (done.exit_code, done.stdout) == (2, "")
     assert "no number to count with" in done.stderr
 
 
 def test_the_backend_is_called_by_its_protocol() -> None:
-    assert backend_name(configure({"model": "m", "protocol": "chat_completions"})) == "chat_completions (m)"
+    assert (
+        backend_name(configure({"model": "m", "protocol": "chat_completions"}))
+        == "chat_completions (m)"
+    )
     assert backend_name(configure({"model": "m"})) == "responses (m)"
 
 
-def test_an_app_that_raises_is_told_in_one_line_with_its_place(command: Command) -> None:
+def test_an_app_that_raises_is_reported_in_one_line_with_its_place(command: Command) -> None:
     (command.directory / "broken_bot.py").write_text("import os\nqueue = 1 / 0\n")
     done = command.run("worker", "--app", "broken_bot:queue")
     assert done.returncode == 2
@@ -201,9 +247,21 @@ def test_an_app_that_raises_is_told_in_one_line_with_its_place(command: Command)
 
 
 @pytest.mark.parametrize(
-    "args", [["status"], ["failed"], ["send", "t", "x"], ["sweep"], ["sweep", "--once"], ["worker"], ["worker", "--fork"]], ids=" ".join
+    "args",
+    [
+        ["status"],
+        ["failed"],
+        ["send", "t", "x"],
+        ["sweep"],
+        ["sweep", "--once"],
+        ["worker"],
+        ["worker", "--fork"],
+    ],
+    ids=" ".join,
 )
-def test_a_redis_that_is_away_ends_with_3_and_shows_no_password(command: Command, args: list[str]) -> None:
+def test_a_redis_that_is_away_ends_with_3_and_shows_no_password(
+    command: Command, args: list[str]
+) -> None:
     done = command.run(*args, REDIS_URL=NOWHERE.replace("//", "//:hidden@"))
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.startswith("error: Redis did not answer")
@@ -223,11 +281,13 @@ def test_redis_is_named_without_its_password(url: str, shown: str) -> None:
     assert redis_name(configure({"redis_url": url})) == shown
 
 
-# --- worker and send ------------------------------------------------------------------------------------------------------
+# --- worker and send ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", [["--concurrency", "3"], ["--fork"]], ids=["asyncio", "fork"])
-def test_a_worker_says_when_it_is_ready_and_answers(command: Command, provider: StandInProvider, how: list[str]) -> None:
+def test_a_worker_says_when_it_is_ready_and_answers(
+    command: Command, provider: StandInProvider, how: list[str]
+) -> None:
     with command.start("worker", *how) as worker:
         ready = line_of(worker.stdout)
         assert ready.startswith(f"worker ready: queue {command.prefix}, ")
@@ -240,6 +300,46 @@ def test_a_worker_says_when_it_is_ready_and_answers(command: Command, provider: 
         assert (done.returncode, done.stdout) == (0, "You said: Mia: Hello!\n"), done.stderr
         worker.terminate()
         assert worker.wait(PATIENCE_S) == 0
+
+
+def test_a_worker_answers_for_itself(command: Command, one_redis: RedisServer) -> None:
+    port = free_port()
+
+    def ask(path: str) -> tuple[int, dict[str, object]]:
+        answer = httpx.get(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE_S)
+        return answer.status_code, answer.json()
+
+    words = ["worker", "--health-port", str(port), "--concurrency", "7"]
+    with command.start(*words) as worker:
+        assert line_of(worker.stdout).startswith("worker ready")
+        status, health = ask("/ready")
+        assert (status, health["status"], health["concurrency"]) == (200, "working", 7)
+        assert ask("/live")[0] == 200
+        assert ask("/elsewhere")[0] == 404
+        taken = command.run(*words)
+        assert taken.returncode == 2
+        assert f"cannot listen at 127.0.0.1:{port} for health checks" in taken.stderr
+        with redis.Redis.from_url(one_redis.url) as client:
+            rq.suspension.suspend(client)
+            try:
+                wait_until(lambda: ask("/ready")[1]["status"] == "suspended", "it is suspended")
+                assert (ask("/ready")[0], ask("/live")[0]) == (503, 200)
+            finally:
+                rq.suspension.resume(client)
+        worker.terminate()
+        assert worker.wait(PATIENCE_S) == 0
+
+
+def test_a_worker_without_its_scheduler_is_broken() -> None:
+    worker = AsyncioWorker(configure({"backend": lambda _: "hi"}))
+    assert health_server.answer_to("/ready", worker)[0] == 503
+    assert health_server.answer_to("/live", worker)[1]["status"] == "starting"
+    worker.ready.set()
+    assert health_server.answer_to("/ready", worker)[1]["status"] == "working"
+    worker.schedulers = [SimpleNamespace(is_alive=False)]  # type: ignore[list-item]
+    assert health_server.answer_to("/live", worker)[0] == 503
+    worker.stop()
+    assert health_server.answer_to("/live", worker) == (200, health_server.health_of(worker))
 
 
 def test_a_worker_finds_an_app_in_the_directory_it_is_started_in(command: Command) -> None:
@@ -256,19 +356,26 @@ def test_a_signal_lets_the_run_at_hand_finish(command: Command, provider: StandI
         gate.wait_reached(timeout=PATIENCE_S)
         worker.terminate()
         said = wait_for_line(worker.stderr, "stopping")
-        assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d stopping: runs may finish within 30 s", said)
+        assert re.match(
+            r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d stopping: runs may finish within 30 s", said
+        )
         gate.release()
         assert worker.wait(PATIENCE_S) == 0
     assert command.json("status")["completed_count"] == 1
 
 
-def test_a_second_signal_hands_the_run_back_and_another_worker_follows_it(command: Command, provider: StandInProvider) -> None:
+def test_a_second_signal_hands_the_run_back_and_another_worker_follows_it(
+    command: Command, provider: StandInProvider
+) -> None:
     with provider.hold() as gate:
         with command.start("worker") as worker:
             line_of(worker.stdout)
             command.run("send", "mia", "Hello!")
             gate.wait_reached(timeout=PATIENCE_S)
-            wait_until(lambda: command.json("status", "--thread", "mia")["run_id"], "the run's id is stored")
+            wait_until(
+                lambda: command.json("status", "--thread", "mia")["run_id"],
+                "the run's id is stored",
+            )
             worker.terminate()
             wait_for_line(worker.stderr, "stopping")
             worker.send_signal(signal.SIGINT)
@@ -281,9 +388,16 @@ def test_a_second_signal_hands_the_run_back_and_another_worker_follows_it(comman
 
 
 @pytest.mark.parametrize("how", [[], ["--fork"]], ids=["asyncio", "fork"])
-def test_a_burst_answers_what_is_due_and_ends(command: Command, provider: StandInProvider, how: list[str]) -> None:
+def test_a_burst_answers_what_is_due_and_ends(
+    command: Command, provider: StandInProvider, how: list[str]
+) -> None:
     for number in range(3):
-        assert command.run("send", f"thread-{number}", "Hello!", ASSISTANT_QUEUE_MESSAGE_DELAY="0").returncode == 0
+        assert (
+            command.run(
+                "send", f"thread-{number}", "Hello!", ASSISTANT_QUEUE_MESSAGE_DELAY="0"
+            ).returncode
+            == 0
+        )
     done = command.run("worker", "--burst", *how)
     assert done.returncode == 0, done.stderr
     assert command.json("status")["completed_count"] == 3
@@ -294,7 +408,9 @@ def test_a_burst_answers_what_is_due_and_ends(command: Command, provider: StandI
 def test_a_worker_for_another_queue_than_its_producers_mean_does_not_start(
     command: Command, one_redis: RedisServer, how: list[str]
 ) -> None:
-    with AssistantMessageQueue(redis_url=one_redis.url, queue_prefix=command.prefix, model="another-model") as queue:
+    with AssistantMessageQueue(
+        redis_url=one_redis.url, queue_prefix=command.prefix, model="another-model"
+    ) as queue:
         queue.add_message_to_thread("mia", "Hello!")
     done = command.run("worker", *how)
     assert (done.returncode, done.stdout) == (2, "")
@@ -303,13 +419,21 @@ def test_a_worker_for_another_queue_than_its_producers_mean_does_not_start(
 
 
 def test_send_without_an_app_does_not_say_what_the_queue_is(command: Command) -> None:
-    command.run("send", "mia", "Hello!", ASSISTANT_QUEUE_MODEL="of-this-shell", ASSISTANT_QUEUE_MESSAGE_DELAY="0")
+    command.run(
+        "send",
+        "mia",
+        "Hello!",
+        ASSISTANT_QUEUE_MODEL="of-this-shell",
+        ASSISTANT_QUEUE_MESSAGE_DELAY="0",
+    )
     assert command.run("worker", "--burst").returncode == 0
     assert command.json("status")["completed_count"] == 1
 
 
 def test_a_burst_leaves_what_is_paused(command: Command, one_redis: RedisServer) -> None:
-    with AssistantMessageQueue(redis_url=one_redis.url, queue_prefix=command.prefix, message_delay=0) as queue:
+    with AssistantMessageQueue(
+        redis_url=one_redis.url, queue_prefix=command.prefix, message_delay=0
+    ) as queue:
         queue.pause("mia")
         queue.add_message_to_thread("mia", "Hello!")
         queue.add_message_to_thread("tom", "Hello!")
@@ -324,25 +448,27 @@ def test_send_reads_stdin_and_knows_a_message_it_has_sent(command: Command) -> N
     assert "message m-1 is queued" in first.stdout
     assert "message m-1 was taken before" in again.stdout
     assert other.returncode == 1
-    assert other.stderr.startswith("error: message id 'm-1' is taken")
+    assert other.stderr.startswith("error: Message id 'm-1' is already used")
     assert command.json("status", "--thread", "mia")["pending_count"] == 1
 
 
-def test_send_that_waits_in_vain_ends_with_1_and_leaves_the_message_queued(command: Command) -> None:
+def test_send_that_waits_in_vain_ends_with_1_and_leaves_the_message_queued(
+    command: Command,
+) -> None:
     done = command.run("send", "mia", "Hello?", "--wait", "0.1")
     assert done.returncode == 1
     assert "stays queued" in done.stderr.splitlines()[-1]
     assert command.json("status", "--thread", "mia")["pending_count"] == 1
 
 
-# --- status, sweep and failed -----------------------------------------------------------------------------------------------
+# --- status, sweep and failed ---------------------------------------------------------------------
 
 
 def test_status_counts_and_shows_a_thread(command: Command) -> None:
     command.run("send", "mia", "Hello!", ASSISTANT_QUEUE_MESSAGE_DELAY="600")
     shown = command.run("status").stdout
     assert f"queue {command.prefix} at redis://" in shown
-    assert "delayed           1" in shown
+    assert re.search(r"\bdelayed +1\b", shown), shown
     assert command.json("status")["delayed_count"] == 1
     assert "gone-by" in command.run("status", "--thread", "gone-by").stdout
     assert command.json("status", "--thread", "mia")["state"] == "pending"
@@ -370,11 +496,15 @@ def test_sweep_once_says_what_it_saw(command: Command) -> None:
     assert command.json("sweep", "--once") == {"overdue": 0, "woken": 0, "next_due_in_ms": None}
 
 
-def test_the_sweep_sidecar_wakes_a_thread_that_nobody_looks_at(command: Command, one_redis: RedisServer) -> None:
+def test_the_sweep_sidecar_wakes_an_overdue_thread(
+    command: Command, one_redis: RedisServer
+) -> None:
     with command.start("sweep") as sidecar, redis.Redis.from_url(one_redis.url) as client:
         assert line_of(sidecar.stdout).startswith(f"sweeping queue {command.prefix} at redis://")
         command.run("send", "mia", "Hello!")
-        wait_until(lambda: client.llen(f"rq:queue:{command.prefix}"), "the wake-up is handed to RQ's queue")
+        wait_until(
+            lambda: client.llen(f"rq:queue:{command.prefix}"), "the wake-up is handed to RQ's queue"
+        )
         sidecar.terminate()
         assert sidecar.wait(PATIENCE_S) == 0
 
@@ -396,7 +526,17 @@ def test_failed_lists_retries_and_discards(command: Command, provider: StandInPr
     again = str(command.json("failed")["batch_id"])
 
     # The group's options are the subcommand's, too.
-    assert command.run("failed", "--prefix", command.prefix, "discard", again, ASSISTANT_QUEUE_QUEUE_PREFIX="other").returncode == 0
+    assert (
+        command.run(
+            "failed",
+            "--prefix",
+            command.prefix,
+            "discard",
+            again,
+            ASSISTANT_QUEUE_QUEUE_PREFIX="other",
+        ).returncode
+        == 0
+    )
     assert command.json("status")["failed_count"] == 0
     gone = command.run("failed", "discard", again)
     assert (gone.returncode, gone.stdout) == (1, "")

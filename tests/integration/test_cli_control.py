@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -15,10 +15,10 @@ from assistant_queue import AssistantMessageQueue
 from assistant_queue.cli import main
 from assistant_queue.clock import SystemClock
 from assistant_queue.store import wakeups
-from assistant_queue.store.calls import Space
+from assistant_queue.store.calls import Namespace
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Personality, refuse
-from assistant_queue.worker.watchman import Watchman
+from assistant_queue.worker.scheduler import Scheduler
 from tests.conftest import PATIENCE_S, RedisServer
 from tests.integration.conftest import wait_until
 
@@ -26,7 +26,9 @@ Run = Any
 
 
 @pytest.fixture
-def queue(one_redis: RedisServer, prefix: str, provider: StandInProvider) -> Iterator[AssistantMessageQueue]:
+def queue(
+    one_redis: RedisServer, prefix: str, provider: StandInProvider
+) -> Iterator[AssistantMessageQueue]:
     with AssistantMessageQueue(
         redis_url=one_redis.url,
         queue_prefix=prefix,
@@ -39,7 +41,9 @@ def queue(one_redis: RedisServer, prefix: str, provider: StandInProvider) -> Ite
 
 
 @pytest.fixture
-def run(queue: AssistantMessageQueue, provider: StandInProvider, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(
+    queue: AssistantMessageQueue, provider: StandInProvider, monkeypatch: pytest.MonkeyPatch
+) -> Run:
     monkeypatch.delenv("ASSISTANT_QUEUE_APP", raising=False)
     monkeypatch.setenv("OPENAI_API_KEY", provider.api_key)
     monkeypatch.setenv("OPENAI_BASE_URL", provider.base_url)
@@ -52,7 +56,9 @@ def run(queue: AssistantMessageQueue, provider: StandInProvider, monkeypatch: py
     return invoke
 
 
-def test_a_thread_is_shown_with_what_waits_and_what_was_said(queue: AssistantMessageQueue, run: Run) -> None:
+def test_a_thread_is_shown_with_what_waits_and_what_was_said(
+    queue: AssistantMessageQueue, run: Run
+) -> None:
     with_worker = queue.start_worker()
     queue.ask("t", "hello", timeout=PATIENCE_S)
     with_worker.stop()
@@ -74,7 +80,9 @@ def test_a_waiting_message_is_cancelled_once(queue: AssistantMessageQueue, run: 
     assert run("cancel", "unknown").exit_code == 1
 
 
-def test_a_thread_and_the_queue_are_paused_and_resumed(queue: AssistantMessageQueue, run: Run) -> None:
+def test_a_thread_and_the_queue_are_paused_and_resumed(
+    queue: AssistantMessageQueue, run: Run
+) -> None:
     assert run("pause", "t").exit_code == 0
     assert queue.get_thread_status("t").paused
     assert run("resume", "t").exit_code == 0
@@ -86,6 +94,13 @@ def test_a_thread_and_the_queue_are_paused_and_resumed(queue: AssistantMessageQu
 
 GROUP = "-1001234567890"
 """A thread's id as Telegram's groups have it."""
+CONTEXT = click.Context(main)
+
+
+def command_of(name: str) -> click.Command:
+    command = main.get_command(CONTEXT, name)
+    assert command is not None
+    return command
 
 
 def test_a_negative_thread_id_is_an_id(queue: AssistantMessageQueue, run: Run) -> None:
@@ -93,7 +108,16 @@ def test_a_negative_thread_id_is_an_id(queue: AssistantMessageQueue, run: Run) -
     assert queue.get_thread_status(GROUP).paused
     assert run("resume", GROUP).exit_code == 0
     assert not queue.get_thread_status(GROUP).paused
-    sent = run("send", GROUP, "-5 degrees, -h and --help", "--message-id", f"{GROUP}:1", "--author", "-7", "--json")
+    sent = run(
+        "send",
+        GROUP,
+        "-5 degrees, -h and --help",
+        "--message-id",
+        f"{GROUP}:1",
+        "--author",
+        "-7",
+        "--json",
+    )
     assert sent.exit_code == 0, sent.output
     assert json.loads(sent.output)["thread_id"] == GROUP
     shown = run("thread", GROUP, "--json", "--replies", "0")
@@ -103,26 +127,37 @@ def test_a_negative_thread_id_is_an_id(queue: AssistantMessageQueue, run: Run) -
     assert queue.get_message(f"{GROUP}:1") is None
 
 
-def test_the_text_of_a_negative_thread_arrives_whole(queue: AssistantMessageQueue, run: Run, provider: StandInProvider) -> None:
+def test_the_text_of_a_negative_thread_arrives_whole(
+    queue: AssistantMessageQueue, run: Run, provider: StandInProvider
+) -> None:
     queue.start_worker()
     answered = run("send", "--wait", "60", GROUP, "-5 degrees, -h and --help", "--author=-7")
     assert answered.output.endswith("You said: -7: -5 degrees, -h and --help\n"), answered.output
 
 
 def test_every_command_with_a_thread_or_message_id_takes_a_negative_one() -> None:
+    commands = {name: command_of(name) for name in main.list_commands(CONTEXT)}
     with_ids = {
-        name
-        for name, command in main.commands.items()
-        if any(isinstance(one, click.Argument) and one.name in {"thread", "thread_id", "message_id"} for one in command.params)
+        name: command
+        for name, command in commands.items()
+        if any(
+            isinstance(one, click.Argument) and one.name in {"thread", "thread_id", "message_id"}
+            for one in command.params
+        )
     }
-    assert with_ids == {"send", "thread", "cancel", "pause", "resume", "forget"}
-    for name in with_ids:
+    assert set(with_ids) == {"send", "thread", "cancel", "pause", "resume", "forget"}
+    for name, command in with_ids.items():
         more = {"send": ["-5 degrees"], "forget": ["--yes"]}.get(name, [])
-        given = main.commands[name].make_context(name, ["--prefix", "-9", GROUP, *more]).params
+        given = command.make_context(name, ["--prefix", "-9", GROUP, *more]).params
         assert GROUP in given.values()
         assert given["prefix"] == "-9"
-    given = main.commands["send"].make_context("send", ["--wait=60", "--", "-x", "--json"]).params
-    assert (given["thread"], given["text"], given["wait"], given["as_json"]) == ("-x", "--json", 60, False)
+    given = with_ids["send"].make_context("send", ["--wait=60", "--", "-x", "--json"]).params
+    assert (given["thread"], given["text"], given["wait"], given["as_json"]) == (
+        "-x",
+        "--json",
+        60,
+        False,
+    )
 
 
 @pytest.mark.parametrize(
@@ -141,7 +176,9 @@ def test_other_words_with_a_dash_are_options_still(words: list[str], says: str) 
     assert says in CliRunner().invoke(main, words).output
 
 
-def test_a_thread_is_forgotten_only_when_that_is_meant(queue: AssistantMessageQueue, run: Run) -> None:
+def test_a_thread_is_forgotten_only_when_that_is_meant(
+    queue: AssistantMessageQueue, run: Run
+) -> None:
     receipt = queue.add_message_to_thread("t", "secret")
     assert run("forget", "t", input="n\n").exit_code == 1
     assert queue.get_message(receipt.message_id) is not None
@@ -149,7 +186,9 @@ def test_a_thread_is_forgotten_only_when_that_is_meant(queue: AssistantMessageQu
     assert queue.get_message(receipt.message_id) is None
 
 
-def test_the_doctor_says_what_is_missing_and_what_to_do(queue: AssistantMessageQueue, run: Run) -> None:
+def test_the_doctor_says_what_is_missing_and_what_to_do(
+    queue: AssistantMessageQueue, run: Run
+) -> None:
     ill = run("doctor")
     assert ill.exit_code == 1
     assert "no worker is alive" in ill.output
@@ -157,11 +196,16 @@ def test_the_doctor_says_what_is_missing_and_what_to_do(queue: AssistantMessageQ
     assert "append-only file: off" in ill.output
     assert "the provider answers and takes the key" in ill.output
     worker = queue.start_worker()
-    wait_until(lambda: run("doctor", "--no-provider").exit_code == 0, "the worker's watchman listens")
+    wait_until(
+        lambda: run("doctor", "--no-provider").exit_code == 0, "the worker's scheduler listens"
+    )
     well = run("doctor", "--json")
     worker.stop()
     assert well.exit_code == 0, well.output
-    levels = {json.loads(line)["what"].split(":")[0]: json.loads(line)["level"] for line in well.output.splitlines()}
+    levels = {
+        json.loads(line)["what"].split(":")[0]: json.loads(line)["level"]
+        for line in well.output.splitlines()
+    }
     assert levels["maxmemory-policy"] == "ok"
     assert "bad" not in levels.values()
 
@@ -173,8 +217,18 @@ PROTOCOLS = {
 }
 
 
-def doctor_of(run: Run, monkeypatch: pytest.MonkeyPatch, provider: StandInProvider, protocol: str, *options: str) -> str:
-    for name, value in {"ASSISTANT_QUEUE_MODEL": "m", "OPENAI_BASE_URL": provider.base_url, **PROTOCOLS[protocol]}.items():
+def doctor_of(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    provider: StandInProvider,
+    protocol: str,
+    *options: str,
+) -> str:
+    for name, value in {
+        "ASSISTANT_QUEUE_MODEL": "m",
+        "OPENAI_BASE_URL": provider.base_url,
+        **PROTOCOLS[protocol],
+    }.items():
         monkeypatch.setenv(name, provider.assistant_id if value == "its own" else value)
     return run("doctor", *options).output
 
@@ -184,7 +238,11 @@ def test_the_doctor_asks_for_the_model_has_it_answer_and_leaves_nothing_behind(
     run: Run, monkeypatch: pytest.MonkeyPatch, provider: StandInProvider, protocol: str
 ) -> None:
     told = doctor_of(run, monkeypatch, provider, protocol)
-    assert "the provider knows " + (f"assistant {provider.assistant_id!r}" if protocol == "assistants" else "model 'm'") in told
+    assert (
+        "the provider knows "
+        + (f"assistant {provider.assistant_id!r}" if protocol == "assistants" else "model 'm'")
+        in told
+    )
     assert "ok  the model answered a question in" in told
     assert ("was deleted again" in told) == (protocol != "chat_completions")
     provider.fault("conversations.delete", refuse(403), times=None)
@@ -194,24 +252,38 @@ def test_the_doctor_asks_for_the_model_has_it_answer_and_leaves_nothing_behind(
     assert "the model was not asked anything" in told
 
 
-def test_the_doctor_says_which_remedies_are_on(run: Run, monkeypatch: pytest.MonkeyPatch, provider: StandInProvider) -> None:
+def test_the_doctor_says_which_remedies_are_on(
+    run: Run, monkeypatch: pytest.MonkeyPatch, provider: StandInProvider
+) -> None:
     provider.personality = Personality(background="refused")
-    assert "note  remedy foreground: responses run in the foreground" in doctor_of(run, monkeypatch, provider, "responses")
+    assert "note  remedy foreground: responses run in the foreground" in doctor_of(
+        run, monkeypatch, provider, "responses"
+    )
     provider.personality = Personality(stream_options="refused")
-    assert "note  remedy stream_options: no stream_options are sent" in doctor_of(run, monkeypatch, provider, "chat_completions")
+    assert "note  remedy stream_options: no stream_options are sent" in doctor_of(
+        run, monkeypatch, provider, "chat_completions"
+    )
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_the_doctor_repeats_what_the_provider_says(
     run: Run, monkeypatch: pytest.MonkeyPatch, provider: StandInProvider, protocol: str
 ) -> None:
-    ops = {"responses": "responses.create", "chat_completions": "chat.completions.create", "assistants": "runs.create"}
-    provider.fault(ops[protocol], refuse(400, "invalid_value", "Temperature must be below 2."), times=None)
+    ops = {
+        "responses": "responses.create",
+        "chat_completions": "chat.completions.create",
+        "assistants": "runs.create",
+    }
+    provider.fault(
+        ops[protocol], refuse(400, "invalid_value", "Temperature must be below 2."), times=None
+    )
     told = doctor_of(run, monkeypatch, provider, protocol)
     assert "bad  a question was not answered" in told
     assert "Temperature must be below 2." in told
     provider.fault("models.retrieve", refuse(404, "model_not_found", "No model of that name."))
-    provider.fault("assistants.retrieve", refuse(404, "assistant_not_found", "No assistant of that name."))
+    provider.fault(
+        "assistants.retrieve", refuse(404, "assistant_not_found", "No assistant of that name.")
+    )
     assert "of that name." in doctor_of(run, monkeypatch, provider, protocol, "--no-run")
 
 
@@ -219,55 +291,113 @@ def test_the_doctor_repeats_what_the_provider_says(
 def test_a_wrong_address_is_named_by_the_doctor(
     run: Run, monkeypatch: pytest.MonkeyPatch, provider: StandInProvider, protocol: str
 ) -> None:
-    monkeypatch.setattr(type(provider), "base_url", property(lambda self: f"http://127.0.0.1:{self._server.port}/wrong"))
+    monkeypatch.setattr(
+        type(provider),
+        "base_url",
+        property(lambda self: f"http://127.0.0.1:{self._server.port}/wrong"),
+    )
     told = doctor_of(run, monkeypatch, provider, protocol)
-    assert f"POST {'/conversations' if protocol == 'responses' else '/threads'} answered 404" in told
+    assert (
+        f"POST {'/conversations' if protocol == 'responses' else '/threads'} answered 404" in told
+    )
     assert "ends in /v1" in told
     assert 'protocol="chat_completions"' in told
 
 
-def test_the_doctor_counts_the_workers_of_its_own_database(queue: AssistantMessageQueue, run: Run, one_redis: RedisServer) -> None:
+def test_the_doctor_counts_the_workers_of_its_database(
+    queue: AssistantMessageQueue, run: Run, one_redis: RedisServer
+) -> None:
     """Channels are heard in all of them; this worker is alive, and answers nothing of the queue that is looked at."""
     with AssistantMessageQueue(
-        redis_url=f"{one_redis.url[:-1]}5", queue_prefix=queue.config.queue_prefix, backend=lambda _: "hi", allow_mismatch=True
+        redis_url=f"{one_redis.url[:-1]}5",
+        queue_prefix=queue.config.queue_prefix,
+        backend=lambda _: "hi",
+        allow_mismatch=True,
     ) as elsewhere:
         worker = elsewhere.start_worker()
         assert "no worker is alive" in run("doctor", "--no-provider").output
-        there = CliRunner().invoke(main, ["doctor", "--redis-url", elsewhere.config.redis_url, "--prefix", queue.config.queue_prefix])
+        there = CliRunner().invoke(
+            main,
+            [
+                "doctor",
+                "--redis-url",
+                elsewhere.config.redis_url,
+                "--prefix",
+                queue.config.queue_prefix,
+            ],
+        )
         assert "1 worker process(es) registered with RQ" in there.output
         worker.stop()
 
 
-def test_the_doctor_does_not_take_a_sweeper_for_a_worker(queue: AssistantMessageQueue, run: Run) -> None:
-    watchman = Watchman(Space(queue.config.queue_prefix, SystemClock()), queue._store.client)
-    watchman.start()
-    wait_until(lambda: "no worker is alive to answer" in run("doctor", "--no-provider").output, "it sees the timer")
+def test_the_doctor_does_not_take_a_sweeper_for_a_worker(
+    queue: AssistantMessageQueue, run: Run
+) -> None:
+    scheduler = Scheduler(Namespace(queue.config.queue_prefix, SystemClock()), queue._store.client)
+    scheduler.start()
+    wait_until(
+        lambda: "no worker is alive to answer" in run("doctor", "--no-provider").output,
+        "it sees the timer",
+    )
     ill = run("doctor", "--no-provider")
     assert ill.exit_code == 1
-    watchman.stop()
+    scheduler.stop()
 
 
-def test_the_doctor_warns_of_stock_workers_that_nobody_sweeps_for(queue: AssistantMessageQueue, run: Run) -> None:
-    prefix = queue.config.queue_prefix
-    queue._store.client.sadd(wakeups.workers_key(prefix), "stock")
+@pytest.mark.parametrize(("life_s", "is_slow"), [(480, True), (95, False)])
+def test_the_doctor_warns_of_stock_workers_without_a_sweeper(
+    queue: AssistantMessageQueue, run: Run, life_s: int, is_slow: bool
+) -> None:
+    """RQ's worker lets its key live for `--worker-ttl` and a minute."""
+    workers = wakeups.workers_key(queue.config.queue_prefix)
+    name = f"rq:worker:{life_s}"
+    client = queue.core.store.client
+    client.sadd(workers, name)
+    client.hset(name, "state", "idle")
+    client.expire(name, life_s)
     told = run("doctor", "--no-provider")
-    queue._store.client.delete(wakeups.workers_key(prefix))
+    client.delete(workers, name)
     assert told.exit_code == 0
     assert "1 stock worker(s) and no sweeper" in told.output
+    assert ("waits up to 14 minutes" in told.output) is is_slow
+    assert ("--worker-ttl 35 --maintenance-interval 15" in told.output) is is_slow
 
 
-def test_status_shows_a_pause_of_the_queue_and_since_when(queue: AssistantMessageQueue, run: Run) -> None:
+def test_status_shows_a_pause_of_the_queue_and_since_when(
+    queue: AssistantMessageQueue, run: Run
+) -> None:
     assert "paused" not in run("status").output
     assert json.loads(run("status", "--json").output)["paused"] is False
     queue.pause()
     shown = run("status").output
     since = queue.get_queue_status().paused_since
     assert since is not None
-    assert abs((datetime.now(timezone.utc) - since).total_seconds()) < PATIENCE_S
-    assert f"since {since:%Y-%m-%d %H:%M:%S} UTC, nothing is claimed: assistant-queue resume" in shown
+    assert abs((datetime.now(UTC) - since).total_seconds()) < PATIENCE_S
+    assert (
+        f"since {since:%Y-%m-%d %H:%M:%S} UTC, nothing is claimed: assistant-queue resume" in shown
+    )
     assert json.loads(run("status", "--json").output)["paused_since"] == since.isoformat()
     queue.resume()
     assert "paused" not in run("status").output
+
+
+def test_threads_are_listed_with_what_they_wait_for(queue: AssistantMessageQueue, run: Run) -> None:
+    assert run("threads").output == "no thread is waiting\n"
+    assert run("threads", "--state", "stuck").output == "no thread is stuck\n"
+    queue.pause()
+    queue.add_message_to_thread("a", "a secret text")
+    queue.add_message_to_thread("b", "hello")
+    shown = run("threads").output
+    assert [line.partition(", due")[0] for line in shown.splitlines()] == [
+        "a: pending, 1 waiting",
+        "b: pending, 1 waiting",
+    ]
+    assert "secret" not in shown
+    page = run("threads", "--after", "a", "--json").output
+    assert [json.loads(line)["thread_id"] for line in page.splitlines()] == ["b"]
+    gone = run("threads", "--after", "c")
+    assert gone.exit_code == 2
+    assert gone.output.startswith("error: after: thread 'c' is not in this list any more")
 
 
 def test_the_doctor_sees_another_queues_worker_and_a_refused_key(

@@ -1,4 +1,7 @@
-"""A Redis in cluster mode is refused by name: by the command, by workers, and by whoever adds a message."""
+"""A Redis in cluster mode is refused by name.
+
+The command, workers, and callers that add a message refuse it.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,9 @@ def cluster_node(directory: Path) -> RedisServer:
 
 
 @pytest.fixture(scope="module", params=["whole", "half", "unborn"])
-def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+def cluster(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RedisServer]:
     """A node that has all slots, one that has half of them and names another for the rest, and one that has none."""
     node = cluster_node(tmp_path_factory.mktemp("cluster") / "node")
     with redis.Redis.from_url(node.url) as client:
@@ -65,13 +70,17 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         if request.param == "half":
             client.config_set("cluster-require-full-coverage", "no")
         if own:
-            wait_until(lambda: client.cluster("info")["cluster_state"] == "ok", "the node serves its slots")
+            wait_until(
+                lambda: client.cluster("info")["cluster_state"] == "ok", "the node serves its slots"
+            )
     yield node
     node.stop()
 
 
 @pytest.fixture
-def command(cluster: RedisServer, prefix: str, provider: StandInProvider, tmp_path: Path) -> Command:
+def command(
+    cluster: RedisServer, prefix: str, provider: StandInProvider, tmp_path: Path
+) -> Command:
     return Command(cluster.url, prefix, provider, tmp_path)
 
 
@@ -101,31 +110,60 @@ def test_so_does_a_process(command: Command, words: list[str]) -> None:
     refused(done.returncode, done.stdout, done.stderr)
 
 
-def test_a_url_that_names_a_database_is_told_the_same(command: Command, cluster: RedisServer) -> None:
-    done = CliRunner().invoke(main, ["send", "t", "hello"], env={**command.environment, "REDIS_URL": f"{cluster.url[:-1]}3"})
+def test_a_url_that_names_a_database_gets_the_same_error(
+    command: Command, cluster: RedisServer
+) -> None:
+    done = CliRunner().invoke(
+        main,
+        ["send", "t", "hello"],
+        env={**command.environment, "REDIS_URL": f"{cluster.url[:-1]}3"},
+    )
     refused(done.exit_code, done.stdout, done.stderr)
 
 
 async def test_an_add_is_refused_and_nothing_is_queued(cluster: RedisServer, prefix: str) -> None:
-    with AssistantMessageQueue(redis_url=cluster.url, queue_prefix=prefix, backend=lambda _: "hi") as queue:
+    with AssistantMessageQueue(
+        redis_url=cluster.url, queue_prefix=prefix, backend=lambda _: "hi"
+    ) as queue:
         with pytest.raises(ConfigurationError, match=SAYS):
             queue.add_message_to_thread("t", "hello")
         with pytest.raises(ConfigurationError, match=SAYS):
             queue.add_messages([{"thread_id": "t", "message": "hello"}])
         with pytest.raises(ConfigurationError, match=SAYS):
             queue.start_worker()
-    async with AsyncAssistantMessageQueue(redis_url=cluster.url, queue_prefix=prefix, backend=lambda _: "hi") as queue:
+    async with AsyncAssistantMessageQueue(
+        redis_url=cluster.url, queue_prefix=prefix, backend=lambda _: "hi"
+    ) as queue:
         with pytest.raises(ConfigurationError, match=SAYS):
             await queue.add_message_to_thread("t", "hello")
         with pytest.raises(ConfigurationError, match=SAYS):
             await queue.start_worker()
 
 
-@pytest.mark.parametrize("cluster", ["whole"], indirect=True)  # of any other RQ's own command says first that it cannot work
+@pytest.mark.parametrize(
+    "cluster", ["whole"], indirect=True
+)  # of any other RQ's own command says first that it cannot work
 @pytest.mark.parametrize("kind", ["assistant_queue.Worker", "assistant_queue.ConcurrentWorker"])
-def test_workers_under_rqs_command_do_not_start(command: Command, kind: str, cluster: RedisServer) -> None:
-    words = [str(Path(sys.executable).parent / "rq"), "worker", "-u", cluster.url, command.prefix, "--worker-class", kind]
-    ended = subprocess.run(words, env={**os.environ, **command.environment}, capture_output=True, text=True, timeout=60, check=False)
+def test_workers_under_rqs_command_do_not_start(
+    command: Command, kind: str, cluster: RedisServer
+) -> None:
+    words = [
+        str(Path(sys.executable).parent / "rq"),
+        "worker",
+        "-u",
+        cluster.url,
+        command.prefix,
+        "--worker-class",
+        kind,
+    ]
+    ended = subprocess.run(
+        words,
+        env={**os.environ, **command.environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert ended.returncode != 0
     assert SAYS in ended.stderr + ended.stdout
 
@@ -134,7 +172,10 @@ def test_workers_under_rqs_command_do_not_start(command: Command, kind: str, clu
 def test_a_cluster_client_is_refused_by_name(cluster: RedisServer) -> None:
     node: Any = redis.cluster.ClusterNode("127.0.0.1", cluster.port)
     asyncio_node: Any = redis.asyncio.cluster.ClusterNode("127.0.0.1", cluster.port)
-    for client in (redis.RedisCluster(startup_nodes=[node]), redis.asyncio.RedisCluster(startup_nodes=[asyncio_node])):
+    for client in (
+        redis.RedisCluster(startup_nodes=[node]),
+        redis.asyncio.RedisCluster(startup_nodes=[asyncio_node]),
+    ):
         for kind in (AssistantMessageQueue, AsyncAssistantMessageQueue):
             with pytest.raises(ConfigurationError, match=SAYS):
                 kind(redis=client, backend=lambda _: "hi")

@@ -1,4 +1,4 @@
-"""`assistant_queue.ConcurrentWorker` and `assistant-queue worker`, the same worker: real processes, real signals, RQ's own command."""
+"""`ConcurrentWorker` and `assistant-queue worker`: real processes, real signals, RQ's command."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ class Bench:
     """One queue, its options as the app of worker processes, and those processes."""
 
     def __init__(self, url: str, prefix: str, provider: StandInProvider) -> None:
-        self.url, self.prefix, self.provider = url, prefix, provider
+        self.url = url
+        self.prefix = prefix
+        self.provider = provider
         self.client = redis.Redis.from_url(url)
         self.options: dict[str, Any] = {
             "redis_url": url,
@@ -47,8 +49,10 @@ class Bench:
         return AssistantMessageQueue(**{**self.options, **options})
 
     def start(self, *words: str, ready: bool = True, **options: Any) -> subprocess.Popen[str]:
-        """`assistant-queue worker` with these words, or any other command if the first word is a path."""
-        bot = json.dumps({"options": {**self.options, **options}, "tools": False, "on_reply": False})
+        """Start `assistant-queue worker` with these words, or the command at a path."""
+        bot = json.dumps(
+            {"options": {**self.options, **options}, "tools": False, "on_reply": False}
+        )
         environment = {
             **os.environ,
             "BOT": bot,
@@ -58,18 +62,36 @@ class Bench:
         ours = [sys.executable, "-m", "assistant_queue.cli", "worker"]
         command = list(words) if words and words[0].startswith("/") else [*ours, *words]
         process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         self.processes.append(process)
         if ready:
             line_of(process.stdout)
         return process
 
-    def rq_worker(self, *words: str, queues: tuple[str, ...] = (), **options: Any) -> subprocess.Popen[str]:
+    def rq_worker(
+        self, *words: str, queues: tuple[str, ...] = (), **options: Any
+    ) -> subprocess.Popen[str]:
         names = queues or (self.prefix,)
-        line = [str(BIN / "rq"), "worker", "-u", self.url, *names, "--worker-class", "assistant_queue.ConcurrentWorker", *words]
+        line = [
+            str(BIN / "rq"),
+            "worker",
+            "-u",
+            self.url,
+            *names,
+            "--worker-class",
+            "assistant_queue.ConcurrentWorker",
+            *words,
+        ]
         process = self.start(*line, ready=False, **options)
-        wait_until(lambda: self.workers() or process.poll() is not None, "the worker registers with RQ")
+        wait_until(
+            lambda: self.workers() or process.poll() is not None, "the worker registers with RQ"
+        )
         return process
 
     def workers(self) -> list[rq.worker.BaseWorker]:
@@ -79,9 +101,13 @@ class Bench:
         return int(rq.Queue(self.prefix, connection=self.client).started_job_registry.count)
 
     def info(self) -> str:
-        """What `rq info` prints."""
+        """Return the output of `rq info`."""
         done = subprocess.run(
-            [str(BIN / "rq"), "info", "-u", self.url, "--raw", self.prefix], capture_output=True, text=True, timeout=PATIENCE_S, check=True
+            [str(BIN / "rq"), "info", "-u", self.url, "--raw", self.prefix],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=True,
         )
         return done.stdout
 
@@ -109,15 +135,18 @@ def bench(one_redis: RedisServer, prefix: str, provider: StandInProvider) -> Ite
     made.close()
 
 
-STARTS = {"rq worker": lambda bench, **options: bench.rq_worker(**options), "our command": lambda bench, **options: bench.start(**options)}
+STARTS = {
+    "rq worker": lambda bench, **options: bench.rq_worker(**options),
+    "our command": lambda bench, **options: bench.start(**options),
+}
 EVERY_START = pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
 
 
-# --- RQ's books ---------------------------------------------------------------------------------------------------------
+# --- RQ's books -----------------------------------------------------------------------------------
 
 
 @EVERY_START
-def test_rq_info_tells_the_truth_while_runs_are_in_the_air(bench: Bench, start: Any) -> None:
+def test_rq_info_is_true_while_runs_are_in_the_air(bench: Bench, start: Any) -> None:
     start(bench, concurrency=100)
     with bench.provider.hold() as gate, bench.queue() as queue:
         receipts = [queue.add_message_to_thread(f"t{number}", "hello") for number in range(60)]
@@ -135,12 +164,20 @@ def test_rq_info_tells_the_truth_while_runs_are_in_the_air(bench: Bench, start: 
             queue.wait_for_reply(receipt.message_id, PATIENCE_S)
     wait_until(lambda: bench.executing() == 0, "all have ended")
     (worker,) = bench.workers()
-    # On a busy machine a wake-up can be taken for lost between its pop and its claim; the second one finds nothing to do, and ends, too.
+    # On a busy machine a wake-up can be taken for lost between its pop and its claim; the second
+    # one finds nothing to do, and ends, too.
     assert worker.successful_job_count >= 60
     shown = bench.info()
     assert f"queue {bench.prefix} 0, 0 executing" in shown
-    assert f"{worker.pid}) idle {bench.prefix}. jobs: {worker.successful_job_count} finished, 0 failed" in shown
-    left = [key for key in bench.client.scan_iter(match="rq:execution:*") if bench.client.hget(key, "worker_name") == worker.name.encode()]
+    assert (
+        f"{worker.pid}) idle {bench.prefix}. jobs: {worker.successful_job_count} finished, 0 failed"
+        in shown
+    )
+    left = [
+        key
+        for key in bench.client.scan_iter(match="rq:execution:*")
+        if bench.client.hget(key, "worker_name") == worker.name.encode()
+    ]
     assert left == []
 
 
@@ -155,7 +192,11 @@ def test_a_worker_that_stops_leaves_no_record(bench: Bench, start: Any) -> None:
     assert (
         "0 workers"
         in subprocess.run(
-            [str(BIN / "rq"), "info", "-u", bench.url, bench.prefix], capture_output=True, text=True, timeout=PATIENCE_S, check=True
+            [str(BIN / "rq"), "info", "-u", bench.url, bench.prefix],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=True,
         ).stdout
     )
 
@@ -178,7 +219,10 @@ def test_rq_suspends_and_resumes_it(bench: Bench, start: Any) -> None:
     wait_until(lambda: bench.workers()[0].get_state() == "suspended", "it is suspended")
     with bench.queue() as queue:
         receipt = queue.add_message_to_thread("t", "hello")
-        wait_until(lambda: bench.client.llen(f"rq:queue:{bench.prefix}") == 1, "the wake-up waits in the queue")
+        wait_until(
+            lambda: bench.client.llen(f"rq:queue:{bench.prefix}") == 1,
+            "the wake-up waits in the queue",
+        )
         wait_until(lambda: bench.workers()[0].get_state() == "suspended", "it still is")
         assert bench.client.llen(f"rq:queue:{bench.prefix}") == 1
         assert bench.provider.runs == ()
@@ -194,19 +238,19 @@ def test_rqs_shutdown_command_stops_it(bench: Bench, start: Any) -> None:
     assert process.wait(PATIENCE_S) == 0
 
 
-def test_rqs_other_commands_are_told_to_be_for_others(bench: Bench) -> None:
+def test_rqs_other_commands_are_refused_as_those_of_others(bench: Bench) -> None:
     process = bench.start()
     with bench.provider.hold() as gate, bench.queue() as queue:
         receipt = queue.add_message_to_thread("t", "hello")
         gate.wait_reached(timeout=PATIENCE_S)
         rq_command.send_kill_horse_command(bench.client, bench.workers()[0].name)
-        wait_for_line(process.stderr, "is not for this worker")
+        wait_for_line(process.stderr, "has no effect on this worker")
         gate.release()
         assert queue.wait_for_reply(receipt.message_id, PATIENCE_S) == "You said: hello"
 
 
 def test_records_of_a_killed_worker_run_out_and_are_cleared_away(bench: Bench) -> None:
-    """No job of a dead worker turns up in RQ's failed registry: another worker has taken its batch over long before."""
+    """No job of a dead worker is in RQ's failed registry: another worker has its batch."""
     started = f"rq:wip:{bench.prefix}"
     bench.client.zadd(started, {"gone:token": 1.0})  # its hash has expired with it
     theirs = rq.Queue(bench.prefix, connection=bench.client).enqueue("time.sleep", 0)
@@ -230,7 +274,7 @@ def test_a_forking_worker_has_a_state_from_its_birth_on(bench: Bench) -> None:
 
 
 def test_what_is_used_of_rq(bench: Bench) -> None:
-    """When this fails, RQ has changed: `worker/rq_concurrent.py` is the one module to look at."""
+    """A failure means that RQ has changed: only `worker/rq_concurrent_worker.py` depends on it."""
     for name in (
         "register_birth",
         "register_death",
@@ -243,7 +287,14 @@ def test_what_is_used_of_rq(bench: Bench) -> None:
         "work",
     ):
         assert callable(getattr(rq.worker.Worker, name)), name
-    for option in ("burst", "logging_level", "date_format", "log_format", "max_jobs", "max_idle_time"):
+    for option in (
+        "burst",
+        "logging_level",
+        "date_format",
+        "log_format",
+        "max_jobs",
+        "max_idle_time",
+    ):
         assert option in rq.worker.Worker.work.__code__.co_varnames, option
     assert suspension.WORKERS_SUSPENDED == "rq:suspended"
     assert rq.worker.Worker.redis_worker_namespace_prefix == "rq:worker:"
@@ -253,7 +304,17 @@ def test_what_is_used_of_rq(bench: Bench) -> None:
 
 
 def test_rqs_worker_pool_starts_and_stops_several(bench: Bench) -> None:
-    line = [str(BIN / "rq"), "worker-pool", "-n", "2", "-u", bench.url, "--worker-class", "assistant_queue.ConcurrentWorker", bench.prefix]
+    line = [
+        str(BIN / "rq"),
+        "worker-pool",
+        "-n",
+        "2",
+        "-u",
+        bench.url,
+        "--worker-class",
+        "assistant_queue.ConcurrentWorker",
+        bench.prefix,
+    ]
     pool = bench.start(*line, ready=False)
     wait_until(lambda: len(bench.workers()) == 2, "both register")
     with bench.queue() as queue:
@@ -263,7 +324,7 @@ def test_rqs_worker_pool_starts_and_stops_several(bench: Bench) -> None:
     assert bench.workers() == []
 
 
-# --- taking ---------------------------------------------------------------------------------------------------------------
+# --- taking ---------------------------------------------------------------------------------------
 
 
 @EVERY_START
@@ -272,16 +333,19 @@ def test_it_takes_no_more_than_it_has_room_for(bench: Bench, start: Any) -> None
     with bench.provider.hold() as gate, bench.queue() as queue:
         receipts = [queue.add_message_to_thread(f"t{number}", "hello") for number in range(8)]
         gate.wait_reached(count=3, timeout=PATIENCE_S)
-        wait_until(lambda: bench.client.llen(f"rq:queue:{bench.prefix}") == 5, "the others wait in the queue, for any worker")
-        assert bench.executing() == 3
+        wait_until(
+            lambda: bench.client.llen(f"rq:queue:{bench.prefix}") == 5,
+            "the others wait in the queue, for any worker",
+        )
+        wait_until(lambda: bench.executing() == 3, "three are shown as running")
         gate.release()
         for receipt in receipts:
             queue.wait_for_reply(receipt.message_id, PATIENCE_S)
 
 
 @EVERY_START
-def test_a_job_id_that_is_no_text_stops_nobody(bench: Bench, start: Any) -> None:
-    """Whoever can write to the queue's list can write anything: an id of no job, too, or of what is none."""
+def test_a_job_id_that_is_no_text_stops_no_worker(bench: Bench, start: Any) -> None:
+    """A client that can write to the queue's list can write anything: an id without a job, too."""
     bench.client.set(f"rq:job:{bench.prefix}", "no job")
     bench.client.rpush(f"rq:queue:{bench.prefix}", b"\xff\xfe", b"", bench.prefix)
     start(bench)
@@ -308,7 +372,10 @@ def test_one_process_serves_several_queues_in_turn(bench: Bench, how: str) -> No
     names = (bench.prefix, f"{bench.prefix}-2")
     with bench.queue() as first, bench.queue(queue_prefix=names[1]) as second:
         ids = [
-            [queue.add_message_to_thread(f"t{number}", queue.config.queue_prefix).message_id for number in range(10)]
+            [
+                queue.add_message_to_thread(f"t{number}", queue.config.queue_prefix).message_id
+                for number in range(10)
+            ]
             for queue in (first, second)
         ]
         if how == "rq worker":
@@ -317,20 +384,34 @@ def test_one_process_serves_several_queues_in_turn(bench: Bench, how: str) -> No
             bench.start("--prefix", names[0], "--prefix", names[1], "--concurrency", "1")
         for queue, own in zip((first, second), ids, strict=True):
             for message_id in own:
-                assert queue.wait_for_reply(message_id, PATIENCE_S) == f"You said: {queue.config.queue_prefix}"
-        assert first.get_queue_status().completed_count == second.get_queue_status().completed_count == 10
+                assert (
+                    queue.wait_for_reply(message_id, PATIENCE_S)
+                    == f"You said: {queue.config.queue_prefix}"
+                )
+        assert (
+            first.get_queue_status().completed_count
+            == second.get_queue_status().completed_count
+            == 10
+        )
     served = [run.user_texts[0] for run in bench.provider.runs]
-    assert all(served[index] != served[index + 1] for index in range(0, 20, 2)), "one of each, in turn"
+    assert all(served[index] != served[index + 1] for index in range(0, 20, 2)), (
+        "one of each, in turn"
+    )
 
 
 def test_rqs_command_on_another_queue_than_the_apps_is_refused(bench: Bench) -> None:
     process = bench.rq_worker(queues=("elsewhere",))
     assert process.wait(PATIENCE_S) != 0
     assert process.stderr is not None
-    assert f"the app's queue_prefix is {bench.prefix!r}; start it on that queue" in process.stderr.read()
+    assert (
+        f"the app's queue_prefix is {bench.prefix!r}; start it on that queue"
+        in process.stderr.read()
+    )
 
 
-def test_a_time_to_finish_that_is_none_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_time_to_finish_that_is_none_is_refused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ASSISTANT_QUEUE_SHUTDOWN_TIMEOUT", "soon")
     process = bench.rq_worker()
     assert process.wait(PATIENCE_S) != 0
@@ -338,7 +419,7 @@ def test_a_time_to_finish_that_is_none_is_refused(bench: Bench, monkeypatch: pyt
     assert "ASSISTANT_QUEUE_SHUTDOWN_TIMEOUT is 'soon'; give seconds" in process.stderr.read()
 
 
-# --- the end -----------------------------------------------------------------------------------------------------------------
+# --- the end --------------------------------------------------------------------------------------
 
 
 @EVERY_START
@@ -356,7 +437,9 @@ def test_a_signal_lets_runs_finish_and_takes_no_more(bench: Bench, start: Any) -
         assert queue.get_message(late.message_id).status == "queued"
 
 
-def test_what_does_not_end_within_the_time_is_handed_back_and_followed_by_another(bench: Bench) -> None:
+def test_what_does_not_end_within_the_time_is_handed_back_and_followed_by_another(
+    bench: Bench,
+) -> None:
     process = bench.start("--shutdown-timeout", "0.1")
     with bench.provider.hold() as gate, bench.queue() as queue:
         receipt = queue.add_message_to_thread("t", "hello")
@@ -372,7 +455,7 @@ def test_what_does_not_end_within_the_time_is_handed_back_and_followed_by_anothe
     assert len(bench.provider.runs) == 1
 
 
-# --- several processes -------------------------------------------------------------------------------------------------------
+# --- several processes ----------------------------------------------------------------------------
 
 
 def children_of(process: subprocess.Popen[str]) -> set[int]:
@@ -387,9 +470,15 @@ def test_processes_share_the_work_and_one_that_dies_is_replaced(bench: Bench) ->
     with bench.provider.hold() as gate, bench.queue() as queue:
         receipts = [queue.add_message_to_thread(f"t{number}", "hello") for number in range(2)]
         gate.wait_reached(count=2, timeout=PATIENCE_S)
-        wait_until(lambda: all(queue.get_thread_status(f"t{number}").run_id for number in range(2)), "the runs' ids are stored")
+        wait_until(
+            lambda: all(queue.get_thread_status(f"t{number}").run_id for number in range(2)),
+            "the runs' ids are stored",
+        )
         os.kill(min(first), signal.SIGKILL)
-        wait_until(lambda: len(children_of(parent)) == 2 and children_of(parent) != first, "another is started")
+        wait_until(
+            lambda: len(children_of(parent)) == 2 and children_of(parent) != first,
+            "another is started",
+        )
         gate.release()
         for receipt in receipts:
             assert queue.wait_for_reply(receipt.message_id, PATIENCE_S) == "You said: hello"
@@ -407,6 +496,14 @@ def test_processes_die_with_their_parent(bench: Bench) -> None:
     wait_until(lambda: not any(psutil.pid_exists(pid) for pid in own), "the kernel ends them")
 
 
+def test_a_process_whose_parent_died_before_it_could_ask_for_the_signal_ends() -> None:
+    """Its parent is another process by then: the pid of this one stands for the dead one's."""
+    late = "from assistant_queue.worker.parent_process import die_with_parent\n"
+    late += "die_with_parent(1 << 22)\n"
+    ended = subprocess.run([sys.executable, "-c", late], check=False)
+    assert ended.returncode == -signal.SIGKILL
+
+
 def test_what_is_wrong_with_the_app_is_said_once_for_all_processes(bench: Bench) -> None:
     process = bench.start("--processes", "3", ready=False, model=None, assistant_id=None)
     assert process.wait(PATIENCE_S) == 2
@@ -414,7 +511,7 @@ def test_what_is_wrong_with_the_app_is_said_once_for_all_processes(bench: Bench)
     assert process.stderr is not None
     assert process.stdout.read() == ""
     said = process.stderr.read()
-    assert said.startswith("error: the worker does not know what to run")
+    assert said.startswith("error: no backend is configured")
     assert said.count("\n") == 1
 
 
@@ -425,11 +522,15 @@ def test_a_fork_has_no_processes_and_no_prefixes(bench: Bench) -> None:
     assert "leave out" in process.stderr.read()
 
 
-# --- poison ---------------------------------------------------------------------------------------------------------------------
+# --- poison ---------------------------------------------------------------------------------------
 
 
-def test_a_batch_that_kills_its_workers_is_set_aside_and_the_others_are_answered(bench: Bench) -> None:
-    bench.provider.model = lambda turn: ToolCalls([("order", {})]) if turn.round == 0 else Reply("ok: " + turn.user_texts[0])
+def test_a_batch_that_kills_its_workers_is_set_aside_and_the_others_are_answered(
+    bench: Bench,
+) -> None:
+    bench.provider.model = lambda turn: (
+        ToolCalls([("order", {})]) if turn.round == 0 else Reply("ok: " + turn.user_texts[0])
+    )
     bench.app = "tests.integration.poisonous_bot:queue"
     tool = {"type": "function", "name": "order", "parameters": {"type": "object", "properties": {}}}
     bench.options.update(lock_duration=1.0, request_timeout=1.0, tools=[tool])
@@ -439,22 +540,28 @@ def test_a_batch_that_kills_its_workers_is_set_aside_and_the_others_are_answered
         number = 0
         while not queue.list_failed():
             number += 1
-            assert queue.ask(f"t{number}", f"message {number}", timeout=PATIENCE_S) == f"ok: message {number}"
+            assert (
+                queue.ask(f"t{number}", f"message {number}", timeout=PATIENCE_S)
+                == f"ok: message {number}"
+            )
         (failed,) = queue.list_failed()
         assert (failed.thread_id, failed.reason) == ("poison", "worker_deaths")
         assert queue.get_message(poison.message_id).status == "failed"
         assert "3 workers died" in failed.error.message
-        # Nobody else was convicted with it, and each message was handed to the model once, whatever died meanwhile.
+        # No other batch was blamed with it, and each message was handed to the model once, whatever
+        # died meanwhile.
     asked = [run.user_texts for run in bench.provider.runs if run.user_texts]
-    assert sorted(asked) == sorted([("drink me",), *((f"message {one}",) for one in range(1, number + 1))])
+    assert sorted(asked) == sorted(
+        [("drink me",), *((f"message {one}",) for one in range(1, number + 1))]
+    )
     assert bench.provider.overlaps == ()
 
 
-# --- fairness -------------------------------------------------------------------------------------------------------------------
+# --- fairness -------------------------------------------------------------------------------------
 
 
 def test_a_thread_with_ten_thousand_messages_does_not_starve_the_others(bench: Bench) -> None:
-    """Its batches take turns with everybody else's: the others are answered before it is half done."""
+    """Its batches take turns with all others: those are answered before it is half done."""
     order: list[str] = []
 
     def model(turn: Any) -> Reply:
@@ -463,7 +570,9 @@ def test_a_thread_with_ten_thousand_messages_does_not_starve_the_others(bench: B
 
     bench.provider.model = model
     with bench.queue() as queue:
-        rows = queue.add_messages({"thread_id": "long", "message": f"long {number}"} for number in range(10_000))
+        rows = queue.add_messages(
+            {"thread_id": "long", "message": f"long {number}"} for number in range(10_000)
+        )
         short = [queue.add_message_to_thread(f"t{number}", "short") for number in range(30)]
         bench.start("--concurrency", "2")
         for receipt in short:

@@ -16,7 +16,9 @@ PICTURE = {"type": "image_url", "image_url": {"url": "https://example.com/parcel
 
 
 @pytest.fixture
-def bot(request: pytest.FixtureRequest, one_redis: RedisServer, prefix: str, provider: StandInProvider) -> Iterator[Any]:
+def bot(
+    request: pytest.FixtureRequest, one_redis: RedisServer, prefix: str, provider: StandInProvider
+) -> Iterator[Any]:
     made: list[AssistantMessageQueue] = []
 
     def make(protocol: str, **options: Any) -> Bot:
@@ -30,14 +32,20 @@ def bot(request: pytest.FixtureRequest, one_redis: RedisServer, prefix: str, pro
 
 
 @pytest.mark.parametrize("protocol", ["responses", "assistants", "chat_completions"])
-def test_a_picture_and_its_caption_reach_the_model_in_one_run(bot: Any, provider: StandInProvider, protocol: str) -> None:
+def test_a_picture_and_its_caption_reach_the_model_in_one_run(
+    bot: Any, provider: StandInProvider, protocol: str
+) -> None:
     asking = bot(protocol)
     asking.queue.add_message_to_thread("t", "my parcel is broken")
     asking.queue.add_message_to_thread("t", [{"type": "text", "text": "look"}, PICTURE])
     asking.work()
     (run,) = provider.runs
     assert run.user_texts == ("my parcel is broken", "look")
-    told = provider.requests[-1].body["messages"] if protocol == "chat_completions" else provider.items(run.conversation_id)
+    told = (
+        provider.requests[-1].body["messages"]
+        if protocol == "chat_completions"
+        else provider.items(run.conversation_id)
+    )
     items = [item for item in told if item.get("role") == "user"]
     assert "parcel.png" in str(items[1])
 
@@ -49,10 +57,14 @@ def test_a_caption_waits_for_its_picture_and_no_longer(bot: Any) -> None:
     assert caption.due_at.timestamp() == clock.ms / 1000 + 30
     clock.advance(2)
     picture = asking.queue.add_message_to_thread("t", [PICTURE])
-    assert picture.due_at.timestamp() == clock.ms / 1000 + 3  # the window of message_delay, from the first message
+    assert (
+        picture.due_at.timestamp() == clock.ms / 1000 + 3
+    )  # the window of message_delay, from the first message
     clock.advance(1)
     thanks = asking.queue.add_message_to_thread("t", "thanks")
-    assert thanks.due_at == picture.due_at  # what follows the picture does not open the window again
+    assert (
+        thanks.due_at == picture.due_at
+    )  # what follows the picture does not open the window again
 
 
 def test_a_late_picture_ends_the_window_of_its_caption_at_once(bot: Any) -> None:

@@ -1,4 +1,4 @@
-"""Somebody writes into our keys: no worker stops, no other thread waits, what was added is answered or stands in the failed list."""
+"""Foreign writes to the keys stop no worker and no other thread; messages are answered or fail."""
 
 from __future__ import annotations
 
@@ -17,20 +17,30 @@ from assistant_queue import AssistantMessageQueue, StoreError
 from assistant_queue.cli import main
 from assistant_queue.store.keys import Keys
 from assistant_queue.testing import StandInProvider
-from assistant_queue.testing.clock import FakeClock
+from assistant_queue.testing.fake_clock import FakeClock
 from assistant_queue.testing.harness import Crash, InstantWorker
 from assistant_queue.testing.provider import refuse
-from tests.conftest import RedisServer
+from tests.conftest import RedisServer, with_clock
 
 Spoil = Callable[["Victim"], Any]
 GARBAGE = b"\xff\xfe{"
 
 
 class Victim:
-    """A thread `t` in some state, a healthy neighbour `u`, and a client that writes what it likes."""
+    """A thread `t` in some state, a healthy neighbour `u`, and a client that writes anything."""
 
-    def __init__(self, options: dict[str, Any], client: Any, prefix: str, provider: StandInProvider, moment: str) -> None:
-        self.client, self.keys, self.provider, self.moment = client, Keys(prefix), provider, moment
+    def __init__(
+        self,
+        options: dict[str, Any],
+        client: Any,
+        prefix: str,
+        provider: StandInProvider,
+        moment: str,
+    ) -> None:
+        self.client = client
+        self.keys = Keys(prefix)
+        self.provider = provider
+        self.moment = moment
         self.delivered: list[str] = []
         self.seen = len(provider.runs)
         self.clock = FakeClock()
@@ -44,9 +54,10 @@ class Victim:
             max_attempts=1 if moment == "failed" else 3,
             on_reply=lambda result: self.delivered.append(result.batch_id),
         )
-        self.queue._clock = self.clock
-        self.queue._open()
-        self.ids = [self.queue.add_message_to_thread("t", text).message_id for text in ("one", "two")]
+        self.queue = with_clock(self.queue, self.clock)
+        self.ids = [
+            self.queue.add_message_to_thread("t", text).message_id for text in ("one", "two")
+        ]
         if moment == "failed":
             provider.fault("responses.create", refuse(404, "not_found"))
             self.work()
@@ -54,7 +65,8 @@ class Victim:
             self.batch = failed.batch_id
         elif moment != "waiting":
             self.work(crash=moment)
-            self.batch = client.hget(self.keys.thread("t"), "batch").decode()
+            where = self.keys.delivering if moment == "before Deliver" else self.keys.thread
+            self.batch = client.hget(where("t"), "batch").decode()
 
     def work(self, crash: str = "") -> None:
         def probe(name: str, batch: Any) -> None:
@@ -79,7 +91,7 @@ class Victim:
                 call()
 
     def texts(self) -> list[str]:
-        """What the provider was told, in all its conversations."""
+        """Return all users' texts that the provider got, in all its conversations."""
         places = dict.fromkeys(run.conversation_id for run in self.provider.runs[self.seen :])
         return [text for place in places for text in self.provider.user_texts(place)]
 
@@ -112,7 +124,7 @@ def make(
 
 
 def survives(victim: Victim, spoil: Spoil) -> list[str]:
-    """Spoil, add to both threads, work until idle; what the provider was told in the end."""
+    """Spoil, add to both threads, work until idle; return the texts that the provider got."""
     spoil(victim)
     victim.look()
     neighbour = victim.queue.add_message_to_thread("u", "neighbour")
@@ -157,7 +169,11 @@ def key_of(victim: Victim, name: str) -> str:
         return keys.message(victim.ids[0])
     if name in {"record", "dead"}:
         return str(getattr(keys, name)(victim.batch))
-    return str(getattr(keys, name)("t") if name in {"thread", "pending", "frozen", "conversation"} else getattr(keys, name))
+    return str(
+        getattr(keys, name)("t")
+        if name in {"thread", "pending", "frozen", "conversation", "outbox", "delivering"}
+        else getattr(keys, name)
+    )
 
 
 def field(key: str, name: str, value: Any) -> Spoil:
@@ -179,7 +195,7 @@ NUMBERS = ("n", "head", "first", "own_due")
 VALUES = ("abc", "", "1e400", "1" * 30, "-5.5", GARBAGE)
 
 
-# --- before anything was sent: nothing may be missing --------------------------------------------------------------------------
+# --- before anything was sent: nothing may be missing ---------------------------------------------
 
 
 @pytest.mark.parametrize("name", WHOLE_QUEUE)
@@ -191,7 +207,9 @@ def test_a_key_of_the_whole_queue_of_another_type_costs_no_message(
     if name == "paused":
         wrong_type(name, *which)(victim)
         victim.queue.resume()
-    assert set(survives(victim, (lambda _: None) if name == "paused" else wrong_type(name, *which))) == {
+    assert set(
+        survives(victim, (lambda _: None) if name == "paused" else wrong_type(name, *which))
+    ) == {
         "one",
         "two",
         "late",
@@ -200,13 +218,25 @@ def test_a_key_of_the_whole_queue_of_another_type_costs_no_message(
     }
 
 
-@pytest.mark.parametrize(("name", "value"), [*(("due", value) for value in VALUES), *((name, "abc") for name in NUMBERS)])
+@pytest.mark.parametrize(
+    ("name", "value"), [*(("due", value) for value in VALUES), *((name, "abc") for name in NUMBERS)]
+)
 def test_a_thread_with_a_broken_number_begins_anew(
     make: Callable[[str], Victim], name: str, value: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     victim = make("waiting")
-    assert set(survives(victim, field("thread", name, value))) == {"one", "two", "late", "later", "neighbour"}
-    assert [record for record in caplog.records if record.levelno == logging.ERROR and "is now" in record.getMessage()]
+    assert set(survives(victim, field("thread", name, value))) == {
+        "one",
+        "two",
+        "late",
+        "later",
+        "neighbour",
+    }
+    assert [
+        record
+        for record in caplog.records
+        if record.levelno == logging.ERROR and "is now" in record.getMessage()
+    ]
     (kept,) = victim.client.zrange(victim.keys.quarantine, 0, -1)
     assert victim.client.hget(kept, name) == (value if isinstance(value, bytes) else value.encode())
 
@@ -243,7 +273,8 @@ def test_a_thread_with_a_broken_number_begins_anew(
         field("counters", "completed", 9223372036854775807),
         lambda victim: victim.client.zadd(victim.keys.due, {GARBAGE: 1, "ghost": 2, "": 3}),
         lambda victim: (
-            victim.client.zadd(victim.keys.due, {"far": "inf", "long ago": "-inf"}) and victim.client.zrem(victim.keys.due, "far")
+            victim.client.zadd(victim.keys.due, {"far": "inf", "long ago": "-inf"})
+            and victim.client.zrem(victim.keys.due, "far")
         ),
         lambda victim: victim.client.zadd(victim.keys.failed, {GARBAGE: 1, "ghost": 2}),
         lambda victim: victim.client.set(victim.keys.fingerprint, "{"),
@@ -258,17 +289,29 @@ def test_what_waits_is_answered(make: Callable[[str], Victim], spoil: Spoil) -> 
 
 
 @pytest.mark.parametrize(
-    "value", [GARBAGE, "{", "5", "[]", '{"id": 1}', '{"id": "x"}', '{"id": "x", "c": 5}', '{"id": "x", "c": "y", "m": []}']
+    "value",
+    [
+        GARBAGE,
+        "{",
+        "5",
+        "[]",
+        '{"id": 1}',
+        '{"id": "x"}',
+        '{"id": "x", "c": 5}',
+        '{"id": "x", "c": "y", "m": []}',
+    ],
 )
 @pytest.mark.parametrize("moment", ["waiting", "before Start"])
-def test_an_unreadable_message_takes_its_batch_to_the_failed_list(make: Callable[[str], Victim], moment: str, value: Any) -> None:
+def test_an_unreadable_message_takes_its_batch_to_the_failed_list(
+    make: Callable[[str], Victim], moment: str, value: Any
+) -> None:
     victim = make(moment)
     texts = survives(victim, entry("pending" if moment == "waiting" else "frozen", 0, value))
     assert "one" not in texts
     (failed,) = victim.queue.list_failed()
     assert failed.reason == "corrupt"
     assert victim.ids[1] in failed.message_ids
-    with pytest.raises(StoreError, match="not of this queue's making"):
+    with pytest.raises(StoreError, match="was not written by this queue"):
         victim.queue.retry_failed(failed.batch_id)
     victim.queue.discard_failed(failed.batch_id)
     assert victim.queue.list_failed() == []
@@ -283,7 +326,9 @@ def test_fields_that_a_newer_version_added_do_no_harm(make: Callable[[str], Vict
 
 
 @pytest.mark.parametrize("key", ["pending", "thread"])
-def test_a_lost_list_or_hash_costs_no_more_than_itself(make: Callable[[str], Victim], key: str) -> None:
+def test_a_lost_list_or_hash_costs_no_more_than_itself(
+    make: Callable[[str], Victim], key: str
+) -> None:
     """Of a list that is gone nothing can be answered; of a hash that is gone everything."""
     victim = make("waiting")
     texts = survives(victim, lambda victim: victim.client.delete(key_of(victim, key)))
@@ -294,11 +339,15 @@ def test_a_lost_list_or_hash_costs_no_more_than_itself(make: Callable[[str], Vic
 def test_a_list_of_another_type_is_kept_for_a_person(make: Callable[[str], Victim]) -> None:
     victim = make("waiting")
     assert {"late", "later", "neighbour"} <= set(survives(victim, wrong_type("pending")))
-    kept = [name for name in victim.client.zrange(victim.keys.quarantine, 0, -1) if b":pending:t" in name]
+    kept = [
+        name
+        for name in victim.client.zrange(victim.keys.quarantine, 0, -1)
+        if b":pending:t" in name
+    ]
     assert [victim.client.get(name) for name in kept] == [GARBAGE]
 
 
-# --- in the middle of a batch: what may have been sent is not sent again ----------------------------------------------------------
+# --- in the middle of a batch: what may have been sent is not sent again --------------------------
 
 
 @pytest.mark.parametrize("moment", ["before Start", "after Start", "before Finish"])
@@ -327,8 +376,10 @@ def test_a_list_of_another_type_is_kept_for_a_person(make: Callable[[str], Victi
         lambda victim: victim.client.delete(key_of(victim, "thread")),
     ],
 )
-def test_a_batch_whose_record_is_broken_is_not_guessed_about(make: Callable[[str], Victim], moment: str, spoil: Spoil) -> None:
-    victim = make("before Complete" if moment == "before Finish" else moment)
+def test_a_batch_with_a_broken_record_fails_without_a_guess(
+    make: Callable[[str], Victim], moment: str, spoil: Spoil
+) -> None:
+    victim = make(moment)
     texts = survives(victim, spoil)
     assert {"later", "neighbour"} <= set(texts)
     for failed in victim.queue.list_failed():
@@ -336,7 +387,7 @@ def test_a_batch_whose_record_is_broken_is_not_guessed_about(make: Callable[[str
         victim.queue.discard_failed(failed.batch_id)
 
 
-@pytest.mark.parametrize("moment", ["before Start", "after Start", "before Complete"])
+@pytest.mark.parametrize("moment", ["before Start", "after Start", "before Finish"])
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -354,32 +405,50 @@ def test_a_batch_whose_record_is_broken_is_not_guessed_about(make: Callable[[str
         lambda victim: victim.client.delete(key_of(victim, "message")),
     ],
 )
-def test_what_hangs_on_a_batch_is_put_aside_and_the_batch_goes_on(make: Callable[[str], Victim], moment: str, spoil: Spoil) -> None:
+def test_broken_keys_of_a_batch_are_quarantined_and_the_batch_continues(
+    make: Callable[[str], Victim], moment: str, spoil: Spoil
+) -> None:
     victim = make(moment)
     assert {"one", "two", "later", "neighbour"} <= set(survives(victim, spoil))
     assert victim.queue.list_failed() == []
 
 
-@pytest.mark.parametrize("spoil", [field("thread", "progress", "{"), field("thread", "progress", GARBAGE), wrong_type("message")])
-def test_a_reply_is_delivered_although_its_record_is_broken(make: Callable[[str], Victim], spoil: Spoil) -> None:
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        field("delivering", "progress", "{"),
+        field("delivering", "progress", GARBAGE),
+        field("delivering", "until", GARBAGE),
+        field("delivering", "batch", GARBAGE),
+        wrong_type("message"),
+        wrong_type("delivering"),
+        wrong_type("deliveries"),
+    ],
+)
+def test_a_reply_is_delivered_although_its_record_is_broken(
+    make: Callable[[str], Victim], spoil: Spoil
+) -> None:
     victim = make("before Deliver")
     survives(victim, spoil)
     assert victim.batch in victim.delivered
 
 
-def test_a_reply_of_which_nothing_is_left_stops_nobody(make: Callable[[str], Victim], caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreadable_reply_stops_no_other_thread(
+    make: Callable[[str], Victim], caplog: pytest.LogCaptureFixture
+) -> None:
     victim = make("before Deliver")
 
     def spoil(victim: Victim) -> None:
-        field("thread", "progress", "{")(victim)
+        header = victim.client.lpop(key_of(victim, "outbox")).split(b" {")[0]
+        victim.client.lpush(key_of(victim, "outbox"), header + b" {")
         field("record", "result", "{")(victim)
 
     survives(victim, spoil)
-    assert "was not delivered" in caplog.text
+    assert "the reply goes to the failed list (undelivered)" in caplog.text
     assert victim.batch not in victim.delivered
 
 
-# --- in the failed list -----------------------------------------------------------------------------------------------------------
+# --- in the failed list ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -399,7 +468,9 @@ def test_a_reply_of_which_nothing_is_left_stops_nobody(make: Callable[[str], Vic
         wrong_type("failed", "x"),
     ],
 )
-def test_a_broken_failed_batch_is_shown_and_can_be_discarded(make: Callable[[str], Victim], spoil: Spoil) -> None:
+def test_a_broken_failed_batch_is_shown_and_can_be_discarded(
+    make: Callable[[str], Victim], spoil: Spoil
+) -> None:
     victim = make("failed")
     assert {"late", "later", "neighbour"} <= set(survives(victim, spoil))
     assert victim.batch in [failed.batch_id for failed in victim.queue.list_failed()]
@@ -411,7 +482,7 @@ def test_a_broken_failed_batch_is_shown_and_can_be_discarded(make: Callable[[str
     assert victim.batch not in [failed.batch_id for failed in victim.queue.list_failed()]
 
 
-# --- who looks --------------------------------------------------------------------------------------------------------------------
+# --- queries --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["due", "failed", "counters", "fingerprint", "format"])

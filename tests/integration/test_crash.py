@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from assistant_queue.testing import StandInProvider
+from tests import fork_server
 from tests.conftest import PATIENCE_S, RedisServer
 from tests.integration.conftest import BIN, HERE, Service, wait_until
 
@@ -23,14 +24,14 @@ class ProcessService(Service):
     words: tuple[str, ...] = ()
 
     def start_worker(self) -> None:
-        environment = {**os.environ, "ASSISTANT_QUEUE_APP": "tests.integration.bot:queue", "PYTHONPATH": str(HERE.parent.parent)}
+        environment = {
+            **os.environ,
+            "ASSISTANT_QUEUE_APP": "tests.integration.bot:queue",
+            "PYTHONPATH": str(HERE.parent.parent),
+        }
         with self.log.open("ab") as log:
-            process = subprocess.Popen(
-                [str(BIN / "assistant-queue"), "worker", *self.words],
-                env=environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
+            process = fork_server.start(
+                [BIN / "assistant-queue", "worker", *self.words], env=environment, stdout=log
             )
         self.processes.append(process)
 
@@ -40,7 +41,9 @@ class ProcessService(Service):
 
 
 @pytest.fixture
-def service(one_redis: RedisServer, prefix: str, provider: StandInProvider, tmp_path: Path) -> Iterator[ProcessService]:
+def service(
+    one_redis: RedisServer, prefix: str, provider: StandInProvider, tmp_path: Path
+) -> Iterator[ProcessService]:
     made = ProcessService("process", one_redis.url, prefix, provider, tmp_path / "workers.log")
     yield made
     for process in made.processes:
@@ -50,7 +53,9 @@ def service(one_redis: RedisServer, prefix: str, provider: StandInProvider, tmp_
 
 
 @pytest.mark.parametrize("protocol", ["responses", "assistants"])
-def test_a_killed_process_is_succeeded_within_the_lease_and_the_same_run_goes_on(service: ProcessService, protocol: str) -> None:
+def test_a_killed_process_is_succeeded_within_the_lease_and_the_same_run_continues(
+    service: ProcessService, protocol: str
+) -> None:
     service.protocol = protocol
     queue = service.start(workers=1, lock_duration=LEASE)
     gate = service.provider.hold()
@@ -67,7 +72,9 @@ def test_a_killed_process_is_succeeded_within_the_lease_and_the_same_run_goes_on
     assert service.provider.overlaps == ()
 
 
-def test_a_process_that_was_stopped_for_longer_than_its_lease_does_no_more_harm(service: ProcessService) -> None:
+def test_a_process_that_was_stopped_for_longer_than_its_lease_does_no_more_harm(
+    service: ProcessService,
+) -> None:
     service.on_reply = True
     queue = service.start(workers=1, lock_duration=LEASE)
     gate = service.provider.hold()
@@ -88,7 +95,7 @@ def test_a_process_that_was_stopped_for_longer_than_its_lease_does_no_more_harm(
     assert queue.get_queue_status().completed_count == 2
 
 
-def test_a_worker_that_is_told_to_stop_hands_its_run_back(service: ProcessService) -> None:
+def test_a_worker_that_is_asked_to_stop_hands_its_run_back(service: ProcessService) -> None:
     service.words = ("--shutdown-timeout", "0")
     queue = service.start(workers=1, lock_duration=20.0)
     gate = service.provider.hold()
@@ -104,11 +111,15 @@ def test_a_worker_that_is_told_to_stop_hands_its_run_back(service: ProcessServic
     assert len(service.provider.runs) == 1
 
 
-def test_redis_may_restart_in_the_middle_of_a_run(service: ProcessService, tmp_path: Path, one_redis: RedisServer) -> None:
+def test_redis_may_restart_in_the_middle_of_a_run(
+    service: ProcessService, tmp_path: Path, one_redis: RedisServer
+) -> None:
     own = RedisServer(one_redis.program, tmp_path, "--appendonly", "yes", "--appendfsync", "always")
     own.start()
     try:
-        restarted = ProcessService("process", own.url, "restart", service.provider, tmp_path / "restart.log")
+        restarted = ProcessService(
+            "process", own.url, "restart", service.provider, tmp_path / "restart.log"
+        )
         queue = restarted.start(workers=1, lock_duration=LEASE)
         gate = service.provider.hold()
         receipt = queue.add_message_to_thread("t", "durable")

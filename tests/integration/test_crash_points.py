@@ -12,30 +12,43 @@ import redis
 
 from assistant_queue import AssistantMessageQueue, Batch, RunResult
 from assistant_queue.testing import StandInProvider
-from assistant_queue.testing.clock import FakeClock
+from assistant_queue.testing.fake_clock import FakeClock
 from assistant_queue.testing.harness import Crash, InstantWorker
 from assistant_queue.testing.provider import Reply, ToolCalls
 from assistant_queue.worker.runtime import Runtime
-from tests.conftest import PATIENCE_S, RedisServer
+from tests.conftest import PATIENCE_S, RedisServer, with_clock
 from tests.integration.conftest import wait_until
 
 CHOSEN = {
     "responses": {"model": "stand-in-model"},
     "chat_completions": {"model": "stand-in-model", "protocol": "chat_completions"},
 }
-"""How a queue is told to speak a protocol by its model; Assistants want an assistant."""
+"""Options that make a queue speak a protocol by its model; Assistants want an assistant."""
 TEXTS = ("hi", "one question", "about my order")
 
 
 class Bot:
-    """A queue whose user functions remember what was asked of them."""
+    """A queue with user functions that remember what was asked of them."""
 
-    def __init__(self, url: str, prefix: str, provider: StandInProvider, protocol: str, *, rq_name: str = "", **options: Any) -> None:
+    def __init__(
+        self,
+        url: str,
+        prefix: str,
+        provider: StandInProvider,
+        protocol: str,
+        *,
+        rq_name: str = "",
+        **options: Any,
+    ) -> None:
         self.rq_name = rq_name
         self.asked: list[str] = []
         self.delivered: list[str] = []
         chosen = CHOSEN.get(protocol, {"assistant_id": provider.assistant_id})
-        tool = {"type": "function", "name": "order", "parameters": {"type": "object", "properties": {}}}
+        tool = {
+            "type": "function",
+            "name": "order",
+            "parameters": {"type": "object", "properties": {}},
+        }
         self.protocol = protocol
         self.clock = FakeClock()
         self.provider = provider
@@ -49,8 +62,7 @@ class Bot:
             tools=[tool] if protocol in CHOSEN else None,
             **{**chosen, **options},
         )
-        self.queue._clock = self.clock
-        self.queue._open()
+        self.queue = with_clock(self.queue, self.clock)
 
     def handle(self, _thread_id: str, _run_id: str, calls: list[Any]) -> list[dict[str, str]]:
         self.asked += [call.id for call in calls]
@@ -59,19 +71,27 @@ class Bot:
     def remembered(self, thread_id: str, runs: Any) -> list[str]:
         """The user texts of a thread: in the provider's one conversation, or in the history that the queue keeps."""
         if self.protocol == "chat_completions":
-            return [message.text for message in self.queue.list_messages(thread_id, limit=100, order="asc") if message.role == "user"]
+            return [
+                message.text
+                for message in self.queue.list_messages(thread_id, limit=100, order="asc")
+                if message.role == "user"
+            ]
         (conversation_id,) = {run.conversation_id for run in runs}
         return self.provider.user_texts(conversation_id)
 
     def work(self, probe: Any = None) -> None:
-        InstantWorker(self.queue.config, self.clock, probe=probe, rq_name=self.rq_name).run_until_idle()
+        InstantWorker(
+            self.queue.config, self.clock, probe=probe, rq_name=self.rq_name
+        ).run_until_idle()
 
 
 class CrashAt:
     """Dies at the k-th point it passes; `passed` counts them."""
 
     def __init__(self, number: int) -> None:
-        self.number, self.passed, self.name = number, 0, ""
+        self.number = number
+        self.passed = 0
+        self.name = ""
 
     def __call__(self, name: str, _: Batch) -> None:
         self.passed += 1
@@ -81,7 +101,11 @@ class CrashAt:
 
 
 def with_tools(turn: Any) -> Any:
-    return ToolCalls([("order", {"id": turn.round})]) if turn.round < 2 else Reply("done: " + " | ".join(turn.user_texts))
+    return (
+        ToolCalls([("order", {"id": turn.round})])
+        if turn.round < 2
+        else Reply("done: " + " | ".join(turn.user_texts))
+    )
 
 
 @pytest.fixture(params=["responses", "assistants", "chat_completions"])
@@ -96,7 +120,9 @@ def provider() -> Iterator[StandInProvider]:
         assert standing.model_errors == ()
 
 
-def crash_everywhere(url: str, prefix: str, provider: StandInProvider, protocol: str, **options: Any) -> list[str]:
+def crash_everywhere(
+    url: str, prefix: str, provider: StandInProvider, protocol: str, **options: Any
+) -> list[str]:
     """For each point: run, die there, recover, and check. The points' names."""
     names: list[str] = []
     number = 0
@@ -124,17 +150,29 @@ def crash_everywhere(url: str, prefix: str, provider: StandInProvider, protocol:
 def check(bot: Bot, number: int, runs: Any, name: str) -> None:
     where = f"died at point {number}, {name}"
     expected = [f"{number} {text}" for text in TEXTS] + ([f"{number} late"] if name else [])
-    # A tool round of Responses is a run of its own over the same texts: the first one carries them.
+    # A tool round of Responses is its own run over the same texts: the first one carries them.
     is_round_a_run = bot.protocol != "assistants"
-    answered = [text for run in runs if run.status == "completed" and not (is_round_a_run and run.outputs) for text in run.user_texts]
-    if bot.protocol == "chat_completions":  # nothing is kept there: what was said to nobody may be said again
+    answered = [
+        text
+        for run in runs
+        if run.status == "completed" and not (is_round_a_run and run.outputs)
+        for text in run.user_texts
+    ]
+    if (
+        bot.protocol == "chat_completions"
+    ):  # nothing is kept there: a reply that no worker heard may be repeated
         answered = list(dict.fromkeys(answered))
     assert answered == expected, where
     assert bot.remembered("t", runs) == expected, where
     assert bot.provider.overlaps == (), where
     assert bot.queue.list_failed() == [], where
     status = bot.queue.get_queue_status()
-    assert (status.completed_count, status.active_count, status.waiting_count, status.delayed_count) == (len(expected), 0, 0, 0), where
+    assert (
+        status.completed_count,
+        status.active_count,
+        status.waiting_count,
+        status.delayed_count,
+    ) == (len(expected), 0, 0, 0), where
     # Only a death between the function's return and the write of its outputs can ask again.
     doubled = len(bot.asked) - len(set(bot.asked))
     assert doubled == 0 or name in {"after Answer", "before Save"}, where
@@ -144,10 +182,14 @@ def test_a_plain_batch_survives_a_death_at_every_step(
     one_redis: RedisServer, prefix: str, provider: StandInProvider, protocol: str
 ) -> None:
     names = crash_everywhere(one_redis.url, prefix, provider, protocol)
-    assert {"before Start", "after Start", "before Watch", "before Finish", "after Finish"} <= set(names)
+    assert {"before Start", "after Start", "before Watch", "before Finish", "after Finish"} <= set(
+        names
+    )
 
 
-def test_tool_rounds_survive_a_death_at_every_step(one_redis: RedisServer, prefix: str, provider: StandInProvider, protocol: str) -> None:
+def test_tool_rounds_survive_a_death_at_every_step(
+    one_redis: RedisServer, prefix: str, provider: StandInProvider, protocol: str
+) -> None:
     provider.model = with_tools
     names = crash_everywhere(one_redis.url, prefix, provider, protocol)
     assert {"before Answer", "after Answer", "before Submit", "after Submit"} <= set(names)
@@ -156,10 +198,15 @@ def test_tool_rounds_survive_a_death_at_every_step(one_redis: RedisServer, prefi
 def test_the_concurrent_workers_records_survive_a_death_at_every_step(
     one_redis: RedisServer, prefix: str, provider: StandInProvider
 ) -> None:
-    """The same with RQ's records of each job kept: only those of jobs whose worker died are left, and they expire."""
+    """The same with RQ's records of each job kept.
+
+    Only the records of jobs that lost their worker are left, and they expire.
+    """
     provider.model = with_tools
     with redis.Redis.from_url(one_redis.url) as client:
-        names = crash_everywhere(one_redis.url, prefix, provider, "responses", rq_name=f"worker-of-{prefix}")
+        names = crash_everywhere(
+            one_redis.url, prefix, provider, "responses", rq_name=f"worker-of-{prefix}"
+        )
         left = list(client.scan_iter(match=f"rq:wip:{prefix}-*", count=1000))
         assert all(client.zcard(key) <= 1 for key in left)
         assert len(left) <= len(names)
@@ -168,11 +215,20 @@ def test_the_concurrent_workers_records_survive_a_death_at_every_step(
     assert {"before Answer", "after Submit", "before Finish"} <= set(names)
 
 
-def test_a_delivery_survives_a_death_at_every_step(one_redis: RedisServer, prefix: str, provider: StandInProvider) -> None:
+def test_a_delivery_survives_a_death_at_every_step(
+    one_redis: RedisServer, prefix: str, provider: StandInProvider
+) -> None:
     delivered: list[str] = []
-    names = crash_everywhere(one_redis.url, prefix, provider, "responses", on_reply=lambda result: delivered.append(result.batch_id))
-    assert {"before Deliver", "after Deliver", "before Complete"} <= set(names)
-    # One for each scenario and, after a death, one for the late message; a death after `on_reply` may deliver again, never less.
+    names = crash_everywhere(
+        one_redis.url,
+        prefix,
+        provider,
+        "responses",
+        on_reply=lambda result: delivered.append(result.batch_id),
+    )
+    assert {"before Deliver", "after Deliver", "before Delivered", "after Delivered"} <= set(names)
+    # One for each scenario and, after a death, one for the late message; a death after `on_reply`
+    # may deliver again, never less.
     assert len(set(delivered)) == 2 * len(names) + 1
 
 
@@ -180,10 +236,14 @@ class DiesOnTheWayBack:
     """The first worker dies in `on_reply`, and each one after it before it has called that again."""
 
     def __init__(self, most: int) -> None:
-        self.deaths, self._most = 0, most
+        self.deaths = 0
+        self._most = most
 
     def __call__(self, name: str, _: Batch) -> None:
-        if name == ("after Deliver" if self.deaths == 0 else "before Save") and self.deaths < self._most:
+        if (
+            name == ("after Deliver" if self.deaths == 0 else "before EnterExclusive")
+            and self.deaths < self._most
+        ):
             self.deaths += 1
             raise Crash(name)
 
@@ -193,7 +253,13 @@ def test_a_delivery_is_repeated_however_many_workers_die_on_the_way_to_it(
 ) -> None:
     """Only a death in `on_reply` itself can be its fault; three others in a row once had the reply given up."""
     delivered: list[str] = []
-    bot = Bot(one_redis.url, prefix, provider, "responses", on_reply=lambda result: delivered.append(result.reply))
+    bot = Bot(
+        one_redis.url,
+        prefix,
+        provider,
+        "responses",
+        on_reply=lambda result: delivered.append(result.reply),
+    )
     with bot.queue as queue:
         queue.add_message_to_thread("t", "hi")
         dying = DiesOnTheWayBack(most=8)
@@ -210,7 +276,10 @@ def test_a_delivery_is_repeated_however_many_workers_die_on_the_way_to_it(
 
 
 class Suspects(Bot):
-    """A bot whose function, called for one suspect, waits until the other wants to be called, too."""
+    """A bot with a function that waits for both suspects.
+
+    Called for one suspect, it waits until the other wants to be called, too.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self.trace: list[tuple[str, str]] = []
@@ -219,7 +288,7 @@ class Suspects(Bot):
 
     def watch(self, name: str, batch: Batch) -> None:
         self.trace.append((name, batch.thread_id))
-        if [name for name, _ in self.trace].count("before Isolate") == 2:
+        if [name for name, _ in self.trace].count("before EnterExclusive") == 2:
             self.both_want.set()
 
     async def handle(self, _thread_id: str, _run_id: str, calls: list[Any]) -> list[dict[str, str]]:  # type: ignore[override]
@@ -228,7 +297,9 @@ class Suspects(Bot):
         return [{"tool_call_id": call.id, "output": "shipped"} for call in calls]
 
 
-def test_two_suspects_in_one_process_are_called_one_after_the_other(one_redis: RedisServer, prefix: str, provider: StandInProvider) -> None:
+def test_two_suspects_in_one_process_are_called_one_after_the_other(
+    one_redis: RedisServer, prefix: str, provider: StandInProvider
+) -> None:
     """Called together, they would be convicted of each other's deaths."""
     provider.model = lambda turn: ToolCalls([("order", {})]) if turn.round == 0 else Reply("done")
 
@@ -254,16 +325,29 @@ def test_two_suspects_in_one_process_are_called_one_after_the_other(one_redis: R
         bot.clock.advance(31)
         asyncio.run(both())
         assert queue.get_queue_status().completed_count == 2
-    called = [(name, thread) for name, thread in bot.trace if name in {"after Isolate", "after Answer"}]
-    first, second = called[0][1], called[2][1]
+    called = [
+        (name, thread)
+        for name, thread in bot.trace
+        if name in {"after EnterExclusive", "after Answer"}
+    ]
+    first = called[0][1]
+    second = called[2][1]
     assert {first, second} == {"a", "b"}
-    assert called == [("after Isolate", first), ("after Answer", first), ("after Isolate", second), ("after Answer", second)]
+    assert called == [
+        ("after EnterExclusive", first),
+        ("after Answer", first),
+        ("after EnterExclusive", second),
+        ("after Answer", second),
+    ]
 
 
 @pytest.mark.parametrize("point", ["after Deliver", "before Postpone", "after Postpone"])
-def test_a_delivery_that_was_given_up_and_returned_is_not_repeated_after_a_death(one_redis: RedisServer, prefix: str, point: str) -> None:
+def test_a_delivery_that_was_given_up_and_returned_is_not_repeated_after_a_death(
+    one_redis: RedisServer, prefix: str, point: str
+) -> None:
     calls: list[str] = []
-    let_go, clock = threading.Event(), FakeClock()
+    let_go = threading.Event()
+    clock = FakeClock()
 
     def on_reply(result: RunResult) -> None:
         calls.append(result.batch_id)
@@ -272,13 +356,21 @@ def test_a_delivery_that_was_given_up_and_returned_is_not_repeated_after_a_death
     def dies(name: str, batch: Batch) -> None:
         if name == point and not let_go.is_set():
             let_go.set()
-            wait_until(lambda: queue._store.client.get(f"{prefix}:delivery:{batch.id}") == b"done", "the call has returned")
+            wait_until(
+                lambda: queue._store.client.get(f"{prefix}:delivery:{batch.id}") == b"done",
+                "the call has returned",
+            )
             raise Crash(name)
 
-    options: dict[str, Any] = {"redis_url": one_redis.url, "queue_prefix": prefix, "message_delay": 0, "callback_timeout": 0.02}
-    with AssistantMessageQueue(**options, backend=lambda batch: batch.text, on_reply=on_reply) as queue:
-        queue._clock = clock
-        queue._open()
+    options: dict[str, Any] = {
+        "redis_url": one_redis.url,
+        "queue_prefix": prefix,
+        "message_delay": 0,
+        "callback_timeout": 0.02,
+    }
+    with with_clock(
+        AssistantMessageQueue(**options, backend=lambda batch: batch.text, on_reply=on_reply), clock
+    ) as queue:
         queue.add_message_to_thread("t", "hello")
         with pytest.raises(Crash):
             InstantWorker(queue.config, clock, probe=dies).run_until_idle()

@@ -11,7 +11,7 @@ import redis
 import redis.asyncio
 
 from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue, Batch
-from assistant_queue.store.connect import async_client, async_from, sync_client, sync_from
+from assistant_queue.store.transport.connect import async_client, async_from, sync_client, sync_from
 from tests.conftest import PATIENCE_S, RedisServer
 
 TEXT = "schön \U0001f600"
@@ -19,17 +19,29 @@ TEXT = "schön \U0001f600"
 WAYS: dict[str, Callable[[str], dict[str, Any]]] = {
     "decoding address": lambda url: {"redis_url": f"{url}?decode_responses=True"},
     "decoding client": lambda url: {"redis": redis.Redis.from_url(url, decode_responses=True)},
-    "decoding asyncio client": lambda url: {"redis": redis.asyncio.Redis.from_url(url, decode_responses=True)},
+    "decoding asyncio client": lambda url: {
+        "redis": redis.asyncio.Redis.from_url(url, decode_responses=True)
+    },
     "decoding pool that blocks": lambda url: {
-        "redis": redis.Redis(connection_pool=redis.BlockingConnectionPool.from_url(url, decode_responses=True, max_connections=40))
+        "redis": redis.Redis(
+            connection_pool=redis.BlockingConnectionPool.from_url(
+                url, decode_responses=True, max_connections=40
+            )
+        )
     },
     "address with another encoding": lambda url: {"redis_url": f"{url}?encoding=latin-1"},
-    "client with another encoding": lambda url: {"redis": redis.Redis.from_url(url, encoding="latin-1", decode_responses=True)},
+    "client with another encoding": lambda url: {
+        "redis": redis.Redis.from_url(url, encoding="latin-1", decode_responses=True)
+    },
     "address with protocol 2": lambda url: {"redis_url": f"{url}?protocol=2"},
     "address with protocol 3": lambda url: {"redis_url": f"{url}?protocol=3"},
     "client with protocol 2": lambda url: {"redis": redis.Redis.from_url(url, protocol=2)},
-    "client with protocol 3": lambda url: {"redis": redis.Redis.from_url(url, protocol=3, decode_responses=True)},
-    "asyncio client with protocol 3": lambda url: {"redis": redis.asyncio.Redis.from_url(url, protocol=3, decode_responses=True)},
+    "client with protocol 3": lambda url: {
+        "redis": redis.Redis.from_url(url, protocol=3, decode_responses=True)
+    },
+    "asyncio client with protocol 3": lambda url: {
+        "redis": redis.asyncio.Redis.from_url(url, protocol=3, decode_responses=True)
+    },
 }
 
 
@@ -41,19 +53,29 @@ def in_pieces(batch: Batch) -> Iterator[str]:
 
 
 @pytest.fixture(params=WAYS)
-async def way(request: pytest.FixtureRequest, redis_server: RedisServer, prefix: str) -> AsyncIterator[dict[str, Any]]:
+async def way(
+    request: pytest.FixtureRequest, redis_server: RedisServer, prefix: str
+) -> AsyncIterator[dict[str, Any]]:
     options = WAYS[request.param](redis_server.url)
     given = options.get("redis")
     before = None if given is None else dict(given.connection_pool.connection_kwargs)
-    yield {"queue_prefix": prefix, "message_delay": 0.0, "max_attempts": 1, "backend": in_pieces, **options}
+    yield {
+        "queue_prefix": prefix,
+        "message_delay": 0.0,
+        "max_attempts": 1,
+        "backend": in_pieces,
+        **options,
+    }
     if given is not None:
-        assert given.connection_pool.connection_kwargs == before, "it is the user's, and stays as it was"
+        assert given.connection_pool.connection_kwargs == before, (
+            "it is the user's, and stays as it was"
+        )
         said = given.ping()  # nor is it closed
         await said if isinstance(given, redis.asyncio.Redis) else None
         await given.aclose() if isinstance(given, redis.asyncio.Redis) else given.close()
 
 
-async def test_the_asyncio_door_works_with_it(way: dict[str, Any]) -> None:
+async def test_the_asyncio_class_works_with_it(way: dict[str, Any]) -> None:
     async with AsyncAssistantMessageQueue(**way) as queue:
         await queue.start_worker()
         await queue.open_events("t")
@@ -62,15 +84,19 @@ async def test_the_asyncio_door_works_with_it(way: dict[str, Any]) -> None:
         assert [told[0], told[-1]] == ["message_queued", "reply_ready"]
 
 
-def test_the_blocking_door_works_with_it(way: dict[str, Any]) -> None:
+def test_the_blocking_class_works_with_it(way: dict[str, Any]) -> None:
     with AssistantMessageQueue(**way) as queue:
         worker = queue.start_worker()
         queue.open_events("t")
         assert queue.ask("t", TEXT, timeout=PATIENCE_S) == f"grüße {TEXT}"
         told = [event.type for event in queue.events("t", after="0", timeout=0.5)]
         assert [told[0], told[-1]] == ["message_queued", "reply_ready"]
-        receipts = queue.add_messages([{"thread_id": f"many-{number}", "message": TEXT} for number in range(5)])
-        assert [queue.wait_for_reply(one.message_id, PATIENCE_S) for one in receipts] == [f"grüße {TEXT}"] * 5
+        receipts = queue.add_messages(
+            [{"thread_id": f"many-{number}", "message": TEXT} for number in range(5)]
+        )
+        assert [queue.wait_for_reply(one.message_id, PATIENCE_S) for one in receipts] == [
+            f"grüße {TEXT}"
+        ] * 5
         worker.stop()
         waiting = queue.add_message_to_thread("t", TEXT)
         assert queue.edit_message(waiting.message_id, f"fail {TEXT}")
@@ -82,8 +108,8 @@ def test_the_blocking_door_works_with_it(way: dict[str, Any]) -> None:
 @pytest.mark.parametrize("kind", [redis.Redis, redis.asyncio.Redis])
 def test_a_client_that_decodes_nothing_is_used_itself(kind: Any) -> None:
     client = kind.from_url("redis://localhost:1/0")
-    door = sync_from if kind is redis.Redis else async_from
-    assert door(client, "") is client
+    opened_by = sync_from if kind is redis.Redis else async_from
+    assert opened_by(client, "") is client
 
 
 def test_fakeredis_that_decodes_is_copied_with_its_server() -> None:
@@ -97,6 +123,9 @@ def test_fakeredis_that_decodes_is_copied_with_its_server() -> None:
 
 
 def test_our_own_clients_decode_nothing_whatever_the_address_says() -> None:
-    for client in (sync_client("redis://h/0?decode_responses=True&encoding=latin-1"), async_client("redis://h/0?decode_responses=True")):
+    for client in (
+        sync_client("redis://h/0?decode_responses=True&encoding=latin-1"),
+        async_client("redis://h/0?decode_responses=True"),
+    ):
         encoder: Any = client.connection_pool.get_encoder()  # type: ignore[attr-defined]
         assert (encoder.decode_responses, encoder.encoding) == (False, "utf-8")

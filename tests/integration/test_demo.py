@@ -16,8 +16,8 @@ from click.testing import CliRunner
 
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.cli import main
-from assistant_queue.cli.demo.redis import private_redis, version_of
-from assistant_queue.cli.problems import Problem
+from assistant_queue.cli.demo.redis_server import private_redis, version_of
+from assistant_queue.cli.exit_errors import Problem
 from tests.conftest import PATIENCE_S, SERVERS
 from tests.integration.terminal import seen_in_a_terminal
 
@@ -43,7 +43,9 @@ def short(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("protocol", ["responses", "assistants"])
-def test_the_demo_plays_a_file_and_proves_that_nothing_was_lost_or_doubled(short: Path, protocol: str) -> None:
+def test_the_demo_plays_a_file_and_proves_that_nothing_was_lost_or_doubled(
+    short: Path, protocol: str
+) -> None:
     misleading = {
         "ASSISTANT_QUEUE_MESSAGE_DELAY": "60",
         "ASSISTANT_QUEUE_MODEL": "m",
@@ -61,7 +63,18 @@ def test_the_demo_plays_a_file_and_proves_that_nothing_was_lost_or_doubled(short
     assert done.returncode == 0, done.stderr
     verdict = json.loads(done.stdout)
     facts = {
-        name: verdict[name] for name in ("holds", "messages", "threads", "lost", "doubled", "failed", "ordered", "at_once", "tool_calls")
+        name: verdict[name]
+        for name in (
+            "holds",
+            "messages",
+            "threads",
+            "lost",
+            "doubled",
+            "failed",
+            "ordered",
+            "at_once",
+            "tool_calls",
+        )
     }
     assert facts == {
         "holds": True, "messages": 6, "threads": 3, "lost": 0, "doubled": 0, "failed": 0, "ordered": 3, "at_once": 0, "tool_calls": 1
@@ -76,13 +89,23 @@ def test_the_window_of_ones_own_messages_can_be_chosen(short: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
     assert "window 0.05 s" in done.stdout
-    in_bursts = subprocess.run(demo("--input", str(short), "--json"), capture_output=True, text=True, check=False, timeout=PATIENCE_S)
-    alone = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    in_bursts = subprocess.run(
+        demo("--input", str(short), "--json"),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+    alone = subprocess.run(
+        [*command, "--json"], capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
     assert json.loads(alone.stdout)["runs"] > json.loads(in_bursts.stdout)["runs"]
 
 
 def test_without_a_terminal_the_demo_prints_plain_lines(short: Path) -> None:
-    done = subprocess.run(demo("--input", str(short)), capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    done = subprocess.run(
+        demo("--input", str(short)), capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "\x1b" not in done.stdout
@@ -127,10 +150,15 @@ def test_an_interrupted_demo_leaves_no_process_behind(number: signal.Signals) ->
 
 def test_a_bad_line_ends_with_2_and_names_file_line_and_problem(tmp_path: Path) -> None:
     path = tmp_path / "bad.jsonl"
-    path.write_text('{"t": 0, "thread": "a", "text": "x"}\n{"t": "soon", "thread": "a", "text": "x"}\n[]\n')
+    path.write_text(
+        '{"t": 0, "thread": "a", "text": "x"}\n{"t": "soon", "thread": "a", "text": "x"}\n[]\n'
+    )
     done = CliRunner().invoke(main, ["demo", "--input", str(path)])
     assert (done.exit_code, done.stdout) == (2, "")
-    assert done.stderr == f'error: {path}, line 2: t must be a number of seconds, not "soon" (1 more line is wrong); nothing was started\n'
+    assert (
+        done.stderr
+        == f'error: {path}, line 2: t must be a number of seconds, not "soon" (1 more line is wrong); nothing was started\n'
+    )
 
 
 @pytest.mark.parametrize(
@@ -138,24 +166,32 @@ def test_a_bad_line_ends_with_2_and_names_file_line_and_problem(tmp_path: Path) 
     [
         (["--live", "--model", "m"], {"OPENAI_API_KEY": None}, "OPENAI_API_KEY"),
         (["--live"], {"OPENAI_API_KEY": "sk-hidden"}, "--model"),
-        (["--live", "--protocol", "assistants"], {"OPENAI_API_KEY": "sk-hidden", "OPENAI_ASSISTANT_ID": None}, "OPENAI_ASSISTANT_ID"),
+        (
+            ["--live", "--protocol", "assistants"],
+            {"OPENAI_API_KEY": "sk-hidden", "OPENAI_ASSISTANT_ID": None},
+            "OPENAI_ASSISTANT_ID",
+        ),
     ],
 )
-def test_the_real_service_needs_a_key_and_a_name(args: list[str], environment: dict[str, str | None], says: str) -> None:
+def test_the_real_service_needs_a_key_and_a_name(
+    args: list[str], environment: dict[str, str | None], says: str
+) -> None:
     done = CliRunner().invoke(main, ["demo", *args], env=environment)
     assert done.exit_code == 2
     assert says in done.stderr
     assert "hidden" not in done.stderr
 
 
-# --- the private Redis ------------------------------------------------------------------------------------------------------
+# --- the private Redis ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", [*sorted(SERVERS), "fake"])
 def test_any_private_redis_serves_the_queue_and_is_gone_afterwards(kind: str) -> None:
     with private_redis((kind,)) as (url, name):
         assert "edis" in name
-        with AssistantMessageQueue(redis_url=url, backend=lambda batch: f"You said: {batch.text}", message_delay=0.1) as queue:
+        with AssistantMessageQueue(
+            redis_url=url, backend=lambda batch: f"You said: {batch.text}", message_delay=0.1
+        ) as queue:
             with redis.Redis.from_url(url) as client:
                 with pytest.raises(redis.ResponseError):
                     client.execute_command("NO SUCH COMMAND")
@@ -168,7 +204,7 @@ def test_any_private_redis_serves_the_queue_and_is_gone_afterwards(kind: str) ->
         client.ping()
 
 
-def test_a_machine_without_any_redis_is_told_what_to_do() -> None:
+def test_without_any_redis_the_error_says_what_to_do() -> None:
     with pytest.raises(Problem, match="install redis-server"), private_redis(()):
         pass
 

@@ -1,4 +1,4 @@
-"""What a worker says of its Redis, and the Redis that it refuses."""
+"""A worker's log about its Redis, and the Redis that it refuses."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import redis
 import rq
 
 from assistant_queue import AssistantMessageQueue, ConfigurationError
-from assistant_queue.store.examining import Server, judge
+from assistant_queue.store.ops.server_info import ServerInfo, judge
 from assistant_queue.testing import StandInProvider
-from assistant_queue.worker import watchman
+from assistant_queue.worker import scheduler
 from tests.conftest import PATIENCE_S, SERVERS, RedisServer
 from tests.integration.conftest import BIN, HERE, wait_until
 
@@ -43,12 +43,20 @@ def provider() -> Iterator[StandInProvider]:
 
 
 def options_of(url: str, prefix: str, provider: StandInProvider) -> dict[str, Any]:
-    chosen = {"openai_api_key": provider.api_key, "openai_base_url": provider.base_url, "model": "stand-in-model"}
+    chosen = {
+        "openai_api_key": provider.api_key,
+        "openai_base_url": provider.base_url,
+        "model": "stand-in-model",
+    }
     return {"redis_url": url, "queue_prefix": prefix, "message_delay": 0, **chosen}
 
 
 def said(caplog: pytest.LogCaptureFixture) -> dict[str, str]:
-    records = [record for record in caplog.records if record.name == "assistant_queue.worker.checking_in"]
+    records = [
+        record
+        for record in caplog.records
+        if record.name == "assistant_queue.worker.startup_checks"
+    ]
     return {record.getMessage(): record.levelname for record in records}
 
 
@@ -62,12 +70,25 @@ def test_a_worker_refuses_a_redis_that_may_throw_messages_away(
         receipt = queue.add_message_to_thread("t", "hello")
         with pytest.raises(ConfigurationError, match=f"{policy}.*noeviction.*allow_eviction=True"):
             queue.start_worker()
-        told = {"BOT": json.dumps({"options": options, "tools": False, "on_reply": False}), "PYTHONPATH": str(HERE.parent.parent)}
+        told = {
+            "BOT": json.dumps({"options": options, "tools": False, "on_reply": False}),
+            "PYTHONPATH": str(HERE.parent.parent),
+        }
         environment = {**os.environ, **told, "ASSISTANT_QUEUE_APP": "tests.integration.bot:queue"}
-        ours = [[str(BIN / "assistant-queue"), "worker", "--burst"], [str(BIN / "assistant-queue"), "worker", "--burst", "--fork"]]
+        ours = [
+            [str(BIN / "assistant-queue"), "worker", "--burst"],
+            [str(BIN / "assistant-queue"), "worker", "--burst", "--fork"],
+        ]
         stock = [str(BIN / "rq"), "worker", "-u", server.url, prefix, "--burst"]
         for command in (*ours, [*stock, "--worker-class", "assistant_queue.Worker"], stock):
-            ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+            ended = subprocess.run(
+                command,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE_S,
+                check=False,
+            )
             assert f"maxmemory-policy {policy}" in ended.stderr, ended.stderr
             assert command not in ours or ended.returncode == 2
         assert provider.runs == ()
@@ -86,8 +107,11 @@ def test_a_running_worker_reports_a_redis_that_comes_back_and_evicts(  # noqa: P
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As behind an address whose primary was replaced by a replica of another configuration, outage noticed or not."""
-    monkeypatch.setattr(watchman, "SERVER_LOOK_S", 0.5)
+    """As after a replica of another configuration replaced the primary of an address.
+
+    Whether the outage was noticed or not.
+    """
+    monkeypatch.setattr(scheduler, "SERVER_LOOK_S", 0.5)
     words = "the Redis that answers now has maxmemory-policy allkeys-lru: it may throw accepted messages away"
     with AssistantMessageQueue(**options_of(server.url, prefix, provider)) as queue:
         queue.start_worker()
@@ -102,12 +126,16 @@ def test_a_running_worker_reports_a_redis_that_comes_back_and_evicts(  # noqa: P
 
 
 def test_a_worker_says_what_a_crash_of_redis_could_cost(
-    server: RedisServer, admin: redis.Redis, prefix: str, provider: StandInProvider, caplog: pytest.LogCaptureFixture
+    server: RedisServer,
+    admin: redis.Redis,
+    prefix: str,
+    provider: StandInProvider,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG, "assistant_queue")
     with AssistantMessageQueue(**options_of(server.url, prefix, provider)) as queue:
         queue.start_worker().stop()
-        off = "append-only file: off; a crash of Redis loses what came since its last snapshot; set appendonly yes in redis.conf"
+        off = "append-only file: off; a crash of Redis loses all data since its last snapshot; set appendonly yes in redis.conf"
         assert said(caplog)[off] == "INFO"
         assert said(caplog)["maxmemory-policy: noeviction"] == "DEBUG"
         caplog.clear()
@@ -118,28 +146,38 @@ def test_a_worker_says_what_a_crash_of_redis_could_cost(
 
 
 def test_a_worker_that_may_not_ask_says_so_and_works(
-    server: RedisServer, admin: redis.Redis, prefix: str, provider: StandInProvider, caplog: pytest.LogCaptureFixture
+    server: RedisServer,
+    admin: redis.Redis,
+    prefix: str,
+    provider: StandInProvider,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG, "assistant_queue")
     admin.config_set("maxmemory-policy", "allkeys-lru")
-    admin.execute_command("ACL", "SETUSER", "curb", "on", ">pw", "~*", "&*", "+@all", "-info", "-config")
-    with AssistantMessageQueue(**options_of(f"redis://curb:pw@127.0.0.1:{server.port}/0", prefix, provider)) as queue:
+    admin.execute_command(
+        "ACL", "SETUSER", "curb", "on", ">pw", "~*", "&*", "+@all", "-info", "-config"
+    )
+    with AssistantMessageQueue(
+        **options_of(f"redis://curb:pw@127.0.0.1:{server.port}/0", prefix, provider)
+    ) as queue:
         queue.start_worker()
         assert queue.ask("t", "hello", timeout=PATIENCE_S) == "You said: hello"
-    assert said(caplog)["maxmemory-policy cannot be read here; see that it is noeviction"] == "INFO"
+    assert (
+        said(caplog)["maxmemory-policy: cannot be read here; check that it is noeviction"] == "INFO"
+    )
 
 
 @pytest.mark.parametrize(
     ("server", "level", "words"),
     [
-        (Server(version="6.0.16"), "bad", "version 6.0.16"),
-        (Server(version="6.2.1"), "ok", "version 6.2.1"),
-        (Server(version="5.9", is_valkey=True), "ok", "version 5.9"),
-        (Server(), "ok", "version unknown"),
-        (Server(replicas=2), "note", "2 replica(s); a failover can lose"),
-        (Server(append_only=False), "warn", "append-only file: off"),
-        (Server(eviction="volatile-lru"), "bad", "maxmemory-policy: volatile-lru"),
+        (ServerInfo(version="6.0.16"), "bad", "version 6.0.16"),
+        (ServerInfo(version="6.2.1"), "ok", "version 6.2.1"),
+        (ServerInfo(version="5.9", is_valkey=True), "ok", "version 5.9"),
+        (ServerInfo(), "ok", "version unknown"),
+        (ServerInfo(replicas=2), "note", "2 replica(s); a failover can lose"),
+        (ServerInfo(append_only=False), "warn", "append-only file: off"),
+        (ServerInfo(eviction="volatile-lru"), "bad", "maxmemory-policy: volatile-lru"),
     ],
 )
-def test_what_is_found_is_judged(server: Server, level: str, words: str) -> None:
+def test_what_is_found_is_judged(server: ServerInfo, level: str, words: str) -> None:
     assert [finding.level for finding in judge(server) if words in finding.what] == [level]

@@ -1,4 +1,7 @@
-"""Die before and after every step and every piece of text, recover, and look at what those who listened got."""
+"""Die before and after every step and every piece of text, recover, and check the listeners.
+
+The check is of the events that each listener received.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,19 @@ from typing import Any
 import pytest
 
 from assistant_queue import AssistantMessageQueue
-from assistant_queue.event_models import Event
+from assistant_queue.events import Event
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.harness import Crash
 from assistant_queue.testing.provider import Reply, ToolCalls
-from assistant_queue.worker import telling
+from assistant_queue.worker import delta_publisher
 from tests.conftest import RedisServer
 from tests.integration.lossy_redis import LossyRedis
 from tests.integration.test_crash_points import Bot, CrashAt
 from tests.integration.test_lost_replies import lose_everywhere
 from tests.integration.transcript import Transcript
 
-FIRST, SECOND = "Let me look - where was it ...", "Your parcel is on its way. 🚚 It comes tomorrow."
+FIRST = "Let me look - where was it ..."
+SECOND = "Your parcel is on its way. 🚚 It comes tomorrow."
 
 
 @pytest.fixture(params=["responses", "assistants"])
@@ -36,8 +40,8 @@ def provider() -> Iterator[StandInProvider]:
 
 @pytest.fixture
 def each_piece_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every delta is told on its own, so that every place between two is one to die at."""
-    monkeypatch.setattr(telling, "PACE_S", 0.0)
+    """Every delta is published separately, so that every place between two is one to die at."""
+    monkeypatch.setattr(delta_publisher, "PACE_S", 0.0)
 
 
 def plain(_turn: Any) -> Any:
@@ -45,14 +49,26 @@ def plain(_turn: Any) -> Any:
 
 
 def with_tools(turn: Any) -> Any:
-    return ToolCalls([("order", {"id": turn.round})], text=f"{turn.round} {FIRST}") if turn.round < 2 else Reply(SECOND, chunks=3)
+    return (
+        ToolCalls([("order", {"id": turn.round})], text=f"{turn.round} {FIRST}")
+        if turn.round < 2
+        else Reply(SECOND, chunks=3)
+    )
 
 
-def told(queue: AssistantMessageQueue, thread: str = "t") -> list[Event]:
+def published(queue: AssistantMessageQueue, thread: str = "t") -> list[Event]:
     return list(queue.events(thread, after="0", timeout=0.1))
 
 
-def die_everywhere(url: str, prefix: str, provider: StandInProvider, protocol: str, *, expected: tuple[str, ...], least: int) -> None:
+def die_everywhere(
+    url: str,
+    prefix: str,
+    provider: StandInProvider,
+    protocol: str,
+    *,
+    expected: tuple[str, ...],
+    least: int,
+) -> None:
     names = []
     number = 0
     while True:
@@ -67,52 +83,81 @@ def die_everywhere(url: str, prefix: str, provider: StandInProvider, protocol: s
                 bot.work()
             where = f"died at point {number}, {crash.name}"
             transcript = Transcript()
-            for event in told(bot.queue):
+            for event in published(bot.queue):
                 transcript.apply(event)
             assert list(transcript.replies.values()) == [expected], where
             (streamed,) = transcript.streamed.values()
-            # What a run said of which nothing had been told may come with the reply alone, but nothing comes in part or twice.
+            # What a run said of which nothing had been published may come with the reply alone, but
+            # nothing comes in part or twice.
             assert [text for text in expected if text in streamed] == streamed, where
-            assert streamed == list(expected) or crash.name not in ("", "after Tell"), where
+            assert streamed == list(expected) or crash.name not in ("", "after Publish"), where
             assert transcript.restarts == 0, where
             if not crash.name:
                 break
             names.append(crash.name)
-    assert names.count("before Tell") == names.count("after Tell") >= least
+    assert names.count("before Publish") == names.count("after Publish") >= least
 
 
-def test_a_reply_is_told_once_and_whole_whatever_piece_a_worker_dies_at(
-    one_redis: RedisServer, prefix: str, provider: StandInProvider, protocol: str, each_piece_at_once: None
+def test_a_reply_is_published_once_and_whole_whatever_piece_a_worker_dies_at(
+    one_redis: RedisServer,
+    prefix: str,
+    provider: StandInProvider,
+    protocol: str,
+    each_piece_at_once: None,
 ) -> None:
     provider.model = plain
     die_everywhere(one_redis.url, prefix, provider, protocol, expected=(FIRST, SECOND), least=6)
 
 
-def test_the_texts_of_all_tool_rounds_are_told_once_and_whole(
-    one_redis: RedisServer, prefix: str, provider: StandInProvider, protocol: str, each_piece_at_once: None
+def test_the_texts_of_all_tool_rounds_are_published_once_and_whole(
+    one_redis: RedisServer,
+    prefix: str,
+    provider: StandInProvider,
+    protocol: str,
+    each_piece_at_once: None,
 ) -> None:
     provider.model = with_tools
-    die_everywhere(one_redis.url, prefix, provider, protocol, expected=(f"0 {FIRST}", f"1 {FIRST}", SECOND), least=5)
+    die_everywhere(
+        one_redis.url,
+        prefix,
+        provider,
+        protocol,
+        expected=(f"0 {FIRST}", f"1 {FIRST}", SECOND),
+        least=5,
+    )
 
 
-def test_no_event_is_told_twice_whichever_answer_of_redis_is_lost(
-    one_redis: RedisServer, prefix: str, provider: StandInProvider, protocol: str, each_piece_at_once: None
+def test_no_event_is_published_twice_whichever_answer_of_redis_is_lost(
+    one_redis: RedisServer,
+    prefix: str,
+    provider: StandInProvider,
+    protocol: str,
+    each_piece_at_once: None,
 ) -> None:
-    """The client library repeats a command whose answer was lost, and its script has told already."""
+    """The client library repeats a command after a lost answer; its script has emitted already."""
     provider.model = with_tools
     lossy = LossyRedis(one_redis.port)
     seen: list[list[str]] = []
 
     def scenario(number: int) -> None:
-        bot = Bot(lossy.url, f"{prefix}-{number}", provider, protocol, events="always", on_reply=lambda _: None)
+        bot = Bot(
+            lossy.url,
+            f"{prefix}-{number}",
+            provider,
+            protocol,
+            events="always",
+            on_reply=lambda _: None,
+        )
         with bot.queue:
             receipt = bot.queue.add_message_to_thread("t", "hello")
             second = bot.queue.add_message_to_thread("t", "not this")
             bot.queue.edit_message(receipt.message_id, "hello there")
             bot.queue.cancel(second.message_id)
             bot.work()
-        with AssistantMessageQueue(redis_url=one_redis.url, queue_prefix=f"{prefix}-{number}") as listener:
-            seen.append([event.type for event in told(listener)])
+        with AssistantMessageQueue(
+            redis_url=one_redis.url, queue_prefix=f"{prefix}-{number}"
+        ) as listener:
+            seen.append([event.type for event in published(listener)])
 
     try:
         lose_everywhere(lossy, scenario)

@@ -1,4 +1,4 @@
-"""Listening, from other tasks, threads and processes: through both doors, on a real Redis, while workers answer."""
+"""Listening, from other tasks, threads and processes: through both classes, on a real Redis, while workers answer."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from assistant_queue import (
     InvalidArgument,
     StoreUnavailable,
 )
+from assistant_queue.client import event_hub, subscription
 from assistant_queue.core.steps import Completed
-from assistant_queue.event_models import Event, EventsMissed, MessageQueued, ReplyReady, TextDelta
-from assistant_queue.events import hub, subscription
+from assistant_queue.events import Event, EventsMissed, MessageQueued, ReplyReady, TextDelta
 from assistant_queue.store.calls import Call, Operation, blocking, plain
-from assistant_queue.store.stores import AsyncStore
+from assistant_queue.store.transport.stores import AsyncStore
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Reply, ToolCalls
-from assistant_queue.worker import telling
+from assistant_queue.worker import delta_publisher
 from assistant_queue.worker.runtime import Runtime
 from tests.conftest import PATIENCE_S, SERVERS, RedisServer, installed_redis
 from tests.integration.conftest import wait_until
@@ -51,7 +51,12 @@ def in_pieces(batch: Batch) -> Iterator[str]:
 
 @pytest.fixture
 def options(one_redis: RedisServer, prefix: str) -> dict[str, Any]:
-    return {"redis_url": one_redis.url, "queue_prefix": prefix, "message_delay": 0.0, "backend": FunctionBackend(in_pieces)}
+    return {
+        "redis_url": one_redis.url,
+        "queue_prefix": prefix,
+        "message_delay": 0.0,
+        "backend": FunctionBackend(in_pieces),
+    }
 
 
 @pytest.fixture
@@ -69,7 +74,7 @@ async def aqueue(options: dict[str, Any]) -> AsyncIterator[AsyncAssistantMessage
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reader looks after itself soon."""
-    monkeypatch.setattr(hub, "BLOCK_S", 0.2)
+    monkeypatch.setattr(event_hub, "BLOCK_S", 0.2)
 
 
 def until_reply(events: Iterator[Event], replies: int = 1) -> list[Event]:
@@ -83,14 +88,18 @@ def until_reply(events: Iterator[Event], replies: int = 1) -> list[Event]:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """Let others go on until it is so."""
-    while not holds():  # noqa: ASYNC110 - of what is looked at nobody tells
+    """Let other tasks continue until the condition holds."""
+    while not holds():  # noqa: ASYNC110 - no event announces the condition
         await asyncio.sleep(0.001)
 
 
 def types(events: list[Event]) -> list[str]:
     """Without repetitions of neighbours: how a text was cut into pieces is a matter of time."""
-    return [event.type for place, event in enumerate(events) if place == 0 or event.type != events[place - 1].type]
+    return [
+        event.type
+        for place, event in enumerate(events)
+        if place == 0 or event.type != events[place - 1].type
+    ]
 
 
 def applied(events: list[Event]) -> Transcript:
@@ -100,15 +109,23 @@ def applied(events: list[Event]) -> Transcript:
     return transcript
 
 
-# --- both doors ------------------------------------------------------------------------------------------------------------
+# --- both classes ---------------------------------------------------------------------------------
 
 
-def test_a_blocking_listener_sees_the_burst_the_run_its_text_and_the_reply(queue: AssistantMessageQueue) -> None:
-    listening = queue.events("t")  # from this call on, though nobody iterates yet
+def test_a_blocking_listener_sees_the_burst_the_run_its_text_and_the_reply(
+    queue: AssistantMessageQueue,
+) -> None:
+    listening = queue.events("t")  # from this call on, though no caller iterates yet
     queue.add_message_to_thread("t", "hello", author="Ann")
     queue.start_worker()
     found = until_reply(listening)
-    assert types(found) == ["message_queued", "batch_claimed", "run_started", "text_delta", "reply_ready"]
+    assert types(found) == [
+        "message_queued",
+        "batch_claimed",
+        "run_started",
+        "text_delta",
+        "reply_ready",
+    ]
     transcript = applied(found)
     assert list(transcript.streamed.values()) == [[f"hello: {TEXT}"]]
     assert list(transcript.replies.values()) == [(f"hello: {TEXT}",)]
@@ -127,11 +144,19 @@ async def test_an_asyncio_listener_sees_the_same(aqueue: AsyncAssistantMessageQu
         found.append(event)
         if isinstance(event, ReplyReady):
             break
-    assert types(found) == ["message_queued", "batch_claimed", "run_started", "text_delta", "reply_ready"]
+    assert types(found) == [
+        "message_queued",
+        "batch_claimed",
+        "run_started",
+        "text_delta",
+        "reply_ready",
+    ]
     assert found == [event async for event in aqueue.events("t", after="0", timeout=0)]
 
 
-def test_a_listener_that_is_left_alone_ends_and_one_whose_queue_is_closed(queue: AssistantMessageQueue) -> None:
+def test_a_listener_that_is_left_alone_ends_and_one_whose_queue_is_closed(
+    queue: AssistantMessageQueue,
+) -> None:
     queue.open_events("t")
     assert list(queue.events("t", after="0", timeout=0.01)) == []
     ended = threading.Event()
@@ -160,7 +185,7 @@ async def test_an_asyncio_listener_ends_with_its_queue(aqueue: AsyncAssistantMes
     assert await asyncio.wait_for(task, 10) == []
 
 
-def test_whoever_breaks_off_is_not_read_for_any_longer(queue: AssistantMessageQueue) -> None:
+def test_reading_stops_when_the_last_subscriber_leaves(queue: AssistantMessageQueue) -> None:
     queue.open_events("t")
     queue.add_message_to_thread("t", "hello")
     listening = queue.events("t", after="0")
@@ -171,11 +196,13 @@ def test_whoever_breaks_off_is_not_read_for_any_longer(queue: AssistantMessageQu
     assert feeds == {}
 
 
-async def _feeds(of: hub.EventHub) -> Any:
+async def _feeds(of: event_hub.EventHub) -> Any:
     return of._feeds
 
 
-def test_wrong_arguments_are_refused_before_anything_is_read(queue: AssistantMessageQueue, options: dict[str, Any]) -> None:
+def test_wrong_arguments_are_refused_before_anything_is_read(
+    queue: AssistantMessageQueue, options: dict[str, Any]
+) -> None:
     for after in ("", "x", "1-", "-1", 7, "1" * 30):
         with pytest.raises(InvalidArgument, match="after"):
             queue.events("t", after=after)
@@ -183,7 +210,10 @@ def test_wrong_arguments_are_refused_before_anything_is_read(queue: AssistantMes
         queue.events("t", timeout=-1)
     with pytest.raises(InvalidArgument, match="thread_id"):
         queue.events("", after="0")
-    with AssistantMessageQueue(**{**options, "events": "off"}) as off, pytest.raises(ConfigurationError, match="off"):
+    with (
+        AssistantMessageQueue(**{**options, "events": "off"}) as off,
+        pytest.raises(ConfigurationError, match="off"),
+    ):
         next(off.events("t", after="0"))
 
 
@@ -195,7 +225,7 @@ def test_listening_to_a_redis_that_is_not_there_is_an_error(prefix: str) -> None
             next(queue.events("t", after="0"))
 
 
-def test_typing_is_seen_by_those_who_listen_once_in_a_while(queue: AssistantMessageQueue) -> None:
+def test_typing_is_seen_by_listeners_once_in_a_while(queue: AssistantMessageQueue) -> None:
     queue.open_events("t")
     for _ in range(20):
         queue.typing("t", "Ann")
@@ -205,13 +235,19 @@ def test_typing_is_seen_by_those_who_listen_once_in_a_while(queue: AssistantMess
         queue.typing("t", "two\nlines")
 
 
-# --- providers -------------------------------------------------------------------------------------------------------------
+# --- providers ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("protocol", ["responses", "assistants"])
-def test_tool_calls_are_told_between_the_texts_of_their_rounds(one_redis: RedisServer, prefix: str, protocol: str) -> None:
+def test_tool_calls_are_published_between_the_texts_of_their_rounds(
+    one_redis: RedisServer, prefix: str, protocol: str
+) -> None:
     with StandInProvider(latency=0.02) as provider:
-        chosen = {"model": "stand-in-model"} if protocol == "responses" else {"assistant_id": provider.assistant_id}
+        chosen = (
+            {"model": "stand-in-model"}
+            if protocol == "responses"
+            else {"assistant_id": provider.assistant_id}
+        )
         with AssistantMessageQueue(
             redis_url=one_redis.url, queue_prefix=prefix, message_delay=0.0,
             openai_api_key=provider.api_key, openai_base_url=provider.base_url, **chosen,
@@ -222,7 +258,11 @@ def test_tool_calls_are_told_between_the_texts_of_their_rounds(one_redis: RedisS
                 """The state of an order."""
                 return f"{number} is shipped"
 
-            provider.model = lambda turn: ToolCalls([("order", {"number": 7})], text="One moment.") if turn.round == 0 else Reply("It is.")
+            provider.model = lambda turn: (
+                ToolCalls([("order", {"number": 7})], text="One moment.")
+                if turn.round == 0
+                else Reply("It is.")
+            )
             queue.open_events("t")
             queue.start_worker()
             queue.add_message_to_thread("t", "hello")
@@ -233,13 +273,19 @@ def test_tool_calls_are_told_between_the_texts_of_their_rounds(one_redis: RedisS
         ]  # fmt: skip
         (called,) = [event for event in found if event.type == "tool_called"]
         (answered,) = [event for event in found if event.type == "tool_answered"]
-        assert (called.name, called.arguments, called.tool_call_id) == ("order", '{"number": 7}', answered.tool_call_id)
+        assert (called.name, called.arguments, called.tool_call_id) == (
+            "order",
+            '{"number": 7}',
+            answered.tool_call_id,
+        )
         assert answered.output == "7 is shipped"
         assert list(applied(found).streamed.values()) == [["One moment.", "It is."]]
 
 
-def test_whoever_comes_while_the_run_goes_on_gets_what_was_said_so_far(one_redis: RedisServer, prefix: str) -> None:
-    """The model is silent after its first words: the listener is told by the next renewal of the lease."""
+def test_a_subscriber_that_joins_during_a_run_gets_the_text_so_far(
+    one_redis: RedisServer, prefix: str
+) -> None:
+    """The model is silent after its first words: the listener hears of it by the next renewal of the lease."""
     go_on = threading.Event()
     said = threading.Event()
 
@@ -250,7 +296,13 @@ def test_whoever_comes_while_the_run_goes_on_gets_what_was_said_so_far(one_redis
         go_on.wait(PATIENCE_S)
         yield ", so good"
 
-    with AssistantMessageQueue(redis_url=one_redis.url, queue_prefix=prefix, message_delay=0.0, lock_duration=0.6, backend=slow) as queue:
+    with AssistantMessageQueue(
+        redis_url=one_redis.url,
+        queue_prefix=prefix,
+        message_delay=0.0,
+        lock_duration=0.6,
+        backend=slow,
+    ) as queue:
         queue.start_worker()
         queue.add_message_to_thread("t", "hello")
         assert said.wait(PATIENCE_S)
@@ -263,11 +315,14 @@ def test_whoever_comes_while_the_run_goes_on_gets_what_was_said_so_far(one_redis
         assert list(applied(found).streamed.values()) == [["so far, so good"]]
 
 
-# --- many --------------------------------------------------------------------------------------------------------------------
+# --- many -----------------------------------------------------------------------------------------
 
 
 def calls_of(client: Any) -> dict[str, int]:
-    return {name.removeprefix("cmdstat_"): row["calls"] for name, row in client.info("commandstats").items()}
+    return {
+        name.removeprefix("cmdstat_"): row["calls"]
+        for name, row in client.info("commandstats").items()
+    }
 
 
 async def test_a_thousand_listeners_on_one_thread_cost_one_connection_and_one_read(
@@ -282,7 +337,12 @@ async def test_a_thousand_listeners_on_one_thread_cost_one_connection_and_one_re
         return found
 
     tasks = [asyncio.create_task(first_ten()) for _ in range(1000)]
-    await until(lambda: bool(aqueue._hub and sum(len(feed.subscriptions) for feed in aqueue._hub._feeds.values()) == 1000))
+    await until(
+        lambda: bool(
+            aqueue._hub
+            and sum(len(feed.subscriptions) for feed in aqueue._hub._feeds.values()) == 1000
+        )
+    )
     with redis.Redis.from_url(one_redis.url) as watching:
         await until(lambda: watching.info("clients")["blocked_clients"] == 1)
         before = calls_of(watching)
@@ -302,8 +362,10 @@ def redis_alone(tmp_path: Path) -> Iterator[RedisServer]:
     yield from installed_redis(tmp_path)
 
 
-async def test_where_nobody_listens_a_streamed_batch_costs_not_one_command_more(redis_alone: RedisServer, prefix: str) -> None:
-    """The batch alone is counted, from its claim to its end: no watchman looks meanwhile, no lease is renewed, no worker registers."""
+async def test_without_subscribers_a_streamed_batch_costs_no_extra_command(
+    redis_alone: RedisServer, prefix: str
+) -> None:
+    """The batch alone is counted, from its claim to its end: no scheduler looks meanwhile, no lease is renewed, no worker registers."""
 
     async def commands(mode: str, *, listens: bool = False) -> Counter[str]:
         async with AsyncAssistantMessageQueue(
@@ -325,25 +387,44 @@ async def test_where_nobody_listens_a_streamed_batch_costs_not_one_command_more(
                     after = calls_of(watching)
                 assert isinstance(ending, Completed)
             await runtime.close()
-        return Counter({word: count - before.get(word, 0) for word, count in after.items() if word != "info"}) + Counter()
+        return (
+            Counter(
+                {
+                    word: count - before.get(word, 0)
+                    for word, count in after.items()
+                    if word != "info"
+                }
+            )
+            + Counter()
+        )
 
-    off, listened, heard = await commands("off"), await commands("listened"), await commands("listened", listens=True)
+    off, listened, heard = (
+        await commands("off"),
+        await commands("listened"),
+        await commands("listened", listens=True),
+    )
     assert off["evalsha"] >= 4
-    asked = Counter({"exists": listened["exists"] - off["exists"]})  # whether somebody listens: by a script that is on its way anyway
+    asked = Counter(
+        {"exists": listened["exists"] - off["exists"]}
+    )  # whether a subscriber listens: by a script that is on its way anyway
     assert asked["exists"] <= off["evalsha"]
     assert listened - asked == off
     assert heard["xadd"] >= 5
 
 
-# --- again and again -----------------------------------------------------------------------------------------------------------
+# --- again and again ------------------------------------------------------------------------------
 
 
 async def test_a_thousand_reconnects_at_random_points_give_equal_transcripts(
     aqueue: AsyncAssistantMessageQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Twenty readers, each of whom goes away after a few events and comes back with the last id he has, while a worker answers."""
-    monkeypatch.setattr(telling, "PACE_S", 0.02)  # more pieces to come between
-    batches, readers = 6, 20
+    """Twenty readers leave and return while a worker answers.
+
+    Each reader leaves after a few events and comes back with the last id that it has.
+    """
+    monkeypatch.setattr(delta_publisher, "PACE_S", 0.02)  # more pieces to come between
+    batches = 6
+    readers = 20
     reconnects = 0
 
     async def read(seed: int) -> list[Event]:
@@ -353,7 +434,9 @@ async def test_a_thousand_reconnects_at_random_points_give_equal_transcripts(
         last = begin
         while sum(isinstance(event, ReplyReady) for event in found) < batches:
             left = chance.randint(0, 3)
-            async for event in aqueue.events("t", after=last, timeout=chance.choice([0.0, 0.001, 5.0])):
+            async for event in aqueue.events(
+                "t", after=last, timeout=chance.choice([0.0, 0.001, 5.0])
+            ):
                 if left == 0:
                     break
                 left -= 1
@@ -373,7 +456,9 @@ async def test_a_thousand_reconnects_at_random_points_give_equal_transcripts(
     assert reconnects >= 1000
     as_bytes = [repr([asdict(event) for event in one]).encode() for one in (reference, *found)]
     assert set(as_bytes) == {as_bytes[0]}
-    assert list(applied(reference).streamed.values()) == [[f"question {number}: {TEXT}"] for number in range(batches)]
+    assert list(applied(reference).streamed.values()) == [
+        [f"question {number}: {TEXT}"] for number in range(batches)
+    ]
 
 
 async def test_a_slow_listener_costs_no_memory_and_misses_nothing(
@@ -398,10 +483,14 @@ async def test_a_slow_listener_costs_no_memory_and_misses_nothing(
     assert found == [f"{number}" for number in range(700)]
 
 
-async def test_a_listener_that_was_away_for_too_long_is_told_so_and_goes_on(options: dict[str, Any]) -> None:
+async def test_a_listener_that_was_away_for_too_long_gets_a_sign_of_it_and_continues(
+    options: dict[str, Any],
+) -> None:
     async with AsyncAssistantMessageQueue(**options, event_limit=100) as queue:
         begin = await queue.open_events("t")
-        await queue.add_messages({"thread_id": "t", "message": f"{number}"} for number in range(500))
+        await queue.add_messages(
+            {"thread_id": "t", "message": f"{number}"} for number in range(500)
+        )
         found = [event async for event in queue.events("t", after=begin, timeout=0)]
         assert isinstance(found[0], EventsMissed)
         assert (found[0].after, found[0].id) == (begin, begin)
@@ -410,7 +499,9 @@ async def test_a_listener_that_was_away_for_too_long_is_told_so_and_goes_on(opti
         assert kept[-1].content == "499"
 
 
-def test_a_forgotten_thread_is_noticed_and_listened_to_again(queue: AssistantMessageQueue, soon: None) -> None:
+def test_a_forgotten_thread_is_noticed_and_listened_to_again(
+    queue: AssistantMessageQueue, soon: None
+) -> None:
     listening = queue.events("t", timeout=PATIENCE_S)
     queue.add_message_to_thread("t", "hello")
     assert next(listening).content == "hello"
@@ -420,17 +511,19 @@ def test_a_forgotten_thread_is_noticed_and_listened_to_again(queue: AssistantMes
     assert next(listening).content == "again"
 
 
-def test_a_listener_wakes_threads_that_nobody_has_looked_at_for_long(
+def test_a_listener_wakes_threads_that_are_long_overdue(
     queue: AssistantMessageQueue, one_redis: RedisServer, prefix: str, soon: None
 ) -> None:
-    """Where only RQ's own workers are, and their scheduler died, there may be no other caller."""
-    with AssistantMessageQueue(redis_url=one_redis.url, queue_prefix=prefix, message_delay=60) as other:
+    """There may be no other caller if only RQ's own workers run and their scheduler died."""
+    with AssistantMessageQueue(
+        redis_url=one_redis.url, queue_prefix=prefix, message_delay=60
+    ) as other:
         receipt = other.add_message_to_thread("forgotten", "hello")
         queue.open_events("t")
         queue.typing("t", "Ann")
         listening = queue.events("t", after="0", timeout=PATIENCE_S)
         assert next(listening).type == "typing"
-        other._store.client.zadd(other._door.space.keys.due, {"forgotten": 1000})
+        other._store.client.zadd(other._commands.namespace.keys.due, {"forgotten": 1000})
         wait_until(lambda: other.get_queue().job_ids == [receipt.job_id], "it is handed over")
 
 
@@ -438,9 +531,12 @@ def test_a_thread_that_is_new_wakes_the_reader_at_once(
     one_redis: RedisServer, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its read lasts longer than this test waits: only the bell ends it before."""
-    monkeypatch.setattr(hub, "BLOCK_S", 10 * PATIENCE_S)
+    monkeypatch.setattr(event_hub, "BLOCK_S", 10 * PATIENCE_S)
     del options["redis_url"]
-    with redis.Redis.from_url(one_redis.url, socket_timeout=None) as client, AssistantMessageQueue(redis=client, **options) as queue:
+    with (
+        redis.Redis.from_url(one_redis.url, socket_timeout=None) as client,
+        AssistantMessageQueue(redis=client, **options) as queue,
+    ):
         first = queue.events("one", timeout=PATIENCE_S)
         queue.add_message_to_thread("one", "hello")
         assert next(first).content == "hello"
@@ -454,11 +550,13 @@ def test_a_thread_that_is_new_wakes_the_reader_at_once(
         assert [event.content for event in waiting] == ["hello"]
 
 
-# --- Redis goes and comes --------------------------------------------------------------------------------------------------------
+# --- Redis goes and comes -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("keeps", [True, False])
-def test_a_listener_survives_a_restart_of_redis(tmp_path: Path, prefix: str, keeps: bool, soon: None) -> None:
+def test_a_listener_survives_a_restart_of_redis(
+    tmp_path: Path, prefix: str, keeps: bool, soon: None
+) -> None:
     extra = ("--appendonly", "yes", "--appendfsync", "always") if keeps else ()
     server = RedisServer(SERVERS.get("path") or SERVERS["wheel"], tmp_path, *extra)
     server.start()
@@ -475,12 +573,17 @@ def test_a_listener_survives_a_restart_of_redis(tmp_path: Path, prefix: str, kee
             assert next(listening).content == "after"
             kept = [event.content for event in queue.events("t", after="0", timeout=0)]
             assert kept == (["before", "after"] if keeps else ["after"])
-            assert isinstance(next(queue.events("t", after=first.id, timeout=0)), MessageQueued if keeps else EventsMissed)
+            assert isinstance(
+                next(queue.events("t", after=first.id, timeout=0)),
+                MessageQueued if keeps else EventsMissed,
+            )
     finally:
         server.stop()
 
 
-def test_nothing_that_people_say_is_logged(queue: AssistantMessageQueue, caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_that_people_say_is_logged(
+    queue: AssistantMessageQueue, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("DEBUG")
     queue.open_events("t")
     queue.start_worker()
@@ -490,15 +593,19 @@ def test_nothing_that_people_say_is_logged(queue: AssistantMessageQueue, caplog:
     assert "canary" not in caplog.text.lower()
 
 
-async def test_what_blocks_shares_no_round_trip_with_what_does_not(one_redis: RedisServer, prefix: str) -> None:
-    """The hub's read waits for seconds: whoever reads the past at that moment must not wait with it."""
+async def test_what_blocks_shares_no_round_trip_with_what_does_not(
+    one_redis: RedisServer, prefix: str
+) -> None:
+    """The hub's read waits for seconds: a reader of the past must not wait with it."""
 
     def one(call: Call) -> Operation[Any]:
         return (yield call)
 
     store = AsyncStore(redis.asyncio.Redis.from_url(one_redis.url))
     waiting = asyncio.create_task(store.run(one(blocking("BLPOP", f"{prefix}:nothing", 60))))
-    others = [asyncio.create_task(store.run(one(plain("PING")))) for _ in range(3)]  # given at the same moment
+    others = [
+        asyncio.create_task(store.run(one(plain("PING")))) for _ in range(3)
+    ]  # given at the same moment
     assert await asyncio.gather(*others) == [True] * 3
     assert not waiting.done()
     await store.run(one(plain("RPUSH", f"{prefix}:nothing", "now")))

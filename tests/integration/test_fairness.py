@@ -1,4 +1,4 @@
-"""A burst of threads: the oldest due are answered first, and the other queues of the same process have their turn."""
+"""A burst of threads: the oldest due are answered first, and other queues are not starved."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from assistant_queue.clock import SystemClock
-from assistant_queue.store.calls import Space
+from assistant_queue.store.calls import Namespace
 from tests.benchmarks.bench import Bench as Benchmark
 from tests.benchmarks.bench import LeanProvider
 from tests.benchmarks.sizes import QUICK
@@ -19,11 +19,13 @@ __all__ = ["bench"]  # the fixture
 
 BURST = 600
 CONCURRENCY = 4
+QUIET = ("--log-level", "warning")
+"""A line for each batch would fill the pipe that is read at the end."""
 
 
 @pytest.fixture
 def lean() -> Iterator[LeanProvider]:
-    """A provider that costs next to nothing, and remembers when it was asked about which conversation."""
+    """A cheap provider that records the time of each conversation's request."""
     with Benchmark(QUICK).lean_provider() as provider:
         yield provider
 
@@ -38,7 +40,7 @@ def add(bench: Bench, lean: LeanProvider, threads: list[str], **options: object)
 
 
 def wait_until_all_are_due(bench: Bench, prefix: str) -> None:
-    due = Space(prefix, SystemClock()).keys.due
+    due = Namespace(prefix, SystemClock()).keys.due
 
     def is_over() -> bool:
         seconds, micros = bench.client.time()
@@ -52,29 +54,44 @@ def ranks(lean: LeanProvider) -> dict[str, int]:
     return {thread: rank for rank, thread in enumerate(sorted(started, key=started.__getitem__))}
 
 
-def test_of_a_burst_of_threads_the_oldest_are_answered_first(bench: Bench, lean: LeanProvider) -> None:
-    """Each at its place but for those that run at once: neither newer ones first, nor older ones last."""
+def test_of_a_burst_of_threads_the_oldest_are_answered_first(
+    bench: Bench, lean: LeanProvider
+) -> None:
+    """Each is at its place, except for those that run at once."""
     threads = conversations("a", 20) + conversations("b", BURST) + conversations("c", 20)
     for part in (threads[:20], threads[20:-20], threads[-20:]):
         add(bench, lean, part)
     wait_until_all_are_due(bench, bench.prefix)
-    worker = bench.start("--concurrency", str(CONCURRENCY), **lean.options())
+    worker = bench.start("--concurrency", str(CONCURRENCY), *QUIET, **lean.options())
     wait_until(lambda: lean.stats()["runs"] >= len(threads), "all are answered", 90)
     worker.terminate()
     assert worker.wait(PATIENCE_S) == 0
     place = ranks(lean)
-    assert max(abs(place[thread] - number) for number, thread in enumerate(threads)) <= 2 * CONCURRENCY
+    assert (
+        max(abs(place[thread] - number) for number, thread in enumerate(threads)) <= 2 * CONCURRENCY
+    )
     assert lean.stats()["runs"] == len(threads)
 
 
-def test_a_burst_in_one_queue_leaves_the_others_of_the_process_their_turn(bench: Bench, lean: LeanProvider) -> None:
+def test_a_burst_in_one_queue_leaves_the_others_of_the_process_their_turn(
+    bench: Bench, lean: LeanProvider
+) -> None:
     other = f"{bench.prefix}other"
     few = conversations("f", 20)
     add(bench, lean, conversations("b", BURST))
     add(bench, lean, few, queue_prefix=other)
     wait_until_all_are_due(bench, bench.prefix)
     wait_until_all_are_due(bench, other)
-    worker = bench.start("--concurrency", str(CONCURRENCY), "--prefix", bench.prefix, "--prefix", other, **lean.options())
+    worker = bench.start(
+        "--concurrency",
+        str(CONCURRENCY),
+        "--prefix",
+        bench.prefix,
+        "--prefix",
+        other,
+        *QUIET,
+        **lean.options(),
+    )
     wait_until(lambda: set(few) <= set(lean.stats()["started"]), "the few are answered", 60)
     worker.terminate()
     assert worker.wait(PATIENCE_S) == 0

@@ -11,17 +11,27 @@ from typing import Any
 import pytest
 import redis
 
-from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue, Batch, NotReplicated, RunResult
-from assistant_queue.store import replicating
+from assistant_queue import (
+    AssistantMessageQueue,
+    AsyncAssistantMessageQueue,
+    Batch,
+    NotReplicated,
+    RetryLater,
+    RunResult,
+    Undeliverable,
+)
+from assistant_queue.store.ops import replication
 from assistant_queue.testing import StandInProvider
-from assistant_queue.testing.clock import START_MS, FakeClock
+from assistant_queue.testing.fake_clock import START_MS, FakeClock
 from assistant_queue.testing.harness import InstantWorker
 from assistant_queue.testing.provider import refuse
-from tests.conftest import PATIENCE_S, SERVERS, RedisServer
+from assistant_queue.worker import deliverers
+from tests.conftest import PATIENCE_S, SERVERS, RedisServer, with_clock
 from tests.integration.conftest import wait_until
 from tests.integration.lossy_redis import LossyRedis
 from tests.integration.redis_pair import Pair
 from tests.integration.test_crash_points import TEXTS, Bot, check, with_tools
+from tests.integration.test_delivery_parts import PARTS, Platform
 
 LEASE_S = 30.0
 
@@ -75,13 +85,15 @@ def lose_everywhere(lossy: LossyRedis, scenario: Callable[[int], None]) -> set[s
 
 
 def assert_nothing_sticks(bot: Bot, where: str, *, lasted_s: float = LEASE_S) -> None:
-    """A lease that nobody knows of would have to lapse on the fake clock before the queue is idle."""
+    """A lease unknown to every worker would have to lapse on the fake clock before idleness."""
     assert bot.clock.ms - START_MS < lasted_s * 1000, where
     status = bot.queue.get_thread_status("t")
     assert (status.state, status.pending_count, status.batch_id) == ("idle", 0, None), where
 
 
-def lose_in_a_batch(lossy: LossyRedis, prefix: str, provider: StandInProvider, protocol: str, **options: Any) -> set[str]:
+def lose_in_a_batch(
+    lossy: LossyRedis, prefix: str, provider: StandInProvider, protocol: str, **options: Any
+) -> set[str]:
     """Adds, claim, saves, two tool rounds, delivery and finish, with each answer lost in turn."""
     provider.model = with_tools
 
@@ -111,22 +123,35 @@ def lose_in_a_batch(lossy: LossyRedis, prefix: str, provider: StandInProvider, p
     return lose_everywhere(lossy, scenario)
 
 
-def test_a_batch_survives_the_loss_of_any_answer(lossy: LossyRedis, prefix: str, provider: StandInProvider, protocol: str) -> None:
+def test_a_batch_survives_the_loss_of_any_answer(
+    lossy: LossyRedis, prefix: str, provider: StandInProvider, protocol: str
+) -> None:
     assert "EVALSHA" in lose_in_a_batch(lossy, prefix, provider, protocol)
 
 
-def test_a_replicated_batch_survives_the_loss_of_any_answer(lossy_pair: LossyRedis, prefix: str, provider: StandInProvider) -> None:
+def test_a_replicated_batch_survives_the_loss_of_any_answer(
+    lossy_pair: LossyRedis, prefix: str, provider: StandInProvider
+) -> None:
     """The same with a real replica that every add and every request waits for."""
     kinds = lose_in_a_batch(lossy_pair, prefix, provider, "responses", durability="replicated")
     assert {"EVALSHA", "SET", "WAIT"} <= kinds
 
 
-def test_control_survives_the_loss_of_any_answer(lossy: LossyRedis, prefix: str, provider: StandInProvider) -> None:
+def test_control_survives_the_loss_of_any_answer(
+    lossy: LossyRedis, prefix: str, provider: StandInProvider
+) -> None:
     """Edit, cancel, pause, resume, a dead letter that is retried, and one that is discarded."""
 
     def scenario(number: int) -> None:
         seen = len(provider.runs)
-        bot = Bot(lossy.url, f"{prefix}-{number}", provider, "responses", lock_duration=LEASE_S, max_attempts=1)
+        bot = Bot(
+            lossy.url,
+            f"{prefix}-{number}",
+            provider,
+            "responses",
+            lock_duration=LEASE_S,
+            max_attempts=1,
+        )
         with bot.queue as queue:
             where = f"lost the answer to command {number}"
             queue.pause("t")
@@ -149,9 +174,18 @@ def test_control_survives_the_loss_of_any_answer(lossy: LossyRedis, prefix: str,
             where = f"lost the answer to command {number}: {lossy.lost}"
             found = [queue.get_message(one.message_id) for one in (first, second)]
             assert [one.status for one in found if one] == ["completed", "cancelled"], where
-            assert queue.get_message(third.message_id) is None or queue.get_message(third.message_id).status == "failed", where
+            assert (
+                queue.get_message(third.message_id) is None
+                or queue.get_message(third.message_id).status == "failed"
+            ), where
             status = queue.get_queue_status()
-            counts = (status.completed_count, status.failed_count, status.active_count, status.waiting_count, status.delayed_count)
+            counts = (
+                status.completed_count,
+                status.failed_count,
+                status.active_count,
+                status.waiting_count,
+                status.delayed_count,
+            )
             assert counts == (1, 0, 0, 0, 0), where
             assert [run.user_texts for run in provider.runs[seen:]] == [(f"{number} uno",)], where
             assert_nothing_sticks(bot, where, lasted_s=2 * LEASE_S)
@@ -160,15 +194,24 @@ def test_control_survives_the_loss_of_any_answer(lossy: LossyRedis, prefix: str,
 
 
 def test_a_replicated_add_that_no_replica_has_is_never_acknowledged_whatever_is_lost(
-    lossy_pair: LossyRedis, pair: Pair, prefix: str, provider: StandInProvider, monkeypatch: pytest.MonkeyPatch
+    lossy_pair: LossyRedis,
+    pair: Pair,
+    prefix: str,
+    provider: StandInProvider,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What is repeated on a fresh connection writes nothing there: it must wait for the replica all the same."""
+    """A command repeated on a fresh connection writes nothing there.
+
+    It must wait for the replica all the same.
+    """
     lossy_pair.lose(0)
     bot = Bot(lossy_pair.url, prefix, provider, "responses", durability="replicated")
     with bot.queue as queue:
         queue.add_message_to_thread("t", "this one has introduced itself")
         pair.signal(signal.SIGSTOP)
-        monkeypatch.setattr(replicating, "REPLICA_WAIT_S", 0.1)  # nobody will answer: no need to wait long for that
+        monkeypatch.setattr(
+            replication, "REPLICA_WAIT_S", 0.1
+        )  # no replica will answer: no need to wait long for that
         kinds: set[str] = set()
         number = 0
         while not number or lossy_pair.lost is not None:
@@ -180,25 +223,39 @@ def test_a_replicated_add_that_no_replica_has_is_never_acknowledged_whatever_is_
         assert {"EVALSHA", "SET", "WAIT"} <= kinds
         lossy_pair.lose(2)
         with pytest.raises(NotReplicated) as many:
-            queue.add_messages({"thread_id": "u", "message": text, "message_id": text} for text in TEXTS)
+            queue.add_messages(
+                {"thread_id": "u", "message": text, "message_id": text} for text in TEXTS
+            )
         assert many.value.message_ids == TEXTS
         assert lossy_pair.lost is not None
         pair.signal(signal.SIGCONT)
         monkeypatch.undo()
         lossy_pair.lose(0)
-        again = [queue.add_message_to_thread("t", f"hello {one + 1}", message_id=f"m{one + 1}") for one in range(number)]
+        again = [
+            queue.add_message_to_thread("t", f"hello {one + 1}", message_id=f"m{one + 1}")
+            for one in range(number)
+        ]
         assert [receipt.duplicate for receipt in again] == [True] * number
         assert queue.get_thread_status("t").pending_count == 1 + number
 
 
-async def add_through_the_asyncio_door(lossy: LossyRedis, prefix: str, provider: StandInProvider, **options: Any) -> None:
-    options = {**options, "redis_url": lossy.url, "model": "stand-in-model", "openai_api_key": provider.api_key}
+async def add_through_the_asyncio_class(
+    lossy: LossyRedis, prefix: str, provider: StandInProvider, **options: Any
+) -> None:
+    options = {
+        **options,
+        "redis_url": lossy.url,
+        "model": "stand-in-model",
+        "openai_api_key": provider.api_key,
+    }
     number = 0
     lossy.lose(0)
     while not number or lossy.lost is not None:
         number += 1
         lossy.lose(number)
-        async with AsyncAssistantMessageQueue(queue_prefix=f"{prefix}-{number}", **options) as queue:
+        async with AsyncAssistantMessageQueue(
+            queue_prefix=f"{prefix}-{number}", **options
+        ) as queue:
             receipts = [await queue.add_message_to_thread("t", text) for text in TEXTS]
             assert [receipt.duplicate for receipt in receipts] == [False] * len(TEXTS), lossy.lost
             assert (await queue.get_thread_status("t")).pending_count == len(TEXTS), lossy.lost
@@ -207,36 +264,102 @@ async def add_through_the_asyncio_door(lossy: LossyRedis, prefix: str, provider:
     assert number > 4
 
 
-async def test_adds_through_the_asyncio_door_survive_the_loss_of_any_answer(
+async def test_adds_through_the_asyncio_class_survive_the_loss_of_any_answer(
     lossy: LossyRedis, prefix: str, provider: StandInProvider
 ) -> None:
-    await add_through_the_asyncio_door(lossy, prefix, provider)
+    await add_through_the_asyncio_class(lossy, prefix, provider)
 
 
-async def test_replicated_adds_through_the_asyncio_door_survive_the_loss_of_any_answer(
+async def test_replicated_adds_through_the_asyncio_class_survive_the_loss_of_any_answer(
     lossy_pair: LossyRedis, prefix: str, provider: StandInProvider
 ) -> None:
-    await add_through_the_asyncio_door(lossy_pair, prefix, provider, durability="replicated")
+    await add_through_the_asyncio_class(lossy_pair, prefix, provider, durability="replicated")
 
 
 async def answer(batch: Batch) -> str:
     return batch.messages[0].text
 
 
+def test_a_delivery_in_parts_survives_the_loss_of_any_answer(
+    lossy: LossyRedis, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused for now, refused for good, delivered by hand in three parts, and the next one discarded."""
+    platforms: list[Platform] = []
+    monkeypatch.setattr(deliverers, "deliverer_of", lambda *_: platforms[-1])
+
+    def scenario(number: int) -> None:
+        platform = Platform(can_be_asked=False)
+        platforms.append(platform)
+        platform.refusals = [RetryLater(1.0), Undeliverable("the chat is gone")]
+        clock = FakeClock()
+        queue = AssistantMessageQueue(
+            redis_url=lossy.url,
+            queue_prefix=f"{prefix}-{number}",
+            message_delay=0,
+            backend=answer,
+            on_reply=lambda _: None,
+        )
+        queue = with_clock(queue, clock)
+
+        def work() -> None:
+            InstantWorker(queue.config, clock).run_until_idle()
+
+        with queue:
+            first = queue.add_message_to_thread("t", "one").message_id
+            work()
+            where = f"lost the answer to command {number}: {lossy.lost}"
+            (failed,) = queue.list_failed()
+            assert (failed.reason, failed.message_ids) == ("undelivered", (first,)), where
+            queue.retry_failed(failed.batch_id)
+            work()
+            platform.refusals = [Undeliverable("the chat is gone")]
+            second = queue.add_message_to_thread("t", "two").message_id
+            work()
+            (failed,) = queue.list_failed()
+            queue.discard_failed(failed.batch_id)
+            where = f"lost the answer to command {number}: {lossy.lost}"
+            assert platform.order == [("one", index) for index in range(PARTS)], where
+            assert queue.list_failed() == [], where
+            found = [queue.get_message(message_id) for message_id in (first, second)]
+            assert [one.delivery for one in found if one][:1] == ["delivered"], where
+            status = queue.get_queue_status()
+            counts = (
+                status.completed_count,
+                status.delivering_count,
+                status.delivered_count,
+                status.undelivered_count,
+            )
+            assert counts == (2, 0, 1, 0), where
+            assert clock.ms - START_MS < LEASE_S * 1000, where
+
+    assert "EVALSHA" in lose_everywhere(lossy, scenario)
+
+
+GONE = -2
+"""Redis' answer to PTTL of a key that does not exist."""
+
+
 def test_a_delivery_that_was_given_up_and_returns_survives_the_loss_of_any_answer(
     lossy: LossyRedis, one_redis: RedisServer, prefix: str
 ) -> None:
     def scenario(number: int) -> None:
-        calls, let_go, clock = [], threading.Event(), FakeClock()
+        calls = []
+        let_go = threading.Event()
+        clock = FakeClock()
 
         def on_reply(result: RunResult) -> None:
             calls.append(result.batch_id)
             assert let_go.wait(PATIENCE_S)
 
-        options: dict[str, Any] = {"redis_url": lossy.url, "queue_prefix": f"{prefix}-{number}", "message_delay": 0}
-        queue = AssistantMessageQueue(**options, backend=answer, on_reply=on_reply, callback_timeout=0.02)
-        queue._clock = clock
-        queue._open()
+        options: dict[str, Any] = {
+            "redis_url": lossy.url,
+            "queue_prefix": f"{prefix}-{number}",
+            "message_delay": 0,
+        }
+        queue = AssistantMessageQueue(
+            **options, backend=answer, on_reply=on_reply, callback_timeout=0.02
+        )
+        queue = with_clock(queue, clock)
         with queue, redis.Redis.from_url(one_redis.url) as direct:
 
             def mark(batch_id: str) -> Any:
@@ -254,6 +377,11 @@ def test_a_delivery_that_was_given_up_and_returns_survives_the_loss_of_any_answe
             assert queue.wait_for_reply(receipt.message_id, 0) == "hello", where
             assert len(calls) == 1, where
             assert clock.ms - START_MS < LEASE_S * 1000, where
-            assert mark(calls[0]) is None, where
+            if (lossy.lost or (b"",))[0] == b"SET":
+                # The client may repeat it after the mark was deleted: the copy ends with results.
+                left_ms = direct.pttl(f"{prefix}-{number}:delivery:{calls[0]}")
+                assert left_ms == GONE or left_ms > 0, where
+            else:
+                assert mark(calls[0]) is None, where
 
     assert {"SET", "GET", "DEL"} <= lose_everywhere(lossy, scenario)

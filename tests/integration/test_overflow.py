@@ -1,4 +1,7 @@
-"""A conversation that outgrows the model, through a real queue: whoever writes next is answered, whatever the server does about it."""
+"""A conversation that outgrows the model, through a real queue.
+
+The next message is answered, whatever the server does about it.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ BY_PROTOCOL = [
 
 
 def model(turn: Turn) -> ToolCalls | Reply:
-    """Asks for the order where the last question is about one; says what it was asked and told."""
+    """Asks for the order where the last question is about one; says what it was asked and answered."""
     asked = turn.user_texts[-1]
     if "order" in asked and not turn.tool_outputs:
         return ToolCalls([("order", {})])
@@ -52,18 +55,27 @@ def model(turn: Turn) -> ToolCalls | Reply:
 
 
 def question(number: int) -> str:
-    return f"{number}: where is the order" if number % 3 == 2 else f"{number}: what else do you sell"
+    return (
+        f"{number}: where is the order" if number % 3 == 2 else f"{number}: what else do you sell"
+    )
 
 
 class Shop:
     """A queue with a worker, and what its function was called for."""
 
-    def __init__(self, url: str, prefix: str, provider: StandInProvider, protocol: str, **options: Any) -> None:
+    def __init__(
+        self, url: str, prefix: str, provider: StandInProvider, protocol: str, **options: Any
+    ) -> None:
         self.calls: Counter[str] = Counter()
-        self.provider, self.protocol = provider, protocol
+        self.provider = provider
+        self.protocol = protocol
         chosen: dict[str, dict[str, Any]] = {
             "responses": {"model": "stand-in-model", "tools": [TOOL]},
-            "chat_completions": {"model": "stand-in-model", "tools": [TOOL], "protocol": "chat_completions"},
+            "chat_completions": {
+                "model": "stand-in-model",
+                "tools": [TOOL],
+                "protocol": "chat_completions",
+            },
             "assistants": {"assistant_id": provider.assistant_id, "tools": [TOOL]},
         }
         self.queue = AssistantMessageQueue(
@@ -88,7 +100,11 @@ class Shop:
     def remembered(self) -> list[str]:
         """The questions of the thread, in the conversation that it has now."""
         if self.protocol == "chat_completions":
-            return [message.text for message in self.queue.list_messages("t", limit=100, order="asc") if message.role == "user"]
+            return [
+                message.text
+                for message in self.queue.list_messages("t", limit=100, order="asc")
+                if message.role == "user"
+            ]
         return self.provider.user_texts(self.queue.get_thread("t").id)
 
 
@@ -101,7 +117,7 @@ def provider() -> Iterator[StandInProvider]:
 
 
 def limited(server: str, told: str = "refused") -> Personality:
-    return Personality(context_words=LIMIT, context_told=told, **SERVERS[server])  # type: ignore[arg-type]
+    return Personality(context_words=LIMIT, context_outcome=told, **SERVERS[server])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("case", CASES, ids=" - ".join)
@@ -112,16 +128,23 @@ def test_every_turn_of_a_long_conversation_is_answered(
     provider.personality = limited(server, told)
     shop = Shop(one_redis.url, prefix, provider, protocol)
     with shop.queue as queue:
-        assert [shop.ask(number) for number in range(TURNS)] == [f"Answer to {number}" for number in range(TURNS)]
+        assert [shop.ask(number) for number in range(TURNS)] == [
+            f"Answer to {number}" for number in range(TURNS)
+        ]
         assert queue.list_failed() == []
         assert queue.get_queue_status().completed_count == TURNS
         assert shop.remembered()[-2:] == [question(TURNS - 2), question(TURNS - 1)]
-        # A run of the Assistants protocol that failed after its tools is another run, which calls them itself.
+        # A run of the Assistants protocol that failed after its tools is another run, which calls
+        # them itself.
         assert set(shop.calls.values()) == {1}
         assert len(shop.calls) == TURNS // 3 or protocol == "assistants"
-        unfit = len(provider.refusals) + len([run for run in provider.runs if run.status == "failed"])
+        unfit = len(provider.refusals) + len(
+            [run for run in provider.runs if run.status == "failed"]
+        )
         if protocol == "responses" and server == "shortens":
-            assert (len(provider.calls("conversations.create")), unfit) == (1, 1), "it is found out once"
+            assert (len(provider.calls("conversations.create")), unfit) == (1, 1), (
+                "it is found out once"
+            )
         queue.forget_thread("t")
         with redis.Redis.from_url(one_redis.url) as client:
             assert list(client.scan_iter(f"{prefix}:conversation:*")) == []
@@ -131,10 +154,14 @@ def test_every_turn_of_a_long_conversation_is_answered(
 def test_every_turn_is_answered_by_servers_that_neither_lock_nor_shorten_nor_list_in_order(
     one_redis: RedisServer, prefix: str, provider: StandInProvider, name: str
 ) -> None:
-    provider.personality = replace(personality_of(name), context_words=LIMIT, truncation="ignored", list_order="reshuffled")
+    provider.personality = replace(
+        personality_of(name), context_words=LIMIT, truncation="ignored", list_order="reshuffled"
+    )
     shop = Shop(one_redis.url, prefix, provider, "responses")
     with shop.queue as queue:
-        assert [shop.ask(number) for number in range(TURNS)] == [f"Answer to {number}" for number in range(TURNS)]
+        assert [shop.ask(number) for number in range(TURNS)] == [
+            f"Answer to {number}" for number in range(TURNS)
+        ]
         assert (queue.list_failed(), sorted(shop.calls.values())) == ([], [1] * (TURNS // 3))
 
 
@@ -163,29 +190,46 @@ def test_a_message_that_is_refused_without_a_word_whatever_is_left_out_leaves_th
 ) -> None:
     shop = Shop(one_redis.url, prefix, provider, "responses")
     with shop.queue as queue:
-        assert [shop.ask(number) for number in (0, 1, 3)] == ["Answer to 0", "Answer to 1", "Answer to 3"]
+        assert [shop.ask(number) for number in (0, 1, 3)] == [
+            "Answer to 0",
+            "Answer to 1",
+            "Answer to 3",
+        ]
         before = queue.get_thread("t").id
         wordless = refuse(400, message="Bad request.")
-        provider.fault("responses.create", wordless, times=None, when=lambda request: "odd" in str(request.body))
+        provider.fault(
+            "responses.create",
+            wordless,
+            times=None,
+            when=lambda request: "odd" in str(request.body),
+        )
         with pytest.raises(BatchFailed):
             queue.ask("t", "an odd one", timeout=PATIENCE_S)
         assert queue.get_thread("t").id == before
         assert shop.ask(4) == "Answer to 4"
         assert shop.remembered() == [question(number) for number in (0, 1, 3, 4)]
         created = len(provider.calls("conversations.create"))
-        assert created == len(provider.calls("conversations.delete")) + 1 > 2, "what was tried is not left there"
+        assert created == len(provider.calls("conversations.delete")) + 1 > 2, (
+            "what was tried is not left there"
+        )
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_queue_that_is_to_fail_fails_those_batches_only_and_can_be_told_otherwise_later(
+def test_a_queue_that_is_to_fail_fails_those_batches_only_and_can_be_configured_otherwise_later(
     one_redis: RedisServer, prefix: str, provider: StandInProvider, protocol: str
 ) -> None:
-    create = {"responses": "responses.create", "assistants": "runs.create", "chat_completions": "chat.completions.create"}[protocol]
+    create = {
+        "responses": "responses.create",
+        "assistants": "runs.create",
+        "chat_completions": "chat.completions.create",
+    }[protocol]
     provider.personality = limited("shortens")
     shop = Shop(one_redis.url, prefix, provider, protocol, on_context_overflow="fail")
     with shop.queue as queue:
         numbers = [0, 1, 3, 4]
-        assert [shop.ask(number) for number in numbers] == [f"Answer to {number}" for number in numbers]
+        assert [shop.ask(number) for number in numbers] == [
+            f"Answer to {number}" for number in numbers
+        ]
         queue.ask("t", "word " * 9, timeout=PATIENCE_S)
         before = len(provider.calls(create))
         for number in (6, 7):

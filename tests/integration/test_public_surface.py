@@ -26,7 +26,7 @@ from assistant_queue import (
 from assistant_queue.testing import StandInProvider
 from tests.conftest import RedisServer
 
-DOORS = {"blocking": AssistantMessageQueue, "asyncio": AsyncAssistantMessageQueue}
+CLASSES = {"blocking": AssistantMessageQueue, "asyncio": AsyncAssistantMessageQueue}
 
 OPTIONS = {
     "redis_url": "redis://localhost:6379/0",
@@ -65,8 +65,27 @@ OPTIONS = {
 """The constructor's promised keywords and defaults (`backoff` is compared below)."""
 
 PARAMETERS = {
-    "add_message_to_thread": ["thread_id", "message", "instructions", "message_id", "author", "metadata"],
-    "ask": ["thread_id", "message", "instructions", "timeout", "message_id", "author", "metadata"],
+    "add_message_to_thread": [
+        "thread_id",
+        "message",
+        "instructions",
+        "message_id",
+        "author",
+        "metadata",
+        "tenant",
+        "wants_reply",
+    ],
+    "ask": [
+        "thread_id",
+        "message",
+        "instructions",
+        "timeout",
+        "message_id",
+        "author",
+        "metadata",
+        "tenant",
+    ],
+    "say": ["thread_id", "text", "author", "kind"],
     "get_message": ["message_id"],
     "wait_for_reply": ["message_id", "timeout"],
     "cancel": ["message_id"],
@@ -76,6 +95,8 @@ PARAMETERS = {
     "list_failed": ["limit", "after"],
     "retry_failed": ["batch_id"],
     "discard_failed": ["batch_id"],
+    "retry_failed_all": ["reason", "thread_id"],
+    "discard_failed_all": ["reason", "thread_id"],
     "pause": ["thread_id"],
     "resume": ["thread_id"],
     "forget_thread": ["thread_id"],
@@ -90,6 +111,7 @@ PARAMETERS = {
     "get_jobs_by_thread_id": ["thread_id"],
     "close": [],
     "tool": ["function", "name", "description", "timeout"],
+    "list_threads": ["state", "limit", "after", "order"],
     # Beyond what was promised.
     "add_messages": ["messages"],
     "edit_message": ["message_id", "message"],
@@ -114,7 +136,14 @@ FIELDS = {
 
 BAD_ID = ["", "x" * 513, 7, None, b"bytes", "\ud800"]
 BAD_TEXT = ["", " \n", 7, None, b"bytes", [], [{"no": "type"}], "x" * 256_001]
-BAD_METADATA = [7, {"a": 1}, {"": "b"}, {"k" * 65: "v"}, {"k": "v" * 513}, {str(n): "" for n in range(15)}]
+BAD_METADATA = [
+    7,
+    {"a": 1},
+    {"": "b"},
+    {"k" * 65: "v"},
+    {"k": "v" * 513},
+    {str(n): "" for n in range(15)},
+]
 BAD_TIMEOUT = [-1, "soon", True, float("inf"), float("nan"), None]
 
 GOOD = {
@@ -127,54 +156,77 @@ GOOD = {
     "timeout": 0,
     "messages": [{"thread_id": "t", "message": "text"}],
     "outputs": [],
+    "text": "text",
+    "kind": "notice",
 }
 BAD: dict[str, list[Any]] = {
     "thread_id": BAD_ID,
     "message": BAD_TEXT,
     "content": BAD_TEXT,
+    "text": ["", " ", 7, None, b"bytes", "x" * 256_001],
+    "kind": ["note", "", 7, None],
     "instructions": ["", " ", 7, b"bytes", "x" * 256_001],
     "message_id": BAD_ID,
     "author": ["", " ", 7, "two\nlines", "x" * 129],
+    "tenant": ["", " ", 7, "two\nlines", "x" * 129],
+    "wants_reply": [None, 0, 1, "no"],
     "metadata": BAD_METADATA,
     "timeout": BAD_TIMEOUT,
     "limit": [0, -1, 1001, "ten", True, 2.5, None],
     "after": ["", 7, "x" * 513],
     "before": ["", 7, "x" * 513],
     "order": ["up", "", 7, None],
+    "state": ["idle", "", 7, []],
     "batch_id": BAD_ID,
     "run_id": ["", 7, None, "x" * 513],
     "tools": [7, "name", [7]],
     "outputs": [7, "text", None, [7], [{"tool_call_id": "c"}], [{"output": "x"}]],
-    "messages": [7, [7], [{"thread_id": "t"}], [{"thread_id": "t", "message": ""}], [{"thread_id": "t", "message": "x", "spelled": 1}]],
+    "messages": [
+        7,
+        [7],
+        [{"thread_id": "t"}],
+        [{"thread_id": "t", "message": ""}],
+        [{"thread_id": "t", "message": "x", "spelled": 1}],
+    ],
+    "reason": ["", 7, "lost", b"attempts"],
     "function": [7, "name"],
     "name": ["two words", "", 7],
     "description": [7],
 }
 OPTIONAL = {"message_id": {None}, "thread_id": {None}}
-"""Where None is a value: a message's generated id, the whole queue."""
+"""Parameters that accept None as a value: a message's generated id, the whole queue."""
+ANY_THREAD = {"pause", "resume", "retry_failed_all", "discard_failed_all"}
+"""Calls whose thread may be None."""
 
 
-def public_names(door: type) -> list[str]:
-    return [name for name in dir(door) if not name.startswith("_")]
+def public_names(queue_class: type) -> list[str]:
+    return [name for name in dir(queue_class) if not name.startswith("_")]
 
 
-@pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
-def test_every_promised_name_is_there_with_its_parameters_and_nothing_is_unknown_here(door: type) -> None:
-    found = {name: list(inspect.signature(getattr(door, name)).parameters)[1:] for name in public_names(door)}
+@pytest.mark.parametrize("queue_class", CLASSES.values(), ids=CLASSES)
+def test_every_promised_name_is_there_with_its_parameters_and_nothing_is_unknown_here(
+    queue_class: type,
+) -> None:
+    found = {
+        name: list(inspect.signature(getattr(queue_class, name)).parameters)[1:]
+        for name in public_names(queue_class)
+    }
     assert found == PARAMETERS
 
 
-@pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
-def test_the_constructor_has_the_promised_keywords_and_defaults(door: type) -> None:
-    parameters = inspect.signature(door).parameters
+@pytest.mark.parametrize("queue_class", CLASSES.values(), ids=CLASSES)
+def test_the_constructor_has_the_promised_keywords_and_defaults(queue_class: type) -> None:
+    parameters = inspect.signature(queue_class).parameters
     assert {name: parameters[name].default for name in OPTIONS} == OPTIONS
     for name, default in OPTIONS.items():
-        assert f"\n        {name} ({default!r}" in str(door.__doc__), "help() has every option"
-    assert parameters["backoff"].default.model_dump() == {"type": "exponential", "delay": 5.0}
+        assert f"\n        {name} ({default!r}" in str(queue_class.__doc__), (
+            "help() has every option"
+        )
+    assert parameters["backoff"].default == {"type": "exponential", "delay": 5.0}
     assert {parameter.kind for parameter in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
 
 
-def test_every_call_of_the_asyncio_door_is_awaited() -> None:
+def test_every_call_of_the_asyncio_class_is_awaited() -> None:
     plain = {
         name
         for name in public_names(AsyncAssistantMessageQueue)
@@ -194,21 +246,33 @@ def bad_calls() -> Iterator[Any]:
     for name, parameters in PARAMETERS.items():
         for parameter in parameters:
             for value in BAD[parameter]:
-                if value is None and name in {"add_message_to_thread", "ask"} and parameter == "message_id":
+                if (
+                    value is None
+                    and name in {"add_message_to_thread", "ask"}
+                    and parameter == "message_id"
+                ):
                     continue
-                if value is None and name in {"pause", "resume"} and parameter == "thread_id":
+                if value is None and name in ANY_THREAD and parameter == "thread_id":
                     continue
                 if value is None and name == "events" and parameter == "timeout":
                     continue
                 if name == "tool" and parameter != "function" and value is None:
                     continue
-                yield pytest.param(name, parameter, value, id=f"{name}-{parameter}-{str(value)[:20]!r}")
+                yield pytest.param(
+                    name, parameter, value, id=f"{name}-{parameter}-{str(value)[:20]!r}"
+                )
 
 
-@pytest.fixture(params=sorted(DOORS))
-async def queue(request: pytest.FixtureRequest, one_redis: RedisServer, prefix: str, provider: StandInProvider) -> Any:
-    made = DOORS[request.param](
-        redis_url=one_redis.url, queue_prefix=prefix, openai_api_key=provider.api_key, openai_base_url=provider.base_url, model="m"
+@pytest.fixture(params=sorted(CLASSES))
+async def queue(
+    request: pytest.FixtureRequest, one_redis: RedisServer, prefix: str, provider: StandInProvider
+) -> Any:
+    made = CLASSES[request.param](
+        redis_url=one_redis.url,
+        queue_prefix=prefix,
+        openai_api_key=provider.api_key,
+        openai_base_url=provider.base_url,
+        model="m",
     )
     yield made
     closed = made.close()
@@ -257,9 +321,9 @@ async def test_what_is_not_there_is_said_so(queue: Any) -> None:
     assert await call("get_jobs_by_thread_id", "unknown") == []
 
 
-@pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
-def test_an_unknown_option_names_the_nearest(door: type) -> None:
+@pytest.mark.parametrize("queue_class", CLASSES.values(), ids=CLASSES)
+def test_an_unknown_option_names_the_nearest(queue_class: type) -> None:
     with pytest.raises(UnknownOption, match="message_delay"):
-        door(mesage_delay=3)
+        queue_class(mesage_delay=3)
     with pytest.raises(TypeError):
-        door("redis://localhost")
+        queue_class("redis://localhost")

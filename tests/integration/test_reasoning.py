@@ -19,7 +19,11 @@ def test_deltas_and_replies_agree_on_where_the_answer_begins(
     one_redis: RedisServer, prefix: str, protocol: str, reasoning_tags: str
 ) -> None:
     with StandInProvider(latency=0.02) as provider:
-        chosen = {"assistant_id": provider.assistant_id} if protocol == "assistants" else {"model": "m", "protocol": protocol}
+        chosen = (
+            {"assistant_id": provider.assistant_id}
+            if protocol == "assistants"
+            else {"model": "m", "protocol": protocol}
+        )
         with AssistantMessageQueue(
             redis_url=one_redis.url, queue_prefix=prefix, message_delay=0.0, reasoning_tags=reasoning_tags,
             openai_api_key=provider.api_key, openai_base_url=provider.base_url, **chosen,
@@ -39,7 +43,11 @@ def test_deltas_and_replies_agree_on_where_the_answer_begins(
             queue.start_worker()
             queue.add_message_to_thread("t", "where is it?")
             found = applied(until_reply(queue.events("t", after="0")))
-            kept = [message.text for message in queue.list_messages("t", order="asc") if message.role == "assistant"]
+            kept = [
+                message.text
+                for message in queue.list_messages("t", order="asc")
+                if message.role == "assistant"
+            ]
         (replies,) = found.replies.values()
         assert list(found.streamed.values()) == [list(replies)]
         assert found.restarts == 0
@@ -51,7 +59,9 @@ def test_deltas_and_replies_agree_on_where_the_answer_begins(
             assert tuple(kept) == replies
 
 
-def test_an_answer_of_nothing_but_reasoning_is_no_answer(one_redis: RedisServer, prefix: str) -> None:
+def test_an_answer_of_nothing_but_reasoning_is_no_answer(
+    one_redis: RedisServer, prefix: str
+) -> None:
     with StandInProvider(latency=0) as provider:
         provider.model = lambda _: Reply("<think>I had better say nothing.</think>")
         results: list[RunResult] = []
@@ -60,6 +70,15 @@ def test_an_answer_of_nothing_but_reasoning_is_no_answer(one_redis: RedisServer,
             openai_api_key=provider.api_key, openai_base_url=provider.base_url,
         ) as queue:  # fmt: skip
             queue.start_worker()
-            assert queue.wait_for_reply(queue.add_message_to_thread("t", "hello").message_id, PATIENCE_S) is None
+            assert (
+                queue.wait_for_reply(
+                    queue.add_message_to_thread("t", "hello").message_id, PATIENCE_S
+                )
+                is None
+            )
         (result,) = results
-        assert (result.status, result.incomplete_reason, result.reply) == ("incomplete", "empty", None)
+        assert (result.status, result.incomplete_reason, result.reply) == (
+            "incomplete",
+            "empty",
+            None,
+        )

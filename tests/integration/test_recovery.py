@@ -1,4 +1,7 @@
-"""How fast a thread goes on after its worker died: `python -m pytest tests/integration/test_recovery.py -n 0 -rP` prints the figures."""
+"""The time until a thread continues after its worker has died.
+
+`python -m pytest tests/integration/test_recovery.py -n 0 -rP` prints the figures.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,8 @@ from tests.integration.conftest import BIN, HERE, Service, wait_until
 
 LEASE = 2.0
 SLACK = 15.0
-"""Seconds by which a busy machine may miss the bound before the test is red: the figures are for people. RQ alone takes far longer."""
+"""Seconds by which a busy machine may miss the bound before the test is red: the figures are for
+people. RQ alone takes far longer."""
 
 OURS = ("--worker-class", "assistant_queue.Worker")
 COMMANDS: dict[str, tuple[str, ...]] = {
@@ -40,7 +44,11 @@ class Crew(Service):
         """Start one, and wait until it works."""
         words = COMMANDS[kind]
         rest = ["-u", self.url, self.prefix] if words[0] == "rq" else []
-        environment = {**os.environ, "ASSISTANT_QUEUE_APP": "tests.integration.bot:queue", "PYTHONPATH": str(HERE.parent.parent)}
+        environment = {
+            **os.environ,
+            "ASSISTANT_QUEUE_APP": "tests.integration.bot:queue",
+            "PYTHONPATH": str(HERE.parent.parent),
+        }
         log = self.log.with_name(f"{kind}-{len(self.processes)}.log")
         with log.open("wb") as said:
             process = subprocess.Popen(
@@ -52,11 +60,14 @@ class Crew(Service):
             )
         self.processes.append(process)
         sign = {"asyncio": "worker ready", "sweep": "sweeping"}.get(kind, "Listening on")
-        wait_until(lambda: sign in log.read_text(errors="replace"), f"the {kind} worker is ready: {log.read_text(errors='replace')}")
+        wait_until(
+            lambda: sign in log.read_text(errors="replace"),
+            f"the {kind} worker is ready: {log.read_text(errors='replace')}",
+        )
         return psutil.Process(process.pid)
 
     def horse_of(self, parent: psutil.Process) -> psutil.Process:
-        """The process that runs the job; a scheduler is no group of its own."""
+        """The process that runs the job; a scheduler is no process group."""
         (horse,) = [child for child in parent.children() if os.getpgid(child.pid) == child.pid]
         return horse
 
@@ -64,7 +75,7 @@ class Crew(Service):
         return self.client.hget(f"{self.prefix}:thread:t", "token")
 
     def into_a_run(self) -> str:
-        """A message whose run is going on; its id."""
+        """Add a message and wait for its run; return its id."""
         assert self.queue is not None
         gate = self.provider.hold()
         receipt = self.queue.add_message_to_thread("t", "do not lose me")
@@ -73,7 +84,14 @@ class Crew(Service):
         self.gate = gate
         return receipt.message_id
 
-    def until_the_next_claim(self, before: Any, since: float, bound: float, what: str, ask: Callable[[], object] = lambda: None) -> None:
+    def until_the_next_claim(
+        self,
+        before: Any,
+        since: float,
+        bound: float,
+        what: str,
+        ask: Callable[[], object] = lambda: None,
+    ) -> None:
         """Wait for it, and meanwhile `ask` again and again."""
 
         def is_claimed() -> bool:
@@ -93,7 +111,9 @@ class Crew(Service):
 
 
 @pytest.fixture
-def crew(one_redis: RedisServer, prefix: str, provider: StandInProvider, tmp_path: Path) -> Iterator[Crew]:
+def crew(
+    one_redis: RedisServer, prefix: str, provider: StandInProvider, tmp_path: Path
+) -> Iterator[Crew]:
     made = Crew("asyncio", one_redis.url, prefix, provider, tmp_path / "workers.log")
     made.start(workers=0, lock_duration=LEASE)
     yield made
@@ -109,13 +129,16 @@ def crew(one_redis: RedisServer, prefix: str, provider: StandInProvider, tmp_pat
         ("stock", "horse", LEASE + 3),
     ],
 )
-def test_a_killed_workers_thread_goes_on_within_the_bound(crew: Crew, kind: str, whom: str, bound: float) -> None:
+def test_a_killed_workers_thread_continues_within_the_bound(
+    crew: Crew, kind: str, whom: str, bound: float
+) -> None:
     first = crew.hire(kind)
     message_id = crew.into_a_run()
     horse = crew.horse_of(first) if kind != "asyncio" else first
     if whom != "horse":
-        crew.hire(kind)  # somebody must be left
-    before, since = crew.token(), time.monotonic()
+        crew.hire(kind)  # one worker must be left
+    before = crew.token()
+    since = time.monotonic()
     (horse if whom == "horse" else first).send_signal(signal.SIGKILL)
     crew.until_the_next_claim(before, since, bound, f"{kind}, {whom} killed")
     crew.is_answered_once(message_id)
@@ -138,16 +161,19 @@ def kill_all(parent: psutil.Process) -> None:
 
 
 def test_a_caller_that_asks_recovers_what_died_with_its_scheduler(crew: Crew) -> None:
-    """RQ's successor has no scheduler before the lock of the last one has lapsed, and does not look for minutes."""
+    """RQ's next scheduler waits for the lock of the last one, and does not look for minutes."""
     parent = crew.hire("stock")
     message_id = crew.into_a_run()
-    before, since = crew.token(), time.monotonic()
+    before = crew.token()
+    since = time.monotonic()
     kill_all(parent)
     crew.hire("stock")
     queue = crew.queue
     assert queue is not None
     what = "stock, scheduler and all workers killed, a caller asks for the message"
-    crew.until_the_next_claim(before, since, LEASE + 5, what, ask=lambda: queue.get_message(message_id))
+    crew.until_the_next_claim(
+        before, since, LEASE + 5, what, ask=lambda: queue.get_message(message_id)
+    )
     crew.is_answered_once(message_id)
 
 
@@ -155,17 +181,23 @@ def test_a_sidecar_recovers_what_died_with_its_scheduler(crew: Crew) -> None:
     """Under stock workers alone this waits for RQ's own recovery: a minute and more."""
     parent = crew.hire("stock")
     message_id = crew.into_a_run()
-    before, since = crew.token(), time.monotonic()
+    before = crew.token()
+    since = time.monotonic()
     kill_all(parent)
     crew.hire("sweep")
     crew.hire("stock")
     ready = time.monotonic() - since
-    what = f"stock, scheduler and all workers killed, with assistant-queue sweep, next worker ready after {ready:.2f} s"
+    what = (
+        "stock, scheduler and all workers killed, with assistant-queue sweep, "
+        f"next worker ready after {ready:.2f} s"
+    )
     crew.until_the_next_claim(before, since, LEASE + 2, what)
     crew.is_answered_once(message_id)
 
 
-def test_a_blocked_event_loop_keeps_its_leases(one_redis: RedisServer, prefix: str, provider: StandInProvider) -> None:
+def test_a_blocked_event_loop_keeps_its_leases(
+    one_redis: RedisServer, prefix: str, provider: StandInProvider
+) -> None:
     """They are renewed by a thread: no second worker takes the thread meanwhile."""
     provider.model = lambda turn: ToolCalls([("order", {})]) if turn.round == 0 else Reply("done")
     options: dict[str, Any] = {
@@ -174,7 +206,13 @@ def test_a_blocked_event_loop_keeps_its_leases(one_redis: RedisServer, prefix: s
         "openai_api_key": provider.api_key,
         "openai_base_url": provider.base_url,
         "model": "stand-in-model",
-        "tools": [{"type": "function", "name": "order", "parameters": {"type": "object", "properties": {}}}],
+        "tools": [
+            {
+                "type": "function",
+                "name": "order",
+                "parameters": {"type": "object", "properties": {}},
+            }
+        ],
         "message_delay": 0,
         "lock_duration": 1.0,
     }
@@ -186,9 +224,8 @@ def test_a_blocked_event_loop_keeps_its_leases(one_redis: RedisServer, prefix: s
         tokens.append(holder())
         return [{"tool_call_id": call.id, "output": "x"} for call in calls]
 
-    with AssistantMessageQueue(**options, handle_requires_action=block) as first, AssistantMessageQueue(
-        **options, handle_requires_action=block
-    ) as second:  # fmt: skip
+    made = {**options, "handle_requires_action": block}
+    with AssistantMessageQueue(**made) as first, AssistantMessageQueue(**made) as second:
 
         def holder() -> Any:
             return second._store.client.hget(f"{prefix}:thread:t", "token")

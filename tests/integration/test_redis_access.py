@@ -19,10 +19,10 @@ from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue, S
 from assistant_queue.cli import main
 from assistant_queue.clock import SystemClock
 from assistant_queue.errors import NotPermitted
-from assistant_queue.store import deliveries
-from assistant_queue.store.calls import Space
-from assistant_queue.store.health import read_abandoned
-from assistant_queue.store.stores import SyncStore
+from assistant_queue.store.calls import Namespace
+from assistant_queue.store.ops import delivery_marks
+from assistant_queue.store.ops.health import read_abandoned
+from assistant_queue.store.transport.stores import SyncStore
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Personality, refuse
 from tests.conftest import PATIENCE_S, SERVERS, RedisServer, free_port
@@ -40,27 +40,32 @@ def provider() -> Iterator[StandInProvider]:
         assert standing.model_errors == ()
 
 
-# --- users ----------------------------------------------------------------------------------------------------------------
+# --- users ----------------------------------------------------------------------------------------
 
 
 class Users:
-    """A Redis that lets in whom the shipped file names."""
+    """A Redis that lets in the users of the shipped file."""
 
     def __init__(self, program: str, directory: Path) -> None:
         copy = directory / "users.acl"
         shutil.copy(ACL_FILE, copy)
         # The server looks for pubsub rights as Redis 7 does by default.
-        self.server = RedisServer(program, directory, "--aclfile", str(copy), "--acl-pubsub-default", "resetchannels")
+        self.server = RedisServer(
+            program, directory, "--aclfile", str(copy), "--acl-pubsub-default", "resetchannels"
+        )
         self.server.start()
 
     def url(self, user: str) -> str:
         return f"redis://{user}:change-me-{user}@127.0.0.1:{self.server.port}/0"
 
     def denied(self) -> list[tuple[str, str, str]]:
-        """Who was refused what, the connection's small talk excepted."""
+        """Return user, reason, object of each refusal, except for the connection's small talk."""
         with redis.Redis.from_url(self.url("admin")) as admin:
             rows: Any = admin.acl_log()
-        found = [tuple(str(_text(row[name])) for name in ("username", "reason", "object")) for row in rows]
+        found = [
+            tuple(str(_text(row[name])) for name in ("username", "reason", "object"))
+            for row in rows
+        ]
         return [one for one in found if not one[2].startswith("client")]  # type: ignore[misc]
 
 
@@ -79,17 +84,21 @@ def users(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Users]:
 def test_the_shipped_users_may_do_their_work_and_are_refused_nothing_they_try(
     users: Users, kind: str, provider: StandInProvider, tmp_path: Path
 ) -> None:
-    """A batch, a dead letter that is retried, cancel, edit, pause, a move, forget: by a producer and a worker of one kind each."""
+    """A batch, a dead letter that is retried, cancel, edit, pause, a move, replies that are late or undelivered, forget: by a producer and a worker of one kind each."""
     service = Service(kind, users.url("admin"), "assistant", provider, tmp_path / "worker.log")
     service.url = users.url("worker")
+    service.on_reply = True
     try:
         service.start(redis_url=users.url("worker"), max_attempts=1)
-        with AssistantMessageQueue(**{**service.options, "redis_url": users.url("producer")}) as queue:
+        with AssistantMessageQueue(
+            **{**service.options, "redis_url": users.url("producer")}
+        ) as queue:
             queue.open_events("t")
             queue.typing("t", "Ann")
             assert queue.ask("t", "hello", timeout=PATIENCE_S) == "You said: hello"
             told = [event.type for event in queue.events("t", after="0", timeout=0.5)]
-            assert [told[0], told[-1]] == ["typing", "reply_ready"]
+            assert told[0] == "typing"
+            assert "reply_ready" in told
             provider.fault("responses.create", refuse(401))
             receipt = queue.add_message_to_thread("t", "again")
             (failed,) = wait_until(queue.list_failed, "it fails")
@@ -97,7 +106,9 @@ def test_the_shipped_users_may_do_their_work_and_are_refused_nothing_they_try(
             queue.retry_failed(failed.batch_id)
             assert queue.wait_for_reply(receipt.message_id, 30) == "You said: again"
             queue.pause("t")
-            rows = queue.add_messages({"thread_id": "t", "message": text} for text in ("one", "two"))
+            rows = queue.add_messages(
+                {"thread_id": "t", "message": text} for text in ("one", "two")
+            )
             assert queue.edit_message(rows[0].message_id, "uno")
             assert queue.cancel(rows[1].message_id)
             assert len(queue.get_jobs_by_thread_id("t")) == 1
@@ -106,24 +117,64 @@ def test_the_shipped_users_may_do_their_work_and_are_refused_nothing_they_try(
             provider.personality = Personality(context_words=12, truncation="refused")
             assert queue.ask("t", "goodbye", timeout=PATIENCE_S) == "You said: goodbye"
             assert len(provider.calls("conversations.create")) > 1, "the thread has moved"
+            deliver(queue)
             wait_until(lambda: queue.get_thread_status("t").state == "idle", "the thread is idle")
             queue.forget_thread("t")
-            assert queue.get_queue_status().completed_count == 4
+            status = queue.get_queue_status()
+            assert (status.completed_count, status.delivering_count) == (7, 0)
         with redis.Redis.from_url(users.url("worker")) as client:
-            store, space = SyncStore(client), Space("assistant", SystemClock())
-            for operation in (deliveries.announce(space, "b", 30), deliveries.settle(space, "b", 30), deliveries.look(space, "b")):
+            store = SyncStore(client)
+            namespace = Namespace("assistant", SystemClock())
+            for operation in (
+                delivery_marks.announce(namespace, "b", 30),
+                delivery_marks.settle(namespace, "b", 30),
+                delivery_marks.look(namespace, "b"),
+            ):
                 store.run(operation)
-            store.run(deliveries.clear(space, "b"))
-            assert store.run(read_abandoned(space)) == 0
+            store.run(delivery_marks.clear(namespace, "b"))
+            assert store.run(read_abandoned(namespace)) == 0
         assert users.denied() == []
     finally:
         service.stop()
 
 
-def test_a_viewer_sees_what_became_of_messages_and_changes_nothing(users: Users, provider: StandInProvider) -> None:
-    options: dict[str, Any] = {"openai_api_key": provider.api_key, "openai_base_url": provider.base_url, "model": "stand-in-model"}
+def deliver(queue: AssistantMessageQueue) -> None:
+    """A reply that the platform wants later, one that is delivered by hand, and one that is discarded."""
+
+    def delivery_of(text: str) -> str:
+        receipt = queue.add_message_to_thread("t", text)
+        queue.wait_for_reply(receipt.message_id, PATIENCE_S)
+        ends = {"delivered", "undelivered"}
+        return wait_until(
+            lambda: (found := queue.get_message(receipt.message_id).delivery) in ends and found,
+            "its delivery ends",
+        )
+
+    assert delivery_of("[later]") == "delivered"
+    assert delivery_of("[nowhere]") == "undelivered"
+    (failed,) = queue.list_failed()
+    assert failed.reason == "undelivered"
+    queue.retry_failed(failed.batch_id)
+    wait_until(
+        lambda: queue.get_message(failed.message_ids[0]).delivery == "delivered",
+        "it is delivered by hand",
+    )
+    assert delivery_of("[nowhere] again") == "undelivered"
+    assert queue.discard_failed_all(reason="undelivered") == 1
+
+
+def test_a_viewer_sees_what_became_of_messages_and_changes_nothing(
+    users: Users, provider: StandInProvider
+) -> None:
+    options: dict[str, Any] = {
+        "openai_api_key": provider.api_key,
+        "openai_base_url": provider.base_url,
+        "model": "stand-in-model",
+    }
     with (
-        AssistantMessageQueue(redis_url=users.url("producer"), message_delay=0, **options) as producer,
+        AssistantMessageQueue(
+            redis_url=users.url("producer"), message_delay=0, **options
+        ) as producer,
         AssistantMessageQueue(redis_url=users.url("worker"), **options) as worker,
         AssistantMessageQueue(redis_url=users.url("viewer")) as viewer,
     ):
@@ -136,6 +187,8 @@ def test_a_viewer_sees_what_became_of_messages_and_changes_nothing(users: Users,
         assert viewer.get_queue_status().completed_count == 1
         producer.pause("u")
         producer.add_message_to_thread("u", "a text that waits")
+        assert [row.thread_id for row in viewer.list_threads("paused")] == ["u"]
+        assert viewer.list_threads("pending") == viewer.list_threads("parked") == []
         for forbidden in (
             lambda: viewer.add_message_to_thread("t", "not me"),
             viewer.pause,
@@ -147,9 +200,13 @@ def test_a_viewer_sees_what_became_of_messages_and_changes_nothing(users: Users,
 
 
 @pytest.mark.parametrize("user", ["viewer", "producer", "web", "worker"])
-def test_the_doctor_tells_what_its_user_may_see_and_says_what_it_may_not(users: Users, user: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_doctor_shows_what_its_user_may_see_and_says_what_it_may_not(
+    users: Users, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("ASSISTANT_QUEUE_APP", raising=False)
-    with AssistantMessageQueue(redis_url=users.url("producer"), message_delay=0, backend=lambda _: "hi") as producer:
+    with AssistantMessageQueue(
+        redis_url=users.url("producer"), message_delay=0, backend=lambda _: "hi"
+    ) as producer:
         producer.add_message_to_thread("t", "hello")
         producer.pause()
     told = CliRunner().invoke(main, ["doctor", "--no-provider", "--redis-url", users.url(user)])
@@ -157,34 +214,76 @@ def test_the_doctor_tells_what_its_user_may_see_and_says_what_it_may_not(users: 
     assert "the queue is paused" in told.output
     assert ("this user of Redis" in told.output) is (user in {"producer", "web"})
     if user == "producer":
-        assert "the workers cannot be looked at by this user of Redis" in told.output
+        assert "the workers cannot be read by this user of Redis" in told.output
         assert "may not ZCOUNT" in told.output
     else:
         assert "no worker is alive" in told.output
 
 
-async def test_a_viewer_on_the_asyncio_door_sees_the_counters(users: Users) -> None:
+@pytest.mark.parametrize("users", sorted(SERVERS)[:1], indirect=True)
+def test_the_doctor_finishes_whichever_of_its_commands_is_forbidden(
+    users: Users, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ASSISTANT_QUEUE_APP", raising=False)
+    with AssistantMessageQueue(
+        redis_url=users.url("producer"), message_delay=0, backend=lambda _: "hi"
+    ) as producer:
+        producer.add_message_to_thread("t", "hello")
+    permitted = next(line for line in ACL_FILE.read_text().splitlines() if "user viewer" in line)
+    rights = [word[1:] for word in permitted.split() if word.startswith("+")]
+    asked = [word for word in rights if word not in {"auth", "hello", "ping", "select"}]
+    assert {"info", "exists", "scard", "smembers", "time", "zcount", "zcard"} <= set(asked)
+    with redis.Redis.from_url(users.url("admin")) as admin:
+        for command in asked:
+            admin.execute_command("ACL", "SETUSER", "viewer", f"-{command}")
+            words = ["doctor", "--no-provider", "--redis-url", users.url("viewer")]
+            told = CliRunner().invoke(main, words)
+            assert told.exit_code in (0, 1), (command, told.output)
+            assert "version" in told.output, command
+            assert "maxmemory-policy" in told.output, command
+            admin.execute_command("ACL", "SETUSER", "viewer", f"+{command}")
+
+
+async def test_a_viewer_on_the_asyncio_class_sees_the_counters(users: Users) -> None:
     with AssistantMessageQueue(redis_url=users.url("producer"), message_delay=60) as producer:
         producer.add_message_to_thread("t", "hello")
     async with AsyncAssistantMessageQueue(redis_url=users.url("viewer")) as viewer:
         assert (await viewer.get_queue_status()).delayed_count == 1
 
 
-def test_nobody_without_a_name_gets_in(users: Users) -> None:
+def test_a_client_without_a_name_is_refused(users: Users) -> None:
     with AssistantMessageQueue(redis_url=users.server.url) as queue, pytest.raises(StoreError):
         queue.get_queue_status()
 
 
-# --- TLS ------------------------------------------------------------------------------------------------------------------
+# --- TLS ------------------------------------------------------------------------------------------
 
 
 def _certificate(directory: Path) -> tuple[Path, Path]:
     program = shutil.which("openssl")
     if program is None:
         pytest.skip("no openssl to make a certificate with")
-    key, certificate = directory / "redis.key", directory / "redis.crt"
-    command = [program, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run([*command, "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    key = directory / "redis.key"
+    certificate = directory / "redis.crt"
+    command = [
+        program,
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-keyout",
+        str(key),
+        "-out",
+        str(certificate),
+    ]
+    subprocess.run(
+        [*command, "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"],
+        check=True,
+        capture_output=True,
+    )
     return key, certificate
 
 
@@ -194,8 +293,22 @@ def encrypted(tmp_path: Path) -> Iterator[str]:
     program = SERVERS.get("path") or SERVERS["wheel"]
     key, certificate = _certificate(tmp_path)
     port = free_port()
-    tls = ["--tls-port", str(port), "--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-auth-clients", "no"]
-    probe = subprocess.run([program, "--port", "0", *tls, "--tls-port", "nonsense"], capture_output=True, text=True, check=False)
+    tls = [
+        "--tls-port",
+        str(port),
+        "--tls-cert-file",
+        str(certificate),
+        "--tls-key-file",
+        str(key),
+        "--tls-auth-clients",
+        "no",
+    ]
+    probe = subprocess.run(
+        [program, "--port", "0", *tls, "--tls-port", "nonsense"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if "Bad directive" in probe.stdout + probe.stderr:
         pytest.skip(f"{program} was built without TLS")
     server = RedisServer(program, tmp_path, "--tls-ca-cert-file", str(certificate), *tls)
@@ -204,11 +317,13 @@ def encrypted(tmp_path: Path) -> Iterator[str]:
     server.stop()
 
 
-def test_tls_serves_both_doors_and_a_worker(encrypted: str, prefix: str, provider: StandInProvider) -> None:
-    both_doors_and_a_worker(encrypted, prefix, provider)
+def test_tls_serves_both_classes_and_a_worker(
+    encrypted: str, prefix: str, provider: StandInProvider
+) -> None:
+    both_classes_and_a_worker(encrypted, prefix, provider)
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(encrypted: str, prefix: str) -> None:
+def test_an_untrusted_certificate_is_refused(encrypted: str, prefix: str) -> None:
     with AssistantMessageQueue(redis_url=encrypted.partition("?")[0], queue_prefix=prefix) as queue:
         with pytest.raises(StoreError) as caught:
             queue.add_message_to_thread("t", "hello")
@@ -218,7 +333,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(encrypted: str, prefix
         assert any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes)
 
 
-def both_doors_and_a_worker(url: str, prefix: str, provider: StandInProvider) -> None:
+def both_classes_and_a_worker(url: str, prefix: str, provider: StandInProvider) -> None:
     import asyncio
 
     options: dict[str, Any] = {
@@ -230,17 +345,17 @@ def both_doors_and_a_worker(url: str, prefix: str, provider: StandInProvider) ->
         "model": "stand-in-model",
     }
 
-    async def through_the_asyncio_door() -> str | None:
+    async def through_the_asyncio_class() -> str | None:
         async with AsyncAssistantMessageQueue(**options) as queue:
             return await queue.ask("u", "hello", timeout=PATIENCE_S)
 
     with AssistantMessageQueue(**options) as queue:
         queue.start_worker()
         assert queue.ask("t", "hello", timeout=PATIENCE_S) == "You said: hello"
-        assert asyncio.run(through_the_asyncio_door()) == "You said: hello"
+        assert asyncio.run(through_the_asyncio_class()) == "You said: hello"
 
 
-# --- Sentinel -------------------------------------------------------------------------------------------------------------
+# --- Sentinel -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -258,7 +373,12 @@ def sentinel(tmp_path: Path) -> Iterator[str]:
     )
     log = tmp_path / "sentinel.log"
     with log.open("wb") as output:
-        process = subprocess.Popen([program, str(file), "--sentinel"], stdout=output, stderr=subprocess.STDOUT, cwd=tmp_path)
+        process = subprocess.Popen(
+            [program, str(file), "--sentinel"],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=tmp_path,
+        )
     try:
         client = redis.Redis(port=port, password="of-the-sentinel")
         wait_until(lambda: _answers(client), "the Sentinel answers")
@@ -277,13 +397,22 @@ def _answers(client: Any) -> bool:
         return False
 
 
-def test_a_sentinel_leads_both_doors_and_a_worker_to_the_primary(sentinel: str, prefix: str, provider: StandInProvider) -> None:
-    both_doors_and_a_worker(sentinel, prefix, provider)
+def test_a_sentinel_leads_both_classes_and_a_worker_to_the_primary(
+    sentinel: str, prefix: str, provider: StandInProvider
+) -> None:
+    both_classes_and_a_worker(sentinel, prefix, provider)
 
 
 def test_every_line_of_the_users_file_is_a_user_with_a_password_to_change() -> None:
     lines = ACL_FILE.read_text(encoding="utf-8").splitlines()
-    assert [line.split()[1] for line in lines] == ["default", "admin", "producer", "web", "worker", "viewer"]
+    assert [line.split()[1] for line in lines] == [
+        "default",
+        "admin",
+        "producer",
+        "web",
+        "worker",
+        "viewer",
+    ]
     assert all(f">change-me-{line.split()[1]}" in line for line in lines[1:])
     assert "+@all" not in "\n".join(lines[2:])
     assert os.linesep not in lines[0]

@@ -1,4 +1,4 @@
-"""RQ's keys can begin with something else than `rq` (RQ 3, `RQ_KEY_PREFIX`): every worker answers, and no key of ours stands elsewhere."""
+"""RQ's keys can begin with something else than `rq` (RQ 3, `RQ_KEY_PREFIX`): every worker answers, and none of our keys stands elsewhere."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture(params=[None, "{tenant}:rq"])
 def rq_prefix(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What RQ's keys begin with, for all processes of the test."""
+    """Prefix of RQ's keys, for all processes of the test."""
     if request.param is None:
         monkeypatch.delenv("RQ_KEY_PREFIX", raising=False)
         return "rq"
@@ -39,7 +39,9 @@ def rq_prefix(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def command(own_redis: RedisServer, rq_prefix: str, prefix: str, provider: StandInProvider, tmp_path: Path) -> Command:
+def command(
+    own_redis: RedisServer, rq_prefix: str, prefix: str, provider: StandInProvider, tmp_path: Path
+) -> Command:
     return Command(own_redis.url, prefix, provider, tmp_path)
 
 
@@ -55,17 +57,27 @@ def test_every_worker_answers_and_all_keys_of_rq_begin_as_rq_says(
     kind: str, command: Command, own_redis: RedisServer, rq_prefix: str, tmp_path: Path
 ) -> None:
     with redis.Redis.from_url(own_redis.url) as client, (tmp_path / "worker.log").open("wb") as log:
-        worker = subprocess.Popen(worker_of(kind, command, own_redis.url), env=command.environment, stdout=log, stderr=log)
+        worker = subprocess.Popen(
+            worker_of(kind, command, own_redis.url), env=command.environment, stdout=log, stderr=log
+        )
         try:
-            wait_until(lambda: client.scard(f"{rq_prefix}:workers:{command.prefix}"), "the worker registers with RQ")
+            wait_until(
+                lambda: client.scard(f"{rq_prefix}:workers:{command.prefix}"),
+                "the worker registers with RQ",
+            )
             sent = command.run("send", "mia", "Hello!", "--wait", "50")
             assert (sent.returncode, sent.stdout != "") == (0, True), sent.stderr
-            # What a worker that is killed leaves is cleared away by the next: it is looked for where RQ keeps it.
+            # What a worker that is killed leaves is cleared away by the next: it is looked for
+            # where RQ keeps it.
             command.run("send", "mia", "Later!", ASSISTANT_QUEUE_MESSAGE_DELAY="600")
             told = command.run("doctor", "--no-provider")
             assert "no worker is alive" not in told.stdout
             names = {name.decode() for name in client.scan_iter(count=1000)}
-            strangers = {name for name in names if not name.startswith((f"{rq_prefix}:", f"{command.prefix}:"))}
+            strangers = {
+                name
+                for name in names
+                if not name.startswith((f"{rq_prefix}:", f"{command.prefix}:"))
+            }
             assert not strangers
             assert f"{rq_prefix}:scheduled:{command.prefix}" in names
         finally:
@@ -83,13 +95,26 @@ def test_a_thread_that_calls_the_asyncio_worker_itself_finds_the_same_keys(
         "print(queue.wait_for_reply(queue.add_message_to_thread('t', 'hello').message_id, timeout=50), queue.get_queue().key)\n"
         "queue.close()\n"
     )
-    environment = {name: value for name, value in command.environment.items() if name != "ASSISTANT_QUEUE_MODEL"}
-    ran = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    environment = {
+        name: value
+        for name, value in command.environment.items()
+        if name != "ASSISTANT_QUEUE_MODEL"
+    }
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert ran.stdout == f"hi {rq_prefix}:queue:{command.prefix}\n", ran.stderr
 
 
 @pytest.mark.skipif(not KNOWN, reason="RQ 2 does not look at it")
-@pytest.mark.parametrize("words", [["send", "mia", "Hello!"], ["worker"], ["worker", "--fork"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [["send", "mia", "Hello!"], ["worker"], ["worker", "--fork"]], ids=" ".join
+)
 def test_a_beginning_that_rq_refuses_ends_with_2_and_one_line(
     words: list[str], one_redis: RedisServer, prefix: str, provider: StandInProvider, tmp_path: Path
 ) -> None:
@@ -99,7 +124,9 @@ def test_a_beginning_that_rq_refuses_ends_with_2_and_one_line(
     assert done.stderr.count("\n") == 1
 
 
-def test_what_rq_has_read_counts_not_what_the_environment_says_now(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_rq_has_read_counts_not_what_the_environment_says_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     import rq.defaults
 
     monkeypatch.setenv("RQ_KEY_PREFIX", "later")
@@ -107,10 +134,15 @@ def test_what_rq_has_read_counts_not_what_the_environment_says_now(monkeypatch: 
     assert wakeups.rq_prefix() == getattr(rq.defaults, "RQ_KEY_PREFIX", "rq")
 
 
-def test_a_producer_does_not_import_rq_to_learn_what_nobody_has_set() -> None:
-    script = (
-        "import sys, assistant_queue.queue\nfrom assistant_queue.store.wakeups import queue_key\nprint(queue_key('a'), 'rq' in sys.modules)"
-    )
+def test_a_producer_does_not_import_rq_for_an_unset_prefix() -> None:
+    script = "import sys, assistant_queue.client.queue\nfrom assistant_queue.store.wakeups import queue_key\nprint(queue_key('a'), 'rq' in sys.modules)"
     environment = {name: value for name, value in os.environ.items() if name != "RQ_KEY_PREFIX"}
-    ran = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
     assert ran.stdout == "rq:queue:a False\n"

@@ -16,14 +16,21 @@ from typing import Any
 import pytest
 import redis
 
-from assistant_queue import AssistantMessageQueue, AssistantQueueError, AsyncAssistantMessageQueue, ConfigurationError, MessageRefused
+from assistant_queue import (
+    AssistantMessageQueue,
+    AssistantQueueError,
+    AsyncAssistantMessageQueue,
+    ConfigurationError,
+    MessageRefused,
+    Undeliverable,
+)
+from assistant_queue.backends.factory import make_backend
 from assistant_queue.config import configure
 from assistant_queue.testing import StandInProvider
-from assistant_queue.testing.clock import FakeClock
+from assistant_queue.testing.fake_clock import FakeClock
 from assistant_queue.testing.harness import InstantWorker
 from assistant_queue.testing.provider import Reply, ToolCalls, drop_connection, refuse
-from assistant_queue.worker.backend import make_backend
-from tests.conftest import PATIENCE_S, SERVERS, RedisServer
+from tests.conftest import PATIENCE_S, SERVERS, RedisServer, with_clock
 from tests.integration.conftest import BIN, HERE, wait_until
 
 KEY = "sk-canary-5dd1c7b0a9"
@@ -37,7 +44,12 @@ TOOL = {"type": "function", "name": "order", "parameters": {"type": "object", "p
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A Redis with a password."""
-    server = RedisServer(SERVERS.get("path") or SERVERS["wheel"], tmp_path_factory.mktemp("redis"), "--requirepass", PASSWORD)
+    server = RedisServer(
+        SERVERS.get("path") or SERVERS["wheel"],
+        tmp_path_factory.mktemp("redis"),
+        "--requirepass",
+        PASSWORD,
+    )
     server.url = f"redis://:{PASSWORD}@127.0.0.1:{server.port}/0"
     server.start()
     yield server
@@ -62,12 +74,20 @@ def everything_in(server: RedisServer) -> str:
         for name in client.scan_iter(count=1000):
             kind = client.type(name)
             readers: dict[bytes, Any] = {
+                b"none": lambda _: [],  # it expired after the scan
                 b"string": lambda name: [client.get(name)],
                 b"list": lambda name: client.lrange(name, 0, -1),
                 b"set": lambda name: list(client.smembers(name)),
                 b"zset": lambda name: client.zrange(name, 0, -1),
-                b"hash": lambda name: [part for pair in client.hgetall(name).items() for part in pair],
-                b"stream": lambda name: [part for _, fields in client.xrange(name) for pair in fields.items() for part in pair],
+                b"hash": lambda name: [
+                    part for pair in client.hgetall(name).items() for part in pair
+                ],
+                b"stream": lambda name: [
+                    part
+                    for _, fields in client.xrange(name)
+                    for pair in fields.items()
+                    for part in pair
+                ],
             }
             found += [name, *readers[kind](name)]
     for value in list(found):
@@ -99,7 +119,7 @@ def handle(_thread_id: str, _run_id: str, _calls: list[Any]) -> list[dict[str, s
 
 
 class Delivery:
-    """Fails twice, then takes the reply."""
+    """Fails twice, then takes the reply; the chat of the next one is gone."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -109,10 +129,18 @@ class Delivery:
         if self.calls < 3:
             msg = "the chat is down"
             raise RuntimeError(msg)
+        if self.calls > 3:
+            raise Undeliverable(f"the chat is gone, says a platform that repeats {KEY}")
 
 
-def options_of(server: RedisServer, prefix: str, provider: StandInProvider, protocol: str) -> dict[str, Any]:
-    chosen = {"model": "stand-in-model", "tools": [TOOL]} if protocol == "responses" else {"assistant_id": provider.assistant_id}
+def options_of(
+    server: RedisServer, prefix: str, provider: StandInProvider, protocol: str
+) -> dict[str, Any]:
+    chosen = (
+        {"model": "stand-in-model", "tools": [TOOL]}
+        if protocol == "responses"
+        else {"assistant_id": provider.assistant_id}
+    )
     return {
         "redis_url": server.url,
         "queue_prefix": prefix,
@@ -126,12 +154,19 @@ def options_of(server: RedisServer, prefix: str, provider: StandInProvider, prot
 def trouble(options: dict[str, Any], provider: StandInProvider, protocol: str) -> list[str]:
     """A batch with tool errors and failing deliveries, one that is cut off, a dead letter; what the caller was shown."""
     create = "responses.create" if protocol == "responses" else "runs.create"
-    clock, shown = FakeClock(), []
-    with AssistantMessageQueue(**options, handle_requires_action=handle, on_reply=Delivery()) as queue:
-        queue._clock = clock
-        queue._open()
+    clock = FakeClock()
+    shown = []
+    with with_clock(
+        AssistantMessageQueue(**options, handle_requires_action=handle, on_reply=Delivery()), clock
+    ) as queue:
         worker = InstantWorker(queue.config, clock)
-        shown += [repr(queue), str(queue), repr(queue.config), str(queue.config), repr(vars(queue.config.backoff))]
+        shown += [
+            repr(queue),
+            str(queue),
+            repr(queue.config),
+            str(queue.config),
+            repr(vars(queue.config.backoff)),
+        ]
         shown += [repr(make_backend(queue.config)), repr(worker)]
         provider.model = lambda turn: ToolCalls([("order", {})]) if turn.round < 1 else Reply(REPLY)
         shown.append(repr(queue.add_message_to_thread("t", TEXT)))
@@ -140,12 +175,23 @@ def trouble(options: dict[str, Any], provider: StandInProvider, protocol: str) -
         provider.fault(create, drop_connection())
         queue.add_message_to_thread("t", TEXT)
         worker.run_until_idle()
+        (undelivered,) = queue.list_failed()
+        assert undelivered.reason == "undelivered"
+        shown.append(repr(undelivered))
         # A server that repeats the key and the text in its answer.
-        provider.fault("*", refuse(401, "invalid_api_key", f"Incorrect API key provided: {KEY}. You said: {TEXT}"), times=None)
+        provider.fault(
+            "*",
+            refuse(401, "invalid_api_key", f"Incorrect API key provided: {KEY}. You said: {TEXT}"),
+            times=None,
+        )
         receipt = queue.add_message_to_thread("t", TEXT)
         worker.run_until_idle()
-        (failed,) = queue.list_failed()
-        shown += [repr(failed), repr(queue.get_message(receipt.message_id)), repr(queue.get_thread_status("t"))]
+        (failed,) = (one for one in queue.list_failed() if one.reason != "undelivered")
+        shown += [
+            repr(failed),
+            repr(queue.get_message(receipt.message_id)),
+            repr(queue.get_thread_status("t")),
+        ]
         for call in (
             lambda: queue.wait_for_reply(receipt.message_id, 1),
             queue.create_thread,
@@ -165,7 +211,11 @@ def trace_of(call: Any) -> list[str]:
 
 
 def test_the_key_and_the_password_are_nowhere_and_texts_not_in_logs_or_jobs(
-    guarded: RedisServer, prefix: str, provider: StandInProvider, protocol: str, caplog: pytest.LogCaptureFixture
+    guarded: RedisServer,
+    prefix: str,
+    provider: StandInProvider,
+    protocol: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG, "assistant_queue")
     shown = trouble(options_of(guarded, prefix, provider, protocol), provider, protocol)
@@ -177,16 +227,27 @@ def test_the_key_and_the_password_are_nowhere_and_texts_not_in_logs_or_jobs(
     assert_absent(SECRETS, "\n".join(shown), "what the caller sees")
     assert_absent(SECRETS, everything_in(guarded), "Redis")
     assert_absent((*SECRETS, TEXT, REPLY), rq_jobs_in(guarded), "RQ's jobs")
-    assert TEXT in everything_in(guarded), "the failed batch keeps its text: the search finds what is there"
+    assert TEXT in everything_in(guarded), (
+        "the failed batch keeps its text: the search finds what is there"
+    )
+    assert REPLY in everything_in(guarded), "and so does the reply that was not delivered"
 
 
 def test_the_key_and_the_password_are_not_even_in_the_libraries_logs(
-    guarded: RedisServer, prefix: str, provider: StandInProvider, protocol: str, caplog: pytest.LogCaptureFixture
+    guarded: RedisServer,
+    prefix: str,
+    provider: StandInProvider,
+    protocol: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Who turns everything on sees what the openai package logs, texts included; the key is not among it."""
+    """With everything turned on, the openai package logs texts, too; the key is not among them."""
     caplog.set_level(logging.DEBUG)
     trouble(options_of(guarded, prefix, provider, protocol), provider, protocol)
-    lines = "\n".join(record.getMessage() for record in caplog.records if "Incorrect API key" not in record.getMessage())
+    lines = "\n".join(
+        record.getMessage()
+        for record in caplog.records
+        if "Incorrect API key" not in record.getMessage()
+    )
     assert_absent(SECRETS, lines, "the logs of all libraries")
 
 
@@ -204,10 +265,10 @@ BAD_URLS = [
 
 
 @pytest.mark.parametrize("url", BAD_URLS)
-@pytest.mark.parametrize("door", [AssistantMessageQueue, AsyncAssistantMessageQueue])
-def test_an_address_that_cannot_be_read_is_not_repeated(url: str, door: Any) -> None:
+@pytest.mark.parametrize("queue_class", [AssistantMessageQueue, AsyncAssistantMessageQueue])
+def test_an_address_that_cannot_be_read_is_not_repeated(url: str, queue_class: Any) -> None:
     try:
-        queue = door(redis_url=url)
+        queue = queue_class(redis_url=url)
     except ConfigurationError as error:
         assert_absent((PASSWORD,), "".join(traceback.format_exception(error)), "a traceback")
     else:
@@ -215,8 +276,14 @@ def test_an_address_that_cannot_be_read_is_not_repeated(url: str, door: Any) -> 
 
 
 def test_errors_of_options_do_not_repeat_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    for wrong in ({"openai_api_key": [KEY]}, {"openai_api_key": KEY, "concurrency": 0}, {"openai_api_key": KEY, "concurency": 1}):
-        for text in trace_of(lambda wrong=wrong: configure({"redis_url": f"redis://:{PASSWORD}@localhost", **wrong})):
+    for wrong in (
+        {"openai_api_key": [KEY]},
+        {"openai_api_key": KEY, "concurrency": 0},
+        {"openai_api_key": KEY, "concurency": 1},
+    ):
+        for text in trace_of(
+            lambda wrong=wrong: configure({"redis_url": f"redis://:{PASSWORD}@localhost", **wrong})
+        ):
             assert_absent(SECRETS, text, "a configuration error")
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("ASSISTANT_QUEUE_RUN_OPTIONS", KEY)
@@ -226,7 +293,9 @@ def test_errors_of_options_do_not_repeat_secrets(monkeypatch: pytest.MonkeyPatch
 
 def test_a_wrong_password_is_not_repeated(guarded: RedisServer, prefix: str) -> None:
     wrong = "canary-wrong-password"
-    with AssistantMessageQueue(redis_url=f"redis://:{wrong}@127.0.0.1:{guarded.port}/0", queue_prefix=prefix) as queue:
+    with AssistantMessageQueue(
+        redis_url=f"redis://:{wrong}@127.0.0.1:{guarded.port}/0", queue_prefix=prefix
+    ) as queue:
         for text in trace_of(lambda: queue.add_message_to_thread("t", TEXT)):
             assert_absent((wrong, TEXT), text, "an error of the store")
 
@@ -236,19 +305,42 @@ def test_a_worker_process_at_its_loudest_says_nothing_of_it(
     guarded: RedisServer, prefix: str, provider: StandInProvider, kind: list[str], tmp_path: Path
 ) -> None:
     provider.model = lambda _: Reply(REPLY)
-    options = {**options_of(guarded, prefix, provider, "responses"), "message_delay": 0.1, "max_attempts": 1}
+    options = {
+        **options_of(guarded, prefix, provider, "responses"),
+        "message_delay": 0.1,
+        "max_attempts": 1,
+    }
     log = tmp_path / "worker.log"
     environment = {
         **os.environ,
         "BOT": json.dumps({"options": options, "tools": True, "on_reply": True}),
         "PYTHONPATH": str(HERE.parent.parent),
     }
-    command = [str(BIN / "assistant-queue"), "worker", "--app", "tests.integration.bot:queue", "--log-level", "debug", *kind]
+    command = [
+        str(BIN / "assistant-queue"),
+        "worker",
+        "--app",
+        "tests.integration.bot:queue",
+        "--log-level",
+        "debug",
+        *kind,
+    ]
     with log.open("wb") as output, AssistantMessageQueue(**options) as queue:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         try:
             assert queue.ask("t", TEXT, timeout=PATIENCE_S) == REPLY
-            provider.fault("responses.create", refuse(401, "invalid_api_key", f"Incorrect API key provided: {KEY}. You said: {TEXT}"))
+            provider.fault(
+                "responses.create",
+                refuse(
+                    401, "invalid_api_key", f"Incorrect API key provided: {KEY}. You said: {TEXT}"
+                ),
+            )
             queue.add_message_to_thread("t", TEXT)
             wait_until(queue.list_failed, "the second message fails")
         finally:
@@ -268,7 +360,7 @@ OWN_SECRETS = (BOT_TOKEN, SLACK_TOKEN, PASSWORD, "canary-signature")
 
 
 def telling(kind: str) -> Any:
-    """A function whose exception repeats an address with all that is in it."""
+    """Return a function that raises an exception with an address and all that is in it."""
 
     def tells(*_: Any) -> Any:
         msg = (
@@ -285,7 +377,12 @@ def test_what_user_code_raises_is_shown_without_its_secrets(
     one_redis: RedisServer, prefix: str, tracebacks: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO if tracebacks else logging.DEBUG, "assistant_queue")
-    shared = {"redis_url": one_redis.url, "message_delay": 0, "max_attempts": 1, "log_tracebacks": tracebacks}
+    shared = {
+        "redis_url": one_redis.url,
+        "message_delay": 0,
+        "max_attempts": 1,
+        "log_tracebacks": tracebacks,
+    }
 
     def model(turn: Any) -> Any:
         return Reply("said") if turn.round else ToolCalls([("order", {}), ("typed", {})])
@@ -297,9 +394,16 @@ def test_what_user_code_raises_is_shown_without_its_secrets(
         heard.append(str(error))
 
     with StandInProvider(model, latency=0) as provider:
-        served = {"openai_api_key": provider.api_key, "openai_base_url": provider.base_url, "model": "stand-in-model", "tools": [TOOL]}
+        served = {
+            "openai_api_key": provider.api_key,
+            "openai_base_url": provider.base_url,
+            "model": "stand-in-model",
+            "tools": [TOOL],
+        }
         functions = {"handle_requires_action": telling("handler"), "on_reply": telling("on_reply")}
-        with AssistantMessageQueue(**shared, **served, **functions, queue_prefix=f"{prefix}-1") as queue:
+        with AssistantMessageQueue(
+            **shared, **served, **functions, queue_prefix=f"{prefix}-1"
+        ) as queue:
 
             @queue.tool
             def typed() -> None:
@@ -307,27 +411,52 @@ def test_what_user_code_raises_is_shown_without_its_secrets(
 
             worker = queue.start_worker().on("completed", telling("completed listener"))
             assert queue.ask("t", "hello", timeout=PATIENCE_S) == "said"
-            wait_until(lambda: "completed listener" in caplog.text, "the reply is not delivered, the listener fails")
+            wait_until(
+                lambda: "completed listener" in caplog.text,
+                "the reply is not delivered, the listener fails",
+            )
             shown += [repr(queue.get_thread_status("t"))]
             worker.stop()
     for kind in ("backend", "default_instructions"):
-        more: dict[str, Any] = {"backend": telling("backend")} if kind == "backend" else {kind: telling(kind), "backend": lambda _: "never"}
-        with AssistantMessageQueue(**shared, **more, fallback_reply=telling("fallback"), queue_prefix=f"{prefix}-{kind}") as queue:
+        more: dict[str, Any] = (
+            {"backend": telling("backend")}
+            if kind == "backend"
+            else {kind: telling(kind), "backend": lambda _: "never"}
+        )
+        with AssistantMessageQueue(
+            **shared, **more, fallback_reply=telling("fallback"), queue_prefix=f"{prefix}-{kind}"
+        ) as queue:
             queue.start_worker().on("failed", telling("failed listener")).on("failed", heard_of)
             receipt = queue.add_message_to_thread("t", "hello")
             (failed,) = wait_until(queue.list_failed, "it fails")
             wait_until(lambda: heard, "the listeners are called")
             shown.append(heard.pop())
-            assert f"RuntimeError: {kind}: POST https://api.telegram.org/[key]/sendMessage" in failed.error.message
+            assert (
+                f"RuntimeError: {kind}: POST https://api.telegram.org/[key]/sendMessage"
+                in failed.error.message
+            )
             shown += [repr(failed), repr(queue.get_message(receipt.message_id))]
-    with AssistantMessageQueue(**shared, validators=[telling("validator")], queue_prefix=f"{prefix}-v") as queue:
+    with AssistantMessageQueue(
+        **shared, validators=[telling("validator")], queue_prefix=f"{prefix}-v"
+    ) as queue:
         with pytest.raises(MessageRefused) as refused:
             queue.add_message_to_thread("t", "hello")
         shown += [str(refused.value), repr(refused.value)]
     said = written(caplog)
-    kinds = ("handler", "on_reply", "tool", "completed listener", "backend", "default_instructions", "fallback", "failed listener")
+    kinds = (
+        "handler",
+        "on_reply",
+        "tool",
+        "completed listener",
+        "backend",
+        "default_instructions",
+        "fallback",
+        "failed listener",
+    )
     for kind in kinds:
-        assert f"raised: RuntimeError: {kind}: " in said or f"failed: RuntimeError: {kind}: " in said, kind
+        assert (
+            f"raised: RuntimeError: {kind}: " in said or f"failed: RuntimeError: {kind}: " in said
+        ), kind
     assert said.count("Traceback (most recent call last)") >= len(kinds)
     assert_absent(OWN_SECRETS, said, "the log")
     assert_absent(OWN_SECRETS, "\n".join(shown), "what the caller sees")
@@ -335,12 +464,22 @@ def test_what_user_code_raises_is_shown_without_its_secrets(
     caplog.clear()
 
 
-def test_tracebacks_are_not_logged_unless_asked_for(one_redis: RedisServer, prefix: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_tracebacks_are_not_logged_unless_asked_for(
+    one_redis: RedisServer, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "assistant_queue")
-    options = {"redis_url": one_redis.url, "queue_prefix": prefix, "message_delay": 0, "max_attempts": 1}
+    options = {
+        "redis_url": one_redis.url,
+        "queue_prefix": prefix,
+        "message_delay": 0,
+        "max_attempts": 1,
+    }
     with AssistantMessageQueue(**options, backend=telling("backend")) as queue:
         queue.start_worker()
         queue.add_message_to_thread("t", "hello")
         wait_until(queue.list_failed, "it fails")
-    assert "raised: RuntimeError: backend: POST https://api.telegram.org/[key]/sendMessage" in caplog.text
+    assert (
+        "raised: RuntimeError: backend: POST https://api.telegram.org/[key]/sendMessage"
+        in caplog.text
+    )
     assert "Traceback" not in caplog.text

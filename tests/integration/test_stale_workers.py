@@ -1,6 +1,7 @@
-"""A worker that loses its lease right before a call does not make it; one that Redis does not answer for a moment keeps its lease.
+"""A worker that loses its lease before a call does not make it; an outage does not lose a lease.
 
-The first stands still until another has finished: nothing may be called twice. The second writes again: nobody has to take over.
+The first is suspended until another has finished: nothing may be called twice. The second writes
+again: no worker has to take over.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from typing import Any
 import pytest
 
 from assistant_queue import Batch, StoreUnavailable
-from assistant_queue.store.holding import NoLease
-from assistant_queue.store.stores import AsyncStore
+from assistant_queue.store.ops.leases import NoLease
+from assistant_queue.store.transport.stores import AsyncStore
 from assistant_queue.testing import StandInProvider
-from assistant_queue.testing.clock import START_MS
+from assistant_queue.testing.fake_clock import START_MS
 from assistant_queue.testing.harness import InstantWorker
-from assistant_queue.worker import driver
+from assistant_queue.worker import store_writes
 from assistant_queue.worker.lease import LeaseKeeper
 from assistant_queue.worker.runtime import Runtime
 from tests.conftest import RedisServer
@@ -26,12 +27,16 @@ __all__ = ["provider"]
 
 LEASE_S = 30.0
 BEFORE = ["Start", "Answer", "Submit", "Deliver"]
-CASES = [(step, protocol) for protocol in ("responses", "assistants", "chat_completions") for step in BEFORE]
+CASES = [
+    (step, protocol)
+    for protocol in ("responses", "assistants", "chat_completions")
+    for step in BEFORE
+]
 
 
 @pytest.fixture(autouse=True)
-def nobody_renews(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that stands still renews nothing, and here its clock is everybody's."""
+def nothing_renews(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A suspended process renews nothing; here all workers share its clock."""
     monkeypatch.setattr(LeaseKeeper, "_run", lambda _keeper: None)
 
 
@@ -39,7 +44,10 @@ class StandsStill:
     """Stands still before a step, until another worker has done all there is to do."""
 
     def __init__(self, bot: Bot, step: str, stood: Any) -> None:
-        self._bot, self._name, self._stood, self.count = bot, f"before {step}", stood, 0
+        self._bot = bot
+        self._name = f"before {step}"
+        self._stood = stood
+        self.count = 0
 
     async def __call__(self, name: str, _: Batch) -> None:
         if name != self._name or self.count:
@@ -50,13 +58,23 @@ class StandsStill:
         self._stood()
 
 
-@pytest.mark.parametrize(("step", "protocol"), [("OpenConversation", "responses"), ("OpenConversation", "assistants"), *CASES])
+@pytest.mark.parametrize(
+    ("step", "protocol"),
+    [("OpenConversation", "responses"), ("OpenConversation", "assistants"), *CASES],
+)
 def test_a_worker_whose_lease_has_lapsed_makes_no_call(
     one_redis: RedisServer, prefix: str, provider: StandInProvider, step: str, protocol: str
 ) -> None:
     provider.model = with_tools
     delivered: list[str] = []
-    bot = Bot(one_redis.url, prefix, provider, protocol, lock_duration=LEASE_S, on_reply=lambda result: delivered.append(result.batch_id))
+    bot = Bot(
+        one_redis.url,
+        prefix,
+        provider,
+        protocol,
+        lock_duration=LEASE_S,
+        on_reply=lambda result: delivered.append(result.batch_id),
+    )
     then: list[tuple[int, int, int]] = []
 
     def calls() -> tuple[int, int, int]:
@@ -78,7 +96,9 @@ class Away:
     """Redis answers nothing for a moment, from a step on."""
 
     def __init__(self, step: str, times: int) -> None:
-        self._name, self._left, self.refused = f"before {step}", times, 0
+        self._name = f"before {step}"
+        self._left = times
+        self.refused = 0
         self._has_begun = False
         self._run = AsyncStore.run
 
@@ -95,9 +115,13 @@ class Away:
         return await self._run(store, operation)
 
 
-@pytest.mark.parametrize("step", ["Save", "Complete", "Finish"])
+@pytest.mark.parametrize("step", ["Save", "Finish"])
 def test_a_write_that_redis_does_not_answer_is_made_again_under_the_same_lease(
-    one_redis: RedisServer, prefix: str, provider: StandInProvider, monkeypatch: pytest.MonkeyPatch, step: str
+    one_redis: RedisServer,
+    prefix: str,
+    provider: StandInProvider,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
 ) -> None:
     away = Away(step, times=3)
 
@@ -105,10 +129,15 @@ def test_a_write_that_redis_does_not_answer_is_made_again_under_the_same_lease(
         return await away.run(store, operation)
 
     monkeypatch.setattr(AsyncStore, "run", run)
-    monkeypatch.setattr(driver, "STORE_RETRY_S", 0.0)
+    monkeypatch.setattr(store_writes, "STORE_RETRY_S", 0.0)
     delivered: list[str] = []
     bot = Bot(
-        one_redis.url, prefix, provider, "responses", lock_duration=LEASE_S, on_reply=lambda result: delivered.append(result.batch_id)
+        one_redis.url,
+        prefix,
+        provider,
+        "responses",
+        lock_duration=LEASE_S,
+        on_reply=lambda result: delivered.append(result.batch_id),
     )
     with bot.queue as queue:
         receipt = queue.add_message_to_thread("t", "hi")
@@ -120,11 +149,18 @@ def test_a_write_that_redis_does_not_answer_is_made_again_under_the_same_lease(
         assert len(provider.calls("responses.create")) == 1
 
 
-@pytest.mark.parametrize("step", ["Save", "Complete", "Finish"])
+@pytest.mark.parametrize("step", ["Save", "Finish"])
 async def test_a_batch_that_outlives_its_lease_is_not_taken_over_by_its_own_worker(
     one_redis: RedisServer, prefix: str, provider: StandInProvider, step: str
 ) -> None:
-    bot = Bot(one_redis.url, prefix, provider, "chat_completions", lock_duration=LEASE_S, on_reply=lambda _: None)
+    bot = Bot(
+        one_redis.url,
+        prefix,
+        provider,
+        "chat_completions",
+        lock_duration=LEASE_S,
+        on_reply=lambda _: None,
+    )
     runtime = Runtime(bot.queue.config, clock=bot.clock)
     said: list[Any] = []
 
@@ -148,8 +184,11 @@ class Refuses:
     """Redis refuses everything from a step on, for longer than a lease."""
 
     def __init__(self, bot: Bot, step: str, for_s: float) -> None:
-        self._bot, self._name, self._for_s = bot, f"before {step}", for_s
-        self.until_ms, self.refused = 0.0, 0
+        self._bot = bot
+        self._name = f"before {step}"
+        self._for_s = for_s
+        self.until_ms = 0.0
+        self.refused = 0
         self._run = AsyncStore.run
 
     def begin(self, name: str, _: Batch) -> None:
@@ -173,20 +212,28 @@ def refused_bot(
     """A bot, and a Redis that refuses it from a step on, for so many seconds."""
 
     def make(step: str, for_s: float) -> tuple[Bot, Refuses]:
-        bot = Bot(one_redis.url, prefix, provider, "chat_completions", lock_duration=LEASE_S, run_timeout=600, on_reply=lambda _: None)
+        bot = Bot(
+            one_redis.url,
+            prefix,
+            provider,
+            "chat_completions",
+            lock_duration=LEASE_S,
+            run_timeout=600,
+            on_reply=lambda _: None,
+        )
         refuses = Refuses(bot, step, for_s)
 
         async def run(store: AsyncStore, operation: Any) -> Any:
             return await refuses.run(store, operation)
 
-        monkeypatch.setattr(driver, "STORE_RETRY_S", 0.0)
+        monkeypatch.setattr(store_writes, "STORE_RETRY_S", 0.0)
         monkeypatch.setattr(AsyncStore, "run", run)
         return bot, refuses
 
     return make
 
 
-@pytest.mark.parametrize("step", ["Save", "Complete", "Deliver", "Finish"])
+@pytest.mark.parametrize("step", ["Save", "Finish", "Deliver"])
 def test_a_write_is_made_again_for_longer_than_the_lease(
     refused_bot: Callable[[str, float], tuple[Bot, Refuses]], provider: StandInProvider, step: str
 ) -> None:
@@ -200,7 +247,9 @@ def test_a_write_is_made_again_for_longer_than_the_lease(
         assert len(provider.calls("chat.completions.create")) == 1
 
 
-def test_and_given_up_at_the_batchs_deadline(refused_bot: Callable[[str, float], tuple[Bot, Refuses]]) -> None:
+def test_and_given_up_at_the_batchs_deadline(
+    refused_bot: Callable[[str, float], tuple[Bot, Refuses]],
+) -> None:
     bot, refuses = refused_bot("Finish", 10_000)
     with bot.queue as queue:
         queue.add_message_to_thread("t", "hi")

@@ -1,4 +1,4 @@
-"""A worker that is told to stop at the worst moment stops all the same."""
+"""A worker that is asked to stop at the worst moment stops all the same."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from assistant_queue.worker.asyncio_worker import AsyncioWorker
 from tests.conftest import RedisServer
 
 
-async def test_a_pop_that_is_answered_as_the_worker_is_told_to_stop_does_not_keep_it(
+async def test_a_pop_that_is_answered_as_the_worker_is_asked_to_stop_does_not_keep_it(
     one_redis: RedisServer, prefix: str, provider: StandInProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The client swallows the cancellation then: without another look the worker would take on, whatever signals come."""
+    """The client swallows the cancellation: without a check the worker would take more."""
     config = Config(
-        redis_url=one_redis.url, queue_prefix=prefix, model="any", openai_api_key=provider.api_key, openai_base_url=provider.base_url
+        redis_url=one_redis.url,
+        queue_prefix=prefix,
+        model="any",
+        openai_api_key=provider.api_key,
+        openai_base_url=provider.base_url,
     )
     worker = AsyncioWorker(config)
     popping = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Text without bytes: half of a surrogate pair costs its own command at most, and never a reply, a neighbour or a connection."""
+"""Half of a surrogate pair costs its own command at most, never a reply or a connection."""
 
 from __future__ import annotations
 
@@ -17,76 +17,103 @@ from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue, B
 from assistant_queue.config import configure
 from assistant_queue.errors import NotEncodable
 from assistant_queue.store import wakeups
-from assistant_queue.store.ahead import AheadSender
 from assistant_queue.store.calls import each, plain
-from assistant_queue.store.connect import async_client, disconnect, sync_client
-from assistant_queue.store.gathering import Gathering
-from assistant_queue.store.lane import AsyncLane, Lane
-from assistant_queue.store.stores import AsyncStore, SyncStore
+from assistant_queue.store.transport.auto_pipeline import AutoPipeline
+from assistant_queue.store.transport.connect import async_client, disconnect, sync_client
+from assistant_queue.store.transport.pinned import AsyncPinnedConnection, PinnedConnection
+from assistant_queue.store.transport.pipelined import PipelinedSender
+from assistant_queue.store.transport.stores import AsyncStore, SyncStore
 from assistant_queue.worker.asyncio_worker import AsyncioWorker
 from tests.conftest import RedisServer
 from tests.integration.conftest import wait_until
 
 HALF = "\ud83d"
-BAD: list[tuple[Any, ...]] = [("ECHO", f"half {HALF}"), ("ECHO", None), ("ECHO", True), ("ECHO", {"a": 1})]
+BAD: list[tuple[Any, ...]] = [
+    ("ECHO", f"half {HALF}"),
+    ("ECHO", None),
+    ("ECHO", True),
+    ("ECHO", {"a": 1}),
+]
 REFUSED = (UnicodeEncodeError, exceptions.DataError)
 
 
 @pytest.fixture(params=["short", "general"])
 def client(request: pytest.FixtureRequest, redis_server: RedisServer) -> Iterator[redis.Redis]:
     """One that goes the short way, and one that is the user's own."""
-    made = sync_client(redis_server.url) if request.param == "short" else redis.Redis.from_url(redis_server.url)
+    made = (
+        sync_client(redis_server.url)
+        if request.param == "short"
+        else redis.Redis.from_url(redis_server.url)
+    )
     with made as one:
         yield one
 
 
 @pytest.fixture(params=["short", "general"])
-async def async_one(request: pytest.FixtureRequest, redis_server: RedisServer) -> AsyncIterator[redis.asyncio.Redis]:
-    made = async_client(redis_server.url) if request.param == "short" else redis.asyncio.Redis.from_url(redis_server.url)
+async def async_one(
+    request: pytest.FixtureRequest, redis_server: RedisServer
+) -> AsyncIterator[redis.asyncio.Redis]:
+    made = (
+        async_client(redis_server.url)
+        if request.param == "short"
+        else redis.asyncio.Redis.from_url(redis_server.url)
+    )
     yield made
     await disconnect(made)
 
 
-# --- the ways to Redis ------------------------------------------------------------------------------------------------------
+# --- the ways to Redis ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_a_command_that_cannot_be_packed_leaves_the_kept_connection_as_it_is(client: redis.Redis, bad: tuple[Any, ...]) -> None:
-    lane = Lane(client)
-    before = lane.execute("CLIENT", "ID")
+def test_a_command_that_cannot_be_packed_leaves_the_kept_connection_as_it_is(
+    client: redis.Redis, bad: tuple[Any, ...]
+) -> None:
+    pinned = PinnedConnection(client)
+    before = pinned.execute("CLIENT", "ID")
     with pytest.raises(REFUSED):
-        lane.execute(*bad)
-    assert lane.execute("ECHO", "next") == b"next"
-    assert lane.execute("CLIENT", "ID") == before
+        pinned.execute(*bad)
+    assert pinned.execute("ECHO", "next") == b"next"
+    assert pinned.execute("CLIENT", "ID") == before
 
 
 @pytest.mark.parametrize("bad", BAD)
-async def test_it_leaves_that_of_coroutines_as_it_is(async_one: redis.asyncio.Redis, bad: tuple[Any, ...]) -> None:
-    lane = AsyncLane(async_one)
-    before = await lane.execute("CLIENT", "ID")
+async def test_it_leaves_that_of_coroutines_as_it_is(
+    async_one: redis.asyncio.Redis, bad: tuple[Any, ...]
+) -> None:
+    pinned = AsyncPinnedConnection(async_one)
+    before = await pinned.execute("CLIENT", "ID")
     with pytest.raises(REFUSED):
-        await lane.execute_all([("ECHO", "one"), bad])
-    assert await lane.execute_all([("ECHO", "one"), ("ECHO", "two")]) == [b"one", b"two"]
-    assert await lane.execute("CLIENT", "ID") == before
+        await pinned.execute_all([("ECHO", "one"), bad])
+    assert await pinned.execute_all([("ECHO", "one"), ("ECHO", "two")]) == [b"one", b"two"]
+    assert await pinned.execute("CLIENT", "ID") == before
 
 
 @pytest.mark.parametrize("bad", BAD)
-async def test_it_fails_alone_of_all_that_share_its_round_trip(async_one: redis.asyncio.Redis, prefix: str, bad: tuple[Any, ...]) -> None:
-    gathering = Gathering(async_one)
+async def test_it_fails_alone_of_all_that_share_its_round_trip(
+    async_one: redis.asyncio.Redis, prefix: str, bad: tuple[Any, ...]
+) -> None:
+    pipeline = AutoPipeline(async_one)
     commands = [("RPUSH", prefix, str(number)) for number in range(40)]
     commands[7:7] = [bad]
     commands += [bad]
-    replies = await asyncio.gather(*(gathering.execute(*words) for words in commands), return_exceptions=True)
+    replies = await asyncio.gather(
+        *(pipeline.execute(*words) for words in commands), return_exceptions=True
+    )
     assert isinstance(replies.pop(7), REFUSED)
     assert isinstance(replies.pop(), REFUSED)
     assert replies == list(range(1, 41))
-    assert await async_one.lrange(prefix, 0, -1) == [str(number).encode() for number in range(40)]  # once each, in order
-    assert await gathering.execute("ECHO", "next") == b"next"
+    assert await async_one.lrange(prefix, 0, -1) == [
+        str(number).encode() for number in range(40)
+    ]  # once each, in order
+    assert await pipeline.execute("ECHO", "next") == b"next"
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_what_was_sent_ahead_of_it_is_answered(client: redis.Redis, prefix: str, bad: tuple[Any, ...]) -> None:
-    sender = AheadSender(client)
+def test_what_was_sent_ahead_of_it_is_answered(
+    client: redis.Redis, prefix: str, bad: tuple[Any, ...]
+) -> None:
+    sender = PipelinedSender(client)
     sender.swap([("INCR", prefix)])
     with pytest.raises(REFUSED):
         sender.swap([("INCR", prefix), bad])
@@ -97,10 +124,11 @@ def test_what_was_sent_ahead_of_it_is_answered(client: redis.Redis, prefix: str,
 
 
 @pytest.mark.parametrize("bad", BAD)
-async def test_a_store_says_so_with_an_error_of_ours_and_goes_on(
+async def test_a_store_raises_not_encodable_and_continues(
     client: redis.Redis, async_one: redis.asyncio.Redis, prefix: str, bad: tuple[Any, ...]
 ) -> None:
-    store, async_store = SyncStore(client), AsyncStore(async_one)
+    store = SyncStore(client)
+    async_store = AsyncStore(async_one)
 
     def both() -> Any:
         return (yield [plain("SET", prefix, "1"), plain(*bad)])
@@ -126,7 +154,7 @@ def test_the_error_names_the_half_and_not_the_text(client: redis.Redis) -> None:
     assert "secret" not in str(caught.value)
 
 
-# --- workers ----------------------------------------------------------------------------------------------------------------------
+# --- workers --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -158,9 +186,14 @@ async def test_forty_threads_that_are_answered_at_once_do_not_notice_a_reply_wit
         events="always",
     ) as queue:
         texts = ["good"] * 7 + ["bad"] + ["good"] * 32
-        receipts = [await queue.add_message_to_thread(f"t{number}", text) for number, text in enumerate(texts)]
+        receipts = [
+            await queue.add_message_to_thread(f"t{number}", text)
+            for number, text in enumerate(texts)
+        ]
         await queue.start_worker()
-        replies = [await queue.wait_for_reply(receipt.message_id, timeout=60) for receipt in receipts]
+        replies = [
+            await queue.wait_for_reply(receipt.message_id, timeout=60) for receipt in receipts
+        ]
         assert replies.pop(7) == "hi \ufffd there"
         assert replies == ["hi there"] * 39
         assert calls == 40, "nothing is paid for twice"
@@ -168,21 +201,30 @@ async def test_forty_threads_that_are_answered_at_once_do_not_notice_a_reply_wit
     assert "the worker failed" not in caplog.text
 
 
-def test_halves_that_belong_together_are_one_letter_again(one_redis: RedisServer, prefix: str) -> None:
+def test_halves_that_belong_together_are_one_letter_again(
+    one_redis: RedisServer, prefix: str
+) -> None:
     with AssistantMessageQueue(
-        redis_url=one_redis.url, queue_prefix=prefix, message_delay=0.0, backend=lambda _: "\ud83d" + "\ude00 and \ude00"
+        redis_url=one_redis.url,
+        queue_prefix=prefix,
+        message_delay=0.0,
+        backend=lambda _: "\ud83d" + "\ude00 and \ude00",
     ) as queue:
         queue.start_worker()
         receipt = queue.add_message_to_thread("t", "hello")
         assert queue.wait_for_reply(receipt.message_id, timeout=60) == "\U0001f600 and \ufffd"
 
 
-def test_a_message_whose_id_has_no_bytes_fails_its_batch_visibly_and_stops_nothing(
+def test_a_message_id_without_bytes_fails_its_batch_visibly_and_stops_nothing(
     one_redis: RedisServer, prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Such an id is refused by `add`: it was written into the list by another program."""
     with AssistantMessageQueue(
-        redis_url=one_redis.url, queue_prefix=prefix, message_delay=0.3, lock_duration=1.0, backend=lambda _: "hi"
+        redis_url=one_redis.url,
+        queue_prefix=prefix,
+        message_delay=0.3,
+        lock_duration=1.0,
+        backend=lambda _: "hi",
     ) as queue:
         receipt = queue.add_message_to_thread("t", "hello")
         with redis.Redis.from_url(one_redis.url) as client:
@@ -197,10 +239,18 @@ def test_a_message_whose_id_has_no_bytes_fails_its_batch_visibly_and_stops_nothi
     assert "the worker failed" not in caplog.text
 
 
-async def test_a_job_whose_thread_id_has_no_bytes_goes_to_rqs_failed_registry(one_redis: RedisServer, prefix: str) -> None:
-    config = configure({"redis_url": one_redis.url, "queue_prefix": prefix, "backend": lambda _: "hi"})
+async def test_a_job_with_a_thread_id_without_bytes_goes_to_rqs_failed_registry(
+    one_redis: RedisServer, prefix: str
+) -> None:
+    config = configure(
+        {"redis_url": one_redis.url, "queue_prefix": prefix, "backend": lambda _: "hi"}
+    )
     with redis.Redis.from_url(one_redis.url) as client:
-        client.hset(wakeups.job_key(f"{prefix}-bad"), "data", pickle.dumps((wakeups.FUNCTION, None, (f"t{HALF}",), {})))
+        client.hset(
+            wakeups.job_key(f"{prefix}-bad"),
+            "data",
+            pickle.dumps((wakeups.FUNCTION, None, (f"t{HALF}",), {})),
+        )
         client.rpush(wakeups.queue_key(prefix), f"{prefix}-bad")
         worker = AsyncioWorker(config, max_wake_ups=1)
         await worker.run()

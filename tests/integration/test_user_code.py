@@ -1,4 +1,7 @@
-"""User code that hangs, raises what it must not, or cancels itself: it costs its own batch, and no other thread waits for it."""
+"""User code that hangs, raises odd exceptions, or cancels itself.
+
+It costs its own batch, and no other thread waits for it.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,35 @@ import asyncio
 import builtins
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import datetime, timedelta, timezone
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue, Batch, RunResult, ToolContext
-from assistant_queue.abandoned import ABANDONED
-from assistant_queue.call_threads import THREAD_NAME
-from assistant_queue.core.flow import ending
+from assistant_queue import (
+    AssistantMessageQueue,
+    AsyncAssistantMessageQueue,
+    Batch,
+    RunResult,
+    ToolContext,
+)
+from assistant_queue.backends.function.backend import FunctionBackend
+from assistant_queue.core import delivery
+from assistant_queue.core.runs import RunAccepted, RunEnded, RunEvent, RunRequest
 from assistant_queue.errors import RunFailed
 from assistant_queue.testing import StandInProvider
-from assistant_queue.testing.clock import FakeClock
+from assistant_queue.testing.fake_clock import FakeClock
 from assistant_queue.testing.provider import Reply, ToolCalls, Turn
+from assistant_queue.user_code.abandoned import ABANDONED
+from assistant_queue.user_code.call_threads import THREAD_NAME
+from assistant_queue.worker import loop_monitor
 from assistant_queue.worker.driver import MIN_HAND_BACK_S
 from assistant_queue.worker.runtime import Runtime
-from tests.conftest import PATIENCE_S, RedisServer
+from tests.conftest import PATIENCE_S, RedisServer, with_clock
 from tests.integration.conftest import wait_until
 
 SLOTS = 5
@@ -35,7 +49,7 @@ async def answer(batch: Batch) -> str:
 
 
 class Hanging:
-    """A function that hangs for texts that say so, in one of the ways in which functions hang, until it is let go."""
+    """A function that hangs for texts with the word, in one of several ways, until it is let go."""
 
     def __init__(self) -> None:
         self.let_go = threading.Event()
@@ -109,54 +123,85 @@ def options(one_redis: RedisServer, prefix: str) -> dict[str, Any]:
 
 def ask_healthy(queue: AssistantMessageQueue, count: int = 2 * SLOTS) -> None:
     """As many threads as the workers have slots are answered."""
-    receipts = [queue.add_message_to_thread(f"healthy {number}", f"hello {number}") for number in range(count)]
+    receipts = [
+        queue.add_message_to_thread(f"healthy {number}", f"hello {number}")
+        for number in range(count)
+    ]
     for number, receipt in enumerate(receipts):
         assert queue.wait_for_reply(receipt.message_id, PATIENCE_S) == f"re hello {number}"
 
 
 def add_hanging(queue: AssistantMessageQueue, count: int = 2 * SLOTS) -> list[str]:
     """As many threads as the workers have slots, each of which hangs one; their ids."""
-    return [queue.add_message_to_thread(f"hung {number}", f"hang {number}").thread_id for number in range(count)]
+    return [
+        queue.add_message_to_thread(f"hung {number}", f"hang {number}").thread_id
+        for number in range(count)
+    ]
 
 
-# --- hanging ------------------------------------------------------------------------------------------------------------
+# --- hanging --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", ["sync", "swallowing"])
 def test_deliveries_that_hang_in_every_slot_stop_no_other_thread_and_are_made_once(
-    options: dict[str, Any], hanging: Hanging, way: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    options: dict[str, Any],
+    hanging: Hanging,
+    way: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ending, "MIN_DELIVERY_WAIT_S", 0.05)
+    monkeypatch.setattr(delivery, "MIN_OPEN_WAIT_S", 0.05)
     caplog.set_level(logging.INFO, "assistant_queue.worker")
 
     def said(words: str) -> list[str]:
-        return [record.getMessage() for record in list(caplog.records) if words in record.getMessage()]
+        return [
+            record.getMessage() for record in list(caplog.records) if words in record.getMessage()
+        ]
 
-    with AssistantMessageQueue(**options, backend=answer, on_reply=hanging.as_callback(way)) as queue:
+    with AssistantMessageQueue(
+        **options, backend=answer, on_reply=hanging.as_callback(way)
+    ) as queue:
         workers = [queue.start_worker(), queue.start_worker()]
         threads = add_hanging(queue)
         hanging.wait_begun(len(threads))
         ask_healthy(queue)
         wait_until(
-            lambda: all(f"{name!r} is retrying: an earlier call of" in "".join(said("earlier")) for name in threads), "looked at again"
+            lambda: all(
+                any(repr(name) in line for line in said("an earlier call for this reply"))
+                for name in threads
+            ),
+            "looked at again",
         )
         assert sum(workers[0].abandoned_calls.values()) == len(threads)
         hanging.let_go.set()
-        wait_until(lambda: all(queue.get_thread_status(name).state == "idle" for name in threads), "each has been delivered")
+        wait_until(
+            lambda: all(not queue.get_thread_status(name).delivering_count for name in threads),
+            "each has been delivered",
+        )
         assert all(worker.is_alive for worker in workers)
-        wait_until(lambda: len(hanging.calls) == len(threads) + 2 * SLOTS, "the healthy ones have been delivered, too")
+        wait_until(
+            lambda: len(hanging.calls) == len(threads) + 2 * SLOTS,
+            "the healthy ones have been delivered, too",
+        )
     assert set(hanging.calls.values()) == {1}, "a call that returned after all was the delivery"
-    warnings = said("did not return within 0.3 s; it goes on and is abandoned")
+    warnings = said("did not return within 0.3 s; it is still running and is abandoned")
     assert len(warnings) == len(threads)
     assert all("on_reply" in one and "thread 'hung " in one and "batch " in one for one in warnings)
 
 
-def test_a_delivery_that_can_be_cancelled_is_cancelled_and_made_again(options: dict[str, Any], hanging: Hanging) -> None:
-    with AssistantMessageQueue(**{**options, "callback_timeout": 0.05}, backend=answer, on_reply=hanging.result, max_attempts=2) as queue:
+def test_a_delivery_that_can_be_cancelled_is_cancelled_and_made_again(
+    options: dict[str, Any], hanging: Hanging
+) -> None:
+    with AssistantMessageQueue(
+        **{**options, "callback_timeout": 0.05},
+        backend=answer,
+        on_reply=hanging.result,
+        delivery_attempts=2,
+    ) as queue:
         queue.start_worker()
-        (thread,) = add_hanging(queue, 1)
+        add_hanging(queue, 1)
         hanging.wait_begun(2)
-        wait_until(lambda: queue.get_thread_status(thread).state == "idle", "it is given up")
+        wait_until(lambda: queue.get_queue_status().undelivered_count == 1, "it is given up")
         assert hanging.calls["re hang 0"] == 2
         assert ABANDONED.count == 0
 
@@ -164,7 +209,7 @@ def test_a_delivery_that_can_be_cancelled_is_cancelled_and_made_again(options: d
 def test_a_delivery_that_raises_after_it_was_abandoned_is_made_again(
     options: dict[str, Any], hanging: Hanging, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ending, "MIN_DELIVERY_WAIT_S", 0.05)
+    monkeypatch.setattr(delivery, "MIN_OPEN_WAIT_S", 0.05)
 
     def on_reply(result: RunResult) -> None:
         is_first = not hanging.calls
@@ -176,14 +221,18 @@ def test_a_delivery_that_raises_after_it_was_abandoned_is_made_again(
         queue.start_worker()
         (thread,) = add_hanging(queue, 1)
         hanging.wait_begun(1)
-        wait_until(lambda: queue.get_thread_status(thread).state == "retrying", "it is abandoned")
+        wait_until(lambda: queue.get_thread_status(thread).delivery_error, "it is abandoned")
         hanging.let_go.set()
-        wait_until(lambda: queue.get_thread_status(thread).state == "idle", "it is delivered")
+        wait_until(lambda: not queue.get_thread_status(thread).delivering_count, "it is delivered")
     assert hanging.calls["re hang 0"] == 2
 
 
-def test_a_coroutine_that_lets_no_cancellation_through_keeps_no_worker_from_stopping(options: dict[str, Any], hanging: Hanging) -> None:
-    with AssistantMessageQueue(**options, backend=answer, on_reply=hanging.as_callback("swallowing")) as queue:
+def test_a_coroutine_that_lets_no_cancellation_through_keeps_no_worker_from_stopping(
+    options: dict[str, Any], hanging: Hanging
+) -> None:
+    with AssistantMessageQueue(
+        **options, backend=answer, on_reply=hanging.as_callback("swallowing")
+    ) as queue:
         worker = queue.start_worker()
         add_hanging(queue, 1)
         hanging.wait_begun(1)
@@ -193,7 +242,9 @@ def test_a_coroutine_that_lets_no_cancellation_through_keeps_no_worker_from_stop
 
 
 @pytest.mark.parametrize("way", ["sync", "swallowing"])
-def test_function_backends_that_hang_in_every_slot_stop_no_other_thread(options: dict[str, Any], hanging: Hanging, way: str) -> None:
+def test_function_backends_that_hang_in_every_slot_stop_no_other_thread(
+    options: dict[str, Any], hanging: Hanging, way: str
+) -> None:
     def on_thread(batch: Batch) -> str:
         hanging.sync(batch.messages[0].text)
         return f"re {batch.messages[0].text}"
@@ -203,19 +254,66 @@ def test_function_backends_that_hang_in_every_slot_stop_no_other_thread(options:
         return await answer(batch)
 
     function = on_thread if way == "sync" else on_loop
-    with AssistantMessageQueue(**options, backend=function, run_timeout=0.5, max_attempts=1) as queue:
+    with AssistantMessageQueue(
+        **options, backend=function, run_timeout=0.5, max_attempts=1
+    ) as queue:
         queue.start_worker()
         worker = queue.start_worker()
         threads = add_hanging(queue)
         hanging.wait_begun(len(threads))
         ask_healthy(queue)
-        failed = wait_until(lambda: len(queue.list_failed()) == len(threads) and queue.list_failed(), "each is given up")
+        failed = wait_until(
+            lambda: len(queue.list_failed()) == len(threads) and queue.list_failed(),
+            "each is given up",
+        )
         assert {one.reason for one in failed} == {"attempts"}
         assert sum(worker.abandoned_calls.values()) == len(threads)
 
 
+class OwnBackend(FunctionBackend):
+    """A `Backend` of the user's: its streams and its other calls let no cancellation through."""
+
+    def __init__(self, hanging: Hanging, where: str) -> None:
+        super().__init__(answer, name="own")
+        self._hanging = hanging
+        self._where = where
+
+    async def start(self, request: RunRequest) -> AsyncIterator[RunEvent]:
+        text = request.batch.messages[0].text
+        if self._where == "before the run":
+            await self._hanging.swallowing(text)
+        yield RunAccepted(run_id=request.batch.id)
+        if self._where == "in the run":
+            await self._hanging.swallowing(text)
+        yield RunEnded(run_id=request.batch.id, status="completed", replies=(f"re {text}",))
+
+    async def open_conversation(self, thread_id: str) -> str:
+        if self._where == "before the batch":
+            await self._hanging.swallowing(thread_id.replace("hung", "hang"))
+        return thread_id
+
+
+@pytest.mark.parametrize("where", ["before the batch", "before the run", "in the run"])
+def test_own_backends_that_hang_in_every_slot_stop_no_other_thread(
+    options: dict[str, Any], hanging: Hanging, where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = OwnBackend(hanging, where)
+    backend.capabilities = replace(backend.capabilities, conversations=where == "before the batch")
+    with AssistantMessageQueue(**options, backend=backend, run_timeout=0.5) as queue:
+        worker = queue.start_worker()
+        threads = add_hanging(queue, SLOTS)
+        hanging.wait_begun(len(threads))
+        ask_healthy(queue, SLOTS)
+        wait_until(
+            lambda: worker.abandoned_calls.get("own", 0) >= len(threads), "each is abandoned"
+        )
+    assert "a call of own was abandoned and is still running" in caplog.text
+
+
 @pytest.mark.parametrize("option", ["default_instructions", "fallback_reply"])
-def test_other_callbacks_that_hang_in_every_slot_stop_no_other_thread(options: dict[str, Any], hanging: Hanging, option: str) -> None:
+def test_other_callbacks_that_hang_in_every_slot_stop_no_other_thread(
+    options: dict[str, Any], hanging: Hanging, option: str
+) -> None:
     def called(batch: Batch, *_: Any) -> str:
         hanging.sync(batch.messages[0].text)
         return "Sorry."
@@ -225,20 +323,27 @@ def test_other_callbacks_that_hang_in_every_slot_stop_no_other_thread(options: d
             raise RunFailed("no")
         return await answer(batch)
 
-    with AssistantMessageQueue(**options, backend=fails_or_answers, max_attempts=1, **{option: called}) as queue:
+    with AssistantMessageQueue(
+        **options, backend=fails_or_answers, max_attempts=1, **{option: called}
+    ) as queue:
         queue.start_worker()
         queue.start_worker()
         threads = add_hanging(queue)
         hanging.wait_begun(len(threads))
         ask_healthy(queue)
-        failed = wait_until(lambda: len(queue.list_failed()) == len(threads) and queue.list_failed(), "each is given up")
+        failed = wait_until(
+            lambda: len(queue.list_failed()) == len(threads) and queue.list_failed(),
+            "each is given up",
+        )
         assert {one.reason for one in failed} == {"attempts"}
         if option == "default_instructions":
             assert all("did not return within 0.3 s" in one.error.message for one in failed)
 
 
 @pytest.mark.parametrize("event", ["completed", "failed"])
-def test_listeners_that_hang_in_every_slot_stop_no_other_thread(options: dict[str, Any], hanging: Hanging, event: str) -> None:
+def test_listeners_that_hang_in_every_slot_stop_no_other_thread(
+    options: dict[str, Any], hanging: Hanging, event: str
+) -> None:
     async def fails_or_answers(batch: Batch) -> str:
         if event == "failed" and "hang" in batch.messages[0].text:
             raise RunFailed("no")
@@ -255,7 +360,9 @@ def test_listeners_that_hang_in_every_slot_stop_no_other_thread(options: dict[st
         ask_healthy(queue)
 
 
-def test_tools_that_hang_keep_no_thread_from_the_tools_of_others(one_redis: RedisServer, options: dict[str, Any], hanging: Hanging) -> None:
+def test_tools_that_hang_keep_no_thread_from_the_tools_of_others(
+    one_redis: RedisServer, options: dict[str, Any], hanging: Hanging
+) -> None:
     del one_redis
 
     def model(turn: Turn) -> Any:
@@ -265,7 +372,11 @@ def test_tools_that_hang_keep_no_thread_from_the_tools_of_others(one_redis: Redi
         return ToolCalls([("work", {"text": text})] * (4 if "hang" in text else 1))
 
     with StandInProvider(model, latency=0) as provider:
-        provided = {"openai_api_key": provider.api_key, "openai_base_url": provider.base_url, "model": "stand-in-model"}
+        provided = {
+            "openai_api_key": provider.api_key,
+            "openai_base_url": provider.base_url,
+            "model": "stand-in-model",
+        }
         with AssistantMessageQueue(**{**options, **provided, "concurrency": 2}) as queue:
 
             @queue.tool
@@ -279,10 +390,43 @@ def test_tools_that_hang_keep_no_thread_from_the_tools_of_others(one_redis: Redi
             ask_healthy(queue, 4)
             assert queue.list_failed() == []
             hanging.let_go.set()
-            wait_until(lambda: queue.get_thread_status(thread).state == "idle", "it is answered, too")
+            wait_until(
+                lambda: queue.get_thread_status(thread).state == "idle", "it is answered, too"
+            )
 
 
-# --- raising what must not be raised ------------------------------------------------------------------------------------
+@pytest.mark.parametrize("way", ["blocking", "awaiting"])
+def test_an_async_function_that_blocks_the_event_loop_is_named(
+    options: dict[str, Any],
+    way: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loop_monitor, "BEAT_S", 0.01)
+    monkeypatch.setattr(loop_monitor, "BLOCKED_S", 0.3)
+
+    async def on_reply(result: RunResult) -> None:
+        if way == "blocking":
+            time.sleep(1.0)  # noqa: ASYNC251 - the mistake
+        else:
+            await asyncio.sleep(1.0)
+
+    with AssistantMessageQueue(
+        **{**options, "callback_timeout": PATIENCE_S}, backend=answer, on_reply=on_reply
+    ) as queue:
+        queue.start_worker()
+        for thread in ("one", "two"):
+            queue.add_message_to_thread(thread, "hello")
+        for thread in ("one", "two"):
+            wait_until(
+                lambda name=thread: queue.get_thread_status(name).state == "idle", "it is delivered"
+            )
+    lines = [one for one in caplog.messages if "blocks the event loop for more than 0.3 s" in one]
+    assert len(lines) == (way == "blocking"), "once for a function"
+    assert all("is_named.<locals>.on_reply blocks" in one for one in lines)
+
+
+# --- raising what must not be raised --------------------------------------------------------------
 
 ODD: dict[str, BaseException] = {
     "exit": SystemExit(3),
@@ -290,13 +434,13 @@ ODD: dict[str, BaseException] = {
     "cancelled": asyncio.CancelledError(),
     "generator exit": GeneratorExit(),
 }
-"""What user code may raise without being told to stop; by the thread in which it does."""
+"""Exceptions that user code may raise without a reason to stop; by the thread in which it does."""
 if hasattr(builtins, "BaseExceptionGroup"):
     ODD["group"] = builtins.BaseExceptionGroup("odd", [KeyboardInterrupt()])
 
 
 def raising(way: str, calls: Counter[str], name: str) -> Callable[..., Any]:
-    """A function that raises what its thread says: a sync one, a coroutine, or a generator of either kind."""
+    """Return a function that raises the exception of its thread, of one of four kinds."""
 
     def fail(about: Any, *_: Any) -> Any:
         thread_id = about if isinstance(about, str) else about.thread_id
@@ -324,41 +468,68 @@ def times(name: str, count: int) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("way", ["sync", "async"])
-def test_whatever_a_callback_raises_the_worker_lives_and_calls_it_no_more_than_it_should(options: dict[str, Any], way: str) -> None:
+def test_whatever_a_callback_raises_the_worker_lives_and_calls_it_no_more_than_it_should(
+    options: dict[str, Any], way: str
+) -> None:
     calls: Counter[str] = Counter()
-    functions = {name: raising(way, calls, name) for name in ("on_reply", "default_instructions", "fallback_reply")}
+    functions = {
+        name: raising(way, calls, name)
+        for name in ("on_reply", "default_instructions", "fallback_reply")
+    }
     with AssistantMessageQueue(**options, backend=answer, max_attempts=2, **functions) as queue:
         worker = queue.start_worker()
         for event in ("completed", "failed"):
             worker.on(event, raising(way, calls, event))
         for name in ODD:
             queue.add_message_to_thread(name, "hello")
-        failed = wait_until(lambda: len(queue.list_failed()) == len(ODD) and queue.list_failed(), "the instructions fail twice")
-        assert all(f"fail raised {type(ODD[one.thread_id]).__name__}" in one.error.message for one in failed)
+        failed = wait_until(
+            lambda: len(queue.list_failed()) == len(ODD) and queue.list_failed(),
+            "the instructions fail twice",
+        )
+        assert all(
+            f"fail raised {type(ODD[one.thread_id]).__name__}" in one.error.message
+            for one in failed
+        )
         for name in ODD:
             told = queue.add_message_to_thread(name, "hello", "Be kind.")
             assert queue.wait_for_reply(told.message_id, PATIENCE_S) == "re hello"
-        expected = times("default_instructions", 2) | times("fallback_reply", 1) | times("failed", 1) | times("on_reply", 2)
+        expected = (
+            times("default_instructions", 2)
+            | times("fallback_reply", 1)
+            | times("failed", 1)
+            | times("on_reply", 2)
+        )
         expected |= times("completed", 1)
-        wait_until(lambda: sum(calls.values()) >= sum(expected.values()), "the deliveries fail twice, the listeners once")
+        wait_until(
+            lambda: sum(calls.values()) >= sum(expected.values()),
+            "the deliveries fail twice, the listeners once",
+        )
         assert calls == expected
         assert worker.is_alive
 
 
 @pytest.mark.parametrize("way", ["sync", "async", "generator", "async generator"])
-def test_whatever_a_function_backend_raises_is_a_failed_run(options: dict[str, Any], way: str) -> None:
+def test_whatever_a_function_backend_raises_is_a_failed_run(
+    options: dict[str, Any], way: str
+) -> None:
     calls: Counter[str] = Counter()
-    with AssistantMessageQueue(**options, backend=raising(way, calls, "backend"), max_attempts=2) as queue:
+    with AssistantMessageQueue(
+        **options, backend=raising(way, calls, "backend"), max_attempts=2
+    ) as queue:
         worker = queue.start_worker()
         for name in ODD:
             queue.add_message_to_thread(name, "hello")
-        failed = wait_until(lambda: len(queue.list_failed()) == len(ODD) and queue.list_failed(), "each fails twice")
+        failed = wait_until(
+            lambda: len(queue.list_failed()) == len(ODD) and queue.list_failed(), "each fails twice"
+        )
         assert {one.reason for one in failed} == {"attempts"}
         assert calls == times("backend", 2)
         assert worker.is_alive
 
 
-def test_whatever_tools_raise_they_are_called_once_a_round_and_the_model_is_told(options: dict[str, Any]) -> None:
+def test_whatever_tools_raise_they_are_called_once_a_round_and_the_model_hears_of_it(
+    options: dict[str, Any],
+) -> None:
     calls: Counter[str] = Counter()
     names = ["sync", "async", "handler"]
 
@@ -367,9 +538,18 @@ def test_whatever_tools_raise_they_are_called_once_a_round_and_the_model_is_told
             return Reply(" | ".join(output.output for output in turn.tool_outputs))
         return ToolCalls([(name, {}) for name in names])
 
-    handled = {"type": "function", "name": "handler", "parameters": {"type": "object", "properties": {}}}
+    handled = {
+        "type": "function",
+        "name": "handler",
+        "parameters": {"type": "object", "properties": {}},
+    }
     with StandInProvider(model, latency=0) as provider:
-        provided = {"openai_api_key": provider.api_key, "openai_base_url": provider.base_url, "model": "stand-in-model", "tools": [handled]}
+        provided = {
+            "openai_api_key": provider.api_key,
+            "openai_base_url": provider.base_url,
+            "model": "stand-in-model",
+            "tools": [handled],
+        }
         handler = raising("async", calls, "handler")
         with AssistantMessageQueue(**options, **provided, handle_requires_action=handler) as queue:
 
@@ -383,15 +563,19 @@ def test_whatever_tools_raise_they_are_called_once_a_round_and_the_model_is_told
 
             worker = queue.start_worker()
             for name in ODD:
-                assert queue.ask(name, "go", timeout=PATIENCE_S) == " | ".join(['{"error": "the function failed"}'] * 3)
+                assert queue.ask(name, "go", timeout=PATIENCE_S) == " | ".join(
+                    ['{"error": "the function failed"}'] * 3
+                )
             assert calls == times("sync", 1) | times("async", 1) | times("handler", 1)
             assert worker.is_alive
 
 
-# --- where listeners are called -----------------------------------------------------------------------------------------
+# --- where listeners are called -------------------------------------------------------------------
 
 
-async def test_sync_listeners_are_called_on_a_thread_and_on_the_callers_own_loop(options: dict[str, Any]) -> None:
+async def test_sync_listeners_are_called_on_a_thread_and_on_the_callers_own_loop(
+    options: dict[str, Any],
+) -> None:
     heard: list[str] = []
     has_heard = asyncio.Event()
 
@@ -414,19 +598,19 @@ async def test_sync_listeners_are_called_on_a_thread_and_on_the_callers_own_loop
     assert heard == [threading.main_thread().name, THREAD_NAME]
 
 
-# --- handed back --------------------------------------------------------------------------------------------------------
+# --- handed back ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("is_stopping", [False, True])
-async def test_a_worker_that_goes_on_takes_what_it_handed_back_after_a_back_off(options: dict[str, Any], is_stopping: bool) -> None:
+async def test_a_worker_that_continues_takes_what_it_handed_back_after_a_back_off(
+    options: dict[str, Any], is_stopping: bool
+) -> None:
     async def is_cancelled(name: str, _: Batch) -> None:
         if name == "before Start":
             raise asyncio.CancelledError
 
     clock = FakeClock()
-    async with AsyncAssistantMessageQueue(**options, backend=answer) as queue:
-        queue._clock = clock
-        queue._open()
+    async with with_clock(AsyncAssistantMessageQueue(**options, backend=answer), clock) as queue:
         await queue.add_message_to_thread("t", "hello")
         runtime = Runtime(queue.config, clock=clock)
         runtime.watch_steps(is_cancelled)
@@ -434,7 +618,11 @@ async def test_a_worker_that_goes_on_takes_what_it_handed_back_after_a_back_off(
         try:
             with pytest.raises(asyncio.CancelledError):
                 await runtime.handle("t")
-            status, now = await queue.get_thread_status("t"), datetime.fromtimestamp(clock.ms / 1000, timezone.utc)
-            assert (status.state, status.due_at) == ("held", now if is_stopping else now + timedelta(seconds=MIN_HAND_BACK_S))
+            status = await queue.get_thread_status("t")
+            now = datetime.fromtimestamp(clock.ms / 1000, UTC)
+            assert (status.state, status.due_at) == (
+                "held",
+                now if is_stopping else now + timedelta(seconds=MIN_HAND_BACK_S),
+            )
         finally:
             await runtime.close()

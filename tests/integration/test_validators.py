@@ -1,4 +1,4 @@
-"""Validators at the doors: refused before anything is queued, all or nothing."""
+"""Validators at both classes: refused before anything is queued, all or nothing."""
 
 from __future__ import annotations
 
@@ -9,15 +9,28 @@ from typing import Any
 
 import pytest
 
-from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue, Message, MessageRefused, max_length, no_markup
-from assistant_queue.abandoned import ABANDONED
+from assistant_queue import (
+    AssistantMessageQueue,
+    AsyncAssistantMessageQueue,
+    Message,
+    MessageRefused,
+    max_length,
+    no_markup,
+)
+from assistant_queue.user_code.abandoned import ABANDONED
 from tests.conftest import PATIENCE_S, RedisServer
 
 
 @pytest.fixture(params=["blocking", "asyncio"])
-async def add(request: pytest.FixtureRequest, one_redis: RedisServer, prefix: str) -> AsyncIterator[Any]:
-    """Calls a method of either door."""
-    options: dict[str, Any] = {"redis_url": one_redis.url, "queue_prefix": prefix, "validators": [max_length(20), no_markup(), no_spam]}
+async def add(
+    request: pytest.FixtureRequest, one_redis: RedisServer, prefix: str
+) -> AsyncIterator[Any]:
+    """Calls a method of either class."""
+    options: dict[str, Any] = {
+        "redis_url": one_redis.url,
+        "queue_prefix": prefix,
+        "validators": [max_length(20), no_markup(), no_spam],
+    }
     if request.param == "blocking":
         with AssistantMessageQueue(**options) as queue:
 
@@ -59,9 +72,15 @@ async def test_a_refused_message_is_nowhere(add: Any) -> None:
 
 
 async def test_of_many_messages_all_or_none_are_taken(add: Any) -> None:
-    rows = [{"thread_id": f"t{number}", "message": "fine", "message_id": f"m{number}"} for number in range(3)]
+    rows = [
+        {"thread_id": f"t{number}", "message": "fine", "message_id": f"m{number}"}
+        for number in range(3)
+    ]
     with pytest.raises(MessageRefused) as caught:
-        await add("add_messages", [*rows, {"thread_id": "t9", "message": "javascript:x", "message_id": "bad"}])
+        await add(
+            "add_messages",
+            [*rows, {"thread_id": "t9", "message": "javascript:x", "message_id": "bad"}],
+        )
     assert (caught.value.message_id, caught.value.thread_id) == ("bad", "t9")
     assert [await add("get_message", f"m{number}") for number in range(3)] == [None] * 3
     assert len(await add("add_messages", rows)) == 3
@@ -83,9 +102,9 @@ async def hung_validator_is_refused(add: Any, let_go: threading.Event) -> None:
     let_go.set()
 
 
-@pytest.mark.parametrize("door", ["blocking", "asyncio"])
+@pytest.mark.parametrize("kind", ["blocking", "asyncio"])
 async def test_a_validator_that_hangs_costs_a_thread_and_the_message(
-    one_redis: RedisServer, prefix: str, door: str, caplog: pytest.LogCaptureFixture
+    one_redis: RedisServer, prefix: str, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     let_go, has_ended = threading.Event(), threading.Event()
 
@@ -93,8 +112,13 @@ async def test_a_validator_that_hangs_costs_a_thread_and_the_message(
         let_go.wait(PATIENCE_S)
         has_ended.set()
 
-    options: dict[str, Any] = {"redis_url": one_redis.url, "queue_prefix": prefix, "validators": [hangs], "callback_timeout": 0.05}
-    if door == "blocking":
+    options: dict[str, Any] = {
+        "redis_url": one_redis.url,
+        "queue_prefix": prefix,
+        "validators": [hangs],
+        "callback_timeout": 0.05,
+    }
+    if kind == "blocking":
         with AssistantMessageQueue(**options) as queue:
 
             async def call(name: str, *args: Any, **details: Any) -> Any:
@@ -109,7 +133,7 @@ async def test_a_validator_that_hangs_costs_a_thread_and_the_message(
 
             await hung_validator_is_refused(awaited, let_go)
     assert has_ended.wait(PATIENCE_S)
-    assert "hangs did not return within 0.05 s; it goes on and is abandoned" in caplog.text
+    assert "hangs did not return within 0.05 s; it is still running and is abandoned" in caplog.text
     assert "thread 'ann', message 'm1'" in caplog.text
 
 
@@ -120,7 +144,9 @@ async def test_a_validator_does_not_block_the_loop(one_redis: RedisServer, prefi
         asked.set()
         assert let_go.wait(PATIENCE_S)
 
-    async with AsyncAssistantMessageQueue(redis_url=one_redis.url, queue_prefix=prefix, validators=[waits]) as queue:
+    async with AsyncAssistantMessageQueue(
+        redis_url=one_redis.url, queue_prefix=prefix, validators=[waits]
+    ) as queue:
         adding = asyncio.ensure_future(queue.add_message_to_thread("ann", "hello"))
         while not asked.is_set():  # noqa: ASYNC110 - another thread sets it
             await asyncio.sleep(0)
@@ -128,8 +154,14 @@ async def test_a_validator_does_not_block_the_loop(one_redis: RedisServer, prefi
         assert (await adding).duplicate is False
 
 
-@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit()], ids=repr)
-async def test_whatever_a_validator_raises_is_a_refusal(add: Any, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit()],
+    ids=repr,
+)
+async def test_whatever_a_validator_raises_is_a_refusal(
+    add: Any, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def raises(_: Message) -> None:
         raise error
 

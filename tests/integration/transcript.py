@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from assistant_queue.event_models import (
+from assistant_queue.events import (
     AttemptFailed,
     BatchDeadLettered,
     BatchParked,
@@ -61,5 +61,9 @@ class Transcript:
         texts[event.index] = before + event.text
 
     def text_of(self, batch_id: str) -> list[str]:
-        """What the runs of a batch have said so far, one entry a message."""
-        return [texts[index] for texts in self._runs.get(batch_id, {}).values() for index in sorted(texts)]
+        """Return the texts that the runs of a batch have emitted so far, one entry a message."""
+        return [
+            texts[index]
+            for texts in self._runs.get(batch_id, {}).values()
+            for index in sorted(texts)
+        ]

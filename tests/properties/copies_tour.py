@@ -10,7 +10,7 @@ A, B = THREADS
 
 
 def copies_tour(play: StoreMachine) -> None:  # noqa: PLR0915 - a walk
-    """A fixed walk to the moments at which a late copy of a call would do harm; the invariants are looked at after the copies."""
+    """Walk to the moments at which a late copy of a call would do harm, and check after it."""
 
     def copies(*names: str) -> None:
         for name in names:
@@ -18,7 +18,15 @@ def copies_tour(play: StoreMachine) -> None:  # noqa: PLR0915 - a walk
         play.look()
 
     def add(thread: str, **kwargs: object) -> None:
-        play.add(**{"thread": thread, "window": NOW, "after_run": "immediate", "limited": False, **kwargs})
+        play.add(
+            **{
+                "thread": thread,
+                "window": NOW,
+                "after_run": "immediate",
+                "limited": False,
+                **kwargs,
+            }
+        )
 
     def due(thread: str) -> None:
         play.a_worker_comes_when_the_thread_is_due(thread=thread, take=1000)
@@ -42,7 +50,7 @@ def copies_tour(play: StoreMachine) -> None:  # noqa: PLR0915 - a walk
     # A batch that is over, messages that wait, and the claim of that batch.
     add(A)
     copies("claim", "finish", "complete", "add")
-    # Claims that went on with a batch: of the holder that gave it back last, and of one before.
+    # Claims that continued a batch: of the holder that gave it back last, and of one before.
     due(A)
     give_back()
     due(A)
@@ -58,21 +66,22 @@ def copies_tour(play: StoreMachine) -> None:  # noqa: PLR0915 - a walk
     copies("claim")
     due(A)
     play.finish(pick=0)
-    # A claim that was refused, whose job is over.
+    # A refused claim; its job is over.
     play.rq_loses_everything()
     play.the_queue_is_paused_or_resumed(is_long=True)
     add(B)
     play.a_worker_takes_a_wake_up(take=1000)
     copies("pause_queue")
     play.the_queue_is_paused_or_resumed(is_long=True)
-    copies("claim", "pause_queue", "job_over")
+    copies("claim", "pause_queue")
     due(B)
-    # A worker that went on with the batch of another, and died; the thread was idle since.
+    # A worker that continued the batch of another, and died; the thread was idle since.
     give_back()
     play.sweep()
     play.time_passes(seconds=1.6)
     play.sweep()
     play.a_worker_takes_a_wake_up(take=1000)
+    play.rq_is_shown_what_runs()
     play.a_worker_is_late_and_another_takes_over(is_too_soon=False)
     play.finish(pick=0)
     add(B)

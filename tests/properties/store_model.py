@@ -1,4 +1,7 @@
-"""What the store promises, in plain Python: lists and a lease for each thread. And a machine that compares the two after every step."""
+"""The store's guarantees as a model in plain Python: lists and a lease for each thread.
+
+And a machine that compares the two after every step.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,21 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.thread_state import Phase, ThreadState
-from assistant_queue.core.window import Window, due_at
+from assistant_queue.core.window import NEVER_MS, Window, due_at, is_never
 from assistant_queue.errors import BatchNotFound, LeaseLost, MessageIdConflict, ThreadFull
 from assistant_queue.models import Message
-from assistant_queue.store import control, rq_jobs, sweeping
+from assistant_queue.store import rq_jobs
 from assistant_queue.store.calls import Call
-from assistant_queue.store.holding import Lease, NoLease
-from assistant_queue.store.rq_jobs import NOT_OURS_TO_RECORD, RqJob
+from assistant_queue.store.ops import control, sweeping
+from assistant_queue.store.ops.leases import Lease, NoLease
+from assistant_queue.store.rq_jobs import NO_JOB, RqJob
 from tests.contract.store_rig import COUNTERS, Rig
 
-IDLE, PENDING, ACTIVE = ThreadState.IDLE, ThreadState.PENDING, ThreadState.ACTIVE
-RETRYING, HELD = ThreadState.RETRYING, ThreadState.HELD
+IDLE = ThreadState.IDLE
+PENDING = ThreadState.PENDING
+ACTIVE = ThreadState.ACTIVE
+RETRYING = ThreadState.RETRYING
+HELD = ThreadState.HELD
 
 THREADS = ("a", "b:🙂")
 WINDOWS = (
@@ -32,14 +39,15 @@ WINDOWS = (
 )
 LEASE_S = 10.0
 PICKS = st.integers(0, 3)
-"""Which of several: from the newest backwards, because what is new is where it goes wrong."""
+"""Index into a list, counted from the newest entry: new entries are the likeliest to fail."""
 LOOKS = frozenset({"wake", "overdue", "watch"})
 """Scripts that look at what is due now, whenever they are called."""
 MOST_HOLDERS = 9
 """Tokens that a thread remembers: the eight of `past`, and `last`."""
 MOST_PENDING = 6
 TAKES = (1, 2, 3, 1000)
-"""Messages of one batch at most: the small ones leave others, and places of cancelled ones, behind the cut."""
+"""Messages of one batch at most: the small ones leave others, and places of cancelled ones, behind
+the cut."""
 
 
 def chosen(values: list[str], pick: int) -> str:
@@ -59,6 +67,7 @@ class ModelThread:
     token: str | None = None
     last: str | None = None
     until: int = 0
+    claimed: int = 0
     due: int = 0
     first: int = 0
     own_due: int | None = None
@@ -68,20 +77,28 @@ class ModelThread:
     holders: list[str] = field(default_factory=list)
 
     def clear_batch(self) -> None:
-        self.batch, self.batch_id, self.token, self.phase, self.deaths, self.progress = None, "", None, Phase.FROZEN, 0, None
+        self.batch = None
+        self.batch_id = ""
+        self.token = None
+        self.phase = Phase.FROZEN
+        self.deaths = 0
+        self.progress = None
 
     def release(self, now: int, token: str) -> None:
         """Finish or stay pending."""
         self.clear_batch()
         if self.pending:
-            self.state, self.due, self.last = PENDING, max(now, self.own_due or now), token
+            self.state = PENDING
+            self.due = max(now, self.own_due or now)
+            self.last = token
         else:
-            self.state, self.last = IDLE, None
+            self.state = IDLE
+            self.last = None
 
 
 @dataclass
 class Record:
-    """What became of a batch."""
+    """The outcome of a batch."""
 
     thread: str
     state: str
@@ -90,7 +107,7 @@ class Record:
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """Producers, workers that may die or be late, sweepers and a person, against a store under a fake clock."""
+    """Producers, workers that may die or be late, sweepers and an operator, under a fake clock."""
 
     make_rig: Callable[[], Rig]
 
@@ -102,8 +119,11 @@ class StoreMachine(RuleBasedStateMachine):
         self.records: dict[str, Record] = {}
         self.completed: list[str] = []
         self.cancelled: set[str] = set()
+        self.quiet: set[str] = set()
         self.queue_paused = False
+        self.was_set_back = False
         self.leases: list[Lease] = []
+        self.runs: list[rq_jobs.JobRun] = []
         self.numbers = itertools.count(1)
         self.strays: dict[str, str] = {}
 
@@ -111,36 +131,75 @@ class StoreMachine(RuleBasedStateMachine):
     def now(self) -> int:
         return self.rig.clock.ms
 
-    # --- producers -----------------------------------------------------------------------------------------------------
+    # --- producers --------------------------------------------------------------------------------
 
     @rule(
         thread=st.sampled_from(THREADS),
         window=st.sampled_from(WINDOWS),
         after_run=st.sampled_from(["immediate", "window"]),
         limited=st.booleans(),
+        wants_reply=st.sampled_from([True, True, True, False]),
     )
-    def add(self, thread: str, window: Window, after_run: str, limited: bool) -> None:
-        model, message = self.threads[thread], f"m{next(self.numbers)}"
-        if limited and len(model.pending) >= MOST_PENDING:
+    def add(
+        self,
+        thread: str,
+        window: Window,
+        after_run: str,
+        limited: bool,
+        wants_reply: bool = True,
+    ) -> None:
+        model = self.threads[thread]
+        message = f"m{next(self.numbers)}"
+        if not wants_reply:
+            self.quiet.add(message)
+        before = model.own_due if model.pending else None
+        opens = before is None or (wants_reply and is_never(before))
+        if limited and len(model.pending) >= MOST_PENDING and not (opens and wants_reply):
             try:
-                self.rig.add(thread, message, window=window, max_pending=MOST_PENDING)
+                self.rig.add(
+                    thread,
+                    message,
+                    window=window,
+                    max_pending=MOST_PENDING,
+                    wants_reply=wants_reply,
+                )
             except ThreadFull:
                 return
             raise AssertionError("a full thread took a message")
-        receipt = self.rig.add(thread, message, window=window, after_run=after_run, max_pending=MOST_PENDING if limited else 0)
+        receipt = self.rig.add(
+            thread,
+            message,
+            window=window,
+            after_run=after_run,
+            max_pending=MOST_PENDING if limited else 0,
+            wants_reply=wants_reply,
+        )
         assert not receipt.duplicate
-        now, waited = self.now, bool(model.pending)
-        first = model.first if waited else now
-        before = model.own_due if waited else None
-        if model.batch is not None and after_run == "immediate" and not (before is not None and before <= now):
+        now = self.now
+        first = now if opens else model.first
+        if (
+            wants_reply
+            and model.batch is not None
+            and after_run == "immediate"
+            and not (before is not None and before <= now)
+        ):
             due = now
         else:
-            due = due_at(window, now_ms=now, first_ms=first, count=len(model.pending) + 1, previous_due_ms=before)
+            due = due_at(
+                window,
+                now_ms=now,
+                first_ms=first,
+                count=len(model.pending) + 1,
+                previous_due_ms=before,
+                wants_reply=wants_reply,
+            )
         due = max(due, first)
         model.pending.append(message)
-        model.first, model.own_due = first, due
+        model.first = first
+        model.own_due = due
         if model.batch is None:
-            model.state, model.due = PENDING, due
+            model.state = PENDING
+            model.due = due
         self.messages[message] = (thread, "hello")
         assert round(receipt.due_at.timestamp() * 1000) == due
 
@@ -171,18 +230,29 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(thread=st.sampled_from(THREADS), places=st.sets(st.integers(0, 7), min_size=1))
     def several_are_cancelled(self, thread: str, places: set[int]) -> None:
         """In front, in the middle, at the end: those that wait at these places."""
-        for message in [one for place, one in enumerate(self.threads[thread].pending) if place in places]:
+        for message in [
+            one for place, one in enumerate(self.threads[thread].pending) if place in places
+        ]:
             self._cancel(message)
 
     def _cancel(self, message: str) -> None:
         thread = self.threads[self.messages[message][0]]
         waits = message in thread.pending
-        assert self.rig.run(control.cancel(self.rig.space, message, 3600)) is waits
+        assert self.rig.run(control.cancel(self.rig.namespace, message, 3600)) is waits
         if waits:
             thread.pending.remove(message)
             self.cancelled.add(message)
             if not thread.pending and thread.batch is None:
-                thread.state, thread.last = IDLE, None
+                thread.state = IDLE
+                thread.last = None
+            elif thread.pending and message not in self.quiet and not self.any_wants(thread):
+                thread.own_due = NEVER_MS
+                if thread.batch is None:
+                    thread.due = NEVER_MS
+
+    def any_wants(self, thread: ModelThread) -> bool:
+        """Return whether a waiting message wants a reply."""
+        return not self.quiet.issuperset(thread.pending)
 
     @precondition(lambda self: self.messages)
     @rule(pick=PICKS)
@@ -199,10 +269,13 @@ class StoreMachine(RuleBasedStateMachine):
         thread, content = self.messages[message]
         waits = message in self.threads[thread].pending
         edited = f"edit {next(self.numbers)}"
-        assert self.rig.run(control.edit(self.rig.space, Message(id=message, content=edited))) is waits
+        assert (
+            self.rig.run(control.edit(self.rig.namespace, Message(id=message, content=edited)))
+            is waits
+        )
         self.messages[message] = (thread, edited if waits else content)
 
-    # --- time, RQ, sweepers ------------------------------------------------------------------------------------------------
+    # --- time, RQ, sweepers -----------------------------------------------------------------------
 
     @rule(seconds=st.sampled_from([0.001, 0.4, 1.0, 1.6, 3.0, LEASE_S, LEASE_S + 2]))
     def time_passes(self, seconds: float) -> None:
@@ -210,13 +283,14 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([60.0, 3600.0]))
     def the_clock_of_redis_is_set_back(self, seconds: float) -> None:
-        """A watchman notices; a paused thread that nobody looks at is moved when it is resumed."""
+        """A scheduler rewinds the threads; a paused thread is rewound when it is resumed."""
         self.rig.clock.ms -= round(seconds * 1000)
+        self.was_set_back = True
         looked_at = self.rig.due()
         for thread, model in self.threads.items():
             if thread in looked_at:
                 self._set_back(thread, model)
-        self.rig.run(sweeping.rewind(self.rig.space))
+        self.rig.run(sweeping.rewind(self.rig.namespace))
 
     def _set_back(self, thread: str, model: ModelThread) -> None:
         fields = self.rig.thread_hash(thread)
@@ -226,11 +300,21 @@ class StoreMachine(RuleBasedStateMachine):
         if ahead <= 0:
             return
 
-        def moved(at: int) -> int:
-            return max(at - ahead, self.now) if at - self.now > ahead / 2 else at
+        def moved(at: int, *, was_due: bool = False) -> int:
+            if at - self.now <= ahead / 2 or is_never(at):
+                return at
+            return self.now if was_due else max(at - ahead, self.now)
 
-        model.first, model.due, model.until = min(model.first, self.now), moved(model.due), moved(model.until)
-        model.own_due = None if model.own_due is None else moved(model.own_due)
+        is_due = fields.get("pk") == "waiting"
+        model.first = min(model.first, self.now)
+        model.claimed = min(model.claimed, self.now)
+        model.due = moved(
+            model.due,
+            was_due=fields.get("bk") == "waiting" or (model.state is PENDING and is_due),
+        )
+        model.until = moved(model.until)
+        if model.own_due is not None:
+            model.own_due = moved(model.own_due, was_due=is_due)
 
     @rule()
     def rq_hands_over_what_is_scheduled(self) -> None:
@@ -244,7 +328,7 @@ class StoreMachine(RuleBasedStateMachine):
     def rq_loses_everything(self) -> None:
         self.rig.lose_wakeups()
 
-    # --- workers -------------------------------------------------------------------------------------------------------------
+    # --- workers ----------------------------------------------------------------------------------
 
     @rule(take=st.sampled_from(TAKES))
     def a_worker_takes_a_wake_up(self, take: int) -> None:
@@ -259,14 +343,19 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(thread=st.sampled_from(THREADS), take=st.sampled_from(TAKES))
     def a_worker_comes_when_the_thread_is_due(self, thread: str, take: int) -> None:
         model = self.threads[thread]
-        if model.state is not IDLE and model.token is None:
+        if model.state is not IDLE and model.token is None and not is_never(model.due):
             self.rig.clock.advance(max(0, model.due - self.now) / 1000)
         self.claim(thread, take=take)
 
     @rule(
-        thread=st.sampled_from(THREADS), count=st.integers(2, 4), places=st.sets(st.integers(0, 7), min_size=1), take=st.sampled_from(TAKES)
+        thread=st.sampled_from(THREADS),
+        count=st.integers(2, 4),
+        places=st.sets(st.integers(0, 7), min_size=1),
+        take=st.sampled_from(TAKES),
     )
-    def a_worker_comes_after_some_were_cancelled(self, thread: str, count: int, places: set[int], take: int) -> None:
+    def a_worker_comes_after_some_were_cancelled(
+        self, thread: str, count: int, places: set[int], take: int
+    ) -> None:
         self.several_come_at_once(thread=thread, count=count)
         self.several_are_cancelled(thread=thread, places=places)
         self.a_worker_comes_when_the_thread_is_due(thread=thread, take=take)
@@ -279,16 +368,19 @@ class StoreMachine(RuleBasedStateMachine):
                 self.rig.clock.advance(max(0, model.until - self.now - is_too_soon) / 1000)
                 self.claim(thread, take=1000)
 
-    def claim(self, thread: str, *, take: int, job: RqJob = NOT_OURS_TO_RECORD) -> None:
+    def claim(self, thread: str, *, take: int, job: RqJob = NO_JOB) -> None:
         model = self.threads[thread]
         number = next(self.numbers)
-        token, batch_id = f"token{number:011}", f"batch{number:011}"
-        got = self.rig.try_claim(thread, token=token, batch_id=batch_id, lease_s=LEASE_S, max_take=take, job=job)
+        token = f"token{number:011}"
+        batch_id = f"batch{number:011}"
+        got = self.rig.try_claim(
+            thread, token=token, batch_id=batch_id, lease_s=LEASE_S, max_take=take, job=job
+        )
         expected = self._claim_word(model)
-        if job is NOT_OURS_TO_RECORD and (expected != "claimed" or model.batch is not None):
+        if job is NO_JOB and (expected != "claimed" or model.batch is not None):
             self.strays[token] = model.batch_id if expected == "claimed" else ""
-        if job is not NOT_OURS_TO_RECORD and expected != "claimed":
-            self.rig.run(rq_jobs.job_over(self.rig.space, thread, token, job))  # as the runtime does
+        if job is not NO_JOB and expected != "claimed":
+            self.rig.run(rq_jobs.remove_job(job.id))  # as the runtime does
         if expected != "claimed":
             assert isinstance(got, NoLease), f"expected {expected}, got {got}"
             assert got.reason == expected, model
@@ -297,40 +389,73 @@ class StoreMachine(RuleBasedStateMachine):
             return
         assert isinstance(got, Lease), f"expected a lease, got {got}"
         if model.batch is None:
-            count = min(take, len(model.pending))
+            wanted = [
+                place
+                for place, message in enumerate(model.pending, start=1)
+                if message not in self.quiet
+            ]
+            count = wanted[take - 1] if take <= len(wanted) else len(model.pending)
             model.batch, model.pending = model.pending[:count], model.pending[count:]
-            model.batch_id, model.phase, model.progress = batch_id, Phase.FROZEN, ""
+            model.batch_id = batch_id
+            model.phase = Phase.FROZEN
+            model.progress = ""
             model.first = model.own_due = self.now
+            if model.pending and not self.any_wants(model):
+                model.own_due = NEVER_MS
         elif model.token is not None:
             model.deaths += 1
         model.holders.append(token)
-        model.state, model.token, model.until = ACTIVE, token, self.now + round(LEASE_S * 1000)
+        model.state = ACTIVE
+        model.token = token
+        model.until = self.now + round(LEASE_S * 1000)
         assert model.batch is not None
-        taken = [] if model.phase is Phase.DELIVERING else [(message, self.messages[message][1]) for message in model.batch]
+        taken = (
+            []
+            if model.phase is Phase.DELIVERING
+            else [(message, self.messages[message][1]) for message in model.batch]
+        )
         assert [(message.id, message.content) for message in got.claimed.batch.messages] == taken
         assert (got.claimed.batch.id, got.claimed.phase) == (model.batch_id, model.phase)
         assert (got.claimed.deaths, got.until_ms) == (model.deaths, model.until)
+        model.claimed = got.claimed.claimed_ms
         self.leases.append(got)
+        if job is not NO_JOB:
+            self.runs.append(
+                rq_jobs.JobRun(
+                    job=job, token=token, thread_id=thread, began_ms=self.now, began="", began_s=0
+                )
+            )
 
-    # --- copies --------------------------------------------------------------------------------------------------------------
+    @precondition(lambda self: self.runs)
+    @rule()
+    def rq_is_shown_what_runs(self) -> None:
+        """Those that have ended, too: their records must not return."""
+        self.rig.run(rq_jobs.write_books(self.rig.namespace, self.runs, [], None, LEASE_S))
+
+    # --- copies -----------------------------------------------------------------------------------
 
     @precondition(lambda self: self.rig.sent)
     @rule(pick=st.one_of(st.integers(0, 8), st.integers(0, 400)))
     def a_copy_of_any_call_arrives(self, pick: int) -> None:
-        """Right away, after a lost reply, or much later, when no caller waits for a reply any more."""
+        """At once, after a lost reply, or much later, when no caller waits for the reply."""
         self._again(self.rig.sent[-1 - pick % len(self.rig.sent)])
 
     def copies_arrive(self, name: str) -> None:
-        """Of all calls of a script that were ever made, the oldest last: it must not undo a later one."""
+        """Send all calls of a script again, the oldest last: none may undo a later one."""
         before = self.rig.snapshot()
-        for call in reversed([call for call in self.rig.sent if call.script is not None and call.script.name == name]):
+        for call in reversed(
+            [call for call in self.rig.sent if call.script is not None and call.script.name == name]
+        ):
             self._again(call, looks=False)
-        assert name == "renew" or self.rig.snapshot() == before, f"a copy of {name} changed something"
+        assert name == "renew" or self.rig.snapshot() == before, (
+            f"a copy of {name} changed something"
+        )
 
     def _again(self, call: Call, *, looks: bool = True) -> None:
         assert call.script is not None
         said = dict(zip(call.script.args, call.words, strict=True))
-        name, model = call.script.name, self.threads.get(call.thread_id, ModelThread())
+        name = call.script.name
+        model = self.threads.get(call.thread_id, ModelThread())
         token = said.get("token")
         if name == "claim" and self._is_a_stray(token, model):
             return  # as `a_stray_wake_up`, and `a_worker_dies` at once
@@ -342,10 +467,15 @@ class StoreMachine(RuleBasedStateMachine):
             assert self.rig.snapshot() == before, f"a copy of {name} changed something"
 
     def _is_a_stray(self, token: object, model: ModelThread) -> bool:
-        """Of a claim that did not say by which job it came: it was refused, or went on with a batch that is over since, or with one
-        that more workers have held since than are remembered."""
+        """Return whether a claim without a job may succeed when its copy arrives.
+
+        It was refused, or continued a batch that is over since, or one that more workers have held
+        since than are stored.
+        """
         continued = self.strays.get(str(token))
-        return continued is not None and not (continued and continued == model.batch_id and token in model.holders[-MOST_HOLDERS:])
+        return continued is not None and not (
+            continued and continued == model.batch_id and token in model.holders[-MOST_HOLDERS:]
+        )
 
     def _claim_word(self, model: ModelThread) -> str:
         if model.state is IDLE:
@@ -354,10 +484,12 @@ class StoreMachine(RuleBasedStateMachine):
             return "paused"
         if model.token is not None:
             return "refused" if model.until > self.now else "claimed"
+        if model.batch is None and is_never(model.due):
+            return "idle"
         return "early" if model.due > self.now else "claimed"
 
     def _lease(self, pick: int) -> tuple[int, Lease, ModelThread, bool]:
-        """Any lease that somebody still believes in; whether it is the one that counts."""
+        """Return any lease that a worker still believes in, and whether it is the current one."""
         place = len(self.leases) - 1 - pick % len(self.leases)
         lease = self.leases[place]
         model = self.threads[lease.thread_id]
@@ -398,7 +530,9 @@ class StoreMachine(RuleBasedStateMachine):
         marks = model.batch or [] if held else []
         progress = Progress(sent_ms=next(self.numbers))
         if self._attempt(lambda: self.rig.save(lease, phase, progress, marks), held=held):
-            model.phase, model.deaths, model.progress = phase, 0, progress.dump()
+            model.phase = phase
+            model.deaths = 0
+            model.progress = progress.dump()
 
     @some_lease
     @rule(pick=PICKS, keep=st.integers(1, 3))
@@ -410,8 +544,12 @@ class StoreMachine(RuleBasedStateMachine):
             assert model.batch is not None
             back = model.batch[keep:]
             if back:
-                model.batch, model.pending = model.batch[:keep], back + model.pending
-                model.first, model.own_due = lease.claimed.claimed_ms, self.now
+                is_due = bool(model.pending) and not is_never(model.own_due or 0)
+                is_due = is_due or not self.quiet.issuperset(back)
+                model.batch = model.batch[:keep]
+                model.pending = back + model.pending
+                model.first = model.claimed
+                model.own_due = self.now if is_due else NEVER_MS
                 kept = replace(lease.claimed.batch, messages=lease.claimed.batch.messages[:keep])
                 self.leases[place] = replace(lease, claimed=replace(lease.claimed, batch=kept))
 
@@ -421,11 +559,18 @@ class StoreMachine(RuleBasedStateMachine):
         _, lease, model, held = self._lease(pick)
         if held and not lease.claimed.batch.messages:
             return
-        if self._attempt(lambda: self.rig.complete(lease), held=held) and model.phase is not Phase.DELIVERING:
+        if (
+            self._attempt(lambda: self.rig.complete(lease), held=held)
+            and model.phase is not Phase.DELIVERING
+        ):
             assert model.batch is not None
             self.completed += model.batch
-            self.records[model.batch_id] = Record(lease.thread_id, "completed", lease.token, model.batch)
-            model.phase, model.deaths, model.progress = Phase.DELIVERING, 0, None
+            self.records[model.batch_id] = Record(
+                lease.thread_id, "completed", lease.token, model.batch
+            )
+            model.phase = Phase.DELIVERING
+            model.deaths = 0
+            model.progress = None
 
     @some_lease
     @rule(pick=PICKS)
@@ -433,19 +578,25 @@ class StoreMachine(RuleBasedStateMachine):
         _, lease, model, held = self._lease(pick)
         record = self.records.get(lease.claimed.batch.id)
         if not held and record is not None and record.token == lease.token:
-            assert self.rig.finish(lease) is bool(model.pending)  # the same call again changes nothing
+            assert self.rig.finish(lease) is bool(
+                model.pending
+            )  # the same call again changes nothing
             return
         if self._attempt(lambda: self.rig.finish(lease), held=held):
             if model.phase is not Phase.DELIVERING:
                 assert model.batch is not None
                 self.completed += model.batch
-                self.records[model.batch_id] = Record(lease.thread_id, "completed", lease.token, model.batch)
+                self.records[model.batch_id] = Record(
+                    lease.thread_id, "completed", lease.token, model.batch
+                )
             else:
                 self.records[model.batch_id].token = lease.token
             model.release(self.now, lease.token)
 
     @some_lease
-    @rule(pick=PICKS, state=st.sampled_from([RETRYING, HELD]), wait_s=st.sampled_from([0.0, 2.0, 7.0]))
+    @rule(
+        pick=PICKS, state=st.sampled_from([RETRYING, HELD]), wait_s=st.sampled_from([0.0, 2.0, 7.0])
+    )
     def postpone(self, pick: int, state: ThreadState, wait_s: float) -> None:
         _, lease, model, held = self._lease(pick)
         if not held and model.token is None and model.last == lease.token:
@@ -453,8 +604,12 @@ class StoreMachine(RuleBasedStateMachine):
             return
         phase = model.phase
         if self._attempt(lambda: self.rig.postpone(lease, state, wait_s, phase), held=held):
-            model.state, model.due = state, self.now + round(wait_s * 1000)
-            model.token, model.last, model.deaths, model.progress = None, lease.token, 0, None
+            model.state = state
+            model.due = self.now + round(wait_s * 1000)
+            model.token = None
+            model.last = lease.token
+            model.deaths = 0
+            model.progress = None
 
     @some_lease
     @rule(pick=PICKS, pause=st.sampled_from([False, False, False, True]))
@@ -468,11 +623,13 @@ class StoreMachine(RuleBasedStateMachine):
             return
         if self._attempt(lambda: self.rig.bury(lease, pause=pause), held=held):
             assert model.batch is not None
-            self.records[model.batch_id] = Record(lease.thread_id, "failed", lease.token, model.batch)
+            self.records[model.batch_id] = Record(
+                lease.thread_id, "failed", lease.token, model.batch
+            )
             model.release(self.now, lease.token)
             model.paused = model.paused or pause
 
-    # --- a person ------------------------------------------------------------------------------------------------------------
+    # --- a person ---------------------------------------------------------------------------------
 
     def failed_ids(self) -> list[str]:
         return [batch_id for batch_id, record in self.records.items() if record.state == "failed"]
@@ -487,7 +644,8 @@ class StoreMachine(RuleBasedStateMachine):
         model.pending = record.messages + model.pending
         model.first = model.own_due = self.now
         if model.batch is None:
-            model.state, model.due = PENDING, self.now
+            model.state = PENDING
+            model.due = self.now
 
     @precondition(lambda self: self.failed_ids())
     @rule(pick=PICKS)
@@ -514,18 +672,18 @@ class StoreMachine(RuleBasedStateMachine):
         if model.paused:
             self._set_back(thread, model)
         act = control.resume_thread if model.paused else control.pause_thread
-        self.rig.run(act(self.rig.space, thread))
+        self.rig.run(act(self.rig.namespace, thread))
         model.paused = not model.paused
 
     @rule(is_long=st.booleans())
     def the_queue_is_paused_or_resumed(self, is_long: bool) -> None:
         act = control.resume_queue if self.queue_paused else control.pause_queue
-        self.rig.run(act(self.rig.space))
+        self.rig.run(act(self.rig.namespace))
         self.queue_paused = not self.queue_paused
         if self.queue_paused and not is_long:
             self.the_queue_is_paused_or_resumed(is_long=True)
 
-    # --- what must hold ----------------------------------------------------------------------------------------------------------
+    # --- what must hold ---------------------------------------------------------------------------
 
     @invariant()
     def every_message_is_in_its_one_place_and_in_order(self) -> None:
@@ -566,10 +724,15 @@ class StoreMachine(RuleBasedStateMachine):
                 else:
                     counters["active"] += len(model.batch)
         counters["completed"] = len(self.completed)
-        counters["failed"] = sum(len(self.records[batch_id].messages) for batch_id in self.failed_ids())
+        counters["failed"] = sum(
+            len(self.records[batch_id].messages) for batch_id in self.failed_ids()
+        )
         found = self.rig.counters()
         assert found["waiting"] + found["delayed"] == unsettled
-        assert all(found[name] == counters[name] for name in ("active", "completed", "failed")), (found, counters)
+        assert all(found[name] == counters[name] for name in ("active", "completed", "failed")), (
+            found,
+            counters,
+        )
         assert min(found.values()) >= 0
 
     @rule()
@@ -579,26 +742,42 @@ class StoreMachine(RuleBasedStateMachine):
         due = later = either = 0
         for model in self.threads.values():
             waits = len(model.pending)
-            if model.state is RETRYING and model.batch is not None and model.phase is not Phase.DELIVERING:
+            if (
+                model.state is RETRYING
+                and model.batch is not None
+                and model.phase is not Phase.DELIVERING
+            ):
                 waits += len(model.batch)
             if model.paused or model.state in (ACTIVE, HELD):
                 either += waits
             elif model.due <= self.now:
                 due += waits
+            elif self.queue_paused and self.was_set_back:
+                # It may have been due before the clock was set back. Without a wake-up, which a
+                # paused queue has not, it stays counted as waiting.
+                either += waits
             else:
                 later += waits
         assert due <= status.waiting_count <= due + either, "what is due is waiting"
         assert later <= status.delayed_count <= later + either, "what is not is delayed"
 
+    def something_wants_a_reply(self) -> None:
+        """In each thread that may have messages which do not."""
+        for thread, model in self.threads.items():
+            if not self.quiet.isdisjoint([*model.pending, *(model.batch or [])]):
+                self.add(thread=thread, window=NOW, after_run="immediate", limited=False)
+
     def teardown(self) -> None:
-        """Whatever happened: once the workers come back, everything ends, and nothing is left but records."""
+        """Once the workers come back, every batch ends, and only records are left."""
         self.leases.clear()
-        self.rig.run(control.resume_queue(self.rig.space))
+        self.rig.run(control.resume_queue(self.rig.namespace))
         for thread in THREADS:
-            self.rig.run(control.resume_thread(self.rig.space, thread))
+            self.rig.run(control.resume_thread(self.rig.namespace, thread))
+        self.something_wants_a_reply()
         self.rig.clock.advance(LEASE_S + 2)
         for _ in range(60):
-            # A wake-up that is no thread's any more may stand an hour ahead where the clock was set back.
+            # A wake-up that is no thread's any more may stand an hour ahead where the clock was set
+            # back.
             self.rig.clock.advance(2 if self.rig.threads() else 3600)
             self.rig.sweep()
             self.rig.scheduler()
@@ -616,12 +795,25 @@ class StoreMachine(RuleBasedStateMachine):
         self.rig.check()
         self.rig.check_idle()
         assert len(set(self.completed)) == len(self.completed), "a message was answered twice"
-        failed = {one for record in self.records.values() if record.state != "completed" for one in record.messages}
-        assert set(self.completed) | failed | self.cancelled == set(self.messages), "a message was lost"
+        failed = {
+            one
+            for record in self.records.values()
+            if record.state != "completed"
+            for one in record.messages
+        }
+        assert set(self.completed) | failed | self.cancelled == set(self.messages), (
+            "a message was lost"
+        )
         for message in self.messages:
             status = self.rig.message(message)
             assert status is not None
-            expected = "completed" if message in self.completed else "cancelled" if message in self.cancelled else "failed"
+            expected = (
+                "completed"
+                if message in self.completed
+                else "cancelled"
+                if message in self.cancelled
+                else "failed"
+            )
             assert status.status == expected, message
 
     def look(self) -> None:
@@ -653,7 +845,7 @@ def tour(play: StoreMachine) -> None:  # noqa: PLR0915 - a walk
     def due(thread: str, take: int = 1000) -> None:
         do(play.a_worker_comes_when_the_thread_is_due, thread=thread, take=take)
 
-    # A window passes and nobody comes.
+    # A window passes without a worker.
     add(B, SOON)
     do(play.time_passes, seconds=3.0)
     do(play.a_status_is_read_after_a_second)
@@ -717,7 +909,7 @@ def tour(play: StoreMachine) -> None:  # noqa: PLR0915 - a walk
     for pick in (0, 1, 2):
         do(play.cancel, pick=pick)
     do(play.finish, pick=0)
-    # Trim in front of what has a window of its own; cancel around it.
+    # Trim in front of what has its own window; cancel around it.
     do(play.several_come_at_once, thread=B, count=4)
     due(B)
     add(B, SOON, "window")
@@ -725,7 +917,8 @@ def tour(play: StoreMachine) -> None:  # noqa: PLR0915 - a walk
     do(play.cancel, pick=0)
     do(play.cancel, pick=2)
     do(play.cancel, pick=3)
-    # Cancelled in front, in the middle and behind the cut of a small batch; edits around them, and what is trimmed comes before them.
+    # Cancelled in front, in the middle and behind the cut of a small batch; edits around them, and
+    # what is trimmed comes before them.
     do(play.finish, pick=0)
     due(B)
     do(play.finish, pick=0)
@@ -787,7 +980,8 @@ def tour(play: StoreMachine) -> None:  # noqa: PLR0915 - a walk
     add(A, SLIDING)
     do(play.rq_loses_everything)
     do(play.pause_or_resume, thread=A)
-    # A window that passes during a pause; then its wake-up stands behind another's, so that it is looked at late.
+    # A window that passes during a pause; then its wake-up stands behind another's, so that it is
+    # looked at late.
     do(play.finish, pick=0)
     do(play.finish, pick=1)
     do(play.pause_or_resume, thread=B)
@@ -796,7 +990,8 @@ def tour(play: StoreMachine) -> None:  # noqa: PLR0915 - a walk
     do(play.pause_or_resume, thread=B)
     do(play.a_status_is_read_after_a_second)
     do(play.rq_loses_everything)
-    # The clock of Redis goes back an hour: over a window, over a lease with messages behind it, over a paused thread.
+    # The clock of Redis goes back an hour: over a window, over a lease with messages behind it,
+    # over a paused thread.
     due(B)
     do(play.finish, pick=0)
     add(A, SOON)
@@ -811,5 +1006,22 @@ def tour(play: StoreMachine) -> None:  # noqa: PLR0915 - a walk
     do(play.pause_or_resume, thread=A)
     do(play.a_worker_takes_a_wake_up, take=1000)
     do(play.the_clock_of_redis_is_set_back, seconds=60.0)
+    do(play.rq_loses_everything)
+    # Over a window that a latecomer found over.
+    do(play.finish, pick=0)
+    due(A)
+    do(play.finish, pick=0)
+    add(A, SLIDING)
+    do(play.time_passes, seconds=1.6)
+    add(A, NOW)
+    do(play.the_clock_of_redis_is_set_back, seconds=60.0)
+    do(play.a_status_is_read_after_a_second)
+    # Over a batch that is cut then.
+    do(play.a_worker_takes_a_wake_up, take=1000)
+    do(play.the_clock_of_redis_is_set_back, seconds=60.0)
+    do(play.trim, pick=0, keep=1)
+    do(play.finish, pick=0)
+    add(A, SOON)
+    add(B, SOON)
     do(play.rq_loses_everything)
     play.teardown()

@@ -14,17 +14,18 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from assistant_queue.errors import MessageIdConflict, StoreError
+from assistant_queue.errors import MessageIdConflict, StoreError, ThreadFull
 from assistant_queue.store import calls
 from assistant_queue.store.scripts import build, load, whole_source
 from tests.contract.store_rig import Rig
 
 sys.path.insert(0, str(Path(__file__).parent))
 from copies_tour import copies_tour
+from quiet_tour import quiet_tour
 from store_model import machine, tour
 
 NUMBERS = itertools.count()
-FOUND = (AssertionError, StoreError, MessageIdConflict, KeyError, ValueError)
+FOUND = (AssertionError, StoreError, MessageIdConflict, ThreadFull, KeyError, ValueError)
 
 
 def swap(old: str, new: str) -> Callable[[str], str]:
@@ -40,20 +41,40 @@ BUGS: dict[str, tuple[str, Callable[[str], str]]] = {
         "finish",
         swap("if t.n == 0 then\n    redis.call('ZREM'", "if true then\n    redis.call('ZREM'"),
     ),
-    "finish does not ask who holds the lease": ("finish", swap("if not holds(t) then", "if false then")),
-    "progress does not ask who holds the lease": ("progress", swap("if not holds(t) then return {'lost'} end", "")),
-    "trim does not ask who holds the lease": ("trim", swap("if not holds(t) then return {'lost'} end", "")),
+    "finish does not ask who holds the lease": (
+        "finish",
+        swap("if not holds(t) then", "if false then"),
+    ),
+    "progress does not ask who holds the lease": (
+        "progress",
+        swap("if not holds(t) then return {'lost'} end", ""),
+    ),
+    "trim does not ask who holds the lease": (
+        "trim",
+        swap("if not holds(t) then return {'lost'} end", ""),
+    ),
     "a batch is frozen by copying": (
         "claim",
-        swap("redis.call('RENAME', key.pending, key.frozen)", "redis.call('COPY', key.pending, key.frozen)"),
+        swap(
+            "redis.call('RENAME', key.pending, key.frozen)",
+            "redis.call('COPY', key.pending, key.frozen)",
+        ),
     ),
     "a claim ignores a live lease": (
         "claim",
-        swap("if t.token and tonumber(t['until']) > now then return {'refused', t['until']} end", ""),
+        swap(
+            "if t.token and tonumber(t['until']) > now then return {'refused', t['until']} end", ""
+        ),
     ),
-    "a claim ignores that it is early": ("claim", swap("elseif tonumber(t.due) > now then", "elseif false then")),
+    "a claim ignores that it is early": (
+        "claim",
+        swap("elseif tonumber(t.due) > now then", "elseif false then"),
+    ),
     "a claim forgets a batch that was left": ("claim", swap("if not t.batch then", "if true then")),
-    "deaths are not counted": ("claim", swap("t.deaths = ms(tonumber(t.deaths or 0) + 1)", "t.deaths = '0'")),
+    "deaths are not counted": (
+        "claim",
+        swap("t.deaths = ms(tonumber(t.deaths or 0) + 1)", "t.deaths = '0'"),
+    ),
     "a claim forgets to be looked after": (
         "claim",
         swap(
@@ -64,80 +85,200 @@ BUGS: dict[str, tuple[str, Callable[[str], str]]] = {
     "a claim does not book": ("claim", swap("book(t.bk, 'active', t.bn)", "")),
     "a claim waits for what was cancelled behind the cut": (
         "claim",
-        swap("if left < 1 or left > places then left = select(2, walk(places, places)) end", "left = math.max(left, 1)"),
+        swap(
+            "if left < 1 or left > places then left = select(2, walk(places, places, places)) end",
+            "left = math.max(left, 1)",
+        ),
     ),
-    "a claim leaves a list in which nothing waits": ("claim", swap("    skip_cancelled()\n    places", "    places")),
-    "cancelled places use up the batch": ("claim", swap("take = places == t.n and most or walk(most, places)", "take = most")),
-    "an edit does not reach the list": ("edit", swap("redis.call('LSET', key.pending, ms(index), arg.entry)", "")),
-    "an edited message is taken for another": ("edit", swap("'digest', arg.digest, 'edited_by'", "'edited_by'")),
+    "a claim leaves a list in which nothing waits": (
+        "claim",
+        swap("    skip_cancelled()\n    places", "    places"),
+    ),
+    "cancelled places use up the batch": (
+        "claim",
+        swap(
+            "take = places == t.n and not t.quiet and most or walk(most, largest, places)",
+            "take = most",
+        ),
+    ),
+    "an edit does not reach the list": (
+        "edit",
+        swap("redis.call('LSET', key.pending, ms(index), arg.entry)", ""),
+    ),
+    "an edited message is taken for another": (
+        "edit",
+        swap("'digest', arg.digest, 'edited_by'", "'edited_by'"),
+    ),
     "duplicates are not known": ("add", swap("if known[1] then", "if false then")),
     "an add does not book": ("add", swap("book(nil, kind, 1)", "")),
     "an add puts a message in front": (
         "add",
-        swap("redis.call('RPUSH', key.pending, arg.entry)", "redis.call('LPUSH', key.pending, arg.entry)"),
+        swap(
+            "redis.call('RPUSH', key.pending, entry)",
+            "redis.call('LPUSH', key.pending, entry)",
+        ),
     ),
-    "an add opens a window again that is over": ("add", swap("if t.n > 0 and tonumber(t.own_due) <= now then", "if false then")),
+    "an add opens a window again that is over": (
+        "add",
+        swap("elseif not opens and tonumber(t.own_due) <= now then", "elseif false then"),
+    ),
     "an add behind a run takes its state": ("add", swap("if not t.batch then", "if true then")),
-    "a renewal does not move the lease": ("renew", swap("'until', ms(lease_end), ", "'last', '', ")),
+    "a renewal does not move the lease": (
+        "renew",
+        swap("'until', ms(lease_end), ", "'last', '', "),
+    ),
     "a delayed batch is not booked": ("postpone", swap("book(t.bk, kind, t.bn)", "")),
-    "a batch that waits keeps its lease": ("postpone", swap("redis.call('HDEL', key.thread, 'token', 'until', 'number', 'piece')", "")),
-    "a failed batch is not listed": ("bury", swap("redis.call('ZADD', key.failed, ms(now), t.batch)", "")),
-    "a failed batch keeps no messages": ("bury", swap("redis.call('RENAME', key.frozen, key.dead)", "redis.call('DEL', key.frozen)")),
+    "a batch that waits keeps its lease": (
+        "postpone",
+        swap("redis.call('HDEL', key.thread, 'token', 'until', 'number', 'piece')", ""),
+    ),
+    "a failed batch is not listed": (
+        "bury",
+        swap("redis.call('ZADD', key.failed, ms(now), t.batch)", ""),
+    ),
+    "a failed batch keeps no messages": (
+        "bury",
+        swap("redis.call('RENAME', key.frozen, key.dead)", "redis.call('DEL', key.frozen)"),
+    ),
     "a failed thread does not pause": ("bury", swap("if arg.pause == '1' then", "if false then")),
     "a retried batch goes to the tail": (
         "return_failed",
-        swap("redis.call('LPUSH', key.pending, entries[i])", "redis.call('RPUSH', key.pending, entries[i])"),
+        swap(
+            "redis.call('LPUSH', key.pending, entries[i])",
+            "redis.call('RPUSH', key.pending, entries[i])",
+        ),
     ),
-    "a retried batch stays in the list": ("return_failed", swap("redis.call('ZREM', key.failed, arg.batch_id)", "")),
+    "a retried batch stays in the list": (
+        "return_failed",
+        swap("redis.call('ZREM', key.failed, arg.batch_id)", ""),
+    ),
     "a trimmed tail is reversed": (
         "trim",
-        swap("redis.call('RPOPLPUSH', key.frozen, key.pending)", "redis.call('RPUSH', key.pending, redis.call('RPOP', key.frozen))"),
+        swap(
+            "redis.call('RPOPLPUSH', key.frozen, key.pending)",
+            "redis.call('RPUSH', key.pending, redis.call('RPOP', key.frozen))",
+        ),
     ),
-    "a trimmed tail is lost": ("trim", swap("redis.call('RPOPLPUSH', key.frozen, key.pending)", "redis.call('RPOP', key.frozen)")),
-    "a trimmed tail leaves its successors in another counter": ("trim", swap("book(t.pk, 'waiting', t.n) ", "")),
-    "results are stored twice": ("finish", swap("if t.phase ~= 'delivering' then\n  write_results(t)", "if true then\n  write_results(t)")),
-    "a cancelled message stays": ("cancel", swap("redis.call('LSET', key.pending, ms(index), '')", "")),
+    "a trimmed tail is lost": (
+        "trim",
+        swap("redis.call('RPOPLPUSH', key.frozen, key.pending)", "redis.call('RPOP', key.frozen)"),
+    ),
+    "a trimmed tail leaves its successors in another counter": (
+        "trim",
+        swap("book(t.pk, 'waiting', t.n) ", ""),
+    ),
+    "results are stored twice": (
+        "finish",
+        swap(
+            "if t.phase ~= 'delivering' then\n  write_results(t)",
+            "if true then\n  write_results(t)",
+        ),
+    ),
+    "a cancelled message stays": (
+        "cancel",
+        swap("redis.call('LSET', key.pending, ms(index), '')", ""),
+    ),
     "the wrong message is cancelled": ("cancel", swap("message.id ~= arg.message_id", "false")),
     "a lost wake-up is never written again": (
         "wake",
         swap("redis.call('HSET', key.thread, 'wake', enqueue_new())", ""),
     ),
     "the passing of a window is not booked": ("wake", swap("book(t.pk, 'waiting', t.n)\n", "")),
-    "a clock that is set back moves no window": ("wake", swap("({'due', 'own_due', 'until'}) do", "({'until'}) do")),
-    "a clock that is set back moves no lease": ("wake", swap("({'due', 'own_due', 'until'}) do", "({'due', 'own_due'}) do")),
+    "a clock that is set back moves no window": (
+        "wake",
+        swap("({'due', 'own_due', 'until'}) do", "({'until'}) do"),
+    ),
+    "a clock that is set back moves no lease": (
+        "wake",
+        swap("({'due', 'own_due', 'until'}) do", "({'due', 'own_due'}) do"),
+    ),
+    "what was due before the clock was set back waits again": (
+        "wake",
+        swap("was_due[name] and now or ", ""),
+    ),
     "a thread that the clock was set back over is not looked at": (
         "wake",
         swap("redis.call('ZADD', key.due, ms(due), arg.thread_id)\n", ""),
     ),
-    "a resumed thread keeps the times of a clock that was set back": ("resume", swap("rewound(t) -- no", "-- no")),
+    "a resumed thread keeps the times of a clock that was set back": (
+        "resume",
+        swap("rewound(t) -- no", "-- no"),
+    ),
     "nobody is ever overdue": ("overdue", swap("for i = 1, #overdue do", "for i = 1, 0 do")),
-    "the passing of a window is not booked while a thread is paused": ("resume", swap("if due <= now then book_due(t) end", "")),
+    "the passing of a window is not booked while a thread is paused": (
+        "resume",
+        swap("if due <= now then book_due(t) end", ""),
+    ),
     "a resumed thread is not looked at": (
         "resume",
-        swap("redis.call('ZADD', key.due, due <= now", "redis.call('ZRANK', key.due, arg.thread_id) local _ = tostring(due <= now"),
+        swap(
+            "redis.call('ZADD', key.due, due <= now",
+            "redis.call('ZRANK', key.due, arg.thread_id) local _ = tostring(due <= now",
+        ),
     ),
 }
 
 # Each takes one guard against late copies away.
 OF_COPIES: dict[str, tuple[str, Callable[[str], str]]] = {
-    "a late claim freezes others under the id of a batch that is over": ("claim", swap("redis.call('EXISTS', key.known) == 1", "false")),
-    "a late claim goes on with the batch that it froze": ("claim", swap("arg.batch_id == t.batch or ", "")),
-    "a late claim takes what its worker gave back last": ("claim", swap("arg.token == t.last or ", "")),
-    "a late claim takes what its worker held before": ("claim", swap("string.find(t.past or '', arg.token, 1, true)", "false")),
-    "a late claim does not ask whether its job is over": ("claim", swap("type(status) ~= 'string' or ", "")),
-    "a late claim does not ask whether its job was started": ("claim", swap(" or (arg.worker ~= '' and status == 'started')", "")),
+    "a late claim freezes others under the id of a batch that is over": (
+        "claim",
+        swap("redis.call('EXISTS', key.known) == 1", "false"),
+    ),
+    "a late claim goes on with the batch that it froze": (
+        "claim",
+        swap("arg.batch_id == t.batch or ", ""),
+    ),
+    "a late claim takes what its worker gave back last": (
+        "claim",
+        swap("arg.token == t.last\n      or ", ""),
+    ),
+    "a late claim takes what its worker held before": (
+        "claim",
+        swap("string.find(t.past or '', arg.token, 1, true)", "false"),
+    ),
+    "a late claim does not ask whether its job is over": (
+        "claim",
+        swap("type(status) ~= 'string' or ", ""),
+    ),
+    "a late claim does not ask whether its job was started": (
+        "claim",
+        swap(" or (arg.worker ~= '' and status == 'started')", ""),
+    ),
     "a batch that was put back is forgotten at once": (
         "return_failed",
-        swap("redis.call('HSET', key.record, 'thread', arg.thread_id, 'returned_by', arg.nonce)", ""),
+        swap(
+            "redis.call('HSET', key.record, 'thread', arg.thread_id, 'returned_by', arg.nonce)", ""
+        ),
     ),
-    "late progress sets the batch back": ("progress", swap("if is_late(t, 'number')", "if false")),
-    "a holder goes on with the numbers of the one before": ("claim", swap("if t.number or t.piece then", "if false then")),
-    "a late edit undoes the next": ("edit", swap("redis.pcall('HINCRBY', key.message, 'rev', 1)", "")),
-    "a late cancel or edit finds a message that was put back": ("return_failed", swap("redis.pcall('HINCRBY', rest_key(i), 'rev', 1)", "")),
-    "a late cancel or edit finds a message that a batch gave back": ("trim", swap("redis.pcall('HINCRBY', rest_key(i), 'rev', 1)", "")),
-    "a message that found its thread full is added after all": ("add", swap(" or redis.call('EXISTS', key.over) == 1", "")),
-    "a late pause stops a thread": ("pause", swap("if redis.call('SET', key.over, '1', 'NX', 'PX', arg.over_ms) == false", "if false")),
-    "a late resume starts a thread": ("resume", swap("if redis.call('SET', key.over, '1', 'NX', 'PX', arg.over_ms) == false", "if false")),
+    "late progress sets the batch back": ("progress", swap("if is_late(t.number)", "if false")),
+    "a holder goes on with the numbers of the one before": (
+        "claim",
+        swap("if t.number or t.piece then", "if false then"),
+    ),
+    "a late edit undoes the next": (
+        "edit",
+        swap("redis.pcall('HINCRBY', key.message, 'rev', 1)", ""),
+    ),
+    "a late cancel or edit finds a message that was put back": (
+        "return_failed",
+        swap("redis.pcall('HINCRBY', rest_key(i), 'rev', 1)", ""),
+    ),
+    "a late cancel or edit finds a message that a batch gave back": (
+        "trim",
+        swap("redis.pcall('HINCRBY', rest_key(i), 'rev', 1)", ""),
+    ),
+    "a message that found its thread full is added after all": (
+        "add",
+        swap(" or redis.call('EXISTS', key.over) == 1", ""),
+    ),
+    "a late pause stops a thread": (
+        "pause",
+        swap("if redis.call('SET', key.over, '1', 'NX', 'PX', arg.over_ms) == false", "if false"),
+    ),
+    "a late resume starts a thread": (
+        "resume",
+        swap("if redis.call('SET', key.over, '1', 'NX', 'PX', arg.over_ms) == false", "if false"),
+    ),
     "a late pause stops the queue": (
         "pause_queue",
         swap("if redis.call('SET', key.over, '1', 'NX', 'PX', arg.over_ms) == false", "if false"),
@@ -145,6 +286,61 @@ OF_COPIES: dict[str, tuple[str, Callable[[str], str]]] = {
     "a late resume starts the queue": (
         "resume_queue",
         swap("if redis.call('SET', key.over, '1', 'NX', 'PX', arg.over_ms) == false", "if false"),
+    ),
+}
+
+
+OF_QUIET: dict[str, tuple[str, Callable[[str], str]]] = {
+    "a clock that is set back makes messages due that want no reply": (
+        "wake",
+        swap(" and not is_never(at) then", " then"),
+    ),
+    "a message that wants no reply opens a window": (
+        "add",
+        swap(
+            "due = opens and never or tonumber(t.own_due)",
+            "due = opens and first + tonumber(arg.delay_ms) or tonumber(t.own_due)",
+        ),
+    ),
+    "a window counts from a message that wants no reply": (
+        "add",
+        swap("local first = opens and now", "local first = t.n == 0 and now"),
+    ),
+    "a thread full of messages that want no reply takes none that does": (
+        "add",
+        swap("(quiet or not opens)", "true"),
+    ),
+    "a claim does not know messages of which none wants a reply": (
+        "claim",
+        swap("elseif is_never(t.due) then", "elseif false then"),
+    ),
+    "messages behind a batch are due although none wants a reply": (
+        "claim",
+        swap("own_due = never", "own_due = now"),
+    ),
+    "messages that want no reply use up the batch": (
+        "claim",
+        swap("places == t.n and not t.quiet and most", "places == t.n and most"),
+    ),
+    "a finished thread is looked at although no message wants a reply": (
+        "finish",
+        swap("if t.paused or is_never(due) then", "if t.paused then"),
+    ),
+    "a thread stays due without the message that wanted a reply": (
+        "cancel",
+        swap("if ends then\n  redis", "if false then\n  redis"),
+    ),
+    "a trimmed tail is due although none of it wants a reply": (
+        "trim",
+        swap("ms(is_waiting and now or never)", "ms(now)"),
+    ),
+    "a retried batch forgets which messages want no reply": (
+        "return_failed",
+        swap("if is_quiet(entries[i]) then", "if false then"),
+    ),
+    "a resumed thread is woken although no message wants a reply": (
+        "resume",
+        swap("if is_never(due) then\n  redis", "if false then\n  redis"),
     ),
 }
 
@@ -164,10 +360,14 @@ def rig(client: Any) -> Callable[[], Rig]:
 
 
 def break_script(monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
-    name, change = {**BUGS, **OF_COPIES}[bug]
+    name, change = {**BUGS, **OF_COPIES, **OF_QUIET}[bug]
     broken = change(whole_source(name))
     monkeypatch.setattr(
-        calls, "load", lambda asked, constants: build(asked, broken, constants) if asked == name else load(asked, constants)
+        calls,
+        "load",
+        lambda asked, constants: (
+            build(asked, broken, constants) if asked == name else load(asked, constants)
+        ),
     )
 
 
@@ -187,22 +387,48 @@ def test_the_tour_of_copies_is_passed_by_the_store_as_it_is(rig: Callable[[], Ri
 
 
 @pytest.mark.parametrize("bug", OF_COPIES)
-def test_the_tour_of_copies_finds(rig: Callable[[], Rig], monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
+def test_the_tour_of_copies_finds(
+    rig: Callable[[], Rig], monkeypatch: pytest.MonkeyPatch, bug: str
+) -> None:
     break_script(monkeypatch, bug)
     with pytest.raises(FOUND):
         copies_tour(machine(rig)())
 
 
+def test_the_tour_of_quiet_messages_is_passed_by_the_store_as_it_is(
+    rig: Callable[[], Rig],
+) -> None:
+    quiet_tour(machine(rig)())
+
+
+@pytest.mark.parametrize("bug", OF_QUIET)
+def test_the_tour_of_quiet_messages_finds(
+    rig: Callable[[], Rig], monkeypatch: pytest.MonkeyPatch, bug: str
+) -> None:
+    break_script(monkeypatch, bug)
+    with pytest.raises(FOUND):
+        quiet_tour(machine(rig)())
+
+
 # Those that any walk meets soon; with HYPOTHESIS_PROFILE=long, all but the rare ones.
-MET_SOON = ("duplicates are not known", "an add does not book", "a batch is frozen by copying", "a claim does not book")
+MET_SOON = (
+    "duplicates are not known",
+    "an add does not book",
+    "a batch is frozen by copying",
+    "a claim does not book",
+)
 
 
 # Those that took a random walk more than 500 turns: only the tour goes there.
 RARE = {"a trimmed tail leaves its successors in another counter", "the wrong message is cancelled"}
 
 
-@pytest.mark.parametrize("bug", sorted(set(BUGS) - RARE) if os.environ.get("HYPOTHESIS_PROFILE") == "long" else MET_SOON)
-def test_the_machine_finds(rig: Callable[[], Rig], monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
+@pytest.mark.parametrize(
+    "bug", sorted(set(BUGS) - RARE) if os.environ.get("HYPOTHESIS_PROFILE") == "long" else MET_SOON
+)
+def test_the_machine_finds(
+    rig: Callable[[], Rig], monkeypatch: pytest.MonkeyPatch, bug: str
+) -> None:
     break_script(monkeypatch, bug)
     with pytest.raises(FOUND):
         run_state_machine_as_test(

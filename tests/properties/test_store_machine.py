@@ -25,7 +25,9 @@ NUMBERS = itertools.count()
 
 
 @pytest.fixture(scope="session", params=["fakeredis", *sorted(SERVERS)])
-def redis_client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def redis_client(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
     """A client of a Redis of this session's own."""
     if request.param == "fakeredis":
         yield fakeredis.FakeRedis(version=(7,))
@@ -37,7 +39,9 @@ def redis_client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     server.stop()
 
 
-@pytest.mark.timeout(600 if settings().max_examples < 100 else 7200)  # hundreds of thousands of commands, on a machine that does more
+@pytest.mark.timeout(
+    600 if settings().max_examples < 100 else 7200
+)  # hundreds of thousands of commands, on a machine that does more
 def test_the_store_does_what_its_model_does(redis_client: Any, search_seed: int | None) -> None:
     def rig() -> Rig:
         redis_client.flushdb()
@@ -50,7 +54,9 @@ def test_the_store_does_what_its_model_does(redis_client: Any, search_seed: int 
             max_examples=settings().max_examples,
             stateful_step_count=50,
             deadline=None,
-            **({} if search_seed is None else {"database": None}),  # each seed walks its own way, whatever another has found
+            **(
+                {} if search_seed is None else {"database": None}
+            ),  # each seed walks its own way, whatever another has found
             derandomize="CI" in os.environ and search_seed is None,
             suppress_health_check=list(HealthCheck),
             print_blob=True,

@@ -1,4 +1,4 @@
-"""Real servers of other projects, each in an environment of its own; skipped, with the reason, where a package is not installed."""
+"""Real servers of other projects, each in its own environment; skipped, with the reason, where a package is not installed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.servers.usual import Doctor, MakeQueue, says
 
 @pytest.fixture
 def make_queue(one_redis: RedisServer, prefix: str) -> Iterator[MakeQueue]:
-    """Make queues of one namespace, each with a worker of its own in this process; closed afterwards."""
+    """Make queues of one namespace, each with its own worker in this process; closed afterwards."""
     made: list[AssistantMessageQueue] = []
     usual = {
         "redis_url": one_redis.url,
@@ -54,22 +54,27 @@ def doctor(one_redis: RedisServer, prefix: str, monkeypatch: pytest.MonkeyPatch)
         }
         for name, value in told.items():
             monkeypatch.setenv(name, value)
-        return CliRunner().invoke(main, ["doctor", "--redis-url", one_redis.url, "--prefix", prefix]).output
+        return (
+            CliRunner()
+            .invoke(main, ["doctor", "--redis-url", one_redis.url, "--prefix", prefix])
+            .output
+        )
 
     return examine
 
 
 @pytest.fixture(scope="module")
 def upstream_server() -> Iterator[StandInProvider]:
-    """The provider behind a module's gateway. Not strict: gateways add fields of their own."""
+    """The provider behind a module's gateway. Not strict: gateways add their own fields."""
     with StandInProvider(says, latency=0.01, strict=False, api_key="sk-upstream") as standing:
         yield standing
 
 
 @pytest.fixture
 def upstream(upstream_server: StandInProvider) -> Iterator[StandInProvider]:
-    """The provider behind the gateway, without what an earlier test has told it to do."""
+    """The provider behind the gateway, without what an earlier test has scripted."""
     upstream_server.clear_faults()
-    upstream_server.model, upstream_server.personality = says, Personality()
+    upstream_server.model = says
+    upstream_server.personality = Personality()
     yield upstream_server
     assert upstream_server.model_errors == ()

@@ -1,6 +1,7 @@
 """Write the tests' model for llama.cpp: a GGUF file of four megabytes, made in a second, without any training (`table_model.py`).
 
-Run by the Python of llama.cpp's own environment, which has `gguf` and `numpy`: `python gguf_model.py FILE [TEMPLATE]`.
+Run by the Python of llama.cpp's own environment, which has `gguf` and `numpy`: `python
+gguf_model.py FILE [TEMPLATE]`.
 """
 
 from __future__ import annotations
@@ -29,12 +30,18 @@ SLOW_LAYERS = 48
 
 def vocabulary() -> dict[str, gguf.TokenType]:
     """Every token, in order, and its kind: the words of the chains, the roles, and a token for each byte of everything else."""
-    kinds = {"<unk>": gguf.TokenType.UNKNOWN, "<s>": gguf.TokenType.CONTROL, END: gguf.TokenType.CONTROL}
+    kinds = {
+        "<unk>": gguf.TokenType.UNKNOWN,
+        "<s>": gguf.TokenType.CONTROL,
+        END: gguf.TokenType.CONTROL,
+    }
     for first, words in CHAINS.items():
         kinds[first] = gguf.TokenType.CONTROL
         for word in words:
             assert word not in kinds, f"{word!r} stands in two chains"
-            kinds[word] = gguf.TokenType.USER_DEFINED if word.startswith("<") else gguf.TokenType.NORMAL
+            kinds[word] = (
+                gguf.TokenType.USER_DEFINED if word.startswith("<") else gguf.TokenType.NORMAL
+            )
     kinds.update(dict.fromkeys(ROLES, gguf.TokenType.CONTROL))
     kinds.update((f"<0x{byte:02X}>", gguf.TokenType.BYTE) for byte in range(256))
     assert len(kinds) <= WIDTH
@@ -43,7 +50,8 @@ def vocabulary() -> dict[str, gguf.TokenType]:
 
 def write(path: Path, template: str, layers: int) -> None:
     """Write the model with this chat template and so many layers that do nothing."""
-    kinds, following = vocabulary(), successors()
+    kinds = vocabulary()
+    following = successors()
     places = {token: place for place, token in enumerate(kinds)}
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("tiny")

@@ -24,12 +24,24 @@ def spelled(word: str) -> str:
 
 def tokenizer() -> Tokenizer:
     """Read the words of the chains as tokens, and everything else byte by byte."""
-    made = Tokenizer(models.BPE(vocab={char: place for place, char in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, merges=[]))
+    made = Tokenizer(
+        models.BPE(
+            vocab={
+                char: place
+                for place, char in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))
+            },
+            merges=[],
+        )
+    )
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
     words = [spelled(word) for chain in CHAINS.values() for word in chain]
-    made.add_tokens([AddedToken(word, special=False, normalized=False) for word in words if len(word) > 1])
-    made.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in (END, *ROLES, *CHAINS)])
+    made.add_tokens(
+        [AddedToken(word, special=False, normalized=False) for word in words if len(word) > 1]
+    )
+    made.add_special_tokens(
+        [AddedToken(name, special=True, normalized=False) for name in (END, *ROLES, *CHAINS)]
+    )
     return made
 
 
@@ -51,7 +63,10 @@ def weights(places: dict[str, int]) -> dict[str, np.ndarray]:
         "model.embed_tokens.weight": np.eye(len(places), WIDTH, dtype=np.float32),
         "lm_head.weight": head,
         **{f"{name}.weight": np.ones(WIDTH, dtype=np.float32) for name in norms},
-        **{f"{layer}.{name}.weight": np.zeros(shape, dtype=np.float32) for name, shape in shapes.items()},
+        **{
+            f"{layer}.{name}.weight": np.zeros(shape, dtype=np.float32)
+            for name, shape in shapes.items()
+        },
     }
 
 

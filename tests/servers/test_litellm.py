@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from assistant_queue.event_models import AttemptFailed, ReplyReady, TextDelta
+from assistant_queue.events import AttemptFailed, ReplyReady, TextDelta
 from assistant_queue.testing import Personality, StandInProvider
 from assistant_queue.testing.provider import IncompleteReply, cut_stream, drop_connection, refuse
 from tests.conftest import PATIENCE_S, free_port
@@ -31,7 +31,6 @@ from tests.servers.usual import (
 from tests.servers.wire import Wire
 
 LITELLM.require()
-pytestmark = pytest.mark.xdist_group("litellm")
 
 KEY = "sk-proxy"
 CHAT = "/v1/chat/completions"
@@ -39,19 +38,32 @@ OP = "chat.completions.create"
 
 
 @pytest.fixture(scope="module")
-def proxy(upstream_server: StandInProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForeignServer]:
+def proxy(
+    upstream_server: StandInProvider, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ForeignServer]:
     """The proxy: models that differ in what is behind them."""
-    folder, port = tmp_path_factory.mktemp("litellm"), free_port()
-    usual = {"model": "openai/stand-in-model", "api_base": upstream_server.base_url, "api_key": upstream_server.api_key}
+    folder = tmp_path_factory.mktemp("litellm")
+    port = free_port()
+    usual = {
+        "model": "openai/stand-in-model",
+        "api_base": upstream_server.base_url,
+        "api_key": upstream_server.api_key,
+    }
     models = {
         "good": {**usual, "cooldown_time": 0},
         "impatient": {**usual, "cooldown_time": 0, "timeout": 1},
         "cooling": {**usual, "cooldown_time": 2},
         "locked-out": {**usual, "cooldown_time": 0, "api_key": "sk-not-the-upstreams"},
-        "unreachable": {**usual, "cooldown_time": 0, "api_base": f"http://127.0.0.1:{free_port()}/v1"},
+        "unreachable": {
+            **usual,
+            "cooldown_time": 0,
+            "api_base": f"http://127.0.0.1:{free_port()}/v1",
+        },
     }
     config = {
-        "model_list": [{"model_name": name, "litellm_params": fields} for name, fields in models.items()],
+        "model_list": [
+            {"model_name": name, "litellm_params": fields} for name, fields in models.items()
+        ],
         "litellm_settings": {"num_retries": 0, "telemetry": False},
         "router_settings": {"num_retries": 0},
         "general_settings": {"master_key": KEY},
@@ -63,7 +75,10 @@ def proxy(upstream_server: StandInProvider, tmp_path_factory: pytest.TempPathFac
         port=port,
         ready="/health/liveliness",
         log=folder / "litellm.log",
-        environment={"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False"},  # nothing is fetched from elsewhere
+        environment={
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            "LITELLM_TELEMETRY": "False",
+        },  # nothing is fetched from elsewhere
     )
     server.start()
     yield server
@@ -79,7 +94,12 @@ def wire(proxy: ForeignServer) -> Iterator[Wire]:
 
 @pytest.fixture
 def options(wire: Wire, upstream: StandInProvider) -> dict[str, Any]:
-    return {"protocol": "chat_completions", "model": "good", "openai_base_url": f"{wire.url}/v1", "openai_api_key": KEY}
+    return {
+        "protocol": "chat_completions",
+        "model": "good",
+        "openai_base_url": f"{wire.url}/v1",
+        "openai_api_key": KEY,
+    }
 
 
 @pytest.fixture
@@ -94,19 +114,23 @@ def foreign(options: dict[str, Any], upstream: StandInProvider) -> Foreign:
 
 
 class TestUsual(UsualBehaviour):
-    """What holds with every server."""
+    """The suite for every server."""
 
 
-# --- refusals for good -----------------------------------------------------------------------------------------------------------
+# --- refusals for good ----------------------------------------------------------------------------
 
 
-def test_an_unknown_model_fails_once_with_the_proxys_words(make_queue: MakeQueue, options: dict[str, Any], wire: Wire) -> None:
+def test_an_unknown_model_fails_once_with_the_proxys_words(
+    make_queue: MakeQueue, options: dict[str, Any], wire: Wire
+) -> None:
     queue = make_queue(**{**options, "model": "nope"})
     assert "Invalid model name passed in model=nope" in failure_of(queue, "ann", "hi")
     assert len(wire.posted(CHAT)) == 1
 
 
-def test_a_wrong_key_fails_once_with_the_proxys_words(make_queue: MakeQueue, options: dict[str, Any], wire: Wire) -> None:
+def test_a_wrong_key_fails_once_with_the_proxys_words(
+    make_queue: MakeQueue, options: dict[str, Any], wire: Wire
+) -> None:
     """Without a database the proxy looks an unknown key up nowhere: 400 No connected db."""
     queue = make_queue(**{**options, "openai_api_key": "sk-not-the-proxys"})
     assert "No connected db" in failure_of(queue, "ann", "hi")
@@ -132,16 +156,26 @@ def test_a_prompt_that_the_upstream_moderates_is_sent_once(
     assert len(upstream.calls(OP)) == before + 1
 
 
-def test_an_upstream_without_quota_fails_once(make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider) -> None:
+def test_an_upstream_without_quota_fails_once(
+    make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider
+) -> None:
     """429 throttling_error, code "429": only the words say that waiting does not help."""
-    upstream.fault(OP, refuse(429, "insufficient_quota", message="You exceeded your current quota, please check your plan."), times=None)
+    upstream.fault(
+        OP,
+        refuse(
+            429,
+            "insufficient_quota",
+            message="You exceeded your current quota, please check your plan.",
+        ),
+        times=None,
+    )
     before = len(upstream.calls(OP))
     queue = make_queue(**options, retry_for=5.0)
     assert "exceeded your current quota" in failure_of(queue, "ann", "hi")
     assert len(upstream.calls(OP)) == before + 1
 
 
-# --- what passes -----------------------------------------------------------------------------------------------------------------
+# --- what passes ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504, 529])
@@ -153,14 +187,18 @@ def test_an_upstream_that_is_busy_is_waited_for(
     assert queue.ask("ann", "hi", timeout=PATIENCE_S) == "You said: hi"
 
 
-def test_a_deployment_that_cools_down_is_waited_for(make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider) -> None:
+def test_a_deployment_that_cools_down_is_waited_for(
+    make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider
+) -> None:
     """The proxy's own 429 has a Retry-After."""
     upstream.fault(OP, refuse(429, "rate_limit_exceeded"))
     queue = make_queue(**{**options, "model": "cooling"}, max_attempts=1)
     assert queue.ask("ann", "hi", timeout=PATIENCE_S) == "You said: hi"
 
 
-def test_the_upstreams_retry_after_is_obeyed(make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider) -> None:
+def test_the_upstreams_retry_after_is_obeyed(
+    make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider
+) -> None:
     """The proxy passes it on as `llm_provider-retry-after`."""
     upstream.fault(OP, refuse(429, "rate_limit_exceeded", retry_after=3))
     queue = make_queue(**options)
@@ -169,7 +207,11 @@ def test_the_upstreams_retry_after_is_obeyed(make_queue: MakeQueue, options: dic
     assert time.monotonic() - before >= 3
 
 
-@pytest.mark.parametrize("trouble", [refuse(500), drop_connection(accept=True), cut_stream(after_events=2)], ids=["500", "lost", "cut"])
+@pytest.mark.parametrize(
+    "trouble",
+    [refuse(500), drop_connection(accept=True), cut_stream(after_events=2)],
+    ids=["500", "lost", "cut"],
+)
 def test_an_upstream_that_fails_once_is_asked_again(
     make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider, trouble: Any
 ) -> None:
@@ -178,8 +220,10 @@ def test_an_upstream_that_fails_once_is_asked_again(
     assert queue.ask("ann", "hi", timeout=PATIENCE_S) == "You said: hi"
 
 
-def test_a_failure_inside_the_stream_is_no_answer(make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider) -> None:
-    """200, the role, an error whose code is "500", and the end without [DONE]."""
+def test_a_failure_inside_the_stream_is_no_answer(
+    make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider
+) -> None:
+    """200, the role, an error with the code "500", and the end without [DONE]."""
     upstream.model = Once(CRASH)
     queue = make_queue(**options)
     assert queue.ask("ann", "hi", timeout=PATIENCE_S) == "You said: hi"
@@ -204,12 +248,16 @@ def test_a_proxy_that_gives_the_upstream_up_is_asked_again(
     assert queue.ask("ann", "hi", timeout=PATIENCE_S) == "You said: hi"
 
 
-def test_an_unreachable_upstream_is_told_in_the_proxys_words(make_queue: MakeQueue, options: dict[str, Any]) -> None:
+def test_an_unreachable_upstream_is_reported_in_the_proxys_words(
+    make_queue: MakeQueue, options: dict[str, Any]
+) -> None:
     queue = make_queue(**{**options, "model": "unreachable"}, max_attempts=2)
     assert "Connection error" in failure_of(queue, "ann", "hi")
 
 
-def test_an_answer_that_is_cut_short_is_incomplete(make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider) -> None:
+def test_an_answer_that_is_cut_short_is_incomplete(
+    make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider
+) -> None:
     upstream.model = lambda _: IncompleteReply("length", "cut sh")
     delivered = Delivered()
     queue = make_queue(**options, on_reply=delivered)
@@ -218,49 +266,62 @@ def test_an_answer_that_is_cut_short_is_incomplete(make_queue: MakeQueue, option
     assert (result.status, result.incomplete_reason) == ("incomplete", "length")
 
 
-# --- conversations ---------------------------------------------------------------------------------------------------------------
+# --- conversations --------------------------------------------------------------------------------
 
 
-def test_a_conversation_that_outgrows_the_upstreams_model_goes_on(
+def test_a_conversation_that_outgrows_the_upstreams_model_continues(
     make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider, wire: Wire
 ) -> None:
     upstream.personality = Personality(context_words=40)
     queue = make_queue(**options, default_instructions=None)
     texts = [f"message {number} is about this and that" for number in range(8)]
-    assert [queue.ask("ann", text, timeout=PATIENCE_S) for text in texts] == [f"You said: {text}" for text in texts]
+    assert [queue.ask("ann", text, timeout=PATIENCE_S) for text in texts] == [
+        f"You said: {text}" for text in texts
+    ]
     assert "ContextWindowExceededError" in wire.answers
     assert queue.list_failed() == []
 
 
-def test_an_address_without_v1_works(make_queue: MakeQueue, options: dict[str, Any], wire: Wire) -> None:
+def test_an_address_without_v1_works(
+    make_queue: MakeQueue, options: dict[str, Any], wire: Wire
+) -> None:
     queue = make_queue(**{**options, "openai_base_url": wire.url})
     assert queue.ask("ann", "hi", timeout=PATIENCE_S) == "You said: hi"
 
 
-def test_the_responses_protocol_keeps_the_backlog_and_says_what_to_do(make_queue: MakeQueue, options: dict[str, Any]) -> None:
+def test_the_responses_protocol_keeps_the_backlog_and_says_what_to_do(
+    make_queue: MakeQueue, options: dict[str, Any]
+) -> None:
     """The proxy has responses, but no conversations: 404 Not Found."""
     queue = make_queue(**{**options, "protocol": None})
     keeps_its_backlog(queue, "/conversations", "chat_completions")
 
 
-# --- the doctor ------------------------------------------------------------------------------------------------------------------
+# --- the doctor -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"model": "nope"}, "`nope` does not exist"), ({"openai_api_key": "sk-not-the-proxys"}, "No connected db")],
+    [
+        ({"model": "nope"}, "`nope` does not exist"),
+        ({"openai_api_key": "sk-not-the-proxys"}, "No connected db"),
+    ],
     ids=["model", "key"],
 )
-def test_the_doctor_repeats_what_the_proxy_says(doctor: Doctor, options: dict[str, Any], change: dict[str, str], words: str) -> None:
+def test_the_doctor_repeats_what_the_proxy_says(
+    doctor: Doctor, options: dict[str, Any], change: dict[str, str], words: str
+) -> None:
     said = doctor({**options, **change})
     assert words in said
     assert "bad  " in said
 
 
-# --- a proxy that is away --------------------------------------------------------------------------------------------------------
+# --- a proxy that is away -------------------------------------------------------------------------
 
 
-def test_messages_wait_for_a_proxy_that_is_down(make_queue: MakeQueue, options: dict[str, Any], proxy: ForeignServer) -> None:
+def test_messages_wait_for_a_proxy_that_is_down(
+    make_queue: MakeQueue, options: dict[str, Any], proxy: ForeignServer
+) -> None:
     proxy.kill()
     try:
         queue = make_queue(**{**options, "openai_base_url": f"{proxy.url}/v1"}, max_attempts=1)
@@ -274,13 +335,14 @@ def test_messages_wait_for_a_proxy_that_is_down(make_queue: MakeQueue, options: 
 def test_a_proxy_killed_in_the_middle_of_an_answer(
     make_queue: MakeQueue, options: dict[str, Any], proxy: ForeignServer, upstream: StandInProvider
 ) -> None:
-    """What had been said is taken back, and the message is answered once by the proxy that comes up again."""
+    """The partial text is withdrawn, and the restarted proxy answers the message once."""
     upstream.model = Once(SLOWLY)
     delivered = Delivered()
     queue = make_queue(**{**options, "openai_base_url": f"{proxy.url}/v1"}, on_reply=delivered)
     begin = queue.open_events("ann")
     receipt = queue.add_message_to_thread("ann", "hi")
-    failed, text = 0, ""
+    failed = 0
+    text = ""
     for event in queue.events("ann", after=begin, timeout=PATIENCE_S):
         if isinstance(event, TextDelta):
             text += event.text
@@ -288,7 +350,8 @@ def test_a_proxy_killed_in_the_middle_of_an_answer(
                 proxy.kill()
                 proxy.start()
         elif isinstance(event, AttemptFailed):
-            failed, text = failed + 1, ""
+            failed = failed + 1
+            text = ""
         elif isinstance(event, ReplyReady):
             break
     assert failed >= 1

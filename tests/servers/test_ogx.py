@@ -18,7 +18,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from assistant_queue import AssistantMessageQueue
-from assistant_queue.backends.responses import ResponsesBackend
+from assistant_queue.backends.responses.backend import ResponsesBackend
 from assistant_queue.testing import Personality, StandInProvider
 from assistant_queue.testing.provider import IncompleteReply, refuse
 from tests.conftest import PATIENCE_S, free_port
@@ -41,7 +41,6 @@ from tests.servers.usual import (
 from tests.servers.wire import Wire
 
 OGX.require()
-pytestmark = pytest.mark.xdist_group("ogx")
 
 OP = "chat.completions.create"
 RESPONSES = "/v1/responses"
@@ -49,7 +48,8 @@ RESPONSES = "/v1/responses"
 
 def _config(folder: Path, upstream: StandInProvider) -> dict[str, Any]:
     """The smallest distribution that has responses and conversations; everything is kept in the folder."""
-    sql, kv = {"backend": "sql_default"}, {"backend": "kv_default"}
+    sql = {"backend": "sql_default"}
+    kv = {"backend": "kv_default"}
     queue = {"max_write_queue_size": 100, "num_writers": 1}
     inference = {"base_url": upstream.base_url, "api_token": upstream.api_key, "max_tokens": 4096}
     return {
@@ -57,19 +57,26 @@ def _config(folder: Path, upstream: StandInProvider) -> dict[str, Any]:
         "distro_name": "responses",
         "apis": ["inference", "responses", "files", "file_processors", "tool_runtime", "vector_io"],
         "providers": {
-            "inference": [{"provider_id": "upstream", "provider_type": "remote::vllm", "config": inference}],
+            "inference": [
+                {"provider_id": "upstream", "provider_type": "remote::vllm", "config": inference}
+            ],
             "responses": [
                 {
                     "provider_id": "builtin",
                     "provider_type": "inline::builtin",
-                    "config": {"persistence": {"responses": {"table_name": "responses", **sql, **queue}}},
+                    "config": {
+                        "persistence": {"responses": {"table_name": "responses", **sql, **queue}}
+                    },
                 }
             ],
             "files": [
                 {
                     "provider_id": "files",
                     "provider_type": "inline::localfs",
-                    "config": {"storage_dir": str(folder / "files"), "metadata_store": {"table_name": "files", **sql}},
+                    "config": {
+                        "storage_dir": str(folder / "files"),
+                        "metadata_store": {"table_name": "files", **sql},
+                    },
                 }
             ],
             "file_processors": [],
@@ -91,7 +98,13 @@ def _config(folder: Path, upstream: StandInProvider) -> dict[str, Any]:
         },
         "registered_resources": {
             "models": [
-                {"metadata": {}, "model_id": "good", "provider_id": "upstream", "provider_model_id": "stand-in", "model_type": "llm"}
+                {
+                    "metadata": {},
+                    "model_id": "good",
+                    "provider_id": "upstream",
+                    "provider_model_id": "stand-in",
+                    "model_type": "llm",
+                }
             ],
             "vector_stores": [],
         },
@@ -99,9 +112,12 @@ def _config(folder: Path, upstream: StandInProvider) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def ogx(upstream_server: StandInProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForeignServer]:
+def ogx(
+    upstream_server: StandInProvider, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ForeignServer]:
     """The server, with stores that survive it."""
-    folder, port = tmp_path_factory.mktemp("ogx"), free_port()
+    folder = tmp_path_factory.mktemp("ogx")
+    port = free_port()
     config = {**_config(folder, upstream_server), "server": {"port": port, "host": "127.0.0.1"}}
     (folder / "config.yaml").write_text(json.dumps(config))  # every JSON text is YAML
     program = OGX.python().parent / "ogx"
@@ -130,23 +146,26 @@ def options(wire: Wire, upstream: StandInProvider) -> dict[str, Any]:
 
 
 @pytest.fixture(params=["responses", "chat_completions"])
-def foreign(request: pytest.FixtureRequest, options: dict[str, Any], upstream: StandInProvider) -> Foreign:
+def foreign(
+    request: pytest.FixtureRequest, options: dict[str, Any], upstream: StandInProvider
+) -> Foreign:
     return Foreign(
         options={**options, "protocol": request.param},
         says_first=lambda *texts: f"You said: {' | '.join(texts)}",
         says_next=lambda *texts: f"You said: {' | '.join(texts)}",
         found="found: on its way",
         requests=lambda: len(upstream.calls(OP)),
-        has_deltas=request.param == "chat_completions",  # a response in the background is not streamed by this server
+        has_deltas=request.param
+        == "chat_completions",  # a response in the background is not streamed by this server
     )
 
 
 class TestUsual(UsualBehaviour):
-    """What holds with every server."""
+    """The suite for every server."""
 
 
 def asked(upstream: StandInProvider, text: str) -> int:
-    """How often the model was asked for an answer to this text, as the latest of a conversation."""
+    """Count the model's requests with this text as the last one of a conversation."""
     return sum(request.body["messages"][-1]["content"] == text for request in upstream.calls(OP))
 
 
@@ -156,7 +175,7 @@ def unheard() -> str:
 
 
 class Conversation:
-    """What the server holds of a thread, read past the queue."""
+    """Read a thread from the server, without the queue."""
 
     def __init__(self, at: ForeignServer | Wire, queue: AssistantMessageQueue, thread: str) -> None:
         self._at = at
@@ -165,7 +184,12 @@ class Conversation:
     def call(self, method: str, path: str, body: Any = None) -> Any:
         connection = http.client.HTTPConnection("127.0.0.1", self._at.port, timeout=30)
         try:
-            connection.request(method, path, None if body is None else json.dumps(body), {"content-type": "application/json"})
+            connection.request(
+                method,
+                path,
+                None if body is None else json.dumps(body),
+                {"content-type": "application/json"},
+            )
             return json.loads(connection.getresponse().read())
         finally:
             connection.close()
@@ -177,7 +201,10 @@ class Conversation:
         return [_text(item) for item in listed]
 
     def holds(self, *texts: str) -> None:
-        """See that these texts are all there is. A run's items join the conversation a little after it is said to have completed."""
+        """See that these texts are all there is.
+
+        A run's items join the conversation a little after it is said to have completed.
+        """
         until = time.monotonic() + PATIENCE_S
         while self.texts != list(texts):
             assert time.monotonic() < until, self.texts
@@ -190,19 +217,29 @@ class Conversation:
             items.append({"type": "message", "role": "user", "content": f"earlier {number}"})
             answer = [{"type": "output_text", "text": f"answer {number}", "annotations": []}]
             items.append(
-                {"type": "message", "role": "assistant", "content": answer, "id": f"msg_{secrets.token_hex(8)}", "status": "completed"}
+                {
+                    "type": "message",
+                    "role": "assistant",
+                    "content": answer,
+                    "id": f"msg_{secrets.token_hex(8)}",
+                    "status": "completed",
+                }
             )
         for start in range(0, len(items), 20):  # as many as one request may add
-            added = self.call("POST", f"/v1/conversations/{self.id}/items", {"items": items[start : start + 20]})
+            added = self.call(
+                "POST", f"/v1/conversations/{self.id}/items", {"items": items[start : start + 20]}
+            )
             assert len(added["data"]) == len(items[start : start + 20]), added
 
 
 def _text(item: Any) -> str:
     content = item.get("content") or item.get("output") or item.get("arguments")
-    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+    return (
+        content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+    )
 
 
-# --- what the server cannot do ---------------------------------------------------------------------------------------------------
+# --- what the server cannot do --------------------------------------------------------------------
 
 
 def test_stream_and_background_are_refused_together_and_background_is_kept(
@@ -212,16 +249,23 @@ def test_stream_and_background_are_refused_together_and_background_is_kept(
     queue = make_queue(**options)
     assert queue.ask("ann", "hi", timeout=PATIENCE_S) == "You said: hi"
     assert queue.ask("ann", "again", timeout=PATIENCE_S) == "You said: again"
-    sent = [(body.get("stream", False), body.get("background", False)) for body in wire.posted(RESPONSES)]
+    sent = [
+        (body.get("stream", False), body.get("background", False))
+        for body in wire.posted(RESPONSES)
+    ]
     assert sent == [(True, True), (False, True), (False, True)]
 
 
-def test_a_conversation_that_outgrows_the_model_goes_on(make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider) -> None:
+def test_a_conversation_that_outgrows_the_model_continues(
+    make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider
+) -> None:
     """The server leaves the oldest turns out by itself."""
     upstream.personality = Personality(context_words=40)
     queue = make_queue(**options, default_instructions=None)
     texts = [f"message {number} is about this and that" for number in range(8)]
-    assert [queue.ask("ann", text, timeout=PATIENCE_S) for text in texts] == [f"You said: {text}" for text in texts]
+    assert [queue.ask("ann", text, timeout=PATIENCE_S) for text in texts] == [
+        f"You said: {text}" for text in texts
+    ]
 
 
 def test_a_message_that_is_too_long_by_itself_fails_and_the_next_is_answered(
@@ -234,52 +278,69 @@ def test_a_message_that_is_too_long_by_itself_fails_and_the_next_is_answered(
     assert queue.ask("ann", "shorter", timeout=PATIENCE_S) == "You said: shorter"
 
 
-def test_a_batch_sees_the_one_before_it(make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider, wire: Wire) -> None:
+def test_a_batch_sees_the_one_before_it(
+    make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider, wire: Wire
+) -> None:
     """A response in the background is completed before its turn has joined the conversation: the next one must not be sent until then."""
     queue = make_queue(**options, max_batch_size=1)
     receipts = [queue.add_message_to_thread("ann", f"{number} of five") for number in range(5)]
     replies = [queue.wait_for_reply(receipt.message_id, PATIENCE_S) for receipt in receipts]
     assert replies == [f"You said: {number} of five" for number in range(5)]
     seen = [
-        [message["content"] for message in request.body["messages"] if message["role"] == "user"] for request in upstream.calls(OP)[-5:]
+        [message["content"] for message in request.body["messages"] if message["role"] == "user"]
+        for request in upstream.calls(OP)[-5:]
     ]
     assert seen == [[f"{number} of five" for number in range(count + 1)] for count in range(5)]
-    turns = [words for number in range(5) for words in (f"{number} of five", f"You said: {number} of five")]
+    turns = [
+        words
+        for number in range(5)
+        for words in (f"{number} of five", f"You said: {number} of five")
+    ]
     Conversation(wire, queue, "ann").holds(*turns)
 
 
-# --- refusals --------------------------------------------------------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------------------
 
 
-def test_an_unknown_model_fails_once_with_the_servers_words(make_queue: MakeQueue, options: dict[str, Any], wire: Wire) -> None:
+def test_an_unknown_model_fails_once_with_the_servers_words(
+    make_queue: MakeQueue, options: dict[str, Any], wire: Wire
+) -> None:
     """In the background it says so as the failure of a response that it has accepted (`processing_error`)."""
     queue = make_queue(**{**options, "model": "nope"})
     assert "Model 'nope' not found" in failure_of(queue, "ann", "hi")
     assert sum(not body.get("stream") for body in wire.posted(RESPONSES)) == 1
 
 
-def test_a_conversation_that_is_unknown_is_not_tried_again(make_queue: MakeQueue, options: dict[str, Any]) -> None:
+def test_a_conversation_that_is_unknown_is_not_tried_again(
+    make_queue: MakeQueue, options: dict[str, Any]
+) -> None:
     queue = make_queue(**options)
     failure_of(queue, "conv_" + "0" * 48, "hi")
     (failed,) = queue.list_failed()
     assert failed.reason == "unknown_thread"
 
 
-def test_an_address_without_v1_keeps_the_backlog_and_says_what_to_do(make_queue: MakeQueue, options: dict[str, Any], wire: Wire) -> None:
+def test_an_address_without_v1_keeps_the_backlog_and_says_what_to_do(
+    make_queue: MakeQueue, options: dict[str, Any], wire: Wire
+) -> None:
     queue = make_queue(**{**options, "openai_base_url": wire.url})
     keeps_its_backlog(queue, "/conversations", "/v1")
 
 
-def test_an_upstream_that_fails_once_is_asked_again(make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider) -> None:
+def test_an_upstream_that_fails_once_is_asked_again(
+    make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider
+) -> None:
     upstream.model = Once(CRASH)
     queue = make_queue(**options)
     assert queue.ask("ann", "hi", timeout=PATIENCE_S) == "You said: hi"
 
 
-def test_an_upstream_that_refuses_is_told_in_its_own_words(
+def test_an_upstream_that_refuses_is_quoted_in_its_own_words(
     make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider
 ) -> None:
-    upstream.fault(OP, refuse(401, "invalid_api_key", message="Incorrect API key provided."), times=None)
+    upstream.fault(
+        OP, refuse(401, "invalid_api_key", message="Incorrect API key provided."), times=None
+    )
     queue = make_queue(**options, max_attempts=1)
     assert "Incorrect API key provided" in failure_of(queue, "ann", "hi")
 
@@ -293,7 +354,9 @@ def test_an_upstream_that_is_busy_is_waited_for_by_the_server(
     assert queue.ask("ann", "hi", timeout=PATIENCE_S) == "You said: hi"
 
 
-def test_an_answer_that_is_cut_short_is_incomplete(make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider) -> None:
+def test_an_answer_that_is_cut_short_is_incomplete(
+    make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider
+) -> None:
     upstream.model = lambda _: IncompleteReply("length", "cut sh")
     delivered = Delivered()
     queue = make_queue(**options, on_reply=delivered)
@@ -312,12 +375,18 @@ def test_the_doctor_repeats_what_the_server_says_and_leaves_no_conversation_behi
     assert "/v1" in said
 
 
-# --- lost answers: absence is proven before anything is sent again ---------------------------------------------------------------
+# --- lost answers: absence is proven before anything is sent again --------------------------------
 
 
-@pytest.mark.parametrize("texts", [["one"], ["one", "two", "three"], ["yes", "yes"]], ids=["one", "burst", "same words"])
+@pytest.mark.parametrize(
+    "texts", [["one"], ["one", "two", "three"], ["yes", "yes"]], ids=["one", "burst", "same words"]
+)
 def test_an_answer_that_was_lost_is_found_and_not_asked_for_again(
-    make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider, wire: Wire, texts: list[str]
+    make_queue: MakeQueue,
+    options: dict[str, Any],
+    upstream: StandInProvider,
+    wire: Wire,
+    texts: list[str],
 ) -> None:
     queue = make_queue(**options, message_delay=0.3, request_timeout=3.0)
     queue.ask("ann", "hello", timeout=PATIENCE_S)
@@ -351,16 +420,18 @@ def test_an_answer_to_tool_outputs_that_was_lost_is_found(
 
     @queue.tool
     def order_status(order: int) -> str:
-        """Where an order is."""
+        """Return the state of an order."""
         wire.lose_the_answer(RESPONSES)  # of the request that brings this output
         return f"order {order} is on its way"
 
     before = len(upstream.calls(OP))
-    assert queue.ask("ann", "where is my order?", timeout=PATIENCE_S) == "found: order 7 is on its way"
+    assert (
+        queue.ask("ann", "where is my order?", timeout=PATIENCE_S) == "found: order 7 is on its way"
+    )
     assert len(upstream.calls(OP)) == before + 2
 
 
-# --- the end of processes --------------------------------------------------------------------------------------------------------
+# --- the end of processes -------------------------------------------------------------------------
 
 
 class Worker:
@@ -393,7 +464,11 @@ class Worker:
 
 
 def test_a_worker_killed_in_the_middle_of_a_run_leaves_it_to_the_next(
-    make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider, ogx: ForeignServer, tmp_path: Path
+    make_queue: MakeQueue,
+    options: dict[str, Any],
+    upstream: StandInProvider,
+    ogx: ForeignServer,
+    tmp_path: Path,
 ) -> None:
     upstream.model = lambda turn: SLOWLY if "slow" in turn.user_texts[-1] else says(turn)
     queue = make_queue(**options, has_worker=False)
@@ -418,7 +493,9 @@ def test_a_server_killed_in_the_middle_of_a_run(
     """Its response in the background stays in progress for ever, as one that takes its time: at the deadline it is cancelled."""
     upstream.model = Once(SLOWLY)
     text = unheard()
-    queue = make_queue(**{**options, "openai_base_url": f"{ogx.url}/v1"}, run_timeout=20.0, max_attempts=2)
+    queue = make_queue(
+        **{**options, "openai_base_url": f"{ogx.url}/v1"}, run_timeout=20.0, max_attempts=2
+    )
     receipt = queue.add_message_to_thread("ann", text)
     upstream.wait_for(lambda _: asked(upstream, text) == 1, timeout=PATIENCE_S)
     ogx.kill()
@@ -446,20 +523,34 @@ def test_a_server_killed_in_the_middle_of_a_run_in_the_foreground(
 def in_the_foreground(base_url: str) -> ResponsesBackend:
     """A backend that streams responses in the foreground, which is not what the queue chooses for this server."""
     client = AsyncOpenAI(base_url=base_url, api_key="none")
-    return ResponsesBackend(client, model="upstream/good", background=False, request_timeout=3.0, stream_idle_timeout=1.0)
+    return ResponsesBackend(
+        client,
+        model="upstream/good",
+        background=False,
+        request_timeout=3.0,
+        stream_idle_timeout=1.0,
+    )
 
 
 def test_a_run_in_the_foreground_that_lost_its_reader_is_asked_for_again(
     make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider
 ) -> None:
     """The server abandons it and shows it in progress for ever: that is found out after `stream_idle_timeout`, not after `run_timeout`."""
-    upstream.fault(OP, refuse(429, "rate_limit_exceeded", retry_after=4))  # the stream is silent for longer than the reader waits
-    queue = make_queue(backend=in_the_foreground(options["openai_base_url"]), request_timeout=3.0, stream_idle_timeout=1.0)
+    upstream.fault(
+        OP, refuse(429, "rate_limit_exceeded", retry_after=4)
+    )  # the stream is silent for longer than the reader waits
+    queue = make_queue(
+        backend=in_the_foreground(options["openai_base_url"]),
+        request_timeout=3.0,
+        stream_idle_timeout=1.0,
+    )
     text = unheard()
     assert queue.ask("ann", text, timeout=PATIENCE_S) == f"You said: {text}"
 
 
-def test_messages_wait_for_a_server_that_is_down(make_queue: MakeQueue, options: dict[str, Any], ogx: ForeignServer) -> None:
+def test_messages_wait_for_a_server_that_is_down(
+    make_queue: MakeQueue, options: dict[str, Any], ogx: ForeignServer
+) -> None:
     queue = make_queue(**{**options, "openai_base_url": f"{ogx.url}/v1"}, max_attempts=1)
     queue.ask("ann", "hi", timeout=PATIENCE_S)
     ogx.kill()
@@ -471,7 +562,7 @@ def test_messages_wait_for_a_server_that_is_down(make_queue: MakeQueue, options:
     assert queue.wait_for_reply(receipt.message_id, PATIENCE_S) == "You said: are you there?"
 
 
-def test_a_run_that_does_not_end_is_cancelled_and_the_thread_goes_on(
+def test_a_run_that_does_not_end_is_cancelled_and_the_thread_continues(
     make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider, ogx: ForeignServer
 ) -> None:
     upstream.model = Once(NEVER)
@@ -481,10 +572,12 @@ def test_a_run_that_does_not_end_is_cancelled_and_the_thread_goes_on(
     Conversation(ogx, queue, "ann").holds("hello?", "You said: hello?")
 
 
-# --- beside the queue ------------------------------------------------------------------------------------------------------------
+# --- beside the queue -----------------------------------------------------------------------------
 
 
-def test_messages_are_listed_in_both_orders(make_queue: MakeQueue, options: dict[str, Any], wire: Wire) -> None:
+def test_messages_are_listed_in_both_orders(
+    make_queue: MakeQueue, options: dict[str, Any], wire: Wire
+) -> None:
     queue = make_queue(**options)
     for text in ("one", "two"):
         queue.ask("ann", text, timeout=PATIENCE_S)
@@ -494,9 +587,15 @@ def test_messages_are_listed_in_both_orders(make_queue: MakeQueue, options: dict
     assert [message.text for message in queue.list_messages("ann")] == told[::-1]
 
 
-def test_a_forgotten_thread_begins_anew(make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider) -> None:
+def test_a_forgotten_thread_begins_anew(
+    make_queue: MakeQueue, options: dict[str, Any], upstream: StandInProvider
+) -> None:
     queue = make_queue(**options)
     queue.ask("ann", "one", timeout=PATIENCE_S)
     queue.forget_thread("ann")
     queue.ask("ann", "two", timeout=PATIENCE_S)
-    assert [message["content"] for message in upstream.calls(OP)[-1].body["messages"] if message["role"] == "user"] == ["two"]
+    assert [
+        message["content"]
+        for message in upstream.calls(OP)[-1].body["messages"]
+        if message["role"] == "user"
+    ] == ["two"]

@@ -1,4 +1,4 @@
-"""What a queue does with every server, whatever its project: one suite, inherited by the tests of each."""
+"""One suite for every server, inherited by the tests of each project."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from assistant_queue import AssistantMessageQueue, BatchFailed, RunResult
-from assistant_queue.event_models import AttemptFailed, ReplyReady, TextDelta
+from assistant_queue.events import AttemptFailed, ReplyReady, TextDelta
 from assistant_queue.models import MessageStatus
 from assistant_queue.testing.provider import Never, Reply, RunFailure, ToolCalls, Turn
 from assistant_queue.testing.provider.script import Outcome
@@ -21,7 +21,11 @@ ORDER_STATUS = {
     "type": "function",
     "name": "order_status",
     "description": "Where an order is.",
-    "parameters": {"type": "object", "properties": {"order": {"type": "integer"}}, "required": ["order"]},
+    "parameters": {
+        "type": "object",
+        "properties": {"order": {"type": "integer"}},
+        "required": ["order"],
+    },
 }
 
 MakeQueue = Callable[..., AssistantMessageQueue]
@@ -76,7 +80,7 @@ def says(turn: Turn) -> Outcome:
 
 
 class Once:
-    """A model whose first answer is the given outcome; later it speaks as usual."""
+    """Return a model that answers the given outcome first, and then as usual."""
 
     def __init__(self, first: Outcome) -> None:
         self._outcomes = [first]
@@ -86,13 +90,14 @@ class Once:
 
 
 SLOWLY = Reply("one two three four five six", chunks=6, delay=6.0)
-"""An answer in whose middle a test can do something."""
+"""A long answer, for tests that act in the middle of it."""
 
-NEVER, CRASH = Never(), RunFailure("server_error", "the model crashed")
+NEVER = Never()
+CRASH = RunFailure("server_error", "the model crashed")
 
 
 def failure_of(queue: AssistantMessageQueue, thread: str, content: Any) -> str:
-    """Add a message whose batch has to fail; what is said of it."""
+    """Add a message that has to fail, and return its failure."""
     with pytest.raises(BatchFailed) as failed:
         queue.ask(thread, content, timeout=PATIENCE_S)
     return str(failed.value)
@@ -124,7 +129,9 @@ def keeps_its_backlog(queue: AssistantMessageQueue, *advice: str) -> None:
 class UsualBehaviour:
     """Plain batches, bursts, tools, deltas, several threads: a module's tests inherit it and give the fixture `foreign`."""
 
-    def test_a_message_is_answered_with_its_usage(self, make_queue: MakeQueue, foreign: Foreign) -> None:
+    def test_a_message_is_answered_with_its_usage(
+        self, make_queue: MakeQueue, foreign: Foreign
+    ) -> None:
         delivered = Delivered()
         queue = make_queue(**foreign.options, on_reply=delivered)
         receipt = queue.add_message_to_thread("ann", "hi")
@@ -140,18 +147,23 @@ class UsualBehaviour:
     def test_a_burst_is_one_request(self, make_queue: MakeQueue, foreign: Foreign) -> None:
         queue = make_queue(**foreign.options, message_delay=0.5)
         before = foreign.requests()
-        receipts = [queue.add_message_to_thread("ann", text) for text in ("hi", "my lamp is broken", "can you help?")]
+        receipts = [
+            queue.add_message_to_thread("ann", text)
+            for text in ("hi", "my lamp is broken", "can you help?")
+        ]
         replies = {queue.wait_for_reply(receipt.message_id, PATIENCE_S) for receipt in receipts}
         assert replies == {foreign.says_first("hi", "my lamp is broken", "can you help?")}
         assert foreign.requests() == before + 1
 
-    def test_the_conversation_goes_on(self, make_queue: MakeQueue, foreign: Foreign) -> None:
+    def test_the_conversation_continues(self, make_queue: MakeQueue, foreign: Foreign) -> None:
         queue = make_queue(**foreign.options)
         assert queue.ask("ann", "hi", timeout=PATIENCE_S) == foreign.says_first("hi")
         assert queue.ask("ann", "anybody?", timeout=PATIENCE_S) == foreign.says_next("anybody?")
         assert queue.ask("bob", "hi", timeout=PATIENCE_S) == foreign.says_first("hi")
 
-    def test_a_function_is_called_once_and_its_output_answered(self, make_queue: MakeQueue, foreign: Foreign) -> None:
+    def test_a_function_is_called_once_and_its_output_answered(
+        self, make_queue: MakeQueue, foreign: Foreign
+    ) -> None:
         called: list[tuple[str, str]] = []
 
         def handle(_thread: str, _run: str, calls: Any) -> Any:
@@ -160,18 +172,27 @@ class UsualBehaviour:
 
         queue = make_queue(**foreign.options, tools=[ORDER_STATUS], handle_requires_action=handle)
         assert queue.ask("ann", "where is my order?", timeout=PATIENCE_S) == foreign.found
-        assert [(name, arguments.replace(" ", "")) for name, arguments in called] == [("order_status", '{"order":7}')]
+        assert [(name, arguments.replace(" ", "")) for name, arguments in called] == [
+            ("order_status", '{"order":7}')
+        ]
         # The round is a part of what is remembered: the server takes it again.
         assert queue.ask("ann", "thank you", timeout=PATIENCE_S) == foreign.says_next("thank you")
 
-    def test_calls_that_a_failed_batch_left_open_do_not_stop_the_thread(self, make_queue: MakeQueue, foreign: Foreign) -> None:
+    def test_calls_that_a_failed_batch_left_open_do_not_stop_the_thread(
+        self, make_queue: MakeQueue, foreign: Foreign
+    ) -> None:
         queue = make_queue(
-            **foreign.options, tools=[ORDER_STATUS], handle_requires_action=lambda *_: "this is no list of outputs", max_attempts=2
+            **foreign.options,
+            tools=[ORDER_STATUS],
+            handle_requires_action=lambda *_: "this is no list of outputs",
+            max_attempts=2,
         )
         failure_of(queue, "ann", "where is my order?")
         assert queue.ask("ann", "hello again", timeout=PATIENCE_S)
 
-    def test_the_text_arrives_in_pieces_that_make_the_reply(self, make_queue: MakeQueue, foreign: Foreign) -> None:
+    def test_the_text_arrives_in_pieces_that_make_the_reply(
+        self, make_queue: MakeQueue, foreign: Foreign
+    ) -> None:
         queue = make_queue(**foreign.options)
         begin = queue.open_events("ann")
         queue.add_message_to_thread("ann", "hi")
@@ -185,7 +206,9 @@ class UsualBehaviour:
                 break
         assert "".join(pieces) in {foreign.says_first("hi"), "" if not foreign.has_deltas else None}
 
-    def test_many_threads_at_once_are_answered_once_each(self, make_queue: MakeQueue, foreign: Foreign) -> None:
+    def test_many_threads_at_once_are_answered_once_each(
+        self, make_queue: MakeQueue, foreign: Foreign
+    ) -> None:
         queue = make_queue(**foreign.options, concurrency=8)
         before = foreign.requests()
         receipts = [queue.add_message_to_thread(f"thread-{number}", "hi") for number in range(12)]
@@ -193,7 +216,13 @@ class UsualBehaviour:
         assert replies == [foreign.says_first("hi")] * 12
         assert foreign.requests() == before + 12
 
-    def test_the_doctor_finds_nothing_bad_at_the_server(self, doctor: Doctor, foreign: Foreign) -> None:
+    def test_the_doctor_finds_nothing_bad_at_the_server(
+        self, doctor: Doctor, foreign: Foreign
+    ) -> None:
         said = doctor(foreign.options)
         assert "ok  the model answered a question" in said
-        assert [line for line in said.splitlines() if line.lstrip().startswith("bad") and "no worker is alive" not in line] == []
+        assert [
+            line
+            for line in said.splitlines()
+            if line.lstrip().startswith("bad") and "no worker is alive" not in line
+        ] == []

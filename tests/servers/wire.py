@@ -12,7 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-_HEAD = re.compile(rb"^(GET|POST|DELETE) (\S+) HTTP/1\.1\r\n(.*?)\r\n\r\n", re.MULTILINE | re.DOTALL)
+_HEAD = re.compile(
+    rb"^(GET|POST|DELETE) (\S+) HTTP/1\.1\r\n(.*?)\r\n\r\n", re.MULTILINE | re.DOTALL
+)
 _LENGTH = re.compile(rb"^content-length: (\d+)", re.MULTILINE | re.IGNORECASE)
 _STATUS = re.compile(rb"^HTTP/1\.1 (\d{3})", re.MULTILINE)
 
@@ -67,17 +69,25 @@ class Wire:
 
     def posted(self, path: str) -> list[Any]:
         """Return the bodies of the POSTs to a path."""
-        return [asked.body for asked in self.requests if asked.method == "POST" and asked.path == path]
+        return [
+            asked.body for asked in self.requests if asked.method == "POST" and asked.path == path
+        ]
 
     @property
     def statuses(self) -> list[int]:
         """The status of every answer."""
-        return [int(status) for talk in list(self._talks) for status in _STATUS.findall(bytes(talk.answered))]
+        return [
+            int(status)
+            for talk in list(self._talks)
+            for status in _STATUS.findall(bytes(talk.answered))
+        ]
 
     @property
     def answers(self) -> str:
         """All that the server said, as text."""
-        return "\n".join(bytes(talk.answered).decode(errors="replace") for talk in list(self._talks))
+        return "\n".join(
+            bytes(talk.answered).decode(errors="replace") for talk in list(self._talks)
+        )
 
     def close(self) -> None:
         """Stop listening; connections end with their clients."""
@@ -100,14 +110,17 @@ class Wire:
         self._talks.append(talk)
         for end in (client, server):
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        back = threading.Thread(target=_pump, args=(server, client, talk.answered, lambda _: talk.is_lost), daemon=True)
+        back = threading.Thread(
+            target=_pump, args=(server, client, talk.answered, lambda _: talk.is_lost), daemon=True
+        )
         back.start()
         _pump(client, server, talk.asked, lambda data: self._look(talk, data))
 
     def _look(self, talk: _Talk, data: bytes) -> bool:
-        """Note whether this request is the one whose answer is to be lost; it is passed on all the same."""
+        """Note whether the answer to this request is to be lost; the request itself is forwarded."""
         if self._loses is not None and data.startswith(self._loses):
-            self._loses, talk.is_lost = None, True
+            self._loses = None
+            talk.is_lost = True
         return False
 
     def _connect(self) -> socket.socket | None:
@@ -121,7 +134,9 @@ class Wire:
                 time.sleep(0.001)
 
 
-def _pump(source: socket.socket, target: socket.socket, kept: bytearray, drops: Callable[[bytes], bool]) -> None:
+def _pump(
+    source: socket.socket, target: socket.socket, kept: bytearray, drops: Callable[[bytes], bool]
+) -> None:
     """Pass on what comes until one side ends, or `drops` says of a piece that it goes no further."""
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
@@ -131,7 +146,9 @@ def _pump(source: socket.socket, target: socket.socket, kept: bytearray, drops: 
             target.sendall(data)
     for end in (source, target):
         with contextlib.suppress(OSError):
-            end.shutdown(socket.SHUT_RDWR)  # wakes the other direction's thread, which closing alone does not
+            end.shutdown(
+                socket.SHUT_RDWR
+            )  # wakes the other direction's thread, which closing alone does not
         end.close()
 
 

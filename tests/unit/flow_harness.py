@@ -1,4 +1,4 @@
-"""Drives the flow of a batch without Redis, HTTP or time: with scripted answers, or against a model of a provider."""
+"""Drivers of the flow without Redis, HTTP or time: scripted answers, or a model of a provider."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from assistant_queue.core import steps
-from assistant_queue.core.flow import BatchFlow, Claimed, Rules
+from assistant_queue.core.flow import BatchContext, Claimed, Rules, run_batch
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.runs import (
     ActionRequired,
@@ -18,19 +18,25 @@ from assistant_queue.core.runs import (
     FoundBy,
     InputItem,
     NotFound,
+    RunAccepted,
     RunEnded,
     RunRequest,
-    RunStarted,
     Undecided,
 )
 from assistant_queue.core.thread_state import Phase
 from assistant_queue.errors import ConversationBusy, OutcomeUnknown, RequestRefused, RunVanished
 from assistant_queue.models import Batch, ErrorInfo, FunctionCall, Message, ToolCall
-from assistant_queue.testing.clock import FakeClock
+from assistant_queue.testing.fake_clock import FakeClock
 from assistant_queue.trouble import Kind, Trouble
 
-ASSISTANTS = Capabilities(found_by=FoundBy.METADATA, follows=True, cancels=True, streams=True, keeps_failed_text=True, renews=True)
-CONVERSATIONS = Capabilities(found_by=FoundBy.ANCHOR, follows=True, cancels=True, streams=True, renews=True)
+ASSISTANTS = Capabilities(
+    found_by=FoundBy.METADATA,
+    follows=True,
+    cancels=True,
+    keeps_failed_text=True,
+    renews=True,
+)
+CONVERSATIONS = Capabilities(found_by=FoundBy.ANCHOR, follows=True, cancels=True, renews=True)
 FOREGROUND = replace(CONVERSATIONS, cancels=False)
 
 DONE = RunEnded(run_id="run_1", status="completed", replies=("hi",), anchor="item_9")
@@ -45,13 +51,28 @@ def action(*numbers: int, run_id: str = "run_1", **fields: Any) -> ActionRequire
 
 
 def messages(*texts: str, **fields: Any) -> tuple[Message, ...]:
-    return tuple(Message(id=f"m{number}", content=text, **fields) for number, text in enumerate(texts, 1))
+    return tuple(
+        Message(id=f"m{number}", content=text, **fields) for number, text in enumerate(texts, 1)
+    )
 
 
-def claimed(*batch: Message, phase: Phase = Phase.FROZEN, progress: Progress | None = None, **fields: Any) -> Claimed:
+def claimed(
+    *batch: Message, phase: Phase = Phase.FROZEN, progress: Progress | None = None, **fields: Any
+) -> Claimed:
     given = batch or messages("one", "two")
-    values: dict[str, Any] = {"deaths": 0, "claimed_ms": FakeClock().ms, "conversation_id": "conv_1", "anchor": "item_0", **fields}
-    return Claimed(batch=Batch(id="batch_1", thread_id="thread", messages=given), phase=phase, progress=progress or Progress(), **values)
+    values: dict[str, Any] = {
+        "deaths": 0,
+        "claimed_ms": FakeClock().ms,
+        "conversation_id": "conv_1",
+        "anchor": "item_0",
+        **fields,
+    }
+    return Claimed(
+        batch=Batch(id="batch_1", thread_id="thread", messages=given),
+        phase=phase,
+        progress=progress or Progress(),
+        **values,
+    )
 
 
 def names(trace: Sequence[steps.Step]) -> list[str]:
@@ -68,8 +89,8 @@ def names(trace: Sequence[steps.Step]) -> list[str]:
 
 
 def frozen_step(step: steps.Step) -> steps.Step:
-    """The step with its progress as it is now: the flow goes on changing its own."""
-    if isinstance(step, steps.Save | steps.Postpone | steps.Bury | steps.Complete | steps.MoveThread):
+    """The step with its progress as it is now: the flow continues to change its own."""
+    if isinstance(step, steps.Save | steps.Postpone | steps.Bury | steps.MoveThread):
         return replace(step, progress=Progress.load(step.progress.dump()))
     if isinstance(step, steps.Submit):
         return replace(step, outputs=dict(step.outputs))
@@ -79,9 +100,9 @@ def frozen_step(step: steps.Step) -> steps.Step:
 _USUAL: dict[type[Any], Any] = {
     steps.OpenConversation: ("conv_new", None),
     steps.Locate: "item_0",
-    steps.Start: RunStarted(run_id="run_1"),
-    steps.Submit: RunStarted(run_id="run_2"),
-    steps.Follow: RunStarted(run_id="run_1"),
+    steps.Start: RunAccepted(run_id="run_1"),
+    steps.Submit: RunAccepted(run_id="run_2"),
+    steps.Follow: RunAccepted(run_id="run_1"),
     steps.Watch: DONE,
     steps.Find: NotFound(anchor="item_0"),
     steps.RenewConversation: ("conv_2", "item_2"),
@@ -92,7 +113,9 @@ _USUAL: dict[type[Any], Any] = {
 
 @dataclass
 class Scripted:
-    """A driver whose answers are given in advance, by the kind of step and in order; what is not given is answered as usual.
+    """Driver with answers that are given in advance, by the kind of step and in order.
+
+    A step without a given answer is answered as usual.
 
     An exception is thrown into the flow, a function is called with the step.
     """
@@ -103,9 +126,14 @@ class Scripted:
     trace: list[steps.Step] = field(default_factory=list)
 
     def run(self, batch: Claimed, answers: Mapping[type[Any], Any] | None = None) -> steps.Ending:
-        queues = {kind: list(given) if isinstance(given, list) else [given] for kind, given in (answers or {}).items()}
+        queues = {
+            kind: list(given) if isinstance(given, list) else [given]
+            for kind, given in (answers or {}).items()
+        }
         self.trace = []
-        flow = BatchFlow(batch, self.capabilities, self.rules, self.clock.store_now_ms).run()
+        flow = run_batch(
+            BatchContext(batch, self.capabilities, self.rules, self.clock.store_now_ms)
+        )
         answer: Any = None
         while True:
             try:
@@ -133,13 +161,13 @@ class Scripted:
         return [step for step in self.trace if isinstance(step, kind)]
 
 
-# --- a model of a provider -----------------------------------------------------------------------------------------------
+# --- a model of a provider ------------------------------------------------------------------------
 
 OVERLONG = Trouble(kind=Kind.CONTEXT_OVERFLOW, status=400, code="context_length_exceeded")
 HOME = "conv_1"
 
 Entry = tuple[str, str]
-"""What a conversation holds: (kind, what)."""
+"""Entry of a conversation: (kind, what)."""
 
 
 @dataclass
@@ -158,29 +186,38 @@ class _Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Limit:
-    """How long a conversation the model reads.
+    """Longest conversation that the model reads.
 
     Attributes:
         entries: At most.
         past: Turns that were there before the batch, of two entries each.
-        told_by: Longer ones are refused (`create`), or their runs fail (`run`).
+        fails_at: Longer ones are refused (`create`), or their runs fail (`run`).
         ways: Runs that may be tried over less of it; none of them helps.
     """
 
     entries: int
     past: int = 0
-    told_by: str = "create"
+    fails_at: str = "create"
     ways: int = 0
 
 
 class ModelProvider:
     """Conversations at a provider that remembers what it accepted; the thread's is `home`.
 
-    `by_anchor` behaves as Conversations do (items appear when a response is over, each round is a response of its own, a second
-    request meets a lock), else as Assistants do (texts appear at once, a run waits for its outputs under its own id).
+    `by_anchor` behaves as Conversations do (items appear when a response is over, each round is a
+    separate response, a second request meets a lock), else as Assistants do (texts appear at
+    once, a run waits for its outputs under its own id).
     """
 
-    def __init__(self, *, by_anchor: bool, rounds: int = 0, fails: int = 0, is_slow: bool = False, limit: Limit | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        by_anchor: bool,
+        rounds: int = 0,
+        fails: int = 0,
+        is_slow: bool = False,
+        limit: Limit | None = None,
+    ) -> None:
         self.by_anchor = by_anchor
         self.rounds = rounds
         self.fails = fails
@@ -199,51 +236,74 @@ class ModelProvider:
 
     @property
     def log(self) -> list[Entry]:
-        """What the thread's conversation holds, in order."""
+        """Entries of the thread's conversation, in order."""
         return self.conversations[self.home]
 
     def anchor(self, place: str) -> str | None:
         """The end of a conversation; no other one has an item of this id."""
-        return f"{place}:item_{len(self.conversations[place])}" if self.conversations[place] else None
+        return (
+            f"{place}:item_{len(self.conversations[place])}" if self.conversations[place] else None
+        )
 
     def texts(self) -> Counter[str]:
-        """How often each message of the batch stands in the thread's conversation."""
+        """Count each message of the batch in the thread's conversation."""
         return self._texts(self.home)
 
     def _texts(self, place: str) -> Counter[str]:
-        return Counter(what for kind, what in self.conversations[place] if kind == "user" and not what.startswith("old"))
+        return Counter(
+            what
+            for kind, what in self.conversations[place]
+            if kind == "user" and not what.startswith("old")
+        )
 
     def completed(self) -> list[_Run]:
         return [run for run in self.runs if run.status == "completed"]
 
     def open_runs(self, place: str | None = None) -> list[_Run]:
-        return [run for run in self.runs if run.status in ("in_progress", "waiting") and place in (None, run.place)]
+        return [
+            run
+            for run in self.runs
+            if run.status in ("in_progress", "waiting") and place in (None, run.place)
+        ]
 
-    # --- what the driver asks ---------------------------------------------------------------------------------------
+    # --- what the driver asks ---------------------------------------------------------------------
 
-    def start(self, request: RunRequest) -> RunStarted:
+    def start(self, request: RunRequest) -> RunAccepted:
         if self.open_runs(request.conversation_id):
             msg = "a run is active"
             raise ConversationBusy(msg, counts=False)
-        run = _Run(self._new("run"), request.batch.id, request.conversation_id, request.items, self.rounds)
+        run = _Run(
+            self._new("run"), request.batch.id, request.conversation_id, request.items, self.rounds
+        )
         self._check_length(run, request, sum(len(item.message_ids) for item in request.items))
         self.runs.append(run)
         if not self.by_anchor:
             self._write_items(run)
-        return RunStarted(run_id=run.id)
+        return RunAccepted(run_id=run.id)
 
     def _check_length(self, run: _Run, request: RunRequest, more: int) -> None:
         limit = self.limit
         if limit is None or len(self.conversations[run.place]) + more <= limit.entries:
             return
-        if limit.told_by == "create":
+        if limit.fails_at == "create":
             msg = "too long"
             raise RequestRefused(msg, trouble=OVERLONG)
-        run.error, run.can_be_shortened = OVERLONG, request.shortened < limit.ways and not request.renewed
+        run.error = OVERLONG
+        run.can_be_shortened = request.shortened < limit.ways and not request.renewed
 
-    def submit(self, request: RunRequest, run_id: str, calls: Sequence[ToolCall], outputs: Mapping[str, str]) -> RunStarted:
+    def submit(
+        self,
+        request: RunRequest,
+        run_id: str,
+        calls: Sequence[ToolCall],
+        outputs: Mapping[str, str],
+    ) -> RunAccepted:
         place = request.conversation_id
-        waiting = self.by_anchor or [run for run in self.open_runs(place) if run.waits_for == tuple(calls) and run.id == run_id]
+        waiting = self.by_anchor or [
+            run
+            for run in self.open_runs(place)
+            if run.waits_for == tuple(calls) and run.id == run_id
+        ]
         if not waiting or self._open_calls(place) != [one.id for one in calls]:
             msg = "no such calls are open"
             raise RequestRefused(msg)
@@ -253,28 +313,39 @@ class ModelProvider:
         if not self.by_anchor:
             run = waiting[0]  # type: ignore[index]
             self.conversations[place].extend(written)
-            run.waits_for, run.status, run.rounds_left = (), "in_progress", run.rounds_left - 1
-            return RunStarted(run_id=run.id)
-        following = _Run(self._new("run"), request.batch.id, place, (), self.rounds - asked, outputs=written)
+            run.waits_for = ()
+            run.status = "in_progress"
+            run.rounds_left = run.rounds_left - 1
+            return RunAccepted(run_id=run.id)
+        following = _Run(
+            self._new("run"), request.batch.id, place, (), self.rounds - asked, outputs=written
+        )
         self._check_length(following, request, len(calls))
         for run in self.open_runs():
             run.status = "answered"
         self.runs.append(following)
-        return RunStarted(run_id=following.id)
+        return RunAccepted(run_id=following.id)
 
     def _own(self, place: str) -> list[Entry]:
-        """What the batch has left in a conversation so far."""
+        """Return the entries that the batch has left in a conversation so far."""
         log = self.conversations[place]
-        begin = next((number for number, entry in enumerate(log) if entry == ("user", "m1")), len(log))
+        begin = next(
+            (number for number, entry in enumerate(log) if entry == ("user", "m1")), len(log)
+        )
         return log[begin:]
 
     def _open_calls(self, place: str) -> list[str]:
         answered = {what for kind, what in self.conversations[place] if kind == "output"}
-        return [what for kind, what in self.conversations[place] if kind == "call" and what not in answered]
+        return [
+            what
+            for kind, what in self.conversations[place]
+            if kind == "call" and what not in answered
+        ]
 
     def renew(self, request: RunRequest) -> tuple[str, str | None] | None:
         """The later half of the turns, and what is the batch's own, in a new conversation."""
-        log, own = self.conversations[request.conversation_id], self._own(request.conversation_id) if self.by_anchor else []
+        log = self.conversations[request.conversation_id]
+        own = self._own(request.conversation_id) if self.by_anchor else []
         earlier = [entry for entry in log[: len(log) - len(own)] if not entry[1].startswith("m")]
         if not earlier:
             return None
@@ -294,9 +365,12 @@ class ModelProvider:
 
     def _write_items(self, run: _Run) -> None:
         for item in run.items:
-            self.conversations[run.place].extend(("user", message_id) for message_id in item.message_ids)
+            self.conversations[run.place].extend(
+                ("user", message_id) for message_id in item.message_ids
+            )
         self.conversations[run.place].extend(run.outputs)
-        run.items, run.outputs = (), ()
+        run.items = ()
+        run.outputs = ()
 
     def settle(self) -> None:
         """Time passes at the provider: what it works at gets done."""
@@ -309,7 +383,8 @@ class ModelProvider:
                 continue
             self._write_items(run)
             if run.rounds_left:
-                run.status, run.waits_for = "waiting", (ToolCall(self._new("call"), FunctionCall("weather", "{}")),)
+                run.status = "waiting"
+                run.waits_for = (ToolCall(self._new("call"), FunctionCall("weather", "{}")),)
                 self.conversations[run.place].append(("call", run.waits_for[0].id))
             else:
                 run.status = "completed"
@@ -326,28 +401,49 @@ class ModelProvider:
         if run.error is not None:
             error = ErrorInfo(code="context_length_exceeded", message="too long")
             can = run.can_be_shortened
-            return RunEnded(run_id=run.id, status=run.status, error=error, trouble=run.error, retryable=can, counts=not can)
+            return RunEnded(
+                run_id=run.id,
+                status=run.status,
+                error=error,
+                trouble=run.error,
+                retryable=can,
+                counts=not can,
+            )
         replies = ("the answer",) if run.status == "completed" else ()
-        return RunEnded(run_id=run.id, status=run.status, replies=replies, anchor=self.anchor(run.place))
+        return RunEnded(
+            run_id=run.id, status=run.status, replies=replies, anchor=self.anchor(run.place)
+        )
 
     def find(self, request: RunRequest, run_id: str | None, calls: Sequence[ToolCall]) -> Finding:
         if self.is_slow and self.open_runs():
             self.is_slow = False
             return Undecided()
         self.settle()
-        found = self._find_by_anchor(request, calls) if self.by_anchor else self._find_by_metadata(request, run_id, calls)
+        found = (
+            self._find_by_anchor(request, calls)
+            if self.by_anchor
+            else self._find_by_metadata(request, run_id, calls)
+        )
         if found is None:
             held = bool(self._texts(request.conversation_id)) and not self.by_anchor
             return NotFound(anchor=self.anchor(request.conversation_id), holds_text=held)
         return found
 
-    def _find_by_metadata(self, request: RunRequest, run_id: str | None, calls: Sequence[ToolCall]) -> Finding | None:
+    def _find_by_metadata(
+        self, request: RunRequest, run_id: str | None, calls: Sequence[ToolCall]
+    ) -> Finding | None:
         here = [run for run in self.runs if run.place == request.conversation_id]
-        ours = [run for run in here if run.batch_id == request.batch.id and run_id in (None, run.id)]
+        ours = [
+            run for run in here if run.batch_id == request.batch.id and run_id in (None, run.id)
+        ]
         if not ours:
             return None
         newest = ours[-1]
-        return None if newest.status == "waiting" and newest.waits_for == tuple(calls) else self._event(newest)
+        return (
+            None
+            if newest.status == "waiting" and newest.waits_for == tuple(calls)
+            else self._event(newest)
+        )
 
     def _find_by_anchor(self, request: RunRequest, calls: Sequence[ToolCall]) -> Finding | None:
         log = self.conversations[request.conversation_id]
@@ -357,7 +453,9 @@ class ModelProvider:
             place = log.index(("output", calls[-1].id)) + 1
         else:
             after = self._after(request.anchor, request.conversation_id)
-            wanted = [("user", message_id) for item in request.items for message_id in item.message_ids]
+            wanted = [
+                ("user", message_id) for item in request.items for message_id in item.message_ids
+            ]
             if after is None or not wanted or log[after : after + len(wanted)] != wanted:
                 return None
             place = after + len(wanted)
@@ -366,11 +464,18 @@ class ModelProvider:
         kind, what = rest[-1]
         anchor = self.anchor(request.conversation_id)
         if kind == "call":
-            return ActionRequired(run_id="", calls=(ToolCall(what, FunctionCall("weather", "{}")),), whole=not calls, anchor=anchor)
-        return RunEnded(run_id="", status="completed", replies=("the answer",), whole=not calls, anchor=anchor)
+            return ActionRequired(
+                run_id="",
+                calls=(ToolCall(what, FunctionCall("weather", "{}")),),
+                whole=not calls,
+                anchor=anchor,
+            )
+        return RunEnded(
+            run_id="", status="completed", replies=("the answer",), whole=not calls, anchor=anchor
+        )
 
     def _after(self, anchor: str | None, place: str) -> int | None:
-        """Where to look for what came after an item; None if it is none of this conversation's."""
+        """Return the place after an item; None if it is none of this conversation's."""
         if anchor is None:
             return 0
         conversation_id, _, item = anchor.partition(":item_")
@@ -382,13 +487,23 @@ class Crash(Exception):
 
 
 class World:
-    """A worker that dies and is replaced, a store that keeps what was saved, a provider that keeps what it accepted."""
+    """A worker that dies and is replaced, and a store and a provider that keep what they took."""
 
-    def __init__(self, provider: ModelProvider, capabilities: Capabilities, rules: Rules = Rules(), *, mapped: bool = False) -> None:  # noqa: B008
-        self.provider, self.capabilities, self.rules = provider, capabilities, rules
+    def __init__(
+        self,
+        provider: ModelProvider,
+        capabilities: Capabilities,
+        rules: Rules = Rules(),  # noqa: B008
+        *,
+        mapped: bool = False,
+    ) -> None:
+        self.provider = provider
+        self.capabilities = capabilities
+        self.rules = rules
         self.clock = FakeClock()
         self.batch = claimed(conversation_id=None if mapped else HOME, anchor=None)
-        self.phase, self.progress = self.batch.phase, self.batch.progress
+        self.phase = self.batch.phase
+        self.progress = self.batch.progress
         self.deaths = 0
         self.conversation_id = self.batch.conversation_id
         self.answered: Counter[str] = Counter()
@@ -396,7 +511,9 @@ class World:
         self.finished = 0
         self.buried: list[steps.Bury] = []
         self.dropped: list[str] = []
-        self.fault: Callable[[int, steps.Step, str], Exception | None] = lambda _number, _step, _when: None
+        self.fault: Callable[[int, steps.Step, str], Exception | None] = (
+            lambda _number, _step, _when: None
+        )
         self.number = 0
         self._watching = ""
 
@@ -417,7 +534,9 @@ class World:
             deaths=self.deaths,
             conversation_id=self.conversation_id,
         )
-        flow = BatchFlow(batch, self.capabilities, self.rules, self.clock.store_now_ms).run()
+        flow = run_batch(
+            BatchContext(batch, self.capabilities, self.rules, self.clock.store_now_ms)
+        )
         answer: Any = None
         try:
             while True:
@@ -448,7 +567,7 @@ class World:
                     answer = error
         return answer
 
-    def _effect(self, step: steps.Step) -> Any:  # noqa: C901, PLR0912 - one case for each kind of step
+    def _effect(self, step: steps.Step) -> Any:  # noqa: C901, PLR0912 - a case each
         provider = self.provider
         match step:
             case steps.Save():
@@ -464,7 +583,7 @@ class World:
             case steps.Follow():
                 provider._run(step.run_id)
                 self._watching = step.run_id
-                return RunStarted(run_id=step.run_id)
+                return RunAccepted(run_id=step.run_id)
             case steps.Watch():
                 return provider.watch(self._watching)
             case steps.Find():
@@ -485,7 +604,7 @@ class World:
             case steps.Answer():
                 self.answered.update(one.id for one in step.calls)
                 return {one.id: "sunny" for one in step.calls}
-            case steps.Isolate():
+            case steps.EnterExclusive():
                 return None
             case steps.Cancel():
                 for run in provider.open_runs():
@@ -494,12 +613,9 @@ class World:
                 self._save(step.phase, step.progress)
                 self.deaths = 0
                 self.clock.advance(step.wait_s)
-            case steps.Complete():
-                self._save(Phase.DELIVERING, step.progress)
-            case steps.Deliver():
-                self.delivered.append(step.result.batch_id)
             case steps.Finish():
                 self.finished += 1
+                self.delivered += [step.result.batch_id] if step.delivers else []
             case steps.Bury():
                 self.buried.append(step)
             case _:
@@ -509,7 +625,8 @@ class World:
     def _save(self, phase: Phase, progress: Progress) -> None:
         if phase is not self.phase or progress.dump() != self.progress.dump():
             self.deaths = 0
-        self.phase, self.progress = phase, Progress.load(progress.dump())
+        self.phase = phase
+        self.progress = Progress.load(progress.dump())
 
 
 __all__ = [

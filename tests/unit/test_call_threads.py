@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from assistant_queue.abandoned import Abandoned
-from assistant_queue.call_threads import CallThreads, ThreadCall
+from assistant_queue.user_code.abandoned import Abandoned
+from assistant_queue.user_code.call_threads import CallThreads
+from assistant_queue.user_code.running_calls import ThreadCall
 from tests.conftest import PATIENCE_S
 
 
@@ -22,7 +23,7 @@ def let_go() -> Iterator[threading.Event]:
 
 
 def made(threads: CallThreads, function: Any) -> ThreadCall:
-    call = ThreadCall(function)
+    call = ThreadCall(function, "f")
     threads.submit(call)
     return call
 
@@ -53,10 +54,12 @@ def test_an_idle_thread_is_used_again() -> None:
     assert len(names) <= 2, "a thread is idle a moment after its call has ended"
 
 
-def test_calls_beyond_the_most_wait_and_an_abandoned_one_is_replaced_at_once(let_go: threading.Event) -> None:
+def test_calls_beyond_the_most_wait_and_an_abandoned_one_is_replaced_at_once(
+    let_go: threading.Event,
+) -> None:
     threads = CallThreads(1)
     first = hung(threads, let_go)
-    second = ThreadCall(lambda: "in time")
+    second = ThreadCall(lambda: "in time", "f")
     assert threads.submit(second) is False, "it waits"
     assert threads.abandon(first) is True
     assert value_of(second) == "in time"
@@ -68,7 +71,8 @@ def test_calls_beyond_the_most_wait_and_an_abandoned_one_is_replaced_at_once(let
 
 def test_a_call_that_has_not_begun_is_never_made(let_go: threading.Event) -> None:
     threads = CallThreads(1)
-    first, calls = hung(threads, let_go), []
+    first = hung(threads, let_go)
+    calls = []
     second = made(threads, lambda: calls.append("second"))
     assert threads.abandon(second) is False
     third = made(threads, lambda: calls.append("third"))
@@ -77,8 +81,12 @@ def test_a_call_that_has_not_begun_is_never_made(let_go: threading.Event) -> Non
     assert (calls, value_of(first)) == (["third"], "late")
 
 
-@pytest.mark.parametrize("error", [ValueError("x"), SystemExit(3), KeyboardInterrupt(), GeneratorExit(), StopIteration(1)], ids=repr)
-def test_whatever_is_raised_is_an_outcome_and_the_thread_goes_on(error: BaseException) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("x"), SystemExit(3), KeyboardInterrupt(), GeneratorExit(), StopIteration(1)],
+    ids=repr,
+)
+def test_whatever_is_raised_is_an_outcome_and_the_thread_continues(error: BaseException) -> None:
     def fail() -> None:
         raise error
 
@@ -90,7 +98,7 @@ def test_whatever_is_raised_is_an_outcome_and_the_thread_goes_on(error: BaseExce
     threads.close()
 
 
-def test_a_forked_process_has_threads_of_its_own(let_go: threading.Event) -> None:
+def test_a_forked_process_has_its_own_threads(let_go: threading.Event) -> None:
     threads = CallThreads(1)
     assert value_of(made(threads, lambda: "before")) == "before"
     hung(threads, let_go)
@@ -106,11 +114,12 @@ def test_no_thread_to_be_had_is_an_error_of_the_call(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with pytest.raises(RuntimeError, match="the operating system's limit"):
-        CallThreads(5).submit(ThreadCall(int))
+        CallThreads(5).submit(ThreadCall(int, "f"))
 
 
 def test_abandoned_calls_are_counted_by_function_and_reported_from_the_bound_on() -> None:
-    ledger, told = Abandoned(most=2), []
+    ledger = Abandoned(most=2)
+    told = []
 
     def watcher() -> None:
         told.append("many")

@@ -10,7 +10,7 @@ import pytest
 
 from assistant_queue.config import configure
 from assistant_queue.errors import ConfigurationError
-from assistant_queue.worker.backend import check_backend
+from assistant_queue.worker.startup_checks import check_options
 
 
 class Delivers:
@@ -32,9 +32,17 @@ def two(one: Any, other: Any) -> None:
     ("option", "function", "says"),
     [
         ("on_reply", lambda: None, "on_reply= is called with 1 argument, .result.,"),
-        ("on_reply", two, r"which \S*test_callbacks\.two does not take: missing a required argument: 'other'"),
+        (
+            "on_reply",
+            two,
+            r"which \S*test_callbacks\.two does not take: missing a required argument: 'other'",
+        ),
         ("on_reply", Delivers.on_reply, "missing a required argument: 'result'"),
-        ("handle_requires_action", lambda calls: [], "3 arguments, .thread_id, run_id, tool_calls."),
+        (
+            "handle_requires_action",
+            lambda calls: [],
+            "3 arguments, .thread_id, run_id, tool_calls.",
+        ),
         ("fallback_reply", lambda batch: "Later.", "2 arguments, .batch, error."),
         ("default_instructions", two, "1 argument, .batch."),
     ],
@@ -43,7 +51,7 @@ def test_a_function_that_takes_something_else_stops_the_worker_before_it_starts(
     option: str, function: Callable[..., Any], says: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=says):
-        check_backend(configure({"backend": lambda batch: "x", option: function}))
+        check_options(configure({"backend": lambda batch: "x", option: function}))
 
 
 @pytest.mark.parametrize(
@@ -60,4 +68,4 @@ def test_a_function_that_takes_something_else_stops_the_worker_before_it_starts(
     ],
 )
 def test_whatever_can_be_called_so_is_taken(option: str, function: Any) -> None:
-    check_backend(configure({"backend": lambda batch: "x", option: function}))
+    check_options(configure({"backend": lambda batch: "x", option: function}))

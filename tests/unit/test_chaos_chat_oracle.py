@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,22 @@ import pytest
 from assistant_queue import RunResult
 from assistant_queue.testing.chaos.chat_oracle import Evidence, Line, judge_chat
 from assistant_queue.testing.chaos.deliveries import Delivered, Deliveries
-from assistant_queue.testing.chaos.faults import reply_to
+from assistant_queue.testing.chaos.fault_plans import reply_to
 from assistant_queue.testing.chaos.oracle import Sent
 from assistant_queue.testing.provider import RunRecord
 
-SENT = [Sent("m1", "t", "one", 0.0), Sent("m2", "t", "two", 0.0), Sent("m3", "t", "three", 1.0), Sent("m4", "u", "other", 1.0)]
+SENT = [
+    Sent("m1", "t", "one", 0.0),
+    Sent("m2", "t", "two", 0.0),
+    Sent("m3", "t", "three", 1.0),
+    Sent("m4", "u", "other", 1.0),
+]
 
 
 def ran(name: str, *, at: float, end: float | None, status: str = "completed") -> RunRecord:
-    return RunRecord(name, "chat_completions", None, 1, (), status=status, started_at=at, ended_at=end)
+    return RunRecord(
+        name, "chat_completions", None, 1, (), status=status, started_at=at, ended_at=end
+    )
 
 
 def said(*texts: str) -> list[Line]:
@@ -33,7 +40,8 @@ def delivered(batch: str, run: str, thread: str, **messages: str) -> Delivered:
 
 
 ONE_TWO, THREE = said("one", "two"), said("three")
-# The first answer to the batch was heard by nobody: it was asked for again while that run still went on, which costs money and no more.
+# No worker heard the first answer to the batch: it was asked for again while that run still
+# continued, which costs money and no more.
 GOOD = Evidence(
     sent=SENT,
     runs=[
@@ -44,7 +52,7 @@ GOOD = Evidence(
         ran("bad", at=1.0, end=1.5, status="failed"),
     ],
     replied={"lost": ("one", "two"), "r1": ("one", "two"), "r2": ("three",), "r3": ("other",)},
-    told=[ONE_TWO[:2], ONE_TWO[:2], [*ONE_TWO, THREE[0]], said("other")[:1]],
+    requested=[ONE_TWO[:2], ONE_TWO[:2], [*ONE_TWO, THREE[0]], said("other")[:1]],
     delivered=[
         delivered("b1", "r1", "t", m1="one", m2="two"),
         delivered("b1", "r1", "t", m1="one", m2="two"),
@@ -80,24 +88,66 @@ FIRST, _, SECOND, OTHER = GOOD.delivered
     ("changes", "found"),
     [
         pytest.param({"delivered": GOOD.delivered[:3]}, {"lost"}, id="never delivered"),
-        pytest.param({"delivered": [*GOOD.delivered, AGAIN]}, {"doubled", "overlapping", "strange"}, id="two answers to one batch"),
         pytest.param(
-            {"delivered": [FIRST, SECOND, OTHER, delivered("b9", "r2", "t", m3="three")]}, {"doubled", "overlapping"}, id="in two batches"
+            {"delivered": [*GOOD.delivered, AGAIN]},
+            {"doubled", "overlapping", "strange"},
+            id="two answers to one batch",
         ),
-        pytest.param({"delivered": [FIRST, SECOND, delivered("b3", "r9", "u", m4="other")]}, {"lost", "strange"}, id="by no run"),
-        pytest.param({"delivered": [FIRST, SECOND, delivered("b3", "bad", "u", m4="other")]}, {"lost", "strange"}, id="by a failed run"),
         pytest.param(
-            {"delivered": [FIRST, SECOND, dataclasses.replace(OTHER, reply="what?")]}, {"strange"}, id="another reply than the model's"
+            {"delivered": [FIRST, SECOND, OTHER, delivered("b9", "r2", "t", m3="three")]},
+            {"doubled", "overlapping"},
+            id="in two batches",
+        ),
+        pytest.param(
+            {"delivered": [FIRST, SECOND, delivered("b3", "r9", "u", m4="other")]},
+            {"lost", "strange"},
+            id="by no run",
+        ),
+        pytest.param(
+            {"delivered": [FIRST, SECOND, delivered("b3", "bad", "u", m4="other")]},
+            {"lost", "strange"},
+            id="by a failed run",
+        ),
+        pytest.param(
+            {"delivered": [FIRST, SECOND, dataclasses.replace(OTHER, reply="what?")]},
+            {"strange"},
+            id="another reply than the model's",
         ),
         pytest.param({"histories": {**GOOD.histories, "t": ONE_TWO}}, {"lost"}, id="forgotten"),
-        pytest.param({"histories": {**GOOD.histories, "t": [*ONE_TWO, *ONE_TWO, *THREE]}}, {"doubled", "strange"}, id="remembered twice"),
-        pytest.param({"histories": {**GOOD.histories, "t": [*THREE, *ONE_TWO]}}, {"out_of_order", "strange"}, id="remembered in disorder"),
-        pytest.param({"histories": {"t": [*GOOD.histories["t"], *said("other")], "u": []}}, {"strange"}, id="remembered elsewhere"),
-        pytest.param({"histories": {**GOOD.histories, "u": [("user", "other")]}}, {"strange"}, id="remembered without its reply"),
-        pytest.param({"histories": {**GOOD.histories, "u": [("user", "other"), ("assistant", "?")]}}, {"strange"}, id="another reply"),
-        pytest.param({"told": [[("user", "two")]]}, {"strange"}, id="told without what came before"),
-        pytest.param({"told": [[*ONE_TWO, *ONE_TWO[:2]]]}, {"strange"}, id="told twice"),
-        pytest.param({"stored": {**GOOD.stored, "m4": "r1"}}, {"strange"}, id="the status names another run"),
+        pytest.param(
+            {"histories": {**GOOD.histories, "t": [*ONE_TWO, *ONE_TWO, *THREE]}},
+            {"doubled", "strange"},
+            id="remembered twice",
+        ),
+        pytest.param(
+            {"histories": {**GOOD.histories, "t": [*THREE, *ONE_TWO]}},
+            {"out_of_order", "strange"},
+            id="remembered in disorder",
+        ),
+        pytest.param(
+            {"histories": {"t": [*GOOD.histories["t"], *said("other")], "u": []}},
+            {"strange"},
+            id="remembered elsewhere",
+        ),
+        pytest.param(
+            {"histories": {**GOOD.histories, "u": [("user", "other")]}},
+            {"strange"},
+            id="remembered without its reply",
+        ),
+        pytest.param(
+            {"histories": {**GOOD.histories, "u": [("user", "other"), ("assistant", "?")]}},
+            {"strange"},
+            id="another reply",
+        ),
+        pytest.param(
+            {"requested": [[("user", "two")]]},
+            {"strange"},
+            id="requested without the earlier messages",
+        ),
+        pytest.param({"requested": [[*ONE_TWO, *ONE_TWO[:2]]]}, {"strange"}, id="requested twice"),
+        pytest.param(
+            {"stored": {**GOOD.stored, "m4": "r1"}}, {"strange"}, id="the status names another run"
+        ),
         pytest.param({"failed": {"m4": "parked"}}, {"parked"}, id="parked"),
     ],
 )
@@ -107,7 +157,7 @@ def test_every_kind_of_harm_is_seen(changes: dict[str, Any], found: set[str]) ->
 
 def test_what_several_workers_deliver_is_one_log(tmp_path: Path) -> None:
     assert Deliveries(tmp_path / "log").read() == []
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     result = RunResult(
         thread_id="t",
         run_id="r1",

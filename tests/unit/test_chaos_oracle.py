@@ -14,9 +14,25 @@ SENT = [Sent("m1", "t", "one", 0.0), Sent("m2", "t", "two", 0.0), Sent("m3", "u"
 
 
 def ran(
-    name: str, *texts: str, at: float = 0.0, end: float | None = 1.0, status: str = "completed", conversation: str = "ct", **more: Any
+    name: str,
+    *texts: str,
+    at: float = 0.0,
+    end: float | None = 1.0,
+    status: str = "completed",
+    conversation: str = "ct",
+    **more: Any,
 ) -> RunRecord:
-    return RunRecord(name, "responses", conversation, 1, texts, status=status, started_at=at, ended_at=end, **more)
+    return RunRecord(
+        name,
+        "responses",
+        conversation,
+        1,
+        texts,
+        status=status,
+        started_at=at,
+        ended_at=end,
+        **more,
+    )
 
 
 GOOD = [ran("r1", "one", "two"), ran("r2", "three", conversation="cu", at=0.5, end=3.0)]
@@ -25,7 +41,14 @@ HELD = {"ct": ["one", "two"], "cu": ["three"]}
 
 def judged(runs: list[RunRecord], held: dict[str, list[str]] | None = None, **more: Any) -> Verdict:
     replied = more.pop("replied", {run.id: run.user_texts for run in runs})
-    return judge(SENT, runs, HELD if held is None else held, replied=replied, failed=more.pop("failed", {}), **more)
+    return judge(
+        SENT,
+        runs,
+        HELD if held is None else held,
+        replied=replied,
+        failed=more.pop("failed", {}),
+        **more,
+    )
 
 
 def findings(verdict: Verdict) -> dict[str, int]:
@@ -40,8 +63,12 @@ def test_all_is_well() -> None:
     assert verdict.waits == (1.0, 1.0, 2.0)
 
 
-def test_a_tool_round_of_responses_is_a_run_of_its_own() -> None:
-    rounds = [ran("r1", "one", "two", end=1.0), ran("r1b", at=1.5, end=2.0, outputs=(OutputGiven("c", "f", "o"),)), GOOD[1]]
+def test_a_tool_round_of_responses_is_its_own_run() -> None:
+    rounds = [
+        ran("r1", "one", "two", end=1.0),
+        ran("r1b", at=1.5, end=2.0, outputs=(OutputGiven("c", "f", "o"),)),
+        GOOD[1],
+    ]
     assert judged(rounds, replied={"r1b": ("one", "two"), "r2": ("three",)}).holds
 
 
@@ -67,17 +94,27 @@ def test_a_tool_round_of_responses_is_a_run_of_its_own() -> None:
         pytest.param([*GOOD, ran("r3", "four", at=5.0)], HELD, {}, {"strange": 1}, id="sent by nobody"),
     ],
 )  # fmt: skip
-def test_every_kind_of_harm_is_seen(runs: list[RunRecord], held: dict[str, list[str]], more: dict[str, Any], found: dict[str, int]) -> None:
+def test_every_kind_of_harm_is_seen(
+    runs: list[RunRecord], held: dict[str, list[str]], more: dict[str, Any], found: dict[str, int]
+) -> None:
     verdict = judged(runs, held, **more)
     assert findings(verdict) == found
     assert not verdict.holds
     assert verdict.details
 
 
-# --- what Redis forgot ------------------------------------------------------------------------------------------------------
+# --- what Redis forgot ----------------------------------------------------------------------------
 
-LATE = [Sent("m1", "t", "one", 0.0, 0.1), Sent("m2", "t", "two", 5.0, 5.1), Sent("m3", "u", "three", 9.0, 9.1)]
-RUNS = [ran("r1", "one", at=0.2, end=1.0), ran("r2", "two", at=5.2, end=6.0), ran("r3", "three", at=9.2, end=9.5, conversation="cu")]
+LATE = [
+    Sent("m1", "t", "one", 0.0, 0.1),
+    Sent("m2", "t", "two", 5.0, 5.1),
+    Sent("m3", "u", "three", 9.0, 9.1),
+]
+RUNS = [
+    ran("r1", "one", at=0.2, end=1.0),
+    ran("r2", "two", at=5.2, end=6.0),
+    ran("r3", "three", at=9.2, end=9.5, conversation="cu"),
+]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +129,9 @@ RUNS = [ran("r1", "one", at=0.2, end=1.0), ran("r2", "two", at=5.2, end=6.0), ra
         ([Forgotten(0.0, 0.1), Forgotten(9.3, 9.3)], {"one", "three"}),
     ],
 )
-def test_only_what_was_in_the_air_when_redis_forgot_is_excused(moments: list[Forgotten], texts: set[str]) -> None:
+def test_only_what_was_in_the_air_when_redis_forgot_is_excused(
+    moments: list[Forgotten], texts: set[str]
+) -> None:
     assert excused(LATE, RUNS, {}, moments) == texts
 
 
@@ -102,11 +141,25 @@ def test_what_is_excused_may_be_lost_doubled_late_or_split_and_nothing_else_may(
 
     def judged(pardoned: set[str]) -> Verdict:
         replied = {run.id: run.user_texts for run in twice}
-        return judge(LATE, [run for run in twice if run.id != "r3"], held, replied=replied, failed={}, excused=frozenset(pardoned))
+        return judge(
+            LATE,
+            [run for run in twice if run.id != "r3"],
+            held,
+            replied=replied,
+            failed={},
+            excused=frozenset(pardoned),
+        )
 
     verdict = judged({"two", "three"})
     assert verdict.holds
     assert (verdict.once, verdict.excused_lost, verdict.excused_doubled) == (1, 1, 1)
     assert findings(judged({"two"})) == {"lost": 1}
     assert findings(judged({"three"})) == {"doubled": 1, "strange": 1}
-    assert not judge(LATE, RUNS, {}, replied={}, failed={"m3": "attempts"}, excused=frozenset({"one", "two", "three"})).holds
+    assert not judge(
+        LATE,
+        RUNS,
+        {},
+        replied={},
+        failed={"m3": "attempts"},
+        excused=frozenset({"one", "two", "three"}),
+    ).holds

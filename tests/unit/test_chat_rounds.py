@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from assistant_queue.backends.chat_rounds import add_fields, remembered, sent_back, without_own_fields
+from assistant_queue.backends.chat_completions.rounds import (
+    add_fields,
+    remembered,
+    sent_back,
+    without_own_fields,
+)
 from assistant_queue.backends.reasoning_tags import ReasoningTags
 
 
@@ -20,21 +25,64 @@ def grown(*deltas: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("deltas", "fields"),
     [
-        ([{"reasoning_content": "I "}, {"reasoning_content": "think"}, {"reasoning_content": None}], {"reasoning_content": "I think"}),
-        ([{"reasoning": "a", "reasoning_content": "a"}, {"reasoning": "b"}], {"reasoning": "ab", "reasoning_content": "a"}),
-        ([{"role": "assistant", "content": "x", "refusal": None, "annotations": [], "audio": {}, "tool_calls": [], "id": "m"}], {}),
+        (
+            [
+                {"reasoning_content": "I "},
+                {"reasoning_content": "think"},
+                {"reasoning_content": None},
+            ],
+            {"reasoning_content": "I think"},
+        ),
+        (
+            [{"reasoning": "a", "reasoning_content": "a"}, {"reasoning": "b"}],
+            {"reasoning": "ab", "reasoning_content": "a"},
+        ),
+        (
+            [
+                {
+                    "role": "assistant",
+                    "content": "x",
+                    "refusal": None,
+                    "annotations": [],
+                    "audio": {},
+                    "tool_calls": [],
+                    "id": "m",
+                }
+            ],
+            {},
+        ),
         ([{"reasoning_content": ""}, {"thinking_blocks": []}], {}),
         (
             [
-                {"reasoning_details": [{"type": "reasoning.text", "text": "I ", "format": "f", "index": 0, "signature": None}]},
-                {"reasoning_details": [{"type": "reasoning.text", "text": "think", "format": "f", "index": 0}]},
+                {
+                    "reasoning_details": [
+                        {
+                            "type": "reasoning.text",
+                            "text": "I ",
+                            "format": "f",
+                            "index": 0,
+                            "signature": None,
+                        }
+                    ]
+                },
+                {
+                    "reasoning_details": [
+                        {"type": "reasoning.text", "text": "think", "format": "f", "index": 0}
+                    ]
+                },
                 {"reasoning_details": [{"type": "reasoning.text", "signature": "s", "index": 0}]},
                 {"reasoning_details": [{"type": "reasoning.encrypted", "data": "e", "index": 1}]},
                 {"reasoning_details": [{"type": "reasoning.encrypted", "data": "f", "index": 1}]},
             ],
             {
                 "reasoning_details": [
-                    {"type": "reasoning.text", "text": "I think", "format": "f", "index": 0, "signature": "s"},
+                    {
+                        "type": "reasoning.text",
+                        "text": "I think",
+                        "format": "f",
+                        "index": 0,
+                        "signature": "s",
+                    },
                     {"type": "reasoning.encrypted", "data": "e", "index": 1},
                     {"type": "reasoning.encrypted", "data": "f", "index": 1},
                 ]
@@ -56,14 +104,19 @@ def grown(*deltas: dict[str, Any]) -> dict[str, Any]:
             },
         ),
         (
-            [{"provider_specific_fields": {"a": 1, "b": 2}}, {"provider_specific_fields": {"b": 3, "c": None}}],
+            [
+                {"provider_specific_fields": {"a": 1, "b": 2}},
+                {"provider_specific_fields": {"b": 3, "c": None}},
+            ],
             {"provider_specific_fields": {"a": 1, "b": 3}},
         ),
         ([{"more": ["a"]}, {"more": ["b"]}], {"more": ["a", "b"]}),
         ([{"more": "a"}, {"more": 7}], {"more": 7}),
     ],
 )
-def test_the_servers_own_fields_are_put_together_from_all_chunks(deltas: list[dict[str, Any]], fields: dict[str, Any]) -> None:
+def test_the_servers_own_fields_are_put_together_from_all_chunks(
+    deltas: list[dict[str, Any]], fields: dict[str, Any]
+) -> None:
     assert grown(*deltas) == fields
 
 
@@ -79,7 +132,13 @@ CALL = {
     "function": {"name": "look", "arguments": '{"a": 1}', "strict": True},
     "extra_content": {"signature": "s"},
 }
-ROUND = {"role": "assistant", "content": "<think>hm</think>Wait.", "tool_calls": [CALL], "reasoning_content": "I think", "run_id": "r"}
+ROUND = {
+    "role": "assistant",
+    "content": "<think>hm</think>Wait.",
+    "tool_calls": [CALL],
+    "reasoning_content": "I think",
+    "run_id": "r",
+}
 
 
 @pytest.mark.parametrize(
@@ -117,18 +176,27 @@ def test_other_messages_go_back_as_they_are() -> None:
 
 def test_a_round_is_remembered_without_its_reasoning() -> None:
     plain = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"a": 1}'}}
-    assert remembered(ROUND, ReasoningTags()) == {"role": "assistant", "content": "Wait.", "tool_calls": [plain], "run_id": "r"}
+    assert remembered(ROUND, ReasoningTags()) == {
+        "role": "assistant",
+        "content": "Wait.",
+        "tool_calls": [plain],
+        "run_id": "r",
+    }
     assert remembered(ROUND, None)["content"] == ROUND["content"]
     assert remembered({**ROUND, "content": "<think>hm</think>"}, ReasoningTags())["content"] is None
     assert (
-        remembered({"role": "assistant", "content": "The tag is </think>.", "run_id": "r"}, ReasoningTags())["content"]
+        remembered(
+            {"role": "assistant", "content": "The tag is </think>.", "run_id": "r"}, ReasoningTags()
+        )["content"]
         == "The tag is </think>."
     )
 
 
 def test_a_server_that_refuses_its_own_fields_gets_the_messages_without_them() -> None:
     question = {"role": "user", "content": "x"}
-    sent = without_own_fields([question, {name: value for name, value in ROUND.items() if name != "run_id"}])
+    sent = without_own_fields(
+        [question, {name: value for name, value in ROUND.items() if name != "run_id"}]
+    )
     assert sent[0] == question
     assert set(sent[1]) == {"role", "content", "tool_calls"}
     assert set(sent[1]["tool_calls"][0]) == {"id", "type", "function"}

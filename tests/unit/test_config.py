@@ -8,7 +8,14 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from assistant_queue.config import DEFAULT_INSTRUCTIONS, ENV_PREFIX, Config, Options, configure, to_ms
+from assistant_queue.config import (
+    DEFAULT_INSTRUCTIONS,
+    ENV_PREFIX,
+    Config,
+    Options,
+    configure,
+    to_ms,
+)
 from assistant_queue.errors import AssistantQueueError, ConfigurationError, UnknownOption
 
 SECRET = "sk-very-secret-0123456789"
@@ -21,25 +28,53 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-# --- where a value comes from ----------------------------------------------------------------------------------------------
+# --- where a value comes from ---------------------------------------------------------------------
 
 
 def test_defaults_are_those_of_the_documentation() -> None:
     config = configure({})
-    assert (config.queue_prefix, config.message_delay, config.window, config.after_run) == ("assistant", 10.0, "fixed", "immediate")
+    assert (config.queue_prefix, config.message_delay, config.window, config.after_run) == (
+        "assistant",
+        10.0,
+        "fixed",
+        "immediate",
+    )
     assert (config.max_wait, config.max_batch_size, config.max_pending) == (None, None, None)
-    assert (config.max_attempts, config.backoff.type, config.backoff.delay, config.retry_for) == (3, "exponential", 5.0, 600.0)
-    assert (config.concurrency, config.lock_duration, config.run_timeout, config.callback_timeout) == (5, 30.0, 600.0, 60.0)
+    assert (config.max_attempts, config.backoff.type, config.backoff.delay, config.retry_for) == (
+        3,
+        "exponential",
+        5.0,
+        600.0,
+    )
+    assert (
+        config.concurrency,
+        config.lock_duration,
+        config.run_timeout,
+        config.callback_timeout,
+    ) == (5, 30.0, 600.0, 60.0)
     assert (config.request_timeout, config.stream_idle_timeout, config.grace) == (30.0, 120.0, 35.0)
-    assert (config.default_instructions, config.remove_on_complete, config.result_ttl) == (DEFAULT_INSTRUCTIONS, True, 86400.0)
-    assert (config.thread_ids, config.after_failure, config.redis_url) == ("auto", "continue", "redis://localhost:6379/0")
+    assert (config.default_instructions, config.remove_on_complete, config.result_ttl) == (
+        DEFAULT_INSTRUCTIONS,
+        True,
+        86400.0,
+    )
+    assert (config.thread_ids, config.after_failure, config.redis_url) == (
+        "auto",
+        "continue",
+        "redis://localhost:6379/0",
+    )
 
 
 @pytest.mark.parametrize(
     ("option", "variable", "by_keyword", "expected"),
     [
         ("redis_url", ("REDIS_URL", "redis://env/1"), "redis://keyword/2", "redis://env/1"),
-        ("redis_url", ("ASSISTANT_QUEUE_REDIS_URL", "redis://env/1"), "redis://keyword/2", "redis://env/1"),
+        (
+            "redis_url",
+            ("ASSISTANT_QUEUE_REDIS_URL", "redis://env/1"),
+            "redis://keyword/2",
+            "redis://env/1",
+        ),
         ("openai_base_url", ("OPENAI_BASE_URL", "http://env"), "http://keyword", "http://env"),
         ("assistant_id", ("OPENAI_ASSISTANT_ID", "asst_env"), "asst_keyword", "asst_env"),
         ("model", ("ASSISTANT_QUEUE_MODEL", "env-model"), "keyword-model", "env-model"),
@@ -51,7 +86,11 @@ def test_defaults_are_those_of_the_documentation() -> None:
     ],
 )
 def test_a_keyword_wins_over_the_environment_and_that_over_the_default(
-    monkeypatch: pytest.MonkeyPatch, option: str, variable: tuple[str, str], by_keyword: Any, expected: Any
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+    variable: tuple[str, str],
+    by_keyword: Any,
+    expected: Any,
 ) -> None:
     assert getattr(configure({}), option) != expected
     monkeypatch.setenv(*variable)
@@ -60,7 +99,9 @@ def test_a_keyword_wins_over_the_environment_and_that_over_the_default(
 
 
 @pytest.mark.parametrize("name", Config.model_fields)
-def test_a_variable_that_is_not_documented_is_not_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_that_is_not_documented_is_not_read(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = getattr(configure({}), name)
     for variable in {name, name.upper()} - {
         "REDIS_URL",
@@ -79,26 +120,47 @@ def test_a_variable_that_is_not_documented_is_not_read(name: str, monkeypatch: p
     [
         ({"message_delay": 10_000}, ["message_delay is 10000 seconds, that is 2.8 hours"]),
         ({"message_delay": 3600, "run_timeout": 86_400, "lock_duration": 30}, []),
-        ({"lock_duration": 30_000, "attachment_wait": 7200}, ["attachment_wait is 7200", "lock_duration is 30000"]),
+        (
+            {"lock_duration": 30_000, "attachment_wait": 7200},
+            ["attachment_wait is 7200", "lock_duration is 30000"],
+        ),
         ({"window": "sliding", "max_wait": 60_000}, ["max_wait is 60000"]),
+        (
+            {"callback_timeout": 60_000, "backoff": {"delay": 5000}, "run_timeout": 600_000},
+            ["callback_timeout is 60000", "run_timeout is 600000", "backoff.delay is 5000"],
+        ),
+        ({"retry_for": 600_000, "event_ttl": 3_600_000}, ["retry_for is 600000", "event_ttl is"]),
+        ({"retry_for": 86_400, "result_ttl": 30 * 86_400, "event_ttl": 7 * 86_400}, []),
     ],
 )
-def test_what_looks_like_milliseconds_is_warned_of(options: dict[str, Any], said: list[str], caplog: pytest.LogCaptureFixture) -> None:
+def test_what_looks_like_milliseconds_is_warned_of(
+    options: dict[str, Any], said: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
     configure(options)
-    assert [record.levelname for record in caplog.records] == ["WARNING"] * len(said)
-    for record, words in zip(caplog.records, said, strict=True):
+    # A worker of an earlier test may log on its own thread meanwhile.
+    records = [one for one in caplog.records if one.name.startswith("assistant_queue.config")]
+    assert [record.levelname for record in records] == ["WARNING"] * len(said)
+    for record, words in zip(records, said, strict=True):
         assert record.getMessage().startswith(words)
         assert record.getMessage().endswith("options are in seconds, not in milliseconds")
 
 
-def test_structured_options_come_from_the_environment_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_structured_options_come_from_the_environment_as_json(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("ASSISTANT_QUEUE_BACKOFF", '{"type": "fixed", "delay": 1}')
     monkeypatch.setenv("ASSISTANT_QUEUE_RUN_OPTIONS", '{"temperature": 0.2}')
     config = configure({})
-    assert (config.backoff.type, config.backoff.delay, config.run_options) == ("fixed", 1.0, {"temperature": 0.2})
+    assert (config.backoff.type, config.backoff.delay, config.run_options) == (
+        "fixed",
+        1.0,
+        {"temperature": 0.2},
+    )
 
 
-def test_the_key_comes_from_the_environment_and_is_no_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_comes_from_the_environment_and_is_no_plain_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     key = configure({}).openai_api_key
     assert key is not None
@@ -114,9 +176,21 @@ def test_an_unreadable_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("variable", "value", "says"),
     [
-        ("ASSISTANT_QUEUE_MAX_ATTEMPTS", "many", r"max_attempts \(from ASSISTANT_QUEUE_MAX_ATTEMPTS\): "),
-        ("ASSISTANT_QUEUE_BACKOFF", "slow", r"backoff \(from ASSISTANT_QUEUE_BACKOFF\): cannot be read: it is JSON"),
-        ("OPENAI_BASE_URL", "here", r"openai_base_url \(from OPENAI_BASE_URL\): must begin with http"),
+        (
+            "ASSISTANT_QUEUE_MAX_ATTEMPTS",
+            "many",
+            r"max_attempts \(from ASSISTANT_QUEUE_MAX_ATTEMPTS\): ",
+        ),
+        (
+            "ASSISTANT_QUEUE_BACKOFF",
+            "slow",
+            r"backoff \(from ASSISTANT_QUEUE_BACKOFF\): cannot be read: it is JSON",
+        ),
+        (
+            "OPENAI_BASE_URL",
+            "here",
+            r"openai_base_url \(from OPENAI_BASE_URL\): must begin with http",
+        ),
     ],
 )
 def test_a_bad_variable_is_a_typed_error_that_names_its_option_and_itself(
@@ -134,9 +208,18 @@ def test_a_bad_keyword_is_not_blamed_on_the_environment(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    "variable", ["REDIS_URL", "OPENAI_API_KEY", "OPENAI_BASE_URL", "ASSISTANT_QUEUE_MODEL", "ASSISTANT_QUEUE_MAX_PENDING"]
+    "variable",
+    [
+        "REDIS_URL",
+        "OPENAI_API_KEY",
+        "OPENAI_BASE_URL",
+        "ASSISTANT_QUEUE_MODEL",
+        "ASSISTANT_QUEUE_MAX_PENDING",
+    ],
 )
-def test_a_variable_that_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+def test_a_variable_that_is_empty_is_not_set(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
     monkeypatch.setenv(variable, "")
     assert configure({}) == configure({"redis_url": "redis://localhost:6379/0"})
 
@@ -160,7 +243,7 @@ def test_a_time_of_many_years_is_no_time(option: str) -> None:
         configure({option: 1e12})
 
 
-# --- the backend -----------------------------------------------------------------------------------------------------------
+# --- the backend ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("chosen", [{"model": "m"}, {"prompt": "pmpt_1"}, {"backend": object()}])
@@ -174,19 +257,25 @@ def test_a_backend_chosen_by_keyword_wins_over_an_assistant_of_the_environment(
     assert getattr(config, name) == chosen[name]
 
 
-def test_an_assistant_chosen_by_keyword_wins_over_a_model_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_assistant_chosen_by_keyword_wins_over_a_model_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("ASSISTANT_QUEUE_MODEL", "m")
     config = configure({"assistant_id": "asst_1"})
     assert (config.assistant_id, config.model) == ("asst_1", None)
 
 
-@pytest.mark.parametrize("options", [{"assistant_id": "a", "model": "m"}, {"assistant_id": "a", "prompt": "p"}])
+@pytest.mark.parametrize(
+    "options", [{"assistant_id": "a", "model": "m"}, {"assistant_id": "a", "prompt": "p"}]
+)
 def test_an_assistant_and_a_model_exclude_each_other(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="give one of them"):
         configure(options)
 
 
-def test_an_assistant_and_a_model_of_the_environment_exclude_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_assistant_and_a_model_of_the_environment_exclude_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("ASSISTANT_QUEUE_MODEL", "m")
     monkeypatch.setenv("OPENAI_ASSISTANT_ID", "asst_env")
     with pytest.raises(ConfigurationError, match="give one of them"):
@@ -207,11 +296,16 @@ CHAT = "chat_completions"
 
 
 def test_chat_completions_is_chosen_by_its_protocol() -> None:
-    config = configure({"model": "m", "protocol": CHAT, "history": 0, "history_tokens": 100, "count_tokens": len})
+    config = configure(
+        {"model": "m", "protocol": CHAT, "history": 0, "history_tokens": 100, "count_tokens": len}
+    )
     assert config.fingerprint == {"backend": CHAT, "model": "m", "tools": False}
     assert (config.history, config.history_tokens, config.count_tokens) == (0, 100, len)
     assert configure({"model": "m", "protocol": "responses"}).fingerprint["backend"] == "responses"
-    assert configure({"assistant_id": "a", "protocol": "assistants"}).fingerprint["backend"] == "assistants"
+    assert (
+        configure({"assistant_id": "a", "protocol": "assistants"}).fingerprint["backend"]
+        == "assistants"
+    )
     assert configure({"protocol": CHAT}).fingerprint is None, "a producer need not know the model"
 
 
@@ -228,25 +322,40 @@ def test_chat_completions_is_chosen_by_its_protocol() -> None:
         ({"model": "m", "protocol": CHAT, "count_tokens": len}, "give that, too"),
     ],
 )
-def test_a_protocol_and_what_does_not_go_with_it_exclude_each_other(options: dict[str, Any], what_to_do: str) -> None:
+def test_a_protocol_and_what_does_not_go_with_it_exclude_each_other(
+    options: dict[str, Any], what_to_do: str
+) -> None:
     with pytest.raises(ConfigurationError, match=what_to_do):
         configure(options)
 
 
-def test_a_protocol_of_the_environment_gives_way_to_a_keyword(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_protocol_of_the_environment_gives_way_to_a_keyword(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("ASSISTANT_QUEUE_PROTOCOL", CHAT)
     monkeypatch.setenv("ASSISTANT_QUEUE_MODEL", "m")
     monkeypatch.setenv("ASSISTANT_QUEUE_HISTORY", "7")
     monkeypatch.setenv("OPENAI_ASSISTANT_ID", "asst_of_something_else")
     found = configure({})
-    assert (found.fingerprint, found.history) == ({"backend": CHAT, "model": "m", "tools": False}, 7)
-    assert configure({"assistant_id": "a"}).fingerprint == {"backend": "assistants", "assistant": "a", "tools": False}
+    assert (found.fingerprint, found.history) == (
+        {"backend": CHAT, "model": "m", "tools": False},
+        7,
+    )
+    assert configure({"assistant_id": "a"}).fingerprint == {
+        "backend": "assistants",
+        "assistant": "a",
+        "tools": False,
+    }
     assert configure({"prompt": "p"}).fingerprint["backend"] == "responses"
     assert configure({"backend": print}).protocol is None
-    assert configure({"model": "another"}).fingerprint == {"backend": CHAT, "model": "another", "tools": False}
+    assert configure({"model": "another"}).fingerprint == {
+        "backend": CHAT,
+        "model": "another",
+        "tools": False,
+    }
 
 
-# --- bad values ------------------------------------------------------------------------------------------------------------
+# --- bad values -----------------------------------------------------------------------------------
 
 BAD_VALUES: dict[str, list[Any]] = {
     "redis_url": [None, 5, True],
@@ -275,19 +384,42 @@ BAD_VALUES: dict[str, list[Any]] = {
     "event_ttl": [0, 0.5, -1, "long", True],
     "event_limit": [99, 0, -1, 1.5, True],
     "max_attempts": [0, -1, 1.5, None, True],
-    "backoff": [{"type": "linear"}, {"delay": -1}, {"delay": "soon"}, {"delays": 5}, 5, True, {"delay": math.inf}],
+    "backoff": [
+        {"type": "linear"},
+        {"delay": -1},
+        {"delay": "soon"},
+        {"delays": 5},
+        5,
+        True,
+        {"delay": math.inf},
+    ],
     "retry_for": [-1, None, math.nan, True],
     "concurrency": [0, -1, 100_001, 1.5, True],
     "lock_duration": [0, 0.4, -1, None, math.inf, True],
     "run_timeout": [0, -1, None, math.inf, True],
     "callback_timeout": [0, -1, None, math.inf, True],
     "log_tracebacks": [None, 2, "perhaps", [True]],
+    "delivery_for": [0, -1, None, math.inf, True],
+    "delivery_attempts": [0, -1, 1.5, True],
+    "delivery_backoff": [{"type": "linear"}, {"delay": -1}, {"max_delay": -1}, {"max": 5}, 5, True],
+    "delivery_concurrency": [0, -1, 100_001, 1.5, None, True],
+    "on_unknown_delivery": ["drop", "", 1, None],
     "request_timeout": [0, -1, None, math.inf, True],
     "on_context_overflow": ["drop", "", 1, None],
     "stream_idle_timeout": [0, -1, None, math.inf, True],
     "max_tool_rounds": [0, -1, None, True],
     "default_instructions": [5, ["be kind"], True],
-    "run_options": [5, "hot", None, True, {"stream": True}, {"metadata": {}}, {"conversation": "c"}, {"input": []}, {"background": True}],
+    "run_options": [
+        5,
+        "hot",
+        None,
+        True,
+        {"stream": True},
+        {"metadata": {}},
+        {"conversation": "c"},
+        {"input": []},
+        {"background": True},
+    ],
     "remove_on_complete": ["perhaps", None, 5],
     "result_ttl": [0, -1, None, math.inf, True],
     "thread_ids": ["both", None, True],
@@ -299,6 +431,7 @@ BAD_VALUES: dict[str, list[Any]] = {
     "handle_requires_action": ["my.function", 5, True],
     "on_reply": ["my.function", 5, True],
     "fallback_reply": ["", " \n", 5, ["sorry"], True],
+    "channels": ["telegram", 5, ["telegram"], [None], None, True],
     "validators": ["max_length", 5, ["max_length"], None, True],
 }
 
@@ -313,7 +446,10 @@ def test_there_is_a_bad_value_for_every_option() -> None:
     assert set(BAD_VALUES) == set(Config.model_fields)
 
 
-@pytest.mark.parametrize(("option", "value"), [(option, value) for option, values in BAD_VALUES.items() for value in values])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [(option, value) for option, values in BAD_VALUES.items() for value in values],
+)
 def test_a_bad_value_is_a_typed_error_that_names_its_option(option: str, value: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
         configure({option: value})
@@ -326,7 +462,7 @@ def test_a_bad_value_is_a_typed_error_that_names_its_option(option: str, value: 
     assert "Value error" not in message
 
 
-def test_all_bad_values_are_told_at_once() -> None:
+def test_all_bad_values_are_reported_at_once() -> None:
     with pytest.raises(ConfigurationError) as caught:
         configure({"max_attempts": 0, "window": "open", "result_ttl": -1})
     assert all(name in str(caught.value) for name in ("max_attempts", "window", "result_ttl"))
@@ -337,16 +473,27 @@ def test_all_bad_values_are_told_at_once() -> None:
     [
         ({"window": "sliding"}, "needs max_wait"),
         ({"max_wait": 20}, "belongs to window='sliding'"),
-        ({"window": "sliding", "max_wait": 1, "message_delay": 2}, "not be shorter than message_delay"),
+        (
+            {"window": "sliding", "max_wait": 1, "message_delay": 2},
+            "not be shorter than message_delay",
+        ),
     ],
 )
-def test_options_that_contradict_each_other_say_so(options: dict[str, Any], what_to_do: str) -> None:
+def test_options_that_contradict_each_other_say_so(
+    options: dict[str, Any], what_to_do: str
+) -> None:
     with pytest.raises(ConfigurationError, match=what_to_do):
         configure(options)
 
 
 @pytest.mark.parametrize(
-    ("name", "near"), [("max_retries", None), ("mesage_delay", "message_delay"), ("concurency", "concurrency"), ("on_replay", "on_reply")]
+    ("name", "near"),
+    [
+        ("max_retries", None),
+        ("mesage_delay", "message_delay"),
+        ("concurency", "concurrency"),
+        ("on_replay", "on_reply"),
+    ],
 )
 def test_an_unknown_option_suggests_the_nearest(name: str, near: str | None) -> None:
     with pytest.raises(UnknownOption) as caught:
@@ -362,11 +509,25 @@ def test_an_unknown_option_suggests_the_nearest(name: str, near: str | None) -> 
 @pytest.mark.parametrize(
     "options",
     [
-        {"max_batch_size": 1, "message_delay": 0, "retry_for": 0, "lock_duration": 0.5, "concurrency": 100_000},
+        {
+            "max_batch_size": 1,
+            "message_delay": 0,
+            "retry_for": 0,
+            "lock_duration": 0.5,
+            "concurrency": 100_000,
+        },
         {"window": "sliding", "message_delay": 2, "max_wait": 2},
-        {"default_instructions": lambda batch: batch.text, "on_reply": print, "handle_requires_action": print},
+        {
+            "default_instructions": lambda batch: batch.text,
+            "on_reply": print,
+            "handle_requires_action": print,
+        },
         {"default_instructions": None},
-        {"tools": ({"type": "function"},), "backoff": {"type": "fixed", "delay": 0}, "run_options": {"temperature": 1}},
+        {
+            "tools": ({"type": "function"},),
+            "backoff": {"type": "fixed", "delay": 0},
+            "run_options": {"temperature": 1},
+        },
     ],
 )
 def test_values_at_their_bounds_are_good(options: dict[str, Any]) -> None:
@@ -379,16 +540,26 @@ def test_options_cannot_be_changed_afterwards() -> None:
         config.message_delay = 1.0  # type: ignore[misc]
 
 
-# --- secrets -----------------------------------------------------------------------------------------------------------------
+# --- secrets --------------------------------------------------------------------------------------
 
 
 def test_no_secret_is_in_the_repr() -> None:
-    config = configure({"openai_api_key": SECRET, "redis_url": f"redis://:{SECRET}@host/0", "model": "m"})
+    config = configure(
+        {"openai_api_key": SECRET, "redis_url": f"redis://:{SECRET}@host/0", "model": "m"}
+    )
     assert SECRET not in repr(config)
     assert SECRET not in str(config)
 
 
-@pytest.mark.parametrize("bad", [{"redis_url": [SECRET]}, {"openai_api_key": [SECRET]}, {"openai_base_url": [SECRET]}, {"backoff": SECRET}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"redis_url": [SECRET]},
+        {"openai_api_key": [SECRET]},
+        {"openai_base_url": [SECRET]},
+        {"backoff": SECRET},
+    ],
+)
 def test_no_value_is_repeated_in_an_error(bad: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError) as caught:
         configure(bad)
@@ -397,14 +568,16 @@ def test_no_value_is_repeated_in_an_error(bad: dict[str, Any]) -> None:
     assert caught.value.__suppress_context__
 
 
-def test_no_value_of_the_environment_is_repeated_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_value_of_the_environment_is_repeated_in_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("ASSISTANT_QUEUE_TOOLS", f'["{SECRET}')
     with pytest.raises(ConfigurationError) as caught:
         configure({})
     assert SECRET not in str(caught.value)
 
 
-# --- the rest ----------------------------------------------------------------------------------------------------------------
+# --- the rest -------------------------------------------------------------------------------------
 
 
 def test_the_keywords_of_the_type_checker_are_the_options() -> None:
@@ -419,6 +592,9 @@ def test_every_option_is_documented_and_says_which_process_reads_it() -> None:
         assert extra.get("where", "worker") in ("worker", "producer", "both"), name
 
 
-@pytest.mark.parametrize(("seconds", "ms"), [(0, 0), (0.0001, 1), (0.001, 1), (0.0011, 2), (1.1, 1100), (0.3, 300), (86400, 86_400_000)])
+@pytest.mark.parametrize(
+    ("seconds", "ms"),
+    [(0, 0), (0.0001, 1), (0.001, 1), (0.0011, 2), (1.1, 1100), (0.3, 300), (86400, 86_400_000)],
+)
 def test_seconds_become_milliseconds_rounded_up(seconds: float, ms: int) -> None:
     assert to_ms(seconds) == ms

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from assistant_queue.cli.demo.board import Answer, Board, Sent
+from assistant_queue.cli.demo.board import Board, BoardAnswer, BoardMessage
 from assistant_queue.cli.demo.lines import BadLine, Line, parse_line, read_lines
 from assistant_queue.cli.demo.scene import the_scene
 from assistant_queue.cli.demo.verdict import judge
-from assistant_queue.cli.problems import Misuse
+from assistant_queue.cli.exit_errors import Misuse
 from assistant_queue.models import Receipt
 from assistant_queue.testing.provider import Overlap, Refusal, Request, RunRecord
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "conversations.jsonl"
 
 
-# --- input ------------------------------------------------------------------------------------------------------------------
+# --- input ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,10 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "conversations.jsonl"
         (b'{"t": 1, "thread": "a", "text": ["x"]}', "text must be a string"),
         (b'{"t": 1, "thread": "a", "text": " "}', "blank"),
         (b'{"t": 1, "thread": "a", "text": "\\ud800"}', "surrogate"),
-        (b'{"t": 1, "thread": "a", "text": "x", "author": "a\\nb"}', "author must be a printable name"),
+        (
+            b'{"t": 1, "thread": "a", "text": "x", "author": "a\\nb"}',
+            "author must be a printable name",
+        ),
     ],
 )
 def test_a_bad_line_is_refused_and_says_why(row: bytes, says: str) -> None:
@@ -51,18 +54,29 @@ def test_a_bad_line_is_refused_and_says_why(row: bytes, says: str) -> None:
 
 def test_lines_are_played_in_the_order_of_their_times_from_zero(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
-    path.write_bytes(b'\xef\xbb\xbf{"t": 107, "thread": "a", "text": "2"}\r\n\n{"t": 100.5, "thread": "b", "text": "1", "author": "x"}')
-    assert read_lines(path) == (Line(at=0.0, thread="b", text="1", author="x"), Line(at=6.5, thread="a", text="2"))
+    path.write_bytes(
+        b'\xef\xbb\xbf{"t": 107, "thread": "a", "text": "2"}\r\n\n{"t": 100.5, "thread": "b", "text": "1", "author": "x"}'
+    )
+    assert read_lines(path) == (
+        Line(at=0.0, thread="b", text="1", author="x"),
+        Line(at=6.5, thread="a", text="2"),
+    )
 
 
 def test_lines_of_one_time_keep_their_order(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
-    path.write_text("".join(f'{{"t": 1, "thread": "a", "text": "{number}"}}\n' for number in range(20)))
+    path.write_text(
+        "".join(f'{{"t": 1, "thread": "a", "text": "{number}"}}\n' for number in range(20))
+    )
     assert [line.text for line in read_lines(path)] == [str(number) for number in range(20)]
 
 
-@pytest.mark.parametrize(("content", "says"), [("\n \n", "holds no message"), (None, "No such file")])
-def test_a_file_with_nothing_to_play_is_refused(tmp_path: Path, content: str | None, says: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "says"), [("\n \n", "holds no message"), (None, "No such file")]
+)
+def test_a_file_with_nothing_to_play_is_refused(
+    tmp_path: Path, content: str | None, says: str
+) -> None:
     path = tmp_path / "in.jsonl"
     if content is not None:
         path.write_text(content)
@@ -74,7 +88,10 @@ def test_a_file_with_nothing_to_play_is_refused(tmp_path: Path, content: str | N
 def test_the_first_bad_line_is_named_and_the_others_counted(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     path.write_text('{"t": 0, "thread": "a", "text": "x"}\n\nno\nno\nno\n')
-    with pytest.raises(Misuse, match=r"in\.jsonl, line 3: it is not JSON.*\(2 more lines are wrong\); nothing was started"):
+    with pytest.raises(
+        Misuse,
+        match=r"in\.jsonl, line 3: it is not JSON.*\(2 more lines are wrong\); nothing was started",
+    ):
         read_lines(path)
 
 
@@ -94,21 +111,34 @@ def test_the_scene_is_in_order_and_every_story_is_a_threads() -> None:
     assert all(any(entry.about in line.text for line in scene.lines) for entry in scene.script)
 
 
-# --- verdict ----------------------------------------------------------------------------------------------------------------
+# --- verdict --------------------------------------------------------------------------------------
 
 
 def played(*lines: Line) -> Board:
     """A board on which all lines of a thread were answered by one run."""
     board = Board()
-    due = datetime(2030, 1, 1, tzinfo=timezone.utc)
+    due = datetime(2030, 1, 1, tzinfo=UTC)
     for number, line in enumerate(lines):
-        receipt = Receipt(message_id=f"m{number}", thread_id=line.thread, job_id=f"j{number}", due_at=due, duplicate=False)
-        board.add(Sent(line=line, receipt=receipt, at=due.timestamp() - 1))
+        receipt = Receipt(
+            message_id=f"m{number}",
+            thread_id=line.thread,
+            job_id=f"j{number}",
+            due_at=due,
+            duplicate=False,
+        )
+        board.add(BoardMessage(line=line, receipt=receipt, at=due.timestamp() - 1))
     for thread in list(board.rows):
         ids = tuple(key for key, sent in board.sent.items() if sent.line.thread == thread)
         at = (due + timedelta(seconds=2)).timestamp()
-        answer = Answer(
-            thread=thread, batch_id=f"b-{thread}", run_id="r", message_ids=ids, reply="ok", attempts=1, claimed_at=at - 1.5, at=at
+        answer = BoardAnswer(
+            thread=thread,
+            batch_id=f"b-{thread}",
+            run_id="r",
+            message_ids=ids,
+            reply="ok",
+            attempts=1,
+            claimed_at=at - 1.5,
+            at=at,
         )
         board.answer(answer)
         board.conversations[thread] = f"conv-{thread}"
@@ -116,13 +146,21 @@ def played(*lines: Line) -> Board:
 
 
 def provider(*runs: RunRecord, **other: Any) -> Any:
-    """What the verdict asks of the stand-in."""
-    due = datetime(2030, 1, 1, tzinfo=timezone.utc).timestamp()
+    """Return the part of the stand-in that the verdict reads."""
+    due = datetime(2030, 1, 1, tzinfo=UTC).timestamp()
     start = Request(
-        number=1, at=due + 0.25, method="POST", path="/responses", op="responses.create", protocol="responses", conversation_id=None
+        number=1,
+        at=due + 0.25,
+        method="POST",
+        path="/responses",
+        op="responses.create",
+        protocol="responses",
+        conversation_id=None,
     )
     requests = [replace(start, body={"metadata": dict(run.metadata)}) for run in runs]
-    return SimpleNamespace(**{"runs": runs, "refusals": (), "overlaps": (), "requests": requests, **other})
+    return SimpleNamespace(
+        **{"runs": runs, "refusals": (), "overlaps": (), "requests": requests, **other}
+    )
 
 
 def run(thread: str, *texts: str, status: str = "completed") -> RunRecord:
@@ -149,7 +187,9 @@ def test_a_scene_that_went_well_holds() -> None:
 
 def test_names_and_further_lines_are_recognised_as_the_model_sees_them() -> None:
     signed = replace(B, author="Léa", text="two\nthree")
-    assert judge(played(A, signed), provider(run("a", "(no name): one", "Léa: two\n    three"))).holds
+    assert judge(
+        played(A, signed), provider(run("a", "(no name): one", "Léa: two\n    three"))
+    ).holds
 
 
 @pytest.mark.parametrize(
@@ -164,7 +204,9 @@ def test_names_and_further_lines_are_recognised_as_the_model_sees_them() -> None
     ],
     ids=["lost", "not completed", "doubled", "in a thread of nobody", "swapped", "garbled"],
 )
-def test_a_broken_promise_is_seen_in_the_providers_log(oracle: Any, lost: int, doubled: int, ordered: int) -> None:
+def test_a_broken_promise_is_seen_in_the_providers_log(
+    oracle: Any, lost: int, doubled: int, ordered: int
+) -> None:
     verdict = judge(played(A, B), oracle)
     assert (verdict.lost, verdict.doubled, verdict.ordered) == (lost, doubled, ordered)
     assert not verdict.holds
@@ -173,13 +215,17 @@ def test_a_broken_promise_is_seen_in_the_providers_log(oracle: Any, lost: int, d
 def test_two_runs_at_once_break_a_promise_whether_they_were_let_in_or_refused() -> None:
     good = run("a", "one", "two")
     let_in = provider(good, overlaps=(Overlap(0.0, "conv-a", "r2", ("r1",)),))
-    turned_away = Refusal(2, 0.0, "responses.create", "conv-a", 400, "conversation_locked", "busy", scripted=False)
+    turned_away = Refusal(
+        2, 0.0, "responses.create", "conv-a", 400, "conversation_locked", "busy", scripted=False
+    )
     assert judge(played(A, B), let_in).at_once == 1
     assert judge(played(A, B), provider(good, refusals=(turned_away,))).at_once == 1
-    assert judge(played(A, B), provider(good, refusals=(replace(turned_away, scripted=True),))).holds
+    assert judge(
+        played(A, B), provider(good, refusals=(replace(turned_away, scripted=True),))
+    ).holds
 
 
-def test_without_a_stand_in_the_verdict_says_whose_records_it_is_by() -> None:
+def test_without_a_stand_in_the_verdict_names_the_records_it_is_by() -> None:
     verdict = judge(played(A, B), None)
     assert verdict.holds
     assert "own records" in verdict.checked_by

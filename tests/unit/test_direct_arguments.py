@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from assistant_queue import arguments, direct_arguments
+from assistant_queue.client import arguments, provider_call_arguments
 from assistant_queue.errors import InvalidArgument
 from assistant_queue.models import ToolOutput
 
@@ -14,7 +14,7 @@ HALF = "\ud83d"
 
 
 def test_outputs_become_one_string_for_each_call_in_the_order_given() -> None:
-    made = direct_arguments.make_outputs(
+    made = provider_call_arguments.make_outputs(
         [
             {"tool_call_id": "b", "output": "as it is"},
             ToolOutput("a", {"größe": [1, 2]}),
@@ -22,7 +22,12 @@ def test_outputs_become_one_string_for_each_call_in_the_order_given() -> None:
             ToolOutput("d", ""),
         ]
     )
-    assert list(made.items()) == [("b", "as it is"), ("a", '{"größe": [1, 2]}'), ("c", "null"), ("d", "")]
+    assert list(made.items()) == [
+        ("b", "as it is"),
+        ("a", '{"größe":[1,2]}'),
+        ("c", "null"),
+        ("d", ""),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -38,46 +43,67 @@ def test_outputs_become_one_string_for_each_call_in_the_order_given() -> None:
         ([{"tool_call_id": 7, "output": "x"}], "tool_call_id of output 0 must be a string"),
         ([ToolOutput("", "x")], "tool_call_id of output 0 must have 1 to 512"),
         ([ToolOutput("a", "x"), ToolOutput("a", "y")], "two outputs for call 'a'"),
-        ([ToolOutput("a", {1, 2})], "call 'a' cannot be written as JSON"),
+        ([ToolOutput("a", object())], "call 'a' cannot be written as JSON"),
         ([ToolOutput("a", HALF)], "half of a surrogate pair"),
     ],
 )
 def test_outputs_that_cannot_be_sent_are_refused(outputs: Any, words: str) -> None:
     with pytest.raises(InvalidArgument, match=words):
-        direct_arguments.make_outputs(outputs)
+        provider_call_arguments.make_outputs(outputs)
 
 
 @pytest.mark.parametrize("run_id", ["run_1", "resp_68a-b_c", "run:1.2"])
 def test_a_run_id_is_taken_as_it_is(run_id: str) -> None:
-    assert direct_arguments.check_run_id(run_id) == run_id
+    assert provider_call_arguments.check_run_id(run_id) == run_id
 
 
-@pytest.mark.parametrize("run_id", ["", None, 7, "a/b", "../x", "a?b", "a#b", "a%2Fb", "a\\b", "a b", "a\nb", "a\x00", "x" * 513, HALF])
+@pytest.mark.parametrize(
+    "run_id",
+    [
+        "",
+        None,
+        7,
+        "a/b",
+        "../x",
+        "a?b",
+        "a#b",
+        "a%2Fb",
+        "a\\b",
+        "a b",
+        "a\nb",
+        "a\x00",
+        "x" * 513,
+        HALF,
+    ],
+)
 def test_a_run_id_that_would_lead_elsewhere_is_refused(run_id: Any) -> None:
     with pytest.raises(InvalidArgument, match="run_id"):
-        direct_arguments.check_run_id(run_id)
+        provider_call_arguments.check_run_id(run_id)
 
 
 def test_the_order_of_a_page_is_one_of_two() -> None:
-    assert [direct_arguments.check_order(order) for order in ("asc", "desc")] == ["asc", "desc"]
+    assert [provider_call_arguments.check_order(order) for order in ("asc", "desc")] == [
+        "asc",
+        "desc",
+    ]
     for order in ("ASC", "", None, 1, ["asc"]):
         with pytest.raises(InvalidArgument, match=r"order must be 'asc' .* or 'desc'"):
-            direct_arguments.check_order(order)
+            provider_call_arguments.check_order(order)
 
 
 def test_a_cursor_is_an_id_or_none() -> None:
-    assert direct_arguments.check_cursor(None, "after") is None
-    assert direct_arguments.check_cursor("msg_1", "after") == "msg_1"
+    assert provider_call_arguments.check_cursor(None, "after") is None
+    assert provider_call_arguments.check_cursor("msg_1", "after") == "msg_1"
     for cursor in ("", 7, HALF):
         with pytest.raises(InvalidArgument, match="before"):
-            direct_arguments.check_cursor(cursor, "before")
+            provider_call_arguments.check_cursor(cursor, "before")
 
 
 def test_tools_are_a_list_of_definitions() -> None:
     tool = {"type": "function", "name": "order"}
-    assert direct_arguments.check_tools(None) is None
-    assert direct_arguments.check_tools([]) == []
-    taken = direct_arguments.check_tools((tool,))
+    assert provider_call_arguments.check_tools(None) is None
+    assert provider_call_arguments.check_tools([]) == []
+    taken = provider_call_arguments.check_tools((tool,))
     assert taken == [tool]
     assert taken is not None
     assert taken[0] is not tool
@@ -96,7 +122,7 @@ def test_tools_are_a_list_of_definitions() -> None:
 )
 def test_tools_that_cannot_be_sent_are_refused(tools: Any, words: str) -> None:
     with pytest.raises(InvalidArgument, match=words):
-        direct_arguments.check_tools(tools)
+        provider_call_arguments.check_tools(tools)
 
 
 def test_content_metadata_and_instructions_are_as_for_messages() -> None:

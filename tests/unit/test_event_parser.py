@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from assistant_queue.backends.event_parser import EventParser
-from assistant_queue.backends.wire_events import UnreadableAnswer
+from assistant_queue.backends.openai.event_parser import EventParser
+from assistant_queue.backends.openai.wire_events import UnreadableAnswer
 
 Told = tuple[list[tuple[str, Any]], bool, bool]
 
@@ -43,10 +43,12 @@ def pieces(body: bytes, cuts: list[int]) -> Iterator[bytes]:
         yield body[start:end]
 
 
-# --- how the bytes are cut ------------------------------------------------------------------------------------------------
+# --- how the bytes are cut ------------------------------------------------------------------------
 
 
-texts = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(["[DONE]", "\u2028", "😀", '"}{["\\', "data: x", "\n\n"])
+texts = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(
+    ["[DONE]", "\u2028", "😀", '"}{["\\', "data: x", "\n\n"]
+)
 halves = st.sampled_from(["\ud83d", "\ude00", "a\ud83d", "\ude00b", "\ud83d\ude00"])
 
 
@@ -72,16 +74,40 @@ def streams(draw: st.DrawFn) -> bytes:
         return text + draw(st.sampled_from(ends))
 
     for value in draw(st.lists(objects, max_size=5)):
-        written = json.dumps(value, ensure_ascii=draw(st.booleans()), indent=draw(st.sampled_from([None, 1])))
+        written = json.dumps(
+            value, ensure_ascii=draw(st.booleans()), indent=draw(st.sampled_from([None, 1]))
+        )
         blank = draw(st.sampled_from([b"", b" "]))
         if draw(st.booleans()):
-            out += line(b"event:" + blank + draw(st.sampled_from([b"delta", b"message", b"error", "ü".encode(), b"\xff"])))
+            out += line(
+                b"event:"
+                + blank
+                + draw(st.sampled_from([b"delta", b"message", b"error", "ü".encode(), b"\xff"]))
+            )
         for part in written.encode("utf-8", "surrogatepass").split(b"\n"):
             out += line(b"data:" + blank + part)
         out += line(b"") + draw(
-            st.sampled_from([b"", line(b": ping"), line(b"retry: 5"), line(b"unknown"), line(b"data: ping") + line(b"")])
+            st.sampled_from(
+                [
+                    b"",
+                    line(b": ping"),
+                    line(b"retry: 5"),
+                    line(b"unknown"),
+                    line(b"data: ping") + line(b""),
+                ]
+            )
         )
-    out += draw(st.sampled_from([b"", line(b"data: [DONE]") + line(b""), b"data: [DONE]", b'data: {"cut": "of', b'data: {"late": 1}']))
+    out += draw(
+        st.sampled_from(
+            [
+                b"",
+                line(b"data: [DONE]") + line(b""),
+                b"data: [DONE]",
+                b'data: {"cut": "of',
+                b'data: {"late": 1}',
+            ]
+        )
+    )
     return out
 
 
@@ -91,14 +117,25 @@ def json_bodies(draw: st.DrawFn) -> bytes:
     made = draw(st.lists(objects, min_size=1, max_size=4))
     indent = draw(st.sampled_from([None, 2]))
     written = [json.dumps(one, ensure_ascii=draw(st.booleans()), indent=indent) for one in made]
-    body = draw(st.sampled_from([written[0], "[" + ",\r\n".join(written) + "]", "\n".join(written), "\n".join(written) + "\n[DONE]\n"]))
+    body = draw(
+        st.sampled_from(
+            [
+                written[0],
+                "[" + ",\r\n".join(written) + "]",
+                "\n".join(written),
+                "\n".join(written) + "\n[DONE]\n",
+            ]
+        )
+    )
     whole = body.encode("utf-8", "surrogatepass")
     return draw(st.sampled_from([b"", b"\xef\xbb\xbf", b" \n"])) + (
         whole if draw(st.booleans()) else whole[: draw(st.integers(1, len(whole)))]
     )
 
 
-@given(streams() | json_bodies() | st.binary(max_size=60), st.lists(st.integers(0, 1000), max_size=12))
+@given(
+    streams() | json_bodies() | st.binary(max_size=60), st.lists(st.integers(0, 1000), max_size=12)
+)
 @example(b'data: {"a": 1}\r\n\r\n', [15])
 @example(b"\xef\xbb\xbfdata: {}\n\n", [1, 2])
 @example(b'{"a": "\\"}"}', [8])
@@ -107,17 +144,27 @@ def test_how_the_bytes_are_cut_makes_no_difference(body: bytes, cuts: list[int])
     assert read(*pieces(body, cuts)) == whole
     assert read(*(body[place : place + 1] for place in range(len(body)))) == whole
     for _, data in whole[0]:
-        json.dumps(data, ensure_ascii=False, allow_nan=False).encode()  # nothing that cannot be written again
+        json.dumps(
+            data, ensure_ascii=False, allow_nan=False
+        ).encode()  # nothing that cannot be written again
 
 
-@given(st.lists(objects_of(texts), max_size=4), st.sampled_from(["\n", "\r\n", "\r"]), st.booleans())
-def test_all_that_was_sent_arrives_in_order(sent: list[dict[str, Any]], end: str, is_array: bool) -> None:
+@given(
+    st.lists(objects_of(texts), max_size=4), st.sampled_from(["\n", "\r\n", "\r"]), st.booleans()
+)
+def test_all_that_was_sent_arrives_in_order(
+    sent: list[dict[str, Any]], end: str, is_array: bool
+) -> None:
     written = [json.dumps(one, ensure_ascii=False) for one in sent]
-    body = "[" + ",".join(written) + "]" if is_array else "".join(f"data: {one}{end}{end}" for one in written)
+    body = (
+        "[" + ",".join(written) + "]"
+        if is_array
+        else "".join(f"data: {one}{end}{end}" for one in written)
+    )
     assert data_of(body.encode()) == sent
 
 
-# --- streams --------------------------------------------------------------------------------------------------------------
+# --- streams --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -136,8 +183,14 @@ def test_all_that_was_sent_arrives_in_order(sent: list[dict[str, Any]], end: str
         (b'data: {"a": 1}\n', [{"a": 1}]),
         (b'data: {"a": 1}\ndata: {"b": 2}\ndata: [DONE]\n', [{"a": 1}, {"b": 2}]),
         (b': ping\n\nid: 7\nretry: 5\nfoo: bar\n\ndata: {"a": 1}\n\n: bye\n\n', [{"a": 1}]),
-        (b'data: ping\n\ndata: "hello"\n\ndata: 7\n\ndata: null\n\ndata:\n\ndata: {"a": 1}\n\n', [{"a": 1}]),
-        (b'data: {"a": NaN, "b": -Infinity, "c": 1e999, "d": 1.5}\n\n', [{"a": None, "b": None, "c": None, "d": 1.5}]),
+        (
+            b'data: ping\n\ndata: "hello"\n\ndata: 7\n\ndata: null\n\ndata:\n\ndata: {"a": 1}\n\n',
+            [{"a": 1}],
+        ),
+        (
+            b'data: {"a": NaN, "b": -Infinity, "c": 1e999, "d": 1.5}\n\n',
+            [{"a": None, "b": None, "c": None, "d": 1.5}],
+        ),
         (b'data: {"a": 1, "a": 2}\n\n', [{"a": 2}]),
         (b'data: [{"a": 1}, {"b": 2}, 3]\n\n', [{"a": 1}, {"b": 2}]),
         (b'data: {"a": "tab\there"}\n\n', [{"a": "tab\there"}]),
@@ -151,11 +204,23 @@ def test_a_stream_is_read_in_every_spelling(body: bytes, expected: list[Any]) ->
 
 
 @pytest.mark.parametrize(
-    "end", [b"data: [DONE]\n\n", b"data:[DONE]\n\n", b"data: [DONE]\n", b"data: [DONE]", b'data: "[DONE]"\n\n', b"data: [done]\n\n"]
+    "end",
+    [
+        b"data: [DONE]\n\n",
+        b"data:[DONE]\n\n",
+        b"data: [DONE]\n",
+        b"data: [DONE]",
+        b'data: "[DONE]"\n\n',
+        b"data: [done]\n\n",
+    ],
 )
 def test_nothing_is_read_after_the_end_that_the_server_names(end: bytes) -> None:
     assert read(b'data: {"a": 1}\n\n' + end) == ([("", {"a": 1})], True, False)
-    assert read(b'data: {"a": 1}\n\ndata: [DONE]\n\ndata: {"b": 2}\n\n', b'data: {"c": 3}\n\n') == ([("", {"a": 1})], True, False)
+    assert read(b'data: {"a": 1}\n\ndata: [DONE]\n\ndata: {"b": 2}\n\n', b'data: {"c": 3}\n\n') == (
+        [("", {"a": 1})],
+        True,
+        False,
+    )
 
 
 def test_the_end_is_known_before_its_blank_line() -> None:
@@ -188,7 +253,7 @@ def test_an_event_is_called_by_its_name_or_else_by_its_type(body: bytes, name: s
         (b'error: {"message": "no"}\n\n', {"message": "no"}),
     ],
 )
-def test_an_error_is_an_error_in_whatever_form_it_is_told(body: bytes, data: Any) -> None:
+def test_an_error_is_an_error_in_whatever_form_it_comes(body: bytes, data: Any) -> None:
     assert read(body)[0] == [("error", data)]
 
 
@@ -206,7 +271,7 @@ def test_what_is_broken_off_is_no_end(body: bytes) -> None:
     assert read(body) == ([("", {"a": 1})], False, True)
 
 
-# --- JSON -----------------------------------------------------------------------------------------------------------------
+# --- JSON -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -235,7 +300,10 @@ def test_an_object_is_read_when_its_last_bracket_is_there() -> None:
     assert parser.is_whole
 
 
-@pytest.mark.parametrize("body", [b"<!doctype html>", b'"text"', b"123", b"-1", b"null \n", b'{"a": ', b"{'a': 1}", b'[{"a": 1'])
+@pytest.mark.parametrize(
+    "body",
+    [b"<!doctype html>", b'"text"', b"123", b"-1", b"null \n", b'{"a": ', b"{'a': 1}", b'[{"a": 1'],
+)
 def test_what_is_no_answer_is_said_to_be_none(body: bytes) -> None:
     found, _, is_broken = read(body)
     assert (found, is_broken) == ([], True)
@@ -248,11 +316,13 @@ def test_a_large_body_is_looked_at_once() -> None:
         assert len(read(*(whole[place : place + 64] for place in range(0, len(whole), 64)))[0]) == 1
 
 
-# --- halves of characters ---------------------------------------------------------------------------------------------------
+# --- halves of characters -------------------------------------------------------------------------
 
 
 def deltas(*texts: str) -> bytes:
-    return b"".join(f'data: {{"choices":[{{"delta":{{"content":"{text}"}}}}]}}\n\n'.encode() for text in texts)
+    return b"".join(
+        f'data: {{"choices":[{{"delta":{{"content":"{text}"}}}}]}}\n\n'.encode() for text in texts
+    )
 
 
 def said(body: bytes) -> list[str]:
@@ -276,7 +346,9 @@ def said(body: bytes) -> list[str]:
         (deltas("\\ud83d") + b'data: {"type":"ping"}\n\n: ping\n\n' + deltas("\\ude00"), None),
     ],
 )
-def test_halves_that_meet_are_a_character_and_others_are_marked(body: bytes, expected: list[str] | None) -> None:
+def test_halves_that_meet_are_a_character_and_others_are_marked(
+    body: bytes, expected: list[str] | None
+) -> None:
     if expected is None:
         found = data_of(body)
         assert [one.get("type") for one in found] == [None, "ping", None]
@@ -295,4 +367,6 @@ def test_a_half_is_not_waited_for_for_ever() -> None:
 
 
 def test_names_of_fields_and_lists_are_made_whole_too() -> None:
-    assert data_of(b'data: {"\\ud83d": ["\\ude00", {"x": "\\udc00"}]}\n\n') == [{"\ufffd": ["\ufffd", {"x": "\ufffd"}]}]
+    assert data_of(b'data: {"\\ud83d": ["\\ude00", {"x": "\\udc00"}]}\n\n') == [
+        {"\ufffd": ["\ufffd", {"x": "\ufffd"}]}
+    ]

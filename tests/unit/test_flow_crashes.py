@@ -1,4 +1,4 @@
-"""A worker may die, or lose an answer, at every step: the provider ends with exactly one completed run that holds the batch."""
+"""Deaths and lost answers at every step: one completed run is left, which holds the batch."""
 
 from __future__ import annotations
 
@@ -31,9 +31,17 @@ class Scenario:
     limit: Limit | None = None
 
     def world(self) -> World:
-        provider = ModelProvider(by_anchor=self.by_anchor, rounds=self.rounds, fails=self.fails, is_slow=self.is_slow, limit=self.limit)
+        provider = ModelProvider(
+            by_anchor=self.by_anchor,
+            rounds=self.rounds,
+            fails=self.fails,
+            is_slow=self.is_slow,
+            limit=self.limit,
+        )
         rules = Rules(delivers=self.delivers, max_attempts=10)
-        return World(provider, CONVERSATIONS if self.by_anchor else ASSISTANTS, rules, mapped=self.mapped)
+        return World(
+            provider, CONVERSATIONS if self.by_anchor else ASSISTANTS, rules, mapped=self.mapped
+        )
 
 
 def scenarios() -> list[Any]:
@@ -45,18 +53,26 @@ def scenarios() -> list[Any]:
         "a run fails": {"fails": 1},
         "tools after a failed run": {"rounds": 1, "fails": 1, "is_slow": True},
         "outgrown": {"limit": Limit(entries=8, past=5)},
-        "outgrown, in a run": {"limit": Limit(entries=8, past=5, told_by="run")},
-        "outgrown, in a run that is shortened in vain": {"limit": Limit(entries=8, past=5, told_by="run", ways=2)},
+        "outgrown, in a run": {"limit": Limit(entries=8, past=5, fails_at="run")},
+        "outgrown, in a run that is shortened in vain": {
+            "limit": Limit(entries=8, past=5, fails_at="run", ways=2)
+        },
         "outgrown, again and again": {"limit": Limit(entries=4, past=7)},
         "outgrown, with nothing left": {"limit": Limit(entries=2, past=1)},
     }
     outputs = {
         "outgrown by outputs": {"rounds": 1, "limit": Limit(entries=7, past=2)},
-        "outgrown by outputs, in a run": {"rounds": 1, "limit": Limit(entries=7, past=2, told_by="run", ways=1)},
+        "outgrown by outputs, in a run": {
+            "rounds": 1,
+            "limit": Limit(entries=7, past=2, fails_at="run", ways=1),
+        },
         "outgrown by the second outputs": {"rounds": 2, "limit": Limit(entries=9, past=2)},
     }
     return [
-        pytest.param(Scenario(by_anchor=by_anchor, **shape), id=f"{'conversations' if by_anchor else 'assistants'}-{name}")  # type: ignore[arg-type]
+        pytest.param(
+            Scenario(by_anchor=by_anchor, **shape),
+            id=f"{'conversations' if by_anchor else 'assistants'}-{name}",
+        )  # type: ignore[arg-type]
         for by_anchor in (False, True)
         for name, shape in (shapes | (outputs if by_anchor else {})).items()
     ]
@@ -66,7 +82,7 @@ EVERY_SCENARIO = pytest.mark.parametrize("scenario", scenarios())
 
 
 def check(world: World, scenario: Scenario, story: Any) -> None:
-    """What must hold at the end, whatever happened on the way."""
+    """Check what must hold at the end, whatever happened on the way."""
     provider = world.provider
     assert len(provider.completed()) == 1, (story, provider.runs)
     assert provider.texts() == Counter({"m1": 1, "m2": 1}), (story, provider.log)
@@ -102,7 +118,13 @@ def test_dying_at_any_step_leaves_one_completed_run(scenario: Scenario, when: st
         world = scenario.world()
         kinds: list[str] = []
 
-        def fault(number: int, step: steps.Step, moment: str, doomed: int = doomed, kinds: list[str] = kinds) -> Exception | None:
+        def fault(
+            number: int,
+            step: steps.Step,
+            moment: str,
+            doomed: int = doomed,
+            kinds: list[str] = kinds,
+        ) -> Exception | None:
             if (number, moment) != (doomed, when):
                 return None
             kinds.append(type(step).__name__)
@@ -110,7 +132,7 @@ def test_dying_at_any_step_leaves_one_completed_run(scenario: Scenario, when: st
 
         world.fault = fault
         if when == "after" and doomed == steps_of(scenario):
-            continue  # the batch had been finished: nobody claims it again
+            continue  # the batch had been finished: it is not claimed again
         ending = world.live_to_the_end()
         story = f"died {when} step {doomed}, {kinds}"
         assert isinstance(ending, steps.Completed), story
@@ -129,7 +151,11 @@ def test_dying_twice_at_any_two_steps_leaves_one_completed_run(scenario: Scenari
                 finished = []
 
                 def fault(
-                    number: int, step: steps.Step, moment: str, doomed: set[tuple[int, str]] = doomed, finished: list[int] = finished
+                    number: int,
+                    step: steps.Step,
+                    moment: str,
+                    doomed: set[tuple[int, str]] = doomed,
+                    finished: list[int] = finished,
                 ) -> Exception | None:
                     if isinstance(step, steps.Finish) and moment == "after":
                         finished.append(number)
@@ -144,13 +170,17 @@ def test_dying_twice_at_any_two_steps_leaves_one_completed_run(scenario: Scenari
 
 @EVERY_SCENARIO
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_losing_the_answer_to_any_request_leaves_one_completed_run(scenario: Scenario, when: str) -> None:
+def test_losing_the_answer_to_any_request_leaves_one_completed_run(
+    scenario: Scenario, when: str
+) -> None:
     lost = []
     for number_of_request in range(1, 10):
         world = scenario.world()
         count = 0
 
-        def fault(_: int, step: steps.Step, moment: str, unlucky: int = number_of_request) -> Exception | None:
+        def fault(
+            _: int, step: steps.Step, moment: str, unlucky: int = number_of_request
+        ) -> Exception | None:
             nonlocal count
             if not isinstance(step, WITH_EFFECT) or moment != when:
                 return None
@@ -165,7 +195,9 @@ def test_losing_the_answer_to_any_request_leaves_one_completed_run(scenario: Sce
 
 
 @EVERY_SCENARIO
-def test_dying_in_the_round_after_outputs_were_stored_does_not_call_the_user_again(scenario: Scenario) -> None:
+def test_dying_in_the_round_after_outputs_were_stored_does_not_call_the_user_again(
+    scenario: Scenario,
+) -> None:
     for doomed in range(1, steps_of(scenario) + 1):
         world = scenario.world()
         stored: set[str] = set()
@@ -173,7 +205,11 @@ def test_dying_in_the_round_after_outputs_were_stored_does_not_call_the_user_aga
         seen = (stored, repeated)
 
         def fault(
-            number: int, step: steps.Step, when: str, doomed: int = doomed, seen: tuple[set[str], list[str]] = seen
+            number: int,
+            step: steps.Step,
+            when: str,
+            doomed: int = doomed,
+            seen: tuple[set[str], list[str]] = seen,
         ) -> Exception | None:
             if isinstance(step, steps.Answer) and when == "before":
                 seen[1].extend(one.id for one in step.calls if one.id in seen[0])
@@ -197,15 +233,26 @@ def test_dying_in_the_round_after_outputs_were_stored_does_not_call_the_user_aga
         mapped=st.booleans(),
         is_slow=st.booleans(),
         limit=st.none()
-        | st.builds(Limit, entries=st.just(8), past=st.integers(3, 9), told_by=st.sampled_from(["create", "run"]), ways=st.integers(0, 2)),
+        | st.builds(
+            Limit,
+            entries=st.just(8),
+            past=st.integers(3, 9),
+            fails_at=st.sampled_from(["create", "run"]),
+            ways=st.integers(0, 2),
+        ),
     ),
     faults=st.dictionaries(
         st.integers(1, 40),
-        st.tuples(st.sampled_from(["before", "after"]), st.sampled_from(["crash", "lost", "refused", "limited", "cut", "unreachable"])),
+        st.tuples(
+            st.sampled_from(["before", "after"]),
+            st.sampled_from(["crash", "lost", "refused", "limited", "cut", "unreachable"]),
+        ),
         max_size=6,
     ).filter(lambda faults: sum(kind == "crash" for _, kind in faults.values()) < MAX_DEATHS),
 )
-def test_any_mixture_of_faults_leaves_one_completed_run(scenario: Scenario, faults: dict[int, tuple[str, str]]) -> None:
+def test_any_mixture_of_faults_leaves_one_completed_run(
+    scenario: Scenario, faults: dict[int, tuple[str, str]]
+) -> None:
     def fault(number: int, step: steps.Step, when: str) -> Exception | None:
         moment, kind = faults.get(number, ("", ""))
         if moment != when:
@@ -216,11 +263,16 @@ def test_any_mixture_of_faults_leaves_one_completed_run(scenario: Scenario, faul
             if kind == "lost":
                 return OutcomeUnknown("lost")
             if when == "before":
-                return {"refused": RequestRefused("400"), "limited": RequestRefused("429", counts=False, retry_after_s=3.0)}.get(kind)
+                return {
+                    "refused": RequestRefused("400"),
+                    "limited": RequestRefused("429", counts=False, retry_after_s=3.0),
+                }.get(kind)
         if isinstance(step, steps.Watch) and kind in ("cut", "unreachable"):
             return StreamCut("cut") if kind == "cut" else OutcomeUnknown("502")
         if isinstance(step, steps.Find | steps.Follow) and kind in ("limited", "unreachable"):
-            return RequestRefused("429", counts=False) if kind == "limited" else OutcomeUnknown("502")
+            return (
+                RequestRefused("429", counts=False) if kind == "limited" else OutcomeUnknown("502")
+            )
         return None
 
     world = scenario.world()
@@ -231,17 +283,21 @@ def test_any_mixture_of_faults_leaves_one_completed_run(scenario: Scenario, faul
 
 
 @pytest.mark.parametrize("by_anchor", [False, True], ids=["assistants", "conversations"])
-@pytest.mark.parametrize("told_by", ["create", "run"])
-def test_a_batch_that_is_too_long_by_itself_leaves_the_thread_as_it_was_whoever_dies(by_anchor: bool, told_by: str) -> None:
+@pytest.mark.parametrize("fails_at", ["create", "run"])
+def test_a_batch_that_is_too_long_by_itself_leaves_the_thread_as_it_was_at_any_crash(
+    by_anchor: bool, fails_at: str
+) -> None:
     doomed = 0
     while True:
         doomed += 1
-        scenario = Scenario(by_anchor=by_anchor, limit=Limit(entries=1, past=4, told_by=told_by))
+        scenario = Scenario(by_anchor=by_anchor, limit=Limit(entries=1, past=4, fails_at=fails_at))
         world = scenario.world()
         before = list(world.provider.log)
         died: list[str] = []
 
-        def fault(number: int, step: steps.Step, when: str, doomed: int = doomed, died: list[str] = died) -> Exception | None:
+        def fault(
+            number: int, step: steps.Step, when: str, doomed: int = doomed, died: list[str] = died
+        ) -> Exception | None:
             if (number, when) != (doomed, "after") or isinstance(step, steps.Bury):
                 return None
             died.append(type(step).__name__)
@@ -251,9 +307,12 @@ def test_a_batch_that_is_too_long_by_itself_leaves_the_thread_as_it_was_whoever_
         ending = world.live_to_the_end()
         story = f"died after step {doomed}, {died}"
         assert isinstance(ending, steps.Failed), story
-        assert (ending.reason, ending.error.code) in {("refused", "request_refused"), ("refused", "context_length_exceeded")}, story
+        assert (ending.reason, ending.error.code) in {
+            ("refused", "request_refused"),
+            ("refused", "context_length_exceeded"),
+        }, story
         assert world.conversation_id == HOME, story
-        own = [] if by_anchor or told_by == "create" else [("user", "m1"), ("user", "m2")]
+        own = [] if by_anchor or fails_at == "create" else [("user", "m1"), ("user", "m2")]
         assert world.provider.log[: len(before)] == before, story
         assert world.provider.log[len(before) :] in ([], own), story
         assert len(world.dropped) >= 3, story

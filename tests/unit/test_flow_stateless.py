@@ -1,4 +1,4 @@
-"""A provider that keeps nothing: the batch goes on behind the last stored round, whoever dies and whatever is lost on the way."""
+"""A provider that keeps nothing: after any fault the batch continues after the last stored round."""
 
 from __future__ import annotations
 
@@ -14,12 +14,25 @@ from hypothesis import strategies as st
 from assistant_queue.core import steps
 from assistant_queue.core.flow import MAX_DEATHS, Rules
 from assistant_queue.core.progress import Progress
-from assistant_queue.core.runs import ActionRequired, Capabilities, FoundBy, RunEnded, RunRequest, RunStarted
+from assistant_queue.core.runs import (
+    ActionRequired,
+    Capabilities,
+    FoundBy,
+    RunAccepted,
+    RunEnded,
+    RunRequest,
+)
 from assistant_queue.core.thread_state import Phase, ThreadState
-from assistant_queue.errors import InvalidToolResult, OutcomeUnknown, RequestRefused, RunExpired, StreamCut
+from assistant_queue.errors import (
+    InvalidToolResult,
+    OutcomeUnknown,
+    RequestRefused,
+    RunExpired,
+    StreamCut,
+)
 from assistant_queue.models import ToolCall, Usage
 
-STATELESS = Capabilities(found_by=FoundBy.NOT_AT_ALL, streams=True, conversations=False, stateless=True)
+STATELESS = Capabilities(found_by=FoundBy.NOT_AT_ALL, conversations=False, stateless=True)
 
 
 class Forgetful(ModelProvider):
@@ -30,19 +43,25 @@ class Forgetful(ModelProvider):
         self.told: dict[str, list[Any]] = {}
         self.sent: list[RunRequest] = []
 
-    def _begin(self, request: RunRequest, rounds: list[Any]) -> RunStarted:
+    def _begin(self, request: RunRequest, rounds: list[Any]) -> RunAccepted:
         assert [one for item in request.items for one in item.message_ids] == ["m1", "m2"]
         assert request.anchor == "what was said before"
         self.sent.append(request)
         run_id = self._new("run")
         self.told[run_id] = rounds
-        return RunStarted(run_id=run_id)
+        return RunAccepted(run_id=run_id)
 
-    def start(self, request: RunRequest) -> RunStarted:
+    def start(self, request: RunRequest) -> RunAccepted:
         assert request.transcript is None
         return self._begin(request, [])
 
-    def submit(self, request: RunRequest, run_id: str, calls: Sequence[ToolCall], outputs: Mapping[str, str]) -> RunStarted:
+    def submit(
+        self,
+        request: RunRequest,
+        run_id: str,
+        calls: Sequence[ToolCall],
+        outputs: Mapping[str, str],
+    ) -> RunAccepted:
         assert run_id
         rounds = json.loads(request.transcript or "[]")
         assert rounds[-1] == [one.id for one in calls] == list(outputs)
@@ -54,13 +73,27 @@ class Forgetful(ModelProvider):
             self.fails -= 1
             return RunEnded(run_id=run_id, status="failed")
         if len(rounds) == self.rounds:
-            return RunEnded(run_id=run_id, status="completed", replies=("the answer",), anchor=json.dumps(rounds))
+            return RunEnded(
+                run_id=run_id,
+                status="completed",
+                replies=("the answer",),
+                anchor=json.dumps(rounds),
+            )
         made = self._new("call")
-        return ActionRequired(run_id=run_id, calls=(ToolCall(made, call(0).function),), transcript=json.dumps([*rounds, [made]]))
+        return ActionRequired(
+            run_id=run_id,
+            calls=(ToolCall(made, call(0).function),),
+            transcript=json.dumps([*rounds, [made]]),
+        )
 
 
 def world(*, rounds: int = 0, fails: int = 0, delivers: bool = False) -> World:
-    made = World(Forgetful(rounds=rounds, fails=fails), STATELESS, Rules(delivers=delivers, max_attempts=10), mapped=True)
+    made = World(
+        Forgetful(rounds=rounds, fails=fails),
+        STATELESS,
+        Rules(delivers=delivers, max_attempts=10),
+        mapped=True,
+    )
     made.batch = claimed(conversation_id=None, anchor="what was said before")
     return made
 
@@ -68,7 +101,8 @@ def world(*, rounds: int = 0, fails: int = 0, delivers: bool = False) -> World:
 def check(played: World, ending: Any, rounds: int, story: Any) -> None:
     assert isinstance(ending, steps.Completed), story
     assert ending.result.replies == ("the answer",), story
-    # Each round's call was asked for under one id, twice at most: a death between the function's return and the write of its output.
+    # Each round's call was asked for under one id, twice at most: a death between the function's
+    # return and the write of its output.
     assert len(played.answered) == rounds, (story, played.answered)
     assert all(count <= 1 + played.deaths_in_all for count in played.answered.values()), story  # type: ignore[attr-defined]
     assert not played.buried
@@ -98,11 +132,13 @@ def test_without_faults_the_batch_is_completed(rounds: int, fails: int) -> None:
 
 
 @pytest.mark.parametrize("delivers", [False, True])
-def test_dying_at_any_step_goes_on_behind_the_last_stored_round(delivers: bool) -> None:
+def test_dying_at_any_step_continues_after_the_last_stored_round(delivers: bool) -> None:
     for doomed in range(1, 16):
         for moment in ("before", "after"):
 
-            def fault(number: int, step: steps.Step, when: str, doomed: int = doomed, moment: str = moment) -> Exception | None:
+            def fault(
+                number: int, step: steps.Step, when: str, doomed: int = doomed, moment: str = moment
+            ) -> Exception | None:
                 if isinstance(step, steps.Finish) and when == "after":
                     return None
                 return Crash() if (number, when) == (doomed, moment) else None
@@ -115,11 +151,16 @@ def test_dying_at_any_step_goes_on_behind_the_last_stored_round(delivers: bool) 
     fails=st.integers(0, 2),
     faults=st.dictionaries(
         st.integers(1, 40),
-        st.tuples(st.sampled_from(["before", "after"]), st.sampled_from(["crash", "lost", "refused", "limited", "cut"])),
+        st.tuples(
+            st.sampled_from(["before", "after"]),
+            st.sampled_from(["crash", "lost", "refused", "limited", "cut"]),
+        ),
         max_size=6,
     ).filter(lambda faults: sum(kind == "crash" for _, kind in faults.values()) < MAX_DEATHS),
 )
-def test_any_mixture_of_faults_ends_in_one_answer(rounds: int, fails: int, faults: dict[int, tuple[str, str]]) -> None:
+def test_any_mixture_of_faults_ends_in_one_answer(
+    rounds: int, fails: int, faults: dict[int, tuple[str, str]]
+) -> None:
     def fault(number: int, step: steps.Step, when: str) -> Exception | None:
         moment, kind = faults.get(number, ("", ""))
         if moment != when or (isinstance(step, steps.Finish) and when == "after"):
@@ -130,13 +171,16 @@ def test_any_mixture_of_faults_ends_in_one_answer(rounds: int, fails: int, fault
             if kind == "lost":
                 return OutcomeUnknown("lost")
             if when == "before":
-                return {"refused": RequestRefused("400"), "limited": RequestRefused("429", counts=False, retry_after_s=3.0)}.get(kind)
+                return {
+                    "refused": RequestRefused("400"),
+                    "limited": RequestRefused("429", counts=False, retry_after_s=3.0),
+                }.get(kind)
         return StreamCut("cut") if isinstance(step, steps.Watch) and kind == "cut" else None
 
     play(rounds, fault, fails=fails)
 
 
-# --- step by step -----------------------------------------------------------------------------------------------------------
+# --- step by step ---------------------------------------------------------------------------------
 
 
 def test_a_lost_answer_is_a_failure_and_no_riddle() -> None:
@@ -155,8 +199,10 @@ def test_the_history_is_read_with_the_claim_and_not_written_with_each_step() -> 
     assert all("[long]" not in step.progress.dump() for step in driver.all(steps.Save))
 
 
-def test_a_round_is_stored_before_its_calls_are_answered_and_told_again_after_a_cut() -> None:
-    asked = action(1, run_id="run_1", replies=("wait",), usage=Usage(input_tokens=1), transcript="[1]")
+def test_a_round_is_stored_before_its_calls_are_answered_and_sent_again_after_a_cut() -> None:
+    asked = action(
+        1, run_id="run_1", replies=("wait",), usage=Usage(input_tokens=1), transcript="[1]"
+    )
     driver = Scripted(STATELESS)
     driver.run(claimed(), {steps.Watch: [asked, StreamCut("cut")]})
     assert driver.names == [
@@ -165,7 +211,11 @@ def test_a_round_is_stored_before_its_calls_are_answered_and_told_again_after_a_
     ]  # fmt: skip
     assert driver.all(steps.Save)[2].progress.asked == asked
     left = driver.only(steps.Postpone)
-    assert (left.phase, left.progress.calls, left.progress.transcript) == (Phase.SENDING, (call(1),), "[1]")
+    assert (left.phase, left.progress.calls, left.progress.transcript) == (
+        Phase.SENDING,
+        (call(1),),
+        "[1]",
+    )
 
     again = Scripted(STATELESS)
     ending = again.run(claimed(phase=left.phase, progress=left.progress))
@@ -178,16 +228,30 @@ def test_a_round_is_stored_before_its_calls_are_answered_and_told_again_after_a_
 
 def test_a_round_whose_function_failed_is_answered_again_under_its_ids() -> None:
     driver = Scripted(STATELESS)
-    driver.run(claimed(), {steps.Watch: [action(1, transcript="[1]")], steps.Answer: [InvalidToolResult("returned 7")]})
+    driver.run(
+        claimed(),
+        {
+            steps.Watch: [action(1, transcript="[1]")],
+            steps.Answer: [InvalidToolResult("returned 7")],
+        },
+    )
     left = driver.only(steps.Postpone)
     again = Scripted(STATELESS)
     ending = again.run(claimed(phase=left.phase, progress=left.progress))
-    assert again.names == ["Save(sending)", "Answer", "Save(sending)", "Submit", "Save(running)", "Watch", "Finish"]
+    assert again.names == [
+        "Save(sending)",
+        "Answer",
+        "Save(sending)",
+        "Submit",
+        "Save(running)",
+        "Watch",
+        "Finish",
+    ]
     assert again.only(steps.Answer).calls == (call(1),)
     assert isinstance(ending, steps.Completed)
 
 
-def test_each_attempt_has_a_deadline_of_its_own_and_a_takeover_keeps_it() -> None:
+def test_each_attempt_has_its_own_deadline_and_a_takeover_keeps_it() -> None:
     driver = Scripted(STATELESS)
     driver.run(claimed(), {steps.Watch: [action(1, transcript="[1]"), RunExpired("too long")]})
     left = driver.only(steps.Postpone)
@@ -227,5 +291,11 @@ def test_a_refusal_for_a_passing_reason_is_no_attempt_in_a_round_either() -> Non
 
 def test_nothing_is_left_open_at_a_provider_that_keeps_nothing() -> None:
     driver = Scripted(STATELESS, Rules(max_attempts=1))
-    driver.run(claimed(), {steps.Watch: [action(1, transcript="[1]")], steps.Answer: [InvalidToolResult("returned 7")]})
+    driver.run(
+        claimed(),
+        {
+            steps.Watch: [action(1, transcript="[1]")],
+            steps.Answer: [InvalidToolResult("returned 7")],
+        },
+    )
     assert driver.only(steps.Bury).open_calls == ()

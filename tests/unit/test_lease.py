@@ -1,4 +1,4 @@
-"""The lease keeper: whose turn it is, and when its thread has to know."""
+"""The lease keeper: the order of renewals, and when its thread is woken."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from assistant_queue.core.progress import Progress
 from assistant_queue.core.thread_state import Phase
 from assistant_queue.errors import NotPermitted, StoreError, StoreUnavailable
 from assistant_queue.models import Batch
-from assistant_queue.store.calls import Operation, Space
-from assistant_queue.store.holding import Lease
-from assistant_queue.store.stores import SyncStore
-from assistant_queue.testing.clock import FakeClock
+from assistant_queue.store.calls import Namespace, Operation
+from assistant_queue.store.ops.leases import Lease
+from assistant_queue.store.transport.stores import SyncStore
+from assistant_queue.testing.fake_clock import FakeClock
 from assistant_queue.worker.lease import RENEWALS, HeldLease, LeaseKeeper
 from tests.conftest import PATIENCE_S
 
@@ -59,7 +59,7 @@ class Store:
 
 
 class Bell(threading.Condition):
-    """A condition that says when somebody waits on it, and how often it was rung."""
+    """A condition that records its waits and its notifications."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,15 +81,29 @@ class Keeper(LeaseKeeper):
     def __init__(self, clock: Clock | None = None) -> None:
         self.store = Store()
         self.lost: list[str] = []
-        super().__init__(Space("p", clock or SystemClock()), cast("SyncStore", self.store), LEASE_S)
+        super().__init__(
+            Namespace("p", clock or SystemClock()), cast("SyncStore", self.store), LEASE_S
+        )
         self._changed: Bell = Bell()
 
-    def keep(self, thread_id: str, *, due_in_s: float, deadline_s: float = 10 * LEASE_S) -> HeldLease:
+    def keep(
+        self, thread_id: str, *, due_in_s: float, deadline_s: float = 10 * LEASE_S
+    ) -> HeldLease:
         """Hold a lease that has to be renewed then."""
         batch = Batch(id="b", thread_id=thread_id, messages=(), attempts=1)
-        claimed = Claimed(batch=batch, phase=Phase.FROZEN, progress=Progress(), deaths=0, claimed_ms=0, conversation_id=None, anchor=None)
-        lease = Lease(thread_id=thread_id, token="t", now_ms=0, until_ms=0, guard_id="g", claimed=claimed)
-        claimed_at = self._space.clock.monotonic() + due_in_s - LEASE_S / 3
+        claimed = Claimed(
+            batch=batch,
+            phase=Phase.FROZEN,
+            progress=Progress(),
+            deaths=0,
+            claimed_ms=0,
+            conversation_id=None,
+            anchor=None,
+        )
+        lease = Lease(
+            thread_id=thread_id, token="t", now_ms=0, until_ms=0, guard_id="g", claimed=claimed
+        )
+        claimed_at = self._namespace.clock.monotonic() + due_in_s - LEASE_S / 3
         return self.hold(lease, claimed_at, deadline_s, lambda: self.lost.append(thread_id))
 
     def sleeps(self) -> None:
@@ -111,7 +125,9 @@ def keeper() -> Iterator[Keeper]:
     made.close()
 
 
-def test_a_lease_that_is_due_is_renewed_while_the_thread_sleeps_for_a_later_one(keeper: Keeper) -> None:
+def test_a_lease_that_is_due_is_renewed_while_the_thread_sleeps_for_a_later_one(
+    keeper: Keeper,
+) -> None:
     keeper.keep("later", due_in_s=900)
     keeper.sleeps()
     keeper.keep("now", due_in_s=0)
@@ -127,7 +143,9 @@ def test_a_lease_that_is_due_later_does_not_wake_the_thread(keeper: Keeper) -> N
     assert keeper.rung == before
 
 
-def test_after_a_lease_was_dropped_the_thread_is_woken_no_sooner_than_it_would_have_been(keeper: Keeper) -> None:
+def test_after_a_lease_was_dropped_the_thread_is_woken_no_sooner_than_it_would_have_been(
+    keeper: Keeper,
+) -> None:
     held = keeper.keep("first", due_in_s=500)
     keeper.sleeps()
     before = keeper.rung
@@ -154,11 +172,11 @@ def test_a_lease_that_was_dropped_is_not_renewed(keeper: Keeper) -> None:
     assert keeper.store.trip() == ["now"]
 
 
-# --- many at once ---------------------------------------------------------------------------------------------------------------
+# --- many at once ---------------------------------------------------------------------------------
 
 
 def hold_back(keeper: Keeper) -> Any:
-    """Let the thread look only when all leases are there: it sleeps for one that is due much later."""
+    """Let the thread look when all leases are there: it sleeps until one that is due later."""
     keeper.keep("later", due_in_s=LEASE_S)
     keeper.sleeps()
     return keeper._changed
@@ -174,7 +192,9 @@ def test_all_that_are_due_share_round_trips_of_a_bounded_size(keeper: Keeper) ->
     assert sorted(name for trip in trips for name in trip) == sorted(names)
 
 
-def test_those_that_are_due_soon_share_the_round_trip_of_the_one_that_is_due(keeper: Keeper) -> None:
+def test_those_that_are_due_soon_share_the_round_trip_of_the_one_that_is_due(
+    keeper: Keeper,
+) -> None:
     with hold_back(keeper):
         keeper.keep("now", due_in_s=0)
         keeper.keep("soon", due_in_s=LEASE_S / 13)
@@ -182,7 +202,9 @@ def test_those_that_are_due_soon_share_the_round_trip_of_the_one_that_is_due(kee
     assert keeper.store.trip() == ["now", "soon"]
 
 
-def test_one_that_is_lost_or_broken_costs_no_other(keeper: Keeper, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_that_is_lost_or_broken_costs_no_other(
+    keeper: Keeper, caplog: pytest.LogCaptureFixture
+) -> None:
     said = {"lost": ["lost"], "broken": StoreError("its key is RQ's")}
     keeper.store.answers = lambda name: said.get(name, ["held", 0, "new guard", "1"])
     with hold_back(keeper):
@@ -192,9 +214,9 @@ def test_one_that_is_lost_or_broken_costs_no_other(keeper: Keeper, caplog: pytes
     assert keeper.lost == ["lost"]
     assert [one.is_lost for one in held] == [False, True, False, False]
     assert [one.guard_id for one in held] == ["new guard", "g", "g", "new guard"]
-    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == [
-        "lease on thread 'broken' cannot be renewed: its key is RQ's"
-    ]
+    assert [
+        record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR
+    ] == ["lease on thread 'broken' cannot be renewed: its key is RQ's"]
     keeper.store.answers = lambda _: ["held", 0, "guard", ""]
     with keeper._changed:  # the two that are left are all that is renewed again
         keeper._queue = [(0.0, number, one) for number, (_, _, one) in enumerate(keeper._queue)]
@@ -202,8 +224,13 @@ def test_one_that_is_lost_or_broken_costs_no_other(keeper: Keeper, caplog: pytes
     assert sorted(keeper.store.trip()) == ["first", "last", "later"]
 
 
-@pytest.mark.parametrize(("refusal", "after_s"), [(StoreUnavailable("away"), 0.25), (NotPermitted("a password is being rotated"), 5.0)])
-def test_a_redis_that_is_away_is_asked_again_and_no_lease_is_given_up(refusal: Exception, after_s: float) -> None:
+@pytest.mark.parametrize(
+    ("refusal", "after_s"),
+    [(StoreUnavailable("away"), 0.25), (NotPermitted("a password is being rotated"), 5.0)],
+)
+def test_a_redis_that_is_away_is_asked_again_and_no_lease_is_given_up(
+    refusal: Exception, after_s: float
+) -> None:
     clock = FakeClock()
     keeper = Keeper(clock)
     keeper.store.refusal = refusal
@@ -219,14 +246,16 @@ def test_a_redis_that_is_away_is_asked_again_and_no_lease_is_given_up(refusal: E
     assert keeper.lost == []
 
 
-def test_a_keeper_that_stumbles_goes_on(keeper: Keeper, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_keeper_that_stumbles_continues(keeper: Keeper, caplog: pytest.LogCaptureFixture) -> None:
     keeper.store.refusal = RuntimeError("a bug")
     keeper.keep("t", due_in_s=0)
     keeper.store.trip()
     keeper.sleeps()
     keeper.store.refusal = None
     assert keeper.store.trip() == ["t"]
-    assert any(record.getMessage().startswith("the lease keeper stumbled") for record in caplog.records)
+    assert any(
+        record.getMessage().startswith("the lease keeper failed") for record in caplog.records
+    )
 
 
 def test_a_batch_whose_deadline_has_passed_is_renewed_no_more(keeper: Keeper) -> None:
@@ -236,7 +265,7 @@ def test_a_batch_whose_deadline_has_passed_is_renewed_no_more(keeper: Keeper) ->
     assert keeper.store.trip() == ["now"]
 
 
-def test_how_much_of_a_lease_a_round_takes_is_told() -> None:
+def test_how_much_of_a_lease_a_round_takes_is_reported() -> None:
     clock = FakeClock()
     keeper = Keeper(clock)
     shares: queue.Queue[float] = queue.Queue()
@@ -265,7 +294,9 @@ def test_a_batch_outlives_its_lease_until_it_is_lost_or_dropped() -> None:
     keeper.close_and_wait()
 
 
-def test_a_renewal_that_crosses_the_end_of_its_batch_says_nothing_of_another_worker(keeper: Keeper) -> None:
+def test_a_renewal_that_crosses_the_end_of_its_batch_says_nothing_of_another_worker(
+    keeper: Keeper,
+) -> None:
     keeper.store.answers = lambda _: ["lost"]
     with hold_back(keeper):
         ending = keeper.keep("ending", due_in_s=-1)

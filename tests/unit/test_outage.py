@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from assistant_queue.errors import NotPermitted, StoreUnavailable
-from assistant_queue.testing.clock import FakeClock
+from assistant_queue.testing.fake_clock import FakeClock
 from assistant_queue.worker.outage import Outage, pause_s
 
 AWAY = StoreUnavailable("Redis refuses for now, OOM", refusal="OOM")
@@ -22,7 +22,9 @@ class Scene:
 
     @property
     def said(self) -> list[str]:
-        return [record.getMessage() for record in self._caplog.records if record.name.endswith("outage")]
+        return [
+            record.getMessage() for record in self._caplog.records if record.name.endswith("outage")
+        ]
 
 
 @pytest.fixture
@@ -32,12 +34,12 @@ def scene(caplog: pytest.LogCaptureFixture) -> Scene:
 
 def test_an_outage_is_two_lines_however_much_fails(scene: Scene) -> None:
     for _ in range(100):
-        for subject in ("writes", "renewals", "watchman"):
+        for subject in ("writes", "renewals", "scheduler"):
             scene.outage.failed(subject, AWAY)
         scene.clock.advance(0.125)
     assert scene.outage.is_on
     scene.outage.passed("renewals")
-    scene.outage.passed("watchman")
+    scene.outage.passed("scheduler")
     assert len(scene.said) == 1
     scene.outage.passed("writes")
     scene.outage.passed("writes")

@@ -1,4 +1,4 @@
-"""From blocking code to an event loop: one thread, its end, and a caller who is interrupted."""
+"""From blocking code to an event loop: one thread, its end, and an interrupted caller."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from assistant_queue import portal as portal_module
+from assistant_queue.client import portal as portal_module
+from assistant_queue.client.portal import Portal
 from assistant_queue.errors import OutcomeUnknown
-from assistant_queue.portal import Portal
 from tests.conftest import PATIENCE_S
 
 
@@ -62,7 +62,9 @@ def opened() -> Iterator[Opened]:
 
 def test_calls_run_on_one_thread_that_starts_with_the_first(opened: Opened) -> None:
     assert opened.resources == []
-    assert [opened.portal.call(lambda resource, n=number: resource.add(n, 1)) for number in range(3)] == [1, 2, 3]
+    assert [
+        opened.portal.call(lambda resource, n=number: resource.add(n, 1)) for number in range(3)
+    ] == [1, 2, 3]
     (resource,) = opened.resources
     assert resource.thread is not threading.current_thread()
 
@@ -102,10 +104,12 @@ def test_closing_ends_the_thread_and_a_later_call_opens_again(opened: Opened) ->
     assert len(opened.resources) == 2
 
 
-def test_a_call_that_is_not_over_when_the_portal_closes_is_told_so(opened: Opened) -> None:
+def test_a_call_that_is_not_over_when_the_portal_closes_raises_that(opened: Opened) -> None:
     opened.portal.call(lambda resource: resource.add(1, 1))
     (resource,) = opened.resources
-    closing = threading.Thread(target=lambda: (resource.begun.wait(PATIENCE_S), opened.portal.close()))
+    closing = threading.Thread(
+        target=lambda: (resource.begun.wait(PATIENCE_S), opened.portal.close())
+    )
     closing.start()
     with pytest.raises(OutcomeUnknown, match="closed during a direct call"):
         opened.portal.call(lambda resource: resource.hang())

@@ -1,10 +1,10 @@
-"""What is known of a batch, on its way through Redis."""
+"""Memory of a batch, on its way through Redis."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import fields
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -12,11 +12,23 @@ from hypothesis import strategies as st
 
 from assistant_queue.core.progress import Progress, dump_result, load_result, moment
 from assistant_queue.core.runs import ActionRequired
+from assistant_queue.core.stored_rows import MOST_ROWS, AttemptRow, bounded, shortened
 from assistant_queue.models import ErrorInfo, FunctionCall, RunResult, ToolCall, Usage
 
 texts = st.text(max_size=20)
 moments = st.integers(0, 4 * 10**12).map(moment)
-usages = st.builds(Usage, input_tokens=st.integers(0, 9), output_tokens=st.integers(0, 9), total_tokens=st.integers(0, 9))
+usages = st.builds(
+    Usage,
+    input_tokens=st.integers(0, 9),
+    cached_input_tokens=st.integers(0, 9),
+    cache_write_tokens=st.integers(0, 9),
+    output_tokens=st.integers(0, 9),
+    reasoning_tokens=st.integers(0, 9),
+    total_tokens=st.integers(0, 9),
+    rounds=st.integers(0, 9),
+    model=st.none() | texts,
+    service_tier=st.none() | texts,
+)
 results = st.builds(
     RunResult,
     thread_id=texts,
@@ -50,19 +62,31 @@ progresses = st.builds(
     outputs=st.dictionaries(texts, texts, max_size=3),
     replies=st.lists(texts, max_size=3).map(tuple),
     usage=st.none() | usages,
-    held=st.booleans(),
+    already_in_thread=st.booleans(),
     waiting_since_ms=st.integers(0, 10**13),
     refusals=st.integers(0, 9),
     undecided_since_ms=st.integers(0, 10**13),
     shortened=st.integers(0, 9),
     origin=st.none() | texts,
     error=st.none() | st.builds(ErrorInfo, code=texts, message=texts),
+    tries=st.lists(
+        st.builds(
+            AttemptRow,
+            number=st.integers(0, 9),
+            started_ms=st.integers(0, 10**13),
+            ended_ms=st.integers(0, 10**13),
+            worker=texts,
+            run_id=texts,
+            error=st.none() | st.builds(ErrorInfo, code=st.text(min_size=1), message=texts),
+        ),
+        max_size=3,
+    ).map(tuple),
+    run_sent_ms=st.integers(0, 10**13),
+    first_text_ms=st.integers(0, 10**13),
     result=st.none() | results,
-    deliveries=st.integers(0, 9),
-    open_since_ms=st.integers(0, 10**13),
-    calling=st.booleans(),
-    guilt=st.integers(0, 9),
-    waits=st.booleans(),
+    in_user_code=st.booleans(),
+    crashes_in_user_code=st.integers(0, 9),
+    waits_for_exclusive=st.booleans(),
     asked=st.none()
     | st.builds(
         ActionRequired,
@@ -75,6 +99,43 @@ progresses = st.builds(
     transcript=st.none() | texts,
     burying=st.none() | texts,
 )
+
+
+STORED = {
+    "anchor",
+    "asked",
+    "attempts",
+    "burying",
+    "calling",
+    "calls",
+    "deadline_ms",
+    "error",
+    "failures",
+    "given_up",
+    "guilt",
+    "held",
+    "located",
+    "origin",
+    "outputs",
+    "passing",
+    "refusals",
+    "replies",
+    "result",
+    "rounds",
+    "run_id",
+    "sent_ms",
+    "shortened",
+    "submitted",
+    "transcript",
+    "tries",
+    "run_sent_ms",
+    "first_text_ms",
+    "undecided_since_ms",
+    "usage",
+    "waiting_since_ms",
+    "waits",
+}
+"""Names in Redis: versions before and after this one read them."""
 
 
 @given(progresses)
@@ -96,11 +157,21 @@ def test_the_strategy_above_covers_every_field() -> None:
         submitted=(ToolCall("d", FunctionCall("f", "{}")),),
         outputs={"c": "o"},
         replies=("hi",),
-        usage=Usage(input_tokens=1, output_tokens=2, total_tokens=3),
+        usage=Usage(
+            input_tokens=1,
+            cached_input_tokens=2,
+            cache_write_tokens=3,
+            output_tokens=4,
+            reasoning_tokens=5,
+            total_tokens=6,
+            rounds=7,
+            model="m",
+            service_tier="flex",
+        ),
         asked=ActionRequired(run_id="r", calls=()),
         transcript="[]",
         burying="attempts",
-        held=True,
+        already_in_thread=True,
         waiting_since_ms=6,
         refusals=7,
         passing=True,
@@ -109,20 +180,83 @@ def test_the_strategy_above_covers_every_field() -> None:
         shortened=10,
         origin="conv_1",
         error=ErrorInfo(code="x", message="y"),
+        tries=(
+            AttemptRow(
+                number=1,
+                started_ms=2,
+                ended_ms=3,
+                worker="host:1",
+                run_id="r",
+                error=ErrorInfo(code="x", message="y"),
+            ),
+        ),
+        run_sent_ms=12,
+        first_text_ms=13,
         result=_result(),
-        deliveries=9,
-        open_since_ms=11,
-        calling=True,
-        guilt=1,
-        waits=True,
+        in_user_code=True,
+        crashes_in_user_code=1,
+        waits_for_exclusive=True,
     )
-    assert set(json.loads(full.dump())) == {one.name for one in fields(Progress)}
+    assert set(json.loads(full.dump())) == STORED
+    assert len(STORED) == len(fields(Progress))
     assert Progress.load(full.dump()) == full
+
+
+def test_an_attribute_is_read_by_its_stored_name_alone() -> None:
+    stored = '{"held":true,"calling":true,"guilt":2,"waits":true}'
+    renamed = Progress(
+        already_in_thread=True, in_user_code=True, crashes_in_user_code=2, waits_for_exclusive=True
+    )
+    assert Progress.load(stored) == renamed
+    assert json.loads(renamed.dump()) == json.loads(stored)
+    assert Progress.load('{"already_in_thread":true,"in_user_code":true}') == Progress()
+
+
+@pytest.mark.parametrize("name", ["guilt", "attempts", "outputs"])
+def test_a_value_of_a_wrong_type_is_named_as_it_is_stored(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        Progress.load(json.dumps({name: "x"}))
 
 
 def test_nothing_known_is_next_to_nothing_stored() -> None:
     assert Progress().dump() == "{}"
     assert Progress.load("") == Progress()
+
+
+def test_tokens_stored_by_version_0_1_are_read_and_it_reads_those_of_this_one() -> None:
+    usage = Progress.load('{"usage":[1,2,3]}').usage
+    assert usage == Usage(input_tokens=1, output_tokens=2, total_tokens=3)
+    counted = Usage(input_tokens=1, output_tokens=2, total_tokens=3, reasoning_tokens=9, model="m")
+    row = json.loads(Progress(usage=counted).dump())["usage"]
+    assert row[:3] == [1, 2, 3]  # version 0.1 reads no more than these
+    assert Progress.load(json.dumps({"usage": [*row, "from the future"]})).usage == counted
+
+
+def test_the_first_and_the_latest_attempts_are_kept() -> None:
+    rows = [AttemptRow(number=number, started_ms=1) for number in range(100)]
+    kept = bounded(rows)
+    assert len(kept) == MOST_ROWS
+    assert [row.number for row in kept[:2]] == [0, 100 - MOST_ROWS + 1]
+    assert kept[-1].number == 99
+    assert bounded(rows[:MOST_ROWS]) == tuple(rows[:MOST_ROWS])
+
+
+def test_a_long_error_is_shortened_in_an_attempt() -> None:
+    short = ErrorInfo(code="x", message="y")
+    assert shortened(short) is short
+    assert shortened(ErrorInfo(code="x", message="y" * 999)).message == "y" * 199 + "…"
+
+
+@pytest.mark.parametrize("row", [[], [1], ["x", 2], [1, 2, 3, 4], 7])
+def test_attempts_of_another_shape_are_refused(row: object) -> None:
+    with pytest.raises(ValueError, match="not the progress of a batch"):
+        Progress.load(json.dumps({"tries": [row]}))
+
+
+@pytest.mark.parametrize("row", [[], [1, 2], ["x", 2, 3], {"input_tokens": 1}, 7, [1, 2, 3, "x"]])
+def test_tokens_of_another_shape_are_refused(row: object) -> None:
+    with pytest.raises(ValueError, match="not the progress of a batch"):
+        Progress.load(json.dumps({"usage": row}))
 
 
 def test_what_a_newer_version_added_is_ignored() -> None:
@@ -141,7 +275,7 @@ def test_a_result_survives_json(result: RunResult) -> None:
 
 
 def test_moments_are_aware_and_utc() -> None:
-    assert moment(1_700_000_000_123) == datetime(2023, 11, 14, 22, 13, 20, 123000, tzinfo=timezone.utc)
+    assert moment(1_700_000_000_123) == datetime(2023, 11, 14, 22, 13, 20, 123000, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("value", ["ключ", "a\nb", "🙂", "\u2028"])
@@ -168,11 +302,14 @@ def _result() -> RunResult:
 
 
 def test_what_has_happened_did_not_happen_later_than_now() -> None:
-    """Every time that is kept, so that one added later is not forgotten: it is a deadline, or it lies in the past."""
+    """Every time that is kept, also one added later, is a deadline or lies in the past."""
     times = [one.name for one in fields(Progress) if one.name.endswith("_ms")]
     progress = Progress(**dict.fromkeys(times, 5000))
     progress.keep_past(2000, 1.0)
-    assert {name: getattr(progress, name) for name in times} == {**dict.fromkeys(times, 2000), "deadline_ms": 3000}
+    assert {name: getattr(progress, name) for name in times} == {
+        **dict.fromkeys(times, 2000),
+        "deadline_ms": 3000,
+    }
     known = Progress(sent_ms=1000, deadline_ms=1500)
     known.keep_past(2000, 1.0)
     assert known == Progress(sent_ms=1000, deadline_ms=1500)

@@ -45,11 +45,17 @@ def streamed(found: TagFilter, *pieces: str) -> str:
         ("<thinker>", "<thinker>"),
         ("  hello", "  hello"),
         ("hello <think>hm</think>", "hello <think>hm</think>"),
-        ("```\n<think>hm</think>\n```\nis how it looks", "```\n<think>hm</think>\n```\nis how it looks"),
+        (
+            "```\n<think>hm</think>\n```\nis how it looks",
+            "```\n<think>hm</think>\n```\nis how it looks",
+        ),
         ("`</think>` closes it", "`</think>` closes it"),
         ("Write\n```html\n</think>\n```\nthere", "Write\n```html\n</think>\n```\nthere"),
         ("<think>hm</think>It ends with </think>.", "It ends with </think>."),
-        ("It begins with <think> and ends with </think>.", "It begins with <think> and ends with </think>."),
+        (
+            "It begins with <think> and ends with </think>.",
+            "It begins with <think> and ends with </think>.",
+        ),
         ("", ""),
         (" \n", " \n"),
     ],
@@ -86,7 +92,9 @@ def test_pieces_come_to_the_same_as_the_whole(pieces: list[str], starts_inside: 
     text = "".join(pieces)
     tags = ReasoningTags()
     answer = tags.without(text)
-    if tags.starts_inside and not starts_inside:  # nothing announced this block: what passed through is corrected by the whole
+    if (
+        tags.starts_inside and not starts_inside
+    ):  # nothing announced this block: what passed through is corrected by the whole
         return
     assert streamed(TagFilter(starts_inside=starts_inside), *pieces) == answer
     assert streamed(TagFilter(starts_inside=starts_inside), *text) == answer
@@ -94,9 +102,21 @@ def test_pieces_come_to_the_same_as_the_whole(pieces: list[str], starts_inside: 
 
 def test_text_is_given_as_soon_as_it_is_known_to_be_text() -> None:
     found = TagFilter()
-    assert [found.feed(piece) for piece in ("<thi", "s>", " is", " it")] == ["", "<this>", " is", " it"]
+    assert [found.feed(piece) for piece in ("<thi", "s>", " is", " it")] == [
+        "",
+        "<this>",
+        " is",
+        " it",
+    ]
     found = TagFilter()
-    assert [found.feed(piece) for piece in ("<think>a", "</thi", "nk>", "\n\n", "he", "llo")] == ["", "", "", "", "he", "llo"]
+    assert [found.feed(piece) for piece in ("<think>a", "</thi", "nk>", "\n\n", "he", "llo")] == [
+        "",
+        "",
+        "",
+        "",
+        "he",
+        "llo",
+    ]
 
 
 def test_a_template_that_opens_the_block_is_remembered_until_it_does_not() -> None:
@@ -104,21 +124,30 @@ def test_a_template_that_opens_the_block_is_remembered_until_it_does_not() -> No
     assert streamed(tags.filter(), "hm", "</think>", "hello") == "hm</think>hello"
     assert tags.without("hm</think>hello") == "hello"
     held = tags.filter()
-    assert [held.feed(piece) for piece in ("let me ", "see</th", "ink>\n\n", "he", "llo")] == ["", "", "", "he", "llo"]
+    assert [held.feed(piece) for piece in ("let me ", "see</th", "ink>\n\n", "he", "llo")] == [
+        "",
+        "",
+        "",
+        "he",
+        "llo",
+    ]
     assert streamed(tags.filter(), "no reasoning this time") == "no reasoning this time"
     tags.without("no reasoning this time")
     assert tags.filter().feed("at once") == "at once"
 
 
-def test_reasoning_in_a_field_of_its_own_leaves_none_in_the_text() -> None:
+def test_reasoning_in_a_separate_field_leaves_none_in_the_text() -> None:
     tags = ReasoningTags()
     tags.without("hm</think>hello")
-    assert tags.without("The tag is </think>.", is_told_apart=True) == "The tag is </think>."
+    assert tags.without("The tag is </think>.", is_separate=True) == "The tag is </think>."
     tags.without("hm</think>hello")
     found = tags.filter()
-    found.tell_apart()
-    assert [found.feed(piece) for piece in ("The tag", " is </think>.")] == ["The tag", " is </think>."]
-    assert tags.without("</think>hello", is_told_apart=True) == "hello"
+    found.mark_separate()
+    assert [found.feed(piece) for piece in ("The tag", " is </think>.")] == [
+        "The tag",
+        " is </think>.",
+    ]
+    assert tags.without("</think>hello", is_separate=True) == "hello"
 
 
 def test_long_reasoning_is_looked_at_once() -> None:

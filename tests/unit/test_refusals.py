@@ -10,7 +10,13 @@ from redis._parsers.base import BaseParser
 
 from assistant_queue.config import NO_CLUSTER
 from assistant_queue.errors import ConfigurationError, NotPermitted, StoreUnavailable
-from assistant_queue.store.refusals import PASSING, hang_up_idle, leads_astray, translate, word_of
+from assistant_queue.store.transport.refusals import (
+    PASSING,
+    hang_up_idle,
+    leads_astray,
+    translate,
+    word_of,
+)
 
 SAID = {
     "OOM": "OOM command not allowed when used memory > 'maxmemory'.",
@@ -36,16 +42,22 @@ def in_script_7(line: str) -> Any:
 
 
 def in_script_6(line: str) -> Any:
-    return BaseParser.parse_error(f"ERR Error running script (call to f_{'ab' * 20}): @user_script:12: @user_script: 12: -{line} ")
+    return BaseParser.parse_error(
+        f"ERR Error running script (call to f_{'ab' * 20}): @user_script:12: @user_script: 12: -{line} "
+    )
 
 
 def in_pipeline(line: str) -> Any:
     error = in_script_7(line)
-    error.args = (f"Command # 1 (EVALSHA abc 3 p:thread:t\nhello OOM) of pipeline caused error: {error.args[0]}",)
+    error.args = (
+        f"Command # 1 (EVALSHA abc 3 p:thread:t\nhello OOM) of pipeline caused error: {error.args[0]}",
+    )
     return error
 
 
-@pytest.mark.parametrize("form", [plain, in_script_7, in_script_6, in_pipeline], ids=lambda form: form.__name__)
+@pytest.mark.parametrize(
+    "form", [plain, in_script_7, in_script_6, in_pipeline], ids=lambda form: form.__name__
+)
 @pytest.mark.parametrize("word", PASSING)
 def test_a_refusal_that_passes_is_a_redis_that_is_away(word: str, form: Any) -> None:
     error = form(SAID[word])
@@ -61,7 +73,9 @@ def test_a_refusal_that_passes_is_a_redis_that_is_away(word: str, form: Any) -> 
 @pytest.mark.parametrize("word", PASSING)
 def test_the_connection_to_a_server_that_is_no_primary_is_closed(word: str) -> None:
     closes = word in {"READONLY", "MASTERDOWN", "UNBLOCKED"}
-    assert [leads_astray(form(SAID[word])) for form in (plain, in_script_7, in_script_6, in_pipeline)] == [closes] * 4
+    assert [
+        leads_astray(form(SAID[word])) for form in (plain, in_script_7, in_script_6, in_pipeline)
+    ] == [closes] * 4
 
 
 @pytest.mark.parametrize("word", ["CLUSTERDOWN", "TRYAGAIN"])
@@ -69,8 +83,10 @@ def test_a_redis_that_has_never_run_a_script_and_speaks_of_its_cluster_is_one(wo
     assert str(translate(plain(SAID[word]))) == NO_CLUSTER
 
 
-@pytest.mark.parametrize("line", ["MOVED 1 127.0.0.1:7000", "ASK 1 127.0.0.1:7000", "CROSSSLOT Keys in request"])
-def test_what_only_a_cluster_says_is_never_waited_for(line: str) -> None:
+@pytest.mark.parametrize(
+    "line", ["MOVED 1 127.0.0.1:7000", "ASK 1 127.0.0.1:7000", "CROSSSLOT Keys in request"]
+)
+def test_errors_of_a_cluster_are_never_waited_for(line: str) -> None:
     assert type(translate(plain(line), has_served=True)) is ConfigurationError
 
 
@@ -78,17 +94,23 @@ def test_what_only_a_cluster_says_is_never_waited_for(line: str) -> None:
     ("line", "says"),
     [
         ("NOAUTH Authentication required.", "redis://user:password@host"),
-        ("NOAUTH HELLO must be called with the client already authenticated, otherwise ...", "redis://user:password@host"),
+        (
+            "NOAUTH HELLO must be called with the client already authenticated, otherwise ...",
+            "redis://user:password@host",
+        ),
         ("WRONGPASS invalid username-password pair or user is disabled.", "check both"),
         ("NOPERM User bot has no permissions to run the 'evalsha' command", "check its ACL"),
-        (f"ERR ACL failure in script: User bot has no permissions script: {'ab' * 20}, on @user_script:1.", "check its ACL"),
+        (
+            f"ERR ACL failure in script: User bot has no permissions script: {'ab' * 20}, on @user_script:1.",
+            "check its ACL",
+        ),
         (
             f"ERR Error running script (call to f_{'ab' * 20}): @user_script:1: The user executing the script can't run this command",
             "check its ACL",
         ),
     ],
 )
-def test_a_user_that_is_refused_is_told_what_to_check(line: str, says: str) -> None:
+def test_the_error_of_a_refused_user_names_what_to_check(line: str, says: str) -> None:
     ours = translate(plain(line))
     assert type(ours) is NotPermitted
     assert says in str(ours)
@@ -115,5 +137,9 @@ def test_an_old_pool_closes_what_it_keeps() -> None:
 
 
 def test_errors_without_a_word_have_none() -> None:
-    errors = (exceptions.ConnectionError("Error 111 connecting"), OSError("no"), exceptions.ResponseError("value is not an integer"))
+    errors = (
+        exceptions.ConnectionError("Error 111 connecting"),
+        OSError("no"),
+        exceptions.ResponseError("value is not an integer"),
+    )
     assert [word_of(error) for error in errors] == ["", "", ""]

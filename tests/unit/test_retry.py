@@ -1,4 +1,4 @@
-"""When to try again."""
+"""Delays before a retry."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from assistant_queue.scrubbing import scrubbed, without_secrets
-from assistant_queue.user_errors import log_raised, said, tracebacks
+from assistant_queue.user_code.error_text import log_raised, said, tracebacks
+from assistant_queue.user_code.scrubbing import scrubbed, without_secrets
 
 TOKEN = "123456789:AAF-abcDEFghiJKLmnoPQRstuVWXyz12345"
 """The form of a Telegram bot's token."""
@@ -16,16 +16,31 @@ TOKEN = "123456789:AAF-abcDEFghiJKLmnoPQRstuVWXyz12345"
 @pytest.mark.parametrize(
     ("words", "shown"),
     [
-        (f"GET https://api.telegram.org/bot{TOKEN}/sendMessage?chat_id=1", "GET https://api.telegram.org/[key]/sendMessage?chat_id=1"),
+        (
+            f"GET https://api.telegram.org/bot{TOKEN}/sendMessage?chat_id=1",
+            "GET https://api.telegram.org/[key]/sendMessage?chat_id=1",
+        ),
         (f"wrong token {TOKEN}", "wrong token [key]"),
         ("slack said no to xoxb-123456789-abcdef", "slack said no to [key]"),
-        ("https://user:p@ss@host/db and redis://:word@h:1/0", "https://[key]@host/db and redis://[key]@h:1/0"),
+        (
+            "https://user:p@ss@host/db and redis://:word@h:1/0",
+            "https://[key]@host/db and redis://[key]@h:1/0",
+        ),
         ("https://t0ken@host/x", "https://[key]@host/x"),
-        ("/z?token=abcdef1&a=b&X-Amz-Signature=deadbeef&key=hunter22", "/z?token=[key]&a=b&X-Amz-Signature=[key]&key=[key]"),
+        (
+            "/z?token=abcdef1&a=b&X-Amz-Signature=deadbeef&key=hunter22",
+            "/z?token=[key]&a=b&X-Amz-Signature=[key]&key=[key]",
+        ),
         ("/z?a=1&client_secret=hunter22#end", "/z?a=1&client_secret=[key]#end"),
         ("Authorization: Basic dXNlcjpwYXNz", "Authorization: Basic [key]"),
-        ("{'Authorization': 'Bearer abc123', 'X-Api-Key': 'canary123'}", "{'Authorization': 'Bearer [key]', 'X-Api-Key': '[key]'}"),
-        ("access_token=abcdef; db_password: 'hunter22'", "access_token=[key]; db_password: '[key]'"),
+        (
+            "{'Authorization': 'Bearer abc123', 'X-Api-Key': 'canary123'}",
+            "{'Authorization': 'Bearer [key]', 'X-Api-Key': '[key]'}",
+        ),
+        (
+            "access_token=abcdef; db_password: 'hunter22'",
+            "access_token=[key]; db_password: '[key]'",
+        ),
         ("AKIAIOSFODNN7EXAMPLE, ghp_0123456789abcdef", "[key], [key]"),
     ],
 )

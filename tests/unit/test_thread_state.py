@@ -13,7 +13,6 @@ ACTIVE_ONLY = {
     ThreadEvent.RENEW,
     ThreadEvent.PROGRESS,
     ThreadEvent.TRIM,
-    ThreadEvent.COMPLETE,
     ThreadEvent.FINISH,
     ThreadEvent.RETRY,
     ThreadEvent.HOLD,
@@ -31,7 +30,9 @@ def test_every_pair_leads_to_states_and_never_nowhere() -> None:
 
 
 @pytest.mark.parametrize(("state", "event"), list(itertools.product(ThreadState, ThreadEvent)))
-def test_each_pair_is_decided_by_the_kind_of_its_event(state: ThreadState, event: ThreadEvent) -> None:
+def test_each_pair_is_decided_by_the_kind_of_its_event(
+    state: ThreadState, event: ThreadEvent
+) -> None:
     if event in ANY_STATE:
         allowed = True
     elif event in ACTIVE_ONLY:
@@ -43,7 +44,11 @@ def test_each_pair_is_decided_by_the_kind_of_its_event(state: ThreadState, event
 
 
 def test_only_the_end_of_a_batch_leads_to_idle() -> None:
-    assert {event for (state, event), targets in TRANSITIONS.items() if ThreadState.IDLE in targets and state is not ThreadState.IDLE} == {
+    assert {
+        event
+        for (state, event), targets in TRANSITIONS.items()
+        if ThreadState.IDLE in targets and state is not ThreadState.IDLE
+    } == {
         ThreadEvent.FINISH,
         ThreadEvent.BURY,
     }
@@ -51,7 +56,9 @@ def test_only_the_end_of_a_batch_leads_to_idle() -> None:
 
 def test_only_a_claim_makes_a_thread_active() -> None:
     entering = {
-        event for (state, event), targets in TRANSITIONS.items() if ThreadState.ACTIVE in targets and state is not ThreadState.ACTIVE
+        event
+        for (state, event), targets in TRANSITIONS.items()
+        if ThreadState.ACTIVE in targets and state is not ThreadState.ACTIVE
     }
     assert entering == {ThreadEvent.CLAIM}
 
@@ -60,7 +67,12 @@ def test_every_state_can_be_reached_from_idle_and_left_towards_it() -> None:
     def reach(start: ThreadState) -> set[ThreadState]:
         seen = {start}
         while True:
-            more = {target for (state, _), targets in TRANSITIONS.items() if state in seen for target in targets} - seen
+            more = {
+                target
+                for (state, _), targets in TRANSITIONS.items()
+                if state in seen
+                for target in targets
+            } - seen
             if not more:
                 return seen
             seen |= more
@@ -76,7 +88,9 @@ def test_the_diagram_has_one_arrow_for_each_pair_of_states_and_all_events_but_wa
         assert match, line
         assert (match[1], match[2]) not in arrows
         arrows[match[1], match[2]] = set(match[3].split(", "))
-    drawn = {(source, event, target) for (source, target), events in arrows.items() for event in events}
+    drawn = {
+        (source, event, target) for (source, target), events in arrows.items() for event in events
+    }
     assert drawn == {
         (state.value, event.value, target.value)
         for (state, event), targets in TRANSITIONS.items()

@@ -1,4 +1,4 @@
-"""A typed function becomes a tool: what the model is told, what it may write, and what is refused."""
+"""A typed function becomes a tool: what the model is sent, what it may write, and what is refused."""
 
 from __future__ import annotations
 
@@ -15,12 +15,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue, Batch, ConfigurationError, Message, ToolContext
+from assistant_queue import (
+    AssistantMessageQueue,
+    AsyncAssistantMessageQueue,
+    Batch,
+    ConfigurationError,
+    Message,
+    ToolContext,
+)
 from assistant_queue.config import configure
 from assistant_queue.tools import Offered, Tool, Toolbox, WrongArguments
 from assistant_queue.tools.docstrings import read_docstring
 
-CONTEXT = ToolContext(thread_id="t", run_id="r", call_id="c", batch=Batch(id="b", thread_id="t", messages=(Message(id="m", content="hi"),)))
+CONTEXT = ToolContext(
+    thread_id="t",
+    run_id="r",
+    call_id="c",
+    batch=Batch(id="b", thread_id="t", messages=(Message(id="m", content="hi"),)),
+)
 
 
 class Colour(enum.Enum):
@@ -69,7 +81,7 @@ def called(function: Any, arguments: Any) -> Any:
     return tool_of(function).bind(text, CONTEXT)()
 
 
-# --- what the model is told -------------------------------------------------------------------------------------------
+# --- what the model is sent -----------------------------------------------------------------------
 
 
 def test_the_definition_says_what_the_signature_and_the_docstring_say() -> None:
@@ -81,8 +93,14 @@ def test_the_definition_says_what_the_signature_and_the_docstring_say() -> None:
             "type": "object",
             "properties": {
                 "city": {"type": "string", "description": "Where, in English: one name."},
-                "days": {"anyOf": [{"type": "integer"}, {"type": "null"}], "description": "How many days. Default: 3."},
-                "unit": {"anyOf": [{"type": "string", "enum": ["c", "f"]}, {"type": "null"}], "description": "Default: 'c'."},
+                "days": {
+                    "anyOf": [{"type": "integer"}, {"type": "null"}],
+                    "description": "How many days. Default: 3.",
+                },
+                "unit": {
+                    "anyOf": [{"type": "string", "enum": ["c", "f"]}, {"type": "null"}],
+                    "description": "Default: 'c'.",
+                },
             },
             "required": ["city", "days", "unit"],
             "additionalProperties": False,
@@ -101,7 +119,12 @@ def test_a_function_without_parameters_and_docstring_is_a_tool() -> None:
         return "pong"
 
     parameters = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
-    assert tool_of(ping).definition == {"type": "function", "name": "ping", "parameters": parameters, "strict": True}
+    assert tool_of(ping).definition == {
+        "type": "function",
+        "name": "ping",
+        "parameters": parameters,
+        "strict": True,
+    }
     assert called(ping, "") == "pong"
 
 
@@ -116,17 +139,27 @@ def test_the_context_is_not_the_models() -> None:
 
 
 def test_what_pydantic_knows_of_a_parameter_is_said() -> None:
-    def book(seats: Annotated[int, Field(ge=1, le=9, description="how many")], to: Place, on: date, colour: Colour) -> None:
+    def book(
+        seats: Annotated[int, Field(ge=1, le=9, description="how many")],
+        to: Place,
+        on: date,
+        colour: Colour,
+    ) -> None:
         """Book.
 
         Args:
-            seats: Is not said, the annotation has a text of its own.
+            seats: Is not said, the annotation has its own text.
             to: Where to.
         """
 
     definition = tool_of(book).definition
     properties = definition["parameters"]["properties"]
-    assert properties["seats"] == {"type": "integer", "minimum": 1, "maximum": 9, "description": "how many"}
+    assert properties["seats"] == {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 9,
+        "description": "how many",
+    }
     assert properties["on"] == {"type": "string", "format": "date"}
     assert properties["to"]["description"] == "Where to."
     assert properties["to"]["required"] == ["city", "country"]
@@ -179,8 +212,13 @@ def takes_optional(value: Optional[int], other: int | None = None) -> Any:  # no
     return value, other
 
 
-@pytest.mark.parametrize("function", [takes_dict, takes_any, takes_loose, takes_tuple, takes_list, takes_set, takes_short])
-def test_what_strict_mode_has_no_words_for_is_offered_without_it(function: Callable[..., Any]) -> None:
+@pytest.mark.parametrize(
+    "function",
+    [takes_dict, takes_any, takes_loose, takes_tuple, takes_list, takes_set, takes_short],
+)
+def test_what_strict_mode_has_no_words_for_is_offered_without_it(
+    function: Callable[..., Any],
+) -> None:
     definition = tool_of(function).definition
     assert definition["strict"] is False
     assert definition["parameters"]["additionalProperties"] is False
@@ -199,14 +237,18 @@ def test_a_recursive_model_is_strict_by_reference() -> None:
 def test_docstrings_without_sections_or_texts_are_taken_as_they_are() -> None:
     assert read_docstring(None).description is None
     assert read_docstring("One line.").description == "One line."
-    assert read_docstring("Do.\n\nArgs:\n    a:\n    b: what\n\nRaises:\n    c: no").parameters == {"b": "what"}
-    assert read_docstring("Args:\n    a (dict[str, int]): first\n      second\n\n    b: third").parameters == {
+    assert read_docstring("Do.\n\nArgs:\n    a:\n    b: what\n\nRaises:\n    c: no").parameters == {
+        "b": "what"
+    }
+    assert read_docstring(
+        "Args:\n    a (dict[str, int]): first\n      second\n\n    b: third"
+    ).parameters == {
         "a": "first second",
         "b": "third",
     }
 
 
-# --- what the model writes --------------------------------------------------------------------------------------------
+# --- what the model writes ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -230,8 +272,16 @@ def test_values_arrive_as_the_annotation_says() -> None:
     def book(to: Place, on: date, colours: set[Colour]) -> Any:
         return to, on, colours
 
-    arguments = {"to": {"city": "Rome", "country": "IT"}, "on": "2026-03-01", "colours": ["red", "red"]}
-    assert called(book, arguments) == (Place(city="Rome", country="IT"), date(2026, 3, 1), {Colour.RED})
+    arguments = {
+        "to": {"city": "Rome", "country": "IT"},
+        "on": "2026-03-01",
+        "colours": ["red", "red"],
+    }
+    assert called(book, arguments) == (
+        Place(city="Rome", country="IT"),
+        date(2026, 3, 1),
+        {Colour.RED},
+    )
 
 
 @pytest.mark.parametrize(
@@ -251,12 +301,12 @@ def test_values_arrive_as_the_annotation_says() -> None:
         ('{"p0": "Rome"}', "city: Field required"),
     ],
 )
-def test_the_model_is_told_what_is_wrong(arguments: str, says: str) -> None:
+def test_the_model_gets_to_know_what_is_wrong(arguments: str, says: str) -> None:
     with pytest.raises(WrongArguments, match=says):
         tool_of(get_weather).bind(arguments, CONTEXT)
 
 
-def test_the_model_is_not_told_a_hundred_problems() -> None:
+def test_the_model_is_not_sent_a_hundred_problems() -> None:
     def add(numbers: list[int]) -> int:
         return sum(numbers)
 
@@ -264,7 +314,12 @@ def test_the_model_is_not_told_a_hundred_problems() -> None:
         tool_of(add).bind(json.dumps({"numbers": ["x"] * 100}), CONTEXT)
 
 
-@given(st.one_of(st.text(), st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists).map(json.dumps)))
+@given(
+    st.one_of(
+        st.text(),
+        st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists).map(json.dumps),
+    )
+)
 def test_whatever_the_model_writes_is_a_call_or_a_complaint(arguments: str) -> None:
     complaint = "none"
     try:
@@ -274,7 +329,7 @@ def test_whatever_the_model_writes_is_a_call_or_a_complaint(arguments: str) -> N
     assert complaint
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------
+# --- what is refused ------------------------------------------------------------------------------
 
 
 def unannotated(city: str, days) -> str:  # type: ignore[no-untyped-def]
@@ -320,7 +375,7 @@ def yields(city: str) -> Any:
         ("get_weather", {}, "write @queue.tool"),
         (Place, {}, "class or a generator"),
         (yields, {}, "class or a generator"),
-        (unannotated, {}, r"unannotated does not say .* 'days'"),
+        (unannotated, {}, r"unannotated has no type for .* 'days'"),
         (many, {}, "many takes 'cities'"),
         (anything, {}, "anything takes 'cities'"),
         (by_place, {}, "by_place takes 'city'"),
@@ -358,7 +413,11 @@ def test_two_tools_of_one_name_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "definition", [{"type": "function", "name": "get_weather"}, {"type": "function", "function": {"name": "get_weather"}}]
+    "definition",
+    [
+        {"type": "function", "name": "get_weather"},
+        {"type": "function", "function": {"name": "get_weather"}},
+    ],
 )
 def test_a_name_of_the_option_tools_is_taken(definition: Any) -> None:
     config = configure({"model": "m", "tools": [definition, {"type": "file_search"}]})
@@ -388,7 +447,7 @@ def test_methods_callable_objects_and_partials_are_tools() -> None:
         box.add(Shop.order, name="unbound")
 
 
-# --- on the queue -----------------------------------------------------------------------------------------------------
+# --- on the queue ---------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=[AssistantMessageQueue, AsyncAssistantMessageQueue])
@@ -442,9 +501,19 @@ def test_a_run_is_offered_the_tools_of_this_moment() -> None:
 
 def test_the_fingerprint_says_that_there_are_tools() -> None:
     config = configure({"model": "m"})
-    assert config.fingerprint == {"backend": "responses", "model": "m", "prompt": None, "tools": False}
+    assert config.fingerprint == {
+        "backend": "responses",
+        "model": "m",
+        "prompt": None,
+        "tools": False,
+    }
     config.toolbox.add(get_weather)
-    assert config.fingerprint == {"backend": "responses", "model": "m", "prompt": None, "tools": True}
+    assert config.fingerprint == {
+        "backend": "responses",
+        "model": "m",
+        "prompt": None,
+        "tools": True,
+    }
 
 
 def test_the_context_is_frozen() -> None:

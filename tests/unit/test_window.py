@@ -1,4 +1,4 @@
-"""When a window ends."""
+"""End of a window."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assistant_queue.core.window import Window, due_at
+from assistant_queue.core.window import NEVER_MS, Window, due_at, is_never
 
 FIXED = Window(delay_ms=1000)
 SLIDING = Window(delay_ms=1000, kind="sliding", max_wait_ms=2500)
@@ -25,10 +25,27 @@ def test_a_sliding_window_holds_the_oldest_message_no_longer_than_max_wait() -> 
     assert due_at(SLIDING, now_ms=7400, first_ms=5000, count=5, previous_due_ms=7450) == 7500
 
 
+@pytest.mark.parametrize("window", [FIXED, SLIDING])
+def test_a_message_that_wants_no_reply_moves_no_window(window: Window) -> None:
+    alone = due_at(
+        window, now_ms=5000, first_ms=5000, count=1, previous_due_ms=None, wants_reply=False
+    )
+    assert alone == NEVER_MS
+    assert is_never(alone)
+    joined = due_at(
+        window, now_ms=5900, first_ms=5000, count=2, previous_due_ms=6000, wants_reply=False
+    )
+    assert joined == 6000
+    assert due_at(window, now_ms=9000, first_ms=9000, count=2, previous_due_ms=NEVER_MS) == 10_000
+
+
 @pytest.mark.parametrize("previous", [4000, 5000])
 def test_a_latecomer_does_not_open_a_window_again_that_is_over(previous: int) -> None:
     for window in (FIXED, SLIDING):
-        assert due_at(window, now_ms=5000, first_ms=3000, count=2, previous_due_ms=previous) == previous
+        assert (
+            due_at(window, now_ms=5000, first_ms=3000, count=2, previous_due_ms=previous)
+            == previous
+        )
 
 
 def test_a_full_batch_ends_the_window_at_once() -> None:
@@ -38,7 +55,10 @@ def test_a_full_batch_ends_the_window_at_once() -> None:
 
 
 def test_no_delay_means_at_once() -> None:
-    assert due_at(Window(delay_ms=0), now_ms=5000, first_ms=5000, count=1, previous_due_ms=None) == 5000
+    assert (
+        due_at(Window(delay_ms=0), now_ms=5000, first_ms=5000, count=1, previous_due_ms=None)
+        == 5000
+    )
 
 
 @given(
@@ -48,7 +68,9 @@ def test_no_delay_means_at_once() -> None:
     gaps=st.lists(st.integers(0, 4000), min_size=1, max_size=10),
     most=st.integers(0, 5),
 )
-def test_no_message_waits_longer_than_its_window_allows(delay: int, extra: int, kind: str, gaps: list[int], most: int) -> None:
+def test_no_message_waits_longer_than_its_window_allows(
+    delay: int, extra: int, kind: str, gaps: list[int], most: int
+) -> None:
     window = Window(delay_ms=delay, kind=kind, max_wait_ms=delay + extra, max_batch=most)  # type: ignore[arg-type]
     now = first = 1_000_000
     due: int | None = None

@@ -16,19 +16,21 @@ import pytest
 
 VARIABLE = "ASSISTANT_QUEUE_CHROMIUM"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+PACKAGES = ("chromium", "fonts-noto-color-emoji")
+"""Of Debian. Without the font emoji are boxes in screenshots of the page."""
 INSTALL_S = 240
 
 
 @functools.cache
 def chromium() -> str:
-    """The program; the run fails where there is none: a page that nobody has looked at must not pass.
+    """Return the browser's path; without one the run fails, as an untested page must not pass.
 
     Set ASSISTANT_QUEUE_CHROMIUM to a program, or to "none" to leave these tests out on purpose.
     """
-    told = os.environ.get(VARIABLE)
-    if told == "none":
+    named = os.environ.get(VARIABLE)
+    if named == "none":
         pytest.skip(f"{VARIABLE}=none: the page is not tested in a browser")
-    found = told or _found() or _installed()
+    found = named or _found() or _installed()
     if found is None or not Path(found).exists():
         pytest.fail(
             "no Chromium: install one (Debian: apt install chromium; anywhere: python -m playwright install --with-deps chromium), "
@@ -38,19 +40,31 @@ def chromium() -> str:
 
 
 def _playwrights_own() -> str | None:
-    """Where Playwright keeps the browsers it has downloaded."""
-    places = [Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH") or Path.home() / ".cache" / "ms-playwright")]
+    """Return Playwright's directory of downloaded browsers."""
+    places = [
+        Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH") or Path.home() / ".cache" / "ms-playwright")
+    ]
     places.append(Path.home() / "Library" / "Caches" / "ms-playwright")
     patterns = (
         "chromium-*/chrome-linux*/chrome",
         "chromium-*/chrome-mac*/*.app/Contents/MacOS/*",
         "chromium_headless_shell-*/*/headless_shell",
     )
-    return next((str(path) for place in places for pattern in patterns for path in sorted(place.glob(pattern))), None)
+    return next(
+        (
+            str(path)
+            for place in places
+            for pattern in patterns
+            for path in sorted(place.glob(pattern))
+        ),
+        None,
+    )
 
 
 def _found() -> str | None:
-    return next((path for name in NAMES if (path := shutil.which(name))), None) or _playwrights_own()
+    return (
+        next((path for name in NAMES if (path := shutil.which(name))), None) or _playwrights_own()
+    )
 
 
 @functools.cache
@@ -58,14 +72,20 @@ def _installed() -> str | None:
     """Get one, once for all test processes: by the system's packages where that is allowed, else by Playwright's own download."""
     commands = [[sys.executable, "-m", "playwright", "install", "chromium"]]
     if shutil.which("apt-get") and os.geteuid() == 0:
-        commands.insert(0, ["apt-get", "install", "-y", "--no-install-recommends", "chromium"])
+        commands.insert(0, ["apt-get", "install", "-y", "--no-install-recommends", *PACKAGES])
         commands.insert(0, ["apt-get", "update"])
     with (Path(tempfile.gettempdir()) / "assistant-queue-chromium.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for command in commands:
             if _found() is None:
                 with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-                    subprocess.run(command, timeout=INSTALL_S, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+                    subprocess.run(
+                        command,
+                        timeout=INSTALL_S,
+                        stdin=subprocess.DEVNULL,
+                        capture_output=True,
+                        check=False,
+                    )
     return _found()
 
 

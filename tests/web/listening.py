@@ -22,7 +22,8 @@ class Stream:
 
     def next(self) -> dict[str, Any]:
         """The next entry that has data."""
-        data, entry_id = "", None
+        data = ""
+        entry_id = None
         for line in self._lines:
             if line.startswith(":"):
                 self.comments += 1
@@ -56,11 +57,18 @@ class Stream:
 
 @contextmanager
 def listening(
-    url: str, thread_id: str, *, after: str | None = None, headers: dict[str, str] | None = None, **params: str
+    url: str,
+    thread_id: str,
+    *,
+    after: str | None = None,
+    headers: dict[str, str] | None = None,
+    **params: str,
 ) -> Iterator[Stream]:
     given = {**({"Last-Event-ID": after} if after else {}), **(headers or {})}
     with (
         httpx.Client(timeout=PATIENCE_S) as client,
-        client.stream("GET", f"{url}/api/threads/{thread_id}/events", headers=given, params=params) as response,
+        client.stream(
+            "GET", f"{url}/api/threads/{thread_id}/events", headers=given, params=params
+        ) as response,
     ):
         yield Stream(response)

@@ -26,13 +26,15 @@ class Proxy(socketserver.ThreadingTCPServer):
         self.strayed: list[str] = []
 
     def forwarded(self, head: bytes) -> tuple[int, bytes] | None:
-        """The port that a request goes on to, and its head; None if it is below none of the paths."""
+        """The port that a request is passed to, and its head; None if it is below none of the paths."""
         line, rest = head.split(b"\r\n", 1)
         found = FIRST_LINE.fullmatch(line)
         assert found is not None, line
         target = found["target"]
         asked = target.split(b"?")[0]
-        path = next((path for path in self.ports if asked == path or asked.startswith(path + b"/")), None)
+        path = next(
+            (path for path in self.ports if asked == path or asked.startswith(path + b"/")), None
+        )
         if path is None:
             self.strayed.append(target.decode())
             return None
@@ -43,7 +45,9 @@ class Proxy(socketserver.ThreadingTCPServer):
         if not is_socket:  # one request a connection: only its first head is looked at
             rest = re.sub(rb"(?im)^connection:[^\r]*\r\n", b"", rest)
             rest = b"Connection: close\r\n" + rest
-        return self.ports[path], b" ".join((found["method"], target, found["version"])) + b"\r\n" + rest
+        return self.ports[path], b" ".join(
+            (found["method"], target, found["version"])
+        ) + b"\r\n" + rest
 
 
 class Forwarding(socketserver.BaseRequestHandler):
@@ -59,7 +63,9 @@ class Forwarding(socketserver.BaseRequestHandler):
         head, body = read.split(b"\r\n\r\n", 1)
         forwarded = self.server.forwarded(head + b"\r\n")
         if forwarded is None:
-            self.request.sendall(b"HTTP/1.1 418 Elsewhere\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            self.request.sendall(
+                b"HTTP/1.1 418 Elsewhere\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            )
             return
         port, head = forwarded
         with socket.create_connection(("127.0.0.1", port)) as onward:
@@ -84,6 +90,8 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
 @contextmanager
 def proxied(ports: Mapping[str, int], *, strips: bool) -> Iterator[Proxy]:
     with Proxy(ports, strips=strips) as proxy:
-        threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        threading.Thread(
+            target=proxy.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        ).start()
         yield proxy
         proxy.shutdown()

@@ -17,10 +17,19 @@ class RawSocket:
         turns: For each message that was sent to the client, the number of the event loop's turn.
     """
 
-    def __init__(self, queue: Any, said: Iterable[str | bytes] = (), *, reads: bool = True, denial: bool = True, **options: Any) -> None:
+    def __init__(
+        self,
+        queue: Any,
+        said: Iterable[str | bytes] = (),
+        *,
+        reads: bool = True,
+        denial: bool = True,
+        **options: Any,
+    ) -> None:
         self.service = make_service(queue, options.pop("authorize", allow_all), options)
         self.app = app_of(self.service, page=False, assistant_name="Robin")
-        self.said, self.reads = iter(said), reads
+        self.said = iter(said)
+        self.reads = reads
         self.sent: list[dict[str, Any]] = []
         self.turns: list[int] = []
         self.taken = self.turn = 0
@@ -51,7 +60,10 @@ class RawSocket:
             return {"type": "websocket.connect"}
         for said in self.said:
             self.taken += 1
-            return {"type": "websocket.receive", **({"text": said} if isinstance(said, str) else {"bytes": said})}
+            return {
+                "type": "websocket.receive",
+                **({"text": said} if isinstance(said, str) else {"bytes": said}),
+            }
         if self.is_closed:
             return {"type": "websocket.disconnect", "code": 1006}
         return await self.gone()
@@ -76,7 +88,7 @@ class RawSocket:
         assert self.is_closed, self.sent[-1:]
         return self.sent[-1]["code"], self.sent[-1]["reason"]
 
-    def told(self, kind: str) -> list[dict[str, Any]]:
-        """What the client was sent, of one type."""
+    def received(self, kind: str) -> list[dict[str, Any]]:
+        """Return the client's received messages of one type."""
         found = [json.loads(one["text"]) for one in self.sent if one["type"] == "websocket.send"]
         return [one for one in found if one["type"] == kind]

@@ -80,6 +80,17 @@ test("the window is told in words, by the server's clock", () => {
   assert.equal(localTime(late, at(0)), T0 + 3600_000);
 });
 
+test("what was said without a run is shown once, where it was said", () => {
+  const said = { type: "said", message_id: "s", author: "Jo", text: "One moment", kind: "notice", at: at(1) };
+  const state = play(queued("1", "a"), said, said, claimed(["1"]), ready(["1"], "Hi"));
+  assert.deepEqual(texts(state), ["a", "Hi", "One moment"]);
+});
+
+test("a message that wants no reply has no window", () => {
+  const quiet = { ...queued("1", "a"), due_at: null };
+  assert.deepEqual(windowText(play(quiet), T0), { text: "1 message, answered with the next", left: null });
+});
+
 test("a message of one's own stands where the server took it, and can be taken back before", () => {
   const state = initial();
   say(state, { id: "1", author: "Mia", text: "mine" });

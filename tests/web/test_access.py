@@ -1,4 +1,4 @@
-"""Nobody does anything that `authorize` was not asked about."""
+"""Nothing is done without a call of `authorize`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib.util
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from types import ModuleType
 from typing import Any
 
@@ -19,7 +19,13 @@ from websockets.sync.client import connect
 
 from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue, ConfigurationError
 from assistant_queue.errors import NotAllowed, NotAuthenticated, UnknownOption
-from assistant_queue.integrations.fastapi import Action, Caller, allow_all, create_app, create_router
+from assistant_queue.integrations.fastapi import (
+    Action,
+    Caller,
+    allow_all,
+    create_app,
+    create_router,
+)
 from tests.conftest import PATIENCE_S
 from tests.docs.generated import ROOT
 from tests.web.conftest import running
@@ -44,12 +50,18 @@ BODIES = {"/api/chat": {"thread_id": "t", "message": "Hi!"}}
 
 
 def test_every_action_belongs_to_a_route_and_every_route_to_an_action() -> None:
-    assert {action for _, _, action in OPERATIONS} == {action.value for action in Action} - {Action.INSTRUCT.value}
+    assert {action for _, _, action in OPERATIONS} == {action.value for action in Action} - {
+        Action.INSTRUCT.value
+    }
     assert len(OPERATIONS) >= 25
 
 
-@pytest.mark.parametrize("answer", [None, False, NotAllowed("x"), NotAuthenticated("x"), "yes", 1, ZeroDivisionError()])
-async def test_whatever_is_not_a_yes_is_a_no(asgi: Asgi, answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "answer", [None, False, NotAllowed("x"), NotAuthenticated("x"), "yes", 1, ZeroDivisionError()]
+)
+async def test_whatever_is_not_a_yes_is_a_no(
+    asgi: Asgi, answer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = []
 
     def authorize(request: Any, asked_action: Action, thread_id: str | None) -> Any:
@@ -70,11 +82,17 @@ async def test_whatever_is_not_a_yes_is_a_no(asgi: Asgi, answer: Any, monkeypatc
         said = BODIES.get(path, {"message": "Hi!"}) if method in {"POST", "PATCH"} else None
         got = await client.request(method, path.format(**NAMES), json=said, headers={"x-who": "me"})
         assert got.status_code == expected, (method, path)
-        assert asked == [(action, "t" if "{thread_id}" in path or path == "/api/chat" else None, "me")]
+        assert asked == [
+            (action, "t" if "{thread_id}" in path or path == "/api/chat" else None, "me")
+        ]
 
 
-@pytest.mark.parametrize("answer", [True, False, NotAuthenticated("who?")], ids=["yes", "no", "unknown"])
-async def test_own_instructions_are_asked_about_on_top(asgi: Asgi, queue: AssistantMessageQueue, answer: Any) -> None:
+@pytest.mark.parametrize(
+    "answer", [True, False, NotAuthenticated("who?")], ids=["yes", "no", "unknown"]
+)
+async def test_own_instructions_are_asked_about_on_top(
+    asgi: Asgi, queue: AssistantMessageQueue, answer: Any
+) -> None:
     asked: list[tuple[Action, str | None]] = []
 
     def authorize(request: Any, action: Action, thread_id: str | None) -> bool:
@@ -113,7 +131,9 @@ async def test_authorize_may_be_written_in_any_way(asgi: Asgi, kind: str) -> Non
 
     given = {"function": function, "coroutine": coroutine, "object": Authorizer()}[kind]
     assert (await asgi(authorize=given).get("/api/status")).status_code == 200
-    assert where == ([False] if kind == "function" else [])  # one that blocks does not block the others
+    assert where == (
+        [False] if kind == "function" else []
+    )  # one that blocks does not block the others
 
 
 @pytest.mark.parametrize("make", [create_router, create_app])
@@ -143,15 +163,21 @@ def test_without_authorize_there_is_no_service(queue: AssistantMessageQueue, mak
         ("heartbeat", "15"),
     ],
 )
-def test_an_option_that_cannot_be_is_refused(queue: AssistantMessageQueue, name: str, value: Any) -> None:
+def test_an_option_that_cannot_be_is_refused(
+    queue: AssistantMessageQueue, name: str, value: Any
+) -> None:
     with pytest.raises(ConfigurationError, match=name):
         create_router(queue, authorize=allow_all, **{name: value})
 
 
-async def test_who_is_known_cannot_speak_under_another_name(asgi: Asgi, queue: AssistantMessageQueue) -> None:
+async def test_a_named_caller_cannot_use_another_name(
+    asgi: Asgi, queue: AssistantMessageQueue
+) -> None:
     queue.start_worker()
     client = asgi(authorize=lambda *_: Caller(id="7", name="Ann"))
-    answer = await client.post("/api/chat", json={"thread_id": "t", "message": "Hi!", "author": "The boss"})
+    answer = await client.post(
+        "/api/chat", json={"thread_id": "t", "message": "Hi!", "author": "The boss"}
+    )
     assert answer.json()["reply"] == "You said: Ann: Hi!"
 
 
@@ -160,17 +186,27 @@ async def test_keys_of_two_callers_are_two_messages(asgi: Asgi) -> None:
     ids = set()
     for who in ("ann", "bob"):
         headers = {"x-who": who, "Idempotency-Key": "1"}
-        ids.add((await client.post("/api/threads/t/messages", json={"message": "Hi!"}, headers=headers)).json()["message_id"])
+        ids.add(
+            (
+                await client.post(
+                    "/api/threads/t/messages", json={"message": "Hi!"}, headers=headers
+                )
+            ).json()["message_id"]
+        )
     assert len(ids) == 2
 
 
-@pytest.mark.parametrize("door", ["blocking", "asyncio"])
-async def test_the_router_goes_into_an_app_of_yours(queue: AssistantMessageQueue, door: str) -> None:
+@pytest.mark.parametrize("kind", ["blocking", "asyncio"])
+async def test_the_router_goes_into_an_app_of_yours(
+    queue: AssistantMessageQueue, kind: str
+) -> None:
     queue.start_worker()
     given = (
         queue
-        if door == "blocking"
-        else AsyncAssistantMessageQueue(**{name: getattr(queue.config, name) for name in queue.config.model_fields_set})
+        if kind == "blocking"
+        else AsyncAssistantMessageQueue(
+            **{name: getattr(queue.config, name) for name in queue.config.model_fields_set}
+        )
     )
     app = FastAPI()
     app.include_router(create_router(given, authorize=allow_all), prefix="/v1/assistant")
@@ -179,24 +215,34 @@ async def test_the_router_goes_into_an_app_of_yours(queue: AssistantMessageQueue
     async def mine() -> str:
         return "untouched"
 
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=app), base_url="http://test"
+    ) as client:
         taken = await client.post("/v1/assistant/threads/t/messages", json={"message": "Hi!"})
         assert taken.headers["location"].startswith("/v1/assistant/threads/t/messages/")
-        assert (await client.get(taken.headers["location"], params={"wait": 20})).json()["reply"] == "You said: Hi!"
+        assert (await client.get(taken.headers["location"], params={"wait": 20})).json()[
+            "reply"
+        ] == "You said: Hi!"
         assert "x-request-id" not in (await client.get("/mine")).headers
     await app.router.lifespan_context(app).__aenter__()
-    if door == "asyncio":
+    if kind == "asyncio":
         await given.close()
 
 
-# --- streams are asked about again ------------------------------------------------------------------------------------
+# --- streams are asked about again ----------------------------------------------------------------
 
 
-def test_a_stream_ends_when_its_listener_may_not_listen_any_more(queue: AssistantMessageQueue) -> None:
+def test_a_stream_ends_when_its_listener_may_not_listen_any_more(
+    queue: AssistantMessageQueue,
+) -> None:
     answers = iter([True, True, False])
     with (
         running(
-            queue, authorize=lambda request, action, thread_id: action is not Action.LISTEN or next(answers), recheck_access=0.05
+            queue,
+            authorize=lambda request, action, thread_id: (
+                action is not Action.LISTEN or next(answers)
+            ),
+            recheck_access=0.05,
         ) as site,
         listening(site.url, "t") as stream,
     ):
@@ -209,7 +255,7 @@ def test_a_stream_ends_with_the_token_that_opened_it(queue: AssistantMessageQueu
     until: list[datetime] = []
 
     def authorize(*_: object) -> Caller:
-        until.append(datetime.now(timezone.utc) + timedelta(seconds=1))
+        until.append(datetime.now(UTC) + timedelta(seconds=1))
         return Caller(id="me", expires_at=until[0])
 
     with running(queue, authorize=authorize) as site, listening(site.url, "t") as stream:
@@ -229,13 +275,21 @@ def test_some_events_are_for_some_eyes_only(queue: AssistantMessageQueue) -> Non
     ):
         person.until("caught_up"), staff.until("caught_up")
         queue.ask("t", "Hi!", timeout=PATIENCE_S)
-        for_staff = [event["type"] for event in staff.until("reply_ready") if event["type"] not in {"presence", "caught_up"}]
-        for_person = [event["type"] for event in person.until("reply_ready") if event["type"] not in {"presence", "caught_up"}]
+        for_staff = [
+            event["type"]
+            for event in staff.until("reply_ready")
+            if event["type"] not in {"presence", "caught_up"}
+        ]
+        for_person = [
+            event["type"]
+            for event in person.until("reply_ready")
+            if event["type"] not in {"presence", "caught_up"}
+        ]
     assert "batch_claimed" in for_staff
     assert for_person == ["reply_ready"]
 
 
-# --- the examples -----------------------------------------------------------------------------------------------------
+# --- the examples ---------------------------------------------------------------------------------
 
 
 def example(name: str) -> ModuleType:
@@ -254,11 +308,17 @@ def secrets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def token(secret: str = "a secret of thirty-two characters", **claims: Any) -> dict[str, str]:
-    made = jwt.encode({"sub": "7", "name": "Ann", "threads": ["t"], "exp": time.time() + 60, **claims}, secret, algorithm="HS256")
+    made = jwt.encode(
+        {"sub": "7", "name": "Ann", "threads": ["t"], "exp": time.time() + 60, **claims},
+        secret,
+        algorithm="HS256",
+    )
     return {"Authorization": f"Bearer {made}"}
 
 
-async def test_the_token_example_lets_people_into_their_threads_only(asgi: Asgi, secrets: None) -> None:
+async def test_the_token_example_lets_people_into_their_threads_only(
+    asgi: Asgi, secrets: None
+) -> None:
     client = asgi(authorize=example("jwt_access").authorize)
 
     async def status(path: str, headers: dict[str, str], method: str = "GET") -> int:
@@ -272,13 +332,19 @@ async def test_the_token_example_lets_people_into_their_threads_only(asgi: Asgi,
     assert await status("/api/threads/t", {}) == 401
     assert await status("/api/threads/t", token(exp=time.time() - 1)) == 401
     assert await status("/api/threads/t", token("forged by somebody who does not know")) == 401
-    none = jwt.encode({"sub": "7", "exp": time.time() + 60, "role": "staff"}, None, algorithm="none")
+    none = jwt.encode(
+        {"sub": "7", "exp": time.time() + 60, "role": "staff"}, None, algorithm="none"
+    )
     assert await status("/api/failed", {"Authorization": f"Bearer {none}"}) == 401
-    assert await status(f"/api/threads/t?access_token={token()['Authorization'][7:]}", {}) == 401  # in the address for streams only
+    assert (
+        await status(f"/api/threads/t?access_token={token()['Authorization'][7:]}", {}) == 401
+    )  # in the address for streams only
     assert await status("/api/health/ready", {}) == 200
 
 
-def test_the_token_example_opens_streams_and_sockets(queue: AssistantMessageQueue, secrets: None) -> None:
+def test_the_token_example_opens_streams_and_sockets(
+    queue: AssistantMessageQueue, secrets: None
+) -> None:
     raw = token()["Authorization"][7:]
     with running(queue, authorize=example("jwt_access").authorize) as site:
         with listening(site.url, "t", access_token=raw) as stream:
@@ -289,7 +355,9 @@ def test_the_token_example_opens_streams_and_sockets(queue: AssistantMessageQueu
             assert '"not_allowed"' in socket.recv(10)
             socket.send('{"type": "join", "thread_id": "t", "ref": 2}')
             assert '"joined"' in socket.recv(10)
-            socket.send('{"type": "say", "thread_id": "t", "message": "Hi!"}')  # the token in the address is for listening
+            socket.send(
+                '{"type": "say", "thread_id": "t", "message": "Hi!"}'
+            )  # the token in the address is for listening
             answers = iter(lambda: socket.recv(10), None)
             assert '"not_authenticated"' in next(one for one in answers if '"problem"' in one)
         with pytest.raises(InvalidStatus) as refused:
@@ -298,7 +366,9 @@ def test_the_token_example_opens_streams_and_sockets(queue: AssistantMessageQueu
         assert b"not_authenticated" in refused.value.response.body
 
 
-async def test_the_cookie_example_wants_the_token_beside_the_cookie(asgi: Asgi, secrets: None) -> None:
+async def test_the_cookie_example_wants_the_token_beside_the_cookie(
+    asgi: Asgi, secrets: None
+) -> None:
     module = example("cookie_access")
     client = asgi(authorize=module.authorize)
     cookies = module.cookies_for("7")
@@ -306,14 +376,22 @@ async def test_the_cookie_example_wants_the_token_beside_the_cookie(asgi: Asgi, 
     both = {**session, "X-CSRF-Token": cookies[module.CSRF]}
 
     async def say(headers: dict[str, str], thread: str = "web:7") -> tuple[int, str]:
-        answer = await client.post(f"/api/threads/{thread}/messages", json={"message": "Hi!"}, headers=headers)
+        answer = await client.post(
+            f"/api/threads/{thread}/messages", json={"message": "Hi!"}, headers=headers
+        )
         return answer.status_code, answer.json().get("code", "")
 
     assert await say(both) == (202, "")
     assert await say(both, "web:8") == (403, "not_allowed")
     assert await say(session) == (403, "not_allowed")
-    assert await say({**session, "X-CSRF-Token": module.cookies_for("8")[module.CSRF]}) == (403, "not_allowed")
+    assert await say({**session, "X-CSRF-Token": module.cookies_for("8")[module.CSRF]}) == (
+        403,
+        "not_allowed",
+    )
     assert await say({}) == (401, "not_authenticated")
-    assert await say({**both, "Cookie": f"{module.SESSION}=7|99999999999|forged"}) == (401, "not_authenticated")
+    assert await say({**both, "Cookie": f"{module.SESSION}=7|99999999999|forged"}) == (
+        401,
+        "not_authenticated",
+    )
     assert await say({**both, "Origin": "http://evil.example"}) == (403, "foreign_origin")
     assert (await client.get("/api/threads/web:7/messages", headers=session)).status_code == 200

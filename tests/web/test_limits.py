@@ -1,4 +1,4 @@
-"""What is too much, too long, or from somewhere else."""
+"""Requests that are too many, too long, or from another site."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from assistant_queue import AssistantMessageQueue
-from assistant_queue.integrations.fastapi import Caller, allow_all, bodies, create_app
+from assistant_queue.integrations.fastapi import Caller, allow_all, create_app, request_bodies
 from tests.web.conftest import running
 from tests.web.listening import listening
 
@@ -22,12 +22,19 @@ Asgi = Callable[..., httpx.AsyncClient]
 
 async def say(client: httpx.AsyncClient, **headers: str) -> httpx.Response:
     return await client.post(
-        "/api/threads/t/messages", json={"message": "Hi!"}, headers={name.replace("_", "-"): one for name, one in headers.items()}
+        "/api/threads/t/messages",
+        json={"message": "Hi!"},
+        headers={name.replace("_", "-"): one for name, one in headers.items()},
     )
 
 
-async def test_a_client_that_says_too_much_is_told_when_to_come_back(asgi: Asgi, queue: AssistantMessageQueue) -> None:
-    client, other = asgi(rate_limit="2/minute"), asgi(rate_limit="2/minute", client=("127.0.0.2", 1))
+async def test_a_client_that_says_too_much_is_answered_with_when_to_come_back(
+    asgi: Asgi, queue: AssistantMessageQueue
+) -> None:
+    client, other = (
+        asgi(rate_limit="2/minute"),
+        asgi(rate_limit="2/minute", client=("127.0.0.2", 1)),
+    )
     assert [(await say(client)).status_code for _ in range(3)] == [202, 202, 429]
     late = await say(client)
     assert 50 <= int(late.headers["retry-after"]) <= 60
@@ -41,28 +48,42 @@ async def test_a_client_that_says_too_much_is_told_when_to_come_back(asgi: Asgi,
 
 async def test_processes_of_a_service_count_together(asgi: Asgi) -> None:
     one, two = asgi(rate_limit="2/minute"), asgi(rate_limit="2/minute")
-    assert [(await say(one)).status_code, (await say(two)).status_code, (await say(one)).status_code] == [202, 202, 429]
+    assert [
+        (await say(one)).status_code,
+        (await say(two)).status_code,
+        (await say(one)).status_code,
+    ] == [202, 202, 429]
 
 
-async def test_who_is_known_is_counted_wherever_they_are(asgi: Asgi) -> None:
-    client = asgi(rate_limit="1/minute", authorize=lambda request, *_: Caller(id=request.headers["x-who"]))
-    assert [(await say(client, x_who=who)).status_code for who in ("ann", "bob", "ann")] == [202, 202, 429]
+async def test_a_caller_with_an_id_is_counted_from_any_address(asgi: Asgi) -> None:
+    client = asgi(
+        rate_limit="1/minute", authorize=lambda request, *_: Caller(id=request.headers["x-who"])
+    )
+    assert [(await say(client, x_who=who)).status_code for who in ("ann", "bob", "ann")] == [
+        202,
+        202,
+        429,
+    ]
 
 
-async def test_all_requests_can_be_limited_before_anybody_is_asked(asgi: Asgi) -> None:
+async def test_all_requests_can_be_limited_before_authorize(asgi: Asgi) -> None:
     client = asgi(request_limit="3/minute", authorize=lambda *_: False)
     assert [(await client.get("/api/status")).status_code for _ in range(4)] == [403, 403, 403, 429]
 
 
-async def test_no_address_of_a_person_is_written_to_redis(asgi: Asgi, queue: AssistantMessageQueue) -> None:
+async def test_no_address_of_a_person_is_written_to_redis(
+    asgi: Asgi, queue: AssistantMessageQueue
+) -> None:
     await say(asgi(rate_limit="5/minute", request_limit="100/minute", client=("203.0.113.77", 1)))
-    keys = [key.decode() for key in queue._store.client.keys(f"{queue.config.queue_prefix}:limits*")]
+    keys = [
+        key.decode() for key in queue._store.client.keys(f"{queue.config.queue_prefix}:limits*")
+    ]
     assert len(keys) == 2
     assert not [key for key in keys if "203.0.113.77" in key]
     assert all(0 < queue._store.client.ttl(key) <= 61 for key in keys)
 
 
-# --- whose address ----------------------------------------------------------------------------------------------------
+# --- client addresses -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -98,12 +119,13 @@ async def test_a_forwarded_address_is_believed_of_trusted_proxies_only(
 
 async def test_a_client_with_a_network_of_addresses_is_one_client(asgi: Asgi) -> None:
     one, same, other = (
-        asgi(rate_limit="1/minute", client=(address, 1)) for address in ("2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1")
+        asgi(rate_limit="1/minute", client=(address, 1))
+        for address in ("2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1")
     )
     assert [(await say(client)).status_code for client in (one, same, other)] == [202, 429, 202]
 
 
-# --- whose page -------------------------------------------------------------------------------------------------------
+# --- pages of other sites -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -126,7 +148,9 @@ async def test_a_client_with_a_network_of_addresses_is_one_client(asgi: Asgi) ->
         ({"X-Forwarded-Host": "evil.example", "Origin": "http://evil.example"}, 403),
     ],
 )
-async def test_another_sites_page_says_nothing_in_a_persons_name(asgi: Asgi, headers: dict[str, str], status: int) -> None:
+async def test_another_sites_page_says_nothing_in_a_persons_name(
+    asgi: Asgi, headers: dict[str, str], status: int
+) -> None:
     client = asgi(allowed_origins=["https://chat.example.com"])
     answer = await client.post("/api/threads/t/messages", json={"message": "Hi!"}, headers=headers)
     assert answer.status_code == status, answer.text
@@ -153,7 +177,13 @@ async def test_a_name_that_is_not_ours_is_refused(asgi: Asgi) -> None:
         assert (answer.status_code, answer.json()["code"]) == (400, "unknown_host")
 
 
-# --- how much ---------------------------------------------------------------------------------------------------------
+# --- how much -------------------------------------------------------------------------------------
+
+
+async def test_a_request_under_a_wrong_name_counts_too(asgi: Asgi) -> None:
+    """A flood of requests that are refused is a flood, too."""
+    client = asgi(request_limit="1/hour", allowed_hosts=["chat.example.com"])
+    assert [(await client.get("/api/threads/t")).status_code for _ in range(2)] == [400, 429]
 
 
 async def test_a_body_that_is_too_long_is_refused(asgi: Asgi, queue: AssistantMessageQueue) -> None:
@@ -165,9 +195,13 @@ async def test_a_body_that_is_too_long_is_refused(asgi: Asgi, queue: AssistantMe
             yield sent[start : start + 100]
 
     for content in (sent, in_pieces()):
-        answer = await client.post("/api/threads/t/messages", content=content, headers={"Content-Type": "application/json"})
+        answer = await client.post(
+            "/api/threads/t/messages", content=content, headers={"Content-Type": "application/json"}
+        )
         assert (answer.status_code, answer.json()["code"]) == (413, "body_too_long")
-    lying = await client.post("/api/threads/t/messages", content=b"{}", headers={"Content-Length": "-1"})
+    lying = await client.post(
+        "/api/threads/t/messages", content=b"{}", headers={"Content-Length": "-1"}
+    )
     assert lying.status_code == 413
     assert queue.get_thread_status("t").pending_count == 0
 
@@ -175,15 +209,21 @@ async def test_a_body_that_is_too_long_is_refused(asgi: Asgi, queue: AssistantMe
 async def test_a_body_that_does_not_come_is_not_waited_for(
     asgi: Asgi, queue: AssistantMessageQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bodies, "BODY_S", 0.05)
+    monkeypatch.setattr(request_bodies, "BODY_S", 0.05)
 
     async def the_beginning() -> AsyncIterator[bytes]:
         yield b'{"message": '
         await asyncio.Event().wait()
 
     for path in ("/api/threads/t/messages", "/api/chat"):
-        answer = await asgi().post(path, content=the_beginning(), headers={"Content-Type": "application/json"})
-        assert (answer.status_code, answer.json()["code"], answer.headers["connection"]) == (408, "body_too_slow", "close")
+        answer = await asgi().post(
+            path, content=the_beginning(), headers={"Content-Type": "application/json"}
+        )
+        assert (answer.status_code, answer.json()["code"], answer.headers["connection"]) == (
+            408,
+            "body_too_slow",
+            "close",
+        )
     assert queue.get_thread_status("t").pending_count == 0
 
 
@@ -218,7 +258,13 @@ def test_a_client_has_so_many_streams_and_a_process_too(queue: AssistantMessageQ
 async def test_whether_the_process_lives_does_not_depend_on_redis() -> None:
     gone = AssistantMessageQueue(redis_url="redis://127.0.0.1:1/0")
     app = create_app(gone, authorize=allow_all, request_limit="1/minute")
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
-        assert [(await client.get("/api/health/live")).status_code for _ in range(3)] == [200, 200, 200]
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=app), base_url="http://test"
+    ) as client:
+        assert [(await client.get("/api/health/live")).status_code for _ in range(3)] == [
+            200,
+            200,
+            200,
+        ]
         assert (await client.get("/api/health/ready")).status_code == 503
     gone.close()

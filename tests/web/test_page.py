@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, async_playwright, expect
+import pytest_asyncio
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.testing import StandInProvider
@@ -25,31 +26,57 @@ from tests.web.browser import chromium
 from tests.web.conftest import Site, queue_options, running
 from tests.web.prefixing import proxied
 
-pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]  # the first one may have to install a browser
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(600),
+]  # the first one may have to install a browser
 
 expect.set_options(timeout=1000 * PATIENCE_S)  # on a machine that does other things, too
 
 Person = Callable[..., Awaitable[Page]]
-ANSWER = "This is one answer to all of you: it comes in pieces, and it ends with the word 🙈 finished."
+ANSWER = (
+    "This is one answer to all of you: it comes in pieces, and it ends with the word 🙈 finished."
+)
 
 
-@pytest.fixture
-async def person(site: Site) -> AsyncIterator[Person]:
-    """Opens the page as somebody: a browser context of their own."""
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    """One for all tests: each of them opens contexts, which share nothing."""
+    async with async_playwright() as playwright:
+        started = await playwright.chromium.launch(
+            executable_path=chromium(), args=["--no-sandbox"]
+        )
+        yield started
+        await started.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def person(site: Site, browser: Browser) -> AsyncIterator[Person]:
+    """Opens the page under a name, in its own browser context."""
     async with AsyncExitStack() as stack:
-        playwright = await stack.enter_async_context(async_playwright())
-        browser = await playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
-        stack.push_async_callback(browser.close)
         complaints: list[str] = []
 
         async def open_page(name: str | None, room: str = "kitchen", **options: Any) -> Page:
             url = options.pop("url", site.url)
             context = await browser.new_context(**options)
+            stack.push_async_callback(context.close)
             page = await context.new_page()
             page.on("pageerror", lambda error: complaints.append(str(error)))
-            page.on("console", lambda said: complaints.append(said.text) if "Content Security Policy" in said.text else None)
+            page.on(
+                "console",
+                lambda said: (
+                    complaints.append(said.text) if "Content Security Policy" in said.text else None
+                ),
+            )
             page.on("dialog", lambda dialog: complaints.append(f"dialog {dialog.message}"))
-            page.on("request", lambda request: None if request.url.startswith(url) else complaints.append(f"asked {request.url}"))
+            page.on(
+                "request",
+                lambda request: (
+                    None
+                    if request.url.startswith(url)
+                    else complaints.append(f"asked {request.url}")
+                ),
+            )
             await page.goto(f"{url}/room/{room}")
             if name is not None:
                 await page.fill("#nickname", name)
@@ -63,7 +90,7 @@ async def person(site: Site) -> AsyncIterator[Person]:
 
 @pytest.fixture
 def speaking(provider: StandInProvider) -> Iterator[Gate]:
-    """An answer that is said in pieces, and whose last piece waits until the test has seen the others."""
+    """An answer in pieces, the last of which waits until the test has seen the others."""
     provider.model = lambda _: Reply(ANSWER, chunks=30, delay=0.5)
     with provider.hold("speaking") as gate:
         yield gate
@@ -82,7 +109,7 @@ def patient(queue: AssistantMessageQueue) -> AssistantMessageQueue:
 
 
 async def items(page: Page) -> list[str]:
-    """What stands in the conversation: the text of each message and answer."""
+    """Return the texts of the messages and answers on the page."""
     return await page.locator(".items .bubble, .items .text").all_inner_texts()
 
 
@@ -106,12 +133,18 @@ async def test_a_burst_of_two_people_is_one_streamed_answer_on_both_screens(
             await expect(replies(page, ".done")).to_have_text(ANSWER)
             await expect(page.locator(".reply")).to_have_count(1)
             await expect(page.locator(".reply .summary")).to_contain_text("3 messages, one answer")
-            assert sorted((await items(page))[:3]) == ["Hi!", "I want to bake a cake", "and we have no eggs"]
+            assert sorted((await items(page))[:3]) == [
+                "Hi!",
+                "I want to bake a cake",
+                "and we have no eggs",
+            ]
         assert await items(mia) == await items(tom)
         await expect(tom.locator(".message.theirs .author").first).to_have_text("Mia")
 
 
-async def test_a_reload_in_the_middle_shows_the_whole_answer_once(person: Person, speaking: Gate) -> None:
+async def test_a_reload_in_the_middle_shows_the_whole_answer_once(
+    person: Person, speaking: Gate
+) -> None:
     mia = await person("Mia")
     await say(mia, "Hi!")
     await expect(replies(mia, ".working")).to_contain_text("one answer")
@@ -122,7 +155,9 @@ async def test_a_reload_in_the_middle_shows_the_whole_answer_once(person: Person
     assert await items(mia) == ["Hi!", ANSWER]
 
 
-async def test_offline_what_is_written_waits_and_what_happened_is_not_missed(person: Person, speaking: Gate) -> None:
+async def test_offline_what_is_written_waits_and_what_happened_is_not_missed(
+    person: Person, speaking: Gate
+) -> None:
     mia, tom = await person("Mia"), await person("Tom")
     await say(mia, "one")
     await expect(replies(tom, ".working")).to_contain_text("This is")
@@ -140,9 +175,14 @@ async def test_offline_what_is_written_waits_and_what_happened_is_not_missed(per
         assert await items(page) == ["one", ANSWER, "two", ANSWER, "written in a tunnel", ANSWER]
 
 
-async def test_what_was_written_before_a_reload_without_a_connection_is_sent_afterwards(person: Person) -> None:
+async def test_what_was_written_before_a_reload_without_a_connection_is_sent_afterwards(
+    person: Person,
+) -> None:
     mia = await person("Mia")
-    await mia.route("**/messages", lambda route: route.abort() if route.request.method == "POST" else route.continue_())
+    await mia.route(
+        "**/messages",
+        lambda route: route.abort() if route.request.method == "POST" else route.continue_(),
+    )
     await say(mia, "not lost")
     await expect(mia.locator(".message.sending")).to_have_count(1)
     await mia.unroute("**/messages")
@@ -152,26 +192,37 @@ async def test_what_was_written_before_a_reload_without_a_connection_is_sent_aft
 
 
 async def test_markup_is_text_wherever_it_stands(person: Person, provider: StandInProvider) -> None:
-    evil = '<img src=x onerror="alert(1)"><script>alert(2)</script><a href="javascript:alert(3)">x</a>'
+    evil = (
+        '<img src=x onerror="alert(1)"><script>alert(2)</script><a href="javascript:alert(3)">x</a>'
+    )
     provider.model = lambda _: f"**{evil}**\n\n```html\n{evil}\n```\n\n- {evil}\n- `{evil}`"
-    mia, tom = await person('<b onmouseover="alert(4)">Mia</b>', room="%3Cimg src=x onerror=alert(5)%3E"), await person("Tom")
+    mia, tom = (
+        await person('<b onmouseover="alert(4)">Mia</b>', room="%3Cimg src=x onerror=alert(5)%3E"),
+        await person("Tom"),
+    )
     await say(mia, evil)
     await expect(replies(mia, ".done")).to_have_count(1)
     assert await mia.locator(".message .bubble").inner_text() == evil
     assert (await replies(mia).inner_text()).count(evil) == 4
     for page in (mia, tom):
-        assert await page.locator(".items img, .items script, .items a, header b, header img").count() == 0
+        assert (
+            await page.locator(".items img, .items script, .items a, header b, header img").count()
+            == 0
+        )
 
 
-async def test_code_that_goes_on_beyond_its_block_shows_that_it_does(person: Person, provider: StandInProvider) -> None:
+async def test_code_that_continues_beyond_its_block_shows_that_it_does(
+    person: Person, provider: StandInProvider
+) -> None:
     provider.model = lambda _: "Long:\n```\n" + "wide = " * 200 + "\n```\nShort:\n```\nnarrow\n```"
     mia = await person("Mia", viewport={"width": 1200, "height": 800})
     await say(mia, "Show me code")
     await expect(replies(mia, ".done")).to_have_count(1)
-    wide, narrow = mia.locator(".reply pre").first, mia.locator(".reply pre").last
+    wide = mia.locator(".reply pre").first
+    narrow = mia.locator(".reply pre").last
 
     async def edges(block: Any) -> tuple[bool, bool]:
-        """What is seen at the left and at the right: another colour than in the middle of the padding."""
+        """Return whether the left and right edges differ in colour from the padding."""
         png = await block.screenshot()
         return await mia.evaluate(
             """async (png) => {
@@ -204,7 +255,7 @@ async def test_code_that_goes_on_beyond_its_block_shows_that_it_does(person: Per
     ],
     ids=["joined", "emoji", "marked", "blanks"],
 )
-async def test_a_name_of_any_language_is_who_one_is(person: Person, typed: str, name: str) -> None:
+async def test_a_name_in_any_language_is_shown(person: Person, typed: str, name: str) -> None:
     page = await person(typed)
     await say(page, "Hi!")
     await expect(replies(page, ".done")).to_have_text(f"You said: {name}: Hi!")
@@ -227,7 +278,9 @@ async def test_what_is_written_from_right_to_left_stands_so(person: Person) -> N
       const whole = range.getBoundingClientRect();
       return mark.left - whole.left < whole.right - mark.right ? "left" : "right";
     }"""
-    wanted = f"([...document.querySelectorAll('.message .bubble')].map({where})).join() === 'left,right'"
+    wanted = (
+        f"([...document.querySelectorAll('.message .bubble')].map({where})).join() === 'left,right'"
+    )
     await page.wait_for_function(wanted, timeout=1000 * PATIENCE_S)
 
 
@@ -264,9 +317,13 @@ async def test_everything_can_be_done_by_keyboard(person: Person) -> None:
     await expect(page.locator("#scroll")).to_be_focused()
     await page.evaluate("document.activeElement.blur()")
     reached = []
-    for _ in range(2):  # behind the field there is only the button, which sleeps while there is nothing to send
+    for _ in range(
+        2
+    ):  # behind the field there is only the button, which sleeps while there is nothing to send
         await page.keyboard.press("Tab")
-        reached.append(await page.evaluate("document.activeElement.className || document.activeElement.id"))
+        reached.append(
+            await page.evaluate("document.activeElement.className || document.activeElement.id")
+        )
         # The field shows its focus by the frame around it.
         outline = await page.evaluate(
             "(document.activeElement.id === 'text' ? 'frame' : getComputedStyle(document.activeElement).outlineStyle)"
@@ -275,20 +332,30 @@ async def test_everything_can_be_done_by_keyboard(person: Person) -> None:
     assert reached == ["me", "text"]
 
 
-async def test_who_listens_hears_messages_and_whole_answers_once(person: Person, speaking: Gate) -> None:
+async def test_listeners_get_messages_and_whole_answers_once(
+    person: Person, speaking: Gate
+) -> None:
     mia, tom = await person("Mia"), await person("Tom")
     await say(tom, "Hi!")
     await expect(replies(mia, ".working")).to_contain_text("one answer")
     await expect(mia.locator("#said p")).to_have_text(["Tom: Hi!"])
     speaking.release()
     await expect(replies(mia, ".done")).to_have_count(1)
-    await expect(mia.locator("#said p")).to_have_text(["Tom: Hi!", f"Assistant: {ANSWER}".replace("Assistant", "Robin")])
+    await expect(mia.locator("#said p")).to_have_text(
+        ["Tom: Hi!", f"Assistant: {ANSWER}".replace("Assistant", "Robin")]
+    )
     assert await mia.locator("#said").get_attribute("aria-live") == "polite"
     assert await mia.locator(".reply .body").get_attribute("aria-busy") == "false"
 
 
-async def test_a_tool_call_and_a_failure_are_shown_as_such(person: Person, provider: StandInProvider, queue: AssistantMessageQueue) -> None:
-    provider.model = lambda turn: "It is on its way." if turn.tool_outputs else ToolCalls([("order_status", {"order": "4711"})])
+async def test_a_tool_call_and_a_failure_are_shown_as_such(
+    person: Person, provider: StandInProvider, queue: AssistantMessageQueue
+) -> None:
+    provider.model = lambda turn: (
+        "It is on its way."
+        if turn.tool_outputs
+        else ToolCalls([("order_status", {"order": "4711"})])
+    )
     mia = await person("Mia")
     await say(mia, "Where is my order?")
     await expect(mia.locator(".tool.done")).to_have_text("Usedorder_status")
@@ -311,7 +378,11 @@ async def test_where_there_is_no_answer_people_read_the_fallback(
     options = {name: getattr(queue.config, name) for name in queue.config.model_fields_set}
     provider.model = lambda _: RunFailure()
     with AssistantMessageQueue(
-        **{**options, "queue_prefix": queue.config.queue_prefix + "f", "fallback_reply": "We are <b>closed</b>."}
+        **{
+            **options,
+            "queue_prefix": queue.config.queue_prefix + "f",
+            "fallback_reply": "We are <b>closed</b>.",
+        }
     ) as other:
         other.start_worker()
         with running(other) as site:
@@ -321,7 +392,9 @@ async def test_where_there_is_no_answer_people_read_the_fallback(
             await expect(mia.locator(".failure")).to_have_count(1)
 
 
-async def test_the_window_is_seen_as_it_fills_and_who_types(person: Person, queue: AssistantMessageQueue) -> None:
+async def test_the_page_shows_the_window_filling_and_typing(
+    person: Person, queue: AssistantMessageQueue
+) -> None:
     with running(patient(queue)) as site:
         mia, tom = await person("Mia", url=site.url), await person("Tom", url=site.url)
         await tom.locator("#text").press_sequentially("hm")
@@ -332,7 +405,9 @@ async def test_the_window_is_seen_as_it_fills_and_who_types(person: Person, queu
         await expect(replies(tom, ".done")).to_have_count(1)
 
 
-async def test_who_writes_too_fast_is_told_and_nothing_is_lost(person: Person, queue: AssistantMessageQueue) -> None:
+async def test_writing_too_fast_is_reported_and_nothing_is_lost(
+    person: Person, queue: AssistantMessageQueue
+) -> None:
     with running(queue, rate_limit="1/2second") as site:
         mia = await person("Mia", url=site.url)
         await say(mia, "one", "two")
@@ -342,10 +417,16 @@ async def test_who_writes_too_fast_is_told_and_nothing_is_lost(person: Person, q
         await expect(mia.locator("#trouble")).to_be_hidden()
 
 
-async def test_what_was_said_long_ago_comes_from_the_provider(person: Person, queue: AssistantMessageQueue) -> None:
+async def test_what_was_said_long_ago_comes_from_the_provider(
+    person: Person, queue: AssistantMessageQueue
+) -> None:
     for number in range(30):
-        await asyncio.to_thread(queue.ask, "kitchen", f"message {number}", author="Ann", timeout=PATIENCE_S)
-    await asyncio.to_thread(queue._store.client.delete, queue._door.space.keys.events("kitchen"))
+        await asyncio.to_thread(
+            queue.ask, "kitchen", f"message {number}", author="Ann", timeout=PATIENCE_S
+        )
+    await asyncio.to_thread(
+        queue._store.client.delete, queue._commands.namespace.keys.events("kitchen")
+    )
     mia = await person("Mia")
     await expect(mia.locator(".items .bubble").first).to_have_text("message 10")
     await expect(mia.locator(".message .author").first).to_have_text("Ann")
@@ -358,14 +439,20 @@ async def test_what_was_said_long_ago_comes_from_the_provider(person: Person, qu
     await expect(mia.locator(".items .bubble").filter(has_text="and now")).to_have_count(1)
 
 
-async def test_a_page_whose_events_are_gone_reads_everything_anew(person: Person, speaking: Gate, queue: AssistantMessageQueue) -> None:
+async def test_a_page_whose_events_are_gone_reads_everything_anew(
+    person: Person, speaking: Gate, queue: AssistantMessageQueue
+) -> None:
     mia = await person("Mia")
     await say(mia, "Hi!")
     await expect(replies(mia, ".working")).to_contain_text("This is")
     await mia.context.set_offline(True)
     speaking.release()
-    await asyncio.to_thread(queue.wait_for_reply, await mia.locator(".message").get_attribute("data-id"), 20)
-    await asyncio.to_thread(queue._store.client.delete, queue._door.space.keys.events("kitchen"))
+    await asyncio.to_thread(
+        queue.wait_for_reply, await mia.locator(".message").get_attribute("data-id"), 20
+    )
+    await asyncio.to_thread(
+        queue._store.client.delete, queue._commands.namespace.keys.events("kitchen")
+    )
     await asyncio.to_thread(queue.open_events, "kitchen")
     await mia.context.set_offline(False)
     await expect(mia.locator(".gap")).to_have_count(1)
@@ -375,16 +462,37 @@ async def test_a_page_whose_events_are_gone_reads_everything_anew(person: Person
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [320, 390, 1280])
-async def test_it_fits_every_screen_and_can_be_read(person: Person, provider: StandInProvider, width: int, scheme: str) -> None:
-    provider.model = lambda _: "`" + "x" * 300 + "`\n\n```\n" + "y" * 300 + "\n```\n\n" + "https://example.com/" + "z" * 200
+async def test_it_fits_every_screen_and_can_be_read(
+    person: Person, provider: StandInProvider, width: int, scheme: str
+) -> None:
+    provider.model = lambda _: (
+        "`"
+        + "x" * 300
+        + "`\n\n```\n"
+        + "y" * 300
+        + "\n```\n\n"
+        + "https://example.com/"
+        + "z" * 200
+    )
     mia = await person(
-        "Mia", room="a-room-with-a-very-long-name-that-nobody-would-choose", viewport={"width": width, "height": 700}, color_scheme=scheme
+        "Mia",
+        room="a-room-with-a-very-long-name-that-nobody-would-choose",
+        viewport={"width": width, "height": 700},
+        color_scheme=scheme,
     )
     await say(mia, "w" * 400)
     await expect(replies(mia, ".done")).to_have_count(1)
     assert await mia.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert await mia.evaluate("document.getElementById('scroll').scrollWidth <= document.getElementById('scroll').clientWidth")
-    for selector, least in ((".bubble", 7), (".reply .text", 7), (".reply .author", 7), ("#connection-text", 4.5), (".send", 0)):
+    assert await mia.evaluate(
+        "document.getElementById('scroll').scrollWidth <= document.getElementById('scroll').clientWidth"
+    )
+    for selector, least in (
+        (".bubble", 7),
+        (".reply .text", 7),
+        (".reply .author", 7),
+        ("#connection-text", 4.5),
+        (".send", 0),
+    ):
         assert await contrast(mia, selector) >= least, selector
     small = await mia.evaluate(
         "[...document.querySelectorAll('button')].filter((b) => b.offsetParent && b.offsetHeight < 24).map((b) => b.id)"
@@ -411,15 +519,17 @@ async def contrast(page: Page, selector: str) -> float:
     )
 
 
-async def test_who_wants_less_motion_gets_none(person: Person, speaking: Gate) -> None:
+async def test_reduced_motion_is_respected(person: Person, speaking: Gate) -> None:
     mia = await person("Mia", reduced_motion="reduce")
     await say(mia, "Hi!")
     await expect(mia.locator(".thinking, .caret").first).to_be_visible()
-    running_animations = await mia.evaluate("document.getAnimations().filter((a) => a.playState === 'running').length")
+    running_animations = await mia.evaluate(
+        "document.getAnimations().filter((a) => a.playState === 'running').length"
+    )
     assert running_animations == 0
 
 
-# --- the worker is killed -----------------------------------------------------------------------------------------------
+# --- the worker is killed -------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -428,12 +538,27 @@ def workers(
 ) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
     """Starts worker processes of the tests' queue."""
     started: list[subprocess.Popen[bytes]] = []
-    told = {"options": queue_options(one_redis.url, provider, prefix, max_attempts=3, lock_duration=1.0), "tools": False, "on_reply": False}
+    told = {
+        "options": queue_options(
+            one_redis.url, provider, prefix, max_attempts=3, lock_duration=1.0
+        ),
+        "tools": False,
+        "on_reply": False,
+    }
 
     def start() -> subprocess.Popen[bytes]:
         environment = {**os.environ, "BOT": json.dumps(told), "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "assistant_queue.cli", "worker", "--app", "tests.integration.bot:queue"]
-        process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        command = [
+            sys.executable,
+            "-m",
+            "assistant_queue.cli",
+            "worker",
+            "--app",
+            "tests.integration.bot:queue",
+        ]
+        process = subprocess.Popen(
+            command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
         started.append(process)
         assert process.stdout is not None
         assert process.stdout.readline().startswith(b"worker ready")
@@ -448,7 +573,11 @@ def workers(
 
 
 async def test_a_worker_killed_in_the_middle_is_followed_by_another_and_the_text_is_whole_once(
-    person: Person, queue: AssistantMessageQueue, speaking: Gate, provider: StandInProvider, workers: Callable[[], subprocess.Popen[bytes]]
+    person: Person,
+    queue: AssistantMessageQueue,
+    speaking: Gate,
+    provider: StandInProvider,
+    workers: Callable[[], subprocess.Popen[bytes]],
 ) -> None:
     with running(queue) as site:
         for handle in queue._workers:
@@ -479,7 +608,16 @@ async def test_a_worker_killed_in_the_middle_is_followed_by_another_and_the_text
         ({"mount": "/chat"}, False, "/chat"),
         ({"root_path": "/a.b/chat~1"}, False, "/a.b/chat~1/"),
     ],
-    ids=["stripped", "stripped and told", "stripped, no slash", "whole", "whole, no slash", "mounted", "mounted, no slash", "deep"],
+    ids=[
+        "stripped",
+        "stripped and told",
+        "stripped, no slash",
+        "whole",
+        "whole, no slash",
+        "mounted",
+        "mounted, no slash",
+        "deep",
+    ],
 )
 async def test_below_a_path_of_a_proxy_the_page_works_and_asks_nothing_of_others(
     person: Person, queue: AssistantMessageQueue, options: dict[str, Any], strips: bool, place: str
@@ -497,7 +635,10 @@ async def test_below_a_path_of_a_proxy_the_page_works_and_asks_nothing_of_others
         await expect(replies(mia, ".done")).to_have_text("You said: Mia: Hi!")
         await mia.reload()
         await expect(replies(mia, ".done")).to_have_count(1)
-        assert await mia.evaluate("getComputedStyle(document.querySelector('.unseen')).position") == "absolute", "it has its style"
+        assert (
+            await mia.evaluate("getComputedStyle(document.querySelector('.unseen')).position")
+            == "absolute"
+        ), "it has its style"
         tom = await person("Tom", room="kitchen", url=f"{proxy.url}{path}")
         await say(tom, "Hello!")
         await expect(replies(tom, ".done")).to_have_text("You said: Tom: Hello!")
@@ -505,10 +646,15 @@ async def test_below_a_path_of_a_proxy_the_page_works_and_asks_nothing_of_others
         assert proxy.strayed == []
 
 
-async def test_what_waits_in_the_browser_is_not_sent_to_a_service_below_another_path(person: Person, site: Site) -> None:
+async def test_what_waits_in_the_browser_is_not_sent_to_a_service_below_another_path(
+    person: Person, site: Site
+) -> None:
     with proxied({"/one": site.port, "/two": site.port}, strips=True) as proxy:
         mia = await person("Mia", url=f"{proxy.url}/one")
-        await mia.route("**/messages", lambda route: route.abort() if route.request.method == "POST" else route.continue_())
+        await mia.route(
+            "**/messages",
+            lambda route: route.abort() if route.request.method == "POST" else route.continue_(),
+        )
         await say(mia, "not for others")
         await expect(mia.locator(".message.sending")).to_have_count(1)
         other = await mia.context.new_page()

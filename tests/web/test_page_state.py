@@ -46,14 +46,19 @@ def test_the_pages_logic_does_what_its_own_tests_say() -> None:
 async def test_a_thousand_reconnects_at_random_points_end_with_the_same_transcript(
     site: Site, queue: AssistantMessageQueue, provider: StandInProvider, tmp_path: Path
 ) -> None:
-    provider.model = lambda turn: Reply("Naïve 🙈 résumé — " + " ".join(turn.user_texts) * 3, chunks=40, delay=0.4)
+    provider.model = lambda turn: Reply(
+        "Naïve 🙈 résumé — " + " ".join(turn.user_texts) * 3, chunks=40, delay=0.4
+    )
     queue.open_events("t")
-    transcripts, dice = [], random.Random(7)
+    transcripts = []
+    dice = random.Random(7)
     asking = asyncio.create_task(asyncio.to_thread(ask_three_times, queue))
     async with httpx.AsyncClient(base_url=site.url, timeout=PATIENCE_S) as client:
         left = RECONNECTS
         while left > 0:  # the first listen while the text is said, the others to what is kept
-            paths = [read_with_breaks(client, random.Random(dice.random()), 12) for _ in range(ABREAST)]
+            paths = [
+                read_with_breaks(client, random.Random(dice.random()), 12) for _ in range(ABREAST)
+            ]
             for events, reconnects in await asyncio.gather(*paths):
                 transcripts.append(events)
                 left -= reconnects
@@ -69,14 +74,19 @@ def ask_three_times(queue: AssistantMessageQueue) -> None:
         queue.ask("t", text, author="Ann", timeout=PATIENCE_S)
 
 
-async def read_with_breaks(client: httpx.AsyncClient, dice: random.Random, breaks: int) -> tuple[list[dict[str, Any]], int]:
+async def read_with_breaks(
+    client: httpx.AsyncClient, dice: random.Random, breaks: int
+) -> tuple[list[dict[str, Any]], int]:
     """Everything up to the third reply, with so many breaks on the way."""
     events: list[dict[str, Any]] = []
-    last, reconnects = "0", 0
+    last = "0"
+    reconnects = 0
     while sum(event["type"] == "reply_ready" for event in events) < 3:
         reconnects += 1
         patience = dice.randrange(1, 12) if reconnects <= breaks else 10_000
-        async with client.stream("GET", "/api/threads/t/events", params={"after": last}) as response:
+        async with client.stream(
+            "GET", "/api/threads/t/events", params={"after": last}
+        ) as response:
             async for line in response.aiter_lines():
                 if line.startswith("data: "):
                     event = json.loads(line[6:])

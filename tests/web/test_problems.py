@@ -1,4 +1,4 @@
-"""What goes wrong is told as a problem, and nothing that is nobody's business with it."""
+"""Errors are answered with a problem that holds no internals."""
 
 from __future__ import annotations
 
@@ -17,17 +17,25 @@ from tests.conftest import free_port
 Asgi = Callable[..., httpx.AsyncClient]
 SECRETS = "redis://admin:hunter2@10.1.2.3:6379 sk-abcdef org-1234 Traceback"
 CLASSES = sorted(
-    (cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, errors.AssistantQueueError)),
+    (
+        cls
+        for cls in vars(errors).values()
+        if isinstance(cls, type) and issubclass(cls, errors.AssistantQueueError)
+    ),
     key=lambda cls: cls.__name__,
 )
 
 
 def make(cls: type[errors.AssistantQueueError]) -> errors.AssistantQueueError:
+    if cls is errors.RetryLater:
+        return errors.RetryLater(after=30)  # its words are its own
     return cls(SECRETS, batch_id="b") if cls is errors.BatchFailed else cls(SECRETS)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
-async def test_each_error_is_a_problem_without_its_own_words(asgi: Asgi, cls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_each_error_is_a_problem_without_its_own_words(
+    asgi: Asgi, cls: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = asgi()
 
     async def fail(*_: object) -> None:
@@ -48,15 +56,22 @@ async def test_each_error_is_a_problem_without_its_own_words(asgi: Asgi, cls: An
 
 
 def test_only_what_is_about_the_request_speaks_for_itself() -> None:
-    assert [cls for cls, answer in ANSWERS.items() if answer.detail is None] == [errors.InvalidArgument]
+    assert [cls for cls, answer in ANSWERS.items() if answer.detail is None] == [
+        errors.InvalidArgument
+    ]
 
 
 def test_a_providers_wish_to_wait_is_handed_on() -> None:
-    refused = {status: answer_for(errors.RequestRefused("no", status_code=status)).status for status in (400, 401, 403, 404, 409, 422, 429)}
+    refused = {
+        status: answer_for(errors.RequestRefused("no", status_code=status)).status
+        for status in (400, 401, 403, 404, 409, 422, 429)
+    }
     assert refused == {400: 422, 401: 502, 403: 502, 404: 404, 409: 409, 422: 422, 429: 503}
 
 
-async def test_what_nobody_expected_is_a_problem_too(asgi: Asgi, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unexpected_exception_is_a_problem_too(
+    asgi: Asgi, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     client = asgi()
 
     async def fail(*_: object) -> None:
@@ -70,13 +85,19 @@ async def test_what_nobody_expected_is_a_problem_too(asgi: Asgi, monkeypatch: py
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_a_redis_that_is_away_is_a_503_that_does_not_say_where(asgi: Asgi, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_redis_that_is_away_is_a_503_that_does_not_say_where(
+    asgi: Asgi, monkeypatch: pytest.MonkeyPatch
+) -> None:
     port = free_port()
-    with AssistantMessageQueue(redis_url=f"redis://:hunter2@127.0.0.1:{port}/0", model="any") as away:
+    with AssistantMessageQueue(
+        redis_url=f"redis://:hunter2@127.0.0.1:{port}/0", model="any"
+    ) as away:
         from assistant_queue.integrations.fastapi import allow_all, create_app
 
         app = create_app(away, authorize=allow_all, rate_limit="5/minute")
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=app), base_url="http://test"
+        ) as client:
             sent, ready, live = await asyncio.gather(
                 client.post("/api/threads/t/messages", json={"message": "Hi!"}),
                 client.get("/api/health/ready"),
@@ -85,7 +106,7 @@ async def test_a_redis_that_is_away_is_a_503_that_does_not_say_where(asgi: Asgi,
     assert (sent.status_code, ready.status_code, live.status_code) == (503, 503, 200)
     assert sent.json()["code"] == "store_unavailable"
     assert int(sent.headers["retry-after"]) > 0
-    assert str(port) not in sent.text + ready.text
+    assert f":{port}" not in sent.text + ready.text  # the id of a request may have its digits
     assert "hunter2" not in sent.text + ready.text
 
 
@@ -103,8 +124,12 @@ async def test_a_redis_that_is_away_is_a_503_that_does_not_say_where(asgi: Asgi,
         ('{"message": "Hi!", "metadata": {"a": 1}}', "body.metadata.a"),
     ],
 )
-async def test_a_request_that_cannot_be_read_says_where(asgi: Asgi, queue: AssistantMessageQueue, said: str, where: str) -> None:
-    answer = await asgi().post("/api/threads/t/messages", content=said, headers={"Content-Type": "application/json"})
+async def test_a_request_that_cannot_be_read_says_where(
+    asgi: Asgi, queue: AssistantMessageQueue, said: str, where: str
+) -> None:
+    answer = await asgi().post(
+        "/api/threads/t/messages", content=said, headers={"Content-Type": "application/json"}
+    )
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
     assert any(field["where"].startswith(where) for field in answer.json()["fields"]), answer.json()
     assert queue.get_thread_status("t").pending_count == 0
@@ -128,21 +153,37 @@ async def test_a_request_that_cannot_be_read_says_where(asgi: Asgi, queue: Assis
         ("{", {"body": "This is not JSON."}),
     ],
 )  # fmt: skip
-async def test_what_is_wrong_is_said_once_and_in_our_own_words(asgi: Asgi, said: Any, fields: dict[str, str]) -> None:
+async def test_what_is_wrong_is_said_once_and_in_our_own_words(
+    asgi: Asgi, said: Any, fields: dict[str, str]
+) -> None:
     content = said if isinstance(said, str) else json.dumps(said)
-    answer = await asgi().post("/api/threads/t/messages", content=content, headers={"Content-Type": "application/json"})
+    answer = await asgi().post(
+        "/api/threads/t/messages", content=content, headers={"Content-Type": "application/json"}
+    )
     assert {row["where"]: row["why"] for row in answer.json()["fields"]} == fields
     assert len(answer.json()["fields"]) == len(fields)
 
 
 async def test_what_is_wrong_in_an_address_and_in_a_header_is_said_as_well(asgi: Asgi) -> None:
     client = asgi()
-    rows = [*(await client.get("/api/threads/t/messages", params={"limit": 0, "order": "up"})).json()["fields"]]
-    rows += (await client.get("/api/threads/t/messages/m", params={"wait": "soon"})).json()["fields"]
-    rows += (await client.post("/api/chat", json={"thread_id": "t", "message": "x", "timeout": -1})).json()["fields"]
-    rows += (await client.post("/api/chat", json={"thread_id": "t", "message": "x"}, headers={"Idempotency-Key": "k" * 257})).json()[
+    rows = [
+        *(await client.get("/api/threads/t/messages", params={"limit": 0, "order": "up"})).json()[
+            "fields"
+        ]
+    ]
+    rows += (await client.get("/api/threads/t/messages/m", params={"wait": "soon"})).json()[
         "fields"
     ]
+    rows += (
+        await client.post("/api/chat", json={"thread_id": "t", "message": "x", "timeout": -1})
+    ).json()["fields"]
+    rows += (
+        await client.post(
+            "/api/chat",
+            json={"thread_id": "t", "message": "x"},
+            headers={"Idempotency-Key": "k" * 257},
+        )
+    ).json()["fields"]
     assert [(row["where"], row["why"]) for row in rows] == [
         ("query.limit", "Expected at least 1."),
         ("query.order", "Expected 'asc' or 'desc'."),
@@ -154,7 +195,11 @@ async def test_what_is_wrong_in_an_address_and_in_a_header_is_said_as_well(asgi:
 
 async def test_an_address_that_is_none_and_a_method_that_is_none_are_problems(asgi: Asgi) -> None:
     client = asgi()
-    for method, path, status in [("GET", "/api/nothing", 404), ("PUT", "/api/status", 405), ("GET", "/nothing", 404)]:
+    for method, path, status in [
+        ("GET", "/api/nothing", 404),
+        ("PUT", "/api/status", 405),
+        ("GET", "/nothing", 404),
+    ]:
         answer = await client.request(method, path)
         assert answer.status_code == answer.json()["status"] == status
         assert answer.headers["content-type"] == "application/problem+json"

@@ -1,4 +1,4 @@
-"""What a process of the service sets up for itself."""
+"""Process settings of the service."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import resource
 
 import pytest
 
-from assistant_queue.integrations.fastapi import process
+from assistant_queue.integrations.fastapi import process_limits
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_room_for_connections_is_made_as_far_as_it_may_be(
     asked: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
     monkeypatch.setattr(resource, "setrlimit", lambda _, both: asked.append(both))
-    assert process.make_room(4000) == room
+    assert process_limits.make_room(4000) == room
     assert asked == ([] if limit is None else [(limit, hard)])
 
 
@@ -36,15 +36,15 @@ def test_a_system_that_refuses_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, resource.RLIM_INFINITY))
     monkeypatch.setattr(resource, "setrlimit", refuse)
-    assert process.make_room(4000) == 156
+    assert process_limits.make_room(4000) == 156
 
 
 def test_what_is_there_for_good_is_left_alone_by_the_collector() -> None:
     before = gc.get_threshold()
     try:
-        process.keep_pauses_short()
+        process_limits.keep_pauses_short()
         assert gc.get_freeze_count() > 0
-        assert gc.get_threshold() == process.THRESHOLD
+        assert gc.get_threshold() == process_limits.THRESHOLD
     finally:
         gc.unfreeze()
         gc.set_threshold(*before)

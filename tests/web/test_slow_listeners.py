@@ -11,11 +11,11 @@ import pytest
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.errors import StoreUnavailable
 from assistant_queue.integrations.fastapi import listener, rooms
-from assistant_queue.integrations.fastapi.access import ANYBODY
+from assistant_queue.integrations.fastapi.access import ANONYMOUS
 from assistant_queue.integrations.fastapi.frames import Frame, note
 from assistant_queue.integrations.fastapi.listener import Listener
 from assistant_queue.integrations.fastapi.rooms import Room, Rooms
-from assistant_queue.integrations.fastapi.service import async_door
+from assistant_queue.integrations.fastapi.service import asyncio_queue_of
 from tests.conftest import PATIENCE_S
 
 
@@ -36,15 +36,15 @@ async def room() -> AsyncIterator[Room]:
 
 @pytest.fixture
 async def house(queue: AssistantMessageQueue) -> AsyncIterator[Rooms]:
-    door, _ = async_door(queue)
-    made = Rooms(door)
+    asyncio_queue, _ = asyncio_queue_of(queue)
+    made = Rooms(asyncio_queue)
     yield made
     await made.close()
-    await door.close()
+    await asyncio_queue.close()
 
 
 def listening(room: Room) -> Listener:
-    made = Listener(room, "0", ANYBODY)
+    made = Listener(room, "0", ANONYMOUS)
     room.listeners.add(made)
     made.start_at(room.oldest_kept)
     return made
@@ -59,7 +59,11 @@ async def until(taking: Listener, kind: str, text: str = "") -> list[Frame]:
 
 
 def contents(frames: list[Frame]) -> list[str]:
-    return [frame.event.content for frame in frames if frame.event is not None and frame.event.type == "message_queued"]
+    return [
+        frame.event.content
+        for frame in frames
+        if frame.event is not None and frame.event.type == "message_queued"
+    ]
 
 
 async def test_a_room_keeps_so_many_bytes(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +78,9 @@ async def test_a_room_keeps_so_many_bytes(room: Room, monkeypatch: pytest.Monkey
     assert slow.is_over
 
 
-async def test_a_listener_is_given_a_piece_at_a_time(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_listener_is_given_a_piece_at_a_time(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(listener, "PIECE_BYTES", 5000)
     slow = listening(room)
     for number in range(10):
@@ -82,23 +88,28 @@ async def test_a_listener_is_given_a_piece_at_a_time(room: Room, monkeypatch: py
     room.publish(note("presence", "t", number=10, more="x" * 20_000))
     told = [await asyncio.wait_for(slow.frames(), PATIENCE_S) for _ in range(6)]
     assert [len(piece) for piece in told] == [2, 2, 2, 2, 2, 1]
-    assert [f'"number": {number},' in frame.text for number, frame in enumerate(frame for piece in told for frame in piece)] == [True] * 11
+    assert [
+        f'"number": {number},' in frame.text
+        for number, frame in enumerate(frame for piece in told for frame in piece)
+    ] == [True] * 11
 
 
 async def test_what_was_kept_is_read_as_fast_as_it_is_taken(
     house: Rooms, queue: AssistantMessageQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pages: list[int] = []
-    read = rooms.events.read
+    read = rooms.event_log.read
 
     def counted(*args: Any) -> Any:
         pages.append(args[-1])
         return read(*args)
 
-    monkeypatch.setattr(rooms.events, "read", counted)
+    monkeypatch.setattr(rooms.event_log, "read", counted)
     queue.open_events("t")
-    queue.add_messages([{"thread_id": "t", "message": f"message {number}"} for number in range(100)])
-    async with house.listen("t", "0", ANYBODY, None) as taking:
+    queue.add_messages(
+        [{"thread_id": "t", "message": f"message {number}"} for number in range(100)]
+    )
+    async with house.listen("t", "0", ANONYMOUS, None) as taking:
         assert pages == [rooms.PAGE]
         found = await taking.frames()
         assert pages == [rooms.PAGE], "no more than was asked for"
@@ -114,7 +125,10 @@ async def test_a_room_that_moves_on_while_a_listener_catches_up_leaves_no_gap(
     monkeypatch.setattr(rooms, "PAGE", 4)
     queue.open_events("t")
     queue.add_messages([{"thread_id": "t", "message": f"message {number}"} for number in range(20)])
-    async with house.listen("t", None, ANYBODY, None) as fast, house.listen("t", "0", ANYBODY, None) as slow:
+    async with (
+        house.listen("t", None, ANONYMOUS, None) as fast,
+        house.listen("t", "0", ANONYMOUS, None) as slow,
+    ):
         await until(fast, "caught_up")
         found = await slow.frames()
         for number in range(20, 40):
@@ -134,7 +148,7 @@ async def test_a_listener_that_cannot_catch_up_is_sent_away_and_comes_back(
     monkeypatch.setattr(rooms, "PAGE", 4)
     queue.open_events("t")
     queue.add_messages([{"thread_id": "t", "message": f"message {number}"} for number in range(20)])
-    async with house.listen("t", "0", ANYBODY, None) as taking:
+    async with house.listen("t", "0", ANONYMOUS, None) as taking:
         found = await taking.frames()
 
         async def away(_: object) -> None:
@@ -145,6 +159,6 @@ async def test_a_listener_that_cannot_catch_up_is_sent_away_and_comes_back(
             assert await taking.frames() == []
             assert taking.is_over
     last = found[-1].event.id
-    async with house.listen("t", last, ANYBODY, None) as again:
+    async with house.listen("t", last, ANONYMOUS, None) as again:
         found += await until(again, "caught_up")
     assert contents(found) == [f"message {number}" for number in range(20)]

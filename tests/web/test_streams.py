@@ -1,4 +1,4 @@
-"""What happens in a thread, as it happens, to all who listen: event streams and sockets."""
+"""Live events of a thread for all listeners: event streams and sockets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.integrations.fastapi import rooms
-from assistant_queue.integrations.fastapi.access import ANYBODY
+from assistant_queue.integrations.fastapi.access import ANONYMOUS
 from assistant_queue.integrations.fastapi.frames import note
 from assistant_queue.integrations.fastapi.listener import Listener
 from assistant_queue.testing import StandInProvider
@@ -32,7 +32,7 @@ def happened(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [event for event in events if event["type"] not in OURS]
 
 
-def test_all_who_listen_are_told_the_same(site: Site, queue: AssistantMessageQueue) -> None:
+def test_all_listeners_get_the_same_events(site: Site, queue: AssistantMessageQueue) -> None:
     with ExitStack() as stack:
         streams = [stack.enter_context(listening(site.url, "t")) for _ in range(5)]
         for stream in streams:
@@ -41,29 +41,40 @@ def test_all_who_listen_are_told_the_same(site: Site, queue: AssistantMessageQue
         told = [happened(stream.until("reply_ready")) for stream in streams]
         assert told[1:] == told[:-1]
         first, *_, last = told[0]
-        assert (first["type"], first["author"], first["content"]) == ("message_queued", "Ann", "Hi!")
+        assert (first["type"], first["author"], first["content"]) == (
+            "message_queued",
+            "Ann",
+            "Hi!",
+        )
         assert last["reply"] == "You said: Ann: Hi!"
         assert len(site.service.rooms._rooms) == 1, "one reader for all of them"
 
 
-def test_a_listener_that_comes_back_has_missed_nothing_and_hears_nothing_twice(site: Site, queue: AssistantMessageQueue) -> None:
+def test_a_listener_that_comes_back_has_missed_nothing_and_hears_nothing_twice(
+    site: Site, queue: AssistantMessageQueue
+) -> None:
     with listening(site.url, "t") as whole:
         whole.until("caught_up")
         start = whole.last_id
         for text in ("one", "two", "three"):
             queue.ask("t", text, timeout=PATIENCE_S)
         everything = [event for _ in range(3) for event in happened(whole.until("reply_ready"))]
-        # Again and again from any event: while somebody else listens, and from before that room was opened.
+        # Again and again from any event: while another listener is there, and from before that room was
+        # opened.
         for place in (0, 3, len(everything) - 2):
             with listening(site.url, "t", after=everything[place]["id"]) as again:
                 rest = [happened([again.next()]) for _ in range(len(everything) - place)]
                 found = [event for one in rest for event in one]
                 assert found[: len(everything) - place - 1] == everything[place + 1 :][: len(found)]
         with listening(site.url, "t", after=start) as again:
-            assert [event for _ in range(3) for event in happened(again.until("reply_ready"))] == everything
+            assert [
+                event for _ in range(3) for event in happened(again.until("reply_ready"))
+            ] == everything
 
 
-def test_a_listener_from_before_the_room_catches_up_without_a_gap(site: Site, queue: AssistantMessageQueue) -> None:
+def test_a_listener_from_before_the_room_catches_up_without_a_gap(
+    site: Site, queue: AssistantMessageQueue
+) -> None:
     with listening(site.url, "t") as early:
         early.until("caught_up")
         start = early.last_id
@@ -78,7 +89,9 @@ def test_a_listener_from_before_the_room_catches_up_without_a_gap(site: Site, qu
             assert second == happened(late.until("reply_ready"))
 
 
-def test_an_id_of_another_redis_begins_again_and_says_so(site: Site, queue: AssistantMessageQueue) -> None:
+def test_an_id_of_another_redis_begins_again_and_says_so(
+    site: Site, queue: AssistantMessageQueue
+) -> None:
     queue.open_events("t")
     queue.ask("t", "one", timeout=PATIENCE_S)
     with listening(site.url, "t", after="9999999999999-0") as stream:
@@ -97,7 +110,10 @@ def test_an_id_that_is_none_is_refused(site: Site, after: str) -> None:
 
 
 def test_a_silent_stream_gives_signs_of_life(queue: AssistantMessageQueue) -> None:
-    with running(queue, heartbeat=0.1, reconnect_after=2.5) as site, listening(site.url, "t") as stream:
+    with (
+        running(queue, heartbeat=0.1, reconnect_after=2.5) as site,
+        listening(site.url, "t") as stream,
+    ):
         stream.until("caught_up")
         threading.Timer(0.5, lambda: queue.add_message_to_thread("t", "Hi!")).start()
         stream.until("message_queued")
@@ -105,13 +121,17 @@ def test_a_silent_stream_gives_signs_of_life(queue: AssistantMessageQueue) -> No
         assert stream.retry == 2500
 
 
-def test_who_is_here_is_told_across_servers(queue: AssistantMessageQueue) -> None:
+def test_presence_is_shared_across_servers(queue: AssistantMessageQueue) -> None:
     with running(queue) as one, running(queue) as two, listening(one.url, "t", name="Ann") as ann:
-        with listening(two.url, "t", name="bob") as bob, listening(two.url, "t", name="bob"), listening(two.url, "t"):
+        with (
+            listening(two.url, "t", name="bob") as bob,
+            listening(two.url, "t", name="bob"),
+            listening(two.url, "t"),
+        ):
             assert people_until(ann, ["Ann", "bob"])
             assert people_until(bob, ["Ann", "bob"])
         assert people_until(ann, ["Ann"])
-    assert queue._store.client.zrange(queue._door.space.keys.present("t"), 0, -1) == []
+    assert queue._store.client.zrange(queue._commands.namespace.keys.present("t"), 0, -1) == []
 
 
 def people_until(stream: Any, people: list[str]) -> bool:
@@ -121,11 +141,19 @@ def people_until(stream: Any, people: list[str]) -> bool:
             return True
 
 
-def test_a_server_that_stops_lets_streams_sockets_and_waiting_requests_end(queue: AssistantMessageQueue) -> None:
+def test_a_server_that_stops_lets_streams_sockets_and_waiting_requests_end(
+    queue: AssistantMessageQueue,
+) -> None:
     site = Site(queue).start()
     answers: list[httpx.Response] = []
     waiting = threading.Thread(
-        target=lambda: answers.append(httpx.post(f"{site.url}/api/chat", json={"thread_id": "t", "message": "Hi!"}, timeout=PATIENCE_S))
+        target=lambda: answers.append(
+            httpx.post(
+                f"{site.url}/api/chat",
+                json={"thread_id": "t", "message": "Hi!"},
+                timeout=PATIENCE_S,
+            )
+        )
     )
     with listening(site.url, "t") as stream, joined(site, "t") as socket:
         stream.until("caught_up")
@@ -143,7 +171,7 @@ def test_a_server_that_stops_lets_streams_sockets_and_waiting_requests_end(queue
     assert queue.get_thread_status("t").pending_count == 1, "the message stays"
 
 
-# --- sockets ----------------------------------------------------------------------------------------------------------
+# --- sockets --------------------------------------------------------------------------------------
 
 
 def tell(socket: ClientConnection, **wish: Any) -> None:
@@ -166,7 +194,9 @@ def joined(site: Site, *threads: str, **more: Any) -> Iterator[ClientConnection]
         yield socket
 
 
-def test_a_socket_is_in_several_rooms_and_hears_of_no_other(site: Site, queue: AssistantMessageQueue) -> None:
+def test_a_socket_is_in_several_rooms_and_hears_of_no_other(
+    site: Site, queue: AssistantMessageQueue
+) -> None:
     with joined(site, "a", "b") as socket, joined(site, "b", name="Bob") as other:
         tell(other, type="say", thread_id="b", message="Hi!", author="Bob", ref=7)
         accepted = hear(other, "accepted")
@@ -193,7 +223,7 @@ def test_a_socket_resumes_where_it_was(site: Site, queue: AssistantMessageQueue)
         assert hear(socket, "message_queued", "reply_ready")["type"] == "reply_ready"
 
 
-def test_what_a_socket_cannot_do_is_a_problem_and_the_socket_goes_on(site: Site) -> None:
+def test_what_a_socket_cannot_do_is_a_problem_and_the_socket_continues(site: Site) -> None:
     with joined(site, "a") as socket:
         wrong: list[tuple[str, str]] = [
             ("nonsense", "invalid_argument"),
@@ -215,7 +245,9 @@ def test_what_a_socket_cannot_do_is_a_problem_and_the_socket_goes_on(site: Site)
             problem = hear(socket, "problem")
             assert (problem["code"], "Traceback" in str(problem)) == (code, False)
             if code == "invalid_request":
-                assert problem["fields"] == [{"where": "message", "why": "Expected text that is not blank."}]
+                assert problem["fields"] == [
+                    {"where": "message", "why": "Expected text that is not blank."}
+                ]
         socket.send('{"type": "leave", "thread_id": "b", "ref": "\\ud800"}')
         assert hear(socket, "left")["ref"] == "\ud800"
         tell(socket, type="say", thread_id="a", message="still here")
@@ -231,17 +263,19 @@ def test_limits_hold_on_sockets_too(queue: AssistantMessageQueue) -> None:
         assert refused["retry_after"] > 50
 
 
-# --- one listener -----------------------------------------------------------------------------------------------------
+# --- one listener ---------------------------------------------------------------------------------
 
 
-async def test_a_listener_that_lags_too_far_is_sent_away(queue: AssistantMessageQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_listener_that_lags_too_far_is_sent_away(
+    queue: AssistantMessageQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Standing:
         async def events(self, thread_id: str, after: str) -> Any:
             await asyncio.Event().wait()
             yield
 
     room = rooms.Room(Standing(), "t", "0")  # type: ignore[arg-type]
-    fast, slow = Listener(room, "0", ANYBODY), Listener(room, "0", ANYBODY)
+    fast, slow = Listener(room, "0", ANONYMOUS), Listener(room, "0", ANONYMOUS)
     for listener in (fast, slow):
         room.listeners.add(listener)
         listener.start_at(0)
@@ -260,7 +294,11 @@ def test_nothing_is_left_when_all_have_gone(site: Site, provider: StandInProvide
     with joined(site, "a", "b"), listening(site.url, "a") as stream:
         stream.until("caught_up")
         assert site.service.gate.total == 2
-    wait_until(lambda: not site.service.gate.total and not site.service.rooms._rooms, "all have gone", timeout=PATIENCE_S)
+    wait_until(
+        lambda: not site.service.gate.total and not site.service.rooms._rooms,
+        "all have gone",
+        timeout=PATIENCE_S,
+    )
     assert site.service.gate.total == 0
     assert site.service.rooms._rooms == {}
     assert site.service.rooms.presence._own == {}

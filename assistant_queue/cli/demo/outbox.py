@@ -1,4 +1,4 @@
-"""What the demo's bot says, as it says it."""
+"""The demo bot's replies, in the order of their delivery."""
 
 from __future__ import annotations
 
@@ -7,25 +7,22 @@ import logging
 import queue
 import threading
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import redis
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 OUTBOX = "demo:outbox"
-"""List: what the bot says, as JSON; the demo reads it as a chat platform would. Gone with the demo's Redis."""
+"""Key of a list with the bot's replies as JSON; the demo reads it as a chat platform would."""
 _POP_S = 1
 
 _log = logging.getLogger(__name__)
 
 
 class Outbox:
-    """Reads the list on a thread of its own: Redis looks at the time-outs of blocked clients only ten times a second."""
+    """Reads the list on its own thread: Redis checks time-outs of blocked clients ten times a second."""
 
     def __init__(self, url: str) -> None:
-        """Nothing is read before the `with` block."""
+        """Reading starts with the `with` block."""
         self._client = redis.Redis.from_url(url)
         self._said: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._stopped = threading.Event()
@@ -35,14 +32,19 @@ class Outbox:
         self._thread.start()
         return self
 
-    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         """Stop reading."""
         self._stopped.set()
         self._thread.join(_POP_S + 1)
         self._client.close()
 
     def hear(self, timeout: float) -> list[dict[str, Any]]:
-        """Everything that was said by now; waits so many seconds for something."""
+        """Return all replies so far; wait up to `timeout` seconds for one."""
         heard = []
         try:
             heard.append(self._said.get(timeout=timeout))

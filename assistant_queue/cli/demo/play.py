@@ -1,4 +1,4 @@
-"""Plays a scene: starts everything, sends the messages at their times, listens to the bot, and has the outcome judged."""
+"""Play a scene: start all processes, send the messages on time, read the replies, judge."""
 
 from __future__ import annotations
 
@@ -13,37 +13,46 @@ from typing import Any
 
 import redis
 
-from assistant_queue.cli.demo.board import Answer, Board, Sent
+from assistant_queue.cli.demo.board import Board, BoardAnswer, BoardMessage
 from assistant_queue.cli.demo.outbox import Outbox
-from assistant_queue.cli.demo.provider import Protocol, Service, stand_in_service
-from assistant_queue.cli.demo.redis import private_redis
+from assistant_queue.cli.demo.redis_server import private_redis
 from assistant_queue.cli.demo.scene import Scene
+from assistant_queue.cli.demo.stand_in import DemoProvider, Protocol, stand_in_service
 from assistant_queue.cli.demo.tools import TOOLS
-from assistant_queue.cli.demo.verdict import Verdict, judge
+from assistant_queue.cli.demo.verdict import DemoVerdict, judge
 from assistant_queue.cli.demo.view import View
-from assistant_queue.cli.demo.workers import worker_processes
-from assistant_queue.cli.problems import Problem
+from assistant_queue.cli.demo.worker_processes import worker_processes
+from assistant_queue.cli.exit_errors import Problem
+from assistant_queue.client.queue import AssistantMessageQueue
 from assistant_queue.clock import SystemClock
-from assistant_queue.queue import AssistantMessageQueue
-from assistant_queue.store.calls import Space
+from assistant_queue.store.calls import Namespace
 
 PREFIX = "demo"
 WINDOW_S = 1.5
 """The demo's window. Chosen: long enough to gather a burst, short enough to watch."""
 MAX_BATCH = 25
-"""Messages of one run. Chosen: below what either protocol takes in one request, so that none has to be joined with another."""
+"""Messages of one run. Chosen: below what either protocol takes in one request, so that none has to
+be joined with another."""
 LOOK_S = 0.12
 """Seconds between two looks at the threads; most of them in one look."""
 MOST_LOOKS = 40
 PATIENCE_S = 60.0
-"""Seconds without any change after which the demo gives up. Chosen: many times what anything in it takes."""
+"""Seconds without any change after which the demo gives up. Chosen: many times what anything in it
+takes."""
 LIVE_PATIENCE_S = 300.0
 
 
 def run_demo(
-    scene: Scene, view: View, *, speed: float, workers: int, protocol: Protocol, service: Service | None, window_s: float = WINDOW_S
-) -> Verdict:
-    """Play the scene and judge it; nothing is left running, however it ends.
+    scene: Scene,
+    view: View,
+    *,
+    speed: float,
+    workers: int,
+    protocol: Protocol,
+    service: DemoProvider | None,
+    window_s: float = WINDOW_S,
+) -> DemoVerdict:
+    """Play the scene and judge it; all processes are ended in any case.
 
     Raises:
         Problem: Something did not start, all workers died, or it was interrupted.
@@ -53,9 +62,14 @@ def run_demo(
         with _interruptible(), contextlib.ExitStack() as stack:
             url, redis_kind = stack.enter_context(private_redis())
             chosen = service or stack.enter_context(stand_in_service(scene, protocol))
-            view.announce(scene.title, [redis_kind, chosen.name, f"{workers} worker processes", f"window {window_s:g} s"])
-            processes = stack.enter_context(worker_processes(workers, {**_variables(url), **chosen.variables}))
-            stack.callback(_deaf)  # from here on nothing interrupts the cleaning up
+            view.announce(
+                scene.title,
+                [redis_kind, chosen.name, f"{workers} worker processes", f"window {window_s:g} s"],
+            )
+            processes = stack.enter_context(
+                worker_processes(workers, {**_variables(url), **chosen.variables})
+            )
+            stack.callback(_deaf)  # from here on no signal interrupts the clean-up
             queue = stack.enter_context(_producer(url, chosen, window_s))
             outbox = stack.enter_context(Outbox(url))
             stack.enter_context(view)
@@ -86,8 +100,8 @@ def _variables(url: str) -> dict[str, str]:
     }
 
 
-def _producer(url: str, service: Service, window_s: float) -> AssistantMessageQueue:
-    """A web process' side of the queue; all that acts there is said, so that the environment has no say."""
+def _producer(url: str, service: DemoProvider, window_s: float) -> AssistantMessageQueue:
+    """Return the queue of a web process, with all options set, so that no environment variable is."""
     return AssistantMessageQueue(
         redis_url=url,
         queue_prefix=PREFIX,
@@ -104,16 +118,20 @@ def _producer(url: str, service: Service, window_s: float) -> AssistantMessageQu
 
 
 def _conversations(url: str, board: Board) -> dict[str, str]:
-    """Which of the provider's conversations each thread is."""
-    keys = Space(PREFIX, SystemClock()).keys
+    """Map threads to the provider's conversations."""
+    keys = Namespace(PREFIX, SystemClock()).keys
     with redis.Redis.from_url(url, decode_responses=True) as client:
         found = {thread: client.hget(keys.conversation(thread), "id") for thread in board.rows}
-    return {thread: str(conversation) for thread, conversation in found.items() if conversation is not None}
+    return {
+        thread: str(conversation)
+        for thread, conversation in found.items()
+        if conversation is not None
+    }
 
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Being terminated is like Ctrl-C: everything is cleaned up."""
+    """Handle SIGTERM like Ctrl-C, with the clean-up."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -121,7 +139,10 @@ def _interruptible() -> Iterator[None]:
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before = {
+        number: signal.signal(number, interrupt)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
     try:
         yield
     finally:
@@ -136,9 +157,18 @@ def _deaf() -> None:
 
 
 class Player:
-    """Sends the lines at their times and keeps the board until every message is settled."""
+    """Sends the lines on time and updates the board until every message is settled."""
 
-    def __init__(self, scene: Scene, board: Board, queue: AssistantMessageQueue, outbox: Outbox, view: View, *, speed: float) -> None:
+    def __init__(
+        self,
+        scene: Scene,
+        board: Board,
+        queue: AssistantMessageQueue,
+        outbox: Outbox,
+        view: View,
+        *,
+        speed: float,
+    ) -> None:
         self._lines = deque(scene.lines)
         self._board = board
         self._queue = queue
@@ -149,17 +179,22 @@ class Player:
         self._looked = 0.0
 
     def play(self, patience_s: float, check_workers: Callable[[], None]) -> None:
-        """Play to the end, or until nothing has changed for `patience_s` seconds; raises what `check_workers` raises."""
+        """Play to the end, or until nothing has changed for `patience_s` seconds.
+
+        Raises as `check_workers` does.
+        """
         board = self._board
         self._started = time.monotonic()
-        changes, changed_at = -1, self._started
+        changes = -1
+        changed_at = self._started
         while self._lines or board.open:
             self._send_due()
             self._hear()
             self._look()
             self._view.refresh(board, self._elapsed())
             if changes != board.changes or not board.open:
-                changes, changed_at = board.changes, time.monotonic()
+                changes = board.changes
+                changed_at = time.monotonic()
             elif time.monotonic() - changed_at > patience_s:
                 break
             check_workers()
@@ -173,23 +208,27 @@ class Player:
             line = self._lines.popleft()
             at = time.time()
             receipt = self._queue.add_message_to_thread(line.thread, line.text, author=line.author)
-            sent = Sent(line=line, receipt=receipt, at=at)
+            sent = BoardMessage(line=line, receipt=receipt, at=at)
             self._board.add(sent)
             self._view.message(self._elapsed(), line)
 
     def _hear(self) -> None:
-        """What the bot says, until the next message or the next look is due."""
+        """Read the bot's replies until the next message or check is due."""
         next_line = self._lines[0].at / self._speed - self._elapsed() if self._lines else LOOK_S
         for said in self._outbox.hear(min(max(next_line, 0.001), LOOK_S)):
             if said["kind"] == "tool":
-                self._view.note(self._elapsed(), said["thread"], f"tool {said['name']}(#{said['asked']}) -> {said['answer']}")
+                self._view.note(
+                    self._elapsed(),
+                    said["thread"],
+                    f"tool {said['name']}(#{said['asked']}) -> {said['answer']}",
+                )
                 continue
-            answer = Answer.load(said)
+            answer = BoardAnswer.load(said)
             if self._board.answer(answer):
                 self._view.answer(self._elapsed(), answer)
 
     def _look(self) -> None:
-        """Where the threads stand, as the queue says."""
+        """Read the threads' statuses from the queue."""
         now = time.monotonic()
         if now - self._looked < LOOK_S:
             return
@@ -202,9 +241,22 @@ class Player:
         if self._queue.get_queue_status().failed_count > len(self._board.failed):
             for batch in self._queue.list_failed(1000):
                 if self._board.fail(batch):
-                    self._view.note(self._elapsed(), batch.thread_id, f"failed for good: {batch.error.message}")
+                    self._view.note(
+                        self._elapsed(), batch.thread_id, f"failed for good: {batch.error.message}"
+                    )
 
     def _why(self, thread: str) -> str:
-        oldest = next((key for key, sent in self._board.sent.items() if sent.line.thread == thread and key in self._board.open), None)
+        oldest = next(
+            (
+                key
+                for key, sent in self._board.sent.items()
+                if sent.line.thread == thread and key in self._board.open
+            ),
+            None,
+        )
         status = self._queue.get_message(oldest) if oldest is not None else None
-        return status.error.message if status is not None and status.error is not None else "its first attempt failed"
+        return (
+            status.error.message
+            if status is not None and status.error is not None
+            else "its first attempt failed"
+        )

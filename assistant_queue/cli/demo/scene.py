@@ -1,4 +1,4 @@
-"""The scenes: the one that the demo brings, and one made of the user's own messages."""
+"""The scenes: the built-in one, and one made of the user's own messages."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from assistant_queue.cli.demo.model import DemoModel, Says
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """What is played.
+    """Messages, model and faults of a demo.
 
     Attributes:
         lines: The messages, in the order of their times.
         stories: For a thread: what to watch in it.
         script: What the model says.
-        refused: The provider refuses the first request that holds one of these texts (429, as when too many come at once).
+        refused: The provider refuses the first request that holds one of these texts (429, as when
+            too many come at once).
         refuses_nth: The provider refuses these starts of runs, counted from 1.
         fails_every: Each nth turn fails once.
     """
@@ -32,22 +33,25 @@ class Scene:
 
     @property
     def threads(self) -> tuple[str, ...]:
-        """The threads, in the order of their first message."""
+        """Thread ids, in the order of their first message."""
         return tuple(dict.fromkeys(line.thread for line in self.lines))
 
     def model(self) -> DemoModel:
-        """A model that follows the script from its beginning."""
+        """Return a model that follows the script from its beginning."""
         return DemoModel(self.script, self.fails_every)
 
 
 def own_scene(name: str, lines: Sequence[Line]) -> Scene:
-    """A scene of the user's own messages: the provider is unkind to it now and then, too."""
+    """Return a scene of the user's own messages, with some faults of the provider."""
     return Scene(title=name, lines=tuple(lines), refuses_nth=(5, 17, 40), fails_every=11)
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One thread of the scene: authors, texts and times. A line is (seconds, text) or (seconds, author, text)."""
+    """One thread of the scene: authors, texts and times.
+
+    A line is (seconds, text) or (seconds, author, text).
+    """
 
     thread: str
     story: str
@@ -55,7 +59,15 @@ class _Part:
 
     def lines(self) -> list[Line]:
         """As lines."""
-        return [Line(at=entry[0], thread=self.thread, text=entry[-1], author=entry[1] if len(entry) == 3 else None) for entry in self.said]  # noqa: PLR2004
+        return [
+            Line(
+                at=entry[0],
+                thread=self.thread,
+                text=entry[-1],
+                author=entry[1] if len(entry) == 3 else None,  # noqa: PLR2004
+            )
+            for entry in self.said
+        ]
 
 
 _PARTS = (
@@ -92,11 +104,19 @@ _PARTS = (
             (4.9, "not too long please"),
         ),
     ),
-    _Part("ben", "refused at first (429)", ((1.0, "Are you open on Sunday?"), (1.6, "and is there parking"))),
+    _Part(
+        "ben",
+        "refused at first (429)",
+        ((1.0, "Are you open on Sunday?"), (1.6, "and is there parking")),
+    ),
     _Part(
         "yuki",
         "the run fails, and is tried again",
-        ((1.2, "すみません、返品したいのですが"), (1.9, "箱はもう開けてしまいました"), (8.2, "わかりました、ありがとうございます")),
+        (
+            (1.2, "すみません、返品したいのですが"),
+            (1.9, "箱はもう開けてしまいました"),
+            (8.2, "わかりました、ありがとうございます"),
+        ),
     ),
     _Part(
         "checkout-bug",
@@ -112,24 +132,60 @@ _PARTS = (
         ),
     ),
     _Part(
-        "carlos", "two bursts, two runs", ((2.6, "Hola"), (2.9, "¿tienen la talla 42?"), (6.6, "¿y en negro?"), (7.1, "es para un regalo"))
+        "carlos",
+        "two bursts, two runs",
+        (
+            (2.6, "Hola"),
+            (2.9, "¿tienen la talla 42?"),
+            (6.6, "¿y en negro?"),
+            (7.1, "es para un regalo"),
+        ),
     ),
     _Part(
         "amira",
         "two tool calls in one run",
-        ((4.2, "Hello, two questions"), (4.7, "what about #1001"), (5.2, "and #1002? they were one parcel"), (8.6, "great 👍")),
+        (
+            (4.2, "Hello, two questions"),
+            (4.7, "what about #1001"),
+            (5.2, "and #1002? they were one parcel"),
+            (8.6, "great 👍"),
+        ),
     ),
 )
 
 _SCRIPT = (
-    Says(about="make a list", reply="Saturday: Léa drives and has four seats. Raj is away. Tom, you could take the rest."),
-    Says(about="that makes five", reply="Anna rides with Léa: five children in Léa's car. The list is up to date."),
-    Says(about="birthday poem", reply="Emil, Emil, hip hooray, / you are growing up today! / Shall I say how old you are?", seconds=4.2),
-    Says(about="dinosaurs", reply="Seven candles, seven roars, / Emil leads the dinosaurs! 🦕 Short enough?", seconds=1.6),
-    Says(about="open on Sunday", reply="Yes, from 10 to 16, and you can park behind the house for free."),
-    Says(about="返品", reply="箱が開いていても、30日以内なら返品できます。ラベルをお送りします。", fails_once=True),
+    Says(
+        about="make a list",
+        reply="Saturday: Léa drives and has four seats. Raj is away. Tom, you could take the rest.",
+    ),
+    Says(
+        about="that makes five",
+        reply="Anna rides with Léa: five children in Léa's car. The list is up to date.",
+    ),
+    Says(
+        about="birthday poem",
+        reply="Emil, Emil, hip hooray, / you are growing up today! / Shall I say how old you are?",
+        seconds=4.2,
+    ),
+    Says(
+        about="dinosaurs",
+        reply="Seven candles, seven roars, / Emil leads the dinosaurs! 🦕 Short enough?",
+        seconds=1.6,
+    ),
+    Says(
+        about="open on Sunday",
+        reply="Yes, from 10 to 16, and you can park behind the house for free.",
+    ),
+    Says(
+        about="返品",
+        reply="箱が開いていても、30日以内なら返品できます。ラベルをお送りします。",
+        fails_once=True,
+    ),
     Says(about="ありがとうございます", reply="どういたしまして"),
-    Says(about="error 42", reply="42 is your bank, 43 is us: please try once more in a minute, your card is fine."),
+    Says(
+        about="error 42",
+        reply="42 is your bank, 43 is us: please try once more in a minute, your card is fine.",
+    ),
     Says(about="went through", reply="Wonderful, the receipt is on its way."),
     Says(about="talla 42", reply="¡Hola! Sí, queda un par de la 42."),
     Says(about="negro", reply="En negro también, y lo envolvemos para regalo 🎁"),
@@ -139,7 +195,7 @@ _SCRIPT = (
 
 
 def the_scene() -> Scene:
-    """The scene that the demo brings: about ten seconds of eight conversations."""
+    """Return the built-in scene: about ten seconds of eight conversations."""
     lines = sorted((line for part in _PARTS for line in part.lines()), key=lambda line: line.at)
     return Scene(
         title="eight conversations",

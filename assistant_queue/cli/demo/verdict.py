@@ -1,4 +1,4 @@
-"""Whether the promises held, judged by the provider's own log; without a stand-in by the queue's own records, and saying so."""
+"""The verdict on the promises, from the provider's log, or without a stand-in from the queue's."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from assistant_queue.backends.content import BATCH_MARK
-from assistant_queue.cli.demo.board import Answer, Board
+from assistant_queue.backends.openai.content import BATCH_MARK
+from assistant_queue.cli.demo.board import Board, BoardAnswer
 from assistant_queue.cli.demo.lines import Line
 from assistant_queue.core.batching import signed
 from assistant_queue.testing import StandInProvider
@@ -20,34 +20,36 @@ _STARTS = frozenset({"responses.create", "runs.create"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waits:
-    """Median and longest of some waits, in seconds; None where there were none."""
+    """Median and maximum of some waits, in seconds; None without any."""
 
     median: float | None
     longest: float | None
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Waits:
-        """Of these."""
+        """Return the figures of these waits."""
         if not seconds:
             return cls(median=None, longest=None)
         return cls(median=round(statistics.median(seconds), 3), longest=round(max(seconds), 3))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class DemoVerdict:
     """The outcome.
 
     Attributes:
         runs: Batches that were answered by a completed run.
         lost: Messages that no completed run has answered.
         doubled: Answered more often than they were sent.
-        failed: Messages in the failed list; they count as lost, too: the demo has no reason to fail any.
-        ordered: Threads whose messages reached the model in the order in which they were sent.
+        failed: Messages in the failed list; they count as lost, too: the demo has no reason to fail
+            any.
+        ordered: Threads with messages that reached the model in the order of their sending.
         at_once: Times that a second run was tried or accepted in a thread while one was active.
         refused: Requests that the provider refused on purpose.
         runs_failed: Runs that it accepted and then failed.
         reply_waits: From the sending of a message to the reply of its run.
-        start_waits: From the end of a window to the request that starts the run; without a stand-in to the claim.
+        start_waits: From the end of a window to the request that starts the run; without a stand-in
+            to the claim.
         checked_by: What this was judged by.
     """
 
@@ -68,21 +70,24 @@ class Verdict:
 
     @property
     def runs_saved(self) -> int:
-        """Runs that one run for each message would have cost in addition."""
+        """Number of runs that batching saved."""
         return self.messages - self.runs
 
     @property
     def holds(self) -> bool:
-        """Everything was answered once, in order, one run at a time."""
-        return not (self.lost or self.doubled or self.failed or self.at_once) and self.ordered == self.threads
+        """Whether all messages were answered once, in order, one run at a time."""
+        return (
+            not (self.lost or self.doubled or self.failed or self.at_once)
+            and self.ordered == self.threads
+        )
 
     def as_dict(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Return the verdict for `--json`."""
         return {"holds": self.holds, "runs_saved": self.runs_saved, **dataclasses.asdict(self)}
 
 
-def judge(board: Board, stand_in: StandInProvider | None) -> Verdict:
-    """The verdict over what was sent."""
+def judge(board: Board, stand_in: StandInProvider | None) -> DemoVerdict:
+    """Judge the sent messages."""
     sent: dict[str, list[Line]] = {}
     for one in board.sent.values():
         sent.setdefault(one.line.thread, []).append(one.line)
@@ -94,53 +99,70 @@ def judge(board: Board, stand_in: StandInProvider | None) -> Verdict:
         lost += (Counter(expected) - Counter(seen)).total()
         doubled += (Counter(seen) - Counter(expected)).total()
         ordered += _is_in_order(seen, expected)
-    # What reached the provider outside every thread that was played was not sent by the scene.
+    # Texts at the provider outside all played threads were not sent by the scene.
     doubled += sum(len(texts) for thread, texts in answered.items() if thread not in sent)
-    return Verdict(
+    return DemoVerdict(
         messages=len(board.sent),
         threads=len(sent),
         lost=lost,
         doubled=doubled,
         ordered=ordered,
         failed=sum(len(batch.message_ids) for batch in board.failed.values()),
-        reply_waits=Waits.of([answer.at - board.sent[key].at for answer in board.answers.values() for key in answer.message_ids]),
-        **(_facts_of_provider(board, stand_in) if stand_in is not None else _facts_of_records(board)),
+        reply_waits=Waits.of(
+            [
+                answer.at - board.sent[key].at
+                for answer in board.answers.values()
+                for key in answer.message_ids
+            ]
+        ),
+        **(
+            _facts_of_provider(board, stand_in)
+            if stand_in is not None
+            else _facts_of_records(board)
+        ),
     )
 
 
 def _signed_all(seen: Iterable[str], expected: Sequence[str]) -> list[str]:
-    """Texts as the model saw them, all with their author: in a run without any author names they come without."""
+    """Return the texts with their authors: a run without any author names has none."""
     known = set(expected)
     return [text if text in known else signed(text, None) for text in seen]
 
 
 def _is_in_order(seen: Sequence[str], expected: Sequence[str]) -> bool:
-    """What was seen comes in the order of what was expected; gaps are another matter."""
+    """Return whether the seen texts are in the expected order, regardless of gaps."""
     ahead = iter(expected)
     return all(text in ahead for text in seen)
 
 
-# --- the provider's own log ---------------------------------------------------------------------------------------------
+# --- the provider's own log -----------------------------------------------------------------------
 
 
 def _by_provider(board: Board, stand_in: StandInProvider) -> dict[str, list[str]]:
-    """The user texts of completed runs, in order, for each thread; under a conversation's own id where it is no thread's."""
+    """Return the user texts of completed runs by thread, or by conversation if it has no thread."""
     thread_of = {conversation: thread for thread, conversation in board.conversations.items()}
     answered: dict[str, list[str]] = {}
     for run in stand_in.runs:
         if run.status == "completed":
             conversation = run.conversation_id or run.id
-            answered.setdefault(thread_of.get(conversation, conversation), []).extend(run.user_texts)
+            answered.setdefault(thread_of.get(conversation, conversation), []).extend(
+                run.user_texts
+            )
     return answered
 
 
 def _facts_of_provider(board: Board, stand_in: StandInProvider) -> dict[str, Any]:
-    runs, refusals = stand_in.runs, stand_in.refusals
+    runs = stand_in.runs
+    refusals = stand_in.refusals
     first_start: dict[str, float] = {}
     for request in stand_in.requests:
         if request.op in _STARTS and request.body is not None:
             first_start.setdefault(request.body.get("metadata", {}).get(BATCH_MARK, ""), request.at)
-    starts = [first_start[answer.batch_id] - due for answer, due in _windows(board) if answer.batch_id in first_start]
+    starts = [
+        first_start[answer.batch_id] - due
+        for answer, due in _windows(board)
+        if answer.batch_id in first_start
+    ]
     return {
         "runs": len({run.metadata.get(BATCH_MARK) for run in runs if run.status == "completed"}),
         "at_once": len(stand_in.overlaps) + sum(not refusal.scripted for refusal in refusals),
@@ -152,14 +174,16 @@ def _facts_of_provider(board: Board, stand_in: StandInProvider) -> dict[str, Any
     }
 
 
-# --- our own records ----------------------------------------------------------------------------------------------------
+# --- our own records ------------------------------------------------------------------------------
 
 
 def _by_records(board: Board) -> dict[str, list[str]]:
     answered: dict[str, list[str]] = {}
     for answer in board.answers.values():
         lines = [board.sent[key].line for key in answer.message_ids]
-        answered.setdefault(answer.thread, []).extend(signed(line.text, line.author) for line in lines)
+        answered.setdefault(answer.thread, []).extend(
+            signed(line.text, line.author) for line in lines
+        )
     return answered
 
 
@@ -175,11 +199,20 @@ def _facts_of_records(board: Board) -> dict[str, Any]:
     }
 
 
-def _windows(board: Board) -> list[tuple[Answer, float]]:
-    """The answered batches that waited for a window, and when it ended; what comes during a run waits for that run instead."""
+def _windows(board: Board) -> list[tuple[BoardAnswer, float]]:
+    """Return the answered batches that waited for a window, not for a run, and the window's end."""
     found = []
     for answer in board.answers.values():
         receipts = [board.sent[key].receipt for key in answer.message_ids]
         if receipts[0].job_id is not None:
-            found.append((answer, min(receipt.due_at.timestamp() for receipt in receipts if receipt.job_id is not None)))
+            found.append(
+                (
+                    answer,
+                    min(
+                        receipt.due_at.timestamp()
+                        for receipt in receipts
+                        if receipt.job_id is not None
+                    ),
+                )
+            )
     return found

@@ -1,4 +1,4 @@
-"""`assistant-queue demo --web`: the chat page with everything behind it, on this machine."""
+"""`assistant-queue demo --web`: the chat page and its back end on this machine."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Literal
 import click
 
 from assistant_queue.cli.demo.play import PREFIX
-from assistant_queue.cli.demo.provider import Service
-from assistant_queue.cli.demo.redis import private_redis
+from assistant_queue.cli.demo.redis_server import private_redis
+from assistant_queue.cli.demo.stand_in import DemoProvider
 from assistant_queue.cli.demo.tools import TOOLS
-from assistant_queue.cli.demo.workers import worker_processes
+from assistant_queue.cli.demo.worker_processes import worker_processes
 from assistant_queue.cli.output import shorten
 from assistant_queue.cli.serve import run
 from assistant_queue.config import configure
@@ -29,13 +29,20 @@ RATE_LIMIT = "120/minute"
 HOST = "127.0.0.1"
 _ORDER = re.compile(r"#(\d{4,6})\b")
 _SHOWN = 6
-_HINTS = "Write an order number such as `#4711` to see a tool call, or the word `fail` to see a failure."
+_HINTS = (
+    "Write an order number such as `#4711` to see a tool call, or the word `fail` to see a failure."
+)
 
 
 def run_web(
-    protocol: Literal["responses", "assistants"], service: Service | None, *, port: int, workers: int, window_s: float = WINDOW_S
+    protocol: Literal["responses", "assistants"],
+    service: DemoProvider | None,
+    *,
+    port: int,
+    workers: int,
+    window_s: float = WINDOW_S,
 ) -> None:
-    """Serve the page until interrupted: a private Redis, real workers, and the stand-in unless a service is given.
+    """Serve the page until interrupted, with a private Redis, workers and the stand-in or a service.
 
     Raises:
         Problem: Something did not start; all that was started has been stopped.
@@ -66,32 +73,67 @@ def run_web(
                 "tools": TOOLS,
             }
         )
-        click.echo("open the address below in two windows; Ctrl-C ends it and leaves nothing behind")
+        click.echo(
+            "open the address below in two windows; Ctrl-C ends it and leaves nothing behind"
+        )
         options = {"rate_limit": RATE_LIMIT, "allowed_hosts": ("127.0.0.1", "localhost")}
-        asyncio.run(run(config, None, options, host=HOST, port=port, page=True, assistant_name="Robin", with_worker=False))
+        asyncio.run(
+            run(
+                config,
+                None,
+                options,
+                host=HOST,
+                port=port,
+                page=True,
+                assistant_name="Robin",
+                with_worker=False,
+            )
+        )
 
 
-def _stand_in(stack: contextlib.ExitStack, protocol: Literal["responses", "assistants"]) -> Service:
+def _stand_in(
+    stack: contextlib.ExitStack, protocol: Literal["responses", "assistants"]
+) -> DemoProvider:
     provider = stack.enter_context(StandInProvider(talk))
-    which = {"OPENAI_ASSISTANT_ID": provider.assistant_id} if protocol == "assistants" else {"ASSISTANT_QUEUE_MODEL": "stand-in-model"}
+    which = (
+        {"OPENAI_ASSISTANT_ID": provider.assistant_id}
+        if protocol == "assistants"
+        else {"ASSISTANT_QUEUE_MODEL": "stand-in-model"}
+    )
     variables = {"OPENAI_BASE_URL": provider.base_url, "OPENAI_API_KEY": provider.api_key, **which}
-    return Service(name=f"stand-in provider ({protocol})", variables=variables, stand_in=provider)
+    return DemoProvider(
+        name=f"stand-in provider ({protocol})", variables=variables, stand_in=provider
+    )
 
 
 def talk(turn: Turn) -> Outcome:
-    """What the stand-in's model says to visitors of the page."""
+    """Return the stand-in model's reply to a visitor of the page."""
     said = "\n".join(turn.user_texts)
     if re.search(r"\bfail\b", said, re.IGNORECASE):
         return RunFailure(delay=0.8)
     orders = _ORDER.findall(said)
     if orders and not turn.tool_outputs:
-        return ToolCalls([("order_status", {"order": order}) for order in dict.fromkeys(orders)], delay=0.8)
+        return ToolCalls(
+            [("order_status", {"order": order}) for order in dict.fromkeys(orders)], delay=0.8
+        )
     if turn.tool_outputs:
         news = (json.loads(output.output) for output in turn.tool_outputs)
-        return Reply("\n\n".join(f"Order `{one['order']}` **{one['news']}**." for one in news), chunks=16, delay=1.0)
+        return Reply(
+            "\n\n".join(f"Order `{one['order']}` **{one['news']}**." for one in news),
+            chunks=16,
+            delay=1.0,
+        )
     if len(turn.user_texts) == 1:
         heard = shorten(turn.user_texts[0], 80)
-        return Reply(f"I read “{heard}”.\n\nSend two or three short messages at once: they get one answer. {_HINTS}", chunks=24, delay=1.6)
+        return Reply(
+            f"I read “{heard}”.\n\nSend two or three short messages at once: they get one answer. {_HINTS}",
+            chunks=24,
+            delay=1.6,
+        )
     lines = "\n".join(f"- {shorten(text, 80)}" for text in turn.user_texts[:_SHOWN])
     count = len(turn.user_texts)
-    return Reply(f"You wrote **{count} messages**, and this is one answer to all of them:\n\n{lines}\n\n{_HINTS}", chunks=40, delay=2.4)
+    return Reply(
+        f"You wrote **{count} messages**, and this is one answer to all of them:\n\n{lines}\n\n{_HINTS}",
+        chunks=40,
+        delay=2.4,
+    )

@@ -1,27 +1,29 @@
-"""Who may do what: the actions that `authorize` is asked about, and what it answers with."""
+"""Authorization: the actions that `authorize` decides about, and the `Caller` it returns."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from enum import Enum
+from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
 from assistant_queue.errors import ConfigurationError, NotAllowed, NotAuthenticated
+from assistant_queue.user_code.functions import is_async
 
 Sees = Collection[str] | Callable[[Any], bool]
-"""Which events somebody may see: their types, or a function of the event."""
+"""The events that a caller may see: a collection of types, or a predicate of the event."""
 
 
-class Action(str, Enum):
-    """What somebody wants to do; `authorize` is asked about it before anything else happens.
+class Action(StrEnum):
+    """An operation that a request asks for; `authorize` is called with it before it is performed.
 
-    `INSTRUCT` is asked after `SEND_MESSAGE`, where a message brings its own instructions: they take the place of the operator's.
+    `INSTRUCT` follows `SEND_MESSAGE` if a message has its own instructions: these replace the
+    operator's.
     """
 
     CREATE_THREAD = "create_thread"
@@ -35,6 +37,7 @@ class Action(str, Enum):
     READ_HISTORY = "read_history"
     LISTEN = "listen"
     TYPE = "type"
+    SAY = "say"
     START_RUN = "start_run"
     READ_RUN = "read_run"
     CANCEL_RUN = "cancel_run"
@@ -45,6 +48,7 @@ class Action(str, Enum):
     RETRY_FAILED = "retry_failed"
     DISCARD_FAILED = "discard_failed"
     READ_STATUS = "read_status"
+    LIST_THREADS = "list_threads"
     READ_HEALTH = "read_health"
 
 
@@ -60,75 +64,91 @@ CHAT_ACTIONS = frozenset(
         Action.TYPE,
     }
 )
-"""What a person in a conversation does; everything else is for your own programs and your staff."""
+"""Actions of a person in a conversation; all others are for your own programs and operators."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who is asking, as `authorize` found out.
+    """The identity and permissions of a client, as returned by `authorize`.
 
     Attributes:
         id: Stable for one client: limits count by it. None: by the client's address.
-        name: The author of this caller's messages and the name others see, whatever the request says; None: the request may say one.
-        sees: The events of a thread that this caller may see: a collection of their types, or a function that says so for one
-            event; None for all. It does not change within one stream or socket, except where `authorize` is asked again.
-        expires_at: Aware; streams end then at the latest, and are authorized anew when the client comes back.
+        name: The author of this caller's messages and the name that other clients see, whatever the
+            request says; None: the request may give one.
+        tenant: The tenant of this caller's messages, whatever the request says; None: the request
+            may give one.
+        sees: The events of a thread that this caller may see: a collection of their types, or a
+            predicate of one event; None for all. It does not change within one stream or socket
+            until `authorize` is called again.
+        expires_at: Aware; streams end at this time at the latest, and are authorized again when the
+            client reconnects.
     """
 
     id: str | None = None
     name: str | None = None
+    tenant: str | None = None
     sees: Sees | None = None
     expires_at: datetime | None = None
 
     def may_see(self, event: Any) -> bool:
-        """Whether this caller may be told of an event."""
+        """Return whether this caller may see an event."""
         if self.sees is None:
             return True
         return self.sees(event) if callable(self.sees) else event.type in self.sees
 
     @property
     def is_expired(self) -> bool:
-        """What proved who is asking is not valid any more."""
-        return self.expires_at is not None and self.expires_at <= datetime.now(timezone.utc)
+        """Whether the credentials have expired."""
+        return self.expires_at is not None and self.expires_at <= datetime.now(UTC)
 
 
-Authorize = Callable[[HTTPConnection, Action, str | None], Caller | bool | Awaitable[Caller | bool | None] | None]
-"""`authorize(request, action, thread_id)`: a `Caller`, or True for anybody; False or None, or `NotAllowed`, for no;
-`NotAuthenticated` where it is not known who is asking. Sync functions run on a thread pool. `thread_id` is None for what concerns no
-thread. `request` is the request, or the WebSocket: both have `headers`, `cookies`, `query_params` and `client`."""
+Authorize = Callable[
+    [HTTPConnection, Action, str | None], Caller | bool | Awaitable[Caller | bool | None] | None
+]
+"""`authorize(request, action, thread_id)` returns a `Caller`, or True for an anonymous one.
 
-ANYBODY = Caller()
+False, None or `NotAllowed` refuses; `NotAuthenticated` refuses an unknown client. Sync functions
+run on a thread pool. `thread_id` is None for actions that concern no thread. `request` is the
+request or the WebSocket: both have `headers`, `cookies`, `query_params` and `client`."""
+
+ANONYMOUS = Caller()
 
 
 async def allow_all(request: HTTPConnection, action: Action, thread_id: str | None) -> Caller:
-    """Everybody may do everything. For a service that only you can reach."""
+    """Allow every action to every client, for a service that only you can reach."""
     del request, action, thread_id
-    return ANYBODY
+    return ANONYMOUS
 
 
 def check_authorize(authorize: Any) -> Authorize:
-    """The function, if it is one.
+    """Return the function, if it can be called.
 
     Raises:
-        ConfigurationError: None was given, or something that cannot be called.
+        ConfigurationError: It is missing, or cannot be called.
     """
     if authorize is None:
         raise ConfigurationError(
-            "authorize is missing: give a function (request, action, thread_id) -> Caller that says who may do what, or say "
-            "authorize=allow_all if everybody who can reach this service may read, write and delete every thread"
+            "authorize is missing: expected a function (request, action, thread_id) -> Caller; "
+            "authorize=allow_all lets every client that reaches this service read, write and "
+            "delete every thread"
         )
     if not callable(authorize):
-        raise ConfigurationError(f"authorize must be a function (request, action, thread_id) -> Caller, not {type(authorize).__name__}")
-    return authorize  # type: ignore[no-any-return]  # what it returns is looked at each time
+        raise ConfigurationError(
+            "Invalid authorize: expected a function (request, action, thread_id) -> Caller, "
+            f"not {type(authorize).__name__}"
+        )
+    return authorize  # type: ignore[no-any-return]  # its result is checked at each call
 
 
-async def ask(authorize: Authorize, request: HTTPConnection, action: Action, thread_id: str | None) -> Caller:
-    """Who is asking.
+async def ask(
+    authorize: Authorize, request: HTTPConnection, action: Action, thread_id: str | None
+) -> Caller:
+    """Call `authorize` and return the caller.
 
     Raises:
-        NotAuthenticated, NotAllowed: The function said no.
+        NotAuthenticated, NotAllowed: The function refused, or the credentials have expired.
     """
-    if _is_async(authorize):
+    if is_async(authorize):
         found = authorize(request, action, thread_id)
     else:
         found = await run_in_threadpool(authorize, request, action, thread_id)
@@ -136,12 +156,8 @@ async def ask(authorize: Authorize, request: HTTPConnection, action: Action, thr
         found = await found
     if isinstance(found, Caller):
         if found.is_expired:
-            raise NotAuthenticated("what proved who you are has expired")
+            raise NotAuthenticated("The credentials have expired: authenticate again.")
         return found
     if found is True:
-        return ANYBODY
-    raise NotAllowed("this is not for you")
-
-
-def _is_async(function: Any) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004 - an object may be one, too
+        return ANONYMOUS
+    raise NotAllowed("The function `authorize` does not allow this.")

@@ -1,4 +1,4 @@
-"""The connections of one server: how many there are, which of them have sent nothing yet, and that each really ends."""
+"""The connections of one server: their number, the idle ones, and the end of each."""
 
 from __future__ import annotations
 
@@ -7,41 +7,50 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 GRACE_S = 1.0
-"""Seconds in which a new connection is left alone, however many wait for their first request. Chosen."""
-BURST, RATE = 4, 500.0
-"""New connections of an address that are read at once, and in a second from then on. Chosen: what a core can answer, spread evenly."""
+"""Seconds before a new connection may be closed in favour of another. Chosen: a client on a slow
+network sends its head within one."""
+BURST = 4
+RATE = 500.0
+"""New connections of an address that are read at once, and in a second from then on. Chosen: what a
+core can answer, spread evenly."""
 REFUSED_S = 10.0
-"""Seconds in which the connections of an address are read slowly after it was refused for sending too much. Chosen."""
+"""Seconds in which the connections of an address are read slowly after it was refused for sending
+too much. Chosen: a client that was refused by mistake is slowed down no longer than that."""
 REFUSED_RATE = 20.0
-"""Connections, or requests on one, that such an address has in a second. Chosen: each refusal costs half a millisecond."""
+"""Connections, or requests on one, that such an address has in a second. Chosen: each refusal costs
+half a millisecond."""
 PATIENCE_S = 5.0
-"""A connection that would have to wait longer for its turn is cut. Chosen: below the deadline of a head."""
+"""A connection that would have to wait longer for its turn is cut. Chosen: below the deadline of a
+head."""
 KEPT = 2000
-"""Addresses whose pace is known; the one that was seen longest ago is forgotten. Chosen: some hundred kilobytes."""
+"""Addresses with a known pace; the least recently seen one is dropped. Chosen: some hundred
+kilobytes."""
 LINGER_S = 5.0
-"""Seconds in which a closed connection may still be sent what was written to it; then it is cut. Chosen."""
+"""Seconds for sending the rest to a closed connection before it is cut. Chosen: below uvicorn's
+shutdown limit."""
 
 
 class Waiting(Protocol):
     """A connection that has not sent the head of its next request yet."""
 
     def cut(self) -> None:
-        """End at once, whatever was not sent yet."""
+        """Close at once, without sending the rest."""
 
 
 class Connections:
     """Count the connections of a server.
 
-    If there are as many as there may be, the one that has waited longest for the head of a request makes room for a new one: connections
-    that are opened and left cannot keep others out.
+    At the limit, the connection that has waited longest for the head of a request is closed in
+    favour of a new one, so that idle connections cannot exhaust the server.
 
-    New connections of one address are read one after the other, so that those of others come between them, and slowly after it was
-    refused: a refusal costs something, too.
+    New connections of one address are read one after the other, so that other addresses take turns
+    with it, and slowly after it was refused: a refusal costs work, too.
     """
 
     def __init__(self, most: int, is_proxy: Callable[[str], bool] = lambda _: False) -> None:
-        """`is_proxy` tells of an address whether it sends for others: it has no pace of its own."""
-        self._most, self._is_proxy = most, is_proxy
+        """`is_proxy` returns whether an address forwards for other clients: it has no pace."""
+        self._most = most
+        self.is_proxy = is_proxy
         self._open: set[object] = set()
         self._waiting: dict[Waiting, float] = {}
         self._paces: dict[str, tuple[float, float]] = {}
@@ -50,7 +59,7 @@ class Connections:
         return len(self._open)
 
     def opened(self, connection: object, now: float) -> bool:
-        """Count one more and return whether there is room for it; if not, it has to be answered so and closed."""
+        """Count a connection; return whether there is room for it, else it must be refused."""
         if len(self._open) >= self._most:
             oldest, since = next(iter(self._waiting.items()), (None, now))
             if oldest is not None and now - since >= GRACE_S:
@@ -65,10 +74,13 @@ class Connections:
         self._note(address, turn, now + REFUSED_S)
 
     def wait_s(self, address: str, now: float, *, is_new: bool) -> float | None:
-        """Return the seconds before a connection is read: a new one, or for its next request; None if it is to be cut."""
+        """Return the seconds until a connection is read, or None if it must be cut.
+
+        `is_new`: the connection was just opened, and does not wait for its next request.
+        """
         turn, refused_until = self._paces.get(address, (now, now))
         is_refused = refused_until > now
-        if not (is_new or is_refused) or self._is_proxy(address):
+        if not (is_new or is_refused) or self.is_proxy(address):
             return 0.0
         interval = 1 / (REFUSED_RATE if is_refused else RATE)
         turn = max(turn, now)
@@ -100,10 +112,11 @@ class Connections:
 
 
 class Lingering:
-    """A transport that ends within `LINGER_S` of its `close`, also if the other side reads nothing."""
+    """A transport that ends within `LINGER_S` of its `close`, even if the peer reads nothing."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport, self._loop = transport, loop
+        self._transport = transport
+        self._loop = loop
 
     def close(self) -> None:
         """Close when all is sent, or cut."""

@@ -1,6 +1,7 @@
-"""CORS for the origins that are allowed: preflights are answered, and answers carry the headers that browsers ask for.
+"""CORS for allowed origins: answers to preflights, and the headers that browsers require.
 
-Starlette's own middleware is not used: it sends some of the headers to origins that are not allowed, too.
+Starlette's own middleware is not used: it sends some of the headers to origins that are not
+allowed, too.
 """
 
 from __future__ import annotations
@@ -16,21 +17,24 @@ from assistant_queue.integrations.fastapi.settings import Settings
 METHODS = ("GET", "HEAD", "POST", "PATCH", "DELETE")
 EXPOSED = ("Location", "Retry-After", "X-Request-ID")
 MAX_AGE_S = 600
-"""How long browsers may remember a preflight. Chosen: as Starlette and most services."""
+"""Seconds for which browsers may cache a preflight. Chosen: as Starlette and most services."""
 LONGEST = 1000
-"""Characters of the header names that one preflight asks for. Chosen."""
+"""Characters of the header names in one preflight. Chosen: some forty headers."""
 _NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+(\s*,\s*[A-Za-z0-9!#$%&'*+.^_`|~-]+)*")
 
 
 class Cors:
-    """Answer preflights of allowed origins, and name the origin in all answers to its pages; other origins get none of these headers.
+    """Answer preflights of allowed origins, and name the origin in all answers to its pages.
 
-    Cookies and the header `Authorization` are allowed. `authorize` may decide by any header, so a preflight of an allowed origin is granted
-    those it asks for.
+    Other origins get none of these headers.
+
+    Cookies and the header `Authorization` are allowed. `authorize` may decide by any header, so a
+    preflight of an allowed origin is granted those it asks for.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self._app, self._origins = app, settings.origins
+        self._app = app
+        self._origins = settings.origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward a request, or answer it if it is a preflight of an allowed origin."""
@@ -51,13 +55,20 @@ class Cors:
                     answer["Access-Control-Expose-Headers"] = ", ".join(EXPOSED)
             await send(message)
 
-        if is_allowed and scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
+        if (
+            is_allowed
+            and scope["method"] == "OPTIONS"
+            and "access-control-request-method" in headers
+        ):
             await self._preflight(headers)(scope, receive, send_marked)
         else:
             await self._app(scope, receive, send_marked)
 
     def _preflight(self, headers: Headers) -> Response:
-        granted = {"Access-Control-Allow-Methods": ", ".join(METHODS), "Access-Control-Max-Age": str(MAX_AGE_S)}
+        granted = {
+            "Access-Control-Allow-Methods": ", ".join(METHODS),
+            "Access-Control-Max-Age": str(MAX_AGE_S),
+        }
         asked = headers.get("access-control-request-headers", "")
         if len(asked) <= LONGEST and _NAMES.fullmatch(asked):
             granted["Access-Control-Allow-Headers"] = asked

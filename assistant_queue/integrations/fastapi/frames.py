@@ -1,29 +1,30 @@
-"""Events as they go out: encoded once, however many listen."""
+"""Events as they are sent: encoded once for all listeners."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
 
 from assistant_queue.errors import InvalidArgument
-from assistant_queue.integrations.fastapi.schemas import problem_of_code
-from assistant_queue.models import ErrorInfo
+from assistant_queue.integrations.fastapi.problems import problem_of_code
+from assistant_queue.integrations.fastapi.timeline_schemas import timeline_record
+from assistant_queue.models import ErrorInfo, Timeline, Usage
 
 _ID = re.compile(r"[0-9]{1,19}(-[0-9]{1,19})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One thing that listeners are told.
+    """One event or note for listeners, encoded.
 
     Attributes:
-        place: Where it stands among the thread's events; None for what has no place (who is here, a gap).
-        event: The event itself, for `sees`; None for what every listener of the thread may know.
-        text: As JSON, what sockets send.
+        place: Position among the thread's events; None without one (presence, a gap).
+        event: The event itself, for `sees`; None if every listener of the thread may see it.
+        text: As JSON, for sockets.
         sse: As an entry of an event stream.
     """
 
@@ -34,45 +35,50 @@ class Frame:
 
 
 def frame_of(event: Any) -> Frame:
-    """An event of the queue. Its errors are told in the words for clients."""
-    text = json.dumps({field.name: _plain(getattr(event, field.name)) for field in fields(event)}, ensure_ascii=False)
+    """Encode an event of the queue, with its errors in the texts for clients."""
+    text = json.dumps(
+        {field.name: _plain(getattr(event, field.name)) for field in fields(event)},
+        ensure_ascii=False,
+    )
     place = None if event.type == "events_missed" else place_of(event.id)
     return Frame(place, event, text, sse_entry(event.type, text, event.id))
 
 
 def place_of(event_id: str) -> tuple[int, int]:
-    """Where an id stands among others.
+    """Parse an event id into its comparable parts.
 
     Raises:
-        InvalidArgument: This is no id of an event.
+        InvalidArgument: It is not an event id.
     """
     if not _ID.fullmatch(event_id):
-        raise InvalidArgument("after must be the id of an event, as the stream gave it, or 0 for all that is kept")
+        raise InvalidArgument(
+            "after must be the id of an event, as the stream gave it, or 0 for all that is kept"
+        )
     ms, _, number = event_id.partition("-")
     return int(ms), int(number or 0)
 
 
 def id_of(place: tuple[int, int]) -> str:
-    """The id at a place."""
+    """Return the id at a place."""
     return f"{place[0]}-{place[1]}"
 
 
 def note(kind: str, thread_id: str, *, at: str | None = None, **values: Any) -> Frame:
-    """Something of the service's own that is not kept: `caught_up`, `presence`, `closed`.
+    """Encode a note of the service, which is not stored: `caught_up`, `presence`, `closed`.
 
     Args:
         kind: Its type.
         thread_id: The thread.
-        at: The id to resume from, where it says one.
-        values: What it says.
+        at: The id to resume from, if any.
+        values: Its other fields.
     """
-    told = {"type": kind, "thread_id": thread_id, **({} if at is None else {"id": at}), **values}
-    text = json.dumps(told)  # in ASCII: `ref` is the client's, and may hold what is no UTF-8
+    content = {"type": kind, "thread_id": thread_id, **({} if at is None else {"id": at}), **values}
+    text = json.dumps(content)  # in ASCII: `ref` is the client's, and may hold what is no UTF-8
     return Frame(None, None, text, sse_entry(kind, text, at))
 
 
 def sse_entry(kind: str, text: str, event_id: str | None) -> bytes:
-    """An entry of an event stream; JSON has no line breaks of its own."""
+    """Encode an entry of an event stream; `text` is JSON and has no line breaks."""
     head = "" if event_id is None else f"id: {event_id}\n"
     return f"{head}event: {kind}\ndata: {text}\n\n".encode("utf-8", "replace")
 
@@ -82,6 +88,10 @@ def _plain(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, ErrorInfo):
         return problem_of_code(value.code).model_dump(include={"code", "detail"})
+    if isinstance(value, Timeline):
+        return timeline_record(value).model_dump(mode="json")
+    if isinstance(value, Usage):
+        return asdict(value)
     if isinstance(value, Mapping):
         return {name: _plain(one) for name, one in value.items()}
     if isinstance(value, list | tuple):

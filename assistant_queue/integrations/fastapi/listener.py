@@ -1,4 +1,4 @@
-"""One listener of a room: what is new for it, taken at its own pace."""
+"""One listener of a room, which takes new frames at its own pace."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ if TYPE_CHECKING:
     from assistant_queue.integrations.fastapi.rooms import Room
 
 PIECE_BYTES = 65_536
-"""Bytes that a listener is given at once, or one frame if that is longer. Chosen: what a connection buffers."""
+"""Bytes that a listener takes at once, or one frame if that is longer. Chosen: the buffer of a
+connection."""
 
 _log = logging.getLogger(__name__)
 
 
 class Listener:
-    """One subscriber: what is new for it, and what else it has to look at."""
+    """One subscriber of a room."""
 
     def __init__(self, room: Room, after: str, caller: Caller) -> None:
-        self.room, self.caller = room, caller
+        self.room = room
+        self.caller = caller
         self.last = place_of(after)
         self.is_over = False
         self.must_check = False
@@ -37,32 +39,38 @@ class Listener:
         self._awake = asyncio.Event()
 
     def wake(self) -> None:
-        """There is something to look at."""
+        """Wake up `frames`."""
         self._awake.set()
 
     def end(self) -> None:
-        """Nothing more comes."""
+        """End after the frames that are already taken."""
         self.is_over = True
         self.wake()
 
-    def tell(self, frame: Frame) -> None:
-        """Something for this listener alone."""
+    def send(self, frame: Frame) -> None:
+        """Add a frame for this listener alone."""
         self._own.append(frame)
         self.wake()
 
     async def catch_up(self, pages: AsyncIterator[list[Frame]]) -> None:
-        """Take what was kept, page by page, as fast as it is asked for; the first is read now, so that a failure is told."""
+        """Take stored events page by page, on demand.
+
+        The first page is read now, so that a failure is raised here.
+        """
         self._own.extend(await anext(pages, []))
         self._behind = pages
         self.wake()
 
     def start_at(self, position: int) -> None:
-        """From that frame on, the room's are for this listener; before this is said, none is."""
+        """Take the room's frames from this number on; before this call, none are taken."""
         self._position = position
         self.wake()
 
     async def frames(self) -> list[Frame]:
-        """What is new and may be seen; empty when there is something else to look at. Waits for either."""
+        """Wait for new frames that the caller may see.
+
+        Empty if the listener is over or has to be authorized again.
+        """
         while True:
             await self._awake.wait()
             self._awake.clear()
@@ -82,9 +90,13 @@ class Listener:
         try:
             return await anext(self._behind)
         except StopAsyncIteration:
-            self._behind = None  # from here on live
+            self._behind = None  # live from here on
         except AssistantQueueError as error:
-            _log.info("thread %r: what was kept cannot be read at the moment, the listener comes back: %s", self.room.thread_id, error)
+            _log.info(
+                "thread %r: stored events cannot be read at the moment, the listener reconnects: %s",
+                self.room.thread_id,
+                error,
+            )
             self.is_over = True
         return []
 
@@ -93,7 +105,10 @@ class Listener:
         if self._position is None:
             return []
         if self._position < room.oldest_kept:
-            _log.info("a listener of thread %r is too slow and is sent away; it resumes where it was", room.thread_id)
+            _log.info(
+                "a listener of thread %r is too slow and is disconnected; it resumes where it was",
+                room.thread_id,
+            )
             self.is_over = True
             return []
         found: list[Frame] = []
@@ -110,10 +125,10 @@ class Listener:
 
     def _is_for_me(self, frame: Frame, number: int) -> bool:
         if frame.event is None:
-            return number >= self._came_at  # a name that was here once is no news
-        # The room reads on its own and may still be where this listener was long ago.
+            return number >= self._came_at  # presence from before it joined is outdated
+        # The room reads independently and may be at a place that this listener has passed.
         if frame.place is None:
-            self.last = (0, 0)  # something was missed: Redis may have begun anew, with smaller ids
+            self.last = (0, 0)  # a gap: Redis may have restarted empty, with smaller ids
         elif frame.place is not None and frame.place <= self.last:
             return False
         return self.caller.may_see(frame.event)

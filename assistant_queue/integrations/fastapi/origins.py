@@ -1,4 +1,4 @@
-"""Where a request comes from: the client's address behind trusted proxies, and the page that sent it."""
+"""The origin of a request: the client's address behind trusted proxies, and the sending page."""
 
 from __future__ import annotations
 
@@ -15,59 +15,74 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Origins:
-    """Answers both questions for one service."""
+    """Reads client addresses and checks origins for one service."""
 
     def __init__(self, settings: Settings) -> None:
-        """Reads the networks and origins once."""
-        self._networks, self._origins = settings.networks, settings.origins
-        self._hosts = None if settings.allowed_hosts is None else {host.lower() for host in settings.allowed_hosts}
+        """Parse the networks and origins."""
+        self._networks = settings.networks
+        self._origins = settings.origins
+        self._hosts = (
+            None
+            if settings.allowed_hosts is None
+            else {host.lower() for host in settings.allowed_hosts}
+        )
 
     def is_trusted(self, address: str) -> bool:
-        """The address is that of a proxy whose headers are believed."""
+        """Return whether the address is that of a trusted proxy."""
         found = _address(address)
         return found is not None and any(found in network for network in self._networks)
 
     def client_address(self, request: HTTPConnection) -> str:
-        """The peer, or behind trusted proxies whom the outermost of them has seen.
+        """Return the peer's address, or behind trusted proxies the one that the outermost has seen.
 
-        Read from the right: what stands further left was written by the client and may be anything.
+        Read from the right: entries further left were written by the client and may be anything.
         """
         peer = request.client.host if request.client else "unknown"
         if not self._networks or not self.is_trusted(peer):
             return peer
-        hops = [hop.strip() for line in request.headers.getlist("x-forwarded-for") for hop in line.split(",")]
+        hops = [
+            hop.strip()
+            for line in request.headers.getlist("x-forwarded-for")
+            for hop in line.split(",")
+        ]
         for hop in reversed(hops):
             found = _address(hop)
             if found is None:
-                return peer  # a proxy of ours writes addresses; what does not look like one was not written by it
+                # trusted proxies write addresses; anything else is the client's
+                return peer
             peer = str(found)
             if not self.is_trusted(peer):
                 return peer
         return peer
 
     def counted_address(self, request: HTTPConnection) -> str:
-        """The client's address as limits count it: of IPv6 the network, in which one client has as many addresses as it likes."""
+        """Return the address that limits count: for IPv6 the network, as one client may use it all."""
         address = self.client_address(request)
         found = _address(address)
-        return str(ip_network((found, NETWORK_BITS), strict=False)) if isinstance(found, IPv6Address) else address
+        return (
+            str(ip_network((found, NETWORK_BITS), strict=False))
+            if isinstance(found, IPv6Address)
+            else address
+        )
 
     def own_host(self, request: HTTPConnection) -> str:
-        """The host and port by which the client knows this service, in lower case."""
+        """Return the host and port that the client used for this service, in lower case."""
         host = request.headers.get("host", "")
         if self._networks and request.client is not None and self.is_trusted(request.client.host):
             host = request.headers.get("x-forwarded-host", host)
         return host.lower()
 
     def is_known_host(self, request: HTTPConnection) -> bool:
-        """The service may be called by this name."""
+        """Return whether the request's host is one of `allowed_hosts`."""
         if self._hosts is None:
             return True
         return (urlsplit(f"//{self.own_host(request)}").hostname or "") in self._hosts
 
     def is_own_page(self, request: HTTPConnection) -> bool:
-        """What may change something, or opens a socket, was sent by a page of ours or of an allowed origin, or by no page at all.
+        """Return whether a write or a handshake came from an own or allowed page, or from no page.
 
-        Browsers name the origin with each of these. A request with cookies and without an origin is judged by what else browsers say.
+        Browsers send `Origin` with each of these. A request with cookies and without an origin is
+        judged by `Sec-Fetch-Site` or `Referer`.
         """
         origin = request.headers.get("origin")
         if origin is not None:
@@ -84,11 +99,14 @@ class Origins:
         parts = urlsplit(address.lower())
         if parts.scheme not in {"http", "https"}:
             return False
-        return parts.netloc == self.own_host(request) or f"{parts.scheme}://{parts.netloc}" in self._origins
+        return (
+            parts.netloc == self.own_host(request)
+            or f"{parts.scheme}://{parts.netloc}" in self._origins
+        )
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """An address, as proxies write it: some with the port behind it, some with IPv4 within IPv6."""
+    """Parse an address as proxies write it: some append a port, some map IPv4 into IPv6."""
     for plain in (text, text.rpartition(":")[0].strip("[]")):
         try:
             found = ip_address(plain)

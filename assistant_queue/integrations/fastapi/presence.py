@@ -1,11 +1,10 @@
-"""Who is here: the names of those who listen to a thread, over all processes of a service."""
+"""Presence: the names of a thread's listeners, over all processes of a service."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import secrets
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -13,56 +12,56 @@ from typing import TYPE_CHECKING
 
 from assistant_queue.errors import AssistantQueueError
 from assistant_queue.integrations.fastapi.frames import Frame, note
-from assistant_queue.store.calls import Call, Operation, plain, text
+from assistant_queue.store.ops.present_names import read_present, remove_present
 
 if TYPE_CHECKING:
-    from assistant_queue.aio import AsyncAssistantMessageQueue
+    from assistant_queue.client.async_queue import AsyncAssistantMessageQueue
 
 LOOK_S = 1.0
-"""Between two looks at who else is here; one round trip for all threads. Chosen: who comes is seen within a second."""
-LIFE_MS = 15_000
-"""How long a name counts that is not renewed: of a process that was killed. Chosen."""
+"""Seconds between two reads, one round trip for all threads. Chosen: a new listener is seen within
+one."""
 _RENEW_EVERY = 5
-_APART = "\x00"
+"""Looks between two renewals of this process's names. Chosen: a third of `present_names.LIFE_MS`."""
 
 _log = logging.getLogger(__name__)
 
 
 class Presence:
-    """Names of this process and of the others, kept in one sorted set for each thread.
+    """The listeners' names of all processes, stored in one sorted set per thread.
 
-    1. `here` adds a name for the length of a block, and takes it away
-    2. while anybody is here, looks once a second who else is, and says so when it has changed
+    1. `here` adds a name for the duration of a block
+    2. while there are listeners, reads the sets once a second and calls `changed` after a change
     """
 
     def __init__(self, queue: AsyncAssistantMessageQueue, changed: Callable[[str], None]) -> None:
-        """Nobody is here.
+        """Create an empty presence.
 
         Args:
             queue: Its Redis and prefix.
-            changed: Called with a thread whose people have changed.
+            changed: Called with a thread id when the names of the thread have changed.
         """
-        self._queue, self._changed = queue, changed
+        self._core = queue.core
+        self._changed = changed
         self._process = secrets.token_hex(4)
         self._own: dict[str, Counter[str]] = {}
         self._seen: dict[str, tuple[str, ...]] = {}
         self._looking: asyncio.Task[None] | None = None
 
     def people(self, thread_id: str) -> tuple[str, ...]:
-        """Who is here, by name."""
+        """Return the names of a thread's listeners, sorted."""
         return self._seen.get(thread_id, ())
 
     def frame(self, thread_id: str) -> Frame:
-        """The same, as listeners are told."""
+        """Return the names as a frame for listeners."""
         return note("presence", thread_id, people=list(self.people(thread_id)))
 
     @asynccontextmanager
     async def here(self, thread_id: str, name: str | None) -> AsyncIterator[None]:
-        """Listen under a name; None listens unseen."""
+        """Listen under a name; None is not listed."""
         names = self._own.setdefault(thread_id, Counter())
         names[name or ""] += 1
         if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look_often(), name="who is here")
+            self._looking = asyncio.create_task(self._look_often(), name="presence")
         try:
             await self._look([thread_id], renew=True)
             yield
@@ -71,38 +70,29 @@ class Presence:
             is_gone = not names[name or ""]
             if is_gone:
                 del names[name or ""]
-            if not names:  # before anything is awaited: who is cancelled here leaves nothing behind
+            if not names:  # before any await: a cancelled listener leaves nothing in memory
                 self._own.pop(thread_id, None)
                 self._seen.pop(thread_id, None)
             if is_gone:
                 await self._forget(thread_id, name)
 
     async def close(self) -> None:
-        """Stop looking."""
+        """Stop reading."""
         if self._looking is not None:
             self._looking.cancel()
             with suppress(asyncio.CancelledError):
                 await self._looking
 
-    # --- Redis --------------------------------------------------------------------------------------------------------
-
-    def _key(self, thread_id: str) -> str:
-        return self._queue._door.space.keys.present(thread_id)  # noqa: SLF001 - the queue's own keys
+    # --- Redis ------------------------------------------------------------------------------------
 
     async def _forget(self, thread_id: str, name: str | None) -> None:
-        """Somebody left; the others are told at once where they are of this process, within a second elsewhere."""
+        """Remove a name: listeners of this process see it at once, others within a second."""
         if name is None:
             return
-
-        def gone() -> Operation[None]:
-            yield plain("ZREM", self._key(thread_id), self._member(name))
-
+        gone = remove_present(self._core.namespace, thread_id, name, process=self._process)
         with suppress(AssistantQueueError):  # it lapses by itself
-            await self._queue._store.run(gone())  # noqa: SLF001
+            await self._core.store.run(gone)
             await self._look([thread_id], renew=False)
-
-    def _member(self, name: str) -> str:
-        return f"{name}{_APART}{self._process}"
 
     async def _look_often(self) -> None:
         rounds = 0
@@ -113,29 +103,24 @@ class Presence:
 
     async def _look(self, thread_ids: list[str], *, renew: bool) -> None:
         try:
-            found = await self._queue._store.run(self._read(thread_ids, renew=renew))  # noqa: SLF001
+            found = await self._core.store.run(
+                read_present(
+                    self._core.namespace,
+                    thread_ids,
+                    process=self._process,
+                    renewed=self._names(thread_ids) if renew else None,
+                )
+            )
         except AssistantQueueError as error:
-            _log.debug("who is here cannot be read at the moment: %s", error)
+            _log.debug("presence cannot be read at the moment: %s", error)
             return
         for thread_id, people in found.items():
             if thread_id in self._own and people != self._seen.get(thread_id):
                 self._seen[thread_id] = people
                 self._changed(thread_id)
 
-    def _read(self, thread_ids: list[str], *, renew: bool) -> Operation[dict[str, tuple[str, ...]]]:
-        now = int(time.time() * 1000)
-        calls: list[Call] = []
-        if renew:
-            for thread_id in thread_ids:
-                key, names = self._key(thread_id), [name for name in self._own.get(thread_id, ()) if name]
-                if names:
-                    calls.append(plain("ZADD", key, *(part for name in names for part in (now + LIFE_MS, self._member(name)))))
-                    calls.append(plain("PEXPIRE", key, 2 * LIFE_MS))
-        writes = len(calls)
-        calls += [plain("ZRANGEBYSCORE", self._key(thread_id), now, "+inf") for thread_id in thread_ids]
-        replies = yield calls
-        found = {}
-        for thread_id, members in zip(thread_ids, replies[writes:], strict=True):
-            everybody = {text(member).partition(_APART)[0] for member in members}
-            found[thread_id] = tuple(sorted(everybody, key=str.casefold))
-        return found
+    def _names(self, thread_ids: list[str]) -> dict[str, list[str]]:
+        return {
+            thread_id: [name for name in self._own.get(thread_id, ()) if name]
+            for thread_id in thread_ids
+        }

@@ -1,38 +1,122 @@
-"""What requests say and what answers hold, as the OpenAPI document has it."""
+"""Models of requests and responses, as in the OpenAPI document."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import Path
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
+from pydantic_core import PydanticKnownError
 
-from assistant_queue import arguments, direct_arguments
-from assistant_queue.integrations.fastapi.problems import ANSWERS, QueueProblem
-from assistant_queue.models import FailedBatch, MessageStatus, ThreadMessage
+from assistant_queue.client import arguments, provider_call_arguments
+from assistant_queue.integrations.fastapi.problems import QueueProblem, problem_of_code
+from assistant_queue.integrations.fastapi.timeline_schemas import TimelineRecord, timeline_record
+from assistant_queue.models import (
+    DeliveryStatus,
+    FailedBatch,
+    MessageStatus,
+    SayKind,
+    ThreadStatus,
+    Usage,
+)
 
 SEGMENT = r"^([^/]*[^/.][^/]*|\.{3,})$"
-"""What can stand between two slashes of an address: `.` and `..` lead elsewhere."""
+"""Pattern of one segment of a path: `.` and `..` are resolved by clients."""
 
 ThreadId = Annotated[
-    str, Path(min_length=1, max_length=arguments.MAX_THREAD_ID, pattern=SEGMENT, description="Your id of the thread, without a slash.")
+    str,
+    Path(
+        min_length=1,
+        max_length=arguments.MAX_THREAD_ID,
+        pattern=SEGMENT,
+        description="Your id of the thread, without a slash.",
+    ),
 ]
 MessageId = Annotated[
-    str, Path(min_length=1, max_length=arguments.MAX_MESSAGE_ID, pattern=SEGMENT, description="As `POST .../messages` gave it.")
+    str,
+    Path(
+        min_length=1,
+        max_length=arguments.MAX_MESSAGE_ID,
+        pattern=SEGMENT,
+        description="As `POST .../messages` gave it.",
+    ),
 ]
-RunId = Annotated[str, Path(min_length=1, max_length=arguments.MAX_MESSAGE_ID, pattern=SEGMENT, description="The provider's run.")]
-BatchId = Annotated[str, Path(min_length=1, max_length=arguments.MAX_MESSAGE_ID, pattern=SEGMENT, description="As `GET /failed` gave it.")]
+RunId = Annotated[
+    str,
+    Path(
+        min_length=1,
+        max_length=arguments.MAX_MESSAGE_ID,
+        pattern=SEGMENT,
+        description="The provider's run.",
+    ),
+]
+BatchId = Annotated[
+    str,
+    Path(
+        min_length=1,
+        max_length=arguments.MAX_MESSAGE_ID,
+        pattern=SEGMENT,
+        description="As `GET /failed` gave it.",
+    ),
+]
 
-Text = Annotated[str, Field(min_length=1, max_length=arguments.MAX_CONTENT, pattern=r"\S", description="Not blank.")]
+Text = Annotated[
+    str,
+    Field(min_length=1, max_length=arguments.MAX_CONTENT, pattern=r"\S", description="Not blank."),
+]
 Author = Annotated[str, Field(min_length=1, max_length=arguments.MAX_AUTHOR, pattern=r"\S")]
-Pairs = Annotated[dict[str, Annotated[str, Field(max_length=arguments.MAX_METADATA_VALUE)]], Field(max_length=arguments.MAX_METADATA)]
-Said = Text | Annotated[list[dict[str, Any]], Field(min_length=1, description="Content parts, as the provider spells them.")]
+
+Tenant = Annotated[str, Field(min_length=1, max_length=arguments.MAX_TENANT, pattern=r"\S")]
+
+
+def _check_size(value: Any, most: int) -> Any:
+    """Refuse a list or object with too many entries before each of them is validated.
+
+    Raises:
+        PydanticKnownError: It has more than `most`.
+    """
+    if isinstance(value, dict | list) and len(value) > most:
+        kind = "Dictionary" if isinstance(value, dict) else "List"
+        raise PydanticKnownError(
+            "too_long", {"field_type": kind, "max_length": most, "actual_length": len(value)}
+        )
+    return value
+
+
+def _at_most(most: int) -> BeforeValidator:
+    return BeforeValidator(lambda value: _check_size(value, most))
+
+
+Pairs = Annotated[
+    dict[str, Annotated[str, Field(max_length=arguments.MAX_METADATA_VALUE)]],
+    Field(max_length=arguments.MAX_METADATA),
+    _at_most(arguments.MAX_METADATA),
+]
+Said = (
+    Text
+    | Annotated[
+        list[dict[str, Any]],
+        Field(
+            min_length=1,
+            description="Content parts, as the provider spells them.",
+            fail_fast=True,
+        ),
+    ]
+)
+
+
+MOST_NAMES = 100
+"""Names in a body's object. Chosen: more than any model has; each unknown one is an error."""
 
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_names(cls, value: Any) -> Any:
+        return _check_size(value, MOST_NAMES)
 
 
 class NewThread(_Body):
@@ -45,38 +129,83 @@ class NewMessage(_Body):
     """A message to be answered."""
 
     message: Said
-    author: Author | None = Field(None, description="Who says it; the model sees the name. Ignored where the service knows who is asking.")
-    instructions: Text | None = Field(None, description="For the run over this message, instead of the default.")
+    author: Author | None = Field(
+        None,
+        description="The author; the model sees the name. Ignored if `authorize` names the caller.",
+    )
+    tenant: Tenant | None = Field(
+        None,
+        description="The customer's label. Ignored if `authorize` names the caller's tenant.",
+    )
+    instructions: Text | None = Field(
+        None, description="For the run over this message, instead of the default."
+    )
     metadata: Pairs | None = None
-    message_id: Annotated[str, Field(min_length=1, max_length=arguments.MAX_MESSAGE_ID, pattern=SEGMENT)] | None = Field(
-        None, description="Yours: the same id, thread and content again is the same message. Instead of the header Idempotency-Key."
+    message_id: (
+        Annotated[str, Field(min_length=1, max_length=arguments.MAX_MESSAGE_ID, pattern=SEGMENT)]
+        | None
+    ) = Field(
+        None,
+        description=(
+            "Your id: the same id, thread and content again is the same message. "
+            "Instead of the header Idempotency-Key."
+        ),
+    )
+    wants_reply: Annotated[bool, Strict()] = Field(
+        True,
+        description="False: it is answered with the next message that wants a reply.",
     )
 
 
 class EditedMessage(_Body):
-    """What a waiting message shall say instead."""
+    """The new content of a waiting message."""
 
     message: Said
 
 
-class ChatMessage(NewMessage):
-    """A message whose reply is waited for."""
+class SaidText(_Body):
+    """Text that your program says in a thread, without a run."""
 
-    thread_id: Annotated[str, Field(min_length=1, max_length=arguments.MAX_THREAD_ID, pattern=SEGMENT)]
-    timeout: Annotated[float, Field(ge=0, description="Seconds; no more than the service's own limit.")] | None = None
+    text: Text
+    author: Author | None = Field(
+        None, description="The author. Ignored if `authorize` names the caller."
+    )
+    kind: SayKind = Field(
+        "reply",
+        description="`notice`: the model does not see it. `reply` is not supported yet.",
+    )
+
+
+class ChatMessage(NewMessage):
+    """A message with a wait for its reply."""
+
+    thread_id: Annotated[
+        str, Field(min_length=1, max_length=arguments.MAX_THREAD_ID, pattern=SEGMENT)
+    ]
+    timeout: (
+        Annotated[float, Field(ge=0, description="Seconds; no more than the service's own limit.")]
+        | None
+    ) = None
 
 
 class TypingBy(_Body):
-    """Who is typing."""
+    """The author of a typing notice."""
 
     author: Author | None = None
 
 
 class NewRun(_Body):
-    """A run over what the provider's thread holds."""
+    """A run over the provider's thread."""
 
     instructions: Text | None = None
-    tools: Annotated[list[dict[str, Any]], Field(max_length=direct_arguments.MAX_TOOLS)] | None = None
+    tools: (
+        Annotated[
+            list[dict[str, Any]],
+            Field(max_length=provider_call_arguments.MAX_TOOLS),
+            _at_most(provider_call_arguments.MAX_TOOLS),
+        ]
+        | None
+    ) = None
     metadata: Pairs | None = None
 
 
@@ -90,7 +219,11 @@ class Output(_Body):
 class Outputs(_Body):
     """All outputs of one round."""
 
-    outputs: Annotated[list[Output], Field(min_length=1, max_length=direct_arguments.MAX_TOOLS)]
+    outputs: Annotated[
+        list[Output],
+        Field(min_length=1, max_length=provider_call_arguments.MAX_TOOLS),
+        _at_most(provider_call_arguments.MAX_TOOLS),
+    ]
 
 
 class Created(BaseModel):
@@ -100,59 +233,67 @@ class Created(BaseModel):
 
 
 class Accepted(BaseModel):
-    """What is promised about a message that was taken."""
+    """The receipt of a message."""
 
     message_id: str
     thread_id: str
-    job_id: str | None = Field(description="The wake-up that was written for it; null where a run that is going on picks it up.")
-    status: str = Field(description="`queued`; of a message that was known already: where it stands.")
-    estimated_wait_s: float = Field(description="Seconds until its window ends and its run starts; the run itself comes on top.")
-    due_at: datetime
+    job_id: str | None = Field(
+        description="The wake-up that was written for it; null if a current run picks it up."
+    )
+    status: str = Field(
+        description="`queued`; `completed` for what was said; for a duplicate, the message's."
+    )
+    estimated_wait_s: float | None = Field(
+        description="Seconds until its run starts, estimated: its window, the run before it, the "
+        "line; its own run comes on top. null while the thread or the queue is paused, and if no "
+        "waiting message wants a reply."
+    )
+    due_at: datetime | None = Field(
+        description="The end of its window; null if no waiting message wants a reply."
+    )
     duplicate: bool = Field(description="It had been taken before; nothing was queued now.")
 
 
-class Message(BaseModel):
-    """Where a message stands."""
+class MessageRecord(BaseModel):
+    """The status of a message."""
 
     message_id: str
     thread_id: str
     status: Literal["queued", "processing", "completed", "failed", "cancelled"]
     run_id: str | None
-    reply: str | None = Field(description="The run's messages joined by a blank line; null before completion and where it said nothing.")
+    reply: str | None = Field(
+        description="The run's messages joined by a blank line; null before completion, or if there are none."
+    )
     replies: list[str]
-    is_fallback: bool = Field(description="`reply` is what is said where there is no answer: the message is failed, and kept.")
+    is_fallback: bool = Field(
+        description="`reply` is the fallback: the message is failed, and kept."
+    )
     attempts: int
     batch_id: str | None
-    problem: QueueProblem | None = Field(description="The last failure, also while another attempt is still to come.")
-
-
-class HistoryItem(BaseModel):
-    """One message of the thread, as the provider holds it."""
-
-    id: str
-    role: str
-    text: str
-    created_at: datetime | None
-    run_id: str | None
-
-
-class History(BaseModel):
-    """A page of a thread."""
-
-    messages: list[HistoryItem] = Field(description="What has been said, in the order asked for.")
-    next: str | None = Field(description="What to say as `after` for the next page; null at the end.")
-    pending: list[Message] = Field(description="What waits or is being worked on, oldest first; not in `messages` yet, or in part.")
-    is_kept: bool = Field(description="False where this service's assistant has no history that could be listed.")
+    problem: QueueProblem | None = Field(
+        description="The last failure, also before another attempt."
+    )
+    author: str | None
+    metadata: dict[str, str]
+    tenant: str | None
+    queued_at: datetime | None = Field(description="When it was taken.")
+    due_at: datetime | None = Field(
+        description="The end of its window, as known now; once its run began, when it was due."
+    )
+    timeline: TimelineRecord
+    usage: Usage | None = Field(description="Tokens of its run so far.")
+    delivery: DeliveryStatus = Field(description="State of the delivery of its reply.")
+    approval: str | None = Field(description="The tool call that waits for a person.")
 
 
 class Cancelled(BaseModel):
-    """Whether a message was taken out."""
+    """The result of a cancellation."""
 
     cancelled: bool = Field(description="False: it is in a run already, or over.")
 
 
 class Edited(BaseModel):
-    """Whether a message was changed."""
+    """The result of an edit."""
 
     edited: bool = Field(description="False: it is in a run already, or over.")
 
@@ -163,7 +304,9 @@ class ChatReply(BaseModel):
     message_id: str
     thread_id: str
     reply: str | None
-    status: Literal["completed", "failed"] = Field(description="`failed`: the reply is a fallback; the message is kept.")
+    status: Literal["completed", "failed"] = Field(
+        description="`failed`: the reply is a fallback; the message is kept."
+    )
     is_fallback: bool
 
 
@@ -171,7 +314,18 @@ class FailedPage(BaseModel):
     """Batches that need a person."""
 
     failed: list[FailedBatch]
-    next: str | None = Field(description="What to say as `after` for the next page; null at the end.")
+    next: str | None = Field(
+        description="What to say as `after` for the next page; null at the end."
+    )
+
+
+class ThreadsPage(BaseModel):
+    """Threads that are not idle."""
+
+    threads: list[ThreadStatus]
+    next: str | None = Field(
+        description="What to say as `after` for the next page; null at the end."
+    )
 
 
 class Alive(BaseModel):
@@ -180,28 +334,40 @@ class Alive(BaseModel):
     status: Literal["alive"] = "alive"
 
 
-class Health(BaseModel):
-    """Whether messages are taken and answered."""
+class Handled(BaseModel):
+    """Number of failed batches that a request was about."""
 
-    status: Literal["ready", "degraded"] = Field(description="degraded: messages are taken, and nobody answers them at the moment.")
-    workers: int | None = Field(description="Worker processes that are alive; null where this service may not know.")
+    count: int = Field(ge=0)
+
+
+class HealthAnswer(BaseModel):
+    """Readiness: whether messages are taken and answered."""
+
+    status: Literal["ready", "degraded"] = Field(
+        description="degraded: messages are taken, and no worker answers them at present."
+    )
+    workers: int | None = Field(
+        description="Worker processes that are alive; null where this service may not know."
+    )
     is_paused: bool
     waiting: int = Field(description="Messages that are due and not taken yet.")
     delayed: int
     active: int
     failed: int
+    delivering: int = Field(description="Replies that wait for their delivery.")
+    undelivered: int = Field(description="Replies in the failed list.")
     streams: int = Field(description="Open streams, sockets and waiting requests of this process.")
 
 
-def message_of(status: MessageStatus) -> Message:
-    """A status, with its error in the words for clients."""
+def message_of(status: MessageStatus) -> MessageRecord:
+    """Return a status with its error in the texts for clients."""
     problem = None
     if status.error is not None:
         problem = problem_of_code(status.error.code)
-    return Message(
+    return MessageRecord(
         message_id=status.message_id,
         thread_id=status.thread_id,
-        status=status.status,  # type: ignore[arg-type]  # MessageState's own words
+        status=status.status,
         run_id=status.run_id,
         reply=status.reply,
         replies=list(status.replies),
@@ -209,19 +375,13 @@ def message_of(status: MessageStatus) -> Message:
         attempts=status.attempts,
         batch_id=status.batch_id,
         problem=problem,
+        author=status.author,
+        metadata=dict(status.metadata),
+        tenant=status.tenant,
+        queued_at=status.queued_at,
+        due_at=status.due_at,
+        timeline=timeline_record(status.timeline),
+        usage=status.usage,
+        delivery=status.delivery,
+        approval=status.approval,
     )
-
-
-_BY_CODE: Mapping[str, Any] = {cls.code: answer for cls, answer in reversed(ANSWERS.items())}
-
-
-def problem_of_code(code: str) -> QueueProblem:
-    """Why something failed, by the error's code: its own words may name what is nobody's business."""
-    answer = _BY_CODE.get(code)
-    detail = (answer.detail if answer else None) or "The assistant could not answer."
-    return QueueProblem(title="Failed", status=answer.status if answer else 502, code=code, detail=detail)
-
-
-def item_of(message: ThreadMessage) -> HistoryItem:
-    """One message of the provider's thread."""
-    return HistoryItem(id=message.id, role=message.role, text=message.text, created_at=message.created_at, run_id=message.run_id)

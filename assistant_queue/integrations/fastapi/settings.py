@@ -17,7 +17,7 @@ Network = IPv4Network | IPv6Network
 
 
 class HttpOptions(TypedDict, total=False):
-    """The keywords of `create_router` and `create_app`; their meanings and defaults are those of `Settings`."""
+    """Keywords of `create_router` and `create_app`; `Settings` has meanings and defaults."""
 
     rate_limit: str | None
     request_limit: str | None
@@ -37,25 +37,31 @@ class HttpOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How the service protects itself. All times are seconds.
+    """Limits and origins of the service. All times are seconds.
 
     Attributes:
-        rate_limit: What starts work, per client: "5/minute", or several: "5/minute;100/hour". None: no limit.
-        request_limit: All requests, per client, counted before anybody is asked. None: no limit.
-        frame_limit: Messages of any kind on one socket, readable or not; all sockets of a client together may send four times as many.
-            A socket beyond it is slowed down, and closed if it goes on. None: no limit.
-        allowed_origins: Other origins whose pages may call: "https://chat.example.com". The service's own is always allowed.
-        allowed_hosts: The names under which it may be called; None for any. Against pages that point a name of theirs at your machine.
-        trusted_proxies: Addresses or networks whose `X-Forwarded-For`, `-Proto` and `-Host` are believed; of others they are ignored.
-        max_body_bytes: A longer body, or message on a socket, is refused.
+        rate_limit: Requests that start work, per client: "5/minute", or "5/minute;100/hour" for
+            both. None: no limit.
+        request_limit: All requests, per address, counted before `authorize` is called. None: no
+            limit.
+        frame_limit: Messages of any kind on one socket, readable or not; all sockets of a client
+            together may send four times as many. A socket beyond it is slowed down, and closed if
+            it continues. None: no limit.
+        allowed_origins: Other origins with pages that may call: "https://chat.example.com". The
+            service's own is always allowed.
+        allowed_hosts: Accepted hosts; None for any. Against pages of other sites that point their
+            own name at your machine.
+        trusted_proxies: Addresses or networks of proxies with a trusted `X-Forwarded-For`, `-Proto`
+            and `-Host`; those of other peers are ignored.
+        max_body_bytes: Maximum length of a body, or of a message on a socket.
         max_streams: Streams, sockets and waiting requests of one process.
-        max_streams_per_client: The same, of one client.
-        max_wait: The longest a request waits for a reply.
-        heartbeat: Between two signs of life on a silent stream.
-        recheck_access: How often `authorize` is asked again while a stream is open.
-        reconnect_after: What streams tell browsers to wait before they come back.
-        security: How clients prove who they are, for the OpenAPI document: FastAPI's own objects, such as `HTTPBearer(auto_error=False)`.
-            `authorize` alone decides.
+        max_streams_per_client: Streams, sockets and waiting requests of one client.
+        max_wait: Longest wait of a request for a reply.
+        heartbeat: Interval of pings on a silent stream.
+        recheck_access: Interval of calls of `authorize` while a stream is open.
+        reconnect_after: Delay after which browsers reconnect to a stream.
+        security: Security schemes for the OpenAPI document: FastAPI's own objects, such as
+            `HTTPBearer(auto_error=False)`. `authorize` alone decides.
     """
 
     rate_limit: str | None = None
@@ -75,12 +81,12 @@ class Settings:
 
     @property
     def max_connections(self) -> int:
-        """Connections of one process: as many as streams, and as many again for everything else, a thousand at least."""
+        """Connections of one process: `max_streams`, and as many, at least 1,000, for the rest."""
         return self.max_streams + max(self.max_streams, 1000)
 
     @property
     def networks(self) -> tuple[Network, ...]:
-        """`trusted_proxies`, read."""
+        """`trusted_proxies`, parsed."""
         return tuple(_network(one) for one in self.trusted_proxies)
 
     @property
@@ -90,15 +96,17 @@ class Settings:
 
 
 def make_settings(options: dict[str, Any]) -> Settings:
-    """The settings from keywords.
+    """Validate keywords and return the settings.
 
     Raises:
-        ConfigurationError: An option does not exist, or has a value that cannot be.
+        ConfigurationError: An option is unknown or has an invalid value.
     """
     known = {field.name for field in fields(Settings)}
     unknown = sorted(options.keys() - known)
     if unknown:
-        raise UnknownOption(f"the HTTP service has no option {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+        raise UnknownOption(
+            f"the HTTP service has no option {', '.join(unknown)}; it has {', '.join(sorted(known))}"
+        )
     settings = Settings(**options)
     for name in ("rate_limit", "request_limit", "frame_limit"):
         limits_of(getattr(settings, name), name)
@@ -110,40 +118,59 @@ def make_settings(options: dict[str, Any]) -> Settings:
         if isinstance(getattr(settings, name), str):
             raise ConfigurationError(f"{name} must be a list of strings, not one string")
     _ = settings.networks, settings.origins
-    if not isinstance(settings.security, Sequence) or not all(isinstance(one, SecurityBase) for one in settings.security):
-        raise ConfigurationError("Invalid security: expected a list of FastAPI's security objects, such as [HTTPBearer(auto_error=False)]")
+    if not isinstance(settings.security, Sequence) or not all(
+        isinstance(one, SecurityBase) for one in settings.security
+    ):
+        raise ConfigurationError(
+            "Invalid security: expected a list of FastAPI's security objects, "
+            "such as [HTTPBearer(auto_error=False)]"
+        )
     return settings
 
 
 def limits_of(text: str | None, name: str = "rate_limit") -> list[RateLimitItem]:
-    """A limit as the limits library reads it; an empty list for None.
+    """Parse a limit with the limits library; return an empty list for None.
 
     Raises:
-        ConfigurationError: It cannot be read.
+        ConfigurationError: It is invalid.
     """
     if text is None:
         return []
     try:
         return parse_many(text)
     except (ValueError, TypeError, AttributeError) as error:
-        raise ConfigurationError(f"{name} cannot be read: {text!r}; write it as 5/minute, or 5/minute;100/hour") from error
+        raise ConfigurationError(
+            f"{name} cannot be read: {text!r}; write it as 5/minute, or 5/minute;100/hour"
+        ) from error
 
 
 def _number(name: str, value: Any, *, whole: bool) -> None:
     kinds = int if whole else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < float("inf"):
-        raise ConfigurationError(f"{name} must be a {'whole ' if whole else ''}number above 0, not {value!r}")
+        raise ConfigurationError(
+            f"{name} must be a {'whole ' if whole else ''}number above 0, not {value!r}"
+        )
 
 
 def _network(text: str) -> Network:
     try:
         return ip_network(text, strict=False)
     except ValueError as error:
-        raise ConfigurationError(f"trusted_proxies: {text!r} is no address and no network such as 10.0.0.0/8") from error
+        raise ConfigurationError(
+            f"trusted_proxies: {text!r} is no address and no network such as 10.0.0.0/8"
+        ) from error
 
 
 def _origin(text: str) -> str:
     parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.netloc or parts.path not in {"", "/"} or parts.query or parts.fragment:
-        raise ConfigurationError(f"allowed_origins: {text!r} is no origin such as https://chat.example.com")
+    if (
+        parts.scheme not in {"http", "https"}
+        or not parts.netloc
+        or parts.path not in {"", "/"}
+        or parts.query
+        or parts.fragment
+    ):
+        raise ConfigurationError(
+            f"allowed_origins: {text!r} is no origin such as https://chat.example.com"
+        )
     return f"{parts.scheme}://{parts.netloc}".lower()

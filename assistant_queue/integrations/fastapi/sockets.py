@@ -13,61 +13,84 @@ from fastapi import APIRouter, WebSocket
 from pydantic import ValidationError
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
-from assistant_queue import arguments
+from assistant_queue.client import arguments
 from assistant_queue.errors import InvalidArgument
 from assistant_queue.integrations.fastapi.access import Action, Caller
-from assistant_queue.integrations.fastapi.bodies import check_json
+from assistant_queue.integrations.fastapi.frame_limits import Throttle, TooFast
 from assistant_queue.integrations.fastapi.frames import note
-from assistant_queue.integrations.fastapi.invalid import fields_of
+from assistant_queue.integrations.fastapi.invalid_requests import fields_of
 from assistant_queue.integrations.fastapi.listener import Listener
-from assistant_queue.integrations.fastapi.messages import add
-from assistant_queue.integrations.fastapi.pacing import Throttle, TooFast
-from assistant_queue.integrations.fastapi.problems import Refusal, problem_dict, problem_response, refusal_of
+from assistant_queue.integrations.fastapi.message_routes import add
+from assistant_queue.integrations.fastapi.problems import (
+    ProblemRefusal,
+    problem_dict,
+    problem_response,
+    refusal_of,
+)
+from assistant_queue.integrations.fastapi.reauthorization import Reauthorization
+from assistant_queue.integrations.fastapi.request_bodies import check_json
 from assistant_queue.integrations.fastapi.schemas import SEGMENT, NewMessage
 from assistant_queue.integrations.fastapi.service import Service, request_id_of
-from assistant_queue.integrations.fastapi.streams import SEND_TIMEOUT_S, shown_name
-from assistant_queue.integrations.fastapi.watching import Watch
+from assistant_queue.integrations.fastapi.stream_routes import SEND_TIMEOUT_S, shown_name
+from assistant_queue.logs import bound
 
 MAX_ROOMS = 50
-"""Threads that one socket listens to at once. Chosen."""
+"""Threads that one socket listens to at once. Chosen: more than a person has open."""
 _IN_AN_ADDRESS = re.compile(SEGMENT, re.DOTALL)
 BAD_FRAMES = 5
-"""Frames in a row that cannot be read; the last of them closes the socket. Chosen: a client that is being written sees its mistakes."""
+"""Consecutive unreadable frames; the last of them closes the socket. Chosen: a developer of a
+client sees the answers to the first ones."""
 UNREADABLE = frozenset({"invalid_argument", "invalid_request", "too_complex", "body_too_long"})
-"""Codes of problems with a frame itself, not with what it asks for."""
-INVALID, POLICY, RESTART = 1007, 1008, 1012
-"""Source: the IANA registry of close codes: data that cannot be read; more than is allowed; the service restarts, come back."""
+"""Codes of problems with a frame itself, not with its request."""
+INVALID = 1007
+POLICY = 1008
+RESTART = 1012
+"""Close codes: invalid data, exceeded limits, a restart after which clients reconnect. Source: the
+IANA registry of WebSocket close codes."""
 FAREWELL_S = 1.0
-"""Seconds in which a close frame has to find room in the buffer of a client that reads nothing. Chosen."""
+"""Seconds for a close frame to fit into the buffer of a client that reads nothing. Chosen: the
+server's stop waits for it."""
 
 
 def add_routes(router: APIRouter, service: Service) -> None:
-    """Give a router the socket."""
+    """Add the socket to a router."""
 
     @router.websocket("/socket", name="assistant_queue.socket")
     async def socket(websocket: WebSocket) -> None:
         """`join`, `leave`, `say` and `typing`; see docs/http.md."""
         request_id = request_id_of(websocket)
         try:
+            await service.count(websocket)
             service.check_host(websocket)
             service.check_origin(websocket)
-            await service.count(websocket)
             caller = await service.admit(websocket, Action.LISTEN, None)
             key = service.client_key(websocket, caller)
-            with service.gate.slot(key), service.paces.throttle(key) as throttle, suppress(OSError, WebSocketDisconnect):
+            with (
+                service.gate.slot(key),
+                service.paces.throttle(key) as throttle,
+                suppress(OSError, WebSocketDisconnect),
+            ):
                 await websocket.accept(headers=[(b"x-request-id", request_id.encode())])
-                await _Connection(service, websocket, request_id, throttle).serve()
-        except Exception as error:  # noqa: BLE001 - told as a problem, as everywhere
+                with bound(request_id=request_id):
+                    await _Connection(service, websocket, request_id, throttle).serve()
+        except Exception as error:  # noqa: BLE001 - answered with a problem, as everywhere
             refusal = refusal_of(error, request_id)
+            service.slow_down_if_too_many(websocket, refusal)
             with suppress(OSError):
                 await _deny(websocket, refusal, request_id)
 
     del socket
 
 
-async def _deny(websocket: WebSocket, refusal: Refusal, request_id: str) -> None:
-    """Answer a handshake with a problem, or with a plain 403 if the server cannot send a body; an open socket is closed."""
-    if websocket.application_state is WebSocketState.CONNECTING and "websocket.http.response" in websocket.scope.get("extensions", {}):
+async def _deny(websocket: WebSocket, refusal: ProblemRefusal, request_id: str) -> None:
+    """Refuse a handshake with a problem, or with a plain 403 if the server sends no body.
+
+    An open socket is closed.
+    """
+    if (
+        websocket.application_state is WebSocketState.CONNECTING
+        and "websocket.http.response" in websocket.scope.get("extensions", {})
+    ):
         await websocket.send_denial_response(problem_response(refusal, request_id))
     elif websocket.application_state is not WebSocketState.DISCONNECTED:
         await websocket.close(POLICY, refusal.code)
@@ -76,19 +99,24 @@ async def _deny(websocket: WebSocket, refusal: Refusal, request_id: str) -> None
 class _Connection:
     """One open socket.
 
-    1. reads what the client wants, one after the other, and asks `authorize` about each
-    2. tells it what happens in the threads it has joined, each by a task of its own
-    3. ends with the client, with the server, or where the client sends too much or reads too slowly
+    1. reads the client's messages one after the other, and calls `authorize` for each
+    2. sends the events of each joined thread, in one task per thread
+    3. ends with the client or the server, or if the client sends too much or reads too slowly
     """
 
-    def __init__(self, service: Service, websocket: WebSocket, request_id: str, throttle: Throttle) -> None:
-        self._service, self._socket, self._request_id, self._throttle = service, websocket, request_id, throttle
+    def __init__(
+        self, service: Service, websocket: WebSocket, request_id: str, throttle: Throttle
+    ) -> None:
+        self._service = service
+        self._socket = websocket
+        self._request_id = request_id
+        self._throttle = throttle
         self._rooms: dict[str, asyncio.Task[None]] = {}
         self._sending = asyncio.Lock()
         self._end: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
 
     async def serve(self) -> None:
-        """Until it is over."""
+        """Serve the socket until it ends."""
         closing = asyncio.create_task(self._service.closing.wait())
         reading = asyncio.create_task(self._read())
         try:
@@ -129,38 +157,54 @@ class _Connection:
                 return
 
     async def _handle(self, message: Any) -> str | None:
-        """Do what a message asks for; return the code of the problem it was answered with, if it was."""
-        wish: dict[str, Any] = {}
+        """Handle a message; return the code of the problem in the answer, if any."""
+        request: dict[str, Any] = {}
         ref: Any = None
         try:
-            wish = _wish(message, self._service.settings.max_body_bytes)
-            ref = wish.get("ref")
-            await self._do(wish, ref)
+            request = _parse(message, self._service.settings.max_body_bytes)
+            ref = request.get("ref")
+            await self._do(request, ref)
         except WebSocketDisconnect:
             raise
-        except Exception as error:  # noqa: BLE001 - one wish failed, the socket goes on
-            return await self._refuse(error, wish, ref)
+        except Exception as error:  # noqa: BLE001 - one request failed, the socket stays open
+            return await self._refuse(error, request, ref)
         return None
 
-    async def _do(self, wish: dict[str, Any], ref: Any) -> None:
-        thread_id = _thread_of(wish)
-        kind = wish.get("type")
+    async def _do(self, request: dict[str, Any], ref: Any) -> None:
+        thread_id = _thread_of(request)
+        kind = request.get("type")
         if kind == "join":
-            await self._join(thread_id, wish, ref)
+            await self._join(thread_id, request, ref)
         elif kind == "leave":
             task = self._rooms.pop(thread_id, None)
             if task is not None:
                 task.cancel()
                 await asyncio.wait({task})
-            await self._tell(note("left", thread_id, ref=ref).text)
+            await self._send(note("left", thread_id, ref=ref).text)
         elif kind == "say":
             caller = await self._admit(Action.SEND_MESSAGE, thread_id)
-            known = {name: wish[name] for name in ("message", "author", "instructions", "metadata", "message_id") if name in wish}
-            accepted = await add(self._service, self._socket, caller, thread_id, NewMessage(**known))
-            await self._tell(json.dumps({"type": "accepted", "ref": ref, **accepted.model_dump(mode="json")}))
+            known = {
+                name: request[name]
+                for name in (
+                    "message",
+                    "author",
+                    "instructions",
+                    "metadata",
+                    "message_id",
+                    "tenant",
+                    "wants_reply",
+                )
+                if name in request
+            }
+            accepted = await add(
+                self._service, self._socket, caller, thread_id, NewMessage(**known)
+            )
+            await self._send(
+                json.dumps({"type": "accepted", "ref": ref, **accepted.model_dump(mode="json")})
+            )
         elif kind == "typing":
             caller = await self._admit(Action.TYPE, thread_id)
-            await self._service.queue.typing(thread_id, shown_name(caller, wish.get("author")))
+            await self._service.queue.typing(thread_id, shown_name(caller, request.get("author")))
         else:
             raise InvalidArgument("type must be join, leave, say or typing")
 
@@ -168,39 +212,53 @@ class _Connection:
         await self._service.count(self._socket)
         return await self._service.admit(self._socket, action, thread_id)
 
-    async def _join(self, thread_id: str, wish: dict[str, Any], ref: Any) -> None:
+    async def _join(self, thread_id: str, request: dict[str, Any], ref: Any) -> None:
         caller = await self._admit(Action.LISTEN, thread_id)
         if thread_id in self._rooms and not self._rooms[thread_id].done():
-            raise Refusal(409, "already_joined", "This socket is in that room already.")
+            raise ProblemRefusal(409, "already_joined", "This socket is in that room already.")
         self._rooms = {name: task for name, task in self._rooms.items() if not task.done()}
         if len(self._rooms) >= MAX_ROOMS:
-            raise Refusal(429, "too_many_rooms", f"One socket is in {MAX_ROOMS} rooms at most.")
-        after, name = wish.get("after"), wish.get("name")
+            raise ProblemRefusal(
+                429, "too_many_rooms", f"One socket is in {MAX_ROOMS} rooms at most."
+            )
+        after, name = request.get("after"), request.get("name")
         if not isinstance(after, str | None) or not isinstance(name, str | None):
             raise InvalidArgument("after must be the id of an event, and name a string")
         name = shown_name(caller, arguments.check_author(name))
         async with AsyncExitStack() as opening:
-            listener = await opening.enter_async_context(self._service.rooms.listen(thread_id, after, caller, name))
-            await self._tell(note("joined", thread_id, ref=ref).text)
+            listener = await opening.enter_async_context(
+                self._service.rooms.listen(thread_id, after, caller, name)
+            )
+            await self._send(note("joined", thread_id, ref=ref).text)
             self._rooms[thread_id] = asyncio.create_task(self._follow(listener, opening.pop_all()))
-            await asyncio.sleep(0)  # it begins: a task that is cancelled before that gives nothing back
+            # Let the task start: one that is cancelled before would not close what was opened.
+            await asyncio.sleep(0)
 
     async def _follow(self, listener: Listener, opened: AsyncExitStack) -> None:
         thread_id = listener.room.thread_id
-        watch = Watch(self._service, self._socket, thread_id, listener)
+        watch = Reauthorization(self._service, self._socket, thread_id, listener)
         async with opened:
             with watch, suppress(WebSocketDisconnect, RuntimeError):
                 while not listener.is_over:
                     frames = await listener.frames()
                     refusal = await watch.refusal()
                     if refusal is not None:
-                        await self._tell(note("closed", thread_id, code=refusal.code, detail=refusal.detail).text)
+                        await self._send(
+                            note("closed", thread_id, code=refusal.code, detail=refusal.detail).text
+                        )
                         return
                     for frame in frames:
-                        await self._tell(frame.text)
-                await self._tell(note("closed", thread_id, code="again", detail="Join again, after the last event you have.").text)
+                        await self._send(frame.text)
+                await self._send(
+                    note(
+                        "closed",
+                        thread_id,
+                        code="again",
+                        detail="Join again, after the last event you have.",
+                    ).text
+                )
 
-    async def _tell(self, text: str) -> None:
+    async def _send(self, text: str) -> None:
         async with self._sending:
             try:
                 with anyio.fail_after(SEND_TIMEOUT_S):
@@ -209,40 +267,60 @@ class _Connection:
                 self._close(POLICY, "reads too slowly; come back and resume")
                 raise WebSocketDisconnect(POLICY) from None
 
-    async def _refuse(self, error: Exception, wish: dict[str, Any], ref: Any) -> str:
+    async def _refuse(self, error: Exception, request: dict[str, Any], ref: Any) -> str:
         if isinstance(error, ValidationError):
-            fields = fields_of(error.errors(), wish, within="")
-            error = Refusal(422, "invalid_request", "This cannot be read; nothing was done. `fields` says why.", fields=fields)
+            fields = fields_of(error.errors(), request, within="")
+            error = ProblemRefusal(
+                422,
+                "invalid_request",
+                "This cannot be read; nothing was done. `fields` says why.",
+                fields=fields,
+            )
         refusal = refusal_of(error, self._request_id)
-        retry = {"retry_after": int(refusal.headers["Retry-After"])} if "Retry-After" in refusal.headers else {}
-        await self._tell(json.dumps({**problem_dict(refusal, self._request_id), "type": "problem", "ref": ref, **retry}))
+        retry = (
+            {"retry_after": int(refusal.headers["Retry-After"])}
+            if "Retry-After" in refusal.headers
+            else {}
+        )
+        await self._send(
+            json.dumps(
+                {**problem_dict(refusal, self._request_id), "type": "problem", "ref": ref, **retry}
+            )
+        )
         return refusal.code
 
 
-def _thread_of(wish: dict[str, Any]) -> str:
-    """The thread that is meant: as in an address, no id has a slash."""
-    thread_id = arguments.check_thread_id(wish.get("thread_id"))
+def _thread_of(request: dict[str, Any]) -> str:
+    """Return the valid thread id of a request: as in an address, without a slash."""
+    thread_id = arguments.check_thread_id(request.get("thread_id"))
     if _IN_AN_ADDRESS.fullmatch(thread_id) is None:
-        raise InvalidArgument("thread_id has a slash, or is only dots: over HTTP that is no id of a thread; nothing was done")
+        raise InvalidArgument(
+            "thread_id has a slash, or is only dots: over HTTP that is no id of a thread; "
+            "nothing was done"
+        )
     return thread_id
 
 
-def _wish(message: Any, most: int) -> dict[str, Any]:
-    """Return what a message says.
+def _parse(message: Any, most: int) -> dict[str, Any]:
+    """Parse a message.
 
     Raises:
-        Refusal: It is too long, or costly to parse; it was not parsed.
-        InvalidArgument: It is no JSON object.
+        ProblemRefusal: It is too long or too complex; it was not parsed.
+        InvalidArgument: It is not a JSON object.
     """
-    text, data = message.get("text"), message.get("bytes")
-    said: bytes = text.encode("utf-8", "replace") if text is not None else data or b""
-    if len(said) > most:
-        raise Refusal(413, "body_too_long", f"A message is longer than {most:,} bytes.")
-    check_json(said)
+    text = message.get("text")
+    data: bytes = message.get("bytes") or b""
+    if text is not None:
+        data = text.encode("utf-8", "replace")
+    if len(data) > most:
+        raise ProblemRefusal(413, "body_too_long", f"A message is longer than {most:,} bytes.")
+    check_json(data)
     try:
-        wish = json.loads(said.decode("utf-8", "replace"))
+        request = json.loads(data.decode("utf-8", "replace"))
     except ValueError:
-        raise InvalidArgument("a message on the socket is a JSON object with type and thread_id") from None
-    if not isinstance(wish, dict):
+        raise InvalidArgument(
+            "a message on the socket is a JSON object with type and thread_id"
+        ) from None
+    if not isinstance(request, dict):
         raise InvalidArgument("a message on the socket is a JSON object with type and thread_id")
-    return wish
+    return request

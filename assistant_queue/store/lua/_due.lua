@@ -1,4 +1,4 @@
--- The time of a thread has come: what was delayed in it waits from now on. Idempotent.
+-- The due time of a thread has passed: count its delayed messages as waiting. Idempotent.
 -- Needs key.thread and key.counters.
 
 local function book_due(t)

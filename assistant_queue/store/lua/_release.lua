@@ -1,11 +1,14 @@
--- Finish or stay pending, in one step: the holder gives the thread back, and if messages wait, the wake-up is written here.
+-- Finish or stay pending, in one step: the holder releases the thread and, if messages wait, writes
+-- the next wake-up.
 --
---   1. worker: nothing pending, so release      2. producer: pending += m
--- A message can fall before or after this step, never between: before, it is seen here; after, the thread is idle and the add writes
--- the wake-up itself.
--- Needs key.thread, key.due, key.counters, key.guard (for arg.guard_id) and what _wakeup.lua needs.
+--   1. worker: nothing is pending, so release      2. producer: pending += m
+-- A message arrives before or after this step, never within: before, this step sees it; after, the
+-- thread is idle and the add writes the wake-up itself.
+-- Needs key.thread, key.due, key.counters, key.guard (for arg.guard_id), and what _wakeup.lua and
+-- _quiet.lua need.
 
--- A guard that was written anew since the claim is left to fire: it finds nothing to do and RQ removes it.
+-- A guard that was rewritten since the claim is left to fire: it finds nothing to do and RQ removes
+-- it.
 local function drop_guard(t)
   if t.wake ~= arg.guard_id then return end
   redis.call('ZREM', key.scheduled, t.wake)
@@ -21,18 +24,20 @@ local function release(t)
     if t.paused then redis.call('HSET', key.thread, 'paused', '1') end
     return 'idle'
   end
-  redis.call('HDEL', key.thread, 'token', 'until', 'batch', 'bn', 'bk', 'phase', 'progress', 'deaths', 'claimed', 'told', 'number', 'piece')
+  redis.call('HDEL', key.thread, 'token', 'until', 'batch', 'bn', 'bk', 'phase', 'progress',
+    'deaths', 'claimed', 'was_due', 'told', 'number', 'piece')
   local due = math.max(now, tonumber(t.own_due or now))
   local kind = due <= now and 'waiting' or 'delayed'
   book(t.pk, kind, t.n)
-  redis.call('HSET', key.thread, 'state', 'pending', 'due', ms(due), 'pk', kind, 'last', arg.token or '')
-  if t.paused then
+  redis.call('HSET', key.thread,
+    'state', 'pending', 'due', ms(due), 'pk', kind, 'last', arg.token or '')
+  if t.paused or is_never(due) then
     redis.call('ZREM', key.due, arg.thread_id)
     drop_guard(t)
   else
     redis.call('HSET', key.thread, 'wake', wake_at(t.wake, due))
-    redis.call('ZADD', key.due, due <= now and look_again() or ms(due), arg.thread_id)
-    tell_timers(due)
+    redis.call('ZADD', key.due, due <= now and recheck_at() or ms(due), arg.thread_id)
+    publish_tick(due)
   end
   return 'pending'
 end

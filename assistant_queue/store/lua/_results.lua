@@ -1,9 +1,12 @@
--- What became of the batch, written once: its record, its messages' lives, the counters, the anchor, and word to those who wait.
--- Needs key.record, key.counters, key.conversation, key.frozen, rest_key(i) = message keys in batch order, and arg.result,
--- arg.result_ttl_ms, arg.keep_text, arg.anchor, arg.done (the channel), and what _events.lua needs.
+-- Write the outcome of the batch, once: its record, the lifetimes of its messages, the counters and
+-- the anchor, and publish it on the `done` channel.
+-- Needs key.record, key.counters, key.conversation, key.frozen, rest_key(i) = message keys in batch
+-- order, arg.result, arg.account, arg.result_ttl_ms, arg.keep_text, arg.anchor, arg.done (the
+-- channel), and the keys of _events.lua. The account is opaque here: times, attempts, labels.
 
 local function write_results(t)
-  redis.call('HSET', key.record, 'thread', arg.thread_id, 'state', 'completed', 'token', arg.token, 'result', arg.result)
+  redis.call('HSET', key.record, 'thread', arg.thread_id, 'state', 'completed',
+    'token', arg.token, 'result', arg.result, 'account', arg.account)
   redis.call('PEXPIRE', key.record, arg.result_ttl_ms)
   local texts = {}
   if arg.keep_text == '1' then texts = redis.call('LRANGE', key.frozen, 0, -1) end
@@ -13,10 +16,16 @@ local function write_results(t)
     redis.call('PEXPIRE', rest_key(i), arg.result_ttl_ms)
   end
   redis.call('DEL', key.frozen)
-  -- Without a known end the old one is wrong now: the next batch asks the provider for it.
-  if arg.anchor ~= '' then redis.call('HSET', key.conversation, 'anchor', arg.anchor) else redis.call('HDEL', key.conversation, 'anchor') end
+  -- Without a known end the stored one is wrong now: the next batch asks the provider for it.
+  if arg.anchor ~= '' then
+    redis.call('HSET', key.conversation, 'anchor', arg.anchor)
+  else
+    redis.call('HDEL', key.conversation, 'anchor')
+  end
   redis.call('HDEL', key.conversation, 'open')
   book(t.bk, 'completed', t.bn)
   redis.call('PUBLISH', arg.done, t.batch)
-  if listened() then tell('reply_ready', arg.result) end
+  if has_subscribers() then
+    publish('reply_ready', string.sub(arg.result, 1, -2) .. ',"account":' .. arg.account .. '}')
+  end
 end

@@ -1,9 +1,10 @@
--- Where a message stands while it waits: found by its sequence number, certain by its id.
+-- The place of a waiting message: located by its sequence number, confirmed by its id.
 -- Needs key.message, key.pending, arg.message_id and arg.rev.
 
--- The index in `pending`, or a word: gone (no such message), settled (its batch, or its end, is known), taken (it is in a batch) or changed
--- (since its `rev` was read). Every edit counts `rev` up, and so does all that makes a message wait again: a call that has been answered,
--- with yes or no, finds another number, however late a copy of it arrives.
+-- Returns the index in `pending`, or a word: gone (no such message), settled (its batch, or its
+-- end, is known), taken (it is in a batch) or changed (since its `rev` was read). Every edit
+-- increments `rev`, and so does every event that makes a message wait again: a late copy of an
+-- answered call, whether it succeeded or not, finds another number.
 local function waiting_index(t)
   local record = redis.call('HMGET', key.message, 'thread', 'seq', 'batch', 'state', 'rev')
   if not record[1] then return 'gone' end

@@ -1,20 +1,26 @@
--- One thread whose time has come: book the passing of its window, and see that a wake-up is on its way. The one recovery for lost jobs, dead
--- workers, lapsed leases and due retries. Idempotent: it moves the time of the next look.
--- Needs key.thread, key.due, key.counters, key.paused, arg.patience_ms, arg.search, and what _wakeup.lua, _due.lua and _rewind.lua need.
+-- Check one thread that may be due: count its window as over, and make sure that a wake-up is on
+-- its way. The single recovery path for lost jobs, dead workers, expired leases and due retries.
+-- Idempotent: it only moves the time of the next check.
+-- Needs key.thread, key.due, key.counters, key.paused, arg.patience_ms, arg.search, and the keys of
+-- _wakeup.lua, _due.lua and _rewind.lua.
 
--- Handed over before, and still there: then workers are busy, and another wake-up would not be faster. The search is bounded. What is not
--- found in a longer queue is behind the searched part, unless one that was handed over later has been taken: then it was taken, too, or lost.
+-- Enqueued before and still in the queue: workers are busy, and another wake-up would not be
+-- faster. The search is bounded. A wake-up that is not found in a longer queue stands after the
+-- searched part, unless one that was enqueued later has been taken: then it was taken, too, or
+-- lost.
 local function is_waiting(t)
   local length = redis.call('LLEN', key.queue)
   local found = redis.call('LPOS', key.queue, t.wake, 'MAXLEN', tonumber(arg.search))
-  stands_behind(found or length)
+  set_ahead(found or length)
   if found or length <= tonumber(arg.search) then return found end
-  local taken, own = tonumber(redis.call('HGET', key.counters, 'taken') or ''), tonumber(t.queued or '')
+  local taken = tonumber(redis.call('HGET', key.counters, 'taken') or '')
+  local own = tonumber(t.queued or '')
   if taken and own then return own >= taken end
-  return now - (own or 0) < tonumber(arg.patience_ms) -- workers that do not say what they take: RQ's own
+  -- RQ's own workers do not record which wake-up they take.
+  return now - (own or 0) < tonumber(arg.patience_ms)
 end
 
--- The header of wake.lua has the words.
+-- The header of wake.lua lists the words.
 local function wake_thread()
   local score = redis.call('ZSCORE', key.due, arg.thread_id)
   if not score then return 'idle' end
@@ -26,12 +32,14 @@ local function wake_thread()
   end
   if not t.state or t.paused then
     redis.call('ZREM', key.due, arg.thread_id)
-    if not t.state and t.token and tonumber(t['until']) <= now then redis.call('HDEL', key.thread, 'token', 'until') end
+    if not t.state and t.token and tonumber(t['until']) <= now then
+      redis.call('HDEL', key.thread, 'token', 'until')
+    end
     return 'idle'
   end
   book_due(t)
   if redis.call('EXISTS', key.paused) == 1 then
-    redis.call('ZADD', key.due, look_again(), arg.thread_id)
+    redis.call('ZADD', key.due, recheck_at(), arg.thread_id)
     return 'paused'
   end
   local word = 'woken'
@@ -42,6 +50,6 @@ local function wake_thread()
   else
     redis.call('HSET', key.thread, 'wake', enqueue_new())
   end
-  redis.call('ZADD', key.due, look_again(), arg.thread_id)
+  redis.call('ZADD', key.due, recheck_at(), arg.thread_id)
   return word
 end

@@ -1,6 +1,8 @@
--- The wake-up: an RQ job that carries a thread id and nothing else. These bytes are known here and in store/wakeups.py;
--- a contract test compares them with what `Queue.enqueue_at` of the installed RQ writes.
--- Needs key.thread, key.scheduled, key.queue, key.queues, key.job (for arg.job_id, fresh) and arg.thread_id, arg.function, arg.origin, arg.stamp, arg.recheck_ms.
+-- The wake-up: an RQ job that carries a thread id and nothing else. Its bytes are defined here and
+-- read by store/wakeup_codec.py; a contract test compares them with those that `Queue.enqueue_at`
+-- of the installed RQ writes.
+-- Needs key.thread, key.scheduled, key.queue, key.queues, key.job (for arg.job_id, fresh) and
+-- arg.thread_id, arg.function, arg.origin, arg.stamp, arg.recheck_ms.
 
 local function pickled(text)
   local size = #text
@@ -14,18 +16,20 @@ local function payload()
 end
 
 local function write_job(status)
-  redis.call('HSET', key.job, 'created_at', arg.stamp, 'data', payload(), 'origin', arg.origin, 'description', 'wake-up',
-    'timeout', '-1', 'result_ttl', '0', 'failure_ttl', '3600', 'status', status)
+  redis.call('HSET', key.job, 'created_at', arg.stamp, 'data', payload(), 'origin', arg.origin,
+    'description', 'wake-up', 'timeout', '-1', 'result_ttl', '0', 'failure_ttl', '3600',
+    'status', status)
   redis.call('SADD', key.queues, key.queue)
 end
 
--- RQ schedules in whole seconds: round up, so that nothing starts before its time.
+-- RQ schedules in whole seconds: round up, so that no job starts before its time.
 local function seconds(at) return math.ceil(at / 1000) end
 
 local ahead = 0 -- wake-ups that stand before this thread's in the queue
-local function stands_behind(count) ahead = count end
+local function set_ahead(count) ahead = count end
 
--- To the workers. RQ's queue is first in, first out: what was handed over before the wake-up that is taken now is gone (claim.lua, wake.lua).
+-- Enqueue a wake-up for the workers. RQ's queue is first in, first out: when a wake-up is taken,
+-- all that were enqueued before it are gone (claim.lua, wake.lua).
 local function hand_over(wake)
   ahead = redis.call('RPUSH', key.queue, wake) - 1
   redis.call('HSET', key.thread, 'queued', ms(now))
@@ -38,11 +42,20 @@ local function enqueue_new()
   return arg.job_id
 end
 
--- When somebody looks again whether a wake-up was lost: hardly before its turn can have come, or looking would be all that Redis does
--- while many wait. Two milliseconds for each that stands before it, in steps of 100, so that one look sees many.
-local function look_again()
+-- Microseconds. Chosen: a worker that sends over HTTP needs some 2,000 to 8,000 per wake-up.
+local first_pace = 10000
+-- Chosen: the pace varies, and a check before a wake-up's turn finds nothing.
+local pace_margin = 1.5
+
+-- When to check whether the wake-up was lost: hardly before its turn can have come, or Redis would
+-- be busy with checks while many wait. The pace at which wake-ups are taken is known (claim.lua).
+-- In steps of 100 ms, so that one scan covers many.
+local function recheck_at()
   local wait = 0
-  if ahead > 0 then wait = math.ceil(ahead * 2 / 100) * 100 end
+  if ahead > 0 then
+    local pace = tonumber(redis.call('HGET', key.counters, 'pace') or '') or first_pace
+    wait = math.ceil(ahead * pace * pace_margin / 100000) * 100
+  end
   return ms(now + tonumber(arg.recheck_ms) + wait)
 end
 
@@ -52,7 +65,7 @@ local function schedule_new(at)
   return arg.job_id
 end
 
--- Have the thread woken at `at`, by its outstanding wake-up where that can be moved, else by a fresh one.
+-- Wake the thread at `at`, by its outstanding wake-up if that can be moved, else by a fresh one.
 local function wake_at(wake, at)
   if wake and redis.call('ZSCORE', key.scheduled, wake) then
     if at <= now then
@@ -67,8 +80,8 @@ local function wake_at(wake, at)
   return schedule_new(at)
 end
 
--- Timers sleep until the earliest due time; tell them when that has moved forward.
-local function tell_timers(at)
+-- The leading scheduler sleeps until the earliest due time; publish one that is earlier.
+local function publish_tick(at)
   if at > now and redis.call('ZRANGE', key.due, 0, 0)[1] == arg.thread_id then
     redis.call('PUBLISH', arg.tick, ms(at))
   end

@@ -1,32 +1,44 @@
--- Event `bury`: the batch goes to the failed list, where a person can see, retry or discard it; the thread goes on, or pauses.
--- KEYS: thread frozen conversation record dead failed due counters scheduled queue queues job guard taken execution executions started books running events *messages
--- ARGV: now thread_id token failure pause done open keep_anchor recheck_ms tick function origin stamp job_id guard_id worker taken events
--- Returns {'idle' | 'pending'} or {'lost'}: nothing has changed
--- open: ids of tool calls left unanswered at the provider, JSON or ''; the next batch of the conversation answers them.
---! include common wakeup events release job
+-- Event `bury`: the batch moves to the failed list, where an operator can inspect, retry or discard
+-- it; the thread continues, or pauses. A fallback joins the outbox.
+-- KEYS: thread frozen conversation record dead failed due counters scheduled queue queues job guard
+--       events outbox delivering deliveries paused *messages
+-- ARGV: now thread_id token failure pause done open keep_anchor recheck_ms tick function origin
+--       stamp job_id guard_id events reply delivery_token lease_ms guard_ms
+-- Returns {'idle' | 'pending', ms until the caller holds the delivery or '', now}
+--         {'lost'}: nothing has changed
+-- reply, delivery_token: as those of finish.lua.
+-- open: ids of tool calls left unanswered at the provider, JSON or ''; the conversation's next
+-- batch answers them.
+--! include common wakeup events quiet release outbox queue_reply
 local t = read_thread()
 if not holds(t) then
-  if redis.call('HGET', key.record, 'token') == arg.token then return {t.n == 0 and 'idle' or 'pending'} end
+  if redis.call('HGET', key.record, 'token') == arg.token then
+    return {t.n == 0 and 'idle' or 'pending', held_delivery(), ms(now)}
+  end
   return {'lost'}
 end
 redis.call('RENAME', key.frozen, key.dead)
-redis.call('HSET', key.record, 'thread', arg.thread_id, 'state', 'failed', 'token', arg.token, 'failure', arg.failure, 'failed_at', ms(now), 'n', t.bn)
+redis.call('HSET', key.record, 'thread', arg.thread_id, 'state', 'failed', 'token', arg.token,
+  'failure', arg.failure, 'failed_at', ms(now), 'n', t.bn)
 redis.call('PERSIST', key.record)
 redis.call('ZADD', key.failed, ms(now), t.batch)
 for i = 1, rest_count do redis.call('HSET', rest_key(i), 'batch', t.batch) end
 if arg.open ~= '' then redis.call('HSET', key.conversation, 'open', arg.open) end
 if arg.keep_anchor == '' then
-  redis.call('HDEL', key.conversation, 'anchor') -- parts of the batch may stand there: the next one asks for the end
+  -- The conversation may contain parts of the batch: the next batch asks for its end.
+  redis.call('HDEL', key.conversation, 'anchor')
 end
 book(t.bk, 'failed', t.bn)
 redis.call('PUBLISH', arg.done, t.batch)
-if listened() then
+if has_subscribers() then
   local is_parked = cjson.decode(arg.failure).reason == 'parked'
-  tell(is_parked and 'batch_parked' or 'batch_dead_lettered', cjson.encode({batch_id = t.batch, failure = arg.failure}))
+  publish(is_parked and 'batch_parked' or 'batch_dead_lettered',
+    cjson.encode({batch_id = t.batch, failure = arg.failure}))
 end
 if arg.pause == '1' then
   t.paused = '1'
   redis.call('HSET', key.thread, 'paused', '1')
 end
-end_job('successful') -- the wake-up did what it is for; the batch has a list of its own
-return {release(t)}
+queue_reply(t, t.batch, 'fallback')
+local state = release(t)
+return {state, held_delivery(), ms(now)}

@@ -1,4 +1,5 @@
--- Event `discard`: a person gives a failed batch up. Its texts go; what became of its messages can be asked for a while longer.
+-- Event `discard`: an operator discards a failed batch. Its texts are removed; the state of its
+-- messages can be queried for a while longer.
 -- KEYS: record dead failed counters events *messages
 -- ARGV: now batch_id nonce result_ttl_ms events
 -- Returns {'ok'} or {'gone'}: nothing has changed
@@ -13,8 +14,9 @@ redis.call('DEL', key.dead)
 redis.call('ZREM', key.failed, arg.batch_id)
 for i = 1, rest_count do redis.call('PEXPIRE', rest_key(i), arg.result_ttl_ms) end
 book('failed', nil, count)
-if listened() then
+if has_subscribers() then
   local failure = cjson.decode(redis.call('HGET', key.record, 'failure'))
-  tell('batch_discarded', cjson.encode({batch_id = arg.batch_id, message_ids = failure.message_ids}))
+  publish('batch_discarded',
+    cjson.encode({batch_id = arg.batch_id, message_ids = failure.message_ids}))
 end
 return {'ok'}

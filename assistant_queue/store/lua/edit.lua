@@ -13,5 +13,7 @@ local is_new = redis.call('HGET', key.message, 'digest') ~= arg.digest
 redis.call('LSET', key.pending, ms(index), arg.entry)
 redis.call('HSET', key.message, 'digest', arg.digest, 'edited_by', arg.nonce)
 redis.pcall('HINCRBY', key.message, 'rev', 1)
-if is_new and listened() then tell('message_edited', cjson.encode({entry = arg.entry})) end
+if is_new and has_subscribers() then
+  publish('message_edited', cjson.encode({entry = arg.entry}))
+end
 return {'edited'}

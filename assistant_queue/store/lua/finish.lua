@@ -1,18 +1,31 @@
--- Event `finish`: store the results, drop the batch, release the lease, and stay pending if messages wait - in one step.
--- KEYS: thread frozen conversation record due counters scheduled queue queues job guard taken execution executions started books running events *messages
--- ARGV: now thread_id token result result_ttl_ms keep_text anchor done recheck_ms tick function origin stamp job_id guard_id worker taken events
--- Returns {'idle' | 'pending'} or {'lost'}: nothing has changed
---! include common wakeup events results release job
+-- Event `finish`: store the results, drop the batch, release the lease, and stay pending if
+-- messages wait - in one step. The reply joins the outbox.
+-- KEYS: thread frozen conversation record due counters scheduled queue queues job guard events
+--       outbox delivering deliveries paused *messages
+-- ARGV: now thread_id token result account lost result_ttl_ms keep_text anchor done recheck_ms tick
+--       function origin stamp job_id guard_id events reply delivery_token lease_ms guard_ms
+-- Returns {'idle' | 'pending', ms until the caller holds the delivery or '', now}
+--         {'lost'}: nothing has changed
+-- lost: 1 if version 0.1 stored the results, and they cannot be read any more.
+-- reply: the packed reply to deliver, '' for none. delivery_token: the lease of the delivery if the
+-- caller can deliver at once; it gets it if no other reply waits and nothing is paused.
+--! include common wakeup events results quiet release outbox queue_reply
 local t = read_thread()
 if not holds(t) then
-  -- The same call again: its reply was lost. Whoever took the thread since then has another token.
-  if redis.call('HGET', key.record, 'token') == arg.token then return {t.n == 0 and 'idle' or 'pending'} end
+  -- The same call again: its reply was lost. A worker that claimed the thread since then has
+  -- another token.
+  if redis.call('HGET', key.record, 'token') == arg.token then
+    return {t.n == 0 and 'idle' or 'pending', held_delivery(), ms(now)}
+  end
   return {'lost'}
 end
 if t.phase ~= 'delivering' then
   write_results(t)
 elseif redis.call('EXISTS', key.record) == 1 then
-  redis.call('HSET', key.record, 'token', arg.token) -- stored by a dead worker; this one's call may be repeated, too
+  -- Stored by a dead worker; this worker's call may be repeated, too.
+  redis.call('HSET', key.record, 'token', arg.token)
+  if arg.lost == '1' then redis.call('HSET', key.record, 'delivery', 'undelivered') end
 end
-end_job('successful')
-return {release(t)}
+queue_reply(t, t.batch, 'reply')
+local state = release(t)
+return {state, held_delivery(), ms(now)}

@@ -1,8 +1,10 @@
--- Event `listen`: somebody listens to the thread: its stream is there from now on, and lives on.
+-- Event `listen`: a subscriber appears: create the thread's stream if it does not exist, and extend
+-- its life.
 -- KEYS: events
 -- ARGV: now events
 -- Returns {'listening', id of the oldest entry, id of the newest} or {'off'}: nothing has changed
--- A new stream begins with an entry that tells nothing: whoever has an older id can see that he missed something.
+-- A new stream begins with an entry that is no event: a subscriber with an older id can detect that
+-- it missed events.
 --! include common events
 if arg.events == '' then return {'off'} end
 if redis.call('EXISTS', key.events) == 0 then

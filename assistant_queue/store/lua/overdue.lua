@@ -1,10 +1,12 @@
--- Read: the threads at which somebody should have looked by now, longest overdue first, and when the next one is due.
--- KEYS: due paused timer
--- ARGV: now limit even_paused watchman term_ms spare_ms
--- Returns {now in ms with three decimals, ms of the earliest thread that is not overdue or '', 'timer' if the watchman that asks keeps the time
---          or '', that earliest thread's id or '', '', overdue thread ids ...}; no thread changes
--- A paused queue has none, unless even_paused asks for them. watchman: '' for somebody who keeps no time and is told of all.
+-- Read: the overdue threads, longest overdue first, and the next due time.
+-- KEYS: due paused leader
+-- ARGV: now limit even_paused scheduler term_ms spare_ms
+-- Returns {now in ms with three decimals, ms of the earliest thread that is not overdue or '',
+--          'leader' if the scheduler that asks is the leader or '', that earliest thread's id or '',
+--          '', overdue thread ids ...}; no thread changes
+-- A paused queue has none, unless even_paused asks for them. scheduler: '' for a caller that is no
+-- scheduler, never becomes the leader, and gets all overdue threads.
 --! include common look
-local keeps = arg.watchman ~= '' and keeps_time()
-local overdue_by = (keeps or arg.watchman == '') and 0 or tonumber(arg.spare_ms)
-return look(keeps, overdue_by, arg.even_paused ~= '', '')
+local leads = arg.scheduler ~= '' and is_leader()
+local overdue_by = (leads or arg.scheduler == '') and 0 or tonumber(arg.spare_ms)
+return look(leads, overdue_by, arg.even_paused ~= '', '')

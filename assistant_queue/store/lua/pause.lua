@@ -1,4 +1,5 @@
--- Event `pause`: the thread takes messages, nothing of it is claimed. A batch that a worker holds goes on to its end.
+-- Event `pause`: the thread accepts messages, and is not claimed. A batch that a worker holds runs
+-- to its end.
 -- KEYS: thread due over
 -- ARGV: now thread_id over_ms
 -- Returns {'paused'}

@@ -1,11 +1,15 @@
--- Events `retry` and `hold`: the holder gives the thread back, and the same batch is looked at again at a given time.
--- KEYS: thread due counters scheduled queue queues job taken execution executions started books running events
--- ARGV: now thread_id token state wait_ms phase progress recheck_ms tick function origin stamp job_id worker taken events
+-- Events `retry` and `hold`: the holder releases the thread, and the same batch is due again at a
+-- given time.
+-- KEYS: thread due counters scheduled queue queues job events
+-- ARGV: now thread_id token state wait_ms phase progress recheck_ms tick function origin stamp
+--       job_id events
 -- Returns {'ok', ms when it is due} or {'lost'}: nothing has changed
--- state is retrying (a back-off: the messages count as delayed) or held (the grace period of an ambiguous request: they count as active).
---! include common wakeup events job
+-- state is retrying (a back-off: the messages count as delayed) or held (the grace period of an
+-- ambiguous request: they count as active).
+--! include common wakeup events
 local t = read_thread()
-if not t.token and t.last == arg.token then return {'ok', t.due} end -- the same call again: its reply was lost
+-- The same call again: its reply was lost.
+if not t.token and t.last == arg.token then return {'ok', t.due} end
 if not holds(t) then return {'lost'} end
 local due = now + tonumber(arg.wait_ms)
 if arg.state == 'retrying' then
@@ -18,17 +22,19 @@ if arg.state == 'retrying' then
   end
 end
 redis.call('HDEL', key.thread, 'token', 'until', 'number', 'piece')
-redis.call('HSET', key.thread, 'state', arg.state, 'due', ms(due), 'phase', arg.phase, 'progress', arg.progress, 'last', arg.token, 'deaths', '0')
+redis.call('HSET', key.thread, 'state', arg.state, 'due', ms(due), 'phase', arg.phase,
+  'progress', arg.progress, 'last', arg.token, 'deaths', '0')
 if t.paused then
   redis.call('ZREM', key.due, arg.thread_id)
 else
   redis.call('HSET', key.thread, 'wake', wake_at(t.wake, due))
-  redis.call('ZADD', key.due, due <= now and look_again() or ms(due), arg.thread_id)
-  tell_timers(due)
+  redis.call('ZADD', key.due, due <= now and recheck_at() or ms(due), arg.thread_id)
+  publish_tick(due)
 end
-end_job('successful')
-if arg.state == 'retrying' and arg.phase ~= 'delivering' and listened() then
+if arg.state == 'retrying' and arg.phase ~= 'delivering' and has_subscribers() then
   local progress = cjson.decode(arg.progress)
-  tell('attempt_failed', cjson.encode({batch_id = t.batch, attempt = progress.attempts or 0, error = progress.error, retry_at = ms(due)}))
+  local attempt, retry_at = progress.attempts or 0, ms(due)
+  publish('attempt_failed', cjson.encode(
+    {batch_id = t.batch, attempt = attempt, error = progress.error, retry_at = retry_at}))
 end
 return {'ok', ms(due)}

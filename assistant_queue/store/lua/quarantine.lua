@@ -1,11 +1,15 @@
--- Event `quarantine`: what is not of our making is moved aside, where a person can look at it, and the thread goes on with what is left.
+-- Event `quarantine`: rename keys with content that the queue did not write, so that an operator
+-- can inspect them; the thread continues with the rest.
 -- KEYS: thread pending frozen due counters failed quarantine broken scheduled queue queues job
--- ARGV: now thread_id kind batch_id failure done shelf recheck_ms tick function origin base stamp job_id
--- Returns {'moved', new names of keys ...} or {'foreign', a key of RQ's that is not RQ's}: nothing has changed
--- What is sound is left alone: another call, or this one when a copy of it arrives late, has seen to it.
+-- ARGV: now thread_id kind batch_id failure done shelf recheck_ms tick function origin base stamp
+--       job_id
+-- Returns {'moved', new names of keys ...}
+--         {'foreign', a key of RQ's that has another type}: nothing has changed
+-- Sound keys stay: another call, or this one if a copy of it arrives late, has repaired them.
 -- UNCHECKED
--- kind: what `broken` should be. A broken thread takes its hash with it: its waiting messages are put in order again; what was frozen goes to
--- the failed list, because nobody knows any more how far it got.
+-- kind: what `broken` should be. The hash of a broken thread is quarantined, too: its waiting
+-- messages are numbered anew; frozen messages move to the failed list, because their progress is
+-- unknown.
 --! include common wakeup
 for _, theirs in ipairs({{key.scheduled, 'zset'}, {key.queue, 'list'}, {key.queues, 'set'}}) do
   if is_foreign(theirs[1], theirs[2]) then return {'foreign', theirs[1]} end
@@ -20,11 +24,20 @@ local function move(name)
   moved[#moved + 1] = to
 end
 
-local kinds = {['thread'] = 'hash', ['pending'] = 'list', ['frozen'] = 'list', ['conversation'] = 'hash', ['message'] = 'hash',
-  ['record'] = 'hash', ['dead'] = 'list', ['due'] = 'zset', ['failed'] = 'zset', ['counters'] = 'hash'}
+local kinds = {['thread'] = 'hash', ['pending'] = 'list', ['frozen'] = 'list',
+  ['conversation'] = 'hash', ['message'] = 'hash', ['record'] = 'hash', ['dead'] = 'list',
+  ['due'] = 'zset', ['failed'] = 'zset', ['counters'] = 'hash', ['outbox'] = 'list',
+  ['delivering'] = 'hash', ['deliveries'] = 'zset', ['reply'] = 'hash'}
 if is_foreign(key.quarantine, 'zset') then redis.call('DEL', key.quarantine) end
 for _, ours in ipairs({{key.due, 'zset'}, {key.counters, 'hash'}, {key.failed, 'zset'}}) do
   if is_foreign(ours[1], ours[2]) then move(ours[1]) end
+end
+
+local function thread_fields()
+  local flat = redis.call('HGETALL', key.thread)
+  local t = {}
+  for i = 1, #flat, 2 do t[flat[i]] = flat[i + 1] end
+  return t
 end
 
 local function readable(entry)
@@ -34,7 +47,7 @@ end
 
 local function message_key(id) return arg.base .. ':message:' .. id end
 
--- The frozen messages become a failed batch, under the id they had if that can be read.
+-- The frozen messages become a failed batch, under their batch's id if that can be read.
 local function bury(t)
   local batch = t.batch and string.find(t.batch, '^[%w_-]+$') and t.batch or arg.batch_id
   local record, dead = arg.base .. ':batch:' .. batch, arg.base .. ':dead:' .. batch
@@ -45,11 +58,14 @@ local function bury(t)
     local id = readable(entry)
     if id then
       ids[#ids + 1] = cjson.encode(id)
-      if redis.call('TYPE', message_key(id)).ok == 'hash' then redis.call('HSET', message_key(id), 'batch', batch) end
+      if redis.call('TYPE', message_key(id)).ok == 'hash' then
+        redis.call('HSET', message_key(id), 'batch', batch)
+      end
     end
   end
   redis.call('RENAME', key.frozen, dead)
-  redis.call('HSET', record, 'thread', arg.thread_id, 'state', 'failed', 'failure', string.format(arg.failure, table.concat(ids, ',')),
+  redis.call('HSET', record, 'thread', arg.thread_id, 'state', 'failed',
+    'failure', string.format(arg.failure, table.concat(ids, ',')),
     'failed_at', ms(now), 'n', #entries)
   redis.call('PERSIST', record)
   redis.call('ZADD', key.failed, ms(now), batch)
@@ -57,14 +73,15 @@ local function bury(t)
   redis.call('PUBLISH', arg.done, batch)
 end
 
--- The waiting messages begin anew: due at once, behind nothing.
-local function begin_anew(paused)
+-- Make the waiting messages a new pending thread: due at once, without a batch or a back-off.
+local function rebuild_thread(paused)
   local entries, count, head = redis.call('LRANGE', key.pending, 0, -1), 0, 1
   for i, entry in ipairs(entries) do
     if entry ~= '' then
       count = count + 1
       local id = count == 1 and readable(entry)
-      local seq = id and redis.call('TYPE', message_key(id)).ok == 'hash' and redis.call('HGET', message_key(id), 'seq')
+      local seq = id and redis.call('TYPE', message_key(id)).ok == 'hash'
+        and redis.call('HGET', message_key(id), 'seq')
       if seq and is_number(seq) then head = tonumber(seq) - i + 1 end
     end
   end
@@ -74,7 +91,8 @@ local function begin_anew(paused)
     redis.call('DEL', key.pending)
     return
   end
-  redis.call('HSET', key.thread, 'state', 'pending', 'due', ms(now), 'n', count, 'head', head, 'first', ms(now), 'own_due', ms(now), 'pk', 'waiting')
+  redis.call('HSET', key.thread, 'state', 'pending', 'due', ms(now), 'n', count, 'head', head,
+    'first', ms(now), 'own_due', ms(now), 'pk', 'waiting')
   book(nil, 'waiting', count)
   if not paused then
     redis.call('HSET', key.thread, 'wake', wake_at(nil, now))
@@ -82,11 +100,25 @@ local function begin_anew(paused)
   end
 end
 
--- As the check in front of each script and claim.lua find it.
+-- The conditions of the check before each script, and of claim.lua.
 local function is_broken(t)
-  if not t or not is_sound(t) or is_foreign(key.pending, 'list') or is_foreign(key.frozen, 'list') then return true end
+  if not t or not is_sound(t) or is_foreign(key.pending, 'list')
+      or is_foreign(key.frozen, 'list') then
+    return true
+  end
   if t.batch then return t.phase ~= 'delivering' and redis.call('EXISTS', key.frozen) == 0 end
   return t.state ~= nil and redis.call('EXISTS', key.pending) == 0
+end
+
+-- An entry at the head of an outbox that is no reply: the others return to the line.
+local function rebuild_outbox()
+  local entries = redis.call('LRANGE', key.broken, 0, -1)
+  local function is_reply(entry) return string.find(entry, '^[%w_-]+ %d+ %a+ ') ~= nil end
+  if #entries == 0 or is_reply(entries[1]) then return end
+  move(key.broken)
+  for _, entry in ipairs(entries) do
+    if is_reply(entry) then redis.call('RPUSH', key.broken, entry) else add_to('replies', -1) end
+  end
 end
 
 if arg.kind == 'thread' or arg.kind == 'pending' or arg.kind == 'frozen' then
@@ -99,9 +131,11 @@ if arg.kind == 'thread' or arg.kind == 'pending' or arg.kind == 'frozen' then
   if is_foreign(key.pending, 'list') then move(key.pending) end
   if is_foreign(key.frozen, 'list') then move(key.frozen) end
   if redis.call('EXISTS', key.frozen) == 1 then bury(t) end
-  begin_anew(t.paused)
+  rebuild_thread(t.paused)
 elseif kinds[arg.kind] and is_foreign(key.broken, kinds[arg.kind]) then
   move(key.broken)
+elseif arg.kind == 'outbox' then
+  rebuild_outbox()
 end
 for i = 2, #moved do redis.call('ZADD', key.quarantine, ms(now), moved[i]) end
 return moved

@@ -1,8 +1,10 @@
--- Read: what happened to a thread after an id, at most so many events; and which is the oldest that is kept.
+-- Read: events of a thread after an id, at most `count`, and the ids of the oldest and newest one.
 -- KEYS: events
 -- ARGV: after count
 -- Returns {id of the oldest entry or '', id of the newest or '', {entries}}; nothing changes
 local oldest = redis.call('XRANGE', key.events, '-', '+', 'COUNT', 1)
 if #oldest == 0 then return {'', '', {}} end
 local newest = redis.call('XREVRANGE', key.events, '+', '-', 'COUNT', 1)
-return {oldest[1][1], newest[1][1], redis.call('XRANGE', key.events, '(' .. arg.after, '+', 'COUNT', tonumber(arg.count))}
+local entries = redis.call('XRANGE', key.events, '(' .. arg.after, '+',
+  'COUNT', tonumber(arg.count))
+return {oldest[1][1], newest[1][1], entries}

@@ -1,4 +1,5 @@
--- Event `resume`, of the whole queue: it is claimed from again. What fell due meanwhile is woken by the sweep that follows.
+-- Event `resume`, of the whole queue: its threads can be claimed again. The sweep that follows
+-- wakes those that became due meanwhile.
 -- KEYS: paused over
 -- ARGV: now over_ms
 -- Returns {'resumed'}

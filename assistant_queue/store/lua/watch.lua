@@ -1,10 +1,13 @@
--- Event `wake`, and a look at all other threads in the same step: what a watchman sends when the time has come of a thread that it was told of.
--- KEYS: thread due counters paused timer scheduled queue queues job
--- ARGV: now thread_id limit watchman term_ms spare_ms recheck_ms guard_ms back_ms patience_ms search tick function origin stamp job_id
--- Returns as overdue.lua does, with what wake.lua says of the thread instead of the second ''. Another watchman's time, or a paused queue: the
---         thread stays as it is, and what is said of it is ''
---! include common wakeup due rewind wake look
-local keeps = keeps_time()
+-- Event `wake`, and a scan of all other threads in the same step: sent by a scheduler when the due
+-- time of a thread that it knows has come.
+-- KEYS: thread due counters paused leader scheduled queue queues job
+-- ARGV: now thread_id limit scheduler term_ms spare_ms recheck_ms guard_ms back_ms patience_ms
+--       search tick function origin stamp job_id
+-- Returns the reply of overdue.lua, with the word of wake.lua instead of the second ''. If another
+--         scheduler is the leader, or the queue is paused, the thread does not change and the word
+--         is ''
+--! include common wakeup due quiet rewind wake look
+local leads = is_leader()
 local word = ''
-if keeps and redis.call('EXISTS', key.paused) == 0 then word = wake_thread() end
-return look(keeps, keeps and 0 or tonumber(arg.spare_ms), false, word)
+if leads and redis.call('EXISTS', key.paused) == 0 then word = wake_thread() end
+return look(leads, leads and 0 or tonumber(arg.spare_ms), false, word)

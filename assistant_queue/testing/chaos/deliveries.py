@@ -1,4 +1,4 @@
-"""The bot's own log of the replies it was given: outside Redis."""
+"""The bot's own log of delivered replies, outside Redis."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from assistant_queue import RunResult
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """A reply that `on_reply` was given. At least once: the same one may be given again."""
+    """A reply that was passed to `on_reply`, at least once."""
 
     batch_id: str
     run_id: str
@@ -22,22 +22,25 @@ class Delivered:
 
 
 class Deliveries:
-    """The bot's own log of what it was given: a file, outside Redis, to which all workers append."""
+    """The bot's log of delivered replies: a file outside Redis to which all workers append."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def add(self, result: RunResult) -> None:
-        """`on_reply`: one line, in one write, so that a worker killed in it leaves all or nothing."""
-        told = [result.batch_id, result.run_id, result.thread_id, result.message_ids, result.reply]
+        """`on_reply`: append one line in one write, so that a killed worker leaves no part."""
+        row = [result.batch_id, result.run_id, result.thread_id, result.message_ids, result.reply]
         file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            os.write(file, json.dumps(told).encode() + b"\n")
+            os.write(file, json.dumps(row).encode() + b"\n")
         finally:
             os.close(file)
 
     def read(self) -> list[Delivered]:
-        """Everything that was delivered so far, repetitions included."""
+        """Return all deliveries so far, including repetitions."""
         lines = self.path.read_text().splitlines() if self.path.exists() else []
         rows = (json.loads(line) for line in lines)
-        return [Delivered(batch, run, thread, tuple(messages), reply) for batch, run, thread, messages, reply in rows]
+        return [
+            Delivered(batch, run, thread, tuple(messages), reply)
+            for batch, run, thread, messages, reply in rows
+        ]

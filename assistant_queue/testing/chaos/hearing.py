@@ -1,33 +1,49 @@
-"""What the judges look at, gathered when everything has ended."""
+"""Gather the evidence for the judges after the end of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from assistant_queue import AssistantMessageQueue
+from assistant_queue import AssistantMessageQueue, FailedBatch
+from assistant_queue.store.ops.failures import OF_REPLIES
 from assistant_queue.testing.chaos.chat_oracle import Evidence, Line, judge_chat
 from assistant_queue.testing.chaos.deliveries import Delivered
-from assistant_queue.testing.chaos.faults import Model
+from assistant_queue.testing.chaos.delivery_oracle import (
+    RepliesVerdict,
+    Words,
+    judge_deliveries,
+    words_of,
+)
+from assistant_queue.testing.chaos.fault_plans import Model, reply_to
 from assistant_queue.testing.chaos.forgetting import Forgotten, excused
 from assistant_queue.testing.chaos.oracle import Sent, Verdict, judge
+from assistant_queue.testing.chaos.plan import ASKED, BLIND
 from assistant_queue.testing.provider import StandInProvider
 
 _PAGE = 100
 
 
 def hear(
-    queue: AssistantMessageQueue, sent: Sequence[Sent], provider: StandInProvider, model: Model, moments: Sequence[Forgotten] = ()
+    queue: AssistantMessageQueue,
+    sent: Sequence[Sent],
+    provider: StandInProvider,
+    model: Model,
+    moments: Sequence[Forgotten] = (),
 ) -> Verdict:
-    """The judge where the provider keeps conversations; `moments` are those that Redis forgot."""
+    """Judge with a provider that keeps conversations; `moments` are those that Redis lost."""
     runs = provider.runs
-    texts = {place: _texts(provider, place) for place in {run.conversation_id for run in runs} if place is not None}
+    texts = {
+        place: _texts(provider, place)
+        for place in {run.conversation_id for run in runs}
+        if place is not None
+    }
     return judge(
         sent,
         runs,
         texts,
         replied=model.replied,
-        failed=_reasons(queue),
+        failed=_without_a_reply(queue),
         overlaps=provider.overlaps,
         excused=excused(sent, runs, {}, moments),
     )
@@ -42,21 +58,66 @@ def hear_chat(
     delivered: Sequence[Delivered],
     moments: Sequence[Forgotten] = (),
 ) -> Verdict:
-    """The judge where the queue keeps the history."""
-    asked = [request.body["messages"] for request in provider.calls("chat.completions.create") if request.body]
+    """Judge with a queue that keeps the history."""
+    asked = [
+        request.body["messages"]
+        for request in provider.calls("chat.completions.create")
+        if request.body
+    ]
     statuses = {message.message_id: queue.get_message(message.message_id) for message in sent}
     return judge_chat(
         Evidence(
             sent=sent,
             runs=provider.runs,
             replied=model.replied,
-            told=[[(one["role"], one["content"]) for one in messages if _is_said(one)] for messages in asked],
+            requested=[
+                [(one["role"], one["content"]) for one in messages if _is_said(one)]
+                for messages in asked
+            ],
             delivered=delivered,
-            histories={thread: list(_remembered(queue, thread)) for thread in {message.thread for message in sent}},
-            stored={message_id: None if status is None else status.run_id for message_id, status in statuses.items()},
-            failed=_reasons(queue),
+            histories={
+                thread: list(_remembered(queue, thread))
+                for thread in {message.thread for message in sent}
+            },
+            stored={
+                message_id: None if status is None else status.run_id
+                for message_id, status in statuses.items()
+            },
+            failed=_without_a_reply(queue),
             excused=excused(sent, provider.runs, model.replied, moments),
         )
+    )
+
+
+def hear_deliveries(
+    queue: AssistantMessageQueue,
+    sent: Sequence[Sent],
+    provider: StandInProvider,
+    model: Model,
+    *,
+    shown: Mapping[str, Sequence[str]],
+    moments: Sequence[Forgotten] = (),
+) -> RepliesVerdict:
+    """Judge what the chat platforms were shown."""
+    thread_of = {message.text: message.thread for message in sent}
+    replied: dict[str, list[Words]] = {}
+    for run in sorted(provider.runs, key=lambda run: run.ended_at or float("inf")):
+        texts = model.replied.get(run.id, ()) if run.status == "completed" else ()
+        thread = thread_of.get(texts[0], "") if texts else ""
+        if thread.startswith((f"{BLIND}:", f"{ASKED}:")):
+            replied.setdefault(thread, []).append(words_of(reply_to(texts)))
+    text_of = {message.message_id: message.text for message in sent}
+    failed = {
+        words_of(" | ".join(text_of[message_id] for message_id in batch.message_ids)): batch.reason
+        for batch in _failed(queue)
+        if batch.reason in OF_REPLIES
+    }
+    return judge_deliveries(
+        replied,
+        shown,
+        failed,
+        blind=f"{BLIND}:",
+        excused=excused(sent, provider.runs, model.replied, moments),
     )
 
 
@@ -74,15 +135,22 @@ def _remembered(queue: AssistantMessageQueue, thread_id: str) -> Iterator[Line]:
 def _texts(provider: StandInProvider, conversation_id: str) -> list[str]:
     try:
         return provider.user_texts(conversation_id)
-    except LookupError:  # deleted: the loser of two that were made for one thread
+    except LookupError:  # deleted: the second of two that were created for one thread
         return []
 
 
-def _reasons(queue: AssistantMessageQueue) -> dict[str, str]:
-    """Message id -> reason, of what is in the failed list."""
-    found: dict[str, str] = {}
+def _without_a_reply(queue: AssistantMessageQueue) -> dict[str, str]:
+    """Message id -> reason, of batches in the failed list that were not answered."""
+    return {
+        message_id: batch.reason
+        for batch in _failed(queue)
+        if batch.reason not in OF_REPLIES
+        for message_id in batch.message_ids
+    }
+
+
+def _failed(queue: AssistantMessageQueue) -> Iterator[FailedBatch]:
     after = None
     while page := queue.list_failed(limit=_PAGE, after=after):
-        found.update({message_id: batch.reason for batch in page for message_id in batch.message_ids})
+        yield from page
         after = page[-1].batch_id
-    return found

@@ -1,4 +1,7 @@
-"""The judge: what the producers say they sent against what the provider says it ran. Redis is not asked."""
+"""The judge: what the producers say they sent against what the provider says it ran.
+
+Redis is not asked.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,12 @@ from assistant_queue.testing.provider import Overlap, RunRecord
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A message that was accepted: its text is like no other's, `at` is when it was first added, `accepted_at` when that succeeded."""
+    """An accepted message with a unique text.
+
+    Attributes:
+        at: Time of the first attempt to add it.
+        accepted_at: Time of the successful one.
+    """
 
     message_id: str
     thread: str
@@ -22,19 +30,20 @@ class Sent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What became of the messages.
+    """The outcome of the messages.
 
     Attributes:
         sent: Messages that were accepted.
         once: In exactly one completed run, answered by it, and once in their conversation.
         lost: Neither answered nor in the failed list.
         doubled: In more than one completed run, or more than once in a conversation.
-        parked: In the failed list because nobody can tell whether they were accepted.
+        parked: In the failed list because it is unknown whether they were accepted.
         dead: In the failed list for any other reason.
         overlapping: Pairs of runs of one thread that were active at the same time.
         out_of_order: Messages that reached the model after a later one of their thread.
         strange: What no producer sent, or what stands in a conversation that is not its thread's.
-        excused_lost: Lost, and accepted or in the air when Redis forgot what it had been told; not counted as lost.
+        excused_lost: Lost, and accepted or in the air when Redis lost what it had stored; not
+            counted as lost.
         excused_doubled: Doubled, likewise.
         waits: Seconds from the adding of a message to the end of its run, shortest first.
         details: One line for each finding.
@@ -56,9 +65,17 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        """Everything was answered once, in order, one run at a time; what is excused, in whatever way."""
+        """Whether all messages but the excused were answered once, in order, one run at a time."""
         return self.once + self.excused_lost + self.excused_doubled == self.sent and not any(
-            (self.lost, self.doubled, self.parked, self.dead, self.overlapping, self.out_of_order, self.strange)
+            (
+                self.lost,
+                self.doubled,
+                self.parked,
+                self.dead,
+                self.overlapping,
+                self.out_of_order,
+                self.strange,
+            )
         )
 
 
@@ -72,13 +89,14 @@ def judge(
     overlaps: Sequence[Overlap] = (),
     excused: frozenset[str] = frozenset(),
 ) -> Verdict:
-    """Compare.
+    """Compare the logs.
 
     Args:
         sent: The producers' log; each thread's messages in order.
         runs: The provider's log.
         conversations: What each conversation holds in the end: its user texts.
-        replied: The runs in which the model replied instead of asking for a function, and the texts it replied to.
+        replied: The runs in which the model replied instead of asking for a function, and the texts
+            it replied to.
         failed: Message id -> reason, of what is in the failed list.
         overlaps: What the provider itself says about runs at the same time.
         excused: Texts that may be lost, doubled or split: `forgetting.excused` says which.
@@ -89,7 +107,8 @@ def judge(
     for run in completed:
         for text in run.user_texts:
             taken[text].append(run.id)
-        # A tool round of Responses is a run of its own over the same texts: the first one carries them, the last one replies.
+        # A tool round of Responses is its own run over the same texts: the first one carries
+        # them, the last one replies.
         for text in replied.get(run.id, ()):
             answered[text].append(run)
     held = _places(conversations)
@@ -107,12 +126,19 @@ def judge(
         lost += min(times) == 0 and not is_failed
         if times != (1, 1, 1) or is_failed:
             reason = f", failed: {failed[message.message_id]}" if is_failed else ""
-            details.append(f"{message.text!r}: taken, answered, held {times} times{reason}; runs {taken[message.text]}")
+            details.append(
+                f"{message.text!r}: taken, answered, held {times} times{reason}; runs {taken[message.text]}"
+            )
     strange = _strange(sent, taken, held, excused, details)
-    at_once = _overlapping(runs, details) | {(overlap.run_id, active) for overlap in overlaps for active in overlap.active_ids}
+    at_once = _overlapping(runs, details) | {
+        (overlap.run_id, active) for overlap in overlaps for active in overlap.active_ids
+    }
     pardoned = {run.id for run in runs if excused.intersection(run.user_texts)}
     at_once = {pair for pair in at_once if not pardoned.issuperset(pair)}
-    details.extend(f"overlap reported by the provider: {overlap.run_id} while {overlap.active_ids}" for overlap in overlaps)
+    details.extend(
+        f"overlap reported by the provider: {overlap.run_id} while {overlap.active_ids}"
+        for overlap in overlaps
+    )
     wait_of = {message.text: message.at for message in sent}
     waits = sorted(
         run.ended_at - wait_of[text]
@@ -146,22 +172,33 @@ def _places(conversations: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
 
 
 def _strange(
-    sent: Sequence[Sent], taken: Mapping[str, Sequence[str]], held: Mapping[str, Sequence[str]], excused: frozenset[str], details: list[str]
+    sent: Sequence[Sent],
+    taken: Mapping[str, Sequence[str]],
+    held: Mapping[str, Sequence[str]],
+    excused: frozenset[str],
+    details: list[str],
 ) -> int:
     known = {message.text for message in sent}
-    unknown = [text for text in {*taken, *held} if text not in known and (taken.get(text) or held.get(text))]
+    unknown = [
+        text
+        for text in {*taken, *held}
+        if text not in known and (taken.get(text) or held.get(text))
+    ]
     details.extend(f"{text!r}: nobody sent it" for text in unknown)
     homes: dict[str, set[str]] = defaultdict(set)
     for message in sent:
         homes[message.thread].update(held.get(message.text, ()))
     moved = {message.thread for message in sent if message.text in excused}
     split = [thread for thread, places in homes.items() if len(places) > 1 and thread not in moved]
-    details.extend(f"{thread}: its messages stand in several conversations {sorted(homes[thread])}" for thread in split)
+    details.extend(
+        f"{thread}: its messages stand in several conversations {sorted(homes[thread])}"
+        for thread in split
+    )
     return len(unknown) + len(split)
 
 
 def _overlapping(runs: Sequence[RunRecord], details: list[str]) -> set[tuple[str, str]]:
-    """Pairs of runs that were active at once in one conversation, by their times."""
+    """Find pairs of runs that were active at once in one conversation, by their times."""
     of: dict[str, list[RunRecord]] = defaultdict(list)
     for run in runs:
         if run.conversation_id is not None:
@@ -170,8 +207,14 @@ def _overlapping(runs: Sequence[RunRecord], details: list[str]) -> set[tuple[str
     for own in of.values():
         own.sort(key=lambda run: run.started_at)
         for number, later in enumerate(own):
-            found |= {(later.id, run.id) for run in own[:number] if run.ended_at is None or run.ended_at > later.started_at}
-    details.extend(f"overlap: {later} started while {earlier} was active" for later, earlier in sorted(found))
+            found |= {
+                (later.id, run.id)
+                for run in own[:number]
+                if run.ended_at is None or run.ended_at > later.started_at
+            }
+    details.extend(
+        f"overlap: {later} started while {earlier} was active" for later, earlier in sorted(found)
+    )
     return found
 
 
@@ -182,20 +225,24 @@ def _out_of_order(
     excused: frozenset[str],
     details: list[str],
 ) -> int:
-    """Messages that come after a later one, as the runs took them or as the conversation holds them."""
+    """Find messages after a later one, in the order of the runs or of the conversation."""
     place = {message.text: number for number, message in enumerate(sent)}
     thread_of = {message.text: message.thread for message in sent}
     by_runs: dict[str, list[str]] = defaultdict(list)
     for run in sorted(completed, key=lambda run: run.started_at):
         for text in run.user_texts:
             by_runs[thread_of.get(text, "")].append(text)
-    late = {text for texts in (*by_runs.values(), *conversations.values()) for text in _late(texts, place)} - excused
+    late = {
+        text
+        for texts in (*by_runs.values(), *conversations.values())
+        for text in _late(texts, place)
+    } - excused
     details.extend(f"{text!r}: came after a later one" for text in sorted(late))
     return len(late)
 
 
 def _late(texts: Sequence[str], place: Mapping[str, int]) -> Iterator[str]:
-    """Those that follow a later one; of a repetition the first counts, what nobody sent does not."""
+    """Find texts after a later one; the first of repetitions counts, unknown texts do not."""
     furthest = -1
     for text in dict.fromkeys(text for text in texts if text in place):
         if place[text] < furthest:

@@ -1,4 +1,4 @@
-"""What is going to happen, decided before anything starts: the same settings and seed give the same list of events."""
+"""The plan of a run: the same settings and seed give the same list of events."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from assistant_queue.testing.chaos.faults import WEIGHTS
+from assistant_queue.testing.chaos.fault_plans import WEIGHTS
 from assistant_queue.testing.provider.script import Protocol
 
 TOOL_WORD = "[order]"
@@ -16,16 +16,38 @@ TOOL_WORD = "[order]"
 _MAX_BURST = 4
 _TOOL_SHARE = 0.15
 _STOP_SHARE = 0.15
-"""Of the blows at workers: a SIGSTOP and later a SIGCONT instead of a kill. Chosen."""
+"""Share of the blows at workers that are a SIGSTOP and a later SIGCONT instead of a kill. Chosen: a
+plan of a minute has several."""
 
 HOUR_S = 3600.0
 
-Kind = Literal["say", "fault", "kill", "stop", "restart", "stall", "crowd", "starve", "truncate", "fail_over", "add_bulk", "set_clock_back"]
+ASKED = "webhook"
+"""The channel with a platform that recognises a part that is sent again."""
+BLIND = "telegram"
+"""The channel with a platform that cannot be asked whether it has a part."""
+CHANNELS = (BLIND, ASKED)
+PLATFORM_FAULTS = ("away", "flaps", "429", "502", "takes it, drops", "drops")
+
+Kind = Literal[
+    "say",
+    "fault",
+    "kill",
+    "stop",
+    "restart",
+    "stall",
+    "crowd",
+    "starve",
+    "truncate",
+    "fail_over",
+    "add_bulk",
+    "set_clock_back",
+    "platform",
+]
 Whom = Literal["horse", "parent", "both"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class ChaosSettings:
     """One run of the chaos runner.
 
     Attributes:
@@ -41,14 +63,17 @@ class Settings:
         fail_over_every: Seconds between two losses of the primary; a Sentinel promotes its replica.
         bulk_every: Seconds between two producers that are killed in the middle of `add_messages`.
         clock_every: Seconds between two settings of the store's clock, an hour back each.
+        platform_every: Seconds between two faults of the chat platforms to which all replies are
+            delivered then; 0 for no platforms.
         max_jobs: Jobs after which a worker under `rq worker` ends; 0 for no end.
         durability: As in the queue's options; "replicated" needs `fail_over_every`.
         workers: Processes; every second one forks.
         threads: Conversation threads.
-        producers: OS threads that add messages, each for conversation threads of its own.
+        producers: OS threads that add messages, each for its own conversation threads.
         lease: `lock_duration`, seconds.
         request_timeout: As in the queue's options, seconds.
-        run_timeout: As in the queue's options, seconds: how long a worker that hangs keeps its threads.
+        run_timeout: As in the queue's options, seconds: how long a worker that hangs keeps its
+            threads.
         drain: Seconds after which what is not answered counts as lost.
         app: Where the workers find their queue, `module:attribute`.
     """
@@ -68,6 +93,7 @@ class Settings:
     fail_over_every: float = 0.0
     bulk_every: float = 0.0
     clock_every: float = 0.0
+    platform_every: float = 0.0
     max_jobs: int = 0
     durability: str = "local"
     threads: int = 48
@@ -76,23 +102,27 @@ class Settings:
     request_timeout: float = 2.0
     run_timeout: float = 60.0
     drain: float = 120.0
-    app: str = "assistant_queue.testing.chaos.app:queue"
+    app: str = "assistant_queue.testing.chaos.chaos_bot:queue"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """Something that happens.
+class PlannedFault:
+    """One event of a plan.
 
     Attributes:
         at: Seconds after the start.
-        kind: `say` a message is added, `fault` the provider misbehaves once, `kill`, `stop` and `starve` a worker, `add_bulk` a producer is
-            killed; `restart`, `stall`, `crowd`, `truncate`, `fail_over` and `set_clock_back` are done to Redis.
+        kind: `say` a message is added, `fault` the provider misbehaves once, `kill`, `stop` and
+            `starve` a worker, `add_bulk` a producer is killed; `restart`, `stall`, `crowd`,
+            `truncate`, `fail_over` and `set_clock_back` are done to Redis, `platform` to one of the
+            chat platforms.
         thread: Of a message.
         message_id: Of a message.
-        text: Of a message, or a fault's name.
-        whom: Of a kill or stop; a worker that does not fork is its own parent.
-        slot: Of a kill, stop or starve: which worker; the next one that is ready if it is not. Of a bulk: its number.
-        seconds: How long a worker is stopped or starved, or Redis is away, stands still or takes no client; how far the clock goes back.
+        text: Of a message, or a fault's name, of a platform after the platform's.
+        `whom`: Of a kill or stop; a worker that does not fork is its own parent.
+        slot: Of a kill, stop or starve: which worker; the next one that is ready if it is not. Of a
+            bulk: its number.
+        seconds: How long a worker is stopped or starved, or Redis is away, stands still or takes no
+            client, or a platform misbehaves; how far the clock goes back.
     """
 
     at: float
@@ -105,70 +135,110 @@ class Event:
     seconds: float = 0.0
 
 
-def make_plan(settings: Settings) -> list[Event]:
-    """All events, in order of time."""
+def make_plan(settings: ChaosSettings) -> list[PlannedFault]:
+    """Return all events in the order of their times."""
     chance = random.Random(settings.seed)  # noqa: S311 - a plan, not a secret
-    events = [*_messages(settings, chance), *_blows(settings, chance), *_restarts(settings, chance), *_faults(settings, chance)]
+    events = [
+        *_messages(settings, chance),
+        *_blows(settings, chance),
+        *_restarts(settings, chance),
+        *_faults(settings, chance),
+    ]
     events += _shocks(settings, chance)  # the last, so that a plan without them stays what it was
     return sorted(events, key=lambda event: event.at)
 
 
-def _every(seconds: float, settings: Settings, chance: random.Random) -> Iterator[float]:
-    """Times about so far apart; none if it is 0."""
+def _every(seconds: float, settings: ChaosSettings, chance: random.Random) -> Iterator[float]:
+    """Yield times with about this interval; none for 0."""
     at = seconds * chance.uniform(0.5, 1.5)
     while seconds > 0 and at < settings.seconds:
         yield round(at, 3)
         at += seconds * chance.uniform(0.5, 1.5)
 
 
-def _messages(settings: Settings, chance: random.Random) -> Iterator[Event]:
+def _messages(settings: ChaosSettings, chance: random.Random) -> Iterator[PlannedFault]:
     numbers: dict[str, int] = {}
     free_at: dict[str, float] = {}
     for start in _every(settings.burst_every, settings, chance):
-        thread = f"thread-{chance.randrange(settings.threads)}"
+        thread = _thread(settings, chance.randrange(settings.threads))
         at = max(start, free_at.get(thread, 0.0))
         for _ in range(chance.randint(1, _MAX_BURST)):
             number = numbers[thread] = numbers.get(thread, 0) + 1
             word = f" {TOOL_WORD}" if chance.random() < _TOOL_SHARE else ""
-            yield Event(at=round(at, 3), kind="say", thread=thread, message_id=f"{thread}.{number}", text=f"{thread} says {number}{word}")
+            yield PlannedFault(
+                at=round(at, 3),
+                kind="say",
+                thread=thread,
+                message_id=f"{thread}.{number}",
+                text=f"{thread} says {number}{word}",
+            )
             at += chance.choice((0.0, 0.0, 0.02, 0.2))
         free_at[thread] = at + 0.001
 
 
-def _blows(settings: Settings, chance: random.Random) -> Iterator[Event]:
+def _thread(settings: ChaosSettings, number: int) -> str:
+    if not settings.platform_every:
+        return f"thread-{number}"
+    return f"{CHANNELS[number % len(CHANNELS)]}:{number + 1}"
+
+
+def _blows(settings: ChaosSettings, chance: random.Random) -> Iterator[PlannedFault]:
     for at in _every(settings.kill_every, settings, chance):
         slot = chance.randrange(settings.workers)
         whom: Whom = chance.choice(("horse", "parent", "both"))
         if chance.random() < _STOP_SHARE:
-            # Longer than the lease and shorter than the grace: what left just before is at the provider when it is asked.
-            yield Event(at=at, kind="stop", slot=slot, whom=whom, seconds=round(settings.lease * chance.uniform(1.25, 2.25), 2))
+            # Longer than the lease and shorter than the grace: what left just before is at the
+            # provider when it is asked.
+            yield PlannedFault(
+                at=at,
+                kind="stop",
+                slot=slot,
+                whom=whom,
+                seconds=round(settings.lease * chance.uniform(1.25, 2.25), 2),
+            )
         else:
-            yield Event(at=at, kind="kill", slot=slot, whom=whom)
+            yield PlannedFault(at=at, kind="kill", slot=slot, whom=whom)
 
 
-def _restarts(settings: Settings, chance: random.Random) -> Iterator[Event]:
+def _restarts(settings: ChaosSettings, chance: random.Random) -> Iterator[PlannedFault]:
     for at in _every(settings.restart_every, settings, chance):
-        yield Event(at=at, kind="restart", seconds=round(chance.uniform(0.1, 1.5), 2))
+        yield PlannedFault(at=at, kind="restart", seconds=round(chance.uniform(0.1, 1.5), 2))
 
 
-def _faults(settings: Settings, chance: random.Random) -> Iterator[Event]:
+def _faults(settings: ChaosSettings, chance: random.Random) -> Iterator[PlannedFault]:
     names, weights = zip(*WEIGHTS[settings.protocol].items(), strict=True)
     for at in _every(settings.fault_every, settings, chance):
-        yield Event(at=at, kind="fault", text=chance.choices(names, weights)[0])
+        yield PlannedFault(at=at, kind="fault", text=chance.choices(names, weights)[0])
 
 
-def _shocks(settings: Settings, chance: random.Random) -> Iterator[Event]:
+def _shocks(settings: ChaosSettings, chance: random.Random) -> Iterator[PlannedFault]:
     for at in _every(settings.stall_every, settings, chance):
-        yield Event(at=at, kind="stall", seconds=round(settings.lease * chance.uniform(0.2, 1.5), 2))
+        yield PlannedFault(
+            at=at, kind="stall", seconds=round(settings.lease * chance.uniform(0.2, 1.5), 2)
+        )
     for at in _every(settings.crowd_every, settings, chance):
-        yield Event(at=at, kind="crowd", seconds=round(chance.uniform(0.5, 2.0), 2))
+        yield PlannedFault(at=at, kind="crowd", seconds=round(chance.uniform(0.5, 2.0), 2))
     for at in _every(settings.starve_every, settings, chance):
-        yield Event(at=at, kind="starve", slot=chance.randrange(settings.workers), seconds=round(chance.uniform(0.5, 3.0), 2))
+        yield PlannedFault(
+            at=at,
+            kind="starve",
+            slot=chance.randrange(settings.workers),
+            seconds=round(chance.uniform(0.5, 3.0), 2),
+        )
     for at in _every(settings.truncate_every, settings, chance):
-        yield Event(at=at, kind="truncate", seconds=round(chance.uniform(0.1, 1.0), 2))
+        yield PlannedFault(at=at, kind="truncate", seconds=round(chance.uniform(0.1, 1.0), 2))
     for at in _every(settings.fail_over_every, settings, chance):
-        yield Event(at=at, kind="fail_over", text=chance.choice(("killed", "stopped", "asked")))
+        yield PlannedFault(
+            at=at, kind="fail_over", text=chance.choice(("killed", "stopped", "asked"))
+        )
     for number, at in enumerate(_every(settings.bulk_every, settings, chance)):
-        yield Event(at=at, kind="add_bulk", slot=number)
+        yield PlannedFault(at=at, kind="add_bulk", slot=number)
     for at in _every(settings.clock_every, settings, chance):
-        yield Event(at=at, kind="set_clock_back", seconds=HOUR_S)
+        yield PlannedFault(at=at, kind="set_clock_back", seconds=HOUR_S)
+    for at in _every(settings.platform_every, settings, chance):
+        yield PlannedFault(
+            at=at,
+            kind="platform",
+            text=f"{chance.choice(CHANNELS)}: {chance.choice(PLATFORM_FAULTS)}",
+            seconds=round(chance.uniform(0.5, 3.0), 2),
+        )

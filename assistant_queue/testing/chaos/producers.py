@@ -1,4 +1,4 @@
-"""Those who send messages, and their own log of what was accepted: outside Redis."""
+"""Producers of messages, and their log of accepted ones, outside Redis."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ from collections.abc import Sequence
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.errors import StoreUnavailable
 from assistant_queue.testing.chaos.oracle import Sent
-from assistant_queue.testing.chaos.plan import Event
+from assistant_queue.testing.chaos.plan import PlannedFault
 
 RETRY_S = 0.1
-"""Seconds until an add that Redis did not answer is repeated. Chosen."""
+"""Seconds until an add that Redis did not answer is repeated. Chosen: an outage lasts longer."""
 
 
 class Producers:
-    """Adds the plan's messages at their times, each thread's in order; what Redis did not acknowledge is added again under the same id."""
+    """Adds the plan's messages at their times, each thread's in order.
 
-    def __init__(self, queue: AssistantMessageQueue, says: Sequence[Event], count: int) -> None:
+    A message that Redis did not acknowledge is added again with the same id.
+    """
+
+    def __init__(
+        self, queue: AssistantMessageQueue, says: Sequence[PlannedFault], count: int
+    ) -> None:
         self._queue = queue
         self._lock = threading.Lock()
         self._sent: list[Sent] = []
@@ -28,20 +33,23 @@ class Producers:
         shares = [set(names[number::count]) for number in range(count)]
         self._threads = [
             threading.Thread(
-                target=self._work, args=([event for event in says if event.thread in share],), name="chaos-producer", daemon=True
+                target=self._work,
+                args=([event for event in says if event.thread in share],),
+                name="chaos-producer",
+                daemon=True,
             )
             for share in shares
         ]
         self._start = 0.0
 
     def start(self) -> None:
-        """Time starts to run."""
+        """Start the clock of the plan."""
         self._start = time.monotonic()
         for thread in self._threads:
             thread.start()
 
     def join(self, timeout: float) -> bool:
-        """Wait until all is accepted; False if it is not within `timeout` seconds, and then nothing more is added."""
+        """Wait until all are accepted; after `timeout` seconds stop adding and return False."""
         until = time.monotonic() + timeout
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
@@ -50,25 +58,27 @@ class Producers:
 
     @property
     def sent(self) -> list[Sent]:
-        """What was accepted so far, each thread's in order."""
+        """Accepted messages so far, each thread's in order."""
         with self._lock:
             return list(self._sent)
 
     @property
     def repeated(self) -> int:
-        """Adds that were not answered and repeated."""
+        """Number of repeated adds."""
         return self._repeated
 
-    def _work(self, events: Sequence[Event]) -> None:
+    def _work(self, events: Sequence[PlannedFault]) -> None:
         for event in events:
             time.sleep(max(0.0, self._start + event.at - time.monotonic()))
             self._add(event)
 
-    def _add(self, event: Event) -> None:
+    def _add(self, event: PlannedFault) -> None:
         at = time.time()
         while not self._given_up.is_set():
             try:
-                self._queue.add_message_to_thread(event.thread, event.text, message_id=event.message_id)
+                self._queue.add_message_to_thread(
+                    event.thread, event.text, message_id=event.message_id
+                )
             except StoreUnavailable:
                 with self._lock:
                     self._repeated += 1
@@ -79,7 +89,7 @@ class Producers:
             return
 
     def note(self, sent: Sequence[Sent], repeated: int) -> None:
-        """Take messages into the log that another producer added."""
+        """Add messages of another producer to the log."""
         with self._lock:
             self._sent += sent
             self._repeated += repeated

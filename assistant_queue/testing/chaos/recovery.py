@@ -1,4 +1,4 @@
-"""How long a thread waits for a new holder after its own was struck: seen from outside, by looking at the leases.
+"""Recovery times of threads after a fault of their worker, measured by reading the leases.
 
 This only measures; the verdict does not depend on it.
 """
@@ -14,18 +14,18 @@ from typing import Any, Literal
 import redis
 
 from assistant_queue.store.calls import text
-from assistant_queue.store.connect import sync_client
 from assistant_queue.store.keys import Keys
+from assistant_queue.store.transport.connect import sync_client
 
 LOOK_S = 0.04
-"""Seconds between two looks: the resolution of the figures. Chosen."""
+"""Seconds between two reads. Chosen: the resolution of the figures."""
 
 Cause = Literal["kill", "stop", "restart"]
 
 
 @dataclass(frozen=True, slots=True)
 class Blow:
-    """Something that was done to workers or to Redis, from `at` to `until`, seconds since the epoch."""
+    """A fault of workers or of Redis from `at` to `until`, seconds since the epoch."""
 
     cause: Cause
     at: float
@@ -34,7 +34,7 @@ class Blow:
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """One thread whose lease lapsed and found a new holder; `seconds` from the blow, of a restart from Redis' return."""
+    """A lapsed lease with a new holder, `seconds` after the fault or after Redis' return."""
 
     cause: Cause
     thread: str
@@ -48,8 +48,8 @@ class _Lapse:
     changed: float
 
 
-class Watch:
-    """Looks at all leases every few hundredths of a second, on a thread of its own."""
+class RecoveryWatch:
+    """Reads all leases every few hundredths of a second, on its own thread."""
 
     def __init__(self, url: str, prefix: str, lease_s: float) -> None:
         self._client = sync_client(url)
@@ -62,26 +62,28 @@ class Watch:
         self._thread = threading.Thread(target=self._run, name="chaos-watch", daemon=True)
 
     def start(self) -> None:
-        """Start looking."""
+        """Start reading."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop reading."""
         self._stop.set()
         self._thread.join(timeout=10)
         self._client.close()
 
     def note(self, cause: Cause, at: float) -> None:
-        """Something was done, from `at` until now."""
+        """Note a fault from `at` until now."""
         self._blows.append(Blow(cause, at, time.time()))
 
     def recoveries(self) -> list[Recovery]:
-        """Every lapsed lease that a blow explains."""
+        """Return the recoveries of all leases that lapsed after a fault."""
         return [found for lapse in self._lapses if (found := self._explained(lapse)) is not None]
 
     def _explained(self, lapse: _Lapse) -> Recovery | None:
-        """The holder renewed at `since` for the last time, so that what struck it came after that; the first such blow counts."""
-        struck = [blow for blow in self._blows if blow.until >= lapse.since and blow.at <= lapse.changed]
+        """Return the first fault after the holder's last renewal, at `since`."""
+        struck = [
+            blow for blow in self._blows if blow.until >= lapse.since and blow.at <= lapse.changed
+        ]
         if not struck:
             return None
         restart = next((blow for blow in struck if blow.cause == "restart"), None)
@@ -105,7 +107,11 @@ class Watch:
         now = time.time()
         for name, (token, until) in zip(names, replies, strict=True):
             before = self._seen.get(name)
-            if before is not None and before[0] != (None if token is None else text(token)) and before[1] < now - LOOK_S:
+            if (
+                before is not None
+                and before[0] != (None if token is None else text(token))
+                and before[1] < now - LOOK_S
+            ):
                 self._lapses.append(_Lapse(name, before[1] - self._lease_s, now))
             if token is None:
                 self._seen.pop(name, None)

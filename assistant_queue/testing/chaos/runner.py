@@ -1,4 +1,4 @@
-"""The show: starts everything, carries out the plan, lets it drain, and has the oracle judge."""
+"""The runner: start everything, carry out the plan, drain, judge."""
 
 from __future__ import annotations
 
@@ -13,18 +13,25 @@ from pathlib import Path
 from typing import Any
 
 from assistant_queue import AssistantMessageQueue
-from assistant_queue.backends.chat_history import MAX_MESSAGES
+from assistant_queue.backends.chat_completions.history import MAX_MESSAGES
 from assistant_queue.errors import StoreError
-from assistant_queue.testing.chaos.app import CLOCK_VARIABLE, DELIVERIES_VARIABLE, VARIABLE
 from assistant_queue.testing.chaos.bulk import Bulks
+from assistant_queue.testing.chaos.chaos_bot import (
+    CLOCK_VARIABLE,
+    DELIVERIES_VARIABLE,
+    PLATFORMS_VARIABLE,
+    VARIABLE,
+)
 from assistant_queue.testing.chaos.deliveries import Deliveries
-from assistant_queue.testing.chaos.faults import Model
-from assistant_queue.testing.chaos.hearing import hear, hear_chat
+from assistant_queue.testing.chaos.delivery_oracle import RepliesVerdict
+from assistant_queue.testing.chaos.fault_plans import Model
+from assistant_queue.testing.chaos.hearing import hear, hear_chat, hear_deliveries
 from assistant_queue.testing.chaos.oracle import Verdict
-from assistant_queue.testing.chaos.plan import TOOL_WORD, Event, Settings, make_plan
+from assistant_queue.testing.chaos.plan import TOOL_WORD, ChaosSettings, PlannedFault, make_plan
+from assistant_queue.testing.chaos.platforms import Platforms
 from assistant_queue.testing.chaos.producers import Producers
-from assistant_queue.testing.chaos.recovery import Recovery, Watch
-from assistant_queue.testing.chaos.redis import DurableRedis, find_program
+from assistant_queue.testing.chaos.recovery import Recovery, RecoveryWatch
+from assistant_queue.testing.chaos.redis_process import DurableRedis, find_program
 from assistant_queue.testing.chaos.sentinel import GuardedRedis
 from assistant_queue.testing.chaos.shifting import set_shift, shifted
 from assistant_queue.testing.chaos.show import TICK_S, Show
@@ -32,26 +39,31 @@ from assistant_queue.testing.chaos.workers import Workers
 from assistant_queue.testing.provider import Personality, StandInProvider
 
 PREFIX = "chaos"
-_TOOL = {"type": "function", "name": "order_status", "parameters": {"type": "object", "properties": {"order": {"type": "string"}}}}
+_TOOL = {
+    "type": "function",
+    "name": "order_status",
+    "parameters": {"type": "object", "properties": {"order": {"type": "string"}}},
+}
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class ChaosOutcome:
     """A run of the chaos runner.
 
     Attributes:
         done: What was done, by the kind of event; `faults` that acted, and blows that `missed`.
         runs: How the provider's runs ended.
-        recoveries: Threads whose lease lapsed.
+        recoveries: Threads with a lapsed lease.
         repeated: Adds that Redis did not answer and that were repeated.
         ended_by_themselves: Workers that ended without having been killed; they were started again.
         left: Messages that the queue believes to be open; 0 unless the draining took too long.
+        deliveries: What became of the replies; None without chat platforms.
         drained_s: How long the draining took.
     """
 
-    settings: Settings
+    settings: ChaosSettings
     verdict: Verdict
     done: Counter[str]
     runs: Counter[str]
@@ -60,19 +72,21 @@ class Outcome:
     ended_by_themselves: int
     left: int
     drained_s: float
+    deliveries: RepliesVerdict | None = None
 
     @property
     def holds(self) -> bool:
-        """The verdict, and nothing is left over."""
-        return self.verdict.holds and self.left == 0
+        """Whether the verdict holds and nothing is left over."""
+        is_delivered = self.deliveries is None or self.deliveries.holds
+        return self.verdict.holds and is_delivered and self.left == 0
 
 
-def options_of(settings: Settings, url: str, provider: StandInProvider) -> dict[str, Any]:
-    """The options of the queue, for producers and workers alike."""
+def options_of(settings: ChaosSettings, url: str, provider: StandInProvider) -> dict[str, Any]:
+    """Return the queue's options, for producers and workers alike."""
     chosen: dict[str, Any] = {"assistant_id": provider.assistant_id}
     if settings.protocol != "assistants":
         chosen = {"model": "stand-in-model", "tools": [_TOOL]}
-    if settings.protocol == "chat_completions":  # the judge wants to see all of it
+    if settings.protocol == "chat_completions":  # the judge reads all of it
         chosen.update(protocol="chat_completions", history=MAX_MESSAGES)
     return {
         "redis_url": url,
@@ -85,18 +99,25 @@ def options_of(settings: Settings, url: str, provider: StandInProvider) -> dict[
         "stream_idle_timeout": 10.0,
         "run_timeout": settings.run_timeout,
         "backoff": {"type": "fixed", "delay": 0.3},
-        # Every failure here is one that the plan has made, and a kill while sending counts as one: none of them is a reason to give up.
+        # Every failure is one of the plan, and a kill during a request counts as one: none of them
+        # may exhaust the attempts.
         "max_attempts": 1000,
         "concurrency": 50,
+        "delivery_backoff": {"type": "fixed", "delay": 0.3},
         "durability": settings.durability,
         **chosen,
     }
 
 
 def run(
-    settings: Settings, *, plan: Sequence[Event] | None = None, redis_program: str | None = None, logs: Path | None = None, say: Say = print
-) -> Outcome:
-    """Carry out the plan of these settings, or another one.
+    settings: ChaosSettings,
+    *,
+    plan: Sequence[PlannedFault] | None = None,
+    redis_program: str | None = None,
+    logs: Path | None = None,
+    say: Say = print,
+) -> ChaosOutcome:
+    """Carry out the plan of these settings, or a given one.
 
     Raises:
         NoRedis: There is no redis-server, or it does not start.
@@ -105,17 +126,30 @@ def run(
     events = make_plan(settings) if plan is None else list(plan)
     model = Model(TOOL_WORD)
     with contextlib.ExitStack() as stack:
-        directory = logs or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assistant-queue-chaos-")))
+        directory = logs or Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="assistant-queue-chaos-"))
+        )
         directory.mkdir(parents=True, exist_ok=True)
-        # Without a lock of its own the provider protects nobody: a second run at once happens, and is seen.
-        provider = stack.enter_context(StandInProvider(model, latency=0.05, personality=Personality(lock="none")))
+        # Without its own lock the provider prevents no overlap: a second concurrent run happens and
+        # is counted.
+        provider = stack.enter_context(
+            StandInProvider(model, latency=0.05, personality=Personality(lock="none"))
+        )
         program = redis_program or find_program()
-        server = GuardedRedis(program, directory) if settings.fail_over_every else DurableRedis(program, directory)
+        server = (
+            GuardedRedis(program, directory)
+            if settings.fail_over_every
+            else DurableRedis(program, directory)
+        )
         stack.callback(server.kill)
         server.start()
         options = options_of(settings, server.url, provider)
         deliveries = Deliveries(directory.absolute() / "deliveries.jsonl")
-        environment = {VARIABLE: json.dumps(options), "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
+        environment = {
+            VARIABLE: json.dumps(options),
+            "NO_PROXY": "127.0.0.1,localhost",
+            "no_proxy": "127.0.0.1,localhost",
+        }
         if settings.protocol == "chat_completions":
             environment[DELIVERIES_VARIABLE] = str(deliveries.path)
         clock = directory.absolute() / "clock"
@@ -123,6 +157,9 @@ def run(
             set_shift(clock, 0.0)
             stack.enter_context(shifted(clock))
             environment[CLOCK_VARIABLE] = str(clock)
+        platforms = (
+            _platforms(stack, settings.threads, environment) if settings.platform_every else None
+        )
         queue = stack.enter_context(AssistantMessageQueue(**options))
         workers = Workers(
             settings.workers,
@@ -135,26 +172,40 @@ def run(
         )
         stack.callback(workers.end)
         workers.start()
-        watch = Watch(server.url, PREFIX, settings.lease)
+        watch = RecoveryWatch(server.url, PREFIX, settings.lease)
         watch.start()
         stack.callback(watch.stop)
-        producers = Producers(queue, [event for event in events if event.kind == "say"], settings.producers)
+        producers = Producers(
+            queue, [event for event in events if event.kind == "say"], settings.producers
+        )
         bulks = Bulks(queue, options, producers)
-        show = Show(provider=provider, server=server, workers=workers, watch=watch, bulks=bulks, clock=clock)
+        show = Show(
+            provider=provider,
+            server=server,
+            workers=workers,
+            watch=watch,
+            bulks=bulks,
+            clock=clock,
+            platforms=platforms,
+        )
         say(f"{len(events)} events in {settings.seconds:g} s, seed {settings.seed}")
         producers.start()
         show.play([event for event in events if event.kind != "say"], settings.seconds)
         began = time.monotonic()
         provider.clear_faults()
         workers.heal()
+        if platforms is not None:
+            platforms.heal()
         left = _drain(queue, producers, workers, settings.drain)
         drained_s = time.monotonic() - began
         moments = show.forgotten if settings.durability == "local" else ()
         if settings.protocol == "chat_completions":
-            verdict = hear_chat(queue, producers.sent, provider, model, delivered=deliveries.read(), moments=moments)
+            verdict = hear_chat(
+                queue, producers.sent, provider, model, delivered=deliveries.read(), moments=moments
+            )
         else:
             verdict = hear(queue, producers.sent, provider, model, moments)
-        return Outcome(
+        return ChaosOutcome(
             settings=settings,
             verdict=verdict,
             done=show.done,
@@ -164,11 +215,27 @@ def run(
             ended_by_themselves=workers.ended_by_themselves,
             left=left,
             drained_s=drained_s,
+            deliveries=None
+            if platforms is None
+            else hear_deliveries(
+                queue, producers.sent, provider, model, shown=platforms.shown(), moments=moments
+            ),
         )
 
 
-def _drain(queue: AssistantMessageQueue, producers: Producers, workers: Workers, within_s: float) -> int:
-    """Wait until nothing is open; what is open after so many seconds."""
+def _platforms(stack: contextlib.ExitStack, threads: int, environment: dict[str, str]) -> Platforms:
+    """Start the chat platforms for the run, and give their addresses to the workers."""
+    platforms = Platforms(threads)
+    stack.callback(platforms.stop)
+    platforms.start()
+    environment[PLATFORMS_VARIABLE] = platforms.environment()
+    return platforms
+
+
+def _drain(
+    queue: AssistantMessageQueue, producers: Producers, workers: Workers, within_s: float
+) -> int:
+    """Wait until nothing is open; return the counts that are left at the time limit."""
     until = time.monotonic() + within_s
     producers.join(within_s)
     while True:
@@ -176,7 +243,12 @@ def _drain(queue: AssistantMessageQueue, producers: Producers, workers: Workers,
         left = -1
         with contextlib.suppress(StoreError):
             status = queue.get_queue_status()
-            left = status.waiting_count + status.delayed_count + status.active_count
+            left = (
+                status.waiting_count
+                + status.delayed_count
+                + status.active_count
+                + status.delivering_count
+            )
         if left == 0 or time.monotonic() > until:
             return left
         time.sleep(TICK_S)

@@ -1,4 +1,4 @@
-"""A primary, its replica and a Sentinel that promotes it: three processes, and three ways to lose the primary."""
+"""A primary, a replica and a Sentinel, with three ways to lose the primary."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ from typing import Any
 
 import redis
 
-from assistant_queue.testing.chaos.redis import DurableRedis, free_port, wait_for
+from assistant_queue.testing.chaos.redis_process import DurableRedis, free_port, wait_for
 
 SERVICE = "chaos"
 DOWN_MS = 1000
-"""After how long without an answer the Sentinel gives a primary up. Chosen: shorter than a lease."""
-PROMOTE_S = 30.0
-"""Seconds for the Sentinel to have promoted the replica, and for the old primary to follow it. Chosen."""
+"""Milliseconds without an answer after which the Sentinel considers a primary down. Chosen: shorter
+than a lease."""
+PROMOTE_S = 90.0
+"""Seconds for the promotion, and for the old primary to follow. Chosen: several failover rounds
+after the 30 s for which a Sentinel that was stalled for two does nothing (its TILT mode)."""
 
 
 class GuardedRedis:
-    """Two redis-servers, one the replica of the other, behind a Sentinel; looks like one to users of its `url`."""
+    """A primary and a replica behind a Sentinel; one Redis to users of `url`."""
 
     def __init__(self, program: str, directory: Path) -> None:
-        self._directory, self._program = directory, program
+        self._directory = directory
+        self._program = program
         places = [directory / name for name in ("one", "two")]
         for place in places:
             place.mkdir()
@@ -30,7 +33,9 @@ class GuardedRedis:
         self._port = free_port()
         self.url = f"redis+sentinel://127.0.0.1:{self._port}/{SERVICE}/0"
         self._process: subprocess.Popen[bytes] | None = None
-        self._sentinel: Any = redis.Redis(host="127.0.0.1", port=self._port, socket_timeout=1, decode_responses=True, protocol=2)
+        self._sentinel: Any = redis.Redis(
+            host="127.0.0.1", port=self._port, socket_timeout=1, decode_responses=True, protocol=2
+        )
 
     def start(self) -> None:
         """Start all three, and wait until the Sentinel knows the replica.
@@ -49,7 +54,11 @@ class GuardedRedis:
         )
         with (self._directory / "sentinel.log").open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - a program of this machine, no shell
-                [self._program, str(file), "--sentinel"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                [self._program, str(file), "--sentinel"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         self._wait_until_whole()
 
@@ -65,22 +74,26 @@ class GuardedRedis:
             self._process = None
 
     def fail_over(self, how: str) -> None:
-        """Lose the primary: `killed`; `stopped`, so that it comes back and knows of nothing; or `asked`, by a person's command.
+        """Lose the primary: `killed`, `stopped` (it returns unaware) or `asked`, by a command.
 
-        Returns when the other one is the primary and has the old one as its replica.
+        Returns when the other server is the primary and has the old one as its replica.
 
         Raises:
             NoRedis: That does not happen in time.
         """
-        old, new = self._primary, self._replica
+        old = self._primary
+        new = self._replica
         if how == "killed":
             old.kill()
         elif how == "stopped":
             old.signal(signal.SIGSTOP)
         else:
             self._sentinel.execute_command("SENTINEL", "FAILOVER", SERVICE)
-        wait_for(lambda: self._primary_port() == new.port, "the Sentinel promotes the replica", PROMOTE_S)
-        self._primary, self._replica = new, old
+        wait_for(
+            lambda: self._primary_port() == new.port, "the Sentinel promotes the replica", PROMOTE_S
+        )
+        self._primary = new
+        self._replica = old
         if how == "killed":
             old.start(*self._following(new))
         old.signal(signal.SIGCONT)
@@ -95,19 +108,29 @@ class GuardedRedis:
         return int(port)
 
     def _wait_until_whole(self) -> None:
-        """The replica has everything, and the Sentinel would promote it."""
-        wait_for(self._is_followed, "the replica follows", PROMOTE_S)
-        wait_for(self._is_guarded, "the Sentinel knows the replica", PROMOTE_S)
+        """Wait until the replica is in sync and the Sentinel knows it."""
+        wait_for(
+            # In one: on a busy machine the Sentinel may promote the other server in between.
+            lambda: self._is_followed() and self._is_guarded(),
+            "the replica follows, and the Sentinel knows it",
+            PROMOTE_S,
+        )
 
     def _is_followed(self) -> bool:
-        if self._primary_port() != self._primary.port:  # on a busy machine the Sentinel may have changed its mind
+        if self._primary_port() != self._primary.port:
             self._primary, self._replica = self._replica, self._primary
         with self._replica.client() as client:
             return bool(client.info("replication").get("master_link_status") == "up")
 
     def _is_guarded(self) -> bool:
         rows = self._sentinel.execute_command("SENTINEL", "REPLICAS", SERVICE)
-        known = [dict(zip(row[::2], row[1::2], strict=True)) if isinstance(row, list) else row for row in rows]
+        known = [
+            dict(zip(row[::2], row[1::2], strict=True)) if isinstance(row, list) else row
+            for row in rows
+        ]
         return any(
-            int(row["port"]) == self._replica.port and row["flags"] == "slave" and row["master-link-status"] == "ok" for row in known
+            int(row["port"]) == self._replica.port
+            and row["flags"] == "slave"
+            and row["master-link-status"] == "ok"
+            for row in known
         )

@@ -1,7 +1,8 @@
-"""The store's time, shifted for all processes at once: what a Redis whose clock is set back looks like to the scripts.
+"""The store's time, shifted for all processes at once, as if Redis' clock were set back.
 
-A redis-server takes its machine's time and has no knob for another. But every script takes the time as an argument where the process'
-clock gives one (`clock.py`). Only what Redis keeps itself - when keys expire - goes on by the machine's time.
+A redis-server takes its machine's time and has no setting for another. But every script takes the
+time as an argument if the process' clock gives one (`clock.py`). Only what Redis keeps itself - when
+keys expire - continues by the machine's time.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from assistant_queue.clock import SystemClock
 
 
 def set_shift(path: Path, seconds: float) -> None:
-    """From now on the store's time is so many seconds ahead of the machine's."""
+    """Set the store's time to this many seconds ahead of the machine's."""
     beside = path.with_suffix(".new")
     beside.write_text(repr(seconds), encoding="ascii")
     beside.replace(path)
@@ -27,7 +28,7 @@ def shift(path: Path) -> None:
     def store_now_ms(_: SystemClock) -> int:
         return round((time.time() + float(path.read_text(encoding="ascii"))) * 1000)
 
-    SystemClock.store_now_ms = store_now_ms  # type: ignore[method-assign, assignment]  # of a process that is only there to be upset
+    SystemClock.store_now_ms = store_now_ms  # type: ignore[method-assign, assignment]  # a worker of this run alone
 
 
 @contextlib.contextmanager

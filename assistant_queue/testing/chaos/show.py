@@ -1,4 +1,4 @@
-"""Carries out what is not a message: each event of the plan at its time."""
+"""Carry out the events of the plan other than messages."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from pathlib import Path
 from typing import cast
 
 from assistant_queue.testing.chaos.bulk import Bulks
-from assistant_queue.testing.chaos.faults import inject
+from assistant_queue.testing.chaos.fault_plans import inject
 from assistant_queue.testing.chaos.forgetting import Forgotten
-from assistant_queue.testing.chaos.plan import Event
-from assistant_queue.testing.chaos.recovery import Cause, Watch
-from assistant_queue.testing.chaos.redis import LOST_S, DurableRedis
+from assistant_queue.testing.chaos.plan import PlannedFault
+from assistant_queue.testing.chaos.platforms import Platforms
+from assistant_queue.testing.chaos.recovery import Cause, RecoveryWatch
+from assistant_queue.testing.chaos.redis_process import LOST_S, DurableRedis
 from assistant_queue.testing.chaos.sentinel import GuardedRedis
 from assistant_queue.testing.chaos.shifting import set_shift
 from assistant_queue.testing.chaos.workers import Workers
 from assistant_queue.testing.provider import StandInProvider
 
 TICK_S = 0.05
-"""Seconds between two looks at the workers. Chosen."""
+"""Seconds between two checks of the workers. Chosen: as a quick supervisor."""
 
 
 class Show:
-    """Plays a plan.
+    """Carries out a plan.
 
     Attributes:
         done: How often each kind of event was carried out.
@@ -38,15 +39,22 @@ class Show:
         provider: StandInProvider,
         server: DurableRedis | GuardedRedis,
         workers: Workers,
-        watch: Watch,
+        watch: RecoveryWatch,
         bulks: Bulks,
         clock: Path,
+        platforms: Platforms | None,
     ) -> None:
-        self._provider, self._server, self._workers, self._watch = provider, server, workers, watch
-        self._bulks, self._clock, self._shift_s = bulks, clock, 0.0
+        self._provider = provider
+        self._server = server
+        self._workers = workers
+        self._watch = watch
+        self._bulks = bulks
+        self._clock = clock
+        self._platforms = platforms
+        self._shift_s = 0.0
         self.done: Counter[str] = Counter()
         self.forgotten: list[Forgotten] = []
-        self._does: dict[str, Callable[[Event], bool]] = {
+        self._does: dict[str, Callable[[PlannedFault], bool]] = {
             "fault": self._fault,
             "kill": lambda event: self._workers.kill(event.slot, event.whom),
             "stop": lambda event: self._workers.stop(event.slot, event.whom, event.seconds),
@@ -58,10 +66,11 @@ class Show:
             "fail_over": self._fail_over,
             "add_bulk": lambda event: self._bulks.add(event.slot),
             "set_clock_back": self._set_clock_back,
+            "platform": lambda event: platforms is not None and platforms.strike(event),
         }
 
-    def play(self, events: Sequence[Event], seconds: float) -> None:
-        """All events at their times, or as soon as what came before is over; at least for so many seconds."""
+    def play(self, events: Sequence[PlannedFault], seconds: float) -> None:
+        """Carry out all events in order at their times; return after `seconds` at least."""
         self._has_truncation = any(event.kind == "truncate" for event in events)
         start = time.monotonic()
         for event in events:
@@ -78,6 +87,8 @@ class Show:
     def _wait(self, until: float) -> None:
         while True:
             self._workers.look_after()
+            if self._platforms is not None:
+                self._platforms.look_after()
             if self._has_truncation:
                 cast("DurableRedis", self._server).note_size()
             left = until - time.monotonic()
@@ -85,13 +96,13 @@ class Show:
                 return
             time.sleep(min(left, TICK_S))
 
-    def _fault(self, event: Event) -> bool:
+    def _fault(self, event: PlannedFault) -> bool:
         inject(self._provider, event.text)
         return True
 
-    # --- Redis --------------------------------------------------------------------------------------------------------
+    # --- Redis ------------------------------------------------------------------------------------
 
-    def _restart(self, event: Event) -> bool:
+    def _restart(self, event: PlannedFault) -> bool:
         if isinstance(self._server, GuardedRedis):
             return self._fail_over(event)
         self._server.kill()
@@ -99,36 +110,36 @@ class Show:
         self._server.start()
         return True
 
-    def _truncate(self, event: Event) -> bool:
+    def _truncate(self, event: PlannedFault) -> bool:
         server = cast("DurableRedis", self._server)
         server.kill()
-        since, until = server.cut_short(), time.time()
+        since = server.cut_short()
+        until = time.time()
         time.sleep(event.seconds)
         server.start()
         self.forgotten.append(Forgotten(since, until))
         return True
 
-    def _fail_over(self, event: Event) -> bool:
+    def _fail_over(self, event: PlannedFault) -> bool:
         began = time.time()
         cast("GuardedRedis", self._server).fail_over(event.text or "killed")
         self.forgotten.append(Forgotten(began - LOST_S, time.time()))
         return True
 
-    def _stall(self, event: Event) -> bool:
+    def _stall(self, event: PlannedFault) -> bool:
         server = cast("DurableRedis", self._server)
         server.signal(signal.SIGSTOP)
         time.sleep(event.seconds)
         server.signal(signal.SIGCONT)
         return True
 
-    def _crowd(self, event: Event) -> bool:
+    def _crowd(self, event: PlannedFault) -> bool:
         server = cast("DurableRedis", self._server)
         admin = server.crowd()
         self._wait(time.monotonic() + event.seconds)
-        server.admit(admin)
-        return True
+        return server.admit(admin) > 0
 
-    def _set_clock_back(self, event: Event) -> bool:
+    def _set_clock_back(self, event: PlannedFault) -> bool:
         self._shift_s -= event.seconds
         set_shift(self._clock, self._shift_s)
         return True
@@ -143,4 +154,4 @@ _CAUSES: dict[str, Cause] = {
     "stall": "restart",
     "crowd": "restart",
 }
-"""What may end leases, and as what it is counted."""
+"""Kind of event that may end leases -> kind of fault in the counts."""

@@ -1,11 +1,12 @@
-"""The one table that says how it went."""
+"""The table of a run's outcome."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Sequence
 
-from assistant_queue.testing.chaos.runner import Outcome
+from assistant_queue.testing.chaos.delivery_oracle import RepliesVerdict
+from assistant_queue.testing.chaos.runner import ChaosOutcome
 
 _SHOWN = 20
 _DONE = {
@@ -19,6 +20,7 @@ _DONE = {
     "fail_over": "failovers by the Sentinel",
     "set_clock_back": "clock set back an hour",
     "add_bulk": "producers killed in a bulk",
+    "platform": "faults of the chat platforms",
     "fault": "faults of the provider",
     "missed": "blows that met nothing",
 }
@@ -26,14 +28,15 @@ _ALWAYS = frozenset({"kill", "stop", "restart", "fault", "missed"})
 
 
 def figures(seconds: Sequence[float]) -> str:
-    """Median and longest."""
+    """Format median and maximum."""
     if not seconds:
         return "none"
     return f"p50 {statistics.median(seconds):.2f} s, max {max(seconds):.2f} s, of {len(seconds)}"
 
 
-def _rows(outcome: Outcome) -> Iterator[tuple[str, object]]:
-    verdict, done = outcome.verdict, outcome.done
+def _rows(outcome: ChaosOutcome) -> Iterator[tuple[str, object]]:
+    verdict = outcome.verdict
+    done = outcome.done
     yield "sent", verdict.sent
     yield "answered once", verdict.once
     yield "lost", verdict.lost
@@ -46,6 +49,8 @@ def _rows(outcome: Outcome) -> Iterator[tuple[str, object]]:
     if verdict.excused_lost or verdict.excused_doubled:
         yield "lost with what Redis forgot", verdict.excused_lost
         yield "doubled by what Redis forgot", verdict.excused_doubled
+    if outcome.deliveries is not None:
+        yield from _delivery_rows(outcome.deliveries)
     yield "left in the queue", outcome.left
     for kind, what in _DONE.items():
         if done[kind] or kind in _ALWAYS:
@@ -53,18 +58,36 @@ def _rows(outcome: Outcome) -> Iterator[tuple[str, object]]:
     yield "workers that ended by themselves", outcome.ended_by_themselves
     yield "adds repeated", outcome.repeated
     yield "runs", ", ".join(f"{count} {status}" for status, count in sorted(outcome.runs.items()))
-    for cause, what in (("kill", "recovery from a kill"), ("stop", "recovery from a SIGSTOP"), ("restart", "recovery from Redis' return")):
+    for cause, what in (
+        ("kill", "recovery from a kill"),
+        ("stop", "recovery from a SIGSTOP"),
+        ("restart", "recovery from Redis' return"),
+    ):
         yield what, figures([one.seconds for one in outcome.recoveries if one.cause == cause])
     yield "from add to answer", figures(verdict.waits)
     yield "drained in", f"{outcome.drained_s:.1f} s"
 
 
-def table(outcome: Outcome) -> str:
-    """The table, and after it what was found."""
+def _delivery_rows(deliveries: RepliesVerdict) -> Iterator[tuple[str, object]]:
+    yield "replies", deliveries.replies
+    yield "  delivered once", deliveries.once
+    yield "  parked", deliveries.parked
+    yield "  lost", deliveries.lost
+    yield "  doubled", deliveries.doubled
+    yield "  given up", deliveries.given_up
+    yield "  out of order", deliveries.out_of_order
+    yield "  in a wrong chat, or never said", deliveries.strange
+
+
+def table(outcome: ChaosOutcome) -> str:
+    """Return the table, followed by the findings."""
     settings = outcome.settings
     head = (
-        f"chaos: {settings.protocol}, {settings.seconds:g} s, seed {settings.seed}, {settings.workers} workers, lease {settings.lease:g} s"
+        f"chaos: {settings.protocol}, {settings.seconds:g} s, seed {settings.seed}, "
+        f"{settings.workers} workers, lease {settings.lease:g} s"
     )
     lines = [head, *(f"  {name:<34}{value}" for name, value in _rows(outcome))]
     lines += [f"! {detail}" for detail in outcome.verdict.details[:_SHOWN]]
+    if outcome.deliveries is not None:
+        lines += [f"! {detail}" for detail in outcome.deliveries.details[:_SHOWN]]
     return "\n".join([*lines, "OK" if outcome.holds else "NOT OK"])

@@ -1,4 +1,4 @@
-"""The worker processes of both kinds: started again as soon as they are gone, as a supervisor would."""
+"""Worker processes of both kinds, restarted when they end, as by a supervisor."""
 
 from __future__ import annotations
 
@@ -12,20 +12,35 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from assistant_queue.testing.chaos.plan import Whom
 
 START_S = 60.0
-"""Seconds for the first workers to be ready. Chosen."""
+"""Seconds for the first workers to be ready. Chosen: imports on a busy machine."""
 STOP_S = 10.0
-"""Seconds for the workers to stop by themselves at the end. Chosen."""
+"""Seconds for the workers to stop by themselves at the end. Chosen: a run in progress ends first."""
 
 _RUN_RQ = "import sys; from rq.cli import main; sys.exit(main())"
 
 
+def start_process(
+    command: list[str], environment: Mapping[str, str], log: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    """Start a worker in its own session."""
+    return subprocess.Popen(  # noqa: S603 - this Python itself
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+
+
 @dataclass(slots=True)
 class _Slot:
-    """One place for a worker: who is there now."""
+    """A slot with its current worker process."""
 
     number: int
     is_forking: bool
@@ -42,26 +57,51 @@ class _Slot:
         return b"Listening on" in said or b"worker ready" in said
 
     def horse(self) -> int | None:
-        """The process that runs a job now."""
+        """The process that runs the current job."""
         path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         if path.exists():
             children = path.read_text().split()
         else:
-            listed = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True, check=False)  # noqa: S603, S607 - numbers only
+            listed = subprocess.run(  # noqa: S603
+                ["pgrep", "-P", str(self.process.pid)],  # noqa: S607
+                capture_output=True,
+                text=True,
+                check=False,
+            )
             children = listed.stdout.split()
         return int(children[0]) if children else None
 
 
 class Workers:
-    """A fixed number of workers: every second one forks, under `rq worker`; the others are concurrent, by our command and RQ's in turn."""
+    """A fixed number of workers.
+
+    Every second one forks, under `rq worker`; the others are concurrent, started by this package's
+    command and by RQ's in turn.
+    """
 
     def __init__(
-        self, count: int, *, app: str, url: str, prefix: str, environment: Mapping[str, str], logs: Path, max_jobs: int = 0
+        self,
+        count: int,
+        *,
+        app: str,
+        url: str,
+        prefix: str,
+        environment: Mapping[str, str],
+        logs: Path,
+        max_jobs: int = 0,
     ) -> None:
-        """`max_jobs`: workers under `rq worker` end after so many; 0 for no end."""
+        """`max_jobs`: jobs after which workers under `rq worker` end; 0 for no limit."""
         self._max_jobs = max_jobs
-        self._app, self._url, self._prefix, self._logs = app, url, prefix, logs
-        self._environment = {**os.environ, **environment, "ASSISTANT_QUEUE_APP": app, "PYTHONUNBUFFERED": "1"}
+        self._app = app
+        self._url = url
+        self._prefix = prefix
+        self._logs = logs
+        self._environment = {
+            **os.environ,
+            **environment,
+            "ASSISTANT_QUEUE_APP": app,
+            "PYTHONUNBUFFERED": "1",
+        }
         self._slots: list[_Slot] = []
         self._count = count
         self.ended_by_themselves = 0
@@ -70,7 +110,7 @@ class Workers:
         """Start all of them and wait until they are ready.
 
         Raises:
-            RuntimeError: One of them is not; its log says why.
+            RuntimeError: One of them failed to start; see its log.
         """
         for number in range(self._count):
             process, log = self._start(number, 1)
@@ -79,33 +119,37 @@ class Workers:
         while not all(slot.is_ready() for slot in self._slots):
             for slot in self._slots:
                 if slot.process.poll() is not None or time.monotonic() > until:
-                    raise RuntimeError(f"worker {slot.number} did not start: {slot.log.read_text(errors='replace')[-2000:]}")
+                    raise RuntimeError(
+                        f"worker {slot.number} did not start: {slot.log.read_text(errors='replace')[-2000:]}"
+                    )
             time.sleep(0.05)
 
     def _start(self, number: int, nth: int) -> tuple[subprocess.Popen[bytes], Path]:
         log = self._logs / f"worker-{number}-{nth}.log"
         words = ["-m", "assistant_queue.cli", "worker", "--app", self._app]
-        if number % 4 and self._url.startswith("redis+sentinel"):  # `rq worker` takes no such address
+        # `rq worker` takes no address of a Sentinel.
+        if number % 4 and self._url.startswith("redis+sentinel"):
             words += ["--fork"] if number % 2 else []
         elif number % 4:
             kind = "ConcurrentWorker" if number % 4 == 2 else "Worker"  # noqa: PLR2004 - the one in four
-            words = ["-c", _RUN_RQ, "worker", "-u", self._url, self._prefix, "--worker-class", f"assistant_queue.{kind}"]
+            words = [
+                "-c",
+                _RUN_RQ,
+                "worker",
+                "-u",
+                self._url,
+                self._prefix,
+                "--worker-class",
+                f"assistant_queue.{kind}",
+            ]
             words += ["--max-jobs", str(self._max_jobs)] if self._max_jobs else []
         if "--fork" not in words and words[0] == "-m":
             words += ["--shutdown-timeout", "3"]
         with log.open("wb") as said:
-            process = subprocess.Popen(  # noqa: S603 - this Python itself
-                [sys.executable, *words],
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
-                start_new_session=True,
-            )
-        return process, log
+            return start_process([sys.executable, *words], self._environment, said), log
 
     def look_after(self) -> None:
-        """Start again who is gone, let go on who was stopped for long enough."""
+        """Restart ended workers; resume those that were stopped for long enough."""
         for slot in self._slots:
             if slot.stopped and time.monotonic() >= slot.resumes_at:
                 self._resume(slot)
@@ -118,7 +162,7 @@ class Workers:
                 slot.process, slot.log = self._start(slot.number, slot.starts)
 
     def kill(self, number: int, whom: Whom) -> bool:
-        """Kill one with -9; False if no worker is ready to be killed."""
+        """Kill one with -9; return False if no worker is ready."""
         slot = self._ready(number)
         if slot is None:
             return False
@@ -127,7 +171,7 @@ class Workers:
         return True
 
     def stop(self, number: int, whom: Whom, seconds: float) -> bool:
-        """SIGSTOP, and SIGCONT so many seconds later; False if no worker is ready to be stopped."""
+        """Send SIGSTOP, and SIGCONT after `seconds`; return False if no worker is ready."""
         slot = self._ready(number)
         if slot is None:
             return False
@@ -138,7 +182,10 @@ class Workers:
         return True
 
     def starve(self, number: int, seconds: float) -> bool:
-        """Give one no more memory for so many seconds; False if no worker is ready, or this system has no such limit."""
+        """Limit one to its current memory for `seconds`.
+
+        Return False if no worker is ready, or if this system has no such limit.
+        """
         slot = self._ready(number)
         if slot is None or sys.platform != "linux":
             return False
@@ -150,14 +197,19 @@ class Workers:
 
     def _ready(self, number: int) -> _Slot | None:
         order = [*self._slots[number % self._count :], *self._slots[: number % self._count]]
-        return next((slot for slot in order if not slot.stopped and not slot.starved and slot.is_ready()), None)
+        return next(
+            (slot for slot in order if not slot.stopped and not slot.starved and slot.is_ready()),
+            None,
+        )
 
     @staticmethod
     def _chosen(slot: _Slot, whom: Whom) -> list[int]:
         horse = slot.horse() if slot.is_forking else None
         if horse is None:
             return [slot.process.pid]
-        return {"horse": [horse], "parent": [slot.process.pid], "both": [horse, slot.process.pid]}[whom]
+        return {"horse": [horse], "parent": [slot.process.pid], "both": [horse, slot.process.pid]}[
+            whom
+        ]
 
     @staticmethod
     def _resume(slot: _Slot) -> None:
@@ -172,14 +224,14 @@ class Workers:
         slot.starved = ()
 
     def heal(self) -> None:
-        """All of them shall live: none stays stopped or starved."""
+        """Resume all stopped workers and lift all memory limits."""
         for slot in self._slots:
             self._resume(slot)
             self._feed(slot)
         self.look_after()
 
     def end(self) -> None:
-        """Stop them all, whatever it takes."""
+        """Stop all workers, by SIGKILL if necessary."""
         for slot in self._slots:
             self._resume(slot)
             slot.process.terminate()
@@ -198,7 +250,7 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 
 def _limit_memory(pid: int, *, is_fed: bool) -> None:
-    """Let a process have no more memory than it has, or as much as it wants."""
+    """Limit a process to its current memory, or lift the limit."""
     if sys.platform != "linux":
         return
     with contextlib.suppress(ProcessLookupError, FileNotFoundError):

@@ -18,7 +18,15 @@ from assistant_queue.testing.provider.actions import (
 )
 from assistant_queue.testing.provider.faults import Fault
 from assistant_queue.testing.provider.gates import Gate
-from assistant_queue.testing.provider.log import Answered, Appended, Overlap, Refusal, Request, RunChanged, RunRecord
+from assistant_queue.testing.provider.log import (
+    Answered,
+    Appended,
+    Overlap,
+    Refusal,
+    Request,
+    RunChanged,
+    RunRecord,
+)
 from assistant_queue.testing.provider.personalities import NAMED, UnknownPersonality
 from assistant_queue.testing.provider.personality import Personality
 from assistant_queue.testing.provider.script import (
@@ -29,6 +37,7 @@ from assistant_queue.testing.provider.script import (
     OutputItems,
     Reply,
     RunFailure,
+    Tokens,
     ToolCalls,
     Turn,
     echo,
@@ -56,6 +65,7 @@ __all__ = [
     "RunFailure",
     "RunRecord",
     "StandInProvider",
+    "Tokens",
     "ToolCalls",
     "Turn",
     "UnknownPersonality",

@@ -1,7 +1,9 @@
-"""What a scripted fault does to a request. The functions are the vocabulary, the classes what the server reads.
+"""Define the actions of scripted faults.
 
-A fault may combine several: `append_late(5)` with `never_answer()` is a server that finishes after its client gave
-up.
+Tests call the functions; the server reads the classes.
+
+A fault may combine several: `append_late(5)` with `never_answer()` is a server that finishes after
+its client gave up.
 """
 
 from __future__ import annotations
@@ -9,9 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Literal
 
-from assistant_queue.testing.provider.problems import JSON_TYPE, ApiProblem
+from assistant_queue.testing.provider.api_errors import JSON_TYPE, ApiProblem
 from assistant_queue.testing.provider.script import Outcome
 from assistant_queue.testing.provider.wordings import Kind
 
@@ -25,8 +28,8 @@ class Refuse:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
-    """Answer with the error that this server has for a kind of trouble; `accept` does the work first."""
+class ErrorAnswer:
+    """Answer with this server's error for a kind of trouble; `accept` does the work first."""
 
     kind: Kind
     retry_after: float
@@ -35,7 +38,10 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """Send nothing until the client gives up (or, if `drop`, cut the connection); `accept` does the work first."""
+    """Send nothing until the client gives up; `accept` does the work first.
+
+    `drop` cuts the connection instead.
+    """
 
     accept: bool
     drop: bool
@@ -50,12 +56,15 @@ class Delay:
 
 
 Side = Literal["before", "at", "after"]
-"""Of what is found in a stream: before its event, in the middle of the event just before the bytes, or after its event."""
+"""Place of the cut relative to a match in a stream: before its event, in the middle of the event
+just before the bytes, or after its event."""
 
 
 @dataclass(frozen=True, slots=True)
 class CutStream:
-    """Cut the stream after so many events or bytes, or on a side of what is found; `abort` also ends the work.
+    """Cut the stream after so many events or bytes, or on a side of a match.
+
+    `abort` also ends the work.
 
     `is_orderly` ends the answer as if it were whole, instead of cutting the connection.
     """
@@ -70,7 +79,7 @@ class CutStream:
 
 @dataclass(frozen=True, slots=True)
 class AppendLate:
-    """What the run leaves in the conversation joins it so many seconds after its end."""
+    """Let the run's items join the conversation so many seconds after its end."""
 
     seconds: float
 
@@ -97,7 +106,18 @@ class IgnoreCancel:
     """A cancel is answered as usual and does nothing."""
 
 
-Action = Refuse | Trouble | Silence | Delay | CutStream | AppendLate | ReplyWith | Vanish | ExpireNow | IgnoreCancel
+Action = (
+    Refuse
+    | ErrorAnswer
+    | Silence
+    | Delay
+    | CutStream
+    | AppendLate
+    | ReplyWith
+    | Vanish
+    | ExpireNow
+    | IgnoreCancel
+)
 
 
 def _problem(
@@ -114,9 +134,18 @@ def _problem(
     if retry_after is not None:
         sent["retry-after"] = f"{retry_after:g}"
     kinds = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-    kind = "server_error" if status >= 500 else kinds.get(status, "invalid_request_error")  # noqa: PLR2004
+    is_server_error = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    kind = "server_error" if is_server_error else kinds.get(status, "invalid_request_error")
     text = message or f"Scripted fault: {status} {code or ''}".rstrip()
-    return ApiProblem(text, status=status, code=code, error_type=kind, headers=sent, body=body, content_type=content_type)
+    return ApiProblem(
+        text,
+        status=status,
+        code=code,
+        error_type=kind,
+        headers=sent,
+        body=body,
+        content_type=content_type,
+    )
 
 
 def refuse(
@@ -137,11 +166,20 @@ def refuse(
         message: `error.message`.
         retry_after: Seconds for the `Retry-After` header.
         headers: Further headers.
-        body: A whole body instead of the provider's error shape: `{"detail": "..."}` say, or the bytes of a page.
+        body: A whole body instead of the provider's error shape: `{"detail": "..."}` say, or the
+            bytes of a page.
         content_type: Of such a body; "" sends no such header.
     """
     return Refuse(
-        _problem(status=status, code=code, message=message, retry_after=retry_after, headers=headers, body=body, content_type=content_type),
+        _problem(
+            status=status,
+            code=code,
+            message=message,
+            retry_after=retry_after,
+            headers=headers,
+            body=body,
+            content_type=content_type,
+        ),
         accept=False,
     )
 
@@ -158,28 +196,41 @@ def work_then_refuse(
 ) -> Refuse:
     """Accept the request, do the work, and answer with an error all the same.
 
-    A plain request is refused when its work is done, a streamed or background one at once, while the work goes on.
+    A plain request is refused when its work is done, a streamed or background one at once, while
+    the work continues.
     """
     return Refuse(
-        _problem(status=status, code=code, message=message, retry_after=retry_after, headers=headers, body=body, content_type=content_type),
+        _problem(
+            status=status,
+            code=code,
+            message=message,
+            retry_after=retry_after,
+            headers=headers,
+            body=body,
+            content_type=content_type,
+        ),
         accept=True,
     )
 
 
-def trouble(kind: Kind, *, retry_after: float = 1.0, accept: bool = False) -> Trouble:
-    """Answer with the error that this server's personality has for a kind of trouble: its status, words and body.
+def trouble(kind: Kind, *, retry_after: float = 1.0, accept: bool = False) -> ErrorAnswer:
+    """Answer with this server's error for a kind of trouble: its status, words and body.
 
     Args:
-        kind: `rate_limited`, `overloaded`, `loading`, `gateway`, `server_error`, `no_quota`, `wrong_key`, `unknown_model`, `moderated` or
-            `overflow`.
-        retry_after: Seconds that the answer asks for, where this server says any: in a header, or in its words.
+        kind: `rate_limited`, `overloaded`, `loading`, `gateway`, `server_error`, `no_quota`,
+            `wrong_key`, `unknown_model`, `moderated` or `overflow`.
+        retry_after: Seconds that the answer asks for, where this server says any: in a header, or
+            in its words.
         accept: Do the work all the same.
     """
-    return Trouble(kind, retry_after, accept)
+    return ErrorAnswer(kind, retry_after, accept)
 
 
 def never_answer(*, accept: bool = True) -> Silence:
-    """Send no byte of an answer: the client times out. With `accept` the work is done all the same."""
+    """Send no byte of an answer: the client times out.
+
+    With `accept` the work is done all the same.
+    """
     return Silence(accept=accept, drop=False)
 
 
@@ -209,11 +260,13 @@ def cut_stream(
         after_events: 0 sends the headers only.
         after_bytes: Of the body; may cut an event in two.
         before: A regular expression: ahead of the first event that holds it.
-        at: The same, just ahead of the bytes that match: cuts the event in two, or even a character.
-        after: The same, behind that event.
-        orderly: End the answer as if it were whole, as some proxies do, instead of cutting the connection.
-        abort: The server stops working too, at that event (only with `after_events`; else at once): the run ends
-            `failed` and nothing it said is stored. Otherwise it goes on.
+        at: The same, just ahead of the bytes that match: cuts the event in two, or even a
+            character.
+        after: The same, after that event.
+        orderly: End the answer as if it were whole, as some proxies do, instead of cutting the
+            connection.
+        abort: The server stops working too, at that event (only with `after_events`; else at once):
+            the run ends `failed` and nothing it said is stored. Otherwise it continues.
 
     Raises:
         ValueError: Several of the first five are given, or none.
@@ -229,12 +282,18 @@ def cut_stream(
 
 
 def append_late(seconds: float) -> AppendLate:
-    """The run ends as usual, but its items join the conversation so many seconds later, without a lock meanwhile."""
+    """End the run as usual, but let its items join the conversation so many seconds later.
+
+    The conversation is not locked meanwhile.
+    """
     return AppendLate(seconds)
 
 
 def reply_with(outcome: Outcome) -> ReplyWith:
-    """Let the model say this in this run or response (on Assistants: in all rounds of it), whatever the script says."""
+    """Let the model answer this in one run or response, instead of the script's outcome.
+
+    On Assistants it is the answer of all rounds of the run.
+    """
     return ReplyWith(outcome)
 
 
@@ -249,5 +308,5 @@ def expire_now() -> ExpireNow:
 
 
 def ignore_cancel() -> IgnoreCancel:
-    """Answer a cancel as usual and go on working."""
+    """Answer a cancel as usual and continue to work."""
     return IgnoreCancel()

@@ -85,19 +85,32 @@ def asked_message(thread_id: str, asked: Mapping[str, Any]) -> Json:
     if isinstance(content, str):
         parts = [text_part(content)]
     else:
-        parts = [text_part(part["text"]) if part["type"] == "text" else dict(part) for part in content]
-    return message_json(thread_id, asked["role"], parts, metadata=asked.get("metadata"), attachments=asked.get("attachments"))
+        parts = [
+            text_part(part["text"]) if part["type"] == "text" else dict(part) for part in content
+        ]
+    return message_json(
+        thread_id,
+        asked["role"],
+        parts,
+        metadata=asked.get("metadata"),
+        attachments=asked.get("attachments"),
+    )
 
 
 def begun_message(run: Run) -> Json:
     """A message of the assistant that has just begun: no content yet."""
     message = message_json(run.thread.id, "assistant", [])
-    message.update(status="in_progress", completed_at=None, assistant_id=run.assistant_id, run_id=run.id)
+    message.update(
+        status="in_progress", completed_at=None, assistant_id=run.assistant_id, run_id=run.id
+    )
     return message
 
 
 def end_message(message: Json, text: str, status: str) -> None:
-    """Give a message its text and its final status: `completed`, or `incomplete` for want of tokens."""
+    """Give a message its text and its final status.
+
+    `completed`, or `incomplete` for want of tokens.
+    """
     now = int(time.time())
     message.update(content=[text_part(text)], status=status)
     if status == "completed":
@@ -107,7 +120,7 @@ def end_message(message: Json, text: str, status: str) -> None:
 
 
 def required_action(run: Run) -> Json | None:
-    """What the run waits for."""
+    """Required action of the run, None if it waits for nothing."""
     if run.status != "requires_action":
         return None
     calls = [call_json(call_id, name, arguments) for call_id, name, arguments in run.open_calls]
@@ -149,7 +162,8 @@ def run_json(run: Run, expires_at: Literal["timestamp", "null", "zero"]) -> Json
         "top_p": asked.get("top_p", 1.0),
         "max_prompt_tokens": asked.get("max_prompt_tokens"),
         "max_completion_tokens": asked.get("max_completion_tokens"),
-        "truncation_strategy": asked.get("truncation_strategy") or {"type": "auto", "last_messages": None},
+        "truncation_strategy": asked.get("truncation_strategy")
+        or {"type": "auto", "last_messages": None},
         "tool_choice": asked.get("tool_choice") or "auto",
         "parallel_tool_calls": asked.get("parallel_tool_calls", True),
         "response_format": asked.get("response_format") or "auto",
@@ -174,7 +188,9 @@ def step_json(run: Run, step: Step) -> Json:
         "failed_at": run.ended_at if step.status == "failed" else None,
         "completed_at": step.completed_at,
         "metadata": {},
-        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2} if step.status == "completed" else None,
+        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+        if step.status == "completed"
+        else None,
     }
 
 

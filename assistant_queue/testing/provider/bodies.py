@@ -1,4 +1,4 @@
-"""What each endpoint takes: tables of fields. A field that is not in the table is refused.
+"""Define the fields that each endpoint takes. A field that is not in the table is refused.
 
 Source: the provider's published API description.
 """
@@ -40,18 +40,27 @@ _share = nullable(number(0, 1))
 
 
 def _open_object(**fields: Check) -> Check:
-    """An object whose named fields are checked and whose others are let through."""
+    """Check the named fields of an object and let others through."""
     known = record(fields, fields)
 
     def check(value: object, path: str) -> None:
-        known({name: value[name] for name in fields if name in value} if isinstance(value, dict) else value, path)
+        known(
+            {name: value[name] for name in fields if name in value}
+            if isinstance(value, dict)
+            else value,
+            path,
+        )
 
     return check
 
 
 _CONTENT_PARTS: Mapping[str, Check] = {
-    "input_text": record({"type": anything, "text": text(), "prompt_cache_breakpoint": anything}, ["text"]),
-    "output_text": record({"type": anything, "text": text(), "annotations": anything, "logprobs": anything}, ["text"]),
+    "input_text": record(
+        {"type": anything, "text": text(), "prompt_cache_breakpoint": anything}, ["text"]
+    ),
+    "output_text": record(
+        {"type": anything, "text": text(), "annotations": anything, "logprobs": anything}, ["text"]
+    ),
     "refusal": record({"type": anything, "refusal": text()}, ["refusal"]),
     "input_image": _open_object(type=anything),
     "input_file": _open_object(type=anything),
@@ -153,7 +162,9 @@ _BUILT_IN_TOOLS = (
     "tool_search",
     "namespace",
 )
-_RESPONSE_TOOL = tagged({"function": _FUNCTION_TOOL, **dict.fromkeys(_BUILT_IN_TOOLS, _open_object(type=anything))})
+_RESPONSE_TOOL = tagged(
+    {"function": _FUNCTION_TOOL, **dict.fromkeys(_BUILT_IN_TOOLS, _open_object(type=anything))}
+)
 
 CREATE_RESPONSE = record(
     {
@@ -168,7 +179,9 @@ CREATE_RESPONSE = record(
         "max_tool_calls": nullable(number(whole=True)),
         "max_output_tokens": nullable(number(_OUTPUT_TOKENS_LEAST, whole=True)),
         "metadata": _optional_metadata,
-        "prompt": nullable(record({"id": text(), "version": _optional_text, "variables": anything}, ["id"])),
+        "prompt": nullable(
+            record({"id": text(), "version": _optional_text, "variables": anything}, ["id"])
+        ),
         "stream": _optional_flag,
         "stream_options": nullable(record({"include_obfuscation": boolean})),
         "background": _optional_flag,
@@ -190,7 +203,9 @@ CREATE_RESPONSE = record(
         "moderation": anything,
     }
 )
-CREATE_CONVERSATION = record({"metadata": _optional_metadata, "items": nullable(array(_INPUT_ITEM, ITEMS_PER_CALL))})
+CREATE_CONVERSATION = record(
+    {"metadata": _optional_metadata, "items": nullable(array(_INPUT_ITEM, ITEMS_PER_CALL))}
+)
 UPDATE_CONVERSATION = record({"metadata": metadata}, ["metadata"])
 CREATE_ITEMS = record({"items": array(_INPUT_ITEM, ITEMS_PER_CALL)}, ["items"])
 
@@ -203,7 +218,9 @@ CREATE_MESSAGE = record(
     {
         "role": choice("user", "assistant"),
         "content": text_or(array(tagged(_MESSAGE_PARTS)), CONTENT_LENGTH, blank=False),
-        "attachments": nullable(array(record({"file_id": text(), "tools": anything}, ["file_id", "tools"]))),
+        "attachments": nullable(
+            array(record({"file_id": text(), "tools": anything}, ["file_id", "tools"]))
+        ),
         "metadata": _optional_metadata,
     },
     ["role", "content"],
@@ -211,7 +228,15 @@ CREATE_MESSAGE = record(
 _ASSISTANT_FUNCTION = record(
     {
         "type": anything,
-        "function": record({"name": text(64), "description": text(), "parameters": anything, "strict": _optional_flag}, ["name"]),
+        "function": record(
+            {
+                "name": text(64),
+                "description": text(),
+                "parameters": anything,
+                "strict": _optional_flag,
+            },
+            ["name"],
+        ),
     },
     ["function"],
 )
@@ -254,7 +279,9 @@ CREATE_ASSISTANT = record(
     },
     ["model"],
 )
-CREATE_THREAD = record({"messages": array(CREATE_MESSAGE), "metadata": _optional_metadata, "tool_resources": anything})
+CREATE_THREAD = record(
+    {"messages": array(CREATE_MESSAGE), "metadata": _optional_metadata, "tool_resources": anything}
+)
 UPDATE_THREAD = record({"metadata": _optional_metadata, "tool_resources": anything})
 CREATE_RUN = record(
     {
@@ -264,10 +291,14 @@ CREATE_RUN = record(
     },
     ["assistant_id"],
 )
-CREATE_THREAD_AND_RUN = record({**_RUN_SETTINGS, "thread": CREATE_THREAD, "tool_resources": anything}, ["assistant_id"])
+CREATE_THREAD_AND_RUN = record(
+    {**_RUN_SETTINGS, "thread": CREATE_THREAD, "tool_resources": anything}, ["assistant_id"]
+)
 SUBMIT_OUTPUTS = record(
     {
-        "tool_outputs": array(record({"tool_call_id": text(), "output": text()}, ["tool_call_id", "output"])),
+        "tool_outputs": array(
+            record({"tool_call_id": text(), "output": text()}, ["tool_call_id", "output"])
+        ),
         "stream": _optional_flag,
     },
     ["tool_outputs"],

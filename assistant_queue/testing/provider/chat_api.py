@@ -1,4 +1,7 @@
-"""Chat completions: the endpoint, and how a completion comes about. Nothing is kept when it is over."""
+"""Chat completions: the endpoint, and how a completion comes about.
+
+Nothing is kept when it is over.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,21 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from assistant_queue.testing.provider.actions import Action, ReplyWith, Vanish
+from assistant_queue.testing.provider.api_errors import ApiProblem
+from assistant_queue.testing.provider.app_context import Exchange
 from assistant_queue.testing.provider.chat_bodies import CREATE_CHAT_COMPLETION, check_request
 from assistant_queue.testing.provider.chat_voice import Voice
-from assistant_queue.testing.provider.chat_wire import Told, new_completion_id
-from assistant_queue.testing.provider.context import Exchange
+from assistant_queue.testing.provider.chat_wire import StreamedText, new_completion_id
 from assistant_queue.testing.provider.context_limits import failure_of, overlong_messages
 from assistant_queue.testing.provider.faults import find
 from assistant_queue.testing.provider.log import RunRecord
 from assistant_queue.testing.provider.pacing import forever, pause, say
 from assistant_queue.testing.provider.personality import Personality
-from assistant_queue.testing.provider.problems import ApiProblem
-from assistant_queue.testing.provider.routing import Answer, Call, ConnectionDropped, Operation
+from assistant_queue.testing.provider.responses_wire import service_tier
+from assistant_queue.testing.provider.routing import Answer, ApiCall, ConnectionDropped, Operation
 from assistant_queue.testing.provider.script import (
     IncompleteReply,
     Never,
@@ -28,20 +33,28 @@ from assistant_queue.testing.provider.script import (
     ToolCalls,
     Turn,
     as_reply,
+    tokens_of,
 )
 from assistant_queue.testing.provider.sse import StreamAnswer, Tape
-from assistant_queue.testing.provider.state import Json, World, count_words, is_user_text, text_of, tool_names
+from assistant_queue.testing.provider.state import (
+    Json,
+    World,
+    count_words,
+    is_user_text,
+    text_of,
+    tool_names,
+)
 from assistant_queue.testing.provider.stream_style import styled
 from assistant_queue.testing.provider.troubles import trouble_of
 from assistant_queue.testing.provider.wordings import Facts
 
 
 @dataclass(eq=False)
-class Completion:
+class CompletionRun:
     """One completion: what was asked, and how far it is. `tape` is there only if it is streamed."""
 
     asked: Json
-    told: Told
+    streamed: StreamedText
     tape: Tape | None
     voice: Voice
     actions: tuple[Action, ...]
@@ -59,15 +72,19 @@ class Completion:
     @property
     def instructions(self) -> str | None:
         """The system's words."""
-        said = [text_of(message) for message in self.messages if message["role"] in {"system", "developer"}]
+        said = [
+            text_of(message)
+            for message in self.messages
+            if message["role"] in {"system", "developer"}
+        ]
         return "\n\n".join(said) or None
 
     def turn(self, exchange: Exchange) -> Turn:
-        """What the model script is shown."""
+        """Return the turn for the model script."""
         return Turn(
             protocol="chat_completions",
             conversation_id=None,
-            run_id=self.told.id,
+            run_id=self.streamed.id,
             user_texts=exchange.user_texts,
             instructions=self.instructions,
             tools=tool_names(self.asked.get("tools")),
@@ -78,10 +95,13 @@ class Completion:
         )
 
     def record(self, exchange: Exchange, request: int) -> RunRecord:
-        """What the log keeps of its acceptance; only what this request brought, not what came before."""
+        """Return the log's record of its acceptance.
+
+        It holds only the messages of this request, not earlier ones.
+        """
         latest = _latest_outputs(self.messages)
         return RunRecord(
-            id=self.told.id,
+            id=self.streamed.id,
             protocol="chat_completions",
             conversation_id=None,
             request=request,
@@ -107,55 +127,81 @@ class ChatApi:
 
     def operations(self) -> list[Operation]:
         """The endpoint."""
-        return [Operation("chat.completions.create", "POST", "/chat/completions", "chat_completions", self.create)]
+        return [
+            Operation(
+                "chat.completions.create",
+                "POST",
+                "/chat/completions",
+                "chat_completions",
+                self.create,
+            )
+        ]
 
-    async def create(self, call: Call) -> Answer:
+    async def create(self, call: ApiCall) -> Answer:
         """A stream, or the finished completion."""
-        asked, server = call.checked(CREATE_CHAT_COMPLETION), call.server
+        asked = call.checked(CREATE_CHAT_COMPLETION)
+        server = call.server
         check_request(asked, server)
         is_streamed = bool(asked.get("stream")) and not server.ignores_stream
-        counts = bool((asked.get("stream_options") or {}).get("include_usage")) and not server.omits_usage
-        told = Told(id=new_completion_id(), model=asked["model"], counts=counts, server=server)
+        counts = (
+            bool((asked.get("stream_options") or {}).get("include_usage"))
+            and not server.omits_usage
+        )
+        streamed = StreamedText(
+            id=new_completion_id(),
+            model=asked["model"],
+            counts=counts,
+            server=server,
+            service_tier=service_tier(asked),
+        )
         tape = Tape(styled(server)) if is_streamed else None
-        voice = Voice(told, tape, count_words([text_of(message) for message in asked["messages"]]))
-        completion = Completion(asked, told, tape, voice, call.actions)
+        voice = Voice(
+            streamed, tape, count_words([text_of(message) for message in asked["messages"]])
+        )
+        completion = CompletionRun(asked, streamed, tape, voice, call.actions)
         self._accept(completion, call.request.number)
         if find(Vanish, call.actions) is not None:
             self._stop(completion, "vanished")
         if completion.tape is not None:
-            return StreamAnswer(completion.tape, 0, lambda: self._stop(completion, "failed"), server.content_type)
+            return StreamAnswer(
+                completion.tape, 0, lambda: self._stop(completion, "failed"), server.content_type
+            )
         await completion.ended.wait()
         if completion.status == "vanished":
             raise ConnectionDropped
         if completion.failure is not None:
             raise _problem(completion.failure, completion)
-        return told.whole()
+        return streamed.whole()
 
-    def _accept(self, completion: Completion, request: int) -> None:
+    def _accept(self, completion: CompletionRun, request: int) -> None:
         exchange = _read_exchange(completion.messages)
         self._world.log.start_run(completion.record(exchange, request))
         completion.voice.begin()
         completion.task = self._world.spawn(self._work(completion, exchange))
-        if completion.told.server.keep_alive != "no":
+        if completion.streamed.server.keep_alive != "no":
             self._world.spawn(completion.voice.keep_alive())
 
-    async def _work(self, completion: Completion, exchange: Exchange) -> None:
-        world, told = self._world, completion.told
-        await world.gates.pass_through("accepted", lambda: world.log.run(told.id))
+    async def _work(self, completion: CompletionRun, exchange: Exchange) -> None:
+        world = self._world
+        streamed = completion.streamed
+        await world.gates.pass_through("accepted", lambda: world.log.run(streamed.id))
         scripted = find(ReplyWith, completion.actions)
         overlong = overlong_messages(completion.messages, world.personality)
         if overlong is not None:
             outcome: Outcome = failure_of(overlong)
         else:
-            outcome = world.ask_model(completion.turn(exchange)) if scripted is None else scripted.outcome
-        told.finish, status = _ending(outcome, told.server)
+            outcome = (
+                world.ask_model(completion.turn(exchange)) if scripted is None else scripted.outcome
+            )
+        streamed.tokens = tokens_of(outcome)
+        streamed.finish, status = _ending(outcome, streamed.server)
         await self._perform(completion, outcome)
-        await world.gates.pass_through("completing", lambda: world.log.run(told.id))
+        await world.gates.pass_through("completing", lambda: world.log.run(streamed.id))
         if status != "failed":
             completion.voice.end()
         self._end(completion, status)
 
-    async def _perform(self, completion: Completion, outcome: Outcome) -> None:
+    async def _perform(self, completion: CompletionRun, outcome: Outcome) -> None:
         """Do what the model decided."""
         voice = completion.voice
         if isinstance(outcome, Never):
@@ -175,25 +221,30 @@ class ChatApi:
             await self._speak(completion, outcome.text, 1, self._delay(outcome.delay))
         else:
             reply = as_reply(outcome)
-            await self._speak(completion, "\n\n".join(reply.texts), reply.chunks, self._delay(reply.delay))
+            await self._speak(
+                completion, "\n\n".join(reply.texts), reply.chunks, self._delay(reply.delay)
+            )
 
-    async def _speak(self, completion: Completion, text: str, chunks: int, delay: float) -> None:
+    async def _speak(self, completion: CompletionRun, text: str, chunks: int, delay: float) -> None:
         """Say one text, spreading `delay` over its deltas."""
-        gates, record = self._world.gates, lambda: self._world.log.run(completion.told.id)
+        gates = self._world.gates
+        record = partial(self._world.log.run, completion.streamed.id)
         async for piece in say(text, chunks, delay, lambda: gates.pass_through("speaking", record)):
             completion.voice.say(piece)
 
-    def _end(self, completion: Completion, status: str) -> None:
+    def _end(self, completion: CompletionRun, status: str) -> None:
         if completion.ended.is_set():
             return
         completion.status = status
         failed_as = None if completion.failure is None else completion.failure.code
-        self._world.log.change_run(completion.told.id, status=status, error_code=failed_as)
+        self._world.log.change_run(completion.streamed.id, status=status, error_code=failed_as)
         if completion.tape is not None:
-            completion.tape.close(broken=status == "vanished" or completion.told.server.cuts_at_the_end)
+            completion.tape.close(
+                broken=status == "vanished" or completion.streamed.server.cuts_at_the_end
+            )
         completion.ended.set()
 
-    def _stop(self, completion: Completion, status: str) -> None:
+    def _stop(self, completion: CompletionRun, status: str) -> None:
         """End it from outside, whatever it is doing."""
         if completion.task is not None:
             completion.task.cancel()
@@ -214,20 +265,26 @@ def _ending(outcome: Outcome, server: Personality) -> tuple[str | None, str]:
     return server.ends_text_with, "completed"
 
 
-def _problem(failure: RunFailure, completion: Completion) -> ApiProblem:
-    server = completion.told.server
+def _problem(failure: RunFailure, completion: CompletionRun) -> ApiProblem:
+    server = completion.streamed.server
     if failure.kind is not None:
-        problem = trouble_of(server, failure.kind, Facts(model=completion.told.model))
+        problem = trouble_of(server, failure.kind, Facts(model=completion.streamed.model))
         return _masked(problem.message) if server.masks_failures else problem
     if server.masks_failures:
         return _masked(failure.message)
-    status = {"rate_limit_exceeded": 429, "insufficient_quota": 429, "invalid_prompt": 400}.get(failure.code, 500)
+    status = {"rate_limit_exceeded": 429, "insufficient_quota": 429, "invalid_prompt": 400}.get(
+        failure.code, 500
+    )
     kind = "invalid_request_error" if status == 400 else "server_error"  # noqa: PLR2004
     return ApiProblem(failure.message, status=status, code=failure.code, error_type=kind)
 
 
 def _masked(message: str) -> ApiProblem:
-    return ApiProblem(f"litellm.APIConnectionError: APIConnectionError: OpenAIException - {message}", status=500, error_type=None)
+    return ApiProblem(
+        f"litellm.APIConnectionError: APIConnectionError: OpenAIException - {message}",
+        status=500,
+        error_type=None,
+    )
 
 
 def _read_exchange(messages: Sequence[Json]) -> Exchange:
@@ -237,10 +294,20 @@ def _read_exchange(messages: Sequence[Json]) -> Exchange:
         if message["role"] == "assistant" and not message.get("tool_calls"):
             start = place + 1
     turn = messages[start:]
-    names = {call["id"]: call.get("function", {}).get("name", "") for message in turn for call in message.get("tool_calls") or ()}
-    outputs = [OutputGiven(one["tool_call_id"], names.get(one["tool_call_id"], ""), text_of(one)) for one in turn if one["role"] == "tool"]
+    names = {
+        call["id"]: call.get("function", {}).get("name", "")
+        for message in turn
+        for call in message.get("tool_calls") or ()
+    }
+    outputs = [
+        OutputGiven(one["tool_call_id"], names.get(one["tool_call_id"], ""), text_of(one))
+        for one in turn
+        if one["role"] == "tool"
+    ]
     rounds = sum(bool(message.get("tool_calls")) for message in turn)
-    return Exchange(tuple(text_of(message) for message in turn if is_user_text(message)), tuple(outputs), rounds)
+    return Exchange(
+        tuple(text_of(message) for message in turn if is_user_text(message)), tuple(outputs), rounds
+    )
 
 
 def _latest_outputs(messages: Sequence[Json]) -> set[str]:

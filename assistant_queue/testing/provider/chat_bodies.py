@@ -1,4 +1,4 @@
-"""What a chat completion takes: a table of fields, and what must hold between the messages.
+"""Define the fields of a chat completion, and the rules between its messages.
 
 Source: the provider's published API description, and the wording of its errors.
 """
@@ -8,6 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from assistant_queue.testing.provider.api_errors import (
+    ApiProblem,
+    calls_without_tool,
+    only_with,
+    tool_without_calls,
+)
 from assistant_queue.testing.provider.chat_refusals import check_taken
 from assistant_queue.testing.provider.checks import (
     SAFETY_IDENTIFIER_LENGTH,
@@ -26,7 +32,6 @@ from assistant_queue.testing.provider.checks import (
 )
 from assistant_queue.testing.provider.context_limits import check_messages
 from assistant_queue.testing.provider.personality import Personality
-from assistant_queue.testing.provider.problems import ApiProblem, calls_without_tool, only_with, tool_without_calls
 from assistant_queue.testing.provider.state import Json
 
 _MOST_TOOLS = 128
@@ -35,7 +40,9 @@ _MOST_STOPS = 4
 _optional_text = nullable(text())
 _optional_flag = nullable(boolean)
 
-_TEXT_PART = record({"type": anything, "text": text(), "prompt_cache_breakpoint": anything}, ["text"])
+_TEXT_PART = record(
+    {"type": anything, "text": text(), "prompt_cache_breakpoint": anything}, ["text"]
+)
 _USER_PARTS: Mapping[str, Check] = {
     "text": _TEXT_PART,
     "image_url": record(
@@ -49,7 +56,9 @@ _USER_PARTS: Mapping[str, Check] = {
     "input_audio": record(
         {
             "type": anything,
-            "input_audio": record({"data": text(), "format": choice("wav", "mp3")}, ["data", "format"]),
+            "input_audio": record(
+                {"data": text(), "format": choice("wav", "mp3")}, ["data", "format"]
+            ),
             "prompt_cache_breakpoint": anything,
         },
         ["input_audio"],
@@ -67,20 +76,45 @@ _TEXTS = text_or(array(tagged({"text": _TEXT_PART})))
 _CALL = tagged(
     {
         "function": record(
-            {"id": text(), "type": anything, "function": record({"name": text(), "arguments": text()}, ["name", "arguments"])},
+            {
+                "id": text(),
+                "type": anything,
+                "function": record({"name": text(), "arguments": text()}, ["name", "arguments"]),
+            },
             ["id", "function"],
         ),
-        "custom": record({"id": text(), "type": anything, "custom": record({"name": text(), "input": text()}, ["name", "input"])}, ["id"]),
+        "custom": record(
+            {
+                "id": text(),
+                "type": anything,
+                "custom": record({"name": text(), "input": text()}, ["name", "input"]),
+            },
+            ["id"],
+        ),
     }
 )
 _MESSAGES: Mapping[str, Check] = {
     "developer": record({"role": anything, "content": _TEXTS, "name": text()}, ["content"]),
     "system": record({"role": anything, "content": _TEXTS, "name": text()}, ["content"]),
-    "user": record({"role": anything, "content": text_or(array(tagged(_USER_PARTS))), "name": text()}, ["content"]),
+    "user": record(
+        {"role": anything, "content": text_or(array(tagged(_USER_PARTS))), "name": text()},
+        ["content"],
+    ),
     "assistant": record(
         {
             "role": anything,
-            "content": nullable(text_or(array(tagged({"text": _TEXT_PART, "refusal": record({"type": anything, "refusal": text()})})))),
+            "content": nullable(
+                text_or(
+                    array(
+                        tagged(
+                            {
+                                "text": _TEXT_PART,
+                                "refusal": record({"type": anything, "refusal": text()}),
+                            }
+                        )
+                    )
+                )
+            ),
             "refusal": _optional_text,
             "name": text(),
             "audio": anything,
@@ -88,8 +122,12 @@ _MESSAGES: Mapping[str, Check] = {
             "function_call": anything,
         }
     ),
-    "tool": record({"role": anything, "content": _TEXTS, "tool_call_id": text()}, ["content", "tool_call_id"]),
-    "function": record({"role": anything, "content": _optional_text, "name": text()}, ["content", "name"]),
+    "tool": record(
+        {"role": anything, "content": _TEXTS, "tool_call_id": text()}, ["content", "tool_call_id"]
+    ),
+    "function": record(
+        {"role": anything, "content": _optional_text, "name": text()}, ["content", "name"]
+    ),
 }
 
 
@@ -105,7 +143,13 @@ _TOOL = tagged(
             {
                 "type": anything,
                 "function": record(
-                    {"name": text(64), "description": text(), "parameters": anything, "strict": _optional_flag, "output_schema": anything},
+                    {
+                        "name": text(64),
+                        "description": text(),
+                        "parameters": anything,
+                        "strict": _optional_flag,
+                        "output_schema": anything,
+                    },
                     ["name"],
                 ),
             },
@@ -120,7 +164,9 @@ CREATE_CHAT_COMPLETION = record(
         "messages": array(_message),
         "model": text(),
         "stream": _optional_flag,
-        "stream_options": nullable(record({"include_usage": boolean, "include_obfuscation": boolean})),
+        "stream_options": nullable(
+            record({"include_usage": boolean, "include_obfuscation": boolean})
+        ),
         "tools": array(_TOOL, _MOST_TOOLS),
         "tool_choice": anything,
         "parallel_tool_calls": boolean,
@@ -165,7 +211,11 @@ def check_request(asked: Json, server: Personality) -> None:
     Raises:
         ApiProblem: In the provider's words.
     """
-    if asked.get("stream_options") is not None and server.stream_options == "takes" and not asked.get("stream"):
+    if (
+        asked.get("stream_options") is not None
+        and server.stream_options == "takes"
+        and not asked.get("stream")
+    ):
         raise only_with("stream_options", "stream")
     if asked.get("metadata") and not asked.get("store"):
         raise only_with("metadata", "store")
@@ -176,9 +226,13 @@ def check_request(asked: Json, server: Personality) -> None:
 
 def _check_messages(messages: Sequence[Json]) -> None:
     if not messages:
-        told = "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array instead."
-        raise ApiProblem(told, code="empty_array", param="messages")
-    owner, left = 0, dict[str, None]()
+        problem = (
+            "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an "
+            "empty array instead."
+        )
+        raise ApiProblem(problem, code="empty_array", param="messages")
+    owner = 0
+    left = dict[str, None]()
     for place, message in enumerate(messages):
         if message["role"] == "tool":
             if message["tool_call_id"] not in left:
@@ -188,8 +242,12 @@ def _check_messages(messages: Sequence[Json]) -> None:
         if left:
             raise calls_without_tool(owner, list(left))
         if message["role"] == "assistant":
-            owner, left = place, dict.fromkeys(call["id"] for call in message.get("tool_calls") or ())
+            owner = place
+            left = dict.fromkeys(call["id"] for call in message.get("tool_calls") or ())
             if not left and not message.get("content") and not message.get("refusal"):
-                raise ApiProblem("Invalid value for 'content': expected a string, got null.", param=f"messages.[{place}].content")
+                raise ApiProblem(
+                    "Invalid value for 'content': expected a string, got null.",
+                    param=f"messages.[{place}].content",
+                )
     if left:
         raise calls_without_tool(owner, list(left))

@@ -21,7 +21,7 @@ _ID_LENGTH = 9
 
 def new_call(index: int, name: str, arguments: str, server: Personality) -> Json:
     """Return a call as a whole answer has it."""
-    function: Json = {"name": name, "arguments": _told(arguments, server)}
+    function: Json = {"name": name, "arguments": _in_the_servers_form(arguments, server)}
     call: Json = {"id": _call_id(index, server), "type": "function", "function": function}
     if server.call_ids == "absent":
         del call["id"]
@@ -70,7 +70,7 @@ def _call_id(index: int, server: Personality) -> str:
     return "" if server.call_ids == "empty" else new_id("call")
 
 
-def _told(arguments: str, server: Personality) -> Any:
+def _in_the_servers_form(arguments: str, server: Personality) -> Any:
     """Return the arguments in this server's form; anything but a JSON object stays as it is."""
     try:
         read = json.loads(arguments)

@@ -1,6 +1,7 @@
 """JSON of chat completions: whole ones and their chunks, in the form of the server's personality.
 
-Source: the provider's published API description; the public reports that `personalities.py` names for what differs.
+Source: the provider's published API description; the public reports that `personalities.py` names
+    for what differs.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from assistant_queue.testing.provider.personality import Personality
+from assistant_queue.testing.provider.script import Tokens
 from assistant_queue.testing.provider.sse import dumps
 from assistant_queue.testing.provider.state import Json
 
@@ -29,8 +31,8 @@ def new_completion_id() -> str:
 
 
 @dataclass(eq=False)
-class Told:
-    """What a completion has said so far, and the words that are the same in all of its chunks.
+class StreamedText:
+    """Track the text of a completion, and the fields that all of its chunks share.
 
     Attributes:
         counts: The usage was asked for, and is to be had.
@@ -47,6 +49,8 @@ class Told:
     calls: list[Json] = field(default_factory=list)
     finish: str | None = None
     usage: Json | None = None
+    tokens: Tokens = field(default_factory=Tokens)
+    service_tier: str = "default"
 
     def chunk(self, delta: Json, finish: str | None = None) -> Json:
         """A piece of it."""
@@ -57,12 +61,19 @@ class Told:
 
     def last_chunk(self) -> Json:
         """The usage, where it was asked for: a chunk without choices, or with an empty one."""
-        choices = [{**self._index(), "delta": {}}] if self.server.usage_place == "with_choice" else []
+        choices = (
+            [{**self._index(), "delta": {}}] if self.server.usage_place == "with_choice" else []
+        )
         return {**self._piece(choices), "usage": self.usage}
 
     def whole(self) -> Json:
         """All of it at once."""
-        message: Json = {"role": "assistant", "content": content(self.text, self.server), "refusal": None, "annotations": []}
+        message: Json = {
+            "role": "assistant",
+            "content": content(self.text, self.server),
+            "refusal": None,
+            "annotations": [],
+        }
         message |= thought(self.thought, self.server)
         if self.calls and self.server.legacy_calls:
             message["function_call"] = self.calls[0]["function"]
@@ -73,8 +84,15 @@ class Told:
             "object": "chat.completion",
             "created": self.created,
             "model": self.model,
-            "choices": [{**self._index(), "message": message, "logprobs": None, "finish_reason": self.finish}],
-            "service_tier": "default",
+            "choices": [
+                {
+                    **self._index(),
+                    "message": message,
+                    "logprobs": None,
+                    "finish_reason": self.finish,
+                }
+            ],
+            "service_tier": self.service_tier,
             **({} if self.usage is None else {"usage": self.usage}),
         }
 
@@ -84,7 +102,7 @@ class Told:
             "object": "chat.completion.chunk",
             "created": self.created,
             "model": self.model,
-            "service_tier": "default",
+            "service_tier": self.service_tier,
             "choices": choices,
         }
         return {**piece, "usage": None} if self.counts else piece
@@ -105,7 +123,7 @@ class Told:
 
 
 def content(text: str | None, server: Personality) -> Any:
-    """What carries a text in this server's messages and deltas."""
+    """Return the content that carries a text in this server's messages and deltas."""
     if text is None or server.content == "text":
         return text
     if server.content == "strings":
@@ -115,28 +133,53 @@ def content(text: str | None, server: Personality) -> Any:
 
 
 def thought(text: str | None, server: Personality) -> Json:
-    """The fields in which a message or a delta tells a thought; none where it stands in the content."""
+    """Return the fields of a message or delta that carry reasoning.
+
+    None if the content carries it.
+    """
     if text is None or server.thinks in {"no", "tags", "parts"}:
         return {}
     if server.thinks == "reasoning_details":
-        details = [{"type": "reasoning.text", "text": text, "signature": "sig", "format": "unknown", "index": 0}]
+        details = [
+            {
+                "type": "reasoning.text",
+                "text": text,
+                "signature": "sig",
+                "format": "unknown",
+                "index": 0,
+            }
+        ]
         return {"reasoning": text, "reasoning_details": details}
     return {server.thinks: text}
 
 
-def usage_json(given: int, made: int, server: Personality) -> Json:
-    """What a completion has used."""
+def usage_json(words_read: int, words_written: int, tokens: Tokens, server: Personality) -> Json:
+    """Return the usage of a completion."""
+    given = words_read + tokens.cached + tokens.cache_write
+    made = words_written + tokens.reasoning
     if server.usage_values != "numbers":
-        ways: dict[str, Callable[[int], Any]] = {"texts": str, "floats": float, "nulls": lambda _: None, "words": lambda _: "n/a"}
+        ways: dict[str, Callable[[int], Any]] = {
+            "texts": str,
+            "floats": float,
+            "nulls": lambda _: None,
+            "words": lambda _: "n/a",
+        }
         shown = ways[server.usage_values]
-        return {name: shown(held) for name, held in zip(_COUNTED, (given, made, given + made), strict=True)}
+        return {
+            name: shown(held)
+            for name, held in zip(_COUNTED, (given, made, given + made), strict=True)
+        }
     return {
         "prompt_tokens": given,
         "completion_tokens": made,
         "total_tokens": given + made,
-        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+        "prompt_tokens_details": {
+            "cached_tokens": tokens.cached,
+            "cache_write_tokens": tokens.cache_write,
+            "audio_tokens": 0,
+        },
         "completion_tokens_details": {
-            "reasoning_tokens": 0,
+            "reasoning_tokens": tokens.reasoning,
             "audio_tokens": 0,
             "accepted_prediction_tokens": 0,
             "rejected_prediction_tokens": 0,

@@ -1,6 +1,7 @@
 """Small checks of JSON values that refuse what the provider refuses, in its words.
 
-A check is called with a value and its path (`input[0].role`) and raises `ApiProblem`; tables of them check bodies.
+A check is called with a value and its path (`input[0].role`) and raises `ApiProblem`; tables of
+them check bodies.
 
 Source: the provider's published API description and the wording of its errors.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from assistant_queue.testing.provider.problems import ApiProblem
+from assistant_queue.testing.provider.api_errors import ApiProblem
 
 Check = Callable[[Any, str], None]
 
@@ -49,7 +50,9 @@ def too_long(kind: str, most: int, length: int, path: str) -> ApiProblem:
 
 def missing(path: str) -> ApiProblem:
     """A field that must be there is not."""
-    return ApiProblem(f"Missing required parameter: '{path}'.", code="missing_required_parameter", param=path)
+    return ApiProblem(
+        f"Missing required parameter: '{path}'.", code="missing_required_parameter", param=path
+    )
 
 
 def anything(_value: Any, _path: str) -> None:
@@ -88,7 +91,10 @@ def number(low: float | None = None, high: float | None = None, *, whole: bool =
             (high, "<=", "above maximum", "above_max"),
         ):
             if bound is not None and (value < bound if sign == ">=" else value > bound):
-                message = f"Invalid '{path}': {kind} {word} value. Expected a value {sign} {bound}, but got {value} instead."
+                message = (
+                    f"Invalid '{path}': {kind} {word} value. Expected a value {sign} {bound}, but "
+                    f"got {value} instead."
+                )
                 raise ApiProblem(message, code=f"{kind}_{code}_value", param=path)
 
     return check
@@ -153,14 +159,18 @@ def record(fields: Mapping[str, Check], required: Collection[str] = ()) -> Check
         for name, held in value.items():
             inner = fields.get(name)
             if inner is None:
-                raise ApiProblem(f"Unknown parameter: '{prefix}{name}'.", code="unknown_parameter", param=prefix + name)
+                raise ApiProblem(
+                    f"Unknown parameter: '{prefix}{name}'.",
+                    code="unknown_parameter",
+                    param=prefix + name,
+                )
             inner(held, prefix + name)
 
     return check
 
 
 def tagged(kinds: Mapping[str, Check], default: str | None = None) -> Check:
-    """An object whose `type` says which check applies; `default` is the type when it is left out."""
+    """Check an object by its `type`; `default` is the type when it is left out."""
 
     def check(value: Any, path: str) -> None:
         if not isinstance(value, dict):
@@ -180,7 +190,8 @@ def metadata(value: Any, path: str) -> None:
         raise _wrong_type("an object", value, path)
     if len(value) > METADATA_PAIRS:
         message = (
-            f"Invalid '{path}': too many properties. Expected an object with at most {METADATA_PAIRS} properties, "
+            f"Invalid '{path}': too many properties. Expected an object with at most "
+            f"{METADATA_PAIRS} properties, "
             f"but got an object with {len(value)} properties instead."
         )
         raise ApiProblem(message, code="object_above_max_properties", param=path)

@@ -1,4 +1,4 @@
-"""The other end of a request: how an answer goes out, whole, as a stream, cut short or not at all."""
+"""Send answers to the client: whole, as a stream, cut short or not at all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Drop = Callable[[Any], None]
 
 
 class Client:
-    """The other end of one request."""
+    """Client side of one request."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, drop: Drop) -> None:
         self._peer = scope.get("client")
@@ -26,14 +26,18 @@ class Client:
         self._send = send
         self._drop = drop
 
-    async def send_bytes(self, status: int, raw: bytes, content_type: str, headers: Mapping[str, str]) -> None:
+    async def send_bytes(
+        self, status: int, raw: bytes, content_type: str, headers: Mapping[str, str]
+    ) -> None:
         """Send a whole answer that need not be JSON; no `Content-Type` for ""."""
         typed = {"content-type": content_type} if content_type else {}
         await self._start(status, {**typed, "content-length": str(len(raw)), **headers})
         await self._send({"type": "http.response.body", "body": raw})
 
-    async def send_stream(self, answer: StreamAnswer, cut: CutStream | None, headers: Mapping[str, str]) -> bool:
-        """Send a stream until its end, True, or until it is cut, False."""
+    async def send_stream(
+        self, answer: StreamAnswer, cut: CutStream | None, headers: Mapping[str, str]
+    ) -> bool:
+        """Send a stream; return True at its end, False if it is cut."""
         typed = {"content-type": answer.content_type} if answer.content_type else {}
         await self._start(OK, {**typed, **headers})
         # Sent at once, so that the client has the headers while the first event is still to come.
@@ -74,7 +78,7 @@ class Client:
         await self.gone()
 
     async def gone(self) -> None:
-        """Wait until the client is not there any more."""
+        """Wait until the client has disconnected."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
@@ -84,7 +88,7 @@ class Client:
 
 
 class _Scissors:
-    """Looks at the events of a stream, counts them and their bytes, and says where it ends."""
+    """Count the events of a stream and their bytes, and determine the place of a cut."""
 
     def __init__(self, cut: CutStream | None) -> None:
         self._cut = cut
@@ -93,7 +97,7 @@ class _Scissors:
         self.is_through = self._events == 0 or self._bytes == 0
 
     def trim(self, frames: Sequence[bytes]) -> bytes:
-        """What may still be sent of these events."""
+        """Return the part of these events that may still be sent."""
         if self.is_through:
             return b""
         if self._cut is not None and self._cut.found is not None:

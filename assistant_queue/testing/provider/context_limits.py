@@ -1,11 +1,11 @@
-"""Conversations that outgrow the model: how long one is, and what is left out of it when asked."""
+"""Limit the length of conversations, and shorten them on request."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from assistant_queue.testing.provider.api_errors import ApiProblem
 from assistant_queue.testing.provider.personality import Personality
-from assistant_queue.testing.provider.problems import ApiProblem
 from assistant_queue.testing.provider.response import Response
 from assistant_queue.testing.provider.run import Run
 from assistant_queue.testing.provider.script import RunFailure
@@ -33,12 +33,15 @@ def check_shortening(asked: Json, server: Personality) -> None:
 
 
 def check_response(response: Response, server: Personality) -> None:
-    """Refuse a response over a conversation that is too long, have it fail, or leave out what is too much, as this server does.
+    """Apply this server's limit to a response over a conversation that is too long.
+
+    The response is refused, fails, or leaves out the oldest items.
 
     Raises:
         ApiProblem: 400, `context_length_exceeded`.
     """
-    asked, own = response.asked, words_of(response.items)
+    asked = response.asked
+    own = words_of(response.items)
     said = len((asked.get("instructions") or "").split())
     problem = _overlong(words_of(_since_compaction(response.context())) + said, server, "input")
     if problem is None:
@@ -47,14 +50,18 @@ def check_response(response: Response, server: Personality) -> None:
         if asked.get("context_management") and server.context_management == "takes":
             response.is_compacted = True
             return
-        if server.truncation == "always" or (asked.get("truncation") == "auto" and server.truncation == "takes"):
+        if server.truncation == "always" or (
+            asked.get("truncation") == "auto" and server.truncation == "takes"
+        ):
             return
     _refuse(problem, server)
     response.failure = failure_of(problem)
 
 
 def check_run(run: Run, server: Personality) -> None:
-    """Refuse a run over a thread that is too long; where that is told by its failure, nothing happens here.
+    """Refuse a run over a thread that is too long.
+
+    Nothing happens on a server that lets the run fail instead.
 
     Raises:
         ApiProblem: 400, `context_length_exceeded`.
@@ -63,15 +70,23 @@ def check_run(run: Run, server: Personality) -> None:
 
 
 def overlong_run(run: Run, server: Personality) -> ApiProblem | None:
-    """What is wrong with a run that is too long at its present round, None if it is not."""
+    """Return the error of a run that is too long at its present round, None if it is not."""
     said = [run.instructions, *(output.output for output in run.outputs)]
-    return _overlong(words_of(read_by(run, server)) + sum(len(text.split()) for text in said), server, None)
+    return _overlong(
+        words_of(read_by(run, server)) + sum(len(text.split()) for text in said), server, None
+    )
 
 
 def read_by(run: Run, server: Personality) -> list[Json]:
-    """The messages that a run reads: those of its thread and those that came with it, or the last of them."""
+    """Return the messages that a run reads.
+
+    Those of its thread and those that came with it, or the last of them.
+    """
     known = {message["id"] for message in run.thread.messages}
-    messages = [*run.thread.messages, *(message for message in run.added if message["id"] not in known)]
+    messages = [
+        *run.thread.messages,
+        *(message for message in run.added if message["id"] not in known),
+    ]
     strategy = run.asked.get("truncation_strategy") or {}
     if strategy.get("type") == "last_messages" and server.truncation_strategy == "takes":
         return messages[-int(strategy["last_messages"]) :]
@@ -79,14 +94,16 @@ def read_by(run: Run, server: Personality) -> list[Json]:
 
 
 def overlong_messages(messages: Sequence[Json], server: Personality) -> ApiProblem | None:
-    """What is wrong with a chat completion that is too long, None if it is not."""
+    """Return the error of a chat completion that is too long, None if it is not."""
     if server.truncation == "always":
         return None
     return _overlong(words_of(messages), server, "messages")
 
 
 def check_messages(messages: Sequence[Json], server: Personality) -> None:
-    """Refuse a chat completion that is too long; where that is told by its failure, nothing happens here.
+    """Refuse a chat completion that is too long.
+
+    Nothing happens on a server that lets it fail instead.
 
     Raises:
         ApiProblem: 400, `context_length_exceeded`.
@@ -95,20 +112,27 @@ def check_messages(messages: Sequence[Json], server: Personality) -> None:
 
 
 def failure_of(problem: ApiProblem) -> RunFailure:
-    """The failure of a run that was accepted all the same."""
+    """Return the failure of a run that was accepted all the same."""
     return RunFailure(str(problem.code or OVERLONG), problem.message)
 
 
 def words_of(items: Sequence[Json]) -> int:
-    """The words that the model would read of items or messages: texts, arguments of calls, outputs."""
+    """Return the words of items or messages: texts, arguments of calls, outputs."""
     return sum(len(text.split()) for item in items for text in _texts_of(item))
 
 
 def _texts_of(item: Json) -> list[str]:
     found = [text_of(item), str(item.get("arguments") or "")]
     output = item.get("output")
-    found.append(output if isinstance(output, str) else text_of({"content": output if isinstance(output, list) else ()}))
-    found += [str((call.get("function") or {}).get("arguments") or "") for call in item.get("tool_calls") or ()]
+    found.append(
+        output
+        if isinstance(output, str)
+        else text_of({"content": output if isinstance(output, list) else ()})
+    )
+    found += [
+        str((call.get("function") or {}).get("arguments") or "")
+        for call in item.get("tool_calls") or ()
+    ]
     return found
 
 
@@ -118,18 +142,18 @@ def _since_compaction(items: Sequence[Json]) -> Sequence[Json]:
 
 
 def _refuse(problem: ApiProblem | None, server: Personality) -> None:
-    if problem is not None and not _is_told_by_failure(server):
+    if problem is not None and not _fails_instead(server):
         raise problem
 
 
-def _is_told_by_failure(server: Personality) -> bool:
-    return server.context_told == "failed" or wording_of(server, "overflow").is_failed_run
+def _fails_instead(server: Personality) -> bool:
+    return server.context_outcome == "failed" or wording_of(server, "overflow").is_failed_run
 
 
 def _overlong(words: int, server: Personality, param: str | None) -> ApiProblem | None:
     if server.context_words is None or words <= server.context_words:
         return None
-    if server.context_told == "unsaid":
+    if server.context_outcome == "unsaid":
         return ApiProblem("Bad request.")
     problem = trouble_of(server, "overflow", Facts(limit=server.context_words, words=words))
     problem.param = param if problem.param == "messages" else problem.param

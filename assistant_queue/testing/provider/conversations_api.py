@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from assistant_queue.testing.provider import bodies
 from assistant_queue.testing.provider import responses_wire as wire
+from assistant_queue.testing.provider.api_errors import response_side_not_found
 from assistant_queue.testing.provider.paging import page
-from assistant_queue.testing.provider.problems import response_side_not_found
 from assistant_queue.testing.provider.responses_api import check_unlocked
-from assistant_queue.testing.provider.routing import Answer, Call, Operation
+from assistant_queue.testing.provider.routing import Answer, ApiCall, Operation
 from assistant_queue.testing.provider.state import Conversation, Json, World
 
 
@@ -33,7 +33,7 @@ class ConversationsApi:
             Operation("items.delete", "DELETE", item, "responses", self.delete_item),
         ]
 
-    async def create(self, call: Call) -> Answer:
+    async def create(self, call: ApiCall) -> Answer:
         """A new conversation, with up to 20 items."""
         asked = call.checked(bodies.CREATE_CONVERSATION)
         conversation = self._world.new_conversation(asked.get("metadata") or {})
@@ -42,27 +42,27 @@ class ConversationsApi:
             self._append(conversation, items)
         return wire.conversation_json(conversation)
 
-    async def retrieve(self, call: Call) -> Answer:
+    async def retrieve(self, call: ApiCall) -> Answer:
         """A conversation."""
         return wire.conversation_json(self._find(call))
 
-    async def update(self, call: Call) -> Answer:
+    async def update(self, call: ApiCall) -> Answer:
         """Replace a conversation's metadata."""
         conversation = self._find(call)
         conversation.metadata = dict(call.checked(bodies.UPDATE_CONVERSATION)["metadata"])
         return wire.conversation_json(conversation)
 
-    async def delete(self, call: Call) -> Answer:
+    async def delete(self, call: ApiCall) -> Answer:
         """Forget a conversation and its items."""
         conversation = self._find(call)
         del self._world.conversations[conversation.id]
         return {"id": conversation.id, "object": "conversation.deleted", "deleted": True}
 
-    async def list_items(self, call: Call) -> Answer:
+    async def list_items(self, call: ApiCall) -> Answer:
         """A page of items."""
         return page(self._find(call).items, call.request.query, self._world.personality)
 
-    async def create_items(self, call: Call) -> Answer:
+    async def create_items(self, call: ApiCall) -> Answer:
         """Add up to 20 items."""
         conversation = self._find(call)
         asked = call.checked(bodies.CREATE_ITEMS)
@@ -77,11 +77,11 @@ class ConversationsApi:
             "has_more": False,
         }
 
-    async def retrieve_item(self, call: Call) -> Answer:
+    async def retrieve_item(self, call: ApiCall) -> Answer:
         """One item."""
         return self._find_item(self._find(call), call)
 
-    async def delete_item(self, call: Call) -> Answer:
+    async def delete_item(self, call: ApiCall) -> Answer:
         """Take one item out."""
         conversation = self._find(call)
         check_unlocked(self._world, conversation)
@@ -92,14 +92,14 @@ class ConversationsApi:
         conversation.items.extend(items)
         self._world.record_appended(conversation.id, None, items)
 
-    def _find(self, call: Call) -> Conversation:
+    def _find(self, call: ApiCall) -> Conversation:
         ident = call.param("conversation_id")
         conversation = self._world.conversations.get(ident)
         if conversation is None:
             raise response_side_not_found("Conversation", ident)
         return conversation
 
-    def _find_item(self, conversation: Conversation, call: Call) -> Json:
+    def _find_item(self, conversation: Conversation, call: ApiCall) -> Json:
         ident = call.param("item_id")
         for item in conversation.items:
             if item["id"] == ident:

@@ -1,4 +1,4 @@
-"""Differences in the errors of compatible servers: the shape of their bodies, and their wordings."""
+"""Describe differences in the errors of compatible servers: their shapes and wordings."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ Speaker = Literal[
     "tgi",
     "nginx",
 ]
-"""Servers whose words are known; `troubles.py` has them."""
+"""Servers with known words; `troubles.py` has them."""
 
 
 @dataclass(frozen=True)
@@ -65,19 +65,23 @@ class ErrorFlags:
     """Flags of `Personality` for errors. The default is OpenAI's own form.
 
     Attributes:
-        error_body: The shape of every error.
-            `openai`: `{"error": {"message", "type", "param", "code"}}`. `detail`: `{"detail": "..."}`. `errors`: `{"errors": [...]}`.
-            `flat`: `{"object": "error", "message", "type", "param", "code"}`. `list`: OpenAI's in a list of one.
-            `error_text`: `{"code": "...", "error": "..."}`. `message`: `{"message": "..."}`. `code_message`: `{"code", "message", "data"}`.
-            `typed`: `{"type": "error", "error": {...}}`. `metadata`: the error of another provider as JSON text in `metadata.raw`.
-            `text`: plain text. `json_text`: a JSON string. `html`: a proxy's page. `empty`: no body.
-        error_codes: The code in a body: the `word`, the HTTP `status` as a number, the `status_text` ("400"), or `null`.
-        words: Whose words are used for each kind of trouble; OpenAI's where that server has none.
-        overflow: Whose words are used for a request that is too long, if others.
-        errors_in_stream: A streamed request that is refused gets 200 and an `error` event instead of the status, unless its fields are at
-            fault.
+        error_body: The shape of every error. `openai`: `{"error": {"message", "type", "param",
+            "code"}}`. `detail`: `{"detail": "..."}`. `errors`: `{"errors": [...]}`. `flat`:
+            `{"object": "error", "message", "type", "param", "code"}`. `list`: OpenAI's in a list of
+            one. `error_text`: `{"code": "...", "error": "..."}`. `message`: `{"message": "..."}`.
+            `code_message`: `{"code", "message", "data"}`. `typed`: `{"type": "error", "error":
+            {...}}`. `metadata`: the error of another provider as JSON text in `metadata.raw`.
+            `text`: plain text. `json_text`: a JSON string. `html`: a proxy's page. `empty`: no
+            body.
+        error_codes: The code in a body: the `word`, the HTTP `status` as a number, the
+            `status_text` ("400"), or `null`.
+        words: Server that the words of each kind of trouble come from; OpenAI's if it has none.
+        overflow: Server that the words for a request that is too long are taken from, if another.
+        errors_in_stream: A streamed request that is refused gets 200 and an `error` event instead
+            of the status, unless its fields are at fault.
         error_event: The `event` name of such events, "" for none.
-        masks_failures: What goes wrong in the middle of a stream is told as the server's own failure, with the words of the other.
+        masks_failures: An error in the middle of a stream is reported as the server's own failure,
+            with the words of the other server.
     """
 
     error_body: Shape = "openai"

@@ -1,4 +1,4 @@
-"""Which requests a scripted fault is for."""
+"""Match scripted faults to requests."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ A = TypeVar("A")
 class Fault:
     """A rule: which requests, and what happens to them.
 
-    A request matches when every given condition holds; then it is counted, and the fault acts from the `nth` of them
-    on, `times` times.
+    A request matches when every given condition holds; then it is counted, and the fault acts from
+    the `nth` of them on, `times` times.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Faults:
         self._faults: list[Fault] = []
 
     def add(self, fault: Fault) -> Fault:
-        """Put a fault behind the ones there are."""
+        """Add a fault after the present ones."""
         with self._lock:
             self._faults.append(fault)
         return fault
@@ -83,12 +83,12 @@ class Faults:
             self._faults = [held for held in self._faults if held is not fault]
 
     def clear(self) -> None:
-        """Take all faults away."""
+        """Remove all faults."""
         with self._lock:
             self._faults.clear()
 
     def take(self, request: Request) -> tuple[Action, ...]:
-        """What all faults together do to this request."""
+        """Return the actions of all faults for this request."""
         if not self._faults:
             return ()
         with self._lock:

@@ -1,4 +1,4 @@
-"""Named points at which a run can be made to wait, so that a race in a test becomes an order of events."""
+"""Pause runs at named points, so that a race in a test becomes an order of events."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ import contextlib
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Self
 
 from assistant_queue.testing.provider.log import RunRecord
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 Point = Literal["accepted", "speaking", "completing", "appending"]
 
@@ -21,7 +18,7 @@ class Gate:
     """Runs that match pause here until `release()`.
 
     1. `wait_reached()` blocks until so many runs have arrived.
-    2. `release()` lets all of them go on, and every later one pass.
+    2. `release()` lets all of them continue, and every later one pass.
     3. Used as a context manager it is released at the end of the block.
     """
 
@@ -44,7 +41,12 @@ class Gate:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self.release()
 
     @property
@@ -61,16 +63,19 @@ class Gate:
         """
         with self._changed:
             if not self._changed.wait_for(lambda: len(self._reached) >= count, timeout):
-                raise TimeoutError(f"{len(self._reached)} of {count} runs reached the gate within {timeout} s")
+                raise TimeoutError(
+                    f"{len(self._reached)} of {count} runs reached the gate within {timeout} s"
+                )
             return tuple(self._reached)
 
     def release(self) -> None:
-        """Let the held runs go on and hold no others. Doing it twice changes nothing."""
+        """Resume the held runs and hold no others. A second call changes nothing."""
         with self._changed:
             self._open = True
             waiting, self._waiting = self._waiting, []
         for loop, future in waiting:
-            # A stopped provider has closed its loop and cancelled the runs: no run is left to be released.
+            # A stopped provider has closed its loop and cancelled the runs: no run is left to be
+            # released.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(_finish, future)
 

@@ -1,4 +1,4 @@
-"""The provider's own log: what really happened here, the oracle of every test.
+"""Record the provider's own log: the oracle of every test.
 
 Records are frozen and only ever appended. The server's thread writes, any thread reads or waits.
 """
@@ -25,7 +25,8 @@ class Request:
         at: Seconds since the epoch.
         method: The HTTP method.
         path: The path, without `/v1`.
-        op: What is asked for, such as `responses.create`, `runs.create`, `runs.submit_tool_outputs`, `items.list`.
+        op: What is asked for, such as `responses.create`, `runs.create`,
+            `runs.submit_tool_outputs`, `items.list`.
         protocol: `responses`, `assistants` or `chat_completions`.
         conversation_id: The conversation or thread it is about, if it names one.
         params: The ids in the path.
@@ -49,7 +50,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """How a request ended: `status` None means that the client got no complete answer, `how` says why."""
+    """End of a request: `status` None if the client got no complete answer; `how` is the reason."""
 
     number: int
     at: float
@@ -60,7 +61,10 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A request that was refused, and why. `scripted` tells a fault from the provider's own judgement."""
+    """A request that was refused, and why.
+
+    `scripted` distinguishes a fault from the provider's own decision.
+    """
 
     number: int
     at: float
@@ -79,17 +83,20 @@ class RunRecord:
     Attributes:
         id: `run_...`, `resp_...` or `chatcmpl-...`.
         protocol: `assistants`, `responses` or `chat_completions`.
-        conversation_id: The thread or conversation, None for a response bound to neither and for a chat completion.
+        conversation_id: The thread or conversation, None for a response bound to neither and for a
+            chat completion.
         request: The number of the request that started it.
-        user_texts: The user texts that were in it (on Assistants: those that no run has answered with a text).
-        message_metadata: The metadata of those messages, in the same order (empty on Responses, which have none).
+        user_texts: The user texts that were in it (on Assistants: those that no run has answered
+            with a text).
+        message_metadata: The metadata of those messages, in the same order (empty on Responses,
+            which have none).
         metadata: Its own metadata.
         instructions: The instructions in force.
         tools: The names of the functions offered.
         stream: It was asked for as a stream.
         background: It was asked for in the background.
-        status: The provider's word; also `vanished` for one that was made to disappear, `stranded` for one that is shown as open for ever
-            while no process works on it.
+        status: The provider's word; also `vanished` for one that was made to disappear, `stranded`
+            for one that is shown as open for ever while no process works on it.
         started_at: When it was accepted, seconds since the epoch.
         ended_at: When it reached a final status; None before.
         outputs: The tool outputs received, in order.
@@ -129,7 +136,10 @@ class RunChanged:
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """A run was accepted while others of its conversation were active: possible on servers without a lock."""
+    """Acceptance of a run while others of its conversation were active.
+
+    Possible on servers without a lock.
+    """
 
     at: float
     conversation_id: str
@@ -139,7 +149,10 @@ class Overlap:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """Items or messages joined a conversation or thread; `run_id` is None when a client added them itself."""
+    """Addition of items or messages to a conversation or thread.
+
+    `run_id` is None if a client added them itself.
+    """
 
     at: float
     conversation_id: str
@@ -185,7 +198,7 @@ class Log:
             self.add(RunChanged(run.started_at, run))
 
     def change_run(self, run_id: str, **changes: Any) -> None:
-        """A run moved on; a final status also gets its time."""
+        """Record a new state of a run; a final status also gets its time."""
         with self._changed:
             now = time.time()
             run = replace(self._runs[run_id], **changes)
@@ -206,7 +219,7 @@ class Log:
             return tuple(self._runs.values())
 
     def counts(self) -> tuple[int, int]:
-        """How many runs were accepted, and how many of them have ended."""
+        """Return the number of runs that were accepted, and of those that have ended."""
         with self._changed:
             return len(self._runs), self._ended
 

@@ -1,4 +1,4 @@
-"""A server on a free port of the loopback interface, on a thread and an event loop of its own."""
+"""A server on a free port of the loopback interface, with its own thread and event loop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import asyncio
 import socket
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -14,9 +15,10 @@ from starlette.types import ASGIApp
 T = TypeVar("T")
 
 _BACKLOG = 4096
-# Chosen: longer than any test, so that no idle connection is closed under a client that is about to use it again.
+# Chosen: longer than any test, so that no idle connection is closed under a client that is about to
+# use it again.
 _KEEP_ALIVE_S = 3600
-_START_TIMEOUT_S = 10.0
+_START_TIMEOUT_S = 60.0
 
 
 class _Server(uvicorn.Server):
@@ -45,7 +47,8 @@ class _Server(uvicorn.Server):
         for connection in list(self.server_state.connections):
             if connection.transport is not None:
                 connection.transport.abort()
-        # One turn of the loop, in which the connections learn that they are lost: what is cancelled needs no answer.
+        # One turn of the loop, in which the connections learn that they are lost: what is cancelled
+        # needs no answer.
         await asyncio.sleep(0)
         tasks = list(self.server_state.tasks)
         for task in tasks:
@@ -91,19 +94,29 @@ class LoopbackServer:
         """
         if self._thread is not None:
             return
-        # The protocol is named because asyncio sets TCP_NODELAY only where it is: without, each answer waits 40 ms.
+        # The protocol is named because asyncio sets TCP_NODELAY only where it is: without, each
+        # answer waits 40 ms.
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(("127.0.0.1", self._wanted_port))
         self.port = listening.getsockname()[1]
-        self._thread = threading.Thread(target=self._run, args=(listening,), name="stand-in-provider", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(listening,), name="stand-in-provider", daemon=True
+        )
         self._thread.start()
         if not self._ready.wait(_START_TIMEOUT_S) or self._error is not None:
             raise RuntimeError("The stand-in provider did not start") from self._error
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, and not stopped since."""
+        return self._thread is not None and self._thread.is_alive()
+
     def stop(self) -> None:
         """Stop serving; open connections are cut."""
-        thread, loop, server = self._thread, self._loop, self._server
+        thread = self._thread
+        loop = self._loop
+        server = self._server
         if thread is None or not thread.is_alive():
             return
         if loop is not None and server is not None:
@@ -152,3 +165,29 @@ class LoopbackServer:
 
     async def _application(self, scope: Any, receive: Any, send: Any) -> None:
         await self._app(scope, receive, send)
+
+
+class Served:
+    """Start and stop a stand-in that is served on loopback; a `with` block does both."""
+
+    _server: LoopbackServer
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start serving; returns when the port answers."""
+        self._server.start()
+
+    def stop(self) -> None:
+        """Stop serving and cut all connections. What happened can still be read."""
+        self._server.stop()

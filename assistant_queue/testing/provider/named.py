@@ -17,7 +17,7 @@ class Named:
         differs: Its differences from OpenAI's server, for the documentation.
         remedy: The queue's response to them, for the documentation.
         personality: The same as flags.
-        loses: The kinds of trouble that this server reports as a failure of its own.
+        loses: The kinds of trouble that this server reports as its own failure.
     """
 
     title: str

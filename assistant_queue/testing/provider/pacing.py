@@ -25,8 +25,13 @@ def cut_in_pieces(text: str, chunks: int) -> Sequence[str]:
     return [text[start : start + size] for start in range(0, len(text), size)] or [""]
 
 
-async def say(text: str, chunks: int, delay: float, before_last: Callable[[], Awaitable[None]]) -> AsyncIterator[str]:
-    """The text as deltas, with `delay` seconds spread over them, and `before_last` awaited before the last one."""
+async def say(
+    text: str, chunks: int, delay: float, before_last: Callable[[], Awaitable[None]]
+) -> AsyncIterator[str]:
+    """Yield the text as deltas, with `delay` seconds spread over them.
+
+    `before_last` is awaited before the last one.
+    """
     *first, last = cut_in_pieces(text, chunks)
     for piece in first:
         await pause(delay / (len(first) + 1))

@@ -7,16 +7,18 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from assistant_queue.testing.provider.api_errors import ApiProblem
 from assistant_queue.testing.provider.checks import choice, number
 from assistant_queue.testing.provider.personality import Personality
-from assistant_queue.testing.provider.problems import ApiProblem
 
 # Source: the provider's published API description: 1 to 100, 20 when left out.
 _LIMIT_MOST = 100
 _LIMIT_DEFAULT = 20
 
 
-def page(objects: Sequence[dict[str, Any]], query: Mapping[str, str], personality: Personality) -> dict[str, Any]:
+def page(
+    objects: Sequence[dict[str, Any]], query: Mapping[str, str], personality: Personality
+) -> dict[str, Any]:
     """One page of a list.
 
     Args:
@@ -44,11 +46,17 @@ def page(objects: Sequence[dict[str, Any]], query: Mapping[str, str], personalit
         "first_id": shown[0]["id"] if shown else None,
         "last_id": shown[-1]["id"] if shown else None,
     }
-    told = {"told": len(ordered) > len(shown), "always": True, "never": False}
-    return answer if personality.has_more == "missing" else {**answer, "has_more": told[personality.has_more]}
+    by_flag = {"correct": len(ordered) > len(shown), "always": True, "never": False}
+    return (
+        answer
+        if personality.has_more == "missing"
+        else {**answer, "has_more": by_flag[personality.has_more]}
+    )
 
 
-def _ordered(objects: Sequence[dict[str, Any]], order: str, personality: Personality) -> list[dict[str, Any]]:
+def _ordered(
+    objects: Sequence[dict[str, Any]], order: str, personality: Personality
+) -> list[dict[str, Any]]:
     """The list as this server sorts it."""
     how = personality.list_order
     if personality.unsorted_lists or how == "shuffled":
@@ -56,7 +64,9 @@ def _ordered(objects: Sequence[dict[str, Any]], order: str, personality: Persona
     if how == "reshuffled":
         return random.sample(list(objects), len(objects))
     ordered = sorted(objects, key=lambda held: str(held["id"])) if how == "by_id" else list(objects)
-    is_newest_first = how == "newest" or personality.ignores_order or (order == "desc" and how != "oldest")
+    is_newest_first = (
+        how == "newest" or personality.ignores_order or (order == "desc" and how != "oldest")
+    )
     return ordered[::-1] if is_newest_first else ordered
 
 
@@ -75,7 +85,8 @@ def whole(query: Mapping[str, str], name: str, default: int) -> int:
 
 def _between(ordered: list[dict[str, Any]], query: Mapping[str, str]) -> list[dict[str, Any]]:
     ids = [held["id"] for held in ordered]
-    start, end = 0, len(ordered)
+    start = 0
+    end = len(ordered)
     if "after" in query:
         start = _position(ids, query["after"], "after") + 1
     if "before" in query:
@@ -85,7 +96,9 @@ def _between(ordered: list[dict[str, Any]], query: Mapping[str, str]) -> list[di
 
 def _position(ids: list[str], cursor: str, param: str) -> int:
     if cursor not in ids:
-        raise ApiProblem(f"Invalid '{param}': no object with id '{cursor}' in this list.", param=param)
+        raise ApiProblem(
+            f"Invalid '{param}': no object with id '{cursor}' in this list.", param=param
+        )
     return ids.index(cursor)
 
 

@@ -15,7 +15,10 @@ NAMED: Mapping[str, Named] = {**SERVERS, **CLOUDS}
 
 
 class UnknownPersonality(ConfigurationError):
-    """No server of this name is known. Nothing was started or changed; the message lists the names."""
+    """No server of this name is known.
+
+    Nothing was started or changed; the message lists the names.
+    """
 
     code = "unknown_personality"
 
@@ -31,5 +34,8 @@ def personality_of(given: Personality | str | None) -> Personality:
     if isinstance(given, Personality):
         return given
     if given not in NAMED:
-        raise UnknownPersonality(f"Invalid personality {given!r}: expected one of {', '.join(sorted(NAMED))}, or a Personality")
+        raise UnknownPersonality(
+            f"Invalid personality {given!r}: expected one of {', '.join(sorted(NAMED))}, or a "
+            "Personality"
+        )
     return NAMED[given].personality

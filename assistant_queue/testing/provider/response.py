@@ -1,4 +1,4 @@
-"""One response: what was asked, how far it is, and what it looks like to the model and to the log."""
+"""Represent one response: its input, its state, and its views for the model and the log."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ import time
 from dataclasses import dataclass, field
 
 from assistant_queue.testing.provider.actions import Action
-from assistant_queue.testing.provider.context import Exchange
+from assistant_queue.testing.provider.app_context import Exchange
 from assistant_queue.testing.provider.log import RunRecord
-from assistant_queue.testing.provider.script import RunFailure, Turn
+from assistant_queue.testing.provider.script import RunFailure, Tokens, Turn
 from assistant_queue.testing.provider.sse import Tape
-from assistant_queue.testing.provider.state import Conversation, Json, is_user_text, text_of, tool_names
+from assistant_queue.testing.provider.state import (
+    Conversation,
+    Json,
+    is_user_text,
+    text_of,
+    tool_names,
+)
 
 _DEFAULT_MODEL = "stand-in-model"
 
@@ -20,8 +26,8 @@ _DEFAULT_MODEL = "stand-in-model"
 class Response:
     """A response: what was asked, and how far it is.
 
-    `tape` is there only if it was asked for as a stream, `failure` if its conversation is too long; it `is_compacted` if what came before
-    is left out of it.
+    `tape` is there only if it was asked for as a stream, `failure` if its conversation is too long;
+    it `is_compacted` if what came before is left out of it.
     """
 
     id: str
@@ -40,6 +46,7 @@ class Response:
     error: Json | None = None
     incomplete: Json | None = None
     usage: Json | None = None
+    tokens: Tokens = field(default_factory=Tokens)
     completed_at: int | None = None
     is_stranded: bool = False
     task: asyncio.Task[None] | None = None
@@ -62,7 +69,7 @@ class Response:
         return _chain(self.previous) + self.items
 
     def turn(self, exchange: Exchange) -> Turn:
-        """What the model script is shown."""
+        """Return the turn for the model script."""
         return Turn(
             protocol="responses",
             conversation_id=self.conversation_id,
@@ -76,8 +83,13 @@ class Response:
         )
 
     def record(self, exchange: Exchange, request: int) -> RunRecord:
-        """What the log keeps of its acceptance; only what this response brought, not what came before."""
-        given = {item["call_id"] for item in self.items if item.get("type") == "function_call_output"}
+        """Return the log's record of its acceptance.
+
+        It holds only the items of this response, not earlier ones.
+        """
+        given = {
+            item["call_id"] for item in self.items if item.get("type") == "function_call_output"
+        }
         return RunRecord(
             id=self.id,
             protocol="responses",

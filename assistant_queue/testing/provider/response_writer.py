@@ -1,7 +1,8 @@
-"""What the model says in a response, as output items and as the events of a stream."""
+"""Write the model's output as output items and as the events of a stream."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from assistant_queue.testing.provider import responses_wire as wire
@@ -62,7 +63,9 @@ class ResponseWriter:
 
     def shown(self, response: Response) -> Json:
         """A response as this server shows it."""
-        return wire.response_json(response, names_conversation=not self._world.personality.omits_conversation)
+        return wire.response_json(
+            response, names_conversation=not self._world.personality.omits_conversation
+        )
 
     async def _reply(self, response: Response, outcome: Reply) -> None:
         delay = self._delay(outcome.delay) / max(1, len(outcome.texts))
@@ -89,19 +92,30 @@ class ResponseWriter:
         await pause(self._delay(failure.delay))
         if failure.text is not None:
             place = self._begin_message(response)
-            self._emit(response, "response.output_text.delta", **place, delta=failure.text, logprobs=[])
+            self._emit(
+                response, "response.output_text.delta", **place, delta=failure.text, logprobs=[]
+            )
         code, message = code_and_message(failure, self._world.personality)
         response.error = {"code": code, "message": message}
         if failure.as_error_event and response.tape is not None:
             self._emit(response, "error", code=code, message=message, param=None)
             response.tape.close()
 
-    async def _speak(self, response: Response, text: str, chunks: int, delay: float, status: str) -> None:
+    async def _speak(
+        self, response: Response, text: str, chunks: int, delay: float, status: str
+    ) -> None:
         """Write one message, spreading `delay` over its deltas."""
         place = self._begin_message(response)
-        item_id, index = str(place["item_id"]), place["output_index"]
-        gates, record = self._world.gates, lambda: self._world.log.run(response.id)
-        pieces = say(text, 1 if response.tape is None else chunks, delay, lambda: gates.pass_through("speaking", record))
+        item_id = str(place["item_id"])
+        index = place["output_index"]
+        gates = self._world.gates
+        record = partial(self._world.log.run, response.id)
+        pieces = say(
+            text,
+            1 if response.tape is None else chunks,
+            delay,
+            lambda: gates.pass_through("speaking", record),
+        )
         async for piece in pieces:
             self._emit(response, "response.output_text.delta", **place, delta=piece, logprobs=[])
         item = wire.output_message(item_id, text, status)
@@ -111,7 +125,8 @@ class ResponseWriter:
         self._emit(response, "response.output_item.done", output_index=index, item=item)
 
     def _begin_message(self, response: Response) -> Json:
-        item_id, index = new_id("msg"), len(response.output)
+        item_id = new_id("msg")
+        index = len(response.output)
         place = {"item_id": item_id, "output_index": index, "content_index": 0}
         begun = wire.output_message(item_id, None, "in_progress")
         self._emit(response, "response.output_item.added", output_index=index, item=begun)
@@ -119,12 +134,20 @@ class ResponseWriter:
         return place
 
     def _call_tool(self, response: Response, name: str, arguments: str) -> None:
-        item_id, call_id, index = new_id("fc"), new_id("call"), len(response.output)
+        item_id = new_id("fc")
+        call_id = new_id("call")
+        index = len(response.output)
         place = {"item_id": item_id, "output_index": index}
         begun = wire.function_call(item_id, call_id, name, "", "in_progress")
         self._emit(response, "response.output_item.added", output_index=index, item=begun)
         self._emit(response, "response.function_call_arguments.delta", **place, delta=arguments)
-        self._emit(response, "response.function_call_arguments.done", **place, name=name, arguments=arguments)
+        self._emit(
+            response,
+            "response.function_call_arguments.done",
+            **place,
+            name=name,
+            arguments=arguments,
+        )
         item = wire.function_call(item_id, call_id, name, arguments, "completed")
         response.output.append(item)
         self._emit(response, "response.output_item.done", output_index=index, item=item)

@@ -1,4 +1,4 @@
-"""How a response comes about: accepted, worked on, and then, only if it ends well, joined to its conversation.
+"""Run responses: accept, work, and join them to their conversation if they end well.
 
 A response continues after its client has disconnected, finishes, appends to the conversation and
 keeps the conversation locked meanwhile, in the foreground as in the background.
@@ -11,10 +11,11 @@ import time
 
 from assistant_queue.testing.provider import responses_wire as wire
 from assistant_queue.testing.provider.actions import AppendLate, ReplyWith
-from assistant_queue.testing.provider.context import Exchange, read_exchange
+from assistant_queue.testing.provider.app_context import Exchange, read_exchange
 from assistant_queue.testing.provider.faults import find
 from assistant_queue.testing.provider.response import Response
 from assistant_queue.testing.provider.response_writer import ResponseWriter
+from assistant_queue.testing.provider.script import tokens_of
 from assistant_queue.testing.provider.state import Conversation, Json, World, count_words, text_of
 
 
@@ -24,7 +25,8 @@ class ResponsesEngine:
     1. `accept` takes a checked request on, locks its conversation and starts the work.
     2. The work asks the model, writes the stream and ends the response.
     3. `stop`, `abort` and `vanish` end it from outside; `strand` leaves it open for ever.
-    4. `end` is the only way out: it stores what is to be stored, unlocks and notifies every subscriber.
+    4. `end` is the only way out: it stores what is to be stored, unlocks and notifies every
+       subscriber.
     """
 
     def __init__(self, world: World) -> None:
@@ -93,7 +95,10 @@ class ResponsesEngine:
         self._world.responses.pop(response.id, None)
 
     def strand(self, response: Response) -> None:
-        """No process works on a response any more, and none says so: it is shown as it is for ever, and locks nothing."""
+        """Abandon a response: no process works on it any more, and no field says so.
+
+        It keeps its status for ever, and locks nothing.
+        """
         if response.ended.is_set() or response.is_stranded:
             return
         if response.task is not None:
@@ -116,7 +121,10 @@ class ResponsesEngine:
         world.log.change_run(response.id, status="in_progress")
         self._writer.emit_response(response, "response.in_progress")
         scripted = find(ReplyWith, response.actions)
-        outcome = response.failure or (world.ask_model(response.turn(exchange)) if scripted is None else scripted.outcome)
+        outcome = response.failure or (
+            world.ask_model(response.turn(exchange)) if scripted is None else scripted.outcome
+        )
+        response.tokens = tokens_of(outcome)
         status = await self._writer.perform(response, outcome)
         await world.gates.pass_through("completing", lambda: world.log.run(response.id))
         self.end(response, status)
@@ -140,7 +148,9 @@ class ResponsesEngine:
         conversation.items.extend(joined)
         self._world.record_appended(conversation.id, response.id, joined)
 
-    async def _append_late(self, response: Response, conversation: Conversation, seconds: float) -> None:
+    async def _append_late(
+        self, response: Response, conversation: Conversation, seconds: float
+    ) -> None:
         await asyncio.sleep(seconds)
         await self._world.gates.pass_through("appending", lambda: self._world.log.run(response.id))
         self._append(response, conversation)
@@ -148,4 +158,5 @@ class ResponsesEngine:
 
 def _usage(response: Response) -> Json:
     given = count_words([text_of(item) for item in response.items])
-    return wire.usage_json(given, count_words([text_of(item) for item in response.output]))
+    made = count_words([text_of(item) for item in response.output])
+    return wire.usage_json(given, made, response.tokens)

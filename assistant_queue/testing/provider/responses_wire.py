@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from assistant_queue.testing.provider.ids import new_id
+from assistant_queue.testing.provider.script import Tokens
 from assistant_queue.testing.provider.state import Conversation, Json
 
 if TYPE_CHECKING:
@@ -43,7 +44,11 @@ def _input_item(item: Mapping[str, Any]) -> Json:
 def _message(item: Mapping[str, Any]) -> Json:
     content = item["content"]
     if isinstance(content, str):
-        content = [output_text(content) if item["role"] == "assistant" else {"type": "input_text", "text": content}]
+        content = [
+            output_text(content)
+            if item["role"] == "assistant"
+            else {"type": "input_text", "text": content}
+        ]
     return {
         "id": item.get("id") or new_id("msg"),
         "type": "message",
@@ -65,7 +70,13 @@ def output_text(text: str) -> Json:
 def output_message(item_id: str, text: str | None, status: str) -> Json:
     """A message of the model; `text` None is one that has just begun."""
     content = [] if text is None else [output_text(text)]
-    return {"id": item_id, "type": "message", "status": status, "role": "assistant", "content": content}
+    return {
+        "id": item_id,
+        "type": "message",
+        "status": status,
+        "role": "assistant",
+        "content": content,
+    }
 
 
 def function_call(item_id: str, call_id: str, name: str, arguments: str, status: str) -> Json:
@@ -81,19 +92,30 @@ def function_call(item_id: str, call_id: str, name: str, arguments: str, status:
 
 
 def compaction(item_id: str) -> Json:
-    """What stands for all that was said before it."""
+    """Return the item that replaces all earlier ones."""
     return {"id": item_id, "type": "compaction", "encrypted_content": "all that was said"}
 
 
-def usage_json(input_tokens: int, output_tokens: int) -> Json:
-    """What a response has used."""
+def usage_json(words_read: int, words_written: int, tokens: Tokens) -> Json:
+    """Return the usage of a response."""
+    given = words_read + tokens.cached + tokens.cache_write
+    made = words_written + tokens.reasoning
     return {
-        "input_tokens": input_tokens,
-        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-        "output_tokens": output_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": input_tokens + output_tokens,
+        "input_tokens": given,
+        "input_tokens_details": {
+            "cached_tokens": tokens.cached,
+            "cache_write_tokens": tokens.cache_write,
+        },
+        "output_tokens": made,
+        "output_tokens_details": {"reasoning_tokens": tokens.reasoning},
+        "total_tokens": given + made,
     }
+
+
+def service_tier(asked: Json) -> str:
+    """Return the tier that serves a request; no project here has another default."""
+    tier = asked.get("service_tier") or "auto"
+    return {"auto": "default", "fast": "priority"}.get(tier, tier)
 
 
 def response_json(response: Response, *, names_conversation: bool = True) -> Json:
@@ -117,7 +139,7 @@ def response_json(response: Response, *, names_conversation: bool = True) -> Jso
         "previous_response_id": asked.get("previous_response_id"),
         "prompt": asked.get("prompt"),
         "reasoning": asked.get("reasoning") or {"effort": None, "summary": None},
-        "service_tier": "default",
+        "service_tier": service_tier(asked),
         "store": asked.get("store", True),
         "temperature": asked.get("temperature", 1.0),
         "text": asked.get("text") or {"format": {"type": "text"}},

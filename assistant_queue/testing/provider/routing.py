@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from assistant_queue.testing.provider.actions import Action
+from assistant_queue.testing.provider.api_errors import ApiProblem
 from assistant_queue.testing.provider.checks import Check
 from assistant_queue.testing.provider.log import Request
 from assistant_queue.testing.provider.personality import Personality
-from assistant_queue.testing.provider.problems import ApiProblem
 from assistant_queue.testing.provider.script import Protocol
 from assistant_queue.testing.provider.sse import StreamAnswer
 from assistant_queue.testing.provider.state import Json
@@ -24,8 +24,11 @@ class ConnectionDropped(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """A request as an endpoint sees it: the logged record, the body, what the faults want done to it, and how this server is."""
+class ApiCall:
+    """Request as an endpoint sees it.
+
+    The logged record, the body, the actions of faults, and the server's personality.
+    """
 
     request: Request
     body: Json
@@ -37,7 +40,8 @@ class Call:
         """The body, if it is one the provider takes.
 
         Raises:
-            ApiProblem: In the provider's words; a lenient server lets unknown fields and wrong sizes pass.
+            ApiProblem: In the provider's words; a lenient server lets unknown fields and wrong
+                sizes pass.
         """
         try:
             check_known(self.body, check, self.server)
@@ -53,7 +57,7 @@ class Call:
 
 
 Answer = Json | StreamAnswer
-Handler = Callable[[Call], Awaitable[Answer]]
+Handler = Callable[[ApiCall], Awaitable[Answer]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 
 from assistant_queue.testing.provider.actions import Action
 from assistant_queue.testing.provider.log import RunRecord
-from assistant_queue.testing.provider.script import OutputGiven, Turn
+from assistant_queue.testing.provider.script import OutputGiven, Tokens, Turn
 from assistant_queue.testing.provider.sse import Tape
 from assistant_queue.testing.provider.state import Json, Thread, is_user_text, text_of, tool_names
 
 
 @dataclass(eq=False)
 class Step:
-    """A step of a run: a message written (`message_creation`) or functions called (`tool_calls`)."""
+    """Step of a run: a written message (`message_creation`) or calls (`tool_calls`)."""
 
     id: str
     kind: str
@@ -27,10 +27,13 @@ class Step:
 
 @dataclass(eq=False)
 class Run:
-    """A run: what was asked, and how far it is. `tape` is there only while its present leg is streamed.
+    """A run: what was asked, and how far it is.
 
-    `added` are the messages that came with it, `user_messages` those without an answer, `open_calls` are
-    (id, name, arguments), `message` is the one being written and `said` are the texts of those before it.
+    `tape` is there only while its present leg is streamed.
+
+    `added` are the messages that came with it, `user_messages` those without an answer,
+    `open_calls` are (id, name, arguments), `message` is the one being written and `said` are the
+    texts of those before it.
     """
 
     id: str
@@ -55,6 +58,7 @@ class Run:
     last_error: Json | None = None
     incomplete: Json | None = None
     usage: Json | None = None
+    tokens: Tokens = field(default_factory=Tokens)
     task: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
 
@@ -82,7 +86,7 @@ class Run:
         return list(self.assistant["tools"] if own is None else own)
 
     def turn(self) -> Turn:
-        """What the model script is shown."""
+        """Return the turn for the model script."""
         return Turn(
             protocol="assistants",
             conversation_id=self.thread.id,
@@ -96,7 +100,7 @@ class Run:
         )
 
     def record(self, request: int) -> RunRecord:
-        """What the log keeps of its acceptance."""
+        """Return the log's record of its acceptance."""
         return RunRecord(
             id=self.id,
             protocol="assistants",
@@ -114,4 +118,8 @@ class Run:
 
 def unanswered(thread: Thread) -> list[Json]:
     """The user messages of a thread that were in no completed run, oldest first."""
-    return [message for message in thread.messages if is_user_text(message) and message["id"] not in thread.answered]
+    return [
+        message
+        for message in thread.messages
+        if is_user_text(message) and message["id"] not in thread.answered
+    ]

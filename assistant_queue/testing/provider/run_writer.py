@@ -1,10 +1,11 @@
-"""What the model says in a run, as messages, steps and the events of a stream."""
+"""Write the model's output as messages, steps and the events of a stream."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from assistant_queue.testing.provider import assistants_wire as wire
 from assistant_queue.testing.provider.actions import AppendLate
@@ -12,7 +13,14 @@ from assistant_queue.testing.provider.faults import find
 from assistant_queue.testing.provider.ids import new_id
 from assistant_queue.testing.provider.pacing import forever, pause, say
 from assistant_queue.testing.provider.run import Run, Step
-from assistant_queue.testing.provider.script import IncompleteReply, Never, Outcome, RunFailure, ToolCalls, as_reply
+from assistant_queue.testing.provider.script import (
+    IncompleteReply,
+    Never,
+    Outcome,
+    RunFailure,
+    ToolCalls,
+    as_reply,
+)
 from assistant_queue.testing.provider.sse import DONE, frame
 from assistant_queue.testing.provider.state import Json, World
 from assistant_queue.testing.provider.troubles import code_and_message
@@ -52,7 +60,7 @@ class RunWriter:
         return "completed"
 
     def add_messages(self, run: Run, messages: Sequence[Json]) -> None:
-        """Add a run's messages, its input or what it says, to its thread: at once, or late by a fault."""
+        """Add a run's input or output messages to its thread: at once, or late by a fault."""
         late = find(AppendLate, run.actions)
         if late is None:
             self._append(run, messages)
@@ -67,12 +75,14 @@ class RunWriter:
         self._end_step(run, step, "completed")
 
     def cut_short(self, run: Run, status: str) -> None:
-        """The run ends with this status: what was being written stays as it is, marked as unfinished."""
+        """End the run with this status; an unfinished message stays, marked as incomplete."""
         if status not in _CUT_MESSAGE:
             return
         if run.message is not None:
             details = {"reason": _CUT_MESSAGE[status]}
-            run.message.update(status="incomplete", incomplete_at=run.ended_at, incomplete_details=details)
+            run.message.update(
+                status="incomplete", incomplete_at=run.ended_at, incomplete_details=details
+            )
             self._emit(run, "thread.message.incomplete", run.message)
         if run.steps and run.steps[-1].status == "in_progress":
             self._end_step(run, run.steps[-1], status)
@@ -99,10 +109,20 @@ class RunWriter:
     async def _speak(self, run: Run, text: str, chunks: int, delay: float, status: str) -> None:
         """Write one message, spreading `delay` over its deltas."""
         message, step = self._begin_message(run)
-        gates, record = self._world.gates, lambda: self._world.log.run(run.id)
+        gates = self._world.gates
+        record = partial(self._world.log.run, run.id)
         is_first = True
-        async for piece in say(text, 1 if run.tape is None else chunks, delay, lambda: gates.pass_through("speaking", record)):
-            self._emit(run, "thread.message.delta", wire.message_delta(message["id"], piece, is_first=is_first))
+        async for piece in say(
+            text,
+            1 if run.tape is None else chunks,
+            delay,
+            lambda: gates.pass_through("speaking", record),
+        ):
+            self._emit(
+                run,
+                "thread.message.delta",
+                wire.message_delta(message["id"], piece, is_first=is_first),
+            )
             is_first = False
         run.message = None
         run.said.append(text)
@@ -123,11 +143,15 @@ class RunWriter:
         await pause(self._delay(outcome.delay))
         if outcome.text is not None:
             await self._speak(run, outcome.text, 1, 0.0, "completed")
-        run.open_calls = tuple((new_id("call"), name, arguments) for name, arguments in outcome.calls)
+        run.open_calls = tuple(
+            (new_id("call"), name, arguments) for name, arguments in outcome.calls
+        )
         calls = [wire.call_json(*call) for call in run.open_calls]
         for call in calls:
             call["function"]["output"] = None
-        step = self._begin_step(run, Step(new_id("step"), "tool_calls", {"type": "tool_calls", "tool_calls": calls}))
+        step = self._begin_step(
+            run, Step(new_id("step"), "tool_calls", {"type": "tool_calls", "tool_calls": calls})
+        )
         self._emit(run, "thread.run.step.delta", wire.step_delta(step))
 
     async def _fail(self, run: Run, failure: RunFailure) -> None:
@@ -135,7 +159,11 @@ class RunWriter:
         if failure.text is not None:
             # Left open: the end of the run marks it as unfinished.
             message, _ = self._begin_message(run)
-            self._emit(run, "thread.message.delta", wire.message_delta(message["id"], failure.text, is_first=True))
+            self._emit(
+                run,
+                "thread.message.delta",
+                wire.message_delta(message["id"], failure.text, is_first=True),
+            )
         code, words = code_and_message(failure, self._world.personality)
         run.last_error = {"code": code, "message": words}
         if failure.as_error_event:

@@ -1,6 +1,7 @@
-"""How a run comes about: through legs, each from `queued` to a pause for tool outputs or to the end.
+"""Run Assistants runs in legs, each from `queued` to a pause for tool outputs or to the end.
 
-A run continues without subscribers, and its thread stays locked until it has ended, `requires_action` included.
+A run continues without subscribers, and its thread stays locked until it has ended,
+`requires_action` included.
 """
 
 from __future__ import annotations
@@ -10,12 +11,16 @@ import time
 from collections.abc import Sequence
 
 from assistant_queue.testing.provider.actions import ExpireNow, ReplyWith
+from assistant_queue.testing.provider.api_errors import (
+    outputs_not_accepted,
+    run_not_cancellable,
+    wrong_outputs,
+)
 from assistant_queue.testing.provider.context_limits import failure_of, overlong_run
 from assistant_queue.testing.provider.faults import find
-from assistant_queue.testing.provider.problems import outputs_not_accepted, run_not_cancellable, wrong_outputs
 from assistant_queue.testing.provider.run import Run
 from assistant_queue.testing.provider.run_writer import RunWriter
-from assistant_queue.testing.provider.script import Outcome, OutputGiven
+from assistant_queue.testing.provider.script import Outcome, OutputGiven, tokens_of
 from assistant_queue.testing.provider.sse import Tape
 from assistant_queue.testing.provider.state import Json, World, count_words, text_of
 
@@ -36,7 +41,9 @@ class RunsEngine:
         self._world = world
         self._writer = RunWriter(world)
 
-    def start(self, run: Run, added: Sequence[Json], *, request: int, is_new_thread: bool = False) -> None:
+    def start(
+        self, run: Run, added: Sequence[Json], *, request: int, is_new_thread: bool = False
+    ) -> None:
         """Start work on a run that has passed all checks.
 
         Args:
@@ -65,10 +72,11 @@ class RunsEngine:
         return self._writer.shown(run)
 
     def submit(self, run: Run, given: Sequence[Json], tape: Tape | None) -> None:
-        """Take all outputs of the round and go on.
+        """Take all outputs of the round and continue.
 
         Raises:
-            ApiProblem: The run does not wait for outputs, or these are not exactly those it waits for.
+            ApiProblem: The run does not wait for outputs, or these are not exactly those it waits
+                for.
         """
         if run.status != "requires_action":
             raise outputs_not_accepted(run.status)
@@ -76,7 +84,10 @@ class RunsEngine:
         got = [output["tool_call_id"] for output in given]
         if sorted(names) != sorted(got):
             raise wrong_outputs(list(names), got)
-        taken = tuple(OutputGiven(out["tool_call_id"], names[out["tool_call_id"]], out["output"]) for out in given)
+        taken = tuple(
+            OutputGiven(out["tool_call_id"], names[out["tool_call_id"]], out["output"])
+            for out in given
+        )
         run.outputs += taken
         run.round += 1
         run.open_calls = ()
@@ -171,6 +182,7 @@ class RunsEngine:
             outcome: Outcome = failure_of(overlong)
         else:
             outcome = world.ask_model(run.turn()) if scripted is None else scripted.outcome
+        run.tokens += tokens_of(outcome)
         status = await self._writer.perform(run, outcome)
         if status == "requires_action":
             self._wait_for_outputs(run)
@@ -186,5 +198,8 @@ class RunsEngine:
 
 
 def _usage(run: Run) -> Json:
-    used, said = count_words([text_of(message) for message in run.user_messages]), count_words(run.said)
+    tokens = run.tokens
+    words = count_words([text_of(message) for message in run.user_messages])
+    used = words + tokens.cached + tokens.cache_write
+    said = count_words(run.said) + tokens.reasoning
     return {"prompt_tokens": used, "completion_tokens": said, "total_tokens": used + said}

@@ -1,4 +1,4 @@
-"""What the model says: the turn a script is shown and the outcomes it can answer with."""
+"""Define the model script: its turn and its outcomes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Protocol = Literal["responses", "assistants", "chat_completions"]
 
 @dataclass(frozen=True, slots=True)
 class OutputGiven:
-    """One tool output the client has sent: the call it answers, the function's name and the output's text."""
+    """Tool output of the client: the call, the function's name and the output's text."""
 
     call_id: str
     name: str
@@ -23,14 +23,16 @@ class OutputGiven:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What a model script sees each time the model has to speak.
+    """Turn that a model script has to answer.
 
     Attributes:
         protocol: `responses`, `assistants` or `chat_completions`.
-        conversation_id: The conversation or thread; None for a response that is bound to neither, and for chat completions.
+        conversation_id: The conversation or thread; None for a response that is bound to neither,
+            and for chat completions.
         run_id: The response, run or completion this outcome is for.
         user_texts: The unanswered user texts, in order; the same through all rounds of tool calls.
-        instructions: Those in force (on Assistants: the run's, or the assistant's, then the additional ones).
+        instructions: Those in force (on Assistants: the run's, or the assistant's, then the
+            additional ones).
         tools: The names of the functions offered.
         tool_outputs: The outputs given so far in this turn, in order.
         round: How many times tool outputs were given in this turn; 0 at first.
@@ -50,20 +52,53 @@ class Turn:
     messages: tuple[Mapping[str, Any], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Tokens of an answer beyond the words that are read and written.
+
+    Assistants adds them up and reports no parts, as the provider does.
+
+    Attributes:
+        cached: Read from the provider's cache; a part of the input.
+        cache_write: Written to the cache; a part of the input.
+        reasoning: Thought, and not shown; a part of the output.
+    """
+
+    cached: int = 0
+    cache_write: int = 0
+    reasoning: int = 0
+
+    def __add__(self, other: Tokens) -> Tokens:
+        return Tokens(
+            self.cached + other.cached,
+            self.cache_write + other.cache_write,
+            self.reasoning + other.reasoning,
+        )
+
+
 class Reply:
     """The model answers with one or several messages (or none)."""
 
-    def __init__(self, *texts: str, chunks: int = 2, delay: float | None = None) -> None:
+    def __init__(
+        self,
+        *texts: str,
+        chunks: int = 2,
+        delay: float | None = None,
+        tokens: Tokens = Tokens(),
+    ) -> None:
         """Describe the answer.
 
         Args:
             texts: One string for each message; no string is a run that ends without a reply.
             chunks: In how many deltas a stream carries each message.
-            delay: Seconds the answer takes, spread over its deltas; None takes the provider's `latency`.
+            delay: Seconds the answer takes, spread over its deltas; None takes the provider's
+                `latency`.
+            tokens: Tokens that the answer took beyond its words.
         """
         self.texts = texts
         self.chunks = chunks
         self.delay = delay
+        self.tokens = tokens
 
 
 class ToolCalls:
@@ -75,22 +110,28 @@ class ToolCalls:
         *,
         text: str | None = None,
         delay: float | None = None,
+        tokens: Tokens = Tokens(),
     ) -> None:
         """Describe the calls.
 
         Args:
-            calls: Pairs of a function's name and its arguments: a mapping, or a string sent as it is (bad JSON, say).
+            calls: Pairs of a function's name and its arguments: a mapping, or a string sent as it
+                is (bad JSON, say).
             text: A message the model says before it calls.
             delay: Seconds until the calls are made; None takes the provider's `latency`.
+            tokens: Tokens that the answer took beyond its words.
         """
-        self.calls = tuple((name, args if isinstance(args, str) else json.dumps(args)) for name, args in calls)
+        self.calls = tuple(
+            (name, args if isinstance(args, str) else json.dumps(args)) for name, args in calls
+        )
         self.text = text
         self.delay = delay
+        self.tokens = tokens
 
 
 @dataclass(frozen=True, slots=True)
 class OutputItems:
-    """The model makes output items that the other outcomes do not know: reasoning, custom tool calls, approval requests.
+    """Outcome with other output items: reasoning, custom tool calls, approval requests.
 
     Of Responses only: elsewhere it is a reply without a message.
 
@@ -113,7 +154,7 @@ class RunFailure:
         delay: Seconds until then; None takes the provider's `latency`.
         as_error_event: A stream ends with an `error` event instead of the failed run.
         text: What the model said before it failed.
-        kind: A kind of trouble: told in this server's own words, instead of `code` and `message`.
+        kind: A kind of trouble, reported in this server's words instead of `code` and `message`.
     """
 
     code: str = "server_error"
@@ -129,7 +170,8 @@ class IncompleteReply:
     """The model is cut short: status `incomplete`, and what it said so far is stored.
 
     Attributes:
-        reason: None takes the usual one: `max_output_tokens`, on Assistants `max_completion_tokens`, of a chat completion `length`.
+        reason: None takes the usual one: `max_output_tokens`, on Assistants
+            `max_completion_tokens`, of a chat completion `length`.
         text: What it said so far.
         delay: Seconds until then; None takes the provider's `latency`.
     """
@@ -155,8 +197,13 @@ def as_reply(outcome: Reply | OutputItems | str) -> Reply:
     return Reply(outcome) if isinstance(outcome, str) else outcome
 
 
+def tokens_of(outcome: Outcome) -> Tokens:
+    """Return the tokens that an outcome takes beyond its words."""
+    return outcome.tokens if isinstance(outcome, Reply | ToolCalls) else Tokens()
+
+
 def echo(turn: Turn) -> Outcome:
-    """The default model: one reply that repeats every user text of the turn, so that a test sees what arrived."""
+    """Answer with every user text of the turn: the default model."""
     return Reply("You said: " + " | ".join(turn.user_texts))
 
 

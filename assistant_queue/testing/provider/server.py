@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import TYPE_CHECKING
 
-from assistant_queue.backends import remedies
+from assistant_queue.backends.openai import remedies
 from assistant_queue.testing.provider import assistants_wire
 from assistant_queue.testing.provider.actions import Action
-from assistant_queue.testing.provider.app import build_app
+from assistant_queue.testing.provider.asgi import build_app
 from assistant_queue.testing.provider.chat_api import ChatApi
 from assistant_queue.testing.provider.conversations_api import ConversationsApi
 from assistant_queue.testing.provider.faults import Fault
 from assistant_queue.testing.provider.gates import Gate, Point
+from assistant_queue.testing.provider.invariants import Oracle
 from assistant_queue.testing.provider.log import Request, RunRecord
-from assistant_queue.testing.provider.loopback import LoopbackServer
+from assistant_queue.testing.provider.loopback import LoopbackServer, Served
 from assistant_queue.testing.provider.models_api import ModelsApi
-from assistant_queue.testing.provider.oracle import Oracle
 from assistant_queue.testing.provider.personalities import personality_of
 from assistant_queue.testing.provider.personality import Personality
 from assistant_queue.testing.provider.responses_api import ResponsesApi
@@ -30,23 +28,24 @@ from assistant_queue.testing.provider.script import ModelScript, Protocol, echo
 from assistant_queue.testing.provider.state import World
 from assistant_queue.testing.provider.threads_api import ThreadsApi
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 # Source: the provider's published API description: a run expires ten minutes after its creation.
 _RUN_EXPIRES_AFTER_S = 600.0
 
 
-class StandInProvider(Oracle):
-    """A real HTTP server on loopback that speaks Responses + Conversations, the Assistants protocol and Chat Completions, strictly.
+class StandInProvider(Served, Oracle):
+    """Serve the three protocols on loopback by a real, strict HTTP server.
 
-    1. `start`/`stop`, or a `with` block: a server thread with an event loop of its own.
-    2. `base_url`, `api_key`, `assistant_id`: what a client needs.
-    3. `fault`, `hold`, `personality`, `model`: what it does, changeable at any time.
-    4. `log`, `requests`, `runs`, `overlaps`, `refusals`, `user_texts`, `items`: what happened.
-    5. `wait_for`: blocks the calling thread until something has happened; from a coroutine use `asyncio.to_thread`.
+    Responses + Conversations, the Assistants protocol and Chat Completions.
 
-    Work goes on whether or not its client listens: a response or run whose connection is lost finishes and is stored.
+    1. `start`/`stop`, or a `with` block: a server thread with its own event loop.
+    2. `base_url`, `api_key`, `assistant_id`: the arguments of a client.
+    3. `fault`, `hold`, `personality`, `model`: its behaviour, changeable at any time.
+    4. `log`, `requests`, `runs`, `overlaps`, `refusals`, `user_texts`, `items`: its history.
+    5. `wait_for`: blocks the calling thread until something has happened; from a coroutine use
+       `asyncio.to_thread`.
+
+    Work continues whether or not its client reads: a response or run finishes and is stored even if
+    its connection is lost.
     """
 
     def __init__(
@@ -64,9 +63,11 @@ class StandInProvider(Oracle):
 
         Args:
             model: What the model says; called on the server's thread, so it must not block.
-            latency: Seconds each answer of the model takes unless its outcome says otherwise; 0 for no waiting at all.
+            latency: Seconds each answer of the model takes unless its outcome says otherwise; 0 for
+                no waiting at all.
             strict: Unknown fields and values beyond the provider's limits are refused.
-            personality: How this server differs from OpenAI's: a `Personality`, or the name of a server, `vllm` say.
+            personality: How this server differs from OpenAI's: a `Personality`, or the name of a
+                server, `vllm` say.
             run_expires_after: Seconds until an Assistants run expires.
             api_key: The only key accepted; None makes one up.
             port: 0 takes a free one.
@@ -96,23 +97,14 @@ class StandInProvider(Oracle):
             *ChatApi(self._world).operations(),
             *ModelsApi().operations(),
         ]
-        self._server = LoopbackServer(lambda drop: build_app(operations, self._world, self.api_key, drop), port)
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
-        self.stop()
+        self._server = LoopbackServer(
+            lambda drop: build_app(operations, self._world, self.api_key, drop), port
+        )
 
     def start(self) -> None:
         """Start serving; returns when the port answers."""
-        self._server.start()
+        super().start()
         remedies.forget(self.base_url)  # another server may have had the port
-
-    def stop(self) -> None:
-        """Stop serving and cut all connections. What happened can still be read."""
-        self._server.stop()
 
     @property
     def base_url(self) -> str:
@@ -121,7 +113,7 @@ class StandInProvider(Oracle):
 
     @property
     def model(self) -> ModelScript:
-        """What the model says; may be replaced at any time."""
+        """Model script; may be replaced at any time."""
         return self._world.model
 
     @model.setter
@@ -130,7 +122,7 @@ class StandInProvider(Oracle):
 
     @property
     def personality(self) -> Personality:
-        """How this server differs from OpenAI's; may be replaced at any time, also by a name."""
+        """Differences from OpenAI's server; may be replaced at any time, also by a name."""
         return self._world.personality
 
     @personality.setter
@@ -160,7 +152,8 @@ class StandInProvider(Oracle):
         """Let requests go wrong.
 
         Args:
-            op: Which operation, such as `responses.create`, `runs.create`, `submit`; `*` and `runs.*` work too.
+            op: Which operation, such as `responses.create`, `runs.create`, `submit`; `*` and
+                `runs.*` work too.
             actions: What happens to it; several may be combined.
             conversation_id: Only requests about this conversation or thread.
             protocol: Only requests of this protocol.
@@ -198,9 +191,10 @@ class StandInProvider(Oracle):
         """Make runs pause until `release()`.
 
         Args:
-            point: `accepted`: the client has its id, nothing was done yet (and again after tool outputs);
-                `speaking`: all but the last piece of a text was said; `completing`: all was said, nothing is stored;
-                `appending`: before items that a fault delays join the conversation.
+            point: `accepted`: the client has its id, nothing was done yet (and again after tool
+                outputs); `speaking`: all but the last piece of a text was said; `completing`: all
+                was said, nothing is stored; `appending`: before items that a fault delays join the
+                conversation.
             conversation_id: Only runs of this conversation or thread.
             when: Only runs for which this holds; called on the server's thread.
             times: How many runs are held; None for all until the release.
@@ -220,7 +214,10 @@ class StandInProvider(Oracle):
         self._server.call(lambda: self._end(run_id, "vanish"))
 
     def restart(self) -> None:
-        """The server process dies and comes back: all streams of responses are cut, and a response that was open is so for ever."""
+        """Crash and restart the server process.
+
+        All streams of responses are cut, and open responses stay open for ever.
+        """
         self._server.call(self._strand_all)
 
     def _strand_all(self) -> None:

@@ -12,7 +12,7 @@ EVENT_STREAM = "text/event-stream; charset=utf-8"
 
 
 def dumps(value: Any) -> bytes:
-    """JSON as compact bytes; with escapes where half a surrogate pair could not be written otherwise."""
+    """Encode JSON as compact bytes, with escapes if the text has half a surrogate pair."""
     try:
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -56,18 +56,24 @@ class Tape:
         self._burn()
 
     def set_fuse(self, events: int, blow: Callable[[], None]) -> None:
-        """Call `blow` as soon as there are so many events: in the same step, so that no work is done in between."""
+        """Call `blow` as soon as there are so many events.
+
+        It is called in the same step, so that no work is done in between.
+        """
         self._fuse = (events, blow)
         self._burn()
 
     def close(self, *, broken: bool = False) -> None:
-        """No event will follow; `broken` makes the readers drop the connection instead of ending the answer."""
+        """Close the tape: no event will follow.
+
+        `broken` makes the readers drop the connection instead of ending the answer.
+        """
         self.is_closed = True
         self.is_broken = self.is_broken or broken
         self._wake()
 
     async def follow(self, start: int = 0) -> AsyncIterator[list[bytes]]:
-        """The events from number `start` on, as many at a time as there are, until the tape is closed."""
+        """Yield the events from number `start` on, in groups, until the tape is closed."""
         position = start
         while True:
             if position < len(self.frames):
@@ -101,9 +107,10 @@ class Tape:
 
 @dataclass(frozen=True, slots=True)
 class StreamAnswer:
-    """An answer that is a stream: the tape, the event to start with, how to abort the work behind it, and its `Content-Type`.
+    """Answer that is a stream: its tape, its first event and its `Content-Type`.
 
-    `left` is called when the client has gone before the end; None: the server does not notice.
+    `abort` ends the work that it shows. `left` is called when the client has gone before the end;
+    None: the server does not notice.
     """
 
     tape: Tape

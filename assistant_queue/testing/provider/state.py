@@ -1,4 +1,7 @@
-"""What the provider holds: conversations, threads, responses, runs, assistants. Touched on the server's loop only."""
+"""Hold the provider's state: conversations, threads, responses, runs, assistants.
+
+Touched on the server's loop only.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,15 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-_OUTCOMES: tuple[type, ...] = (Reply, ToolCalls, OutputItems, RunFailure, IncompleteReply, Never, str)
+_OUTCOMES: tuple[type, ...] = (
+    Reply,
+    ToolCalls,
+    OutputItems,
+    RunFailure,
+    IncompleteReply,
+    Never,
+    str,
+)
 
 
 @dataclass(eq=False)
@@ -47,7 +58,7 @@ class Conversation:
 
 @dataclass(eq=False)
 class Thread:
-    """A thread of the Assistants side; `answered` are the ids of messages a completed run has seen."""
+    """Assistants thread; `answered` are the ids of messages a completed run has seen."""
 
     id: str
     metadata: Mapping[str, str]
@@ -59,7 +70,7 @@ class Thread:
 
 
 class World:
-    """Everything one provider holds, with the script, the faults, the gates and the log it consults."""
+    """State of one provider, with its script, faults, gates and log."""
 
     def __init__(
         self,
@@ -94,19 +105,33 @@ class World:
         return task
 
     def ask_model(self, turn: Turn) -> Outcome:
-        """The outcome of the user's script; one that raises is a failed run and is remembered in `model_errors`."""
+        """Return the outcome of the user's script.
+
+        A script that raises is a failed run, and its error is kept in `model_errors`.
+        """
         try:
             outcome = self.model(turn)
-        except Exception as error:  # noqa: BLE001 - the script is the user's; whatever it raises must end in the run
+        except Exception as error:  # noqa: BLE001 - any error of the user's script ends the run
             self.model_errors.append(error)
             return RunFailure("server_error", f"The model script raised {error!r}")
         if not isinstance(outcome, _OUTCOMES):
-            self.model_errors.append(TypeError(f"The model script returned {outcome!r}, which is no outcome"))
-            return RunFailure("server_error", "The model script returned something that is no outcome")
-        return Reply(delay=0) if isinstance(outcome, Reply | str) and self._leaves_out(turn) else outcome
+            self.model_errors.append(
+                TypeError(f"The model script returned {outcome!r}, which is no outcome")
+            )
+            return RunFailure(
+                "server_error", "The model script returned something that is no outcome"
+            )
+        return (
+            Reply(delay=0)
+            if isinstance(outcome, Reply | str) and self._leaves_out(turn)
+            else outcome
+        )
 
     def _leaves_out(self, turn: Turn) -> bool:
-        """This server says nothing in this turn: never anything, or not at the first time it is asked."""
+        """Return whether this server stays silent in this turn.
+
+        It never answers, or not the first time.
+        """
         if self.personality.empty_answers == "never":
             return False
         asked = (turn.protocol, turn.conversation_id, turn.user_texts, turn.round)
@@ -120,10 +145,16 @@ class World:
             self.log.add(Overlap(time.time(), conversation.id, run_id, tuple(conversation.active)))
         conversation.active[run_id] = None
 
-    def record_appended(self, conversation_id: str, run_id: str | None, items: Sequence[Json]) -> None:
+    def record_appended(
+        self, conversation_id: str, run_id: str | None, items: Sequence[Json]
+    ) -> None:
         """Write down that these items or messages joined."""
         texts = tuple(text_of(item) for item in items if is_user_text(item))
-        self.log.add(Appended(time.time(), conversation_id, run_id, texts, tuple(item["id"] for item in items)))
+        self.log.add(
+            Appended(
+                time.time(), conversation_id, run_id, texts, tuple(item["id"] for item in items)
+            )
+        )
 
     def new_conversation(self, metadata: Mapping[str, str]) -> Conversation:
         """An empty conversation."""
@@ -144,7 +175,10 @@ def is_user_text(item: Mapping[str, Any]) -> bool:
 
 
 def text_of(item: Mapping[str, Any]) -> str:
-    """The text of an item or message, its parts joined by a newline; parts without text are left out."""
+    """Return the text of an item or message, its parts joined by newlines.
+
+    Parts without text are left out.
+    """
     found: list[str] = []
     content = item.get("content") or ()
     if isinstance(content, str):
@@ -165,4 +199,8 @@ def count_words(texts: Sequence[str]) -> int:
 
 def tool_names(tools: Sequence[Json] | None) -> tuple[str, ...]:
     """The names of the functions among the tools, in either protocol's shape."""
-    return tuple(tool["name"] if "name" in tool else tool["function"]["name"] for tool in tools or () if tool.get("type") == "function")
+    return tuple(
+        tool["name"] if "name" in tool else tool["function"]["name"]
+        for tool in tools or ()
+        if tool.get("type") == "function"
+    )

@@ -21,8 +21,12 @@ def sign_of_life(server: Personality) -> bytes:
 
 
 def styled(server: Personality) -> Style:
-    """Return a function that gives the bytes of an event this server's form. Line ends are the stream's: JSON holds none."""
-    sign, line_end = sign_of_life(server), _LINE_ENDS[server.line_end]
+    """Return a function that gives the bytes of an event this server's form.
+
+    Line ends are the stream's: JSON holds none.
+    """
+    sign = sign_of_life(server)
+    line_end = _LINE_ENDS[server.line_end]
 
     def change(event: bytes, *, is_first: bool) -> bytes:
         if not server.names_events and event.startswith(b"event: "):

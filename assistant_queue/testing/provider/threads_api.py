@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from assistant_queue.testing.provider import assistants_wire as wire
 from assistant_queue.testing.provider import bodies
+from assistant_queue.testing.provider.api_errors import assistant_side_not_found, message_during_run
 from assistant_queue.testing.provider.paging import page
-from assistant_queue.testing.provider.problems import assistant_side_not_found, message_during_run
-from assistant_queue.testing.provider.routing import Answer, Call, Operation
+from assistant_queue.testing.provider.routing import Answer, ApiCall, Operation
 from assistant_queue.testing.provider.state import Json, Thread, World, is_user_text
 
 
@@ -23,8 +23,12 @@ class ThreadsApi:
         message = f"{messages}/{{message_id}}"
         assistant = "/assistants/{assistant_id}"
         return [
-            Operation("assistants.create", "POST", "/assistants", "assistants", self.create_assistant),
-            Operation("assistants.retrieve", "GET", assistant, "assistants", self.retrieve_assistant),
+            Operation(
+                "assistants.create", "POST", "/assistants", "assistants", self.create_assistant
+            ),
+            Operation(
+                "assistants.retrieve", "GET", assistant, "assistants", self.retrieve_assistant
+            ),
             Operation("threads.create", "POST", "/threads", "assistants", self.create_thread),
             Operation("threads.retrieve", "GET", thread, "assistants", self.retrieve_thread),
             Operation("threads.update", "POST", thread, "assistants", self.update_thread),
@@ -34,25 +38,25 @@ class ThreadsApi:
             Operation("messages.retrieve", "GET", message, "assistants", self.retrieve_message),
         ]
 
-    async def create_assistant(self, call: Call) -> Answer:
+    async def create_assistant(self, call: ApiCall) -> Answer:
         """A new assistant."""
         assistant = wire.assistant_json(call.checked(bodies.CREATE_ASSISTANT))
         self._world.assistants[assistant["id"]] = assistant
         return assistant
 
-    async def retrieve_assistant(self, call: Call) -> Answer:
+    async def retrieve_assistant(self, call: ApiCall) -> Answer:
         """An assistant."""
         return find_assistant(self._world, call.param("assistant_id"))
 
-    async def create_thread(self, call: Call) -> Answer:
+    async def create_thread(self, call: ApiCall) -> Answer:
         """A new thread, with messages if asked for."""
         return wire.thread_json(new_thread(self._world, call.checked(bodies.CREATE_THREAD)))
 
-    async def retrieve_thread(self, call: Call) -> Answer:
+    async def retrieve_thread(self, call: ApiCall) -> Answer:
         """A thread."""
         return wire.thread_json(find_thread(self._world, call))
 
-    async def update_thread(self, call: Call) -> Answer:
+    async def update_thread(self, call: ApiCall) -> Answer:
         """Replace a thread's metadata."""
         thread = find_thread(self._world, call)
         asked = call.checked(bodies.UPDATE_THREAD)
@@ -60,22 +64,24 @@ class ThreadsApi:
             thread.metadata = dict(asked["metadata"])
         return wire.thread_json(thread)
 
-    async def delete_thread(self, call: Call) -> Answer:
+    async def delete_thread(self, call: ApiCall) -> Answer:
         """Forget a thread."""
         thread = find_thread(self._world, call)
         del self._world.threads[thread.id]
         return {"id": thread.id, "object": "thread.deleted", "deleted": True}
 
-    async def create_message(self, call: Call) -> Answer:
+    async def create_message(self, call: ApiCall) -> Answer:
         """Add a message; refused while a run is active."""
         thread = find_thread(self._world, call)
         asked = call.checked(bodies.CREATE_MESSAGE)
         lock = self._world.personality.lock
         if thread.active and lock != "none":
-            raise message_during_run(thread.id, next(iter(thread.active)), as_conflict=lock == "conflict")
+            raise message_during_run(
+                thread.id, next(iter(thread.active)), as_conflict=lock == "conflict"
+            )
         return add_message(self._world, thread, asked)
 
-    async def list_messages(self, call: Call) -> Answer:
+    async def list_messages(self, call: ApiCall) -> Answer:
         """A page of messages, of one run if asked for."""
         messages = find_thread(self._world, call).messages
         run_id = call.request.query.get("run_id")
@@ -83,7 +89,7 @@ class ThreadsApi:
             messages = [message for message in messages if message["run_id"] == run_id]
         return page(messages, call.request.query, self._world.personality)
 
-    async def retrieve_message(self, call: Call) -> Answer:
+    async def retrieve_message(self, call: ApiCall) -> Answer:
         """One message."""
         ident = call.param("message_id")
         for message in find_thread(self._world, call).messages:
@@ -92,7 +98,7 @@ class ThreadsApi:
         raise assistant_side_not_found("message", ident)
 
 
-def find_thread(world: World, call: Call) -> Thread:
+def find_thread(world: World, call: ApiCall) -> Thread:
     """The thread a call names.
 
     Raises:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from assistant_queue.testing.provider import words_of_clouds as clouds
 from assistant_queue.testing.provider import words_of_servers as servers
 from assistant_queue.testing.provider import words_of_small_clouds as small
+from assistant_queue.testing.provider.api_errors import ApiProblem
 from assistant_queue.testing.provider.error_flags import Speaker
 from assistant_queue.testing.provider.personality import Personality
-from assistant_queue.testing.provider.problems import ApiProblem
 from assistant_queue.testing.provider.script import RunFailure
 from assistant_queue.testing.provider.wordings import Facts, Kind, Wording, Words, as_problem
 
@@ -55,12 +55,19 @@ def trouble_of(personality: Personality, kind: Kind, facts: Facts | None = None)
 
 def wording_of(personality: Personality, kind: Kind) -> Wording:
     """Return this server's wording of a kind of trouble."""
-    server = personality.overflow if kind == "overflow" and personality.overflow is not None else personality.words
+    server = (
+        personality.overflow
+        if kind == "overflow" and personality.overflow is not None
+        else personality.words
+    )
     return WORDS[server].get(kind) or clouds.OPENAI[kind]
 
 
 def code_and_message(failure: RunFailure, personality: Personality) -> tuple[str, str]:
-    """Return the error of a failed run: the script's, or the server's own if the failure names a kind of trouble."""
+    """Return the error of a failed run.
+
+    The script's, or the server's own if the failure names a kind of trouble.
+    """
     if failure.kind is None:
         return failure.code, failure.message
     problem = trouble_of(personality, failure.kind)

@@ -6,9 +6,9 @@ import copy
 import re
 from typing import Any
 
+from assistant_queue.testing.provider.api_errors import ApiProblem
 from assistant_queue.testing.provider.checks import Check
 from assistant_queue.testing.provider.personality import Personality
-from assistant_queue.testing.provider.problems import ApiProblem
 
 _UNKNOWN = "unknown_parameter"
 _STEPS = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
@@ -16,7 +16,7 @@ _UNPROCESSABLE = 422
 
 
 def check_known(body: dict[str, Any], check: Check, server: Personality) -> None:
-    """Check a body as this server does: it ignores unknown fields, or refuses them in its own words.
+    """Check a body as this server does: unknown fields are ignored or refused.
 
     Raises:
         ApiProblem: The server does not take it.
@@ -29,10 +29,16 @@ def check_known(body: dict[str, Any], check: Check, server: Personality) -> None
         try:
             check(left, "")
         except ApiProblem as problem:
-            if problem.code != _UNKNOWN or problem.param is None or server.unknown_fields == "refused":
+            if (
+                problem.code != _UNKNOWN
+                or problem.param is None
+                or server.unknown_fields == "refused"
+            ):
                 raise
             if server.unknown_fields != "ignored":
-                raise unknown_field(problem.param, value=_at(body, problem.param), server=server) from None
+                raise unknown_field(
+                    problem.param, value=_at(body, problem.param), server=server
+                ) from None
             left = _without(left, problem.param)
         else:
             return
@@ -41,10 +47,21 @@ def check_known(body: dict[str, Any], check: Check, server: Personality) -> None
 def unknown_field(path: str, *, value: Any, server: Personality) -> ApiProblem:
     """Return the refusal of a field, in this server's words."""
     if server.unknown_fields == "forbidden":
-        place = {"type": "extra_forbidden", "loc": ["body", *_steps(path)], "msg": "Extra inputs are not permitted", "input": value}
+        place = {
+            "type": "extra_forbidden",
+            "loc": ["body", *_steps(path)],
+            "msg": "Extra inputs are not permitted",
+            "input": value,
+        }
         body: dict[str, Any] = {"detail": [place]}
         if server.error_body == "flat":
-            body = {"object": "error", "message": body, "type": "invalid_request_error", "param": None, "code": None}
+            body = {
+                "object": "error",
+                "message": body,
+                "type": "invalid_request_error",
+                "param": None,
+                "code": None,
+            }
         return ApiProblem("Extra inputs are not permitted", status=_UNPROCESSABLE, body=body)
     if server.unknown_fields == "unsupported":
         return ApiProblem(_unsupported(path))

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
+from assistant_queue.testing.provider.api_errors import ApiProblem
 from assistant_queue.testing.provider.error_flags import Shape
-from assistant_queue.testing.provider.problems import ApiProblem
 
 Kind = Literal[
     "overflow",
@@ -41,7 +41,8 @@ _USUAL_WAIT_S = 1.0
 class Wording:
     """The error of one server for one kind of trouble.
 
-    `{model}`, `{limit}`, `{words}`, `{wait}` (seconds), `{wait_ms}` and `{path}` (a method and a path) in texts are filled in.
+    `{model}`, `{limit}`, `{words}`, `{wait}` (seconds), `{wait_ms}` and `{path}` (a method and a
+    path) in texts are filled in.
 
     Attributes:
         message: For a person.
@@ -52,7 +53,8 @@ class Wording:
         more: Further fields of the error object.
         headers: Further headers.
         shape: The shape of the body, if not the personality's.
-        is_in_stream: Sent as an event inside a 200 if a stream was asked for; None leaves it to the personality.
+        is_in_stream: Sent as an event inside a 200 if a stream was asked for; None leaves it to the
+            personality.
         is_failed_run: The response is accepted and fails with it (Responses only).
     """
 
@@ -97,13 +99,24 @@ class Facts:
         return text
 
 
-def spoken(words: Words, *, shape: Shape | None = None, codes: Literal["word", "status", "status_text"] = "word") -> Words:
-    """Return the wordings in a server's shape and form of codes; those with a shape of their own stay as they are."""
+def spoken(
+    words: Words,
+    *,
+    shape: Shape | None = None,
+    codes: Literal["word", "status", "status_text"] = "word",
+) -> Words:
+    """Return the wordings in a server's shape and form of codes.
+
+    Wordings with their own shape stay as they are.
+    """
 
     def code(one: Wording) -> str | int | None:
         return one.code if codes == "word" else one.status if codes == "status" else str(one.status)
 
-    return {kind: one if one.shape is not None else replace(one, shape=shape, code=code(one)) for kind, one in words.items()}
+    return {
+        kind: one if one.shape is not None else replace(one, shape=shape, code=code(one))
+        for kind, one in words.items()
+    }
 
 
 def as_problem(wording: Wording, facts: Facts) -> ApiProblem:
@@ -113,7 +126,9 @@ def as_problem(wording: Wording, facts: Facts) -> ApiProblem:
         status=wording.status,
         code=wording.code,
         param=wording.param,
-        error_type=None if wording.status >= _SERVER_ERROR and wording.error_type == _USUAL_TYPE else wording.error_type,
+        error_type=None
+        if wording.status >= _SERVER_ERROR and wording.error_type == _USUAL_TYPE
+        else wording.error_type,
         headers={name: facts.fill(value) for name, value in wording.headers.items()},
         more=_filled(wording.more, facts),
         shape=wording.shape,

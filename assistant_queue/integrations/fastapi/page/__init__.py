@@ -1,4 +1,4 @@
-"""The chat page: static files, no build step, nothing from elsewhere."""
+"""The chat page: static files, no build step, no files of other hosts."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ _TYPES = {
     "svg": "image/svg+xml",
 }
 HEADERS = {
-    # Only our own files, no inline script or style, nothing that could make markup of text, and nobody may frame the page.
+    # Only own files, no inline script or style, no markup made from text, no framing of the page.
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
-        "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -34,19 +35,29 @@ HEADERS = {
 
 
 def page_files() -> dict[str, bytes]:
-    """The page's files by name."""
+    """Return the page's files by name."""
     folder = files(__package__ or "")
-    return {one.name: one.read_bytes() for one in folder.iterdir() if one.name.rpartition(".")[2] in _TYPES}
+    return {
+        one.name: one.read_bytes()
+        for one in folder.iterdir()
+        if one.name.rpartition(".")[2] in _TYPES
+    }
 
 
-def add_page(app: FastAPI, service: Service, *, assistant_name: str, api: str, root_path: str) -> None:
+def add_page(
+    app: FastAPI, service: Service, *, assistant_name: str, api: str, root_path: str
+) -> None:
     """Serve the page at `/` and at `/room/...`, and its files beside it.
 
-    The page's addresses are relative, so it works below any path. With a `root_path` they begin with that, so the page also works at
-    the path without its last slash.
+    The page's addresses are relative, so it works below any path. With a `root_path` they begin
+    with that, so the page also works at the path without its last slash.
     """
     config = service.queue.config
-    told: dict[str, Any] = {"assistant": assistant_name, "api": api.lstrip("/"), "window_s": config.message_delay}
+    page_settings: dict[str, Any] = {
+        "assistant": assistant_name,
+        "api": api.lstrip("/"),
+        "window_s": config.message_delay,
+    }
 
     def serve(content: bytes, kind: str) -> Callable[[Request], Any]:
         async def answer(request: Request) -> Response:
@@ -62,16 +73,21 @@ def add_page(app: FastAPI, service: Service, *, assistant_name: str, api: str, r
         app.add_route(path, serve(index, "html"), methods=["GET"], include_in_schema=False)
     app.add_route("/room/{room}/", _without_slash, methods=["GET"], include_in_schema=False)
     for name, content in found.items():
-        app.add_route(f"/page/{name}", serve(content, name.rpartition(".")[2]), methods=["GET"], include_in_schema=False)
+        app.add_route(
+            f"/page/{name}",
+            serve(content, name.rpartition(".")[2]),
+            methods=["GET"],
+            include_in_schema=False,
+        )
 
     @app.get("/page/settings.json", include_in_schema=False)
     async def settings(request: Request) -> dict[str, Any]:
         service.check_host(request)
-        return told
+        return page_settings
 
     del settings
 
 
 async def _without_slash(request: Request) -> Response:
-    """Redirect to the room's own address, relative to this one: what a proxy has removed from it is not known here."""
+    """Redirect relatively: a proxy may have removed a part of the path."""
     return RedirectResponse(f"../{quote(request.path_params['room'], safe='')}", 307)

@@ -118,6 +118,10 @@ const changes = {
     if (batch) state.items.splice(state.items.indexOf(batch), 1);
     mark(state, event.message_ids, "waiting");
   },
+  said(state, event) {
+    if (find(state, "batch", event.message_id)) return; // told again
+    state.items.push({ kind: "batch", id: event.message_id, status: "done", count: 0, parts: [], tools: [], replies: [event.text], readyAt: event.at });
+  },
   batch_discarded(state, event) {
     const batch = find(state, "batch", event.batch_id);
     if (batch) batch.status = "discarded";
@@ -246,6 +250,7 @@ export function windowText(state, now) {
   if (!window) return null;
   const working = state.items.some((item) => item.kind === "batch" && item.status === "working");
   const messages = `${window.count} message${window.count === 1 ? "" : "s"}`;
+  if (!window.dueAt && !working) return { text: `${messages}, answered with the next`, left: null };
   const left = Math.max(0, localTime(state, window.dueAt) - now);
   if (working) return { text: `${messages}, answered together next`, left: null };
   if (left <= 0) return { text: `${messages}, one answer now`, left: 0 };

@@ -1,0 +1,1 @@
+"""Modules that the OpenAI protocols share: HTTP streams, errors, remedies, and parsing."""

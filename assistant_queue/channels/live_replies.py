@@ -1,0 +1,192 @@
+"""A running reply on the screen: a typing indicator, and the text as far as it is written."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, TypeVar
+
+from assistant_queue.channels.base import Part, PartNotSent, PartSent
+
+if TYPE_CHECKING:
+    from assistant_queue.channels.channel import Channel
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+_LEAST_CHARS = 20
+"""Characters from which a text is shown. Chosen: the first words say what the reply will be, and a
+short reply needs no preview."""
+
+_MORE = " …"
+
+_MOST_KEPT = 10_000
+"""Previews that are kept for their replies. Chosen: more than one process has at once."""
+
+
+class Previews:
+    """Messages that show half a reply, until the whole one replaces them.
+
+    Kept in memory: after a crash the half reply stays on the screen, above the whole one.
+    """
+
+    def __init__(self) -> None:
+        """Keep none yet."""
+        self._ids: OrderedDict[str, str] = OrderedDict()
+        self._closing: dict[str, asyncio.Task[None]] = {}
+
+    def keep(self, batch_id: str, part_id: str) -> None:
+        """Keep the message that shows a batch's reply."""
+        self._ids[batch_id] = part_id
+        while len(self._ids) > _MOST_KEPT:
+            self._ids.popitem(last=False)
+
+    def get(self, batch_id: str) -> str | None:
+        """Return the message that shows a batch's reply, None if there is none."""
+        return self._ids.get(batch_id)
+
+    def closing(self, batch_id: str, task: asyncio.Task[None]) -> None:
+        """Note that a batch's preview is being closed: its last edit may be on its way."""
+        self._closing[batch_id] = task
+        task.add_done_callback(lambda _: self._closing.pop(batch_id, None))
+
+    async def settled(self, batch_id: str) -> str | None:
+        """Return the message that shows a batch's reply, once no edit of it is on its way."""
+        task = self._closing.get(batch_id)
+        if task is not None and task.get_loop() is asyncio.get_running_loop():
+            await asyncio.wait({task})
+        return self.get(batch_id)
+
+    def forget(self, batch_id: str) -> None:
+        """Forget it: it is replaced, or gone."""
+        self._ids.pop(batch_id, None)
+
+
+class LiveReply:
+    """Show one batch during its run.
+
+    1. refreshes the typing indicator
+    2. shows the text so far, no more often than the platform allows; skips what is too late
+    3. shows nothing of an attempt that failed
+    4. never delays or fails the run: it works in a task, and its errors are logged
+    """
+
+    def __init__(self, channel: Channel, thread_id: str, batch_id: str) -> None:
+        """Show nothing yet."""
+        self._channel = channel
+        self._address = channel.address_of(thread_id)
+        self._batch_id = batch_id
+        self._texts: list[str] = []  # of the messages of the run
+        self._item: object = None
+        self._shown = ""
+        self._is_streaming = channel.streams(self._address)
+        self._news = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._request: asyncio.Task[None] | None = None
+        self._pause_s = 0.0
+
+    def start(self) -> None:
+        """Begin to show that the bot is writing."""
+        loop = asyncio.get_running_loop()
+        if self._channel.limits.typing_interval is not None:
+            self._tasks.append(loop.create_task(self._type()))
+        if self._is_streaming:
+            self._tasks.append(loop.create_task(self._stream()))
+
+    def begin(self, *, is_round: bool) -> None:
+        """Begin the text of a run; `is_round`: it continues after the outputs of tools."""
+        if not is_round:
+            self._texts.clear()
+        self._item = None
+
+    def add(self, text: str, item: object = None) -> None:
+        """Add a piece of text; another `item` is another message of the run."""
+        if not self._texts or item != self._item:
+            self._texts.append("")
+            self._item = item
+        self._texts[-1] += text
+        self._news.set()
+
+    def take_back(self) -> None:
+        """Remove the text of an attempt that failed; another attempt may follow."""
+        self._texts.clear()
+        self._item = None
+        self._news.set()
+
+    def close_soon(self, *, is_answered: bool) -> None:
+        """Close in the background; the delivery of the reply waits for it."""
+        task = asyncio.get_running_loop().create_task(self.close(is_answered=is_answered))
+        self._channel.previews.closing(self._batch_id, task)
+
+    async def close(self, *, is_answered: bool) -> None:
+        """Show nothing more; without a reply, remove what is shown."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._request is not None:
+            # Cut off, it could still arrive: after the whole reply, which it would replace.
+            await asyncio.wait({self._request})
+        part_id = self._channel.previews.get(self._batch_id)
+        if not is_answered and part_id is not None:
+            self._channel.previews.forget(self._batch_id)
+            await self._guarded(self._channel.retract(self._address, part_id))
+
+    async def _type(self) -> None:
+        interval_s = self._channel.limits.typing_interval or 0.0
+        while True:
+            await self._guarded(self._channel.typing(self._address))
+            await asyncio.sleep(interval_s)
+
+    async def _stream(self) -> None:
+        interval_s = max(
+            self._channel.limits.edits_interval or 0.0, self._channel.interval_of(self._address)
+        )
+        while self._is_streaming:
+            await self._news.wait()
+            self._news.clear()
+            text = self._text()
+            if text == self._shown:
+                continue
+            await self._channel.pacer.wait(self._address, interval_s)
+            text = self._text()  # as it is by now
+            if text and text != self._shown:
+                self._request = asyncio.get_running_loop().create_task(self._show(text))
+                await asyncio.shield(self._request)
+                await asyncio.sleep(self._pause_s)
+                self._pause_s = 0.0
+
+    def _text(self) -> str:
+        whole = "\n\n".join(text for text in self._texts if text.strip())
+        if not whole:
+            return _MORE.strip() if self._shown else ""
+        if len(whole) < _LEAST_CHARS and not self._shown:
+            return ""
+        first, *rest = self._channel.split(whole)
+        units = self._channel.limits.units
+        has_room = units is None or self._channel.measure(first + _MORE) <= units
+        return first + _MORE if has_room and not rest else first
+
+    async def _show(self, text: str) -> None:
+        part = Part(text=text, key=f"{self._batch_id}.preview")
+        shown = self._channel.previews.get(self._batch_id)
+        outcome = await self._guarded(self._channel.preview(self._address, shown, part))
+        if isinstance(outcome, PartSent):
+            self._shown = text
+            if outcome.id is not None:
+                self._channel.previews.keep(self._batch_id, outcome.id)
+        elif isinstance(outcome, PartNotSent) and not outcome.final:
+            self._pause_s = outcome.retry_after or 0.0
+            self._news.set()
+        else:
+            # A preview that may be there cannot be edited: no second one.
+            self._is_streaming = False
+
+    async def _guarded(self, call: Awaitable[T]) -> T | None:
+        try:
+            return await call
+        except Exception as error:  # noqa: BLE001 - a preview must not fail the run
+            _log.debug("channel %r: no preview: %s", self._channel.name, type(error).__name__)
+            return None

@@ -1,0 +1,1 @@
+"""Classes and functions that an application holds: both queue classes and what they share."""

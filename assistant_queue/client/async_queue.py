@@ -1,0 +1,452 @@
+"""`AsyncAssistantMessageQueue`: the queue for asyncio, with the methods of the blocking class.
+
+Docstrings are those of the blocking class; `tests/docs/test_twins.py` compares them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack, overload
+
+from assistant_queue.client import arguments
+from assistant_queue.client.commands import (
+    RECHECK_S,
+    Commands,
+    TakesTools,
+    no_reply_yet,
+    settled_reply,
+)
+from assistant_queue.client.event_methods import AsyncEventMethods
+from assistant_queue.client.provider_call_methods import AsyncProviderCallMethods
+from assistant_queue.client.queue_core import QueueCore, open_async_core, ready_core
+from assistant_queue.config import Options, configure
+from assistant_queue.config.signature import options_help, options_signature
+from assistant_queue.errors import WrongQueueClass
+from assistant_queue.models import (
+    Content,
+    FailedBatch,
+    FailureReason,
+    MessageRow,
+    MessageStatus,
+    QueueStatus,
+    Receipt,
+    SayKind,
+    ThreadFilter,
+    ThreadOrder,
+    ThreadStatus,
+    UncheckedRow,
+)
+from assistant_queue.store.transport.channels import AsyncChannelSubscription
+from assistant_queue.store.transport.connect import pubsub_client, sync_from
+from assistant_queue.store.transport.stores import AsyncStore
+
+if TYPE_CHECKING:
+    import rq
+
+    from assistant_queue.worker.loop_handle import LoopWorkerHandle
+
+
+class AsyncAssistantMessageQueue(TakesTools, AsyncProviderCallMethods, AsyncEventMethods):
+    """Collect a thread's messages within a window and have a worker answer them in one run.
+
+    The methods, options and errors of `AssistantMessageQueue`, for asyncio. Bound to the event loop
+    of its first call. A cancelled call leaves nothing half-done: a message is queued or it is not.
+    The documentation is installed with the package, in the folder `assistant_queue/docs`.
+    """
+
+    __doc__ = f"{__doc__ or ''}{options_help()}"
+
+    __signature__ = options_signature()
+
+    @overload
+    def __init__(self, **options: Unpack[Options]) -> None: ...
+    @overload
+    def __init__(self, core: QueueCore[AsyncStore], /) -> None: ...
+    def __init__(self, *core: Any, **options: Any) -> None:
+        # This package alone passes a core: `queue_core.py`.
+        self.core: QueueCore[AsyncStore] = (
+            ready_core(core, options) if core else open_async_core(configure(options))
+        )
+        self.config = self.core.config
+        self._store = self.core.store
+        self._commands = Commands(self.config, self.core.namespace)
+        self._listening = pubsub_client(self._store.client)
+        self._workers: list[LoopWorkerHandle] = []
+        self._open_provider_calls()
+        self._open_events()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(queue_prefix={self.config.queue_prefix!r})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def __enter__(self) -> NoReturn:
+        """Refuse; raises WrongQueueClass."""
+        raise WrongQueueClass(
+            "AsyncAssistantMessageQueue is awaited: use `async with`, or AssistantMessageQueue with "
+            "`with`"
+        )
+
+    def __exit__(self, *_: object) -> None:
+        """Never reached."""
+
+    async def close(self) -> None:
+        """Stop this object's workers and close its connections. Idempotent.
+
+        A client passed as `redis` stays open. The object stays usable: a later call connects again,
+        so that a message that arrives while a process ends is queued and not lost. Close it once
+        more after that.
+        """
+        workers, self._workers = self._workers, []
+        for worker in workers:
+            await worker.stop()
+        await self._close_events()
+        await self._close_provider_calls()
+        if self.core.owns_client:
+            await self._store.close(self._listening)
+
+    # --- messages ---------------------------------------------------------------------------------
+
+    async def add_message_to_thread(
+        self,
+        thread_id: str,
+        message: Content,
+        instructions: str | None = None,
+        *,
+        message_id: str | None = None,
+        author: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        tenant: str | None = None,
+        wants_reply: bool = True,
+    ) -> Receipt:
+        """Add a message: from now on it ends in exactly one completed run, or in the failed list.
+
+        Args:
+            thread_id: The conversation; any string of 1 to 512 characters.
+            message: A non-blank text, or the provider's content parts.
+            instructions: Instructions of the run over this message, instead of the default ones.
+            message_id: Unique within the prefix; the same id, thread and content again is the same
+                message. None generates one.
+            author: The author's name, as the model sees it.
+            metadata: Up to 14 pairs of strings, kept with the message.
+            tenant: A label of up to 128 printable characters for the customer that the message
+                belongs to; kept with it, and given to results and tools. The model does not see it.
+            wants_reply: False: it opens no window, and is answered with the next message that wants
+                a reply.
+
+        Raises:
+            InvalidArgument: An argument is of the wrong type, empty or too long. Nothing was
+                queued.
+            MessageRefused: A validator refused it (also an InvalidArgument). Nothing was queued.
+            MessageIdConflict: The id belongs to another message. Nothing was queued.
+            ThreadFull: The thread has `max_pending` waiting messages. Nothing was queued.
+            StoreUnavailable: Redis did not answer; the message may have been queued. Add it again
+                with the same `message_id`.
+        """
+        checked, made = self._commands.make(
+            thread_id,
+            message,
+            instructions,
+            message_id=message_id,
+            author=author,
+            metadata=metadata,
+            tenant=tenant,
+            wants_reply=wants_reply,
+        )
+        await self._commands.validate_async(made, checked)
+        return await self._store.run(self._commands.add_made(checked, made))
+
+    async def add_messages(self, messages: Iterable[MessageRow | UncheckedRow]) -> list[Receipt]:
+        """Add many messages, a few hundred per round trip; those of one thread keep their order.
+
+        Args:
+            messages: Dicts of the arguments of `add_message_to_thread`: `thread_id`, `message` and
+                the optional ones.
+
+        Raises:
+            InvalidArgument: A row is wrong; the message names it. Nothing was queued.
+            MessageRefused: A validator refused one of them. Nothing was queued.
+            MessageIdConflict, ThreadFull: For one message; others are queued. With `message_id`s
+                the call can be repeated.
+        """
+        rows = arguments.make_rows(messages)
+        for thread_id, made in rows:  # all of them before the first is queued
+            await self._commands.validate_async(made, thread_id)
+        return await self._store.run(self._commands.add_rows(rows))
+
+    async def ask(
+        self,
+        thread_id: str,
+        message: Content,
+        instructions: str | None = None,
+        *,
+        timeout: float = 60,
+        message_id: str | None = None,
+        author: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        tenant: str | None = None,
+    ) -> str | None:
+        """Add a message and wait for the reply of its run.
+
+        Raises the errors of `add_message_to_thread` and `wait_for_reply`. After a TimeoutError the
+        message is still queued and will be answered.
+        """
+        arguments.check_timeout(timeout)
+        receipt = await self.add_message_to_thread(
+            thread_id,
+            message,
+            instructions,
+            message_id=message_id,
+            author=author,
+            metadata=metadata,
+            tenant=tenant,
+        )
+        return await self.wait_for_reply(receipt.message_id, timeout)
+
+    async def say(
+        self,
+        thread_id: str,
+        text: str,
+        *,
+        author: str | None = None,
+        kind: SayKind = "reply",
+    ) -> Receipt:
+        """Say something in a thread without a run: on its platform and to its subscribers, at once.
+
+        It is delivered through the outbox, in order with the replies, by the thread's channel or
+        `on_reply` (with `run_id=""`), and published as the event `said`. `get_message` has its
+        delivery.
+
+        Args:
+            thread_id: The conversation.
+            text: The text, not blank.
+            author: Its author's name, for subscribers.
+            kind: `notice`: the model does not see it. `reply` is not supported yet.
+
+        Raises:
+            InvalidArgument: An argument is of the wrong type, empty or too long. Nothing was said.
+            StoreUnavailable: Redis did not answer; it may have been said.
+        """
+        return await self._store.run(self._commands.say(thread_id, text, author, kind))
+
+    async def get_message(self, message_id: str) -> MessageStatus | None:
+        """Return a message's status; None if there is no record of it (any more)."""
+        return await self._store.run(self._commands.get_message(message_id))
+
+    async def wait_for_reply(self, message_id: str, timeout: float = 60) -> str | None:
+        """Wait until the message's run has ended and return its reply.
+
+        The caller is woken by pub/sub; it does not poll. The blocking class, called in a running
+        event loop, blocks all its coroutines; that is logged as a warning.
+
+        Args:
+            message_id: The id in the receipt.
+            timeout: Seconds; 0 checks once.
+
+        Returns:
+            The run's messages joined by a blank line; None if it said nothing. With a
+            `fallback_reply`, a failed batch returns that text, and `get_message` marks it as one.
+
+        Raises:
+            TimeoutError: The run has not ended yet. The message will still be answered.
+            MessageNotFound: There is no such message.
+            MessageCancelled: It was cancelled.
+            BatchFailed: Its batch, `batch_id`, is in the failed list.
+        """
+        clock = self.core.clock
+        until = clock.monotonic() + arguments.check_timeout(timeout)
+        status = await self.get_message(message_id)
+        settled, reply = settled_reply(message_id, status)
+        if settled or status is None:
+            return reply
+        channel = self.core.namespace.keys.done(status.thread_id)
+        async with AsyncChannelSubscription(self._listening, channel) as subscription:
+            while True:
+                # After the subscription: a run that ended before it is seen here.
+                settled, reply = settled_reply(message_id, await self.get_message(message_id))
+                if settled:
+                    return reply
+                left = until - clock.monotonic()
+                if left <= 0:
+                    raise no_reply_yet(message_id, timeout)
+                await subscription.wait(min(left, RECHECK_S))
+
+    async def cancel(self, message_id: str) -> bool:
+        """Cancel a waiting message.
+
+        Returns:
+            True if it is `cancelled` now; False if it is in a batch, has ended or is unknown.
+        """
+        return await self._store.run(self._commands.cancel(message_id))
+
+    async def edit_message(self, message_id: str, message: Content) -> bool:
+        """Replace the content of a waiting message.
+
+        Returns:
+            True if it was replaced; False if the message is in a batch already, or has ended.
+
+        Raises:
+            InvalidArgument: The content is empty, too long or of the wrong type. Nothing was
+                changed.
+            MessageRefused: A validator refused the new content. Nothing was changed.
+            MessageNotFound: There is no such message.
+        """
+        made = self._commands.make_edit(message_id, message)
+        await self._commands.validate_async(made, None)
+        return await self._store.run(self._commands.edit_made(made))
+
+    # --- control ----------------------------------------------------------------------------------
+
+    async def pause(self, thread_id: str | None = None) -> None:
+        """Accept messages but start no batch: of one thread, or of the whole queue.
+
+        Batches in progress continue to their end.
+        """
+        await self._store.run(self._commands.pause(thread_id))
+
+    async def resume(self, thread_id: str | None = None) -> None:
+        """End a pause; messages that fell due meanwhile are answered at once."""
+        await self._store.run(self._commands.resume(thread_id))
+
+    async def forget_thread(self, thread_id: str) -> None:
+        """Delete every key of a thread, waiting and failed messages included.
+
+        The provider's conversation is not touched. The call scans all records under the prefix: use
+        it for erasure requests, not for every message.
+
+        Raises:
+            ThreadBusy: A worker holds the thread. Nothing was deleted.
+        """
+        await self._store.run(self._commands.forget(thread_id))
+
+    async def get_jobs_by_thread_id(self, thread_id: str) -> list[MessageStatus]:
+        """Return a thread's messages that wait or are in a batch, in order."""
+        return await self._store.run(self._commands.jobs_of(thread_id))
+
+    async def get_queue(self) -> rq.Queue:
+        """Return RQ's queue of wake-ups, for RQ's tools; messages are not in it.
+
+        Calls on the RQ queue block, also on the asyncio class.
+        """
+        import rq
+
+        return rq.Queue(
+            self.config.queue_prefix, connection=sync_from(self.config.redis, self.config.redis_url)
+        )
+
+    # --- what is where ----------------------------------------------------------------------------
+
+    async def get_queue_status(self) -> QueueStatus:
+        """Return the numbers of messages by state.
+
+        Counters are kept, so the cost does not depend on the number of messages.
+        """
+        return await self._store.run(self._commands.queue_status())
+
+    async def get_thread_status(self, thread_id: str) -> ThreadStatus:
+        """Return one thread's status; a thread that was never used is `idle`."""
+        return await self._store.run(self._commands.thread_status(thread_id))
+
+    async def list_threads(
+        self,
+        state: ThreadFilter | None = None,
+        limit: int = 100,
+        after: str | None = None,
+        order: ThreadOrder = "oldest_due",
+    ) -> list[ThreadStatus]:
+        """Return threads that are not idle, in the order of the time when each is next checked.
+
+        Args:
+            state: `pending`, `active`, `retrying`, `held`; `stuck` (overdue by more than 5 s: no
+                worker is alive, or they are full), `paused`, or `parked` (a batch of it is in the
+                failed list because its outcome is unknown). None for all but paused threads.
+                Filters read all threads that wait; `paused` scans all keys of Redis.
+            limit: Threads to return, 1 to 1000.
+            after: The last `thread_id` of the previous page, None for the first page.
+            order: `oldest_due` or `newest_due`. Paused threads come by name, parked ones in the
+                order in which they were parked.
+
+        Raises:
+            InvalidArgument: A word is none of these, or `after` is not in the list any more.
+        """
+        return await self._store.run(self._commands.list_threads(state, limit, after, order))
+
+    # --- what has failed --------------------------------------------------------------------------
+
+    async def list_failed(self, limit: int = 100, after: str | None = None) -> list[FailedBatch]:
+        """Return failed batches, oldest first.
+
+        Args:
+            limit: Batches to return, 1 to 1000.
+            after: The last `batch_id` of the previous page, None for the first page.
+
+        Raises:
+            BatchNotFound: `after` is no longer in the list.
+        """
+        return await self._store.run(self._commands.list_failed(limit, after))
+
+    async def retry_failed(self, batch_id: str) -> None:
+        """Move a failed batch back to its thread's head, due at once.
+
+        A reply (`undelivered`, `delivery_unknown`) is delivered again at once, without another run,
+        before those that wait; `RunResult.late` marks it.
+
+        Raises:
+            BatchNotFound: It is not in the failed list. Nothing was changed.
+        """
+        await self._store.run(self._commands.retry_failed(batch_id))
+
+    async def discard_failed(self, batch_id: str) -> None:
+        """Delete a failed batch and its texts; its messages stay `failed` for `result_ttl`.
+
+        Of a reply: it is not delivered; its messages stay `completed`.
+
+        Raises:
+            BatchNotFound: It is not in the failed list. Nothing was changed.
+        """
+        await self._store.run(self._commands.discard_failed(batch_id))
+
+    async def retry_failed_all(
+        self, reason: FailureReason | None = None, thread_id: str | None = None
+    ) -> int:
+        """Retry every batch of the failed list, or those with this reason or of this thread.
+
+        Returns:
+            How many were retried; batches that fail again meanwhile are not counted twice.
+        """
+        return await self._store.run(self._commands.retry_failed_all(reason, thread_id))
+
+    async def discard_failed_all(
+        self, reason: FailureReason | None = None, thread_id: str | None = None
+    ) -> int:
+        """Discard every batch of the failed list, or those with this reason or of this thread.
+
+        Returns:
+            How many were discarded.
+        """
+        return await self._store.run(self._commands.discard_failed_all(reason, thread_id))
+
+    # --- work -------------------------------------------------------------------------------------
+
+    async def start_worker(self) -> LoopWorkerHandle:
+        """Start an asyncio worker on this event loop, with this object's options and callbacks.
+
+        Callbacks can use objects that belong to the loop. Each call starts another worker, with
+        its own `concurrency` runs; a warning is logged if an earlier one still runs.
+
+        Raises:
+            ConfigurationError: No backend is configured, or its key is missing. Nothing was
+                started.
+            StoreUnavailable: Redis did not answer. Nothing was started.
+        """
+        from assistant_queue.worker.loop_handle import LoopWorkerHandle
+
+        self._commands.warn_of_workers(sum(worker.is_alive for worker in self._workers))
+        handle = LoopWorkerHandle(self.config, clock=self.core.clock)
+        await handle.start()
+        self._workers.append(handle)
+        return handle

@@ -1,0 +1,414 @@
+"""The calls of both queue classes as operations of the store.
+
+Options and arguments become operations here; the queue classes only run them, blocking or awaited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar, overload
+
+from assistant_queue.client import arguments
+from assistant_queue.config import Config, to_ms
+from assistant_queue.core.window import Window
+from assistant_queue.errors import BatchFailed, MessageCancelled, MessageNotFound
+from assistant_queue.models import (
+    FailedBatch,
+    Message,
+    MessageState,
+    MessageStatus,
+    QueueStatus,
+    Receipt,
+    SayKind,
+    ThreadStatus,
+)
+from assistant_queue.store.calls import Namespace, Operation
+from assistant_queue.store.ops import (
+    control,
+    failures,
+    producing,
+    saying,
+    statuses,
+    thread_lists,
+)
+from assistant_queue.store.ops.event_log import COALESCE_MS, listen, typing
+from assistant_queue.user_code.validator_calls import validate, validate_async
+
+_log = logging.getLogger(__name__)
+
+MAX_FAILED_PAGE = 1000
+"""Rows of one `list_failed` call. Chosen: a page of the longest errors is about a megabyte."""
+
+MAX_THREADS_PAGE = 1000
+"""Rows of one `list_threads` call. Chosen: as `list_failed`; some milliseconds of Redis' time."""
+
+_MOST_TYPING = 1000
+"""Entries of `typing` by thread and author that are kept before expired ones are dropped. Chosen:
+more than type at once in one process."""
+
+RECHECK_S = 5.0
+"""Seconds between two reads of a message's state while a caller waits for its reply, in case the
+notification was lost with a connection. Chosen: hardly any cost."""
+
+
+class Commands:
+    """The queue's calls as operations, their arguments checked. Has no connection."""
+
+    def __init__(self, config: Config, namespace: Namespace) -> None:
+        self.config = config
+        self.namespace = namespace
+        window = Window(
+            delay_ms=to_ms(config.message_delay),
+            kind=config.window,
+            max_wait_ms=to_ms(config.max_wait or 0),
+            max_batch=config.max_batch_size or 0,
+        )
+        self._rules = producing.AddRules(
+            window=window,
+            after_run=config.after_run,
+            max_pending=config.max_pending or 0,
+            replicated=config.durability == "replicated",
+        )
+        waiting = replace(window, delay_ms=to_ms(config.attachment_wait or config.message_delay))
+        self._rules_of_text = replace(self._rules, window=waiting)
+        self._introduced = False
+        self._warned_of: set[str] = set()
+        self._seen_typing: dict[tuple[str, str], float] = {}
+
+    def warn_of_blocking(self, call: str) -> None:
+        """Log, once for each call of a queue object, that a blocking wait stops a running loop.
+
+        Nothing is logged in an interactive session: notebooks run each cell in a loop, and nothing
+        else runs in it.
+        """
+        # Source: the documentation of sys: `ps1` is defined in interactive mode only.
+        if call in self._warned_of or hasattr(sys, "ps1"):
+            return
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        self._warned_of.add(call)
+        _log.warning(
+            "AssistantMessageQueue.%s() was called in a running event loop and blocks it until it "
+            "returns: use AsyncAssistantMessageQueue in coroutines, or await "
+            "asyncio.to_thread(queue.%s, ...)",
+            call,
+            call,
+        )
+
+    def warn_of_workers(self, running: int) -> None:
+        """Log that this object has workers running when it starts another one."""
+        if running:
+            _log.warning(
+                "queue %r: start_worker() was called with %d worker(s) of this object running: "
+                "each takes up to concurrency=%d runs at once; for one worker, keep the handle of "
+                "the first call",
+                self.config.queue_prefix,
+                running,
+                self.config.concurrency,
+            )
+
+    def make(
+        self,
+        thread_id: str,
+        message: Any,
+        instructions: str | None,
+        *,
+        message_id: str | None,
+        author: str | None,
+        metadata: Mapping[str, str] | None,
+        tenant: str | None = None,
+        wants_reply: bool = True,
+    ) -> tuple[str, Message]:
+        """Check the arguments of `add_message_to_thread`; return thread id and message."""
+        made = arguments.make_message(
+            message,
+            message_id=message_id,
+            instructions=instructions,
+            author=author,
+            metadata=metadata,
+            tenant=tenant,
+            wants_reply=wants_reply,
+        )
+        return arguments.check_thread_id(thread_id), made
+
+    def validate(self, made: Message, thread_id: str | None) -> None:
+        """Run the validators.
+
+        Raises:
+            MessageRefused: One of them refused the message.
+        """
+        validate(self.config.validators, made, thread_id, self.config.callback_limit)
+
+    async def validate_async(self, made: Message, thread_id: str | None) -> None:
+        """`validate`, without blocking the event loop."""
+        await validate_async(self.config.validators, made, thread_id, self.config.callback_limit)
+
+    def add_made(self, thread_id: str, message: Message) -> Operation[Receipt]:
+        """`add_message_to_thread`, of a validated message."""
+        yield from self._introduce()
+        return (
+            yield from producing.add(self.namespace, thread_id, message, self._rules_for(message))
+        )
+
+    def add_many(self, messages: Iterable[Mapping[str, Any]]) -> Operation[list[Receipt]]:
+        """`add_messages`."""
+        rows = arguments.make_rows(messages)
+        for thread_id, made in rows:  # all of them before the first is queued
+            self.validate(made, thread_id)
+        return self.add_rows(rows)
+
+    def add_rows(self, rows: list[tuple[str, Message]]) -> Operation[list[Receipt]]:
+        """`add_messages`, of validated messages."""
+        yield from self._introduce()
+        return (
+            yield from producing.add_many(
+                self.namespace,
+                [(thread_id, made, self._rules_for(made)) for thread_id, made in rows],
+            )
+        )
+
+    def _rules_for(self, message: Message) -> producing.AddRules:
+        """Return a message's window: text alone may be a caption, and waits for attachments."""
+        return self._rules if message.has_attachment else self._rules_of_text
+
+    def _introduce(self) -> Operation[None]:
+        """Write the queue's fingerprint, once for each process, before its first message."""
+        if not self._introduced:
+            yield from control.introduce(self.namespace, self.config.fingerprint)
+            self._introduced = True
+
+    def say(
+        self, thread_id: str, text: Any, author: str | None, kind: SayKind
+    ) -> Operation[Receipt]:
+        """`say`."""
+        message, checked = arguments.check_say(text, author, kind)
+        return self._say(arguments.check_thread_id(thread_id), message, checked)
+
+    def _say(self, thread_id: str, message: Message, kind: SayKind) -> Operation[Receipt]:
+        yield from self._introduce()
+        return (
+            yield from saying.say(
+                self.namespace,
+                thread_id,
+                message,
+                batch_id=secrets.token_hex(12),
+                kind=kind,
+                result_ttl_s=self.config.result_ttl,
+            )
+        )
+
+    def get_message(self, message_id: str) -> Operation[MessageStatus | None]:
+        """`get_message`."""
+        return statuses.read_message(self.namespace, arguments.check_message_id(message_id))
+
+    def queue_status(self) -> Operation[QueueStatus]:
+        """`get_queue_status`."""
+        return statuses.read_status(self.namespace)
+
+    def thread_status(self, thread_id: str) -> Operation[ThreadStatus]:
+        """`get_thread_status`."""
+        return statuses.read_thread(self.namespace, arguments.check_thread_id(thread_id))
+
+    def list_threads(
+        self, state: str | None, limit: int, after: str | None, order: str
+    ) -> Operation[list[ThreadStatus]]:
+        """`list_threads`."""
+        if state is not None:
+            arguments.check_choice(state, "state", thread_lists.STATES)
+        return thread_lists.list_threads(
+            self.namespace,
+            state,
+            arguments.check_limit(limit, MAX_THREADS_PAGE),
+            None if after is None else arguments.check_thread_id(after),
+            arguments.check_choice(order, "order", thread_lists.ORDERS),
+        )
+
+    def list_failed(self, limit: int, after: str | None) -> Operation[list[FailedBatch]]:
+        """`list_failed`."""
+        checked = None if after is None else arguments.check_batch_id(after)
+        return failures.list_failed(
+            self.namespace, arguments.check_limit(limit, MAX_FAILED_PAGE), checked
+        )
+
+    def retry_failed(self, batch_id: str) -> Operation[None]:
+        """`retry_failed`."""
+        return failures.retry_failed(self.namespace, arguments.check_batch_id(batch_id))
+
+    def retry_failed_all(self, reason: str | None, thread_id: str | None) -> Operation[int]:
+        """`retry_failed_all`."""
+        chosen = arguments.check_failed_filter(reason, thread_id)
+        return failures.retry_all(self.namespace, *chosen)
+
+    def discard_failed_all(self, reason: str | None, thread_id: str | None) -> Operation[int]:
+        """`discard_failed_all`."""
+        chosen = arguments.check_failed_filter(reason, thread_id)
+        return failures.discard_all(self.namespace, *chosen, self.config.result_ttl)
+
+    def discard_failed(self, batch_id: str) -> Operation[None]:
+        """`discard_failed`."""
+        return failures.discard_failed(
+            self.namespace, arguments.check_batch_id(batch_id), self.config.result_ttl
+        )
+
+    def listen(self, thread_id: str) -> Operation[str]:
+        """`open_events`."""
+        return self._listen(arguments.check_thread_id(thread_id))
+
+    def _listen(self, thread_id: str) -> Operation[str]:
+        stream = yield from listen(self.namespace, thread_id)
+        return stream.newest
+
+    def typing(self, thread_id: str, author: str | None) -> Operation[None]:
+        """`typing`."""
+        return self._typing(
+            arguments.check_thread_id(thread_id), arguments.check_author(author) or ""
+        )
+
+    def _typing(self, thread_id: str, author: str) -> Operation[None]:
+        """Send nothing if it was sent a moment ago: a page calls this with every key press."""
+        now_s = self.namespace.clock.monotonic()
+        if now_s < self._seen_typing.get((thread_id, author), 0.0):
+            return
+        if len(self._seen_typing) >= _MOST_TYPING:
+            self._seen_typing = {
+                key: until for key, until in self._seen_typing.items() if until > now_s
+            }
+        self._seen_typing[thread_id, author] = now_s + COALESCE_MS / 1000
+        yield from typing(self.namespace, thread_id, author, self._rules.window)
+
+    # --- control ----------------------------------------------------------------------------------
+
+    def cancel(self, message_id: str) -> Operation[bool]:
+        """`cancel`."""
+        return control.cancel(
+            self.namespace, arguments.check_message_id(message_id), self.config.result_ttl
+        )
+
+    def edit(self, message_id: str, message: Any) -> Operation[bool]:
+        """`edit_message`."""
+        made = self.make_edit(message_id, message)
+        self.validate(made, None)
+        return self.edit_made(made)
+
+    def make_edit(self, message_id: str, message: Any) -> Message:
+        """Check the arguments of `edit_message`."""
+        checked = arguments.check_message_id(message_id)
+        return arguments.make_message(
+            message, message_id=checked, instructions=None, author=None, metadata=None
+        )
+
+    def edit_made(self, made: Message) -> Operation[bool]:
+        """`edit_message`, of a validated content."""
+        return control.edit(self.namespace, made)
+
+    def pause(self, thread_id: str | None) -> Operation[None]:
+        """`pause`."""
+        if thread_id is None:
+            return control.pause_queue(self.namespace)
+        return control.pause_thread(self.namespace, arguments.check_thread_id(thread_id))
+
+    def resume(self, thread_id: str | None) -> Operation[None]:
+        """`resume`."""
+        if thread_id is None:
+            return control.resume_queue(self.namespace)
+        return control.resume_thread(self.namespace, arguments.check_thread_id(thread_id))
+
+    def forget(self, thread_id: str) -> Operation[None]:
+        """`forget_thread`."""
+        return control.forget(self.namespace, arguments.check_thread_id(thread_id))
+
+    def jobs_of(self, thread_id: str) -> Operation[list[MessageStatus]]:
+        """`get_jobs_by_thread_id`."""
+        return control.messages_of(self.namespace, arguments.check_thread_id(thread_id))
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class TakesTools:
+    """The decorator of both queue classes."""
+
+    config: Config
+
+    @overload
+    def tool(self, function: Function) -> Function: ...
+    @overload
+    def tool(
+        self,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        timeout: float | None = None,
+    ) -> Callable[[Function], Function]: ...
+    def tool(
+        self,
+        function: Function | None = None,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        timeout: float | None = None,
+    ) -> Function | Callable[[Function], Function]:
+        """Make a tool of a typed function, sync or async: `@queue.tool`, `@queue.tool(timeout=5)`.
+
+        The function stays as it is. Its signature and docstring describe the tool to the model. The
+        calls of a round run in parallel; a parameter annotated with `ToolContext` is given it. Wrong arguments, an
+        exception and a time-out become outputs that the model can read.
+
+        Args:
+            function: Every parameter annotated with a type that JSON knows.
+            name: 1 to 64 letters, digits, `_` and `-`; None for the function's own.
+            description: None for the docstring's text before its first section.
+            timeout: Seconds one call may take; None: as long as the run.
+
+        Raises:
+            ConfigurationError: The function cannot be a tool; the message names it and says why.
+                Nothing was registered.
+        """
+
+        def register(function: Function) -> Function:
+            self.config.toolbox.add(function, name=name, description=description, timeout=timeout)
+            return function
+
+        return register if function is None else register(function)
+
+
+def settled_reply(message_id: str, status: MessageStatus | None) -> tuple[bool, str | None]:
+    """Return whether a message's run has ended, and its reply.
+
+    Raises:
+        MessageNotFound: There is no record of it.
+        MessageCancelled: It was cancelled before it was sent.
+        BatchFailed: Its batch is in the failed list, and there is no `fallback_reply`.
+    """
+    if status is None:
+        raise MessageNotFound(
+            f"there is no message {message_id!r}: "
+            "it was never added, or its record has expired (result_ttl)"
+        )
+    if status.status == MessageState.CANCELLED.value:
+        raise MessageCancelled(f"message {message_id!r} was cancelled before it was sent")
+    if status.fallback:
+        return True, status.reply
+    if status.status == MessageState.FAILED.value and status.batch_id is not None:
+        why = status.error.message if status.error else "no reason is known"
+        raise BatchFailed(
+            f"message {message_id!r} of thread {status.thread_id!r} is in failed batch "
+            f"{status.batch_id}: {why}; see list_failed(), retry_failed(), discard_failed()",
+            batch_id=status.batch_id,
+        )
+    return status.status == MessageState.COMPLETED.value, status.reply
+
+
+def no_reply_yet(message_id: str, timeout_s: float) -> TimeoutError:
+    """Return the error of `wait_for_reply` for a run that has not ended in time."""
+    return TimeoutError(
+        f"message {message_id!r} has no reply after {timeout_s:g} s; "
+        "it stays queued and will be answered"
+    )

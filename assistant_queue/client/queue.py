@@ -1,0 +1,451 @@
+"""`AssistantMessageQueue`: the queue for blocking code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack, overload
+
+from assistant_queue.client import arguments
+from assistant_queue.client.commands import (
+    RECHECK_S,
+    Commands,
+    TakesTools,
+    no_reply_yet,
+    settled_reply,
+)
+from assistant_queue.client.event_methods import EventMethods
+from assistant_queue.client.provider_call_methods import ProviderCallMethods
+from assistant_queue.client.queue_core import QueueCore, open_core, ready_core
+from assistant_queue.config import Options, configure
+from assistant_queue.config.signature import options_help, options_signature
+from assistant_queue.errors import WrongQueueClass
+from assistant_queue.models import (
+    Content,
+    FailedBatch,
+    FailureReason,
+    MessageRow,
+    MessageStatus,
+    QueueStatus,
+    Receipt,
+    SayKind,
+    ThreadFilter,
+    ThreadOrder,
+    ThreadStatus,
+    UncheckedRow,
+)
+from assistant_queue.store.transport.channels import ChannelSubscription
+from assistant_queue.store.transport.connect import pubsub_client
+from assistant_queue.store.transport.stores import SyncStore
+
+if TYPE_CHECKING:
+    import rq
+
+    from assistant_queue.worker.handle import WorkerHandle
+
+
+class AssistantMessageQueue(TakesTools, ProviderCallMethods, EventMethods):
+    """Collect a thread's messages within a window and have a worker answer them in one run.
+
+    1. adds messages: one round trip to Redis, nothing else
+    2. reports their state, and waits for their replies
+    3. lists, retries and discards failed batches
+    4. runs a worker on a thread of this process, on request
+    5. makes direct calls on the provider's threads, beside the queue
+    6. publishes a thread's events as they happen
+
+    Safe to use from several threads. An error in an option raises ConfigurationError (UnknownOption
+    for a name that does not exist) before anything is connected. The documentation is installed
+    with the package, in the folder `assistant_queue/docs`.
+    """
+
+    __doc__ = f"{__doc__ or ''}{options_help()}"
+
+    __signature__ = options_signature()
+
+    @overload
+    def __init__(self, **options: Unpack[Options]) -> None: ...
+    @overload
+    def __init__(self, core: QueueCore[SyncStore], /) -> None: ...
+    def __init__(self, *core: Any, **options: Any) -> None:
+        # This package alone passes a core: `queue_core.py`.
+        self.core: QueueCore[SyncStore] = (
+            ready_core(core, options) if core else open_core(configure(options))
+        )
+        self.config = self.core.config
+        self._store = self.core.store
+        self._commands = Commands(self.config, self.core.namespace)
+        self._listening = pubsub_client(self._store.client)
+        self._workers: list[WorkerHandle] = []
+        self._open_provider_calls()
+        self._open_events()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(queue_prefix={self.config.queue_prefix!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> NoReturn:
+        """Refuse; raises WrongQueueClass."""
+        raise WrongQueueClass(
+            "AssistantMessageQueue blocks: use `with`, or AsyncAssistantMessageQueue with "
+            "`async with`"
+        )
+
+    async def __aexit__(self, *_: object) -> None:
+        """Never reached."""
+
+    def close(self) -> None:
+        """Stop this object's workers and close its connections. Idempotent.
+
+        A client passed as `redis` stays open. The object stays usable: a later call connects again,
+        so that a message that arrives while a process ends is queued and not lost. Close it once
+        more after that.
+        """
+        workers, self._workers = self._workers, []
+        for worker in workers:
+            worker.stop()
+        self._close_events()
+        self._close_provider_calls()
+        if self.core.owns_client:
+            self._listening.close()
+            self._store.close()
+
+    # --- messages ---------------------------------------------------------------------------------
+
+    def add_message_to_thread(
+        self,
+        thread_id: str,
+        message: Content,
+        instructions: str | None = None,
+        *,
+        message_id: str | None = None,
+        author: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        tenant: str | None = None,
+        wants_reply: bool = True,
+    ) -> Receipt:
+        """Add a message: from now on it ends in exactly one completed run, or in the failed list.
+
+        Args:
+            thread_id: The conversation; any string of 1 to 512 characters.
+            message: A non-blank text, or the provider's content parts.
+            instructions: Instructions of the run over this message, instead of the default ones.
+            message_id: Unique within the prefix; the same id, thread and content again is the same
+                message. None generates one.
+            author: The author's name, as the model sees it.
+            metadata: Up to 14 pairs of strings, kept with the message.
+            tenant: A label of up to 128 printable characters for the customer that the message
+                belongs to; kept with it, and given to results and tools. The model does not see it.
+            wants_reply: False: it opens no window, and is answered with the next message that wants
+                a reply.
+
+        Raises:
+            InvalidArgument: An argument is of the wrong type, empty or too long. Nothing was
+                queued.
+            MessageRefused: A validator refused it (also an InvalidArgument). Nothing was queued.
+            MessageIdConflict: The id belongs to another message. Nothing was queued.
+            ThreadFull: The thread has `max_pending` waiting messages. Nothing was queued.
+            StoreUnavailable: Redis did not answer; the message may have been queued. Add it again
+                with the same `message_id`.
+        """
+        checked, made = self._commands.make(
+            thread_id,
+            message,
+            instructions,
+            message_id=message_id,
+            author=author,
+            metadata=metadata,
+            tenant=tenant,
+            wants_reply=wants_reply,
+        )
+        self._commands.validate(made, checked)
+        return self._store.run(self._commands.add_made(checked, made))
+
+    def ask(
+        self,
+        thread_id: str,
+        message: Content,
+        instructions: str | None = None,
+        *,
+        timeout: float = 60,
+        message_id: str | None = None,
+        author: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        tenant: str | None = None,
+    ) -> str | None:
+        """Add a message and wait for the reply of its run.
+
+        Raises the errors of `add_message_to_thread` and `wait_for_reply`. After a TimeoutError the
+        message is still queued and will be answered.
+        """
+        arguments.check_timeout(timeout)
+        receipt = self.add_message_to_thread(
+            thread_id,
+            message,
+            instructions,
+            message_id=message_id,
+            author=author,
+            metadata=metadata,
+            tenant=tenant,
+        )
+        return self.wait_for_reply(receipt.message_id, timeout)
+
+    def say(
+        self,
+        thread_id: str,
+        text: str,
+        *,
+        author: str | None = None,
+        kind: SayKind = "reply",
+    ) -> Receipt:
+        """Say something in a thread without a run: on its platform and to its subscribers, at once.
+
+        It is delivered through the outbox, in order with the replies, by the thread's channel or
+        `on_reply` (with `run_id=""`), and published as the event `said`. `get_message` has its
+        delivery.
+
+        Args:
+            thread_id: The conversation.
+            text: The text, not blank.
+            author: Its author's name, for subscribers.
+            kind: `notice`: the model does not see it. `reply` is not supported yet.
+
+        Raises:
+            InvalidArgument: An argument is of the wrong type, empty or too long. Nothing was said.
+            StoreUnavailable: Redis did not answer; it may have been said.
+        """
+        return self._store.run(self._commands.say(thread_id, text, author, kind))
+
+    def get_message(self, message_id: str) -> MessageStatus | None:
+        """Return a message's status; None if there is no record of it (any more)."""
+        return self._store.run(self._commands.get_message(message_id))
+
+    def wait_for_reply(self, message_id: str, timeout: float = 60) -> str | None:
+        """Wait until the message's run has ended and return its reply.
+
+        The caller is woken by pub/sub; it does not poll. The blocking class, called in a running
+        event loop, blocks all its coroutines; that is logged as a warning.
+
+        Args:
+            message_id: The id in the receipt.
+            timeout: Seconds; 0 checks once.
+
+        Returns:
+            The run's messages joined by a blank line; None if it said nothing. With a
+            `fallback_reply`, a failed batch returns that text, and `get_message` marks it as one.
+
+        Raises:
+            TimeoutError: The run has not ended yet. The message will still be answered.
+            MessageNotFound: There is no such message.
+            MessageCancelled: It was cancelled.
+            BatchFailed: Its batch, `batch_id`, is in the failed list.
+        """
+        clock = self.core.clock
+        until = clock.monotonic() + arguments.check_timeout(timeout)
+        status = self.get_message(message_id)
+        settled, reply = settled_reply(message_id, status)
+        if settled or status is None:
+            return reply
+        if timeout:
+            self._commands.warn_of_blocking("wait_for_reply")
+        channel = self.core.namespace.keys.done(status.thread_id)
+        with ChannelSubscription(self._listening, channel) as subscription:
+            while True:
+                # After the subscription: a run that ended before it is seen here.
+                settled, reply = settled_reply(message_id, self.get_message(message_id))
+                if settled:
+                    return reply
+                left = until - clock.monotonic()
+                if left <= 0:
+                    raise no_reply_yet(message_id, timeout)
+                subscription.wait(min(left, RECHECK_S))
+
+    def add_messages(self, messages: Iterable[MessageRow | UncheckedRow]) -> list[Receipt]:
+        """Add many messages, a few hundred per round trip; those of one thread keep their order.
+
+        Args:
+            messages: Dicts of the arguments of `add_message_to_thread`: `thread_id`, `message` and
+                the optional ones.
+
+        Raises:
+            InvalidArgument: A row is wrong; the message names it. Nothing was queued.
+            MessageRefused: A validator refused one of them. Nothing was queued.
+            MessageIdConflict, ThreadFull: For one message; others are queued. With `message_id`s
+                the call can be repeated.
+        """
+        return self._store.run(self._commands.add_many(messages))
+
+    def cancel(self, message_id: str) -> bool:
+        """Cancel a waiting message.
+
+        Returns:
+            True if it is `cancelled` now; False if it is in a batch, has ended or is unknown.
+        """
+        return self._store.run(self._commands.cancel(message_id))
+
+    def edit_message(self, message_id: str, message: Content) -> bool:
+        """Replace the content of a waiting message.
+
+        Returns:
+            True if it was replaced; False if the message is in a batch already, or has ended.
+
+        Raises:
+            InvalidArgument: The content is empty, too long or of the wrong type. Nothing was
+                changed.
+            MessageRefused: A validator refused the new content. Nothing was changed.
+            MessageNotFound: There is no such message.
+        """
+        return self._store.run(self._commands.edit(message_id, message))
+
+    # --- control ----------------------------------------------------------------------------------
+
+    def pause(self, thread_id: str | None = None) -> None:
+        """Accept messages but start no batch: of one thread, or of the whole queue.
+
+        Batches in progress continue to their end.
+        """
+        self._store.run(self._commands.pause(thread_id))
+
+    def resume(self, thread_id: str | None = None) -> None:
+        """End a pause; messages that fell due meanwhile are answered at once."""
+        self._store.run(self._commands.resume(thread_id))
+
+    def forget_thread(self, thread_id: str) -> None:
+        """Delete every key of a thread, waiting and failed messages included.
+
+        The provider's conversation is not touched. The call scans all records under the prefix: use
+        it for erasure requests, not for every message.
+
+        Raises:
+            ThreadBusy: A worker holds the thread. Nothing was deleted.
+        """
+        self._store.run(self._commands.forget(thread_id))
+
+    def get_jobs_by_thread_id(self, thread_id: str) -> list[MessageStatus]:
+        """Return a thread's messages that wait or are in a batch, in order."""
+        return self._store.run(self._commands.jobs_of(thread_id))
+
+    def get_queue(self) -> rq.Queue:
+        """Return RQ's queue of wake-ups, for RQ's tools; messages are not in it.
+
+        Calls on the RQ queue block, also on the asyncio class.
+        """
+        import rq
+
+        return rq.Queue(self.config.queue_prefix, connection=self._store.client)
+
+    # --- what is where ----------------------------------------------------------------------------
+
+    def get_queue_status(self) -> QueueStatus:
+        """Return the numbers of messages by state.
+
+        Counters are kept, so the cost does not depend on the number of messages.
+        """
+        return self._store.run(self._commands.queue_status())
+
+    def get_thread_status(self, thread_id: str) -> ThreadStatus:
+        """Return one thread's status; a thread that was never used is `idle`."""
+        return self._store.run(self._commands.thread_status(thread_id))
+
+    def list_threads(
+        self,
+        state: ThreadFilter | None = None,
+        limit: int = 100,
+        after: str | None = None,
+        order: ThreadOrder = "oldest_due",
+    ) -> list[ThreadStatus]:
+        """Return threads that are not idle, in the order of the time when each is next checked.
+
+        Args:
+            state: `pending`, `active`, `retrying`, `held`; `stuck` (overdue by more than 5 s: no
+                worker is alive, or they are full), `paused`, or `parked` (a batch of it is in the
+                failed list because its outcome is unknown). None for all but paused threads.
+                Filters read all threads that wait; `paused` scans all keys of Redis.
+            limit: Threads to return, 1 to 1000.
+            after: The last `thread_id` of the previous page, None for the first page.
+            order: `oldest_due` or `newest_due`. Paused threads come by name, parked ones in the
+                order in which they were parked.
+
+        Raises:
+            InvalidArgument: A word is none of these, or `after` is not in the list any more.
+        """
+        return self._store.run(self._commands.list_threads(state, limit, after, order))
+
+    # --- what has failed --------------------------------------------------------------------------
+
+    def list_failed(self, limit: int = 100, after: str | None = None) -> list[FailedBatch]:
+        """Return failed batches, oldest first.
+
+        Args:
+            limit: Batches to return, 1 to 1000.
+            after: The last `batch_id` of the previous page, None for the first page.
+
+        Raises:
+            BatchNotFound: `after` is no longer in the list.
+        """
+        return self._store.run(self._commands.list_failed(limit, after))
+
+    def retry_failed(self, batch_id: str) -> None:
+        """Move a failed batch back to its thread's head, due at once.
+
+        A reply (`undelivered`, `delivery_unknown`) is delivered again at once, without another run,
+        before those that wait; `RunResult.late` marks it.
+
+        Raises:
+            BatchNotFound: It is not in the failed list. Nothing was changed.
+        """
+        self._store.run(self._commands.retry_failed(batch_id))
+
+    def discard_failed(self, batch_id: str) -> None:
+        """Delete a failed batch and its texts; its messages stay `failed` for `result_ttl`.
+
+        Of a reply: it is not delivered; its messages stay `completed`.
+
+        Raises:
+            BatchNotFound: It is not in the failed list. Nothing was changed.
+        """
+        self._store.run(self._commands.discard_failed(batch_id))
+
+    def retry_failed_all(
+        self, reason: FailureReason | None = None, thread_id: str | None = None
+    ) -> int:
+        """Retry every batch of the failed list, or those with this reason or of this thread.
+
+        Returns:
+            How many were retried; batches that fail again meanwhile are not counted twice.
+        """
+        return self._store.run(self._commands.retry_failed_all(reason, thread_id))
+
+    def discard_failed_all(
+        self, reason: FailureReason | None = None, thread_id: str | None = None
+    ) -> int:
+        """Discard every batch of the failed list, or those with this reason or of this thread.
+
+        Returns:
+            How many were discarded.
+        """
+        return self._store.run(self._commands.discard_failed_all(reason, thread_id))
+
+    # --- work -------------------------------------------------------------------------------------
+
+    def start_worker(self) -> WorkerHandle:
+        """Start an asyncio worker on a thread of this process, with this object's options and callbacks.
+
+        Each call starts another one, with its own `concurrency` runs; a warning is logged if an
+        earlier one still runs.
+
+        Raises:
+            ConfigurationError: No backend is configured, or its key is missing. Nothing was
+                started.
+            StoreUnavailable: Redis did not answer. Nothing was started.
+        """
+        from assistant_queue.worker.handle import WorkerHandle
+
+        self._commands.warn_of_workers(sum(worker.is_alive for worker in self._workers))
+        handle = WorkerHandle(self.config, clock=self.core.clock)
+        self._workers.append(handle)
+        return handle

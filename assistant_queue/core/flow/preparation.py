@@ -1,0 +1,95 @@
+"""Request of a batch: the messages that fit, the conversation and its end, the instructions."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import replace
+from typing import Any
+
+from assistant_queue.core import steps
+from assistant_queue.core.batching import Fit, fit, instructions_of
+from assistant_queue.core.failure_table import Park
+from assistant_queue.core.flow.context import BatchContext, Steps
+from assistant_queue.core.flow.user_code import enter_user_code, leave_user_code
+from assistant_queue.core.runs import FoundBy, InputItem, RunRequest
+from assistant_queue.core.thread_state import Phase
+
+
+def prepare(ctx: BatchContext) -> Steps:
+    """Make the request."""
+    progress = ctx.progress
+    stateless = ctx.capabilities.stateless
+    items = yield from _fitting_items(ctx)
+    conversation_id = yield from _conversation(ctx)
+    ctx.request = RunRequest(
+        batch=replace(ctx.batch, attempts=progress.attempts + 1),
+        conversation_id=conversation_id or "",
+        anchor=ctx.claimed.anchor if stateless else progress.anchor,
+        items=() if progress.already_in_thread else items,
+        instructions=(yield from _instructions(ctx)),
+        open_calls=ctx.claimed.open_calls,
+        deadline_s=ctx.rules.run_timeout_s,
+        again=progress.attempts + progress.refusals + progress.failures > 0,
+        shortened=progress.shortened,
+        renewed=progress.origin is not None,
+    )
+
+
+def _fitting_items(ctx: BatchContext) -> Generator[steps.Step, Any, tuple[InputItem, ...]]:
+    """Give back what one request does not take; return the items of the rest."""
+    fitting = _fit(ctx)
+    if fitting.taken < len(ctx.batch.messages):
+        # Only before the first request can it not fit: what is frozen after that was made to.
+        yield steps.Trim(keep=fitting.taken)
+        ctx.batch = replace(ctx.batch, messages=ctx.batch.messages[: fitting.taken])
+        # A worker that resumes sees only these: what is sent must be what it would send, or it is
+        # not recognised.
+        fitting = _fit(ctx)
+    return fitting.items
+
+
+def _fit(ctx: BatchContext) -> Fit:
+    return fit(
+        ctx.batch.messages,
+        max_items=ctx.capabilities.max_items,
+        max_item_chars=ctx.capabilities.max_item_chars,
+    )
+
+
+def _conversation(ctx: BatchContext) -> Generator[steps.Step, Any, str | None]:
+    """Return the conversation, created at the thread's first batch; note its end."""
+    progress = ctx.progress
+    capabilities = ctx.capabilities
+    conversation_id = ctx.known_conversation()
+    if progress.located and conversation_id is None and capabilities.conversations:
+        raise Park(
+            "the conversation that the batch was to be sent to, or was, is not known any more:"
+            " another program removed it from Redis"
+        )
+    if progress.located or capabilities.stateless:
+        return conversation_id  # with a history in Redis, what the claim read is the end
+    progress.anchor = ctx.claimed.anchor
+    if conversation_id is None and capabilities.conversations:
+        conversation_id, progress.anchor = yield steps.OpenConversation()
+    elif progress.anchor is None and capabilities.found_by is FoundBy.ANCHOR:
+        progress.anchor = yield steps.Locate(conversation_id=conversation_id or "")
+    progress.located = True
+    return conversation_id
+
+
+def _instructions(ctx: BatchContext) -> Generator[steps.Step, Any, str | None]:
+    """Return the messages' own instructions, else the default of the options or the callable."""
+    own = instructions_of(ctx.batch.messages)
+    if own is not None:
+        return own
+    default = ctx.rules.instructions
+    if not isinstance(default, bool):
+        return default
+    if not default:
+        return None
+    if ctx.phase is Phase.FROZEN:
+        # In a later phase the next step is not stored in any case, so nothing would take this back.
+        yield from enter_user_code(ctx)
+    asked: str | None = yield steps.Instruct(batch=ctx.batch)
+    leave_user_code(ctx)
+    return asked

@@ -1,0 +1,128 @@
+"""Attempts at a batch and tokens of its run, as they are stored: rows without names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from assistant_queue.models import ErrorInfo, Usage
+
+MOST_ROWS = 20
+"""Attempts that are kept of a batch: the first, and the latest. Chosen: few batches have more, and
+they are written with every step."""
+
+MOST_ERROR_CHARS = 200
+"""Characters of an attempt's error. Chosen: enough to recognise it; the last one is kept whole."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRow:
+    """One attempt by one worker; times in ms, 0 and "" for what is not known."""
+
+    number: int
+    started_ms: int
+    ended_ms: int = 0
+    worker: str = ""
+    run_id: str = ""
+    error: ErrorInfo | None = None
+
+
+def bounded(rows: Sequence[AttemptRow]) -> tuple[AttemptRow, ...]:
+    """Return the rows that are kept."""
+    if len(rows) <= MOST_ROWS:
+        return tuple(rows)
+    return (rows[0], *rows[len(rows) - MOST_ROWS + 1 :])
+
+
+def shortened(error: ErrorInfo) -> ErrorInfo:
+    """Return an error as an attempt keeps it."""
+    if len(error.message) <= MOST_ERROR_CHARS:
+        return error
+    return ErrorInfo(code=error.code, message=error.message[: MOST_ERROR_CHARS - 1] + "…")
+
+
+def dump_rows(rows: Sequence[AttemptRow]) -> list[list[Any]]:
+    """Return the rows as lists, without trailing fields that are empty."""
+    return [_dump_row(row) for row in rows]
+
+
+def _dump_row(row: AttemptRow) -> list[Any]:
+    code = row.error.code if row.error else ""
+    message = row.error.message if row.error else ""
+    plain = [row.number, row.started_ms, row.ended_ms, row.worker, row.run_id, code, message]
+    while not plain[-1] and len(plain) > _LEAST_FIELDS:
+        plain.pop()
+    return plain
+
+
+def load_rows(plain: Sequence[Sequence[Any]]) -> tuple[AttemptRow, ...]:
+    """The opposite of `dump_rows`; fields that a newer version added are ignored.
+
+    Raises:
+        TypeError, ValueError, IndexError: They are not rows.
+    """
+    return tuple(_load_row(row) for row in plain)
+
+
+def _load_row(row: Sequence[Any]) -> AttemptRow:
+    if len(row) < _LEAST_FIELDS:
+        raise IndexError
+    filled = [*row, *_EMPTY[len(row) :]]
+    for value, empty in zip(filled, _EMPTY, strict=False):
+        if not isinstance(value, type(empty)):
+            raise TypeError("row of an attempt")
+    code = filled[5]
+    return AttemptRow(
+        number=filled[0],
+        started_ms=filled[1],
+        ended_ms=filled[2],
+        worker=filled[3],
+        run_id=filled[4],
+        error=ErrorInfo(code=code, message=filled[6]) if code else None,
+    )
+
+
+_EMPTY: tuple[Any, ...] = (0, 0, 0, "", "", "", "")
+"""The fields of a stored row, empty."""
+_LEAST_FIELDS = 2
+
+
+# --- tokens ---------------------------------------------------------------------------------------
+
+_STORED_USAGE = (
+    "input_tokens",
+    "output_tokens",
+    "total_tokens",  # version 0.1 stores, and reads, no more than these
+    "cached_input_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "rounds",
+    "model",
+    "service_tier",
+)
+"""Order of the fields of `Usage` in its stored row; a new field goes to the end."""
+
+LEAST_USAGE = 3
+"""Fields of the row that version 0.1 stored."""
+
+
+def dump_usage(usage: Usage) -> list[Any]:
+    """Return a run's tokens as a list."""
+    return [getattr(usage, name) for name in _STORED_USAGE]
+
+
+def load_usage(row: Sequence[Any]) -> Usage:
+    """The opposite of `dump_usage`; of version 0.1, the first three are known.
+
+    Raises:
+        TypeError, IndexError: It is not a row of tokens.
+    """
+    values = dict(zip(_STORED_USAGE, row, strict=False))
+    for name, value in values.items():
+        is_name = name in {"model", "service_tier"}
+        if not isinstance(value, str | None if is_name else int):
+            raise TypeError(name)
+    if len(values) < LEAST_USAGE:
+        raise IndexError
+    return Usage(**values)

@@ -1,1 +1,0 @@
-"""Listening: one reader a process, however many listen."""

@@ -1,0 +1,44 @@
+"""The history of a thread, as the service returns it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import BaseModel, Field
+
+from assistant_queue.integrations.fastapi.schemas import MessageRecord
+from assistant_queue.models import ThreadMessage
+
+
+class HistoryItem(BaseModel):
+    """One message of the thread, as the provider holds it."""
+
+    id: str
+    role: str
+    text: str
+    created_at: datetime | None
+    run_id: str | None
+
+
+class History(BaseModel):
+    """A page of a thread."""
+
+    messages: list[HistoryItem] = Field(description="Messages in the requested order.")
+    next: str | None = Field(
+        description="What to say as `after` for the next page; null at the end."
+    )
+    pending: list[MessageRecord] = Field(
+        description="Queued and processing messages, oldest first; not in `messages` yet, or in part."
+    )
+    is_kept: bool = Field(description="False if this service's assistant has no history to list.")
+
+
+def item_of(message: ThreadMessage) -> HistoryItem:
+    """Return one message of the provider's thread."""
+    return HistoryItem(
+        id=message.id,
+        role=message.role,
+        text=message.text,
+        created_at=message.created_at,
+        run_id=message.run_id,
+    )

@@ -1,0 +1,153 @@
+"""Routes for operators: counts, failed batches, pause, health."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from assistant_queue.client import arguments
+from assistant_queue.integrations.fastapi.access import Action
+from assistant_queue.integrations.fastapi.guarded_routes import operation
+from assistant_queue.integrations.fastapi.schemas import (
+    Alive,
+    BatchId,
+    FailedPage,
+    Handled,
+    HealthAnswer,
+    ThreadsPage,
+)
+from assistant_queue.integrations.fastapi.service import Service
+from assistant_queue.models import FailureReason, QueueStatus, ThreadFilter, ThreadOrder
+from assistant_queue.store.ops.health import read_readiness
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
+AfterThread = Annotated[
+    str | None,
+    Query(
+        min_length=1,
+        max_length=arguments.MAX_THREAD_ID,
+        description="`next` of the page before.",
+    ),
+]
+AfterBatch = Annotated[
+    str | None,
+    Query(
+        min_length=1,
+        max_length=arguments.MAX_MESSAGE_ID,
+        description="`next` of the page before.",
+    ),
+]
+
+
+def add_routes(router: APIRouter, service: Service) -> None:
+    """Add the routes for operators to a router."""
+    queue = service.queue
+
+    @router.get("/status", **operation(Action.READ_STATUS, name="read_status"))
+    async def read_status() -> QueueStatus:
+        """Count messages by state."""
+        return await queue.get_queue_status()
+
+    @router.get("/threads", **operation(Action.LIST_THREADS, name="list_threads"))
+    async def list_threads(
+        state: ThreadFilter | None = None,
+        limit: Limit = 100,
+        after: AfterThread = None,
+        order: ThreadOrder = "oldest_due",
+    ) -> ThreadsPage:
+        """Threads that are not idle, by the time when each is next checked; or those in one state.
+
+        `stuck`: overdue by more than 5 s. `parked`: with a failed batch of unknown outcome.
+        """
+        found = await queue.list_threads(state, limit, after, order)
+        return ThreadsPage(threads=found, next=found[-1].thread_id if len(found) == limit else None)
+
+    @router.post("/pause", status_code=204, **operation(Action.PAUSE, name="pause"))
+    async def pause() -> None:
+        """Take messages and answer none, in every thread."""
+        await queue.pause()
+
+    @router.post("/resume", status_code=204, **operation(Action.RESUME, name="resume"))
+    async def resume() -> None:
+        """Answer again."""
+        await queue.resume()
+
+    @router.get("/health/live", **operation(Action.READ_HEALTH, name="live", counted=False))
+    async def live() -> Alive:
+        """Check that the process answers, without Redis.
+
+        If it does not, restart it.
+        """
+        return Alive()
+
+    @router.get("/health/ready", **operation(Action.READ_HEALTH, name="ready"))
+    async def ready() -> HealthAnswer:
+        """Check that messages can be taken: Redis answers.
+
+        503 without Redis: send requests elsewhere. `degraded`: no worker answers them at present.
+        """
+        workers, paused = await queue.core.store.run(read_readiness(queue.core.namespace))
+        counts = await queue.get_queue_status()
+        return HealthAnswer(
+            status="degraded" if paused or workers == 0 else "ready",
+            workers=workers,
+            is_paused=paused,
+            waiting=counts.waiting_count,
+            delayed=counts.delayed_count,
+            active=counts.active_count,
+            failed=counts.failed_count,
+            delivering=counts.delivering_count,
+            undelivered=counts.undelivered_count,
+            streams=service.gate.total,
+        )
+
+    _add_failed_routes(router, service)
+    del read_status, list_threads, pause, resume, live, ready
+
+
+def _add_failed_routes(router: APIRouter, service: Service) -> None:
+    queue = service.queue
+
+    @router.get("/failed", **operation(Action.READ_FAILED, 404, name="list_failed"))
+    async def list_failed(
+        limit: Limit = 100,
+        after: AfterBatch = None,
+    ) -> FailedPage:
+        """Batches that need a person, oldest first, with the provider's own words."""
+        found = await queue.list_failed(limit, after)
+        return FailedPage(failed=found, next=found[-1].batch_id if len(found) == limit else None)
+
+    @router.post("/failed/all/retry", **operation(Action.RETRY_FAILED, name="retry_failed_all"))
+    async def retry_failed_all(
+        reason: FailureReason | None = None, thread_id: str | None = None
+    ) -> Handled:
+        """Retry all failed batches, or those with a reason or of a thread."""
+        return Handled(count=await queue.retry_failed_all(reason, thread_id))
+
+    @router.delete("/failed", **operation(Action.DISCARD_FAILED, name="discard_failed_all"))
+    async def discard_failed_all(
+        reason: FailureReason | None = None, thread_id: str | None = None
+    ) -> Handled:
+        """Discard all failed batches, or those with a reason or of a thread."""
+        return Handled(count=await queue.discard_failed_all(reason, thread_id))
+
+    @router.post(
+        "/failed/{batch_id}/retry",
+        status_code=204,
+        **operation(Action.RETRY_FAILED, 404, name="retry_failed"),
+    )
+    async def retry_failed(batch_id: BatchId) -> None:
+        """Put a failed batch back at its thread's head."""
+        await queue.retry_failed(batch_id)
+
+    @router.delete(
+        "/failed/{batch_id}",
+        status_code=204,
+        **operation(Action.DISCARD_FAILED, 404, name="discard_failed"),
+    )
+    async def discard_failed(batch_id: BatchId) -> None:
+        """Discard a failed batch."""
+        await queue.discard_failed(batch_id)
+
+    del list_failed, retry_failed, discard_failed, retry_failed_all, discard_failed_all

@@ -1,0 +1,35 @@
+-- Messages that want no reply wait until one that wants a reply does, and are answered with it. As
+-- long as none does, the thread has no due time: it is pending, and no worker looks at it.
+-- Needs key.pending.
+
+-- `pack` writes the mark at the beginning of an entry (store/message_codec.py).
+local function is_quiet(entry) return string.sub(entry, 1, 7) == '{"w":0,' end
+
+-- ms of 9999-01-01: a time at which nothing happens. Version 0.1 moves it with a clock that is set
+-- back.
+local never = 253370764800000
+local function is_never(at) return at ~= nil and tonumber(at) >= 200000000000000 end
+
+-- Chosen: enough places for most lists in one step, few enough to hold in Lua.
+local step = 100
+
+-- Walk along the list until `most` messages that want a reply were met, or `largest` messages:
+-- returns the number of places passed, and of messages in them.
+local function walk(most, largest, length)
+  local found, wanted = 0, 0
+  for start = 0, length - 1, step do
+    for i, entry in ipairs(redis.call('LRANGE', key.pending, start, start + step - 1)) do
+      if entry ~= '' then
+        found = found + 1
+        if not is_quiet(entry) then wanted = wanted + 1 end
+        if wanted == most or found == largest then return start + i, found, wanted end
+      end
+    end
+  end
+  return length, found, wanted
+end
+
+-- Whether a waiting message wants a reply; only a thread with the field `quiet` needs to ask.
+local function is_reply_wanted(length)
+  return select(3, walk(1, length, length)) == 1
+end

@@ -1,0 +1,149 @@
+"""Encoding of a message as one list entry: JSON without empty fields."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from binascii import b2a_base64
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from assistant_queue.models import Content, Message
+from assistant_queue.store.sendable import is_text
+
+# Made once: `json.dumps` makes a new encoder at every call, which costs more than the encoding.
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_encode_sorted = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode
+_TEXT = (str, type(None))
+
+
+def pack(message: Message) -> str:
+    """Return a message as a list entry."""
+    if (
+        isinstance(message.content, str)
+        and not (
+            message.instructions or message.author is not None or message.metadata or message.held
+        )
+        and (message.tenant is None and message.queued_at is None)
+        and (message.request_id is None and message.wants_reply)
+    ):
+        # Nearly every message; takes a third of the time.
+        return f'{{"id":{_encode(message.id)},"c":{_encode(message.content)}}}'
+    # First, because the scripts look for it at the beginning (lua/_quiet.lua).
+    plain: dict[str, Any] = {} if message.wants_reply else {"w": 0}
+    plain |= {"id": message.id, "c": message.content}
+    if message.instructions:
+        plain["i"] = message.instructions
+    if message.author is not None:
+        plain["a"] = message.author
+    if message.metadata:
+        plain["m"] = dict(message.metadata)
+    if message.held:
+        plain["h"] = 1
+    if message.tenant is not None:
+        plain["t"] = message.tenant
+    if message.queued_at is not None:
+        plain["q"] = round(message.queued_at.timestamp() * 1000)
+    if message.request_id is not None:
+        plain["r"] = message.request_id
+    return _encode(plain)
+
+
+def unpack(entry: str) -> Message:
+    """Return the message of a list entry; unknown fields are ignored.
+
+    Raises:
+        ValueError: The entry was not written by `pack`.
+    """
+    plain = json.loads(entry)
+    is_ours = isinstance(plain, dict) and all(
+        isinstance(plain.get(name), kinds) for name, kinds in _ENTRY.items()
+    )
+    if not is_ours or not is_text(plain["id"]):  # the id names a key
+        msg = "Invalid list entry: expected a packed message"
+        raise ValueError(msg)
+    return Message(
+        id=plain["id"],
+        content=plain["c"],
+        instructions=plain.get("i"),
+        author=plain.get("a"),
+        metadata=plain.get("m") or {},
+        held=bool(plain.get("h")),
+        tenant=plain.get("t"),
+        queued_at=_moment(plain.get("q")),
+        wants_reply=plain.get("w") != 0,
+        request_id=plain.get("r"),
+    )
+
+
+_ENTRY: dict[str, tuple[type, ...]] = {
+    "id": (str,),
+    "c": (str, list),
+    "i": _TEXT,
+    "a": _TEXT,
+    "m": (dict, type(None)),
+    "t": _TEXT,
+    "r": _TEXT,
+}
+
+
+def _moment(ms: Any) -> datetime | None:
+    """Return the time that Redis put into an entry; None if it is not one."""
+    is_time = isinstance(ms, int) and not isinstance(ms, bool)
+    with suppress(OverflowError, ValueError, OSError):
+        return datetime.fromtimestamp(ms / 1000, tz=UTC) if is_time else None
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labels:
+    """Labels of a message that stay in its record."""
+
+    author: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    tenant: str | None = None
+
+
+def pack_labels(message: Message) -> str:
+    """Return a message's labels for its record; "" for none."""
+    if message.author is None and message.tenant is None and not message.metadata:
+        return ""
+    plain: dict[str, Any] = {}
+    if message.author is not None:
+        plain["a"] = message.author
+    if message.metadata:
+        plain["m"] = dict(message.metadata)
+    if message.tenant is not None:
+        plain["t"] = message.tenant
+    return _encode(plain)
+
+
+def unpack_labels(stored: str) -> Labels:
+    """Return the labels in a record; none if they cannot be read."""
+    with suppress(ValueError, RecursionError):
+        plain = json.loads(stored or "{}")
+        if isinstance(plain, dict) and all(
+            isinstance(plain.get(name), _ENTRY[name]) for name in ("a", "m", "t")
+        ):
+            return Labels(
+                author=plain.get("a"), metadata=plain.get("m") or {}, tenant=plain.get("t")
+            )
+    return Labels()
+
+
+def unpack_readable(entries: Sequence[str]) -> tuple[tuple[Message, ...], int]:
+    """Return the messages of the readable entries, and the number of the others."""
+    messages: list[Message] = []
+    for entry in entries:
+        with suppress(ValueError, RecursionError):
+            messages.append(unpack(entry))
+    return tuple(messages), len(entries) - len(messages)
+
+
+def digest(content: Content) -> str:
+    """Return 15 characters by which two contents of the same message id are compared."""
+    short = hashlib.blake2b(_encode_sorted(content).encode("utf-8"), digest_size=11).digest()
+    return b2a_base64(short, newline=False)[:15].decode()  # the sixteenth is padding

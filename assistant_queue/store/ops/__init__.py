@@ -1,0 +1,1 @@
+"""Operations on the store, one module per subject."""

@@ -1,0 +1,207 @@
+"""Ends of a batch, written by the holder of its thread's lease: answered, or on the failed list.
+
+`LeaseLost` as in `leases`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from assistant_queue.config import to_ms
+from assistant_queue.core.account import dump_account, timeline_of
+from assistant_queue.core.delivery import DeliveryState
+from assistant_queue.core.progress import Progress, dump_error, dump_result
+from assistant_queue.core.stored_rows import dump_usage
+from assistant_queue.models import ErrorInfo, RunResult
+from assistant_queue.store import wakeups
+from assistant_queue.store.calls import Namespace, Operation, text, texts
+from assistant_queue.store.ops.leases import Lease, check, message_keys
+from assistant_queue.store.ops.reply_outbox import DeliveryLease
+from assistant_queue.store.reply_codec import WaitingReply, pack_reply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultRules:
+    """Retention of results."""
+
+    result_ttl_s: float
+    keep_text: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryWish:
+    """Request of a delivery with the end of a batch.
+
+    Attributes:
+        token: The lease of the delivery, if the caller can deliver at once; "" if it cannot. Fresh,
+            and never used again.
+        lease_s: Its length.
+        needs_guard: As that of `DeliveryLease`.
+    """
+
+    token: str
+    lease_s: float
+    needs_guard: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """The end of a batch.
+
+    Attributes:
+        has_pending: Messages wait, for which a wake-up is on its way.
+        delivery: The lease of its delivery, if the caller got it.
+    """
+
+    has_pending: bool
+    delivery: DeliveryLease | None
+
+
+def _delivery_args(wish: DeliveryWish | None, result: RunResult | None) -> dict[str, Any]:
+    if wish is None or result is None:
+        return {"reply": "", "delivery_token": "", "lease_ms": 0}
+    return {
+        "reply": pack_reply(result),
+        "delivery_token": wish.token,
+        "lease_ms": to_ms(wish.lease_s),
+    }
+
+
+def _ended(
+    reply: list[Any], lease: Lease, wish: DeliveryWish | None, result: RunResult | None
+) -> Ended:
+    word, until, now = texts(reply) if len(reply) > 1 else (text(reply[0]), "", "")
+    check(word, lease.thread_id)
+    delivery = None
+    if until and wish is not None and result is not None:
+        delivery = DeliveryLease(
+            thread_id=lease.thread_id,
+            token=wish.token,
+            batch_id=result.batch_id,
+            now_ms=int(now),
+            until_ms=int(until),
+            needs_guard=wish.needs_guard,
+            state=DeliveryState(),
+            reply=WaitingReply(result=result, since_ms=int(now)),
+        )
+    return Ended(has_pending=word == "pending", delivery=delivery)
+
+
+def _json(plain: dict[str, Any]) -> str:
+    return json.dumps(plain, separators=(",", ":"), ensure_ascii=False)
+
+
+def _result_args(
+    namespace: Namespace, lease: Lease, result: RunResult, anchor: str | None, rules: ResultRules
+) -> dict[str, Any]:
+    return {
+        "result": _json(dump_result(result)),
+        "account": _json(
+            dump_account(
+                tenant=result.tenant,
+                model=result.model,
+                timeline=result.timeline,
+                keep_text=rules.keep_text,
+            )
+        ),
+        "result_ttl_ms": max(to_ms(rules.result_ttl_s), 1),
+        "keep_text": "1" if rules.keep_text else "",
+        "anchor": anchor or "",
+        "done": namespace.keys.done(lease.thread_id),
+    }
+
+
+def finish(
+    namespace: Namespace,
+    lease: Lease,
+    *,
+    guard_id: str,
+    result: RunResult,
+    anchor: str | None,
+    rules: ResultRules,
+    delivery: DeliveryWish | None = None,
+    is_lost: bool = False,
+) -> Operation[Ended]:
+    """Store the results, drop the batch, release the lease; the reply joins the outbox.
+
+    `delivery` is None for a queue that delivers nothing. `is_lost`: results that version 0.1 stored
+    cannot be read any more.
+    """
+    reply = yield namespace.call(
+        "finish",
+        lease.thread_id,
+        keys={"record": namespace.keys.record(result.batch_id), "guard": wakeups.job_key(guard_id)},
+        rest=message_keys(namespace, result.message_ids),
+        token=lease.token,
+        guard_id=guard_id,
+        lost="1" if is_lost else "",
+        **_result_args(namespace, lease, result, anchor, rules),
+        **_delivery_args(delivery, result),
+    )
+    return _ended(reply, lease, delivery, result)
+
+
+def bury(
+    namespace: Namespace,
+    lease: Lease,
+    guard_id: str,
+    *,
+    reason: str,
+    error: ErrorInfo,
+    progress: Progress,
+    message_ids: Sequence[str],
+    open_calls: Sequence[str],
+    pause: bool,
+    keep_anchor: bool = False,
+    fallback: str | None = None,
+    result: RunResult | None = None,
+    delivery: DeliveryWish | None = None,
+) -> Operation[Ended]:
+    """Move the batch to the failed list and release the lease; a fallback joins the outbox.
+
+    `result` is the fallback's.
+
+    `keep_anchor` is for a batch of which no part can be in the conversation.
+    """
+    failure: dict[str, Any] = {
+        "reason": reason,
+        "error": dump_error(error),
+        "attempts": progress.attempts,
+        "known_run_id": progress.run_id,
+        "message_ids": list(message_ids),
+        "held": progress.already_in_thread,
+    }
+    if fallback is not None:
+        failure["fallback"] = fallback
+    claimed = lease.claimed
+    batch_id = claimed.batch.id
+    timeline = timeline_of(
+        claimed.batch.messages, progress, claimed_ms=claimed.claimed_ms, due_ms=claimed.due_ms
+    )
+    failure["account"] = dump_account(
+        tenant=claimed.batch.tenant, model=None, timeline=timeline, keep_text=True
+    )
+    if progress.usage is not None:
+        failure["usage"] = dump_usage(progress.usage)
+    reply = yield namespace.call(
+        "bury",
+        lease.thread_id,
+        keys={
+            "record": namespace.keys.record(batch_id),
+            "dead": namespace.keys.dead(batch_id),
+            "guard": wakeups.job_key(guard_id),
+        },
+        rest=message_keys(namespace, message_ids),
+        token=lease.token,
+        failure=_json(failure),
+        pause="1" if pause else "",
+        keep_anchor="1" if keep_anchor else "",
+        done=namespace.keys.done(lease.thread_id),
+        open=json.dumps(list(open_calls), ensure_ascii=False) if open_calls else "",
+        guard_id=guard_id,
+        **_delivery_args(delivery, result),
+    )
+    return _ended(reply, lease, delivery, result)

@@ -1,0 +1,84 @@
+"""The operation that says a text in a thread, without a run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from assistant_queue.config import to_ms
+from assistant_queue.core.progress import dump_result, moment
+from assistant_queue.models import Message, Receipt, RunResult, SayKind
+from assistant_queue.store.calls import Namespace, Operation, texts
+from assistant_queue.store.message_codec import pack_labels
+from assistant_queue.store.reply_codec import pack_reply
+
+_TIMES = ("started_at", "ended_at")
+_START = "b"
+"""Names of the times in a stored result, and in a reply in the outbox. Source: lua/say.lua, which
+writes them."""
+
+
+def say(
+    namespace: Namespace,
+    thread_id: str,
+    message: Message,
+    *,
+    batch_id: str,
+    kind: SayKind,
+    result_ttl_s: float,
+) -> Operation[Receipt]:
+    """Put a text into a thread's outbox and its events: one round trip.
+
+    The ids of `message` and `batch_id` must be fresh, and never used again.
+    """
+    result = RunResult(
+        thread_id=thread_id,
+        run_id="",
+        batch_id=batch_id,
+        message_ids=(message.id,),
+        messages_processed=0,
+        status="completed",
+        incomplete_reason=None,
+        reply=message.text,
+        replies=(message.text,),
+        usage=None,
+        attempts=0,
+        started_at=moment(0),
+        ended_at=moment(0),
+    )
+    reply = texts(
+        (
+            yield namespace.call(
+                "say",
+                thread_id,
+                keys={
+                    "message": namespace.keys.message(message.id),
+                    "record": namespace.keys.record(batch_id),
+                },
+                message_id=message.id,
+                batch_id=batch_id,
+                author=message.author or "",
+                text=message.text,
+                kind=kind,
+                labels=pack_labels(message),
+                result=_untimed(dump_result(result)),
+                # Its own message is none that it answers.
+                reply=_untimed(json.loads(pack_reply(replace(result, messages=())))),
+                result_ttl_ms=max(to_ms(result_ttl_s), 1),
+            )
+        )
+    )
+    return Receipt(
+        message_id=message.id,
+        thread_id=thread_id,
+        job_id=reply[2] or None,
+        due_at=moment(int(reply[1])),
+        duplicate=False,
+    )
+
+
+def _untimed(plain: dict[str, Any]) -> str:
+    """Return a result as JSON without the times, which the script adds."""
+    kept = {name: value for name, value in plain.items() if name not in {*_TIMES, _START}}
+    return json.dumps(kept, separators=(",", ":"), ensure_ascii=False)

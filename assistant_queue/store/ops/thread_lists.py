@@ -1,0 +1,130 @@
+"""List the threads of a queue that are not idle, by state, in pages."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import get_args
+
+from assistant_queue.errors import InvalidArgument, NotPermitted, StoreError
+from assistant_queue.models import ThreadFilter, ThreadOrder, ThreadStatus
+from assistant_queue.store.calls import Namespace, Operation, each, plain, text
+from assistant_queue.store.ops.failures import list_all_failed
+from assistant_queue.store.ops.statuses import thread_calls, thread_status_of
+from assistant_queue.store.ops.sweeping import scored
+from assistant_queue.store.quarantine import literal
+
+STATES: tuple[str, ...] = get_args(ThreadFilter)
+ORDERS: tuple[str, ...] = get_args(ThreadOrder)
+
+STUCK_MS = 5000
+"""Milliseconds after which an overdue thread is stuck, here and in `doctor`. Chosen: no live worker
+leaves one for so long."""
+_CHUNK = 500
+"""Threads that are read in one round trip. Chosen: about two milliseconds of Redis' time."""
+
+
+def list_threads(
+    namespace: Namespace, state: str | None, limit: int, after: str | None, order: str
+) -> Operation[list[ThreadStatus]]:
+    """Return threads that are not idle, in the order of the time at which they are checked.
+
+    Paused threads are not in that order: all keys of threads are scanned for them, and they come
+    by name. Parked ones come in the order in which their batches were parked.
+
+    Raises:
+        InvalidArgument: `after` is not in the list any more.
+    """
+    if state in {"paused", "parked"}:
+        found = yield from (_paused(namespace) if state == "paused" else _parked(namespace))
+        if order == "newest_due":
+            found.reverse()
+        start = _after(found, after) if after is not None else 0
+        return (yield from _read(namespace, found[start : start + limit]))
+    return (yield from _by_due(namespace, state, limit, after, is_reversed=order == "newest_due"))
+
+
+def _by_due(
+    namespace: Namespace, state: str | None, limit: int, after: str | None, *, is_reversed: bool
+) -> Operation[list[ThreadStatus]]:
+    due = namespace.keys.due
+    start = 0
+    if after is not None:
+        rank, count = yield [plain("ZRANK", due, after), plain("ZCARD", due)]
+        if rank is None:
+            raise _gone(after)
+        start = (int(count) - int(rank)) if is_reversed else int(rank) + 1
+    now_ms = namespace.clock.store_now_ms()
+    if now_ms is None:
+        seconds, micros = yield plain("TIME")
+        now_ms = int(seconds) * 1000 + int(micros) // 1000
+    stuck_ms = now_ms - STUCK_MS
+    every = state in {None, "stuck"}
+    rows: list[ThreadStatus] = []
+    while len(rows) < limit:
+        # A page without a filter is read with one call.
+        size = min(limit - len(rows), _CHUNK) if every else _CHUNK
+        reply = yield plain(
+            "ZRANGE", due, start, start + size - 1, *(["REV"] if is_reversed else []), "WITHSCORES"
+        )
+        pairs = list(scored(reply))
+        ids = [name for name, due_ms in pairs if state != "stuck" or due_ms <= stuck_ms]
+        found = yield from _read(namespace, ids)
+        rows += [row for row in found if row.state != "idle" if every or row.state == state]
+        start += size
+        # In this order all threads after one that is not stuck are not stuck either.
+        if len(pairs) < size or (not is_reversed and len(ids) < len(pairs)):
+            break
+    return rows[:limit]
+
+
+def _read(namespace: Namespace, ids: list[str]) -> Operation[list[ThreadStatus]]:
+    """Return the statuses of threads; one with a hash that another program wrote is left out."""
+    rows: list[ThreadStatus] = []
+    for start in range(0, len(ids), _CHUNK):
+        chunk = ids[start : start + _CHUNK]
+        calls = [thread_calls(namespace, thread_id) for thread_id in chunk]
+        try:
+            replies = yield from each([call for of_one in calls for call in of_one])
+        except NotPermitted:  # as in `read_thread`
+            calls = [of_one[:1] for of_one in calls]
+            replies = yield from each([call for of_one in calls for call in of_one])
+        size = len(calls[0])
+        for number, thread_id in enumerate(chunk):
+            of_one = replies[number * size : (number + 1) * size]
+            if of_one[0] is not None:
+                with suppress(StoreError):
+                    rows.append(thread_status_of(namespace, thread_id, of_one))
+    return rows
+
+
+def _paused(namespace: Namespace) -> Operation[list[str]]:
+    prefix = namespace.keys.thread("")
+    found: set[str] = set()
+    cursor = 0
+    while True:
+        cursor, names = yield plain("SCAN", cursor, "MATCH", literal(prefix) + "*", "COUNT", _CHUNK)
+        marks = yield from each([plain("HGET", name, "paused") for name in names])
+        found |= {
+            text(name)[len(prefix) :] for name, mark in zip(names, marks, strict=True) if mark
+        }
+        cursor = int(cursor)
+        if cursor == 0:
+            return sorted(found)
+
+
+def _parked(namespace: Namespace) -> Operation[list[str]]:
+    rows = yield from list_all_failed(namespace)
+    return list(dict.fromkeys(row.thread_id for row in rows if row.reason == "parked"))
+
+
+def _after(found: list[str], after: str) -> int:
+    if after not in found:
+        raise _gone(after)
+    return found.index(after) + 1
+
+
+def _gone(after: str) -> InvalidArgument:
+    return InvalidArgument(
+        f"after: thread {after!r} is not in this list any more; begin with the first page, or take "
+        "a larger limit"
+    )

@@ -1,0 +1,1 @@
+"""Transport of operations to Redis: blocking and asyncio clients, pipelines, and connections."""

@@ -1,0 +1,1 @@
+"""Calls of user functions: bounded, contained, and counted when abandoned."""

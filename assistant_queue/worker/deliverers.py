@@ -1,0 +1,118 @@
+"""Deliverers of one reply, and the stored progress of its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+from assistant_queue.channels.base import Deliverer, DeliveryProgress
+from assistant_queue.channels.channel import channel_of
+from assistant_queue.config import Config
+from assistant_queue.core.delivery import (
+    MAX_CHANNEL_DEATHS,
+    MAX_DELIVERY_DEATHS,
+    DeliveryState,
+)
+from assistant_queue.models import Batch, RunResult
+from assistant_queue.store.ops.reply_outbox import DeliveryLease
+from assistant_queue.user_code.caller import UserCode
+from assistant_queue.user_code.running_calls import RunningCall
+from assistant_queue.worker import callbacks
+
+Save = Callable[[DeliveryState], Awaitable[None]]
+
+
+class StoredProgress:
+    """Progress of one delivery, stored after each part."""
+
+    def __init__(self, state: DeliveryState, save: Save) -> None:
+        """Continue from `state`; `save` stores each step, or raises LeaseLost."""
+        self.state = state
+        self._save = save
+
+    @property
+    def parts_sent(self) -> int:
+        """Return the number of confirmed parts."""
+        return len(self.state.part_ids)
+
+    @property
+    def part_ids(self) -> tuple[str | None, ...]:
+        """Return the platform's ids of the confirmed parts, in order."""
+        return self.state.part_ids
+
+    @property
+    def uncertain_part(self) -> int | None:
+        """Return the index of the part with the unknown outcome."""
+        return self.state.unsure
+
+    async def sending(self, index: int, total: int) -> None:  # noqa: ARG002 - of the contract
+        """Store that the part is about to be sent."""
+        state = replace(self.state, unsure=index)
+        await self._save(state)
+        self.state = state
+
+    async def sent(self, index: int, total: int, part_id: str | None) -> None:  # noqa: ARG002
+        """Store that the platform has the part; parts are confirmed in order."""
+        state = replace(self.state, part_ids=(*self.state.part_ids[:index], part_id), unsure=None)
+        self.state = state  # known here, even if Redis is away
+        await self._save(state)
+
+
+class CallbackDelivery:
+    """Delivery by the user's `on_reply`: one part, which the function is responsible for."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        code: UserCode,
+        limit_s: float,
+        on_abandoned: Callable[[str, RunningCall], None],
+    ) -> None:
+        """Call nothing yet; `on_abandoned` gets the batch id and a call that is still running."""
+        self._function = function
+        self._code = code
+        self._limit_s = limit_s
+        self._on_abandoned = on_abandoned
+
+    async def deliver(self, result: RunResult, progress: DeliveryProgress) -> None:  # noqa: ARG002
+        """Call the function; raise as `callbacks.deliver` does."""
+        await callbacks.deliver(
+            self._function,
+            self._code,
+            result,
+            self._limit_s,
+            on_abandoned=lambda running: self._on_abandoned(result.batch_id, running),
+        )
+
+
+class NoDelivery:
+    """Delivery of a thread that is on no channel, in a queue without `on_reply`."""
+
+    async def deliver(self, result: RunResult, progress: DeliveryProgress) -> None:
+        """Do nothing: the reply is read from the queue."""
+
+
+def most_deaths(deliverer: Deliverer) -> int:
+    """Return the number of workers that may die in the delivery of one reply."""
+    return MAX_DELIVERY_DEATHS if isinstance(deliverer, CallbackDelivery) else MAX_CHANNEL_DEATHS
+
+
+def deliverer_of(
+    config: Config,
+    thread_id: str,
+    code: UserCode,
+    on_abandoned: Callable[[str, RunningCall], None],
+) -> Deliverer:
+    """Return the deliverer of a thread: its channel, else `on_reply`."""
+    channel = channel_of(thread_id, config.channels)
+    if channel is not None:
+        return channel
+    if config.on_reply is None:
+        return NoDelivery()
+    return CallbackDelivery(config.on_reply, code, config.callback_limit, on_abandoned)
+
+
+def batch_of(lease: DeliveryLease) -> Batch:
+    """Return what the named points of a delivery are given."""
+    return Batch(id=lease.batch_id, thread_id=lease.thread_id, messages=(), attempts=1)

@@ -1,0 +1,109 @@
+"""One claimed batch and its lease: what the handlers of its steps share."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from assistant_queue.core.progress import Progress
+from assistant_queue.core.thread_state import Phase
+from assistant_queue.store.calls import Operation
+from assistant_queue.store.ops import leases
+from assistant_queue.store.ops.reply_outbox import DeliveryLease
+from assistant_queue.worker import store_writes
+from assistant_queue.worker.lease import HeldLease
+
+if TYPE_CHECKING:
+    from assistant_queue.worker.runtime import Runtime
+
+
+class LeasedBatch:
+    """A batch, as far as this worker has taken it.
+
+    1. writes through a Redis that is away or refuses, until the batch's deadline: every script can
+       be repeated
+    2. makes sure that the lease is held for long enough before a call with an effect
+
+    Attributes:
+        runtime: The worker's.
+        held: The lease, renewed by the keeper.
+        lease: As it was claimed.
+        claimed: The batch, as it was claimed.
+        phase: The phase that is stored.
+        progress: The progress that is stored.
+        is_marked: The messages are stored as sent.
+        taken: Messages of the batch; trimming leaves the later ones to the next batch.
+        delivery: The lease of its reply's delivery, if this worker got it at the end.
+        ended_at: The monotonic time just before that.
+        wait_s: Seconds until it is looked at again, if it was postponed.
+    """
+
+    def __init__(self, runtime: Runtime, held: HeldLease[leases.Lease]) -> None:
+        """Read the claim; write nothing yet."""
+        self.runtime = runtime
+        self.held = held
+        self.lease = held.lease
+        self.claimed = held.lease.claimed
+        self.phase: Phase = self.claimed.phase
+        self.progress: Progress = self.claimed.progress
+        self.is_marked = self.phase is not Phase.FROZEN
+        self.taken = len(self.claimed.batch.messages)
+        self.delivery: DeliveryLease | None = None
+        self.ended_at = 0.0
+        self.wait_s = 0.0
+        self._started = runtime.clock.monotonic()
+
+    def now_ms(self) -> int:
+        """Return the store's time: the claim's time, and the time since then on this machine."""
+        store_ms = self.runtime.clock.store_now_ms()
+        if store_ms is not None:
+            return store_ms
+        return self.lease.now_ms + round((self.runtime.clock.monotonic() - self._started) * 1000)
+
+    def message_ids(self) -> list[str]:
+        """Return the ids of the messages taken."""
+        return [message.id for message in self.claimed.batch.messages[: self.taken]]
+
+    async def probe(self, name: str) -> None:
+        """Pass a named point, where tests wait or crash."""
+        await self.runtime.probe(name, self.claimed.batch)
+
+    # --- the lease --------------------------------------------------------------------------------
+
+    async def ensure_lease(self) -> None:
+        """Renew the lease if it ends so soon that another worker could make the same call.
+
+        Raises:
+            LeaseLost: Another worker holds the thread.
+        """
+        await store_writes.ensure_lease(
+            self.runtime, self.held, f"the lease on thread {self.lease.thread_id!r}"
+        )
+
+    def with_lease(self, call: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
+        """Return the handler with `ensure_lease` before it."""
+
+        async def handle(step: Any) -> Any:
+            await self.ensure_lease()
+            return await call(step)
+
+        return handle
+
+    # --- writes -----------------------------------------------------------------------------------
+
+    async def write(self, operation: Callable[[], Operation[Any]]) -> Any:
+        """Write to Redis, again and again until it is done or the batch's deadline has passed."""
+        return await store_writes.write(self.runtime, self.held, operation)
+
+    async def write_once(self, operation: Callable[[], Operation[Any]]) -> Any:
+        """Write to Redis; do not retry."""
+        return await store_writes.write_once(self.runtime, operation)
+
+    async def release(self, operation: Callable[[], Operation[Any]]) -> Any:
+        """Write the step that gives the lease back.
+
+        A renewal that comes after it is refused, which does not mean that another worker holds the
+        thread.
+        """
+        self.held.is_ending = True
+        return await self.write(operation)

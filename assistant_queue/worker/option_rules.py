@@ -1,0 +1,44 @@
+"""Rules of runs and deliveries, as the options of a queue set them."""
+
+from __future__ import annotations
+
+from assistant_queue.config import DEFAULT_INSTRUCTIONS, Config
+from assistant_queue.core.delivery import DeliveryRules
+from assistant_queue.core.flow import Rules
+from assistant_queue.core.retry import Backoff
+
+
+def rules_of(config: Config, *, takes_default: bool) -> Rules:
+    """Return the options that the flow decides by."""
+    instructions = config.default_instructions
+    if instructions == DEFAULT_INSTRUCTIONS and not takes_default:
+        instructions = None
+    return Rules(
+        max_attempts=config.max_attempts,
+        backoff=Backoff(type=config.backoff.type, delay_s=config.backoff.delay),
+        retry_for_s=config.retry_for,
+        run_timeout_s=config.run_timeout,
+        grace_s=config.grace,
+        max_tool_rounds=config.max_tool_rounds,
+        thread_ids=config.thread_ids,
+        instructions=True if callable(instructions) else instructions,
+        delivers=delivers(config),
+        fallback=True if callable(config.fallback_reply) else config.fallback_reply,
+    )
+
+
+def delivers(config: Config) -> bool:
+    """Return whether the queue's replies are delivered."""
+    return config.on_reply is not None or bool(config.channels)
+
+
+def delivery_rules_of(config: Config) -> DeliveryRules:
+    """Return the options that a delivery decides by."""
+    backoff = config.delivery_backoff
+    return DeliveryRules(
+        backoff=Backoff(type=backoff.type, delay_s=backoff.delay),
+        max_delay_s=backoff.max_delay,
+        for_s=config.delivery_for,
+        attempts=config.delivery_attempts,
+        resends_unknown=config.on_unknown_delivery == "resend",
+    )

@@ -1,0 +1,125 @@
+"""Handlers of the steps that only write to Redis."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from assistant_queue.core import steps
+from assistant_queue.core.runs import FoundBy
+from assistant_queue.core.thread_state import Phase
+from assistant_queue.store.calls import Operation
+from assistant_queue.store.ops import event_log, leases, outcomes
+from assistant_queue.worker.leased_batch import LeasedBatch
+
+_log = logging.getLogger(__name__)
+
+
+class StoreSteps:
+    """Stores how far the batch is, its result, or its failure."""
+
+    def __init__(self, batch: LeasedBatch) -> None:
+        """Write nothing yet."""
+        self._batch = batch
+        self._runtime = batch.runtime
+        self._namespace = batch.runtime.namespace
+        self._lease = batch.lease
+
+    async def trim(self, step: steps.Trim) -> None:
+        """Leave the later messages to the next batch."""
+        await self._batch.write(lambda: leases.trim(self._namespace, self._lease, step.keep))
+        self._batch.taken = step.keep
+
+    async def save(self, step: steps.Save) -> None:
+        """Store phase and progress, and publish the events of the round."""
+        batch = self._batch
+        marks = [] if batch.is_marked else batch.message_ids()
+        batch_id = batch.claimed.batch.id
+        run_id = step.progress.run_id or ""
+        outputs = step.progress.outputs
+        news = [event_log.tool_called(batch_id, run_id, call) for call in step.asked]
+        news += [
+            event_log.tool_answered(batch_id, run_id, call_id, outputs[call_id])
+            for call_id in step.answered
+        ]
+        to_replica = step.leaves and self._runtime.config.durability == "replicated"
+        batch.held.listened = await batch.write(
+            lambda: leases.save(
+                self._namespace,
+                self._lease,
+                step.phase,
+                step.progress,
+                marks,
+                to_replica=to_replica,
+                new_events=news,
+            )
+        )
+        batch.is_marked = True
+        batch.phase = step.phase
+        batch.progress = step.progress
+
+    async def finish(self, step: steps.Finish) -> None:
+        """End the batch and give the lease back."""
+        if step.undelivered is not None:
+            _log.error(
+                "thread %r, batch %s: there is no reply to deliver: %s",
+                self._lease.thread_id,
+                step.result.batch_id,
+                step.undelivered.message,
+            )
+        rules = self._runtime.result_rules
+        # An abandoned call of a version 0.1 worker may still run: its delivery is claimed.
+        is_ours = self._batch.claimed.phase is not Phase.DELIVERING
+        wish = self._runtime.delivery_wish(at_once=is_ours) if step.delivers else None
+        await self._end(
+            lambda: outcomes.finish(
+                self._namespace,
+                self._lease,
+                guard_id=self._batch.held.guard_id,
+                result=step.result,
+                anchor=step.anchor,
+                rules=rules,
+                delivery=wish,
+                is_lost=step.undelivered is not None,
+            )
+        )
+
+    async def _end(self, operation: Callable[[], Operation[outcomes.Ended]]) -> None:
+        self._batch.ended_at = self._runtime.clock.monotonic()
+        ended: outcomes.Ended = await self._batch.release(operation)
+        self._batch.delivery = ended.delivery
+
+    async def postpone(self, step: steps.Postpone) -> None:
+        """Give the lease back; the batch is continued later."""
+        self._batch.wait_s = step.wait_s
+        await self._batch.release(
+            lambda: leases.postpone(
+                self._namespace,
+                self._lease,
+                state=step.state,
+                wait_s=step.wait_s,
+                phase=step.phase,
+                progress=step.progress,
+            )
+        )
+
+    async def bury(self, step: steps.Bury) -> None:
+        """Move the batch to the failed list and give the lease back."""
+        wish = self._runtime.delivery_wish() if step.result is not None else None
+        await self._end(
+            lambda: outcomes.bury(
+                self._namespace,
+                self._lease,
+                self._batch.held.guard_id,
+                reason=step.reason,
+                error=step.error,
+                progress=step.progress,
+                message_ids=self._batch.message_ids(),
+                open_calls=step.open_calls,
+                fallback=step.fallback,
+                result=step.result,
+                delivery=wish,
+                pause=self._runtime.config.after_failure == "pause",
+                keep_anchor=self._runtime.backend.capabilities.found_by is FoundBy.NOT_AT_ALL,
+            )
+        )

@@ -1,0 +1,206 @@
+"""From a person's message to the reply on the screen: real Redis, worker, HTTP on both sides."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue as queue_module
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue
+from assistant_queue.channels import Telegram, Webhook
+from assistant_queue.errors import ConfigurationError
+from assistant_queue.models import RunResult
+from assistant_queue.testing import StandInProvider
+from assistant_queue.testing.channels import StandInTelegram, WebhookReceiver
+from assistant_queue.testing.channels.platform_server import TOO_MANY_REQUESTS
+from assistant_queue.testing.provider import Reply
+from tests.channels.rigs import hurried
+from tests.conftest import PATIENCE_S, RedisServer, installed_redis
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    yield from installed_redis(tmp_path_factory.mktemp("redis"))
+
+
+@pytest.fixture
+def platform() -> Iterator[StandInTelegram]:
+    with StandInTelegram() as running:
+        yield running
+
+
+@pytest.fixture
+def channel(platform: StandInTelegram) -> Telegram:
+    return hurried(Telegram(platform.token, api_url=platform.url))
+
+
+def options(redis: RedisServer, prefix: str, provider: StandInProvider, **more: Any) -> Any:
+    return {
+        "redis_url": redis.url,
+        "queue_prefix": prefix,
+        "model": "any",
+        "openai_api_key": provider.api_key,
+        "openai_base_url": provider.base_url,
+        "message_delay": 0.1,
+        **more,
+    }
+
+
+@pytest.fixture
+async def queue(
+    redis: RedisServer, prefix: str, provider: StandInProvider, channel: Telegram
+) -> AsyncIterator[AsyncAssistantMessageQueue]:
+    async with AsyncAssistantMessageQueue(
+        **options(redis, prefix, provider, channels=[channel])
+    ) as opened:
+        await opened.start_worker()
+        polling = asyncio.create_task(channel.poll(opened))
+        yield opened
+        polling.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await polling
+
+
+async def seen(platform: Any, what: Any) -> Any:
+    return await asyncio.to_thread(platform.wait_for, what, 60.0)
+
+
+async def test_a_bot_answers(
+    platform: StandInTelegram, queue: AsyncAssistantMessageQueue, provider: StandInProvider
+) -> None:
+    provider.model = lambda turn: Reply(f"You said: **{' | '.join(turn.user_texts)}**")
+    for text in ("Hi!", "My lamp", "is broken"):
+        await asyncio.to_thread(platform.say, 5, text, name="Mia")
+    chat = platform.chat(5)
+    await seen(platform, lambda: "You said" in "".join(chat.shown))
+    await seen(platform, lambda: chat.shown[0].endswith("broken"))
+    (message,) = [one for one in chat.messages.values() if one.from_bot]
+    assert message.text == "You said: Mia: Hi! | Mia: My lamp | Mia: is broken"
+    assert [one["type"] for one in message.entities] == ["bold"]
+    assert chat.typing
+
+
+async def test_a_long_reply_is_streamed_and_arrives_in_parts(
+    platform: StandInTelegram, queue: AsyncAssistantMessageQueue, provider: StandInProvider
+) -> None:
+    words = " ".join(f"word{number}" for number in range(1500))
+    provider.model = lambda turn: Reply(words)
+    await asyncio.to_thread(platform.say, 6, "go on")
+    chat = platform.chat(6)
+    await seen(platform, lambda: " ".join(chat.shown).split() == words.split())
+    assert len(chat.shown) == len(queue.config.channels[0].split(words)) > 2
+
+
+async def test_a_photo_reaches_the_model(
+    platform: StandInTelegram, queue: AsyncAssistantMessageQueue, provider: StandInProvider
+) -> None:
+    await asyncio.to_thread(platform.say, 7, "what is this?", files={"photo": b"a lamp"})
+    await seen(platform, lambda: platform.chat(7).shown)
+    (run,) = provider.runs
+    content = provider.items(run.conversation_id)[0]["content"]
+    assert [part["type"] for part in content if part["type"] != "input_text"] == ["input_image"]
+
+
+async def test_a_blocked_chat_leaves_the_others_alone(
+    platform: StandInTelegram, queue: AsyncAssistantMessageQueue
+) -> None:
+    await asyncio.to_thread(platform.say, 8, "bye")
+    platform.block(8)
+    await asyncio.to_thread(platform.say, 9, "hi")
+    await seen(platform, lambda: platform.chat(9).shown)
+    assert platform.chat(8).shown == []
+
+
+async def test_a_webhook_is_a_channel_of_the_blocking_queue(
+    redis: RedisServer, prefix: str, provider: StandInProvider
+) -> None:
+    with WebhookReceiver() as receiver:
+        webhook = Webhook(receiver.url, receiver.secret)
+
+        def work() -> None:
+            with AssistantMessageQueue(
+                **options(redis, prefix, provider, channels=[webhook])
+            ) as queue:
+                queue.start_worker()
+                webhook.receive(queue, *receiver.message("ann", "Hi", message_id="1"))
+                receiver.wait_for(lambda: receiver.events, 60.0)
+
+        await asyncio.to_thread(work)
+        (event,) = receiver.events
+        assert event["data"]["thread_id"] == "webhook:ann"
+        assert event["data"]["message_ids"] == ["webhook:ann:1"]
+
+
+async def test_a_refused_part_is_sent_again_and_is_no_unknown_one(
+    platform: StandInTelegram, queue: AsyncAssistantMessageQueue
+) -> None:
+    platform.fault(TOO_MANY_REQUESTS, of="sendMessage", times=2)
+    await queue.say("telegram:11", "hello", kind="notice")
+    await seen(platform, lambda: platform.chat(11).shown)
+    assert platform.chat(11).shown == ["hello"]
+    assert await queue.list_failed() == []
+
+
+async def test_a_notice_reaches_the_chat_without_a_run(
+    platform: StandInTelegram, queue: AsyncAssistantMessageQueue, provider: StandInProvider
+) -> None:
+    receipt = await queue.say("telegram:10", "We are **closed** today.", kind="notice")
+    await seen(platform, lambda: platform.chat(10).shown)
+    assert platform.chat(10).shown == ["We are closed today."]
+    assert provider.runs == ()
+    status = await queue.get_message(receipt.message_id)
+    assert status is not None
+    assert (status.status, status.run_id) == ("completed", "")
+
+
+@pytest.mark.parametrize("delivers", [True, False])
+def test_a_notice_goes_to_on_reply_or_leaves_the_outbox(
+    redis: RedisServer, prefix: str, provider: StandInProvider, delivers: bool
+) -> None:
+    heard: queue_module.Queue[RunResult] = queue_module.Queue()
+    more: dict[str, Any] = {"on_reply": heard.put} if delivers else {}
+    with AssistantMessageQueue(**options(redis, prefix, provider, **more)) as queue:
+        after = queue.open_events("ann")
+        queue.say("ann", "one moment", author="Jo", kind="notice")
+        queue.start_worker()
+        if delivers:
+            result = heard.get(timeout=PATIENCE_S)
+            assert (result.reply, result.run_id, result.messages) == ("one moment", "", ())
+        events = queue.events("ann", after=after, timeout=PATIENCE_S)
+        said = next(events)
+        assert (said.type, next(events).type) == ("said", "reply_delivered")
+        assert queue.get_queue_status().delivering_count == 0
+
+
+def test_other_threads_go_to_on_reply(
+    redis: RedisServer, prefix: str, provider: StandInProvider, channel: Telegram
+) -> None:
+    heard: list[str] = []
+    with AssistantMessageQueue(
+        **options(
+            redis,
+            prefix,
+            provider,
+            channels=[channel],
+            on_reply=lambda result: heard.append(result.thread_id),
+        )
+    ) as queue:
+        queue.start_worker()
+        queue.ask("somewhere-else", "Hi", timeout=60)
+    assert heard == ["somewhere-else"]
+
+
+@pytest.mark.parametrize("wrong", ["telegram", [object()], [1], 5])
+def test_channels_that_are_none_are_refused(wrong: Any) -> None:
+    with pytest.raises(ConfigurationError, match="list of channels"):
+        AssistantMessageQueue(channels=wrong)
+
+
+def test_two_channels_need_two_names(platform: StandInTelegram) -> None:
+    two = [Telegram(platform.token) for _ in range(2)]
+    with pytest.raises(ConfigurationError, match="one name, of telegram, telegram"):
+        AssistantMessageQueue(channels=two)

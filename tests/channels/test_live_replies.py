@@ -1,0 +1,184 @@
+"""Typing and streamed replies on the screen, and what replaces them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from assistant_queue.channels import Telegram
+from assistant_queue.channels.live_replies import LiveReply
+from assistant_queue.testing.channels import (
+    AnswerWith,
+    LoseAnswer,
+    MemoryProgress,
+    StandInTelegram,
+)
+from assistant_queue.testing.channels.conformance import result_of
+from tests.channels.rigs import hurried
+
+GROUP = -1001
+HALF = "The first half of a reply"
+WHOLE = "The first half of a reply, and the second"
+
+
+@pytest.fixture
+def platform() -> Iterator[StandInTelegram]:
+    with StandInTelegram() as running:
+        running.chat(5)
+        running.chat(GROUP)
+        yield running
+
+
+@pytest.fixture
+async def channel(platform: StandInTelegram) -> AsyncIterator[Telegram]:
+    one = hurried(Telegram(platform.token, api_url=platform.url))
+    yield one
+    await one.close()
+
+
+async def seen(platform: StandInTelegram, what: Callable[[], Any]) -> Any:
+    return await asyncio.to_thread(platform.wait_for, what)
+
+
+def live_in(channel: Telegram, chat_id: int = 5) -> LiveReply:
+    live = LiveReply(channel, f"telegram:{chat_id}", "b1")
+    live.start()
+    live.begin(is_round=False)
+    return live
+
+
+async def test_typing_is_refreshed(platform: StandInTelegram, channel: Telegram) -> None:
+    channel.limits = replace(channel.limits, typing_interval=0.01)
+    live = live_in(channel)
+    await seen(platform, lambda: platform.chat(5).typing >= 3)
+    await live.close(is_answered=True)
+
+
+async def test_the_final_text_replaces_the_preview(
+    platform: StandInTelegram, channel: Telegram
+) -> None:
+    live = live_in(channel)
+    live.add(HALF)
+    await seen(platform, lambda: platform.chat(5).shown)
+    await live.close(is_answered=True)
+    assert platform.chat(5).shown == [f"{HALF} …"]
+    progress = MemoryProgress()
+    await channel.deliver(result_of(channel, "5", WHOLE), progress)
+    assert platform.chat(5).shown == [WHOLE]
+    assert progress.part_ids == (str(next(iter(platform.chat(5).messages))),)
+
+
+async def test_a_preview_grows(platform: StandInTelegram, channel: Telegram) -> None:
+    live = live_in(channel)
+    live.add(HALF)
+    await seen(platform, lambda: platform.chat(5).shown)
+    live.add(", and the second")
+    await seen(platform, lambda: platform.chat(5).shown == [f"{WHOLE} …"])
+    await live.close(is_answered=True)
+
+
+async def test_a_preview_is_within_the_limit(platform: StandInTelegram, channel: Telegram) -> None:
+    live = live_in(channel)
+    live.add("word " * 2000)
+    await seen(platform, lambda: platform.chat(5).shown)
+    await live.close(is_answered=True)
+    (shown,) = platform.chat(5).shown
+    assert len(shown) > 3000
+    await channel.deliver(result_of(channel, "5", "word " * 2000), MemoryProgress())
+    assert " ".join(platform.chat(5).shown).split() == ["word"] * 2000
+
+
+async def test_a_failed_attempt_is_taken_back(platform: StandInTelegram, channel: Telegram) -> None:
+    live = live_in(channel)
+    live.add(HALF)
+    await seen(platform, lambda: platform.chat(5).shown)
+    live.take_back()
+    await seen(platform, lambda: platform.chat(5).shown == ["…"])
+    live.begin(is_round=False)
+    live.add("Another reply, that is right")
+    await seen(platform, lambda: platform.chat(5).shown == ["Another reply, that is right …"])
+    await live.close(is_answered=False)
+    assert platform.chat(5).shown == [], "no reply: nothing stays"
+
+
+async def test_a_preview_with_an_unknown_outcome_is_the_last_one(
+    platform: StandInTelegram, channel: Telegram
+) -> None:
+    platform.fault(LoseAnswer(accept=True), of="sendMessage")
+    live = live_in(channel)
+    live.add(HALF)
+    await seen(platform, lambda: platform.chat(5).shown)
+    live.add(", and more of it")
+    await asyncio.wait(live._tasks[-1:], timeout=30)  # the stream has ended by itself
+    await live.close(is_answered=True)
+    assert len([one for one in platform.requests if "sendMessage" in one.path]) == 1
+
+
+async def test_flood_control_of_a_preview_waits(
+    platform: StandInTelegram, channel: Telegram
+) -> None:
+    refused = {"ok": False, "error_code": 429, "parameters": {"retry_after": 0}}
+    platform.fault(AnswerWith(429, refused), of="sendMessage", times=2)
+    live = live_in(channel)
+    live.add(HALF)
+    await seen(platform, lambda: platform.chat(5).shown)
+    await live.close(is_answered=True)
+
+
+async def test_an_edit_on_its_way_does_not_arrive_after_the_reply(
+    platform: StandInTelegram, channel: Telegram
+) -> None:
+    live = live_in(channel)
+    live.add(HALF)
+    await seen(platform, lambda: platform.requests)
+    live.close_soon(is_answered=True)  # the first preview has no answer yet, perhaps
+    await channel.deliver(result_of(channel, "5", WHOLE), MemoryProgress())
+    assert platform.chat(5).shown == [WHOLE]
+
+
+async def test_a_preview_that_was_deleted_is_sent_anew(
+    platform: StandInTelegram, channel: Telegram
+) -> None:
+    live = live_in(channel)
+    live.add(HALF)
+    await seen(platform, lambda: platform.chat(5).shown)
+    await live.close(is_answered=True)
+    platform.chat(5).messages.clear()
+    await channel.deliver(result_of(channel, "5", WHOLE), MemoryProgress())
+    assert platform.chat(5).shown == [WHOLE]
+
+
+async def test_drafts_leave_nothing_behind(platform: StandInTelegram) -> None:
+    channel = hurried(Telegram(platform.token, api_url=platform.url, stream="draft"))
+    live = live_in(channel)
+    live.add(HALF)
+    await seen(platform, lambda: platform.chat(5).drafts)
+    await live.close(is_answered=True)
+    assert platform.chat(5).shown == []
+    drafts = [one.body for one in platform.requests if "Draft" in one.path]
+    assert len({body["draft_id"] for body in drafts}) == 1
+    await channel.close()
+
+
+async def test_off_shows_typing_only(platform: StandInTelegram) -> None:
+    channel = hurried(Telegram(platform.token, api_url=platform.url, stream="off"))
+    live = live_in(channel)
+    live.add(HALF)
+    await seen(platform, lambda: platform.chat(5).typing)
+    await live.close(is_answered=True)
+    assert platform.chat(5).shown == []
+    await channel.close()
+
+
+async def test_a_platform_that_is_down_does_not_stop_the_run(
+    platform: StandInTelegram, channel: Telegram
+) -> None:
+    platform.stop()
+    live = live_in(channel)
+    live.add(HALF)
+    live.take_back()
+    await live.close(is_answered=False)

@@ -1,0 +1,51 @@
+"""Groups of tests that run one after another, on one of the suite's processes.
+
+Chaos and a browser need a processor each: two at once only wait for each other, and what they
+measure against the clock fails. The tests of the language read each file once.
+
+By node id, in a scheduler: pytest 9.2 keeps the id of a test elsewhere than xdist 3.8 writes the
+name of an `xdist_group`, and the marks do nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xdist.scheduler import LoadScopeScheduling
+
+TOGETHER = {
+    "tests/integration/test_chaos.py::test_a_moment": "chaos",
+    "tests/integration/test_chaos.py::test_the_runner": "chaos",
+    "tests/integration/test_chaos_faults.py": "chaos",
+    "tests/web/test_page.py": "browser",
+    "tests/docs/test_language.py": "language",
+    "tests/servers/test_llama_cpp.py": "llama_cpp",
+    "tests/servers/test_litellm.py": "litellm",
+    "tests/servers/test_ogx.py": "ogx",
+    "tests/servers/test_vllm.py": "vllm",
+}
+"""The start of node ids, and the group of these tests; the first ones start first."""
+
+_GROUPS = [*dict.fromkeys(TOGETHER.values())]
+
+
+def group_of(node_id: str) -> str | None:
+    """Return the group of a test that runs after the others of its group."""
+    return next((group for start, group in TOGETHER.items() if node_id.startswith(start)), None)
+
+
+def place_of(node_id: str) -> int:
+    """Return a sort key: groups first, for at the end the other processes would wait for them."""
+    group = group_of(node_id)
+    return len(_GROUPS) if group is None else _GROUPS.index(group)
+
+
+class GroupScheduling(LoadScopeScheduling):
+    """Give each group to one process; every other test to the next one that is free."""
+
+    def __init__(self, config: Any, log: Any = None) -> None:
+        super().__init__(config, log)
+        config.option.loadscopereorder = False  # the order of collection is the order of work
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid) or nodeid

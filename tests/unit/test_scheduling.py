@@ -1,0 +1,64 @@
+"""Tests that must not run beside each other are given to one process of the suite."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from xdist.remote import Producer
+
+from tests import conftest
+from tests.docs.generated import ROOT
+from tests.scheduling import TOGETHER, group_of, place_of
+
+CHAOS = [f"tests/integration/test_chaos_faults.py::test_{number}" for number in range(4)]
+PAGE = [f"tests/web/test_page.py::test_[{number}]" for number in range(3)]
+OTHERS = [f"tests/unit/test_window.py::test_{number}" for number in range(5)]
+
+
+class Node:
+    """A process of xdist that carries out at once what it is given."""
+
+    def __init__(self) -> None:
+        self.gateway = SimpleNamespace(id="node")
+        self.given: list[int] = []
+        self.shutting_down = False
+
+    def send_runtest_some(self, indexes: list[int]) -> None:
+        self.given.extend(indexes)
+
+    def shutdown(self) -> None:
+        self.shutting_down = True
+
+
+def test_a_group_is_given_to_one_process_and_first() -> None:
+    names = sorted([*OTHERS, *PAGE, *CHAOS], key=place_of)
+    assert names[:7] == [*CHAOS, *PAGE]
+    option = SimpleNamespace(loadscopereorder=True)
+    config: Any = SimpleNamespace(option=option, getvalue=lambda _: ["popen", "popen"])
+    scheduler = conftest.pytest_xdist_make_scheduler(config, Producer("test", enabled=False))
+    nodes = [Node(), Node()]
+    for node in nodes:
+        scheduler.add_node(node)
+        scheduler.add_node_collection(node, names)
+    scheduler.schedule()
+    done = [0, 0]
+    while any(done[at] < len(node.given) for at, node in enumerate(nodes)):
+        for at, node in enumerate(nodes):
+            if done[at] < len(node.given):
+                scheduler.mark_test_complete(node, node.given[done[at]])
+                done[at] += 1
+    given = [[names[index] for index in node.given] for node in nodes]
+    assert sorted([*given[0], *given[1]]) == sorted(names)
+    assert [given[0][:4], given[1][:3]] == [CHAOS, PAGE]
+    assert all(
+        set(group) <= set(given[0]) or set(group) <= set(given[1]) for group in (CHAOS, PAGE)
+    )
+
+
+@pytest.mark.parametrize("start", TOGETHER)
+def test_a_group_names_tests_that_exist(start: str) -> None:
+    path, _, name = start.partition("::")
+    assert f"def {name}" in (ROOT / path).read_text(encoding="utf-8")
+    assert group_of(f"{start}[one]") == TOGETHER[start]
