@@ -213,7 +213,7 @@ class LiveReply:
         units = self._channel.limits.units
         while units is not None and self._channel.measure(text + _MORE) > units:
             text = text[: -len(_MORE)]
-        return text + _MORE  # never a whole part: one that stays can be told from the reply
+        return text + _MORE  # never a whole part: one that stays is recognised as a beginning
 
     async def _show(self, text: str) -> None:
         part = Part(text=text, key=f"{self._batch_id}.preview")
