@@ -21,7 +21,11 @@ class DeliveryProgress(Protocol):
         part_ids: The platform's ids of these parts, None for a part without one.
         uncertain_part: Index of a part that was begun, with an unknown outcome: the process
             ended, or the answer was lost. None if there is none.
+        preview: The platform's id of the message that shows half of this reply; None if there is
+            none. Set before a part is sent, it is stored with it.
     """
+
+    preview: str | None
 
     @property
     def parts_sent(self) -> int:
@@ -229,6 +233,7 @@ class PartsInMemory:
         self.parts_sent = 0
         self.part_ids: tuple[str | None, ...] = ()
         self.uncertain_part: int | None = None
+        self.preview: str | None = None
 
     async def sending(self, index: int, total: int) -> None:
         """Note that a part is about to be sent."""

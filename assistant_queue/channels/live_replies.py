@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from assistant_queue.channels.base import Part, PartNotSent, PartSent
@@ -23,6 +23,10 @@ short reply needs no preview."""
 
 _MORE = " …"
 
+_TURN_S = 1.0
+"""Seconds at least between two looks whether earlier replies have been delivered. Chosen: replies
+are long in coming only if the platform is away or refuses."""
+
 _MOST_KEPT = 10_000
 """Previews that are kept for their replies. Chosen: more than one process has at once."""
 
@@ -30,7 +34,8 @@ _MOST_KEPT = 10_000
 class Previews:
     """Messages that show half a reply, until the whole one replaces them.
 
-    Kept in memory: after a crash the half reply stays on the screen, above the whole one.
+    Kept in memory during the run, and with the reply in the outbox after it. After a crash in the
+    run the half reply stays on the screen, above the whole one.
     """
 
     def __init__(self) -> None:
@@ -71,11 +76,27 @@ class LiveReply:
     1. refreshes the typing indicator
     2. shows the text so far, no more often than the platform allows; skips what is too late
     3. shows nothing of an attempt that failed
-    4. never delays or fails the run: it works in a task, and its errors are logged
+    4. shows no text before earlier replies have been delivered: it would stand above them
+    5. never delays or fails the run: it works in a task, and its errors are logged
     """
 
-    def __init__(self, channel: Channel, thread_id: str, batch_id: str) -> None:
-        """Show nothing yet."""
+    def __init__(
+        self,
+        channel: Channel,
+        thread_id: str,
+        batch_id: str,
+        waits_for_others: Callable[[], Awaitable[bool]] | None = None,
+    ) -> None:
+        """Show nothing yet.
+
+        Args:
+            channel: The platform.
+            thread_id: A thread of the channel.
+            batch_id: The batch that is being answered.
+            waits_for_others: Returns whether earlier replies of the thread wait for their delivery;
+                None if there are none.
+        """
+        self._waits_for_others = waits_for_others
         self._channel = channel
         self._address = channel.address_of(thread_id)
         self._batch_id = batch_id
@@ -116,6 +137,17 @@ class LiveReply:
         self._item = None
         self._news.set()
 
+    def hand_over(self) -> str | None:
+        """Show nothing more; return the message that the whole reply replaces.
+
+        None also while an edit of it is on its way: in another process, the reply could arrive
+        before it.
+        """
+        self._is_streaming = False
+        if self._request is not None and not self._request.done():
+            return None
+        return self._channel.previews.get(self._batch_id)
+
     def close_soon(self, *, is_answered: bool) -> None:
         """Close in the background; the delivery of the reply waits for it."""
         task = asyncio.get_running_loop().create_task(self.close(is_answered=is_answered))
@@ -150,13 +182,26 @@ class LiveReply:
             text = self._text()
             if text == self._shown:
                 continue
+            if not await self._has_turn():
+                self._news.set()
+                await asyncio.sleep(max(interval_s, _TURN_S))
+                continue
             await self._channel.pacer.wait(self._address, interval_s)
             text = self._text()  # as it is by now
-            if text and text != self._shown:
+            if self._is_streaming and text and text != self._shown:
                 self._request = asyncio.get_running_loop().create_task(self._show(text))
                 await asyncio.shield(self._request)
                 await asyncio.sleep(self._pause_s)
                 self._pause_s = 0.0
+
+    async def _has_turn(self) -> bool:
+        """Return whether no earlier reply waits; there is none after a moment without one."""
+        if self._waits_for_others is None:
+            return True
+        has_turn = await self._guarded(self._waits_for_others()) is False
+        if has_turn:
+            self._waits_for_others = None
+        return has_turn
 
     def _text(self) -> str:
         whole = "\n\n".join(text for text in self._texts if text.strip())
@@ -164,10 +209,11 @@ class LiveReply:
             return _MORE.strip() if self._shown else ""
         if len(whole) < _LEAST_CHARS and not self._shown:
             return ""
-        first, *rest = self._channel.split(whole)
+        text = self._channel.split(whole)[0]
         units = self._channel.limits.units
-        has_room = units is None or self._channel.measure(first + _MORE) <= units
-        return first + _MORE if has_room and not rest else first
+        while units is not None and self._channel.measure(text + _MORE) > units:
+            text = text[: -len(_MORE)]
+        return text + _MORE  # never a whole part: one that stays is recognised as a beginning
 
     async def _show(self, text: str) -> None:
         part = Part(text=text, key=f"{self._batch_id}.preview")

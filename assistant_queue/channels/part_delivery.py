@@ -53,7 +53,7 @@ async def deliver(channel: Channel, result: RunResult, progress: DeliveryProgres
     if progress.uncertain_part is not None and not channel.deduplicates:
         # Settled before anything else: the parts have an order.
         start = progress.uncertain_part
-        found = await channel.find(address, parts[start]) if start < len(parts) else None
+        found = await _found(channel, address, parts[start], progress) if parts[start:] else None
         if found is None:
             raise DeliveryUnknown(
                 f"part {start + 1} of {len(parts)} of batch {result.batch_id} was begun, and "
@@ -64,15 +64,47 @@ async def deliver(channel: Channel, result: RunResult, progress: DeliveryProgres
             start += 1
     for part in parts[start:]:
         await channel.pacer.wait(address, channel.interval_of(address))
+        if part.index == 0:
+            await _note_preview(channel, result, progress)
         await progress.sending(part.index, part.total)
-        outcome = await _send(channel, address, part)
+        outcome = await _send(channel, address, part, progress)
         await _settle(channel, part, outcome, progress)
 
 
-async def _send(channel: Channel, address: str, part: Part) -> PartOutcome:
+async def _note_preview(channel: Channel, result: RunResult, progress: DeliveryProgress) -> None:
+    """Take the preview that this process has shown; one that was stored may be of another."""
+    shown = await channel.previews.settled(result.batch_id)
+    if shown is not None:
+        progress.preview = shown
+
+
+async def _found(
+    channel: Channel, address: str, part: Part, progress: DeliveryProgress
+) -> PartSent | PartNotSent | None:
+    """Find out what became of a part; None if there is no way to.
+
+    The first part of a streamed reply replaces its preview: doing it again doubles nothing.
+
+    Raises:
+        RetryLater: The preview cannot be edited now.
+    """
+    shown = progress.preview if part.index == 0 else None
+    if shown is None:
+        return await channel.find(address, part)
+    outcome = await channel.edit(address, shown, part)
+    if isinstance(outcome, PartSent):
+        return outcome
+    if isinstance(outcome, PartNotSent) and outcome.final:
+        return await channel.find(address, part)  # it is gone: the part may be a new message
+    raise RetryLater(getattr(outcome, "retry_after", None))
+
+
+async def _send(
+    channel: Channel, address: str, part: Part, progress: DeliveryProgress
+) -> PartOutcome:
     """Send a part; the first one replaces the preview of its reply, if there is one."""
     batch_id = "" if part.result is None else part.result.batch_id
-    shown = await channel.previews.settled(batch_id) if part.index == 0 else None
+    shown = progress.preview if part.index == 0 else None
     if shown is None:
         return await channel.send(address, part)
     outcome = await channel.edit(address, shown, part)

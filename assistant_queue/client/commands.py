@@ -24,6 +24,7 @@ from assistant_queue.errors import (
     NotSupported,
 )
 from assistant_queue.models import (
+    Explanation,
     FailedBatch,
     Message,
     MessageState,
@@ -36,6 +37,7 @@ from assistant_queue.models import (
 from assistant_queue.store.calls import Namespace, Operation
 from assistant_queue.store.ops import (
     control,
+    explaining,
     failures,
     producing,
     saying,
@@ -219,6 +221,12 @@ class Commands:
     def get_message(self, message_id: str) -> Operation[MessageStatus | None]:
         """`get_message`."""
         return statuses.read_message(self.namespace, arguments.check_message_id(message_id))
+
+    def explain(self, name: str) -> Operation[Explanation]:
+        """`explain`."""
+        return explaining.explain(
+            self.namespace, arguments.identifier(name, "id", arguments.MAX_MESSAGE_ID)
+        )
 
     def queue_status(self) -> Operation[QueueStatus]:
         """`get_queue_status`."""

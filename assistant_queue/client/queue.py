@@ -21,6 +21,7 @@ from assistant_queue.config.signature import options_help, options_signature
 from assistant_queue.errors import WrongQueueClass
 from assistant_queue.models import (
     Content,
+    Explanation,
     FailedBatch,
     FailureReason,
     MessageRow,
@@ -344,6 +345,20 @@ class AssistantMessageQueue(TakesTools, ProviderCallMethods, EventMethods):
         return rq.Queue(self.config.queue_prefix, connection=self._store.client)
 
     # --- what is where ----------------------------------------------------------------------------
+
+    def explain(self, message_or_thread_id: str) -> Explanation:
+        """Return why a message has no answer (yet), or what became of it, with the evidence.
+
+        Reads only: at most a dozen round trips, whatever is queued. Evidence that this user of
+        Redis may not read is left out.
+
+        Args:
+            message_or_thread_id: The id of a message; if there is none, of a thread.
+
+        Raises:
+            NotPermitted: This user of Redis may not read messages and threads.
+        """
+        return self._store.run(self._commands.explain(message_or_thread_id))
 
     def get_queue_status(self) -> QueueStatus:
         """Return the numbers of messages by state.

@@ -54,6 +54,8 @@ class DeliveryState:
         refusals: Tries that do not count, since the last one that did.
         part_ids: The platform's ids of the parts that it has confirmed.
         unsure: Index of the part that may have been sent: its outcome is unknown; None for none.
+        preview: The platform's id of the message that shows half of the reply; None if there is
+            none, or its entry in the outbox has it.
         error: The last failure.
     """
 
@@ -61,6 +63,7 @@ class DeliveryState:
     refusals: int = 0
     part_ids: tuple[str | None, ...] = ()
     unsure: int | None = None
+    preview: str | None = None
     error: ErrorInfo | None = None
 
     def dump(self) -> str:
@@ -74,6 +77,8 @@ class DeliveryState:
             plain["ids"] = list(self.part_ids)
         if self.unsure is not None:
             plain["unsure"] = self.unsure
+        if self.preview is not None:
+            plain["preview"] = self.preview
         if self.error is not None:
             plain["error"] = dump_error(self.error)
         return json.dumps(plain, separators=(",", ":"), ensure_ascii=False) if plain else ""
@@ -84,11 +89,13 @@ class DeliveryState:
         try:
             found = json.loads(text) if text else {}
             error, unsure = found.get("error"), found.get("unsure")
+            preview = found.get("preview")
             return cls(
                 tries=int(found.get("tries", 0)),
                 refusals=int(found.get("refusals", 0)),
                 part_ids=tuple(None if one is None else str(one) for one in found.get("ids", ())),
                 unsure=None if unsure is None else int(unsure),
+                preview=None if preview is None else str(preview),
                 error=None if error is None else load_error(error),
             )
         except (ValueError, TypeError, AttributeError, KeyError, OverflowError):

@@ -33,7 +33,7 @@ _NAMES = {
     "fallback": "f",
 }
 """Stored names of a result's fields, but for those that the header has. `m` are its messages, `a`
-its account (core/account.py)."""
+its account (core/account.py), `v` the message of the platform that shows half of it."""
 _DEFAULTS: Mapping[str, Any] = {
     "status": "completed",
     "incomplete_reason": None,
@@ -43,6 +43,7 @@ _DEFAULTS: Mapping[str, Any] = {
 """Values that are not stored."""
 _CLAIMED = "c"
 _QUEUED = "q"
+_PREVIEW = "v"
 _HEADER_WORDS = 3
 
 
@@ -54,13 +55,15 @@ class WaitingReply:
         result: As `on_reply` gets it, with its messages; those of a batch that version 0.1 ended
             are not known.
         since_ms: When it joined the line.
+        preview: The platform's id of the message that shows half of it; None for none.
     """
 
     result: RunResult
     since_ms: int
+    preview: str | None = None
 
 
-def pack_reply(result: RunResult) -> str:
+def pack_reply(result: RunResult, preview: str | None = None) -> str:
     """Return a reply without its header, which the script writes."""
     plain: dict[str, Any] = dump_result(result)
     if plain["replies"] and plain["reply"] == "\n\n".join(plain["replies"]):
@@ -85,6 +88,8 @@ def pack_reply(result: RunResult) -> str:
     if result.timeline.queued_at == _queued_at(result.messages):
         account.pop(_QUEUED, None)
     packed["a"] = _moved(account, -plain["started_at"])
+    if preview is not None:
+        packed[_PREVIEW] = preview
     return json.dumps(packed, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -144,7 +149,12 @@ def unpack_reply(thread_id: str, entry: str) -> WaitingReply | None:
         if messages:
             batch = Batch(id=batch_id, thread_id=thread_id, messages=messages)
             result = answering(result, batch)
-        return WaitingReply(result=result, since_ms=int(since))
+        preview = packed.get(_PREVIEW)
+        return WaitingReply(
+            result=result,
+            since_ms=int(since),
+            preview=preview if isinstance(preview, str) else None,
+        )
     return None
 
 

@@ -26,9 +26,10 @@ Save = Callable[[DeliveryState], Awaitable[None]]
 class StoredProgress:
     """Progress of one delivery, stored after each part."""
 
-    def __init__(self, state: DeliveryState, save: Save) -> None:
+    def __init__(self, state: DeliveryState, save: Save, preview: str | None = None) -> None:
         """Continue from `state`; `save` stores each step, or raises LeaseLost."""
         self.state = state
+        self._preview = preview
         self._save = save
 
     @property
@@ -45,6 +46,16 @@ class StoredProgress:
     def uncertain_part(self) -> int | None:
         """Return the index of the part with the unknown outcome."""
         return self.state.unsure
+
+    @property
+    def preview(self) -> str | None:
+        """The id of the message that shows half of the reply; stored with the next step."""
+        return self.state.preview or self._preview
+
+    @preview.setter
+    def preview(self, part_id: str | None) -> None:
+        if part_id != self.preview:
+            self.state = replace(self.state, preview=part_id)
 
     async def sending(self, index: int, total: int) -> None:  # noqa: ARG002 - of the contract
         """Store that the part is about to be sent."""

@@ -19,7 +19,7 @@ from assistant_queue.core.quoting import without_quotes
 from assistant_queue.core.runs import RunEnded
 from assistant_queue.core.thread_state import ThreadState
 from assistant_queue.errors import AssistantQueueError, BackendError, LeaseLost, NotReplicated
-from assistant_queue.store.ops import leases
+from assistant_queue.store.ops import leases, reply_outbox
 from assistant_queue.worker.conversation_steps import ConversationSteps
 from assistant_queue.worker.delta_publisher import DeltaPublisher
 from assistant_queue.worker.lease import HeldLease
@@ -66,7 +66,7 @@ class BatchDriver:
         channel = channel_of(thread_id, channels)
         is_asked = any(message.wants_reply for message in batch.claimed.batch.messages)
         self._live = (
-            LiveReply(channel, thread_id, batch.claimed.batch.id)
+            LiveReply(channel, thread_id, batch.claimed.batch.id, self._has_undelivered)
             if channel is not None and is_asked
             else None
         )
@@ -83,7 +83,7 @@ class BatchDriver:
         )
         self._user_code = user_code = UserCodeSteps(batch)
         conversation = ConversationSteps(batch, session)
-        store = StoreSteps(batch)
+        store = StoreSteps(batch, self._live)
         self._handlers: dict[type[Any], Callable[[Any], Awaitable[Any]]] = {
             steps.Trim: store.trim,
             steps.OpenConversation: conversation.open,
@@ -149,6 +149,12 @@ class BatchDriver:
             if self._publisher is not None:
                 await self._publisher.close()
             await self._session.close()
+
+    async def _has_undelivered(self) -> bool:
+        """Return whether earlier replies of the thread wait for their delivery."""
+        operation = reply_outbox.has_waiting(self._runtime.namespace, self._batch.lease.thread_id)
+        found: bool = await self._runtime.store.run(operation)
+        return found
 
     async def _drive(self, flow: Flow) -> steps.Ending:
         answer: Any = None

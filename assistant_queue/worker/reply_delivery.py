@@ -96,7 +96,11 @@ class ReplyDelivery:
         held = self._runtime.keeper.hold(
             lease, claimed_at, self._deadline_s(), lambda: post(loop, give_up)
         )
-        progress = StoredProgress(lease.state, lambda state: self._save(held, state))
+        progress = StoredProgress(
+            lease.state,
+            lambda state: self._save(held, state),
+            None if lease.reply is None else lease.reply.preview,
+        )
         try:
             return await self._deliver(held, progress, is_claimed=is_claimed)
         except asyncio.CancelledError:

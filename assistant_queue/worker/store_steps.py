@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from assistant_queue.channels.live_replies import LiveReply
 from assistant_queue.core import steps
 from assistant_queue.core.runs import FoundBy
 from assistant_queue.core.thread_state import Phase
@@ -18,9 +19,10 @@ _log = logging.getLogger(__name__)
 class StoreSteps:
     """Stores how far the batch is, its result, or its failure."""
 
-    def __init__(self, batch: LeasedBatch) -> None:
-        """Write nothing yet."""
+    def __init__(self, batch: LeasedBatch, live: LiveReply | None = None) -> None:
+        """Write nothing yet; `live` shows the reply on a chat platform."""
         self._batch = batch
+        self._live = live
         self._runtime = batch.runtime
         self._namespace = batch.runtime.namespace
         self._lease = batch.lease
@@ -71,6 +73,7 @@ class StoreSteps:
         # An abandoned call of a version 0.1 worker may still run: its delivery is claimed.
         is_ours = self._batch.claimed.phase is not Phase.DELIVERING
         wish = self._runtime.delivery_wish(at_once=is_ours) if step.delivers else None
+        preview = None if self._live is None else self._live.hand_over()
         await self._end(
             lambda: outcomes.finish(
                 self._namespace,
@@ -80,6 +83,7 @@ class StoreSteps:
                 anchor=step.anchor,
                 rules=rules,
                 delivery=wish,
+                preview=preview,
                 is_lost=step.undelivered is not None,
             )
         )

@@ -96,6 +96,37 @@ async def test_a_long_reply_is_streamed_and_arrives_in_parts(
     assert len(chat.shown) == len(queue.config.channels[0].split(words)) > 2
 
 
+async def test_a_worker_that_takes_over_replaces_what_another_has_streamed(
+    redis: RedisServer, prefix: str, platform: StandInTelegram, provider: StandInProvider
+) -> None:
+    provider.model = lambda turn: Reply(f"Heard: {turn.user_texts[-1]}")
+    gate = provider.hold("completing")
+
+    def opened() -> AsyncAssistantMessageQueue:
+        channel = hurried(Telegram(platform.token, api_url=platform.url))
+        return AsyncAssistantMessageQueue(**options(redis, prefix, provider, channels=[channel]))
+
+    def is_whole(request: Any) -> bool:
+        text = str((request.body or {}).get("text", ""))
+        return text.startswith("Heard") and not text.endswith("…")
+
+    chat = platform.chat(12)
+    platform.fault(TOO_MANY_REQUESTS, when=is_whole, times=100)
+    async with opened() as first:
+        await first.add_message_to_thread("telegram:12", "a reply of some length")
+        worker = await first.start_worker()
+        await seen(platform, lambda: chat.shown)
+        gate.release()
+        await seen(platform, lambda: any(is_whole(one) for one in platform.requests))
+        await worker.stop()
+    assert chat.shown == ["Heard: a reply of some length …"]
+    platform.clear_faults()
+    async with opened() as second:
+        await second.start_worker()
+        await seen(platform, lambda: chat.shown[-1].endswith("length"))
+    assert chat.shown == ["Heard: a reply of some length"]
+
+
 async def test_a_photo_reaches_the_model(
     platform: StandInTelegram, queue: AsyncAssistantMessageQueue, provider: StandInProvider
 ) -> None:

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from assistant_queue.channels import Telegram
+from assistant_queue.channels import Telegram, live_replies
 from assistant_queue.channels.live_replies import LiveReply
+from assistant_queue.errors import DeliveryUnknown, RetryLater
 from assistant_queue.testing.channels import (
     AnswerWith,
+    DeliveryCrash,
     LoseAnswer,
     MemoryProgress,
     StandInTelegram,
@@ -182,3 +184,118 @@ async def test_a_platform_that_is_down_does_not_stop_the_run(
     live.add(HALF)
     live.take_back()
     await live.close(is_answered=False)
+
+
+async def test_nothing_is_shown_above_an_earlier_reply(
+    platform: StandInTelegram, channel: Telegram, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_replies, "_TURN_S", 0.001)
+    asked = asyncio.Event()
+    waiting = [True, True, False]
+
+    async def waits() -> bool:
+        asked.set()
+        return waiting.pop(0)
+
+    live = LiveReply(channel, "telegram:5", "b1", waits)
+    live.start()
+    live.begin(is_round=False)
+    live.add(HALF)
+    await asyncio.wait_for(asked.wait(), 30)
+    assert platform.chat(5).shown == []
+    await seen(platform, lambda: platform.chat(5).shown)
+    assert waiting == []
+    live.add(", and the second")
+    await seen(platform, lambda: platform.chat(5).shown == [f"{WHOLE} …"])
+    await live.close(is_answered=True)
+
+
+# --- the reply is delivered by another process ----------------------------------------------------
+
+
+async def other_process(platform: StandInTelegram) -> Telegram:
+    return hurried(Telegram(platform.token, api_url=platform.url))
+
+
+async def preview_answered(live: LiveReply) -> None:
+    assert live._request is not None
+    await asyncio.wait({live._request})
+
+
+async def test_another_process_replaces_the_preview(
+    platform: StandInTelegram, channel: Telegram
+) -> None:
+    live = live_in(channel)
+    live.add(HALF)
+    await seen(platform, lambda: platform.chat(5).shown)
+    await preview_answered(live)
+    progress = MemoryProgress()
+    progress.preview = live.hand_over()
+    live.add(", and the second")
+    await live.close(is_answered=True)
+    other = await other_process(platform)
+    await other.deliver(result_of(other, "5", WHOLE), progress)
+    assert platform.chat(5).shown == [WHOLE]
+    await other.close()
+
+
+async def test_a_preview_with_an_edit_on_its_way_is_not_handed_over(
+    platform: StandInTelegram, channel: Telegram
+) -> None:
+    live = live_in(channel)
+    live.add(HALF)
+    await seen(platform, lambda: platform.chat(5).shown)
+    await preview_answered(live)
+    assert live.hand_over() is not None
+    live._request = asyncio.get_running_loop().create_task(live._show(f"{HALF} more"))
+    assert live.hand_over() is None
+    await live.close(is_answered=True)
+
+
+@pytest.mark.parametrize("point", ["sending", "sent"])
+async def test_a_crash_while_the_preview_is_replaced_is_repaired(
+    platform: StandInTelegram, channel: Telegram, point: str
+) -> None:
+    live = live_in(channel)
+    live.add(HALF)
+    await seen(platform, lambda: platform.chat(5).shown)
+    await live.close(is_answered=True)
+
+    def die(where: str, _: int) -> None:
+        if where == point:
+            raise DeliveryCrash
+
+    progress = MemoryProgress(die)
+    progress.preview = live.hand_over()
+    with pytest.raises(DeliveryCrash):
+        await channel.deliver(result_of(channel, "5", WHOLE), progress)
+    progress.at = None
+    other = await other_process(platform)
+    await other.deliver(result_of(other, "5", WHOLE), progress)
+    assert platform.chat(5).shown == [WHOLE]
+    await other.close()
+
+
+async def test_a_preview_that_is_gone_says_nothing_about_a_part_that_was_begun(
+    platform: StandInTelegram, channel: Telegram
+) -> None:
+    progress = MemoryProgress()
+    progress.preview = "99"
+    await progress.sending(0, 1)
+    with pytest.raises(DeliveryUnknown):
+        await channel.deliver(result_of(channel, "5", WHOLE), progress)
+    assert platform.chat(5).shown == []
+
+
+async def test_a_part_that_was_begun_waits_until_the_preview_can_be_edited(
+    platform: StandInTelegram, channel: Telegram
+) -> None:
+    progress = MemoryProgress()
+    progress.preview = "99"
+    await progress.sending(0, 1)
+    refused = {"ok": False, "error_code": 429, "parameters": {"retry_after": 7}}
+    platform.fault(AnswerWith(429, refused), of="editMessageText")
+    with pytest.raises(RetryLater) as refusal:
+        await channel.deliver(result_of(channel, "5", WHOLE), progress)
+    assert refusal.value.after_s == 7
+    assert progress.uncertain_part == 0

@@ -369,6 +369,35 @@ async def test_a_wrong_token_and_a_webhook_end_polling(platform: StandInTelegram
     await right.close()
 
 
+# --- the fake -------------------------------------------------------------------------------------
+
+
+async def test_people_can_write_while_the_platform_is_away(
+    platform: StandInTelegram, channel: Telegram
+) -> None:
+    platform.go_away()
+    number = platform.say(5, "hello?")
+    platform.come_back()
+    queue = AsyncRecordingQueue()
+    polling = asyncio.create_task(channel.poll(queue))
+    await asyncio.to_thread(
+        platform.wait_for, lambda: any(_confirms(one, platform) for one in platform.requests)
+    )
+    assert [one[0] for one in queue.messages] == [f"telegram:5:{number}"]
+    polling.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await polling
+
+
+async def test_a_fault_can_choose_its_requests(
+    platform: StandInTelegram, channel: Telegram
+) -> None:
+    platform.chat(5)
+    platform.fault(AnswerWith(502), when=lambda request: request.body["text"] == "two")
+    outcomes = [await channel.send("5", part(text)) for text in ("one", "two", "two")]
+    assert [type(one) for one in outcomes] == [PartSent, PartUnknown, PartSent]
+
+
 # --- secrets --------------------------------------------------------------------------------------
 
 

@@ -113,7 +113,18 @@ def test_a_reply_that_waits_has_all_of_its_result() -> None:
     found = unpack_reply("thread", entry)
     assert found is not None
     assert found.result == replace(result, late=True)
-    assert found.since_ms == 6_000
+    assert (found.since_ms, found.preview) == (6_000, None)
+    shown = unpack_reply("thread", f"batch_1 6000 reply {pack_reply(result, '4711')}")
+    assert shown is not None
+    assert (shown.result, shown.preview) == (result, "4711")
+
+
+def test_whether_replies_of_a_thread_wait_can_be_asked(store: Rig) -> None:
+    assert not store.run(reply_outbox.has_waiting(store.namespace, "thread"))
+    lease = held(store)
+    assert store.run(reply_outbox.has_waiting(store.namespace, "thread"))
+    store.delivered(lease)
+    assert not store.run(reply_outbox.has_waiting(store.namespace, "thread"))
 
 
 def test_a_usual_reply_takes_little_more_than_its_texts() -> None:

@@ -84,6 +84,23 @@ def test_the_demo_plays_a_file_and_proves_that_nothing_was_lost_or_doubled(
     assert "provider's own log" in verdict["checked_by"]
 
 
+def test_on_a_platform_that_misbehaves_each_reply_is_on_the_screen_once(short: Path) -> None:
+    done = subprocess.run(
+        demo("--input", str(short), "--channel", "telegram", "--json"),
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    verdict = json.loads(done.stdout)
+    screens = verdict["screens"]
+    assert verdict["holds"]
+    assert (screens["lost"], screens["doubled"], screens["ordered"]) == (0, 0, 3)
+    assert screens["replies"] == verdict["runs"]
+    assert screens["away_s"] >= 2
+
+
 def test_the_window_of_ones_own_messages_can_be_chosen(short: Path) -> None:
     command = demo("--input", str(short), "--window", "0.05", "--workers", "1")
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)

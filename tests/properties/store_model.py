@@ -312,25 +312,27 @@ class StoreMachine(RuleBasedStateMachine):
         fields = self.rig.thread_hash(thread)
         if model.state is IDLE:
             return
-        ahead = max(int(fields.get(name, 0)) for name in ("first", "claimed", "queued")) - self.now
-        if ahead <= 0:
+        back = {"first": model.first - self.now, "claimed": model.claimed - self.now}
+        if max(*back.values(), int(fields.get("queued", 0)) - self.now) <= 0:
             return
 
-        def moved(at: int, *, was_due: bool = False) -> int:
-            if at - self.now <= ahead / 2 or is_never(at):
+        def moved(at: int, by: int, *, was_due: bool = False) -> int:
+            if at <= self.now or by <= 0 or is_never(at):
                 return at
-            return self.now if was_due else max(at - ahead, self.now)
+            return self.now if was_due else max(at - by, self.now)
 
         is_due = fields.get("pk") == "waiting"
         model.first = min(model.first, self.now)
         model.claimed = min(model.claimed, self.now)
         model.due = moved(
             model.due,
+            back["first" if model.state is PENDING else "claimed"],
             was_due=fields.get("bk") == "waiting" or (model.state is PENDING and is_due),
         )
-        model.until = moved(model.until)
+        if model.until - self.now > back["claimed"] / 2:  # it was not renewed since
+            model.until = moved(model.until, back["claimed"])
         if model.own_due is not None:
-            model.own_due = moved(model.own_due, was_due=is_due)
+            model.own_due = moved(model.own_due, back["first"], was_due=is_due)
 
     @rule()
     def rq_hands_over_what_is_scheduled(self) -> None:
@@ -628,6 +630,7 @@ class StoreMachine(RuleBasedStateMachine):
         if self._attempt(lambda: self.rig.postpone(lease, state, wait_s, phase), held=held):
             model.state = state
             model.due = self.now + round(wait_s * 1000)
+            model.claimed = min(model.claimed, self.now)
             model.token = None
             model.last = lease.token
             model.deaths = 0
@@ -796,8 +799,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.rig.run(control.resume_queue(self.rig.namespace))
         for thread, model in self.threads.items():
             if model.paused:
-                self._set_back(thread, model)
-            self.rig.run(control.resume_thread(self.rig.namespace, thread))
+                self.pause_or_resume(thread)
         self.something_wants_a_reply()
         self.rig.clock.advance(LEASE_S + 2)
         for _ in range(60):
@@ -1019,6 +1021,25 @@ def tour(play: StoreMachine) -> None:  # noqa: PLR0915 - a walk
     # over a paused thread.
     due(B)
     do(play.finish, pick=0)
+    # Several times over a paused thread that is not looked at, since its worker is gone: before and
+    # after a message, before and after a back-off.
+    do(play.several_come_at_once, thread=B, count=2)
+    due(B)
+    for act, said in (
+        (play.add, {"thread": B, "window": SOON, "after_run": "window", "limited": False}),
+        (play.postpone, {"pick": 0, "state": RETRYING, "wait_s": 7.0}),
+    ):
+        do(play.pause_or_resume, thread=B)
+        do(play.time_passes, seconds=LEASE_S + 2)
+        do(play.sweep)
+        do(play.the_clock_of_redis_is_set_back, seconds=3600.0)
+        do(act, **said)
+        do(play.the_clock_of_redis_is_set_back, seconds=3600.0)
+        do(play.pause_or_resume, thread=B)
+        due(B)
+    do(play.finish, pick=0)
+    due(B)
+    do(play.finish, pick=0)
     add(A, SOON)
     add(B, SOON)
     due(B)
@@ -1048,5 +1069,6 @@ def tour(play: StoreMachine) -> None:  # noqa: PLR0915 - a walk
     do(play.finish, pick=0)
     add(A, SOON)
     add(B, SOON)
+    do(play.the_clock_of_redis_is_set_back, seconds=3600.0)
     do(play.rq_loses_everything)
     play.teardown()

@@ -187,11 +187,19 @@ BUGS: dict[str, tuple[str, Callable[[str], str]]] = {
     "the passing of a window is not booked": ("wake", swap("book(t.pk, 'waiting', t.n)\n", "")),
     "a clock that is set back moves no window": (
         "wake",
-        swap("({'due', 'own_due', 'until'}) do", "({'until'}) do"),
+        swap("local at, by =", "if name ~= 'until' then origin = '' end\n    local at, by ="),
     ),
     "a clock that is set back moves no lease": (
         "wake",
-        swap("({'due', 'own_due', 'until'}) do", "({'due', 'own_due'}) do"),
+        swap("not is_newer", "name ~= 'until'"),
+    ),
+    "a window is moved as far as the claim before it": (
+        "resume",
+        swap("own_due = 'first'", "own_due = 'claimed'"),
+    ),
+    "a back-off is moved as far as the claim, long before it": (
+        "postpone",
+        swap("'claimed', ms(now))", "'claimed', t.claimed)"),
     ),
     "what was due before the clock was set back waits again": (
         "wake",

@@ -87,6 +87,7 @@ def test_parts_survive_a_failure_and_an_unsure_part_is_sent_again_only_on_demand
     [
         DeliveryState(),
         DeliveryState(tries=2, refusals=1, part_ids=("a", None), unsure=2),
+        DeliveryState(preview="4711"),
         DeliveryState(unsure=0, error=ErrorInfo(code="callback", message="no")),
     ],
 )

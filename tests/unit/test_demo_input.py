@@ -9,10 +9,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from assistant_queue.cli import main
 from assistant_queue.cli.demo.board import Board, BoardAnswer, BoardMessage
 from assistant_queue.cli.demo.lines import BadLine, Line, parse_line, read_lines
-from assistant_queue.cli.demo.scene import the_scene
+from assistant_queue.cli.demo.scene import own_scene, the_scene
+from assistant_queue.cli.demo.screens import ScreensVerdict, judge_screens
+from assistant_queue.cli.demo.telegram_entrance import on_telegram
 from assistant_queue.cli.demo.verdict import judge
 from assistant_queue.cli.exit_errors import Misuse
 from assistant_queue.models import Receipt
@@ -103,8 +107,9 @@ def test_the_example_is_a_busy_five_minutes() -> None:
     assert len({line.thread for line in lines if line.author is not None}) >= 5
 
 
-def test_the_scene_is_in_order_and_every_story_is_a_threads() -> None:
-    scene = the_scene()
+@pytest.mark.parametrize("has_long_reply", [False, True])
+def test_the_scene_is_in_order_and_every_story_is_a_threads(has_long_reply: bool) -> None:
+    scene = the_scene(has_long_reply=has_long_reply)
     assert [line.at for line in scene.lines] == sorted(line.at for line in scene.lines)
     assert set(scene.stories) == set(scene.threads)
     assert all(any(text in line.text for line in scene.lines) for text in scene.refused)
@@ -229,3 +234,63 @@ def test_without_a_stand_in_the_verdict_names_the_records_it_is_by() -> None:
     verdict = judge(played(A, B), None)
     assert verdict.holds
     assert "own records" in verdict.checked_by
+
+
+# --- on a platform --------------------------------------------------------------------------------
+
+SAID = {"telegram:1": [["a1", "a2"], ["b"]], "telegram:2": [["c"]]}
+
+
+def screens_of(one: list[str], **more: Any) -> ScreensVerdict:
+    return judge_screens(SAID, {"telegram:1": one, "telegram:2": ["c"]}, **more)
+
+
+def test_screens_with_each_part_once_hold() -> None:
+    verdict = screens_of(["a1", "a2", "b"])
+    assert verdict.holds
+    assert (verdict.replies, verdict.parts, verdict.chats) == (3, 4, 2)
+
+
+@pytest.mark.parametrize(
+    ("shown", "lost", "doubled", "ordered"),
+    [
+        (["a1", "b"], 1, 0, 2),
+        (["a1", "a2", "a2", "b"], 0, 1, 1),
+        (["a1", "a2", "b", "b"], 0, 1, 1),
+        (["b", "a1", "a2"], 0, 0, 1),
+        (["a1", "a2", "b", "never said"], 0, 1, 1),
+    ],
+    ids=["lost", "part doubled", "reply doubled", "swapped", "strange"],
+)
+def test_a_broken_promise_is_seen_on_the_screens(
+    shown: list[str], lost: int, doubled: int, ordered: int
+) -> None:
+    verdict = screens_of(shown)
+    assert (verdict.lost, verdict.doubled, verdict.ordered) == (lost, doubled, ordered)
+    assert not verdict.holds
+    assert not judge(played(A, B), provider(run("a", "one", "two")), verdict).holds
+
+
+def test_a_message_in_a_chat_that_was_not_answered_is_doubled() -> None:
+    shown = {"telegram:1": ["a1", "a2", "b"], "telegram:2": ["c"], "telegram:3": ["c"]}
+    assert judge_screens(SAID, shown).doubled == 1
+
+
+def test_a_half_reply_is_counted_and_one_delivered_by_hand_may_be_late() -> None:
+    verdict = screens_of(["a1 …", "b", "a1", "a2"], by_hand=["a1", "a2"])
+    assert verdict.holds
+    assert verdict.halves == 1
+
+
+def test_threads_become_chats_and_every_message_has_a_name() -> None:
+    scene = on_telegram(
+        own_scene("own", [A, replace(B, thread="the-lake", author="Tom"), replace(B, at=2)])
+    )
+    assert scene.threads == ("telegram:1001", "telegram:-1002")
+    assert [line.author for line in scene.lines] == ["A", "Tom", "A"]
+
+
+def test_a_channel_belongs_to_the_scene() -> None:
+    done = CliRunner().invoke(main, ["demo", "--web", "--channel", "telegram"])
+    assert done.exit_code == 2
+    assert "--channel belongs to the scene" in done.stderr

@@ -233,6 +233,24 @@ async def test_a_chat_that_takes_too_long_says_where_to_ask(
     assert found.json()["reply"] == "You said: Hi!"
 
 
+async def test_an_operator_learns_why_a_message_has_no_answer(
+    asgi: Asgi, queue: AssistantMessageQueue
+) -> None:
+    client = asgi()
+    queue.add_message_to_thread("t", "Hi!", message_id="m")
+    queue.pause("t")
+    explained = await client.get("/api/threads/t/messages/m/explain")
+    assert (explained.status_code, explained.json()["verdict"]) == (200, "thread_paused")
+    assert "assistant-queue resume t" in explained.json()["advice"]
+    assert explained.json()["message_id"] == "m"
+    queue.add_message_to_thread("u", "Hi!", message_id="t")
+    thread = (await client.get("/api/threads/t/explain")).json()
+    assert (thread["verdict"], thread["message_id"]) == ("thread_paused", None), "not message t"
+    foreign = await client.get("/api/threads/u/messages/m/explain")
+    assert foreign.status_code == 404
+    assert (await client.get("/api/threads/u/messages/u/explain")).status_code == 404
+
+
 async def test_what_fails_is_reported_without_the_providers_words(
     asgi: Asgi, queue: AssistantMessageQueue, provider: StandInProvider
 ) -> None:

@@ -10,6 +10,7 @@ import click
 from assistant_queue.cli.exit_errors import FAILED, Misuse
 from assistant_queue.cli.output import echo_json, json_option
 from assistant_queue.cli.shared_options import Number
+from assistant_queue.errors import MissingExtra
 
 
 @click.command(short_help="See it all work: no Redis, no key, no account needed.")
@@ -60,6 +61,11 @@ from assistant_queue.cli.shared_options import Number
     help="Play against the real service, with OPENAI_API_KEY; this costs money.",
 )
 @click.option("--model", metavar="NAME", help="With --live: the model to ask.")
+@click.option(
+    "--channel",
+    type=click.Choice(["telegram"]),
+    help="The people write on a fake of this platform, which misbehaves in between.",
+)
 @json_option
 def demo(
     *,
@@ -72,6 +78,7 @@ def demo(
     protocol: str,
     live: bool,
     model: str | None,
+    channel: str | None,
     as_json: bool,
 ) -> None:
     """Play a scene of busy conversations, show it live, and check the outcome against the provider's own log.
@@ -84,8 +91,13 @@ def demo(
     \b
     assistant-queue demo
     assistant-queue demo --web
+    assistant-queue demo --channel telegram
     assistant-queue demo --input examples/conversations.jsonl --speed 20
     OPENAI_API_KEY=... assistant-queue demo --live --model gpt-5-mini
+
+    With --channel telegram the people are in chats of a strict fake of Telegram, which refuses requests (429), loses answers and is away
+    for two seconds; each part of each reply has to be on its screen once. Replies that a platform cannot be asked about are parked,
+    and the demo settles them as an operator would.
 
     A line of --input is one message: {"t": seconds, "thread": "...", "text": "...", "author": "..."}; author may be left out. With
     --live there is no stand-in to ask, so that the verdict comes from the queue's own records, and says so. The queue's own variables,
@@ -100,7 +112,9 @@ def demo(
         raise Misuse("--port belongs to --web: the scene has no page")
     if web and (path is not None or as_json):
         raise Misuse("--web is for people at a page: leave out --input and --json")
-    _need_testing()
+    if web and channel is not None:
+        raise Misuse("--channel belongs to the scene: leave out --web")
+    _need_testing(channel)
     if web:
         _run_web(
             cast("Literal['responses', 'assistants']", protocol),
@@ -117,7 +131,15 @@ def demo(
     from assistant_queue.cli.demo.stand_in import live_service
     from assistant_queue.cli.demo.view import make_view
 
-    scene = the_scene() if path is None else own_scene(path.name, read_lines(path))
+    scene = (
+        the_scene(has_long_reply=channel is not None)
+        if path is None
+        else own_scene(path.name, read_lines(path))
+    )
+    if channel is not None:
+        from assistant_queue.cli.demo.telegram_entrance import on_telegram
+
+        scene = on_telegram(scene)
     chosen = cast("Literal['responses', 'assistants']", protocol)
     service = live_service(chosen, model) if live else None
     view = make_view(quiet=as_json)
@@ -130,6 +152,7 @@ def demo(
         protocol=chosen,
         service=service,
         window_s=window_s,
+        on_platform=channel is not None,
     )
     if as_json:
         echo_json(verdict.as_dict())
@@ -161,10 +184,17 @@ def _run_web(
     )
 
 
-def _need_testing() -> None:
+def _need_testing(channel: str | None) -> None:
     try:
         import starlette
         import uvicorn
     except ImportError as error:
         raise Misuse(f"the demo needs {error.name}: pip install 'assistant-queue[demo]'") from error
     del starlette, uvicorn
+    if channel is not None:
+        from assistant_queue.channels.splitting import check_installed
+
+        try:
+            check_installed()
+        except MissingExtra as error:
+            raise Misuse(f"--channel {channel}: {error}") from error

@@ -6,6 +6,7 @@ environment; here are its tool, and where its replies go.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
@@ -15,6 +16,7 @@ from typing import Any
 import redis
 
 from assistant_queue import AssistantMessageQueue, RunResult, ToolCall
+from assistant_queue.channels import DeliveryProgress, Telegram
 from assistant_queue.cli.demo.outbox import OUTBOX
 from assistant_queue.cli.demo.tools import TOOLS, order_status
 from assistant_queue.worker.parent_process import die_with_parent
@@ -58,7 +60,28 @@ def deliver(result: RunResult) -> None:
     )
 
 
+class ReportingTelegram(Telegram):
+    """The bot's channel, which also tells the demo what it has delivered."""
+
+    async def deliver(self, result: RunResult, progress: DeliveryProgress) -> None:
+        """Deliver the reply, then report it."""
+        await super().deliver(result, progress)
+        await asyncio.to_thread(deliver, result)
+
+
+def channels() -> list[Telegram]:
+    """Return the channels of the demo: with `--channel telegram` a bot at a fake platform."""
+    token = os.environ.get("DEMO_TELEGRAM_TOKEN")
+    return (
+        [ReportingTelegram(token, api_url=os.environ["DEMO_TELEGRAM_URL"], reply_when="always")]
+        if token
+        else []
+    )
+
+
 if os.environ.get("ASSISTANT_QUEUE_DEMO"):
     die_with_parent()  # a killed demo leaves no workers behind
 
-queue = AssistantMessageQueue(tools=TOOLS, handle_requires_action=use_tools, on_reply=deliver)
+queue = AssistantMessageQueue(
+    tools=TOOLS, handle_requires_action=use_tools, on_reply=deliver, channels=channels()
+)

@@ -13,18 +13,20 @@ from typing import Any
 
 import redis
 
-from assistant_queue.cli.demo.board import Board, BoardAnswer, BoardMessage
+from assistant_queue.cli.demo.board import Board, BoardAnswer
+from assistant_queue.cli.demo.entrance import Entrance
 from assistant_queue.cli.demo.outbox import Outbox
 from assistant_queue.cli.demo.redis_server import private_redis
 from assistant_queue.cli.demo.scene import Scene
 from assistant_queue.cli.demo.stand_in import DemoProvider, Protocol, stand_in_service
 from assistant_queue.cli.demo.tools import TOOLS
-from assistant_queue.cli.demo.verdict import DemoVerdict, judge
+from assistant_queue.cli.demo.verdict import DemoVerdict, judge, replies_of
 from assistant_queue.cli.demo.view import View
 from assistant_queue.cli.demo.worker_processes import worker_processes
 from assistant_queue.cli.exit_errors import Problem
 from assistant_queue.client.queue import AssistantMessageQueue
 from assistant_queue.clock import SystemClock
+from assistant_queue.models import FailedBatch
 from assistant_queue.store.calls import Namespace
 
 PREFIX = "demo"
@@ -51,8 +53,11 @@ def run_demo(
     protocol: Protocol,
     service: DemoProvider | None,
     window_s: float = WINDOW_S,
+    on_platform: bool = False,
 ) -> DemoVerdict:
     """Play the scene and judge it; all processes are ended in any case.
+
+    With `on_platform`, its threads are chats of a fake Telegram, which misbehaves in between.
 
     Raises:
         Problem: Something did not start, all workers died, or it was interrupted.
@@ -62,15 +67,26 @@ def run_demo(
         with _interruptible(), contextlib.ExitStack() as stack:
             url, redis_kind = stack.enter_context(private_redis())
             chosen = service or stack.enter_context(stand_in_service(scene, protocol))
+            parts = [redis_kind, chosen.name]
+            variables = {**_variables(url), **chosen.variables}
+            platform = None
+            if on_platform:
+                from assistant_queue.cli.demo.telegram_entrance import fake_telegram, variables_of
+
+                platform = stack.enter_context(fake_telegram(scene))
+                parts.append("a fake Telegram")
+                variables |= variables_of(platform)
             view.announce(
-                scene.title,
-                [redis_kind, chosen.name, f"{workers} worker processes", f"window {window_s:g} s"],
+                scene.title, [*parts, f"{workers} worker processes", f"window {window_s:g} s"]
             )
-            processes = stack.enter_context(
-                worker_processes(workers, {**_variables(url), **chosen.variables})
-            )
+            processes = stack.enter_context(worker_processes(workers, variables))
             stack.callback(_deaf)  # from here on no signal interrupts the clean-up
             queue = stack.enter_context(_producer(url, chosen, window_s))
+            entrance = Entrance(queue)
+            if platform is not None:
+                from assistant_queue.cli.demo.telegram_entrance import TelegramEntrance
+
+                entrance = stack.enter_context(TelegramEntrance(platform, queue).running())
             outbox = stack.enter_context(Outbox(url))
             stack.enter_context(view)
 
@@ -79,9 +95,13 @@ def run_demo(
                     raise Problem(f"all workers have died: {processes[0].last_words()}")
 
             patience_s = window_s + (PATIENCE_S if chosen.stand_in else LIVE_PATIENCE_S)
-            Player(scene, board, queue, outbox, view, speed=speed).play(patience_s, check_workers)
+            player = Player(
+                scene, board, queue, view, entrance=entrance, outbox=outbox, speed=speed
+            )
+            player.play(patience_s, check_workers)
             board.conversations.update(_conversations(url, board))
-        return judge(board, chosen.stand_in)
+            screens = entrance.judge(board, replies_of(board, chosen.stand_in))
+        return judge(board, chosen.stand_in, screens)
     except KeyboardInterrupt:
         done = len(board.sent) - len(board.open)
         raise Problem(
@@ -164,12 +184,16 @@ class Player:
         scene: Scene,
         board: Board,
         queue: AssistantMessageQueue,
-        outbox: Outbox,
         view: View,
         *,
+        entrance: Entrance,
+        outbox: Outbox,
         speed: float,
     ) -> None:
         self._lines = deque(scene.lines)
+        self._length_s = max(scene.lines[-1].at / speed, 0.001)
+        self._entrance = entrance
+        self._early: list[BoardAnswer] = []  # their messages are not on the board yet
         self._board = board
         self._queue = queue
         self._outbox = outbox
@@ -187,12 +211,13 @@ class Player:
         self._started = time.monotonic()
         changes = -1
         changed_at = self._started
-        while self._lines or board.open:
+        while self._lines or self._entrance.is_waiting or board.open:
             self._send_due()
+            self._accept()
             self._hear()
             self._look()
             self._view.refresh(board, self._elapsed())
-            if changes != board.changes or not board.open:
+            if changes != board.changes or not (board.open or self._entrance.is_waiting):
                 changes = board.changes
                 changed_at = time.monotonic()
             elif time.monotonic() - changed_at > patience_s:
@@ -206,11 +231,25 @@ class Player:
     def _send_due(self) -> None:
         while self._lines and self._lines[0].at / self._speed <= self._elapsed():
             line = self._lines.popleft()
-            at = time.time()
-            receipt = self._queue.add_message_to_thread(line.thread, line.text, author=line.author)
-            sent = BoardMessage(line=line, receipt=receipt, at=at)
-            self._board.add(sent)
+            self._entrance.say(line)
             self._view.message(self._elapsed(), line)
+        for news in self._entrance.news(self._elapsed() / self._length_s):
+            self._view.note(self._elapsed(), "platform", news)
+
+    def _accept(self) -> None:
+        """Note what the queue has accepted, and the answers that were heard before it."""
+        for sent in self._entrance.accepted():
+            self._board.add(sent)
+        early = self._early
+        self._early = []
+        for answer in early:
+            self._answer(answer)
+
+    def _answer(self, answer: BoardAnswer) -> None:
+        if not self._board.sent.keys() >= set(answer.message_ids):
+            self._early.append(answer)
+        elif self._board.answer(answer):
+            self._view.answer(self._elapsed(), answer)
 
     def _hear(self) -> None:
         """Read the bot's replies until the next message or check is due."""
@@ -223,9 +262,7 @@ class Player:
                     f"tool {said['name']}(#{said['asked']}) -> {said['answer']}",
                 )
                 continue
-            answer = BoardAnswer.load(said)
-            if self._board.answer(answer):
-                self._view.answer(self._elapsed(), answer)
+            self._answer(BoardAnswer.load(said))
 
     def _look(self) -> None:
         """Read the threads' statuses from the queue."""
@@ -238,12 +275,23 @@ class Player:
             word = self._board.see(self._queue.get_thread_status(thread))
             if word != was and word in {"trying again", "asking"}:
                 self._view.note(self._elapsed(), thread, f"{word}: {self._why(thread)}")
-        if self._queue.get_queue_status().failed_count > len(self._board.failed):
+        status = self._queue.get_queue_status()
+        if status.failed_count + status.undelivered_count > len(self._board.failed):
             for batch in self._queue.list_failed(1000):
-                if self._board.fail(batch):
-                    self._view.note(
-                        self._elapsed(), batch.thread_id, f"failed for good: {batch.error.message}"
-                    )
+                self._settle(batch)
+
+    def _settle(self, batch: FailedBatch) -> None:
+        if batch.batch_id in self._board.failed:
+            return
+        settled = self._entrance.settle(batch)
+        if settled is None:
+            self._board.fail(batch)
+            note = f"failed for good: {batch.error.message}"
+        else:
+            answer, note = settled
+            if answer is not None:
+                self._answer(answer)
+        self._view.note(self._elapsed(), batch.thread_id, note)
 
     def _why(self, thread: str) -> str:
         oldest = next(

@@ -153,6 +153,22 @@ _PARTS = (
     ),
 )
 
+_LONG_PART = _Part(
+    "emil",
+    "a reply in several messages",
+    ((3.0, "Please tell me the longest dinosaur story that you know"),),
+)
+_LONG_REPLY = "\n\n".join(
+    f"**Chapter {number}.** The dinosaurs set out at dawn. "
+    + " ".join(
+        f"In valley {number}.{valley} they found a footprint, and nobody's foot was larger 🦕."
+        for valley in range(1, 10)
+    )
+    for number in range(1, 13)
+)
+
+_LONG_SAYS = Says(about="longest dinosaur story", reply=_LONG_REPLY, seconds=2.0)
+
 _SCRIPT = (
     Says(
         about="make a list",
@@ -194,13 +210,17 @@ _SCRIPT = (
 )
 
 
-def the_scene() -> Scene:
-    """Return the built-in scene: about ten seconds of eight conversations."""
-    lines = sorted((line for part in _PARTS for line in part.lines()), key=lambda line: line.at)
+def the_scene(*, has_long_reply: bool = False) -> Scene:
+    """Return the built-in scene: about ten seconds of eight conversations.
+
+    With `has_long_reply` there is a ninth, with a reply that is too long for one message.
+    """
+    parts = (*_PARTS, _LONG_PART) if has_long_reply else _PARTS
+    lines = sorted((line for part in parts for line in part.lines()), key=lambda line: line.at)
     return Scene(
-        title="eight conversations",
+        title=f"{'nine' if has_long_reply else 'eight'} conversations",
         lines=tuple(lines),
-        stories={part.thread: part.story for part in _PARTS},
-        script=_SCRIPT,
+        stories={part.thread: part.story for part in parts},
+        script=(*_SCRIPT, _LONG_SAYS) if has_long_reply else _SCRIPT,
         refused=("open on Sunday",),
     )

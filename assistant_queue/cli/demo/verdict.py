@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from assistant_queue.backends.openai.content import BATCH_MARK
 from assistant_queue.cli.demo.board import Board, BoardAnswer
 from assistant_queue.cli.demo.lines import Line
+from assistant_queue.cli.demo.screens import ScreensVerdict
 from assistant_queue.core.batching import signed
 from assistant_queue.testing import StandInProvider
 
@@ -51,6 +52,7 @@ class DemoVerdict:
         start_waits: From the end of a window to the request that starts the run; without a stand-in
             to the claim.
         checked_by: What this was judged by.
+        screens: What the people of a chat platform see; None without one.
     """
 
     messages: int
@@ -67,6 +69,7 @@ class DemoVerdict:
     reply_waits: Waits
     start_waits: Waits
     checked_by: str
+    screens: ScreensVerdict | None = None
 
     @property
     def runs_saved(self) -> int:
@@ -75,10 +78,11 @@ class DemoVerdict:
 
     @property
     def holds(self) -> bool:
-        """Whether all messages were answered once, in order, one run at a time."""
+        """Whether all messages were answered once, in order, one run at a time, on the screen."""
         return (
             not (self.lost or self.doubled or self.failed or self.at_once)
             and self.ordered == self.threads
+            and (self.screens is None or self.screens.holds)
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -86,8 +90,10 @@ class DemoVerdict:
         return {"holds": self.holds, "runs_saved": self.runs_saved, **dataclasses.asdict(self)}
 
 
-def judge(board: Board, stand_in: StandInProvider | None) -> DemoVerdict:
-    """Judge the sent messages."""
+def judge(
+    board: Board, stand_in: StandInProvider | None, screens: ScreensVerdict | None = None
+) -> DemoVerdict:
+    """Judge the sent messages, with what was found on the screens."""
     sent: dict[str, list[Line]] = {}
     for one in board.sent.values():
         sent.setdefault(one.line.thread, []).append(one.line)
@@ -108,6 +114,7 @@ def judge(board: Board, stand_in: StandInProvider | None) -> DemoVerdict:
         doubled=doubled,
         ordered=ordered,
         failed=sum(len(batch.message_ids) for batch in board.failed.values()),
+        screens=screens,
         reply_waits=Waits.of(
             [
                 answer.at - board.sent[key].at
@@ -172,6 +179,19 @@ def _facts_of_provider(board: Board, stand_in: StandInProvider) -> dict[str, Any
         "start_waits": Waits.of(starts),
         "checked_by": f"the stand-in provider's own log: {len(stand_in.requests)} requests, {len(runs)} runs",
     }
+
+
+def replies_of(board: Board, stand_in: StandInProvider | None) -> Mapping[str, Sequence[str]]:
+    """Return the model's replies by thread, in order, as the provider keeps them."""
+    if stand_in is not None:
+        return {
+            thread: stand_in.assistant_texts(conversation)
+            for thread, conversation in board.conversations.items()
+        }
+    replies: dict[str, list[str]] = {}
+    for answer in sorted(board.answers.values(), key=lambda answer: answer.claimed_at):
+        replies.setdefault(answer.thread, []).append(answer.reply)
+    return replies
 
 
 # --- our own records ------------------------------------------------------------------------------

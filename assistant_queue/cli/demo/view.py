@@ -10,6 +10,7 @@ import click
 
 from assistant_queue.cli.demo.board import Board, BoardAnswer
 from assistant_queue.cli.demo.lines import Line
+from assistant_queue.cli.demo.screens import ScreensVerdict
 from assistant_queue.cli.demo.verdict import DemoVerdict
 from assistant_queue.cli.output import console, shorten
 
@@ -122,9 +123,28 @@ def verdict_rows(verdict: DemoVerdict) -> list[tuple[str, str]]:
         ("order kept", f"in {verdict.ordered} of {verdict.threads} threads"),
         ("two runs at once", "never" if not verdict.at_once else f"{verdict.at_once} times"),
         *([("mishaps", mishaps)] if verdict.refused or verdict.runs_failed else []),
+        *([] if verdict.screens is None else _screen_rows(verdict.screens)),
         ("sent -> reply", _waits(verdict.reply_waits.median, verdict.reply_waits.longest)),
         ("window end -> run", _waits(verdict.start_waits.median, verdict.start_waits.longest)),
         ("checked against", verdict.checked_by),
+    ]
+
+
+def _screen_rows(screens: ScreensVerdict) -> list[tuple[str, str]]:
+    parts = f"{_count(screens.parts, 'part')} of {screens.replies} replies"
+    found = f"{screens.lost} lost, {screens.doubled} doubled"
+    mishaps = (
+        f"{_count(screens.refused, 'request')} refused, "
+        f"{_count(screens.answers_lost, 'answer')} lost, away for {_seconds(screens.away_s)}"
+    )
+    on_screen = screens.parked - screens.redelivered
+    by_hand = f"{on_screen} on the screen, {screens.redelivered} delivered again"
+    return [
+        ("on the screens", f"{parts}: {found}"),
+        ("order on screens", f"in {screens.ordered} of {screens.chats} chats"),
+        ("platform", mishaps),
+        *([("parked", f"{screens.parked}; by hand: {by_hand}")] if screens.parked else []),
+        *([("halves left", f"{screens.halves}, above the whole reply")] if screens.halves else []),
     ]
 
 
@@ -141,7 +161,8 @@ def _seconds(value: float) -> str:
 def verdict_sentence(verdict: DemoVerdict) -> str:
     """Return the verdict in one sentence."""
     if verdict.holds:
-        return (
-            "OK: every message was answered exactly once, in order, one run at a time in a thread."
+        once = (
+            "OK: every message was answered exactly once, in order, one run at a time in a thread"
         )
+        return f"{once}{', and is on the screen' if verdict.screens is not None else ''}."
     return "NOT OK: a promise was broken; please report it with the lines above."

@@ -306,7 +306,7 @@ def answer(ctx: BatchContext, event: ActionRequired) -> Reached:
         # Before any function is called: these calls and their ids are kept nowhere else.
         progress.asked = event
     if new:
-        yield from enter_user_code(ctx, new)
+        yield from enter_user_code(ctx, "", new)
         outputs: dict[str, str] = yield steps.Answer(batch=ctx.batch, run_id=run_id, calls=new)
         progress.outputs.update(outputs)
         leave_user_code(ctx)

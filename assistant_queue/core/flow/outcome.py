@@ -154,7 +154,7 @@ def _fallback_text(ctx: BatchContext, info: ErrorInfo) -> Generator[steps.Step, 
         return fallback
     if not fallback:
         return None
-    yield from enter_user_code(ctx)
+    yield from enter_user_code(ctx, "fallback_reply")
     text: str | None = yield steps.FallBack(batch=ctx.batch, error=info)
     leave_user_code(ctx)
     return text

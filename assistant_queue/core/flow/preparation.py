@@ -108,7 +108,7 @@ def _instructions(ctx: BatchContext) -> Generator[steps.Step, Any, str | None]:
         return None
     if ctx.phase is Phase.FROZEN:
         # In a later phase the next step is not stored in any case, so nothing would take this back.
-        yield from enter_user_code(ctx)
+        yield from enter_user_code(ctx, "default_instructions")
     asked: str | None = yield steps.Instruct(batch=ctx.batch)
     leave_user_code(ctx)
     return asked

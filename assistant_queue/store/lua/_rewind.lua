@@ -1,8 +1,10 @@
 -- Redis' clock can be set back, by an operator or by a failover to a machine with another clock;
 -- then a thread that was due in a second is due in an hour. Past times cannot lie in the future, so
--- the latest of them shows by how much, at least, the clock went back. Future times are moved by
--- the same amount, unless they were written since: those lie less far ahead. What was counted as
--- waiting was due already, and is due now.
+-- they show by how much, at least, the clock went back since each of them was written. A future
+-- time is moved by as much as the past one that it was counted from: a window from its first
+-- message, a back-off from the claim (postpone.lua moves that), a lease from the claim, too, unless
+-- it was renewed since: then it lies less far ahead. What was counted as waiting was due already,
+-- and is due now.
 -- back_ms: by how much the caller has seen the clock go back, or 0.
 -- Returns the thread's new due time, or nil.
 --! fields first claimed queued due own_due until state pk bk
@@ -10,21 +12,23 @@
 -- _quiet.lua.
 
 local function rewound(t)
-  local ahead = 0
+  local back, is_ahead = {}, false
   for _, name in ipairs({'first', 'claimed', 'queued'}) do
-    local back = tonumber(t[name] or '0') - now
-    if back > 0 then t[name] = ms(now) end
-    ahead = math.max(ahead, back)
+    back[name] = tonumber(t[name] or '0') - now
+    if back[name] > 0 then
+      t[name], is_ahead = ms(now), true
+      back[name] = math.max(back[name], tonumber(arg.back_ms))
+    end
   end
-  if ahead == 0 then return nil end
-  ahead = math.max(ahead, tonumber(arg.back_ms))
-  local is_over = t.pk == 'waiting'
-  local is_due = t.bk == 'waiting' or (t.state == 'pending' and is_over)
-  local was_due = {['own_due'] = is_over, ['due'] = is_due}
-  for _, name in ipairs({'due', 'own_due', 'until'}) do
-    local at = tonumber(t[name] or '0')
-    if at - now > ahead / 2 and not is_never(at) then
-      t[name] = ms(was_due[name] and now or math.max(at - ahead, now))
+  if not is_ahead then return nil end
+  local is_pending, is_over = t.state == 'pending', t.pk == 'waiting'
+  local from = {own_due = 'first', due = is_pending and 'first' or 'claimed', ['until'] = 'claimed'}
+  local was_due = {own_due = is_over, due = t.bk == 'waiting' or (is_pending and is_over)}
+  for name, origin in pairs(from) do
+    local at, by = tonumber(t[name] or '0'), back[origin] or 0
+    local is_newer = name == 'until' and at - now <= by / 2
+    if at > now and by > 0 and not is_newer and not is_never(at) then
+      t[name] = ms(was_due[name] and now or math.max(at - by, now))
     end
   end
   for _, name in ipairs({'first', 'claimed', 'queued', 'due', 'own_due', 'until'}) do

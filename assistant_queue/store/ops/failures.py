@@ -251,7 +251,7 @@ def _return_delivery(namespace: Namespace, failed: FailedBatch) -> Operation[Non
         payload = payload_of(entry)
     state = DeliveryState.load(progress)
     # The parts that the platform has are not sent again.
-    fresh = DeliveryState(part_ids=state.part_ids)
+    fresh = DeliveryState(part_ids=state.part_ids, preview=state.preview)
     reply = yield namespace.call(
         "return_delivery",
         failed.thread_id,

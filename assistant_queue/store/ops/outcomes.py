@@ -60,18 +60,24 @@ class Ended:
     delivery: DeliveryLease | None
 
 
-def _delivery_args(wish: DeliveryWish | None, result: RunResult | None) -> dict[str, Any]:
+def _delivery_args(
+    wish: DeliveryWish | None, result: RunResult | None, preview: str | None = None
+) -> dict[str, Any]:
     if wish is None or result is None:
         return {"reply": "", "delivery_token": "", "lease_ms": 0}
     return {
-        "reply": pack_reply(result),
+        "reply": pack_reply(result, preview),
         "delivery_token": wish.token,
         "lease_ms": to_ms(wish.lease_s),
     }
 
 
 def _ended(
-    reply: list[Any], lease: Lease, wish: DeliveryWish | None, result: RunResult | None
+    reply: list[Any],
+    lease: Lease,
+    wish: DeliveryWish | None,
+    result: RunResult | None,
+    preview: str | None = None,
 ) -> Ended:
     word, until, now = texts(reply) if len(reply) > 1 else (text(reply[0]), "", "")
     check(word, lease.thread_id)
@@ -85,7 +91,7 @@ def _ended(
             until_ms=int(until),
             needs_guard=wish.needs_guard,
             state=DeliveryState(),
-            reply=WaitingReply(result=result, since_ms=int(now)),
+            reply=WaitingReply(result=result, since_ms=int(now), preview=preview),
         )
     return Ended(has_pending=word == "pending", delivery=delivery)
 
@@ -123,12 +129,13 @@ def finish(
     anchor: str | None,
     rules: ResultRules,
     delivery: DeliveryWish | None = None,
+    preview: str | None = None,
     is_lost: bool = False,
 ) -> Operation[Ended]:
     """Store the results, drop the batch, release the lease; the reply joins the outbox.
 
-    `delivery` is None for a queue that delivers nothing. `is_lost`: results that version 0.1 stored
-    cannot be read any more.
+    `delivery` is None for a queue that delivers nothing. `preview` is the platform's message that
+    shows half of the reply. `is_lost`: results that version 0.1 stored cannot be read any more.
     """
     reply = yield namespace.call(
         "finish",
@@ -139,9 +146,9 @@ def finish(
         guard_id=guard_id,
         lost="1" if is_lost else "",
         **_result_args(namespace, lease, result, anchor, rules),
-        **_delivery_args(delivery, result),
+        **_delivery_args(delivery, result, preview),
     )
-    return _ended(reply, lease, delivery, result)
+    return _ended(reply, lease, delivery, result, preview)
 
 
 def bury(

@@ -112,6 +112,12 @@ def find_check(namespace: Namespace, thread_id: str) -> Operation[DueDelivery | 
     return None if score is None else DueDelivery(thread_id=thread_id, at=f"{float(score):.0f}")
 
 
+def has_waiting(namespace: Namespace, thread_id: str) -> Operation[bool]:
+    """Return whether replies of a thread wait for their delivery, or are being delivered."""
+    (count,) = yield from each([plain("LLEN", namespace.keys.outbox(thread_id))])
+    return int(count) > 0
+
+
 def claim_delivery(
     namespace: Namespace, due: DueDelivery, *, token: str, lease_s: float, guard: bool = False
 ) -> Operation[DeliveryLease | None]:

@@ -16,6 +16,7 @@ class MemoryProgress:
         parts_sent: Parts that the platform has.
         part_ids: Their ids.
         uncertain_part: A part that was begun and not confirmed.
+        preview: Id of the message that shows half of the reply.
         at: Called with `sending` or `sent` and the part's index, after the fact is stored; raise
             `DeliveryCrash` in it to die there.
     """
@@ -25,6 +26,7 @@ class MemoryProgress:
         self.parts_sent = 0
         self.part_ids: tuple[str | None, ...] = ()
         self.uncertain_part: int | None = None
+        self.preview: str | None = None
         self.at = at
 
     async def sending(self, index: int, total: int) -> None:

@@ -121,7 +121,7 @@ class PlatformServer(Served):
     def __init__(self) -> None:
         """Describe a server; nothing runs before `start`."""
         self.requests: list[PlatformRequest] = []
-        self._faults: list[tuple[str, PlatformFault]] = []
+        self._faults: list[_Planned] = []
         self._misbehaviour: Callable[[PlatformRequest], PlatformFault | None] = lambda _: None
         self._changed = threading.Condition()
         self._server = LoopbackServer(self._application)
@@ -141,19 +141,27 @@ class PlatformServer(Served):
         """The server's address."""
         return f"http://127.0.0.1:{self._server.port}"
 
-    def fault(self, action: PlatformFault, *, of: str = "", times: int = 1) -> None:
+    def fault(
+        self,
+        action: PlatformFault,
+        *,
+        of: str = "",
+        times: int = 1,
+        when: Callable[[PlatformRequest], bool] | None = None,
+    ) -> None:
         """Have the next requests fail.
 
         Args:
             action: What happens to them.
             of: Only requests with this in their path.
             times: How many requests.
+            when: Only requests for which it returns True.
         """
-        self._faults += [(of, action)] * times
+        self._faults += [_Planned(action, of, when)] * times
 
     def clear_faults(self, action: PlatformFault | None = None) -> None:
         """Forget the faults that have not happened, or those of one kind."""
-        self._faults = [one for one in self._faults if action not in (None, one[1])]
+        self._faults = [one for one in self._faults if action not in (None, one.action)]
 
     def misbehave(
         self,
@@ -215,6 +223,7 @@ class PlatformServer(Served):
             headers = {name.decode(): value.decode() for name, value in scope["headers"]}
             request = PlatformRequest(scope["method"], scope["path"], headers, raw)
             self.requests.append(request)
+            self.noted()
             client = Client(scope, receive, send, drop)
             fault = self._fault_of(request)
             answer: PlatformAnswer | None = None
@@ -232,12 +241,24 @@ class PlatformServer(Served):
         return application
 
     def _fault_of(self, request: PlatformRequest) -> PlatformFault | None:
-        faults = self._faults
-        for number, (of, action) in enumerate(faults):
-            if of in request.path:
-                del faults[number]
-                return action
+        for number, planned in enumerate(self._faults):
+            if planned.strikes(request):
+                del self._faults[number]
+                return planned.action
         return self._misbehaviour(request)
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A fault of one request that is still to come."""
+
+    action: PlatformFault
+    of: str
+    when: Callable[[PlatformRequest], bool] | None
+
+    def strikes(self, request: PlatformRequest) -> bool:
+        """Return whether it happens to this request."""
+        return self.of in request.path and (self.when is None or self.when(request))
 
 
 async def _send(client: Client, answer: PlatformAnswer) -> None:

@@ -239,7 +239,18 @@ class StandInTelegram(PlatformServer):
             if self._news is not None:
                 self._news.set()
 
-        self._server.call(publish)
+        # People can write while the bot's side is away; its updates are kept until it is back.
+        if self._server.is_running:
+            self._server.call(publish)
+        else:
+            self.updates.append(self._numbered(update))
+
+    def come_back(self) -> None:
+        """Serve again at the same address, and send updates to the webhook if there is one."""
+        was_away = not self._server.is_running
+        super().come_back()
+        if was_away and self._webhook is not None:
+            self._server.call(lambda: self._set_webhook(self._webhook))
 
     def stop(self) -> None:
         """Stop serving and cut all connections."""
