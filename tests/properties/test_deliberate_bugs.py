@@ -333,7 +333,7 @@ OF_QUIET: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
     "a finished thread is looked at although no message wants a reply": (
         "finish",
-        swap("if t.paused or is_never(due) then", "if t.paused then"),
+        swap("elseif is_never(due) then", "elseif false then"),
     ),
     "a thread stays due without the message that wanted a reply": (
         "cancel",

@@ -145,10 +145,12 @@ def _read_message(
     """Add the thread of a message and the record of its batch; return whether they agree."""
     thread_id = message["thread"]
     batch_id = message["batch"]
+    said = message["said"]
     calls = [plain("HMGET", namespace.keys.thread(thread_id), *_THREAD)]
-    calls += _outbox_calls(namespace, thread_id, batch_id)
-    if batch_id:
-        calls.append(plain("HMGET", namespace.keys.record(batch_id), *_OUTCOME))
+    calls += _outbox_calls(namespace, thread_id, said or batch_id)
+    calls += [
+        plain("HMGET", namespace.keys.record(one), *_OUTCOME) for one in (batch_id, said) if one
+    ]
     replies = yield from each_or_error(calls)
     thread = _thread(namespace, thread_id, replies[0])
     head = _needed(replies[0])[_THREAD.index("head")]
@@ -159,6 +161,9 @@ def _read_message(
         outbox=_outbox(replies[1:4]),
         outcome=_outcome(namespace, batch_id, replies[4]) if batch_id else OutcomeFacts(),
     )
+    if said and found.outcome.state == "completed":
+        # A reply of `say` that is in the conversation: what is left is its delivery.
+        found = replace(found, batch_id=said, outcome=_outcome(namespace, said, replies[5]))
     if facts.is_cancelled or found.outcome.state:
         is_delivered = found.outcome.delivery == "pending" and not found.outbox.waiting
         return found, not is_delivered or found.outbox.is_hidden
