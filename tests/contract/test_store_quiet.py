@@ -12,7 +12,7 @@ from tests.contract.store_rig import Rig
 
 START = 1_700_000_000_000
 NEVER = {"thread": NEVER_MS}
-"""What the set `due` holds of a thread in which no message wants a reply."""
+"""The set `due` of a thread in which no message wants a reply."""
 
 
 def ids(store: Rig, **fields: object) -> list[str]:
