@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pickle import UnpicklingError
 from typing import Any
 
 from assistant_queue.core.delivery import DeliveryState
@@ -40,6 +41,7 @@ from assistant_queue.store.ops.delivery_marks import OPEN
 from assistant_queue.store.ops.message_records import OUTCOME, RECORD, result_of
 from assistant_queue.store.ops.rq_signs import read_signs
 from assistant_queue.store.ops.waits import WaitingLine, read_runs, seconds_until_run
+from assistant_queue.store.wakeup_codec import job_id_of, thread_of
 
 _THREAD = (
     "state",
@@ -75,6 +77,7 @@ _Record = Mapping[str, str]
 def explain(namespace: Namespace, name: str, *, is_thread: bool = False) -> Operation[Explanation]:
     """Return why a message, or else the thread of this id, has no answer (yet). Reads only.
 
+    Else the id may be that of a wake-up, as long as RQ has its record: then its thread is explained.
     At most a dozen round trips, whatever is queued. What the Redis user may not read is left out.
     `is_thread`: the id is that of a thread, whatever messages there are.
 
@@ -87,7 +90,7 @@ def explain(namespace: Namespace, name: str, *, is_thread: bool = False) -> Oper
         facts, message, thread_reply = yield from _read_first(namespace, name)
         if is_thread or not message["thread"]:
             message = dict.fromkeys(RECORD, "")
-            facts = replace(facts, is_message=False, is_cancelled=False, queued_ms=0)
+            facts = _about_thread(facts)
             facts = yield from _read_thread(namespace, name, facts, thread_reply)
             break
         facts, is_settled = yield from _read_message(namespace, facts, message)
@@ -95,11 +98,23 @@ def explain(namespace: Namespace, name: str, *, is_thread: bool = False) -> Oper
             break
         # The batch was claimed, or ended, between the two reads.
     thread_id = message["thread"] or (name if facts.is_known else None)
+    if thread_id is None and not is_thread:
+        thread_id = yield from _thread_of_job(namespace, name)
+        if thread_id is not None:
+            facts, _, thread_reply = yield from _read_first(namespace, thread_id)
+            facts = replace(_about_thread(facts), job_id=name)
+            facts = yield from _read_thread(namespace, thread_id, facts, thread_reply)
+            facts = replace(facts, is_known=True)
     if needs_line(facts) and thread_id is not None:
         facts = yield from _read_line(namespace, thread_id, facts)
     return in_words(
         judge_facts(facts), thread_id=thread_id, message_id=name if message["thread"] else None
     )
+
+
+def _about_thread(facts: MessageFacts) -> MessageFacts:
+    """Return the facts without those of a message that has the id of the thread."""
+    return replace(facts, is_message=False, is_cancelled=False, queued_ms=0)
 
 
 # --- the reads ------------------------------------------------------------------------------------
@@ -191,6 +206,19 @@ def _read_thread(
         outcome=outcome,
         is_known=is_known or not may_look or bool(conversation),
     )
+
+
+def _thread_of_job(namespace: Namespace, name: str) -> Operation[str | None]:
+    """Return the thread of a wake-up that waits or runs; None if RQ has no record of one."""
+    job_id = job_id_of(name)
+    if job_id is None:
+        return None
+    (reply,) = yield from each_or_error([plain("HMGET", wakeups.job_key(job_id), "origin", "data")])
+    if isinstance(reply, StoreError) or None in reply or text(reply[0]) != namespace.prefix:
+        return None
+    with suppress(UnpicklingError):
+        return thread_of(reply[1])
+    return None
 
 
 def _newest_failed(namespace: Namespace, thread_id: str) -> Operation[tuple[str, OutcomeFacts]]:
