@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args, overload
 
 from assistant_queue.channels import intake, media, part_delivery
@@ -266,10 +266,26 @@ class Channel(ABC):
             ThreadFull, StoreUnavailable: Not everything was queued; the same request again adds
                 what is missing.
         """
-        steps = intake.take(self, queue, self._parsed(payload, headers))
-        if intake.is_asyncio(queue):
-            return intake.run_async(steps)
-        return intake.run_sync(steps)
+        return intake.run(queue, intake.take(self, queue, self._parsed(payload, headers)))
+
+    @overload
+    def take(self, queue: _AsyncQueue, messages: Iterable[IncomingMessage]) -> _Awaited: ...
+    @overload
+    def take(self, queue: Any, messages: Iterable[IncomingMessage]) -> Received: ...
+    def take(
+        self, queue: Any, messages: Iterable[IncomingMessage]
+    ) -> Received | Awaitable[Received]:
+        """Put messages in the queue that another library has received.
+
+        Args:
+            queue: As of `receive`.
+            messages: New messages, edits and deletions, in their order.
+
+        Raises:
+            ThreadFull, StoreUnavailable: Not everything was queued; the same messages again add
+                what is missing.
+        """
+        return intake.run(queue, intake.take(self, queue, messages))
 
     def _parsed(self, payload: Payload, headers: Headers) -> Sequence[IncomingMessage]:
         if isinstance(payload, bytes | bytearray | str):
