@@ -145,6 +145,11 @@ class Channel(ABC):
         _ = address
         return self.limits.edits_interval is not None
 
+    def preview_lasts(self, address: str) -> float | None:
+        """Return the seconds after which a preview has to be shown again; None if it stays."""
+        _ = address
+        return None
+
     async def retract(self, address: str, part_id: str) -> None:
         """Remove a part from the screen, as far as the platform can."""
         await self.edit(address, part_id, Part(text="…"))

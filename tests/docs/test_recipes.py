@@ -100,7 +100,8 @@ async def test_the_telegram_bot_answers_and_takes_edits(
         module("aiogram", Bot=lambda token: token, Dispatcher=Dispatcher)
         names: dict[str, Any] = {}
         exec(recipe("from aiogram import"), names)
-        dispatcher, queue = names["dispatcher"], names["queue"]
+        dispatcher = names["dispatcher"]
+        queue = names["queue"]
         assert dispatcher.polled == [platform.token]
 
         def edited(update: dict[str, Any], text: str) -> dict[str, Any]:
@@ -231,7 +232,9 @@ async def test_the_discord_bot_answers_and_takes_edits_and_deletions(discord_cli
     await client.queue.close()
 
 
-async def test_on_a_server_the_discord_bot_answers_messages_that_mention_it(discord_client: Any) -> None:
+async def test_on_a_server_the_discord_bot_answers_messages_that_mention_it(
+    discord_client: Any,
+) -> None:
     client = discord_client
     play = Rehearsal(client.queue, lambda turn: f"{turn.user_texts}")
     with play, play.patched(client.queue):
