@@ -141,11 +141,12 @@ def test_every_command_with_a_thread_or_message_id_takes_a_negative_one() -> Non
         name: command
         for name, command in commands.items()
         if any(
-            isinstance(one, click.Argument) and one.name in {"thread", "thread_id", "message_id"}
+            isinstance(one, click.Argument)
+            and one.name in {"thread", "thread_id", "message_id", "message_or_thread_id"}
             for one in command.params
         )
     }
-    assert set(with_ids) == {"send", "thread", "cancel", "pause", "resume", "forget"}
+    assert set(with_ids) == {"send", "thread", "cancel", "pause", "resume", "forget", "explain"}
     for name, command in with_ids.items():
         more = {"send": ["-5 degrees"], "forget": ["--yes"]}.get(name, [])
         given = command.make_context(name, ["--prefix", "-9", GROUP, *more]).params
