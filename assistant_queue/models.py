@@ -176,6 +176,8 @@ class Message:
             it. Two messages are equal whatever it is.
         wants_reply: False for a message that is answered with the next one that wants a reply.
         request_id: The id of the HTTP request that added it, for the log; None if none did.
+        role: `assistant` for a reply of `say`: it is written to the conversation, and no run
+            answers it.
     """
 
     id: str
@@ -188,6 +190,7 @@ class Message:
     queued_at: datetime | None = field(default=None, compare=False)
     wants_reply: bool = True
     request_id: str | None = field(default=None, compare=False)
+    role: Literal["user", "assistant"] = "user"
 
     @property
     def has_attachment(self) -> bool:

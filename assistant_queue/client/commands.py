@@ -15,8 +15,14 @@ from typing import Any, TypeVar, overload
 
 from assistant_queue.client import arguments
 from assistant_queue.config import Config, to_ms
+from assistant_queue.config.protocol import can_write, name_of_backend
 from assistant_queue.core.window import Window
-from assistant_queue.errors import BatchFailed, MessageCancelled, MessageNotFound
+from assistant_queue.errors import (
+    BatchFailed,
+    MessageCancelled,
+    MessageNotFound,
+    NotSupported,
+)
 from assistant_queue.models import (
     Explanation,
     FailedBatch,
@@ -191,6 +197,12 @@ class Commands:
     ) -> Operation[Receipt]:
         """`say`."""
         message, checked = arguments.check_say(text, author, kind)
+        if checked == "reply" and not can_write(self.config):
+            name = name_of_backend(self.config.backend)
+            raise NotSupported(
+                f"{name} keeps its conversations by itself, so a reply cannot be written there; "
+                "nothing was said: give FunctionBackend a history, or say kind='notice'"
+            )
         return self._say(arguments.check_thread_id(thread_id), message, checked)
 
     def _say(self, thread_id: str, message: Message, kind: SayKind) -> Operation[Receipt]:

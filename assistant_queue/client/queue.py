@@ -213,10 +213,15 @@ class AssistantMessageQueue(TakesTools, ProviderCallMethods, EventMethods):
             thread_id: The conversation.
             text: The text, not blank.
             author: Its author's name, for subscribers.
-            kind: `notice`: the model does not see it. `reply` is not supported yet.
+            kind: `reply`: the model reads it as its own. It is written to the provider's
+                conversation between two runs, in order with the thread's messages; messages before
+                it that want no reply are written with it. `notice`: the model does not see it.
 
         Raises:
             InvalidArgument: An argument is of the wrong type, empty or too long. Nothing was said.
+            NotSupported: The backend is a function of which the queue remembers no history, or
+                one of your own without `Capabilities.writes`: it cannot have a reply. Nothing was
+                said.
             StoreUnavailable: Redis did not answer; it may have been said.
         """
         return self._store.run(self._commands.say(thread_id, text, author, kind))

@@ -84,7 +84,7 @@ def users(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Users]:
 def test_the_shipped_users_may_do_their_work_and_are_refused_nothing_they_try(
     users: Users, kind: str, provider: StandInProvider, tmp_path: Path
 ) -> None:
-    """A batch, a dead letter that is retried, cancel, edit, pause, a move, replies that are late or undelivered, forget: by a producer and a worker of one kind each."""
+    """A batch, a dead letter that is retried, cancel, edit, pause, a move, replies that are late or undelivered, a reply of `say`, forget: by a producer and a worker of one kind each."""
     service = Service(kind, users.url("admin"), "assistant", provider, tmp_path / "worker.log")
     service.url = users.url("worker")
     service.on_reply = True
@@ -118,10 +118,15 @@ def test_the_shipped_users_may_do_their_work_and_are_refused_nothing_they_try(
             assert queue.ask("t", "goodbye", timeout=PATIENCE_S) == "You said: goodbye"
             assert len(provider.calls("conversations.create")) > 1, "the thread has moved"
             deliver(queue)
+            said = queue.say("t", "Jo here.")
+            assert queue.wait_for_reply(said.message_id, PATIENCE_S) == "Jo here."
+            wait_until(
+                lambda: queue.get_message(said.message_id).delivery == "delivered", "it is shown"
+            )
             wait_until(lambda: queue.get_thread_status("t").state == "idle", "the thread is idle")
             queue.forget_thread("t")
             status = queue.get_queue_status()
-            assert (status.completed_count, status.delivering_count) == (7, 0)
+            assert (status.completed_count, status.delivering_count) == (8, 0)
         with redis.Redis.from_url(users.url("worker")) as client:
             store = SyncStore(client)
             namespace = Namespace("assistant", SystemClock())

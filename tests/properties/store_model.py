@@ -120,6 +120,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.completed: list[str] = []
         self.cancelled: set[str] = set()
         self.quiet: set[str] = set()
+        self.said: set[str] = set()
         self.queue_paused = False
         self.was_set_back = False
         self.leases: list[Lease] = []
@@ -203,15 +204,30 @@ class StoreMachine(RuleBasedStateMachine):
         self.messages[message] = (thread, "hello")
         assert round(receipt.due_at.timestamp() * 1000) == due
 
+    @rule(thread=st.sampled_from(THREADS))
+    def say(self, thread: str) -> None:
+        """A reply, which is shown at once; here only its place among the messages matters."""
+        model = self.threads[thread]
+        message = f"s{next(self.numbers)}"
+        self.rig.say(thread, message_id=message, batch_id=f"note{next(self.numbers)}", kind="reply")
+        self.said.add(message)
+        self.messages[message] = (thread, "hello")
+        if not model.pending or is_never(model.own_due or 0):
+            model.first = model.own_due = self.now
+        model.pending.append(message)
+        if model.batch is None:
+            model.state = PENDING
+            model.due = model.own_due or 0
+
     @rule(thread=st.sampled_from(THREADS), count=st.integers(2, 4))
     def several_come_at_once(self, thread: str, count: int) -> None:
         for _ in range(count):
             self.add(thread=thread, window=WINDOWS[0], after_run="immediate", limited=False)
 
-    @precondition(lambda self: self.messages)
+    @precondition(lambda self: self.messages.keys() - self.said)
     @rule(pick=PICKS, same=st.booleans())
     def add_again(self, pick: int, same: bool) -> None:
-        message = chosen(list(self.messages), pick)
+        message = chosen([one for one in self.messages if one not in self.said], pick)
         thread, content = self.messages[message]
         if same:
             assert self.rig.add(thread, message, content).duplicate
@@ -237,7 +253,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _cancel(self, message: str) -> None:
         thread = self.threads[self.messages[message][0]]
-        waits = message in thread.pending
+        waits = message in thread.pending and message not in self.said
         assert self.rig.run(control.cancel(self.rig.namespace, message, 3600)) is waits
         if waits:
             thread.pending.remove(message)
@@ -267,7 +283,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _edit(self, message: str) -> None:
         thread, content = self.messages[message]
-        waits = message in self.threads[thread].pending
+        waits = message in self.threads[thread].pending and message not in self.said
         edited = f"edit {next(self.numbers)}"
         assert (
             self.rig.run(control.edit(self.rig.namespace, Message(id=message, content=edited)))
@@ -391,12 +407,7 @@ class StoreMachine(RuleBasedStateMachine):
             return
         assert isinstance(got, Lease), f"expected a lease, got {got}"
         if model.batch is None:
-            wanted = [
-                place
-                for place, message in enumerate(model.pending, start=1)
-                if message not in self.quiet
-            ]
-            count = wanted[take - 1] if take <= len(wanted) else len(model.pending)
+            count = self._batch_size(model.pending, take)
             model.batch, model.pending = model.pending[:count], model.pending[count:]
             model.batch_id = batch_id
             model.phase = Phase.FROZEN
@@ -427,6 +438,17 @@ class StoreMachine(RuleBasedStateMachine):
                     job=job, token=token, thread_id=thread, began_ms=self.now, began="", began_s=0
                 )
             )
+
+    def _batch_size(self, pending: list[str], take: int) -> int:
+        """Return how many messages a batch has: `take` that want a reply, up to what was said."""
+        wanted = 0
+        for place, message in enumerate(pending):
+            if message in self.said:
+                return place if wanted else place + 1
+            wanted += message not in self.quiet
+            if wanted == take:
+                return place + 1
+        return len(pending)
 
     @precondition(lambda self: self.runs)
     @rule()
@@ -773,6 +795,7 @@ class StoreMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Once the workers come back, every batch ends, and only records are left."""
         self.leases.clear()
+        self.rig.lose_replies()
         self.rig.run(control.resume_queue(self.rig.namespace))
         for thread, model in self.threads.items():
             if model.paused:

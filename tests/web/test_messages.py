@@ -68,7 +68,13 @@ async def test_a_program_says_something_in_a_thread(
     event = next(queue.events("ann", after=after, timeout=PATIENCE_S))
     assert event.type == "said"
     assert (event.text, event.author) == ("We are closed.", "Jo")
-    for wrong in ({"kind": "reply"}, {"kind": "note"}, {"text": " "}):
+    reply = (await client.post("/api/threads/ann/say", json={**notice, "kind": "reply"})).json()
+    assert reply["status"] == "queued"
+    queue.start_worker()
+    place = f"/api/threads/ann/messages/{reply['message_id']}"
+    found = (await client.get(place, params={"wait": 20})).json()
+    assert (found["status"], found["reply"], found["run_id"]) == ("completed", "We are closed.", "")
+    for wrong in ({"kind": "note"}, {"text": " "}):
         refused = await client.post("/api/threads/ann/say", json={**notice, **wrong})
         assert refused.status_code == 422
 

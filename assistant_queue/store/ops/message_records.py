@@ -21,7 +21,7 @@ from assistant_queue.models import (
 from assistant_queue.store.calls import whole_number
 from assistant_queue.store.message_codec import unpack_labels
 
-RECORD = ("thread", "batch", "state", "seq", "at", "due", "labels")
+RECORD = ("thread", "batch", "state", "seq", "at", "due", "labels", "said")
 """Fields that are read of a message's record."""
 
 OUTCOME = ("state", "result", "failure", "account", "delivery", "delivered_at")
@@ -111,6 +111,25 @@ def settled_or_taken(
         attempts=progress.attempts,
         error=progress.error,
         usage=progress.usage,
+    )
+
+
+def as_said(status: MessageStatus, outcome: Sequence[str]) -> MessageStatus:
+    """Return the status of a reply of `say` with its text and its delivery.
+
+    Raises:
+        ValueError, TypeError, KeyError, IndexError: The record of its delivery cannot be read.
+    """
+    record = dict(zip(OUTCOME, outcome, strict=True))
+    if not record["result"]:
+        return status  # expired
+    result = result_of(outcome)
+    return replace(
+        status,
+        reply=result.reply,
+        replies=result.replies,
+        delivery=_delivery(record),
+        timeline=replace(status.timeline, delivered_at=result.timeline.delivered_at),
     )
 
 
