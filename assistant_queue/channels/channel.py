@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args, overload
 
 from assistant_queue.channels import intake, media, part_delivery
@@ -145,6 +145,11 @@ class Channel(ABC):
         _ = address
         return self.limits.edits_interval is not None
 
+    def preview_lasts(self, address: str) -> float | None:
+        """Return the seconds after which a preview has to be shown again; None if it stays."""
+        _ = address
+        return None
+
     async def retract(self, address: str, part_id: str) -> None:
         """Remove a part from the screen, as far as the platform can."""
         await self.edit(address, part_id, Part(text="…"))
@@ -266,10 +271,26 @@ class Channel(ABC):
             ThreadFull, StoreUnavailable: Not everything was queued; the same request again adds
                 what is missing.
         """
-        steps = intake.take(self, queue, self._parsed(payload, headers))
-        if intake.is_asyncio(queue):
-            return intake.run_async(steps)
-        return intake.run_sync(steps)
+        return intake.run(queue, intake.take(self, queue, self._parsed(payload, headers)))
+
+    @overload
+    def take(self, queue: _AsyncQueue, messages: Iterable[IncomingMessage]) -> _Awaited: ...
+    @overload
+    def take(self, queue: Any, messages: Iterable[IncomingMessage]) -> Received: ...
+    def take(
+        self, queue: Any, messages: Iterable[IncomingMessage]
+    ) -> Received | Awaitable[Received]:
+        """Put messages in the queue that another library has received.
+
+        Args:
+            queue: As of `receive`.
+            messages: New messages, edits and deletions, in their order.
+
+        Raises:
+            ThreadFull, StoreUnavailable: Not everything was queued; the same messages again add
+                what is missing.
+        """
+        return intake.run(queue, intake.take(self, queue, messages))
 
     def _parsed(self, payload: Payload, headers: Headers) -> Sequence[IncomingMessage]:
         if isinstance(payload, bytes | bytearray | str):

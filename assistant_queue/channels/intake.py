@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -172,6 +172,11 @@ class _Walk:
         except StopIteration as end:
             self.received = end.value
         return None
+
+
+def run(queue: Any, steps: Steps) -> Received | Awaitable[Received]:
+    """Make the calls of a queue of either class; awaited for an asyncio queue."""
+    return run_async(steps) if is_asyncio(queue) else run_sync(steps)
 
 
 def run_sync(steps: Steps) -> Received:

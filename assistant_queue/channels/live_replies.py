@@ -74,7 +74,8 @@ class LiveReply:
     """Show one batch during its run.
 
     1. refreshes the typing indicator
-    2. shows the text so far, no more often than the platform allows; skips what is too late
+    2. shows the text so far, no more often than the platform allows; skips what is too late, and
+       shows again what would vanish
     3. shows nothing of an attempt that failed
     4. shows no text before earlier replies have been delivered: it would stand above them
     5. never delays or fails the run: it works in a task, and its errors are logged
@@ -177,10 +178,9 @@ class LiveReply:
             self._channel.limits.edits_interval or 0.0, self._channel.interval_of(self._address)
         )
         while self._is_streaming:
-            await self._news.wait()
-            self._news.clear()
+            is_fading = await self._waited()
             text = self._text()
-            if text == self._shown:
+            if text == self._shown and not is_fading:
                 continue
             if not await self._has_turn():
                 self._news.set()
@@ -188,11 +188,22 @@ class LiveReply:
                 continue
             await self._channel.pacer.wait(self._address, interval_s)
             text = self._text()  # as it is by now
-            if self._is_streaming and text and text != self._shown:
+            if self._is_streaming and text and (text != self._shown or is_fading):
                 self._request = asyncio.get_running_loop().create_task(self._show(text))
                 await asyncio.shield(self._request)
                 await asyncio.sleep(self._pause_s)
                 self._pause_s = 0.0
+
+    async def _waited(self) -> bool:
+        """Wait for news of the text; return True if what is shown vanishes without any."""
+        lasts_s = self._channel.preview_lasts(self._address) if self._shown else None
+        try:
+            async with asyncio.timeout(lasts_s):
+                await self._news.wait()
+        except TimeoutError:
+            return True
+        self._news.clear()
+        return False
 
     async def _has_turn(self) -> bool:
         """Return whether no earlier reply waits; there is none after a moment without one."""

@@ -28,6 +28,15 @@ longer than some seconds also delays the reply."""
 
 _PAUSE_S = 1.0
 
+_PICTURES = {
+    "image/jpeg": b"\xff\xd8\xff",
+    "image/png": b"\x89PNG\r\n\x1a\n",
+    "image/gif": b"GIF8",
+    "image/webp": b"RIFF",
+}
+"""Pictures that models take, and how they begin. Source: the providers' guides; they refuse any
+other, and one that says that it is another."""
+
 _MOST_TEXT = 100_000
 """Characters of a text file that go to the model. Chosen: more fills a model's window."""
 
@@ -42,13 +51,15 @@ def has_files(content: Content) -> bool:
 class BatchFiles:
     """Reads the files of one batch, each once.
 
-    Pictures and documents become content parts, spoken words text. A file that cannot be read
-    becomes a line of text that says so: the question beside it is answered.
+    Pictures and documents become content parts, spoken words text. A file that cannot be read, or
+    that the provider does not take within a message, becomes a line of text that says so: the
+    question beside it is answered.
     """
 
-    def __init__(self, channels: Sequence[Channel]) -> None:
-        """Read nothing yet."""
+    def __init__(self, channels: Sequence[Channel], *, inline: bool = True) -> None:
+        """Read nothing yet; `inline`: the provider takes files within a message."""
         self._channels = channels
+        self._inline = inline
         self._read: dict[tuple[Any, Any], Sequence[Mapping[str, Any]]] = {}
 
     async def request(self, request: RunRequest) -> RunRequest:
@@ -75,24 +86,40 @@ class BatchFiles:
             if part.get("type") == ATTACHMENT_TYPE:
                 key = (part.get("channel"), part.get("ref"))
                 if key not in self._read:
-                    self._read[key] = await _parts(part, self._channels)
+                    found = await _parts(part, self._channels)
+                    self._read[key] = found if self._inline else _without_data(part, found)
                 parts.extend(self._read[key])
             else:
                 parts.append(part)
         return parts
 
 
-async def _parts(
-    stored: Mapping[str, Any], channels: Sequence[Channel]
+def _without_data(
+    stored: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]
 ) -> Sequence[Mapping[str, Any]]:
-    channel = channel_named(stored.get("channel"), channels)
-    attachment = Attachment(
+    """Return the parts with a line of text in place of a file."""
+    note = _note(_attachment_of(stored), "cannot be read by the model")
+    return [
+        note if str(part.get("image_url", part.get("file_data", ""))).startswith("data:") else part
+        for part in parts
+    ]
+
+
+def _attachment_of(stored: Mapping[str, Any]) -> Attachment:
+    return Attachment(
         kind=cast("Any", stored.get("kind", "document")),
         ref=str(stored.get("ref", "")),
         media_type=stored.get("media_type"),
         file_name=stored.get("file_name"),
         size=stored.get("size"),
     )
+
+
+async def _parts(
+    stored: Mapping[str, Any], channels: Sequence[Channel]
+) -> Sequence[Mapping[str, Any]]:
+    channel = channel_named(stored.get("channel"), channels)
+    attachment = _attachment_of(stored)
     if channel is None:
         _log.error("no channel %r is configured in this worker", stored.get("channel"))
         return [_note(attachment, "cannot be read here")]
@@ -122,12 +149,13 @@ async def default_parts(
 ) -> list[Mapping[str, Any]]:
     """Return a file as parts that models take.
 
-    Pictures are `input_image`, PDFs `input_file`, text files their text; what is spoken is what
-    `transcribe` makes of it.
+    JPEG, PNG, GIF and WebP are `input_image`, PDFs `input_file`, text files their text; what is
+    spoken is what `transcribe` makes of it.
     """
     kind = file.media_type.partition(";")[0].strip().lower()
-    if kind.startswith("image/"):
-        return [{"type": "input_image", "image_url": _data_url(kind, file.data)}]
+    picture = _picture_type(kind, file.data)
+    if picture is not None:
+        return [{"type": "input_image", "image_url": _data_url(picture, file.data)}]
     if kind == "application/pdf":
         name = attachment.file_name or "document.pdf"
         return [{"type": "input_file", "filename": name, "file_data": _data_url(kind, file.data)}]
@@ -139,6 +167,15 @@ async def default_parts(
         said = await said if inspect.isawaitable(said) else said
         return [{"type": "text", "text": str(said)}]
     return [_note(attachment, "cannot be read by the model")]
+
+
+def _picture_type(declared: str, data: bytes) -> str | None:
+    """Return the media type of a picture, by its beginning if that is known; None if it is none."""
+    if not declared.startswith("image/"):
+        return None
+    found = (kind for kind, beginning in _PICTURES.items() if data.startswith(beginning))
+    usual = declared.replace("image/jpg", "image/jpeg")
+    return next(found, usual if usual in _PICTURES else None)
 
 
 def _note(attachment: Attachment, why: str) -> Mapping[str, Any]:

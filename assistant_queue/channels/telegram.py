@@ -56,6 +56,9 @@ class Telegram(Channel):
     # minute in a group; a typing indicator of five seconds.
     limits = ChannelLimits(units=4096, parts_interval=1.0, edits_interval=1.2, typing_interval=4.5)
     _group_interval = 3.0
+    # Source: the Bot API: a draft vanishes after 30 seconds. Chosen: with ten to spare for a
+    # platform that is slow, or refuses once.
+    _draft_lasts_s = 20.0
 
     def __init__(
         self,
@@ -250,9 +253,16 @@ class Telegram(Channel):
 
     async def preview(self, address: str, part_id: str | None, part: Part) -> PartOutcome:
         """Show the beginning of a reply: in a draft, or in a message that is edited."""
-        if self.stream == "draft" and not address.startswith("-"):
+        if self._drafts(address):
             return await self.draft(address, part)
         return await super().preview(address, part_id, part)
+
+    def preview_lasts(self, address: str) -> float | None:
+        """Return the time for which a draft is seen; a message stays."""
+        return self._draft_lasts_s if self._drafts(address) else None
+
+    def _drafts(self, address: str) -> bool:
+        return self.stream == "draft" and not address.startswith("-")
 
     async def retract(self, address: str, part_id: str) -> None:
         """Delete a message of the bot."""
@@ -262,7 +272,10 @@ class Telegram(Channel):
         )
 
     async def draft(self, address: str, part: Part) -> PartOutcome:
-        """Show a text as the draft of a private chat; it vanishes when a message is sent."""
+        """Show a text as the draft of a private chat.
+
+        It vanishes when a message is sent, and after 30 seconds.
+        """
         # The same for each draft of a reply, so that it is one draft whichever worker shows it.
         extra = {"draft_id": zlib.crc32(part.key.encode()) or 1}
         answer = await self._write("sendMessageDraft", address, part, extra)

@@ -24,8 +24,9 @@ _WIDTH = 100
 def explain(*, message_or_thread_id: str, where: Where, as_json: bool) -> None:
     """Explain why a message has no answer (yet), or what became of it, with the evidence.
 
-    ID is that of a message or, if there is no such message, of a thread. docs/troubleshooting.md
-    lists all verdicts. Nothing is changed, and no provider is asked.
+    ID is that of a message or, if there is no such message, of a thread; or of a wake-up (job_id)
+    that waits or runs. docs/troubleshooting.md lists all verdicts. Nothing is changed, and no
+    provider is asked.
 
     \b
     assistant-queue explain 5f3a09c1d2e4

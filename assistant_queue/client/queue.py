@@ -355,7 +355,8 @@ class AssistantMessageQueue(TakesTools, ProviderCallMethods, EventMethods):
         Redis may not read is left out.
 
         Args:
-            message_or_thread_id: The id of a message; if there is none, of a thread.
+            message_or_thread_id: The id of a message; if there is none, of a thread. Else it may be
+                the `job_id` of a receipt, as long as that wake-up waits or runs.
 
         Raises:
             NotPermitted: This user of Redis may not read messages and threads.

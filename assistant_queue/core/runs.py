@@ -45,6 +45,7 @@ class Capabilities:
             batch continues after the last round that is stored here.
         renews: A conversation that outgrew the model can be begun anew (`RenewsConversations` in
             `backends/base.py`).
+        inline_files: Pictures and documents can be part of a message, as data URLs.
         max_items: Most input items of one request, None if the provider has no limit.
         max_item_chars: Most characters of one item, None if the provider has no limit.
         writes: Items can be written to the conversation without a run (`RunRequest.writes`).
@@ -57,6 +58,7 @@ class Capabilities:
     conversations: bool = True
     stateless: bool = False
     renews: bool = False
+    inline_files: bool = True
     max_items: int | None = None
     max_item_chars: int | None = None
     writes: bool = False

@@ -78,7 +78,7 @@ class BatchDriver:
             run_timeout_s=runtime.config.run_timeout,
             tags=runtime.tags,
             user_backend=_user_backend(runtime),
-            files=BatchFiles(channels) if channels else None,
+            files=_files_of(runtime),
             live=self._live,
         )
         self._user_code = user_code = UserCodeSteps(batch)
@@ -234,6 +234,13 @@ class BatchDriver:
             _log.warning(
                 "thread %r not handed back, its lease will lapse: %s", batch.lease.thread_id, error
             )
+
+
+def _files_of(runtime: Runtime) -> BatchFiles | None:
+    """Return the reader of files; None for a queue without channels."""
+    channels = runtime.config.channels
+    inline = runtime.backend.capabilities.inline_files
+    return BatchFiles(channels, inline=inline) if channels else None
 
 
 def _user_backend(runtime: Runtime) -> str | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import json
 import queue as queue_module
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Literal
@@ -127,14 +129,40 @@ async def test_a_worker_that_takes_over_replaces_what_another_has_streamed(
     assert chat.shown == ["Heard: a reply of some length"]
 
 
-async def test_a_photo_reaches_the_model(
-    platform: StandInTelegram, queue: AsyncAssistantMessageQueue, provider: StandInProvider
+PICTURE = b"\xff\xd8\xffa lamp"
+DATA_URL = f"data:image/jpeg;base64,{base64.b64encode(PICTURE).decode()}"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "expected"),
+    [
+        ("responses", {"type": "input_image", "image_url": DATA_URL}),
+        ("chat_completions", {"type": "image_url", "image_url": {"url": DATA_URL}}),
+        ("assistants", "[photo: cannot be read by the model]"),
+    ],
+)
+async def test_a_photo_reaches_the_model_as_its_protocol_takes_it(
+    redis: RedisServer,
+    platform: StandInTelegram,
+    provider: StandInProvider,
+    protocol: str,
+    expected: Any,
 ) -> None:
-    await asyncio.to_thread(platform.say, 7, "what is this?", files={"photo": b"a lamp"})
-    await seen(platform, lambda: platform.chat(7).shown)
-    (run,) = provider.runs
-    content = provider.items(run.conversation_id)[0]["content"]
-    assert [part["type"] for part in content if part["type"] != "input_text"] == ["input_image"]
+    channel = hurried(Telegram(platform.token, api_url=platform.url))
+    more = {"protocol": protocol, "channels": [channel]}
+    if protocol == "assistants":
+        more |= {"assistant_id": provider.assistant_id, "model": None}
+    async with AsyncAssistantMessageQueue(
+        **options(redis, f"photo-{protocol}", provider, **more)
+    ) as queue:
+        await queue.start_worker()
+        await asyncio.to_thread(platform.say, 7, "what is this?", files={"photo": PICTURE})
+        await channel.take(queue, channel.messages_of(platform.updates[-1]))
+        await seen(platform, lambda: platform.chat(7).shown)
+    sent = json.dumps([one.body for one in provider.requests])
+    assert json.dumps(expected).strip('"') in sent
+    assert ("data:" in sent) == (protocol != "assistants")
+    assert provider.refusals == ()
 
 
 async def test_a_blocked_chat_leaves_the_others_alone(

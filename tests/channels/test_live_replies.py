@@ -166,6 +166,24 @@ async def test_drafts_leave_nothing_behind(platform: StandInTelegram) -> None:
     await channel.close()
 
 
+async def test_a_draft_is_shown_again_before_it_vanishes(
+    platform: StandInTelegram, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = hurried(Telegram(platform.token, api_url=platform.url, stream="draft"))
+    assert channel.preview_lasts("5") == 20, "Telegram shows one for 30 s"
+    assert channel.preview_lasts(str(GROUP)) is None, "there it is a message"
+    monkeypatch.setattr(channel, "_draft_lasts_s", 0.01)
+    live = live_in(channel)
+    live.add(HALF)
+    chat = platform.chat(5)
+    await seen(platform, lambda: chat.drafts == 3 * [f"{HALF} …"])
+    assert chat.draft == f"{HALF} …"
+    await live.close(is_answered=True)
+    await channel.deliver(result_of(channel, "5", WHOLE), MemoryProgress())
+    assert chat.draft is None, "the reply has taken its place"
+    await channel.close()
+
+
 async def test_off_shows_typing_only(platform: StandInTelegram) -> None:
     channel = hurried(Telegram(platform.token, api_url=platform.url, stream="off"))
     live = live_in(channel)

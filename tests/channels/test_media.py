@@ -109,3 +109,38 @@ async def test_a_file_is_read_once_for_a_batch(
     files = BatchFiles([channel])
     assert await files.content(content) == await files.content(content)
     assert len([one for one in platform.requests if "getFile" in one.path]) == 1
+
+
+@pytest.mark.parametrize(
+    ("declared", "data", "sent"),
+    [
+        ("image/png", b"\x89PNG\r\n\x1a\n...", "image/png"),
+        ("image/png", b"\xff\xd8\xff...", "image/jpeg"),
+        ("image/webp", b"RIFF....WEBP", "image/webp"),
+        ("image/gif", b"GIF89a", "image/gif"),
+        ("image/jpg", b"?", "image/jpeg"),
+        ("image/heic", b"\x00\x00\x00\x18ftypheic", None),
+        ("image/svg+xml", b"<svg/>", None),
+        ("image/tiff", b"\xff\xd8\xff...", "image/jpeg"),
+    ],
+)
+async def test_pictures_go_as_the_types_that_models_take(
+    channel: Telegram, declared: str, data: bytes, sent: str | None
+) -> None:
+    attachment = Attachment(kind="document", ref="x", file_name="x", media_type=declared)
+    (part,) = await channel.content_parts(attachment, FetchedFile(data, declared))
+    if sent is None:
+        assert part == {"type": "text", "text": "[document 'x': cannot be read by the model]"}
+    else:
+        encoded = base64.b64encode(data).decode()
+        assert part == {"type": "input_image", "image_url": f"data:{sent};base64,{encoded}"}
+
+
+async def test_a_provider_that_takes_links_alone_reads_that_there_was_a_file(
+    platform: StandInTelegram, channel: Telegram
+) -> None:
+    content = said(channel, platform, "look", photo=b"a picture")
+    assert await BatchFiles([channel], inline=False).content(content) == [
+        {"type": "text", "text": "look"},
+        {"type": "text", "text": "[photo: cannot be read by the model]"},
+    ]

@@ -26,6 +26,7 @@ from assistant_queue.models import ErrorInfo
 from assistant_queue.store import wakeups
 from assistant_queue.store.calls import Call, Operation
 from assistant_queue.store.ops import control, delivery_marks, explaining, sweeping
+from assistant_queue.store.rq_jobs import JobRun, write_books
 from tests.contract.store_rig import ERROR, Rig
 
 READS = frozenset(
@@ -609,6 +610,46 @@ def test_an_id_of_both_is_the_message_unless_the_thread_is_meant(store: Rig) -> 
         ExplanationVerdict.NO_WORKER,
         None,
     )
+
+
+def test_a_wake_up_is_explained_as_its_thread_while_it_waits_and_runs(store: Rig) -> None:
+    job_id = store.add(delay_s=1).job_id
+    assert job_id is not None
+    found = explained(store, job_id)
+    assert (found.verdict, found.thread_id, found.message_id) == (V.WINDOW_OPEN, "thread", None)
+    assert found.evidence["job_id"] == job_id
+    store.clock.advance(2)
+    assert explained(store, job_id).verdict is V.NO_WORKER
+    store.scheduler()
+    taken = store.take()
+    assert taken is not None
+    _, job = taken
+    lease = store.claim(job=job)
+    assert explained(store, job_id).verdict is V.UNKNOWN, "it became the guard, under another id"
+    run = JobRun(job=job, token=lease.token, thread_id="thread", began_ms=0, began="", began_s=0.0)
+    store.run(write_books(store.namespace, [run], [], None, 30))
+    assert explained(store, job_id).verdict is V.RUNNING
+    store.finish(lease)
+    assert explained(store, job_id).verdict is V.IDLE
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"origin": "another", "data": b"\x80\x04"},
+        {"origin": None, "data": b"cos\nsystem\n(S'true'\ntR."},
+        {"origin": None, "data": b""},
+        {"origin": None},
+    ],
+)
+def test_a_foreign_job_is_not_explained(store: Rig, fields: dict[str, Any]) -> None:
+    key = wakeups.job_key("a-job")
+    own = {**fields, "origin": fields["origin"] or store.prefix}
+    store.client.hset(key, mapping=own)
+    assert store.run(explaining.explain(store.namespace, "a-job")).verdict is V.UNKNOWN
+    store.client.delete(key)
+    store.client.set(key, "a string")
+    assert store.run(explaining.explain(store.namespace, "a-job")).verdict is V.UNKNOWN
 
 
 # --- other conditions -----------------------------------------------------------------------------

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from assistant_queue import AsyncAssistantMessageQueue
+from assistant_queue import AsyncAssistantMessageQueue, channels
+from assistant_queue.testing.channels import StandInTelegram
 from assistant_queue.testing.rehearsal import Rehearsal
 from tests.docs.blocks import blocks_of
 from tests.docs.generated import ROOT
@@ -28,48 +29,8 @@ def recipe(word: str) -> str:
     return block.code
 
 
-def pieces() -> Callable[[str, int], Iterator[str]]:
-    namespace: dict[str, Any] = {}
-    exec(recipe("def pieces("), {"print": lambda *_: None}, namespace)
-    found: Callable[[str, int], Iterator[str]] = namespace["pieces"]
-    return found
-
-
 def units(text: str) -> int:
     return len(text.encode("utf-16-le")) // 2
-
-
-WORDS = st.lists(
-    st.sampled_from(["a", "words", "🙈🙈", "x" * 90, "\n", "\n    indented", "```", "```py\n"]),
-    max_size=80,
-)
-
-
-@given(WORDS, st.sampled_from([60, 200, 4096]))
-@settings(max_examples=300, deadline=None)
-def test_pieces_hold_the_whole_text_and_none_is_too_long(words: list[str], limit: int) -> None:
-    text = " ".join(words)
-    found = list(pieces()(text, limit))
-    assert [units(piece) for piece in found if units(piece) > limit] == []
-    assert all(piece.strip() for piece in found)
-    plain = "".join("".join(found).replace("```", "").split())
-    assert plain == "".join(text.replace("```", "").split())
-
-
-def test_a_text_is_cut_at_the_end_of_a_line_and_code_stays_code() -> None:
-    assert list(pieces()("short", 2000)) == ["short"]
-    assert list(pieces()("", 2000)) == list(pieces()(" \n", 2000)) == []
-    found = list(pieces()(LONG, 2000))
-    assert len(found) > 5
-    assert all(piece.lstrip().startswith("Paragraph") for piece in found)
-    code = (
-        "Look:\n```\n"
-        + "\n".join(f"    line({number})" for number in range(300))
-        + "\n```\nThat is all."
-    )
-    cut = list(pieces()(code, 500))
-    assert all(piece.count("```") == 2 for piece in cut[:-1])
-    assert all(piece.startswith("```\n    line(") for piece in cut[1:-1])
 
 
 @pytest.fixture
@@ -84,126 +45,229 @@ def module(
         monkeypatch.setitem(sys.modules, name, made)
         return made
 
-    put("pieces", pieces=pieces())
     return put
 
 
-class Bot:
-    def __init__(self, token: str) -> None:
-        self.sent: list[tuple[int, str]] = []
-
-    async def send_message(self, chat_id: int, text: str) -> None:
-        assert 0 < units(text) <= 4096
-        self.sent.append((chat_id, text))
-
-
 class Dispatcher:
+    """Calls handlers as aiogram does: the first that was registered for the kind of update."""
+
     def __init__(self) -> None:
-        self.handlers: dict[str, Any] = {}
+        self.handlers: list[tuple[str, tuple[Any, ...], Any]] = []
+        self.polled: list[Any] = []
 
     def __getattr__(self, event: str) -> Any:
-        def register(function: Any) -> Any:
-            self.handlers[event] = function
-            return function
+        def registering(*filters: Any) -> Any:
+            def register(function: Any) -> Any:
+                self.handlers.append((event, filters, function))
+                return function
 
-        return lambda *_: register
+            return register
 
-    def run_polling(self, bot: Bot) -> None:
-        pass
+        return registering
+
+    async def feed(self, update: dict[str, Any]) -> None:
+        (kind,) = update.keys() - {"update_id"}
+        text = update[kind]["text"]
+        taken = SimpleNamespace(answer=self.polled.append)
+        for event, filters, function in self.handlers:
+            if event == kind and all(text == f"/{name}" for name in filters):
+                await function(taken, event_update=Update(update))
+                return
+
+    def run_polling(self, bot: Any, *, handle_as_tasks: bool) -> None:
+        assert not handle_as_tasks, "two updates at once change their order"
+        self.polled.append(bot)
 
 
-def update(number: int, text: str) -> Any:
-    return SimpleNamespace(
-        chat=SimpleNamespace(id=-1001234),
-        message_id=number,
-        text=text,
-        from_user=SimpleNamespace(full_name="Ann"),
-    )
+class Update:
+    def __init__(self, content: dict[str, Any]) -> None:
+        self._content = content
+
+    def model_dump(self, *, mode: str, by_alias: bool, exclude_unset: bool) -> dict[str, Any]:
+        assert (mode, by_alias, exclude_unset) == ("json", True, True), "aiogram cannot do it else"
+        return self._content
 
 
-async def test_the_telegram_bot_sends_long_replies_whole_and_takes_edits(
-    module: Callable[..., ModuleType],
+async def test_the_telegram_bot_answers_and_takes_edits(
+    module: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module("aiogram.types", Message=object)
-    module("aiogram", Bot=Bot, Dispatcher=Dispatcher)
-    recipe_names: dict[str, Any] = {}
-    exec(recipe("from aiogram import"), recipe_names)
-    bot = recipe_names["bot"]
-    handlers = recipe_names["dispatcher"].handlers
-    queue = recipe_names["queue"]
-    with Rehearsal(queue, lambda turn: f"{turn.user_texts} {LONG}") as play:
-        recipe_names["queue"] = Awaited(play.queue)
-        await handlers["message"](update(1, "Hello"))
-        await handlers["message"](update(2, "an eror"))
-        await handlers["edited_message"](update(2, "an error"))
-        await handlers["message"](
-            update(1, "Hello again")
-        )  # the update comes once more, edited meanwhile
-        await handlers["edited_message"](update(7, "never seen"))
-        await play.arun_until_idle()
-        await handlers["edited_message"](update(2, "too late"))
-        await play.arun_until_idle()
-    assert len(bot.sent) > 3
-    assert {chat for chat, _ in bot.sent} == {-1001234}
-    whole = "\n".join(text for _, text in bot.sent)
-    assert whole.split() == f"('Ann: Hello again', 'Ann: an error') {LONG}".split()
-    await queue.close()
+    with StandInTelegram() as platform:
+        at_the_fake = partial(channels.Telegram, api_url=platform.url)
+        monkeypatch.setattr(channels, "Telegram", at_the_fake, raising=False)
+        monkeypatch.setenv("TELEGRAM_TOKEN", platform.token)
+        module("aiogram.types", Message=object, Update=object)
+        module("aiogram.filters", Command=lambda name: name)
+        module("aiogram", Bot=lambda token: token, Dispatcher=Dispatcher)
+        names: dict[str, Any] = {}
+        exec(recipe("from aiogram import"), names)
+        dispatcher = names["dispatcher"]
+        queue = names["queue"]
+        assert dispatcher.polled == [platform.token]
+
+        def edited(update: dict[str, Any], text: str) -> dict[str, Any]:
+            return {"update_id": 99, "edited_message": {**update["message"], "text": text}}
+
+        hello = platform.update_of(5, "Hello")
+        wrong = platform.update_of(5, "an eror")
+        play = Rehearsal(queue, lambda turn: f"{turn.user_texts} {LONG}")
+        with play, play.patched(queue):
+            await dispatcher.feed(hello)
+            await dispatcher.feed(wrong)
+            await dispatcher.feed(hello)
+            await dispatcher.feed(edited(wrong, "an error"))
+            await dispatcher.feed(wrong)
+            await dispatcher.feed(edited(platform.update_of(5, "x"), "never seen"))
+            await play.arun_until_idle()
+            await dispatcher.feed(edited(wrong, "too late"))
+            await play.arun_until_idle()
+        shown = platform.chat(5).shown
+        assert len(shown) > 3
+        assert all(units(text) <= 4096 for text in shown)
+        assert " ".join(shown).split() == f"('Ann: Hello', 'Ann: an error') {LONG}".split()
+        await queue.close()
 
 
-class Awaited:
-    """A blocking queue behind the asyncio face, as the recipe calls it."""
+class DiscordChat:
+    """A chat of a Discord that takes 2,000 characters."""
 
-    def __init__(self, queue: Any) -> None:
-        self._queue = queue
+    def __init__(self) -> None:
+        self.texts: dict[int, str] = {}
+        self.was_typing = False
+        self.refuses: Exception | None = None
 
-    def __getattr__(self, name: str) -> Any:
-        async def call(*args: Any, **kwargs: Any) -> Any:
-            return getattr(self._queue, name)(*args, **kwargs)
+    async def send(self, text: str) -> Any:
+        if self.refuses is not None:
+            raise self.refuses
+        return self._put(len(self.texts) + 1, text)
 
-        return call
+    def get_partial_message(self, number: int) -> Any:
+        async def edit(content: str) -> Any:
+            return self._put(number, content)
+
+        return SimpleNamespace(edit=edit)
+
+    async def typing(self) -> None:
+        self.was_typing = True
+
+    def _put(self, number: int, text: str) -> Any:
+        assert 0 < len(text) <= 2000
+        self.texts[number] = text
+        return SimpleNamespace(id=number)
 
 
-async def test_the_discord_bot_sends_long_replies_whole(module: Callable[..., ModuleType]) -> None:
-    sent: list[str] = []
+class HTTPException(Exception):
+    def __init__(self, status: int = 0) -> None:
+        super().__init__(status)
+        self.status = status
 
-    class Channel:
-        async def send(self, text: str) -> None:
-            assert 0 < units(text) <= 2000
-            sent.append(text)
+
+class DiscordServerError(HTTPException):
+    pass
+
+
+@pytest.fixture
+def discord_client(module: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch) -> Any:
+    chat = DiscordChat()
+    made: list[Any] = []
 
     class Client:
         def __init__(self, *, intents: Any, allowed_mentions: Any) -> None:
             assert intents.message_content
             assert allowed_mentions == "none"
+            self.user = "the bot"
+            self.chat = chat
 
         def run(self, token: str) -> None:
             made.append(self)
 
-        async def fetch_channel(self, number: int) -> Channel:
+        def get_partial_messageable(self, number: int) -> DiscordChat:
             assert number == 42
-            return Channel()
+            return chat
 
-    made: list[Any] = []
-    intents = SimpleNamespace(default=SimpleNamespace)
+        async def close(self) -> None:
+            pass
+
+    monkeypatch.setenv("DISCORD_TOKEN", "t")
     module(
         "discord",
         Client=Client,
-        Intents=intents,
+        Intents=SimpleNamespace(default=SimpleNamespace),
         AllowedMentions=SimpleNamespace(none=lambda: "none"),
+        HTTPException=HTTPException,
+        DiscordServerError=DiscordServerError,
     )
-    exec(recipe("import discord"), {})
+    names: dict[str, Any] = {}
+    exec(recipe("import discord"), names)
     (client,) = made
-    async with AsyncAssistantMessageQueue(
-        model="any", message_delay=0, on_reply=client.send
-    ) as queue:
-        with Rehearsal(queue, lambda _: LONG) as play:
-            play.say("42", "Hello")
-            await play.arun_until_idle()
-    assert len(sent) > 5
-    assert "\n".join(sent).split() == LONG.split()
+    client.chats = names["Discord"](client)
+    client.chats.limits = replace(client.chats.limits, edits_interval=0.01)
+    client.queue = AsyncAssistantMessageQueue(model="any", message_delay=4, channels=[client.chats])
+    return client
 
 
-def test_the_web_app_answers_and_says_when_an_id_is_taken(
+def written(number: int, text: str, **more: Any) -> Any:
+    author = SimpleNamespace(bot=False, display_name="Ann")
+    plain = {"author": author, "mentions": [], "reference": None, "guild": None}
+    channel = SimpleNamespace(id=42)
+    return SimpleNamespace(**{**plain, "id": number, "channel": channel, "content": text, **more})
+
+
+async def test_the_discord_bot_answers_and_takes_edits_and_deletions(discord_client: Any) -> None:
+    client = discord_client
+    play = Rehearsal(client.queue, lambda turn: f"{turn.user_texts} {LONG}")
+    with play, play.patched(client.queue):
+        await client.on_message(written(1, "Hello"))
+        await client.on_message(written(2, "an eror"))
+        await client.on_message(written(2, "an eror"))
+        await client.on_message_edit(None, written(2, "an error"))
+        await client.on_message(written(3, "oops"))
+        await client.on_raw_message_delete(SimpleNamespace(message_id=3, channel_id=42))
+        bot = SimpleNamespace(bot=True, display_name="Bot")
+        await client.on_message(written(4, "from a bot", author=bot))
+        await play.arun_until_idle()
+    assert len(client.chat.texts) > 5
+    whole = " ".join(client.chat.texts.values())
+    assert whole.split() == f"('Ann: Hello', 'Ann: an error') {LONG}".split()
+    assert client.chat.was_typing
+    await client.queue.close()
+
+
+async def test_on_a_server_the_discord_bot_answers_messages_that_mention_it(
+    discord_client: Any,
+) -> None:
+    client = discord_client
+    play = Rehearsal(client.queue, lambda turn: f"{turn.user_texts}")
+    with play, play.patched(client.queue):
+        await client.on_message(written(1, "just talking", guild=1))
+        await play.arun_until_idle()
+        assert client.chat.texts == {}
+        await client.on_message(written(2, "and you?", guild=1, mentions=["the bot"]))
+        await play.arun_until_idle()
+        assert client.chat.texts == {1: "('Ann: just talking', 'Ann: and you?')"}
+        replied = SimpleNamespace(resolved=SimpleNamespace(author="the bot"))
+        await client.on_message(written(3, "why?", guild=1, reference=replied))
+        await play.arun_until_idle()
+        assert len(client.chat.texts) == 2
+    await client.queue.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (DiscordServerError(502), channels.PartUnknown("Discord answered 502")),
+        (HTTPException(403), channels.PartNotSent("Discord answered 403", final=True)),
+        (HTTPException(400), channels.PartNotSent("Discord answered 400")),
+    ],
+)
+async def test_the_discord_bot_says_what_a_refusal_means(
+    discord_client: Any, error: Exception, outcome: Any
+) -> None:
+    discord_client.chat.refuses = error
+    assert await discord_client.chats.send("42", channels.Part(text="hi")) == outcome
+    await discord_client.queue.close()
+
+
+def test_the_web_app_answers_and_takes_the_same_id_with_another_text_as_an_edit(
     module: Callable[..., ModuleType],
 ) -> None:
     recipe_names: dict[str, Any] = {"__name__": "recipe"}
@@ -211,11 +275,17 @@ def test_the_web_app_answers_and_says_when_an_id_is_taken(
     with TestClient(recipe_names["app"]) as client:
         said = {"text": "Hello", "message_id": "web-1"}
         taken = client.post("/threads/ann/messages", json=said)
-        assert (taken.status_code, taken.json()["message_id"]) == (202, "web-1")
+        assert (taken.status_code, taken.json()["message_id"]) == (202, "ann:web-1")
         assert client.post("/threads/ann/messages", json=said).json()["duplicate"]
-        assert (
-            client.post("/threads/ann/messages", json={**said, "text": "Hello!"}).status_code == 409
+        again = client.post("/threads/ann/messages", json={**said, "text": "Hello!"})
+        assert (again.status_code, again.json()) == (
+            200,
+            {"message_id": "ann:web-1", "edited": True},
         )
+        other = client.post("/threads/ben/messages", json={**said, "text": "mine"})
+        assert (other.status_code, other.json()["message_id"]) == (202, "ben:web-1")
         assert client.post("/threads/ann/messages", json={**said, "text": " "}).status_code == 422
-        assert client.get("/messages/web-1/reply").json() == {"reply": "You said: Hello"}
+        assert client.get("/messages/ann:web-1/reply").json() == {"reply": "You said: Hello!"}
+        late = client.post("/threads/ann/messages", json={**said, "text": "too late"})
+        assert (late.status_code, late.json()["edited"]) == (200, False)
         assert client.get("/messages/web-2/reply").status_code == 404

@@ -159,9 +159,13 @@ def test_an_operator_sees_which_function_holds_all_workers(
         said = operator.answer(operator.add("refund"), "user_code")
         assert "refund is being called since" in said
         assert f":{os.getpid()} has it" in said
+        waits = queue.add_message_to_thread("slow", "refund", message_id="m-slow")
+        assert waits.job_id is not None
+        assert "is one of this thread" in operator.answer(waits.job_id, "workers_full")
+        queue.cancel("m-slow")
         full = operator.add("full")
         said = operator.answer(full, "workers_full")
-        assert "0 of 1 due thread(s) stand before it" in said
+        assert "due thread(s) stand before it" in said
         assert "1 worker(s) are registered" in said
         queue.pause()
         operator.answer(full, "queue_paused")

@@ -266,6 +266,8 @@ def test_every_user_learns_why_a_message_has_no_answer(users: Users, user: str) 
         assert asking.explain("paused").verdict == "thread_paused"
         assert asking.explain("u").verdict == "thread_paused"
         assert asking.explain("unknown").verdict == "unknown"
+        waiting = producer.add_message_to_thread("v", "hello")
+        assert asking.explain(str(waiting.job_id)).thread_id == "v"
         worker.start_worker()
         producer.wait_for_reply("due", PATIENCE_S)
         assert asking.explain("due").verdict == "answered"

@@ -146,6 +146,7 @@ class AssistantsBackend:
             cancels=True,
             keeps_failed_text=True,
             renews=renews,
+            inline_files=False,  # links to pictures alone; data URLs and documents are refused
             max_items=_MAX_MESSAGES,
             max_item_chars=_MAX_CHARS,
             writes=True,

@@ -170,6 +170,7 @@ class MessageFacts:
         batch_id: The batch of the message, "" while it waits.
         is_cancelled: The message was cancelled.
         queued_ms: When the message was accepted, 0 if that is not known.
+        job_id: The wake-up that was asked about, "" for none.
         is_queue_paused: The whole queue is.
         paused_ms: Since when, 0 if that is not known.
     """
@@ -181,6 +182,7 @@ class MessageFacts:
     batch_id: str = ""
     is_cancelled: bool = False
     queued_ms: int = 0
+    job_id: str = ""
     is_queue_paused: bool = False
     paused_ms: int = 0
     thread: ThreadFacts = field(default_factory=ThreadFacts)

@@ -25,6 +25,14 @@ from assistant_queue.models import ExplanationVerdict
 
 def judge_facts(facts: MessageFacts) -> Judgement:
     """Return the verdict, with its evidence."""
+    found = _judge(facts)
+    if not facts.job_id:
+        return found
+    because = (f"wake-up {facts.job_id} is one of this thread", *found.because)
+    return replace(found, because=because, evidence={**found.evidence, "job_id": facts.job_id})
+
+
+def _judge(facts: MessageFacts) -> Judgement:
     if not facts.is_known:
         return Judgement(
             verdict=ExplanationVerdict.UNKNOWN,

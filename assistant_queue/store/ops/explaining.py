@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from pickle import UnpicklingError
 from typing import Any
 
-from assistant_queue.core.delivery import DeliveryState
 from assistant_queue.core.explaining import (
-    DeliveryFacts,
     LineFacts,
     MessageFacts,
     OutcomeFacts,
-    ThreadFacts,
     Workforce,
     in_words,
     judge_facts,
     needs_line,
 )
-from assistant_queue.core.progress import Progress
-from assistant_queue.core.thread_state import Phase, ThreadState
+from assistant_queue.core.thread_state import ThreadState
 from assistant_queue.errors import StoreError
 from assistant_queue.models import Explanation
 from assistant_queue.store import wakeups
@@ -31,36 +27,28 @@ from assistant_queue.store.calls import (
     Operation,
     each_or_error,
     plain,
-    reading,
     text,
     texts,
     whole_number,
 )
-from assistant_queue.store.ops.delivery_marks import OPEN
-from assistant_queue.store.ops.message_records import OUTCOME, RECORD, result_of
+from assistant_queue.store.ops.fact_records import (
+    DELIVERING,
+    OUTCOME_AND_TIME,
+    THREAD,
+    check_ms_of,
+    is_before,
+    needed,
+    now_ms_of,
+    outbox_facts,
+    outcome_facts,
+    paused_since,
+    thread_facts,
+)
+from assistant_queue.store.ops.message_records import RECORD
 from assistant_queue.store.ops.rq_signs import read_signs
 from assistant_queue.store.ops.waits import WaitingLine, read_runs, seconds_until_run
+from assistant_queue.store.wakeup_codec import job_id_of, thread_of
 
-_THREAD = (
-    "state",
-    "due",
-    "first",
-    "n",
-    "batch",
-    "bn",
-    "phase",
-    "progress",
-    "token",
-    "until",
-    "deaths",
-    "claimed",
-    "paused",
-    "wake",
-    "queued",
-    "head",
-)
-_DELIVERING = ("batch", "due", "token", "until", "seen", "deaths", "progress")
-_OUTCOME = (*OUTCOME, "failed_at")
 _TRIES = 3
 """Reads of a message whose batch ends between two of them. Chosen: as those of its status."""
 _SEARCH = 2000
@@ -75,6 +63,7 @@ _Record = Mapping[str, str]
 def explain(namespace: Namespace, name: str, *, is_thread: bool = False) -> Operation[Explanation]:
     """Return why a message, or else the thread of this id, has no answer (yet). Reads only.
 
+    Else the id may be that of a wake-up, as long as RQ has its record: then its thread is explained.
     At most a dozen round trips, whatever is queued. What the Redis user may not read is left out.
     `is_thread`: the id is that of a thread, whatever messages there are.
 
@@ -87,7 +76,7 @@ def explain(namespace: Namespace, name: str, *, is_thread: bool = False) -> Oper
         facts, message, thread_reply = yield from _read_first(namespace, name)
         if is_thread or not message["thread"]:
             message = dict.fromkeys(RECORD, "")
-            facts = replace(facts, is_message=False, is_cancelled=False, queued_ms=0)
+            facts = _about_thread(facts)
             facts = yield from _read_thread(namespace, name, facts, thread_reply)
             break
         facts, is_settled = yield from _read_message(namespace, facts, message)
@@ -95,11 +84,23 @@ def explain(namespace: Namespace, name: str, *, is_thread: bool = False) -> Oper
             break
         # The batch was claimed, or ended, between the two reads.
     thread_id = message["thread"] or (name if facts.is_known else None)
+    if thread_id is None and not is_thread:
+        thread_id = yield from _thread_of_job(namespace, name)
+        if thread_id is not None:
+            facts, _, thread_reply = yield from _read_first(namespace, thread_id)
+            facts = replace(_about_thread(facts), job_id=name)
+            facts = yield from _read_thread(namespace, thread_id, facts, thread_reply)
+            facts = replace(facts, is_known=True)
     if needs_line(facts) and thread_id is not None:
         facts = yield from _read_line(namespace, thread_id, facts)
     return in_words(
         judge_facts(facts), thread_id=thread_id, message_id=name if message["thread"] else None
     )
+
+
+def _about_thread(facts: MessageFacts) -> MessageFacts:
+    """Return the facts without those of a message that has the id of the thread."""
+    return replace(facts, is_message=False, is_cancelled=False, queued_ms=0)
 
 
 # --- the reads ------------------------------------------------------------------------------------
@@ -112,7 +113,7 @@ def _read_first(namespace: Namespace, name: str) -> Operation[tuple[MessageFacts
         [
             plain("TIME"),
             plain("HMGET", keys.message(name), *RECORD),
-            plain("HMGET", keys.thread(name), *_THREAD),
+            plain("HMGET", keys.thread(name), *THREAD),
             plain("GET", keys.paused),
             plain("EXISTS", keys.leader),
             plain("SCARD", wakeups.workers_key(namespace.prefix)),
@@ -120,16 +121,16 @@ def _read_first(namespace: Namespace, name: str) -> Operation[tuple[MessageFacts
         ]
     )
     time, message, thread, paused, leader, workers, suspended = replies
-    record = dict(zip(RECORD, _needed(message), strict=True))
+    record = dict(zip(RECORD, needed(message), strict=True))
     paused_text = "" if isinstance(paused, StoreError) or paused is None else text(paused)
     own_ms = namespace.clock.store_now_ms()
     facts = MessageFacts(
-        now_ms=_now_ms(time) if own_ms is None else own_ms,
+        now_ms=now_ms_of(time) if own_ms is None else own_ms,
         is_message=bool(record["thread"]),
         is_cancelled=record["state"] == "cancelled",
         queued_ms=whole_number(record["at"]),
         is_queue_paused=bool(paused_text),
-        paused_ms=_since(paused_text),
+        paused_ms=paused_since(paused_text),
         workers=Workforce(
             has_leader=None if isinstance(leader, StoreError) else bool(leader),
             registered=None if isinstance(workers, StoreError) else int(workers),
@@ -146,31 +147,33 @@ def _read_message(
     thread_id = message["thread"]
     batch_id = message["batch"]
     said = message["said"]
-    calls = [plain("HMGET", namespace.keys.thread(thread_id), *_THREAD)]
+    calls = [plain("HMGET", namespace.keys.thread(thread_id), *THREAD)]
     calls += _outbox_calls(namespace, thread_id, said or batch_id)
     calls += [
-        plain("HMGET", namespace.keys.record(one), *_OUTCOME) for one in (batch_id, said) if one
+        plain("HMGET", namespace.keys.record(one), *OUTCOME_AND_TIME)
+        for one in (batch_id, said)
+        if one
     ]
     replies = yield from each_or_error(calls)
-    thread = _thread(namespace, thread_id, replies[0])
-    head = _needed(replies[0])[_THREAD.index("head")]
+    thread = thread_facts(namespace, thread_id, replies[0])
+    head = needed(replies[0])[THREAD.index("head")]
     found = replace(
         facts,
         batch_id=batch_id,
         thread=thread,
-        outbox=_outbox(replies[1:4]),
-        outcome=_outcome(namespace, batch_id, replies[4]) if batch_id else OutcomeFacts(),
+        outbox=outbox_facts(replies[1:4]),
+        outcome=outcome_facts(namespace, batch_id, replies[4]) if batch_id else OutcomeFacts(),
     )
     if said and found.outcome.state == "completed":
         # A reply of `say` that is in the conversation: what is left is its delivery.
-        found = replace(found, batch_id=said, outcome=_outcome(namespace, said, replies[5]))
+        found = replace(found, batch_id=said, outcome=outcome_facts(namespace, said, replies[5]))
     if facts.is_cancelled or found.outcome.state:
         is_delivered = found.outcome.delivery == "pending" and not found.outbox.waiting
         return found, not is_delivered or found.outbox.is_hidden
     if batch_id:
         return replace(found, is_in_batch=thread.batch_id == batch_id), thread.batch_id == batch_id
     # Claimed, and not marked as sent: its place is before the first that waits.
-    is_taken = bool(thread.batch_id) and _is_before(message["seq"], head)
+    is_taken = bool(thread.batch_id) and is_before(message["seq"], head)
     batch = thread.batch_id if is_taken else ""
     is_settled = thread.state is not ThreadState.IDLE
     return replace(found, batch_id=batch, is_in_batch=is_taken), is_settled
@@ -183,8 +186,8 @@ def _read_thread(
     calls = _outbox_calls(namespace, name, "")
     calls.append(plain("EXISTS", namespace.keys.conversation(name)))
     *outbox, conversation = yield from each_or_error(calls)
-    thread = _thread(namespace, name, thread_reply)
-    found = replace(facts, thread=thread, outbox=_outbox(outbox))
+    thread = thread_facts(namespace, name, thread_reply)
+    found = replace(facts, thread=thread, outbox=outbox_facts(outbox))
     if thread.state is not ThreadState.IDLE or found.outbox.waiting:
         return found
     batch_id, outcome = yield from _newest_failed(namespace, name)
@@ -198,6 +201,19 @@ def _read_thread(
     )
 
 
+def _thread_of_job(namespace: Namespace, name: str) -> Operation[str | None]:
+    """Return the thread of a wake-up that waits or runs; None if RQ has no record of one."""
+    job_id = job_id_of(name)
+    if job_id is None:
+        return None
+    (reply,) = yield from each_or_error([plain("HMGET", wakeups.job_key(job_id), "origin", "data")])
+    if isinstance(reply, StoreError) or None in reply or text(reply[0]) != namespace.prefix:
+        return None
+    with suppress(UnpicklingError):
+        return thread_of(reply[1])
+    return None
+
+
 def _newest_failed(namespace: Namespace, thread_id: str) -> Operation[tuple[str, OutcomeFacts]]:
     """Return the newest failed batch of a thread, if it is among the newest of all."""
     (found,) = yield from each_or_error(
@@ -205,11 +221,11 @@ def _newest_failed(namespace: Namespace, thread_id: str) -> Operation[tuple[str,
     )
     ids = [] if isinstance(found, StoreError) else texts(found)
     replies = yield from each_or_error(
-        [plain("HMGET", namespace.keys.record(one), "thread", *_OUTCOME) for one in ids]
+        [plain("HMGET", namespace.keys.record(one), "thread", *OUTCOME_AND_TIME) for one in ids]
     )
     for batch_id, reply in zip(ids, replies, strict=True):
         if not isinstance(reply, StoreError) and reply[0] and text(reply[0]) == thread_id:
-            return batch_id, _outcome(namespace, batch_id, reply[1:])
+            return batch_id, outcome_facts(namespace, batch_id, reply[1:])
     return "", OutcomeFacts()
 
 
@@ -246,7 +262,7 @@ def _read_line(
         place=before,
         is_in=is_in,
         is_scheduled=not isinstance(scheduled, StoreError) and scheduled is not None,
-        check_ms=_check_ms(check, facts.now_ms),
+        check_ms=check_ms_of(check, facts.now_ms),
         running=None if isinstance(running, StoreError) else int(running),
     )
     if is_in:
@@ -264,102 +280,6 @@ def _outbox_calls(namespace: Namespace, thread_id: str, batch_id: str) -> list[C
     keys = namespace.keys
     return [
         plain("LLEN", keys.outbox(thread_id)),
-        plain("HMGET", keys.delivering(thread_id), *_DELIVERING),
+        plain("HMGET", keys.delivering(thread_id), *DELIVERING),
         plain("GET", keys.delivery(batch_id)),
     ]
-
-
-# --- from replies to facts ------------------------------------------------------------------------
-
-
-def _needed(reply: Any) -> list[str]:
-    """Return the fields of a hash.
-
-    Raises:
-        StoreError: It could not be read.
-    """
-    if isinstance(reply, StoreError):
-        raise reply
-    return texts(reply)
-
-
-def _now_ms(reply: Any) -> int:
-    seconds, micros = (0, 0) if isinstance(reply, StoreError) else reply
-    return int(seconds) * 1000 + int(micros) // 1000
-
-
-def _check_ms(reply: Any, now_ms: int) -> int:
-    """Return when a scheduler looks next; 0 if it should have looked already."""
-    at_ms = 0 if isinstance(reply, StoreError) or reply is None else int(float(reply))
-    return at_ms if at_ms > now_ms else 0
-
-
-def _since(paused: str) -> int:
-    """Return since when a queue is paused; 0 if version 0.1 paused it, with a mark alone."""
-    at_ms = whole_number(paused)
-    return at_ms if at_ms > 1 else 0
-
-
-def _is_before(seq: str, head: str) -> bool:
-    with suppress(ValueError):
-        return int(seq) < int(head)
-    return False
-
-
-def _thread(namespace: Namespace, thread_id: str, reply: Any) -> ThreadFacts:
-    found = dict(zip(_THREAD, _needed(reply), strict=True))
-    with reading(namespace.keys.thread(thread_id)):
-        return ThreadFacts(
-            state=ThreadState(found["state"] or "idle"),
-            due_ms=whole_number(found["due"]),
-            first_ms=whole_number(found["first"]),
-            waiting=whole_number(found["n"]),
-            batch_id=found["batch"],
-            batch_size=whole_number(found["bn"]),
-            phase=Phase(found["phase"]) if found["phase"] else None,
-            progress=Progress.load(found["progress"] if found["batch"] else ""),
-            is_leased=bool(found["token"]),
-            until_ms=whole_number(found["until"]),
-            deaths=whole_number(found["deaths"]),
-            claimed_ms=whole_number(found["claimed"]),
-            is_paused=bool(found["paused"]),
-            wake_id=found["wake"],
-            queued_ms=whole_number(found["queued"]),
-        )
-
-
-def _outbox(replies: Sequence[Any]) -> DeliveryFacts:
-    waiting, delivering, mark = replies
-    if isinstance(waiting, StoreError) or isinstance(delivering, StoreError):
-        return DeliveryFacts(is_hidden=True)
-    found = dict(zip(_DELIVERING, texts(delivering), strict=True))
-    return DeliveryFacts(
-        waiting=int(waiting),
-        batch_id=found["batch"],
-        due_ms=whole_number(found["due"]),
-        is_leased=bool(found["token"]),
-        until_ms=whole_number(found["until"]),
-        seen_ms=whole_number(found["seen"]),
-        deaths=whole_number(found["deaths"]),
-        state=DeliveryState.load(found["progress"]),
-        is_call_open=not isinstance(mark, StoreError) and mark is not None and text(mark) == OPEN,
-    )
-
-
-def _outcome(namespace: Namespace, batch_id: str, reply: Any) -> OutcomeFacts:
-    fields = _needed(reply)
-    found = dict(zip(_OUTCOME, fields, strict=True))
-    failure: Any = {}
-    result = None
-    with reading(namespace.keys.record(batch_id)):
-        failure = json.loads(found["failure"] or "{}")
-    with suppress(StoreError), reading(namespace.keys.record(batch_id)):
-        result = result_of(fields[: len(OUTCOME)]) if found["result"] else None
-    return OutcomeFacts(
-        state=found["state"],
-        failure=failure if isinstance(failure, dict) else {},
-        failed_ms=whole_number(found["failed_at"]),
-        delivery=found["delivery"],
-        delivered_ms=whole_number(found["delivered_at"]),
-        result=result,
-    )

@@ -162,8 +162,12 @@ def _failed(status: MessageStatus, record: Mapping[str, str]) -> MessageStatus:
     failure: dict[str, Any] = json.loads(record["failure"])
     fallback = failure.get("fallback")
     usage = failure.get("usage")
+    timeline = replace(
+        load_timeline(failure.get("account", {})),
+        delivered_at=time_of(whole_number(record["delivered_at"])),  # of the fallback
+    )
     return replace(
-        _timed(status, load_timeline(failure.get("account", {}))),
+        _timed(status, timeline),
         status=MessageState.FAILED.value,
         reply=fallback,
         replies=() if fallback is None else (fallback,),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 ChatType = Literal["private", "group", "supergroup"]
+
+_DRAFT_S = 30.0
+"""Seconds for which a draft is seen. Source: the Bot API, sendMessageDraft."""
 
 
 class TelegramProblem(Exception):
@@ -51,6 +55,8 @@ class TelegramChat:
         type: Private, group or supergroup.
         messages: By their ids.
         drafts: Texts of drafts, in order.
+        draft_at: When the last one was shown, on the monotonic clock; None if a message has been
+            sent since.
         typing: How often the bot was shown typing.
         topics: Topics of a forum.
         blocked: The person has blocked the bot, or the group has removed it.
@@ -61,6 +67,7 @@ class TelegramChat:
     type: ChatType
     messages: dict[int, TelegramMessage] = field(default_factory=dict)
     drafts: list[str] = field(default_factory=list)
+    draft_at: float | None = None
     typing: int = 0
     topics: set[int] = field(default_factory=set)
     blocked: bool = False
@@ -70,6 +77,12 @@ class TelegramChat:
     def shown(self) -> list[str]:
         """Texts of the bot's messages, as they are now."""
         return [message.text for message in self.messages.values() if message.from_bot]
+
+    @property
+    def draft(self) -> str | None:
+        """The draft that is seen now: for 30 seconds, and until a message is sent."""
+        is_seen = self.draft_at is not None and time.monotonic() - self.draft_at < _DRAFT_S
+        return self.drafts[-1] if is_seen else None
 
 
 def units(text: str) -> int:

@@ -21,7 +21,7 @@ FIELDS: dict[str, set[str]] = {
     "sendMessage": {*_TEXT, "reply_parameters", "disable_notification", "protect_content"},
     "editMessageText": {*_TEXT, "message_id"} - {"message_thread_id"},
     "deleteMessage": {"chat_id", "message_id"},
-    "sendMessageDraft": {*_TEXT, "draft_id"},
+    "sendMessageDraft": {*_TEXT, "draft_id", "can_stop", "keep_on_stop"} - {"link_preview_options"},
     "sendChatAction": {"chat_id", "message_thread_id", "action"},
     "getFile": {"file_id"},
     "getUpdates": {"offset", "limit", "timeout", "allowed_updates"},
@@ -112,6 +112,7 @@ class TelegramMethods:
         ):
             raise TelegramProblem(400, "Bad Request: message to be replied not found")
         number = next(self.numbers)
+        chat.draft_at = None
         chat.messages[number] = TelegramMessage(
             number,
             text,
@@ -154,6 +155,7 @@ class TelegramMethods:
         if not isinstance(body.get("draft_id"), int) or not body["draft_id"]:
             raise TelegramProblem(400, "Bad Request: invalid draft_id")
         chat.drafts.append(text)
+        chat.draft_at = time.monotonic()
         return True
 
     def _act(self, body: dict[str, Any]) -> bool:
