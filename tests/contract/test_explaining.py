@@ -411,6 +411,22 @@ def said(store: Rig) -> str:
     return store.say().message_id
 
 
+def said_and_delivered(store: Rig) -> str:
+    name = store.say(kind="reply").message_id
+    lease = store.claim_delivery()
+    assert lease is not None
+    store.delivered(lease)
+    return name
+
+
+def said_without_its_record(store: Rig) -> str:
+    """It was delivered long ago, and still waits for the conversation."""
+    store.run(control.pause_thread(store.namespace, "thread"))
+    name = store.say(kind="reply", batch_id="note").message_id
+    store.client.delete(store.keys.record("note"))
+    return name
+
+
 def forgotten(store: Rig) -> str:
     name = store.add(delay_s=10).message_id
     store.client.delete(store.keys.thread("thread"), store.keys.pending("thread"))
@@ -492,6 +508,8 @@ CASES = [
     Case(make=delivery_unknown, verdict=V.DELIVERY_UNKNOWN, says=("Look at the platform first",), since_s=0),
     Case(make=delivered, verdict=V.DELIVERED, says=("run run_1 ended at", "the delivery was confirmed at"), since_s=0),
     Case(make=said, verdict=V.NO_WORKER, says=("it was answered", "the delivery is due since"), since_s=0),
+    Case(make=said_and_delivered, verdict=V.DELIVERED, says=("it was said at", "the delivery was confirmed at"), since_s=0),
+    Case(make=said_without_its_record, verdict=V.THREAD_PAUSED),
     Case(make=forgotten, verdict=V.UNKNOWN, says=("its thread does not hold it any more",)),
     Case(make=expired_batch, verdict=V.UNKNOWN, says=("it was in batch batch-1, whose record is gone",)),
     Case(make=lambda _: "nothing", verdict=V.UNKNOWN, says=("neither a message, a thread nor", "result_ttl")),

@@ -143,9 +143,12 @@ def _read_first(namespace: Namespace, name: str) -> Operation[tuple[MessageFacts
 def _read_message(
     namespace: Namespace, facts: MessageFacts, message: _Record
 ) -> Operation[tuple[MessageFacts, bool]]:
-    """Add the thread of a message and the record of its batch; return whether they agree."""
+    """Add the thread of a message and the record of its batch; return whether they agree.
+
+    Of a reply of `say`, that is the record of its delivery, as long as there is one.
+    """
     thread_id = message["thread"]
-    batch_id = message["batch"]
+    batch_id = message["said"] or message["batch"]
     calls = [plain("HMGET", namespace.keys.thread(thread_id), *THREAD)]
     calls += _outbox_calls(namespace, thread_id, batch_id)
     if batch_id:
@@ -163,6 +166,8 @@ def _read_message(
     if facts.is_cancelled or found.outcome.state:
         is_delivered = found.outcome.delivery == "pending" and not found.outbox.waiting
         return found, not is_delivered or found.outbox.is_hidden
+    if message["said"]:
+        return (yield from _read_message(namespace, facts, {**message, "said": ""}))
     if batch_id:
         return replace(found, is_in_batch=thread.batch_id == batch_id), thread.batch_id == batch_id
     # Claimed, and not marked as sent: its place is before the first that waits.
