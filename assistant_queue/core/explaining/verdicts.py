@@ -145,7 +145,9 @@ def _before_its_time(facts: MessageFacts) -> Judgement:
             verdict=ExplanationVerdict.WINDOW_OPEN,
             because=(
                 f"{thread.waiting} message(s) wait for its end at {when}",
-                "no worker is alive either" if is_deserted(facts.workers) else "",
+                "no worker is alive either: start assistant-queue worker"
+                if is_deserted(facts.workers)
+                else "",
             ),
             since_ms=thread.first_ms,
             until_ms=thread.due_ms,
