@@ -12,6 +12,7 @@ import pytest
 from tests.contract.store_rig import Rig
 
 sys.path.insert(0, str(Path(__file__).parent))
+from outbox_model import OutboxMachine, outbox_tour
 from quiet_tour import quiet_tour
 from said_tour import said_tour
 from store_model import StoreMachine, tour
@@ -36,3 +37,19 @@ def test_each_step_of_a_walk_is_explained_as_the_model_has_it(
         make_rig = staticmethod(lambda: Rig(fakeredis.FakeRedis(version=(7,)), "walk"))
 
     walk(OnOwnRedis())
+
+
+class ExplainingOutbox(OutboxMachine):
+    """A machine that asks for explanations after each step."""
+
+    def the_lines_are_those_of_the_model(self) -> None:
+        super().the_lines_are_those_of_the_model()
+        for thread in self.lines:
+            self.an_explanation_agrees(thread=thread)
+
+
+def test_each_step_of_the_deliveries_is_explained_as_the_model_has_it() -> None:
+    class OnOwnRedis(ExplainingOutbox):
+        make_rig = staticmethod(lambda: Rig(fakeredis.FakeRedis(version=(7,)), "walk"))
+
+    outbox_tour(OnOwnRedis())
