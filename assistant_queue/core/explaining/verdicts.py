@@ -116,7 +116,11 @@ def _open_thread(facts: MessageFacts) -> Judgement:
         return in_run(facts)
     paused = paused_verdict(facts)
     if paused is not None:
-        return paused
+        error = thread.progress.error
+        failed = f"its last attempt failed with {error_words(error)}" if error else ""
+        return replace(
+            paused, because=(*paused.because, failed), batch_id=thread.batch_id, error=error
+        )
     if thread.state is ThreadState.PENDING and is_never(thread.due_ms):
         return Judgement(
             verdict=ExplanationVerdict.NO_REPLY_WANTED,
