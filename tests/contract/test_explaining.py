@@ -122,6 +122,12 @@ def thread_paused(store: Rig) -> str:
     return name
 
 
+def paused_in_a_back_off(store: Rig) -> str:
+    name = backing_off(store)
+    store.run(control.pause_thread(store.namespace, "thread"))
+    return name
+
+
 def backing_off(store: Rig) -> str:
     name = store.add(delay_s=0).message_id
     store.postpone(store.claim(), wait_s=40)
@@ -339,24 +345,6 @@ def written(store: Rig) -> str:
     return name
 
 
-def said_reply_behind_a_run(store: Rig) -> str:
-    store.add(delay_s=0)
-    store.claim()
-    return store.say(kind="reply").message_id
-
-
-def said_reply_that_was_delivered(store: Rig) -> str:
-    name = store.say(kind="reply", message_id="s").message_id
-    lease = store.claim()
-    store.save(lease, mark=[name])
-    silent = {"reply": None, "replies": (), "run_id": ""}
-    store.finish(lease, result=replace(store.result(lease), **silent))
-    delivery = store.claim_delivery()
-    assert delivery is not None
-    store.delivered(delivery)
-    return name
-
-
 def delivering(store: Rig) -> str:
     name = store.add(delay_s=0).message_id
     assert store.reply(store.claim(), at_once=False) is None
@@ -438,6 +426,22 @@ def said(store: Rig) -> str:
     return store.say().message_id
 
 
+def said_and_delivered(store: Rig) -> str:
+    name = store.say(kind="reply").message_id
+    lease = store.claim_delivery()
+    assert lease is not None
+    store.delivered(lease)
+    return name
+
+
+def said_without_its_record(store: Rig) -> str:
+    """It was delivered long ago, and still waits for the conversation."""
+    store.run(control.pause_thread(store.namespace, "thread"))
+    name = store.say(kind="reply", batch_id="note").message_id
+    store.client.delete(store.keys.record("note"))
+    return name
+
+
 def forgotten(store: Rig) -> str:
     name = store.add(delay_s=10).message_id
     store.client.delete(store.keys.thread("thread"), store.keys.pending("thread"))
@@ -477,6 +481,7 @@ CASES = [
     Case(make=no_reply_wanted, verdict=V.NO_REPLY_WANTED, says=("none of which wants a reply",)),
     Case(make=queue_paused, verdict=V.QUEUE_PAUSED, says=("(2 min)",), since_s=120),
     Case(make=thread_paused, verdict=V.THREAD_PAUSED, says=("assistant-queue resume thread",)),
+    Case(make=paused_in_a_back_off, verdict=V.THREAD_PAUSED, says=("its last attempt failed with request_refused: 400",)),
     Case(make=backing_off, verdict=V.BACKING_OFF, says=("after 1 attempt(s)", "request_refused: 400", "the next attempt is made at", "(in 40 s)"), until_s=40, evidence={"attempts": 1}),
     Case(make=behind_a_back_off, verdict=V.BACKING_OFF, says=("an earlier batch of its thread is before it", "request_refused: 400"), until_s=40, evidence={"is_behind": True}),
     Case(make=held, verdict=V.HELD, says=("outcome_unknown: the answer was lost", "the provider is asked at", "(in 35 s)"), since_s=0, until_s=35),
@@ -508,8 +513,6 @@ CASES = [
     Case(make=answered, verdict=V.ANSWERED, says=("run run_1 ended at", "no on_reply and no channel"), since_s=0, evidence={"run_id": "run_1"}),
     Case(make=empty_reply, verdict=V.EMPTY_REPLY, says=("without a text", "incomplete (max_tokens)"), since_s=0),
     Case(make=written, verdict=V.WRITTEN, says=("it was written there at", "wants no reply"), since_s=0),
-    Case(make=said_reply_behind_a_run, verdict=V.RUNNING, says=("an earlier batch of its thread is before it",), since_s=0),
-    Case(make=said_reply_that_was_delivered, verdict=V.DELIVERED, says=("it was said at", "the delivery was confirmed at"), since_s=0),
     Case(make=delivering, verdict=V.DELIVERING, says=("a worker delivers since", "(7.0 s)"), since_s=7),
     Case(make=delivery_retrying, verdict=V.DELIVERY_RETRYING, says=("2 tries failed, the last with request_refused: 400", "the next try is at", "(in 25 s)"), since_s=0, until_s=25, evidence={"tries": 2}),
     Case(make=delivery_behind_another, verdict=V.DELIVERY_WAITS, says=("the reply of batch batch-1 is before it", "request_refused: 400"), since_s=0, until_s=25, evidence={"waiting": 2, "is_behind": True}),
@@ -522,6 +525,8 @@ CASES = [
     Case(make=delivery_unknown, verdict=V.DELIVERY_UNKNOWN, says=("Look at the platform first",), since_s=0),
     Case(make=delivered, verdict=V.DELIVERED, says=("run run_1 ended at", "the delivery was confirmed at"), since_s=0),
     Case(make=said, verdict=V.NO_WORKER, says=("it was answered", "the delivery is due since"), since_s=0),
+    Case(make=said_and_delivered, verdict=V.DELIVERED, says=("it was said at", "the delivery was confirmed at"), since_s=0),
+    Case(make=said_without_its_record, verdict=V.THREAD_PAUSED),
     Case(make=forgotten, verdict=V.UNKNOWN, says=("its thread does not hold it any more",)),
     Case(make=expired_batch, verdict=V.UNKNOWN, says=("it was in batch batch-1, whose record is gone",)),
     Case(make=lambda _: "nothing", verdict=V.UNKNOWN, says=("neither a message, a thread nor", "result_ttl")),

@@ -16,10 +16,10 @@ from assistant_queue.core.progress import Progress
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.core.window import NEVER_MS, Window, due_at, is_never
 from assistant_queue.errors import BatchNotFound, LeaseLost, MessageIdConflict, ThreadFull
-from assistant_queue.models import Message
+from assistant_queue.models import ExplanationVerdict, Message
 from assistant_queue.store import rq_jobs
 from assistant_queue.store.calls import Call
-from assistant_queue.store.ops import control, sweeping
+from assistant_queue.store.ops import control, explaining, sweeping
 from assistant_queue.store.ops.leases import Lease, NoLease
 from assistant_queue.store.rq_jobs import NO_JOB, RqJob
 from tests.contract.store_rig import COUNTERS, Rig
@@ -29,6 +29,8 @@ PENDING = ThreadState.PENDING
 ACTIVE = ThreadState.ACTIVE
 RETRYING = ThreadState.RETRYING
 HELD = ThreadState.HELD
+
+_V = ExplanationVerdict
 
 THREADS = ("a", "b:🙂")
 WINDOWS = (
@@ -785,6 +787,48 @@ class StoreMachine(RuleBasedStateMachine):
                 later += waits
         assert due <= status.waiting_count <= due + either, "what is due is waiting"
         assert later <= status.delayed_count <= later + either, "what is not is delayed"
+
+    @precondition(lambda self: self.messages)
+    @rule(pick=st.integers(0, 40))
+    def an_explanation_agrees(self, pick: int) -> None:
+        self.explain(chosen(list(self.messages), pick))
+
+    def explain(self, message: str) -> None:
+        """The verdict is that of the model's place of the message, and nothing has changed."""
+        found = self.rig.run(explaining.explain(self.rig.namespace, message))
+        thread = self.messages[message][0]
+        assert (found.message_id, found.thread_id) == (message, thread), found
+        assert found.verdict in self._verdicts(message, self.threads[thread]), found
+        if message in self.threads[thread].pending and message not in self.said:
+            is_behind = self.threads[thread].batch is not None
+            assert found.evidence.get("is_behind", False) is is_behind, found
+
+    def _verdicts(self, message: str, model: ModelThread) -> set[ExplanationVerdict]:
+        if message in self.cancelled:
+            return {_V.CANCELLED}
+        paused = {_V.QUEUE_PAUSED} if self.queue_paused else {_V.THREAD_PAUSED}
+        is_paused = self.queue_paused or model.paused
+        if message in self.said:  # its delivery, which no rule makes
+            late = {_V.DELIVERY_RETRYING, _V.DELIVERY_WAITS} if self.was_set_back else set()
+            return paused if is_paused else {_V.NO_WORKER, *late}
+        for record in self.records.values():
+            if message in record.messages and record.state in {"failed", "discarded"}:
+                return {_V.FAILED} if record.state == "failed" else {_V.DISCARDED}
+        is_delivering = model.batch is not None and model.phase is Phase.DELIVERING
+        if message in self.completed and not (is_delivering and message in (model.batch or [])):
+            return {_V.ANSWERED}
+        assert message in [*model.pending, *(model.batch or [])]
+        if model.token is not None and model.until > self.now:
+            return {_V.DELIVERING if is_delivering else _V.RUNNING}
+        if is_paused:
+            return paused
+        if model.token is not None:
+            return {_V.NO_WORKER}
+        if model.state is PENDING and is_never(model.due):
+            return {_V.NO_REPLY_WANTED}
+        waits = {_V.DELIVERY_RETRYING, _V.BACKING_OFF} if is_delivering else {_V.BACKING_OFF}
+        early = {PENDING: {_V.WINDOW_OPEN}, RETRYING: waits, HELD: {_V.HELD}}
+        return early[model.state] if model.due > self.now else {_V.NO_WORKER}
 
     def something_wants_a_reply(self) -> None:
         """In each thread that may have messages which do not."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from assistant_queue.core.explaining.explanation import Judgement, for_so_long
+from assistant_queue.core.explaining.explanation import Judgement, clock_time, for_so_long, span
 from assistant_queue.core.explaining.facts import MessageFacts
 from assistant_queue.core.thread_state import Phase
 from assistant_queue.models import ExplanationVerdict
@@ -52,10 +52,10 @@ def in_run(facts: MessageFacts) -> Judgement:
         return replace(found, verdict=ExplanationVerdict.DELIVERING, because=(by, lost), until_ms=0)
     sent_ms = progress.run_sent_ms
     if thread.phase is Phase.FROZEN or not sent_ms:
-        taken = for_so_long(thread.claimed_ms, now)
+        taken = f"it was claimed at {clock_time(thread.claimed_ms)} ({span(now - thread.claimed_ms)} ago)"
         return replace(
             found,
-            because=(by, f"it was claimed {taken}, and nothing was sent yet", lost),
+            because=(by, f"{taken}, and nothing was sent yet", lost),
             since_ms=thread.claimed_ms,
         )
     sent = for_so_long(sent_ms, now)

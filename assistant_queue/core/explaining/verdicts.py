@@ -18,7 +18,7 @@ from assistant_queue.core.explaining.facts import MessageFacts
 from assistant_queue.core.explaining.of_ends import ended, idle, in_outbox
 from assistant_queue.core.explaining.of_runs import in_run
 from assistant_queue.core.explaining.of_workers import is_deserted, paused_verdict, without_worker
-from assistant_queue.core.thread_state import ThreadState
+from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.core.window import is_never
 from assistant_queue.models import ExplanationVerdict
 
@@ -42,6 +42,11 @@ def _judge(facts: MessageFacts) -> Judgement:
         return Judgement(
             verdict=ExplanationVerdict.CANCELLED, because=(_queued(facts), "it was withdrawn")
         )
+    if _is_in_old_delivery(facts):
+        found = _open_thread(facts)
+        if found.verdict is ExplanationVerdict.BACKING_OFF:
+            found = replace(found, verdict=ExplanationVerdict.DELIVERY_RETRYING)
+        return replace(found, because=("it was answered", *found.because))
     if facts.outcome.state:
         return ended(facts)
     if facts.is_message:
@@ -53,6 +58,13 @@ def _judge(facts: MessageFacts) -> Judgement:
     return _open_thread(facts)
 
 
+def _is_in_old_delivery(facts: MessageFacts) -> bool:
+    """Whether a worker of version 0.1 delivers the reply: the thread keeps its batch meanwhile."""
+    thread = facts.thread
+    is_of_batch = bool(facts.batch_id) and thread.batch_id == facts.batch_id
+    return is_of_batch and thread.phase is Phase.DELIVERING and facts.outcome.state == "completed"
+
+
 def needs_line(facts: MessageFacts) -> bool:
     """Whether the answer depends on the line of due threads and the workers' signs of life."""
     thread = facts.thread
@@ -60,7 +72,8 @@ def needs_line(facts: MessageFacts) -> bool:
     now = facts.now_ms
     if not facts.is_known or facts.is_cancelled or facts.outcome.delivery == "delivered":
         return False
-    if facts.outcome.state or thread.state is ThreadState.IDLE:
+    is_over = bool(facts.outcome.state) and not _is_in_old_delivery(facts)
+    if is_over or thread.state is ThreadState.IDLE:
         return bool(outbox.waiting) and outbox.due_ms <= now and not outbox.is_leased
     if thread.is_leased and thread.until_ms > now:
         return False
@@ -103,7 +116,11 @@ def _open_thread(facts: MessageFacts) -> Judgement:
         return in_run(facts)
     paused = paused_verdict(facts)
     if paused is not None:
-        return paused
+        error = thread.progress.error
+        failed = f"its last attempt failed with {error_words(error)}" if error else ""
+        return replace(
+            paused, because=(*paused.because, failed), batch_id=thread.batch_id, error=error
+        )
     if thread.state is ThreadState.PENDING and is_never(thread.due_ms):
         return Judgement(
             verdict=ExplanationVerdict.NO_REPLY_WANTED,
@@ -132,7 +149,9 @@ def _before_its_time(facts: MessageFacts) -> Judgement:
             verdict=ExplanationVerdict.WINDOW_OPEN,
             because=(
                 f"{thread.waiting} message(s) wait for its end at {when}",
-                "no worker is alive either" if is_deserted(facts.workers) else "",
+                "no worker is alive either: start assistant-queue worker"
+                if is_deserted(facts.workers)
+                else "",
             ),
             since_ms=thread.first_ms,
             until_ms=thread.due_ms,

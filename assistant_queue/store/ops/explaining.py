@@ -143,17 +143,16 @@ def _read_first(namespace: Namespace, name: str) -> Operation[tuple[MessageFacts
 def _read_message(
     namespace: Namespace, facts: MessageFacts, message: _Record
 ) -> Operation[tuple[MessageFacts, bool]]:
-    """Add the thread of a message and the record of its batch; return whether they agree."""
+    """Add the thread of a message and the record of its batch; return whether they agree.
+
+    Of a reply of `say`, that is the record of its delivery, as long as there is one.
+    """
     thread_id = message["thread"]
-    batch_id = message["batch"]
-    said = message["said"]
+    batch_id = message["said"] or message["batch"]
     calls = [plain("HMGET", namespace.keys.thread(thread_id), *THREAD)]
-    calls += _outbox_calls(namespace, thread_id, said or batch_id)
-    calls += [
-        plain("HMGET", namespace.keys.record(one), *OUTCOME_AND_TIME)
-        for one in (batch_id, said)
-        if one
-    ]
+    calls += _outbox_calls(namespace, thread_id, batch_id)
+    if batch_id:
+        calls.append(plain("HMGET", namespace.keys.record(batch_id), *OUTCOME_AND_TIME))
     replies = yield from each_or_error(calls)
     thread = thread_facts(namespace, thread_id, replies[0])
     head = needed(replies[0])[THREAD.index("head")]
@@ -164,12 +163,11 @@ def _read_message(
         outbox=outbox_facts(replies[1:4]),
         outcome=outcome_facts(namespace, batch_id, replies[4]) if batch_id else OutcomeFacts(),
     )
-    if said and found.outcome.state == "completed":
-        # A reply of `say` that is in the conversation: what is left is its delivery.
-        found = replace(found, batch_id=said, outcome=outcome_facts(namespace, said, replies[5]))
     if facts.is_cancelled or found.outcome.state:
         is_delivered = found.outcome.delivery == "pending" and not found.outbox.waiting
         return found, not is_delivered or found.outbox.is_hidden
+    if message["said"]:
+        return (yield from _read_message(namespace, facts, {**message, "said": ""}))
     if batch_id:
         return replace(found, is_in_batch=thread.batch_id == batch_id), thread.batch_id == batch_id
     # Claimed, and not marked as sent: its place is before the first that waits.
