@@ -27,7 +27,7 @@ from assistant_queue.channels.base import (
 )
 from assistant_queue.channels.channel import Channel, ReplyWhen, Transcribe, json_object
 from assistant_queue.channels.telegram_api import BotRefusal, MethodDone, TelegramApi
-from assistant_queue.channels.telegram_polling import poll
+from assistant_queue.channels.telegram_polling import poll, wait_for_bot
 from assistant_queue.channels.telegram_text import render, unformatted, units
 from assistant_queue.channels.telegram_updates import ALLOWED_UPDATES, BotIdentity, read_update
 from assistant_queue.errors import ConfigurationError, InvalidArgument, NotAuthenticated
@@ -142,13 +142,16 @@ class Telegram(Channel):
     async def poll(self, queue: Any) -> None:
         """Take updates by long polling until cancelled; no public address is needed.
 
+        Waits for a Telegram or a Redis that is away.
+
         Args:
             queue: A queue object of either class; the blocking one is called on a thread.
 
         Raises:
             ConfigurationError: Telegram does not know the token, or the bot has a webhook.
         """
-        await self.learn_name()
+        if self._bot.username is None:
+            self._know(await wait_for_bot(self.api))
         await poll(self.api, ALLOWED_UPDATES, lambda update: self._take(queue, update))
 
     async def _take(self, queue: Any, update: Mapping[str, Any]) -> None:
@@ -181,9 +184,11 @@ class Telegram(Channel):
             ConfigurationError: Telegram does not know the token, or does not answer.
         """
         if self._bot.username is None:
-            me = await self._must("getMe", {})
-            name = me.get("username") if isinstance(me, Mapping) else None
-            self._bot = BotIdentity(self._bot.id, name if isinstance(name, str) else None)
+            self._know(await self._must("getMe", {}))
+
+    def _know(self, me: Any) -> None:
+        name = me.get("username") if isinstance(me, Mapping) else None
+        self._bot = BotIdentity(self._bot.id, name if isinstance(name, str) else None)
 
     async def _must(self, method: str, arguments: Mapping[str, Any]) -> Any:
         answer = await self.api.call(method, arguments)

@@ -56,6 +56,25 @@ async def poll(api: TelegramApi, kinds: Sequence[str], take: Take) -> None:
         elif isinstance(answer, BotRefusal):
             await _wait(answer)
         else:
+            reason = getattr(answer, "reason", "it sent no list")
+            _log.warning("Telegram's updates: %s", reason)
+            await asyncio.sleep(_AWAY_S)
+
+
+async def wait_for_bot(api: TelegramApi) -> Any:
+    """Return Telegram's description of the bot, once Telegram answers.
+
+    Raises:
+        ConfigurationError: Telegram does not know the token.
+    """
+    while True:
+        answer = await api.call("getMe", {})
+        if isinstance(answer, MethodDone):
+            return answer.result
+        if isinstance(answer, BotRefusal):
+            await _wait(answer)
+        else:
+            _log.warning("Telegram does not answer: %s", answer.reason)
             await asyncio.sleep(_AWAY_S)
 
 

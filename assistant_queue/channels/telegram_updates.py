@@ -11,7 +11,20 @@ from assistant_queue.errors import InvalidPayload
 
 _KINDS = {"message": "message", "edited_message": "edit"}
 _GROUPS = ("group", "supergroup")
-_FILES = ("voice", "audio", "video", "document")
+_FILES = {
+    "voice": "voice",
+    "audio": "audio",
+    "video": "video",
+    "video_note": "video",
+    "document": "document",
+}
+_DESCRIBED = {
+    "venue": ("title", "address"),
+    "location": ("latitude", "longitude"),
+    "contact": ("first_name", "phone_number"),
+    "poll": ("question",),
+}
+"""Contents without a text, and what the model reads of them; a venue has a location, too."""
 
 ALLOWED_UPDATES = tuple(_KINDS)
 """Kinds of updates that the bot asks for. Telegram never reports a deletion."""
@@ -75,7 +88,6 @@ def _read_message(message: Mapping[str, Any], kind: Any, bot: BotIdentity) -> Up
     text = message.get("text", message.get("caption", ""))
     if not isinstance(text, str):
         raise InvalidPayload("Invalid message: expected a text")
-    sticker = _object(message, "sticker").get("emoji")
     is_group = chat.get("type") in _GROUPS
     is_mentioned = _mentions_bot(message, text, bot)
     is_reply = _object(_object(message, "reply_to_message"), "from").get("id") == bot.id
@@ -85,7 +97,7 @@ def _read_message(message: Mapping[str, Any], kind: Any, bot: BotIdentity) -> Up
                 id=str(number),
                 address=address_of(message),
                 kind=kind,
-                text=text or (sticker if isinstance(sticker, str) else ""),
+                text=text or _described(message),
                 author=_name_of(sender),
                 attachments=tuple(_attachments(message)),
                 metadata=_metadata(message, sender),
@@ -121,6 +133,19 @@ def _metadata(message: Mapping[str, Any], sender: Mapping[str, Any]) -> dict[str
     return {name: str(value) for name, value in found.items() if isinstance(value, int | str)}
 
 
+def _described(message: Mapping[str, Any]) -> str:
+    """Return a line of text for what has none; "" for what is not described."""
+    sticker = _object(message, "sticker").get("emoji")
+    if isinstance(sticker, str):
+        return sticker
+    for kind, fields in _DESCRIBED.items():
+        found = [_object(message, kind).get(name) for name in fields]
+        words = ", ".join(str(value) for value in found if isinstance(value, str | int | float))
+        if words:
+            return f"[{kind}: {words}]"
+    return ""
+
+
 def _attachments(message: Mapping[str, Any]) -> list[Attachment]:
     found: list[Attachment] = []
     photos = message.get("photo")
@@ -128,8 +153,8 @@ def _attachments(message: Mapping[str, Any]) -> list[Attachment]:
         sizes = [one for one in photos if isinstance(one, Mapping) and _has_file(one)]
         if sizes:  # the largest is the last one
             found.append(_attachment("photo", sizes[-1], "image/jpeg"))
-    for kind in _FILES:
-        one = _object(message, kind)
+    for name, kind in _FILES.items():
+        one = _object(message, name)
         if _has_file(one):
             found.append(_attachment(kind, one, None))
     return found

@@ -137,8 +137,8 @@ class Options(TypedDict, total=False):
     {'type': 'exponential', 'delay': 2.0, 'max_delay': 60.0}. Environment:
     ASSISTANT_QUEUE_DELIVERY_BACKOFF. Used by: worker."""
     delivery_concurrency: int
-    """Concurrent deliveries in one asyncio worker, beside its runs. Default: 20 deliveries.
-    Environment: ASSISTANT_QUEUE_DELIVERY_CONCURRENCY. Used by: worker."""
+    """Concurrent deliveries of each channel in one asyncio worker, beside its runs. Default: 20
+    deliveries. Environment: ASSISTANT_QUEUE_DELIVERY_CONCURRENCY. Used by: worker."""
     on_unknown_delivery: Literal["park", "resend"]
     """After a delivery of unknown outcome: the failed list, or the part again. Default: 'park'.
     Environment: ASSISTANT_QUEUE_ON_UNKNOWN_DELIVERY. Used by: worker."""

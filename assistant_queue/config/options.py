@@ -295,7 +295,7 @@ class Config(BaseSettings):
     )
     delivery_concurrency: int = _option(
         20,
-        "concurrent deliveries in one asyncio worker, beside its runs",
+        "concurrent deliveries of each channel in one asyncio worker, beside its runs",
         unit="deliveries",
         ge=1,
         le=100_000,

@@ -7,12 +7,14 @@ import contextlib
 import logging
 import random
 import secrets
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from assistant_queue.channels.channel import channel_of
 from assistant_queue.errors import StoreError
 from assistant_queue.store.ops import reply_outbox
-from assistant_queue.store.ops.reply_outbox import DeliveryLease
+from assistant_queue.store.ops.reply_outbox import DeliveryLease, DueDeliveries
 from assistant_queue.user_code.error_text import log_raised
 from assistant_queue.worker.outage import PASSES, pause_s
 
@@ -21,9 +23,15 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_Platform = tuple[int, str]
+"""A runtime, and the name of a channel; "" for `on_reply`."""
+
 LOOK_S = 1.0
 """Seconds between two looks for due deliveries at most. Source: docs/reliability.md, "within the
 lease plus two seconds"."""
+_MOST_PAGES = 20
+"""Pages of due deliveries of one look. Chosen: two thousand chats of a platform that is away are
+passed over at once."""
 _AWAY_S = 1.0
 """Seconds until a Redis that is away or refuses is asked again. Chosen: an outage of a moment is
 over by then."""
@@ -34,14 +42,18 @@ class DeliveryLoop:
 
     1. takes the delivery of a batch that ended here at once, if a slot is free
     2. looks at least once a second, and when a postponed delivery is due, for others
-    3. delivers at most `delivery_concurrency` threads' replies at the same time
+    3. delivers at most `delivery_concurrency` threads' replies at the same time for each platform:
+       one that does not answer takes the slots of its chats alone
     """
 
     def __init__(self, runtimes: Sequence[Runtime], slots: int) -> None:
         """Start nothing yet."""
         self._runtimes = [runtime for runtime in runtimes if runtime.delivers]
         self._slots = slots
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], _Platform] = {}
+        self._busy: Counter[_Platform] = Counter()
+        self._promised: dict[str, tuple[_Platform, float]] = {}
+        self._offsets: dict[int, int] = {}
         self._kicked = asyncio.Event()
         self._is_stopping = False
         self._task: asyncio.Task[None] | None = None
@@ -58,10 +70,29 @@ class DeliveryLoop:
         if self._runtimes:
             self._task = asyncio.create_task(self._run())
 
-    def token(self) -> str:
-        """Return a fresh token if a delivery can begin at once; "" if it has to wait."""
-        is_free = len(self._tasks) < self._slots and not self._is_stopping
-        return secrets.token_hex(8) if is_free else ""
+    def token(self, runtime: Runtime, thread_id: str) -> str:
+        """Return a fresh token if a delivery can begin at once; "" if it has to wait.
+
+        The slot is kept until `take` or `release`, or for as long as a lease lasts.
+        """
+        platform = _platform(runtime, thread_id)
+        if self._is_stopping or self._is_full(platform):
+            return ""
+        token = secrets.token_hex(8)
+        until = asyncio.get_running_loop().time() + runtime.config.lock_duration
+        self._promised[token] = (platform, until)
+        return token
+
+    def release(self, token: str) -> None:
+        """Give the slot of a token back that did not become a delivery."""
+        self._promised.pop(token, None)
+
+    def _is_full(self, platform: _Platform) -> bool:
+        now = asyncio.get_running_loop().time()
+        for token in [one for one, (_, until) in self._promised.items() if until < now]:
+            self.release(token)
+        promised = sum(one == platform for one, _ in self._promised.values())
+        return self._busy[platform] + promised >= self._slots
 
     def kick(self) -> None:
         """Look now."""
@@ -75,8 +106,11 @@ class DeliveryLoop:
         self, runtime: Runtime, lease: DeliveryLease, claimed_at: float, *, is_claimed: bool
     ) -> None:
         """Deliver in the background."""
+        self.release(lease.token)
         task = asyncio.create_task(self._deliver(runtime, lease, claimed_at, is_claimed))
-        self._tasks.add(task)
+        platform = _platform(runtime, lease.thread_id)
+        self._tasks[task] = platform
+        self._busy[platform] += 1
         task.add_done_callback(self._done)
 
     async def drain(self, timeout_s: float) -> None:
@@ -96,7 +130,10 @@ class DeliveryLoop:
             task.cancel()
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        platform = self._tasks.pop(task)
+        self._busy[platform] -= 1
+        if not self._busy[platform]:
+            del self._busy[platform]
         self._kicked.set()
 
     async def _deliver(
@@ -130,14 +167,33 @@ class DeliveryLoop:
 
     async def _look(self, runtime: Runtime) -> float:
         """Claim what is due; return the seconds until the next delivery is due."""
-        free = self._slots - len(self._tasks)
-        if free <= 0:
+        platforms = ["", *(channel.name for channel in runtime.config.channels)]
+        if all(self._is_full((id(runtime), name)) for name in platforms):
             return LOOK_S
-        found = await runtime.store.run(reply_outbox.find_due(runtime.namespace, free))
-        runtime.outage.passed("deliveries")
+        offset = self._offsets.pop(id(runtime), 0)
+        for _ in range(_MOST_PAGES):
+            found = await runtime.store.run(reply_outbox.find_due(runtime.namespace, offset=offset))
+            runtime.outage.passed("deliveries")
+            offset += await self._take_due(runtime, found)
+            if len(found.due) < reply_outbox.DUE_LIMIT:
+                return LOOK_S if found.next_due_in_s is None else found.next_due_in_s + 0.001
+        self._offsets[id(runtime)] = offset  # the next look continues there
+        return LOOK_S
+
+    async def _take_due(self, runtime: Runtime, found: DueDeliveries) -> int:
+        """Claim what can be delivered now; return the number of those that have to wait."""
+        passed = 0
         for due in found.due:
+            if self._is_full(_platform(runtime, due.thread_id)):
+                passed += 1
+                continue
             claimed_at = runtime.clock.monotonic()
             lease = await runtime.claim_delivery(due, guard=False)
             if lease is not None:
                 self.take(runtime, lease, claimed_at, is_claimed=True)
-        return LOOK_S if found.next_due_in_s is None else found.next_due_in_s + 0.001
+        return passed
+
+
+def _platform(runtime: Runtime, thread_id: str) -> _Platform:
+    channel = channel_of(thread_id, runtime.config.channels)
+    return id(runtime), "" if channel is None else channel.name

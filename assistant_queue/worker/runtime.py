@@ -290,10 +290,10 @@ class Runtime:
 
     # --- deliveries -------------------------------------------------------------------------------
 
-    def delivery_wish(self, *, at_once: bool = True) -> DeliveryWish:
-        """Return how the reply of a batch that ends here is to be delivered."""
+    def delivery_wish(self, thread_id: str, *, at_once: bool = True) -> DeliveryWish:
+        """Return how the reply of a thread's batch that ends here is to be delivered."""
         loop = self.delivery_loop
-        token = secrets.token_hex(8) if loop is None else loop.token()
+        token = secrets.token_hex(8) if loop is None else loop.token(self, thread_id)
         return DeliveryWish(
             token=token if at_once else "",
             lease_s=self.config.lock_duration,

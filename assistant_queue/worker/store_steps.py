@@ -72,9 +72,14 @@ class StoreSteps:
         rules = self._runtime.result_rules
         # An abandoned call of a version 0.1 worker may still run: its delivery is claimed.
         is_ours = self._batch.claimed.phase is not Phase.DELIVERING
-        wish = self._runtime.delivery_wish(at_once=is_ours) if step.delivers else None
+        wish = (
+            self._runtime.delivery_wish(self._lease.thread_id, at_once=is_ours)
+            if step.delivers
+            else None
+        )
         preview = None if self._live is None else self._live.hand_over()
         await self._end(
+            wish,
             lambda: outcomes.finish(
                 self._namespace,
                 self._lease,
@@ -85,13 +90,24 @@ class StoreSteps:
                 delivery=wish,
                 preview=preview,
                 is_lost=step.undelivered is not None,
-            )
+            ),
         )
 
-    async def _end(self, operation: Callable[[], Operation[outcomes.Ended]]) -> None:
+    async def _end(
+        self,
+        wish: outcomes.DeliveryWish | None,
+        operation: Callable[[], Operation[outcomes.Ended]],
+    ) -> None:
         self._batch.ended_at = self._runtime.clock.monotonic()
-        ended: outcomes.Ended = await self._batch.release(operation)
-        self._batch.delivery = ended.delivery
+        try:
+            ended: outcomes.Ended = await self._batch.release(operation)
+            self._batch.delivery = ended.delivery
+        finally:
+            loop = self._runtime.delivery_loop
+            if wish is not None and loop is not None and self._batch.delivery is None:
+                loop.release(
+                    wish.token
+                )  # another reply is delivered before it, or the lease is lost
 
     async def postpone(self, step: steps.Postpone) -> None:
         """Give the lease back; the batch is continued later."""
@@ -109,8 +125,11 @@ class StoreSteps:
 
     async def bury(self, step: steps.Bury) -> None:
         """Move the batch to the failed list and give the lease back."""
-        wish = self._runtime.delivery_wish() if step.result is not None else None
+        wish = (
+            self._runtime.delivery_wish(self._lease.thread_id) if step.result is not None else None
+        )
         await self._end(
+            wish,
             lambda: outcomes.bury(
                 self._namespace,
                 self._lease,
@@ -125,5 +144,5 @@ class StoreSteps:
                 delivery=wish,
                 pause=self._runtime.config.after_failure == "pause",
                 keep_anchor=self._runtime.backend.capabilities.found_by is FoundBy.NOT_AT_ALL,
-            )
+            ),
         )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from tests.benchmarks import (
     adding,
     counting,
+    delivering,
     depth,
     events,
     hanging,
@@ -33,6 +34,7 @@ SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "memory": memory.rows,
     "counting": counting.rows,
     "waiting": latency.rows,
+    "delivering": delivering.rows,
     "throughput": throughput.rows,
     "holding": holding.rows,
     "leases": leases.rows,

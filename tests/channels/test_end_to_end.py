@@ -17,7 +17,13 @@ from assistant_queue.channels import Telegram, Webhook
 from assistant_queue.errors import ConfigurationError
 from assistant_queue.models import RunResult
 from assistant_queue.testing import StandInProvider
-from assistant_queue.testing.channels import StandInTelegram, WebhookReceiver
+from assistant_queue.testing.channels import (
+    AnswerWith,
+    PlatformAnswer,
+    PlatformRequest,
+    StandInTelegram,
+    WebhookReceiver,
+)
 from assistant_queue.testing.channels.platform_server import TOO_MANY_REQUESTS
 from assistant_queue.testing.provider import Reply
 from assistant_queue.testing.provider.state import text_of
@@ -267,6 +273,36 @@ def test_what_is_said_goes_to_on_reply_or_leaves_the_outbox(
         written = [] if kind == "notice" else ["one moment"]
         texts = [row.text for row in queue.list_messages("ann")] if written else []
         assert texts == written
+
+
+class HangingReceiver(WebhookReceiver):
+    """Takes requests and answers none of them."""
+
+    async def answer(self, request: PlatformRequest) -> PlatformAnswer:
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+
+def test_a_platform_that_does_not_answer_holds_no_delivery_of_another(
+    redis: RedisServer, prefix: str, provider: StandInProvider
+) -> None:
+    with HangingReceiver() as hanging, WebhookReceiver() as well:
+        channels = [
+            Webhook(hanging.url, hanging.secret, name="hanging"),
+            Webhook(well.url, well.secret, name="well"),
+        ]
+        more = {"channels": channels, "delivery_concurrency": 1}
+        with AssistantMessageQueue(**options(redis, prefix, provider, **more)) as queue:
+            worker = queue.start_worker()
+            for number in range(3):
+                queue.add_message_to_thread(f"hanging:{number}", "hi")
+            hanging.wait_for(lambda: hanging.requests, PATIENCE_S)
+            well.fault(AnswerWith(503, headers={"retry-after": "0"}))  # then it is due, after them
+            queue.add_message_to_thread("well:1", "hello")
+            well.wait_for(lambda: well.replies, PATIENCE_S)
+            assert len(hanging.requests) == 1
+            worker.stop(timeout=0)
+        assert len(hanging.requests) == 1, "one slot for each platform"
 
 
 def test_other_threads_go_to_on_reply(

@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 
-from assistant_queue.channels import Attachment, Part, PartNotSent, PartSent, PartUnknown, Telegram
+from assistant_queue.channels import (
+    Attachment,
+    Part,
+    PartNotSent,
+    PartSent,
+    PartUnknown,
+    Telegram,
+    telegram_polling,
+)
 from assistant_queue.errors import (
     ConfigurationError,
     InvalidArgument,
@@ -191,6 +199,41 @@ async def test_what_a_message_says(platform: StandInTelegram, channel: Telegram)
     assert not message.is_group
 
 
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"location": {"latitude": 52.5, "longitude": 13.4}}, "[location: 52.5, 13.4]"),
+        (
+            {
+                "venue": {"title": "Café", "address": "Main St 1", "location": {}},
+                "location": {"latitude": 52.5, "longitude": 13.4},
+            },
+            "[venue: Café, Main St 1]",
+        ),
+        (
+            {"contact": {"first_name": "Mia", "phone_number": "+49 1"}},
+            "[contact: Mia, +49 1]",
+        ),
+        ({"poll": {"question": "Tea?"}}, "[poll: Tea?]"),
+    ],
+)
+async def test_what_has_no_text_is_described(
+    platform: StandInTelegram, channel: Telegram, given: dict[str, Any], text: str
+) -> None:
+    update = platform.update_of(5, "x")
+    del update["message"]["text"]
+    update["message"] |= given
+    (message,) = messages(channel, update)
+    assert message.text == text
+
+
+async def test_a_round_video_is_a_video(platform: StandInTelegram, channel: Telegram) -> None:
+    update = platform.update_of(5, "x")
+    update["message"] |= {"video_note": {"file_id": "v1", "file_size": 3}}
+    (message,) = messages(channel, update)
+    assert message.attachments == (Attachment(kind="video", ref="v1", size=3),)
+
+
 async def test_a_message_of_a_topic(platform: StandInTelegram, channel: Telegram) -> None:
     (message,) = messages(channel, platform.update_of(GROUP, "Hi", topic=4))
     assert message.address == f"{GROUP}/4"
@@ -355,6 +398,32 @@ async def test_polling_takes_each_update_once(platform: StandInTelegram, channel
 def _confirms(request: Any, platform: StandInTelegram) -> bool:
     body = request.body or {}
     return "getUpdates" in request.path and body.get("offset") == platform._next_update + 1
+
+
+async def test_polling_waits_for_a_platform_that_is_away(
+    platform: StandInTelegram, channel: Telegram, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telegram_polling, "_AWAY_S", 0.01)
+    tried = asyncio.Event()
+    call = channel.api.call
+
+    async def noted(*args: Any, **more: Any) -> Any:
+        try:
+            return await call(*args, **more)
+        finally:
+            tried.set()
+
+    monkeypatch.setattr(channel.api, "call", noted)
+    platform.go_away()
+    polling = asyncio.create_task(channel.poll(AsyncRecordingQueue()))
+    await asyncio.wait_for(tried.wait(), 30)
+    platform.come_back()
+    await asyncio.to_thread(
+        platform.wait_for, lambda: any("getUpdates" in one.path for one in platform.requests)
+    )
+    polling.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await polling
 
 
 async def test_a_wrong_token_and_a_webhook_end_polling(platform: StandInTelegram) -> None:

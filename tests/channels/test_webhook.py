@@ -67,6 +67,16 @@ async def test_a_result_without_a_text_is_delivered_too(
     await channel.close()
 
 
+async def test_one_connection_carries_many_replies(
+    receiver: WebhookReceiver, channel: Webhook
+) -> None:
+    for number in range(3):
+        assert isinstance(await channel.send("ann", Part(text="Hi", key=f"b{number}.0")), PartSent)
+    assert len(receiver.requests) == 3
+    assert len({one.headers["webhook-id"] for one in receiver.requests}) == 3
+    await channel.close()
+
+
 async def test_a_lost_answer_is_sent_again_and_recognised(
     receiver: WebhookReceiver, channel: Webhook
 ) -> None:

@@ -119,6 +119,16 @@ def test_a_reply_that_waits_has_all_of_its_result() -> None:
     assert (shown.result, shown.preview) == (result, "4711")
 
 
+def test_the_longest_overdue_deliveries_can_be_passed_over(store: Rig) -> None:
+    for thread in ("one", "two", "three"):
+        store.add(thread, delay_s=0)
+        store.reply(store.claim(thread), at_once=False)
+        store.clock.advance(1)
+    found = store.run(reply_outbox.find_due(store.namespace, offset=1))
+    assert [due.thread_id for due in found.due] == ["two", "three"]
+    assert store.run(reply_outbox.find_due(store.namespace, offset=3)).due == ()
+
+
 def test_whether_replies_of_a_thread_wait_can_be_asked(store: Rig) -> None:
     assert not store.run(reply_outbox.has_waiting(store.namespace, "thread"))
     lease = held(store)

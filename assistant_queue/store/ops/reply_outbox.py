@@ -90,11 +90,14 @@ class DueDeliveries:
 
 
 def find_due(
-    namespace: Namespace, limit: int = DUE_LIMIT, late_ms: int = 0
+    namespace: Namespace, limit: int = DUE_LIMIT, late_ms: int = 0, offset: int = 0
 ) -> Operation[DueDeliveries]:
-    """Return the threads with a delivery that is due; a paused queue has none."""
+    """Return the threads with a delivery that is due; a paused queue has none.
+
+    The `offset` longest overdue ones are left out.
+    """
     now, later, *found = texts(
-        (yield namespace.call("due_deliveries", limit=limit, late_ms=late_ms))
+        (yield namespace.call("due_deliveries", limit=limit, late_ms=late_ms, offset=offset))
     )
     due = [
         DueDelivery(thread_id=thread_id, at=at)

@@ -261,9 +261,14 @@ class _Planned:
         return self.of in request.path and (self.when is None or self.when(request))
 
 
+_NO_CONTENT = 204
+
+
 async def _send(client: Client, answer: PlatformAnswer) -> None:
     is_raw = isinstance(answer.body, bytes)
     body = answer.body if is_raw else json.dumps(answer.body, ensure_ascii=False).encode()
+    if answer.status == _NO_CONTENT:
+        body = b""  # what followed would be taken for the next answer
     kind = "application/octet-stream" if is_raw else "application/json"
     await client.send_bytes(answer.status, body, kind, answer.headers)
 
