@@ -94,6 +94,21 @@ async def test_a_preview_is_within_the_limit(platform: StandInTelegram, channel:
     assert " ".join(platform.chat(5).shown).split() == ["word"] * 2000
 
 
+async def test_a_preview_does_not_shrink_when_the_text_outgrows_it(
+    platform: StandInTelegram, channel: Telegram
+) -> None:
+    live = live_in(channel)
+    live.add("A short paragraph of words.\n\n" + "word " * 700)
+    await seen(platform, lambda: platform.chat(5).shown)
+    live.add("word " * 300)
+    await seen(platform, lambda: len(platform.chat(5).shown[0]) > 4000)
+    live.add("more " * 300)
+    await live.close(is_answered=True)
+    (message,) = platform.chat(5).messages.values()
+    assert [len(text) for text in message.versions] == sorted(map(len, message.versions))
+    assert message.text.endswith("word …")
+
+
 async def test_a_failed_attempt_is_taken_back(platform: StandInTelegram, channel: Telegram) -> None:
     live = live_in(channel)
     live.add(HALF)
