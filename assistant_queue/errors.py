@@ -32,7 +32,7 @@
     │   │   ├── UnknownThread
     │   │   ├── NotConfigured         this worker has no provider, only a fallback_reply
     │   │   └── ConversationBusy      locked by a run of another program
-    │   ├── NotSupported              a direct call that this backend lacks
+    │   ├── NotSupported              a call that this backend lacks
     │   ├── OutcomeUnknown            it may have been accepted
     │   ├── StreamCut                 accepted, then the connection was lost
     │   ├── RunVanished               accepted, but no longer known to the provider
@@ -401,7 +401,7 @@ class ConversationBusy(RequestRefused):
 
 
 class NotSupported(BackendError):
-    """This backend lacks the direct call.
+    """This backend lacks the direct call, or cannot write a reply of `say`.
 
     Nothing was sent. Messages are still answered through the queue.
     """

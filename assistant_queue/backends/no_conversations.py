@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
+from dataclasses import replace
 
-from assistant_queue.core.runs import RunEvent
+from assistant_queue.core.runs import WRITTEN, RunEvent
 from assistant_queue.errors import BackendError
 
 
@@ -21,6 +22,13 @@ class NoConversations:
     async def locate(self, conversation_id: str) -> str | None:
         """Return None: there is no anchor."""
         return None
+
+
+async def remembering(history: Awaitable[str | None]) -> AsyncIterator[RunEvent]:
+    """Yield the events of a batch that joins a history of our own, without a request."""
+    accepted, ended = WRITTEN
+    yield accepted
+    yield replace(ended, anchor=await history)
 
 
 async def failing(error: BackendError) -> AsyncIterator[RunEvent]:

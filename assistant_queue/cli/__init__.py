@@ -17,6 +17,8 @@ COMMANDS = {
     "serve": "assistant_queue.cli.serve",
     "send": "assistant_queue.cli.send",
     "status": "assistant_queue.cli.status",
+    "message": "assistant_queue.cli.message",
+    "explain": "assistant_queue.cli.explain",
     "threads": "assistant_queue.cli.threads",
     "thread": "assistant_queue.cli.manage",
     "failed": "assistant_queue.cli.failed",
@@ -48,6 +50,7 @@ def main() -> None:
     Serve it:    assistant-queue serve --app myapp:queue
     Try it:      assistant-queue send thread-123 "Hello!" --wait 60
     Look at it:  assistant-queue status --watch
+    Explain it:  assistant-queue explain ID
     Check it:    assistant-queue doctor
 
     Each command explains itself: assistant-queue COMMAND --help.

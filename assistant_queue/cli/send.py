@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
 import click
 
@@ -10,6 +11,8 @@ from assistant_queue.cli.dashed_arguments import Command
 from assistant_queue.cli.exit_errors import Problem
 from assistant_queue.cli.output import echo_json, json_option
 from assistant_queue.cli.shared_options import Number, Where, where_options
+from assistant_queue.client.queue import AssistantMessageQueue
+from assistant_queue.errors import StoreError
 
 
 @click.command(cls=Command, short_help="Add a message, and wait for its reply.")
@@ -76,8 +79,15 @@ def send(
             try:
                 row["reply"] = queue.wait_for_reply(receipt.message_id, wait)
             except TimeoutError as error:
-                raise Problem(str(error)) from error
+                raise Problem(f"{error}. {_reason(queue, receipt.message_id)}") from error
             if not as_json:
                 click.echo(row["reply"] or "")
         if as_json:
             echo_json(row)
+
+
+def _reason(queue: AssistantMessageQueue, message_id: str) -> str:
+    """Return why there is no reply yet; "" if this user of Redis may not look."""
+    with suppress(StoreError):
+        return str(queue.explain(message_id))
+    return ""

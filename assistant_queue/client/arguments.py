@@ -11,6 +11,7 @@ import re
 import reprlib
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 from assistant_queue.config import MAX_SECONDS
@@ -345,16 +346,14 @@ def check_say(text: Any, author: Any, kind: Any) -> tuple[Message, SayKind]:
     """Return the text of `say` as a message with a new id, and its kind.
 
     Raises:
-        InvalidArgument: One of them is of the wrong type or empty, or the kind is not supported.
+        InvalidArgument: One of them is of the wrong type or empty, or the kind is unknown.
     """
     check_choice(kind, "kind", get_args(SayKind))
-    if kind == "reply":
-        raise InvalidArgument(
-            "kind 'reply' is not supported yet: say kind='notice', which the model does not see"
-        )
     message = make_message(
         _text(text, "text"), message_id=None, instructions=None, author=author, metadata=None
     )
+    if kind == "reply":
+        message = replace(message, role="assistant", wants_reply=False)
     return message, kind
 
 

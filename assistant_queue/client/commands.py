@@ -15,9 +15,16 @@ from typing import Any, TypeVar, overload
 
 from assistant_queue.client import arguments
 from assistant_queue.config import Config, to_ms
+from assistant_queue.config.protocol import can_write, name_of_backend
 from assistant_queue.core.window import Window
-from assistant_queue.errors import BatchFailed, MessageCancelled, MessageNotFound
+from assistant_queue.errors import (
+    BatchFailed,
+    MessageCancelled,
+    MessageNotFound,
+    NotSupported,
+)
 from assistant_queue.models import (
+    Explanation,
     FailedBatch,
     Message,
     MessageState,
@@ -30,6 +37,7 @@ from assistant_queue.models import (
 from assistant_queue.store.calls import Namespace, Operation
 from assistant_queue.store.ops import (
     control,
+    explaining,
     failures,
     producing,
     saying,
@@ -189,6 +197,12 @@ class Commands:
     ) -> Operation[Receipt]:
         """`say`."""
         message, checked = arguments.check_say(text, author, kind)
+        if checked == "reply" and not can_write(self.config):
+            name = name_of_backend(self.config.backend)
+            raise NotSupported(
+                f"{name} keeps its conversations by itself, so a reply cannot be written there; "
+                "nothing was said: give FunctionBackend a history, or say kind='notice'"
+            )
         return self._say(arguments.check_thread_id(thread_id), message, checked)
 
     def _say(self, thread_id: str, message: Message, kind: SayKind) -> Operation[Receipt]:
@@ -207,6 +221,12 @@ class Commands:
     def get_message(self, message_id: str) -> Operation[MessageStatus | None]:
         """`get_message`."""
         return statuses.read_message(self.namespace, arguments.check_message_id(message_id))
+
+    def explain(self, name: str) -> Operation[Explanation]:
+        """`explain`."""
+        return explaining.explain(
+            self.namespace, arguments.identifier(name, "id", arguments.MAX_MESSAGE_ID)
+        )
 
     def queue_status(self) -> Operation[QueueStatus]:
         """`get_queue_status`."""

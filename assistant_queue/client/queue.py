@@ -21,6 +21,7 @@ from assistant_queue.config.signature import options_help, options_signature
 from assistant_queue.errors import WrongQueueClass
 from assistant_queue.models import (
     Content,
+    Explanation,
     FailedBatch,
     FailureReason,
     MessageRow,
@@ -212,10 +213,15 @@ class AssistantMessageQueue(TakesTools, ProviderCallMethods, EventMethods):
             thread_id: The conversation.
             text: The text, not blank.
             author: Its author's name, for subscribers.
-            kind: `notice`: the model does not see it. `reply` is not supported yet.
+            kind: `reply`: the model reads it as its own. It is written to the provider's
+                conversation between two runs, in order with the thread's messages; messages before
+                it that want no reply are written with it. `notice`: the model does not see it.
 
         Raises:
             InvalidArgument: An argument is of the wrong type, empty or too long. Nothing was said.
+            NotSupported: The backend is a function of which the queue remembers no history, or
+                one of your own without `Capabilities.writes`: it cannot have a reply. Nothing was
+                said.
             StoreUnavailable: Redis did not answer; it may have been said.
         """
         return self._store.run(self._commands.say(thread_id, text, author, kind))
@@ -339,6 +345,21 @@ class AssistantMessageQueue(TakesTools, ProviderCallMethods, EventMethods):
         return rq.Queue(self.config.queue_prefix, connection=self._store.client)
 
     # --- what is where ----------------------------------------------------------------------------
+
+    def explain(self, message_or_thread_id: str) -> Explanation:
+        """Return why a message has no answer (yet), or what became of it, with the evidence.
+
+        Reads only: at most a dozen round trips, whatever is queued. Evidence that this user of
+        Redis may not read is left out.
+
+        Args:
+            message_or_thread_id: The id of a message; if there is none, of a thread. Else it may be
+                the `job_id` of a receipt, as long as that wake-up waits or runs.
+
+        Raises:
+            NotPermitted: This user of Redis may not read messages and threads.
+        """
+        return self._store.run(self._commands.explain(message_or_thread_id))
 
     def get_queue_status(self) -> QueueStatus:
         """Return the numbers of messages by state.

@@ -32,6 +32,18 @@ def name_of_backend(backend: Any) -> str:
     return f"function:{qualified_name(backend)}"
 
 
+def can_write(config: Config) -> bool:
+    """Return whether the backend can write a reply of `say` to a conversation.
+
+    A function can if the queue remembers its history. A queue that only adds messages may name no
+    backend: its workers decide.
+    """
+    if config.backend is None:
+        return True
+    capabilities = getattr(config.backend, "capabilities", None)
+    return bool(getattr(capabilities, "writes", False))
+
+
 def choose_backend(config: Config, options: Mapping[str, Any]) -> Config:
     """Return the options with one backend: a keyword's choice overrides the environment's."""
     chosen = [name for name in _CHOOSES_BACKEND if options.get(name) is not None]

@@ -1,4 +1,4 @@
-"""Conversion of a thread's frozen messages into the user items of one request."""
+"""Conversion of a thread's frozen messages into the items of one request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Fit:
     """Messages that go into one request.
 
     Attributes:
-        items: The user items, in order.
+        items: The items, in order.
         taken: How many of the messages they carry; the rest waits for the next run.
     """
 
@@ -41,8 +41,11 @@ def signed(text: str, author: str | None) -> str:
 
 
 def content_of(message: Message, *, sign: bool) -> Content:
-    """Return a message's content; `sign` if any author in its batch has a name."""
-    if not sign:
+    """Return a message's content; `sign` if any author in its batch has a name.
+
+    A reply of `say` is not signed: the model would sign its own.
+    """
+    if not sign or message.role == "assistant":
         return message.content
     if isinstance(message.content, str):
         return signed(message.content, message.author)
@@ -70,7 +73,7 @@ def fit(messages: Sequence[Message], *, max_items: int | None, max_item_chars: i
     what does not fit then is left. Messages with a text that is in the provider's thread already
     are taken and carry no item.
     """
-    sign = any(message.author is not None for message in messages)
+    sign = any(message.author is not None and message.role == "user" for message in messages)
     fresh = [message for message in messages if not message.held]
     if max_items is None or len(fresh) <= max_items:
         items = [_item([message], sign=sign) for message in fresh]
@@ -91,6 +94,8 @@ def fit(messages: Sequence[Message], *, max_items: int | None, max_item_chars: i
 
 
 def _joins(group: Sequence[Message], message: Message, *, sign: bool, most: int | None) -> bool:
+    if "assistant" in {message.role, group[-1].role}:
+        return False
     are_quiet = not (message.wants_reply or any(one.wants_reply for one in group))
     if not isinstance(message.content, str) or not (
         are_quiet or message.author == group[-1].author
@@ -107,7 +112,10 @@ def _item(group: Sequence[Message], *, sign: bool) -> InputItem:
     metadata = dict(list(pairs.items())[:MAX_METADATA_PAIRS])
     if len(group) == 1:
         return InputItem(
-            content=content_of(group[0], sign=sign), message_ids=ids, metadata=metadata
+            content=content_of(group[0], sign=sign),
+            message_ids=ids,
+            metadata=metadata,
+            role=group[0].role,
         )
     content = "\n".join(str(content_of(message, sign=sign)) for message in group)
     return InputItem(content=content, message_ids=ids, metadata=metadata)

@@ -23,10 +23,13 @@ _STORED_AS = {
     "in_user_code": "calling",
     "crashes_in_user_code": "guilt",
     "waits_for_exclusive": "waits",
+    "called": "fn",
+    "called_ms": "fn_at",
 }
 """Stored names of attributes that were renamed; every other attribute is stored by its own name."""
 
 _HAPPENED = (
+    "called_ms",
     "sent_ms",
     "run_sent_ms",
     "first_text_ms",
@@ -63,6 +66,8 @@ class Progress:
             was counted when this was stored.
         waits_for_exclusive: It waits to be the only suspect in the user's code: a worker that dies
             now does not die of this batch.
+        called: Names of the user's functions that are being called, None for none.
+        called_ms: Since when, ms.
         outputs: Every tool output that was ever computed for this batch, by call id.
         replies: The assistant's messages in the rounds before this one.
         usage: Tokens of the rounds before this one.
@@ -103,6 +108,8 @@ class Progress:
     in_user_code: bool = False
     crashes_in_user_code: int = 0
     waits_for_exclusive: bool = False
+    called: str | None = None
+    called_ms: int = 0
     outputs: dict[str, str] = field(default_factory=dict)
     replies: tuple[str, ...] = ()
     usage: Usage | None = None
@@ -284,6 +291,7 @@ _OPTIONAL: dict[str, type[Any]] = {
     "burying": str,
     "origin": str,
     "given_up": str,
+    "called": str,
     "asked": ActionRequired,
     "usage": Usage,
     "error": ErrorInfo,

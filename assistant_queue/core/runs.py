@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 from assistant_queue.models import Batch, Content, ErrorInfo, ToolCall, Usage
 from assistant_queue.trouble import Trouble, bounded_wait
@@ -47,6 +48,7 @@ class Capabilities:
         inline_files: Pictures and documents can be part of a message, as data URLs.
         max_items: Most input items of one request, None if the provider has no limit.
         max_item_chars: Most characters of one item, None if the provider has no limit.
+        writes: Items can be written to the conversation without a run (`RunRequest.writes`).
     """
 
     found_by: FoundBy
@@ -59,22 +61,25 @@ class Capabilities:
     inline_files: bool = True
     max_items: int | None = None
     max_item_chars: int | None = None
+    writes: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputItem:
-    """One user item of the request, ready to be sent: authors are already written into the content.
+    """One item of the request, ready to be sent: authors are already written into the content.
 
     Attributes:
         content: Text, or the caller's content parts.
         message_ids: The queue's messages that this item carries (several when neighbours were
             joined).
         metadata: The caller's pairs, for providers that have a place for them.
+        role: `assistant` for a reply of `say`.
     """
 
     content: Content
     message_ids: tuple[str, ...]
     metadata: Mapping[str, str] = field(default_factory=dict)
+    role: Literal["user", "assistant"] = "user"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +106,10 @@ class RunRequest:
             conversation is to be read.
         renewed: The conversation was begun anew for this batch, because that was not enough:
             nothing but a shorter one helps.
+        writes: The items are written to the conversation, and no run answers them. The events are
+            those of a run without text, with `run_id=""`. Only if `Capabilities.writes`; a backend
+            that is found `not_at_all` sends nothing and returns the history with the items as
+            `RunEnded.anchor`.
     """
 
     batch: Batch
@@ -114,6 +123,7 @@ class RunRequest:
     again: bool = False
     shortened: int = 0
     renewed: bool = False
+    writes: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,6 +217,9 @@ class RunEnded:
     def __post_init__(self) -> None:
         object.__setattr__(self, "retry_after_s", bounded_wait(self.retry_after_s))
 
+
+WRITTEN = (RunAccepted(run_id=""), RunEnded(run_id="", status="completed"))
+"""Events of items that were written to the conversation without a run."""
 
 RunEvent = RunAccepted | TextChunk | ActionRequired | RunEnded
 """Event of a run's stream: one `RunAccepted`, then deltas, then one `ActionRequired` or

@@ -18,6 +18,9 @@ from assistant_queue.store.sendable import is_text
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 _encode_sorted = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode
 _TEXT = (str, type(None))
+_QUIET = 0
+_SAID = 2
+"""Marks of messages that want no reply, and of replies of `say`. Source: lua/_quiet.lua."""
 
 
 def pack(message: Message) -> str:
@@ -28,12 +31,14 @@ def pack(message: Message) -> str:
             message.instructions or message.author is not None or message.metadata or message.held
         )
         and (message.tenant is None and message.queued_at is None)
-        and (message.request_id is None and message.wants_reply)
+        and (message.request_id is None and message.wants_reply and message.role == "user")
     ):
         # Nearly every message; takes a third of the time.
         return f'{{"id":{_encode(message.id)},"c":{_encode(message.content)}}}'
     # First, because the scripts look for it at the beginning (lua/_quiet.lua).
-    plain: dict[str, Any] = {} if message.wants_reply else {"w": 0}
+    plain: dict[str, Any] = {} if message.wants_reply else {"w": _QUIET}
+    if message.role == "assistant":
+        plain = {"w": _SAID}
     plain |= {"id": message.id, "c": message.content}
     if message.instructions:
         plain["i"] = message.instructions
@@ -74,8 +79,9 @@ def unpack(entry: str) -> Message:
         held=bool(plain.get("h")),
         tenant=plain.get("t"),
         queued_at=_moment(plain.get("q")),
-        wants_reply=plain.get("w") != 0,
+        wants_reply=plain.get("w") not in (_QUIET, _SAID),
         request_id=plain.get("r"),
+        role="assistant" if plain.get("w") == _SAID else "user",
     )
 
 

@@ -83,12 +83,17 @@ def failed_key(prefix: str) -> str:
 
 ABANDONED_FIELD = "abandoned"
 """A field that this package adds to an RQ worker's hash: the number of abandoned calls in its
-process; absent before the first one."""
+process. RQ's own workers lack it: a worker with it has a scheduler as long as it lives."""
 
 
 def workers_key(prefix: str) -> str:
     """Return the key of the set of workers that have registered for a queue."""
     return f"{rq_prefix()}:workers:{prefix}"
+
+
+def suspended_key() -> str:
+    """Return the key that exists while RQ's workers are suspended. Source: rq, suspension.py."""
+    return f"{rq_prefix()}:suspended"
 
 
 def worker_key(name: str) -> str:

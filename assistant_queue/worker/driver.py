@@ -64,10 +64,11 @@ class BatchDriver:
         thread_id = batch.lease.thread_id
         channels = runtime.config.channels
         channel = channel_of(thread_id, channels)
+        is_asked = any(message.wants_reply for message in batch.claimed.batch.messages)
         self._live = (
-            None
-            if channel is None
-            else LiveReply(channel, thread_id, batch.claimed.batch.id, self._has_undelivered)
+            LiveReply(channel, thread_id, batch.claimed.batch.id, self._has_undelivered)
+            if channel is not None and is_asked
+            else None
         )
         self._session = session = ProviderSession(
             runtime.backend,

@@ -150,6 +150,7 @@ class ConcurrentWorker(rq.worker.Worker):
         # Before it is visible: else a command could come too early.
         self._wait_subscribed()
         self.register_birth()  # type: ignore[no-untyped-call]
+        rq_registry.write_abandoned(self.connection, self.key, 0)
         self.set_state(WorkerStatus.IDLE)
         self._beaten = time.monotonic()
 

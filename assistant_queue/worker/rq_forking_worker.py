@@ -115,6 +115,7 @@ class Worker(rq.worker.Worker):
     def register_birth(self) -> None:
         """Register with a state, at once: `rq info` shows a worker without one as `?`."""
         super().register_birth()  # type: ignore[no-untyped-call]  # RQ has no types for it
+        rq_registry.write_abandoned(self.connection, self.key, 0)
         self.set_state(WorkerStatus.STARTED)
 
     def teardown(self) -> None:

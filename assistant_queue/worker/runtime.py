@@ -199,14 +199,14 @@ class Runtime:
             await self.start_pacer.wait()
             with bound(thread_id=thread_id):
                 ending = await self._take_batch(thread_id, token, batch_id, job)
-            if isinstance(ending, NoLease) and not self.delivers:
+            if not self.delivers and not _is_answered(ending):
                 await self.deliver_due(thread_id)  # what `say` has put in the outbox
             failed = False
         finally:
             if due is not None:
                 if failed:
                     due.cancel()
-                await asyncio.gather(due, return_exceptions=not failed)
+                await asyncio.gather(due, return_exceptions=True)
             # A claim takes the job's record; that of a job that claimed nothing is removed.
             if job.worker and not self.books.ended(token, failed=failed):
                 with contextlib.suppress(StoreError):  # else the record is left over
@@ -346,7 +346,7 @@ class Runtime:
 
     async def _notify_end(self, lease: leases.Lease, ending: steps.Ending) -> None:
         batch_id = lease.claimed.batch.id
-        if isinstance(ending, steps.Completed):
+        if isinstance(ending, steps.Completed) and _is_answered(ending):
             for completed in self.on_completed:
                 await self._notify(completed, lease.thread_id, batch_id, ending.result)
         elif isinstance(ending, steps.Failed):
@@ -368,6 +368,11 @@ class Runtime:
         await callbacks.notify(
             listener, self.code, thread_id, batch_id, *args, limit_s=limit_s, on_loop=on_loop
         )
+
+
+def _is_answered(ending: steps.Ending | NoLease | None) -> bool:
+    """Return whether a run has answered the batch."""
+    return isinstance(ending, steps.Completed) and bool(ending.result.run_id)
 
 
 def _is_cancelled_twice(task: asyncio.Task[Any] | None) -> bool:

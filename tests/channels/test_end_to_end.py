@@ -8,7 +8,7 @@ import contextlib
 import json
 import queue as queue_module
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -26,6 +26,7 @@ from assistant_queue.testing.channels import (
 )
 from assistant_queue.testing.channels.platform_server import TOO_MANY_REQUESTS
 from assistant_queue.testing.provider import Reply
+from assistant_queue.testing.provider.state import text_of
 from tests.channels.rigs import hurried
 from tests.conftest import PATIENCE_S, RedisServer, installed_redis
 
@@ -222,15 +223,44 @@ async def test_a_notice_reaches_the_chat_without_a_run(
     assert (status.status, status.run_id) == ("completed", "")
 
 
+async def test_a_reply_is_in_the_chat_at_once_and_in_the_conversation_after_the_run(
+    platform: StandInTelegram, queue: AsyncAssistantMessageQueue, provider: StandInProvider
+) -> None:
+    provider.model = lambda turn: Reply(f"You said: {turn.user_texts[-1]}")
+    with provider.hold("accepted") as gate:
+        await asyncio.to_thread(platform.say, 12, "Is my lamp in stock?", name="Mia")
+        await asyncio.to_thread(gate.wait_reached, 1, PATIENCE_S)
+        receipt = await queue.say("telegram:12", "Jo here: **yes**.", author="Jo")
+        await seen(platform, lambda: "Jo here: yes." in platform.chat(12).shown)
+        status = await queue.get_message(receipt.message_id)
+        assert status is not None
+        assert status.status == "queued"
+        assert provider.calls("items.create") == ()
+    assert await queue.wait_for_reply(receipt.message_id, PATIENCE_S) == "Jo here: **yes**."
+    (run,) = provider.runs
+    items = provider.items(str(run.conversation_id))
+    assert [(item["role"], text_of(item)) for item in items] == [
+        ("user", "Mia: Is my lamp in stock?"),
+        ("assistant", "You said: Mia: Is my lamp in stock?"),
+        ("assistant", "Jo here: **yes**."),
+    ]
+    assert len(await asyncio.to_thread(lambda: platform.chat(12).shown)) == 2
+
+
+@pytest.mark.parametrize("kind", ["notice", "reply"])
 @pytest.mark.parametrize("delivers", [True, False])
-def test_a_notice_goes_to_on_reply_or_leaves_the_outbox(
-    redis: RedisServer, prefix: str, provider: StandInProvider, delivers: bool
+def test_what_is_said_goes_to_on_reply_or_leaves_the_outbox(
+    redis: RedisServer,
+    prefix: str,
+    provider: StandInProvider,
+    delivers: bool,
+    kind: Literal["notice", "reply"],
 ) -> None:
     heard: queue_module.Queue[RunResult] = queue_module.Queue()
     more: dict[str, Any] = {"on_reply": heard.put} if delivers else {}
     with AssistantMessageQueue(**options(redis, prefix, provider, **more)) as queue:
         after = queue.open_events("ann")
-        queue.say("ann", "one moment", author="Jo", kind="notice")
+        receipt = queue.say("ann", "one moment", author="Jo", kind=kind)
         queue.start_worker()
         if delivers:
             result = heard.get(timeout=PATIENCE_S)
@@ -239,6 +269,10 @@ def test_a_notice_goes_to_on_reply_or_leaves_the_outbox(
         said = next(events)
         assert (said.type, next(events).type) == ("said", "reply_delivered")
         assert queue.get_queue_status().delivering_count == 0
+        assert queue.wait_for_reply(receipt.message_id, PATIENCE_S) == "one moment"
+        written = [] if kind == "notice" else ["one moment"]
+        texts = [row.text for row in queue.list_messages("ann")] if written else []
+        assert texts == written
 
 
 class HangingReceiver(WebhookReceiver):

@@ -27,6 +27,7 @@ from assistant_queue.models import (
     QueueStatus,
     Receipt,
     RunResult,
+    SayKind,
     ThreadStatus,
 )
 from assistant_queue.store import scripts, wakeup_codec, wakeups
@@ -304,16 +305,24 @@ class Rig:
         ).delivery
 
     def say(
-        self, thread: str = "thread", words: str = "hello", *, batch_id: str | None = None
+        self,
+        thread: str = "thread",
+        words: str = "hello",
+        *,
+        batch_id: str | None = None,
+        message_id: str | None = None,
+        kind: SayKind = "notice",
     ) -> Receipt:
-        message = Message(id=self.fresh("said"), content=words, author="Jo")
+        message = Message(id=message_id or self.fresh("said"), content=words, author="Jo")
+        if kind == "reply":
+            message = replace(message, role="assistant", wants_reply=False)
         return self.run(
             saying.say(
                 self.namespace,
                 thread,
                 message,
                 batch_id=batch_id or self.fresh("note"),
-                kind="notice",
+                kind=kind,
                 result_ttl_s=3600,
             )
         )
@@ -491,6 +500,16 @@ class Rig:
             if data is not None:
                 return wakeup_codec.thread_of(data), RqJob(text(job_id), worker)
         return None
+
+    def lose_replies(self) -> None:
+        """The replies in all outboxes are gone."""
+        keys = [
+            text(key)
+            for kind in (self.keys.outbox(""), self.keys.delivering(""))
+            for key in self.client.scan_iter(f"{kind}*", count=1000)
+        ]
+        self.client.delete(self.keys.deliveries, *keys)
+        self.client.hdel(self.keys.counters, "replies")
 
     def lose_wakeups(self) -> None:
         """Everything RQ holds is gone."""

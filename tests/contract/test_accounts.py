@@ -225,6 +225,17 @@ def test_a_failed_message_has_its_times_and_attempts(begin: Begin) -> None:
     assert (retried.status, retried.queued_at) == ("completed", failed.queued_at)
 
 
+def test_a_failed_message_shows_when_its_fallback_was_delivered(begin: Begin) -> None:
+    play = begin(
+        lambda _: RunFailure("server_error", "no"), max_attempts=1, fallback_reply="Sorry."
+    )
+    receipt = play.say("ann", "hello", **ANN)
+    play.run_until_idle()
+    failed = status_of(play, receipt.message_id)
+    assert (failed.status, failed.reply, failed.delivery) == ("failed", "Sorry.", "delivered")
+    assert failed.timeline.delivered_at == now_of(play)
+
+
 def test_a_refusal_that_does_not_count_leaves_the_number(begin: Begin) -> None:
     play = begin()
     play.provider.fault("responses.create", refuse(429))

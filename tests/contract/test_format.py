@@ -1,9 +1,9 @@
 """Data of an earlier version is read, finished and answered; data of a later one is left alone.
 
 `format_1.json` holds every key of a queue as version 0.1 wrote it, `format_1_outbox.json` replies
-that wait for their delivery, which format 1 has since. When the format changes, they stay, and new
-files join them. To write the second one as of today: `python -m tests.contract.test_format`; `write`
-wrote the first.
+that wait for their delivery and `format_1_said.json` what was said, which format 1 has since. When
+the format changes, they stay, and new files join them. To write the last one as of today: `python
+-m tests.contract.test_format`; `write_outbox` and `write` wrote the others.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from tests.contract.store_rig import ERROR, Rig
 HERE = Path(__file__).parent
 OLD_FORMATS = sorted(HERE.glob("format_?.json"))
 OUTBOXES = sorted(HERE.glob("format_?_outbox.json"))
+SAID = sorted(HERE.glob("format_?_said.json"))
 PREFIX = "format"
 
 
@@ -165,7 +166,28 @@ def test_replies_that_wait_since_an_earlier_version_are_delivered_by_this_one(
         clear(client)
 
 
+@pytest.mark.parametrize("path", SAID, ids=[path.stem for path in SAID])
+def test_what_was_said_in_an_earlier_version_is_written_by_this_one(
+    path: Path, redis_server: RedisServer
+) -> None:
+    told = json.loads(path.read_text(encoding="utf-8"))
+    clock = FakeClock(told["now_ms"])
+    with (
+        redis.Redis.from_url(redis_server.url) as client,
+        StandInProvider(latency=0) as provider,
+    ):
+        restore(client, told["keys"])
+        with open_queue(redis_server.url, provider, clock) as queue:
+            InstantWorker(queue.config, clock).run_until_idle()
+            assert queue.get_message("s").status == "completed"
+            assert [row.text for row in queue.list_messages("said", order="asc")] == told["texts"]
+            assert queue.get_message("quiet").status == "queued"
+            assert provider.runs == ()
+        clear(client)
+
+
 def test_the_format_of_today_has_its_files() -> None:
+    assert HERE / f"format_{FORMAT_VERSION}_said.json" in SAID
     assert HERE / f"format_{FORMAT_VERSION}.json" in OLD_FORMATS
     assert HERE / f"format_{FORMAT_VERSION}_outbox.json" in OUTBOXES
 
@@ -203,6 +225,19 @@ def write_outbox(url: str) -> None:
         }
     text = json.dumps(told, indent=1, ensure_ascii=True, sort_keys=True)
     (HERE / f"format_{FORMAT_VERSION}_outbox.json").write_text(text + "\n", encoding="utf-8")
+
+
+def write_said(url: str) -> None:
+    """A reply of `say` after a message that wants no reply; and such a message alone."""
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+        rig = Rig(client, PREFIX)
+        rig.add("said", "before", "before", wants_reply=False)
+        rig.say("said", "a reply", message_id="s", kind="reply")
+        rig.add("quiet", "quiet", "quiet", wants_reply=False)
+        told = {"now_ms": rig.clock.ms, "texts": ["before", "a reply"], "keys": dump(client)}
+    text = json.dumps(told, indent=1, ensure_ascii=True, sort_keys=True)
+    (HERE / f"format_{FORMAT_VERSION}_said.json").write_text(text + "\n", encoding="utf-8")
 
 
 def write(url: str) -> None:
@@ -281,5 +316,5 @@ if __name__ == "__main__":
 
     server = RedisServer(next(iter(SERVERS.values())), Path(tempfile.mkdtemp()))
     server.start()
-    write_outbox(server.url)
+    write_said(server.url)
     server.stop()

@@ -134,7 +134,7 @@ def test_what_was_said_is_no_message_to_cancel_or_edit_and_is_forgotten(store: R
     assert [key for key in store.all_keys() if "thread" in key or "note" in key] == []
 
 
-@pytest.mark.parametrize("kind", ["reply", "note", None, 7])
+@pytest.mark.parametrize("kind", ["note", None, 7])
 def test_a_kind_is_checked_before_anything_is_sent(kind: object) -> None:
     from assistant_queue.client.arguments import check_say
 

@@ -17,11 +17,16 @@ from pydantic import AliasChoices, BaseModel
 from pydantic_core import PydanticUndefined
 
 from assistant_queue.backends.openai import remedies
+from assistant_queue.cli.explain import lines_of
 from assistant_queue.config import ENV_PREFIX, Config
-from assistant_queue.core import delivery, failure_table
+from assistant_queue.core import delivery, explaining, failure_table
+from assistant_queue.core.explaining import explanation
+from assistant_queue.core.progress import Progress
 from assistant_queue.core.runs import RunEnded
-from assistant_queue.core.thread_state import diagram
+from assistant_queue.core.stored_rows import AttemptRow
+from assistant_queue.core.thread_state import ThreadState, diagram
 from assistant_queue.events import EVENTS
+from assistant_queue.models import ErrorInfo
 from assistant_queue.testing.provider import NAMED
 from assistant_queue.trouble import FATES, MEANING
 from tests.integration import request_matrix
@@ -123,6 +128,40 @@ def _meanings_and_table(meanings: Iterable[tuple[StrEnum, str]], rows: Sequence[
     items = [_item(f"**{decision.value}**: {meaning}.") for decision, meaning in meanings]
     table = [_line(row) for row in [head, ["---"] * len(head), *others]]
     return "\n".join([*items, "", *table])
+
+
+def verdicts_list() -> str:
+    """Every verdict of `explain`: its meaning, and what to do."""
+    ids = {name: name.upper() for name in ("thread", "message", "batch")}
+    return "\n".join(
+        _item(f"`{verdict.value}`: {meaning.title}. {meaning.advice.format(**ids)}")
+        for verdict, meaning in explanation.MEANINGS.items()
+    )
+
+
+def explanation_example() -> str:
+    """Lines that the command prints for a batch in a back-off."""
+    now_ms = 1_796_047_331_000
+    error = ErrorInfo(code="request_refused", message="503: the model is overloaded")
+    row = AttemptRow(number=2, started_ms=now_ms - 20_000, ended_ms=now_ms - 9_000)
+    thread = explaining.ThreadFacts(
+        state=ThreadState.RETRYING,
+        due_ms=now_ms + 12_000,
+        batch_id="0b51dd7c9f63a2e48c1b7f20",
+        progress=Progress(attempts=2, error=error, tries=(row,)),
+    )
+    facts = explaining.MessageFacts(
+        now_ms=now_ms,
+        is_message=True,
+        is_in_batch=True,
+        batch_id=thread.batch_id,
+        queued_ms=now_ms - 40_000,
+        thread=thread,
+    )
+    found = explaining.in_words(
+        explaining.judge_facts(facts), thread_id="customer-42", message_id="5f3a09c1d2e4"
+    )
+    return "\n".join(["```text", *lines_of(found), "```"])
 
 
 def failure_reasons_list() -> str:
@@ -303,6 +342,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "failures": failures_table,
     "delivery-failures": delivery_failures_table,
     "failure-reasons": failure_reasons_list,
+    "verdicts": verdicts_list,
+    "explanation": explanation_example,
     "remedies": remedies_list,
     "servers": servers_list,
     "troubles": troubles_table,

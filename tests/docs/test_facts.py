@@ -51,6 +51,8 @@ PUBLIC = [
     "DeliveryUnknown",
     "ErrorInfo",
     "Event",
+    "Explanation",
+    "ExplanationVerdict",
     "FailedBatch",
     "FailedListener",
     "FailureReason",
@@ -172,6 +174,7 @@ def test_the_generated_parts_are_where_readers_look() -> None:
         "listing-outcomes",
         "chat-outcomes",
     ]
+    assert names_in(read("docs/troubleshooting.md")) == ["explanation", "verdicts"]
     assert names_in(read("docs/events.md")) == ["events"]
     assert names_in(read("docs/backends.md")) == ["remedies", "servers"]
     assert names_in(read("docs/testing-your-bot.md")) == ["troubles"]

@@ -458,6 +458,7 @@ def test_send_that_waits_in_vain_ends_with_1_and_leaves_the_message_queued(
     done = command.run("send", "mia", "Hello?", "--wait", "0.1")
     assert done.returncode == 1
     assert "stays queued" in done.stderr.splitlines()[-1]
+    assert "no worker is alive either: start assistant-queue worker" in done.stderr.splitlines()[-1]
     assert command.json("status", "--thread", "mia")["pending_count"] == 1
 
 

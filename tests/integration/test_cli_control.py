@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -70,6 +71,32 @@ def test_a_thread_is_shown_with_what_waits_and_what_was_said(
     assert "< You said: hello" in shown.output
     rows = [json.loads(line) for line in run("thread", "t", "--json").output.splitlines()]
     assert (rows[0]["state"], rows[1]["message_id"]) == ("pending", receipt.message_id)
+
+
+def test_a_message_is_shown_with_its_times_and_attempts(
+    queue: AssistantMessageQueue, run: Run, provider: StandInProvider
+) -> None:
+    provider.fault("responses.create", refuse(429, retry_after=0))
+    worker = queue.start_worker()
+    receipt = queue.add_message_to_thread("t", "hello", author="Ann", tenant="acme")
+    assert queue.wait_for_reply(receipt.message_id, PATIENCE_S) == "You said: Ann: hello"
+    worker.stop()
+    shown = run("message", receipt.message_id)
+    assert shown.exit_code == 0, shown.output
+    first, labels, *lines = shown.output.splitlines()
+    assert first.startswith(f"{receipt.message_id}: completed, thread t, batch ")
+    assert labels == "  author Ann, tenant acme"
+    times = [line.split()[0] for line in lines if line.endswith(" s")]
+    assert times == ["queued", "due", "claimed", "sent", "first", "completed"]
+    assert lines[0].endswith("+0.000 s")
+    assert lines[1].endswith("+0.100 s")
+    failed, done = (line for line in lines if "attempt 1" in line)
+    assert failed.endswith(": request_refused")
+    assert f":{os.getpid()}, run resp_" in done
+    assert lines[-1] == "  < You said: Ann: hello"
+    row = json.loads(run("message", receipt.message_id, "--json").output)
+    assert (row["status"], len(row["timeline"]["attempts"])) == ("completed", 2)
+    assert run("message", "unknown").exit_code == 1
 
 
 def test_a_waiting_message_is_cancelled_once(queue: AssistantMessageQueue, run: Run) -> None:
@@ -141,11 +168,21 @@ def test_every_command_with_a_thread_or_message_id_takes_a_negative_one() -> Non
         name: command
         for name, command in commands.items()
         if any(
-            isinstance(one, click.Argument) and one.name in {"thread", "thread_id", "message_id"}
+            isinstance(one, click.Argument)
+            and one.name in {"thread", "thread_id", "message_id", "message_or_thread_id"}
             for one in command.params
         )
     }
-    assert set(with_ids) == {"send", "thread", "cancel", "pause", "resume", "forget"}
+    assert set(with_ids) == {
+        "send",
+        "thread",
+        "message",
+        "cancel",
+        "pause",
+        "resume",
+        "forget",
+        "explain",
+    }
     for name, command in with_ids.items():
         more = {"send": ["-5 degrees"], "forget": ["--yes"]}.get(name, [])
         given = command.make_context(name, ["--prefix", "-9", GROUP, *more]).params

@@ -111,6 +111,7 @@ PARAMETERS = {
     "get_jobs_by_thread_id": ["thread_id"],
     "close": [],
     "tool": ["function", "name", "description", "timeout"],
+    "explain": ["message_or_thread_id"],
     "list_threads": ["state", "limit", "after", "order"],
     # Beyond what was promised.
     "add_messages": ["messages"],
@@ -151,6 +152,7 @@ GOOD = {
     "message": "text",
     "content": "text",
     "message_id": "m",
+    "message_or_thread_id": "m",
     "batch_id": "b",
     "run_id": "run_1",
     "timeout": 0,
@@ -167,6 +169,7 @@ BAD: dict[str, list[Any]] = {
     "kind": ["note", "", 7, None],
     "instructions": ["", " ", 7, b"bytes", "x" * 256_001],
     "message_id": BAD_ID,
+    "message_or_thread_id": BAD_ID,
     "author": ["", " ", 7, "two\nlines", "x" * 129],
     "tenant": ["", " ", 7, "two\nlines", "x" * 129],
     "wants_reply": [None, 0, 1, "no"],

@@ -84,7 +84,7 @@ def users(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Users]:
 def test_the_shipped_users_may_do_their_work_and_are_refused_nothing_they_try(
     users: Users, kind: str, provider: StandInProvider, tmp_path: Path
 ) -> None:
-    """A batch, a dead letter that is retried, cancel, edit, pause, a move, replies that are late or undelivered, forget: by a producer and a worker of one kind each."""
+    """A batch, a dead letter that is retried, cancel, edit, pause, a move, replies that are late or undelivered, a reply of `say`, forget: by a producer and a worker of one kind each."""
     service = Service(kind, users.url("admin"), "assistant", provider, tmp_path / "worker.log")
     service.url = users.url("worker")
     service.on_reply = True
@@ -118,10 +118,15 @@ def test_the_shipped_users_may_do_their_work_and_are_refused_nothing_they_try(
             assert queue.ask("t", "goodbye", timeout=PATIENCE_S) == "You said: goodbye"
             assert len(provider.calls("conversations.create")) > 1, "the thread has moved"
             deliver(queue)
+            said = queue.say("t", "Jo here.")
+            assert queue.wait_for_reply(said.message_id, PATIENCE_S) == "Jo here."
+            wait_until(
+                lambda: queue.get_message(said.message_id).delivery == "delivered", "it is shown"
+            )
             wait_until(lambda: queue.get_thread_status("t").state == "idle", "the thread is idle")
             queue.forget_thread("t")
             status = queue.get_queue_status()
-            assert (status.completed_count, status.delivering_count) == (7, 0)
+            assert (status.completed_count, status.delivering_count) == (8, 0)
         with redis.Redis.from_url(users.url("worker")) as client:
             store = SyncStore(client)
             namespace = Namespace("assistant", SystemClock())
@@ -242,6 +247,54 @@ def test_the_doctor_finishes_whichever_of_its_commands_is_forbidden(
             assert "version" in told.output, command
             assert "maxmemory-policy" in told.output, command
             admin.execute_command("ACL", "SETUSER", "viewer", f"+{command}")
+
+
+@pytest.mark.parametrize("user", ["viewer", "producer", "web", "worker"])
+def test_every_user_learns_why_a_message_has_no_answer(users: Users, user: str) -> None:
+    options: dict[str, Any] = {"message_delay": 0, "backend": lambda _: "hi"}
+    with (
+        AssistantMessageQueue(redis_url=users.url("producer"), **options) as producer,
+        AssistantMessageQueue(redis_url=users.url("worker"), **options) as worker,
+        AssistantMessageQueue(redis_url=users.url(user)) as asking,
+    ):
+        producer.add_message_to_thread("t", "hello", message_id="due")
+        producer.pause("u")
+        producer.add_message_to_thread("u", "hello", message_id="paused")
+        knows_workers = user != "producer"
+        found = asking.explain("due")
+        assert found.verdict == ("no_worker" if knows_workers else "due"), found
+        assert asking.explain("paused").verdict == "thread_paused"
+        assert asking.explain("u").verdict == "thread_paused"
+        assert asking.explain("unknown").verdict == "unknown"
+        waiting = producer.add_message_to_thread("v", "hello")
+        assert asking.explain(str(waiting.job_id)).thread_id == "v"
+        worker.start_worker()
+        producer.wait_for_reply("due", PATIENCE_S)
+        assert asking.explain("due").verdict == "answered"
+        assert {name for name, _, _ in users.denied()} <= {user} - {"viewer", "worker"}
+
+
+@pytest.mark.parametrize("users", sorted(SERVERS)[:1], indirect=True)
+def test_an_explanation_is_given_whichever_of_its_other_commands_is_forbidden(
+    users: Users,
+) -> None:
+    with AssistantMessageQueue(
+        redis_url=users.url("producer"), message_delay=0, backend=lambda _: "hi"
+    ) as producer:
+        producer.add_message_to_thread("t", "hello", message_id="m")
+    with (
+        redis.Redis.from_url(users.url("admin")) as admin,
+        AssistantMessageQueue(redis_url=users.url("viewer")) as viewer,
+    ):
+        assert viewer.explain("m").verdict == "no_worker"
+        for command in ("exists", "scard", "llen", "lpos", "zscore", "smembers", "zcard", "zrange"):
+            admin.execute_command("ACL", "SETUSER", "viewer", f"-{command}")
+            assert viewer.explain("m").verdict == "no_worker", command
+            assert viewer.explain("unknown").verdict in {"unknown", "idle"}
+            admin.execute_command("ACL", "SETUSER", "viewer", f"+{command}")
+        admin.execute_command("ACL", "SETUSER", "viewer", "-hmget")
+        with pytest.raises(NotPermitted):
+            viewer.explain("m")
 
 
 async def test_a_viewer_on_the_asyncio_class_sees_the_counters(users: Users) -> None:

@@ -12,8 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from assistant_queue.core.delivery import DeliveryState
 from assistant_queue.errors import BatchNotFound, LeaseLost
+from assistant_queue.models import ExplanationVerdict
 from assistant_queue.store.calls import GUARD_MS
-from assistant_queue.store.ops import control, reply_outbox
+from assistant_queue.store.ops import control, explaining, reply_outbox
 from assistant_queue.store.ops.reply_outbox import DeliveryLease
 from tests.contract.store_rig import Rig
 
@@ -327,6 +328,28 @@ class OutboxMachine(RuleBasedStateMachine):
         before = self.rig.snapshot()
         self.rig.again(call)
         assert self.rig.snapshot() == before, f"a copy of {name} changed something"
+
+    @rule(thread=THREAD)
+    def an_explanation_agrees(self, thread: str) -> None:
+        """The verdict on a thread is that on the head of its line."""
+        found = self.rig.run(explaining.explain(self.rig.namespace, thread, is_thread=True))
+        line = self.lines[thread]
+        if not line.batches:
+            parked = {batch for batch, owner in self.parked.items() if owner == thread}
+            assert (found.verdict is ExplanationVerdict.UNDELIVERED) == bool(parked), found
+            assert (found.batch_id in parked) == bool(parked), found
+            return
+        assert found.batch_id == line.batches[0], found
+        assert found.verdict is self._verdict(line), (line, found)
+
+    def _verdict(self, line: Line) -> ExplanationVerdict:
+        if line.paused:
+            return ExplanationVerdict.THREAD_PAUSED
+        if line.token:
+            is_held = line.until > self.now
+            return ExplanationVerdict.DELIVERING if is_held else ExplanationVerdict.WORKER_LOST
+        is_early = line.due > self.now
+        return ExplanationVerdict.DELIVERY_RETRYING if is_early else ExplanationVerdict.NO_WORKER
 
     # --- always -----------------------------------------------------------------------------
 

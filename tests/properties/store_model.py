@@ -16,10 +16,10 @@ from assistant_queue.core.progress import Progress
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.core.window import NEVER_MS, Window, due_at, is_never
 from assistant_queue.errors import BatchNotFound, LeaseLost, MessageIdConflict, ThreadFull
-from assistant_queue.models import Message
+from assistant_queue.models import ExplanationVerdict, Message
 from assistant_queue.store import rq_jobs
 from assistant_queue.store.calls import Call
-from assistant_queue.store.ops import control, sweeping
+from assistant_queue.store.ops import control, explaining, sweeping
 from assistant_queue.store.ops.leases import Lease, NoLease
 from assistant_queue.store.rq_jobs import NO_JOB, RqJob
 from tests.contract.store_rig import COUNTERS, Rig
@@ -29,6 +29,8 @@ PENDING = ThreadState.PENDING
 ACTIVE = ThreadState.ACTIVE
 RETRYING = ThreadState.RETRYING
 HELD = ThreadState.HELD
+
+_V = ExplanationVerdict
 
 THREADS = ("a", "b:🙂")
 WINDOWS = (
@@ -120,6 +122,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.completed: list[str] = []
         self.cancelled: set[str] = set()
         self.quiet: set[str] = set()
+        self.said: set[str] = set()
         self.queue_paused = False
         self.was_set_back = False
         self.leases: list[Lease] = []
@@ -203,15 +206,30 @@ class StoreMachine(RuleBasedStateMachine):
         self.messages[message] = (thread, "hello")
         assert round(receipt.due_at.timestamp() * 1000) == due
 
+    @rule(thread=st.sampled_from(THREADS))
+    def say(self, thread: str) -> None:
+        """A reply, which is shown at once; here only its place among the messages matters."""
+        model = self.threads[thread]
+        message = f"s{next(self.numbers)}"
+        self.rig.say(thread, message_id=message, batch_id=f"note{next(self.numbers)}", kind="reply")
+        self.said.add(message)
+        self.messages[message] = (thread, "hello")
+        if not model.pending or is_never(model.own_due or 0):
+            model.first = model.own_due = self.now
+        model.pending.append(message)
+        if model.batch is None:
+            model.state = PENDING
+            model.due = model.own_due or 0
+
     @rule(thread=st.sampled_from(THREADS), count=st.integers(2, 4))
     def several_come_at_once(self, thread: str, count: int) -> None:
         for _ in range(count):
             self.add(thread=thread, window=WINDOWS[0], after_run="immediate", limited=False)
 
-    @precondition(lambda self: self.messages)
+    @precondition(lambda self: self.messages.keys() - self.said)
     @rule(pick=PICKS, same=st.booleans())
     def add_again(self, pick: int, same: bool) -> None:
-        message = chosen(list(self.messages), pick)
+        message = chosen([one for one in self.messages if one not in self.said], pick)
         thread, content = self.messages[message]
         if same:
             assert self.rig.add(thread, message, content).duplicate
@@ -237,7 +255,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _cancel(self, message: str) -> None:
         thread = self.threads[self.messages[message][0]]
-        waits = message in thread.pending
+        waits = message in thread.pending and message not in self.said
         assert self.rig.run(control.cancel(self.rig.namespace, message, 3600)) is waits
         if waits:
             thread.pending.remove(message)
@@ -267,7 +285,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _edit(self, message: str) -> None:
         thread, content = self.messages[message]
-        waits = message in self.threads[thread].pending
+        waits = message in self.threads[thread].pending and message not in self.said
         edited = f"edit {next(self.numbers)}"
         assert (
             self.rig.run(control.edit(self.rig.namespace, Message(id=message, content=edited)))
@@ -391,12 +409,7 @@ class StoreMachine(RuleBasedStateMachine):
             return
         assert isinstance(got, Lease), f"expected a lease, got {got}"
         if model.batch is None:
-            wanted = [
-                place
-                for place, message in enumerate(model.pending, start=1)
-                if message not in self.quiet
-            ]
-            count = wanted[take - 1] if take <= len(wanted) else len(model.pending)
+            count = self._batch_size(model.pending, take)
             model.batch, model.pending = model.pending[:count], model.pending[count:]
             model.batch_id = batch_id
             model.phase = Phase.FROZEN
@@ -427,6 +440,17 @@ class StoreMachine(RuleBasedStateMachine):
                     job=job, token=token, thread_id=thread, began_ms=self.now, began="", began_s=0
                 )
             )
+
+    def _batch_size(self, pending: list[str], take: int) -> int:
+        """Return how many messages a batch has: `take` that want a reply, up to what was said."""
+        wanted = 0
+        for place, message in enumerate(pending):
+            if message in self.said:
+                return place if wanted else place + 1
+            wanted += message not in self.quiet
+            if wanted == take:
+                return place + 1
+        return len(pending)
 
     @precondition(lambda self: self.runs)
     @rule()
@@ -764,6 +788,48 @@ class StoreMachine(RuleBasedStateMachine):
         assert due <= status.waiting_count <= due + either, "what is due is waiting"
         assert later <= status.delayed_count <= later + either, "what is not is delayed"
 
+    @precondition(lambda self: self.messages)
+    @rule(pick=st.integers(0, 40))
+    def an_explanation_agrees(self, pick: int) -> None:
+        self.explain(chosen(list(self.messages), pick))
+
+    def explain(self, message: str) -> None:
+        """The verdict is that of the model's place of the message, and nothing has changed."""
+        found = self.rig.run(explaining.explain(self.rig.namespace, message))
+        thread = self.messages[message][0]
+        assert (found.message_id, found.thread_id) == (message, thread), found
+        assert found.verdict in self._verdicts(message, self.threads[thread]), found
+        if message in self.threads[thread].pending and message not in self.said:
+            is_behind = self.threads[thread].batch is not None
+            assert found.evidence.get("is_behind", False) is is_behind, found
+
+    def _verdicts(self, message: str, model: ModelThread) -> set[ExplanationVerdict]:
+        if message in self.cancelled:
+            return {_V.CANCELLED}
+        paused = {_V.QUEUE_PAUSED} if self.queue_paused else {_V.THREAD_PAUSED}
+        is_paused = self.queue_paused or model.paused
+        if message in self.said:  # its delivery, which no rule makes
+            late = {_V.DELIVERY_RETRYING, _V.DELIVERY_WAITS} if self.was_set_back else set()
+            return paused if is_paused else {_V.NO_WORKER, *late}
+        for record in self.records.values():
+            if message in record.messages and record.state in {"failed", "discarded"}:
+                return {_V.FAILED} if record.state == "failed" else {_V.DISCARDED}
+        is_delivering = model.batch is not None and model.phase is Phase.DELIVERING
+        if message in self.completed and not (is_delivering and message in (model.batch or [])):
+            return {_V.ANSWERED}
+        assert message in [*model.pending, *(model.batch or [])]
+        if model.token is not None and model.until > self.now:
+            return {_V.DELIVERING if is_delivering else _V.RUNNING}
+        if is_paused:
+            return paused
+        if model.token is not None:
+            return {_V.NO_WORKER}
+        if model.state is PENDING and is_never(model.due):
+            return {_V.NO_REPLY_WANTED}
+        waits = {_V.DELIVERY_RETRYING, _V.BACKING_OFF} if is_delivering else {_V.BACKING_OFF}
+        early = {PENDING: {_V.WINDOW_OPEN}, RETRYING: waits, HELD: {_V.HELD}}
+        return early[model.state] if model.due > self.now else {_V.NO_WORKER}
+
     def something_wants_a_reply(self) -> None:
         """In each thread that may have messages which do not."""
         for thread, model in self.threads.items():
@@ -773,6 +839,7 @@ class StoreMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Once the workers come back, every batch ends, and only records are left."""
         self.leases.clear()
+        self.rig.lose_replies()
         self.rig.run(control.resume_queue(self.rig.namespace))
         for thread, model in self.threads.items():
             if model.paused:

@@ -22,6 +22,7 @@ from tests.contract.store_rig import Rig
 sys.path.insert(0, str(Path(__file__).parent))
 from copies_tour import copies_tour
 from quiet_tour import quiet_tour
+from said_tour import said_tour
 from store_model import machine, tour
 
 NUMBERS = itertools.count()
@@ -97,7 +98,7 @@ BUGS: dict[str, tuple[str, Callable[[str], str]]] = {
     "cancelled places use up the batch": (
         "claim",
         swap(
-            "take = places == t.n and not t.quiet and most or walk(most, largest, places)",
+            "take = places == t.n and not t.quiet and most or walk(most, largest, places, true)",
             "take = most",
         ),
     ),
@@ -170,8 +171,8 @@ BUGS: dict[str, tuple[str, Callable[[str], str]]] = {
     "results are stored twice": (
         "finish",
         swap(
-            "if t.phase ~= 'delivering' then\n  write_results(t)",
-            "if true then\n  write_results(t)",
+            "if t.phase ~= 'delivering' then\n  write_results(t,",
+            "if true then\n  write_results(t,",
         ),
     ),
     "a cancelled message stays": (
@@ -344,11 +345,55 @@ OF_QUIET: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
     "a retried batch forgets which messages want no reply": (
         "return_failed",
-        swap("if is_quiet(entries[i]) then", "if false then"),
+        swap("if is_marked(entries[i]) then", "if false then"),
     ),
     "a resumed thread is woken although no message wants a reply": (
         "resume",
         swap("if is_never(due) then\n  redis", "if false then\n  redis"),
+    ),
+}
+
+
+OF_SAID: dict[str, tuple[str, Callable[[str], str]]] = {
+    "a reply of say is answered": (
+        "claim",
+        swap("if cuts and is_said(entry) then", "if false then"),
+    ),
+    "a batch takes the reply of say behind it": (
+        "claim",
+        swap("if wanted > 0 then return start + i - 1, found, wanted end", ""),
+    ),
+    "a claim does not ask what was said": (
+        "claim",
+        swap("if most < places or t.quiet then", "if most < places then"),
+    ),
+    "a reply of say is said again": ("say", swap("if known[1] then", "if false then")),
+    "a reply of say does not book": ("say", swap("book(nil, kind, 1)", "")),
+    "a reply of say is not looked at": (
+        "say",
+        swap("local opens = t.n == 0 or is_never(t.own_due)", "local opens = false"),
+    ),
+    "a reply of say waits as messages do that want no reply": (
+        "say",
+        swap("local opens = t.n == 0 or is_never(t.own_due)", "local opens = t.n == 0"),
+    ),
+    "a reply of say ends a window": (
+        "say",
+        swap("opens and now or tonumber(t.own_due))", "now)"),
+    ),
+    "a reply of say is cancelled": ("cancel", swap(" or record[6] then", " then")),
+    "a reply of say is edited": ("edit", swap(" or record[6] then", " then")),
+    "a retried batch forgets what was said": (
+        "return_failed",
+        swap("if is_marked(entries[i]) then", "if is_quiet(entries[i]) then"),
+    ),
+    "a trimmed tail forgets what was said": (
+        "trim",
+        swap("if is_marked(entry) then", "if is_quiet(entry) then"),
+    ),
+    "a message behind a batch is forgotten with what was said": (
+        "claim",
+        swap("elseif t.quiet and not is_reply_wanted(places) then", "elseif t.quiet then"),
     ),
 }
 
@@ -368,7 +413,7 @@ def rig(client: Any) -> Callable[[], Rig]:
 
 
 def break_script(monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
-    name, change = {**BUGS, **OF_COPIES, **OF_QUIET}[bug]
+    name, change = {**BUGS, **OF_COPIES, **OF_QUIET, **OF_SAID}[bug]
     broken = change(whole_source(name))
     monkeypatch.setattr(
         calls,
@@ -416,6 +461,21 @@ def test_the_tour_of_quiet_messages_finds(
     break_script(monkeypatch, bug)
     with pytest.raises(FOUND):
         quiet_tour(machine(rig)())
+
+
+def test_the_tour_of_what_is_said_is_passed_by_the_store_as_it_is(
+    rig: Callable[[], Rig],
+) -> None:
+    said_tour(machine(rig)())
+
+
+@pytest.mark.parametrize("bug", OF_SAID)
+def test_the_tour_of_what_is_said_finds(
+    rig: Callable[[], Rig], monkeypatch: pytest.MonkeyPatch, bug: str
+) -> None:
+    break_script(monkeypatch, bug)
+    with pytest.raises(FOUND):
+        said_tour(machine(rig)())
 
 
 # Those that any walk meets soon; with HYPOTHESIS_PROFILE=long, all but the rare ones.

@@ -11,6 +11,7 @@ from assistant_queue.core import steps
 from assistant_queue.core.flow import BatchContext, Claimed, Rules, run_batch
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.runs import (
+    WRITTEN,
     ActionRequired,
     CannotAsk,
     Capabilities,
@@ -35,8 +36,11 @@ ASSISTANTS = Capabilities(
     cancels=True,
     keeps_failed_text=True,
     renews=True,
+    writes=True,
 )
-CONVERSATIONS = Capabilities(found_by=FoundBy.ANCHOR, follows=True, cancels=True, renews=True)
+CONVERSATIONS = Capabilities(
+    found_by=FoundBy.ANCHOR, follows=True, cancels=True, renews=True, writes=True
+)
 FOREGROUND = replace(CONVERSATIONS, cancels=False)
 
 DONE = RunEnded(run_id="run_1", status="completed", replies=("hi",), anchor="item_9")
@@ -269,6 +273,9 @@ class ModelProvider:
     # --- what the driver asks ---------------------------------------------------------------------
 
     def start(self, request: RunRequest) -> RunAccepted:
+        if request.writes:
+            self._write(request)
+            return WRITTEN[0]
         if self.open_runs(request.conversation_id):
             msg = "a run is active"
             raise ConversationBusy(msg, counts=False)
@@ -280,6 +287,12 @@ class ModelProvider:
         if not self.by_anchor:
             self._write_items(run)
         return RunAccepted(run_id=run.id)
+
+    def _write(self, request: RunRequest) -> None:
+        """Take items at once (Conversations), or those that are missing, one by one."""
+        log = self.conversations[request.conversation_id]
+        wanted = _users(request)
+        log.extend(wanted if self.by_anchor else [one for one in wanted if one not in log])
 
     def _check_length(self, run: _Run, request: RunRequest, more: int) -> None:
         limit = self.limit
@@ -391,6 +404,8 @@ class ModelProvider:
                 self.conversations[run.place].append(("reply", run.batch_id))
 
     def watch(self, run_id: str) -> ActionRequired | RunEnded:
+        if not run_id:
+            return WRITTEN[1]
         self.settle()
         return self._event(self._run(run_id))
 
@@ -418,6 +433,8 @@ class ModelProvider:
         if self.is_slow and self.open_runs():
             self.is_slow = False
             return Undecided()
+        if request.writes:
+            return self._find_written(request)
         self.settle()
         found = (
             self._find_by_anchor(request, calls)
@@ -428,6 +445,13 @@ class ModelProvider:
             held = bool(self._texts(request.conversation_id)) and not self.by_anchor
             return NotFound(anchor=self.anchor(request.conversation_id), holds_text=held)
         return found
+
+    def _find_written(self, request: RunRequest) -> Finding:
+        place = request.conversation_id
+        log = self.conversations[place]
+        since = (self._after(request.anchor, place) or 0) if self.by_anchor else 0
+        is_there = set(_users(request)) <= set(log[since:])
+        return WRITTEN[1] if is_there else NotFound(anchor=self.anchor(place))
 
     def _find_by_metadata(
         self, request: RunRequest, run_id: str | None, calls: Sequence[ToolCall]
@@ -453,9 +477,7 @@ class ModelProvider:
             place = log.index(("output", calls[-1].id)) + 1
         else:
             after = self._after(request.anchor, request.conversation_id)
-            wanted = [
-                ("user", message_id) for item in request.items for message_id in item.message_ids
-            ]
+            wanted = _users(request)
             if after is None or not wanted or log[after : after + len(wanted)] != wanted:
                 return None
             place = after + len(wanted)
@@ -482,6 +504,10 @@ class ModelProvider:
         return int(item) if conversation_id == place else None
 
 
+def _users(request: RunRequest) -> list[Entry]:
+    return [("user", message_id) for item in request.items for message_id in item.message_ids]
+
+
 class Crash(Exception):
     """The worker is killed."""
 
@@ -496,12 +522,13 @@ class World:
         rules: Rules = Rules(),  # noqa: B008
         *,
         mapped: bool = False,
+        batch: tuple[Message, ...] = (),
     ) -> None:
         self.provider = provider
         self.capabilities = capabilities
         self.rules = rules
         self.clock = FakeClock()
-        self.batch = claimed(conversation_id=None if mapped else HOME, anchor=None)
+        self.batch = claimed(*batch, conversation_id=None if mapped else HOME, anchor=None)
         self.phase = self.batch.phase
         self.progress = self.batch.progress
         self.deaths = 0
@@ -581,7 +608,8 @@ class World:
                 self._watching = started.run_id
                 return started
             case steps.Follow():
-                provider._run(step.run_id)
+                if not step.request.writes:
+                    provider._run(step.run_id)
                 self._watching = step.run_id
                 return RunAccepted(run_id=step.run_id)
             case steps.Watch():

@@ -293,7 +293,10 @@ def test_a_failing_instructions_callable_costs_an_attempt_and_not_the_text(
         False,
         1,
     )
+    (entered,) = driver.all(steps.Save)
+    assert (entered.progress.called, entered.progress.called_ms) == ("default_instructions", NOW)
     assert not postponed.progress.in_user_code
+    assert (postponed.progress.called, postponed.progress.called_ms) == (None, 0)
     driver.run(claimed(progress=postponed.progress), {steps.Instruct: "be kind"})
     assert [item.content for item in driver.only(steps.Start).request.items] == ["one", "two"]
 
@@ -328,6 +331,8 @@ def test_outputs_are_stored_before_they_are_submitted(capabilities: Capabilities
         False,
         False,
     ]
+    named = [(save.progress.called, save.progress.called_ms) for save in driver.all(steps.Save)]
+    assert named == [(None, 0), (None, 0), ("weather", NOW), (None, 0), (None, 0)]
     stored = driver.all(steps.Save)[3].progress
     assert stored.outputs == {"call_1": "output of call_1", "call_2": "output of call_2"}
     assert [one.id for one in stored.calls] == ["call_1", "call_2"]
@@ -1507,6 +1512,7 @@ def test_a_worker_that_dies_after_a_failed_function_does_not_die_of_the_batch(
     )
     after = driver.only(steps.Postpone).progress
     assert not after.in_user_code
+    assert (after.called, after.called_ms) == (None, 0)
     returned = isinstance(error, CallbackError)
     assert after.crashes_in_user_code == (0 if returned else 1), "a function that hangs may kill"
 

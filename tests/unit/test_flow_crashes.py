@@ -7,15 +7,30 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from flow_harness import ASSISTANTS, CONVERSATIONS, HOME, Crash, Limit, ModelProvider, World
+from flow_harness import (
+    ASSISTANTS,
+    CONVERSATIONS,
+    HOME,
+    Crash,
+    Limit,
+    ModelProvider,
+    World,
+    messages,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
 from assistant_queue.core import steps
 from assistant_queue.core.flow import MAX_DEATHS, Rules
 from assistant_queue.errors import OutcomeUnknown, RequestRefused, StreamCut
+from assistant_queue.models import Message
 
 WITH_EFFECT = (steps.Start, steps.Submit, steps.RenewConversation)
+SAID = (
+    *messages("one", wants_reply=False),
+    Message(id="m2", content="two", role="assistant", wants_reply=False),
+)
+"""A reply of `say`, and a message before it that wants no reply: no run answers them."""
 MOST_STEPS = 40
 """No scenario without faults has as many."""
 
@@ -29,6 +44,7 @@ class Scenario:
     mapped: bool = False
     is_slow: bool = False
     limit: Limit | None = None
+    writes: bool = False
 
     def world(self) -> World:
         provider = ModelProvider(
@@ -40,7 +56,11 @@ class Scenario:
         )
         rules = Rules(delivers=self.delivers, max_attempts=10)
         return World(
-            provider, CONVERSATIONS if self.by_anchor else ASSISTANTS, rules, mapped=self.mapped
+            provider,
+            CONVERSATIONS if self.by_anchor else ASSISTANTS,
+            rules,
+            mapped=self.mapped,
+            batch=SAID if self.writes else (),
         )
 
 
@@ -52,6 +72,8 @@ def scenarios() -> list[Any]:
         "delivery": {"delivers": True},
         "a run fails": {"fails": 1},
         "tools after a failed run": {"rounds": 1, "fails": 1, "is_slow": True},
+        "no run": {"writes": True},
+        "no run, first of a mapped thread": {"writes": True, "mapped": True, "delivers": True},
         "outgrown": {"limit": Limit(entries=8, past=5)},
         "outgrown, in a run": {"limit": Limit(entries=8, past=5, fails_at="run")},
         "outgrown, in a run that is shortened in vain": {
@@ -84,8 +106,12 @@ EVERY_SCENARIO = pytest.mark.parametrize("scenario", scenarios())
 def check(world: World, scenario: Scenario, story: Any) -> None:
     """Check what must hold at the end, whatever happened on the way."""
     provider = world.provider
-    assert len(provider.completed()) == 1, (story, provider.runs)
     assert provider.texts() == Counter({"m1": 1, "m2": 1}), (story, provider.log)
+    if scenario.writes:
+        assert provider.log[-2:] == [("user", "m1"), ("user", "m2")], (story, provider.log)
+        assert (provider.runs, world.buried, world.delivered) == ([], [], []), story
+        return
+    assert len(provider.completed()) == 1, (story, provider.runs)
     assert provider.open_runs() == [], (story, provider.runs)
     assert provider.log[-1] == ("reply", "batch_1"), (story, provider.log)
     assert provider.log.count(("reply", "batch_1")) == 1, (story, provider.log)
@@ -232,6 +258,7 @@ def test_dying_in_the_round_after_outputs_were_stored_does_not_call_the_user_aga
         delivers=st.booleans(),
         mapped=st.booleans(),
         is_slow=st.booleans(),
+        writes=st.booleans(),
         limit=st.none()
         | st.builds(
             Limit,

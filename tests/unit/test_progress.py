@@ -87,6 +87,8 @@ progresses = st.builds(
     in_user_code=st.booleans(),
     crashes_in_user_code=st.integers(0, 9),
     waits_for_exclusive=st.booleans(),
+    called=st.none() | texts,
+    called_ms=st.integers(0, 10**13),
     asked=st.none()
     | st.builds(
         ActionRequired,
@@ -108,6 +110,8 @@ STORED = {
     "burying",
     "calling",
     "calls",
+    "fn",
+    "fn_at",
     "deadline_ms",
     "error",
     "failures",
@@ -196,6 +200,8 @@ def test_the_strategy_above_covers_every_field() -> None:
         in_user_code=True,
         crashes_in_user_code=1,
         waits_for_exclusive=True,
+        called="refund",
+        called_ms=14,
     )
     assert set(json.loads(full.dump())) == STORED
     assert len(STORED) == len(fields(Progress))

@@ -68,7 +68,13 @@ async def test_a_program_says_something_in_a_thread(
     event = next(queue.events("ann", after=after, timeout=PATIENCE_S))
     assert event.type == "said"
     assert (event.text, event.author) == ("We are closed.", "Jo")
-    for wrong in ({"kind": "reply"}, {"kind": "note"}, {"text": " "}):
+    reply = (await client.post("/api/threads/ann/say", json={**notice, "kind": "reply"})).json()
+    assert reply["status"] == "queued"
+    queue.start_worker()
+    place = f"/api/threads/ann/messages/{reply['message_id']}"
+    found = (await client.get(place, params={"wait": 20})).json()
+    assert (found["status"], found["reply"], found["run_id"]) == ("completed", "We are closed.", "")
+    for wrong in ({"kind": "note"}, {"text": " "}):
         refused = await client.post("/api/threads/ann/say", json={**notice, **wrong})
         assert refused.status_code == 422
 
@@ -225,6 +231,24 @@ async def test_a_chat_that_takes_too_long_says_where_to_ask(
     queue.start_worker()
     found = await client.get(answer.headers["location"], params={"wait": 20})
     assert found.json()["reply"] == "You said: Hi!"
+
+
+async def test_an_operator_learns_why_a_message_has_no_answer(
+    asgi: Asgi, queue: AssistantMessageQueue
+) -> None:
+    client = asgi()
+    queue.add_message_to_thread("t", "Hi!", message_id="m")
+    queue.pause("t")
+    explained = await client.get("/api/threads/t/messages/m/explain")
+    assert (explained.status_code, explained.json()["verdict"]) == (200, "thread_paused")
+    assert "assistant-queue resume t" in explained.json()["advice"]
+    assert explained.json()["message_id"] == "m"
+    queue.add_message_to_thread("u", "Hi!", message_id="t")
+    thread = (await client.get("/api/threads/t/explain")).json()
+    assert (thread["verdict"], thread["message_id"]) == ("thread_paused", None), "not message t"
+    foreign = await client.get("/api/threads/u/messages/m/explain")
+    assert foreign.status_code == 404
+    assert (await client.get("/api/threads/u/messages/u/explain")).status_code == 404
 
 
 async def test_what_fails_is_reported_without_the_providers_words(

@@ -42,6 +42,7 @@ from assistant_queue.backends.openai.seeding import seeded
 from assistant_queue.backends.openai.sending import ASSISTANTS_HEADERS
 from assistant_queue.backends.openai.streams import Call, EventStream, Json, fetch, play
 from assistant_queue.core.runs import (
+    WRITTEN,
     CannotAsk,
     Capabilities,
     Finding,
@@ -148,6 +149,7 @@ class AssistantsBackend:
             inline_files=False,  # links to pictures alone; data URLs and documents are refused
             max_items=_MAX_MESSAGES,
             max_item_chars=_MAX_CHARS,
+            writes=True,
         )
         self._takes_messages: bool | None = None
         self._proof = asyncio.Lock()
@@ -177,6 +179,8 @@ class AssistantsBackend:
 
         A run that keeps the thread locked and that no caller will answer is stopped.
         """
+        if request.writes:
+            return self._start_on_free_thread(request)
         return once_more_if_empty(
             self._start_on_free_thread(request), partial(self._run_over_thread, request)
         )
@@ -201,6 +205,11 @@ class AssistantsBackend:
 
     async def _start(self, request: RunRequest) -> AsyncGenerator[RunEvent, None]:
         is_repeated = request.again or request.batch.attempts > 1
+        if request.writes:
+            await self._post(request, is_repeated=is_repeated)
+            for written in WRITTEN:
+                yield written
+            return
         if request.items and self._takes_messages is None and is_repeated:
             # An earlier attempt may have posted some of them one by one, from another process.
             missing = await self._missing(request)
@@ -213,12 +222,15 @@ class AssistantsBackend:
                     yield event
             if has_started:
                 return
-        # Only an earlier attempt can have posted some of them.
-        for item in await self._missing(request) if is_repeated else request.items:
-            await fetch(self._calls.post(request, item), thread=request.batch.thread_id)
+        await self._post(request, is_repeated=is_repeated)
         async with aclosing(self._run_over_thread(request)) as events:
             async for event in events:
                 yield event
+
+    async def _post(self, request: RunRequest, *, is_repeated: bool) -> None:
+        """Post the items one by one; only an earlier attempt can have posted some of them."""
+        for item in await self._missing(request) if is_repeated else request.items:
+            await fetch(self._calls.post(request, item), thread=request.batch.thread_id)
 
     async def _create(
         self, request: RunRequest, reader: RunReader, *, with_messages: bool
@@ -394,6 +406,10 @@ class AssistantsBackend:
         Whatever goes wrong says nothing about the run, so it is a `StreamCut`; only a 404 is not.
         """
         del cursor
+        if request.writes:
+            for written in WRITTEN:
+                yield written
+            return
         with watching(request.batch.thread_id, run_id):
             run = await self._log.run(request, run_id)
         yield RunAccepted(run_id=run_id)
@@ -445,6 +461,8 @@ class AssistantsBackend:
             else:
                 return await self._finding(request, run, calls)
         try:
+            if request.writes:
+                return NotFound() if await self._log.missing(request) else WRITTEN[1]
             return await self._found_by_marks(request)
         except EndUnknown:
             reason = (

@@ -178,7 +178,7 @@ class AssistantsCalls:
 def _message(item: InputItem, request: RunRequest) -> Json:
     content = assistants_content(item.content)
     return {
-        "role": "user",
+        "role": item.role,
         "content": content,
         "metadata": message_metadata(item, request.batch.id),
     }

@@ -30,7 +30,7 @@ from assistant_queue.backends.chat_completions.requests import (
     rounds_of,
 )
 from assistant_queue.backends.chat_completions.rounds import remembered
-from assistant_queue.backends.no_conversations import NoConversations, failing
+from assistant_queue.backends.no_conversations import NoConversations, failing, remembering
 from assistant_queue.backends.openai import remedies
 from assistant_queue.backends.openai.error_mapping import of_trouble
 from assistant_queue.backends.openai.model_check import find_model
@@ -89,7 +89,9 @@ class ChatCompletionsBackend(NoConversations):
     """
 
     name = "chat_completions"
-    capabilities = Capabilities(found_by=FoundBy.NOT_AT_ALL, conversations=False, stateless=True)
+    capabilities = Capabilities(
+        found_by=FoundBy.NOT_AT_ALL, conversations=False, stateless=True, writes=True
+    )
 
     def __init__(
         self,
@@ -162,6 +164,8 @@ class ChatCompletionsBackend(NoConversations):
 
     def start(self, request: RunRequest) -> AsyncIterator[RunEvent]:
         """Send the batch after the history."""
+        if request.writes:
+            return remembering(self._remember(request, chat_history.load(request.anchor), []))
         return self._send(request, [])
 
     def submit(

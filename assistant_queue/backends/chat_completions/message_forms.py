@@ -15,8 +15,8 @@ from assistant_queue.backends.openai.remedies import Remedy
 Json = dict[str, Any]
 
 _BRIDGE = "..."
-"""Assistant text between a tool's output and the next question. Chosen: it says nothing, and is not
-empty, which the same templates refuse, too."""
+"""Text between a tool's output and the next question, and before a conversation's first reply.
+Chosen: it says nothing, and is not empty, which the same templates refuse, too."""
 
 
 def in_form(messages: Sequence[Json], using: Container[Remedy]) -> list[Json]:
@@ -91,11 +91,14 @@ def _with_ids(message: Json, form: Callable[[str], str]) -> Json:
 def joined(messages: Sequence[Json]) -> list[Json]:
     """Merge neighbouring messages of one role; tool rounds stay as they are.
 
-    For models with a template that requires the roles to alternate.
+    For models with a template that requires the roles to alternate, a user's first.
     """
     found: list[Json] = []
     for message in messages:
         last = found[-1] if found else None
+        if message["role"] == "assistant" and (last is None or last["role"] == "system"):
+            last = {"role": "user", "content": _BRIDGE}
+            found.append(last)
         is_plain = message["role"] != "tool" and not message.get("tool_calls")
         if (
             last is not None

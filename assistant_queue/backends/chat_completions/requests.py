@@ -80,7 +80,7 @@ def asked(request: RunRequest) -> list[Json]:
     return [
         {
             "id": f"{request.batch.id}-{number}",
-            "role": "user",
+            "role": item.role,
             "content": chat_content(item.content),
         }
         for number, item in enumerate(request.items)

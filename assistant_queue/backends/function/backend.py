@@ -33,6 +33,7 @@ from assistant_queue.backends.function.invocation import (
 from assistant_queue.backends.no_conversations import NoConversations, failing
 from assistant_queue.config.protocol import name_of_backend
 from assistant_queue.core.runs import (
+    WRITTEN,
     CannotAsk,
     Capabilities,
     Finding,
@@ -120,14 +121,20 @@ class FunctionBackend(NoConversations):
             # matter.
             cancels=self._on_loop or idempotent,
             conversations=False,
+            writes=history > 0,
         )
 
     async def start(self, request: RunRequest) -> AsyncIterator[RunEvent]:
-        """Call the function.
+        """Call the function; a batch that is only remembered does not reach it.
 
         Raises:
             UnknownThread, OutcomeUnknown: As the function raised them.
         """
+        if request.writes:
+            accepted, ended = WRITTEN
+            yield accepted
+            yield replace(ended, anchor=self._remember(request, ()))
+            return
         run_id = f"{request.batch.id}-{request.batch.attempts}"
         # 1. the batch is "sending"
         # 2. this event is yielded
@@ -255,7 +262,7 @@ class FunctionBackend(NoConversations):
         """
         if not self._history:
             return None
-        asked = (Said("user", text_of(item.content)) for item in request.items)
+        asked = (Said(item.role, text_of(item.content)) for item in request.items)
         answered = (Said("assistant", reply) for reply in replies)
         return dump_history([*load_history(request.anchor), *asked, *answered], self._history)
 

@@ -20,7 +20,13 @@ def is_asked(item: Json) -> bool:
 
 def are_of_batch(items: Sequence[Json], wanted: Sequence[InputItem]) -> bool:
     """Return True if these are the batch's items, by their texts."""
-    return all(
-        is_asked(item) and same_content(item.get("content"), ours.content)
-        for item, ours in zip(items, wanted, strict=True)
+    return all(is_said_by(item, ours) for item, ours in zip(items, wanted, strict=True))
+
+
+def is_said_by(item: Json, ours: InputItem) -> bool:
+    """Return True if this may be the batch's item, by its role and its text."""
+    return (
+        is_kind(item, "message")
+        and item.get("role") == ours.role
+        and same_content(item.get("content"), ours.content)
     )

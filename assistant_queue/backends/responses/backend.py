@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from assistant_queue.backends.openai import remedies
 from assistant_queue.backends.openai.addresses import opened
+from assistant_queue.backends.openai.content import objects_in
 from assistant_queue.backends.openai.conversation_renewal import (
     MAX_ITEMS,
     copied,
@@ -54,8 +55,9 @@ from assistant_queue.backends.responses.conversation_log import ConversationLog
 from assistant_queue.backends.responses.foreground import ForegroundWatch
 from assistant_queue.backends.responses.parser import ResponseReader, answer_of, is_open, output_of
 from assistant_queue.backends.responses.repair import Repairer
-from assistant_queue.backends.responses.requests import ResponsesCalls, user_items
+from assistant_queue.backends.responses.requests import ResponsesCalls, input_items
 from assistant_queue.core.runs import (
+    WRITTEN,
     ActionRequired,
     Capabilities,
     Finding,
@@ -158,6 +160,7 @@ class ResponsesBackend:
             follows=True,
             cancels=self._in_background,
             renews=on_context_overflow != "fail",
+            writes=True,
         )
 
     # --- conversations ----------------------------------------------------------------------------
@@ -195,9 +198,22 @@ class ResponsesBackend:
     def start(self, request: RunRequest) -> AsyncIterator[RunEvent]:
         """Send the batch, after error outputs for the calls that an earlier one left open."""
         healing = [output_item(call_id, UNANSWERED) for call_id in request.open_calls]
-        return once_more_if_empty(
-            self._send(request, [*healing, *user_items(request)]), partial(self._send, request, [])
+        items = [*healing, *input_items(request)]
+        if request.writes:
+            return self._write(request, items)
+        return once_more_if_empty(self._send(request, items), partial(self._send, request, []))
+
+    async def _write(
+        self, request: RunRequest, items: Sequence[Json]
+    ) -> AsyncGenerator[RunEvent, None]:
+        """Add the items to the conversation, without a response over them."""
+        added = await fetch(
+            self._calls.add_items(request.conversation_id, items), thread=request.batch.thread_id
         )
+        accepted, ended = WRITTEN
+        yield accepted
+        ids = [str(item["id"]) for item in objects_in(added.get("data")) if item.get("id")]
+        yield replace(ended, anchor=ids[-1] if len(ids) == len(items) else None)
 
     def submit(
         self,
@@ -330,6 +346,10 @@ class ResponsesBackend:
         Whatever goes wrong says nothing about the response, so it is a `StreamCut`; a 404, and a
         response in the foreground that no process works on any more, are a `RunVanished`.
         """
+        if request.writes:
+            for written in WRITTEN:
+                yield written
+            return
         thread = request.batch.thread_id
         has_started = False
         if cursor is not None and self._in_background and remedies.UNSTREAMED not in self._remedies:

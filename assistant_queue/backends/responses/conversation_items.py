@@ -7,14 +7,16 @@ recognised by its texts, after the last item that was known before it (the ancho
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from assistant_queue.backends.openai.content import Json
 from assistant_queue.backends.openai.foreign_calls import call_id_of, is_answer, judged
 from assistant_queue.backends.openai.items import are_of_batch, is_asked, is_kind
 from assistant_queue.backends.responses.parser import calls_of, replies_of
 from assistant_queue.core.runs import (
+    WRITTEN,
     ActionRequired,
+    CannotAsk,
     Finding,
     NotFound,
     RunEnded,
@@ -111,6 +113,8 @@ def what_became_of(
     start = _after_outputs(items, calls) if calls else _after_batch(tail, request)
     if start is None:
         return NotFound(anchor=tail.anchor)
+    if request.writes:
+        return _written(tail)
     rest = _until_next_question(items[start:])
     if not rest or any(item.get("status") == "in_progress" for item in rest):
         # Stored without an answer yet: servers that store the input at once are still at work.
@@ -138,6 +142,19 @@ def what_became_of(
     )
     is_failed = isinstance(ended, RunEnded) and ended.error is not None
     return Undecided() if is_answer(rest[-1]) and not is_failed else ended
+
+
+def _written(tail: Tail) -> Finding:
+    """Return the end of a batch that was written without a run: its texts are there.
+
+    Without the anchor they may be an earlier reply of the model's.
+    """
+    if not tail.is_exact:
+        return CannotAsk(
+            reason="the item before the batch is not in the conversation any more: whether its"
+            " texts are the batch's cannot be determined"
+        )
+    return replace(WRITTEN[1], anchor=tail.anchor)
 
 
 def _after_outputs(items: Sequence[Json], calls: Sequence[ToolCall]) -> int | None:

@@ -175,9 +175,9 @@ class ResponsesCalls:
         return self._channel.write("/responses", sent, is_bounded=not in_background, **self._beside)
 
 
-def user_items(request: RunRequest) -> list[Json]:
+def input_items(request: RunRequest) -> list[Json]:
     """The batch as input."""
     return [
-        {"type": "message", "role": "user", "content": responses_content(item.content)}
+        {"type": "message", "role": item.role, "content": responses_content(item.content)}
         for item in request.items
     ]

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 
 from assistant_queue.backends.openai.content import Json, same_content
 from assistant_queue.backends.openai.foreign_calls import call_id_of, is_answer
-from assistant_queue.backends.openai.items import is_asked, is_kind
+from assistant_queue.backends.openai.items import is_asked, is_kind, is_said_by
 from assistant_queue.backends.responses.conversation_items import (
     Tail,
     open_calls_of,
     what_became_of,
 )
-from assistant_queue.core.runs import CannotAsk, Finding, InputItem, NotFound, RunRequest
+from assistant_queue.core.runs import CannotAsk, Finding, NotFound, RunRequest
 from assistant_queue.models import ToolCall
 
 OUT_OF_ORDER = (
@@ -30,14 +30,13 @@ OUT_OF_ORDER = (
 def could_hold(items: Sequence[Json], request: RunRequest) -> bool:
     """Return whether the items contain the batch's texts, each as often, in any order."""
     return all(
-        sum(_is_said_by(item, ours) for item in items)
-        >= sum(same_content(other.content, ours.content) for other in request.items)
+        sum(is_said_by(item, ours) for item in items)
+        >= sum(
+            other.role == ours.role and same_content(other.content, ours.content)
+            for other in request.items
+        )
         for ours in request.items
     )
-
-
-def _is_said_by(item: Json, ours: InputItem) -> bool:
-    return is_asked(item) and same_content(item.get("content"), ours.content)
 
 
 def is_absent(items: Sequence[Json], request: RunRequest, calls: Sequence[ToolCall]) -> bool:
@@ -86,13 +85,16 @@ def without_order(
 def _alone(items: Sequence[Json], request: RunRequest) -> Tail | None:
     """Order the items if the batch is the only question and one message answers it; else None.
 
-    There is only one such order: the batch, calls before their outputs, the message.
+    There is only one such order: the batch, calls before their outputs, the message. A batch that
+    was written without a run is alone if nothing else is there.
     """
+    if request.writes:
+        return Tail(items, None, is_exact=True) if len(items) == len(request.items) == 1 else None
     asked = [item for item in items if is_asked(item)]
     made = [item for item in items if not is_asked(item)]
     messages = [item for item in made if is_kind(item, "message")]
     if len(asked) != len(request.items) or len(messages) != 1 or open_calls_of(made):
         return None
-    placed = [next(item for item in asked if _is_said_by(item, ours)) for ours in request.items]
+    placed = [next(item for item in asked if is_said_by(item, ours)) for ours in request.items]
     others = sorted((item for item in made if item not in messages), key=is_answer)
     return Tail([*placed, *others, *messages], None, is_exact=True)

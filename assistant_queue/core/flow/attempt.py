@@ -20,6 +20,7 @@ from assistant_queue.core.runs import (
     ActionRequired,
     CannotAsk,
     Finding,
+    FoundBy,
     NotFound,
     RunAccepted,
     RunEnded,
@@ -217,6 +218,8 @@ def _ask(question: steps.Find | steps.Follow) -> Generator[steps.Step, Any, Any]
 def send(ctx: BatchContext) -> Reached:
     """Send the batch and watch its run."""
     progress = ctx.progress
+    if ctx.sent.writes and ctx.capabilities.found_by is FoundBy.NOT_AT_ALL:
+        return (yield from _remember(ctx))
     progress.attempts += 1
     progress.run_id = None
     progress.transcript = None
@@ -233,6 +236,16 @@ def send(ctx: BatchContext) -> Reached:
     yield from ctx.save(Phase.SENDING, leaves=True)
     started: RunAccepted = yield steps.Start(request=ctx.sent)
     yield from _save_running(ctx, started.run_id)
+    return (yield from watch(ctx))
+
+
+def _remember(ctx: BatchContext) -> Reached:
+    """Add the batch to the history, which is stored with the result.
+
+    Nothing leaves, so nothing is stored before: a worker that dies has done nothing.
+    """
+    ctx.new_deadline()
+    yield steps.Start(request=ctx.sent)
     return (yield from watch(ctx))
 
 
@@ -293,7 +306,7 @@ def answer(ctx: BatchContext, event: ActionRequired) -> Reached:
         # Before any function is called: these calls and their ids are kept nowhere else.
         progress.asked = event
     if new:
-        yield from enter_user_code(ctx, new)
+        yield from enter_user_code(ctx, "", new)
         outputs: dict[str, str] = yield steps.Answer(batch=ctx.batch, run_id=run_id, calls=new)
         progress.outputs.update(outputs)
         leave_user_code(ctx)

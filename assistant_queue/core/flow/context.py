@@ -204,6 +204,19 @@ class BatchContext:
         )
 
     @property
+    def writes(self) -> bool:
+        """The batch is written to the conversation, and no run answers it.
+
+        No message of it wants a reply. A backend that cannot write answers messages of users.
+        """
+        messages = self.batch.messages
+        return (
+            self.capabilities.writes
+            and bool(messages)
+            and not any(message.wants_reply for message in messages)
+        )
+
+    @property
     def can_renew(self) -> bool:
         """A new conversation can be begun: it is the queue's to choose, and no run waits in it."""
         waits = bool(self.progress.calls) and self.capabilities.found_by is FoundBy.METADATA

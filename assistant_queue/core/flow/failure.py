@@ -27,7 +27,7 @@ from assistant_queue.core.flow.retrying import (
     take_back,
     try_again,
 )
-from assistant_queue.core.flow.user_code import leave_user_code
+from assistant_queue.core.flow.user_code import end_user_code, leave_user_code
 from assistant_queue.core.runs import Finding, FoundBy, RunAccepted, RunEnded
 from assistant_queue.core.thread_state import Phase
 from assistant_queue.errors import (
@@ -50,7 +50,7 @@ def decide(ctx: BatchContext, failure: Failure) -> Flow:
     if isinstance(failure, CallbackError):
         leave_user_code(ctx)
     if not isinstance(failure, RunEnded):
-        ctx.progress.in_user_code = False
+        end_user_code(ctx)
     row = meaning_of(failure, ctx.situation)
     if row is not None:
         return (yield from _CONSEQUENCES[row.decision](ctx, failure, row))

@@ -33,6 +33,11 @@ itself for a run that ends later."""
 
 def finish(ctx: BatchContext, event: RunEnded) -> Flow:
     """Store the result of a run that ended well; its reply joins the outbox."""
+    if ctx.writes:
+        ctx.log.end(ctx.now_ms())
+        written = ctx.result_of("", event.status, ())
+        yield steps.Finish(result=written, anchor=event.anchor)
+        return steps.Completed(result=written)
     ctx.collect(event)
     ctx.log.end(ctx.now_ms())
     result = yield from _result(ctx, event)
@@ -117,7 +122,7 @@ def bury(ctx: BatchContext, reason: str, info: ErrorInfo, *, deaths: int = 0) ->
             run_id=progress.run_id,
             patience_s=BURIAL_PATIENCE_S,
         )
-    if ctx.rules.fallback:
+    if ctx.rules.fallback and not ctx.writes:
         yield from _fall_back(ctx, reason, info, deaths)
     result = progress.result
     yield steps.Bury(
@@ -149,7 +154,7 @@ def _fallback_text(ctx: BatchContext, info: ErrorInfo) -> Generator[steps.Step, 
         return fallback
     if not fallback:
         return None
-    yield from enter_user_code(ctx)
+    yield from enter_user_code(ctx, "fallback_reply")
     text: str | None = yield steps.FallBack(batch=ctx.batch, error=info)
     leave_user_code(ctx)
     return text

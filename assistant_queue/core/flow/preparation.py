@@ -13,25 +13,41 @@ from assistant_queue.core.flow.context import BatchContext, Steps
 from assistant_queue.core.flow.user_code import enter_user_code, leave_user_code
 from assistant_queue.core.runs import FoundBy, InputItem, RunRequest
 from assistant_queue.core.thread_state import Phase
+from assistant_queue.errors import NotSupported
+
+MAX_WRITTEN = 15
+"""Items that are written to a conversation at once. Source: the provider takes 20 in one call; the
+rest is for outputs of calls that were left open."""
 
 
 def prepare(ctx: BatchContext) -> Steps:
-    """Make the request."""
+    """Make the request.
+
+    Raises:
+        NotSupported: The backend cannot write a reply of `say`, and another one was configured
+            where it was said.
+    """
     progress = ctx.progress
     stateless = ctx.capabilities.stateless
     items = yield from _fitting_items(ctx)
+    writes = ctx.writes
+    if not ctx.capabilities.writes and any(item.role == "assistant" for item in items):
+        raise NotSupported(
+            "the backend of this worker cannot write a reply of say() to its conversation"
+        )
     conversation_id = yield from _conversation(ctx)
     ctx.request = RunRequest(
         batch=replace(ctx.batch, attempts=progress.attempts + 1),
         conversation_id=conversation_id or "",
         anchor=ctx.claimed.anchor if stateless else progress.anchor,
         items=() if progress.already_in_thread else items,
-        instructions=(yield from _instructions(ctx)),
+        instructions=None if writes else (yield from _instructions(ctx)),
         open_calls=ctx.claimed.open_calls,
         deadline_s=ctx.rules.run_timeout_s,
         again=progress.attempts + progress.refusals + progress.failures > 0,
         shortened=progress.shortened,
         renewed=progress.origin is not None,
+        writes=writes,
     )
 
 
@@ -49,9 +65,12 @@ def _fitting_items(ctx: BatchContext) -> Generator[steps.Step, Any, tuple[InputI
 
 
 def _fit(ctx: BatchContext) -> Fit:
+    most = ctx.capabilities.max_items
+    if ctx.writes:
+        most = min(most or MAX_WRITTEN, MAX_WRITTEN)
     return fit(
         ctx.batch.messages,
-        max_items=ctx.capabilities.max_items,
+        max_items=most,
         max_item_chars=ctx.capabilities.max_item_chars,
     )
 
@@ -89,7 +108,7 @@ def _instructions(ctx: BatchContext) -> Generator[steps.Step, Any, str | None]:
         return None
     if ctx.phase is Phase.FROZEN:
         # In a later phase the next step is not stored in any case, so nothing would take this back.
-        yield from enter_user_code(ctx)
+        yield from enter_user_code(ctx, "default_instructions")
     asked: str | None = yield steps.Instruct(batch=ctx.batch)
     leave_user_code(ctx)
     return asked

@@ -49,6 +49,7 @@ class Action(StrEnum):
     DISCARD_FAILED = "discard_failed"
     READ_STATUS = "read_status"
     LIST_THREADS = "list_threads"
+    EXPLAIN = "explain"
     READ_HEALTH = "read_health"
 
 

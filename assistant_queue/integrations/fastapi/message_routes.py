@@ -61,7 +61,8 @@ def add_routes(router: APIRouter, service: Service) -> None:
     async def say(request: Request, thread_id: ThreadId, body: SaidText) -> Accepted:
         """Say something in a thread without a run: on its platform, and to its subscribers.
 
-        It is delivered through the outbox, in order with the replies.
+        It is delivered through the outbox, in order with the replies. A reply is written to the
+        provider's conversation, too, between two runs.
         """
         receipt = await queue.say(
             thread_id, body.text, author=_name_of(caller_of(request), body.author), kind=body.kind
@@ -70,7 +71,7 @@ def add_routes(router: APIRouter, service: Service) -> None:
             message_id=receipt.message_id,
             thread_id=receipt.thread_id,
             job_id=receipt.job_id,
-            status="completed",
+            status="completed" if body.kind == "notice" else "queued",
             estimated_wait_s=0.0,
             due_at=receipt.due_at,
             duplicate=False,

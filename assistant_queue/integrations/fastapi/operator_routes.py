@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from assistant_queue.client import arguments
+from assistant_queue.errors import MessageNotFound
 from assistant_queue.integrations.fastapi.access import Action
 from assistant_queue.integrations.fastapi.guarded_routes import operation
 from assistant_queue.integrations.fastapi.schemas import (
@@ -15,10 +16,19 @@ from assistant_queue.integrations.fastapi.schemas import (
     FailedPage,
     Handled,
     HealthAnswer,
+    MessageId,
+    ThreadId,
     ThreadsPage,
 )
 from assistant_queue.integrations.fastapi.service import Service
-from assistant_queue.models import FailureReason, QueueStatus, ThreadFilter, ThreadOrder
+from assistant_queue.models import (
+    Explanation,
+    FailureReason,
+    QueueStatus,
+    ThreadFilter,
+    ThreadOrder,
+)
+from assistant_queue.store.ops.explaining import explain
 from assistant_queue.store.ops.health import read_readiness
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
@@ -63,6 +73,25 @@ def add_routes(router: APIRouter, service: Service) -> None:
         found = await queue.list_threads(state, limit, after, order)
         return ThreadsPage(threads=found, next=found[-1].thread_id if len(found) == limit else None)
 
+    @router.get(
+        "/threads/{thread_id}/explain", **operation(Action.EXPLAIN, 404, name="explain_thread")
+    )
+    async def explain_thread(thread_id: ThreadId) -> Explanation:
+        """Why a thread has no answer (yet), with the evidence, in the provider's own words."""
+        core = queue.core
+        return await core.store.run(explain(core.namespace, thread_id, is_thread=True))
+
+    @router.get(
+        "/threads/{thread_id}/messages/{message_id}/explain",
+        **operation(Action.EXPLAIN, 404, name="explain_message"),
+    )
+    async def explain_message(thread_id: ThreadId, message_id: MessageId) -> Explanation:
+        """Why a message has no answer (yet), with the evidence, in the provider's own words."""
+        found = await queue.explain(message_id)
+        if found.message_id is None or found.thread_id != thread_id:
+            raise MessageNotFound(f"there is no message {message_id!r} in thread {thread_id!r}")
+        return found
+
     @router.post("/pause", status_code=204, **operation(Action.PAUSE, name="pause"))
     async def pause() -> None:
         """Take messages and answer none, in every thread."""
@@ -103,7 +132,7 @@ def add_routes(router: APIRouter, service: Service) -> None:
         )
 
     _add_failed_routes(router, service)
-    del read_status, list_threads, pause, resume, live, ready
+    del read_status, list_threads, explain_thread, explain_message, pause, resume, live, ready
 
 
 def _add_failed_routes(router: APIRouter, service: Service) -> None:

@@ -172,7 +172,7 @@ class SaidText(_Body):
     )
     kind: SayKind = Field(
         "reply",
-        description="`notice`: the model does not see it. `reply` is not supported yet.",
+        description="`reply`: the model reads it as its own. `notice`: the model does not see it.",
     )
 
 

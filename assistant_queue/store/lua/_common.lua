@@ -10,7 +10,8 @@
 --   frozen        list    the messages of its current batch, packed, in order
 --   conversation  hash    id, anchor, open: the provider's side of the thread; outlives idleness
 --   message       hash    one message: thread, seq, rev, digest, nonce, at (ms), due, job, labels,
---                         batch, state, cancelled_by, edited_by, returned_by, entry
+--                         batch, state, cancelled_by, edited_by, returned_by, entry, said (of a
+--                         reply of `say`: the record that has its delivery)
 --   record        hash    the outcome of a batch: thread, state, token, discarded_by, result,
 --                         account (times, attempts), delivery, delivered_at (ms) ...
 --   over          string  present while a late copy of a call that took effect may still arrive
@@ -47,7 +48,7 @@
 --   first    ms when the oldest waiting message arrived
 --   own_due  ms when the waiting messages are due by their own window; `never` (_quiet.lua) if
 --            none of them wants a reply
---   quiet    1 if some of the waiting messages may want no reply
+--   quiet    1 if some of the waiting messages may want no reply, or be replies of `say`
 --   pk       the counter that includes the waiting messages
 --   bk       the counter that includes the batch
 --   batch    id of the frozen batch

@@ -3,8 +3,9 @@
 -- Needs key.record, key.counters, key.conversation, key.frozen, rest_key(i) = message keys in batch
 -- order, arg.result, arg.account, arg.result_ttl_ms, arg.keep_text, arg.anchor, arg.done (the
 -- channel), and the keys of _events.lua. The account is opaque here: times, attempts, labels.
+-- is_silent: subscribers are not notified.
 
-local function write_results(t)
+local function write_results(t, is_silent)
   redis.call('HSET', key.record, 'thread', arg.thread_id, 'state', 'completed',
     'token', arg.token, 'result', arg.result, 'account', arg.account)
   redis.call('PEXPIRE', key.record, arg.result_ttl_ms)
@@ -25,7 +26,7 @@ local function write_results(t)
   redis.call('HDEL', key.conversation, 'open')
   book(t.bk, 'completed', t.bn)
   redis.call('PUBLISH', arg.done, t.batch)
-  if has_subscribers() then
+  if not is_silent and has_subscribers() then
     publish('reply_ready', string.sub(arg.result, 1, -2) .. ',"account":' .. arg.account .. '}')
   end
 end

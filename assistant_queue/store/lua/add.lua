@@ -10,7 +10,7 @@
 -- record. The entry is stored with the time of this step.
 -- over: of this very call, if there is a max_pending: a message that found its thread full is not
 -- accepted when a copy of the call finds room.
---! include common wakeup events quiet
+--! include common wakeup events quiet join
 local known = redis.call('HMGET', key.message, 'thread', 'digest', 'nonce', 'due', 'job')
 if known[1] then
   -- redis-py repeats a command after a lost reply: the same nonce is the same call, not a second
@@ -34,7 +34,6 @@ if most > 0 and ((t.n >= most and (quiet or not opens)) or redis.call('EXISTS', 
 end
 
 local entry = string.sub(arg.entry, 1, -2) .. ',"q":' .. ms(now) .. '}'
-local seq = t.head + redis.call('RPUSH', key.pending, entry) - 1
 local first = opens and now or tonumber(t.first)
 local count = t.n + 1
 
@@ -56,36 +55,8 @@ else
 end
 due = math.max(due, first)
 
--- A back-off delays the messages after it until its end, and not longer, whatever their own window.
-local decides = t.state == 'retrying' and tonumber(t.due) or due
-local kind = decides <= now and 'waiting' or 'delayed'
+local seq, job = join(t, entry, first, due)
 local due_ms = ms(due)
-if t.n > 0 and due_ms == t.own_due and kind == t.pk then
-  redis.call('HINCRBY', key.thread, 'n', 1) -- one more in an open window changes nothing else
-else
-  book(t.pk, kind, t.n)
-  redis.call('HSET', key.thread,
-    'n', count, 'head', t.head, 'first', ms(first), 'own_due', due_ms, 'pk', kind)
-end
-book(nil, kind, 1)
-if quiet and not t.quiet then redis.call('HSET', key.thread, 'quiet', '1') end
-
-local job = ''
-if not t.batch then
-  job = t.wake or ''
-  if t.state ~= 'pending' or t.due ~= due_ms then
-    redis.call('HSET', key.thread, 'state', 'pending', 'due', due_ms)
-  end
-  if t.paused or is_never(due) then
-    job = ''
-  elseif not t.wake or t.due ~= due_ms then
-    -- A wake-up that a worker has taken already is rescheduled by its claim, which finds it early.
-    if not t.wake or redis.call('ZSCORE', key.scheduled, t.wake) then job = wake_at(t.wake, due) end
-    redis.call('HSET', key.thread, 'wake', job)
-    redis.call('ZADD', key.due, due <= now and recheck_at() or due_ms, arg.thread_id)
-    publish_tick(due)
-  end
-end
 
 redis.call('HSET', key.message, 'thread', arg.thread_id, 'seq', ms(seq), 'digest', arg.digest,
   'nonce', arg.nonce, 'due', due_ms, 'job', job, 'at', ms(now))

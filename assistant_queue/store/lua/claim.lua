@@ -127,11 +127,12 @@ if not t.batch then
     return {'idle'}
   end
   -- A batch takes `max_take` messages. Cancelled ones between them are removed with it, and those
-  -- that want no reply taken with it; neither count. It has no more than `largest` messages.
+  -- that want no reply taken with it; neither count. It has no more than `largest` messages, and
+  -- ends where a reply of `say` is.
   local most, largest = tonumber(arg.max_take), tonumber(arg.largest)
   local take = places
-  if most < places then
-    take = places == t.n and not t.quiet and most or walk(most, largest, places)
+  if most < places or t.quiet then
+    take = places == t.n and not t.quiet and most or walk(most, largest, places, true)
   end
   if take == places then
     redis.call('RENAME', key.pending, key.frozen)
@@ -202,7 +203,10 @@ redis.call('ZADD', key.due, ms(lease_end + tonumber(arg.guard_ms)), arg.thread_i
 if t.phase ~= 'delivering' and has_subscribers() then
   local sent = t.progress and t.progress ~= '' and cjson.decode(t.progress).attempts or 0
   if t.phase == 'frozen' or t.state == 'retrying' then sent = sent + 1 end
-  local ids = ids_of(redis.call('LRANGE', key.frozen, 0, -1))
-  publish('batch_claimed', cjson.encode({batch_id = t.batch, message_ids = ids, attempt = sent}))
+  local entries = redis.call('LRANGE', key.frozen, 0, -1)
+  if not was_shown(entries[1], #entries) then
+    publish('batch_claimed', cjson.encode(
+      {batch_id = t.batch, message_ids = ids_of(entries), attempt = sent}))
+  end
 end
 return claimed(guard, lease_end)

@@ -9,7 +9,7 @@
 -- lost: 1 if version 0.1 stored the results, and they cannot be read any more.
 -- reply: the packed reply to deliver, '' for none. delivery_token: the lease of the delivery if the
 -- caller can deliver at once; it gets it if no other reply waits and nothing is paused.
---! include common wakeup events results quiet release outbox queue_reply
+--! include common wakeup events quiet results release outbox queue_reply
 local t = read_thread()
 if not holds(t) then
   -- The same call again: its reply was lost. A worker that claimed the thread since then has
@@ -20,7 +20,7 @@ if not holds(t) then
   return {'lost'}
 end
 if t.phase ~= 'delivering' then
-  write_results(t)
+  write_results(t, was_shown(redis.call('LINDEX', key.frozen, 0) or '', t.bn))
 elseif redis.call('EXISTS', key.record) == 1 then
   -- Stored by a dead worker; this worker's call may be repeated, too.
   redis.call('HSET', key.record, 'token', arg.token)

@@ -73,7 +73,8 @@ local function bury(t)
   redis.call('PUBLISH', arg.done, batch)
 end
 
--- Make the waiting messages a new pending thread: due at once, without a batch or a back-off.
+-- Make the waiting messages a new pending thread: due at once, without a batch or a back-off. Some
+-- may want no reply (_quiet.lua).
 local function rebuild_thread(paused)
   local entries, count, head = redis.call('LRANGE', key.pending, 0, -1), 0, 1
   for i, entry in ipairs(entries) do
@@ -92,7 +93,7 @@ local function rebuild_thread(paused)
     return
   end
   redis.call('HSET', key.thread, 'state', 'pending', 'due', ms(now), 'n', count, 'head', head,
-    'first', ms(now), 'own_due', ms(now), 'pk', 'waiting')
+    'first', ms(now), 'own_due', ms(now), 'pk', 'waiting', 'quiet', '1')
   book(nil, 'waiting', count)
   if not paused then
     redis.call('HSET', key.thread, 'wake', wake_at(nil, now))

@@ -15,7 +15,7 @@ local t = read_thread()
 local entries = cjson.decode(arg.entries)
 for i = #entries, 1, -1 do
   redis.call('LPUSH', key.pending, entries[i])
-  if is_quiet(entries[i]) then redis.call('HSET', key.thread, 'quiet', '1') end
+  if is_marked(entries[i]) then redis.call('HSET', key.thread, 'quiet', '1') end
 end
 local head = t.head - #entries
 for i = 1, rest_count do

@@ -1,14 +1,16 @@
 -- Event `say`: a text for the thread's platform and its subscribers, without a run: it joins the
--- outbox, in order with the replies.
+-- outbox, in order with the replies. A reply joins the waiting messages, too, for the provider's
+-- conversation.
 -- KEYS: thread message record outbox delivering deliveries counters paused scheduled queue queues
---       job events
--- ARGV: now thread_id message_id batch_id author text kind labels result reply result_ttl_ms
---       over_ms guard_ms function origin stamp job_id events
+--       job events pending due
+-- ARGV: now thread_id message_id batch_id author text kind labels result reply entry result_ttl_ms
+--       over_ms guard_ms recheck_ms tick function origin stamp job_id events
 -- Returns {'said', ms when, wake-up id or ''}
 -- message_id, batch_id: fresh, of this very call. result, reply: JSON, opaque here; this step adds
 -- its time. The record is that of a batch that is completed, so that the delivery of the text is
--- shown, parked and returned as that of a reply.
---! include common wakeup events outbox delivery_wake
+-- shown, parked and returned as that of a reply. entry: '' for a notice, else packed with its mark
+-- (_quiet.lua).
+--! include common wakeup events quiet join outbox delivery_wake
 local known = redis.call('HMGET', key.message, 'at', 'job')
 -- The same call again: its reply was lost.
 if known[1] then return {'said', known[1], known[2] or ''} end
@@ -21,23 +23,36 @@ local function timed(json, ...)
 end
 
 local t = read_thread()
+local seq
 local job = ''
+if arg.entry ~= '' then
+  -- It opens no window and ends none: the messages before it are sent first.
+  local opens = t.n == 0 or is_never(t.own_due)
+  local first = opens and now or tonumber(t.first)
+  seq, job = join(t, timed(arg.entry, 'q'), first, opens and now or tonumber(t.own_due))
+end
 local entry = arg.batch_id .. ' ' .. ms(now) .. ' reply ' .. timed(arg.reply, 'b')
 if put_reply(entry) then
   set_head({}, arg.batch_id, t.paused, '', '')
-  -- A paused queue delivers nothing; `resume_queue` has all deliveries checked.
-  if not t.paused and redis.call('EXISTS', key.paused) == 0 then
+  -- A paused queue delivers nothing; `resume_queue` has all deliveries checked. A worker that takes
+  -- a wake-up of the thread delivers, too.
+  if not t.paused and job ~= arg.job_id and redis.call('EXISTS', key.paused) == 0 then
     job = wake_delivery_at(nil, now)
   end
 end
 redis.call('HSET', key.record, 'thread', arg.thread_id, 'state', 'completed',
   'result', timed(arg.result, 'started_at', 'ended_at'), 'account', '{}', 'delivery', 'pending')
 redis.call('PEXPIRE', key.record, arg.result_ttl_ms)
-redis.call('HSET', key.message, 'thread', arg.thread_id, 'batch', arg.batch_id, 'at', ms(now),
-  'due', ms(now), 'job', job)
+redis.call('HSET', key.message, 'thread', arg.thread_id, 'at', ms(now), 'due', ms(now), 'job', job)
 if arg.labels ~= '' then redis.call('HSET', key.message, 'labels', arg.labels) end
--- As long as a late copy of the call may arrive, too.
-redis.call('PEXPIRE', key.message, math.max(tonumber(arg.result_ttl_ms), tonumber(arg.over_ms)))
+if seq then
+  redis.call('HSET', key.message, 'seq', ms(seq), 'said', arg.batch_id)
+else
+  redis.call('HSET', key.message, 'batch', arg.batch_id)
+  -- As long as a late copy of the call may arrive, too.
+  redis.call('PEXPIRE', key.message,
+    math.max(tonumber(arg.result_ttl_ms), tonumber(arg.over_ms)))
+end
 if has_subscribers() then
   publish('said', cjson.encode(
     {message_id = arg.message_id, author = arg.author, text = arg.text, kind = arg.kind}))

@@ -8,9 +8,11 @@
 --! include common events quiet
 local t = read_thread()
 if not holds(t) then return {'lost'} end
-local moved, quiet = 0, 0
+local moved, quiet, marked = 0, 0, 0
 while redis.call('LLEN', key.frozen) > tonumber(arg.keep) do
-  if is_quiet(redis.call('RPOPLPUSH', key.frozen, key.pending)) then quiet = quiet + 1 end
+  local entry = redis.call('RPOPLPUSH', key.frozen, key.pending)
+  if is_quiet(entry) then quiet = quiet + 1 end
+  if is_marked(entry) then marked = marked + 1 end
   moved = moved + 1
 end
 if moved > 0 then
@@ -24,7 +26,7 @@ if moved > 0 then
   book(t.pk, 'waiting', t.n) -- messages that arrived since the claim join the same list, now due
   redis.call('HSET', key.thread, 'bn', t.bn - moved, 'n', t.n + moved, 'head', head,
     'own_due', ms(is_waiting and now or never), 'first', t.claimed, 'pk', 'waiting')
-  if quiet > 0 then redis.call('HSET', key.thread, 'quiet', '1') end
+  if marked > 0 then redis.call('HSET', key.thread, 'quiet', '1') end
   if has_subscribers() then
     local ids = ids_of(redis.call('LRANGE', key.frozen, 0, -1))
     publish('batch_claimed', cjson.encode({batch_id = t.batch, message_ids = ids, attempt = 1}))

@@ -21,7 +21,7 @@ from assistant_queue.models import (
 from assistant_queue.store.calls import whole_number
 from assistant_queue.store.message_codec import unpack_labels
 
-RECORD = ("thread", "batch", "state", "seq", "at", "due", "labels")
+RECORD = ("thread", "batch", "state", "seq", "at", "due", "labels", "said")
 """Fields that are read of a message's record."""
 
 OUTCOME = ("state", "result", "failure", "account", "delivery", "delivered_at")
@@ -114,6 +114,25 @@ def settled_or_taken(
     )
 
 
+def as_said(status: MessageStatus, outcome: Sequence[str]) -> MessageStatus:
+    """Return the status of a reply of `say` with its text and its delivery.
+
+    Raises:
+        ValueError, TypeError, KeyError, IndexError: The record of its delivery cannot be read.
+    """
+    record = dict(zip(OUTCOME, outcome, strict=True))
+    if not record["result"]:
+        return status  # expired
+    result = result_of(outcome)
+    return replace(
+        status,
+        reply=result.reply,
+        replies=result.replies,
+        delivery=_delivery(record),
+        timeline=replace(status.timeline, delivered_at=result.timeline.delivered_at),
+    )
+
+
 def result_of(outcome: Sequence[str]) -> RunResult:
     """Return the result in a batch's record.
 
@@ -143,8 +162,12 @@ def _failed(status: MessageStatus, record: Mapping[str, str]) -> MessageStatus:
     failure: dict[str, Any] = json.loads(record["failure"])
     fallback = failure.get("fallback")
     usage = failure.get("usage")
+    timeline = replace(
+        load_timeline(failure.get("account", {})),
+        delivered_at=time_of(whole_number(record["delivered_at"])),  # of the fallback
+    )
     return replace(
-        _timed(status, load_timeline(failure.get("account", {}))),
+        _timed(status, timeline),
         status=MessageState.FAILED.value,
         reply=fallback,
         replies=() if fallback is None else (fallback,),

@@ -10,7 +10,7 @@ from assistant_queue.config import to_ms
 from assistant_queue.core.progress import dump_result, moment
 from assistant_queue.models import Message, Receipt, RunResult, SayKind
 from assistant_queue.store.calls import Namespace, Operation, texts
-from assistant_queue.store.message_codec import pack_labels
+from assistant_queue.store.message_codec import pack, pack_labels
 from assistant_queue.store.reply_codec import pack_reply
 
 _TIMES = ("started_at", "ended_at")
@@ -29,6 +29,8 @@ def say(
     result_ttl_s: float,
 ) -> Operation[Receipt]:
     """Put a text into a thread's outbox and its events: one round trip.
+
+    A reply waits for its place in the provider's conversation, too.
 
     The ids of `message` and `batch_id` must be fresh, and never used again.
     """
@@ -62,6 +64,7 @@ def say(
                 text=message.text,
                 kind=kind,
                 labels=pack_labels(message),
+                entry=pack(message) if kind == "reply" else "",
                 result=_untimed(dump_result(result)),
                 # Its own message is none that it answers.
                 reply=_untimed(json.loads(pack_reply(replace(result, messages=())))),

@@ -35,6 +35,7 @@ from assistant_queue.store.ops.message_records import (
     LINE,
     OUTCOME,
     RECORD,
+    as_said,
     known_of,
     result_of,
     settled_or_taken,
@@ -54,18 +55,33 @@ def read_message(namespace: Namespace, message_id: str) -> Operation[MessageStat
 
     Wakes overdue threads, at most two.
     """
+    status, said = yield from _read_message(namespace, message_id)
+    if status is None or not said:
+        return status
+    key = namespace.keys.record(said)
+    outcome = yield plain("HMGET", key, *OUTCOME)
+    with reading(key):
+        return as_said(status, texts(outcome))
+
+
+def _read_message(
+    namespace: Namespace, message_id: str
+) -> Operation[tuple[MessageStatus | None, str]]:
+    """Return the status without the delivery of a reply of `say`, and the record that has it."""
     status: MessageStatus | None = None
+    said = ""
     for _ in range(3):
         fields = texts((yield plain("HMGET", namespace.keys.message(message_id), *RECORD)))
         record = dict(zip(RECORD, fields, strict=True))
         if not record["thread"]:
-            return None
+            return None, ""
+        said = record["said"]
         status = known_of(message_id, record)
         batch_id = record["batch"]
         if record["state"]:
-            return replace(status, status=cast("MessageStateName", record["state"]))
+            return replace(status, status=cast("MessageStateName", record["state"])), said
         if not batch_id:
-            return (yield from _waiting(namespace, status, record["seq"]))
+            return (yield from _waiting(namespace, status, record["seq"])), said
         outcome, thread = yield from read_and_wake(
             namespace,
             [
@@ -76,9 +92,9 @@ def read_message(namespace: Namespace, message_id: str) -> Operation[MessageStat
         with reading(namespace.keys.record(batch_id)):
             found = settled_or_taken(status, texts(outcome), texts(thread))
         if found is not None:
-            return found
+            return found, said
         # The batch ended between the two reads: its record is there now.
-    return status
+    return status, said
 
 
 def _waiting(namespace: Namespace, status: MessageStatus, seq: str) -> Operation[MessageStatus]:
