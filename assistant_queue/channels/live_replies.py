@@ -28,6 +28,9 @@ _TURN_S = 1.0
 """Seconds at least between two looks whether earlier replies have been delivered. Chosen: replies
 are long in coming only if the platform is away or refuses."""
 
+_CLOSE_S = 2.0
+"""Chosen: a platform that is well answers within it; one that is not must not hold a deploy."""
+
 _MOST_KEPT = 10_000
 """Previews that are kept for their replies. Chosen: more than one process has at once."""
 
@@ -65,6 +68,13 @@ class Previews:
         if task is not None and task.get_loop() is asyncio.get_running_loop():
             await asyncio.wait({task})
         return self.get(batch_id)
+
+    async def closed(self, timeout_s: float = _CLOSE_S) -> None:
+        """Wait, for a while, until previews without a reply are off the screen: the worker ends."""
+        loop = asyncio.get_running_loop()
+        tasks = [task for task in self._closing.values() if task.get_loop() is loop]
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout_s)
 
     def forget(self, batch_id: str) -> None:
         """Forget it: it is replaced, or gone."""

@@ -169,6 +169,29 @@ async def test_a_preview_that_was_deleted_is_sent_anew(
     assert platform.chat(5).shown == [WHOLE]
 
 
+async def test_a_reply_without_a_text_takes_its_preview_back(
+    platform: StandInTelegram, channel: Telegram
+) -> None:
+    live = live_in(channel)
+    live.add(HALF)
+    await seen(platform, lambda: platform.chat(5).shown)
+    await live.close(is_answered=True)
+    await channel.deliver(result_of(channel, "5", None), MemoryProgress())
+    assert platform.chat(5).shown == []
+
+
+async def test_a_worker_that_ends_waits_for_the_removal_of_a_preview(
+    platform: StandInTelegram, channel: Telegram
+) -> None:
+    live = live_in(channel)
+    live.add(HALF)
+    await seen(platform, lambda: platform.chat(5).shown)
+    live.close_soon(is_answered=False)
+    await channel.previews.closed()
+    assert platform.chat(5).shown == []
+    await channel.previews.closed()
+
+
 async def test_drafts_leave_nothing_behind(platform: StandInTelegram) -> None:
     channel = hurried(Telegram(platform.token, api_url=platform.url, stream="draft"))
     live = live_in(channel)
