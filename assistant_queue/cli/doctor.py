@@ -222,7 +222,8 @@ def _threads(namespace: Namespace, store: SyncStore) -> Iterator[Finding]:
         yield Finding(
             level="bad",
             what=f"{found.overdue} thread(s) overdue by more than 5 s",
-            advice="start workers; then assistant-queue sweep --once",
+            advice="start workers; then assistant-queue sweep --once. assistant-queue threads --state "
+            "stuck lists them, and assistant-queue explain THREAD says why each waits",
         )
     elif found.overdue is not None:
         answered = (

@@ -5,18 +5,19 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import fakeredis
 import pytest
+import redis
 from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from assistant_queue.errors import QueueError, StoreError
 from assistant_queue.store import calls
 from assistant_queue.store.scripts import build, load, whole_source
+from tests.conftest import RedisServer
 from tests.contract.store_rig import Rig
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -27,14 +28,14 @@ FOUND = (AssertionError, StoreError, QueueError, KeyError, ValueError)
 
 
 @pytest.fixture
-def rig() -> Callable[[], Rig]:
-    client = fakeredis.FakeRedis(version=(7,))
+def rig(one_redis: RedisServer) -> Iterator[Callable[[], Rig]]:
+    with redis.Redis.from_url(one_redis.url) as client:
 
-    def fresh() -> Rig:
-        client.flushdb()
-        return Rig(client, f"outbox{next(NUMBERS)}")
+        def fresh() -> Rig:
+            client.flushdb()
+            return Rig(client, f"outbox{next(NUMBERS)}")
 
-    return fresh
+        yield fresh
 
 
 def search(rig: Callable[[], Rig], examples: int, search_seed: int | None, **more: Any) -> None:

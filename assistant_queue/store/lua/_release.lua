@@ -31,8 +31,11 @@ local function release(t)
   book(t.pk, kind, t.n)
   redis.call('HSET', key.thread,
     'state', 'pending', 'due', ms(due), 'pk', kind, 'last', arg.token or '')
-  if t.paused or is_never(due) then
+  if t.paused then
     redis.call('ZREM', key.due, arg.thread_id)
+    drop_guard(t)
+  elseif is_never(due) then
+    redis.call('ZADD', key.due, ms(due), arg.thread_id)
     drop_guard(t)
   else
     redis.call('HSET', key.thread, 'wake', wake_at(t.wake, due))

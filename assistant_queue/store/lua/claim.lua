@@ -101,7 +101,7 @@ elseif is_never(t.due) then
     redis.call('HDEL', key.thread, 'wake')
   end
   redis.call('HDEL', key.thread, 'token', 'until')
-  redis.call('ZREM', key.due, arg.thread_id)
+  redis.call('ZADD', key.due, t.due, arg.thread_id)
   book(t.pk, 'delayed', t.n)
   redis.call('HSET', key.thread, 'pk', 'delayed')
   return {'idle'}

@@ -19,7 +19,9 @@ from assistant_queue.testing.chaos.fault_plans import Model, reply_to
 from assistant_queue.testing.chaos.forgetting import Forgotten, excused
 from assistant_queue.testing.chaos.oracle import Sent, Verdict, judge
 from assistant_queue.testing.chaos.plan import ASKED, BLIND
+from assistant_queue.testing.chaos.said_oracle import SaidVerdict, judge_said
 from assistant_queue.testing.provider import StandInProvider
+from assistant_queue.testing.provider.state import text_of
 
 _PAGE = 100
 
@@ -33,19 +35,30 @@ def hear(
 ) -> Verdict:
     """Judge with a provider that keeps conversations; `moments` are those that Redis lost."""
     runs = provider.runs
-    texts = {
-        place: _texts(provider, place)
-        for place in {run.conversation_id for run in runs}
-        if place is not None
-    }
+    texts = {place: _texts(provider, place) for place in _places(provider)}
     return judge(
-        sent,
+        [message for message in sent if message.kind != "tell"],
         runs,
         texts,
         replied=model.replied,
         failed=_without_a_reply(queue),
         overlaps=provider.overlaps,
         excused=excused(sent, runs, {}, moments),
+    )
+
+
+def hear_said(
+    queue: AssistantMessageQueue, sent: Sequence[Sent], provider: StandInProvider
+) -> SaidVerdict:
+    """Judge the replies of `say`, with a provider that keeps conversations."""
+    return judge_said(
+        sent,
+        {
+            place: [text_of(item) for item in provider.items(place) if "role" in item]
+            for place in _places(provider)
+            if _texts(provider, place)
+        },
+        _without_a_reply(queue),
     )
 
 
@@ -130,6 +143,11 @@ def _remembered(queue: AssistantMessageQueue, thread_id: str) -> Iterator[Line]:
     while page := queue.list_messages(thread_id, limit=_PAGE, order="asc", after=after):
         yield from ((message.role, message.text) for message in page)
         after = page[-1].id
+
+
+def _places(provider: StandInProvider) -> set[str]:
+    places = {run.conversation_id for run in provider.runs}
+    return {place for place in places if place is not None}
 
 
 def _texts(provider: StandInProvider, conversation_id: str) -> list[str]:
