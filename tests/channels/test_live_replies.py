@@ -94,6 +94,21 @@ async def test_a_preview_is_within_the_limit(platform: StandInTelegram, channel:
     assert " ".join(platform.chat(5).shown).split() == ["word"] * 2000
 
 
+async def test_a_preview_does_not_shrink_when_the_text_outgrows_it(
+    platform: StandInTelegram, channel: Telegram
+) -> None:
+    live = live_in(channel)
+    live.add("A short paragraph of words.\n\n" + "word " * 700)
+    await seen(platform, lambda: platform.chat(5).shown)
+    live.add("word " * 300)
+    await seen(platform, lambda: len(platform.chat(5).shown[0]) > 4000)
+    live.add("more " * 300)
+    await live.close(is_answered=True)
+    (message,) = platform.chat(5).messages.values()
+    assert [len(text) for text in message.versions] == sorted(map(len, message.versions))
+    assert message.text.endswith("word …")
+
+
 async def test_a_failed_attempt_is_taken_back(platform: StandInTelegram, channel: Telegram) -> None:
     live = live_in(channel)
     live.add(HALF)
@@ -152,6 +167,29 @@ async def test_a_preview_that_was_deleted_is_sent_anew(
     platform.chat(5).messages.clear()
     await channel.deliver(result_of(channel, "5", WHOLE), MemoryProgress())
     assert platform.chat(5).shown == [WHOLE]
+
+
+async def test_a_reply_without_a_text_takes_its_preview_back(
+    platform: StandInTelegram, channel: Telegram
+) -> None:
+    live = live_in(channel)
+    live.add(HALF)
+    await seen(platform, lambda: platform.chat(5).shown)
+    await live.close(is_answered=True)
+    await channel.deliver(result_of(channel, "5", None), MemoryProgress())
+    assert platform.chat(5).shown == []
+
+
+async def test_a_worker_that_ends_waits_for_the_removal_of_a_preview(
+    platform: StandInTelegram, channel: Telegram
+) -> None:
+    live = live_in(channel)
+    live.add(HALF)
+    await seen(platform, lambda: platform.chat(5).shown)
+    live.close_soon(is_answered=False)
+    await channel.previews.closed()
+    assert platform.chat(5).shown == []
+    await channel.previews.closed()
 
 
 async def test_drafts_leave_nothing_behind(platform: StandInTelegram) -> None:
