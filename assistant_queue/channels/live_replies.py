@@ -88,7 +88,8 @@ class LiveReply:
     2. shows the text so far, no more often than the platform allows; skips what is too late, and
        shows again what would vanish
     3. shows nothing of an attempt that failed
-    4. shows no text before earlier replies have been delivered: it would stand above them
+    4. shows no text before earlier replies have been delivered: it would stand above them; and none
+       while whole replies wait for the platform's pace
     5. never delays or fails the run: it works in a task, and its errors are logged
     """
 
@@ -194,11 +195,13 @@ class LiveReply:
             text = self._text()
             if text == self._shown and not is_fading:
                 continue
-            if not await self._has_turn():
+            if not (self._channel.pacer.is_free and await self._has_turn()):
+                # Replies go first where the platform limits what a bot says in all chats.
                 self._news.set()
                 await asyncio.sleep(max(interval_s, _TURN_S))
                 continue
             await self._channel.pacer.wait(self._address, interval_s)
+            await self._channel.pacer.wait_in_all(self._channel.limits.total_interval)
             text = self._text()  # as it is by now
             if self._is_streaming and text and (text != self._shown or is_fading):
                 self._request = asyncio.get_running_loop().create_task(self._show(text))

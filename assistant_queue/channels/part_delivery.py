@@ -66,6 +66,7 @@ async def deliver(channel: Channel, result: RunResult, progress: DeliveryProgres
             start += 1
     for part in parts[start:]:
         await channel.pacer.wait(address, channel.interval_of(address))
+        await channel.pacer.wait_in_all(channel.limits.total_interval)
         if part.index == 0:
             await _note_preview(channel, result, progress)
         await progress.sending(part.index, part.total)

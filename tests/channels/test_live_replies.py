@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from assistant_queue.channels import Telegram, live_replies
+from assistant_queue.channels.chat_pacer import _ALL
 from assistant_queue.channels.live_replies import LiveReply
 from assistant_queue.errors import DeliveryUnknown, RetryLater
 from assistant_queue.testing.channels import (
@@ -264,6 +265,22 @@ async def test_nothing_is_shown_above_an_earlier_reply(
     live.add(", and the second")
     await seen(platform, lambda: platform.chat(5).shown == [f"{WHOLE} …"])
     await live.close(is_answered=True)
+
+
+async def test_whole_replies_of_any_chat_go_before_a_preview(
+    platform: StandInTelegram, channel: Telegram, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_replies, "_TURN_S", 0.001)
+    channel.limits = replace(channel.limits, total_interval=0.1)
+    for _ in range(2):
+        await channel.deliver(result_of(channel, str(GROUP), WHOLE), MemoryProgress())
+    assert not channel.pacer.is_free
+    began = asyncio.get_running_loop().time()
+    live = live_in(channel)
+    live.add(HALF)
+    await seen(platform, lambda: platform.chat(5).shown)
+    assert channel.pacer._free_at[_ALL] - began > 0.1, "after the replies"
+    await live.close(is_answered=False)
 
 
 # --- the reply is delivered by another process ----------------------------------------------------
