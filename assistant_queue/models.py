@@ -179,6 +179,8 @@ class Message:
         request_id: The id of the HTTP request that added it, for the log; None if none did.
         role: `assistant` for a reply of `say`: it is written to the conversation, and no run
             answers it.
+        trace: The W3C trace context of the call that added it (`traceparent`, a space and
+            `tracestate` if there is one); None if the queue was not instrumented there.
     """
 
     id: str
@@ -192,6 +194,7 @@ class Message:
     wants_reply: bool = True
     request_id: str | None = field(default=None, compare=False)
     role: Literal["user", "assistant"] = "user"
+    trace: str | None = field(default=None, compare=False)
 
     @property
     def has_attachment(self) -> bool:

@@ -14,20 +14,17 @@ from dataclasses import replace
 from typing import Any, TypeVar, overload
 
 from assistant_queue.client import arguments
+from assistant_queue.client.observed_adds import add_observed
 from assistant_queue.config import Config, to_ms
 from assistant_queue.config.protocol import can_write, name_of_backend
 from assistant_queue.core.window import Window
 from assistant_queue.errors import (
-    BatchFailed,
-    MessageCancelled,
-    MessageNotFound,
     NotSupported,
 )
 from assistant_queue.models import (
     Explanation,
     FailedBatch,
     Message,
-    MessageState,
     MessageStatus,
     QueueStatus,
     Receipt,
@@ -162,7 +159,11 @@ class Commands:
         """`add_message_to_thread`, of a validated message."""
         yield from self._introduce()
         return (
-            yield from producing.add(self.namespace, thread_id, message, self._rules_for(message))
+            yield from add_observed(
+                self.config,
+                [(thread_id, message)],
+                lambda rows: producing.add(self.namespace, *rows[0], self._rules_for(message)),
+            )
         )
 
     def add_many(self, messages: Iterable[Mapping[str, Any]]) -> Operation[list[Receipt]]:
@@ -175,10 +176,14 @@ class Commands:
     def add_rows(self, rows: list[tuple[str, Message]]) -> Operation[list[Receipt]]:
         """`add_messages`, of validated messages."""
         yield from self._introduce()
+        rules_for = self._rules_for
         return (
-            yield from producing.add_many(
-                self.namespace,
-                [(thread_id, made, self._rules_for(made)) for thread_id, made in rows],
+            yield from add_observed(
+                self.config,
+                rows,
+                lambda rows: producing.add_many(
+                    self.namespace, [(thread_id, made, rules_for(made)) for thread_id, made in rows]
+                ),
             )
         )
 
@@ -208,14 +213,17 @@ class Commands:
     def _say(self, thread_id: str, message: Message, kind: SayKind) -> Operation[Receipt]:
         yield from self._introduce()
         return (
-            yield from saying.say(
-                self.namespace,
-                thread_id,
-                message,
-                batch_id=secrets.token_hex(12),
-                kind=kind,
-                result_ttl_s=self.config.result_ttl,
-                is_replicated=self._rules.replicated,
+            yield from add_observed(
+                self.config,
+                [(thread_id, message)],
+                lambda rows: saying.say(
+                    self.namespace,
+                    *rows[0],
+                    batch_id=secrets.token_hex(12),
+                    kind=kind,
+                    result_ttl_s=self.config.result_ttl,
+                    is_replicated=self._rules.replicated,
+                ),
             )
         )
 
@@ -398,38 +406,3 @@ class TakesTools:
             return function
 
         return register if function is None else register(function)
-
-
-def settled_reply(message_id: str, status: MessageStatus | None) -> tuple[bool, str | None]:
-    """Return whether a message's run has ended, and its reply.
-
-    Raises:
-        MessageNotFound: There is no record of it.
-        MessageCancelled: It was cancelled before it was sent.
-        BatchFailed: Its batch is in the failed list, and there is no `fallback_reply`.
-    """
-    if status is None:
-        raise MessageNotFound(
-            f"there is no message {message_id!r}: "
-            "it was never added, or its record has expired (result_ttl)"
-        )
-    if status.status == MessageState.CANCELLED.value:
-        raise MessageCancelled(f"message {message_id!r} was cancelled before it was sent")
-    if status.fallback:
-        return True, status.reply
-    if status.status == MessageState.FAILED.value and status.batch_id is not None:
-        why = status.error.message if status.error else "no reason is known"
-        raise BatchFailed(
-            f"message {message_id!r} of thread {status.thread_id!r} is in failed batch "
-            f"{status.batch_id}: {why}; see list_failed(), retry_failed(), discard_failed()",
-            batch_id=status.batch_id,
-        )
-    return status.status == MessageState.COMPLETED.value, status.reply
-
-
-def no_reply_yet(message_id: str, timeout_s: float) -> TimeoutError:
-    """Return the error of `wait_for_reply` for a run that has not ended in time."""
-    return TimeoutError(
-        f"message {message_id!r} has no reply after {timeout_s:g} s; "
-        "it stays queued and will be answered"
-    )

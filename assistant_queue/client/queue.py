@@ -10,12 +10,11 @@ from assistant_queue.client.commands import (
     RECHECK_S,
     Commands,
     TakesTools,
-    no_reply_yet,
-    settled_reply,
 )
 from assistant_queue.client.event_methods import EventMethods
 from assistant_queue.client.provider_call_methods import ProviderCallMethods
 from assistant_queue.client.queue_core import QueueCore, open_core, ready_core
+from assistant_queue.client.waited_replies import no_reply_yet, settled_reply
 from assistant_queue.config import Options, configure
 from assistant_queue.config.signature import options_help, options_signature
 from assistant_queue.errors import WrongQueueClass

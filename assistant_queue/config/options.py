@@ -35,6 +35,7 @@ from pydantic_settings import (
 
 from assistant_queue.config.protocol import choose_backend, name_of_backend
 from assistant_queue.errors import ConfigurationError, UnknownOption
+from assistant_queue.observing import Observers
 from assistant_queue.tools.toolbox import Toolbox, names_in
 from assistant_queue.user_code.functions import is_async
 
@@ -567,6 +568,7 @@ class Config(BaseSettings):
         return self
 
     _toolbox: Toolbox = PrivateAttr(default_factory=Toolbox)
+    _observers: Observers = PrivateAttr(default_factory=Observers)
 
     def model_post_init(self, _context: Any, /) -> None:
         """Reserve the names of functions in `tools`: a typed function must not have one."""
@@ -576,6 +578,11 @@ class Config(BaseSettings):
     def toolbox(self) -> Toolbox:
         """Functions registered by `@queue.tool`; copies of this configuration share them."""
         return self._toolbox
+
+    @property
+    def observers(self) -> Observers:
+        """The observer of the queue, if it has one; copies of this configuration share it."""
+        return self._observers
 
     @property
     def fingerprint(self) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from assistant_queue.accounting import ErrorInfo
 from assistant_queue.core import steps
 from assistant_queue.logs import BATCHES, as_words
 from assistant_queue.models import RunResult
+from assistant_queue.observing import Outcome
 from assistant_queue.store.ops.leases import Lease
 from assistant_queue.worker.leased_batch import LeasedBatch
 
@@ -64,6 +65,27 @@ def log_delivered(result: RunResult, delivery_s: float) -> None:
         "outcome": "delivered",
     }
     log.info("%s", as_words(fields), extra=fields)
+
+
+def outcome_of(batch: LeasedBatch, ending: steps.Ending) -> Outcome:
+    """Return the end of a batch, or of an attempt at it, for the queue's observer."""
+    if isinstance(ending, steps.Completed):
+        result = ending.result
+        return Outcome(
+            status=result.status,
+            run_id=result.run_id,
+            attempts=result.attempts,
+            usage=result.usage,
+            model=result.model,
+        )
+    progress = ending.progress if isinstance(ending, steps.Failed) else batch.progress
+    return Outcome(
+        status="failed" if isinstance(ending, steps.Failed) else ending.state.value,
+        error=ending.error.code,
+        run_id=progress.run_id,
+        attempts=progress.attempts,
+        usage=progress.usage,
+    )
 
 
 _MOST_REQUESTS = 20

@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, cast
 
 from assistant_queue.config import Config
+from assistant_queue.core import steps
 from assistant_queue.core.delivery import DeliveryOpen
 from assistant_queue.errors import (
     CallbackError,
@@ -15,7 +17,16 @@ from assistant_queue.errors import (
     DeliveryError,
     InvalidToolResult,
 )
-from assistant_queue.models import Batch, ErrorInfo, RunResult, ToolCall, ToolOutput
+from assistant_queue.models import (
+    Batch,
+    ErrorInfo,
+    FailedBatch,
+    FailureReason,
+    RunResult,
+    ToolCall,
+    ToolOutput,
+)
+from assistant_queue.store.ops.leases import Lease
 from assistant_queue.tools.outputs import UnwritableOutput, encode_output, error_output
 from assistant_queue.user_code.caller import Function, Late, Raised, UserCode
 from assistant_queue.user_code.error_text import log_raised, said
@@ -271,4 +282,19 @@ def _log_late(late: Late, thread_id: str, batch_id: str, function: Function) -> 
     what = "it is still running and is abandoned" if late.is_abandoned else "it was cancelled"
     _log.warning(
         "thread %r, batch %s: %s %s; %s", thread_id, batch_id, name_of(function), late, what
+    )
+
+
+def failed_batch(lease: Lease, ending: steps.Failed) -> FailedBatch:
+    """Return what the `failed` listeners are given."""
+    batch = lease.claimed.batch
+    return FailedBatch(
+        batch_id=batch.id,
+        thread_id=batch.thread_id,
+        message_ids=tuple(message.id for message in batch.messages),
+        reason=cast("FailureReason", ending.reason),
+        error=ending.error,
+        attempts=ending.progress.attempts,
+        known_run_id=ending.progress.run_id,
+        failed_at=datetime.now(UTC),
     )

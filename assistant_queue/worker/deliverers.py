@@ -15,6 +15,16 @@ from assistant_queue.core.delivery import (
     DeliveryState,
 )
 from assistant_queue.models import Batch, RunResult
+from assistant_queue.observing import (
+    NOTHING,
+    UNOBSERVED,
+    Delivering,
+    Observers,
+    Outcome,
+    SendingPart,
+    ended_with,
+    error_code,
+)
 from assistant_queue.store.ops.reply_outbox import DeliveryLease
 from assistant_queue.user_code.caller import UserCode
 from assistant_queue.user_code.running_calls import RunningCall
@@ -26,9 +36,25 @@ Save = Callable[[DeliveryState], Awaitable[None]]
 class StoredProgress:
     """Progress of one delivery, stored after each part."""
 
-    def __init__(self, state: DeliveryState, save: Save, preview: str | None = None) -> None:
-        """Continue from `state`; `save` stores each step, or raises LeaseLost."""
+    def __init__(
+        self,
+        state: DeliveryState,
+        save: Save,
+        preview: str | None = None,
+        observers: Observers = UNOBSERVED,
+    ) -> None:
+        """Continue from `state`.
+
+        Args:
+            state: The stored progress.
+            save: Stores each step, or raises LeaseLost.
+            preview: The id of the message that shows half of the reply.
+            observers: Are notified of each part of a delivery that is observed.
+        """
         self.state = state
+        self.delivering: Delivering | None = None
+        self._observers = observers
+        self._part = NOTHING
         self._preview = preview
         self._save = save
 
@@ -57,17 +83,32 @@ class StoredProgress:
         if part_id != self.preview:
             self.state = replace(self.state, preview=part_id)
 
-    async def sending(self, index: int, total: int) -> None:  # noqa: ARG002 - of the contract
+    async def sending(self, index: int, total: int) -> None:
         """Store that the part is about to be sent."""
         state = replace(self.state, unsure=index)
         await self._save(state)
         self.state = state
+        if self.delivering is not None:
+            self._part = self._observers.begin(
+                SendingPart(
+                    thread_id=self.delivering.thread_id,
+                    batch_id=self.delivering.batch_id,
+                    channel=self.delivering.channel,
+                    index=index,
+                    total=total,
+                )
+            )
 
     async def sent(self, index: int, total: int, part_id: str | None) -> None:  # noqa: ARG002
         """Store that the platform has the part; parts are confirmed in order."""
         state = replace(self.state, part_ids=(*self.state.part_ids[:index], part_id), unsure=None)
         self.state = state  # known here, even if Redis is away
+        self._part.end(Outcome(part_id=part_id))
         await self._save(state)
+
+    def end_part(self, error: BaseException) -> None:
+        """End the observation of the part that was not confirmed, if there is one."""
+        self._part.end(Outcome(error=error_code(error)))
 
 
 class CallbackDelivery:
@@ -107,6 +148,38 @@ class NoDelivery:
 def most_deaths(deliverer: Deliverer) -> int:
     """Return the number of workers that may die in the delivery of one reply."""
     return MAX_DELIVERY_DEATHS if isinstance(deliverer, CallbackDelivery) else MAX_CHANNEL_DEATHS
+
+
+async def deliver_observed(
+    config: Config, deliverer: Deliverer, result: RunResult, progress: StoredProgress
+) -> None:
+    """Deliver, with an observation of this try and of each part."""
+    channel = _name_of_deliverer(config, result.thread_id)
+    if config.observers.observer is None or channel is None:
+        await deliverer.deliver(result, progress)
+        return
+    progress.delivering = Delivering(
+        thread_id=result.thread_id,
+        batch_id=result.batch_id,
+        messages=result.messages,
+        channel=channel,
+        tries=progress.state.tries + progress.state.refusals,
+    )
+    seen = config.observers.begin(progress.delivering)
+    with ended_with(seen), seen.active():
+        try:
+            await deliverer.deliver(result, progress)
+        except BaseException as error:
+            progress.end_part(error)
+            raise
+
+
+def _name_of_deliverer(config: Config, thread_id: str) -> str | None:
+    """Return the name of a thread's channel, or "on_reply"; None if nothing is delivered."""
+    channel = channel_of(thread_id, config.channels)
+    if channel is not None:
+        return channel.name
+    return None if config.on_reply is None else "on_reply"
 
 
 def deliverer_of(

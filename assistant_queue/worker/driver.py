@@ -80,6 +80,7 @@ class BatchDriver:
             user_backend=_user_backend(runtime),
             files=_files_of(runtime),
             live=self._live,
+            observers=runtime.config.observers,
         )
         self._user_code = user_code = UserCodeSteps(batch)
         conversation = ConversationSteps(batch, session)

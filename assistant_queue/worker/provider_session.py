@@ -29,10 +29,12 @@ from assistant_queue.errors import (
     RunExpired,
     StreamCut,
 )
+from assistant_queue.observing import UNOBSERVED, Observers
 from assistant_queue.user_code.error_text import log_raised, said
 from assistant_queue.user_code.running_calls import CallOutcome, TaskCall
 from assistant_queue.user_code.stream_tasks import read_in_task
 from assistant_queue.worker.delta_publisher import DeltaPublisher
+from assistant_queue.worker.observed_round import ObservedRound
 from assistant_queue.worker.visible_text import VisibleText
 
 _log = logging.getLogger(__name__)
@@ -62,6 +64,7 @@ class ProviderSession:
         user_backend: str | None = None,
         files: BatchFiles | None = None,
         live: LiveReply | None = None,
+        observers: Observers = UNOBSERVED,
     ) -> None:
         """Call nothing yet.
 
@@ -75,6 +78,7 @@ class ProviderSession:
             user_backend: The name of a `Backend` of the user's; None for one of this package.
             files: Reads files that messages name; None if the queue has no channels.
             live: Shows the text on a chat platform; None if the thread is on none.
+            observers: Are notified of each round.
         """
         self._backend = backend
         self._thread_id = thread_id
@@ -89,6 +93,7 @@ class ProviderSession:
         self._run_id = ""
         self._visible = VisibleText(tags)
         self._first_text_ms = 0  # since the last stop of a run
+        self._round = ObservedRound(observers, backend, user_backend, now_ms)
 
     async def locate(self, step: steps.Locate) -> str | None:
         """Return the id of the conversation's last item: the anchor."""
@@ -109,11 +114,14 @@ class ProviderSession:
     async def start(self, step: steps.Start) -> RunAccepted:
         """Send the batch to the model; the stream stays open."""
         self._first_text_ms = 0
-        return await self._open_stream(self._backend.start(await self._with_files(step.request)))
+        request = await self._with_files(step.request)
+        self._round.begin(request)
+        return await self._open_stream(self._backend.start(request))
 
     async def submit(self, step: steps.Submit) -> RunAccepted:
         """Send the outputs of a round to the model; the stream stays open."""
         request = await self._with_files(step.request)
+        self._round.begin(request, outputs=step.outputs)
         return await self._open_stream(
             self._backend.submit(request, step.run_id, step.calls, step.outputs), is_round=True
         )
@@ -124,6 +132,7 @@ class ProviderSession:
         if self._cursor is not None and self._cursor[0] == step.run_id:
             cursor = self._cursor[1]
         request = await self._with_files(step.request)
+        self._round.begin(request, is_followed=True)
         return await self._open_stream(
             self._backend.follow(request, step.run_id, cursor), is_resumed=bool(cursor)
         )
@@ -134,15 +143,16 @@ class ProviderSession:
     async def _open_stream(
         self, stream: AsyncIterator[RunEvent], *, is_round: bool = False, is_resumed: bool = False
     ) -> RunAccepted:
-        await self.close()
+        await self._close_stream()
         events = stream if self._user_backend is None else _isolated(stream, self._user_backend)
         self._events = events
         limit = self._run_timeout_s
         try:
             # Keep-alives alone must not hold the thread for ever.
             async with asyncio.timeout(limit):
-                event = await self._contained(anext(events, None))
+                event = await self._round.reading(self._contained(anext(events, None)))
         except TimeoutError as error:
+            self._round.failed(error)
             raise OutcomeUnknown(
                 f"the run over thread {self._thread_id!r} has not begun within run_timeout "
                 f"({limit:g} s)"
@@ -175,9 +185,10 @@ class ProviderSession:
             raise expired
         try:
             async with asyncio.timeout(left_s):
-                event: RunEvent = await self._contained(self._read())
+                event: RunEvent = await self._round.reading(self._contained(self._read()))
                 return event
         except TimeoutError:
+            self._round.failed(expired)
             raise expired from None
 
     async def _read(self) -> RunEvent:
@@ -290,6 +301,10 @@ class ProviderSession:
 
     async def close(self) -> None:
         """Close the stream, if one is open."""
+        await self._close_stream()
+        self._round.close()
+
+    async def _close_stream(self) -> None:
         events, self._events = self._events, None
         close = getattr(events, "aclose", None)
         if close is not None:

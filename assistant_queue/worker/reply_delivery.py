@@ -34,7 +34,12 @@ from assistant_queue.store.ops.statuses import read_result
 from assistant_queue.user_code.error_text import log_raised, said, words_of
 from assistant_queue.user_code.running_calls import post
 from assistant_queue.worker.batch_log import log_delivered
-from assistant_queue.worker.deliverers import StoredProgress, batch_of, most_deaths
+from assistant_queue.worker.deliverers import (
+    StoredProgress,
+    batch_of,
+    deliver_observed,
+    most_deaths,
+)
 from assistant_queue.worker.lease import HeldLease
 from assistant_queue.worker.outage import PASSES
 from assistant_queue.worker.store_writes import ensure_lease, write
@@ -100,6 +105,7 @@ class ReplyDelivery:
             lease.state,
             lambda state: self._save(held, state),
             None if lease.reply is None else lease.reply.preview,
+            observers=self._config.observers,
         )
         try:
             return await self._deliver(held, progress, is_claimed=is_claimed)
@@ -182,7 +188,7 @@ class ReplyDelivery:
             )
             began_at = self._runtime.clock.monotonic()
             try:
-                await self._deliverer.deliver(result, progress)
+                await deliver_observed(self._config, self._deliverer, result, progress)
             except Exception as error:
                 if isinstance(error, DeliveryOpen):
                     # Before the reply is released: its next holder must know.

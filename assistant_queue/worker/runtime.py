@@ -10,8 +10,7 @@ import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from assistant_queue.backends.base import Backend
 from assistant_queue.backends.factory import make_reasoning_tags, make_worker_backend
@@ -21,7 +20,8 @@ from assistant_queue.config import Config
 from assistant_queue.core import steps
 from assistant_queue.errors import LeaseLost, StoreError, error_of
 from assistant_queue.logs import bound
-from assistant_queue.models import Batch, FailedBatch, FailureReason, RunResult
+from assistant_queue.models import Batch, FailedBatch, RunResult
+from assistant_queue.observing import Processing, ended_with
 from assistant_queue.store.calls import Namespace
 from assistant_queue.store.ops import leases, reply_outbox
 from assistant_queue.store.ops.event_log import event_rules
@@ -153,9 +153,13 @@ class Runtime:
 
     async def close(self) -> None:
         """Close connections, threads and the backend."""
-        await asyncio.get_running_loop().run_in_executor(None, self.keeper.close)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self.keeper.close)
         if self._is_guest:
             return
+        if self.config.observers.observer is not None:
+            # RQ ends the process of a job without the hooks of the interpreter's exit.
+            await loop.run_in_executor(None, self.config.observers.flush)
         self.code.close()
         await self.backend.close()
         for channel in self.config.channels:
@@ -271,8 +275,15 @@ class Runtime:
         is_over = False
         held = self.keeper.hold(lease, claimed_at, deadline_s, on_lost)
         driver = BatchDriver(self, held)
+        seen = config.observers.begin(
+            Processing(
+                queue=config.queue_prefix, batch=lease.claimed.batch, deaths=lease.claimed.deaths
+            )
+        )
         try:
-            ending = await driver.drive()
+            with ended_with(seen), seen.active():
+                ending = await driver.drive()
+                seen.end(batch_log.outcome_of(driver.batch, ending))
         except asyncio.CancelledError:
             if held.is_lost and not _is_cancelled_twice(task):
                 return None
@@ -351,7 +362,7 @@ class Runtime:
             for completed in self.on_completed:
                 await self._notify(completed, lease.thread_id, batch_id, ending.result)
         elif isinstance(ending, steps.Failed):
-            failure = _failed_batch(lease, ending)
+            failure = callbacks.failed_batch(lease, ending)
             for failed in self.on_failed:
                 await self._notify(
                     failed,
@@ -379,17 +390,3 @@ def _is_answered(ending: steps.Ending | NoLease | None) -> bool:
 def _is_cancelled_twice(task: asyncio.Task[Any] | None) -> bool:
     """Return whether the task was cancelled by the worker's stop, besides the lease keeper."""
     return task is not None and task.cancelling() > 1
-
-
-def _failed_batch(lease: leases.Lease, ending: steps.Failed) -> FailedBatch:
-    batch = lease.claimed.batch
-    return FailedBatch(
-        batch_id=batch.id,
-        thread_id=batch.thread_id,
-        message_ids=tuple(message.id for message in batch.messages),
-        reason=cast("FailureReason", ending.reason),
-        error=ending.error,
-        attempts=ending.progress.attempts,
-        known_run_id=ending.progress.run_id,
-        failed_at=datetime.now(UTC),
-    )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from assistant_queue.models import Batch, ToolCall
+from assistant_queue.observing import UNOBSERVED, Executing, Observers, Outcome, ended_with
 from assistant_queue.tools import Tool, Toolbox, ToolContext, WrongArguments
 from assistant_queue.tools.outputs import error_output
 from assistant_queue.user_code.caller import Function, Late, Raised, UserCode
@@ -24,6 +26,7 @@ async def answer(
     batch: Batch,
     run_id: str,
     calls: Sequence[ToolCall],
+    observers: Observers = UNOBSERVED,
 ) -> dict[str, str]:
     """Call the tools of one round; return their outputs, one string for each call.
 
@@ -36,10 +39,28 @@ async def answer(
         context = ToolContext(
             thread_id=batch.thread_id, run_id=run_id, call_id=call.id, batch=batch
         )
-        outputs[call.id] = await _call_tool(tool, call, context, code)
+        seen = observers.begin(Executing(batch=batch, run_id=run_id, call=call))
+        with ended_with(seen):
+            with seen.active():
+                output, error = await _call_tool(tool, call, context, code)
+            seen.end(Outcome(output=output, error=error))
+        outputs[call.id] = output
 
     async def hand_over(rest: Sequence[ToolCall]) -> None:
-        outputs.update(await callbacks.answer(handler, code, batch.thread_id, run_id, rest))
+        with ExitStack() as stack:
+            seen = {
+                call.id: observers.begin(Executing(batch=batch, run_id=run_id, call=call))
+                for call in rest
+            }
+            for one in seen.values():
+                stack.enter_context(ended_with(one))
+            if len(seen) == 1:  # one call of the handler answers them all
+                stack.enter_context(one.active())
+            answers = await callbacks.answer(handler, code, batch.thread_id, run_id, rest)
+            for call_id, output in answers.items():
+                error = None if handler else "unknown_tool"
+                seen[call_id].end(Outcome(output=output, error=error))
+        outputs.update(answers)
 
     work = []
     rest = []
@@ -60,8 +81,10 @@ async def answer(
     return outputs
 
 
-async def _call_tool(tool: Tool, call: ToolCall, context: ToolContext, code: UserCode) -> str:
-    """Call one tool; return its output, or an error output if it fails."""
+async def _call_tool(
+    tool: Tool, call: ToolCall, context: ToolContext, code: UserCode
+) -> tuple[str, str | None]:
+    """Call one tool; return its output, or an error output and the error's type if it fails."""
     where = (context.thread_id, context.run_id, tool.name, call.id)
     try:
         ready = tool.bind(call.function.arguments, context)
@@ -69,7 +92,7 @@ async def _call_tool(tool: Tool, call: ToolCall, context: ToolContext, code: Use
         _log.warning(
             "thread %r, run %s: the arguments of %s (%s) are wrong; the model reads that", *where
         )
-        return error_output(str(error))
+        return error_output(str(error)), "wrong_arguments"
     except BaseException as error:  # noqa: BLE001 - the user's types run their own code
         log_raised(
             _log,
@@ -77,7 +100,7 @@ async def _call_tool(tool: Tool, call: ToolCall, context: ToolContext, code: Use
             *where,
             error=error,
         )
-        return error_output("the function failed")
+        return error_output("the function failed"), type(error).__name__
     try:
         output = await code.call(ready, limit_s=tool.timeout_s, name=f"tool {tool.name}")
     except Late as late:
@@ -88,7 +111,9 @@ async def _call_tool(tool: Tool, call: ToolCall, context: ToolContext, code: Use
             late.limit_s,
             what,
         )
-        return error_output(f"the function did not answer within {late.limit_s:g} seconds")
+        return error_output(
+            f"the function did not answer within {late.limit_s:g} seconds"
+        ), "timeout"
     except Raised as raised:
         log_raised(
             _log,
@@ -96,5 +121,5 @@ async def _call_tool(tool: Tool, call: ToolCall, context: ToolContext, code: Use
             *where,
             error=raised.error,
         )
-        return error_output("the function failed")
-    return callbacks.encoded(output, *where)
+        return error_output("the function failed"), type(raised.error).__name__
+    return callbacks.encoded(output, *where), None

@@ -57,6 +57,7 @@ class UserCodeSteps:
                     batch=step.batch,
                     run_id=step.run_id,
                     calls=step.calls,
+                    observers=self._config.observers,
                 )
         except TimeoutError:
             name = name_of(handler) if handler else "a tool"

@@ -201,7 +201,7 @@ def test_the_extras_that_are_installed_exist() -> None:
         for word in command
         for extra in re.findall(r"^(?:\.|assistant-queue)\[([a-z,]+)\]", word)
     }
-    assert used == {"demo", "dev", "speed", "testing", "web"}
+    assert used == {"demo", "dev", "opentelemetry", "speed", "testing", "web"}
     assert used <= project["optional-dependencies"].keys()
 
 

@@ -44,3 +44,8 @@ if _told["on_reply"]:
     _options["on_reply"] = on_reply
 
 queue = AssistantMessageQueue(**_options)
+
+if _told.get("spans"):
+    from tests.integration.span_file import instrument_into
+
+    instrument_into(queue, _told["spans"])

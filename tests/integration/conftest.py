@@ -61,6 +61,7 @@ class Service:
         self.processes: list[subprocess.Popen[bytes]] = []
         self.protocol = "responses"
         self.tools = self.on_reply = False
+        self.spans = ""
         self.options: dict[str, Any] = {
             "redis_url": url,
             "queue_prefix": prefix,
@@ -84,7 +85,12 @@ class Service:
         }
         self.options.update(chosen[self.protocol])
         os.environ["BOT"] = json.dumps(
-            {"options": self.options, "tools": self.tools, "on_reply": self.on_reply}
+            {
+                "options": self.options,
+                "tools": self.tools,
+                "on_reply": self.on_reply,
+                "spans": self.spans,
+            }
         )
         sys.modules.pop("tests.integration.bot", None)
         self.queue = importlib.import_module("tests.integration.bot").queue
