@@ -86,6 +86,7 @@ class ExplanationVerdict(StrEnum):
     CANCELLED = "cancelled"
     ANSWERED = "answered"
     EMPTY_REPLY = "empty_reply"
+    WRITTEN = "written"
     DELIVERING = "delivering"
     DELIVERY_RETRYING = "delivery_retrying"
     DELIVERY_WAITS = "delivery_waits"

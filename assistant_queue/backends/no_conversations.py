@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 from assistant_queue.core.runs import WRITTEN, RunEvent
@@ -24,11 +24,11 @@ class NoConversations:
         return None
 
 
-async def remembering(history: Awaitable[str | None]) -> AsyncIterator[RunEvent]:
+async def remembering(history: Callable[[], Awaitable[str | None]]) -> AsyncIterator[RunEvent]:
     """Yield the events of a batch that joins a history of our own, without a request."""
     accepted, ended = WRITTEN
     yield accepted
-    yield replace(ended, anchor=await history)
+    yield replace(ended, anchor=await history())
 
 
 async def failing(error: BackendError) -> AsyncIterator[RunEvent]:

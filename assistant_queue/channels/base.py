@@ -147,6 +147,7 @@ class ChannelLimits:
         units: Longest text of one part, in the units that `Channel.measure` counts; None for no
             limit, and then a reply is one part.
         parts_interval: Seconds between two parts in one chat.
+        total_interval: Seconds between two parts in any chats, from one process.
         edits_interval: Seconds between two edits of a streamed reply; None if the platform cannot
             edit, and then replies are not streamed.
         typing_interval: Seconds after which a typing indicator has to be sent again; None if the
@@ -156,6 +157,7 @@ class ChannelLimits:
 
     units: int | None = None
     parts_interval: float = 0.0
+    total_interval: float = 0.0
     edits_interval: float | None = None
     typing_interval: float | None = None
     payload_bytes: int = 1_000_000

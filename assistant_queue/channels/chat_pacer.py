@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 
+_ALL = ""
+"""In place of an address: all chats of a platform."""
+
 _MOST = 10_000
 """Chats of which the last time is remembered. Chosen: a chat that was forgotten has been silent for
 longer than any interval, unless more chats than this are written to within it."""
@@ -16,6 +19,15 @@ class Pacer:
     def __init__(self) -> None:
         """Remember nothing yet."""
         self._free_at: OrderedDict[str, float] = OrderedDict()
+
+    @property
+    def is_free(self) -> bool:
+        """Whether no call is delayed by those for any address."""
+        return self._free_at.get(_ALL, 0.0) <= asyncio.get_running_loop().time()
+
+    async def wait_in_all(self, interval_s: float) -> None:
+        """Wait for a turn among the calls for all addresses."""
+        await self.wait(_ALL, interval_s)
 
     async def wait(self, address: str, interval_s: float) -> None:
         """Wait for this address' turn."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -26,6 +27,9 @@ _MORE = " …"
 _TURN_S = 1.0
 """Seconds at least between two looks whether earlier replies have been delivered. Chosen: replies
 are long in coming only if the platform is away or refuses."""
+
+_CLOSE_S = 2.0
+"""Chosen: a platform that is well answers within it; one that is not must not hold a deploy."""
 
 _MOST_KEPT = 10_000
 """Previews that are kept for their replies. Chosen: more than one process has at once."""
@@ -65,6 +69,13 @@ class Previews:
             await asyncio.wait({task})
         return self.get(batch_id)
 
+    async def closed(self, timeout_s: float = _CLOSE_S) -> None:
+        """Wait, for a while, until previews without a reply are off the screen: the worker ends."""
+        loop = asyncio.get_running_loop()
+        tasks = [task for task in self._closing.values() if task.get_loop() is loop]
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout_s)
+
     def forget(self, batch_id: str) -> None:
         """Forget it: it is replaced, or gone."""
         self._ids.pop(batch_id, None)
@@ -77,7 +88,8 @@ class LiveReply:
     2. shows the text so far, no more often than the platform allows; skips what is too late, and
        shows again what would vanish
     3. shows nothing of an attempt that failed
-    4. shows no text before earlier replies have been delivered: it would stand above them
+    4. shows no text before earlier replies have been delivered: it would stand above them; and none
+       while whole replies wait for the platform's pace
     5. never delays or fails the run: it works in a task, and its errors are logged
     """
 
@@ -104,6 +116,7 @@ class LiveReply:
         self._texts: list[str] = []  # of the messages of the run
         self._item: object = None
         self._shown = ""
+        self._cut = ""
         self._is_streaming = channel.streams(self._address)
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -182,11 +195,13 @@ class LiveReply:
             text = self._text()
             if text == self._shown and not is_fading:
                 continue
-            if not await self._has_turn():
+            if not (self._channel.pacer.is_free and await self._has_turn()):
+                # Replies go first where the platform limits what a bot says in all chats.
                 self._news.set()
                 await asyncio.sleep(max(interval_s, _TURN_S))
                 continue
             await self._channel.pacer.wait(self._address, interval_s)
+            await self._channel.pacer.wait_in_all(self._channel.limits.total_interval)
             text = self._text()  # as it is by now
             if self._is_streaming and text and (text != self._shown or is_fading):
                 self._request = asyncio.get_running_loop().create_task(self._show(text))
@@ -220,11 +235,23 @@ class LiveReply:
             return _MORE.strip() if self._shown else ""
         if len(whole) < _LEAST_CHARS and not self._shown:
             return ""
-        text = self._channel.split(whole)[0]
+        # Never a whole part: one that stays is recognised as a beginning.
+        return self._beginning(whole) + _MORE
+
+    def _beginning(self, whole: str) -> str:
+        """Return as much of a text as fits; what was cut once does not shrink when it grows."""
+        if self._cut and whole.startswith(self._cut):
+            return self._cut
+        if self._fits(whole):
+            return whole
+        length = bisect_left(range(len(whole)), 1, key=lambda n: not self._fits(whole[:n])) - 1
+        words = whole[:length].rstrip()
+        self._cut = words[: max(words.rfind(" "), words.rfind("\n"), 0)].rstrip() or words
+        return self._cut
+
+    def _fits(self, text: str) -> bool:
         units = self._channel.limits.units
-        while units is not None and self._channel.measure(text + _MORE) > units:
-            text = text[: -len(_MORE)]
-        return text + _MORE  # never a whole part: one that stays is recognised as a beginning
+        return units is None or self._channel.measure(text + _MORE) <= units
 
     async def _show(self, text: str) -> None:
         part = Part(text=text, key=f"{self._batch_id}.preview")

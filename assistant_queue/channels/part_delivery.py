@@ -49,6 +49,8 @@ async def deliver(channel: Channel, result: RunResult, progress: DeliveryProgres
     """
     address = channel.address_of(result.thread_id)
     parts = parts_of(channel, result)
+    if not parts:
+        await _take_back(channel, address, result, progress)
     start = progress.parts_sent
     if progress.uncertain_part is not None and not channel.deduplicates:
         # Settled before anything else: the parts have an order.
@@ -64,6 +66,7 @@ async def deliver(channel: Channel, result: RunResult, progress: DeliveryProgres
             start += 1
     for part in parts[start:]:
         await channel.pacer.wait(address, channel.interval_of(address))
+        await channel.pacer.wait_in_all(channel.limits.total_interval)
         if part.index == 0:
             await _note_preview(channel, result, progress)
         await progress.sending(part.index, part.total)
@@ -76,6 +79,16 @@ async def _note_preview(channel: Channel, result: RunResult, progress: DeliveryP
     shown = await channel.previews.settled(result.batch_id)
     if shown is not None:
         progress.preview = shown
+
+
+async def _take_back(
+    channel: Channel, address: str, result: RunResult, progress: DeliveryProgress
+) -> None:
+    """Remove the preview of a reply that has no text to replace it."""
+    await _note_preview(channel, result, progress)
+    if progress.preview is not None:
+        channel.previews.forget(result.batch_id)
+        await channel.retract(address, progress.preview)
 
 
 async def _found(

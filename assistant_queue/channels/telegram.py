@@ -53,8 +53,14 @@ class Telegram(Channel):
     """
 
     # Source: the Bot API: 4,096 units of a text; about one message a second in a chat, twenty a
-    # minute in a group; a typing indicator of five seconds.
-    limits = ChannelLimits(units=4096, parts_interval=1.0, edits_interval=1.2, typing_interval=4.5)
+    # minute in a group, thirty a second in all; a typing indicator of five seconds.
+    limits = ChannelLimits(
+        units=4096,
+        parts_interval=1.0,
+        total_interval=1 / 30,
+        edits_interval=1.2,
+        typing_interval=4.5,
+    )
     _group_interval = 3.0
     # Source: the Bot API: a draft vanishes after 30 seconds. Chosen: with ten to spare for a
     # platform that is slow, or refuses once.

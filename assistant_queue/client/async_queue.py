@@ -235,6 +235,8 @@ class AsyncAssistantMessageQueue(TakesTools, AsyncProviderCallMethods, AsyncEven
             NotSupported: The backend is a function of which the queue remembers no history, or
                 one of your own without `Capabilities.writes`: it cannot have a reply. Nothing was
                 said.
+            NotReplicated: With `durability="replicated"`, no replica confirmed it in time. It was
+                said, and may be lost in a failover.
             StoreUnavailable: Redis did not answer; it may have been said.
         """
         return await self._store.run(self._commands.say(thread_id, text, author, kind))

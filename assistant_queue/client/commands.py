@@ -215,6 +215,7 @@ class Commands:
                 batch_id=secrets.token_hex(12),
                 kind=kind,
                 result_ttl_s=self.config.result_ttl,
+                is_replicated=self._rules.replicated,
             )
         )
 

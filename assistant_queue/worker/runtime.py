@@ -159,6 +159,7 @@ class Runtime:
         self.code.close()
         await self.backend.close()
         for channel in self.config.channels:
+            await channel.previews.closed()
             await channel.close()
         await self.store.close()
 

@@ -20,7 +20,9 @@ TRIES = 20
 
 def hurried(channel: Telegram) -> Telegram:
     """The channel without pauses between parts."""
-    channel.limits = replace(channel.limits, parts_interval=0.0, edits_interval=0.01)
+    channel.limits = replace(
+        channel.limits, parts_interval=0.0, total_interval=0.0, edits_interval=0.01
+    )
     return channel
 
 

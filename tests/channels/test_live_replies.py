@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from assistant_queue.channels import Telegram, live_replies
+from assistant_queue.channels.chat_pacer import _ALL
 from assistant_queue.channels.live_replies import LiveReply
 from assistant_queue.errors import DeliveryUnknown, RetryLater
 from assistant_queue.testing.channels import (
@@ -94,6 +95,21 @@ async def test_a_preview_is_within_the_limit(platform: StandInTelegram, channel:
     assert " ".join(platform.chat(5).shown).split() == ["word"] * 2000
 
 
+async def test_a_preview_does_not_shrink_when_the_text_outgrows_it(
+    platform: StandInTelegram, channel: Telegram
+) -> None:
+    live = live_in(channel)
+    live.add("A short paragraph of words.\n\n" + "word " * 700)
+    await seen(platform, lambda: platform.chat(5).shown)
+    live.add("word " * 300)
+    await seen(platform, lambda: len(platform.chat(5).shown[0]) > 4000)
+    live.add("more " * 300)
+    await live.close(is_answered=True)
+    (message,) = platform.chat(5).messages.values()
+    assert [len(text) for text in message.versions] == sorted(map(len, message.versions))
+    assert message.text.endswith("word …")
+
+
 async def test_a_failed_attempt_is_taken_back(platform: StandInTelegram, channel: Telegram) -> None:
     live = live_in(channel)
     live.add(HALF)
@@ -152,6 +168,29 @@ async def test_a_preview_that_was_deleted_is_sent_anew(
     platform.chat(5).messages.clear()
     await channel.deliver(result_of(channel, "5", WHOLE), MemoryProgress())
     assert platform.chat(5).shown == [WHOLE]
+
+
+async def test_a_reply_without_a_text_takes_its_preview_back(
+    platform: StandInTelegram, channel: Telegram
+) -> None:
+    live = live_in(channel)
+    live.add(HALF)
+    await seen(platform, lambda: platform.chat(5).shown)
+    await live.close(is_answered=True)
+    await channel.deliver(result_of(channel, "5", None), MemoryProgress())
+    assert platform.chat(5).shown == []
+
+
+async def test_a_worker_that_ends_waits_for_the_removal_of_a_preview(
+    platform: StandInTelegram, channel: Telegram
+) -> None:
+    live = live_in(channel)
+    live.add(HALF)
+    await seen(platform, lambda: platform.chat(5).shown)
+    live.close_soon(is_answered=False)
+    await channel.previews.closed()
+    assert platform.chat(5).shown == []
+    await channel.previews.closed()
 
 
 async def test_drafts_leave_nothing_behind(platform: StandInTelegram) -> None:
@@ -226,6 +265,22 @@ async def test_nothing_is_shown_above_an_earlier_reply(
     live.add(", and the second")
     await seen(platform, lambda: platform.chat(5).shown == [f"{WHOLE} …"])
     await live.close(is_answered=True)
+
+
+async def test_whole_replies_of_any_chat_go_before_a_preview(
+    platform: StandInTelegram, channel: Telegram, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_replies, "_TURN_S", 0.001)
+    channel.limits = replace(channel.limits, total_interval=0.1)
+    for _ in range(2):
+        await channel.deliver(result_of(channel, str(GROUP), WHOLE), MemoryProgress())
+    assert not channel.pacer.is_free
+    began = asyncio.get_running_loop().time()
+    live = live_in(channel)
+    live.add(HALF)
+    await seen(platform, lambda: platform.chat(5).shown)
+    assert channel.pacer._free_at[_ALL] - began > 0.1, "after the replies"
+    await live.close(is_answered=False)
 
 
 # --- the reply is delivered by another process ----------------------------------------------------

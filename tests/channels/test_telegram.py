@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from assistant_queue.channels import (
@@ -456,6 +457,28 @@ async def test_people_can_write_while_the_platform_is_away(
     polling.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await polling
+
+
+@pytest.mark.parametrize("form", ["urlencoded", "multipart"])
+async def test_forms_are_taken_as_libraries_of_bots_send_them(
+    platform: StandInTelegram, form: str
+) -> None:
+    chat = platform.chat(-55)
+    number = platform.say(-55, "hi")
+    fields = {
+        "chat_id": "-55",
+        "text": "[1] Grüße & mehr",
+        "entities": '[{"type": "bold", "offset": 0, "length": 3}]',
+        "reply_parameters": f'{{"message_id": {number}}}',
+    }
+    files = {name: (None, value) for name, value in fields.items()}
+    body: Any = {"data": fields} if form == "urlencoded" else {"files": files}
+    async with httpx.AsyncClient() as client:
+        answer = await client.post(f"{platform.url}/bot{platform.token}/sendMessage", **body)
+    assert answer.json()["ok"], answer.text
+    message = list(chat.messages.values())[-1]
+    assert (message.text, message.reply_to) == ("[1] Grüße & mehr", number)
+    assert [one["type"] for one in message.entities] == ["bold"]
 
 
 async def test_a_fault_can_choose_its_requests(

@@ -637,7 +637,9 @@ class Rig:
             f"sound keys were quarantined: {self.client.zrange(self.keys.quarantine, 0, -1)}"
         )
         assert self.counters() == self.recount()
-        known = {*self.queued(), *self.scheduled()}
+        scheduled = self.scheduled()
+        assert not any(is_never(at * 1000) for at in scheduled.values()), "a wake-up for nothing"
+        known = {*self.queued(), *scheduled}
         jobs = self.jobs()
         assert set(jobs) <= known, f"job hashes that nobody will run: {set(jobs) - known}"
         queue_paused = bool(self.client.exists(self.keys.paused))
@@ -649,9 +651,7 @@ class Rig:
                 assert thread not in due
                 continue
             if not (fields.get("paused") and fields["state"] == "active"):
-                rests = fields["state"] == "pending" and is_never(int(fields["due"]))
-                is_watched = not fields.get("paused") and (not rests or "token" in fields)
-                assert (thread in due) is is_watched, (
+                assert (thread in due) is not bool(fields.get("paused")), (
                     f"{thread} is in state {fields['state']}, due holds {due}"
                 )
             assert ("until" in fields) is ("token" in fields)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import aiohttp
 import pytest
 
 from assistant_queue.backends.base import (
@@ -17,6 +18,7 @@ from assistant_queue.backends.base import (
 from assistant_queue.backends.chat_completions import message_forms
 from assistant_queue.backends.function.backend import FunctionBackend
 from assistant_queue.backends.openai import remedies
+from assistant_queue.backends.openai.sending import ASSISTANTS_HEADERS
 from assistant_queue.backends.responses.conversation_items import tail_after, what_became_of
 from assistant_queue.backends.responses.unordered_items import without_order
 from assistant_queue.core.runs import CannotAsk
@@ -65,9 +67,8 @@ def request(rig: Rig, **fields: Any) -> RunRequest:
     return RunRequest(
         batch=Batch(id="batch-2", thread_id=THREAD, messages=messages, attempts=attempts),
         conversation_id=rig.conversation,
-        items=items,
         writes=True,
-        **{"anchor": None, **fields},
+        **{"anchor": None, "items": items, **fields},
     )
 
 
@@ -151,6 +152,22 @@ async def test_what_was_not_written_is_written_the_second_time(
         await events_of(rig.backend.start(again))
         assert said(rig) == ALL
         assert isinstance(await rig.backend.find(again), RunEnded)
+
+
+@pytest.mark.parametrize(("role", "text"), [("assistant", "three"), ("user", "three")])
+async def test_a_message_whose_metadata_the_server_may_have_dropped_parks_the_batch(
+    provider: StandInProvider, role: str, text: str
+) -> None:
+    async with made(ASSISTANTS, provider) as rig:
+        await events_of(rig.backend.start(request(rig, items=request(rig).items[:2])))
+        async with aiohttp.ClientSession() as session:
+            await session.post(
+                f"{provider.base_url}/threads/{rig.conversation}/messages",
+                json={"role": role, "content": text},
+                headers={"Authorization": f"Bearer {provider.api_key}", **ASSISTANTS_HEADERS},
+            )
+        found = await rig.backend.find(request(rig))
+        assert isinstance(found, CannotAsk if role == "assistant" else NotFound)
 
 
 @keeps

@@ -336,6 +336,15 @@ def empty_reply(store: Rig) -> str:
     return name
 
 
+def written(store: Rig) -> str:
+    name = store.add(delay_s=0, wants_reply=False).message_id
+    store.say(kind="reply")
+    lease = store.claim()
+    silent = {"reply": None, "replies": (), "run_id": ""}
+    store.finish(lease, result=replace(store.result(lease), **silent))
+    return name
+
+
 def delivering(store: Rig) -> str:
     name = store.add(delay_s=0).message_id
     assert store.reply(store.claim(), at_once=False) is None
@@ -503,6 +512,7 @@ CASES = [
     Case(make=cancelled, verdict=V.CANCELLED, says=("it was added at", "it was withdrawn")),
     Case(make=answered, verdict=V.ANSWERED, says=("run run_1 ended at", "no on_reply and no channel"), since_s=0, evidence={"run_id": "run_1"}),
     Case(make=empty_reply, verdict=V.EMPTY_REPLY, says=("without a text", "incomplete (max_tokens)"), since_s=0),
+    Case(make=written, verdict=V.WRITTEN, says=("it was written there at", "wants no reply"), since_s=0),
     Case(make=delivering, verdict=V.DELIVERING, says=("a worker delivers since", "(7.0 s)"), since_s=7),
     Case(make=delivery_retrying, verdict=V.DELIVERY_RETRYING, says=("2 tries failed, the last with request_refused: 400", "the next try is at", "(in 25 s)"), since_s=0, until_s=25, evidence={"tries": 2}),
     Case(make=delivery_behind_another, verdict=V.DELIVERY_WAITS, says=("the reply of batch batch-1 is before it", "request_refused: 400"), since_s=0, until_s=25, evidence={"waiting": 2, "is_behind": True}),

@@ -11,6 +11,8 @@ from assistant_queue.store.ops.leases import MAX_BATCH
 from tests.contract.store_rig import Rig
 
 START = 1_700_000_000_000
+NEVER = {"thread": NEVER_MS}
+"""The set `due` of a thread in which no message wants a reply."""
 
 
 def ids(store: Rig, **fields: object) -> list[str]:
@@ -20,7 +22,7 @@ def ids(store: Rig, **fields: object) -> list[str]:
 def test_a_message_that_wants_no_reply_opens_no_window(store: Rig) -> None:
     receipt = store.add(message_id="a", wants_reply=False)
     assert (receipt.job_id, receipt.due_at.year) == (None, 9999)
-    assert (store.due(), store.jobs(), store.state()) == ({}, {}, ThreadState.PENDING)
+    assert (store.due(), store.jobs(), store.state()) == (NEVER, {}, ThreadState.PENDING)
     thread = store.thread()
     message = store.message("a")
     assert message is not None
@@ -71,7 +73,7 @@ def test_it_waits_after_a_run_for_the_next(store: Rig) -> None:
     lease = store.claim()
     store.add(message_id="b", wants_reply=False)
     assert store.finish(lease)
-    assert (store.due(), store.jobs()) == ({}, {})
+    assert (store.due(), store.jobs()) == (NEVER, {})
     store.check()
     store.add(message_id="c", delay_s=0)
     assert ids(store) == ["b", "c"]
@@ -81,7 +83,7 @@ def test_a_cancelled_message_takes_its_window_with_it(store: Rig) -> None:
     store.add(message_id="a", wants_reply=False)
     store.add(message_id="b", delay_s=1)
     assert store.run(control.cancel(store.namespace, "b", 3600))
-    assert (store.due(), store.thread().due_at) == ({}, None)
+    assert (store.due(), store.thread().due_at) == (NEVER, None)
     store.check()
     store.clock.advance(2)
     store.scheduler()  # the wake-up of the window finds nothing to do
@@ -113,7 +115,7 @@ def test_a_direct_call_leaves_them_waiting(store: Rig) -> None:
     store.add(wants_reply=False)
     store.run(control.lock(store.namespace, "thread", token="call", lease_s=30))
     store.run(control.unlock(store.namespace, "thread", token="call"))
-    assert (store.due(), store.jobs()) == ({}, {})
+    assert (store.due(), store.jobs()) == (NEVER, {})
     store.check()
 
 

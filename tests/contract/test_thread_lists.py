@@ -96,3 +96,16 @@ def test_a_key_of_another_program_hides_no_other_thread(store: Rig) -> None:
     store.client.set(store.keys.thread("bad"), "not ours")
     assert names(listed(store)) == ["good"]
     assert names(listed(store, "paused")) == []
+
+
+def test_a_thread_in_which_no_message_wants_a_reply_is_listed_after_all_others(
+    store: Rig,
+) -> None:
+    store.add("quiet", wants_reply=False)
+    store.add("later", delay_s=60)
+    assert names(listed(store, "pending")) == ["later", "quiet"]
+    assert names(listed(store, None, order="newest_due")) == ["quiet", "later"]
+    assert names(listed(store, "stuck")) == []
+    assert store.sweep().next_due_in_ms == 60_000
+    store.clock.advance(61)
+    assert store.sweep().overdue == 1

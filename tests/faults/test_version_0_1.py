@@ -155,3 +155,34 @@ def test_replies_are_delivered_by_workers_of_both_versions(
     if not dies:  # else the reply that it was delivering is delivered again
         assert set(times.values()) == {1}
         assert {row[0] for row in rows(delivered)} == {"old", "new"}
+
+
+def test_quiet_messages_and_notices_are_kept_and_shown_beside_version_0_1(
+    run: Run, delivered: Path, one_redis: RedisServer, prefix: str, provider: StandInProvider
+) -> None:
+    """Any worker that takes the message that wants a reply answers the quiet one before it."""
+    for which in ("old", "new"):
+        worker(run, which, delivered.parent)
+    threads = [f"t{number}" for number in range(20)]
+    with AssistantMessageQueue(
+        redis_url=one_redis.url, queue_prefix=prefix, message_delay=0.1, model="stand-in-model"
+    ) as queue:
+        for thread in threads:
+            queue.add_message_to_thread(thread, f"{thread} quiet", wants_reply=False)
+            queue.say(thread, f"{thread} note", kind="notice")
+            queue.add_message_to_thread(thread, f"{thread} asks")
+        wait_until(lambda: len(rows(delivered)) >= 2 * len(threads), "all is delivered")
+        wait_until(
+            lambda: (
+                (status := queue.get_queue_status()).completed_count == 2 * len(threads)
+                and not status.delivering_count
+            ),
+            "all are completed",
+        )
+        assert queue.list_failed() == []
+    asked = sorted(run.user_texts for run in provider.runs)
+    assert asked == sorted((f"{thread} quiet", f"{thread} asks") for thread in threads)
+    shown = Counter((thread, reply) for _, thread, _, reply in rows(delivered))
+    assert set(shown.values()) == {1}
+    assert {thread for thread, reply in shown if reply == f"{thread} note"} == set(threads)
+    assert {row[0] for row in rows(delivered)} == {"old", "new"}

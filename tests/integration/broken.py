@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from assistant_queue.backends.responses.backend import ResponsesBackend
 from assistant_queue.channels import Telegram
 from assistant_queue.config import Config
+from assistant_queue.core.runs import NotFound, RunRequest
 from assistant_queue.store import scripts
 from assistant_queue.worker.asyncio_worker import AsyncioWorker
 from assistant_queue.worker.leased_batch import LeasedBatch
@@ -46,6 +48,10 @@ def _exit_at_once(_self: Any) -> None:
     os._exit(0)
 
 
+async def _not_found(_self: Any, request: RunRequest, *_: Any) -> NotFound:
+    return NotFound(anchor=request.anchor)
+
+
 def _break(without: str) -> None:
     if without == "lease":
         LeasedBatch.ensure_lease = _always_sure  # type: ignore[method-assign]
@@ -66,6 +72,8 @@ def _break(without: str) -> None:
         Telegram.deduplicates = True
     elif without == "outbox":
         _rewrite({"finish": ("queue_reply(t, t.batch, 'reply')\n", "")})
+    elif without == "asking":  # the provider has nothing, whatever it is asked about
+        ResponsesBackend.find = _not_found  # type: ignore[assignment,method-assign]
     else:
         assert without == "", without
 

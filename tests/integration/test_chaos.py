@@ -40,12 +40,16 @@ def test_a_moment_of_chaos_loses_and_doubles_nothing(
         kill_every=3,
         restart_every=6,
         platform_every=1.5,
+        said_every=0.6,
         threads=16,
         drain=60,
     )
     outcome = run(settings, redis_program=one_redis.program, logs=tmp_path)
     assert outcome.holds, table(outcome)
     assert outcome.verdict.sent > 50
+    assert outcome.said is not None
+    assert outcome.shown is not None
+    assert outcome.said.said == outcome.shown.replies > 10, table(outcome)
     assert outcome.deliveries is not None
     assert outcome.deliveries.replies > 20, table(outcome)
     assert outcome.done["platform"] >= 3, table(outcome)
@@ -111,6 +115,20 @@ def test_what_else_goes_wrong_leaves_the_rest_of_a_plan_as_it_was() -> None:
         "killed",
         "stopped",
         "asked",
+    }
+
+
+def test_a_plan_with_texts_that_are_said_leaves_the_rest_as_it_was() -> None:
+    plain, more = make_plan(ChaosSettings()), make_plan(ChaosSettings(said_every=0.5))
+    assert [event for event in more if event in plain] == plain
+    added = [event for event in more if event not in plain]
+    told = [event for event in added if event.kind == "tell"]
+    notes = [event for event in added if event.kind == "note"]
+    assert len(told) > 2 * len(notes) * 0.6 > 20
+    last = {event.thread: event.kind for event in added if event.thread}
+    assert set(last.values()) == {"say"}
+    assert {event.text.split(":")[0] for event in added if event.kind == "fault"} == {
+        "items.create"
     }
 
 
@@ -367,6 +385,29 @@ def test_the_runner_goes_red_for_a_build_without_a_safeguard(
     assert not outcome.holds, table(outcome)
     assert outcome.verdict.doubled, table(outcome)
     assert outcome.verdict.lost == 0, table(outcome)
+
+
+def test_the_runner_goes_red_for_a_build_that_does_not_ask_what_was_written(
+    one_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WITHOUT", "asking")
+    settings = ChaosSettings(
+        seconds=1,
+        workers=1,
+        request_timeout=1.0,
+        said_every=1000,
+        drain=60,
+        app="tests.integration.broken_chaos:queue",
+    )
+    plan = [
+        PlannedFault(at=0.0, kind="fault", text="items.create: works, drops"),
+        PlannedFault(at=0.1, kind="tell", thread="t", message_id="s", text="t tells 1"),
+        PlannedFault(at=0.2, kind="say", thread="t", message_id="m", text="t says 1"),
+    ]
+    outcome = run(settings, plan=plan, redis_program=one_redis.program, logs=tmp_path)
+    assert outcome.said is not None
+    assert outcome.verdict.holds, table(outcome)
+    assert (outcome.said.doubled, outcome.said.lost) == (1, 0), table(outcome)
 
 
 @pytest.mark.parametrize("safeguard", ["doubt", "outbox"])

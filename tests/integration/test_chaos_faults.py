@@ -29,6 +29,35 @@ QUIET = ChaosSettings(
 )
 
 
+def replies_between(until_s: float, every_s: float) -> list[PlannedFault]:
+    """Replies of `say`, each after a quiet message; messages that end their threads."""
+    found = []
+    for number in range(round(until_s / every_s)):
+        thread = f"thread-{number % 4}"
+        for kind in ("note", "tell"):
+            name = f"{thread}.{kind}.{number}"
+            found.append(
+                PlannedFault(
+                    at=number * every_s,
+                    kind=kind,
+                    thread=thread,
+                    message_id=name,
+                    text=f"{thread} {kind}s {number}",
+                )
+            )
+    found += [
+        PlannedFault(
+            at=until_s,
+            kind="say",
+            thread=f"thread-{one}",
+            message_id=f"end.{one}",
+            text=f"end {one}",
+        )
+        for one in range(4)
+    ]
+    return found
+
+
 def carry_out(
     settings: ChaosSettings, shocks: list[PlannedFault], one_redis: RedisServer, directory: Path
 ) -> ChaosOutcome:
@@ -38,7 +67,7 @@ def carry_out(
 
 
 def test_what_costs_nothing(one_redis: RedisServer, tmp_path: Path) -> None:
-    """Redis stands still or takes hardly any client, a worker has no memory left or its number of jobs, a producer is killed in a bulk.
+    """Replies of `say` stand between messages. Redis stands still or takes hardly any client, a worker has no memory left or its number of jobs, a producer is killed in a bulk.
 
     A worker without memory may hang: another has its threads after `run_timeout`.
     """
@@ -49,9 +78,12 @@ def test_what_costs_nothing(one_redis: RedisServer, tmp_path: Path) -> None:
         PlannedFault(at=2.2, kind="crowd", seconds=1.2),  # several bursts long
         PlannedFault(at=3.5, kind="stall", seconds=QUIET.lease * 1.3),
     ]
-    outcome = carry_out(replace(QUIET, max_jobs=3, run_timeout=10), shocks, one_redis, tmp_path)
+    settings = replace(QUIET, max_jobs=3, run_timeout=10, said_every=1000)
+    outcome = carry_out(settings, [*shocks, *replies_between(4.5, 0.3)], one_redis, tmp_path)
     assert outcome.holds, table(outcome)
     assert outcome.verdict.sent > 1530
+    assert outcome.said is not None
+    assert outcome.said.said + outcome.said.unsure == 15, table(outcome)
     assert outcome.done == {"add_bulk": 1, "starve": 1, "stall": 2, "crowd": 1}, (
         "some of the bulk was there, some was not, and a crowded Redis refused connections"
     )

@@ -68,7 +68,8 @@ def test_an_acknowledged_add_survives_the_loss_of_the_primary(
             pair.copy.hget(f"{prefix}:message:{one.message_id}", "thread") == "t"
         )  # no waiting: it is there already
         rest = queue.add_messages({"thread_id": "t", "message": text} for text in ("two", "three"))
-        assert pair.copy.llen(f"{prefix}:pending:t") == 3
+        said = queue.say("t", "said")
+        assert pair.copy.llen(f"{prefix}:pending:t") == 4
     with AssistantMessageQueue(
         **{**options_of(pair.fail_over(), prefix, provider), "durability": "local"}
     ) as queue:
@@ -76,6 +77,7 @@ def test_an_acknowledged_add_survives_the_loss_of_the_primary(
         assert (
             queue.wait_for_reply(rest[-1].message_id, PATIENCE_S) == "You said: one | two | three"
         )
+        assert queue.wait_for_reply(said.message_id, PATIENCE_S) == "said"
     assert [run.user_texts for run in provider.runs] == [("one", "two", "three")]
 
 
@@ -107,6 +109,8 @@ def test_an_add_that_no_replica_has_is_refused_and_can_be_repeated(
             )
         assert many.value.message_ids[0] == "a"
         assert len(many.value.message_ids) == 2
+        with pytest.raises(NotReplicated, match="it is shown, and may be lost"):
+            queue.say("x", "said", kind="notice")
         with pytest.raises(NotReplicated) as asked:
             queue.ask("v", "generated", timeout=PATIENCE_S)
         (generated,) = asked.value.message_ids

@@ -123,10 +123,12 @@ def test_it_survives_a_death_at_every_step(
     assert {"before Start", "after Start", "before Finish", "after Finish"} <= set(names)
 
 
+@pytest.mark.parametrize("protocol", ["responses", "assistants"])
 def test_it_survives_a_death_at_every_call(
     one_redis: RedisServer,
     prefix: str,
     provider: StandInProvider,
+    protocol: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     deaths = Deaths(monkeypatch)
@@ -134,7 +136,7 @@ def test_it_survives_a_death_at_every_call(
     for number in itertools.count(1):
         deaths.arm(0)
         # Without deliveries, which run beside the batch, the calls are the same each time.
-        talk = Talk(one_redis.url, f"{prefix}-{number}", provider, "responses", delivers=False)
+        talk = Talk(one_redis.url, f"{prefix}-{number}", provider, protocol, delivers=False)
         with talk.queue:
             talk.begin()
             deaths.arm(number)
@@ -147,7 +149,7 @@ def test_it_survives_a_death_at_every_call(
         if not name:
             break
         names.append(name)
-    written = [name for name in names if name.endswith("/items")]
+    written = [name for name in names if name.endswith(("/items", "/messages"))]
     assert {name.split()[0] for name in written} == {"before", "after"}
 
 

@@ -185,8 +185,10 @@ def trouble(options: dict[str, Any], provider: StandInProvider, protocol: str) -
             times=None,
         )
         receipt = queue.add_message_to_thread("t", TEXT)
+        shown.append(repr(queue.say("said", TEXT)))
         worker.run_until_idle()
-        (failed,) = (one for one in queue.list_failed() if one.reason != "undelivered")
+        failed = [one for one in queue.list_failed() if one.reason != "undelivered"]
+        assert {one.thread_id for one in failed} == {"t", "said"}
         shown += [
             repr(failed),
             repr(queue.get_message(receipt.message_id)),

@@ -70,6 +70,7 @@ class ModelThread:
     last: str | None = None
     until: int = 0
     claimed: int = 0
+    since: int = 0
     due: int = 0
     first: int = 0
     own_due: int | None = None
@@ -85,6 +86,7 @@ class ModelThread:
         self.phase = Phase.FROZEN
         self.deaths = 0
         self.progress = None
+        self.since = 0
 
     def release(self, now: int, token: str) -> None:
         """Finish or stay pending."""
@@ -314,8 +316,9 @@ class StoreMachine(RuleBasedStateMachine):
         fields = self.rig.thread_hash(thread)
         if model.state is IDLE:
             return
-        back = {"first": model.first - self.now, "claimed": model.claimed - self.now}
-        if max(*back.values(), int(fields.get("queued", 0)) - self.now) <= 0:
+        back = {"first": model.first - self.now, "since": model.since - self.now}
+        others = max(int(fields.get(name, 0)) for name in ("claimed", "queued")) - self.now
+        if max(*back.values(), others) <= 0:
             return
 
         def moved(at: int, by: int, *, was_due: bool = False) -> int:
@@ -326,13 +329,13 @@ class StoreMachine(RuleBasedStateMachine):
         is_due = fields.get("pk") == "waiting"
         model.first = min(model.first, self.now)
         model.claimed = min(model.claimed, self.now)
+        model.since = min(model.since, self.now)
         model.due = moved(
             model.due,
-            back["first" if model.state is PENDING else "claimed"],
+            back["first" if model.state is PENDING else "since"],
             was_due=fields.get("bk") == "waiting" or (model.state is PENDING and is_due),
         )
-        if model.until - self.now > back["claimed"] / 2:  # it was not renewed since
-            model.until = moved(model.until, back["claimed"])
+        model.until = moved(model.until, back["since"])
         if model.own_due is not None:
             model.own_due = moved(model.own_due, back["first"], was_due=is_due)
 
@@ -423,6 +426,7 @@ class StoreMachine(RuleBasedStateMachine):
         model.state = ACTIVE
         model.token = token
         model.until = self.now + round(LEASE_S * 1000)
+        model.since = self.now
         assert model.batch is not None
         taken = (
             []
@@ -489,6 +493,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.rig.again(call)
         if name == "renew" and token == model.token:
             model.until = self.now + round(LEASE_S * 1000)  # it ends by itself all the same
+            model.since = self.now
         elif looks and name not in LOOKS:
             assert self.rig.snapshot() == before, f"a copy of {name} changed something"
 
@@ -545,6 +550,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert (renewed is not None) is held
         if renewed is not None:
             model.until = self.now + round(LEASE_S * 1000)
+            model.since = self.now
             assert renewed.until_ms == model.until
 
     @some_lease
@@ -632,7 +638,7 @@ class StoreMachine(RuleBasedStateMachine):
         if self._attempt(lambda: self.rig.postpone(lease, state, wait_s, phase), held=held):
             model.state = state
             model.due = self.now + round(wait_s * 1000)
-            model.claimed = min(model.claimed, self.now)
+            model.since = self.now
             model.token = None
             model.last = lease.token
             model.deaths = 0
@@ -734,6 +740,8 @@ class StoreMachine(RuleBasedStateMachine):
                 assert int(fields["until"]) == model.until
             elif model.state is not IDLE:
                 assert int(fields["due"]) == model.due, thread
+            if model.pending:
+                assert int(fields["own_due"]) == model.own_due, thread
             if model.batch is not None:
                 assert (fields["batch"], fields["phase"]) == (model.batch_id, model.phase), thread
                 assert model.progress in (None, fields.get("progress", "")), thread
@@ -1081,6 +1089,13 @@ def tour(play: StoreMachine) -> None:  # noqa: PLR0915 - a walk
         do(play.the_clock_of_redis_is_set_back, seconds=3600.0)
         do(play.pause_or_resume, thread=B)
         due(B)
+    # Over a lease that was renewed, and over one that was taken over.
+    do(play.time_passes, seconds=3.0)
+    do(play.renew, pick=0)
+    do(play.the_clock_of_redis_is_set_back, seconds=60.0)
+    do(play.time_passes, seconds=LEASE_S + 2)
+    do(play.a_stray_wake_up, thread=B, take=1000)
+    do(play.the_clock_of_redis_is_set_back, seconds=60.0)
     do(play.finish, pick=0)
     due(B)
     do(play.finish, pick=0)

@@ -192,15 +192,23 @@ BUGS: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
     "a clock that is set back moves no lease": (
         "wake",
-        swap("not is_newer", "name ~= 'until'"),
+        swap("if by and at", "if name ~= 'until' and by and at"),
     ),
-    "a window is moved as far as the claim before it": (
+    "a window is moved as far as the lease before it": (
         "resume",
-        swap("own_due = 'first'", "own_due = 'claimed'"),
+        swap("own_due = 'first'", "own_due = 'since'"),
     ),
-    "a back-off is moved as far as the claim, long before it": (
+    "a back-off is moved as far as the lease before it": (
         "postpone",
-        swap("'claimed', ms(now))", "'claimed', t.claimed)"),
+        swap(", 'since', ms(now))", ")"),
+    ),
+    "a lease that was renewed is moved as far as it was before": (
+        "renew",
+        swap("'since', ms(now), ", ""),
+    ),
+    "a lease that was taken over is moved as far as the one before": (
+        "claim",
+        swap("'since', ms(now), 'wake'", "'wake'"),
     ),
     "what was due before the clock was set back waits again": (
         "wake",
@@ -334,7 +342,7 @@ OF_QUIET: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
     "a finished thread is looked at although no message wants a reply": (
         "finish",
-        swap("if t.paused or is_never(due) then", "if t.paused then"),
+        swap("elseif is_never(due) then", "elseif false then"),
     ),
     "a thread stays due without the message that wanted a reply": (
         "cancel",

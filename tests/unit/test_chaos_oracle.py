@@ -163,3 +163,22 @@ def test_what_is_excused_may_be_lost_doubled_late_or_split_and_nothing_else_may(
         failed={"m3": "attempts"},
         excused=frozenset({"one", "two", "three"}),
     ).holds
+
+
+@pytest.mark.parametrize(
+    ("runs", "held", "times"),
+    [
+        ([], ["note"], (1, 0, 0)),
+        ([ran("r1", "note")], ["note"], (1, 0, 0)),
+        ([], [], (0, 1, 0)),
+        ([], ["note", "note"], (0, 1, 1)),
+        ([ran("r1", "note"), ran("r2", "note", at=2.0, end=3.0)], ["note"], (0, 0, 1)),
+    ],
+)
+def test_a_message_that_wants_no_reply_is_in_its_conversation_once_with_a_run_or_without(
+    runs: list[RunRecord], held: list[str], times: tuple[int, int, int]
+) -> None:
+    note = Sent("n", "t", "note", 0.0, kind="note")
+    replied = {run.id: run.user_texts for run in runs}
+    verdict = judge([note], runs, {"ct": held}, replied=replied, failed={})
+    assert (verdict.once, verdict.lost, verdict.doubled) == times

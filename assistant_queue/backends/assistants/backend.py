@@ -462,7 +462,7 @@ class AssistantsBackend:
                 return await self._finding(request, run, calls)
         try:
             if request.writes:
-                return NotFound() if await self._log.missing(request) else WRITTEN[1]
+                return await self._found_written(request)
             return await self._found_by_marks(request)
         except EndUnknown:
             reason = (
@@ -470,6 +470,17 @@ class AssistantsBackend:
                 "batch is among them"
             )
             return CannotAsk(reason=reason)
+
+    async def _found_written(self, request: RunRequest) -> Finding:
+        missing = await self._log.missing(request)
+        if not missing:
+            return WRITTEN[1]
+        if await self._log.has_unmarked(request, missing):
+            return CannotAsk(
+                reason="the thread holds messages with the batch's texts and without metadata:"
+                " whether they are the batch's cannot be determined"
+            )
+        return NotFound()
 
     async def _found_by_marks(self, request: RunRequest) -> Finding:
         newest = await self._log.newest_run(request)

@@ -90,6 +90,27 @@ class ThreadLog:
             await self._searched(request, "messages", lambda messages: not missing_in(messages))
         )
 
+    async def has_unmarked(self, request: RunRequest, items: Sequence[InputItem]) -> bool:
+        """Return whether a message without any metadata may be one of the items.
+
+        Some servers drop the metadata. Messages of a run do not count: the model made them.
+
+        Raises:
+            EndUnknown: There is none, as far as the server lets its messages be read.
+        """
+
+        def has_one(messages: Sequence[Json]) -> bool:
+            return any(
+                not message.get("metadata")
+                and not message.get("run_id")
+                and message.get("role") == item.role
+                and same_content(message.get("content"), item.content)
+                for message in messages
+                for item in items
+            )
+
+        return has_one(await self._searched(request, "messages", has_one))
+
     async def _searched(
         self,
         request: RunRequest,

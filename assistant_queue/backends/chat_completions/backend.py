@@ -165,7 +165,8 @@ class ChatCompletionsBackend(NoConversations):
     def start(self, request: RunRequest) -> AsyncIterator[RunEvent]:
         """Send the batch after the history."""
         if request.writes:
-            return remembering(self._remember(request, chat_history.load(request.anchor), []))
+            earlier = chat_history.load(request.anchor)
+            return remembering(lambda: self._remember(request, earlier, []))
         return self._send(request, [])
 
     def submit(

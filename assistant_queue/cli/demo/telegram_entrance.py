@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import queue as queue_module
 import threading
 import time
@@ -117,12 +118,16 @@ class TelegramEntrance(Entrance):
             except Exception as error:  # noqa: BLE001 - raised in the thread that plays
                 self._error = error
 
+        quiet = logging.NullHandler()  # that the platform is away is shown as news
+        log = logging.getLogger("assistant_queue.channels")
+        log.addHandler(quiet)
         thread = threading.Thread(target=work, name="demo-telegram", daemon=True)
         thread.start()
         loop, task = loops.get()
         try:
             yield self
         finally:
+            log.removeHandler(quiet)
             with contextlib.suppress(RuntimeError):  # it has ended by itself
                 loop.call_soon_threadsafe(task.cancel)
             thread.join()

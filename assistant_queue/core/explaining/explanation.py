@@ -138,6 +138,11 @@ MEANINGS: Mapping[ExplanationVerdict, Meaning] = MappingProxyType(
             "Look at the instructions and at `max_output_tokens`; a `fallback_reply` answers"
             " instead.",
         ),
+        _V.WRITTEN: Meaning(
+            "it is in the conversation, and no run answers it",
+            "The model reads it with the next message of the thread that wants a reply. Add one if"
+            " it is to answer.",
+        ),
         _V.DELIVERING: Meaning(
             "it was answered, and the reply is being delivered",
             "Wait. If it takes long, the platform or your `on_reply` does.",

@@ -98,6 +98,16 @@ def _completed(facts: MessageFacts) -> Judgement:
     if result is not None:
         ended_ms = round(result.ended_at.timestamp() * 1000)
         what = f"run {result.run_id} ended" if result.run_id else "it was said"
+        if not result.run_id and result.reply is None:
+            return replace(
+                found,
+                verdict=ExplanationVerdict.WRITTEN,
+                because=(
+                    f"it was written there at {clock_time(ended_ms)}",
+                    "it wants no reply, or was said by a program",
+                ),
+                since_ms=ended_ms,
+            )
         because = (f"{what} at {clock_time(ended_ms)}", *found.because[1:])
         found = replace(found, since_ms=ended_ms, because=because)
         if result.reply is None:

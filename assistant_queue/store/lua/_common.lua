@@ -63,6 +63,7 @@
 --   piece    number of the holder's last piece of text
 --   past     tokens of earlier holders, newest first, a few of them
 --   claimed  ms of the first claim of the batch
+--   since    ms of the write of its lease, or of its back-off or grace period
 --   was_due  ms when the batch was due then
 --   paused   1 while this thread is paused
 --   queued   ms when its wake-up was enqueued

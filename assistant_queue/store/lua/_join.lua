@@ -28,8 +28,11 @@ local function join(t, entry, first, due)
     if t.state ~= 'pending' or t.due ~= due_ms then
       redis.call('HSET', key.thread, 'state', 'pending', 'due', due_ms)
     end
-    if t.paused or is_never(due) then
+    if t.paused then
       job = ''
+    elseif is_never(due) then
+      job = ''
+      redis.call('ZADD', key.due, due_ms, arg.thread_id)
     elseif not t.wake or t.due ~= due_ms then
       -- A wake-up that a worker has taken already is rescheduled by its claim, which finds it
       -- early.

@@ -17,7 +17,8 @@ local function look(leads, overdue_by, even_paused, word)
   if not even_paused and redis.call('EXISTS', key.paused) == 1 then return reply end
   local next_due = redis.call('ZRANGEBYSCORE', key.due, '(' .. ms(now), '+inf',
     'WITHSCORES', 'LIMIT', 0, 1)
-  if next_due[2] and tonumber(next_due[2]) < 1e15 then
+  -- Later than any clock: of threads in which no message wants a reply.
+  if next_due[2] and tonumber(next_due[2]) < 2e14 then
     reply[2], reply[4] = ms(tonumber(next_due[2])), next_due[1]
   end
   local overdue = redis.call('ZRANGEBYSCORE', key.due, '-inf', ms(now - overdue_by),

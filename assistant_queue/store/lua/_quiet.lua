@@ -1,5 +1,6 @@
 -- Messages that want no reply wait until one that wants a reply does, and are answered with it. As
--- long as none does, the thread has no due time: it is pending, and no worker looks at it.
+-- long as none does, the thread is due when nothing happens any more: it is pending and listed, and
+-- no worker looks at it.
 -- A reply of `say` is no question: it ends a batch that no run answers, with the messages before it
 -- that want no reply, or the batch before it ends there.
 -- Needs key.pending.

@@ -25,14 +25,17 @@ local function release(t)
     return 'idle'
   end
   redis.call('HDEL', key.thread, 'token', 'until', 'batch', 'bn', 'bk', 'phase', 'progress',
-    'deaths', 'claimed', 'was_due', 'told', 'number', 'piece')
+    'deaths', 'claimed', 'since', 'was_due', 'told', 'number', 'piece')
   local due = math.max(now, tonumber(t.own_due or now))
   local kind = due <= now and 'waiting' or 'delayed'
   book(t.pk, kind, t.n)
   redis.call('HSET', key.thread,
     'state', 'pending', 'due', ms(due), 'pk', kind, 'last', arg.token or '')
-  if t.paused or is_never(due) then
+  if t.paused then
     redis.call('ZREM', key.due, arg.thread_id)
+    drop_guard(t)
+  elseif is_never(due) then
+    redis.call('ZADD', key.due, ms(due), arg.thread_id)
     drop_guard(t)
   else
     redis.call('HSET', key.thread, 'wake', wake_at(t.wake, due))

@@ -38,7 +38,9 @@ if ends then
   if not t.batch then
     book(t.pk, 'delayed', t.n - 1)
     redis.call('HSET', key.thread, 'due', ms(never), 'pk', 'delayed')
-    if not t.token then redis.call('ZREM', key.due, arg.thread_id) end
+    if not (t.token or t.paused) then
+      redis.call('ZADD', key.due, ms(never), arg.thread_id)
+    end
   end
 end
 if has_subscribers() then

@@ -101,7 +101,7 @@ elseif is_never(t.due) then
     redis.call('HDEL', key.thread, 'wake')
   end
   redis.call('HDEL', key.thread, 'token', 'until')
-  redis.call('ZREM', key.due, arg.thread_id)
+  redis.call('ZADD', key.due, t.due, arg.thread_id)
   book(t.pk, 'delayed', t.n)
   redis.call('HSET', key.thread, 'pk', 'delayed')
   return {'idle'}
@@ -197,7 +197,7 @@ if t.past then redis.call('HSET', key.thread, 'past', t.past) end
 -- This holder numbers its writes from the beginning.
 if t.number or t.piece then redis.call('HDEL', key.thread, 'number', 'piece') end
 redis.call('HSET', key.thread, 'state', 'active', 'token', arg.token, 'until', ms(lease_end),
-  'wake', guard, 'deaths', t.deaths or '0', 'bk', t.bk, 'pk', 'waiting')
+  'since', ms(now), 'wake', guard, 'deaths', t.deaths or '0', 'bk', t.bk, 'pk', 'waiting')
 redis.call('ZADD', key.due, ms(lease_end + tonumber(arg.guard_ms)), arg.thread_id)
 -- In `delivering` the batch has been answered, and only its delivery is open.
 if t.phase ~= 'delivering' and has_subscribers() then

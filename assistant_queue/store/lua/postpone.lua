@@ -7,7 +7,6 @@
 -- state is retrying (a back-off: the messages count as delayed) or held (the grace period of an
 -- ambiguous request: they count as active).
 --! include common wakeup events
---! fields claimed
 local t = read_thread()
 -- The same call again: its reply was lost.
 if not t.token and t.last == arg.token then return {'ok', t.due} end
@@ -24,9 +23,7 @@ if arg.state == 'retrying' then
 end
 redis.call('HDEL', key.thread, 'token', 'until', 'number', 'piece')
 redis.call('HSET', key.thread, 'state', arg.state, 'due', ms(due), 'phase', arg.phase,
-  'progress', arg.progress, 'last', arg.token, 'deaths', '0')
--- Where the clock was set back meanwhile, the back-off is counted from now (_rewind.lua).
-if tonumber(t.claimed or '0') > now then redis.call('HSET', key.thread, 'claimed', ms(now)) end
+  'progress', arg.progress, 'last', arg.token, 'deaths', '0', 'since', ms(now))
 if t.paused then
   redis.call('ZREM', key.due, arg.thread_id)
 else

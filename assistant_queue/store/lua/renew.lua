@@ -9,6 +9,6 @@ if not holds(t) then return {'lost'} end
 local lease_end = now + tonumber(arg.lease_ms)
 local guard_at = lease_end + tonumber(arg.guard_ms)
 local guard = wake_at(t.wake, guard_at)
-redis.call('HSET', key.thread, 'until', ms(lease_end), 'wake', guard)
+redis.call('HSET', key.thread, 'until', ms(lease_end), 'since', ms(now), 'wake', guard)
 redis.call('ZADD', key.due, ms(guard_at), arg.thread_id)
 return {'held', ms(lease_end), guard, has_subscribers() and '1' or ''}

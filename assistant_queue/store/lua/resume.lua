@@ -15,7 +15,7 @@ if not t.state then return {'resumed'} end
 rewound(t) -- no scheduler moves the times of a paused thread
 local due = math.max(now, tonumber(t['until'] or t.due))
 if is_never(due) then
-  redis.call('ZREM', key.due, arg.thread_id)
+  redis.call('ZADD', key.due, ms(due), arg.thread_id)
   return {'resumed'}
 end
 if due <= now then book_due(t) end -- a paused thread is not checked

@@ -8,7 +8,9 @@ local t = read_thread()
 redis.call('SET', key.over, '1', 'PX', arg.over_ms)
 if not holds(t) then return {'lost'} end
 redis.call('HDEL', key.thread, 'token', 'until')
-if t.state and not t.paused and not is_never(t.due) then
+if t.state and not t.paused and is_never(t.due) then
+  redis.call('ZADD', key.due, t.due, arg.thread_id)
+elseif t.state and not t.paused then
   local due = math.max(now, tonumber(t.due))
   redis.call('HSET', key.thread, 'wake', wake_at(t.wake, due))
   redis.call('ZADD', key.due, due <= now and recheck_at() or ms(due), arg.thread_id)

@@ -23,15 +23,24 @@ from assistant_queue.channels.channel import Channel
 from assistant_queue.errors import (
     DeliveryUnknown,
     InvalidPayload,
-    MessageIdConflict,
-    MessageNotFound,
     NotAuthenticated,
     PayloadTooLarge,
     RetryLater,
     Undeliverable,
 )
-from assistant_queue.models import Receipt, RunResult
+from assistant_queue.models import RunResult
 from assistant_queue.testing.channels.memory_progress import DeliveryCrash, MemoryProgress
+from assistant_queue.testing.channels.recording_queues import AsyncRecordingQueue, RecordingQueue
+
+__all__ = [
+    "AsyncRecordingQueue",
+    "ChannelConformance",
+    "ChannelRig",
+    "RecordingQueue",
+    "Trouble",
+    "long_reply",
+    "result_of",
+]
 
 T = TypeVar("T")
 
@@ -212,6 +221,32 @@ class ChannelConformance:
             assert isinstance(_run(rig, edit), PartSent)
         assert [text.strip() for text in rig.shown()] == ["Good bye"]
 
+    @pytest.mark.parametrize("point", ["sending", "sent"])
+    def test_the_reply_replaces_what_was_streamed_of_it(self, rig: ChannelRig, point: str) -> None:
+        """Show half a reply, die while the whole one is delivered, and deliver it again."""
+        if not rig.channel.streams(rig.address):
+            return
+
+        async def preview() -> Any:
+            return await rig.channel.preview(rig.address, None, Part(text="Hel …", key="b1.p"))
+
+        shown = _run(rig, preview)
+        assert isinstance(shown, PartSent)
+        if shown.id is None:
+            return  # a draft, which is no message
+
+        def die(where: str, _: int) -> None:
+            if where == point:
+                raise DeliveryCrash
+
+        progress = MemoryProgress(die)
+        progress.preview = shown.id
+        with pytest.raises(DeliveryCrash):
+            _deliver(rig, "Hello", progress)
+        progress.at = None
+        _deliver(rig, "Hello", progress)
+        assert [text.strip() for text in rig.shown()] == ["Hello"]
+
     def test_typing_raises_nothing(self, rig: ChannelRig) -> None:
         """Show a typing indicator, also where it fails."""
         _run(rig, lambda: rig.channel.typing(rig.address))
@@ -276,87 +311,6 @@ class ChannelConformance:
     def test_its_repr_has_no_secret(self, rig: ChannelRig) -> None:
         """Show a channel."""
         _assert_no_secret(rig, repr(rig.channel) + str(rig.channel))
-
-
-class RecordingQueue:
-    """A blocking queue that keeps messages in memory.
-
-    Attributes:
-        messages: Id, thread and content of each.
-        quiet: Ids of those that want no reply.
-    """
-
-    def __init__(self) -> None:
-        """Hold no messages."""
-        self.messages: list[tuple[str, str, Any]] = []
-        self.quiet: set[str] = set()
-
-    def add_message_to_thread(
-        self,
-        thread_id: str,
-        message: Any,
-        *,
-        message_id: str,
-        wants_reply: bool = True,
-        **_: Any,
-    ) -> Receipt:
-        """Add a message, once per id."""
-        known = [one for one in self.messages if one[0] == message_id]
-        if known and known[0][2] != message:
-            raise MessageIdConflict(f"message {message_id!r} has another content")
-        if not known:
-            self.messages.append((message_id, thread_id, message))
-            if not wants_reply:
-                self.quiet.add(message_id)
-        return Receipt(
-            message_id=message_id,
-            thread_id=thread_id,
-            job_id=None,
-            due_at=datetime.now(UTC),
-            duplicate=bool(known),
-        )
-
-    def edit_message(self, message_id: str, message: Any) -> bool:
-        """Replace a message."""
-        for number, (known, thread_id, _) in enumerate(self.messages):
-            if known == message_id:
-                self.messages[number] = (known, thread_id, message)
-                return True
-        raise MessageNotFound(f"no message {message_id!r}")
-
-    def cancel(self, message_id: str) -> bool:
-        """Drop a message."""
-        before = len(self.messages)
-        self.messages = [one for one in self.messages if one[0] != message_id]
-        return len(self.messages) < before
-
-
-class AsyncRecordingQueue:
-    """An asyncio queue that keeps messages in memory."""
-
-    def __init__(self) -> None:
-        """Hold no messages."""
-        self._queue = RecordingQueue()
-
-    @property
-    def messages(self) -> list[tuple[str, str, Any]]:
-        """Id, thread and content of each message."""
-        return self._queue.messages
-
-    async def add_message_to_thread(
-        self, thread_id: str, message: Any, instructions: str | None = None, **given: Any
-    ) -> Receipt:
-        """Add a message, once per id."""
-        _ = instructions
-        return self._queue.add_message_to_thread(thread_id, message, **given)
-
-    async def edit_message(self, message_id: str, message: Any) -> bool:
-        """Replace a message."""
-        return self._queue.edit_message(message_id, message)
-
-    async def cancel(self, message_id: str) -> bool:
-        """Drop a message."""
-        return self._queue.cancel(message_id)
 
 
 def result_of(channel: Channel, address: str, reply: str | None, batch_id: str = "b1") -> RunResult:

@@ -8,6 +8,7 @@ import secrets
 from typing import Any
 
 from assistant_queue.channels.http_client import HttpClient
+from assistant_queue.testing.channels.form_bodies import arguments_of
 from assistant_queue.testing.channels.platform_server import (
     PlatformAnswer,
     PlatformRequest,
@@ -35,7 +36,7 @@ class StandInTelegram(PlatformServer):
     2. `say` and `edit` are people; their updates reach the bot by polling or webhook.
     3. `chat(id).shown` is what the bot has written, `fault` and `block` are what goes wrong.
 
-    It enforces Telegram's limits in UTF-16 units, checks entities and markup, and refuses in its
+    It takes JSON and forms, enforces Telegram's limits in UTF-16 units, checks entities and markup, and refuses in its
     words. Fields that a method does not have are refused, which the real server ignores.
     """
 
@@ -123,7 +124,7 @@ class StandInTelegram(PlatformServer):
         try:
             if method == request.path:
                 raise TelegramProblem(401, "Unauthorized")
-            body = request.body if request.raw else {}
+            body = arguments_of(request)
             if not isinstance(body, dict):
                 raise TelegramProblem(400, "Bad Request: can't parse JSON object")
             result = await self._call(method, body)

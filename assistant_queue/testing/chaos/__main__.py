@@ -27,6 +27,7 @@ _SHOCKS = {
     "fail-over": "losses of the primary; a Sentinel promotes its replica",
     "bulk": "producers killed in the middle of add_messages",
     "clock": "settings of the store's clock, an hour back each",
+    "said": "replies of say(), half of them after a message that wants no reply",
     "platform": "faults of chat platforms, to which all replies are delivered then",
 }
 
@@ -131,6 +132,15 @@ def main() -> int:
     if settings.platform_every and settings.protocol == "chat_completions":
         parser.error(
             "--platform-every has its own deliveries: not with --protocol chat, which has others"
+        )
+    if settings.said_every and (
+        settings.protocol == "chat_completions"
+        or settings.truncate_every
+        or settings.fail_over_every
+    ):
+        parser.error(
+            "--said-every has a judge of its own: not with --protocol chat, --truncate-every or "
+            "--fail-over-every"
         )
     if given.plan:
         for event in make_plan(settings):

@@ -65,6 +65,12 @@ WEIGHTS: Mapping[Protocol, Mapping[str, int]] = {
 """`operation: action` -> relative frequency."""
 
 
+WRITING: Mapping[str, str] = {"responses": "items.create", "assistants": "messages.create"}
+"""Protocol -> the operation that writes a reply of `say`."""
+OF_WRITING = ("503", "429", "works, then 500", "works, drops", "drops", "works, never answers")
+"""Actions that such an operation meets."""
+
+
 def inject(provider: StandInProvider, name: str) -> None:
     """Make the next request of that kind fail."""
     op, action = name.split(": ", 1)

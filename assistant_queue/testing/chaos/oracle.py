@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from assistant_queue.testing.provider import Overlap, RunRecord
 
@@ -19,6 +20,8 @@ class Sent:
     Attributes:
         at: Time of the first attempt to add it.
         accepted_at: Time of the successful one.
+        kind: As that of its event: `say`; `note` wants no reply; `tell` is a reply of `say`.
+        is_sure: Whether Redis acknowledged it. A reply of `say` is not repeated.
     """
 
     message_id: str
@@ -26,6 +29,8 @@ class Sent:
     text: str
     at: float
     accepted_at: float = 0.0
+    kind: Literal["say", "note", "tell"] = "say"
+    is_sure: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,10 +126,12 @@ def judge(
             repeated += max(times) > 1
             forgotten += max(times) <= 1
             continue
-        once += times == (1, 1, 1) and not is_failed
+        # One that wants no reply may be in its conversation without a run.
+        is_once = times == (1, 1, 1) or (message.kind == "note" and times == (0, 0, 1))
+        once += is_once and not is_failed
         doubled += max(times) > 1
-        lost += min(times) == 0 and not is_failed
-        if times != (1, 1, 1) or is_failed:
+        lost += min(times) == 0 and not is_once and not is_failed
+        if not is_once or is_failed:
             reason = f", failed: {failed[message.message_id]}" if is_failed else ""
             details.append(
                 f"{message.text!r}: taken, answered, held {times} times{reason}; runs {taken[message.text]}"

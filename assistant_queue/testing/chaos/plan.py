@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from assistant_queue.testing.chaos.fault_plans import WEIGHTS
+from assistant_queue.testing.chaos.fault_plans import OF_WRITING, WEIGHTS, WRITING
 from assistant_queue.testing.provider.script import Protocol
 
 TOOL_WORD = "[order]"
@@ -15,6 +15,8 @@ TOOL_WORD = "[order]"
 
 _MAX_BURST = 4
 _TOOL_SHARE = 0.15
+_NOTE_SHARE = 0.5
+_FAULT_SHARE = 0.3
 _STOP_SHARE = 0.15
 """Share of the blows at workers that are a SIGSTOP and a later SIGCONT instead of a kill. Chosen: a
 plan of a minute has several."""
@@ -30,6 +32,8 @@ PLATFORM_FAULTS = ("away", "flaps", "429", "502", "takes it, drops", "drops")
 
 Kind = Literal[
     "say",
+    "note",
+    "tell",
     "fault",
     "kill",
     "stop",
@@ -44,6 +48,10 @@ Kind = Literal[
     "platform",
 ]
 Whom = Literal["horse", "parent", "both"]
+
+
+BY_PRODUCERS = frozenset({"say", "note", "tell"})
+"""Kinds of events that are a producer's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +73,8 @@ class ChaosSettings:
         clock_every: Seconds between two settings of the store's clock, an hour back each.
         platform_every: Seconds between two faults of the chat platforms to which all replies are
             delivered then; 0 for no platforms.
+        said_every: Seconds between two replies of `say`, half of them after a message that wants no
+            reply; 0 for none.
         max_jobs: Jobs after which a worker under `rq worker` ends; 0 for no end.
         durability: As in the queue's options; "replicated" needs `fail_over_every`.
         workers: Processes; every second one forks.
@@ -94,6 +104,7 @@ class ChaosSettings:
     bulk_every: float = 0.0
     clock_every: float = 0.0
     platform_every: float = 0.0
+    said_every: float = 0.0
     max_jobs: int = 0
     durability: str = "local"
     threads: int = 48
@@ -111,10 +122,10 @@ class PlannedFault:
 
     Attributes:
         at: Seconds after the start.
-        kind: `say` a message is added, `fault` the provider misbehaves once, `kill`, `stop` and
-            `starve` a worker, `add_bulk` a producer is killed; `restart`, `stall`, `crowd`,
-            `truncate`, `fail_over` and `set_clock_back` are done to Redis, `platform` to one of the
-            chat platforms.
+        kind: `say` a message is added, `note` one that wants no reply, `tell` a reply of `say`,
+            `fault` the provider misbehaves once, `kill`, `stop` and `starve` a worker, `add_bulk` a
+            producer is killed; `restart`, `stall`, `crowd`, `truncate`, `fail_over` and
+            `set_clock_back` are done to Redis, `platform` to one of the chat platforms.
         thread: Of a message.
         message_id: Of a message.
         text: Of a message, or a fault's name, of a platform after the platform's.
@@ -144,7 +155,9 @@ def make_plan(settings: ChaosSettings) -> list[PlannedFault]:
         *_restarts(settings, chance),
         *_faults(settings, chance),
     ]
-    events += _shocks(settings, chance)  # the last, so that a plan without them stays what it was
+    # The last ones, so that a plan without them stays what it was.
+    events += _shocks(settings, chance)
+    events += _said(settings, chance)
     return sorted(events, key=lambda event: event.at)
 
 
@@ -241,4 +254,31 @@ def _shocks(settings: ChaosSettings, chance: random.Random) -> Iterator[PlannedF
             kind="platform",
             text=f"{chance.choice(CHANNELS)}: {chance.choice(PLATFORM_FAULTS)}",
             seconds=round(chance.uniform(0.5, 3.0), 2),
+        )
+
+
+def _said(settings: ChaosSettings, chance: random.Random) -> Iterator[PlannedFault]:
+    numbers: dict[str, int] = {}
+    for at in _every(settings.said_every, settings, chance):
+        thread = _thread(settings, chance.randrange(settings.threads))
+        number = numbers[thread] = numbers.get(thread, 0) + 1
+        if chance.random() < _FAULT_SHARE:
+            fault = f"{WRITING[settings.protocol]}: {chance.choice(OF_WRITING)}"
+            yield PlannedFault(at=at, kind="fault", text=fault)
+        for kind in ("note", "tell") if chance.random() < _NOTE_SHARE else ("tell",):
+            yield PlannedFault(
+                at=at,
+                kind=kind,
+                thread=thread,
+                message_id=f"{thread}.{kind}.{number}",
+                text=f"{thread} {kind}s {number}",
+            )
+    # Answers what waits after a reply that Redis may not have taken.
+    for thread in numbers:
+        yield PlannedFault(
+            at=settings.seconds,
+            kind="say",
+            thread=thread,
+            message_id=f"{thread}.end",
+            text=f"{thread} says 0",
         )

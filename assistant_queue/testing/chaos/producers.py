@@ -74,10 +74,16 @@ class Producers:
 
     def _add(self, event: PlannedFault) -> None:
         at = time.time()
+        if event.kind == "tell":
+            self._say(event, at)
+            return
         while not self._given_up.is_set():
             try:
                 self._queue.add_message_to_thread(
-                    event.thread, event.text, message_id=event.message_id
+                    event.thread,
+                    event.text,
+                    message_id=event.message_id,
+                    wants_reply=event.kind == "say",
                 )
             except StoreUnavailable:
                 with self._lock:
@@ -85,8 +91,38 @@ class Producers:
                 time.sleep(RETRY_S)
                 continue
             with self._lock:
-                self._sent.append(Sent(event.message_id, event.thread, event.text, at, time.time()))
+                self._sent.append(
+                    Sent(
+                        event.message_id,
+                        event.thread,
+                        event.text,
+                        at,
+                        time.time(),
+                        kind="note" if event.kind == "note" else "say",
+                    )
+                )
             return
+
+    def _say(self, event: PlannedFault, at: float) -> None:
+        """Say a reply, once: a second call would be a second reply."""
+        message_id = event.message_id
+        is_sure = True
+        try:
+            message_id = self._queue.say(event.thread, event.text).message_id
+        except StoreUnavailable:
+            is_sure = False
+        with self._lock:
+            self._sent.append(
+                Sent(
+                    message_id,
+                    event.thread,
+                    event.text,
+                    at,
+                    time.time(),
+                    kind="tell",
+                    is_sure=is_sure,
+                )
+            )
 
     def note(self, sent: Sequence[Sent], repeated: int) -> None:
         """Add messages of another producer to the log."""

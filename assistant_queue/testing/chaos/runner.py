@@ -25,13 +25,26 @@ from assistant_queue.testing.chaos.chaos_bot import (
 from assistant_queue.testing.chaos.deliveries import Deliveries
 from assistant_queue.testing.chaos.delivery_oracle import RepliesVerdict
 from assistant_queue.testing.chaos.fault_plans import Model
-from assistant_queue.testing.chaos.hearing import hear, hear_chat, hear_deliveries
+from assistant_queue.testing.chaos.hearing import (
+    hear,
+    hear_chat,
+    hear_deliveries,
+    hear_said,
+    hear_shown,
+)
 from assistant_queue.testing.chaos.oracle import Verdict
-from assistant_queue.testing.chaos.plan import TOOL_WORD, ChaosSettings, PlannedFault, make_plan
+from assistant_queue.testing.chaos.plan import (
+    BY_PRODUCERS,
+    TOOL_WORD,
+    ChaosSettings,
+    PlannedFault,
+    make_plan,
+)
 from assistant_queue.testing.chaos.platforms import Platforms
 from assistant_queue.testing.chaos.producers import Producers
 from assistant_queue.testing.chaos.recovery import Recovery, RecoveryWatch
 from assistant_queue.testing.chaos.redis_process import DurableRedis, find_program
+from assistant_queue.testing.chaos.said_oracle import SaidVerdict
 from assistant_queue.testing.chaos.sentinel import GuardedRedis
 from assistant_queue.testing.chaos.shifting import set_shift, shifted
 from assistant_queue.testing.chaos.show import TICK_S, Show
@@ -60,6 +73,8 @@ class ChaosOutcome:
         ended_by_themselves: Workers that ended without having been killed; they were started again.
         left: Messages that the queue believes to be open; 0 unless the draining took too long.
         deliveries: What became of the replies; None without chat platforms.
+        said: What became of the replies of `say`; None without any.
+        shown: What the chat platforms were shown of these.
         drained_s: How long the draining took.
     """
 
@@ -73,12 +88,17 @@ class ChaosOutcome:
     left: int
     drained_s: float
     deliveries: RepliesVerdict | None = None
+    said: SaidVerdict | None = None
+    shown: RepliesVerdict | None = None
 
     @property
     def holds(self) -> bool:
         """Whether the verdict holds and nothing is left over."""
-        is_delivered = self.deliveries is None or self.deliveries.holds
-        return self.verdict.holds and is_delivered and self.left == 0
+        is_delivered = all(
+            verdict is None or verdict.holds for verdict in (self.deliveries, self.shown)
+        )
+        is_said = self.said is None or self.said.holds
+        return self.verdict.holds and is_delivered and is_said and self.left == 0
 
 
 def options_of(settings: ChaosSettings, url: str, provider: StandInProvider) -> dict[str, Any]:
@@ -176,7 +196,7 @@ def run(
         watch.start()
         stack.callback(watch.stop)
         producers = Producers(
-            queue, [event for event in events if event.kind == "say"], settings.producers
+            queue, [event for event in events if event.kind in BY_PRODUCERS], settings.producers
         )
         bulks = Bulks(queue, options, producers)
         show = Show(
@@ -190,7 +210,7 @@ def run(
         )
         say(f"{len(events)} events in {settings.seconds:g} s, seed {settings.seed}")
         producers.start()
-        show.play([event for event in events if event.kind != "say"], settings.seconds)
+        show.play([event for event in events if event.kind not in BY_PRODUCERS], settings.seconds)
         began = time.monotonic()
         provider.clear_faults()
         workers.heal()
@@ -220,6 +240,10 @@ def run(
             else hear_deliveries(
                 queue, producers.sent, provider, model, shown=platforms.shown(), moments=moments
             ),
+            said=hear_said(queue, producers.sent, provider) if settings.said_every else None,
+            shown=hear_shown(queue, producers.sent, platforms.shown())
+            if settings.said_every and platforms is not None
+            else None,
         )
 
 
