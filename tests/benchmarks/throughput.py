@@ -76,7 +76,8 @@ def rows(bench: Bench) -> Iterator[Row]:
                 group=GROUP, what=f"batches, asyncio worker, {protocol}, {ABREAST} abreast", here=str(ours), beside=f"plain loop {typed}",
                 ratio=ratio, spread=(min(ratios), max(ratios)), target=f">= {RATE}", met=ratio >= RATE,
             )  # fmt: skip
-            redis_ms, scripts = ours.redis_cpu_s / count * 1000, ours.scripts / count
+            redis_ms = ours.redis_cpu_s / count * 1000
+            scripts = ours.scripts / count
             yield Row(
                 group=GROUP, what=f"  CPU of Redis and scripts, a batch of one with its add, {protocol}",
                 here=f"{redis_ms:.2f} ms, {scripts:.1f}", target=f"<= {REDIS_MS} ms, <= {SCRIPTS}",

@@ -40,12 +40,16 @@ def test_a_moment_of_chaos_loses_and_doubles_nothing(
         kill_every=3,
         restart_every=6,
         platform_every=1.5,
+        said_every=0.6,
         threads=16,
         drain=60,
     )
     outcome = run(settings, redis_program=one_redis.program, logs=tmp_path)
     assert outcome.holds, table(outcome)
     assert outcome.verdict.sent > 50
+    assert outcome.said is not None
+    assert outcome.shown is not None
+    assert outcome.said.said == outcome.shown.replies > 10, table(outcome)
     assert outcome.deliveries is not None
     assert outcome.deliveries.replies > 20, table(outcome)
     assert outcome.done["platform"] >= 3, table(outcome)

@@ -135,13 +135,12 @@ def main() -> int:
         )
     if settings.said_every and (
         settings.protocol == "chat_completions"
-        or settings.platform_every
         or settings.truncate_every
         or settings.fail_over_every
     ):
         parser.error(
-            "--said-every has a judge of its own: not with --protocol chat, --platform-every, "
-            "--truncate-every or --fail-over-every"
+            "--said-every has a judge of its own: not with --protocol chat, --truncate-every or "
+            "--fail-over-every"
         )
     if given.plan:
         for event in make_plan(settings):

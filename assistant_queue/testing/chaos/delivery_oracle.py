@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 Words = tuple[str, ...]
@@ -62,6 +62,7 @@ def judge_deliveries(
     *,
     blind: str,
     excused: Iterable[str] = (),
+    read: Callable[[str], Words] = words_of,
 ) -> RepliesVerdict:
     """Compare.
 
@@ -71,12 +72,13 @@ def judge_deliveries(
         failed: The messages of each reply in the failed list -> the reason.
         blind: Beginning of the threads with a platform that cannot be asked.
         excused: Messages that Redis may have forgotten, or have had answered twice.
+        read: Returns the messages of a reply that was shown.
     """
     details: list[str] = []
     found: Counter[str] = Counter()
     pardoned = {word for text in excused for word in words_of(text)}
     for thread, all_replies in replied.items():
-        seen = [words_of(text) for text in shown.get(thread, ())]
+        seen = [read(text) for text in shown.get(thread, ())]
         counts = Counter(seen)
         replies = [words for words in all_replies if pardoned.isdisjoint(words)]
         for words in replies:

@@ -111,7 +111,11 @@ def hear_deliveries(
     shown: Mapping[str, Sequence[str]],
     moments: Sequence[Forgotten] = (),
 ) -> RepliesVerdict:
-    """Judge what the chat platforms were shown."""
+    """Judge what the chat platforms were shown of the model's replies."""
+    told = {message.text for message in sent if message.kind == "tell"}
+    shown = {
+        thread: [text for text in texts if text not in told] for thread, texts in shown.items()
+    }
     thread_of = {message.text: message.thread for message in sent}
     replied: dict[str, list[Words]] = {}
     for run in sorted(provider.runs, key=lambda run: run.ended_at or float("inf")):
@@ -119,11 +123,11 @@ def hear_deliveries(
         thread = thread_of.get(texts[0], "") if texts else ""
         if thread.startswith((f"{BLIND}:", f"{ASKED}:")):
             replied.setdefault(thread, []).append(words_of(reply_to(texts)))
-    text_of = {message.message_id: message.text for message in sent}
+    words = {message.message_id: message.text for message in sent if message.kind != "tell"}
     failed = {
-        words_of(" | ".join(text_of[message_id] for message_id in batch.message_ids)): batch.reason
+        words_of(" | ".join(words[message_id] for message_id in batch.message_ids)): batch.reason
         for batch in _failed(queue)
-        if batch.reason in OF_REPLIES
+        if batch.reason in OF_REPLIES and words.keys() >= set(batch.message_ids)
     }
     return judge_deliveries(
         replied,
@@ -131,6 +135,33 @@ def hear_deliveries(
         failed,
         blind=f"{BLIND}:",
         excused=excused(sent, provider.runs, model.replied, moments),
+    )
+
+
+def hear_shown(
+    queue: AssistantMessageQueue, sent: Sequence[Sent], shown: Mapping[str, Sequence[str]]
+) -> RepliesVerdict:
+    """Judge what the chat platforms were shown of the replies of `say`."""
+    told = [message for message in sent if message.kind == "tell"]
+    unsure = {message.text for message in told if not message.is_sure}
+    words = {message.message_id: message.text for message in told}
+    said: dict[str, list[Words]] = {}
+    for message in told:
+        if message.is_sure:
+            said.setdefault(message.thread, []).append((message.text,))
+    return judge_deliveries(
+        said,
+        {
+            thread: [text for text in texts if text in set(words.values()) - unsure]
+            for thread, texts in shown.items()
+        },
+        {
+            (words[batch.message_ids[0]],): batch.reason
+            for batch in _failed(queue)
+            if batch.reason in OF_REPLIES and batch.message_ids[0] in words
+        },
+        blind=f"{BLIND}:",
+        read=lambda text: (text,),
     )
 
 

@@ -25,7 +25,13 @@ from assistant_queue.testing.chaos.chaos_bot import (
 from assistant_queue.testing.chaos.deliveries import Deliveries
 from assistant_queue.testing.chaos.delivery_oracle import RepliesVerdict
 from assistant_queue.testing.chaos.fault_plans import Model
-from assistant_queue.testing.chaos.hearing import hear, hear_chat, hear_deliveries, hear_said
+from assistant_queue.testing.chaos.hearing import (
+    hear,
+    hear_chat,
+    hear_deliveries,
+    hear_said,
+    hear_shown,
+)
 from assistant_queue.testing.chaos.oracle import Verdict
 from assistant_queue.testing.chaos.plan import (
     BY_PRODUCERS,
@@ -68,6 +74,7 @@ class ChaosOutcome:
         left: Messages that the queue believes to be open; 0 unless the draining took too long.
         deliveries: What became of the replies; None without chat platforms.
         said: What became of the replies of `say`; None without any.
+        shown: What the chat platforms were shown of these.
         drained_s: How long the draining took.
     """
 
@@ -82,11 +89,14 @@ class ChaosOutcome:
     drained_s: float
     deliveries: RepliesVerdict | None = None
     said: SaidVerdict | None = None
+    shown: RepliesVerdict | None = None
 
     @property
     def holds(self) -> bool:
         """Whether the verdict holds and nothing is left over."""
-        is_delivered = self.deliveries is None or self.deliveries.holds
+        is_delivered = all(
+            verdict is None or verdict.holds for verdict in (self.deliveries, self.shown)
+        )
         is_said = self.said is None or self.said.holds
         return self.verdict.holds and is_delivered and is_said and self.left == 0
 
@@ -231,6 +241,9 @@ def run(
                 queue, producers.sent, provider, model, shown=platforms.shown(), moments=moments
             ),
             said=hear_said(queue, producers.sent, provider) if settings.said_every else None,
+            shown=hear_shown(queue, producers.sent, platforms.shown())
+            if settings.said_every and platforms is not None
+            else None,
         )
 
 

@@ -60,6 +60,9 @@ def _rows(outcome: ChaosOutcome) -> Iterator[tuple[str, object]]:
         yield "  failed", outcome.said.failed
         yield "  out of order", outcome.said.out_of_order
         yield "  in a wrong place", outcome.said.strange
+    if outcome.shown is not None:
+        yield "replies said, on the platforms:", ""
+        yield from _delivery_rows(outcome.shown)
     yield "left in the queue", outcome.left
     for kind, what in _DONE.items():
         if done[kind] or kind in _ALWAYS:
@@ -99,6 +102,8 @@ def table(outcome: ChaosOutcome) -> str:
     lines += [f"! {detail}" for detail in outcome.verdict.details[:_SHOWN]]
     if outcome.deliveries is not None:
         lines += [f"! {detail}" for detail in outcome.deliveries.details[:_SHOWN]]
+    if outcome.shown is not None:
+        lines += [f"! {detail}" for detail in outcome.shown.details[:_SHOWN]]
     if outcome.said is not None:
         lines += [f"! {detail}" for detail in outcome.said.details[:_SHOWN]]
     return "\n".join([*lines, "OK" if outcome.holds else "NOT OK"])
