@@ -109,7 +109,8 @@ def _missing(config: Config) -> str | None:
         return (
             "no backend is configured: give model= or prompt= (Responses; model= with "
             "protocol='chat_completions' for Chat Completions), assistant_id= (Assistants, or "
-            "OPENAI_ASSISTANT_ID), or backend="
+            "OPENAI_ASSISTANT_ID), or backend=; a worker of `rq worker` has the options of the app "
+            "that ASSISTANT_QUEUE_APP names (myapp:queue)"
         )
     if config.openai_client is None and config.openai_api_key is None:
         return (

@@ -9,7 +9,7 @@ import click
 
 from assistant_queue.cli.dashed_arguments import Command
 from assistant_queue.cli.exit_errors import FAILED
-from assistant_queue.cli.output import echo_json, json_option
+from assistant_queue.cli.output import echo_json, echo_lines, json_option
 from assistant_queue.cli.shared_options import Where, where_options
 from assistant_queue.models import Explanation, ExplanationVerdict
 
@@ -39,7 +39,7 @@ def explain(*, message_or_thread_id: str, where: Where, as_json: bool) -> None:
     if as_json:
         echo_json(found)
     else:
-        click.echo("\n".join(lines_of(found)))
+        echo_lines(lines_of(found))
     if found.verdict is ExplanationVerdict.UNKNOWN:
         raise SystemExit(FAILED)
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from assistant_queue.cli.output import echo_json, json_option, shorten
+from assistant_queue.cli.output import echo_json, echo_lines, json_option, shorten
 from assistant_queue.cli.shared_options import Where, where_options
 from assistant_queue.models import FailedBatch, FailureReason
 
@@ -53,7 +53,7 @@ def failed(ctx: click.Context, where: Where, limit: int, after: str | None, as_j
         if as_json:
             echo_json(row)
         else:
-            click.echo("\n".join(_lines(row)))
+            echo_lines(_lines(row))
 
 
 def _lines(row: FailedBatch) -> list[str]:

@@ -6,7 +6,7 @@ import click
 
 from assistant_queue.cli.dashed_arguments import Command
 from assistant_queue.cli.exit_errors import Problem
-from assistant_queue.cli.output import echo_json, json_option, shorten
+from assistant_queue.cli.output import echo_json, echo_lines, json_option, shorten
 from assistant_queue.cli.shared_options import Where, where_options
 from assistant_queue.client.queue import AssistantMessageQueue
 from assistant_queue.errors import AssistantQueueError
@@ -45,14 +45,12 @@ def thread(*, thread_id: str, where: Where, replies: int, as_json: bool) -> None
         for row in (status, *waiting, *replied):
             echo_json(row)
         return
-    click.echo(
-        "\n".join(
-            [
-                *_status_lines(status),
-                *map(_message_line, waiting),
-                *(f"  < {shorten(one.text, _WIDTH)}" for one in replied),
-            ]
-        )
+    echo_lines(
+        [
+            *_status_lines(status),
+            *map(_message_line, waiting),
+            *(f"  < {shorten(one.text, _WIDTH)}" for one in replied),
+        ]
     )
 
 

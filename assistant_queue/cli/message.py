@@ -11,7 +11,7 @@ import click
 from assistant_queue.accounting import AttemptInfo, Timeline, Usage
 from assistant_queue.cli.dashed_arguments import Command
 from assistant_queue.cli.exit_errors import Problem
-from assistant_queue.cli.output import echo_json, json_option, shorten
+from assistant_queue.cli.output import echo_json, echo_lines, json_option, shorten
 from assistant_queue.cli.shared_options import Where, where_options
 from assistant_queue.models import MessageStatus
 
@@ -45,7 +45,7 @@ def message(*, message_id: str, where: Where, as_json: bool) -> None:
     if as_json:
         echo_json(found)
         return
-    click.echo("\n".join(_lines(found)))
+    echo_lines(_lines(found))
 
 
 def _lines(found: MessageStatus) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,16 @@ def echo_json(value: Any) -> None:
         else value
     )
     click.echo(json.dumps(plain, ensure_ascii=False, default=_plain))
+
+
+_ESCAPED = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+"""Control characters: a terminal obeys them, and a line break begins a line that looks like ours."""
+
+
+def echo_lines(lines: Iterable[str]) -> None:
+    """Print lines that hold ids and texts of clients or of a model, on one line each."""
+    for line in lines:
+        click.echo(line.translate(_ESCAPED))
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import get_args
 
 import click
 
-from assistant_queue.cli.output import echo_json, json_option
+from assistant_queue.cli.output import echo_json, echo_lines, json_option
 from assistant_queue.cli.shared_options import Where, where_options
 from assistant_queue.models import ThreadFilter, ThreadOrder, ThreadStatus
 
@@ -65,7 +65,7 @@ def threads(
         click.echo("no thread is waiting" if state is None else f"no thread is {state}")
     now = datetime.now(UTC)
     for row in rows:
-        click.echo(_line(row, now))
+        echo_lines([_line(row, now)])
 
 
 def _line(row: ThreadStatus, now: datetime) -> str:

@@ -7,14 +7,14 @@ import contextlib
 import logging
 import random
 import secrets
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from assistant_queue.channels.channel import channel_of
 from assistant_queue.errors import StoreError
 from assistant_queue.store.ops import reply_outbox
-from assistant_queue.store.ops.reply_outbox import DeliveryLease, DueDeliveries
+from assistant_queue.store.ops.reply_outbox import DeliveryLease, DueDelivery
 from assistant_queue.user_code.error_text import log_raised
 from assistant_queue.worker.outage import PASSES, pause_s
 
@@ -32,9 +32,47 @@ lease plus two seconds"."""
 _MOST_PAGES = 20
 """Pages of due deliveries of one look. Chosen: two thousand chats of a platform that is away are
 passed over at once."""
+_MOST_KEPT = 1000
+"""Passed deliveries of a platform that are remembered. Chosen: more than are delivered between two
+whole looks."""
+_WHOLE_S = 0.5
+"""Seconds between two looks at everything that is due. Chosen: half of `LOOK_S`, so that what
+another worker leaves is found by the second look at the latest."""
 _AWAY_S = 1.0
 """Seconds until a Redis that is away or refuses is asked again. Chosen: an outage of a moment is
 over by then."""
+
+
+class _Passed:
+    """Due deliveries that wait for a slot of their platform: the head of the line of a queue.
+
+    With it, a look reads what comes after them, and the next one for a free slot is known.
+    """
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self.count = 0
+        self.expires = 0.0
+        self.is_whole = True
+        self.lines: defaultdict[_Platform, deque[DueDelivery]] = defaultdict(deque)
+
+    def refresh(self, now: float) -> None:
+        """Forget what may have changed, once all of the line was read."""
+        if self.is_whole and now >= self.expires:
+            self.count = 0
+            self.lines.clear()
+            self.expires = now + _WHOLE_S
+
+    def add(self, platform: _Platform, due: DueDelivery) -> None:
+        """Note a delivery that has to wait."""
+        self.count += 1
+        if len(self.lines[platform]) < _MOST_KEPT:
+            self.lines[platform].append(due)
+
+    def pop(self, platform: _Platform) -> DueDelivery:
+        """Return the first one of a platform; it leaves the line."""
+        self.count -= 1
+        return self.lines[platform].popleft()
 
 
 class DeliveryLoop:
@@ -53,7 +91,7 @@ class DeliveryLoop:
         self._tasks: dict[asyncio.Task[None], _Platform] = {}
         self._busy: Counter[_Platform] = Counter()
         self._promised: dict[str, tuple[_Platform, float]] = {}
-        self._offsets: dict[int, int] = {}
+        self._passed: defaultdict[int, _Passed] = defaultdict(_Passed)
         self._kicked = asyncio.Event()
         self._is_stopping = False
         self._task: asyncio.Task[None] | None = None
@@ -170,28 +208,32 @@ class DeliveryLoop:
         platforms = ["", *(channel.name for channel in runtime.config.channels)]
         if all(self._is_full((id(runtime), name)) for name in platforms):
             return LOOK_S
-        offset = self._offsets.pop(id(runtime), 0)
+        passed = self._passed[id(runtime)]
+        passed.refresh(asyncio.get_running_loop().time())
+        for platform, line in list(passed.lines.items()):
+            while line and not self._is_full(platform):
+                await self._claim(runtime, passed.pop(platform))
         for _ in range(_MOST_PAGES):
-            found = await runtime.store.run(reply_outbox.find_due(runtime.namespace, offset=offset))
+            found = await runtime.store.run(
+                reply_outbox.find_due(runtime.namespace, offset=passed.count)
+            )
             runtime.outage.passed("deliveries")
-            offset += await self._take_due(runtime, found)
-            if len(found.due) < reply_outbox.DUE_LIMIT:
+            passed.is_whole = len(found.due) < reply_outbox.DUE_LIMIT
+            for due in found.due:
+                platform = _platform(runtime, due.thread_id)
+                if self._is_full(platform):
+                    passed.add(platform, due)
+                else:
+                    await self._claim(runtime, due)
+            if passed.is_whole:
                 return LOOK_S if found.next_due_in_s is None else found.next_due_in_s + 0.001
-        self._offsets[id(runtime)] = offset  # the next look continues there
-        return LOOK_S
+        return LOOK_S  # the next look continues there
 
-    async def _take_due(self, runtime: Runtime, found: DueDeliveries) -> int:
-        """Claim what can be delivered now; return the number of those that have to wait."""
-        passed = 0
-        for due in found.due:
-            if self._is_full(_platform(runtime, due.thread_id)):
-                passed += 1
-                continue
-            claimed_at = runtime.clock.monotonic()
-            lease = await runtime.claim_delivery(due, guard=False)
-            if lease is not None:
-                self.take(runtime, lease, claimed_at, is_claimed=True)
-        return passed
+    async def _claim(self, runtime: Runtime, due: DueDelivery) -> None:
+        claimed_at = runtime.clock.monotonic()
+        lease = await runtime.claim_delivery(due, guard=False)
+        if lease is not None:
+            self.take(runtime, lease, claimed_at, is_claimed=True)
 
 
 def _platform(runtime: Runtime, thread_id: str) -> _Platform:

@@ -41,9 +41,13 @@ class LeanProvider:
         """Requests since `reset`."""
         return self._ask("stats")
 
-    def reset(self) -> None:
-        """Count from here."""
-        self._ask("reset")
+    def count(self) -> dict[str, Any]:
+        """Runs and messages since `reset`."""
+        return self._ask("count")
+
+    def reset(self, hold_s: float | None = None) -> None:
+        """Count from here, with runs of that length if it is given."""
+        self._ask("reset" if hold_s is None else f"reset?hold={hold_s}")
 
     def options(self, protocol: str = "responses") -> dict[str, Any]:
         """Return a queue's options for it."""

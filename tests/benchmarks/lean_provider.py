@@ -1,9 +1,12 @@
 """A provider in a separate process that costs next to nothing: both protocols, one text a run, thousands of open streams.
 
+A run of the Assistants protocol is streamed, or polled if its request does not ask for a stream.
+
 The stand-in of `assistant_queue.testing` checks every request and keeps everything; that is far
 more work than the worker's own. This one answers what a batch without tools needs, from templates,
 over plain asyncio. `python -m tests.benchmarks.lean_provider --hold 10` prints its port; `GET
-/stats` says what it has seen.
+/stats` says what it has seen, `GET /count` the same in two numbers, and `GET /reset?hold=10` starts
+again.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from typing import Any
 REPLY = "You will have it on Tuesday. Is there anything else?"
 WORDS = 8
 """Pieces in which a reply arrives."""
+QUESTION = b"Where is my order?"
+"""Part of each message of the benchmarks: its occurrences in requests are the messages sent."""
 
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\n"
 _STREAM = _HEAD % b"text/event-stream" + b"transfer-encoding: chunked\r\n\r\n"
@@ -82,15 +87,26 @@ def _response_frames() -> tuple[bytes, bytes]:
     return first, rest
 
 
-def _run_frames() -> tuple[bytes, bytes]:
-    run = {
+def _a_run(**fields: Any) -> dict[str, Any]:
+    return {
         "id": "run_@", "object": "thread.run", "created_at": 1, "thread_id": "thread_@", "assistant_id": "asst", "status": "queued",
         "model": "lean", "instructions": "", "tools": [], "metadata": {}, "required_action": None, "last_error": None, "usage": None,
+        **fields,
     }  # fmt: skip
-    text = {"type": "text", "text": {"value": REPLY, "annotations": []}}
-    message = {"id": "msg_@", "object": "thread.message", "created_at": 1, "thread_id": "thread_@", "role": "assistant", "run_id": "run_@",
-               "status": "completed", "content": [text], "metadata": {}}  # fmt: skip
-    usage = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}
+
+
+def _message(text: str, **fields: Any) -> dict[str, Any]:
+    content = {"type": "text", "text": {"value": text, "annotations": []}}
+    return {"id": "msg_@", "object": "thread.message", "created_at": 1, "thread_id": "thread_@", "role": "assistant", "run_id": "run_@",
+            "status": "completed", "content": [content], "metadata": {}, **fields}  # fmt: skip
+
+
+_USAGE = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}
+
+
+def _run_frames() -> tuple[bytes, bytes]:
+    run = _a_run()
+    message = _message(REPLY)
     started = [
         ("thread.run.created", run),
         ("thread.run.in_progress", {**run, "status": "in_progress"}),
@@ -107,7 +123,7 @@ def _run_frames() -> tuple[bytes, bytes]:
             for delta in deltas
         ),
         ("thread.message.completed", message),
-        ("thread.run.completed", {**run, "status": "completed", "usage": usage}),
+        ("thread.run.completed", {**run, "status": "completed", "usage": _USAGE}),
     ]
     first, rest = (b"".join(_frame(name, data) for name, data in part) for part in (started, ended))
     return first, rest + b"event: done\ndata: [DONE]\n\n"
@@ -122,22 +138,47 @@ class Provider:
         self.frames = {"resp": _response_frames(), "run": _run_frames()}
         self.messages: dict[str, list[dict[str, Any]]] = {}
         self.connections = self.most_connections = 0
+        self.polled: dict[str, float] = {}
         self.reset()
 
-    def reset(self) -> None:
-        """Count from here; what is open stays open."""
+    def reset(self, hold_s: float | None = None) -> None:
+        """Count from here; what is open stays open.
+
+        Args:
+            hold_s: Of runs from now on; None leaves it as it is.
+        """
+        self.hold_s = self.hold_s if hold_s is None else hold_s
         self.open = self.most = 0
-        self.requests = self.runs = 0
+        self.requests = self.runs = self.messages_sent = 0
         self.overlaps = 0
         self.running: set[str] = set()
         self.started: dict[str, float] = {}
         self.ended: dict[str, float] = {}
 
+    def begin(self, thread: str) -> None:
+        """Count a run's start."""
+        self.runs += 1
+        self.open += 1
+        self.most = max(self.most, self.open)
+        self.overlaps += thread in self.running
+        self.running.add(thread)
+        self.started[thread] = time.time()
+
+    def end(self, thread: str) -> None:
+        """Count a run's end."""
+        self.open -= 1
+        self.running.discard(thread)
+        self.ended[thread] = time.time()
+
+    def count(self) -> dict[str, Any]:
+        """The part of `stats` that does not grow with the runs, for programs that wait."""
+        return {"runs": self.runs, "messages_sent": self.messages_sent}
+
     def stats(self) -> dict[str, Any]:
         """As JSON."""
         return {
             "open": self.open, "most": self.most, "requests": self.requests, "runs": self.runs, "overlaps": self.overlaps,
-            "connections": self.connections,
+            "messages_sent": self.messages_sent, "connections": self.connections,
             "most_connections": self.most_connections, "started": self.started, "ended": self.ended,
         }  # fmt: skip
 
@@ -174,22 +215,33 @@ class Connection(asyncio.Protocol):
                 self._bytes[end + 4 + length :],
             )
             method, path, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
-            self._answer(method, path.partition("?")[0], body)
+            where, _, query = path.partition("?")
+            if not self._control(where, query):
+                self._answer(method, where, body)
+
+    def _control(self, path: str, query: str) -> bool:
+        """Answer a question of the benchmark's, if it is one."""
+        provider = self._provider
+        if path == "/reset":
+            hold = query.partition("hold=")[2]
+            provider.reset(float(hold) if hold else None)
+        elif path not in {"/stats", "/count"}:
+            return False
+        self._json(provider.stats() if path == "/stats" else provider.count())
+        return True
 
     def _answer(self, method: str, path: str, body: bytes) -> None:
         provider = self._provider
-        if path == "/stats":
-            return self._json(provider.stats())
-        if path == "/reset":
-            provider.reset()
-            return self._json({})
         provider.requests += 1
+        provider.messages_sent += body.count(QUESTION)
         if method == "POST" and path.endswith("/responses"):
             # The conversation, without parsing the body: a provider is not what is measured.
             start = body.find(b'"conversation":"') + 16
             return self._run("resp", body[start : body.find(b'"', start)].decode())
         if method == "POST" and path.endswith("/runs"):
             thread_id = path.split("/")[-2]
+            if b'"stream":true' not in body and b'"stream": true' not in body:
+                return self._polled_run(thread_id)
             return self._run("run", thread_id, lambda run_id: self._keep(thread_id, run_id, body))
         if method == "POST" and path.endswith(("/conversations", "/threads")):
             kind = "conv" if path.endswith("/conversations") else "thread"
@@ -201,6 +253,11 @@ class Connection(asyncio.Protocol):
                     "metadata": {},
                 }
             )
+        if method == "POST" and path.endswith("/messages"):
+            number = f"msg_{next(provider.ids):024d}"
+            return self._json(_message("", id=number, thread_id=path.split("/")[-2], role="user"))
+        if method == "GET" and "/runs/" in path:
+            return self._poll(*path.split("/")[-3::2])
         shown = provider.messages.get(path.split("/")[-2], []) if path.endswith("/messages") else []
         return self._json(
             {
@@ -228,17 +285,10 @@ class Connection(asyncio.Protocol):
         first, rest = (
             _chunk(part.replace(b"_@", b"_" + number.encode())) for part in provider.frames[kind]
         )
-        provider.runs += 1
-        provider.open += 1
-        provider.most = max(provider.most, provider.open)
-        provider.overlaps += thread in provider.running
-        provider.running.add(thread)
-        provider.started[thread] = time.time()
+        provider.begin(thread)
 
         def end() -> None:
-            provider.open -= 1
-            provider.running.discard(thread)
-            provider.ended[thread] = time.time()
+            provider.end(thread)
             self.transport.write(rest + b"0\r\n\r\n")
 
         if provider.hold_s:
@@ -247,6 +297,27 @@ class Connection(asyncio.Protocol):
         else:
             self.transport.write(_STREAM + first)
             end()
+
+    def _polled_run(self, thread: str) -> None:
+        """A run without a stream, and its reply for the request that lists the messages."""
+        provider = self._provider
+        run_id = f"run_{next(provider.ids):024d}"
+        provider.messages[thread] = [_message(REPLY, thread_id=thread, run_id=run_id)]
+        provider.begin(thread)
+        provider.polled[run_id] = time.time() + provider.hold_s
+        if provider.hold_s:
+            asyncio.get_running_loop().call_later(provider.hold_s, provider.end, thread)
+        else:
+            provider.end(thread)
+        self._json(_a_run(id=run_id, thread_id=thread))
+
+    def _poll(self, thread: str, run_id: str) -> None:
+        fields = (
+            {"status": "completed", "usage": _USAGE}
+            if time.time() >= self._provider.polled.get(run_id, 0.0)
+            else {"status": "in_progress"}
+        )
+        self._json(_a_run(id=run_id, thread_id=thread, **fields))
 
     def _json(self, value: dict[str, Any]) -> None:
         body = json.dumps(value).encode()

@@ -524,7 +524,7 @@ CASES = [
     Case(make=undelivered, verdict=V.UNDELIVERED, says=("it is in the failed list since", "request_refused: 400", "without asking the model"), since_s=0, evidence={"tries": 4, "reason": "undelivered"}),
     Case(make=delivery_unknown, verdict=V.DELIVERY_UNKNOWN, says=("Look at the platform first",), since_s=0),
     Case(make=delivered, verdict=V.DELIVERED, says=("run run_1 ended at", "the delivery was confirmed at"), since_s=0),
-    Case(make=said, verdict=V.NO_WORKER, says=("it was answered", "the delivery is due since"), since_s=0),
+    Case(make=said, verdict=V.NO_WORKER, says=("it was said", "the delivery is due since"), since_s=0),
     Case(make=said_and_delivered, verdict=V.DELIVERED, says=("it was said at", "the delivery was confirmed at"), since_s=0),
     Case(make=said_without_its_record, verdict=V.THREAD_PAUSED),
     Case(make=forgotten, verdict=V.UNKNOWN, says=("its thread does not hold it any more",)),

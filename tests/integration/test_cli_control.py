@@ -12,7 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from assistant_queue import AssistantMessageQueue
+from assistant_queue import AssistantMessageQueue, BatchFailed
 from assistant_queue.cli import main
 from assistant_queue.clock import SystemClock
 from assistant_queue.store import wakeups
@@ -55,6 +55,27 @@ def run(
         return CliRunner().invoke(main, [*words, *where], **kwargs)
 
     return invoke
+
+
+@pytest.mark.parametrize("command", ["explain", "message", "thread", "threads", "failed"])
+def test_control_characters_of_clients_do_not_reach_the_terminal(
+    queue: AssistantMessageQueue, run: Run, provider: StandInProvider, command: str
+) -> None:
+    thread_id = "t\x1b[31m\x9b\nforged: idle"
+    message_id = "m\x1b]0;title\x07"
+    if command == "failed":
+        provider.fault("responses.create", refuse(400, message="no\x1b[2J"))
+    queue.add_message_to_thread(
+        thread_id, "hi", message_id=message_id, wants_reply=command == "failed"
+    )
+    names = {"explain": [message_id], "message": [message_id], "thread": [thread_id]}
+    if command == "failed":
+        queue.start_worker()
+        with pytest.raises(BatchFailed):
+            queue.wait_for_reply(message_id, timeout=PATIENCE_S)
+    shown = run(command, *names.get(command, []), color=True).output
+    assert "t\\x1b[31m\\x9b\\x0aforged: idle" in shown
+    assert not set(shown) & {"\x1b", "\x9b", "\x07"}
 
 
 def test_a_thread_is_shown_with_what_waits_and_what_was_said(

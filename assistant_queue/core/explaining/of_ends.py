@@ -153,15 +153,20 @@ def _parked_reply(facts: MessageFacts) -> Judgement:
     )
 
 
+def _ended(facts: MessageFacts) -> str:
+    """Return what became of the message whose reply waits."""
+    outcome = facts.outcome
+    is_said = outcome.state == "completed" and outcome.result and not outcome.result.run_id
+    return "it was said" if is_said else "it was answered"
+
+
 def in_outbox(facts: MessageFacts) -> Judgement:
     """Return the verdict on a reply that waits for its delivery."""
     outbox = facts.outbox
     now = facts.now_ms
     paused = paused_verdict(facts)
     if paused is not None:
-        return replace(
-            paused, because=("it was answered", *paused.because), batch_id=facts.batch_id
-        )
+        return replace(paused, because=(_ended(facts), *paused.because), batch_id=facts.batch_id)
     if outbox.is_hidden or not outbox.waiting:
         hidden = "this user of Redis may not look at the outbox"
         return Judgement(
@@ -186,7 +191,7 @@ def in_outbox(facts: MessageFacts) -> Judgement:
             found,
             verdict=ExplanationVerdict.USER_CODE,
             because=(
-                "it was answered",
+                _ended(facts),
                 before,
                 "a call of on_reply exceeded callback_timeout and is still running",
             ),
@@ -224,7 +229,7 @@ def in_outbox(facts: MessageFacts) -> Judgement:
     what = f"the delivery is due {for_so_long(outbox.due_ms, now)}"
     if is_dead(facts.workers, now - outbox.due_ms, now):
         dead = no_worker(facts, outbox.due_ms, what)
-        return replace(dead, because=("it was answered", before, *dead.because), error=error)
+        return replace(dead, because=(_ended(facts), before, *dead.because), error=error)
     return replace(
         found,
         because=(before, what, failed, workers_words(facts.workers, now)),
