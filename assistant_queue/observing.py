@@ -60,6 +60,14 @@ class Round:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """A backend of this package sends another request: about a conversation, or what became of it.
+
+    It is observed so that it can be kept from other observers of the HTTP client.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Executing:
     """A tool is called."""
 
@@ -98,7 +106,7 @@ class SendingPart:
     total: int
 
 
-Subject = Adding | Processing | Round | Executing | Delivering | SendingPart
+Subject = Adding | Processing | Round | Asking | Executing | Delivering | SendingPart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from assistant_queue.backends.base import Backend
 from assistant_queue.backends.function.backend import FunctionBackend
 from assistant_queue.config.protocol import name_of_backend
 from assistant_queue.core.runs import ActionRequired, RunEnded, RunRequest
-from assistant_queue.observing import NOTHING, Observers, Outcome, Round, error_code
+from assistant_queue.observing import NOTHING, Asking, Observers, Outcome, Round, error_code
 
 
 class ObservedRound:
@@ -25,8 +25,7 @@ class ObservedRound:
     ) -> None:
         """Begin nothing yet; arguments as of `ProviderSession`."""
         self._observers = observers
-        self._backend = backend
-        self._user_backend = user_backend
+        self._agent = user_backend or _function_of(backend)
         self._now_ms = now_ms
         self._round = NOTHING
         self._began_ms = 0
@@ -48,12 +47,19 @@ class ObservedRound:
             Round(
                 batch=request.batch,
                 conversation_id=request.conversation_id,
-                backend=self._user_backend or _function_of(self._backend),
+                backend=self._agent,
                 instructions=request.instructions,
                 outputs=outputs,
                 is_followed=is_followed,
             )
         )
+
+    async def asking(self, answer: Awaitable[Any]) -> Any:
+        """Return the answer to a request that begins no round."""
+        if self._observers.observer is None or self._agent is not None:
+            return await answer
+        with self._observers.begin(Asking()).active():
+            return await answer
 
     async def reading(self, answer: Awaitable[Any]) -> Any:
         """Return the answer of the backend; an error ends the round, and so does its stop."""

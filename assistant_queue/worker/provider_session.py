@@ -268,7 +268,7 @@ class ProviderSession:
                 user's own backend did not answer within `run_timeout`.
         """
         if self._user_backend is None:
-            return await self._contained(answer)
+            return await self._round.asking(self._contained(answer))
         return await self._contained(self._bounded(answer, self._user_backend))
 
     async def _bounded(self, answer: Awaitable[Any], name: str) -> Any:

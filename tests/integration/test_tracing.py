@@ -29,6 +29,7 @@ from assistant_queue.testing.harness import Crash
 from assistant_queue.testing.provider import Reply, RunFailure, ToolCalls
 from assistant_queue.testing.rehearsal import Rehearsal
 from tests.channels.rigs import hurried
+from tests.conftest import PATIENCE_S
 from tests.integration.conftest import Service, wait_until
 from tests.integration.span_file import read_spans
 
@@ -300,7 +301,7 @@ def test_a_worker_that_continues_a_run_links_again(rehearse: Rehearse, recorded:
 
 
 @pytest.mark.parametrize("sender", ["library", "aiohttp"])
-def test_rounds_have_no_second_span_of_an_instrumented_http_client(
+def test_requests_to_the_provider_have_no_second_span_of_an_instrumented_client(
     rehearse: Rehearse, recorded: Recorded, monkeypatch: pytest.MonkeyPatch, sender: str
 ) -> None:
     """Instrumentations patch the client, and ask the context whether to make a span."""
@@ -323,11 +324,11 @@ def test_rounds_have_no_second_span_of_an_instrumented_http_client(
     monkeypatch.setattr(patched, name, send)
     play = rehearse(recorded.of(a_queue()))
     play.ask("ann", "Hi!")
-    chat = recorded.one("chat gpt-5")
-    process = recorded.one("process assistant")
-    parents = {span.parent.span_id for span in recorded.all("HTTP")}
-    assert parents == {process.context.span_id}  # the conversation, and its last item
-    assert chat.context.span_id not in parents
+    assert recorded.all("HTTP") == []
+    assert recorded.one("chat gpt-5")
+    play.queue.config.observers.observer = None
+    play.ask("ann", "Hi again!")
+    assert recorded.all("HTTP")  # they are made of a queue that is not instrumented
 
 
 def test_a_function_of_the_users_is_an_agent_whose_spans_nest(
@@ -439,3 +440,32 @@ def test_each_kind_of_worker_exports_its_spans(service: Service, tmp_path: Path)
     assert process_span["links"] == [send["trace"]]
     is_here = service.kind == "asyncio"
     assert (process_span["pid"] == os.getpid()) is is_here
+
+
+@pytest.mark.parametrize("service", ["forking"], indirect=True)
+def test_the_span_of_a_killed_worker_is_missing_and_the_next_one_links(
+    service: Service, tmp_path: Path
+) -> None:
+    spans = tmp_path / "spans.jsonl"
+    service.spans = str(spans)
+    queue = service.start(workers=2, lock_duration=2.0)
+    gate = service.provider.hold()
+    receipt = queue.add_message_to_thread("ann", "Hi!")
+    gate.wait_reached(timeout=PATIENCE_S)
+    wait_until(lambda: queue.get_thread_status("ann").run_id, "the run's id is stored")
+    service.kill_a_run()
+    gate.release()
+    queue.wait_for_reply(receipt.message_id, PATIENCE_S)
+    queue.config.observers.flush()
+
+    def exported() -> list[dict[str, Any]]:
+        return [row for row in read_spans(spans) if row["name"].startswith("process ")]
+
+    (process,) = wait_until(exported, "the other worker has exported")
+    rows = read_spans(spans)
+    (send,) = [row for row in rows if row["name"].startswith("send ")]
+    (chat,) = [row for row in rows if row["name"].startswith("chat ")]
+    assert process["links"] == [send["trace"]]
+    assert process["attributes"]["assistant_queue.batch.takeovers"] == 1
+    assert chat["attributes"]["assistant_queue.run.followed"] is True
+    assert chat["trace"] == process["trace"]

@@ -89,6 +89,7 @@ class SpanObserver:
             observing.Adding: self._adding,
             observing.Processing: self._processing,
             observing.Round: self._round,
+            observing.Asking: _asking,
             observing.Executing: self._executing,
             observing.Delivering: self._delivering,
             observing.SendingPart: self._sending_part,
@@ -294,10 +295,7 @@ class _SpanObservation:
     def active(self) -> Iterator[None]:
         """Make the span the current one; suppress other instrumentations if it says so."""
         current = trace.set_span_in_context(self._span)
-        if self._is_suppressing:
-            for key in _SUPPRESSING:
-                current = otel_context.set_value(key, True, current)
-        token = otel_context.attach(current)
+        token = otel_context.attach(_suppressing(current) if self._is_suppressing else current)
         try:
             yield
         finally:
@@ -315,6 +313,33 @@ class _SpanObservation:
             self._on_end(ended, seconds, outcome)
         finally:
             self._span.end()
+
+
+class _Suppression:
+    """A request without a span, also of other instrumentations."""
+
+    trace = None
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        token = otel_context.attach(_suppressing(otel_context.get_current()))
+        try:
+            yield
+        finally:
+            otel_context.detach(token)
+
+    def end(self, outcome: Outcome) -> None:
+        """Do nothing."""
+
+
+def _asking(_: observing.Asking) -> Observation:
+    return _Suppression()
+
+
+def _suppressing(current: Context) -> Context:
+    for key in _SUPPRESSING:
+        current = otel_context.set_value(key, True, current)
+    return current
 
 
 def _messaging(operation: str, destination: str) -> Attributes:
