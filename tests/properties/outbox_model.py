@@ -426,6 +426,16 @@ def outbox_tour(play: OutboxMachine) -> None:
     before = play.rig.snapshot()
     play.rig.again(call)
     assert play.rig.snapshot() == before, "a copy of what was said was said again"
+    do(play.say, thread="a")
+    do(play.claim, thread="a", guard=False)
+    call = play.rig.sent[-1]
+    do(play.say, thread="a")
+    do(play.deliver, pick=0, takes_next=False)
+    before = play.rig.snapshot()
+    play.rig.again(call)
+    assert play.rig.snapshot() == before, "a copy of a claim took the lease on the next reply"
+    do(play.claim, thread="a", guard=False)
+    do(play.deliver, pick=0, takes_next=False)
     _clock_tour(play, do)
 
 

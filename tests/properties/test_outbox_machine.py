@@ -70,6 +70,11 @@ BUGS = {
         "if not d.token and number_of(d.due) > now then",
         "if false then",
     ),
+    "a new head forgets the worker before": (
+        "delivered",
+        "if last then redis",
+        "if false then redis",
+    ),
     "a claim counts no death": (
         "claim_delivery",
         "d.deaths = ms(number_of(d.deaths) + 1)",

@@ -41,6 +41,9 @@ local function set_delivery_check(at) redis.call('ZADD', key.deliveries, ms(at),
 local function set_head(d, batch, is_paused, token, lease_ms)
   redis.call('DEL', key.delivering)
   redis.call('HSET', key.delivering, 'batch', batch, 'due', ms(now))
+  -- A late copy of the claim before it takes no lease, even within the same millisecond.
+  local last = d.token or d.last
+  if last then redis.call('HSET', key.delivering, 'last', last) end
   for name, value in pairs(d) do
     if string.sub(name, 1, 2) == 's:' and name ~= 's:' .. batch then
       redis.call('HSET', key.delivering, name, value)

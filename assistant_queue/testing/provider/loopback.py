@@ -19,6 +19,8 @@ _BACKLOG = 4096
 # use it again.
 _KEEP_ALIVE_S = 3600
 _START_TIMEOUT_S = 60.0
+_TURNS_OF_ACCEPTING = 5
+"""Turns of a loop until an accepted connection is made known. Source: asyncio's selector loop."""
 
 
 class _Server(uvicorn.Server):
@@ -44,12 +46,13 @@ class _Server(uvicorn.Server):
             server.close()
         for listening in sockets or []:
             listening.close()
-        for connection in list(self.server_state.connections):
-            if connection.transport is not None:
-                connection.transport.abort()
-        # One turn of the loop, in which the connections learn that they are lost: what is cancelled
-        # needs no answer.
-        await asyncio.sleep(0)
+        # What is cancelled needs no answer; a connection that was just accepted is known some turns
+        # of the loop later.
+        for _ in range(_TURNS_OF_ACCEPTING):
+            for connection in list(self.server_state.connections):
+                if connection.transport is not None:
+                    connection.transport.abort()
+            await asyncio.sleep(0)
         tasks = list(self.server_state.tasks)
         for task in tasks:
             task.cancel()
