@@ -426,6 +426,11 @@ def outbox_tour(play: OutboxMachine) -> None:
     before = play.rig.snapshot()
     play.rig.again(call)
     assert play.rig.snapshot() == before, "a copy of what was said was said again"
+    _copies_tour(play, do)
+    _clock_tour(play, do)
+
+
+def _copies_tour(play: OutboxMachine, do: Callable[..., None]) -> None:
     do(play.say, thread="a")
     do(play.claim, thread="a", guard=False)
     call = play.rig.sent[-1]
@@ -436,7 +441,6 @@ def outbox_tour(play: OutboxMachine) -> None:
     assert play.rig.snapshot() == before, "a copy of a claim took the lease on the next reply"
     do(play.claim, thread="a", guard=False)
     do(play.deliver, pick=0, takes_next=False)
-    _clock_tour(play, do)
 
 
 def _clock_tour(play: OutboxMachine, do: Callable[..., None]) -> None:
