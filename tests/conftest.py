@@ -31,7 +31,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "fixtures" / "no_authority.pem")
 
 
-STRICT = ("unit", "contract", "properties", "typing")
+STRICT = ("unit", "properties", "typing")
 """Folders in which a connection that the collector closes fails a test."""
 
 
