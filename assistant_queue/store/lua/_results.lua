@@ -3,7 +3,7 @@
 -- Needs key.record, key.counters, key.conversation, key.frozen, rest_key(i) = message keys in batch
 -- order, arg.result, arg.account, arg.result_ttl_ms, arg.keep_text, arg.anchor, arg.done (the
 -- channel), and the keys of _events.lua. The account is opaque here: times, attempts, labels.
--- is_silent: subscribers are not notified.
+-- is_silent: subscribers, if there are any, are not notified.
 
 local function write_results(t, is_silent)
   redis.call('HSET', key.record, 'thread', arg.thread_id, 'state', 'completed',

@@ -20,7 +20,8 @@ if not holds(t) then
   return {'lost'}
 end
 if t.phase ~= 'delivering' then
-  write_results(t, was_shown(redis.call('LINDEX', key.frozen, 0) or '', t.bn))
+  write_results(t,
+    has_subscribers() and was_shown(redis.call('LINDEX', key.frozen, 0) or '', t.bn))
 elseif redis.call('EXISTS', key.record) == 1 then
   -- Stored by a dead worker; this worker's call may be repeated, too.
   redis.call('HSET', key.record, 'token', arg.token)
