@@ -54,6 +54,14 @@ def live_in(channel: Telegram, chat_id: int = 5) -> LiveReply:
     return live
 
 
+async def half_shown(platform: StandInTelegram, channel: Telegram) -> LiveReply:
+    """Return a reply whose first half is on the screen."""
+    live = live_in(channel)
+    live.add(HALF)
+    await seen(platform, lambda: platform.chat(5).shown)
+    return live
+
+
 async def test_typing_is_refreshed(platform: StandInTelegram, channel: Telegram) -> None:
     channel.limits = replace(channel.limits, typing_interval=0.01)
     live = live_in(channel)
@@ -64,9 +72,7 @@ async def test_typing_is_refreshed(platform: StandInTelegram, channel: Telegram)
 async def test_the_final_text_replaces_the_preview(
     platform: StandInTelegram, channel: Telegram
 ) -> None:
-    live = live_in(channel)
-    live.add(HALF)
-    await seen(platform, lambda: platform.chat(5).shown)
+    live = await half_shown(platform, channel)
     await live.close(is_answered=True)
     assert platform.chat(5).shown == [f"{HALF} …"]
     progress = MemoryProgress()
@@ -76,9 +82,7 @@ async def test_the_final_text_replaces_the_preview(
 
 
 async def test_a_preview_grows(platform: StandInTelegram, channel: Telegram) -> None:
-    live = live_in(channel)
-    live.add(HALF)
-    await seen(platform, lambda: platform.chat(5).shown)
+    live = await half_shown(platform, channel)
     live.add(", and the second")
     await seen(platform, lambda: platform.chat(5).shown == [f"{WHOLE} …"])
     await live.close(is_answered=True)
@@ -111,9 +115,7 @@ async def test_a_preview_does_not_shrink_when_the_text_outgrows_it(
 
 
 async def test_a_failed_attempt_is_taken_back(platform: StandInTelegram, channel: Telegram) -> None:
-    live = live_in(channel)
-    live.add(HALF)
-    await seen(platform, lambda: platform.chat(5).shown)
+    live = await half_shown(platform, channel)
     live.take_back()
     await seen(platform, lambda: platform.chat(5).shown == ["…"])
     live.begin(is_round=False)
@@ -127,9 +129,7 @@ async def test_a_preview_with_an_unknown_outcome_is_the_last_one(
     platform: StandInTelegram, channel: Telegram
 ) -> None:
     platform.fault(LoseAnswer(accept=True), of="sendMessage")
-    live = live_in(channel)
-    live.add(HALF)
-    await seen(platform, lambda: platform.chat(5).shown)
+    live = await half_shown(platform, channel)
     live.add(", and more of it")
     await asyncio.wait(live._tasks[-1:], timeout=30)  # the stream has ended by itself
     await live.close(is_answered=True)
@@ -141,9 +141,7 @@ async def test_flood_control_of_a_preview_waits(
 ) -> None:
     refused = {"ok": False, "error_code": 429, "parameters": {"retry_after": 0}}
     platform.fault(AnswerWith(429, refused), of="sendMessage", times=2)
-    live = live_in(channel)
-    live.add(HALF)
-    await seen(platform, lambda: platform.chat(5).shown)
+    live = await half_shown(platform, channel)
     await live.close(is_answered=True)
 
 
@@ -161,9 +159,7 @@ async def test_an_edit_on_its_way_does_not_arrive_after_the_reply(
 async def test_a_preview_that_was_deleted_is_sent_anew(
     platform: StandInTelegram, channel: Telegram
 ) -> None:
-    live = live_in(channel)
-    live.add(HALF)
-    await seen(platform, lambda: platform.chat(5).shown)
+    live = await half_shown(platform, channel)
     await live.close(is_answered=True)
     platform.chat(5).messages.clear()
     await channel.deliver(result_of(channel, "5", WHOLE), MemoryProgress())
@@ -173,9 +169,7 @@ async def test_a_preview_that_was_deleted_is_sent_anew(
 async def test_a_reply_without_a_text_takes_its_preview_back(
     platform: StandInTelegram, channel: Telegram
 ) -> None:
-    live = live_in(channel)
-    live.add(HALF)
-    await seen(platform, lambda: platform.chat(5).shown)
+    live = await half_shown(platform, channel)
     await live.close(is_answered=True)
     await channel.deliver(result_of(channel, "5", None), MemoryProgress())
     assert platform.chat(5).shown == []
@@ -184,9 +178,7 @@ async def test_a_reply_without_a_text_takes_its_preview_back(
 async def test_a_worker_that_ends_waits_for_the_removal_of_a_preview(
     platform: StandInTelegram, channel: Telegram
 ) -> None:
-    live = live_in(channel)
-    live.add(HALF)
-    await seen(platform, lambda: platform.chat(5).shown)
+    live = await half_shown(platform, channel)
     live.close_soon(is_answered=False)
     await channel.previews.closed()
     assert platform.chat(5).shown == []
@@ -276,9 +268,7 @@ async def test_whole_replies_of_any_chat_go_before_a_preview(
         await channel.deliver(result_of(channel, str(GROUP), WHOLE), MemoryProgress())
     assert not channel.pacer.is_free
     began = asyncio.get_running_loop().time()
-    live = live_in(channel)
-    live.add(HALF)
-    await seen(platform, lambda: platform.chat(5).shown)
+    live = await half_shown(platform, channel)
     assert channel.pacer._free_at[_ALL] - began > 0.1, "after the replies"
     await live.close(is_answered=False)
 
@@ -298,9 +288,7 @@ async def preview_answered(live: LiveReply) -> None:
 async def test_another_process_replaces_the_preview(
     platform: StandInTelegram, channel: Telegram
 ) -> None:
-    live = live_in(channel)
-    live.add(HALF)
-    await seen(platform, lambda: platform.chat(5).shown)
+    live = await half_shown(platform, channel)
     await preview_answered(live)
     progress = MemoryProgress()
     progress.preview = live.hand_over()
@@ -315,9 +303,7 @@ async def test_another_process_replaces_the_preview(
 async def test_a_preview_with_an_edit_on_its_way_is_not_handed_over(
     platform: StandInTelegram, channel: Telegram
 ) -> None:
-    live = live_in(channel)
-    live.add(HALF)
-    await seen(platform, lambda: platform.chat(5).shown)
+    live = await half_shown(platform, channel)
     await preview_answered(live)
     assert live.hand_over() is not None
     live._request = asyncio.get_running_loop().create_task(live._show(f"{HALF} more"))
@@ -329,9 +315,7 @@ async def test_a_preview_with_an_edit_on_its_way_is_not_handed_over(
 async def test_a_crash_while_the_preview_is_replaced_is_repaired(
     platform: StandInTelegram, channel: Telegram, point: str
 ) -> None:
-    live = live_in(channel)
-    live.add(HALF)
-    await seen(platform, lambda: platform.chat(5).shown)
+    live = await half_shown(platform, channel)
     await live.close(is_answered=True)
 
     def die(where: str, _: int) -> None:
