@@ -31,21 +31,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "fixtures" / "no_authority.pem")
 
 
-STRICT = ("unit", "properties", "typing")
-"""Folders in which a connection that the collector closes fails a test."""
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the tests; let those beside servers pass when the collector closes a connection.
-
-    A service that is stopped on a busy machine may leave the connections of requests that it cut to
-    the collector, and their warnings would fail whichever test runs then, of another module even.
-    """
-    here = Path(__file__).parent
-    for item in items:
-        if item.path.relative_to(here).parts[0] not in STRICT:
-            item.add_marker(pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"))
-            item.add_marker(pytest.mark.filterwarnings("ignore:loop is closed:ResourceWarning"))
     items.sort(key=lambda item: scheduling.place_of(item.nodeid))
 
 

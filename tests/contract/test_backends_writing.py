@@ -161,11 +161,13 @@ async def test_a_message_whose_metadata_the_server_may_have_dropped_parks_the_ba
     async with made(ASSISTANTS, provider) as rig:
         await events_of(rig.backend.start(request(rig, items=request(rig).items[:2])))
         async with aiohttp.ClientSession() as session:
-            await session.post(
+            posting = session.post(
                 f"{provider.base_url}/threads/{rig.conversation}/messages",
                 json={"role": role, "content": text},
                 headers={"Authorization": f"Bearer {provider.api_key}", **ASSISTANTS_HEADERS},
             )
+            async with posting as answer:
+                assert answer.ok
         found = await rig.backend.find(request(rig))
         assert isinstance(found, CannotAsk if role == "assistant" else NotFound)
 
