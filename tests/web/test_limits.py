@@ -14,6 +14,8 @@ from websockets.sync.client import connect
 
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.integrations.fastapi import Caller, allow_all, create_app, request_bodies
+from tests.conftest import PATIENCE_S
+from tests.integration.conftest import wait_until
 from tests.web.conftest import running
 from tests.web.listening import listening
 
@@ -251,8 +253,9 @@ def test_a_client_has_so_many_streams_and_a_process_too(queue: AssistantMessageQ
             stream.next()
             refused = httpx.get(f"{site.url}/api/threads/t/events")
             assert (refused.status_code, refused.json()["code"]) == (503, "too_many_streams")
+        wait_until(lambda: not site.service.gate.total, "its place is given back", PATIENCE_S)
         with listening(site.url, "t") as stream:
-            assert stream.next()["type"] == "presence", "a place is given back"
+            assert stream.next()["type"] == "presence"
 
 
 async def test_whether_the_process_lives_does_not_depend_on_redis() -> None:
