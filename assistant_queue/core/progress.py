@@ -11,9 +11,12 @@ from typing import Any
 from assistant_queue.core.runs import ActionRequired
 from assistant_queue.core.stored_rows import (
     AttemptRow,
+    ToolRow,
     dump_rows,
+    dump_tools,
     dump_usage,
     load_rows,
+    load_tools,
     load_usage,
 )
 from assistant_queue.models import ErrorInfo, FunctionCall, RunResult, ToolCall, Usage
@@ -91,6 +94,8 @@ class Progress:
         tries: Attempts by each worker, the latest last; of very many, the first and the latest.
         run_sent_ms: When the last attempt was sent, ms; unlike `sent_ms`, without its tool rounds.
         first_text_ms: When the first text of that attempt was read, ms; 0 before.
+        tools: Calls of tools by each worker, the latest last; of very many, the first and the
+            latest.
     """
 
     attempts: int = 0
@@ -127,6 +132,7 @@ class Progress:
     tries: tuple[AttemptRow, ...] = ()
     run_sent_ms: int = 0
     first_text_ms: int = 0
+    tools: tuple[ToolRow, ...] = ()
 
     def keep_past(self, now_ms: int, run_timeout_s: float) -> None:
         """Move times later than now to now, and a deadline to where it can be at most.
@@ -273,6 +279,7 @@ _ENCODERS: dict[str, Callable[[Any], Any]] = {
     "error": dump_error,
     "result": dump_result,
     "tries": dump_rows,
+    "tools": dump_tools,
 }
 _DECODERS: dict[str, Callable[[Any], Any]] = {
     "calls": _load_calls,
@@ -283,6 +290,7 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "error": load_error,
     "result": load_result,
     "tries": load_rows,
+    "tools": load_tools,
 }
 _OPTIONAL: dict[str, type[Any]] = {
     "anchor": str,
