@@ -125,15 +125,16 @@ class ToolCallRecord:
     Attributes:
         name: The tool's name, as the model wrote it.
         call_id: The provider's id of the call.
-        started_at: When the function was called; aware, UTC.
-        duration_s: Seconds until it returned, raised, or was given up.
+        started_at: When the function was called; aware, UTC. None if it is not known.
+        duration_s: Seconds until it returned, raised, or was given up; calls that the handler
+            answers together took as long as that.
         error_code: Why it failed: the type of an exception, or a code such as `timeout`; None if it
             returned.
     """
 
     name: str
     call_id: str
-    started_at: datetime
+    started_at: datetime | None
     duration_s: float
     error_code: str | None = None
 

@@ -10,7 +10,7 @@ import click
 
 from assistant_queue.backends.factory import make_backend
 from assistant_queue.cli.exit_errors import FAILED
-from assistant_queue.cli.output import echo_json, json_option
+from assistant_queue.cli.output import echo_json, echo_lines, json_option
 from assistant_queue.cli.provider_check import Examinable, examine
 from assistant_queue.cli.shared_options import Where, backend_name, redis_name, where_options
 from assistant_queue.client.queue_core import QueueCore, open_core
@@ -86,9 +86,9 @@ def doctor(*, where: Where, no_provider: bool, no_run: bool, as_json: bool) -> N
         if as_json:
             echo_json(finding)
         else:
-            click.echo(f"{finding.level:>4}  {finding.what}")
+            echo_lines([f"{finding.level:>4}  {finding.what}"])
             if finding.advice:
-                click.echo(f"      -> {finding.advice}")
+                echo_lines([f"      -> {finding.advice}"])
     if any(finding.level == "bad" for finding in findings):
         raise SystemExit(FAILED)
 

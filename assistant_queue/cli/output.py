@@ -31,12 +31,21 @@ def echo_json(value: Any) -> None:
 
 _ESCAPED = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 """Control characters: a terminal obeys them, and a line break begins a line that looks like ours."""
+_UNSAFE = {code: shown for code, shown in _ESCAPED.items() if chr(code) not in "\t\n"}
+"""Those that have no place in a text of several lines."""
 
 
 def echo_lines(lines: Iterable[str]) -> None:
     """Print lines that hold ids and texts of clients or of a model, on one line each."""
     for line in lines:
         click.echo(line.translate(_ESCAPED))
+
+
+def echo_text(text: str) -> None:
+    """Print a text of a client or of a model: as it is, for programs, or safe for a terminal."""
+    if sys.stdout.isatty():
+        text = text.translate(_UNSAFE)
+    click.echo(text, color=True)  # else click removes some of them
 
 
 def _plain(value: Any) -> Any:

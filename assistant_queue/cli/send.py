@@ -9,7 +9,7 @@ import click
 
 from assistant_queue.cli.dashed_arguments import Command
 from assistant_queue.cli.exit_errors import Problem
-from assistant_queue.cli.output import echo_json, json_option
+from assistant_queue.cli.output import echo_json, echo_text, json_option
 from assistant_queue.cli.shared_options import Number, Where, where_options
 from assistant_queue.client.queue import AssistantMessageQueue
 from assistant_queue.errors import StoreError
@@ -81,7 +81,7 @@ def send(
             except TimeoutError as error:
                 raise Problem(f"{error}. {_reason(queue, receipt.message_id)}") from error
             if not as_json:
-                click.echo(row["reply"] or "")
+                echo_text(str(row["reply"] or ""))
         if as_json:
             echo_json(row)
 

@@ -23,7 +23,7 @@ from assistant_queue.accounting import (
 from assistant_queue.core.journal_entries import DEFAULT_TIER, OUTCOMES, STATES, TIMES
 from assistant_queue.core.packed_ids import unpack_id
 from assistant_queue.core.progress import moment
-from assistant_queue.core.stored_rows import load_tools, load_usage
+from assistant_queue.core.stored_rows import load_usage
 
 _HEAD = 8
 """Fields that each entry of a batch has; after them its further fields, and deliveries."""
@@ -82,16 +82,7 @@ def _load_batch(thread_id: str, batch_id: str, row: list[Any]) -> BatchRecord:
         usage=usage,
         model=_word(more.get("m")) or (usage.model if usage else None),
         tenant=_word(more.get("t")),
-        tool_calls=tuple(
-            ToolCallRecord(
-                name=one.name,
-                call_id=one.call_id,
-                started_at=moment(one.started_ms),
-                duration_s=one.duration_ms / 1000,
-                error_code=one.error or None,
-            )
-            for one in load_tools(tools or (), ended_ms)
-        ),
+        tool_calls=tuple(_load_call(one, ended_ms) for one in tools or ()),
         delivery=DeliveryRecord(state="pending" if is_pending else "none"),
     )
 
@@ -105,6 +96,17 @@ def _load_attempt(row: Sequence[Any], ended_ms: int) -> AttemptInfo:
         worker=_word(worker),
         run_id=unpack_id(run_id) if run_id else None,
         error=ErrorInfo(code=cast("str", _word(code)), message="") if code else None,
+    )
+
+
+def _load_call(row: Sequence[Any], ended_ms: int) -> ToolCallRecord:
+    name, call_id, before, ms, code = [*row, None][:5]
+    return ToolCallRecord(
+        name=_word(name) or "",
+        call_id=_word(call_id) or "",
+        started_at=None if before is None else moment(ended_ms - before),
+        duration_s=_whole(ms) / 1000,
+        error_code=_word(code),
     )
 
 

@@ -25,13 +25,17 @@ from assistant_queue.core.account import ms_of
 from assistant_queue.core.delivery import DeliveryState
 from assistant_queue.core.packed_ids import pack_id
 from assistant_queue.core.progress import Progress
-from assistant_queue.core.stored_rows import LEAST_USAGE, ToolRow, dump_tools, dump_usage
+from assistant_queue.core.stored_rows import LEAST_USAGE, ToolRow, dump_usage
 from assistant_queue.models import RunResult
 
 MOST_IDS = 100
 """Message ids of an entry: the first, and the latest. Chosen: few batches have more."""
 MOST_PARTS = 50
 """Part ids of a delivery. Chosen: a reply of 200,000 characters on a platform of 4,096."""
+MOST_TOOLS = 20
+"""Calls of tools of an entry: the first, and the latest. Chosen: as attempts."""
+_MOST_NAME_CHARS = 64
+"""Characters of a tool's name. Source: the provider's limit."""
 MOST_CHARS = 256
 """Characters of an id of the provider or a platform, and of a name. Chosen: longer than theirs."""
 
@@ -131,7 +135,7 @@ def dump_batch(ended: EndedBatch) -> str:
             _trimmed(times),
             rows,
             _dump_usage(ended.usage) if ended.usage else 0,
-            dump_tools(ended.tools, ended.ended_ms) if ended.tools else 0,
+            _dump_tools(ended.tools, ended.ended_ms) if ended.tools else 0,
             int(ended.has_delivery),
             *([kept] if kept else []),
         ]
@@ -157,6 +161,21 @@ def _dump_attempt(one: AttemptInfo, ended_ms: int) -> list[Any]:
         code,
     ]
     return _trimmed(row, least=2)
+
+
+def _dump_tools(rows: Sequence[ToolRow], ended_ms: int) -> list[list[Any]]:
+    """Return calls without their outputs; model and user choose the names, so they are cut."""
+    kept = rows if len(rows) <= MOST_TOOLS else (rows[0], *rows[len(rows) - MOST_TOOLS + 1 :])
+    return [
+        [
+            row.name[:_MOST_NAME_CHARS],
+            row.call_id[:MOST_CHARS],
+            ended_ms - row.started_ms if row.started_ms else None,
+            row.ms,
+            *([_code(row.error)] if row.error else []),
+        ]
+        for row in kept
+    ]
 
 
 def _dump_usage(usage: Usage) -> list[Any]:

@@ -72,6 +72,7 @@ class Progress:
         called: Names of the user's functions that are being called, None for none.
         called_ms: Since when, ms.
         outputs: Every tool output that was ever computed for this batch, by call id.
+        tools: The calls that computed them, in the order in which they ended.
         replies: The assistant's messages in the rounds before this one.
         usage: Tokens of the rounds before this one.
         already_in_thread: The provider's thread holds the text already.
@@ -94,8 +95,6 @@ class Progress:
         tries: Attempts by each worker, the latest last; of very many, the first and the latest.
         run_sent_ms: When the last attempt was sent, ms; unlike `sent_ms`, without its tool rounds.
         first_text_ms: When the first text of that attempt was read, ms; 0 before.
-        tools: Calls of tools by each worker, the latest last; of very many, the first and the
-            latest.
     """
 
     attempts: int = 0
@@ -116,6 +115,7 @@ class Progress:
     called: str | None = None
     called_ms: int = 0
     outputs: dict[str, str] = field(default_factory=dict)
+    tools: tuple[ToolRow, ...] = ()
     replies: tuple[str, ...] = ()
     usage: Usage | None = None
     already_in_thread: bool = False
@@ -132,7 +132,6 @@ class Progress:
     tries: tuple[AttemptRow, ...] = ()
     run_sent_ms: int = 0
     first_text_ms: int = 0
-    tools: tuple[ToolRow, ...] = ()
 
     def keep_past(self, now_ms: int, run_timeout_s: float) -> None:
         """Move times later than now to now, and a deadline to where it can be at most.

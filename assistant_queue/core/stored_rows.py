@@ -1,4 +1,4 @@
-"""Attempts at a batch and tokens of its run, as they are stored: rows without names."""
+"""Attempts at a batch, its tool calls and tokens, as they are stored: rows without names."""
 
 from __future__ import annotations
 
@@ -88,78 +88,62 @@ _EMPTY: tuple[Any, ...] = (0, 0, 0, "", "", "", "")
 _LEAST_FIELDS = 2
 
 
-# --- calls of tools -------------------------------------------------------------------------------
-
-MOST_TOOLS = 20
-"""Calls of tools that are kept of a batch: the first, and the latest. Chosen: as attempts."""
-
-_MOST_CALL_CHARS = 128
-"""Characters of a call's id. Chosen: longer than the providers' own."""
-_MOST_NAME_CHARS = 64
-"""Characters of a tool's name, and of its error. Source: the provider's limit for names."""
+# --- tool calls -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolRow:
-    """One call of a tool: when it began, how long it took, and the code of its error, or ""."""
+    """One call of a tool whose output is stored.
+
+    Attributes:
+        name: The tool, as the model called it.
+        ms: How long it took.
+        error: The type of its error: a code, or the name of an exception; "" if it returned.
+        call_id: The provider's id of the call.
+        started_ms: When it began, ms.
+    """
 
     name: str
-    call_id: str
-    started_ms: int
-    duration_ms: int
+    ms: int
     error: str = ""
+    call_id: str = ""
+    started_ms: int = 0
 
 
-def bounded_tools(rows: Sequence[ToolRow]) -> tuple[ToolRow, ...]:
-    """Return the rows that are kept."""
-    if len(rows) <= MOST_TOOLS:
-        return tuple(rows)
-    return (rows[0], *rows[len(rows) - MOST_TOOLS + 1 :])
+def dump_tools(rows: Sequence[ToolRow]) -> list[list[Any]]:
+    """Return calls of tools as lists, without trailing fields that are empty."""
+    return [_dump_tool(row) for row in rows]
 
 
-def dump_tools(rows: Sequence[ToolRow], from_ms: int = 0) -> list[list[Any]]:
-    """Return the rows as lists; their beginnings are counted back from `from_ms`, if it is given.
-
-    Model and user choose the names: they are cut.
-    """
-    return [
-        [
-            row.name[:_MOST_NAME_CHARS],
-            row.call_id[:_MOST_CALL_CHARS],
-            from_ms - row.started_ms if from_ms else row.started_ms,
-            row.duration_ms,
-            *([row.error[:_MOST_NAME_CHARS]] if row.error else []),
-        ]
-        for row in rows
-    ]
+def _dump_tool(row: ToolRow) -> list[Any]:
+    plain = [row.name, row.ms, row.error, row.call_id, row.started_ms]
+    while not plain[-1] and len(plain) > _LEAST_FIELDS:
+        plain.pop()
+    return plain
 
 
-def load_tools(plain: Sequence[Sequence[Any]], from_ms: int = 0) -> tuple[ToolRow, ...]:
+def load_tools(plain: Sequence[Sequence[Any]]) -> tuple[ToolRow, ...]:
     """The opposite of `dump_tools`; fields that a newer version added are ignored.
 
     Raises:
         TypeError, ValueError, IndexError: They are not rows.
     """
-    return tuple(_load_tool(row, from_ms) for row in plain)
+    return tuple(_load_tool(row) for row in plain)
 
 
-def _load_tool(row: Sequence[Any], from_ms: int) -> ToolRow:
-    name, call_id, started, duration = row[:4]
-    error = row[4] if len(row) > _TOOL_FIELDS else ""
-    texts_are = all(isinstance(one, str) for one in (name, call_id, error))
-    if not texts_are or not all(isinstance(one, int) for one in (started, duration)):
-        raise TypeError("row of a tool call")
-    return ToolRow(
-        name=name,
-        call_id=call_id,
-        started_ms=from_ms - started if from_ms else started,
-        duration_ms=duration,
-        error=error,
-    )
+def _load_tool(row: Sequence[Any]) -> ToolRow:
+    if len(row) < _LEAST_FIELDS:
+        raise IndexError
+    filled = [*row, *_EMPTY_CALL[len(row) :]]
+    for value, empty in zip(filled, _EMPTY_CALL, strict=False):
+        if not isinstance(value, type(empty)):
+            raise TypeError("row of a tool call")
+    name, ms, error, call_id, started_ms, *_ = filled
+    return ToolRow(name=name, ms=ms, error=error, call_id=call_id, started_ms=started_ms)
 
 
-_TOOL_FIELDS = 4
-"""Fields of the row of a call that returned."""
+_EMPTY_CALL: tuple[Any, ...] = ("", 0, "", "", 0)
+"""The fields of the row of a call, empty."""
 
 
 # --- tokens ---------------------------------------------------------------------------------------

@@ -83,8 +83,8 @@ def test_an_entry_has_what_became_of_a_batch(store: Rig) -> None:
         store.result(lease), timeline=timeline, usage=usage, model="gpt-x", attempts=2, reply=SECRET
     )
     tools = [
-        ToolRow(name="weather", call_id="call_1", started_ms=at + 12, duration_ms=7),
-        ToolRow(name="refund", call_id="call_2", started_ms=at, duration_ms=0, error="KeyError"),
+        ToolRow(name="weather", call_id="call_1", started_ms=at + 12, ms=7),
+        ToolRow(name="refund", call_id="call_2", started_ms=at, ms=0, error="KeyError"),
     ]
     store.finish(lease, result=result, tools=tools)
     (found,) = store.journal()
@@ -116,7 +116,7 @@ def test_a_failed_batch_has_its_reason_and_the_code_of_its_error(store: Rig) -> 
         run_id="run_3",
         usage=Usage(input_tokens=5, total_tokens=5),
         tries=(AttemptRow(number=3, started_ms=store.clock.ms, run_id="run_3", error=error),),
-        tools=(ToolRow(name="f", call_id="c", started_ms=store.clock.ms, duration_ms=1),),
+        tools=(ToolRow(name="f", call_id="c", started_ms=store.clock.ms, ms=1),),
     )
     store.clock.advance(2)
     store.bury(lease, progress=progress)
@@ -177,9 +177,7 @@ def test_an_entry_is_bounded_however_large_its_batch_is(store: Rig) -> None:
         model="m" * 9000,
         timeline=Timeline(attempts=(replace(row, run_id="r" * 9000),) * 20),
     )
-    tools = [
-        ToolRow(name="n" * 900, call_id="c" * 900, started_ms=1, duration_ms=1, error="E" * 900)
-    ] * 20
+    tools = [ToolRow(name="n" * 900, call_id="c" * 900, started_ms=1, ms=1, error="E" * 900)] * 20
     store.finish(lease, result=result, tools=tools)
     (found,) = store.journal()
     assert (found.message_count, len(found.message_ids)) == (300, journal_entries.MOST_IDS)

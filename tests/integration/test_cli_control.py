@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from assistant_queue import AssistantMessageQueue, BatchFailed
 from assistant_queue.cli import main
+from assistant_queue.cli.output import echo_text
 from assistant_queue.clock import SystemClock
 from assistant_queue.store import wakeups
 from assistant_queue.store.calls import Namespace
@@ -76,6 +78,25 @@ def test_control_characters_of_clients_do_not_reach_the_terminal(
     shown = run(command, *names.get(command, []), color=True).output
     assert "t\\x1b[31m\\x9b\\x0aforged: idle" in shown
     assert not set(shown) & {"\x1b", "\x9b", "\x07"}
+
+
+def test_a_reply_is_whole_in_a_pipe_and_safe_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reply = "a\tb\n\x1b[2Jc\x9b"
+    echo_text(reply)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    echo_text(reply)
+    assert capsys.readouterr().out == f"{reply}\na\tb\n\\x1b[2Jc\\x9b\n"
+
+
+def test_what_a_provider_says_does_not_reach_the_terminal_of_doctor(
+    run: Run, provider: StandInProvider
+) -> None:
+    provider.fault("conversations.create", refuse(400, message="no\x1b[2J"))
+    shown = run("doctor", "--no-run", color=True).output
+    assert "no\\x1b[2J" in shown
+    assert "\x1b" not in shown
 
 
 def test_a_thread_is_shown_with_what_waits_and_what_was_said(

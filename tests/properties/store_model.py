@@ -20,7 +20,7 @@ from assistant_queue.errors import BatchNotFound, LeaseLost, MessageIdConflict, 
 from assistant_queue.models import ExplanationVerdict, Message
 from assistant_queue.store import rq_jobs
 from assistant_queue.store.calls import Call, JournalRules, Namespace
-from assistant_queue.store.ops import control, explaining, sweeping
+from assistant_queue.store.ops import control, event_log, explaining, sweeping
 from assistant_queue.store.ops.leases import Lease, NoLease
 from assistant_queue.store.rq_jobs import NO_JOB, RqJob
 from tests.contract.store_rig import COUNTERS, Rig
@@ -126,6 +126,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.rig.namespace = Namespace(
             self.rig.prefix, self.rig.clock, journal=JournalRules(most=MOST_ENTRIES)
         )
+        # A reader of all events: no copy of a call may publish one again.
+        self.rig.run(event_log.listen(self.rig.namespace, event_log.ALL_THREADS))
         self.threads = {thread: ModelThread() for thread in THREADS}
         self.messages: dict[str, tuple[str, str]] = {}
         self.records: dict[str, Record] = {}

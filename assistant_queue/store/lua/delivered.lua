@@ -1,5 +1,5 @@
 -- Event `deliver`: the platform has the reply; it leaves the outbox.
--- KEYS: thread outbox delivering deliveries counters record paused scheduled guard events
+-- KEYS: thread outbox delivering deliveries counters record paused scheduled guard events feed
 --       journal
 -- ARGV: now thread_id token batch_id guard_id result_ttl_ms lease_ms next guard_ms events
 --       journal journal_most journal_ttl_ms
@@ -18,7 +18,7 @@ if redis.call('EXISTS', key.record) == 1 then
 end
 add_to('delivered', 1)
 journal_delivery()
-if has_subscribers() then
+if is_watched() then
   publish('reply_delivered', cjson.encode({batch_id = arg.batch_id, late = kind == 'late'}))
 end
 return {'settled', leave_line(read_thread(), d)}

@@ -1,5 +1,5 @@
 -- Event `edit`: a waiting message gets another content; its place and its window stay.
--- KEYS: thread pending message events
+-- KEYS: thread pending message events feed
 -- ARGV: now message_id rev nonce entry digest events
 -- Returns {'edited'}; {'gone' | 'settled' | 'taken' | 'changed'}: nothing has changed
 --! include common waiting events
@@ -13,7 +13,7 @@ local is_new = redis.call('HGET', key.message, 'digest') ~= arg.digest
 redis.call('LSET', key.pending, ms(index), arg.entry)
 redis.call('HSET', key.message, 'digest', arg.digest, 'edited_by', arg.nonce)
 redis.pcall('HINCRBY', key.message, 'rev', 1)
-if is_new and has_subscribers() then
+if is_new and is_watched() then
   publish('message_edited', cjson.encode({entry = arg.entry}))
 end
 return {'edited'}
