@@ -22,6 +22,7 @@ from assistant_queue.errors import (
     NotSupported,
 )
 from assistant_queue.models import (
+    BatchRecord,
     Explanation,
     FailedBatch,
     Message,
@@ -36,6 +37,7 @@ from assistant_queue.store.ops import (
     control,
     explaining,
     failures,
+    journal,
     producing,
     saying,
     statuses,
@@ -51,6 +53,9 @@ MAX_FAILED_PAGE = 1000
 
 MAX_THREADS_PAGE = 1000
 """Rows of one `list_threads` call. Chosen: as `list_failed`; some milliseconds of Redis' time."""
+
+MAX_TIMELINE_PAGE = 1000
+"""Rows of one `get_timeline` call. Chosen: as `list_failed`; of usual batches some 400 kB."""
 
 _MOST_TYPING = 1000
 """Entries of `typing` by thread and author that are kept before expired ones are dropped. Chosen:
@@ -235,6 +240,17 @@ class Commands:
         """`explain`."""
         return explaining.explain(
             self.namespace, arguments.identifier(name, "id", arguments.MAX_MESSAGE_ID)
+        )
+
+    def timeline(
+        self, thread_id: str, limit: int, before: str | None
+    ) -> Operation[list[BatchRecord]]:
+        """`get_timeline`."""
+        return journal.read_timeline(
+            self.namespace,
+            arguments.check_thread_id(thread_id),
+            arguments.check_limit(limit, MAX_TIMELINE_PAGE),
+            None if before is None else arguments.check_batch_id(before),
         )
 
     def queue_status(self) -> Operation[QueueStatus]:
