@@ -19,7 +19,7 @@ COMMANDS = {
     "status": "assistant_queue.cli.status",
     "message": "assistant_queue.cli.message",
     "explain": "assistant_queue.cli.explain",
-    "history": "assistant_queue.cli.history",
+    "history": "assistant_queue.cli.thread_history",
     "threads": "assistant_queue.cli.threads",
     "thread": "assistant_queue.cli.manage",
     "events": "assistant_queue.cli.following",

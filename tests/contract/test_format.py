@@ -263,7 +263,7 @@ def write_said(url: str) -> None:
 
 
 def write_journal(url: str) -> None:
-    """What was answered, delivered, said and failed, with tool calls and attempts."""
+    """A batch that was answered, one that failed, a delivery, and a text of `say`."""
     with redis.Redis.from_url(url) as client:
         client.flushall()
         rig = Rig(client, PREFIX)

@@ -39,6 +39,8 @@ PUBLIC = [
     "Batch",
     "BatchFailed",
     "BatchNotFound",
+    "BatchOutcome",
+    "BatchRecord",
     "CallbackError",
     "CompletedListener",
     "ConcurrentWorker",
@@ -47,6 +49,7 @@ PUBLIC = [
     "Content",
     "ConversationBusy",
     "DeliveryError",
+    "DeliveryRecord",
     "DeliveryStatus",
     "DeliveryUnknown",
     "ErrorInfo",
@@ -104,6 +107,7 @@ PUBLIC = [
     "ThreadStatus",
     "Timeline",
     "ToolCall",
+    "ToolCallRecord",
     "ToolContext",
     "ToolOutput",
     "Undeliverable",
@@ -118,6 +122,7 @@ PUBLIC = [
 ]
 
 TYPE_ALIASES = {
+    "BatchOutcome",
     "Content",
     "DeliveryStatus",
     "Event",

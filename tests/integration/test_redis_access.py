@@ -83,7 +83,7 @@ def users(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Users]:
 
 
 def check_journal_and_forget(queue: AssistantMessageQueue) -> None:
-    """What a producer, and a worker, write of the thread is there, and a producer reads it."""
+    """A producer reads the entries that it and the worker have written."""
     journal = queue.get_timeline("t")
     assert {one.outcome for one in journal} == {"completed", "failed", "said"}
     assert "delivered" in {one.delivery.state for one in journal}

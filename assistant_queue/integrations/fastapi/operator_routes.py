@@ -147,7 +147,7 @@ def _add_routes_of_looking_back(router: APIRouter, service: Service) -> None:
     async def read_timeline(
         thread_id: ThreadId, limit: Limit = 50, before: AfterBatch = None
     ) -> TimelinePage:
-        """What became of a thread's latest batches, newest first, without texts."""
+        """The journal of a thread: its latest batches that ended, newest first, without texts."""
         found = await queue.get_timeline(thread_id, limit, before)
         return TimelinePage(batches=found, next=found[-1].batch_id if len(found) == limit else None)
 

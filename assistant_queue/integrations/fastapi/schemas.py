@@ -330,7 +330,7 @@ class ThreadsPage(BaseModel):
 
 
 class TimelinePage(BaseModel):
-    """What became of a thread's batches, newest first."""
+    """Batches of a thread that ended, newest first."""
 
     batches: list[BatchRecord]
     next: str | None = Field(
