@@ -112,6 +112,7 @@ PARAMETERS = {
     "close": [],
     "tool": ["function", "name", "description", "timeout"],
     "explain": ["message_or_thread_id"],
+    "get_timeline": ["thread_id", "limit", "before"],
     "list_threads": ["state", "limit", "after", "order"],
     # Beyond what was promised.
     "add_messages": ["messages"],
