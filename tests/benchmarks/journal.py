@@ -176,7 +176,8 @@ class Turns:
         namespace = self._namespace
         held = run_abreast(self._store, [_claimed(namespace, one) for one in self._threads])
         ends = [_finished(namespace, lease) for lease in held]
-        calls_before, cpu_before = _commands(self._client), redis_cpu_s(self._client)
+        calls_before = _commands(self._client)
+        cpu_before = redis_cpu_s(self._client)
         deliveries = run_abreast(self._store, ends)
         run_abreast(self._store, [_delivered(namespace, one) for one in deliveries])
         self.us.append((redis_cpu_s(self._client) - cpu_before) / len(held) * 1e6)
