@@ -40,6 +40,7 @@ from assistant_queue.worker.deliverers import (
     deliver_observed,
     most_deaths,
 )
+from assistant_queue.worker.hook_values import emit_delivered, emit_undelivered
 from assistant_queue.worker.lease import HeldLease
 from assistant_queue.worker.outage import PASSES
 from assistant_queue.worker.store_writes import ensure_lease, write
@@ -144,8 +145,9 @@ class ReplyDelivery:
             following: DeliveryLease | None = await self._settle(
                 "Delivered", held, lambda: self._delivered(held)
             )
+            emit_delivered(self._runtime, held.lease, result, progress.state)
             return following
-        return await self._after_failure(held, progress.state, error)
+        return await self._after_failure(held, result, progress.state, error)
 
     async def _result(self, lease: DeliveryLease) -> RunResult | None:
         if lease.reply is not None:
@@ -275,6 +277,7 @@ class ReplyDelivery:
     async def _after_failure(
         self,
         held: Held,
+        result: RunResult | None,
         state: DeliveryState,
         error: Exception,
     ) -> DeliveryLease | None:
@@ -313,6 +316,7 @@ class ReplyDelivery:
                     takes_next=not runtime.is_stopping,
                 ),
             )
+            emit_undelivered(runtime, lease, result, reason, info)
             return following
         _log.warning(
             "thread %r, batch %s: the reply is delivered again in %.1f s: %s",
