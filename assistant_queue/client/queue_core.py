@@ -94,4 +94,9 @@ def ready_core(given: Sequence[Any], options: Mapping[str, Any]) -> QueueCore[An
 
 
 def _namespace(config: Config, clock: Clock | None) -> Namespace:
-    return Namespace(config.queue_prefix, clock or SystemClock(), event_rules(config))
+    return Namespace(
+        config.queue_prefix,
+        clock or SystemClock(),
+        event_rules(config),
+        is_counted=config.metrics,
+    )

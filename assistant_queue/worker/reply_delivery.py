@@ -16,6 +16,7 @@ from assistant_queue.core.delivery import (
     DeliveryOpen,
     DeliveryState,
     judge,
+    was_tried,
 )
 from assistant_queue.errors import (
     AssistantQueueError,
@@ -37,6 +38,7 @@ from assistant_queue.worker.batch_log import log_delivered
 from assistant_queue.worker.deliverers import (
     StoredProgress,
     batch_of,
+    channel_name,
     deliver_observed,
     most_deaths,
 )
@@ -267,6 +269,7 @@ class ReplyDelivery:
             result_ttl_s=self._config.result_ttl,
             lease_s=self._config.lock_duration,
             takes_next=not self._runtime.is_stopping,
+            channel=channel_name(self._config, held.lease.thread_id),
         )
         if self._was_marked_done:
             yield from delivery_marks.clear(self._runtime.namespace, held.lease.batch_id)
@@ -311,6 +314,7 @@ class ReplyDelivery:
                     state=verdict.state,
                     lease_s=self._config.lock_duration,
                     takes_next=not runtime.is_stopping,
+                    channel=channel_name(self._config, lease.thread_id),
                 ),
             )
             return following
@@ -324,7 +328,11 @@ class ReplyDelivery:
             "Postpone",
             held,
             lambda: reply_outbox.postpone_delivery(
-                runtime.namespace, lease, verdict.state, verdict.wait_s
+                runtime.namespace,
+                lease,
+                verdict.state,
+                verdict.wait_s,
+                channel=channel_name(self._config, lease.thread_id) if was_tried(error) else None,
             ),
         )
         runtime.delivery_postponed(verdict.wait_s)

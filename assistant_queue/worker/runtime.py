@@ -94,7 +94,9 @@ class Runtime:
         """
         self.config = config
         self.clock: Clock = clock or SystemClock()
-        self.namespace = Namespace(config.queue_prefix, self.clock, event_rules(config))
+        self.namespace = Namespace(
+            config.queue_prefix, self.clock, event_rules(config), is_counted=config.metrics
+        )
         self._is_guest = beside is not None
         self.backend: Backend = beside.backend if beside else make_worker_backend(config)
         self.tags: ReasoningTags | None = beside.tags if beside else make_reasoning_tags(config)

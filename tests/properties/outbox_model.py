@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ from assistant_queue.models import ExplanationVerdict
 from assistant_queue.store.calls import GUARD_MS
 from assistant_queue.store.ops import control, event_log, explaining, reply_outbox
 from assistant_queue.store.ops.reply_outbox import DeliveryLease
-from tests.contract.store_rig import Rig
+from tests.contract.store_rig import CHANNEL, Rig
 
 THREADS = ("a", "b")
 LEASE_MS = 30_000
@@ -67,6 +68,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.parts: dict[str, tuple[str | None, ...]] = {}
         self.delivered: list[str] = []
         self.numbers = itertools.count(1)
+        self.tries: Counter[str] = Counter()
 
     @property
     def now(self) -> int:
@@ -153,6 +155,9 @@ class OutboxMachine(RuleBasedStateMachine):
         self._leave(lease, line, self.rig.delivered(lease, takes_next=takes_next), takes_next)
         assert lease.batch_id not in self.delivered, "a reply was delivered twice"
         self.delivered.append(lease.batch_id)
+        self._count("delivered")
+        self.tries["h:d"] += 1
+        self.tries["h:e"] += not lease.batch_id.startswith("note")
 
     @has_lease
     @rule(pick=PICK, takes_next=st.booleans())
@@ -164,8 +169,14 @@ class OutboxMachine(RuleBasedStateMachine):
         self.rig.clock.advance(0.001)  # no two failures have the same time
         following = self.rig.park_delivery(lease, takes_next=takes_next)
         self._leave(lease, line, following, takes_next)
+        self._count("undelivered")
         self.parked[lease.batch_id] = lease.thread_id
         self.parts[lease.batch_id] = lease.state.part_ids
+
+    def _count(self, outcome: str) -> None:
+        field = f"d:{CHANNEL}:{outcome}"
+        self.tries["n:channels"] += field not in self.tries
+        self.tries[field] += 1
 
     def _leave(
         self,
@@ -192,6 +203,7 @@ class OutboxMachine(RuleBasedStateMachine):
             return
         self.rig.clock.advance(0.001)  # a copy of the claim finds another time
         self.rig.postpone_delivery(lease, wait_s, state)
+        self._count("retried")
         line.states[lease.batch_id] = state
         line.token = None
         line.due = self.now + round(wait_s * 1000)
@@ -373,6 +385,13 @@ class OutboxMachine(RuleBasedStateMachine):
         assert found == (waiting, len(self.delivered), len(self.parked))
         assert {row.batch_id for row in self.rig.failed()} == set(self.parked)
 
+    @invariant()
+    def every_try_was_counted_once(self) -> None:
+        """The end of a batch with a reply to deliver is counted by its delivery."""
+        found = self.rig.counted()
+        kept = {name for name in found if name[:2] in {"d:", "n:"} or name in {"h:d", "h:e"}}
+        assert {name: found[name] for name in kept} == dict(+self.tries)
+
 
 def outbox_machine(make_rig: Callable[[], Rig]) -> type[OutboxMachine]:
     """Return the machine over a fresh store."""
@@ -468,5 +487,6 @@ def _checked(play: OutboxMachine) -> Callable[..., None]:
         act(**said)
         play.the_lines_are_those_of_the_model()
         play.the_counters_are_those_of_the_model()
+        play.every_try_was_counted_once()
 
     return do

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from assistant_queue.config import to_ms
+from assistant_queue.core import measures
 from assistant_queue.core.delivery import DeliveryState
 from assistant_queue.core.progress import dump_error
 from assistant_queue.errors import LeaseLost
@@ -210,8 +211,13 @@ def delivered(
     result_ttl_s: float,
     lease_s: float,
     takes_next: bool,
+    channel: str | None = None,
 ) -> Operation[DeliveryLease | None]:
-    """Remove a delivered reply; return the lease of the next one if the caller delivers it, too."""
+    """Remove a delivered reply; return the lease of the next one if the caller delivers it, too.
+
+    `channel`: the name under which the delivery is counted, `on_reply` for the callback; None if
+    there is nothing to deliver to.
+    """
     reply = yield namespace.call(
         "delivered",
         lease.thread_id,
@@ -220,6 +226,7 @@ def delivered(
             "guard": wakeups.job_key(guard_id),
         },
         result_ttl_ms=max(to_ms(result_ttl_s), 1),
+        counts=_counts_of(namespace, lease, channel, "delivered"),
         **_settling(lease, guard_id, lease_s, takes_next=takes_next),
     )
     _check(reply, lease)
@@ -236,8 +243,10 @@ def park_delivery(
     state: DeliveryState,
     lease_s: float,
     takes_next: bool,
+    channel: str | None = None,
 ) -> Operation[DeliveryLease | None]:
     """Move a reply to the failed list; return the lease of the next one, as `delivered` does."""
+    word = "unknown" if reason == "delivery_unknown" else "undelivered"
     result = lease.reply.result if lease.reply else None
     failure = {
         "reason": reason,
@@ -255,12 +264,29 @@ def park_delivery(
             "guard": wakeups.job_key(guard_id),
         },
         failure=json.dumps(failure, separators=(",", ":"), ensure_ascii=False),
-        word="unknown" if reason == "delivery_unknown" else "undelivered",
+        word=word,
         progress=state.dump(),
+        counts=_counts_of(namespace, lease, channel, word),
         **_settling(lease, guard_id, lease_s, takes_next=takes_next),
     )
     _check(reply, lease)
     return _next(lease, reply[1])
+
+
+def _counts_of(
+    namespace: Namespace, lease: DeliveryLease, channel: str | None, outcome: str
+) -> str:
+    if channel is None:
+        return ""
+    reply = lease.reply
+    return namespace.counted(
+        lambda: measures.delivery_tried(
+            channel,
+            outcome,
+            since_ms=reply.since_ms if reply else 0,
+            result=reply.result if reply else None,
+        )
+    )
 
 
 def _settling(
@@ -291,9 +317,17 @@ def _next(lease: DeliveryLease, row: Sequence[Any]) -> DeliveryLease | None:
 
 
 def postpone_delivery(
-    namespace: Namespace, lease: DeliveryLease, state: DeliveryState, wait_s: float
+    namespace: Namespace,
+    lease: DeliveryLease,
+    state: DeliveryState,
+    wait_s: float,
+    *,
+    channel: str | None = None,
 ) -> Operation[None]:
-    """Release the reply; it is due again after `wait_s`."""
+    """Release the reply; it is due again after `wait_s`.
+
+    `channel`: as that of `delivered`; None if the reply was not tried.
+    """
     reply = yield namespace.call(
         "postpone_delivery",
         lease.thread_id,
@@ -302,6 +336,7 @@ def postpone_delivery(
         wait_ms=to_ms(wait_s),
         progress=state.dump(),
         guard="1" if lease.needs_guard else "",
+        counts=_counts_of(namespace, lease, channel, "retried"),
     )
     _check(reply, lease)
 
