@@ -77,6 +77,19 @@ class EventRules:
         return "" if self.mode == "off" else f"{self.mode} {self.limit} {self.ttl_ms}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalRules:
+    """Retention of a thread's journal.
+
+    Attributes:
+        most: Entries that are kept; 0 to write none.
+        ttl_ms: How long.
+    """
+
+    most: int = 200
+    ttl_ms: int = 604_800_000
+
+
 @dataclass(frozen=True, slots=True)
 class Pipelined:
     """Calls sent without waiting: the operation receives the replies to the previous `Pipelined`.
@@ -222,15 +235,22 @@ class Namespace:
         prefix: str,
         clock: Clock,
         events: EventRules | None = None,
+        journal: JournalRules | None = None,
         *,
         is_counted: bool = True,
     ) -> None:
-        """`events` is None for callers that publish no events: the options' defaults hold."""
+        """`events` and `journal` are None for callers that write none: the defaults hold."""
         self.is_counted = is_counted
         self.events = EventRules() if events is None else events
+        self.journal = JournalRules() if journal is None else journal
         self.prefix = prefix
         self.clock = clock
-        self._constants: Constants = (*CONSTANTS, ("events", self.events.argument()))
+        self._constants: Constants = (
+            *CONSTANTS,
+            ("events", self.events.argument()),
+            ("journal_most", self.journal.most),
+            ("journal_ttl_ms", self.journal.ttl_ms),
+        )
         self._lay_out(base_of(prefix))
         self.is_settled = self.keys.prefix == prefix
 
@@ -269,6 +289,7 @@ class Namespace:
             "events": keys.events(""),
             "outbox": keys.outbox(""),
             "delivering": keys.delivering(""),
+            "journal": keys.journal(""),
         }
         self._plans: dict[tuple[str, Constants, bool], _Plan] = {}
 

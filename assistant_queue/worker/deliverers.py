@@ -25,7 +25,10 @@ from assistant_queue.observing import (
     ended_with,
     error_code,
 )
+from assistant_queue.store.calls import Namespace
 from assistant_queue.store.ops.reply_outbox import DeliveryLease
+from assistant_queue.store.ops.statuses import read_result
+from assistant_queue.store.transport.stores import AsyncStore
 from assistant_queue.user_code.caller import UserCode
 from assistant_queue.user_code.running_calls import RunningCall
 from assistant_queue.worker import callbacks
@@ -154,7 +157,7 @@ async def deliver_observed(
     config: Config, deliverer: Deliverer, result: RunResult, progress: StoredProgress
 ) -> None:
     """Deliver, with an observation of this try and of each part."""
-    channel = channel_name(config, result.thread_id)
+    channel = name_of_deliverer(config, result.thread_id)
     if config.observers.observer is None or channel is None:
         await deliverer.deliver(result, progress)
         return
@@ -174,7 +177,17 @@ async def deliver_observed(
             raise
 
 
-def channel_name(config: Config, thread_id: str) -> str | None:
+async def result_of(
+    store: AsyncStore, namespace: Namespace, lease: DeliveryLease
+) -> RunResult | None:
+    """Return what is to be delivered; None if it cannot be read any more."""
+    if lease.reply is not None:
+        return lease.reply.result
+    found: RunResult | None = await store.run(read_result(namespace, lease.batch_id))
+    return found
+
+
+def name_of_deliverer(config: Config, thread_id: str) -> str | None:
     """Return the name of a thread's channel, or "on_reply"; None if nothing is delivered."""
     channel = channel_of(thread_id, config.channels)
     if channel is not None:

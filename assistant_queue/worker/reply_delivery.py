@@ -31,16 +31,16 @@ from assistant_queue.store.calls import Operation
 from assistant_queue.store.ops import delivery_marks, reply_outbox
 from assistant_queue.store.ops.replication import REPLICA_WAIT_S
 from assistant_queue.store.ops.reply_outbox import DeliveryLease
-from assistant_queue.store.ops.statuses import read_result
 from assistant_queue.user_code.error_text import log_raised, said, words_of
 from assistant_queue.user_code.running_calls import post
 from assistant_queue.worker.batch_log import log_delivered
 from assistant_queue.worker.deliverers import (
     StoredProgress,
     batch_of,
-    channel_name,
     deliver_observed,
     most_deaths,
+    name_of_deliverer,
+    result_of,
 )
 from assistant_queue.worker.lease import HeldLease
 from assistant_queue.worker.outage import PASSES
@@ -131,7 +131,7 @@ class ReplyDelivery:
     async def _deliver(
         self, held: Held, progress: StoredProgress, *, is_claimed: bool
     ) -> DeliveryLease | None:
-        result = await self._result(held.lease)
+        result = await result_of(self._runtime.store, self._runtime.namespace, held.lease)
         self._was_marked_done = False
         error: Exception
         try:
@@ -144,18 +144,10 @@ class ReplyDelivery:
             error = problem
         else:
             following: DeliveryLease | None = await self._settle(
-                "Delivered", held, lambda: self._delivered(held)
+                "Delivered", held, lambda: self._delivered(held, progress.state)
             )
             return following
         return await self._after_failure(held, progress.state, error)
-
-    async def _result(self, lease: DeliveryLease) -> RunResult | None:
-        if lease.reply is not None:
-            return lease.reply.result
-        found: RunResult | None = await self._runtime.store.run(
-            read_result(self._runtime.namespace, lease.batch_id)
-        )
-        return found
 
     async def _attempt(
         self,
@@ -261,7 +253,7 @@ class ReplyDelivery:
         await self._runtime.probe(f"after {step}", batch_of(held.lease))
         return answer
 
-    def _delivered(self, held: Held) -> Operation[DeliveryLease | None]:
+    def _delivered(self, held: Held, state: DeliveryState) -> Operation[DeliveryLease | None]:
         following = yield from reply_outbox.delivered(
             self._runtime.namespace,
             held.lease,
@@ -269,7 +261,8 @@ class ReplyDelivery:
             result_ttl_s=self._config.result_ttl,
             lease_s=self._config.lock_duration,
             takes_next=not self._runtime.is_stopping,
-            channel=channel_name(self._config, held.lease.thread_id),
+            state=state,
+            channel=name_of_deliverer(self._config, held.lease.thread_id),
         )
         if self._was_marked_done:
             yield from delivery_marks.clear(self._runtime.namespace, held.lease.batch_id)
@@ -284,6 +277,7 @@ class ReplyDelivery:
         lease = held.lease
         runtime = self._runtime
         where = (lease.thread_id, lease.batch_id)
+        channel = name_of_deliverer(self._config, lease.thread_id)
         if not isinstance(error, AssistantQueueError):
             log_raised(_log, "thread %r, batch %s: the channel raised", *where, error=error)
             error = CallbackError(f"the channel raised {said(error)}")
@@ -314,7 +308,7 @@ class ReplyDelivery:
                     state=verdict.state,
                     lease_s=self._config.lock_duration,
                     takes_next=not runtime.is_stopping,
-                    channel=channel_name(self._config, lease.thread_id),
+                    channel=channel,
                 ),
             )
             return following
@@ -332,7 +326,7 @@ class ReplyDelivery:
                 lease,
                 verdict.state,
                 verdict.wait_s,
-                channel=channel_name(self._config, lease.thread_id) if was_tried(error) else None,
+                channel=channel if was_tried(error) else None,
             ),
         )
         runtime.delivery_postponed(verdict.wait_s)

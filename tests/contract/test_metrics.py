@@ -21,7 +21,7 @@ from assistant_queue.store.calls import Namespace
 from assistant_queue.store.ops import control, measuring
 from assistant_queue.store.ops.leases import Lease
 from assistant_queue.store.rq_jobs import JobCount, WorkerRoom, write_books
-from tests.contract.store_rig import ERROR, Rig
+from tests.contract.store_rig import CHANNEL, ERROR, Rig
 
 USAGE = Usage(
     input_tokens=100,
@@ -203,7 +203,7 @@ def test_a_delivery_is_counted_by_its_channel_and_ends_the_way_of_its_messages(s
     assert delivery is not None
     store.delivered(delivery)
     found = store.metrics()
-    assert found.deliveries == {"on_reply": {"retried": 1, "delivered": 1}}
+    assert found.deliveries == {CHANNEL: {"retried": 1, "delivered": 1}}
     assert seconds(found)["delivery"] == 1.4
     assert seconds(found)["end_to_end"] == 2.7
     for reason in ("undelivered", "delivery_unknown"):
@@ -211,7 +211,7 @@ def test_a_delivery_is_counted_by_its_channel_and_ends_the_way_of_its_messages(s
         assert delivery is not None
         store.park_delivery(delivery, reason=reason)
     assert store.metrics().deliveries == {
-        "on_reply": {"retried": 1, "delivered": 1, "undelivered": 1, "unknown": 1}
+        CHANNEL: {"retried": 1, "delivered": 1, "undelivered": 1, "unknown": 1}
     }
     store.retry_failed(store.failed()[0].batch_id)
     delivery = store.claim_delivery()

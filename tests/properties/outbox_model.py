@@ -67,6 +67,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.parked: dict[str, str] = {}
         self.parts: dict[str, tuple[str | None, ...]] = {}
         self.delivered: list[str] = []
+        self.journals: dict[str, dict[str, str]] = {thread: {} for thread in THREADS}
         self.numbers = itertools.count(1)
         self.tries: Counter[str] = Counter()
 
@@ -86,6 +87,7 @@ class OutboxMachine(RuleBasedStateMachine):
         token = f"token{next(self.numbers)}" if at_once else None
         lease = self.rig.reply(batch, at_once=at_once, token=token)
         line.batches.append(batch.claimed.batch.id)
+        self.journals[thread][batch.claimed.batch.id] = "pending"
         is_first = len(line.batches) == 1
         assert (lease is not None) == (is_first and at_once)
         if is_first:
@@ -99,6 +101,7 @@ class OutboxMachine(RuleBasedStateMachine):
         batch_id = f"note{next(self.numbers)}"
         self.rig.say(thread, batch_id=batch_id)
         line.batches.append(batch_id)
+        self.journals[thread][batch_id] = "pending"
         if len(line.batches) == 1:
             line.new_head(self.now, None)
 
@@ -158,6 +161,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self._count("delivered")
         self.tries["h:d"] += 1
         self.tries["h:e"] += not lease.batch_id.startswith("note")
+        self.journals[lease.thread_id][lease.batch_id] = "delivered"
 
     @has_lease
     @rule(pick=PICK, takes_next=st.booleans())
@@ -171,6 +175,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self._leave(lease, line, following, takes_next)
         self._count("undelivered")
         self.parked[lease.batch_id] = lease.thread_id
+        self.journals[lease.thread_id][lease.batch_id] = "undelivered"
         self.parts[lease.batch_id] = lease.state.part_ids
 
     def _count(self, outcome: str) -> None:
@@ -379,6 +384,16 @@ class OutboxMachine(RuleBasedStateMachine):
                 assert score is not None, "no process looks at this reply again"
 
     @invariant()
+    def the_journals_are_those_of_the_model(self) -> None:
+        for thread, expected in self.journals.items():
+            found = self.rig.journal(thread)
+            states = [(one.batch_id, one.delivery.state) for one in reversed(found)]
+            assert states == list(expected.items()), thread
+            for one in found:
+                is_done = one.delivery.state == "delivered"
+                assert (one.timeline.delivered_at is not None) == is_done, one
+
+    @invariant()
     def the_counters_are_those_of_the_model(self) -> None:
         waiting = sum(len(line.batches) for line in self.lines.values())
         found = self.rig.run(reply_outbox.read_counts(self.rig.namespace))
@@ -486,6 +501,7 @@ def _checked(play: OutboxMachine) -> Callable[..., None]:
     def do(act: Callable[..., None], **said: Any) -> None:
         act(**said)
         play.the_lines_are_those_of_the_model()
+        play.the_journals_are_those_of_the_model()
         play.the_counters_are_those_of_the_model()
         play.every_try_was_counted_once()
 
