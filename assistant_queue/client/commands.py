@@ -21,6 +21,7 @@ from assistant_queue.core.window import Window
 from assistant_queue.errors import (
     NotSupported,
 )
+from assistant_queue.metrics import Metrics
 from assistant_queue.models import (
     Explanation,
     FailedBatch,
@@ -36,6 +37,7 @@ from assistant_queue.store.ops import (
     control,
     explaining,
     failures,
+    measuring,
     producing,
     saying,
     statuses,
@@ -240,6 +242,10 @@ class Commands:
     def queue_status(self) -> Operation[QueueStatus]:
         """`get_queue_status`."""
         return statuses.read_status(self.namespace)
+
+    def metrics(self) -> Operation[Metrics]:
+        """`get_metrics`."""
+        return measuring.read_metrics(self.namespace)
 
     def thread_status(self, thread_id: str) -> Operation[ThreadStatus]:
         """`get_thread_status`."""

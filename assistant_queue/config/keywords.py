@@ -101,6 +101,13 @@ class Options(TypedDict, total=False):
     event_limit: int
     """Least number of events kept for a thread; older ones are trimmed in steps of about 100.
     Default: 1000 events. Environment: ASSISTANT_QUEUE_EVENT_LIMIT. Used by: producer and worker."""
+    journal: int
+    """Batches of a thread of which times, attempts, tokens and deliveries are kept, without texts;
+    0 for none. Default: 200 batches. Environment: ASSISTANT_QUEUE_JOURNAL. Used by: producer and
+    worker."""
+    journal_ttl: float
+    """Time that a batch is kept in its thread's journal. Default: 604800.0 s. Environment:
+    ASSISTANT_QUEUE_JOURNAL_TTL. Used by: producer and worker."""
     validators: Sequence[Validator]
     """Functions that return a reason to refuse a message, or None: [max_length(2000), no_markup(),
     your_own]. Default: (). Used by: producer."""
@@ -197,6 +204,9 @@ class Options(TypedDict, total=False):
     channels: Sequence[Any]
     """Chat platforms: replies of their threads are delivered there, and shown while they are
     written: [Telegram(token)]. Default: (). Used by: worker."""
+    metrics: bool
+    """Count what is done in Redis, for get_metrics(): exact over processes and kills. Default:
+    True. Environment: ASSISTANT_QUEUE_METRICS. Used by: worker."""
     log_tracebacks: bool
     """Log exceptions of your functions with tracebacks; otherwise with type and message; secrets
     are hidden in both. Default: False. Environment: ASSISTANT_QUEUE_LOG_TRACEBACKS. Used by:

@@ -72,11 +72,17 @@ _USUAL_MOST = {
     "retry_for": 48 * HOUR_S,
     "delivery_for": 30 * 24 * HOUR_S,
     "event_ttl": 30 * 24 * HOUR_S,
+    "journal_ttl": 366 * 24 * HOUR_S,
     "result_ttl": 366 * 24 * HOUR_S,
 }
 """The longest usual time of an option; more is logged as a probable confusion of units. Chosen: a
 thousand times the default, or a usual value in milliseconds, is above it."""
-_BOOLS = frozenset({"remove_on_complete", "allow_mismatch", "allow_eviction", "log_tracebacks"})
+_NEAR = 0.7
+"""Likeness from which an option is suggested for an unknown one. Chosen: `max_retries` is not taken
+for `metrics`, a word with a wrong letter is recognised."""
+_BOOLS = frozenset(
+    {"remove_on_complete", "allow_mismatch", "allow_eviction", "log_tracebacks", "metrics"}
+)
 
 Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
@@ -250,6 +256,18 @@ class Config(BaseSettings):
         unit="events",
         ge=100,
     )
+    journal: int = _option(
+        200,
+        "batches of a thread of which times, attempts, tokens and deliveries are kept, without "
+        "texts; 0 for none",
+        where="both",
+        unit="batches",
+        ge=0,
+        le=10_000,
+    )
+    journal_ttl: PositiveSeconds = _option(
+        604800.0, "time that a batch is kept in its thread's journal", where="both", unit="s", ge=1
+    )
     validators: Any = _option(
         (),
         "functions that return a reason to refuse a message, or None: [max_length(2000), "
@@ -372,6 +390,9 @@ class Config(BaseSettings):
         (),
         "chat platforms: replies of their threads are delivered there, and shown while they are "
         "written: [Telegram(token)]",
+    )
+    metrics: bool = _option(
+        True, "count what is done in Redis, for get_metrics(): exact over processes and kills"
     )
     log_tracebacks: bool = _option(
         False,
@@ -633,7 +654,7 @@ def configure(options: Mapping[str, Any]) -> Config:
     """
     for name in options:
         if name not in Config.model_fields:
-            near = difflib.get_close_matches(name, Config.model_fields, n=1)
+            near = difflib.get_close_matches(name, Config.model_fields, n=1, cutoff=_NEAR)
             hint = (
                 f"; did you mean {near[0]!r}?"
                 if near

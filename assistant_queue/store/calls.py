@@ -6,11 +6,11 @@ receives their replies; the two stores are two short loops around it.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from assistant_queue.clock import Clock
 from assistant_queue.errors import NotEncodable, NotPermitted, StoreError
@@ -18,6 +18,9 @@ from assistant_queue.store import wakeups
 from assistant_queue.store.keys import Keys, base_of
 from assistant_queue.store.scripts import Constants, LuaScript, load
 from assistant_queue.store.sendable import encodable
+
+if TYPE_CHECKING:
+    from assistant_queue.core.measures import Counts
 
 T = TypeVar("T")
 
@@ -72,6 +75,19 @@ class EventRules:
     def argument(self) -> str:
         """Return the rules in the form that `lua/_events.lua` parses."""
         return "" if self.mode == "off" else f"{self.mode} {self.limit} {self.ttl_ms}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalRules:
+    """Retention of a thread's journal.
+
+    Attributes:
+        most: Entries that are kept; 0 to write none.
+        ttl_ms: How long.
+    """
+
+    most: int = 200
+    ttl_ms: int = 604_800_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,16 +227,36 @@ class Namespace:
     Attributes:
         is_settled: Which keys the queue has is known. Until then they are those of a new queue
             (`store/layout.py`).
+        is_counted: What workers do is counted (the option `metrics`).
     """
 
-    def __init__(self, prefix: str, clock: Clock, events: EventRules | None = None) -> None:
-        """`events` is None for callers that publish no events: the options' defaults hold."""
+    def __init__(
+        self,
+        prefix: str,
+        clock: Clock,
+        events: EventRules | None = None,
+        journal: JournalRules | None = None,
+        *,
+        is_counted: bool = True,
+    ) -> None:
+        """`events` and `journal` are None for callers that write none: the defaults hold."""
+        self.is_counted = is_counted
         self.events = EventRules() if events is None else events
+        self.journal = JournalRules() if journal is None else journal
         self.prefix = prefix
         self.clock = clock
-        self._constants: Constants = (*CONSTANTS, ("events", self.events.argument()))
+        self._constants: Constants = (
+            *CONSTANTS,
+            ("events", self.events.argument()),
+            ("journal_most", self.journal.most),
+            ("journal_ttl_ms", self.journal.ttl_ms),
+        )
         self._lay_out(base_of(prefix))
         self.is_settled = self.keys.prefix == prefix
+
+    def counted(self, counts: Callable[[], Counts]) -> str:
+        """Return what a step adds to the metrics, as its script reads it; "" if nothing counts."""
+        return counts().dump() if self.is_counted else ""
 
     def settle(self, base: str) -> None:
         """Use the keys that begin with `base` from now on."""
@@ -236,6 +272,7 @@ class Namespace:
             "failed": keys.failed,
             "deliveries": keys.deliveries,
             "counters": keys.counters,
+            "metrics": keys.metrics,
             "paused": keys.paused,
             "leader": keys.leader,
             "feed": keys.feed,
@@ -252,6 +289,7 @@ class Namespace:
             "events": keys.events(""),
             "outbox": keys.outbox(""),
             "delivering": keys.delivering(""),
+            "journal": keys.journal(""),
         }
         self._plans: dict[tuple[str, Constants, bool], _Plan] = {}
 

@@ -66,9 +66,14 @@ class Keys:
     def counters(self) -> str:
         """Hash: delayed, waiting, active, completed, failed -> messages.
 
-        And replies, delivered, undelivered -> replies.
+        And replies, delivered, undelivered -> replies. `lua/_common.lua` lists the rest.
         """
         return f"{self.prefix}:counters"
+
+    @property
+    def metrics(self) -> str:
+        """Hash: what was counted since the key exists; `core/measures.py` names the fields."""
+        return f"{self.prefix}:metrics"
 
     @property
     def paused(self) -> str:
@@ -191,6 +196,13 @@ class Keys:
     def delivering(self, thread_id: str) -> str:
         """Hash: state of the delivery at the head of the outbox; deleted with the outbox."""
         return f"{self.prefix}:delivering:{thread_id}"
+
+    def journal(self, thread_id: str) -> str:
+        """List: what became of the thread's latest batches (`core/journal_entries.py`).
+
+        Lives `journal_ttl` past the last of them.
+        """
+        return f"{self.prefix}:journal:{thread_id}"
 
     # --- one message, one batch -------------------------------------------------------------------
 

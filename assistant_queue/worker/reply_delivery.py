@@ -16,6 +16,7 @@ from assistant_queue.core.delivery import (
     DeliveryOpen,
     DeliveryState,
     judge,
+    was_tried,
 )
 from assistant_queue.errors import (
     AssistantQueueError,
@@ -30,7 +31,6 @@ from assistant_queue.store.calls import Operation
 from assistant_queue.store.ops import delivery_marks, reply_outbox
 from assistant_queue.store.ops.replication import REPLICA_WAIT_S
 from assistant_queue.store.ops.reply_outbox import DeliveryLease
-from assistant_queue.store.ops.statuses import read_result
 from assistant_queue.user_code.error_text import log_raised, said, words_of
 from assistant_queue.user_code.running_calls import post
 from assistant_queue.worker.batch_log import log_delivered
@@ -39,6 +39,8 @@ from assistant_queue.worker.deliverers import (
     batch_of,
     deliver_observed,
     most_deaths,
+    name_of_deliverer,
+    result_of,
 )
 from assistant_queue.worker.hook_values import emit_delivered, emit_undelivered
 from assistant_queue.worker.lease import HeldLease
@@ -130,7 +132,7 @@ class ReplyDelivery:
     async def _deliver(
         self, held: Held, progress: StoredProgress, *, is_claimed: bool
     ) -> DeliveryLease | None:
-        result = await self._result(held.lease)
+        result = await result_of(self._runtime.store, self._runtime.namespace, held.lease)
         self._was_marked_done = False
         error: Exception
         try:
@@ -143,19 +145,11 @@ class ReplyDelivery:
             error = problem
         else:
             following: DeliveryLease | None = await self._settle(
-                "Delivered", held, lambda: self._delivered(held)
+                "Delivered", held, lambda: self._delivered(held, progress.state)
             )
             emit_delivered(self._runtime, held.lease, result, progress.state)
             return following
         return await self._after_failure(held, result, progress.state, error)
-
-    async def _result(self, lease: DeliveryLease) -> RunResult | None:
-        if lease.reply is not None:
-            return lease.reply.result
-        found: RunResult | None = await self._runtime.store.run(
-            read_result(self._runtime.namespace, lease.batch_id)
-        )
-        return found
 
     async def _attempt(
         self,
@@ -261,7 +255,7 @@ class ReplyDelivery:
         await self._runtime.probe(f"after {step}", batch_of(held.lease))
         return answer
 
-    def _delivered(self, held: Held) -> Operation[DeliveryLease | None]:
+    def _delivered(self, held: Held, state: DeliveryState) -> Operation[DeliveryLease | None]:
         following = yield from reply_outbox.delivered(
             self._runtime.namespace,
             held.lease,
@@ -269,6 +263,8 @@ class ReplyDelivery:
             result_ttl_s=self._config.result_ttl,
             lease_s=self._config.lock_duration,
             takes_next=not self._runtime.is_stopping,
+            state=state,
+            channel=name_of_deliverer(self._config, held.lease.thread_id),
         )
         if self._was_marked_done:
             yield from delivery_marks.clear(self._runtime.namespace, held.lease.batch_id)
@@ -284,6 +280,7 @@ class ReplyDelivery:
         lease = held.lease
         runtime = self._runtime
         where = (lease.thread_id, lease.batch_id)
+        channel = name_of_deliverer(self._config, lease.thread_id)
         if not isinstance(error, AssistantQueueError):
             log_raised(_log, "thread %r, batch %s: the channel raised", *where, error=error)
             error = CallbackError(f"the channel raised {said(error)}")
@@ -314,6 +311,7 @@ class ReplyDelivery:
                     state=verdict.state,
                     lease_s=self._config.lock_duration,
                     takes_next=not runtime.is_stopping,
+                    channel=channel,
                 ),
             )
             emit_undelivered(runtime, lease, result, reason, info)
@@ -328,7 +326,11 @@ class ReplyDelivery:
             "Postpone",
             held,
             lambda: reply_outbox.postpone_delivery(
-                runtime.namespace, lease, verdict.state, verdict.wait_s
+                runtime.namespace,
+                lease,
+                verdict.state,
+                verdict.wait_s,
+                channel=channel if was_tried(error) else None,
             ),
         )
         runtime.delivery_postponed(verdict.wait_s)

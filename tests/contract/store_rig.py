@@ -16,11 +16,14 @@ from assistant_queue.core.account import answering
 from assistant_queue.core.delivery import DeliveryState
 from assistant_queue.core.flow import Claimed
 from assistant_queue.core.progress import Progress, moment
+from assistant_queue.core.stored_rows import ToolRow
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.core.window import Window, is_never
 from assistant_queue.errors import StoreError
+from assistant_queue.metrics import Metrics
 from assistant_queue.models import (
     Batch,
+    BatchRecord,
     ErrorInfo,
     Message,
     MessageStatus,
@@ -34,7 +37,9 @@ from assistant_queue.store import scripts, wakeup_codec, wakeups
 from assistant_queue.store.calls import Call, Namespace, Operation, Pipelined
 from assistant_queue.store.ops import (
     failures,
+    journal,
     leases,
+    measuring,
     outcomes,
     producing,
     reply_outbox,
@@ -53,8 +58,10 @@ T = TypeVar("T")
 
 KEEP = ResultRules(result_ttl_s=3600, keep_text=False)
 ERROR = ErrorInfo(code="request_refused", message="400")
+CHANNEL = "telegram"
 COUNTERS = ("delayed", "waiting", "active", "completed", "failed")
 REPLIES = ("replies", "delivered", "undelivered")
+EVER = ("cancelled", "discarded", "forgotten", "said", "duplicates", "takeovers")
 _COMPLETE = Path(__file__).parent.parent / "fixtures" / "complete_780ee65.lua"
 
 
@@ -181,6 +188,9 @@ class Rig:
     def thread(self, thread: str = "thread") -> ThreadStatus:
         return self.run(statuses.read_thread(self.namespace, thread))
 
+    def metrics(self) -> Metrics:
+        return self.run(measuring.read_metrics(self.namespace))
+
     def status(self) -> QueueStatus:
         return self.run(statuses.read_status(self.namespace))
 
@@ -271,6 +281,7 @@ class Rig:
         anchor: str | None = "item_1",
         rules: ResultRules = KEEP,
         guard_id: str = "",
+        tools: Sequence[ToolRow] = (),
     ) -> bool:
         guard = guard_id or lease.guard_id
         return self.run(
@@ -281,6 +292,7 @@ class Rig:
                 result=result or self.result(lease),
                 anchor=anchor,
                 rules=rules,
+                tools=tools,
             )
         ).has_pending
 
@@ -346,7 +358,14 @@ class Rig:
             reply_outbox.claim_delivery(self.namespace, due, token=given, lease_s=30, guard=guard)
         )
 
-    def delivered(self, lease: DeliveryLease, *, takes_next: bool = True) -> DeliveryLease | None:
+    def delivered(
+        self,
+        lease: DeliveryLease,
+        *,
+        takes_next: bool = True,
+        state: DeliveryState | None = None,
+        channel: str | None = CHANNEL,
+    ) -> DeliveryLease | None:
         return self.run(
             reply_outbox.delivered(
                 self.namespace,
@@ -355,6 +374,8 @@ class Rig:
                 result_ttl_s=3600,
                 lease_s=30,
                 takes_next=takes_next,
+                state=state,
+                channel=channel,
             )
         )
 
@@ -376,6 +397,7 @@ class Rig:
                 state=state or lease.state,
                 lease_s=30,
                 takes_next=takes_next,
+                channel=CHANNEL,
             )
         )
 
@@ -383,7 +405,9 @@ class Rig:
         self, lease: DeliveryLease, wait_s: float = 5.0, state: DeliveryState | None = None
     ) -> None:
         given = state or DeliveryState(tries=1, error=ERROR)
-        self.run(reply_outbox.postpone_delivery(self.namespace, lease, given, wait_s))
+        self.run(
+            reply_outbox.postpone_delivery(self.namespace, lease, given, wait_s, channel=CHANNEL)
+        )
 
     def save_delivery(
         self, lease: DeliveryLease, state: DeliveryState, *, waits: bool = False
@@ -395,6 +419,11 @@ class Rig:
         rows = self.client.lrange(self.keys.outbox(thread), 0, -1)
         return [text(row).partition(" ")[0] for row in rows]
 
+    def journal(self, thread: str = "thread", **page: Any) -> list[BatchRecord]:
+        """Return what became of the thread's batches, newest first."""
+        page = {"limit": 1000, "before": None} | page
+        return self.run(journal.read_timeline(self.namespace, thread, **page))
+
     def postpone(
         self,
         lease: Lease,
@@ -402,11 +431,19 @@ class Rig:
         wait_s: float = 5.0,
         phase: Phase = Phase.FROZEN,
         progress: Progress | None = None,
+        *,
+        failed: ErrorInfo | None = ERROR,
     ) -> None:
         given = progress or Progress(attempts=1, error=ERROR)
         self.run(
             leases.postpone(
-                self.namespace, lease, state=state, wait_s=wait_s, phase=phase, progress=given
+                self.namespace,
+                lease,
+                state=state,
+                wait_s=wait_s,
+                phase=phase,
+                progress=given,
+                failed=failed,
             )
         )
 
@@ -431,6 +468,7 @@ class Rig:
                 message_ids=[message.id for message in lease.claimed.batch.messages],
                 open_calls=open_calls,
                 pause=pause,
+                ended_ms=self.clock.ms,
             )
         )
 
@@ -583,8 +621,24 @@ class Rig:
 
     def counters(self) -> dict[str, int]:
         found = self.hash(self.keys.counters)
-        assert set(found) <= {*COUNTERS, *REPLIES, "taken", "taken_at", "pace"}, found
+        assert set(found) <= {*COUNTERS, *REPLIES, *EVER, "taken", "taken_at", "pace"}, found
         return {name: int(found.get(name, 0)) for name in COUNTERS}
+
+    def counted(self) -> Counter[str]:
+        """Return the metrics as they are stored, each histogram as the number of its durations.
+
+        With the counters that never decrease.
+        """
+        found: Counter[str] = Counter()
+        for field, count in self.hash(self.keys.metrics).items():
+            if field.startswith("h:"):
+                kind, name, bucket = field.split(":")
+                found[f"{kind}:{name}"] += int(count) if bucket != "ms" else 0
+            elif field != "about":
+                found[field] += int(count)
+        stored = self.hash(self.keys.counters)
+        found.update({name: int(stored.get(name, 0)) for name in EVER})
+        return Counter({name: count for name, count in found.items() if count})
 
     def recount(self) -> dict[str, int]:
         """Compute the counters from the keys, `completed` from records and open deliveries."""
@@ -669,10 +723,10 @@ class Rig:
         """Nothing is left but conversations, counters, and records that expire."""
         for key in self.all_keys():
             kind = key.removeprefix(f"{self.keys.prefix}:").partition(":")[0]
-            if kind in ("message", "batch"):
+            if kind in ("message", "batch", "journal"):
                 assert self.client.pttl(key) > 0, f"{key} never goes"
             else:
-                assert kind in ("conversation", "counters", "feed"), key
+                assert kind in ("conversation", "counters", "feed", "metrics"), key
         assert self.jobs() == {}
         assert self.scheduled() == {}
 

@@ -62,7 +62,7 @@ def test_the_step_that_stores_the_result_hands_the_delivery_to_its_caller(store:
 def test_a_delivered_reply_leaves_no_key_of_the_thread(store: Rig) -> None:
     store.delivered(held(store))
     left = [key for key in store.all_keys() if "thread" in key]
-    assert left == [store.keys.conversation("thread")]
+    assert left == [store.keys.conversation("thread"), store.keys.journal("thread")]
     assert store.client.zcard(store.keys.deliveries) == 0
 
 
@@ -491,7 +491,7 @@ def test_forgetting_a_thread_forgets_its_replies(store: Rig) -> None:
     store.park_delivery(held(store))
     answered(store, "two", at_once=False)
     store.run(control.forget(store.namespace, "thread"))
-    left = {store.keys.counters, store.keys.format}
+    left = {store.keys.counters, store.keys.metrics, store.keys.format}
     assert set(store.all_keys()) <= left
     assert replies(store) == (0, 0, 0)
 

@@ -6,23 +6,25 @@ And a machine that compares the two after every step.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from assistant_queue.core.batch_records import load_records
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.core.window import NEVER_MS, Window, due_at, is_never
 from assistant_queue.errors import BatchNotFound, LeaseLost, MessageIdConflict, ThreadFull
 from assistant_queue.models import ExplanationVerdict, Message
 from assistant_queue.store import rq_jobs
-from assistant_queue.store.calls import Call
+from assistant_queue.store.calls import Call, JournalRules, Namespace
 from assistant_queue.store.ops import control, event_log, explaining, sweeping
 from assistant_queue.store.ops.leases import Lease, NoLease
 from assistant_queue.store.rq_jobs import NO_JOB, RqJob
-from tests.contract.store_rig import COUNTERS, Rig
+from tests.contract.store_rig import COUNTERS, ERROR, Rig
 
 IDLE = ThreadState.IDLE
 PENDING = ThreadState.PENDING
@@ -44,6 +46,8 @@ PICKS = st.integers(0, 3)
 """Index into a list, counted from the newest entry: new entries are the likeliest to fail."""
 LOOKS = frozenset({"wake", "overdue", "watch"})
 """Scripts that look at what is due now, whenever they are called."""
+MOST_ENTRIES = 3
+"""Entries of a journal."""
 MOST_HOLDERS = 9
 """Tokens that a thread remembers: the eight of `past`, and `last`."""
 MOST_PENDING = 6
@@ -78,6 +82,7 @@ class ModelThread:
     paused: bool = False
     progress: str | None = None
     holders: list[str] = field(default_factory=list)
+    journal: list[tuple[str, str]] = field(default_factory=list)
 
     def clear_batch(self) -> None:
         self.batch = None
@@ -88,8 +93,9 @@ class ModelThread:
         self.progress = None
         self.since = 0
 
-    def release(self, now: int, token: str) -> None:
-        """Finish or stay pending."""
+    def end(self, outcome: str, now: int, token: str) -> None:
+        """Leave an entry of the journal; finish or stay pending."""
+        self.journal.append((self.batch_id, outcome))
         self.clear_batch()
         if self.pending:
             self.state = PENDING
@@ -118,6 +124,9 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.rig = type(self).make_rig()
+        self.rig.namespace = Namespace(
+            self.rig.prefix, self.rig.clock, journal=JournalRules(most=MOST_ENTRIES)
+        )
         # A reader of all events: no copy of a call may publish one again.
         self.rig.run(event_log.listen(self.rig.namespace, event_log.ALL_THREADS))
         self.threads = {thread: ModelThread() for thread in THREADS}
@@ -133,6 +142,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.runs: list[rq_jobs.JobRun] = []
         self.numbers = itertools.count(1)
         self.strays: dict[str, str] = {}
+        self.counted: Counter[str] = Counter()
 
     @property
     def now(self) -> int:
@@ -215,8 +225,11 @@ class StoreMachine(RuleBasedStateMachine):
         """A reply, which is shown at once; here only its place among the messages matters."""
         model = self.threads[thread]
         message = f"s{next(self.numbers)}"
-        self.rig.say(thread, message_id=message, batch_id=f"note{next(self.numbers)}", kind="reply")
+        note = f"note{next(self.numbers)}"
+        self.rig.say(thread, message_id=message, batch_id=note, kind="reply")
+        model.journal.append((note, "said"))
         self.said.add(message)
+        self.counted["said"] += 1
         self.messages[message] = (thread, "hello")
         if not model.pending or is_never(model.own_due or 0):
             model.first = model.own_due = self.now
@@ -237,6 +250,7 @@ class StoreMachine(RuleBasedStateMachine):
         thread, content = self.messages[message]
         if same:
             assert self.rig.add(thread, message, content).duplicate
+            self.counted["duplicates"] += 1
             return
         try:
             self.rig.add(thread, message, "something else")
@@ -264,6 +278,7 @@ class StoreMachine(RuleBasedStateMachine):
         if waits:
             thread.pending.remove(message)
             self.cancelled.add(message)
+            self.counted["cancelled"] += 1
             if not thread.pending and thread.batch is None:
                 thread.state = IDLE
                 thread.last = None
@@ -424,6 +439,7 @@ class StoreMachine(RuleBasedStateMachine):
                 model.own_due = NEVER_MS
         elif model.token is not None:
             model.deaths += 1
+            self.counted["takeovers"] += 1
         model.holders.append(token)
         model.state = ACTIVE
         model.token = token
@@ -619,13 +635,14 @@ class StoreMachine(RuleBasedStateMachine):
         if self._attempt(lambda: self.rig.finish(lease), held=held):
             if model.phase is not Phase.DELIVERING:
                 assert model.batch is not None
+                self._count_end(model.batch, "answered", "completed", runs=1)
                 self.completed += model.batch
                 self.records[model.batch_id] = Record(
                     lease.thread_id, "completed", lease.token, model.batch
                 )
             else:
                 self.records[model.batch_id].token = lease.token
-            model.release(self.now, lease.token)
+            model.end("completed", self.now, lease.token)
 
     @some_lease
     @rule(
@@ -638,6 +655,7 @@ class StoreMachine(RuleBasedStateMachine):
             return
         phase = model.phase
         if self._attempt(lambda: self.rig.postpone(lease, state, wait_s, phase), held=held):
+            self._count_error()
             model.state = state
             model.due = self.now + round(wait_s * 1000)
             model.since = self.now
@@ -658,11 +676,29 @@ class StoreMachine(RuleBasedStateMachine):
             return
         if self._attempt(lambda: self.rig.bury(lease, pause=pause), held=held):
             assert model.batch is not None
+            self._count_end(model.batch, "failed", "failed", runs=3)
+            self._count_error()
             self.records[model.batch_id] = Record(
                 lease.thread_id, "failed", lease.token, model.batch
             )
-            model.release(self.now, lease.token)
+            model.end("failed", self.now, lease.token)
             model.paused = model.paused or pause
+
+    def _count_end(self, batch: list[str], what: str, outcome: str, *, runs: int) -> None:
+        """Count a batch that ends: its messages, its runs, and one of each of its durations."""
+        count = len([one for one in batch if one not in self.said])
+        if what == "answered":
+            self.counted["saved"] += count - 1
+        else:
+            self.counted["m:failed"] += count
+        self.counted[f"b:{outcome}"] += 1
+        self.counted["again"] += runs - 1
+        for name in ("w", "q", "r", "e"):
+            self.counted[f"h:{name}"] += 1
+
+    def _count_error(self) -> None:
+        self.counted[f"e:{ERROR.code}"] += 1
+        self.counted["n:errors"] = 1
 
     # --- a person ---------------------------------------------------------------------------------
 
@@ -688,6 +724,7 @@ class StoreMachine(RuleBasedStateMachine):
         batch_id = chosen(self.failed_ids(), pick)
         self.rig.discard_failed(batch_id)
         self.records[batch_id].state = "discarded"
+        self.counted["discarded"] += len(self.records[batch_id].messages)
 
     def settled_ids(self) -> list[str]:
         return [batch_id for batch_id, record in self.records.items() if record.state != "failed"]
@@ -749,6 +786,16 @@ class StoreMachine(RuleBasedStateMachine):
                 assert model.progress in (None, fields.get("progress", "")), thread
 
     @invariant()
+    def each_batch_that_ended_left_one_entry_in_order(self) -> None:
+        for thread, model in self.threads.items():
+            entries = self.rig.client.lrange(self.rig.keys.journal(thread), 0, -1)
+            found = load_records(thread, [entry.decode() for entry in entries])
+            assert len(found) == len(entries), thread
+            assert [(one.batch_id, one.outcome) for one in found[::-1]] == model.journal[
+                -MOST_ENTRIES:
+            ], thread
+
+    @invariant()
     def counters_are_what_a_scan_would_count(self) -> None:
         self.rig.check()
         counters = dict.fromkeys(COUNTERS, 0)
@@ -772,9 +819,34 @@ class StoreMachine(RuleBasedStateMachine):
         )
         assert min(found.values()) >= 0
 
+    @invariant()
+    def everything_was_counted_once(self) -> None:
+        assert self.rig.counted() == {name: one for name, one in self.counted.items() if one}
+
+    def the_metrics_agree(self) -> None:
+        found = self.rig.metrics()
+        assert found.messages == {
+            "queued": len(self.messages) - len(self.said),
+            "answered": self.counted["saved"] + self.counted["b:completed"],
+            "failed": self.counted["m:failed"],
+            "cancelled": self.counted["cancelled"],
+            "deduplicated": self.counted["duplicates"],
+        }
+        assert found.batches == {
+            "completed": self.counted["b:completed"],
+            "incomplete": 0,
+            "failed": self.counted["b:failed"],
+        }
+        ended = self.counted["b:completed"] + self.counted["b:failed"]
+        assert found.runs == self.counted["again"] + ended
+        assert found.takeovers == self.counted["takeovers"]
+        assert found.errors.get(ERROR.code, 0) == self.counted[f"e:{ERROR.code}"]
+        assert found.durations["run"].count == self.counted["h:r"]
+
     @rule()
     def a_status_is_read_after_a_second(self) -> None:
         self.rig.clock.advance(1)
+        self.the_metrics_agree()
         status = self.rig.status()
         due = later = either = 0
         for model in self.threads.values():
@@ -871,6 +943,8 @@ class StoreMachine(RuleBasedStateMachine):
             if not self.rig.threads() and not self.rig.scheduled():
                 break
         assert self.rig.threads() == [], "a thread was forgotten"
+        queued = len(self.messages) - len(self.said)
+        assert self.rig.metrics().messages["queued"] == queued, "an accepted message is not counted"
         for batch_id in self.failed_ids():
             self.rig.discard_failed(batch_id)
         self.rig.check()
@@ -901,7 +975,9 @@ class StoreMachine(RuleBasedStateMachine):
         """Every invariant."""
         self.every_message_is_in_its_one_place_and_in_order()
         self.every_thread_is_in_its_state_and_has_at_most_one_holder()
+        self.each_batch_that_ended_left_one_entry_in_order()
         self.counters_are_what_a_scan_would_count()
+        self.everything_was_counted_once()
 
 
 def machine(make_rig: Callable[[], Rig]) -> type[StoreMachine]:

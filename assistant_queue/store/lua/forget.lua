@@ -1,7 +1,7 @@
 -- Event `forget`: delete every key of a thread, including its waiting messages; its failed batches
 -- are subtracted from the counters.
 -- KEYS: thread pending frozen conversation due counters failed events feed over outbox delivering
---       deliveries *others
+--       deliveries journal *others
 -- ARGV: now thread_id seen batch_ids over_ms events
 -- Returns {'forgotten'}
 --         {'busy'}: a worker holds the thread, or delivers a reply; nothing has changed
@@ -44,8 +44,12 @@ if held[1] and (tonumber(held[2] or '') or 0) > now then return {'busy'} end
 if redis.call('LLEN', key.pending) + redis.call('LLEN', key.frozen) ~= tonumber(arg.seen) then
   return {'changed'}
 end
-book(t.pk, nil, t.n)
-book(t.bk, nil, t.bn)
+-- A message that was counted nowhere is not forgotten either.
+local function book_forgotten(from, count)
+  if from and from ~= '' then book(from, 'forgotten', count) end
+end
+book_forgotten(t.pk, t.n)
+book_forgotten(t.bk, t.bn)
 for _, batch_id in ipairs(cjson.decode(arg.batch_ids)) do
   redis.call('ZREM', key.failed, batch_id)
 end
@@ -53,12 +57,12 @@ redis.call('ZREM', key.due, arg.thread_id)
 redis.call('ZREM', key.deliveries, arg.thread_id)
 book('replies', nil, redis.call('LLEN', key.outbox))
 redis.call('DEL', key.thread, key.pending, key.frozen, key.conversation, key.events, key.outbox,
-  key.delivering)
+  key.delivering, key.journal)
 forget_in_feed()
 for i = 1, rest_count do
   if redis.call('TYPE', rest_key(i)).ok == 'hash'
       and redis.call('HGET', rest_key(i), 'state') == 'failed' then
-    book('failed', nil, tonumber(redis.call('HGET', rest_key(i), 'n')))
+    book('failed', 'forgotten', tonumber(redis.call('HGET', rest_key(i), 'n')))
   elseif redis.call('TYPE', rest_key(i)).ok == 'hash'
       and redis.call('HGET', rest_key(i), 'entry')
       and not redis.call('HGET', rest_key(i), 'thread') then

@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from assistant_queue.config import to_ms
+from assistant_queue.core import measures
 from assistant_queue.core.delivery import DeliveryState
+from assistant_queue.core.journal_entries import dump_delivery
 from assistant_queue.core.progress import dump_error
 from assistant_queue.errors import LeaseLost
-from assistant_queue.models import ErrorInfo
+from assistant_queue.models import DeliveryStatus, ErrorInfo
 from assistant_queue.store import wakeups
 from assistant_queue.store.calls import Call, Namespace, Operation, each, plain, text, texts
 from assistant_queue.store.ops.replication import replicated
@@ -210,8 +212,15 @@ def delivered(
     result_ttl_s: float,
     lease_s: float,
     takes_next: bool,
+    state: DeliveryState | None = None,
+    channel: str | None = None,
 ) -> Operation[DeliveryLease | None]:
-    """Remove a delivered reply; return the lease of the next one if the caller delivers it, too."""
+    """Remove a delivered reply; return the lease of the next one if the caller delivers it, too.
+
+    `state`, with the parts that the platform has, is for the journal; the name of the `channel` is
+    for the metrics, too. It is `on_reply` for the callback, None if there is nothing to deliver to.
+    """
+    last = lease.state if state is None else state
     reply = yield namespace.call(
         "delivered",
         lease.thread_id,
@@ -220,6 +229,12 @@ def delivered(
             "guard": wakeups.job_key(guard_id),
         },
         result_ttl_ms=max(to_ms(result_ttl_s), 1),
+        journal=(
+            dump_delivery(lease.batch_id, "delivered", channel, last, tries=last.tries + 1)
+            if namespace.journal.most
+            else ""
+        ),
+        counts=_counts_of(namespace, lease, channel, "delivered"),
         **_settling(lease, guard_id, lease_s, takes_next=takes_next),
     )
     _check(reply, lease)
@@ -236,6 +251,7 @@ def park_delivery(
     state: DeliveryState,
     lease_s: float,
     takes_next: bool,
+    channel: str | None = None,
 ) -> Operation[DeliveryLease | None]:
     """Move a reply to the failed list; return the lease of the next one, as `delivered` does."""
     result = lease.reply.result if lease.reply else None
@@ -246,6 +262,7 @@ def park_delivery(
         "known_run_id": result.run_id if result else None,
         "message_ids": list(result.message_ids) if result else [],
     }
+    status: DeliveryStatus = "unknown" if reason == "delivery_unknown" else "undelivered"
     reply = yield namespace.call(
         "park_delivery",
         lease.thread_id,
@@ -255,12 +272,36 @@ def park_delivery(
             "guard": wakeups.job_key(guard_id),
         },
         failure=json.dumps(failure, separators=(",", ":"), ensure_ascii=False),
-        word="unknown" if reason == "delivery_unknown" else "undelivered",
+        word=status,
         progress=state.dump(),
+        journal=(
+            dump_delivery(
+                lease.batch_id, status, channel, state, tries=state.tries, error_code=error.code
+            )
+            if namespace.journal.most
+            else ""
+        ),
+        counts=_counts_of(namespace, lease, channel, status),
         **_settling(lease, guard_id, lease_s, takes_next=takes_next),
     )
     _check(reply, lease)
     return _next(lease, reply[1])
+
+
+def _counts_of(
+    namespace: Namespace, lease: DeliveryLease, channel: str | None, outcome: str
+) -> str:
+    if channel is None:
+        return ""
+    reply = lease.reply
+    return namespace.counted(
+        lambda: measures.delivery_tried(
+            channel,
+            outcome,
+            since_ms=reply.since_ms if reply else 0,
+            result=reply.result if reply else None,
+        )
+    )
 
 
 def _settling(
@@ -291,9 +332,17 @@ def _next(lease: DeliveryLease, row: Sequence[Any]) -> DeliveryLease | None:
 
 
 def postpone_delivery(
-    namespace: Namespace, lease: DeliveryLease, state: DeliveryState, wait_s: float
+    namespace: Namespace,
+    lease: DeliveryLease,
+    state: DeliveryState,
+    wait_s: float,
+    *,
+    channel: str | None = None,
 ) -> Operation[None]:
-    """Release the reply; it is due again after `wait_s`."""
+    """Release the reply; it is due again after `wait_s`.
+
+    `channel`: as that of `delivered`; None if the reply was not tried.
+    """
     reply = yield namespace.call(
         "postpone_delivery",
         lease.thread_id,
@@ -302,6 +351,7 @@ def postpone_delivery(
         wait_ms=to_ms(wait_s),
         progress=state.dump(),
         guard="1" if lease.needs_guard else "",
+        counts=_counts_of(namespace, lease, channel, "retried"),
     )
     _check(reply, lease)
 
