@@ -271,11 +271,7 @@ class ReplyDelivery:
         return following
 
     async def _after_failure(
-        self,
-        held: Held,
-        result: RunResult | None,
-        state: DeliveryState,
-        error: Exception,
+        self, held: Held, result: RunResult | None, state: DeliveryState, error: Exception
     ) -> DeliveryLease | None:
         lease = held.lease
         runtime = self._runtime
