@@ -12,15 +12,17 @@ from assistant_queue.client import arguments
 from assistant_queue.client.commands import (
     RECHECK_S,
     Commands,
-    TakesTools,
 )
 from assistant_queue.client.event_methods import AsyncEventMethods
+from assistant_queue.client.hook_methods import TakesHooks
 from assistant_queue.client.provider_call_methods import AsyncProviderCallMethods
 from assistant_queue.client.queue_core import QueueCore, open_async_core, ready_core
+from assistant_queue.client.tool_decorator import TakesTools
 from assistant_queue.client.waited_replies import no_reply_yet, settled_reply
 from assistant_queue.config import Options, configure
 from assistant_queue.config.signature import options_help, options_signature
 from assistant_queue.errors import WrongQueueClass
+from assistant_queue.metrics import Metrics
 from assistant_queue.models import (
     BatchRecord,
     Content,
@@ -47,7 +49,9 @@ if TYPE_CHECKING:
     from assistant_queue.worker.loop_handle import LoopWorkerHandle
 
 
-class AsyncAssistantMessageQueue(TakesTools, AsyncProviderCallMethods, AsyncEventMethods):
+class AsyncAssistantMessageQueue(
+    TakesTools, TakesHooks, AsyncProviderCallMethods, AsyncEventMethods
+):
     """Collect a thread's messages within a window and have a worker answer them in one run.
 
     The methods, options and errors of `AssistantMessageQueue`, for asyncio. Bound to the event loop
@@ -369,6 +373,19 @@ class AsyncAssistantMessageQueue(TakesTools, AsyncProviderCallMethods, AsyncEven
         Counters are kept, so the cost does not depend on the number of messages.
         """
         return await self._store.run(self._commands.queue_status())
+
+    async def get_metrics(self) -> Metrics:
+        """Return what was counted since the prefix exists, and what is now.
+
+        The scripts that change the queue count in the same step: exact over forks, kills and
+        machines. Two or three round trips, whatever is queued. `docs/metrics.md` says what each
+        count means.
+
+        Raises:
+            NotPermitted: This user of Redis may not read the counts. Without the right to read
+                RQ's records of workers, `workers` is empty.
+        """
+        return await self._store.run(self._commands.metrics())
 
     async def get_thread_status(self, thread_id: str) -> ThreadStatus:
         """Return one thread's status; a thread that was never used is `idle`."""

@@ -9,9 +9,9 @@ import asyncio
 import logging
 import secrets
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar, overload
+from typing import Any
 
 from assistant_queue.client import arguments
 from assistant_queue.client.observed_adds import add_observed
@@ -21,6 +21,7 @@ from assistant_queue.core.window import Window
 from assistant_queue.errors import (
     NotSupported,
 )
+from assistant_queue.metrics import Metrics
 from assistant_queue.models import (
     BatchRecord,
     Explanation,
@@ -38,6 +39,7 @@ from assistant_queue.store.ops import (
     explaining,
     failures,
     journal,
+    measuring,
     producing,
     saying,
     statuses,
@@ -257,6 +259,10 @@ class Commands:
         """`get_queue_status`."""
         return statuses.read_status(self.namespace)
 
+    def metrics(self) -> Operation[Metrics]:
+        """`get_metrics`."""
+        return measuring.read_metrics(self.namespace)
+
     def thread_status(self, thread_id: str) -> Operation[ThreadStatus]:
         """`get_thread_status`."""
         return statuses.read_thread(self.namespace, arguments.check_thread_id(thread_id))
@@ -376,53 +382,3 @@ class Commands:
     def jobs_of(self, thread_id: str) -> Operation[list[MessageStatus]]:
         """`get_jobs_by_thread_id`."""
         return control.messages_of(self.namespace, arguments.check_thread_id(thread_id))
-
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-class TakesTools:
-    """The decorator of both queue classes."""
-
-    config: Config
-
-    @overload
-    def tool(self, function: Function) -> Function: ...
-    @overload
-    def tool(
-        self,
-        *,
-        name: str | None = None,
-        description: str | None = None,
-        timeout: float | None = None,
-    ) -> Callable[[Function], Function]: ...
-    def tool(
-        self,
-        function: Function | None = None,
-        *,
-        name: str | None = None,
-        description: str | None = None,
-        timeout: float | None = None,
-    ) -> Function | Callable[[Function], Function]:
-        """Make a tool of a typed function, sync or async: `@queue.tool`, `@queue.tool(timeout=5)`.
-
-        The function stays as it is. Its signature and docstring describe the tool to the model. The
-        calls of a round run in parallel; a parameter annotated with `ToolContext` is given it. Wrong arguments, an
-        exception and a time-out become outputs that the model can read.
-
-        Args:
-            function: Every parameter annotated with a type that JSON knows.
-            name: 1 to 64 letters, digits, `_` and `-`; None for the function's own.
-            description: None for the docstring's text before its first section.
-            timeout: Seconds one call may take; None: as long as the run.
-
-        Raises:
-            ConfigurationError: The function cannot be a tool; the message names it and says why.
-                Nothing was registered.
-        """
-
-        def register(function: Function) -> Function:
-            self.config.toolbox.add(function, name=name, description=description, timeout=timeout)
-            return function
-
-        return register if function is None else register(function)

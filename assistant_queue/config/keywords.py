@@ -130,8 +130,8 @@ class Options(TypedDict, total=False):
     """Deadline of one attempt, tool rounds included. Default: 600.0 s. Environment:
     ASSISTANT_QUEUE_RUN_TIMEOUT. Used by: worker."""
     callback_timeout: float
-    """Time limit for one call of on_reply, default_instructions, fallback_reply, a validator or a
-    listener; never longer than run_timeout. Default: 60.0 s. Environment:
+    """Time limit for one call of on_reply, default_instructions, fallback_reply, a validator, a
+    hook or a listener; never longer than run_timeout. Default: 60.0 s. Environment:
     ASSISTANT_QUEUE_CALLBACK_TIMEOUT. Used by: producer and worker."""
     delivery_for: float
     """Time during which the delivery of a reply is tried. Default: 86400.0 s. Environment:
@@ -204,6 +204,9 @@ class Options(TypedDict, total=False):
     channels: Sequence[Any]
     """Chat platforms: replies of their threads are delivered there, and shown while they are
     written: [Telegram(token)]. Default: (). Used by: worker."""
+    metrics: bool
+    """Count what is done in Redis, for get_metrics(): exact over processes and kills. Default:
+    True. Environment: ASSISTANT_QUEUE_METRICS. Used by: worker."""
     log_tracebacks: bool
     """Log exceptions of your functions with tracebacks; otherwise with type and message; secrets
     are hidden in both. Default: False. Environment: ASSISTANT_QUEUE_LOG_TRACEBACKS. Used by:

@@ -38,6 +38,7 @@ from assistant_queue.errors import ConfigurationError, UnknownOption
 from assistant_queue.observing import Observers
 from assistant_queue.tools.toolbox import Toolbox, names_in
 from assistant_queue.user_code.functions import is_async
+from assistant_queue.user_code.hooks import Hooks
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +77,12 @@ _USUAL_MOST = {
 }
 """The longest usual time of an option; more is logged as a probable confusion of units. Chosen: a
 thousand times the default, or a usual value in milliseconds, is above it."""
-_BOOLS = frozenset({"remove_on_complete", "allow_mismatch", "allow_eviction", "log_tracebacks"})
+_NEAR = 0.7
+"""Likeness from which an option is suggested for an unknown one. Chosen: `max_retries` is not taken
+for `metrics`, a word with a wrong letter is recognised."""
+_BOOLS = frozenset(
+    {"remove_on_complete", "allow_mismatch", "allow_eviction", "log_tracebacks", "metrics"}
+)
 
 Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
@@ -290,7 +296,7 @@ class Config(BaseSettings):
     callback_timeout: PositiveSeconds = _option(
         60.0,
         "time limit for one call of on_reply, default_instructions, fallback_reply, a "
-        "validator or a listener; never longer than run_timeout",
+        "validator, a hook or a listener; never longer than run_timeout",
         where="both",
         unit="s",
     )
@@ -384,6 +390,9 @@ class Config(BaseSettings):
         (),
         "chat platforms: replies of their threads are delivered there, and shown while they are "
         "written: [Telegram(token)]",
+    )
+    metrics: bool = _option(
+        True, "count what is done in Redis, for get_metrics(): exact over processes and kills"
     )
     log_tracebacks: bool = _option(
         False,
@@ -582,6 +591,7 @@ class Config(BaseSettings):
 
     _toolbox: Toolbox = PrivateAttr(default_factory=Toolbox)
     _observers: Observers = PrivateAttr(default_factory=Observers)
+    _hooks: Hooks = PrivateAttr(default_factory=Hooks)
 
     def model_post_init(self, _context: Any, /) -> None:
         """Reserve the names of functions in `tools`: a typed function must not have one."""
@@ -596,6 +606,11 @@ class Config(BaseSettings):
     def observers(self) -> Observers:
         """The observer of the queue, if it has one; copies of this configuration share it."""
         return self._observers
+
+    @property
+    def hooks(self) -> Hooks:
+        """Functions registered by `queue.on`; copies of this configuration share them."""
+        return self._hooks
 
     @property
     def fingerprint(self) -> dict[str, Any] | None:
@@ -639,7 +654,7 @@ def configure(options: Mapping[str, Any]) -> Config:
     """
     for name in options:
         if name not in Config.model_fields:
-            near = difflib.get_close_matches(name, Config.model_fields, n=1)
+            near = difflib.get_close_matches(name, Config.model_fields, n=1, cutoff=_NEAR)
             hint = (
                 f"; did you mean {near[0]!r}?"
                 if near

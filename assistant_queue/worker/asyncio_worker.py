@@ -13,7 +13,7 @@ from assistant_queue.clock import Clock
 from assistant_queue.config import Config
 from assistant_queue.errors import StoreError
 from assistant_queue.store import wakeups
-from assistant_queue.store.rq_jobs import NO_JOB, RqJob
+from assistant_queue.store.rq_jobs import NO_JOB, RqJob, WorkerRoom
 from assistant_queue.store.transport.connect import disconnect, fresh
 from assistant_queue.store.transport.pinned import AsyncPinnedConnection
 from assistant_queue.store.transport.refusals import translate, translated
@@ -217,6 +217,7 @@ class AsyncioWorker:
         for task in self._tasks:
             task.cancel()
         self.deliveries.hand_back()
+        self.runtime.hook_calls.cut_off()
 
     # --- wake-ups ---------------------------------------------------------------------------------
 
@@ -332,12 +333,13 @@ class AsyncioWorker:
         began = asyncio.get_running_loop().time()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout_s)
-        left_s = timeout_s - (asyncio.get_running_loop().time() - began)
-        await self.deliveries.drain(max(left_s, 0.0))
+        loop = asyncio.get_running_loop()
+        await self.deliveries.drain(max(timeout_s - (loop.time() - began), 0.0))
         left = list(self._tasks)
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+        await self.runtime.hook_calls.drain(max(timeout_s - (loop.time() - began), 0.0))
 
     # --- RQ's records -----------------------------------------------------------------------------
 
@@ -357,8 +359,9 @@ class AsyncioWorker:
             await asyncio.sleep(BEAT_S)
 
     def _write_books(self, store: SyncStore, worker: str) -> None:
+        room = WorkerRoom(concurrency=self._room.limit, running=self.running)
         for runtime in self.runtimes.values():
-            runtime.books.write(store, worker)
+            runtime.books.write(store, worker, room if runtime is self.runtime else None)
 
     def _suspend(self, suspended: bool) -> None:
         if suspended == self.is_suspended:

@@ -90,6 +90,7 @@ PARAMETERS = {
     "wait_for_reply": ["message_id", "timeout"],
     "cancel": ["message_id"],
     "get_queue_status": [],
+    "get_metrics": [],
     "get_thread_status": ["thread_id"],
     "start_worker": [],
     "list_failed": ["limit", "after"],
@@ -111,6 +112,7 @@ PARAMETERS = {
     "get_jobs_by_thread_id": ["thread_id"],
     "close": [],
     "tool": ["function", "name", "description", "timeout"],
+    "on": ["name", "function"],
     "explain": ["message_or_thread_id"],
     "get_timeline": ["thread_id", "limit", "before"],
     "list_threads": ["state", "limit", "after", "order"],
@@ -162,6 +164,7 @@ GOOD = {
     "outputs": [],
     "text": "text",
     "kind": "notice",
+    "name": "completed",
 }
 BAD: dict[str, list[Any]] = {
     "thread_id": BAD_ID,
@@ -237,7 +240,7 @@ def test_every_call_of_the_asyncio_class_is_awaited() -> None:
         for name in public_names(AsyncAssistantMessageQueue)
         if not inspect.iscoroutinefunction(getattr(AsyncAssistantMessageQueue, name))
     }
-    assert plain == {"tool", "events", "feed"}, "a decorator, and iterators"
+    assert plain == {"tool", "on", "events", "feed"}, "decorators, and iterators"
 
 
 @pytest.mark.parametrize(("name", "fields"), FIELDS.items(), ids=FIELDS)
