@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any, TypeVar, overload
 
 from assistant_queue.client import arguments
+from assistant_queue.client.additions import Addition
 from assistant_queue.client.observed_adds import add_observed
 from assistant_queue.config import Config, to_ms
 from assistant_queue.config.protocol import can_write, name_of_backend
@@ -42,6 +43,7 @@ from assistant_queue.store.ops import (
     thread_lists,
 )
 from assistant_queue.store.ops.event_log import COALESCE_MS, listen, typing
+from assistant_queue.user_code.flush_calls import is_flushed, is_flushed_async
 from assistant_queue.user_code.validator_calls import validate, validate_async
 
 _log = logging.getLogger(__name__)
@@ -72,6 +74,7 @@ class Commands:
             kind=config.window,
             max_wait_ms=to_ms(config.max_wait or 0),
             max_batch=config.max_batch_size or 0,
+            max_chars=config.max_batch_chars or 0,
         )
         self._rules = producing.AddRules(
             window=window,
@@ -130,8 +133,9 @@ class Commands:
         metadata: Mapping[str, str] | None,
         tenant: str | None = None,
         wants_reply: bool = True,
-    ) -> tuple[str, Message]:
-        """Check the arguments of `add_message_to_thread`; return thread id and message."""
+        message_delay: float | None = None,
+    ) -> Addition:
+        """Check the arguments of `add_message_to_thread`."""
         made = arguments.make_message(
             message,
             message_id=message_id,
@@ -141,7 +145,34 @@ class Commands:
             tenant=tenant,
             wants_reply=wants_reply,
         )
-        return arguments.check_thread_id(thread_id), made
+        return Addition(
+            thread_id=arguments.check_thread_id(thread_id),
+            message=made,
+            delay_s=arguments.check_delay(message_delay),
+        )
+
+    def judge(self, row: Addition) -> Addition:
+        """Run the validators, and `flush_when`.
+
+        Raises:
+            MessageRefused: A validator refused the message.
+        """
+        self.validate(row.message, row.thread_id)
+        rule = self.config.flush_when
+        if rule is None:
+            return row
+        flushes = is_flushed(rule, row.message, row.thread_id, self.config.callback_limit)
+        return replace(row, flushes=flushes)
+
+    async def judge_async(self, row: Addition) -> Addition:
+        """`judge`, without blocking the event loop."""
+        await self.validate_async(row.message, row.thread_id)
+        rule = self.config.flush_when
+        if rule is None:
+            return row
+        limit_s = self.config.callback_limit
+        flushes = await is_flushed_async(rule, row.message, row.thread_id, limit_s)
+        return replace(row, flushes=flushes)
 
     def validate(self, made: Message, thread_id: str | None) -> None:
         """Run the validators.
@@ -155,41 +186,50 @@ class Commands:
         """`validate`, without blocking the event loop."""
         await validate_async(self.config.validators, made, thread_id, self.config.callback_limit)
 
-    def add_made(self, thread_id: str, message: Message) -> Operation[Receipt]:
-        """`add_message_to_thread`, of a validated message."""
+    def add_one(self, row: Addition) -> Operation[Receipt]:
+        """`add_message_to_thread`, of a message that was judged."""
         yield from self._introduce()
         return (
             yield from add_observed(
                 self.config,
-                [(thread_id, message)],
-                lambda rows: producing.add(self.namespace, *rows[0], self._rules_for(message)),
+                [row],
+                lambda rows: producing.add(self.namespace, *self._with_rules(rows[0])),
             )
         )
 
     def add_many(self, messages: Iterable[Mapping[str, Any]]) -> Operation[list[Receipt]]:
         """`add_messages`."""
-        rows = arguments.make_rows(messages)
-        for thread_id, made in rows:  # all of them before the first is queued
-            self.validate(made, thread_id)
-        return self.add_rows(rows)
+        # All of them are judged before the first is queued.
+        return self.add_rows([self.judge(row) for row in arguments.make_rows(messages)])
 
-    def add_rows(self, rows: list[tuple[str, Message]]) -> Operation[list[Receipt]]:
-        """`add_messages`, of validated messages."""
+    def add_rows(self, rows: list[Addition]) -> Operation[list[Receipt]]:
+        """`add_messages`, of messages that were judged."""
         yield from self._introduce()
-        rules_for = self._rules_for
+        with_rules = self._with_rules
         return (
             yield from add_observed(
                 self.config,
                 rows,
-                lambda rows: producing.add_many(
-                    self.namespace, [(thread_id, made, rules_for(made)) for thread_id, made in rows]
-                ),
+                lambda rows: producing.add_many(self.namespace, [with_rules(row) for row in rows]),
             )
         )
 
-    def _rules_for(self, message: Message) -> producing.AddRules:
-        """Return a message's window: text alone may be a caption, and waits for attachments."""
-        return self._rules if message.has_attachment else self._rules_of_text
+    def _with_rules(self, row: Addition) -> tuple[str, Message, producing.AddRules]:
+        """Return a message with its window: text alone may be a caption, and waits for attachments.
+
+        A message that flushes is a window that is full with one message.
+        """
+        rules = self._rules if row.message.has_attachment else self._rules_of_text
+        window = rules.window
+        if row.delay_s is not None:
+            window = replace(window, delay_ms=to_ms(row.delay_s))
+            if window.kind == "adaptive":
+                window = replace(window, kind="sliding")  # a given length is not adapted
+        if row.flushes and row.message.wants_reply:
+            window = replace(window, max_batch=1)
+        if window is not rules.window:
+            rules = replace(rules, window=window)
+        return row.thread_id, row.message, rules
 
     def _introduce(self) -> Operation[None]:
         """Write the queue's fingerprint, once for each process, before its first message."""
@@ -215,10 +255,11 @@ class Commands:
         return (
             yield from add_observed(
                 self.config,
-                [(thread_id, message)],
+                [Addition(thread_id=thread_id, message=message)],
                 lambda rows: saying.say(
                     self.namespace,
-                    *rows[0],
+                    rows[0].thread_id,
+                    rows[0].message,
                     batch_id=secrets.token_hex(12),
                     kind=kind,
                     result_ttl_s=self.config.result_ttl,
@@ -342,6 +383,10 @@ class Commands:
         if thread_id is None:
             return control.pause_queue(self.namespace)
         return control.pause_thread(self.namespace, arguments.check_thread_id(thread_id))
+
+    def flush(self, thread_id: str) -> Operation[bool]:
+        """`flush`."""
+        return control.flush(self.namespace, arguments.check_thread_id(thread_id))
 
     def resume(self, thread_id: str | None) -> Operation[None]:
         """`resume`."""

@@ -127,6 +127,7 @@ class AssistantMessageQueue(TakesTools, ProviderCallMethods, EventMethods):
         metadata: Mapping[str, str] | None = None,
         tenant: str | None = None,
         wants_reply: bool = True,
+        message_delay: float | None = None,
     ) -> Receipt:
         """Add a message: from now on it ends in exactly one completed run, or in the failed list.
 
@@ -142,6 +143,9 @@ class AssistantMessageQueue(TakesTools, ProviderCallMethods, EventMethods):
                 belongs to; kept with it, and given to results and tools. The model does not see it.
             wants_reply: False: it opens no window, and is answered with the next message that wants
                 a reply.
+            message_delay: Seconds that it waits for further messages, instead of the option. A
+                fixed window ends at the earliest end that its messages ask for; a sliding one
+                starts again with this length.
 
         Raises:
             InvalidArgument: An argument is of the wrong type, empty or too long. Nothing was
@@ -152,7 +156,7 @@ class AssistantMessageQueue(TakesTools, ProviderCallMethods, EventMethods):
             StoreUnavailable: Redis did not answer; the message may have been queued. Add it again
                 with the same `message_id`.
         """
-        checked, made = self._commands.make(
+        row = self._commands.make(
             thread_id,
             message,
             instructions,
@@ -161,9 +165,9 @@ class AssistantMessageQueue(TakesTools, ProviderCallMethods, EventMethods):
             metadata=metadata,
             tenant=tenant,
             wants_reply=wants_reply,
+            message_delay=message_delay,
         )
-        self._commands.validate(made, checked)
-        return self._store.run(self._commands.add_made(checked, made))
+        return self._store.run(self._commands.add_one(self._commands.judge(row)))
 
     def ask(
         self,
@@ -176,6 +180,7 @@ class AssistantMessageQueue(TakesTools, ProviderCallMethods, EventMethods):
         author: str | None = None,
         metadata: Mapping[str, str] | None = None,
         tenant: str | None = None,
+        message_delay: float | None = None,
     ) -> str | None:
         """Add a message and wait for the reply of its run.
 
@@ -191,6 +196,7 @@ class AssistantMessageQueue(TakesTools, ProviderCallMethods, EventMethods):
             author=author,
             metadata=metadata,
             tenant=tenant,
+            message_delay=message_delay,
         )
         return self.wait_for_reply(receipt.message_id, timeout)
 
@@ -320,6 +326,20 @@ class AssistantMessageQueue(TakesTools, ProviderCallMethods, EventMethods):
     def resume(self, thread_id: str | None = None) -> None:
         """End a pause; messages that fell due meanwhile are answered at once."""
         self._store.run(self._commands.resume(thread_id))
+
+    def flush(self, thread_id: str) -> bool:
+        """Answer what waits in a thread now: the window of its messages is over.
+
+        Messages beyond one batch, or behind a run, follow without a window of their own. A pause
+        and a back-off end as before.
+
+        Returns:
+            True if something waited, False if nothing did. Messages that want no reply wait on.
+
+        Raises:
+            InvalidArgument: The thread id is empty, too long or not a string. Nothing was changed.
+        """
+        return self._store.run(self._commands.flush(thread_id))
 
     def forget_thread(self, thread_id: str) -> None:
         """Delete every key of a thread, waiting and failed messages included.

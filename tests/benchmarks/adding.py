@@ -63,11 +63,10 @@ def _add(queue: AssistantMessageQueue) -> Callable[[], object]:
 
 def _prepare(queue: AssistantMessageQueue) -> object:
     """An add up to the moment at which it would be sent."""
-    checked, made = queue._commands.make(
+    row = queue._commands.make(
         "customer-4711", TEXT, None, message_id=None, author=None, metadata=None
     )
-    queue._commands.validate(made, checked)
-    return next(queue._commands.add_made(checked, made))
+    return next(queue._commands.add_one(queue._commands.judge(row)))
 
 
 def _round_trips(bench: Bench, queue: AssistantMessageQueue) -> Row:

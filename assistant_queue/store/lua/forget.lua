@@ -1,6 +1,6 @@
 -- Event `forget`: delete every key of a thread, including its waiting messages; its failed batches
 -- are subtracted from the counters.
--- KEYS: thread pending frozen conversation due counters failed events over outbox delivering
+-- KEYS: thread pending frozen conversation pace due counters failed events over outbox delivering
 --       deliveries *others
 -- ARGV: now thread_id seen batch_ids over_ms
 -- Returns {'forgotten'}
@@ -25,8 +25,8 @@ end
 redis.call('ZREM', key.due, arg.thread_id)
 redis.call('ZREM', key.deliveries, arg.thread_id)
 book('replies', nil, redis.call('LLEN', key.outbox))
-redis.call('DEL', key.thread, key.pending, key.frozen, key.conversation, key.events, key.outbox,
-  key.delivering)
+redis.call('DEL', key.thread, key.pending, key.frozen, key.conversation, key.pace, key.events,
+  key.outbox, key.delivering)
 for i = 1, rest_count do
   if redis.call('TYPE', rest_key(i)).ok == 'hash'
       and redis.call('HGET', rest_key(i), 'state') == 'failed' then
