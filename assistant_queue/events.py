@@ -24,7 +24,8 @@ class _Event:
     """Fields of all events.
 
     Attributes:
-        id: `events(thread_id, after=id)` resumes after it. Ids of one thread grow.
+        id: `events(thread_id, after=id)` resumes after it, and so does `feed(after=id)` for an
+            event of the feed. Ids of one thread grow, and so do those of the feed.
         thread_id: The caller's thread id.
         at: Time of the event; aware, UTC.
     """
@@ -312,7 +313,7 @@ class EventsMissed(_Event):
     """Events after `after` may be gone: trimmed, expired, or lost with Redis.
 
     All events that are still kept follow. This one is not kept in Redis; its `id` is that of
-    `after`. Read the thread's state again, and continue.
+    `after`. Read the thread's state again, and continue. In the feed its `thread_id` is empty.
 
     Attributes:
         after: The last id that the reader had.
@@ -344,7 +345,7 @@ Event = (
     | BatchDiscarded
     | EventsMissed
 )
-"""All events that `queue.events` yields; distinguish them by class or by `type`."""
+"""All events that `events` and `feed` yield; distinguish them by class or by `type`."""
 
 EVENTS: tuple[type[Event], ...] = get_args(Event)
 """The classes, in the order of the documentation."""

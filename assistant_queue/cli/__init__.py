@@ -21,6 +21,8 @@ COMMANDS = {
     "explain": "assistant_queue.cli.explain",
     "threads": "assistant_queue.cli.threads",
     "thread": "assistant_queue.cli.manage",
+    "events": "assistant_queue.cli.following",
+    "feed": "assistant_queue.cli.following",
     "failed": "assistant_queue.cli.failed",
     "cancel": "assistant_queue.cli.manage",
     "pause": "assistant_queue.cli.manage",

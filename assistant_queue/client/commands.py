@@ -42,7 +42,7 @@ from assistant_queue.store.ops import (
     statuses,
     thread_lists,
 )
-from assistant_queue.store.ops.event_log import COALESCE_MS, listen, typing
+from assistant_queue.store.ops.event_log import ALL_THREADS, COALESCE_MS, listen, typing
 from assistant_queue.user_code.flush_calls import is_flushed, is_flushed_async
 from assistant_queue.user_code.validator_calls import validate, validate_async
 
@@ -330,6 +330,10 @@ class Commands:
     def listen(self, thread_id: str) -> Operation[str]:
         """`open_events`."""
         return self._listen(arguments.check_thread_id(thread_id))
+
+    def listen_to_all(self) -> Operation[str]:
+        """`feed`, from now on."""
+        return self._listen(ALL_THREADS)
 
     def _listen(self, thread_id: str) -> Operation[str]:
         stream = yield from listen(self.namespace, thread_id)

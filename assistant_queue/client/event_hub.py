@@ -1,4 +1,7 @@
-"""The event hub: one blocking read over all threads that this process subscribes to."""
+"""The event hub: one blocking read over all threads that this process subscribes to.
+
+The feed of all threads is read like one more thread, `ALL_THREADS`.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ _REFRESHES = 3
 """Extensions of a stream's life within `event_ttl`. Chosen: a missed one does no harm."""
 
 
-class _Feed:
+class _Thread:
     """A thread with subscriptions in this process.
 
     Attributes:
@@ -72,7 +75,7 @@ class EventHub:
         """Connect to nothing yet. `store` stays the caller's to close."""
         self._namespace = namespace
         self._store = store
-        self._feeds: dict[str, _Feed] = {}
+        self._threads: dict[str, _Thread] = {}
         self._reader: asyncio.Task[None] | None = None
         self._refresh_at = self._check_at = 0.0
         limit_s = (
@@ -91,14 +94,14 @@ class EventHub:
             StoreUnavailable: Redis did not answer.
         """
         stream = await self.open(thread_id)
-        feed = self._feeds.get(thread_id)
-        is_new = feed is None
-        if feed is None:
-            feed = self._feeds[thread_id] = _Feed(thread_id, stream.newest)
+        thread = self._threads.get(thread_id)
+        is_new = thread is None
+        if thread is None:
+            thread = self._threads[thread_id] = _Thread(thread_id, stream.newest)
         cursor = stream.newest if after is None else after
-        is_behind = cursor != stream.newest or order(cursor) < order(feed.cursor)
+        is_behind = cursor != stream.newest or order(cursor) < order(thread.cursor)
         subscription = Subscription(self, thread_id, cursor, is_behind=is_behind)
-        feed.subscriptions.add(subscription)
+        thread.subscriptions.add(subscription)
         if self._reader is None or self._reader.done():
             self._reader = asyncio.get_running_loop().create_task(self._read())
         elif is_new:
@@ -120,7 +123,7 @@ class EventHub:
 
     def cursor_of(self, thread_id: str) -> str:
         """Return the id up to which the reader has read a thread."""
-        return self._feeds[thread_id].cursor
+        return self._threads[thread_id].cursor
 
     async def page(self, thread_id: str, after: str) -> event_log.EventPage:
         """Return a page of the events after an id, for a subscription that is behind."""
@@ -131,11 +134,11 @@ class EventHub:
 
         A thread without subscriptions is not read any more; its stream expires.
         """
-        feed = self._feeds.get(subscription.thread_id)
-        if feed is not None:
-            feed.subscriptions.discard(subscription)
-            if not feed.subscriptions:
-                del self._feeds[subscription.thread_id]
+        thread = self._threads.get(subscription.thread_id)
+        if thread is not None:
+            thread.subscriptions.discard(subscription)
+            if not thread.subscriptions:
+                del self._threads[subscription.thread_id]
 
     async def close(self) -> None:
         """End every subscription and the reader."""
@@ -152,9 +155,9 @@ class EventHub:
         await asyncio.wait({reader})
 
     def _end(self, error: AssistantQueueError | None) -> None:
-        feeds, self._feeds = self._feeds, {}
-        for feed in feeds.values():
-            for subscription in feed.subscriptions:
+        threads, self._threads = self._threads, {}
+        for thread in threads.values():
+            for subscription in thread.subscriptions:
                 subscription.end(error)
 
     # --- the reader -------------------------------------------------------------------------------
@@ -167,7 +170,7 @@ class EventHub:
         loop = asyncio.get_running_loop()
         pause_s = _FIRST_PAUSE_S
         away_since = 0.0
-        while self._feeds:
+        while self._threads:
             try:
                 if away_since or self._is_time_to_refresh():
                     await self._refresh()
@@ -196,34 +199,34 @@ class EventHub:
 
     async def _wait(self) -> dict[str, Rows]:
         """Wait for entries of any thread; empty if none came for a while."""
-        cursors = {feed.thread_id: feed.cursor for feed in self._feeds.values()}
+        cursors = {thread.thread_id: thread.cursor for thread in self._threads.values()}
         return await self._store.run(self._streams.read(cursors))
 
     async def _take(self, answer: dict[str, Rows]) -> None:
-        for feed in list(self._feeds.values()):
-            rows = answer.get(feed.thread_id)
+        for thread in list(self._threads.values()):
+            rows = answer.get(thread.thread_id)
             if rows:
                 if len(rows) >= BATCH:
-                    await self._check_trimmed(feed)
-                self._publish(feed, rows)
+                    await self._check_trimmed(thread)
+                self._publish(thread, rows)
 
-    def _publish(self, feed: _Feed, rows: Rows) -> None:
+    def _publish(self, thread: _Thread, rows: Rows) -> None:
         for entry_id, fields in rows:
             place = order(entry_id)
-            if place <= order(feed.cursor):
+            if place <= order(thread.cursor):
                 continue  # read already, for a subscription that left and came back
-            feed.cursor = entry_id
-            event = event_log.parse(feed.thread_id, entry_id, fields)
+            thread.cursor = entry_id
+            event = event_log.parse(thread.thread_id, entry_id, fields)
             if event is not None:
-                feed.publish(event, place)
+                thread.publish(event, place)
 
-    async def _check_trimmed(self, feed: _Feed) -> None:
+    async def _check_trimmed(self, thread: _Thread) -> None:
         """Report events that were trimmed before they were read, after a read that was full."""
         page = await self._store.run(
-            event_log.read(self._namespace, feed.thread_id, feed.cursor, 1)
+            event_log.read(self._namespace, thread.thread_id, thread.cursor, 1)
         )
         if page.missed:
-            feed.publish(self.missed(feed.thread_id, feed.cursor), None)
+            thread.publish(self.missed(thread.thread_id, thread.cursor), None)
 
     async def _check_streams(self) -> None:
         """Check regularly that all streams exist: a forgotten thread's stream wakes no reader.
@@ -232,7 +235,7 @@ class EventHub:
         only callers of the queue.
         """
         self._check_at = asyncio.get_running_loop().time() + self._streams.block_ms / 1000
-        thread_ids = list(self._feeds)
+        thread_ids = list(self._threads)
         if thread_ids:
             found = await self._store.run(count_streams(self._namespace, thread_ids))
             if found < len(thread_ids):
@@ -247,17 +250,17 @@ class EventHub:
     async def _refresh(self) -> None:
         """Extend the life of every stream that is read; report events that may have been missed."""
         self._refresh_at = 0.0
-        for feed in list(self._feeds.values()):
-            stream = await self.open(feed.thread_id)
-            if is_missed(feed.cursor, stream.oldest, stream.newest):
+        for thread in list(self._threads.values()):
+            stream = await self.open(thread.thread_id)
+            if is_missed(thread.cursor, stream.oldest, stream.newest):
                 # Redis came back without events that were read already.
-                is_ahead = order(feed.cursor) > order(stream.newest)
-                feed.publish(
-                    self.missed(feed.thread_id, feed.cursor),
+                is_ahead = order(thread.cursor) > order(stream.newest)
+                thread.publish(
+                    self.missed(thread.thread_id, thread.cursor),
                     order(event_log.START) if is_ahead else None,
                 )
                 if is_ahead:
-                    feed.cursor = event_log.START
+                    thread.cursor = event_log.START
 
     def missed(self, thread_id: str, after: str) -> EventsMissed:
         """Return the event that reports that events after an id may be lost."""

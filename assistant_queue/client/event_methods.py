@@ -12,6 +12,7 @@ from assistant_queue.client.portal import Portal
 from assistant_queue.client.queue_core import QueueCore, open_core_on_loop
 from assistant_queue.client.subscription import Subscription
 from assistant_queue.events import Event
+from assistant_queue.store.ops.event_log import ALL_THREADS
 from assistant_queue.store.transport.connect import disconnect
 from assistant_queue.store.transport.stores import AsyncStore, SyncStore
 
@@ -21,7 +22,7 @@ class _Closed(Exception):
 
 
 class EventMethods:
-    """Subscriptions to a thread's events; docs/events.md lists the events.
+    """Subscriptions to events, of a thread and of all threads; docs/events.md lists them.
 
     One connection, on a thread of the queue, reads for all subscribers of this process.
     """
@@ -94,6 +95,38 @@ class EventMethods:
             self._commands.warn_of_blocking("events")
         return self._listen(thread_id, begin, patience_s)
 
+    def feed(self, after: str | None = None, *, timeout: float | None = None) -> Iterator[Event]:
+        """Iterate over the events of all threads until `close`.
+
+        All events but `text_delta` and `typing`, as `events` yields them, in one order; with ids of
+        the feed. Events are published in it only while it is read: it lives `event_ttl` past the
+        last look of a reader, and has at least the newest 10,000 (2,000 once a thread was
+        forgotten).
+
+        Args:
+            after: The id of an event of the feed: start strictly after it. None: start with this
+                call (on the asyncio class, with the first `anext`). "0": start with the oldest kept
+                event.
+            timeout: Seconds without an event after which the iteration ends; None for no limit.
+
+        Yields:
+            Events in order, none twice; an `EventsMissed`, with `thread_id=""`, if events after
+            `after` may be lost.
+
+        Raises:
+            InvalidArgument: `after` is not an id, or `timeout` not a number of seconds.
+            ConfigurationError: Events are "off" in this queue.
+            StoreError: Redis refused. While Redis is unreachable, the iteration waits.
+        """
+        patience_s = arguments.check_patience(timeout)
+        if after is None:
+            begin = self._store.run(self._commands.listen_to_all())
+        else:
+            begin = arguments.check_event_id(after)
+        if patience_s != 0:
+            self._commands.warn_of_blocking("feed")
+        return self._listen(ALL_THREADS, begin, patience_s)
+
     def _listen(self, thread_id: str, after: str, patience_s: float | None) -> Iterator[Event]:
         call = self._listeners.call
         subscription = call(lambda hub: hub.subscribe(thread_id, after))
@@ -108,7 +141,7 @@ class EventMethods:
 
 
 class AsyncEventMethods:
-    """Subscriptions to a thread's events, for asyncio: names and errors of `EventMethods`."""
+    """Subscriptions to events, for asyncio: names and errors of `EventMethods`."""
 
     core: QueueCore[AsyncStore]
     _commands: Commands
@@ -170,6 +203,35 @@ class AsyncEventMethods:
         patience_s = arguments.check_patience(timeout)
         begin = None if after is None else arguments.check_event_id(after)
         return self._listen(arguments.check_thread_id(thread_id), begin, patience_s)
+
+    def feed(
+        self, after: str | None = None, *, timeout: float | None = None
+    ) -> AsyncIterator[Event]:
+        """Iterate over the events of all threads until `close`.
+
+        All events but `text_delta` and `typing`, as `events` yields them, in one order; with ids of
+        the feed. Events are published in it only while it is read: it lives `event_ttl` past the
+        last look of a reader, and has at least the newest 10,000 (2,000 once a thread was
+        forgotten).
+
+        Args:
+            after: The id of an event of the feed: start strictly after it. None: start with this
+                call (on the asyncio class, with the first `anext`). "0": start with the oldest kept
+                event.
+            timeout: Seconds without an event after which the iteration ends; None for no limit.
+
+        Yields:
+            Events in order, none twice; an `EventsMissed`, with `thread_id=""`, if events after
+            `after` may be lost.
+
+        Raises:
+            InvalidArgument: `after` is not an id, or `timeout` not a number of seconds.
+            ConfigurationError: Events are "off" in this queue.
+            StoreError: Redis refused. While Redis is unreachable, the iteration waits.
+        """
+        patience_s = arguments.check_patience(timeout)
+        begin = None if after is None else arguments.check_event_id(after)
+        return self._listen(ALL_THREADS, begin, patience_s)
 
     async def _listen(
         self, thread_id: str, after: str | None, patience_s: float | None

@@ -11,9 +11,12 @@ from typing import Any
 from assistant_queue.core.runs import ActionRequired
 from assistant_queue.core.stored_rows import (
     AttemptRow,
+    ToolRow,
     dump_rows,
+    dump_tools,
     dump_usage,
     load_rows,
+    load_tools,
     load_usage,
 )
 from assistant_queue.models import ErrorInfo, FunctionCall, RunResult, ToolCall, Usage
@@ -69,6 +72,7 @@ class Progress:
         called: Names of the user's functions that are being called, None for none.
         called_ms: Since when, ms.
         outputs: Every tool output that was ever computed for this batch, by call id.
+        tools: The calls that computed them, in the order in which they ended.
         replies: The assistant's messages in the rounds before this one.
         usage: Tokens of the rounds before this one.
         already_in_thread: The provider's thread holds the text already.
@@ -111,6 +115,7 @@ class Progress:
     called: str | None = None
     called_ms: int = 0
     outputs: dict[str, str] = field(default_factory=dict)
+    tools: tuple[ToolRow, ...] = ()
     replies: tuple[str, ...] = ()
     usage: Usage | None = None
     already_in_thread: bool = False
@@ -273,6 +278,7 @@ _ENCODERS: dict[str, Callable[[Any], Any]] = {
     "error": dump_error,
     "result": dump_result,
     "tries": dump_rows,
+    "tools": dump_tools,
 }
 _DECODERS: dict[str, Callable[[Any], Any]] = {
     "calls": _load_calls,
@@ -283,6 +289,7 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "error": load_error,
     "result": load_result,
     "tries": load_rows,
+    "tools": load_tools,
 }
 _OPTIONAL: dict[str, type[Any]] = {
     "anchor": str,

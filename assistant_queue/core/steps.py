@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.runs import RunRequest
+from assistant_queue.core.stored_rows import ToolRow
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.models import Batch, ErrorInfo, RunResult, ToolCall
 
@@ -151,11 +152,24 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """Call the user's tools. -> outputs by call id, strings, one for each call"""
+    """Call the user's tools. -> ToolsAnswered"""
 
     batch: Batch
     run_id: str
     calls: tuple[ToolCall, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolsAnswered:
+    """The answer to `Answer`.
+
+    Attributes:
+        outputs: By call id, strings, one for each call.
+        rows: The calls with their durations, in the order in which they ended.
+    """
+
+    outputs: Mapping[str, str]
+    rows: tuple[ToolRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Attempts at a batch and tokens of its run, as they are stored: rows without names."""
+"""Attempts at a batch, its tool calls and tokens, as they are stored: rows without names."""
 
 from __future__ import annotations
 
@@ -86,6 +86,47 @@ def _load_row(row: Sequence[Any]) -> AttemptRow:
 _EMPTY: tuple[Any, ...] = (0, 0, 0, "", "", "", "")
 """The fields of a stored row, empty."""
 _LEAST_FIELDS = 2
+
+
+# --- tool calls -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolRow:
+    """One call of a tool whose output is stored.
+
+    Attributes:
+        name: The tool, as the model called it.
+        ms: How long it took.
+        error: The type of its error: a code, or the name of an exception; "" if it returned.
+    """
+
+    name: str
+    ms: int
+    error: str = ""
+
+
+def dump_tools(rows: Sequence[ToolRow]) -> list[list[Any]]:
+    """Return calls of tools as lists, without an empty error."""
+    return [[row.name, row.ms, *([row.error] if row.error else [])] for row in rows]
+
+
+def load_tools(plain: Sequence[Sequence[Any]]) -> tuple[ToolRow, ...]:
+    """The opposite of `dump_tools`; fields that a newer version added are ignored.
+
+    Raises:
+        TypeError, ValueError, IndexError: They are not rows.
+    """
+    return tuple(_load_tool(row) for row in plain)
+
+
+def _load_tool(row: Sequence[Any]) -> ToolRow:
+    if len(row) < _LEAST_FIELDS:
+        raise IndexError
+    name, ms, error, *_ = [*row, ""]
+    if not (isinstance(name, str) and isinstance(ms, int) and isinstance(error, str)):
+        raise TypeError("row of a tool call")
+    return ToolRow(name=name, ms=ms, error=error)
 
 
 # --- tokens ---------------------------------------------------------------------------------------

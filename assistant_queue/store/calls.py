@@ -238,6 +238,7 @@ class Namespace:
             "counters": keys.counters,
             "paused": keys.paused,
             "leader": keys.leader,
+            "feed": keys.feed,
             "quarantine": keys.quarantine,
             "scheduled": wakeups.scheduled_key(prefix),
             "queue": wakeups.queue_key(prefix),

@@ -124,6 +124,14 @@ class Keys:
         return f"{self.prefix}:bell:{hub_id}"
 
     @property
+    def feed(self) -> str:
+        """Stream: the newest 10,000 events of all threads, for the readers of the feed.
+
+        Lives `event_ttl` past the last look of a reader.
+        """
+        return f"{self.prefix}:feed"
+
+    @property
     def limits(self) -> str:
         """Prefix of the keys in which the HTTP service counts each client's requests.
 

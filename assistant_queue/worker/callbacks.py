@@ -71,8 +71,8 @@ def check_callbacks(config: Config) -> None:
 
 async def answer(
     handler: Function | None, code: UserCode, thread_id: str, run_id: str, calls: Sequence[ToolCall]
-) -> dict[str, str]:
-    """Call the handler; return the outputs of one round, one string for each call.
+) -> dict[str, tuple[str, str | None]]:
+    """Call the handler; return the outputs of one round, each with the type of its error or None.
 
     A missing output, or an exception, becomes an error output: the model can say so, and the run is
     never left open.
@@ -87,7 +87,8 @@ async def answer(
             thread_id,
             names,
         )
-        return {call.id: error_output("no function of this name is available") for call in calls}
+        output = error_output("no function of this name is available")
+        return dict.fromkeys([call.id for call in calls], (output, "unknown_tool"))
     try:
         result = await code.call(handler, thread_id, run_id, list(calls))
     except Raised as raised:
@@ -98,7 +99,8 @@ async def answer(
             *where,
             error=raised.error,
         )
-        return {call.id: error_output("the function failed") for call in calls}
+        failed = (error_output("the function failed"), type(raised.error).__name__)
+        return dict.fromkeys([call.id for call in calls], failed)
     if not isinstance(result, list | tuple):
         msg = (
             f"{name_of(handler)} returned {type(result).__name__} for thread {thread_id!r}, "
@@ -106,7 +108,7 @@ async def answer(
         )
         raise InvalidToolResult(msg)
     given = _collect(result, handler, thread_id, run_id)
-    outputs = {}
+    outputs: dict[str, tuple[str, str | None]] = {}
     for one in calls:
         if one.id not in given:
             _log.error(
@@ -117,7 +119,8 @@ async def answer(
                 one.function.name,
                 one.id,
             )
-        outputs[one.id] = given.get(one.id, error_output("the function gave no output"))
+        missing = (error_output("the function gave no output"), "no_output")
+        outputs[one.id] = (given[one.id], None) if one.id in given else missing
     return outputs
 
 

@@ -7,8 +7,17 @@ import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+from assistant_queue.core.steps import ToolsAnswered
+from assistant_queue.core.stored_rows import ToolRow
 from assistant_queue.models import Batch, ToolCall
-from assistant_queue.observing import UNOBSERVED, Executing, Observers, Outcome, ended_with
+from assistant_queue.observing import (
+    UNOBSERVED,
+    Executing,
+    Observation,
+    Observers,
+    Outcome,
+    ended_with,
+)
 from assistant_queue.tools import Tool, Toolbox, ToolContext, WrongArguments
 from assistant_queue.tools.outputs import error_output
 from assistant_queue.user_code.caller import Function, Late, Raised, UserCode
@@ -27,41 +36,15 @@ async def answer(
     run_id: str,
     calls: Sequence[ToolCall],
     observers: Observers = UNOBSERVED,
-) -> dict[str, str]:
-    """Call the tools of one round; return their outputs, one string for each call.
+) -> ToolsAnswered:
+    """Call the tools of one round; return their outputs, and how long the calls took.
+
+    Calls that the handler answers together took as long as that.
 
     Raises:
         InvalidToolResult: The handler returned something that is not a list of outputs.
     """
-    outputs: dict[str, str] = {}
-
-    async def call_tool(tool: Tool, call: ToolCall) -> None:
-        context = ToolContext(
-            thread_id=batch.thread_id, run_id=run_id, call_id=call.id, batch=batch
-        )
-        seen = observers.begin(Executing(batch=batch, run_id=run_id, call=call))
-        with ended_with(seen):
-            with seen.active():
-                output, error = await _call_tool(tool, call, context, code)
-            seen.end(Outcome(output=output, error=error))
-        outputs[call.id] = output
-
-    async def hand_over(rest: Sequence[ToolCall]) -> None:
-        with ExitStack() as stack:
-            seen = {
-                call.id: observers.begin(Executing(batch=batch, run_id=run_id, call=call))
-                for call in rest
-            }
-            for one in seen.values():
-                stack.enter_context(ended_with(one))
-            if len(seen) == 1:  # one call of the handler answers them all
-                stack.enter_context(one.active())
-            answers = await callbacks.answer(handler, code, batch.thread_id, run_id, rest)
-            for call_id, output in answers.items():
-                error = None if handler else "unknown_tool"
-                seen[call_id].end(Outcome(output=output, error=error))
-        outputs.update(answers)
-
+    made = _Round(code, batch, run_id, observers)
     work = []
     rest = []
     for call in calls:
@@ -69,16 +52,71 @@ async def answer(
         if tool is None:
             rest.append(call)
         else:
-            work.append(asyncio.ensure_future(call_tool(tool, call)))
+            work.append(asyncio.ensure_future(made.call_tool(tool, call)))
     if rest:
-        work.append(asyncio.ensure_future(hand_over(rest)))
+        work.append(asyncio.ensure_future(made.hand_over(handler, rest)))
     try:
         await asyncio.gather(*work)
     finally:
         for one in work:
             one.cancel()
         await asyncio.gather(*work, return_exceptions=True)
-    return outputs
+    return ToolsAnswered(outputs=made.outputs, rows=tuple(made.rows))
+
+
+class _Round:
+    """The calls of one round, as they end."""
+
+    def __init__(self, code: UserCode, batch: Batch, run_id: str, observers: Observers) -> None:
+        self.outputs: dict[str, str] = {}
+        self.rows: list[ToolRow] = []
+        self._code = code
+        self._batch = batch
+        self._run_id = run_id
+        self._observers = observers
+        self._now = asyncio.get_running_loop().time
+
+    async def call_tool(self, tool: Tool, call: ToolCall) -> None:
+        """Call one tool."""
+        context = ToolContext(
+            thread_id=self._batch.thread_id,
+            run_id=self._run_id,
+            call_id=call.id,
+            batch=self._batch,
+        )
+        began = self._now()
+        seen = self._begin(call)
+        with ended_with(seen):
+            with seen.active():
+                output, error = await _call_tool(tool, call, context, self._code)
+            seen.end(Outcome(output=output, error=error))
+        self._note(call, began, output, error)
+
+    async def hand_over(self, handler: Function | None, rest: Sequence[ToolCall]) -> None:
+        """Have the handler answer the calls of functions that are not registered."""
+        began = self._now()
+        with ExitStack() as stack:
+            seen = {call.id: self._begin(call) for call in rest}
+            for one in seen.values():
+                stack.enter_context(ended_with(one))
+            if len(seen) == 1:  # one call of the handler answers them all
+                stack.enter_context(one.active())
+            answers = await callbacks.answer(
+                handler, self._code, self._batch.thread_id, self._run_id, rest
+            )
+            for call_id, (output, error) in answers.items():
+                seen[call_id].end(Outcome(output=output, error=error))
+        for call in rest:
+            self._note(call, began, *answers[call.id])
+
+    def _begin(self, call: ToolCall) -> Observation:
+        subject = Executing(batch=self._batch, run_id=self._run_id, call=call)
+        return self._observers.begin(subject)
+
+    def _note(self, call: ToolCall, began: float, output: str, error: str | None) -> None:
+        ms = round((self._now() - began) * 1000)
+        self.outputs[call.id] = output
+        self.rows.append(ToolRow(name=call.function.name, ms=ms, error=error or ""))
 
 
 async def _call_tool(

@@ -39,7 +39,7 @@ class UserCodeSteps:
             self._is_exclusive = False
             self._runtime.exclusive.release()
 
-    async def answer(self, step: steps.Answer) -> dict[str, str]:
+    async def answer(self, step: steps.Answer) -> steps.ToolsAnswered:
         """Call the tools of a round; return their outputs.
 
         Raises:

@@ -71,6 +71,9 @@ def complete_as_0_1(  # noqa: PLR0917
         lambda match: "\n".join(scripts._source(f"_{part}") for part in match[1].split()),
         _COMPLETE.read_text(encoding="utf-8"),
     )
+    source = source.replace(
+        "and is_watched() then", "and has_subscribers() then"
+    )  # it knows no feed
     now = namespace.clock.store_now_ms()
     script = scripts.build("complete", source, namespace._constants)
     args = {
@@ -627,6 +630,7 @@ class Rig:
             "list": lambda key: self.client.lrange(key, 0, -1),
             "zset": lambda key: self.client.zrange(key, 0, -1, withscores=True),
             "string": self.client.get,
+            "stream": self.client.xlen,  # which only grows
             "none": lambda _: None,
         }
         return {key: readers[text(self.client.type(key))](key) for key in keys}
@@ -668,7 +672,7 @@ class Rig:
             if kind in ("message", "batch", "pace"):
                 assert self.client.pttl(key) > 0, f"{key} never goes"
             else:
-                assert kind in ("conversation", "counters"), key
+                assert kind in ("conversation", "counters", "feed"), key
         assert self.jobs() == {}
         assert self.scheduled() == {}
 

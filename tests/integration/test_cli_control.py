@@ -141,6 +141,42 @@ def test_a_message_is_shown_with_its_times_and_attempts(
     assert run("message", "unknown").exit_code == 1
 
 
+def test_the_events_of_a_thread_are_printed_and_those_after_an_id(
+    queue: AssistantMessageQueue, run: Run
+) -> None:
+    assert run("events", "t").output == ""
+    worker = queue.start_worker()
+    queue.ask("t", "hello \x1b[31m", author="Ann", timeout=PATIENCE_S)
+    worker.stop()
+    shown = run("events", "t")
+    assert shown.exit_code == 0, shown.output
+    first, *_, last = shown.output.splitlines()
+    assert " t message_queued message_id=" in first
+    assert " author=Ann content='hello \\x1b[31m' " in first
+    assert " reply='You said: Ann: hello" in last
+    rows = [json.loads(line) for line in run("events", "t", "--json").output.splitlines()]
+    kinds = [row["type"] for row in rows if row["type"] != "text_delta"]
+    assert kinds == ["message_queued", "batch_claimed", "run_started", "reply_ready"]
+    assert rows[0]["content"] == "hello \x1b[31m"
+    after = run("events", "t", "--after", rows[-2]["id"], "--json").output
+    assert json.loads(after) == rows[-1]
+    assert run("events", "t", "--after", "yesterday").exit_code == 2
+
+
+def test_the_feed_is_printed_and_continued(queue: AssistantMessageQueue, run: Run) -> None:
+    assert run("feed", "--timeout", "0").output == ""
+    for name in ("a", "b"):
+        queue.add_message_to_thread(name, f"I am {name}")
+    lines = run("feed", "--after", "0", "--timeout", "0").output.splitlines()
+    assert [" a message_queued " in lines[0], " b message_queued " in lines[1]] == [True, True]
+    assert "content='I am a'" in lines[0]
+    first, second = run("feed", "--after", "0", "--timeout", "0", "--json").output.splitlines()
+    rest = run("feed", "--after", json.loads(first)["id"], "--timeout", "0", "--json").output
+    assert rest.splitlines() == [second]
+    missed = run("feed", "--after", "1-0", "--timeout", "0").output.splitlines()
+    assert " 1-0 - events_missed " in missed[0]
+
+
 def test_a_waiting_message_is_cancelled_once(queue: AssistantMessageQueue, run: Run) -> None:
     receipt = queue.add_message_to_thread("t", "never mind")
     assert run("cancel", receipt.message_id).exit_code == 0
@@ -159,6 +195,10 @@ def test_a_thread_and_the_queue_are_paused_and_resumed(
     assert run("pause").exit_code == 0
     assert "the queue is paused" in run("doctor", "--no-provider").output
     assert run("resume").exit_code == 0
+    flushed = run("flush", "nothing")
+    assert (flushed.exit_code, "no message waits that wants a reply" in flushed.output) == (1, True)
+    queue.add_message_to_thread("waits", "hi", message_delay=600)
+    assert run("flush", "waits").output == "waits is due\n"
 
 
 GROUP = "-1001234567890"
@@ -222,8 +262,10 @@ def test_every_command_with_a_thread_or_message_id_takes_a_negative_one() -> Non
         "cancel",
         "pause",
         "resume",
+        "flush",
         "forget",
         "explain",
+        "events",
     }
     for name, command in with_ids.items():
         more = {"send": ["-5 degrees"], "forget": ["--yes"]}.get(name, [])

@@ -180,7 +180,7 @@ async def test_an_asyncio_listener_ends_with_its_queue(aqueue: AsyncAssistantMes
         return [event async for event in aqueue.events("t")]
 
     task = asyncio.create_task(listen())
-    await until(lambda: bool(aqueue._hub and aqueue._hub._feeds))
+    await until(lambda: bool(aqueue._hub and aqueue._hub._threads))
     await aqueue.close()
     assert await asyncio.wait_for(task, 10) == []
 
@@ -190,14 +190,14 @@ def test_reading_stops_when_the_last_subscriber_leaves(queue: AssistantMessageQu
     queue.add_message_to_thread("t", "hello")
     listening = queue.events("t", after="0")
     next(listening)
-    feeds = queue._listeners.call(_feeds)
-    assert list(feeds) == ["t"]
+    threads = queue._listeners.call(_threads)
+    assert list(threads) == ["t"]
     listening.close()
-    assert feeds == {}
+    assert threads == {}
 
 
-async def _feeds(of: event_hub.EventHub) -> Any:
-    return of._feeds
+async def _threads(of: event_hub.EventHub) -> Any:
+    return of._threads
 
 
 def test_wrong_arguments_are_refused_before_anything_is_read(
@@ -340,7 +340,7 @@ async def test_a_thousand_listeners_on_one_thread_cost_one_connection_and_one_re
     await until(
         lambda: bool(
             aqueue._hub
-            and sum(len(feed.subscriptions) for feed in aqueue._hub._feeds.values()) == 1000
+            and sum(len(one.subscriptions) for one in aqueue._hub._threads.values()) == 1000
         )
     )
     with redis.Redis.from_url(one_redis.url) as watching:
@@ -353,7 +353,7 @@ async def test_a_thousand_listeners_on_one_thread_cost_one_connection_and_one_re
     assert found == [[f"{number}" for number in range(10)]] * 1000
     assert after.get("xread", 0) - before.get("xread", 0) <= 12
     assert after.get("xrange", 0) == before.get("xrange", 0)
-    assert not aqueue._hub._feeds
+    assert not aqueue._hub._threads
 
 
 @pytest.fixture
@@ -467,14 +467,14 @@ async def test_a_slow_listener_costs_no_memory_and_misses_nothing(
     monkeypatch.setattr(subscription, "BUFFER", 10)
     slow = aqueue.events("t")
     first = asyncio.create_task(anext(slow))
-    await until(lambda: bool(aqueue._hub and aqueue._hub._feeds))
+    await until(lambda: bool(aqueue._hub and aqueue._hub._threads))
     rows = [{"thread_id": "t", "message": f"{number}"} for number in range(700)]
     await aqueue.add_messages(rows)
     last = (await aqueue.open_events("t")).split("-")
-    (feed,) = aqueue._hub._feeds.values()
-    await until(lambda: feed.cursor.split("-") >= last)
+    (thread,) = aqueue._hub._threads.values()
+    await until(lambda: thread.cursor.split("-") >= last)
     found = [(await first).content]
-    (one,) = feed.subscriptions
+    (one,) = thread.subscriptions
     assert len(one._buffer) <= 10
     async for event in slow:
         found.append(event.content)
@@ -544,7 +544,7 @@ def test_a_thread_that_is_new_wakes_the_reader_at_once(
         waiting: list[Event] = []
         thread = threading.Thread(target=lambda: waiting.append(next(second)))
         thread.start()
-        wait_until(lambda: "two" in queue._listeners.call(_feeds), "it is subscribed")
+        wait_until(lambda: "two" in queue._listeners.call(_threads), "it is subscribed")
         queue.add_message_to_thread("two", "hello")
         thread.join()
         assert [event.content for event in waiting] == ["hello"]

@@ -119,6 +119,7 @@ PARAMETERS = {
     "get_run": ["thread_id", "run_id"],
     "events": ["thread_id", "after", "timeout"],
     "open_events": ["thread_id"],
+    "feed": ["after", "timeout"],
     "typing": ["thread_id", "author"],
 }
 
@@ -235,7 +236,7 @@ def test_every_call_of_the_asyncio_class_is_awaited() -> None:
         for name in public_names(AsyncAssistantMessageQueue)
         if not inspect.iscoroutinefunction(getattr(AsyncAssistantMessageQueue, name))
     }
-    assert plain == {"tool", "events"}, "a decorator, and an iterator"
+    assert plain == {"tool", "events", "feed"}, "a decorator, and iterators"
 
 
 @pytest.mark.parametrize(("name", "fields"), FIELDS.items(), ids=FIELDS)
@@ -257,7 +258,7 @@ def bad_calls() -> Iterator[Any]:
                     continue
                 if value is None and name in ANY_THREAD and parameter == "thread_id":
                     continue
-                if value is None and name == "events" and parameter == "timeout":
+                if value is None and name in {"events", "feed"} and parameter == "timeout":
                     continue
                 if name == "tool" and parameter != "function" and value is None:
                     continue

@@ -94,6 +94,7 @@ def test_the_shipped_users_may_do_their_work_and_are_refused_nothing_they_try(
             **{**service.options, "redis_url": users.url("producer")}
         ) as queue:
             queue.open_events("t")
+            feed = queue.feed(timeout=0.5)
             queue.typing("t", "Ann")
             assert queue.ask("t", "hello", timeout=PATIENCE_S) == "You said: hello"
             told = [event.type for event in queue.events("t", after="0", timeout=0.5)]
@@ -113,6 +114,7 @@ def test_the_shipped_users_may_do_their_work_and_are_refused_nothing_they_try(
             assert queue.cancel(rows[1].message_id)
             assert len(queue.get_jobs_by_thread_id("t")) == 1
             queue.resume("t")
+            queue.flush("t")
             assert queue.wait_for_reply(rows[0].message_id, 30) == "You said: uno"
             provider.personality = Personality(context_words=12, truncation="refused")
             assert queue.ask("t", "goodbye", timeout=PATIENCE_S) == "You said: goodbye"
@@ -124,7 +126,9 @@ def test_the_shipped_users_may_do_their_work_and_are_refused_nothing_they_try(
                 lambda: queue.get_message(said.message_id).delivery == "delivered", "it is shown"
             )
             wait_until(lambda: queue.get_thread_status("t").state == "idle", "the thread is idle")
+            assert "reply_delivered" in {event.type for event in feed}
             queue.forget_thread("t")
+            assert list(queue.feed(after="0", timeout=0)) == []
             status = queue.get_queue_status()
             assert (status.completed_count, status.delivering_count) == (8, 0)
         with redis.Redis.from_url(users.url("worker")) as client:
@@ -199,6 +203,7 @@ def test_a_viewer_sees_what_became_of_messages_and_changes_nothing(
             viewer.pause,
             lambda: viewer.get_jobs_by_thread_id("u"),  # texts that wait are not for viewers
             lambda: viewer.open_events("u"),
+            viewer.feed,
         ):
             with pytest.raises(NotPermitted):
                 forbidden()

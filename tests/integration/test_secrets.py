@@ -168,6 +168,7 @@ def trouble(options: dict[str, Any], provider: StandInProvider, protocol: str) -
             repr(vars(queue.config.backoff)),
         ]
         shown += [repr(make_backend(queue.config)), repr(worker)]
+        queue.feed()  # what is published is searched, too
         provider.model = lambda turn: ToolCalls([("order", {})]) if turn.round < 1 else Reply(REPLY)
         shown.append(repr(queue.add_message_to_thread("t", TEXT)))
         worker.run_until_idle()

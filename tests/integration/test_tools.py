@@ -506,5 +506,5 @@ async def test_waiting_for_a_thread_is_not_a_tools_time(monkeypatch: pytest.Monk
     for _ in range(5):
         await asyncio.sleep(0)
     let_go.set()
-    assert await waits == {"c": "in time"}
+    assert (await waits).outputs == {"c": "in time"}
     await busy

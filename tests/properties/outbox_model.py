@@ -14,7 +14,7 @@ from assistant_queue.core.delivery import DeliveryState
 from assistant_queue.errors import BatchNotFound, LeaseLost
 from assistant_queue.models import ExplanationVerdict
 from assistant_queue.store.calls import GUARD_MS
-from assistant_queue.store.ops import control, explaining, reply_outbox
+from assistant_queue.store.ops import control, event_log, explaining, reply_outbox
 from assistant_queue.store.ops.reply_outbox import DeliveryLease
 from tests.contract.store_rig import Rig
 
@@ -59,6 +59,8 @@ class OutboxMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.rig = self.make_rig()
+        # A reader of all events: no copy of a call may publish one again.
+        self.rig.run(event_log.listen(self.rig.namespace, event_log.ALL_THREADS))
         self.lines = {thread: Line() for thread in THREADS}
         self.leases: list[DeliveryLease] = []
         self.parked: dict[str, str] = {}

@@ -19,7 +19,7 @@ from assistant_queue.errors import BatchNotFound, LeaseLost, MessageIdConflict, 
 from assistant_queue.models import ExplanationVerdict, Message
 from assistant_queue.store import rq_jobs
 from assistant_queue.store.calls import Call
-from assistant_queue.store.ops import control, explaining, sweeping
+from assistant_queue.store.ops import control, event_log, explaining, sweeping
 from assistant_queue.store.ops.leases import Lease, NoLease
 from assistant_queue.store.rq_jobs import NO_JOB, RqJob
 from tests.contract.store_rig import COUNTERS, Rig
@@ -123,6 +123,8 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.rig = type(self).make_rig()
+        # A reader of all events: no copy of a call may publish one again.
+        self.rig.run(event_log.listen(self.rig.namespace, event_log.ALL_THREADS))
         self.threads = {thread: ModelThread() for thread in THREADS}
         self.messages: dict[str, tuple[str, str]] = {}
         self.chars: dict[str, int] = {}
@@ -587,7 +589,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert renewed.until_ms == model.until
 
     @some_lease
-    @rule(pick=PICKS, phase=st.sampled_from([Phase.SENDING, Phase.RUNNING]))
+    @rule(pick=PICKS, phase=st.sampled_from([Phase.FROZEN, Phase.SENDING, Phase.RUNNING]))
     def save(self, pick: int, phase: Phase) -> None:
         _, lease, model, held = self._lease(pick)
         if held and model.phase is Phase.DELIVERING:

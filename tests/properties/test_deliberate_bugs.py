@@ -240,8 +240,26 @@ BUGS: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
 }
 
+
 # Each takes one guard against late copies away.
+def published_before(old: str) -> Callable[[str], str]:
+    """Publish an event before the line that finds that the call is a copy."""
+    return swap(old, f"if is_watched() then publish('window_moved', '{{}}') end\n{old}")
+
+
 OF_COPIES: dict[str, tuple[str, Callable[[str], str]]] = {
+    "the event of a known message is in the feed again": (
+        "add",
+        published_before("if known[1] then"),
+    ),
+    "the event of a batch that is over is in the feed again": (
+        "bury",
+        published_before("if not holds(t) then"),
+    ),
+    "the event of an older write is in the feed again": (
+        "progress",
+        published_before("if is_late(t.number) then"),
+    ),
     "a late claim freezes others under the id of a batch that is over": (
         "claim",
         swap("redis.call('EXISTS', key.known) == 1", "false"),
@@ -447,6 +465,10 @@ OF_WINDOWS: dict[str, tuple[str, Callable[[str], str]]] = {
     "characters of an edited message are those it had": (
         "edit",
         swap("  count_chars(t, tonumber(arg.chars))\n", ""),
+    ),
+    "a message that was given back stays in its batch": (
+        "trim",
+        swap("redis.call('HDEL', rest_key(i), 'batch')", ""),
     ),
     "the pace of a thread is not learned": (
         "add",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from store_model import ADAPTIVE, LONG, NOW, RETRYING, SOON, THREADS, StoreMachine, Window
 
+from assistant_queue.core.thread_state import Phase
+
 A, B = THREADS
 
 
@@ -88,6 +90,18 @@ def window_tour(play: StoreMachine) -> None:  # noqa: PLR0915 - a walk
     due()
     finish()
     add(LONG)
+    due()
+    finish()
+    # A batch that gives some back after it was stored.
+    play.several_come_at_once(thread=A, count=3)
+    due()
+    play.save(pick=0, phase=Phase.FROZEN)
+    play.look()
+    play.trim(pick=0, keep=1)
+    play.look()
+    play.several_are_cancelled(thread=A, places={1})
+    play.look()
+    finish()
     due()
     finish()
     # The pace of a thread: known after the second message, changed by each, kept while it is idle.

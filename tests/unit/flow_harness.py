@@ -24,6 +24,7 @@ from assistant_queue.core.runs import (
     RunRequest,
     Undecided,
 )
+from assistant_queue.core.stored_rows import ToolRow
 from assistant_queue.core.thread_state import Phase
 from assistant_queue.errors import ConversationBusy, OutcomeUnknown, RequestRefused, RunVanished
 from assistant_queue.models import Batch, ErrorInfo, FunctionCall, Message, ToolCall
@@ -101,6 +102,14 @@ def frozen_step(step: steps.Step) -> steps.Step:
     return step
 
 
+def answered(step: steps.Answer, output: str) -> steps.ToolsAnswered:
+    """The outputs of a round, each by a call of a tenth of a second."""
+    return steps.ToolsAnswered(
+        outputs={one.id: output.format(one.id) for one in step.calls},
+        rows=tuple(ToolRow(name=one.function.name, ms=100) for one in step.calls),
+    )
+
+
 _USUAL: dict[type[Any], Any] = {
     steps.OpenConversation: ("conv_new", None),
     steps.Locate: "item_0",
@@ -111,7 +120,7 @@ _USUAL: dict[type[Any], Any] = {
     steps.Find: NotFound(anchor="item_0"),
     steps.RenewConversation: ("conv_2", "item_2"),
     steps.MoveThread: True,
-    steps.Answer: lambda step: {one.id: f"output of {one.id}" for one in step.calls},
+    steps.Answer: lambda step: answered(step, "output of {}"),
 }
 
 
@@ -631,7 +640,7 @@ class World:
                 return True
             case steps.Answer():
                 self.answered.update(one.id for one in step.calls)
-                return {one.id: "sunny" for one in step.calls}
+                return answered(step, "sunny")
             case steps.EnterExclusive():
                 return None
             case steps.Cancel():

@@ -42,6 +42,7 @@ from assistant_queue.core.runs import (
     RunEnded,
     Undecided,
 )
+from assistant_queue.core.stored_rows import ToolRow
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.errors import (
     AssistantQueueError,
@@ -396,6 +397,7 @@ def test_outputs_are_stored_before_they_are_submitted(capabilities: Capabilities
     assert named == [(None, 0), (None, 0), ("weather", NOW), (None, 0), (None, 0)]
     stored = driver.all(steps.Save)[3].progress
     assert stored.outputs == {"call_1": "output of call_1", "call_2": "output of call_2"}
+    assert stored.tools == (ToolRow(name="weather", ms=100),) * 2
     assert [one.id for one in stored.calls] == ["call_1", "call_2"]
     submitted = driver.only(steps.Submit)
     assert (submitted.run_id, submitted.outputs) == ("run_1", stored.outputs)
@@ -423,6 +425,7 @@ def test_stored_outputs_are_not_computed_again() -> None:
         {steps.Watch: [action(1, 2), DONE]},
     )
     assert [one.id for one in driver.only(steps.Answer).calls] == ["call_2"]
+    assert len(driver.all(steps.Save)[-1].progress.tools) == 1
     assert driver.only(steps.Submit).outputs == {"call_1": "kept", "call_2": "output of call_2"}
 
 

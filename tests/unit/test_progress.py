@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from assistant_queue.core.progress import Progress, dump_result, load_result, moment
 from assistant_queue.core.runs import ActionRequired
-from assistant_queue.core.stored_rows import MOST_ROWS, AttemptRow, bounded, shortened
+from assistant_queue.core.stored_rows import MOST_ROWS, AttemptRow, ToolRow, bounded, shortened
 from assistant_queue.models import ErrorInfo, FunctionCall, RunResult, ToolCall, Usage
 
 texts = st.text(max_size=20)
@@ -81,6 +81,9 @@ progresses = st.builds(
         ),
         max_size=3,
     ).map(tuple),
+    tools=st.lists(
+        st.builds(ToolRow, name=texts, ms=st.integers(0, 10**9), error=texts), max_size=3
+    ).map(tuple),
     run_sent_ms=st.integers(0, 10**13),
     first_text_ms=st.integers(0, 10**13),
     result=st.none() | results,
@@ -131,6 +134,7 @@ STORED = {
     "shortened",
     "submitted",
     "transcript",
+    "tools",
     "tries",
     "run_sent_ms",
     "first_text_ms",
@@ -194,6 +198,7 @@ def test_the_strategy_above_covers_every_field() -> None:
                 error=ErrorInfo(code="x", message="y"),
             ),
         ),
+        tools=(ToolRow(name="refund", ms=120), ToolRow(name="refund", ms=9, error="timeout")),
         run_sent_ms=12,
         first_text_ms=13,
         result=_result(),
@@ -257,6 +262,12 @@ def test_a_long_error_is_shortened_in_an_attempt() -> None:
 def test_attempts_of_another_shape_are_refused(row: object) -> None:
     with pytest.raises(ValueError, match="not the progress of a batch"):
         Progress.load(json.dumps({"tries": [row]}))
+
+
+@pytest.mark.parametrize("row", [[], ["x"], [1, 2], ["x", "y"], ["x", 2, 3], 7])
+def test_tool_calls_of_another_shape_are_refused(row: object) -> None:
+    with pytest.raises(ValueError, match="not the progress of a batch"):
+        Progress.load(json.dumps({"tools": [row]}))
 
 
 @pytest.mark.parametrize("row", [[], [1, 2], ["x", 2, 3], {"input_tokens": 1}, 7, [1, 2, 3, "x"]])

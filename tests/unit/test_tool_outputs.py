@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import datetime as dt
 import decimal
@@ -16,6 +17,7 @@ import pytest
 
 from assistant_queue import Batch, FunctionCall, Message, ToolCall, ToolOutput
 from assistant_queue.client.provider_call_arguments import make_outputs
+from assistant_queue.core.stored_rows import ToolRow
 from assistant_queue.errors import InvalidArgument
 from assistant_queue.tools import Toolbox
 from assistant_queue.tools.outputs import encode_output, error_output
@@ -104,10 +106,10 @@ async def answered(box: Toolbox, handler: Callable[..., Any] | None) -> str:
     call = ToolCall(id="c", function=FunctionCall(name="f", arguments="{}"))
     batch = Batch(id="b", thread_id="t", messages=(Message(id="m", content="hi"),))
     try:
-        outputs = await tool_calls.answer(box, handler, code, batch=batch, run_id="r", calls=[call])
+        made = await tool_calls.answer(box, handler, code, batch=batch, run_id="r", calls=[call])
     finally:
         code.close()
-    return outputs["c"]
+    return made.outputs["c"]
 
 
 WAYS = [by_tool, by_dict, by_tool_output, by_direct_call]
@@ -151,3 +153,72 @@ def test_a_model_that_cannot_be_written_is_named() -> None:
 
 def test_the_reason_of_an_error_is_json() -> None:
     assert json.loads(error_output('a "quote"')) == {"error": 'a "quote"'}
+
+
+# --- what is noted of a call ------------------------------------------------------------------------
+
+
+async def slow() -> str:
+    await asyncio.sleep(0.03)
+    return "late"
+
+
+async def stuck() -> None:
+    await asyncio.Event().wait()
+
+
+def refused() -> None:
+    raise KeyError("no such order")
+
+
+async def noted(handler: Callable[..., Any] | None = None, **tools: Any) -> dict[str, ToolRow]:
+    """Call a function `other`, and each of these tools, in one round; return their rows."""
+    box = Toolbox()
+    for name, function in tools.items():
+        box.add(function, name=name, timeout=0.05 if function is stuck else None)
+    calls = [
+        ToolCall(
+            id=name,
+            function=FunctionCall(name=name, arguments='{"x": 1}' if name == "wrong" else "{}"),
+        )
+        for name in (*tools, "other")
+    ]
+    batch = Batch(id="b", thread_id="t", messages=(Message(id="m", content="hi"),))
+    code = UserCode(1)
+    try:
+        made = await tool_calls.answer(box, handler, code, batch=batch, run_id="r", calls=calls)
+    finally:
+        code.close()
+    assert made.outputs.keys() == {call.id for call in calls}
+    assert len(made.rows) == len(calls)
+    return {row.name: row for row in made.rows}
+
+
+async def test_a_call_is_noted_with_its_time_and_the_type_of_its_error() -> None:
+    def needs(y: int) -> int:
+        return y
+
+    rows = await noted(slow=slow, stuck=stuck, refused=refused, wrong=needs)
+    errors = {name: row.error for name, row in rows.items()}
+    assert errors == {
+        "slow": "",
+        "stuck": "timeout",
+        "refused": "KeyError",
+        "wrong": "wrong_arguments",
+        "other": "unknown_tool",
+    }
+    assert rows["slow"].ms >= 30
+    assert rows["stuck"].ms >= 50
+
+
+@pytest.mark.parametrize(
+    ("handler", "error"),
+    [
+        (lambda *_: [ToolOutput("other", "done")], ""),
+        (lambda *_: [], "no_output"),
+        (lambda *_: refused(), "KeyError"),
+    ],
+    ids=["answers", "says nothing", "raises"],
+)
+async def test_a_call_of_the_handler_is_noted(handler: Any, error: str) -> None:
+    assert (await noted(handler))["other"].error == error

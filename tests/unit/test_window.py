@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import statistics
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from assistant_queue.core.window import NEVER_MS, Pace, Window, adapted, due_at, is_never
+from tests.benchmarks import windows
+
+ROOT = Path(__file__).parents[2]
 
 FIXED = Window(delay_ms=1000)
 SLIDING = Window(delay_ms=1000, kind="sliding", max_wait_ms=2500)
@@ -128,3 +134,15 @@ def test_no_message_waits_longer_than_its_window_allows(
             assert due == before
         elif most and count >= most:
             assert due == now
+
+
+def test_the_figures_of_the_documents_are_those_of_the_rule() -> None:
+    assert windows.table() in (ROOT / "docs" / "windows.md").read_text(encoding="utf-8")
+
+
+def test_an_adaptive_window_cuts_fewer_bursts_than_a_sliding_one_that_waits_as_long() -> None:
+    own = windows.at_own_speeds(windows.threads())
+    adaptive = windows.play(windows.WINDOWS["adaptive, from 10 s"], own)
+    sliding = windows.play(windows.WINDOWS["sliding, 10 s"], own)
+    assert statistics.fmean(adaptive.waits_s) <= statistics.fmean(sliding.waits_s)
+    assert adaptive.cut < sliding.cut * 0.6

@@ -58,17 +58,17 @@ class Stream:
 @contextmanager
 def listening(
     url: str,
-    thread_id: str,
+    thread_id: str | None,
     *,
     after: str | None = None,
     headers: dict[str, str] | None = None,
     **params: str,
 ) -> Iterator[Stream]:
+    """Listen to a thread; None: to the feed."""
+    path = "feed" if thread_id is None else f"threads/{thread_id}/events"
     given = {**({"Last-Event-ID": after} if after else {}), **(headers or {})}
     with (
         httpx.Client(timeout=PATIENCE_S) as client,
-        client.stream(
-            "GET", f"{url}/api/threads/{thread_id}/events", headers=given, params=params
-        ) as response,
+        client.stream("GET", f"{url}/api/{path}", headers=given, params=params) as response,
     ):
         yield Stream(response)

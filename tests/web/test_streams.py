@@ -14,9 +14,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from assistant_queue import AssistantMessageQueue
+from assistant_queue import AssistantMessageQueue, InvalidArgument
 from assistant_queue.integrations.fastapi import rooms
-from assistant_queue.integrations.fastapi.access import ANONYMOUS
+from assistant_queue.integrations.fastapi.access import ANONYMOUS, Action, Caller
 from assistant_queue.integrations.fastapi.frames import note
 from assistant_queue.integrations.fastapi.listener import Listener
 from assistant_queue.testing import StandInProvider
@@ -98,6 +98,58 @@ def test_an_id_of_another_redis_begins_again_and_says_so(
         told = stream.until("reply_ready")
     assert "events_missed" in [event["type"] for event in told]
     assert "message_queued" in [event["type"] for event in told]
+
+
+# --- all threads ----------------------------------------------------------------------------------
+
+
+def test_the_feed_has_the_events_of_all_threads_for_all_its_listeners(
+    site: Site, queue: AssistantMessageQueue
+) -> None:
+    threads = ["a", "b", "a"]
+    with listening(site.url, None) as stream, listening(site.url, None) as other:
+        for one in (stream, other):
+            assert [event["type"] for event in one.until("caught_up")] == ["caught_up"]
+        for name in threads:
+            queue.ask(name, f"I am {name}", timeout=PATIENCE_S)
+        found = [event for _ in threads for event in happened(stream.until("reply_ready"))]
+        assert found == [event for _ in threads for event in happened(other.until("reply_ready"))]
+        assert [event["thread_id"] for event in found] == [name for name in threads for _ in "life"]
+        assert not {"text_delta", "presence"} & {event["type"] for event in found}
+        with listening(site.url, None, after=found[4]["id"]) as again:
+            assert happened(again.until("caught_up")) == found[5:]
+        assert len(site.service.rooms._rooms) == 1
+    assert httpx.get(f"{site.url}/api/feed", params={"after": "yesterday"}).status_code == 422
+
+
+def test_the_feed_is_a_separate_action_without_a_thread(queue: AssistantMessageQueue) -> None:
+    asked: list[tuple[str, str | None]] = []
+    answers = iter([True, True, False])
+
+    def authorize(_: Any, action: str, thread_id: str | None) -> Caller | bool:
+        asked.append((action, thread_id))
+        sees = ["message_queued"]
+        return action == Action.FEED and next(answers) and Caller(sees=sees)
+
+    with running(queue, authorize=authorize, recheck_access=0.2) as site:
+        with listening(site.url, None) as stream:
+            stream.until("caught_up")
+            for name in ("a", "b"):
+                queue.add_message_to_thread(name, "Hi!")
+            rest = stream.rest()
+        assert [event["type"] for event in rest] == ["message_queued"] * 2 + ["closed"]
+        assert set(asked) == {(Action.FEED, None)}
+        assert httpx.get(f"{site.url}/api/threads/t/events").status_code == 403
+
+
+def test_no_thread_id_leads_to_the_feed(site: Site, queue: AssistantMessageQueue) -> None:
+    with joined(site, "a") as socket:
+        tell(socket, type="join", thread_id="")
+        assert hear(socket, "problem")["code"] == "invalid_argument"
+    assert httpx.get(f"{site.url}/api/threads//events").status_code == 404
+    with pytest.raises(InvalidArgument):
+        queue.events("", after="0")
+    assert not site.service.rooms._rooms
 
 
 @pytest.mark.parametrize("after", ["yesterday", "-1", "1-", "1-2-3"])

@@ -307,8 +307,11 @@ def answer(ctx: BatchContext, event: ActionRequired) -> Reached:
         progress.asked = event
     if new:
         yield from enter_user_code(ctx, "", new)
-        outputs: dict[str, str] = yield steps.Answer(batch=ctx.batch, run_id=run_id, calls=new)
-        progress.outputs.update(outputs)
+        answered: steps.ToolsAnswered = yield steps.Answer(
+            batch=ctx.batch, run_id=run_id, calls=new
+        )
+        progress.outputs.update(answered.outputs)
+        progress.tools = (*progress.tools, *answered.rows)
         leave_user_code(ctx)
     # Only now: a worker that resumes before the outputs are stored sees the same event and
     # collects it then.

@@ -36,6 +36,7 @@ class Action(StrEnum):
     CANCEL_MESSAGE = "cancel_message"
     READ_HISTORY = "read_history"
     LISTEN = "listen"
+    FEED = "feed"
     TYPE = "type"
     SAY = "say"
     START_RUN = "start_run"
@@ -79,7 +80,7 @@ class Caller:
             request says; None: the request may give one.
         tenant: The tenant of this caller's messages, whatever the request says; None: the request
             may give one.
-        sees: The events of a thread that this caller may see: a collection of their types, or a
+        sees: The events, of a thread or of the feed, that this caller may see: a collection of their types, or a
             predicate of one event; None for all. It does not change within one stream or socket
             until `authorize` is called again.
         expires_at: Aware; streams end at this time at the latest, and are authorized again when the

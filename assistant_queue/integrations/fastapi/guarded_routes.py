@@ -34,6 +34,7 @@ _SUMMARIES = {
     "add_message": "Queue a message",
     "chat": "Queue a message and wait for its reply",
     "listen": "Stream what happens to a thread",
+    "feed": "Stream what happens to all threads",
     "typing": "Say that a person types",
     "pause": "Pause all threads",
     "resume": "Resume all threads",

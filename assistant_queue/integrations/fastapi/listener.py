@@ -93,8 +93,8 @@ class Listener:
             self._behind = None  # live from here on
         except AssistantQueueError as error:
             _log.info(
-                "thread %r: stored events cannot be read at the moment, the listener reconnects: %s",
-                self.room.thread_id,
+                "%s: stored events cannot be read at the moment, the listener reconnects: %s",
+                self.room.name,
                 error,
             )
             self.is_over = True
@@ -106,8 +106,8 @@ class Listener:
             return []
         if self._position < room.oldest_kept:
             _log.info(
-                "a listener of thread %r is too slow and is disconnected; it resumes where it was",
-                room.thread_id,
+                "a listener of %s is too slow and is disconnected; it resumes where it was",
+                room.name,
             )
             self.is_over = True
             return []

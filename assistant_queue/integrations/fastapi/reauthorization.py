@@ -11,6 +11,7 @@ from starlette.requests import HTTPConnection
 from assistant_queue.integrations.fastapi.access import Action, ask
 from assistant_queue.integrations.fastapi.listener import Listener
 from assistant_queue.integrations.fastapi.problems import ProblemRefusal, refusal_of
+from assistant_queue.store.ops.event_log import ALL_THREADS
 
 if TYPE_CHECKING:
     from assistant_queue.integrations.fastapi.service import Service
@@ -22,6 +23,7 @@ class Reauthorization:
     def __init__(
         self, service: Service, request: HTTPConnection, thread_id: str, listener: Listener
     ) -> None:
+        """`thread_id` is `ALL_THREADS` for a listener of the feed."""
         self._service = service
         self._request = request
         self._thread_id = thread_id
@@ -54,7 +56,10 @@ class Reauthorization:
         self._listener.must_check = False
         try:
             self._listener.caller = await ask(
-                self._service.authorize, self._request, Action.LISTEN, self._thread_id
+                self._service.authorize,
+                self._request,
+                Action.FEED if self._thread_id == ALL_THREADS else Action.LISTEN,
+                self._thread_id or None,
             )
         except Exception as error:  # noqa: BLE001 - a failure of `authorize` refuses
             return refusal_of(error, "-")

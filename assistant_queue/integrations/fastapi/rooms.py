@@ -1,4 +1,7 @@
-"""Rooms: the events of a thread, read once for all its listeners in this process."""
+"""Rooms: the events of a thread, read once for all its listeners in this process.
+
+The feed of all threads has a room, too: that of `ALL_THREADS`, without presence.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,15 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, cast
 
+from assistant_queue.client import arguments
 from assistant_queue.integrations.fastapi.frames import Frame, frame_of, id_of, note, place_of
 from assistant_queue.integrations.fastapi.listener import Listener
 from assistant_queue.integrations.fastapi.presence import Presence
 from assistant_queue.store.ops import event_log
+from assistant_queue.store.ops.event_log import ALL_THREADS
 
 if TYPE_CHECKING:
     from assistant_queue.client.async_queue import AsyncAssistantMessageQueue
@@ -41,9 +46,10 @@ def _closing(found: AsyncIterator[Event]) -> aclosing[AsyncGenerator[Event, None
 
 
 class Room:
-    """A thread with listeners.
+    """A thread, or all threads, with listeners.
 
     Attributes:
+        name: Its name in the log.
         kept: The latest frames.
         count: The number of all frames so far.
         floor: The place of the newest event that is no longer kept, or at which the room began.
@@ -52,12 +58,13 @@ class Room:
     def __init__(self, queue: AsyncAssistantMessageQueue, thread_id: str, after: str) -> None:
         self.queue = queue
         self.thread_id = thread_id
+        self.name = "the feed" if thread_id == ALL_THREADS else f"thread {thread_id!r}"
         self.kept: deque[Frame] = deque()
         self.count = 0
         self.floor = place_of(after)
         self._bytes = 0
         self.listeners: set[Listener] = set()
-        self.reading = asyncio.create_task(self._read(after), name=f"events of {thread_id}")
+        self.reading = asyncio.create_task(self._read(after), name=f"events of {self.name}")
 
     def publish(self, frame: Frame) -> None:
         """Add a frame and wake up all listeners."""
@@ -74,13 +81,15 @@ class Room:
 
     async def _read(self, after: str) -> None:
         try:
-            async with _closing(self.queue.events(self.thread_id, after)) as found:
+            if self.thread_id == ALL_THREADS:
+                events = self.queue.feed(after)
+            else:
+                events = self.queue.events(self.thread_id, after)
+            async with _closing(events) as found:
                 async for event in found:
                     self.publish(frame_of(event))
         except Exception as error:  # noqa: BLE001 - after any failure, listeners reconnect and resume
-            _log.warning(
-                "thread %r: its events cannot be read at the moment: %s", self.thread_id, error
-            )
+            _log.warning("%s: its events cannot be read at the moment: %s", self.name, error)
         finally:
             for listener in self.listeners:
                 listener.end()
@@ -106,10 +115,9 @@ class Rooms:
         self._opening = asyncio.Semaphore(OPENED)
         self.presence = Presence(queue, self._publish_presence)
 
-    @asynccontextmanager
-    async def listen(
+    def listen(
         self, thread_id: str, after: str | None, caller: Caller, name: str | None
-    ) -> AsyncIterator[Listener]:
+    ) -> AbstractAsyncContextManager[Listener]:
         """Listen to a thread for the duration of the block.
 
         Args:
@@ -119,26 +127,52 @@ class Rooms:
             name: Name in the thread's presence; None: not listed.
 
         Raises:
-            InvalidArgument: `after` is not an event id.
+            InvalidArgument: `after` is not an event id, or `thread_id` none of a thread.
             ConfigurationError: Events are switched off.
         """
+        return self._listen(arguments.check_thread_id(thread_id), after, caller, name)
+
+    def follow_all(
+        self, after: str | None, caller: Caller
+    ) -> AbstractAsyncContextManager[Listener]:
+        """Listen to the feed of all threads; arguments and errors as `listen`."""
+        return self._listen(ALL_THREADS, after, caller, None)
+
+    @asynccontextmanager
+    async def _listen(
+        self, thread_id: str, after: str | None, caller: Caller, name: str | None
+    ) -> AsyncIterator[Listener]:
+        core = self._queue.core
         async with self._opening:
-            newest = await self._queue.open_events(thread_id)
+            stream = await core.store.run(event_log.listen(core.namespace, thread_id))
+        newest = stream.newest
         # The room begins at the newest event or earlier; older events are read here, and the two
         # overlap.
         room = self._room(thread_id, newest)
         listener = Listener(room, newest if after is None else after, caller)
         room.listeners.add(listener)
         try:
-            async with self.presence.here(thread_id, name):
-                listener.send(self.presence.frame(thread_id))
-                async with aclosing(self._pages(listener, after, place_of(newest))) as pages:
-                    await listener.catch_up(pages)
-                    yield listener
+            async with (
+                self._present(listener, name),
+                aclosing(self._pages(listener, after, place_of(newest))) as pages,
+            ):
+                await listener.catch_up(pages)
+                yield listener
         finally:
             room.listeners.discard(listener)
             if not room.listeners:
                 await self._close(room)
+
+    @asynccontextmanager
+    async def _present(self, listener: Listener, name: str | None) -> AsyncIterator[None]:
+        """Have the listener in its thread's presence, and send it that; the feed has none."""
+        thread_id = listener.room.thread_id
+        if thread_id == ALL_THREADS:
+            yield
+            return
+        async with self.presence.here(thread_id, name):
+            listener.send(self.presence.frame(thread_id))
+            yield
 
     def _room(self, thread_id: str, start: str) -> Room:
         room = self._rooms.get(thread_id)

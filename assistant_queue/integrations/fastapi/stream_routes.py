@@ -1,9 +1,9 @@
-"""Routes of a thread's events: an event stream, and typing notices."""
+"""Routes of events: the streams of a thread and of all threads, and typing notices."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -51,12 +51,17 @@ Name = Annotated[
 ]
 
 
+_EVENTS: dict[str, Any] = {
+    "description": "Events, as they happen.",
+    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+}
+
+
 def add_routes(router: APIRouter, service: Service) -> None:
     """Add the routes of events to a router."""
 
     @router.get("/threads/{thread_id}/events", response_class=EventSourceResponse, **operation(
-        Action.LISTEN, 404, 501, name="listen",
-        responses={200: {"description": "Events, as they happen.", "content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+        Action.LISTEN, 404, 501, name="listen", responses={200: _EVENTS},
     ))  # fmt: skip
     async def listen(
         request: Request,
@@ -66,23 +71,26 @@ def add_routes(router: APIRouter, service: Service) -> None:
         name: Name = None,
     ) -> Response:
         """Stream a thread's server-sent events; the stream can be resumed after any of them."""
-        start = last_event_id or after
-        if start is not None:
-            place_of(start)
-        seen_as = arguments.check_author(name)
         caller = caller_of(request)
-        key = service.client_key(request, caller)
-        async with AsyncExitStack() as opening:
-            opening.enter_context(service.gate.slot(key))
-            listener = await opening.enter_async_context(
-                service.rooms.listen(thread_id, start, caller, shown_name(caller, seen_as))
-            )
-            first = f"retry: {int(service.settings.reconnect_after * 1000)}\n\n".encode()
-            chunks = _chunks(
-                listener, Reauthorization(service, request, thread_id, listener), first
-            )
-            return _Stream(chunks, opening.pop_all(), listener, ping=service.settings.heartbeat)
-        raise AssertionError  # pragma: no cover - an exit stack swallows nothing
+        start = last_event_id or after
+        seen_as = shown_name(caller, arguments.check_author(name))
+        return await _stream(
+            service, request, service.rooms.listen(thread_id, start, caller, seen_as), start
+        )
+
+    @router.get("/feed", response_class=EventSourceResponse, **operation(
+        Action.FEED, 501, name="feed", responses={200: _EVENTS},
+    ))  # fmt: skip
+    async def feed(
+        request: Request, after: After = None, last_event_id: LastEventId = None
+    ) -> Response:
+        """Stream the server-sent events of all threads; it can be resumed after any of them.
+
+        All events but `text_delta` and `typing`. An id of the feed is none of a thread's stream.
+        """
+        start = last_event_id or after
+        opened = service.rooms.follow_all(start, caller_of(request))
+        return await _stream(service, request, opened, start)
 
     @router.post(
         "/threads/{thread_id}/typing",
@@ -96,7 +104,27 @@ def add_routes(router: APIRouter, service: Service) -> None:
         """
         await service.queue.typing(thread_id, shown_name(caller_of(request), body.author))
 
-    del listen, typing
+    del listen, feed, typing
+
+
+async def _stream(
+    service: Service,
+    request: Request,
+    opened: AbstractAsyncContextManager[Listener],
+    start: str | None,
+) -> Response:
+    """Return the stream of a listener that is opened for it, after the event `start`."""
+    if start is not None:
+        place_of(start)
+    key = service.client_key(request, caller_of(request))
+    async with AsyncExitStack() as opening:
+        opening.enter_context(service.gate.slot(key))
+        listener = await opening.enter_async_context(opened)
+        first = f"retry: {int(service.settings.reconnect_after * 1000)}\n\n".encode()
+        watch = Reauthorization(service, request, listener.room.thread_id, listener)
+        chunks = _chunks(listener, watch, first)
+        return _Stream(chunks, opening.pop_all(), listener, ping=service.settings.heartbeat)
+    raise AssertionError  # pragma: no cover - an exit stack swallows nothing
 
 
 def shown_name(caller: Caller, asked: str | None) -> str | None:

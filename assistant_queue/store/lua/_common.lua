@@ -35,6 +35,8 @@
 --   paused        string  present while the whole queue is paused; ms since when, opaque here
 --   events        stream  events of the thread: at (ms), type, data (JSON); exists only while the
 --                         thread has subscribers
+--   feed          stream  events of all threads: at, type, thread, data; exists only while it has
+--                         readers
 -- Keys of RQ
 --   scheduled     zset    job id -> seconds
 --   queue         list    job ids

@@ -26,7 +26,7 @@ local function write_results(t, is_silent)
   redis.call('HDEL', key.conversation, 'open')
   book(t.bk, 'completed', t.bn)
   redis.call('PUBLISH', arg.done, t.batch)
-  if not is_silent and has_subscribers() then
+  if not is_silent and is_watched() then
     publish('reply_ready', string.sub(arg.result, 1, -2) .. ',"account":' .. arg.account .. '}')
   end
 end

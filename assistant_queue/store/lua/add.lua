@@ -1,5 +1,5 @@
 -- Event `add`: a message arrives. One round trip; its cost is independent of the queue's length.
--- KEYS: thread pending message over pace due counters scheduled queue queues job events
+-- KEYS: thread pending message over pace due counters scheduled queue queues job events feed
 -- ARGV: now thread_id entry chars labels digest nonce delay_ms window max_wait_ms max_batch
 --       max_chars after_run max_pending overdue_ms over_ms recheck_ms tick function origin stamp
 --       job_id events
@@ -75,7 +75,7 @@ if limits_chars then
   redis.call('HSET', key.message, 'chars', arg.chars)
 end
 
-if has_subscribers() then
+if is_watched() then
   publish('message_queued', cjson.encode({entry = entry, due = due_ms, pending = count}))
   if t.n > 0 and tonumber(t.own_due) ~= due then
     publish('window_moved', cjson.encode({due = due_ms, pending = count}))

@@ -1,7 +1,7 @@
 -- Event `bury`: the batch moves to the failed list, where an operator can inspect, retry or discard
 -- it; the thread continues, or pauses. A fallback joins the outbox.
 -- KEYS: thread frozen conversation record dead failed due counters scheduled queue queues job guard
---       events outbox delivering deliveries paused *messages
+--       events feed outbox delivering deliveries paused *messages
 -- ARGV: now thread_id token failure pause done open keep_anchor recheck_ms tick function origin
 --       stamp job_id guard_id events reply delivery_token lease_ms guard_ms
 -- Returns {'idle' | 'pending', ms until the caller holds the delivery or '', now}
@@ -30,7 +30,7 @@ if arg.keep_anchor == '' then
 end
 book(t.bk, 'failed', t.bn)
 redis.call('PUBLISH', arg.done, t.batch)
-if has_subscribers() then
+if is_watched() then
   local is_parked = cjson.decode(arg.failure).reason == 'parked'
   publish(is_parked and 'batch_parked' or 'batch_dead_lettered',
     cjson.encode({batch_id = t.batch, failure = arg.failure}))

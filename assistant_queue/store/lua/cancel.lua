@@ -1,6 +1,6 @@
 -- Event `cancel`: a waiting message will not be sent. Its text is removed at once, its place in the
 -- list stays.
--- KEYS: thread pending message due counters events
+-- KEYS: thread pending message due counters events feed
 -- ARGV: now thread_id message_id rev nonce result_ttl_ms events
 -- Returns {'cancelled'}; {'gone' | 'settled' | 'taken' | 'changed'}: nothing has changed
 --! include common waiting events quiet chars
@@ -44,7 +44,7 @@ if ends then
     end
   end
 end
-if has_subscribers() then
+if is_watched() then
   publish('message_cancelled', cjson.encode({message_id = arg.message_id}))
   if ends then publish('window_moved', cjson.encode({due = ms(never), pending = t.n - 1})) end
 end

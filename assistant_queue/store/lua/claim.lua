@@ -1,6 +1,6 @@
 -- Event `claim`: take the thread's lease and freeze its batch before anything is sent.
 -- KEYS: thread pending frozen conversation known due counters paused scheduled queue queues job
---       taken events
+--       taken events feed
 -- ARGV: now thread_id token lease_ms batch_id max_take largest early_ms guard_ms tick function
 --       origin stamp job_id worker taken events
 -- Returns {'claimed', now, until, batch id, phase, progress, deaths, claimed ms, guard id,
@@ -201,7 +201,7 @@ redis.call('HSET', key.thread, 'state', 'active', 'token', arg.token, 'until', m
   'since', ms(now), 'wake', guard, 'deaths', t.deaths or '0', 'bk', t.bk, 'pk', 'waiting')
 redis.call('ZADD', key.due, ms(lease_end + tonumber(arg.guard_ms)), arg.thread_id)
 -- In `delivering` the batch has been answered, and only its delivery is open.
-if t.phase ~= 'delivering' and has_subscribers() then
+if t.phase ~= 'delivering' and is_watched() then
   local sent = t.progress and t.progress ~= '' and cjson.decode(t.progress).attempts or 0
   if t.phase == 'frozen' or t.state == 'retrying' then sent = sent + 1 end
   local entries = redis.call('LRANGE', key.frozen, 0, -1)

@@ -1,5 +1,5 @@
 -- Event `deliver`: the platform has the reply; it leaves the outbox.
--- KEYS: thread outbox delivering deliveries counters record paused scheduled guard events
+-- KEYS: thread outbox delivering deliveries counters record paused scheduled guard events feed
 -- ARGV: now thread_id token batch_id guard_id result_ttl_ms lease_ms next guard_ms events
 -- Returns {'settled', {next entry or '', its progress, ms until, now}} or {'lost'}: nothing has
 --         changed
@@ -15,7 +15,7 @@ if redis.call('EXISTS', key.record) == 1 then
   if kind == 'late' then redis.call('PEXPIRE', key.record, arg.result_ttl_ms) end
 end
 add_to('delivered', 1)
-if has_subscribers() then
+if is_watched() then
   publish('reply_delivered', cjson.encode({batch_id = arg.batch_id, late = kind == 'late'}))
 end
 return {'settled', leave_line(read_thread(), d)}

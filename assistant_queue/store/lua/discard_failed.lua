@@ -1,6 +1,6 @@
 -- Event `discard`: an operator discards a failed batch. Its texts are removed; the state of its
 -- messages can be queried for a while longer.
--- KEYS: record dead failed counters events *messages
+-- KEYS: record dead failed counters events feed *messages
 -- ARGV: now batch_id nonce result_ttl_ms events
 -- Returns {'ok'} or {'gone'}: nothing has changed
 --! include common events
@@ -14,7 +14,7 @@ redis.call('DEL', key.dead)
 redis.call('ZREM', key.failed, arg.batch_id)
 for i = 1, rest_count do redis.call('PEXPIRE', rest_key(i), arg.result_ttl_ms) end
 book('failed', nil, count)
-if has_subscribers() then
+if is_watched() then
   local failure = cjson.decode(redis.call('HGET', key.record, 'failure'))
   publish('batch_discarded',
     cjson.encode({batch_id = arg.batch_id, message_ids = failure.message_ids}))

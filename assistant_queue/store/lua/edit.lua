@@ -1,5 +1,5 @@
 -- Event `edit`: a waiting message gets another content; its place and its window stay.
--- KEYS: thread pending message events
+-- KEYS: thread pending message events feed
 -- ARGV: now message_id rev nonce entry chars digest events
 -- Returns {'edited'}; {'gone' | 'settled' | 'taken' | 'changed'}: nothing has changed
 --! include common waiting events chars
@@ -18,7 +18,7 @@ if t.chars then
   redis.call('HSET', key.message, 'chars', arg.chars)
 end
 redis.pcall('HINCRBY', key.message, 'rev', 1)
-if is_new and has_subscribers() then
+if is_new and is_watched() then
   publish('message_edited', cjson.encode({entry = arg.entry}))
 end
 return {'edited'}

@@ -1,6 +1,6 @@
 -- Event `finish`: store the results, drop the batch, release the lease, and stay pending if
 -- messages wait - in one step. The reply joins the outbox.
--- KEYS: thread frozen conversation record due counters scheduled queue queues job guard events
+-- KEYS: thread frozen conversation record due counters scheduled queue queues job guard events feed
 --       outbox delivering deliveries paused *messages
 -- ARGV: now thread_id token result account lost result_ttl_ms keep_text anchor done recheck_ms tick
 --       function origin stamp job_id guard_id events reply delivery_token lease_ms guard_ms
@@ -21,7 +21,7 @@ if not holds(t) then
 end
 if t.phase ~= 'delivering' then
   write_results(t,
-    has_subscribers() and was_shown(redis.call('LINDEX', key.frozen, 0) or '', t.bn))
+    is_watched() and was_shown(redis.call('LINDEX', key.frozen, 0) or '', t.bn))
 elseif redis.call('EXISTS', key.record) == 1 then
   -- Stored by a dead worker; this worker's call may be repeated, too.
   redis.call('HSET', key.record, 'token', arg.token)

@@ -1,5 +1,5 @@
 -- Event `flush`: the window of the waiting messages is over.
--- KEYS: thread pending due counters over scheduled queue queues job events
+-- KEYS: thread pending due counters over scheduled queue queues job events feed
 -- ARGV: now thread_id over_ms recheck_ms tick function origin stamp job_id events
 -- Returns {'flushed'}, or {'idle'}: no message waits that wants a reply, nothing has changed
 -- over: of this very call. A second one changes nothing: messages may have arrived since.
@@ -14,7 +14,7 @@ local kind = kind_of(t, now)
 book(t.pk, kind, t.n)
 redis.call('HSET', key.thread, 'own_due', ms(now), 'pk', kind)
 if not t.batch then wake_in_time(t, now) end
-if has_subscribers() then
+if is_watched() then
   publish('window_moved', cjson.encode({due = ms(now), pending = t.n}))
 end
 return {word}

@@ -1,14 +1,41 @@
 -- Event `forget`: delete every key of a thread, including its waiting messages; its failed batches
 -- are subtracted from the counters.
--- KEYS: thread pending frozen conversation pace due counters failed events over outbox delivering
---       deliveries *others
--- ARGV: now thread_id seen batch_ids over_ms
+-- KEYS: thread pending frozen conversation pace due counters failed events feed over outbox
+--       delivering deliveries *others
+-- ARGV: now thread_id seen batch_ids over_ms events
 -- Returns {'forgotten'}
 --         {'busy'}: a worker holds the thread, or delivers a reply; nothing has changed
 --         {'changed'}: other messages wait than the caller saw; nothing has changed
 -- others: the records of its messages and batches, and their replies in the failed list. batch_ids: of the latter, a JSON list. over: of
 -- this very call; a second one changes nothing, because the thread may have new messages since.
+-- The feed keeps its newest events, without those of the thread; readers find that older ones are
+-- missing.
 --! include common
+
+-- Chosen: some ten milliseconds.
+local most_kept = 2000
+
+-- Written anew: of an entry that is only deleted, Redis keeps the text as long as its neighbours
+-- live. An entry that is no event keeps each place: a reader continues after any of them.
+local function forget_in_feed()
+  local rows = redis.pcall('XREVRANGE', key.feed, '+', '-', 'COUNT', most_kept + 1)
+  if rows.err or #rows == 0 then return end
+  local is_in = #rows > most_kept -- or before them
+  for _, row in ipairs(rows) do is_in = is_in or row[2][6] == arg.thread_id end
+  if not is_in then return end
+  redis.call('DEL', key.feed)
+  for i = math.min(#rows, most_kept), 1, -1 do
+    local id, fields = rows[i][1], rows[i][2]
+    if fields[6] ~= arg.thread_id and fields[8] then
+      redis.call('XADD', key.feed, id, 'at', fields[2], 'type', fields[4], 'thread', fields[6],
+        'data', fields[8])
+    else
+      redis.call('XADD', key.feed, id, 'at', fields[2], 'type', 'forgotten', 'data', '{}')
+    end
+  end
+  redis.call('PEXPIRE', key.feed, string.match(arg.events, ' %d+ (%d+)') or arg.over_ms)
+end
+
 if redis.call('SET', key.over, '1', 'NX', 'PX', arg.over_ms) == false then return {'forgotten'} end
 local t = read_thread()
 if t.token and tonumber(t['until']) > now then return {'busy'} end
@@ -27,6 +54,7 @@ redis.call('ZREM', key.deliveries, arg.thread_id)
 book('replies', nil, redis.call('LLEN', key.outbox))
 redis.call('DEL', key.thread, key.pending, key.frozen, key.conversation, key.pace, key.events,
   key.outbox, key.delivering)
+forget_in_feed()
 for i = 1, rest_count do
   if redis.call('TYPE', rest_key(i)).ok == 'hash'
       and redis.call('HGET', rest_key(i), 'state') == 'failed' then

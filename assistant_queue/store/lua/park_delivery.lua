@@ -1,7 +1,7 @@
 -- Event `park`: the reply cannot be delivered, or it is not known whether it was. It leaves the
 -- line for the failed list, from where it can be delivered again without another run.
 -- KEYS: thread outbox delivering deliveries counters record reply failed paused scheduled guard
---       events
+--       events feed
 -- ARGV: now thread_id token batch_id guard_id failure word progress lease_ms next guard_ms events
 -- Returns {'settled', {next entry or '', its progress, ms until, now}} or {'lost'}: nothing has
 --         changed
@@ -24,7 +24,7 @@ else
   redis.call('ZADD', key.failed, ms(now), arg.batch_id)
   add_to('undelivered', 1)
 end
-if has_subscribers() then
+if is_watched() then
   publish('delivery_failed', cjson.encode({batch_id = arg.batch_id, failure = arg.failure}))
 end
 return {'settled', leave_line(read_thread(), d)}

@@ -1,6 +1,6 @@
 -- Events `retry` and `hold`: the holder releases the thread, and the same batch is due again at a
 -- given time.
--- KEYS: thread due counters scheduled queue queues job events
+-- KEYS: thread due counters scheduled queue queues job events feed
 -- ARGV: now thread_id token state wait_ms phase progress recheck_ms tick function origin stamp
 --       job_id events
 -- Returns {'ok', ms when it is due} or {'lost'}: nothing has changed
@@ -31,7 +31,7 @@ else
   redis.call('ZADD', key.due, due <= now and recheck_at() or ms(due), arg.thread_id)
   publish_tick(due)
 end
-if arg.state == 'retrying' and arg.phase ~= 'delivering' and has_subscribers() then
+if arg.state == 'retrying' and arg.phase ~= 'delivering' and is_watched() then
   local progress = cjson.decode(arg.progress)
   local attempt, retry_at = progress.attempts or 0, ms(due)
   publish('attempt_failed', cjson.encode(

@@ -1,6 +1,6 @@
 -- Event `progress`: the batch advanced. Written before a request is sent and as soon as an id is
 -- known.
--- KEYS: thread events *messages
+-- KEYS: thread events feed *messages
 -- ARGV: now token number phase progress batch_id run_id new_events events
 -- Returns {'ok', '1' if the thread has subscribers or ''} or {'lost'}: nothing has changed
 -- The messages given are marked as members of this batch. run_id: of the current run, or ''.
@@ -16,12 +16,11 @@ if is_new then redis.call('HSET', key.thread, 'deaths', '0') end
 redis.call('HSET', key.thread,
   'phase', arg.phase, 'progress', arg.progress, 'number', arg.number)
 for i = 1, rest_count do redis.call('HSET', rest_key(i), 'batch', arg.batch_id) end
-local is_subscribed = has_subscribers()
-if is_subscribed and is_new then
+if is_new and is_watched() then
   local known = t.progress and t.progress ~= '' and cjson.decode(t.progress).run_id
   if arg.run_id ~= '' and arg.run_id ~= known then
     publish('run_started', cjson.encode({batch_id = arg.batch_id, run_id = arg.run_id}))
   end
   if arg.new_events ~= '' then publish_all(arg.new_events) end
 end
-return {'ok', is_subscribed and '1' or ''}
+return {'ok', has_subscribers() and '1' or ''}

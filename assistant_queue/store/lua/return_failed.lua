@@ -1,5 +1,6 @@
 -- Event `return`: a failed batch returns to the head of its thread and is due at once.
--- KEYS: thread pending record dead failed due counters scheduled queue queues job events *messages
+-- KEYS: thread pending record dead failed due counters scheduled queue queues job events feed
+--       *messages
 -- ARGV: now thread_id batch_id nonce entries over_ms recheck_ms tick function origin stamp job_id
 --       events
 -- Returns {'ok'} or {'gone'}: nothing has changed
@@ -41,7 +42,7 @@ if not t.batch then
     redis.call('ZADD', key.due, recheck_at(), arg.thread_id)
   end
 end
-if has_subscribers() then
+if is_watched() then
   publish('batch_retried', cjson.encode(
     {batch_id = arg.batch_id, message_ids = ids_of(entries), pending = t.n + #entries}))
 end

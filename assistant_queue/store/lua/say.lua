@@ -2,7 +2,7 @@
 -- outbox, in order with the replies. A reply joins the waiting messages, too, for the provider's
 -- conversation.
 -- KEYS: thread message record outbox delivering deliveries counters paused scheduled queue queues
---       job events pending due
+--       job events feed pending due
 -- ARGV: now thread_id message_id batch_id author text kind labels result reply entry result_ttl_ms
 --       over_ms guard_ms recheck_ms tick function origin stamp job_id events
 -- Returns {'said', ms when, wake-up id or ''}
@@ -53,7 +53,7 @@ else
   redis.call('PEXPIRE', key.message,
     math.max(tonumber(arg.result_ttl_ms), tonumber(arg.over_ms)))
 end
-if has_subscribers() then
+if is_watched() then
   publish('said', cjson.encode(
     {message_id = arg.message_id, author = arg.author, text = arg.text, kind = arg.kind}))
 end

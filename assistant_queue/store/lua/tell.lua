@@ -11,7 +11,7 @@ if not holds(t) then return {'lost'} end
 if not has_subscribers() then return {'ok', ''} end
 -- Else the same call again: its reply was lost.
 if t.told ~= arg.told and not is_late(t.piece) then
-  publish_all(arg.new_events)
+  for _, one in ipairs(cjson.decode(arg.new_events)) do publish_to_subscribers(one[1], one[2]) end
   redis.call('HSET', key.thread, 'told', arg.told, 'piece', arg.number)
 end
 return {'ok', '1'}

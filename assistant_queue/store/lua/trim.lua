@@ -1,10 +1,10 @@
 -- Event `trim`: the provider accepts fewer messages in one run; the tail of the batch waits for the
 -- next.
--- KEYS: thread pending frozen counters events *messages
+-- KEYS: thread pending frozen counters events feed *messages
 -- ARGV: now token keep events
 -- Returns {'ok', messages in the batch} or {'lost'}: nothing has changed
 -- Only before anything was sent. The messages given are those that return to the list, in order:
--- they get their new places.
+-- they get their new places, and are in no batch.
 --! include common events quiet
 local t = read_thread()
 if not holds(t) then return {'lost'} end
@@ -19,6 +19,7 @@ if moved > 0 then
   local head = t.head - moved
   for i = 1, rest_count do
     redis.call('HSET', rest_key(i), 'seq', ms(head + i - 1))
+    redis.call('HDEL', rest_key(i), 'batch')
     redis.pcall('HINCRBY', rest_key(i), 'rev', 1)
   end
   local is_waiting = quiet < moved or (t.n > 0 and not is_never(t.own_due))
@@ -27,7 +28,7 @@ if moved > 0 then
   redis.call('HSET', key.thread, 'bn', t.bn - moved, 'n', t.n + moved, 'head', head,
     'own_due', ms(is_waiting and now or never), 'first', t.claimed, 'pk', 'waiting')
   if marked > 0 then redis.call('HSET', key.thread, 'quiet', '1') end
-  if has_subscribers() then
+  if is_watched() then
     local ids = ids_of(redis.call('LRANGE', key.frozen, 0, -1))
     publish('batch_claimed', cjson.encode({batch_id = t.batch, message_ids = ids, attempt = 1}))
   end

@@ -1,6 +1,6 @@
 -- Event `typing`: a user types. An open sliding window stays open for a while; a thread without
 -- waiting messages does not change.
--- KEYS: thread due scheduled queue queues job events
+-- KEYS: thread due scheduled queue queues job events feed
 -- ARGV: now thread_id author hold_ms coalesce_ms window max_wait_ms tick function origin stamp
 --       job_id events
 -- Returns {'moved', ms when the window ends now} or {'still'}: no window has changed
@@ -23,6 +23,7 @@ if due then
     end
   end
 end
+local is_move_seen = due and is_watched()
 if has_subscribers() then
   -- Published once per coalesce_ms and author; a call repeated after a lost reply is
   -- coalesced, too.
@@ -30,9 +31,11 @@ if has_subscribers() then
   local said = last and last[2][4] == 'typing' and cjson.decode(last[2][6])
   if not (said and said.author == arg.author
       and now - tonumber(last[2][2]) < tonumber(arg.coalesce_ms)) then
-    publish('typing', cjson.encode({author = arg.author, ['until'] = ms(until_ms)}))
+    publish_to_subscribers('typing', cjson.encode({author = arg.author, ['until'] = ms(until_ms)}))
   end
-  if due then publish('window_moved', cjson.encode({due = ms(due), pending = t.n})) end
+end
+if is_move_seen then
+  publish('window_moved', cjson.encode({due = ms(due), pending = t.n}))
 end
 if due then return {'moved', ms(due)} end
 return {'still'}

@@ -28,6 +28,8 @@ _log = logging.getLogger(__name__)
 
 START = "0-0"
 """An id before every event."""
+ALL_THREADS = ""
+"""Instead of a thread's id: the feed of all threads. No thread has it."""
 
 
 def event_rules(config: Config) -> EventRules:
@@ -146,13 +148,20 @@ class Stream:
     newest: str
 
 
+def stream_of(namespace: Namespace, thread_id: str) -> str:
+    """Return the key of a thread's stream, or of the feed for `ALL_THREADS`."""
+    keys = namespace.keys
+    return keys.feed if thread_id == ALL_THREADS else keys.events(thread_id)
+
+
 def listen(namespace: Namespace, thread_id: str) -> Operation[Stream]:
-    """Keep a thread's events from now on.
+    """Keep the events of a thread, or of `ALL_THREADS`, from now on.
 
     Raises:
         ConfigurationError: Events are "off".
     """
-    reply = yield namespace.call("listen", thread_id)
+    keys = {"stream": stream_of(namespace, thread_id)}
+    reply = yield namespace.call("listen", thread_id, keys=keys)
     if text(reply[0]) == "off":
         raise ConfigurationError(
             'Events are disabled in this queue (events="off"): create it with events="listened" '
@@ -178,13 +187,15 @@ class EventPage:
 
 
 def read(namespace: Namespace, thread_id: str, after: str, count: int) -> Operation[EventPage]:
-    """Return the events after `after`, at most `count`."""
+    """Return the events of a thread, or of `ALL_THREADS`, after `after`, at most `count`."""
+    keys = {"stream": stream_of(namespace, thread_id)}
     oldest, newest, entries = yield namespace.call(
-        "read_events", thread_id, after=after, count=count
+        "read_events", thread_id, keys=keys, after=after, count=count
     )
     missed = is_missed(after, text(oldest), text(newest))
     if missed and order(after) > order(text(newest) or START):
-        entries = (yield namespace.call("read_events", thread_id, after=START, count=count))[2]
+        again = namespace.call("read_events", thread_id, keys=keys, after=START, count=count)
+        entries = (yield again)[2]
     rows = [(text(entry_id), _fields(row)) for entry_id, row in entries]
     found = (parse(thread_id, entry_id, fields) for entry_id, fields in rows)
     return EventPage(
@@ -215,7 +226,10 @@ def _fields(row: Any) -> dict[str, str]:
 
 
 def parse(thread_id: str, entry_id: str, fields: Any) -> models.Event | None:
-    """Return an entry as an event; None for a stream's first entry and for an unknown type."""
+    """Return an entry as an event; None for a stream's first entry and for an unknown type.
+
+    An entry of the feed names its thread.
+    """
     plain = _fields(fields)
     reader = _READERS.get(plain.get("type", ""))
     if reader is None:
@@ -224,7 +238,7 @@ def parse(thread_id: str, entry_id: str, fields: Any) -> models.Event | None:
     try:
         event: models.Event = kind(
             id=entry_id,
-            thread_id=thread_id,
+            thread_id=plain["thread"] if thread_id == ALL_THREADS else thread_id,
             at=moment(int(plain["at"])),
             **values(json.loads(plain["data"])),
         )

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from assistant_queue.store.calls import Namespace, Operation, blocking, plain, text
-from assistant_queue.store.ops.event_log import START
+from assistant_queue.store.ops.event_log import START, stream_of
 from assistant_queue.store.ops.sweeping import read_and_wake
 
 Rows = list[tuple[str, Any]]
@@ -55,7 +55,7 @@ class StreamReader:
 
         Threads without new entries are left out; nothing came within `block_ms` if all are.
         """
-        keys = {self._namespace.keys.events(thread_id): thread_id for thread_id in cursors}
+        keys = {stream_of(self._namespace, thread_id): thread_id for thread_id in cursors}
         reply = yield blocking(
             "XREAD",
             "COUNT",
@@ -77,7 +77,7 @@ class StreamReader:
 
 def count_streams(namespace: Namespace, thread_ids: Sequence[str]) -> Operation[int]:
     """Count the streams of these threads; the same round trip wakes overdue threads."""
-    names = [namespace.keys.events(thread_id) for thread_id in thread_ids]
+    names = [stream_of(namespace, thread_id) for thread_id in thread_ids]
     (found,) = yield from read_and_wake(namespace, [plain("EXISTS", *names)])
     return int(found)
 
