@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
+
+DeliveryStatus = Literal["none", "pending", "delivered", "unknown", "undelivered"]
+"""States of a reply's delivery, as `MessageStatus.delivery`."""
+
+BatchOutcome = Literal["completed", "incomplete", "failed", "said"]
+"""Outcomes of a batch, as `BatchRecord.outcome`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,3 +116,90 @@ class Timeline:
     completed_at: datetime | None = None
     delivered_at: datetime | None = None
     attempts: tuple[AttemptInfo, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCallRecord:
+    """One call of a tool, as the journal keeps it: no arguments and no output.
+
+    Attributes:
+        name: The tool's name, as the model wrote it.
+        call_id: The provider's id of the call.
+        started_at: When the function was called; aware, UTC. None if it is not known.
+        duration_s: Seconds until it returned, raised, or was given up; calls that the handler
+            answers together took as long as that.
+        error_code: Why it failed: the type of an exception, or a code such as `timeout`; None if it
+            returned.
+    """
+
+    name: str
+    call_id: str
+    started_at: datetime | None
+    duration_s: float
+    error_code: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryRecord:
+    """The delivery of a batch's reply, as the journal keeps it.
+
+    Attributes:
+        state: `none` if there is no reply to deliver, `pending`, `delivered`, `unknown` or
+            `undelivered`, as `MessageStatus.delivery`.
+        channel: The channel's name, or `on_reply`; None before it is settled, and if there is none.
+        tries: How often it was tried, refusals that do not count aside.
+        part_ids: The platform's ids of the parts that it has, in order; None for a part without an
+            id. Of very many, the first.
+        error_code: Why it was given up; None if it was not.
+    """
+
+    state: DeliveryStatus = "none"
+    channel: str | None = None
+    tries: int = 0
+    part_ids: tuple[str | None, ...] = ()
+    error_code: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchRecord:
+    """A batch that ended, as the journal of its thread keeps it: no texts.
+
+    Attributes:
+        batch_id: Its id. A failed batch that is retried is answered as another batch.
+        thread_id: The thread.
+        message_ids: Its messages, in the order in which the model saw them; of very many, the first
+            and the latest.
+        message_count: The number of its messages.
+        outcome: `completed`, `incomplete` or `failed`; `said` for a text of `say`, which no run
+            answers.
+        ended_at: When it ended; aware, UTC.
+        reason: Of a failed batch the reason of the failed list, of an incomplete one the provider's
+            reason; None otherwise.
+        error_code: The code of the error of a failed batch.
+        attempts: How often it was sent to the provider.
+        run_ids: The latest run of each attempt that had one, in order.
+        timeline: Its times, and the attempts at it; their errors have codes and no words.
+        usage: Tokens of its run; None if none were counted.
+        model: The model that answered; None if it was not named.
+        tenant: The tenant of its messages.
+        tool_calls: The calls of tools, in the order of their ends; of very many, the first and the
+            latest.
+        delivery: The delivery of its reply.
+    """
+
+    batch_id: str
+    thread_id: str
+    message_ids: tuple[str, ...]
+    message_count: int
+    outcome: BatchOutcome
+    ended_at: datetime
+    reason: str | None = None
+    error_code: str | None = None
+    attempts: int = 0
+    run_ids: tuple[str, ...] = ()
+    timeline: Timeline = field(default_factory=Timeline)
+    usage: Usage | None = None
+    model: str | None = None
+    tenant: str | None = None
+    tool_calls: tuple[ToolCallRecord, ...] = ()
+    delivery: DeliveryRecord = field(default_factory=DeliveryRecord)

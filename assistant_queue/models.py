@@ -9,8 +9,12 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from assistant_queue.accounting import AttemptInfo as AttemptInfo  # noqa: PLC0414 - found here, too
+from assistant_queue.accounting import BatchRecord as BatchRecord  # noqa: PLC0414
+from assistant_queue.accounting import DeliveryRecord as DeliveryRecord  # noqa: PLC0414
+from assistant_queue.accounting import DeliveryStatus as DeliveryStatus  # noqa: PLC0414
 from assistant_queue.accounting import ErrorInfo as ErrorInfo  # noqa: PLC0414
 from assistant_queue.accounting import Timeline as Timeline  # noqa: PLC0414
+from assistant_queue.accounting import ToolCallRecord as ToolCallRecord  # noqa: PLC0414
 from assistant_queue.accounting import Usage as Usage  # noqa: PLC0414
 
 Content = str | Sequence[Mapping[str, Any]]
@@ -51,9 +55,6 @@ ThreadOrder = Literal["oldest_due", "newest_due"]
 
 ResultStatus = Literal["completed", "incomplete", "failed"]
 """Outcomes of a batch, as `RunResult.status`."""
-
-DeliveryStatus = Literal["none", "pending", "delivered", "unknown", "undelivered"]
-"""States of a reply's delivery, as `MessageStatus.delivery`."""
 
 SayKind = Literal["reply", "notice"]
 """Kinds of what `say` says: a reply is written to the provider's conversation, a notice is not."""

@@ -15,6 +15,7 @@ from assistant_queue.client.commands import (
     TakesTools,
 )
 from assistant_queue.client.event_methods import AsyncEventMethods
+from assistant_queue.client.judging import judge_async, judge_content_async
 from assistant_queue.client.provider_call_methods import AsyncProviderCallMethods
 from assistant_queue.client.queue_core import QueueCore, open_async_core, ready_core
 from assistant_queue.client.waited_replies import no_reply_yet, settled_reply
@@ -162,7 +163,7 @@ class AsyncAssistantMessageQueue(TakesTools, AsyncProviderCallMethods, AsyncEven
             wants_reply=wants_reply,
             message_delay=message_delay,
         )
-        judged = await self._commands.judge_async(row)
+        judged = await judge_async(self.config, row)
         return await self._store.run(self._commands.add_one(judged))
 
     async def add_messages(self, messages: Iterable[MessageRow | UncheckedRow]) -> list[Receipt]:
@@ -180,7 +181,7 @@ class AsyncAssistantMessageQueue(TakesTools, AsyncProviderCallMethods, AsyncEven
         """
         rows = arguments.make_rows(messages)
         # All of them are judged before the first is queued.
-        judged = [await self._commands.judge_async(row) for row in rows]
+        judged = [await judge_async(self.config, row) for row in rows]
         return await self._store.run(self._commands.add_rows(judged))
 
     async def ask(
@@ -310,7 +311,7 @@ class AsyncAssistantMessageQueue(TakesTools, AsyncProviderCallMethods, AsyncEven
             MessageNotFound: There is no such message.
         """
         made = self._commands.make_edit(message_id, message)
-        await self._commands.validate_async(made, None)
+        await judge_content_async(self.config, made, None)
         return await self._store.run(self._commands.edit_made(made))
 
     # --- control ----------------------------------------------------------------------------------
@@ -329,8 +330,8 @@ class AsyncAssistantMessageQueue(TakesTools, AsyncProviderCallMethods, AsyncEven
     async def flush(self, thread_id: str) -> bool:
         """Answer what waits in a thread now: the window of its messages is over.
 
-        Messages beyond one batch, or behind a run, follow without a window of their own. A pause
-        and a back-off end as before.
+        Messages beyond one batch, or behind a run, follow without another window. A pause and a
+        back-off end as before.
 
         Returns:
             True if something waited, False if nothing did. Messages that want no reply wait on.

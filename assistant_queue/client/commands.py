@@ -10,15 +10,15 @@ import logging
 import secrets
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Any, TypeVar, overload
 
 from assistant_queue.client import arguments
+from assistant_queue.client.add_rules import RulesOfAdds
 from assistant_queue.client.additions import Addition
+from assistant_queue.client.judging import judge, judge_content
 from assistant_queue.client.observed_adds import add_observed
-from assistant_queue.config import Config, to_ms
+from assistant_queue.config import Config
 from assistant_queue.config.protocol import can_write, name_of_backend
-from assistant_queue.core.window import Window
 from assistant_queue.errors import (
     NotSupported,
 )
@@ -43,8 +43,6 @@ from assistant_queue.store.ops import (
     thread_lists,
 )
 from assistant_queue.store.ops.event_log import ALL_THREADS, COALESCE_MS, listen, typing
-from assistant_queue.user_code.flush_calls import is_flushed, is_flushed_async
-from assistant_queue.user_code.validator_calls import validate, validate_async
 
 _log = logging.getLogger(__name__)
 
@@ -69,21 +67,7 @@ class Commands:
     def __init__(self, config: Config, namespace: Namespace) -> None:
         self.config = config
         self.namespace = namespace
-        window = Window(
-            delay_ms=to_ms(config.message_delay),
-            kind=config.window,
-            max_wait_ms=to_ms(config.max_wait or 0),
-            max_batch=config.max_batch_size or 0,
-            max_chars=config.max_batch_chars or 0,
-        )
-        self._rules = producing.AddRules(
-            window=window,
-            after_run=config.after_run,
-            max_pending=config.max_pending or 0,
-            replicated=config.durability == "replicated",
-        )
-        waiting = replace(window, delay_ms=to_ms(config.attachment_wait or config.message_delay))
-        self._rules_of_text = replace(self._rules, window=waiting)
+        self._rules = RulesOfAdds(config)
         self._introduced = False
         self._warned_of: set[str] = set()
         self._seen_typing: dict[tuple[str, str], float] = {}
@@ -151,41 +135,6 @@ class Commands:
             delay_s=arguments.check_delay(message_delay),
         )
 
-    def judge(self, row: Addition) -> Addition:
-        """Run the validators, and `flush_when`.
-
-        Raises:
-            MessageRefused: A validator refused the message.
-        """
-        self.validate(row.message, row.thread_id)
-        rule = self.config.flush_when
-        if rule is None:
-            return row
-        flushes = is_flushed(rule, row.message, row.thread_id, self.config.callback_limit)
-        return replace(row, flushes=flushes)
-
-    async def judge_async(self, row: Addition) -> Addition:
-        """`judge`, without blocking the event loop."""
-        await self.validate_async(row.message, row.thread_id)
-        rule = self.config.flush_when
-        if rule is None:
-            return row
-        limit_s = self.config.callback_limit
-        flushes = await is_flushed_async(rule, row.message, row.thread_id, limit_s)
-        return replace(row, flushes=flushes)
-
-    def validate(self, made: Message, thread_id: str | None) -> None:
-        """Run the validators.
-
-        Raises:
-            MessageRefused: One of them refused the message.
-        """
-        validate(self.config.validators, made, thread_id, self.config.callback_limit)
-
-    async def validate_async(self, made: Message, thread_id: str | None) -> None:
-        """`validate`, without blocking the event loop."""
-        await validate_async(self.config.validators, made, thread_id, self.config.callback_limit)
-
     def add_one(self, row: Addition) -> Operation[Receipt]:
         """`add_message_to_thread`, of a message that was judged."""
         yield from self._introduce()
@@ -193,19 +142,20 @@ class Commands:
             yield from add_observed(
                 self.config,
                 [row],
-                lambda rows: producing.add(self.namespace, *self._with_rules(rows[0])),
+                lambda rows: producing.add(self.namespace, *self._rules.of(rows[0])),
             )
         )
 
     def add_many(self, messages: Iterable[Mapping[str, Any]]) -> Operation[list[Receipt]]:
         """`add_messages`."""
         # All of them are judged before the first is queued.
-        return self.add_rows([self.judge(row) for row in arguments.make_rows(messages)])
+        rows = arguments.make_rows(messages)
+        return self.add_rows([judge(self.config, row) for row in rows])
 
     def add_rows(self, rows: list[Addition]) -> Operation[list[Receipt]]:
         """`add_messages`, of messages that were judged."""
         yield from self._introduce()
-        with_rules = self._with_rules
+        with_rules = self._rules.of
         return (
             yield from add_observed(
                 self.config,
@@ -213,23 +163,6 @@ class Commands:
                 lambda rows: producing.add_many(self.namespace, [with_rules(row) for row in rows]),
             )
         )
-
-    def _with_rules(self, row: Addition) -> tuple[str, Message, producing.AddRules]:
-        """Return a message with its window: text alone may be a caption, and waits for attachments.
-
-        A message that flushes is a window that is full with one message.
-        """
-        rules = self._rules if row.message.has_attachment else self._rules_of_text
-        window = rules.window
-        if row.delay_s is not None:
-            window = replace(window, delay_ms=to_ms(row.delay_s))
-            if window.kind == "adaptive":
-                window = replace(window, kind="sliding")  # a given length is not adapted
-        if row.flushes and row.message.wants_reply:
-            window = replace(window, max_batch=1)
-        if window is not rules.window:
-            rules = replace(rules, window=window)
-        return row.thread_id, row.message, rules
 
     def _introduce(self) -> Operation[None]:
         """Write the queue's fingerprint, once for each process, before its first message."""
@@ -263,7 +196,7 @@ class Commands:
                     batch_id=secrets.token_hex(12),
                     kind=kind,
                     result_ttl_s=self.config.result_ttl,
-                    is_replicated=self._rules.replicated,
+                    is_replicated=self._rules.is_replicated,
                 ),
             )
         )
@@ -368,7 +301,7 @@ class Commands:
     def edit(self, message_id: str, message: Any) -> Operation[bool]:
         """`edit_message`."""
         made = self.make_edit(message_id, message)
-        self.validate(made, None)
+        judge_content(self.config, made, None)
         return self.edit_made(made)
 
     def make_edit(self, message_id: str, message: Any) -> Message:

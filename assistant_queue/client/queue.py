@@ -12,6 +12,7 @@ from assistant_queue.client.commands import (
     TakesTools,
 )
 from assistant_queue.client.event_methods import EventMethods
+from assistant_queue.client.judging import judge
 from assistant_queue.client.provider_call_methods import ProviderCallMethods
 from assistant_queue.client.queue_core import QueueCore, open_core, ready_core
 from assistant_queue.client.waited_replies import no_reply_yet, settled_reply
@@ -167,7 +168,7 @@ class AssistantMessageQueue(TakesTools, ProviderCallMethods, EventMethods):
             wants_reply=wants_reply,
             message_delay=message_delay,
         )
-        return self._store.run(self._commands.add_one(self._commands.judge(row)))
+        return self._store.run(self._commands.add_one(judge(self.config, row)))
 
     def ask(
         self,
@@ -330,8 +331,8 @@ class AssistantMessageQueue(TakesTools, ProviderCallMethods, EventMethods):
     def flush(self, thread_id: str) -> bool:
         """Answer what waits in a thread now: the window of its messages is over.
 
-        Messages beyond one batch, or behind a run, follow without a window of their own. A pause
-        and a back-off end as before.
+        Messages beyond one batch, or behind a run, follow without another window. A pause and a
+        back-off end as before.
 
         Returns:
             True if something waited, False if nothing did. Messages that want no reply wait on.

@@ -14,6 +14,7 @@ from assistant_queue.clock import Clock, SystemClock
 from assistant_queue.config import Config
 from assistant_queue.store.calls import Namespace
 from assistant_queue.store.ops.event_log import event_rules
+from assistant_queue.store.ops.journal import journal_rules
 from assistant_queue.store.transport.connect import async_from, fresh, sync_from
 from assistant_queue.store.transport.pinned import PinnedConnection
 from assistant_queue.store.transport.stores import AsyncStore, SyncStore
@@ -94,4 +95,6 @@ def ready_core(given: Sequence[Any], options: Mapping[str, Any]) -> QueueCore[An
 
 
 def _namespace(config: Config, clock: Clock | None) -> Namespace:
-    return Namespace(config.queue_prefix, clock or SystemClock(), event_rules(config))
+    return Namespace(
+        config.queue_prefix, clock or SystemClock(), event_rules(config), journal_rules(config)
+    )

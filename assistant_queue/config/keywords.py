@@ -95,7 +95,7 @@ class Options(TypedDict, total=False):
     producer and worker."""
     flush_when: Sequence[str] | FlushCallable | None
     """Messages that end the window at once: words, or a function of the message that returns True.
-    Default: None. Used by: producer."""
+    Default: None. Environment: ASSISTANT_QUEUE_FLUSH_WHEN. Used by: producer."""
     separate_authors: bool | ShareCallable
     """Messages of different authors go into different batches; a function of two names returns True
     for those that may share one. Default: False. Environment: ASSISTANT_QUEUE_SEPARATE_AUTHORS.
@@ -115,6 +115,13 @@ class Options(TypedDict, total=False):
     event_limit: int
     """Least number of events kept for a thread; older ones are trimmed in steps of about 100.
     Default: 1000 events. Environment: ASSISTANT_QUEUE_EVENT_LIMIT. Used by: producer and worker."""
+    journal: int
+    """Batches of a thread of which times, attempts, tokens and deliveries are kept, without texts;
+    0 for none. Default: 200 batches. Environment: ASSISTANT_QUEUE_JOURNAL. Used by: producer and
+    worker."""
+    journal_ttl: float
+    """Time that a batch is kept in its thread's journal. Default: 604800.0 s. Environment:
+    ASSISTANT_QUEUE_JOURNAL_TTL. Used by: producer and worker."""
     validators: Sequence[Validator]
     """Functions that return a reason to refuse a message, or None: [max_length(2000), no_markup(),
     your_own]. Default: (). Used by: producer."""

@@ -71,6 +71,7 @@ _USUAL_MOST = {
     "retry_for": 48 * HOUR_S,
     "delivery_for": 30 * 24 * HOUR_S,
     "event_ttl": 30 * 24 * HOUR_S,
+    "journal_ttl": 366 * 24 * HOUR_S,
     "result_ttl": 366 * 24 * HOUR_S,
 }
 """The longest usual time of an option; more is logged as a probable confusion of units. Chosen: a
@@ -235,7 +236,7 @@ class Config(BaseSettings):
         unit="characters",
         ge=1,
     )
-    flush_when: Any = _option(
+    flush_when: Sequence[str] | Callable[..., Any] | None = _option(
         None,
         "messages that end the window at once: words, or a function of the message that returns "
         "True",
@@ -274,6 +275,18 @@ class Config(BaseSettings):
         where="both",
         unit="events",
         ge=100,
+    )
+    journal: int = _option(
+        200,
+        "batches of a thread of which times, attempts, tokens and deliveries are kept, without "
+        "texts; 0 for none",
+        where="both",
+        unit="batches",
+        ge=0,
+        le=10_000,
+    )
+    journal_ttl: PositiveSeconds = _option(
+        604800.0, "time that a batch is kept in its thread's journal", where="both", unit="s", ge=1
     )
     validators: Any = _option(
         (),

@@ -99,16 +99,27 @@ class ToolRow:
         name: The tool, as the model called it.
         ms: How long it took.
         error: The type of its error: a code, or the name of an exception; "" if it returned.
+        call_id: The provider's id of the call.
+        started_ms: When it began, ms.
     """
 
     name: str
     ms: int
     error: str = ""
+    call_id: str = ""
+    started_ms: int = 0
 
 
 def dump_tools(rows: Sequence[ToolRow]) -> list[list[Any]]:
-    """Return calls of tools as lists, without an empty error."""
-    return [[row.name, row.ms, *([row.error] if row.error else [])] for row in rows]
+    """Return calls of tools as lists, without trailing fields that are empty."""
+    return [_dump_tool(row) for row in rows]
+
+
+def _dump_tool(row: ToolRow) -> list[Any]:
+    plain = [row.name, row.ms, row.error, row.call_id, row.started_ms]
+    while not plain[-1] and len(plain) > _LEAST_FIELDS:
+        plain.pop()
+    return plain
 
 
 def load_tools(plain: Sequence[Sequence[Any]]) -> tuple[ToolRow, ...]:
@@ -123,10 +134,16 @@ def load_tools(plain: Sequence[Sequence[Any]]) -> tuple[ToolRow, ...]:
 def _load_tool(row: Sequence[Any]) -> ToolRow:
     if len(row) < _LEAST_FIELDS:
         raise IndexError
-    name, ms, error, *_ = [*row, ""]
-    if not (isinstance(name, str) and isinstance(ms, int) and isinstance(error, str)):
-        raise TypeError("row of a tool call")
-    return ToolRow(name=name, ms=ms, error=error)
+    filled = [*row, *_EMPTY_CALL[len(row) :]]
+    for value, empty in zip(filled, _EMPTY_CALL, strict=False):
+        if not isinstance(value, type(empty)):
+            raise TypeError("row of a tool call")
+    name, ms, error, call_id, started_ms, *_ = filled
+    return ToolRow(name=name, ms=ms, error=error, call_id=call_id, started_ms=started_ms)
+
+
+_EMPTY_CALL: tuple[Any, ...] = ("", 0, "", "", 0)
+"""The fields of the row of a call, empty."""
 
 
 # --- tokens ---------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ class Window:
     Attributes:
         delay_ms: How long a message waits for others.
         kind: `fixed` counts from the oldest waiting message; `sliding` starts again with each
-            message; `adaptive` does so with a length of its own (`adapted`).
+            message; `adaptive` does so with a length that is learned (`adapted`).
         max_wait_ms: The longest that a sliding or adaptive window holds the oldest message.
         max_batch: A window with this many messages ends at once; 0 for no limit.
         max_chars: So does one with this many characters; 0 for no limit.
@@ -39,7 +39,7 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class ThreadPace:
     """The pace of a thread's messages, in ms.
 
     Attributes:
@@ -54,8 +54,8 @@ class Pace:
 
 
 def adapted(
-    window: Window, pace: Pace | None, *, now_ms: int, is_burst: bool
-) -> tuple[Window, Pace]:
+    window: Window, pace: ThreadPace | None, *, now_ms: int, is_burst: bool
+) -> tuple[Window, ThreadPace]:
     """Return the window of a message, and the pace with it: `lua/_pace.lua` in Python.
 
     Args:
@@ -69,7 +69,8 @@ def adapted(
     if is_burst and 0 <= ago <= window.max_wait_ms:
         ago = max(ago, 1)
         if not gap:
-            gap, deviation = ago, ago // 2
+            gap = ago
+            deviation = ago // 2
         else:
             deviation = (3 * deviation + abs(ago - gap)) // 4
             gap = max((7 * gap + ago) // 8, 1)
@@ -78,7 +79,7 @@ def adapted(
         delay_ms = max(min(gap + 4 * deviation, window.max_wait_ms), delay_ms // 10)
     return (
         replace(window, kind="sliding", delay_ms=delay_ms),
-        Pace(gap_ms=gap, deviation_ms=deviation, seen_ms=now_ms),
+        ThreadPace(gap_ms=gap, deviation_ms=deviation, seen_ms=now_ms),
     )
 
 

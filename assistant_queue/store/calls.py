@@ -74,6 +74,19 @@ class EventRules:
         return "" if self.mode == "off" else f"{self.mode} {self.limit} {self.ttl_ms}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalRules:
+    """Retention of a thread's journal.
+
+    Attributes:
+        most: Entries that are kept; 0 to write none.
+        ttl_ms: How long.
+    """
+
+    most: int = 200
+    ttl_ms: int = 604_800_000
+
+
 @dataclass(frozen=True, slots=True)
 class Pipelined:
     """Calls sent without waiting: the operation receives the replies to the previous `Pipelined`.
@@ -213,12 +226,24 @@ class Namespace:
             (`store/layout.py`).
     """
 
-    def __init__(self, prefix: str, clock: Clock, events: EventRules | None = None) -> None:
-        """`events` is None for callers that publish no events: the options' defaults hold."""
+    def __init__(
+        self,
+        prefix: str,
+        clock: Clock,
+        events: EventRules | None = None,
+        journal: JournalRules | None = None,
+    ) -> None:
+        """`events` and `journal` are None for callers that write none: the defaults hold."""
         self.events = EventRules() if events is None else events
+        self.journal = JournalRules() if journal is None else journal
         self.prefix = prefix
         self.clock = clock
-        self._constants: Constants = (*CONSTANTS, ("events", self.events.argument()))
+        self._constants: Constants = (
+            *CONSTANTS,
+            ("events", self.events.argument()),
+            ("journal_most", self.journal.most),
+            ("journal_ttl_ms", self.journal.ttl_ms),
+        )
         self._lay_out(base_of(prefix))
         self.is_settled = self.keys.prefix == prefix
 
@@ -253,6 +278,7 @@ class Namespace:
             "events": keys.events(""),
             "outbox": keys.outbox(""),
             "delivering": keys.delivering(""),
+            "journal": keys.journal(""),
         }
         self._plans: dict[tuple[str, Constants, bool], _Plan] = {}
 

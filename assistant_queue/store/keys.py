@@ -199,6 +199,13 @@ class Keys:
         """Hash: state of the delivery at the head of the outbox; deleted with the outbox."""
         return f"{self.prefix}:delivering:{thread_id}"
 
+    def journal(self, thread_id: str) -> str:
+        """List: what became of the thread's latest batches (`core/journal_entries.py`).
+
+        Lives `journal_ttl` past the last of them.
+        """
+        return f"{self.prefix}:journal:{thread_id}"
+
     # --- one message, one batch -------------------------------------------------------------------
 
     def message(self, message_id: str) -> str:

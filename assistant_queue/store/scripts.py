@@ -73,6 +73,7 @@ _KINDS = {
     "delivering": "hash",
     "deliveries": "zset",
     "reply": "hash",
+    "journal": "list",
     "due": "zset",
     "failed": "zset",
     "counters": "hash",

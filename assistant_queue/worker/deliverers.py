@@ -154,7 +154,7 @@ async def deliver_observed(
     config: Config, deliverer: Deliverer, result: RunResult, progress: StoredProgress
 ) -> None:
     """Deliver, with an observation of this try and of each part."""
-    channel = _name_of_deliverer(config, result.thread_id)
+    channel = name_of_deliverer(config, result.thread_id)
     if config.observers.observer is None or channel is None:
         await deliverer.deliver(result, progress)
         return
@@ -174,7 +174,7 @@ async def deliver_observed(
             raise
 
 
-def _name_of_deliverer(config: Config, thread_id: str) -> str | None:
+def name_of_deliverer(config: Config, thread_id: str) -> str | None:
     """Return the name of a thread's channel, or "on_reply"; None if nothing is delivered."""
     channel = channel_of(thread_id, config.channels)
     if channel is not None:

@@ -39,6 +39,7 @@ from assistant_queue.worker.deliverers import (
     batch_of,
     deliver_observed,
     most_deaths,
+    name_of_deliverer,
 )
 from assistant_queue.worker.lease import HeldLease
 from assistant_queue.worker.outage import PASSES
@@ -142,7 +143,7 @@ class ReplyDelivery:
             error = problem
         else:
             following: DeliveryLease | None = await self._settle(
-                "Delivered", held, lambda: self._delivered(held)
+                "Delivered", held, lambda: self._delivered(held, progress.state)
             )
             return following
         return await self._after_failure(held, progress.state, error)
@@ -259,7 +260,7 @@ class ReplyDelivery:
         await self._runtime.probe(f"after {step}", batch_of(held.lease))
         return answer
 
-    def _delivered(self, held: Held) -> Operation[DeliveryLease | None]:
+    def _delivered(self, held: Held, state: DeliveryState) -> Operation[DeliveryLease | None]:
         following = yield from reply_outbox.delivered(
             self._runtime.namespace,
             held.lease,
@@ -267,6 +268,8 @@ class ReplyDelivery:
             result_ttl_s=self._config.result_ttl,
             lease_s=self._config.lock_duration,
             takes_next=not self._runtime.is_stopping,
+            state=state,
+            channel=name_of_deliverer(self._config, held.lease.thread_id),
         )
         if self._was_marked_done:
             yield from delivery_marks.clear(self._runtime.namespace, held.lease.batch_id)
@@ -311,6 +314,7 @@ class ReplyDelivery:
                     state=verdict.state,
                     lease_s=self._config.lock_duration,
                     takes_next=not runtime.is_stopping,
+                    channel=name_of_deliverer(self._config, lease.thread_id),
                 ),
             )
             return following

@@ -87,6 +87,7 @@ class StoreSteps:
                 result=step.result,
                 anchor=step.anchor,
                 rules=rules,
+                tools=self._batch.progress.tools,
                 delivery=wish,
                 preview=preview,
                 is_lost=step.undelivered is not None,
@@ -128,6 +129,7 @@ class StoreSteps:
         wish = (
             self._runtime.delivery_wish(self._lease.thread_id) if step.result is not None else None
         )
+        ended_ms = self._batch.now_ms()
         await self._end(
             wish,
             lambda: outcomes.bury(
@@ -143,6 +145,7 @@ class StoreSteps:
                 result=step.result,
                 delivery=wish,
                 pause=self._runtime.config.after_failure == "pause",
+                ended_ms=ended_ms,
                 keep_anchor=self._runtime.backend.capabilities.found_by is FoundBy.NOT_AT_ALL,
             ),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from assistant_queue.core.steps import ToolsAnswered
@@ -35,16 +35,17 @@ async def answer(
     batch: Batch,
     run_id: str,
     calls: Sequence[ToolCall],
+    now_ms: Callable[[], int],
     observers: Observers = UNOBSERVED,
 ) -> ToolsAnswered:
     """Call the tools of one round; return their outputs, and how long the calls took.
 
-    Calls that the handler answers together took as long as that.
+    Calls that the handler answers together took as long as that. `now_ms` is the store's time.
 
     Raises:
         InvalidToolResult: The handler returned something that is not a list of outputs.
     """
-    made = _Round(code, batch, run_id, observers)
+    made = _Round(code, batch, run_id, observers, now_ms)
     work = []
     rest = []
     for call in calls:
@@ -67,7 +68,14 @@ async def answer(
 class _Round:
     """The calls of one round, as they end."""
 
-    def __init__(self, code: UserCode, batch: Batch, run_id: str, observers: Observers) -> None:
+    def __init__(
+        self,
+        code: UserCode,
+        batch: Batch,
+        run_id: str,
+        observers: Observers,
+        now_ms: Callable[[], int],
+    ) -> None:
         self.outputs: dict[str, str] = {}
         self.rows: list[ToolRow] = []
         self._code = code
@@ -75,6 +83,7 @@ class _Round:
         self._run_id = run_id
         self._observers = observers
         self._now = asyncio.get_running_loop().time
+        self._now_ms = now_ms
 
     async def call_tool(self, tool: Tool, call: ToolCall) -> None:
         """Call one tool."""
@@ -84,7 +93,7 @@ class _Round:
             call_id=call.id,
             batch=self._batch,
         )
-        began = self._now()
+        began = self._moment()
         seen = self._begin(call)
         with ended_with(seen):
             with seen.active():
@@ -94,7 +103,7 @@ class _Round:
 
     async def hand_over(self, handler: Function | None, rest: Sequence[ToolCall]) -> None:
         """Have the handler answer the calls of functions that are not registered."""
-        began = self._now()
+        began = self._moment()
         with ExitStack() as stack:
             seen = {call.id: self._begin(call) for call in rest}
             for one in seen.values():
@@ -113,10 +122,23 @@ class _Round:
         subject = Executing(batch=self._batch, run_id=self._run_id, call=call)
         return self._observers.begin(subject)
 
-    def _note(self, call: ToolCall, began: float, output: str, error: str | None) -> None:
-        ms = round((self._now() - began) * 1000)
+    def _moment(self) -> tuple[float, int]:
+        """Return now, by the event loop's clock and by the store's."""
+        return self._now(), self._now_ms()
+
+    def _note(
+        self, call: ToolCall, began: tuple[float, int], output: str, error: str | None
+    ) -> None:
+        at_s, started_ms = began
+        row = ToolRow(
+            name=call.function.name,
+            ms=round((self._now() - at_s) * 1000),
+            error=error or "",
+            call_id=call.id,
+            started_ms=started_ms,
+        )
         self.outputs[call.id] = output
-        self.rows.append(ToolRow(name=call.function.name, ms=ms, error=error or ""))
+        self.rows.append(row)
 
 
 async def _call_tool(

@@ -58,6 +58,7 @@ class UserCodeSteps:
                     batch=step.batch,
                     run_id=step.run_id,
                     calls=step.calls,
+                    now_ms=self._batch.now_ms,
                     observers=self._config.observers,
                 )
         except TimeoutError:

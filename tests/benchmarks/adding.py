@@ -12,6 +12,7 @@ import redis
 import rq
 
 from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue
+from assistant_queue.client.judging import judge
 from tests.benchmarks.bench import TEXT, Bench
 from tests.benchmarks.measuring import compare, compare_rounds, quantile
 from tests.benchmarks.raw_rq import JOB
@@ -66,7 +67,7 @@ def _prepare(queue: AssistantMessageQueue) -> object:
     row = queue._commands.make(
         "customer-4711", TEXT, None, message_id=None, author=None, metadata=None
     )
-    return next(queue._commands.add_one(queue._commands.judge(row)))
+    return next(queue._commands.add_one(judge(queue.config, row)))
 
 
 def _round_trips(bench: Bench, queue: AssistantMessageQueue) -> Row:

@@ -2,7 +2,7 @@
 
 Bursts of `examples/conversations.jsonl` - messages of one thread with at most `BURST_S` between two
 - pass through each kind of window: how many bursts it cuts, and how long it waits after the last
-message of a burst. Once as recorded, once with a pace of its own for each thread.
+message of a burst. Once as recorded, once at another pace for each thread.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from assistant_queue.core.window import Pace, Window, adapted, due_at
+from assistant_queue.core.window import ThreadPace, Window, adapted, due_at
 
 BURST_S = 19.0
 """Chosen: in the recording, no pause is between 6 and 20 seconds."""
 SPEEDS = (0.5, 1.0, 2.0, 3.0)
-"""Factors of the pauses within the bursts of one thread, in turn, where each has a pace of its
-own."""
+"""Factors of the pauses within the bursts of the threads, in turn, where each has another pace."""
 RUN_S = 3.0
 """Seconds of each run. Chosen: a usual one."""
 CONVERSATIONS = Path(__file__).parents[2] / "examples" / "conversations.jsonl"
@@ -41,7 +40,7 @@ WINDOWS: dict[str, Window] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What a window did to all bursts.
+    """Effects of a window on all bursts.
 
     Attributes:
         bursts: Their number.
@@ -98,7 +97,7 @@ def play(window: Window, all_threads: Sequence[Sequence[int]]) -> Figures:
     bursts = cut = 0
     waits: list[float] = []
     for times in all_threads:
-        pace: Pace | None = None
+        pace: ThreadPace | None = None
         due = first = count = 0
         answered = 0
         for burst in bursts_of(times):
@@ -106,7 +105,8 @@ def play(window: Window, all_threads: Sequence[Sequence[int]]) -> Figures:
             runs = 0
             for at in burst:
                 if count and due <= at:  # its batch was claimed meanwhile
-                    answered, count = max(due, answered) + round(RUN_S * 1000), 0
+                    answered = max(due, answered) + round(RUN_S * 1000)
+                    count = 0
                 runs += not count
                 first = first if count else at
                 used = window

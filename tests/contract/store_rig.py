@@ -16,11 +16,13 @@ from assistant_queue.core.account import answering
 from assistant_queue.core.delivery import DeliveryState
 from assistant_queue.core.flow import Claimed
 from assistant_queue.core.progress import Progress, moment
+from assistant_queue.core.stored_rows import ToolRow
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.core.window import Window, is_never
 from assistant_queue.errors import StoreError
 from assistant_queue.models import (
     Batch,
+    BatchRecord,
     ErrorInfo,
     Message,
     MessageStatus,
@@ -34,6 +36,7 @@ from assistant_queue.store import scripts, wakeup_codec, wakeups
 from assistant_queue.store.calls import Call, Namespace, Operation, Pipelined
 from assistant_queue.store.ops import (
     failures,
+    journal,
     leases,
     outcomes,
     producing,
@@ -271,6 +274,7 @@ class Rig:
         anchor: str | None = "item_1",
         rules: ResultRules = KEEP,
         guard_id: str = "",
+        tools: Sequence[ToolRow] = (),
     ) -> bool:
         guard = guard_id or lease.guard_id
         return self.run(
@@ -281,6 +285,7 @@ class Rig:
                 result=result or self.result(lease),
                 anchor=anchor,
                 rules=rules,
+                tools=tools,
             )
         ).has_pending
 
@@ -346,7 +351,14 @@ class Rig:
             reply_outbox.claim_delivery(self.namespace, due, token=given, lease_s=30, guard=guard)
         )
 
-    def delivered(self, lease: DeliveryLease, *, takes_next: bool = True) -> DeliveryLease | None:
+    def delivered(
+        self,
+        lease: DeliveryLease,
+        *,
+        takes_next: bool = True,
+        state: DeliveryState | None = None,
+        channel: str | None = "telegram",
+    ) -> DeliveryLease | None:
         return self.run(
             reply_outbox.delivered(
                 self.namespace,
@@ -355,6 +367,8 @@ class Rig:
                 result_ttl_s=3600,
                 lease_s=30,
                 takes_next=takes_next,
+                state=state,
+                channel=channel,
             )
         )
 
@@ -376,6 +390,7 @@ class Rig:
                 state=state or lease.state,
                 lease_s=30,
                 takes_next=takes_next,
+                channel="telegram",
             )
         )
 
@@ -394,6 +409,11 @@ class Rig:
         """Return the batch ids of the replies that wait, in order."""
         rows = self.client.lrange(self.keys.outbox(thread), 0, -1)
         return [text(row).partition(" ")[0] for row in rows]
+
+    def journal(self, thread: str = "thread", **page: Any) -> list[BatchRecord]:
+        """Return what became of the thread's batches, newest first."""
+        page = {"limit": 1000, "before": None} | page
+        return self.run(journal.read_timeline(self.namespace, thread, **page))
 
     def postpone(
         self,
@@ -431,6 +451,7 @@ class Rig:
                 message_ids=[message.id for message in lease.claimed.batch.messages],
                 open_calls=open_calls,
                 pause=pause,
+                ended_ms=self.clock.ms,
             )
         )
 
@@ -669,7 +690,7 @@ class Rig:
         """Nothing is left but conversations, counters, and records that expire."""
         for key in self.all_keys():
             kind = key.removeprefix(f"{self.keys.prefix}:").partition(":")[0]
-            if kind in ("message", "batch", "pace"):
+            if kind in ("message", "batch", "journal", "pace"):
                 assert self.client.pttl(key) > 0, f"{key} never goes"
             else:
                 assert kind in ("conversation", "counters", "feed"), key

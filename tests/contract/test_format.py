@@ -276,7 +276,7 @@ def write(url: str) -> None:
         store.run(
             outcomes.bury(
                 namespace, lease, lease.guard_id, reason="attempts", error=error, progress=Progress(attempts=3, failures=3, error=error),
-                message_ids=["dead"], open_calls=[], pause=False,
+                message_ids=["dead"], open_calls=[], pause=False, ended_ms=clock.ms,
             )
         )  # fmt: skip
         lease, _ = claim("retrying")

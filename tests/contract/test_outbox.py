@@ -62,7 +62,7 @@ def test_the_step_that_stores_the_result_hands_the_delivery_to_its_caller(store:
 def test_a_delivered_reply_leaves_no_key_of_the_thread(store: Rig) -> None:
     store.delivered(held(store))
     left = [key for key in store.all_keys() if "thread" in key]
-    assert left == [store.keys.conversation("thread")]
+    assert left == [store.keys.conversation("thread"), store.keys.journal("thread")]
     assert store.client.zcard(store.keys.deliveries) == 0
 
 

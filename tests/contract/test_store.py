@@ -340,7 +340,7 @@ def test_a_guard_that_went_off_after_the_end_finds_nothing_to_do(store: Rig) -> 
 # --- finish ---------------------------------------------------------------------------------------
 
 
-def test_a_finished_thread_owns_no_key_but_its_conversation(store: Rig) -> None:
+def test_a_finished_thread_owns_no_key_but_its_conversation_and_its_journal(store: Rig) -> None:
     store.run(lease_ops.set_conversation(store.namespace, "thread", "conv_1"))
     ids = add_many(store, 2)
     store.pop()
@@ -349,7 +349,7 @@ def test_a_finished_thread_owns_no_key_but_its_conversation(store: Rig) -> None:
     assert not store.finish(lease)
     store.check_idle()
     kinds = {key.removeprefix(f"{store.prefix}:").partition(":")[0] for key in store.all_keys()}
-    assert kinds == {"conversation", "counters", "message", "batch"}
+    assert kinds == {"conversation", "counters", "message", "batch", "journal"}
     assert store.counters() == {
         "delayed": 0,
         "waiting": 0,

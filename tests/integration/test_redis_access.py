@@ -114,7 +114,6 @@ def test_the_shipped_users_may_do_their_work_and_are_refused_nothing_they_try(
             assert queue.cancel(rows[1].message_id)
             assert len(queue.get_jobs_by_thread_id("t")) == 1
             queue.resume("t")
-            queue.flush("t")
             assert queue.wait_for_reply(rows[0].message_id, 30) == "You said: uno"
             provider.personality = Personality(context_words=12, truncation="refused")
             assert queue.ask("t", "goodbye", timeout=PATIENCE_S) == "You said: goodbye"

@@ -28,7 +28,7 @@ from assistant_queue import (
     ToolContext,
 )
 from assistant_queue.testing import StandInProvider
-from assistant_queue.testing.fake_clock import FakeClock
+from assistant_queue.testing.fake_clock import START_MS, FakeClock
 from assistant_queue.testing.harness import Crash, InstantWorker
 from assistant_queue.testing.provider import Reply, ToolCalls, Turn
 from assistant_queue.tools import Toolbox
@@ -494,7 +494,9 @@ async def test_waiting_for_a_thread_is_not_a_tools_time(monkeypatch: pytest.Monk
     busy = asyncio.ensure_future(code.call(let_go.wait))
     await asyncio.sleep(0)
     waits = asyncio.ensure_future(
-        tool_calls.answer(box, None, code, batch=batch, run_id="r", calls=[call])
+        tool_calls.answer(
+            box, None, code, batch=batch, run_id="r", calls=[call], now_ms=lambda: START_MS
+        )
     )
     for _ in range(5):
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""What ends a window early, and what one batch may hold, with a real worker and every backend."""
+"""Windows that end early, and limits of one batch, with a real worker and every backend."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_flush_answers_what_waits(queue: AssistantMessageQueue) -> None:
     assert not queue.flush("t")
 
 
-def test_a_message_may_have_a_delay_of_its_own(queue: AssistantMessageQueue) -> None:
+def test_a_message_may_have_another_delay(queue: AssistantMessageQueue) -> None:
     queue.start_worker()
     ids = add(queue, "one") + add(queue, "now", message_delay=0)
     assert replies_to(queue, ids) == ["You said: one | now"] * 2

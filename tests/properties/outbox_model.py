@@ -66,6 +66,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.parked: dict[str, str] = {}
         self.parts: dict[str, tuple[str | None, ...]] = {}
         self.delivered: list[str] = []
+        self.journals: dict[str, dict[str, str]] = {thread: {} for thread in THREADS}
         self.numbers = itertools.count(1)
 
     @property
@@ -84,6 +85,7 @@ class OutboxMachine(RuleBasedStateMachine):
         token = f"token{next(self.numbers)}" if at_once else None
         lease = self.rig.reply(batch, at_once=at_once, token=token)
         line.batches.append(batch.claimed.batch.id)
+        self.journals[thread][batch.claimed.batch.id] = "pending"
         is_first = len(line.batches) == 1
         assert (lease is not None) == (is_first and at_once)
         if is_first:
@@ -97,6 +99,7 @@ class OutboxMachine(RuleBasedStateMachine):
         batch_id = f"note{next(self.numbers)}"
         self.rig.say(thread, batch_id=batch_id)
         line.batches.append(batch_id)
+        self.journals[thread][batch_id] = "pending"
         if len(line.batches) == 1:
             line.new_head(self.now, None)
 
@@ -153,6 +156,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self._leave(lease, line, self.rig.delivered(lease, takes_next=takes_next), takes_next)
         assert lease.batch_id not in self.delivered, "a reply was delivered twice"
         self.delivered.append(lease.batch_id)
+        self.journals[lease.thread_id][lease.batch_id] = "delivered"
 
     @has_lease
     @rule(pick=PICK, takes_next=st.booleans())
@@ -165,6 +169,7 @@ class OutboxMachine(RuleBasedStateMachine):
         following = self.rig.park_delivery(lease, takes_next=takes_next)
         self._leave(lease, line, following, takes_next)
         self.parked[lease.batch_id] = lease.thread_id
+        self.journals[lease.thread_id][lease.batch_id] = "undelivered"
         self.parts[lease.batch_id] = lease.state.part_ids
 
     def _leave(
@@ -367,6 +372,16 @@ class OutboxMachine(RuleBasedStateMachine):
                 assert score is not None, "no process looks at this reply again"
 
     @invariant()
+    def the_journals_are_those_of_the_model(self) -> None:
+        for thread, expected in self.journals.items():
+            found = self.rig.journal(thread)
+            states = [(one.batch_id, one.delivery.state) for one in reversed(found)]
+            assert states == list(expected.items()), thread
+            for one in found:
+                is_done = one.delivery.state == "delivered"
+                assert (one.timeline.delivered_at is not None) == is_done, one
+
+    @invariant()
     def the_counters_are_those_of_the_model(self) -> None:
         waiting = sum(len(line.batches) for line in self.lines.values())
         found = self.rig.run(reply_outbox.read_counts(self.rig.namespace))
@@ -467,6 +482,7 @@ def _checked(play: OutboxMachine) -> Callable[..., None]:
     def do(act: Callable[..., None], **said: Any) -> None:
         act(**said)
         play.the_lines_are_those_of_the_model()
+        play.the_journals_are_those_of_the_model()
         play.the_counters_are_those_of_the_model()
 
     return do

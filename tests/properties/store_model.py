@@ -12,13 +12,14 @@ from dataclasses import dataclass, field, replace
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from assistant_queue.core.batch_records import load_records
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.thread_state import Phase, ThreadState
-from assistant_queue.core.window import NEVER_MS, Pace, Window, adapted, due_at, is_never
+from assistant_queue.core.window import NEVER_MS, ThreadPace, Window, adapted, due_at, is_never
 from assistant_queue.errors import BatchNotFound, LeaseLost, MessageIdConflict, ThreadFull
 from assistant_queue.models import ExplanationVerdict, Message
 from assistant_queue.store import rq_jobs
-from assistant_queue.store.calls import Call
+from assistant_queue.store.calls import Call, JournalRules, Namespace
 from assistant_queue.store.ops import control, event_log, explaining, sweeping
 from assistant_queue.store.ops.leases import Lease, NoLease
 from assistant_queue.store.rq_jobs import NO_JOB, RqJob
@@ -46,6 +47,8 @@ PICKS = st.integers(0, 3)
 """Index into a list, counted from the newest entry: new entries are the likeliest to fail."""
 LOOKS = frozenset({"wake", "overdue", "watch"})
 """Scripts that look at what is due now, whenever they are called."""
+MOST_ENTRIES = 3
+"""Entries of a journal."""
 MOST_HOLDERS = 9
 """Tokens that a thread remembers: the eight of `past`, and `last`."""
 MOST_PENDING = 6
@@ -81,7 +84,8 @@ class ModelThread:
     progress: str | None = None
     holders: list[str] = field(default_factory=list)
     chars: int | None = None
-    pace: Pace | None = None
+    pace: ThreadPace | None = None
+    journal: list[tuple[str, str]] = field(default_factory=list)
 
     def clear_batch(self) -> None:
         self.batch = None
@@ -92,8 +96,9 @@ class ModelThread:
         self.progress = None
         self.since = 0
 
-    def release(self, now: int, token: str) -> None:
-        """Finish or stay pending."""
+    def end(self, outcome: str, now: int, token: str) -> None:
+        """Leave an entry of the journal; finish or stay pending."""
+        self.journal.append((self.batch_id, outcome))
         self.clear_batch()
         if self.pending:
             self.state = PENDING
@@ -123,6 +128,9 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.rig = type(self).make_rig()
+        self.rig.namespace = Namespace(
+            self.rig.prefix, self.rig.clock, journal=JournalRules(most=MOST_ENTRIES)
+        )
         # A reader of all events: no copy of a call may publish one again.
         self.rig.run(event_log.listen(self.rig.namespace, event_log.ALL_THREADS))
         self.threads = {thread: ModelThread() for thread in THREADS}
@@ -192,7 +200,8 @@ class StoreMachine(RuleBasedStateMachine):
         first = now if opens else model.first
         chars = len("hello") + (model.chars or 0 if model.pending else 0)
         if window.max_chars:
-            model.chars, self.chars[message] = chars, len("hello")
+            model.chars = chars
+            self.chars[message] = len("hello")
         if window.kind == "adaptive" and wants_reply:
             window, model.pace = adapted(
                 window, model.pace, now_ms=now, is_burst=not opens or model.batch is not None
@@ -229,7 +238,9 @@ class StoreMachine(RuleBasedStateMachine):
         """A reply, which is shown at once; here only its place among the messages matters."""
         model = self.threads[thread]
         message = f"s{next(self.numbers)}"
-        self.rig.say(thread, message_id=message, batch_id=f"note{next(self.numbers)}", kind="reply")
+        note = f"note{next(self.numbers)}"
+        self.rig.say(thread, message_id=message, batch_id=note, kind="reply")
+        model.journal.append((note, "said"))
         self.said.add(message)
         self.messages[message] = (thread, "hello")
         if not model.pending or is_never(model.own_due or 0):
@@ -658,7 +669,7 @@ class StoreMachine(RuleBasedStateMachine):
                 )
             else:
                 self.records[model.batch_id].token = lease.token
-            model.release(self.now, lease.token)
+            model.end("completed", self.now, lease.token)
 
     @some_lease
     @rule(
@@ -694,7 +705,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.records[model.batch_id] = Record(
                 lease.thread_id, "failed", lease.token, model.batch
             )
-            model.release(self.now, lease.token)
+            model.end("failed", self.now, lease.token)
             model.paused = model.paused or pause
 
     # --- a person ---------------------------------------------------------------------------------
@@ -782,6 +793,16 @@ class StoreMachine(RuleBasedStateMachine):
             if model.batch is not None:
                 assert (fields["batch"], fields["phase"]) == (model.batch_id, model.phase), thread
                 assert model.progress in (None, fields.get("progress", "")), thread
+
+    @invariant()
+    def each_batch_that_ended_left_one_entry_in_order(self) -> None:
+        for thread, model in self.threads.items():
+            entries = self.rig.client.lrange(self.rig.keys.journal(thread), 0, -1)
+            found = load_records(thread, [entry.decode() for entry in entries])
+            assert len(found) == len(entries), thread
+            assert [(one.batch_id, one.outcome) for one in found[::-1]] == model.journal[
+                -MOST_ENTRIES:
+            ], thread
 
     @invariant()
     def counters_are_what_a_scan_would_count(self) -> None:
@@ -936,6 +957,7 @@ class StoreMachine(RuleBasedStateMachine):
         """Every invariant."""
         self.every_message_is_in_its_one_place_and_in_order()
         self.every_thread_is_in_its_state_and_has_at_most_one_holder()
+        self.each_batch_that_ended_left_one_entry_in_order()
         self.counters_are_what_a_scan_would_count()
 
 

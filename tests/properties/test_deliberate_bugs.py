@@ -226,6 +226,30 @@ BUGS: dict[str, tuple[str, Callable[[str], str]]] = {
         "resume",
         swap("rewound(t) -- no", "-- no"),
     ),
+    "an ended batch leaves no entry of the journal": (
+        "finish",
+        swap("journal_batch(arg.journal)\n", ""),
+    ),
+    "a failed batch leaves no entry of the journal": (
+        "bury",
+        swap("journal_batch(arg.journal)\n", ""),
+    ),
+    "a copy of a finish leaves an entry of the journal": (
+        "finish",
+        swap("if not holds(t) then\n", "if not holds(t) then\n  journal_batch(arg.journal)\n"),
+    ),
+    "a worker that lost the lease leaves an entry of the journal": (
+        "bury",
+        swap("  return {'lost'}\n", "  journal_batch(arg.journal)\n  return {'lost'}\n"),
+    ),
+    "a journal is not trimmed": (
+        "finish",
+        swap("if length > tonumber(arg.journal_most) then", "if false then"),
+    ),
+    "a journal begins with the newest": (
+        "finish",
+        swap("redis.call('RPUSH', key.journal, entry)", "redis.call('LPUSH', key.journal, entry)"),
+    ),
     "nobody is ever overdue": ("overdue", swap("for i = 1, #overdue do", "for i = 1, 0 do")),
     "the passing of a window is not booked while a thread is paused": (
         "resume",
@@ -399,6 +423,15 @@ OF_SAID: dict[str, tuple[str, Callable[[str], str]]] = {
         swap("if most < places or t.quiet then", "if most < places then"),
     ),
     "a reply of say is said again": ("say", swap("if known[1] then", "if false then")),
+    "a copy of what was said leaves an entry of the journal": (
+        "say",
+        swap(
+            "if known[1] then return {'said', known[1], known[2] or ''} end",
+            "if known[1] then\n"
+            "  journal_batch('[' .. ms(now) .. ',' .. arg.journal)\n"
+            "  return {'said', known[1], known[2] or ''}\nend",
+        ),
+    ),
     "a reply of say does not book": ("say", swap("book(nil, kind, 1)", "")),
     "a reply of say is not looked at": (
         "say",

@@ -148,6 +148,22 @@ BUGS = {
         "",
     ),
     "a late copy of a text is said": ("say", "if known[1] then return", "if false then return"),
+    "a delivery does not reach the journal": (
+        "delivered",
+        "add_to('delivered', 1)\njournal_delivery()\n",
+        "add_to('delivered', 1)\n",
+    ),
+    "a delivery that is given up does not reach the journal": (
+        "park_delivery",
+        "end\njournal_delivery()\n",
+        "end\n",
+    ),
+    "a delivery reaches the journal without the lease": (
+        "delivered",
+        "if word then return word end",
+        "if word then journal_delivery() return word end",
+    ),
+    "a delivery joins the newest batch": ("delivered", "known == batch and ", ""),
     "finish puts no reply into the outbox": ("finish", "queue_reply(t, t.batch, 'reply')\n", ""),
 }
 

@@ -264,7 +264,7 @@ def test_each_author_gets_a_run(authors: list[str | None], count: int) -> None:
     assert of_one_author(by(*authors)) == count
 
 
-def test_a_function_says_who_shares_a_run_with_whom() -> None:
+def test_a_function_says_which_authors_share_a_run() -> None:
     staff = {"ann", "ben"}
     asked: list[tuple[str | None, str | None]] = []
 

@@ -236,6 +236,7 @@ def test_a_variable_that_is_empty_is_not_set(
         "stream_idle_timeout",
         "result_ttl",
         "event_ttl",
+        "journal_ttl",
     ],
 )
 def test_a_time_of_many_years_is_no_time(option: str) -> None:
@@ -386,6 +387,8 @@ BAD_VALUES: dict[str, list[Any]] = {
     "events": ["sometimes", "", None, True],
     "event_ttl": [0, 0.5, -1, "long", True],
     "event_limit": [99, 0, -1, 1.5, True],
+    "journal": [-1, 10_001, 1.5, "many", True],
+    "journal_ttl": [0, 0.5, -1, "long", True],
     "max_attempts": [0, -1, 1.5, None, True],
     "backoff": [
         {"type": "linear"},

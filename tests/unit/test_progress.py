@@ -82,7 +82,15 @@ progresses = st.builds(
         max_size=3,
     ).map(tuple),
     tools=st.lists(
-        st.builds(ToolRow, name=texts, ms=st.integers(0, 10**9), error=texts), max_size=3
+        st.builds(
+            ToolRow,
+            name=texts,
+            ms=st.integers(0, 10**9),
+            error=texts,
+            call_id=texts,
+            started_ms=st.integers(0, 10**13),
+        ),
+        max_size=3,
     ).map(tuple),
     run_sent_ms=st.integers(0, 10**13),
     first_text_ms=st.integers(0, 10**13),

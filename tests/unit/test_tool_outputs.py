@@ -19,6 +19,7 @@ from assistant_queue import Batch, FunctionCall, Message, ToolCall, ToolOutput
 from assistant_queue.client.provider_call_arguments import make_outputs
 from assistant_queue.core.stored_rows import ToolRow
 from assistant_queue.errors import InvalidArgument
+from assistant_queue.testing.fake_clock import START_MS
 from assistant_queue.tools import Toolbox
 from assistant_queue.tools.outputs import encode_output, error_output
 from assistant_queue.user_code.caller import UserCode
@@ -106,7 +107,9 @@ async def answered(box: Toolbox, handler: Callable[..., Any] | None) -> str:
     call = ToolCall(id="c", function=FunctionCall(name="f", arguments="{}"))
     batch = Batch(id="b", thread_id="t", messages=(Message(id="m", content="hi"),))
     try:
-        made = await tool_calls.answer(box, handler, code, batch=batch, run_id="r", calls=[call])
+        made = await tool_calls.answer(
+            box, handler, code, batch=batch, run_id="r", calls=[call], now_ms=lambda: START_MS
+        )
     finally:
         code.close()
     return made.outputs["c"]
@@ -186,7 +189,9 @@ async def noted(handler: Callable[..., Any] | None = None, **tools: Any) -> dict
     batch = Batch(id="b", thread_id="t", messages=(Message(id="m", content="hi"),))
     code = UserCode(1)
     try:
-        made = await tool_calls.answer(box, handler, code, batch=batch, run_id="r", calls=calls)
+        made = await tool_calls.answer(
+            box, handler, code, batch=batch, run_id="r", calls=calls, now_ms=lambda: START_MS
+        )
     finally:
         code.close()
     assert made.outputs.keys() == {call.id for call in calls}
@@ -209,6 +214,9 @@ async def test_a_call_is_noted_with_its_time_and_the_type_of_its_error() -> None
     }
     assert rows["slow"].ms >= 30
     assert rows["stuck"].ms >= 50
+    assert {(row.call_id, row.started_ms) for row in rows.values()} == {
+        (name, START_MS) for name in rows
+    }
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assistant_queue.core.window import NEVER_MS, Pace, Window, adapted, due_at, is_never
+from assistant_queue.core.window import NEVER_MS, ThreadPace, Window, adapted, due_at, is_never
 from tests.benchmarks import windows
 
 ROOT = Path(__file__).parents[2]
@@ -73,11 +73,11 @@ ADAPTIVE = Window(delay_ms=10_000, kind="adaptive", max_wait_ms=30_000)
 def test_an_adaptive_window_has_the_given_length_until_a_pace_is_known() -> None:
     window, pace = adapted(ADAPTIVE, None, now_ms=5000, is_burst=False)
     assert (window.kind, window.delay_ms) == ("sliding", 10_000)
-    assert pace == Pace(gap_ms=0, deviation_ms=0, seen_ms=5000)
+    assert pace == ThreadPace(gap_ms=0, deviation_ms=0, seen_ms=5000)
 
 
 def test_a_pace_is_estimated_as_tcp_estimates_its_time_out() -> None:
-    pace: Pace | None = None
+    pace: ThreadPace | None = None
     lengths = []
     for at in (1000, 3000, 5000, 9000):
         window, pace = adapted(ADAPTIVE, pace, now_ms=at, is_burst=at > 1000)
@@ -90,7 +90,7 @@ def test_a_pace_is_estimated_as_tcp_estimates_its_time_out() -> None:
     ("ago_ms", "is_burst"), [(30_001, True), (2000, False), (-5000, True)], ids=str
 )
 def test_what_belongs_to_no_burst_teaches_nothing(ago_ms: int, is_burst: bool) -> None:
-    before = Pace(gap_ms=2000, deviation_ms=500, seen_ms=100_000)
+    before = ThreadPace(gap_ms=2000, deviation_ms=500, seen_ms=100_000)
     window, after = adapted(ADAPTIVE, before, now_ms=100_000 + ago_ms, is_burst=is_burst)
     assert (after.gap_ms, after.deviation_ms) == (2000, 500)
     assert after.seen_ms == 100_000 + ago_ms
@@ -98,8 +98,8 @@ def test_what_belongs_to_no_burst_teaches_nothing(ago_ms: int, is_burst: bool) -
 
 
 def test_an_adaptive_window_is_bounded_on_both_sides() -> None:
-    slow = Pace(gap_ms=29_000, deviation_ms=9000, seen_ms=0)
-    quick = Pace(gap_ms=3, deviation_ms=1, seen_ms=0)
+    slow = ThreadPace(gap_ms=29_000, deviation_ms=9000, seen_ms=0)
+    quick = ThreadPace(gap_ms=3, deviation_ms=1, seen_ms=0)
     assert adapted(ADAPTIVE, slow, now_ms=90_000, is_burst=False)[0].delay_ms == 30_000
     assert adapted(ADAPTIVE, quick, now_ms=90_000, is_burst=False)[0].delay_ms == 1000
 

@@ -49,7 +49,7 @@ Event = ActionRequired | RunEnded
 
 
 class AuthorRule(Enum):
-    """What the authors of one batch may be."""
+    """Authors that may be in one batch."""
 
     SHARE = "any"
     SEPARATE = "one"

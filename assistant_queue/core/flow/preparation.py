@@ -73,7 +73,8 @@ def _keep(ctx: BatchContext, count: int) -> Steps:
 
 def _leading(ctx: BatchContext) -> Generator[steps.Step, Any, int]:
     """Return how many messages the options let into one batch."""
-    rules, messages = ctx.rules, ctx.batch.messages
+    rules = ctx.rules
+    messages = ctx.batch.messages
     count = len(messages)
     if rules.max_batch_chars is not None:
         count = within(messages, rules.max_batch_chars, cuts_quiet=ctx.capabilities.writes)

@@ -24,6 +24,7 @@
 --   delivering    hash    state of the delivery at the head of the outbox (_outbox.lua)
 --   deliveries    zset    thread id -> ms at which its delivery must be checked at the latest
 --   reply         hash    a reply in the failed list: entry, progress
+--   journal       list    what became of the thread's latest batches (_journal.lua)
 --   due           zset    thread id -> ms at which the thread must be checked at the latest
 --   failed        zset    batch id -> ms when it failed
 --   counters      hash    delayed, waiting, active, completed, failed: messages;

@@ -1,15 +1,16 @@
 -- Event `bury`: the batch moves to the failed list, where an operator can inspect, retry or discard
 -- it; the thread continues, or pauses. A fallback joins the outbox.
 -- KEYS: thread frozen conversation record dead failed due counters scheduled queue queues job guard
---       events feed outbox delivering deliveries paused *messages
+--       events feed outbox delivering deliveries paused journal *messages
 -- ARGV: now thread_id token failure pause done open keep_anchor recheck_ms tick function origin
---       stamp job_id guard_id events reply delivery_token lease_ms guard_ms
+--       stamp job_id guard_id events reply delivery_token lease_ms guard_ms journal
+--       journal_most journal_ttl_ms
 -- Returns {'idle' | 'pending', ms until the caller holds the delivery or '', now}
 --         {'lost'}: nothing has changed
 -- reply, delivery_token: as those of finish.lua.
 -- open: ids of tool calls left unanswered at the provider, JSON or ''; the conversation's next
 -- batch answers them.
---! include common wakeup events quiet release outbox queue_reply
+--! include common wakeup events quiet release outbox queue_reply journal
 local t = read_thread()
 if not holds(t) then
   if redis.call('HGET', key.record, 'token') == arg.token then
@@ -40,5 +41,6 @@ if arg.pause == '1' then
   redis.call('HSET', key.thread, 'paused', '1')
 end
 queue_reply(t, t.batch, 'fallback')
+journal_batch(arg.journal)
 local state = release(t)
 return {state, held_delivery(), ms(now)}

@@ -1,15 +1,16 @@
 -- Event `finish`: store the results, drop the batch, release the lease, and stay pending if
 -- messages wait - in one step. The reply joins the outbox.
 -- KEYS: thread frozen conversation record due counters scheduled queue queues job guard events feed
---       outbox delivering deliveries paused *messages
+--       outbox delivering deliveries paused journal *messages
 -- ARGV: now thread_id token result account lost result_ttl_ms keep_text anchor done recheck_ms tick
---       function origin stamp job_id guard_id events reply delivery_token lease_ms guard_ms
+--       function origin stamp job_id guard_id events reply delivery_token lease_ms guard_ms journal
+--       journal_most journal_ttl_ms
 -- Returns {'idle' | 'pending', ms until the caller holds the delivery or '', now}
 --         {'lost'}: nothing has changed
 -- lost: 1 if version 0.1 stored the results, and they cannot be read any more.
 -- reply: the packed reply to deliver, '' for none. delivery_token: the lease of the delivery if the
 -- caller can deliver at once; it gets it if no other reply waits and nothing is paused.
---! include common wakeup events quiet results release outbox queue_reply
+--! include common wakeup events quiet results release outbox queue_reply journal
 local t = read_thread()
 if not holds(t) then
   -- The same call again: its reply was lost. A worker that claimed the thread since then has
@@ -28,5 +29,6 @@ elseif redis.call('EXISTS', key.record) == 1 then
   if arg.lost == '1' then redis.call('HSET', key.record, 'delivery', 'undelivered') end
 end
 queue_reply(t, t.batch, 'reply')
+journal_batch(arg.journal)
 local state = release(t)
 return {state, held_delivery(), ms(now)}

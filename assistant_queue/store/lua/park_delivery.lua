@@ -1,12 +1,13 @@
 -- Event `park`: the reply cannot be delivered, or it is not known whether it was. It leaves the
 -- line for the failed list, from where it can be delivered again without another run.
 -- KEYS: thread outbox delivering deliveries counters record reply failed paused scheduled guard
---       events feed
+--       events feed journal
 -- ARGV: now thread_id token batch_id guard_id failure word progress lease_ms next guard_ms events
+--       journal journal_most journal_ttl_ms
 -- Returns {'settled', {next entry or '', its progress, ms until, now}} or {'lost'}: nothing has
 --         changed
 -- word: undelivered or unknown. A fallback only leaves the line: its batch is in the failed list.
---! include common events outbox settle_reply
+--! include common events outbox settle_reply journal
 local d = read_delivery()
 local word = settling(d)
 if word then return word end
@@ -24,6 +25,7 @@ else
   redis.call('ZADD', key.failed, ms(now), arg.batch_id)
   add_to('undelivered', 1)
 end
+journal_delivery()
 if is_watched() then
   publish('delivery_failed', cjson.encode({batch_id = arg.batch_id, failure = arg.failure}))
 end

@@ -2,15 +2,16 @@
 -- outbox, in order with the replies. A reply joins the waiting messages, too, for the provider's
 -- conversation.
 -- KEYS: thread message record outbox delivering deliveries counters paused scheduled queue queues
---       job events feed pending due
+--       job events feed pending due journal
 -- ARGV: now thread_id message_id batch_id author text kind labels result reply entry result_ttl_ms
---       over_ms guard_ms recheck_ms tick function origin stamp job_id events
+--       over_ms guard_ms recheck_ms tick function origin stamp job_id events journal
+--       journal_most journal_ttl_ms
 -- Returns {'said', ms when, wake-up id or ''}
 -- message_id, batch_id: fresh, of this very call. result, reply: JSON, opaque here; this step adds
 -- its time. The record is that of a batch that is completed, so that the delivery of the text is
 -- shown, parked and returned as that of a reply. entry: '' for a notice, else packed with its mark
 -- (_quiet.lua).
---! include common wakeup events quiet join outbox delivery_wake
+--! include common wakeup events quiet join outbox delivery_wake journal
 local known = redis.call('HMGET', key.message, 'at', 'job')
 -- The same call again: its reply was lost.
 if known[1] then return {'said', known[1], known[2] or ''} end
@@ -53,6 +54,7 @@ else
   redis.call('PEXPIRE', key.message,
     math.max(tonumber(arg.result_ttl_ms), tonumber(arg.over_ms)))
 end
+journal_batch('[' .. ms(now) .. ',' .. arg.journal)
 if is_watched() then
   publish('said', cjson.encode(
     {message_id = arg.message_id, author = arg.author, text = arg.text, kind = arg.kind}))

@@ -13,8 +13,9 @@ from typing import Any
 from assistant_queue.config import to_ms
 from assistant_queue.core.account import dump_account, timeline_of
 from assistant_queue.core.delivery import DeliveryState
+from assistant_queue.core.journal_entries import dump_batch, of_failure, of_result
 from assistant_queue.core.progress import Progress, dump_error, dump_result
-from assistant_queue.core.stored_rows import dump_usage
+from assistant_queue.core.stored_rows import ToolRow, dump_usage
 from assistant_queue.models import ErrorInfo, RunResult
 from assistant_queue.store import wakeups
 from assistant_queue.store.calls import Namespace, Operation, text, texts
@@ -128,12 +129,14 @@ def finish(
     result: RunResult,
     anchor: str | None,
     rules: ResultRules,
+    tools: Sequence[ToolRow] = (),
     delivery: DeliveryWish | None = None,
     preview: str | None = None,
     is_lost: bool = False,
 ) -> Operation[Ended]:
     """Store the results, drop the batch, release the lease; the reply joins the outbox.
 
+    `tools` are the calls of tools, for the journal.
     `delivery` is None for a queue that delivers nothing. `preview` is the platform's message that
     shows half of the reply. `is_lost`: results that version 0.1 stored cannot be read any more.
     """
@@ -145,6 +148,11 @@ def finish(
         token=lease.token,
         guard_id=guard_id,
         lost="1" if is_lost else "",
+        journal=(
+            dump_batch(of_result(result, tools, has_delivery=delivery is not None))
+            if namespace.journal.most
+            else ""
+        ),
         **_result_args(namespace, lease, result, anchor, rules),
         **_delivery_args(delivery, result, preview),
     )
@@ -162,6 +170,7 @@ def bury(
     message_ids: Sequence[str],
     open_calls: Sequence[str],
     pause: bool,
+    ended_ms: int,
     keep_anchor: bool = False,
     fallback: str | None = None,
     result: RunResult | None = None,
@@ -169,7 +178,7 @@ def bury(
 ) -> Operation[Ended]:
     """Move the batch to the failed list and release the lease; a fallback joins the outbox.
 
-    `result` is the fallback's.
+    `result` is the fallback's. `ended_ms` is now, by the store's clock, for the journal.
 
     `keep_anchor` is for a batch of which no part can be in the conversation.
     """
@@ -193,6 +202,20 @@ def bury(
     )
     if progress.usage is not None:
         failure["usage"] = dump_usage(progress.usage)
+    journal = ""
+    if namespace.journal.most:
+        ended = of_failure(
+            batch_id,
+            message_ids,
+            progress,
+            timeline=timeline,
+            tenant=claimed.batch.tenant,
+            reason=reason,
+            error=error,
+            ended_ms=ended_ms,
+            has_delivery=delivery is not None and result is not None,
+        )
+        journal = dump_batch(ended)
     reply = yield namespace.call(
         "bury",
         lease.thread_id,
@@ -209,6 +232,7 @@ def bury(
         done=namespace.keys.done(lease.thread_id),
         open=json.dumps(list(open_calls), ensure_ascii=False) if open_calls else "",
         guard_id=guard_id,
+        journal=journal,
         **_delivery_args(delivery, result),
     )
     return _ended(reply, lease, delivery, result)

@@ -14,9 +14,10 @@ from typing import Any
 
 from assistant_queue.config import to_ms
 from assistant_queue.core.delivery import DeliveryState
+from assistant_queue.core.journal_entries import dump_delivery
 from assistant_queue.core.progress import dump_error
 from assistant_queue.errors import LeaseLost
-from assistant_queue.models import ErrorInfo
+from assistant_queue.models import DeliveryStatus, ErrorInfo
 from assistant_queue.store import wakeups
 from assistant_queue.store.calls import Call, Namespace, Operation, each, plain, text, texts
 from assistant_queue.store.ops.replication import replicated
@@ -210,8 +211,15 @@ def delivered(
     result_ttl_s: float,
     lease_s: float,
     takes_next: bool,
+    state: DeliveryState | None = None,
+    channel: str | None = None,
 ) -> Operation[DeliveryLease | None]:
-    """Remove a delivered reply; return the lease of the next one if the caller delivers it, too."""
+    """Remove a delivered reply; return the lease of the next one if the caller delivers it, too.
+
+    `state`, with the parts that the platform has, and the name of the `channel` are for the
+    journal.
+    """
+    last = lease.state if state is None else state
     reply = yield namespace.call(
         "delivered",
         lease.thread_id,
@@ -220,6 +228,11 @@ def delivered(
             "guard": wakeups.job_key(guard_id),
         },
         result_ttl_ms=max(to_ms(result_ttl_s), 1),
+        journal=(
+            dump_delivery(lease.batch_id, "delivered", channel, last, tries=last.tries + 1)
+            if namespace.journal.most
+            else ""
+        ),
         **_settling(lease, guard_id, lease_s, takes_next=takes_next),
     )
     _check(reply, lease)
@@ -236,6 +249,7 @@ def park_delivery(
     state: DeliveryState,
     lease_s: float,
     takes_next: bool,
+    channel: str | None = None,
 ) -> Operation[DeliveryLease | None]:
     """Move a reply to the failed list; return the lease of the next one, as `delivered` does."""
     result = lease.reply.result if lease.reply else None
@@ -246,6 +260,7 @@ def park_delivery(
         "known_run_id": result.run_id if result else None,
         "message_ids": list(result.message_ids) if result else [],
     }
+    status: DeliveryStatus = "unknown" if reason == "delivery_unknown" else "undelivered"
     reply = yield namespace.call(
         "park_delivery",
         lease.thread_id,
@@ -255,8 +270,15 @@ def park_delivery(
             "guard": wakeups.job_key(guard_id),
         },
         failure=json.dumps(failure, separators=(",", ":"), ensure_ascii=False),
-        word="unknown" if reason == "delivery_unknown" else "undelivered",
+        word=status,
         progress=state.dump(),
+        journal=(
+            dump_delivery(
+                lease.batch_id, status, channel, state, tries=state.tries, error_code=error.code
+            )
+            if namespace.journal.most
+            else ""
+        ),
         **_settling(lease, guard_id, lease_s, takes_next=takes_next),
     )
     _check(reply, lease)

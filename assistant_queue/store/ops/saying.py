@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from assistant_queue.config import to_ms
+from assistant_queue.core.journal_entries import dump_said
 from assistant_queue.core.progress import dump_result, moment
 from assistant_queue.errors import NotReplicated
 from assistant_queue.models import Message, Receipt, RunResult, SayKind
@@ -74,6 +75,7 @@ def say(
         # Its own message is none that it answers.
         reply=_untimed(json.loads(pack_reply(replace(result, messages=())))),
         result_ttl_ms=max(to_ms(result_ttl_s), 1),
+        journal=(dump_said(batch_id, message.id, message.tenant) if namespace.journal.most else ""),
     )
     if is_replicated:
         (raw,), is_kept = yield from replicated(namespace, [call])
