@@ -46,6 +46,13 @@ from assistant_queue.errors import (
     UnknownOption,
     UnknownThread,
 )
+from assistant_queue.metrics import (
+    Histogram,
+    Metrics,
+    TokenMetrics,
+    ToolMetrics,
+    WorkerMetrics,
+)
 from assistant_queue.models import (
     AttemptInfo,
     BackoffKeywords,
@@ -136,6 +143,7 @@ __all__ = [
     "FormatTooNew",
     "FunctionBackend",
     "FunctionCall",
+    "Histogram",
     "InstructionsCallable",
     "InvalidArgument",
     "InvalidToolResult",
@@ -150,6 +158,7 @@ __all__ = [
     "MessageState",
     "MessageStateName",
     "MessageStatus",
+    "Metrics",
     "NotConfigured",
     "NotPermitted",
     "NotReplicated",
@@ -180,8 +189,10 @@ __all__ = [
     "ThreadStateName",
     "ThreadStatus",
     "Timeline",
+    "TokenMetrics",
     "ToolCall",
     "ToolContext",
+    "ToolMetrics",
     "ToolOutput",
     "Undeliverable",
     "UnknownOption",
@@ -190,6 +201,7 @@ __all__ = [
     "Validator",
     "Worker",
     "WorkerHandle",
+    "WorkerMetrics",
     "max_length",
     "no_markup",
 ]

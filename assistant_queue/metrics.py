@@ -129,7 +129,10 @@ class Metrics:
             `undelivered`, `unknown`. The channel of the callback is `on_reply`.
         abandoned_calls: Calls of user code that exceeded their time.
         workers: Workers that are registered, now.
-        cut: Labels whose number reached its bound: what came later is counted as "other".
+        cut: Labels of which too many values were met: later ones are counted as "other". Of
+            `channels`, `errors`, `models`, `tenants` and `tools`.
+        is_counted: This queue object counts; False with `metrics=False`: the counts, if there are
+            any, are those of other processes, but for `messages` and `takeovers`.
     """
 
     at: datetime
@@ -149,3 +152,4 @@ class Metrics:
     abandoned_calls: int = 0
     workers: tuple[WorkerMetrics, ...] = ()
     cut: tuple[str, ...] = ()
+    is_counted: bool = True

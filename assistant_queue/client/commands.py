@@ -22,6 +22,7 @@ from assistant_queue.config.protocol import can_write, name_of_backend
 from assistant_queue.errors import (
     NotSupported,
 )
+from assistant_queue.metrics import Metrics
 from assistant_queue.models import (
     Explanation,
     FailedBatch,
@@ -37,6 +38,7 @@ from assistant_queue.store.ops import (
     control,
     explaining,
     failures,
+    measuring,
     producing,
     saying,
     statuses,
@@ -214,6 +216,10 @@ class Commands:
     def queue_status(self) -> Operation[QueueStatus]:
         """`get_queue_status`."""
         return statuses.read_status(self.namespace)
+
+    def metrics(self) -> Operation[Metrics]:
+        """`get_metrics`."""
+        return measuring.read_metrics(self.namespace)
 
     def thread_status(self, thread_id: str) -> Operation[ThreadStatus]:
         """`get_thread_status`."""

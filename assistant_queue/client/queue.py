@@ -19,6 +19,7 @@ from assistant_queue.client.waited_replies import no_reply_yet, settled_reply
 from assistant_queue.config import Options, configure
 from assistant_queue.config.signature import options_help, options_signature
 from assistant_queue.errors import WrongQueueClass
+from assistant_queue.metrics import Metrics
 from assistant_queue.models import (
     Content,
     Explanation,
@@ -389,6 +390,19 @@ class AssistantMessageQueue(TakesTools, ProviderCallMethods, EventMethods):
         Counters are kept, so the cost does not depend on the number of messages.
         """
         return self._store.run(self._commands.queue_status())
+
+    def get_metrics(self) -> Metrics:
+        """Return what was counted since the prefix exists, and what is now.
+
+        The scripts that change the queue count in the same step: exact over forks, kills and
+        machines. Two or three round trips, whatever is queued. `docs/metrics.md` says what each
+        count means.
+
+        Raises:
+            NotPermitted: This user of Redis may not read the counts. Without the right to read
+                RQ's records of workers, `workers` is empty.
+        """
+        return self._store.run(self._commands.metrics())
 
     def get_thread_status(self, thread_id: str) -> ThreadStatus:
         """Return one thread's status; a thread that was never used is `idle`."""

@@ -13,8 +13,7 @@ from typing import Any, Generic, TypeVar
 from assistant_queue.clock import Clock, SystemClock
 from assistant_queue.config import Config
 from assistant_queue.store.calls import Namespace
-from assistant_queue.store.ops.event_log import event_rules
-from assistant_queue.store.ops.journal import journal_rules
+from assistant_queue.store.ops.namespaces import namespace_of
 from assistant_queue.store.transport.connect import async_from, fresh, sync_from
 from assistant_queue.store.transport.pinned import PinnedConnection
 from assistant_queue.store.transport.stores import AsyncStore, SyncStore
@@ -57,7 +56,7 @@ def open_core(config: Config, clock: Clock | None = None) -> QueueCore[SyncStore
     Raises:
         ConfigurationError: `redis_url` cannot be read, or the caller's client cannot be copied.
     """
-    namespace = _namespace(config, clock)
+    namespace = namespace_of(config, clock or SystemClock())
     client = sync_from(config.redis, config.redis_url)
     # A caller's client may have no connection to spare.
     execute = PinnedConnection(client).execute if config.redis is None else None
@@ -66,7 +65,7 @@ def open_core(config: Config, clock: Clock | None = None) -> QueueCore[SyncStore
 
 def open_async_core(config: Config, clock: Clock | None = None) -> QueueCore[AsyncStore]:
     """Return a core with an asyncio store; arguments and errors as of `open_core`."""
-    namespace = _namespace(config, clock)
+    namespace = namespace_of(config, clock or SystemClock())
     client = async_from(config.redis, config.redis_url)
     store = AsyncStore(client, keeps=config.redis is None, namespaces=(namespace,))
     return QueueCore(config, namespace, store)
@@ -91,10 +90,4 @@ def ready_core(given: Sequence[Any], options: Mapping[str, Any]) -> QueueCore[An
     kinds = ", ".join(type(value).__name__ for value in given)
     raise TypeError(
         f"a queue takes options as keywords only, such as redis_url=...; got positional {kinds}"
-    )
-
-
-def _namespace(config: Config, clock: Clock | None) -> Namespace:
-    return Namespace(
-        config.queue_prefix, clock or SystemClock(), event_rules(config), journal_rules(config)
     )

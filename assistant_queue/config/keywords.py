@@ -218,6 +218,9 @@ class Options(TypedDict, total=False):
     channels: Sequence[Any]
     """Chat platforms: replies of their threads are delivered there, and shown while they are
     written: [Telegram(token)]. Default: (). Used by: worker."""
+    metrics: bool
+    """Count what is done in Redis, for get_metrics(): exact over processes and kills. Default:
+    True. Environment: ASSISTANT_QUEUE_METRICS. Used by: worker."""
     log_tracebacks: bool
     """Log exceptions of your functions with tracebacks; otherwise with type and message; secrets
     are hidden in both. Default: False. Environment: ASSISTANT_QUEUE_LOG_TRACEBACKS. Used by:

@@ -76,8 +76,18 @@ _USUAL_MOST = {
 }
 """The longest usual time of an option; more is logged as a probable confusion of units. Chosen: a
 thousand times the default, or a usual value in milliseconds, is above it."""
+_NEAR = 0.7
+"""Likeness from which an option is suggested for an unknown one. Chosen: `max_retries` is not taken
+for `metrics`, a word with a wrong letter is recognised."""
 _BOOLS = frozenset(
-    {"remove_on_complete", "separate_authors", "allow_mismatch", "allow_eviction", "log_tracebacks"}
+    {
+        "remove_on_complete",
+        "separate_authors",
+        "allow_mismatch",
+        "allow_eviction",
+        "log_tracebacks",
+        "metrics",
+    }
 )
 
 Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
@@ -411,6 +421,9 @@ class Config(BaseSettings):
         "chat platforms: replies of their threads are delivered there, and shown while they are "
         "written: [Telegram(token)]",
     )
+    metrics: bool = _option(
+        True, "count what is done in Redis, for get_metrics(): exact over processes and kills"
+    )
     log_tracebacks: bool = _option(
         False,
         "log exceptions of your functions with tracebacks; otherwise with type and "
@@ -698,7 +711,7 @@ def configure(options: Mapping[str, Any]) -> Config:
     """
     for name in options:
         if name not in Config.model_fields:
-            near = difflib.get_close_matches(name, Config.model_fields, n=1)
+            near = difflib.get_close_matches(name, Config.model_fields, n=1, cutoff=_NEAR)
             hint = (
                 f"; did you mean {near[0]!r}?"
                 if near

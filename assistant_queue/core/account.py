@@ -5,7 +5,7 @@ Results hold the fields that version 0.1 reads, and no others: what came later i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -36,6 +36,11 @@ def ms_of(at: datetime | None) -> int:
     return 0 if at is None else round(at.timestamp() * 1000)
 
 
+def first_queued_at(messages: Sequence[Message]) -> datetime | None:
+    """Return when the oldest message was accepted; None if version 0.1 added them all."""
+    return min((one.queued_at for one in messages if one.queued_at is not None), default=None)
+
+
 def timeline_of(
     messages: tuple[Message, ...],
     progress: Progress,
@@ -45,9 +50,8 @@ def timeline_of(
     completed_ms: int = 0,
 ) -> Timeline:
     """Return the times of a batch so far."""
-    queued = [message.queued_at for message in messages if message.queued_at is not None]
     return Timeline(
-        queued_at=min(queued, default=None),
+        queued_at=first_queued_at(messages),
         due_at=time_of(due_ms),
         claimed_at=time_of(claimed_ms),
         sent_at=time_of(progress.run_sent_ms),

@@ -102,6 +102,11 @@ class DeliveryState:
             return cls()
 
 
+def was_tried(error: Exception) -> bool:
+    """Return whether the platform, or the function, was asked before this error."""
+    return error.is_new if isinstance(error, DeliveryOpen) else not isinstance(error, NotReplicated)
+
+
 class DeliveryDecision(StrEnum):
     """Consequence of a failed delivery."""
 

@@ -203,12 +203,16 @@ class Finish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Postpone:
-    """Give the thread back; the same batch is looked at again after a wait. -> None"""
+    """Give the thread back; the same batch is looked at again after a wait. -> None
+
+    `failed`: the error of the attempt that ends with this; None if none was made.
+    """
 
     state: ThreadState
     wait_s: float
     phase: Phase
     progress: Progress
+    failed: ErrorInfo | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

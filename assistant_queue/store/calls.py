@@ -6,11 +6,11 @@ receives their replies; the two stores are two short loops around it.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from assistant_queue.clock import Clock
 from assistant_queue.errors import NotEncodable, NotPermitted, StoreError
@@ -18,6 +18,9 @@ from assistant_queue.store import wakeups
 from assistant_queue.store.keys import Keys, base_of
 from assistant_queue.store.scripts import Constants, LuaScript, load
 from assistant_queue.store.sendable import encodable
+
+if TYPE_CHECKING:
+    from assistant_queue.core.measures import Counts
 
 T = TypeVar("T")
 
@@ -224,6 +227,7 @@ class Namespace:
     Attributes:
         is_settled: Which keys the queue has is known. Until then they are those of a new queue
             (`store/layout.py`).
+        is_counted: What workers do is counted (the option `metrics`).
     """
 
     def __init__(
@@ -232,8 +236,11 @@ class Namespace:
         clock: Clock,
         events: EventRules | None = None,
         journal: JournalRules | None = None,
+        *,
+        is_counted: bool = True,
     ) -> None:
         """`events` and `journal` are None for callers that write none: the defaults hold."""
+        self.is_counted = is_counted
         self.events = EventRules() if events is None else events
         self.journal = JournalRules() if journal is None else journal
         self.prefix = prefix
@@ -246,6 +253,10 @@ class Namespace:
         )
         self._lay_out(base_of(prefix))
         self.is_settled = self.keys.prefix == prefix
+
+    def counted(self, counts: Callable[[], Counts]) -> str:
+        """Return what a step adds to the metrics, as its script reads it; "" if nothing counts."""
+        return counts().dump() if self.is_counted else ""
 
     def settle(self, base: str) -> None:
         """Use the keys that begin with `base` from now on."""
@@ -261,6 +272,7 @@ class Namespace:
             "failed": keys.failed,
             "deliveries": keys.deliveries,
             "counters": keys.counters,
+            "metrics": keys.metrics,
             "paused": keys.paused,
             "leader": keys.leader,
             "feed": keys.feed,

@@ -66,9 +66,14 @@ class Keys:
     def counters(self) -> str:
         """Hash: delayed, waiting, active, completed, failed -> messages.
 
-        And replies, delivered, undelivered -> replies.
+        And replies, delivered, undelivered -> replies. `lua/_common.lua` lists the rest.
         """
         return f"{self.prefix}:counters"
+
+    @property
+    def metrics(self) -> str:
+        """Hash: what was counted since the key exists; `core/measures.py` names the fields."""
+        return f"{self.prefix}:metrics"
 
     @property
     def paused(self) -> str:

@@ -9,13 +9,18 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
-from assistant_queue.core.account import STORED_TIMES, answering, dump_account, with_account
+from assistant_queue.core.account import (
+    STORED_TIMES,
+    answering,
+    dump_account,
+    first_queued_at,
+    with_account,
+)
 from assistant_queue.core.progress import dump_result, load_result
 from assistant_queue.core.stored_rows import LEAST_USAGE
-from assistant_queue.models import Batch, Message, RunResult
+from assistant_queue.models import Batch, RunResult
 from assistant_queue.store.message_codec import pack, unpack_readable
 
 _NAMES = {
@@ -85,16 +90,12 @@ def pack_reply(result: RunResult, preview: str | None = None) -> str:
         tenant=result.tenant, model=result.model, timeline=result.timeline, keep_text=True
     )
     account.pop(_CLAIMED, None)  # the result has it
-    if result.timeline.queued_at == _queued_at(result.messages):
+    if result.timeline.queued_at == first_queued_at(result.messages):
         account.pop(_QUEUED, None)
     packed["a"] = _moved(account, -plain["started_at"])
     if preview is not None:
         packed[_PREVIEW] = preview
     return json.dumps(packed, separators=(",", ":"), ensure_ascii=False)
-
-
-def _queued_at(messages: Sequence[Message]) -> datetime | None:
-    return min((one.queued_at for one in messages if one.queued_at is not None), default=None)
 
 
 def _trimmed(usage: list[Any] | None) -> list[Any] | None:
@@ -144,7 +145,7 @@ def unpack_reply(thread_id: str, entry: str) -> WaitingReply | None:
         account = _moved(packed.get("a", {}), plain["started_at"])
         result = replace(with_account(result, account), late=kind == "late")
         if _QUEUED not in account:
-            timeline = replace(result.timeline, queued_at=_queued_at(messages))
+            timeline = replace(result.timeline, queued_at=first_queued_at(messages))
             result = replace(result, timeline=timeline)
         if messages:
             batch = Batch(id=batch_id, thread_id=thread_id, messages=messages)

@@ -71,13 +71,31 @@ class JobRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRoom:
+    """Batches that a worker takes at once, and those that it has."""
+
+    concurrency: int
+    running: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobCount:
-    """Jobs of one worker that have ended, and the seconds that they took together."""
+    """Counts of one worker since the last ones.
+
+    Attributes:
+        successful: Jobs that have ended.
+        failed: Those of them that failed.
+        worked_s: Seconds that they took together.
+        abandoned: Calls of user code that were abandoned.
+        room: The worker's room now; None if another queue's records show it.
+    """
 
     worker: str
-    successful: int
-    failed: int
-    worked_s: float
+    successful: int = 0
+    failed: int = 0
+    worked_s: float = 0.0
+    abandoned: int = 0
+    room: WorkerRoom | None = None
 
 
 def write_books(
@@ -109,6 +127,9 @@ def write_books(
                 successful=count.successful,
                 failed=count.failed,
                 worked_s=f"{count.worked_s:.3f}",
+                abandoned=count.abandoned if namespace.is_counted else 0,
+                concurrency=count.room.concurrency if count.room else "",
+                busy=count.room.running if count.room else "",
             )
         )
     for start in range(0, len(calls), BOOKED):

@@ -86,6 +86,12 @@ ABANDONED_FIELD = "abandoned"
 process. RQ's own workers lack it: a worker with it has a scheduler as long as it lives."""
 
 
+CONCURRENCY_FIELD = "concurrency"
+RUNNING_FIELD = "running"
+"""Two more of these fields: the batches that a worker takes at once, and those that it has. RQ's own
+workers take one."""
+
+
 def workers_key(prefix: str) -> str:
     """Return the key of the set of workers that have registered for a queue."""
     return f"{rq_prefix()}:workers:{prefix}"

@@ -19,6 +19,7 @@ class Abandoned:
 
     1. counts the abandoned calls that are still running, also by function
     2. notifies workers when there are `MAX_ABANDONED`
+    3. hands over how many there were since the last time, for the metrics
     """
 
     def __init__(self, most: int = MAX_ABANDONED) -> None:
@@ -26,6 +27,7 @@ class Abandoned:
         self.most = most
         self._lock = threading.Lock()
         self._names: Counter[str] = Counter()
+        self._new = 0
         self._watchers: list[Callable[[], None]] = []
 
     @property
@@ -44,6 +46,7 @@ class Abandoned:
         """Count an abandoned call of this function."""
         with self._lock:
             self._names[name] += 1
+            self._new += 1
             self._tidy(name)
             count = _sum(self._names)
             watchers = list(self._watchers) if count >= self.most else []
@@ -64,6 +67,17 @@ class Abandoned:
     def _tidy(self, name: str) -> None:
         if not self._names[name]:
             del self._names[name]
+
+    def take_new(self) -> int:
+        """Return how many calls were abandoned since this was asked last."""
+        with self._lock:
+            count, self._new = self._new, 0
+            return count
+
+    def give_back(self, count: int) -> None:
+        """Undo `take_new`: the count was not written."""
+        with self._lock:
+            self._new += count
 
     def watch(self, watcher: Callable[[], None]) -> None:
         """Call `watcher`, on any thread, for each call from the bound on."""

@@ -13,7 +13,7 @@ from assistant_queue.clock import Clock
 from assistant_queue.config import Config
 from assistant_queue.errors import StoreError
 from assistant_queue.store import wakeups
-from assistant_queue.store.rq_jobs import NO_JOB, RqJob
+from assistant_queue.store.rq_jobs import NO_JOB, RqJob, WorkerRoom
 from assistant_queue.store.transport.connect import disconnect, fresh
 from assistant_queue.store.transport.pinned import AsyncPinnedConnection
 from assistant_queue.store.transport.refusals import translate, translated
@@ -357,8 +357,9 @@ class AsyncioWorker:
             await asyncio.sleep(BEAT_S)
 
     def _write_books(self, store: SyncStore, worker: str) -> None:
+        room = WorkerRoom(concurrency=self._room.limit, running=self.running)
         for runtime in self.runtimes.values():
-            runtime.books.write(store, worker)
+            runtime.books.write(store, worker, room if runtime is self.runtime else None)
 
     def _suspend(self, suspended: bool) -> None:
         if suspended == self.is_suspended:

@@ -25,7 +25,10 @@ from assistant_queue.observing import (
     ended_with,
     error_code,
 )
+from assistant_queue.store.calls import Namespace
 from assistant_queue.store.ops.reply_outbox import DeliveryLease
+from assistant_queue.store.ops.statuses import read_result
+from assistant_queue.store.transport.stores import AsyncStore
 from assistant_queue.user_code.caller import UserCode
 from assistant_queue.user_code.running_calls import RunningCall
 from assistant_queue.worker import callbacks
@@ -172,6 +175,16 @@ async def deliver_observed(
         except BaseException as error:
             progress.end_part(error)
             raise
+
+
+async def result_of(
+    store: AsyncStore, namespace: Namespace, lease: DeliveryLease
+) -> RunResult | None:
+    """Return what is to be delivered; None if it cannot be read any more."""
+    if lease.reply is not None:
+        return lease.reply.result
+    found: RunResult | None = await store.run(read_result(namespace, lease.batch_id))
+    return found
 
 
 def name_of_deliverer(config: Config, thread_id: str) -> str | None:

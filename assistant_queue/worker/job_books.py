@@ -7,8 +7,9 @@ import threading
 from assistant_queue.store import wakeups
 from assistant_queue.store.calls import Namespace
 from assistant_queue.store.ops.leases import Lease, renewal_s
-from assistant_queue.store.rq_jobs import JobCount, JobRun, RqJob, write_books
+from assistant_queue.store.rq_jobs import JobCount, JobRun, RqJob, WorkerRoom, write_books
 from assistant_queue.store.transport.stores import SyncStore
+from assistant_queue.user_code.abandoned import ABANDONED
 
 
 class JobBooks:
@@ -31,6 +32,7 @@ class JobBooks:
         self._ended: list[JobRun] = []
         self._successful = self._failed = 0
         self._worked_s = 0.0
+        self._shown: WorkerRoom | None = None
 
     def began(self, lease: Lease, job: RqJob) -> None:
         """Note that a job has claimed a thread."""
@@ -60,21 +62,29 @@ class JobBooks:
                     self._ended.append(run)
             return run is not None
 
-    def write(self, store: SyncStore, worker: str) -> None:
-        """Bring RQ's records up to date; `worker` is the name under which the worker is registered.
+    def write(self, store: SyncStore, worker: str, room: WorkerRoom | None = None) -> None:
+        """Bring RQ's records up to date.
+
+        Args:
+            store: Where.
+            worker: The name under which the worker is registered.
+            room: The worker's room now; None if the books of another queue show it, and count the
+                calls that the process has abandoned.
 
         Raises:
             StoreError: Redis did not answer, or refused. The next call writes the same again.
         """
         with self._writing:
-            kept, ended, count = self._open(worker)
+            kept, ended, count = self._open(worker, room)
             try:
                 store.run(write_books(self._namespace, kept, ended, count, self._lease_s))
             except BaseException:
                 self._reopen(kept, ended, count)
                 raise
 
-    def _open(self, worker: str) -> tuple[list[JobRun], list[JobRun], JobCount | None]:
+    def _open(
+        self, worker: str, room: WorkerRoom | None
+    ) -> tuple[list[JobRun], list[JobRun], JobCount | None]:
         """Return what is to be written, and note it as written."""
         now_s = self._namespace.clock.monotonic()
         with self._lock:
@@ -86,17 +96,18 @@ class JobBooks:
             for run in kept:  # one that ends while it is written is removed by the next write
                 run.kept_s = now_s
             ended, self._ended = self._ended, []
-            count = None
-            if self._successful or self._failed:
-                count = JobCount(
-                    worker=worker,
-                    successful=self._successful,
-                    failed=self._failed,
-                    worked_s=self._worked_s,
-                )
+            count = JobCount(
+                worker=worker,
+                successful=self._successful,
+                failed=self._failed,
+                worked_s=self._worked_s,
+                abandoned=0 if room is None else ABANDONED.take_new(),
+                room=None if room == self._shown else room,
+            )
+            self._shown = room
             self._successful = self._failed = 0
             self._worked_s = 0.0
-        return kept, ended, count
+        return kept, ended, None if count == JobCount(worker=worker) else count
 
     def _reopen(self, kept: list[JobRun], ended: list[JobRun], count: JobCount | None) -> None:
         with self._lock:
@@ -108,3 +119,5 @@ class JobBooks:
                 self._successful += count.successful
                 self._failed += count.failed
                 self._worked_s += count.worked_s
+                ABANDONED.give_back(count.abandoned)
+                self._shown = None

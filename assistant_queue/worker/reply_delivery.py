@@ -16,6 +16,7 @@ from assistant_queue.core.delivery import (
     DeliveryOpen,
     DeliveryState,
     judge,
+    was_tried,
 )
 from assistant_queue.errors import (
     AssistantQueueError,
@@ -30,7 +31,6 @@ from assistant_queue.store.calls import Operation
 from assistant_queue.store.ops import delivery_marks, reply_outbox
 from assistant_queue.store.ops.replication import REPLICA_WAIT_S
 from assistant_queue.store.ops.reply_outbox import DeliveryLease
-from assistant_queue.store.ops.statuses import read_result
 from assistant_queue.user_code.error_text import log_raised, said, words_of
 from assistant_queue.user_code.running_calls import post
 from assistant_queue.worker.batch_log import log_delivered
@@ -40,6 +40,7 @@ from assistant_queue.worker.deliverers import (
     deliver_observed,
     most_deaths,
     name_of_deliverer,
+    result_of,
 )
 from assistant_queue.worker.lease import HeldLease
 from assistant_queue.worker.outage import PASSES
@@ -130,7 +131,7 @@ class ReplyDelivery:
     async def _deliver(
         self, held: Held, progress: StoredProgress, *, is_claimed: bool
     ) -> DeliveryLease | None:
-        result = await self._result(held.lease)
+        result = await result_of(self._runtime.store, self._runtime.namespace, held.lease)
         self._was_marked_done = False
         error: Exception
         try:
@@ -147,14 +148,6 @@ class ReplyDelivery:
             )
             return following
         return await self._after_failure(held, progress.state, error)
-
-    async def _result(self, lease: DeliveryLease) -> RunResult | None:
-        if lease.reply is not None:
-            return lease.reply.result
-        found: RunResult | None = await self._runtime.store.run(
-            read_result(self._runtime.namespace, lease.batch_id)
-        )
-        return found
 
     async def _attempt(
         self,
@@ -284,6 +277,7 @@ class ReplyDelivery:
         lease = held.lease
         runtime = self._runtime
         where = (lease.thread_id, lease.batch_id)
+        channel = name_of_deliverer(self._config, lease.thread_id)
         if not isinstance(error, AssistantQueueError):
             log_raised(_log, "thread %r, batch %s: the channel raised", *where, error=error)
             error = CallbackError(f"the channel raised {said(error)}")
@@ -314,7 +308,7 @@ class ReplyDelivery:
                     state=verdict.state,
                     lease_s=self._config.lock_duration,
                     takes_next=not runtime.is_stopping,
-                    channel=name_of_deliverer(self._config, lease.thread_id),
+                    channel=channel,
                 ),
             )
             return following
@@ -328,7 +322,11 @@ class ReplyDelivery:
             "Postpone",
             held,
             lambda: reply_outbox.postpone_delivery(
-                runtime.namespace, lease, verdict.state, verdict.wait_s
+                runtime.namespace,
+                lease,
+                verdict.state,
+                verdict.wait_s,
+                channel=channel if was_tried(error) else None,
             ),
         )
         runtime.delivery_postponed(verdict.wait_s)

@@ -22,11 +22,9 @@ from assistant_queue.errors import LeaseLost, StoreError, error_of
 from assistant_queue.logs import bound
 from assistant_queue.models import Batch, FailedBatch, RunResult
 from assistant_queue.observing import Processing, ended_with
-from assistant_queue.store.calls import Namespace
 from assistant_queue.store.ops import leases, reply_outbox
-from assistant_queue.store.ops.event_log import event_rules
-from assistant_queue.store.ops.journal import journal_rules
 from assistant_queue.store.ops.leases import NoLease
+from assistant_queue.store.ops.namespaces import namespace_of
 from assistant_queue.store.ops.outcomes import DeliveryWish, ResultRules
 from assistant_queue.store.ops.reply_outbox import DeliveryLease, DueDelivery
 from assistant_queue.store.ops.sweeping import sweep
@@ -95,9 +93,7 @@ class Runtime:
         """
         self.config = config
         self.clock: Clock = clock or SystemClock()
-        self.namespace = Namespace(
-            config.queue_prefix, self.clock, event_rules(config), journal_rules(config)
-        )
+        self.namespace = namespace_of(config, self.clock)
         self._is_guest = beside is not None
         self.backend: Backend = beside.backend if beside else make_worker_backend(config)
         self.tags: ReasoningTags | None = beside.tags if beside else make_reasoning_tags(config)

@@ -121,6 +121,7 @@ class StoreSteps:
                 wait_s=step.wait_s,
                 phase=step.phase,
                 progress=step.progress,
+                failed=step.failed,
             )
         )
 

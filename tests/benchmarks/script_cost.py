@@ -11,14 +11,16 @@ import argparse
 import secrets
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from assistant_queue.clock import SystemClock
+from assistant_queue.core.account import answering
 from assistant_queue.core.progress import Progress, moment
 from assistant_queue.core.thread_state import Phase
 from assistant_queue.core.window import Window
-from assistant_queue.models import Message, RunResult
+from assistant_queue.models import Message, RunResult, Usage
 from assistant_queue.store import wakeups
 from assistant_queue.store.calls import Namespace, Operation
 from assistant_queue.store.ops import leases, outcomes, producing
@@ -32,6 +34,9 @@ from tests.benchmarks.redis_profile import redis_cpu_s
 from tests.benchmarks.sizes import FULL
 
 RULES = ResultRules(result_ttl_s=86_400, keep_text=False)
+USAGE = Usage(
+    input_tokens=900, cached_input_tokens=512, output_tokens=120, total_tokens=1020, model="gpt-4.1"
+)
 RUN = "run_000000000000000000000001"
 WORKER = "worker"
 
@@ -39,10 +44,10 @@ WORKER = "worker"
 class Stages:
     """The calls of many batches, stage by stage, and the CPU that each stage took."""
 
-    def __init__(self, bench: Bench, batches: int) -> None:
+    def __init__(self, bench: Bench, batches: int, *, is_counted: bool = True) -> None:
         self._client = bench.client
         self._store = SyncStore(bench.client)
-        self._namespace = Namespace(PREFIX, SystemClock())
+        self._namespace = Namespace(PREFIX, SystemClock(), is_counted=is_counted)
         self._threads = [f"customer-{number}" for number in range(batches)]
         self.us: dict[str, list[float]] = {}
 
@@ -97,11 +102,15 @@ class Stages:
             incomplete_reason=None,
             reply=TEXT,
             replies=(TEXT,),
-            usage=None,
+            usage=USAGE,
             attempts=1,
             started_at=moment(lease.claimed.claimed_ms),
             ended_at=datetime.now(UTC),
         )
+        progress = lease.claimed.progress
+        progress.run_sent_ms = lease.now_ms
+        progress.first_text_ms = lease.now_ms + 400
+        result = replace(answering(result, batch), model=USAGE.model)
         return outcomes.finish(
             self._namespace,
             lease,
@@ -128,8 +137,18 @@ def _ids(lease: Lease) -> list[str]:
     return [message.id for message in lease.claimed.batch.messages]
 
 
+def _least(stages: Stages) -> str:
+    least = {name: min(us[1:]) for name, us in stages.us.items()}
+    words = ", ".join(f"{name} {us:.0f}" for name, us in least.items())
+    whole = sum(least.values()) - least["add"]
+    return f"us of Redis' CPU: {words}; a batch, without its add: {whole:.0f}"
+
+
 def main() -> None:
-    """Print the lowest of the rounds for each script, and their sum without the add."""
+    """Print the lowest of the rounds for each script, and their sum without the add.
+
+    With the metrics and without, in turns.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks.script_cost", description=__doc__
     )
@@ -137,13 +156,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4)
     told = parser.parse_args()
     with Bench(FULL) as bench:
-        stages = Stages(bench, told.batches)
+        both = {
+            words: Stages(bench, told.batches, is_counted=is_counted)
+            for words, is_counted in (("metrics=False", False), ("defaults", True))
+        }
         for _ in range(told.rounds + 1):
-            stages.round()
-    least = {name: min(us[1:]) for name, us in stages.us.items()}
-    words = ", ".join(f"{name} {us:.0f}" for name, us in least.items())
-    whole = sum(least.values()) - least["add"]
-    sys.stdout.write(f"us of Redis' CPU: {words}; a batch, without its add: {whole:.0f}\n")
+            for stages in both.values():
+                stages.round()
+    for words, stages in both.items():
+        sys.stdout.write(f"{words}: {_least(stages)}\n")
 
 
 if __name__ == "__main__":

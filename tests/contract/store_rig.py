@@ -20,6 +20,7 @@ from assistant_queue.core.stored_rows import ToolRow
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.core.window import Window, is_never
 from assistant_queue.errors import StoreError
+from assistant_queue.metrics import Metrics
 from assistant_queue.models import (
     Batch,
     BatchRecord,
@@ -38,6 +39,7 @@ from assistant_queue.store.ops import (
     failures,
     journal,
     leases,
+    measuring,
     outcomes,
     producing,
     reply_outbox,
@@ -56,8 +58,10 @@ T = TypeVar("T")
 
 KEEP = ResultRules(result_ttl_s=3600, keep_text=False)
 ERROR = ErrorInfo(code="request_refused", message="400")
+CHANNEL = "telegram"
 COUNTERS = ("delayed", "waiting", "active", "completed", "failed")
 REPLIES = ("replies", "delivered", "undelivered")
+EVER = ("cancelled", "discarded", "forgotten", "said", "duplicates", "takeovers")
 _COMPLETE = Path(__file__).parent.parent / "fixtures" / "complete_780ee65.lua"
 
 
@@ -183,6 +187,9 @@ class Rig:
 
     def thread(self, thread: str = "thread") -> ThreadStatus:
         return self.run(statuses.read_thread(self.namespace, thread))
+
+    def metrics(self) -> Metrics:
+        return self.run(measuring.read_metrics(self.namespace))
 
     def status(self) -> QueueStatus:
         return self.run(statuses.read_status(self.namespace))
@@ -357,7 +364,7 @@ class Rig:
         *,
         takes_next: bool = True,
         state: DeliveryState | None = None,
-        channel: str | None = "telegram",
+        channel: str | None = CHANNEL,
     ) -> DeliveryLease | None:
         return self.run(
             reply_outbox.delivered(
@@ -390,7 +397,7 @@ class Rig:
                 state=state or lease.state,
                 lease_s=30,
                 takes_next=takes_next,
-                channel="telegram",
+                channel=CHANNEL,
             )
         )
 
@@ -398,7 +405,9 @@ class Rig:
         self, lease: DeliveryLease, wait_s: float = 5.0, state: DeliveryState | None = None
     ) -> None:
         given = state or DeliveryState(tries=1, error=ERROR)
-        self.run(reply_outbox.postpone_delivery(self.namespace, lease, given, wait_s))
+        self.run(
+            reply_outbox.postpone_delivery(self.namespace, lease, given, wait_s, channel=CHANNEL)
+        )
 
     def save_delivery(
         self, lease: DeliveryLease, state: DeliveryState, *, waits: bool = False
@@ -422,11 +431,19 @@ class Rig:
         wait_s: float = 5.0,
         phase: Phase = Phase.FROZEN,
         progress: Progress | None = None,
+        *,
+        failed: ErrorInfo | None = ERROR,
     ) -> None:
         given = progress or Progress(attempts=1, error=ERROR)
         self.run(
             leases.postpone(
-                self.namespace, lease, state=state, wait_s=wait_s, phase=phase, progress=given
+                self.namespace,
+                lease,
+                state=state,
+                wait_s=wait_s,
+                phase=phase,
+                progress=given,
+                failed=failed,
             )
         )
 
@@ -604,8 +621,24 @@ class Rig:
 
     def counters(self) -> dict[str, int]:
         found = self.hash(self.keys.counters)
-        assert set(found) <= {*COUNTERS, *REPLIES, "taken", "taken_at", "pace"}, found
+        assert set(found) <= {*COUNTERS, *REPLIES, *EVER, "taken", "taken_at", "pace"}, found
         return {name: int(found.get(name, 0)) for name in COUNTERS}
+
+    def counted(self) -> Counter[str]:
+        """Return the metrics as they are stored, each histogram as the number of its durations.
+
+        With the counters that never decrease.
+        """
+        found: Counter[str] = Counter()
+        for field, count in self.hash(self.keys.metrics).items():
+            if field.startswith("h:"):
+                kind, name, bucket = field.split(":")
+                found[f"{kind}:{name}"] += int(count) if bucket != "ms" else 0
+            elif field != "about":
+                found[field] += int(count)
+        stored = self.hash(self.keys.counters)
+        found.update({name: int(stored.get(name, 0)) for name in EVER})
+        return Counter({name: count for name, count in found.items() if count})
 
     def recount(self) -> dict[str, int]:
         """Compute the counters from the keys, `completed` from records and open deliveries."""
@@ -693,7 +726,7 @@ class Rig:
             if kind in ("message", "batch", "journal", "pace"):
                 assert self.client.pttl(key) > 0, f"{key} never goes"
             else:
-                assert kind in ("conversation", "counters", "feed"), key
+                assert kind in ("conversation", "counters", "feed", "metrics"), key
         assert self.jobs() == {}
         assert self.scheduled() == {}
 

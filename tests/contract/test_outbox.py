@@ -491,7 +491,7 @@ def test_forgetting_a_thread_forgets_its_replies(store: Rig) -> None:
     store.park_delivery(held(store))
     answered(store, "two", at_once=False)
     store.run(control.forget(store.namespace, "thread"))
-    left = {store.keys.counters, store.keys.format}
+    left = {store.keys.counters, store.keys.metrics, store.keys.format}
     assert set(store.all_keys()) <= left
     assert replies(store) == (0, 0, 0)
 

@@ -349,7 +349,7 @@ def test_a_finished_thread_owns_no_key_but_its_conversation_and_its_journal(stor
     assert not store.finish(lease)
     store.check_idle()
     kinds = {key.removeprefix(f"{store.prefix}:").partition(":")[0] for key in store.all_keys()}
-    assert kinds == {"conversation", "counters", "message", "batch", "journal"}
+    assert kinds == {"conversation", "counters", "metrics", "message", "batch", "journal"}
     assert store.counters() == {
         "delayed": 0,
         "waiting": 0,

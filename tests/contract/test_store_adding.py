@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
@@ -52,9 +53,19 @@ def test_threads_do_not_share_anything(store: Rig) -> None:
 # --- the same id again ----------------------------------------------------------------------------
 
 
+def but_for_the_count(store: Rig) -> dict[str, Any]:
+    """Everything there is, without the count of duplicates."""
+    found = store.snapshot()
+    for values in found.values():
+        if isinstance(values, dict):
+            values.pop(b"again", None)
+            values.pop(b"duplicates", None)
+    return found
+
+
 def test_the_same_message_again_is_the_same_receipt(store: Rig) -> None:
     first = store.add(message_id="m1")
-    before = store.snapshot()
+    before = but_for_the_count(store)
     store.clock.advance(0.5)
     again = store.add(message_id="m1", delay_s=9)
     assert again.duplicate
@@ -63,7 +74,7 @@ def test_the_same_message_again_is_the_same_receipt(store: Rig) -> None:
         first.job_id,
         first.due_at,
     )
-    assert store.snapshot() == before
+    assert but_for_the_count(store) == before
 
 
 @pytest.mark.parametrize("stage", ["claimed", "completed", "failed", "retrying"])
@@ -76,9 +87,9 @@ def test_a_duplicate_is_known_at_every_stage_of_its_life(store: Rig, stage: str)
         store.bury(lease)
     elif stage == "retrying":
         store.postpone(lease)
-    before = store.snapshot()
+    before = but_for_the_count(store)
     assert store.add(message_id="m1").duplicate
-    assert store.snapshot() == before
+    assert but_for_the_count(store) == before
 
 
 def test_the_same_id_with_another_text_is_a_conflict(store: Rig) -> None:

@@ -462,7 +462,8 @@ def test_a_forgotten_thread_leaves_no_key(store: Rig, state: str) -> None:
     store.run(control.forget(store.namespace, "thread"))
     assert {key for key in store.all_keys() if "other" in key} == before
     left = set(store.all_keys()) - before
-    assert left <= {f"{store.prefix}:{name}" for name in ("counters", "due", "message:message-1")}
+    kept = ("counters", "metrics", "due", "message:message-1")
+    assert left <= {f"{store.prefix}:{name}" for name in kept}
     assert store.failed() == []
     counted = store.counters()
     assert counted == {**counted, "delayed": 0, "waiting": 1, "active": 0, "failed": 0}

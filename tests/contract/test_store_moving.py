@@ -165,4 +165,4 @@ def test_a_thread_that_is_forgotten_after_the_move_leaves_nothing(store: Rig) ->
     move(store, lease)
     store.finish(lease)
     store.run(control.forget(store.namespace, "thread"))
-    assert store.all_keys() == [store.keys.counters]
+    assert store.all_keys() == [store.keys.counters, store.keys.metrics]

@@ -92,6 +92,7 @@ PARAMETERS = {
     "wait_for_reply": ["message_id", "timeout"],
     "cancel": ["message_id"],
     "get_queue_status": [],
+    "get_metrics": [],
     "get_thread_status": ["thread_id"],
     "start_worker": [],
     "list_failed": ["limit", "after"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ from assistant_queue.models import ExplanationVerdict
 from assistant_queue.store.calls import GUARD_MS
 from assistant_queue.store.ops import control, event_log, explaining, reply_outbox
 from assistant_queue.store.ops.reply_outbox import DeliveryLease
-from tests.contract.store_rig import Rig
+from tests.contract.store_rig import CHANNEL, Rig
 
 THREADS = ("a", "b")
 LEASE_MS = 30_000
@@ -68,6 +69,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.delivered: list[str] = []
         self.journals: dict[str, dict[str, str]] = {thread: {} for thread in THREADS}
         self.numbers = itertools.count(1)
+        self.tries: Counter[str] = Counter()
 
     @property
     def now(self) -> int:
@@ -156,6 +158,9 @@ class OutboxMachine(RuleBasedStateMachine):
         self._leave(lease, line, self.rig.delivered(lease, takes_next=takes_next), takes_next)
         assert lease.batch_id not in self.delivered, "a reply was delivered twice"
         self.delivered.append(lease.batch_id)
+        self._count("delivered")
+        self.tries["h:d"] += 1
+        self.tries["h:e"] += not lease.batch_id.startswith("note")
         self.journals[lease.thread_id][lease.batch_id] = "delivered"
 
     @has_lease
@@ -168,9 +173,15 @@ class OutboxMachine(RuleBasedStateMachine):
         self.rig.clock.advance(0.001)  # no two failures have the same time
         following = self.rig.park_delivery(lease, takes_next=takes_next)
         self._leave(lease, line, following, takes_next)
+        self._count("undelivered")
         self.parked[lease.batch_id] = lease.thread_id
         self.journals[lease.thread_id][lease.batch_id] = "undelivered"
         self.parts[lease.batch_id] = lease.state.part_ids
+
+    def _count(self, outcome: str) -> None:
+        field = f"d:{CHANNEL}:{outcome}"
+        self.tries["n:channels"] += field not in self.tries
+        self.tries[field] += 1
 
     def _leave(
         self,
@@ -197,6 +208,7 @@ class OutboxMachine(RuleBasedStateMachine):
             return
         self.rig.clock.advance(0.001)  # a copy of the claim finds another time
         self.rig.postpone_delivery(lease, wait_s, state)
+        self._count("retried")
         line.states[lease.batch_id] = state
         line.token = None
         line.due = self.now + round(wait_s * 1000)
@@ -388,6 +400,13 @@ class OutboxMachine(RuleBasedStateMachine):
         assert found == (waiting, len(self.delivered), len(self.parked))
         assert {row.batch_id for row in self.rig.failed()} == set(self.parked)
 
+    @invariant()
+    def every_try_was_counted_once(self) -> None:
+        """The end of a batch with a reply to deliver is counted by its delivery."""
+        found = self.rig.counted()
+        kept = {name for name in found if name[:2] in {"d:", "n:"} or name in {"h:d", "h:e"}}
+        assert {name: found[name] for name in kept} == dict(+self.tries)
+
 
 def outbox_machine(make_rig: Callable[[], Rig]) -> type[OutboxMachine]:
     """Return the machine over a fresh store."""
@@ -484,5 +503,6 @@ def _checked(play: OutboxMachine) -> Callable[..., None]:
         play.the_lines_are_those_of_the_model()
         play.the_journals_are_those_of_the_model()
         play.the_counters_are_those_of_the_model()
+        play.every_try_was_counted_once()
 
     return do

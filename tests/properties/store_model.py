@@ -6,6 +6,7 @@ And a machine that compares the two after every step.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -23,7 +24,7 @@ from assistant_queue.store.calls import Call, JournalRules, Namespace
 from assistant_queue.store.ops import control, event_log, explaining, sweeping
 from assistant_queue.store.ops.leases import Lease, NoLease
 from assistant_queue.store.rq_jobs import NO_JOB, RqJob
-from tests.contract.store_rig import COUNTERS, Rig
+from tests.contract.store_rig import COUNTERS, ERROR, Rig
 
 IDLE = ThreadState.IDLE
 PENDING = ThreadState.PENDING
@@ -147,6 +148,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.runs: list[rq_jobs.JobRun] = []
         self.numbers = itertools.count(1)
         self.strays: dict[str, str] = {}
+        self.counted: Counter[str] = Counter()
 
     @property
     def now(self) -> int:
@@ -242,6 +244,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.rig.say(thread, message_id=message, batch_id=note, kind="reply")
         model.journal.append((note, "said"))
         self.said.add(message)
+        self.counted["said"] += 1
         self.messages[message] = (thread, "hello")
         if not model.pending or is_never(model.own_due or 0):
             model.first = model.own_due = self.now
@@ -262,6 +265,7 @@ class StoreMachine(RuleBasedStateMachine):
         thread, content = self.messages[message]
         if same:
             assert self.rig.add(thread, message, content).duplicate
+            self.counted["duplicates"] += 1
             return
         try:
             self.rig.add(thread, message, "something else")
@@ -290,6 +294,7 @@ class StoreMachine(RuleBasedStateMachine):
             thread.pending.remove(message)
             self.cancelled.add(message)
             self._count_chars(thread, message, 0)
+            self.counted["cancelled"] += 1
             if not thread.pending and thread.batch is None:
                 thread.state = IDLE
                 thread.last = thread.chars = None
@@ -468,6 +473,7 @@ class StoreMachine(RuleBasedStateMachine):
                 model.own_due = NEVER_MS
         elif model.token is not None:
             model.deaths += 1
+            self.counted["takeovers"] += 1
         model.holders.append(token)
         model.state = ACTIVE
         model.token = token
@@ -663,6 +669,7 @@ class StoreMachine(RuleBasedStateMachine):
         if self._attempt(lambda: self.rig.finish(lease), held=held):
             if model.phase is not Phase.DELIVERING:
                 assert model.batch is not None
+                self._count_end(model.batch, "answered", "completed", runs=1)
                 self.completed += model.batch
                 self.records[model.batch_id] = Record(
                     lease.thread_id, "completed", lease.token, model.batch
@@ -682,6 +689,7 @@ class StoreMachine(RuleBasedStateMachine):
             return
         phase = model.phase
         if self._attempt(lambda: self.rig.postpone(lease, state, wait_s, phase), held=held):
+            self._count_error()
             model.state = state
             model.due = self.now + round(wait_s * 1000)
             model.since = self.now
@@ -702,11 +710,29 @@ class StoreMachine(RuleBasedStateMachine):
             return
         if self._attempt(lambda: self.rig.bury(lease, pause=pause), held=held):
             assert model.batch is not None
+            self._count_end(model.batch, "failed", "failed", runs=3)
+            self._count_error()
             self.records[model.batch_id] = Record(
                 lease.thread_id, "failed", lease.token, model.batch
             )
             model.end("failed", self.now, lease.token)
             model.paused = model.paused or pause
+
+    def _count_end(self, batch: list[str], what: str, outcome: str, *, runs: int) -> None:
+        """Count a batch that ends: its messages, its runs, and one of each of its durations."""
+        count = len([one for one in batch if one not in self.said])
+        if what == "answered":
+            self.counted["saved"] += count - 1
+        else:
+            self.counted["m:failed"] += count
+        self.counted[f"b:{outcome}"] += 1
+        self.counted["again"] += runs - 1
+        for name in ("w", "q", "r", "e"):
+            self.counted[f"h:{name}"] += 1
+
+    def _count_error(self) -> None:
+        self.counted[f"e:{ERROR.code}"] += 1
+        self.counted["n:errors"] = 1
 
     # --- a person ---------------------------------------------------------------------------------
 
@@ -732,6 +758,7 @@ class StoreMachine(RuleBasedStateMachine):
         batch_id = chosen(self.failed_ids(), pick)
         self.rig.discard_failed(batch_id)
         self.records[batch_id].state = "discarded"
+        self.counted["discarded"] += len(self.records[batch_id].messages)
 
     def settled_ids(self) -> list[str]:
         return [batch_id for batch_id, record in self.records.items() if record.state != "failed"]
@@ -828,9 +855,34 @@ class StoreMachine(RuleBasedStateMachine):
         )
         assert min(found.values()) >= 0
 
+    @invariant()
+    def everything_was_counted_once(self) -> None:
+        assert self.rig.counted() == {name: one for name, one in self.counted.items() if one}
+
+    def the_metrics_agree(self) -> None:
+        found = self.rig.metrics()
+        assert found.messages == {
+            "queued": len(self.messages) - len(self.said),
+            "answered": self.counted["saved"] + self.counted["b:completed"],
+            "failed": self.counted["m:failed"],
+            "cancelled": self.counted["cancelled"],
+            "deduplicated": self.counted["duplicates"],
+        }
+        assert found.batches == {
+            "completed": self.counted["b:completed"],
+            "incomplete": 0,
+            "failed": self.counted["b:failed"],
+        }
+        ended = self.counted["b:completed"] + self.counted["b:failed"]
+        assert found.runs == self.counted["again"] + ended
+        assert found.takeovers == self.counted["takeovers"]
+        assert found.errors.get(ERROR.code, 0) == self.counted[f"e:{ERROR.code}"]
+        assert found.durations["run"].count == self.counted["h:r"]
+
     @rule()
     def a_status_is_read_after_a_second(self) -> None:
         self.rig.clock.advance(1)
+        self.the_metrics_agree()
         status = self.rig.status()
         due = later = either = 0
         for model in self.threads.values():
@@ -927,6 +979,8 @@ class StoreMachine(RuleBasedStateMachine):
             if not self.rig.threads() and not self.rig.scheduled():
                 break
         assert self.rig.threads() == [], "a thread was forgotten"
+        queued = len(self.messages) - len(self.said)
+        assert self.rig.metrics().messages["queued"] == queued, "an accepted message is not counted"
         for batch_id in self.failed_ids():
             self.rig.discard_failed(batch_id)
         self.rig.check()
@@ -959,6 +1013,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.every_thread_is_in_its_state_and_has_at_most_one_holder()
         self.each_batch_that_ended_left_one_entry_in_order()
         self.counters_are_what_a_scan_would_count()
+        self.everything_was_counted_once()
 
 
 def machine(make_rig: Callable[[], Rig]) -> type[StoreMachine]:

@@ -405,6 +405,7 @@ BAD_VALUES: dict[str, list[Any]] = {
     "run_timeout": [0, -1, None, math.inf, True],
     "callback_timeout": [0, -1, None, math.inf, True],
     "log_tracebacks": [None, 2, "perhaps", [True]],
+    "metrics": [None, 2, "some", [True]],
     "delivery_for": [0, -1, None, math.inf, True],
     "delivery_attempts": [0, -1, 1.5, True],
     "delivery_backoff": [{"type": "linear"}, {"delay": -1}, {"max_delay": -1}, {"max": 5}, 5, True],

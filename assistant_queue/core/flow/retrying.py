@@ -66,11 +66,18 @@ def await_replica(ctx: BatchContext, info: ErrorInfo) -> Flow:
 
 
 def _postpone(ctx: BatchContext, state: ThreadState, wait_s: float, info: ErrorInfo) -> Flow:
-    if state is ThreadState.HELD and ctx.log.only_waited:
+    only_waited = state is ThreadState.HELD and ctx.log.only_waited
+    if only_waited:
         ctx.log.drop()
     else:
         ctx.log.end(ctx.now_ms(), info)
-    yield steps.Postpone(state=state, wait_s=wait_s, phase=ctx.phase, progress=ctx.progress)
+    yield steps.Postpone(
+        state=state,
+        wait_s=wait_s,
+        phase=ctx.phase,
+        progress=ctx.progress,
+        failed=None if only_waited else info,
+    )
     return steps.Postponed(state=state, error=info)
 
 

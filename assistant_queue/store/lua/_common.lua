@@ -11,7 +11,8 @@
 --   conversation  hash    id, anchor, open: the provider's side of the thread; outlives idleness
 --   message       hash    one message: thread, seq, rev, digest, nonce, at (ms), due, job, labels,
 --                         batch, state, cancelled_by, edited_by, returned_by, entry, chars, said
---                         (of a reply of `say`: the record that has its delivery)
+--                         (of a reply of `say`: the record that has its delivery), again (nonces of
+--                         the latest adds that found the message there)
 --   record        hash    the outcome of a batch: thread, state, token, discarded_by, result,
 --                         account (times, attempts), delivery, delivered_at (ms) ...
 --   pace          string  mean and mean deviation of the ms between two messages, ms of the last
@@ -33,6 +34,11 @@
 --                         taken: `queued` of the wake-up that was taken last
 --                         taken_at: ms when that was
 --                         pace: us from one taking to the next while wake-ups stand in line
+--                         cancelled, discarded, forgotten: messages that were, ever;
+--                         said: replies of `say` that joined the messages, ever;
+--                         duplicates: adds of a message that was there, ever;
+--                         takeovers: batches that were claimed from a dead worker, ever
+--   metrics       hash    what was counted, ever (core/measures.py)
 --   paused        string  present while the whole queue is paused; ms since when, opaque here
 --   events        stream  events of the thread: at (ms), type, data (JSON); exists only while the
 --                         thread has subscribers

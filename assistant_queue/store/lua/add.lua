@@ -21,6 +21,13 @@ if known[1] then
   if not is_same and (known[1] ~= arg.thread_id or known[2] ~= arg.digest) then
     return {'conflict', known[1]}
   end
+  -- A duplicate is counted once: the record remembers the latest sixteen such calls. Chosen: few
+  -- messages are added so often while copies of those calls may arrive.
+  local again = is_same and arg.nonce or redis.call('HGET', key.message, 'again') or ''
+  if not string.find(again, arg.nonce, 1, true) then
+    redis.call('HSET', key.message, 'again', string.sub(arg.nonce .. ' ' .. again, 1, 144))
+    add_to('duplicates', 1)
+  end
   return {is_same and 'added' or 'duplicate',
     is_number(known[4] or '') and known[4] or ms(now), known[5] or ''}
 end

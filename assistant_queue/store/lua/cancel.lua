@@ -14,7 +14,7 @@ local was_quiet = is_quiet(redis.call('LINDEX', key.pending, ms(index)))
 redis.call('LSET', key.pending, ms(index), '')
 redis.call('HSET', key.message, 'state', 'cancelled', 'cancelled_by', arg.nonce)
 redis.call('PEXPIRE', key.message, arg.result_ttl_ms)
-book(t.pk, nil, 1)
+book(t.pk, 'cancelled', 1)
 redis.call('HSET', key.thread, 'n', t.n - 1)
 if t.chars then count_chars(t, 0) end
 if t.n == 1 then

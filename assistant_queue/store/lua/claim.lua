@@ -95,6 +95,7 @@ if t.batch then
 end
 if t.token and t.batch then
   t.deaths = ms(tonumber(t.deaths or 0) + 1) -- its holder died, or was stopped for too long
+  add_to('takeovers', 1)
 elseif is_never(t.due) then
   -- Without a wake-up, and without the lease of a direct call that died.
   if not (t.wake and redis.call('ZSCORE', key.scheduled, t.wake)) then
@@ -121,7 +122,7 @@ if not t.batch then
   if places == 0 then
     -- Nothing waits: version 0.1 could count a message that had been cancelled. The outstanding
     -- wake-up finds nothing to do.
-    book(t.pk, nil, t.n)
+    book(t.pk, 'cancelled', t.n)
     redis.call('ZREM', key.due, arg.thread_id)
     redis.call('DEL', key.thread)
     return {'idle'}

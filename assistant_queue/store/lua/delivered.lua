@@ -1,12 +1,12 @@
 -- Event `deliver`: the platform has the reply; it leaves the outbox.
 -- KEYS: thread outbox delivering deliveries counters record paused scheduled guard events feed
---       journal
+--       journal metrics
 -- ARGV: now thread_id token batch_id guard_id result_ttl_ms lease_ms next guard_ms events
---       journal journal_most journal_ttl_ms
+--       journal journal_most journal_ttl_ms counts
 -- Returns {'settled', {next entry or '', its progress, ms until, now}} or {'lost'}: nothing has
 --         changed
 -- next: 1 if the caller delivers the next reply, too; then it holds the lease on it.
---! include common events outbox settle_reply journal
+--! include common events outbox settle_reply journal counts
 local d = read_delivery()
 local word = settling(d)
 if word then return word end
@@ -18,6 +18,7 @@ if redis.call('EXISTS', key.record) == 1 then
 end
 add_to('delivered', 1)
 journal_delivery()
+count_step()
 if is_watched() then
   publish('reply_delivered', cjson.encode({batch_id = arg.batch_id, late = kind == 'late'}))
 end

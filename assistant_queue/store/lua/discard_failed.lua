@@ -13,7 +13,7 @@ redis.call('PEXPIRE', key.record, arg.result_ttl_ms)
 redis.call('DEL', key.dead)
 redis.call('ZREM', key.failed, arg.batch_id)
 for i = 1, rest_count do redis.call('PEXPIRE', rest_key(i), arg.result_ttl_ms) end
-book('failed', nil, count)
+book('failed', 'discarded', count)
 if is_watched() then
   local failure = cjson.decode(redis.call('HGET', key.record, 'failure'))
   publish('batch_discarded',

@@ -44,8 +44,12 @@ if held[1] and (tonumber(held[2] or '') or 0) > now then return {'busy'} end
 if redis.call('LLEN', key.pending) + redis.call('LLEN', key.frozen) ~= tonumber(arg.seen) then
   return {'changed'}
 end
-book(t.pk, nil, t.n)
-book(t.bk, nil, t.bn)
+-- A message that was counted nowhere is not forgotten either.
+local function book_forgotten(from, count)
+  if from and from ~= '' then book(from, 'forgotten', count) end
+end
+book_forgotten(t.pk, t.n)
+book_forgotten(t.bk, t.bn)
 for _, batch_id in ipairs(cjson.decode(arg.batch_ids)) do
   redis.call('ZREM', key.failed, batch_id)
 end
@@ -58,7 +62,7 @@ forget_in_feed()
 for i = 1, rest_count do
   if redis.call('TYPE', rest_key(i)).ok == 'hash'
       and redis.call('HGET', rest_key(i), 'state') == 'failed' then
-    book('failed', nil, tonumber(redis.call('HGET', rest_key(i), 'n')))
+    book('failed', 'forgotten', tonumber(redis.call('HGET', rest_key(i), 'n')))
   elseif redis.call('TYPE', rest_key(i)).ok == 'hash'
       and redis.call('HGET', rest_key(i), 'entry')
       and not redis.call('HGET', rest_key(i), 'thread') then

@@ -1,16 +1,17 @@
 -- Events `retry` and `hold`: the holder releases the thread, and the same batch is due again at a
 -- given time.
--- KEYS: thread due counters scheduled queue queues job events feed
+-- KEYS: thread due counters metrics scheduled queue queues job events feed
 -- ARGV: now thread_id token state wait_ms phase progress recheck_ms tick function origin stamp
---       job_id events
+--       job_id events counts
 -- Returns {'ok', ms when it is due} or {'lost'}: nothing has changed
 -- state is retrying (a back-off: the messages count as delayed) or held (the grace period of an
 -- ambiguous request: they count as active).
---! include common wakeup events
+--! include common wakeup events counts
 local t = read_thread()
 -- The same call again: its reply was lost.
 if not t.token and t.last == arg.token then return {'ok', t.due} end
 if not holds(t) then return {'lost'} end
+count_step()
 local due = now + tonumber(arg.wait_ms)
 if arg.state == 'retrying' then
   local kind = due <= now and 'waiting' or 'delayed'

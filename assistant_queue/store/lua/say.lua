@@ -31,6 +31,7 @@ if arg.entry ~= '' then
   local opens = t.n == 0 or is_never(t.own_due)
   local first = opens and now or tonumber(t.first)
   seq, job = join(t, timed(arg.entry, 'q'), first, opens and now or tonumber(t.own_due))
+  add_to('said', 1)
 end
 local entry = arg.batch_id .. ' ' .. ms(now) .. ' reply ' .. timed(arg.reply, 'b')
 if put_reply(entry) then

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from assistant_queue.config import to_ms
+from assistant_queue.core import measures
 from assistant_queue.core.flow import Claimed
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.errors import LeaseLost, NotReplicated, StoreError
-from assistant_queue.models import Batch
+from assistant_queue.models import Batch, ErrorInfo
 from assistant_queue.store import wakeups
 from assistant_queue.store.calls import (
     Call,
@@ -358,8 +359,12 @@ def postpone(
     wait_s: float,
     phase: Phase,
     progress: Progress,
+    failed: ErrorInfo | None = None,
 ) -> Operation[None]:
-    """Release the thread; the same batch is due again after `wait_s`."""
+    """Release the thread; the same batch is due again after `wait_s`.
+
+    `failed`: the error of the attempt that ends with this; None if none was made.
+    """
     reply = yield namespace.call(
         "postpone",
         lease.thread_id,
@@ -368,5 +373,8 @@ def postpone(
         wait_ms=to_ms(wait_s),
         phase=phase.value,
         progress=progress.dump(),
+        counts=""
+        if failed is None
+        else namespace.counted(lambda: measures.attempt_failed(failed.code)),
     )
     check(text(reply[0]), lease.thread_id)

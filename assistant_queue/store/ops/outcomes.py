@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from assistant_queue.config import to_ms
+from assistant_queue.core import measures
 from assistant_queue.core.account import dump_account, timeline_of
 from assistant_queue.core.delivery import DeliveryState
 from assistant_queue.core.journal_entries import dump_batch, of_failure, of_result
@@ -153,6 +154,9 @@ def finish(
             if namespace.journal.most
             else ""
         ),
+        counts=namespace.counted(
+            lambda: measures.batch_answered(lease.claimed, result, delivers=delivery is not None)
+        ),
         **_result_args(namespace, lease, result, anchor, rules),
         **_delivery_args(delivery, result, preview),
     )
@@ -233,6 +237,15 @@ def bury(
         open=json.dumps(list(open_calls), ensure_ascii=False) if open_calls else "",
         guard_id=guard_id,
         journal=journal,
+        counts=namespace.counted(
+            lambda: measures.batch_failed(
+                claimed,
+                progress,
+                error.code,
+                message_ids,
+                delivers=delivery is not None and result is not None,
+            )
+        ),
         **_delivery_args(delivery, result),
     )
     return _ended(reply, lease, delivery, result)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from assistant_queue.config import to_ms
+from assistant_queue.core import measures
 from assistant_queue.core.delivery import DeliveryState
 from assistant_queue.core.journal_entries import dump_delivery
 from assistant_queue.core.progress import dump_error
@@ -216,8 +217,8 @@ def delivered(
 ) -> Operation[DeliveryLease | None]:
     """Remove a delivered reply; return the lease of the next one if the caller delivers it, too.
 
-    `state`, with the parts that the platform has, and the name of the `channel` are for the
-    journal.
+    `state`, with the parts that the platform has, is for the journal; the name of the `channel` is
+    for the metrics, too. It is `on_reply` for the callback, None if there is nothing to deliver to.
     """
     last = lease.state if state is None else state
     reply = yield namespace.call(
@@ -233,6 +234,7 @@ def delivered(
             if namespace.journal.most
             else ""
         ),
+        counts=_counts_of(namespace, lease, channel, "delivered"),
         **_settling(lease, guard_id, lease_s, takes_next=takes_next),
     )
     _check(reply, lease)
@@ -279,10 +281,27 @@ def park_delivery(
             if namespace.journal.most
             else ""
         ),
+        counts=_counts_of(namespace, lease, channel, status),
         **_settling(lease, guard_id, lease_s, takes_next=takes_next),
     )
     _check(reply, lease)
     return _next(lease, reply[1])
+
+
+def _counts_of(
+    namespace: Namespace, lease: DeliveryLease, channel: str | None, outcome: str
+) -> str:
+    if channel is None:
+        return ""
+    reply = lease.reply
+    return namespace.counted(
+        lambda: measures.delivery_tried(
+            channel,
+            outcome,
+            since_ms=reply.since_ms if reply else 0,
+            result=reply.result if reply else None,
+        )
+    )
 
 
 def _settling(
@@ -313,9 +332,17 @@ def _next(lease: DeliveryLease, row: Sequence[Any]) -> DeliveryLease | None:
 
 
 def postpone_delivery(
-    namespace: Namespace, lease: DeliveryLease, state: DeliveryState, wait_s: float
+    namespace: Namespace,
+    lease: DeliveryLease,
+    state: DeliveryState,
+    wait_s: float,
+    *,
+    channel: str | None = None,
 ) -> Operation[None]:
-    """Release the reply; it is due again after `wait_s`."""
+    """Release the reply; it is due again after `wait_s`.
+
+    `channel`: as that of `delivered`; None if the reply was not tried.
+    """
     reply = yield namespace.call(
         "postpone_delivery",
         lease.thread_id,
@@ -324,6 +351,7 @@ def postpone_delivery(
         wait_ms=to_ms(wait_s),
         progress=state.dump(),
         guard="1" if lease.needs_guard else "",
+        counts=_counts_of(namespace, lease, channel, "retried"),
     )
     _check(reply, lease)
 

@@ -30,12 +30,12 @@ def read_signs(namespace: Namespace) -> Operation[tuple[WorkerSign, ...] | None]
         if isinstance(reply, StoreError) or reply[0] is None:
             continue
         signs.append(
-            WorkerSign(heard_ms=_ms_of(text(reply[0])), has_scheduler=reply[1] is not None)
+            WorkerSign(heard_ms=stamp_ms(text(reply[0])), has_scheduler=reply[1] is not None)
         )
     return tuple(signs)
 
 
-def _ms_of(stamp: str) -> int:
+def stamp_ms(stamp: str) -> int:
     """Return a time in RQ's form, UTC; 0 for any other text."""
     with suppress(ValueError):
         at = datetime.fromisoformat(stamp)

@@ -126,26 +126,40 @@ def read_status(namespace: Namespace) -> Operation[QueueStatus]:
             swept = yield from sweep(namespace, even_paused=True)
             if not swept.overdue:
                 break
-    reply, is_paused, since = yield from each(
-        [
-            plain(
-                "HMGET",
-                namespace.keys.counters,
-                "active",
-                "waiting",
-                "delayed",
-                "completed",
-                "failed",
-                "replies",
-                "delivered",
-                "undelivered",
-            ),
-            plain("EXISTS", namespace.keys.paused),
-            plain("GET", namespace.keys.paused),
-        ]
-    )
-    # The next change of an invalid counter resets it (lua/_common.lua).
-    counts = [int(value) if value.isdigit() else 0 for value in texts(reply or [""] * 8)]
+    return queue_status_of((yield from each(status_calls(namespace))))
+
+
+COUNTED = (
+    "active",
+    "waiting",
+    "delayed",
+    "completed",
+    "failed",
+    "replies",
+    "delivered",
+    "undelivered",
+)
+"""The counters of a status, in the order of the fields of `QueueStatus`."""
+
+
+def status_calls(namespace: Namespace, *more: str) -> list[Call]:
+    """Return the calls that read the queue's status, and `more` of the counters."""
+    return [
+        plain("HMGET", namespace.keys.counters, *COUNTED, *more),
+        plain("EXISTS", namespace.keys.paused),
+        plain("GET", namespace.keys.paused),
+    ]
+
+
+def counters_in(reply: Any) -> list[int]:
+    """Return counters; 0 for one that is no number, which its next change resets."""
+    return [int(value) if value.isdecimal() else 0 for value in texts(reply or ())]
+
+
+def queue_status_of(replies: Sequence[Any]) -> QueueStatus:
+    """Return the status from the replies to `status_calls`; None for a reply that was refused."""
+    reply, is_paused, since = replies
+    counts = counters_in(reply) or [0] * len(COUNTED)
     return QueueStatus(
         active_count=counts[0],
         waiting_count=counts[1],
