@@ -140,7 +140,7 @@ def test_a_replicated_batch_survives_the_loss_of_any_answer(
 def test_control_survives_the_loss_of_any_answer(
     lossy: LossyRedis, prefix: str, provider: StandInProvider
 ) -> None:
-    """Edit, cancel, pause, resume, a dead letter that is retried, and one that is discarded."""
+    """Edit, cancel, pause, resume, flush, a dead letter that is retried, and one that is discarded."""
 
     def scenario(number: int) -> None:
         seen = len(provider.runs)
@@ -160,6 +160,7 @@ def test_control_survives_the_loss_of_any_answer(
             assert queue.edit_message(first.message_id, f"{number} uno") is True, where
             assert queue.cancel(second.message_id) is True, where
             queue.resume("t")
+            queue.flush("t")
             provider.fault("responses.create", refuse(401))
             bot.work()
             (failed,) = queue.list_failed()

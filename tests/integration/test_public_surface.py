@@ -74,6 +74,7 @@ PARAMETERS = {
         "metadata",
         "tenant",
         "wants_reply",
+        "message_delay",
     ],
     "ask": [
         "thread_id",
@@ -84,6 +85,7 @@ PARAMETERS = {
         "author",
         "metadata",
         "tenant",
+        "message_delay",
     ],
     "say": ["thread_id", "text", "author", "kind"],
     "get_message": ["message_id"],
@@ -100,6 +102,7 @@ PARAMETERS = {
     "discard_failed_all": ["reason", "thread_id"],
     "pause": ["thread_id"],
     "resume": ["thread_id"],
+    "flush": ["thread_id"],
     "forget_thread": ["thread_id"],
     "create_thread": ["metadata"],
     "get_thread": ["thread_id"],
@@ -112,6 +115,7 @@ PARAMETERS = {
     "get_jobs_by_thread_id": ["thread_id"],
     "close": [],
     "tool": ["function", "name", "description", "timeout"],
+    "on": ["name", "function"],
     "explain": ["message_or_thread_id"],
     "list_threads": ["state", "limit", "after", "order"],
     # Beyond what was promised.
@@ -162,6 +166,7 @@ GOOD = {
     "outputs": [],
     "text": "text",
     "kind": "notice",
+    "name": "completed",
 }
 BAD: dict[str, list[Any]] = {
     "thread_id": BAD_ID,
@@ -175,6 +180,7 @@ BAD: dict[str, list[Any]] = {
     "author": ["", " ", 7, "two\nlines", "x" * 129],
     "tenant": ["", " ", 7, "two\nlines", "x" * 129],
     "wants_reply": [None, 0, 1, "no"],
+    "message_delay": [-1, 1e10, "soon", True],
     "metadata": BAD_METADATA,
     "timeout": BAD_TIMEOUT,
     "limit": [0, -1, 1001, "ten", True, 2.5, None],
@@ -237,7 +243,7 @@ def test_every_call_of_the_asyncio_class_is_awaited() -> None:
         for name in public_names(AsyncAssistantMessageQueue)
         if not inspect.iscoroutinefunction(getattr(AsyncAssistantMessageQueue, name))
     }
-    assert plain == {"tool", "events", "feed"}, "a decorator, and iterators"
+    assert plain == {"tool", "on", "events", "feed"}, "decorators, and iterators"
 
 
 @pytest.mark.parametrize(("name", "fields"), FIELDS.items(), ids=FIELDS)
