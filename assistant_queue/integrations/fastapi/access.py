@@ -53,6 +53,7 @@ class Action(StrEnum):
     LIST_THREADS = "list_threads"
     EXPLAIN = "explain"
     READ_TIMELINE = "read_timeline"
+    READ_METRICS = "read_metrics"
     READ_HEALTH = "read_health"
 
 
