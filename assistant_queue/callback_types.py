@@ -82,14 +82,14 @@ class Validator(Protocol):
 
 
 class CompletedListener(Protocol):
-    """Observe completed batches: `worker.on("completed", listener)`. Must not raise."""
+    """Observe completed batches: `worker.on("completed", listener)`."""
 
     def __call__(self, result: RunResult, /) -> object:
         """Observe one result."""
 
 
 class FailedListener(Protocol):
-    """Observe batches that failed for good: `worker.on("failed", listener)`. Must not raise."""
+    """Observe batches that failed for good: `worker.on("failed", listener)`."""
 
     def __call__(self, batch: FailedBatch, error: AssistantQueueError, /) -> object:
         """Observe one failed batch and the error that failed it."""

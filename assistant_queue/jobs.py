@@ -50,4 +50,6 @@ async def _wake(thread_id: str, origin: str | None, job_id: str, *, stock: bool)
         await runtime.sweep(SWEEP_LIMIT)
         await runtime.wake_deliveries(SWEEP_LIMIT)
     finally:
+        # Nothing calls them after this process.
+        await runtime.hook_calls.drain(config.callback_limit)
         await runtime.close()

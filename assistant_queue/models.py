@@ -539,6 +539,47 @@ class FailedBatch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PostponedBatch:
+    """A batch that will be looked at again, as the hook `retrying` gets it.
+
+    Attributes:
+        state: `retrying`: it is sent again; `held`: the provider is asked first whether it has
+            accepted it.
+        error: The failure that it waits for.
+        attempts: How often the batch was sent.
+        known_run_id: The provider's run, if one is known.
+        retry_at: Aware, UTC.
+    """
+
+    batch_id: str
+    thread_id: str
+    message_ids: tuple[str, ...]
+    state: Literal["retrying", "held"]
+    error: ErrorInfo
+    attempts: int
+    known_run_id: str | None
+    retry_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveredReply:
+    """A reply that its platform has, as the hook `delivered` gets it.
+
+    Attributes:
+        batch_id: The batch that it answers.
+        channel: The name of the channel; `on_reply` for the callback.
+        tries: Earlier tries that failed.
+        result: The reply, with the messages that it answers.
+    """
+
+    batch_id: str
+    thread_id: str
+    channel: str
+    tries: int
+    result: RunResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ThreadInfo:
     """A thread as the provider knows it.
 

@@ -15,6 +15,7 @@ from assistant_queue.client.commands import (
     TakesTools,
 )
 from assistant_queue.client.event_methods import AsyncEventMethods
+from assistant_queue.client.hook_methods import TakesHooks
 from assistant_queue.client.provider_call_methods import AsyncProviderCallMethods
 from assistant_queue.client.queue_core import QueueCore, open_async_core, ready_core
 from assistant_queue.client.waited_replies import no_reply_yet, settled_reply
@@ -47,7 +48,9 @@ if TYPE_CHECKING:
     from assistant_queue.worker.loop_handle import LoopWorkerHandle
 
 
-class AsyncAssistantMessageQueue(TakesTools, AsyncProviderCallMethods, AsyncEventMethods):
+class AsyncAssistantMessageQueue(
+    TakesTools, TakesHooks, AsyncProviderCallMethods, AsyncEventMethods
+):
     """Collect a thread's messages within a window and have a worker answer them in one run.
 
     The methods, options and errors of `AssistantMessageQueue`, for asyncio. Bound to the event loop

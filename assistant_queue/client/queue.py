@@ -12,6 +12,7 @@ from assistant_queue.client.commands import (
     TakesTools,
 )
 from assistant_queue.client.event_methods import EventMethods
+from assistant_queue.client.hook_methods import TakesHooks
 from assistant_queue.client.provider_call_methods import ProviderCallMethods
 from assistant_queue.client.queue_core import QueueCore, open_core, ready_core
 from assistant_queue.client.waited_replies import no_reply_yet, settled_reply
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from assistant_queue.worker.handle import WorkerHandle
 
 
-class AssistantMessageQueue(TakesTools, ProviderCallMethods, EventMethods):
+class AssistantMessageQueue(TakesTools, TakesHooks, ProviderCallMethods, EventMethods):
     """Collect a thread's messages within a window and have a worker answer them in one run.
 
     1. adds messages: one round trip to Redis, nothing else

@@ -130,8 +130,8 @@ class Options(TypedDict, total=False):
     """Deadline of one attempt, tool rounds included. Default: 600.0 s. Environment:
     ASSISTANT_QUEUE_RUN_TIMEOUT. Used by: worker."""
     callback_timeout: float
-    """Time limit for one call of on_reply, default_instructions, fallback_reply, a validator or a
-    listener; never longer than run_timeout. Default: 60.0 s. Environment:
+    """Time limit for one call of on_reply, default_instructions, fallback_reply, a validator, a
+    hook or a listener; never longer than run_timeout. Default: 60.0 s. Environment:
     ASSISTANT_QUEUE_CALLBACK_TIMEOUT. Used by: producer and worker."""
     delivery_for: float
     """Time during which the delivery of a reply is tried. Default: 86400.0 s. Environment:

@@ -38,6 +38,7 @@ from assistant_queue.errors import ConfigurationError, UnknownOption
 from assistant_queue.observing import Observers
 from assistant_queue.tools.toolbox import Toolbox, names_in
 from assistant_queue.user_code.functions import is_async
+from assistant_queue.user_code.hooks import Hooks
 
 _log = logging.getLogger(__name__)
 
@@ -295,7 +296,7 @@ class Config(BaseSettings):
     callback_timeout: PositiveSeconds = _option(
         60.0,
         "time limit for one call of on_reply, default_instructions, fallback_reply, a "
-        "validator or a listener; never longer than run_timeout",
+        "validator, a hook or a listener; never longer than run_timeout",
         where="both",
         unit="s",
     )
@@ -590,6 +591,7 @@ class Config(BaseSettings):
 
     _toolbox: Toolbox = PrivateAttr(default_factory=Toolbox)
     _observers: Observers = PrivateAttr(default_factory=Observers)
+    _hooks: Hooks = PrivateAttr(default_factory=Hooks)
 
     def model_post_init(self, _context: Any, /) -> None:
         """Reserve the names of functions in `tools`: a typed function must not have one."""
@@ -604,6 +606,11 @@ class Config(BaseSettings):
     def observers(self) -> Observers:
         """The observer of the queue, if it has one; copies of this configuration share it."""
         return self._observers
+
+    @property
+    def hooks(self) -> Hooks:
+        """Functions registered by `queue.on`; copies of this configuration share them."""
+        return self._hooks
 
     @property
     def fingerprint(self) -> dict[str, Any] | None:

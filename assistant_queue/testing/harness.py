@@ -107,6 +107,7 @@ class InstantWorker:
                 f"the queue {self.config.queue_prefix!r} is not idle after {MAX_ROUNDS:,} rounds"
             )
         finally:
+            await runtime.hook_calls.drain(self.config.callback_limit)
             await runtime.close()
 
 

@@ -217,6 +217,7 @@ class AsyncioWorker:
         for task in self._tasks:
             task.cancel()
         self.deliveries.hand_back()
+        self.runtime.hook_calls.cut_off()
 
     # --- wake-ups ---------------------------------------------------------------------------------
 
@@ -332,12 +333,13 @@ class AsyncioWorker:
         began = asyncio.get_running_loop().time()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout_s)
-        left_s = timeout_s - (asyncio.get_running_loop().time() - began)
-        await self.deliveries.drain(max(left_s, 0.0))
+        loop = asyncio.get_running_loop()
+        await self.deliveries.drain(max(timeout_s - (loop.time() - began), 0.0))
         left = list(self._tasks)
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+        await self.runtime.hook_calls.drain(max(timeout_s - (loop.time() - began), 0.0))
 
     # --- RQ's records -----------------------------------------------------------------------------
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 from assistant_queue.config import Config
-from assistant_queue.core import steps
 from assistant_queue.core.delivery import DeliveryOpen
 from assistant_queue.errors import (
     CallbackError,
@@ -20,13 +18,10 @@ from assistant_queue.errors import (
 from assistant_queue.models import (
     Batch,
     ErrorInfo,
-    FailedBatch,
-    FailureReason,
     RunResult,
     ToolCall,
     ToolOutput,
 )
-from assistant_queue.store.ops.leases import Lease
 from assistant_queue.tools.outputs import UnwritableOutput, encode_output, error_output
 from assistant_queue.user_code.caller import Function, Late, Raised, UserCode
 from assistant_queue.user_code.error_text import log_raised, said
@@ -240,42 +235,6 @@ async def fall_back(
     return text if text and text.strip() else None
 
 
-async def notify(
-    listener: Function,
-    code: UserCode,
-    thread_id: str,
-    batch_id: str,
-    *args: Any,
-    limit_s: float,
-    on_loop: bool = False,
-) -> None:
-    """Call a listener and log its failure: the batch is settled.
-
-    A sync listener runs on a thread, or with `on_loop` on the event loop.
-    """
-
-    async def here(*args: Any) -> None:
-        said = listener(*args)
-        if inspect.isawaitable(said):
-            await said
-
-    try:
-        await code.call(
-            here if on_loop else listener, *args, limit_s=limit_s, name=name_of(listener)
-        )
-    except Late as late:
-        _log_late(late, thread_id, batch_id, listener)
-    except Raised as raised:
-        log_raised(
-            _log,
-            "thread %r, batch %s: the listener %s raised",
-            thread_id,
-            batch_id,
-            name_of(listener),
-            error=raised.error,
-        )
-
-
 def _log_raised(raised: Raised, thread_id: str, batch_id: str, function: Function) -> None:
     where = (thread_id, batch_id, name_of(function))
     log_raised(_log, "thread %r, batch %s: %s raised", *where, error=raised.error)
@@ -285,19 +244,4 @@ def _log_late(late: Late, thread_id: str, batch_id: str, function: Function) -> 
     what = "it is still running and is abandoned" if late.is_abandoned else "it was cancelled"
     _log.warning(
         "thread %r, batch %s: %s %s; %s", thread_id, batch_id, name_of(function), late, what
-    )
-
-
-def failed_batch(lease: Lease, ending: steps.Failed) -> FailedBatch:
-    """Return what the `failed` listeners are given."""
-    batch = lease.claimed.batch
-    return FailedBatch(
-        batch_id=batch.id,
-        thread_id=batch.thread_id,
-        message_ids=tuple(message.id for message in batch.messages),
-        reason=cast("FailureReason", ending.reason),
-        error=ending.error,
-        attempts=ending.progress.attempts,
-        known_run_id=ending.progress.run_id,
-        failed_at=datetime.now(UTC),
     )

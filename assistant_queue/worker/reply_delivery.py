@@ -42,6 +42,7 @@ from assistant_queue.worker.deliverers import (
     name_of_deliverer,
     result_of,
 )
+from assistant_queue.worker.hook_values import emit_delivered, emit_undelivered
 from assistant_queue.worker.lease import HeldLease
 from assistant_queue.worker.outage import PASSES
 from assistant_queue.worker.store_writes import ensure_lease, write
@@ -146,8 +147,9 @@ class ReplyDelivery:
             following: DeliveryLease | None = await self._settle(
                 "Delivered", held, lambda: self._delivered(held, progress.state)
             )
+            emit_delivered(self._runtime, held.lease, result, progress.state)
             return following
-        return await self._after_failure(held, progress.state, error)
+        return await self._after_failure(held, result, progress.state, error)
 
     async def _attempt(
         self,
@@ -269,10 +271,7 @@ class ReplyDelivery:
         return following
 
     async def _after_failure(
-        self,
-        held: Held,
-        state: DeliveryState,
-        error: Exception,
+        self, held: Held, result: RunResult | None, state: DeliveryState, error: Exception
     ) -> DeliveryLease | None:
         lease = held.lease
         runtime = self._runtime
@@ -311,6 +310,7 @@ class ReplyDelivery:
                     channel=channel,
                 ),
             )
+            emit_undelivered(runtime, lease, result, reason, info)
             return following
         _log.warning(
             "thread %r, batch %s: the reply is delivered again in %.1f s: %s",

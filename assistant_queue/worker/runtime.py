@@ -18,9 +18,9 @@ from assistant_queue.backends.reasoning_tags import ReasoningTags
 from assistant_queue.clock import Clock, SystemClock
 from assistant_queue.config import Config
 from assistant_queue.core import steps
-from assistant_queue.errors import LeaseLost, StoreError, error_of
+from assistant_queue.errors import LeaseLost, StoreError
 from assistant_queue.logs import bound
-from assistant_queue.models import Batch, FailedBatch, RunResult
+from assistant_queue.models import Batch
 from assistant_queue.observing import Processing, ended_with
 from assistant_queue.store.ops import leases, reply_outbox
 from assistant_queue.store.ops.leases import NoLease
@@ -33,12 +33,15 @@ from assistant_queue.store.transport.connect import async_from, fresh, sync_from
 from assistant_queue.store.transport.stores import AsyncStore, SyncStore
 from assistant_queue.user_code.caller import UserCode
 from assistant_queue.user_code.error_text import tracebacks
+from assistant_queue.user_code.hooks import HookName, Hooks
 from assistant_queue.user_code.running_calls import post
-from assistant_queue.worker import batch_log, callbacks, deliverers
+from assistant_queue.worker import batch_log, deliverers, hook_values
 from assistant_queue.worker.abandoned_deliveries import OpenDeliveries
 from assistant_queue.worker.driver import BatchDriver
+from assistant_queue.worker.hook_calls import HookCalls
 from assistant_queue.worker.job_books import JobBooks
 from assistant_queue.worker.lease import LeaseKeeper
+from assistant_queue.worker.leased_batch import LeasedBatch
 from assistant_queue.worker.option_rules import delivers, delivery_rules_of, rules_of
 from assistant_queue.worker.outage import PASSES, Outage
 from assistant_queue.worker.reply_delivery import ReplyDelivery
@@ -74,7 +77,7 @@ class Runtime:
     1. waits for the start pacer, claims the thread, waits out the last second of a window in place
     2. has the lease renewed while the driver takes the batch to its end
     3. delivers the reply, or leaves that to the worker's delivery loop
-    4. notifies listeners of the batch's end
+    4. has hooks and listeners called, beside the batches
     """
 
     def __init__(
@@ -131,8 +134,8 @@ class Runtime:
         self.worker_name = f"{socket.gethostname()}:{os.getpid()}"
         self.is_stopping = False
         self.listens_on_loop = False
-        self.on_completed: list[Callable[[RunResult], Any]] = []
-        self.on_failed: list[Callable[[FailedBatch, Exception], Any]] = []
+        self.listeners = Hooks()
+        self.hook_calls: HookCalls = beside.hook_calls if beside else HookCalls()
         self._probe: Callable[[str, Batch], Awaitable[None]] = _no_probe
         self.start_pacer: StartPacer = beside.start_pacer if beside else StartPacer()
 
@@ -156,6 +159,7 @@ class Runtime:
         await loop.run_in_executor(None, self.keeper.close)
         if self._is_guest:
             return
+        await self.hook_calls.close()
         if self.config.observers.observer is not None:
             # RQ ends the process of a job without the hooks of the interpreter's exit.
             await loop.run_in_executor(None, self.config.observers.flush)
@@ -272,6 +276,9 @@ class Runtime:
                 task.cancel()
 
         is_over = False
+        batch = lease.claimed.batch
+        if any(message.wants_reply for message in batch.messages):
+            self.emit("started", lease.thread_id, batch.id, lambda: batch)
         held = self.keeper.hold(lease, claimed_at, deadline_s, on_lost)
         driver = BatchDriver(self, held)
         seen = config.observers.begin(
@@ -294,9 +301,9 @@ class Runtime:
             is_over = True
             self.keeper.drop(held)
         batch_log.log_end(driver.batch, ending, run_s=self.clock.monotonic() - claimed_at)
+        self._emit_end(driver.batch, ending)
         if driver.batch.delivery is not None:
             await self._start_delivery(driver.batch.delivery, driver.batch.ended_at)
-        await self._notify_end(lease, ending)
         return ending
 
     # --- deliveries -------------------------------------------------------------------------------
@@ -355,30 +362,26 @@ class Runtime:
         )
         return found
 
-    async def _notify_end(self, lease: leases.Lease, ending: steps.Ending) -> None:
-        batch_id = lease.claimed.batch.id
-        if isinstance(ending, steps.Completed) and _is_answered(ending):
-            for completed in self.on_completed:
-                await self._notify(completed, lease.thread_id, batch_id, ending.result)
-        elif isinstance(ending, steps.Failed):
-            failure = callbacks.failed_batch(lease, ending)
-            for failed in self.on_failed:
-                await self._notify(
-                    failed,
-                    lease.thread_id,
-                    batch_id,
-                    failure,
-                    error_of(ending.error.code, ending.error.message, batch_id=batch_id),
-                )
+    # --- hooks ------------------------------------------------------------------------------------
 
-    async def _notify(
-        self, listener: Callable[..., Any], thread_id: str, batch_id: str, *args: Any
+    def emit(
+        self, name: HookName, thread_id: str, batch_id: str, value: Callable[[], object]
     ) -> None:
-        limit_s = self.config.callback_limit
-        on_loop = self.listens_on_loop
-        await callbacks.notify(
-            listener, self.code, thread_id, batch_id, *args, limit_s=limit_s, on_loop=on_loop
-        )
+        """Have the hooks and listeners of a name called with a value; return at once."""
+        hooks = (*self.listeners.of(name), *self.config.hooks.of(name))
+        if hooks:
+            limit_s = self.config.callback_limit
+            self.hook_calls.emit(name, hooks, value(), thread_id, batch_id, limit_s)
+
+    def _emit_end(self, batch: LeasedBatch, ending: steps.Ending) -> None:
+        """Emit the end of a batch, or of an attempt at it."""
+        where = (batch.lease.thread_id, batch.claimed.batch.id)
+        if isinstance(ending, steps.Failed):
+            self.emit("failed", *where, lambda: hook_values.failed_batch(batch.lease, ending))
+        elif isinstance(ending, steps.Postponed):
+            self.emit("retrying", *where, lambda: hook_values.postponed_batch(batch, ending))
+        elif _is_answered(ending):
+            self.emit("completed", *where, lambda: ending.result)
 
 
 def _is_answered(ending: steps.Ending | NoLease | None) -> bool:

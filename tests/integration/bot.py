@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+from typing import Any
 
-from assistant_queue import AssistantMessageQueue, RetryLater, RunResult, ToolCall, Undeliverable
+from assistant_queue import (
+    AssistantMessageQueue,
+    Batch,
+    RetryLater,
+    RunResult,
+    ToolCall,
+    Undeliverable,
+)
 
 _told = json.loads(os.environ["BOT"])
 _options = dict(_told["options"])
@@ -44,6 +53,22 @@ if _told["on_reply"]:
     _options["on_reply"] = on_reply
 
 queue = AssistantMessageQueue(**_options)
+
+
+def _hook(name: str) -> None:
+    @queue.on(name)
+    def note(value: Any) -> None:
+        batch_id = value.id if isinstance(value, Batch) else value.batch_id
+        row = {"hook": name, "pid": os.getpid(), "kind": type(value).__name__, "batch": batch_id}
+        _note(f"hooks:{value.thread_id}", json.dumps(row))
+        if name == _told.get("raises"):
+            raise SystemExit(7)
+        if name == _told.get("hangs"):
+            threading.Event().wait()
+
+
+for _name in _told.get("hooks", ()):
+    _hook(_name)
 
 if _told.get("spans"):
     from tests.integration.span_file import instrument_into

@@ -62,6 +62,8 @@ class Service:
         self.protocol = "responses"
         self.tools = self.on_reply = False
         self.spans = ""
+        self.hooks: tuple[str, ...] = ()
+        self.raises = self.hangs = ""
         self.options: dict[str, Any] = {
             "redis_url": url,
             "queue_prefix": prefix,
@@ -90,6 +92,9 @@ class Service:
                 "tools": self.tools,
                 "on_reply": self.on_reply,
                 "spans": self.spans,
+                "hooks": self.hooks,
+                "raises": self.raises,
+                "hangs": self.hangs,
             }
         )
         sys.modules.pop("tests.integration.bot", None)

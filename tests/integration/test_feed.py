@@ -102,7 +102,7 @@ async def test_asyncio_readers_and_subscribers_share_a_connection(
     assert all(other == first for other in others)
     own = [event.type for event in await subscriber if event.type != "text_delta"]
     assert own == LIFE
-    assert not aqueue._hub._threads
+    await until(lambda: bool(aqueue._hub and not aqueue._hub._threads))
 
 
 async def test_a_slow_reader_misses_nothing(

@@ -112,6 +112,7 @@ PARAMETERS = {
     "get_jobs_by_thread_id": ["thread_id"],
     "close": [],
     "tool": ["function", "name", "description", "timeout"],
+    "on": ["name", "function"],
     "explain": ["message_or_thread_id"],
     "list_threads": ["state", "limit", "after", "order"],
     # Beyond what was promised.
@@ -162,6 +163,7 @@ GOOD = {
     "outputs": [],
     "text": "text",
     "kind": "notice",
+    "name": "completed",
 }
 BAD: dict[str, list[Any]] = {
     "thread_id": BAD_ID,
@@ -237,7 +239,7 @@ def test_every_call_of_the_asyncio_class_is_awaited() -> None:
         for name in public_names(AsyncAssistantMessageQueue)
         if not inspect.iscoroutinefunction(getattr(AsyncAssistantMessageQueue, name))
     }
-    assert plain == {"tool", "events", "feed"}, "a decorator, and iterators"
+    assert plain == {"tool", "on", "events", "feed"}, "decorators, and iterators"
 
 
 @pytest.mark.parametrize(("name", "fields"), FIELDS.items(), ids=FIELDS)

@@ -24,6 +24,7 @@ from assistant_queue import (
     Batch,
     RunResult,
     ToolContext,
+    Undeliverable,
 )
 from assistant_queue.backends.function.backend import FunctionBackend
 from assistant_queue.core import delivery
@@ -360,6 +361,87 @@ def test_listeners_that_hang_in_every_slot_stop_no_other_thread(
         ask_healthy(queue)
 
 
+HOOKS = ["started", "completed", "failed", "retrying", "delivered", "undelivered"]
+
+
+def hooked_options(name: str) -> dict[str, Any]:
+    """Options with which the hook of that name is called for texts that hang."""
+
+    async def fails_or_answers(batch: Batch) -> str:
+        if name in {"failed", "retrying"} and "hang" in batch.text:
+            raise RunFailed("no")
+        return await answer(batch)
+
+    def on_reply(result: RunResult) -> None:
+        if name == "undelivered" and "hang" in str(result.reply):
+            raise Undeliverable("no such chat")
+
+    return {
+        "backend": fails_or_answers,
+        "max_attempts": 2 if name == "retrying" else 1,
+        "on_reply": on_reply,
+    }
+
+
+@pytest.mark.parametrize("name", HOOKS)
+@pytest.mark.parametrize("way", ["sync", "swallowing", "plain"])
+def test_hooks_that_hang_hold_no_slot_and_delay_no_batch_of_any_thread(
+    options: dict[str, Any], hanging: Hanging, name: str, way: str
+) -> None:
+    def sync(value: Any) -> None:
+        hanging.sync(value.thread_id.replace("hung", "hang"))
+
+    async def on_loop(value: Any) -> None:
+        await getattr(hanging, way)(value.thread_id.replace("hung", "hang"))
+
+    # Longer than the test may take: a batch that waits for a hook fails it.
+    slow = {**options, "callback_timeout": 2 * PATIENCE_S, **hooked_options(name)}
+    with AssistantMessageQueue(**slow) as queue:
+        queue.on(name, sync if way == "sync" else on_loop)
+        worker = queue.start_worker()
+        threads = add_hanging(queue)
+        hanging.wait_begun(len(threads))
+        ask_healthy(queue)
+        receipts = [queue.add_message_to_thread(name, "hang again") for name in threads]
+        states = {"completed", "failed"}
+        wait_until(
+            lambda: all(queue.get_message(one.message_id).status in states for one in receipts),
+            "the same threads are answered, too",
+        )
+        worker.stop(timeout=0.01)
+        hanging.let_go.set()
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_a_worker_that_stops_gives_the_calls_of_its_hooks_their_time(
+    options: dict[str, Any], way: str
+) -> None:
+    seen: list[str] = []
+    began, let_go = threading.Event(), threading.Event()
+
+    def sync(result: RunResult) -> None:
+        began.set()
+        assert let_go.wait(PATIENCE_S)
+        seen.append(result.thread_id)
+
+    async def on_loop(result: RunResult) -> None:
+        await asyncio.to_thread(sync, result)
+
+    with AssistantMessageQueue(
+        **{**options, "callback_timeout": PATIENCE_S}, backend=answer
+    ) as queue:
+        queue.on("completed", sync if way == "sync" else on_loop)
+        worker = queue.start_worker()
+        queue.ask("t", "hello", timeout=PATIENCE_S)
+        assert began.wait(PATIENCE_S)
+        stopping = threading.Thread(target=lambda: worker.stop(timeout=PATIENCE_S))
+        stopping.start()
+        wait_until(lambda: worker._worker.is_stopping, "it stops")
+        let_go.set()
+        stopping.join()
+        assert seen == ["t"]
+
+
 def test_tools_that_hang_keep_no_thread_from_the_tools_of_others(
     one_redis: RedisServer, options: dict[str, Any], hanging: Hanging
 ) -> None:
@@ -480,6 +562,8 @@ def test_whatever_a_callback_raises_the_worker_lives_and_calls_it_no_more_than_i
         worker = queue.start_worker()
         for event in ("completed", "failed"):
             worker.on(event, raising(way, calls, event))
+        for hook in HOOKS:
+            queue.on(hook, raising(way, calls, f"hook {hook}"))
         for name in ODD:
             queue.add_message_to_thread(name, "hello")
         failed = wait_until(
@@ -500,6 +584,8 @@ def test_whatever_a_callback_raises_the_worker_lives_and_calls_it_no_more_than_i
             | times("on_reply", 2)
         )
         expected |= times("completed", 1)
+        expected |= times("hook started", 3) | times("hook retrying", 1) | times("hook failed", 1)
+        expected |= times("hook completed", 1)
         wait_until(
             lambda: sum(calls.values()) >= sum(expected.values()),
             "the deliveries fail twice, the listeners once",

@@ -21,6 +21,7 @@ from assistant_queue import (
     MessageState,
     MessageStatus,
     OnReply,
+    PostponedBatch,
     Receipt,
     RunResult,
     ToolCall,
@@ -174,6 +175,29 @@ async def on_failed(batch: FailedBatch, error: Exception) -> None:
     print(reason, error)
 
 
+@queue.on("completed")
+def count_tokens(result: RunResult) -> None:
+    print(result.usage)
+
+
+@queue.on("undelivered")
+async def page_staff(failed: FailedBatch) -> None:
+    print(failed.reason)
+
+
+@queue.on("retrying")
+def note_retry(batch: PostponedBatch) -> str:
+    return batch.retry_at.isoformat()
+
+
+queue.on("started", lambda batch: print(batch.messages))
+queue.on("delivered", lambda reply: print(reply.result.reply, reply.channel))
+queue.on("failed", page_staff)
+queue.on("stopped", print)
+as_given: Callable[[RunResult], None] = count_tokens
+also: Callable[[FailedBatch], object] = queue.on("failed", page_staff)
+
+
 def blocking(content: Content) -> None:
     with queue:
         receipt: Receipt = queue.add_message_to_thread("t", content, author="Mia")
@@ -198,6 +222,8 @@ def blocking(content: Content) -> None:
                 print(event.text)
             if isinstance(event, ReplyReady):
                 print(event.reply)
+        for event in queue.feed(after="0", timeout=1):
+            print(event.thread_id, event.type)
         said: Receipt = queue.say("t", "One moment", author="Jo", kind="notice")
         worker: WorkerHandle = queue.start_worker()
         worker.on("completed", on_completed).on("failed", on_failed).on("completed", print).stop()
@@ -213,6 +239,9 @@ async def awaited() -> None:
         async for event in opened.events("t", after="0"):
             if isinstance(event, TextDelta):
                 print(event.text, receipt.due_at.isoformat())
+        async for event in opened.feed():
+            print(event.thread_id)
+        opened.on("failed", page_staff)
         worker: LoopWorkerHandle = await opened.start_worker()
         worker.on("failed", on_failed).on("completed", on_completed)
         await worker.stop()

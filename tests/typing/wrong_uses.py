@@ -112,6 +112,11 @@ def blocking(queue: AssistantMessageQueue, status: MessageStatus) -> None:
     worker.on("complete", on_completed)  # wrong
     worker.on("completed", on_failed)  # wrong
     worker.on("failed", on_completed)  # wrong
+    queue.on("complete", on_completed)  # wrong
+    queue.on("completed", on_failed)  # wrong
+    queue.on("failed", on_completed)  # wrong
+    queue.on("started")(on_completed)  # wrong
+    queue.feed(after=7)  # wrong
     queue.tool(timeout="5")  # wrong
     queue.nonsense()  # wrong
     reply: str = queue.wait_for_reply("m")  # wrong

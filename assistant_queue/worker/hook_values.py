@@ -1,0 +1,97 @@
+"""Values that hooks and listeners are given, and the events of deliveries."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
+
+from assistant_queue.core import steps
+from assistant_queue.core.delivery import DeliveryState
+from assistant_queue.core.progress import moment
+from assistant_queue.models import (
+    DeliveredReply,
+    ErrorInfo,
+    FailedBatch,
+    FailureReason,
+    PostponedBatch,
+    RunResult,
+)
+from assistant_queue.store.ops.leases import Lease
+from assistant_queue.store.ops.reply_outbox import DeliveryLease
+from assistant_queue.worker.deliverers import name_of_deliverer
+from assistant_queue.worker.leased_batch import LeasedBatch
+
+if TYPE_CHECKING:
+    from assistant_queue.worker.runtime import Runtime
+
+
+def failed_batch(lease: Lease, ending: steps.Failed) -> FailedBatch:
+    """Return what `failed` hooks and listeners are given."""
+    batch = lease.claimed.batch
+    return FailedBatch(
+        batch_id=batch.id,
+        thread_id=batch.thread_id,
+        message_ids=tuple(message.id for message in batch.messages),
+        reason=cast("FailureReason", ending.reason),
+        error=ending.error,
+        attempts=ending.progress.attempts,
+        known_run_id=ending.progress.run_id,
+        failed_at=datetime.now(UTC),
+    )
+
+
+def postponed_batch(batch: LeasedBatch, ending: steps.Postponed) -> PostponedBatch:
+    """Return what `retrying` hooks are given."""
+    progress = batch.progress
+    return PostponedBatch(
+        batch_id=batch.claimed.batch.id,
+        thread_id=batch.lease.thread_id,
+        message_ids=tuple(batch.message_ids()),
+        state=cast("Any", ending.state.value),
+        error=ending.error,
+        attempts=progress.attempts,
+        known_run_id=progress.run_id,
+        retry_at=moment(batch.now_ms() + batch.wait_s * 1000),
+    )
+
+
+def emit_delivered(
+    runtime: Runtime, lease: DeliveryLease, result: RunResult | None, state: DeliveryState
+) -> None:
+    """Emit that a platform has a reply; a queue without a platform delivers nothing."""
+    channel = name_of_deliverer(runtime.config, lease.thread_id)
+    if result is None or channel is None:
+        return
+    runtime.emit(
+        "delivered",
+        lease.thread_id,
+        lease.batch_id,
+        lambda: DeliveredReply(
+            batch_id=lease.batch_id,
+            thread_id=lease.thread_id,
+            channel=channel,
+            tries=state.tries + state.refusals,
+            result=result,
+        ),
+    )
+
+
+def emit_undelivered(
+    runtime: Runtime, lease: DeliveryLease, result: RunResult | None, reason: str, error: ErrorInfo
+) -> None:
+    """Emit that a reply is in the failed list."""
+    runtime.emit(
+        "undelivered",
+        lease.thread_id,
+        lease.batch_id,
+        lambda: FailedBatch(
+            batch_id=lease.batch_id,
+            thread_id=lease.thread_id,
+            message_ids=() if result is None else result.message_ids,
+            reason=cast("FailureReason", reason),
+            error=error,
+            attempts=0 if result is None else result.attempts,
+            known_run_id=None if result is None else result.run_id or None,
+            failed_at=datetime.now(UTC),
+        ),
+    )
