@@ -132,6 +132,7 @@ class MessageRow(_RequiredOfRow, total=False):
     metadata: Mapping[str, str] | None
     tenant: str | None
     wants_reply: bool
+    message_delay: float | None
 
 
 class _SeeMessageRow:

@@ -27,6 +27,7 @@ COMMANDS = {
     "cancel": "assistant_queue.cli.manage",
     "pause": "assistant_queue.cli.manage",
     "resume": "assistant_queue.cli.manage",
+    "flush": "assistant_queue.cli.manage",
     "forget": "assistant_queue.cli.manage",
     "sweep": "assistant_queue.cli.sweep",
     "doctor": "assistant_queue.cli.doctor",

@@ -16,6 +16,7 @@ from assistant_queue.client.commands import (
 )
 from assistant_queue.client.event_methods import AsyncEventMethods
 from assistant_queue.client.hook_methods import TakesHooks
+from assistant_queue.client.judging import judge_async, judge_content_async
 from assistant_queue.client.provider_call_methods import AsyncProviderCallMethods
 from assistant_queue.client.queue_core import QueueCore, open_async_core, ready_core
 from assistant_queue.client.waited_replies import no_reply_yet, settled_reply
@@ -126,6 +127,7 @@ class AsyncAssistantMessageQueue(
         metadata: Mapping[str, str] | None = None,
         tenant: str | None = None,
         wants_reply: bool = True,
+        message_delay: float | None = None,
     ) -> Receipt:
         """Add a message: from now on it ends in exactly one completed run, or in the failed list.
 
@@ -141,6 +143,9 @@ class AsyncAssistantMessageQueue(
                 belongs to; kept with it, and given to results and tools. The model does not see it.
             wants_reply: False: it opens no window, and is answered with the next message that wants
                 a reply.
+            message_delay: Seconds that it waits for further messages, instead of the option. A
+                fixed window ends at the earliest end that its messages ask for; a sliding one
+                starts again with this length.
 
         Raises:
             InvalidArgument: An argument is of the wrong type, empty or too long. Nothing was
@@ -151,7 +156,7 @@ class AsyncAssistantMessageQueue(
             StoreUnavailable: Redis did not answer; the message may have been queued. Add it again
                 with the same `message_id`.
         """
-        checked, made = self._commands.make(
+        row = self._commands.make(
             thread_id,
             message,
             instructions,
@@ -160,9 +165,10 @@ class AsyncAssistantMessageQueue(
             metadata=metadata,
             tenant=tenant,
             wants_reply=wants_reply,
+            message_delay=message_delay,
         )
-        await self._commands.validate_async(made, checked)
-        return await self._store.run(self._commands.add_made(checked, made))
+        judged = await judge_async(self.config, row)
+        return await self._store.run(self._commands.add_one(judged))
 
     async def add_messages(self, messages: Iterable[MessageRow | UncheckedRow]) -> list[Receipt]:
         """Add many messages, a few hundred per round trip; those of one thread keep their order.
@@ -178,9 +184,9 @@ class AsyncAssistantMessageQueue(
                 the call can be repeated.
         """
         rows = arguments.make_rows(messages)
-        for thread_id, made in rows:  # all of them before the first is queued
-            await self._commands.validate_async(made, thread_id)
-        return await self._store.run(self._commands.add_rows(rows))
+        # All of them are judged before the first is queued.
+        judged = [await judge_async(self.config, row) for row in rows]
+        return await self._store.run(self._commands.add_rows(judged))
 
     async def ask(
         self,
@@ -193,6 +199,7 @@ class AsyncAssistantMessageQueue(
         author: str | None = None,
         metadata: Mapping[str, str] | None = None,
         tenant: str | None = None,
+        message_delay: float | None = None,
     ) -> str | None:
         """Add a message and wait for the reply of its run.
 
@@ -208,6 +215,7 @@ class AsyncAssistantMessageQueue(
             author=author,
             metadata=metadata,
             tenant=tenant,
+            message_delay=message_delay,
         )
         return await self.wait_for_reply(receipt.message_id, timeout)
 
@@ -307,7 +315,7 @@ class AsyncAssistantMessageQueue(
             MessageNotFound: There is no such message.
         """
         made = self._commands.make_edit(message_id, message)
-        await self._commands.validate_async(made, None)
+        await judge_content_async(self.config, made, None)
         return await self._store.run(self._commands.edit_made(made))
 
     # --- control ----------------------------------------------------------------------------------
@@ -322,6 +330,20 @@ class AsyncAssistantMessageQueue(
     async def resume(self, thread_id: str | None = None) -> None:
         """End a pause; messages that fell due meanwhile are answered at once."""
         await self._store.run(self._commands.resume(thread_id))
+
+    async def flush(self, thread_id: str) -> bool:
+        """Answer what waits in a thread now: the window of its messages is over.
+
+        Messages beyond one batch, or behind a run, follow without another window. A pause and a
+        back-off end as before.
+
+        Returns:
+            True if something waited, False if nothing did. Messages that want no reply wait on.
+
+        Raises:
+            InvalidArgument: The thread id is empty, too long or not a string. Nothing was changed.
+        """
+        return await self._store.run(self._commands.flush(thread_id))
 
     async def forget_thread(self, thread_id: str) -> None:
         """Delete every key of a thread, waiting and failed messages included.

@@ -195,6 +195,10 @@ def test_a_thread_and_the_queue_are_paused_and_resumed(
     assert run("pause").exit_code == 0
     assert "the queue is paused" in run("doctor", "--no-provider").output
     assert run("resume").exit_code == 0
+    flushed = run("flush", "nothing")
+    assert (flushed.exit_code, "no message waits that wants a reply" in flushed.output) == (1, True)
+    queue.add_message_to_thread("waits", "hi", message_delay=600)
+    assert run("flush", "waits").output == "waits is due\n"
 
 
 GROUP = "-1001234567890"
@@ -258,6 +262,7 @@ def test_every_command_with_a_thread_or_message_id_takes_a_negative_one() -> Non
         "cancel",
         "pause",
         "resume",
+        "flush",
         "forget",
         "explain",
         "events",

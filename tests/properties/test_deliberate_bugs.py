@@ -26,6 +26,7 @@ from counts_tour import counts_tour
 from quiet_tour import quiet_tour
 from said_tour import said_tour
 from store_model import machine, tour
+from window_tour import window_tour
 
 NUMBERS = itertools.count()
 FOUND = (AssertionError, StoreError, MessageIdConflict, ThreadFull, KeyError, ValueError)
@@ -125,7 +126,10 @@ BUGS: dict[str, tuple[str, Callable[[str], str]]] = {
         "add",
         swap("elseif not opens and tonumber(t.own_due) <= now then", "elseif false then"),
     ),
-    "an add behind a run takes its state": ("add", swap("if not t.batch then", "if true then")),
+    "an add behind a run takes its state": (
+        "add",
+        swap("t.batch and '' or wake_in_time(t, due)", "wake_in_time(t, due)"),
+    ),
     "a renewal does not move the lease": (
         "renew",
         swap("'until', ms(lease_end), ", "'last', '', "),
@@ -527,6 +531,73 @@ OF_COUNTS: dict[str, tuple[str, Callable[[str], str]]] = {
     "what is said counts as a message": ("say", swap("  add_to('said', 1)\n", "")),
 }
 
+OF_WINDOWS: dict[str, tuple[str, Callable[[str], str]]] = {
+    "a flush leaves the wake-up where it is": (
+        "flush",
+        swap("if not t.batch then wake_in_time(t, now) end", ""),
+    ),
+    "a flush behind a run takes its state": (
+        "flush",
+        swap("if not t.batch then wake_in_time", "if true then wake_in_time"),
+    ),
+    "a flush does not book": (
+        "flush",
+        swap("kind_of(t, now)\nbook(t.pk, kind, t.n)", "kind_of(t, now)"),
+    ),
+    "a late flush ends the next window": (
+        "flush",
+        swap("if before then return {before} end", ""),
+    ),
+    "a flush answers what wants no reply": (
+        "flush",
+        swap("t.n > 0 and not is_never(t.own_due) and 'flushed'", "t.n > 0 and 'flushed'"),
+    ),
+    "characters do not end a window": (
+        "add",
+        swap("or (limits_chars and chars >= tonumber(arg.max_chars))", ""),
+    ),
+    "characters of the batch before are counted": (
+        "claim",
+        swap("if t.chars then redis.call('HDEL', key.thread, 'chars') end", ""),
+    ),
+    "characters of a cancelled message are counted": (
+        "cancel",
+        swap("if t.chars then count_chars(t, 0) end", ""),
+    ),
+    "characters of an edited message are those it had": (
+        "edit",
+        swap("  count_chars(t, tonumber(arg.chars))\n", ""),
+    ),
+    "a message that was given back stays in its batch": (
+        "trim",
+        swap("redis.call('HDEL', rest_key(i), 'batch')", ""),
+    ),
+    "the pace of a thread is not learned": (
+        "add",
+        swap("if is_burst and ago and ago >= 0 and ago <= most then", "if false then"),
+    ),
+    "the pace of a thread is that of its last message": (
+        "add",
+        swap("gap = math.max(math.floor((7 * gap + ago) / 8), 1)", "gap = ago"),
+    ),
+    "an answered message begins a burst": (
+        "add",
+        swap("adapted(delay, not opens or t.batch ~= nil)", "adapted(delay, true)"),
+    ),
+    "a message behind a run belongs to no burst": (
+        "add",
+        swap("adapted(delay, not opens or t.batch ~= nil)", "adapted(delay, not opens)"),
+    ),
+    "a message that wants no reply counts for the pace": (
+        "add",
+        swap("if arg.window == 'adaptive' and not quiet then", "if arg.window == 'adaptive' then"),
+    ),
+    "a pace is kept for ever": (
+        "add",
+        swap(",\n    'PX', pace_ttl_ms)", ")"),
+    ),
+}
+
 
 @pytest.fixture(scope="module")
 def client(one_redis: RedisServer) -> Iterator[Any]:
@@ -545,7 +616,7 @@ def rig(client: Any) -> Callable[[], Rig]:
 
 
 def break_script(monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
-    name, change = {**BUGS, **OF_COPIES, **OF_QUIET, **OF_SAID, **OF_COUNTS}[bug]
+    name, change = {**BUGS, **OF_COPIES, **OF_QUIET, **OF_SAID, **OF_WINDOWS, **OF_COUNTS}[bug]
     broken = change(whole_source(name))
     monkeypatch.setattr(
         calls,
@@ -608,6 +679,19 @@ def test_the_tour_of_what_is_said_finds(
     break_script(monkeypatch, bug)
     with pytest.raises(FOUND):
         said_tour(machine(rig)())
+
+
+def test_the_tour_of_windows_is_passed_by_the_store_as_it_is(rig: Callable[[], Rig]) -> None:
+    window_tour(machine(rig)())
+
+
+@pytest.mark.parametrize("bug", OF_WINDOWS)
+def test_the_tour_of_windows_finds(
+    rig: Callable[[], Rig], monkeypatch: pytest.MonkeyPatch, bug: str
+) -> None:
+    break_script(monkeypatch, bug)
+    with pytest.raises(FOUND):
+        window_tour(machine(rig)())
 
 
 def test_the_tour_of_counts_is_passed_by_the_store_as_it_is(rig: Callable[[], Rig]) -> None:

@@ -379,6 +379,19 @@ async def test_a_thread_is_paused_looked_at_and_forgotten(
     assert (await client.get("/api/threads/t")).json()["state"] == "idle"
 
 
+async def test_a_thread_is_flushed(asgi: Asgi) -> None:
+    client = asgi()
+    assert (await client.post("/api/threads/t/flush")).json() == {"flushed": False}
+    body = {"message": "Hi!", "message_delay": 600}
+    added = (await client.post("/api/threads/t/messages", json=body)).json()
+    assert added["estimated_wait_s"] > 500
+    assert (await client.post("/api/threads/t/flush")).json() == {"flushed": True}
+    assert (await client.get("/api/status")).json()["waiting_count"] == 1
+    for delay in (-1, 86_401, "soon"):
+        wrong = {"message": "Hi!", "message_delay": delay}
+        assert (await client.post("/api/threads/t/messages", json=wrong)).status_code == 422
+
+
 async def test_health_reports_whether_workers_are_alive(
     asgi: Asgi, queue: AssistantMessageQueue
 ) -> None:

@@ -45,6 +45,7 @@ class Action(StrEnum):
     ANSWER_TOOLS = "answer_tools"
     PAUSE = "pause"
     RESUME = "resume"
+    FLUSH = "flush"
     READ_FAILED = "read_failed"
     RETRY_FAILED = "retry_failed"
     DISCARD_FAILED = "discard_failed"

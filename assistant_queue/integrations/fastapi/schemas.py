@@ -110,6 +110,10 @@ MOST_NAMES = 100
 """Names in a body's object. Chosen: more than any model has; each unknown one is an error."""
 
 
+MOST_DELAY_S = 86_400.0
+"""Seconds that a client may have a message wait. Chosen: a day is longer than any window."""
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -154,6 +158,10 @@ class NewMessage(_Body):
     wants_reply: Annotated[bool, Strict()] = Field(
         True,
         description="False: it is answered with the next message that wants a reply.",
+    )
+    message_delay: Annotated[float, Field(ge=0, le=MOST_DELAY_S)] | None = Field(
+        None,
+        description="Seconds that it waits for further messages, instead of the queue's own.",
     )
 
 
@@ -296,6 +304,12 @@ class Edited(BaseModel):
     """The result of an edit."""
 
     edited: bool = Field(description="False: it is in a run already, or over.")
+
+
+class Flushed(BaseModel):
+    """The result of a flush."""
+
+    flushed: bool = Field(description="False: no message waits that wants a reply.")
 
 
 class ChatReply(BaseModel):
