@@ -17,6 +17,7 @@ COMMANDS = {
     "serve": "assistant_queue.cli.serve",
     "send": "assistant_queue.cli.send",
     "status": "assistant_queue.cli.status",
+    "metrics": "assistant_queue.cli.show_metrics",
     "message": "assistant_queue.cli.message",
     "explain": "assistant_queue.cli.explain",
     "threads": "assistant_queue.cli.threads",

@@ -187,6 +187,7 @@ def test_the_generated_parts_are_where_readers_look() -> None:
     assert names_in(read("docs/events.md")) == ["events"]
     assert names_in(read("docs/backends.md")) == ["remedies", "servers"]
     assert names_in(read("docs/testing-your-bot.md")) == ["troubles"]
+    assert names_in(read("docs/metrics.md")) == ["metrics", "alerts"]
 
 
 def test_every_kind_of_trouble_is_explained() -> None:

@@ -104,6 +104,8 @@ def read_metrics(namespace: Namespace) -> Operation[Metrics]:
             for name, record in zip(known, records, strict=True)
             if not isinstance(record, StoreError) and record[0] is not None
         ),
+        sees_workers=names is not None
+        and not any(isinstance(record, NotPermitted) for record in records),
         is_counted=namespace.is_counted,
     )
 
