@@ -84,6 +84,7 @@ class Victim:
             lambda: self.queue.get_message(self.ids[0]),
             lambda: self.queue.get_thread_status("t"),
             self.queue.get_queue_status,
+            self.queue.get_metrics,
             self.queue.list_failed,
             lambda: self.queue.get_jobs_by_thread_id("t"),
         ):
@@ -191,7 +192,10 @@ def entry(key: str, index: int, value: Any) -> Spoil:
     return lambda victim: victim.client.lset(key_of(victim, key), index, value)
 
 
-WHOLE_QUEUE = ("due", "failed", "counters", "paused", "format", "fingerprint", "quarantine")
+WHOLE_QUEUE = (
+    *("due", "failed", "counters", "metrics"),
+    *("paused", "format", "fingerprint", "quarantine"),
+)
 NUMBERS = ("n", "head", "first", "own_due")
 VALUES = ("abc", "", "1e400", "1" * 30, "-5.5", GARBAGE)
 

@@ -203,6 +203,9 @@ def test_a_viewer_sees_what_became_of_messages_and_changes_nothing(
         assert viewer.get_thread_status("t").state in {"active", "idle"}
         assert viewer.list_failed() == []
         assert viewer.get_queue_status().completed_count == 1
+        seen = viewer.get_metrics()
+        assert (seen.messages["answered"], len(seen.workers)) == (1, 1)
+        assert producer.get_metrics().workers == (), "a producer may not read RQ's records"
         producer.pause("u")
         producer.add_message_to_thread("u", "a text that waits")
         assert [row.thread_id for row in viewer.list_threads("paused")] == ["u"]

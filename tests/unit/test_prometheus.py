@@ -272,7 +272,7 @@ def test_without_the_package_its_extra_is_named(monkeypatch: pytest.MonkeyPatch)
 
 
 class Metered:
-    """A queue whose metrics are read when `release` is set."""
+    """A queue that answers with its metrics when `release` is set."""
 
     def __init__(self, prefix: str, answer: Any = METRICS) -> None:
         self.config = AsyncAssistantMessageQueue(model="any", queue_prefix=prefix).config
