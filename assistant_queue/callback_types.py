@@ -81,6 +81,29 @@ class Validator(Protocol):
         """
 
 
+class FlushCallable(Protocol):
+    """Say whether a message ends the window of its thread: the option `flush_when`.
+
+    Called in the process that adds the message, after the validators. It must be a plain function.
+    If it raises or takes too long, that is logged and the message waits for the end of its window.
+    """
+
+    def __call__(self, message: Message, /) -> bool:
+        """Return True to answer what waits now."""
+
+
+class ShareCallable(Protocol):
+    """Say which authors may share a run: the option `separate_authors`.
+
+    Called in the worker with the names of two authors of one batch, None for a message without one.
+    It must be a plain function. If it raises or takes too long, that is logged and each author gets
+    a run.
+    """
+
+    def __call__(self, author: str | None, other: str | None, /) -> bool:
+        """Return True if one run may answer both."""
+
+
 class CompletedListener(Protocol):
     """Observe completed batches: `worker.on("completed", listener)`."""
 

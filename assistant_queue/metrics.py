@@ -128,7 +128,8 @@ class Metrics:
         deliveries: Channel -> outcome -> tries of a delivery: `delivered`, `retried`,
             `undelivered`, `unknown`. The channel of the callback is `on_reply`.
         abandoned_calls: Calls of user code that exceeded their time.
-        workers: Workers that are registered, now.
+        workers: Workers that are registered, now; none if they cannot be read.
+        sees_workers: This user of Redis may read RQ's records of workers.
         cut: Labels of which too many values were met: later ones are counted as "other". Of
             `channels`, `errors`, `models`, `tenants` and `tools`.
         is_counted: This queue object counts; False with `metrics=False`: the counts, if there are
@@ -151,5 +152,6 @@ class Metrics:
     deliveries: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     abandoned_calls: int = 0
     workers: tuple[WorkerMetrics, ...] = ()
+    sees_workers: bool = True
     cut: tuple[str, ...] = ()
     is_counted: bool = True

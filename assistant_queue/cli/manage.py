@@ -1,4 +1,4 @@
-"""`assistant-queue thread`, `cancel`, `pause`, `resume` and `forget`: manage one thread."""
+"""`assistant-queue thread`, `cancel`, `pause`, `resume`, `flush` and `forget`: manage one thread."""
 
 from __future__ import annotations
 
@@ -139,6 +139,23 @@ def resume(*, thread_id: str | None, where: Where) -> None:
     with where.queue() as queue:
         queue.resume(thread_id)
     click.echo(f"{thread_id or 'the queue'} is resumed")
+
+
+@click.command(cls=Command, short_help="Answer what waits in a thread now, without its window.")
+@click.argument("thread_id")
+@where_options
+def flush(*, thread_id: str, where: Where) -> None:
+    """End the window of a thread: its waiting messages are answered now.
+
+    \b
+    assistant-queue flush thread-123
+
+    Exit codes: 0 it is due, 1 nothing waits, 2 an option is wrong, 3 Redis did not answer.
+    """  # noqa: D301
+    with where.queue() as queue:
+        if not queue.flush(thread_id):
+            raise Problem(f"{thread_id}: no message waits that wants a reply")
+    click.echo(f"{thread_id} is due")
 
 
 @click.command(cls=Command, short_help="Remove every key of a thread.")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -35,10 +36,27 @@ _UNSAFE = {code: shown for code, shown in _ESCAPED.items() if chr(code) not in "
 """Those that have no place in a text of several lines."""
 
 
+def plain_lines(lines: Iterable[str]) -> Iterator[str]:
+    """Return lines that hold ids and texts of clients or of a model, on one line each."""
+    return (line.translate(_ESCAPED) for line in lines)
+
+
 def echo_lines(lines: Iterable[str]) -> None:
     """Print lines that hold ids and texts of clients or of a model, on one line each."""
-    for line in lines:
-        click.echo(line.translate(_ESCAPED))
+    for line in plain_lines(lines):
+        click.echo(line)
+
+
+REFRESH_S = 1.0
+"""Seconds between two reads of `--watch`. Chosen: one round trip each."""
+
+
+def repeat(show: Callable[[], Any], *, watch: bool) -> None:
+    """Show once, and with `watch` every second until Ctrl-C."""
+    show()
+    while watch:
+        time.sleep(REFRESH_S)
+        show()
 
 
 def echo_text(text: str) -> None:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import click
 
-from assistant_queue.cli.output import console, echo_json, json_option
+from assistant_queue.cli.output import console, echo_json, json_option, repeat
 from assistant_queue.cli.shared_options import Where, redis_name, where_options
 from assistant_queue.client.queue import AssistantMessageQueue
 from assistant_queue.models import QueueStatus, ThreadStatus
-
-REFRESH_S = 1.0
-"""Seconds between two reads of `--watch`. Chosen: one round trip each."""
 
 
 @click.command(short_help="Show message counts by state.")
@@ -50,7 +46,7 @@ def status(where: Where, thread: str | None, watch: bool, as_json: bool) -> None
         title = f"queue {queue.config.queue_prefix} at {redis_name(queue.config)}"
         try:
             if as_json:
-                _repeat(lambda: echo_json(look()), watch)
+                repeat(lambda: echo_json(look()), watch=watch)
             elif not watch:
                 _print(title, look())
             else:
@@ -65,13 +61,6 @@ def _looker(
     return queue.get_queue_status if thread is None else lambda: queue.get_thread_status(thread)
 
 
-def _repeat(show: Callable[[], Any], watch: bool) -> None:
-    show()
-    while watch:
-        time.sleep(REFRESH_S)
-        show()
-
-
 def _print(title: str, seen: QueueStatus | ThreadStatus) -> None:
     click.echo(title)
     for name, value, meaning in rows_of(seen):
@@ -81,7 +70,7 @@ def _print(title: str, seen: QueueStatus | ThreadStatus) -> None:
 def _watch(title: str, look: Callable[[], QueueStatus | ThreadStatus]) -> None:
     screen = console()
     if screen is None:
-        _repeat(lambda: click.echo(_one_line(look())), watch=True)
+        repeat(lambda: click.echo(_one_line(look())), watch=True)
         return
     from rich.live import Live
     from rich.table import Table
@@ -96,7 +85,7 @@ def _watch(title: str, look: Callable[[], QueueStatus | ThreadStatus]) -> None:
         return made
 
     with Live(table(), console=screen, auto_refresh=False) as live:
-        _repeat(lambda: live.update(table(), refresh=True), watch=True)
+        repeat(lambda: live.update(table(), refresh=True), watch=True)
 
 
 def _one_line(seen: QueueStatus | ThreadStatus) -> str:

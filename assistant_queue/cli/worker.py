@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -35,14 +37,20 @@ from assistant_queue.user_code.call_threads import THREAD_NAME
 from assistant_queue.worker.app_loader import APP_VARIABLE, load_app
 from assistant_queue.worker.event_loop import run
 from assistant_queue.worker.process import RESTART, StopSignals, leave, run_until_stopped
+from assistant_queue.worker.small_server import Page, PageAnswer, listen, serving
 from assistant_queue.worker.startup_checks import check_in, check_options
 
 _CALLBACK_PATIENCE_S = 1.0
 """Seconds for which a user's function that blocks may delay the end of the process. Chosen: it had
 the shutdown time-out before."""
 
+HEALTH = "health checks"
+METRICS = "metrics"
+"""Purposes of a port."""
+_PORTS = {HEALTH: "--health-port", METRICS: "--metrics-port"}
 
-@click.command(short_help="Answer threads until a signal.")
+
+@click.command(short_help="PageAnswer threads until a signal.")
 @env_file_option()
 @app_option
 @click.option(
@@ -87,13 +95,24 @@ the shutdown time-out before."""
 @click.option(
     "--health-port",
     type=click.IntRange(1, 65535),
-    help="Answer health checks over HTTP: /live and /ready.",
+    help="PageAnswer health checks over HTTP: /live and /ready.",
 )
 @click.option(
     "--health-host",
     default="127.0.0.1",
     show_default=True,
     help="The address for --health-port.",
+)
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(1, 65535),
+    help="Serve Prometheus' /metrics of the queue; may be the same as --health-port.",
+)
+@click.option(
+    "--metrics-host",
+    default="127.0.0.1",
+    show_default=True,
+    help="The address for --metrics-port.",
 )
 def worker(
     *,
@@ -108,8 +127,10 @@ def worker(
     log_format: str,
     health_port: int | None,
     health_host: str,
+    metrics_port: int | None,
+    metrics_host: str,
 ) -> None:
-    """Answer threads: claim due messages, run them at the provider, deliver the replies.
+    """PageAnswer threads: claim due messages, run them at the provider, deliver the replies.
 
     Start any number of workers, on any number of machines: a thread has one run at a time across
     all of them. A worker prints a line on stdout when it is ready, and `rq info` shows it. On
@@ -127,6 +148,9 @@ def worker(
     --concurrency applies to each process. With --fork a first signal waits for the current run, a
     second one ends it: its thread continues when the lease has lapsed.
 
+    The metrics are the queue's, from Redis: one worker that serves them is enough. Several
+    --processes serve them on the same port.
+
     A process in which a hundred calls of your functions hang lets its runs finish and restarts.
 
     Exit codes: 0 stopped by a signal, 2 the app, the key or the backend is missing or wrong,
@@ -141,6 +165,11 @@ def worker(
         )
     if health_port is not None and (fork or processes > 1):
         raise Misuse("--health-port is of one process: leave out --fork and --processes")
+    if metrics_port is not None and fork:
+        raise Misuse(
+            "--metrics-port needs an event loop: leave out --fork, or let another worker or "
+            "assistant-queue serve have the metrics"
+        )
     stop_signals = StopSignals(
         shutdown_timeout_s=30.0 if shutdown_timeout is None else shutdown_timeout, burst=burst
     )
@@ -151,8 +180,12 @@ def worker(
         stop_signals,
         log_level.upper(),
         log_format,
-        health_host,
-        health_port,
+        _listeners(
+            {
+                HEALTH: None if health_port is None else (health_host, health_port),
+                METRICS: None if metrics_port is None else (metrics_host, metrics_port),
+            }
+        ),
     )
     if fork:
         _fork(command)
@@ -160,6 +193,40 @@ def worker(
         command.work()
     else:
         sys.exit(Processes(processes, command.work_as_child).run())
+
+
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    """Sockets at one address, and the purposes that it has."""
+
+    purposes: frozenset[str]
+    sockets: Sequence[socket.socket]
+
+
+def _listeners(places: Mapping[str, tuple[str, int] | None]) -> list[_Listener]:
+    """Listen at each address once, in this process and those that it forks.
+
+    Raises:
+        ConfigurationError: An address cannot be bound, or the extra for metrics is missing.
+            Nothing was started.
+    """
+    by_place: dict[tuple[str, int], list[str]] = {}
+    for purpose, place in places.items():
+        if place is not None:
+            by_place.setdefault(place, []).append(purpose)
+    if places[METRICS] is not None:
+        import assistant_queue.integrations.prometheus  # noqa: F401 - raises without its extra
+    return [
+        _Listener(
+            frozenset(purposes),
+            listen(
+                *place,
+                purpose=" and ".join(purposes),
+                option=" and ".join(_PORTS[purpose] for purpose in purposes),
+            ),
+        )
+        for place, purposes in by_place.items()
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +239,7 @@ class _Command:
     stop_signals: StopSignals
     log_level: str
     log_format: str
-    health_host: str
-    health_port: int | None
+    listeners: Sequence[_Listener]
 
     def load(self) -> Config:
         """Load and check the app's options, and configure the log."""
@@ -205,8 +271,7 @@ class _Command:
             if on_ready is not None:
                 on_ready()
 
-        health = (self.health_host, self.health_port)
-        if run(_run(config, prefixes, self.stop_signals, ready, health)):
+        if run(_run(config, prefixes, self.stop_signals, ready, self.listeners)):
             return RESTART if on_ready is not None else _restart()
         _leave()
         return OK
@@ -235,17 +300,50 @@ async def _run(
     prefixes: tuple[str, ...],
     stop_signals: StopSignals,
     on_ready: Callable[[], None],
-    health: tuple[str, int | None],
+    listeners: Sequence[_Listener],
 ) -> bool:
     """Work until a signal; return True if the process has to restart."""
     from assistant_queue.worker.asyncio_worker import AsyncioWorker
-    from assistant_queue.worker.health_server import serving_health
+    from assistant_queue.worker.health_server import health_pages
     from assistant_queue.worker.rq_concurrent_worker import RqBooks
 
     worker = AsyncioWorker(config, prefixes=prefixes, records=RqBooks(config, prefixes))
-    async with serving_health(worker, *health):
+    async with AsyncExitStack() as stack:
+        for listener in listeners:
+            pages = health_pages(worker) if HEALTH in listener.purposes else {}
+            if METRICS in listener.purposes:
+                pages |= await stack.enter_async_context(_metrics_pages(config, prefixes))
+            await stack.enter_async_context(serving(pages, listener.sockets))
         await run_until_stopped(worker, stop_signals, on_ready)
     return worker.has_to_restart
+
+
+@asynccontextmanager
+async def _metrics_pages(
+    config: Config, prefixes: tuple[str, ...]
+) -> AsyncIterator[dict[str, Page]]:
+    """Return the page of the queues' metrics, read on separate connections until the end."""
+    from assistant_queue.client.async_queue import AsyncAssistantMessageQueue
+    from assistant_queue.client.queue_core import open_async_core
+    from assistant_queue.integrations.prometheus.scraping import PATH, Scrapes
+
+    queues = [
+        AsyncAssistantMessageQueue(
+            open_async_core(config.model_copy(update={"queue_prefix": prefix}))
+        )
+        for prefix in prefixes
+    ]
+    scrapes = Scrapes(queues)
+
+    async def page(headers: Mapping[str, str]) -> PageAnswer:
+        content_type, text = await scrapes.answer(headers.get("accept", ""))
+        return PageAnswer(200, content_type, text)
+
+    try:
+        yield {PATH: page}
+    finally:
+        for queue in queues:
+            await queue.close()
 
 
 def _restart() -> NoReturn:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
+from assistant_queue.client.additions import Addition
 from assistant_queue.config import MAX_SECONDS
 from assistant_queue.errors import InvalidArgument
 from assistant_queue.logs import bound_field
@@ -93,14 +94,23 @@ def check_patience(value: Any) -> float | None:
 
 
 def check_timeout(value: Any) -> float:
-    """Return the seconds to wait, 0 or more."""
+    """Return seconds to wait."""
+    return _seconds(value, "timeout")
+
+
+def check_delay(value: Any) -> float | None:
+    """Return the seconds that a message waits for others; None for those of the queue."""
+    return None if value is None else _seconds(value, "message_delay")
+
+
+def _seconds(value: Any, what: str) -> float:
     if (
         isinstance(value, bool)
         or not isinstance(value, int | float)
         or not 0 <= value <= MAX_SECONDS
     ):
         raise InvalidArgument(
-            f"timeout must be a number of seconds from 0 to {MAX_SECONDS:,.0f}, not {shown(value)}"
+            f"{what} must be a number of seconds from 0 to {MAX_SECONDS:,.0f}, not {shown(value)}"
         )
     return float(value)
 
@@ -158,13 +168,14 @@ ROW_NAMES = frozenset(
         "metadata",
         "tenant",
         "wants_reply",
+        "message_delay",
     }
 )
 """The keys of a row of `add_messages`."""
 
 
-def make_rows(rows: Any) -> list[tuple[str, Message]]:
-    """Return the rows of `add_messages` as thread ids and messages.
+def make_rows(rows: Any) -> list[Addition]:
+    """Return the rows of `add_messages`.
 
     Raises:
         InvalidArgument: They are not a list, or one of them is wrong; the error has its number.
@@ -177,8 +188,8 @@ def make_rows(rows: Any) -> list[tuple[str, Message]]:
     return [make_row(number, row) for number, row in enumerate(rows)]
 
 
-def make_row(number: int, row: Any) -> tuple[str, Message]:
-    """Return the thread id and the message of a row of `add_messages`.
+def make_row(number: int, row: Any) -> Addition:
+    """Return a row of `add_messages`.
 
     Raises:
         InvalidArgument: The row is not a dict of the arguments of `add_message_to_thread`.
@@ -191,7 +202,7 @@ def make_row(number: int, row: Any) -> tuple[str, Message]:
     if unknown or "thread_id" not in row or "message" not in row:
         raise InvalidArgument(
             f"row {number} must have thread_id and message, and may have instructions, message_id, "
-            "author, metadata, tenant and wants_reply"
+            "author, metadata, tenant, wants_reply and message_delay"
             f"{'; unknown: ' + ', '.join(unknown) if unknown else ''}"
         )
     try:
@@ -204,7 +215,11 @@ def make_row(number: int, row: Any) -> tuple[str, Message]:
             tenant=row.get("tenant"),
             wants_reply=row.get("wants_reply", True),
         )
-        return check_thread_id(row["thread_id"]), message
+        return Addition(
+            thread_id=check_thread_id(row["thread_id"]),
+            message=message,
+            delay_s=check_delay(row.get("message_delay")),
+        )
     except InvalidArgument as error:
         raise InvalidArgument(f"row {number}: {error}") from None
 

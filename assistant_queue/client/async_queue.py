@@ -12,18 +12,20 @@ from assistant_queue.client import arguments
 from assistant_queue.client.commands import (
     RECHECK_S,
     Commands,
-    TakesTools,
 )
 from assistant_queue.client.event_methods import AsyncEventMethods
 from assistant_queue.client.hook_methods import TakesHooks
+from assistant_queue.client.judging import judge_async, judge_content_async
 from assistant_queue.client.provider_call_methods import AsyncProviderCallMethods
 from assistant_queue.client.queue_core import QueueCore, open_async_core, ready_core
+from assistant_queue.client.tool_decorator import TakesTools
 from assistant_queue.client.waited_replies import no_reply_yet, settled_reply
 from assistant_queue.config import Options, configure
 from assistant_queue.config.signature import options_help, options_signature
 from assistant_queue.errors import WrongQueueClass
 from assistant_queue.metrics import Metrics
 from assistant_queue.models import (
+    BatchRecord,
     Content,
     Explanation,
     FailedBatch,
@@ -126,6 +128,7 @@ class AsyncAssistantMessageQueue(
         metadata: Mapping[str, str] | None = None,
         tenant: str | None = None,
         wants_reply: bool = True,
+        message_delay: float | None = None,
     ) -> Receipt:
         """Add a message: from now on it ends in exactly one completed run, or in the failed list.
 
@@ -141,6 +144,9 @@ class AsyncAssistantMessageQueue(
                 belongs to; kept with it, and given to results and tools. The model does not see it.
             wants_reply: False: it opens no window, and is answered with the next message that wants
                 a reply.
+            message_delay: Seconds that it waits for further messages, instead of the option. A
+                fixed window ends at the earliest end that its messages ask for; a sliding one
+                starts again with this length.
 
         Raises:
             InvalidArgument: An argument is of the wrong type, empty or too long. Nothing was
@@ -151,7 +157,7 @@ class AsyncAssistantMessageQueue(
             StoreUnavailable: Redis did not answer; the message may have been queued. Add it again
                 with the same `message_id`.
         """
-        checked, made = self._commands.make(
+        row = self._commands.make(
             thread_id,
             message,
             instructions,
@@ -160,9 +166,10 @@ class AsyncAssistantMessageQueue(
             metadata=metadata,
             tenant=tenant,
             wants_reply=wants_reply,
+            message_delay=message_delay,
         )
-        await self._commands.validate_async(made, checked)
-        return await self._store.run(self._commands.add_made(checked, made))
+        judged = await judge_async(self.config, row)
+        return await self._store.run(self._commands.add_one(judged))
 
     async def add_messages(self, messages: Iterable[MessageRow | UncheckedRow]) -> list[Receipt]:
         """Add many messages, a few hundred per round trip; those of one thread keep their order.
@@ -178,9 +185,9 @@ class AsyncAssistantMessageQueue(
                 the call can be repeated.
         """
         rows = arguments.make_rows(messages)
-        for thread_id, made in rows:  # all of them before the first is queued
-            await self._commands.validate_async(made, thread_id)
-        return await self._store.run(self._commands.add_rows(rows))
+        # All of them are judged before the first is queued.
+        judged = [await judge_async(self.config, row) for row in rows]
+        return await self._store.run(self._commands.add_rows(judged))
 
     async def ask(
         self,
@@ -193,6 +200,7 @@ class AsyncAssistantMessageQueue(
         author: str | None = None,
         metadata: Mapping[str, str] | None = None,
         tenant: str | None = None,
+        message_delay: float | None = None,
     ) -> str | None:
         """Add a message and wait for the reply of its run.
 
@@ -208,6 +216,7 @@ class AsyncAssistantMessageQueue(
             author=author,
             metadata=metadata,
             tenant=tenant,
+            message_delay=message_delay,
         )
         return await self.wait_for_reply(receipt.message_id, timeout)
 
@@ -307,7 +316,7 @@ class AsyncAssistantMessageQueue(
             MessageNotFound: There is no such message.
         """
         made = self._commands.make_edit(message_id, message)
-        await self._commands.validate_async(made, None)
+        await judge_content_async(self.config, made, None)
         return await self._store.run(self._commands.edit_made(made))
 
     # --- control ----------------------------------------------------------------------------------
@@ -322,6 +331,20 @@ class AsyncAssistantMessageQueue(
     async def resume(self, thread_id: str | None = None) -> None:
         """End a pause; messages that fell due meanwhile are answered at once."""
         await self._store.run(self._commands.resume(thread_id))
+
+    async def flush(self, thread_id: str) -> bool:
+        """Answer what waits in a thread now: the window of its messages is over.
+
+        Messages beyond one batch, or behind a run, follow without another window. A pause and a
+        back-off end as before.
+
+        Returns:
+            True if something waited, False if nothing did. Messages that want no reply wait on.
+
+        Raises:
+            InvalidArgument: The thread id is empty, too long or not a string. Nothing was changed.
+        """
+        return await self._store.run(self._commands.flush(thread_id))
 
     async def forget_thread(self, thread_id: str) -> None:
         """Delete every key of a thread, waiting and failed messages included.
@@ -389,6 +412,27 @@ class AsyncAssistantMessageQueue(
     async def get_thread_status(self, thread_id: str) -> ThreadStatus:
         """Return one thread's status; a thread that was never used is `idle`."""
         return await self._store.run(self._commands.thread_status(thread_id))
+
+    async def get_timeline(
+        self, thread_id: str, limit: int = 50, before: str | None = None
+    ) -> list[BatchRecord]:
+        """Return what became of the thread's latest batches, newest first: its journal.
+
+        Each batch that ends leaves a record without texts, and so does each text of `say`. The last
+        `journal` of them are kept, for `journal_ttl`; an unknown thread has none. A batch that has
+        not ended is in `get_thread_status`. One round trip.
+
+        Args:
+            thread_id: The thread.
+            limit: Records to return, 1 to 1000.
+            before: The last `batch_id` of the previous page, None for the first page.
+
+        Raises:
+            InvalidArgument: An argument is none of these.
+            BatchNotFound: `before` is not in the journal, or not any more.
+            NotPermitted: This user of Redis may not read journals.
+        """
+        return await self._store.run(self._commands.timeline(thread_id, limit, before))
 
     async def list_threads(
         self,

@@ -9,20 +9,22 @@ import asyncio
 import logging
 import secrets
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
-from typing import Any, TypeVar, overload
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from assistant_queue.client import arguments
+from assistant_queue.client.add_rules import RulesOfAdds
+from assistant_queue.client.additions import Addition
+from assistant_queue.client.judging import judge, judge_content
 from assistant_queue.client.observed_adds import add_observed
-from assistant_queue.config import Config, to_ms
+from assistant_queue.config import Config
 from assistant_queue.config.protocol import can_write, name_of_backend
-from assistant_queue.core.window import Window
 from assistant_queue.errors import (
     NotSupported,
 )
 from assistant_queue.metrics import Metrics
 from assistant_queue.models import (
+    BatchRecord,
     Explanation,
     FailedBatch,
     Message,
@@ -37,6 +39,7 @@ from assistant_queue.store.ops import (
     control,
     explaining,
     failures,
+    journal,
     measuring,
     producing,
     saying,
@@ -44,7 +47,6 @@ from assistant_queue.store.ops import (
     thread_lists,
 )
 from assistant_queue.store.ops.event_log import ALL_THREADS, COALESCE_MS, listen, typing
-from assistant_queue.user_code.validator_calls import validate, validate_async
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +55,9 @@ MAX_FAILED_PAGE = 1000
 
 MAX_THREADS_PAGE = 1000
 """Rows of one `list_threads` call. Chosen: as `list_failed`; some milliseconds of Redis' time."""
+
+MAX_TIMELINE_PAGE = 1000
+"""Rows of one `get_timeline` call. Chosen: as `list_failed`; of usual batches some 400 kB."""
 
 _MOST_TYPING = 1000
 """Entries of `typing` by thread and author that are kept before expired ones are dropped. Chosen:
@@ -69,20 +74,7 @@ class Commands:
     def __init__(self, config: Config, namespace: Namespace) -> None:
         self.config = config
         self.namespace = namespace
-        window = Window(
-            delay_ms=to_ms(config.message_delay),
-            kind=config.window,
-            max_wait_ms=to_ms(config.max_wait or 0),
-            max_batch=config.max_batch_size or 0,
-        )
-        self._rules = producing.AddRules(
-            window=window,
-            after_run=config.after_run,
-            max_pending=config.max_pending or 0,
-            replicated=config.durability == "replicated",
-        )
-        waiting = replace(window, delay_ms=to_ms(config.attachment_wait or config.message_delay))
-        self._rules_of_text = replace(self._rules, window=waiting)
+        self._rules = RulesOfAdds(config)
         self._introduced = False
         self._warned_of: set[str] = set()
         self._seen_typing: dict[tuple[str, str], float] = {}
@@ -132,8 +124,9 @@ class Commands:
         metadata: Mapping[str, str] | None,
         tenant: str | None = None,
         wants_reply: bool = True,
-    ) -> tuple[str, Message]:
-        """Check the arguments of `add_message_to_thread`; return thread id and message."""
+        message_delay: float | None = None,
+    ) -> Addition:
+        """Check the arguments of `add_message_to_thread`."""
         made = arguments.make_message(
             message,
             message_id=message_id,
@@ -143,55 +136,40 @@ class Commands:
             tenant=tenant,
             wants_reply=wants_reply,
         )
-        return arguments.check_thread_id(thread_id), made
+        return Addition(
+            thread_id=arguments.check_thread_id(thread_id),
+            message=made,
+            delay_s=arguments.check_delay(message_delay),
+        )
 
-    def validate(self, made: Message, thread_id: str | None) -> None:
-        """Run the validators.
-
-        Raises:
-            MessageRefused: One of them refused the message.
-        """
-        validate(self.config.validators, made, thread_id, self.config.callback_limit)
-
-    async def validate_async(self, made: Message, thread_id: str | None) -> None:
-        """`validate`, without blocking the event loop."""
-        await validate_async(self.config.validators, made, thread_id, self.config.callback_limit)
-
-    def add_made(self, thread_id: str, message: Message) -> Operation[Receipt]:
-        """`add_message_to_thread`, of a validated message."""
+    def add_one(self, row: Addition) -> Operation[Receipt]:
+        """`add_message_to_thread`, of a message that was judged."""
         yield from self._introduce()
         return (
             yield from add_observed(
                 self.config,
-                [(thread_id, message)],
-                lambda rows: producing.add(self.namespace, *rows[0], self._rules_for(message)),
+                [row],
+                lambda rows: producing.add(self.namespace, *self._rules.of(rows[0])),
             )
         )
 
     def add_many(self, messages: Iterable[Mapping[str, Any]]) -> Operation[list[Receipt]]:
         """`add_messages`."""
+        # All of them are judged before the first is queued.
         rows = arguments.make_rows(messages)
-        for thread_id, made in rows:  # all of them before the first is queued
-            self.validate(made, thread_id)
-        return self.add_rows(rows)
+        return self.add_rows([judge(self.config, row) for row in rows])
 
-    def add_rows(self, rows: list[tuple[str, Message]]) -> Operation[list[Receipt]]:
-        """`add_messages`, of validated messages."""
+    def add_rows(self, rows: list[Addition]) -> Operation[list[Receipt]]:
+        """`add_messages`, of messages that were judged."""
         yield from self._introduce()
-        rules_for = self._rules_for
+        with_rules = self._rules.of
         return (
             yield from add_observed(
                 self.config,
                 rows,
-                lambda rows: producing.add_many(
-                    self.namespace, [(thread_id, made, rules_for(made)) for thread_id, made in rows]
-                ),
+                lambda rows: producing.add_many(self.namespace, [with_rules(row) for row in rows]),
             )
         )
-
-    def _rules_for(self, message: Message) -> producing.AddRules:
-        """Return a message's window: text alone may be a caption, and waits for attachments."""
-        return self._rules if message.has_attachment else self._rules_of_text
 
     def _introduce(self) -> Operation[None]:
         """Write the queue's fingerprint, once for each process, before its first message."""
@@ -217,14 +195,15 @@ class Commands:
         return (
             yield from add_observed(
                 self.config,
-                [(thread_id, message)],
+                [Addition(thread_id=thread_id, message=message)],
                 lambda rows: saying.say(
                     self.namespace,
-                    *rows[0],
+                    rows[0].thread_id,
+                    rows[0].message,
                     batch_id=secrets.token_hex(12),
                     kind=kind,
                     result_ttl_s=self.config.result_ttl,
-                    is_replicated=self._rules.replicated,
+                    is_replicated=self._rules.is_replicated,
                 ),
             )
         )
@@ -237,6 +216,17 @@ class Commands:
         """`explain`."""
         return explaining.explain(
             self.namespace, arguments.identifier(name, "id", arguments.MAX_MESSAGE_ID)
+        )
+
+    def timeline(
+        self, thread_id: str, limit: int, before: str | None
+    ) -> Operation[list[BatchRecord]]:
+        """`get_timeline`."""
+        return journal.read_timeline(
+            self.namespace,
+            arguments.check_thread_id(thread_id),
+            arguments.check_limit(limit, MAX_TIMELINE_PAGE),
+            None if before is None else arguments.check_batch_id(before),
         )
 
     def queue_status(self) -> Operation[QueueStatus]:
@@ -333,7 +323,7 @@ class Commands:
     def edit(self, message_id: str, message: Any) -> Operation[bool]:
         """`edit_message`."""
         made = self.make_edit(message_id, message)
-        self.validate(made, None)
+        judge_content(self.config, made, None)
         return self.edit_made(made)
 
     def make_edit(self, message_id: str, message: Any) -> Message:
@@ -353,6 +343,10 @@ class Commands:
             return control.pause_queue(self.namespace)
         return control.pause_thread(self.namespace, arguments.check_thread_id(thread_id))
 
+    def flush(self, thread_id: str) -> Operation[bool]:
+        """`flush`."""
+        return control.flush(self.namespace, arguments.check_thread_id(thread_id))
+
     def resume(self, thread_id: str | None) -> Operation[None]:
         """`resume`."""
         if thread_id is None:
@@ -366,53 +360,3 @@ class Commands:
     def jobs_of(self, thread_id: str) -> Operation[list[MessageStatus]]:
         """`get_jobs_by_thread_id`."""
         return control.messages_of(self.namespace, arguments.check_thread_id(thread_id))
-
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-class TakesTools:
-    """The decorator of both queue classes."""
-
-    config: Config
-
-    @overload
-    def tool(self, function: Function) -> Function: ...
-    @overload
-    def tool(
-        self,
-        *,
-        name: str | None = None,
-        description: str | None = None,
-        timeout: float | None = None,
-    ) -> Callable[[Function], Function]: ...
-    def tool(
-        self,
-        function: Function | None = None,
-        *,
-        name: str | None = None,
-        description: str | None = None,
-        timeout: float | None = None,
-    ) -> Function | Callable[[Function], Function]:
-        """Make a tool of a typed function, sync or async: `@queue.tool`, `@queue.tool(timeout=5)`.
-
-        The function stays as it is. Its signature and docstring describe the tool to the model. The
-        calls of a round run in parallel; a parameter annotated with `ToolContext` is given it. Wrong arguments, an
-        exception and a time-out become outputs that the model can read.
-
-        Args:
-            function: Every parameter annotated with a type that JSON knows.
-            name: 1 to 64 letters, digits, `_` and `-`; None for the function's own.
-            description: None for the docstring's text before its first section.
-            timeout: Seconds one call may take; None: as long as the run.
-
-        Raises:
-            ConfigurationError: The function cannot be a tool; the message names it and says why.
-                Nothing was registered.
-        """
-
-        def register(function: Function) -> Function:
-            self.config.toolbox.add(function, name=name, description=description, timeout=timeout)
-            return function
-
-        return register if function is None else register(function)

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from assistant_queue.client.additions import Addition
 from assistant_queue.config import Config
-from assistant_queue.models import Message
 from assistant_queue.observing import Adding, ended_with
 from assistant_queue.store.calls import Operation
 
 ResultT = TypeVar("ResultT")
-Rows = Sequence[tuple[str, Message]]
+Rows = Sequence[Addition]
 
 
 def add_observed(
@@ -22,18 +22,23 @@ def add_observed(
 
     Args:
         config: The queue's options.
-        rows: Thread ids and messages.
+        rows: The messages, with their threads.
         add: Adds them; raises what this raises.
     """
     observers = config.observers
     if observers.observer is None or not rows:
         return (yield from add(rows))
-    thread_ids, messages = zip(*rows, strict=True)
     seen = observers.begin(
-        Adding(queue=config.queue_prefix, thread_ids=thread_ids, messages=messages)
+        Adding(
+            queue=config.queue_prefix,
+            thread_ids=[row.thread_id for row in rows],
+            messages=[row.message for row in rows],
+        )
     )
     trace = seen.trace
     with ended_with(seen):
         return (
-            yield from add([(thread_id, replace(made, trace=trace)) for thread_id, made in rows])
+            yield from add(
+                [replace(row, message=replace(row.message, trace=trace)) for row in rows]
+            )
         )

@@ -9,18 +9,20 @@ from assistant_queue.client import arguments
 from assistant_queue.client.commands import (
     RECHECK_S,
     Commands,
-    TakesTools,
 )
 from assistant_queue.client.event_methods import EventMethods
 from assistant_queue.client.hook_methods import TakesHooks
+from assistant_queue.client.judging import judge
 from assistant_queue.client.provider_call_methods import ProviderCallMethods
 from assistant_queue.client.queue_core import QueueCore, open_core, ready_core
+from assistant_queue.client.tool_decorator import TakesTools
 from assistant_queue.client.waited_replies import no_reply_yet, settled_reply
 from assistant_queue.config import Options, configure
 from assistant_queue.config.signature import options_help, options_signature
 from assistant_queue.errors import WrongQueueClass
 from assistant_queue.metrics import Metrics
 from assistant_queue.models import (
+    BatchRecord,
     Content,
     Explanation,
     FailedBatch,
@@ -129,6 +131,7 @@ class AssistantMessageQueue(TakesTools, TakesHooks, ProviderCallMethods, EventMe
         metadata: Mapping[str, str] | None = None,
         tenant: str | None = None,
         wants_reply: bool = True,
+        message_delay: float | None = None,
     ) -> Receipt:
         """Add a message: from now on it ends in exactly one completed run, or in the failed list.
 
@@ -144,6 +147,9 @@ class AssistantMessageQueue(TakesTools, TakesHooks, ProviderCallMethods, EventMe
                 belongs to; kept with it, and given to results and tools. The model does not see it.
             wants_reply: False: it opens no window, and is answered with the next message that wants
                 a reply.
+            message_delay: Seconds that it waits for further messages, instead of the option. A
+                fixed window ends at the earliest end that its messages ask for; a sliding one
+                starts again with this length.
 
         Raises:
             InvalidArgument: An argument is of the wrong type, empty or too long. Nothing was
@@ -154,7 +160,7 @@ class AssistantMessageQueue(TakesTools, TakesHooks, ProviderCallMethods, EventMe
             StoreUnavailable: Redis did not answer; the message may have been queued. Add it again
                 with the same `message_id`.
         """
-        checked, made = self._commands.make(
+        row = self._commands.make(
             thread_id,
             message,
             instructions,
@@ -163,9 +169,9 @@ class AssistantMessageQueue(TakesTools, TakesHooks, ProviderCallMethods, EventMe
             metadata=metadata,
             tenant=tenant,
             wants_reply=wants_reply,
+            message_delay=message_delay,
         )
-        self._commands.validate(made, checked)
-        return self._store.run(self._commands.add_made(checked, made))
+        return self._store.run(self._commands.add_one(judge(self.config, row)))
 
     def ask(
         self,
@@ -178,6 +184,7 @@ class AssistantMessageQueue(TakesTools, TakesHooks, ProviderCallMethods, EventMe
         author: str | None = None,
         metadata: Mapping[str, str] | None = None,
         tenant: str | None = None,
+        message_delay: float | None = None,
     ) -> str | None:
         """Add a message and wait for the reply of its run.
 
@@ -193,6 +200,7 @@ class AssistantMessageQueue(TakesTools, TakesHooks, ProviderCallMethods, EventMe
             author=author,
             metadata=metadata,
             tenant=tenant,
+            message_delay=message_delay,
         )
         return self.wait_for_reply(receipt.message_id, timeout)
 
@@ -323,6 +331,20 @@ class AssistantMessageQueue(TakesTools, TakesHooks, ProviderCallMethods, EventMe
         """End a pause; messages that fell due meanwhile are answered at once."""
         self._store.run(self._commands.resume(thread_id))
 
+    def flush(self, thread_id: str) -> bool:
+        """Answer what waits in a thread now: the window of its messages is over.
+
+        Messages beyond one batch, or behind a run, follow without another window. A pause and a
+        back-off end as before.
+
+        Returns:
+            True if something waited, False if nothing did. Messages that want no reply wait on.
+
+        Raises:
+            InvalidArgument: The thread id is empty, too long or not a string. Nothing was changed.
+        """
+        return self._store.run(self._commands.flush(thread_id))
+
     def forget_thread(self, thread_id: str) -> None:
         """Delete every key of a thread, waiting and failed messages included.
 
@@ -387,6 +409,27 @@ class AssistantMessageQueue(TakesTools, TakesHooks, ProviderCallMethods, EventMe
     def get_thread_status(self, thread_id: str) -> ThreadStatus:
         """Return one thread's status; a thread that was never used is `idle`."""
         return self._store.run(self._commands.thread_status(thread_id))
+
+    def get_timeline(
+        self, thread_id: str, limit: int = 50, before: str | None = None
+    ) -> list[BatchRecord]:
+        """Return what became of the thread's latest batches, newest first: its journal.
+
+        Each batch that ends leaves a record without texts, and so does each text of `say`. The last
+        `journal` of them are kept, for `journal_ttl`; an unknown thread has none. A batch that has
+        not ended is in `get_thread_status`. One round trip.
+
+        Args:
+            thread_id: The thread.
+            limit: Records to return, 1 to 1000.
+            before: The last `batch_id` of the previous page, None for the first page.
+
+        Raises:
+            InvalidArgument: An argument is none of these.
+            BatchNotFound: `before` is not in the journal, or not any more.
+            NotPermitted: This user of Redis may not read journals.
+        """
+        return self._store.run(self._commands.timeline(thread_id, limit, before))
 
     def list_threads(
         self,

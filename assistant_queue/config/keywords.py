@@ -10,9 +10,11 @@ from typing import Any, Literal, TypedDict
 
 from assistant_queue.callback_types import (
     FallbackReply,
+    FlushCallable,
     InstructionsCallable,
     OnReply,
     RequiresActionHandler,
+    ShareCallable,
     Validator,
 )
 from assistant_queue.models import BackoffKeywords, DeliveryBackoffKeywords
@@ -74,18 +76,30 @@ class Options(TypedDict, total=False):
     message_delay: float
     """Length of the window: how long a message waits for further ones. Default: 10.0 s.
     Environment: ASSISTANT_QUEUE_MESSAGE_DELAY. Used by: producer."""
-    window: Literal["fixed", "sliding"]
-    """Fixed: measured from the oldest waiting message; sliding: each message restarts it. Default:
-    'fixed'. Environment: ASSISTANT_QUEUE_WINDOW. Used by: producer."""
+    window: Literal["fixed", "sliding", "adaptive"]
+    """Fixed: measured from the oldest waiting message; sliding: each message restarts it; adaptive:
+    sliding, with a length that follows the pace of each thread. Default: 'fixed'. Environment:
+    ASSISTANT_QUEUE_WINDOW. Used by: producer."""
     max_wait: float | None
-    """Longest time that a sliding window holds a message. Default: None, in s. Environment:
-    ASSISTANT_QUEUE_MAX_WAIT. Used by: producer."""
+    """Longest time that a sliding or adaptive window holds a message. Default: None, in s.
+    Environment: ASSISTANT_QUEUE_MAX_WAIT. Used by: producer."""
     attachment_wait: float | None
     """Length of the window after a message with text only, for the picture or file that follows.
     Default: None, in s. Environment: ASSISTANT_QUEUE_ATTACHMENT_WAIT. Used by: producer."""
     max_batch_size: int | None
     """Number of messages that ends the window at once. Default: None, in messages. Environment:
     ASSISTANT_QUEUE_MAX_BATCH_SIZE. Used by: producer and worker."""
+    max_batch_chars: int | None
+    """Most characters of one batch; a longer message goes alone, and as many waiting ones end the
+    window. Default: None, in characters. Environment: ASSISTANT_QUEUE_MAX_BATCH_CHARS. Used by:
+    producer and worker."""
+    flush_when: Sequence[str] | FlushCallable | None
+    """Messages that end the window at once: words, or a function of the message that returns True.
+    Default: None. Environment: ASSISTANT_QUEUE_FLUSH_WHEN. Used by: producer."""
+    separate_authors: bool | ShareCallable
+    """Messages of different authors go into different batches; a function of two names returns True
+    for those that may share one. Default: False. Environment: ASSISTANT_QUEUE_SEPARATE_AUTHORS.
+    Used by: worker."""
     after_run: Literal["immediate", "window"]
     """Messages added during a run: answered when it ends, or after their own window. Default:
     'immediate'. Environment: ASSISTANT_QUEUE_AFTER_RUN. Used by: producer."""

@@ -81,7 +81,14 @@ _NEAR = 0.7
 """Likeness from which an option is suggested for an unknown one. Chosen: `max_retries` is not taken
 for `metrics`, a word with a wrong letter is recognised."""
 _BOOLS = frozenset(
-    {"remove_on_complete", "allow_mismatch", "allow_eviction", "log_tracebacks", "metrics"}
+    {
+        "remove_on_complete",
+        "separate_authors",
+        "allow_mismatch",
+        "allow_eviction",
+        "log_tracebacks",
+        "metrics",
+    }
 )
 
 Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
@@ -211,13 +218,17 @@ class Config(BaseSettings):
         where="producer",
         unit="s",
     )
-    window: Literal["fixed", "sliding"] = _option(
+    window: Literal["fixed", "sliding", "adaptive"] = _option(
         "fixed",
-        "fixed: measured from the oldest waiting message; sliding: each message restarts it",
+        "fixed: measured from the oldest waiting message; sliding: each message restarts it; "
+        "adaptive: sliding, with a length that follows the pace of each thread",
         where="producer",
     )
     max_wait: PositiveSeconds | None = _option(
-        None, "longest time that a sliding window holds a message", where="producer", unit="s"
+        None,
+        "longest time that a sliding or adaptive window holds a message",
+        where="producer",
+        unit="s",
     )
     attachment_wait: PositiveSeconds | None = _option(
         None,
@@ -227,6 +238,26 @@ class Config(BaseSettings):
     )
     max_batch_size: int | None = _option(
         None, "number of messages that ends the window at once", where="both", unit="messages", ge=1
+    )
+    max_batch_chars: int | None = _option(
+        None,
+        "most characters of one batch; a longer message goes alone, and as many waiting ones end "
+        "the window",
+        where="both",
+        unit="characters",
+        ge=1,
+    )
+    flush_when: Sequence[str] | Callable[..., Any] | None = _option(
+        None,
+        "messages that end the window at once: words, or a function of the message that returns "
+        "True",
+        where="producer",
+    )
+    separate_authors: bool | Callable[..., Any] = _option(
+        False,
+        "messages of different authors go into different batches; a function of two names returns "
+        "True for those that may share one",
+        where="worker",
     )
     after_run: Literal["immediate", "window"] = _option(
         "immediate",
@@ -527,6 +558,31 @@ class Config(BaseSettings):
             raise ValueError(msg)
         return tuple(value)
 
+    @field_validator("flush_when")
+    @classmethod
+    def _words_or_function(cls, value: Any) -> Any:
+        if value is None or (
+            callable(value) and not is_async(value) and not inspect.isclass(value)
+        ):
+            return value
+        is_list = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+        if not is_list or not all(isinstance(one, str) and one.strip() for one in value):
+            msg = (
+                "must be a list of words, such as ['stop', 'urgent'], or a plain function of the "
+                "message: it is called in the process that adds the message, so it is no "
+                "coroutine function and no class"
+            )
+            raise ValueError(msg)
+        return tuple(value)
+
+    @field_validator("separate_authors", mode="before")
+    @classmethod
+    def _a_plain_function(cls, value: Any) -> Any:
+        if callable(value) and (is_async(value) or inspect.isclass(value)):
+            msg = "must be True, False, or a plain function of two names that returns True or False"
+            raise ValueError(msg)
+        return value
+
     @field_validator("fallback_reply")
     @classmethod
     def _a_text(cls, value: Any) -> Any:
@@ -557,14 +613,22 @@ class Config(BaseSettings):
 
     @model_validator(mode="after")
     def _bounds(self) -> Config:
-        if self.window == "sliding" and self.max_wait is None:
+        if self.window != "fixed" and self.max_wait is None:
             msg = (
-                "window='sliding' needs max_wait: without a bound, a thread whose messages keep "
-                "coming is never answered"
+                f"window={self.window!r} needs max_wait: without a bound, a thread whose messages "
+                "keep coming is never answered"
             )
             raise ValueError(msg)
         if self.max_wait is not None and self.window == "fixed":
-            msg = "max_wait belongs to window='sliding'; a fixed window ends after message_delay"
+            msg = (
+                "max_wait belongs to window='sliding' or 'adaptive'; a fixed window ends after "
+                "message_delay"
+            )
+            raise ValueError(msg)
+        if self.attachment_wait is not None and self.window == "adaptive":
+            msg = (
+                "attachment_wait belongs to fixed and sliding windows: an adaptive one has its own"
+            )
             raise ValueError(msg)
         if self.attachment_wait is not None and self.attachment_wait <= self.message_delay:
             msg = "attachment_wait must be longer than message_delay, the wait for texts without it"

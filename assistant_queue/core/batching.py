@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,51 @@ class Fit:
 
     items: tuple[InputItem, ...]
     taken: int
+
+
+MayShare = Callable[[str | None, str | None], object]
+"""Whether the messages of two authors may be answered by one run."""
+
+
+def within(messages: Sequence[Message], most: int, *, cuts_quiet: bool) -> int:
+    """Return how many of the messages, from the first on, have `most` characters together.
+
+    1 or more: a longer message goes alone.
+
+    Args:
+        messages: Messages in order, at least one.
+        most: Characters of their texts.
+        cuts_quiet: A batch may consist of messages that want no reply: they are written to the
+            conversation without a run.
+    """
+    chars = 0
+    is_asked = cuts_quiet
+    for count, message in enumerate(messages):
+        chars += len(message.text)
+        if chars > most and count and is_asked:
+            return count
+        is_asked = is_asked or message.wants_reply
+    return len(messages)
+
+
+def of_sharing_authors(messages: Sequence[Message], may_share: MayShare) -> int:
+    """Return how many of the messages, from the first on, have authors that may share a run.
+
+    A message that wants no reply leads to no run: its author shares with all.
+    """
+    authors: list[str | None] = []
+    for count, message in enumerate(messages):
+        if not message.wants_reply or message.author in authors:
+            continue
+        if not all(may_share(one, message.author) for one in authors):
+            return count
+        authors.append(message.author)
+    return len(messages)
+
+
+def of_one_author(messages: Sequence[Message]) -> int:
+    """`of_sharing_authors`, where each author shares with itself alone."""
+    return of_sharing_authors(messages, lambda _one, _other: False)
 
 
 def signed(text: str, author: str | None) -> str:

@@ -23,6 +23,13 @@ class Trim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Separate:
+    """Ask the user's `separate_authors` callable. -> how many messages may share a run"""
+
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OpenConversation:
     """Create a conversation for a mapped thread and remember it. -> (its id, its anchor or None)"""
 
@@ -226,6 +233,7 @@ class Bury:
 
 Step = (
     Trim
+    | Separate
     | OpenConversation
     | Locate
     | RenewConversation

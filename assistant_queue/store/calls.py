@@ -286,6 +286,7 @@ class Namespace:
             "pending": keys.pending(""),
             "frozen": keys.frozen(""),
             "conversation": keys.conversation(""),
+            "pace": keys.pace(""),
             "events": keys.events(""),
             "outbox": keys.outbox(""),
             "delivering": keys.delivering(""),

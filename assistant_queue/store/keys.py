@@ -168,6 +168,13 @@ class Keys:
         """
         return f"{self.prefix}:conversation:{thread_id}"
 
+    def pace(self, thread_id: str) -> str:
+        """String: the pace of the thread's messages, where windows are adaptive.
+
+        Lives a month past the last message.
+        """
+        return f"{self.prefix}:pace:{thread_id}"
+
     def events(self, thread_id: str) -> str:
         """Stream: the thread's events, for subscribers.
 

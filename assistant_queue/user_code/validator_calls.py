@@ -1,12 +1,13 @@
-"""Calls of validators in the process that adds the message: on threads, bounded, contained."""
+"""Calls of functions in the process that adds the message: on threads, bounded, contained."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from assistant_queue.callback_types import Validator
 from assistant_queue.errors import ConfigurationError, MessageRefused
@@ -36,7 +37,7 @@ def validate(
     with suppress(StopIteration):
         validator = next(verdicts)
         while True:
-            validator = verdicts.send(_outcome(validator, message, limit_s))
+            validator = verdicts.send(call(validator, message, limit_s))
 
 
 async def validate_async(
@@ -47,41 +48,47 @@ async def validate_async(
     with suppress(StopIteration):
         validator = next(verdicts)
         while True:
-            validator = verdicts.send(await _awaited(validator, message, limit_s))
+            validator = verdicts.send(await call_async(validator, message, limit_s))
 
 
-def _outcome(validator: Validator, message: Message, limit_s: float) -> CallOutcome | None:
-    call = _call_of(validator, message)
-    if _is_quick(validator):
-        return call.run()
-    _THREADS.submit(call)
-    return call.wait(limit_s) or _abandon(call)
+def call(
+    function: Callable[[Message], Any], message: Message, limit_s: float
+) -> CallOutcome | None:
+    """Call a function of a message, on a thread; None if it is late, and abandoned."""
+    begun = _call_of(function, message)
+    if _is_quick(function):
+        return begun.run()
+    _THREADS.submit(begun)
+    return begun.wait(limit_s) or _abandon(begun)
 
 
-async def _awaited(validator: Validator, message: Message, limit_s: float) -> CallOutcome | None:
-    call = _call_of(validator, message)
-    if _is_quick(validator):
-        return call.run()
-    _THREADS.submit(call)
+async def call_async(
+    function: Callable[[Message], Any], message: Message, limit_s: float
+) -> CallOutcome | None:
+    """Do what `call` does, without blocking the event loop."""
+    begun = _call_of(function, message)
+    if _is_quick(function):
+        return begun.run()
+    _THREADS.submit(begun)
     try:
-        outcome = await call.ended(limit_s)
+        outcome = await begun.ended(limit_s)
     except asyncio.CancelledError:
-        _abandon(call)
+        _abandon(begun)
         raise
-    return outcome or _abandon(call)
+    return outcome or _abandon(begun)
 
 
-def _is_quick(validator: Validator) -> bool:
-    return getattr(validator, "is_quick", False) is True
+def _is_quick(function: Callable[[Message], Any]) -> bool:
+    return getattr(function, "is_quick", False) is True
 
 
-def _call_of(validator: Validator, message: Message) -> ThreadCall:
-    return ThreadCall(partial(validator, message), qualified_name(validator))
+def _call_of(function: Callable[[Message], Any], message: Message) -> ThreadCall:
+    return ThreadCall(partial(function, message), qualified_name(function))
 
 
-def _abandon(call: ThreadCall) -> CallOutcome | None:
+def _abandon(begun: ThreadCall) -> CallOutcome | None:
     """Abandon a call; return its outcome if it has just ended."""
-    return None if _THREADS.abandon(call) else call.outcome
+    return None if _THREADS.abandon(begun) else begun.outcome
 
 
 def _judge(

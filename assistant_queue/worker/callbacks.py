@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from assistant_queue.config import Config
+from assistant_queue.core.batching import of_one_author, of_sharing_authors
 from assistant_queue.core.delivery import DeliveryOpen
 from assistant_queue.errors import (
     CallbackError,
@@ -35,6 +36,7 @@ _GIVEN = {
     "on_reply": ("result",),
     "fallback_reply": ("batch", "error"),
     "default_instructions": ("batch",),
+    "separate_authors": ("author", "other"),
 }
 """The positional arguments of each callback."""
 
@@ -153,6 +155,29 @@ def encoded(output: Any, thread_id: str, run_id: str, name: str, call_id: str) -
             error=error.__cause__ or error,
         )
         return error_output(str(error))
+
+
+async def separate(function: Function, code: UserCode, batch: Batch, limit_s: float) -> int:
+    """Call `separate_authors`; return how many of the messages, from the first on, share a run.
+
+    If it raises or takes too long, that is logged and each author gets a run: what must not be
+    mixed is not.
+    """
+    try:
+        return int(
+            await code.call(
+                of_sharing_authors,
+                batch.messages,
+                function,
+                limit_s=limit_s,
+                name=name_of(function),
+            )
+        )
+    except Late as late:
+        _log_late(late, batch.thread_id, batch.id, function)
+    except Raised as raised:
+        _log_raised(raised, batch.thread_id, batch.id, function)
+    return of_one_author(batch.messages)
 
 
 async def instruct(function: Function, code: UserCode, batch: Batch, limit_s: float) -> str | None:

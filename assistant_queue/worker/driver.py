@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_USER_CODE = frozenset({steps.Instruct, steps.Answer, steps.FallBack})
+_USER_CODE = frozenset({steps.Separate, steps.Instruct, steps.Answer, steps.FallBack})
 
 MIN_HAND_BACK_S = 1.0
 """Seconds at least before a batch that was handed back by a worker that continues is taken again.
@@ -87,6 +87,7 @@ class BatchDriver:
         store = StoreSteps(batch, self._live)
         self._handlers: dict[type[Any], Callable[[Any], Awaitable[Any]]] = {
             steps.Trim: store.trim,
+            steps.Separate: user_code.separate,
             steps.OpenConversation: conversation.open,
             steps.Locate: session.locate,
             steps.RenewConversation: batch.with_lease(session.renew_conversation),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from assistant_queue.config import DEFAULT_INSTRUCTIONS, Config
 from assistant_queue.core.delivery import DeliveryRules
-from assistant_queue.core.flow import Rules
+from assistant_queue.core.flow import AuthorRule, Rules
 from assistant_queue.core.retry import Backoff
 
 
@@ -24,7 +24,15 @@ def rules_of(config: Config, *, takes_default: bool) -> Rules:
         instructions=True if callable(instructions) else instructions,
         delivers=delivers(config),
         fallback=True if callable(config.fallback_reply) else config.fallback_reply,
+        max_batch_chars=config.max_batch_chars,
+        authors=_author_rule(config),
     )
+
+
+def _author_rule(config: Config) -> AuthorRule:
+    if callable(config.separate_authors):
+        return AuthorRule.ASK
+    return AuthorRule.SEPARATE if config.separate_authors else AuthorRule.SHARE
 
 
 def delivers(config: Config) -> bool:

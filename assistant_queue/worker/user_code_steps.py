@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 from assistant_queue.core import steps
+from assistant_queue.core.batching import of_one_author
 from assistant_queue.errors import RunExpired
 from assistant_queue.user_code.functions import name_of
 from assistant_queue.worker import callbacks, tool_calls
@@ -72,6 +73,15 @@ class UserCodeSteps:
                 f"{name} has not answered thread {step.batch.thread_id!r} within run_timeout "
                 f"({self._config.run_timeout:g} s)"
             ) from None
+
+    async def separate(self, step: steps.Separate) -> int:
+        """Call `separate_authors` for the authors of a batch."""
+        function = self._config.separate_authors
+        if not callable(function):
+            return of_one_author(step.batch.messages)
+        return await callbacks.separate(
+            function, self._runtime.code, step.batch, self._config.callback_limit
+        )
 
     async def instruct(self, step: steps.Instruct) -> str | None:
         """Call `default_instructions`."""

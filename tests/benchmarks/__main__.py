@@ -20,6 +20,7 @@ from tests.benchmarks import (
     latency,
     leases,
     memory,
+    scraping,
     starting,
     throughput,
     web,
@@ -43,10 +44,12 @@ SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "web": web.rows,
     "hanging": hanging.rows,
     "hostile": hostile.rows,
+    "scraping": scraping.rows,
 }
 LONG: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "depth-long": depth.long_rows,
     "holding-long": holding.long_rows,
+    "scraping-long": scraping.long_rows,
 }
 """Minutes each: only when they are asked for by name, or with `--full`."""
 

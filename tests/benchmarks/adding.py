@@ -12,6 +12,7 @@ import redis
 import rq
 
 from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue
+from assistant_queue.client.judging import judge
 from tests.benchmarks.bench import TEXT, Bench
 from tests.benchmarks.measuring import compare, compare_rounds, quantile
 from tests.benchmarks.raw_rq import JOB
@@ -63,11 +64,10 @@ def _add(queue: AssistantMessageQueue) -> Callable[[], object]:
 
 def _prepare(queue: AssistantMessageQueue) -> object:
     """An add up to the moment at which it would be sent."""
-    checked, made = queue._commands.make(
+    row = queue._commands.make(
         "customer-4711", TEXT, None, message_id=None, author=None, metadata=None
     )
-    queue._commands.validate(made, checked)
-    return next(queue._commands.add_made(checked, made))
+    return next(queue._commands.add_one(judge(queue.config, row)))
 
 
 def _round_trips(bench: Bench, queue: AssistantMessageQueue) -> Row:

@@ -723,7 +723,7 @@ class Rig:
         """Nothing is left but conversations, counters, and records that expire."""
         for key in self.all_keys():
             kind = key.removeprefix(f"{self.keys.prefix}:").partition(":")[0]
-            if kind in ("message", "batch", "journal"):
+            if kind in ("message", "batch", "journal", "pace"):
                 assert self.client.pttl(key) > 0, f"{key} never goes"
             else:
                 assert kind in ("conversation", "counters", "feed", "metrics"), key

@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
+import yaml
 from pydantic import AliasChoices, BaseModel
 from pydantic_core import PydanticUndefined
 
@@ -26,6 +27,7 @@ from assistant_queue.core.runs import RunEnded
 from assistant_queue.core.stored_rows import AttemptRow
 from assistant_queue.core.thread_state import ThreadState, diagram
 from assistant_queue.events import EVENTS
+from assistant_queue.integrations.prometheus.families import FAMILIES, Family
 from assistant_queue.models import ErrorInfo
 from assistant_queue.testing.provider import NAMED
 from assistant_queue.trouble import FATES, MEANING
@@ -304,6 +306,36 @@ def servers_list() -> str:
     return "\n".join(items)
 
 
+def metrics_list() -> str:
+    """Every metric for Prometheus: its name, type, labels and meaning."""
+    return "\n".join(map(_metric, FAMILIES))
+
+
+def _metric(family: Family) -> str:
+    labels = ", ".join(f"`{name}`" for name in family.labels)
+    known = "".join(
+        f" `{label}`: {', '.join(f'`{one}`' for one in values)}."
+        for label, values in family.known.items()
+    )
+    facts = f"{family.kind}, by {labels}" if labels else family.kind
+    return _item(f"`{family.name}` ({facts}): {family.help}.{known}")
+
+
+def alerts_list() -> str:
+    """Every alert rule: the page for it, its severity, delay and summary."""
+    text = (ROOT / "deploy" / "alerts.yaml").read_text(encoding="utf-8")
+    rules = [rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
+    return "\n".join(map(_alert, rules))
+
+
+def _alert(rule: dict[str, Any]) -> str:
+    notes = rule["annotations"]
+    address = notes["runbook_url"].removeprefix("docs/")
+    facts = [rule["labels"]["severity"], *([f"after {rule['for']}"] if "for" in rule else [])]
+    summary = re.sub(r"{{ \$labels\.(\w+) }}", lambda found: found[1].upper(), notes["summary"])
+    return _item(f"[`{rule['alert']}`]({address}) ({', '.join(facts)}): {summary}")
+
+
 def troubles_table() -> str:
     """Every kind of trouble that the stand-in can have, and what the queue does about it."""
     head = ["`trouble(...)`", "the server", "what the queue does"]
@@ -347,6 +379,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "remedies": remedies_list,
     "servers": servers_list,
     "troubles": troubles_table,
+    "metrics": metrics_list,
+    "alerts": alerts_list,
 }
 
 

@@ -39,6 +39,8 @@ PUBLIC = [
     "Batch",
     "BatchFailed",
     "BatchNotFound",
+    "BatchOutcome",
+    "BatchRecord",
     "CallbackError",
     "CompletedListener",
     "ConcurrentWorker",
@@ -48,6 +50,7 @@ PUBLIC = [
     "ConversationBusy",
     "DeliveredReply",
     "DeliveryError",
+    "DeliveryRecord",
     "DeliveryStatus",
     "DeliveryUnknown",
     "ErrorInfo",
@@ -58,6 +61,7 @@ PUBLIC = [
     "FailedListener",
     "FailureReason",
     "FallbackReply",
+    "FlushCallable",
     "FormatTooNew",
     "FunctionBackend",
     "FunctionCall",
@@ -96,6 +100,7 @@ PUBLIC = [
     "RunResult",
     "RunVanished",
     "Said",
+    "ShareCallable",
     "StoreError",
     "StoreUnavailable",
     "ThreadBusy",
@@ -110,6 +115,7 @@ PUBLIC = [
     "TokenMetrics",
     "ToolMetrics",
     "ToolCall",
+    "ToolCallRecord",
     "ToolContext",
     "ToolOutput",
     "Undeliverable",
@@ -125,6 +131,7 @@ PUBLIC = [
 ]
 
 TYPE_ALIASES = {
+    "BatchOutcome",
     "Content",
     "DeliveryStatus",
     "Event",
@@ -185,6 +192,7 @@ def test_the_generated_parts_are_where_readers_look() -> None:
     assert names_in(read("docs/events.md")) == ["events"]
     assert names_in(read("docs/backends.md")) == ["remedies", "servers"]
     assert names_in(read("docs/testing-your-bot.md")) == ["troubles"]
+    assert names_in(read("docs/metrics.md")) == ["metrics", "alerts"]
 
 
 def test_every_kind_of_trouble_is_explained() -> None:

@@ -84,7 +84,7 @@ def test_the_signature_shows_plain_types(queue: type) -> None:
         assert internal not in shown
     assert "BackoffKeywords = {'type': 'exponential', 'delay': 5.0}" in shown
     assert "message_delay: float = 10.0" in shown
-    assert "window: Literal['fixed', 'sliding'] = 'fixed'" in shown
+    assert "window: Literal['fixed', 'sliding', 'adaptive'] = 'fixed'" in shown
 
 
 def test_words_for_states_are_those_of_the_enums() -> None:

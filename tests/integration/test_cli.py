@@ -156,6 +156,7 @@ def test_the_exit_codes_are_explained_once_for_all_commands() -> None:
         (["worker", "--app", "no_such_module:queue"], "cannot be imported"),
         (["worker", "--app", "json:dumps"], "is not a queue"),
         (["worker", "--fork", "--concurrency", "2"], "leave out --concurrency"),
+        (["worker", "--fork", "--metrics-port", "9108"], "leave out --fork"),
         (["send", "thread", "  "], "message is empty or blank"),
         (["send", "", "text"], "thread_id"),
         (["sweep", "--json"], "--once"),
@@ -309,16 +310,22 @@ def test_a_worker_answers_for_itself(command: Command, one_redis: RedisServer) -
         answer = httpx.get(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE_S)
         return answer.status_code, answer.json()
 
-    words = ["worker", "--health-port", str(port), "--concurrency", "7"]
+    ports = ["--health-port", str(port), "--metrics-port", str(port)]
+    second = f"{command.prefix}:second"
+    words = ["worker", *ports, "--concurrency", "7", "--prefix", command.prefix, "--prefix", second]
     with command.start(*words) as worker:
         assert line_of(worker.stdout).startswith("worker ready")
         status, health = ask("/ready")
         assert (status, health["status"], health["concurrency"]) == (200, "working", 7)
         assert ask("/live")[0] == 200
-        assert ask("/elsewhere")[0] == 404
+        assert httpx.get(f"http://127.0.0.1:{port}/elsewhere").status_code == 404
+        text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE_S).text
+        for queue in (command.prefix, second):
+            assert f'assistant_queue_worker_room{{queue="{queue}"}} 7.0\n' in text
         taken = command.run(*words)
         assert taken.returncode == 2
-        assert f"cannot listen at 127.0.0.1:{port} for health checks" in taken.stderr
+        assert f"cannot listen at 127.0.0.1:{port} for health checks and metrics" in taken.stderr
+        assert "give another --health-port and --metrics-port" in taken.stderr
         with redis.Redis.from_url(one_redis.url) as client:
             rq.suspension.suspend(client)
             try:

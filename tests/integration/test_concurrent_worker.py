@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 import redis
@@ -20,7 +21,7 @@ from rq import suspension
 from assistant_queue import AssistantMessageQueue, ConcurrentWorker, Worker
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Reply, ToolCalls
-from tests.conftest import PATIENCE_S, RedisServer
+from tests.conftest import PATIENCE_S, RedisServer, free_port
 from tests.integration.conftest import BIN, HERE, wait_until
 from tests.integration.terminal import line_of, wait_for_line
 
@@ -463,7 +464,9 @@ def children_of(process: subprocess.Popen[str]) -> set[int]:
 
 
 def test_processes_share_the_work_and_one_that_dies_is_replaced(bench: Bench) -> None:
-    parent = bench.start("--processes", "2", "--concurrency", "1")
+    port = free_port()
+    metrics = ["--metrics-port", str(port)]
+    parent = bench.start("--processes", "2", "--concurrency", "1", *metrics)
     wait_until(lambda: len(bench.workers()) == 2, "both register")
     first = children_of(parent)
     assert {worker.pid for worker in bench.workers()} == first
@@ -479,6 +482,8 @@ def test_processes_share_the_work_and_one_that_dies_is_replaced(bench: Bench) ->
             lambda: len(children_of(parent)) == 2 and children_of(parent) != first,
             "another is started",
         )
+        text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE_S).text
+        assert f'_messages_total{{outcome="queued",queue="{bench.prefix}"}} 2.0\n' in text
         gate.release()
         for receipt in receipts:
             assert queue.wait_for_reply(receipt.message_id, PATIENCE_S) == "You said: hello"

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from assistant_queue.core.batch_records import load_records
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.thread_state import Phase, ThreadState
-from assistant_queue.core.window import NEVER_MS, Window, due_at, is_never
+from assistant_queue.core.window import NEVER_MS, ThreadPace, Window, adapted, due_at, is_never
 from assistant_queue.errors import BatchNotFound, LeaseLost, MessageIdConflict, ThreadFull
 from assistant_queue.models import ExplanationVerdict, Message
 from assistant_queue.store import rq_jobs
@@ -40,6 +40,8 @@ WINDOWS = (
     Window(delay_ms=3000),
     Window(delay_ms=2000, max_batch=3),
     Window(delay_ms=1500, kind="sliding", max_wait_ms=4000),
+    Window(delay_ms=2500, max_chars=12),
+    Window(delay_ms=1500, kind="adaptive", max_wait_ms=4000),
 )
 LEASE_S = 10.0
 PICKS = st.integers(0, 3)
@@ -82,6 +84,8 @@ class ModelThread:
     paused: bool = False
     progress: str | None = None
     holders: list[str] = field(default_factory=list)
+    chars: int | None = None
+    pace: ThreadPace | None = None
     journal: list[tuple[str, str]] = field(default_factory=list)
 
     def clear_batch(self) -> None:
@@ -104,6 +108,7 @@ class ModelThread:
         else:
             self.state = IDLE
             self.last = None
+            self.chars = None
 
 
 @dataclass
@@ -131,6 +136,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.rig.run(event_log.listen(self.rig.namespace, event_log.ALL_THREADS))
         self.threads = {thread: ModelThread() for thread in THREADS}
         self.messages: dict[str, tuple[str, str]] = {}
+        self.chars: dict[str, int] = {}
         self.records: dict[str, Record] = {}
         self.completed: list[str] = []
         self.cancelled: set[str] = set()
@@ -194,6 +200,14 @@ class StoreMachine(RuleBasedStateMachine):
         assert not receipt.duplicate
         now = self.now
         first = now if opens else model.first
+        chars = len("hello") + (model.chars or 0 if model.pending else 0)
+        if window.max_chars:
+            model.chars = chars
+            self.chars[message] = len("hello")
+        if window.kind == "adaptive" and wants_reply:
+            window, model.pace = adapted(
+                window, model.pace, now_ms=now, is_burst=not opens or model.batch is not None
+            )
         if (
             wants_reply
             and model.batch is not None
@@ -209,6 +223,7 @@ class StoreMachine(RuleBasedStateMachine):
                 count=len(model.pending) + 1,
                 previous_due_ms=before,
                 wants_reply=wants_reply,
+                chars=chars,
             )
         due = max(due, first)
         model.pending.append(message)
@@ -278,14 +293,19 @@ class StoreMachine(RuleBasedStateMachine):
         if waits:
             thread.pending.remove(message)
             self.cancelled.add(message)
+            self._count_chars(thread, message, 0)
             self.counted["cancelled"] += 1
             if not thread.pending and thread.batch is None:
                 thread.state = IDLE
-                thread.last = None
+                thread.last = thread.chars = None
             elif thread.pending and message not in self.quiet and not self.any_wants(thread):
                 thread.own_due = NEVER_MS
                 if thread.batch is None:
                     thread.due = NEVER_MS
+
+    def _count_chars(self, thread: ModelThread, message: str, length: int) -> None:
+        if thread.chars is not None:
+            thread.chars = max(thread.chars + length - self.chars.get(message, 0), 0)
 
     def any_wants(self, thread: ModelThread) -> bool:
         """Return whether a waiting message wants a reply."""
@@ -311,6 +331,19 @@ class StoreMachine(RuleBasedStateMachine):
             is waits
         )
         self.messages[message] = (thread, edited if waits else content)
+        if waits and self.threads[thread].chars is not None:
+            self._count_chars(self.threads[thread], message, len(edited))
+            self.chars[message] = len(edited)
+
+    @rule(thread=st.sampled_from(THREADS))
+    def flush(self, thread: str) -> None:
+        model = self.threads[thread]
+        waits = bool(model.pending) and not is_never(model.own_due or 0)
+        assert self.rig.run(control.flush(self.rig.namespace, thread)) is waits
+        if waits and model.own_due is not None and model.own_due > self.now:
+            model.own_due = self.now
+            if model.batch is None:
+                model.due = self.now
 
     # --- time, RQ, sweepers -----------------------------------------------------------------------
 
@@ -435,6 +468,7 @@ class StoreMachine(RuleBasedStateMachine):
             model.phase = Phase.FROZEN
             model.progress = ""
             model.first = model.own_due = self.now
+            model.chars = None
             if model.pending and not self.any_wants(model):
                 model.own_due = NEVER_MS
         elif model.token is not None:
@@ -572,7 +606,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert renewed.until_ms == model.until
 
     @some_lease
-    @rule(pick=PICKS, phase=st.sampled_from([Phase.SENDING, Phase.RUNNING]))
+    @rule(pick=PICKS, phase=st.sampled_from([Phase.FROZEN, Phase.SENDING, Phase.RUNNING]))
     def save(self, pick: int, phase: Phase) -> None:
         _, lease, model, held = self._lease(pick)
         if held and model.phase is Phase.DELIVERING:
@@ -781,6 +815,8 @@ class StoreMachine(RuleBasedStateMachine):
                 assert int(fields["due"]) == model.due, thread
             if model.pending:
                 assert int(fields["own_due"]) == model.own_due, thread
+                chars = None if model.chars is None else str(model.chars)
+                assert fields.get("chars") == chars, thread
             if model.batch is not None:
                 assert (fields["batch"], fields["phase"]) == (model.batch_id, model.phase), thread
                 assert model.progress in (None, fields.get("progress", "")), thread
@@ -986,7 +1022,7 @@ def machine(make_rig: Callable[[], Rig]) -> type[StoreMachine]:
 
 
 A, B = THREADS
-NOW, SOON, FULL, SLIDING = WINDOWS
+NOW, SOON, FULL, SLIDING, LONG, ADAPTIVE = WINDOWS
 
 
 def tour(play: StoreMachine) -> None:  # noqa: PLR0915 - a walk

@@ -22,9 +22,11 @@ from tests.contract.store_rig import Rig
 
 sys.path.insert(0, str(Path(__file__).parent))
 from copies_tour import copies_tour
+from counts_tour import counts_tour
 from quiet_tour import quiet_tour
 from said_tour import said_tour
 from store_model import machine, tour
+from window_tour import window_tour
 
 NUMBERS = itertools.count()
 FOUND = (AssertionError, StoreError, MessageIdConflict, ThreadFull, KeyError, ValueError)
@@ -124,7 +126,10 @@ BUGS: dict[str, tuple[str, Callable[[str], str]]] = {
         "add",
         swap("elseif not opens and tonumber(t.own_due) <= now then", "elseif false then"),
     ),
-    "an add behind a run takes its state": ("add", swap("if not t.batch then", "if true then")),
+    "an add behind a run takes its state": (
+        "add",
+        swap("t.batch and '' or wake_in_time(t, due)", "wake_in_time(t, due)"),
+    ),
     "a renewal does not move the lease": (
         "renew",
         swap("'until', ms(lease_end), ", "'last', '', "),
@@ -458,6 +463,142 @@ OF_SAID: dict[str, tuple[str, Callable[[str], str]]] = {
 }
 
 
+LOST = "if not holds(t) then return {'lost'} end\n"
+ABOVE_THE_GUARD = "local t = read_thread()\nif not holds(t) then"
+OF_COUNTS: dict[str, tuple[str, Callable[[str], str]]] = {
+    "a batch is counted again when its end is repeated": (
+        "finish",
+        swap(ABOVE_THE_GUARD, f"count_step()\n{ABOVE_THE_GUARD}"),
+    ),
+    "a holder that lost its lease counts its batch": (
+        "finish",
+        swap("  return {'lost'}\nend", "  count_step()\n  return {'lost'}\nend"),
+    ),
+    "a batch of which version 0.1 stored the results is counted": (
+        "finish",
+        swap(
+            "elseif redis.call('EXISTS', key.record) == 1 then",
+            "elseif redis.call('EXISTS', key.record) == 1 then\n  count_step()",
+        ),
+    ),
+    "a batch that ends is not counted": (
+        "finish",
+        swap("t.bn))\n  count_step()", "t.bn))"),
+    ),
+    "a failed batch is counted again when its end is repeated": (
+        "bury",
+        swap(ABOVE_THE_GUARD, f"count_step()\n{ABOVE_THE_GUARD}"),
+    ),
+    "a failed batch is not counted": ("bury", swap("count_step()\nredis", "redis")),
+    "an attempt is counted by a holder that lost its lease": (
+        "postpone",
+        swap(LOST, f"if not holds(t) then count_step() end\n{LOST}"),
+    ),
+    "an attempt is counted again when its end is repeated": (
+        "postpone",
+        swap("local t = read_thread()\n", "local t = read_thread()\ncount_step()\n"),
+    ),
+    "an attempt that failed is counted with the end of its batch": (
+        "postpone",
+        swap("count_step()\nlocal due", "local due"),
+    ),
+    "a duration is in the bucket before its own": (
+        "bury",
+        swap("local bucket, bound = 0, 5", "local bucket, bound = -1, 2.5"),
+    ),
+    "a takeover is not counted": ("claim", swap("  add_to('takeovers', 1)\n", "")),
+    "each claim counts as a takeover": (
+        "claim",
+        swap("local lease_end = now", "add_to('takeovers', 1)\nlocal lease_end = now"),
+    ),
+    "a cancelled message was never queued": (
+        "cancel",
+        swap("book(t.pk, 'cancelled', 1)", "book(t.pk, nil, 1)"),
+    ),
+    "a discarded message was never queued": (
+        "discard_failed",
+        swap("book('failed', 'discarded', count)", "book('failed', nil, count)"),
+    ),
+    "a duplicate is not counted": ("add", swap("    add_to('duplicates', 1)\n", "")),
+    "a late copy of a duplicate is counted": (
+        "add",
+        swap("if not string.find(again, arg.nonce, 1, true) then", "if not is_same then"),
+    ),
+    "a repeated add counts as a duplicate": (
+        "add",
+        swap("is_same and arg.nonce or ", ""),
+    ),
+    "what is said counts as a message": ("say", swap("  add_to('said', 1)\n", "")),
+}
+
+OF_WINDOWS: dict[str, tuple[str, Callable[[str], str]]] = {
+    "a flush leaves the wake-up where it is": (
+        "flush",
+        swap("if not t.batch then wake_in_time(t, now) end", ""),
+    ),
+    "a flush behind a run takes its state": (
+        "flush",
+        swap("if not t.batch then wake_in_time", "if true then wake_in_time"),
+    ),
+    "a flush does not book": (
+        "flush",
+        swap("kind_of(t, now)\nbook(t.pk, kind, t.n)", "kind_of(t, now)"),
+    ),
+    "a late flush ends the next window": (
+        "flush",
+        swap("if before then return {before} end", ""),
+    ),
+    "a flush answers what wants no reply": (
+        "flush",
+        swap("t.n > 0 and not is_never(t.own_due) and 'flushed'", "t.n > 0 and 'flushed'"),
+    ),
+    "characters do not end a window": (
+        "add",
+        swap("or (limits_chars and chars >= tonumber(arg.max_chars))", ""),
+    ),
+    "characters of the batch before are counted": (
+        "claim",
+        swap("if t.chars then redis.call('HDEL', key.thread, 'chars') end", ""),
+    ),
+    "characters of a cancelled message are counted": (
+        "cancel",
+        swap("if t.chars then count_chars(t, 0) end", ""),
+    ),
+    "characters of an edited message are those it had": (
+        "edit",
+        swap("  count_chars(t, tonumber(arg.chars))\n", ""),
+    ),
+    "a message that was given back stays in its batch": (
+        "trim",
+        swap("redis.call('HDEL', rest_key(i), 'batch')", ""),
+    ),
+    "the pace of a thread is not learned": (
+        "add",
+        swap("if is_burst and ago and ago >= 0 and ago <= most then", "if false then"),
+    ),
+    "the pace of a thread is that of its last message": (
+        "add",
+        swap("gap = math.max(math.floor((7 * gap + ago) / 8), 1)", "gap = ago"),
+    ),
+    "an answered message begins a burst": (
+        "add",
+        swap("adapted(delay, not opens or t.batch ~= nil)", "adapted(delay, true)"),
+    ),
+    "a message behind a run belongs to no burst": (
+        "add",
+        swap("adapted(delay, not opens or t.batch ~= nil)", "adapted(delay, not opens)"),
+    ),
+    "a message that wants no reply counts for the pace": (
+        "add",
+        swap("if arg.window == 'adaptive' and not quiet then", "if arg.window == 'adaptive' then"),
+    ),
+    "a pace is kept for ever": (
+        "add",
+        swap(",\n    'PX', pace_ttl_ms)", ")"),
+    ),
+}
+
+
 @pytest.fixture(scope="module")
 def client(one_redis: RedisServer) -> Iterator[Any]:
     """A real server: half the CPU of one in Python."""
@@ -475,7 +616,7 @@ def rig(client: Any) -> Callable[[], Rig]:
 
 
 def break_script(monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
-    name, change = {**BUGS, **OF_COPIES, **OF_QUIET, **OF_SAID}[bug]
+    name, change = {**BUGS, **OF_COPIES, **OF_QUIET, **OF_SAID, **OF_WINDOWS, **OF_COUNTS}[bug]
     broken = change(whole_source(name))
     monkeypatch.setattr(
         calls,
@@ -538,6 +679,32 @@ def test_the_tour_of_what_is_said_finds(
     break_script(monkeypatch, bug)
     with pytest.raises(FOUND):
         said_tour(machine(rig)())
+
+
+def test_the_tour_of_windows_is_passed_by_the_store_as_it_is(rig: Callable[[], Rig]) -> None:
+    window_tour(machine(rig)())
+
+
+@pytest.mark.parametrize("bug", OF_WINDOWS)
+def test_the_tour_of_windows_finds(
+    rig: Callable[[], Rig], monkeypatch: pytest.MonkeyPatch, bug: str
+) -> None:
+    break_script(monkeypatch, bug)
+    with pytest.raises(FOUND):
+        window_tour(machine(rig)())
+
+
+def test_the_tour_of_counts_is_passed_by_the_store_as_it_is(rig: Callable[[], Rig]) -> None:
+    counts_tour(machine(rig)())
+
+
+@pytest.mark.parametrize("bug", OF_COUNTS)
+def test_the_tour_of_counts_finds(
+    rig: Callable[[], Rig], monkeypatch: pytest.MonkeyPatch, bug: str
+) -> None:
+    break_script(monkeypatch, bug)
+    with pytest.raises(AssertionError):
+        counts_tour(machine(rig)())
 
 
 # Those that any walk meets soon; with HYPOTHESIS_PROFILE=long, all but the rare ones.

@@ -12,7 +12,10 @@ from assistant_queue.core.batching import (
     Fit,
     fit,
     instructions_of,
+    of_one_author,
+    of_sharing_authors,
     signed,
+    within,
 )
 from assistant_queue.models import Content, Message
 
@@ -200,3 +203,79 @@ def test_every_message_is_in_one_item_in_order_and_what_was_made_to_fit_fits_aga
         one.id for one in taken if not one.held
     ]
     assert fit(taken, max_items=most, max_item_chars=chars).taken == len(taken)
+
+
+# --- what one batch may hold ----------------------------------------------------------------------
+
+
+def by(*authors: str | None) -> list[Message]:
+    return [message(number, author=author) for number, author in enumerate(authors)]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "count"),
+    [([4, 6, 1], 2), ([4, 7], 1), ([11, 1], 1), ([11], 1), ([3, 3, 3], 3), ([10, 0], 2)],
+)
+def test_a_batch_holds_at_most_so_many_characters_and_a_longer_message_goes_alone(
+    lengths: list[int], count: int
+) -> None:
+    texts = [
+        message(number, [{"type": "text", "text": "x" * n}]) for number, n in enumerate(lengths)
+    ]
+    assert within(texts, 10, cuts_quiet=False) == count
+
+
+@pytest.mark.parametrize(("cuts_quiet", "count"), [(True, 2), (False, 3)])
+def test_messages_that_want_no_reply_are_a_batch_only_if_they_can_be_written(
+    cuts_quiet: bool, count: int
+) -> None:
+    texts = [
+        message(number, "x" * 5, wants_reply=wants_reply)
+        for number, wants_reply in enumerate([False, False, True, True])
+    ]
+    assert within(texts, 10, cuts_quiet=cuts_quiet) == count
+
+
+@given(st.lists(st.integers(0, 8), min_size=1), st.integers(1, 20))
+def test_cut_again_and_again_no_message_is_lost_and_no_batch_is_too_long(
+    lengths: list[int], most: int
+) -> None:
+    left = [
+        message(number, [{"type": "text", "text": "x" * n}]) for number, n in enumerate(lengths)
+    ]
+    while left:
+        count = within(left, most, cuts_quiet=False)
+        assert count >= 1
+        assert count == 1 or sum(len(one.text) for one in left[:count]) <= most
+        left = left[count:]
+
+
+@pytest.mark.parametrize(
+    ("authors", "count"),
+    [
+        (["ann", "ann", "ben"], 2),
+        (["ann"], 1),
+        ([None, "ann"], 1),
+        ([None, None], 2),
+        (["ann", "ben", "ann"], 1),
+    ],
+)
+def test_each_author_gets_a_run(authors: list[str | None], count: int) -> None:
+    assert of_one_author(by(*authors)) == count
+
+
+def test_a_function_says_which_authors_share_a_run() -> None:
+    staff = {"ann", "ben"}
+    asked: list[tuple[str | None, str | None]] = []
+
+    def may_share(one: str | None, other: str | None) -> bool:
+        asked.append((one, other))
+        return (one in staff) is (other in staff)
+
+    assert of_sharing_authors(by("ann", "ann", "ben", "eve"), may_share) == 3
+    assert asked == [("ann", "ben"), ("ann", "eve")]
+
+
+def test_the_author_of_a_message_that_wants_no_reply_shares_with_all() -> None:
+    quiet = message(1, author="eve", wants_reply=False)
+    assert of_one_author([quiet, *by("ann"), quiet, *by("ann"), *by("ben")]) == 4

@@ -19,7 +19,13 @@ from flow_harness import (
 )
 
 from assistant_queue.core import steps
-from assistant_queue.core.flow import MAX_DEATHS, MAX_DEATHS_ELSEWHERE, Rules
+from assistant_queue.core.flow import (
+    MAX_DEATHS,
+    MAX_DEATHS_ELSEWHERE,
+    AuthorRule,
+    Claimed,
+    Rules,
+)
 from assistant_queue.core.flow.attempt import MAX_CUTS
 from assistant_queue.core.flow.outcome import (
     BURIAL_PATIENCE_S,
@@ -312,6 +318,61 @@ def test_a_failing_instructions_callable_does_not_make_a_sent_batch_unsent(
     driver.run(claimed(phase=phase, progress=before), {steps.Instruct: CallbackError("boom")})
     postponed = driver.only(steps.Postpone)
     assert (postponed.phase, postponed.progress.run_id) == (phase, before.run_id)
+
+
+# --- what one batch may hold ----------------------------------------------------------------------
+
+
+@BOTH
+def test_what_exceeds_the_characters_of_a_batch_waits_for_the_next(
+    capabilities: Capabilities,
+) -> None:
+    driver = Scripted(capabilities, Rules(max_batch_chars=6))
+    driver.run(claimed(*messages("one", "two", "three")))
+    assert driver.only(steps.Trim).keep == 2
+    assert [item.content for item in driver.only(steps.Start).request.items] == ["one", "two"]
+
+
+def by_authors(*authors: str) -> Claimed:
+    return claimed(
+        *(
+            Message(id=f"m{number}", content=f"text {number}", author=author)
+            for number, author in enumerate(authors)
+        )
+    )
+
+
+def test_authors_are_separated_without_asking_if_each_gets_a_run() -> None:
+    driver = Scripted(rules=Rules(authors=AuthorRule.SEPARATE))
+    driver.run(by_authors("ann", "ann", "ben"))
+    assert driver.only(steps.Trim).keep == 2
+    assert "Separate" not in driver.names
+
+
+def test_a_callable_is_asked_for_the_authors_and_marked_as_user_code() -> None:
+    driver = Scripted(rules=Rules(authors=AuthorRule.ASK))
+    driver.run(by_authors("ann", "ben", "eve"), {steps.Separate: 2})
+    assert driver.names[:3] == ["Save(frozen)", "Separate", "Trim"]
+    assert driver.all(steps.Save)[0].progress.called == "separate_authors"
+    assert not driver.all(steps.Save)[1].progress.in_user_code
+    assert driver.only(steps.Trim).keep == 2
+
+
+def test_a_callable_is_not_asked_for_one_author() -> None:
+    driver = Scripted(rules=Rules(authors=AuthorRule.ASK))
+    driver.run(by_authors("ann", "ann"))
+    assert {"Separate", "Trim"}.isdisjoint(driver.names)
+
+
+@BOTH
+@pytest.mark.parametrize("phase", [Phase.SENDING, Phase.RUNNING])
+def test_a_batch_that_was_sent_stays_as_it_is(capabilities: Capabilities, phase: Phase) -> None:
+    """Its options may have changed since: the worker that continues is another one."""
+    rules = Rules(max_batch_chars=1, authors=AuthorRule.SEPARATE)
+    driver = Scripted(capabilities, rules)
+    before = running() if phase is Phase.RUNNING else sending()
+    driver.run(replace(by_authors("ann", "ben"), phase=phase, progress=before))
+    assert "Trim" not in driver.names
 
 
 # --- tool rounds ----------------------------------------------------------------------------------

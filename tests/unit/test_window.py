@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import statistics
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assistant_queue.core.window import NEVER_MS, Window, due_at, is_never
+from assistant_queue.core.window import NEVER_MS, ThreadPace, Window, adapted, due_at, is_never
+from tests.benchmarks import windows
+
+ROOT = Path(__file__).parents[2]
 
 FIXED = Window(delay_ms=1000)
 SLIDING = Window(delay_ms=1000, kind="sliding", max_wait_ms=2500)
@@ -54,6 +60,50 @@ def test_a_full_batch_ends_the_window_at_once() -> None:
     assert due_at(window, now_ms=5500, first_ms=5000, count=3, previous_due_ms=6000) == 5500
 
 
+def test_as_many_characters_end_the_window_at_once() -> None:
+    window = Window(delay_ms=1000, max_chars=10)
+    given = {"now_ms": 5500, "first_ms": 5000, "count": 2, "previous_due_ms": 6000}
+    assert due_at(window, **given, chars=9) == 6000
+    assert due_at(window, **given, chars=10) == 5500
+
+
+ADAPTIVE = Window(delay_ms=10_000, kind="adaptive", max_wait_ms=30_000)
+
+
+def test_an_adaptive_window_has_the_given_length_until_a_pace_is_known() -> None:
+    window, pace = adapted(ADAPTIVE, None, now_ms=5000, is_burst=False)
+    assert (window.kind, window.delay_ms) == ("sliding", 10_000)
+    assert pace == ThreadPace(gap_ms=0, deviation_ms=0, seen_ms=5000)
+
+
+def test_a_pace_is_estimated_as_tcp_estimates_its_time_out() -> None:
+    pace: ThreadPace | None = None
+    lengths = []
+    for at in (1000, 3000, 5000, 9000):
+        window, pace = adapted(ADAPTIVE, pace, now_ms=at, is_burst=at > 1000)
+        lengths.append(window.delay_ms)
+    # 2000 + 4 x 1000; 2000 + 4 x 750; 2250 + 4 x 1062
+    assert lengths == [10_000, 6000, 5000, 6498]
+
+
+@pytest.mark.parametrize(
+    ("ago_ms", "is_burst"), [(30_001, True), (2000, False), (-5000, True)], ids=str
+)
+def test_what_belongs_to_no_burst_teaches_nothing(ago_ms: int, is_burst: bool) -> None:
+    before = ThreadPace(gap_ms=2000, deviation_ms=500, seen_ms=100_000)
+    window, after = adapted(ADAPTIVE, before, now_ms=100_000 + ago_ms, is_burst=is_burst)
+    assert (after.gap_ms, after.deviation_ms) == (2000, 500)
+    assert after.seen_ms == 100_000 + ago_ms
+    assert window.delay_ms == 4000
+
+
+def test_an_adaptive_window_is_bounded_on_both_sides() -> None:
+    slow = ThreadPace(gap_ms=29_000, deviation_ms=9000, seen_ms=0)
+    quick = ThreadPace(gap_ms=3, deviation_ms=1, seen_ms=0)
+    assert adapted(ADAPTIVE, slow, now_ms=90_000, is_burst=False)[0].delay_ms == 30_000
+    assert adapted(ADAPTIVE, quick, now_ms=90_000, is_burst=False)[0].delay_ms == 1000
+
+
 def test_no_delay_means_at_once() -> None:
     assert (
         due_at(Window(delay_ms=0), now_ms=5000, first_ms=5000, count=1, previous_due_ms=None)
@@ -84,3 +134,15 @@ def test_no_message_waits_longer_than_its_window_allows(
             assert due == before
         elif most and count >= most:
             assert due == now
+
+
+def test_the_figures_of_the_documents_are_those_of_the_rule() -> None:
+    assert windows.table() in (ROOT / "docs" / "windows.md").read_text(encoding="utf-8")
+
+
+def test_an_adaptive_window_cuts_fewer_bursts_than_a_sliding_one_that_waits_as_long() -> None:
+    own = windows.at_own_speeds(windows.threads())
+    adaptive = windows.play(windows.WINDOWS["adaptive, from 10 s"], own)
+    sliding = windows.play(windows.WINDOWS["sliding, 10 s"], own)
+    assert statistics.fmean(adaptive.waits_s) <= statistics.fmean(sliding.waits_s)
+    assert adaptive.cut < sliding.cut * 0.6

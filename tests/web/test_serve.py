@@ -408,6 +408,9 @@ async def test_the_service_works_as_the_shipped_redis_user(
                 ).status_code == 200
                 ready = (await client.get("/api/health/ready")).json()
                 assert ready["workers"] == 1
+                scraped = (await client.get("/metrics")).text
+                assert '\nassistant_queue_up{queue="assistant"} 1.0\n' in scraped
+                assert "\nassistant_queue_workers{" not in scraped, "it may not read them"
                 for method, path in (
                     ("GET", "/api/status"),
                     ("GET", "/api/failed"),

@@ -30,6 +30,7 @@ from assistant_queue.core.flow.context import (
     ENDED_WELL,
     MAX_DEATHS,
     MAX_DEATHS_ELSEWHERE,
+    AuthorRule,
     BatchContext,
     Claimed,
     Flow,
@@ -46,6 +47,7 @@ from assistant_queue.models import ErrorInfo
 __all__ = [
     "MAX_DEATHS",
     "MAX_DEATHS_ELSEWHERE",
+    "AuthorRule",
     "BatchContext",
     "Claimed",
     "Flow",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Any, cast
 
 from assistant_queue.core import steps
@@ -47,6 +48,14 @@ Flow = Generator[steps.Step, Any, steps.Ending]
 Event = ActionRequired | RunEnded
 
 
+class AuthorRule(Enum):
+    """Authors that may be in one batch."""
+
+    SHARE = "any"
+    SEPARATE = "one"
+    ASK = "those that the user's callable lets share"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
     """The options that the flow decides by; seconds.
@@ -57,6 +66,7 @@ class Rules:
         delivers: There is an `on_reply`.
         fallback: The reply of a batch that fails for good: a text, None for none, or True to ask
             the user's callable.
+        max_batch_chars: Most characters of a batch, None for no limit.
     """
 
     max_attempts: int = 3
@@ -69,6 +79,8 @@ class Rules:
     instructions: str | bool | None = None
     delivers: bool = False
     fallback: str | bool | None = None
+    max_batch_chars: int | None = None
+    authors: AuthorRule = AuthorRule.SHARE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +190,13 @@ class BatchContext:
         """As many workers have died over it as it takes to hold it against the batch."""
         most = MAX_DEATHS if self._is_in_user_code else MAX_DEATHS_ELSEWHERE
         return self.deaths >= most or self.claimed.deaths >= MAX_DEATHS_ELSEWHERE
+
+    @property
+    def is_fresh(self) -> bool:
+        """Nothing of the batch was sent: it may still become smaller."""
+        progress = self.progress
+        was_tried = progress.attempts or progress.refusals or progress.failures
+        return self.phase is Phase.FROZEN and not was_tried and not progress.already_in_thread
 
     @property
     def sent(self) -> RunRequest:

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from assistant_queue.core import steps
-from assistant_queue.core.batching import Fit, fit, instructions_of
+from assistant_queue.core.batching import Fit, fit, instructions_of, of_one_author, within
 from assistant_queue.core.failure_table import Park
-from assistant_queue.core.flow.context import BatchContext, Steps
+from assistant_queue.core.flow.context import AuthorRule, BatchContext, Steps
 from assistant_queue.core.flow.user_code import enter_user_code, leave_user_code
 from assistant_queue.core.runs import FoundBy, InputItem, RunRequest
 from assistant_queue.core.thread_state import Phase
@@ -53,15 +53,39 @@ def prepare(ctx: BatchContext) -> Steps:
 
 def _fitting_items(ctx: BatchContext) -> Generator[steps.Step, Any, tuple[InputItem, ...]]:
     """Give back what one request does not take; return the items of the rest."""
+    if ctx.is_fresh:
+        yield from _keep(ctx, (yield from _leading(ctx)))
     fitting = _fit(ctx)
     if fitting.taken < len(ctx.batch.messages):
         # Only before the first request can it not fit: what is frozen after that was made to.
-        yield steps.Trim(keep=fitting.taken)
-        ctx.batch = replace(ctx.batch, messages=ctx.batch.messages[: fitting.taken])
+        yield from _keep(ctx, fitting.taken)
         # A worker that resumes sees only these: what is sent must be what it would send, or it is
         # not recognised.
         fitting = _fit(ctx)
     return fitting.items
+
+
+def _keep(ctx: BatchContext, count: int) -> Steps:
+    if count < len(ctx.batch.messages):
+        yield steps.Trim(keep=count)
+        ctx.batch = replace(ctx.batch, messages=ctx.batch.messages[:count])
+
+
+def _leading(ctx: BatchContext) -> Generator[steps.Step, Any, int]:
+    """Return how many messages the options let into one batch."""
+    rules = ctx.rules
+    messages = ctx.batch.messages
+    count = len(messages)
+    if rules.max_batch_chars is not None:
+        count = within(messages, rules.max_batch_chars, cuts_quiet=ctx.capabilities.writes)
+    if rules.authors is AuthorRule.SHARE:
+        return count
+    alone = of_one_author(messages)
+    if alone < count and rules.authors is AuthorRule.ASK:
+        yield from enter_user_code(ctx, "separate_authors")
+        alone = yield steps.Separate(batch=ctx.batch)
+        leave_user_code(ctx)
+    return min(count, alone)
 
 
 def _fit(ctx: BatchContext) -> Fit:

@@ -45,12 +45,15 @@ class Action(StrEnum):
     ANSWER_TOOLS = "answer_tools"
     PAUSE = "pause"
     RESUME = "resume"
+    FLUSH = "flush"
     READ_FAILED = "read_failed"
     RETRY_FAILED = "retry_failed"
     DISCARD_FAILED = "discard_failed"
     READ_STATUS = "read_status"
     LIST_THREADS = "list_threads"
     EXPLAIN = "explain"
+    READ_TIMELINE = "read_timeline"
+    READ_METRICS = "read_metrics"
     READ_HEALTH = "read_health"
 
 

@@ -16,6 +16,7 @@ from assistant_queue.client.async_queue import AsyncAssistantMessageQueue
 from assistant_queue.client.queue import AssistantMessageQueue
 from assistant_queue.integrations.fastapi import (
     message_routes,
+    metrics_routes,
     operator_routes,
     run_routes,
     sockets,
@@ -87,6 +88,7 @@ def router_of(service: Service) -> APIRouter:
         run_routes,
         stream_routes,
         operator_routes,
+        metrics_routes,
         sockets,
     ):
         part.add_routes(router, service)
@@ -138,6 +140,9 @@ def app_of(service: Service, *, page: bool, assistant_name: str, root_path: str 
     )
     router = router_of(service)
     app.include_router(router, prefix=API)
+    root = APIRouter(route_class=route_class(service))
+    metrics_routes.add_routes(root, service, is_in_document=False)
+    app.include_router(root)
     _add_document(app)
 
     async def answer(request: Request, error: Exception) -> Response:

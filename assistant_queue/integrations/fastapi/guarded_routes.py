@@ -44,6 +44,7 @@ _SUMMARIES = {
     "discard_failed": "Discard a failed batch",
     "answer_tools": "Answer the tool calls of a run",
     "read_history": "Read what was said in a thread",
+    "read_metrics": "Read the metrics of the queue",
     "live": "Check that the process answers",
     "ready": "Check that messages are taken and answered",
 }

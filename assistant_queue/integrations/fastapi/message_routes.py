@@ -228,6 +228,7 @@ async def add(
         metadata=body.metadata,
         tenant=caller.tenant if caller.tenant is not None else body.tenant,
         wants_reply=body.wants_reply,
+        message_delay=body.message_delay,
     )
     return await _accepted(service, receipt)
 

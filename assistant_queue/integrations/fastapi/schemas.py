@@ -13,6 +13,7 @@ from assistant_queue.client import arguments, provider_call_arguments
 from assistant_queue.integrations.fastapi.problems import QueueProblem, problem_of_code
 from assistant_queue.integrations.fastapi.timeline_schemas import TimelineRecord, timeline_record
 from assistant_queue.models import (
+    BatchRecord,
     DeliveryStatus,
     FailedBatch,
     MessageStatus,
@@ -110,6 +111,10 @@ MOST_NAMES = 100
 """Names in a body's object. Chosen: more than any model has; each unknown one is an error."""
 
 
+MOST_DELAY_S = 86_400.0
+"""Seconds that a client may have a message wait. Chosen: a day is longer than any window."""
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -154,6 +159,10 @@ class NewMessage(_Body):
     wants_reply: Annotated[bool, Strict()] = Field(
         True,
         description="False: it is answered with the next message that wants a reply.",
+    )
+    message_delay: Annotated[float, Field(ge=0, le=MOST_DELAY_S)] | None = Field(
+        None,
+        description="Seconds that it waits for further messages, instead of the queue's own.",
     )
 
 
@@ -298,6 +307,12 @@ class Edited(BaseModel):
     edited: bool = Field(description="False: it is in a run already, or over.")
 
 
+class Flushed(BaseModel):
+    """The result of a flush."""
+
+    flushed: bool = Field(description="False: no message waits that wants a reply.")
+
+
 class ChatReply(BaseModel):
     """The answer to `POST /chat`."""
 
@@ -325,6 +340,15 @@ class ThreadsPage(BaseModel):
     threads: list[ThreadStatus]
     next: str | None = Field(
         description="What to say as `after` for the next page; null at the end."
+    )
+
+
+class TimelinePage(BaseModel):
+    """Batches of a thread that ended, newest first."""
+
+    batches: list[BatchRecord]
+    next: str | None = Field(
+        description="What to say as `before` for the next page; null at the end."
     )
 
 

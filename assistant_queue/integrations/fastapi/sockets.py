@@ -193,6 +193,7 @@ class _Connection:
                     "message_id",
                     "tenant",
                     "wants_reply",
+                    "message_delay",
                 )
                 if name in request
             }

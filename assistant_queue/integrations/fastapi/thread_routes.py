@@ -15,6 +15,7 @@ from assistant_queue.integrations.fastapi.guarded_routes import address_of, oper
 from assistant_queue.integrations.fastapi.history_schemas import History, item_of
 from assistant_queue.integrations.fastapi.schemas import (
     Created,
+    Flushed,
     NewThread,
     ThreadId,
     message_of,
@@ -110,7 +111,13 @@ def add_routes(router: APIRouter, service: Service) -> None:
         """Answer again, in one thread."""
         await queue.resume(thread_id)
 
-    del create_thread, read_thread, forget_thread, read_history, pause_thread, resume_thread
+    @router.post("/threads/{thread_id}/flush", **operation(Action.FLUSH, 404, name="flush_thread"))
+    async def flush_thread(thread_id: ThreadId) -> Flushed:
+        """Answer what waits now, without its window."""
+        return Flushed(flushed=await queue.flush(thread_id))
+
+    del create_thread, read_thread, forget_thread, read_history
+    del pause_thread, resume_thread, flush_thread
 
 
 async def _said(

@@ -10,11 +10,13 @@
 --   frozen        list    the messages of its current batch, packed, in order
 --   conversation  hash    id, anchor, open: the provider's side of the thread; outlives idleness
 --   message       hash    one message: thread, seq, rev, digest, nonce, at (ms), due, job, labels,
---                         batch, state, cancelled_by, edited_by, returned_by, entry, said (of a
---                         reply of `say`: the record that has its delivery), again (nonces of the
---                         latest adds that found the message there)
+--                         batch, state, cancelled_by, edited_by, returned_by, entry, chars, said
+--                         (of a reply of `say`: the record that has its delivery), again (nonces of
+--                         the latest adds that found the message there)
 --   record        hash    the outcome of a batch: thread, state, token, discarded_by, result,
 --                         account (times, attempts), delivery, delivered_at (ms) ...
+--   pace          string  mean and mean deviation of the ms between two messages, ms of the last
+--                         one; of threads with an adaptive window (_pace.lua)
 --   over          string  present while a late copy of a call that took effect may still arrive
 --   delivery      string  open, done: an `on_reply` call that exceeded its time, and still runs or
 --                         has returned
@@ -55,6 +57,7 @@
 --   n        waiting messages
 --   head     sequence number of the first entry of `pending`
 --   first    ms when the oldest waiting message arrived
+--   chars    characters of the messages that arrived since the last claim, if a limit ends windows
 --   own_due  ms when the waiting messages are due by their own window; `never` (_quiet.lua) if
 --            none of them wants a reply
 --   quiet    1 if some of the waiting messages may want no reply, or be replies of `say`

@@ -1,16 +1,45 @@
 -- Add an entry to the waiting messages of a thread, and make sure that it is woken in time.
 -- Needs key.pending, key.due, key.counters, and what _wakeup.lua and _quiet.lua need.
 
+-- The waiting messages of a thread without a batch are due at `due`: returns the id of the wake-up
+-- that fires then, or ''.
+local function wake_in_time(t, due)
+  local due_ms = ms(due)
+  if t.state ~= 'pending' or t.due ~= due_ms then
+    redis.call('HSET', key.thread, 'state', 'pending', 'due', due_ms)
+  end
+  if t.paused then return '' end
+  if is_never(due) then
+    redis.call('ZADD', key.due, due_ms, arg.thread_id)
+    return ''
+  end
+  local job = t.wake or ''
+  if not t.wake or t.due ~= due_ms then
+    -- A wake-up that a worker has taken already is rescheduled by its claim, which finds it early.
+    if not t.wake or redis.call('ZSCORE', key.scheduled, t.wake) then
+      job = wake_at(t.wake, due)
+    end
+    redis.call('HSET', key.thread, 'wake', job)
+    redis.call('ZADD', key.due, due <= now and recheck_at() or due_ms, arg.thread_id)
+    publish_tick(due)
+  end
+  return job
+end
+
+-- What the waiting messages count as, if their own window ends at `due`. A back-off delays them
+-- until its end, and not longer, whatever their own window.
+local function kind_of(t, due)
+  local decides = t.state == 'retrying' and tonumber(t.due) or due
+  return decides <= now and 'waiting' or 'delayed'
+end
+
 -- first: ms when the oldest waiting message arrived. due: ms when they are due by their own window.
 -- Returns the entry's sequence number, and the id of the thread's wake-up or ''.
 local function join(t, entry, first, due)
   local seq = t.head + redis.call('RPUSH', key.pending, entry) - 1
   local count = t.n + 1
 
-  -- A back-off delays the messages after it until its end, and not longer, whatever their own
-  -- window.
-  local decides = t.state == 'retrying' and tonumber(t.due) or due
-  local kind = decides <= now and 'waiting' or 'delayed'
+  local kind = kind_of(t, due)
   local due_ms = ms(due)
   if t.n > 0 and due_ms == t.own_due and kind == t.pk then
     redis.call('HINCRBY', key.thread, 'n', 1) -- one more in an open window changes nothing else
@@ -22,27 +51,5 @@ local function join(t, entry, first, due)
   book(nil, kind, 1)
   if is_marked(entry) and not t.quiet then redis.call('HSET', key.thread, 'quiet', '1') end
 
-  local job = ''
-  if not t.batch then
-    job = t.wake or ''
-    if t.state ~= 'pending' or t.due ~= due_ms then
-      redis.call('HSET', key.thread, 'state', 'pending', 'due', due_ms)
-    end
-    if t.paused then
-      job = ''
-    elseif is_never(due) then
-      job = ''
-      redis.call('ZADD', key.due, due_ms, arg.thread_id)
-    elseif not t.wake or t.due ~= due_ms then
-      -- A wake-up that a worker has taken already is rescheduled by its claim, which finds it
-      -- early.
-      if not t.wake or redis.call('ZSCORE', key.scheduled, t.wake) then
-        job = wake_at(t.wake, due)
-      end
-      redis.call('HSET', key.thread, 'wake', job)
-      redis.call('ZADD', key.due, due <= now and recheck_at() or due_ms, arg.thread_id)
-      publish_tick(due)
-    end
-  end
-  return seq, job
+  return seq, t.batch and '' or wake_in_time(t, due)
 end

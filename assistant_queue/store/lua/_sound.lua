@@ -11,7 +11,7 @@ local phases = {frozen = true, sending = true, running = true, delivering = true
 
 local numbers = {['n'] = 1, ['head'] = 1, ['bn'] = 1, ['due'] = 1, ['until'] = 1, ['first'] = 1,
   ['own_due'] = 1, ['deaths'] = 1, ['claimed'] = 1, ['queued'] = 1, ['number'] = 1, ['piece'] = 1,
-  ['since'] = 1}
+  ['since'] = 1, ['chars'] = 1}
 
 local function is_number(value) return #value <= 15 and string.find(value, '^%-?%d+$') ~= nil end
 

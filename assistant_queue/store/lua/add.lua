@@ -1,16 +1,18 @@
 -- Event `add`: a message arrives. One round trip; its cost is independent of the queue's length.
--- KEYS: thread pending message over due counters scheduled queue queues job events feed
--- ARGV: now thread_id entry labels digest nonce delay_ms window max_wait_ms max_batch after_run
---       max_pending overdue_ms over_ms recheck_ms tick function origin stamp job_id events
+-- KEYS: thread pending message over pace due counters scheduled queue queues job events feed
+-- ARGV: now thread_id entry chars labels digest nonce delay_ms window max_wait_ms max_batch
+--       max_chars after_run max_pending overdue_ms over_ms recheck_ms tick function origin stamp
+--       job_id events
 -- Returns {'added' | 'duplicate', due ms, wake-up id or '', overdue thread ids ...}
 --         {'conflict', thread id of the message with this id}: the thread has not changed
 --         {'full', waiting messages}: the thread has not changed
 -- entry: of a message that wants no reply, with its mark (_quiet.lua): it moves no window.
 -- labels: author, metadata and tenant, JSON, opaque here; '' for none. They stay in the message's
--- record. The entry is stored with the time of this step.
+-- record. The entry is stored with the time of this step. chars: of its text, if there is a
+-- max_chars.
 -- over: of this very call, if there is a max_pending: a message that found its thread full is not
 -- accepted when a copy of the call finds room.
---! include common wakeup events quiet join
+--! include common wakeup events quiet join pace
 local known = redis.call('HMGET', key.message, 'thread', 'digest', 'nonce', 'due', 'job')
 if known[1] then
   -- redis-py repeats a command after a lost reply: the same nonce is the same call, not a second
@@ -43,6 +45,12 @@ end
 local entry = string.sub(arg.entry, 1, -2) .. ',"q":' .. ms(now) .. '}'
 local first = opens and now or tonumber(t.first)
 local count = t.n + 1
+local limits_chars = tonumber(arg.max_chars) > 0
+local chars = limits_chars and tonumber(arg.chars) + (t.n > 0 and tonumber(t.chars or '0') or 0)
+local delay = tonumber(arg.delay_ms)
+if arg.window == 'adaptive' and not quiet then
+  delay = adapted(delay, not opens or t.batch ~= nil)
+end
 
 local due
 if quiet then
@@ -50,13 +58,14 @@ if quiet then
 elseif not opens and tonumber(t.own_due) <= now then
   due = tonumber(t.own_due) -- the window is over; a latecomer does not reopen it
 elseif (t.batch and arg.after_run == 'immediate')
-    or (tonumber(arg.max_batch) > 0 and count >= tonumber(arg.max_batch)) then
+    or (tonumber(arg.max_batch) > 0 and count >= tonumber(arg.max_batch))
+    or (limits_chars and chars >= tonumber(arg.max_chars)) then
   due = now
-elseif arg.window == 'sliding' then
-  due = math.min(now + tonumber(arg.delay_ms), first + tonumber(arg.max_wait_ms))
+elseif arg.window ~= 'fixed' then
+  due = math.min(now + delay, first + tonumber(arg.max_wait_ms))
 else
   -- Counted from the oldest message; one with a shorter delay can only end the window earlier.
-  due = first + tonumber(arg.delay_ms)
+  due = first + delay
   if not opens then due = math.min(due, tonumber(t.own_due)) end
   due = math.max(due, now)
 end
@@ -68,6 +77,10 @@ local due_ms = ms(due)
 redis.call('HSET', key.message, 'thread', arg.thread_id, 'seq', ms(seq), 'digest', arg.digest,
   'nonce', arg.nonce, 'due', due_ms, 'job', job, 'at', ms(now))
 if arg.labels ~= '' then redis.call('HSET', key.message, 'labels', arg.labels) end
+if limits_chars then
+  redis.call('HSET', key.thread, 'chars', ms(chars))
+  redis.call('HSET', key.message, 'chars', arg.chars)
+end
 
 if is_watched() then
   publish('message_queued', cjson.encode({entry = entry, due = due_ms, pending = count}))

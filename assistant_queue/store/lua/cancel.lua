@@ -3,7 +3,7 @@
 -- KEYS: thread pending message due counters events feed
 -- ARGV: now thread_id message_id rev nonce result_ttl_ms events
 -- Returns {'cancelled'}; {'gone' | 'settled' | 'taken' | 'changed'}: nothing has changed
---! include common waiting events quiet
+--! include common waiting events quiet chars
 local t = read_thread()
 local index = waiting_index(t)
 if type(index) == 'string' then
@@ -16,6 +16,7 @@ redis.call('HSET', key.message, 'state', 'cancelled', 'cancelled_by', arg.nonce)
 redis.call('PEXPIRE', key.message, arg.result_ttl_ms)
 book(t.pk, 'cancelled', 1)
 redis.call('HSET', key.thread, 'n', t.n - 1)
+if t.chars then count_chars(t, 0) end
 if t.n == 1 then
   redis.call('HSET', key.thread, 'head', t.head + redis.call('LLEN', key.pending))
   redis.call('DEL', key.pending)

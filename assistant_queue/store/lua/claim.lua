@@ -168,6 +168,7 @@ if not t.batch then
   redis.call('HSET', key.thread, 'batch', t.batch, 'phase', t.phase, 'claimed', t.claimed,
     'was_due', t.was_due, 'bn', t.bn, 'n', t.n, 'head', t.head, 'first', ms(now),
     'own_due', ms(own_due))
+  if t.chars then redis.call('HDEL', key.thread, 'chars') end -- what is left is due
 end
 book(t.pk, 'waiting', t.n)
 if t.bk ~= '' then

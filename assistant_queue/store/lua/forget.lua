@@ -1,7 +1,7 @@
 -- Event `forget`: delete every key of a thread, including its waiting messages; its failed batches
 -- are subtracted from the counters.
--- KEYS: thread pending frozen conversation due counters failed events feed over outbox delivering
---       deliveries journal *others
+-- KEYS: thread pending frozen conversation pace due counters failed events feed over outbox
+--       delivering deliveries journal *others
 -- ARGV: now thread_id seen batch_ids over_ms events
 -- Returns {'forgotten'}
 --         {'busy'}: a worker holds the thread, or delivers a reply; nothing has changed
@@ -56,8 +56,8 @@ end
 redis.call('ZREM', key.due, arg.thread_id)
 redis.call('ZREM', key.deliveries, arg.thread_id)
 book('replies', nil, redis.call('LLEN', key.outbox))
-redis.call('DEL', key.thread, key.pending, key.frozen, key.conversation, key.events, key.outbox,
-  key.delivering, key.journal)
+redis.call('DEL', key.thread, key.pending, key.frozen, key.conversation, key.pace, key.events,
+  key.outbox, key.delivering, key.journal)
 forget_in_feed()
 for i = 1, rest_count do
   if redis.call('TYPE', rest_key(i)).ok == 'hash'

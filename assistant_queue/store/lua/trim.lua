@@ -4,7 +4,7 @@
 -- ARGV: now token keep events
 -- Returns {'ok', messages in the batch} or {'lost'}: nothing has changed
 -- Only before anything was sent. The messages given are those that return to the list, in order:
--- they get their new places.
+-- they get their new places, and are in no batch.
 --! include common events quiet
 local t = read_thread()
 if not holds(t) then return {'lost'} end
@@ -19,6 +19,7 @@ if moved > 0 then
   local head = t.head - moved
   for i = 1, rest_count do
     redis.call('HSET', rest_key(i), 'seq', ms(head + i - 1))
+    redis.call('HDEL', rest_key(i), 'batch')
     redis.pcall('HINCRBY', rest_key(i), 'rev', 1)
   end
   local is_waiting = quiet < moved or (t.n > 0 and not is_never(t.own_due))

@@ -9,7 +9,7 @@
 local t = read_thread()
 local until_ms = now + tonumber(arg.hold_ms)
 local due
-if arg.window == 'sliding' and t.n > 0 and tonumber(t.own_due) > now then
+if arg.window ~= 'fixed' and t.n > 0 and tonumber(t.own_due) > now then
   local extended = math.min(until_ms, tonumber(t.first) + tonumber(arg.max_wait_ms))
   if extended > tonumber(t.own_due) then due = extended end
 end

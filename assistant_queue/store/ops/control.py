@@ -79,6 +79,7 @@ def edit(namespace: Namespace, message: Message) -> Operation[bool]:
             rev=text(rev or ""),
             nonce=nonce,
             entry=pack(edited),
+            chars=len(edited.text),
             digest=digest(edited.content),
         )
         word = text(reply[0])
@@ -140,6 +141,12 @@ def pause_thread(namespace: Namespace, thread_id: str) -> Operation[None]:
 def resume_thread(namespace: Namespace, thread_id: str) -> Operation[None]:
     """Claim a paused thread again."""
     yield namespace.call("resume", thread_id, keys=_once(namespace), constants=NOT_BACK)
+
+
+def flush(namespace: Namespace, thread_id: str) -> Operation[bool]:
+    """End the window of a thread's waiting messages; False if none waits that wants a reply."""
+    reply = yield namespace.call("flush", thread_id, keys=_once(namespace))
+    return text(reply[0]) == "flushed"
 
 
 def lock(namespace: Namespace, thread_id: str, *, token: str, lease_s: float) -> Operation[None]:

@@ -50,16 +50,19 @@ class AddRules:
     def script_inputs(self) -> tuple[Constants, dict[str, Any]]:
         """Constants written into the script, and arguments sent to it: the numbers that are set.
 
-        Constants are words with two values, and zeros: at most 32 versions of the script, however
-        many queues with different options share a Redis.
+        Constants are words with two or three values, and zeros: at most 48 versions of the script,
+        however many queues with different options share a Redis.
         """
         window = self.window
         numbers = {
             "max_wait_ms": window.max_wait_ms,
             "max_batch": window.max_batch,
+            "max_chars": window.max_chars,
             "max_pending": self.max_pending,
         }
         unset = tuple((name, 0) for name, number in numbers.items() if not number)
+        if not window.max_chars:
+            unset = (*unset, ("chars", 0))
         sent = {name: number for name, number in numbers.items() if number}
         return (("window", window.kind), ("after_run", self.after_run), *unset), {
             "delay_ms": window.delay_ms,
@@ -72,6 +75,8 @@ def _add_call(namespace: Namespace, thread_id: str, message: Message, rules: Add
     nonce = secrets.token_hex(4)
     # Without a limit the script does not read `over`: any key will do.
     over = namespace.keys.over(f"{message.id}:{nonce}") if rules.max_pending else namespace.keys.due
+    if rules.window.max_chars:
+        numbers = {**numbers, "chars": len(message.text)}
     return namespace.call(
         "add",
         thread_id,

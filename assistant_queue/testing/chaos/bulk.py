@@ -1,4 +1,4 @@
-"""A producer that is killed during `add_messages`, and its successor, which adds all again."""
+"""A producer that dies during `add_messages`, and its successor, which adds all again."""
 
 from __future__ import annotations
 
@@ -19,15 +19,24 @@ THREADS = 100
 ROWS = 1500
 """Chosen: half a dozen round trips; a thread's share fits in one request of each protocol, one text
 an item."""
-_SEEN = 300
-"""Index of the row at which the process is killed: it is in the second round trip (`store/ops/producing.py`)."""
 _PATIENCE_S = 30.0
 _ADD = """
-import json, sys
+import json, os, signal, sys
 from assistant_queue import AssistantMessageQueue
+from assistant_queue.store.ops import producing
 given = json.load(sys.stdin)
+prepared, prepare = [], producing._add_calls
+def prepare_or_die(*args):
+    prepared.append(args)
+    if len(prepared) == given["dies_at"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return prepare(*args)
+producing._add_calls = prepare_or_die
 AssistantMessageQueue(**given["options"]).add_messages(given["rows"])
 """
+"""It kills itself before one of its round trips: a kill from outside may come too late."""
+_ROUND_TRIPS = (3, 4, 5)
+"""Round trips before which it dies, in turn: of six, and the first was answered."""
 
 
 class Bulks:
@@ -44,7 +53,8 @@ class Bulks:
         """Add a bulk; return False if its first producer was not killed during the adding."""
         rows = rows_of(number)
         at = time.time()
-        is_cut = add_and_die(self._queue, self._options, rows)
+        dies_at = _ROUND_TRIPS[number % len(_ROUND_TRIPS)]
+        is_cut = add_and_die(self._queue, self._options, rows, dies_at)
         repeated = add_again(self._queue, rows, RETRY_S)
         sent = [
             Sent(row["message_id"], row["thread_id"], row["message"], at, time.time())
@@ -71,21 +81,15 @@ def rows_of(number: int) -> list[dict[str, str]]:
 
 
 def add_and_die(
-    queue: AssistantMessageQueue, options: Mapping[str, Any], rows: Sequence[Mapping[str, str]]
+    queue: AssistantMessageQueue,
+    options: Mapping[str, Any],
+    rows: Sequence[Mapping[str, str]],
+    dies_at: int,
 ) -> bool:
-    """Kill a process while it adds rows; return whether Redis has some of them, not all."""
-    given = json.dumps({"options": options, "rows": rows}).encode()
+    """Have a process die while it adds rows; return whether Redis has some of them, not all."""
+    given = json.dumps({"options": options, "rows": rows, "dies_at": dies_at}).encode()
     command = [sys.executable, "-c", _ADD]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ) as child:  # noqa: S603 - this Python itself
-        assert child.stdin is not None
-        child.stdin.write(given)
-        child.stdin.close()
-        until = time.monotonic() + _PATIENCE_S
-        while (
-            child.poll() is None and time.monotonic() < until and not _is_there(queue, rows[_SEEN])
-        ):
-            pass
-        child.kill()
+    subprocess.run(command, input=given, env=os.environ, timeout=_PATIENCE_S, check=False)  # noqa: S603 - this Python itself
     return _is_there(queue, rows[0]) and not _is_there(queue, rows[-1])
 
 

@@ -1,0 +1,24 @@
+"""Messages on their way into the queue: where they go, and how long they wait there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from assistant_queue.models import Message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addition:
+    """One message to be added.
+
+    Attributes:
+        thread_id: Its thread.
+        message: The message.
+        delay_s: Seconds that it waits for others; None for the queue's own.
+        flushes: It ends the window of its thread (the option `flush_when`).
+    """
+
+    thread_id: str
+    message: Message
+    delay_s: float | None = None
+    flushes: bool = False
