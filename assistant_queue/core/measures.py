@@ -54,8 +54,8 @@ chosen: one step below for Redis, six above for batches that wait out an outage.
 MOST_LABELS = 100
 """Different tools, error codes and models, and pairs of channel and outcome, that are counted
 apart. Chosen: more than a queue has unless something writes names at random."""
-MOST_PAIRS = 500
-"""Different pairs of model and tenant. Chosen: 2,500 series at most are read in some milliseconds."""
+MOST_PAIRS = 200
+"""Different pairs of model and tenant. Chosen: 1,000 series at most are read in some milliseconds."""
 MOST_LABEL_CHARS = 128
 """Characters of a label. Source: the longest tenant; names of tools have 64 at most."""
 

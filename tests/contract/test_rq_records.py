@@ -18,8 +18,9 @@ from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.errors import StoreUnavailable
 from assistant_queue.store import wakeups
 from assistant_queue.store.ops import leases as lease_ops
-from assistant_queue.store.rq_jobs import RqJob
+from assistant_queue.store.rq_jobs import RqJob, WorkerRoom
 from assistant_queue.store.transport.stores import SyncStore
+from assistant_queue.user_code.abandoned import ABANDONED
 from assistant_queue.worker.job_books import JobBooks
 from tests.contract.store_rig import Rig, text
 
@@ -280,3 +281,52 @@ def test_without_the_concurrent_worker_no_record_is_written(store: Rig) -> None:
     store.save(lease, Phase.SENDING, Progress(attempts=1))
     store.finish(lease)
     assert keys(store) == before
+
+
+# --- the room of a worker, for the metrics ------------------------------------------------------------
+
+
+def test_rq_reads_a_worker_whose_hash_shows_its_room(store: Rig) -> None:
+    worker_of(store)
+    books = books_of(store)
+    books.write(store.store, "w1", WorkerRoom(concurrency=50, running=3))
+    (found,) = Worker.all(connection=store.client)
+    assert (found.name, found.get_state()) == ("w1", "idle")
+    (shown,) = store.metrics().workers
+    assert (shown.concurrency, shown.running, shown.abandoned_calls) == (50, 3, 0)
+    found.heartbeat()
+    assert store.metrics().workers[0].running == 3, "RQ's heartbeat removed a field"
+
+
+def test_a_room_is_written_when_it_changes_and_again_after_a_failure(
+    store: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker_of(store)
+    books = books_of(store)
+    room = WorkerRoom(concurrency=50, running=3)
+    monkeypatch.setattr(ABANDONED, "_new", 2)
+    with pytest.raises(StoreUnavailable), monkeypatch.context() as away:
+        away.setattr(store.store, "run", _is_away)
+        books.write(store.store, "w1", room)
+    assert store.metrics().abandoned_calls == 0
+    books.write(store.store, "w1", room)
+    assert (store.metrics().workers[0].running, store.metrics().abandoned_calls) == (3, 2)
+    store.client.hdel(wakeups.worker_key("w1"), "running")
+    books.write(store.store, "w1", room)
+    assert store.metrics().workers[0].running == 0, "a room that has not changed was written"
+    books.write(store.store, "w1", WorkerRoom(concurrency=25, running=3))
+    assert store.metrics().workers[0].concurrency == 25
+    assert store.metrics().abandoned_calls == 2
+
+
+def _is_away(_: Any) -> None:
+    raise StoreUnavailable("away")
+
+
+def test_abandoned_calls_are_not_counted_where_nothing_is(store: Rig, monkeypatch: Any) -> None:
+    worker_of(store)
+    store.namespace.is_counted = False
+    monkeypatch.setattr(ABANDONED, "_new", 2)
+    books_of(store).write(store.store, "w1", WorkerRoom(concurrency=1, running=0))
+    assert store.metrics().abandoned_calls == 0
+    assert store.metrics().workers[0].concurrency == 1

@@ -52,6 +52,8 @@ def test_a_moment_of_chaos_loses_and_doubles_nothing(
     assert outcome.said.said == outcome.shown.replies > 10, table(outcome)
     assert outcome.deliveries is not None
     assert outcome.deliveries.replies > 20, table(outcome)
+    assert outcome.counted is not None
+    assert outcome.counted.counted["answered"] == outcome.verdict.sent, table(outcome)
     assert outcome.done["platform"] >= 3, table(outcome)
     assert outcome.done["kill"] + outcome.done["stop"] >= 2, table(outcome)
     assert outcome.done["restart"] >= 1

@@ -84,6 +84,7 @@ class Victim:
             lambda: self.queue.get_message(self.ids[0]),
             lambda: self.queue.get_thread_status("t"),
             self.queue.get_queue_status,
+            self.queue.get_metrics,
             self.queue.list_failed,
             lambda: self.queue.get_jobs_by_thread_id("t"),
         ):
@@ -171,7 +172,8 @@ def key_of(victim: Victim, name: str) -> str:
         return str(getattr(keys, name)(victim.batch))
     return str(
         getattr(keys, name)("t")
-        if name in {"thread", "pending", "frozen", "conversation", "outbox", "delivering"}
+        if name
+        in {"thread", "pending", "frozen", "conversation", "outbox", "delivering", "journal"}
         else getattr(keys, name)
     )
 
@@ -190,7 +192,10 @@ def entry(key: str, index: int, value: Any) -> Spoil:
     return lambda victim: victim.client.lset(key_of(victim, key), index, value)
 
 
-WHOLE_QUEUE = ("due", "failed", "counters", "paused", "format", "fingerprint", "quarantine")
+WHOLE_QUEUE = (
+    *("due", "failed", "counters", "metrics"),
+    *("paused", "format", "fingerprint", "quarantine"),
+)
 NUMBERS = ("n", "head", "first", "own_due")
 VALUES = ("abc", "", "1e400", "1" * 30, "-5.5", GARBAGE)
 
@@ -357,6 +362,7 @@ def test_a_list_of_another_type_is_kept_for_a_person(make: Callable[[str], Victi
         wrong_type("thread"),
         wrong_type("frozen"),
         wrong_type("conversation"),
+        wrong_type("journal"),
         field("thread", "phase", "weird"),
         field("thread", "phase", None),
         field("thread", "until", "abc"),
@@ -423,6 +429,7 @@ def test_broken_keys_of_a_batch_are_quarantined_and_the_batch_continues(
         wrong_type("message"),
         wrong_type("delivering"),
         wrong_type("deliveries"),
+        wrong_type("journal", "x"),
     ],
 )
 def test_a_reply_is_delivered_although_its_record_is_broken(

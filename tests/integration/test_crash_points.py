@@ -173,9 +173,27 @@ def check(bot: Bot, number: int, runs: Any, name: str) -> None:
         status.waiting_count,
         status.delayed_count,
     ) == (len(expected), 0, 0, 0), where
+    check_metrics(bot, len(expected), where)
     # Only a death between the function's return and the write of its outputs can ask again.
     doubled = len(bot.asked) - len(set(bot.asked))
     assert doubled == 0 or name in {"after Answer", "before Save"}, where
+
+
+def check_metrics(bot: Bot, answered: int, where: str) -> None:
+    """Each message, batch and call of a tool was counted once, whichever worker ended it."""
+    counted = bot.queue.get_metrics()
+    assert counted.messages == {
+        "queued": answered,
+        "answered": answered,
+        "failed": 0,
+        "cancelled": 0,
+        "deduplicated": 0,
+    }, where
+    assert counted.runs_saved == answered - counted.batches["completed"], where
+    assert counted.durations["run"].count == counted.batches["completed"] > 0, where
+    assert counted.takeovers <= 1, where
+    calls = sum(tool.calls for tool in counted.tools.values())
+    assert calls == len(set(bot.asked)), where
 
 
 def test_a_plain_batch_survives_a_death_at_every_step(

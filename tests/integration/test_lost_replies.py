@@ -119,6 +119,9 @@ def lose_in_a_batch(
             assert len(delivered) == 1, where
             found = [bot.queue.get_message(one.message_id) for one in receipts]
             assert {(one.status, one.attempts) for one in found if one} == {("completed", 1)}, where
+            (record,) = bot.queue.get_timeline("t")
+            assert record.message_ids == tuple(one.message_id for one in receipts), where
+            assert (record.batch_id, record.delivery.state) == (delivered[0], "delivered"), where
 
     return lose_everywhere(lossy, scenario)
 
@@ -188,6 +191,16 @@ def test_control_survives_the_loss_of_any_answer(
                 status.delayed_count,
             )
             assert counts == (1, 0, 0, 0, 0), where
+            metrics = queue.get_metrics()
+            assert metrics.messages == {
+                "queued": 3,
+                "answered": 1,
+                "failed": 2,
+                "cancelled": 1,
+                "deduplicated": 0,
+            }, where
+            assert metrics.batches == {"completed": 1, "incomplete": 0, "failed": 2}, where
+            assert sum(metrics.errors.values()) == 2, where
             assert [run.user_texts for run in provider.runs[seen:]] == [(f"{number} uno",)], where
             assert_nothing_sticks(bot, where, lasted_s=2 * LEASE_S)
 
@@ -331,6 +344,9 @@ def test_a_delivery_in_parts_survives_the_loss_of_any_answer(
                 status.undelivered_count,
             )
             assert counts == (2, 0, 1, 0), where
+            assert queue.get_metrics().deliveries == {
+                "on_reply": {"retried": 1, "undelivered": 2, "delivered": 1}
+            }, where
             assert clock.ms - START_MS < LEASE_S * 1000, where
 
     assert "EVALSHA" in lose_everywhere(lossy, scenario)

@@ -22,6 +22,7 @@ from tests.contract.store_rig import Rig
 
 sys.path.insert(0, str(Path(__file__).parent))
 from copies_tour import copies_tour
+from counts_tour import counts_tour
 from quiet_tour import quiet_tour
 from said_tour import said_tour
 from store_model import machine, tour
@@ -462,6 +463,74 @@ OF_SAID: dict[str, tuple[str, Callable[[str], str]]] = {
 }
 
 
+LOST = "if not holds(t) then return {'lost'} end\n"
+ABOVE_THE_GUARD = "local t = read_thread()\nif not holds(t) then"
+OF_COUNTS: dict[str, tuple[str, Callable[[str], str]]] = {
+    "a batch is counted again when its end is repeated": (
+        "finish",
+        swap(ABOVE_THE_GUARD, f"count_step()\n{ABOVE_THE_GUARD}"),
+    ),
+    "a holder that lost its lease counts its batch": (
+        "finish",
+        swap("  return {'lost'}\nend", "  count_step()\n  return {'lost'}\nend"),
+    ),
+    "a batch of which version 0.1 stored the results is counted": (
+        "finish",
+        swap(
+            "elseif redis.call('EXISTS', key.record) == 1 then",
+            "elseif redis.call('EXISTS', key.record) == 1 then\n  count_step()",
+        ),
+    ),
+    "a batch that ends is not counted": (
+        "finish",
+        swap("t.bn))\n  count_step()", "t.bn))"),
+    ),
+    "a failed batch is counted again when its end is repeated": (
+        "bury",
+        swap(ABOVE_THE_GUARD, f"count_step()\n{ABOVE_THE_GUARD}"),
+    ),
+    "a failed batch is not counted": ("bury", swap("count_step()\nredis", "redis")),
+    "an attempt is counted by a holder that lost its lease": (
+        "postpone",
+        swap(LOST, f"if not holds(t) then count_step() end\n{LOST}"),
+    ),
+    "an attempt is counted again when its end is repeated": (
+        "postpone",
+        swap("local t = read_thread()\n", "local t = read_thread()\ncount_step()\n"),
+    ),
+    "an attempt that failed is counted with the end of its batch": (
+        "postpone",
+        swap("count_step()\nlocal due", "local due"),
+    ),
+    "a duration is in the bucket before its own": (
+        "bury",
+        swap("local bucket, bound = 0, 5", "local bucket, bound = -1, 2.5"),
+    ),
+    "a takeover is not counted": ("claim", swap("  add_to('takeovers', 1)\n", "")),
+    "each claim counts as a takeover": (
+        "claim",
+        swap("local lease_end = now", "add_to('takeovers', 1)\nlocal lease_end = now"),
+    ),
+    "a cancelled message was never queued": (
+        "cancel",
+        swap("book(t.pk, 'cancelled', 1)", "book(t.pk, nil, 1)"),
+    ),
+    "a discarded message was never queued": (
+        "discard_failed",
+        swap("book('failed', 'discarded', count)", "book('failed', nil, count)"),
+    ),
+    "a duplicate is not counted": ("add", swap("    add_to('duplicates', 1)\n", "")),
+    "a late copy of a duplicate is counted": (
+        "add",
+        swap("if not string.find(again, arg.nonce, 1, true) then", "if not is_same then"),
+    ),
+    "a repeated add counts as a duplicate": (
+        "add",
+        swap("is_same and arg.nonce or ", ""),
+    ),
+    "what is said counts as a message": ("say", swap("  add_to('said', 1)\n", "")),
+}
+
 OF_WINDOWS: dict[str, tuple[str, Callable[[str], str]]] = {
     "a flush leaves the wake-up where it is": (
         "flush",
@@ -547,7 +616,7 @@ def rig(client: Any) -> Callable[[], Rig]:
 
 
 def break_script(monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
-    name, change = {**BUGS, **OF_COPIES, **OF_QUIET, **OF_SAID, **OF_WINDOWS}[bug]
+    name, change = {**BUGS, **OF_COPIES, **OF_QUIET, **OF_SAID, **OF_WINDOWS, **OF_COUNTS}[bug]
     broken = change(whole_source(name))
     monkeypatch.setattr(
         calls,
@@ -623,6 +692,19 @@ def test_the_tour_of_windows_finds(
     break_script(monkeypatch, bug)
     with pytest.raises(FOUND):
         window_tour(machine(rig)())
+
+
+def test_the_tour_of_counts_is_passed_by_the_store_as_it_is(rig: Callable[[], Rig]) -> None:
+    counts_tour(machine(rig)())
+
+
+@pytest.mark.parametrize("bug", OF_COUNTS)
+def test_the_tour_of_counts_finds(
+    rig: Callable[[], Rig], monkeypatch: pytest.MonkeyPatch, bug: str
+) -> None:
+    break_script(monkeypatch, bug)
+    with pytest.raises(AssertionError):
+        counts_tour(machine(rig)())
 
 
 # Those that any walk meets soon; with HYPOTHESIS_PROFILE=long, all but the rare ones.

@@ -164,6 +164,32 @@ BUGS = {
         "if word then journal_delivery() return word end",
     ),
     "a delivery joins the newest batch": ("delivered", "known == batch and ", ""),
+    "a delivery without the lease is counted": (
+        "delivered",
+        "if word then return word end",
+        "count_step()\nif word then return word end",
+    ),
+    "a delivery is not counted": (
+        "delivered",
+        "journal_delivery()\ncount_step()",
+        "journal_delivery()",
+    ),
+    "a reply that is parked without the lease is counted": (
+        "park_delivery",
+        "if word then return word end",
+        "count_step()\nif word then return word end",
+    ),
+    "a parked reply is not counted": ("park_delivery", "count_step()\nif kind", "if kind"),
+    "a repeated end of a try is counted": (
+        "postpone_delivery",
+        "local d = read_delivery()\n",
+        "local d = read_delivery()\ncount_step()\n",
+    ),
+    "a try that failed is not counted": (
+        "postpone_delivery",
+        "count_step()\nlocal due",
+        "local due",
+    ),
     "finish puts no reply into the outbox": ("finish", "queue_reply(t, t.batch, 'reply')\n", ""),
 }
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from assistant_queue.core.measures import BOUNDS, DURATIONS, OTHER, USAGE_FIELDS, label_of
@@ -94,7 +93,7 @@ def read_metrics(namespace: Namespace) -> Operation[Metrics]:
     due_ms = min(_first_due(due), (yield from _due_of(namespace, job, now_ms)), now_ms)
     counters = dict(zip((*COUNTED, *_EVER), counters_in(status[0]), strict=False))
     return _metrics_of(
-        _pairs(stored),
+        dict(_numbers(stored)),
         counters,
         at=moment(now_ms),
         status=queue_status_of(status),
@@ -152,27 +151,29 @@ def _worker(name: str, record: Sequence[Any]) -> WorkerMetrics:
 # --- what was counted -----------------------------------------------------------------------------
 
 _OUTCOMES = ("completed", "incomplete", "failed")
+_WORDS = {"m": 1, "b": 1, "e": 1, "t": 2, "h": 2, "d": 2, "k": 3}
+"""Kind of a field -> the number of its other words."""
 _Group = Mapping[tuple[str, ...], int]
 """The fields of one kind: their other words -> the number."""
 
 
-def _pairs(reply: Any) -> dict[str, int]:
-    """Return the fields that are whole numbers."""
+def _numbers(reply: Any) -> Iterator[tuple[str, int]]:
+    """Yield the fields that are whole numbers."""
     flat = list(reply or ())
     items = reply.items() if isinstance(reply, Mapping) else zip(flat[::2], flat[1::2], strict=True)
-    found = {}
     for name, value in items:
-        with suppress(ValueError):
-            found[text(name)] = int(text(value))
-    return found
+        try:
+            yield text(name), int(value)
+        except ValueError:
+            continue
 
 
 def _metrics_of(fields: Mapping[str, int], counters: Mapping[str, int], **now: Any) -> Metrics:
     """Sort the fields; those of a newer version are ignored."""
-    groups: dict[str, dict[tuple[str, ...], int]] = {kind: {} for kind in "mbethkd"}
+    groups: dict[str, dict[tuple[str, ...], int]] = {kind: {} for kind in _WORDS}
     for field, count in fields.items():
         kind, *words = field.split(":")
-        if words and kind in groups:
+        if len(words) == _WORDS.get(kind):
             groups[kind][tuple(words)] = count
     batches = {outcome: groups["b"].get((outcome,), 0) for outcome in _OUTCOMES}
     saved = fields.get("saved", 0)
@@ -201,7 +202,7 @@ def _metrics_of(fields: Mapping[str, int], counters: Mapping[str, int], **now: A
 
 def _errors(group: _Group) -> dict[str, int]:
     found: dict[str, int] = {}
-    for (code, *_), count in group.items():
+    for (code,), count in group.items():
         found[label_of(code)] = found.get(label_of(code), 0) + count
     return found
 
@@ -224,16 +225,18 @@ def _tools(group: _Group) -> dict[str, ToolMetrics]:
 
 
 def _tokens(group: _Group) -> tuple[TokenMetrics, ...]:
+    stored: dict[tuple[str, ...], dict[str, int]] = {}
+    for (*pair, ending), count in group.items():
+        stored.setdefault(tuple(pair), {})[ending] = count
     found: dict[tuple[str, str], Counter[str]] = {}
-    for stored in dict.fromkeys(words[:2] for words in group):
-        model, tenant = (label_of(one) for one in stored)
-        row = found.setdefault((model, tenant), Counter())
-        row["input_tokens"] += group.get((*stored, "a"), 0) - group.get((*stored, "o"), 0)
+    for (model, tenant), row in stored.items():
+        tokens = found.setdefault((label_of(model), label_of(tenant)), Counter())
+        tokens["input_tokens"] += row.get("a", 0) - row.get("o", 0)
         for short, name in USAGE_FIELDS.items():
-            row[name] += group.get((*stored, short), 0)
+            tokens[name] += row.get(short, 0)
     return tuple(
-        TokenMetrics(model=model, tenant=tenant, **row)
-        for (model, tenant), row in sorted(found.items())
+        TokenMetrics(model=model, tenant=tenant, **tokens)
+        for (model, tenant), tokens in sorted(found.items())
     )
 
 

@@ -17,8 +17,14 @@ from assistant_queue.testing.chaos.delivery_oracle import (
 )
 from assistant_queue.testing.chaos.fault_plans import Model, reply_to
 from assistant_queue.testing.chaos.forgetting import Forgotten, excused
+from assistant_queue.testing.chaos.metrics_oracle import (
+    MetricsVerdict,
+    Witnessed,
+    judge_metrics,
+)
 from assistant_queue.testing.chaos.oracle import Sent, Verdict, judge
 from assistant_queue.testing.chaos.plan import ASKED, BLIND
+from assistant_queue.testing.chaos.producers import Producers
 from assistant_queue.testing.chaos.said_oracle import SaidVerdict, judge_said
 from assistant_queue.testing.provider import StandInProvider
 from assistant_queue.testing.provider.state import text_of
@@ -162,6 +168,33 @@ def hear_shown(
         },
         blind=f"{BLIND}:",
         read=lambda text: (text,),
+    )
+
+
+def hear_metrics(
+    queue: AssistantMessageQueue,
+    producers: Producers,
+    verdict: Verdict,
+    taken_over: int,
+    deliveries: Sequence[RepliesVerdict],
+) -> MetricsVerdict:
+    """Judge the metrics by the other judges' counts, and by the records of the messages."""
+    sent = [message for message in producers.sent if message.kind != "tell"]
+    # Notes alone are written without a run.
+    asked = [message.message_id for message in sent if message.kind == "say"]
+    statuses = filter(None, map(queue.get_message, asked))
+    return judge_metrics(
+        queue.get_metrics(),
+        Witnessed(
+            messages=len(sent),
+            failed=verdict.dead + verdict.parked,
+            batches=len({one.batch_id for one in statuses if one.status == "completed"}),
+            repeated=producers.repeated,
+            taken_over=taken_over,
+            delivered=sum(one.once for one in deliveries) if deliveries else None,
+            parked=sum(one.parked for one in deliveries),
+            unsure=sum(not message.is_sure for message in producers.sent),
+        ),
     )
 
 

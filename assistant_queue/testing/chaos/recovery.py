@@ -46,6 +46,7 @@ class _Lapse:
     thread: str
     since: float
     changed: float
+    is_taken: bool
 
 
 class RecoveryWatch:
@@ -78,6 +79,11 @@ class RecoveryWatch:
     def recoveries(self) -> list[Recovery]:
         """Return the recoveries of all leases that lapsed after a fault."""
         return [found for lapse in self._lapses if (found := self._explained(lapse)) is not None]
+
+    @property
+    def taken_over(self) -> int:
+        """Number of lapsed leases that another holder took."""
+        return sum(lapse.is_taken for lapse in self._lapses)
 
     def _explained(self, lapse: _Lapse) -> Recovery | None:
         """Return the first fault after the holder's last renewal, at `since`."""
@@ -112,7 +118,8 @@ class RecoveryWatch:
                 and before[0] != (None if token is None else text(token))
                 and before[1] < now - LOOK_S
             ):
-                self._lapses.append(_Lapse(name, before[1] - self._lease_s, now))
+                is_taken = token is not None
+                self._lapses.append(_Lapse(name, before[1] - self._lease_s, now, is_taken))
             if token is None:
                 self._seen.pop(name, None)
             else:

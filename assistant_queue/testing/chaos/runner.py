@@ -29,9 +29,11 @@ from assistant_queue.testing.chaos.hearing import (
     hear,
     hear_chat,
     hear_deliveries,
+    hear_metrics,
     hear_said,
     hear_shown,
 )
+from assistant_queue.testing.chaos.metrics_oracle import MetricsVerdict
 from assistant_queue.testing.chaos.oracle import Verdict
 from assistant_queue.testing.chaos.plan import (
     BY_PRODUCERS,
@@ -76,6 +78,7 @@ class ChaosOutcome:
         said: What became of the replies of `say`; None without any.
         shown: What the chat platforms were shown of these.
         drained_s: How long the draining took.
+        counted: What became of the metrics; None if Redis has forgotten something.
     """
 
     settings: ChaosSettings
@@ -90,6 +93,7 @@ class ChaosOutcome:
     deliveries: RepliesVerdict | None = None
     said: SaidVerdict | None = None
     shown: RepliesVerdict | None = None
+    counted: MetricsVerdict | None = None
 
     @property
     def holds(self) -> bool:
@@ -98,7 +102,9 @@ class ChaosOutcome:
             verdict is None or verdict.holds for verdict in (self.deliveries, self.shown)
         )
         is_said = self.said is None or self.said.holds
-        return self.verdict.holds and is_delivered and is_said and self.left == 0
+        is_counted = self.counted is None or self.counted.holds
+        is_over = self.left == 0 and is_counted
+        return self.verdict.holds and is_delivered and is_said and is_over
 
 
 def options_of(settings: ChaosSettings, url: str, provider: StandInProvider) -> dict[str, Any]:
@@ -225,6 +231,18 @@ def run(
             )
         else:
             verdict = hear(queue, producers.sent, provider, model, moments)
+        replies = (
+            None
+            if platforms is None
+            else hear_deliveries(
+                queue, producers.sent, provider, model, shown=platforms.shown(), moments=moments
+            )
+        )
+        shown = (
+            hear_shown(queue, producers.sent, platforms.shown())
+            if settings.said_every and platforms is not None
+            else None
+        )
         return ChaosOutcome(
             settings=settings,
             verdict=verdict,
@@ -235,15 +253,18 @@ def run(
             ended_by_themselves=workers.ended_by_themselves,
             left=left,
             drained_s=drained_s,
-            deliveries=None
-            if platforms is None
-            else hear_deliveries(
-                queue, producers.sent, provider, model, shown=platforms.shown(), moments=moments
-            ),
+            deliveries=replies,
             said=hear_said(queue, producers.sent, provider) if settings.said_every else None,
-            shown=hear_shown(queue, producers.sent, platforms.shown())
-            if settings.said_every and platforms is not None
-            else None,
+            shown=shown,
+            counted=None
+            if moments
+            else hear_metrics(
+                queue,
+                producers,
+                verdict,
+                watch.taken_over,
+                [one for one in (replies, shown) if one is not None],
+            ),
         )
 
 

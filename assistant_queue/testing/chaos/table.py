@@ -63,6 +63,9 @@ def _rows(outcome: ChaosOutcome) -> Iterator[tuple[str, object]]:
     if outcome.shown is not None:
         yield "replies said, on the platforms:", ""
         yield from _delivery_rows(outcome.shown)
+    if outcome.counted is not None:
+        words = ", ".join(f"{count} {name}" for name, count in outcome.counted.counted.items())
+        yield "counted in the metrics", words
     yield "left in the queue", outcome.left
     for kind, what in _DONE.items():
         if done[kind] or kind in _ALWAYS:
@@ -106,4 +109,6 @@ def table(outcome: ChaosOutcome) -> str:
         lines += [f"! {detail}" for detail in outcome.shown.details[:_SHOWN]]
     if outcome.said is not None:
         lines += [f"! {detail}" for detail in outcome.said.details[:_SHOWN]]
+    if outcome.counted is not None:
+        lines += [f"! {detail}" for detail in outcome.counted.details]
     return "\n".join([*lines, "OK" if outcome.holds else "NOT OK"])
