@@ -205,7 +205,10 @@ class MessageCancelled(QueueError):
 
 
 class BatchNotFound(QueueError, LookupError):
-    """No failed batch has this id: it never failed, or was already retried or discarded."""
+    """No failed batch has this id: it never failed, or was already retried or discarded.
+
+    Or, as `before` of `get_timeline`: the thread's journal has no batch of this id.
+    """
 
     code = "batch_not_found"
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from assistant_queue.accounting import AttemptInfo as AttemptInfo  # noqa: PLC0414 - found here, too
+from assistant_queue.accounting import BatchOutcome as BatchOutcome  # noqa: PLC0414
 from assistant_queue.accounting import BatchRecord as BatchRecord  # noqa: PLC0414
 from assistant_queue.accounting import DeliveryRecord as DeliveryRecord  # noqa: PLC0414
 from assistant_queue.accounting import DeliveryStatus as DeliveryStatus  # noqa: PLC0414

@@ -20,6 +20,7 @@ COMMANDS = {
     "metrics": "assistant_queue.cli.show_metrics",
     "message": "assistant_queue.cli.message",
     "explain": "assistant_queue.cli.explain",
+    "history": "assistant_queue.cli.thread_history",
     "threads": "assistant_queue.cli.threads",
     "thread": "assistant_queue.cli.manage",
     "events": "assistant_queue.cli.following",

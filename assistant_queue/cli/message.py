@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
-from datetime import datetime
 
 import click
 
-from assistant_queue.accounting import AttemptInfo, Timeline, Usage
 from assistant_queue.cli.dashed_arguments import Command
 from assistant_queue.cli.exit_errors import Problem
 from assistant_queue.cli.output import echo_json, echo_lines, json_option, shorten
 from assistant_queue.cli.shared_options import Where, where_options
+from assistant_queue.cli.timeline_lines import attempt_line, time_lines, tokens
 from assistant_queue.models import MessageStatus
 
 _WIDTH = 100
@@ -57,44 +55,13 @@ def _lines(found: MessageStatus) -> Iterator[str]:
     said = ", ".join(f"{name} {value}" for name, value in labels.items() if value)
     if said:
         yield f"  {said}"
-    yield from _times(found.timeline)
+    yield from time_lines(found.timeline)
     for attempt in found.timeline.attempts:
-        yield _attempt(attempt)
+        yield attempt_line(attempt)
     if found.usage is not None:
-        yield f"  tokens    {_tokens(found.usage)}"
+        yield f"  tokens    {tokens(found.usage)}"
     if found.error is not None:
         yield f"  error     {found.error.code}: {shorten(found.error.message, _WIDTH)}"
     if found.reply is not None:
         mark = " (the fallback)" if found.fallback else ""
         yield f"  < {shorten(found.reply, _WIDTH)}{mark}"
-
-
-def _times(timeline: Timeline) -> Iterator[str]:
-    start = timeline.queued_at
-    for one in fields(Timeline):
-        at = getattr(timeline, one.name)
-        if isinstance(at, datetime):
-            since = "" if start is None else f"  {(at - start).total_seconds():+.3f} s"
-            yield f"  {one.name.removesuffix('_at').replace('_', ' '):<11} {_stamp(at)}{since}"
-
-
-def _attempt(attempt: AttemptInfo) -> str:
-    took = ""
-    if attempt.ended_at is not None:
-        took = f", {(attempt.ended_at - attempt.started_at).total_seconds():.3f} s"
-    by = f", worker {attempt.worker}" if attempt.worker else ""
-    run = f", run {attempt.run_id}" if attempt.run_id else ""
-    error = attempt.error
-    why = f": {error.code} {shorten(error.message, _WIDTH)}".rstrip() if error else ""
-    return f"  attempt {attempt.number}   {_stamp(attempt.started_at)}{took}{by}{run}{why}"
-
-
-def _tokens(usage: Usage) -> str:
-    return (
-        f"{usage.input_tokens} in ({usage.cached_input_tokens} cached), "
-        f"{usage.output_tokens} out, {usage.rounds} round(s)"
-    )
-
-
-def _stamp(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d} UTC"

@@ -9,8 +9,8 @@ import asyncio
 import logging
 import secrets
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar, overload
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from assistant_queue.client import arguments
 from assistant_queue.client.add_rules import RulesOfAdds
@@ -24,6 +24,7 @@ from assistant_queue.errors import (
 )
 from assistant_queue.metrics import Metrics
 from assistant_queue.models import (
+    BatchRecord,
     Explanation,
     FailedBatch,
     Message,
@@ -38,6 +39,7 @@ from assistant_queue.store.ops import (
     control,
     explaining,
     failures,
+    journal,
     measuring,
     producing,
     saying,
@@ -53,6 +55,9 @@ MAX_FAILED_PAGE = 1000
 
 MAX_THREADS_PAGE = 1000
 """Rows of one `list_threads` call. Chosen: as `list_failed`; some milliseconds of Redis' time."""
+
+MAX_TIMELINE_PAGE = 1000
+"""Rows of one `get_timeline` call. Chosen: as `list_failed`; of usual batches some 400 kB."""
 
 _MOST_TYPING = 1000
 """Entries of `typing` by thread and author that are kept before expired ones are dropped. Chosen:
@@ -213,6 +218,17 @@ class Commands:
             self.namespace, arguments.identifier(name, "id", arguments.MAX_MESSAGE_ID)
         )
 
+    def timeline(
+        self, thread_id: str, limit: int, before: str | None
+    ) -> Operation[list[BatchRecord]]:
+        """`get_timeline`."""
+        return journal.read_timeline(
+            self.namespace,
+            arguments.check_thread_id(thread_id),
+            arguments.check_limit(limit, MAX_TIMELINE_PAGE),
+            None if before is None else arguments.check_batch_id(before),
+        )
+
     def queue_status(self) -> Operation[QueueStatus]:
         """`get_queue_status`."""
         return statuses.read_status(self.namespace)
@@ -344,53 +360,3 @@ class Commands:
     def jobs_of(self, thread_id: str) -> Operation[list[MessageStatus]]:
         """`get_jobs_by_thread_id`."""
         return control.messages_of(self.namespace, arguments.check_thread_id(thread_id))
-
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-class TakesTools:
-    """The decorator of both queue classes."""
-
-    config: Config
-
-    @overload
-    def tool(self, function: Function) -> Function: ...
-    @overload
-    def tool(
-        self,
-        *,
-        name: str | None = None,
-        description: str | None = None,
-        timeout: float | None = None,
-    ) -> Callable[[Function], Function]: ...
-    def tool(
-        self,
-        function: Function | None = None,
-        *,
-        name: str | None = None,
-        description: str | None = None,
-        timeout: float | None = None,
-    ) -> Function | Callable[[Function], Function]:
-        """Make a tool of a typed function, sync or async: `@queue.tool`, `@queue.tool(timeout=5)`.
-
-        The function stays as it is. Its signature and docstring describe the tool to the model. The
-        calls of a round run in parallel; a parameter annotated with `ToolContext` is given it. Wrong arguments, an
-        exception and a time-out become outputs that the model can read.
-
-        Args:
-            function: Every parameter annotated with a type that JSON knows.
-            name: 1 to 64 letters, digits, `_` and `-`; None for the function's own.
-            description: None for the docstring's text before its first section.
-            timeout: Seconds one call may take; None: as long as the run.
-
-        Raises:
-            ConfigurationError: The function cannot be a tool; the message names it and says why.
-                Nothing was registered.
-        """
-
-        def register(function: Function) -> Function:
-            self.config.toolbox.add(function, name=name, description=description, timeout=timeout)
-            return function
-
-        return register if function is None else register(function)

@@ -9,19 +9,20 @@ from assistant_queue.client import arguments
 from assistant_queue.client.commands import (
     RECHECK_S,
     Commands,
-    TakesTools,
 )
 from assistant_queue.client.event_methods import EventMethods
 from assistant_queue.client.hook_methods import TakesHooks
 from assistant_queue.client.judging import judge
 from assistant_queue.client.provider_call_methods import ProviderCallMethods
 from assistant_queue.client.queue_core import QueueCore, open_core, ready_core
+from assistant_queue.client.tool_decorator import TakesTools
 from assistant_queue.client.waited_replies import no_reply_yet, settled_reply
 from assistant_queue.config import Options, configure
 from assistant_queue.config.signature import options_help, options_signature
 from assistant_queue.errors import WrongQueueClass
 from assistant_queue.metrics import Metrics
 from assistant_queue.models import (
+    BatchRecord,
     Content,
     Explanation,
     FailedBatch,
@@ -408,6 +409,27 @@ class AssistantMessageQueue(TakesTools, TakesHooks, ProviderCallMethods, EventMe
     def get_thread_status(self, thread_id: str) -> ThreadStatus:
         """Return one thread's status; a thread that was never used is `idle`."""
         return self._store.run(self._commands.thread_status(thread_id))
+
+    def get_timeline(
+        self, thread_id: str, limit: int = 50, before: str | None = None
+    ) -> list[BatchRecord]:
+        """Return what became of the thread's latest batches, newest first: its journal.
+
+        Each batch that ends leaves a record without texts, and so does each text of `say`. The last
+        `journal` of them are kept, for `journal_ttl`; an unknown thread has none. A batch that has
+        not ended is in `get_thread_status`. One round trip.
+
+        Args:
+            thread_id: The thread.
+            limit: Records to return, 1 to 1000.
+            before: The last `batch_id` of the previous page, None for the first page.
+
+        Raises:
+            InvalidArgument: An argument is none of these.
+            BatchNotFound: `before` is not in the journal, or not any more.
+            NotPermitted: This user of Redis may not read journals.
+        """
+        return self._store.run(self._commands.timeline(thread_id, limit, before))
 
     def list_threads(
         self,

@@ -40,12 +40,12 @@ def load_records(thread_id: str, entries: Iterable[str]) -> list[BatchRecord]:
             batch_id = unpack_id(packed_id)
             if ids == _APART:
                 if batch_id in found:
-                    found[batch_id] = _delivered(found[batch_id], fields[0])
+                    found[batch_id] = _delivered(found[batch_id], fields[0], row[0])
                 continue
             record = _load_batch(thread_id, batch_id, row)
             for one in row[_HEAD:]:
                 if isinstance(one, list):
-                    record = _delivered(record, one)
+                    record = _delivered(record, one, row[0])
             found[batch_id] = record
     return list(reversed(found.values()))
 
@@ -118,9 +118,15 @@ def _load_usage(row: Sequence[Any]) -> Usage:
     return load_usage(filled)
 
 
-def _delivered(record: BatchRecord, row: Sequence[Any]) -> BatchRecord:
-    """Return a record with a settled delivery; the tries of several add up."""
-    at_ms, letter, channel, tries, ids, code = [*row, *[None] * 2][:6]
+def _delivered(record: BatchRecord, row: Sequence[Any], from_ms: int) -> BatchRecord:
+    """Return a record with a settled delivery; the tries of several add up.
+
+    Args:
+        record: Of its batch.
+        row: The delivery; its time is counted from `from_ms`, that of its entry.
+        from_ms: ms.
+    """
+    after_ms, letter, channel, tries, ids, code = [*row, *[None] * 2][:6]
     state = STATES[letter]
     delivery = DeliveryRecord(
         state=state,
@@ -131,7 +137,7 @@ def _delivered(record: BatchRecord, row: Sequence[Any]) -> BatchRecord:
     )
     timeline = record.timeline
     if state == "delivered":
-        timeline = replace(timeline, delivered_at=moment(_whole(at_ms)))
+        timeline = replace(timeline, delivered_at=moment(from_ms + _whole(after_ms)))
     return replace(record, delivery=delivery, timeline=timeline)
 
 

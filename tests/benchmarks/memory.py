@@ -21,6 +21,7 @@ from assistant_queue.store.calls import Namespace, Operation, plain
 from assistant_queue.store.ops import leases, outcomes, producing, reply_outbox
 from assistant_queue.store.ops.leases import Lease
 from assistant_queue.store.ops.outcomes import DeliveryWish, ResultRules
+from tests.benchmarks import journal
 from tests.benchmarks.bench import TEXT, Bench
 from tests.benchmarks.depth import AT_ONCE, LATER, REPLY, result_of
 from tests.benchmarks.measuring import run_abreast
@@ -46,6 +47,7 @@ def rows(bench: Bench) -> Iterator[Row]:
             yield _pending(queue, shape, per_thread=per_thread or count, count=count, raw=raw)
         yield from _idle(bench.client, queue, count)
         yield from _undelivered(bench.client, queue, count)
+    yield from journal.rows(bench.client)
 
 
 def _thread(number: int) -> str:

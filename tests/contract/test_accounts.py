@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -311,3 +312,109 @@ def test_a_result_of_version_0_1_is_read_and_a_result_has_no_more_fields(begin: 
     assert (old.reply, old.author, old.tenant, old.queued_at) == (done.reply, None, None, None)
     assert old.timeline.attempts == ()
     assert old.timeline.completed_at == done.timeline.completed_at
+
+
+# --- the journal ----------------------------------------------------------------------------------
+
+
+def test_the_journal_has_what_a_result_had(begin: Begin, results: list[RunResult]) -> None:
+    play = begin(say_in_order(ToolCalls([("weather", {})]), Reply("It rains.")))
+    play.ask("ann", "rain?", message_id="m1", **ANN)
+    (record,) = play.queue.get_timeline("ann")
+    (result,) = results
+    status = status_of(play, "m1")
+    assert (record.batch_id, record.thread_id) == (result.batch_id, "ann")
+    assert (record.message_ids, record.message_count) == (("m1",), 1)
+    assert (record.outcome, record.reason, record.error_code) == ("completed", None, None)
+    assert (record.attempts, record.run_ids) == (1, (result.run_id,))
+    assert record.timeline == status.timeline
+    assert record.timeline.delivered_at is not None
+    assert (record.usage, record.model, record.tenant) == (result.usage, "m-1", "acme")
+    assert record.ended_at == result.ended_at
+    (call,) = record.tool_calls
+    assert (call.name, call.error_code) == ("weather", None)
+    assert call.call_id.startswith("call_")
+    assert call.started_at is not None
+    assert record.timeline.sent_at <= call.started_at <= record.ended_at  # type: ignore[operator]
+    delivery = record.delivery
+    assert (delivery.state, delivery.channel, delivery.tries) == ("delivered", "on_reply", 1)
+
+
+def test_a_batch_that_failed_is_in_the_journal_with_the_codes_of_its_errors(begin: Begin) -> None:
+    play = begin(lambda _: RunFailure(message="words of the provider"), max_attempts=2)
+    play.say("ann", "hello", message_id="m1")
+    play.run_until_idle()
+    (record,) = play.queue.get_timeline("ann")
+    (failed,) = play.queue.list_failed()
+    assert (record.outcome, record.reason) == ("failed", failed.reason)
+    assert (record.error_code, record.attempts) == (failed.error.code, 2)
+    codes = [one.error.code for one in record.timeline.attempts if one.error]
+    assert codes == ["server_error"] * 2
+    assert {one.error.message for one in record.timeline.attempts if one.error} == {""}
+    assert all(one.worker for one in record.timeline.attempts)
+    assert len(record.run_ids) == 2
+    assert record.delivery.state == "none"
+
+
+def test_a_worker_that_takes_over_knows_the_calls_of_the_one_before(begin: Begin) -> None:
+    play = begin(say_in_order(ToolCalls([("weather", {})]), Reply("It rains.")))
+    play.say("ann", "rain?", message_id="m1")
+
+    def die(name: str, _: Any) -> None:
+        if name == "before Submit":
+            raise Crash
+
+    with pytest.raises(Crash):
+        play.run_until_idle(die)
+    play.run_until_idle()
+    (record,) = play.queue.get_timeline("ann")
+    assert [one.name for one in record.tool_calls] == ["weather"]
+    assert [one.error.code for one in record.timeline.attempts if one.error] == ["worker_lost"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"limit": 0},
+        {"limit": 1001},
+        {"limit": True},
+        {"limit": "5"},
+        {"before": ""},
+        {"before": 7},
+        {"thread_id": ""},
+        {"thread_id": None},
+    ],
+)
+async def test_wrong_arguments_of_get_timeline_are_refused(
+    begin: Begin, arguments: dict[str, Any]
+) -> None:
+    play = begin()
+    given: dict[str, Any] = {"thread_id": "ann", **arguments}
+    with pytest.raises(InvalidArgument):
+        play.queue.get_timeline(**given)
+    with pytest.raises(InvalidArgument):
+        await play.async_queue.get_timeline(**given)
+
+
+def test_both_classes_read_the_same_journal(begin: Begin) -> None:
+    play = begin()
+    for number in range(3):
+        play.ask("ann", f"hello {number}")
+    found = play.queue.get_timeline("ann", limit=2)
+    older = play.queue.get_timeline("ann", 50, found[-1].batch_id)
+    assert len(older) == 1
+
+    async def read() -> None:
+        queue = play.async_queue
+        assert await queue.get_timeline("ann", limit=2) == found
+        assert await queue.get_timeline("ann", before=found[-1].batch_id) == older
+
+    asyncio.run(read())
+
+
+def test_direct_calls_are_in_no_journal(begin: Begin) -> None:
+    play = begin()
+    thread_id = play.queue.create_thread()
+    play.queue.create_message(thread_id, "hello")
+    play.queue.create_run(thread_id)
+    assert play.queue.get_timeline(thread_id) == []

@@ -1,13 +1,15 @@
 """Data of an earlier version is read, finished and answered; data of a later one is left alone.
 
 `format_1.json` holds every key of a queue as version 0.1 wrote it, `format_1_outbox.json` replies
-that wait for their delivery and `format_1_said.json` what was said, which format 1 has since. When
-the format changes, they stay, and new files join them. To write the last one as of today: `python
--m tests.contract.test_format`; `write_outbox` and `write` wrote the others.
+that wait for their delivery, `format_1_said.json` what was said and `format_1_journal.json` the
+journal of a thread, which format 1 has since. When the format changes, they stay, and new files
+join them. To write the last one as of today: `python -m tests.contract.test_format`; `write_said`,
+`write_outbox` and `write` wrote the others.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,13 @@ import pytest
 import redis
 
 from assistant_queue import AssistantMessageQueue, RunResult
+from assistant_queue.core.account import timeline_of
 from assistant_queue.core.delivery import DeliveryState
 from assistant_queue.core.flow import Claimed
 from assistant_queue.core.progress import Progress
+from assistant_queue.core.stored_rows import AttemptRow, ToolRow
 from assistant_queue.core.thread_state import Phase, ThreadState
-from assistant_queue.models import ErrorInfo
+from assistant_queue.models import BatchRecord, ErrorInfo, Usage
 from assistant_queue.store.keys import FORMAT_VERSION
 from assistant_queue.store.ops import control, leases, outcomes
 from assistant_queue.store.ops.reply_outbox import DeliveryLease
@@ -33,6 +37,7 @@ from tests.contract.store_rig import ERROR, Rig
 HERE = Path(__file__).parent
 OLD_FORMATS = sorted(HERE.glob("format_?.json"))
 OUTBOXES = sorted(HERE.glob("format_?_outbox.json"))
+JOURNALS = sorted(HERE.glob("format_?_journal.json"))
 SAID = sorted(HERE.glob("format_?_said.json"))
 PREFIX = "format"
 
@@ -186,7 +191,24 @@ def test_what_was_said_in_an_earlier_version_is_written_by_this_one(
         clear(client)
 
 
+@pytest.mark.parametrize("path", JOURNALS, ids=[path.stem for path in JOURNALS])
+def test_a_journal_of_an_earlier_version_is_read_by_this_one(
+    path: Path, redis_server: RedisServer
+) -> None:
+    told = json.loads(path.read_text(encoding="utf-8"))
+    with redis.Redis.from_url(redis_server.url) as client:
+        restore(client, told["keys"])
+        found = Rig(client, PREFIX).journal("t")
+        assert [json.loads(plain_of(one)) for one in found] == told["records"]
+        clear(client)
+
+
+def plain_of(record: BatchRecord) -> str:
+    return json.dumps(dataclasses.asdict(record), default=str)
+
+
 def test_the_format_of_today_has_its_files() -> None:
+    assert HERE / f"format_{FORMAT_VERSION}_journal.json" in JOURNALS
     assert HERE / f"format_{FORMAT_VERSION}_said.json" in SAID
     assert HERE / f"format_{FORMAT_VERSION}.json" in OLD_FORMATS
     assert HERE / f"format_{FORMAT_VERSION}_outbox.json" in OUTBOXES
@@ -238,6 +260,57 @@ def write_said(url: str) -> None:
         told = {"now_ms": rig.clock.ms, "texts": ["before", "a reply"], "keys": dump(client)}
     text = json.dumps(told, indent=1, ensure_ascii=True, sort_keys=True)
     (HERE / f"format_{FORMAT_VERSION}_said.json").write_text(text + "\n", encoding="utf-8")
+
+
+def write_journal(url: str) -> None:
+    """A batch that was answered, one that failed, a delivery, and a text of `say`."""
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+        rig = Rig(client, PREFIX)
+        rig.add("t", delay_s=0, message_id="m1", tenant="acme")
+        rig.add("t", delay_s=0, message_id="0123456789abcdef01234567")
+        lease = rig.claim("t", batch_id="abcdef0123456789abcdef01")
+        rig.clock.advance(2)
+        error = ErrorInfo(code="rate_limited", message="")
+        started = rig.clock.ms - 900
+        rows = (
+            AttemptRow(number=1, started_ms=started, ended_ms=started + 1, error=error),
+            AttemptRow(number=2, started_ms=started + 5, worker="host:1", run_id="run_1"),
+        )
+        progress = Progress(tries=rows, run_sent_ms=started + 6, first_text_ms=started + 700)
+        timeline = timeline_of(
+            lease.claimed.batch.messages, progress, claimed_ms=started, due_ms=started
+        )
+        usage = Usage(input_tokens=9, output_tokens=3, total_tokens=12, rounds=2, model="gpt-x")
+        result = dataclasses.replace(
+            rig.result(lease), timeline=timeline, usage=usage, model="gpt-x", attempts=2
+        )
+        rig.finish(
+            lease,
+            result=result,
+            tools=[
+                ToolRow(name="f", ms=7, call_id="call_1", started_ms=started + 9),
+                ToolRow(name="g", ms=8, error="KeyError"),
+            ],
+        )
+        rig.add("t", delay_s=0, message_id="m2")
+        rig.bury(rig.claim("t"))
+        rig.add("t", delay_s=0, message_id="m3")
+        held = rig.reply(rig.claim("t"))
+        assert held is not None
+        rig.delivered(held, state=DeliveryState(tries=1, part_ids=("101", None)))
+        rig.say("t", message_id="s")
+        parked = rig.claim_delivery("t")
+        assert parked is not None
+        rig.park_delivery(parked)
+        told = {
+            "records": [json.loads(plain_of(one)) for one in rig.journal("t")],
+            "keys": {
+                name: row for name, row in dump(client).items() if name == rig.keys.journal("t")
+            },
+        }
+    text = json.dumps(told, indent=1, ensure_ascii=True, sort_keys=True)
+    (HERE / f"format_{FORMAT_VERSION}_journal.json").write_text(text + "\n", encoding="utf-8")
 
 
 def write(url: str) -> None:
@@ -316,5 +389,5 @@ if __name__ == "__main__":
 
     server = RedisServer(next(iter(SERVERS.values())), Path(tempfile.mkdtemp()))
     server.start()
-    write_said(server.url)
+    write_journal(server.url)
     server.stop()

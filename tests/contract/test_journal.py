@@ -212,7 +212,7 @@ def test_what_a_newer_version_adds_is_ignored(store: Rig) -> None:
     batch = answered(store)
     (entry,) = raw(store)
     row = json.loads(entry)
-    newer = json.dumps([*row[:8], {"zz": 1}, [store.clock.ms, "d", "c", 1, [], "", "new"], "new"])
+    newer = json.dumps([*row[:8], {"zz": 1}, [0, "d", "c", 1, [], "", "new"], "new"])
     (found,) = load_records("thread", [newer, "no JSON", "{}", "[]", '[1,"b",5]', '"x"'])
     assert (found.batch_id, found.delivery.state, found.delivery.channel) == (
         batch,

@@ -39,6 +39,8 @@ PUBLIC = [
     "Batch",
     "BatchFailed",
     "BatchNotFound",
+    "BatchOutcome",
+    "BatchRecord",
     "CallbackError",
     "CompletedListener",
     "ConcurrentWorker",
@@ -48,6 +50,7 @@ PUBLIC = [
     "ConversationBusy",
     "DeliveredReply",
     "DeliveryError",
+    "DeliveryRecord",
     "DeliveryStatus",
     "DeliveryUnknown",
     "ErrorInfo",
@@ -112,6 +115,7 @@ PUBLIC = [
     "TokenMetrics",
     "ToolMetrics",
     "ToolCall",
+    "ToolCallRecord",
     "ToolContext",
     "ToolOutput",
     "Undeliverable",
@@ -127,6 +131,7 @@ PUBLIC = [
 ]
 
 TYPE_ALIASES = {
+    "BatchOutcome",
     "Content",
     "DeliveryStatus",
     "Event",

@@ -80,6 +80,34 @@ def test_control_characters_of_clients_do_not_reach_the_terminal(
     assert not set(shown) & {"\x1b", "\x9b", "\x07"}
 
 
+def test_the_history_of_a_thread_is_shown(
+    queue: AssistantMessageQueue, run: Run, provider: StandInProvider
+) -> None:
+    queue.start_worker()
+    queue.add_message_to_thread("t", "hello", message_id="m\x1b[31m")
+    queue.wait_for_reply("m\x1b[31m", timeout=PATIENCE_S)
+    provider.fault("responses.create", refuse(401), times=None)
+    queue.add_message_to_thread("t", "again", message_id="m2")
+    with pytest.raises(BatchFailed):
+        queue.wait_for_reply("m2", timeout=PATIENCE_S)
+    shown = run("history", "t", color=True)
+    assert shown.exit_code == 0, shown.output
+    lines = shown.output.splitlines()
+    (failed, completed) = (line for line in lines if "  batch " in line)
+    assert failed.endswith("failed (refused, request_refused)"), failed
+    assert completed.endswith(": completed")
+    assert "  messages    1: m\\x1b[31m" in lines
+    assert sum(line.startswith("  attempt 1 ") for line in lines) == 2
+    assert any(line.startswith("  tokens ") for line in lines)
+    rows = [json.loads(line) for line in run("history", "t", "--json").output.splitlines()]
+    assert [row["message_ids"] for row in rows] == [["m2"], ["m\x1b[31m"]]
+    (older,) = run("history", "t", "--before", rows[0]["batch_id"], "--json").output.splitlines()
+    assert json.loads(older) == rows[1]
+    assert "no batch of this thread" in run("history", "unknown").output
+    assert run("history", "t", "--before", "unknown").exit_code == 1
+    assert run("history", "t", "--limit", "0").exit_code == 2
+
+
 def test_a_reply_is_whole_in_a_pipe_and_safe_on_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,6 +294,7 @@ def test_every_command_with_a_thread_or_message_id_takes_a_negative_one() -> Non
         "forget",
         "explain",
         "events",
+        "history",
     }
     for name, command in with_ids.items():
         more = {"send": ["-5 degrees"], "forget": ["--yes"]}.get(name, [])

@@ -172,7 +172,8 @@ def key_of(victim: Victim, name: str) -> str:
         return str(getattr(keys, name)(victim.batch))
     return str(
         getattr(keys, name)("t")
-        if name in {"thread", "pending", "frozen", "conversation", "outbox", "delivering"}
+        if name
+        in {"thread", "pending", "frozen", "conversation", "outbox", "delivering", "journal"}
         else getattr(keys, name)
     )
 
@@ -361,6 +362,7 @@ def test_a_list_of_another_type_is_kept_for_a_person(make: Callable[[str], Victi
         wrong_type("thread"),
         wrong_type("frozen"),
         wrong_type("conversation"),
+        wrong_type("journal"),
         field("thread", "phase", "weird"),
         field("thread", "phase", None),
         field("thread", "until", "abc"),
@@ -427,6 +429,7 @@ def test_broken_keys_of_a_batch_are_quarantined_and_the_batch_continues(
         wrong_type("message"),
         wrong_type("delivering"),
         wrong_type("deliveries"),
+        wrong_type("journal", "x"),
     ],
 )
 def test_a_reply_is_delivered_although_its_record_is_broken(

@@ -119,6 +119,9 @@ def lose_in_a_batch(
             assert len(delivered) == 1, where
             found = [bot.queue.get_message(one.message_id) for one in receipts]
             assert {(one.status, one.attempts) for one in found if one} == {("completed", 1)}, where
+            (record,) = bot.queue.get_timeline("t")
+            assert record.message_ids == tuple(one.message_id for one in receipts), where
+            assert (record.batch_id, record.delivery.state) == (delivered[0], "delivered"), where
 
     return lose_everywhere(lossy, scenario)
 

@@ -117,6 +117,7 @@ PARAMETERS = {
     "tool": ["function", "name", "description", "timeout"],
     "on": ["name", "function"],
     "explain": ["message_or_thread_id"],
+    "get_timeline": ["thread_id", "limit", "before"],
     "list_threads": ["state", "limit", "after", "order"],
     # Beyond what was promised.
     "add_messages": ["messages"],

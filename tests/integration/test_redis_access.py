@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import ssl
 import subprocess
@@ -29,6 +30,7 @@ from tests.conftest import PATIENCE_S, SERVERS, RedisServer, free_port
 from tests.integration.conftest import Service, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
+PRODUCTION = ROOT / "docs" / "production.md"
 ACL_FILE = ROOT / "docs" / "redis-users.acl"
 TOOL = {"type": "function", "name": "order", "parameters": {"type": "object", "properties": {}}}
 
@@ -80,6 +82,14 @@ def users(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Users]:
     made.server.stop()
 
 
+def check_journal_and_forget(queue: AssistantMessageQueue) -> None:
+    """A producer reads the entries that it and the worker have written."""
+    journal = queue.get_timeline("t")
+    assert {one.outcome for one in journal} == {"completed", "failed", "said"}
+    assert "delivered" in {one.delivery.state for one in journal}
+    queue.forget_thread("t")
+
+
 @pytest.mark.parametrize("kind", ["asyncio", "forking", "stock"])
 def test_the_shipped_users_may_do_their_work_and_are_refused_nothing_they_try(
     users: Users, kind: str, provider: StandInProvider, tmp_path: Path
@@ -126,7 +136,7 @@ def test_the_shipped_users_may_do_their_work_and_are_refused_nothing_they_try(
             )
             wait_until(lambda: queue.get_thread_status("t").state == "idle", "the thread is idle")
             assert "reply_delivered" in {event.type for event in feed}
-            queue.forget_thread("t")
+            check_journal_and_forget(queue)
             assert list(queue.feed(after="0", timeout=0)) == []
             status = queue.get_queue_status()
             assert (status.completed_count, status.delivering_count) == (8, 0)
@@ -203,12 +213,34 @@ def test_a_viewer_sees_what_became_of_messages_and_changes_nothing(
         for forbidden in (
             lambda: viewer.add_message_to_thread("t", "not me"),
             viewer.pause,
+            lambda: viewer.get_timeline("t"),
             lambda: viewer.get_jobs_by_thread_id("u"),  # texts that wait are not for viewers
             lambda: viewer.open_events("u"),
             viewer.feed,
         ):
             with pytest.raises(NotPermitted):
                 forbidden()
+
+
+@pytest.mark.skipif("path" not in SERVERS, reason="the wheel's Redis has no selectors")
+@pytest.mark.parametrize("users", ["path"], indirect=True)
+def test_a_selector_lets_a_viewer_read_journals_and_no_texts_that_wait(users: Users) -> None:
+    (selector,) = re.findall(r"^(\(~assistant:journal.*\))$", PRODUCTION.read_text(), re.MULTILINE)
+    with redis.Redis.from_url(users.url("admin")) as admin:
+        admin.execute_command("ACL", "SETUSER", "viewer", selector)
+    with (
+        AssistantMessageQueue(
+            redis_url=users.url("worker"), message_delay=0, backend=lambda _: "hi"
+        ) as worker,
+        AssistantMessageQueue(redis_url=users.url("viewer")) as viewer,
+    ):
+        worker.start_worker()
+        worker.ask("t", "hello", timeout=PATIENCE_S)
+        assert [one.outcome for one in viewer.get_timeline("t")] == ["completed"]
+        with redis.Redis.from_url(users.url("viewer")) as client:
+            for key in ("assistant:outbox:t", "assistant:pending:t"):
+                with pytest.raises(redis.exceptions.NoPermissionError):
+                    client.lrange(key, 0, -1)
 
 
 @pytest.mark.parametrize("user", ["viewer", "producer", "web", "worker"])

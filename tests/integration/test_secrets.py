@@ -202,7 +202,16 @@ def trouble(options: dict[str, Any], provider: StandInProvider, protocol: str) -
         ):
             shown += trace_of(call)
         provider.clear_faults()
+        outcomes = [one.outcome for one in queue.get_timeline("t")]
+        assert outcomes == ["failed", "completed", "completed"]
+        assert [one.outcome for one in queue.get_timeline("said")] == ["failed", "said"]
     return shown
+
+
+def journals_in(server: RedisServer) -> str:
+    with redis.Redis.from_url(server.url) as client:
+        entries = [client.lrange(name, 0, -1) for name in client.scan_iter(match="*:journal:*")]
+    return repr(entries)
 
 
 def trace_of(call: Any) -> list[str]:
@@ -230,6 +239,10 @@ def test_the_key_and_the_password_are_nowhere_and_texts_not_in_logs_or_jobs(
     assert_absent(SECRETS, "\n".join(shown), "what the caller sees")
     assert_absent(SECRETS, everything_in(guarded), "Redis")
     assert_absent((*SECRETS, TEXT, REPLY), rq_jobs_in(guarded), "RQ's jobs")
+    journals = journals_in(guarded)
+    assert "order" in journals
+    errors = ("the shop", "the chat", "Incorrect")
+    assert_absent((*SECRETS, *errors, TEXT, REPLY), journals, "the journals")
     assert TEXT in everything_in(guarded), (
         "the failed batch keeps its text: the search finds what is there"
     )

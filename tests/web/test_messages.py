@@ -251,6 +251,28 @@ async def test_an_operator_learns_why_a_message_has_no_answer(
     assert (await client.get("/api/threads/u/messages/u/explain")).status_code == 404
 
 
+async def test_an_operator_reads_what_became_of_a_threads_batches(
+    asgi: Asgi, queue: AssistantMessageQueue
+) -> None:
+    client = asgi()
+    queue.start_worker()
+    for number in range(3):
+        queue.add_message_to_thread("t", "Hi!", message_id=f"m{number}")
+        queue.wait_for_reply(f"m{number}", timeout=20)
+    page = (await client.get("/api/threads/t/timeline", params={"limit": 2})).json()
+    assert [one["message_ids"] for one in page["batches"]] == [["m2"], ["m1"]]
+    assert page["batches"][0]["outcome"] == "completed"
+    assert page["batches"][0]["timeline"]["attempts"][0]["worker"]
+    answer = await client.get("/api/threads/t/timeline", params={"before": page["next"]})
+    assert [one["message_ids"] for one in answer.json()["batches"]] == [["m0"]]
+    assert answer.json()["next"] is None
+    assert (await client.get("/api/threads/unknown/timeline")).json()["batches"] == []
+    for params in ({"limit": 0}, {"limit": 1001}, {"before": ""}):
+        assert (await client.get("/api/threads/t/timeline", params=params)).status_code == 422
+    gone = await client.get("/api/threads/t/timeline", params={"before": "unknown"})
+    assert (gone.status_code, gone.json()["code"]) == (404, "batch_not_found")
+
+
 async def test_what_fails_is_reported_without_the_providers_words(
     asgi: Asgi, queue: AssistantMessageQueue, provider: StandInProvider
 ) -> None:

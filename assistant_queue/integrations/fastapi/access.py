@@ -52,6 +52,7 @@ class Action(StrEnum):
     READ_STATUS = "read_status"
     LIST_THREADS = "list_threads"
     EXPLAIN = "explain"
+    READ_TIMELINE = "read_timeline"
     READ_METRICS = "read_metrics"
     READ_HEALTH = "read_health"
 

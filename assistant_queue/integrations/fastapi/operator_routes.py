@@ -19,6 +19,7 @@ from assistant_queue.integrations.fastapi.schemas import (
     MessageId,
     ThreadId,
     ThreadsPage,
+    TimelinePage,
 )
 from assistant_queue.integrations.fastapi.service import Service
 from assistant_queue.models import (
@@ -73,25 +74,6 @@ def add_routes(router: APIRouter, service: Service) -> None:
         found = await queue.list_threads(state, limit, after, order)
         return ThreadsPage(threads=found, next=found[-1].thread_id if len(found) == limit else None)
 
-    @router.get(
-        "/threads/{thread_id}/explain", **operation(Action.EXPLAIN, 404, name="explain_thread")
-    )
-    async def explain_thread(thread_id: ThreadId) -> Explanation:
-        """Why a thread has no answer (yet), with the evidence, in the provider's own words."""
-        core = queue.core
-        return await core.store.run(explain(core.namespace, thread_id, is_thread=True))
-
-    @router.get(
-        "/threads/{thread_id}/messages/{message_id}/explain",
-        **operation(Action.EXPLAIN, 404, name="explain_message"),
-    )
-    async def explain_message(thread_id: ThreadId, message_id: MessageId) -> Explanation:
-        """Why a message has no answer (yet), with the evidence, in the provider's own words."""
-        found = await queue.explain(message_id)
-        if found.message_id is None or found.thread_id != thread_id:
-            raise MessageNotFound(f"there is no message {message_id!r} in thread {thread_id!r}")
-        return found
-
     @router.post("/pause", status_code=204, **operation(Action.PAUSE, name="pause"))
     async def pause() -> None:
         """Take messages and answer none, in every thread."""
@@ -131,8 +113,45 @@ def add_routes(router: APIRouter, service: Service) -> None:
             streams=service.gate.total,
         )
 
+    _add_routes_of_looking_back(router, service)
     _add_failed_routes(router, service)
-    del read_status, list_threads, explain_thread, explain_message, pause, resume, live, ready
+    del read_status, list_threads, pause, resume, live, ready
+
+
+def _add_routes_of_looking_back(router: APIRouter, service: Service) -> None:
+    queue = service.queue
+
+    @router.get(
+        "/threads/{thread_id}/explain", **operation(Action.EXPLAIN, 404, name="explain_thread")
+    )
+    async def explain_thread(thread_id: ThreadId) -> Explanation:
+        """Why a thread has no answer (yet), with the evidence, in the provider's own words."""
+        core = queue.core
+        return await core.store.run(explain(core.namespace, thread_id, is_thread=True))
+
+    @router.get(
+        "/threads/{thread_id}/messages/{message_id}/explain",
+        **operation(Action.EXPLAIN, 404, name="explain_message"),
+    )
+    async def explain_message(thread_id: ThreadId, message_id: MessageId) -> Explanation:
+        """Why a message has no answer (yet), with the evidence, in the provider's own words."""
+        found = await queue.explain(message_id)
+        if found.message_id is None or found.thread_id != thread_id:
+            raise MessageNotFound(f"there is no message {message_id!r} in thread {thread_id!r}")
+        return found
+
+    @router.get(
+        "/threads/{thread_id}/timeline",
+        **operation(Action.READ_TIMELINE, 404, name="read_timeline"),
+    )
+    async def read_timeline(
+        thread_id: ThreadId, limit: Limit = 50, before: AfterBatch = None
+    ) -> TimelinePage:
+        """The journal of a thread: its latest batches that ended, newest first, without texts."""
+        found = await queue.get_timeline(thread_id, limit, before)
+        return TimelinePage(batches=found, next=found[-1].batch_id if len(found) == limit else None)
+
+    del explain_thread, explain_message, read_timeline
 
 
 def _add_failed_routes(router: APIRouter, service: Service) -> None:

@@ -102,7 +102,9 @@ ANSWERS: dict[type[AssistantQueueError], ProblemResponse] = {
         409, "This message was cancelled: there will be no reply."
     ),
     errors.BatchNotFound: ProblemResponse(
-        404, "There is no such failed batch: it never failed, or was retried or discarded."
+        404,
+        "There is no such batch here: it is not in the failed list, or not in the journal, or not"
+        " any more.",
     ),
     errors.BatchFailed: ProblemResponse(
         502, "This message could not be answered; it is kept, and a person can have it tried again."

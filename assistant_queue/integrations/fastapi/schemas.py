@@ -13,6 +13,7 @@ from assistant_queue.client import arguments, provider_call_arguments
 from assistant_queue.integrations.fastapi.problems import QueueProblem, problem_of_code
 from assistant_queue.integrations.fastapi.timeline_schemas import TimelineRecord, timeline_record
 from assistant_queue.models import (
+    BatchRecord,
     DeliveryStatus,
     FailedBatch,
     MessageStatus,
@@ -339,6 +340,15 @@ class ThreadsPage(BaseModel):
     threads: list[ThreadStatus]
     next: str | None = Field(
         description="What to say as `after` for the next page; null at the end."
+    )
+
+
+class TimelinePage(BaseModel):
+    """Batches of a thread that ended, newest first."""
+
+    batches: list[BatchRecord]
+    next: str | None = Field(
+        description="What to say as `before` for the next page; null at the end."
     )
 
 

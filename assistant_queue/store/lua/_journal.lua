@@ -1,7 +1,8 @@
 -- The journal of a thread: a compact entry for each batch that ended, the newest last, written by
 -- the scripts that end it. core/journal_entries.py has the form of an entry, a JSON list that
--- begins with the ms of the end and the batch's id. A delivery joins the entry of its batch if that
--- is one of the newest, else it is an entry by itself.
+-- begins with the ms of the end and the batch's id. A delivery, a list that begins with the ms since
+-- that time, joins the entry of its batch if that is one of the newest, else it is an entry by
+-- itself.
 -- arg.journal: '' for nothing. Of a batch its entry; of a delivery the batch's id as entries have
 -- it, a space, and the JSON of the delivery's fields. arg.journal_most: entries that are kept.
 -- arg.journal_ttl_ms: how long.
@@ -33,18 +34,19 @@ end
 local function journal_delivery()
   local batch, fields = string.match(arg.journal, '^(%S+) (.+)$')
   if not batch then return end
-  local delivery = '[' .. ms(now) .. ',' .. fields .. ']'
   for i = -1, -newest, -1 do
     local entry = redis.call('LINDEX', key.journal, i)
     if not entry then break end
-    local known, kind = string.match(entry, '^%[%d+,"([^"]*)",(.)')
+    local at, known, kind = string.match(entry, '^%[(%d+),"([^"]*)",(.)')
     if known == batch and kind ~= '0' then
-      redis.call('LSET', key.journal, i, string.sub(entry, 1, -2) .. ',' .. delivery .. ']')
+      local joined = string.match(entry, '^(.*)%]') .. ',[' .. ms(now - at) .. ',' .. fields .. ']]'
+      -- It takes the place of the blanks that were left for it.
+      redis.call('LSET', key.journal, i, joined .. string.rep(' ', #entry - #joined))
       return
     end
   end
   -- Without the entry of a batch there is nothing to join.
   local length = redis.call('RPUSHX', key.journal,
-    '[' .. ms(now) .. ',"' .. batch .. '",0,' .. delivery .. ']')
+    '[' .. ms(now) .. ',"' .. batch .. '",0,[0,' .. fields .. ']]')
   if length > 0 then trim_journal(length) end
 end
