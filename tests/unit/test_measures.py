@@ -1,4 +1,4 @@
-"""What a step adds to the metrics, as it is sent to its script."""
+"""Counts of a step, as they are sent to its script."""
 
 from __future__ import annotations
 
