@@ -331,6 +331,7 @@ async def test_what_is_not_there_is_said_so(queue: Any) -> None:
         with pytest.raises(MessageNotFound):
             await call(*arguments)
     assert await call("get_message", "unknown") is None
+    assert (await call("get_metrics")).messages["queued"] == 0
     assert await call("cancel", "unknown") is False
     assert (await call("get_thread_status", "unknown")).state == "idle"
     assert await call("get_jobs_by_thread_id", "unknown") == []

@@ -25,10 +25,12 @@ from assistant_queue.testing.chaos.chaos_bot import (
 from assistant_queue.testing.chaos.deliveries import Deliveries
 from assistant_queue.testing.chaos.delivery_oracle import RepliesVerdict
 from assistant_queue.testing.chaos.fault_plans import Model
+from assistant_queue.testing.chaos.feed_oracle import FeedReader, FeedVerdict
 from assistant_queue.testing.chaos.hearing import (
     hear,
     hear_chat,
     hear_deliveries,
+    hear_feed,
     hear_metrics,
     hear_said,
     hear_shown,
@@ -79,6 +81,7 @@ class ChaosOutcome:
         shown: What the chat platforms were shown of these.
         drained_s: How long the draining took.
         counted: What became of the metrics; None if Redis has forgotten something.
+        feed: What a reader of the feed received; None if Redis may have forgotten something.
     """
 
     settings: ChaosSettings
@@ -94,6 +97,7 @@ class ChaosOutcome:
     said: SaidVerdict | None = None
     shown: RepliesVerdict | None = None
     counted: MetricsVerdict | None = None
+    feed: FeedVerdict | None = None
 
     @property
     def holds(self) -> bool:
@@ -102,7 +106,7 @@ class ChaosOutcome:
             verdict is None or verdict.holds for verdict in (self.deliveries, self.shown)
         )
         is_said = self.said is None or self.said.holds
-        is_counted = self.counted is None or self.counted.holds
+        is_counted = all(one is None or one.holds for one in (self.counted, self.feed))
         is_over = self.left == 0 and is_counted
         return self.verdict.holds and is_delivered and is_said and is_over
 
@@ -205,6 +209,7 @@ def run(
             queue, [event for event in events if event.kind in BY_PRODUCERS], settings.producers
         )
         bulks = Bulks(queue, options, producers)
+        reader = stack.enter_context(FeedReader(queue))
         show = Show(
             provider=provider,
             server=server,
@@ -256,6 +261,9 @@ def run(
             deliveries=replies,
             said=hear_said(queue, producers.sent, provider) if settings.said_every else None,
             shown=shown,
+            feed=None
+            if moments or settings.fail_over_every
+            else hear_feed(queue, producers.sent, reader.stop()),
             counted=None
             if moments
             else hear_metrics(
