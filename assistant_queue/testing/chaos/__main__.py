@@ -86,6 +86,11 @@ def main() -> int:
             help=f"seconds between {what}; 0: none",
         )
     parser.add_argument(
+        "--windows",
+        action="store_true",
+        help="adaptive windows, batches bounded in characters, and flushes",
+    )
+    parser.add_argument(
         "--max-jobs",
         type=int,
         default=default.max_jobs,

@@ -75,6 +75,7 @@ class ChaosSettings:
             delivered then; 0 for no platforms.
         said_every: Seconds between two replies of `say`, half of them after a message that wants no
             reply; 0 for none.
+        windows: Windows are adaptive, batches are bounded in characters, and threads are flushed.
         max_jobs: Jobs after which a worker under `rq worker` ends; 0 for no end.
         durability: As in the queue's options; "replicated" needs `fail_over_every`.
         workers: Processes; every second one forks.
@@ -105,6 +106,7 @@ class ChaosSettings:
     clock_every: float = 0.0
     platform_every: float = 0.0
     said_every: float = 0.0
+    windows: bool = False
     max_jobs: int = 0
     durability: str = "local"
     threads: int = 48

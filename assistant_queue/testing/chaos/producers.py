@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+import zlib
 from collections.abc import Sequence
 
 from assistant_queue import AssistantMessageQueue
@@ -22,9 +24,16 @@ class Producers:
     """
 
     def __init__(
-        self, queue: AssistantMessageQueue, says: Sequence[PlannedFault], count: int
+        self,
+        queue: AssistantMessageQueue,
+        says: Sequence[PlannedFault],
+        count: int,
+        *,
+        flushes: bool = False,
     ) -> None:
+        """`flushes`: every fourth message or so is followed by a flush of its thread."""
         self._queue = queue
+        self._flushes = flushes
         self._lock = threading.Lock()
         self._sent: list[Sent] = []
         self._repeated = 0
@@ -101,6 +110,9 @@ class Producers:
                         kind="note" if event.kind == "note" else "say",
                     )
                 )
+            if self._flushes and zlib.crc32(event.message_id.encode()) % 4 == 0:
+                with contextlib.suppress(StoreUnavailable):
+                    self._queue.flush(event.thread)
             return
 
     def _say(self, event: PlannedFault, at: float) -> None:

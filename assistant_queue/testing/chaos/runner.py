@@ -111,6 +111,10 @@ class ChaosOutcome:
         return self.verdict.holds and is_delivered and is_said and is_over
 
 
+MAX_CHARS = 60
+"""Characters of a batch, where windows are bounded. Chosen: three or four messages of the plan."""
+
+
 def options_of(settings: ChaosSettings, url: str, provider: StandInProvider) -> dict[str, Any]:
     """Return the queue's options, for producers and workers alike."""
     chosen: dict[str, Any] = {"assistant_id": provider.assistant_id}
@@ -118,6 +122,8 @@ def options_of(settings: ChaosSettings, url: str, provider: StandInProvider) -> 
         chosen = {"model": "stand-in-model", "tools": [_TOOL]}
     if settings.protocol == "chat_completions":  # the judge reads all of it
         chosen.update(protocol="chat_completions", history=MAX_MESSAGES)
+    if settings.windows:
+        chosen.update(window="adaptive", max_wait=2.0, max_batch_chars=MAX_CHARS)
     return {
         "redis_url": url,
         "queue_prefix": PREFIX,
@@ -206,7 +212,10 @@ def run(
         watch.start()
         stack.callback(watch.stop)
         producers = Producers(
-            queue, [event for event in events if event.kind in BY_PRODUCERS], settings.producers
+            queue,
+            [event for event in events if event.kind in BY_PRODUCERS],
+            settings.producers,
+            flushes=settings.windows,
         )
         bulks = Bulks(queue, options, producers)
         reader = stack.enter_context(FeedReader(queue))
