@@ -29,10 +29,12 @@ from assistant_queue.testing.chaos.hearing import (
     hear,
     hear_chat,
     hear_deliveries,
+    hear_journals,
     hear_metrics,
     hear_said,
     hear_shown,
 )
+from assistant_queue.testing.chaos.journal_oracle import JournalVerdict
 from assistant_queue.testing.chaos.metrics_oracle import MetricsVerdict
 from assistant_queue.testing.chaos.oracle import Verdict
 from assistant_queue.testing.chaos.plan import (
@@ -79,6 +81,7 @@ class ChaosOutcome:
         shown: What the chat platforms were shown of these.
         drained_s: How long the draining took.
         counted: What became of the metrics; None if Redis has forgotten something.
+        journals: What is in the journals; None likewise.
     """
 
     settings: ChaosSettings
@@ -94,6 +97,7 @@ class ChaosOutcome:
     said: SaidVerdict | None = None
     shown: RepliesVerdict | None = None
     counted: MetricsVerdict | None = None
+    journals: JournalVerdict | None = None
 
     @property
     def holds(self) -> bool:
@@ -103,7 +107,8 @@ class ChaosOutcome:
         )
         is_said = self.said is None or self.said.holds
         is_counted = self.counted is None or self.counted.holds
-        is_over = self.left == 0 and is_counted
+        is_noted = self.journals is None or self.journals.holds
+        is_over = self.left == 0 and is_counted and is_noted
         return self.verdict.holds and is_delivered and is_said and is_over
 
 
@@ -131,6 +136,7 @@ def options_of(settings: ChaosSettings, url: str, provider: StandInProvider) -> 
         "concurrency": 50,
         "delivery_backoff": {"type": "fixed", "delay": 0.3},
         "durability": settings.durability,
+        "journal": 10_000,  # the judge reads all of them
         **chosen,
     }
 
@@ -265,6 +271,7 @@ def run(
                 watch.taken_over,
                 [one for one in (replies, shown) if one is not None],
             ),
+            journals=None if moments else hear_journals(queue, producers.sent),
         )
 
 

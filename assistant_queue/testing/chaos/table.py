@@ -66,6 +66,8 @@ def _rows(outcome: ChaosOutcome) -> Iterator[tuple[str, object]]:
     if outcome.counted is not None:
         words = ", ".join(f"{count} {name}" for name, count in outcome.counted.counted.items())
         yield "counted in the metrics", words
+    if outcome.journals is not None:
+        yield "batches in the journals", str(outcome.journals.batches)
     yield "left in the queue", outcome.left
     for kind, what in _DONE.items():
         if done[kind] or kind in _ALWAYS:
@@ -111,4 +113,6 @@ def table(outcome: ChaosOutcome) -> str:
         lines += [f"! {detail}" for detail in outcome.said.details[:_SHOWN]]
     if outcome.counted is not None:
         lines += [f"! {detail}" for detail in outcome.counted.details]
+    if outcome.journals is not None:
+        lines += [f"! {detail}" for detail in outcome.journals.details]
     return "\n".join([*lines, "OK" if outcome.holds else "NOT OK"])
