@@ -167,7 +167,7 @@ def serve(
     log_format: str,
     access_log: str,
 ) -> None:
-    """Serve the queue over HTTP: the routes under /api, the chat page at /.
+    """Serve the queue over HTTP: the routes under /api, the chat page at /, metrics at /metrics.
 
     Messages are answered by workers (assistant-queue worker), or by this process with --worker.
     Without --authorize no request is refused: only loopback addresses are served so, unless

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 import click
 
@@ -33,8 +33,14 @@ def metrics(where: Where, watch: bool, as_json: bool) -> None:
     """Show the metrics of the queue: counts since its prefix exists, durations, workers.
 
     They are kept in Redis by the steps that change the queue, so they are those of all processes,
-    and exact if workers were killed. The cost does not depend on the number of messages. A p95 is
-    the upper bound of the bucket that it is in.
+    and exact if workers were killed. The cost does not depend on the number of messages.
+
+    \b
+    now      messages and replies by state, as in `assistant-queue status`
+    workers  slots: batches that they take at once; room: those that they could take now
+    runs     sent to the provider; saved: answered messages less the batches that answered them;
+             takeovers from a worker that was over; calls of functions that exceeded their time
+    p95      the upper bound of the bucket that it is in
 
     For Prometheus: GET /metrics of assistant-queue serve, or of assistant-queue worker
     --metrics-port; see docs/metrics.md.
@@ -90,18 +96,22 @@ def lines_of(found: Metrics) -> list[str]:
     ]
     if status.paused:
         now.append(("paused", "yes", "nothing is claimed: assistant-queue resume"))
-    counts = [
-        *((name, str(count), "messages") for name, count in found.messages.items()),
-        *((name, str(count), "batches") for name, count in found.batches.items()),
-        ("runs", str(found.runs), "batches sent to the provider"),
-        ("runs saved", str(found.runs_saved), "answered messages less the batches of them"),
-        ("takeovers", str(found.takeovers), "batches claimed from a worker that was over"),
-        ("abandoned", str(found.abandoned_calls), "calls of functions that exceeded their time"),
-    ]
+    off = ["  not counted by this queue: metrics=False"]
     return [
-        *_notes("now", now),
-        *_notes("workers", _worker_rows(found.workers) if found.sees_workers else []),
-        *_notes("since the prefix exists", counts),
+        *([] if found.is_counted else off),
+        *_section("now", now, left=(0, 2)),
+        *_across("workers", _workers(found.workers) if found.sees_workers else {}),
+        *_across("messages", found.messages),
+        *_across("batches", found.batches),
+        *_across(
+            "runs",
+            {
+                "sent": found.runs,
+                "saved": found.runs_saved,
+                "takeovers": found.takeovers,
+                "abandoned calls": found.abandoned_calls,
+            },
+        ),
         *_section("attempts that ended with an error", _rows(found.errors.items())),
         *_section("durations", list(_duration_rows(found))),
         *_section("tools", list(_tool_rows(found))),
@@ -115,9 +125,9 @@ def lines_of(found: Metrics) -> list[str]:
     ]
 
 
-def _notes(title: str, rows: Sequence[Row]) -> list[str]:
-    """Return the lines of rows of a name, a figure and its meaning."""
-    return _section(title, rows, left=(0, 2))
+def _across(title: str, counts: Mapping[str, int]) -> list[str]:
+    """Return the lines of counts beside each other."""
+    return _section(title, [(*counts,), tuple(map(str, counts.values()))], ()) if counts else []
 
 
 def _section(title: str, rows: Sequence[Row], left: Collection[int] = (0,)) -> list[str]:
@@ -139,17 +149,14 @@ def _rows(counts: Iterable[tuple[str, int]]) -> list[Row]:
     return [(name, str(count)) for name, count in counts]
 
 
-def _worker_rows(workers: Sequence[WorkerMetrics]) -> list[Row]:
-    slots = sum(one.concurrency for one in workers)
-    running = sum(one.running for one in workers)
-    hanging = sum(one.abandoned_calls for one in workers)
-    room = sum(max(0, one.concurrency - one.running) for one in workers)
-    return [
-        ("workers", str(len(workers)), "registered"),
-        ("running", str(running), "batches that they have"),
-        ("room", str(room), f"batches that they could take, of {slots}"),
-        ("hanging", str(hanging), "calls of functions that exceeded their time and still run"),
-    ]
+def _workers(workers: Sequence[WorkerMetrics]) -> dict[str, int]:
+    return {
+        "registered": len(workers),
+        "slots": sum(one.concurrency for one in workers),
+        "running": sum(one.running for one in workers),
+        "room": sum(max(0, one.concurrency - one.running) for one in workers),
+        "hanging calls": sum(one.abandoned_calls for one in workers),
+    }
 
 
 def _duration_rows(found: Metrics) -> Iterator[Row]:

@@ -93,14 +93,14 @@ class Counts:
 
     def __init__(self) -> None:
         """Count nothing yet."""
-        self._plain: list[Any] = []
+        self._plain: list[str] = []
         self._labelled: list[list[Any]] = []
         self._since: list[Any] = []
 
     def add(self, field: str, by: int = 1) -> None:
         """Add to a field; 0 adds nothing."""
         if by:
-            self._plain += [field, by]
+            self._plain += [field, str(by)]
 
     def add_labelled(self, values: Sequence[Any], *names: tuple[str, str, int], rest: str) -> None:
         """Add to the fields of a label.
@@ -111,14 +111,16 @@ class Counts:
                 be. The next one is used if there are as many.
             rest: The beginning if there are as many of each.
         """
-        self._labelled.append([list(values), *(word for name in names for word in name), rest])
+        self._labelled.append(
+            [list(map(str, values)), *(word for name in names for word in name), rest]
+        )
 
     def took(self, name: str, ms: int) -> None:
         """Add a duration."""
         field = f"h:{DURATIONS[name]}:"
-        self._plain += [f"{field}{bucket_of(ms)}", 1]
+        self._plain += [f"{field}{bucket_of(ms)}", "1"]
         if ms > 0:
-            self._plain += [f"{field}ms", ms]
+            self._plain += [f"{field}ms", str(ms)]
 
     def took_since(self, name: str, at_ms: int) -> None:
         """Add the duration from a time of the store's to the step itself."""

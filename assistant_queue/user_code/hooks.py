@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from assistant_queue.errors import InvalidArgument
@@ -40,12 +40,11 @@ class Hook:
     is_listener: bool = False
 
 
+@dataclass(slots=True)
 class Hooks:
     """The hooks of a queue; copies of its options share them."""
 
-    def __init__(self) -> None:
-        """Know none yet."""
-        self._by_name: dict[str, tuple[Hook, ...]] = {}
+    _by_name: dict[str, tuple[Hook, ...]] = field(default_factory=dict)
 
     def add(self, name: str, hook: Hook) -> None:
         """Call a hook at each event of this name from now on."""

@@ -443,3 +443,67 @@ def test_a_redis_user_without_the_right_to_read_the_counts_gets_the_error(store:
     replies[1] = NotPermitted("no permissions to run the 'hgetall' command")
     with pytest.raises(NotPermitted):
         operation.send(replies)
+
+
+# --- what is stored -----------------------------------------------------------------------------
+
+STORED = {
+    "about": "a text",
+    "b:completed": 3,
+    "b:incomplete": 1,
+    "b:failed": 2,
+    "m:failed": 4,
+    "saved": 5,
+    "again": 7,
+    "e:rate_limit_exceeded": 2,
+    "e:*": 1,
+    "t:weather:n": 3,
+    "t:weather:e": 1,
+    "t:weather:ms": 1500,
+    "k:gpt-4.1:acme%3A1:a": 120,
+    "k:gpt-4.1:acme%3A1:o": 20,
+    "k:gpt-4.1:acme%3A1:c": 40,
+    "k:gpt-4.1:acme%3A1:w": 5,
+    "k:gpt-4.1:acme%3A1:r": 8,
+    "d:telegram:delivered": 6,
+    "d:on_reply:unknown": 1,
+    **{f"h:{name}:{bucket}": 1 for bucket, name in enumerate("wqfrde")},
+    "h:r:21": 1,
+    "h:r:ms": 9_000_500,
+    "n:tools": 1,
+    "abandoned": 2,
+}
+"""A hash that this version stored: later ones read it."""
+
+
+def test_what_this_version_stored_is_read(store: Rig) -> None:
+    store.client.hset(store.keys.metrics, mapping=STORED)
+    ever = {"cancelled": 1, "discarded": 2, "forgotten": 3, "said": 4, "duplicates": 5}
+    now = {"completed": 9, "failed": 2, "waiting": 1, "takeovers": 6}
+    store.client.hset(store.keys.counters, mapping={**ever, **now})
+    found = store.metrics()
+    assert found.messages == {
+        "queued": 14,
+        "answered": 9,
+        "failed": 4,
+        "cancelled": 1,
+        "deduplicated": 5,
+    }
+    assert found.batches == {"completed": 3, "incomplete": 1, "failed": 2}
+    assert (found.runs, found.runs_saved, found.takeovers) == (13, 5, 6)
+    assert found.errors == {"rate_limit_exceeded": 2, "other": 1}
+    assert found.tools == {"weather": ToolMetrics(calls=3, errors=1, seconds=1.5)}
+    tokens = TokenMetrics(
+        model="gpt-4.1",
+        tenant="acme:1",
+        input_tokens=100,
+        cached_input_tokens=40,
+        cache_write_tokens=5,
+        output_tokens=20,
+        reasoning_tokens=8,
+    )
+    assert found.tokens == (tokens,)
+    assert found.deliveries == {"telegram": {"delivered": 6}, "on_reply": {"unknown": 1}}
+    assert [one.counts.index(1) for one in found.durations.values()] == [0, 1, 2, 3, 4, 5]
+    assert (found.durations["run"].counts[21], found.durations["run"].sum_s) == (1, 9000.5)
+    assert (found.abandoned_calls, found.cut) == (2, ("errors",))

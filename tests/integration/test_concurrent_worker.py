@@ -339,6 +339,13 @@ def test_it_takes_no_more_than_it_has_room_for(bench: Bench, start: Any) -> None
             "the others wait in the queue, for any worker",
         )
         wait_until(lambda: bench.executing() == 3, "three are shown as running")
+        wait_until(
+            lambda: (
+                [(one.concurrency, one.running) for one in queue.get_metrics().workers] == [(3, 3)]
+            ),
+            "the worker shows that it is full",
+        )
+        assert queue.get_metrics().oldest_due_s > 0
         gate.release()
         for receipt in receipts:
             queue.wait_for_reply(receipt.message_id, PATIENCE_S)

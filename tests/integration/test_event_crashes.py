@@ -60,6 +60,12 @@ def published(queue: AssistantMessageQueue, thread: str = "t") -> list[Event]:
     return list(queue.events(thread, after="0", timeout=0.1))
 
 
+def check_feed(queue: AssistantMessageQueue, events: list[Event], where: object) -> None:
+    """The feed has the same events of the thread, in the same order, but no pieces of text."""
+    whole = [event.type for event in events if event.type != "text_delta"]
+    assert [event.type for event in queue.feed(after="0", timeout=0)] == whole, where
+
+
 def die_everywhere(
     url: str,
     prefix: str,
@@ -75,6 +81,7 @@ def die_everywhere(
         number += 1
         bot = Bot(url, f"{prefix}-{number}", provider, protocol, events="always")
         with bot.queue:
+            bot.queue.feed()
             bot.queue.add_message_to_thread("t", f"{number} hello")
             crash = CrashAt(number)
             try:
@@ -83,8 +90,10 @@ def die_everywhere(
                 bot.work()
             where = f"died at point {number}, {crash.name}"
             transcript = Transcript()
-            for event in published(bot.queue):
+            events = published(bot.queue)
+            for event in events:
                 transcript.apply(event)
+            check_feed(bot.queue, events, where)
             assert list(transcript.replies.values()) == [expected], where
             (streamed,) = transcript.streamed.values()
             # What a run said of which nothing had been published may come with the reply alone, but
@@ -139,15 +148,22 @@ def test_no_event_is_published_twice_whichever_answer_of_redis_is_lost(
     lossy = LossyRedis(one_redis.port)
     seen: list[list[str]] = []
 
+    def prefixed(number: int) -> str:
+        return f"{prefix}-{number}"
+
     def scenario(number: int) -> None:
         bot = Bot(
             lossy.url,
-            f"{prefix}-{number}",
+            prefixed(number),
             provider,
             protocol,
             events="always",
             on_reply=lambda _: None,
         )
+        with AssistantMessageQueue(
+            redis_url=one_redis.url, queue_prefix=prefixed(number)
+        ) as reader:
+            reader.feed()
         with bot.queue:
             receipt = bot.queue.add_message_to_thread("t", "hello")
             second = bot.queue.add_message_to_thread("t", "not this")
@@ -155,9 +171,11 @@ def test_no_event_is_published_twice_whichever_answer_of_redis_is_lost(
             bot.queue.cancel(second.message_id)
             bot.work()
         with AssistantMessageQueue(
-            redis_url=one_redis.url, queue_prefix=f"{prefix}-{number}"
-        ) as listener:
-            seen.append([event.type for event in published(listener)])
+            redis_url=one_redis.url, queue_prefix=prefixed(number)
+        ) as reader:
+            events = published(reader)
+            check_feed(reader, events, number)
+            seen.append([event.type for event in events])
 
     try:
         lose_everywhere(lossy, scenario)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -11,7 +14,10 @@ from prometheus_client import CollectorRegistry
 
 from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue
 from assistant_queue.cli import main
+from assistant_queue.cli.show_metrics import lines_of
 from assistant_queue.integrations.prometheus import collector
+from assistant_queue.metrics import Histogram, Metrics
+from assistant_queue.models import QueueStatus
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Reply, ToolCalls, refuse
 from tests.conftest import PATIENCE_S, RedisServer
@@ -92,11 +98,30 @@ def test_what_happened_is_in_the_scrape_and_on_the_command_line(
         assert shown.exit_code == 0, shown.output
         lines = [" ".join(line.split()) for line in shown.output.splitlines()]
         assert lines[0].startswith(f"queue {prefix} at ")
-        for line in ("answered 3 messages", "runs saved 2 answered messages less the batches of"):
-            assert any(one.startswith(line) for one in lines), shown.output
+        counts = dict(pairwise(lines))
+        assert counts["queued answered failed cancelled deduplicated"] == "4 3 1 0 0"
+        assert counts["completed incomplete failed"] == "1 0 1"
         as_json = json.loads(CliRunner().invoke(main, [*words, "--json"]).output)
         assert as_json["messages"]["answered"] == 3
         assert as_json["durations"]["run"]["bounds"]
+
+
+def test_the_command_says_what_it_cannot_show() -> None:
+    empty = Metrics(at=datetime.now(UTC), status=QueueStatus(paused=True))
+    assert "  workers" in lines_of(empty)
+    assert "not counted by this queue: metrics=False" not in " ".join(lines_of(empty))
+    found = "\n".join(lines_of(replace(empty, is_counted=False, sees_workers=False)))
+    assert "not counted by this queue: metrics=False" in found
+    assert "paused yes nothing is claimed" in " ".join(found.split())
+    assert "\n  workers" not in found
+
+
+def test_durations_are_shown_by_their_buckets() -> None:
+    """Beyond the last bound nothing is known but that."""
+    one = Histogram(bounds=(0.5, 2), counts=(9, 0, 1), sum_s=300)
+    empty = Metrics(at=datetime.now(UTC), status=QueueStatus(), durations={"run": one})
+    row = next(line.split() for line in lines_of(empty) if line.strip().startswith("run  "))
+    assert row == ["run", "10", "30", "s", "<=", "0.5", "s", ">", "2", "s", ">", "2", "s"]
 
 
 def test_without_redis_the_command_ends_with_3() -> None:

@@ -37,6 +37,7 @@ from assistant_queue.user_code.abandoned import ABANDONED
 from assistant_queue.user_code.call_threads import THREAD_NAME
 from assistant_queue.worker import loop_monitor
 from assistant_queue.worker.driver import MIN_HAND_BACK_S
+from assistant_queue.worker.hook_calls import HookCalls
 from assistant_queue.worker.runtime import Runtime
 from tests.conftest import PATIENCE_S, RedisServer, with_clock
 from tests.integration.conftest import wait_until
@@ -414,10 +415,17 @@ def test_hooks_that_hang_hold_no_slot_and_delay_no_batch_of_any_thread(
 
 @pytest.mark.parametrize("way", ["sync", "async"])
 def test_a_worker_that_stops_gives_the_calls_of_its_hooks_their_time(
-    options: dict[str, Any], way: str
+    options: dict[str, Any], way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
     began, let_go = threading.Event(), threading.Event()
+    drain = HookCalls.drain
+
+    async def drained(calls: HookCalls, timeout_s: float) -> None:
+        let_go.set()  # not before: the worker has to wait for it here
+        await drain(calls, timeout_s)
+
+    monkeypatch.setattr(HookCalls, "drain", drained)
 
     def sync(result: RunResult) -> None:
         began.set()
@@ -434,12 +442,9 @@ def test_a_worker_that_stops_gives_the_calls_of_its_hooks_their_time(
         worker = queue.start_worker()
         queue.ask("t", "hello", timeout=PATIENCE_S)
         assert began.wait(PATIENCE_S)
-        stopping = threading.Thread(target=lambda: worker.stop(timeout=PATIENCE_S))
-        stopping.start()
-        wait_until(lambda: worker._worker.is_stopping, "it stops")
-        let_go.set()
-        stopping.join()
+        worker.stop(timeout=PATIENCE_S)
         assert seen == ["t"]
+        let_go.set()
 
 
 def test_tools_that_hang_keep_no_thread_from_the_tools_of_others(

@@ -14,6 +14,7 @@ from assistant_queue.core.delivery import (
     DeliveryRules,
     DeliveryState,
     judge,
+    was_tried,
 )
 from assistant_queue.core.retry import Backoff
 from assistant_queue.models import ErrorInfo
@@ -98,3 +99,17 @@ def test_a_state_is_read_as_it_was_stored(state):
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", '{"tries":"many"}', '{"error":7}'])
 def test_a_state_that_cannot_be_read_is_that_of_a_first_try(text):
     assert DeliveryState.load(text) == DeliveryState()
+
+
+@pytest.mark.parametrize(
+    ("error", "is_try"),
+    [
+        (CallbackError("no network"), True),
+        (RetryLater(), True),
+        (DeliveryOpen("late", is_new=True), True),
+        (DeliveryOpen("still running", is_new=False), False),
+        (NotReplicated("no replica"), False),
+    ],
+)
+def test_a_look_at_an_open_call_is_no_try(error: Exception, is_try: bool) -> None:
+    assert was_tried(error) is is_try

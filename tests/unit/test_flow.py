@@ -550,6 +550,7 @@ def test_a_batch_that_was_being_sent_waits_for_what_is_left_of_the_grace() -> No
     assert driver.names == ["Postpone(held)"]
     assert driver.only(steps.Postpone).wait_s == 30.0
     assert driver.only(steps.Postpone).phase is Phase.SENDING
+    assert driver.only(steps.Postpone).failed is None, "waiting counts as an attempt"
     assert ending == steps.Postponed(
         state=HELD, error=ErrorInfo(code="outcome_unknown", message=ending.error.message)
     )  # type: ignore[union-attr]
@@ -594,6 +595,7 @@ def test_a_lost_answer_holds_the_thread_for_the_grace(error: BackendError) -> No
     assert driver.names == ["Save(sending)", "Start", "Postpone(held)"]
     held = driver.only(steps.Postpone)
     assert (held.wait_s, held.phase) == (12.0, Phase.SENDING)
+    assert held.failed == held.progress.error is not None
     assert (held.progress.sent_ms, held.progress.attempts, held.progress.failures) == (NOW, 1, 0)
 
 

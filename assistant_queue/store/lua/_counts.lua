@@ -5,6 +5,7 @@
 --   l  lists: {ending, number, ...}, beginning of the fields, kind of label, most of the kind, the
 --      next beginning, ... the last beginning
 --   s  duration, ms since when, ...
+-- The numbers of n and l are texts: Redis would have to format those of Lua.
 -- pcall: the queue must work if the key has another type.
 
 -- Redis keeps a small hash as one piece of memory, in which each access searches; a value as long as
@@ -16,7 +17,7 @@ local is_counting = true
 local function count(field, by)
   if not is_counting then return false end
   local sum = redis.pcall('HINCRBY', key.metrics, field, by)
-  if sum == by then
+  if sum == tonumber(by) then
     redis.pcall('HSETNX', key.metrics, 'about', about)
     return true
   end

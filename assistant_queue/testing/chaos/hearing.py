@@ -18,6 +18,7 @@ from assistant_queue.testing.chaos.delivery_oracle import (
     words_of,
 )
 from assistant_queue.testing.chaos.fault_plans import Model, reply_to
+from assistant_queue.testing.chaos.feed_oracle import FeedRow, FeedVerdict, judge_feed
 from assistant_queue.testing.chaos.forgetting import Forgotten, excused
 from assistant_queue.testing.chaos.journal_oracle import Journal, JournalVerdict, judge_journals
 from assistant_queue.testing.chaos.metrics_oracle import (
@@ -145,6 +146,19 @@ def hear_deliveries(
         blind=f"{BLIND}:",
         excused=excused(sent, provider.runs, model.replied, moments),
     )
+
+
+def hear_feed(
+    queue: AssistantMessageQueue, sent: Sequence[Sent], rows: Sequence[FeedRow]
+) -> FeedVerdict:
+    """Judge what a reader of the feed received."""
+    found = {message.message_id: queue.get_message(message.message_id) for message in sent}
+    answered = {
+        message_id
+        for message_id, status in found.items()
+        if status is not None and status.status == "completed" and status.run_id
+    }
+    return judge_feed(rows, sent, answered)
 
 
 def hear_shown(

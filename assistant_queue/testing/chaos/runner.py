@@ -25,10 +25,12 @@ from assistant_queue.testing.chaos.chaos_bot import (
 from assistant_queue.testing.chaos.deliveries import Deliveries
 from assistant_queue.testing.chaos.delivery_oracle import RepliesVerdict
 from assistant_queue.testing.chaos.fault_plans import Model
+from assistant_queue.testing.chaos.feed_oracle import FeedReader, FeedVerdict
 from assistant_queue.testing.chaos.hearing import (
     hear,
     hear_chat,
     hear_deliveries,
+    hear_feed,
     hear_journals,
     hear_metrics,
     hear_said,
@@ -82,6 +84,7 @@ class ChaosOutcome:
         drained_s: How long the draining took.
         counted: What became of the metrics; None if Redis has forgotten something.
         journals: What is in the journals; None likewise.
+        feed: What a reader of the feed received; None if Redis may have forgotten something.
     """
 
     settings: ChaosSettings
@@ -98,6 +101,7 @@ class ChaosOutcome:
     shown: RepliesVerdict | None = None
     counted: MetricsVerdict | None = None
     journals: JournalVerdict | None = None
+    feed: FeedVerdict | None = None
 
     @property
     def holds(self) -> bool:
@@ -106,9 +110,9 @@ class ChaosOutcome:
             verdict is None or verdict.holds for verdict in (self.deliveries, self.shown)
         )
         is_said = self.said is None or self.said.holds
-        is_counted = self.counted is None or self.counted.holds
-        is_noted = self.journals is None or self.journals.holds
-        is_over = self.left == 0 and is_counted and is_noted
+        others = (self.counted, self.journals, self.feed)
+        is_counted = all(one is None or one.holds for one in others)
+        is_over = self.left == 0 and is_counted
         return self.verdict.holds and is_delivered and is_said and is_over
 
 
@@ -211,6 +215,7 @@ def run(
             queue, [event for event in events if event.kind in BY_PRODUCERS], settings.producers
         )
         bulks = Bulks(queue, options, producers)
+        reader = stack.enter_context(FeedReader(queue))
         show = Show(
             provider=provider,
             server=server,
@@ -262,6 +267,9 @@ def run(
             deliveries=replies,
             said=hear_said(queue, producers.sent, provider) if settings.said_every else None,
             shown=shown,
+            feed=None
+            if moments or settings.fail_over_every
+            else hear_feed(queue, producers.sent, reader.stop()),
             counted=None
             if moments
             else hear_metrics(

@@ -63,6 +63,8 @@ def _rows(outcome: ChaosOutcome) -> Iterator[tuple[str, object]]:
     if outcome.shown is not None:
         yield "replies said, on the platforms:", ""
         yield from _delivery_rows(outcome.shown)
+    if outcome.feed is not None:
+        yield "events of the feed", f"{outcome.feed.events:,}, {outcome.feed.gaps} gap(s)"
     if outcome.counted is not None:
         words = ", ".join(f"{count} {name}" for name, count in outcome.counted.counted.items())
         yield "counted in the metrics", words
@@ -111,6 +113,8 @@ def table(outcome: ChaosOutcome) -> str:
         lines += [f"! {detail}" for detail in outcome.shown.details[:_SHOWN]]
     if outcome.said is not None:
         lines += [f"! {detail}" for detail in outcome.said.details[:_SHOWN]]
+    if outcome.feed is not None:
+        lines += [f"! {detail}" for detail in outcome.feed.details]
     if outcome.counted is not None:
         lines += [f"! {detail}" for detail in outcome.counted.details]
     if outcome.journals is not None:
