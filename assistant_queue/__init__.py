@@ -70,7 +70,6 @@ from assistant_queue.models import (
     FailureReason,
     FunctionCall,
     Message,
-    MessageRow,
     MessageState,
     MessageStateName,
     MessageStatus,
@@ -92,6 +91,7 @@ from assistant_queue.models import (
     ToolOutput,
     Usage,
 )
+from assistant_queue.row_types import MessageRow
 from assistant_queue.tools import ToolContext
 
 if TYPE_CHECKING:

@@ -186,7 +186,7 @@ class ThreadFull(QueueError):
 
 
 class ThreadBusy(QueueError):
-    """A worker holds the thread's lease, so a call that changes the thread was not made."""
+    """A worker holds the thread, or its batch is not over: the call changed nothing."""
 
     retryable = True
     code = "thread_busy"

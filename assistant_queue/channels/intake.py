@@ -14,6 +14,7 @@ from assistant_queue.errors import (
     MessageIdConflict,
     MessageNotFound,
     MessageRefused,
+    ThreadBusy,
 )
 from assistant_queue.models import Content, Receipt
 
@@ -34,7 +35,8 @@ class Received:
         deleted: Ids of waiting messages that were cancelled.
         ignored: Ids that changed nothing: a message that `reply_when` leaves out, an edit of a
             message that is being answered or is unknown.
-        refused: Ids of messages that a validator refused, with its reason.
+        refused: Ids of messages that a validator refused, with its reason; of those that met a
+            batch with `mid_run="reject"`, with `busy`.
     """
 
     receipts: tuple[Receipt, ...] = ()
@@ -67,6 +69,8 @@ def take(channel: Channel, queue: Any, messages: Iterable[IncomingMessage]) -> S
                 done = yield from _change(channel, queue, message, message_id)
         except MessageRefused as refusal:
             refused.append((message_id, refusal.reason))
+        except ThreadBusy:
+            refused.append((message_id, "busy"))
         else:
             if isinstance(done, Receipt):
                 receipts.append(done)

@@ -32,6 +32,7 @@ class RulesOfAdds:
         self._of_attachments = AddRules(
             window=self.window,
             after_run=config.after_run,
+            mid_run=config.mid_run,
             max_pending=config.max_pending or 0,
             replicated=self.is_replicated,
         )
@@ -54,4 +55,6 @@ class RulesOfAdds:
             window = replace(window, max_batch=1)
         if window is not rules.window:
             rules = replace(rules, window=window)
+        if row.mid_run not in (None, rules.mid_run):
+            rules = replace(rules, mid_run=row.mid_run)
         return row.thread_id, row.message, rules

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from assistant_queue.models import Message
+from assistant_queue.row_types import MidRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,9 +17,11 @@ class Addition:
         message: The message.
         delay_s: Seconds that it waits for others; None for the queue's own.
         flushes: It ends the window of its thread (the option `flush_when`).
+        mid_run: As the option; None for that of the queue.
     """
 
     thread_id: str
     message: Message
     delay_s: float | None = None
     flushes: bool = False
+    mid_run: MidRun | None = None

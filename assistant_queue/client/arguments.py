@@ -12,13 +12,14 @@ import reprlib
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from assistant_queue.client.additions import Addition
 from assistant_queue.config import MAX_SECONDS
 from assistant_queue.errors import InvalidArgument
 from assistant_queue.logs import bound_field
 from assistant_queue.models import TEXT_PARTS, Content, FailureReason, Message, SayKind
+from assistant_queue.row_types import MidRun
 
 MAX_THREAD_ID = 512
 """Characters of a thread id. Chosen: longer than any provider's or messenger's id."""
@@ -103,6 +104,14 @@ def check_delay(value: Any) -> float | None:
     return None if value is None else _seconds(value, "message_delay")
 
 
+def check_mid_run(value: Any) -> MidRun | None:
+    """Return the fate of a message during a run; None for the option's."""
+    if value is None:
+        return None
+    check_choice(value, "mid_run", get_args(MidRun))
+    return cast("MidRun", value)
+
+
 def _seconds(value: Any, what: str) -> float:
     if (
         isinstance(value, bool)
@@ -169,6 +178,7 @@ ROW_NAMES = frozenset(
         "tenant",
         "wants_reply",
         "message_delay",
+        "mid_run",
     }
 )
 """The keys of a row of `add_messages`."""
@@ -202,7 +212,7 @@ def make_row(number: int, row: Any) -> Addition:
     if unknown or "thread_id" not in row or "message" not in row:
         raise InvalidArgument(
             f"row {number} must have thread_id and message, and may have instructions, message_id, "
-            "author, metadata, tenant, wants_reply and message_delay"
+            "author, metadata, tenant, wants_reply, message_delay and mid_run"
             f"{'; unknown: ' + ', '.join(unknown) if unknown else ''}"
         )
     try:
@@ -219,6 +229,7 @@ def make_row(number: int, row: Any) -> Addition:
             thread_id=check_thread_id(row["thread_id"]),
             message=message,
             delay_s=check_delay(row.get("message_delay")),
+            mid_run=check_mid_run(row.get("mid_run")),
         )
     except InvalidArgument as error:
         raise InvalidArgument(f"row {number}: {error}") from None

@@ -30,7 +30,6 @@ from assistant_queue.models import (
     Explanation,
     FailedBatch,
     FailureReason,
-    MessageRow,
     MessageStatus,
     QueueStatus,
     Receipt,
@@ -38,8 +37,8 @@ from assistant_queue.models import (
     ThreadFilter,
     ThreadOrder,
     ThreadStatus,
-    UncheckedRow,
 )
+from assistant_queue.row_types import MessageRow, MidRun, UncheckedRow
 from assistant_queue.store.transport.channels import AsyncChannelSubscription
 from assistant_queue.store.transport.connect import pubsub_client, sync_from
 from assistant_queue.store.transport.stores import AsyncStore
@@ -129,6 +128,7 @@ class AsyncAssistantMessageQueue(
         tenant: str | None = None,
         wants_reply: bool = True,
         message_delay: float | None = None,
+        mid_run: MidRun | None = None,
     ) -> Receipt:
         """Add a message: from now on it ends in exactly one completed run, or in the failed list.
 
@@ -147,6 +147,8 @@ class AsyncAssistantMessageQueue(
             message_delay: Seconds that it waits for further messages, instead of the option. A
                 fixed window ends at the earliest end that its messages ask for; a sliding one
                 starts again with this length.
+            mid_run: `reject`: not if a batch of the thread is not over. `collect`: it waits for the
+                next. None for the option.
 
         Raises:
             InvalidArgument: An argument is of the wrong type, empty or too long. Nothing was
@@ -154,6 +156,8 @@ class AsyncAssistantMessageQueue(
             MessageRefused: A validator refused it (also an InvalidArgument). Nothing was queued.
             MessageIdConflict: The id belongs to another message. Nothing was queued.
             ThreadFull: The thread has `max_pending` waiting messages. Nothing was queued.
+            ThreadBusy: A batch of the thread is not over, and `mid_run` is `reject`. Nothing was
+                queued.
             StoreUnavailable: Redis did not answer; the message may have been queued. Add it again
                 with the same `message_id`.
         """
@@ -167,6 +171,7 @@ class AsyncAssistantMessageQueue(
             tenant=tenant,
             wants_reply=wants_reply,
             message_delay=message_delay,
+            mid_run=mid_run,
         )
         judged = await judge_async(self.config, row)
         return await self._store.run(self._commands.add_one(judged))
@@ -181,8 +186,8 @@ class AsyncAssistantMessageQueue(
         Raises:
             InvalidArgument: A row is wrong; the message names it. Nothing was queued.
             MessageRefused: A validator refused one of them. Nothing was queued.
-            MessageIdConflict, ThreadFull: For one message; others are queued. With `message_id`s
-                the call can be repeated.
+            MessageIdConflict, ThreadFull, ThreadBusy: For one message; others are queued. With
+                `message_id`s the call can be repeated.
         """
         rows = arguments.make_rows(messages)
         # All of them are judged before the first is queued.
@@ -201,6 +206,7 @@ class AsyncAssistantMessageQueue(
         metadata: Mapping[str, str] | None = None,
         tenant: str | None = None,
         message_delay: float | None = None,
+        mid_run: MidRun | None = None,
     ) -> str | None:
         """Add a message and wait for the reply of its run.
 
@@ -217,6 +223,7 @@ class AsyncAssistantMessageQueue(
             metadata=metadata,
             tenant=tenant,
             message_delay=message_delay,
+            mid_run=mid_run,
         )
         return await self.wait_for_reply(receipt.message_id, timeout)
 

@@ -34,6 +34,7 @@ from assistant_queue.models import (
     SayKind,
     ThreadStatus,
 )
+from assistant_queue.row_types import MidRun
 from assistant_queue.store.calls import Namespace, Operation
 from assistant_queue.store.ops import (
     control,
@@ -125,6 +126,7 @@ class Commands:
         tenant: str | None = None,
         wants_reply: bool = True,
         message_delay: float | None = None,
+        mid_run: MidRun | None = None,
     ) -> Addition:
         """Check the arguments of `add_message_to_thread`."""
         made = arguments.make_message(
@@ -140,6 +142,7 @@ class Commands:
             thread_id=arguments.check_thread_id(thread_id),
             message=made,
             delay_s=arguments.check_delay(message_delay),
+            mid_run=arguments.check_mid_run(mid_run),
         )
 
     def add_one(self, row: Addition) -> Operation[Receipt]:

@@ -27,7 +27,6 @@ from assistant_queue.models import (
     Explanation,
     FailedBatch,
     FailureReason,
-    MessageRow,
     MessageStatus,
     QueueStatus,
     Receipt,
@@ -35,8 +34,8 @@ from assistant_queue.models import (
     ThreadFilter,
     ThreadOrder,
     ThreadStatus,
-    UncheckedRow,
 )
+from assistant_queue.row_types import MessageRow, MidRun, UncheckedRow
 from assistant_queue.store.transport.channels import ChannelSubscription
 from assistant_queue.store.transport.connect import pubsub_client
 from assistant_queue.store.transport.stores import SyncStore
@@ -132,6 +131,7 @@ class AssistantMessageQueue(TakesTools, TakesHooks, ProviderCallMethods, EventMe
         tenant: str | None = None,
         wants_reply: bool = True,
         message_delay: float | None = None,
+        mid_run: MidRun | None = None,
     ) -> Receipt:
         """Add a message: from now on it ends in exactly one completed run, or in the failed list.
 
@@ -150,6 +150,8 @@ class AssistantMessageQueue(TakesTools, TakesHooks, ProviderCallMethods, EventMe
             message_delay: Seconds that it waits for further messages, instead of the option. A
                 fixed window ends at the earliest end that its messages ask for; a sliding one
                 starts again with this length.
+            mid_run: `reject`: not if a batch of the thread is not over. `collect`: it waits for the
+                next. None for the option.
 
         Raises:
             InvalidArgument: An argument is of the wrong type, empty or too long. Nothing was
@@ -157,6 +159,8 @@ class AssistantMessageQueue(TakesTools, TakesHooks, ProviderCallMethods, EventMe
             MessageRefused: A validator refused it (also an InvalidArgument). Nothing was queued.
             MessageIdConflict: The id belongs to another message. Nothing was queued.
             ThreadFull: The thread has `max_pending` waiting messages. Nothing was queued.
+            ThreadBusy: A batch of the thread is not over, and `mid_run` is `reject`. Nothing was
+                queued.
             StoreUnavailable: Redis did not answer; the message may have been queued. Add it again
                 with the same `message_id`.
         """
@@ -170,6 +174,7 @@ class AssistantMessageQueue(TakesTools, TakesHooks, ProviderCallMethods, EventMe
             tenant=tenant,
             wants_reply=wants_reply,
             message_delay=message_delay,
+            mid_run=mid_run,
         )
         return self._store.run(self._commands.add_one(judge(self.config, row)))
 
@@ -185,6 +190,7 @@ class AssistantMessageQueue(TakesTools, TakesHooks, ProviderCallMethods, EventMe
         metadata: Mapping[str, str] | None = None,
         tenant: str | None = None,
         message_delay: float | None = None,
+        mid_run: MidRun | None = None,
     ) -> str | None:
         """Add a message and wait for the reply of its run.
 
@@ -201,6 +207,7 @@ class AssistantMessageQueue(TakesTools, TakesHooks, ProviderCallMethods, EventMe
             metadata=metadata,
             tenant=tenant,
             message_delay=message_delay,
+            mid_run=mid_run,
         )
         return self.wait_for_reply(receipt.message_id, timeout)
 
@@ -291,8 +298,8 @@ class AssistantMessageQueue(TakesTools, TakesHooks, ProviderCallMethods, EventMe
         Raises:
             InvalidArgument: A row is wrong; the message names it. Nothing was queued.
             MessageRefused: A validator refused one of them. Nothing was queued.
-            MessageIdConflict, ThreadFull: For one message; others are queued. With `message_id`s
-                the call can be repeated.
+            MessageIdConflict, ThreadFull, ThreadBusy: For one message; others are queued. With
+                `message_id`s the call can be repeated.
         """
         return self._store.run(self._commands.add_many(messages))
 

@@ -103,6 +103,9 @@ class Options(TypedDict, total=False):
     after_run: Literal["immediate", "window"]
     """Messages added during a run: answered when it ends, or after their own window. Default:
     'immediate'. Environment: ASSISTANT_QUEUE_AFTER_RUN. Used by: producer."""
+    mid_run: Literal["collect", "reject"]
+    """Messages added while a batch of their thread is not over: they wait for the next, or raise
+    ThreadBusy. Default: 'collect'. Environment: ASSISTANT_QUEUE_MID_RUN. Used by: producer."""
     max_pending: int | None
     """Most waiting messages of a thread; further ones raise ThreadFull. Default: None, in messages.
     Environment: ASSISTANT_QUEUE_MAX_PENDING. Used by: producer."""

@@ -264,6 +264,12 @@ class Config(BaseSettings):
         "messages added during a run: answered when it ends, or after their own window",
         where="producer",
     )
+    mid_run: Literal["collect", "reject"] = _option(
+        "collect",
+        "messages added while a batch of their thread is not over: they wait for the next, or raise "
+        "ThreadBusy",
+        where="producer",
+    )
     max_pending: int | None = _option(
         None,
         "most waiting messages of a thread; further ones raise ThreadFull",

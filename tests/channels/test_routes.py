@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import httpx
 import pytest
 
 from assistant_queue.channels import Channel, Telegram
-from assistant_queue.errors import StoreUnavailable, ThreadFull
+from assistant_queue.errors import StoreUnavailable, ThreadBusy, ThreadFull
 from assistant_queue.testing.channels import StandInTelegram
 from assistant_queue.testing.channels.conformance import AsyncRecordingQueue, RecordingQueue
 from tests.channels.rigs import SECRET_HEADER
@@ -73,3 +74,16 @@ async def test_the_platform_is_asked_to_come_again(
     answer = await post(channel, Full(), platform.update_of(5, "Hi"), **SIGNED)
     assert answer.status_code == 503
     assert answer.headers["retry-after"]
+
+
+async def test_a_message_that_meets_a_batch_and_must_not_wait_is_not_sent_again(
+    platform: StandInTelegram, channel: Telegram
+) -> None:
+    class Busy(AsyncRecordingQueue):
+        async def add_message_to_thread(self, *_: Any, **__: Any) -> Any:
+            raise ThreadBusy("busy")
+
+    update = platform.update_of(5, "Hi")
+    assert (await post(channel, Busy(), update, **SIGNED)).status_code == 200
+    received = await channel.receive(Busy(), json.dumps(update).encode(), SIGNED["headers"])
+    assert [reason for _, reason in received.refused] == ["busy"]

@@ -171,6 +171,7 @@ class Rig:
         delay_s: float = 1.0,
         after_run: str = "immediate",
         max_pending: int = 0,
+        mid_run: str = "collect",
         window: Window | None = None,
         **fields: Any,
     ) -> Receipt:
@@ -179,6 +180,7 @@ class Rig:
             window=window or Window(delay_ms=round(delay_s * 1000)),
             after_run=after_run,
             max_pending=max_pending,
+            mid_run=mid_run,
         )
         return self.run(producing.add(self.namespace, thread, message, rules))
 

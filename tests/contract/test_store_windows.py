@@ -6,6 +6,7 @@ import pytest
 
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.core.window import Window
+from assistant_queue.errors import ThreadBusy
 from assistant_queue.models import Message
 from assistant_queue.store.ops import control
 from tests.contract.store_rig import Rig
@@ -170,3 +171,17 @@ def test_characters_that_another_program_wrote_quarantine_the_thread(
     store.client.hset(store.keys.thread("thread"), "chars", chars)
     store.add(window=LONG)
     assert store.thread().pending_count == 2
+
+
+def test_a_thread_with_a_batch_may_refuse_a_message(store: Rig) -> None:
+    store.add(delay_s=0, mid_run="reject")
+    lease = store.claim()
+    before = store.snapshot()
+    with pytest.raises(ThreadBusy, match="nothing was queued: add the message when it is answered"):
+        store.add("thread", "late", mid_run="reject")
+    assert {name: value for name, value in store.snapshot().items() if ":over:" not in name} == {
+        name: value for name, value in before.items() if ":over:" not in name
+    }
+    store.add("thread", "quiet", wants_reply=False, mid_run="reject")
+    store.finish(lease)
+    store.add("thread", "late", mid_run="reject")

@@ -52,6 +52,9 @@ def test_a_moment_of_chaos_loses_and_doubles_nothing(
     assert outcome.said.said == outcome.shown.replies > 10, table(outcome)
     assert outcome.deliveries is not None
     assert outcome.deliveries.replies > 20, table(outcome)
+    assert outcome.feed is not None
+    assert outcome.feed.events > 2 * outcome.verdict.sent, table(outcome)
+    assert outcome.feed.gaps == 0, table(outcome)
     assert outcome.counted is not None
     assert outcome.counted.counted["answered"] == outcome.verdict.sent, table(outcome)
     assert outcome.done["platform"] >= 3, table(outcome)

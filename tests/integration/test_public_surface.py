@@ -75,6 +75,7 @@ PARAMETERS = {
         "tenant",
         "wants_reply",
         "message_delay",
+        "mid_run",
     ],
     "ask": [
         "thread_id",
@@ -86,6 +87,7 @@ PARAMETERS = {
         "metadata",
         "tenant",
         "message_delay",
+        "mid_run",
     ],
     "say": ["thread_id", "text", "author", "kind"],
     "get_message": ["message_id"],
@@ -182,6 +184,7 @@ BAD: dict[str, list[Any]] = {
     "tenant": ["", " ", 7, "two\nlines", "x" * 129],
     "wants_reply": [None, 0, 1, "no"],
     "message_delay": [-1, 1e10, "soon", True],
+    "mid_run": ["steer", "", 5, True],
     "metadata": BAD_METADATA,
     "timeout": BAD_TIMEOUT,
     "limit": [0, -1, 1001, "ten", True, 2.5, None],

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from assistant_queue import AssistantMessageQueue, Batch, InvalidArgument, Message
+from assistant_queue import AssistantMessageQueue, Batch, InvalidArgument, Message, ThreadBusy
 from assistant_queue.testing import StandInProvider
 from tests.conftest import PATIENCE_S, RedisServer
 from tests.integration.conftest import wait_until
@@ -160,3 +161,31 @@ def test_flush_when_gets_the_message(options: dict[str, Any]) -> None:
         ids = add(queue, "one") + add(queue, "two", author="Boss")
         replies_to(queue, ids)
     assert [message.text for message in seen] == ["one", "two"]
+
+
+def test_a_message_during_a_run_may_be_refused(one_redis: RedisServer, prefix: str) -> None:
+    begun, let_go = threading.Event(), threading.Event()
+
+    def slow(batch: Batch) -> str:
+        begun.set()
+        assert let_go.wait(PATIENCE_S)
+        return answer(batch)
+
+    with AssistantMessageQueue(
+        redis_url=one_redis.url,
+        queue_prefix=prefix,
+        backend=slow,
+        message_delay=0,
+        mid_run="reject",
+    ) as queue:
+        ids = add(queue, "one", "two")  # a window is no run
+        queue.start_worker()
+        assert begun.wait(PATIENCE_S)
+        with pytest.raises(ThreadBusy):
+            add(queue, "three")
+        with pytest.raises(ThreadBusy):
+            queue.add_messages([{"thread_id": "t", "message": "three"}])
+        assert queue.get_thread_status("t").pending_count == 0
+        ids += add(queue, "four", mid_run="collect")
+        let_go.set()
+        assert replies_to(queue, ids)[2] == "You said: four"

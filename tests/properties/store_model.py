@@ -17,7 +17,13 @@ from assistant_queue.core.batch_records import load_records
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.core.window import NEVER_MS, ThreadPace, Window, adapted, due_at, is_never
-from assistant_queue.errors import BatchNotFound, LeaseLost, MessageIdConflict, ThreadFull
+from assistant_queue.errors import (
+    BatchNotFound,
+    LeaseLost,
+    MessageIdConflict,
+    ThreadBusy,
+    ThreadFull,
+)
 from assistant_queue.models import ExplanationVerdict, Message
 from assistant_queue.store import rq_jobs
 from assistant_queue.store.calls import Call, JournalRules, Namespace
@@ -162,17 +168,26 @@ class StoreMachine(RuleBasedStateMachine):
         after_run=st.sampled_from(["immediate", "window"]),
         limited=st.booleans(),
         wants_reply=st.sampled_from([True, True, True, False]),
+        mid_run=st.sampled_from(["collect", "collect", "collect", "reject"]),
     )
     def add(
         self,
+        *,
         thread: str,
         window: Window,
         after_run: str,
         limited: bool,
         wants_reply: bool = True,
+        mid_run: str = "collect",
     ) -> None:
         model = self.threads[thread]
         message = f"m{next(self.numbers)}"
+        if mid_run == "reject" and wants_reply and model.batch is not None:
+            try:
+                self.rig.add(thread, message, window=window, mid_run=mid_run)
+            except ThreadBusy:
+                return
+            raise AssertionError("a busy thread took a message")
         if not wants_reply:
             self.quiet.add(message)
         before = model.own_due if model.pending else None
@@ -196,6 +211,7 @@ class StoreMachine(RuleBasedStateMachine):
             after_run=after_run,
             max_pending=MOST_PENDING if limited else 0,
             wants_reply=wants_reply,
+            mid_run=mid_run,
         )
         assert not receipt.duplicate
         now = self.now

@@ -14,7 +14,7 @@ import redis
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from assistant_queue.errors import MessageIdConflict, StoreError, ThreadFull
+from assistant_queue.errors import MessageIdConflict, StoreError, ThreadBusy, ThreadFull
 from assistant_queue.store import calls
 from assistant_queue.store.scripts import build, load, whole_source
 from tests.conftest import RedisServer
@@ -29,7 +29,15 @@ from store_model import machine, tour
 from window_tour import window_tour
 
 NUMBERS = itertools.count()
-FOUND = (AssertionError, StoreError, MessageIdConflict, ThreadFull, KeyError, ValueError)
+FOUND = (
+    AssertionError,
+    StoreError,
+    MessageIdConflict,
+    ThreadBusy,
+    ThreadFull,
+    KeyError,
+    ValueError,
+)
 
 
 def swap(old: str, new: str) -> Callable[[str], str]:
@@ -334,7 +342,7 @@ OF_COPIES: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
     "a message that found its thread full is added after all": (
         "add",
-        swap(" or redis.call('EXISTS', key.over) == 1", ""),
+        swap("refusal = redis.call('GET', key.over)", "refusal = nil"),
     ),
     "a late pause stops a thread": (
         "pause",
@@ -571,6 +579,18 @@ OF_WINDOWS: dict[str, tuple[str, Callable[[str], str]]] = {
     "a message that was given back stays in its batch": (
         "trim",
         swap("redis.call('HDEL', rest_key(i), 'batch')", ""),
+    ),
+    "a busy thread takes a message that is to be refused": (
+        "add",
+        swap("refusal = refusal or 'busy'", "refusal = nil"),
+    ),
+    "a message that wants no reply is refused": (
+        "add",
+        swap("t.batch and not quiet then refusal", "t.batch then refusal"),
+    ),
+    "a message is refused by a window": (
+        "add",
+        swap("t.batch and not quiet then refusal", "t.n > 0 and not quiet then refusal"),
     ),
     "the pace of a thread is not learned": (
         "add",

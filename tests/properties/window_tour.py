@@ -1,6 +1,8 @@
-"""Windows that end early, or whose length is learned, through every event of a thread."""
+"""Windows that end early or have a learned length, through every event of a thread."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from store_model import ADAPTIVE, LONG, NOW, RETRYING, SOON, THREADS, StoreMachine, Window
 
@@ -12,10 +14,8 @@ A, B = THREADS
 def window_tour(play: StoreMachine) -> None:  # noqa: PLR0915 - a walk
     """Walk to the moments at which a window would end too early, too late or for the wrong one."""
 
-    def add(window: Window, after_run: str = "immediate", wants_reply: bool = True) -> None:
-        play.add(
-            thread=A, window=window, after_run=after_run, limited=False, wants_reply=wants_reply
-        )
+    def add(window: Window, after_run: str = "immediate", **fields: Any) -> None:
+        play.add(thread=A, window=window, after_run=after_run, limited=False, **fields)
         play.look()
 
     def flush() -> None:
@@ -102,6 +102,20 @@ def window_tour(play: StoreMachine) -> None:  # noqa: PLR0915 - a walk
     play.several_are_cancelled(thread=A, places={1})
     play.look()
     finish()
+    due()
+    finish()
+    # A message that does not wait for the end of a batch: run, back-off, open window, idle thread.
+    add(NOW, mid_run="reject")
+    due()
+    add(NOW, mid_run="reject")
+    add(SOON, wants_reply=False, mid_run="reject")
+    play.postpone(pick=0, state=RETRYING, wait_s=7.0)
+    add(NOW, mid_run="reject")
+    due()
+    finish()
+    play.copies_arrive("add")
+    add(SOON, mid_run="reject")
+    add(SOON, mid_run="reject")
     due()
     finish()
     # The pace of a thread: known after the second message, changed by each, kept while it is idle.

@@ -383,6 +383,7 @@ BAD_VALUES: dict[str, list[Any]] = {
     "flush_when": ["stop", 5, True, [5], ["stop", " "], b"stop", {}, str],
     "separate_authors": [None, "maybe", 5, str],
     "after_run": ["later", None, True],
+    "mid_run": ["steer", "", None, True],
     "max_pending": [0, -1, 1.5, True],
     "events": ["sometimes", "", None, True],
     "event_ttl": [0, 0.5, -1, "long", True],

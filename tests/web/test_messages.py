@@ -409,8 +409,8 @@ async def test_a_thread_is_flushed(asgi: Asgi) -> None:
     assert added["estimated_wait_s"] > 500
     assert (await client.post("/api/threads/t/flush")).json() == {"flushed": True}
     assert (await client.get("/api/status")).json()["waiting_count"] == 1
-    for delay in (-1, 86_401, "soon"):
-        wrong = {"message": "Hi!", "message_delay": delay}
+    for field in ({"message_delay": -1}, {"message_delay": 86_401}, {"mid_run": "steer"}):
+        wrong = {"message": "Hi!", **field}
         assert (await client.post("/api/threads/t/messages", json=wrong)).status_code == 422
 
 

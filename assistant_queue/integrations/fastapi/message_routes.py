@@ -229,6 +229,7 @@ async def add(
         tenant=caller.tenant if caller.tenant is not None else body.tenant,
         wants_reply=body.wants_reply,
         message_delay=body.message_delay,
+        mid_run=body.mid_run,
     )
     return await _accepted(service, receipt)
 

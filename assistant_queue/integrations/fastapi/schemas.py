@@ -21,6 +21,7 @@ from assistant_queue.models import (
     ThreadStatus,
     Usage,
 )
+from assistant_queue.row_types import MidRun
 
 SEGMENT = r"^([^/]*[^/.][^/]*|\.{3,})$"
 """Pattern of one segment of a path: `.` and `..` are resolved by clients."""
@@ -163,6 +164,11 @@ class NewMessage(_Body):
     message_delay: Annotated[float, Field(ge=0, le=MOST_DELAY_S)] | None = Field(
         None,
         description="Seconds that it waits for further messages, instead of the queue's own.",
+    )
+    mid_run: MidRun | None = Field(
+        None,
+        description="`reject`: 409 if a batch of the thread is not over. `collect`: it waits for the "
+        "next. Default: the queue's option.",
     )
 
 

@@ -1,17 +1,17 @@
 -- Event `add`: a message arrives. One round trip; its cost is independent of the queue's length.
 -- KEYS: thread pending message over pace due counters scheduled queue queues job events feed
 -- ARGV: now thread_id entry chars labels digest nonce delay_ms window max_wait_ms max_batch
---       max_chars after_run max_pending overdue_ms over_ms recheck_ms tick function origin stamp
---       job_id events
+--       max_chars after_run mid_run max_pending overdue_ms over_ms recheck_ms tick function origin
+--       stamp job_id events
 -- Returns {'added' | 'duplicate', due ms, wake-up id or '', overdue thread ids ...}
 --         {'conflict', thread id of the message with this id}: the thread has not changed
---         {'full', waiting messages}: the thread has not changed
+--         {'full' | 'busy', waiting messages}: the thread has not changed
 -- entry: of a message that wants no reply, with its mark (_quiet.lua): it moves no window.
 -- labels: author, metadata and tenant, JSON, opaque here; '' for none. They stay in the message's
 -- record. The entry is stored with the time of this step. chars: of its text, if there is a
 -- max_chars.
--- over: of this very call, if there is a max_pending: a message that found its thread full is not
--- accepted when a copy of the call finds room.
+-- over: of this very call, if it may be refused: a message that found its thread full, or busy with a
+-- batch, is not accepted when a copy of the call finds room.
 --! include common wakeup events quiet join pace
 local known = redis.call('HMGET', key.message, 'thread', 'digest', 'nonce', 'due', 'job')
 if known[1] then
@@ -37,9 +37,15 @@ local quiet = is_quiet(arg.entry)
 -- The first of the waiting messages that wants a reply opens the window.
 local opens = t.n == 0 or (not quiet and is_never(t.own_due))
 local most = tonumber(arg.max_pending)
-if most > 0 and ((t.n >= most and (quiet or not opens)) or redis.call('EXISTS', key.over) == 1) then
-  redis.call('SET', key.over, '1', 'PX', arg.over_ms)
-  return {'full', ms(t.n)}
+local refusal
+if most > 0 or arg.mid_run == 'reject' then
+  refusal = redis.call('GET', key.over)
+  if arg.mid_run == 'reject' and t.batch and not quiet then refusal = refusal or 'busy' end
+  if most > 0 and t.n >= most and (quiet or not opens) then refusal = refusal or 'full' end
+end
+if refusal then
+  redis.call('SET', key.over, refusal, 'PX', arg.over_ms)
+  return {refusal, ms(t.n)}
 end
 
 local entry = string.sub(arg.entry, 1, -2) .. ',"q":' .. ms(now) .. '}'

@@ -13,6 +13,7 @@ from assistant_queue.core.window import Window
 from assistant_queue.errors import (
     MessageIdConflict,
     NotReplicated,
+    ThreadBusy,
     ThreadFull,
 )
 from assistant_queue.models import (
@@ -43,6 +44,7 @@ class AddRules:
 
     window: Window
     after_run: str = "immediate"
+    mid_run: str = "collect"
     max_pending: int = 0
     replicated: bool = False
 
@@ -50,7 +52,7 @@ class AddRules:
     def script_inputs(self) -> tuple[Constants, dict[str, Any]]:
         """Constants written into the script, and arguments sent to it: the numbers that are set.
 
-        Constants are words with two or three values, and zeros: at most 48 versions of the script,
+        Constants are words with two or three values, and zeros: at most 96 versions of the script,
         however many queues with different options share a Redis.
         """
         window = self.window
@@ -64,7 +66,8 @@ class AddRules:
         if not window.max_chars:
             unset = (*unset, ("chars", 0))
         sent = {name: number for name, number in numbers.items() if number}
-        return (("window", window.kind), ("after_run", self.after_run), *unset), {
+        words = {"window": window.kind, "after_run": self.after_run, "mid_run": self.mid_run}
+        return (*words.items(), *unset), {
             "delay_ms": window.delay_ms,
             **sent,
         }
@@ -73,8 +76,9 @@ class AddRules:
 def _add_call(namespace: Namespace, thread_id: str, message: Message, rules: AddRules) -> Call:
     constants, numbers = rules.script_inputs
     nonce = secrets.token_hex(4)
-    # Without a limit the script does not read `over`: any key will do.
-    over = namespace.keys.over(f"{message.id}:{nonce}") if rules.max_pending else namespace.keys.due
+    # Of a call that is never refused the script does not read `over`: any key will do.
+    is_refusable = rules.max_pending or rules.mid_run == "reject"
+    over = namespace.keys.over(f"{message.id}:{nonce}") if is_refusable else namespace.keys.due
     if rules.window.max_chars:
         numbers = {**numbers, "chars": len(message.text)}
     return namespace.call(
@@ -98,6 +102,7 @@ def add(
     Raises:
         MessageIdConflict: Another message has the id. Nothing was queued.
         ThreadFull: The thread has `max_pending` waiting messages. Nothing was queued.
+        ThreadBusy: The thread has a batch, and `mid_run` is `reject`. Nothing was queued.
         NotReplicated: No replica confirmed the message in time. It may be kept or not.
     """
     call = _add_call(namespace, thread_id, message, rules)
@@ -133,7 +138,7 @@ def add_many(namespace: Namespace, rows: _Rows) -> Operation[list[Receipt]]:
     """Add messages, a few hundred in one round trip; the messages of a thread keep their order.
 
     Raises:
-        MessageIdConflict, ThreadFull: As `add`, for the first message concerned; the others of its
+        MessageIdConflict, ThreadFull, ThreadBusy: As `add`, for the first message concerned; the others of its
             round trip, and of the next, are queued.
         NotReplicated: As `add`, for a whole round trip; the messages of later ones are not queued.
     """
@@ -207,6 +212,12 @@ def _receipt(thread_id: str, message: Message, rules: AddRules, reply: Sequence[
             f"{rules.max_pending}; nothing was queued: add the message later"
         )
         raise ThreadFull(msg)
+    if word == "busy":
+        msg = (
+            f"Thread {thread_id!r} has a batch that is not over, and mid_run is 'reject'; nothing "
+            "was queued: add the message when it is answered"
+        )
+        raise ThreadBusy(msg)
     return Receipt(
         message_id=message.id,
         thread_id=thread_id,

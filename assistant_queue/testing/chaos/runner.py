@@ -25,14 +25,18 @@ from assistant_queue.testing.chaos.chaos_bot import (
 from assistant_queue.testing.chaos.deliveries import Deliveries
 from assistant_queue.testing.chaos.delivery_oracle import RepliesVerdict
 from assistant_queue.testing.chaos.fault_plans import Model
+from assistant_queue.testing.chaos.feed_oracle import FeedReader, FeedVerdict
 from assistant_queue.testing.chaos.hearing import (
     hear,
     hear_chat,
     hear_deliveries,
+    hear_feed,
+    hear_journals,
     hear_metrics,
     hear_said,
     hear_shown,
 )
+from assistant_queue.testing.chaos.journal_oracle import JournalVerdict
 from assistant_queue.testing.chaos.metrics_oracle import MetricsVerdict
 from assistant_queue.testing.chaos.oracle import Verdict
 from assistant_queue.testing.chaos.plan import (
@@ -79,6 +83,8 @@ class ChaosOutcome:
         shown: What the chat platforms were shown of these.
         drained_s: How long the draining took.
         counted: What became of the metrics; None if Redis has forgotten something.
+        journals: What is in the journals; None likewise.
+        feed: What a reader of the feed received; None if Redis may have forgotten something.
     """
 
     settings: ChaosSettings
@@ -94,6 +100,8 @@ class ChaosOutcome:
     said: SaidVerdict | None = None
     shown: RepliesVerdict | None = None
     counted: MetricsVerdict | None = None
+    journals: JournalVerdict | None = None
+    feed: FeedVerdict | None = None
 
     @property
     def holds(self) -> bool:
@@ -102,7 +110,8 @@ class ChaosOutcome:
             verdict is None or verdict.holds for verdict in (self.deliveries, self.shown)
         )
         is_said = self.said is None or self.said.holds
-        is_counted = self.counted is None or self.counted.holds
+        others = (self.counted, self.journals, self.feed)
+        is_counted = all(one is None or one.holds for one in others)
         is_over = self.left == 0 and is_counted
         return self.verdict.holds and is_delivered and is_said and is_over
 
@@ -131,6 +140,7 @@ def options_of(settings: ChaosSettings, url: str, provider: StandInProvider) -> 
         "concurrency": 50,
         "delivery_backoff": {"type": "fixed", "delay": 0.3},
         "durability": settings.durability,
+        "journal": 10_000,  # the judge reads all of them
         **chosen,
     }
 
@@ -205,6 +215,7 @@ def run(
             queue, [event for event in events if event.kind in BY_PRODUCERS], settings.producers
         )
         bulks = Bulks(queue, options, producers)
+        reader = stack.enter_context(FeedReader(queue))
         show = Show(
             provider=provider,
             server=server,
@@ -256,6 +267,9 @@ def run(
             deliveries=replies,
             said=hear_said(queue, producers.sent, provider) if settings.said_every else None,
             shown=shown,
+            feed=None
+            if moments or settings.fail_over_every
+            else hear_feed(queue, producers.sent, reader.stop()),
             counted=None
             if moments
             else hear_metrics(
@@ -265,6 +279,7 @@ def run(
                 watch.taken_over,
                 [one for one in (replies, shown) if one is not None],
             ),
+            journals=None if moments else hear_journals(queue, producers.sent),
         )
 
 
