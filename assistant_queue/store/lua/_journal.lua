@@ -39,7 +39,8 @@ local function journal_delivery()
     if not entry then break end
     local at, known, kind = string.match(entry, '^%[(%d+),"([^"]*)",(.)')
     if known == batch and kind ~= '0' then
-      local joined = string.match(entry, '^(.*)%]') .. ',[' .. ms(now - at) .. ',' .. fields .. ']]'
+      local body = string.match(entry, '^(.*)%]') or entry
+      local joined = body .. ',[' .. ms(now - at) .. ',' .. fields .. ']]'
       -- It takes the place of the blanks that were left for it.
       redis.call('LSET', key.journal, i, joined .. string.rep(' ', #entry - #joined))
       return

@@ -17,6 +17,12 @@ def journal_rules(config: Config) -> JournalRules:
     return JournalRules(most=config.journal, ttl_ms=to_ms(config.journal_ttl))
 
 
+def read_entries(namespace: Namespace, thread_id: str) -> Operation[list[str]]:
+    """Return the entries of a journal as they are stored; of a key of another type, none."""
+    (found,) = yield from each([plain("LRANGE", namespace.keys.journal(thread_id), 0, -1)])
+    return texts(found or [])
+
+
 def read_timeline(
     namespace: Namespace, thread_id: str, limit: int, before: str | None
 ) -> Operation[list[BatchRecord]]:
@@ -27,8 +33,7 @@ def read_timeline(
     Raises:
         BatchNotFound: `before` is not in the journal, or not any more.
     """
-    (found,) = yield from each([plain("LRANGE", namespace.keys.journal(thread_id), 0, -1)])
-    records = load_records(thread_id, texts(found or []))
+    records = load_records(thread_id, (yield from read_entries(namespace, thread_id)))
     if before is None:
         return records[:limit]
     for place, record in enumerate(records, 1):

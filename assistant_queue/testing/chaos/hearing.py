@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from assistant_queue import AssistantMessageQueue, FailedBatch
 from assistant_queue.store.ops.failures import OF_REPLIES
+from assistant_queue.store.ops.journal import read_entries
 from assistant_queue.testing.chaos.chat_oracle import Evidence, Line, judge_chat
 from assistant_queue.testing.chaos.deliveries import Delivered
 from assistant_queue.testing.chaos.delivery_oracle import (
@@ -18,6 +20,7 @@ from assistant_queue.testing.chaos.delivery_oracle import (
 from assistant_queue.testing.chaos.fault_plans import Model, reply_to
 from assistant_queue.testing.chaos.feed_oracle import FeedRow, FeedVerdict, judge_feed
 from assistant_queue.testing.chaos.forgetting import Forgotten, excused
+from assistant_queue.testing.chaos.journal_oracle import Journal, JournalVerdict, judge_journals
 from assistant_queue.testing.chaos.metrics_oracle import (
     MetricsVerdict,
     Witnessed,
@@ -210,6 +213,26 @@ def hear_metrics(
             unsure=sum(not message.is_sure for message in producers.sent),
         ),
     )
+
+
+def hear_journals(queue: AssistantMessageQueue, sent: Sequence[Sent]) -> JournalVerdict:
+    """Judge the journals of all threads."""
+    failed = {message_id for batch in _failed(queue) for message_id in batch.message_ids}
+    threads = {message.thread for message in sent}
+    return judge_journals({one: _journal(queue, one) for one in threads}, sent, failed)
+
+
+def _journal(queue: AssistantMessageQueue, thread_id: str) -> Journal:
+    records = []
+    before = None
+    while page := queue.get_timeline(thread_id, limit=1000, before=before):
+        records += page
+        before = page[-1].batch_id
+    core = queue.core
+    entries = core.store.run(read_entries(core.namespace, thread_id))
+    # An entry without message ids is that of a delivery.
+    rows = [row for row in map(json.loads, entries) if row[2] != 0]
+    return Journal(records=records, written=[str(row[1]) for row in rows])
 
 
 def _is_said(message: Mapping[str, Any]) -> bool:

@@ -31,10 +31,12 @@ from assistant_queue.testing.chaos.hearing import (
     hear_chat,
     hear_deliveries,
     hear_feed,
+    hear_journals,
     hear_metrics,
     hear_said,
     hear_shown,
 )
+from assistant_queue.testing.chaos.journal_oracle import JournalVerdict
 from assistant_queue.testing.chaos.metrics_oracle import MetricsVerdict
 from assistant_queue.testing.chaos.oracle import Verdict
 from assistant_queue.testing.chaos.plan import (
@@ -81,6 +83,7 @@ class ChaosOutcome:
         shown: What the chat platforms were shown of these.
         drained_s: How long the draining took.
         counted: What became of the metrics; None if Redis has forgotten something.
+        journals: What is in the journals; None likewise.
         feed: What a reader of the feed received; None if Redis may have forgotten something.
     """
 
@@ -97,6 +100,7 @@ class ChaosOutcome:
     said: SaidVerdict | None = None
     shown: RepliesVerdict | None = None
     counted: MetricsVerdict | None = None
+    journals: JournalVerdict | None = None
     feed: FeedVerdict | None = None
 
     @property
@@ -106,7 +110,8 @@ class ChaosOutcome:
             verdict is None or verdict.holds for verdict in (self.deliveries, self.shown)
         )
         is_said = self.said is None or self.said.holds
-        is_counted = all(one is None or one.holds for one in (self.counted, self.feed))
+        others = (self.counted, self.journals, self.feed)
+        is_counted = all(one is None or one.holds for one in others)
         is_over = self.left == 0 and is_counted
         return self.verdict.holds and is_delivered and is_said and is_over
 
@@ -141,6 +146,7 @@ def options_of(settings: ChaosSettings, url: str, provider: StandInProvider) -> 
         "concurrency": 50,
         "delivery_backoff": {"type": "fixed", "delay": 0.3},
         "durability": settings.durability,
+        "journal": 10_000,  # the judge reads all of them
         **chosen,
     }
 
@@ -282,6 +288,7 @@ def run(
                 watch.taken_over,
                 [one for one in (replies, shown) if one is not None],
             ),
+            journals=None if moments else hear_journals(queue, producers.sent),
         )
 
 

@@ -63,11 +63,7 @@ def _rows(outcome: ChaosOutcome) -> Iterator[tuple[str, object]]:
     if outcome.shown is not None:
         yield "replies said, on the platforms:", ""
         yield from _delivery_rows(outcome.shown)
-    if outcome.feed is not None:
-        yield "events of the feed", f"{outcome.feed.events:,}, {outcome.feed.gaps} gap(s)"
-    if outcome.counted is not None:
-        words = ", ".join(f"{count} {name}" for name, count in outcome.counted.counted.items())
-        yield "counted in the metrics", words
+    yield from _rows_of_records(outcome)
     yield "left in the queue", outcome.left
     for kind, what in _DONE.items():
         if done[kind] or kind in _ALWAYS:
@@ -83,6 +79,17 @@ def _rows(outcome: ChaosOutcome) -> Iterator[tuple[str, object]]:
         yield what, figures([one.seconds for one in outcome.recoveries if one.cause == cause])
     yield "from add to answer", figures(verdict.waits)
     yield "drained in", f"{outcome.drained_s:.1f} s"
+
+
+def _rows_of_records(outcome: ChaosOutcome) -> Iterator[tuple[str, object]]:
+    """Yield what the queue says of itself."""
+    if outcome.feed is not None:
+        yield "events of the feed", f"{outcome.feed.events:,}, {outcome.feed.gaps} gap(s)"
+    if outcome.counted is not None:
+        words = ", ".join(f"{count} {name}" for name, count in outcome.counted.counted.items())
+        yield "counted in the metrics", words
+    if outcome.journals is not None:
+        yield "batches in the journals", f"{outcome.journals.batches:,}"
 
 
 def _delivery_rows(deliveries: RepliesVerdict) -> Iterator[tuple[str, object]]:
@@ -115,4 +122,6 @@ def table(outcome: ChaosOutcome) -> str:
         lines += [f"! {detail}" for detail in outcome.feed.details]
     if outcome.counted is not None:
         lines += [f"! {detail}" for detail in outcome.counted.details]
+    if outcome.journals is not None:
+        lines += [f"! {detail}" for detail in outcome.journals.details]
     return "\n".join([*lines, "OK" if outcome.holds else "NOT OK"])
