@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from assistant_queue import AssistantMessageQueue, MessageRow
@@ -21,10 +22,13 @@ ROWS = 1500
 an item."""
 _PATIENCE_S = 30.0
 _ADD = """
-import json, os, signal, sys
+import json, os, pathlib, signal, sys
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.store.ops import producing
+from assistant_queue.testing.chaos.shifting import shift
 given = json.load(sys.stdin)
+if given["clock"]:
+    shift(pathlib.Path(given["clock"]))
 prepared, prepare = [], producing._add_calls
 def prepare_or_die(*args):
     prepared.append(args)
@@ -43,24 +47,35 @@ class Bulks:
     """Adds bulks by producers that are killed, then by successors that enter them into the log."""
 
     def __init__(
-        self, queue: AssistantMessageQueue, options: Mapping[str, Any], producers: Producers
+        self,
+        queue: AssistantMessageQueue,
+        options: Mapping[str, Any],
+        producers: Producers,
+        clock: Path | None = None,
     ) -> None:
+        """`clock`: the file that the producers' clocks follow (`shifting.py`)."""
         self._queue = queue
         self._options = options
         self._producers = producers
+        self._clock = None if clock is None else str(clock)
+        self.added_again = 0
+        """Rows that were added by a successor, once for each of its tries."""
 
     def add(self, number: int) -> bool:
         """Add a bulk; return False if its first producer was not killed during the adding."""
         rows = rows_of(number)
         at = time.time()
         dies_at = _ROUND_TRIPS[number % len(_ROUND_TRIPS)]
-        is_cut = add_and_die(self._queue, self._options, rows, dies_at)
+        is_cut = add_and_die(
+            self._queue, rows, options=self._options, dies_at=dies_at, clock=self._clock
+        )
         repeated = add_again(self._queue, rows, RETRY_S)
         sent = [
             Sent(row["message_id"], row["thread_id"], row["message"], at, time.time())
             for row in rows
         ]
         self._producers.note(sent, repeated)
+        self.added_again += len(rows) * (1 + repeated)
         return is_cut
 
 
@@ -81,15 +96,12 @@ def rows_of(number: int) -> list[dict[str, str]]:
 
 
 def add_and_die(
-    queue: AssistantMessageQueue,
-    options: Mapping[str, Any],
-    rows: Sequence[Mapping[str, str]],
-    dies_at: int,
+    queue: AssistantMessageQueue, rows: Sequence[Mapping[str, str]], **given: Any
 ) -> bool:
     """Have a process die while it adds rows; return whether Redis has some of them, not all."""
-    given = json.dumps({"options": options, "rows": rows, "dies_at": dies_at}).encode()
+    text = json.dumps({"rows": rows, **given}).encode()
     command = [sys.executable, "-c", _ADD]
-    subprocess.run(command, input=given, env=os.environ, timeout=_PATIENCE_S, check=False)  # noqa: S603 - this Python itself
+    subprocess.run(command, input=text, env=os.environ, timeout=_PATIENCE_S, check=False)  # noqa: S603 - this Python itself
     return _is_there(queue, rows[0]) and not _is_there(queue, rows[-1])
 
 

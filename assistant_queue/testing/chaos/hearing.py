@@ -188,10 +188,11 @@ def hear_shown(
     )
 
 
-def hear_metrics(
+def hear_metrics(  # noqa: PLR0917 - what the other judges know
     queue: AssistantMessageQueue,
     producers: Producers,
     verdict: Verdict,
+    repeated: int,
     taken_over: int,
     deliveries: Sequence[RepliesVerdict],
 ) -> MetricsVerdict:
@@ -206,7 +207,7 @@ def hear_metrics(
             messages=len(sent),
             failed=verdict.dead + verdict.parked,
             batches=len({one.batch_id for one in statuses if one.status == "completed"}),
-            repeated=producers.repeated,
+            repeated=repeated,
             taken_over=taken_over,
             delivered=sum(one.once for one in deliveries) if deliveries else None,
             parked=sum(one.parked for one in deliveries),

@@ -223,7 +223,7 @@ def run(
             settings.producers,
             flushes=settings.windows,
         )
-        bulks = Bulks(queue, options, producers)
+        bulks = Bulks(queue, options, producers, clock if settings.clock_every else None)
         reader = stack.enter_context(FeedReader(queue))
         show = Show(
             provider=provider,
@@ -285,7 +285,9 @@ def run(
                 queue,
                 producers,
                 verdict,
-                watch.taken_over,
+                producers.repeated + bulks.added_again,
+                # By a clock that was set back, every lease looks lapsed.
+                0 if any(one.kind == "set_clock_back" for one in events) else watch.taken_over,
                 [one for one in (replies, shown) if one is not None],
             ),
             journals=None if moments else hear_journals(queue, producers.sent),
