@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -177,3 +178,10 @@ def with_clock(queue: Q, clock: Clock) -> Q:
     if isinstance(queue, AsyncAssistantMessageQueue):
         return AsyncAssistantMessageQueue(open_async_core(queue.config, clock))
     return AssistantMessageQueue(open_core(queue.config, clock))
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Let other tasks continue until the condition holds."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not holds():  # noqa: ASYNC110 - no event announces the condition
+            await asyncio.sleep(0.001)

@@ -95,7 +95,7 @@ def check_patience(value: Any) -> float | None:
 
 
 def check_timeout(value: Any) -> float:
-    """Return seconds to wait."""
+    """Return the seconds to wait, 0 or more."""
     return _seconds(value, "timeout")
 
 

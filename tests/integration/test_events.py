@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Reply, ToolCalls
 from assistant_queue.worker import delta_publisher
 from assistant_queue.worker.runtime import Runtime
-from tests.conftest import PATIENCE_S, SERVERS, RedisServer, installed_redis
+from tests.conftest import PATIENCE_S, SERVERS, RedisServer, installed_redis, until
 from tests.integration.conftest import wait_until
 from tests.integration.transcript import Transcript
 
@@ -85,12 +85,6 @@ def until_reply(events: Iterator[Event], replies: int = 1) -> list[Event]:
         if replies == 0:
             return found
     pytest.fail(f"no reply: {[event.type for event in found]}")
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Let other tasks continue until the condition holds."""
-    while not holds():  # noqa: ASYNC110 - no event announces the condition
-        await asyncio.sleep(0.001)
 
 
 def types(events: list[Event]) -> list[str]:

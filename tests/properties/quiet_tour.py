@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-from store_model import MOST_PENDING, NOW, SOON, THREADS, StoreMachine, Window
+from store_model import MOST_PENDING, SOON, THREADS, StoreMachine, Walk
 
 A, B = THREADS
 
 
 def quiet_tour(play: StoreMachine) -> None:  # noqa: PLR0915 - a walk
     """Walk to the moments at which a message that wants no reply would be answered or lost."""
-
-    def add(window: Window = NOW, wants_reply: bool = True, limited: bool = False) -> None:
-        play.add(
-            thread=A,
-            window=window,
-            after_run="immediate",
-            limited=limited,
-            wants_reply=wants_reply,
-        )
-        play.look()
+    walk = Walk(play, A)
 
     def note(limited: bool = False) -> None:
-        add(SOON, wants_reply=False, limited=limited)
-
-    def due(take: int = 1000) -> None:
-        play.a_worker_comes_when_the_thread_is_due(thread=A, take=take)
-        play.look()
-
-    def finish() -> None:
-        play.finish(pick=0)
-        play.look()
+        walk.add(SOON, wants_reply=False, limited=limited)
 
     # It opens no window, neither at first nor after a pause.
     note()
@@ -39,7 +22,7 @@ def quiet_tour(play: StoreMachine) -> None:  # noqa: PLR0915 - a walk
     play.pause_or_resume(thread=A)
     play.look()
     # The window counts from the one that wants a reply, and ends with it.
-    add(SOON)
+    walk.add(SOON)
     note()
     play.several_are_cancelled(thread=A, places={1})
     play.look()
@@ -50,43 +33,43 @@ def quiet_tour(play: StoreMachine) -> None:  # noqa: PLR0915 - a walk
     play.a_worker_takes_a_wake_up(take=1000)
     play.look()
     # Behind the cut of a batch, and behind its run.
-    add(SOON)
+    walk.add(SOON)
     note()
-    due(take=1)
-    finish()
-    add()
+    walk.due(take=1)
+    walk.finish()
+    walk.add()
     note()
-    due()
+    walk.due()
     note()
     # Returned by a batch that was too large.
     play.trim(pick=0, keep=2)
     play.look()
-    finish()
+    walk.finish()
     play.copies_arrive("add")
     # A full thread takes one more that wants a reply; a batch that failed returns as it was.
     for _ in range(MOST_PENDING):
         note(limited=True)
-    add(limited=True)
-    add()
-    due()
+    walk.add(limited=True)
+    walk.add()
+    walk.due()
     play.bury(pick=0, pause=False)
     play.retry_failed(pick=0)
-    due(take=1)
-    finish()
+    walk.due(take=1)
+    walk.finish()
     # The clock of Redis goes back over them.
-    due()
-    finish()
+    walk.due()
+    walk.finish()
     note()
     play.pause_or_resume(thread=A)
     play.the_clock_of_redis_is_set_back(seconds=3600.0)
     play.pause_or_resume(thread=A)
     play.look()
-    add(SOON)
+    walk.add(SOON)
     play.a_status_is_read_after_a_second()
     # And over those behind a batch, which count as waiting while it runs.
     note()
-    due(take=1)
+    walk.due(take=1)
     play.the_clock_of_redis_is_set_back(seconds=3600.0)
     play.look()
-    finish()
+    walk.finish()
     play.teardown()

@@ -9,6 +9,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -1039,6 +1040,40 @@ def machine(make_rig: Callable[[], Rig]) -> type[StoreMachine]:
 
 A, B = THREADS
 NOW, SOON, FULL, SLIDING, LONG, ADAPTIVE = WINDOWS
+
+
+class Walk:
+    """Steps of a tour on one thread; the invariants are looked at after each."""
+
+    def __init__(self, play: StoreMachine, thread: str, after_run: str = "immediate") -> None:
+        self._play = play
+        self._thread = thread
+        self._after_run = after_run
+
+    def add(
+        self,
+        window: Window = NOW,
+        after_run: str | None = None,
+        *,
+        limited: bool = False,
+        **fields: Any,
+    ) -> None:
+        self._play.add(
+            thread=self._thread,
+            window=window,
+            after_run=after_run or self._after_run,
+            limited=limited,
+            **fields,
+        )
+        self._play.look()
+
+    def due(self, take: int = 1000) -> None:
+        self._play.a_worker_comes_when_the_thread_is_due(thread=self._thread, take=take)
+        self._play.look()
+
+    def finish(self) -> None:
+        self._play.finish(pick=0)
+        self._play.look()
 
 
 def tour(play: StoreMachine) -> None:  # noqa: PLR0915 - a walk

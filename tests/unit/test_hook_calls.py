@@ -17,7 +17,7 @@ from assistant_queue.user_code.abandoned import ABANDONED
 from assistant_queue.user_code.hooks import HOOK_NAMES, Hook, Hooks, check_hook
 from assistant_queue.worker import hook_calls
 from assistant_queue.worker.hook_calls import HookCalls
-from tests.conftest import PATIENCE_S
+from tests.conftest import PATIENCE_S, until
 
 ODD: list[BaseException] = [
     ValueError("no"),
@@ -93,15 +93,10 @@ async def test_an_event_costs_its_batch_no_turn_of_the_loop_and_other_threads_do
     for thread in ("slow", "slow", "quick"):
         emit(calls, waits, thread, thread)
     assert seen == []
-    await asyncio.wait_for(_until(lambda: seen == ["quick"]), PATIENCE_S)
+    await until(lambda: seen == ["quick"])
     let_go.set()
     await calls.drain(PATIENCE_S)
     assert seen == ["quick", "slow", "slow"]
-
-
-async def _until(holds: Callable[[], bool]) -> None:
-    while not holds():  # noqa: ASYNC110 - of what runs on threads, too
-        await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize("way", ["sync", "async"])
@@ -174,7 +169,7 @@ async def test_a_sync_hook_that_never_returns_is_soon_not_called_any_more(
     assert sum("is not called: 3 abandoned calls" in line for line in lines) >= 30
     assert sum("the hook" in one.getMessage() for one in warned) == 2
     let_go.set()
-    await asyncio.wait_for(_until(lambda: ABANDONED.count == 0), PATIENCE_S)
+    await until(lambda: ABANDONED.count == 0)
     emit(calls, hangs, 99)
     await calls.drain(PATIENCE_S)
     assert began[-1] == 99, "called again once its calls have ended"
@@ -185,12 +180,13 @@ async def test_a_function_is_called_a_bounded_number_of_times_at_once(
 ) -> None:
     monkeypatch.setattr(hook_calls, "CALLS_AT_ONCE", 3)
     running = most = 0
+    together = asyncio.Barrier(3)
 
     async def counts(_: Any) -> None:
         nonlocal running, most
         running += 1
         most = max(most, running)
-        await asyncio.sleep(0.001)
+        await together.wait()  # until as many run as may
         running -= 1
 
     for number in range(30):
@@ -225,12 +221,15 @@ async def test_the_end_of_a_worker_waits_for_calls_and_cuts_off_what_takes_longe
     calls = HookCalls()
     seen: list[int] = []
 
+    later = asyncio.Event()
+
     async def sees(value: int) -> None:
-        await asyncio.sleep(0.01)
+        await later.wait()
         seen.append(value)
 
     for number in range(3):
         emit(calls, sees, number)
+    asyncio.get_running_loop().call_soon(later.set)
     await calls.drain(PATIENCE_S)
     assert seen == [0, 1, 2]
     emit(calls, lambda _: let_go.wait(PATIENCE_S))

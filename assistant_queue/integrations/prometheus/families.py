@@ -66,13 +66,8 @@ def _counts(found: Mapping[str, float], known: Iterable[str] = ()) -> Iterator[S
         yield (name,), found.get(name, 0)
 
 
-def _states(metrics: Metrics) -> Iterator[Sample]:
-    for state in STATES:
-        yield (state,), getattr(metrics.status, f"{state}_count")
-
-
-def _replies(metrics: Metrics) -> Iterator[Sample]:
-    for state in REPLIES:
+def _in_states(metrics: Metrics, states: Iterable[str]) -> Iterator[Sample]:
+    for state in states:
         yield (state,), getattr(metrics.status, f"{state}_count")
 
 
@@ -142,7 +137,7 @@ FAMILIES: tuple[Family, ...] = (
         "a window or a back-off, failed in the failed list",
         labels=("state",),
         known={"state": STATES},
-        read=_states,
+        read=lambda metrics: _in_states(metrics, STATES),
     ),
     Family(
         name="assistant_queue_replies_in_state",
@@ -151,7 +146,7 @@ FAMILIES: tuple[Family, ...] = (
         "the failed list",
         labels=("state",),
         known={"state": REPLIES},
-        read=_replies,
+        read=lambda metrics: _in_states(metrics, REPLIES),
     ),
     Family(
         name="assistant_queue_threads",
