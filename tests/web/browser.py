@@ -10,9 +10,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from playwright.async_api import Page
+
+Person = Callable[..., Awaitable[Page]]
+"""Opens the page under a name."""
 
 VARIABLE = "ASSISTANT_QUEUE_CHROMIUM"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -96,3 +102,18 @@ def node() -> str:
 
     found = Path(playwright.__file__).parent / "driver" / "node"
     return str(found) if found.exists() else str(shutil.which("node"))
+
+
+async def say(page: Page, *texts: str) -> None:
+    for text in texts:
+        await page.fill("#text", text)
+        await page.keyboard.press("Enter")
+
+
+async def items(page: Page) -> list[str]:
+    """Return the texts of the messages and answers on the page."""
+    return await page.locator(".items .bubble, .items .text").all_inner_texts()
+
+
+def replies(page: Page, state: str = "") -> Any:
+    return page.locator(f".items .reply{state} .text")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 from fastapi import FastAPI
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.integrations.fastapi import allow_all
@@ -19,6 +21,7 @@ from assistant_queue.integrations.fastapi.app import app_of, make_service
 from assistant_queue.integrations.fastapi.uvicorn_server import make_server
 from assistant_queue.testing import StandInProvider
 from tests.conftest import PATIENCE_S, RedisServer
+from tests.web.browser import Person, chromium
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -59,6 +62,15 @@ def queue_options(
         "backoff": {"type": "fixed", "delay": 0.1},
         **options,
     }
+
+
+expect.set_options(timeout=1000 * PATIENCE_S)  # on a machine that does other things, too
+
+
+def patient(queue: AssistantMessageQueue, delay: float = 1.5) -> AssistantMessageQueue:
+    """Return the same queue with a window that is long enough for two people to type in."""
+    options = {name: getattr(queue.config, name) for name in queue.config.model_fields_set}
+    return queue.__class__(**{**options, "message_delay": delay})
 
 
 class Site:
@@ -147,3 +159,52 @@ async def asgi(queue: AssistantMessageQueue) -> AsyncIterator[Callable[..., http
 
 
 HERE = Path(__file__).parent
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    """One for all tests: each of them opens contexts, which share nothing."""
+    async with async_playwright() as playwright:
+        started = await playwright.chromium.launch(
+            executable_path=chromium(), args=["--no-sandbox"]
+        )
+        yield started
+        await started.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def person(site: Site, browser: Browser) -> AsyncIterator[Person]:
+    """Opens the page under a name, in its own browser context."""
+    async with AsyncExitStack() as stack:
+        complaints: list[str] = []
+
+        async def open_page(name: str | None, room: str = "kitchen", **options: Any) -> Page:
+            url = options.pop("url", site.url)
+            context = await browser.new_context(**options)
+            stack.push_async_callback(context.close)
+            page = await context.new_page()
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+            page.on(
+                "console",
+                lambda said: (
+                    complaints.append(said.text) if "Content Security Policy" in said.text else None
+                ),
+            )
+            page.on("dialog", lambda dialog: complaints.append(f"dialog {dialog.message}"))
+            page.on(
+                "request",
+                lambda request: (
+                    None
+                    if request.url.startswith(url)
+                    else complaints.append(f"asked {request.url}")
+                ),
+            )
+            await page.goto(f"{url}/room/{room}")
+            if name is not None:
+                await page.fill("#nickname", name)
+                await page.keyboard.press("Enter")
+                await expect(page.locator("html")).to_have_attribute("data-connection", "open")
+            return page
+
+        yield open_page
+        assert complaints == []

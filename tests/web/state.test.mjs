@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-const { apply, initial, localTime, refuse, remember, replyOf, say, sendAgain, takeBack, unsigned, whoTypes, windowText } = await import(process.env.STATE);
+const { apply, initial, localTime, refuse, remember, replyOf, say, sendAgain, takeBack, unsigned, whoTypes, windowText } = await import(`${process.env.PAGE}/state.js`);
 
 const T0 = Date.parse("2026-01-01T00:00:00Z");
 const at = (seconds) => new Date(T0 + seconds * 1000).toISOString();

@@ -8,22 +8,20 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Gate, Reply, RunFailure, ToolCalls
 from tests.conftest import PATIENCE_S, RedisServer
 from tests.docs.generated import ROOT
-from tests.web.browser import chromium
-from tests.web.conftest import Site, queue_options, running
+from tests.web.browser import Person, items, replies, say
+from tests.web.conftest import Site, patient, queue_options, running
 from tests.web.prefixing import proxied
 
 pytestmark = [
@@ -31,61 +29,9 @@ pytestmark = [
     pytest.mark.timeout(600),
 ]  # the first one may have to install a browser
 
-expect.set_options(timeout=1000 * PATIENCE_S)  # on a machine that does other things, too
-
-Person = Callable[..., Awaitable[Page]]
 ANSWER = (
     "This is one answer to all of you: it comes in pieces, and it ends with the word 🙈 finished."
 )
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    """One for all tests: each of them opens contexts, which share nothing."""
-    async with async_playwright() as playwright:
-        started = await playwright.chromium.launch(
-            executable_path=chromium(), args=["--no-sandbox"]
-        )
-        yield started
-        await started.close()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def person(site: Site, browser: Browser) -> AsyncIterator[Person]:
-    """Opens the page under a name, in its own browser context."""
-    async with AsyncExitStack() as stack:
-        complaints: list[str] = []
-
-        async def open_page(name: str | None, room: str = "kitchen", **options: Any) -> Page:
-            url = options.pop("url", site.url)
-            context = await browser.new_context(**options)
-            stack.push_async_callback(context.close)
-            page = await context.new_page()
-            page.on("pageerror", lambda error: complaints.append(str(error)))
-            page.on(
-                "console",
-                lambda said: (
-                    complaints.append(said.text) if "Content Security Policy" in said.text else None
-                ),
-            )
-            page.on("dialog", lambda dialog: complaints.append(f"dialog {dialog.message}"))
-            page.on(
-                "request",
-                lambda request: (
-                    None
-                    if request.url.startswith(url)
-                    else complaints.append(f"asked {request.url}")
-                ),
-            )
-            await page.goto(f"{url}/room/{room}")
-            if name is not None:
-                await page.fill("#nickname", name)
-                await page.keyboard.press("Enter")
-                await expect(page.locator("html")).to_have_attribute("data-connection", "open")
-            return page
-
-        yield open_page
-        assert complaints == []
 
 
 @pytest.fixture
@@ -94,27 +40,6 @@ def speaking(provider: StandInProvider) -> Iterator[Gate]:
     provider.model = lambda _: Reply(ANSWER, chunks=30, delay=0.5)
     with provider.hold("speaking") as gate:
         yield gate
-
-
-async def say(page: Page, *texts: str) -> None:
-    for text in texts:
-        await page.fill("#text", text)
-        await page.keyboard.press("Enter")
-
-
-def patient(queue: AssistantMessageQueue) -> AssistantMessageQueue:
-    """The same queue with a window that is long enough for two people to type in."""
-    options = {name: getattr(queue.config, name) for name in queue.config.model_fields_set}
-    return queue.__class__(**{**options, "message_delay": 1.5})
-
-
-async def items(page: Page) -> list[str]:
-    """Return the texts of the messages and answers on the page."""
-    return await page.locator(".items .bubble, .items .text").all_inner_texts()
-
-
-def replies(page: Page, state: str = "") -> Any:
-    return page.locator(f".items .reply{state} .text")
 
 
 async def test_a_burst_of_two_people_is_one_streamed_answer_on_both_screens(

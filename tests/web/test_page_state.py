@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import random
@@ -25,11 +26,10 @@ RECONNECTS = 1000
 ABREAST = 10
 
 
-def run_node(**more: str) -> str:
-    state = (Path(str(page.__file__)).parent / "state.js").as_uri()
+def run_node(tests: str = "state.test.mjs", **more: str) -> str:
     done = subprocess.run(
-        [node(), "--no-warnings", "--test", "--test-reporter=tap", str(HERE / "state.test.mjs")],
-        env={**os.environ, "STATE": state, **more},
+        [node(), "--no-warnings", "--test", "--test-reporter=tap", str(HERE / tests)],
+        env={**os.environ, "PAGE": Path(str(page.__file__)).parent.as_uri(), **more},
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
@@ -37,6 +37,21 @@ def run_node(**more: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def test_markdown_becomes_elements_and_nothing_else() -> None:
+    assert "# fail 0" in run_node("markdown.test.mjs")
+
+
+def test_files_of_other_projects_are_unchanged_and_have_their_licences() -> None:
+    folder = Path(str(page.__file__)).parent / "vendor"
+    listed = (folder / "README.md").read_text(encoding="utf-8")
+    licences = (folder / "LICENSES.txt").read_text(encoding="utf-8")
+    found = {path.name: path.read_bytes() for path in folder.glob("*.mjs")}
+    assert sorted(found) == ["markdown-it.esm.min.mjs", "remend.mjs"]
+    for name, content in found.items():
+        assert hashlib.sha256(content).hexdigest() in listed, name
+        assert f"({name})" in licences, name
 
 
 def test_the_pages_logic_does_what_its_own_tests_say() -> None:

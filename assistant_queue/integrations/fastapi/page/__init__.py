@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
@@ -16,6 +18,7 @@ _TYPES = {
     "html": "text/html; charset=utf-8",
     "css": "text/css; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
+    "mjs": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
 HEADERS = {
@@ -35,11 +38,12 @@ HEADERS = {
 
 
 def page_files() -> dict[str, bytes]:
-    """Return the page's files by name."""
+    """Return the page's files by their path below `page/`."""
     folder = files(__package__ or "")
     return {
-        one.name: one.read_bytes()
-        for one in folder.iterdir()
+        f"{below}{one.name}": one.read_bytes()
+        for below in ("", "vendor/")
+        for one in folder.joinpath(below).iterdir()
         if one.name.rpartition(".")[2] in _TYPES
     }
 
@@ -60,9 +64,18 @@ def add_page(
     }
 
     def serve(content: bytes, kind: str) -> Callable[[Request], Any]:
+        tag = f'W/"{hashlib.sha256(content).hexdigest()[:32]}"'
+        headers = {**HEADERS, "ETag": tag, "Vary": "Accept-Encoding"}
+        packed = gzip.compress(content, mtime=0)
+
         async def answer(request: Request) -> Response:
             service.check_host(request)
-            return Response(content, headers=HEADERS, media_type=_TYPES[kind])
+            if tag in request.headers.get("if-none-match", ""):
+                return Response(status_code=304, headers=headers)
+            if "gzip" in request.headers.get("accept-encoding", ""):
+                zipped = {**headers, "Content-Encoding": "gzip"}
+                return Response(packed, headers=zipped, media_type=_TYPES[kind])
+            return Response(content, headers=headers, media_type=_TYPES[kind])
 
         return answer
 

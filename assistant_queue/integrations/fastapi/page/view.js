@@ -1,6 +1,7 @@
 // Draws the state. Whatever people or the model wrote becomes text, never markup.
 
-import { element, rich } from "./rich.js";
+import { spoken } from "./markdown.js";
+import { element, RichText } from "./rich.js";
 import { replyOf, whoTypes, windowText } from "./state.js";
 
 const by = (id) => document.getElementById(id);
@@ -54,12 +55,12 @@ export class View {
       const look = JSON.stringify([row, joins, this.me, row.mine]);
       let known = this.drawn.get(row.key);
       if (!known) {
-        known = { node: element("li"), look: null };
+        known = { node: element("li"), look: null, said: new RichText() };
         this.drawn.set(row.key, known);
         if (row.key.startsWith("older")) grewAbove = true;
       }
       if (known.look !== look) {
-        this.fill(known.node, row, joins);
+        this.fill(known, row, joins);
         known.look = look;
       }
       if (list.children[place] !== known.node) list.insertBefore(known.node, list.children[place] ?? null);
@@ -83,17 +84,18 @@ export class View {
 
   // --- one row -----------------------------------------------------------------------------------------------------------
 
-  fill(node, row, joins) {
-    node.replaceChildren();
+  fill(known, row, joins) {
+    const { node } = known;
     if (row.kind === "gap") {
       node.className = "gap";
       node.textContent = "Some of what happened here is not kept any more.";
     } else if (row.kind === "message") this.fillMessage(node, row, joins);
-    else this.fillReply(node, row);
+    else this.fillReply(known, row);
   }
 
   fillMessage(node, row, joins) {
     const mine = row.mine || (row.author !== null && row.author === this.me);
+    node.replaceChildren();
     node.className = `message ${mine ? "mine" : "theirs"} ${row.status}${joins ? " joins" : ""}`;
     node.dataset.id = row.id;
     if (!mine) node.append(joins ? element("span", "", "avatar-space") : this.avatar(row.author));
@@ -120,36 +122,40 @@ export class View {
     return line;
   }
 
-  fillReply(node, row) {
+  // The elements of a reply stay while it is written; only what changed in them is drawn anew.
+  fillReply(known, row) {
+    const { node, said } = known;
+    if (!node.firstChild) this.beginReply(known);
     node.className = `reply ${row.status}`;
     node.dataset.id = row.id;
-    node.append(element("span", null, "mark"));
-    const body = element("div", null, "body");
-    const head = element("p", null, "head");
-    head.append(element("span", this.assistant, "author"));
+    const [head, tools, , notes] = known.body.children;
     const summary = row.kind === "batch" ? summaryOf(row) : null;
-    if (summary) head.append(element("span", summary, "summary"));
-    body.append(head);
-    for (const tool of row.tools ?? []) {
-      const line = element("p", null, `tool ${tool.done ? "done" : "busy"}`);
-      line.append(element("span", null, "tool-icon"), element("span", tool.done ? "Used" : "Using"), element("code", tool.name));
-      body.append(line);
-    }
-    const texts = row.kind === "batch" ? replyOf(row) : [row.text];
-    const said = element("div", null, "text");
-    for (const text of texts) if (text) said.append(rich(text));
-    if (said.childNodes.length) body.append(said);
-    if (row.fallback) body.append(element("p", row.fallback, "fallback"));
+    head.replaceChildren(element("span", this.assistant, "author"), ...(summary ? [element("span", summary, "summary")] : []));
+    tools.replaceChildren(...(row.tools ?? []).map(toolLine));
     const isBusy = row.status === "working";
-    body.setAttribute("aria-busy", String(isBusy));
-    if (isBusy) (said.childNodes.length ? lastOf(said) : body).append(caret(said.childNodes.length > 0));
-    if (row.status === "done" && !said.childNodes.length) body.append(element("p", "Nothing to say to that.", "quietly"));
-    if (row.incomplete) body.append(element("p", "The answer was cut short.", "quietly"));
-    if (row.status === "retrying") body.append(this.trouble(`That did not work (attempt ${row.attempt}). Trying again.`, null));
-    if (row.status === "failed") body.append(this.trouble(`${row.error?.detail ?? "There is no answer."} What you wrote is kept.`, row.id));
-    if (row.status === "parked") body.append(this.trouble("It is not known whether this was answered. A person has to look.", row.id));
-    if (row.status === "discarded") body.append(element("p", "This was given up.", "quietly"));
-    node.append(body);
+    known.caret?.remove();
+    said.update(row.kind === "batch" ? replyOf(row) : [row.text], isBusy);
+    known.body.setAttribute("aria-busy", String(isBusy));
+    if (isBusy) (said.isEmpty ? known.body : lastOf(said.node)).append((known.caret = caret(!said.isEmpty)));
+    notes.replaceChildren(...this.replyNotes(row, said.isEmpty));
+  }
+
+  beginReply(known) {
+    known.body = element("div", null, "body");
+    known.body.append(element("p", null, "head"), element("div", null, "tools"), known.said.node, element("div", null, "notes"));
+    known.node.append(element("span", null, "mark"), known.body);
+  }
+
+  replyNotes(row, isEmpty) {
+    const notes = [];
+    if (row.fallback) notes.push(element("p", row.fallback, "fallback"));
+    if (row.status === "done" && isEmpty) notes.push(element("p", "Nothing to say to that.", "quietly"));
+    if (row.incomplete) notes.push(element("p", "The answer was cut short.", "quietly"));
+    if (row.status === "retrying") notes.push(this.trouble(`That did not work (attempt ${row.attempt}). Trying again.`, null));
+    if (row.status === "failed") notes.push(this.trouble(`${row.error?.detail ?? "There is no answer."} What you wrote is kept.`, row.id));
+    if (row.status === "parked") notes.push(this.trouble("It is not known whether this was answered. A person has to look.", row.id));
+    if (row.status === "discarded") notes.push(element("p", "This was given up.", "quietly"));
+    return notes;
   }
 
   trouble(text, batchId) {
@@ -231,7 +237,7 @@ export class View {
       const key = `${item.kind} ${item.id}`;
       if (this.announced.has(key)) continue;
       if (item.kind === "message" && !item.mine && item.author !== this.me) fresh.push([key, `${item.author ?? "Somebody"}: ${item.text}`]);
-      else if (item.kind === "batch" && item.status === "done") fresh.push([key, `${this.assistant}: ${replyOf(item).join(" ")}`]);
+      else if (item.kind === "batch" && item.status === "done") fresh.push([key, `${this.assistant}: ${replyOf(item).map(spoken).join(" ")}`]);
       else if (item.kind === "batch" && item.status === "failed") fresh.push([key, "No answer."]);
       else if (item.kind === "message") this.announced.add(key);
     }
@@ -244,16 +250,25 @@ export class View {
   }
 }
 
+function toolLine(tool) {
+  const line = element("p", null, `tool ${tool.done ? "done" : "busy"}`);
+  line.append(element("span", null, "tool-icon"), element("span", tool.done ? "Used" : "Using"), element("code", tool.name));
+  return line;
+}
+
 function summaryOf(batch) {
   const count = batch.count > 1 ? `${batch.count} messages, one answer` : null;
   const took = batch.readyAt && batch.claimedAt ? `${((Date.parse(batch.readyAt) - Date.parse(batch.claimedAt)) / 1000).toFixed(1)} s` : null;
   return [count, took].filter(Boolean).join(" · ") || null;
 }
 
+const INTO = /^(P|UL|OL|LI|PRE|CODE|DIV|BLOCKQUOTE|H[1-6]|TABLE|TBODY|TR|TD)$/;
+
 // Where the text ends: in its last paragraph, list item or block of code.
 function lastOf(node) {
   let last = node;
-  while (last.lastElementChild && /^(P|UL|OL|LI|PRE|CODE|DIV)$/.test(last.lastElementChild.tagName) && last.lastChild === last.lastElementChild) {
+  while (last.lastElementChild && INTO.test(last.lastElementChild.tagName)) {
+    if (last.lastChild !== last.lastElementChild) break;
     last = last.lastElementChild;
   }
   return last;
