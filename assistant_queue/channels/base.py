@@ -193,6 +193,8 @@ class IncomingMessage:
         text: Its text, "" if it has none.
         author: Its author's name, None if unknown.
         attachments: Its files.
+        album: Mark that this message shares with others that were sent at once; None if there are
+            none.
         metadata: Pairs that are kept with the message, such as the author's id.
         is_group: More people than one read the chat.
         is_addressed: The message mentions the bot, commands it or replies to it; True outside
@@ -207,6 +209,7 @@ class IncomingMessage:
     text: str = ""
     author: str | None = None
     attachments: tuple[Attachment, ...] = ()
+    album: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     is_group: bool = False
     is_addressed: bool = True

@@ -71,6 +71,8 @@ class Channel(ABC):
         *,
         reply_when: ReplyWhen = "addressed",
         transcribe: Transcribe | None = None,
+        album_hold: float | None = 2.0,
+        voice_hold: float | None = None,
     ) -> None:
         """Check the name, and that long replies can be split.
 
@@ -81,10 +83,14 @@ class Channel(ABC):
                 all. Or a function that returns True; None for a message that is not queued. All
                 others are queued with `wants_reply=False`, and read with the next answered one.
             transcribe: Function that returns the words of a voice message, sync or async.
+            album_hold: Seconds for which the window stays open after each message of an album, for
+                the others; at most 60, None for no hold.
+            voice_hold: Seconds for which it stays open after a voice message, for the text that
+                follows; at most 60.
 
         Raises:
-            InvalidArgument: The name is empty, too long, or has a colon, or `reply_when` is no
-                rule.
+            InvalidArgument: The name is empty, too long, or has a colon, `reply_when` is no rule,
+                or a hold is no number of seconds.
             MissingExtra: The platform needs the splitter, which is not installed.
         """
         self.name = intake.check_name(name)
@@ -95,6 +101,8 @@ class Channel(ABC):
             )
         self.reply_when = reply_when
         self.transcribe = transcribe
+        self.album_hold = intake.check_hold(album_hold, "album_hold")
+        self.voice_hold = intake.check_hold(voice_hold, "voice_hold")
         self.pacer = Pacer()
         self.previews = Previews()
         self._progress: OrderedDict[str, PartsInMemory] = OrderedDict()
@@ -228,6 +236,12 @@ class Channel(ABC):
             "always": True,
         }
         return not message.is_group or by_rule[self.reply_when]
+
+    def hold_of(self, message: IncomingMessage) -> float:
+        """Return the seconds for which the window stays open for what belongs to a message."""
+        is_spoken = any(one.kind in {"voice", "audio"} for one in message.attachments)
+        of_voice = self.voice_hold if is_spoken else 0.0
+        return max(of_voice, self.album_hold if message.album else 0.0)
 
     async def deliver(self, result: RunResult, progress: DeliveryProgress) -> None:
         """Deliver what is left of a result; raises as `Deliverer.deliver` says."""

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from assistant_queue.channels.base import Attachment, IncomingMessage
+from assistant_queue.core.window import MAX_HOLD_MS
 from assistant_queue.errors import (
     InvalidArgument,
     MessageIdConflict,
@@ -99,10 +100,17 @@ def _add(
             author=message.author,
             metadata=dict(message.metadata),
             wants_reply=wants_reply,
+            **_hold_of(channel, message),
         )
     except MessageIdConflict:
         return "ignored"  # taken before, and edited since: the platform repeats itself
     return receipt
+
+
+def _hold_of(channel: Channel, message: IncomingMessage) -> dict[str, float]:
+    """Return the wish of a message to be answered with what belongs to it."""
+    hold = channel.hold_of(message)
+    return {"hold": hold} if hold else {}
 
 
 def _change(
@@ -209,6 +217,21 @@ async def run_async(steps: Steps) -> Received:
     return walk.received
 
 
+def check_hold(value: object, what: str) -> float:
+    """Return the seconds of a hold, 0 for None.
+
+    Raises:
+        InvalidArgument: It is no number, or out of range.
+    """
+    if value is None:
+        return 0.0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_HOLD:
+        raise InvalidArgument(
+            f"Invalid {what} {value!r}: expected seconds, a number from 0 to {MAX_HOLD:g}, or None"
+        )
+    return float(value)
+
+
 def check_name(name: object) -> str:
     """Return a channel's name.
 
@@ -221,6 +244,8 @@ def check_name(name: object) -> str:
         )
     return name
 
+
+MAX_HOLD = MAX_HOLD_MS / 1000
 
 _MAX_NAME = 64
 """Characters of a channel's name. Chosen: leaves most of a thread id to the address."""

@@ -76,6 +76,8 @@ class Telegram(Channel):
         secret_token: str | None = None,
         reply_when: ReplyWhen = "addressed",
         transcribe: Transcribe | None = None,
+        album_hold: float | None = 2.0,
+        voice_hold: float | None = None,
         mentions: bool = False,
         link_previews: bool = False,
         api_url: str = "https://api.telegram.org",
@@ -96,16 +98,26 @@ class Telegram(Channel):
                 with the next answered one. Telegram shows them to a bot without privacy mode.
             transcribe: Function that returns the words of a voice message, sync or async; without
                 it the model reads that there was one.
+            album_hold: Seconds for which the window stays open after each picture of an album, for
+                the others; at most 60, None for no hold.
+            voice_hold: Seconds for which it stays open after a voice message, for the text that
+                follows; at most 60.
             mentions: Whether names in replies (@name) notify people.
             link_previews: Whether links in replies are shown with a preview.
             api_url: Address of the Bot API server.
             timeout: Seconds for one request.
 
         Raises:
-            InvalidArgument: The token, the secret or the name cannot be used.
+            InvalidArgument: The token, the secret, the name or a hold cannot be used.
             MissingExtra: The extra `telegram` is not installed.
         """
-        super().__init__(name, reply_when=reply_when, transcribe=transcribe)
+        super().__init__(
+            name,
+            reply_when=reply_when,
+            transcribe=transcribe,
+            album_hold=album_hold,
+            voice_hold=voice_hold,
+        )
         if not isinstance(token, str) or not _TOKEN.match(token):
             raise InvalidArgument("Invalid token: expected 123456:ABC..., as @BotFather gives it")
         if stream not in {"edit", "draft", "off"}:

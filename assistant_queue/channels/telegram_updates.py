@@ -100,6 +100,7 @@ def _read_message(message: Mapping[str, Any], kind: Any, bot: BotIdentity) -> Up
                 text=text or _described(message),
                 author=_name_of(sender),
                 attachments=tuple(_attachments(message)),
+                album=_album(message),
                 metadata=_metadata(message, sender),
                 is_group=is_group,
                 is_addressed=not is_group or is_mentioned or is_reply,
@@ -131,6 +132,11 @@ def _metadata(message: Mapping[str, Any], sender: Mapping[str, Any]) -> dict[str
         "telegram_album": message.get("media_group_id"),
     }
     return {name: str(value) for name, value in found.items() if isinstance(value, int | str)}
+
+
+def _album(message: Mapping[str, Any]) -> str | None:
+    found = message.get("media_group_id")
+    return str(found) if isinstance(found, int | str) else None
 
 
 def _described(message: Mapping[str, Any]) -> str:

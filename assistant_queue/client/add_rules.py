@@ -51,6 +51,8 @@ class RulesOfAdds:
             window = replace(window, delay_ms=to_ms(row.delay_s))
             if window.kind == "adaptive":
                 window = replace(window, kind="sliding")  # a given length is not adapted
+        if row.hold_s:
+            window = replace(window, hold_ms=to_ms(row.hold_s))
         if row.flushes and row.message.wants_reply:
             window = replace(window, max_batch=1)
         if window is not rules.window:

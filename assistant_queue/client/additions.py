@@ -16,6 +16,7 @@ class Addition:
         thread_id: Its thread.
         message: The message.
         delay_s: Seconds that it waits for others; None for the queue's own.
+        hold_s: Seconds for which the window stays open for what belongs to it.
         flushes: It ends the window of its thread (the option `flush_when`).
         mid_run: As the option; None for that of the queue.
     """
@@ -23,5 +24,6 @@ class Addition:
     thread_id: str
     message: Message
     delay_s: float | None = None
+    hold_s: float = 0.0
     flushes: bool = False
     mid_run: MidRun | None = None

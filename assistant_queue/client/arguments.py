@@ -16,6 +16,7 @@ from typing import Any, cast, get_args
 
 from assistant_queue.client.additions import Addition
 from assistant_queue.config import MAX_SECONDS
+from assistant_queue.core.window import MAX_HOLD_MS
 from assistant_queue.errors import InvalidArgument
 from assistant_queue.logs import bound_field
 from assistant_queue.models import TEXT_PARTS, Content, FailureReason, Message, SayKind
@@ -104,6 +105,17 @@ def check_delay(value: Any) -> float | None:
     return None if value is None else _seconds(value, "message_delay")
 
 
+def check_hold(value: Any) -> float:
+    """Return the seconds for which a window stays open after a message, 0 for None."""
+    if value is None:
+        return 0.0
+    if _seconds(value, "hold") > MAX_HOLD_MS / 1000:
+        raise InvalidArgument(
+            f"hold must be a number of seconds from 0 to {MAX_HOLD_MS // 1000}, not {shown(value)}"
+        )
+    return float(value)
+
+
 def check_mid_run(value: Any) -> MidRun | None:
     """Return the fate of a message during a run; None for the option's."""
     if value is None:
@@ -178,6 +190,7 @@ ROW_NAMES = frozenset(
         "tenant",
         "wants_reply",
         "message_delay",
+        "hold",
         "mid_run",
     }
 )
@@ -212,7 +225,7 @@ def make_row(number: int, row: Any) -> Addition:
     if unknown or "thread_id" not in row or "message" not in row:
         raise InvalidArgument(
             f"row {number} must have thread_id and message, and may have instructions, message_id, "
-            "author, metadata, tenant, wants_reply, message_delay and mid_run"
+            "author, metadata, tenant, wants_reply, message_delay, hold and mid_run"
             f"{'; unknown: ' + ', '.join(unknown) if unknown else ''}"
         )
     try:
@@ -229,6 +242,7 @@ def make_row(number: int, row: Any) -> Addition:
             thread_id=check_thread_id(row["thread_id"]),
             message=message,
             delay_s=check_delay(row.get("message_delay")),
+            hold_s=check_hold(row.get("hold")),
             mid_run=check_mid_run(row.get("mid_run")),
         )
     except InvalidArgument as error:

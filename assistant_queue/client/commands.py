@@ -126,6 +126,7 @@ class Commands:
         tenant: str | None = None,
         wants_reply: bool = True,
         message_delay: float | None = None,
+        hold: float | None = None,
         mid_run: MidRun | None = None,
     ) -> Addition:
         """Check the arguments of `add_message_to_thread`."""
@@ -142,6 +143,7 @@ class Commands:
             thread_id=arguments.check_thread_id(thread_id),
             message=made,
             delay_s=arguments.check_delay(message_delay),
+            hold_s=arguments.check_hold(hold),
             mid_run=arguments.check_mid_run(mid_run),
         )
 

@@ -131,6 +131,7 @@ class AssistantMessageQueue(TakesTools, TakesHooks, ProviderCallMethods, EventMe
         tenant: str | None = None,
         wants_reply: bool = True,
         message_delay: float | None = None,
+        hold: float | None = None,
         mid_run: MidRun | None = None,
     ) -> Receipt:
         """Add a message: from now on it ends in exactly one completed run, or in the failed list.
@@ -150,6 +151,8 @@ class AssistantMessageQueue(TakesTools, TakesHooks, ProviderCallMethods, EventMe
             message_delay: Seconds that it waits for further messages, instead of the option. A
                 fixed window ends at the earliest end that its messages ask for; a sliding one
                 starts again with this length.
+            hold: Seconds, at most 60, for which the window stays open after this message in any
+                case: for the rest of an album. A full window ends all the same.
             mid_run: `reject`: not if a batch of the thread is not over. `collect`: it waits for the
                 next. None for the option.
 
@@ -174,6 +177,7 @@ class AssistantMessageQueue(TakesTools, TakesHooks, ProviderCallMethods, EventMe
             tenant=tenant,
             wants_reply=wants_reply,
             message_delay=message_delay,
+            hold=hold,
             mid_run=mid_run,
         )
         return self._store.run(self._commands.add_one(judge(self.config, row)))

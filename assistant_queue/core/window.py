@@ -11,6 +11,9 @@ NEVER_MS = 253_370_764_800_000
 """9999-01-01: when a thread is due of which no waiting message wants a reply. Source:
 lua/_quiet.lua."""
 _LATEST_MS = 200_000_000_000_000
+MAX_HOLD_MS = 60_000
+"""Longest hold, and most that holds add to a window. Chosen: longer than platforms take to hand
+over what was sent at once."""
 
 
 def is_never(at_ms: int) -> bool:
@@ -29,6 +32,7 @@ class Window:
         max_wait_ms: The longest that a sliding or adaptive window holds the oldest message.
         max_batch: A window with this many messages ends at once; 0 for no limit.
         max_chars: So does one with this many characters; 0 for no limit.
+        hold_ms: After this message the window stays open for at least so long; 0 for no hold.
     """
 
     delay_ms: int
@@ -36,6 +40,19 @@ class Window:
     max_wait_ms: int = 0
     max_batch: int = 0
     max_chars: int = 0
+    hold_ms: int = 0
+
+    @property
+    def hold_most_ms(self) -> int:
+        """Longest time that holds keep the oldest waiting message."""
+        return max(self.delay_ms, self.max_wait_ms) + MAX_HOLD_MS
+
+    def is_full(self, count: int, chars: int) -> bool:
+        """Return whether so many messages, or characters, end the window."""
+        return bool(
+            (self.max_batch and count >= self.max_batch)
+            or (self.max_chars and chars >= self.max_chars)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,9 +130,7 @@ def due_at(
         previous_due_ms = None
     if previous_due_ms is not None and previous_due_ms <= now_ms:
         return previous_due_ms  # the window is over; a latecomer does not open it again
-    if window.max_batch and count >= window.max_batch:
-        return now_ms
-    if window.max_chars and chars >= window.max_chars:
+    if window.is_full(count, chars):
         return now_ms
     if window.kind != "fixed":
         return max(first_ms, min(now_ms + window.delay_ms, first_ms + window.max_wait_ms))
@@ -123,6 +138,20 @@ def due_at(
     if previous_due_ms is not None:
         due = min(due, previous_due_ms)  # one that waits for less can only end the window earlier
     return max(due, now_ms)
+
+
+def kept_open(window: Window, due_ms: int, *, now_ms: int, first_ms: int) -> int:
+    """Return the ms at which the thread is due after a message with a hold.
+
+    A full window is not held, nor one that is over, unless a batch of the thread is not.
+
+    Args:
+        window: The options of this add.
+        due_ms: When the thread is due without the hold.
+        now_ms: The time of the add.
+        first_ms: When the oldest waiting message came.
+    """
+    return max(due_ms, min(now_ms + window.hold_ms, first_ms + window.hold_most_ms))
 
 
 def held_open(window: Window, *, now_ms: int, hold_ms: int, first_ms: int, due_ms: int) -> int:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pytest
 
-from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue
+from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue, Batch
 from assistant_queue.channels import Telegram, Webhook
 from assistant_queue.errors import ConfigurationError
 from assistant_queue.models import RunResult
@@ -169,6 +169,63 @@ async def test_a_photo_reaches_the_model_as_its_protocol_takes_it(
     assert json.dumps(expected).strip('"') in sent
     assert ("data:" in sent) == (protocol != "assistants")
     assert provider.refusals == ()
+
+
+def of_protocol(protocol: str, provider: StandInProvider) -> dict[str, Any]:
+    """The options that select a protocol."""
+    if protocol == "assistants":
+        return {"protocol": protocol, "assistant_id": provider.assistant_id, "model": None}
+    if protocol == "function":
+        return {"model": None, "backend": said_of}
+    return {"protocol": protocol}
+
+
+def said_of(batch: Batch) -> str:
+    """Return what a batch holds, from a function."""
+    files = [
+        part
+        for message in batch.messages
+        if not isinstance(message.content, str)
+        for part in message.content
+        if part["type"] != "text"
+    ]
+    return f"{len(batch.messages)} messages, {len(files)} pictures"
+
+
+PROTOCOLS = ["responses", "assistants", "chat_completions", "function"]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("chat_id", [5, -5], ids=["private", "group"])
+async def test_an_album_is_answered_once(
+    redis: RedisServer,
+    platform: StandInTelegram,
+    provider: StandInProvider,
+    protocol: str,
+    chat_id: int,
+) -> None:
+    channel = hurried(Telegram(platform.token, api_url=platform.url, album_hold=60.0))
+    more = of_protocol(protocol, provider) | {"message_delay": 0.0, "channels": [channel]}
+    prefix = f"album-{protocol}-{chat_id}"
+    async with AsyncAssistantMessageQueue(**options(redis, prefix, provider, **more)) as queue:
+        await queue.start_worker()
+        polling = asyncio.create_task(channel.poll(queue))
+        numbers = []
+        for place in range(4):
+            text = "@stand_in_bot compare them" if place == 0 else ""
+            entities = [{"type": "mention", "offset": 0, "length": 13}] if text else None
+            said = {"files": {"photo": PICTURE}, "album": "77", "entities": entities}
+            numbers.append(await asyncio.to_thread(platform.say, chat_id, text, **said))
+            await seen(platform, lambda: not platform.updates)
+        assert not platform.chat(chat_id).shown
+        await queue.flush(channel.thread_id(str(chat_id)))
+        await seen(platform, lambda: platform.chat(chat_id).shown)
+        polling.cancel()
+        statuses = [
+            await queue.get_message(f"{channel.thread_id(str(chat_id))}:{one}") for one in numbers
+        ]
+    assert len({status.batch_id for status in statuses if status}) == 1
+    assert len(statuses) == 4
 
 
 async def test_a_blocked_chat_leaves_the_others_alone(

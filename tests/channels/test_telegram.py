@@ -310,6 +310,40 @@ async def test_files_stay_at_telegram_until_a_worker_reads_them(
         await channel.fetch(Attachment(kind="voice", ref="gone"))
 
 
+class HoldingQueue(RecordingQueue):
+    """A queue that keeps the holds of messages, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.holds: list[float | None] = []
+
+    def add_message_to_thread(self, *args: Any, **given: Any) -> Any:
+        self.holds.append(given.get("hold"))
+        return super().add_message_to_thread(*args, **given)
+
+
+async def test_albums_and_voice_messages_hold_the_window(platform: StandInTelegram) -> None:
+    def held(**given: Any) -> list[float | None]:
+        queue = HoldingQueue()
+        channel = Telegram(platform.token, api_url=platform.url, **given)
+        channel.take(queue, [one for update in updates for one in channel.messages_of(update)])
+        return queue.holds
+
+    platform.say(5, "Hi!")
+    platform.say(5, "look", files={"photo": b"x"}, album="7")
+    platform.say(5, "", files={"voice": b"x"})
+    updates = list(platform.updates)
+    assert held() == [None, 2.0, None]
+    assert held(album_hold=None, voice_hold=8) == [None, None, 8.0]
+
+
+@pytest.mark.parametrize("name", ["album_hold", "voice_hold"])
+@pytest.mark.parametrize("wrong", [-1, 61, "2", True, float("nan")])
+def test_a_hold_is_a_number_of_seconds(platform: StandInTelegram, name: str, wrong: Any) -> None:
+    with pytest.raises(InvalidArgument, match=f"Invalid {name} .* from 0 to 60"):
+        Telegram(platform.token, **{name: wrong})
+
+
 async def test_an_edit_replaces_a_waiting_message(
     platform: StandInTelegram, channel: Telegram
 ) -> None:

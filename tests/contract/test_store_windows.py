@@ -31,6 +31,39 @@ def test_a_flush_makes_what_waits_due(store: Rig) -> None:
     assert len(store.claim().claimed.batch.messages) == 2
 
 
+def test_a_hold_keeps_a_window_open(store: Rig) -> None:
+    store.add(delay_s=3)
+    store.clock.advance(2.9)
+    store.add(window=Window(delay_ms=3000, hold_ms=2000))
+    assert due_in_s(store) == pytest.approx(2.0)
+    store.clock.advance(1.9)
+    store.add(window=Window(delay_ms=3000, hold_ms=2000))
+    assert due_in_s(store) == pytest.approx(2.0)
+    store.clock.advance(2)
+    assert len(store.claim().claimed.batch.messages) == 3
+
+
+def test_a_flush_ends_a_hold(store: Rig) -> None:
+    store.add(window=Window(delay_ms=0, hold_ms=60_000))
+    assert store.refused() == "early"
+    assert flush(store)
+    assert store.claim().token
+
+
+def test_an_album_that_begins_during_a_run_is_held_past_its_end(store: Rig) -> None:
+    store.add(delay_s=0)
+    lease = store.claim()
+    store.add(delay_s=0)
+    store.clock.advance(5)
+    store.add(window=Window(delay_ms=0, hold_ms=2000))
+    store.finish(lease)
+    assert store.refused() == "early"
+    store.clock.advance(1)
+    store.add(window=Window(delay_ms=0, hold_ms=2000))
+    store.clock.advance(2)
+    assert len(store.claim().claimed.batch.messages) == 3
+
+
 def test_where_nothing_waits_a_flush_changes_nothing(store: Rig) -> None:
     assert not flush(store)
     assert store.all_keys() == [] or all(":over:" in key for key in store.all_keys())

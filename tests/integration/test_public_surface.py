@@ -75,6 +75,7 @@ PARAMETERS = {
         "tenant",
         "wants_reply",
         "message_delay",
+        "hold",
         "mid_run",
     ],
     "ask": [
@@ -184,6 +185,7 @@ BAD: dict[str, list[Any]] = {
     "tenant": ["", " ", 7, "two\nlines", "x" * 129],
     "wants_reply": [None, 0, 1, "no"],
     "message_delay": [-1, 1e10, "soon", True],
+    "hold": [-1, 61, "soon", True],
     "mid_run": ["steer", "", 5, True],
     "metadata": BAD_METADATA,
     "timeout": BAD_TIMEOUT,

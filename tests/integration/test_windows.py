@@ -70,6 +70,25 @@ def test_a_flush_answers_what_waits(queue: AssistantMessageQueue) -> None:
     assert not queue.flush("t")
 
 
+def test_a_message_holds_the_window_for_what_belongs_to_it(queue: AssistantMessageQueue) -> None:
+    queue.start_worker()
+    ids = add(queue, "one", message_delay=0, hold=60)
+    rows = [{"thread_id": "t", "message": "two", "message_delay": 0, "hold": 60}]
+    ids.append(queue.add_messages(rows)[0].message_id)
+    assert queue.get_thread_status("t").pending_count == 2
+    assert queue.flush("t")
+    assert replies_to(queue, ids) == ["You said: one | two"] * 2
+
+
+@pytest.mark.parametrize("wrong", [-1, 61, "2", True])
+def test_a_hold_that_is_none_is_refused(queue: AssistantMessageQueue, wrong: Any) -> None:
+    with pytest.raises(InvalidArgument, match="hold must be a number of seconds from 0 to"):
+        queue.add_message_to_thread("t", "one", hold=wrong)
+    with pytest.raises(InvalidArgument, match="row 0: hold"):
+        queue.add_messages([{"thread_id": "t", "message": "one", "hold": wrong}])
+    assert queue.get_thread_status("t").pending_count == 0
+
+
 def test_a_message_may_have_another_delay(queue: AssistantMessageQueue) -> None:
     queue.start_worker()
     ids = add(queue, "one") + add(queue, "now", message_delay=0)

@@ -17,7 +17,15 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from assistant_queue.core.batch_records import load_records
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.thread_state import Phase, ThreadState
-from assistant_queue.core.window import NEVER_MS, ThreadPace, Window, adapted, due_at, is_never
+from assistant_queue.core.window import (
+    NEVER_MS,
+    ThreadPace,
+    Window,
+    adapted,
+    due_at,
+    is_never,
+    kept_open,
+)
 from assistant_queue.errors import (
     BatchNotFound,
     LeaseLost,
@@ -49,6 +57,9 @@ WINDOWS = (
     Window(delay_ms=1500, kind="sliding", max_wait_ms=4000),
     Window(delay_ms=2500, max_chars=12),
     Window(delay_ms=1500, kind="adaptive", max_wait_ms=4000),
+    Window(delay_ms=3000, hold_ms=2200),
+    Window(delay_ms=1000, max_batch=2, hold_ms=2200),
+    Window(delay_ms=1000, hold_ms=40_000),
 )
 LEASE_S = 10.0
 PICKS = st.integers(0, 3)
@@ -94,6 +105,14 @@ class ModelThread:
     chars: int | None = None
     pace: ThreadPace | None = None
     journal: list[tuple[str, str]] = field(default_factory=list)
+
+    def held(self, window: Window, due: int, *, now: int, first: int, chars: int) -> int:
+        """Return the ms at which the thread is due after one more message, with its hold."""
+        is_over = bool(self.pending) and (self.own_due or 0) <= now
+        is_full = window.is_full(len(self.pending) + 1, chars)
+        if not window.hold_ms or is_full or (is_over and self.batch is None):
+            return due
+        return kept_open(window, due, now_ms=now, first_ms=first)
 
     def clear_batch(self) -> None:
         self.batch = None
@@ -243,6 +262,7 @@ class StoreMachine(RuleBasedStateMachine):
                 chars=chars,
             )
         due = max(due, first)
+        due = model.held(window, due, now=now, first=first, chars=chars) if wants_reply else due
         model.pending.append(message)
         model.first = first
         model.own_due = due
@@ -1039,7 +1059,7 @@ def machine(make_rig: Callable[[], Rig]) -> type[StoreMachine]:
 
 
 A, B = THREADS
-NOW, SOON, FULL, SLIDING, LONG, ADAPTIVE = WINDOWS
+NOW, SOON, FULL, SLIDING, LONG, ADAPTIVE, HELD_OPEN, HELD_FULL, HELD_LONG = WINDOWS
 
 
 class Walk:

@@ -132,7 +132,7 @@ BUGS: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
     "an add opens a window again that is over": (
         "add",
-        swap("elseif not opens and tonumber(t.own_due) <= now then", "elseif false then"),
+        swap("elseif is_over then", "elseif false then"),
     ),
     "an add behind a run takes its state": (
         "add",
@@ -611,6 +611,22 @@ OF_WINDOWS: dict[str, tuple[str, Callable[[str], str]]] = {
     "a message that wants no reply counts for the pace": (
         "add",
         swap("if arg.window == 'adaptive' and not quiet then", "if arg.window == 'adaptive' then"),
+    ),
+    "a hold shortens a window": (
+        "add",
+        swap("due = math.max(due, math.min(now + hold", "due = (math.min(now + hold"),
+    ),
+    "a hold is ignored": ("add", swap("if hold > 0 and not quiet", "if false and not quiet")),
+    "a hold has no bound": (
+        "add",
+        swap("math.min(now + hold, first + tonumber(arg.hold_most_ms))", "now + hold"),
+    ),
+    "a full window is held": ("add", swap("not quiet and not is_full and (", "not quiet and (")),
+    "a window that is over is held": ("add", swap("(t.batch or not is_over)", "true")),
+    "what follows a run is not held": ("add", swap("(t.batch or not is_over)", "not is_over")),
+    "a message that wants no reply holds a window": (
+        "add",
+        swap("if hold > 0 and not quiet and", "if hold > 0 and"),
     ),
     "a pace is kept for ever": (
         "add",

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from store_model import ADAPTIVE, LONG, NOW, RETRYING, SOON, THREADS, StoreMachine, Walk
+from store_model import (
+    ADAPTIVE,
+    HELD_FULL,
+    HELD_LONG,
+    HELD_OPEN,
+    LONG,
+    NOW,
+    RETRYING,
+    SOON,
+    THREADS,
+    StoreMachine,
+    Walk,
+)
 
 from assistant_queue.core.thread_state import Phase
 
@@ -122,6 +134,42 @@ def window_tour(play: StoreMachine) -> None:  # noqa: PLR0915 - a walk
     walk.due()
     walk.finish()
     walk.add(NOW)
+    walk.due()
+    walk.finish()
+    # Holds: of an open window, of one that is full or over, behind a run, of a quiet message.
+    walk.add(SOON)
+    play.time_passes(seconds=2.9)
+    walk.add(HELD_OPEN)
+    play.copies_arrive("add")
+    play.time_passes(seconds=1.0)
+    walk.add(HELD_OPEN)
+    play.time_passes(seconds=1.0)
+    walk.add(HELD_OPEN, wants_reply=False)
+    walk.due()
+    walk.finish()
+    walk.add(HELD_OPEN)
+    walk.due()
+    walk.add(NOW)
+    walk.add(HELD_OPEN)
+    play.time_passes(seconds=3.0)
+    walk.add(HELD_OPEN)
+    walk.finish()
+    walk.due()
+    walk.finish()
+    walk.add(SOON)
+    play.time_passes(seconds=3.0)
+    walk.add(HELD_OPEN)
+    walk.due()
+    walk.finish()
+    for _ in range(2):
+        walk.add(HELD_FULL)
+    walk.due()
+    walk.finish()
+    # However many holds, the window ends.
+    walk.add(HELD_LONG)
+    for _ in range(4):
+        play.time_passes(seconds=20.0)
+        walk.add(HELD_LONG)
     walk.due()
     walk.finish()
     play.teardown()

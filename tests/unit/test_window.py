@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assistant_queue.core.window import NEVER_MS, ThreadPace, Window, adapted, due_at, is_never
+from assistant_queue.core.window import (
+    MAX_HOLD_MS,
+    NEVER_MS,
+    ThreadPace,
+    Window,
+    adapted,
+    due_at,
+    is_never,
+    kept_open,
+)
 from tests.benchmarks import windows
 
 ROOT = Path(__file__).parents[2]
@@ -65,6 +74,18 @@ def test_as_many_characters_end_the_window_at_once() -> None:
     given = {"now_ms": 5500, "first_ms": 5000, "count": 2, "previous_due_ms": 6000}
     assert due_at(window, **given, chars=9) == 6000
     assert due_at(window, **given, chars=10) == 5500
+
+
+def test_a_hold_keeps_a_window_open_and_never_makes_it_shorter() -> None:
+    window = Window(delay_ms=1000, hold_ms=2000)
+    assert kept_open(window, 6000, now_ms=5900, first_ms=5000) == 7900
+    assert kept_open(window, 9000, now_ms=5900, first_ms=5000) == 9000
+
+
+def test_holds_end() -> None:
+    window = Window(delay_ms=1000, kind="sliding", max_wait_ms=4000, hold_ms=2000)
+    latest = 5000 + 4000 + MAX_HOLD_MS
+    assert kept_open(window, 9000, now_ms=latest - 500, first_ms=5000) == latest
 
 
 ADAPTIVE = Window(delay_ms=10_000, kind="adaptive", max_wait_ms=30_000)

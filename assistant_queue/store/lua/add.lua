@@ -1,7 +1,7 @@
 -- Event `add`: a message arrives. One round trip; its cost is independent of the queue's length.
 -- KEYS: thread pending message over pace due counters scheduled queue queues job events feed
 -- ARGV: now thread_id entry chars labels digest nonce delay_ms window max_wait_ms max_batch
---       max_chars after_run mid_run max_pending overdue_ms over_ms recheck_ms tick function origin
+--       max_chars hold_ms hold_most_ms after_run mid_run max_pending overdue_ms over_ms recheck_ms tick function origin
 --       stamp job_id events
 -- Returns {'added' | 'duplicate', due ms, wake-up id or '', overdue thread ids ...}
 --         {'conflict', thread id of the message with this id}: the thread has not changed
@@ -10,6 +10,8 @@
 -- labels: author, metadata and tenant, JSON, opaque here; '' for none. They stay in the message's
 -- record. The entry is stored with the time of this step. chars: of its text, if there is a
 -- max_chars.
+-- hold_ms: the window ends no earlier than this after now, unless that is more than hold_most_ms
+-- after its first message; 0 for no hold. A full window is not held.
 -- over: of this very call, if it may be refused: a message that found its thread full, or busy with a
 -- batch, is not accepted when a copy of the call finds room.
 --! include common wakeup events quiet join pace
@@ -58,14 +60,15 @@ if arg.window == 'adaptive' and not quiet then
   delay = adapted(delay, not opens or t.batch ~= nil)
 end
 
+local is_full = (tonumber(arg.max_batch) > 0 and count >= tonumber(arg.max_batch))
+  or (limits_chars and chars >= tonumber(arg.max_chars))
+local is_over = not opens and tonumber(t.own_due) <= now
 local due
 if quiet then
   due = opens and never or tonumber(t.own_due)
-elseif not opens and tonumber(t.own_due) <= now then
-  due = tonumber(t.own_due) -- the window is over; a latecomer does not reopen it
-elseif (t.batch and arg.after_run == 'immediate')
-    or (tonumber(arg.max_batch) > 0 and count >= tonumber(arg.max_batch))
-    or (limits_chars and chars >= tonumber(arg.max_chars)) then
+elseif is_over then
+  due = tonumber(t.own_due) -- a latecomer does not reopen it
+elseif is_full or (t.batch and arg.after_run == 'immediate') then
   due = now
 elseif arg.window ~= 'fixed' then
   due = math.min(now + delay, first + tonumber(arg.max_wait_ms))
@@ -74,6 +77,10 @@ else
   due = first + delay
   if not opens then due = math.min(due, tonumber(t.own_due)) end
   due = math.max(due, now)
+end
+local hold = tonumber(arg.hold_ms)
+if hold > 0 and not quiet and not is_full and (t.batch or not is_over) then
+  due = math.max(due, math.min(now + hold, first + tonumber(arg.hold_most_ms)))
 end
 due = math.max(due, first)
 

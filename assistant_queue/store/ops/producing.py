@@ -52,7 +52,7 @@ class AddRules:
     def script_inputs(self) -> tuple[Constants, dict[str, Any]]:
         """Constants written into the script, and arguments sent to it: the numbers that are set.
 
-        Constants are words with two or three values, and zeros: at most 96 versions of the script,
+        Constants are words with two or three values, and zeros: at most 192 versions of the script,
         however many queues with different options share a Redis.
         """
         window = self.window
@@ -61,6 +61,8 @@ class AddRules:
             "max_batch": window.max_batch,
             "max_chars": window.max_chars,
             "max_pending": self.max_pending,
+            "hold_ms": window.hold_ms,
+            "hold_most_ms": window.hold_most_ms if window.hold_ms else 0,
         }
         unset = tuple((name, 0) for name, number in numbers.items() if not number)
         if not window.max_chars:

@@ -72,6 +72,7 @@ class StandInTelegram(PlatformServer):
         reply_to: int | None = None,
         entities: list[dict[str, Any]] | None = None,
         files: dict[str, Any] | None = None,
+        album: str | None = None,
     ) -> int:
         """Have a person write; return the message's id.
 
@@ -83,8 +84,11 @@ class StandInTelegram(PlatformServer):
             reply_to: A message of the chat.
             entities: Mentions and commands, as Telegram marks them.
             files: `photo`, `voice`, `audio`, `video` or `document`, with its bytes.
+            album: The `media_group_id` of files that are sent at once.
         """
         message_id, update = self._written(chat_id, text, name, topic, reply_to, entities, files)
+        if album is not None:
+            update["media_group_id"] = album
         self._publish({"message": update})
         return message_id
 
