@@ -237,14 +237,15 @@ async def test_everything_can_be_done_by_keyboard(person: Person) -> None:
     await page.keyboard.type("Amelia")
     await page.keyboard.press("Enter")
     await expect(page.locator("#people")).to_contain_text("Amelia")
+    await expect(replies(page, ".done")).to_have_count(1)
     await page.keyboard.press("Shift+Tab")
+    await page.keyboard.press("Shift+Tab")
+    await expect(page.get_by_role("button", name="Copy the answer")).to_be_focused()
     await page.keyboard.press("Shift+Tab")
     await expect(page.locator("#scroll")).to_be_focused()
     await page.evaluate("document.activeElement.blur()")
     reached = []
-    for _ in range(
-        2
-    ):  # behind the field there is only the button, which sleeps while there is nothing to send
+    for _ in range(3):  # the button behind the field sleeps while there is nothing to send
         await page.keyboard.press("Tab")
         reached.append(
             await page.evaluate("document.activeElement.className || document.activeElement.id")
@@ -254,7 +255,7 @@ async def test_everything_can_be_done_by_keyboard(person: Person) -> None:
             "(document.activeElement.id === 'text' ? 'frame' : getComputedStyle(document.activeElement).outlineStyle)"
         )
         assert outline != "none", reached
-    assert reached == ["me", "text"]
+    assert reached == ["copy", "me", "text"]
 
 
 async def test_listeners_get_messages_and_whole_answers_once(

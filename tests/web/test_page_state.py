@@ -43,6 +43,10 @@ def test_markdown_becomes_elements_and_nothing_else() -> None:
     assert "# fail 0" in run_node("markdown.test.mjs")
 
 
+def test_days_begin_by_the_readers_clock() -> None:
+    assert "# fail 0" in run_node("times.test.mjs", TZ="Asia/Tokyo")
+
+
 def test_files_of_other_projects_are_unchanged_and_have_their_licences() -> None:
     folder = Path(str(page.__file__)).parent / "vendor"
     listed = (folder / "README.md").read_text(encoding="utf-8")

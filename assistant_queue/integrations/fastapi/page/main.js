@@ -1,11 +1,12 @@
 // The page: who am I, which room, and what goes where.
 
-import { newId, Outbox, request, Stream } from "./net.js";
-import { apply, initial, refuse, remember, say, sendAgain, takeBack } from "./state.js";
-import { initials, View } from "./view.js";
+import { Composer } from "./compose.js";
+import { Outbox, request, Stream } from "./net.js";
+import { initials } from "./rows.js";
+import { apply, initial, lastWaiting, messageOf, refuse, remember, say, sendAgain, takeBack } from "./state.js";
+import { View } from "./view.js";
 
 const by = (id) => document.getElementById(id);
-const TYPING_EVERY = 2500;
 const HISTORY_PATIENCE = 2000;
 const PAGE = 40;
 
@@ -28,7 +29,7 @@ function roomOf(path) {
   }
 }
 
-const view = new View({ assistant: settings.assistant, room, windowS: settings.window_s }, { older: moreHistory, takeBack: giveUp, retry });
+const view = new View({ assistant: settings.assistant, room, windowS: settings.window_s }, { older: moreHistory, takeBack: giveUp, retry, edit, sendAgain: again });
 
 function changed() {
   if (isDue) return;
@@ -97,6 +98,7 @@ const stream = new Stream(address, "", {
     if (event.type === "events_missed") startOver();
     if (event.type === "batch_dead_lettered" || event.type === "batch_parked") askForFallback(event);
     if (event.type === "message_queued") outbox.drop(event.message_id);
+    checkEdit();
     changed();
   },
   onState: (now) => view.connection(now),
@@ -166,9 +168,53 @@ async function moreHistory() {
   changed();
 }
 
-function giveUp(id) {
+// --- one's own messages -------------------------------------------------------------------------------------------------
+
+const TOO_LATE = "Too late: it is being answered.";
+
+async function giveUp(id) {
+  if (messageOf(state, id)?.status === "waiting") {
+    const answer = await change(id, "DELETE");
+    if (answer && !answer.cancelled) view.notice(TOO_LATE);
+    return;
+  }
   outbox.drop(id);
   takeBack(state, id);
+  changed();
+}
+
+function edit(id) {
+  const message = messageOf(state, id);
+  if (message) composer.edit(message);
+}
+
+async function saveEdit(id, text) {
+  if (messageOf(state, id)?.text === text) return;
+  const answer = await change(id, "PATCH", { message: text });
+  if (answer?.edited) return;
+  if (answer) view.notice(`${TOO_LATE} What you wrote is in the field: send it as a new message.`);
+  if (!by("text").value) composer.put(text);
+}
+
+// The service's answer to a change of a waiting message; null, and a notice, if there is none.
+async function change(id, method, body) {
+  const answer = await request(`${address}/messages/${encodeURIComponent(id)}`, method, body).catch(() => null);
+  if (answer?.ok) return answer.json();
+  const problem = await answer?.json().catch(() => null);
+  view.notice(answer ? `That did not work. ${problem?.detail ?? ""}`.trim() : "There is no connection. Try again in a moment.");
+  return null;
+}
+
+function checkEdit() {
+  const id = composer.editing?.id;
+  if (id && messageOf(state, id)?.status !== "waiting" && composer.release(id)) view.notice(`${TOO_LATE} What you write now is a new message.`);
+}
+
+function again(id) {
+  const message = messageOf(state, id);
+  if (!message) return;
+  sendAgain(state, id);
+  outbox.add({ id, author: message.author, text: message.text });
   changed();
 }
 
@@ -179,42 +225,17 @@ async function retry(batchId) {
 
 // --- writing ------------------------------------------------------------------------------------------------------------
 
-const field = by("text");
-let typedAt = 0;
-
-function fit() {
-  field.style.height = "auto";
-  field.style.height = `${Math.min(field.scrollHeight, 180)}px`;
-  by("send").disabled = !field.value.trim();
-}
-
-field.addEventListener("input", () => {
-  fit();
-  if (field.value.trim() && Date.now() - typedAt > TYPING_EVERY) {
-    typedAt = Date.now();
-    request(`${address}/typing`, "POST", { author: view.me }).catch(() => {});
-  }
-});
-
-field.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
-    event.preventDefault();
-    by("compose").requestSubmit();
-  }
-});
-
-by("compose").addEventListener("submit", (event) => {
-  event.preventDefault();
-  const text = field.value.trim();
-  if (!text || !view.me) return;
-  const message = { id: newId(), author: view.me, text };
-  say(state, message);
-  outbox.add(message);
-  field.value = "";
-  typedAt = 0;
-  fit();
-  view.follows = true;
-  changed();
+const composer = new Composer({
+  onSay: ({ id, text }) => {
+    const message = { id, author: view.me, text };
+    say(state, message);
+    outbox.add(message);
+    view.follows = true;
+    changed();
+  },
+  onEdit: saveEdit,
+  onTyping: () => request(`${address}/typing`, "POST", { author: view.me }).catch(() => {}),
+  lastWaiting: () => lastWaiting(state, view.me),
 });
 
 by("share").addEventListener("click", async () => {

@@ -187,6 +187,12 @@ export function sendAgain(state, id) {
   if (message && message.status === "refused") Object.assign(message, { status: "sending", why: null });
 }
 
+export function lastWaiting(state, me) {
+  return state.items.findLast((item) => item.kind === "message" && item.status === "waiting" && (item.mine || item.author === me));
+}
+
+export const messageOf = (state, id) => find(state, "message", id);
+
 export function takeBack(state, id) {
   const message = find(state, "message", id);
   if (message && (message.status === "refused" || message.status === "sending")) state.items.splice(state.items.indexOf(message), 1);
@@ -217,7 +223,7 @@ function settle(state) {
     if (place >= 0) left.splice(place, 1);
     else older.push(row);
   }
-  state.older = older.reverse().map((row) => ({ id: row.id, role: row.role, ...(row.role === "user" ? unsigned(row.text) : { text: row.text }) }));
+  state.older = older.reverse().map((row) => ({ id: row.id, role: row.role, at: row.created_at, ...(row.role === "user" ? unsigned(row.text) : { text: row.text }) }));
 }
 
 // As the model sees a message of somebody with a name: see signed() in assistant_queue/core/batching.py.

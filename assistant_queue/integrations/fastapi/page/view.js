@@ -1,17 +1,21 @@
-// Draws the state. Whatever people or the model wrote becomes text, never markup.
+// Draws the state: the rows of the conversation, and what is around it.
 
 import { spoken } from "./markdown.js";
-import { element, RichText } from "./rich.js";
+import { element } from "./rich.js";
+import { avatar, Row } from "./rows.js";
 import { replyOf, whoTypes, windowText } from "./state.js";
+import { withDays } from "./times.js";
 
 const by = (id) => document.getElementById(id);
 const CLOSE_TO_THE_END = 120;
+const JOINED_MS = 300000; // a message that follows later has its own head
+const NOTICE_MS = 8000;
 
 export class View {
   constructor({ assistant, room, windowS }, actions) {
     Object.assign(this, { assistant, room, windowS, actions });
     this.me = null;
-    this.drawn = new Map(); // key -> {node, look}
+    this.drawn = new Map(); // key -> Row
     this.announced = new Set();
     this.follows = true;
     this.scroll = by("scroll");
@@ -40,29 +44,20 @@ export class View {
 
   draw(state) {
     const list = by("items");
-    const rows = [
-      ...state.older.map((row) => ({ key: `older ${row.id}`, ...row, kind: row.role === "user" ? "message" : "said", status: "answered" })),
-      ...(state.missed ? [{ key: "gap", kind: "gap" }] : []),
-      ...state.items.map((item) => ({ ...item, key: `${item.kind} ${item.id}` })),
-    ];
+    const rows = withDays(rowsOf(state), Date.now());
     const before = this.scroll.scrollHeight;
     const wasAtTop = this.scroll.scrollTop;
     let grewAbove = false;
     let previous = null;
     const seen = new Set();
     rows.forEach((row, place) => {
-      const joins = previous?.kind === "message" && row.kind === "message" && previous.author === row.author;
-      const look = JSON.stringify([row, joins, this.me, row.mine]);
       let known = this.drawn.get(row.key);
       if (!known) {
-        known = { node: element("li"), look: null, said: new RichText() };
+        known = new Row(this);
         this.drawn.set(row.key, known);
         if (row.key.startsWith("older")) grewAbove = true;
       }
-      if (known.look !== look) {
-        this.fill(known, row, joins);
-        known.look = look;
-      }
+      known.draw(row, joined(previous, row));
       if (list.children[place] !== known.node) list.insertBefore(known.node, list.children[place] ?? null);
       seen.add(row.key);
       previous = row;
@@ -82,101 +77,6 @@ export class View {
     if (state.caughtUp) this.announce(state);
   }
 
-  // --- one row -----------------------------------------------------------------------------------------------------------
-
-  fill(known, row, joins) {
-    const { node } = known;
-    if (row.kind === "gap") {
-      node.className = "gap";
-      node.textContent = "Some of what happened here is not kept any more.";
-    } else if (row.kind === "message") this.fillMessage(node, row, joins);
-    else this.fillReply(known, row);
-  }
-
-  fillMessage(node, row, joins) {
-    const mine = row.mine || (row.author !== null && row.author === this.me);
-    node.replaceChildren();
-    node.className = `message ${mine ? "mine" : "theirs"} ${row.status}${joins ? " joins" : ""}`;
-    node.dataset.id = row.id;
-    if (!mine) node.append(joins ? element("span", "", "avatar-space") : this.avatar(row.author));
-    const body = element("div", null, "body");
-    if (!joins) body.append(element("span", mine ? "You" : (row.author ?? "Somebody"), mine ? "unseen" : "author"));
-    body.append(element("p", row.text, "bubble"));
-    const note = this.messageNote(row);
-    if (note) body.append(note);
-    node.append(body);
-  }
-
-  messageNote(row) {
-    const words = { sending: "Sending…", cancelled: "Taken back", failed: "Not answered" }[row.status];
-    const line = element("span", null, "note");
-    if (row.status === "refused") {
-      line.append(element("span", row.why?.until ? "Too fast: it is sent again in a moment. " : `Not sent. ${row.why?.detail ?? ""} `));
-      const button = element("button", "Take back", "link");
-      button.type = "button";
-      button.addEventListener("click", () => this.actions.takeBack(row.id));
-      line.append(button);
-    } else if (words) line.append(words);
-    else if (row.edited) line.append("Edited");
-    else return null;
-    return line;
-  }
-
-  // The elements of a reply stay while it is written; only what changed in them is drawn anew.
-  fillReply(known, row) {
-    const { node, said } = known;
-    if (!node.firstChild) this.beginReply(known);
-    node.className = `reply ${row.status}`;
-    node.dataset.id = row.id;
-    const [head, tools, , notes] = known.body.children;
-    const summary = row.kind === "batch" ? summaryOf(row) : null;
-    head.replaceChildren(element("span", this.assistant, "author"), ...(summary ? [element("span", summary, "summary")] : []));
-    tools.replaceChildren(...(row.tools ?? []).map(toolLine));
-    const isBusy = row.status === "working";
-    known.caret?.remove();
-    said.update(row.kind === "batch" ? replyOf(row) : [row.text], isBusy);
-    known.body.setAttribute("aria-busy", String(isBusy));
-    if (isBusy) (said.isEmpty ? known.body : lastOf(said.node)).append((known.caret = caret(!said.isEmpty)));
-    notes.replaceChildren(...this.replyNotes(row, said.isEmpty));
-  }
-
-  beginReply(known) {
-    known.body = element("div", null, "body");
-    known.body.append(element("p", null, "head"), element("div", null, "tools"), known.said.node, element("div", null, "notes"));
-    known.node.append(element("span", null, "mark"), known.body);
-  }
-
-  replyNotes(row, isEmpty) {
-    const notes = [];
-    if (row.fallback) notes.push(element("p", row.fallback, "fallback"));
-    if (row.status === "done" && isEmpty) notes.push(element("p", "Nothing to say to that.", "quietly"));
-    if (row.incomplete) notes.push(element("p", "The answer was cut short.", "quietly"));
-    if (row.status === "retrying") notes.push(this.trouble(`That did not work (attempt ${row.attempt}). Trying again.`, null));
-    if (row.status === "failed") notes.push(this.trouble(`${row.error?.detail ?? "There is no answer."} What you wrote is kept.`, row.id));
-    if (row.status === "parked") notes.push(this.trouble("It is not known whether this was answered. A person has to look.", row.id));
-    if (row.status === "discarded") notes.push(element("p", "This was given up.", "quietly"));
-    return notes;
-  }
-
-  trouble(text, batchId) {
-    const line = element("p", null, "failure");
-    line.append(element("span", text));
-    if (batchId) {
-      const button = element("button", "Try again", "link");
-      button.type = "button";
-      button.addEventListener("click", () => this.actions.retry(batchId));
-      line.append(" ", button);
-    }
-    return line;
-  }
-
-  avatar(name) {
-    const made = element("span", initials(name), "avatar");
-    made.setAttribute("aria-hidden", "true");
-    made.style.setProperty("--hue", String(hue(name)));
-    return made;
-  }
-
   // --- around the conversation -------------------------------------------------------------------------------------------
 
   drawPeople(people) {
@@ -189,7 +89,7 @@ export class View {
       ...shown.map((name) => {
         const item = element("li");
         item.title = name;
-        item.append(this.avatar(name), element("span", name, "unseen"));
+        item.append(avatar(name), element("span", name, "unseen"));
         return item;
       }),
     );
@@ -225,8 +125,15 @@ export class View {
   }
 
   problem(text) {
+    clearTimeout(this.noticeTimer);
     by("trouble").hidden = !text;
     by("trouble").textContent = text ?? "";
+  }
+
+  // What need not stay.
+  notice(text) {
+    this.problem(text);
+    this.noticeTimer = setTimeout(() => this.problem(null), NOTICE_MS);
   }
 
   // For those who listen: whole messages and whole answers, each once, and nothing of what was there before.
@@ -250,48 +157,16 @@ export class View {
   }
 }
 
-function toolLine(tool) {
-  const line = element("p", null, `tool ${tool.done ? "done" : "busy"}`);
-  line.append(element("span", null, "tool-icon"), element("span", tool.done ? "Used" : "Using"), element("code", tool.name));
-  return line;
+function rowsOf(state) {
+  return [
+    ...state.older.map((row) => ({ ...row, key: `older ${row.id}`, kind: row.role === "user" ? "message" : "said", status: "answered" })),
+    ...(state.missed ? [{ key: "gap", kind: "gap", text: "Some of what happened here is not kept any more." }] : []),
+    ...state.items.map((item) => ({ ...item, key: `${item.kind} ${item.id}`, at: item.at ?? item.readyAt ?? item.claimedAt })),
+  ];
 }
 
-function summaryOf(batch) {
-  const count = batch.count > 1 ? `${batch.count} messages, one answer` : null;
-  const took = batch.readyAt && batch.claimedAt ? `${((Date.parse(batch.readyAt) - Date.parse(batch.claimedAt)) / 1000).toFixed(1)} s` : null;
-  return [count, took].filter(Boolean).join(" · ") || null;
+// A message of the same author, soon after the one above it, stands below the same name.
+function joined(previous, row) {
+  if (previous?.kind !== "message" || row.kind !== "message" || previous.author !== row.author) return false;
+  return !(previous.at && row.at) || Date.parse(row.at) - Date.parse(previous.at) < JOINED_MS;
 }
-
-const INTO = /^(P|UL|OL|LI|PRE|CODE|DIV|BLOCKQUOTE|H[1-6]|TABLE|TBODY|TR|TD)$/;
-
-// Where the text ends: in its last paragraph, list item or block of code.
-function lastOf(node) {
-  let last = node;
-  while (last.lastElementChild && INTO.test(last.lastElementChild.tagName)) {
-    if (last.lastChild !== last.lastElementChild) break;
-    last = last.lastElementChild;
-  }
-  return last;
-}
-
-function caret(isInText) {
-  const made = element("span", null, isInText ? "caret" : "thinking");
-  made.setAttribute("aria-hidden", "true");
-  if (!isInText) made.append(element("i"), element("i"), element("i"));
-  return made;
-}
-
-export const initials = (name) =>
-  (name ?? "?")
-    .split(/\s+/)
-    .filter(Boolean)
-    .slice(0, 2)
-    .map((word) => [...word][0].toUpperCase())
-    .join("") || "?";
-
-function hue(name) {
-  let found = 7;
-  for (const char of name ?? "") found = (found * 31 + char.codePointAt(0)) % 360;
-  return found;
-}
-

@@ -1,0 +1,100 @@
+// The field: writing a message, and editing one that still waits.
+
+import { newId } from "./net.js";
+
+const by = (id) => document.getElementById(id);
+const TYPING_EVERY = 2500;
+const TALLEST = 180;
+
+export class Composer {
+  constructor({ onSay, onEdit, onTyping, lastWaiting }) {
+    Object.assign(this, { onSay, onEdit, onTyping, lastWaiting });
+    this.field = by("text");
+    this.typedAt = 0;
+    this.editing = null; // {id, draft}: what is edited, and what was in the field before
+    this.field.addEventListener("input", () => this.typed());
+    this.field.addEventListener("keydown", (event) => this.pressed(event));
+    by("compose").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.submit();
+    });
+    by("edit-cancel").addEventListener("click", () => this.endEdit());
+  }
+
+  typed() {
+    this.fit();
+    if (this.field.value.trim() && Date.now() - this.typedAt > TYPING_EVERY) {
+      this.typedAt = Date.now();
+      this.onTyping();
+    }
+  }
+
+  pressed(event) {
+    if (event.isComposing) return;
+    if (event.key === "Enter" && !event.shiftKey) {
+      event.preventDefault();
+      by("compose").requestSubmit();
+    } else if (event.key === "Escape" && this.editing) {
+      event.preventDefault();
+      this.endEdit();
+    } else if (event.key === "ArrowUp" && !this.field.value && !this.editing) {
+      const last = this.lastWaiting();
+      if (!last) return;
+      event.preventDefault();
+      this.edit(last);
+    }
+  }
+
+  submit() {
+    const text = this.field.value.trim();
+    if (!text) return;
+    if (this.editing) {
+      const { id } = this.editing;
+      this.endEdit();
+      this.onEdit(id, text);
+    } else {
+      this.put("");
+      this.onSay({ id: newId(), text });
+    }
+    this.typedAt = 0;
+  }
+
+  edit({ id, text }) {
+    this.editing = { id, draft: this.editing ? this.editing.draft : this.field.value };
+    this.showEdit();
+    this.put(text);
+  }
+
+  endEdit() {
+    const { draft } = this.editing;
+    this.editing = null;
+    this.showEdit();
+    this.put(draft);
+  }
+
+  // The message that is edited waits no longer: what is in the field becomes a new one.
+  release(id) {
+    if (this.editing?.id !== id) return false;
+    this.editing = null;
+    this.showEdit();
+    return true;
+  }
+
+  showEdit() {
+    by("editing").hidden = !this.editing;
+    by("compose").classList.toggle("edits", Boolean(this.editing));
+    by("send").setAttribute("aria-label", this.editing ? "Save" : "Send");
+  }
+
+  put(text) {
+    this.field.value = text;
+    this.fit();
+    this.field.focus();
+  }
+
+  fit() {
+    this.field.style.height = "auto";
+    this.field.style.height = `${Math.min(this.field.scrollHeight, TALLEST)}px`;
+    by("send").disabled = !this.field.value.trim();
+  }
+}
