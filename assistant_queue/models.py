@@ -581,9 +581,13 @@ class ThreadMessage:
         role: `user`, `assistant` or another role of the provider.
         text: The text of the content; parts that are not text are left out.
         content: The content parts, in the provider's format.
-        created_at: Aware, UTC; None on Responses: its items have no time.
+        created_at: Aware, UTC. The provider's time; where it has none (Responses, Chat
+            Completions), when the queue took the message, to a second, or when the batch that it
+            answers ended. None where the thread's journal does not have it.
         run_id: The run that wrote it; None on Responses, and for messages of no run.
         metadata: The message's pairs; empty on Responses.
+        author: The author that was given with the add, or with `say`; None if none was, and where
+            the thread's journal does not have it.
     """
 
     id: str
@@ -593,6 +597,7 @@ class ThreadMessage:
     created_at: datetime | None = None
     run_id: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    author: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

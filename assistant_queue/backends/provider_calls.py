@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, Protocol, cast
 
 from assistant_queue.config.protocol import name_of_backend
+from assistant_queue.core.history_notes import NO_NOTES, HistoryNotes
 from assistant_queue.core.runs import ActionRequired, RunEnded
 from assistant_queue.errors import (
     BackendError,
@@ -37,12 +38,13 @@ class Place:
     """Target of a call: the thread by the caller's id and by the provider's.
 
     The caller's id is for results and errors. `kept` is the history that the queue stores if the
-    provider stores none.
+    provider stores none. `notes` are those of the thread's journal, for a list of messages.
     """
 
     thread_id: str
     conversation_id: str
     kept: str | None = None
+    notes: HistoryNotes = NO_NOTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

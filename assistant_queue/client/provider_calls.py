@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from assistant_queue.backends.base import Backend
@@ -32,7 +33,7 @@ from assistant_queue.client.queue_core import QueueCore
 from assistant_queue.core.thread_ids import providers_id
 from assistant_queue.errors import BackendError, UnknownThread
 from assistant_queue.models import Content, RunInfo, ThreadInfo, ThreadMessage
-from assistant_queue.store.ops import control, conversations, leases
+from assistant_queue.store.ops import control, conversations, journal, leases
 from assistant_queue.store.transport.stores import AsyncStore
 
 MAX_PAGE = 100
@@ -108,7 +109,8 @@ class ProviderCalls:
             before=provider_call_arguments.check_cursor(before, "before"),
         )
         async with self._reading("list_messages", checked) as (direct, place):
-            return await direct.list_messages(place, page)
+            notes = await self.store.run(journal.read_notes(self._namespace, checked))
+            return await direct.list_messages(replace(place, notes=notes), page)
 
     async def create_run(
         self,

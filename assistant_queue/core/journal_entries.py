@@ -23,10 +23,11 @@ from assistant_queue.accounting import (
 )
 from assistant_queue.core.account import ms_of
 from assistant_queue.core.delivery import DeliveryState
+from assistant_queue.core.history_notes import AUTHORS, dump_authors, dump_items
 from assistant_queue.core.packed_ids import pack_id
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.stored_rows import LEAST_USAGE, ToolRow, dump_usage
-from assistant_queue.models import RunResult
+from assistant_queue.models import Message, RunResult
 
 MOST_IDS = 100
 """Message ids of an entry: the first, and the latest. Chosen: few batches have more."""
@@ -94,6 +95,9 @@ class EndedBatch:
         run_id: The latest run; "" if there was none.
         reason: Of the failed list, or of an incomplete run.
         has_delivery: A reply joins the outbox.
+        messages: Its messages, for the notes of the history (`history_notes.py`).
+        shown: The provider's ids of the items of its answer; of a batch that was written without a
+            run, of its messages.
     """
 
     batch_id: str
@@ -110,13 +114,20 @@ class EndedBatch:
     reason: str | None = None
     error_code: str | None = None
     has_delivery: bool = False
+    messages: Sequence[Message] = ()
+    shown: Sequence[str] = ()
 
 
 def dump_batch(ended: EndedBatch) -> str:
     """Return the entry of a batch."""
-    rows = [_dump_attempt(one, ended.ended_ms) for one in ended.timeline.attempts]
-    ids = [pack_id(one) for one in _ends(list(ended.message_ids), MOST_IDS)]
     known = ended.timeline.attempts
+    rows = [_dump_attempt(one, ended.ended_ms) for one in known]
+    kept_ids = _ends(list(ended.message_ids), MOST_IDS)
+    ids = [pack_id(one) for one in kept_ids]
+    by_id = {one.id: one for one in ended.messages}
+    messages = [by_id[one] for one in kept_ids] if by_id.keys() >= set(kept_ids) else []
+    is_written = not ended.run_id and not any(one.wants_reply for one in messages)
+    items = dump_items(messages, ended.shown, is_written=is_written)
     named = ended.usage.model if ended.usage else None
     more = {
         "o": "" if ended.outcome == "completed" else ended.outcome[0],
@@ -127,6 +138,7 @@ def dump_batch(ended: EndedBatch) -> str:
         "i": "" if ended.run_id in {one.run_id for one in known} else _id(ended.run_id),
         "m": "" if ended.model == named else (ended.model or "")[:MOST_CHARS],
         "t": ended.tenant or "",
+        AUTHORS: dump_authors(messages) or "",
     }
     kept = {name: value for name, value in more.items() if value != ""}
     times = [_before(ended.ended_ms, getattr(ended.timeline, name)) for name in TIMES]
@@ -141,6 +153,7 @@ def dump_batch(ended: EndedBatch) -> str:
             _dump_tools(ended.tools, ended.ended_ms) if ended.tools else 0,
             int(ended.has_delivery),
             *([kept] if kept else []),
+            *([items] if items else []),
         ]
     )
     return entry + " " * (ROOM * ended.has_delivery)
@@ -193,7 +206,9 @@ def _dump_usage(usage: Usage) -> list[Any]:
     return row
 
 
-def of_result(result: RunResult, tools: Sequence[ToolRow], *, has_delivery: bool) -> EndedBatch:
+def of_result(
+    result: RunResult, tools: Sequence[ToolRow], *, has_delivery: bool, shown: Sequence[str] = ()
+) -> EndedBatch:
     """Return a batch that ended with a result."""
     timeline = result.timeline
     if timeline.claimed_at is None:
@@ -212,6 +227,8 @@ def of_result(result: RunResult, tools: Sequence[ToolRow], *, has_delivery: bool
         tools=tools,
         reason=result.incomplete_reason,
         has_delivery=has_delivery,
+        messages=result.messages,
+        shown=shown,
     )
 
 
@@ -226,6 +243,7 @@ def of_failure(
     error: ErrorInfo,
     ended_ms: int,
     has_delivery: bool,
+    messages: Sequence[Message] = (),
 ) -> EndedBatch:
     """Return a batch that ends in the failed list."""
     return EndedBatch(
@@ -242,6 +260,8 @@ def of_failure(
         reason=reason,
         error_code=error.code,
         has_delivery=has_delivery,
+        messages=messages,
+        shown=progress.shown,
     )
 
 

@@ -74,6 +74,7 @@ class Progress:
         outputs: Every tool output that was ever computed for this batch, by call id.
         tools: The calls that computed them, in the order in which they ended.
         replies: The assistant's messages in the rounds before this one.
+        shown: Ids of the conversation's items that hold `replies`, if they are known.
         usage: Tokens of the rounds before this one.
         already_in_thread: The provider's thread holds the text already.
         waiting_since_ms: When the failures that do not count began, ms; 0 without any.
@@ -117,6 +118,7 @@ class Progress:
     outputs: dict[str, str] = field(default_factory=dict)
     tools: tuple[ToolRow, ...] = ()
     replies: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
     usage: Usage | None = None
     already_in_thread: bool = False
     waiting_since_ms: int = 0
@@ -285,6 +287,7 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "submitted": _load_calls,
     "asked": _load_asked,
     "replies": tuple,
+    "shown": tuple,
     "usage": load_usage,
     "error": load_error,
     "result": load_result,

@@ -166,6 +166,7 @@ class ActionRequired:
             `RunRequest.transcript`.
         first_text_ms: When the worker read the first text of this round, ms of the store's time; 0
             if there was none. Backends leave it out.
+        shown: The ids of the conversation's items that hold the replies, if they are known.
     """
 
     run_id: str
@@ -176,6 +177,7 @@ class ActionRequired:
     anchor: str | None = None
     transcript: str | None = None
     first_text_ms: int = 0
+    shown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +199,7 @@ class RunEnded:
         anchor: The id of the conversation's last item now, None if not known.
         model: The model that answered, by the provider's name; None if it is not named.
         first_text_ms: As in `ActionRequired`.
+        shown: As in `ActionRequired`; of items that were written without a run, their own ids.
     """
 
     run_id: str
@@ -213,6 +216,7 @@ class RunEnded:
     anchor: str | None = None
     model: str | None = None
     first_text_ms: int = 0
+    shown: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "retry_after_s", bounded_wait(self.retry_after_s))

@@ -88,6 +88,7 @@ class StoreSteps:
                 anchor=step.anchor,
                 rules=rules,
                 tools=self._batch.progress.tools,
+                shown=self._batch.progress.shown,
                 delivery=wish,
                 preview=preview,
                 is_lost=step.undelivered is not None,

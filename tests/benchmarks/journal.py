@@ -41,6 +41,7 @@ ENTRIES = 200
 TARGET = 400
 RULES = ResultRules(result_ttl_s=86_400.0, keep_text=False)
 RUN_MS = 1_400
+AUTHOR = "Ann"
 LETTERS = string.ascii_letters + string.digits
 USAGE = Usage(
     input_tokens=1_234,
@@ -84,7 +85,7 @@ def bytes_of_an_entry(client: redis.Redis, *, messages: int, tools: int, deliver
 
 def _claimed(namespace: Namespace, thread_id: str, messages: int = 1) -> Operation[Lease]:
     for _ in range(messages):
-        message = Message(id=secrets.token_hex(12), content=TEXT)
+        message = Message(id=secrets.token_hex(12), content=TEXT, author=AUTHOR)
         yield from producing.add(namespace, thread_id, message, AT_ONCE)
     lease = yield from leases.claim(
         namespace, thread_id, token=secrets.token_hex(8), batch_id=secrets.token_hex(12), lease_s=60
@@ -106,14 +107,16 @@ def _finished(
             started_ms=start + 500,
         )
     ]
+    item = f"msg_{secrets.token_hex(24)}"
     ended = yield from outcomes.finish(
         namespace,
         lease,
         guard_id=lease.guard_id,
         result=_result(lease),
-        anchor=f"msg_{secrets.token_hex(24)}",
+        anchor=item,
         rules=RULES,
         tools=calls[:tools],
+        shown=[item],
         delivery=wish,
     )
     return ended.delivery

@@ -284,6 +284,7 @@ class Rig:
         rules: ResultRules = KEEP,
         guard_id: str = "",
         tools: Sequence[ToolRow] = (),
+        shown: Sequence[str] = (),
     ) -> bool:
         guard = guard_id or lease.guard_id
         return self.run(
@@ -295,6 +296,7 @@ class Rig:
                 anchor=anchor,
                 rules=rules,
                 tools=tools,
+                shown=shown,
             )
         ).has_pending
 

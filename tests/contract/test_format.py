@@ -1,10 +1,11 @@
 """Data of an earlier version is read, finished and answered; data of a later one is left alone.
 
 `format_1.json` holds every key of a queue as version 0.1 wrote it, `format_1_outbox.json` replies
-that wait for their delivery, `format_1_said.json` what was said and `format_1_journal.json` the
-journal of a thread, which format 1 has since. When the format changes, they stay, and new files
-join them. To write the last one as of today: `python -m tests.contract.test_format`; `write_said`,
-`write_outbox` and `write` wrote the others.
+that wait for their delivery, `format_1_said.json` what was said, `format_1_journal.json` the
+journal of a thread and `format_1_notes.json` its notes of the history, which format 1 has since.
+When the format changes, they stay, and new files join them. To write the last one as of today:
+`python -m tests.contract.test_format`; `write_journal`, `write_said`, `write_outbox` and `write`
+wrote the others.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ import pytest
 import redis
 
 from assistant_queue import AssistantMessageQueue, RunResult
-from assistant_queue.core.account import timeline_of
+from assistant_queue.core.account import ms_of, timeline_of
 from assistant_queue.core.delivery import DeliveryState
 from assistant_queue.core.flow import Claimed
+from assistant_queue.core.history_notes import Item, Kind, Note, load_notes
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.stored_rows import AttemptRow, ToolRow
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.models import BatchRecord, ErrorInfo, Usage
 from assistant_queue.store.keys import FORMAT_VERSION
-from assistant_queue.store.ops import control, leases, outcomes
+from assistant_queue.store.ops import control, journal, leases, outcomes
 from assistant_queue.store.ops.reply_outbox import DeliveryLease
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.fake_clock import FakeClock
@@ -38,6 +40,7 @@ HERE = Path(__file__).parent
 OLD_FORMATS = sorted(HERE.glob("format_?.json"))
 OUTBOXES = sorted(HERE.glob("format_?_outbox.json"))
 JOURNALS = sorted(HERE.glob("format_?_journal.json"))
+NOTES = sorted(HERE.glob("format_?_notes.json"))
 SAID = sorted(HERE.glob("format_?_said.json"))
 PREFIX = "format"
 
@@ -203,12 +206,35 @@ def test_a_journal_of_an_earlier_version_is_read_by_this_one(
         clear(client)
 
 
+@pytest.mark.parametrize("path", NOTES, ids=[path.stem for path in NOTES])
+def test_the_notes_of_an_earlier_version_are_read_by_this_one(
+    path: Path, redis_server: RedisServer
+) -> None:
+    told = json.loads(path.read_text(encoding="utf-8"))
+    with redis.Redis.from_url(redis_server.url) as client:
+        restore(client, told["keys"])
+        assert _noted(Rig(client, PREFIX)) == told["notes"]
+        clear(client)
+
+
+def _noted(rig: Rig) -> list[list[Any]]:
+    """The conversation of `write_notes`: for each item its author and its time, ms."""
+    kinds: list[Kind] = ["user", "user", "other", "assistant", "user", "assistant", "user", "user"]
+    kinds += ["assistant"]
+    items = [Item(f"item_{number}", kind) for number, kind in enumerate(kinds)]
+    entries = rig.run(journal.read_entries(rig.namespace, "t"))
+    notes = load_notes(entries).of_items(items, begins=True, ends=True)
+    found = [notes.get(item.id, Note()) for item in items]
+    return [[one.author, ms_of(one.at)] for one in found]
+
+
 def plain_of(record: BatchRecord) -> str:
     return json.dumps(dataclasses.asdict(record), default=str)
 
 
 def test_the_format_of_today_has_its_files() -> None:
     assert HERE / f"format_{FORMAT_VERSION}_journal.json" in JOURNALS
+    assert HERE / f"format_{FORMAT_VERSION}_notes.json" in NOTES
     assert HERE / f"format_{FORMAT_VERSION}_said.json" in SAID
     assert HERE / f"format_{FORMAT_VERSION}.json" in OLD_FORMATS
     assert HERE / f"format_{FORMAT_VERSION}_outbox.json" in OUTBOXES
@@ -313,6 +339,43 @@ def write_journal(url: str) -> None:
     (HERE / f"format_{FORMAT_VERSION}_journal.json").write_text(text + "\n", encoding="utf-8")
 
 
+def write_notes(url: str) -> None:
+    """A batch of two authors, one that was written, and one of a single author."""
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+        rig = Rig(client, PREFIX)
+
+        def ended(*shown: str, **fields: Any) -> None:
+            lease = rig.claim("t")
+            rig.clock.advance(2)
+            messages = lease.claimed.batch.messages
+            timeline = timeline_of(messages, Progress(), claimed_ms=rig.clock.ms)
+            result = dataclasses.replace(
+                rig.result(lease), messages=messages, timeline=timeline, **fields
+            )
+            rig.finish(lease, result=result, shown=shown)
+
+        rig.add("t", delay_s=0, author="Ann")
+        rig.clock.advance(1.5)
+        rig.add("t", delay_s=0, author="Bob: the builder")
+        ended("item_3")
+        rig.add("t", delay_s=0, author="Ann", wants_reply=False)
+        rig.say("t", message_id="s", kind="reply")
+        ended("item_4", "item_5", run_id="")
+        for _ in range(2):
+            rig.add("t", delay_s=0, author="Bob: the builder")
+            rig.clock.advance(3)
+        ended("item_8")
+        told = {
+            "notes": _noted(rig),
+            "keys": {
+                name: row for name, row in dump(client).items() if name == rig.keys.journal("t")
+            },
+        }
+    text = json.dumps(told, indent=1, ensure_ascii=True, sort_keys=True)
+    (HERE / f"format_{FORMAT_VERSION}_notes.json").write_text(text + "\n", encoding="utf-8")
+
+
 def write(url: str) -> None:
     """One thread in each state, as this version writes it."""
     clock = FakeClock()
@@ -389,5 +452,5 @@ if __name__ == "__main__":
 
     server = RedisServer(next(iter(SERVERS.values())), Path(tempfile.mkdtemp()))
     server.start()
-    write_journal(server.url)
+    write_notes(server.url)
     server.stop()

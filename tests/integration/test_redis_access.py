@@ -194,11 +194,13 @@ def test_a_viewer_sees_what_became_of_messages_and_changes_nothing(
             redis_url=users.url("producer"), message_delay=0, **options
         ) as producer,
         AssistantMessageQueue(redis_url=users.url("worker"), **options) as worker,
-        AssistantMessageQueue(redis_url=users.url("viewer")) as viewer,
+        AssistantMessageQueue(redis_url=users.url("viewer"), **options) as viewer,
     ):
         worker.start_worker()
-        receipt = producer.add_message_to_thread("t", "hello")
-        assert viewer.wait_for_reply(receipt.message_id, 30) == "You said: hello"
+        receipt = producer.add_message_to_thread("t", "hello", author="Ann")
+        assert viewer.wait_for_reply(receipt.message_id, 30) == "You said: Ann: hello"
+        found = [producer.list_messages("t", order="asc"), viewer.list_messages("t", order="asc")]
+        assert [[one.author for one in rows] for rows in found] == [["Ann", None], [None, None]]
         assert viewer.get_message(receipt.message_id).status == "completed"
         assert viewer.get_thread_status("t").state in {"active", "idle"}
         assert viewer.list_failed() == []

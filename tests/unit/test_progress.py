@@ -61,6 +61,7 @@ progresses = st.builds(
     submitted=st.lists(calls, max_size=3).map(tuple),
     outputs=st.dictionaries(texts, texts, max_size=3),
     replies=st.lists(texts, max_size=3).map(tuple),
+    shown=st.lists(texts, max_size=3).map(tuple),
     usage=st.none() | usages,
     already_in_thread=st.booleans(),
     waiting_since_ms=st.integers(0, 10**13),
@@ -135,6 +136,7 @@ STORED = {
     "passing",
     "refusals",
     "replies",
+    "shown",
     "result",
     "rounds",
     "run_id",
@@ -173,6 +175,7 @@ def test_the_strategy_above_covers_every_field() -> None:
         submitted=(ToolCall("d", FunctionCall("f", "{}")),),
         outputs={"c": "o"},
         replies=("hi",),
+        shown=("msg_1",),
         usage=Usage(
             input_tokens=1,
             cached_input_tokens=2,

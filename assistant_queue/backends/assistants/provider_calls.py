@@ -8,7 +8,7 @@ from typing import Any
 from assistant_queue.backends.assistants import parser
 from assistant_queue.backends.assistants.requests import AssistantsCalls
 from assistant_queue.backends.openai.content import Json, assistants_content, objects_in
-from assistant_queue.backends.openai.message_reader import message_of
+from assistant_queue.backends.openai.message_reader import message_of, noted_by_mark
 from assistant_queue.backends.openai.provider_channel import ProviderChannel
 from assistant_queue.backends.openai.sending import path_of
 from assistant_queue.backends.openai.streams import fetch
@@ -63,7 +63,7 @@ class AssistantsDirect:
             {"limit": page.limit, "order": page.order, **cursors},
         )
         return [
-            message_of(message)
+            noted_by_mark(message_of(message), place.notes)
             for message in objects_in((await fetch(call, thread=place.thread_id)).get("data"))
         ]
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from assistant_queue.backends.chat_completions import history as chat_history
 from assistant_queue.backends.openai.content import said
+from assistant_queue.backends.openai.message_reader import noted
 from assistant_queue.backends.provider_calls import Page, Place
+from assistant_queue.core.history_notes import HistoryNotes
 from assistant_queue.models import ThreadMessage
 
 
@@ -17,7 +19,9 @@ class ChatDirect:
     async def list_messages(self, place: Place, page: Page) -> list[ThreadMessage]:
         """Return a page of the stored questions and answers, without tool rounds."""
         found = [
-            _message_of(message) for message in chat_history.load(place.kept) if _is_said(message)
+            _noted(_message_of(message), place.notes)
+            for message in chat_history.load(place.kept)
+            if _is_said(message)
         ]
         if page.order == "desc":
             found.reverse()
@@ -43,3 +47,11 @@ def _message_of(message: Mapping[str, Any]) -> ThreadMessage:
         content=tuple(parts),
         run_id=message.get("run_id"),
     )
+
+
+def _noted(message: ThreadMessage, notes: HistoryNotes) -> ThreadMessage:
+    """Return a message with its author and time, by the batch and the number in its id."""
+    batch_id, _, number = message.id.rpartition("-")
+    if not number.isdecimal():
+        return message
+    return noted(message, notes.of_place(batch_id, int(number), message.role))

@@ -213,7 +213,12 @@ class ResponsesBackend:
         accepted, ended = WRITTEN
         yield accepted
         ids = [str(item["id"]) for item in objects_in(added.get("data")) if item.get("id")]
-        yield replace(ended, anchor=ids[-1] if len(ids) == len(items) else None)
+        is_whole = len(ids) == len(items)
+        yield replace(
+            ended,
+            anchor=ids[-1] if is_whole else None,
+            shown=tuple(ids[-len(request.items) :]) if is_whole else (),
+        )
 
     def submit(
         self,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from assistant_queue.backends.openai.content import Json
 from assistant_queue.backends.openai.foreign_calls import call_id_of, is_answer, judged
 from assistant_queue.backends.openai.items import are_of_batch, is_asked, is_kind
-from assistant_queue.backends.responses.parser import calls_of, replies_of
+from assistant_queue.backends.responses.parser import calls_of, ids_of_replies, replies_of
 from assistant_queue.core.runs import (
     WRITTEN,
     ActionRequired,
@@ -131,13 +131,21 @@ def what_became_of(
             replies=replies,
             whole=is_whole,
             anchor=tail.anchor,
+            shown=ids_of_replies(rest),
         )
         return judged(asked, rest)
     status = (
         "incomplete" if any(item.get("status") == "incomplete" for item in rest) else "completed"
     )
     ended = judged(
-        RunEnded(run_id=known, status=status, replies=replies, whole=is_whole, anchor=tail.anchor),
+        RunEnded(
+            run_id=known,
+            status=status,
+            replies=replies,
+            whole=is_whole,
+            anchor=tail.anchor,
+            shown=ids_of_replies(rest),
+        ),
         rest,
     )
     is_failed = isinstance(ended, RunEnded) and ended.error is not None

@@ -53,7 +53,9 @@ def outcome_of(response: Json, items: Sequence[Json] = ()) -> ActionRequired | R
     """Return the outcome in the provider's view; the arguments are those of `answer_of`."""
     output: Sequence[Json] = output_of(response) or items
     run_id, status = str(response.get("id") or ""), str(response.get("status") or "completed")
-    replies = replies_of(output) or replies_of(items)
+    spoken = output if replies_of(output) else items
+    replies = replies_of(spoken)
+    shown = ids_of_replies(spoken)
     model = name_of(response.get("model"))
     usage = usage_of(
         response.get("usage"),
@@ -69,7 +71,7 @@ def outcome_of(response: Json, items: Sequence[Json] = ()) -> ActionRequired | R
     calls = calls_of(output)
     if calls and status == "completed":
         return ActionRequired(
-            run_id=run_id, calls=calls, replies=replies, usage=usage, anchor=anchor
+            run_id=run_id, calls=calls, replies=replies, usage=usage, anchor=anchor, shown=shown
         )
     reason = name_of(object_in(response.get("incomplete_details")).get("reason"))
     return RunEnded(
@@ -80,6 +82,7 @@ def outcome_of(response: Json, items: Sequence[Json] = ()) -> ActionRequired | R
         incomplete_reason=reason,
         anchor=anchor,
         model=model,
+        shown=shown,
     )
 
 
@@ -96,6 +99,11 @@ def replies_of(items: Sequence[Json]) -> tuple[str, ...]:
     """Return the assistant's texts, one per message; messages without text are left out."""
     texts = (said(item.get("content")) for item in items if _is_said(item))
     return tuple(text for text in texts if text)
+
+
+def ids_of_replies(items: Sequence[Json]) -> tuple[str, ...]:
+    """Return the ids of the assistant's messages; those without one are left out."""
+    return tuple(str(item["id"]) for item in items if _is_said(item) and item.get("id"))
 
 
 def calls_of(items: Sequence[Json]) -> tuple[ToolCall, ...]:

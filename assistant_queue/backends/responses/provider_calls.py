@@ -10,7 +10,7 @@ import anyio
 
 from assistant_queue.backends.openai.content import Json, objects_in, responses_content
 from assistant_queue.backends.openai.items import is_kind
-from assistant_queue.backends.openai.message_reader import message_of
+from assistant_queue.backends.openai.message_reader import message_of, noted
 from assistant_queue.backends.openai.provider_channel import ProviderChannel
 from assistant_queue.backends.openai.remedies import FOREGROUND, Remedies
 from assistant_queue.backends.openai.sending import path_of
@@ -25,8 +25,10 @@ from assistant_queue.backends.provider_calls import (
     thread_info,
 )
 from assistant_queue.backends.responses.conversation_items import output_item
+from assistant_queue.backends.responses.message_pages import PageRead, seen
 from assistant_queue.backends.responses.parser import is_open, outcome_of
 from assistant_queue.backends.responses.requests import ResponsesCalls
+from assistant_queue.core.history_notes import Note
 from assistant_queue.errors import OutcomeUnknown, RequestRefused, RunVanished
 from assistant_queue.models import Content, RunInfo, ThreadInfo, ThreadMessage
 
@@ -92,35 +94,65 @@ class ResponsesDirect:
     async def list_messages(self, place: Place, page: Page) -> list[ThreadMessage]:
         """Items of type message; the others between them are passed over."""
         if page.before is None or page.after is not None:
-            return await self._read(place, page)
+            return await self._noted(place, await self._read(place, page))
         # What stands right before an item is what comes right after it from the other end.
         other_end = replace(
             page, order="desc" if page.order == "asc" else "asc", after=page.before, before=None
         )
-        return list(reversed(await self._read(place, other_end)))
+        return list(reversed(await self._noted(place, await self._read(place, other_end))))
 
-    async def _read(self, place: Place, page: Page) -> list[ThreadMessage]:
-        found: list[ThreadMessage] = []
+    async def _read(self, place: Place, page: Page) -> PageRead:
+        read = PageRead(is_newest_first=page.order == "desc", starts_at_end=page.after is None)
         after = page.after
         for _ in range(_MOST_PAGES):
-            cursor: Json = {} if after is None else {"after": after}
-            call = self._channel.read(
-                path_of("conversations", place.conversation_id, "items"),
-                {"limit": _PAGE, "order": page.order, **cursor},
-            )
-            answer = await fetch(call, thread=place.thread_id)
-            items = objects_in(answer.get("data"))
+            items, has_more = await self._items(place, order=page.order, after=after)
+            read.items += items
+            read.ends = not has_more
             for item in items:
                 if page.before is not None and item.get("id") == page.before:
-                    return found
+                    return read
                 if is_kind(item, "message"):
-                    found.append(message_of(item))
-                if len(found) == page.limit:
-                    return found
-            if not answer.get("has_more") or not items or items[-1].get("id") == after:
-                return found
+                    read.found.append(item)
+                if len(read.found) == page.limit:
+                    return read
+            if not has_more or not items or items[-1].get("id") == after:
+                return read
             after = str(items[-1].get("id"))
-        return found
+        return read
+
+    async def _items(
+        self, place: Place, *, order: str, after: str | None
+    ) -> tuple[list[Json], bool]:
+        """Return a page of items, and whether there are more."""
+        cursor: Json = {} if after is None else {"after": after}
+        call = self._channel.read(
+            path_of("conversations", place.conversation_id, "items"),
+            {"limit": _PAGE, "order": order, **cursor},
+        )
+        answer = await fetch(call, thread=place.thread_id)
+        return objects_in(answer.get("data")), bool(answer.get("has_more"))
+
+    async def _noted(self, place: Place, read: PageRead) -> list[ThreadMessage]:
+        """Return the messages with what the journal notes of them.
+
+        A page may begin between a question and its answer: the items beside it are read, too.
+        """
+        messages = [message_of(item) for item in read.found]
+        if not place.notes:
+            return messages
+        items = read.oldest_first()
+        begins = read.has_beginning()
+        ends = read.has_end()
+        if read.lacks_newer():
+            newer, has_more = await self._items(place, order="asc", after=str(items[-1].get("id")))
+            items += newer
+            ends = not has_more
+        if read.lacks_older():
+            older, has_more = await self._items(place, order="desc", after=str(items[0].get("id")))
+            items = [*reversed(older), *items]
+            begins = not has_more
+        notes = place.notes.of_items([seen(item) for item in items], begins=begins, ends=ends)
+        return [noted(message, notes.get(message.id, Note())) for message in messages]
 
     # --- runs -------------------------------------------------------------------------------------
 

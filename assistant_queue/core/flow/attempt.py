@@ -226,6 +226,7 @@ def send(ctx: BatchContext) -> Reached:
     progress.given_up = None
     progress.rounds = 0
     progress.replies = ()
+    progress.shown = ()
     progress.usage = None
     progress.sent_ms = progress.run_sent_ms = ctx.now_ms()
     progress.first_text_ms = 0

@@ -276,8 +276,10 @@ class BatchContext:
         progress.first_text_ms = progress.first_text_ms or event.first_text_ms
         if event.whole:
             progress.replies = ()
+            progress.shown = ()
             progress.usage = None
         progress.replies = (*progress.replies, *event.replies)
+        progress.shown = (*progress.shown, *event.shown)
         progress.usage = added(progress.usage, self._counted(event.usage))
 
     def _counted(self, usage: Usage | None) -> Usage | None:

@@ -35,6 +35,7 @@ def finish(ctx: BatchContext, event: RunEnded) -> Flow:
     """Store the result of a run that ended well; its reply joins the outbox."""
     if ctx.writes:
         ctx.log.end(ctx.now_ms())
+        ctx.progress.shown = event.shown
         written = ctx.result_of("", event.status, ())
         yield steps.Finish(result=written, anchor=event.anchor)
         return steps.Completed(result=written)

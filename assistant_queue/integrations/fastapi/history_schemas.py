@@ -16,6 +16,7 @@ class HistoryItem(BaseModel):
     id: str
     role: str
     text: str
+    author: str | None
     created_at: datetime | None
     run_id: str | None
 
@@ -39,6 +40,7 @@ def item_of(message: ThreadMessage) -> HistoryItem:
         id=message.id,
         role=message.role,
         text=message.text,
+        author=message.author,
         created_at=message.created_at,
         run_id=message.run_id,
     )

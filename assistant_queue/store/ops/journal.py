@@ -8,7 +8,8 @@ from __future__ import annotations
 from assistant_queue.accounting import BatchRecord
 from assistant_queue.config import Config, to_ms
 from assistant_queue.core.batch_records import load_records
-from assistant_queue.errors import BatchNotFound
+from assistant_queue.core.history_notes import NO_NOTES, HistoryNotes, load_notes
+from assistant_queue.errors import BatchNotFound, NotPermitted
 from assistant_queue.store.calls import JournalRules, Namespace, Operation, each, plain, texts
 
 
@@ -21,6 +22,14 @@ def read_entries(namespace: Namespace, thread_id: str) -> Operation[list[str]]:
     """Return the entries of a journal as they are stored; of a key of another type, none."""
     (found,) = yield from each([plain("LRANGE", namespace.keys.journal(thread_id), 0, -1)])
     return texts(found or [])
+
+
+def read_notes(namespace: Namespace, thread_id: str) -> Operation[HistoryNotes]:
+    """Return a journal's notes of the history; none for a user that may not read journals."""
+    try:
+        return load_notes((yield from read_entries(namespace, thread_id)))
+    except NotPermitted:
+        return NO_NOTES
 
 
 def read_timeline(

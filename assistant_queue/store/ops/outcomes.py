@@ -131,13 +131,14 @@ def finish(
     anchor: str | None,
     rules: ResultRules,
     tools: Sequence[ToolRow] = (),
+    shown: Sequence[str] = (),
     delivery: DeliveryWish | None = None,
     preview: str | None = None,
     is_lost: bool = False,
 ) -> Operation[Ended]:
     """Store the results, drop the batch, release the lease; the reply joins the outbox.
 
-    `tools` are the calls of tools, for the journal.
+    `tools` are the calls of tools, `shown` the ids of the answer's items, for the journal.
     `delivery` is None for a queue that delivers nothing. `preview` is the platform's message that
     shows half of the reply. `is_lost`: results that version 0.1 stored cannot be read any more.
     """
@@ -150,7 +151,7 @@ def finish(
         guard_id=guard_id,
         lost="1" if is_lost else "",
         journal=(
-            dump_batch(of_result(result, tools, has_delivery=delivery is not None))
+            dump_batch(of_result(result, tools, has_delivery=delivery is not None, shown=shown))
             if namespace.journal.most
             else ""
         ),
@@ -218,6 +219,7 @@ def bury(
             error=error,
             ended_ms=ended_ms,
             has_delivery=delivery is not None and result is not None,
+            messages=claimed.batch.messages,
         )
         journal = dump_batch(ended)
     reply = yield namespace.call(
