@@ -11,6 +11,7 @@ from assistant_queue.cli.dashed_arguments import Command
 from assistant_queue.cli.exit_errors import FAILED
 from assistant_queue.cli.output import echo_json, echo_lines, json_option
 from assistant_queue.cli.shared_options import Where, where_options
+from assistant_queue.cli.wake_up_ids import messages_of_job
 from assistant_queue.models import Explanation, ExplanationVerdict
 
 _WIDTH = 100
@@ -24,9 +25,9 @@ _WIDTH = 100
 def explain(*, message_or_thread_id: str, where: Where, as_json: bool) -> None:
     """Explain why a message has no answer (yet), or what became of it, with the evidence.
 
-    ID is that of a message or, if there is no such message, of a thread; or of a wake-up (job_id)
-    that waits or runs. docs/troubleshooting.md lists all verdicts. Nothing is changed, and no
-    provider is asked.
+    ID is that of a message or, if there is no such message, of a thread; or of a wake-up, the job_id
+    of a receipt. If RQ has forgotten that, its latest message is searched among all records.
+    docs/troubleshooting.md lists all verdicts. Nothing is changed, and no provider is asked.
 
     \b
     assistant-queue explain 5f3a09c1d2e4
@@ -36,6 +37,9 @@ def explain(*, message_or_thread_id: str, where: Where, as_json: bool) -> None:
     """  # noqa: D301
     with where.queue() as queue:
         found = queue.explain(message_or_thread_id)
+        if found.verdict is ExplanationVerdict.UNKNOWN:
+            for status in messages_of_job(queue, message_or_thread_id)[-1:]:
+                found = queue.explain(status.message_id)
     if as_json:
         echo_json(found)
     else:

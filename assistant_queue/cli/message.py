@@ -11,6 +11,7 @@ from assistant_queue.cli.exit_errors import Problem
 from assistant_queue.cli.output import echo_json, echo_lines, json_option, shorten
 from assistant_queue.cli.shared_options import Where, where_options
 from assistant_queue.cli.timeline_lines import attempt_line, time_lines, tokens
+from assistant_queue.cli.wake_up_ids import messages_of_job
 from assistant_queue.models import MessageStatus
 
 _WIDTH = 100
@@ -18,14 +19,15 @@ _WIDTH = 100
 
 
 @click.command(cls=Command, short_help="Show one message: its state, times, attempts and tokens.")
-@click.argument("message_id")
+@click.argument("message_id", metavar="ID")
 @json_option
 @where_options
 def message(*, message_id: str, where: Where, as_json: bool) -> None:
     """Show a message: its state, when what happened to it, the attempts, and the reply.
 
     Times are those of Redis, each with the time since the message was added. If there is no answer,
-    assistant-queue explain ID says why.
+    assistant-queue explain ID says why. Of a wake-up's id (the job_id of a receipt) the messages are
+    shown that it was for; they are searched among all records.
 
     \b
     assistant-queue message 5f3a09c1d2e4
@@ -34,16 +36,18 @@ def message(*, message_id: str, where: Where, as_json: bool) -> None:
     Exit codes: 0 shown, 1 unknown, 2 an option is wrong, 3 Redis did not answer.
     """  # noqa: D301
     with where.queue() as queue:
-        found = queue.get_message(message_id)
-    if found is None:
+        one = queue.get_message(message_id)
+        found = messages_of_job(queue, message_id) if one is None else [one]
+    if not found:
         raise Problem(
             f"there is no message {message_id}: it was never added here, or its record has expired "
             "(result_ttl)"
         )
-    if as_json:
-        echo_json(found)
-        return
-    echo_lines(_lines(found))
+    for status in found:
+        if as_json:
+            echo_json(status)
+        else:
+            echo_lines(_lines(status))
 
 
 def _lines(found: MessageStatus) -> Iterator[str]:

@@ -40,6 +40,7 @@ from assistant_queue.store.ops import (
     control,
     explaining,
     failures,
+    job_messages,
     journal,
     measuring,
     producing,
@@ -364,4 +365,10 @@ class Commands:
 
     def jobs_of(self, thread_id: str) -> Operation[list[MessageStatus]]:
         """`get_jobs_by_thread_id`."""
-        return control.messages_of(self.namespace, arguments.check_thread_id(thread_id))
+        return job_messages.messages_of(self.namespace, arguments.check_thread_id(thread_id))
+
+    def messages_of_job(self, job_id: str) -> Operation[list[MessageStatus]]:
+        """`get_messages_by_job_id`."""
+        return job_messages.messages_of_job(
+            self.namespace, arguments.identifier(job_id, "job_id", arguments.MAX_MESSAGE_ID)
+        )

@@ -371,6 +371,21 @@ class AssistantMessageQueue(TakesTools, TakesHooks, ProviderCallMethods, EventMe
         """Return a thread's messages that wait or are in a batch, in order."""
         return self._store.run(self._commands.jobs_of(thread_id))
 
+    def get_messages_by_job_id(self, job_id: str) -> list[MessageStatus]:
+        """Return the messages whose receipts named this wake-up, in the order of their adds.
+
+        RQ forgets the job of a wake-up when a worker takes it; the record of a message keeps its
+        id, as long as `get_message` knows the message. The call scans all records under the prefix:
+        it is for an operator with an id from a log or from RQ. Programs keep the `message_id`.
+
+        Args:
+            job_id: The `job_id` of a receipt. Several messages of a window share one.
+
+        Raises:
+            InvalidArgument: The id is not a string of 1 to 512 characters.
+        """
+        return self._store.run(self._commands.messages_of_job(job_id))
+
     def get_queue(self) -> rq.Queue:
         """Return RQ's queue of wake-ups, for RQ's tools; messages are not in it.
 

@@ -25,7 +25,7 @@ from assistant_queue.core.window import Window
 from assistant_queue.models import ErrorInfo
 from assistant_queue.store import wakeups
 from assistant_queue.store.calls import Call, Operation
-from assistant_queue.store.ops import control, delivery_marks, explaining, sweeping
+from assistant_queue.store.ops import control, delivery_marks, explaining, job_messages, sweeping
 from assistant_queue.store.rq_jobs import JobRun, write_books
 from tests.contract.store_rig import ERROR, Rig
 
@@ -636,6 +636,27 @@ def test_a_wake_up_is_explained_as_its_thread_while_it_waits_and_runs(store: Rig
     assert explained(store, job_id).verdict is V.RUNNING
     store.finish(lease)
     assert explained(store, job_id).verdict is V.IDLE
+
+
+def test_the_messages_of_a_wake_up_are_found_as_long_as_their_records_live(store: Rig) -> None:
+    def ids(job_id: str | None) -> list[tuple[str, str]]:
+        assert job_id is not None
+        found = store.run(job_messages.messages_of_job(store.namespace, job_id))
+        return [(one.message_id, one.status) for one in found]
+
+    job_id = store.add(delay_s=1, message_id="z").job_id
+    store.clock.advance(0.1)
+    assert store.add(delay_s=1, message_id="a").job_id == job_id
+    other = store.add("another", delay_s=1, message_id="other").job_id
+    assert ids(job_id) == [("z", "queued"), ("a", "queued")], "one wake-up for a window"
+    assert ids(other) == [("other", "queued")]
+    store.clock.advance(2)
+    store.scheduler()
+    store.finish(store.claim())
+    assert ids(job_id) == [("z", "completed"), ("a", "completed")]
+    assert ids("0123456789abcdef") == []
+    store.run(control.forget(store.namespace, "thread"))
+    assert ids(job_id) == []
 
 
 @pytest.mark.parametrize(

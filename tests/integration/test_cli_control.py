@@ -167,6 +167,14 @@ def test_a_message_is_shown_with_its_times_and_attempts(
     row = json.loads(run("message", receipt.message_id, "--json").output)
     assert (row["status"], len(row["timeline"]["attempts"])) == ("completed", 2)
     assert run("message", "unknown").exit_code == 1
+    assert receipt.job_id is not None
+    of_job = run("message", receipt.job_id)
+    assert (of_job.exit_code, of_job.output) == (0, shown.output)
+    assert json.loads(run("message", receipt.job_id, "--json").output) == row
+    explained = run("explain", receipt.job_id)
+    assert explained.output == run("explain", receipt.message_id).output
+    for command in ("message", "explain"):
+        assert run(command, "0123456789abcdef").exit_code == 1
 
 
 def test_the_events_of_a_thread_are_printed_and_those_after_an_id(

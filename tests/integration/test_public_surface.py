@@ -126,6 +126,7 @@ PARAMETERS = {
     "add_messages": ["messages"],
     "edit_message": ["message_id", "message"],
     "get_run": ["thread_id", "run_id"],
+    "get_messages_by_job_id": ["job_id"],
     "events": ["thread_id", "after", "timeout"],
     "open_events": ["thread_id"],
     "feed": ["after", "timeout"],
@@ -164,6 +165,7 @@ GOOD = {
     "message_id": "m",
     "message_or_thread_id": "m",
     "batch_id": "b",
+    "job_id": "0123456789abcdef",
     "run_id": "run_1",
     "timeout": 0,
     "messages": [{"thread_id": "t", "message": "text"}],
@@ -195,6 +197,7 @@ BAD: dict[str, list[Any]] = {
     "order": ["up", "", 7, None],
     "state": ["idle", "", 7, []],
     "batch_id": BAD_ID,
+    "job_id": BAD_ID,
     "run_id": ["", 7, None, "x" * 513],
     "tools": [7, "name", [7]],
     "outputs": [7, "text", None, [7], [{"tool_call_id": "c"}], [{"output": "x"}]],
@@ -337,6 +340,7 @@ async def test_what_is_not_there_is_said_so(queue: Any) -> None:
     assert await call("cancel", "unknown") is False
     assert (await call("get_thread_status", "unknown")).state == "idle"
     assert await call("get_jobs_by_thread_id", "unknown") == []
+    assert await call("get_messages_by_job_id", "unknown") == []
 
 
 @pytest.mark.parametrize("queue_class", CLASSES.values(), ids=CLASSES)

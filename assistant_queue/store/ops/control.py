@@ -5,26 +5,22 @@ from __future__ import annotations
 import json
 import logging
 import secrets
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 from assistant_queue.config import to_ms
 from assistant_queue.errors import ConfigurationMismatch, FormatTooNew, MessageNotFound, ThreadBusy
-from assistant_queue.models import Message, MessageStatus
-from assistant_queue.store.calls import Namespace, Operation, each, plain, reading, text
+from assistant_queue.models import Message
+from assistant_queue.store.calls import Namespace, Operation, plain, reading, text
 from assistant_queue.store.keys import FORMAT_VERSION
 from assistant_queue.store.message_codec import digest, pack, unpack_readable
-from assistant_queue.store.ops.statuses import read_message
+from assistant_queue.store.ops.record_scans import entries_in, keys_with
 from assistant_queue.store.ops.sweeping import NOT_BACK, sweep
-from assistant_queue.store.quarantine import literal
 
 _log = logging.getLogger(__name__)
 
 CHANGED = "changed"
 """A script's reply if the message has changed since the caller read it."""
-_SCAN = 1000
-"""Keys of one round trip of a scan. Chosen: about a millisecond of Redis' time."""
 
 
 def cancel(namespace: Namespace, message_id: str, result_ttl_s: float) -> Operation[bool]:
@@ -190,10 +186,10 @@ def forget(namespace: Namespace, thread_id: str) -> Operation[None]:
             plain("LRANGE", key, 0, -1)
             for key in (namespace.keys.pending(thread_id), namespace.keys.frozen(thread_id))
         ]
-        waiting, _ = unpack_readable(list(_entries(entries)))
+        waiting, _ = unpack_readable(list(entries_in(entries)))
         others = [namespace.keys.message(message.id) for message in waiting]
-        others += yield from _records_of(thread_id, namespace.keys.message("*"))
-        batches = yield from _records_of(thread_id, namespace.keys.record("*"))
+        others += yield from keys_with(namespace.keys.message("*"), "thread", thread_id)
+        batches = yield from keys_with(namespace.keys.record("*"), "thread", thread_id)
         batch_ids = [key.removeprefix(namespace.keys.record("")) for key in batches]
         others += [
             *batches,
@@ -222,43 +218,6 @@ def forget(namespace: Namespace, thread_id: str) -> Operation[None]:
         f"Thread {thread_id!r} is busy; nothing of it was deleted: pause it, wait until it is "
         "idle, and retry"
     )
-
-
-def _records_of(thread_id: str, pattern: str) -> Operation[list[str]]:
-    found: list[str] = []
-    cursor = 0
-    while True:
-        cursor, names = yield plain(
-            "SCAN", cursor, "MATCH", literal(pattern[:-1]) + "*", "COUNT", _SCAN
-        )
-        owners = yield from each([plain("HGET", name, "thread") for name in names])
-        found += [
-            text(name)
-            for name, owner in zip(names, owners, strict=True)
-            if owner and text(owner) == thread_id
-        ]
-        cursor = int(cursor)
-        if cursor == 0:
-            return found
-
-
-def messages_of(namespace: Namespace, thread_id: str) -> Operation[list[MessageStatus]]:
-    """Return the statuses of a thread's waiting and processing messages, in order."""
-    rows = yield [
-        plain("LRANGE", key, 0, -1)
-        for key in (namespace.keys.frozen(thread_id), namespace.keys.pending(thread_id))
-    ]
-    statuses: list[MessageStatus] = []
-    messages, _ = unpack_readable(list(_entries(rows)))
-    for message in messages:
-        status = yield from read_message(namespace, message.id)
-        if status is not None:
-            statuses.append(status)
-    return statuses
-
-
-def _entries(rows: Any) -> Iterator[str]:
-    return (text(entry) for row in rows for entry in row if entry)
 
 
 def introduce(namespace: Namespace, fingerprint: dict[str, Any] | None) -> Operation[None]:
