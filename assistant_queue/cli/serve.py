@@ -85,6 +85,13 @@ LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
     help="Messages of any kind on one socket; 'none' for no limit.",
 )
 @click.option(
+    "--max-body",
+    type=click.IntRange(1),
+    default=1_000_000,
+    show_default=True,
+    help="Bytes of the longest body; pictures and files of a message are part of it.",
+)
+@click.option(
     "--streams",
     type=click.IntRange(1),
     default=2000,
@@ -154,6 +161,7 @@ def serve(
     rate_limit: str,
     request_limit: str,
     frame_limit: str,
+    max_body: int,
     streams: int,
     streams_per_client: int,
     trusted_proxy: tuple[str, ...],
@@ -198,6 +206,7 @@ def serve(
         "rate_limit": None if rate_limit == "none" else rate_limit,
         "request_limit": None if request_limit == "none" else request_limit,
         "frame_limit": None if frame_limit == "none" else frame_limit,
+        "max_body_bytes": max_body,
         "max_streams": streams,
         "max_streams_per_client": streams_per_client,
         "trusted_proxies": list(trusted_proxy),

@@ -44,6 +44,17 @@ def can_write(config: Config) -> bool:
     return bool(getattr(capabilities, "writes", False))
 
 
+def takes_files(config: Config) -> bool:
+    """Return whether pictures and documents can be part of a message, as data URLs.
+
+    The Assistants protocol takes links alone. A queue that only adds messages may name no backend.
+    """
+    if config.backend is None:
+        return config.assistant_id is None
+    capabilities = getattr(config.backend, "capabilities", None)
+    return bool(getattr(capabilities, "inline_files", True))
+
+
 def choose_backend(config: Config, options: Mapping[str, Any]) -> Config:
     """Return the options with one backend: a keyword's choice overrides the environment's."""
     chosen = [name for name in _CHOOSES_BACKEND if options.get(name) is not None]

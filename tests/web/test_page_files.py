@@ -9,6 +9,8 @@ from posixpath import dirname, join, normpath
 import httpx
 import pytest
 
+from assistant_queue.config import Config
+from assistant_queue.config.protocol import takes_files
 from assistant_queue.integrations.fastapi.page import page_files
 
 Clients = Callable[..., httpx.AsyncClient]
@@ -51,3 +53,14 @@ async def test_licences_and_sources_are_not_served(asgi: Clients) -> None:
     client = asgi()
     for path in ("/page/vendor/README.md", "/page/__init__.py", "/page/vendor/../__init__.py"):
         assert (await client.get(path)).status_code == 404, path
+
+
+def test_protocols_and_backends_say_whether_they_take_files() -> None:
+    class WithoutFiles:
+        class capabilities:  # noqa: N801 - as an attribute of a backend
+            inline_files = False
+
+    assert takes_files(Config(model="any"))
+    assert not takes_files(Config(assistant_id="asst_1"))
+    assert takes_files(Config.model_construct(backend=lambda batch: batch))
+    assert not takes_files(Config.model_construct(backend=WithoutFiles()))

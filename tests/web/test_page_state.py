@@ -43,6 +43,10 @@ def test_markdown_becomes_elements_and_nothing_else() -> None:
     assert "# fail 0" in run_node("markdown.test.mjs")
 
 
+def test_parts_of_strangers_are_shown_as_text_or_not_at_all() -> None:
+    assert "# fail 0" in run_node("parts.test.mjs")
+
+
 def test_days_begin_by_the_readers_clock() -> None:
     assert "# fail 0" in run_node("times.test.mjs", TZ="Asia/Tokyo")
 

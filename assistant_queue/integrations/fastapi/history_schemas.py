@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from pydantic import BaseModel, Field
 
 from assistant_queue.integrations.fastapi.schemas import MessageRecord
 from assistant_queue.models import ThreadMessage
+
+TEXTS = frozenset({"text", "input_text", "output_text", "refusal"})
+"""Types of the parts whose text is in `text`."""
+
+
+class HistoryAttachment(BaseModel):
+    """A picture or file of a message, without its data."""
+
+    type: str = Field(description="As the provider spells it: `input_image`, `input_file`.")
+    name: str | None
 
 
 class HistoryItem(BaseModel):
@@ -17,6 +29,7 @@ class HistoryItem(BaseModel):
     role: str
     text: str
     author: str | None
+    attachments: list[HistoryAttachment] = Field(description="Its pictures and files, in order.")
     created_at: datetime | None
     run_id: str | None
 
@@ -41,6 +54,15 @@ def item_of(message: ThreadMessage) -> HistoryItem:
         role=message.role,
         text=message.text,
         author=message.author,
+        attachments=[
+            _attachment(part) for part in message.content if part.get("type") not in TEXTS
+        ],
         created_at=message.created_at,
         run_id=message.run_id,
     )
+
+
+def _attachment(part: Mapping[str, Any]) -> HistoryAttachment:
+    inner = part.get("file")
+    name = part.get("filename") or (inner.get("filename") if isinstance(inner, Mapping) else None)
+    return HistoryAttachment(type=str(part.get("type") or ""), name=str(name) if name else None)

@@ -12,8 +12,12 @@ from urllib.parse import quote
 from fastapi import FastAPI, Request, Response
 from starlette.responses import RedirectResponse
 
+from assistant_queue.client.arguments import MAX_PARTS_BYTES
+from assistant_queue.config.protocol import takes_files
 from assistant_queue.integrations.fastapi.service import Service
 
+ROOM_FOR_TEXT = 100_000
+"""Bytes of a body that files leave free. Chosen: the page's longest text in any script."""
 _TYPES = {
     "html": "text/html; charset=utf-8",
     "css": "text/css; charset=utf-8",
@@ -23,8 +27,9 @@ _TYPES = {
 }
 HEADERS = {
     # Only own files, no inline script or style, no markup made from text, no framing of the page.
+    # Pictures also from data: those of messages are written out in them.
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
         "require-trusted-types-for 'script'; trusted-types 'none'"
     ),
@@ -61,6 +66,12 @@ def add_page(
         "assistant": assistant_name,
         "api": api.lstrip("/"),
         "window_s": config.message_delay,
+        "files": {
+            "inline": takes_files(config),
+            "max_bytes": max(
+                0, min(service.settings.max_body_bytes, MAX_PARTS_BYTES) - ROOM_FOR_TEXT
+            ),
+        },
     }
 
     def serve(content: bytes, kind: str) -> Callable[[Request], Any]:

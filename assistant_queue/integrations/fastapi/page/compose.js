@@ -1,5 +1,6 @@
 // The field: writing a message, and editing one that still waits.
 
+import { Attachments } from "./attach.js";
 import { newId } from "./net.js";
 
 const by = (id) => document.getElementById(id);
@@ -7,10 +8,12 @@ const TYPING_EVERY = 2500;
 const TALLEST = 180;
 
 export class Composer {
-  constructor({ onSay, onEdit, onTyping, lastWaiting }) {
+  constructor({ limits, onSay, onEdit, onTyping, onTrouble, lastWaiting }) {
     Object.assign(this, { onSay, onEdit, onTyping, lastWaiting });
     this.field = by("text");
     this.typedAt = 0;
+    this.waits = false; // to be sent as soon as its files are read
+    this.attached = new Attachments({ limits, onTrouble, onChange: () => this.fit(), onRead: (isWell) => this.wasRead(isWell) });
     this.editing = null; // {id, draft}: what is edited, and what was in the field before
     this.field.addEventListener("input", () => this.typed());
     this.field.addEventListener("keydown", (event) => this.pressed(event));
@@ -47,20 +50,28 @@ export class Composer {
 
   submit() {
     const text = this.field.value.trim();
-    if (!text) return;
+    this.waits = !this.editing && this.attached.busy > 0;
+    if (!this.canSend()) return;
     if (this.editing) {
       const { id } = this.editing;
       this.endEdit();
       this.onEdit(id, text);
     } else {
       this.put("");
-      this.onSay({ id: newId(), text });
+      const parts = this.attached.take();
+      this.onSay({ id: newId(), text, ...(parts.length ? { parts } : {}) });
     }
     this.typedAt = 0;
   }
 
-  edit({ id, text }) {
-    this.editing = { id, draft: this.editing ? this.editing.draft : this.field.value };
+  wasRead(isWell) {
+    const isSent = this.waits && isWell;
+    this.waits = false;
+    if (isSent) this.submit();
+  }
+
+  edit({ id, text, files }) {
+    this.editing = { id, hasFiles: Boolean(files), draft: this.editing ? this.editing.draft : this.field.value };
     this.showEdit();
     this.put(text);
   }
@@ -82,6 +93,7 @@ export class Composer {
 
   showEdit() {
     by("editing").hidden = !this.editing;
+    by("attach").disabled = Boolean(this.editing);
     by("compose").classList.toggle("edits", Boolean(this.editing));
     by("send").setAttribute("aria-label", this.editing ? "Save" : "Send");
   }
@@ -95,6 +107,11 @@ export class Composer {
   fit() {
     this.field.style.height = "auto";
     this.field.style.height = `${Math.min(this.field.scrollHeight, TALLEST)}px`;
-    by("send").disabled = !this.field.value.trim();
+    by("send").disabled = !this.canSend();
+  }
+
+  canSend() {
+    if (this.field.value.trim()) return !this.attached.busy;
+    return this.editing ? this.editing.hasFiles : this.attached.parts.length > 0 && !this.attached.busy;
   }
 }

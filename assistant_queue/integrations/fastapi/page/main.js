@@ -2,6 +2,7 @@
 
 import { Composer } from "./compose.js";
 import { Outbox, request, Stream } from "./net.js";
+import { contentOf } from "./parts.js";
 import { initials } from "./rows.js";
 import { apply, initial, lastWaiting, messageOf, refuse, remember, say, sendAgain, takeBack } from "./state.js";
 import { View } from "./view.js";
@@ -189,8 +190,9 @@ function edit(id) {
 }
 
 async function saveEdit(id, text) {
-  if (messageOf(state, id)?.text === text) return;
-  const answer = await change(id, "PATCH", { message: text });
+  const message = messageOf(state, id);
+  if (message?.text === text) return;
+  const answer = await change(id, "PATCH", { message: contentOf(text, message?.files?.parts) });
   if (answer?.edited) return;
   if (answer) view.notice(`${TOO_LATE} What you wrote is in the field: send it as a new message.`);
   if (!by("text").value) composer.put(text);
@@ -214,7 +216,7 @@ function again(id) {
   const message = messageOf(state, id);
   if (!message) return;
   sendAgain(state, id);
-  outbox.add({ id, author: message.author, text: message.text });
+  outbox.add({ id, author: message.author, text: message.text, parts: message.files?.parts });
   changed();
 }
 
@@ -226,8 +228,10 @@ async function retry(batchId) {
 // --- writing ------------------------------------------------------------------------------------------------------------
 
 const composer = new Composer({
-  onSay: ({ id, text }) => {
-    const message = { id, author: view.me, text };
+  limits: settings.files,
+  onTrouble: (text) => (text ? view.notice(text) : view.problem(null)),
+  onSay: (said) => {
+    const message = { author: view.me, ...said };
     say(state, message);
     outbox.add(message);
     view.follows = true;

@@ -1,3 +1,5 @@
+import { contentOf } from "./parts.js";
+
 // The way to the server: one stream of events that is resumed wherever it broke, and an outbox that sends each message until it is taken.
 
 const FIRST_PAUSE = 400;
@@ -98,10 +100,10 @@ export class Outbox {
   }
 
   // The ms after which to send it again; 0 if that is not needed.
-  async post({ id, author, text }) {
+  async post({ id, author, text, parts }) {
     let answer;
     try {
-      answer = await request(`${this.address}/messages`, "POST", { message: text, author, message_id: id });
+      answer = await request(`${this.address}/messages`, "POST", { message: contentOf(text, parts), author, message_id: id });
     } catch {
       return 2000; // no connection
     }
@@ -120,11 +122,15 @@ export class Outbox {
   }
 
   save() {
-    try {
-      if (this.waiting.length) localStorage.setItem(this.key, JSON.stringify(this.waiting));
-      else localStorage.removeItem(this.key);
-    } catch {
-      // A browser that keeps nothing: an unsent message ends with the page.
+    // A browser keeps some megabytes: without room for files, messages without files are kept.
+    for (const kept of [this.waiting, this.waiting.filter((one) => !one.parts?.length)]) {
+      try {
+        if (kept.length) localStorage.setItem(this.key, JSON.stringify(kept));
+        else localStorage.removeItem(this.key);
+        return;
+      } catch {
+        // Or it keeps nothing: an unsent message ends with the page.
+      }
     }
   }
 }

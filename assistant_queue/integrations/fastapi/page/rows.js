@@ -2,6 +2,7 @@
 // and elements of a fixed set, never markup.
 
 import { copyButton, element, RichText } from "./rich.js";
+import { filesNode } from "./shown_files.js";
 import { replyOf } from "./state.js";
 import { timeOf } from "./times.js";
 
@@ -39,9 +40,21 @@ export class Row {
     if (!isMine) this.node.append(joins ? element("span", "", "avatar-space") : avatar(row.author));
     const body = element("div", null, "body");
     if (!joins) body.append(messageHead(row, isMine));
-    body.append(element("p", row.text, "bubble"), ...this.messageNote(row, isMine));
+    const bubble = row.text || !row.files ? [element("p", row.text, "bubble")] : [];
+    body.append(...this.messageFiles(row), ...bubble, ...this.messageNote(row, isMine));
     this.node.append(body);
     if (hadFocus) document.getElementById("text").focus(); // the button that had it is gone
+  }
+
+  // Drawn once: a picture that is drawn again flickers.
+  messageFiles(row) {
+    if (!row.files?.list.length) return [];
+    const look = JSON.stringify(row.files);
+    if (this.filesLook !== look) {
+      this.filesLook = look;
+      this.files = filesNode(row.files.list);
+    }
+    return [this.files];
   }
 
   messageNote(row, isMine) {
@@ -60,7 +73,7 @@ export class Row {
     if (row.status === "refused" || row.status === "sending" || (row.status === "waiting" && isMine)) {
       line.append(link("Take back", () => actions.takeBack(row.id)));
     }
-    for (const button of line.querySelectorAll("button")) button.setAttribute("aria-label", `${button.textContent}: ${shortened(row.text)}`);
+    for (const button of line.querySelectorAll("button")) button.setAttribute("aria-label", `${button.textContent}: ${shortened(row.text || row.files?.list[0].name || "")}`);
     return line.childNodes.length ? [line] : [];
   }
 

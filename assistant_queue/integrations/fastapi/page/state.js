@@ -4,6 +4,8 @@
 // A message is: sending, refused (not taken by the server), waiting, working, answered, cancelled, failed.
 // A batch is: working, done, retrying, failed, parked, discarded.
 
+import { shownOf } from "./parts.js";
+
 export function initial() {
   return {
     items: [],
@@ -20,9 +22,6 @@ export function initial() {
 }
 
 const find = (state, kind, id) => state.items.find((item) => item.kind === kind && item.id === id);
-
-const textOf = (content) =>
-  typeof content === "string" ? content : content.map((part) => part.text ?? `[${part.type}]`).join("\n");
 
 export function apply(state, event, now) {
   if (event.at) learnTime(state, event.at, now);
@@ -48,7 +47,7 @@ const changes = {
       kind: "message",
       id: event.message_id,
       author: event.author,
-      text: textOf(event.content),
+      ...shownOf(event.content),
       status: "waiting",
       at: event.at,
     });
@@ -57,7 +56,7 @@ const changes = {
   },
   message_edited(state, event) {
     const message = find(state, "message", event.message_id);
-    if (message) Object.assign(message, { text: textOf(event.content), edited: true });
+    if (message) Object.assign(message, { ...shownOf(event.content), edited: true });
   },
   message_cancelled(state, event) {
     const message = find(state, "message", event.message_id);
@@ -174,7 +173,9 @@ function mark(state, ids, status) {
 // --- what this page itself says ----------------------------------------------------------------------------------------
 
 export function say(state, message) {
-  if (!find(state, "message", message.id)) state.items.push({ kind: "message", status: "sending", mine: true, ...message });
+  const { parts, ...known } = message; // of its files
+  const { files } = parts?.length ? shownOf(parts) : { files: null };
+  if (!find(state, "message", message.id)) state.items.push({ kind: "message", status: "sending", mine: true, ...known, files });
 }
 
 export function refuse(state, id, why) {
@@ -201,7 +202,7 @@ export function takeBack(state, id) {
 // --- what was said before the events that are still kept ---------------------------------------------------------------
 
 export function remember(state, page) {
-  const rows = [...page.messages].reverse().filter((row) => row.text && (row.role === "user" || row.role === "assistant"));
+  const rows = [...page.messages].reverse().filter((row) => (row.text || row.attachments?.length) && (row.role === "user" || row.role === "assistant"));
   state.history = [...rows, ...state.history];
   state.more = page.next;
   if (state.caughtUp) settle(state);
@@ -212,7 +213,7 @@ function settle(state) {
   if (!state.known) {
     state.known = [];
     for (const item of state.items) {
-      if (item.kind === "message") state.known.push(new Set([item.text, signed(item.author, item.text)]));
+      if (item.kind === "message") state.known.push(textsOf(item));
       else for (const reply of item.replies ?? []) state.known.push(new Set([reply]));
     }
   }
@@ -223,7 +224,22 @@ function settle(state) {
     if (place >= 0) left.splice(place, 1);
     else older.push(row);
   }
-  state.older = older.reverse().map((row) => ({ id: row.id, role: row.role, at: row.created_at, ...(row.role === "user" ? unsigned(row.text) : { text: row.text }) }));
+  state.older = older.reverse().map((row) => olderRow(row));
+}
+
+function olderRow({ id, role, created_at: at, text, author, attachments }) {
+  if (role !== "user") return { id, role, at, text };
+  const said = unsigned(text);
+  const files = attachments?.length ? shownOf(attachments.map(({ type, name }) => ({ type, filename: name ?? undefined }))).files : null;
+  return { id, role, at, text: said.text, author: author ?? said.author, files };
+}
+
+// What the provider may keep of a message: its text with or without a name, its parts likewise.
+function textsOf(item) {
+  if (!item.files) return new Set([item.text, signed(item.author, item.text)]);
+  const { texts } = item.files;
+  const indented = texts.map((text) => text.split("\n").map((line) => `    ${line}`).join("\n"));
+  return new Set([texts.join("\n"), [signed(item.author, ""), ...indented].join("\n")]);
 }
 
 // As the model sees a message of somebody with a name: see signed() in assistant_queue/core/batching.py.
@@ -237,7 +253,7 @@ export function unsigned(text) {
   const found = /^([^:\n]{1,128}): ([\s\S]*)$/.exec(text);
   if (!found) return { author: null, text };
   const [first, ...others] = found[2].split("\n");
-  return { author: found[1] === "(no name)" ? null : found[1], text: [first, ...others.map((line) => line.replace(/^ {4}/, ""))].join("\n") };
+  return { author: found[1] === "(no name)" ? null : found[1], text: [first, ...others.map((line) => line.replace(/^ {4}/, ""))].join("\n").replace(/^\n/, "") };
 }
 
 // --- what the view asks -------------------------------------------------------------------------------------------------

@@ -143,7 +143,7 @@ export class View {
     for (const item of state.items) {
       const key = `${item.kind} ${item.id}`;
       if (this.announced.has(key)) continue;
-      if (item.kind === "message" && !item.mine && item.author !== this.me) fresh.push([key, `${item.author ?? "Somebody"}: ${item.text}`]);
+      if (item.kind === "message" && !item.mine && item.author !== this.me) fresh.push([key, `${item.author ?? "Somebody"}: ${wordsOf(item)}`]);
       else if (item.kind === "batch" && item.status === "done") fresh.push([key, `${this.assistant}: ${replyOf(item).map(spoken).join(" ")}`]);
       else if (item.kind === "batch" && item.status === "failed") fresh.push([key, "No answer."]);
       else if (item.kind === "message") this.announced.add(key);
@@ -163,6 +163,11 @@ function rowsOf(state) {
     ...(state.missed ? [{ key: "gap", kind: "gap", text: "Some of what happened here is not kept any more." }] : []),
     ...state.items.map((item) => ({ ...item, key: `${item.kind} ${item.id}`, at: item.at ?? item.readyAt ?? item.claimedAt })),
   ];
+}
+
+// A message as it is read aloud.
+function wordsOf({ text, files }) {
+  return [text, ...(files?.list ?? []).map((file) => file.name)].filter(Boolean).join(", ");
 }
 
 // A message of the same author, soon after the one above it, stands below the same name.
