@@ -106,7 +106,33 @@ class SendingPart:
     total: int
 
 
-Subject = Adding | Processing | Round | Asking | Executing | Delivering | SendingPart
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calling:
+    """A direct call asks the provider.
+
+    Attributes:
+        call: Its name, `create_run` and so on.
+        thread_id: The thread; "" of `create_thread`.
+        conversation_id: The provider's id of the thread; "" if it has none.
+        run_id: The run that is asked for.
+        backend: As of `Round`.
+    """
+
+    call: str
+    thread_id: str
+    conversation_id: str
+    run_id: str | None = None
+    backend: str | None = None
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has the model answer."""
+        return self.call in _RUNS
+
+
+_RUNS = frozenset({"create_run", "submit_tool_outputs"})
+
+Subject = Adding | Processing | Round | Asking | Calling | Executing | Delivering | SendingPart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +172,22 @@ class Outcome:
 def error_code(error: BaseException) -> str:
     """Return the code of an error of this package; else the exception's type."""
     return error.code if isinstance(error, AssistantQueueError) else type(error).__name__
+
+
+def finish_reason(
+    status: str, incomplete_reason: str | None, *, is_failed: bool = False
+) -> str | None:
+    """Return why a run ended, in the words of OpenTelemetry's conventions; None while it runs."""
+    if status == "completed":
+        return "stop"
+    if status == "requires_action":
+        return "tool_calls"
+    if status == "incomplete":
+        return _FINISH_REASONS.get(incomplete_reason or "", incomplete_reason)
+    return "error" if is_failed else None
+
+
+_FINISH_REASONS = {"max_output_tokens": "length", "max_completion_tokens": "length"}
 
 
 class Observation(Protocol):

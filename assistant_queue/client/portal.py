@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
@@ -130,9 +131,12 @@ class _Life(Generic[R]):
 
     def begin(self, work: Callable[[R], Coroutine[Any, Any, T]], future: Future[T]) -> None:
         """Start a coroutine; its result or error is set on the future."""
+        # The caller's, such as its trace: spans of the call belong to it.
+        context = contextvars.copy_context()
 
         def start() -> None:
-            task = self._tasks[future] = self._loop.create_task(work(self._resource))
+            task = self._loop.create_task(work(self._resource), context=context)
+            self._tasks[future] = task
             task.add_done_callback(lambda done: self._hand_over(done, future))
 
         self._loop.call_soon_threadsafe(start)

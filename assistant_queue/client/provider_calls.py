@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from assistant_queue.backends.base import Backend
 from assistant_queue.backends.factory import make_backend
@@ -29,12 +29,16 @@ from assistant_queue.backends.provider_calls import (
 )
 from assistant_queue.client import arguments, provider_call_arguments
 from assistant_queue.client.call_lease import CallLeases
+from assistant_queue.client.observed_calls import ObservedCalls
 from assistant_queue.client.queue_core import QueueCore
+from assistant_queue.config.protocol import name_of_backend
 from assistant_queue.core.thread_ids import providers_id
 from assistant_queue.errors import BackendError, UnknownThread
 from assistant_queue.models import Content, RunInfo, ThreadInfo, ThreadMessage
 from assistant_queue.store.ops import control, conversations, journal, leases
 from assistant_queue.store.transport.stores import AsyncStore
+
+T = TypeVar("T")
 
 MAX_PAGE = 100
 """Messages of one page. Source: the provider's published API description."""
@@ -52,6 +56,10 @@ class ProviderCalls:
         self._namespace = core.namespace
         # Twice the longest time that a request may take.
         self._leases = CallLeases(core, 2 * core.config.request_timeout)
+        own = core.config.backend
+        self._observed = ObservedCalls(
+            core.config.observers, None if own is None else name_of_backend(own)
+        )
         self._making = asyncio.Lock()
         self._backend: Backend | None = None
         self._direct: DirectBackend | None = None
@@ -69,7 +77,7 @@ class ProviderCalls:
         pairs = arguments.check_metadata(metadata)
         direct = await self._calls("create_thread")
         with _errors_of("create_thread", "(new)", is_writing=True):
-            created = await direct.create_thread(pairs)
+            created = await self._observed.calling("create_thread", direct.create_thread(pairs))
         if providers_id(created, self._config.thread_ids) is None:
             # Its form does not say that it is the provider's: map the id to itself.
             await self.store.run(control.introduce(self._namespace, None))
@@ -83,14 +91,15 @@ class ProviderCalls:
         """`get_thread`."""
         checked = arguments.check_thread_id(thread_id)
         async with self._reading("get_thread", checked) as (direct, place):
-            return await direct.get_thread(place)
+            return await self._observe("get_thread", place, direct.get_thread(place))
 
     async def create_message(self, thread_id: str, content: Content) -> str:
         """`create_message`."""
         checked = arguments.check_thread_id(thread_id)
         made = arguments.check_content(content)
         async with self._writing("create_message", checked) as (direct, place):
-            return await direct.create_message(place, made)
+            answer = direct.create_message(place, made)
+            return await self._observe("create_message", place, answer)
 
     async def list_messages(
         self,
@@ -110,7 +119,8 @@ class ProviderCalls:
         )
         async with self._reading("list_messages", checked) as (direct, place):
             notes = await self.store.run(journal.read_notes(self._namespace, checked))
-            return await direct.list_messages(replace(place, notes=notes), page)
+            answer = direct.list_messages(replace(place, notes=notes), page)
+            return await self._observe("list_messages", place, answer)
 
     async def create_run(
         self,
@@ -128,21 +138,21 @@ class ProviderCalls:
             within_s=self._config.run_timeout,
         )
         async with self._writing("create_run", checked) as (direct, place):
-            return await direct.create_run(place, options)
+            return await self._observe("create_run", place, direct.create_run(place, options))
 
     async def get_run(self, thread_id: str, run_id: str) -> RunInfo:
         """`get_run`."""
         checked = arguments.check_thread_id(thread_id)
         run = provider_call_arguments.check_run_id(run_id)
         async with self._reading("get_run", checked) as (direct, place):
-            return await direct.get_run(place, run)
+            return await self._observe("get_run", place, direct.get_run(place, run), run)
 
     async def cancel_run(self, thread_id: str, run_id: str) -> RunInfo:
         """`cancel_run`: without the lease, because what it stops may be the holder's own run."""
         checked = arguments.check_thread_id(thread_id)
         run = provider_call_arguments.check_run_id(run_id)
         async with self._reading("cancel_run", checked) as (direct, place):
-            return await direct.cancel_run(place, run)
+            return await self._observe("cancel_run", place, direct.cancel_run(place, run), run)
 
     async def submit_tool_outputs(
         self, thread_id: str, run_id: str, outputs: Sequence[Any]
@@ -155,7 +165,22 @@ class ProviderCalls:
             direct,
             place,
         ):
-            return await direct.submit_tool_outputs(place, run, made, self._config.run_timeout)
+            answer = direct.submit_tool_outputs(place, run, made, self._config.run_timeout)
+            return await self._observe("submit_tool_outputs", place, answer, run)
+
+    async def _observe(
+        self, call: str, place: Place, answer: Awaitable[T], run_id: str | None = None
+    ) -> T:
+        """Return the provider's answer; nothing is asked if the queue keeps the history itself."""
+        if self._backend is not None and self._backend.capabilities.stateless:
+            return await answer
+        return await self._observed.calling(
+            call,
+            answer,
+            thread_id=place.thread_id,
+            conversation_id=place.conversation_id,
+            run_id=run_id,
+        )
 
     # --- the backend ------------------------------------------------------------------------------
 
@@ -242,13 +267,13 @@ class ProviderCalls:
             backend = self._backend
             if backend is None:
                 raise
-        opened = await backend.open_conversation(thread_id)
+        opened = await self._observed.asking(backend.open_conversation(thread_id))
         counts, _ = await self.store.run(
             leases.set_conversation(self._namespace, thread_id, opened, token=token)
         )
         if counts != opened:
             with contextlib.suppress(BackendError):
-                await backend.drop_conversation(opened)
+                await self._observed.asking(backend.drop_conversation(opened))
         return Place(thread_id, counts)
 
 

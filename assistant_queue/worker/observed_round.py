@@ -10,7 +10,15 @@ from assistant_queue.backends.base import Backend
 from assistant_queue.backends.function.backend import FunctionBackend
 from assistant_queue.config.protocol import name_of_backend
 from assistant_queue.core.runs import ActionRequired, RunEnded, RunRequest
-from assistant_queue.observing import NOTHING, Asking, Observers, Outcome, Round, error_code
+from assistant_queue.observing import (
+    NOTHING,
+    Asking,
+    Observers,
+    Outcome,
+    Round,
+    error_code,
+    finish_reason,
+)
 
 
 class ObservedRound:
@@ -94,7 +102,11 @@ class ObservedRound:
             run_id=stop.run_id,
             usage=stop.usage,
             model=(end.model if end else None) or model,
-            finish_reason=_finish_reason(end) if end else "tool_calls",
+            finish_reason=(
+                finish_reason(end.status, end.incomplete_reason, is_failed=end.error is not None)
+                if end
+                else "tool_calls"
+            ),
             first_text_s=first_text_s,
             replies=stop.replies,
             calls=stop.calls if isinstance(stop, ActionRequired) else (),
@@ -104,15 +116,3 @@ class ObservedRound:
 def _function_of(backend: Backend) -> str | None:
     """Return the name of the function behind a `FunctionBackend`; None for any other backend."""
     return name_of_backend(backend) if isinstance(backend, FunctionBackend) else None
-
-
-def _finish_reason(end: RunEnded) -> str | None:
-    """Return the reason in the words of OpenTelemetry's conventions; None of a failure."""
-    if end.status == "completed":
-        return "stop"
-    if end.status == "incomplete":
-        return _FINISH_REASONS.get(end.incomplete_reason or "", end.incomplete_reason)
-    return "error" if end.error else None
-
-
-_FINISH_REASONS = {"max_output_tokens": "length", "max_completion_tokens": "length"}

@@ -73,4 +73,4 @@ for _name in _told.get("hooks", ()):
 if _told.get("spans"):
     from tests.integration.span_file import instrument_into
 
-    instrument_into(queue, _told["spans"])
+    instrument_into(queue, _told["spans"], in_worker=os.getpid() != _told["test_pid"])

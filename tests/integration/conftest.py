@@ -92,6 +92,7 @@ class Service:
                 "tools": self.tools,
                 "on_reply": self.on_reply,
                 "spans": self.spans,
+                "test_pid": os.getpid(),
                 "hooks": self.hooks,
                 "raises": self.raises,
                 "hangs": self.hangs,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +36,26 @@ def plain(span: ReadableSpan) -> dict[str, Any]:
         "links": [link.context.trace_id for link in span.links],
         "attributes": dict(span.attributes or {}),
         "pid": os.getpid(),
+        "scope": span.instrumentation_scope.name if span.instrumentation_scope else "",
     }
 
 
-def instrument_into(queue: AssistantMessageQueue, path: str) -> None:
-    """Export only when the worker flushes: what a process forgets to export is lost."""
+def instrument_into(queue: AssistantMessageQueue, path: str, *, in_worker: bool) -> None:
+    """Export only when the worker flushes: what a process forgets to export is lost.
+
+    In a worker's process another instrumentation observes the client of the provider, if there is
+    one.
+    """
     provider = TracerProvider()
     provider.add_span_processor(
         BatchSpanProcessor(FileExporter(path), schedule_delay_millis=NEVER_MS)
     )
     instrument(queue, tracer_provider=provider)
+    if in_worker:
+        with suppress(ImportError):
+            from openinference.instrumentation.openai import OpenAIInstrumentor
+
+            OpenAIInstrumentor().instrument(tracer_provider=provider)
 
 
 def read_spans(path: Path) -> list[dict[str, Any]]:

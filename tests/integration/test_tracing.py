@@ -20,19 +20,20 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from assistant_queue import AssistantMessageQueue, FunctionBackend, RetryLater
+from assistant_queue import AssistantMessageQueue, FunctionBackend, RequestRefused, RetryLater
 from assistant_queue.channels import Telegram
 from assistant_queue.integrations.opentelemetry import instrument
 from assistant_queue.store.ops.message_records import RECORD
 from assistant_queue.testing.channels import AnswerWith, StandInTelegram
 from assistant_queue.testing.harness import Crash
-from assistant_queue.testing.provider import Reply, RunFailure, ToolCalls
+from assistant_queue.testing.provider import Reply, RunFailure, ToolCalls, refuse
 from assistant_queue.testing.rehearsal import Rehearsal
 from tests.channels.rigs import hurried
 from tests.conftest import PATIENCE_S
 from tests.integration.conftest import Service, wait_until
 from tests.integration.span_file import read_spans
 
+RUNNING = {"queued", "in_progress"}
 Rehearse = Callable[..., Rehearsal]
 
 
@@ -438,6 +439,7 @@ def test_each_kind_of_worker_exports_its_spans(service: Service, tmp_path: Path)
     (send,) = [row for row in found if row["name"].startswith("send ")]
     (process_span,) = [row for row in found if row["name"].startswith("process ")]
     assert process_span["links"] == [send["trace"]]
+    assert {row["scope"] for row in found} == {"assistant_queue"}
     is_here = service.kind == "asyncio"
     assert (process_span["pid"] == os.getpid()) is is_here
 
@@ -469,3 +471,95 @@ def test_the_span_of_a_killed_worker_is_missing_and_the_next_one_links(
     assert process["attributes"]["assistant_queue.batch.takeovers"] == 1
     assert chat["attributes"]["assistant_queue.run.followed"] is True
     assert chat["trace"] == process["trace"]
+
+
+# --- direct calls ---------------------------------------------------------------------------------
+
+
+def test_over_assistants_the_last_round_has_the_tokens_of_the_run(
+    rehearse: Rehearse, recorded: Recorded
+) -> None:
+    queue = recorded.of(AssistantMessageQueue(assistant_id="asst_1", message_delay=8))
+
+    @queue.tool
+    def order_status(order: str) -> str:
+        """Look up an order."""
+        return f"{order} on its way"
+
+    play = rehearse(queue, model=with_a_tool)
+    assert play.ask("ann", "Where is order 7?") == "It is 7 on its way."
+    process = recorded.one("process assistant")
+    first, last = recorded.all("chat")
+    tool = recorded.one("execute_tool order_status")
+    assert [span.parent.span_id for span in (first, tool, last)] == [process.context.span_id] * 3
+    assert linked(process) == [trace_of(recorded.one("send assistant"))]
+    reasons = [span.attributes["gen_ai.response.finish_reasons"] for span in (first, last)]
+    assert reasons == [("tool_calls",), ("stop",)]
+    assert "gen_ai.usage.input_tokens" not in first.attributes
+    assert last.attributes["gen_ai.usage.input_tokens"] > 0
+    assert {span.attributes["gen_ai.agent.id"] for span in (first, last)} == {"asst_1"}
+    assert first.attributes["gen_ai.response.id"] == last.attributes["gen_ai.response.id"]
+    assert first.attributes["gen_ai.conversation.id"].startswith("thread_")
+    assert process.attributes["assistant_queue.run.id"].startswith("run_")
+
+
+@pytest.mark.parametrize("protocol", ["responses", "assistants"])
+def test_direct_calls_have_spans_and_those_that_run_the_model_its_tokens(
+    rehearse: Rehearse, recorded: Recorded, protocol: str
+) -> None:
+    chosen = {"assistant_id": "asst_1"} if protocol == "assistants" else {"model": "gpt-5"}
+    queue = recorded.of(AssistantMessageQueue(message_delay=8, **chosen))
+    play = rehearse(queue, model=with_a_tool)
+    direct = play.queue
+    direct.create_message("ann", "a text that is in no span")
+    run = direct.create_run(
+        "ann", tools=[{"type": "function", "name": "order_status", "parameters": {}}]
+    )
+    play.provider.wait_for(lambda _: play.provider.runs[-1].status not in RUNNING)
+    waiting = direct.get_run("ann", run.id)
+    (call,) = waiting.required_calls
+    with pytest.raises(Exception, match="waits for the outputs"):
+        direct.submit_tool_outputs("ann", run.id, [{"tool_call_id": "x", "output": "o"}])
+    later = direct.submit_tool_outputs(
+        "ann", run.id, [{"tool_call_id": call.id, "output": "on its way"}]
+    )
+    name = "chat" if protocol == "assistants" else "chat gpt-5"
+    started, refused, submitted = recorded.all(name)
+    assert started.attributes["gen_ai.response.id"] == run.id
+    assert started.attributes["gen_ai.operation.name"] == "chat"
+    assert refused.status.status_code is StatusCode.ERROR
+    assert refused.attributes["error.type"] == "invalid_argument"
+    assert submitted.attributes["gen_ai.response.id"] == later.id
+    looked = recorded.one("get_run")
+    assert looked.attributes["gen_ai.response.id"] == run.id
+    assert looked.attributes["gen_ai.response.finish_reasons"] == ("tool_calls",)
+    assert "gen_ai.usage.input_tokens" not in looked.attributes
+    assert recorded.one("create_message").kind is SpanKind.CLIENT
+    told = json.dumps([dict(one.attributes or {}) for one in recorded.spans.get_finished_spans()])
+    assert "a text" not in told
+    durations = {
+        one.attributes["gen_ai.operation.name"]: one.count
+        for one in recorded.metrics()["gen_ai.client.operation.duration"]
+        if "error.type" not in one.attributes
+    }
+    assert durations == {"chat": 2, "create_message": 1, "get_run": 1}
+
+
+def test_a_refused_direct_call_ends_its_span_with_the_error(
+    rehearse: Rehearse, recorded: Recorded
+) -> None:
+    play = rehearse(recorded.of(a_queue()))
+    play.provider.fault("items.create", refuse(400))
+    with pytest.raises(RequestRefused):
+        play.queue.create_message("ann", "Hi!")
+    assert recorded.one("create_message").attributes["error.type"] == "request_refused"
+
+
+def test_the_history_that_the_queue_keeps_itself_is_read_without_a_span(
+    rehearse: Rehearse, recorded: Recorded
+) -> None:
+    play = rehearse(recorded.of(a_queue(protocol="chat_completions")))
+    play.ask("ann", "Hi!")
+    recorded.spans.clear()
+    assert len(play.queue.list_messages("ann")) == 2
+    assert recorded.spans.get_finished_spans() == ()

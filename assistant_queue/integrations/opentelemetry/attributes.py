@@ -50,6 +50,8 @@ def provider_attributes(config: Config) -> Attributes:
         found["server.port"] = parts.port
     if config.model is not None:
         found["gen_ai.request.model"] = config.model
+    if config.assistant_id is not None:
+        found["gen_ai.agent.id"] = config.assistant_id
     return found
 
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry import context as otel_context
 from opentelemetry import metrics, trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.trace import Link, SpanContext, SpanKind
 
 from assistant_queue import observing
 from assistant_queue.integrations.opentelemetry.attributes import (
@@ -24,6 +20,11 @@ from assistant_queue.integrations.opentelemetry.attributes import (
     round_outcome,
 )
 from assistant_queue.integrations.opentelemetry.instruments import Instruments
+from assistant_queue.integrations.opentelemetry.span_observation import (
+    PROPAGATOR,
+    SpanObservation,
+    Suppression,
+)
 from assistant_queue.observing import Observation, Outcome, Subject
 
 if TYPE_CHECKING:
@@ -33,29 +34,12 @@ if TYPE_CHECKING:
 _SCOPE = "assistant_queue"
 _MAX_LINKS = 128
 """Links of one span. Source: the default limit of the SDKs."""
-_MAX_STATE = 512
-"""Characters of a `tracestate` that are stored. Source: W3C Trace Context, 3.3.1.1."""
 _MAX_KNOWN = 1000
 """Batches whose span is remembered for their delivery. Chosen: more than wait for one in a
 process."""
 _FLUSH_MS = 5000
 """Milliseconds that an export may hold the end of a worker. Chosen: a collector that is away must
 not stop jobs for long."""
-
-_SUPPRESSING = tuple(
-    key
-    for key in (
-        getattr(otel_context, "_SUPPRESS_INSTRUMENTATION_KEY", None),
-        getattr(otel_context, "_SUPPRESS_HTTP_INSTRUMENTATION_KEY", None),
-        "suppress_instrumentation",
-        "suppress_language_model_instrumentation",
-    )
-    if key is not None
-)
-"""Keys of a context in which other instrumentations make no spans. Source:
-opentelemetry.instrumentation.utils and opentelemetry.semconv_ai."""
-
-_PROPAGATOR = TraceContextTextMapPropagator()
 
 
 class SpanObserver:
@@ -66,7 +50,8 @@ class SpanObserver:
        with a link to each message's trace
     3. within it `chat` for each round and `execute_tool` for each call; other instrumentations are
        suppressed while this package asks the provider
-    4. `deliver` for each try, with a span for each part; a child of `process` in the process that
+    4. `chat` for each direct call that runs the model, a span with the call's name for any other
+    5. `deliver` for each try, with a span for each part; a child of `process` in the process that
        ran the batch, else linked to the messages' traces alone
     """
 
@@ -89,7 +74,8 @@ class SpanObserver:
             observing.Adding: self._adding,
             observing.Processing: self._processing,
             observing.Round: self._round,
-            observing.Asking: _asking,
+            observing.Asking: lambda _: Suppression(),
+            observing.Calling: self._calling,
             observing.Executing: self._executing,
             observing.Delivering: self._delivering,
             observing.SendingPart: self._sending_part,
@@ -127,7 +113,7 @@ class SpanObserver:
         span = self._tracer.start_span(
             f"send {subject.queue}", kind=SpanKind.PRODUCER, attributes=attributes
         )
-        return _SpanObservation(span, attributes, end)
+        return SpanObservation(span, attributes, end)
 
     def _processing(self, subject: observing.Processing) -> Observation:
         batch = subject.batch
@@ -155,7 +141,7 @@ class SpanObserver:
             links=_links(batch.messages),
         )
         self._remember(batch.id, span.get_span_context())
-        return _SpanObservation(span, attributes, end)
+        return SpanObservation(span, attributes, end)
 
     def _remember(self, batch_id: str, found: SpanContext) -> None:
         self._processed[batch_id] = found
@@ -196,7 +182,33 @@ class SpanObserver:
             self._instruments.round_ended({**ended, **found}, seconds, outcome)
 
         # Spans of an agent framework are wanted; `chat` stands for our own requests.
-        return _SpanObservation(span, attributes, end, is_suppressing=is_ours)
+        return SpanObservation(span, attributes, end, is_suppressing=is_ours)
+
+    def _calling(self, subject: observing.Calling) -> Observation:
+        is_ours = subject.backend is None
+        operation = "chat" if subject.runs else subject.call
+        attributes: Attributes = {"gen_ai.operation.name": operation}
+        if subject.conversation_id or subject.thread_id:
+            attributes["gen_ai.conversation.id"] = subject.conversation_id or subject.thread_id
+        if subject.run_id is not None:
+            attributes["gen_ai.response.id"] = subject.run_id
+        if subject.backend is None:
+            attributes |= self._provider
+        else:
+            attributes["gen_ai.agent.name"] = subject.backend
+        model = self._provider.get("gen_ai.request.model") if subject.runs else None
+        span = self._tracer.start_span(
+            f"{operation} {model}" if model else operation,
+            kind=SpanKind.CLIENT if is_ours else SpanKind.INTERNAL,
+            attributes=attributes,
+        )
+
+        def end(ended: Attributes, seconds: float, outcome: Outcome) -> None:
+            found = round_outcome(outcome)
+            span.set_attributes(found)
+            self._instruments.round_ended({**ended, **found}, seconds, outcome)
+
+        return SpanObservation(span, attributes, end, is_suppressing=is_ours)
 
     def _executing(self, subject: observing.Executing) -> Observation:
         function = subject.call.function
@@ -217,7 +229,7 @@ class SpanObserver:
                 span.set_attribute("gen_ai.tool.call.result", outcome.output)
             self._instruments.tool_ended(ended, seconds)
 
-        return _SpanObservation(span, attributes, end)
+        return SpanObservation(span, attributes, end)
 
     # --- a delivery -------------------------------------------------------------------------------
 
@@ -245,7 +257,7 @@ class SpanObserver:
                 self._processed.pop(subject.batch_id, None)
             self._instruments.delivered(ended, seconds)
 
-        return _SpanObservation(span, attributes, end)
+        return SpanObservation(span, attributes, end)
 
     def _sending_part(self, subject: observing.SendingPart) -> Observation:
         attributes = _messaging("send_part", subject.channel)
@@ -262,84 +274,7 @@ class SpanObserver:
             if outcome.part_id is not None:
                 span.set_attribute("messaging.message.id", outcome.part_id)
 
-        return _SpanObservation(span, attributes, end)
-
-
-class _SpanObservation:
-    """A span that has started."""
-
-    def __init__(
-        self,
-        span: Span,
-        attributes: Attributes,
-        on_end: Callable[[Attributes, float, Outcome], None],
-        *,
-        is_suppressing: bool = False,
-    ) -> None:
-        self._span = span
-        self._attributes = attributes
-        self._on_end = on_end
-        self._is_suppressing = is_suppressing
-        self._began = time.perf_counter()
-
-    @property
-    def trace(self) -> str | None:
-        """The context of the span, as W3C writes it; None if it is not valid."""
-        carrier: dict[str, str] = {}
-        _PROPAGATOR.inject(carrier, trace.set_span_in_context(self._span, Context()))
-        parent = carrier.get("traceparent")
-        state = carrier.get("tracestate")
-        return f"{parent} {state}" if parent and state and len(state) <= _MAX_STATE else parent
-
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        """Make the span the current one; suppress other instrumentations if it says so."""
-        current = trace.set_span_in_context(self._span)
-        token = otel_context.attach(_suppressing(current) if self._is_suppressing else current)
-        try:
-            yield
-        finally:
-            otel_context.detach(token)
-
-    def end(self, outcome: Outcome) -> None:
-        """End the span."""
-        seconds = time.perf_counter() - self._began
-        ended = dict(self._attributes)
-        try:
-            if outcome.error is not None:
-                ended["error.type"] = outcome.error
-                self._span.set_attribute("error.type", outcome.error)
-                self._span.set_status(Status(StatusCode.ERROR, outcome.error))
-            self._on_end(ended, seconds, outcome)
-        finally:
-            self._span.end()
-
-
-class _Suppression:
-    """A request without a span, also of other instrumentations."""
-
-    trace = None
-
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        token = otel_context.attach(_suppressing(otel_context.get_current()))
-        try:
-            yield
-        finally:
-            otel_context.detach(token)
-
-    def end(self, outcome: Outcome) -> None:
-        """Do nothing."""
-
-
-def _asking(_: observing.Asking) -> Observation:
-    return _Suppression()
-
-
-def _suppressing(current: Context) -> Context:
-    for key in _SUPPRESSING:
-        current = otel_context.set_value(key, True, current)
-    return current
+        return SpanObservation(span, attributes, end)
 
 
 def _messaging(operation: str, destination: str) -> Attributes:
@@ -370,7 +305,7 @@ def _links(messages: Sequence[Message]) -> list[Link]:
             continue
         parent, _, state = message.trace.partition(" ")
         carrier = {"traceparent": parent, "tracestate": state}
-        span = trace.get_current_span(_PROPAGATOR.extract(carrier, Context()))
+        span = trace.get_current_span(PROPAGATOR.extract(carrier, Context()))
         if span.get_span_context().is_valid:
             found.setdefault(parent, (span.get_span_context(), []))[1].append(message.id)
     links = []
