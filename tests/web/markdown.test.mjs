@@ -5,10 +5,10 @@ import { test } from "node:test";
 
 const { blocksOf, spoken } = await import(`${process.env.PAGE}/markdown.js`);
 
-const TAGS = /^(p|h[3-6]|blockquote|ul|ol|li|hr|br|em|strong|s|code|pre|a|table|thead|tbody|tr|th|td|input)$/;
+const TAGS = /^(p|h[2-6]|blockquote|ul|ol|li|hr|br|em|strong|s|code|pre|a|table|thead|tbody|tr|th|td|input)$/;
 const ATTRIBUTES = {
   a: ["href", "rel", "target", "title"], input: ["aria-label", "checked", "disabled", "type"], ol: ["start"],
-  th: ["class", "scope"], td: ["class"], li: ["class"], h3: ["class"], h4: ["class"], h5: ["class"], h6: ["class"],
+  th: ["class", "scope"], td: ["class"], li: ["class"], h2: ["class"], h3: ["class"], h4: ["class"], h5: ["class"], h6: ["class"],
 };
 
 // As in HTML, for reading; `pre` with its language.
@@ -36,7 +36,9 @@ function check(text, isLive) {
 }
 
 test("the usual blocks", () => {
-  assert.equal(html("# One\n\n###### Six"), '<h3 class="h1">One</h3><h6 class="h6">Six</h6>');
+  assert.equal(html("# One\n\n###### Six"), '<h2 class="h1">One</h2><h3 class="h6">Six</h3>');
+  assert.equal(html("### Three\n\n> #### Four\n\n# One"),
+    '<h2 class="h3">Three</h2><blockquote><h3 class="h4">Four</h3></blockquote><h2 class="h1">One</h2>');
   assert.equal(html("a\nb"), "<p>a<br></br>b</p>");
   assert.equal(html("> a\n> > b"), "<blockquote><p>a</p><blockquote><p>b</p></blockquote></blockquote>");
   assert.equal(html("1. a\n   - b\n     - c\n2. d"), "<ol><li>a<ul><li>b<ul><li>c</li></ul></li></ul></li><li>d</li></ol>");

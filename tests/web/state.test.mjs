@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-const { apply, initial, localTime, refuse, remember, replyOf, say, sendAgain, takeBack, unsigned, whoTypes, windowText } = await import(`${process.env.PAGE}/state.js`);
+const { apply, initial, localTime, refuse, remember, replyOf, say, sendAgain, takeBack, underWay, unsigned, whoTypes, windowText } = await import(`${process.env.PAGE}/state.js`);
 
 const T0 = Date.parse("2026-01-01T00:00:00Z");
 const at = (seconds) => new Date(T0 + seconds * 1000).toISOString();
@@ -148,6 +148,43 @@ test("where events are missing, everything begins again but for what is not sent
   remember(state, { next: null, messages: [{ id: "m2", role: "assistant", text: "the answer" }, { id: "m1", role: "user", text: "Mia: a" }] });
   apply(state, { type: "caught_up" }, T0);
   assert.deepEqual(state.older.map((one) => one.text), ["a", "the answer"]);
+});
+
+test("a stopped run keeps what was said, as no answer", () => {
+  const stopped = { type: "run_stopped", batch_id: "b", run_id: "r", message_ids: ["1"], reply: "Hel", replies: ["Hel"], usage: null, at: at(6) };
+  const state = play(queued("1", "a"), claimed(["1"]), delta(0, "Hello"));
+  assert.equal(underWay(state).id, "b");
+  apply(state, stopped, T0);
+  assert.deepEqual(state.items.map((item) => item.status), ["stopped", "stopped"]);
+  assert.deepEqual([texts(state), underWay(state)], [["a", "Hel"], undefined]);
+  apply(state, delta(3, "lo"), T0); // on its way when it was stopped
+  assert.deepEqual(texts(state), ["a", "Hel"]);
+});
+
+test("an interrupted run is withdrawn, and its messages are answered with the new one", () => {
+  const state = play(queued("1", "a"), claimed(["1"]), delta(0, "Hello"), queued("2", "b", 1));
+  apply(state, { type: "run_interrupted", batch_id: "b", run_id: "r", message_ids: ["1"], at: at(6) }, T0);
+  assert.deepEqual(texts(state), ["a", "", "b"]);
+  assert.deepEqual(state.items.map((item) => item.status), ["waiting", "interrupted", "waiting"]);
+  apply(state, { ...claimed(["1", "2"]), batch_id: "c" }, T0);
+  apply(state, { ...ready(["1", "2"], "Both"), batch_id: "c" }, T0);
+  assert.deepEqual(texts(state), ["a", "", "b", "Both"]);
+  assert.deepEqual(state.items.map((item) => item.status), ["answered", "interrupted", "answered", "done"]);
+});
+
+test("an interrupted batch that is claimed again under its own id is written anew", () => {
+  const state = play(queued("1", "a"), claimed(["1"]), delta(0, "Hello"), queued("2", "b", 1));
+  apply(state, { type: "run_interrupted", batch_id: "b", run_id: "r", message_ids: ["1"], at: at(6) }, T0);
+  for (const event of [claimed(["1", "2"]), delta(0, "Both", "r2"), ready(["1", "2"], "Both")]) apply(state, event, T0);
+  assert.deepEqual(texts(state), ["a", "b", "Both"]);
+});
+
+test("a message that joins the running answer belongs to it", () => {
+  const state = play(queued("1", "a"), claimed(["1"]), queued("2", "b", 1));
+  apply(state, { type: "message_steered", batch_id: "b", message_ids: ["2"], at: at(6) }, T0);
+  assert.deepEqual([state.items[2].status, state.items[1].count, state.window], ["working", 2, null]);
+  apply(state, ready(["1", "2"], "Both"), T0);
+  assert.deepEqual(state.items.map((item) => item.status), ["answered", "done", "answered"]);
 });
 
 test("an event of a newer version is left alone", () => {

@@ -36,7 +36,7 @@ It is **on its way**, see [the tracking page](https://example.com/t) and ~~nothi
 
 The end."""
 SHAPES = {
-    "h4.h2": 1,
+    "h2.h2": 1,
     "strong": 1,
     "p a[href='https://example.com/t'][rel~='noopener'][target='_blank']": 1,
     "s": 1,

@@ -4,7 +4,7 @@ import { Composer } from "./compose.js";
 import { Outbox, request, Stream } from "./net.js";
 import { contentOf } from "./parts.js";
 import { initials } from "./rows.js";
-import { apply, initial, lastWaiting, messageOf, refuse, remember, say, sendAgain, takeBack } from "./state.js";
+import { apply, initial, lastWaiting, messageOf, refuse, remember, say, sendAgain, takeBack, underWay } from "./state.js";
 import { View } from "./view.js";
 
 const by = (id) => document.getElementById(id);
@@ -30,7 +30,10 @@ function roomOf(path) {
   }
 }
 
-const view = new View({ assistant: settings.assistant, room, windowS: settings.window_s }, { older: moreHistory, takeBack: giveUp, retry, edit, sendAgain: again });
+const view = new View(
+  { assistant: settings.assistant, room, windowS: settings.window_s, canStop: settings.stop },
+  { older: moreHistory, takeBack: giveUp, retry, edit, sendAgain: again, stop },
+);
 
 function changed() {
   if (isDue) return;
@@ -217,6 +220,19 @@ function again(id) {
   if (!message) return;
   sendAgain(state, id);
   outbox.add({ id, author: message.author, text: message.text, parts: message.files?.parts });
+  changed();
+}
+
+async function stop() {
+  const batch = underWay(state);
+  if (!batch) return;
+  view.stopping = batch.id;
+  changed();
+  const answer = await request(`${address}/stop`, "POST").catch(() => null);
+  if (answer?.ok) return; // the event says what became of it
+  view.stopping = null;
+  const problem = await answer?.json().catch(() => null);
+  view.notice(answer ? `It was not stopped. ${problem?.detail ?? ""}`.trim() : "There is no connection. Try again in a moment.");
   changed();
 }
 

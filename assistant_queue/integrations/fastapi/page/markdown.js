@@ -27,6 +27,7 @@ export function blocksOf(text, isLive = false) {
   const source = isLive ? remend(withoutHalfTable(text), UNFINISHED) : text;
   const env = {};
   const tokens = parser.parse(source, env);
+  const ranks = headingRanks(tokens);
   const lines = source.split("\n");
   const links = env.references ? JSON.stringify(env.references) : "";
   const blocks = [];
@@ -35,11 +36,26 @@ export function blocksOf(text, isLive = false) {
     if (token.level > 0 || token.nesting > 0) return;
     const own = tokens.slice(start, place + 1);
     const [first, end] = own[0].map ?? [0, 0];
-    const key = `${own[0].type} ${lines.slice(first, end).join("\n")} ${links}`;
-    blocks.push({ key, isCode: own.length === 1 && "pre" === kindOf(own[0]), draw: () => treesOf(own) });
+    const kind = own[0].type + own.map((one) => ranks.get(one) ?? "").join("");
+    const key = `${kind} ${lines.slice(first, end).join("\n")} ${links}`;
+    const isCode = own.length === 1 && kindOf(own[0]) === "pre";
+    blocks.push({ key, isCode, draw: () => treesOf(own, ranks) });
     start = place + 1;
   });
   return blocks;
+}
+
+// Headings as screen readers count them: below the page's own, and none deeper than one below the
+// heading before it.
+function headingRanks(tokens) {
+  const ranks = new Map();
+  let before = 1;
+  for (const token of tokens) {
+    if (token.type !== "heading_open") continue;
+    before = Math.min(Number(token.tag[1]) + 1, before + 1, 6);
+    ranks.set(token, before);
+  }
+  return ranks;
 }
 
 // The head of a table is a line of bars until the line below it is there: it waits for that.
@@ -71,16 +87,16 @@ const kindOf = (token) => (token.type === "fence" || token.type === "code_block"
 
 // --- tokens to trees ----------------------------------------------------------------------------
 
-function treesOf(tokens) {
+function treesOf(tokens, ranks) {
   const root = make("root");
   const open = [root]; // a stack: however deep the text nests, nothing here recurses
   const last = () => open[open.length - 1];
   for (const token of tokens) {
     if (token.type === "inline") inlineOf(token.children, open);
     else if (kindOf(token) === "pre") last().children.push(codeOf(token));
-    else if (token.nesting === 0) last().children.push(blockOf(token));
+    else if (token.nesting === 0) last().children.push(blockOf(token, ranks));
     else if (token.nesting > 0) {
-      const made = token.hidden ? last() : blockOf(token);
+      const made = token.hidden ? last() : blockOf(token, ranks);
       if (!token.hidden) last().children.push(made);
       open.push(made);
     } else open.pop();
@@ -124,12 +140,9 @@ function taskOf(tokens, open) {
   return true;
 }
 
-function blockOf(token) {
+function blockOf(token, ranks) {
   const { tag } = token;
-  if (/^h[1-6]$/.test(tag)) {
-    // The page's own headings come before those of an answer.
-    return make(`h${Math.min(6, Number(tag[1]) + 2)}`, { class: `h${tag[1]}` });
-  }
+  if (ranks.has(token)) return make(`h${ranks.get(token)}`, { class: `h${tag[1]}` });
   if (TABLE.has(tag)) {
     const side = ALIGNED.exec(token.attrGet("style") ?? "");
     return make(tag, { ...(side ? { class: side[1] } : {}), ...(tag === "th" ? { scope: "col" } : {}) });

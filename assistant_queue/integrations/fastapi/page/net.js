@@ -9,7 +9,7 @@ const ASLEEP = 30000; // a page that was hidden for longer does not trust its co
 const EVENTS = [
   "message_queued", "message_edited", "message_cancelled", "window_moved", "typing", "batch_claimed", "run_started", "text_delta",
   "tool_called", "tool_answered", "reply_ready", "attempt_failed", "batch_parked", "batch_dead_lettered", "batch_retried",
-  "batch_discarded", "said", "events_missed", "presence", "caught_up", "closed",
+  "batch_discarded", "said", "run_stopped", "run_interrupted", "message_steered", "events_missed", "presence", "caught_up", "closed",
 ];
 
 export class Stream {

@@ -62,7 +62,7 @@ export class Row {
     const line = element("p", null, "note");
     const say = (words) => line.append(element("span", words));
     if (row.edited && row.status !== "cancelled") say("Edited");
-    const words = { sending: "Sending…", cancelled: "Taken back", failed: "Not answered" }[row.status];
+    const words = { sending: "Sending…", cancelled: "Taken back", failed: "Not answered", stopped: "Stopped" }[row.status];
     if (words) say(words);
     if (row.status === "refused") {
       const isFast = Boolean(row.why?.until);
@@ -122,6 +122,8 @@ export class Row {
     if (row.status === "retrying") notes.push(trouble(`That did not work (attempt ${row.attempt}). Trying again.`));
     if (row.status === "failed") notes.push(trouble(`${row.error?.detail ?? "There is no answer."} What you wrote is kept.`, again));
     if (row.status === "parked") notes.push(trouble("It is not known whether this was answered. A person has to look.", again));
+    if (row.status === "stopped") notes.push(element("p", this.said.isEmpty ? "Stopped before an answer." : "Stopped here.", "quietly"));
+    if (row.status === "interrupted") notes.push(element("p", "Interrupted: answered together with what came after.", "quietly"));
     if (row.status === "discarded") notes.push(element("p", "This was given up.", "quietly"));
     return notes;
   }

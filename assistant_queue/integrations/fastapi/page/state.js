@@ -1,8 +1,8 @@
 // What the page knows, and how events change it. Pure: no network, no clock, no document. The tests run it without a browser.
 //
 // state.items holds, in order: messages {kind: "message", id, author, text, status, ...} and batches {kind: "batch", id, status, parts, tools, ...}.
-// A message is: sending, refused (not taken by the server), waiting, working, answered, cancelled, failed.
-// A batch is: working, done, retrying, failed, parked, discarded.
+// A message is: sending, refused (not taken by the server), waiting, working, answered, cancelled, failed, stopped.
+// A batch is: working, done, retrying, failed, parked, discarded, stopped, interrupted.
 
 import { shownOf } from "./parts.js";
 
@@ -20,6 +20,8 @@ export function initial() {
     missed: false,
   };
 }
+
+const ENDED = new Set(["done", "stopped", "interrupted"]); // text that is on its way is none of theirs
 
 const find = (state, kind, id) => state.items.find((item) => item.kind === kind && item.id === id);
 
@@ -70,6 +72,8 @@ const changes = {
     if (event.author) state.typing[event.author] = event.until;
   },
   batch_claimed(state, event) {
+    const before = find(state, "batch", event.batch_id);
+    if (before?.status === "interrupted") state.items.splice(state.items.indexOf(before), 1); // it stands below its new messages
     const batch = batchOf(state, event);
     Object.assign(batch, { status: "working", attempt: event.attempt, claimedAt: batch.claimedAt ?? event.at });
     mark(state, event.message_ids, "working");
@@ -82,7 +86,7 @@ const changes = {
   },
   text_delta(state, event) {
     const batch = find(state, "batch", event.batch_id);
-    if (!batch || batch.status === "done") return;
+    if (!batch || ENDED.has(batch.status)) return;
     const key = `${event.run_id}/${event.index}`;
     let part = batch.parts.find((one) => one.key === key);
     if (!part) batch.parts.push((part = { key, points: [] }));
@@ -109,6 +113,28 @@ const changes = {
   attempt_failed(state, event) {
     const batch = find(state, "batch", event.batch_id);
     if (batch) Object.assign(batch, { status: "retrying", parts: [], retryAt: event.retry_at, error: event.error, fallback: null });
+  },
+  // Ended for good: what was said until then stays, and is no answer.
+  run_stopped(state, event) {
+    const batch = batchOf(state, event);
+    Object.assign(batch, { status: "stopped", replies: event.replies, readyAt: event.at, error: null });
+    for (const tool of batch.tools) tool.done = true;
+    mark(state, event.message_ids, "stopped");
+  },
+  // Withdrawn: its messages are answered with those that came meanwhile.
+  run_interrupted(state, event) {
+    const batch = find(state, "batch", event.batch_id);
+    if (batch) Object.assign(batch, { status: "interrupted", parts: [], tools: [], replies: null, fallback: null, readyAt: event.at });
+    mark(state, event.message_ids, "waiting");
+  },
+  // Joined to the answer that is under way.
+  message_steered(state, event) {
+    const ids = event.message_ids ?? [event.message_id];
+    mark(state, ids, "working");
+    const batch = find(state, "batch", event.batch_id);
+    if (batch) batch.count += ids.length;
+    const left = state.items.filter((item) => item.kind === "message" && item.status === "waiting").length;
+    state.window = left && state.window ? { ...state.window, count: left } : null;
   },
   batch_dead_lettered: (state, event) => fail(state, event, "failed"),
   batch_parked: (state, event) => fail(state, event, "parked"),
@@ -191,6 +217,9 @@ export function sendAgain(state, id) {
 export function lastWaiting(state, me) {
   return state.items.findLast((item) => item.kind === "message" && item.status === "waiting" && (item.mine || item.author === me));
 }
+
+// The batch that can be stopped: one of a thread is under way at a time.
+export const underWay = (state) => state.items.findLast((item) => item.kind === "batch" && (item.status === "working" || item.status === "retrying"));
 
 export const messageOf = (state, id) => find(state, "message", id);
 

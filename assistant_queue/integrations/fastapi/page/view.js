@@ -3,7 +3,7 @@
 import { spoken } from "./markdown.js";
 import { element } from "./rich.js";
 import { avatar, Row } from "./rows.js";
-import { replyOf, whoTypes, windowText } from "./state.js";
+import { replyOf, underWay, whoTypes, windowText } from "./state.js";
 import { withDays } from "./times.js";
 
 const by = (id) => document.getElementById(id);
@@ -12,8 +12,9 @@ const JOINED_MS = 300000; // a message that follows later has its own head
 const NOTICE_MS = 8000;
 
 export class View {
-  constructor({ assistant, room, windowS }, actions) {
-    Object.assign(this, { assistant, room, windowS, actions });
+  constructor({ assistant, room, windowS, canStop }, actions) {
+    Object.assign(this, { assistant, room, windowS, canStop, actions });
+    this.stopping = null; // the batch that was asked to stop
     this.me = null;
     this.drawn = new Map(); // key -> Row
     this.announced = new Set();
@@ -28,6 +29,7 @@ export class View {
     });
     by("jump").addEventListener("click", () => this.toEnd(true));
     by("older").addEventListener("click", () => actions.older());
+    by("stop").addEventListener("click", () => actions.stop());
     new ResizeObserver(() => this.follows && this.toEnd()).observe(this.scroll);
   }
 
@@ -73,8 +75,17 @@ export class View {
     if (this.follows) this.toEnd();
     else if (grewAbove) this.scroll.scrollTop = wasAtTop + this.scroll.scrollHeight - before;
     else if (this.scroll.scrollHeight > before + 4) by("jump").hidden = false;
+    this.drawStop(underWay(state));
     this.drawPeople(state.people);
     if (state.caughtUp) this.announce(state);
+  }
+
+  drawStop(batch) {
+    const hadFocus = document.activeElement === by("stop");
+    by("stop").hidden = !this.canStop || !batch;
+    by("stop").disabled = Boolean(batch) && this.stopping === batch.id;
+    by("stop").setAttribute("aria-label", by("stop").disabled ? "Stopping…" : "Stop the answer");
+    if (hadFocus && (by("stop").hidden || by("stop").disabled)) by("text").focus();
   }
 
   // --- around the conversation -------------------------------------------------------------------------------------------
@@ -146,6 +157,7 @@ export class View {
       if (item.kind === "message" && !item.mine && item.author !== this.me) fresh.push([key, `${item.author ?? "Somebody"}: ${wordsOf(item)}`]);
       else if (item.kind === "batch" && item.status === "done") fresh.push([key, `${this.assistant}: ${replyOf(item).map(spoken).join(" ")}`]);
       else if (item.kind === "batch" && item.status === "failed") fresh.push([key, "No answer."]);
+      else if (item.kind === "batch" && item.status === "stopped") fresh.push([key, "Stopped."]);
       else if (item.kind === "message") this.announced.add(key);
     }
     this.announced.add("begun");

@@ -1,0 +1,82 @@
+"""The chat page for screen readers and keyboards: axe's rules in every state, both colours."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Page, expect
+
+from assistant_queue import AssistantMessageQueue
+from assistant_queue.testing import StandInProvider
+from assistant_queue.testing.provider import RunFailure
+from tests.web.browser import Person, replies, say
+from tests.web.conftest import patient, running
+from tests.web.test_page_answers import ANSWER
+from tests.web.test_page_uploads import choose, png, upload
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
+
+RULES = {
+    "runOnly": {
+        "type": "tag",
+        "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+    }
+}
+
+
+async def faults(page: Page) -> list[str]:
+    """Return what axe finds, with the elements."""
+    # Nothing is judged half faded in.
+    await page.evaluate("Promise.all(document.getAnimations().map((one) => one.finished))")
+    found = await Axe().run(page, options=RULES)
+    return [
+        f"{one['id']}: {node['target']} {node['failureSummary']}"
+        for one in found.response["violations"]
+        for node in one["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+async def test_every_state_keeps_the_rules(
+    person: Person, queue: AssistantMessageQueue, provider: StandInProvider, width: int, scheme: str
+) -> None:
+    options = {
+        "viewport": {"width": width, "height": 800},
+        "color_scheme": scheme,
+        "reduced_motion": "reduce",
+    }
+    with patient(queue, 300) as other:
+        other.start_worker()
+        with running(other) as site:
+            mia = await person(None, url=site.url, **options)
+            assert await faults(mia) == [], "the question for the name"
+            await mia.fill("#nickname", "Mia")
+            await mia.keyboard.press("Enter")
+            await expect(mia.locator("#empty")).to_be_visible()
+            assert await faults(mia) == [], "an empty room"
+            tom = await person("Tom", url=site.url, **options)
+
+            provider.model = lambda _: ANSWER
+            await choose(tom, upload("n.txt", "text/plain", b"x"))
+            await say(tom, "Hello!")
+            await choose(mia, upload("l.png", "image/png", png(40, 40)))
+            await say(mia, "My lamp")
+            await expect(mia.locator(".message.waiting")).to_have_count(2)
+            await asyncio.to_thread(other.flush, "kitchen")
+            await expect(replies(mia, ".done")).to_have_count(1)
+            provider.model = lambda _: RunFailure()
+            await say(mia, "and this?")
+            await expect(mia.locator(".message.waiting")).to_have_count(1)
+            await asyncio.to_thread(other.flush, "kitchen")
+            await expect(mia.locator(".failure")).to_have_count(1)
+            await say(mia, "one", "two")
+            await mia.get_by_role("button", name="Take back: one").click()
+            await expect(mia.locator(".message.cancelled")).to_have_count(1)
+            await mia.get_by_role("button", name="Edit: two").click()
+            await choose(mia, upload("x.exe", "", b"\0"))
+            assert await faults(mia) == [], "a conversation"
+            await mia.locator(".picture").first.click()
+            assert await faults(mia) == [], "a picture in full"
