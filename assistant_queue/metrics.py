@@ -116,7 +116,7 @@ class Metrics:
         batches: Batches by outcome: `completed`, `incomplete`, `failed`.
         runs: Times that a batch was sent to the provider.
         runs_saved: Answered messages less the batches that answered them.
-        errors: Attempts that ended with an error, by its code.
+        errors: Attempts that ended with an error, by its code; `worker_lost` are the takeovers.
         takeovers: Batches that were claimed from a worker that had died or lost its lease.
         durations: By name. `window_wait`: a batch's first message to the end of its window;
             `queue_wait`: from there to the claim; `first_token`: the request to the first text;

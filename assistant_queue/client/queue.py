@@ -372,7 +372,7 @@ class AssistantMessageQueue(TakesTools, TakesHooks, ProviderCallMethods, EventMe
         return self._store.run(self._commands.jobs_of(thread_id))
 
     def get_messages_by_job_id(self, job_id: str) -> list[MessageStatus]:
-        """Return the messages whose receipts named this wake-up, in the order of their adds.
+        """Return the messages with receipts that named this wake-up, in the order of their adds.
 
         RQ forgets the job of a wake-up when a worker takes it; the record of a message keeps its
         id, as long as `get_message` knows the message. The call scans all records under the prefix:

@@ -197,6 +197,18 @@ def batch_failed(
     return counts
 
 
+def batch_quarantined(error_code: str) -> Counts:
+    """Return the counts of a batch with stored progress that cannot be read; it has failed.
+
+    Its messages are counted by the script, which alone has them. Its durations are not known, and
+    neither is how often it was sent: as if once.
+    """
+    counts = Counts()
+    counts.add("b:failed")
+    _count_error(counts, error_code)
+    return counts
+
+
 def attempt_failed(error_code: str) -> Counts:
     """Return the counts of an attempt that failed, while its batch will be tried again."""
     counts = Counts()

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from assistant_queue.core.measures import batch_quarantined
 from assistant_queue.core.progress import dump_error
 from assistant_queue.errors import StoreError
 from assistant_queue.models import ErrorInfo
@@ -152,6 +153,7 @@ def quarantine(namespace: Namespace, kind: str, key: str, thread_id: str = "") -
                 failure=failure[:-1].replace("%", "%%") + ',"message_ids":[%s]}',
                 done=namespace.keys.done(thread_id),
                 shelf=namespace.keys.shelf,
+                counts=namespace.counted(lambda: batch_quarantined(CORRUPT)),
             )
         )
     )

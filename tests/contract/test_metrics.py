@@ -15,7 +15,7 @@ from assistant_queue.core.measures import BOUNDS, MOST_LABELS, MOST_PAIRS, OTHER
 from assistant_queue.core.progress import moment
 from assistant_queue.core.stored_rows import ToolRow
 from assistant_queue.core.thread_state import ThreadState
-from assistant_queue.errors import NotPermitted
+from assistant_queue.errors import LeaseLost, NotPermitted
 from assistant_queue.store import wakeups
 from assistant_queue.store.calls import Namespace
 from assistant_queue.store.ops import control, measuring
@@ -140,6 +140,7 @@ def test_a_takeover_is_counted_and_a_handover_is_not(store: Rig) -> None:
     store.clock.advance(31)
     store.claim()
     assert store.metrics().takeovers == 1
+    assert store.metrics().errors["worker_lost"] == 1
 
 
 def test_a_message_is_queued_for_good_whatever_becomes_of_it(store: Rig) -> None:
@@ -331,6 +332,34 @@ def test_tenants_beyond_the_bound_share_a_row_by_model(store: Rig) -> None:
 # --- a key that another program changed, and a queue that counts nothing ------------------------
 
 
+@pytest.mark.parametrize("is_counted", [True, False])
+def test_a_batch_whose_thread_was_overwritten_counts_as_failed(
+    store: Rig, *, is_counted: bool
+) -> None:
+    store.add(delay_s=0, wants_reply=False)
+    store.add(delay_s=0)
+    store.add(delay_s=0)
+    lease = store.claim()
+    if not is_counted:
+        store.namespace = Namespace(store.prefix, store.clock, is_counted=False)
+    store.client.delete(store.keys.thread("thread"))
+    store.client.set(store.keys.thread("thread"), "not a hash")
+    call = len(store.sent)
+    with pytest.raises(LeaseLost):
+        store.finish(lease)
+    (failed,) = store.failed()
+    assert failed.reason == "corrupt"
+    found = store.metrics()
+    expected = ({"completed": 0, "incomplete": 0, "failed": 1}, 3, {"corrupt": 1}, 1)
+    nothing = (dict.fromkeys(found.batches, 0), 0, {}, 0)
+    seen = (found.batches, found.messages["failed"], found.errors, found.runs)
+    assert seen == (expected if is_counted else nothing)
+    assert found.durations["run"].count == 0
+    for one in [one for one in store.sent[call:] if one.script.name == "quarantine"]:
+        store.again(one)
+    assert store.metrics().errors == found.errors, "a late copy counts nothing"
+
+
 def test_a_key_of_another_type_costs_no_batch_and_the_counts_begin_anew(store: Rig) -> None:
     store.client.set(store.keys.metrics, "not a hash")
     store.postpone(claimed(store), wait_s=0)
@@ -491,7 +520,7 @@ def test_what_this_version_stored_is_read(store: Rig) -> None:
     }
     assert found.batches == {"completed": 3, "incomplete": 1, "failed": 2}
     assert (found.runs, found.runs_saved, found.takeovers) == (13, 5, 6)
-    assert found.errors == {"rate_limit_exceeded": 2, "other": 1}
+    assert found.errors == {"rate_limit_exceeded": 2, "other": 1, "worker_lost": 6}
     assert found.tools == {"weather": ToolMetrics(calls=3, errors=1, seconds=1.5)}
     tokens = TokenMetrics(
         model="gpt-4.1",

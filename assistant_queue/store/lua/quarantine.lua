@@ -1,8 +1,9 @@
 -- Event `quarantine`: rename keys with content that the queue did not write, so that an operator
 -- can inspect them; the thread continues with the rest.
 -- KEYS: thread pending frozen due counters failed quarantine broken scheduled queue queues job
+--       metrics
 -- ARGV: now thread_id kind batch_id failure done shelf recheck_ms tick function origin base stamp
---       job_id
+--       job_id counts
 -- Returns {'moved', new names of keys ...}
 --         {'foreign', a key of RQ's that has another type}: nothing has changed
 -- Sound keys stay: another call, or this one if a copy of it arrives late, has repaired them.
@@ -10,7 +11,7 @@
 -- kind: what `broken` should be. The hash of a broken thread is quarantined, too: its waiting
 -- messages are numbered anew; frozen messages move to the failed list, because their progress is
 -- unknown.
---! include common wakeup
+--! include common wakeup quiet counts
 for _, theirs in ipairs({{key.scheduled, 'zset'}, {key.queue, 'list'}, {key.queues, 'set'}}) do
   if is_foreign(theirs[1], theirs[2]) then return {'foreign', theirs[1]} end
 end
@@ -54,11 +55,12 @@ local function bury(t)
   local record, dead = arg.base .. ':batch:' .. batch, arg.base .. ':dead:' .. batch
   if is_foreign(record, 'hash') then move(record) end
   if is_foreign(dead, 'list') then move(dead) end
-  local entries, ids = redis.call('LRANGE', key.frozen, 0, -1), {}
+  local entries, ids, of_users = redis.call('LRANGE', key.frozen, 0, -1), {}, 0
   for _, entry in ipairs(entries) do
     local id = readable(entry)
     if id then
       ids[#ids + 1] = cjson.encode(id)
+      if not is_said(entry) then of_users = of_users + 1 end
       if redis.call('TYPE', message_key(id)).ok == 'hash' then
         redis.call('HSET', message_key(id), 'batch', batch)
       end
@@ -71,6 +73,8 @@ local function bury(t)
   redis.call('PERSIST', record)
   redis.call('ZADD', key.failed, ms(now), batch)
   book(nil, 'failed', #entries)
+  count_step()
+  if arg.counts ~= '' and of_users > 0 then count('m:failed', ms(of_users)) end
   redis.call('PUBLISH', arg.done, batch)
 end
 

@@ -29,7 +29,7 @@ def messages_of(namespace: Namespace, thread_id: str) -> Operation[list[MessageS
 
 
 def messages_of_job(namespace: Namespace, job_id: str) -> Operation[list[MessageStatus]]:
-    """Return the statuses of the messages whose receipts name this wake-up, in order.
+    """Return the statuses of the messages with receipts that name this wake-up, in order.
 
     Each record of a message has that id for as long as it lives: RQ forgets its job when a worker
     takes it. All records are scanned, so that an add writes no index.

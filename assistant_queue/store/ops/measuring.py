@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from assistant_queue.core.attempt_log import WORKER_LOST
 from assistant_queue.core.measures import BOUNDS, DURATIONS, OTHER, USAGE_FIELDS, label_of
 from assistant_queue.core.progress import moment
 from assistant_queue.errors import NotPermitted, StoreError
@@ -188,7 +189,7 @@ def _metrics_of(fields: Mapping[str, int], counters: Mapping[str, int], **now: A
         batches=batches,
         runs=fields.get("again", 0) + sum(batches.values()),
         runs_saved=saved,
-        errors=_errors(groups["e"]),
+        errors=_errors(groups["e"], counters.get("takeovers", 0)),
         takeovers=counters.get("takeovers", 0),
         durations={name: _histogram(groups["h"], short) for name, short in DURATIONS.items()},
         tools=_tools(groups["t"]),
@@ -200,8 +201,9 @@ def _metrics_of(fields: Mapping[str, int], counters: Mapping[str, int], **now: A
     )
 
 
-def _errors(group: _Group) -> dict[str, int]:
-    found: dict[str, int] = {}
+def _errors(group: _Group, lost: int) -> dict[str, int]:
+    """Return the attempts that failed; a worker that died is counted by the one that takes over."""
+    found = {WORKER_LOST.code: lost} if lost else {}
     for (code,), count in group.items():
         found[label_of(code)] = found.get(label_of(code), 0) + count
     return found

@@ -1,4 +1,4 @@
-"""Records found without an index: a scan of all keys, whose time grows with their number."""
+"""Records found without an index: a scan of all keys, which takes the longer the more there are."""
 
 from __future__ import annotations
 
