@@ -45,6 +45,7 @@
     │   ├── RetryLater
     │   ├── Undeliverable
     │   └── DeliveryUnknown
+    ├── AuditUnavailable              the audit's database (also a ConnectionError)
     └── LeaseLost                     another worker holds the thread
 
 `retryable` says whether the same call can succeed later unchanged. For a provider's refusal, the
@@ -542,6 +543,16 @@ class DeliveryUnknown(DeliveryError):
     def __init__(self, reason: str = "the platform may have taken it") -> None:
         super().__init__(str(reason))
         self.reason = str(reason)
+
+
+class AuditUnavailable(AssistantQueueError, ConnectionError):
+    """The audit's database is away, refuses, or has no tables of this version.
+
+    Nothing was written there; what is to be written stays in Redis.
+    """
+
+    retryable = True
+    code = "audit_unavailable"
 
 
 class LeaseLost(AssistantQueueError):

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from assistant_queue.config import Config
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +36,19 @@ def wake(thread_id: str, *, origin: str | None = None) -> None:
     run(_wake(thread_id, origin or job_origin, job_id, stock=origin is None))
 
 
+def _drain_audit(config: Config) -> None:
+    """Write the audit: the process ends with its job."""
+    from assistant_queue.clock import SystemClock
+    from assistant_queue.store.ops.namespaces import namespace_of
+    from assistant_queue.worker.audit_drain import AuditDrain
+    from assistant_queue.worker.runtime import worker_sync_client
+
+    namespace = namespace_of(config, SystemClock())
+    client = worker_sync_client(config)
+    AuditDrain(namespace, config.audit, client).pass_once()
+    client.close()
+
+
 async def _wake(thread_id: str, origin: str | None, job_id: str, *, stock: bool) -> None:
     from assistant_queue.store.rq_jobs import RqJob
     from assistant_queue.worker.app_loader import load_app
@@ -53,3 +70,5 @@ async def _wake(thread_id: str, origin: str | None, job_id: str, *, stock: bool)
         # Nothing calls them after this process.
         await runtime.hook_calls.drain(config.callback_limit)
         await runtime.close()
+        if config.audit is not None:
+            _drain_audit(config)

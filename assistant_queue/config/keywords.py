@@ -224,6 +224,9 @@ class Options(TypedDict, total=False):
     metrics: bool
     """Count what is done in Redis, for get_metrics(): exact over processes and kills. Default:
     True. Environment: ASSISTANT_QUEUE_METRICS. Used by: worker."""
+    audit: Any
+    """Sink that keeps every batch, prompt and reply in a database: SqlAudit(url). Default: None.
+    Used by: producer and worker."""
     log_tracebacks: bool
     """Log exceptions of your functions with tracebacks; otherwise with type and message; secrets
     are hidden in both. Default: False. Environment: ASSISTANT_QUEUE_LOG_TRACEBACKS. Used by:

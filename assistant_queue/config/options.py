@@ -431,6 +431,11 @@ class Config(BaseSettings):
     metrics: bool = _option(
         True, "count what is done in Redis, for get_metrics(): exact over processes and kills"
     )
+    audit: Any = _option(
+        None,
+        "sink that keeps every batch, prompt and reply in a database: SqlAudit(url)",
+        where="both",
+    )
     log_tracebacks: bool = _option(
         False,
         "log exceptions of your functions with tracebacks; otherwise with type and "
@@ -545,6 +550,16 @@ class Config(BaseSettings):
             msg = f"two channels have one name, of {', '.join(map(str, names))}: give each its own"
             raise ValueError(msg)
         return tuple(value)
+
+    @field_validator("audit")
+    @classmethod
+    def _audit_sink(cls, value: Any) -> Any:
+        if value is not None and not all(
+            callable(getattr(value, name, None)) for name in ("take_over", "write", "close")
+        ):
+            msg = "must be a sink made in Python, such as SqlAudit('postgresql+psycopg://...')"
+            raise ValueError(msg)
+        return value
 
     @field_validator("validators")
     @classmethod

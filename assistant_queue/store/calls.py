@@ -90,6 +90,19 @@ class JournalRules:
     ttl_ms: int = 604_800_000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRules:
+    """Spooling for the audit.
+
+    Attributes:
+        most: Batches that wait for the database; 0 to keep none.
+        max_chars: Characters of a text that are kept.
+    """
+
+    most: int = 0
+    max_chars: int = 100_000
+
+
 @dataclass(frozen=True, slots=True)
 class Pipelined:
     """Calls sent without waiting: the operation receives the replies to the previous `Pipelined`.
@@ -236,13 +249,15 @@ class Namespace:
         clock: Clock,
         events: EventRules | None = None,
         journal: JournalRules | None = None,
+        audit: AuditRules | None = None,
         *,
         is_counted: bool = True,
     ) -> None:
-        """`events` and `journal` are None for callers that write none: the defaults hold."""
+        """`events`, `journal` and `audit` are None for callers that write none: defaults hold."""
         self.is_counted = is_counted
         self.events = EventRules() if events is None else events
         self.journal = JournalRules() if journal is None else journal
+        self.audit = AuditRules() if audit is None else audit
         self.prefix = prefix
         self.clock = clock
         self._constants: Constants = (
@@ -250,6 +265,7 @@ class Namespace:
             ("events", self.events.argument()),
             ("journal_most", self.journal.most),
             ("journal_ttl_ms", self.journal.ttl_ms),
+            ("audit_most", self.audit.most),
         )
         self._lay_out(base_of(prefix))
         self.is_settled = self.keys.prefix == prefix
@@ -273,6 +289,8 @@ class Namespace:
             "deliveries": keys.deliveries,
             "counters": keys.counters,
             "metrics": keys.metrics,
+            "audit": keys.audit,
+            "auditing": keys.auditing,
             "paused": keys.paused,
             "leader": keys.leader,
             "feed": keys.feed,

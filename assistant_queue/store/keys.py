@@ -76,6 +76,16 @@ class Keys:
         return f"{self.prefix}:metrics"
 
     @property
+    def audit(self) -> str:
+        """List: batches that ended, until they are in the audit's database."""
+        return f"{self.prefix}:audit"
+
+    @property
+    def auditing(self) -> str:
+        """Hash: the lease of the worker that writes `audit` to its database, and what was lost."""
+        return f"{self.prefix}:auditing"
+
+    @property
     def paused(self) -> str:
         """String: present while the whole queue is paused; ms since when (version 0.1: `1`)."""
         return f"{self.prefix}:paused"

@@ -74,6 +74,8 @@ _KINDS = {
     "deliveries": "zset",
     "reply": "hash",
     "journal": "list",
+    "audit": "list",
+    "auditing": "hash",
     "due": "zset",
     "failed": "zset",
     "counters": "hash",
@@ -86,6 +88,8 @@ _KINDS = {
 Of `paused`, `known` and `over` only the presence counts, `job` is always fresh, and a `guard` of
 another type is only removed.
 """
+_OF_AUDIT = ("audit", "auditing")
+"""Keys that are not checked by a queue without an audit, unless the script is about them."""
 _SIZES = {"hash": "HLEN", "list": "LLEN", "zset": "ZCARD", "set": "SCARD"}
 """Type -> a cheap command that Redis refuses for every other type."""
 
@@ -180,7 +184,8 @@ def build(name: str, source: str, constants: Constants = ()) -> LuaScript:
             f"local function rest_key(i) return KEYS[{len(keys)} + i] end",
         ]
     if not _UNCHECKED.search(source):
-        prologue += _checks(keys, rest, source)
+        unused = _OF_AUDIT if fixed.get("audit_most") == 0 and "audit" in header["ARGV"] else ()
+        prologue += _checks([name for name in keys if name not in unused], rest, source)
     text = _NAME.sub(resolve, "\n".join([*prologue, source]))
     sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
     return LuaScript(name=name, text=text, sha=sha, keys=keys, args=args, rest=rest)

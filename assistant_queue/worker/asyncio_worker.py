@@ -21,6 +21,7 @@ from assistant_queue.store.transport.stores import SyncStore
 from assistant_queue.user_code.abandoned import ABANDONED
 from assistant_queue.user_code.error_text import log_raised
 from assistant_queue.user_code.running_calls import post
+from assistant_queue.worker.audit_drain import AuditDrain
 from assistant_queue.worker.capacity import Capacity
 from assistant_queue.worker.delivery_loop import DeliveryLoop
 from assistant_queue.worker.fetcher import Popped, pop, read_wake_up
@@ -149,6 +150,12 @@ class AsyncioWorker:
         schedulers = self.schedulers = [
             Scheduler(runtime.namespace, client, self._outage) for runtime in self.runtimes.values()
         ]
+        drains = [
+            AuditDrain(runtime.namespace, self.config.audit, client, self._outage)
+            for runtime in self.runtimes.values()
+            if self.config.audit is not None
+        ]
+        threads: list[Scheduler | AuditDrain] = [*schedulers, *drains]
         beating: asyncio.Task[None] | None = None
         monitor = LoopMonitor(loop)
         try:
@@ -165,8 +172,8 @@ class AsyncioWorker:
                         None, self._records.born, lambda: post(loop, self.stop)
                     )
                 beating = asyncio.create_task(self._beat(self._records, SyncStore(client)))
-            for scheduler in schedulers:
-                scheduler.start()
+            for thread in threads:
+                thread.start()
             monitor.start()
             self.deliveries.start()
             self.ready.set()
@@ -178,8 +185,8 @@ class AsyncioWorker:
                 runtime.is_stopping = True
             if beating is not None:
                 beating.cancel()
-            for scheduler in schedulers:
-                await loop.run_in_executor(None, scheduler.stop)
+            for thread in threads:
+                await loop.run_in_executor(None, thread.stop)
             if self._records is not None and beating is not None:
                 await loop.run_in_executor(
                     None, _quietly, self._write_books, SyncStore(client), self._records.name

@@ -52,6 +52,11 @@ if _told["tools"]:
 if _told["on_reply"]:
     _options["on_reply"] = on_reply
 
+if _told.get("audit"):
+    from assistant_queue.integrations.audit import SqlAudit
+
+    _options["audit"] = SqlAudit(_told["audit"])
+
 queue = AssistantMessageQueue(**_options)
 
 

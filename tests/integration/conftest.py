@@ -62,6 +62,7 @@ class Service:
         self.protocol = "responses"
         self.tools = self.on_reply = False
         self.spans = ""
+        self.audit = ""
         self.hooks: tuple[str, ...] = ()
         self.raises = self.hangs = ""
         self.options: dict[str, Any] = {
@@ -93,6 +94,7 @@ class Service:
                 "on_reply": self.on_reply,
                 "spans": self.spans,
                 "test_pid": os.getpid(),
+                "audit": self.audit,
                 "hooks": self.hooks,
                 "raises": self.raises,
                 "hangs": self.hangs,

@@ -440,6 +440,7 @@ BAD_VALUES: dict[str, list[Any]] = {
     "on_reply": ["my.function", 5, True],
     "fallback_reply": ["", " \n", 5, ["sorry"], True],
     "channels": ["telegram", 5, ["telegram"], [None], None, True],
+    "audit": ["sqlite:///audit.db", 5, True, object()],
     "validators": ["max_length", 5, ["max_length"], None, True],
 }
 

@@ -26,6 +26,9 @@
 --   deliveries    zset    thread id -> ms at which its delivery must be checked at the latest
 --   reply         hash    a reply in the failed list: entry, progress
 --   journal       list    what became of the thread's latest batches (_journal.lua)
+--   audit         list    batches that ended, until they are in the audit's database (_audit.lua)
+--   auditing      hash    token, until: the lease of the worker that writes them there; head: the
+--                         number of the first of them; lost: those for which there was no room
 --   due           zset    thread id -> ms at which the thread must be checked at the latest
 --   failed        zset    batch id -> ms when it failed
 --   counters      hash    delayed, waiting, active, completed, failed: messages;

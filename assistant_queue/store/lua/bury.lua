@@ -1,16 +1,17 @@
 -- Event `bury`: the batch moves to the failed list, where an operator can inspect, retry or discard
 -- it; the thread continues, or pauses. A fallback joins the outbox.
 -- KEYS: thread frozen conversation record dead failed due counters scheduled queue queues job guard
---       events feed outbox delivering deliveries paused journal metrics *messages
+--       events feed outbox delivering deliveries paused journal metrics audit auditing
+--       *messages
 -- ARGV: now thread_id token failure pause done open keep_anchor recheck_ms tick function origin
 --       stamp job_id guard_id events reply delivery_token lease_ms guard_ms journal
---       journal_most journal_ttl_ms counts
+--       journal_most journal_ttl_ms counts audit audit_of audit_most
 -- Returns {'idle' | 'pending', ms until the caller holds the delivery or '', now}
 --         {'lost'}: nothing has changed
 -- reply, delivery_token: as those of finish.lua.
 -- open: ids of tool calls left unanswered at the provider, JSON or ''; the conversation's next
 -- batch answers them.
---! include common wakeup events quiet release outbox queue_reply journal counts
+--! include common wakeup events quiet release outbox queue_reply journal counts audit
 local t = read_thread()
 if not holds(t) then
   if redis.call('HGET', key.record, 'token') == arg.token then
@@ -31,6 +32,7 @@ if arg.keep_anchor == '' then
 end
 book(t.bk, 'failed', t.bn)
 count_step()
+audit_batch(t.batch)
 redis.call('PUBLISH', arg.done, t.batch)
 if is_watched() then
   local is_parked = cjson.decode(arg.failure).reason == 'parked'

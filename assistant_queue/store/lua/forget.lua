@@ -1,7 +1,7 @@
 -- Event `forget`: delete every key of a thread, including its waiting messages; its failed batches
 -- are subtracted from the counters.
 -- KEYS: thread pending frozen conversation pace due counters failed events feed over outbox
---       delivering deliveries journal *others
+--       delivering deliveries journal audit auditing *others
 -- ARGV: now thread_id seen batch_ids over_ms events
 -- Returns {'forgotten'}
 --         {'busy'}: a worker holds the thread, or delivers a reply; nothing has changed
@@ -9,8 +9,8 @@
 -- others: the records of its messages and batches, and their replies in the failed list. batch_ids: of the latter, a JSON list. over: of
 -- this very call; a second one changes nothing, because the thread may have new messages since.
 -- The feed keeps its newest events, without those of the thread; readers find that older ones are
--- missing.
---! include common
+-- missing. Entries of the audit's spool are blanked, and one more has the rest erased.
+--! include common audit
 
 -- Chosen: some ten milliseconds.
 local most_kept = 2000
@@ -36,6 +36,24 @@ local function forget_in_feed()
   redis.call('PEXPIRE', key.feed, string.match(arg.events, ' %d+ (%d+)') or arg.over_ms)
 end
 
+-- Chosen: a few pages for a whole spool.
+local page = 500
+
+-- Each entry keeps its place: a worker may be writing it, and removes as many as it has read.
+local function forget_in_audit()
+  local length = redis.call('LLEN', key.audit)
+  if length == 0 and redis.call('EXISTS', key.auditing) == 0 then return end
+  for start = 0, length - 1, page do
+    for i, entry in ipairs(redis.call('LRANGE', key.audit, start, start + page - 1)) do
+      local size, from = string.match(entry, '^%S+ %d+ (%d+) ()')
+      if size and string.sub(entry, from, from + size - 1) == arg.thread_id then
+        redis.call('LSET', key.audit, start + i - 1, '')
+      end
+    end
+  end
+  redis.call('RPUSH', key.audit, audit_head('-'))
+end
+
 if redis.call('SET', key.over, '1', 'NX', 'PX', arg.over_ms) == false then return {'forgotten'} end
 local t = read_thread()
 if t.token and tonumber(t['until']) > now then return {'busy'} end
@@ -59,6 +77,7 @@ book('replies', nil, redis.call('LLEN', key.outbox))
 redis.call('DEL', key.thread, key.pending, key.frozen, key.conversation, key.pace, key.events,
   key.outbox, key.delivering, key.journal)
 forget_in_feed()
+forget_in_audit()
 for i = 1, rest_count do
   if redis.call('TYPE', rest_key(i)).ok == 'hash'
       and redis.call('HGET', rest_key(i), 'state') == 'failed' then

@@ -15,10 +15,10 @@ from assistant_queue.core import measures
 from assistant_queue.core.account import dump_account, timeline_of
 from assistant_queue.core.delivery import DeliveryState
 from assistant_queue.core.journal_entries import dump_batch, of_failure, of_result
-from assistant_queue.core.progress import Progress, dump_error, dump_result
+from assistant_queue.core.progress import Progress, dump_error, dump_result, moment
 from assistant_queue.core.stored_rows import ToolRow, dump_usage
-from assistant_queue.models import ErrorInfo, RunResult
-from assistant_queue.store import wakeups
+from assistant_queue.models import ErrorInfo, RunResult, Timeline
+from assistant_queue.store import audit_codec, wakeups
 from assistant_queue.store.calls import Namespace, Operation, text, texts
 from assistant_queue.store.ops.leases import Lease, check, message_keys
 from assistant_queue.store.ops.reply_outbox import DeliveryLease
@@ -142,6 +142,7 @@ def finish(
     `delivery` is None for a queue that delivers nothing. `preview` is the platform's message that
     shows half of the reply. `is_lost`: results that version 0.1 stored cannot be read any more.
     """
+    sent = _delivery_args(delivery, result, preview)
     reply = yield namespace.call(
         "finish",
         lease.thread_id,
@@ -159,9 +160,37 @@ def finish(
             lambda: measures.batch_answered(lease.claimed, result, delivers=delivery is not None)
         ),
         **_result_args(namespace, lease, result, anchor, rules),
-        **_delivery_args(delivery, result, preview),
+        **sent,
+        **audit_codec.pack_batch(namespace.audit, result, tools, packed=sent["reply"]),
     )
     return _ended(reply, lease, delivery, result, preview)
+
+
+def _failed_result(
+    lease: Lease, progress: Progress, timeline: Timeline, *, fallback: str | None, ended_ms: int
+) -> RunResult:
+    """Return a batch that failed in the form of an answered one, for the audit."""
+    batch = lease.claimed.batch
+    replies = (fallback,) if fallback is not None else progress.replies
+    return RunResult(
+        thread_id=lease.thread_id,
+        run_id=progress.run_id or "",
+        batch_id=batch.id,
+        message_ids=tuple(message.id for message in batch.messages),
+        messages_processed=len(batch.messages),
+        status="failed",
+        incomplete_reason=None,
+        reply="\n\n".join(replies) or None,
+        replies=replies,
+        usage=progress.usage,
+        attempts=progress.attempts,
+        started_at=moment(lease.claimed.claimed_ms),
+        ended_at=moment(ended_ms),
+        fallback=fallback is not None,
+        messages=batch.messages,
+        tenant=batch.tenant,
+        timeline=timeline,
+    )
 
 
 def bury(
@@ -249,5 +278,12 @@ def bury(
             )
         ),
         **_delivery_args(delivery, result),
+        **audit_codec.pack_batch(
+            namespace.audit,
+            _failed_result(lease, progress, timeline, fallback=fallback, ended_ms=ended_ms),
+            progress.tools,
+            reason=reason,
+            error=error,
+        ),
     )
     return _ended(reply, lease, delivery, result)

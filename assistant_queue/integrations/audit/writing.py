@@ -1,0 +1,89 @@
+"""Steps of a transaction of the audit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+
+from assistant_queue.auditing import AuditRecord
+from assistant_queue.integrations.audit.rows import batch_row, message_rows
+from assistant_queue.integrations.audit.tables import Tables
+
+_PAGE = 1000
+"""Rows that one statement removes. Chosen: some milliseconds, and few enough ids for one statement
+of any database."""
+
+
+def insert_new(connection: sa.Connection, table: sa.Table) -> Any:
+    """Return an insert that leaves rows alone which are there already, by their primary key."""
+    dialect = connection.dialect.name
+    if dialect == "postgresql":
+        return postgresql.insert(table).on_conflict_do_nothing()
+    if dialect == "sqlite":
+        return sqlite.insert(table).on_conflict_do_nothing()
+    if dialect in {"mysql", "mariadb"}:
+        # INSERT IGNORE would pass over other errors, too.
+        key = next(iter(table.primary_key.columns))
+        return mysql.insert(table).on_duplicate_key_update({key.name: key})
+    return table.insert()
+
+
+def insert(connection: sa.Connection, tables: Tables, records: Sequence[AuditRecord]) -> None:
+    """Store records; those that are there stay as they are."""
+    if not records:
+        return
+    rows = [batch_row(one) for one in records]
+    connection.execute(insert_new(connection, tables.batches), rows)
+    messages = [row for one in records for row in message_rows(one)]
+    if messages:
+        connection.execute(insert_new(connection, tables.messages), messages)
+
+
+def erase(connection: sa.Connection, tables: Tables, queue: str, thread_id: str) -> None:
+    """Remove all records of a thread."""
+    batches = tables.batches
+    of_thread = (batches.c.queue == queue) & (batches.c.thread_id == thread_id)
+    ids = connection.execute(sa.select(batches.c.batch_id).where(of_thread)).scalars().all()
+    for start in range(0, len(ids), _PAGE):
+        _delete(connection, tables, queue, ids[start : start + _PAGE])
+
+
+def _delete(connection: sa.Connection, tables: Tables, queue: str, ids: Sequence[str]) -> None:
+    for table in (tables.messages, tables.batches):
+        of_ids = (table.c.queue == queue) & table.c.batch_id.in_(ids)
+        connection.execute(table.delete().where(of_ids))
+
+
+def note_losses(connection: sa.Connection, tables: Tables, queue: str, lost: int) -> None:
+    """Add a row that says how many batches were lost since the last one."""
+    writers = tables.writers
+    of_queue = writers.c.queue == queue
+    known = connection.execute(sa.select(writers.c.lost).where(of_queue)).scalar_one()
+    if lost <= known:
+        return
+    row = {
+        "queue": queue,
+        "lost_before": known,
+        "batches": lost - known,
+        "noticed_at": datetime.now(UTC),
+    }
+    connection.execute(insert_new(connection, tables.losses), [row])
+    connection.execute(writers.update().where(of_queue).values(lost=lost))
+
+
+def remove_old(connection: sa.Connection, tables: Tables, retention_s: float) -> bool:
+    """Remove some of what is too old; return whether that is all of it."""
+    batches = tables.batches
+    before = datetime.now(UTC) - timedelta(seconds=retention_s)
+    found = connection.execute(
+        sa.select(batches.c.queue, batches.c.batch_id)
+        .where(batches.c.ended_at < before)
+        .limit(_PAGE)
+    ).all()
+    for queue in {row[0] for row in found}:
+        _delete(connection, tables, queue, [row[1] for row in found if row[0] == queue])
+    return len(found) < _PAGE

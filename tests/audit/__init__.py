@@ -1,0 +1,1 @@
+"""Tests of the audit: its spool in Redis, and its tables in real databases."""
