@@ -49,7 +49,7 @@ def thread(*, thread_id: str, where: Where, replies: int, as_json: bool) -> None
         [
             *_status_lines(status),
             *map(_message_line, waiting),
-            *(f"  < {shorten(one.text, _WIDTH)}" for one in replied),
+            *map(_reply_line, replied),
         ]
     )
 
@@ -75,6 +75,12 @@ def _status_lines(status: ThreadStatus) -> list[str]:
             f"run {status.run_id or 'not known yet'}"
         )
     return lines
+
+
+def _reply_line(reply: ThreadMessage) -> str:
+    when = f"{reply.created_at:%Y-%m-%d %H:%M:%S} UTC" if reply.created_at else None
+    known = ", ".join(part for part in (reply.author, when) if part)
+    return f"  < {shorten(reply.text, _WIDTH)}{f' ({known})' if known else ''}"
 
 
 def _message_line(message: MessageStatus) -> str:

@@ -95,7 +95,7 @@ _PORTS = {HEALTH: "--health-port", METRICS: "--metrics-port"}
 @click.option(
     "--health-port",
     type=click.IntRange(1, 65535),
-    help="PageAnswer health checks over HTTP: /live and /ready.",
+    help="Answer health checks over HTTP: /live and /ready.",
 )
 @click.option(
     "--health-host",

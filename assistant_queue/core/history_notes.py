@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Literal
 
 from assistant_queue.core.packed_ids import unpack_id
@@ -124,11 +125,19 @@ class _Batch:
     is_written: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class HistoryNotes:
     """The notes of a thread; empty without a journal."""
 
     _batches: Mapping[str, _Batch] = field(default_factory=dict)
+
+    @cached_property
+    def _by_message(self) -> Mapping[str, Note]:
+        return {
+            message_id: note
+            for batch in self._batches.values()
+            for message_id, note in zip(batch.message_ids, batch.notes, strict=True)
+        }
 
     def __bool__(self) -> bool:
         return bool(self._batches)
@@ -136,16 +145,11 @@ class HistoryNotes:
     def of_messages(self, message_ids: Iterable[str]) -> Note:
         """Return the note of an item that carries these messages: their common author."""
         wanted = set(message_ids)
-        found = {
-            message_id: note
-            for batch in self._batches.values()
-            for message_id, note in zip(batch.message_ids, batch.notes, strict=True)
-            if message_id in wanted
-        }
-        if not wanted or found.keys() != wanted:
+        if not wanted or not wanted <= self._by_message.keys():
             return Note()
-        authors = {note.author for note in found.values()}
-        times = [note.at for note in found.values() if note.at is not None]
+        found = [self._by_message[message_id] for message_id in wanted]
+        authors = {note.author for note in found}
+        times = [note.at for note in found if note.at is not None]
         return Note(
             author=authors.pop() if len(authors) == 1 else None, at=min(times, default=None)
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -138,7 +139,7 @@ def test_a_thread_is_shown_with_what_waits_and_what_was_said(
     assert shown.exit_code == 0, shown.output
     assert "t: pending, 1 waiting" in shown.output
     assert f"> {receipt.message_id} queued" in shown.output
-    assert "< You said: hello" in shown.output
+    assert re.search(r"< You said: hello \(20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC\)\n", shown.output)
     rows = [json.loads(line) for line in run("thread", "t", "--json").output.splitlines()]
     assert (rows[0]["state"], rows[1]["message_id"]) == ("pending", receipt.message_id)
 
