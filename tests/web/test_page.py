@@ -428,6 +428,33 @@ async def test_it_fits_every_screen_and_can_be_read(
     assert small == []
 
 
+async def test_a_long_text_has_a_row_of_its_own_on_a_phone_and_the_end_stays_in_sight(
+    person: Person, provider: StandInProvider
+) -> None:
+    provider.model = lambda _: "A line.\n\n" * 40
+    mia = await person("Mia", viewport={"width": 320, "height": 568})
+    await say(mia, "Hi!")
+    await expect(replies(mia, ".done")).to_have_count(1)
+    at_the_end = """() => {
+      const { scrollHeight, scrollTop, clientHeight } = document.getElementById("scroll");
+      return scrollHeight - scrollTop - clientHeight < 2;
+    }"""
+    width = "document.getElementById('text').offsetWidth"
+    await mia.wait_for_function(at_the_end)
+    narrow = await mia.evaluate(width)
+    await mia.fill("#text", "a text that is long enough for several lines of a phone " * 4)
+    await mia.wait_for_function(at_the_end)
+    assert await mia.evaluate(width) > narrow + 60
+    await mia.fill("#text", "")
+    assert await mia.evaluate(width) == narrow
+    await mia.mouse.move(160, 200)
+    await mia.mouse.wheel(0, -600)
+    await mia.wait_for_function(f"() => !({at_the_end})()")
+    await say(mia, "more")
+    await expect(replies(mia, ".done")).to_have_count(2)
+    await mia.wait_for_function(at_the_end)
+
+
 async def contrast(page: Page, selector: str) -> float:
     """Of a text with what is behind it, as WCAG counts."""
     return await page.evaluate(

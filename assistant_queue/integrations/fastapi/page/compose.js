@@ -6,6 +6,7 @@ import { newId } from "./net.js";
 const by = (id) => document.getElementById(id);
 const TYPING_EVERY = 2500;
 const TALLEST = 180;
+const ONE_LINE = 50;
 
 export class Composer {
   constructor({ limits, onSay, onEdit, onTyping, onTrouble, lastWaiting }) {
@@ -106,6 +107,9 @@ export class Composer {
 
   fit() {
     this.field.style.height = "auto";
+    // On a narrow screen a text of several lines has a row of its own, until it is sent.
+    if (!this.field.value) by("compose").classList.remove("tall");
+    else if (this.field.scrollHeight > ONE_LINE) by("compose").classList.add("tall");
     this.field.style.height = `${Math.min(this.field.scrollHeight, TALLEST)}px`;
     by("send").disabled = !this.canSend();
   }

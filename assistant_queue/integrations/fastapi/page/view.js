@@ -19,12 +19,17 @@ export class View {
     this.drawn = new Map(); // key -> Row
     this.announced = new Set();
     this.follows = true;
+    this.scrolledTo = 0;
     this.scroll = by("scroll");
     by("room").textContent = room;
     by("naming-room").textContent = room;
     document.title = room;
     this.scroll.addEventListener("scroll", () => {
-      this.follows = this.fromEnd() < CLOSE_TO_THE_END;
+      // Only scrolling up leaves the end: a field that grows moves the end away, too.
+      const { scrollTop } = this.scroll;
+      if (this.fromEnd() < CLOSE_TO_THE_END) this.follows = true;
+      else if (scrollTop < this.scrolledTo) this.follows = false;
+      this.scrolledTo = scrollTop;
       if (this.follows) by("jump").hidden = true;
     });
     by("jump").addEventListener("click", () => this.toEnd(true));
