@@ -161,30 +161,27 @@ test("a stopped run keeps what was said, as no answer", () => {
   assert.deepEqual(texts(state), ["a", "Hel"]);
 });
 
-test("an interrupted run is withdrawn, and its messages are answered with the new one", () => {
+test("an interrupted run is withdrawn, and its batch goes on with the new message", () => {
   const state = play(queued("1", "a"), claimed(["1"]), delta(0, "Hello"), queued("2", "b", 1));
-  apply(state, { type: "run_interrupted", batch_id: "b", run_id: "r", message_ids: ["1"], at: at(6) }, T0);
-  assert.deepEqual(texts(state), ["a", "", "b"]);
-  assert.deepEqual(state.items.map((item) => item.status), ["waiting", "interrupted", "waiting"]);
-  apply(state, { ...claimed(["1", "2"]), batch_id: "c" }, T0);
-  apply(state, { ...ready(["1", "2"], "Both"), batch_id: "c" }, T0);
-  assert.deepEqual(texts(state), ["a", "", "b", "Both"]);
-  assert.deepEqual(state.items.map((item) => item.status), ["answered", "interrupted", "answered", "done"]);
-});
-
-test("an interrupted batch that is claimed again under its own id is written anew", () => {
-  const state = play(queued("1", "a"), claimed(["1"]), delta(0, "Hello"), queued("2", "b", 1));
-  apply(state, { type: "run_interrupted", batch_id: "b", run_id: "r", message_ids: ["1"], at: at(6) }, T0);
-  for (const event of [claimed(["1", "2"]), delta(0, "Both", "r2"), ready(["1", "2"], "Both")]) apply(state, event, T0);
+  apply(state, { type: "run_interrupted", batch_id: "b", run_id: "r", message_ids: ["1", "2"], at: at(6) }, T0);
+  assert.deepEqual(texts(state), ["a", "b", ""]);
+  assert.deepEqual(state.items.map((item) => item.status), ["working", "working", "working"]);
+  assert.deepEqual([state.items[2].count, state.window], [2, null]);
+  apply(state, delta(5, " there"), T0); // of the run that was interrupted
+  assert.deepEqual(texts(state), ["a", "b", ""]);
+  for (const event of [delta(0, "Both", "r2"), ready(["1", "2"], "Both")]) apply(state, event, T0);
   assert.deepEqual(texts(state), ["a", "b", "Both"]);
+  assert.deepEqual(state.items.map((item) => item.status), ["answered", "answered", "done"]);
 });
 
 test("a message that joins the running answer belongs to it", () => {
-  const state = play(queued("1", "a"), claimed(["1"]), queued("2", "b", 1));
-  apply(state, { type: "message_steered", batch_id: "b", message_ids: ["2"], at: at(6) }, T0);
-  assert.deepEqual([state.items[2].status, state.items[1].count, state.window], ["working", 2, null]);
+  const state = play(queued("1", "a"), claimed(["1"]), queued("2", "b", 1), queued("3", "c", 2));
+  apply(state, { type: "message_steered", batch_id: "b", run_id: "r", message_ids: ["2"], at: at(6) }, T0);
+  assert.deepEqual(state.items.map((item) => item.status), ["working", "working", "working", "waiting"]);
+  assert.deepEqual([state.items[2].count, state.window.count], [2, 1]);
   apply(state, ready(["1", "2"], "Both"), T0);
-  assert.deepEqual(state.items.map((item) => item.status), ["answered", "done", "answered"]);
+  assert.deepEqual(texts(state), ["a", "b", "Both", "c"]);
+  assert.deepEqual(state.items.map((item) => item.status), ["answered", "answered", "done", "waiting"]);
 });
 
 test("an event of a newer version is left alone", () => {

@@ -428,7 +428,7 @@ async def test_it_fits_every_screen_and_can_be_read(
     assert small == []
 
 
-async def test_a_long_text_has_a_row_of_its_own_on_a_phone_and_the_end_stays_in_sight(
+async def test_a_long_text_has_the_whole_row_on_a_phone_and_the_end_stays_in_sight(
     person: Person, provider: StandInProvider
 ) -> None:
     provider.model = lambda _: "A line.\n\n" * 40

@@ -123,7 +123,6 @@ export class Row {
     if (row.status === "failed") notes.push(trouble(`${row.error?.detail ?? "There is no answer."} What you wrote is kept.`, again));
     if (row.status === "parked") notes.push(trouble("It is not known whether this was answered. A person has to look.", again));
     if (row.status === "stopped") notes.push(element("p", this.said.isEmpty ? "Stopped before an answer." : "Stopped here.", "quietly"));
-    if (row.status === "interrupted") notes.push(element("p", "Interrupted: answered together with what came after.", "quietly"));
     if (row.status === "discarded") notes.push(element("p", "This was given up.", "quietly"));
     return notes;
   }
@@ -163,6 +162,7 @@ function summaryOf(row) {
   const parts = [
     row.at ? timeOf(row.at) : null,
     row.count > 1 ? `${row.count} messages, one answer` : null,
+    row.interrupted ? "interrupted, begun anew" : null,
     row.readyAt && row.claimedAt ? `${((Date.parse(row.readyAt) - Date.parse(row.claimedAt)) / 1000).toFixed(1)} s` : null,
   ];
   for (const part of parts.filter(Boolean)) summary.append(summary.childNodes.length ? " · " : "", part);

@@ -2,7 +2,7 @@
 //
 // state.items holds, in order: messages {kind: "message", id, author, text, status, ...} and batches {kind: "batch", id, status, parts, tools, ...}.
 // A message is: sending, refused (not taken by the server), waiting, working, answered, cancelled, failed, stopped.
-// A batch is: working, done, retrying, failed, parked, discarded, stopped, interrupted.
+// A batch is: working, done, retrying, failed, parked, discarded, stopped.
 
 import { shownOf } from "./parts.js";
 
@@ -21,7 +21,7 @@ export function initial() {
   };
 }
 
-const ENDED = new Set(["done", "stopped", "interrupted"]); // text that is on its way is none of theirs
+const ENDED = new Set(["done", "stopped"]); // text that is on its way is none of theirs
 
 const find = (state, kind, id) => state.items.find((item) => item.kind === kind && item.id === id);
 
@@ -72,13 +72,10 @@ const changes = {
     if (event.author) state.typing[event.author] = event.until;
   },
   batch_claimed(state, event) {
-    const before = find(state, "batch", event.batch_id);
-    if (before?.status === "interrupted") state.items.splice(state.items.indexOf(before), 1); // it stands below its new messages
     const batch = batchOf(state, event);
     Object.assign(batch, { status: "working", attempt: event.attempt, claimedAt: batch.claimedAt ?? event.at });
     mark(state, event.message_ids, "working");
-    const left = state.items.filter((item) => item.kind === "message" && item.status === "waiting").length;
-    state.window = left && state.window ? { ...state.window, count: left } : null;
+    countWaiting(state);
   },
   run_started(state, event) {
     const batch = find(state, "batch", event.batch_id);
@@ -86,7 +83,7 @@ const changes = {
   },
   text_delta(state, event) {
     const batch = find(state, "batch", event.batch_id);
-    if (!batch || ENDED.has(batch.status)) return;
+    if (!batch || ENDED.has(batch.status) || batch.interrupted === event.run_id) return;
     const key = `${event.run_id}/${event.index}`;
     let part = batch.parts.find((one) => one.key === key);
     if (!part) batch.parts.push((part = { key, points: [] }));
@@ -121,20 +118,19 @@ const changes = {
     for (const tool of batch.tools) tool.done = true;
     mark(state, event.message_ids, "stopped");
   },
-  // Withdrawn: its messages are answered with those that came meanwhile.
+  // Its text is withdrawn; the batch goes on, with the messages that came meanwhile.
   run_interrupted(state, event) {
-    const batch = find(state, "batch", event.batch_id);
-    if (batch) Object.assign(batch, { status: "interrupted", parts: [], tools: [], replies: null, fallback: null, readyAt: event.at });
-    mark(state, event.message_ids, "waiting");
+    const batch = moved(state, event);
+    Object.assign(batch, { status: "working", count: event.message_ids.length, parts: [], tools: [], interrupted: event.run_id || true });
+    mark(state, event.message_ids, "working");
+    countWaiting(state);
   },
   // Joined to the answer that is under way.
   message_steered(state, event) {
-    const ids = event.message_ids ?? [event.message_id];
-    mark(state, ids, "working");
-    const batch = find(state, "batch", event.batch_id);
-    if (batch) batch.count += ids.length;
-    const left = state.items.filter((item) => item.kind === "message" && item.status === "waiting").length;
-    state.window = left && state.window ? { ...state.window, count: left } : null;
+    const batch = moved(state, event);
+    batch.count += event.message_ids.length;
+    mark(state, event.message_ids, "working");
+    countWaiting(state);
   },
   batch_dead_lettered: (state, event) => fail(state, event, "failed"),
   batch_parked: (state, event) => fail(state, event, "parked"),
@@ -190,6 +186,23 @@ function batchOf(state, event) {
   }
   state.items.splice(place, 0, batch);
   return batch;
+}
+
+// The same below messages that joined it.
+function moved(state, event) {
+  const batch = batchOf(state, event);
+  const place = state.items.indexOf(batch);
+  const last = state.items.findLastIndex((item) => item.kind === "message" && event.message_ids.includes(item.id));
+  if (last > place) {
+    state.items.splice(last + 1, 0, batch);
+    state.items.splice(place, 1);
+  }
+  return batch;
+}
+
+function countWaiting(state) {
+  const left = state.items.filter((item) => item.kind === "message" && item.status === "waiting").length;
+  state.window = left && state.window ? { ...state.window, count: left } : null;
 }
 
 function mark(state, ids, status) {
