@@ -57,6 +57,8 @@ def test_a_moment_of_chaos_loses_and_doubles_nothing(
     assert outcome.feed.gaps == 0, table(outcome)
     assert outcome.counted is not None
     assert outcome.counted.counted["answered"] == outcome.verdict.sent, table(outcome)
+    assert outcome.journals is not None
+    assert (outcome.journals.dated > outcome.verdict.sent) is (protocol == "responses")
     assert outcome.done["platform"] >= 3, table(outcome)
     assert outcome.done["kill"] + outcome.done["stop"] >= 2, table(outcome)
     assert outcome.done["restart"] >= 1

@@ -61,6 +61,16 @@ def test_journals_that_are_wrong(records: list[BatchRecord], says: str) -> None:
     assert any(says in line for line in judged(records))
 
 
+def test_times_in_the_history() -> None:
+    def of(text: str, ms: int) -> tuple[str, ...]:
+        journal = Journal(records=(), written=(), dated=[(text, moment(ms))])
+        return judge_journals({"t": journal}, (), (), {"m1": moment(5_900)}).details
+
+    assert of("m1", 5_000) == of("m1", 5_900) == of("a reply", 77) == ()
+    for ms in (4_900, 6_000):
+        assert "history of t: 'm1' was queued at" in of("m1", ms)[0]
+
+
 def test_an_entry_that_was_written_twice() -> None:
     (found,) = judged(RIGHT, written=["b1", "note", "b2", "b1"])
     assert found == "journal of t: batch b1 was written 2 times"

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from assistant_queue import AssistantMessageQueue, FailedBatch
+from assistant_queue.backends.responses.message_pages import seen
+from assistant_queue.core.history_notes import Note, load_notes
 from assistant_queue.store.ops.failures import OF_REPLIES
 from assistant_queue.store.ops.journal import read_entries
 from assistant_queue.testing.chaos.chat_oracle import Evidence, Line, judge_chat
@@ -216,14 +218,31 @@ def hear_metrics(  # noqa: PLR0917 - what the other judges know
     )
 
 
-def hear_journals(queue: AssistantMessageQueue, sent: Sequence[Sent]) -> JournalVerdict:
-    """Judge the journals of all threads."""
+def hear_journals(
+    queue: AssistantMessageQueue, sent: Sequence[Sent], provider: StandInProvider
+) -> JournalVerdict:
+    """Judge the journals of all threads, and what they note of the provider's conversations."""
     failed = {message_id for batch in _failed(queue) for message_id in batch.message_ids}
     threads = {message.thread for message in sent}
-    return judge_journals({one: _journal(queue, one) for one in threads}, sent, failed)
+    thread_of = {message.text: message.thread for message in sent}
+    items: dict[str, Sequence[Mapping[str, Any]]] = {}
+    for place in _places(provider):
+        texts = _texts(provider, place)
+        if place.startswith("conv_") and texts:
+            items[thread_of.get(texts[0], "")] = provider.items(place)
+    queued = {}
+    for message in sent:
+        status = queue.get_message(message.message_id)
+        if status is not None and status.queued_at is not None:
+            queued[message.text] = status.queued_at
+    return judge_journals(
+        {one: _journal(queue, one, items.get(one, ())) for one in threads}, sent, failed, queued
+    )
 
 
-def _journal(queue: AssistantMessageQueue, thread_id: str) -> Journal:
+def _journal(
+    queue: AssistantMessageQueue, thread_id: str, items: Sequence[Mapping[str, Any]]
+) -> Journal:
     records = []
     before = None
     while page := queue.get_timeline(thread_id, limit=1000, before=before):
@@ -233,7 +252,15 @@ def _journal(queue: AssistantMessageQueue, thread_id: str) -> Journal:
     entries = core.store.run(read_entries(core.namespace, thread_id))
     # An entry without message ids is that of a delivery.
     rows = [row for row in map(json.loads, entries) if row[2] != 0]
-    return Journal(records=records, written=[str(row[1]) for row in rows])
+    notes = load_notes(entries).of_items(
+        [seen(dict(item)) for item in items], begins=True, ends=True
+    )
+    found = ((item, notes.get(str(item.get("id")), Note())) for item in items)
+    return Journal(
+        records=records,
+        written=[str(row[1]) for row in rows],
+        dated=[(text_of(item), note.at) for item, note in found if note.at is not None],
+    )
 
 
 def _is_said(message: Mapping[str, Any]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from assistant_queue.accounting import BatchRecord
 from assistant_queue.testing.chaos.oracle import Sent
@@ -17,10 +18,12 @@ class Journal:
     Attributes:
         records: Its records.
         written: The ids of the batches in its entries, as they are stored.
+        dated: Texts in the provider's conversation with the times that its notes give them.
     """
 
     records: Sequence[BatchRecord]
     written: Sequence[str]
+    dated: Sequence[tuple[str, datetime]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +32,12 @@ class JournalVerdict:
 
     Attributes:
         batches: Records of all journals.
+        dated: Messages in the provider's conversations of which the time is known.
         details: One line for each finding.
     """
 
     batches: int
+    dated: int = 0
     details: tuple[str, ...] = field(default=())
 
     @property
@@ -42,7 +47,10 @@ class JournalVerdict:
 
 
 def judge_journals(
-    journals: Mapping[str, Journal], sent: Sequence[Sent], failed: Collection[str]
+    journals: Mapping[str, Journal],
+    sent: Sequence[Sent],
+    failed: Collection[str],
+    queued: Mapping[str, datetime] | None = None,
 ) -> JournalVerdict:
     """Compare.
 
@@ -50,14 +58,18 @@ def judge_journals(
         journals: By thread, as they are when nothing is open any more.
         sent: The producers' log.
         failed: Ids of messages in the failed list, for whatever reason.
+        queued: When the messages were queued, by their texts, as their records have it.
     """
     details: list[str] = []
     for thread, journal in journals.items():
         details += _of_entries(thread, journal)
+        details += _of_times(thread, journal, queued or {})
     for message in sent:
         details += _of_message(message, journals, failed)
     return JournalVerdict(
-        batches=sum(len(journal.records) for journal in journals.values()), details=tuple(details)
+        batches=sum(len(journal.records) for journal in journals.values()),
+        dated=sum(len(journal.dated) for journal in journals.values()),
+        details=tuple(details),
     )
 
 
@@ -68,6 +80,13 @@ def _of_entries(thread: str, journal: Journal) -> Iterator[str]:
     for record in journal.records:
         if record.delivery.state == "pending":
             yield f"journal of {thread}: the delivery of batch {record.batch_id} is pending"
+
+
+def _of_times(thread: str, journal: Journal, queued: Mapping[str, datetime]) -> Iterator[str]:
+    for text, at in journal.dated:
+        right = queued.get(text)
+        if right is not None and not timedelta(0) <= right - at < timedelta(seconds=1):
+            yield f"history of {thread}: {text!r} was queued at {right}, not at {at}"
 
 
 def _of_message(

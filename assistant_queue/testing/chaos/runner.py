@@ -290,7 +290,7 @@ def run(
                 0 if any(one.kind == "set_clock_back" for one in events) else watch.taken_over,
                 [one for one in (replies, shown) if one is not None],
             ),
-            journals=None if moments else hear_journals(queue, producers.sent),
+            journals=None if moments else hear_journals(queue, producers.sent, provider),
         )
 
 

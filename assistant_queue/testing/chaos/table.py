@@ -90,6 +90,8 @@ def _rows_of_records(outcome: ChaosOutcome) -> Iterator[tuple[str, object]]:
         yield "counted in the metrics", words
     if outcome.journals is not None:
         yield "batches in the journals", f"{outcome.journals.batches:,}"
+        if outcome.journals.dated:
+            yield "times in the history", f"{outcome.journals.dated:,}"
 
 
 def _delivery_rows(deliveries: RepliesVerdict) -> Iterator[tuple[str, object]]:
