@@ -12,25 +12,28 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
-from assistant_queue.accounting import ToolCallRecord
+from assistant_queue.accounting import AttemptInfo, Timeline, ToolCallRecord
 from assistant_queue.auditing import AuditMessage, AuditOutcome, AuditRecord, Erasure
+from assistant_queue.core.account import STORED_TIMES
 from assistant_queue.core.progress import moment
-from assistant_queue.core.stored_rows import ToolRow, dump_tools, load_tools
+from assistant_queue.core.stored_rows import ToolRow, dump_tools, load_tools, load_usage
 from assistant_queue.models import TEXT_PARTS, Content, ErrorInfo, Message, RunResult
 from assistant_queue.store.calls import AuditRules
-from assistant_queue.store.reply_codec import pack_reply, unpack_reply
+from assistant_queue.store.message_codec import SAID
+from assistant_queue.store.reply_codec import NAMES, pack_reply
 
 _MOST_VALUE_CHARS = 300
 """Characters of a value of a part that is not text. Chosen: an address stays whole, the data of a
 picture does not."""
 
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
-_HEAD = re.compile(r"(\S+) (\d+) (\d+) ")
+_HEAD = re.compile(r"(\S+) \d+ (\d+) ")
 NOTHING: dict[str, Any] = {"audit": "", "audit_of": ""}
 """Arguments of the scripts of a queue without an audit."""
 
@@ -131,60 +134,115 @@ def unpack_entry(queue: str, entry: str) -> AuditRecord | Erasure | None:
     head = _HEAD.match(entry)
     if head is None:
         return None
-    batch_id, ms, size = head.groups()
+    batch_id, size = head.groups()
     # Lua counts bytes.
-    tail = entry[head.end() :].encode("utf-8", "surrogateescape")
-    thread_id = tail[: int(size)].decode("utf-8", "surrogateescape")
-    payload = tail[int(size) :].decode("utf-8", "surrogateescape")
+    tail = entry[head.end() :]
+    thread_id = tail[: int(size)]
+    if not thread_id.isascii():
+        raw = tail.encode("utf-8", "surrogateescape")[: int(size)]
+        thread_id = raw.decode("utf-8", "surrogateescape")
+    payload = tail[len(thread_id) :]
     if not payload:
         return Erasure(thread_id)
-    waiting = unpack_reply(thread_id, f"{batch_id} {ms} reply {payload}")
-    if waiting is None:
-        return None
-    with suppress(ValueError, TypeError, KeyError, IndexError, AttributeError):
-        return _record_of(queue, waiting.result, json.loads(payload)["z"])
+    # Not by way of a `RunResult`: a busy worker reads some hundred of them a second.
+    with suppress(ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError):
+        return _record_of(queue, batch_id, thread_id, json.loads(payload))
     return None
 
 
-def _record_of(queue: str, result: RunResult, more: Mapping[str, Any]) -> AuditRecord:
+_RUN_ID, _WHY = (NAMES[name] for name in ("run_id", "incomplete_reason"))
+_REPLY, _REPLIES, _FALLBACK = (NAMES[name] for name in ("reply", "replies", "fallback"))
+_USAGE, _ATTEMPTS = (NAMES[name] for name in ("usage", "attempts"))
+_STARTED, _ENDED = (NAMES[name] for name in ("started_at", "ended_at"))
+
+
+def _record_of(queue: str, batch_id: str, thread_id: str, packed: Mapping[str, Any]) -> AuditRecord:
+    more = packed["z"]
+    started_ms = packed[_STARTED]
+    account = packed.get("a", {})
+    messages = tuple(map(_audit_message, packed["m"]))
+    usage = load_usage(packed[_USAGE]) if packed.get(_USAGE) else None
     error = more.get("x")
     return AuditRecord(
         queue=queue,
-        batch_id=result.batch_id,
-        thread_id=result.thread_id,
+        batch_id=batch_id,
+        thread_id=thread_id,
         outcome=more["o"],
-        messages=tuple(map(_audit_message, result.messages)),
-        reply=result.reply,
-        ended_at=result.ended_at,
-        run_id=result.run_id,
-        model=result.model,
-        tenant=result.tenant,
-        usage=result.usage,
-        timeline=result.timeline,
-        attempts=result.attempts,
+        messages=messages,
+        reply=packed[_REPLY] if _REPLY in packed else "\n\n".join(packed[_REPLIES]) or None,
+        ended_at=moment(started_ms + packed[_ENDED]),
+        run_id=packed[_RUN_ID],
+        model=account.get("m") or (usage.model if usage else None),
+        tenant=account.get("t"),
+        usage=usage,
+        timeline=_timeline_of(account, started_ms, messages),
+        attempts=packed.get(_ATTEMPTS, 1),
         tools=tuple(map(_tool_call, load_tools(more.get("t", ())))),
-        reason=more.get("r", result.incomplete_reason),
+        reason=more.get("r", packed.get(_WHY)),
         error=None if error is None else ErrorInfo(code=error[0], message=error[1]),
-        fallback=result.fallback,
+        fallback=bool(packed.get(_FALLBACK)),
         truncated="c" in more,
     )
 
 
-def _audit_message(message: Message) -> AuditMessage:
-    content = message.content
-    attachments = () if isinstance(content, str) else [p for p in content if "text" not in p]
-    return AuditMessage(
-        message_id=message.id,
-        text=message.text,
-        author=message.author,
-        tenant=message.tenant,
-        instructions=message.instructions,
-        metadata=message.metadata,
-        attachments=attachments,
-        queued_at=message.queued_at,
-        wants_reply=message.wants_reply,
-        role=message.role,
+def _timeline_of(
+    account: Mapping[str, Any], started_ms: int, messages: Sequence[AuditMessage]
+) -> Timeline:
+    times = {
+        name: moment(started_ms + account[short])
+        for short, name in STORED_TIMES.items()
+        if short in account
+    }
+    if "queued_at" not in times:
+        known = [one.queued_at for one in messages if one.queued_at is not None]
+        if known:
+            times["queued_at"] = min(known)
+    times["claimed_at"] = moment(started_ms)
+    attempts = tuple(_attempt(row, started_ms) for row in account.get("a", ()))
+    return Timeline(**times, attempts=attempts)
+
+
+def _attempt(row: Sequence[Any], started_ms: int) -> AttemptInfo:
+    number, began, ended, worker, run_id, code, said, *_ = [*row, *_NOTHING[len(row) :]]
+    return AttemptInfo(
+        number=number,
+        started_at=moment(started_ms + began),
+        ended_at=moment(started_ms + ended) if ended else None,
+        worker=worker or None,
+        run_id=run_id or None,
+        error=ErrorInfo(code=code, message=said) if code else None,
     )
+
+
+_NOTHING: tuple[Any, ...] = (0, 0, 0, "", "", "", "")
+"""The fields of the row of an attempt, empty. Source: core/stored_rows.py."""
+
+
+def _audit_message(plain: Mapping[str, Any]) -> AuditMessage:
+    """Return a packed message (`message_codec.py`)."""
+    content = plain["c"]
+    queued_ms = plain.get("q")
+    mark = plain.get("w")
+    parts = () if isinstance(content, str) else content
+    return AuditMessage(
+        message_id=plain["id"],
+        text="\n".join(_texts_of(parts)) if parts else content,
+        author=plain.get("a"),
+        tenant=plain.get("t"),
+        instructions=plain.get("i"),
+        metadata=plain.get("m") or _NO_PAIRS,
+        attachments=tuple(part for part in parts if "text" not in part),
+        queued_at=None if queued_ms is None else moment(queued_ms),
+        wants_reply=mark is None,
+        role="assistant" if mark == SAID else "user",
+    )
+
+
+_NO_PAIRS: Mapping[str, str] = MappingProxyType({})
+
+
+def _texts_of(parts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    return (part["text"] for part in parts if isinstance(part.get("text"), str))
 
 
 def _tool_call(row: ToolRow) -> ToolCallRecord:

@@ -19,7 +19,7 @@ _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 _encode_sorted = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode
 _TEXT = (str, type(None))
 _QUIET = 0
-_SAID = 2
+SAID = 2
 """Marks of messages that want no reply, and of replies of `say`. Source: lua/_quiet.lua."""
 
 
@@ -39,7 +39,7 @@ def pack(message: Message) -> str:
     # First, because the scripts look for it at the beginning (lua/_quiet.lua).
     plain: dict[str, Any] = {} if message.wants_reply else {"w": _QUIET}
     if message.role == "assistant":
-        plain = {"w": _SAID}
+        plain = {"w": SAID}
     plain |= {"id": message.id, "c": message.content}
     if message.instructions:
         plain["i"] = message.instructions
@@ -80,9 +80,9 @@ def unpack(entry: str) -> Message:
         held=bool(plain.get("h")),
         tenant=plain.get("t"),
         queued_at=_moment(plain.get("q")),
-        wants_reply=plain.get("w") not in (_QUIET, _SAID),
+        wants_reply=plain.get("w") not in (_QUIET, SAID),
         request_id=plain.get("r"),
-        role="assistant" if plain.get("w") == _SAID else "user",
+        role="assistant" if plain.get("w") == SAID else "user",
         trace=plain.get("x"),
     )
 

@@ -23,7 +23,7 @@ from assistant_queue.core.stored_rows import LEAST_USAGE
 from assistant_queue.models import Batch, RunResult
 from assistant_queue.store.message_codec import pack, unpack_readable
 
-_NAMES = {
+NAMES = {
     "run_id": "i",
     "message_ids": "d",
     "messages_processed": "n",
@@ -81,9 +81,9 @@ def pack_reply(result: RunResult, preview: str | None = None) -> str:
     plain["usage"] = _trimmed(plain["usage"])
     plain["ended_at"] -= plain["started_at"]
     packed = {
-        _NAMES[name]: value
+        NAMES[name]: value
         for name, value in plain.items()
-        if name in _NAMES and value != _DEFAULTS.get(name, ...)
+        if name in NAMES and value != _DEFAULTS.get(name, ...)
     }
     packed["m"] = [json.loads(pack(message)) for message in result.messages]
     account = dump_account(
@@ -132,7 +132,7 @@ def unpack_reply(thread_id: str, entry: str) -> WaitingReply | None:
         packed = json.loads(payload)
         entries = [json.dumps(one, ensure_ascii=False) for one in packed["m"]]
         messages, _ = unpack_readable(entries)
-        plain = {name: packed[short] for name, short in _NAMES.items() if short in packed}
+        plain = {name: packed[short] for name, short in NAMES.items() if short in packed}
         plain = {
             **_DEFAULTS,
             "reply": "\n\n".join(plain["replies"]) or None,

@@ -18,7 +18,7 @@ from assistant_queue.auditing import AuditMessage, AuditRecord, Erasure
 from assistant_queue.errors import AuditUnavailable, InvalidArgument, MissingExtra
 from assistant_queue.integrations.audit import SqlAudit
 from assistant_queue.integrations.audit.tables import tables_of
-from assistant_queue.integrations.audit.writing import insert_new
+from assistant_queue.integrations.audit.writing import insert_statement
 from tests.audit.conftest import PostgresServer, rows_of
 
 NOW = datetime(2026, 11, 30, 12, 0, 0, 123000, tzinfo=UTC)
@@ -252,10 +252,7 @@ def test_a_driver_that_is_missing_is_named() -> None:
 def test_mysql_leaves_a_row_alone_that_is_there() -> None:
     tables = tables_of("assistant_queue_")
 
-    class Connection:
-        dialect = mysql.dialect()
-
-    statement = insert_new(Connection(), tables.batches)  # type: ignore[arg-type]
+    statement = insert_statement("mysql", tables.batches)
     said = str(statement.compile(dialect=mysql.dialect()))
     assert "ON DUPLICATE KEY UPDATE queue = assistant_queue_batches.queue" in said
     made = sa.schema.CreateTable(tables.batches).compile(dialect=mysql.dialect())

@@ -132,7 +132,7 @@ class SqlAudit:
             with self.engine.begin() as connection:
                 writers = self.tables.writers
                 row = {"queue": queue, "holder": holder, "lost": 0}
-                connection.execute(writing.insert_new(connection, writers), [row])
+                writing.insert_new(connection, writers, [row])
                 connection.execute(
                     writers.update().where(writers.c.queue == queue).values(holder=holder)
                 )

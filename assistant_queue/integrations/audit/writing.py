@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.dialects import mysql, sqlite
 
 from assistant_queue.auditing import AuditRecord
-from assistant_queue.integrations.audit.rows import batch_row, message_rows
+from assistant_queue.integrations.audit.rows import Row, batch_row, message_rows
 from assistant_queue.integrations.audit.tables import Tables
 
 _PAGE = 1000
@@ -18,11 +20,37 @@ _PAGE = 1000
 of any database."""
 
 
-def insert_new(connection: sa.Connection, table: sa.Table) -> Any:
-    """Return an insert that leaves rows alone which are there already, by their primary key."""
-    dialect = connection.dialect.name
-    if dialect == "postgresql":
-        return postgresql.insert(table).on_conflict_do_nothing()
+def insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> None:
+    """Insert rows; those that are there already, by their primary key, stay as they are."""
+    if connection.dialect.name == "postgresql":
+        # One argument instead of some thirty a row: a third of a worker's time.
+        connection.execute(_from_json(table), {"rows": _encode(rows)})
+    else:
+        connection.execute(insert_statement(connection.dialect.name, table), rows)
+
+
+@cache
+def _from_json(table: sa.Table) -> sa.TextClause:
+    columns = ", ".join(f'"{column.name}"' for column in table.columns)
+    return sa.text(
+        f'INSERT INTO "{table.name}" ({columns}) SELECT {columns} '  # noqa: S608 - our own names
+        f'FROM json_populate_recordset(NULL::"{table.name}", CAST(:rows AS json)) '
+        "ON CONFLICT DO NOTHING"
+    )
+
+
+def _plain(value: Any) -> str:
+    """Return a time as text; nothing else is no value of JSON."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(type(value).__name__)
+
+
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=_plain).encode
+
+
+def insert_statement(dialect: str, table: sa.Table) -> Any:
+    """Return the statement of another database than PostgreSQL that does so."""
     if dialect == "sqlite":
         return sqlite.insert(table).on_conflict_do_nothing()
     if dialect in {"mysql", "mariadb"}:
@@ -36,11 +64,10 @@ def insert(connection: sa.Connection, tables: Tables, records: Sequence[AuditRec
     """Store records; those that are there stay as they are."""
     if not records:
         return
-    rows = [batch_row(one) for one in records]
-    connection.execute(insert_new(connection, tables.batches), rows)
+    insert_new(connection, tables.batches, [batch_row(one) for one in records])
     messages = [row for one in records for row in message_rows(one)]
     if messages:
-        connection.execute(insert_new(connection, tables.messages), messages)
+        insert_new(connection, tables.messages, messages)
 
 
 def erase(connection: sa.Connection, tables: Tables, queue: str, thread_id: str) -> None:
@@ -71,7 +98,7 @@ def note_losses(connection: sa.Connection, tables: Tables, queue: str, lost: int
         "batches": lost - known,
         "noticed_at": datetime.now(UTC),
     }
-    connection.execute(insert_new(connection, tables.losses), [row])
+    insert_new(connection, tables.losses, [row])
     connection.execute(writers.update().where(of_queue).values(lost=lost))
 
 
