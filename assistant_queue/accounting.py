@@ -9,7 +9,7 @@ from typing import Literal
 DeliveryStatus = Literal["none", "pending", "delivered", "unknown", "undelivered"]
 """States of a reply's delivery, as `MessageStatus.delivery`."""
 
-BatchOutcome = Literal["completed", "incomplete", "failed", "said"]
+BatchOutcome = Literal["completed", "incomplete", "failed", "said", "stopped"]
 """Outcomes of a batch, as `BatchRecord.outcome`."""
 
 

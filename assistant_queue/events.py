@@ -250,6 +250,26 @@ class DeliveryFailed(_Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunStopped(_Event):
+    """The batch was stopped: its messages are cancelled, and nothing of it is delivered.
+
+    Attributes:
+        run_id: Its latest run, empty if there was none.
+        reply: `replies` joined by a blank line; None if nothing was said.
+        replies: What was said until then; it replaces all deltas.
+        usage: Tokens of its runs, None if they were not counted.
+    """
+
+    batch_id: str
+    run_id: str
+    message_ids: tuple[str, ...]
+    reply: str | None
+    replies: tuple[str, ...]
+    usage: Usage | None = None
+    type: Literal["run_stopped"] = "run_stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptFailed(_Event):
     """An attempt failed and another will be made; the deltas of the failed one are void.
 
@@ -338,6 +358,7 @@ Event = (
     | ReplyDelivered
     | DeliveryFailed
     | TextSaid
+    | RunStopped
     | AttemptFailed
     | BatchParked
     | BatchDeadLettered

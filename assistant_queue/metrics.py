@@ -113,7 +113,7 @@ class Metrics:
         oldest_due_s: Seconds since the thread that is overdue longest was due; 0.0 if none is.
         messages: Messages by what became of them: `queued`, `answered`, `failed`, `cancelled`,
             `deduplicated`.
-        batches: Batches by outcome: `completed`, `incomplete`, `failed`.
+        batches: Batches by outcome: `completed`, `incomplete`, `failed`, `stopped`.
         runs: Times that a batch was sent to the provider.
         runs_saved: Answered messages less the batches that answered them.
         errors: Attempts that ended with an error, by its code; `worker_lost` are the takeovers.

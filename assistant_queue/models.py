@@ -54,7 +54,7 @@ ThreadFilter = Literal["pending", "active", "retrying", "held", "paused", "stuck
 ThreadOrder = Literal["oldest_due", "newest_due"]
 """Values of `order` of `list_threads`."""
 
-ResultStatus = Literal["completed", "incomplete", "failed"]
+ResultStatus = Literal["completed", "incomplete", "failed", "stopped"]
 """Outcomes of a batch, as `RunResult.status`."""
 
 SayKind = Literal["reply", "notice"]

@@ -1,4 +1,4 @@
-"""`assistant-queue thread`, `cancel`, `pause`, `resume`, `flush` and `forget`: manage one thread."""
+"""`assistant-queue thread`, `cancel`, `pause`, `resume`, `flush`, `stop` and `forget`: manage one thread."""
 
 from __future__ import annotations
 
@@ -162,6 +162,23 @@ def flush(*, thread_id: str, where: Where) -> None:
         if not queue.flush(thread_id):
             raise Problem(f"{thread_id}: no message waits that wants a reply")
     click.echo(f"{thread_id} is due")
+
+
+@click.command(cls=Command, short_help="Stop the running answer of a thread.")
+@click.argument("thread_id")
+@where_options
+def stop(*, thread_id: str, where: Where) -> None:
+    """End the running answer of a thread for good; its messages are cancelled.
+
+    \b
+    assistant-queue stop thread-123
+
+    Exit codes: 0 it is being stopped, 1 there is none, 2 an option is wrong, 3 Redis did not answer.
+    """  # noqa: D301
+    with where.queue() as queue:
+        if not queue.stop(thread_id):
+            raise Problem(f"{thread_id}: no answer is under way")
+    click.echo(f"the answer of {thread_id} is being stopped")
 
 
 @click.command(cls=Command, short_help="Remove every key of a thread.")

@@ -353,6 +353,10 @@ class Commands:
         """`flush`."""
         return control.flush(self.namespace, arguments.check_thread_id(thread_id))
 
+    def stop(self, thread_id: str) -> Operation[bool]:
+        """`stop`."""
+        return control.stop(self.namespace, arguments.check_thread_id(thread_id))
+
     def resume(self, thread_id: str | None) -> Operation[None]:
         """`resume`."""
         if thread_id is None:

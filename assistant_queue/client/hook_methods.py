@@ -36,10 +36,10 @@ class TakesHooks:
     def on(self, name: Literal["started"]) -> Callable[[TakesBatch], TakesBatch]: ...
     @overload
     def on(
-        self, name: Literal["completed"], function: Callable[[RunResult], object]
+        self, name: Literal["completed", "stopped"], function: Callable[[RunResult], object]
     ) -> Callable[[RunResult], object]: ...
     @overload
-    def on(self, name: Literal["completed"]) -> Callable[[TakesResult], TakesResult]: ...
+    def on(self, name: Literal["completed", "stopped"]) -> Callable[[TakesResult], TakesResult]: ...
     @overload
     def on(
         self, name: Literal["failed", "undelivered"], function: Callable[[FailedBatch], object]
@@ -61,12 +61,10 @@ class TakesHooks:
     @overload
     def on(self, name: Literal["delivered"]) -> Callable[[TakesDelivered], TakesDelivered]: ...
     @overload
-    def on(
-        self, name: Literal["stopped", "approval_requested"], function: TakesAnything
-    ) -> TakesAnything: ...
+    def on(self, name: Literal["approval_requested"], function: TakesAnything) -> TakesAnything: ...
     @overload
     def on(
-        self, name: Literal["stopped", "approval_requested"]
+        self, name: Literal["approval_requested"]
     ) -> Callable[[TakesAnything], TakesAnything]: ...
     def on(
         self, name: HookName, function: Callable[[Any], object] | None = None
@@ -82,7 +80,8 @@ class TakesHooks:
         - `retrying`: a `PostponedBatch`; it will be sent again, or looked at again
         - `delivered`: a `DeliveredReply`; the platform has the whole reply
         - `undelivered`: a `FailedBatch`; the reply is in the failed list
-        - `stopped`, `approval_requested`: accepted, and not called by this version
+        - `stopped`: a `RunResult` with the status `stopped`; the batch was stopped
+        - `approval_requested`: accepted, and not called by this version
 
         A sync function is called on a thread, an async one on the worker's event loop; several for
         one name in the order of their registration. Calls happen beside the batches, which wait for

@@ -356,6 +356,23 @@ class AssistantMessageQueue(TakesTools, TakesHooks, ProviderCallMethods, EventMe
         """
         return self._store.run(self._commands.flush(thread_id))
 
+    def stop(self, thread_id: str) -> bool:
+        """End the running answer of a thread for good, in whatever phase it is.
+
+        The wish is stored, and obeyed within a second by the worker that has the batch, or by the
+        one that takes over after a crash: the run is cancelled at the provider, nothing is
+        delivered, and the thread continues with what waits. The batch's messages become
+        `cancelled`, with what was said so far as their `reply`. Messages that only wait are not
+        affected.
+
+        Returns:
+            True if there was a batch to stop, False if there was none.
+
+        Raises:
+            InvalidArgument: The thread id is empty, too long or not a string. Nothing was changed.
+        """
+        return self._store.run(self._commands.stop(thread_id))
+
     def forget_thread(self, thread_id: str) -> None:
         """Delete every key of a thread, waiting and failed messages included.
 

@@ -106,6 +106,9 @@ class Options(TypedDict, total=False):
     mid_run: Literal["collect", "reject"]
     """Messages added while a batch of their thread is not over: they wait for the next, or raise
     ThreadBusy. Default: 'collect'. Environment: ASSISTANT_QUEUE_MID_RUN. Used by: producer."""
+    on_stop: Literal["remember", "forget"]
+    """The conversation is given what it does not hold of a stopped batch, texts and partial answer,
+    or not. Default: 'remember'. Environment: ASSISTANT_QUEUE_ON_STOP. Used by: worker."""
     max_pending: int | None
     """Most waiting messages of a thread; further ones raise ThreadFull. Default: None, in messages.
     Environment: ASSISTANT_QUEUE_MAX_PENDING. Used by: producer."""

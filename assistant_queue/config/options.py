@@ -270,6 +270,12 @@ class Config(BaseSettings):
         "ThreadBusy",
         where="producer",
     )
+    on_stop: Literal["remember", "forget"] = _option(
+        "remember",
+        "the conversation is given what it does not hold of a stopped batch, texts and partial "
+        "answer, or not",
+        where="worker",
+    )
     max_pending: int | None = _option(
         None,
         "most waiting messages of a thread; further ones raise ThreadFull",

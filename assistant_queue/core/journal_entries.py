@@ -55,6 +55,7 @@ OUTCOMES: Mapping[str, BatchOutcome] = {
     "i": "incomplete",
     "f": "failed",
     "s": "said",
+    "x": "stopped",
 }
 """Stored letters of an outcome."""
 
@@ -63,6 +64,7 @@ ROOM = 36
 list of Redis whose last entries grow takes a quarter more memory."""
 
 _LETTERS = {state: letter for letter, state in STATES.items()}
+_OUTCOME_LETTERS = {outcome: letter for letter, outcome in OUTCOMES.items()}
 
 
 def _code(said: str | None) -> str:
@@ -130,7 +132,7 @@ def dump_batch(ended: EndedBatch) -> str:
     items = dump_items(messages, ended.shown, is_written=is_written)
     named = ended.usage.model if ended.usage else None
     more = {
-        "o": "" if ended.outcome == "completed" else ended.outcome[0],
+        "o": "" if ended.outcome == "completed" else _OUTCOME_LETTERS[ended.outcome],
         "r": _code(ended.reason),
         "x": _code(ended.error_code),
         "k": "" if ended.attempts == (known[-1].number if known else 0) else ended.attempts,
@@ -216,7 +218,7 @@ def of_result(
     return EndedBatch(
         batch_id=result.batch_id,
         message_ids=result.message_ids,
-        outcome="incomplete" if result.status == "incomplete" else "completed",
+        outcome=result.status,
         ended_ms=ms_of(result.ended_at),
         timeline=timeline,
         attempts=result.attempts,

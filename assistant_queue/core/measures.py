@@ -5,7 +5,8 @@ late (`store/lua/_counts.lua`). Here stands what is counted: names of fields, an
 quoted, so that they contain no `:` and no `*`. `store/ops/measuring.py` reads them.
 
 Fields of the hash `metrics`, all of them integers
-    b:OUTCOME           batches that were sent: completed, incomplete, failed
+    b:OUTCOME           batches that were sent: completed, incomplete, failed,
+                        stopped
     m:failed            messages of failed batches
     saved               messages that ended well, less one for each batch that was sent for them
     again               times that a batch was sent, less one for each batch
@@ -158,6 +159,18 @@ def batch_answered(claimed: Claimed, result: RunResult, *, delivers: bool) -> Co
     counts.took("run", ended_ms - claimed.claimed_ms)
     if queued_ms and not delivers:
         counts.took("end_to_end", ended_ms - queued_ms)
+    _count_tools(counts, claimed.progress)
+    _count_tokens(counts, result.usage, result.model, result.tenant)
+    return counts
+
+
+def batch_stopped(claimed: Claimed, result: RunResult) -> Counts:
+    """Return the counts of a batch that was stopped; arguments as of `batch_answered`."""
+    counts = Counts()
+    counts.add("b:stopped")
+    counts.add("again", max(result.attempts - 1, 0))
+    _count_start(counts, claimed, result.messages)
+    counts.took("run", ms_of(result.ended_at) - claimed.claimed_ms)
     _count_tools(counts, claimed.progress)
     _count_tokens(counts, result.usage, result.model, result.tenant)
     return counts

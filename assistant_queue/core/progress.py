@@ -93,6 +93,10 @@ class Progress:
             the result to be delivered.
         burying: The reason for which the batch is on its way to the failed list, with `error`:
             nothing is sent for it any more.
+        stop_stage: Of a batch that is being stopped: "" until its run is known to be over, then
+            whether its texts are in the conversation (`stored`) or not (`over`).
+        said: What the model had said until then.
+        unsaid: The part of it that the conversation does not hold.
         tries: Attempts by each worker, the latest last; of very many, the first and the latest.
         run_sent_ms: When the last attempt was sent, ms; unlike `sent_ms`, without its tool rounds.
         first_text_ms: When the first text of that attempt was read, ms; 0 before.
@@ -131,6 +135,9 @@ class Progress:
     error: ErrorInfo | None = None
     result: RunResult | None = None
     burying: str | None = None
+    stop_stage: str = ""
+    said: tuple[str, ...] = ()
+    unsaid: tuple[str, ...] = ()
     tries: tuple[AttemptRow, ...] = ()
     run_sent_ms: int = 0
     first_text_ms: int = 0
@@ -149,7 +156,7 @@ class Progress:
         plain: dict[str, Any] = {}
         for one in fields(self):
             value = getattr(self, one.name)
-            if value is None or value in (0, ()) or value == {}:
+            if value is None or value in (0, (), "") or value == {}:
                 continue
             plain[_stored_name(one.name)] = _ENCODERS.get(one.name, _same)(value)
         return json.dumps(plain, separators=(",", ":"), ensure_ascii=False)
@@ -288,6 +295,8 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "asked": _load_asked,
     "replies": tuple,
     "shown": tuple,
+    "said": tuple,
+    "unsaid": tuple,
     "usage": load_usage,
     "error": load_error,
     "result": load_result,

@@ -100,6 +100,8 @@ class RunRequest:
             would refuse the batch otherwise.
         deadline_s: Seconds until the batch's own deadline, as of now.
         transcript: `ActionRequired.transcript` of the rounds so far; None in the first one.
+        outputs: Outputs of open calls, by call id, if the items are written; calls that have none
+            here are answered with an error.
         again: A request over this batch has left before, even if it was refused for a passing
             reason and counts as no attempt.
         shortened: How many runs over this batch have failed for their length: each time less of the
@@ -120,6 +122,7 @@ class RunRequest:
     open_calls: tuple[str, ...] = ()
     deadline_s: float = 600.0
     transcript: str | None = None
+    outputs: Mapping[str, str] = field(default_factory=dict)
     again: bool = False
     shortened: int = 0
     renewed: bool = False

@@ -151,6 +151,14 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CloseStream:
+    """Close the open stream, if there is one. -> the texts of the run that were read of it
+
+    Nothing more of the text is shown.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """Call the user's tools. -> ToolsAnswered"""
 
@@ -202,6 +210,19 @@ class Finish:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """End a batch that was to be stopped, give the thread back. -> None
+
+    `keep_anchor`: nothing of it is in the conversation. `open_calls`: calls without outputs there.
+    """
+
+    result: RunResult
+    anchor: str | None
+    keep_anchor: bool = False
+    open_calls: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Postpone:
     """Give the thread back; the same batch is looked at again after a wait. -> None
 
@@ -220,7 +241,7 @@ class Bury:
     """Put the batch on the failed list, give the thread back. -> None
 
     `fallback` is the text that is sent instead of a reply; `result`, if there is one, joins the
-    outbox with it.
+    outbox with it. `even_stopped`: also if the batch is to be stopped.
     """
 
     reason: str
@@ -229,6 +250,7 @@ class Bury:
     open_calls: Sequence[str]
     fallback: str | None = None
     result: RunResult | None = None
+    even_stopped: bool = False
 
 
 Step = (
@@ -246,10 +268,12 @@ Step = (
     | Watch
     | Find
     | Cancel
+    | CloseStream
     | Answer
     | EnterExclusive
     | FallBack
     | Finish
+    | Stop
     | Postpone
     | Bury
 )
@@ -272,6 +296,13 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped:
+    """The batch was stopped; nothing of it is delivered."""
+
+    result: RunResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Postponed:
     """The batch is not over; it will be looked at again.
 
@@ -284,4 +315,4 @@ class Postponed:
     error: ErrorInfo
 
 
-Ending = Completed | Failed | Postponed
+Ending = Completed | Failed | Stopped | Postponed

@@ -117,6 +117,11 @@ class Keys:
         return f"{self.prefix}:tick"
 
     @property
+    def wishes(self) -> str:
+        """Channel: ids of threads with a batch that is to be stopped; workers subscribe."""
+        return f"{self.prefix}:wishes"
+
+    @property
     def leader(self) -> str:
         """String: the id of the leader, the scheduler that acts for the queue; lives for TERM_MS.
 

@@ -57,6 +57,7 @@ _CUT_OUT_OF_A_KEY = {
     "origin": ("queue", "string.sub({}, {after})"),
     "base": ("due", "string.sub({}, 1, -5)"),
     "tick": ("due", "string.sub({}, 1, -4) .. 'tick'"),
+    "wishes": ("due", "string.sub({}, 1, -4) .. 'wishes'"),
 }
 """Arguments that are part of a key's name: the key, and how to cut them out of it (`store/keys.py`,
 `store/wakeups.py`)."""

@@ -69,7 +69,7 @@ def log_delivered(result: RunResult, delivery_s: float) -> None:
 
 def outcome_of(batch: LeasedBatch, ending: steps.Ending) -> Outcome:
     """Return the end of a batch, or of an attempt at it, for the queue's observer."""
-    if isinstance(ending, steps.Completed):
+    if isinstance(ending, steps.Completed | steps.Stopped):
         result = ending.result
         return Outcome(
             status=result.status,
@@ -95,7 +95,7 @@ _MOST_REQUESTS = 20
 def _fields(batch: LeasedBatch, ending: steps.Ending, run_s: float) -> dict[str, Any]:
     claimed = batch.claimed
     messages = claimed.batch.messages[: batch.taken]
-    if isinstance(ending, steps.Completed):
+    if isinstance(ending, steps.Completed | steps.Stopped):
         result = ending.result
         run_id: str | None = result.run_id
         attempts = result.attempts

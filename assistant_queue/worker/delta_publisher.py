@@ -111,6 +111,11 @@ class DeltaPublisher:
         self._schedule()
         return False
 
+    def drop(self) -> None:
+        """Publish no more of the run's text."""
+        self._unsent = None
+        self._tracker.begin("", is_round=False)
+
     async def finish(self, stop: ActionRequired | RunEnded) -> None:
         """Publish the rest of the text: the run has stopped, and later events follow."""
         is_well = isinstance(stop, ActionRequired) or stop.status in {"completed", "incomplete"}

@@ -16,18 +16,21 @@ from assistant_queue.config.protocol import name_of_backend
 from assistant_queue.core import steps
 from assistant_queue.core.flow import BatchContext, Flow, run_batch
 from assistant_queue.core.quoting import without_quotes
-from assistant_queue.core.runs import RunEnded
+from assistant_queue.core.runs import FoundBy, RunEnded
 from assistant_queue.core.thread_state import ThreadState
+from assistant_queue.core.wishes import Wished
 from assistant_queue.errors import AssistantQueueError, BackendError, LeaseLost, NotReplicated
 from assistant_queue.store.ops import leases, reply_outbox
 from assistant_queue.worker.conversation_steps import ConversationSteps
 from assistant_queue.worker.delta_publisher import DeltaPublisher
+from assistant_queue.worker.interruption import Interruption
 from assistant_queue.worker.lease import HeldLease
 from assistant_queue.worker.leased_batch import LeasedBatch
 from assistant_queue.worker.outage import PASSES
 from assistant_queue.worker.provider_session import ProviderSession
 from assistant_queue.worker.store_steps import StoreSteps
 from assistant_queue.worker.user_code_steps import UserCodeSteps
+from assistant_queue.worker.wish_listener import LISTEN_AFTER_S
 
 if TYPE_CHECKING:
     from assistant_queue.worker.runtime import Runtime
@@ -55,6 +58,7 @@ class BatchDriver:
     def __init__(self, runtime: Runtime, held: HeldLease[leases.Lease]) -> None:
         """Prepare the handlers; write and send nothing yet."""
         self._runtime = runtime
+        self._closing: list[Callable[[], object]] = []
         self._batch = batch = LeasedBatch(runtime, held)
         self._publisher = (
             None
@@ -83,6 +87,9 @@ class BatchDriver:
             observers=runtime.config.observers,
         )
         self._user_code = user_code = UserCodeSteps(batch)
+        self._interruption = Interruption(
+            batch, waits_for_ids=runtime.backend.capabilities.found_by is not FoundBy.NOT_AT_ALL
+        )
         conversation = ConversationSteps(batch, session)
         store = StoreSteps(batch, self._live)
         self._handlers: dict[type[Any], Callable[[Any], Awaitable[Any]]] = {
@@ -100,10 +107,12 @@ class BatchDriver:
             steps.Watch: session.watch,
             steps.Find: session.find,
             steps.Cancel: batch.with_lease(session.cancel),
+            steps.CloseStream: session.close_stream,
             steps.Answer: user_code.answer,
             steps.EnterExclusive: user_code.enter_exclusive,
             steps.FallBack: user_code.fall_back,
             steps.Finish: store.finish,
+            steps.Stop: store.stop,
             steps.Postpone: store.postpone,
             steps.Bury: store.bury,
         }
@@ -132,6 +141,9 @@ class BatchDriver:
             runtime.worker_name,
         )
         flow = run_batch(context)
+        if not runtime.wishes.has_begun:
+            listening = asyncio.get_running_loop().call_later(LISTEN_AFTER_S, runtime.wishes.begin)
+            self._closing.append(listening.cancel)
         is_answered = False
         if self._live is not None and batch.progress.result is None:
             self._live.start()
@@ -145,6 +157,9 @@ class BatchDriver:
             return ending
         finally:
             flow.close()
+            self._interruption.close()
+            for close in self._closing:
+                close()
             if self._live is not None:
                 self._live.close_soon(is_answered=is_answered)
             self._user_code.leave_exclusive()
@@ -161,6 +176,7 @@ class BatchDriver:
     async def _drive(self, flow: Flow) -> steps.Ending:
         answer: Any = None
         error: AssistantQueueError | None = None
+        batch = self._batch
         while True:
             try:
                 step = flow.send(answer) if error is None else flow.throw(error)
@@ -169,7 +185,10 @@ class BatchDriver:
             answer = error = None
             await self._batch.probe(f"before {type(step).__name__}")
             try:
-                answer = await self._handlers[type(step)](step)
+                answer = await self._interruption.carry_out(step, self._handlers[type(step)])
+            except Wished as wished:
+                batch.seen = wished.wish
+                error = wished
             except NotReplicated as problem:
                 error = problem
             except (LeaseLost, *PASSES):
@@ -229,6 +248,7 @@ class BatchDriver:
             wait_s=wait_s,
             phase=batch.phase,
             progress=batch.progress,
+            seen=batch.seen,
         )
         try:
             await asyncio.shield(self._runtime.store.run(operation))

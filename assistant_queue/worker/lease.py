@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from assistant_queue.clock import Clock
+from assistant_queue.core.wishes import Wish
 from assistant_queue.errors import NotPermitted, StoreError
 from assistant_queue.store.calls import Namespace
 from assistant_queue.store.ops import leases as lease_ops
@@ -45,6 +46,8 @@ class HeldLease(Generic[AnyLease]):
         is_ending: The write that gives it back is under way: its answer counts, not that of a
             renewal that finds the lease gone.
         on_listened: Called on the keeper's thread when a renewal finds the first subscriber.
+        wish: What another process wants of the batch, as far as this process knows.
+        on_wish: Called when there is one, on any thread.
     """
 
     def __init__(
@@ -60,6 +63,8 @@ class HeldLease(Generic[AnyLease]):
         self.listened = isinstance(lease, Lease) and lease.has_subscribers
         self.is_ending = False
         self.on_listened: Callable[[], None] | None = None
+        self.wish: Wish | None = lease.claimed.wish if isinstance(lease, Lease) else None
+        self.on_wish: Callable[[], None] | None = None
         self._ends = ends
         self._gives_up = gives_up
         self._on_lost = on_lost
@@ -76,8 +81,17 @@ class HeldLease(Generic[AnyLease]):
         self._ends = ends
         self.guard_id = renewed.guard_id
         self.listened = renewed.has_subscribers
+        self.note_wish(renewed.wish)
         if is_new and self.on_listened is not None:
             self.on_listened()
+
+    def note_wish(self, wish: Wish | None) -> None:
+        """Record a wish that a script returned; None changes nothing."""
+        if wish is None or wish is self.wish:
+            return
+        self.wish = wish
+        if self.on_wish is not None:
+            self.on_wish()
 
     def lose(self) -> None:
         """Record that another worker holds the thread now."""
@@ -249,15 +263,31 @@ class LeaseKeeper:
                 if held in self._held:
                     self._push(held, again_at)
 
-    def renew(self, leases: Sequence[HeldLease[Any]]) -> None:
+    def renew_held(self, store: SyncStore, thread_id: str | None = None) -> None:
+        """Renew the lease of a thread now, if this process holds it, or all leases of threads.
+
+        Raises:
+            StoreUnavailable, NotPermitted: As `renew`.
+        """
+        with self._changed:
+            found = (
+                list(self._latest.values()) if thread_id is None else [self._latest.get(thread_id)]
+            )
+        held = [one for one in found if one is not None]
+        for start in range(0, len(held), RENEWALS):
+            self.renew(held[start : start + RENEWALS], store)
+
+    def renew(self, leases: Sequence[HeldLease[Any]], store: SyncStore | None = None) -> None:
         """Renew leases now, on the calling thread; notify the holders of those that are lost.
+
+        `store` is the calling thread's own; None on the keeper's thread.
 
         Raises:
             StoreUnavailable: Redis did not answer, or refuses for now; the leases are unchanged.
             NotPermitted: Redis does not let the worker in; likewise.
         """
         asked_at = self._namespace.clock.monotonic()
-        answers = self._store.run(
+        answers = (store or self._store).run(
             lease_ops.renew_all(self._namespace, [held.lease for held in leases], self._lease_s)
         )
         for answer in answers:

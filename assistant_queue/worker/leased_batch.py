@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.thread_state import Phase
+from assistant_queue.core.wishes import Wish
 from assistant_queue.store.calls import Operation
 from assistant_queue.store.ops import leases
 from assistant_queue.store.ops.reply_outbox import DeliveryLease
@@ -36,6 +37,7 @@ class LeasedBatch:
         delivery: The lease of its reply's delivery, if this worker got it at the end.
         ended_at: The monotonic time just before that.
         wait_s: Seconds until it is looked at again, if it was postponed.
+        seen: The wish that the flow knows of.
     """
 
     def __init__(self, runtime: Runtime, held: HeldLease[leases.Lease]) -> None:
@@ -51,6 +53,7 @@ class LeasedBatch:
         self.delivery: DeliveryLease | None = None
         self.ended_at = 0.0
         self.wait_s = 0.0
+        self.seen: Wish | None = None
         self._started = runtime.clock.monotonic()
 
     def now_ms(self) -> int:

@@ -92,6 +92,7 @@ class ProviderSession:
         self._cursor: tuple[str, int] | None = None  # the run, and the place in its stream
         self._run_id = ""
         self._visible = VisibleText(tags)
+        self._texts: dict[object, list[str]] = {}  # of the open stream, as the model writes them
         self._first_text_ms = 0  # since the last stop of a run
         self._round = ObservedRound(observers, backend, user_backend, now_ms)
 
@@ -162,8 +163,10 @@ class ProviderSession:
             self._visible.begin(event.run_id, is_round=is_round)
             if self._publisher is not None:
                 self._publisher.begin(event.run_id, is_round=is_round)
-            if self._live is not None and not is_resumed:
-                self._live.begin(is_round=is_round)
+            if not is_resumed:
+                self._texts.clear()
+                if self._live is not None:
+                    self._live.begin(is_round=is_round)
             return event
         raise OutcomeUnknown(
             f"the run over thread {self._thread_id!r} gave {type(event).__name__} before its id"
@@ -195,6 +198,8 @@ class ProviderSession:
         if self._events is not None:
             async for event in self._events:
                 if isinstance(event, TextChunk):
+                    key = event.part if event.item is None else event.item
+                    self._texts.setdefault(key, []).append(event.text)
                     if event.cursor is not None:
                         self._cursor = (self._run_id, event.cursor)
                     if (
@@ -243,6 +248,18 @@ class ProviderSession:
             self._publisher.begin(finding.run_id)
             await self._publisher.finish(finding)
         return finding
+
+    async def close_stream(self, _: steps.CloseStream) -> tuple[str, ...]:
+        """Close the open stream; return the texts that it gave, and show them no more."""
+        await self._close_stream()
+        read = tuple("".join(pieces) for pieces in self._texts.values())
+        self._texts.clear()
+        if self._live is not None:
+            self._live.take_back()
+        if self._publisher is not None:
+            self._publisher.drop()
+        stop = RunEnded(run_id=self._run_id, status="cancelled", replies=read)
+        return self._visible.stop(stop).replies
 
     async def cancel(self, step: steps.Cancel) -> None:
         """Cancel a run and wait for its end, within bounds; log a failure of the backend."""

@@ -47,6 +47,7 @@ from assistant_queue.worker.outage import PASSES, Outage
 from assistant_queue.worker.reply_delivery import ReplyDelivery
 from assistant_queue.worker.start_pacer import StartPacer
 from assistant_queue.worker.startup_checks import check_in
+from assistant_queue.worker.wish_listener import WishListener
 
 if TYPE_CHECKING:
     from assistant_queue.worker.delivery_loop import DeliveryLoop
@@ -117,6 +118,9 @@ class Runtime:
             config.lock_duration,
             self.outage,
         )
+        self.wishes = WishListener(
+            self.namespace, worker_sync_client(config), self.keeper, self.outage
+        )
         self.books = JobBooks(self.namespace, config.lock_duration)
         self.code: UserCode = (
             beside.code if beside else UserCode(config.concurrency + config.delivery_concurrency)
@@ -156,6 +160,7 @@ class Runtime:
     async def close(self) -> None:
         """Close connections, threads and the backend."""
         loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self.wishes.close)
         await loop.run_in_executor(None, self.keeper.close)
         if self._is_guest:
             return
@@ -380,6 +385,8 @@ class Runtime:
             self.emit("failed", *where, lambda: hook_values.failed_batch(batch.lease, ending))
         elif isinstance(ending, steps.Postponed):
             self.emit("retrying", *where, lambda: hook_values.postponed_batch(batch, ending))
+        elif isinstance(ending, steps.Stopped):
+            self.emit("stopped", *where, lambda: ending.result)
         elif _is_answered(ending):
             self.emit("completed", *where, lambda: ending.result)
 

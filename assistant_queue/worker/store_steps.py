@@ -9,6 +9,7 @@ from assistant_queue.channels.live_replies import LiveReply
 from assistant_queue.core import steps
 from assistant_queue.core.runs import FoundBy
 from assistant_queue.core.thread_state import Phase
+from assistant_queue.core.wishes import Wish
 from assistant_queue.store.calls import Operation
 from assistant_queue.store.ops import event_log, leases, outcomes
 from assistant_queue.worker.leased_batch import LeasedBatch
@@ -45,7 +46,7 @@ class StoreSteps:
             for call_id in step.answered
         ]
         to_replica = step.leaves and self._runtime.config.durability == "replicated"
-        batch.held.listened = await batch.write(
+        saved: leases.Saved = await batch.write(
             lambda: leases.save(
                 self._namespace,
                 self._lease,
@@ -56,6 +57,8 @@ class StoreSteps:
                 new_events=news,
             )
         )
+        batch.held.listened = saved.has_subscribers
+        batch.held.note_wish(saved.wish)
         batch.is_marked = True
         batch.phase = step.phase
         batch.progress = step.progress
@@ -92,7 +95,24 @@ class StoreSteps:
                 delivery=wish,
                 preview=preview,
                 is_lost=step.undelivered is not None,
+                seen=self._batch.seen,
             ),
+        )
+
+    async def stop(self, step: steps.Stop) -> None:
+        """End a batch that was to be stopped, and give the lease back."""
+        await self._batch.release(
+            lambda: outcomes.stopped(
+                self._namespace,
+                self._lease,
+                guard_id=self._batch.held.guard_id,
+                result=step.result,
+                anchor=step.anchor,
+                keep_anchor=step.keep_anchor,
+                open_calls=step.open_calls,
+                rules=self._runtime.result_rules,
+                tools=self._batch.progress.tools,
+            )
         )
 
     async def _end(
@@ -123,6 +143,7 @@ class StoreSteps:
                 phase=step.phase,
                 progress=step.progress,
                 failed=step.failed,
+                seen=self._batch.seen,
             )
         )
 
@@ -149,5 +170,6 @@ class StoreSteps:
                 pause=self._runtime.config.after_failure == "pause",
                 ended_ms=ended_ms,
                 keep_anchor=self._runtime.backend.capabilities.found_by is FoundBy.NOT_AT_ALL,
+                seen=Wish.STOP if step.even_stopped else self._batch.seen,
             ),
         )

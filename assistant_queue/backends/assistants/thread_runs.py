@@ -54,6 +54,10 @@ class ThreadRuns:
                 ),
                 (),
             )
+        if run.get("status") == "cancelled":
+            # Some servers keep what was said until then.
+            replies = await self._threads.replies(request, str(run["id"]))
+            return parser.outcome_of(run, replies)
         return parser.outcome_of(run)
 
     async def cancel(self, request: RunRequest, run_id: str) -> None:

@@ -26,8 +26,10 @@ from assistant_queue.backends.chat_completions.parser import (
 from assistant_queue.backends.chat_completions.requests import (
     ChatCalls,
     asked,
+    closed_rounds,
     conversation,
     rounds_of,
+    split_said,
 )
 from assistant_queue.backends.chat_completions.rounds import remembered
 from assistant_queue.backends.no_conversations import NoConversations, failing, remembering
@@ -166,7 +168,9 @@ class ChatCompletionsBackend(NoConversations):
         """Send the batch after the history."""
         if request.writes:
             earlier = chat_history.load(request.anchor)
-            return remembering(lambda: self._remember(request, earlier, []))
+            asked_for, said = split_said(request)
+            rounds = closed_rounds(request)
+            return remembering(lambda: self._remember(asked_for, earlier, [*rounds, *said]))
         return self._send(request, [])
 
     def submit(

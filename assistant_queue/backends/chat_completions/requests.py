@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from assistant_queue.backends.chat_completions import history as chat_history
@@ -17,6 +18,7 @@ from assistant_queue.backends.openai.content import (
     request_options,
     run_metadata,
 )
+from assistant_queue.backends.openai.foreign_calls import UNANSWERED
 from assistant_queue.backends.openai.provider_channel import ProviderChannel
 from assistant_queue.backends.openai.remedies import Remedy
 from assistant_queue.backends.openai.streams import Call
@@ -91,6 +93,30 @@ def rounds_of(request: RunRequest) -> list[Json]:
     """Return the batch's rounds so far, as messages."""
     found: list[Json] = json.loads(request.transcript) if request.transcript else []
     return found
+
+
+def closed_rounds(request: RunRequest) -> list[Json]:
+    """Return the batch's rounds so far, with an output for each call of the last one."""
+    rounds = rounds_of(request)
+    calls = rounds[-1].get("tool_calls") or () if rounds else ()
+    outputs = [
+        {
+            "role": "tool",
+            "tool_call_id": call["id"],
+            "content": request.outputs.get(call["id"], UNANSWERED),
+        }
+        for call in calls
+    ]
+    return [*rounds, *outputs]
+
+
+def split_said(request: RunRequest) -> tuple[RunRequest, list[Json]]:
+    """Return a batch that has had rounds without the reply at its end, and that reply."""
+    last = request.items[-1] if request.items and request.transcript else None
+    if last is None or last.role != "assistant":
+        return request, []
+    said = {"role": "assistant", "content": chat_content(last.content)}
+    return replace(request, items=request.items[:-1]), [said]
 
 
 def conversation(

@@ -197,7 +197,10 @@ class ResponsesBackend:
 
     def start(self, request: RunRequest) -> AsyncIterator[RunEvent]:
         """Send the batch, after error outputs for the calls that an earlier one left open."""
-        healing = [output_item(call_id, UNANSWERED) for call_id in request.open_calls]
+        outputs = request.outputs
+        healing = [
+            output_item(call_id, outputs.get(call_id, UNANSWERED)) for call_id in request.open_calls
+        ]
         items = [*healing, *input_items(request)]
         if request.writes:
             return self._write(request, items)

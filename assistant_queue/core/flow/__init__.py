@@ -14,6 +14,7 @@ read here and tested without Redis, HTTP or time.
 Functions over one `BatchContext`; each module imports only those below it:
 
     preparation   makes the request: what fits, the conversation, its end, the instructions
+    stopping      ends a batch that was to be stopped, and has the conversation remember it
     attempt       continues where an earlier holder stopped; sends, watches, answers tool rounds
     failure       does what `core/failure_table.py` says of a failure
     outgrown      shortens a conversation that is too long, or begins it anew
@@ -39,8 +40,11 @@ from assistant_queue.core.flow.context import (
 from assistant_queue.core.flow.failure import decide
 from assistant_queue.core.flow.outcome import bury, finish, hand_over, leave_undeliverable
 from assistant_queue.core.flow.preparation import prepare
+from assistant_queue.core.flow.retrying import take_back
+from assistant_queue.core.flow.stopping import stop
 from assistant_queue.core.runs import ActionRequired
 from assistant_queue.core.thread_state import Phase
+from assistant_queue.core.wishes import Wish, Wished
 from assistant_queue.errors import AssistantQueueError
 from assistant_queue.models import ErrorInfo
 
@@ -58,6 +62,30 @@ __all__ = [
 
 def run_batch(ctx: BatchContext) -> Flow:
     """Take one claimed batch to its end, or as far as it can go now."""
+    try:
+        if ctx.claimed.wish is Wish.STOP and _can_be_stopped(ctx):
+            return (yield from _stop(ctx))
+        return (yield from _take(ctx))
+    except Wished as wished:
+        if wished.unsent:
+            take_back(ctx, counts=False)
+        return (yield from _stop(ctx))
+
+
+def _can_be_stopped(ctx: BatchContext) -> bool:
+    """Whether the batch's record can be read, and workers do not die of it."""
+    is_readable = ctx.claimed.unreadable is None and ctx.phase is not Phase.DELIVERING
+    return is_readable and not ctx.is_deadly
+
+
+def _stop(ctx: BatchContext) -> Flow:
+    try:
+        return (yield from stop(ctx))
+    except AssistantQueueError as error:
+        return (yield from decide(ctx, error))
+
+
+def _take(ctx: BatchContext) -> Flow:
     progress = ctx.progress
     if ctx.phase is not Phase.DELIVERING and progress.burying is None:
         ctx.begin_attempt()
@@ -82,6 +110,8 @@ def run_batch(ctx: BatchContext) -> Flow:
         )
     try:
         return (yield from _answer_batch(ctx))
+    except Wished:
+        raise
     except AssistantQueueError as error:
         return (yield from decide(ctx, error))
 

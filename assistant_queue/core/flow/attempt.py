@@ -112,7 +112,7 @@ def _find(ctx: BatchContext) -> Reached:
     if progress.sent_ms and wait_ms > 0:
         raise Hold(wait_ms / 1000)
     run_id = progress.run_id or progress.given_up
-    finding: Finding = yield from _ask(
+    finding: Finding = yield from ask(
         steps.Find(request=ctx.sent, run_id=run_id, calls=progress.calls)
     )
     if progress.given_up is not None and not progress.run_id and not progress.calls:
@@ -138,10 +138,10 @@ def _act_on(ctx: BatchContext, finding: Finding) -> Reached:
     if isinstance(finding, CannotAsk):
         raise Park(finding.reason)
     if isinstance(finding, Undecided):
-        raise _still_undecided(ctx)
+        raise still_undecided(ctx)
     progress.undecided_since_ms = 0
     if isinstance(finding, RunAccepted):
-        yield from _save_running(ctx, finding.run_id)
+        yield from save_running(ctx, finding.run_id)
         return (yield from _follow(ctx, finding.run_id))
     if isinstance(finding, NotFound):
         return (yield from _not_found(ctx, finding))
@@ -156,7 +156,7 @@ def _act_on(ctx: BatchContext, finding: Finding) -> Reached:
     return finding
 
 
-def _still_undecided(ctx: BatchContext) -> Hold | Park:
+def still_undecided(ctx: BatchContext) -> Hold | Park:
     """Return what to raise while the provider works on the conversation, for whatever request."""
     progress = ctx.progress
     now = ctx.now_ms()
@@ -192,11 +192,11 @@ def _not_found(ctx: BatchContext, finding: NotFound) -> Reached:
 
 
 def _follow(ctx: BatchContext, run_id: str) -> Reached:
-    yield from _ask(steps.Follow(request=ctx.sent, run_id=run_id))
+    yield from ask(steps.Follow(request=ctx.sent, run_id=run_id))
     return (yield from watch(ctx))
 
 
-def _ask(question: steps.Find | steps.Follow) -> Generator[steps.Step, Any, Any]:
+def ask(question: steps.Find | steps.Follow) -> Generator[steps.Step, Any, Any]:
     """Ask about work that was, or may have been, accepted.
 
     Raises:
@@ -236,7 +236,7 @@ def send(ctx: BatchContext) -> Reached:
     # have been accepted.
     yield from ctx.save(Phase.SENDING, leaves=True)
     started: RunAccepted = yield steps.Start(request=ctx.sent)
-    yield from _save_running(ctx, started.run_id)
+    yield from save_running(ctx, started.run_id)
     return (yield from watch(ctx))
 
 
@@ -250,7 +250,8 @@ def _remember(ctx: BatchContext) -> Reached:
     return (yield from watch(ctx))
 
 
-def _save_running(ctx: BatchContext, run_id: str) -> Steps:
+def save_running(ctx: BatchContext, run_id: str) -> Steps:
+    """Store that the run was accepted."""
     progress = ctx.progress
     progress.run_id = run_id
     ctx.log.run(run_id)
@@ -277,7 +278,7 @@ def watch(ctx: BatchContext) -> Reached:
             cuts += 1
             if cuts > MAX_CUTS:
                 raise Unreachable(error) from error
-            yield from _ask(steps.Follow(request=ctx.sent, run_id=ctx.progress.run_id or ""))
+            yield from ask(steps.Follow(request=ctx.sent, run_id=ctx.progress.run_id or ""))
         except (RunFailed, RunVanished, UnknownThread):
             raise
         except BackendError as error:
@@ -340,5 +341,5 @@ def submit(ctx: BatchContext, run_id: str, answered: tuple[str, ...] = ()) -> Re
         calls=calls,
         outputs={call.id: progress.outputs[call.id] for call in calls},
     )
-    yield from _save_running(ctx, started.run_id)
+    yield from save_running(ctx, started.run_id)
     return (yield from watch(ctx))

@@ -16,6 +16,7 @@ from assistant_queue.core.retry import Backoff
 from assistant_queue.core.runs import ActionRequired, Capabilities, FoundBy, RunEnded, RunRequest
 from assistant_queue.core.thread_ids import ThreadIds, providers_id
 from assistant_queue.core.thread_state import Phase
+from assistant_queue.core.wishes import Wish
 from assistant_queue.models import Batch, ErrorInfo, ResultStatus, RunResult, Usage
 
 MAX_DEATHS = 3
@@ -67,6 +68,7 @@ class Rules:
         fallback: The reply of a batch that fails for good: a text, None for none, or True to ask
             the user's callable.
         max_batch_chars: Most characters of a batch, None for no limit.
+        remembers_stopped: The conversation is given what it does not hold of a stopped batch.
     """
 
     max_attempts: int = 3
@@ -81,6 +83,7 @@ class Rules:
     fallback: str | bool | None = None
     max_batch_chars: int | None = None
     authors: AuthorRule = AuthorRule.SHARE
+    remembers_stopped: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +101,7 @@ class Claimed:
         anchor: The conversation's end after the last batch; None if not known.
         open_calls: Calls that an earlier batch left unanswered.
         unreadable: The part of its stored form that cannot be read; None as a rule.
+        wish: What another process wants of it; None for nothing.
     """
 
     batch: Batch
@@ -110,6 +114,7 @@ class Claimed:
     open_calls: tuple[str, ...] = ()
     unreadable: str | None = None
     due_ms: int = 0
+    wish: Wish | None = None
 
 
 class BatchContext:
@@ -129,6 +134,7 @@ class BatchContext:
         all_deaths: The same, with those that died on the way to the user's function.
         is_suspect: A worker has died in the user's code for this batch: it may be the reason.
         log: The attempts at it.
+        is_stopping: It is being stopped.
     """
 
     def __init__(
@@ -150,6 +156,7 @@ class BatchContext:
         self.unanswered: tuple[str, ...] = tuple(call.id for call in claimed.progress.calls)
         self.progress.keep_past(now_ms(), rules.run_timeout_s)
         self.log = AttemptLog(self.progress, worker)
+        self.is_stopping = False
         if self.progress.result is not None and self.batch.messages:
             self.progress.result = self._described(self.progress.result, None)
         self._count_deaths()

@@ -7,6 +7,7 @@ bury   ─► cancel the open run ─► fallback ─► failed list, outbox
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Any
 
 from assistant_queue.core import steps
@@ -20,6 +21,7 @@ from assistant_queue.core.flow.context import (
 from assistant_queue.core.flow.user_code import enter_user_code, leave_user_code
 from assistant_queue.core.progress import moment
 from assistant_queue.core.runs import EMPTY, RunEnded
+from assistant_queue.core.wishes import Wished
 from assistant_queue.models import ErrorInfo, RunResult
 
 MAX_DEATHS_BURYING = 3
@@ -29,6 +31,11 @@ without. Chosen: as many as in one of the user's functions."""
 BURIAL_PATIENCE_S = 2.0
 """Longest cancelling before a burial, seconds. Chosen: short, because the next batch waits by
 itself for a run that ends later."""
+
+
+_NOT_STOPPED = frozenset({"parked", "corrupt", "worker_deaths"})
+"""Reasons for which a batch goes to the failed list although it is to be stopped: an operator has to
+look at it."""
 
 
 def finish(ctx: BatchContext, event: RunEnded) -> Flow:
@@ -67,7 +74,13 @@ def _result(ctx: BatchContext, event: RunEnded) -> Generator[steps.Step, Any, Ru
 
 
 def _end(ctx: BatchContext, result: RunResult, anchor: str | None) -> Flow:
-    yield steps.Finish(result=result, anchor=anchor, delivers=ctx.rules.delivers)
+    try:
+        yield steps.Finish(result=result, anchor=anchor, delivers=ctx.rules.delivers)
+    except Wished:
+        # The conversation holds the whole reply; the platform is not given it.
+        stopped = replace(result, status="stopped")
+        yield steps.Stop(result=stopped, anchor=anchor)
+        return steps.Stopped(result=stopped)
     return steps.Completed(result=result)
 
 
@@ -133,6 +146,7 @@ def bury(ctx: BatchContext, reason: str, info: ErrorInfo, *, deaths: int = 0) ->
         open_calls=() if ctx.capabilities.stateless else ctx.unanswered,
         fallback=None if result is None else result.reply,
         result=result if ctx.rules.delivers else None,
+        even_stopped=ctx.is_stopping or reason in _NOT_STOPPED,
     )
     return steps.Failed(reason=reason, error=info, progress=progress)
 

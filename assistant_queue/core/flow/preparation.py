@@ -41,7 +41,7 @@ def prepare(ctx: BatchContext) -> Steps:
         conversation_id=conversation_id or "",
         anchor=ctx.claimed.anchor if stateless else progress.anchor,
         items=() if progress.already_in_thread else items,
-        instructions=None if writes else (yield from _instructions(ctx)),
+        instructions=None if writes or ctx.is_stopping else (yield from _instructions(ctx)),
         open_calls=ctx.claimed.open_calls,
         deadline_s=ctx.rules.run_timeout_s,
         again=progress.attempts + progress.refusals + progress.failures > 0,
@@ -53,10 +53,10 @@ def prepare(ctx: BatchContext) -> Steps:
 
 def _fitting_items(ctx: BatchContext) -> Generator[steps.Step, Any, tuple[InputItem, ...]]:
     """Give back what one request does not take; return the items of the rest."""
-    if ctx.is_fresh:
+    if ctx.is_fresh and not ctx.is_stopping:
         yield from _keep(ctx, (yield from _leading(ctx)))
     fitting = _fit(ctx)
-    if fitting.taken < len(ctx.batch.messages):
+    if not ctx.is_stopping and fitting.taken < len(ctx.batch.messages):
         # Only before the first request can it not fit: what is frozen after that was made to.
         yield from _keep(ctx, fitting.taken)
         # A worker that resumes sees only these: what is sent must be what it would send, or it is

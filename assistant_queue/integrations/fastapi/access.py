@@ -46,6 +46,7 @@ class Action(StrEnum):
     PAUSE = "pause"
     RESUME = "resume"
     FLUSH = "flush"
+    STOP = "stop"
     READ_FAILED = "read_failed"
     RETRY_FAILED = "retry_failed"
     DISCARD_FAILED = "discard_failed"
@@ -67,6 +68,7 @@ CHAT_ACTIONS = frozenset(
         Action.READ_HISTORY,
         Action.LISTEN,
         Action.TYPE,
+        Action.STOP,
     }
 )
 """Actions of a person in a conversation; all others are for your own programs and operators."""

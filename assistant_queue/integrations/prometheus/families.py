@@ -20,7 +20,7 @@ QUEUE = "queue"
 
 MESSAGES = ("queued", "answered", "failed", "cancelled", "deduplicated")
 STATES = ("active", "waiting", "delayed", "failed")
-BATCHES = ("completed", "incomplete", "failed")
+BATCHES = ("completed", "incomplete", "failed", "stopped")
 REPLIES = ("delivering", "undelivered")
 CALLS = ("ok", "error")
 TOKENS = ("input", "cached_input", "cache_write", "output", "reasoning")

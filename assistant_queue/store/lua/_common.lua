@@ -82,6 +82,7 @@
 --   was_due  ms when the batch was due then
 --   paused   1 while this thread is paused
 --   queued   ms when its wake-up was enqueued
+--   wish     what another process wants of the batch: a kind and the batch's id (_wish.lua)
 --   told     how much of the run's text has been published, JSON, opaque here
 
 local function clock()

@@ -3,15 +3,16 @@
 -- KEYS: thread frozen conversation record dead failed due counters scheduled queue queues job guard
 --       events feed outbox delivering deliveries paused journal metrics audit auditing
 --       *messages
--- ARGV: now thread_id token failure pause done open keep_anchor recheck_ms tick function origin
+-- ARGV: now thread_id token seen failure pause done open keep_anchor recheck_ms tick function origin
 --       stamp job_id guard_id events reply delivery_token lease_ms guard_ms journal
 --       journal_most journal_ttl_ms counts audit audit_of audit_most
 -- Returns {'idle' | 'pending', ms until the caller holds the delivery or '', now}
 --         {'lost'}: nothing has changed
+--         {'stopping'}: the batch is to be stopped; nothing has changed
 -- reply, delivery_token: as those of finish.lua.
 -- open: ids of tool calls left unanswered at the provider, JSON or ''; the conversation's next
 -- batch answers them.
---! include common wakeup events quiet release outbox queue_reply journal counts audit
+--! include common wakeup events quiet wish release outbox queue_reply journal counts audit
 local t = read_thread()
 if not holds(t) then
   if redis.call('HGET', key.record, 'token') == arg.token then
@@ -19,6 +20,7 @@ if not holds(t) then
   end
   return {'lost'}
 end
+if is_stopped_unseen(t) then return {'stopping'} end
 redis.call('RENAME', key.frozen, key.dead)
 redis.call('HSET', key.record, 'thread', arg.thread_id, 'state', 'failed', 'token', arg.token,
   'failure', arg.failure, 'failed_at', ms(now), 'n', t.bn)

@@ -6,7 +6,7 @@
 -- Returns {'claimed', now, until, batch id, phase, progress, deaths, claimed ms, guard id,
 --          {id, anchor, open of the conversation}, {packed messages},
 --          '1' if the thread has subscribers or '', how much of the run's text was published,
---          ms when the batch was due}
+--          ms when the batch was due, the kind of wish for the batch or ''}
 --         {'refused', ms until which another worker holds it}
 --         {'early', ms when it is due, now}   {'paused'}
 --         {'idle'}: nothing waits that wants a reply
@@ -15,7 +15,7 @@
 -- A second call with the token that holds the lease returns the same claim. known: the record of
 -- batch_id, an id that only this call uses; only its presence counts. worker: of the job `taken`,
 -- or '' if RQ's own worker took it, or none did.
---! include common wakeup events quiet
+--! include common wakeup events quiet wish
 local t = read_thread()
 if not t.state then
   if t.token then -- a direct call holds an idle thread; a dead one's lease is removed
@@ -31,7 +31,7 @@ local function claimed(guard, lease_end)
   for i = 1, 3 do conversation[i] = conversation[i] or '' end
   return {'claimed', ms(now), ms(lease_end), t.batch, t.phase, t.progress or '', t.deaths or '0',
     t.claimed, guard, conversation, redis.call('LRANGE', key.frozen, 0, -1),
-    has_subscribers() and '1' or '', t.told or '', t.was_due or ''}
+    has_subscribers() and '1' or '', t.told or '', t.was_due or '', wish_of(t)}
 end
 
 -- Remove the places of cancelled messages before the first waiting one: a list that is left begins
@@ -81,7 +81,10 @@ end
 if holds(t) then return claimed(t.wake, tonumber(t['until'])) end
 if is_late_copy() then return {'over'} end
 if arg.worker ~= '' and arg.taken == t.wake and t.queued then note_taken(tonumber(t.queued)) end
-if t.paused or redis.call('EXISTS', key.paused) == 1 then return {'paused'} end
+local is_stopping = wish_of(t) == 'stop' -- sends nothing: a pause does not keep it
+if not is_stopping and (t.paused or redis.call('EXISTS', key.paused) == 1) then
+  return {'paused'}
+end
 -- Refused: no retry is needed, because the holder writes the next wake-up when it finishes.
 if t.token and tonumber(t['until']) > now then return {'refused', t['until']} end
 -- A batch without its messages, or waiting messages that are missing: another program changed the

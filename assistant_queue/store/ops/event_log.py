@@ -293,6 +293,12 @@ def _ready(data: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, "message_ids": tuple(data["message_ids"]), "replies": tuple(data["replies"])}
 
 
+def _stopped(data: Mapping[str, Any]) -> dict[str, Any]:
+    result = load_result(data)
+    names = ("batch_id", "run_id", "message_ids", "reply", "replies", "usage")
+    return {name: getattr(result, name) for name in names}
+
+
 def _attempt(data: Mapping[str, Any]) -> dict[str, Any]:
     values = {
         "batch_id": data["batch_id"],
@@ -354,6 +360,7 @@ _READERS: dict[str, tuple[Callable[..., Any], Callable[[Mapping[str, Any]], dict
     "reply_delivered": (models.ReplyDelivered, _delivered),
     "delivery_failed": (models.DeliveryFailed, _undelivered),
     "said": (models.TextSaid, _said),
+    "run_stopped": (models.RunStopped, _stopped),
     "attempt_failed": (models.AttemptFailed, _attempt),
     "batch_parked": (models.BatchParked, _failed),
     "batch_dead_lettered": (models.BatchDeadLettered, _failed),

@@ -18,6 +18,7 @@ from assistant_queue.core import measures
 from assistant_queue.core.flow import Claimed
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.thread_state import Phase, ThreadState
+from assistant_queue.core.wishes import Wish, wish_in
 from assistant_queue.errors import LeaseLost, NotReplicated, StoreError
 from assistant_queue.models import Batch, ErrorInfo
 from assistant_queue.store import wakeups
@@ -172,6 +173,7 @@ def claim(
             open_calls=_open_calls(thread_id, opened),
             unreadable=unreadable,
             due_ms=whole_number(text(reply[13])),
+            wish=wish_in(text(reply[14])),
         ),
         has_subscribers=text(reply[11]) == "1",
         published=text(reply[12]),
@@ -192,11 +194,12 @@ def _open_calls(thread_id: str, opened: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Renewed:
-    """A renewed lease: its new end, its guard, and whether the thread has subscribers."""
+    """A renewed lease: its new end, its guard, subscribers of the thread, a wish for the batch."""
 
     until_ms: int
     guard_id: str
     has_subscribers: bool = False
+    wish: Wish | None = None
 
 
 def renew(
@@ -222,7 +225,9 @@ def _renewal(namespace: Namespace, lease: Lease | DeliveryLease, lease_s: float)
 
 def _renewed(reply: Any) -> Renewed | None:
     word, *rest = texts(reply)
-    return Renewed(int(rest[0]), rest[1], rest[2] == "1") if word == "held" else None
+    if word != "held":
+        return None
+    return Renewed(int(rest[0]), rest[1], rest[2] == "1", wish_in(rest[3]))
 
 
 def check(word: str, thread_id: str) -> None:
@@ -230,6 +235,14 @@ def check(word: str, thread_id: str) -> None:
     if word == "lost":
         msg = f"The lease on thread {thread_id!r} is another worker's now; nothing was written"
         raise LeaseLost(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """The reply to a write of progress: subscribers of the thread, a wish for the batch."""
+
+    has_subscribers: bool
+    wish: Wish | None = None
 
 
 def message_keys(namespace: Namespace, message_ids: Sequence[str]) -> list[str]:
@@ -247,11 +260,8 @@ def save(
     to_replica: bool = False,
     about: str = "a request over it",
     new_events: Sequence[NewEvent] = (),
-) -> Operation[bool]:
+) -> Operation[Saved]:
     """Store the batch's progress, mark the messages in `mark` as its members, publish `new_events`.
-
-    Returns:
-        Whether the thread has subscribers.
 
     Raises:
         NotReplicated: The write had to reach a replica (`to_replica`), and did not in time. It may
@@ -281,7 +291,7 @@ def save(
             f"a replica of Redis within {REPLICA_WAIT_S:g} s; nothing was sent, and the batch is "
             "retried: check that a replica is connected"
         )
-    return text(reply[1]) == "1"
+    return Saved(text(reply[1]) == "1", wish_in(text(reply[2])))
 
 
 def trim(namespace: Namespace, lease: Lease, keep: int) -> Operation[None]:
@@ -360,15 +370,18 @@ def postpone(
     phase: Phase,
     progress: Progress,
     failed: ErrorInfo | None = None,
+    seen: Wish | None = None,
 ) -> Operation[None]:
     """Release the thread; the same batch is due again after `wait_s`.
 
-    `failed`: the error of the attempt that ends with this; None if none was made.
+    `failed`: the error of the attempt that ends with this; None if none was made. A batch that is to
+    be stopped is due at once, unless that is the wish that the caller has `seen`.
     """
     reply = yield namespace.call(
         "postpone",
         lease.thread_id,
         token=lease.token,
+        seen=seen or "",
         state=state.value,
         wait_ms=to_ms(wait_s),
         phase=phase.value,

@@ -151,7 +151,7 @@ def _worker(name: str, record: Sequence[Any]) -> WorkerMetrics:
 
 # --- what was counted -----------------------------------------------------------------------------
 
-_OUTCOMES = ("completed", "incomplete", "failed")
+_OUTCOMES = ("completed", "incomplete", "failed", "stopped")
 _WORDS = {"m": 1, "b": 1, "e": 1, "t": 2, "h": 2, "d": 2, "k": 3}
 """Kind of a field -> the number of its other words."""
 _Group = Mapping[tuple[str, ...], int]

@@ -98,6 +98,9 @@ def settled_or_taken(
             # The record expired, and was written again when the reply could not be delivered.
             return replace(status, status=MessageState.COMPLETED.value, delivery=delivery)
         return _completed(status, result_of(outcome), delivery)
+    if record["state"] == "stopped":
+        stopped = _completed(status, result_of(outcome), "none")
+        return replace(stopped, status=MessageState.CANCELLED.value)
     if record["state"]:
         return _failed(status, record)
     if batch["batch"] != status.batch_id:

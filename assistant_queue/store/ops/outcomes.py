@@ -1,6 +1,7 @@
 """Ends of a batch, written by the holder of its thread's lease: answered, or on the failed list.
 
-`LeaseLost` as in `leases`.
+`LeaseLost` as in `leases`. `Wished`, from an end that is not a stop: the batch is to be stopped,
+which the caller has not `seen`; nothing was changed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from assistant_queue.core.delivery import DeliveryState
 from assistant_queue.core.journal_entries import dump_batch, of_failure, of_result
 from assistant_queue.core.progress import Progress, dump_error, dump_result, moment
 from assistant_queue.core.stored_rows import ToolRow, dump_usage
+from assistant_queue.core.wishes import Wish, Wished
 from assistant_queue.models import ErrorInfo, RunResult, Timeline
 from assistant_queue.store import audit_codec, wakeups
 from assistant_queue.store.calls import Namespace, Operation, text, texts
@@ -83,6 +85,8 @@ def _ended(
 ) -> Ended:
     word, until, now = texts(reply) if len(reply) > 1 else (text(reply[0]), "", "")
     check(word, lease.thread_id)
+    if word == "stopping":
+        raise Wished(Wish.STOP)
     delivery = None
     if until and wish is not None and result is not None:
         delivery = DeliveryLease(
@@ -135,6 +139,7 @@ def finish(
     delivery: DeliveryWish | None = None,
     preview: str | None = None,
     is_lost: bool = False,
+    seen: Wish | None = None,
 ) -> Operation[Ended]:
     """Store the results, drop the batch, release the lease; the reply joins the outbox.
 
@@ -149,6 +154,7 @@ def finish(
         keys={"record": namespace.keys.record(result.batch_id), "guard": wakeups.job_key(guard_id)},
         rest=message_keys(namespace, result.message_ids),
         token=lease.token,
+        seen=seen or "",
         guard_id=guard_id,
         lost="1" if is_lost else "",
         journal=(
@@ -193,6 +199,45 @@ def _failed_result(
     )
 
 
+def stopped(
+    namespace: Namespace,
+    lease: Lease,
+    *,
+    guard_id: str,
+    result: RunResult,
+    anchor: str | None,
+    keep_anchor: bool,
+    open_calls: Sequence[str],
+    rules: ResultRules,
+    tools: Sequence[ToolRow] = (),
+) -> Operation[None]:
+    """End a batch that was to be stopped: its messages are cancelled, nothing is delivered.
+
+    `result` has what was said so far. `keep_anchor` is for a batch of which no part is in the
+    conversation; `open_calls` are those that the conversation's next batch answers.
+    """
+    reply = yield namespace.call(
+        "stopped",
+        lease.thread_id,
+        keys={"record": namespace.keys.record(result.batch_id), "guard": wakeups.job_key(guard_id)},
+        rest=message_keys(namespace, result.message_ids),
+        token=lease.token,
+        guard_id=guard_id,
+        keep_anchor="1" if keep_anchor else "",
+        open=json.dumps(list(open_calls), ensure_ascii=False) if open_calls else "",
+        journal=(
+            dump_batch(of_result(result, tools, has_delivery=False))
+            if namespace.journal.most
+            else ""
+        ),
+        counts=namespace.counted(lambda: measures.batch_stopped(lease.claimed, result)),
+        reply="",
+        **_result_args(namespace, lease, result, anchor, rules),
+        **audit_codec.pack_batch(namespace.audit, result, tools),
+    )
+    check(text(reply[0]), lease.thread_id)
+
+
 def bury(
     namespace: Namespace,
     lease: Lease,
@@ -209,6 +254,7 @@ def bury(
     fallback: str | None = None,
     result: RunResult | None = None,
     delivery: DeliveryWish | None = None,
+    seen: Wish | None = None,
 ) -> Operation[Ended]:
     """Move the batch to the failed list and release the lease; a fallback joins the outbox.
 
@@ -261,6 +307,7 @@ def bury(
         },
         rest=message_keys(namespace, message_ids),
         token=lease.token,
+        seen=seen or "",
         failure=_json(failure),
         pause="1" if pause else "",
         keep_anchor="1" if keep_anchor else "",

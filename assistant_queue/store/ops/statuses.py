@@ -78,7 +78,7 @@ def _read_message(
         said = record["said"]
         status = known_of(message_id, record)
         batch_id = record["batch"]
-        if record["state"]:
+        if record["state"] and not batch_id:
             return replace(status, status=cast("MessageStateName", record["state"])), said
         if not batch_id:
             return (yield from _waiting(namespace, status, record["seq"])), said

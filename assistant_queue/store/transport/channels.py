@@ -96,3 +96,9 @@ class ChannelListener:
         The confirmation of a subscription ends a wait early, without a message.
         """
         return self._pubsub.get_message(timeout=timeout_s) is not None
+
+    def read(self, timeout_s: float) -> str | None:
+        """Return the next message, None if there was none; a confirmation ends it as a `wait`."""
+        message = self._pubsub.get_message(timeout=timeout_s)
+        data = None if message is None else message["data"]
+        return data.decode("utf-8", "surrogateescape") if isinstance(data, bytes) else data

@@ -1,0 +1,316 @@
+"""Stop of a batch: its run ends, the conversation remembers it, its messages are cancelled.
+
+    close the stream ─► cancel the run ─► find what became of it ─┬─► remember ─► stop
+                              ▲                                   │
+                              └── adopted, or still at work ◄─────┘
+
+Nothing is sent for the batch any more. What cannot be found out is parked, as always.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from assistant_queue.core import steps
+from assistant_queue.core.failure_table import Hold, Park, Unreachable
+from assistant_queue.core.flow.attempt import ask, save_running, still_undecided
+from assistant_queue.core.flow.context import ENDED_WELL, BatchContext, Flow
+from assistant_queue.core.flow.preparation import prepare
+from assistant_queue.core.flow.retrying import ask_wait_s
+from assistant_queue.core.flow.user_code import end_user_code
+from assistant_queue.core.runs import (
+    ActionRequired,
+    CannotAsk,
+    Finding,
+    FoundBy,
+    InputItem,
+    NotFound,
+    RunAccepted,
+    RunEnded,
+    Undecided,
+)
+from assistant_queue.core.thread_state import Phase
+from assistant_queue.errors import BackendError, OutcomeUnknown, RunVanished, UnknownThread
+
+STORED = "stored"
+"""`Progress.stop_stage`: the run is over, and the batch's texts are in the conversation."""
+OVER = "over"
+"""`Progress.stop_stage`: the run is over, and the batch's texts are not in the conversation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Over:
+    """A run that is over, as far as a stop needs it.
+
+    Attributes:
+        said: Texts of the model.
+        unsaid: Those of them that the conversation does not hold.
+        stored: The conversation holds the batch's own texts.
+        open_calls: Calls without outputs there.
+        anchor: The conversation's end; None if it is as before the batch, or not known.
+    """
+
+    said: tuple[str, ...] = ()
+    unsaid: tuple[str, ...] = ()
+    stored: bool = False
+    open_calls: tuple[str, ...] = ()
+    anchor: str | None = None
+
+
+def stop(ctx: BatchContext) -> Flow:
+    """End the batch for good.
+
+    Raises:
+        Hold: The provider has to be asked again later.
+        Park: It cannot say what became of a request.
+        BackendError: As a request to it raised.
+    """
+    ctx.is_stopping = True
+    progress = ctx.progress
+    streamed: tuple[str, ...] = yield steps.CloseStream()
+    end_user_code(ctx)
+    run_id = progress.run_id or ""
+    try:
+        if not progress.stop_stage:
+            over = yield from _end_run(ctx, streamed)
+            run_id = progress.run_id or run_id
+            _note(ctx, over)
+        memory = yield from _remember(ctx)
+    except (UnknownThread, RunVanished):
+        memory = _Memory(anchor=None)  # there is no conversation that could remember it
+    result = ctx.result_of(run_id, "stopped", progress.said)
+    ctx.log.end(ctx.now_ms())
+    open_calls = () if ctx.capabilities.stateless or memory.is_written else ctx.unanswered
+    yield steps.Stop(
+        result=result, anchor=memory.anchor, keep_anchor=memory.is_as_before, open_calls=open_calls
+    )
+    return steps.Stopped(result=result)
+
+
+# --- the run --------------------------------------------------------------------------------------
+
+
+def _note(ctx: BatchContext, over: _Over) -> None:
+    """Note in the batch's progress that its run is over."""
+    progress = ctx.progress
+    progress.stop_stage = STORED if over.stored else OVER
+    progress.said = over.said
+    progress.unsaid = over.unsaid
+    progress.sent_ms = 0
+    if not ctx.capabilities.stateless:
+        progress.calls = progress.submitted = ()
+    if over.anchor is not None:
+        progress.anchor = over.anchor
+    ctx.unanswered = over.open_calls
+    ctx.phase = Phase.FROZEN
+
+
+def _end_run(ctx: BatchContext, streamed: tuple[str, ...]) -> Generator[steps.Step, Any, _Over]:
+    """Cancel the batch's run, if there may be one, and return what became of it."""
+    progress = ctx.progress
+    if ctx.capabilities.stateless or ctx.capabilities.found_by is FoundBy.NOT_AT_ALL:
+        # The stream was the run.
+        return _Over(said=(*progress.replies, *streamed), unsaid=streamed)
+    if ctx.phase is Phase.FROZEN:
+        return _Over(stored=progress.already_in_thread)
+    if ctx.request is None:
+        yield from prepare(ctx)
+    was_cancelled = False
+    while True:
+        if not was_cancelled and _may_cancel(ctx):
+            was_cancelled = True
+            yield steps.Cancel(request=ctx.sent, run_id=progress.run_id or "")
+        finding = yield from _find(ctx)
+        if isinstance(finding, RunAccepted):
+            progress.run_id = finding.run_id
+            if ctx.phase is not Phase.RUNNING:
+                yield from save_running(ctx, finding.run_id)
+        is_cancelable = ctx.capabilities.cancels and not was_cancelled
+        if not (_is_open(ctx, finding) and is_cancelable):
+            return (yield from _over(ctx, finding, streamed))
+
+
+def _may_cancel(ctx: BatchContext) -> bool:
+    """Whether the run that is known is the one that may be at work."""
+    progress = ctx.progress
+    is_latest = not progress.calls or ctx.capabilities.found_by is FoundBy.METADATA
+    return ctx.capabilities.cancels and bool(progress.run_id) and is_latest
+
+
+def _find(ctx: BatchContext) -> Generator[steps.Step, Any, Finding]:
+    progress = ctx.progress
+    run_id = progress.run_id or progress.given_up
+    is_one_run = ctx.capabilities.found_by is FoundBy.METADATA
+    calls = () if is_one_run and progress.run_id else progress.calls
+    finding: Finding = yield from ask(steps.Find(request=ctx.sent, run_id=run_id, calls=calls))
+    return finding
+
+
+def _is_open(ctx: BatchContext, finding: Finding) -> bool:
+    """Whether a run is at work, or keeps the conversation from others until it has outputs."""
+    waits = isinstance(finding, ActionRequired) and ctx.capabilities.found_by is FoundBy.METADATA
+    return isinstance(finding, RunAccepted) or waits
+
+
+def _over(
+    ctx: BatchContext, finding: Finding, streamed: tuple[str, ...]
+) -> Generator[steps.Step, Any, _Over]:
+    """Return what a finding means for the conversation.
+
+    Raises:
+        Hold, Park: As `stop` raises them.
+    """
+    progress = ctx.progress
+    before = progress.replies
+    if isinstance(finding, CannotAsk):
+        raise Park(finding.reason)
+    if isinstance(finding, Undecided):
+        raise still_undecided(ctx)
+    progress.undecided_since_ms = 0
+    if _is_open(ctx, finding) and not ctx.situation.is_overdue:
+        raise Hold(ask_wait_s(ctx))
+    if isinstance(finding, NotFound):
+        wait_ms = progress.sent_ms + ctx.rules.grace_s * 1000 - ctx.now_ms()
+        if progress.sent_ms and wait_ms > 0:
+            raise Hold(wait_ms / 1000)  # it may be on its way
+        calls = tuple(call.id for call in progress.calls)
+        stored = finding.holds_text or progress.already_in_thread or bool(calls)
+        return _Over(said=before, stored=stored, open_calls=calls, anchor=finding.anchor)
+    if isinstance(finding, RunAccepted):  # for ever, as it seems
+        return _Over(said=(*before, *streamed), unsaid=streamed)
+    shown = finding.replies or streamed
+    said = finding.replies if finding.whole and finding.replies else (*before, *shown)
+    if isinstance(finding, ActionRequired):
+        calls = tuple(call.id for call in finding.calls)
+        return _Over(said=said, stored=True, open_calls=calls, anchor=finding.anchor)
+    if finding.status in ENDED_WELL:
+        return _Over(said=said, stored=True, anchor=finding.anchor)
+    if ctx.capabilities.found_by is FoundBy.METADATA:
+        unsaid = () if finding.replies else streamed
+        return _Over(said=said, unsaid=unsaid, stored=ctx.capabilities.keeps_failed_text)
+    return (yield from _read_back(ctx, said, shown))
+
+
+def _read_back(
+    ctx: BatchContext, said: tuple[str, ...], unsaid: tuple[str, ...]
+) -> Generator[steps.Step, Any, _Over]:
+    """Return what the conversation holds of a run that was cancelled."""
+    submitted = ctx.progress.submitted
+    question = steps.Find(request=ctx.sent, run_id=None, calls=submitted)
+    finding: Finding = yield from ask(question)
+    if isinstance(finding, NotFound):
+        calls = tuple(call.id for call in submitted)
+        return _Over(
+            said=said,
+            unsaid=unsaid,
+            stored=bool(calls) or ctx.progress.already_in_thread,
+            open_calls=calls,
+            anchor=finding.anchor,
+        )
+    replies = finding.replies if isinstance(finding, ActionRequired | RunEnded) else ()
+    calls = tuple(call.id for call in finding.calls) if isinstance(finding, ActionRequired) else ()
+    anchor = finding.anchor if isinstance(finding, ActionRequired | RunEnded) else None
+    return _Over(
+        said=said,
+        unsaid=() if replies else unsaid,
+        stored=True,
+        open_calls=calls,
+        anchor=anchor,
+    )
+
+
+# --- the conversation -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Memory:
+    """The conversation after a stop.
+
+    Attributes:
+        anchor: Its end; None if it is not known.
+        is_as_before: Nothing of the batch is in it.
+        is_written: Items were written to it, with outputs for open calls.
+    """
+
+    anchor: str | None
+    is_as_before: bool = False
+    is_written: bool = False
+
+
+def _remember(ctx: BatchContext) -> Generator[steps.Step, Any, _Memory]:
+    """Write to the conversation what it does not hold."""
+    progress = ctx.progress
+    is_stored = progress.stop_stage == STORED
+    nothing = _Memory(anchor=None, is_as_before=not is_stored)
+    if not (ctx.rules.remembers_stopped and ctx.capabilities.writes):
+        return nothing
+    try:
+        items = yield from _unwritten(ctx, with_own=not is_stored)
+        if not items:
+            return nothing
+        return _Memory(anchor=(yield from _write(ctx, items)), is_written=True)
+    except (UnknownThread, RunVanished, OutcomeUnknown, Unreachable):
+        raise
+    except BackendError as error:
+        is_last = progress.failures + 1 >= ctx.rules.max_attempts
+        if error.retryable and not error.outgrown and not is_last:
+            raise
+        return nothing
+
+
+def _unwritten(
+    ctx: BatchContext, *, with_own: bool
+) -> Generator[steps.Step, Any, tuple[InputItem, ...]]:
+    """Return the items that the conversation does not hold."""
+    if ctx.request is None:
+        yield from prepare(ctx)
+    own = ctx.sent.items if with_own else ()
+    text = "\n\n".join(ctx.progress.unsaid)
+    if not text:
+        return own
+    mark = f"{ctx.batch.id}-said"
+    return (*own, InputItem(content=text, message_ids=(mark,), role="assistant"))
+
+
+def _write(ctx: BatchContext, items: tuple[InputItem, ...]) -> Generator[steps.Step, Any, Any]:
+    """Write items to the conversation; return its end, None if it is not known."""
+    progress = ctx.progress
+    was_sent = ctx.phase is Phase.SENDING
+    asked = progress.asked.transcript if progress.asked else None
+    ctx.request = replace(
+        ctx.sent,
+        items=items,
+        writes=True,
+        anchor=ctx.sent.anchor if ctx.capabilities.stateless else progress.anchor,
+        open_calls=(*ctx.sent.open_calls, *ctx.unanswered),
+        transcript=asked or progress.transcript,
+        outputs=dict(progress.outputs),
+        again=was_sent or ctx.sent.again,
+    )
+    if ctx.capabilities.found_by is FoundBy.NOT_AT_ALL:
+        yield steps.Start(request=ctx.request)
+        return (yield from _written(ctx))
+    if was_sent:
+        wait_ms = progress.sent_ms + ctx.rules.grace_s * 1000 - ctx.now_ms()
+        if progress.sent_ms and wait_ms > 0:
+            raise Hold(wait_ms / 1000)
+        finding: Finding = yield from ask(steps.Find(request=ctx.sent, run_id=None, calls=()))
+        if isinstance(finding, Undecided):
+            raise still_undecided(ctx)
+        if not isinstance(finding, NotFound):
+            return finding.anchor if isinstance(finding, RunEnded) else None
+    progress.sent_ms = ctx.now_ms()
+    # Written before the request leaves, as that of a run.
+    yield from ctx.save(Phase.SENDING, leaves=True)
+    yield steps.Start(request=ctx.sent)
+    return (yield from _written(ctx))
+
+
+def _written(ctx: BatchContext) -> Generator[steps.Step, Any, str | None]:
+    """Return the conversation's end after the open stream's."""
+    ended: RunEnded = yield steps.Watch(
+        deadline_ms=ctx.now_ms() + round(ctx.rules.run_timeout_s * 1000)
+    )
+    return ended.anchor
