@@ -46,6 +46,7 @@ from assistant_queue.store.ops import (
     producing,
     saying,
     statuses,
+    steering,
     thread_lists,
 )
 from assistant_queue.store.ops.event_log import ALL_THREADS, COALESCE_MS, listen, typing
@@ -355,7 +356,7 @@ class Commands:
 
     def stop(self, thread_id: str) -> Operation[bool]:
         """`stop`."""
-        return control.stop(self.namespace, arguments.check_thread_id(thread_id))
+        return steering.stop(self.namespace, arguments.check_thread_id(thread_id))
 
     def resume(self, thread_id: str | None) -> Operation[None]:
         """`resume`."""

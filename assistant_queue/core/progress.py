@@ -93,7 +93,7 @@ class Progress:
             the result to be delivered.
         burying: The reason for which the batch is on its way to the failed list, with `error`:
             nothing is sent for it any more.
-        stop_stage: Of a batch that is being stopped: "" until its run is known to be over, then
+        stop_stage: Of a batch that is being stopped: None until its run is known to be over, then
             whether its texts are in the conversation (`stored`) or not (`over`).
         said: What the model had said until then.
         unsaid: The part of it that the conversation does not hold.
@@ -135,7 +135,7 @@ class Progress:
     error: ErrorInfo | None = None
     result: RunResult | None = None
     burying: str | None = None
-    stop_stage: str = ""
+    stop_stage: str | None = None
     said: tuple[str, ...] = ()
     unsaid: tuple[str, ...] = ()
     tries: tuple[AttemptRow, ...] = ()
@@ -156,7 +156,7 @@ class Progress:
         plain: dict[str, Any] = {}
         for one in fields(self):
             value = getattr(self, one.name)
-            if value is None or value in (0, (), "") or value == {}:
+            if value is None or value in (0, ()) or value == {}:
                 continue
             plain[_stored_name(one.name)] = _ENCODERS.get(one.name, _same)(value)
         return json.dumps(plain, separators=(",", ":"), ensure_ascii=False)
@@ -308,6 +308,7 @@ _OPTIONAL: dict[str, type[Any]] = {
     "run_id": str,
     "transcript": str,
     "burying": str,
+    "stop_stage": str,
     "origin": str,
     "given_up": str,
     "called": str,

@@ -16,13 +16,31 @@ from assistant_queue.models import (
     PostponedBatch,
     RunResult,
 )
-from assistant_queue.store.ops.leases import Lease
+from assistant_queue.store.ops.leases import Lease, NoLease
 from assistant_queue.store.ops.reply_outbox import DeliveryLease
 from assistant_queue.worker.deliverers import name_of_deliverer
 from assistant_queue.worker.leased_batch import LeasedBatch
 
 if TYPE_CHECKING:
     from assistant_queue.worker.runtime import Runtime
+
+
+def emit_end(runtime: Runtime, batch: LeasedBatch, ending: steps.Ending) -> None:
+    """Emit the end of a batch, or of an attempt at it."""
+    where = (batch.lease.thread_id, batch.claimed.batch.id)
+    if isinstance(ending, steps.Failed):
+        runtime.emit("failed", *where, lambda: failed_batch(batch.lease, ending))
+    elif isinstance(ending, steps.Postponed):
+        runtime.emit("retrying", *where, lambda: postponed_batch(batch, ending))
+    elif isinstance(ending, steps.Stopped):
+        runtime.emit("stopped", *where, lambda: ending.result)
+    elif is_answered(ending):
+        runtime.emit("completed", *where, lambda: ending.result)
+
+
+def is_answered(ending: steps.Ending | NoLease | None) -> bool:
+    """Return whether a run has answered the batch."""
+    return isinstance(ending, steps.Completed) and bool(ending.result.run_id)
 
 
 def failed_batch(lease: Lease, ending: steps.Failed) -> FailedBatch:

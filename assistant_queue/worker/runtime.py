@@ -41,7 +41,6 @@ from assistant_queue.worker.driver import BatchDriver
 from assistant_queue.worker.hook_calls import HookCalls
 from assistant_queue.worker.job_books import JobBooks
 from assistant_queue.worker.lease import LeaseKeeper
-from assistant_queue.worker.leased_batch import LeasedBatch
 from assistant_queue.worker.option_rules import delivers, delivery_rules_of, rules_of
 from assistant_queue.worker.outage import PASSES, Outage
 from assistant_queue.worker.reply_delivery import ReplyDelivery
@@ -212,7 +211,7 @@ class Runtime:
             await self.start_pacer.wait()
             with bound(thread_id=thread_id):
                 ending = await self._take_batch(thread_id, token, batch_id, job)
-            if not self.delivers and not _is_answered(ending):
+            if not self.delivers and not hook_values.is_answered(ending):
                 await self.deliver_due(thread_id)  # what `say` has put in the outbox
             failed = False
         finally:
@@ -306,7 +305,7 @@ class Runtime:
             is_over = True
             self.keeper.drop(held)
         batch_log.log_end(driver.batch, ending, run_s=self.clock.monotonic() - claimed_at)
-        self._emit_end(driver.batch, ending)
+        hook_values.emit_end(self, driver.batch, ending)
         if driver.batch.delivery is not None:
             await self._start_delivery(driver.batch.delivery, driver.batch.ended_at)
         return ending
@@ -377,23 +376,6 @@ class Runtime:
         if hooks:
             limit_s = self.config.callback_limit
             self.hook_calls.emit(name, hooks, value(), thread_id, batch_id, limit_s)
-
-    def _emit_end(self, batch: LeasedBatch, ending: steps.Ending) -> None:
-        """Emit the end of a batch, or of an attempt at it."""
-        where = (batch.lease.thread_id, batch.claimed.batch.id)
-        if isinstance(ending, steps.Failed):
-            self.emit("failed", *where, lambda: hook_values.failed_batch(batch.lease, ending))
-        elif isinstance(ending, steps.Postponed):
-            self.emit("retrying", *where, lambda: hook_values.postponed_batch(batch, ending))
-        elif isinstance(ending, steps.Stopped):
-            self.emit("stopped", *where, lambda: ending.result)
-        elif _is_answered(ending):
-            self.emit("completed", *where, lambda: ending.result)
-
-
-def _is_answered(ending: steps.Ending | NoLease | None) -> bool:
-    """Return whether a run has answered the batch."""
-    return isinstance(ending, steps.Completed) and bool(ending.result.run_id)
 
 
 def _is_cancelled_twice(task: asyncio.Task[Any] | None) -> bool:

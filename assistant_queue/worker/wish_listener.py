@@ -10,7 +10,8 @@ from typing import Any
 from redis import exceptions
 
 from assistant_queue.errors import NotPermitted, StoreError
-from assistant_queue.store.calls import Namespace, plain
+from assistant_queue.store.calls import Namespace
+from assistant_queue.store.ops.steering import wake_listeners
 from assistant_queue.store.transport.channels import ChannelListener
 from assistant_queue.store.transport.refusals import translate
 from assistant_queue.store.transport.stores import SyncStore
@@ -70,7 +71,7 @@ class WishListener:
         self._closed.set()
         if self._thread is not None:
             with contextlib.suppress(StoreError):  # else it ends with the process
-                self._store.run(_wake(self._namespace))
+                self._store.run(wake_listeners(self._namespace))
             self._thread.join(timeout=2)
         self._store.close()
 
@@ -107,7 +108,3 @@ class WishListener:
             return
         self._outage.failed("wishes", error)
         self._closed.wait(pause_s(error, _AWAY_S))
-
-
-def _wake(namespace: Namespace) -> Any:
-    yield plain("PUBLISH", namespace.keys.wishes, "")

@@ -380,7 +380,8 @@ def test_nothing_is_kept_without_subscribers(store: Rig) -> None:
     lease = store.claim()
     assert not lease.has_subscribers
     assert store.renew(lease).has_subscribers is False
-    assert not store.run(leases.save(store.namespace, lease, Phase.SENDING, Progress(attempts=1)))
+    saved = store.run(leases.save(store.namespace, lease, Phase.SENDING, Progress(attempts=1)))
+    assert not saved.has_subscribers
     assert not store.run(
         event_log.publish(
             store.namespace, lease, "told", [event_log.text_delta("b", "r", 0, 0, "x")]
@@ -396,7 +397,8 @@ def test_a_holder_learns_of_a_subscriber_with_its_next_write(store: Rig) -> None
     lease = store.claim()
     store.run(event_log.listen(store.namespace, "thread"))
     assert store.renew(lease).has_subscribers
-    assert store.run(leases.save(store.namespace, lease, Phase.SENDING, Progress(attempts=1)))
+    saved = store.run(leases.save(store.namespace, lease, Phase.SENDING, Progress(attempts=1)))
+    assert saved.has_subscribers
 
 
 def other(store: Rig, **rules: Any) -> Rig:

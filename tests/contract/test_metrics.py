@@ -66,7 +66,7 @@ def test_a_queue_that_was_never_used_has_counted_nothing(store: Rig) -> None:
         at=moment(store.clock.ms),
         status=found.status,
         messages=dict.fromkeys(("queued", "answered", "failed", "cancelled", "deduplicated"), 0),
-        batches=dict.fromkeys(("completed", "incomplete", "failed"), 0),
+        batches=dict.fromkeys(("completed", "incomplete", "failed", "stopped"), 0),
         durations=found.durations,
     )
     assert seconds(found) == {}
@@ -88,7 +88,7 @@ def test_a_batch_is_counted_where_it_ends(store: Rig) -> None:
     found = store.metrics()
     assert before.messages == {**found.messages, "answered": 0}
     assert (found.messages["queued"], found.messages["answered"]) == (3, 3)
-    assert found.batches == {"completed": 0, "incomplete": 1, "failed": 0}
+    assert found.batches == {"completed": 0, "incomplete": 1, "failed": 0, "stopped": 0}
     assert (found.runs, found.runs_saved) == (2, 2)
     assert seconds(found) == {
         "window_wait": 1.0,
@@ -257,6 +257,7 @@ def _counted(namespace: Namespace, lease: Lease, counts: measures.Counts) -> Any
         "postpone",
         lease.thread_id,
         token=lease.token,
+        seen="",
         state="retrying",
         wait_ms=0,
         phase="frozen",
@@ -404,7 +405,7 @@ def test_nothing_is_counted_where_the_option_is_off_but_messages(store: Rig) -> 
     found = store.metrics()
     assert not found.is_counted
     assert found.messages["queued"] == 2
-    assert found.batches == {"completed": 0, "incomplete": 0, "failed": 0}
+    assert found.batches == {"completed": 0, "incomplete": 0, "failed": 0, "stopped": 0}
 
 
 # --- what is now ----------------------------------------------------------------------------------
@@ -518,7 +519,7 @@ def test_what_this_version_stored_is_read(store: Rig) -> None:
         "cancelled": 1,
         "deduplicated": 5,
     }
-    assert found.batches == {"completed": 3, "incomplete": 1, "failed": 2}
+    assert found.batches == {"completed": 3, "incomplete": 1, "failed": 2, "stopped": 0}
     assert (found.runs, found.runs_saved, found.takeovers) == (13, 5, 6)
     assert found.errors == {"rate_limit_exceeded": 2, "other": 1, "worker_lost": 6}
     assert found.tools == {"weather": ToolMetrics(calls=3, errors=1, seconds=1.5)}

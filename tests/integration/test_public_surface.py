@@ -106,6 +106,7 @@ PARAMETERS = {
     "pause": ["thread_id"],
     "resume": ["thread_id"],
     "flush": ["thread_id"],
+    "stop": ["thread_id"],
     "forget_thread": ["thread_id"],
     "create_thread": ["metadata"],
     "get_thread": ["thread_id"],

@@ -380,6 +380,7 @@ BAD_VALUES: dict[str, list[Any]] = {
     "max_wait": [1e10, -1, 0, "soon", math.inf, True],
     "max_batch_size": [0, -1, 1.5, "few", True],
     "max_batch_chars": [0, -1, 1.5, "few", True],
+    "on_stop": ["keep", True, 1, None],
     "flush_when": ["stop", 5, True, [5], ["stop", " "], b"stop", {}, str],
     "separate_authors": [None, "maybe", 5, str],
     "after_run": ["later", None, True],

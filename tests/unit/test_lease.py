@@ -32,7 +32,7 @@ class Store:
 
     def __init__(self) -> None:
         self.trips: queue.Queue[list[str]] = queue.Queue()
-        self.answers: Callable[[str], Any] = lambda _: ["held", 0, "guard", ""]
+        self.answers: Callable[[str], Any] = lambda _: ["held", 0, "guard", "", ""]
         self.refusal: Exception | None = None
         self.on_trip: Callable[[], None] = lambda: None
 
@@ -206,7 +206,7 @@ def test_one_that_is_lost_or_broken_costs_no_other(
     keeper: Keeper, caplog: pytest.LogCaptureFixture
 ) -> None:
     said = {"lost": ["lost"], "broken": StoreError("its key is RQ's")}
-    keeper.store.answers = lambda name: said.get(name, ["held", 0, "new guard", "1"])
+    keeper.store.answers = lambda name: said.get(name, ["held", 0, "new guard", "1", ""])
     with hold_back(keeper):
         held = [keeper.keep(name, due_in_s=-1) for name in ("first", "lost", "broken", "last")]
     assert keeper.store.trip() == ["first", "lost", "broken", "last"]
@@ -217,7 +217,7 @@ def test_one_that_is_lost_or_broken_costs_no_other(
     assert [
         record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR
     ] == ["lease on thread 'broken' cannot be renewed: its key is RQ's"]
-    keeper.store.answers = lambda _: ["held", 0, "guard", ""]
+    keeper.store.answers = lambda _: ["held", 0, "guard", "", ""]
     with keeper._changed:  # the two that are left are all that is renewed again
         keeper._queue = [(0.0, number, one) for number, (_, _, one) in enumerate(keeper._queue)]
         keeper._changed.notify()

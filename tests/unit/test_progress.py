@@ -112,6 +112,9 @@ progresses = st.builds(
     ),
     transcript=st.none() | texts,
     burying=st.none() | texts,
+    stop_stage=st.none() | texts,
+    said=st.lists(texts, max_size=3).map(tuple),
+    unsaid=st.lists(texts, max_size=3).map(tuple),
 )
 
 
@@ -134,6 +137,9 @@ STORED = {
     "origin",
     "outputs",
     "passing",
+    "said",
+    "stop_stage",
+    "unsaid",
     "refusals",
     "replies",
     "shown",
@@ -190,6 +196,9 @@ def test_the_strategy_above_covers_every_field() -> None:
         asked=ActionRequired(run_id="r", calls=()),
         transcript="[]",
         burying="attempts",
+        stop_stage="over",
+        said=("so", "far"),
+        unsaid=("far",),
         already_in_thread=True,
         waiting_since_ms=6,
         refusals=7,

@@ -26,10 +26,9 @@ from assistant_queue.backends.chat_completions.parser import (
 from assistant_queue.backends.chat_completions.requests import (
     ChatCalls,
     asked,
-    closed_rounds,
     conversation,
     rounds_of,
-    split_said,
+    written,
 )
 from assistant_queue.backends.chat_completions.rounds import remembered
 from assistant_queue.backends.no_conversations import NoConversations, failing, remembering
@@ -168,9 +167,7 @@ class ChatCompletionsBackend(NoConversations):
         """Send the batch after the history."""
         if request.writes:
             earlier = chat_history.load(request.anchor)
-            asked_for, said = split_said(request)
-            rounds = closed_rounds(request)
-            return remembering(lambda: self._remember(asked_for, earlier, [*rounds, *said]))
+            return remembering(lambda: self._remember(*written(request, earlier)))
         return self._send(request, [])
 
     def submit(

@@ -95,11 +95,17 @@ def rounds_of(request: RunRequest) -> list[Json]:
     return found
 
 
-def closed_rounds(request: RunRequest) -> list[Json]:
-    """Return the batch's rounds so far, with an output for each call of the last one."""
+def written(
+    request: RunRequest, earlier: Sequence[Json]
+) -> tuple[RunRequest, Sequence[Json], list[Json]]:
+    """Return a batch that no run answers, the history before it, and what was said after it.
+
+    The rounds of a batch that was stopped, with an output for each call, stand before the partial
+    reply at its end.
+    """
     rounds = rounds_of(request)
     calls = rounds[-1].get("tool_calls") or () if rounds else ()
-    outputs = [
+    rounds += [
         {
             "role": "tool",
             "tool_call_id": call["id"],
@@ -107,16 +113,11 @@ def closed_rounds(request: RunRequest) -> list[Json]:
         }
         for call in calls
     ]
-    return [*rounds, *outputs]
-
-
-def split_said(request: RunRequest) -> tuple[RunRequest, list[Json]]:
-    """Return a batch that has had rounds without the reply at its end, and that reply."""
-    last = request.items[-1] if request.items and request.transcript else None
-    if last is None or last.role != "assistant":
-        return request, []
+    *own, last = request.items or (None,)
+    if not rounds or last is None or last.role != "assistant":
+        return request, earlier, rounds
     said = {"role": "assistant", "content": chat_content(last.content)}
-    return replace(request, items=request.items[:-1]), [said]
+    return replace(request, items=tuple(own)), earlier, [*rounds, said]
 
 
 def conversation(

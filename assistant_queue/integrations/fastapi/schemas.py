@@ -319,7 +319,7 @@ class Flushed(BaseModel):
     flushed: bool = Field(description="False: no message waits that wants a reply.")
 
 
-class Stopped(BaseModel):
+class StopAsked(BaseModel):
     """The result of a stop."""
 
     stopped: bool = Field(description="False: no answer is under way.")

@@ -17,7 +17,7 @@ from assistant_queue.integrations.fastapi.schemas import (
     Created,
     Flushed,
     NewThread,
-    Stopped,
+    StopAsked,
     ThreadId,
     message_of,
 )
@@ -118,9 +118,9 @@ def add_routes(router: APIRouter, service: Service) -> None:
         return Flushed(flushed=await queue.flush(thread_id))
 
     @router.post("/threads/{thread_id}/stop", **operation(Action.STOP, 404, name="stop_thread"))
-    async def stop_thread(thread_id: ThreadId) -> Stopped:
+    async def stop_thread(thread_id: ThreadId) -> StopAsked:
         """End the running answer for good."""
-        return Stopped(stopped=await queue.stop(thread_id))
+        return StopAsked(stopped=await queue.stop(thread_id))
 
     del create_thread, read_thread, forget_thread, read_history
     del pause_thread, resume_thread, flush_thread, stop_thread

@@ -145,12 +145,6 @@ def flush(namespace: Namespace, thread_id: str) -> Operation[bool]:
     return text(reply[0]) == "flushed"
 
 
-def stop(namespace: Namespace, thread_id: str) -> Operation[bool]:
-    """Have a thread's batch stopped; False if it has none that a run answers."""
-    reply = yield namespace.call("stop", thread_id, keys=_once(namespace))
-    return text(reply[0]) == "stopping"
-
-
 def lock(namespace: Namespace, thread_id: str, *, token: str, lease_s: float) -> Operation[None]:
     """Take a thread's lease for a direct call, or renew it.
 
