@@ -270,6 +270,52 @@ class RunStopped(_Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunInterrupted(_Event):
+    """The batch's run was cancelled for a new message; they are answered together.
+
+    The deltas of the run are void.
+
+    Attributes:
+        run_id: The run, empty if there was none.
+        message_ids: All messages of the batch now, in order.
+    """
+
+    batch_id: str
+    run_id: str
+    message_ids: tuple[str, ...]
+    type: Literal["run_interrupted"] = "run_interrupted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterruptRefused(_Event):
+    """A message was to interrupt the batch, and waits for the next instead.
+
+    Attributes:
+        reason: `max_interrupts`; `cannot_cancel`: the run cannot be cancelled; or
+            `separate_authors`: with that option nothing joins a batch.
+    """
+
+    batch_id: str
+    reason: str
+    type: Literal["interrupt_refused"] = "interrupt_refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageSteered(_Event):
+    """Messages have joined the batch, and go with the outputs of its tools.
+
+    Attributes:
+        run_id: The run of the round before.
+        message_ids: Those that have joined, in order.
+    """
+
+    batch_id: str
+    run_id: str
+    message_ids: tuple[str, ...]
+    type: Literal["message_steered"] = "message_steered"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptFailed(_Event):
     """An attempt failed and another will be made; the deltas of the failed one are void.
 
@@ -359,6 +405,9 @@ Event = (
     | DeliveryFailed
     | TextSaid
     | RunStopped
+    | RunInterrupted
+    | InterruptRefused
+    | MessageSteered
     | AttemptFailed
     | BatchParked
     | BatchDeadLettered

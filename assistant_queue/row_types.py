@@ -7,7 +7,7 @@ from typing import Literal, TypedDict
 
 from assistant_queue.models import Content
 
-MidRun = Literal["collect", "reject"]
+MidRun = Literal["collect", "interrupt", "steer", "reject"]
 """Fate of a message that is added while a batch of its thread is not over."""
 
 

@@ -153,8 +153,11 @@ class AssistantMessageQueue(TakesTools, TakesHooks, ProviderCallMethods, EventMe
                 starts again with this length.
             hold: Seconds, at most 60, for which the window stays open after this message in any
                 case: for the rest of an album. A full window ends all the same.
-            mid_run: `reject`: not if a batch of the thread is not over. `collect`: it waits for the
-                next. None for the option.
+            mid_run: The message's fate if a batch of the thread is not over. `collect`: it waits for
+                the next. `interrupt`: the batch's run is cancelled, and both are answered together;
+                where that cannot be, it is collected. `steer`: it joins the batch with the outputs
+                of its next tool round; without one, it is collected. `reject`: it is not queued.
+                None for the option.
 
         Raises:
             InvalidArgument: An argument is of the wrong type, empty or too long. Nothing was

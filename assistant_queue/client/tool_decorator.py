@@ -24,6 +24,7 @@ class TakesTools:
         name: str | None = None,
         description: str | None = None,
         timeout: float | None = None,
+        interruptible: bool = True,
     ) -> Callable[[Function], Function]: ...
     def tool(
         self,
@@ -32,6 +33,7 @@ class TakesTools:
         name: str | None = None,
         description: str | None = None,
         timeout: float | None = None,
+        interruptible: bool = True,
     ) -> Function | Callable[[Function], Function]:
         """Make a tool of a typed function, sync or async: `@queue.tool`, `@queue.tool(timeout=5)`.
 
@@ -44,6 +46,8 @@ class TakesTools:
             name: 1 to 64 letters, digits, `_` and `-`; None for the function's own.
             description: None for the docstring's text before its first section.
             timeout: Seconds one call may take; None: as long as the run.
+            interruptible: False: a new message with `mid_run="interrupt"`, and a stop, wait until
+                the call has ended.
 
         Raises:
             ConfigurationError: The function cannot be a tool; the message names it and says why.
@@ -51,7 +55,13 @@ class TakesTools:
         """
 
         def register(function: Function) -> Function:
-            self.config.toolbox.add(function, name=name, description=description, timeout=timeout)
+            self.config.toolbox.add(
+                function,
+                name=name,
+                description=description,
+                timeout=timeout,
+                interruptible=interruptible,
+            )
             return function
 
         return register if function is None else register(function)

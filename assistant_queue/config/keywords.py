@@ -103,9 +103,13 @@ class Options(TypedDict, total=False):
     after_run: Literal["immediate", "window"]
     """Messages added during a run: answered when it ends, or after their own window. Default:
     'immediate'. Environment: ASSISTANT_QUEUE_AFTER_RUN. Used by: producer."""
-    mid_run: Literal["collect", "reject"]
-    """Messages added while a batch of their thread is not over: they wait for the next, or raise
+    mid_run: Literal["collect", "interrupt", "steer", "reject"]
+    """Messages added while a batch of their thread is not over: they wait for the next, cancel its
+    run and are answered with it, join it with the outputs of its next tool round, or raise
     ThreadBusy. Default: 'collect'. Environment: ASSISTANT_QUEUE_MID_RUN. Used by: producer."""
+    max_interrupts: int
+    """Most interruptions of one batch by messages; further ones wait for the next. Default: 3
+    interruptions. Environment: ASSISTANT_QUEUE_MAX_INTERRUPTS. Used by: worker."""
     on_stop: Literal["remember", "forget"]
     """The conversation is given what it does not hold of a stopped batch, texts and partial answer,
     or not. Default: 'remember'. Environment: ASSISTANT_QUEUE_ON_STOP. Used by: worker."""

@@ -264,11 +264,19 @@ class Config(BaseSettings):
         "messages added during a run: answered when it ends, or after their own window",
         where="producer",
     )
-    mid_run: Literal["collect", "reject"] = _option(
+    mid_run: Literal["collect", "interrupt", "steer", "reject"] = _option(
         "collect",
-        "messages added while a batch of their thread is not over: they wait for the next, or raise "
+        "messages added while a batch of their thread is not over: they wait for the next, cancel "
+        "its run and are answered with it, join it with the outputs of its next tool round, or raise "
         "ThreadBusy",
         where="producer",
+    )
+    max_interrupts: int = _option(
+        3,
+        "most interruptions of one batch by messages; further ones wait for the next",
+        where="worker",
+        unit="interruptions",
+        ge=0,
     )
     on_stop: Literal["remember", "forget"] = _option(
         "remember",

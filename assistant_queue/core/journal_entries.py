@@ -60,8 +60,8 @@ OUTCOMES: Mapping[str, BatchOutcome] = {
 """Stored letters of an outcome."""
 
 ROOM = 36
-"""Blanks at the end of an entry whose delivery is pending. Chosen: as long as most deliveries. A
-list of Redis whose last entries grow takes a quarter more memory."""
+"""Blanks at the end of an entry with a pending delivery. Chosen: as long as most deliveries. A
+list of Redis with last entries that grow takes a quarter more memory."""
 
 _LETTERS = {state: letter for letter, state in STATES.items()}
 _OUTCOME_LETTERS = {outcome: letter for letter, outcome in OUTCOMES.items()}

@@ -97,6 +97,13 @@ class Progress:
             whether its texts are in the conversation (`stored`) or not (`over`).
         said: What the model had said until then.
         unsaid: The part of it that the conversation does not hold.
+        interrupts: How often its run was interrupted.
+        cut: The runs that were interrupted.
+        stored: How many of its messages, from the first on, the conversation holds from runs that
+            were interrupted.
+        begun: How many the run began with, if others have joined it since; else 0.
+        given: How many of them its rounds have been given, likewise.
+        adding: How many they will have been given with the latest request, likewise.
         tries: Attempts by each worker, the latest last; of very many, the first and the latest.
         run_sent_ms: When the last attempt was sent, ms; unlike `sent_ms`, without its tool rounds.
         first_text_ms: When the first text of that attempt was read, ms; 0 before.
@@ -138,6 +145,12 @@ class Progress:
     stop_stage: str | None = None
     said: tuple[str, ...] = ()
     unsaid: tuple[str, ...] = ()
+    interrupts: int = 0
+    cut: tuple[str, ...] = ()
+    stored: int = 0
+    begun: int = 0
+    given: int = 0
+    adding: int = 0
     tries: tuple[AttemptRow, ...] = ()
     run_sent_ms: int = 0
     first_text_ms: int = 0
@@ -297,6 +310,7 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "shown": tuple,
     "said": tuple,
     "unsaid": tuple,
+    "cut": tuple,
     "usage": load_usage,
     "error": load_error,
     "result": load_result,

@@ -49,6 +49,7 @@ class Capabilities:
         max_items: Most input items of one request, None if the provider has no limit.
         max_item_chars: Most characters of one item, None if the provider has no limit.
         writes: Items can be written to the conversation without a run (`RunRequest.writes`).
+        steers: Messages can go with the outputs of a round (`RunRequest.added`).
     """
 
     found_by: FoundBy
@@ -62,6 +63,7 @@ class Capabilities:
     max_items: int | None = None
     max_item_chars: int | None = None
     writes: bool = False
+    steers: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +102,9 @@ class RunRequest:
             would refuse the batch otherwise.
         deadline_s: Seconds until the batch's own deadline, as of now.
         transcript: `ActionRequired.transcript` of the rounds so far; None in the first one.
+        steered: Items of messages that have joined the batch after its run had begun.
+        added: Those of them that go with the outputs of this round.
+        cut: Runs over the batch that were interrupted.
         outputs: Outputs of open calls, by call id, if the items are written; calls that have none
             here are answered with an error.
         again: A request over this batch has left before, even if it was refused for a passing
@@ -122,6 +127,9 @@ class RunRequest:
     open_calls: tuple[str, ...] = ()
     deadline_s: float = 600.0
     transcript: str | None = None
+    steered: tuple[InputItem, ...] = ()
+    added: tuple[InputItem, ...] = ()
+    cut: tuple[str, ...] = ()
     outputs: Mapping[str, str] = field(default_factory=dict)
     again: bool = False
     shortened: int = 0
@@ -170,6 +178,8 @@ class ActionRequired:
         first_text_ms: When the worker read the first text of this round, ms of the store's time; 0
             if there was none. Backends leave it out.
         shown: The ids of the conversation's items that hold the replies, if they are known.
+        steered: How many of `RunRequest.steered` the conversation holds, if the round was found by
+            reading it.
     """
 
     run_id: str
@@ -181,6 +191,7 @@ class ActionRequired:
     transcript: str | None = None
     first_text_ms: int = 0
     shown: tuple[str, ...] = ()
+    steered: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from assistant_queue.core.progress import Progress
 from assistant_queue.core.runs import RunRequest
 from assistant_queue.core.stored_rows import ToolRow
 from assistant_queue.core.thread_state import Phase, ThreadState
-from assistant_queue.models import Batch, ErrorInfo, RunResult, ToolCall
+from assistant_queue.models import Batch, ErrorInfo, Message, RunResult, ToolCall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +20,32 @@ class Trim:
     """Give all but the first messages back to the thread. -> None"""
 
     keep: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Join:
+    """Let the waiting messages join the batch, and write how far it got. -> Joined
+
+    `event`: of which subscribers are notified, `run_interrupted` or `message_steered`, with `run_id`.
+    """
+
+    phase: Phase
+    progress: Progress
+    event: str
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """The answer to `Join`.
+
+    Attributes:
+        messages: All messages of the batch.
+        unreadable: Entries among them that are not messages.
+    """
+
+    messages: tuple[Message, ...]
+    unreadable: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,6 +281,7 @@ class Bury:
 
 Step = (
     Trim
+    | Join
     | Separate
     | OpenConversation
     | Locate

@@ -17,6 +17,10 @@ class Wish(StrEnum):
 
     STOP = "stop"
     """The batch ends for good; nothing of it is sent any more."""
+    INTERRUPT = "interrupt"
+    """Its run is cancelled; it is answered together with the messages that wait."""
+    STEER = "steer"
+    """The messages that wait join it with the outputs of its next tool round."""
 
 
 class Wished(AssistantQueueError):

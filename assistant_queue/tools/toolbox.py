@@ -62,6 +62,7 @@ class Tool:
         function: The user's own.
         description: The description sent to the model, None for none.
         timeout_s: Seconds one call may take; None: as long as the run.
+        interruptible: A call may end early because of a new message, or a stop.
         signature: Its parameters.
     """
 
@@ -69,6 +70,7 @@ class Tool:
     function: Callable[..., Any]
     description: str | None = None
     timeout_s: float | None = None
+    interruptible: bool = True
     signature: Signature = field(compare=False)
 
     @property
@@ -169,6 +171,7 @@ class Toolbox:
         name: str | None = None,
         description: str | None = None,
         timeout: float | None = None,
+        interruptible: bool = True,
     ) -> Tool:
         """Make a tool of a function.
 
@@ -177,6 +180,7 @@ class Toolbox:
             name: None for the function's own.
             description: None for the text of its docstring before the first section.
             timeout: Seconds one call may take; None: as long as the run.
+            interruptible: Whether a call may end early because of a new message, or a stop.
 
         Raises:
             ConfigurationError: It cannot be a tool; the message names it and says why. Nothing was
@@ -218,12 +222,17 @@ class Toolbox:
             raise ConfigurationError(
                 f"the description of the tool {called} must be a non-blank string"
             )
+        if not isinstance(interruptible, bool):
+            raise ConfigurationError(
+                f"interruptible of the tool {called} must be True or False, not {interruptible!r}"
+            )
         documented = read_docstring(_doc_of(function))
         tool = Tool(
             name=chosen,
             function=function,
             description=documented.description if description is None else description,
             timeout_s=_seconds(timeout, called),
+            interruptible=interruptible,
             signature=read_signature(function, called, ToolContext, documented.parameters),
         )
         self._tools[chosen] = tool

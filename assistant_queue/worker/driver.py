@@ -88,12 +88,15 @@ class BatchDriver:
         )
         self._user_code = user_code = UserCodeSteps(batch)
         self._interruption = Interruption(
-            batch, waits_for_ids=runtime.backend.capabilities.found_by is not FoundBy.NOT_AT_ALL
+            batch,
+            user_code,
+            waits_for_ids=runtime.backend.capabilities.found_by is not FoundBy.NOT_AT_ALL,
         )
         conversation = ConversationSteps(batch, session)
         store = StoreSteps(batch, self._live)
         self._handlers: dict[type[Any], Callable[[Any], Awaitable[Any]]] = {
             steps.Trim: store.trim,
+            steps.Join: store.join,
             steps.Separate: user_code.separate,
             steps.OpenConversation: conversation.open,
             steps.Locate: session.locate,
@@ -140,6 +143,8 @@ class BatchDriver:
             batch.now_ms,
             runtime.worker_name,
         )
+        context.wish_now = lambda: batch.held.wish
+        self._interruption.context = context
         flow = run_batch(context)
         if not runtime.wishes.has_begun:
             listening = asyncio.get_running_loop().call_later(LISTEN_AFTER_S, runtime.wishes.begin)
@@ -157,7 +162,7 @@ class BatchDriver:
             return ending
         finally:
             flow.close()
-            self._interruption.close()
+            await self._interruption.close()
             for close in self._closing:
                 close()
             if self._live is not None:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from assistant_queue.core import steps
+from assistant_queue.core.flow import BatchContext
+from assistant_queue.core.flow.interrupting import refusal_of
 from assistant_queue.core.wishes import Wish, Wished
+from assistant_queue.errors import AssistantQueueError
+from assistant_queue.store.ops import steering
 from assistant_queue.user_code.running_calls import post
 from assistant_queue.worker.leased_batch import LeasedBatch
+from assistant_queue.worker.user_code_steps import UserCodeSteps
+
+_log = logging.getLogger(__name__)
 
 _ENDED_EARLY = frozenset(
     {
         steps.Separate,
         steps.Instruct,
-        steps.Answer,
         steps.EnterExclusive,
         steps.FallBack,
         steps.Follow,
@@ -30,7 +37,7 @@ _STARTS = frozenset({steps.Start, steps.Submit})
 
 START_PATIENCE_S = 0.5
 """Seconds for a request that starts work to return its id before it is cut off. Chosen: servers name
-a run at once, and the grace of a request whose answer is not known is much longer."""
+a run at once, and the grace of a request without an answer is much longer."""
 
 
 class Interruption:
@@ -38,25 +45,40 @@ class Interruption:
 
     1. before a step that sends or waits, if there is a wish that the flow does not know
     2. within such a step: it is cancelled; a request that starts work is given a moment first
-    3. never within a write
+    3. ends a round of tools early, with outputs for all its calls
+    4. never within a write
+    5. publishes that an interruption is refused, and lets the batch continue
 
-    Each wish is thrown once.
+    Each wish is thrown once. A wish to steer is not thrown: the flow looks for it between rounds.
     """
 
-    def __init__(self, batch: LeasedBatch, *, waits_for_ids: bool) -> None:
+    def __init__(
+        self, batch: LeasedBatch, user_code: UserCodeSteps, *, waits_for_ids: bool
+    ) -> None:
         """`waits_for_ids`: work that was started is found again by its id."""
+        self.context: BatchContext | None = None
         self._batch = batch
+        self._user_code = user_code
         self._held = batch.held
         self._patience_s = START_PATIENCE_S if waits_for_ids else 0.0
         self._loop = loop = asyncio.get_running_loop()
         self._task: asyncio.Task[Any] | None = None
         self._step: type[Any] | None = None
         self._has_cancelled = False
+        self._refusing: asyncio.Task[None] | None = None
         self._held.on_wish = lambda: post(loop, self._obey)
 
     def _pending(self) -> Wish | None:
+        """Return a wish that has to be thrown."""
         wish = self._held.wish
-        return None if wish is self._batch.seen else wish
+        if wish is None or wish is self._batch.seen or wish is Wish.STEER:
+            return None
+        if wish is Wish.INTERRUPT and self.context is not None:
+            reason = refusal_of(self.context)
+            if reason is not None:
+                self._refuse(reason)
+                return None
+        return wish
 
     async def carry_out(self, step: steps.Step, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         """Carry out a step.
@@ -66,15 +88,18 @@ class Interruption:
                 cancelled.
         """
         kind = type(step)
-        leaves = kind is steps.Save and step.leaves  # type: ignore[union-attr]  # a Save
-        if not leaves and kind not in _ENDED_EARLY and kind not in _STARTS:
+        leaves = isinstance(step, steps.Save) and step.leaves
+        is_long = kind in _ENDED_EARLY or kind in _STARTS
+        if not (leaves or is_long or kind is steps.Answer):
             return await handler(step)
-        if self._pending() is not None:
-            raise self._wished(unsent=kind in _STARTS)
+        if kind is not steps.Answer and self._pending() is not None:
+            raise self._wished(unsent=leaves or kind in _STARTS)
         if leaves:
             return await handler(step)
         self._task = asyncio.current_task()
         self._step = kind
+        if kind is steps.Answer:
+            self._obey()
         try:
             return await handler(step)
         except asyncio.CancelledError:
@@ -96,7 +121,12 @@ class Interruption:
 
     def _obey(self) -> None:
         """End the step that is under way, now or in a moment."""
-        if self._step in _STARTS and self._patience_s:
+        if self._step is None:
+            return
+        if self._step is steps.Answer:
+            if self._pending() is not None:
+                self._user_code.end_round_early()
+        elif self._step in _STARTS and self._patience_s:
             self._loop.call_later(self._patience_s, self._cancel, self._task)
         else:
             self._cancel(self._task)
@@ -108,6 +138,30 @@ class Interruption:
             self._has_cancelled = True
             task.cancel()
 
-    def close(self) -> None:
+    def _refuse(self, reason: str) -> None:
+        """Publish, beside the batch, that it is not interrupted."""
+        self._batch.seen = self._held.wish
+        if self._refusing is None or self._refusing.done():
+            self._refusing = self._loop.create_task(self._publish_refusal(reason))
+
+    async def _publish_refusal(self, reason: str) -> None:
+        batch = self._batch
+        try:
+            await batch.write_once(
+                lambda: steering.refuse(batch.runtime.namespace, batch.lease, reason)
+            )
+        except AssistantQueueError as error:
+            _log.debug(
+                "that batch %s is not interrupted was not published: %s",
+                batch.claimed.batch.id,
+                error,
+            )
+            return
+        if self._held.wish is Wish.INTERRUPT:
+            self._held.wish = batch.seen = None
+
+    async def close(self) -> None:
         """Listen to no more wishes."""
         self._held.on_wish = None
+        if self._refusing is not None and not self._refusing.done():
+            await asyncio.wait({self._refusing})

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.thread_state import Phase
 from assistant_queue.core.wishes import Wish
+from assistant_queue.models import Message
 from assistant_queue.store.calls import Operation
 from assistant_queue.store.ops import leases
 from assistant_queue.store.ops.reply_outbox import DeliveryLease
@@ -53,8 +55,17 @@ class LeasedBatch:
         self.delivery: DeliveryLease | None = None
         self.ended_at = 0.0
         self.wait_s = 0.0
-        self.seen: Wish | None = None
+        self.seen: Wish | None = self.claimed.wish
         self._started = runtime.clock.monotonic()
+
+    def joined_by(self, messages: tuple[Message, ...]) -> None:
+        """Continue with other messages than those that were claimed."""
+        batch = replace(self.claimed.batch, messages=messages)
+        self.claimed = replace(self.claimed, batch=batch)
+        self.lease = replace(self.lease, claimed=self.claimed)
+        self.taken = len(messages)
+        self.is_marked = False
+        self.seen = None
 
     def now_ms(self) -> int:
         """Return the store's time: the claim's time, and the time since then on this machine."""

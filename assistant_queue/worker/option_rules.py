@@ -26,6 +26,7 @@ def rules_of(config: Config, *, takes_default: bool) -> Rules:
         fallback=True if callable(config.fallback_reply) else config.fallback_reply,
         max_batch_chars=config.max_batch_chars,
         authors=_author_rule(config),
+        max_interrupts=config.max_interrupts,
         remembers_stopped=config.on_stop == "remember",
     )
 

@@ -11,7 +11,7 @@ from assistant_queue.core.runs import FoundBy
 from assistant_queue.core.thread_state import Phase
 from assistant_queue.core.wishes import Wish
 from assistant_queue.store.calls import Operation
-from assistant_queue.store.ops import event_log, leases, outcomes
+from assistant_queue.store.ops import event_log, leases, outcomes, steering
 from assistant_queue.worker.leased_batch import LeasedBatch
 
 _log = logging.getLogger(__name__)
@@ -26,12 +26,32 @@ class StoreSteps:
         self._live = live
         self._runtime = batch.runtime
         self._namespace = batch.runtime.namespace
-        self._lease = batch.lease
 
     async def trim(self, step: steps.Trim) -> None:
         """Leave the later messages to the next batch."""
-        await self._batch.write(lambda: leases.trim(self._namespace, self._lease, step.keep))
+        await self._batch.write(lambda: leases.trim(self._namespace, self._batch.lease, step.keep))
         self._batch.taken = step.keep
+
+    async def join(self, step: steps.Join) -> steps.Joined:
+        """Let the messages that wait join the batch."""
+        batch = self._batch
+        most = self._runtime.config.max_batch_size or leases.MAX_BATCH
+        messages, unreadable, wish = await batch.write(
+            lambda: steering.join(
+                self._namespace,
+                batch.lease,
+                step.phase,
+                step.progress,
+                most=most,
+                event=step.event,
+                run_id=step.run_id,
+            )
+        )
+        batch.joined_by(messages)
+        batch.held.wish = wish
+        batch.phase = step.phase
+        batch.progress = step.progress
+        return steps.Joined(messages=messages, unreadable=unreadable)
 
     async def save(self, step: steps.Save) -> None:
         """Store phase and progress, and publish the events of the round."""
@@ -49,7 +69,7 @@ class StoreSteps:
         saved: leases.Saved = await batch.write(
             lambda: leases.save(
                 self._namespace,
-                self._lease,
+                self._batch.lease,
                 step.phase,
                 step.progress,
                 marks,
@@ -68,7 +88,7 @@ class StoreSteps:
         if step.undelivered is not None:
             _log.error(
                 "thread %r, batch %s: there is no reply to deliver: %s",
-                self._lease.thread_id,
+                self._batch.lease.thread_id,
                 step.result.batch_id,
                 step.undelivered.message,
             )
@@ -76,7 +96,7 @@ class StoreSteps:
         # An abandoned call of a version 0.1 worker may still run: its delivery is claimed.
         is_ours = self._batch.claimed.phase is not Phase.DELIVERING
         wish = (
-            self._runtime.delivery_wish(self._lease.thread_id, at_once=is_ours)
+            self._runtime.delivery_wish(self._batch.lease.thread_id, at_once=is_ours)
             if step.delivers
             else None
         )
@@ -85,7 +105,7 @@ class StoreSteps:
             wish,
             lambda: outcomes.finish(
                 self._namespace,
-                self._lease,
+                self._batch.lease,
                 guard_id=self._batch.held.guard_id,
                 result=step.result,
                 anchor=step.anchor,
@@ -104,7 +124,7 @@ class StoreSteps:
         await self._batch.release(
             lambda: outcomes.stopped(
                 self._namespace,
-                self._lease,
+                self._batch.lease,
                 guard_id=self._batch.held.guard_id,
                 result=step.result,
                 anchor=step.anchor,
@@ -137,7 +157,7 @@ class StoreSteps:
         await self._batch.release(
             lambda: leases.postpone(
                 self._namespace,
-                self._lease,
+                self._batch.lease,
                 state=step.state,
                 wait_s=step.wait_s,
                 phase=step.phase,
@@ -150,14 +170,16 @@ class StoreSteps:
     async def bury(self, step: steps.Bury) -> None:
         """Move the batch to the failed list and give the lease back."""
         wish = (
-            self._runtime.delivery_wish(self._lease.thread_id) if step.result is not None else None
+            self._runtime.delivery_wish(self._batch.lease.thread_id)
+            if step.result is not None
+            else None
         )
         ended_ms = self._batch.now_ms()
         await self._end(
             wish,
             lambda: outcomes.bury(
                 self._namespace,
-                self._lease,
+                self._batch.lease,
                 self._batch.held.guard_id,
                 reason=step.reason,
                 error=step.error,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 from assistant_queue.core.steps import ToolsAnswered
 from assistant_queue.core.stored_rows import ToolRow
@@ -26,58 +27,33 @@ from assistant_queue.worker import callbacks
 
 _log = logging.getLogger(__name__)
 
+_INTERRUPTED = error_output(
+    "the call was interrupted: a new message came, or the answer was stopped"
+)
 
-async def answer(
-    toolbox: Toolbox,
-    handler: Function | None,
-    code: UserCode,
-    *,
-    batch: Batch,
-    run_id: str,
-    calls: Sequence[ToolCall],
-    now_ms: Callable[[], int],
-    observers: Observers = UNOBSERVED,
-) -> ToolsAnswered:
-    """Call the tools of one round; return their outputs, and how long the calls took.
 
-    Calls that the handler answers together took as long as that. `now_ms` is the store's time.
+class ToolRound:
+    """The calls of one round.
 
-    Raises:
-        InvalidToolResult: The handler returned something that is not a list of outputs.
+    1. calls registered tools in parallel, and the handler for the rest
+    2. notes outputs and durations as the calls end
+    3. ends early: calls that may be interrupted are cancelled, or abandoned, and have an output that
+       says so
     """
-    made = _Round(code, batch, run_id, observers, now_ms)
-    work = []
-    rest = []
-    for call in calls:
-        tool = toolbox.get(call.function.name)
-        if tool is None:
-            rest.append(call)
-        else:
-            work.append(asyncio.ensure_future(made.call_tool(tool, call)))
-    if rest:
-        work.append(asyncio.ensure_future(made.hand_over(handler, rest)))
-    try:
-        await asyncio.gather(*work)
-    finally:
-        for one in work:
-            one.cancel()
-        await asyncio.gather(*work, return_exceptions=True)
-    return ToolsAnswered(outputs=made.outputs, rows=tuple(made.rows))
-
-
-class _Round:
-    """The calls of one round, as they end."""
 
     def __init__(
         self,
         code: UserCode,
         batch: Batch,
         run_id: str,
-        observers: Observers,
-        now_ms: Callable[[], int],
+        observers: Observers = UNOBSERVED,
+        now_ms: Callable[[], int] = lambda: 0,
     ) -> None:
-        self.outputs: dict[str, str] = {}
-        self.rows: list[ToolRow] = []
+        """Call nothing yet; `now_ms` is the store's time."""
+        self._outputs: dict[str, str] = {}
+        self._rows: list[ToolRow] = []
+        self._work: dict[asyncio.Future[None], bool] = {}
+        self._ends_early = False
         self._code = code
         self._batch = batch
         self._run_id = run_id
@@ -85,7 +61,62 @@ class _Round:
         self._now = asyncio.get_running_loop().time
         self._now_ms = now_ms
 
-    async def call_tool(self, tool: Tool, call: ToolCall) -> None:
+    async def answer(
+        self, toolbox: Toolbox, handler: Function | None, calls: Sequence[ToolCall]
+    ) -> ToolsAnswered:
+        """Call the tools; return their outputs, and how long the calls took.
+
+        Calls that the handler answers together took as long as that.
+
+        Raises:
+            InvalidToolResult: The handler returned something that is not a list of outputs.
+        """
+        self._begin(toolbox, handler, calls)
+        if self._ends_early:
+            self.end_early()
+        try:
+            for ended in await asyncio.gather(*self._work, return_exceptions=self._ends_early):
+                if isinstance(ended, Exception):
+                    raise ended
+        except asyncio.CancelledError:
+            if not self._ends_early or _is_cancelled():
+                raise
+            await asyncio.gather(*self._work, return_exceptions=True)
+        finally:
+            for one in self._work:
+                one.cancel()
+            await asyncio.gather(*self._work, return_exceptions=True)
+        if self._ends_early:
+            self._note_unfinished(calls)
+        return ToolsAnswered(outputs=self._outputs, rows=tuple(self._rows))
+
+    def _begin(self, toolbox: Toolbox, handler: Function | None, calls: Sequence[ToolCall]) -> None:
+        rest = []
+        for call in calls:
+            tool = toolbox.get(call.function.name)
+            if tool is None:
+                rest.append(call)
+            else:
+                self._begin_work(self._call_tool(tool, call), may_end=tool.interruptible)
+        if rest:
+            self._begin_work(self._hand_over(handler, rest), may_end=True)
+
+    def end_early(self) -> None:
+        """End the calls that may be interrupted."""
+        self._ends_early = True
+        for work, may_end in self._work.items():
+            if may_end:
+                work.cancel()
+
+    def _begin_work(self, work: Coroutine[Any, Any, None], *, may_end: bool) -> None:
+        self._work[asyncio.ensure_future(work)] = may_end
+
+    def _note_unfinished(self, calls: Sequence[ToolCall]) -> None:
+        for call in calls:
+            if call.id not in self._outputs:
+                self._note(call, self._moment(), _INTERRUPTED, "interrupted")
+
+    async def _call_tool(self, tool: Tool, call: ToolCall) -> None:
         """Call one tool."""
         context = ToolContext(
             thread_id=self._batch.thread_id,
@@ -94,18 +125,18 @@ class _Round:
             batch=self._batch,
         )
         began = self._moment()
-        seen = self._begin(call)
+        seen = self._observe(call)
         with ended_with(seen):
             with seen.active():
-                output, error = await _call_tool(tool, call, context, self._code)
+                output, error = await _output_of(tool, call, context, self._code)
             seen.end(Outcome(output=output, error=error))
         self._note(call, began, output, error)
 
-    async def hand_over(self, handler: Function | None, rest: Sequence[ToolCall]) -> None:
+    async def _hand_over(self, handler: Function | None, rest: Sequence[ToolCall]) -> None:
         """Have the handler answer the calls of functions that are not registered."""
         began = self._moment()
         with ExitStack() as stack:
-            seen = {call.id: self._begin(call) for call in rest}
+            seen = {call.id: self._observe(call) for call in rest}
             for one in seen.values():
                 stack.enter_context(ended_with(one))
             if len(seen) == 1:  # one call of the handler answers them all
@@ -118,7 +149,7 @@ class _Round:
         for call in rest:
             self._note(call, began, *answers[call.id])
 
-    def _begin(self, call: ToolCall) -> Observation:
+    def _observe(self, call: ToolCall) -> Observation:
         subject = Executing(batch=self._batch, run_id=self._run_id, call=call)
         return self._observers.begin(subject)
 
@@ -137,11 +168,11 @@ class _Round:
             call_id=call.id,
             started_ms=started_ms,
         )
-        self.outputs[call.id] = output
-        self.rows.append(row)
+        self._outputs[call.id] = output
+        self._rows.append(row)
 
 
-async def _call_tool(
+async def _output_of(
     tool: Tool, call: ToolCall, context: ToolContext, code: UserCode
 ) -> tuple[str, str | None]:
     """Call one tool; return its output, or an error output and the error's type if it fails."""
@@ -183,3 +214,9 @@ async def _call_tool(
         )
         return error_output("the function failed"), type(raised.error).__name__
     return callbacks.encoded(output, *where), None
+
+
+def _is_cancelled() -> bool:
+    """Return whether the current task was cancelled; else a call of the round was."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0

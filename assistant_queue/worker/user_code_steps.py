@@ -24,6 +24,12 @@ class UserCodeSteps:
         self._runtime = batch.runtime
         self._config = batch.runtime.config
         self._is_exclusive = False
+        self._round: tool_calls.ToolRound | None = None
+
+    def end_round_early(self) -> None:
+        """End the calls of the round that may be interrupted."""
+        if self._round is not None:
+            self._round.end_early()
 
     async def enter_exclusive(self, _: steps.EnterExclusive) -> None:
         """Wait until no other batch that may crash the process runs user code in it.
@@ -47,20 +53,17 @@ class UserCodeSteps:
         """
         await self._batch.ensure_lease()
         left_s = max(0.0, (self._batch.progress.deadline_ms - self._batch.now_ms()) / 1000)
-        toolbox = self._config.toolbox
         handler = self._config.handle_requires_action
+        self._round = tool_calls.ToolRound(
+            self._runtime.code,
+            step.batch,
+            step.run_id,
+            self._config.observers,
+            self._batch.now_ms,
+        )
         try:
             async with asyncio.timeout(left_s):
-                return await tool_calls.answer(
-                    toolbox,
-                    handler,
-                    self._runtime.code,
-                    batch=step.batch,
-                    run_id=step.run_id,
-                    calls=step.calls,
-                    now_ms=self._batch.now_ms,
-                    observers=self._config.observers,
-                )
+                return await self._round.answer(self._config.toolbox, handler, step.calls)
         except TimeoutError:
             name = name_of(handler) if handler else "a tool"
             _log.warning(
@@ -73,6 +76,8 @@ class UserCodeSteps:
                 f"{name} has not answered thread {step.batch.thread_id!r} within run_timeout "
                 f"({self._config.run_timeout:g} s)"
             ) from None
+        finally:
+            self._round = None
 
     async def separate(self, step: steps.Separate) -> int:
         """Call `separate_authors` for the authors of a batch."""

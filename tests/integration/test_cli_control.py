@@ -300,6 +300,7 @@ def test_every_command_with_a_thread_or_message_id_takes_a_negative_one() -> Non
         "pause",
         "resume",
         "flush",
+        "stop",
         "forget",
         "explain",
         "events",

@@ -199,7 +199,12 @@ def test_control_survives_the_loss_of_any_answer(
                 "cancelled": 1,
                 "deduplicated": 0,
             }, where
-            assert metrics.batches == {"completed": 1, "incomplete": 0, "failed": 2}, where
+            assert metrics.batches == {
+                "completed": 1,
+                "incomplete": 0,
+                "failed": 2,
+                "stopped": 0,
+            }, where
             assert sum(metrics.errors.values()) == 2, where
             assert [run.user_texts for run in provider.runs[seen:]] == [(f"{number} uno",)], where
             assert_nothing_sticks(bot, where, lasted_s=2 * LEASE_S)

@@ -494,9 +494,7 @@ async def test_waiting_for_a_thread_is_not_a_tools_time(monkeypatch: pytest.Monk
     busy = asyncio.ensure_future(code.call(let_go.wait))
     await asyncio.sleep(0)
     waits = asyncio.ensure_future(
-        tool_calls.answer(
-            box, None, code, batch=batch, run_id="r", calls=[call], now_ms=lambda: START_MS
-        )
+        tool_calls.ToolRound(code, batch, "r", now_ms=lambda: START_MS).answer(box, None, [call])
     )
     for _ in range(5):
         await asyncio.sleep(0)

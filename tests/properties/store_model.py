@@ -909,6 +909,7 @@ class StoreMachine(RuleBasedStateMachine):
             "completed": self.counted["b:completed"],
             "incomplete": 0,
             "failed": self.counted["b:failed"],
+            "stopped": self.counted["b:stopped"],
         }
         ended = self.counted["b:completed"] + self.counted["b:failed"]
         assert found.runs == self.counted["again"] + ended

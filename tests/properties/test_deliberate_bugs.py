@@ -104,12 +104,15 @@ BUGS: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
     "a claim leaves a list in which nothing waits": (
         "claim",
-        swap("    skip_cancelled()\n    places", "    places"),
+        swap(
+            "  skip_cancelled(t)\n  local places = redis.call('LLEN', key.pending)\n  local left",
+            "  local places = redis.call('LLEN', key.pending)\n  local left",
+        ),
     ),
     "cancelled places use up the batch": (
         "claim",
         swap(
-            "take = places == t.n and not t.quiet and most or walk(most, largest, places, true)",
+            "take = places == t.n and not t.quiet and most or walk(most, largest, places, 'after')",
             "take = most",
         ),
     ),
@@ -389,7 +392,7 @@ OF_QUIET: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
     "messages behind a batch are due although none wants a reply": (
         "claim",
-        swap("own_due = never", "own_due = now"),
+        swap("and due or never", "and due or due"),
     ),
     "messages that want no reply use up the batch": (
         "claim",
@@ -425,7 +428,7 @@ OF_SAID: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
     "a batch takes the reply of say behind it": (
         "claim",
-        swap("if wanted > 0 then return start + i - 1, found, wanted end", ""),
+        swap("if wanted > 0 or cuts == 'before' then return start + i - 1, found, wanted end", ""),
     ),
     "a claim does not ask what was said": (
         "claim",
@@ -466,7 +469,10 @@ OF_SAID: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
     "a message behind a batch is forgotten with what was said": (
         "claim",
-        swap("elseif t.quiet and not is_reply_wanted(places) then", "elseif t.quiet then"),
+        swap(
+            "return is_reply_wanted(redis.call('LLEN', key.pending)) and due or never",
+            "return never",
+        ),
     ),
 }
 

@@ -107,8 +107,8 @@ async def answered(box: Toolbox, handler: Callable[..., Any] | None) -> str:
     call = ToolCall(id="c", function=FunctionCall(name="f", arguments="{}"))
     batch = Batch(id="b", thread_id="t", messages=(Message(id="m", content="hi"),))
     try:
-        made = await tool_calls.answer(
-            box, handler, code, batch=batch, run_id="r", calls=[call], now_ms=lambda: START_MS
+        made = await tool_calls.ToolRound(code, batch, "r", now_ms=lambda: START_MS).answer(
+            box, handler, [call]
         )
     finally:
         code.close()
@@ -189,8 +189,8 @@ async def noted(handler: Callable[..., Any] | None = None, **tools: Any) -> dict
     batch = Batch(id="b", thread_id="t", messages=(Message(id="m", content="hi"),))
     code = UserCode(1)
     try:
-        made = await tool_calls.answer(
-            box, handler, code, batch=batch, run_id="r", calls=calls, now_ms=lambda: START_MS
+        made = await tool_calls.ToolRound(code, batch, "r", now_ms=lambda: START_MS).answer(
+            box, handler, calls
         )
     finally:
         code.close()

@@ -409,7 +409,7 @@ async def test_a_thread_is_flushed(asgi: Asgi) -> None:
     assert added["estimated_wait_s"] > 500
     assert (await client.post("/api/threads/t/flush")).json() == {"flushed": True}
     assert (await client.get("/api/status")).json()["waiting_count"] == 1
-    for field in ({"message_delay": -1}, {"message_delay": 86_401}, {"mid_run": "steer"}):
+    for field in ({"message_delay": -1}, {"message_delay": 86_401}, {"mid_run": "stop"}):
         wrong = {"message": "Hi!", **field}
         assert (await client.post("/api/threads/t/messages", json=wrong)).status_code == 422
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -63,7 +63,7 @@ class ThreadLog:
         Raises:
             EndUnknown: None was found, and the list's end could not be proven.
         """
-        marked = partial(_marked, request.batch.id[:MAX_VALUE])
+        marked = partial(_marked, request.batch.id[:MAX_VALUE], request.cut)
         listed = await self._searched(
             request, "runs", lambda runs: bool(marked(runs)), stops=is_newest_first
         )
@@ -212,8 +212,12 @@ def is_marked(run: Json) -> bool:
     return BATCH_MARK in object_in(run.get("metadata"))
 
 
-def _marked(mark: str, runs: Sequence[Json]) -> list[Json]:
-    return [run for run in runs if object_in(run.get("metadata")).get(BATCH_MARK) == mark]
+def _marked(mark: str, cut: Container[str], runs: Sequence[Json]) -> list[Json]:
+    return [
+        run
+        for run in runs
+        if object_in(run.get("metadata")).get(BATCH_MARK) == mark and run.get("id") not in cut
+    ]
 
 
 def _missing(request: RunRequest, since: int | None, messages: Sequence[Json]) -> list[InputItem]:

@@ -25,9 +25,11 @@ from assistant_queue.backends.chat_completions.parser import (
 )
 from assistant_queue.backends.chat_completions.requests import (
     ChatCalls,
+    added,
     asked,
     conversation,
     rounds_of,
+    with_arguments,
     written,
 )
 from assistant_queue.backends.chat_completions.rounds import remembered
@@ -91,7 +93,11 @@ class ChatCompletionsBackend(NoConversations):
 
     name = "chat_completions"
     capabilities = Capabilities(
-        found_by=FoundBy.NOT_AT_ALL, conversations=False, stateless=True, writes=True
+        found_by=FoundBy.NOT_AT_ALL,
+        conversations=False,
+        stateless=True,
+        writes=True,
+        steers=True,
     )
 
     def __init__(
@@ -191,11 +197,11 @@ class ChatCompletionsBackend(NoConversations):
                 {
                     "role": "assistant",
                     "content": None,
-                    "tool_calls": [_written(call) for call in calls],
+                    "tool_calls": [with_arguments(call) for call in calls],
                     "run_id": run_id,
                 }
             ]
-        return self._send(request, [*rounds, *given])
+        return self._send(request, [*rounds, *given, *added(request)])
 
     async def _send(
         self, request: RunRequest, rounds: list[Json]
@@ -395,11 +401,3 @@ def _refusal_in(read: Completion) -> RequestRefused | None:
         return None
     refusal = of_trouble(read.failure.trouble, thread=read.run_id, missing=RequestRefused)
     return refusal if isinstance(refusal, RequestRefused) else None
-
-
-def _written(call: ToolCall) -> Json:
-    return {
-        "id": call.id,
-        "type": "function",
-        "function": {"name": call.function.name, "arguments": call.function.arguments},
-    }

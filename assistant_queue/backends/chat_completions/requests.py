@@ -23,6 +23,7 @@ from assistant_queue.backends.openai.provider_channel import ProviderChannel
 from assistant_queue.backends.openai.remedies import Remedy
 from assistant_queue.backends.openai.streams import Call
 from assistant_queue.core.runs import RunRequest
+from assistant_queue.models import ToolCall
 
 
 class ChatCalls:
@@ -89,6 +90,11 @@ def asked(request: RunRequest) -> list[Json]:
     ]
 
 
+def added(request: RunRequest) -> list[Json]:
+    """Convert the messages that go with the outputs of a round."""
+    return [{"role": item.role, "content": chat_content(item.content)} for item in request.added]
+
+
 def rounds_of(request: RunRequest) -> list[Json]:
     """Return the batch's rounds so far, as messages."""
     found: list[Json] = json.loads(request.transcript) if request.transcript else []
@@ -132,3 +138,12 @@ def conversation(
         sent_back(message) for message in chat_history.sent([*earlier, *asked(request), *rounds])
     ]
     return message_forms.in_form([*system, *messages], using)
+
+
+def with_arguments(call: ToolCall) -> Json:
+    """Convert a call of a round that another backend made."""
+    return {
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.function.name, "arguments": call.function.arguments},
+    }

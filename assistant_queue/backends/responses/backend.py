@@ -161,6 +161,7 @@ class ResponsesBackend:
             cancels=self._in_background,
             renews=on_context_overflow != "fail",
             writes=True,
+            steers=True,
         )
 
     # --- conversations ----------------------------------------------------------------------------
@@ -201,7 +202,7 @@ class ResponsesBackend:
         healing = [
             output_item(call_id, outputs.get(call_id, UNANSWERED)) for call_id in request.open_calls
         ]
-        items = [*healing, *input_items(request)]
+        items = [*healing, *input_items(request.items)]
         if request.writes:
             return self._write(request, items)
         return once_more_if_empty(self._send(request, items), partial(self._send, request, []))
@@ -233,6 +234,7 @@ class ResponsesBackend:
         """Send the outputs. The round after them is a response with its own id."""
         del run_id
         answers = [output_item(call.id, outputs[call.id]) for call in calls]
+        answers += input_items(request.added)
         return once_more_if_empty(self._send(request, answers), partial(self._send, request, []))
 
     async def _send(self, request: RunRequest, items: list[Json]) -> AsyncGenerator[RunEvent, None]:

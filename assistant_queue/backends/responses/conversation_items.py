@@ -18,6 +18,7 @@ from assistant_queue.core.runs import (
     ActionRequired,
     CannotAsk,
     Finding,
+    InputItem,
     NotFound,
     RunEnded,
     RunRequest,
@@ -115,7 +116,8 @@ def what_became_of(
         return NotFound(anchor=tail.anchor)
     if request.writes:
         return _written(tail)
-    rest = _until_next_question(items[start:])
+    later, steered = _without_steered(items[start:], request.steered)
+    rest = _until_next_question(later)
     if not rest or any(item.get("status") == "in_progress" for item in rest):
         # Stored without an answer yet: servers that store the input at once are still at work.
         return Undecided()
@@ -132,6 +134,7 @@ def what_became_of(
             whole=is_whole,
             anchor=tail.anchor,
             shown=ids_of_replies(rest),
+            steered=steered,
         )
         return judged(asked, rest)
     status = (
@@ -190,6 +193,20 @@ def _after_batch(tail: Tail, request: RunRequest) -> int | None:
     if not tail.is_exact:
         places = [place for place in places if not any(is_asked(item) for item in items[place:])]
     return places[0] if places else None
+
+
+def _without_steered(
+    items: Sequence[Json], steered: Sequence[InputItem]
+) -> tuple[Sequence[Json], int]:
+    """Return the items without the messages that joined the batch later, and their number."""
+    left = list(steered)
+    kept = []
+    for item in items:
+        if left and is_asked(item) and are_of_batch([item], left[:1]):
+            del left[0]
+        else:
+            kept.append(item)
+    return kept, len(steered) - len(left)
 
 
 def _until_next_question(items: Sequence[Json]) -> Sequence[Json]:

@@ -18,7 +18,7 @@ from assistant_queue.backends.openai.provider_channel import ProviderChannel
 from assistant_queue.backends.openai.remedies import Remedy
 from assistant_queue.backends.openai.sending import path_of
 from assistant_queue.backends.openai.streams import Call, Json
-from assistant_queue.core.runs import RunRequest
+from assistant_queue.core.runs import InputItem, RunRequest
 
 _NO_ITEM = "msg_" + "0" * 32
 """Chosen: of the form that items' ids have; none has this one."""
@@ -175,9 +175,9 @@ class ResponsesCalls:
         return self._channel.write("/responses", sent, is_bounded=not in_background, **self._beside)
 
 
-def input_items(request: RunRequest) -> list[Json]:
-    """The batch as input."""
+def input_items(items: Sequence[InputItem]) -> list[Json]:
+    """Messages as input."""
     return [
         {"type": "message", "role": item.role, "content": responses_content(item.content)}
-        for item in request.items
+        for item in items
     ]

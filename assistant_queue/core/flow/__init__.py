@@ -13,8 +13,11 @@ read here and tested without Redis, HTTP or time.
 
 Functions over one `BatchContext`; each module imports only those below it:
 
+    joining       lets messages that wait join the batch
     preparation   makes the request: what fits, the conversation, its end, the instructions
+    interrupting  ends a run, and has the batch answered with the messages that wait
     stopping      ends a batch that was to be stopped, and has the conversation remember it
+    run_end       ends a run that is not wanted any more
     attempt       continues where an earlier holder stopped; sends, watches, answers tool rounds
     failure       does what `core/failure_table.py` says of a failure
     outgrown      shortens a conversation that is too long, or begins it anew
@@ -26,6 +29,10 @@ Functions over one `BatchContext`; each module imports only those below it:
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from typing import Any
+
+from assistant_queue.core import steps
 from assistant_queue.core.flow.attempt import answer, reach_event
 from assistant_queue.core.flow.context import (
     ENDED_WELL,
@@ -38,6 +45,7 @@ from assistant_queue.core.flow.context import (
     Rules,
 )
 from assistant_queue.core.flow.failure import decide
+from assistant_queue.core.flow.interrupting import interrupt, refusal_of
 from assistant_queue.core.flow.outcome import bury, finish, hand_over, leave_undeliverable
 from assistant_queue.core.flow.preparation import prepare
 from assistant_queue.core.flow.retrying import take_back
@@ -62,17 +70,25 @@ __all__ = [
 
 def run_batch(ctx: BatchContext) -> Flow:
     """Take one claimed batch to its end, or as far as it can go now."""
-    try:
-        if ctx.claimed.wish is Wish.STOP and _can_be_stopped(ctx):
-            return (yield from _stop(ctx))
-        return (yield from _take(ctx))
-    except Wished as wished:
-        if wished.unsent:
-            take_back(ctx, counts=False)
-        return (yield from _stop(ctx))
+    if ctx.phase is not Phase.DELIVERING and ctx.progress.burying is None:
+        ctx.begin_attempt()
+    wish = ctx.claimed.wish if _can_be_steered(ctx) else None
+    while True:
+        try:
+            if wish is Wish.STOP:
+                return (yield from _stop(ctx))
+            if wish is Wish.INTERRUPT or (wish is Wish.STEER and ctx.phase is Phase.FROZEN):
+                ending = yield from _interrupt(ctx)
+                if ending is not None:
+                    return ending
+            return (yield from _take(ctx))
+        except Wished as wished:
+            wish = wished.wish
+            if wished.unsent:
+                take_back(ctx, counts=False)
 
 
-def _can_be_stopped(ctx: BatchContext) -> bool:
+def _can_be_steered(ctx: BatchContext) -> bool:
     """Whether the batch's record can be read, and workers do not die of it."""
     is_readable = ctx.claimed.unreadable is None and ctx.phase is not Phase.DELIVERING
     return is_readable and not ctx.is_deadly
@@ -85,10 +101,19 @@ def _stop(ctx: BatchContext) -> Flow:
         return (yield from decide(ctx, error))
 
 
+def _interrupt(ctx: BatchContext) -> Generator[steps.Step, Any, steps.Ending | None]:
+    if refusal_of(ctx) is not None:
+        return None
+    try:
+        return (yield from interrupt(ctx))
+    except Wished:
+        raise
+    except AssistantQueueError as error:
+        return (yield from decide(ctx, error))
+
+
 def _take(ctx: BatchContext) -> Flow:
     progress = ctx.progress
-    if ctx.phase is not Phase.DELIVERING and progress.burying is None:
-        ctx.begin_attempt()
     unreadable = ctx.claimed.unreadable
     if ctx.phase is Phase.DELIVERING and progress.result is not None:
         return (yield from hand_over(ctx, progress.result))

@@ -15,6 +15,8 @@ from assistant_queue.core.flow.context import (
     Event,
     Steps,
 )
+from assistant_queue.core.flow.joining import join
+from assistant_queue.core.flow.preparation import items_from, prepare
 from assistant_queue.core.flow.user_code import enter_user_code, leave_user_code
 from assistant_queue.core.runs import (
     ActionRequired,
@@ -27,6 +29,7 @@ from assistant_queue.core.runs import (
     Undecided,
 )
 from assistant_queue.core.thread_state import Phase
+from assistant_queue.core.wishes import Wish
 from assistant_queue.errors import (
     BackendError,
     RunFailed,
@@ -186,6 +189,9 @@ def _not_found(ctx: BatchContext, finding: NotFound) -> Reached:
     progress.anchor = finding.anchor
     keeps_text = finding.holds_text and ctx.capabilities.keeps_failed_text
     progress.already_in_thread = progress.already_in_thread or keeps_text
+    if progress.begun:  # of those that have joined it, nothing is there either
+        ctx.phase = Phase.FROZEN
+        yield from prepare(ctx)
     items = () if progress.already_in_thread else ctx.sent.items
     ctx.request = replace(ctx.sent, anchor=finding.anchor, items=items)
     return (yield from send(ctx))
@@ -304,6 +310,11 @@ def answer(ctx: BatchContext, event: ActionRequired) -> Reached:
     # Found again by its items, a round has no known id.
     run_id = event.run_id or progress.run_id or ""
     new = tuple(call for call in event.calls if call.id not in progress.outputs)
+    if progress.begun:
+        # A round's texts are in the conversation, or in its transcript, when it has ended.
+        read = progress.begun + event.steered
+        progress.given = max(progress.given, progress.adding, read)
+        progress.adding = 0
     if ctx.capabilities.stateless:
         # Before any function is called: these calls and their ids are kept nowhere else.
         progress.asked = event
@@ -335,8 +346,12 @@ def submit(ctx: BatchContext, run_id: str, answered: tuple[str, ...] = ()) -> Re
     # function again.
     ctx.phase = Phase.SENDING
     yield steps.Save(phase=ctx.phase, progress=progress, answered=answered, leaves=True)
+    if ctx.wish_now() is Wish.STEER and ctx.capabilities.steers:
+        yield from join(ctx, "message_steered")
+    added = items_from(ctx, progress.given) if progress.begun else ()
+    progress.adding = len(ctx.batch.messages) if progress.begun else 0
     started: RunAccepted = yield steps.Submit(
-        request=replace(ctx.sent, transcript=progress.transcript),
+        request=replace(ctx.sent, transcript=progress.transcript, added=added),
         run_id=run_id,
         calls=calls,
         outputs={call.id: progress.outputs[call.id] for call in calls},

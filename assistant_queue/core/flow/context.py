@@ -68,6 +68,7 @@ class Rules:
         fallback: The reply of a batch that fails for good: a text, None for none, or True to ask
             the user's callable.
         max_batch_chars: Most characters of a batch, None for no limit.
+        max_interrupts: How often one batch may be interrupted.
         remembers_stopped: The conversation is given what it does not hold of a stopped batch.
     """
 
@@ -83,6 +84,7 @@ class Rules:
     fallback: str | bool | None = None
     max_batch_chars: int | None = None
     authors: AuthorRule = AuthorRule.SHARE
+    max_interrupts: int = 3
     remembers_stopped: bool = True
 
 
@@ -135,6 +137,8 @@ class BatchContext:
         is_suspect: A worker has died in the user's code for this batch: it may be the reason.
         log: The attempts at it.
         is_stopping: It is being stopped.
+        opened: The conversation that was created for the thread meanwhile.
+        wish_now: Returns the wish for it that is known now.
     """
 
     def __init__(
@@ -157,6 +161,8 @@ class BatchContext:
         self.progress.keep_past(now_ms(), rules.run_timeout_s)
         self.log = AttemptLog(self.progress, worker)
         self.is_stopping = False
+        self.opened: str | None = None
+        self.wish_now: Callable[[], Wish | None] = lambda: claimed.wish
         if self.progress.result is not None and self.batch.messages:
             self.progress.result = self._described(self.progress.result, None)
         self._count_deaths()
@@ -217,6 +223,7 @@ class BatchContext:
         """The provider's id of the thread; None if it has none yet."""
         return (
             providers_id(self.batch.thread_id, self.rules.thread_ids)
+            or self.opened
             or self.claimed.conversation_id
         )
 

@@ -29,6 +29,8 @@ def prepare(ctx: BatchContext) -> Steps:
     """
     progress = ctx.progress
     stateless = ctx.capabilities.stateless
+    if ctx.phase is Phase.FROZEN:
+        progress.begun = progress.given = progress.adding = 0  # all of them are sent together
     items = yield from _fitting_items(ctx)
     writes = ctx.writes
     if not ctx.capabilities.writes and any(item.role == "assistant" for item in items):
@@ -48,30 +50,33 @@ def prepare(ctx: BatchContext) -> Steps:
         shortened=progress.shortened,
         renewed=progress.origin is not None,
         writes=writes,
+        cut=progress.cut,
+        steered=items_from(ctx, progress.begun) if progress.begun else (),
     )
 
 
 def _fitting_items(ctx: BatchContext) -> Generator[steps.Step, Any, tuple[InputItem, ...]]:
     """Give back what one request does not take; return the items of the rest."""
     if ctx.is_fresh and not ctx.is_stopping:
-        yield from _keep(ctx, (yield from _leading(ctx)))
+        yield from keep(ctx, (yield from leading(ctx)))
     fitting = _fit(ctx)
-    if not ctx.is_stopping and fitting.taken < len(ctx.batch.messages):
+    if not ctx.is_stopping and not ctx.progress.begun and fitting.taken < len(ctx.batch.messages):
         # Only before the first request can it not fit: what is frozen after that was made to.
-        yield from _keep(ctx, fitting.taken)
+        yield from keep(ctx, fitting.taken)
         # A worker that resumes sees only these: what is sent must be what it would send, or it is
         # not recognised.
         fitting = _fit(ctx)
     return fitting.items
 
 
-def _keep(ctx: BatchContext, count: int) -> Steps:
+def keep(ctx: BatchContext, count: int) -> Steps:
+    """Give all but the first messages back to the thread."""
     if count < len(ctx.batch.messages):
         yield steps.Trim(keep=count)
         ctx.batch = replace(ctx.batch, messages=ctx.batch.messages[:count])
 
 
-def _leading(ctx: BatchContext) -> Generator[steps.Step, Any, int]:
+def leading(ctx: BatchContext) -> Generator[steps.Step, Any, int]:
     """Return how many messages the options let into one batch."""
     rules = ctx.rules
     messages = ctx.batch.messages
@@ -92,11 +97,19 @@ def _fit(ctx: BatchContext) -> Fit:
     most = ctx.capabilities.max_items
     if ctx.writes:
         most = min(most or MAX_WRITTEN, MAX_WRITTEN)
+    progress = ctx.progress
+    messages = ctx.batch.messages[: progress.begun or None]
+    held = (replace(message, held=True) for message in messages[: progress.stored])
     return fit(
-        ctx.batch.messages,
+        (*held, *messages[progress.stored :]),
         max_items=most,
         max_item_chars=ctx.capabilities.max_item_chars,
     )
+
+
+def items_from(ctx: BatchContext, first: int) -> tuple[InputItem, ...]:
+    """Return the items of messages that have joined the batch after its run had begun."""
+    return fit(ctx.batch.messages[first:], max_items=None, max_item_chars=None).items
 
 
 def _conversation(ctx: BatchContext) -> Generator[steps.Step, Any, str | None]:
@@ -114,6 +127,7 @@ def _conversation(ctx: BatchContext) -> Generator[steps.Step, Any, str | None]:
     progress.anchor = ctx.claimed.anchor
     if conversation_id is None and capabilities.conversations:
         conversation_id, progress.anchor = yield steps.OpenConversation()
+        ctx.opened = conversation_id
     elif progress.anchor is None and capabilities.found_by is FoundBy.ANCHOR:
         progress.anchor = yield steps.Locate(conversation_id=conversation_id or "")
     progress.located = True

@@ -14,20 +14,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from assistant_queue.core import steps
-from assistant_queue.core.failure_table import Hold, Park, Unreachable
-from assistant_queue.core.flow.attempt import ask, save_running, still_undecided
-from assistant_queue.core.flow.context import ENDED_WELL, BatchContext, Flow
+from assistant_queue.core.failure_table import Hold, Unreachable
+from assistant_queue.core.flow.attempt import ask, still_undecided
+from assistant_queue.core.flow.context import BatchContext, Flow
 from assistant_queue.core.flow.preparation import prepare
-from assistant_queue.core.flow.retrying import ask_wait_s
+from assistant_queue.core.flow.run_end import Over, end_run
 from assistant_queue.core.flow.user_code import end_user_code
 from assistant_queue.core.runs import (
-    ActionRequired,
-    CannotAsk,
     Finding,
     FoundBy,
     InputItem,
     NotFound,
-    RunAccepted,
     RunEnded,
     Undecided,
 )
@@ -38,25 +35,6 @@ STORED = "stored"
 """`Progress.stop_stage`: the run is over, and the batch's texts are in the conversation."""
 OVER = "over"
 """`Progress.stop_stage`: the run is over, and the batch's texts are not in the conversation."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Over:
-    """A run that is over, as far as a stop needs it.
-
-    Attributes:
-        said: Texts of the model.
-        unsaid: Those of them that the conversation does not hold.
-        stored: The conversation holds the batch's own texts.
-        open_calls: Calls without outputs there.
-        anchor: The conversation's end; None if it is as before the batch, or not known.
-    """
-
-    said: tuple[str, ...] = ()
-    unsaid: tuple[str, ...] = ()
-    stored: bool = False
-    open_calls: tuple[str, ...] = ()
-    anchor: str | None = None
 
 
 def stop(ctx: BatchContext) -> Flow:
@@ -74,7 +52,7 @@ def stop(ctx: BatchContext) -> Flow:
     run_id = progress.run_id or ""
     try:
         if not progress.stop_stage:
-            over = yield from _end_run(ctx, streamed)
+            over = yield from end_run(ctx, streamed)
             run_id = progress.run_id or run_id
             _note(ctx, over)
         memory = yield from _remember(ctx)
@@ -89,10 +67,7 @@ def stop(ctx: BatchContext) -> Flow:
     return steps.Stopped(result=result)
 
 
-# --- the run --------------------------------------------------------------------------------------
-
-
-def _note(ctx: BatchContext, over: _Over) -> None:
+def _note(ctx: BatchContext, over: Over) -> None:
     """Note in the batch's progress that its run is over."""
     progress = ctx.progress
     progress.stop_stage = STORED if over.stored else OVER
@@ -103,122 +78,8 @@ def _note(ctx: BatchContext, over: _Over) -> None:
         progress.calls = progress.submitted = ()
     if over.anchor is not None:
         progress.anchor = over.anchor
-    ctx.unanswered = over.open_calls
+    ctx.unanswered = tuple(call.id for call in over.open_calls)
     ctx.phase = Phase.FROZEN
-
-
-def _end_run(ctx: BatchContext, streamed: tuple[str, ...]) -> Generator[steps.Step, Any, _Over]:
-    """Cancel the batch's run, if there may be one, and return what became of it."""
-    progress = ctx.progress
-    if ctx.capabilities.stateless or ctx.capabilities.found_by is FoundBy.NOT_AT_ALL:
-        # The stream was the run.
-        return _Over(said=(*progress.replies, *streamed), unsaid=streamed)
-    if ctx.phase is Phase.FROZEN:
-        return _Over(stored=progress.already_in_thread)
-    if ctx.request is None:
-        yield from prepare(ctx)
-    was_cancelled = False
-    while True:
-        if not was_cancelled and _may_cancel(ctx):
-            was_cancelled = True
-            yield steps.Cancel(request=ctx.sent, run_id=progress.run_id or "")
-        finding = yield from _find(ctx)
-        if isinstance(finding, RunAccepted):
-            progress.run_id = finding.run_id
-            if ctx.phase is not Phase.RUNNING:
-                yield from save_running(ctx, finding.run_id)
-        is_cancelable = ctx.capabilities.cancels and not was_cancelled
-        if not (_is_open(ctx, finding) and is_cancelable):
-            return (yield from _over(ctx, finding, streamed))
-
-
-def _may_cancel(ctx: BatchContext) -> bool:
-    """Whether the run that is known is the one that may be at work."""
-    progress = ctx.progress
-    is_latest = not progress.calls or ctx.capabilities.found_by is FoundBy.METADATA
-    return ctx.capabilities.cancels and bool(progress.run_id) and is_latest
-
-
-def _find(ctx: BatchContext) -> Generator[steps.Step, Any, Finding]:
-    progress = ctx.progress
-    run_id = progress.run_id or progress.given_up
-    is_one_run = ctx.capabilities.found_by is FoundBy.METADATA
-    calls = () if is_one_run and progress.run_id else progress.calls
-    finding: Finding = yield from ask(steps.Find(request=ctx.sent, run_id=run_id, calls=calls))
-    return finding
-
-
-def _is_open(ctx: BatchContext, finding: Finding) -> bool:
-    """Whether a run is at work, or keeps the conversation from others until it has outputs."""
-    waits = isinstance(finding, ActionRequired) and ctx.capabilities.found_by is FoundBy.METADATA
-    return isinstance(finding, RunAccepted) or waits
-
-
-def _over(
-    ctx: BatchContext, finding: Finding, streamed: tuple[str, ...]
-) -> Generator[steps.Step, Any, _Over]:
-    """Return what a finding means for the conversation.
-
-    Raises:
-        Hold, Park: As `stop` raises them.
-    """
-    progress = ctx.progress
-    before = progress.replies
-    if isinstance(finding, CannotAsk):
-        raise Park(finding.reason)
-    if isinstance(finding, Undecided):
-        raise still_undecided(ctx)
-    progress.undecided_since_ms = 0
-    if _is_open(ctx, finding) and not ctx.situation.is_overdue:
-        raise Hold(ask_wait_s(ctx))
-    if isinstance(finding, NotFound):
-        wait_ms = progress.sent_ms + ctx.rules.grace_s * 1000 - ctx.now_ms()
-        if progress.sent_ms and wait_ms > 0:
-            raise Hold(wait_ms / 1000)  # it may be on its way
-        calls = tuple(call.id for call in progress.calls)
-        stored = finding.holds_text or progress.already_in_thread or bool(calls)
-        return _Over(said=before, stored=stored, open_calls=calls, anchor=finding.anchor)
-    if isinstance(finding, RunAccepted):  # for ever, as it seems
-        return _Over(said=(*before, *streamed), unsaid=streamed)
-    shown = finding.replies or streamed
-    said = finding.replies if finding.whole and finding.replies else (*before, *shown)
-    if isinstance(finding, ActionRequired):
-        calls = tuple(call.id for call in finding.calls)
-        return _Over(said=said, stored=True, open_calls=calls, anchor=finding.anchor)
-    if finding.status in ENDED_WELL:
-        return _Over(said=said, stored=True, anchor=finding.anchor)
-    if ctx.capabilities.found_by is FoundBy.METADATA:
-        unsaid = () if finding.replies else streamed
-        return _Over(said=said, unsaid=unsaid, stored=ctx.capabilities.keeps_failed_text)
-    return (yield from _read_back(ctx, said, shown))
-
-
-def _read_back(
-    ctx: BatchContext, said: tuple[str, ...], unsaid: tuple[str, ...]
-) -> Generator[steps.Step, Any, _Over]:
-    """Return what the conversation holds of a run that was cancelled."""
-    submitted = ctx.progress.submitted
-    question = steps.Find(request=ctx.sent, run_id=None, calls=submitted)
-    finding: Finding = yield from ask(question)
-    if isinstance(finding, NotFound):
-        calls = tuple(call.id for call in submitted)
-        return _Over(
-            said=said,
-            unsaid=unsaid,
-            stored=bool(calls) or ctx.progress.already_in_thread,
-            open_calls=calls,
-            anchor=finding.anchor,
-        )
-    replies = finding.replies if isinstance(finding, ActionRequired | RunEnded) else ()
-    calls = tuple(call.id for call in finding.calls) if isinstance(finding, ActionRequired) else ()
-    anchor = finding.anchor if isinstance(finding, ActionRequired | RunEnded) else None
-    return _Over(
-        said=said,
-        unsaid=() if replies else unsaid,
-        stored=True,
-        open_calls=calls,
-        anchor=anchor,
-    )
 
 
 # --- the conversation -----------------------------------------------------------------------------

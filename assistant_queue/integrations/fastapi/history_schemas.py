@@ -12,7 +12,7 @@ from assistant_queue.integrations.fastapi.schemas import MessageRecord
 from assistant_queue.models import ThreadMessage
 
 TEXTS = frozenset({"text", "input_text", "output_text", "refusal"})
-"""Types of the parts whose text is in `text`."""
+"""Types of the parts with their text in `text`."""
 
 
 class HistoryAttachment(BaseModel):

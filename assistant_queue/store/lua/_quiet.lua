@@ -23,14 +23,14 @@ local step = 100
 
 -- Walk along the list until `most` messages that are not quiet were met, or `largest` messages:
 -- returns the number of places passed, and of messages in them. `cuts`: the messages are one batch,
--- which a reply of `say` ends.
+-- which a reply of `say` ends ('after'), or that stands before it ('before').
 local function walk(most, largest, length, cuts)
   local found, wanted = 0, 0
   for start = 0, length - 1, step do
     for i, entry in ipairs(redis.call('LRANGE', key.pending, start, start + step - 1)) do
       if entry ~= '' then
         if cuts and is_said(entry) then
-          if wanted > 0 then return start + i - 1, found, wanted end
+          if wanted > 0 or cuts == 'before' then return start + i - 1, found, wanted end
           return start + i, found + 1, 0
         end
         found = found + 1

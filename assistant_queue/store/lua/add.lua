@@ -1,8 +1,8 @@
 -- Event `add`: a message arrives. One round trip; its cost is independent of the queue's length.
 -- KEYS: thread pending message over pace due counters scheduled queue queues job events feed
 -- ARGV: now thread_id entry chars labels digest nonce delay_ms window max_wait_ms max_batch
---       max_chars hold_ms hold_most_ms after_run mid_run max_pending overdue_ms over_ms recheck_ms tick function origin
---       stamp job_id events
+--       max_chars hold_ms hold_most_ms after_run mid_run wish wishes max_pending overdue_ms over_ms
+--       recheck_ms tick function origin stamp job_id events
 -- Returns {'added' | 'duplicate', due ms, wake-up id or '', overdue thread ids ...}
 --         {'conflict', thread id of the message with this id}: the thread has not changed
 --         {'full' | 'busy', waiting messages}: the thread has not changed
@@ -12,9 +12,10 @@
 -- max_chars.
 -- hold_ms: the window ends no earlier than this after now, unless that is more than hold_most_ms
 -- after its first message; 0 for no hold. A full window is not held.
+-- wish: interrupt or steer, if mid_run is `wish`.
 -- over: of this very call, if it may be refused: a message that found its thread full, or busy with a
 -- batch, is not accepted when a copy of the call finds room.
---! include common wakeup events quiet join pace
+--! include common wakeup events quiet join pace wish want
 local known = redis.call('HMGET', key.message, 'thread', 'digest', 'nonce', 'due', 'job')
 if known[1] then
   -- redis-py repeats a command after a lost reply: the same nonce is the same call, not a second
@@ -93,6 +94,10 @@ if arg.labels ~= '' then redis.call('HSET', key.message, 'labels', arg.labels) e
 if limits_chars then
   redis.call('HSET', key.thread, 'chars', ms(chars))
   redis.call('HSET', key.message, 'chars', arg.chars)
+end
+
+if arg.mid_run == 'wish' and t.batch and t.phase ~= 'delivering' and not quiet then
+  want(t, arg.wish)
 end
 
 if is_watched() then

@@ -15,7 +15,7 @@
 -- A second call with the token that holds the lease returns the same claim. known: the record of
 -- batch_id, an id that only this call uses; only its presence counts. worker: of the job `taken`,
 -- or '' if RQ's own worker took it, or none did.
---! include common wakeup events quiet wish
+--! include common wakeup events quiet wish left
 local t = read_thread()
 if not t.state then
   if t.token then -- a direct call holds an idle thread; a dead one's lease is removed
@@ -32,15 +32,6 @@ local function claimed(guard, lease_end)
   return {'claimed', ms(now), ms(lease_end), t.batch, t.phase, t.progress or '', t.deaths or '0',
     t.claimed, guard, conversation, redis.call('LRANGE', key.frozen, 0, -1),
     has_subscribers() and '1' or '', t.told or '', t.was_due or '', wish_of(t)}
-end
-
--- Remove the places of cancelled messages before the first waiting one: a list that is left begins
--- with a message.
-local function skip_cancelled()
-  while redis.call('LINDEX', key.pending, 0) == '' do
-    redis.call('LPOP', key.pending)
-    t.head = t.head + 1
-  end
 end
 
 -- 1. this call takes the lease   2. its batch ends, or its worker releases it
@@ -120,7 +111,7 @@ end
 
 if not t.batch then
   if redis.call('EXISTS', key.pending) == 0 then return {'corrupt', 'pending', key.pending} end
-  skip_cancelled()
+  skip_cancelled(t)
   local places = redis.call('LLEN', key.pending)
   if places == 0 then
     -- Nothing waits: version 0.1 could count a message that had been cancelled. The outstanding
@@ -136,7 +127,7 @@ if not t.batch then
   local most, largest = tonumber(arg.max_take), tonumber(arg.largest)
   local take = places
   if most < places or t.quiet then
-    take = places == t.n and not t.quiet and most or walk(most, largest, places, true)
+    take = places == t.n and not t.quiet and most or walk(most, largest, places, 'after')
   end
   if take == places then
     redis.call('RENAME', key.pending, key.frozen)
@@ -148,23 +139,10 @@ if not t.batch then
   end
   t.head = t.head + take
   t.bn = take - redis.call('LREM', key.frozen, 0, '')
-  local left = 0
-  if take < places then
-    skip_cancelled()
-    places = redis.call('LLEN', key.pending)
-    left = t.n - t.bn
-    -- The list counts, should the number ever be wrong: no message in it is forgotten, and no
-    -- message that is not in it is waited for.
-    if left < 1 or left > places then left = select(2, walk(places, places, places)) end
-  end
+  local left = count_left(t, take < places, t.bn)
   book(t.pk, nil, t.n - left)
   t.n = left
-  local own_due = now
-  if t.quiet and left == 0 then
-    redis.call('HDEL', key.thread, 'quiet')
-  elseif t.quiet and not is_reply_wanted(places) then
-    own_due = never
-  end
+  local own_due = own_due_of_left(t, now)
   t.batch, t.phase, t.claimed, t.progress = arg.batch_id, 'frozen', ms(now), ''
   t.was_due = t.due
   t.bk = nil

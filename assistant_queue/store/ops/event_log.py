@@ -299,6 +299,10 @@ def _stopped(data: Mapping[str, Any]) -> dict[str, Any]:
     return {name: getattr(result, name) for name in names}
 
 
+def _joined(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {**data, "message_ids": tuple(data["message_ids"])}
+
+
 def _attempt(data: Mapping[str, Any]) -> dict[str, Any]:
     values = {
         "batch_id": data["batch_id"],
@@ -361,6 +365,9 @@ _READERS: dict[str, tuple[Callable[..., Any], Callable[[Mapping[str, Any]], dict
     "delivery_failed": (models.DeliveryFailed, _undelivered),
     "said": (models.TextSaid, _said),
     "run_stopped": (models.RunStopped, _stopped),
+    "run_interrupted": (models.RunInterrupted, _joined),
+    "interrupt_refused": (models.InterruptRefused, _unchanged),
+    "message_steered": (models.MessageSteered, _joined),
     "attempt_failed": (models.AttemptFailed, _attempt),
     "batch_parked": (models.BatchParked, _failed),
     "batch_dead_lettered": (models.BatchDeadLettered, _failed),

@@ -33,6 +33,9 @@ from assistant_queue.store.ops.sweeping import wake
 from assistant_queue.store.quarantine import says_corrupt
 from assistant_queue.store.scripts import Constants
 
+_WISHES = frozenset({"interrupt", "steer"})
+"""Values of `mid_run` that are a wish for the batch that is under way."""
+
 BULK = 250
 """Messages of one round trip of `add_messages`. Chosen: keeps Redis busy for about ten milliseconds
 at most."""
@@ -52,7 +55,7 @@ class AddRules:
     def script_inputs(self) -> tuple[Constants, dict[str, Any]]:
         """Constants written into the script, and arguments sent to it: the numbers that are set.
 
-        Constants are words with two or three values, and zeros: at most 192 versions of the script,
+        Constants are words with two or three values, and zeros: at most 288 versions of the script,
         however many queues with different options share a Redis.
         """
         window = self.window
@@ -64,11 +67,16 @@ class AddRules:
             "hold_ms": window.hold_ms,
             "hold_most_ms": window.hold_most_ms if window.hold_ms else 0,
         }
-        unset = tuple((name, 0) for name, number in numbers.items() if not number)
+        unset: Constants = tuple((name, 0) for name, number in numbers.items() if not number)
         if not window.max_chars:
             unset = (*unset, ("chars", 0))
-        sent = {name: number for name, number in numbers.items() if number}
-        words = {"window": window.kind, "after_run": self.after_run, "mid_run": self.mid_run}
+        sent: dict[str, Any] = {name: number for name, number in numbers.items() if number}
+        if self.mid_run in _WISHES:
+            sent["wish"] = self.mid_run
+        else:
+            unset = (*unset, ("wish", ""))
+        mid_run = "wish" if self.mid_run in _WISHES else self.mid_run
+        words = {"window": window.kind, "after_run": self.after_run, "mid_run": mid_run}
         return (*words.items(), *unset), {
             "delay_ms": window.delay_ms,
             **sent,

@@ -1,0 +1,247 @@
+"""Messages that interrupt or steer a running answer, with a real worker and every backend."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from assistant_queue import AssistantMessageQueue, Batch, Event, MessageStatus
+from assistant_queue.testing import StandInProvider
+from assistant_queue.testing.provider import Never, Reply, ToolCalls, Turn
+from assistant_queue.testing.provider.script import Outcome
+from tests.conftest import PATIENCE_S, RedisServer
+from tests.integration.conftest import wait_until
+
+PROVIDERS = ["responses", "assistants", "chat_completions"]
+
+
+def model(turn: Turn) -> Outcome:
+    """Never end an answer to `wait`, call a tool for `look`; repeat every other text."""
+    last = turn.user_texts[-1]
+    if last == "wait" or (last == "look on" and turn.round):
+        return Never()
+    if last.startswith("look") and not turn.round:
+        return ToolCalls([("weather", {})])
+    return Reply("You said: " + " | ".join(turn.user_texts))
+
+
+async def answer(batch: Batch) -> str:
+    """Do what `model` does, from a function."""
+    if batch.messages[-1].text == "wait":
+        await asyncio.Event().wait()
+    return "You said: " + " | ".join(message.text for message in batch.messages)
+
+
+@pytest.fixture
+def shared(one_redis: RedisServer, prefix: str, provider: StandInProvider) -> dict[str, Any]:
+    provider.model = model
+    return {
+        "redis_url": one_redis.url,
+        "queue_prefix": prefix,
+        "openai_api_key": provider.api_key,
+        "openai_base_url": provider.base_url,
+        "message_delay": 0,
+        "events": "always",
+    }
+
+
+def backend(name: str, provider: StandInProvider) -> dict[str, Any]:
+    chosen: dict[str, dict[str, Any]] = {
+        "responses": {"model": "stand-in-model"},
+        "assistants": {"assistant_id": provider.assistant_id},
+        "chat_completions": {"model": "stand-in-model", "protocol": "chat_completions"},
+        "function": {"backend": answer},
+    }
+    return chosen[name]
+
+
+@pytest.fixture(params=[*PROVIDERS, "function"])
+def queue(
+    request: pytest.FixtureRequest, shared: dict[str, Any], provider: StandInProvider
+) -> Iterator[AssistantMessageQueue]:
+    with AssistantMessageQueue(**shared, **backend(request.param, provider)) as made:
+        yield made
+
+
+def add(queue: AssistantMessageQueue, text: str, **fields: Any) -> str:
+    return queue.add_message_to_thread("t", text, **fields).message_id
+
+
+def status_of(queue: AssistantMessageQueue, message_id: str) -> MessageStatus:
+    found = queue.get_message(message_id)
+    assert found is not None
+    return found
+
+
+def events(queue: AssistantMessageQueue, kind: str) -> list[Event]:
+    return [one for one in queue.events("t", after="0-0", timeout=0.01) if one.type == kind]
+
+
+def running(queue: AssistantMessageQueue, text: str) -> str:
+    """Add a message and wait until its run is known."""
+    message_id = add(queue, text)
+    wait_until(lambda: queue.get_thread_status("t").run_id, PATIENCE_S)
+    return message_id
+
+
+def test_both_messages_are_answered_together(queue: AssistantMessageQueue) -> None:
+    queue.start_worker()
+    first = running(queue, "wait")
+    second = add(queue, "hi", mid_run="interrupt")
+    reply = queue.wait_for_reply(second, PATIENCE_S)
+    assert reply == queue.wait_for_reply(first, PATIENCE_S) == "You said: wait | hi"
+    one, other = status_of(queue, first), status_of(queue, second)
+    assert one.batch_id == other.batch_id
+    assert one.attempts == 2
+    (event,) = events(queue, "run_interrupted")
+    assert event.message_ids == (first, second)
+    third = add(queue, "and now")
+    assert queue.wait_for_reply(third, PATIENCE_S) == "You said: and now"
+
+
+def test_what_waited_already_joins_too(queue: AssistantMessageQueue) -> None:
+    queue.start_worker()
+    ids = [running(queue, "wait"), add(queue, "one"), add(queue, "two", mid_run="interrupt")]
+    replies = {queue.wait_for_reply(one, PATIENCE_S) for one in ids}
+    assert replies == {"You said: wait | one | two"}
+
+
+def test_after_so_many_interruptions_messages_wait(
+    shared: dict[str, Any], provider: StandInProvider
+) -> None:
+    chosen = backend("responses", provider)
+    with AssistantMessageQueue(**shared, **chosen, max_interrupts=1) as queue:
+        queue.start_worker()
+        ids = [running(queue, "wait")]
+        ids.append(add(queue, "wait", mid_run="interrupt"))
+        wait_until(lambda: queue.get_thread_status("t").attempts == 2, PATIENCE_S)
+        ids.append(add(queue, "hi", mid_run="interrupt"))
+        wait_until(lambda: events(queue, "interrupt_refused"), PATIENCE_S)
+        assert events(queue, "interrupt_refused")[0].reason == "max_interrupts"
+        assert status_of(queue, ids[2]).status == "queued"
+        assert queue.stop("t")
+        assert queue.wait_for_reply(ids[2], PATIENCE_S)
+
+
+@pytest.mark.parametrize("protocol", PROVIDERS)
+def test_a_tool_is_interrupted(
+    shared: dict[str, Any], provider: StandInProvider, protocol: str
+) -> None:
+    called, released = threading.Event(), threading.Event()
+    with AssistantMessageQueue(**shared, **backend(protocol, provider)) as queue:
+
+        @queue.tool
+        async def weather() -> str:
+            called.set()
+            await asyncio.to_thread(released.wait)
+            return "rain"
+
+        queue.start_worker()
+        first = add(queue, "look")
+        assert called.wait(PATIENCE_S)
+        second = add(queue, "hi", mid_run="interrupt")
+        reply = queue.wait_for_reply(second, PATIENCE_S)
+        released.set()
+        assert reply is not None
+        assert reply.endswith("hi")
+        assert status_of(queue, first).reply == reply
+        assert status_of(queue, first).batch_id == status_of(queue, second).batch_id
+
+
+@pytest.mark.parametrize("protocol", PROVIDERS)
+def test_a_tool_that_may_not_be_interrupted_ends_first_and_is_not_called_again(
+    shared: dict[str, Any], provider: StandInProvider, protocol: str
+) -> None:
+    called, released = threading.Event(), threading.Event()
+    calls: list[int] = []
+    with AssistantMessageQueue(**shared, **backend(protocol, provider)) as queue:
+
+        @queue.tool(interruptible=False)
+        async def weather() -> str:
+            calls.append(1)
+            called.set()
+            await asyncio.to_thread(released.wait)
+            return "rain"
+
+        queue.start_worker()
+        add(queue, "look")
+        assert called.wait(PATIENCE_S)
+        second = add(queue, "hi", mid_run="interrupt")
+        wait_until(lambda: status_of(queue, second).status == "queued", PATIENCE_S)
+        released.set()
+        reply = queue.wait_for_reply(second, PATIENCE_S)
+        assert reply is not None
+        assert reply.endswith("hi")
+        assert calls == [1]
+
+
+@pytest.mark.parametrize("protocol", PROVIDERS)
+def test_a_later_round_is_interrupted(
+    shared: dict[str, Any], provider: StandInProvider, protocol: str
+) -> None:
+    asked = threading.Event()
+
+    def noted(turn: Turn) -> Outcome:
+        if turn.round and turn.user_texts[-1] == "look on":
+            asked.set()
+        return model(turn)
+
+    provider.model = noted
+    with AssistantMessageQueue(**shared, **backend(protocol, provider)) as queue:
+
+        @queue.tool
+        def weather() -> str:
+            return "rain"
+
+        queue.start_worker()
+        first = add(queue, "look on")
+        assert asked.wait(PATIENCE_S)
+        second = add(queue, "hi", mid_run="interrupt")
+        reply = queue.wait_for_reply(second, PATIENCE_S)
+        assert reply is not None
+        assert reply.endswith("hi")
+        assert status_of(queue, first).reply == reply
+
+
+@pytest.mark.parametrize("protocol", ["responses", "chat_completions"])
+def test_a_message_goes_with_the_outputs_of_a_round(
+    shared: dict[str, Any], provider: StandInProvider, protocol: str
+) -> None:
+    called, released = threading.Event(), threading.Event()
+    with AssistantMessageQueue(**shared, **backend(protocol, provider)) as queue:
+
+        @queue.tool
+        async def weather() -> str:
+            called.set()
+            await asyncio.to_thread(released.wait)
+            return "rain"
+
+        queue.start_worker()
+        first = add(queue, "look")
+        assert called.wait(PATIENCE_S)
+        second = add(queue, "hi", mid_run="steer")
+        released.set()
+        reply = queue.wait_for_reply(second, PATIENCE_S)
+        assert reply is not None
+        assert reply.endswith("hi")
+        assert status_of(queue, first).batch_id == status_of(queue, second).batch_id
+        (event,) = events(queue, "message_steered")
+        assert event.message_ids == (second,)
+        third = add(queue, "and now")
+        assert queue.wait_for_reply(third, PATIENCE_S) == "You said: and now"
+
+
+def test_without_a_round_a_message_that_steers_waits(queue: AssistantMessageQueue) -> None:
+    queue.start_worker()
+    first = running(queue, "wait")
+    second = add(queue, "hi", mid_run="steer")
+    assert status_of(queue, second).status == "queued"
+    assert queue.stop("t")
+    reply = queue.wait_for_reply(second, PATIENCE_S)
+    assert reply is not None
+    assert reply.endswith("hi")
+    assert status_of(queue, first).status == "cancelled"
