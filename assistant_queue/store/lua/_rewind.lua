@@ -39,7 +39,8 @@ local function rewound(t)
   local due = tonumber(t.due)
   if t.token then due = tonumber(t['until']) + tonumber(arg.guard_ms) end
   redis.call('ZADD', key.due, ms(due), arg.thread_id)
-  if t.wake and redis.call('ZSCORE', key.scheduled, t.wake) then
+  -- Of a thread that is never due, an outstanding wake-up finds nothing to do.
+  if t.wake and not is_never(due) and redis.call('ZSCORE', key.scheduled, t.wake) then
     redis.call('ZADD', key.scheduled, seconds(due), t.wake)
   end
   publish_tick(due)
