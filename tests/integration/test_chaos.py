@@ -41,6 +41,7 @@ def test_a_moment_of_chaos_loses_and_doubles_nothing(
         restart_every=6,
         platform_every=1.5,
         said_every=0.6,
+        audit="sqlite",
         threads=16,
         drain=60,
     )
@@ -57,6 +58,8 @@ def test_a_moment_of_chaos_loses_and_doubles_nothing(
     assert outcome.feed.gaps == 0, table(outcome)
     assert outcome.counted is not None
     assert outcome.counted.counted["answered"] == outcome.verdict.sent, table(outcome)
+    assert outcome.audit is not None
+    assert outcome.audit.rows >= outcome.verdict.sent + outcome.said.said, table(outcome)
     assert outcome.journals is not None
     assert (outcome.journals.dated > outcome.verdict.sent) is (protocol == "responses")
     assert outcome.done["platform"] >= 3, table(outcome)

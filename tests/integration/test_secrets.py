@@ -329,7 +329,14 @@ def test_a_worker_process_at_its_loudest_says_nothing_of_it(
     log = tmp_path / "worker.log"
     environment = {
         **os.environ,
-        "BOT": json.dumps({"options": options, "tools": True, "on_reply": True}),
+        "BOT": json.dumps(
+            {
+                "options": options,
+                "tools": True,
+                "on_reply": True,
+                "audit": f"postgresql+psycopg://audit:{PASSWORD}@127.0.0.1:9/away",
+            }
+        ),
         "PYTHONPATH": str(HERE.parent.parent),
     }
     command = [
@@ -365,6 +372,7 @@ def test_a_worker_process_at_its_loudest_says_nothing_of_it(
     said = log.read_text(encoding="utf-8")
     assert "worker ready" in said
     assert "goes to the failed list" in said
+    assert "The audit's database failed" in said
     assert_absent((*SECRETS, TEXT, REPLY), said, "a worker's output")
     assert_absent(SECRETS, everything_in(guarded), "Redis")
     assert_absent((*SECRETS, TEXT, REPLY), rq_jobs_in(guarded), "RQ's jobs")

@@ -91,6 +91,12 @@ def main() -> int:
         help="adaptive windows, batches bounded in characters, and flushes",
     )
     parser.add_argument(
+        "--audit",
+        default=default.audit,
+        metavar="URL",
+        help="keep an audit in this database, and judge it; sqlite: in a file of the run",
+    )
+    parser.add_argument(
         "--max-jobs",
         type=int,
         default=default.max_jobs,

@@ -25,6 +25,10 @@ DELIVERIES_VARIABLE = "ASSISTANT_QUEUE_CHAOS_DELIVERIES"
 """The file to which replies are delivered; without it there is no `on_reply`."""
 
 
+AUDIT_VARIABLE = "ASSISTANT_QUEUE_CHAOS_AUDIT"
+"""The address of the audit's database; without it there is no audit."""
+
+
 def use_tools(thread_id: str, run_id: str, tool_calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
     """`handle_requires_action`: has an answer to everything."""
     return [
@@ -46,6 +50,10 @@ def make_queue() -> AssistantMessageQueue:
     options = json.loads(os.environ[VARIABLE])
     if PLATFORMS_VARIABLE in os.environ:
         options["channels"] = channels_of(os.environ[PLATFORMS_VARIABLE])
+    if AUDIT_VARIABLE in os.environ:
+        from assistant_queue.integrations.audit import SqlAudit
+
+        options["audit"] = SqlAudit(os.environ[AUDIT_VARIABLE])
     return AssistantMessageQueue(handle_requires_action=use_tools, on_reply=on_reply, **options)
 
 

@@ -222,7 +222,7 @@ def hear_journals(
     queue: AssistantMessageQueue, sent: Sequence[Sent], provider: StandInProvider
 ) -> JournalVerdict:
     """Judge the journals of all threads, and what they note of the provider's conversations."""
-    failed = {message_id for batch in _failed(queue) for message_id in batch.message_ids}
+    failed = failed_messages(queue)
     threads = {message.thread for message in sent}
     thread_of = {message.text: message.thread for message in sent}
     items: dict[str, Sequence[Mapping[str, Any]]] = {}
@@ -238,6 +238,11 @@ def hear_journals(
     return judge_journals(
         {one: _journal(queue, one, items.get(one, ())) for one in threads}, sent, failed, queued
     )
+
+
+def failed_messages(queue: AssistantMessageQueue) -> set[str]:
+    """Return the ids of the messages in the failed list."""
+    return {message_id for batch in _failed(queue) for message_id in batch.message_ids}
 
 
 def _journal(

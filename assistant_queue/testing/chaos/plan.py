@@ -76,6 +76,7 @@ class ChaosSettings:
         said_every: Seconds between two replies of `say`, half of them after a message that wants no
             reply; 0 for none.
         windows: Windows are adaptive, batches are bounded in characters, and threads are flushed.
+        audit: The database of an audit; `sqlite` for a file of the run, "" for none.
         max_jobs: Jobs after which a worker under `rq worker` ends; 0 for no end.
         durability: As in the queue's options; "replicated" needs `fail_over_every`.
         workers: Processes; every second one forks.
@@ -107,6 +108,7 @@ class ChaosSettings:
     platform_every: float = 0.0
     said_every: float = 0.0
     windows: bool = False
+    audit: str = ""
     max_jobs: int = 0
     durability: str = "local"
     threads: int = 48

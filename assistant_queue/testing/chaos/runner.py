@@ -15,8 +15,11 @@ from typing import Any
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.backends.chat_completions.history import MAX_MESSAGES
 from assistant_queue.errors import StoreError
+from assistant_queue.testing.chaos.audit_oracle import AuditVerdict
+from assistant_queue.testing.chaos.auditors import address_of, hear_audit
 from assistant_queue.testing.chaos.bulk import Bulks
 from assistant_queue.testing.chaos.chaos_bot import (
+    AUDIT_VARIABLE,
     CLOCK_VARIABLE,
     DELIVERIES_VARIABLE,
     PLATFORMS_VARIABLE,
@@ -27,6 +30,7 @@ from assistant_queue.testing.chaos.delivery_oracle import RepliesVerdict
 from assistant_queue.testing.chaos.fault_plans import Model
 from assistant_queue.testing.chaos.feed_oracle import FeedReader, FeedVerdict
 from assistant_queue.testing.chaos.hearing import (
+    failed_messages,
     hear,
     hear_chat,
     hear_deliveries,
@@ -85,6 +89,7 @@ class ChaosOutcome:
         counted: What became of the metrics; None if Redis has forgotten something.
         journals: What is in the journals; None likewise.
         feed: What a reader of the feed received; None if Redis may have forgotten something.
+        audit: What is in the audit; None without one, and likewise.
     """
 
     settings: ChaosSettings
@@ -102,6 +107,7 @@ class ChaosOutcome:
     counted: MetricsVerdict | None = None
     journals: JournalVerdict | None = None
     feed: FeedVerdict | None = None
+    audit: AuditVerdict | None = None
 
     @property
     def holds(self) -> bool:
@@ -110,7 +116,7 @@ class ChaosOutcome:
             verdict is None or verdict.holds for verdict in (self.deliveries, self.shown)
         )
         is_said = self.said is None or self.said.holds
-        others = (self.counted, self.journals, self.feed)
+        others = (self.counted, self.journals, self.feed, self.audit)
         is_counted = all(one is None or one.holds for one in others)
         is_over = self.left == 0 and is_counted
         return self.verdict.holds and is_delivered and is_said and is_over
@@ -191,6 +197,7 @@ def run(
             VARIABLE: json.dumps(options),
             "NO_PROXY": "127.0.0.1,localhost",
             "no_proxy": "127.0.0.1,localhost",
+            **_of_audit(settings, directory),
         }
         if settings.protocol == "chat_completions":
             environment[DELIVERIES_VARIABLE] = str(deliveries.path)
@@ -291,7 +298,17 @@ def run(
                 [one for one in (replies, shown) if one is not None],
             ),
             journals=None if moments else hear_journals(queue, producers.sent, provider),
+            audit=None
+            if moments or not settings.audit
+            else hear_audit(
+                queue, producers.sent, environment[AUDIT_VARIABLE], failed_messages(queue)
+            ),
         )
+
+
+def _of_audit(settings: ChaosSettings, directory: Path) -> dict[str, str]:
+    """Return the variable of an audit; its tables are there."""
+    return {AUDIT_VARIABLE: address_of(settings.audit, directory)} if settings.audit else {}
 
 
 def _platforms(stack: contextlib.ExitStack, threads: int, environment: dict[str, str]) -> Platforms:

@@ -92,6 +92,8 @@ def _rows_of_records(outcome: ChaosOutcome) -> Iterator[tuple[str, object]]:
         yield "batches in the journals", f"{outcome.journals.batches:,}"
         if outcome.journals.dated:
             yield "times in the history", f"{outcome.journals.dated:,}"
+    if outcome.audit is not None:
+        yield "rows of the audit", f"{outcome.audit.rows:,}, {outcome.audit.once:,} messages once"
 
 
 def _delivery_rows(deliveries: RepliesVerdict) -> Iterator[tuple[str, object]]:
@@ -126,4 +128,6 @@ def table(outcome: ChaosOutcome) -> str:
         lines += [f"! {detail}" for detail in outcome.counted.details]
     if outcome.journals is not None:
         lines += [f"! {detail}" for detail in outcome.journals.details]
+    if outcome.audit is not None:
+        lines += [f"! {detail}" for detail in outcome.audit.details[:_SHOWN]]
     return "\n".join([*lines, "OK" if outcome.holds else "NOT OK"])

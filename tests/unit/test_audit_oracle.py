@@ -1,0 +1,51 @@
+"""The judge of the audit, with rows that are right and wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from assistant_queue.testing.chaos.audit_oracle import AuditRow, judge_audit
+from assistant_queue.testing.chaos.oracle import Sent
+
+
+def sent(message_id: str, **fields: Any) -> Sent:
+    return Sent(message_id=message_id, thread="t", text=message_id, at=0.0, **fields)
+
+
+def row(message_id: str, outcome: str = "completed", **fields: str) -> AuditRow:
+    return AuditRow(
+        **{"message_id": message_id, "thread": "t", "text": message_id} | fields, outcome=outcome
+    )
+
+
+LOG = [sent("m1"), sent("m2"), sent("s", kind="tell")]
+RIGHT = [row("m1", "failed"), row("m1"), row("m2", "incomplete"), row("s", "said")]
+
+
+def test_rows_that_are_right() -> None:
+    verdict = judge_audit(RIGHT, LOG, (), lost=0, left=0)
+    assert verdict.holds
+    assert (verdict.rows, verdict.once) == (4, 3)
+    log = [*LOG, sent("dead"), sent("unsure", is_sure=False)]
+    assert judge_audit(RIGHT, log, {"dead"}, lost=0, left=0).holds
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        (RIGHT[:1] + RIGHT[2:], "'m1' of t is in []"),
+        ([*RIGHT, row("m2")], "'m2' of t is in ['incomplete', 'completed']"),
+        ([*RIGHT, row("other")], "'other' was never sent"),
+        ([*RIGHT[1:], row("m1", "failed", text="x")], "'m1' has another text or thread"),
+        ([*RIGHT[1:], row("m1", "failed", thread="x")], "'m1' has another text or thread"),
+    ],
+)
+def test_rows_that_are_wrong(rows: list[AuditRow], says: str) -> None:
+    assert any(says in detail for detail in judge_audit(rows, LOG, (), lost=0, left=0).details)
+
+
+def test_what_is_lost_or_left_is_no_audit() -> None:
+    details = judge_audit(RIGHT, LOG, (), lost=2, left=1).details
+    assert details == ("audit: 2 batches were lost", "audit: 1 entries were never written")
