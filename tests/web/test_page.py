@@ -442,7 +442,21 @@ async def test_a_long_text_has_the_whole_row_on_a_phone_and_the_end_stays_in_sig
     width = "document.getElementById('text').offsetWidth"
     await mia.wait_for_function(at_the_end)
     narrow = await mia.evaluate(width)
-    await mia.fill("#text", "a text that is long enough for several lines of a phone " * 4)
+    await mia.evaluate(
+        """() => new Promise((done) => {
+          document.getElementById("scroll").scrollBy(0, -60);
+          requestAnimationFrame(() => requestAnimationFrame(done));
+        })"""
+    )
+    # An answer that is written scrolls; the field may grow before that event is handled.
+    await mia.evaluate(
+        """() => {
+          const field = document.getElementById("text");
+          document.getElementById("scroll").scrollBy(0, 40);
+          field.value = "a text that is long enough for several lines of a phone ".repeat(4);
+          field.dispatchEvent(new Event("input"));
+        }"""
+    )
     await mia.wait_for_function(at_the_end)
     assert await mia.evaluate(width) > narrow + 60
     await mia.fill("#text", "")
