@@ -174,6 +174,12 @@ test("an interrupted run is withdrawn, and its batch goes on with the new messag
   assert.deepEqual(state.items.map((item) => item.status), ["answered", "answered", "done"]);
 });
 
+test("a batch that is claimed again with more messages stands below them", () => {
+  const state = play(queued("1", "a"), claimed(["1"]), queued("2", "b", 1), claimed(["1", "2"]));
+  assert.deepEqual(texts(state), ["a", "b", ""]);
+  assert.deepEqual([state.items[2].count, state.window], [2, null]);
+});
+
 test("a message that joins the running answer belongs to it", () => {
   const state = play(queued("1", "a"), claimed(["1"]), queued("2", "b", 1), queued("3", "c", 2));
   apply(state, { type: "message_steered", batch_id: "b", run_id: "r", message_ids: ["2"], at: at(6) }, T0);

@@ -14,7 +14,6 @@ from starlette.responses import RedirectResponse
 
 from assistant_queue.client.arguments import MAX_PARTS_BYTES
 from assistant_queue.config.protocol import takes_files
-from assistant_queue.integrations.fastapi.access import Action
 from assistant_queue.integrations.fastapi.service import Service
 
 ROOM_FOR_TEXT = 100_000
@@ -67,7 +66,6 @@ def add_page(
         "assistant": assistant_name,
         "api": api.lstrip("/"),
         "window_s": config.message_delay,
-        "stop": "STOP" in Action.__members__,
         "files": {
             "inline": takes_files(config),
             "max_bytes": max(

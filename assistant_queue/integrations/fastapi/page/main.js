@@ -31,7 +31,7 @@ function roomOf(path) {
 }
 
 const view = new View(
-  { assistant: settings.assistant, room, windowS: settings.window_s, canStop: settings.stop },
+  { assistant: settings.assistant, room, windowS: settings.window_s },
   { older: moreHistory, takeBack: giveUp, retry, edit, sendAgain: again, stop },
 );
 

@@ -72,8 +72,8 @@ const changes = {
     if (event.author) state.typing[event.author] = event.until;
   },
   batch_claimed(state, event) {
-    const batch = batchOf(state, event);
-    Object.assign(batch, { status: "working", attempt: event.attempt, claimedAt: batch.claimedAt ?? event.at });
+    const batch = moved(state, event);
+    Object.assign(batch, { status: "working", attempt: event.attempt, count: event.message_ids.length, claimedAt: batch.claimedAt ?? event.at });
     mark(state, event.message_ids, "working");
     countWaiting(state);
   },

@@ -12,8 +12,8 @@ const JOINED_MS = 300000; // a message that follows later has its own head
 const NOTICE_MS = 8000;
 
 export class View {
-  constructor({ assistant, room, windowS, canStop }, actions) {
-    Object.assign(this, { assistant, room, windowS, canStop, actions });
+  constructor({ assistant, room, windowS }, actions) {
+    Object.assign(this, { assistant, room, windowS, actions });
     this.stopping = null; // the batch that was asked to stop
     this.me = null;
     this.drawn = new Map(); // key -> Row
@@ -87,7 +87,7 @@ export class View {
 
   drawStop(batch) {
     const hadFocus = document.activeElement === by("stop");
-    by("stop").hidden = !this.canStop || !batch;
+    by("stop").hidden = !batch;
     by("stop").disabled = Boolean(batch) && this.stopping === batch.id;
     by("stop").setAttribute("aria-label", by("stop").disabled ? "Stopping…" : "Stop the answer");
     if (hadFocus && (by("stop").hidden || by("stop").disabled)) by("text").focus();
