@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from assistant_queue import AssistantMessageQueue
+from assistant_queue import AssistantMessageQueue, Batch
 from assistant_queue.integrations.audit import SqlAudit
 from assistant_queue.testing import StandInProvider
+from assistant_queue.testing.provider import Never, Reply, RunFailure
 from tests.audit.conftest import rows_of
 from tests.conftest import PATIENCE_S, RedisServer
 from tests.integration.conftest import wait_until
@@ -75,3 +77,47 @@ def test_a_batch_is_a_row_with_its_messages(queue: AssistantMessageQueue, audit:
     ann, ben = rows_of(audit, "messages")
     assert (ann["author"], ben["author"]) == ("Ann", "Ben")
     assert (ann["message_id"], ann["metadata"]) == (first.message_id, {"a": "ä�"})
+
+
+def test_a_batch_that_was_stopped_is_there(
+    options: dict[str, Any], audit: SqlAudit, provider: StandInProvider
+) -> None:
+    provider.model = lambda turn: Never() if turn.user_texts[-1] == "wait" else Reply("hi")
+    hold = threading.Event()
+
+    def hang(batch: Batch) -> str:
+        hold.wait(PATIENCE_S)
+        return str(batch.id)
+
+    if "backend" in options:
+        options["backend"] = hang
+    with AssistantMessageQueue(**options) as queue:
+        queue.start_worker()
+        receipt = queue.add_message_to_thread("t", "wait")
+        wait_until(lambda: queue.get_thread_status("t").state == "active", "it runs")
+        wait_until(lambda: queue.stop("t"), "there is a batch to stop")
+        hold.set()
+        wait_until(lambda: rows_of(audit, "batches"), "the row")
+    (batch,) = rows_of(audit, "batches")
+    (message,) = rows_of(audit, "messages")
+    assert batch["outcome"] == "stopped"
+    assert message["message_id"] == receipt.message_id
+
+
+@pytest.mark.parametrize("outcome", ["completed", "failed"])
+def test_messages_that_were_left_to_the_next_batch_are_not_in_this_one(
+    options: dict[str, Any], audit: SqlAudit, provider: StandInProvider, outcome: str
+) -> None:
+    fails = outcome == "failed"
+    provider.model = lambda _: RunFailure("server_error", "oops") if fails else Reply("hi")
+    options |= {"separate_authors": True, "message_delay": 60.0}
+    with AssistantMessageQueue(**options) as queue:
+        ids = [
+            queue.add_message_to_thread("t", "fail" if fails else "hello", author=author).message_id
+            for author in ("Ann", "Ben")
+        ]
+        queue.flush("t")
+        queue.start_worker()
+        wait_until(lambda: len(rows_of(audit, "batches")) == 2, "both are over")
+    assert {row["outcome"] for row in rows_of(audit, "batches")} == {outcome}
+    assert sorted(row["message_id"] for row in rows_of(audit, "messages")) == sorted(ids)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from assistant_queue.config import to_ms
@@ -173,10 +173,20 @@ def finish(
 
 
 def _failed_result(
-    lease: Lease, progress: Progress, timeline: Timeline, *, fallback: str | None, ended_ms: int
+    lease: Lease,
+    progress: Progress,
+    timeline: Timeline,
+    *,
+    taken: int,
+    fallback: str | None,
+    ended_ms: int,
 ) -> RunResult:
-    """Return a batch that failed in the form of an answered one, for the audit."""
-    batch = lease.claimed.batch
+    """Return a batch that failed in the form of an answered one, for the audit.
+
+    `taken`: its messages; those after them were left to the next batch.
+    """
+    claimed = lease.claimed.batch
+    batch = replace(claimed, messages=claimed.messages[:taken])
     replies = (fallback,) if fallback is not None else progress.replies
     return RunResult(
         thread_id=lease.thread_id,
@@ -327,7 +337,14 @@ def bury(
         **_delivery_args(delivery, result),
         **audit_codec.pack_batch(
             namespace.audit,
-            _failed_result(lease, progress, timeline, fallback=fallback, ended_ms=ended_ms),
+            _failed_result(
+                lease,
+                progress,
+                timeline,
+                taken=len(message_ids),
+                fallback=fallback,
+                ended_ms=ended_ms,
+            ),
             progress.tools,
             reason=reason,
             error=error,
