@@ -24,7 +24,7 @@ ANSWER = "One two three four five six seven eight nine ten, and this is the end.
 
 @pytest.fixture
 def speaking(provider: StandInProvider) -> Iterator[Gate]:
-    """An answer that is half said until the test goes on."""
+    """An answer that is half said until the test continues."""
     provider.model = lambda turn: (
         Reply(ANSWER, chunks=20) if "slow" in turn.user_texts[-1] else "Quick."
     )
