@@ -292,7 +292,7 @@ async def test_a_tool_call_and_a_failure_are_shown_as_such(
     provider.model = lambda _: RunFailure(message="org-SECRET at 10.0.0.1")
     await say(mia, "and now?")
     await expect(mia.locator(".failure")).to_contain_text("could not answer")
-    await expect(mia.locator(".message.failed .note")).to_have_text("Not answered")
+    await expect(mia.locator(".message.failed .note")).to_contain_text("Not answered")
     assert "SECRET" not in await mia.content()
     provider.model = lambda _: "Now it works."
     await mia.get_by_role("button", name="Try again").click()

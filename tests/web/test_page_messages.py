@@ -80,10 +80,14 @@ async def test_a_waiting_message_is_taken_back_from_the_page(
     await say(mia, "oops", "the order is late")
     await mia.get_by_role("button", name="Take back: oops").click()
     for page in (mia, tom):
-        await expect(page.locator(".message.cancelled .note")).to_have_text("Taken back")
+        await expect(page.locator(".message.cancelled .note")).to_contain_text("Taken back")
     await expect(mia.locator("#text")).to_be_focused()
     await asyncio.to_thread(queue.flush, "kitchen")
     await expect(replies(mia, ".done")).to_have_text("You said: Mia: the order is late")
+    await expect(tom.get_by_role("button", name="Write again")).to_have_count(0)
+    await mia.fill("#text", "a draft")
+    await mia.get_by_role("button", name="Write again: oops").click()
+    await expect(mia.locator("#text")).to_have_value("a draft\noops")
 
 
 async def test_an_edit_that_comes_too_late_says_so_and_keeps_the_words(

@@ -17,6 +17,7 @@ from playwright.async_api import FilePayload, Page, expect
 
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.testing import StandInProvider
+from assistant_queue.testing.provider import RunFailure
 from tests.conftest import PATIENCE_S
 from tests.web.browser import Person, replies, say
 from tests.web.conftest import Site, patient, running
@@ -250,6 +251,23 @@ async def test_an_edit_changes_the_text_and_keeps_the_picture(
             await asyncio.to_thread(other.flush, "kitchen")
             await expect(replies(mia, ".done")).to_have_count(1)
     assert [part["type"] for part in sent_to(provider)][-1] == "input_image"
+
+
+async def test_a_failed_message_is_written_again_with_its_picture(
+    person: Person, provider: StandInProvider
+) -> None:
+    provider.model = lambda _: RunFailure()
+    mia = await person("Mia")
+    await choose(mia, upload("lamp.png", "image/png", png(40, 40)))
+    await say(mia, "My lamp")
+    await expect(mia.locator(".message.failed")).to_have_count(1)
+    provider.model = lambda _: "A lamp."
+    await mia.get_by_role("button", name="Write again: My lamp").click()
+    await expect(mia.locator("#text")).to_have_value("My lamp")
+    await expect(mia.locator("#attached img")).to_have_count(1)
+    await mia.keyboard.press("Enter")
+    await expect(replies(mia, ".done")).to_have_text("A lamp.")
+    await expect(mia.locator(".message .picture")).to_have_count(2)
 
 
 async def test_of_old_messages_the_page_shows_that_there_was_a_picture(

@@ -71,6 +71,11 @@ export class Attachments {
     return this.limits.max_bytes - this.parts.reduce((sum, part) => sum + bytesOf(part), 0);
   }
 
+  restore(parts) {
+    this.parts = [...this.parts, ...parts].slice(0, MOST_FILES);
+    this.draw();
+  }
+
   take() {
     const taken = this.parts;
     this.parts = [];

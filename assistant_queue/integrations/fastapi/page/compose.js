@@ -77,6 +77,13 @@ export class Composer {
     this.put(text);
   }
 
+  // Into the field, below what is there.
+  add({ text, files }) {
+    if (this.editing) this.endEdit();
+    if (files) this.attached.restore(files.parts);
+    this.put([this.field.value.trim(), text].filter(Boolean).join("\n"));
+  }
+
   endEdit() {
     const { draft } = this.editing;
     this.editing = null;

@@ -32,7 +32,7 @@ function roomOf(path) {
 
 const view = new View(
   { assistant: settings.assistant, room, windowS: settings.window_s },
-  { older: moreHistory, takeBack: giveUp, retry, edit, sendAgain: again, stop },
+  { older: moreHistory, takeBack: giveUp, retry, edit, sendAgain: again, writeAgain, stop },
 );
 
 function changed() {
@@ -221,6 +221,11 @@ function again(id) {
   sendAgain(state, id);
   outbox.add({ id, author: message.author, text: message.text, parts: message.files?.parts });
   changed();
+}
+
+function writeAgain(id) {
+  const message = messageOf(state, id);
+  if (message) composer.add(message);
 }
 
 async function stop() {

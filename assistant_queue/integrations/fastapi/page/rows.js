@@ -6,6 +6,8 @@ import { filesNode } from "./shown_files.js";
 import { replyOf } from "./state.js";
 import { timeOf } from "./times.js";
 
+const OVER = new Set(["failed", "stopped", "cancelled"]); // ends without an answer
+
 export class Row {
   constructor(context) {
     this.context = context; // the view: its assistant, me, actions
@@ -73,6 +75,7 @@ export class Row {
     if (row.status === "refused" || row.status === "sending" || (row.status === "waiting" && isMine)) {
       line.append(link("Take back", () => actions.takeBack(row.id)));
     }
+    if (isMine && OVER.has(row.status)) line.append(link("Write again", () => actions.writeAgain(row.id)));
     for (const button of line.querySelectorAll("button")) button.setAttribute("aria-label", `${button.textContent}: ${shortened(row.text || row.files?.list[0].name || "")}`);
     return line.childNodes.length ? [line] : [];
   }
