@@ -351,8 +351,9 @@ def test_a_batch_whose_thread_was_overwritten_counts_as_failed(
     (failed,) = store.failed()
     assert failed.reason == "corrupt"
     found = store.metrics()
-    expected = ({"completed": 0, "incomplete": 0, "failed": 1}, 3, {"corrupt": 1}, 1)
-    nothing = (dict.fromkeys(found.batches, 0), 0, {}, 0)
+    none = dict.fromkeys(found.batches, 0)
+    expected = ({**none, "failed": 1}, 3, {"corrupt": 1}, 1)
+    nothing = (none, 0, {}, 0)
     seen = (found.batches, found.messages["failed"], found.errors, found.runs)
     assert seen == (expected if is_counted else nothing)
     assert found.durations["run"].count == 0
