@@ -114,7 +114,7 @@ export class Composer {
 
   fit() {
     this.field.style.height = "auto";
-    // On a narrow screen a text of several lines has a row of its own, until it is sent.
+    // On a narrow screen a text of several lines has the whole row, until it is sent.
     if (!this.field.value) by("compose").classList.remove("tall");
     else if (this.field.scrollHeight > ONE_LINE) by("compose").classList.add("tall");
     this.field.style.height = `${Math.min(this.field.scrollHeight, TALLEST)}px`;

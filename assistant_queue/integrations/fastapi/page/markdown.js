@@ -156,7 +156,7 @@ function codeOf(token) {
   return { tag: "pre", attrs: {}, children: [], language: LANGUAGE.test(word) ? word : "", code: token.content.replace(/\n$/, "") };
 }
 
-// Pictures of other hosts are not loaded: that would tell them who reads this. They are links.
+// Pictures of other hosts are not loaded: loading would report the reader to them. They are links.
 function pictureOf(token) {
   const words = token.content || "Picture";
   const address = token.attrGet("src") ?? "";

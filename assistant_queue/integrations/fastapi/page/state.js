@@ -118,7 +118,7 @@ const changes = {
     for (const tool of batch.tools) tool.done = true;
     mark(state, event.message_ids, "stopped");
   },
-  // Its text is withdrawn; the batch goes on, with the messages that came meanwhile.
+  // Its text is withdrawn; the batch continues with the messages that came meanwhile.
   run_interrupted(state, event) {
     const batch = moved(state, event);
     Object.assign(batch, { status: "working", count: event.message_ids.length, parts: [], tools: [], interrupted: event.run_id || true });
