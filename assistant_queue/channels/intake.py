@@ -117,12 +117,16 @@ def _change(
     channel: Channel, queue: Any, message: IncomingMessage, message_id: str
 ) -> Generator[Call, Any, str]:
     if message.kind == "delete":
-        return "deleted" if (yield partial(queue.cancel, message_id)) else "ignored"
+        return "deleted" if (yield partial(queue.cancel, message_id, running=True)) else "ignored"
     content = content_of(channel, message)
     if content is None:
         return "ignored"
     try:
-        return "edited" if (yield partial(queue.edit_message, message_id, content)) else "ignored"
+        return (
+            "edited"
+            if (yield partial(queue.edit_message, message_id, content, running=True))
+            else "ignored"
+        )
     except MessageNotFound:
         return "ignored"  # older than the bot, or than `result_ttl`
 

@@ -31,6 +31,7 @@ COMMANDS = {
     "resume": "assistant_queue.cli.manage",
     "flush": "assistant_queue.cli.manage",
     "stop": "assistant_queue.cli.manage",
+    "promote": "assistant_queue.cli.manage",
     "forget": "assistant_queue.cli.manage",
     "audit": "assistant_queue.cli.audit",
     "sweep": "assistant_queue.cli.sweep",

@@ -92,17 +92,23 @@ def _message_line(message: MessageStatus) -> str:
 
 @click.command(cls=Command, short_help="Cancel a waiting message.")
 @click.argument("message_id")
+@click.option(
+    "--running",
+    is_flag=True,
+    help="Also one in a batch that is under way: its run is interrupted.",
+)
 @where_options
-def cancel(*, message_id: str, where: Where) -> None:
+def cancel(*, message_id: str, running: bool, where: Where) -> None:
     """Cancel a message that still waits. A message that is in a batch is answered.
 
     \b
     assistant-queue cancel 5f3a09c1d2e4
+    assistant-queue cancel 5f3a09c1d2e4 --running
 
     Exit codes: 0 cancelled, 1 too late or unknown, 2 an option is wrong, 3 Redis did not answer.
     """  # noqa: D301
     with where.queue() as queue:
-        if not queue.cancel(message_id):
+        if not queue.cancel(message_id, running=running):
             status = queue.get_message(message_id)
             what = f"it is {status.status}" if status else "there is no such message"
             raise Problem(f"message {message_id} was not cancelled: {what}")
@@ -162,6 +168,26 @@ def flush(*, thread_id: str, where: Where) -> None:
         if not queue.flush(thread_id):
             raise Problem(f"{thread_id}: no message waits that wants a reply")
     click.echo(f"{thread_id} is due")
+
+
+@click.command(cls=Command, short_help="Have a waiting message interrupt the running answer.")
+@click.argument("message_id")
+@click.option("--steer", is_flag=True, help="It goes with the outputs of the next tool round.")
+@where_options
+def promote(*, message_id: str, steer: bool, where: Where) -> None:
+    """Have a waiting message interrupt, or steer, the running answer of its thread.
+
+    \b
+    assistant-queue promote 7e1c
+    assistant-queue promote 7e1c --steer
+
+    Exit codes: 0 it does, 1 it does not wait or nothing is under way, 2 an option is wrong, 3 Redis
+    did not answer.
+    """  # noqa: D301
+    with where.queue() as queue:
+        if not queue.promote(message_id, "steer" if steer else "interrupt"):
+            raise Problem(f"{message_id} does not wait, or no answer is under way")
+    click.echo(f"{message_id} {'steers' if steer else 'interrupts'} the answer")
 
 
 @click.command(cls=Command, short_help="Stop the running answer of a thread.")

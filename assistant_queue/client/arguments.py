@@ -174,7 +174,7 @@ def make_message(
         author=None if author is None else _author(author),
         metadata={} if metadata is None else _metadata(metadata),
         tenant=None if tenant is None else _name(tenant, "tenant", MAX_TENANT),
-        wants_reply=_flag(wants_reply, "wants_reply"),
+        wants_reply=check_flag(wants_reply, "wants_reply"),
         request_id=bound_field("request_id"),
     )
 
@@ -249,7 +249,8 @@ def make_row(number: int, row: Any) -> Addition:
         raise InvalidArgument(f"row {number}: {error}") from None
 
 
-def _flag(value: Any, what: str) -> bool:
+def check_flag(value: Any, what: str) -> bool:
+    """Return True or False."""
     if not isinstance(value, bool):
         raise InvalidArgument(f"{what} must be True or False, not {shown(value)}")
     return value

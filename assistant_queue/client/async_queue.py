@@ -6,7 +6,7 @@ Docstrings are those of the blocking class; `tests/docs/test_twins.py` compares 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, Unpack, overload
 
 from assistant_queue.client import arguments
 from assistant_queue.client.commands import (
@@ -309,19 +309,39 @@ class AsyncAssistantMessageQueue(
                     raise no_reply_yet(message_id, timeout)
                 await subscription.wait(min(left, RECHECK_S))
 
-    async def cancel(self, message_id: str) -> bool:
+    async def cancel(self, message_id: str, *, running: bool = False) -> bool:
         """Cancel a waiting message.
 
-        Returns:
-            True if it is `cancelled` now; False if it is in a batch, has ended or is unknown.
-        """
-        return await self._store.run(self._commands.cancel(message_id))
+        Args:
+            message_id: The message.
+            running: Also one in a batch that is under way: its run is interrupted, and sent again
+                without the message. A run that ends before that stands, as does one that cannot be
+                interrupted; if no other message of the batch wants a reply, it is stopped.
 
-    async def edit_message(self, message_id: str, message: Content) -> bool:
+        Returns:
+            True if it is `cancelled` now, or is to be; False if it is in a batch, has ended or is
+            unknown.
+
+        Raises:
+            InvalidArgument: An argument is of the wrong type. Nothing was changed.
+        """
+        return await self._store.run(self._commands.cancel(message_id, running=running))
+
+    async def edit_message(
+        self, message_id: str, message: Content, *, running: bool = False
+    ) -> bool:
         """Replace the content of a waiting message.
 
+        Args:
+            message_id: The message.
+            message: Its new content.
+            running: Also of one in a batch that is under way: its run is interrupted, and sent
+                again with the new content. A run that ends before that stands, as does one that
+                cannot be interrupted.
+
         Returns:
-            True if it was replaced; False if the message is in a batch already, or has ended.
+            True if it was replaced, or is to be; False if the message is in a batch already, or has
+            ended.
 
         Raises:
             InvalidArgument: The content is empty, too long or of the wrong type. Nothing was
@@ -329,9 +349,30 @@ class AsyncAssistantMessageQueue(
             MessageRefused: A validator refused the new content. Nothing was changed.
             MessageNotFound: There is no such message.
         """
+        arguments.check_flag(running, "running")
         made = self._commands.make_edit(message_id, message)
         await judge_content_async(self.config, made, None)
-        return await self._store.run(self._commands.edit_made(made))
+        return await self._store.run(self._commands.edit_made(made, running=running))
+
+    async def promote(
+        self, message_id: str, mid_run: Literal["interrupt", "steer"] = "interrupt"
+    ) -> bool:
+        """Have a waiting message interrupt, or steer, the running answer of its thread.
+
+        As if it had been added with that `mid_run`.
+
+        Args:
+            message_id: The message.
+            mid_run: `interrupt` or `steer`.
+
+        Returns:
+            True if the wish was stored; False if the message does not wait, or nothing is under
+            way.
+
+        Raises:
+            InvalidArgument: An argument is of the wrong type. Nothing was changed.
+        """
+        return await self._store.run(self._commands.promote(message_id, mid_run))
 
     # --- control ----------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from assistant_queue.client.judging import judge, judge_content
 from assistant_queue.client.observed_adds import add_observed
 from assistant_queue.config import Config
 from assistant_queue.config.protocol import can_write, name_of_backend
+from assistant_queue.core.wishes import Wish
 from assistant_queue.errors import (
     NotSupported,
 )
@@ -44,6 +45,7 @@ from assistant_queue.store.ops import (
     journal,
     measuring,
     producing,
+    revising,
     saying,
     statuses,
     steering,
@@ -321,17 +323,27 @@ class Commands:
 
     # --- control ----------------------------------------------------------------------------------
 
-    def cancel(self, message_id: str) -> Operation[bool]:
+    def cancel(self, message_id: str, *, running: bool) -> Operation[bool]:
         """`cancel`."""
-        return control.cancel(
-            self.namespace, arguments.check_message_id(message_id), self.config.result_ttl
-        )
+        checked = arguments.check_message_id(message_id)
+        reaches = arguments.check_flag(running, "running")
+        done = yield from control.cancel(self.namespace, checked, self.config.result_ttl)
+        if reaches and not done:
+            return (yield from revising.revise(self.namespace, checked, None))
+        return done
 
-    def edit(self, message_id: str, message: Any) -> Operation[bool]:
+    def promote(self, message_id: str, mid_run: Any) -> Operation[bool]:
+        """`promote`."""
+        arguments.check_choice(mid_run, "mid_run", ("interrupt", "steer"))
+        checked = arguments.check_message_id(message_id)
+        return steering.promote(self.namespace, checked, Wish(mid_run))
+
+    def edit(self, message_id: str, message: Any, *, running: bool) -> Operation[bool]:
         """`edit_message`."""
         made = self.make_edit(message_id, message)
+        arguments.check_flag(running, "running")
         judge_content(self.config, made, None)
-        return self.edit_made(made)
+        return self.edit_made(made, running=running)
 
     def make_edit(self, message_id: str, message: Any) -> Message:
         """Check the arguments of `edit_message`."""
@@ -340,9 +352,12 @@ class Commands:
             message, message_id=checked, instructions=None, author=None, metadata=None
         )
 
-    def edit_made(self, made: Message) -> Operation[bool]:
+    def edit_made(self, made: Message, *, running: bool) -> Operation[bool]:
         """`edit_message`, of a validated content."""
-        return control.edit(self.namespace, made)
+        done = yield from control.edit(self.namespace, made)
+        if running and not done:
+            return (yield from revising.revise(self.namespace, made.id, made))
+        return done
 
     def pause(self, thread_id: str | None) -> Operation[None]:
         """`pause`."""

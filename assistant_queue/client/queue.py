@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, Unpack, overload
 
 from assistant_queue.client import arguments
 from assistant_queue.client.commands import (
@@ -310,19 +310,37 @@ class AssistantMessageQueue(TakesTools, TakesHooks, ProviderCallMethods, EventMe
         """
         return self._store.run(self._commands.add_many(messages))
 
-    def cancel(self, message_id: str) -> bool:
+    def cancel(self, message_id: str, *, running: bool = False) -> bool:
         """Cancel a waiting message.
 
-        Returns:
-            True if it is `cancelled` now; False if it is in a batch, has ended or is unknown.
-        """
-        return self._store.run(self._commands.cancel(message_id))
+        Args:
+            message_id: The message.
+            running: Also one in a batch that is under way: its run is interrupted, and sent again
+                without the message. A run that ends before that stands, as does one that cannot be
+                interrupted; if no other message of the batch wants a reply, it is stopped.
 
-    def edit_message(self, message_id: str, message: Content) -> bool:
+        Returns:
+            True if it is `cancelled` now, or is to be; False if it is in a batch, has ended or is
+            unknown.
+
+        Raises:
+            InvalidArgument: An argument is of the wrong type. Nothing was changed.
+        """
+        return self._store.run(self._commands.cancel(message_id, running=running))
+
+    def edit_message(self, message_id: str, message: Content, *, running: bool = False) -> bool:
         """Replace the content of a waiting message.
 
+        Args:
+            message_id: The message.
+            message: Its new content.
+            running: Also of one in a batch that is under way: its run is interrupted, and sent
+                again with the new content. A run that ends before that stands, as does one that
+                cannot be interrupted.
+
         Returns:
-            True if it was replaced; False if the message is in a batch already, or has ended.
+            True if it was replaced, or is to be; False if the message is in a batch already, or has
+            ended.
 
         Raises:
             InvalidArgument: The content is empty, too long or of the wrong type. Nothing was
@@ -330,7 +348,27 @@ class AssistantMessageQueue(TakesTools, TakesHooks, ProviderCallMethods, EventMe
             MessageRefused: A validator refused the new content. Nothing was changed.
             MessageNotFound: There is no such message.
         """
-        return self._store.run(self._commands.edit(message_id, message))
+        return self._store.run(self._commands.edit(message_id, message, running=running))
+
+    def promote(
+        self, message_id: str, mid_run: Literal["interrupt", "steer"] = "interrupt"
+    ) -> bool:
+        """Have a waiting message interrupt, or steer, the running answer of its thread.
+
+        As if it had been added with that `mid_run`.
+
+        Args:
+            message_id: The message.
+            mid_run: `interrupt` or `steer`.
+
+        Returns:
+            True if the wish was stored; False if the message does not wait, or nothing is under
+            way.
+
+        Raises:
+            InvalidArgument: An argument is of the wrong type. Nothing was changed.
+        """
+        return self._store.run(self._commands.promote(message_id, mid_run))
 
     # --- control ----------------------------------------------------------------------------------
 

@@ -49,6 +49,37 @@ class Joined:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReadRevisions:
+    """Read the edits and removals of the batch's messages that are to be made. -> Revisions"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revisions:
+    """The answer to `ReadRevisions`.
+
+    Attributes:
+        messages: By id, the messages as they are to be; None for one that is removed.
+        count: Number of revisions, as it is stored.
+    """
+
+    messages: Mapping[str, Message | None]
+    count: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revise:
+    """Store the messages that the batch has now, and how far it got. -> whether that was done
+
+    It was not if there are more revisions meanwhile.
+    """
+
+    phase: Phase
+    progress: Progress
+    messages: tuple[Message, ...]
+    revisions: Revisions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Separate:
     """Ask the user's `separate_authors` callable. -> how many messages may share a run"""
 
@@ -282,6 +313,8 @@ class Bury:
 Step = (
     Trim
     | Join
+    | ReadRevisions
+    | Revise
     | Separate
     | OpenConversation
     | Locate

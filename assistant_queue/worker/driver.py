@@ -97,6 +97,8 @@ class BatchDriver:
         self._handlers: dict[type[Any], Callable[[Any], Awaitable[Any]]] = {
             steps.Trim: store.trim,
             steps.Join: store.join,
+            steps.ReadRevisions: store.read_revisions,
+            steps.Revise: store.revise,
             steps.Separate: user_code.separate,
             steps.OpenConversation: conversation.open,
             steps.Locate: session.locate,

@@ -11,7 +11,7 @@ from assistant_queue.core.runs import FoundBy
 from assistant_queue.core.thread_state import Phase
 from assistant_queue.core.wishes import Wish
 from assistant_queue.store.calls import Operation
-from assistant_queue.store.ops import event_log, leases, outcomes, steering
+from assistant_queue.store.ops import event_log, leases, outcomes, revising, steering
 from assistant_queue.worker.leased_batch import LeasedBatch
 
 _log = logging.getLogger(__name__)
@@ -52,6 +52,36 @@ class StoreSteps:
         batch.phase = step.phase
         batch.progress = step.progress
         return steps.Joined(messages=messages, unreadable=unreadable)
+
+    async def read_revisions(self, _: steps.ReadRevisions) -> steps.Revisions:
+        """Read the edits and removals of the batch's messages."""
+        messages, count = await self._batch.write(
+            lambda: revising.read_revisions(self._namespace, self._batch.lease)
+        )
+        return steps.Revisions(messages=messages, count=count)
+
+    async def revise(self, step: steps.Revise) -> bool:
+        """Make the edits and removals."""
+        batch = self._batch
+        done: bool = await batch.write(
+            lambda: revising.make_revisions(
+                self._namespace,
+                batch.lease,
+                step.phase,
+                step.progress,
+                messages=step.messages,
+                revisions=step.revisions.messages,
+                count=step.revisions.count,
+                result_ttl_s=self._runtime.config.result_ttl,
+            )
+        )
+        if done:
+            seen = batch.seen
+            batch.joined_by(step.messages)
+            batch.seen = seen
+            batch.phase = step.phase
+            batch.progress = step.progress
+        return done
 
     async def save(self, step: steps.Save) -> None:
         """Store phase and progress, and publish the events of the round."""

@@ -22,6 +22,7 @@ from tests.benchmarks import (
     memory,
     scraping,
     starting,
+    steering,
     throughput,
     web,
 )
@@ -45,6 +46,7 @@ SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "hanging": hanging.rows,
     "hostile": hostile.rows,
     "scraping": scraping.rows,
+    "steering": steering.rows,
 }
 LONG: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "depth-long": depth.long_rows,

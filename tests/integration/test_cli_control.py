@@ -301,6 +301,7 @@ def test_every_command_with_a_thread_or_message_id_takes_a_negative_one() -> Non
         "resume",
         "flush",
         "stop",
+        "promote",
         "forget",
         "explain",
         "events",

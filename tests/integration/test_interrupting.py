@@ -110,6 +110,60 @@ def test_what_waited_already_joins_too(queue: AssistantMessageQueue) -> None:
     assert replies == {"You said: wait | one | two"}
 
 
+def test_a_waiting_message_is_promoted(queue: AssistantMessageQueue) -> None:
+    queue.start_worker()
+    first = running(queue, "wait")
+    second = add(queue, "hi")
+    assert queue.promote(second)
+    assert queue.wait_for_reply(second, PATIENCE_S) == "You said: wait | hi"
+    assert status_of(queue, first).reply == "You said: wait | hi"
+    assert not queue.promote(second)
+    assert not queue.promote("unknown")
+    third = add(queue, "later", message_delay=3600)
+    assert not queue.promote(third)
+
+
+def test_a_message_of_a_running_batch_is_edited(queue: AssistantMessageQueue) -> None:
+    queue.start_worker()
+    queue.pause("t")
+    ids = [add(queue, "one"), add(queue, "wait")]
+    queue.resume("t")
+    wait_until(lambda: queue.get_thread_status("t").run_id, PATIENCE_S)
+    assert not queue.edit_message(ids[1], "two")
+    assert queue.edit_message(ids[1], "two", running=True)
+    reply = queue.wait_for_reply(ids[1], PATIENCE_S)
+    assert reply is not None
+    assert reply.endswith("two")
+    assert status_of(queue, ids[0]).reply == reply
+    (event,) = events(queue, "message_edited")
+    assert (event.message_id, event.content) == (ids[1], "two")
+
+
+def test_a_message_of_a_running_batch_is_removed(queue: AssistantMessageQueue) -> None:
+    queue.start_worker()
+    queue.pause("t")
+    ids = [add(queue, "one"), add(queue, "wait")]
+    queue.resume("t")
+    wait_until(lambda: queue.get_thread_status("t").run_id, PATIENCE_S)
+    assert not queue.cancel(ids[1])
+    assert queue.cancel(ids[1], running=True)
+    wait_until(lambda: status_of(queue, ids[1]).status == "cancelled", PATIENCE_S)
+    if queue.config.assistant_id is None:
+        assert queue.wait_for_reply(ids[0], PATIENCE_S) == "You said: one"
+    else:  # its text is in the conversation, whatever is done
+        assert queue.stop("t")
+
+
+def test_a_batch_is_stopped_if_its_only_message_is_removed(queue: AssistantMessageQueue) -> None:
+    queue.start_worker()
+    first = running(queue, "wait")
+    assert queue.cancel(first, running=True)
+    wait_until(lambda: status_of(queue, first).status == "cancelled", PATIENCE_S)
+    assert queue.get_thread_status("t").state == "idle"
+    assert not queue.cancel(first, running=True)
+    assert not queue.edit_message(first, "too late", running=True)
+
+
 def test_after_so_many_interruptions_messages_wait(
     shared: dict[str, Any], provider: StandInProvider
 ) -> None:

@@ -111,6 +111,7 @@ def answered(step: steps.Answer, output: str) -> steps.ToolsAnswered:
 
 
 _USUAL: dict[type[Any], Any] = {
+    steps.ReadRevisions: steps.Revisions(messages={}, count=""),
     steps.OpenConversation: ("conv_new", None),
     steps.Locate: "item_0",
     steps.Start: RunAccepted(run_id="run_1"),

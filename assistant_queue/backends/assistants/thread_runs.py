@@ -10,7 +10,7 @@ from assistant_queue.backends.assistants import parser
 from assistant_queue.backends.assistants.requests import AssistantsCalls
 from assistant_queue.backends.assistants.thread_log import ThreadLog, is_marked
 from assistant_queue.backends.openai.foreign_calls import judged
-from assistant_queue.backends.openai.streams import CANCEL_S, Json, ended, fetch
+from assistant_queue.backends.openai.streams import CANCEL_FIRST_S, CANCEL_S, Json, ended, fetch
 from assistant_queue.core.runs import ActionRequired, RunEnded, RunRequest
 from assistant_queue.errors import RequestRefused, RunVanished
 
@@ -75,6 +75,7 @@ class ThreadRuns:
                 partial(self._threads.run, request, run_id),
                 parser.is_active,
                 within_s=CANCEL_S,
+                first_s=CANCEL_FIRST_S,
             )
         except (RunVanished, RequestRefused):
             return

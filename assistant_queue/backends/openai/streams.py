@@ -38,6 +38,9 @@ Json = dict[str, Any]
 Call = Callable[[], AbstractAsyncContextManager[BegunAnswer]]
 """Makes a request when it is entered: `ProviderChannel` builds it."""
 
+CANCEL_FIRST_S = 0.01
+"""Seconds until a run that was cancelled is read again. Chosen: a new message waits for its end."""
+
 CANCEL_S = 10.0
 """Most time for a cancelled run to end before the caller continues. Chosen: providers stop within a
 few seconds, and a caller that cancels should not wait much longer."""
@@ -296,6 +299,7 @@ async def ended(
     is_open: Callable[[Json], bool],
     *,
     within_s: float = math.inf,
+    first_s: float = _FIRST_PAUSE_S,
 ) -> Json:
     """Poll a run until it is not open any more, or for `within_s` seconds, and return it.
 
@@ -304,8 +308,9 @@ async def ended(
         read: Reads it again.
         is_open: Whether to continue.
         within_s: By default only the caller's own deadline holds.
+        first_s: Seconds until it is read for the first time.
     """
-    pause = _FIRST_PAUSE_S
+    pause = first_s
     waited = 0.0
     while is_open(state) and waited < within_s:
         await anyio.sleep(pause)

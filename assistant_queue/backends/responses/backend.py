@@ -42,6 +42,7 @@ from assistant_queue.backends.openai.refused_fields import names
 from assistant_queue.backends.openai.remedies import Remedies, Trial, remedies_of
 from assistant_queue.backends.openai.seeding import seeded
 from assistant_queue.backends.openai.streams import (
+    CANCEL_FIRST_S,
     CANCEL_S,
     EventStream,
     Json,
@@ -436,7 +437,11 @@ class ResponsesBackend:
                 self._calls.cancel(run_id), thread=request.batch.thread_id, missing=RunVanished
             )
             await ended(
-                response, partial(self._log.response, request, run_id), is_open, within_s=CANCEL_S
+                response,
+                partial(self._log.response, request, run_id),
+                is_open,
+                within_s=CANCEL_S,
+                first_s=CANCEL_FIRST_S,
             )
         except (RunVanished, RequestRefused):
             return

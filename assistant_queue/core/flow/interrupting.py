@@ -13,7 +13,7 @@ from typing import Any
 
 from assistant_queue.core import steps
 from assistant_queue.core.flow.context import AuthorRule, BatchContext
-from assistant_queue.core.flow.joining import join
+from assistant_queue.core.flow.joining import join, revise
 from assistant_queue.core.flow.outcome import finish
 from assistant_queue.core.flow.run_end import Over, StillOpen, end_run
 from assistant_queue.core.flow.user_code import end_user_code
@@ -44,6 +44,7 @@ def interrupt(ctx: BatchContext) -> Generator[steps.Step, Any, steps.Ending | No
 
     Raises:
         Hold, Park, BackendError: As `end_run` raises them.
+        Wished: Every message that wants a reply was removed: the batch is stopped.
     """
     progress = ctx.progress
     streamed: tuple[str, ...] = yield steps.CloseStream()
@@ -65,6 +66,7 @@ def interrupt(ctx: BatchContext) -> Generator[steps.Step, Any, steps.Ending | No
         _continue_after(ctx, over)
     progress.interrupts += 1
     ctx.unanswered = ()
+    yield from revise(ctx)
     yield from join(ctx, "run_interrupted", run_id)
     ctx.request = None
     return None

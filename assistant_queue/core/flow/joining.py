@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
@@ -9,6 +10,73 @@ from assistant_queue.core import steps
 from assistant_queue.core.failure_table import Park
 from assistant_queue.core.flow.context import BatchContext, Steps
 from assistant_queue.core.flow.preparation import items_from, keep, leading
+from assistant_queue.core.wishes import Wish, Wished
+from assistant_queue.models import Message
+
+
+def revise(ctx: BatchContext) -> Steps:
+    """Make the edits and removals of the batch's messages that were asked for.
+
+    A text that the conversation holds stays there: an edited message goes with the new ones, to the
+    end of the batch.
+
+    Raises:
+        Wished: No message that wants a reply would be left: the batch is stopped.
+    """
+    progress = ctx.progress
+    if progress.calls:
+        _mark_begun(ctx)
+    before = (progress.stored, progress.begun, progress.given)
+    while True:
+        found: steps.Revisions = yield steps.ReadRevisions()
+        if not found.messages:
+            return
+        messages, gone = _revised(ctx, found.messages)
+        if not any(message.wants_reply for message in messages):
+            raise Wished(Wish.STOP)
+        progress.stored, progress.begun, progress.given = (
+            count - sum(place < count for place in gone) for count in before
+        )
+        done: bool = yield steps.Revise(
+            phase=ctx.phase, progress=progress, messages=messages, revisions=found
+        )
+        if done:
+            ctx.batch = replace(ctx.batch, messages=messages)
+            return
+        progress.stored, progress.begun, progress.given = before
+
+
+def _revised(
+    ctx: BatchContext, revisions: Mapping[str, Message | None]
+) -> tuple[tuple[Message, ...], list[int]]:
+    """Return the messages as they are to be, and the places that they left."""
+    kept: list[Message] = []
+    again: list[Message] = []
+    gone: list[int] = []
+    for place, message in enumerate(ctx.batch.messages):
+        edited = revisions.get(message.id, message)
+        if edited is not None and (edited is message or not _is_held(ctx, place)):
+            kept.append(edited)
+            continue
+        gone.append(place)
+        if edited is not None:
+            again.append(edited)
+    return (*kept, *again), gone
+
+
+def _is_held(ctx: BatchContext, place: int) -> bool:
+    """Whether the conversation, or the transcript of the rounds, has the message at this place."""
+    progress = ctx.progress
+    if ctx.capabilities.stateless:
+        return 0 < progress.begun <= place < progress.given
+    return place < max(progress.stored, progress.given)
+
+
+def _mark_begun(ctx: BatchContext) -> None:
+    """Note the messages that the rounds of the run have been given."""
+    progress = ctx.progress
+    progress.begun = progress.begun or len(ctx.batch.messages)
+    progress.given = progress.given or len(ctx.batch.messages)
 
 
 def join(
@@ -24,8 +92,7 @@ def join(
     progress = ctx.progress
     known = len(ctx.batch.messages)
     if progress.calls:
-        progress.begun = progress.begun or known
-        progress.given = progress.given or known
+        _mark_begun(ctx)
     joined: steps.Joined = yield steps.Join(
         phase=ctx.phase, progress=progress, event=event, run_id=run_id or progress.run_id or ""
     )

@@ -47,6 +47,7 @@ class Action(StrEnum):
     RESUME = "resume"
     FLUSH = "flush"
     STOP = "stop"
+    PROMOTE = "promote"
     READ_FAILED = "read_failed"
     RETRY_FAILED = "retry_failed"
     DISCARD_FAILED = "discard_failed"
@@ -69,6 +70,7 @@ CHAT_ACTIONS = frozenset(
         Action.LISTEN,
         Action.TYPE,
         Action.STOP,
+        Action.PROMOTE,
     }
 )
 """Actions of a person in a conversation; all others are for your own programs and operators."""

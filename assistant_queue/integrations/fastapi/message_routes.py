@@ -30,6 +30,7 @@ from assistant_queue.integrations.fastapi.schemas import (
     message_of,
 )
 from assistant_queue.integrations.fastapi.service import Service
+from assistant_queue.integrations.fastapi.steering_schemas import Promoted, Promotion
 from assistant_queue.models import MessageStatus, Receipt
 
 IdempotencyKey = Annotated[
@@ -49,6 +50,12 @@ Wait = Annotated[
 _LOCATION = {
     "Location": {"description": "Where to ask for the message.", "schema": {"type": "string"}}
 }
+
+
+Running = Annotated[
+    Literal["true", "false"],
+    Query(description="Also in a batch under way: its run is interrupted."),
+]
 
 
 def add_routes(router: APIRouter, service: Service) -> None:
@@ -123,21 +130,39 @@ def add_routes(router: APIRouter, service: Service) -> None:
         "/threads/{thread_id}/messages/{message_id}",
         **operation(Action.CANCEL_MESSAGE, 404, name="cancel_message"),
     )
-    async def cancel_message(thread_id: ThreadId, message_id: MessageId) -> Cancelled:
-        """Remove a message that still waits."""
+    async def cancel_message(
+        thread_id: ThreadId, message_id: MessageId, *, running: Running = "false"
+    ) -> Cancelled:
+        """Remove a message that still waits, or one of a batch that is under way."""
         await _find(service, thread_id, message_id)
-        return Cancelled(cancelled=await queue.cancel(message_id))
+        return Cancelled(cancelled=await queue.cancel(message_id, running=running == "true"))
 
     @router.patch(
         "/threads/{thread_id}/messages/{message_id}",
         **operation(Action.EDIT_MESSAGE, 404, 413, name="edit_message"),
     )
     async def edit_message(
-        thread_id: ThreadId, message_id: MessageId, body: EditedMessage
+        thread_id: ThreadId,
+        message_id: MessageId,
+        body: EditedMessage,
+        *,
+        running: Running = "false",
     ) -> Edited:
-        """Replace the content of a message that still waits."""
+        """Replace the content of a message that still waits, or is in a batch under way."""
         await _find(service, thread_id, message_id)
-        return Edited(edited=await queue.edit_message(message_id, body.message))
+        edited = await queue.edit_message(message_id, body.message, running=running == "true")
+        return Edited(edited=edited)
+
+    @router.post(
+        "/threads/{thread_id}/messages/{message_id}/promote",
+        **operation(Action.PROMOTE, 404, 413, name="promote_message"),
+    )
+    async def promote_message(
+        thread_id: ThreadId, message_id: MessageId, body: Promotion
+    ) -> Promoted:
+        """Have a waiting message interrupt, or steer, the running answer."""
+        await _find(service, thread_id, message_id)
+        return Promoted(promoted=await queue.promote(message_id, body.mid_run))
 
     @router.post("/chat", **operation(
         Action.SEND_MESSAGE, 404, 409, 413, 502, name="chat", thread_in_body=True,
@@ -183,7 +208,7 @@ def add_routes(router: APIRouter, service: Service) -> None:
             is_fallback=is_fallback,
         )
 
-    del say, add_message, read_message, cancel_message, edit_message, chat
+    del say, add_message, read_message, cancel_message, edit_message, promote_message, chat
 
 
 def _name_of(caller: Caller, asked: str | None) -> str | None:

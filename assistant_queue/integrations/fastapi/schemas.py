@@ -319,12 +319,6 @@ class Flushed(BaseModel):
     flushed: bool = Field(description="False: no message waits that wants a reply.")
 
 
-class StopAsked(BaseModel):
-    """The result of a stop."""
-
-    stopped: bool = Field(description="False: no answer is under way.")
-
-
 class ChatReply(BaseModel):
     """The answer to `POST /chat`."""
 

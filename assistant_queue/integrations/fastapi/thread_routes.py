@@ -17,11 +17,11 @@ from assistant_queue.integrations.fastapi.schemas import (
     Created,
     Flushed,
     NewThread,
-    StopAsked,
     ThreadId,
     message_of,
 )
 from assistant_queue.integrations.fastapi.service import Service
+from assistant_queue.integrations.fastapi.steering_schemas import StopAsked
 from assistant_queue.models import ThreadMessage, ThreadStatus
 from assistant_queue.store.ops.present_names import clear_present
 

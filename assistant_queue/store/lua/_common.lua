@@ -10,7 +10,8 @@
 --   frozen        list    the messages of its current batch, packed, in order
 --   conversation  hash    id, anchor, open: the provider's side of the thread; outlives idleness
 --   message       hash    one message: thread, seq, rev, digest, nonce, at (ms), due, job, labels,
---                         batch, state, cancelled_by, edited_by, returned_by, entry, chars, said
+--                         batch, state, cancelled_by, edited_by, returned_by, entry, chars,
+--                         revision (an edit or a removal that is to be made), said
 --                         (of a reply of `say`: the record that has its delivery), again (nonces of
 --                         the latest adds that found the message there)
 --   record        hash    the outcome of a batch: thread, state, token, discarded_by, result,
@@ -83,6 +84,7 @@
 --   paused   1 while this thread is paused
 --   queued   ms when its wake-up was enqueued
 --   wish     what another process wants of the batch: a kind and the batch's id (_wish.lua)
+--   revisions  how many edits and removals of its messages are to be made
 --   told     how much of the run's text has been published, JSON, opaque here
 
 local function clock()

@@ -25,7 +25,8 @@ local function release(t)
     return 'idle'
   end
   redis.call('HDEL', key.thread, 'token', 'until', 'batch', 'bn', 'bk', 'phase', 'progress',
-    'deaths', 'claimed', 'since', 'was_due', 'told', 'number', 'piece', 'wish')
+    'deaths', 'claimed', 'since', 'was_due', 'told', 'number', 'piece', 'wish',
+    'revisions')
   local due = math.max(now, tonumber(t.own_due or now))
   local kind = due <= now and 'waiting' or 'delayed'
   book(t.pk, kind, t.n)

@@ -23,6 +23,29 @@ def stop(namespace: Namespace, thread_id: str) -> Operation[bool]:
     return text(reply[0]) == "stopping"
 
 
+def promote(namespace: Namespace, message_id: str, wish: Wish) -> Operation[bool]:
+    """Have a waiting message interrupt, or steer, the batch that is under way; False if none is.
+
+    False also if the message does not wait.
+    """
+    word = "changed"
+    while word == "changed":  # another call edited it meanwhile
+        key = namespace.keys.message(message_id)
+        thread_id, rev = yield plain("HMGET", key, "thread", "rev")
+        if thread_id is None:
+            return False
+        reply = yield namespace.call(
+            "promote",
+            text(thread_id),
+            keys={"message": key, "over": namespace.keys.over(secrets.token_hex(8))},
+            message_id=message_id,
+            rev=text(rev or ""),
+            wish=wish.value,
+        )
+        word = text(reply[0])
+    return word == "wished"
+
+
 def wake_listeners(namespace: Namespace) -> Operation[None]:
     """Wake the listeners of all workers, which look whether they were closed."""
     yield plain("PUBLISH", namespace.keys.wishes, "")

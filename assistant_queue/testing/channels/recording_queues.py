@@ -47,16 +47,18 @@ class RecordingQueue:
             duplicate=bool(known),
         )
 
-    def edit_message(self, message_id: str, message: Any) -> bool:
+    def edit_message(self, message_id: str, message: Any, *, running: bool = False) -> bool:
         """Replace a message."""
+        _ = running
         for number, (known, thread_id, _) in enumerate(self.messages):
             if known == message_id:
                 self.messages[number] = (known, thread_id, message)
                 return True
         raise MessageNotFound(f"no message {message_id!r}")
 
-    def cancel(self, message_id: str) -> bool:
+    def cancel(self, message_id: str, *, running: bool = False) -> bool:
         """Drop a message."""
+        _ = running
         before = len(self.messages)
         self.messages = [one for one in self.messages if one[0] != message_id]
         return len(self.messages) < before
@@ -81,10 +83,10 @@ class AsyncRecordingQueue:
         _ = instructions
         return self._queue.add_message_to_thread(thread_id, message, **given)
 
-    async def edit_message(self, message_id: str, message: Any) -> bool:
+    async def edit_message(self, message_id: str, message: Any, *, running: bool = False) -> bool:
         """Replace a message."""
-        return self._queue.edit_message(message_id, message)
+        return self._queue.edit_message(message_id, message, running=running)
 
-    async def cancel(self, message_id: str) -> bool:
+    async def cancel(self, message_id: str, *, running: bool = False) -> bool:
         """Drop a message."""
-        return self._queue.cancel(message_id)
+        return self._queue.cancel(message_id, running=running)
