@@ -218,6 +218,16 @@ def test_a_full_spool_costs_records_and_is_said(
     sink.close()
 
 
+def test_upgrade_knows_the_database_of_the_app(
+    audited: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audited.kind = "asyncio"
+    audited.start()
+    app = ["--app", "tests.integration.bot:queue"]
+    assert CliRunner().invoke(main, ["audit", "upgrade", *app]).output == "version 1\n"
+    assert CliRunner().invoke(main, ["audit", "status", *app]).output == "0 waiting, 0 lost\n"
+
+
 def test_upgrade_needs_a_database(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ASSISTANT_QUEUE_APP", raising=False)
     found = CliRunner().invoke(main, ["audit", "upgrade"])

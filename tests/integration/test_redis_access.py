@@ -20,6 +20,7 @@ from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue, S
 from assistant_queue.cli import main
 from assistant_queue.clock import SystemClock
 from assistant_queue.errors import NotPermitted
+from assistant_queue.integrations.audit import SqlAudit
 from assistant_queue.store.calls import Namespace
 from assistant_queue.store.ops import delivery_marks
 from assistant_queue.store.ops.health import read_abandoned
@@ -179,6 +180,36 @@ def deliver(queue: AssistantMessageQueue) -> None:
     )
     assert delivery_of("[nowhere] again") == "undelivered"
     assert queue.discard_failed_all(reason="undelivered") == 1
+
+
+def test_a_worker_writes_the_audit_and_a_producer_has_it_erased(
+    users: Users, provider: StandInProvider, tmp_path: Path
+) -> None:
+    audit = SqlAudit(f"sqlite:///{tmp_path / 'audit.db'}")
+    audit.upgrade()
+    options: dict[str, Any] = {
+        "openai_api_key": provider.api_key,
+        "openai_base_url": provider.base_url,
+        "model": "stand-in-model",
+        "audit": audit,
+    }
+
+    def batches() -> int:
+        with audit.engine.connect() as connection:
+            return len(connection.execute(audit.tables.batches.select()).all())
+
+    with (
+        AssistantMessageQueue(
+            redis_url=users.url("producer"), message_delay=0, **options
+        ) as producer,
+        AssistantMessageQueue(redis_url=users.url("worker"), **options) as worker,
+    ):
+        worker.start_worker()
+        assert producer.ask("t", "hello", timeout=PATIENCE_S)
+        wait_until(lambda: batches() == 1, "it is written")
+        producer.forget_thread("t")
+        wait_until(lambda: batches() == 0, "it is erased")
+    audit.close()
 
 
 def test_a_viewer_sees_what_became_of_messages_and_changes_nothing(
