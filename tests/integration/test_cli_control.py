@@ -21,7 +21,7 @@ from assistant_queue.clock import SystemClock
 from assistant_queue.store import wakeups
 from assistant_queue.store.calls import Namespace
 from assistant_queue.testing import StandInProvider
-from assistant_queue.testing.provider import Personality, refuse
+from assistant_queue.testing.provider import Never, Personality, Reply, refuse
 from assistant_queue.worker.scheduler import Scheduler
 from tests.conftest import PATIENCE_S, RedisServer
 from tests.integration.conftest import wait_until
@@ -236,6 +236,33 @@ def test_a_thread_and_the_queue_are_paused_and_resumed(
     assert (flushed.exit_code, "no message waits that wants a reply" in flushed.output) == (1, True)
     queue.add_message_to_thread("waits", "hi", message_delay=600)
     assert run("flush", "waits").output == "waits is due\n"
+    stopped = run("stop", "waits")
+    assert (stopped.exit_code, "no answer is under way" in stopped.output) == (1, True)
+
+
+def test_a_running_answer_is_stopped_and_interrupted(
+    queue: AssistantMessageQueue, run: Run, provider: StandInProvider
+) -> None:
+    provider.model = lambda turn: Never() if turn.user_texts[-1] == "wait" else Reply("done")
+    queue.start_worker()
+
+    def running() -> str:
+        message_id = queue.add_message_to_thread("t", "wait", message_delay=0).message_id
+        wait_until(lambda: queue.get_thread_status("t").run_id, PATIENCE_S)
+        return message_id
+
+    first = running()
+    assert run("cancel", first).exit_code == 1
+    assert run("stop", "t").output == "the answer of t is being stopped\n"
+    wait_until(lambda: queue.get_thread_status("t").state == "idle", PATIENCE_S)
+    running()
+    second = queue.add_message_to_thread("t", "now").message_id
+    assert run("promote", second).output == f"{second} interrupts the answer\n"
+    assert queue.wait_for_reply(second, PATIENCE_S) == "done"
+    assert run("promote", second, "--steer").exit_code == 1
+    third = running()
+    assert run("cancel", third, "--running").output == f"message {third} is cancelled\n"
+    wait_until(lambda: queue.get_thread_status("t").state == "idle", PATIENCE_S)
 
 
 GROUP = "-1001234567890"
