@@ -36,6 +36,10 @@ class ThreadEvent(StrEnum):
     RETRY = "retry"
     HOLD = "hold"
     BURY = "bury"
+    STOP = "stop"
+    STOPPED = "stopped"
+    JOIN = "join"
+    REFUSE = "refuse"
     RETURN = "return"
     WAKE = "wake"
 
@@ -75,6 +79,13 @@ TRANSITIONS: dict[tuple[ThreadState, ThreadEvent], frozenset[ThreadState]] = {
     (_S.ACTIVE, _E.BURY): frozenset({_S.IDLE, _S.PENDING}),
     (_S.ACTIVE, _E.RETRY): frozenset({_S.RETRYING}),
     (_S.ACTIVE, _E.HOLD): frozenset({_S.HELD}),
+    # A wish: the holder obeys it, or the worker that claims the thread next.
+    (_S.ACTIVE, _E.STOP): frozenset({_S.ACTIVE}),
+    (_S.RETRYING, _E.STOP): frozenset({_S.RETRYING}),
+    (_S.HELD, _E.STOP): frozenset({_S.HELD}),
+    (_S.ACTIVE, _E.STOPPED): frozenset({_S.IDLE, _S.PENDING}),
+    (_S.ACTIVE, _E.JOIN): frozenset({_S.ACTIVE}),
+    (_S.ACTIVE, _E.REFUSE): frozenset({_S.ACTIVE}),
     (_S.IDLE, _E.RETURN): frozenset({_S.PENDING}),
     (_S.PENDING, _E.RETURN): frozenset({_S.PENDING}),
     (_S.ACTIVE, _E.RETURN): frozenset({_S.ACTIVE}),

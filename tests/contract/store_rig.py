@@ -19,6 +19,7 @@ from assistant_queue.core.progress import Progress, moment
 from assistant_queue.core.stored_rows import ToolRow
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.core.window import Window, is_never
+from assistant_queue.core.wishes import Wish
 from assistant_queue.errors import StoreError
 from assistant_queue.metrics import Metrics
 from assistant_queue.models import (
@@ -45,6 +46,7 @@ from assistant_queue.store.ops import (
     reply_outbox,
     saying,
     statuses,
+    steering,
     sweeping,
 )
 from assistant_queue.store.ops.leases import Lease, NoLease
@@ -285,6 +287,7 @@ class Rig:
         guard_id: str = "",
         tools: Sequence[ToolRow] = (),
         shown: Sequence[str] = (),
+        seen: Wish | None = None,
     ) -> bool:
         guard = guard_id or lease.guard_id
         return self.run(
@@ -297,6 +300,7 @@ class Rig:
                 rules=rules,
                 tools=tools,
                 shown=shown,
+                seen=seen,
             )
         ).has_pending
 
@@ -437,6 +441,7 @@ class Rig:
         progress: Progress | None = None,
         *,
         failed: ErrorInfo | None = ERROR,
+        seen: Wish | None = None,
     ) -> None:
         given = progress or Progress(attempts=1, error=ERROR)
         self.run(
@@ -448,8 +453,66 @@ class Rig:
                 phase=phase,
                 progress=given,
                 failed=failed,
+                seen=seen,
             )
         )
+
+    def stop(self, thread: str = "thread") -> bool:
+        return self.run(steering.stop(self.namespace, thread))
+
+    def stopped(
+        self,
+        lease: Lease,
+        *,
+        result: RunResult | None = None,
+        anchor: str | None = "item_1",
+        keep_anchor: bool = False,
+        open_calls: Sequence[str] = (),
+        rules: ResultRules = KEEP,
+    ) -> None:
+        self.run(
+            outcomes.stopped(
+                self.namespace,
+                lease,
+                guard_id=lease.guard_id,
+                result=result or replace(self.result(lease), status="stopped"),
+                anchor=anchor,
+                keep_anchor=keep_anchor,
+                open_calls=open_calls,
+                rules=rules,
+            )
+        )
+
+    def join(
+        self,
+        lease: Lease,
+        phase: Phase = Phase.FROZEN,
+        progress: Progress | None = None,
+        *,
+        most: int = leases.MAX_BATCH,
+        event: str = "run_interrupted",
+    ) -> tuple[Lease, Wish | None]:
+        """Let what waits join; return the lease with the batch as it is now, and what is left."""
+        messages, invalid, wish = self.run(
+            steering.join(
+                self.namespace,
+                lease,
+                phase,
+                progress or Progress(attempts=1),
+                most=most,
+                event=event,
+                run_id="run_1",
+            )
+        )
+        assert invalid == 0
+        batch = replace(lease.claimed.batch, messages=messages)
+        return replace(lease, claimed=replace(lease.claimed, batch=batch)), wish
+
+    def refuse(self, lease: Lease, reason: str = "max_interrupts") -> None:
+        self.run(steering.refuse(self.namespace, lease, reason))
+
+    def wish(self, thread: str = "thread") -> str:
+        return self.thread_hash(thread).get("wish", "")
 
     def bury(
         self,
@@ -460,6 +523,7 @@ class Rig:
         open_calls: Sequence[str] = (),
         progress: Progress | None = None,
         guard_id: str = "",
+        seen: Wish | None = None,
     ) -> None:
         self.run(
             outcomes.bury(
@@ -473,6 +537,7 @@ class Rig:
                 open_calls=open_calls,
                 pause=pause,
                 ended_ms=self.clock.ms,
+                seen=seen,
             )
         )
 
@@ -712,7 +777,10 @@ class Rig:
                 assert set(fields) == {"paused"}, f"{thread} is idle and has {fields}"
                 assert thread not in due
                 continue
-            if not (fields.get("paused") and fields["state"] == "active"):
+            is_stopping = fields.get("wish") == f"stop {fields.get('batch')}"
+            if is_stopping and fields.get("phase") != "delivering":
+                assert thread in due, f"a stop of {thread} is kept"
+            elif not (fields.get("paused") and fields["state"] == "active"):
                 assert (thread in due) is not bool(fields.get("paused")), (
                     f"{thread} is in state {fields['state']}, due holds {due}"
                 )

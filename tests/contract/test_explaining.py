@@ -22,6 +22,7 @@ from assistant_queue.core.progress import Progress, moment
 from assistant_queue.core.stored_rows import AttemptRow
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.core.window import Window
+from assistant_queue.core.wishes import Wish
 from assistant_queue.models import ErrorInfo
 from assistant_queue.store import wakeups
 from assistant_queue.store.calls import Call, Operation
@@ -336,6 +337,46 @@ def empty_reply(store: Rig) -> str:
     return name
 
 
+def stopping(store: Rig) -> str:
+    name = store.add(delay_s=0).message_id
+    sent(store, run_id="run_1")
+    assert store.stop()
+    store.clock.advance(2)
+    assert store.stop()
+    return name
+
+
+def behind_a_stop(store: Rig) -> str:
+    stopping(store)
+    return store.add(delay_s=0).message_id
+
+
+def stopping_without_a_worker(store: Rig) -> str:
+    """A pause does not keep a stop."""
+    name = backing_off(store)
+    store.run(control.pause_thread(store.namespace, "thread"))
+    assert store.stop()
+    return name
+
+
+def stopping_after_a_grace(store: Rig) -> str:
+    name = store.add(delay_s=0).message_id
+    lease = sent(store, phase=Phase.SENDING, sent_ms=store.clock.ms)
+    assert store.stop()
+    progress = Progress(attempts=1, sent_ms=store.clock.ms, error=ERROR)
+    store.postpone(lease, ThreadState.HELD, 35, Phase.SENDING, progress, seen=Wish.STOP)
+    store.clock.advance(1)
+    return name
+
+
+def stopped(store: Rig) -> str:
+    name = store.add(delay_s=0).message_id
+    lease = store.claim()
+    assert store.stop()
+    store.stopped(lease)
+    return name
+
+
 def written(store: Rig) -> str:
     name = store.add(delay_s=0, wants_reply=False).message_id
     store.say(kind="reply")
@@ -512,6 +553,11 @@ CASES = [
     Case(make=cancelled, verdict=V.CANCELLED, says=("it was added at", "it was withdrawn")),
     Case(make=answered, verdict=V.ANSWERED, says=("run run_1 ended at", "no on_reply and no channel"), since_s=0, evidence={"run_id": "run_1"}),
     Case(make=empty_reply, verdict=V.EMPTY_REPLY, says=("without a text", "incomplete (max_tokens)"), since_s=0),
+    Case(make=stopping, verdict=V.STOPPING, says=("it is to be stopped since", "(2.0 s)", "worker host:17 has it"), since_s=2, evidence={"run_id": "run_1", "is_behind": None}),
+    Case(make=behind_a_stop, verdict=V.STOPPING, says=("an earlier batch of its thread is before it", "Those that only wait are answered next"), since_s=2, evidence={"is_behind": True}),
+    Case(make=stopping_without_a_worker, verdict=V.NO_WORKER, says=("it is to be stopped", "it is due since"), since_s=0),
+    Case(make=stopping_after_a_grace, verdict=V.STOPPING, says=("it is to be stopped since", "the provider is asked at"), since_s=1, until_s=34),
+    Case(make=stopped, verdict=V.STOPPED, says=("its batch was stopped at", "what was said so far is its reply"), since_s=0, evidence={"run_id": "run_1"}),
     Case(make=written, verdict=V.WRITTEN, says=("it was written there at", "wants no reply"), since_s=0),
     Case(make=delivering, verdict=V.DELIVERING, says=("a worker delivers since", "(7.0 s)"), since_s=7),
     Case(make=delivery_retrying, verdict=V.DELIVERY_RETRYING, says=("2 tries failed, the last with request_refused: 400", "the next try is at", "(in 25 s)"), since_s=0, until_s=25, evidence={"tries": 2}),

@@ -79,6 +79,10 @@ def finish(scene: Scene) -> str:
         return "lost"
 
 
+def stop(scene: Scene) -> str:
+    return "ok" if scene.rig.stop() else "none"
+
+
 def wake(scene: Scene) -> str:
     return "woken" if scene.rig.wake() else "not"
 
@@ -93,11 +97,15 @@ EVENTS: dict[ThreadEvent, Callable[[Scene], str]] = {
     E.RETRY: holders(lambda scene: scene.rig.postpone(scene.lease, S.RETRYING)),
     E.HOLD: holders(lambda scene: scene.rig.postpone(scene.lease, S.HELD)),
     E.BURY: holders(lambda scene: scene.rig.bury(scene.lease)),
+    E.STOP: stop,
+    E.STOPPED: holders(lambda scene: scene.rig.stopped(scene.lease)),
+    E.JOIN: holders(lambda scene: scene.rig.join(scene.lease)),
+    E.REFUSE: holders(lambda scene: scene.rig.refuse(scene.lease)),
     E.RETURN: holders(lambda scene: scene.rig.retry_failed(scene.failed)),
     E.WAKE: wake,
 }
 SAID = {E.ADD: "added", E.CLAIM: "claimed", E.RENEW: "held", E.FINISH: "idle"}
-REFUSED = {E.CLAIM: "idle"}
+REFUSED = {E.CLAIM: "idle", E.STOP: "none"}
 PAIRS = list(itertools.product(S, E))
 
 
@@ -124,7 +132,7 @@ def test_each_event_leads_to_the_state_of_the_table(
     store.check()
 
 
-@pytest.mark.parametrize("event", [E.FINISH, E.BURY], ids=lambda event: event.value)
+@pytest.mark.parametrize("event", [E.FINISH, E.BURY, E.STOPPED], ids=lambda event: event.value)
 def test_the_end_of_a_batch_leads_to_pending_if_messages_wait(
     store: Rig, event: ThreadEvent
 ) -> None:

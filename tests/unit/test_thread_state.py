@@ -17,7 +17,11 @@ ACTIVE_ONLY = {
     ThreadEvent.RETRY,
     ThreadEvent.HOLD,
     ThreadEvent.BURY,
+    ThreadEvent.STOPPED,
+    ThreadEvent.JOIN,
+    ThreadEvent.REFUSE,
 }
+WITH_A_BATCH = {ThreadState.ACTIVE, ThreadState.RETRYING, ThreadState.HELD}
 ANY_STATE = {ThreadEvent.ADD, ThreadEvent.RETURN, ThreadEvent.WAKE}
 
 
@@ -37,6 +41,8 @@ def test_each_pair_is_decided_by_the_kind_of_its_event(
         allowed = True
     elif event in ACTIVE_ONLY:
         allowed = state is ThreadState.ACTIVE
+    elif event is ThreadEvent.STOP:
+        allowed = state in WITH_A_BATCH
     else:
         assert event is ThreadEvent.CLAIM
         allowed = state is not ThreadState.IDLE
@@ -51,6 +57,7 @@ def test_only_the_end_of_a_batch_leads_to_idle() -> None:
     } == {
         ThreadEvent.FINISH,
         ThreadEvent.BURY,
+        ThreadEvent.STOPPED,
     }
 
 

@@ -107,6 +107,11 @@ MEANINGS: Mapping[ExplanationVerdict, Meaning] = MappingProxyType(
             "If it takes too long: give the clients that it uses time-outs, and the tool a"
             " `timeout`.",
         ),
+        _V.STOPPING: Meaning(
+            "the answer is being stopped",
+            "Wait: its messages end as cancelled once the run is over. Those that only wait are"
+            " answered next.",
+        ),
         _V.WORKER_LOST: Meaning(
             "its worker died, or was stopped for too long",
             "Wait: another worker continues within two seconds after the lease. If that happens"
@@ -127,6 +132,9 @@ MEANINGS: Mapping[ExplanationVerdict, Meaning] = MappingProxyType(
         ),
         _V.CANCELLED: Meaning(
             "it was cancelled before it was sent", "Add it again, under another id."
+        ),
+        _V.STOPPED: Meaning(
+            "the answer to it was stopped", "Add it again, under another id, if it still matters."
         ),
         _V.ANSWERED: Meaning(
             "it was answered, and nothing delivers the reply",

@@ -35,6 +35,8 @@ class ThreadFacts:
         is_paused: The thread is paused.
         wake_id: Its outstanding wake-up, "" for none.
         queued_ms: When that joined the line.
+        is_stopping: The batch is to be stopped.
+        wished_ms: Since when.
     """
 
     state: ThreadState = ThreadState.IDLE
@@ -52,6 +54,8 @@ class ThreadFacts:
     is_paused: bool = False
     wake_id: str = ""
     queued_ms: int = 0
+    is_stopping: bool = False
+    wished_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +92,7 @@ class OutcomeFacts:
     """The record of a batch that ended.
 
     Attributes:
-        state: `completed`, `failed`, `discarded`; "" if there is no record.
+        state: `completed`, `stopped`, `failed`, `discarded`; "" if there is no record.
         failure: What a batch, or a reply, in the failed list stores.
         failed_ms: When it got there.
         delivery: A `DeliveryStatus`, "" if none was stored.

@@ -33,6 +33,24 @@ def idle(facts: MessageFacts) -> Judgement:
     )
 
 
+def stopped(facts: MessageFacts) -> Judgement:
+    """Return the verdict on a message of a batch that was stopped."""
+    result = facts.outcome.result
+    ended_ms = round(result.ended_at.timestamp() * 1000) if result else 0
+    when = f" at {clock_time(ended_ms)}" if ended_ms else ""
+    said = "what was said so far is its reply" if result and result.reply else ""
+    return Judgement(
+        verdict=ExplanationVerdict.STOPPED,
+        because=(f"its batch was stopped{when}, and its messages were cancelled", said),
+        since_ms=ended_ms,
+        batch_id=facts.batch_id,
+        evidence={
+            "run_id": result.run_id if result else None,
+            "attempts": result.attempts if result else None,
+        },
+    )
+
+
 def ended(facts: MessageFacts) -> Judgement:
     """Return the verdict on a batch that has an outcome."""
     outcome = facts.outcome

@@ -4,10 +4,27 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from assistant_queue.core.explaining.explanation import Judgement, clock_time, for_so_long, span
+from assistant_queue.core.explaining.explanation import (
+    Judgement,
+    clock_time,
+    for_so_long,
+    span,
+)
 from assistant_queue.core.explaining.facts import MessageFacts
 from assistant_queue.core.thread_state import Phase
 from assistant_queue.models import ExplanationVerdict
+
+
+def in_stop(facts: MessageFacts, found: Judgement) -> Judgement:
+    """Return the verdict on a batch that is to be stopped; `found` is that without the stop."""
+    since_ms = min(facts.thread.wished_ms, facts.now_ms)
+    asked = f"it is to be stopped {for_so_long(since_ms, facts.now_ms)}" if since_ms else ""
+    return replace(
+        found,
+        verdict=ExplanationVerdict.STOPPING,
+        because=(asked, *found.because),
+        since_ms=since_ms,
+    )
 
 
 def in_run(facts: MessageFacts) -> Judgement:

@@ -15,8 +15,8 @@ from assistant_queue.core.explaining.explanation import (
     in_future,
 )
 from assistant_queue.core.explaining.facts import MessageFacts
-from assistant_queue.core.explaining.of_ends import ended, idle, in_outbox
-from assistant_queue.core.explaining.of_runs import in_run
+from assistant_queue.core.explaining.of_ends import ended, idle, in_outbox, stopped
+from assistant_queue.core.explaining.of_runs import in_run, in_stop
 from assistant_queue.core.explaining.of_workers import is_deserted, paused_verdict, without_worker
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.core.window import is_never
@@ -38,6 +38,8 @@ def _judge(facts: MessageFacts) -> Judgement:
             verdict=ExplanationVerdict.UNKNOWN,
             because=("Redis has neither a message, a thread nor a wake-up of this id",),
         )
+    if facts.is_cancelled and facts.batch_id:
+        return stopped(facts)
     if facts.is_cancelled:
         return Judgement(
             verdict=ExplanationVerdict.CANCELLED, because=(_queued(facts), "it was withdrawn")
@@ -112,10 +114,11 @@ def _queued(facts: MessageFacts) -> str:
 def _open_thread(facts: MessageFacts) -> Judgement:
     thread = facts.thread
     now = facts.now_ms
-    if thread.state is ThreadState.ACTIVE and thread.is_leased and thread.until_ms > now:
-        return in_run(facts)
+    is_held = thread.state is ThreadState.ACTIVE and thread.is_leased and thread.until_ms > now
+    if is_held:
+        return in_stop(facts, in_run(facts)) if thread.is_stopping else in_run(facts)
     paused = paused_verdict(facts)
-    if paused is not None:
+    if paused is not None and not thread.is_stopping:  # a pause does not keep a stop
         error = thread.progress.error
         failed = f"its last attempt failed with {error_words(error)}" if error else ""
         return replace(
@@ -128,7 +131,8 @@ def _open_thread(facts: MessageFacts) -> Judgement:
             evidence={"waiting": thread.waiting},
         )
     if thread.state is not ThreadState.ACTIVE and thread.due_ms > now:
-        return _before_its_time(facts)
+        found = _before_its_time(facts)
+        return in_stop(facts, found) if thread.is_stopping else found
     if thread.state is ThreadState.PENDING and thread.is_leased and thread.until_ms > now:
         return Judgement(
             verdict=ExplanationVerdict.DIRECT_CALL,
@@ -136,7 +140,9 @@ def _open_thread(facts: MessageFacts) -> Judgement:
             since_ms=thread.due_ms,
             until_ms=thread.until_ms,
         )
-    return without_worker(facts)
+    found = without_worker(facts)
+    asked = "it is to be stopped" if thread.is_stopping else ""
+    return replace(found, because=(asked, *found.because))
 
 
 def _before_its_time(facts: MessageFacts) -> Judgement:

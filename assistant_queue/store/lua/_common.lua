@@ -85,6 +85,7 @@
 --   queued   ms when its wake-up was enqueued
 --   wish     what another process wants of the batch: a kind and the batch's id (_wish.lua)
 --   revisions  how many edits and removals of its messages are to be made
+--   wished   ms since when the batch is to be stopped
 --   told     how much of the run's text has been published, JSON, opaque here
 
 local function clock()

@@ -25,7 +25,7 @@ local function release(t)
     return 'idle'
   end
   redis.call('HDEL', key.thread, 'token', 'until', 'batch', 'bn', 'bk', 'phase', 'progress',
-    'deaths', 'claimed', 'since', 'was_due', 'told', 'number', 'piece', 'wish',
+    'deaths', 'claimed', 'since', 'was_due', 'told', 'number', 'piece', 'wish', 'wished',
     'revisions')
   local due = math.max(now, tonumber(t.own_due or now))
   local kind = due <= now and 'waiting' or 'delayed'

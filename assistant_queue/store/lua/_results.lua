@@ -14,6 +14,7 @@ local function write_outcome(t, state)
   for i = 1, rest_count do
     redis.call('HSET', rest_key(i), 'batch', t.batch)
     if state == 'stopped' then redis.call('HSET', rest_key(i), 'state', 'cancelled') end
+    if t.revisions then redis.call('HDEL', rest_key(i), 'revision') end
     if texts[i] then redis.call('HSET', rest_key(i), 'entry', texts[i]) end
     redis.call('PEXPIRE', rest_key(i), arg.result_ttl_ms)
   end

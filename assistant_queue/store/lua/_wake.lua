@@ -38,7 +38,7 @@ local function wake_thread()
     return 'idle'
   end
   book_due(t)
-  if redis.call('EXISTS', key.paused) == 1 then
+  if redis.call('EXISTS', key.paused) == 1 and wish_of(t) ~= 'stop' then
     redis.call('ZADD', key.due, recheck_at(), arg.thread_id)
     return 'paused'
   end

@@ -26,7 +26,10 @@ redis.call('HSET', key.record, 'thread', arg.thread_id, 'state', 'failed', 'toke
   'failure', arg.failure, 'failed_at', ms(now), 'n', t.bn)
 redis.call('PERSIST', key.record)
 redis.call('ZADD', key.failed, ms(now), t.batch)
-for i = 1, rest_count do redis.call('HSET', rest_key(i), 'batch', t.batch) end
+for i = 1, rest_count do
+  redis.call('HSET', rest_key(i), 'batch', t.batch)
+  if t.revisions then redis.call('HDEL', rest_key(i), 'revision') end
+end
 if arg.open ~= '' then redis.call('HSET', key.conversation, 'open', arg.open) end
 if arg.keep_anchor == '' then
   -- The conversation may contain parts of the batch: the next batch asks for its end.

@@ -21,7 +21,7 @@ if not holds(t) then
   end
   return {'lost'}
 end
-if t.phase ~= 'delivering' and is_stopped_unseen(t) then return {'stopping'} end
+if is_stopped_unseen(t) then return {'stopping'} end
 if t.phase ~= 'delivering' then
   write_results(t,
     is_watched() and was_shown(redis.call('LINDEX', key.frozen, 0) or '', t.bn))

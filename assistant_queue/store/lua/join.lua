@@ -18,10 +18,20 @@ if left_wish ~= 'stop' then
   left_wish = ''
 end
 
+-- Messages of the batch that want no reply use up nothing of `most`, as in a claim.
+local function wanted()
+  local count = 0
+  for _, entry in ipairs(redis.call('LRANGE', key.frozen, 0, -1)) do
+    if not is_marked(entry) then count = count + 1 end
+  end
+  return count
+end
+
 local function take(places)
-  local most, largest = tonumber(arg.most) - t.bn, tonumber(arg.largest) - t.bn
+  local most, largest = tonumber(arg.most) - wanted(), tonumber(arg.largest) - t.bn
   if places == 0 or most < 1 or largest < 1 then return 0 end
   local count = walk(most, largest, places, 'before')
+  if count == 0 then return 0 end -- a reply of `say` comes first
   for _, entry in ipairs(redis.call('LRANGE', key.pending, 0, count - 1)) do
     redis.call('RPUSH', key.frozen, entry)
   end
@@ -30,7 +40,9 @@ local function take(places)
   return count
 end
 
+local head = t.head
 skip_cancelled(t)
+if t.head ~= head then redis.call('HSET', key.thread, 'head', t.head) end
 local places = redis.call('LLEN', key.pending)
 local known = redis.call('LLEN', key.frozen)
 local count = take(places)

@@ -1,12 +1,14 @@
 -- Event `pause`: the thread accepts messages, and is not claimed. A batch that a worker holds runs
--- to its end.
+-- to its end, and one that is to be stopped is stopped.
 -- KEYS: thread due over
 -- ARGV: now thread_id over_ms
 -- Returns {'paused'}
 -- over: of this very call. A second one changes nothing: the thread may have been resumed since.
---! include common
+--! include common wish
 if redis.call('SET', key.over, '1', 'NX', 'PX', arg.over_ms) == false then return {'paused'} end
 local t = read_thread()
 redis.call('HSET', key.thread, 'paused', '1')
-if t.state and t.state ~= 'active' then redis.call('ZREM', key.due, arg.thread_id) end
+if t.state and t.state ~= 'active' and wish_of(t) ~= 'stop' then
+  redis.call('ZREM', key.due, arg.thread_id)
+end
 return {'paused'}

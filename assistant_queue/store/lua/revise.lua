@@ -1,13 +1,14 @@
 -- Event `revise`: a message of the frozen batch is to be removed, or to have another content.
--- KEYS: thread frozen message over due
--- ARGV: now thread_id message_id revision over_ms wishes
+-- KEYS: thread frozen message over due counters scheduled queue queues job
+-- ARGV: now thread_id message_id revision over_ms wishes recheck_ms tick function origin stamp
+--       job_id
 -- Returns {'revising'}
 --         {'stopping'}: it is to be removed, and no other message of the batch wants a reply
 --         {'none'}: it is not in a batch that is under way; nothing has changed
 -- revision: '' to remove it, else what the edited message is, packed, and its digest, JSON. It stays
 -- in the message's record until the holder of the lease makes it (revised.lua), or the batch ends.
 -- over: of this very call; a second one changes nothing, and gets the same reply.
---! include common quiet wish want
+--! include common wakeup due quiet wish want stop
 local before = redis.call('GET', key.over)
 if before then return {before} end
 local t = read_thread()
@@ -30,7 +31,7 @@ if t.batch and t.phase ~= 'delivering' then
   local found, others = place()
   if found and arg.revision == '' and others == 0 then
     word = 'stopping'
-    want(t, 'stop')
+    wish_to_stop(t)
   elseif found then
     word = 'revising'
     redis.call('HSET', key.message, 'revision', t.batch .. ' ' .. arg.revision)

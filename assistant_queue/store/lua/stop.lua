@@ -5,7 +5,7 @@
 --         {'none'}: there is no batch that a run answers; nothing has changed
 -- over: of this very call; a second one changes nothing, and gets the same reply: the thread may
 -- have another batch since. wishes: the channel on which workers are notified.
---! include common wakeup due quiet wish
+--! include common wakeup due quiet wish stop
 local before = redis.call('GET', key.over)
 if before then return {before} end
 local t = read_thread()
@@ -21,17 +21,7 @@ end
 local word = 'none'
 if t.batch and t.phase ~= 'delivering' and is_answered() then
   word = 'stopping'
-  redis.call('HSET', key.thread, 'wish', 'stop ' .. t.batch)
-  if t.token then
-    redis.call('PUBLISH', arg.wishes, arg.thread_id)
-  else
-    -- A back-off or a grace period: a worker looks at once, also if the thread is paused.
-    redis.call('HSET', key.thread, 'due', ms(now))
-    t.due = ms(now)
-    book_due(t)
-    redis.call('HSET', key.thread, 'wake', wake_at(t.wake, now))
-    redis.call('ZADD', key.due, recheck_at(), arg.thread_id)
-  end
+  wish_to_stop(t)
 end
 redis.call('SET', key.over, word, 'PX', arg.over_ms)
 return {word}

@@ -11,6 +11,7 @@ from assistant_queue.core.delivery import DeliveryState
 from assistant_queue.core.explaining import DeliveryFacts, OutcomeFacts, ThreadFacts
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.thread_state import Phase, ThreadState
+from assistant_queue.core.wishes import Wish
 from assistant_queue.errors import StoreError
 from assistant_queue.store.calls import Namespace, reading, text, texts, whole_number
 from assistant_queue.store.ops.delivery_marks import OPEN
@@ -33,6 +34,8 @@ THREAD = (
     "wake",
     "queued",
     "head",
+    "wish",
+    "wished",
 )
 """Fields that are read of a thread."""
 DELIVERING = ("batch", "due", "token", "until", "seen", "deaths", "progress")
@@ -101,6 +104,9 @@ def thread_facts(namespace: Namespace, thread_id: str, reply: Any) -> ThreadFact
             is_paused=bool(found["paused"]),
             wake_id=found["wake"],
             queued_ms=whole_number(found["queued"]),
+            is_stopping=found["wish"] == f"{Wish.STOP} {found['batch']}"
+            and found["phase"] != Phase.DELIVERING.value,
+            wished_ms=whole_number(found["wished"]),
         )
 
 
