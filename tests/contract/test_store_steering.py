@@ -19,7 +19,7 @@ from assistant_queue.events import Event
 from assistant_queue.models import Message
 from assistant_queue.store import audit_codec
 from assistant_queue.store.calls import AuditRules, Call, JournalRules, Namespace
-from assistant_queue.store.ops import audit_spool, control, event_log, leases
+from assistant_queue.store.ops import audit_spool, control, event_log, leases, revising
 from assistant_queue.store.ops.leases import Lease
 from assistant_queue.store.ops.outcomes import ResultRules
 from tests.contract.store_rig import ERROR, KEEP, Rig, text
@@ -128,6 +128,22 @@ def test_a_batch_that_waits_is_due_at_once_when_it_is_stopped_also_in_a_paused_t
     store.stopped(taken)
     assert (status(store, "m1"), store.pending()) == ("cancelled", ["behind"])
     assert store.refused() == "paused" if is_paused else store.claim()
+    store.check()
+
+
+@pytest.mark.parametrize("is_paused", [False, True])
+def test_the_removal_of_the_only_message_of_a_batch_that_waits_is_a_stop(
+    store: Rig, is_paused: bool
+) -> None:
+    store.postpone(claimed(store), wait_s=600)
+    if is_paused:
+        store.run(control.pause_thread(store.namespace, "thread"))
+    assert store.run(revising.revise(store.namespace, "m1", None))
+    store.check()
+    assert store.pop() == "thread"
+    taken = store.claim()
+    assert taken.claimed.wish is Wish.STOP
+    store.stopped(taken)
     store.check()
 
 
@@ -550,6 +566,16 @@ def test_a_stopped_batch_that_is_removed_leaves_no_text_nor_any_key_that_stays(s
     store.client.delete(store.keys.record("batch-1"))  # it lives a millisecond, with what was said
     assert SECRET not in str(store.snapshot())
     store.check_idle()
+
+
+@pytest.mark.parametrize("end", ["finish", "stopped", "bury"])
+def test_an_edit_that_came_too_late_leaves_no_text(store: Rig, end: str) -> None:
+    lease = claimed(store)
+    edited = Message(id="m1", content=SECRET)
+    assert store.run(revising.revise(store.namespace, "m1", edited))
+    assert SECRET in str(store.snapshot())
+    getattr(store, end)(lease)
+    assert SECRET not in str(store.snapshot())
 
 
 def test_messages_behind_a_stopped_batch_are_answered_next(store: Rig) -> None:

@@ -503,7 +503,7 @@ OF_COUNTS: dict[str, tuple[str, Callable[[str], str]]] = {
         "bury",
         swap(ABOVE_THE_GUARD, f"count_step()\n{ABOVE_THE_GUARD}"),
     ),
-    "a failed batch is not counted": ("bury", swap("count_step()\nredis", "redis")),
+    "a failed batch is not counted": ("bury", swap("count_step()\naudit_batch", "audit_batch")),
     "an attempt is counted by a holder that lost its lease": (
         "postpone",
         swap(LOST, f"if not holds(t) then count_step() end\n{LOST}"),
