@@ -22,7 +22,7 @@ RUNNING = Progress(attempts=1, run_id="run_1")
 
 
 def running(store: Rig, *texts: str) -> Lease:
-    """Claim a batch of these messages, m0 and so on, whose run is known."""
+    """Claim a batch of these messages, m0 and so on, and note its run."""
     for number, content in enumerate(texts):
         store.add(message_id=f"m{number}", content=content, delay_s=0)
     lease = store.claim()

@@ -26,7 +26,7 @@ async def until(holds: Callable[[], Awaitable[Any]]) -> None:
 
 
 async def running(client: Any, queue: AssistantMessageQueue, provider: StandInProvider) -> str:
-    """Add a message whose answer never ends by itself; return its id when its run is known."""
+    """Add a message with an answer that never ends; return its id when its run is known."""
     provider.model = lambda turn: Never() if turn.user_texts[-1] == "wait" else Reply("done")
     queue.start_worker()
     body = {"message": "wait", "message_delay": 0}
