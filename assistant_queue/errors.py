@@ -200,7 +200,7 @@ class MessageNotFound(QueueError, LookupError):
 
 
 class MessageCancelled(QueueError):
-    """The message was cancelled before it was sent; it has no reply."""
+    """The message was cancelled, or its answer was stopped; it has no reply."""
 
     code = "message_cancelled"
 

@@ -288,7 +288,7 @@ class AsyncAssistantMessageQueue(
         Raises:
             TimeoutError: The run has not ended yet. The message will still be answered.
             MessageNotFound: There is no such message.
-            MessageCancelled: It was cancelled.
+            MessageCancelled: It was cancelled, or its answer was stopped.
             BatchFailed: Its batch, `batch_id`, is in the failed list.
         """
         clock = self.core.clock

@@ -11,7 +11,7 @@ def settled_reply(message_id: str, status: MessageStatus | None) -> tuple[bool, 
 
     Raises:
         MessageNotFound: There is no record of it.
-        MessageCancelled: It was cancelled before it was sent.
+        MessageCancelled: It was cancelled, or its answer was stopped.
         BatchFailed: Its batch is in the failed list, and there is no `fallback_reply`.
     """
     if status is None:
@@ -20,7 +20,8 @@ def settled_reply(message_id: str, status: MessageStatus | None) -> tuple[bool, 
             "it was never added, or its record has expired (result_ttl)"
         )
     if status.status == MessageState.CANCELLED.value:
-        raise MessageCancelled(f"message {message_id!r} was cancelled before it was sent")
+        how = "its answer was stopped" if status.batch_id else "it was cancelled"
+        raise MessageCancelled(f"message {message_id!r} has no reply: {how}")
     if status.fallback:
         return True, status.reply
     if status.status == MessageState.FAILED.value and status.batch_id is not None:
