@@ -238,8 +238,10 @@ class Rig:
         phase: Phase = Phase.SENDING,
         progress: Progress | None = None,
         mark: Sequence[str] = (),
-    ) -> None:
-        self.run(leases.save(self.namespace, lease, phase, progress or Progress(attempts=1), mark))
+    ) -> leases.Saved:
+        return self.run(
+            leases.save(self.namespace, lease, phase, progress or Progress(attempts=1), mark)
+        )
 
     def trim(self, lease: Lease, keep: int) -> None:
         self.run(leases.trim(self.namespace, lease, keep))

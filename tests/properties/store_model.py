@@ -26,6 +26,7 @@ from assistant_queue.core.window import (
     is_never,
     kept_open,
 )
+from assistant_queue.core.wishes import Wish, Wished
 from assistant_queue.errors import (
     BatchNotFound,
     LeaseLost,
@@ -37,7 +38,7 @@ from assistant_queue.models import ExplanationVerdict, Message
 from assistant_queue.store import rq_jobs
 from assistant_queue.store.calls import Call, JournalRules, Namespace
 from assistant_queue.store.ops import control, event_log, explaining, sweeping
-from assistant_queue.store.ops.leases import Lease, NoLease
+from assistant_queue.store.ops.leases import Lease, NoLease, Saved
 from assistant_queue.store.rq_jobs import NO_JOB, RqJob
 from tests.contract.store_rig import COUNTERS, ERROR, Rig
 
@@ -71,6 +72,7 @@ MOST_ENTRIES = 3
 MOST_HOLDERS = 9
 """Tokens that a thread remembers: the eight of `past`, and `last`."""
 MOST_PENDING = 6
+STRENGTH = {"": 0, Wish.STEER: 1, Wish.INTERRUPT: 2, Wish.STOP: 3}
 TAKES = (1, 2, 3, 1000)
 """Messages of one batch at most: the small ones leave others, and places of cancelled ones, behind
 the cut."""
@@ -105,6 +107,17 @@ class ModelThread:
     chars: int | None = None
     pace: ThreadPace | None = None
     journal: list[tuple[str, str]] = field(default_factory=list)
+    wish: str = ""
+    stale: str = ""
+
+    @property
+    def wanted(self) -> str:
+        """The wish for the batch, unless it has stored results."""
+        return "" if self.phase is Phase.DELIVERING else self.wish
+
+    @property
+    def is_stopping(self) -> bool:
+        return self.wanted == Wish.STOP
 
     def held(self, window: Window, due: int, *, now: int, first: int, chars: int) -> int:
         """Return the ms at which the thread is due after one more message, with its hold."""
@@ -122,6 +135,7 @@ class ModelThread:
         self.deaths = 0
         self.progress = None
         self.since = 0
+        self.wish = self.stale = ""
 
     def end(self, outcome: str, now: int, token: str) -> None:
         """Leave an entry of the journal; finish or stay pending."""
@@ -188,7 +202,7 @@ class StoreMachine(RuleBasedStateMachine):
         after_run=st.sampled_from(["immediate", "window"]),
         limited=st.booleans(),
         wants_reply=st.sampled_from([True, True, True, False]),
-        mid_run=st.sampled_from(["collect", "collect", "collect", "reject"]),
+        mid_run=st.sampled_from(["collect", "collect", "reject", "interrupt", "steer"]),
     )
     def add(
         self,
@@ -263,6 +277,7 @@ class StoreMachine(RuleBasedStateMachine):
             )
         due = max(due, first)
         due = model.held(window, due, now=now, first=first, chars=chars) if wants_reply else due
+        self._want(model, mid_run if wants_reply else "")
         model.pending.append(message)
         model.first = first
         model.own_due = due
@@ -271,6 +286,33 @@ class StoreMachine(RuleBasedStateMachine):
             model.due = due
         self.messages[message] = (thread, "hello")
         assert round(receipt.due_at.timestamp() * 1000) == due
+
+    def _want(self, model: ModelThread, wish: str) -> None:
+        is_open = model.batch is not None and model.phase is not Phase.DELIVERING
+        if is_open and STRENGTH.get(wish, 0) > STRENGTH[model.wish]:
+            model.wish = wish
+
+    def _is_answered(self, model: ModelThread) -> bool:
+        """Return whether the batch has a message that wants a reply."""
+        return bool(set(model.batch or []) - self.quiet - self.said)
+
+    @rule(thread=st.sampled_from(THREADS))
+    def stop(self, thread: str) -> None:
+        model = self.threads[thread]
+        is_one = model.phase is not Phase.DELIVERING and self._is_answered(model)
+        assert self.rig.stop(thread) is is_one
+        if is_one:
+            self._want(model, Wish.STOP)
+            if model.token is None:
+                model.due = self.now
+
+    @rule(thread=st.sampled_from(THREADS))
+    def a_wish_for_an_earlier_batch_is_left(self, thread: str) -> None:
+        """As a worker of version 0.1 leaves it, which does not know the field."""
+        model = self.threads[thread]
+        if model.state is not IDLE and not model.wish:
+            model.stale = "stop batch00000000000"
+            self.rig.client.hset(self.rig.keys.thread(thread), "wish", model.stale)
 
     @rule(thread=st.sampled_from(THREADS))
     def say(self, thread: str) -> None:
@@ -525,6 +567,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert [(message.id, message.content) for message in got.claimed.batch.messages] == taken
         assert (got.claimed.batch.id, got.claimed.phase) == (model.batch_id, model.phase)
         assert (got.claimed.deaths, got.until_ms) == (model.deaths, model.until)
+        assert (got.claimed.wish or "") == model.wanted
         model.claimed = got.claimed.claimed_ms
         self.leases.append(got)
         if job is not NO_JOB:
@@ -600,7 +643,7 @@ class StoreMachine(RuleBasedStateMachine):
     def _claim_word(self, model: ModelThread) -> str:
         if model.state is IDLE:
             return "idle"
-        if model.paused or self.queue_paused:
+        if (model.paused or self.queue_paused) and not model.is_stopping:
             return "paused"
         if model.token is not None:
             return "refused" if model.until > self.now else "claimed"
@@ -641,6 +684,7 @@ class StoreMachine(RuleBasedStateMachine):
             model.until = self.now + round(LEASE_S * 1000)
             model.since = self.now
             assert renewed.until_ms == model.until
+            assert (renewed.wish or "") == model.wanted
 
     @some_lease
     @rule(pick=PICKS, phase=st.sampled_from([Phase.FROZEN, Phase.SENDING, Phase.RUNNING]))
@@ -650,7 +694,11 @@ class StoreMachine(RuleBasedStateMachine):
             return
         marks = model.batch or [] if held else []
         progress = Progress(sent_ms=next(self.numbers))
-        if self._attempt(lambda: self.rig.save(lease, phase, progress, marks), held=held):
+        saved: list[Saved] = []
+        if self._attempt(
+            lambda: saved.append(self.rig.save(lease, phase, progress, marks)), held=held
+        ):
+            assert (saved[0].wish or "") == model.wanted
             model.phase = phase
             model.deaths = 0
             model.progress = progress.dump()
@@ -694,8 +742,8 @@ class StoreMachine(RuleBasedStateMachine):
             model.progress = None
 
     @some_lease
-    @rule(pick=PICKS)
-    def finish(self, pick: int) -> None:
+    @rule(pick=PICKS, seen=st.booleans())
+    def finish(self, pick: int, seen: bool = False) -> None:
         _, lease, model, held = self._lease(pick)
         record = self.records.get(lease.claimed.batch.id)
         if not held and record is not None and record.token == lease.token:
@@ -703,7 +751,11 @@ class StoreMachine(RuleBasedStateMachine):
                 model.pending
             )  # the same call again changes nothing
             return
-        if self._attempt(lambda: self.rig.finish(lease), held=held):
+        if held and model.is_stopping and not seen:
+            self._is_to_stop(lambda: self.rig.finish(lease))
+            return
+        wish = Wish.STOP if seen else None
+        if self._attempt(lambda: self.rig.finish(lease, seen=wish), held=held):
             if model.phase is not Phase.DELIVERING:
                 assert model.batch is not None
                 self._count_end(model.batch, "answered", "completed", runs=1)
@@ -715,20 +767,122 @@ class StoreMachine(RuleBasedStateMachine):
                 self.records[model.batch_id].token = lease.token
             model.end("completed", self.now, lease.token)
 
+    def _is_to_stop(self, act: Callable[[], object]) -> None:
+        """Assert that an end is refused because of a stop that it does not know."""
+        try:
+            act()
+        except Wished:
+            return
+        raise AssertionError("a batch ended that was to be stopped")
+
+    @some_lease
+    @rule(pick=PICKS)
+    def stopped(self, pick: int) -> None:
+        _, lease, model, held = self._lease(pick)
+        if held and not model.is_stopping:
+            return
+        record = self.records.get(lease.claimed.batch.id)
+        if not held and record is not None and record.token == lease.token:
+            self.rig.stopped(lease)  # the same call again changes nothing
+            return
+        if self._attempt(lambda: self.rig.stopped(lease), held=held):
+            assert model.batch is not None
+            self.cancelled.update(model.batch)
+            self.counted["cancelled"] += len(model.batch)
+            self.counted["b:stopped"] += 1
+            for name in ("w", "q", "r"):
+                self.counted[f"h:{name}"] += 1
+            self.records[model.batch_id] = Record(
+                lease.thread_id, "stopped", lease.token, model.batch
+            )
+            model.end("stopped", self.now, lease.token)
+
     @some_lease
     @rule(
-        pick=PICKS, state=st.sampled_from([RETRYING, HELD]), wait_s=st.sampled_from([0.0, 2.0, 7.0])
+        pick=PICKS,
+        most=st.sampled_from(TAKES),
+        phase=st.sampled_from([Phase.FROZEN, Phase.SENDING, Phase.RUNNING]),
+        event=st.sampled_from(["run_interrupted", "message_steered"]),
     )
-    def postpone(self, pick: int, state: ThreadState, wait_s: float) -> None:
+    def join(
+        self,
+        pick: int,
+        most: int = 1000,
+        phase: Phase = Phase.FROZEN,
+        event: str = "run_interrupted",
+    ) -> None:
+        place, lease, model, held = self._lease(pick)
+        if held and (model.phase is Phase.DELIVERING or not self._is_answered(model)):
+            return
+        progress = Progress(sent_ms=next(self.numbers))
+        got: list[tuple[Lease, Wish | None]] = []
+        if not self._attempt(
+            lambda: got.append(self.rig.join(lease, phase, progress, most=most, event=event)),
+            held=held,
+        ):
+            return
+        assert model.batch is not None
+        model.phase = phase
+        model.deaths = 0
+        model.progress = progress.dump()
+        model.wish = Wish.STOP if model.is_stopping else ""
+        count = self._join_size(model, most)
+        model.batch = model.batch + model.pending[:count]
+        model.pending = model.pending[count:]
+        if count and not model.pending:
+            model.chars = None
+        elif count and not self.any_wants(model):
+            model.own_due = NEVER_MS
+        self.leases[place], left = got[0]
+        assert (left or "") == model.wish
+        assert [
+            (message.id, message.content) for message in self.leases[place].claimed.batch.messages
+        ] == [(message, self.messages[message][1]) for message in model.batch]
+
+    def _join_size(self, model: ModelThread, most: int) -> int:
+        """Return how many messages join: up to `most` that want a reply, and what was said."""
+        left = most - len(set(model.batch or []) - self.quiet - self.said)
+        if left < 1:
+            return 0
+        for place, message in enumerate(model.pending):
+            if message in self.said:
+                return place
+            left -= message not in self.quiet
+            if not left:
+                return place + 1
+        return len(model.pending)
+
+    @some_lease
+    @rule(pick=PICKS)
+    def refuse(self, pick: int) -> None:
+        _, lease, model, held = self._lease(pick)
+        if (
+            self._attempt(lambda: self.rig.refuse(lease), held=held)
+            and model.wanted == Wish.INTERRUPT
+        ):
+            model.wish = ""
+
+    @some_lease
+    @rule(
+        pick=PICKS,
+        state=st.sampled_from([RETRYING, HELD]),
+        wait_s=st.sampled_from([0.0, 2.0, 7.0]),
+        seen=st.booleans(),
+    )
+    def postpone(self, pick: int, state: ThreadState, wait_s: float, seen: bool = False) -> None:
         _, lease, model, held = self._lease(pick)
         if not held and model.token is None and model.last == lease.token:
             self.rig.postpone(lease, state, wait_s)  # the same call again changes nothing
             return
         phase = model.phase
-        if self._attempt(lambda: self.rig.postpone(lease, state, wait_s, phase), held=held):
+        wish = Wish.STOP if seen else None
+        if self._attempt(
+            lambda: self.rig.postpone(lease, state, wait_s, phase, seen=wish), held=held
+        ):
             self._count_error()
             model.state = state
-            model.due = self.now + round(wait_s * 1000)
+            is_unseen = model.is_stopping and not seen
+            model.due = self.now + (0 if is_unseen else round(wait_s * 1000))
             model.since = self.now
             model.token = None
             model.last = lease.token
@@ -736,8 +890,8 @@ class StoreMachine(RuleBasedStateMachine):
             model.progress = None
 
     @some_lease
-    @rule(pick=PICKS, pause=st.sampled_from([False, False, False, True]))
-    def bury(self, pick: int, pause: bool) -> None:
+    @rule(pick=PICKS, pause=st.sampled_from([False, False, False, True]), seen=st.booleans())
+    def bury(self, pick: int, pause: bool, seen: bool = False) -> None:
         _, lease, model, held = self._lease(pick)
         record = self.records.get(lease.claimed.batch.id)
         if held and model.phase is Phase.DELIVERING:
@@ -745,7 +899,11 @@ class StoreMachine(RuleBasedStateMachine):
         if not held and record is not None and record.token == lease.token:
             self.rig.bury(lease)  # the same call again changes nothing
             return
-        if self._attempt(lambda: self.rig.bury(lease, pause=pause), held=held):
+        if held and model.is_stopping and not seen:
+            self._is_to_stop(lambda: self.rig.bury(lease, pause=pause))
+            return
+        wish = Wish.STOP if seen else None
+        if self._attempt(lambda: self.rig.bury(lease, pause=pause, seen=wish), held=held):
             assert model.batch is not None
             self._count_end(model.batch, "failed", "failed", runs=3)
             self._count_error()
@@ -846,6 +1004,8 @@ class StoreMachine(RuleBasedStateMachine):
             assert self.rig.state(thread) is model.state, thread
             assert fields.get("token") == model.token, thread
             assert bool(fields.get("paused")) is model.paused
+            wish = f"{model.wish} {model.batch_id}" if model.wish else ""
+            assert fields.get("wish", "") in {wish, wish or model.stale}, thread
             if model.token is not None:
                 assert int(fields["until"]) == model.until
             elif model.state is not IDLE:
@@ -911,7 +1071,7 @@ class StoreMachine(RuleBasedStateMachine):
             "failed": self.counted["b:failed"],
             "stopped": self.counted["b:stopped"],
         }
-        ended = self.counted["b:completed"] + self.counted["b:failed"]
+        ended = sum(found.batches.values())
         assert found.runs == self.counted["again"] + ended
         assert found.takeovers == self.counted["takeovers"]
         assert found.errors.get(ERROR.code, 0) == self.counted[f"e:{ERROR.code}"]
@@ -961,7 +1121,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _verdicts(self, message: str, model: ModelThread) -> set[ExplanationVerdict]:
         if message in self.cancelled:
-            return {_V.CANCELLED}
+            return {_V.CANCELLED if self._is_withdrawn(message) else _V.STOPPED}
         paused = {_V.QUEUE_PAUSED} if self.queue_paused else {_V.THREAD_PAUSED}
         is_paused = self.queue_paused or model.paused
         if message in self.said:  # its delivery, which no rule makes
@@ -975,8 +1135,9 @@ class StoreMachine(RuleBasedStateMachine):
             return {_V.ANSWERED}
         assert message in [*model.pending, *(model.batch or [])]
         if model.token is not None and model.until > self.now:
-            return {_V.DELIVERING if is_delivering else _V.RUNNING}
-        if is_paused:
+            is_running = _V.STOPPING if model.is_stopping else _V.RUNNING
+            return {_V.DELIVERING if is_delivering else is_running}
+        if is_paused and not model.is_stopping:
             return paused
         if model.token is not None:
             return {_V.NO_WORKER}
@@ -984,7 +1145,12 @@ class StoreMachine(RuleBasedStateMachine):
             return {_V.NO_REPLY_WANTED}
         waits = {_V.DELIVERY_RETRYING, _V.BACKING_OFF} if is_delivering else {_V.BACKING_OFF}
         early = {PENDING: {_V.WINDOW_OPEN}, RETRYING: waits, HELD: {_V.HELD}}
-        return early[model.state] if model.due > self.now else {_V.NO_WORKER}
+        verdicts = {_V.STOPPING} if model.is_stopping else early[model.state]
+        return verdicts if model.due > self.now else {_V.NO_WORKER}
+
+    def _is_withdrawn(self, message: str) -> bool:
+        """Return whether the message was cancelled while it waited."""
+        return all(message not in record.messages for record in self.records.values())
 
     def something_wants_a_reply(self) -> None:
         """In each thread that may have messages which do not."""
@@ -1011,9 +1177,7 @@ class StoreMachine(RuleBasedStateMachine):
             while (thread := self.rig.pop()) is not None:
                 lease = self.rig.try_claim(thread, lease_s=LEASE_S)
                 if isinstance(lease, Lease):
-                    if lease.claimed.phase is not Phase.DELIVERING:
-                        self.completed += [message.id for message in lease.claimed.batch.messages]
-                    self.rig.finish(lease)
+                    self._end(lease)
             if not self.rig.threads() and not self.rig.scheduled():
                 break
         assert self.rig.threads() == [], "a thread was forgotten"
@@ -1044,6 +1208,16 @@ class StoreMachine(RuleBasedStateMachine):
                 else "failed"
             )
             assert status.status == expected, message
+
+    def _end(self, lease: Lease) -> None:
+        ids = [message.id for message in lease.claimed.batch.messages]
+        if lease.claimed.wish is Wish.STOP:
+            self.cancelled.update(ids)
+            self.rig.stopped(lease)
+            return
+        if lease.claimed.phase is not Phase.DELIVERING:
+            self.completed += ids
+        self.rig.finish(lease)
 
     def look(self) -> None:
         """Every invariant."""

@@ -14,7 +14,14 @@ import redis
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from assistant_queue.errors import MessageIdConflict, StoreError, ThreadBusy, ThreadFull
+from assistant_queue.core.wishes import Wished
+from assistant_queue.errors import (
+    LeaseLost,
+    MessageIdConflict,
+    StoreError,
+    ThreadBusy,
+    ThreadFull,
+)
 from assistant_queue.store import calls
 from assistant_queue.store.scripts import build, load, whole_source
 from tests.conftest import RedisServer
@@ -25,7 +32,8 @@ from copies_tour import copies_tour
 from counts_tour import counts_tour
 from quiet_tour import quiet_tour
 from said_tour import said_tour
-from store_model import machine, tour
+from stop_tour import join_tour, stop_tour
+from store_model import StoreMachine, machine, tour
 from window_tour import window_tour
 
 NUMBERS = itertools.count()
@@ -35,6 +43,8 @@ FOUND = (
     MessageIdConflict,
     ThreadBusy,
     ThreadFull,
+    LeaseLost,
+    Wished,
     KeyError,
     ValueError,
 )
@@ -641,6 +651,211 @@ OF_WINDOWS: dict[str, tuple[str, Callable[[str], str]]] = {
 }
 
 
+OF_STOPS: dict[str, tuple[str, Callable[[str], str]]] = {
+    "a batch that is only written is stopped": (
+        "stop",
+        swap("if not is_marked(entry) then return true end", "return true"),
+    ),
+    "a stop leaves a batch in its back-off": (
+        "stop",
+        swap("    redis.call('HSET', key.thread, 'due', ms(now))\n    t.due = ms(now)\n", ""),
+    ),
+    "a stop of a batch that waits does not book": ("stop", swap("    book_due(t)\n", "")),
+    "a stop wakes no worker": (
+        "stop",
+        swap("    redis.call('HSET', key.thread, 'wake', wake_at(t.wake, now))\n", ""),
+    ),
+    "a stop of a paused thread is not looked after": (
+        "stop",
+        swap("    redis.call('ZADD', key.due, recheck_at(), arg.thread_id)\n", ""),
+    ),
+    "a stop leaves the batch of a dead worker in a paused thread": (
+        "stop",
+        swap("if t.token and tonumber(t['until']) > now then", "if t.token then"),
+    ),
+    "a late stop ends the next batch": ("stop", swap("if before then return {before} end", "")),
+    "a stop means each batch of its thread": (
+        "stop",
+        swap("'stop ' .. t.batch", "'stop'"),
+    ),
+    "a wish for another batch is one for this": (
+        "claim",
+        swap("return batch and batch == t.batch and", "return batch and"),
+    ),
+    "a claim does not return the wish": (
+        "claim",
+        swap("t.was_due or '', wish_of(t)}", "t.was_due or '', ''}"),
+    ),
+    "a paused thread keeps a stop": (
+        "claim",
+        swap("local is_stopping = wish_of(t) == 'stop'", "local is_stopping = false"),
+    ),
+    "a paused thread gives any batch with a wish": (
+        "claim",
+        swap("local is_stopping = wish_of(t) == 'stop'", "local is_stopping = t.wish ~= nil"),
+    ),
+    "a stop of stored results passes a pause": (
+        "claim",
+        swap(" and t.phase ~= 'delivering' and kind", " and kind"),
+    ),
+    "no scheduler looks at a stop in a paused thread": (
+        "wake",
+        swap("(t.paused and wish_of(t) ~= 'stop')", "t.paused"),
+    ),
+    "a pause after a stop keeps it": (
+        "pause",
+        swap(" and wish_of(t) ~= 'stop' then", " then"),
+    ),
+    "a batch ends although it was to be stopped": (
+        "finish",
+        swap("if is_stopped_unseen(t) then return {'stopping'} end", ""),
+    ),
+    "a batch that knows of its stop does not end": (
+        "finish",
+        swap("return arg.seen ~= 'stop' and wish_of(t)", "return wish_of(t)"),
+    ),
+    "a batch fails although it was to be stopped": (
+        "bury",
+        swap("if is_stopped_unseen(t) then return {'stopping'} end", ""),
+    ),
+    "a batch is left for a while although it was to be stopped": (
+        "postpone",
+        swap("if is_stopped_unseen(t) then due = now end", ""),
+    ),
+    "a paused thread keeps a stop that is left for a while": (
+        "postpone",
+        swap("if t.paused and wish_of(t) ~= 'stop' then", "if t.paused then"),
+    ),
+    "a renewal does not return the wish": ("renew", swap("or '', wish_of(t)}", "or '', ''}")),
+    "stopped does not ask who holds the lease": (
+        "stopped",
+        swap("if not holds(t) then", "if false then"),
+    ),
+    "a stopped batch is completed": (
+        "stopped",
+        swap("write_outcome(t, 'stopped')", "write_outcome(t, 'completed')"),
+    ),
+    "messages of a stopped batch are not cancelled": (
+        "stopped",
+        swap(
+            "if state == 'stopped' then redis.call('HSET', rest_key(i), 'state', 'cancelled') end",
+            "",
+        ),
+    ),
+    "messages of a stopped batch are counted as completed": (
+        "stopped",
+        swap("state == 'stopped' and 'cancelled' or 'completed'", "'completed'"),
+    ),
+    "a stopped batch is not counted": ("stopped", swap("count_step()\naudit", "audit")),
+    "a stopped batch leaves no entry of the journal": (
+        "stopped",
+        swap("journal_batch(arg.journal)\n", ""),
+    ),
+    "a stop that is repeated is in the journal again": (
+        "stopped",
+        swap("if not holds(t) then\n", "if not holds(t) then\n  journal_batch(arg.journal)\n"),
+    ),
+    "a released thread keeps its wish": (
+        "stopped",
+        swap("'piece', 'wish', 'wished',", "'piece', 'wished',"),
+    ),
+}
+
+
+OF_JOINS: dict[str, tuple[str, Callable[[str], str]]] = {
+    "a message that interrupts makes no wish": ("add", swap("  want(t, arg.wish)\n", "")),
+    "a message that wants no reply interrupts": (
+        "add",
+        swap(
+            "t.phase ~= 'delivering' and not quiet then\n  want",
+            "t.phase ~= 'delivering' then\n  want",
+        ),
+    ),
+    "a weaker wish replaces a stronger one": (
+        "add",
+        swap("if (strength[wish_of(t)] or 0) >= strength[kind] then return end", ""),
+    ),
+    "join does not ask who holds the lease": (
+        "join",
+        swap("if not holds(t) then return {'lost'} end", ""),
+    ),
+    "a late join takes what has come since": (
+        "join",
+        swap("if is_late(t.number) then", "if false then"),
+    ),
+    "what joins stays in the list": (
+        "join",
+        swap("  redis.call('LTRIM', key.pending, count, -1)\n", ""),
+    ),
+    "what joins is in front of the batch": (
+        "join",
+        swap("redis.call('RPUSH', key.frozen, entry)", "redis.call('LPUSH', key.frozen, entry)"),
+    ),
+    "all messages join if none may": (
+        "join",
+        swap("  if count == 0 then return 0 end", ""),
+    ),
+    "what joins is beyond the limit": (
+        "join",
+        swap("tonumber(arg.most) - wanted(), ", "tonumber(arg.most), "),
+    ),
+    "messages that want no reply use up the limit of what joins": (
+        "join",
+        swap("tonumber(arg.most) - wanted(), ", "tonumber(arg.most) - t.bn, "),
+    ),
+    "a reply of say joins": (
+        "join",
+        swap("walk(most, largest, places, 'before')", "walk(most, largest, places)"),
+    ),
+    "places of cancelled messages join": (
+        "join",
+        swap("count - redis.call('LREM', key.frozen, 0, '')", "count"),
+    ),
+    "places that are skipped move the others": (
+        "join",
+        swap("if t.head ~= head then redis.call('HSET', key.thread, 'head', t.head) end\n", ""),
+    ),
+    "what joins moves the places of the others": (
+        "join",
+        swap("  t.head = t.head + count\n", ""),
+    ),
+    "what joins does not book": ("join", swap("  book(t.pk, t.bk, taken)\n", "")),
+    "what joins is not counted in the batch": (
+        "join",
+        swap("'bn', t.bn + taken, ", "'bn', t.bn, "),
+    ),
+    "messages that want no reply are due after a join": (
+        "join",
+        swap(
+            "ms(own_due_of_left(t, tonumber(t.own_due or now)))", "ms(tonumber(t.own_due or now))"
+        ),
+    ),
+    "a join leaves its wish": (
+        "join",
+        swap("  redis.call('HDEL', key.thread, 'wish')\n", ""),
+    ),
+    "a join fulfils a stop": ("join", swap("if left_wish ~= 'stop' then", "if true then")),
+    "a join does not store the progress": (
+        "join",
+        swap("'progress', arg.progress, ", ""),
+    ),
+    "a join is not numbered": ("join", swap("'number', arg.number,\n", "\n")),
+    "refuse does not ask who holds the lease": (
+        "refuse",
+        swap("if not holds(t) then return {'lost'} end", ""),
+    ),
+    "a stop is refused": (
+        "refuse",
+        swap("if wish_of(t) ~= 'interrupt' then", "if wish_of(t) == '' then"),
+    ),
+    "a late refusal means the next wish": (
+        "refuse",
+        swap("if redis.call('SET', key.over, '1', 'NX', 'PX', arg.over_ms) == false", "if false"),
+    ),
+    "a refusal leaves the wish": ("refuse", swap("redis.call('HDEL', key.thread, 'wish')\n", "")),
+}
+
+
 @pytest.fixture(scope="module")
 def client(one_redis: RedisServer) -> Iterator[Any]:
     """A real server: half the CPU of one in Python."""
@@ -658,7 +873,16 @@ def rig(client: Any) -> Callable[[], Rig]:
 
 
 def break_script(monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
-    name, change = {**BUGS, **OF_COPIES, **OF_QUIET, **OF_SAID, **OF_WINDOWS, **OF_COUNTS}[bug]
+    name, change = {
+        **BUGS,
+        **OF_COPIES,
+        **OF_QUIET,
+        **OF_SAID,
+        **OF_WINDOWS,
+        **OF_COUNTS,
+        **OF_STOPS,
+        **OF_JOINS,
+    }[bug]
     broken = change(whole_source(name))
     monkeypatch.setattr(
         calls,
@@ -747,6 +971,31 @@ def test_the_tour_of_counts_finds(
     break_script(monkeypatch, bug)
     with pytest.raises(AssertionError):
         counts_tour(machine(rig)())
+
+
+@pytest.mark.parametrize("walk", [stop_tour, join_tour])
+def test_the_tours_of_stops_and_of_joins_are_passed_by_the_store_as_it_is(
+    rig: Callable[[], Rig], walk: Callable[[StoreMachine], None]
+) -> None:
+    walk(machine(rig)())
+
+
+@pytest.mark.parametrize("bug", OF_STOPS)
+def test_the_tour_of_stops_finds(
+    rig: Callable[[], Rig], monkeypatch: pytest.MonkeyPatch, bug: str
+) -> None:
+    break_script(monkeypatch, bug)
+    with pytest.raises(FOUND):
+        stop_tour(machine(rig)())
+
+
+@pytest.mark.parametrize("bug", OF_JOINS)
+def test_the_tour_of_joins_finds(
+    rig: Callable[[], Rig], monkeypatch: pytest.MonkeyPatch, bug: str
+) -> None:
+    break_script(monkeypatch, bug)
+    with pytest.raises(FOUND):
+        join_tour(machine(rig)())
 
 
 # Those that any walk meets soon; with HYPOTHESIS_PROFILE=long, all but the rare ones.

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from outbox_model import OutboxMachine, outbox_tour
 from quiet_tour import quiet_tour
 from said_tour import said_tour
+from stop_tour import join_tour, stop_tour
 from store_model import StoreMachine, tour
 
 NEWEST = 4
@@ -29,7 +30,7 @@ class Explaining(StoreMachine):
             self.explain(message)
 
 
-@pytest.mark.parametrize("walk", [tour, quiet_tour, said_tour])
+@pytest.mark.parametrize("walk", [tour, quiet_tour, said_tour, stop_tour, join_tour])
 def test_each_step_of_a_walk_is_explained_as_the_model_has_it(
     walk: Callable[[StoreMachine], None],
 ) -> None:
