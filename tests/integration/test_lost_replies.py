@@ -212,6 +212,76 @@ def test_control_survives_the_loss_of_any_answer(
     lose_everywhere(lossy, scenario)
 
 
+def test_a_stop_and_an_interruption_survive_the_loss_of_any_answer(
+    lossy: LossyRedis, prefix: str, provider: StandInProvider, protocol: str
+) -> None:
+    """Stops before a request leaves and after its run has ended, and a message that interrupts."""
+
+    def scenario(number: int) -> None:
+        seen = len(provider.runs)
+        delivered: list[str] = []
+        bot = Bot(
+            lossy.url,
+            f"{prefix}-{number}",
+            provider,
+            protocol,
+            lock_duration=LEASE_S,
+            on_reply=lambda one: delivered.append(one.batch_id),
+        )
+
+        def once(step: str, act: Callable[[], object]) -> None:
+            """Work until the thread is idle; act before the first such step."""
+            acts = [act]
+
+            def probe(name: str, _batch: Batch) -> None:
+                if name == f"before {step}" and acts:
+                    acts.pop()()
+
+            bot.work(probe)
+            assert not acts, "the step was reached"
+
+        with bot.queue as queue:
+            ids: list[str] = []
+
+            def add(text: str, **options: Any) -> None:
+                receipt = queue.add_message_to_thread("t", f"{number} {text}", **options)
+                assert not receipt.duplicate, lossy.lost
+                ids.append(receipt.message_id)
+
+            def stop() -> None:
+                assert queue.stop("t") is True, lossy.lost
+
+            add("unsent")
+            once("Save", stop)
+            add("answered in vain")
+            once("Finish", stop)
+            add("one")
+            once("Save", lambda: add("two", mid_run="interrupt"))
+            where = f"lost the answer to command {number}: {lossy.lost}"
+            found = [queue.get_message(message_id) for message_id in ids]
+            states = [one.status for one in found if one]
+            assert states == ["cancelled", "cancelled", "completed", "completed"], where
+            assert found[2].batch_id == found[3].batch_id, where
+            assert delivered == [found[2].batch_id], where
+            outcomes = [one.outcome for one in queue.get_timeline("t")]
+            assert outcomes == ["completed", "stopped", "stopped"], where
+            metrics = queue.get_metrics()
+            assert metrics.batches == {**metrics.batches, "completed": 1, "stopped": 2}, where
+            counted = {"queued": 4, "answered": 2, "cancelled": 2}
+            assert metrics.messages == {**metrics.messages, **counted}, where
+            assert [run.user_texts[-1] for run in provider.runs[seen:]] == [
+                f"{number} answered in vain",
+                f"{number} two",
+            ], where
+            texts = bot.remembered("t", provider.runs[seen:])
+            assert texts == [
+                f"{number} {text}" for text in ("unsent", "answered in vain", "one", "two")
+            ], where
+            assert_nothing_sticks(bot, where, lasted_s=2 * LEASE_S)
+
+    assert "EVALSHA" in lose_everywhere(lossy, scenario)
+
+
 def test_a_replicated_add_that_no_replica_has_is_never_acknowledged_whatever_is_lost(
     lossy_pair: LossyRedis,
     pair: Pair,
