@@ -404,12 +404,12 @@ async def test_a_thread_is_paused_looked_at_and_forgotten(
 async def test_a_thread_is_flushed(asgi: Asgi) -> None:
     client = asgi()
     assert (await client.post("/api/threads/t/flush")).json() == {"flushed": False}
-    body = {"message": "Hi!", "message_delay": 600}
+    body = {"message": "Hi!", "message_delay": 600, "hold": 30}
     added = (await client.post("/api/threads/t/messages", json=body)).json()
     assert added["estimated_wait_s"] > 500
     assert (await client.post("/api/threads/t/flush")).json() == {"flushed": True}
     assert (await client.get("/api/status")).json()["waiting_count"] == 1
-    for field in ({"message_delay": -1}, {"message_delay": 86_401}, {"mid_run": "stop"}):
+    for field in ({"message_delay": -1}, {"hold": 61}, {"mid_run": "stop"}):
         wrong = {"message": "Hi!", **field}
         assert (await client.post("/api/threads/t/messages", json=wrong)).status_code == 422
 

@@ -254,6 +254,7 @@ async def add(
         tenant=caller.tenant if caller.tenant is not None else body.tenant,
         wants_reply=body.wants_reply,
         message_delay=body.message_delay,
+        hold=body.hold,
         mid_run=body.mid_run,
     )
     return await _accepted(service, receipt)

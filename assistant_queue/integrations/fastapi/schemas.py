@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, mode
 from pydantic_core import PydanticKnownError
 
 from assistant_queue.client import arguments, provider_call_arguments
+from assistant_queue.core.window import MAX_HOLD_MS
 from assistant_queue.integrations.fastapi.problems import QueueProblem, problem_of_code
 from assistant_queue.integrations.fastapi.timeline_schemas import TimelineRecord, timeline_record
 from assistant_queue.models import (
@@ -165,10 +166,13 @@ class NewMessage(_Body):
         None,
         description="Seconds that it waits for further messages, instead of the queue's own.",
     )
+    hold: Annotated[float, Field(ge=0, le=MAX_HOLD_MS / 1000)] | None = Field(
+        None, description="Seconds for which the window stays open after it: the rest of an album."
+    )
     mid_run: MidRun | None = Field(
         None,
-        description="`reject`: 409 if a batch of the thread is not over. `collect`: it waits for the "
-        "next. Default: the queue's option.",
+        description="If a batch of the thread is not over: `collect`, `interrupt`, `steer`, or "
+        "`reject`, which is 409. Default: the queue's option.",
     )
 
 

@@ -194,6 +194,7 @@ class _Connection:
                     "tenant",
                     "wants_reply",
                     "message_delay",
+                    "hold",
                     "mid_run",
                 )
                 if name in request
