@@ -119,6 +119,7 @@ def written(
         }
         for call in calls
     ]
+    rounds += added(request)
     *own, last = request.items or (None,)
     if not rounds or last is None or last.role != "assistant":
         return request, earlier, rounds

@@ -40,7 +40,7 @@ def interrupt(ctx: BatchContext) -> Generator[steps.Step, Any, steps.Ending | No
     """End the batch's run, and let the messages that wait join it.
 
     Returns:
-        The end of the batch, if its run ended well before; None if it is sent again.
+        The end of the batch, if its run ended well before; None if it is sent again, or continues.
 
     Raises:
         Hold, Park, BackendError: As `end_run` raises them.
@@ -53,6 +53,8 @@ def interrupt(ctx: BatchContext) -> Generator[steps.Step, Any, steps.Ending | No
     if ctx.capabilities.stateless:
         _settle_round(ctx)
     elif ctx.capabilities.found_by is FoundBy.NOT_AT_ALL:
+        if ctx.phase is not Phase.FROZEN and ctx.request is None:
+            return None  # an earlier worker called the function, which may have ended well
         ctx.phase = Phase.FROZEN
     else:
         try:
@@ -100,6 +102,8 @@ def _continue_after(ctx: BatchContext, over: Over) -> None:
     progress.sent_ms = 0
     progress.calls = over.open_calls if ctx.capabilities.found_by is FoundBy.ANCHOR else ()
     if progress.calls:
+        progress.given = max(progress.given, over.held)
+        progress.adding = 0
         _answer_open_calls(ctx)
         progress.replies = over.said if not over.unsaid else progress.replies
         ctx.phase = Phase.SENDING
@@ -111,5 +115,5 @@ def _continue_after(ctx: BatchContext, over: Over) -> None:
     progress.run_id = None
     progress.already_in_thread = False
     if over.stored:
-        progress.stored = len(ctx.batch.messages)
+        progress.stored = over.held or len(ctx.batch.messages)
     ctx.phase = Phase.FROZEN

@@ -29,7 +29,7 @@ def prepare(ctx: BatchContext) -> Steps:
     """
     progress = ctx.progress
     stateless = ctx.capabilities.stateless
-    if ctx.phase is Phase.FROZEN:
+    if ctx.phase is Phase.FROZEN and not ctx.is_stopping:
         progress.begun = progress.given = progress.adding = 0  # all of them are sent together
     items = yield from _fitting_items(ctx)
     writes = ctx.writes

@@ -46,6 +46,7 @@ class Over:
         said: Texts of the model.
         unsaid: Those of them that the conversation does not hold.
         stored: The conversation holds the batch's own texts.
+        held: How many of its messages, if others have joined it since the run had begun; else 0.
         open_calls: Calls without outputs there.
         anchor: The conversation's end; None if it is as before the batch, or not known.
         ended: Its end, if it ended well before it could be cancelled.
@@ -54,6 +55,7 @@ class Over:
     said: tuple[str, ...] = ()
     unsaid: tuple[str, ...] = ()
     stored: bool = False
+    held: int = 0
     open_calls: tuple[ToolCall, ...] = ()
     anchor: str | None = None
     ended: RunEnded | None = None
@@ -83,11 +85,11 @@ def end_run(ctx: BatchContext, streamed: tuple[str, ...]) -> Generator[steps.Ste
             was_cancelled = True
             yield steps.Cancel(request=ctx.sent, run_id=progress.run_id or "")
         finding = yield from _find(ctx)
-        if isinstance(finding, RunAccepted):
-            progress.run_id = finding.run_id
-            if ctx.phase is not Phase.RUNNING:
-                yield from save_running(ctx, finding.run_id)
-        is_cancelable = ctx.capabilities.cancels and not was_cancelled
+        if isinstance(finding, RunAccepted | ActionRequired) and _is_open(ctx, finding):
+            progress.run_id = finding.run_id or progress.run_id
+            if ctx.phase is not Phase.RUNNING and progress.run_id:
+                yield from save_running(ctx, progress.run_id)
+        is_cancelable = ctx.capabilities.cancels and not was_cancelled and bool(progress.run_id)
         if not (_is_open(ctx, finding) and is_cancelable):
             return (yield from _over(ctx, finding, streamed))
 
@@ -136,19 +138,44 @@ def _over(
         if progress.sent_ms and wait_ms > 0:
             raise Hold(wait_ms / 1000)  # it may be on its way
         stored = finding.holds_text or progress.already_in_thread or bool(progress.calls)
-        return Over(said=before, stored=stored, open_calls=progress.calls, anchor=finding.anchor)
+        return Over(
+            said=before,
+            stored=stored,
+            held=progress.given,
+            open_calls=progress.calls,
+            anchor=finding.anchor,
+        )
     if isinstance(finding, RunAccepted):  # for ever, as it seems
-        return Over(said=(*before, *streamed), unsaid=streamed)
+        kept = ctx.capabilities.keeps_failed_text
+        return Over(said=(*before, *streamed), unsaid=streamed, stored=kept)
     shown = finding.replies or streamed
     said = finding.replies if finding.whole and finding.replies else (*before, *shown)
     if isinstance(finding, ActionRequired):
-        return Over(said=said, stored=True, open_calls=finding.calls, anchor=finding.anchor)
+        return Over(
+            said=said,
+            stored=True,
+            held=_held(ctx, finding),
+            open_calls=finding.calls,
+            anchor=finding.anchor,
+        )
     if finding.status in ENDED_WELL:
-        return Over(said=said, stored=True, anchor=finding.anchor, ended=finding)
+        held = _held(ctx, finding)
+        return Over(said=said, stored=True, held=held, anchor=finding.anchor, ended=finding)
     if ctx.capabilities.found_by is FoundBy.METADATA:
         unsaid = () if finding.replies else streamed
         return Over(said=said, unsaid=unsaid, stored=ctx.capabilities.keeps_failed_text)
     return (yield from _read_back(ctx, said, shown))
+
+
+def _held(ctx: BatchContext, finding: Finding) -> int:
+    """Return how many of the batch's messages the conversation holds, as `Over.held` says."""
+    progress = ctx.progress
+    if not progress.begun:
+        return 0
+    if progress.calls:  # found by their outputs, and all that had joined went with them
+        return len(ctx.batch.messages)
+    read = finding.steered if isinstance(finding, ActionRequired) else 0
+    return max(progress.given, progress.adding, progress.begun + read)
 
 
 def _read_back(
@@ -163,6 +190,7 @@ def _read_back(
             said=said,
             unsaid=unsaid,
             stored=bool(submitted) or ctx.progress.already_in_thread,
+            held=ctx.progress.given,
             open_calls=submitted,
             anchor=finding.anchor,
         )
@@ -173,6 +201,7 @@ def _read_back(
         said=said,
         unsaid=() if replies else unsaid,
         stored=True,
+        held=_held(ctx, finding),
         open_calls=calls,
         anchor=anchor,
     )

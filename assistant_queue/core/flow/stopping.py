@@ -17,7 +17,7 @@ from assistant_queue.core import steps
 from assistant_queue.core.failure_table import Hold, Unreachable
 from assistant_queue.core.flow.attempt import ask, still_undecided
 from assistant_queue.core.flow.context import BatchContext, Flow
-from assistant_queue.core.flow.preparation import prepare
+from assistant_queue.core.flow.preparation import items_from, prepare
 from assistant_queue.core.flow.run_end import Over, end_run
 from assistant_queue.core.flow.user_code import end_user_code
 from assistant_queue.core.runs import (
@@ -75,9 +75,17 @@ def _note(ctx: BatchContext, over: Over) -> None:
     progress.unsaid = over.unsaid
     progress.sent_ms = 0
     if not ctx.capabilities.stateless:
-        progress.calls = progress.submitted = ()
+        # Calls that the conversation holds need outputs there, from any worker.
+        is_by_anchor = ctx.capabilities.found_by is FoundBy.ANCHOR
+        progress.calls = over.open_calls if is_by_anchor else ()
+        progress.submitted = ()
     if over.anchor is not None:
         progress.anchor = over.anchor
+    if over.stored:
+        progress.given = over.held
+    elif not (progress.calls or progress.asked):  # no round stands that it could have begun with
+        progress.begun = progress.given = progress.adding = 0
+        ctx.request = None
     ctx.unanswered = tuple(call.id for call in over.open_calls)
     ctx.phase = Phase.FROZEN
 
@@ -127,12 +135,18 @@ def _unwritten(
     """Return the items that the conversation does not hold."""
     if ctx.request is None:
         yield from prepare(ctx)
-    own = ctx.sent.items if with_own else ()
+    own = ctx.sent.items if with_own else _joined(ctx)
     text = "\n\n".join(ctx.progress.unsaid)
     if not text:
         return own
     mark = f"{ctx.batch.id}-said"
     return (*own, InputItem(content=text, message_ids=(mark,), role="assistant"))
+
+
+def _joined(ctx: BatchContext) -> tuple[InputItem, ...]:
+    """Return the items of messages that have joined the batch and went with no round that stands."""
+    progress = ctx.progress
+    return items_from(ctx, progress.given) if progress.begun else ()
 
 
 def _write(ctx: BatchContext, items: tuple[InputItem, ...]) -> Generator[steps.Step, Any, Any]:
@@ -143,6 +157,7 @@ def _write(ctx: BatchContext, items: tuple[InputItem, ...]) -> Generator[steps.S
     ctx.request = replace(
         ctx.sent,
         items=items,
+        added=_joined(ctx) if ctx.capabilities.stateless else (),
         writes=True,
         anchor=ctx.sent.anchor if ctx.capabilities.stateless else progress.anchor,
         open_calls=(*ctx.sent.open_calls, *ctx.unanswered),

@@ -1,0 +1,224 @@
+"""Stops, interrupts and steers at every step, and deaths at every step after them.
+
+Each message is answered once or cancelled, each text is in the conversation once, and the thread's
+next batch is answered.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from flow_harness import Crash
+from hypothesis import given
+from hypothesis import strategies as st
+from steering_harness import KINDS, SteeredWorld, Wishing, world_of
+
+from assistant_queue.core import steps
+from assistant_queue.core.flow import MAX_DEATHS, Rules
+from assistant_queue.core.wishes import Wish
+from assistant_queue.errors import OutcomeUnknown, RequestRefused, StreamCut
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "tools": {"rounds": 2},
+    "keeps what was cut": {"rounds": 1, "keeps_cut": True},
+    "cancels slowly": {"rounds": 1, "is_stubborn": True},
+}
+CASES = [
+    pytest.param(kind, shape, id=f"{kind}-{name}")
+    for kind in KINDS
+    for name, shape in SHAPES.items()
+    if not (kind in {"chat", "function"} and {"keeps_cut", "is_stubborn"} & set(shape))
+    and not (kind == "function" and shape)
+]
+EVERY_CASE = pytest.mark.parametrize(("kind", "shape"), CASES)
+EVERY_WISH = pytest.mark.parametrize("wish", list(Wish), ids=[wish.value for wish in Wish])
+MOMENTS = [("before", False), ("after", False), ("after", True)]
+"""A wish comes before a step, or while it is carried out: then a request may be cut off."""
+
+
+def check(world: SteeredWorld, ending: steps.Ending, story: Any) -> None:
+    """Check what must hold at the end, and that the next batch is answered."""
+    story = (story, world.trace, world.steered.log)
+    was_stopped = any(entry == "wish stop" for entry in world.trace)
+    if isinstance(ending, steps.Stopped):
+        assert was_stopped, story
+        check_stopped(world, story)
+    elif isinstance(ending, steps.Failed) and world.capabilities is KINDS["function"]:
+        assert ending.reason == "parked", (story, ending)  # the worker that called it has died
+        return
+    else:
+        assert isinstance(ending, steps.Completed), (story, ending)
+        check_completed(world, story)
+    ids = set(world.ids())
+    assert not ids & {one.id for one in world.pending}, story
+    following = world.next_batch()
+    after = following.live_to_the_end()
+    story = (*story, "then", following.trace)
+    assert isinstance(after, steps.Completed), story
+    assert ("reply", "batch_2") in world.steered.log, story
+    check_conversation(world, story)
+    for one in following.ids():
+        assert world.steered.log.count(("user", one)) == 1, story
+
+
+def check_conversation(world: SteeredWorld, story: Any) -> None:
+    log = world.steered.log
+    doubled = [entry for entry, count in Counter(log).items() if count > 1]
+    assert not doubled, (doubled, story)
+    calls = [what for kind, what in log if kind == "call"]
+    outputs = [what for kind, what in log if kind == "output"]
+    assert sorted(calls) == sorted(outputs), story
+    assert not world.steered.open_runs(), story
+
+
+def check_stopped(world: SteeredWorld, story: Any) -> None:
+    assert not world.results, story
+    (stop,) = world.stopped
+    assert set(stop.result.message_ids) == set(world.ids()), story
+    texts = Counter(what for kind, what in world.steered.log if kind == "user")
+    wanted = Counter(world.ids()) if world.rules.remembers_stopped else Counter()
+    if world.rules.remembers_stopped:
+        assert texts == wanted, story
+    assert not world.steered.open_runs(), story
+
+
+def check_completed(world: SteeredWorld, story: Any) -> None:
+    assert not world.stopped, story
+    (finish,) = world.results
+    assert list(finish.result.message_ids) == world.ids(), story
+    log = world.steered.log
+    assert log[-1] == ("reply", "batch_1"), story
+    check_conversation(world, story)
+    assert [what for kind, what in log if kind == "user"] == world.ids(), story
+    assert world.steered.answers[-1] == world.ids(), story
+
+
+def steps_of(kind: str, shape: dict[str, Any], *wishes: Wishing) -> int:
+    world = world_of(kind, *wishes, **shape)
+    check(world, world.live_to_the_end(), wishes)
+    return world.number
+
+
+def dies_at(world: SteeredWorld, *places: tuple[int, str]) -> None:
+    ends = (steps.Finish, steps.Stop, steps.Bury)
+
+    def fault(number: int, step: steps.Step, when: str) -> Exception | None:
+        if when == "after" and isinstance(step, ends):
+            return None  # the batch is over: it is not claimed again
+        return Crash() if (number, when) in places else None
+
+    world.fault = fault
+
+
+@EVERY_CASE
+@EVERY_WISH
+@pytest.mark.parametrize(("when", "is_cut_off"), MOMENTS)
+def test_a_wish_at_any_step(
+    kind: str, shape: dict[str, Any], wish: Wish, when: str, is_cut_off: bool
+) -> None:
+    for number in range(1, steps_of(kind, shape) + 1):
+        made = Wishing(kind=wish, number=number, when=when)
+        world = world_of(kind, made, is_cut_off=is_cut_off, **shape)
+        check(world, world.live_to_the_end(), made)
+
+
+@EVERY_CASE
+@EVERY_WISH
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_wish_and_a_death_at_any_two_steps(
+    kind: str, shape: dict[str, Any], wish: Wish, when: str
+) -> None:
+    for number in range(1, steps_of(kind, shape) + 1):
+        made = Wishing(kind=wish, number=number, when=when)
+        for doomed in range(max(1, number - 1), number + 10):
+            for moment in ("before", "after"):
+                world = world_of(kind, made, is_cut_off=True, **shape)
+                dies_at(world, (doomed, moment))
+                check(world, world.live_to_the_end(), (made, doomed, moment))
+
+
+@EVERY_CASE
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (Wish.INTERRUPT, Wish.STOP),
+        (Wish.INTERRUPT, Wish.INTERRUPT),
+        (Wish.STEER, Wish.INTERRUPT),
+        (Wish.STEER, Wish.STEER),
+        (Wish.STEER, Wish.STOP),
+    ],
+)
+def test_two_wishes_at_any_two_steps(
+    kind: str, shape: dict[str, Any], first: Wish, second: Wish
+) -> None:
+    for number in range(1, steps_of(kind, shape) + 1):
+        one = Wishing(kind=first, number=number, when="after")
+        for later in range(number, number + 11):
+            for when in ("before", "after"):
+                other = Wishing(kind=second, number=later, when=when)
+                world = world_of(kind, one, other, is_cut_off=True, **shape)
+                check(world, world.live_to_the_end(), (one, other))
+
+
+@given(
+    case=st.sampled_from([one.values for one in CASES]),
+    wishes=st.lists(
+        st.builds(
+            Wishing,
+            kind=st.sampled_from(Wish),
+            number=st.integers(1, 50),
+            when=st.sampled_from(["before", "after"]),
+        ),
+        max_size=5,
+    ),
+    is_cut_off=st.booleans(),
+    most=st.integers(0, 3),
+    faults=st.dictionaries(
+        st.integers(1, 50),
+        st.tuples(
+            st.sampled_from(["before", "after"]),
+            st.sampled_from(["crash", "lost", "limited", "cut", "unreachable"]),
+        ),
+        max_size=5,
+    ).filter(lambda faults: sum(kind == "crash" for _, kind in faults.values()) < MAX_DEATHS),
+)
+def test_any_mixture_of_wishes_and_faults(
+    case: tuple[str, dict[str, Any]],
+    wishes: list[Wishing],
+    is_cut_off: bool,
+    most: int,
+    faults: dict[int, tuple[str, str]],
+) -> None:
+    kind, shape = case
+    if kind in {"function", "foreground"}:
+        kind = "responses"  # a request without an answer is parked
+    world = world_of(
+        kind,
+        *wishes,
+        is_cut_off=is_cut_off,
+        rules=Rules(max_attempts=20, max_interrupts=most),
+        **shape,
+    )
+
+    def fault(number: int, step: steps.Step, when: str) -> Exception | None:
+        moment, problem = faults.get(number, ("", ""))
+        if moment != when or isinstance(step, steps.Finish | steps.Stop | steps.Bury):
+            return None
+        if problem == "crash":
+            return Crash()
+        if isinstance(step, steps.Start | steps.Submit):
+            if problem == "lost":
+                return OutcomeUnknown("lost")
+            if problem == "limited" and when == "before":
+                return RequestRefused("429", counts=False)
+        if isinstance(step, steps.Watch) and problem in ("cut", "unreachable"):
+            return StreamCut("cut") if problem == "cut" else OutcomeUnknown("502")
+        if isinstance(step, steps.Find | steps.Follow) and problem in ("limited", "unreachable"):
+            return OutcomeUnknown("502")
+        return None
+
+    world.fault = fault
+    check(world, world.live_to_the_end(), (wishes, faults))
