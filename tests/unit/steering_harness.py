@@ -506,6 +506,8 @@ class SteeredWorld(World):
                 provider.cancel(step.run_id)
             case steps.Join():
                 return self._join(step)
+            case steps.ReadRevisions():
+                return steps.Revisions(messages={}, count="")
             case steps.Trim():
                 given_back = self.batch.batch.messages[step.keep :]
                 self.pending = [*given_back, *self.pending]
