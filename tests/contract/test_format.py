@@ -2,10 +2,11 @@
 
 `format_1.json` holds every key of a queue as version 0.1 wrote it, `format_1_outbox.json` replies
 that wait for their delivery, `format_1_said.json` what was said, `format_1_journal.json` the
-journal of a thread and `format_1_notes.json` its notes of the history, which format 1 has since.
-When the format changes, they stay, and new files join them. To write the last one as of today:
-`python -m tests.contract.test_format`; `write_journal`, `write_said`, `write_outbox` and `write`
-wrote the others.
+journal of a thread, `format_1_notes.json` its notes of the history and `format_1_wishes.json`
+batches that are to be stopped, interrupted or steered, which format 1 has since. When the format
+changes, they stay, and new files join them. To write the notes as of today:
+`python -m tests.contract.test_format`; `write_journal`, `write_said`, `write_outbox`,
+`write_wishes` and `write` wrote the others.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ OUTBOXES = sorted(HERE.glob("format_?_outbox.json"))
 JOURNALS = sorted(HERE.glob("format_?_journal.json"))
 NOTES = sorted(HERE.glob("format_?_notes.json"))
 SAID = sorted(HERE.glob("format_?_said.json"))
+WISHES = sorted(HERE.glob("format_?_wishes.json"))
 PREFIX = "format"
 
 
@@ -232,10 +234,53 @@ def plain_of(record: BatchRecord) -> str:
     return json.dumps(dataclasses.asdict(record), default=str)
 
 
+@pytest.mark.parametrize("path", OLD_FORMATS, ids=[path.stem for path in OLD_FORMATS])
+def test_a_wish_that_a_worker_of_an_earlier_version_left_means_nothing(
+    path: Path, redis_server: RedisServer
+) -> None:
+    """It releases a thread without removing the field, which it does not know."""
+    told = json.loads(path.read_text(encoding="utf-8"))
+    clock = FakeClock(told["now_ms"])
+    with redis.Redis.from_url(redis_server.url) as client, StandInProvider(latency=0) as provider:
+        restore(client, told["keys"])
+        for key in client.scan_iter(f"{PREFIX}:thread:*"):
+            client.hset(key, mapping={"wish": "stop 0123456789abcdef01234567", "wished": "17"})
+        with open_queue(redis_server.url, provider, clock) as queue:
+            (failed,) = queue.list_failed()
+            queue.retry_failed(failed.batch_id)
+            InstantWorker(queue.config, clock).run_until_idle()
+            assert queue.get_thread_status("paused").pending_count == 1
+            queue.resume("paused")
+            InstantWorker(queue.config, clock).run_until_idle()
+            assert {queue.get_message(name).status for name in told["messages"]} == {"completed"}
+        assert not client.keys(f"{PREFIX}:thread:*")
+        clear(client)
+
+
+@pytest.mark.parametrize("path", WISHES, ids=[path.stem for path in WISHES])
+def test_wishes_of_an_earlier_version_are_obeyed_by_this_one(
+    path: Path, redis_server: RedisServer
+) -> None:
+    told = json.loads(path.read_text(encoding="utf-8"))
+    clock = FakeClock(told["now_ms"])
+    with redis.Redis.from_url(redis_server.url) as client, StandInProvider(latency=0) as provider:
+        restore(client, told["keys"])
+        with open_queue(redis_server.url, provider, clock) as queue:
+            assert queue.get_message("stopped-1").reply == "hi"
+            assert queue.explain("stopped-1").verdict == "stopped"
+            InstantWorker(queue.config, clock).run_until_idle()
+            found = {name: queue.get_message(name).status for name in told["cancelled"]}
+            assert found == dict.fromkeys(told["cancelled"], "cancelled")
+            assert queue.get_queue_status().completed_count == 5
+        assert sorted(list(run.user_texts) for run in provider.runs) == told["runs"]
+        clear(client)
+
+
 def test_the_format_of_today_has_its_files() -> None:
     assert HERE / f"format_{FORMAT_VERSION}_journal.json" in JOURNALS
     assert HERE / f"format_{FORMAT_VERSION}_notes.json" in NOTES
     assert HERE / f"format_{FORMAT_VERSION}_said.json" in SAID
+    assert HERE / f"format_{FORMAT_VERSION}_wishes.json" in WISHES
     assert HERE / f"format_{FORMAT_VERSION}.json" in OLD_FORMATS
     assert HERE / f"format_{FORMAT_VERSION}_outbox.json" in OUTBOXES
 
@@ -273,6 +318,37 @@ def write_outbox(url: str) -> None:
         }
     text = json.dumps(told, indent=1, ensure_ascii=True, sort_keys=True)
     (HERE / f"format_{FORMAT_VERSION}_outbox.json").write_text(text + "\n", encoding="utf-8")
+
+
+def write_wishes(url: str) -> None:
+    """Batches in a back-off: to be stopped, to be interrupted, and steered; one that was stopped."""
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+        rig = Rig(client, PREFIX)
+        for thread_id in ("stop", "interrupt", "steer", "stopped"):
+            rig.add(thread_id, f"{thread_id}-1", f"{thread_id} one", delay_s=0)
+            lease = rig.claim(thread_id)
+            if thread_id == "stopped":
+                rig.stop(thread_id)
+                rig.stopped(lease)
+                continue
+            rig.postpone(lease, wait_s=5.0)
+            how = "collect" if thread_id == "stop" else thread_id
+            rig.add(thread_id, f"{thread_id}-2", f"{thread_id} two", delay_s=0, mid_run=how)
+            if thread_id == "stop":
+                rig.stop(thread_id)
+        told = {
+            "now_ms": rig.clock.ms,
+            "cancelled": ["stop-1", "stopped-1"],
+            "runs": [
+                ["interrupt one", "interrupt two"],
+                ["steer one", "steer two"],
+                ["stop two"],
+            ],
+            "keys": dump(client),
+        }
+    text = json.dumps(told, indent=1, ensure_ascii=True, sort_keys=True)
+    (HERE / f"format_{FORMAT_VERSION}_wishes.json").write_text(text + "\n", encoding="utf-8")
 
 
 def write_said(url: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
 import ssl
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,13 @@ import pytest
 import redis
 from click.testing import CliRunner
 
-from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue, StoreError
+from assistant_queue import (
+    AssistantMessageQueue,
+    AsyncAssistantMessageQueue,
+    Batch,
+    MessageCancelled,
+    StoreError,
+)
 from assistant_queue.cli import main
 from assistant_queue.clock import SystemClock
 from assistant_queue.errors import NotPermitted
@@ -212,6 +220,38 @@ def test_a_worker_writes_the_audit_and_a_producer_has_it_erased(
     audit.close()
 
 
+@pytest.mark.parametrize("user", ["producer", "web"])
+def test_a_producer_and_a_page_stop_and_interrupt_what_a_worker_answers(
+    users: Users, user: str
+) -> None:
+    begun = threading.Semaphore(0)
+
+    async def answer(batch: Batch) -> str:
+        begun.release()
+        if batch.messages[-1].text == "wait":
+            await asyncio.Event().wait()
+        return "You said: " + " | ".join(message.text for message in batch.messages)
+
+    options: dict[str, Any] = {"message_delay": 0, "backend": answer}
+    with (
+        AssistantMessageQueue(redis_url=users.url(user), **options) as asking,
+        AssistantMessageQueue(redis_url=users.url("worker"), **options) as worker,
+    ):
+        worker.start_worker()
+        first = asking.add_message_to_thread("t", "wait")
+        assert begun.acquire(timeout=PATIENCE_S)
+        assert asking.stop("t")
+        with pytest.raises(MessageCancelled):
+            asking.wait_for_reply(first.message_id, PATIENCE_S)
+        asking.add_message_to_thread("t", "wait")
+        assert begun.acquire(timeout=PATIENCE_S)
+        second = asking.add_message_to_thread("t", "hi", mid_run="interrupt")
+        reply = asking.wait_for_reply(second.message_id, PATIENCE_S)
+        assert reply == "You said: wait | hi"
+        assert users.denied() == []
+        assert asking.explain(first.message_id).verdict == "stopped"
+
+
 def test_a_viewer_sees_what_became_of_messages_and_changes_nothing(
     users: Users, provider: StandInProvider
 ) -> None:
@@ -246,6 +286,7 @@ def test_a_viewer_sees_what_became_of_messages_and_changes_nothing(
         for forbidden in (
             lambda: viewer.add_message_to_thread("t", "not me"),
             viewer.pause,
+            lambda: viewer.stop("t"),
             lambda: viewer.get_timeline("t"),
             lambda: viewer.get_jobs_by_thread_id("u"),  # texts that wait are not for viewers
             lambda: viewer.open_events("u"),

@@ -67,11 +67,11 @@ def provider() -> Iterator[StandInProvider]:
         yield standing
 
 
-def everything_in(server: RedisServer) -> str:
+def everything_in(server: RedisServer, match: str = "*") -> str:
     """Every key and every value of a Redis, unpacked where RQ has packed it."""
     found: list[bytes] = []
     with redis.Redis.from_url(server.url) as client:
-        for name in client.scan_iter(count=1000):
+        for name in client.scan_iter(match, count=1000):
             kind = client.type(name)
             readers: dict[bytes, Any] = {
                 b"none": lambda _: [],  # it expired after the scan
@@ -247,6 +247,41 @@ def test_the_key_and_the_password_are_nowhere_and_texts_not_in_logs_or_jobs(
         "the failed batch keeps its text: the search finds what is there"
     )
     assert REPLY in everything_in(guarded), "and so does the reply that was not delivered"
+
+
+@pytest.mark.parametrize("step", ["Save", "Finish"])
+def test_the_texts_of_a_stopped_batch_leave_no_trace(  # noqa: PLR0917 - fixtures
+    guarded: RedisServer,
+    prefix: str,
+    provider: StandInProvider,
+    protocol: str,
+    caplog: pytest.LogCaptureFixture,
+    step: str,
+) -> None:
+    """Stopped before its request leaves, and after its run has ended, with messages that joined."""
+    caplog.set_level(logging.DEBUG, "assistant_queue")
+    provider.model = lambda _: Reply(REPLY)
+    clock = FakeClock()
+    options = options_of(guarded, prefix, provider, protocol)
+    with with_clock(AssistantMessageQueue(**options), clock) as queue:
+        queue.add_message_to_thread("t", TEXT)
+        acts = [step]
+
+        def probe(name: str, _batch: Any) -> None:
+            if name == f"before {step}" and acts:
+                acts.clear()
+                queue.add_message_to_thread("t", TEXT, mid_run="interrupt")
+                assert queue.stop("t")
+
+        InstantWorker(queue.config, clock, probe=probe).run_until_idle()
+        stopped = queue.get_timeline("t")[-1]
+        assert stopped.outcome == "stopped"
+        kept = everything_in(guarded, f"*{prefix}*")
+        assert stopped.batch_id in kept, "the search finds what is there"
+        assert_absent((TEXT, *SECRETS), kept, "Redis")
+        assert_absent((TEXT, REPLY, *SECRETS), rq_jobs_in(guarded), "RQ's jobs")
+        assert_absent((TEXT, REPLY, *SECRETS), journals_in(guarded), "the journals")
+        assert_absent((TEXT, REPLY, *SECRETS), written(caplog), "the log")
 
 
 def test_the_key_and_the_password_are_not_even_in_the_libraries_logs(
