@@ -11,7 +11,7 @@ import pytest
 
 from assistant_queue import AssistantMessageQueue, Batch, Event, MessageStatus
 from assistant_queue.testing import StandInProvider
-from assistant_queue.testing.provider import Never, Reply, ToolCalls, Turn
+from assistant_queue.testing.provider import Never, Reply, ToolCalls, Turn, refuse
 from assistant_queue.testing.provider.script import Outcome
 from tests.conftest import PATIENCE_S, RedisServer
 from tests.integration.conftest import wait_until
@@ -162,6 +162,21 @@ def test_a_batch_is_stopped_if_its_only_message_is_removed(queue: AssistantMessa
     assert queue.get_thread_status("t").state == "idle"
     assert not queue.cancel(first, running=True)
     assert not queue.edit_message(first, "too late", running=True)
+
+
+def test_a_batch_that_fails_after_an_interruption_repeats_no_text_when_it_is_retried(
+    shared: dict[str, Any], provider: StandInProvider
+) -> None:
+    chosen = backend("assistants", provider)
+    with AssistantMessageQueue(**shared, **chosen, max_attempts=1) as queue:
+        queue.start_worker()
+        first = running(queue, "wait")
+        provider.fault("runs.create", refuse(401, "invalid_api_key", "no"))
+        second = add(queue, "hi", mid_run="interrupt")
+        wait_until(lambda: status_of(queue, second).status == "failed", PATIENCE_S)
+        queue.retry_failed(queue.list_failed()[0].batch_id)
+        assert queue.wait_for_reply(second, PATIENCE_S) == "You said: wait | hi"
+        assert status_of(queue, first).reply == "You said: wait | hi"
 
 
 def test_after_so_many_interruptions_messages_wait(

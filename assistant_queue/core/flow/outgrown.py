@@ -68,6 +68,8 @@ def renew(ctx: BatchContext, info: ErrorInfo) -> Flow:
         return (yield from refuse(ctx, info))
     conversation_id, progress.anchor = renewed
     progress.already_in_thread = False  # the batch's own texts are in the old conversation
+    if ctx.capabilities.found_by is FoundBy.METADATA:
+        progress.stored = 0  # and those with its mark are not carried over
     progress.error = info
     is_first = progress.origin is None
     progress.origin = progress.origin or old_id

@@ -148,7 +148,11 @@ def retry_failed(namespace: Namespace, batch_id: str) -> Operation[None]:
         )
         is_held = bool(failure.get("held"))
     with reading(namespace.keys.dead(batch_id)):
-        messages = [replace(unpack(entry), held=is_held) for entry in entries]
+        stored = int(failure.get("stored", 0))
+        messages = [
+            replace(unpack(entry), held=is_held or place < stored)
+            for place, entry in enumerate(entries)
+        ]
     reply = yield namespace.call(
         "return_failed",
         failed.thread_id,

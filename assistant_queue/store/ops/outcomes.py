@@ -280,6 +280,8 @@ def bury(
         "message_ids": list(message_ids),
         "held": progress.already_in_thread,
     }
+    if progress.stored:
+        failure["stored"] = progress.stored
     if fallback is not None:
         failure["fallback"] = fallback
     claimed = lease.claimed
