@@ -158,7 +158,8 @@ class Interruption:
             )
             return
         if self._held.wish is Wish.INTERRUPT:
-            self._held.wish = batch.seen = None
+            self._held.wish_obeyed(None)
+            batch.seen = None
 
     async def close(self) -> None:
         """Listen to no more wishes."""

@@ -69,21 +69,31 @@ class HeldLease(Generic[AnyLease]):
         self._gives_up = gives_up
         self._on_lost = on_lost
         self._clock = clock
+        self._obeyed_at = -math.inf
         self._lost = False
 
     def remaining_s(self) -> float:
         """Seconds left of the lease as this process knows it; 0 once it is lost."""
         return 0.0 if self._lost else max(0.0, self._ends - self._clock.monotonic())
 
-    def extend(self, ends: float, renewed: Renewed) -> None:
-        """Record a renewal that was granted."""
+    def extend(self, asked_at: float, lease_s: float, renewed: Renewed) -> None:
+        """Record a renewal that was granted; it was sent at `asked_at`."""
         is_new = renewed.has_subscribers and not self.listened
-        self._ends = ends
+        self._ends = asked_at + lease_s
         self.guard_id = renewed.guard_id
         self.listened = renewed.has_subscribers
-        self.note_wish(renewed.wish)
+        if renewed.wish is Wish.STOP or asked_at >= self._obeyed_at:
+            self.note_wish(renewed.wish)
         if is_new and self.on_listened is not None:
             self.on_listened()
+
+    def wish_obeyed(self, left: Wish | None) -> None:
+        """Record that a wish was obeyed in a write, and which one is left.
+
+        A renewal that was sent before may still return the one that was obeyed.
+        """
+        self.wish = left
+        self._obeyed_at = self._clock.monotonic()
 
     def note_wish(self, wish: Wish | None) -> None:
         """Record a wish that a script returned; None changes nothing."""
@@ -295,7 +305,7 @@ class LeaseKeeper:
                 raise answer
         for held, answer in zip(leases, answers, strict=True):
             if isinstance(answer, Renewed):
-                held.extend(asked_at + self._lease_s, answer)
+                held.extend(asked_at, self._lease_s, answer)
                 continue
             with self._changed:
                 was_held = held in self._held

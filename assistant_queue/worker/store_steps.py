@@ -48,7 +48,7 @@ class StoreSteps:
             )
         )
         batch.joined_by(messages)
-        batch.held.wish = wish
+        batch.held.wish_obeyed(wish)
         batch.phase = step.phase
         batch.progress = step.progress
         return steps.Joined(messages=messages, unreadable=unreadable)

@@ -69,7 +69,7 @@ async def ensure_lease(runtime: Runtime, held: HeldLease[Any], what: str) -> Non
     if renewed is None:
         held.lose()
         raise LeaseLost(f"{what} is another worker's now; nothing was sent")
-    held.extend(asked_at + lease_s, renewed)
+    held.extend(asked_at, lease_s, renewed)
 
 
 async def write_once(runtime: Runtime, operation: Callable[[], Operation[Any]]) -> Any:

@@ -14,10 +14,11 @@ from assistant_queue.clock import Clock, SystemClock
 from assistant_queue.core.flow import Claimed
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.thread_state import Phase
+from assistant_queue.core.wishes import Wish
 from assistant_queue.errors import NotPermitted, StoreError, StoreUnavailable
 from assistant_queue.models import Batch
 from assistant_queue.store.calls import Namespace, Operation
-from assistant_queue.store.ops.leases import Lease
+from assistant_queue.store.ops.leases import Lease, Renewed
 from assistant_queue.store.transport.stores import SyncStore
 from assistant_queue.testing.fake_clock import FakeClock
 from assistant_queue.worker.lease import RENEWALS, HeldLease, LeaseKeeper
@@ -306,3 +307,23 @@ def test_a_renewal_that_crosses_the_end_of_its_batch_says_nothing_of_another_wor
     keeper.sleeps()
     assert keeper.lost == ["lost"]
     assert not ending.is_lost
+
+
+def test_a_renewal_that_was_sent_before_a_wish_was_obeyed_does_not_repeat_it() -> None:
+    clock = FakeClock()
+    keeper = Keeper(clock)
+    held = keeper.keep("t", due_in_s=1000)
+    wishes: list[Wish | None] = []
+    held.on_wish = lambda: wishes.append(held.wish)
+    asked_at = clock.monotonic()
+    held.extend(asked_at, LEASE_S, Renewed(0, "guard", wish=Wish.INTERRUPT))
+    clock.advance(1)
+    held.wish_obeyed(None)
+    held.extend(asked_at, LEASE_S, Renewed(0, "guard", wish=Wish.INTERRUPT))
+    assert (held.wish, wishes) == (None, [Wish.INTERRUPT])
+    held.extend(asked_at, LEASE_S, Renewed(0, "guard", wish=Wish.STOP))
+    assert held.wish is Wish.STOP
+    held.wish_obeyed(None)
+    held.extend(clock.monotonic(), LEASE_S, Renewed(0, "guard", wish=Wish.INTERRUPT))
+    assert held.wish is Wish.INTERRUPT
+    keeper.close_and_wait()
