@@ -401,6 +401,45 @@ def test_a_copy_of_an_add_that_interrupts_makes_no_wish_again(store: Rig) -> Non
     assert store.wish() == ""
 
 
+# --- keys of another type -------------------------------------------------------------------------
+
+
+def quarantined(store: Rig) -> int:
+    return int(store.client.zcard(store.keys.quarantine))
+
+
+def test_a_stop_that_meets_a_batch_of_another_type_quarantines_it(store: Rig) -> None:
+    claimed(store)
+    store.client.set(store.keys.frozen("thread"), "x")
+    assert not store.stop()
+    assert quarantined(store) > 0
+    assert store.wish() == ""
+
+
+def test_a_thread_that_cannot_be_read_loses_its_wish_with_its_hash(store: Rig) -> None:
+    claimed(store)
+    store.add(message_id="m2", mid_run="interrupt", delay_s=0)
+    store.stop()
+    store.client.hset(store.keys.thread("thread"), "due", "never")
+    assert not store.stop()
+    assert (quarantined(store) > 0, store.wish()) == (True, "")
+    assert store.ids(store.keys.dead("batch-1")) == ["m1"]
+    assert store.pending() == ["m2"]
+
+
+def test_a_join_that_meets_waiting_messages_of_another_type_ends_with_the_batch_failed(
+    store: Rig,
+) -> None:
+    lease = claimed(store)
+    store.add(message_id="m2", mid_run="interrupt", delay_s=0)
+    store.client.delete(store.keys.pending("thread"))
+    store.client.set(store.keys.pending("thread"), "x")
+    with pytest.raises(LeaseLost):
+        store.join(lease)
+    assert store.ids(store.keys.dead("batch-1")) == ["m1"]
+    assert quarantined(store) > 0
+
+
 # --- ends that have not seen a stop ---------------------------------------------------------------
 
 
