@@ -56,9 +56,9 @@ class Scene:
         held = self.keeper.hold(lease, claimed_at, 10 * LEASE_S, lambda: self.lost.append(thread))
         extend = held.extend
 
-        def extended(ends: float, renewed: lease_ops.Renewed) -> None:
+        def extended(asked_at: float, lease_s: float, renewed: lease_ops.Renewed) -> None:
             self.renewed[thread] += 1
-            extend(ends, renewed)
+            extend(asked_at, lease_s, renewed)
 
         held.extend = extended  # type: ignore[method-assign]
         return held
