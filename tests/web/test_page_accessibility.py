@@ -10,10 +10,11 @@ from playwright.async_api import Page, expect
 
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.testing import StandInProvider
-from assistant_queue.testing.provider import RunFailure
+from assistant_queue.testing.provider import Reply, RunFailure
 from tests.web.browser import Person, replies, say
 from tests.web.conftest import patient, running
 from tests.web.test_page_answers import ANSWER
+from tests.web.test_page_stop import ANSWER as LONG_ANSWER
 from tests.web.test_page_uploads import choose, png, upload
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
@@ -80,3 +81,46 @@ async def test_every_state_keeps_the_rules(
             assert await faults(mia) == [], "a conversation"
             await mia.locator(".picture").first.click()
             assert await faults(mia) == [], "a picture in full"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+async def test_stopped_and_interrupted_answers_keep_the_rules(
+    person: Person, queue: AssistantMessageQueue, provider: StandInProvider, width: int, scheme: str
+) -> None:
+    provider.model = lambda _: Reply(LONG_ANSWER, chunks=20)
+    with patient(queue, 300) as other, provider.hold("speaking"):
+        other.start_worker()
+        with running(other) as site:
+            mia = await person(
+                "Mia",
+                url=site.url,
+                viewport={"width": width, "height": 800},
+                color_scheme=scheme,
+                reduced_motion="reduce",
+            )
+            await say(mia, "where is my order?", "number 8", "oops")
+            await expect(mia.locator(".message.waiting")).to_have_count(3)
+            await asyncio.to_thread(other.flush, "kitchen")
+            await expect(replies(mia, ".working")).to_contain_text("One two")
+            await say(mia, "in euros")
+            await expect(mia.get_by_role("button", name="Answer now")).to_have_count(1)
+            await mia.get_by_role("button", name="Edit: number 8").click()
+            assert await faults(mia) == [], "an answer under way, and an edit of its message"
+            await mia.fill("#text", "number 7")
+            await mia.keyboard.press("Enter")
+            await expect(mia.locator(".reply .summary")).to_contain_text("interrupted")
+            await mia.get_by_role("button", name="Take back: oops").click()
+            await expect(mia.locator(".message.cancelled")).to_have_count(1)
+            await expect(replies(mia, ".working")).to_contain_text("One two")
+            assert await faults(mia) == [], "an interrupted answer"
+            await mia.route(
+                "**/messages/*?running=true",
+                lambda route: route.fulfill(json={"edited": True, "cancelled": True}),
+            )
+            await mia.get_by_role("button", name="Take back: in euros").click()
+            await expect(mia.get_by_text("Taking back…")).to_be_visible()
+            assert await faults(mia) == [], "a wish that is not fulfilled yet"
+            await mia.get_by_role("button", name="Stop the answer").click()
+            await expect(mia.locator(".reply.stopped .quietly")).to_have_text("Stopped here.")
+            assert await faults(mia) == [], "a stopped answer"

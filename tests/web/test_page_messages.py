@@ -120,7 +120,7 @@ async def test_an_edit_that_comes_too_late_says_so_and_keeps_the_words(
     await expect(mia.locator("#trouble")).to_contain_text("as a new message")
     await expect(mia.locator("#text")).to_have_value("much more")
     await mia.get_by_role("button", name="Take back: more").click()
-    await expect(mia.locator("#trouble")).to_have_text("Too late: it is being answered.")
+    await expect(mia.locator("#trouble")).to_have_text("Too late to change that.")
     await expect(mia.locator(".message .bubble").last).to_have_text("more")
 
 

@@ -47,6 +47,10 @@ def test_parts_of_strangers_are_shown_as_text_or_not_at_all() -> None:
     assert "# fail 0" in run_node("parts.test.mjs")
 
 
+def test_wishes_for_messages_last_until_events_say_what_became_of_them() -> None:
+    assert "# fail 0" in run_node("wishes.test.mjs")
+
+
 def test_days_begin_by_the_readers_clock() -> None:
     assert "# fail 0" in run_node("times.test.mjs", TZ="Asia/Tokyo")
 

@@ -1,4 +1,4 @@
-// The field: writing a message, and editing one that still waits.
+// The field: writing a message, and editing one that is not answered yet.
 
 import { Attachments } from "./attach.js";
 import { newId } from "./net.js";
@@ -9,8 +9,8 @@ const TALLEST = 180;
 const ONE_LINE = 50;
 
 export class Composer {
-  constructor({ limits, onSay, onEdit, onTyping, onTrouble, lastWaiting }) {
-    Object.assign(this, { onSay, onEdit, onTyping, lastWaiting });
+  constructor({ limits, onSay, onEdit, onTyping, onTrouble, lastOpen }) {
+    Object.assign(this, { onSay, onEdit, onTyping, lastOpen });
     this.field = by("text");
     this.typedAt = 0;
     this.waits = false; // to be sent as soon as its files are read
@@ -42,7 +42,7 @@ export class Composer {
       event.preventDefault();
       this.endEdit();
     } else if (event.key === "ArrowUp" && !this.field.value && !this.editing) {
-      const last = this.lastWaiting();
+      const last = this.lastOpen();
       if (!last) return;
       event.preventDefault();
       this.edit(last);
@@ -71,8 +71,8 @@ export class Composer {
     if (isSent) this.submit();
   }
 
-  edit({ id, text, files }) {
-    this.editing = { id, hasFiles: Boolean(files), draft: this.editing ? this.editing.draft : this.field.value };
+  edit({ id, text, files, status }) {
+    this.editing = { id, isRunning: status === "working", hasFiles: Boolean(files), draft: this.editing ? this.editing.draft : this.field.value };
     this.showEdit();
     this.put(text);
   }
@@ -91,7 +91,14 @@ export class Composer {
     this.put(draft);
   }
 
-  // The message that is edited waits no longer: what is in the field becomes a new one.
+  // The message that is edited is being answered now.
+  editsRunning(isRunning) {
+    if (this.editing.isRunning === isRunning) return;
+    this.editing.isRunning = isRunning;
+    this.showEdit();
+  }
+
+  // The message that is edited can be changed no longer: what is in the field becomes a new one.
   release(id) {
     if (this.editing?.id !== id) return false;
     this.editing = null;
@@ -101,6 +108,7 @@ export class Composer {
 
   showEdit() {
     by("editing").hidden = !this.editing;
+    if (this.editing) by("editing-text").textContent = `You are editing your message.${this.editing.isRunning ? " Its answer will begin anew." : ""}`;
     by("attach").disabled = Boolean(this.editing);
     by("compose").classList.toggle("edits", Boolean(this.editing));
     by("send").setAttribute("aria-label", this.editing ? "Save" : "Send");

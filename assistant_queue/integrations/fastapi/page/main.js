@@ -2,9 +2,9 @@
 
 import { Composer } from "./compose.js";
 import { Outbox, request, Stream } from "./net.js";
-import { contentOf } from "./parts.js";
 import { initials } from "./rows.js";
-import { apply, initial, lastWaiting, messageOf, refuse, remember, say, sendAgain, takeBack, underWay } from "./state.js";
+import { Own } from "./own.js";
+import { apply, initial, lastOpen, refuse, remember, say, sendAgain, underWay } from "./state.js";
 import { View } from "./view.js";
 
 const by = (id) => document.getElementById(id);
@@ -32,7 +32,16 @@ function roomOf(path) {
 
 const view = new View(
   { assistant: settings.assistant, room, windowS: settings.window_s },
-  { older: moreHistory, takeBack: giveUp, retry, edit, sendAgain: again, writeAgain, stop },
+  {
+    older: moreHistory,
+    retry,
+    stop,
+    edit: (id) => own.edit(id),
+    takeBack: (id) => own.takeBack(id),
+    answerNow: (id) => own.answerNow(id),
+    sendAgain: (id) => own.sendAgain(id),
+    writeAgain: (id) => own.writeAgain(id),
+  },
 );
 
 function changed() {
@@ -98,11 +107,12 @@ by("me").addEventListener("click", askName);
 const stream = new Stream(address, "", {
   onEvent: (event) => {
     if (event.type === "closed") view.problem(event.code === "not_allowed" || event.code === "not_authenticated" ? event.detail : null);
+    if (event.type === "interrupt_refused") own.refused(event.reason);
     apply(state, event, Date.now());
     if (event.type === "events_missed") startOver();
     if (event.type === "batch_dead_lettered" || event.type === "batch_parked") askForFallback(event);
     if (event.type === "message_queued") outbox.drop(event.message_id);
-    checkEdit();
+    own.checkEdit();
     changed();
   },
   onState: (now) => view.connection(now),
@@ -172,61 +182,7 @@ async function moreHistory() {
   changed();
 }
 
-// --- one's own messages -------------------------------------------------------------------------------------------------
-
-const TOO_LATE = "Too late: it is being answered.";
-
-async function giveUp(id) {
-  if (messageOf(state, id)?.status === "waiting") {
-    const answer = await change(id, "DELETE");
-    if (answer && !answer.cancelled) view.notice(TOO_LATE);
-    return;
-  }
-  outbox.drop(id);
-  takeBack(state, id);
-  changed();
-}
-
-function edit(id) {
-  const message = messageOf(state, id);
-  if (message) composer.edit(message);
-}
-
-async function saveEdit(id, text) {
-  const message = messageOf(state, id);
-  if (message?.text === text) return;
-  const answer = await change(id, "PATCH", { message: contentOf(text, message?.files?.parts) });
-  if (answer?.edited) return;
-  if (answer) view.notice(`${TOO_LATE} What you wrote is in the field: send it as a new message.`);
-  if (!by("text").value) composer.put(text);
-}
-
-// The service's answer to a change of a waiting message; null, and a notice, if there is none.
-async function change(id, method, body) {
-  const answer = await request(`${address}/messages/${encodeURIComponent(id)}`, method, body).catch(() => null);
-  if (answer?.ok) return answer.json();
-  const problem = await answer?.json().catch(() => null);
-  view.notice(answer ? `That did not work. ${problem?.detail ?? ""}`.trim() : "There is no connection. Try again in a moment.");
-  return null;
-}
-
-function checkEdit() {
-  const id = composer.editing?.id;
-  if (id && messageOf(state, id)?.status !== "waiting" && composer.release(id)) view.notice(`${TOO_LATE} What you write now is a new message.`);
-}
-
-function again(id) {
-  const message = messageOf(state, id);
-  if (!message) return;
-  sendAgain(state, id);
-  outbox.add({ id, author: message.author, text: message.text, parts: message.files?.parts });
-  changed();
-}
-
-function writeAgain(id) {
-  const message = messageOf(state, id);
-  if (message) composer.add(message);
-}
+// --- an answer ----------------------------------------------------------------------------------------------------------
 
 async function stop() {
   const batch = underWay(state);
@@ -258,10 +214,11 @@ const composer = new Composer({
     view.follows = true;
     changed();
   },
-  onEdit: saveEdit,
+  onEdit: (id, text) => own.saveEdit(id, text),
   onTyping: () => request(`${address}/typing`, "POST", { author: view.me }).catch(() => {}),
-  lastWaiting: () => lastWaiting(state, view.me),
+  lastOpen: () => lastOpen(state, view.me),
 });
+const own = new Own({ address, state, view, outbox, composer, changed });
 
 by("share").addEventListener("click", async () => {
   const label = by("share").textContent;

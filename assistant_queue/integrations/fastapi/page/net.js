@@ -1,4 +1,5 @@
 import { contentOf } from "./parts.js";
+import { EVENT_TYPES } from "./state.js";
 
 // The way to the server: one stream of events that is resumed wherever it broke, and an outbox that sends each message until it is taken.
 
@@ -6,11 +7,7 @@ const FIRST_PAUSE = 400;
 const LONGEST_PAUSE = 8000;
 const ASLEEP = 30000; // a page that was hidden for longer does not trust its connection
 
-const EVENTS = [
-  "message_queued", "message_edited", "message_cancelled", "window_moved", "typing", "batch_claimed", "run_started", "text_delta",
-  "tool_called", "tool_answered", "reply_ready", "attempt_failed", "batch_parked", "batch_dead_lettered", "batch_retried",
-  "batch_discarded", "said", "run_stopped", "run_interrupted", "message_steered", "events_missed", "presence", "caught_up", "closed",
-];
+const EVENTS = [...EVENT_TYPES, "closed"];
 
 export class Stream {
   constructor(address, name, { onEvent, onState }) {

@@ -5,6 +5,7 @@ import { copyButton, element, RichText } from "./rich.js";
 import { filesNode } from "./shown_files.js";
 import { replyOf } from "./state.js";
 import { timeOf } from "./times.js";
+import { isOpen } from "./wishes.js";
 
 const OVER = new Set(["failed", "stopped", "cancelled"]); // ends without an answer
 
@@ -66,16 +67,18 @@ export class Row {
     if (row.edited && row.status !== "cancelled") say("Edited");
     const words = { sending: "Sending…", cancelled: "Taken back", failed: "Not answered", stopped: "Stopped" }[row.status];
     if (words) say(words);
+    if (row.wish) say({ edit: "Changing…", remove: "Taking back…", now: "Joining the answer…" }[row.wish.kind]);
+    if (row.late && !OVER.has(row.status)) say(lateWords(row.late));
     if (row.status === "refused") {
       const isFast = Boolean(row.why?.until);
       say(isFast ? "Too fast: it is sent again in a moment." : `Not sent. ${row.why?.detail ?? ""}`.trim());
       if (!isFast) line.append(link("Try again", () => actions.sendAgain(row.id)));
     }
-    if (row.status === "waiting" && isMine) line.append(link("Edit", () => actions.edit(row.id)));
-    if (row.status === "refused" || row.status === "sending" || (row.status === "waiting" && isMine)) {
-      line.append(link("Take back", () => actions.takeBack(row.id)));
-    }
-    if (isMine && OVER.has(row.status)) line.append(link("Write again", () => actions.writeAgain(row.id)));
+    const isChangeable = isMine && isOpen(row) && !row.wish;
+    if (row.canJoin) line.append(link("Answer now", () => actions.answerNow(row.id)));
+    if (isChangeable) line.append(link("Edit", () => actions.edit(row.id)));
+    if (row.status === "refused" || row.status === "sending" || isChangeable) line.append(link("Take back", () => actions.takeBack(row.id)));
+    if (isMine && (OVER.has(row.status) || row.late?.content)) line.append(link("Write again", () => actions.writeAgain(row.id)));
     for (const button of line.querySelectorAll("button")) button.setAttribute("aria-label", `${button.textContent}: ${shortened(row.text || row.files?.list[0].name || "")}`);
     return line.childNodes.length ? [line] : [];
   }
@@ -136,6 +139,11 @@ function messageHead(row, isMine) {
   head.append(element("span", isMine ? "You" : (row.author ?? "Somebody"), isMine ? "unseen" : "author"));
   if (row.at) head.append(timeOf(row.at));
   return head;
+}
+
+function lateWords({ kind, isRefused }) {
+  const what = kind === "edit" ? "Not changed" : "Not taken back";
+  return `${what}: the answer ${isRefused ? "could not be interrupted" : "came first"}.`;
 }
 
 const shortened = (text) => (text.length > 40 ? `${text.slice(0, 40)}…` : text);

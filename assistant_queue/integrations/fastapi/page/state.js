@@ -1,10 +1,11 @@
 // What the page knows, and how events change it. Pure: no network, no clock, no document. The tests run it without a browser.
 //
 // state.items holds, in order: messages {kind: "message", id, author, text, status, ...} and batches {kind: "batch", id, status, parts, tools, ...}.
-// A message is: sending, refused (not taken by the server), waiting, working, answered, cancelled, failed, stopped.
+// A message is: sending, refused (not taken by the server), waiting, working, answered, cancelled, failed, stopped. Of this page's own, `wishes.js` has more.
 // A batch is: working, done, retrying, failed, parked, discarded, stopped.
 
 import { shownOf } from "./parts.js";
+import { fulfil, isOpen, refuseWishes, settleWish } from "./wishes.js";
 
 export function initial() {
   return {
@@ -58,12 +59,19 @@ const changes = {
   },
   message_edited(state, event) {
     const message = find(state, "message", event.message_id);
-    if (message) Object.assign(message, { ...shownOf(event.content), edited: true });
+    if (!message) return;
+    Object.assign(message, { ...shownOf(event.content), edited: true });
+    fulfil(message, "edit");
   },
   message_cancelled(state, event) {
     const message = find(state, "message", event.message_id);
-    if (message) message.status = "cancelled";
-    if (state.window && --state.window.count < 1) state.window = null;
+    const isOfBatch = message?.status === "working"; // and in no window
+    if (message) {
+      message.status = "cancelled";
+      settleWish(message);
+      delete message.late;
+    }
+    if (!isOfBatch && state.window && --state.window.count < 1) state.window = null;
   },
   window_moved(state, event) {
     state.window = event.pending_count ? { dueAt: event.due_at, count: event.pending_count } : null;
@@ -125,6 +133,12 @@ const changes = {
     mark(state, event.message_ids, "working");
     countWaiting(state);
   },
+  // The answer that is under way is finished first.
+  interrupt_refused(state, event) {
+    const batch = find(state, "batch", event.batch_id);
+    if (batch) batch.isFirm = true;
+    refuseWishes(state.items);
+  },
   // Joined to the answer that is under way.
   message_steered(state, event) {
     const batch = moved(state, event);
@@ -166,6 +180,8 @@ const changes = {
   },
 };
 
+export const EVENT_TYPES = Object.keys(changes);
+
 function fail(state, event, status) {
   const batch = batchOf(state, event);
   Object.assign(batch, { status, parts: [], error: event.error });
@@ -206,7 +222,11 @@ function countWaiting(state) {
 }
 
 function mark(state, ids, status) {
-  for (const item of state.items) if (item.kind === "message" && ids.includes(item.id)) item.status = status;
+  for (const item of state.items) {
+    if (item.kind !== "message" || !ids.includes(item.id)) continue;
+    item.status = status;
+    settleWish(item);
+  }
 }
 
 // --- what this page itself says ----------------------------------------------------------------------------------------
@@ -227,8 +247,17 @@ export function sendAgain(state, id) {
   if (message && message.status === "refused") Object.assign(message, { status: "sending", why: null });
 }
 
-export function lastWaiting(state, me) {
-  return state.items.findLast((item) => item.kind === "message" && item.status === "waiting" && (item.mine || item.author === me));
+const isOwn = (item, me) => item.kind === "message" && (item.mine || (item.author !== null && item.author === me));
+
+// The last of one's own that can be edited.
+export const lastOpen = (state, me) => state.items.findLast((item) => isOwn(item, me) && isOpen(item) && !item.wish);
+
+// The message that may interrupt the answer under way; all that wait join it then. The last of one's own, if no wish is on its way.
+export function promotable(state, me) {
+  const batch = underWay(state);
+  if (batch?.status !== "working" || batch.isFirm) return null;
+  const own = state.items.filter((item) => isOwn(item, me) && item.status === "waiting");
+  return own.some((item) => item.wish) ? null : (own.at(-1) ?? null);
 }
 
 // The batch that can be stopped: one of a thread is under way at a time.

@@ -3,7 +3,7 @@
 import { spoken } from "./markdown.js";
 import { element } from "./rich.js";
 import { avatar, Row } from "./rows.js";
-import { replyOf, underWay, whoTypes, windowText } from "./state.js";
+import { promotable, replyOf, underWay, whoTypes, windowText } from "./state.js";
 import { withDays } from "./times.js";
 
 const by = (id) => document.getElementById(id);
@@ -51,7 +51,7 @@ export class View {
 
   draw(state) {
     const list = by("items");
-    const rows = withDays(rowsOf(state), Date.now());
+    const rows = withDays(rowsOf(state, promotable(state, this.me)), Date.now());
     const before = this.scroll.scrollHeight;
     const wasAtTop = this.scroll.scrollTop;
     let grewAbove = false;
@@ -174,11 +174,11 @@ export class View {
   }
 }
 
-function rowsOf(state) {
+function rowsOf(state, joining) {
   return [
     ...state.older.map((row) => ({ ...row, key: `older ${row.id}`, kind: row.role === "user" ? "message" : "said", status: "answered" })),
     ...(state.missed ? [{ key: "gap", kind: "gap", text: "Some of what happened here is not kept any more." }] : []),
-    ...state.items.map((item) => ({ ...item, key: `${item.kind} ${item.id}`, at: item.at ?? item.readyAt ?? item.claimedAt })),
+    ...state.items.map((item) => ({ ...item, canJoin: item === joining, key: `${item.kind} ${item.id}`, at: item.at ?? item.readyAt ?? item.claimedAt })),
   ];
 }
 
