@@ -90,6 +90,36 @@ def test_a_moment_of_chaos_over_chat_completions_stores_and_delivers_each_reply_
     assert outcome.done["fault"] >= 3
 
 
+@pytest.mark.usefixtures("forked_workers")
+@pytest.mark.parametrize("protocol", ["responses", "assistants", "chat_completions"])
+def test_a_moment_of_stops_and_interrupts_answers_or_cancels_each_message_once(
+    protocol: str, one_redis: RedisServer, tmp_path: Path
+) -> None:
+    settings = ChaosSettings(
+        seconds=6,
+        seed=5,
+        protocol=protocol,
+        workers=2,
+        kill_every=2,
+        restart_every=4,
+        steering=True,
+        threads=8,
+        drain=120,
+    )
+    outcome = run(settings, redis_program=one_redis.program, logs=tmp_path)
+    assert outcome.holds, table(outcome)
+    assert outcome.steering is not None
+    assert outcome.steering.answered > 5, table(outcome)
+    assert outcome.steering.answered + outcome.steering.cancelled == outcome.verdict.sent
+
+
+def test_a_plan_with_stops_and_interrupts_leaves_the_rest_as_it_was() -> None:
+    plain, more = make_plan(ChaosSettings()), make_plan(ChaosSettings(steering=True))
+    assert [event for event in more if event in plain] == plain
+    kinds = {event.kind for event in more if event not in plain}
+    assert kinds == {"halt", "interrupt", "steer", "fault"}
+
+
 def test_the_seed_is_the_plan() -> None:
     first, again, other = (
         make_plan(ChaosSettings(seed=3)),
@@ -395,6 +425,35 @@ def test_the_runner_goes_red_for_a_build_without_a_safeguard(
     assert not outcome.holds, table(outcome)
     assert outcome.verdict.doubled, table(outcome)
     assert outcome.verdict.lost == 0, table(outcome)
+
+
+def test_the_runner_goes_red_for_a_build_that_does_not_ask_what_a_stop_has_left(
+    one_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WITHOUT", "asking")
+    settings = ChaosSettings(
+        seconds=4,
+        workers=1,
+        request_timeout=2.0,
+        steering=True,
+        drain=60,
+        app="tests.integration.broken_chaos:queue",
+    )
+    plan = [
+        *faults("responses.create: slow", 1, 0.1),
+        *faults("items.create: works, drops", 1, 0.1),
+        *says(1, 0.1),
+        *(
+            PlannedFault(at=1.0 + 0.3 * again, kind="halt", thread=f"t{number}")
+            for number in range(10)
+            for again in range(5)
+        ),
+    ]
+    plan.sort(key=lambda event: event.at)
+    outcome = run(settings, plan=plan, redis_program=one_redis.program, logs=tmp_path)
+    assert not outcome.holds, table(outcome)
+    assert outcome.steering is not None
+    assert any("in its conversation 2 times" in one for one in outcome.steering.details)
 
 
 def test_the_runner_goes_red_for_a_build_that_does_not_ask_what_was_written(

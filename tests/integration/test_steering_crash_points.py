@@ -15,7 +15,7 @@ from tests.integration.test_crash_points import TEXTS, Bot, with_tools
 
 PROTOCOLS = ["responses", "assistants", "chat_completions"]
 WISHES = ["stop", "interrupt", "steer"]
-PLACES = [("before Start", 1), ("before Answer", 1), ("before Submit", 1), ("before Submit", 2)]
+PLACES = [("before Start", 1), ("before Answer", 1), ("before Submit", 2)]
 
 
 class WishesAndDies:
@@ -63,7 +63,7 @@ def provider() -> Iterator[StandInProvider]:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("wish", WISHES)
 @pytest.mark.parametrize("place", PLACES, ids=[f"{name} {nth}" for name, nth in PLACES])
-def test_a_death_at_every_step_after_a_wish(
+def test_a_death_at_every_step_after_a_wish(  # noqa: PLR0917 - fixtures and cases
     one_redis: RedisServer,
     prefix: str,
     provider: StandInProvider,

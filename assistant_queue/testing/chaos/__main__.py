@@ -37,6 +37,44 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
+def _conflict_in(settings: ChaosSettings) -> str | None:
+    """Return why these settings do not go together; None if they do."""
+    if settings.workers < 1:
+        return "--workers must be 1 or more"
+    if settings.fail_over_every and (
+        settings.stall_every or settings.crowd_every or settings.truncate_every
+    ):
+        return (
+            "--fail-over-every has its own Redis: "
+            "not with --stall-every, --crowd-every or --truncate-every"
+        )
+    if settings.durability == "replicated" and not settings.fail_over_every:
+        return "--durability replicated needs a replica: give --fail-over-every as well"
+    if settings.platform_every and settings.protocol == "chat_completions":
+        return "--platform-every has its own deliveries: not with --protocol chat, which has others"
+    if settings.said_every and (
+        settings.protocol == "chat_completions"
+        or settings.truncate_every
+        or settings.fail_over_every
+    ):
+        return (
+            "--said-every has a judge of its own: not with --protocol chat, --truncate-every or "
+            "--fail-over-every"
+        )
+    if settings.steering and (
+        settings.said_every
+        or settings.platform_every
+        or settings.truncate_every
+        or settings.fail_over_every
+        or settings.audit
+    ):
+        return (
+            "--steering has a judge of its own: not with --said-every, --platform-every, --audit, "
+            "--truncate-every or --fail-over-every"
+        )
+    return None
+
+
 def main() -> int:
     """Read the options, run, print the table."""
     default = ChaosSettings()
@@ -96,6 +134,7 @@ def main() -> int:
         metavar="URL",
         help="keep an audit in this database, and judge it; sqlite: in a file of the run",
     )
+    parser.add_argument("--steering", action="store_true", help="stop, interrupt and steer answers")
     parser.add_argument(
         "--max-jobs",
         type=int,
@@ -129,30 +168,9 @@ def main() -> int:
     settings = ChaosSettings(
         **{name: value for name, value in vars(given).items() if name in names}
     )
-    if settings.workers < 1:
-        parser.error("--workers must be 1 or more")
-    if settings.fail_over_every and (
-        settings.stall_every or settings.crowd_every or settings.truncate_every
-    ):
-        parser.error(
-            "--fail-over-every has its own Redis: "
-            "not with --stall-every, --crowd-every or --truncate-every"
-        )
-    if settings.durability == "replicated" and not settings.fail_over_every:
-        parser.error("--durability replicated needs a replica: give --fail-over-every as well")
-    if settings.platform_every and settings.protocol == "chat_completions":
-        parser.error(
-            "--platform-every has its own deliveries: not with --protocol chat, which has others"
-        )
-    if settings.said_every and (
-        settings.protocol == "chat_completions"
-        or settings.truncate_every
-        or settings.fail_over_every
-    ):
-        parser.error(
-            "--said-every has a judge of its own: not with --protocol chat, --truncate-every or "
-            "--fail-over-every"
-        )
+    conflict = _conflict_in(settings)
+    if conflict is not None:
+        parser.error(conflict)
     if given.plan:
         for event in make_plan(settings):
             _say(json.dumps(dataclasses.asdict(event)))

@@ -70,6 +70,17 @@ WRITING: Mapping[str, str] = {"responses": "items.create", "assistants": "messag
 OF_WRITING = ("503", "429", "works, then 500", "works, drops", "drops", "works, never answers")
 """Actions that such an operation meets."""
 
+_CANCELS: Mapping[Protocol, Sequence[str]] = {
+    "responses": ["responses.cancel", "responses.retrieve", "items.list", "items.create"],
+    "assistants": ["runs.cancel", "runs.retrieve", "runs.list", "messages.create"],
+    "chat_completions": ["chat.completions.create"],
+}
+OF_STEERING: Mapping[Protocol, Sequence[str]] = {
+    protocol: [f"{op}: {name}" for op in ops for name in ("500", "429", "drops", "works, drops")]
+    for protocol, ops in _CANCELS.items()
+}
+"""Faults of the requests that end a run, and that read or write what became of it."""
+
 
 def inject(provider: StandInProvider, name: str) -> None:
     """Make the next request of that kind fail."""

@@ -47,7 +47,7 @@ def hear(
 ) -> Verdict:
     """Judge with a provider that keeps conversations; `moments` are those that Redis lost."""
     runs = provider.runs
-    texts = {place: _texts(provider, place) for place in _places(provider)}
+    texts = {place: texts_in(provider, place) for place in places_of(provider)}
     return judge(
         [message for message in sent if message.kind != "tell"],
         runs,
@@ -67,8 +67,8 @@ def hear_said(
         sent,
         {
             place: [text_of(item) for item in provider.items(place) if "role" in item]
-            for place in _places(provider)
-            if _texts(provider, place)
+            for place in places_of(provider)
+            if texts_in(provider, place)
         },
         _without_a_reply(queue),
     )
@@ -101,7 +101,7 @@ def hear_chat(
             ],
             delivered=delivered,
             histories={
-                thread: list(_remembered(queue, thread))
+                thread: list(remembered(queue, thread))
                 for thread in {message.thread for message in sent}
             },
             stored={
@@ -197,6 +197,7 @@ def hear_metrics(  # noqa: PLR0917 - what the other judges know
     repeated: int,
     taken_over: int,
     deliveries: Sequence[RepliesVerdict],
+    cancelled: int = 0,
 ) -> MetricsVerdict:
     """Judge the metrics by the other judges' counts, and by the records of the messages."""
     sent = [message for message in producers.sent if message.kind != "tell"]
@@ -208,6 +209,7 @@ def hear_metrics(  # noqa: PLR0917 - what the other judges know
         Witnessed(
             messages=len(sent),
             failed=verdict.dead + verdict.parked,
+            cancelled=cancelled,
             batches=len({one.batch_id for one in statuses if one.status == "completed"}),
             repeated=repeated,
             taken_over=taken_over,
@@ -223,20 +225,25 @@ def hear_journals(
 ) -> JournalVerdict:
     """Judge the journals of all threads, and what they note of the provider's conversations."""
     failed = failed_messages(queue)
+    statuses = {message.message_id: queue.get_message(message.message_id) for message in sent}
     threads = {message.thread for message in sent}
     thread_of = {message.text: message.thread for message in sent}
     items: dict[str, Sequence[Mapping[str, Any]]] = {}
-    for place in _places(provider):
-        texts = _texts(provider, place)
+    for place in places_of(provider):
+        texts = texts_in(provider, place)
         if place.startswith("conv_") and texts:
             items[thread_of.get(texts[0], "")] = provider.items(place)
     queued = {}
     for message in sent:
-        status = queue.get_message(message.message_id)
+        status = statuses[message.message_id]
         if status is not None and status.queued_at is not None:
             queued[message.text] = status.queued_at
     return judge_journals(
-        {one: _journal(queue, one, items.get(one, ())) for one in threads}, sent, failed, queued
+        {one: _journal(queue, one, items.get(one, ())) for one in threads},
+        sent,
+        failed,
+        queued,
+        {one for one, status in statuses.items() if status and status.status == "cancelled"},
     )
 
 
@@ -272,19 +279,22 @@ def _is_said(message: Mapping[str, Any]) -> bool:
     return message["role"] in {"user", "assistant"} and not message.get("tool_calls")
 
 
-def _remembered(queue: AssistantMessageQueue, thread_id: str) -> Iterator[Line]:
+def remembered(queue: AssistantMessageQueue, thread_id: str) -> Iterator[Line]:
+    """Yield what the queue remembers of a thread."""
     after = None
     while page := queue.list_messages(thread_id, limit=_PAGE, order="asc", after=after):
         yield from ((message.role, message.text) for message in page)
         after = page[-1].id
 
 
-def _places(provider: StandInProvider) -> set[str]:
+def places_of(provider: StandInProvider) -> set[str]:
+    """Return the conversations that runs have had."""
     places = {run.conversation_id for run in provider.runs}
     return {place for place in places if place is not None}
 
 
-def _texts(provider: StandInProvider, conversation_id: str) -> list[str]:
+def texts_in(provider: StandInProvider, conversation_id: str) -> list[str]:
+    """Return the user texts of a conversation; none if it was deleted."""
     try:
         return provider.user_texts(conversation_id)
     except LookupError:  # deleted: the second of two that were created for one thread

@@ -51,6 +51,7 @@ def judge_journals(
     sent: Sequence[Sent],
     failed: Collection[str],
     queued: Mapping[str, datetime] | None = None,
+    stopped: Collection[str] = (),
 ) -> JournalVerdict:
     """Compare.
 
@@ -59,13 +60,14 @@ def judge_journals(
         sent: The producers' log.
         failed: Ids of messages in the failed list, for whatever reason.
         queued: When the messages were queued, by their texts, as their records have it.
+        stopped: Ids of messages that were cancelled with their batch.
     """
     details: list[str] = []
     for thread, journal in journals.items():
         details += _of_entries(thread, journal)
         details += _of_times(thread, journal, queued or {})
     for message in sent:
-        details += _of_message(message, journals, failed)
+        details += _of_message(message, journals, failed, stopped)
     return JournalVerdict(
         batches=sum(len(journal.records) for journal in journals.values()),
         dated=sum(len(journal.dated) for journal in journals.values()),
@@ -90,7 +92,10 @@ def _of_times(thread: str, journal: Journal, queued: Mapping[str, datetime]) -> 
 
 
 def _of_message(
-    message: Sent, journals: Mapping[str, Journal], failed: Collection[str]
+    message: Sent,
+    journals: Mapping[str, Journal],
+    failed: Collection[str],
+    stopped: Collection[str],
 ) -> Iterator[str]:
     journal = journals.get(message.thread)
     records = () if journal is None else journal.records
@@ -101,6 +106,8 @@ def _of_message(
     found = [one.outcome for one in records if message.message_id in one.message_ids]
     answered = sum(outcome in {"completed", "incomplete"} for outcome in found)
     said = found.count("said")
-    is_right = answered == 1 and said == (message.kind == "tell")
+    is_right = answered == 1 and said == (message.kind == "tell") and "stopped" not in found
+    if message.message_id in stopped:
+        is_right = found == ["stopped"]
     if not is_right and (message.is_sure or found):
         yield f"journal: {message.message_id!r} of {message.thread} is in {found}"

@@ -15,6 +15,7 @@ class Witnessed:
     Attributes:
         messages: Messages that were accepted, without replies of `say`.
         failed: Those of them in the failed list without an answer.
+        cancelled: Those of them that were cancelled with their batch.
         batches: Batches that answered messages, by the records of the messages.
         repeated: Adds that Redis did not answer and that were repeated: some found the message
             there.
@@ -32,6 +33,7 @@ class Witnessed:
     delivered: int | None = None
     parked: int = 0
     unsure: int = 0
+    cancelled: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +75,11 @@ def judge_metrics(metrics: Metrics, seen: Witnessed) -> MetricsVerdict:
     }
     exact = {
         "messages queued": (metrics.messages["queued"], seen.messages),
-        "messages answered": (metrics.messages["answered"], seen.messages - seen.failed),
-        "messages cancelled": (metrics.messages["cancelled"], 0),
+        "messages answered": (
+            metrics.messages["answered"],
+            seen.messages - seen.failed - seen.cancelled,
+        ),
+        "messages cancelled": (metrics.messages["cancelled"], seen.cancelled),
         "batches that were answered": (answered, seen.batches),
         "runs saved": (metrics.runs_saved, metrics.messages["answered"] - answered),
         "durations of runs": (metrics.durations["run"].count, counted["batches"]),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from assistant_queue.testing.chaos.fault_plans import OF_WRITING, WEIGHTS, WRITING
+from assistant_queue.testing.chaos.fault_plans import OF_STEERING, OF_WRITING, WEIGHTS, WRITING
 from assistant_queue.testing.provider.script import Protocol
 
 TOOL_WORD = "[order]"
@@ -17,6 +17,8 @@ _MAX_BURST = 4
 _TOOL_SHARE = 0.15
 _NOTE_SHARE = 0.5
 _FAULT_SHARE = 0.3
+_STEER_SHARE = 0.4
+"""Share of the messages after which a stop, an interrupt or a steer comes."""
 _STOP_SHARE = 0.15
 """Share of the blows at workers that are a SIGSTOP and a later SIGCONT instead of a kill. Chosen: a
 plan of a minute has several."""
@@ -46,11 +48,17 @@ Kind = Literal[
     "add_bulk",
     "set_clock_back",
     "platform",
+    "halt",
+    "interrupt",
+    "steer",
 ]
 Whom = Literal["horse", "parent", "both"]
 
+STEERING: tuple[Kind, ...] = ("halt", "interrupt", "steer")
+"""Kinds of events that are meant for a run."""
 
-BY_PRODUCERS = frozenset({"say", "note", "tell"})
+
+BY_PRODUCERS = frozenset({"say", "note", "tell", "halt", "interrupt", "steer"})
 """Kinds of events that are a producer's."""
 
 
@@ -75,6 +83,7 @@ class ChaosSettings:
             delivered then; 0 for no platforms.
         said_every: Seconds between two replies of `say`, half of them after a message that wants no
             reply; 0 for none.
+        steering: Answers are stopped, interrupted and steered.
         windows: Windows are adaptive, batches are bounded in characters, and threads are flushed.
         audit: The database of an audit; `sqlite` for a file of the run, "" for none.
         max_jobs: Jobs after which a worker under `rq worker` ends; 0 for no end.
@@ -107,6 +116,7 @@ class ChaosSettings:
     clock_every: float = 0.0
     platform_every: float = 0.0
     said_every: float = 0.0
+    steering: bool = False
     windows: bool = False
     audit: str = ""
     max_jobs: int = 0
@@ -127,6 +137,7 @@ class PlannedFault:
     Attributes:
         at: Seconds after the start.
         kind: `say` a message is added, `note` one that wants no reply, `tell` a reply of `say`,
+            `halt` the answer is stopped, `interrupt` and `steer` a message is added during a run,
             `fault` the provider misbehaves once, `kill`, `stop` and `starve` a worker, `add_bulk` a
             producer is killed; `restart`, `stall`, `crowd`, `truncate`, `fail_over` and
             `set_clock_back` are done to Redis, `platform` to one of the chat platforms.
@@ -162,6 +173,8 @@ def make_plan(settings: ChaosSettings) -> list[PlannedFault]:
     # The last ones, so that a plan without them stays what it was.
     events += _shocks(settings, chance)
     events += _said(settings, chance)
+    if settings.steering:
+        events += _steered(settings, chance, [event for event in events if event.kind == "say"])
     return sorted(events, key=lambda event: event.at)
 
 
@@ -286,3 +299,23 @@ def _said(settings: ChaosSettings, chance: random.Random) -> Iterator[PlannedFau
             message_id=f"{thread}.end",
             text=f"{thread} says 0",
         )
+
+
+def _steered(
+    settings: ChaosSettings, chance: random.Random, says: list[PlannedFault]
+) -> Iterator[PlannedFault]:
+    """Yield what comes while a message is likely to be answered, and what meets it in trouble."""
+    for number, event in enumerate(says):
+        if chance.random() > _STEER_SHARE:
+            continue
+        kind = chance.choice(STEERING)
+        yield PlannedFault(
+            at=round(event.at + chance.uniform(0.2, 1.6), 3),
+            kind=kind,
+            thread=event.thread,
+            message_id=f"{event.thread}.{kind}.{number}",
+            text=f"{event.thread} {kind}s {number}",
+        )
+        if settings.fault_every and chance.random() < _FAULT_SHARE / 2:
+            fault = chance.choice(OF_STEERING[settings.protocol])
+            yield PlannedFault(at=round(event.at, 3), kind="fault", text=fault)

@@ -12,6 +12,7 @@ from assistant_queue import AssistantMessageQueue
 from assistant_queue.errors import StoreUnavailable
 from assistant_queue.testing.chaos.oracle import Sent
 from assistant_queue.testing.chaos.plan import PlannedFault
+from assistant_queue.testing.chaos.steering_oracle import Halt
 
 RETRY_S = 0.1
 """Seconds until an add that Redis did not answer is repeated. Chosen: an outage lasts longer."""
@@ -36,6 +37,7 @@ class Producers:
         self._flushes = flushes
         self._lock = threading.Lock()
         self._sent: list[Sent] = []
+        self._halts: list[Halt] = []
         self._repeated = 0
         self._given_up = threading.Event()
         names = list(dict.fromkeys(event.thread for event in says))
@@ -72,6 +74,12 @@ class Producers:
             return list(self._sent)
 
     @property
+    def halts(self) -> list[Halt]:
+        """Stops that were asked for."""
+        with self._lock:
+            return list(self._halts)
+
+    @property
     def repeated(self) -> int:
         """Number of repeated adds."""
         return self._repeated
@@ -86,13 +94,17 @@ class Producers:
         if event.kind == "tell":
             self._say(event, at)
             return
+        if event.kind == "halt":
+            self._halt(event, at)
+            return
         while not self._given_up.is_set():
             try:
                 self._queue.add_message_to_thread(
                     event.thread,
                     event.text,
                     message_id=event.message_id,
-                    wants_reply=event.kind == "say",
+                    wants_reply=event.kind != "note",
+                    mid_run=event.kind if event.kind in ("interrupt", "steer") else None,
                 )
             except StoreUnavailable:
                 with self._lock:
@@ -114,6 +126,14 @@ class Producers:
                 with contextlib.suppress(StoreUnavailable):
                     self._queue.flush(event.thread)
             return
+
+    def _halt(self, event: PlannedFault, at: float) -> None:
+        """Stop the answer of a thread, once."""
+        found = True
+        with contextlib.suppress(StoreUnavailable):
+            found = self._queue.stop(event.thread)
+        with self._lock:
+            self._halts.append(Halt(event.thread, at, time.time(), found))
 
     def _say(self, event: PlannedFault, at: float) -> None:
         """Say a reply, once: a second call would be a second reply."""

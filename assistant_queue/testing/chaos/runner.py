@@ -29,6 +29,7 @@ from assistant_queue.testing.chaos.deliveries import Deliveries
 from assistant_queue.testing.chaos.delivery_oracle import RepliesVerdict
 from assistant_queue.testing.chaos.fault_plans import Model
 from assistant_queue.testing.chaos.feed_oracle import FeedReader, FeedVerdict
+from assistant_queue.testing.chaos.forgetting import Forgotten
 from assistant_queue.testing.chaos.hearing import (
     failed_messages,
     hear,
@@ -58,6 +59,8 @@ from assistant_queue.testing.chaos.said_oracle import SaidVerdict
 from assistant_queue.testing.chaos.sentinel import GuardedRedis
 from assistant_queue.testing.chaos.shifting import set_shift, shifted
 from assistant_queue.testing.chaos.show import TICK_S, Show
+from assistant_queue.testing.chaos.steering_hearing import hear_steered
+from assistant_queue.testing.chaos.steering_oracle import SteeringVerdict
 from assistant_queue.testing.chaos.workers import Workers
 from assistant_queue.testing.provider import Personality, StandInProvider
 
@@ -90,6 +93,7 @@ class ChaosOutcome:
         journals: What is in the journals; None likewise.
         feed: What a reader of the feed received; None if Redis may have forgotten something.
         audit: What is in the audit; None without one, and likewise.
+        steering: What became of stops, interrupts and steers; None without any.
     """
 
     settings: ChaosSettings
@@ -108,6 +112,7 @@ class ChaosOutcome:
     journals: JournalVerdict | None = None
     feed: FeedVerdict | None = None
     audit: AuditVerdict | None = None
+    steering: SteeringVerdict | None = None
 
     @property
     def holds(self) -> bool:
@@ -116,7 +121,7 @@ class ChaosOutcome:
             verdict is None or verdict.holds for verdict in (self.deliveries, self.shown)
         )
         is_said = self.said is None or self.said.holds
-        others = (self.counted, self.journals, self.feed, self.audit)
+        others = (self.counted, self.journals, self.feed, self.audit, self.steering)
         is_counted = all(one is None or one.holds for one in others)
         is_over = self.left == 0 and is_counted
         return self.verdict.holds and is_delivered and is_said and is_over
@@ -252,12 +257,7 @@ def run(
         left = _drain(queue, producers, workers, settings.drain)
         drained_s = time.monotonic() - began
         moments = show.forgotten if settings.durability == "local" else ()
-        if settings.protocol == "chat_completions":
-            verdict = hear_chat(
-                queue, producers.sent, provider, model, delivered=deliveries.read(), moments=moments
-            )
-        else:
-            verdict = hear(queue, producers.sent, provider, model, moments)
+        verdict, steering = _hear(settings, queue, producers, provider, model, deliveries, moments)
         replies = (
             None
             if platforms is None
@@ -283,6 +283,7 @@ def run(
             deliveries=replies,
             said=hear_said(queue, producers.sent, provider) if settings.said_every else None,
             shown=shown,
+            steering=steering,
             feed=None
             if moments or settings.fail_over_every
             else hear_feed(queue, producers.sent, reader.stop()),
@@ -296,6 +297,7 @@ def run(
                 # By a clock that was set back, every lease looks lapsed.
                 0 if any(one.kind == "set_clock_back" for one in events) else watch.taken_over,
                 [one for one in (replies, shown) if one is not None],
+                0 if steering is None else steering.cancelled,
             ),
             journals=None if moments else hear_journals(queue, producers.sent, provider),
             audit=None
@@ -304,6 +306,28 @@ def run(
                 queue, producers.sent, environment[AUDIT_VARIABLE], failed_messages(queue)
             ),
         )
+
+
+def _hear(  # noqa: PLR0917 - the parts of a run
+    settings: ChaosSettings,
+    queue: AssistantMessageQueue,
+    producers: Producers,
+    provider: StandInProvider,
+    model: Model,
+    deliveries: Deliveries,
+    moments: Sequence[Forgotten],
+) -> tuple[Verdict, SteeringVerdict | None]:
+    """Judge the messages, with a judge for the provider and for what was asked for."""
+    is_kept = settings.protocol == "chat_completions"
+    if settings.steering:
+        delivered = deliveries.read() if is_kept else None
+        return hear_steered(queue, producers, provider, model, delivered)
+    if is_kept:
+        delivered = deliveries.read()
+        return hear_chat(
+            queue, producers.sent, provider, model, delivered=delivered, moments=moments
+        ), None
+    return hear(queue, producers.sent, provider, model, moments), None
 
 
 def _of_audit(settings: ChaosSettings, directory: Path) -> dict[str, str]:

@@ -63,6 +63,9 @@ def _rows(outcome: ChaosOutcome) -> Iterator[tuple[str, object]]:
     if outcome.shown is not None:
         yield "replies said, on the platforms:", ""
         yield from _delivery_rows(outcome.shown)
+    if outcome.steering is not None:
+        yield "answered", outcome.steering.answered
+        yield "cancelled by a stop", outcome.steering.cancelled
     yield from _rows_of_records(outcome)
     yield "left in the queue", outcome.left
     for kind, what in _DONE.items():
@@ -128,6 +131,8 @@ def table(outcome: ChaosOutcome) -> str:
         lines += [f"! {detail}" for detail in outcome.counted.details]
     if outcome.journals is not None:
         lines += [f"! {detail}" for detail in outcome.journals.details]
+    if outcome.steering is not None:
+        lines += [f"! {detail}" for detail in outcome.steering.details[:_SHOWN]]
     if outcome.audit is not None:
         lines += [f"! {detail}" for detail in outcome.audit.details[:_SHOWN]]
     return "\n".join([*lines, "OK" if outcome.holds else "NOT OK"])

@@ -1,0 +1,71 @@
+"""Gather the evidence for the judge of stops, interrupts and steers."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from assistant_queue import AssistantMessageQueue
+from assistant_queue.testing.chaos.deliveries import Delivered
+from assistant_queue.testing.chaos.fault_plans import Model
+from assistant_queue.testing.chaos.hearing import places_of, remembered, texts_in
+from assistant_queue.testing.chaos.oracle import Verdict
+from assistant_queue.testing.chaos.producers import Producers
+from assistant_queue.testing.chaos.steering_oracle import (
+    Fate,
+    SteeringEvidence,
+    SteeringVerdict,
+    judge_steered,
+)
+from assistant_queue.testing.provider import StandInProvider
+
+_PLACE = re.compile(r"/(?:conversations|threads)/([^/]+)/")
+
+
+def hear_steered(
+    queue: AssistantMessageQueue,
+    producers: Producers,
+    provider: StandInProvider,
+    model: Model,
+    delivered: Sequence[Delivered] | None,
+) -> tuple[Verdict, SteeringVerdict]:
+    """Judge; `delivered` is what was delivered if the queue keeps the history."""
+    sent = producers.sent
+    batches: defaultdict[str, set[str]] = defaultdict(set)
+    for one in delivered or ():
+        batches[one.batch_id].update(one.message_ids)
+    return judge_steered(
+        SteeringEvidence(
+            sent=sent,
+            halts=producers.halts,
+            fates=fates_of(queue, [message.message_id for message in sent]),
+            runs=provider.runs,
+            replied=model.replied,
+            conversations={
+                thread: [text for who, text in remembered(queue, thread) if who == "user"]
+                for thread in {message.thread for message in sent}
+            }
+            if delivered is not None
+            else {place: texts_in(provider, place) for place in _written_places(provider)},
+            delivered=None if delivered is None else batches,
+            overlaps=provider.overlaps,
+            repeats=delivered is not None,
+        )
+    )
+
+
+def _written_places(provider: StandInProvider) -> set[str]:
+    """Return all conversations; a batch that is stopped may be in one that has had no run."""
+    found = (_PLACE.search(request.path) for request in provider.requests)
+    return places_of(provider) | {match[1] for match in found if match}
+
+
+def fates_of(queue: AssistantMessageQueue, message_ids: Sequence[str]) -> Mapping[str, Fate]:
+    """Return what the queue says of messages; without those that it does not know."""
+    found = {one: queue.get_message(one) for one in message_ids}
+    return {
+        one: Fate(status=status.status, run_id=status.run_id, batch_id=status.batch_id)
+        for one, status in found.items()
+        if status is not None
+    }
