@@ -9,8 +9,8 @@ import pytest
 
 from assistant_queue.testing.chaos.oracle import Sent
 from assistant_queue.testing.chaos.steering_oracle import (
-    Fate,
     Halt,
+    MessageEnd,
     SteeringEvidence,
     judge_steered,
 )
@@ -27,9 +27,9 @@ GOOD = SteeringEvidence(
     sent=SENT,
     halts=[Halt("t", 3.0, 3.1, found=True)],
     fates={
-        "m1": Fate(status="cancelled", batch_id="b1"),
-        "m2": Fate(status="cancelled", batch_id="b1"),
-        "m3": Fate(status="completed", run_id="r2", batch_id="b2"),
+        "m1": MessageEnd(status="cancelled", batch_id="b1"),
+        "m2": MessageEnd(status="cancelled", batch_id="b1"),
+        "m3": MessageEnd(status="completed", run_id="r2", batch_id="b2"),
     },
     runs=[ran("r1", 2.5, "cancelled"), ran("r2", 9.5)],
     replied={"r1": ["one", "two"], "r2": ["one", "two", "three"]},
@@ -43,7 +43,7 @@ def findings(**changes: Any) -> tuple[bool, str]:
     return verdict.holds and steering.holds, text
 
 
-def fates(**changes: Fate) -> dict[str, Fate]:
+def fates(**changes: MessageEnd) -> dict[str, MessageEnd]:
     return {**GOOD.fates, **changes}
 
 
@@ -63,10 +63,10 @@ def test_all_is_well() -> None:
         ({"conversations": {"c": ["one", "two", "three", "three"]}}, "completed, and in its"),
         ({"conversations": {"c": ["one", "two", "one", "three"]}}, "cancelled, and in its"),
         ({"conversations": {"c": ["two", "three"]}}, "cancelled, and in its conversation 0"),
-        ({"fates": fates(m3=Fate(status="queued"))}, "is queued"),
-        ({"fates": fates(m3=Fate(status="failed"))}, "is failed"),
+        ({"fates": fates(m3=MessageEnd(status="queued"))}, "is queued"),
+        ({"fates": fates(m3=MessageEnd(status="failed"))}, "is failed"),
         ({"fates": {}}, "is None"),
-        ({"fates": fates(m3=Fate(status="completed", run_id="r1")), "repeats": True},
+        ({"fates": fates(m3=MessageEnd(status="completed", run_id="r1")), "repeats": True},
          "names run r1"),
         ({"replied": {"r1": ["three"]}}, "was answered by []"),
         ({"replied": {"r2": ["three"], "r3": ["three"]}, "runs": [ran("r2", 9), ran("r3", 12)]},

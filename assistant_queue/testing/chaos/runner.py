@@ -29,11 +29,8 @@ from assistant_queue.testing.chaos.deliveries import Deliveries
 from assistant_queue.testing.chaos.delivery_oracle import RepliesVerdict
 from assistant_queue.testing.chaos.fault_plans import Model
 from assistant_queue.testing.chaos.feed_oracle import FeedReader, FeedVerdict
-from assistant_queue.testing.chaos.forgetting import Forgotten
 from assistant_queue.testing.chaos.hearing import (
     failed_messages,
-    hear,
-    hear_chat,
     hear_deliveries,
     hear_feed,
     hear_journals,
@@ -59,7 +56,7 @@ from assistant_queue.testing.chaos.said_oracle import SaidVerdict
 from assistant_queue.testing.chaos.sentinel import GuardedRedis
 from assistant_queue.testing.chaos.shifting import set_shift, shifted
 from assistant_queue.testing.chaos.show import TICK_S, Show
-from assistant_queue.testing.chaos.steering_hearing import hear_steered
+from assistant_queue.testing.chaos.steering_hearing import hear_messages
 from assistant_queue.testing.chaos.steering_oracle import SteeringVerdict
 from assistant_queue.testing.chaos.workers import Workers
 from assistant_queue.testing.provider import Personality, StandInProvider
@@ -257,7 +254,9 @@ def run(
         left = _drain(queue, producers, workers, settings.drain)
         drained_s = time.monotonic() - began
         moments = show.forgotten if settings.durability == "local" else ()
-        verdict, steering = _hear(settings, queue, producers, provider, model, deliveries, moments)
+        verdict, steering = hear_messages(
+            settings, queue, producers, provider, model, deliveries, moments
+        )
         replies = (
             None
             if platforms is None
@@ -306,28 +305,6 @@ def run(
                 queue, producers.sent, environment[AUDIT_VARIABLE], failed_messages(queue)
             ),
         )
-
-
-def _hear(  # noqa: PLR0917 - the parts of a run
-    settings: ChaosSettings,
-    queue: AssistantMessageQueue,
-    producers: Producers,
-    provider: StandInProvider,
-    model: Model,
-    deliveries: Deliveries,
-    moments: Sequence[Forgotten],
-) -> tuple[Verdict, SteeringVerdict | None]:
-    """Judge the messages, with a judge for the provider and for what was asked for."""
-    is_kept = settings.protocol == "chat_completions"
-    if settings.steering:
-        delivered = deliveries.read() if is_kept else None
-        return hear_steered(queue, producers, provider, model, delivered)
-    if is_kept:
-        delivered = deliveries.read()
-        return hear_chat(
-            queue, producers.sent, provider, model, delivered=delivered, moments=moments
-        ), None
-    return hear(queue, producers.sent, provider, model, moments), None
 
 
 def _of_audit(settings: ChaosSettings, directory: Path) -> dict[str, str]:

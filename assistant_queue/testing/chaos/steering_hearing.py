@@ -7,13 +7,21 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from assistant_queue import AssistantMessageQueue
-from assistant_queue.testing.chaos.deliveries import Delivered
+from assistant_queue.testing.chaos.deliveries import Delivered, Deliveries
 from assistant_queue.testing.chaos.fault_plans import Model
-from assistant_queue.testing.chaos.hearing import places_of, remembered, texts_in
+from assistant_queue.testing.chaos.forgetting import Forgotten
+from assistant_queue.testing.chaos.hearing import (
+    hear,
+    hear_chat,
+    places_of,
+    remembered,
+    texts_in,
+)
 from assistant_queue.testing.chaos.oracle import Verdict
+from assistant_queue.testing.chaos.plan import ChaosSettings
 from assistant_queue.testing.chaos.producers import Producers
 from assistant_queue.testing.chaos.steering_oracle import (
-    Fate,
+    MessageEnd,
     SteeringEvidence,
     SteeringVerdict,
     judge_steered,
@@ -61,11 +69,33 @@ def _written_places(provider: StandInProvider) -> set[str]:
     return places_of(provider) | {match[1] for match in found if match}
 
 
-def fates_of(queue: AssistantMessageQueue, message_ids: Sequence[str]) -> Mapping[str, Fate]:
+def hear_messages(  # noqa: PLR0917 - the parts of a run
+    settings: ChaosSettings,
+    queue: AssistantMessageQueue,
+    producers: Producers,
+    provider: StandInProvider,
+    model: Model,
+    deliveries: Deliveries,
+    moments: Sequence[Forgotten],
+) -> tuple[Verdict, SteeringVerdict | None]:
+    """Judge the messages, with a judge for the provider and for what was asked for."""
+    is_kept = settings.protocol == "chat_completions"
+    if settings.steering:
+        delivered = deliveries.read() if is_kept else None
+        return hear_steered(queue, producers, provider, model, delivered)
+    if is_kept:
+        delivered = deliveries.read()
+        return hear_chat(
+            queue, producers.sent, provider, model, delivered=delivered, moments=moments
+        ), None
+    return hear(queue, producers.sent, provider, model, moments), None
+
+
+def fates_of(queue: AssistantMessageQueue, message_ids: Sequence[str]) -> Mapping[str, MessageEnd]:
     """Return what the queue says of messages; without those that it does not know."""
     found = {one: queue.get_message(one) for one in message_ids}
     return {
-        one: Fate(status=status.status, run_id=status.run_id, batch_id=status.batch_id)
+        one: MessageEnd(status=status.status, run_id=status.run_id, batch_id=status.batch_id)
         for one, status in found.items()
         if status is not None
     }

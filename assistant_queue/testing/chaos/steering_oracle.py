@@ -32,8 +32,8 @@ class Halt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fate:
-    """What the queue says of a message in the end.
+class MessageEnd:
+    """End of a message, as the queue has it.
 
     Attributes:
         status: As in `MessageStatus`.
@@ -64,7 +64,7 @@ class SteeringEvidence:
 
     sent: Sequence[Sent]
     halts: Sequence[Halt]
-    fates: Mapping[str, Fate]
+    fates: Mapping[str, MessageEnd]
     runs: Sequence[RunRecord]
     replied: Mapping[str, Sequence[str]]
     conversations: Mapping[str, Sequence[str]]
@@ -107,7 +107,7 @@ def judge_steered(evidence: SteeringEvidence) -> tuple[Verdict, SteeringVerdict]
     for message in evidence.sent:
         wrong = list(_wrong(evidence, message, held[message.text], answers[message.text]))
         details += [f"{message.text!r}: {what}" for what in wrong]
-        fate = evidence.fates.get(message.message_id, Fate(status="unknown"))
+        fate = evidence.fates.get(message.message_id, MessageEnd(status="unknown"))
         found[fate.status if not wrong else "wrong"] += 1
     usual = judge(
         evidence.sent,
