@@ -5,6 +5,7 @@ from __future__ import annotations
 from store_model import HELD, LONG, NOW, RETRYING, SOON, THREADS, StoreMachine, Walk
 
 from assistant_queue.core.thread_state import Phase
+from assistant_queue.core.wishes import Wish
 
 A, B = THREADS
 
@@ -213,6 +214,35 @@ def join_tour(play: StoreMachine) -> None:  # noqa: C901, PLR0915 - a walk
     do("edit", pick=0)
     walk.finish()
     copies("join", "finish")
+    # A message that waits is promoted: not without a batch, nor one that is in it, or was said.
+    walk.add()
+    do("promote", pick=0, wish=Wish.INTERRUPT)
+    walk.due()
+    do("promote", pick=0, wish=Wish.INTERRUPT)
+    walk.add()
+    do("say", thread=A)
+    do("promote", pick=0, wish=Wish.STEER)
+    for wish in (Wish.STEER, Wish.INTERRUPT, Wish.STEER):
+        do("promote", pick=1, wish=wish)
+    join()
+    copies("promote")
+    walk.add()
+    do("promote", pick=0, wish=Wish.STEER)
+    do("refuse", pick=0)
+    walk.finish()
+    copies("promote")
+    for _ in range(2):
+        walk.due()
+        copies("promote")
+        walk.finish()
+    walk.add()
+    walk.due()
+    walk.add()
+    do("complete", pick=0)
+    do("promote", pick=0, wish=Wish.STEER)
+    walk.finish()
+    walk.due()
+    walk.finish()
     # A limit; what is left is the next batch, and keeps its places.
     walk.add()
     walk.due()

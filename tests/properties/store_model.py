@@ -37,7 +37,7 @@ from assistant_queue.errors import (
 from assistant_queue.models import ExplanationVerdict, Message
 from assistant_queue.store import rq_jobs
 from assistant_queue.store.calls import Call, JournalRules, Namespace
-from assistant_queue.store.ops import control, event_log, explaining, sweeping
+from assistant_queue.store.ops import control, event_log, explaining, steering, sweeping
 from assistant_queue.store.ops.leases import Lease, NoLease, Saved
 from assistant_queue.store.rq_jobs import NO_JOB, RqJob
 from tests.contract.store_rig import COUNTERS, ERROR, Rig
@@ -305,6 +305,18 @@ class StoreMachine(RuleBasedStateMachine):
             self._want(model, Wish.STOP)
             if model.token is None:
                 model.due = self.now
+
+    @precondition(lambda self: self.messages)
+    @rule(pick=PICKS, wish=st.sampled_from([Wish.INTERRUPT, Wish.STEER]))
+    def promote(self, pick: int, wish: Wish) -> None:
+        message = chosen(list(self.messages), pick)
+        model = self.threads[self.messages[message][0]]
+        waits = message in model.pending and message not in self.said
+        is_open = model.batch is not None and model.phase is not Phase.DELIVERING
+        found = self.rig.run(steering.promote(self.rig.namespace, message, wish))
+        assert found is (waits and is_open)
+        if found:
+            self._want(model, wish)
 
     @rule(thread=st.sampled_from(THREADS))
     def a_wish_for_an_earlier_batch_is_left(self, thread: str) -> None:

@@ -775,6 +775,19 @@ OF_JOINS: dict[str, tuple[str, Callable[[str], str]]] = {
         "add",
         swap("if (strength[wish_of(t)] or 0) >= strength[kind] then return end", ""),
     ),
+    "a message in a batch is promoted": (
+        "promote",
+        swap("if type(word) == 'number' then", "if type(word) == 'number' or word == 'taken' then"),
+    ),
+    "a late copy promotes a message for the next batch": (
+        "promote",
+        swap("if before then return {before} end", ""),
+    ),
+    "a message is promoted without a batch that is under way": (
+        "promote",
+        swap("t.batch and t.phase ~= 'delivering' and 'wished' or 'none'", "'wished'"),
+    ),
+    "a reply of say is promoted": ("promote", swap(" or record[6] then", " then")),
     "join does not ask who holds the lease": (
         "join",
         swap("if not holds(t) then return {'lost'} end", ""),
