@@ -243,6 +243,36 @@ def join_tour(play: StoreMachine) -> None:  # noqa: C901, PLR0915 - a walk
     walk.finish()
     walk.due()
     walk.finish()
+    # Messages of the batch are edited and removed, more of them meanwhile, and by a late worker; the
+    # removal of the last one is a stop; what ends before is as it was.
+    for end in ("finish", "bury", "stopped"):
+        for _ in range(3):
+            walk.add()
+        do("revise", pick=0, removes=False)
+        walk.due()
+        do("save", pick=0, phase=Phase.RUNNING)
+        do("revise", pick=0, removes=False)
+        do("revise", pick=1, removes=True)
+        do("make_revisions", pick=0)
+        copies("revise", "revised")
+        do("revise", pick=0, removes=False)
+        do("a_worker_is_late_and_another_takes_over", is_too_soon=False)
+        do("make_revisions", pick=1)
+        do("make_revisions", pick=0)
+        join()
+        do("revise", pick=2, removes=True)
+        do("make_revisions", pick=0)
+        do("make_revisions", pick=0)
+        do("add_again", pick=0, same=True)
+        do("save", pick=0, phase=Phase.RUNNING)
+        copies("revise", "revised", "join")
+        do("revise", pick=0, removes=False)
+        if end == "stopped":
+            do("postpone", pick=0, state=RETRYING, wait_s=7.0)
+            do("revise", pick=0, removes=True)
+            walk.due()
+        do(end, pick=0, **({"pause": False} if end == "bury" else {}))
+        copies("revise", "revised")
     # A limit; what is left is the next batch, and keeps its places.
     walk.add()
     walk.due()

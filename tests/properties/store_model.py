@@ -37,7 +37,7 @@ from assistant_queue.errors import (
 from assistant_queue.models import ExplanationVerdict, Message
 from assistant_queue.store import rq_jobs
 from assistant_queue.store.calls import Call, JournalRules, Namespace
-from assistant_queue.store.ops import control, event_log, explaining, steering, sweeping
+from assistant_queue.store.ops import control, event_log, explaining, revising, steering, sweeping
 from assistant_queue.store.ops.leases import Lease, NoLease, Saved
 from assistant_queue.store.rq_jobs import NO_JOB, RqJob
 from tests.contract.store_rig import COUNTERS, ERROR, Rig
@@ -109,6 +109,7 @@ class ModelThread:
     journal: list[tuple[str, str]] = field(default_factory=list)
     wish: str = ""
     stale: str = ""
+    revisions: dict[str, str | None] = field(default_factory=dict)
 
     @property
     def wanted(self) -> str:
@@ -136,6 +137,7 @@ class ModelThread:
         self.progress = None
         self.since = 0
         self.wish = self.stale = ""
+        self.revisions = {}
 
     def end(self, outcome: str, now: int, token: str) -> None:
         """Leave an entry of the journal; finish or stay pending."""
@@ -302,9 +304,32 @@ class StoreMachine(RuleBasedStateMachine):
         is_one = model.phase is not Phase.DELIVERING and self._is_answered(model)
         assert self.rig.stop(thread) is is_one
         if is_one:
-            self._want(model, Wish.STOP)
-            if model.token is None:
-                model.due = self.now
+            self._want_stop(model)
+
+    def _want_stop(self, model: ModelThread) -> None:
+        self._want(model, Wish.STOP)
+        if model.token is None:
+            model.due = self.now
+
+    @precondition(lambda self: self.messages)
+    @rule(pick=PICKS, removes=st.booleans())
+    def revise(self, pick: int, removes: bool) -> None:
+        """A message of a batch that is under way is edited or removed."""
+        message = chosen(list(self.messages), pick)
+        model = self.threads[self.messages[message][0]]
+        is_open = model.phase is not Phase.DELIVERING and message in (model.batch or [])
+        if is_open and not self._is_answered(model):
+            return
+        content = f"edit {next(self.numbers)}"
+        edited = None if removes else Message(id=message, content=content)
+        assert self.rig.run(revising.revise(self.rig.namespace, message, edited)) is is_open
+        if not is_open:
+            return
+        if removes and not set(model.batch or []) - self.quiet - self.said - {message}:
+            self._want_stop(model)
+            return
+        model.revisions[message] = None if removes else content
+        self._want(model, Wish.INTERRUPT)
 
     @precondition(lambda self: self.messages)
     @rule(pick=PICKS, wish=st.sampled_from([Wish.INTERRUPT, Wish.STEER]))
@@ -728,6 +753,8 @@ class StoreMachine(RuleBasedStateMachine):
                 is_due = bool(model.pending) and not is_never(model.own_due or 0)
                 is_due = is_due or not self.quiet.issuperset(back)
                 model.batch = model.batch[:keep]
+                for message in back:
+                    model.revisions.pop(message, None)
                 model.pending = back + model.pending
                 model.first = model.claimed
                 model.own_due = self.now if is_due else NEVER_MS
@@ -850,6 +877,53 @@ class StoreMachine(RuleBasedStateMachine):
         assert [
             (message.id, message.content) for message in self.leases[place].claimed.batch.messages
         ] == [(message, self.messages[message][1]) for message in model.batch]
+
+    @some_lease
+    @rule(pick=PICKS)
+    def make_revisions(self, pick: int) -> None:
+        """The holder edits and removes what it was asked to."""
+        place, lease, model, held = self._lease(pick)
+        if held and (model.phase is Phase.DELIVERING or not self._is_answered(model)):
+            return
+        found, count = self.rig.run(revising.read_revisions(self.rig.namespace, lease))
+        batch = lease.claimed.batch
+        revised = [found.get(message.id, message) for message in batch.messages]
+        messages = tuple(message for message in revised if message is not None)
+        if held and not messages:
+            return
+        progress = Progress(sent_ms=next(self.numbers))
+        if not self._attempt(
+            lambda: self.rig.run(
+                revising.make_revisions(
+                    self.rig.namespace,
+                    lease,
+                    model.phase,
+                    progress,
+                    messages=messages,
+                    revisions=found,
+                    count=count,
+                    result_ttl_s=3600,
+                )
+            ),
+            held=held,
+        ):
+            return
+        model.deaths = 0
+        model.progress = progress.dump()
+        assert model.batch is not None
+        assert {name: one and one.content for name, one in found.items()} == model.revisions, (
+            "a revision is lost"
+        )
+        for name, content in model.revisions.items():
+            if content is None:
+                model.batch.remove(name)
+                self.cancelled.add(name)
+                self.counted["cancelled"] += 1
+            else:
+                self.messages[name] = (lease.thread_id, content)
+        model.revisions = {}
+        kept = replace(batch, messages=messages)
+        self.leases[place] = replace(lease, claimed=replace(lease.claimed, batch=kept))
 
     def _join_size(self, model: ModelThread, most: int) -> int:
         """Return how many messages join: up to `most` that want a reply, and what was said."""

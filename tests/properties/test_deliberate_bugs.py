@@ -788,6 +788,39 @@ OF_JOINS: dict[str, tuple[str, Callable[[str], str]]] = {
         swap("t.batch and t.phase ~= 'delivering' and 'wished' or 'none'", "'wished'"),
     ),
     "a reply of say is promoted": ("promote", swap(" or record[6] then", " then")),
+    "revised does not ask who holds the lease": (
+        "revised",
+        swap("if not holds(t) then return {'lost'} end", ""),
+    ),
+    "a late copy of a revision is made again": (
+        "revise",
+        swap("if before then return {before} end", ""),
+    ),
+    "late revisions set the batch back": (
+        "revised",
+        swap("if is_late(t.number) then return {'ok'} end", ""),
+    ),
+    "a removed message stays in the batch": (
+        "revised",
+        swap("redis.call('DEL', key.frozen)\n", ""),
+    ),
+    "a removed message does not book": (
+        "revised",
+        swap("book(t.bk, 'cancelled', t.bn - left)\n", ""),
+    ),
+    "a removed message is not cancelled": (
+        "revised",
+        swap("  redis.call('HSET', rest_key(i), 'state', 'cancelled')\n", ""),
+    ),
+    "an edited message of a batch is taken for another": (
+        "revised",
+        swap("redis.call('HSET', rest_key(place), 'digest', pair[2])\n", ""),
+    ),
+    "the removal of the only message is no stop": (
+        "revise",
+        swap("    wish_to_stop(t)\n", ""),
+    ),
+    "a revision makes no wish": ("revise", swap("    want(t, 'interrupt')\n", "")),
     "join does not ask who holds the lease": (
         "join",
         swap("if not holds(t) then return {'lost'} end", ""),
