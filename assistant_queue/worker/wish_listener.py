@@ -9,7 +9,7 @@ from typing import Any
 
 from redis import exceptions
 
-from assistant_queue.errors import NotPermitted, StoreError
+from assistant_queue.errors import StoreError
 from assistant_queue.store.calls import Namespace
 from assistant_queue.store.ops.steering import wake_listeners
 from assistant_queue.store.transport.channels import ChannelListener
@@ -80,14 +80,9 @@ class WishListener:
             try:
                 with ChannelListener(self._client) as news:
                     self._listen(news)
-            except NotPermitted as error:
-                _log.warning(
-                    "wishes are not listened to, and are found at renewals of leases: %s", error
-                )
-                return
-            except PASSES as error:
-                self._wait_out(error)
-            except (exceptions.RedisError, OSError) as error:  # of the connection that listens
+            except (exceptions.RedisError, OSError, *PASSES) as error:
+                # Also without the right to listen: a password may be being rotated. Of the
+                # connection that listens, an error is redis-py's.
                 self._wait_out(translate(error, has_served=True))
             except Exception:  # noqa: BLE001 - a batch could not be stopped
                 _log.exception("the listener of wishes failed; it continues")
