@@ -56,7 +56,7 @@ class MessageQueued(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageEdited(_Event):
-    """The content of a waiting message was replaced."""
+    """The content of a message was replaced, while it waited or while it was being answered."""
 
     message_id: str
     content: Content
@@ -65,7 +65,7 @@ class MessageEdited(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageWithdrawn(_Event):
-    """A waiting message was cancelled; it will not be answered."""
+    """A message was cancelled, or removed from its batch; it will not be answered."""
 
     message_id: str
     type: Literal["message_cancelled"] = "message_cancelled"

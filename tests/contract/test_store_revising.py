@@ -143,6 +143,27 @@ def test_revisions_that_come_meanwhile_are_read_again(store: Rig) -> None:
     assert make(store, lease, messages)
 
 
+def test_an_edit_between_the_revisions_and_what_joins_is_a_wish_that_is_left(store: Rig) -> None:
+    lease = running(store, "one", "two")
+    edit(store, "m0", "three")
+    first, second = lease.claimed.batch.messages
+    assert make(store, lease, (replace(first, content="three"), second))
+    edit(store, "m1", "four")
+    _, _, left = store.run(
+        steering.join(
+            store.namespace,
+            lease,
+            Phase.FROZEN,
+            Progress(interrupts=1),
+            most=10,
+            event="run_interrupted",
+            run_id="",
+        )
+    )
+    assert left is Wish.INTERRUPT
+    assert wish(store, lease) is Wish.INTERRUPT
+
+
 def test_a_revision_of_an_earlier_batch_means_nothing(store: Rig) -> None:
     lease = running(store, "one", "two")
     edit(store, "m0", "three")

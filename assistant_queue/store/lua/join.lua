@@ -13,7 +13,8 @@ if is_late(t.number) then return {'ok', wish_of(t), redis.call('LRANGE', key.fro
 redis.call('HSET', key.thread, 'phase', arg.phase, 'progress', arg.progress, 'number', arg.number,
   'deaths', '0')
 local left_wish = wish_of(t)
-if left_wish ~= 'stop' then
+-- An edit that came after the revisions were made is a wish that is left.
+if left_wish ~= 'stop' and not t.revisions then
   redis.call('HDEL', key.thread, 'wish')
   left_wish = ''
 end
