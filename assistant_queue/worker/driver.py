@@ -146,7 +146,7 @@ class BatchDriver:
             runtime.worker_name,
         )
         context.wish_now = lambda: batch.held.wish
-        self._interruption.context = context
+        self._interruption.begin(context)
         flow = run_batch(context)
         if not runtime.wishes.has_begun:
             listening = asyncio.get_running_loop().call_later(LISTEN_AFTER_S, runtime.wishes.begin)

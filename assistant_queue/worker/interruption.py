@@ -68,6 +68,14 @@ class Interruption:
         self._refusing: asyncio.Task[None] | None = None
         self._held.on_wish = lambda: post(loop, self._obey)
 
+    def begin(self, context: BatchContext) -> None:
+        """Obey wishes for this batch; refuse an interruption that it was claimed with, if it is."""
+        self.context = context
+        if self._batch.claimed.wish is Wish.INTERRUPT:
+            reason = refusal_of(context)
+            if reason is not None:
+                self._refuse(reason)
+
     def _pending(self) -> Wish | None:
         """Return a wish that has to be thrown."""
         wish = self._held.wish

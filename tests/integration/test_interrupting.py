@@ -314,3 +314,22 @@ def test_without_a_round_a_message_that_steers_waits(queue: AssistantMessageQueu
     assert reply is not None
     assert reply.endswith("hi")
     assert status_of(queue, first).status == "cancelled"
+
+
+def test_an_interruption_that_waited_for_a_back_off_and_is_refused_is_published(
+    shared: dict[str, Any], provider: StandInProvider
+) -> None:
+    provider.fault("responses.create", refuse(429, "rate_limit_exceeded", "try again"))
+    backoff = {"type": "fixed", "delay": 2.0}
+    chosen = backend("responses", provider)
+    with AssistantMessageQueue(**shared, **chosen, backoff=backoff, separate_authors=True) as queue:
+        queue.start_worker()
+        first = add(queue, "hi")
+        wait_until(lambda: queue.get_thread_status("t").state in {"retrying", "held"}, PATIENCE_S)
+        second = add(queue, "and now", mid_run="interrupt")
+        wait_until(lambda: events(queue, "interrupt_refused"), PATIENCE_S)
+        (event,) = events(queue, "interrupt_refused")
+        assert event.reason == "separate_authors"
+        for one in (first, second):
+            assert queue.wait_for_reply(one, PATIENCE_S)
+        assert status_of(queue, first).batch_id != status_of(queue, second).batch_id

@@ -78,10 +78,11 @@ def test_a_death_at_every_step_after_a_wish(  # noqa: PLR0917 - fixtures and cas
         seen = len(provider.runs)
         bot = Bot(one_redis.url, f"{prefix}-{number}", provider, protocol)
         with bot.queue:
-            died = _live(bot, wish, place, number, seen)
+            died = live_through(bot, wish, place, number, seen)
 
 
-def _live(bot: Bot, wish: str, place: tuple[str, int], number: int, seen: int) -> str:
+def live_through(bot: Bot, wish: str, place: tuple[str, int], number: int, seen: int) -> str:
+    """Make the wish, die at the point (0: do not), check all; return the point's name."""
     queue = bot.queue
     ids = [queue.add_message_to_thread("t", text).message_id for text in TEXTS]
     dying = WishesAndDies(bot, wish, place, number)
