@@ -12,19 +12,22 @@ from tests.conftest import RedisServer
 from tests.integration.test_crash_points import Bot, with_tools
 from tests.integration.test_steering_crash_points import live_through
 
-OPERATIONS = {
-    "responses": ["responses.cancel", "responses.retrieve", "items.list", "items.create"],
-    "assistants": [
-        "runs.cancel",
-        "runs.retrieve",
-        "runs.list",
-        "messages.list",
-        "messages.create",
-    ],
+READS = {
+    "responses": ["responses.cancel", "responses.retrieve", "items.list"],
+    "assistants": ["runs.cancel", "runs.retrieve", "messages.list"],
 }
-CASES = [(protocol, op) for protocol, ops in OPERATIONS.items() for op in ops]
+WRITES = {"responses": "items.create", "assistants": "messages.create"}
+CASES = [
+    *(
+        (wish, protocol, op)
+        for wish in ("stop", "interrupt")
+        for protocol in READS
+        for op in READS[protocol]
+    ),
+    *(("stop", protocol, op) for protocol, op in WRITES.items()),
+]
 FAULTS = ["500", "429", "drops", "works, drops"]
-PLACES = [("before Start", 1), ("before Submit", 1)]
+PLACES = [("before Save", 1), ("before Start", 1), ("before Submit", 1)]
 
 
 @pytest.fixture
@@ -35,15 +38,14 @@ def provider() -> Iterator[StandInProvider]:
         assert standing.model_errors == ()
 
 
-@pytest.mark.parametrize(("protocol", "op"), CASES)
-@pytest.mark.parametrize("wish", ["stop", "interrupt"])
+@pytest.mark.parametrize(("wish", "protocol", "op"), CASES)
 def test_one_fault_of_each_kind(  # noqa: PLR0917 - fixtures and cases
     one_redis: RedisServer,
     prefix: str,
     provider: StandInProvider,
+    wish: str,
     protocol: str,
     op: str,
-    wish: str,
 ) -> None:
     for place in PLACES:
         for number, fault in enumerate(FAULTS):
@@ -54,3 +56,4 @@ def test_one_fault_of_each_kind(  # noqa: PLR0917 - fixtures and cases
             bot = Bot(one_redis.url, name, provider, protocol)
             with bot.queue:
                 live_through(bot, wish, place, 0, seen)
+    assert any(request.op == op for request in provider.requests), "no fault was met"
