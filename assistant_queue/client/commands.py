@@ -45,7 +45,6 @@ from assistant_queue.store.ops import (
     journal,
     measuring,
     producing,
-    revising,
     saying,
     statuses,
     steering,
@@ -329,7 +328,7 @@ class Commands:
         reaches = arguments.check_flag(running, "running")
         done = yield from control.cancel(self.namespace, checked, self.config.result_ttl)
         if reaches and not done:
-            return (yield from revising.revise(self.namespace, checked, None))
+            return (yield from steering.revise(self.namespace, checked, None))
         return done
 
     def promote(self, message_id: str, mid_run: Any) -> Operation[bool]:
@@ -356,7 +355,7 @@ class Commands:
         """`edit_message`, of a validated content."""
         done = yield from control.edit(self.namespace, made)
         if running and not done:
-            return (yield from revising.revise(self.namespace, made.id, made))
+            return (yield from steering.revise(self.namespace, made.id, made))
         return done
 
     def pause(self, thread_id: str | None) -> Operation[None]:

@@ -93,6 +93,15 @@ def live(rig: Rig) -> None:
     rig.bury(rig.claim(batch_id="b4", token="t5"), reason="parked")
     rig.discard_failed("b4")
     rig.say(batch_id="b5", message_id="said")
+    rig.add(message_id="m5", delay_s=0)
+    lease = rig.claim(batch_id="b7", token="t7")
+    rig.add(message_id="m6", delay_s=0, mid_run="interrupt")
+    rig.refuse(lease)
+    lease, _ = rig.join(lease)
+    rig.add(message_id="m7", delay_s=0)
+    lease, _ = rig.join(lease, event="message_steered")
+    rig.stop()
+    rig.stopped(lease)
 
 
 @pytest.mark.parametrize("has_subscribers", [False, True])
@@ -169,7 +178,8 @@ def test_nothing_is_kept_without_readers_and_holders_publish_no_text_for_them(st
     renewed = store.renew(lease)
     assert renewed is not None
     assert not renewed.has_subscribers
-    assert not store.run(leases.save(store.namespace, lease, Phase.SENDING, Progress(attempts=1)))
+    saved = store.run(leases.save(store.namespace, lease, Phase.SENDING, Progress(attempts=1)))
+    assert not saved.has_subscribers
     assert found(store) == [("thread", "batch_claimed")]
 
 

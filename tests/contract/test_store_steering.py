@@ -19,7 +19,7 @@ from assistant_queue.events import Event
 from assistant_queue.models import Message
 from assistant_queue.store import audit_codec
 from assistant_queue.store.calls import AuditRules, Call, JournalRules, Namespace
-from assistant_queue.store.ops import audit_spool, control, event_log, leases, revising
+from assistant_queue.store.ops import audit_spool, control, event_log, leases, steering
 from assistant_queue.store.ops.leases import Lease
 from assistant_queue.store.ops.outcomes import ResultRules
 from tests.contract.store_rig import ERROR, KEEP, Rig, text
@@ -138,7 +138,7 @@ def test_the_removal_of_the_only_message_of_a_batch_that_waits_is_a_stop(
     store.postpone(claimed(store), wait_s=600)
     if is_paused:
         store.run(control.pause_thread(store.namespace, "thread"))
-    assert store.run(revising.revise(store.namespace, "m1", None))
+    assert store.run(steering.revise(store.namespace, "m1", None))
     store.check()
     assert store.pop() == "thread"
     taken = store.claim()
@@ -611,7 +611,7 @@ def test_a_stopped_batch_that_is_removed_leaves_no_text_nor_any_key_that_stays(s
 def test_an_edit_that_came_too_late_leaves_no_text(store: Rig, end: str) -> None:
     lease = claimed(store)
     edited = Message(id="m1", content=SECRET)
-    assert store.run(revising.revise(store.namespace, "m1", edited))
+    assert store.run(steering.revise(store.namespace, "m1", edited))
     assert SECRET in str(store.snapshot())
     getattr(store, end)(lease)
     assert SECRET not in str(store.snapshot())

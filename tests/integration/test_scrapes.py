@@ -100,7 +100,7 @@ def test_what_happened_is_in_the_scrape_and_on_the_command_line(
         assert lines[0].startswith(f"queue {prefix} at ")
         counts = dict(pairwise(lines))
         assert counts["queued answered failed cancelled deduplicated"] == "4 3 1 0 0"
-        assert counts["completed incomplete failed"] == "1 0 1"
+        assert counts["completed incomplete failed stopped"] == "1 0 1 0"
         as_json = json.loads(CliRunner().invoke(main, [*words, "--json"]).output)
         assert as_json["messages"]["answered"] == 3
         assert as_json["durations"]["run"]["bounds"]

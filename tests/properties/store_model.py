@@ -37,7 +37,7 @@ from assistant_queue.errors import (
 from assistant_queue.models import ExplanationVerdict, Message
 from assistant_queue.store import rq_jobs
 from assistant_queue.store.calls import Call, JournalRules, Namespace
-from assistant_queue.store.ops import control, event_log, explaining, revising, steering, sweeping
+from assistant_queue.store.ops import control, event_log, explaining, joining, steering, sweeping
 from assistant_queue.store.ops.leases import Lease, NoLease, Saved
 from assistant_queue.store.rq_jobs import NO_JOB, RqJob
 from tests.contract.store_rig import COUNTERS, ERROR, Rig
@@ -322,7 +322,7 @@ class StoreMachine(RuleBasedStateMachine):
             return
         content = f"edit {next(self.numbers)}"
         edited = None if removes else Message(id=message, content=content)
-        assert self.rig.run(revising.revise(self.rig.namespace, message, edited)) is is_open
+        assert self.rig.run(steering.revise(self.rig.namespace, message, edited)) is is_open
         if not is_open:
             return
         if removes and not set(model.batch or []) - self.quiet - self.said - {message}:
@@ -885,7 +885,7 @@ class StoreMachine(RuleBasedStateMachine):
         place, lease, model, held = self._lease(pick)
         if held and (model.phase is Phase.DELIVERING or not self._is_answered(model)):
             return
-        found, count = self.rig.run(revising.read_revisions(self.rig.namespace, lease))
+        found, count = self.rig.run(joining.read_revisions(self.rig.namespace, lease))
         batch = lease.claimed.batch
         revised = [found.get(message.id, message) for message in batch.messages]
         messages = tuple(message for message in revised if message is not None)
@@ -894,7 +894,7 @@ class StoreMachine(RuleBasedStateMachine):
         progress = Progress(sent_ms=next(self.numbers))
         if not self._attempt(
             lambda: self.rig.run(
-                revising.make_revisions(
+                joining.make_revisions(
                     self.rig.namespace,
                     lease,
                     model.phase,

@@ -880,7 +880,10 @@ OF_JOINS: dict[str, tuple[str, Callable[[str], str]]] = {
         "join",
         swap("  redis.call('HDEL', key.thread, 'wish')\n", ""),
     ),
-    "a join fulfils a stop": ("join", swap("if left_wish ~= 'stop' then", "if true then")),
+    "a join fulfils a stop": (
+        "join",
+        swap("if left_wish ~= 'stop' and not t.revisions then", "if true then"),
+    ),
     "a join does not store the progress": (
         "join",
         swap("'progress', arg.progress, ", ""),

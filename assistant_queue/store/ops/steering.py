@@ -1,19 +1,14 @@
-"""Wishes for the batch of a thread: callers make them, its holder obeys.
-
-`LeaseLost` as in `leases`.
-"""
+"""Wishes for the batch of a thread, as callers make them and workers listen to them."""
 
 from __future__ import annotations
 
+import json
 import secrets
 
-from assistant_queue.core.progress import Progress
-from assistant_queue.core.thread_state import Phase
-from assistant_queue.core.wishes import Wish, wish_in
+from assistant_queue.core.wishes import Wish
 from assistant_queue.models import Message
-from assistant_queue.store.calls import Namespace, Operation, plain, text, texts
-from assistant_queue.store.message_codec import unpack_readable
-from assistant_queue.store.ops.leases import MAX_BATCH, Lease, check
+from assistant_queue.store.calls import Namespace, Operation, plain, text
+from assistant_queue.store.message_codec import digest, pack
 
 
 def stop(namespace: Namespace, thread_id: str) -> Operation[bool]:
@@ -51,42 +46,21 @@ def wake_listeners(namespace: Namespace) -> Operation[None]:
     yield plain("PUBLISH", namespace.keys.wishes, "")
 
 
-def join(
-    namespace: Namespace,
-    lease: Lease,
-    phase: Phase,
-    progress: Progress,
-    *,
-    most: int,
-    event: str,
-    run_id: str,
-) -> Operation[tuple[tuple[Message, ...], int, Wish | None]]:
-    """Let the waiting messages join the batch, `most` in all, and store its progress.
+def revise(namespace: Namespace, message_id: str, edited: Message | None) -> Operation[bool]:
+    """Have a message of a batch edited, or removed; False if it is in none that is under way.
 
-    Returns:
-        All messages of the batch, how many entries are not messages, and a wish that is left.
+    `edited` has the new content; None to remove the message.
     """
+    key = namespace.keys.message(message_id)
+    thread_id = yield plain("HGET", key, "thread")
+    if thread_id is None:
+        return False
+    revision = "" if edited is None else json.dumps([pack(edited), digest(edited.content)])
     reply = yield namespace.call(
-        "join",
-        lease.thread_id,
-        token=lease.token,
-        number=next(lease.numbers),
-        phase=phase.value,
-        progress=progress.dump(),
-        most=min(most, MAX_BATCH),
-        largest=MAX_BATCH,
-        kind=event,
-        run_id=run_id,
+        "revise",
+        text(thread_id),
+        keys={"message": key, "over": namespace.keys.over(secrets.token_hex(8))},
+        message_id=message_id,
+        revision=revision,
     )
-    check(text(reply[0]), lease.thread_id)
-    messages, invalid = unpack_readable(texts(reply[2]))
-    return messages, invalid, wish_in(text(reply[1]))
-
-
-def refuse(namespace: Namespace, lease: Lease, reason: str) -> Operation[None]:
-    """Publish that the batch is not interrupted, and why; forget the wish."""
-    over = namespace.keys.over(secrets.token_hex(8))
-    reply = yield namespace.call(
-        "refuse", lease.thread_id, keys={"over": over}, token=lease.token, reason=reason
-    )
-    check(text(reply[0]), lease.thread_id)
+    return text(reply[0]) != "none"

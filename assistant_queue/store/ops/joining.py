@@ -1,4 +1,4 @@
-"""Edits and removals of messages in a batch that is under way: callers make them, its holder obeys.
+"""Changes of a batch that is under way, as its holder makes them: messages join it, or are revised.
 
 `LeaseLost` as in `leases`.
 """
@@ -13,30 +13,52 @@ from dataclasses import replace
 from assistant_queue.config import to_ms
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.thread_state import Phase
+from assistant_queue.core.wishes import Wish, wish_in
 from assistant_queue.models import Message
-from assistant_queue.store.calls import Namespace, Operation, plain, text
+from assistant_queue.store.calls import Namespace, Operation, plain, text, texts
 from assistant_queue.store.message_codec import digest, pack, unpack_readable
-from assistant_queue.store.ops.leases import Lease, check, message_keys
+from assistant_queue.store.ops.leases import MAX_BATCH, Lease, check, message_keys
 
 
-def revise(namespace: Namespace, message_id: str, edited: Message | None) -> Operation[bool]:
-    """Have a message of a batch edited, or removed; False if it is in none that is under way.
+def join(
+    namespace: Namespace,
+    lease: Lease,
+    phase: Phase,
+    progress: Progress,
+    *,
+    most: int,
+    event: str,
+    run_id: str,
+) -> Operation[tuple[tuple[Message, ...], int, Wish | None]]:
+    """Let the waiting messages join the batch, `most` in all, and store its progress.
 
-    `edited` has the new content; None to remove the message.
+    Returns:
+        All messages of the batch, how many entries are not messages, and a wish that is left.
     """
-    key = namespace.keys.message(message_id)
-    thread_id = yield plain("HGET", key, "thread")
-    if thread_id is None:
-        return False
-    revision = "" if edited is None else json.dumps([pack(edited), digest(edited.content)])
     reply = yield namespace.call(
-        "revise",
-        text(thread_id),
-        keys={"message": key, "over": namespace.keys.over(secrets.token_hex(8))},
-        message_id=message_id,
-        revision=revision,
+        "join",
+        lease.thread_id,
+        token=lease.token,
+        number=next(lease.numbers),
+        phase=phase.value,
+        progress=progress.dump(),
+        most=min(most, MAX_BATCH),
+        largest=MAX_BATCH,
+        kind=event,
+        run_id=run_id,
     )
-    return text(reply[0]) != "none"
+    check(text(reply[0]), lease.thread_id)
+    messages, invalid = unpack_readable(texts(reply[2]))
+    return messages, invalid, wish_in(text(reply[1]))
+
+
+def refuse(namespace: Namespace, lease: Lease, reason: str) -> Operation[None]:
+    """Publish that the batch is not interrupted, and why; forget the wish."""
+    over = namespace.keys.over(secrets.token_hex(8))
+    reply = yield namespace.call(
+        "refuse", lease.thread_id, keys={"over": over}, token=lease.token, reason=reason
+    )
+    check(text(reply[0]), lease.thread_id)
 
 
 def read_revisions(
