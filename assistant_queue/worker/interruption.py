@@ -12,7 +12,7 @@ from assistant_queue.core.flow import BatchContext
 from assistant_queue.core.flow.interrupting import refusal_of
 from assistant_queue.core.wishes import Wish, Wished
 from assistant_queue.errors import AssistantQueueError
-from assistant_queue.store.ops import joining
+from assistant_queue.store.ops import batch_changes
 from assistant_queue.user_code.running_calls import post
 from assistant_queue.worker.leased_batch import LeasedBatch
 from assistant_queue.worker.user_code_steps import UserCodeSteps
@@ -156,7 +156,7 @@ class Interruption:
         batch = self._batch
         try:
             await batch.write_once(
-                lambda: joining.refuse(batch.runtime.namespace, batch.lease, reason)
+                lambda: batch_changes.refuse(batch.runtime.namespace, batch.lease, reason)
             )
         except AssistantQueueError as error:
             _log.debug(

@@ -11,7 +11,7 @@ from assistant_queue.core.runs import FoundBy
 from assistant_queue.core.thread_state import Phase
 from assistant_queue.core.wishes import Wish
 from assistant_queue.store.calls import Operation
-from assistant_queue.store.ops import event_log, joining, leases, outcomes
+from assistant_queue.store.ops import batch_changes, event_log, leases, outcomes
 from assistant_queue.worker.leased_batch import LeasedBatch
 
 _log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class StoreSteps:
         batch = self._batch
         most = self._runtime.config.max_batch_size or leases.MAX_BATCH
         messages, unreadable, wish = await batch.write(
-            lambda: joining.join(
+            lambda: batch_changes.join(
                 self._namespace,
                 batch.lease,
                 step.phase,
@@ -56,7 +56,7 @@ class StoreSteps:
     async def read_revisions(self, _: steps.ReadRevisions) -> steps.Revisions:
         """Read the edits and removals of the batch's messages."""
         messages, count = await self._batch.write(
-            lambda: joining.read_revisions(self._namespace, self._batch.lease)
+            lambda: batch_changes.read_revisions(self._namespace, self._batch.lease)
         )
         return steps.Revisions(messages=messages, count=count)
 
@@ -64,7 +64,7 @@ class StoreSteps:
         """Make the edits and removals."""
         batch = self._batch
         done: bool = await batch.write(
-            lambda: joining.make_revisions(
+            lambda: batch_changes.make_revisions(
                 self._namespace,
                 batch.lease,
                 step.phase,

@@ -37,8 +37,8 @@ from assistant_queue.models import (
 from assistant_queue.store import scripts, wakeup_codec, wakeups
 from assistant_queue.store.calls import Call, Namespace, Operation, Pipelined
 from assistant_queue.store.ops import (
+    batch_changes,
     failures,
-    joining,
     journal,
     leases,
     measuring,
@@ -497,7 +497,7 @@ class Rig:
     ) -> tuple[Lease, Wish | None]:
         """Let what waits join; return the lease with the batch as it is now, and what is left."""
         messages, invalid, wish = self.run(
-            joining.join(
+            batch_changes.join(
                 self.namespace,
                 lease,
                 phase,
@@ -512,7 +512,7 @@ class Rig:
         return replace(lease, claimed=replace(lease.claimed, batch=batch)), wish
 
     def refuse(self, lease: Lease, reason: str = "max_interrupts") -> None:
-        self.run(joining.refuse(self.namespace, lease, reason))
+        self.run(batch_changes.refuse(self.namespace, lease, reason))
 
     def wish(self, thread: str = "thread") -> str:
         return self.thread_hash(thread).get("wish", "")

@@ -14,7 +14,7 @@ from assistant_queue.errors import LeaseLost
 from assistant_queue.models import Message
 from assistant_queue.store.calls import text
 from assistant_queue.store.message_codec import digest, unpack_readable
-from assistant_queue.store.ops import joining, steering
+from assistant_queue.store.ops import batch_changes, steering
 from assistant_queue.store.ops.leases import Lease
 from tests.contract.store_rig import Rig
 
@@ -41,14 +41,14 @@ def remove(store: Rig, message_id: str) -> bool:
 
 
 def read(store: Rig, lease: Lease) -> tuple[Mapping[str, Message | None], str]:
-    return store.run(joining.read_revisions(store.namespace, lease))
+    return store.run(batch_changes.read_revisions(store.namespace, lease))
 
 
 def make(store: Rig, lease: Lease, messages: tuple[Message, ...], **fields: object) -> bool:
     found, count = read(store, lease)
     given = {"revisions": found, "count": count, **fields}
     return store.run(
-        joining.make_revisions(
+        batch_changes.make_revisions(
             store.namespace,
             lease,
             Phase.FROZEN,
@@ -150,7 +150,7 @@ def test_an_edit_between_the_revisions_and_what_joins_is_a_wish_that_is_left(sto
     assert make(store, lease, (replace(first, content="three"), second))
     edit(store, "m1", "four")
     _, _, left = store.run(
-        joining.join(
+        batch_changes.join(
             store.namespace,
             lease,
             Phase.FROZEN,

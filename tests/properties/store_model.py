@@ -37,7 +37,14 @@ from assistant_queue.errors import (
 from assistant_queue.models import ExplanationVerdict, Message
 from assistant_queue.store import rq_jobs
 from assistant_queue.store.calls import Call, JournalRules, Namespace
-from assistant_queue.store.ops import control, event_log, explaining, joining, steering, sweeping
+from assistant_queue.store.ops import (
+    batch_changes,
+    control,
+    event_log,
+    explaining,
+    steering,
+    sweeping,
+)
 from assistant_queue.store.ops.leases import Lease, NoLease, Saved
 from assistant_queue.store.rq_jobs import NO_JOB, RqJob
 from tests.contract.store_rig import COUNTERS, ERROR, Rig
@@ -885,7 +892,7 @@ class StoreMachine(RuleBasedStateMachine):
         place, lease, model, held = self._lease(pick)
         if held and (model.phase is Phase.DELIVERING or not self._is_answered(model)):
             return
-        found, count = self.rig.run(joining.read_revisions(self.rig.namespace, lease))
+        found, count = self.rig.run(batch_changes.read_revisions(self.rig.namespace, lease))
         batch = lease.claimed.batch
         revised = [found.get(message.id, message) for message in batch.messages]
         messages = tuple(message for message in revised if message is not None)
@@ -894,7 +901,7 @@ class StoreMachine(RuleBasedStateMachine):
         progress = Progress(sent_ms=next(self.numbers))
         if not self._attempt(
             lambda: self.rig.run(
-                joining.make_revisions(
+                batch_changes.make_revisions(
                     self.rig.namespace,
                     lease,
                     model.phase,

@@ -139,7 +139,7 @@ ENDLESS = {
 _LOGGING_ERROR = re.compile(
     r"^--- Logging error ---$.*?^Arguments: [^\n]*$", re.DOTALL | re.MULTILINE
 )
-"""What `logging` prints of a thread that outlives the test before and logs to its closed stream."""
+"""Output of `logging` for a thread that outlives its test and logs to a closed stream."""
 
 
 @pytest.mark.parametrize(("sent", "told"), ENDLESS.values(), ids=ENDLESS)
