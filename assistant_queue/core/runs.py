@@ -105,6 +105,8 @@ class RunRequest:
         steered: Items of messages that have joined the batch after its run had begun.
         added: Those of them that go with the outputs of this round.
         cut: Runs over the batch that were interrupted.
+        joined: Messages have joined the batch since it was sent first: an earlier run over it may
+            know nothing of these items.
         outputs: Outputs of open calls, by call id, if the items are written; calls that have none
             here are answered with an error.
         again: A request over this batch has left before, even if it was refused for a passing
@@ -130,6 +132,7 @@ class RunRequest:
     steered: tuple[InputItem, ...] = ()
     added: tuple[InputItem, ...] = ()
     cut: tuple[str, ...] = ()
+    joined: bool = False
     outputs: Mapping[str, str] = field(default_factory=dict)
     again: bool = False
     shortened: int = 0

@@ -1296,6 +1296,23 @@ async def test_the_latest_attempt_is_the_one_that_is_found(provider: StandInProv
         assert (found.status, found.run_id) == ("completed", provider.runs[-1].id)
 
 
+async def test_an_attempt_before_messages_joined_is_not_taken_for_the_one_after_it(
+    provider: StandInProvider,
+) -> None:
+    provider.model = say_in_order(RunFailure(), Reply("Here."))
+    async with made(ASSISTANTS, provider) as rig:
+        await rig.start("hello")  # its run failed, and was marked with the batch
+        request = rig.request("now", attempts=2)
+        new = replace(request.items[0], message_ids=("joined",))
+        joined = replace(request, items=(new,), joined=True)
+        assert await rig.backend.find(joined) == NotFound()
+        await events_of(rig.backend.start(replace(joined, again=True)))
+        found = await rig.backend.find(joined)
+        assert isinstance(found, RunEnded)
+        assert (found.status, found.run_id) == ("completed", provider.runs[-1].id)
+        assert provider.user_texts(rig.conversation) == ["hello", "now"]
+
+
 async def test_a_call_of_another_scripted_outcome_is_passed_through(rig: Rig) -> None:
     rig.provider.fault(rig.create, reply_with(ToolCalls([("unknown", "{broken json")])))
     asked = (await rig.start("hello"))[-1]

@@ -484,9 +484,12 @@ class AssistantsBackend:
 
     async def _found_by_marks(self, request: RunRequest) -> Finding:
         newest = await self._log.newest_run(request)
-        if newest is not None and (self._takes_messages or not request.items):
+        is_over_these = self._takes_messages and not request.joined
+        if newest is not None and (is_over_these or not request.items):
             return await self._finding(request, newest)
         missing = await self._log.missing(request)
+        if request.joined and missing:
+            return NotFound()  # the run is an earlier one's
         if newest is not None and len(missing) < len(request.items):
             return await self._finding(request, newest)
         if newest is not None:

@@ -51,6 +51,7 @@ def prepare(ctx: BatchContext) -> Steps:
         renewed=progress.origin is not None,
         writes=writes,
         cut=progress.cut,
+        joined=progress.interrupts > 0,
         steered=items_from(ctx, progress.begun) if progress.begun else (),
     )
 
