@@ -216,6 +216,7 @@ class RunEnded:
         anchor: The id of the conversation's last item now, None if not known.
         model: The model that answered, by the provider's name; None if it is not named.
         first_text_ms: As in `ActionRequired`.
+        steered: As in `ActionRequired`; None if it is not known.
         shown: As in `ActionRequired`; of items that were written without a run, their own ids.
     """
 
@@ -233,6 +234,7 @@ class RunEnded:
     anchor: str | None = None
     model: str | None = None
     first_text_ms: int = 0
+    steered: int | None = None
     shown: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -142,3 +142,25 @@ def test_revisions_that_come_meanwhile_are_read_again() -> None:
         },
     )
     assert sent(driver) == ["two"]
+
+
+def test_a_message_that_joined_after_its_outputs_had_left_is_the_next_batch() -> None:
+    progress = running(
+        calls=(call(1),), outputs={"call_1": "rain"}, begun=1, given=1, adding=2, sent_ms=0
+    )
+    driver = Scripted(capabilities=CONVERSATIONS)
+    found = RunEnded(run_id="run_2", status="completed", replies=("hi",), steered=0)
+    driver.run(claimed(phase=Phase.SENDING, progress=progress), {steps.Find: found})
+    assert driver.only(steps.Trim).keep == 1
+    assert driver.only(steps.Finish).result.message_ids == ("m1",)
+
+
+def test_a_message_that_went_with_the_outputs_is_answered_by_them() -> None:
+    progress = running(
+        calls=(call(1),), outputs={"call_1": "rain"}, begun=1, given=1, adding=2, sent_ms=0
+    )
+    driver = Scripted(capabilities=CONVERSATIONS)
+    found = RunEnded(run_id="run_2", status="completed", replies=("hi",), steered=1)
+    driver.run(claimed(phase=Phase.SENDING, progress=progress), {steps.Find: found})
+    assert driver.all(steps.Trim) == []
+    assert driver.only(steps.Finish).result.message_ids == ("m1", "m2")

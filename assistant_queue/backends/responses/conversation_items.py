@@ -116,8 +116,8 @@ def what_became_of(
         return NotFound(anchor=tail.anchor)
     if request.writes:
         return _written(tail)
-    later, steered = _without_steered(items[start:], request.steered)
-    rest = _until_next_question(later)
+    steered = _count_steered(items, request.steered)
+    rest = _until_next_question(_without_steered(items[start:], request.steered))
     if not rest or any(item.get("status") == "in_progress" for item in rest):
         # Stored without an answer yet: servers that store the input at once are still at work.
         return Undecided()
@@ -148,6 +148,7 @@ def what_became_of(
             whole=is_whole,
             anchor=tail.anchor,
             shown=ids_of_replies(rest),
+            steered=steered,
         ),
         rest,
     )
@@ -195,18 +196,22 @@ def _after_batch(tail: Tail, request: RunRequest) -> int | None:
     return places[0] if places else None
 
 
-def _without_steered(
-    items: Sequence[Json], steered: Sequence[InputItem]
-) -> tuple[Sequence[Json], int]:
-    """Return the items without the messages that joined the batch later, and their number."""
+def _count_steered(items: Sequence[Json], steered: Sequence[InputItem]) -> int:
+    """Return how many of the messages that joined the batch later are among the items, in order."""
     left = list(steered)
-    kept = []
     for item in items:
         if left and is_asked(item) and are_of_batch([item], left[:1]):
             del left[0]
-        else:
-            kept.append(item)
-    return kept, len(steered) - len(left)
+    return len(steered) - len(left)
+
+
+def _without_steered(items: Sequence[Json], steered: Sequence[InputItem]) -> Sequence[Json]:
+    """Return the items without the messages that joined the batch later."""
+    return [
+        item
+        for item in items
+        if not (is_asked(item) and any(are_of_batch([item], [one]) for one in steered))
+    ]
 
 
 def _until_next_question(items: Sequence[Json]) -> Sequence[Json]:

@@ -16,7 +16,7 @@ from assistant_queue.core.flow.context import (
     Steps,
 )
 from assistant_queue.core.flow.joining import join
-from assistant_queue.core.flow.preparation import items_from, prepare
+from assistant_queue.core.flow.preparation import items_from, keep, prepare
 from assistant_queue.core.flow.user_code import enter_user_code, leave_user_code
 from assistant_queue.core.runs import (
     ActionRequired,
@@ -150,6 +150,12 @@ def _act_on(ctx: BatchContext, finding: Finding) -> Reached:
         return (yield from _not_found(ctx, finding))
     progress.run_id = finding.run_id or progress.run_id
     ctx.unanswered = ()
+    if progress.begun and progress.calls:
+        # Outputs were found; of the messages that were to go with them, another request may have
+        # left before they joined.
+        progress.adding = 0
+        if isinstance(finding, RunEnded) and finding.steered is not None:
+            yield from keep(ctx, max(progress.given, progress.begun + finding.steered))
     if isinstance(finding, ActionRequired):
         ctx.unanswered = tuple(call.id for call in finding.calls)
         if progress.deadline_ms <= ctx.now_ms():

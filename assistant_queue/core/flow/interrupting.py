@@ -15,6 +15,7 @@ from assistant_queue.core import steps
 from assistant_queue.core.flow.context import AuthorRule, BatchContext
 from assistant_queue.core.flow.joining import join, revise
 from assistant_queue.core.flow.outcome import finish
+from assistant_queue.core.flow.preparation import keep
 from assistant_queue.core.flow.run_end import Over, StillOpen, end_run
 from assistant_queue.core.flow.user_code import end_user_code
 from assistant_queue.core.runs import FoundBy
@@ -64,6 +65,8 @@ def interrupt(ctx: BatchContext) -> Generator[steps.Step, Any, steps.Ending | No
                 raise
             return None  # it is followed to its end
         if over.ended is not None:
+            if over.held:  # what joined later is the next batch
+                yield from keep(ctx, over.held)
             return (yield from finish(ctx, over.ended))
         _continue_after(ctx, over)
     progress.interrupts += 1

@@ -172,9 +172,11 @@ def _held(ctx: BatchContext, finding: Finding) -> int:
     progress = ctx.progress
     if not progress.begun:
         return 0
-    if progress.calls:  # found by their outputs, and all that had joined went with them
-        return len(ctx.batch.messages)
-    read = finding.steered if isinstance(finding, ActionRequired) else 0
+    read = finding.steered if isinstance(finding, ActionRequired | RunEnded) else None
+    if progress.calls:  # found by their outputs
+        known = progress.begun + read if read is not None else len(ctx.batch.messages)
+        return max(progress.given, known)
+    read = read or 0
     return max(progress.given, progress.adding, progress.begun + read)
 
 
