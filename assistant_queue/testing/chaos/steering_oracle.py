@@ -6,6 +6,7 @@ its conversation once.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from itertools import pairwise
 
 from assistant_queue.testing.chaos.oracle import Sent, Verdict, judge
 from assistant_queue.testing.provider import Overlap, RunRecord
+
+_OF_A_TRIAL = re.compile(r"'\d+': nobody sent")
+"""Numbered texts, by which a worker learns in which order a server lists items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,11 @@ def judge_steered(evidence: SteeringEvidence) -> tuple[Verdict, SteeringVerdict]
         overlaps=evidence.overlaps,
     )
     shown = [one for one in usual.details if one.startswith("overlap") or "later one" in one]
-    shown += [one for one in usual.details if "nobody sent" in one or "several" in one]
+    shown += [
+        one
+        for one in usual.details
+        if ("nobody sent" in one or "several" in one) and not _OF_A_TRIAL.match(one)
+    ]
     verdict = Verdict(
         sent=len(evidence.sent),
         once=found["completed"] + found["cancelled"],
