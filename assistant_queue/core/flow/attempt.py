@@ -111,9 +111,7 @@ def _count_loss(ctx: BatchContext, info: ErrorInfo) -> None:
 def _find(ctx: BatchContext) -> Reached:
     """Ask the provider what became of the last request, after the grace."""
     progress = ctx.progress
-    wait_ms = progress.sent_ms + ctx.rules.grace_s * 1000 - ctx.now_ms()
-    if progress.sent_ms and wait_ms > 0:
-        raise Hold(wait_ms / 1000)
+    wait_out_grace(ctx)
     run_id = progress.run_id or progress.given_up
     finding: Finding = yield from ask(
         steps.Find(request=ctx.sent, run_id=run_id, calls=progress.calls)
@@ -133,6 +131,18 @@ def _came_to_nothing(finding: Finding, run_id: str) -> bool:
         and finding.run_id == run_id
         and finding.status not in ENDED_WELL
     )
+
+
+def wait_out_grace(ctx: BatchContext) -> None:
+    """Wait until the last request can no longer be on its way.
+
+    Raises:
+        Hold: The grace is not over.
+    """
+    sent_ms = ctx.progress.sent_ms
+    wait_ms = sent_ms + ctx.rules.grace_s * 1000 - ctx.now_ms()
+    if sent_ms and wait_ms > 0:
+        raise Hold(wait_ms / 1000)
 
 
 def _act_on(ctx: BatchContext, finding: Finding) -> Reached:

@@ -16,7 +16,7 @@ from typing import Any
 
 from assistant_queue.core import steps
 from assistant_queue.core.failure_table import Hold, Park
-from assistant_queue.core.flow.attempt import ask, save_running, still_undecided
+from assistant_queue.core.flow.attempt import ask, save_running, still_undecided, wait_out_grace
 from assistant_queue.core.flow.context import ENDED_WELL, BatchContext
 from assistant_queue.core.flow.preparation import prepare
 from assistant_queue.core.flow.retrying import ask_wait_s
@@ -134,9 +134,7 @@ def _over(
     if _is_open(ctx, finding) and not ctx.situation.is_overdue:
         raise StillOpen(ask_wait_s(ctx))
     if isinstance(finding, NotFound):
-        wait_ms = progress.sent_ms + ctx.rules.grace_s * 1000 - ctx.now_ms()
-        if progress.sent_ms and wait_ms > 0:
-            raise Hold(wait_ms / 1000)  # it may be on its way
+        wait_out_grace(ctx)
         stored = finding.holds_text or progress.already_in_thread or bool(progress.calls)
         return Over(
             said=before,

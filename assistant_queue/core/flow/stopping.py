@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from assistant_queue.core import steps
-from assistant_queue.core.failure_table import Hold, Unreachable
-from assistant_queue.core.flow.attempt import ask, still_undecided
+from assistant_queue.core.failure_table import Unreachable
+from assistant_queue.core.flow.attempt import ask, still_undecided, wait_out_grace
 from assistant_queue.core.flow.context import BatchContext, Flow
 from assistant_queue.core.flow.preparation import items_from, prepare
 from assistant_queue.core.flow.run_end import Over, end_run
@@ -169,9 +169,7 @@ def _write(ctx: BatchContext, items: tuple[InputItem, ...]) -> Generator[steps.S
         yield steps.Start(request=ctx.request)
         return (yield from _written(ctx))
     if was_sent:
-        wait_ms = progress.sent_ms + ctx.rules.grace_s * 1000 - ctx.now_ms()
-        if progress.sent_ms and wait_ms > 0:
-            raise Hold(wait_ms / 1000)
+        wait_out_grace(ctx)
         finding: Finding = yield from ask(steps.Find(request=ctx.sent, run_id=None, calls=()))
         if isinstance(finding, Undecided):
             raise still_undecided(ctx)
