@@ -80,6 +80,13 @@ class Revise:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeclineInterrupt:
+    """Publish that the batch is not interrupted after all, and forget that wish. -> None"""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Separate:
     """Ask the user's `separate_authors` callable. -> how many messages may share a run"""
 
@@ -315,6 +322,7 @@ Step = (
     | Join
     | ReadRevisions
     | Revise
+    | DeclineInterrupt
     | Separate
     | OpenConversation
     | Locate

@@ -99,6 +99,7 @@ class BatchDriver:
             steps.Join: store.join,
             steps.ReadRevisions: store.read_revisions,
             steps.Revise: store.revise,
+            steps.DeclineInterrupt: store.refuse,
             steps.Separate: user_code.separate,
             steps.OpenConversation: conversation.open,
             steps.Locate: session.locate,

@@ -165,9 +165,7 @@ class Interruption:
                 error,
             )
             return
-        if self._held.wish is Wish.INTERRUPT:
-            self._held.wish_obeyed(None)
-            batch.seen = None
+        batch.refused()
 
     async def close(self) -> None:
         """Listen to no more wishes."""

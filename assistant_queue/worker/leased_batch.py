@@ -67,6 +67,12 @@ class LeasedBatch:
         self.is_marked = False
         self.seen = None
 
+    def refused(self) -> None:
+        """Record that an interruption was refused: a later message may ask for another."""
+        if self.held.wish is Wish.INTERRUPT:
+            self.held.wish_obeyed(None)
+            self.seen = None
+
     def now_ms(self) -> int:
         """Return the store's time: the claim's time, and the time since then on this machine."""
         store_ms = self.runtime.clock.store_now_ms()

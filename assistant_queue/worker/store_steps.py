@@ -83,6 +83,12 @@ class StoreSteps:
             batch.progress = step.progress
         return done
 
+    async def refuse(self, step: steps.DeclineInterrupt) -> None:
+        """Publish that the batch is not interrupted."""
+        batch = self._batch
+        await batch.write(lambda: batch_changes.refuse(self._namespace, batch.lease, step.reason))
+        batch.refused()
+
     async def save(self, step: steps.Save) -> None:
         """Store phase and progress, and publish the events of the round."""
         batch = self._batch

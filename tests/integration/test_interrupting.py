@@ -134,6 +134,22 @@ def test_a_batch_that_fails_after_an_interruption_repeats_no_text_when_it_is_ret
         assert status_of(queue, first).reply == "You said: wait | hi"
 
 
+def test_an_interruption_of_a_run_that_is_not_cancelled_is_refused_and_published(
+    shared: dict[str, Any], provider: StandInProvider
+) -> None:
+    provider.fault("responses.cancel", refuse(400, "invalid_request_error", "no"))
+    with AssistantMessageQueue(**shared, **backend("responses", provider)) as queue:
+        queue.start_worker()
+        ids = [running(queue, "wait"), add(queue, "hi", mid_run="interrupt")]
+        wait_until(lambda: events(queue, "interrupt_refused"), PATIENCE_S)
+        (event,) = events(queue, "interrupt_refused")
+        assert event.reason == "cannot_cancel"
+        assert status_of(queue, ids[1]).status == "queued"
+        ids.append(add(queue, "now", mid_run="interrupt"))
+        replies = {queue.wait_for_reply(one, PATIENCE_S) for one in ids}
+        assert replies == {"You said: wait | hi | now"}
+
+
 def test_after_so_many_interruptions_messages_wait(
     shared: dict[str, Any], provider: StandInProvider
 ) -> None:

@@ -506,6 +506,10 @@ class SteeredWorld(World):
                 provider.cancel(step.run_id)
             case steps.Join():
                 return self._join(step)
+            case steps.DeclineInterrupt():
+                self.refused.append(step.reason)
+                if self.wish is Wish.INTERRUPT:
+                    self.wish = self.seen = None
             case steps.ReadRevisions():
                 return steps.Revisions(messages={}, count="")
             case steps.Trim():

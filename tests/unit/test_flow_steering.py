@@ -286,6 +286,21 @@ def test_a_function_that_an_earlier_worker_called_is_not_called_again() -> None:
     )
     assert isinstance(ending, steps.Failed)
     assert ending.reason == "parked"
+    assert scripted.only(steps.DeclineInterrupt).reason == "cannot_cancel"
+
+
+@pytest.mark.parametrize("capabilities", [RESPONSES, ASSISTANTS])
+def test_a_run_that_cannot_be_cancelled_is_followed_and_that_is_published(
+    capabilities: Any,
+) -> None:
+    scripted = Scripted(capabilities)
+    batch = claimed(phase=Phase.RUNNING, progress=running(), wish=Wish.INTERRUPT)
+    at_work = {steps.CloseStream: [()], steps.Find: [RunAccepted(run_id="run_1")]}
+    ending = scripted.run(batch, at_work)
+    assert isinstance(ending, steps.Completed)
+    assert scripted.only(steps.DeclineInterrupt).reason == "cannot_cancel"
+    assert scripted.names.index("DeclineInterrupt") < scripted.names.index("Follow")
+    assert not scripted.all(steps.Join)
 
 
 def test_a_stop_during_an_interrupt_wins() -> None:

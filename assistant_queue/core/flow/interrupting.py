@@ -55,7 +55,9 @@ def interrupt(ctx: BatchContext) -> Generator[steps.Step, Any, steps.Ending | No
         _settle_round(ctx)
     elif ctx.capabilities.found_by is FoundBy.NOT_AT_ALL:
         if ctx.phase is not Phase.FROZEN and ctx.request is None:
-            return None  # an earlier worker called the function, which may have ended well
+            # An earlier worker called the function, which may have ended well.
+            yield steps.DeclineInterrupt(reason="cannot_cancel")
+            return None
         ctx.phase = Phase.FROZEN
     else:
         try:
@@ -63,6 +65,7 @@ def interrupt(ctx: BatchContext) -> Generator[steps.Step, Any, steps.Ending | No
         except StillOpen:
             if ctx.phase is not Phase.RUNNING:
                 raise
+            yield steps.DeclineInterrupt(reason="cannot_cancel")
             return None  # it is followed to its end
         if over.ended is not None:
             if over.held:  # what joined later is the next batch
