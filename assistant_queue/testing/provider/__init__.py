@@ -44,6 +44,7 @@ from assistant_queue.testing.provider.script import (
     say_in_order,
 )
 from assistant_queue.testing.provider.server import StandInProvider
+from assistant_queue.testing.provider.webhooks import WebhookEndpoint, WebhookSent
 
 __all__ = [
     "NAMED",
@@ -69,6 +70,8 @@ __all__ = [
     "ToolCalls",
     "Turn",
     "UnknownPersonality",
+    "WebhookEndpoint",
+    "WebhookSent",
     "append_late",
     "cut_stream",
     "delay",

@@ -185,6 +185,9 @@ CREATE_RESPONSE = record(
         "stream": _optional_flag,
         "stream_options": nullable(record({"include_obfuscation": boolean})),
         "background": _optional_flag,
+        "background_options": nullable(
+            record({"completion_window": choice("soonest", "2h", "8h"), "continuation_id": text()})
+        ),
         "store": _optional_flag,
         "temperature": _temperature,
         "top_p": _share,

@@ -159,6 +159,13 @@ class ResponsesApi:
                 "must be provided."
             )
             raise ApiProblem(message, code="missing_required_parameter", param="input")
+        window = (asked.get("background_options") or {}).get("completion_window", "soonest")
+        if window != "soonest" and (not asked.get("background") or asked.get("stream")):
+            message = (
+                f"The completion window '{window}' requires 'background' to be true and 'stream' "
+                "to be false or omitted."
+            )
+            raise ApiProblem(message, param="background_options.completion_window")
         if asked.get("conversation") and asked.get("previous_response_id"):
             message = (
                 "Mutually exclusive parameters: 'conversation' and 'previous_response_id'. "

@@ -74,6 +74,18 @@ class ResponsesEngine:
         if response.tape is not None:
             response.tape.close()
         response.ended.set()
+        if response.is_background:
+            self._report(response, log_as or status)
+
+    def _report(self, response: Response, status: str) -> None:
+        """Send webhooks of a background response, and forget it after a while."""
+        if status == "vanished":
+            return
+        for endpoint in self._world.endpoints:
+            endpoint.ended(response.id, status)
+        asyncio.get_running_loop().call_later(
+            self._world.background_kept_for, self._world.responses.pop, response.id, None
+        )
 
     def stop(self, response: Response, status: str, *, log_as: str | None = None) -> None:
         """End a response from outside, whatever it is doing."""

@@ -27,9 +27,13 @@ from assistant_queue.testing.provider.runs_engine import RunsEngine
 from assistant_queue.testing.provider.script import ModelScript, Protocol, echo
 from assistant_queue.testing.provider.state import World
 from assistant_queue.testing.provider.threads_api import ThreadsApi
+from assistant_queue.testing.provider.webhooks import WebhookEndpoint
 
 # Source: the provider's published API description: a run expires ten minutes after its creation.
 _RUN_EXPIRES_AFTER_S = 600.0
+
+# Source: the provider's guide: a background response is kept for about ten minutes.
+_BACKGROUND_KEPT_FOR_S = 600.0
 
 
 class StandInProvider(Served, Oracle):
@@ -56,6 +60,7 @@ class StandInProvider(Served, Oracle):
         strict: bool = True,
         personality: Personality | str | None = None,
         run_expires_after: float = _RUN_EXPIRES_AFTER_S,
+        background_kept_for: float = _BACKGROUND_KEPT_FOR_S,
         api_key: str | None = None,
         port: int = 0,
     ) -> None:
@@ -69,6 +74,8 @@ class StandInProvider(Served, Oracle):
             personality: How this server differs from OpenAI's: a `Personality`, or the name of a
                 server, `vllm` say.
             run_expires_after: Seconds until an Assistants run expires.
+            background_kept_for: Seconds after its end for which a background response can be
+                retrieved; what it left in a conversation stays.
             api_key: The only key accepted; None makes one up.
             port: 0 takes a free one.
 
@@ -82,6 +89,7 @@ class StandInProvider(Served, Oracle):
             strict=strict,
             personality=personality_of(personality),
             run_expires_after=run_expires_after,
+            background_kept_for=background_kept_for,
         )
         super().__init__(world)
         assistant = assistants_wire.assistant_json({"model": "stand-in-model", "name": "Stand-in"})
@@ -200,6 +208,17 @@ class StandInProvider(Served, Oracle):
             times: How many runs are held; None for all until the release.
         """
         return self._world.gates.add(Gate(point, conversation_id, when, times))
+
+    def send_webhooks(self, url: str, secret: str | None = None) -> WebhookEndpoint:
+        """Send signed webhooks about background responses that end from now on.
+
+        Args:
+            url: Where to.
+            secret: `whsec_` and a key in base64; None makes one up.
+        """
+        endpoint = WebhookEndpoint(url, secret, self._server.call)
+        self._world.endpoints.append(endpoint)
+        return endpoint
 
     def create_conversation(self, metadata: Mapping[str, str] | None = None) -> str:
         """A new conversation without a request in the log; its id."""

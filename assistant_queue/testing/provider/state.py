@@ -31,6 +31,7 @@ from assistant_queue.testing.provider.script import (
 if TYPE_CHECKING:
     from assistant_queue.testing.provider.response import Response
     from assistant_queue.testing.provider.run import Run
+    from assistant_queue.testing.provider.webhooks import WebhookEndpoint
 
 Json = dict[str, Any]
 
@@ -80,12 +81,15 @@ class World:
         strict: bool,
         personality: Personality,
         run_expires_after: float,
+        background_kept_for: float,
     ) -> None:
         self.model = model
         self.latency = latency
         self.strict = strict
         self.personality = personality
         self.run_expires_after = run_expires_after
+        self.background_kept_for = background_kept_for
+        self.endpoints: list[WebhookEndpoint] = []
         self.log = Log()
         self.faults = Faults()
         self.gates = Gates()
