@@ -169,7 +169,7 @@ class WebhookEndpoint:
                 await asyncio.sleep(pause)
                 pause *= 2
 
-    def _headers(self, webhook: Webhook, signer: Signer) -> dict[str, str]:
+    def _headers(self, webhook: ProviderWebhook, signer: Signer) -> dict[str, str]:
         return {
             **signer.sign(webhook.id, webhook.body),
             "content-type": "application/json",
