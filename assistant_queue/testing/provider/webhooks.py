@@ -82,7 +82,6 @@ class WebhookEndpoint:
         self._signer = Signer(self.secret)
         self._forger = Signer(new_secret())
         self._call = call
-        self._http = HttpClient(_TIMEOUT_S)
         self._changed = threading.Condition()
         self._planned: deque[Misbehaviour] = deque()
         self._held: list[tuple[ProviderWebhook, Signer]] | None = None
@@ -154,20 +153,25 @@ class WebhookEndpoint:
         task.add_done_callback(self._tasks.discard)
 
     async def _send(self, sent: list[tuple[ProviderWebhook, Signer]]) -> None:
-        for webhook, signer in sent:
-            pause = _FIRST_PAUSE_S
-            for _ in range(_TRIES):
-                answer = await self._http.post(
-                    self.url, webhook.body, self._headers(webhook, signer)
-                )
-                status = answer.status if isinstance(answer, HttpAnswer) else None
-                with self._changed:
-                    self._sent.append(WebhookSent(webhook, status))
-                    self._changed.notify_all()
-                if status in _OK:
-                    break
-                await asyncio.sleep(pause)
-                pause *= 2
+        http = HttpClient(_TIMEOUT_S)  # closed with its connections, whenever the provider stops
+        try:
+            for webhook, signer in sent:
+                await self._post(http, webhook, signer)
+        finally:
+            await http.close()
+
+    async def _post(self, http: HttpClient, webhook: ProviderWebhook, signer: Signer) -> None:
+        pause = _FIRST_PAUSE_S
+        for _ in range(_TRIES):
+            answer = await http.post(self.url, webhook.body, self._headers(webhook, signer))
+            status = answer.status if isinstance(answer, HttpAnswer) else None
+            with self._changed:
+                self._sent.append(WebhookSent(webhook, status))
+                self._changed.notify_all()
+            if status in _OK:
+                return
+            await asyncio.sleep(pause)
+            pause *= 2
 
     def _headers(self, webhook: ProviderWebhook, signer: Signer) -> dict[str, str]:
         return {
