@@ -11,6 +11,7 @@ from assistant_queue.testing.chaos.oracle import Sent
 from assistant_queue.testing.chaos.steering_oracle import (
     Halt,
     MessageEnd,
+    Revision,
     SteeringEvidence,
     judge_steered,
 )
@@ -90,3 +91,63 @@ def test_a_reply_that_no_worker_has_heard_may_be_generated_again() -> None:
     changes = {"replied": twice, "runs": [*GOOD.runs, ran("r3", 12)]}
     assert not findings(**changes)[0]
     assert findings(**changes, repeats=True, delivered={"b2": {"m3"}})[0]
+
+
+EDITED = "three (edited)"
+IN_ITS_PLACE = {
+    "revisions": [Revision("m3", EDITED)],
+    "replied": {"r2": ["one", "two", EDITED]},
+    "conversations": {"c": ["one", "two", EDITED]},
+}
+AS_THE_LAST = {
+    **IN_ITS_PLACE,
+    "replied": {"r2": ["one", "two", "three", EDITED]},
+    "conversations": {"c": ["one", "two", "three", EDITED]},
+}
+REMOVED = {
+    "revisions": [Revision("m3", None)],
+    "fates": fates(m3=MessageEnd(status="cancelled")),
+    "conversations": {"c": ["one", "two"]},
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        IN_ITS_PLACE,
+        AS_THE_LAST,
+        {"revisions": [Revision("m3", EDITED)]},
+        REMOVED,
+        {**REMOVED, "conversations": GOOD.conversations},
+        {"revisions": [Revision("m3", None)]},
+    ],
+    ids=["in its place", "as the last", "too late", "left out", "stays there", "removed too late"],
+)
+def test_edits_and_removals_are_well(changes: dict[str, Any]) -> None:
+    assert findings(**changes) == (True, "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({**IN_ITS_PLACE, "revisions": []}, "nobody sent it"),
+        ({**IN_ITS_PLACE, "conversations": {"c": ["one", "two"]}}, "completed, and in its"),
+        (
+            {**IN_ITS_PLACE, "conversations": {"c": ["one", "two", EDITED, EDITED]}},
+            "completed, and in its",
+        ),
+        (
+            {**AS_THE_LAST, "replied": {"r2": ["three"], "r3": [EDITED]},
+             "runs": [*GOOD.runs, ran("r3", 12)]},
+            "was answered by ['r2', 'r3']",
+        ),
+        ({**REMOVED, "revisions": []}, "no stop was asked for"),
+        ({**REMOVED, "revisions": [Revision("m3", EDITED)]}, "cancelled, and in its"),
+        ({**REMOVED, "delivered": {"b2": {"m3"}}}, "its reply was delivered"),
+        ({**REMOVED, "fates": GOOD.fates}, "completed, and in its"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_edits_and_removals_is_found(changes: dict[str, Any], said: str) -> None:
+    holds, text = findings(**changes)
+    assert not holds
+    assert said in text

@@ -134,7 +134,11 @@ def main() -> int:
         metavar="URL",
         help="keep an audit in this database, and judge it; sqlite: in a file of the run",
     )
-    parser.add_argument("--steering", action="store_true", help="stop, interrupt and steer answers")
+    parser.add_argument(
+        "--steering",
+        action="store_true",
+        help="stop, interrupt and steer answers, edit and remove messages of them",
+    )
     parser.add_argument(
         "--max-jobs",
         type=int,

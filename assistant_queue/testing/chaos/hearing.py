@@ -221,9 +221,10 @@ def hear_metrics(  # noqa: PLR0917 - what the other judges know
 
 
 def hear_journals(
-    queue: AssistantMessageQueue, sent: Sequence[Sent], provider: StandInProvider
+    queue: AssistantMessageQueue, producers: Producers, provider: StandInProvider
 ) -> JournalVerdict:
     """Judge the journals of all threads, and what they note of the provider's conversations."""
+    sent = producers.sent
     failed = failed_messages(queue)
     statuses = {message.message_id: queue.get_message(message.message_id) for message in sent}
     threads = {message.thread for message in sent}
@@ -232,7 +233,8 @@ def hear_journals(
     for place in places_of(provider):
         texts = texts_in(provider, place)
         if place.startswith("conv_") and texts:
-            items[thread_of.get(texts[0], "")] = provider.items(place)
+            known = (thread_of[text] for text in texts if text in thread_of)
+            items[next(known, "")] = provider.items(place)
     queued = {}
     for message in sent:
         status = statuses[message.message_id]
@@ -243,7 +245,10 @@ def hear_journals(
         sent,
         failed,
         queued,
-        {one for one, status in statuses.items() if status and status.status == "cancelled"},
+        cancelled={
+            one for one, status in statuses.items() if status and status.status == "cancelled"
+        },
+        removed={one.message_id for one in producers.revisions if one.text is None},
     )
 
 

@@ -51,7 +51,9 @@ def judge_journals(
     sent: Sequence[Sent],
     failed: Collection[str],
     queued: Mapping[str, datetime] | None = None,
-    stopped: Collection[str] = (),
+    *,
+    cancelled: Collection[str] = (),
+    removed: Collection[str] = (),
 ) -> JournalVerdict:
     """Compare.
 
@@ -60,14 +62,15 @@ def judge_journals(
         sent: The producers' log.
         failed: Ids of messages in the failed list, for whatever reason.
         queued: When the messages were queued, by their texts, as their records have it.
-        stopped: Ids of messages that were cancelled with their batch.
+        cancelled: Ids of messages that were cancelled.
+        removed: Ids of messages of which the removal was asked for: in no batch, as a rule.
     """
     details: list[str] = []
     for thread, journal in journals.items():
         details += _of_entries(thread, journal)
         details += _of_times(thread, journal, queued or {})
     for message in sent:
-        details += _of_message(message, journals, failed, stopped)
+        details += _of_message(message, journals, failed, cancelled, removed)
     return JournalVerdict(
         batches=sum(len(journal.records) for journal in journals.values()),
         dated=sum(len(journal.dated) for journal in journals.values()),
@@ -95,7 +98,8 @@ def _of_message(
     message: Sent,
     journals: Mapping[str, Journal],
     failed: Collection[str],
-    stopped: Collection[str],
+    cancelled: Collection[str],
+    removed: Collection[str],
 ) -> Iterator[str]:
     journal = journals.get(message.thread)
     records = () if journal is None else journal.records
@@ -107,7 +111,7 @@ def _of_message(
     answered = sum(outcome in {"completed", "incomplete"} for outcome in found)
     said = found.count("said")
     is_right = answered == 1 and said == (message.kind == "tell") and "stopped" not in found
-    if message.message_id in stopped:
-        is_right = found == ["stopped"]
+    if message.message_id in cancelled:
+        is_right = found == ["stopped"] or (not found and message.message_id in removed)
     if not is_right and (message.is_sure or found):
         yield f"journal: {message.message_id!r} of {message.thread} is in {found}"

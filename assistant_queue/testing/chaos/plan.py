@@ -19,6 +19,8 @@ _NOTE_SHARE = 0.5
 _FAULT_SHARE = 0.3
 _STEER_SHARE = 0.4
 """Share of the messages after which a stop, an interrupt or a steer comes."""
+_REVISE_SHARE = 0.12
+"""Share of the messages that are edited or removed, most of them while they are answered."""
 _STOP_SHARE = 0.15
 """Share of the blows at workers that are a SIGSTOP and a later SIGCONT instead of a kill. Chosen: a
 plan of a minute has several."""
@@ -51,14 +53,18 @@ Kind = Literal[
     "halt",
     "interrupt",
     "steer",
+    "edit",
+    "remove",
 ]
 Whom = Literal["horse", "parent", "both"]
 
 STEERING: tuple[Kind, ...] = ("halt", "interrupt", "steer")
 """Kinds of events that are meant for a run."""
 
+REVISIONS: tuple[Kind, ...] = ("edit", "remove")
+"""Kinds of events that are meant for a message of a run."""
 
-BY_PRODUCERS = frozenset({"say", "note", "tell", "halt", "interrupt", "steer"})
+BY_PRODUCERS = frozenset({"say", "note", "tell", *STEERING, *REVISIONS})
 """Kinds of events that are a producer's."""
 
 
@@ -83,7 +89,7 @@ class ChaosSettings:
             delivered then; 0 for no platforms.
         said_every: Seconds between two replies of `say`, half of them after a message that wants no
             reply; 0 for none.
-        steering: Answers are stopped, interrupted and steered.
+        steering: Answers are stopped, interrupted and steered, and messages of them edited and removed.
         windows: Windows are adaptive, batches are bounded in characters, and threads are flushed.
         audit: The database of an audit; `sqlite` for a file of the run, "" for none.
         max_jobs: Jobs after which a worker under `rq worker` ends; 0 for no end.
@@ -138,6 +144,7 @@ class PlannedFault:
         at: Seconds after the start.
         kind: `say` a message is added, `note` one that wants no reply, `tell` a reply of `say`,
             `halt` the answer is stopped, `interrupt` and `steer` a message is added during a run,
+            `edit` and `remove` change a message, also during a run,
             `fault` the provider misbehaves once, `kill`, `stop` and `starve` a worker, `add_bulk` a
             producer is killed; `restart`, `stall`, `crowd`, `truncate`, `fail_over` and
             `set_clock_back` are done to Redis, `platform` to one of the chat platforms.
@@ -174,7 +181,9 @@ def make_plan(settings: ChaosSettings) -> list[PlannedFault]:
     events += _shocks(settings, chance)
     events += _said(settings, chance)
     if settings.steering:
-        events += _steered(settings, chance, [event for event in events if event.kind == "say"])
+        says = [event for event in events if event.kind == "say"]
+        events += _steered(settings, chance, says)
+        events += _revised(chance, says)
     return sorted(events, key=lambda event: event.at)
 
 
@@ -319,3 +328,18 @@ def _steered(
         if settings.fault_every and chance.random() < _FAULT_SHARE / 2:
             fault = chance.choice(OF_STEERING[settings.protocol])
             yield PlannedFault(at=round(event.at, 3), kind="fault", text=fault)
+
+
+def _revised(chance: random.Random, says: list[PlannedFault]) -> Iterator[PlannedFault]:
+    """Yield edits and removals, at most one of a message."""
+    for event in says:
+        if chance.random() > _REVISE_SHARE:
+            continue
+        kind = chance.choice(REVISIONS)
+        yield PlannedFault(
+            at=round(event.at + chance.uniform(0.05, 1.6), 3),
+            kind=kind,
+            thread=event.thread,
+            message_id=event.message_id,
+            text=f"{event.text} (edited)" if kind == "edit" else "",
+        )

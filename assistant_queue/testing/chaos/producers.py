@@ -9,10 +9,10 @@ import zlib
 from collections.abc import Sequence
 
 from assistant_queue import AssistantMessageQueue
-from assistant_queue.errors import StoreUnavailable
+from assistant_queue.errors import MessageNotFound, StoreUnavailable
 from assistant_queue.testing.chaos.oracle import Sent
 from assistant_queue.testing.chaos.plan import PlannedFault
-from assistant_queue.testing.chaos.steering_oracle import Halt
+from assistant_queue.testing.chaos.steering_oracle import Halt, Revision
 
 RETRY_S = 0.1
 """Seconds until an add that Redis did not answer is repeated. Chosen: an outage lasts longer."""
@@ -38,6 +38,7 @@ class Producers:
         self._lock = threading.Lock()
         self._sent: list[Sent] = []
         self._halts: list[Halt] = []
+        self._revisions: list[Revision] = []
         self._repeated = 0
         self._given_up = threading.Event()
         names = list(dict.fromkeys(event.thread for event in says))
@@ -80,6 +81,12 @@ class Producers:
             return list(self._halts)
 
     @property
+    def revisions(self) -> list[Revision]:
+        """Edits and removals that were asked for."""
+        with self._lock:
+            return list(self._revisions)
+
+    @property
     def repeated(self) -> int:
         """Number of repeated adds."""
         return self._repeated
@@ -96,6 +103,9 @@ class Producers:
             return
         if event.kind == "halt":
             self._halt(event, at)
+            return
+        if event.kind in {"edit", "remove"}:
+            self._revise(event)
             return
         while not self._given_up.is_set():
             try:
@@ -134,6 +144,20 @@ class Producers:
             found = self._queue.stop(event.thread)
         with self._lock:
             self._halts.append(Halt(event.thread, at, time.time(), found))
+
+    def _revise(self, event: PlannedFault) -> None:
+        """Edit or remove a message, once."""
+        text = event.text if event.kind == "edit" else None
+        found = True
+        with contextlib.suppress(StoreUnavailable, MessageNotFound):
+            found = (
+                self._queue.cancel(event.message_id, running=True)
+                if text is None
+                else self._queue.edit_message(event.message_id, text, running=True)
+            )
+        if found:
+            with self._lock:
+                self._revisions.append(Revision(event.message_id, text))
 
     def _say(self, event: PlannedFault, at: float) -> None:
         """Say a reply, once: a second call would be a second reply."""

@@ -298,7 +298,7 @@ def run(
                 [one for one in (replies, shown) if one is not None],
                 0 if steering is None else steering.cancelled,
             ),
-            journals=None if moments else hear_journals(queue, producers.sent, provider),
+            journals=None if moments else hear_journals(queue, producers, provider),
             audit=None
             if moments or not settings.audit
             else hear_audit(

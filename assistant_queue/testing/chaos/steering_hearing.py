@@ -1,4 +1,4 @@
-"""Gather the evidence for the judge of stops, interrupts and steers."""
+"""Gather the evidence for the judge of stops, interrupts, steers, edits and removals."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ def hear_steered(
         SteeringEvidence(
             sent=sent,
             halts=producers.halts,
+            revisions=producers.revisions,
             fates=fates_of(queue, [message.message_id for message in sent]),
             runs=provider.runs,
             replied=model.replied,

@@ -65,7 +65,8 @@ def _rows(outcome: ChaosOutcome) -> Iterator[tuple[str, object]]:
         yield from _delivery_rows(outcome.shown)
     if outcome.steering is not None:
         yield "answered", outcome.steering.answered
-        yield "cancelled by a stop", outcome.steering.cancelled
+        yield "answered with an edited text", outcome.steering.edited
+        yield "cancelled by a stop or a removal", outcome.steering.cancelled
     yield from _rows_of_records(outcome)
     yield "left in the queue", outcome.left
     for kind, what in _DONE.items():
