@@ -17,7 +17,7 @@ from assistant_queue.core.flow.joining import join, revise
 from assistant_queue.core.flow.outcome import finish
 from assistant_queue.core.flow.preparation import keep
 from assistant_queue.core.flow.run_end import Over, StillOpen, end_run
-from assistant_queue.core.flow.user_code import end_user_code
+from assistant_queue.core.flow.user_code import break_off_user_code
 from assistant_queue.core.runs import FoundBy
 from assistant_queue.core.thread_state import Phase
 
@@ -49,7 +49,7 @@ def interrupt(ctx: BatchContext) -> Generator[steps.Step, Any, steps.Ending | No
     """
     progress = ctx.progress
     streamed: tuple[str, ...] = yield steps.CloseStream()
-    end_user_code(ctx)
+    yield from break_off_user_code(ctx)
     run_id = progress.run_id or ""
     if ctx.capabilities.stateless:
         _settle_round(ctx)

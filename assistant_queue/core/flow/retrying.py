@@ -127,6 +127,7 @@ def forget_run(ctx: BatchContext, *, still_works: bool = False) -> None:
         # anything is sent.
         ctx.phase = Phase.SENDING
         progress.sent_ms = ctx.now_ms() if still_works else 0
+        progress.adding = 0
     else:
         kept = ctx.capabilities.keeps_failed_text
         progress.already_in_thread = progress.already_in_thread or kept

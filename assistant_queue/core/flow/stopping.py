@@ -19,7 +19,7 @@ from assistant_queue.core.flow.attempt import ask, still_undecided, wait_out_gra
 from assistant_queue.core.flow.context import BatchContext, Flow
 from assistant_queue.core.flow.preparation import items_from, prepare
 from assistant_queue.core.flow.run_end import Over, end_run
-from assistant_queue.core.flow.user_code import end_user_code
+from assistant_queue.core.flow.user_code import break_off_user_code
 from assistant_queue.core.runs import (
     Finding,
     FoundBy,
@@ -48,7 +48,7 @@ def stop(ctx: BatchContext) -> Flow:
     ctx.is_stopping = True
     progress = ctx.progress
     streamed: tuple[str, ...] = yield steps.CloseStream()
-    end_user_code(ctx)
+    yield from break_off_user_code(ctx)
     run_id = progress.run_id or ""
     try:
         if not progress.stop_stage:
@@ -176,6 +176,7 @@ def _write(ctx: BatchContext, items: tuple[InputItem, ...]) -> Generator[steps.S
         if not isinstance(finding, NotFound):
             return finding.anchor if isinstance(finding, RunEnded) else None
     progress.sent_ms = ctx.now_ms()
+    ctx.new_deadline()  # until then, and `retry_for` more, the provider is asked about it
     # Written before the request leaves, as that of a run.
     yield from ctx.save(Phase.SENDING, leaves=True)
     yield steps.Start(request=ctx.sent)

@@ -57,6 +57,16 @@ def leave_user_code(ctx: BatchContext) -> None:
     ctx.is_suspect = False
 
 
+def break_off_user_code(ctx: BatchContext) -> Steps:
+    """Store that no function of the user's is called any more, if one was.
+
+    A worker that dies while it ends the run does not die of the function.
+    """
+    if ctx.progress.in_user_code:
+        end_user_code(ctx)
+        yield steps.Save(phase=ctx.phase, progress=ctx.progress)
+
+
 def end_user_code(ctx: BatchContext) -> None:
     """No function of the user's is called any more; whether one may crash is as it was."""
     ctx.progress.in_user_code = False

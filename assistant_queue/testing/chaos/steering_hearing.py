@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.testing.chaos.deliveries import Delivered, Deliveries
@@ -49,19 +50,32 @@ def hear_steered(
             halts=producers.halts,
             revisions=producers.revisions,
             fates=fates_of(queue, [message.message_id for message in sent]),
-            runs=provider.runs,
-            replied=model.replied,
+            runs=[replace(run, user_texts=split(run.user_texts)) for run in provider.runs],
+            replied={run_id: split(texts) for run_id, texts in model.replied.items()},
             conversations={
                 thread: [text for who, text in remembered(queue, thread) if who == "user"]
                 for thread in {message.thread for message in sent}
             }
             if delivered is not None
-            else {place: texts_in(provider, place) for place in _written_places(provider)},
+            else _conversations(provider),
             delivered=None if delivered is None else batches,
             overlaps=provider.overlaps,
             repeats=delivered is not None,
         )
     )
+
+
+def split(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return the texts of messages; a backend may send many of them as one, a line each."""
+    return tuple(line for text in texts for line in text.split("\n"))
+
+
+def _conversations(provider: StandInProvider) -> Mapping[str, Sequence[str]]:
+    """Return what each conversation holds, without those that only show the order of a list."""
+    found = {place: split(texts_in(provider, place)) for place in _written_places(provider)}
+    return {
+        place: texts for place, texts in found.items() if not all(text.isdigit() for text in texts)
+    }
 
 
 def _written_places(provider: StandInProvider) -> set[str]:

@@ -7,7 +7,6 @@ the old text, the new one, or both, each once; one run answers what it holds.
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,9 +14,6 @@ from itertools import pairwise
 
 from assistant_queue.testing.chaos.oracle import Sent, Verdict, judge
 from assistant_queue.testing.provider import Overlap, RunRecord
-
-_OF_A_TRIAL = re.compile(r"'\d+': nobody sent")
-"""Numbered texts, by which a worker learns in which order a server lists items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +139,7 @@ def judge_steered(evidence: SteeringEvidence) -> tuple[Verdict, SteeringVerdict]
         overlaps=evidence.overlaps,
     )
     shown = [one for one in usual.details if one.startswith("overlap") or "later one" in one]
-    shown += [
-        one
-        for one in usual.details
-        if ("nobody sent" in one or "several" in one) and not _OF_A_TRIAL.match(one)
-    ]
+    shown += [one for one in usual.details if "nobody sent" in one or "several" in one]
     verdict = Verdict(
         sent=len(evidence.sent),
         once=found["right"],
