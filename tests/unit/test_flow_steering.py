@@ -221,6 +221,30 @@ def test_a_stop_that_was_not_seen_before_the_end_is_obeyed(step: type[Any]) -> N
     assert scripted.names[-1] == "Stop"
 
 
+def test_the_write_of_a_batch_that_was_never_sent_is_asked_about_in_time() -> None:
+    scripted = Scripted(RESPONSES)
+    stop(scripted, Phase.FROZEN, Progress(), {})
+    saved = scripted.all(steps.Save)[0].progress
+    assert saved.deadline_ms > FakeClock().ms
+    lost = OutcomeUnknown("the connection was lost")
+    progress = replace(saved, sent_ms=1)
+    ending = stop(scripted, Phase.SENDING, progress, {steps.Find: [lost]})
+    assert isinstance(ending, steps.Postponed)
+
+
+@pytest.mark.parametrize("wish", [Wish.STOP, Wish.INTERRUPT])
+def test_a_worker_that_dies_ending_a_run_does_not_die_of_the_function(wish: Wish) -> None:
+    scripted = Scripted(RESPONSES)
+    batch = claimed(phase=Phase.RUNNING, progress=running(in_user_code=True), wish=wish)
+    scripted.run(batch, {steps.CloseStream: [()], steps.Find: [DONE]})
+    (saved,) = [
+        step
+        for step in scripted.trace[: scripted.names.index("Cancel")]
+        if isinstance(step, steps.Save)
+    ]
+    assert not saved.progress.in_user_code
+
+
 # --- interrupt ------------------------------------------------------------------------------------
 
 
@@ -354,3 +378,24 @@ def test_a_batch_that_is_not_sent_takes_a_message_that_steers() -> None:
     scripted.run(claimed(wish=Wish.STEER), answers)
     items = scripted.only(steps.Start).request.items
     assert [item.content for item in items] == ["one", "two", "three"]
+
+
+def test_a_message_goes_again_with_outputs_that_a_failed_round_did_not_keep() -> None:
+    scripted = Scripted(RESPONSES)
+    failed = RunEnded(run_id="run_2", status="failed")
+    again = replace(action(1), run_id="", whole=True)
+    ending = scripted.run(
+        claimed(wish=Wish.STEER, phase=Phase.RUNNING, progress=running()),
+        {
+            steps.Follow: RunAccepted(run_id="run_1"),
+            steps.Watch: [action(1), failed],
+            steps.Join: joins,
+        },
+    )
+    assert isinstance(ending, steps.Postponed)
+    progress = scripted.trace[-1].progress
+    batch = claimed(phase=Phase.SENDING, progress=progress)
+    joined = replace(batch, batch=replace(batch.batch, messages=(*batch.batch.messages, NEW)))
+    ending = scripted.run(joined, {steps.Find: [again], steps.Watch: [DONE]})
+    assert isinstance(ending, steps.Completed)
+    assert [item.content for item in scripted.only(steps.Submit).request.added] == ["three"]
