@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from assistant_queue import AssistantMessageQueue, Event
+from assistant_queue import AssistantMessageQueue, Batch, Event
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Turn, refuse
 from assistant_queue.testing.provider.script import Outcome
@@ -165,6 +165,34 @@ def test_after_so_many_interruptions_messages_wait(
         assert status_of(queue, ids[2]).status == "queued"
         assert queue.stop("t")
         assert queue.wait_for_reply(ids[2], PATIENCE_S)
+
+
+def test_a_thousand_interrupts_in_a_row_starve_no_thread(
+    one_redis: RedisServer, prefix: str
+) -> None:
+    begun = threading.Semaphore(0)
+    batches: list[tuple[str, int]] = []
+
+    async def answer(batch: Batch) -> str:
+        begun.release()
+        if batch.thread_id == "t" and len(batch.messages) <= 3:
+            await asyncio.Event().wait()  # until it is interrupted; the fourth message may not
+        batches.append((batch.thread_id, len(batch.messages)))
+        return "done"
+
+    options: dict[str, Any] = {"redis_url": one_redis.url, "queue_prefix": prefix}
+    with AssistantMessageQueue(**options, message_delay=0, backend=answer, concurrency=1) as queue:
+        queue.start_worker()
+        last = ""
+        for number in range(1, 1001):
+            last = add(queue, str(number), mid_run="interrupt")
+            assert begun.acquire(timeout=PATIENCE_S)
+            if number == 498:
+                queue.add_message_to_thread("other", "me, too")
+            if number == 500:  # its turn comes with the end of the batch that was at work
+                assert begun.acquire(timeout=PATIENCE_S)
+        assert queue.wait_for_reply(last, PATIENCE_S) == "done"
+    assert batches == [("t", 4)] * 125 + [("other", 1)] + [("t", 4)] * 125
 
 
 @pytest.mark.parametrize("protocol", PROVIDERS)
