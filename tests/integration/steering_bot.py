@@ -17,7 +17,7 @@ PROVIDERS = ["responses", "assistants", "chat_completions"]
 
 def model(turn: Turn) -> Outcome:
     """Never end an answer to `wait`, call a tool for `look`; repeat every other text."""
-    last = turn.user_texts[-1]
+    last = turn.user_texts[-1].rpartition("\n")[2]  # Assistants joins many messages
     if last == "wait" or (last == "look on" and turn.round):
         return Never()
     if last.startswith("look") and not turn.round:

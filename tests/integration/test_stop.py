@@ -84,6 +84,24 @@ def test_the_conversation_remembers_the_question(provided: AssistantMessageQueue
     assert reply == "You said: wait | hi"
 
 
+def test_the_conversation_remembers_more_than_one_request_takes(
+    provided: AssistantMessageQueue,
+) -> None:
+    provided.start_worker()
+    provided.pause("t")
+    texts = [str(number) for number in range(44)]
+    for text in texts:
+        add(provided, text)
+    last = add(provided, "wait")
+    provided.resume("t")
+    wait_until(lambda: provided.get_thread_status("t").run_id, PATIENCE_S)
+    stopped(provided, last)
+    reply = provided.wait_for_reply(add(provided, "hi"), PATIENCE_S)
+    assert reply is not None
+    said = reply.removeprefix("You said: ").replace("\n", " | ")
+    assert said.split(" | ") == [*texts, "wait", "hi"]
+
+
 @pytest.mark.parametrize("protocol", ["responses", "chat_completions"])
 def test_the_conversation_forgets_it_where_that_is_wanted(
     shared: dict[str, Any], provider: StandInProvider, protocol: str

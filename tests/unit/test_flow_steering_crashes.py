@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from steering_harness import KINDS, SteeredWorld, Wishing, world_of
 
 from assistant_queue.core import steps
-from assistant_queue.core.flow import MAX_DEATHS, Rules
+from assistant_queue.core.flow import MAX_DEATHS, Rules, stopping
 from assistant_queue.core.wishes import Wish
 from assistant_queue.errors import OutcomeUnknown, RequestRefused, StreamCut
 
@@ -134,6 +134,20 @@ def test_a_wish_and_a_death_at_any_two_steps(
     for number in range(1, steps_of(kind, shape) + 1):
         made = Wishing(kind=wish, number=number, when=when)
         for doomed in range(max(1, number - 1), number + 10):
+            for moment in ("before", "after"):
+                world = world_of(kind, made, is_cut_off=True, **shape)
+                dies_at(world, (doomed, moment))
+                check(world, world.live_to_the_end(), (made, doomed, moment))
+
+
+@EVERY_CASE
+def test_a_death_while_a_stop_is_written_in_parts(
+    kind: str, shape: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stopping, "MAX_WRITTEN", 1)
+    for number in range(1, steps_of(kind, shape) + 1):
+        made = Wishing(kind=Wish.STOP, number=number, when="after")
+        for doomed in range(number, number + 16):
             for moment in ("before", "after"):
                 world = world_of(kind, made, is_cut_off=True, **shape)
                 dies_at(world, (doomed, moment))

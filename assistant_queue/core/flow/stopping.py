@@ -16,8 +16,8 @@ from typing import Any
 from assistant_queue.core import steps
 from assistant_queue.core.failure_table import Unreachable
 from assistant_queue.core.flow.attempt import ask, still_undecided, wait_out_grace
-from assistant_queue.core.flow.context import BatchContext, Flow
-from assistant_queue.core.flow.preparation import items_from, prepare
+from assistant_queue.core.flow.context import BatchContext, Flow, Steps
+from assistant_queue.core.flow.preparation import MAX_WRITTEN, items_from, prepare
 from assistant_queue.core.flow.run_end import Over, end_run
 from assistant_queue.core.flow.user_code import break_off_user_code
 from assistant_queue.core.runs import (
@@ -112,35 +112,64 @@ def _remember(ctx: BatchContext) -> Generator[steps.Step, Any, _Memory]:
     """Write to the conversation what it does not hold."""
     progress = ctx.progress
     is_stored = progress.stop_stage == STORED
-    nothing = _Memory(anchor=None, is_as_before=not is_stored)
+    memory = _Memory(anchor=None, is_as_before=not (is_stored or progress.stored))
     if not (ctx.rules.remembers_stopped and ctx.capabilities.writes):
-        return nothing
+        return memory
     try:
-        items = yield from _unwritten(ctx, with_own=not is_stored)
-        if not items:
-            return nothing
-        return _Memory(anchor=(yield from _write(ctx, items)), is_written=True)
+        while items := (yield from _unwritten(ctx, with_own=not is_stored)):
+            memory = _Memory(anchor=(yield from _write(ctx, items)), is_written=True)
+            if ctx.capabilities.found_by is FoundBy.NOT_AT_ALL:
+                break  # all of them, with the end of the batch
+            yield from _note_written(ctx, items, memory.anchor, with_own=not is_stored)
     except (UnknownThread, RunVanished, OutcomeUnknown, Unreachable):
         raise
     except BackendError as error:
         is_last = progress.failures + 1 >= ctx.rules.max_attempts
         if error.retryable and not error.outgrown and not is_last:
             raise
-        return nothing
+    return memory
 
 
 def _unwritten(
     ctx: BatchContext, *, with_own: bool
 ) -> Generator[steps.Step, Any, tuple[InputItem, ...]]:
-    """Return the items that the conversation does not hold."""
+    """Return the next items that the conversation does not hold, as many as one request takes."""
     if ctx.request is None:
         yield from prepare(ctx)
     own = ctx.sent.items if with_own else _joined(ctx)
+    if ctx.capabilities.found_by is not FoundBy.NOT_AT_ALL and len(own) >= MAX_WRITTEN:
+        return own[:MAX_WRITTEN]
     text = "\n\n".join(ctx.progress.unsaid)
     if not text:
         return own
-    mark = f"{ctx.batch.id}-said"
-    return (*own, InputItem(content=text, message_ids=(mark,), role="assistant"))
+    return (*own, InputItem(content=text, message_ids=_mark_of(ctx), role="assistant"))
+
+
+def _note_written(
+    ctx: BatchContext, items: tuple[InputItem, ...], anchor: str | None, *, with_own: bool
+) -> Steps:
+    """Note in the batch's progress that the conversation holds these items."""
+    progress = ctx.progress
+    count = sum(len(item.message_ids) for item in items if item.message_ids != _mark_of(ctx))
+    if anchor is None and ctx.capabilities.found_by is FoundBy.ANCHOR:
+        anchor = yield steps.Locate(conversation_id=ctx.sent.conversation_id)
+    if with_own:
+        progress.stored += count
+    else:
+        progress.given += count
+    if items[-1].message_ids == _mark_of(ctx):
+        progress.unsaid = ()
+    progress.anchor = anchor
+    progress.calls = ()
+    progress.sent_ms = 0
+    ctx.unanswered = ()
+    ctx.request = None
+    ctx.phase = Phase.FROZEN
+
+
+def _mark_of(ctx: BatchContext) -> tuple[str, ...]:
+    """Return the mark of the item with what was said."""
+    return (f"{ctx.batch.id}-said",)
 
 
 def _joined(ctx: BatchContext) -> tuple[InputItem, ...]:
@@ -160,7 +189,7 @@ def _write(ctx: BatchContext, items: tuple[InputItem, ...]) -> Generator[steps.S
         added=_joined(ctx) if ctx.capabilities.stateless else (),
         writes=True,
         anchor=ctx.sent.anchor if ctx.capabilities.stateless else progress.anchor,
-        open_calls=(*ctx.sent.open_calls, *ctx.unanswered),
+        open_calls=(*_open_before(ctx), *ctx.unanswered),
         transcript=asked or progress.transcript,
         outputs=dict(progress.outputs),
         again=was_sent or ctx.sent.again,
@@ -181,6 +210,13 @@ def _write(ctx: BatchContext, items: tuple[InputItem, ...]) -> Generator[steps.S
     yield from ctx.save(Phase.SENDING, leaves=True)
     yield steps.Start(request=ctx.sent)
     return (yield from _written(ctx))
+
+
+def _open_before(ctx: BatchContext) -> tuple[str, ...]:
+    """Return the calls that an earlier batch left open, unless this batch has answered them."""
+    progress = ctx.progress
+    is_first = progress.stop_stage == OVER and not progress.stored
+    return ctx.sent.open_calls if is_first else ()
 
 
 def _written(ctx: BatchContext) -> Generator[steps.Step, Any, str | None]:

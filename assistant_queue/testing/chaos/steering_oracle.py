@@ -138,7 +138,10 @@ def judge_steered(evidence: SteeringEvidence) -> tuple[Verdict, SteeringVerdict]
         failed={},
         overlaps=evidence.overlaps,
     )
-    shown = [one for one in usual.details if one.startswith("overlap") or "later one" in one]
+    late = _out_of_order(evidence)
+    shown = [
+        one for one in usual.details if one.startswith("overlap") or (late and "later one" in one)
+    ]
     shown += [one for one in usual.details if "nobody sent" in one or "several" in one]
     verdict = Verdict(
         sent=len(evidence.sent),
@@ -148,7 +151,7 @@ def judge_steered(evidence: SteeringEvidence) -> tuple[Verdict, SteeringVerdict]
         parked=0,
         dead=0,
         overlapping=usual.overlapping,
-        out_of_order=_out_of_order(evidence),
+        out_of_order=late,
         strange=usual.strange,
         details=tuple(shown),
     )
