@@ -94,7 +94,7 @@ _MOST_REQUESTS = 20
 
 def _fields(batch: LeasedBatch, ending: steps.Ending, run_s: float) -> dict[str, Any]:
     claimed = batch.claimed
-    messages = claimed.batch.messages[: batch.taken]
+    messages = claimed.batch.messages
     if isinstance(ending, steps.Completed | steps.Stopped):
         result = ending.result
         run_id: str | None = result.run_id

@@ -35,7 +35,6 @@ class LeasedBatch:
         phase: The phase that is stored.
         progress: The progress that is stored.
         is_marked: The messages are stored as sent.
-        taken: Messages of the batch; trimming leaves the later ones to the next batch.
         delivery: The lease of its reply's delivery, if this worker got it at the end.
         ended_at: The monotonic time just before that.
         wait_s: Seconds until it is looked at again, if it was postponed.
@@ -51,7 +50,6 @@ class LeasedBatch:
         self.phase: Phase = self.claimed.phase
         self.progress: Progress = self.claimed.progress
         self.is_marked = self.phase is not Phase.FROZEN
-        self.taken = len(self.claimed.batch.messages)
         self.delivery: DeliveryLease | None = None
         self.ended_at = 0.0
         self.wait_s = 0.0
@@ -63,9 +61,14 @@ class LeasedBatch:
         batch = replace(self.claimed.batch, messages=messages)
         self.claimed = replace(self.claimed, batch=batch)
         self.lease = replace(self.lease, claimed=self.claimed)
-        self.taken = len(messages)
         self.is_marked = False
         self.seen = None
+
+    def keep(self, count: int) -> None:
+        """Continue with the first messages alone: the others are no part of it any more."""
+        batch = replace(self.claimed.batch, messages=self.claimed.batch.messages[:count])
+        self.claimed = replace(self.claimed, batch=batch)
+        self.lease = replace(self.lease, claimed=self.claimed)
 
     def refused(self) -> None:
         """Record that an interruption was refused: a later message may ask for another."""
@@ -81,8 +84,8 @@ class LeasedBatch:
         return self.lease.now_ms + round((self.runtime.clock.monotonic() - self._started) * 1000)
 
     def message_ids(self) -> list[str]:
-        """Return the ids of the messages taken."""
-        return [message.id for message in self.claimed.batch.messages[: self.taken]]
+        """Return the ids of the batch's messages."""
+        return [message.id for message in self.claimed.batch.messages]
 
     async def probe(self, name: str) -> None:
         """Pass a named point, where tests wait or crash."""

@@ -29,8 +29,12 @@ class StoreSteps:
 
     async def trim(self, step: steps.Trim) -> None:
         """Leave the later messages to the next batch."""
-        await self._batch.write(lambda: leases.trim(self._namespace, self._batch.lease, step.keep))
-        self._batch.taken = step.keep
+        batch = self._batch
+        ttl_s = self._runtime.config.result_ttl
+        await batch.write(
+            lambda: batch_changes.trim(self._namespace, batch.lease, step.keep, result_ttl_s=ttl_s)
+        )
+        batch.keep(step.keep)
 
     async def join(self, step: steps.Join) -> steps.Joined:
         """Let the messages that wait join the batch."""

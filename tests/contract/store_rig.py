@@ -245,7 +245,7 @@ class Rig:
         )
 
     def trim(self, lease: Lease, keep: int) -> None:
-        self.run(leases.trim(self.namespace, lease, keep))
+        self.run(batch_changes.trim(self.namespace, lease, keep, result_ttl_s=3600))
 
     def result(self, lease: Lease, reply: str = "hi") -> RunResult:
         batch = lease.claimed.batch

@@ -14,7 +14,7 @@ from assistant_queue.errors import LeaseLost
 from assistant_queue.models import Message
 from assistant_queue.store.calls import text
 from assistant_queue.store.message_codec import digest, unpack_readable
-from assistant_queue.store.ops import batch_changes, steering
+from assistant_queue.store.ops import batch_changes, control, event_log, steering
 from assistant_queue.store.ops.leases import Lease
 from tests.contract.store_rig import Rig
 
@@ -162,6 +162,66 @@ def test_an_edit_between_the_revisions_and_what_joins_is_a_wish_that_is_left(sto
     )
     assert left is Wish.INTERRUPT
     assert wish(store, lease) is Wish.INTERRUPT
+
+
+def claimed(store: Rig, *texts: str) -> Lease:
+    """Claim a batch of these messages, m0 and so on, of which nothing was sent."""
+    for number, content in enumerate(texts):
+        store.add(message_id=f"m{number}", content=content, delay_s=0)
+    return store.claim()
+
+
+def waiting(store: Rig) -> list[str]:
+    entries = store.client.lrange(store.keys.pending("thread"), 0, -1)
+    messages, _ = unpack_readable([text(entry) for entry in entries if entry])
+    return [message.text for message in messages]
+
+
+def test_what_is_given_back_to_the_list_is_edited_and_removed_there(store: Rig) -> None:
+    store.run(event_log.listen(store.namespace, "thread"))
+    lease = claimed(store, "one", "two", "three", "four")
+    assert edit(store, "m1", "dos")
+    assert remove(store, "m2")
+    assert edit(store, "m0", "uno")
+    store.trim(lease, 1)
+    store.check()
+    assert (frozen(store), waiting(store)) == (["one"], ["dos", "four"])
+    assert store.thread_hash("thread")["revisions"] == "3"
+    status = store.message("m2")
+    assert status is not None
+    assert (status.status, status.batch_id) == ("cancelled", None)
+    assert store.add(message_id="m1", content="dos", delay_s=0).duplicate
+    found = store.run(event_log.read(store.namespace, "thread", event_log.START, 100)).events
+    assert [one.type for one in found][-3:] == [
+        "message_edited", "message_cancelled", "batch_claimed",
+    ]  # fmt: skip
+    assert store.run(control.edit(store.namespace, Message(id="m3", content="cuatro")))
+    kept = replace(lease.claimed.batch, messages=lease.claimed.batch.messages[:1])
+    lease = replace(lease, claimed=replace(lease.claimed, batch=kept))
+    assert read(store, lease)[0].keys() == {"m0"}
+    assert make(store, lease, (Message(id="m0", content="uno"),))
+    assert store.finish(lease)
+    assert [one.text for one in store.claim().claimed.batch.messages] == ["dos", "cuatro"]
+
+
+def test_a_batch_of_which_the_whole_rest_is_removed_leaves_nothing_behind(store: Rig) -> None:
+    lease = claimed(store, "one", "two")
+    assert remove(store, "m1")
+    store.trim(lease, 1)
+    store.check()
+    assert "revisions" not in store.thread_hash("thread")
+    assert not store.finish(lease)
+    assert store.threads() == []
+
+
+def test_a_late_copy_of_a_trim_gives_back_nothing_that_has_joined(store: Rig) -> None:
+    lease = claimed(store, "one", "two")
+    store.trim(lease, 1)
+    lease, _ = store.join(lease)
+    (call,) = [one for one in store.sent if one.script is not None and one.script.name == "trim"]
+    before = store.snapshot()
+    store.again(call)
+    assert store.snapshot() == before
 
 
 def test_a_revision_of_an_earlier_batch_means_nothing(store: Rig) -> None:

@@ -172,7 +172,7 @@ def stop_tour(play: StoreMachine) -> None:  # noqa: C901, PLR0915 - a walk
     play.teardown()
 
 
-def join_tour(play: StoreMachine) -> None:  # noqa: C901, PLR0915 - a walk
+def join_tour(play: StoreMachine) -> None:  # noqa: C901, PLR0912, PLR0915 - a walk
     """Walk to the moments at which a message that joins would be lost, doubled or out of order."""
     walk = Walk(play, A)
 
@@ -273,6 +273,27 @@ def join_tour(play: StoreMachine) -> None:  # noqa: C901, PLR0915 - a walk
             walk.due()
         do(end, pick=0, **({"pause": False} if end == "bury" else {}))
         copies("revise", "revised")
+    # What is given back is edited and removed in the list; a rest of the batch has its own revisions,
+    # and a copy comes after others have joined.
+    for removes in ({0}, {0, 1}, {1}):
+        for _ in range(4):
+            walk.add()
+        walk.due()
+        for pick in (0, 1):
+            do("revise", pick=pick, removes=False)
+            do("revise", pick=pick, removes=pick in removes)
+        if 1 in removes:
+            do("revise", pick=2, removes=False)
+        walk.add(wants_reply=False)
+        do("trim", pick=0, keep=2)
+        copies("trim", "revise")
+        do("add_again", pick=2, same=True)
+        if 0 not in removes:
+            do("a_waiting_one_is_edited", thread=A, place=0)
+        do("make_revisions", pick=0)
+        join()
+        copies("trim", "join", "revised")
+        walk.finish()
     # A limit; what is left is the next batch, and keeps its places.
     walk.add()
     walk.due()

@@ -757,16 +757,29 @@ class StoreMachine(RuleBasedStateMachine):
             assert model.batch is not None
             back = model.batch[keep:]
             if back:
+                model.batch = model.batch[:keep]
+                back = [message for message in back if self._is_made(model, message)]
+            if back:
                 is_due = bool(model.pending) and not is_never(model.own_due or 0)
                 is_due = is_due or not self.quiet.issuperset(back)
-                model.batch = model.batch[:keep]
-                for message in back:
-                    model.revisions.pop(message, None)
                 model.pending = back + model.pending
                 model.first = model.claimed
                 model.own_due = self.now if is_due else NEVER_MS
+            if len(lease.claimed.batch.messages) > keep:
                 kept = replace(lease.claimed.batch, messages=lease.claimed.batch.messages[:keep])
                 self.leases[place] = replace(lease, claimed=replace(lease.claimed, batch=kept))
+
+    def _is_made(self, model: ModelThread, message: str) -> bool:
+        """Make the revision of a message; return whether the message is left."""
+        if message not in model.revisions:
+            return True
+        content = model.revisions.pop(message)
+        if content is None:
+            self.cancelled.add(message)
+            self.counted["cancelled"] += 1
+            return False
+        self.messages[message] = (self.messages[message][0], content)
+        return True
 
     @some_lease
     @rule(pick=PICKS)
@@ -921,14 +934,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert {name: one and one.content for name, one in found.items()} == model.revisions, (
             "a revision is lost"
         )
-        for name, content in model.revisions.items():
-            if content is None:
-                model.batch.remove(name)
-                self.cancelled.add(name)
-                self.counted["cancelled"] += 1
-            else:
-                self.messages[name] = (lease.thread_id, content)
-        model.revisions = {}
+        model.batch = [one for one in model.batch if self._is_made(model, one)]
         kept = replace(batch, messages=messages)
         self.leases[place] = replace(lease, claimed=replace(lease.claimed, batch=kept))
 
@@ -1110,6 +1116,8 @@ class StoreMachine(RuleBasedStateMachine):
             if model.batch is not None:
                 assert (fields["batch"], fields["phase"]) == (model.batch_id, model.phase), thread
                 assert model.progress in (None, fields.get("progress", "")), thread
+            if model.batch is not None and model.phase is not Phase.DELIVERING:
+                assert bool(fields.get("revisions")) is bool(model.revisions), thread
 
     @invariant()
     def each_batch_that_ended_left_one_entry_in_order(self) -> None:

@@ -182,14 +182,11 @@ BUGS: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
     "a trimmed tail is reversed": (
         "trim",
-        swap(
-            "redis.call('RPOPLPUSH', key.frozen, key.pending)",
-            "redis.call('RPUSH', key.pending, redis.call('RPOP', key.frozen))",
-        ),
+        swap("redis.call('LPUSH', key.pending, ", "redis.call('RPUSH', key.pending, "),
     ),
     "a trimmed tail is lost": (
         "trim",
-        swap("redis.call('RPOPLPUSH', key.frozen, key.pending)", "redis.call('RPOP', key.frozen)"),
+        swap("redis.call('LPUSH', key.pending, ", "tostring("),
     ),
     "a trimmed tail leaves its successors in another counter": (
         "trim",
@@ -594,7 +591,7 @@ OF_WINDOWS: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
     "a message that was given back stays in its batch": (
         "trim",
-        swap("redis.call('HDEL', rest_key(i), 'batch')", ""),
+        swap("redis.call('HDEL', rest_key(i), 'batch', 'revision')", ""),
     ),
     "a busy thread takes a message that is to be refused": (
         "add",
@@ -821,6 +818,46 @@ OF_JOINS: dict[str, tuple[str, Callable[[str], str]]] = {
         swap("    wish_to_stop(t)\n", ""),
     ),
     "a revision makes no wish": ("revise", swap("    want(t, 'interrupt')\n", "")),
+    "what is given back forgets its revisions": (
+        "trim",
+        swap("if (t.revisions or '') ~= arg.count then return {'revised'} end", ""),
+    ),
+    "an edit of what is given back is lost": (
+        "trim",
+        swap("type(revision) == 'table' and revision[1] or entry", "entry"),
+    ),
+    "an edited message that was given back is taken for another": (
+        "trim",
+        swap("redis.call('HSET', rest_key(i), 'digest', revision[2])", ""),
+    ),
+    "a removed message is given back": (
+        "trim",
+        swap("if revision ~= 1 then", "if true then"),
+    ),
+    "a message that is removed as it is given back is not cancelled": (
+        "trim",
+        swap("redis.call('HSET', rest_key(i), 'state', 'cancelled')", ""),
+    ),
+    "a message that is removed as it is given back does not book": (
+        "trim",
+        swap("book(t.bk, 'cancelled', removed)\n", ""),
+    ),
+    "what is removed moves the places of what is given back": (
+        "trim",
+        swap("'seq', ms(seq))", "'seq', ms(head + i - 1))"),
+    ),
+    "revisions that were made in the list are waited for": (
+        "trim",
+        swap("if arg.left == '' and t.revisions then", "if false then"),
+    ),
+    "revisions of what stays are forgotten": (
+        "trim",
+        swap("if arg.left == '' and t.revisions then", "if t.revisions then"),
+    ),
+    "a late trim gives back what has joined": (
+        "trim",
+        swap("if is_late(t.number) then return {'ok', ms(t.bn)} end", ""),
+    ),
     "join does not ask who holds the lease": (
         "join",
         swap("if not holds(t) then return {'lost'} end", ""),

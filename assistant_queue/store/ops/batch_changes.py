@@ -52,6 +52,43 @@ def join(
     return messages, invalid, wish_in(text(reply[1]))
 
 
+def trim(namespace: Namespace, lease: Lease, keep: int, *, result_ttl_s: float) -> Operation[None]:
+    """Return all but the first `keep` messages to the list, with their edits and without removed.
+
+    Only before anything of them was sent.
+    """
+    messages = lease.claimed.batch.messages
+    back = messages[keep:]
+    revisions: Mapping[str, Message | None] = {}
+    count = ""
+    while True:
+        own = [_returned(message, revisions) for message in back]
+        reply = yield namespace.call(
+            "trim",
+            lease.thread_id,
+            rest=message_keys(namespace, [message.id for message in back]),
+            token=lease.token,
+            number=next(lease.numbers),
+            keep=keep,
+            count=count,
+            revisions=json.dumps(own, ensure_ascii=False) if any(own) else "",
+            left="1" if any(message.id in revisions for message in messages[:keep]) else "",
+            result_ttl_ms=max(to_ms(result_ttl_s), 1),
+        )
+        check(text(reply[0]), lease.thread_id)
+        if text(reply[0]) != "revised":
+            return
+        revisions, count = yield from read_revisions(namespace, lease)
+
+
+def _returned(message: Message, revisions: Mapping[str, Message | None]) -> int | tuple[str, str]:
+    """Return what the script does with a message: its new entry and digest, 1 to remove it."""
+    edited = revisions.get(message.id, message)
+    if edited is None:
+        return 1
+    return 0 if edited is message else (pack(edited), digest(edited.content))
+
+
 def refuse(namespace: Namespace, lease: Lease, reason: str) -> Operation[None]:
     """Publish that the batch is not interrupted, and why; forget the wish."""
     over = namespace.keys.over(secrets.token_hex(8))

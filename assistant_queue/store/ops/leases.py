@@ -294,15 +294,6 @@ def save(
     return Saved(text(reply[1]) == "1", wish_in(text(reply[2])))
 
 
-def trim(namespace: Namespace, lease: Lease, keep: int) -> Operation[None]:
-    """Return all but the first `keep` messages to the list; only before anything was sent."""
-    back = [message.id for message in lease.claimed.batch.messages[keep:]]
-    reply = yield namespace.call(
-        "trim", lease.thread_id, rest=message_keys(namespace, back), token=lease.token, keep=keep
-    )
-    check(text(reply[0]), lease.thread_id)
-
-
 def set_conversation(
     namespace: Namespace, thread_id: str, conversation_id: str, *, token: str = ""
 ) -> Operation[tuple[str, str | None]]:
