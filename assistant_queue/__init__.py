@@ -8,9 +8,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from assistant_queue.approvals import Approval, ApprovalKind
 from assistant_queue.client.queue import AssistantMessageQueue
 from assistant_queue.deprecated import MODULES, install
 from assistant_queue.errors import (
+    ApprovalNotFound,
     AssistantQueueError,
     BackendError,
     BatchFailed,
@@ -118,6 +120,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Approval",
+    "ApprovalKind",
+    "ApprovalNotFound",
     "AssistantMessageQueue",
     "AssistantQueueError",
     "AsyncAssistantMessageQueue",

@@ -18,6 +18,7 @@
     │   ├── MessageNotFound           (also a LookupError)
     │   ├── MessageCancelled
     │   ├── BatchNotFound             (also a LookupError)
+    │   ├── ApprovalNotFound          (also a LookupError)
     │   └── BatchFailed
     ├── AccessDenied                  raised by an `authorize` function
     │   ├── NotAuthenticated          the client is not known
@@ -203,6 +204,12 @@ class MessageCancelled(QueueError):
     """The message was cancelled, or its answer was stopped; it has no reply."""
 
     code = "message_cancelled"
+
+
+class ApprovalNotFound(QueueError, LookupError):
+    """No open tool call has this id: it was never asked for, or its batch is over."""
+
+    code = "approval_not_found"
 
 
 class BatchNotFound(QueueError, LookupError):

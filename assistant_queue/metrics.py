@@ -114,6 +114,8 @@ class Metrics:
         messages: Messages by what became of them: `queued`, `answered`, `failed`, `cancelled`,
             `deduplicated`.
         batches: Batches by outcome: `completed`, `incomplete`, `failed`, `stopped`.
+        approvals: Tool calls that were to be answered from outside: `requested`, and by how they
+            were: `approved`, `denied`, `answered`, `expired`.
         runs: Times that a batch was sent to the provider.
         runs_saved: Answered messages less the batches that answered them.
         errors: Attempts that ended with an error, by its code; `worker_lost` are the takeovers.
@@ -142,6 +144,7 @@ class Metrics:
     oldest_due_s: float = 0.0
     messages: Mapping[str, int] = field(default_factory=dict)
     batches: Mapping[str, int] = field(default_factory=dict)
+    approvals: Mapping[str, int] = field(default_factory=dict)
     runs: int = 0
     runs_saved: int = 0
     errors: Mapping[str, int] = field(default_factory=dict)

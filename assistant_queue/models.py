@@ -45,7 +45,7 @@ class MessageState(StrEnum):
 MessageStateName = Literal["queued", "processing", "completed", "failed", "cancelled"]
 """Values of `MessageState`."""
 
-ThreadStateName = Literal["idle", "pending", "active", "retrying", "held"]
+ThreadStateName = Literal["idle", "pending", "active", "retrying", "held", "parked"]
 """States of a thread; docs/thread-life.md explains them."""
 
 ThreadFilter = Literal["pending", "active", "retrying", "held", "paused", "stuck", "parked"]
@@ -73,6 +73,8 @@ class ExplanationVerdict(StrEnum):
     THREAD_PAUSED = "thread_paused"
     BACKING_OFF = "backing_off"
     HELD = "held"
+    WAITS_FOR_ANSWER = "waits_for_answer"
+    IN_BACKGROUND = "in_background"
     DIRECT_CALL = "direct_call"
     DUE = "due"
     NO_WORKER = "no_worker"
@@ -356,6 +358,8 @@ class QueueStatus:
         delivered_count: Replies ever delivered under this prefix.
         undelivered_count: Replies in the failed list now: not delivered, or that is not known.
         paused: The whole queue is paused: messages are accepted, nothing is claimed.
+        parked_count: In a batch that waits for answers to its tool calls from outside, or for its
+            run to end at the provider.
         paused_since: When it was paused, UTC; None if it is not, or if an older version paused it.
     """
 
@@ -369,6 +373,7 @@ class QueueStatus:
     undelivered_count: int = 0
     paused: bool = False
     paused_since: datetime | None = None
+    parked_count: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -376,7 +381,7 @@ class ThreadStatus:
     """State of one thread.
 
     Attributes:
-        state: A `ThreadState`: `idle`, `pending`, `active`, `retrying` or `held`.
+        state: A `ThreadState`: `idle`, `pending`, `active`, `retrying`, `held` or `parked`.
         pending_count: Messages that wait for the current batch to end, or for their window.
         batch_id: The frozen batch, None without one.
         run_id: The run of that batch, None before it is known.

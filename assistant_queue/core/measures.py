@@ -5,6 +5,8 @@ late (`store/lua/_counts.lua`). Here stands what is counted: names of fields, an
 quoted, so that they contain no `:` and no `*`. `store/ops/measuring.py` reads them.
 
 Fields of the hash `metrics`, all of them integers
+    a:requested, a:KIND tool calls that were to be answered from outside, and how they were:
+                        approved, denied, answered, expired
     b:OUTCOME           batches that were sent: completed, incomplete, failed,
                         stopped
     m:failed            messages of failed batches
@@ -207,6 +209,20 @@ def batch_failed(
     _count_tools(counts, progress)
     model = progress.usage.model if progress.usage else None
     _count_tokens(counts, progress.usage, model, claimed.batch.tenant)
+    return counts
+
+
+def calls_asked(count: int) -> Counts:
+    """Return the counts of tool calls for which a batch parks."""
+    counts = Counts()
+    counts.add("a:requested", count)
+    return counts
+
+
+def call_settled(kind: str) -> Counts:
+    """Return the counts of a tool call that was settled from outside."""
+    counts = Counts()
+    counts.add(f"a:{kind}")
     return counts
 
 

@@ -22,6 +22,9 @@ class ThreadState(StrEnum):
     """The batch was provably not accepted, or failed; it waits out a back-off."""
     HELD = "held"
     """Whether the batch was accepted is unknown; the provider is asked after a grace period."""
+    PARKED = "parked"
+    """The batch waits for answers to its tool calls from outside, or for its run to end at the
+    provider. Stored as `held`, with a mark (`store/lua/_parked.lua`): version 0.1 knows no other."""
 
 
 class ThreadEvent(StrEnum):
@@ -36,6 +39,9 @@ class ThreadEvent(StrEnum):
     RETRY = "retry"
     HOLD = "hold"
     BURY = "bury"
+    PARK = "park"
+    SETTLE = "settle"
+    CLOSE = "close"
     STOP = "stop"
     STOPPED = "stopped"
     JOIN = "join"
@@ -66,9 +72,11 @@ TRANSITIONS: dict[tuple[ThreadState, ThreadEvent], frozenset[ThreadState]] = {
     (_S.ACTIVE, _E.ADD): frozenset({_S.ACTIVE}),
     (_S.RETRYING, _E.ADD): frozenset({_S.RETRYING}),
     (_S.HELD, _E.ADD): frozenset({_S.HELD}),
+    (_S.PARKED, _E.ADD): frozenset({_S.PARKED}),
     (_S.PENDING, _E.CLAIM): frozenset({_S.ACTIVE}),
     (_S.RETRYING, _E.CLAIM): frozenset({_S.ACTIVE}),
     (_S.HELD, _E.CLAIM): frozenset({_S.ACTIVE}),
+    (_S.PARKED, _E.CLAIM): frozenset({_S.ACTIVE}),
     # Only once the lease has lapsed: the worker is dead, or has been stopped for too long.
     (_S.ACTIVE, _E.CLAIM): frozenset({_S.ACTIVE}),
     (_S.ACTIVE, _E.RENEW): frozenset({_S.ACTIVE}),
@@ -79,10 +87,18 @@ TRANSITIONS: dict[tuple[ThreadState, ThreadEvent], frozenset[ThreadState]] = {
     (_S.ACTIVE, _E.BURY): frozenset({_S.IDLE, _S.PENDING}),
     (_S.ACTIVE, _E.RETRY): frozenset({_S.RETRYING}),
     (_S.ACTIVE, _E.HOLD): frozenset({_S.HELD}),
+    (_S.ACTIVE, _E.PARK): frozenset({_S.PARKED}),
+    # A verdict: a parked batch is due now; else the holder, or the next one, reads it.
+    (_S.PARKED, _E.SETTLE): frozenset({_S.PARKED}),
+    (_S.ACTIVE, _E.SETTLE): frozenset({_S.ACTIVE}),
+    (_S.RETRYING, _E.SETTLE): frozenset({_S.RETRYING}),
+    (_S.HELD, _E.SETTLE): frozenset({_S.HELD}),
+    (_S.ACTIVE, _E.CLOSE): frozenset({_S.ACTIVE}),
     # A wish: the holder obeys it, or the worker that claims the thread next.
     (_S.ACTIVE, _E.STOP): frozenset({_S.ACTIVE}),
     (_S.RETRYING, _E.STOP): frozenset({_S.RETRYING}),
     (_S.HELD, _E.STOP): frozenset({_S.HELD}),
+    (_S.PARKED, _E.STOP): frozenset({_S.PARKED}),
     (_S.ACTIVE, _E.STOPPED): frozenset({_S.IDLE, _S.PENDING}),
     (_S.ACTIVE, _E.JOIN): frozenset({_S.ACTIVE}),
     (_S.ACTIVE, _E.REFUSE): frozenset({_S.ACTIVE}),
@@ -91,6 +107,7 @@ TRANSITIONS: dict[tuple[ThreadState, ThreadEvent], frozenset[ThreadState]] = {
     (_S.ACTIVE, _E.RETURN): frozenset({_S.ACTIVE}),
     (_S.RETRYING, _E.RETURN): frozenset({_S.RETRYING}),
     (_S.HELD, _E.RETURN): frozenset({_S.HELD}),
+    (_S.PARKED, _E.RETURN): frozenset({_S.PARKED}),
     **{(state, _E.WAKE): frozenset({state}) for state in _S},
 }
 """(state, event) -> the states it may lead to. A pair that is not here does not change the thread:

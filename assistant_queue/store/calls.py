@@ -289,6 +289,7 @@ class Namespace:
             "deliveries": keys.deliveries,
             "counters": keys.counters,
             "metrics": keys.metrics,
+            "approvals": keys.approvals,
             "audit": keys.audit,
             "auditing": keys.auditing,
             "paused": keys.paused,

@@ -76,6 +76,11 @@ class Keys:
         return f"{self.prefix}:metrics"
 
     @property
+    def approvals(self) -> str:
+        """Sorted set: id of an open tool call -> ms when an answer from outside was asked for."""
+        return f"{self.prefix}:approvals"
+
+    @property
     def audit(self) -> str:
         """List: batches that ended, until they are in the audit's database."""
         return f"{self.prefix}:audit"
@@ -234,6 +239,13 @@ class Keys:
         Duplicates are detected by it.
         """
         return f"{self.prefix}:message:{message_id}"
+
+    def call(self, call_id: str) -> str:
+        """Hash: a tool call that is answered from outside, by its public id; texts while it is open.
+
+        Lives `result_ttl` past its end.
+        """
+        return f"{self.prefix}:call:{call_id}"
 
     def record(self, batch_id: str) -> str:
         """Hash: the outcome of a batch; lives `result_ttl` past its end.

@@ -70,6 +70,8 @@ _KINDS = {
     "message": "hash",
     "record": "hash",
     "dead": "list",
+    "call": "hash",
+    "approvals": "zset",
     "outbox": "list",
     "delivering": "hash",
     "deliveries": "zset",
@@ -89,6 +91,8 @@ _KINDS = {
 Of `paused`, `known` and `over` only the presence counts, `job` is always fresh, and a `guard` of
 another type is only removed.
 """
+_RESTS = {"messages": "message", "calls": "call"}
+"""Keys that can be any number, and are checked: each of them."""
 _OF_AUDIT = ("audit", "auditing")
 """Keys that are not checked by a queue without an audit, unless the script is about them."""
 _SIZES = {"hash": "HLEN", "list": "LLEN", "zset": "ZCARD", "set": "SCARD"}
@@ -206,10 +210,11 @@ def _checks(keys: Sequence[str], rest: str | None, source: str) -> Iterator[str]
         if name in _KINDS:
             size = f"redis.pcall('{_SIZES[_KINDS[name]]}', key.{name})"
             yield f"if type({size}) ~= 'number' then return {{'corrupt', '{name}', key.{name}}} end"
-    if rest == "messages":
+    if rest in _RESTS:
+        kind = _RESTS[rest]
         check = (
-            f"if is_foreign(rest_key(i), '{_KINDS['message']}') "
-            "then return {'corrupt', 'message', rest_key(i)} end"
+            f"if is_foreign(rest_key(i), '{_KINDS[kind]}') "
+            f"then return {{'corrupt', '{kind}', rest_key(i)}} end"
         )
         yield f"for i = 1, rest_count do {check} end"
     if "thread" in keys:

@@ -16,6 +16,7 @@ from assistant_queue.core.account import answering
 from assistant_queue.core.delivery import DeliveryState
 from assistant_queue.core.flow import Claimed
 from assistant_queue.core.progress import Progress, moment
+from assistant_queue.core.settlements import OpenCall, Settlement, SettlementKind
 from assistant_queue.core.stored_rows import ToolRow
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.core.window import Window, is_never
@@ -26,6 +27,7 @@ from assistant_queue.models import (
     Batch,
     BatchRecord,
     ErrorInfo,
+    FunctionCall,
     Message,
     MessageStatus,
     QueueStatus,
@@ -33,6 +35,7 @@ from assistant_queue.models import (
     RunResult,
     SayKind,
     ThreadStatus,
+    ToolCall,
 )
 from assistant_queue.store import scripts, wakeup_codec, wakeups
 from assistant_queue.store.calls import Call, Namespace, Operation, Pipelined
@@ -42,7 +45,9 @@ from assistant_queue.store.ops import (
     journal,
     leases,
     measuring,
+    message_records,
     outcomes,
+    parking,
     producing,
     reply_outbox,
     saying,
@@ -62,7 +67,7 @@ T = TypeVar("T")
 KEEP = ResultRules(result_ttl_s=3600, keep_text=False)
 ERROR = ErrorInfo(code="request_refused", message="400")
 CHANNEL = "telegram"
-COUNTERS = ("delayed", "waiting", "active", "completed", "failed")
+COUNTERS = ("delayed", "waiting", "active", "parked", "completed", "failed")
 REPLIES = ("replies", "delivered", "undelivered")
 EVER = ("cancelled", "discarded", "forgotten", "said", "duplicates", "takeovers")
 _COMPLETE = Path(__file__).parent.parent / "fixtures" / "complete_780ee65.lua"
@@ -460,6 +465,47 @@ class Rig:
             )
         )
 
+    def park(
+        self,
+        lease: Lease,
+        *calls: OpenCall,
+        wait_s: float = 600.0,
+        phase: Phase = Phase.RUNNING,
+        progress: Progress | None = None,
+        new: int = 0,
+        seen: Wish | None = None,
+    ) -> bool:
+        return self.run(
+            parking.park(
+                self.namespace,
+                lease,
+                wait_s=wait_s,
+                phase=phase,
+                progress=progress or Progress(attempts=1, run_id="run_1"),
+                calls=calls,
+                new=new,
+                seen=seen,
+            )
+        )
+
+    def open_call(self, call_id: str, **fields: Any) -> OpenCall:
+        named = FunctionCall(name="refund", arguments='{"amount":3}')
+        plain = {"kind": "approval", "question": "Refund 3?", "until_ms": self.clock.ms + 600_000}
+        return OpenCall(id=call_id, call=ToolCall(id=call_id, function=named), **plain | fields)
+
+    def settle(
+        self, call_id: str, kind: SettlementKind = SettlementKind.APPROVED, **fields: Any
+    ) -> bool:
+        return self.run(parking.settle(self.namespace, call_id, Settlement(kind=kind, **fields)))
+
+    def close_calls(self, lease: Lease, *call_ids: str) -> None:
+        self.run(parking.close(self.namespace, lease, call_ids, KEEP.result_ttl_s))
+
+    def open_calls(self, **fields: Any) -> list[str]:
+        """Return the ids of the open calls, as they are listed."""
+        given = {"limit": 100, "after": None, "thread_id": None} | fields
+        return [row.call_id for row in self.run(parking.list_open(self.namespace, **given))]
+
     def stop(self, thread: str = "thread") -> bool:
         return self.run(steering.stop(self.namespace, thread))
 
@@ -652,7 +698,9 @@ class Rig:
         return self.hash(self.keys.thread(thread))
 
     def state(self, thread: str = "thread") -> ThreadState:
-        return ThreadState(self.thread_hash(thread).get("state", "idle"))
+        fields = self.thread_hash(thread)
+        names = ("state", "until", "parked", "last")
+        return ThreadState(message_records.state_of(*(fields.get(name, "") for name in names)))
 
     def ids(self, key: str) -> list[str]:
         """Message ids in a list of packed messages, '' where one was cancelled."""
@@ -694,7 +742,8 @@ class Rig:
     def counters(self) -> dict[str, int]:
         found = self.hash(self.keys.counters)
         assert set(found) <= {*COUNTERS, *REPLIES, *EVER, "taken", "taken_at", "pace"}, found
-        return {name: int(found.get(name, 0)) for name in COUNTERS}
+        counters = {name: int(found.get(name, 0)) for name in COUNTERS}
+        return counters if counters["parked"] else without_parked(counters)
 
     def counted(self) -> Counter[str]:
         """Return the metrics as they are stored, each histogram as the number of its durations.
@@ -741,7 +790,7 @@ class Rig:
                 record = self.hash(key)
                 if record.get("state") == "completed":
                     counted["completed"] += json.loads(record["result"])["messages_processed"]
-        return counted
+        return counted if counted["parked"] else without_parked(counted)
 
     def snapshot(self) -> dict[str, Any]:
         """Everything there is, to see that nothing has changed."""
@@ -798,7 +847,7 @@ class Rig:
         """Nothing is left but conversations, counters, and records that expire."""
         for key in self.all_keys():
             kind = key.removeprefix(f"{self.keys.prefix}:").partition(":")[0]
-            if kind in ("message", "batch", "journal", "pace"):
+            if kind in ("message", "batch", "journal", "pace", "call"):
                 assert self.client.pttl(key) > 0, f"{key} never goes"
             else:
                 assert kind in ("conversation", "counters", "feed", "metrics"), key
@@ -808,6 +857,10 @@ class Rig:
 
 def text(reply: Any) -> str:
     return reply.decode() if isinstance(reply, bytes) else str(reply)
+
+
+def without_parked(counters: dict[str, int]) -> dict[str, int]:
+    return {name: count for name, count in counters.items() if name != "parked"}
 
 
 def seconds_up(ms: float) -> int:

@@ -140,6 +140,20 @@ def behind_a_back_off(store: Rig) -> str:
     return store.add(delay_s=0).message_id
 
 
+def waits_for_answer(store: Rig) -> str:
+    name = store.add(delay_s=0).message_id
+    store.park(sent(store), store.open_call("c1"), wait_s=600)
+    store.clock.advance(3)
+    return name
+
+
+def in_background(store: Rig) -> str:
+    name = store.add(delay_s=0).message_id
+    store.park(sent(store), wait_s=60)
+    store.clock.advance(3)
+    return name
+
+
 def held(store: Rig) -> str:
     name = store.add(delay_s=0).message_id
     lease = sent(store, phase=Phase.SENDING, sent_ms=store.clock.ms)
@@ -525,6 +539,8 @@ CASES = [
     Case(make=paused_in_a_back_off, verdict=V.THREAD_PAUSED, says=("its last attempt failed with request_refused: 400",)),
     Case(make=backing_off, verdict=V.BACKING_OFF, says=("after 1 attempt(s)", "request_refused: 400", "the next attempt is made at", "(in 40 s)"), until_s=40, evidence={"attempts": 1}),
     Case(make=behind_a_back_off, verdict=V.BACKING_OFF, says=("an earlier batch of its thread is before it", "request_refused: 400"), until_s=40, evidence={"is_behind": True}),
+    Case(make=waits_for_answer, verdict=V.WAITS_FOR_ANSWER, says=("1 call(s) of tools wait, the first is c1; until", "(in 10 min)", "assistant-queue approvals"), since_s=0, until_s=600, evidence={"call_id": "c1"}),
+    Case(make=in_background, verdict=V.IN_BACKGROUND, says=("the provider is asked at", "(in 57 s)"), since_s=0, until_s=60),
     Case(make=held, verdict=V.HELD, says=("outcome_unknown: the answer was lost", "the provider is asked at", "(in 35 s)"), since_s=0, until_s=35),
     Case(make=direct_call, verdict=V.DIRECT_CALL, says=("its lease lasts until",), since_s=0, until_s=60),
     Case(make=due, verdict=V.DUE, says=("it is due since",), since_s=0, until_s=1),

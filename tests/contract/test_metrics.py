@@ -67,6 +67,7 @@ def test_a_queue_that_was_never_used_has_counted_nothing(store: Rig) -> None:
         status=found.status,
         messages=dict.fromkeys(("queued", "answered", "failed", "cancelled", "deduplicated"), 0),
         batches=dict.fromkeys(("completed", "incomplete", "failed", "stopped"), 0),
+        approvals=dict.fromkeys(("requested", "approved", "denied", "answered", "expired"), 0),
         durations=found.durations,
     )
     assert seconds(found) == {}

@@ -30,6 +30,9 @@ from tests.docs.generated import (
 )
 
 PUBLIC = [
+    "Approval",
+    "ApprovalKind",
+    "ApprovalNotFound",
     "AssistantMessageQueue",
     "AssistantQueueError",
     "AsyncAssistantMessageQueue",
@@ -131,6 +134,7 @@ PUBLIC = [
 ]
 
 TYPE_ALIASES = {
+    "ApprovalKind",
     "BatchOutcome",
     "Content",
     "DeliveryStatus",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,6 +29,7 @@ from assistant_queue.core.window import (
 )
 from assistant_queue.core.wishes import Wish, Wished
 from assistant_queue.errors import (
+    ApprovalNotFound,
     BatchNotFound,
     LeaseLost,
     MessageIdConflict,
@@ -54,6 +56,7 @@ PENDING = ThreadState.PENDING
 ACTIVE = ThreadState.ACTIVE
 RETRYING = ThreadState.RETRYING
 HELD = ThreadState.HELD
+PARKED = ThreadState.PARKED
 
 _V = ExplanationVerdict
 
@@ -117,6 +120,7 @@ class ModelThread:
     wish: str = ""
     stale: str = ""
     revisions: dict[str, str | None] = field(default_factory=dict)
+    calls: dict[str, str] = field(default_factory=dict)
 
     @property
     def wanted(self) -> str:
@@ -145,6 +149,7 @@ class ModelThread:
         self.since = 0
         self.wish = self.stale = ""
         self.revisions = {}
+        self.calls = {}
 
     def end(self, outcome: str, now: int, token: str) -> None:
         """Leave an entry of the journal; finish or stay pending."""
@@ -198,6 +203,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.numbers = itertools.count(1)
         self.strays: dict[str, str] = {}
         self.counted: Counter[str] = Counter()
+        self.calls: dict[str, str] = {}
 
     @property
     def now(self) -> int:
@@ -300,6 +306,8 @@ class StoreMachine(RuleBasedStateMachine):
         is_open = model.batch is not None and model.phase is not Phase.DELIVERING
         if is_open and STRENGTH.get(wish, 0) > STRENGTH[model.wish]:
             model.wish = wish
+            if wish == Wish.INTERRUPT and model.state is PARKED:
+                model.due = self.now
 
     def _is_answered(self, model: ModelThread) -> bool:
         """Return whether the batch has a message that wants a reply."""
@@ -989,6 +997,87 @@ class StoreMachine(RuleBasedStateMachine):
             model.progress = None
 
     @some_lease
+    @rule(
+        pick=PICKS,
+        count=st.integers(0, 2),
+        wait_s=st.sampled_from([0.0, 2.0, 7.0]),
+        seen=st.sampled_from([None, Wish.STOP, Wish.INTERRUPT]),
+    )
+    def park(self, pick: int, count: int, wait_s: float, seen: Wish | None = None) -> None:
+        """The batch waits for `count` calls of tools, or for its run at the provider."""
+        _, lease, model, held = self._lease(pick)
+        batch_id = lease.claimed.batch.id
+        ids = [f"{batch_id}-{number}" for number in range(count)]
+        calls = [self.rig.open_call(one) for one in ids if model.calls.get(one) != "closed"]
+        new = [call.id for call in calls if call.id not in model.calls]
+        if not held and model.token is None and model.last == lease.token:
+            self.rig.park(lease, *calls)  # the same call again changes nothing
+            return
+        phase = model.phase
+        if phase is Phase.DELIVERING or not self._attempt(
+            lambda: self.rig.park(
+                lease, *calls, wait_s=wait_s, phase=phase, new=len(new), seen=seen
+            ),
+            held=held,
+        ):
+            return
+        self.counted["a:requested"] += len(new)
+        for one in new:
+            self.calls[one] = lease.thread_id
+            model.calls[one] = "open"
+        is_settled = any(model.calls[call.id] == "settled" for call in calls)
+        is_wished = model.wanted in {Wish.STOP, Wish.INTERRUPT} and model.wanted != seen
+        model.state = PARKED
+        model.due = self.now + (0 if is_settled or is_wished else round(wait_s * 1000))
+        model.since = self.now
+        model.token = None
+        model.last = lease.token
+        model.deaths = 0
+        model.progress = None
+
+    @precondition(lambda self: self.calls)
+    @rule(pick=PICKS)
+    def settle(self, pick: int) -> None:
+        """A call is approved: the first time, and again, and when its batch is over."""
+        call = chosen(list(self.calls), pick)
+        model = self.threads[self.calls[call]]
+        known = model.calls.get(call)
+        try:
+            assert self.rig.settle(call) is (known == "open")
+        except ApprovalNotFound:
+            assert known is None
+            return
+        if known == "open":
+            self.counted["a:approved"] += 1
+            model.calls[call] = "settled"
+            if model.state is PARKED:
+                model.due = self.now
+
+    @some_lease
+    @rule(pick=PICKS)
+    def close(self, pick: int) -> None:
+        """The calls of a batch need no answer any more."""
+        _, lease, model, held = self._lease(pick)
+        ids = [one for one in self.calls if one.startswith(lease.claimed.batch.id)]
+        if self._attempt(lambda: self.rig.close_calls(lease, *ids), held=held):
+            model.calls |= dict.fromkeys(model.calls, "closed")
+
+    @invariant()
+    def the_open_calls_are_listed(self) -> None:
+        if not self.calls:
+            return
+        for thread, model in self.threads.items():
+            expected = [one for one, state in model.calls.items() if state == "open"]
+            assert sorted(self.rig.open_calls(thread_id=thread)) == sorted(expected), thread
+        expected = [
+            one
+            for model in self.threads.values()
+            for one, state in model.calls.items()
+            if state == "open"
+        ]
+        assert sorted(self.rig.open_calls()) == sorted(expected)
+
+    @some_lease
     @rule(pick=PICKS, pause=st.sampled_from([False, False, False, True]), seen=st.booleans())
     def bury(self, pick: int, pause: bool, seen: bool = False) -> None:
         _, lease, model, held = self._lease(pick)
@@ -1140,14 +1229,16 @@ class StoreMachine(RuleBasedStateMachine):
                 if model.state is RETRYING:
                     unsettled += len(model.batch)
                 else:
-                    counters["active"] += len(model.batch)
+                    name = "parked" if model.state is PARKED else "active"
+                    counters[name] += len(model.batch)
         counters["completed"] = len(self.completed)
         counters["failed"] = sum(
             len(self.records[batch_id].messages) for batch_id in self.failed_ids()
         )
         found = self.rig.counters()
         assert found["waiting"] + found["delayed"] == unsettled
-        assert all(found[name] == counters[name] for name in ("active", "completed", "failed")), (
+        names = ("active", "parked", "completed", "failed")
+        assert all(found.get(name, 0) == counters[name] for name in names), (
             found,
             counters,
         )
@@ -1192,7 +1283,7 @@ class StoreMachine(RuleBasedStateMachine):
                 and model.phase is not Phase.DELIVERING
             ):
                 waits += len(model.batch)
-            if model.paused or model.state in (ACTIVE, HELD):
+            if model.paused or model.state in (ACTIVE, HELD, PARKED):
                 either += waits
             elif model.due <= self.now:
                 due += waits
@@ -1246,6 +1337,9 @@ class StoreMachine(RuleBasedStateMachine):
             return {_V.NO_REPLY_WANTED}
         waits = {_V.DELIVERY_RETRYING, _V.BACKING_OFF} if is_delivering else {_V.BACKING_OFF}
         early = {PENDING: {_V.WINDOW_OPEN}, RETRYING: waits, HELD: {_V.HELD}}
+        early[PARKED] = {
+            _V.WAITS_FOR_ANSWER if "open" in model.calls.values() else _V.IN_BACKGROUND
+        }
         verdicts = {_V.STOPPING} if model.is_stopping else early[model.state]
         return verdicts if model.due > self.now else {_V.NO_WORKER}
 
@@ -1287,6 +1381,9 @@ class StoreMachine(RuleBasedStateMachine):
         for batch_id in self.failed_ids():
             self.rig.discard_failed(batch_id)
         self.rig.check()
+        for call in self.calls:  # those of batches that ended without a word
+            with suppress(ApprovalNotFound):
+                assert not self.rig.settle(call)
         self.rig.check_idle()
         assert len(set(self.completed)) == len(self.completed), "a message was answered twice"
         failed = {
@@ -1327,6 +1424,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.each_batch_that_ended_left_one_entry_in_order()
         self.counters_are_what_a_scan_would_count()
         self.everything_was_counted_once()
+        self.the_open_calls_are_listed()
 
 
 def machine(make_rig: Callable[[], Rig]) -> type[StoreMachine]:

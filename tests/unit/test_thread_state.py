@@ -16,12 +16,14 @@ ACTIVE_ONLY = {
     ThreadEvent.FINISH,
     ThreadEvent.RETRY,
     ThreadEvent.HOLD,
+    ThreadEvent.PARK,
+    ThreadEvent.CLOSE,
     ThreadEvent.BURY,
     ThreadEvent.STOPPED,
     ThreadEvent.JOIN,
     ThreadEvent.REFUSE,
 }
-WITH_A_BATCH = {ThreadState.ACTIVE, ThreadState.RETRYING, ThreadState.HELD}
+WITH_A_BATCH = {ThreadState.ACTIVE, ThreadState.RETRYING, ThreadState.HELD, ThreadState.PARKED}
 ANY_STATE = {ThreadEvent.ADD, ThreadEvent.RETURN, ThreadEvent.WAKE}
 
 
@@ -41,7 +43,7 @@ def test_each_pair_is_decided_by_the_kind_of_its_event(
         allowed = True
     elif event in ACTIVE_ONLY:
         allowed = state is ThreadState.ACTIVE
-    elif event is ThreadEvent.STOP:
+    elif event in {ThreadEvent.STOP, ThreadEvent.SETTLE}:
         allowed = state in WITH_A_BATCH
     else:
         assert event is ThreadEvent.CLAIM

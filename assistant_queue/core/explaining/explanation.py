@@ -70,6 +70,15 @@ MEANINGS: Mapping[ExplanationVerdict, Meaning] = MappingProxyType(
             "it is not known whether the provider accepted the batch",
             "Wait: the provider is asked after the grace, and nothing is sent twice.",
         ),
+        _V.WAITS_FOR_ANSWER: Meaning(
+            "a tool call waits for an answer from outside",
+            "Look at `assistant-queue approvals`; approve, deny or answer the call.",
+        ),
+        _V.IN_BACKGROUND: Meaning(
+            "the provider works on it in the background",
+            "Wait: it is looked at again when the provider says that it ended, and at the latest"
+            " then.",
+        ),
         _V.DIRECT_CALL: Meaning(
             "a direct call of a program holds the thread",
             "Wait for its end; its lease expires if that program died.",

@@ -37,6 +37,8 @@ class ThreadFacts:
         queued_ms: When that joined the line.
         is_stopping: The batch is to be stopped.
         wished_ms: Since when.
+        since_ms: When its lease, its back-off or its wait was written.
+        open_calls: The tool calls for which it waits, if it is parked.
     """
 
     state: ThreadState = ThreadState.IDLE
@@ -56,6 +58,8 @@ class ThreadFacts:
     queued_ms: int = 0
     is_stopping: bool = False
     wished_ms: int = 0
+    since_ms: int = 0
+    open_calls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

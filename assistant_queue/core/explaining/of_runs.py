@@ -10,7 +10,7 @@ from assistant_queue.core.explaining.explanation import (
     for_so_long,
     span,
 )
-from assistant_queue.core.explaining.facts import MessageFacts
+from assistant_queue.core.explaining.facts import MessageFacts, ThreadFacts
 from assistant_queue.core.thread_state import Phase
 from assistant_queue.models import ExplanationVerdict
 
@@ -83,3 +83,26 @@ def in_run(facts: MessageFacts) -> Judgement:
     else:
         what = f"run {progress.run_id} has no text yet, {sent}"
     return replace(found, because=(by, what, lost), since_ms=sent_ms)
+
+
+def parked(thread: ThreadFacts, when: str) -> Judgement:
+    """Return the verdict on a batch that is parked until `when` at most."""
+    calls = thread.open_calls
+    if calls:
+        verdict = ExplanationVerdict.WAITS_FOR_ANSWER
+        because = f"{len(calls)} call(s) of tools wait, the first is {calls[0]}; until {when}"
+    else:
+        verdict = ExplanationVerdict.IN_BACKGROUND
+        because = f"the provider is asked at {when}"
+    return Judgement(
+        verdict=verdict,
+        because=(because,),
+        since_ms=thread.since_ms,
+        until_ms=thread.due_ms,
+        batch_id=thread.batch_id,
+        evidence={
+            "attempts": thread.progress.attempts,
+            "run_id": thread.progress.run_id,
+            "call_id": calls[0] if calls else None,
+        },
+    )

@@ -16,7 +16,7 @@ from assistant_queue.core.explaining.explanation import (
 )
 from assistant_queue.core.explaining.facts import MessageFacts
 from assistant_queue.core.explaining.of_ends import ended, idle, in_outbox, stopped
-from assistant_queue.core.explaining.of_runs import in_run, in_stop
+from assistant_queue.core.explaining.of_runs import in_run, in_stop, parked
 from assistant_queue.core.explaining.of_workers import is_deserted, paused_verdict, without_worker
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.core.window import is_never
@@ -163,6 +163,8 @@ def _before_its_time(facts: MessageFacts) -> Judgement:
             until_ms=thread.due_ms,
             evidence={"waiting": thread.waiting},
         )
+    if thread.state is ThreadState.PARKED:
+        return parked(thread, when)
     rows = progress.tries
     evidence = {"attempts": progress.attempts, "refusals": progress.refusals or None}
     if thread.state is ThreadState.HELD:

@@ -32,7 +32,10 @@
 --                         number of the first of them; lost: those for which there was no room
 --   due           zset    thread id -> ms at which the thread must be checked at the latest
 --   failed        zset    batch id -> ms when it failed
---   counters      hash    delayed, waiting, active, completed, failed: messages;
+--   call          hash    a tool call that is answered from outside: thread, batch, at (ms), until
+--                         (ms), ask (its event, JSON), verdict, nonce, settled (ms)
+--   approvals     zset    id of such a call that is open -> ms when it was asked for
+--   counters      hash    delayed, waiting, active, parked, completed, failed: messages;
 --                         replies, delivered, undelivered: replies in outboxes, ever delivered, and
 --                         in the failed list;
 --                         taken: `queued` of the wake-up that was taken last
@@ -55,7 +58,8 @@
 --   job           hash    one job
 --
 -- Fields of thread
---   state    pending, active, retrying or held (core/thread_state.py has the table)
+--   state    pending, active, retrying or held (core/thread_state.py has the table); parked is
+--            stored as held, with a mark (_parked.lua)
 --   due      ms from which the thread may be claimed
 --   wake     id of its outstanding wake-up
 --   n        waiting messages
@@ -86,6 +90,8 @@
 --   wish     what another process wants of the batch: a kind and the batch's id (_wish.lua)
 --   revisions  how many edits and removals of its messages are to be made
 --   wished   ms since when the batch is to be stopped
+--   parked   token of the worker that parked the batch (_parked.lua)
+--   asks     the batch's id, and the calls for which it waits (_parked.lua)
 --   told     how much of the run's text has been published, JSON, opaque here
 
 local function clock()

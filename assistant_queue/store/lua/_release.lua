@@ -26,7 +26,7 @@ local function release(t)
   end
   redis.call('HDEL', key.thread, 'token', 'until', 'batch', 'bn', 'bk', 'phase', 'progress',
     'deaths', 'claimed', 'since', 'was_due', 'told', 'number', 'piece', 'wish', 'wished',
-    'revisions')
+    'revisions', 'parked', 'asks')
   local due = math.max(now, tonumber(t.own_due or now))
   local kind = due <= now and 'waiting' or 'delayed'
   book(t.pk, kind, t.n)

@@ -15,7 +15,7 @@
 -- wish: interrupt or steer, if mid_run is `wish`.
 -- over: of this very call, if it may be refused: a message that found its thread full, or busy with a
 -- batch, is not accepted when a copy of the call finds room.
---! include common wakeup events quiet join pace wish want
+--! include common wakeup events quiet join pace wish parked want
 local known = redis.call('HMGET', key.message, 'thread', 'digest', 'nonce', 'due', 'job')
 if known[1] then
   -- redis-py repeats a command after a lost reply: the same nonce is the same call, not a second

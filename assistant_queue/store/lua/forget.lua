@@ -1,8 +1,8 @@
 -- Event `forget`: delete every key of a thread, including its waiting messages; its failed batches
 -- are subtracted from the counters.
 -- KEYS: thread pending frozen conversation pace due counters failed events feed over outbox
---       delivering deliveries journal audit auditing *others
--- ARGV: now thread_id seen batch_ids over_ms events
+--       delivering deliveries journal audit auditing approvals *others
+-- ARGV: now thread_id seen batch_ids call_ids over_ms events
 -- Returns {'forgotten'}
 --         {'busy'}: a worker holds the thread, or delivers a reply; nothing has changed
 --         {'changed'}: other messages wait than the caller saw; nothing has changed
@@ -70,6 +70,9 @@ book_forgotten(t.pk, t.n)
 book_forgotten(t.bk, t.bn)
 for _, batch_id in ipairs(cjson.decode(arg.batch_ids)) do
   redis.call('ZREM', key.failed, batch_id)
+end
+for _, call_id in ipairs(cjson.decode(arg.call_ids)) do
+  redis.call('ZREM', key.approvals, call_id)
 end
 redis.call('ZREM', key.due, arg.thread_id)
 redis.call('ZREM', key.deliveries, arg.thread_id)

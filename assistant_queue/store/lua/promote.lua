@@ -1,11 +1,11 @@
 -- Event `promote`: a waiting message is to interrupt, or to steer, the batch that is under way.
--- KEYS: thread pending message over due
--- ARGV: now thread_id message_id rev wish wishes over_ms
+-- KEYS: thread pending message over due counters scheduled queue queues job
+-- ARGV: now thread_id message_id rev wish wishes over_ms recheck_ms tick function origin stamp job_id
 -- Returns {'wished'}
 --         {'none'}: there is no batch; {'gone' | 'settled' | 'taken' | 'changed'}
 -- over: of this very call; a second one changes nothing, and gets the same reply: the thread may
 -- have another batch since.
---! include common waiting wish want
+--! include common wakeup waiting wish parked want
 local before = redis.call('GET', key.over)
 if before then return {before} end
 local t = read_thread()

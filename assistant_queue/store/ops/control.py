@@ -199,6 +199,8 @@ def forget(namespace: Namespace, thread_id: str) -> Operation[None]:
                 for key in (namespace.keys.dead, namespace.keys.delivery, namespace.keys.reply)
             ),
         ]
+        calls = yield from keys_with(namespace.keys.call("*"), "thread", thread_id)
+        others += calls
         seen = sum(len(row) for row in entries)
         rest = list(dict.fromkeys(others))
         reply = yield namespace.call(
@@ -208,6 +210,7 @@ def forget(namespace: Namespace, thread_id: str) -> Operation[None]:
             rest=rest,
             seen=seen,
             batch_ids=json.dumps(batch_ids),
+            call_ids=json.dumps([key.removeprefix(namespace.keys.call("")) for key in calls]),
         )
         word = text(reply[0])
         if word == "forgotten":

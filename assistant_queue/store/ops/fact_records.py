@@ -15,7 +15,7 @@ from assistant_queue.core.wishes import Wish
 from assistant_queue.errors import StoreError
 from assistant_queue.store.calls import Namespace, reading, text, texts, whole_number
 from assistant_queue.store.ops.delivery_marks import OPEN
-from assistant_queue.store.ops.message_records import OUTCOME, result_of
+from assistant_queue.store.ops.message_records import OUTCOME, result_of, state_of
 
 THREAD = (
     "state",
@@ -36,8 +36,13 @@ THREAD = (
     "head",
     "wish",
     "wished",
+    "parked",
+    "last",
+    "asks",
+    "since",
 )
 """Fields that are read of a thread."""
+_STATE = ("state", "until", "parked", "last")
 DELIVERING = ("batch", "due", "token", "until", "seen", "deaths", "progress")
 """Fields that are read of the head of an outbox."""
 OUTCOME_AND_TIME = (*OUTCOME, "failed_at")
@@ -89,7 +94,7 @@ def thread_facts(namespace: Namespace, thread_id: str, reply: Any) -> ThreadFact
     found = dict(zip(THREAD, needed(reply), strict=True))
     with reading(namespace.keys.thread(thread_id)):
         return ThreadFacts(
-            state=ThreadState(found["state"] or "idle"),
+            state=ThreadState(state_of(*(found[name] for name in _STATE))),
             due_ms=whole_number(found["due"]),
             first_ms=whole_number(found["first"]),
             waiting=whole_number(found["n"]),
@@ -107,6 +112,8 @@ def thread_facts(namespace: Namespace, thread_id: str, reply: Any) -> ThreadFact
             is_stopping=found["wish"] == f"{Wish.STOP} {found['batch']}"
             and found["phase"] != Phase.DELIVERING.value,
             wished_ms=whole_number(found["wished"]),
+            since_ms=whole_number(found["since"]),
+            open_calls=tuple(found["asks"].split()[1:]),
         )
 
 

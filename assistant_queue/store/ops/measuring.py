@@ -37,7 +37,7 @@ from assistant_queue.store.quarantine import quarantine
 _EVER = ("cancelled", "discarded", "forgotten", "said", "duplicates", "takeovers")
 """Counters that never decrease, besides those of the status. Source: lua/_common.lua."""
 _ACCEPTED = (
-    *("active", "waiting", "delayed", "completed", "failed"),
+    *("active", "parked", "waiting", "delayed", "completed", "failed"),
     *("cancelled", "discarded", "forgotten"),
 )
 """Counters of which exactly one includes each message, and each reply of `say`."""
@@ -151,8 +151,9 @@ def _worker(name: str, record: Sequence[Any]) -> WorkerMetrics:
 
 # --- what was counted -----------------------------------------------------------------------------
 
+_SETTLEMENTS = ("requested", "approved", "denied", "answered", "expired")
 _OUTCOMES = ("completed", "incomplete", "failed", "stopped")
-_WORDS = {"m": 1, "b": 1, "e": 1, "t": 2, "h": 2, "d": 2, "k": 3}
+_WORDS = {"a": 1, "m": 1, "b": 1, "e": 1, "t": 2, "h": 2, "d": 2, "k": 3}
 """Kind of a field -> the number of its other words."""
 _Group = Mapping[tuple[str, ...], int]
 """The fields of one kind: their other words -> the number."""
@@ -187,6 +188,7 @@ def _metrics_of(fields: Mapping[str, int], counters: Mapping[str, int], **now: A
             "deduplicated": counters.get("duplicates", 0),
         },
         batches=batches,
+        approvals={kind: groups["a"].get((kind,), 0) for kind in _SETTLEMENTS},
         runs=fields.get("again", 0) + sum(batches.values()),
         runs_saved=saved,
         errors=_errors(groups["e"], counters.get("takeovers", 0)),

@@ -16,6 +16,7 @@ from assistant_queue.models import (
     MessageState,
     MessageStatus,
     RunResult,
+    ThreadStateName,
     Timeline,
 )
 from assistant_queue.store.calls import whole_number
@@ -27,7 +28,7 @@ RECORD = ("thread", "batch", "state", "seq", "at", "due", "labels", "said")
 OUTCOME = ("state", "result", "failure", "account", "delivery", "delivered_at")
 """Fields that are read of a batch's record."""
 
-BATCH = ("batch", "state", "progress", "claimed", "was_due", "phase")
+BATCH = ("batch", "state", "progress", "claimed", "was_due", "phase", "asks")
 """Fields that are read of the thread of a message in a batch."""
 
 LINE = ("head", "state", "due", "own_due", *BATCH)
@@ -114,6 +115,7 @@ def settled_or_taken(
         attempts=progress.attempts,
         error=progress.error,
         usage=progress.usage,
+        approval=_open_call(batch),
     )
 
 
@@ -195,6 +197,12 @@ def _in_batch(
     return _timed(status, timeline)
 
 
+def _open_call(thread: Mapping[str, str]) -> str | None:
+    """Return the first call for which the thread's batch waits, if there is one."""
+    batch, *calls = thread["asks"].split() or [""]
+    return calls[0] if calls and batch == thread["batch"] else None
+
+
 def _timed(status: MessageStatus, timeline: Timeline) -> MessageStatus:
     """Return the status with the times of its batch, and its own where it has some."""
     due_at = timeline.due_at or status.due_at
@@ -212,3 +220,9 @@ def _delivery(record: Mapping[str, str], *, is_pending: bool = False) -> Deliver
     if word in _DELIVERY:
         return cast("DeliveryStatus", word)
     return "pending" if is_pending else "none"
+
+
+def state_of(state: str, until: str, parked: str, last: str) -> ThreadStateName:
+    """Return the state of a thread from its fields, as `lua/_parked.lua` reads them."""
+    is_parked = state == "held" and not until and bool(parked) and parked == last
+    return "parked" if is_parked else cast("ThreadStateName", state or "idle")

@@ -17,7 +17,6 @@ from assistant_queue.models import (
     MessageStatus,
     QueueStatus,
     RunResult,
-    ThreadStateName,
     ThreadStatus,
 )
 from assistant_queue.store.calls import (
@@ -39,6 +38,7 @@ from assistant_queue.store.ops.message_records import (
     known_of,
     result_of,
     settled_or_taken,
+    state_of,
     waiting_status,
 )
 from assistant_queue.store.ops.sweeping import read_and_wake, sweep
@@ -138,6 +138,7 @@ COUNTED = (
     "replies",
     "delivered",
     "undelivered",
+    "parked",
 )
 """The counters of a status, in the order of the fields of `QueueStatus`."""
 
@@ -169,6 +170,7 @@ def queue_status_of(replies: Sequence[Any]) -> QueueStatus:
         delivering_count=counts[5],
         delivered_count=counts[6],
         undelivered_count=counts[7],
+        parked_count=counts[8],
         paused=bool(is_paused),
         paused_since=_paused_since(since),
     )
@@ -182,7 +184,7 @@ def _paused_since(reply: Any) -> datetime | None:
     return None
 
 
-_THREAD = ("state", "n", "batch", "progress", "due", "until", "paused")
+_THREAD = ("state", "n", "batch", "progress", "due", "until", "paused", "parked", "last")
 _DELIVERING = ("due", "until", "progress")
 
 
@@ -215,12 +217,12 @@ def thread_status_of(namespace: Namespace, thread_id: str, replies: Sequence[Any
     with reading(namespace.keys.thread(thread_id)):
         delivery_due, delivery_until, delivery_progress = texts(delivery)
         delivery_ms = delivery_until or delivery_due
-        state, count, batch, progress_text, due, until, paused = texts(reply)
+        state, count, batch, progress_text, due, until, paused, parked, last = texts(reply)
         due_ms = until or due
         progress = Progress.load(progress_text if batch else "")
         return ThreadStatus(
             thread_id=thread_id,
-            state=cast("ThreadStateName", state or "idle"),
+            state=state_of(state, until, parked, last),
             pending_count=int(count or 0),
             batch_id=batch or None,
             run_id=progress.run_id,

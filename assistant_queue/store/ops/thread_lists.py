@@ -7,8 +7,9 @@ from typing import get_args
 
 from assistant_queue.errors import InvalidArgument, NotPermitted, StoreError
 from assistant_queue.models import ThreadFilter, ThreadOrder, ThreadStatus
-from assistant_queue.store.calls import Namespace, Operation, each, plain, text
+from assistant_queue.store.calls import Namespace, Operation, each, plain, text, texts
 from assistant_queue.store.ops.failures import list_all_failed
+from assistant_queue.store.ops.message_records import state_of
 from assistant_queue.store.ops.statuses import thread_calls, thread_status_of
 from assistant_queue.store.ops.sweeping import scored
 from assistant_queue.store.quarantine import literal
@@ -29,7 +30,8 @@ def list_threads(
     """Return threads that are not idle, in the order of the time at which they are checked.
 
     Paused threads are not in that order: all keys of threads are scanned for them, and they come
-    by name. Parked ones come in the order in which their batches were parked.
+    by name. Parked ones are those with a batch that waits for an answer from outside, or for its
+    run, in that order, and then those with a batch in the failed list that was parked.
 
     Raises:
         InvalidArgument: `after` is not in the list any more.
@@ -113,8 +115,24 @@ def _paused(namespace: Namespace) -> Operation[list[str]]:
 
 
 def _parked(namespace: Namespace) -> Operation[list[str]]:
+    due = yield plain("ZRANGE", namespace.keys.due, 0, -1)
+    ids = [text(name) for name in due]
+    found: list[str] = []
+    for start in range(0, len(ids), _CHUNK):
+        chunk = ids[start : start + _CHUNK]
+        marks = yield from each(
+            [
+                plain("HMGET", namespace.keys.thread(one), "state", "until", "parked", "last")
+                for one in chunk
+            ]
+        )
+        found += [
+            one
+            for one, mark in zip(chunk, marks, strict=True)
+            if mark is not None and state_of(*texts(mark)) == "parked"
+        ]
     rows = yield from list_all_failed(namespace)
-    return list(dict.fromkeys(row.thread_id for row in rows if row.reason == "parked"))
+    return list(dict.fromkeys([*found, *(row.thread_id for row in rows if row.reason == "parked")]))
 
 
 def _after(found: list[str], after: str) -> int:

@@ -1,0 +1,38 @@
+-- A batch is parked: it waits for answers to its tool calls from outside, or for its run to end at
+-- the provider, and holds no lease. Its stored state is `held`, which version 0.1 knows, with a mark
+-- that any later holder makes invalid: the token of the worker that parked it.
+
+local function is_parked(t)
+  return t.state == 'held' and t.token == nil and t.parked ~= nil and t.parked == t.last
+end
+
+-- The batch is due: a worker looks at it.
+-- Needs key.thread, key.due, arg.thread_id, and what _wakeup.lua and _wish.lua need.
+local function end_park(t)
+  t.due = ms(now)
+  redis.call('HSET', key.thread, 'due', t.due)
+  if t.paused and wish_of(t) ~= 'stop' then return end
+  redis.call('HSET', key.thread, 'wake', wake_at(t.wake, now))
+  redis.call('ZADD', key.due, recheck_at(), arg.thread_id)
+end
+
+-- Needs arg.news, and what _events.lua needs.
+local function publish_settled(t, id)
+  publish('approval_settled', '{"batch_id":' .. cjson.encode(t.batch) .. ',"call_id":'
+    .. cjson.encode(id) .. ',' .. string.sub(arg.news, 2))
+end
+
+-- A call waits for an answer no more. `asks`: the batch's id, and the calls that do.
+local function drop_ask(t, id)
+  if not t.asks then return end
+  local open = {}
+  for one in string.gmatch(t.asks, '%S+') do
+    if one ~= id then open[#open + 1] = one end
+  end
+  t.asks = #open > 1 and table.concat(open, ' ') or nil
+  if t.asks then
+    redis.call('HSET', key.thread, 'asks', t.asks)
+  else
+    redis.call('HDEL', key.thread, 'asks')
+  end
+end

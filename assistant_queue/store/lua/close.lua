@@ -1,0 +1,24 @@
+-- Event `close`: calls of a batch need no answer any more: their outputs are stored, or the run that
+-- asked for them is over. What is left of each shows that it was settled.
+-- KEYS: thread approvals events feed *calls
+-- ARGV: now token ids news result_ttl_ms events
+-- Returns {'ok'} or {'lost'}: nothing has changed
+-- ids: of the calls, a JSON list. news: the event's fields for those that were not settled, JSON. A
+-- settlement that comes later is refused. A second call changes nothing.
+--! include common events parked
+local t = read_thread()
+if not holds(t) then return {'lost'} end
+for i, id in ipairs(cjson.decode(arg.ids)) do
+  local known = redis.call('HMGET', rest_key(i), 'batch', 'settled')
+  if known[1] == t.batch then
+    if not known[2] then
+      redis.call('HSET', rest_key(i), 'settled', ms(now))
+      redis.call('ZREM', key.approvals, id)
+      drop_ask(t, id)
+      if is_watched() then publish_settled(t, id) end
+    end
+    redis.call('HDEL', rest_key(i), 'ask', 'verdict')
+    redis.call('PEXPIRE', rest_key(i), arg.result_ttl_ms)
+  end
+end
+return {'ok'}

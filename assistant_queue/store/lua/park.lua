@@ -1,0 +1,59 @@
+-- Event `park`: the holder releases the thread; its batch waits, at most for a given time, for
+-- answers to tool calls, or for its run to end at the provider.
+-- KEYS: thread due counters metrics approvals scheduled queue queues job events feed *calls
+-- ARGV: now thread_id token seen wait_ms phase progress asked life_ms recheck_ms tick function origin
+--       stamp job_id events counts
+-- Returns {'ok', ms when it is due} or {'lost'}: nothing has changed
+--         {'taken'}: a call of another batch has the id of one of them; nothing has changed
+-- calls: the records of all calls that the batch waits for. asked: for each its id, ms until when it
+-- is open, and the event that asks for an answer, a JSON list. life_ms: the life of a record.
+-- The batch is due at once if one of them was answered meanwhile, or if there is a wish to stop or to
+-- interrupt it that the caller does not know.
+--! include common wakeup events wish parked counts
+local t = read_thread()
+-- The same call again: its reply was lost.
+if not t.token and t.last == arg.token then return {'ok', t.due} end
+if not holds(t) then return {'lost'} end
+local asked = cjson.decode(arg.asked)
+local is_answered = false
+for i = 1, rest_count do
+  local known = redis.call('HMGET', rest_key(i), 'batch', 'verdict')
+  if known[1] and known[1] ~= t.batch then return {'taken'} end
+  is_answered = is_answered or known[2] ~= false
+end
+count_step()
+local open = {t.batch}
+for i, call in ipairs(asked) do
+  if redis.call('EXISTS', rest_key(i)) == 0 then
+    redis.call('HSET', rest_key(i), 'thread', arg.thread_id, 'batch', t.batch, 'at', ms(now),
+      'until', ms(call[2]), 'ask', call[3])
+    redis.call('PEXPIRE', rest_key(i), arg.life_ms)
+    redis.call('ZADD', key.approvals, ms(now), call[1])
+    if is_watched() then
+      publish('approval_requested',
+        string.sub(call[3], 1, -2) .. ',"until":' .. ms(call[2]) .. '}')
+    end
+  end
+  if redis.call('HEXISTS', rest_key(i), 'verdict') == 0 then open[#open + 1] = call[1] end
+end
+local due = now + tonumber(arg.wait_ms)
+local wish = wish_of(t)
+local is_wished = (wish == 'stop' or wish == 'interrupt') and wish ~= arg.seen
+if is_answered or is_wished then due = now end
+book(t.bk, 'parked', t.bn)
+redis.call('HDEL', key.thread, 'token', 'until', 'number', 'piece')
+redis.call('HSET', key.thread, 'state', 'held', 'parked', arg.token, 'bk', 'parked', 'due', ms(due),
+  'phase', arg.phase, 'progress', arg.progress, 'last', arg.token, 'deaths', '0', 'since', ms(now))
+if #open > 1 then
+  redis.call('HSET', key.thread, 'asks', table.concat(open, ' '))
+else
+  redis.call('HDEL', key.thread, 'asks')
+end
+if t.paused and wish ~= 'stop' then
+  redis.call('ZREM', key.due, arg.thread_id)
+else
+  redis.call('HSET', key.thread, 'wake', wake_at(t.wake, due))
+  redis.call('ZADD', key.due, due <= now and recheck_at() or ms(due), arg.thread_id)
+  publish_tick(due)
+end
+return {'ok', ms(due)}
