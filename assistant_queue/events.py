@@ -288,11 +288,13 @@ class RunInterrupted(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InterruptRefused(_Event):
-    """A message was to interrupt the batch, and waits for the next instead.
+    """A message was to interrupt or to steer the batch, and waits for the next instead.
 
     Attributes:
-        reason: `max_interrupts`; `cannot_cancel`: the run cannot be cancelled; or
-            `separate_authors`: with that option nothing joins a batch.
+        reason: `max_interrupts`; `cannot_cancel`: the run cannot be cancelled; `max_batch_size` or
+            `max_batch_chars`: the batch is full; `separate_authors`: with that option nothing
+            interrupts a batch, and only its own authors steer it; or `say`: a reply of `say` comes
+            between.
     """
 
     batch_id: str

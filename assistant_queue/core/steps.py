@@ -26,7 +26,8 @@ class Trim:
 class Join:
     """Let the waiting messages join the batch, and write how far it got. -> Joined
 
-    `event`: of which subscribers are notified, `run_interrupted` or `message_steered`, with `run_id`.
+    Only those join with which it stays within the limits of the options. `event`: of which
+    subscribers are notified, `run_interrupted` or `message_steered`, with `run_id`.
     """
 
     phase: Phase

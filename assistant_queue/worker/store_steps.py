@@ -39,7 +39,8 @@ class StoreSteps:
     async def join(self, step: steps.Join) -> steps.Joined:
         """Let the messages that wait join the batch."""
         batch = self._batch
-        most = self._runtime.config.max_batch_size or leases.MAX_BATCH
+        config = self._runtime.config
+        most = config.max_batch_size or leases.MAX_BATCH
         messages, unreadable, wish = await batch.write(
             lambda: batch_changes.join(
                 self._namespace,
@@ -47,6 +48,8 @@ class StoreSteps:
                 step.phase,
                 step.progress,
                 most=most,
+                most_chars=config.max_batch_chars,
+                own_authors=config.separate_authors is not False,
                 event=step.event,
                 run_id=step.run_id,
             )

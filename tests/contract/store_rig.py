@@ -540,6 +540,7 @@ class Rig:
         *,
         most: int = leases.MAX_BATCH,
         event: str = "run_interrupted",
+        **limits: Any,
     ) -> tuple[Lease, Wish | None]:
         """Let what waits join; return the lease with the batch as it is now, and what is left."""
         messages, invalid, wish = self.run(
@@ -551,6 +552,7 @@ class Rig:
                 most=most,
                 event=event,
                 run_id="run_1",
+                **limits,
             )
         )
         assert invalid == 0

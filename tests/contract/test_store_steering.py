@@ -911,6 +911,51 @@ def test_what_joined_beyond_the_characters_is_given_back_in_order(store: Rig) ->
     store.check()
 
 
+@pytest.mark.parametrize("event", ["run_interrupted", "message_steered"])
+@pytest.mark.parametrize(
+    ("limits", "joins", "reason"),
+    [
+        ({"most": 1}, 0, "max_batch_size"),
+        ({"most": 2}, 1, "max_batch_size"),
+        ({"most": 3}, 2, ""),
+        ({"most_chars": 3}, 0, "max_batch_chars"),
+        ({"most_chars": 5}, 0, "max_batch_chars"),
+        ({"most_chars": 6}, 1, "max_batch_chars"),
+        ({"most_chars": 8, "most": 2}, 1, "max_batch_size"),
+        ({"most_chars": 8}, 2, ""),
+        ({"own_authors": True}, 1, "separate_authors"),
+        ({"own_authors": True, "most": 1}, 0, "max_batch_size"),
+    ],
+)
+def test_what_a_limit_keeps_from_joining_is_published(
+    store: Rig, event: str, limits: dict[str, Any], joins: int, reason: str
+) -> None:
+    """In one step: a holder that dies after it leaves no batch that is too large."""
+    store.run(event_log.listen(store.namespace, "thread"))
+    lease = claimed(store, content="🙂é日", author="Ann")
+    parts = [{"type": "text", "text": "é"}, {"type": "image"}, {"type": "text", "text": "l"}]
+    store.add(message_id="m2", content=parts, author="Ann", mid_run="steer", delay_s=0)
+    store.add(message_id="m3", content="🙂🙂", author="Ben", mid_run="interrupt", delay_s=0)
+    joined, left = store.join(lease, event=event, **limits)
+    assert (batch_ids(joined), left) == (["m1", "m2", "m3"][: joins + 1], None)
+    assert store.frozen() == batch_ids(joined)
+    refusals = [one.reason for one in events(store) if one.type == "interrupt_refused"]
+    assert refusals == [reason] * bool(reason)
+    store.check()
+
+
+def test_a_reply_of_say_that_keeps_a_message_from_joining_is_published(store: Rig) -> None:
+    store.run(event_log.listen(store.namespace, "thread"))
+    lease = claimed(store)
+    store.say(message_id="s1", kind="reply")
+    store.join(lease)
+    assert "interrupt_refused" not in kinds(store)
+    store.add(message_id="m2", mid_run="interrupt", delay_s=0)
+    store.join(lease)
+    event = events(store)[-1]
+    assert (event.type, event.reason) == ("interrupt_refused", "say")  # type: ignore[attr-defined]
+
+
 # --- refuse ---------------------------------------------------------------------------------------
 
 

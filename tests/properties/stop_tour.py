@@ -294,6 +294,19 @@ def join_tour(play: StoreMachine) -> None:  # noqa: C901, PLR0912, PLR0915 - a w
         join()
         copies("trim", "join", "revised")
         walk.finish()
+    # Characters: what is beyond them is the next batch, also if one of those that wait is short.
+    for most_chars, most in ((12, 1000), (15, 1000), (24, 2), (2, 1000)):
+        walk.add()
+        walk.due()
+        for _ in range(3):
+            interrupt()
+        do("several_are_cancelled", thread=A, places={1})
+        join(most, most_chars=most_chars)
+        copies("join")
+        do("a_waiting_one_is_edited", thread=A, place=0)
+        walk.finish()
+        walk.due()
+        walk.finish()
     # A limit; what is left is the next batch, and keeps its places.
     walk.add()
     walk.due()

@@ -6,6 +6,7 @@ And a machine that compares the two after every step.
 from __future__ import annotations
 
 import itertools
+import json
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -870,6 +871,7 @@ class StoreMachine(RuleBasedStateMachine):
         most=st.sampled_from(TAKES),
         phase=st.sampled_from([Phase.FROZEN, Phase.SENDING, Phase.RUNNING]),
         event=st.sampled_from(["run_interrupted", "message_steered"]),
+        most_chars=st.sampled_from([None, None, 12, 24]),
     )
     def join(
         self,
@@ -877,6 +879,7 @@ class StoreMachine(RuleBasedStateMachine):
         most: int = 1000,
         phase: Phase = Phase.FROZEN,
         event: str = "run_interrupted",
+        most_chars: int | None = None,
     ) -> None:
         place, lease, model, held = self._lease(pick)
         if held and (model.phase is Phase.DELIVERING or not self._is_answered(model)):
@@ -884,7 +887,9 @@ class StoreMachine(RuleBasedStateMachine):
         progress = Progress(sent_ms=next(self.numbers))
         got: list[tuple[Lease, Wish | None]] = []
         if not self._attempt(
-            lambda: got.append(self.rig.join(lease, phase, progress, most=most, event=event)),
+            lambda: got.append(
+                self.rig.join(lease, phase, progress, most=most, event=event, most_chars=most_chars)
+            ),
             held=held,
         ):
             return
@@ -893,7 +898,9 @@ class StoreMachine(RuleBasedStateMachine):
         model.deaths = 0
         model.progress = progress.dump()
         model.wish = Wish.STOP if model.is_stopping else ""
-        count = self._join_size(model, most)
+        count, reason = self._join_size(model, most, most_chars)
+        is_one_left = bool(set(model.pending[count:]) - self.quiet - self.said)
+        assert self._refusal() == (reason if is_one_left else ""), "a refusal is not published"
         model.batch = model.batch + model.pending[:count]
         model.pending = model.pending[count:]
         if count and not model.pending:
@@ -946,18 +953,37 @@ class StoreMachine(RuleBasedStateMachine):
         kept = replace(batch, messages=messages)
         self.leases[place] = replace(lease, claimed=replace(lease.claimed, batch=kept))
 
-    def _join_size(self, model: ModelThread, most: int) -> int:
-        """Return how many messages join: up to `most` that want a reply, and what was said."""
+    def _join_size(self, model: ModelThread, most: int, most_chars: int | None) -> tuple[int, str]:
+        """Return how many messages join, and what keeps the next one from it.
+
+        Up to `most` that want a reply, up to what was said, up to so many characters.
+        """
         left = most - len(set(model.batch or []) - self.quiet - self.said)
         if left < 1:
-            return 0
+            return 0, "max_batch_size"
+        count = len(model.pending)
+        reason = ""
         for place, message in enumerate(model.pending):
             if message in self.said:
-                return place
+                count, reason = place, "say"
+                break
             left -= message not in self.quiet
             if not left:
-                return place + 1
-        return len(model.pending)
+                count, reason = place + 1, "max_batch_size"
+                break
+        chars = sum(len(self.messages[one][1]) for one in model.batch or [])
+        for place, message in enumerate(model.pending[:count]):
+            chars += len(self.messages[message][1])
+            if most_chars is not None and chars > most_chars:
+                return place, "max_batch_chars"
+        return count, reason
+
+    def _refusal(self) -> str:
+        """Return why the newest event refuses an interruption; "" if it does not."""
+        ((_, event),) = self.rig.client.xrevrange(self.rig.keys.feed, count=1)
+        if event[b"type"] != b"interrupt_refused":
+            return ""
+        return str(json.loads(event[b"data"])["reason"])
 
     @some_lease
     @rule(pick=PICKS)

@@ -886,6 +886,33 @@ OF_JOINS: dict[str, tuple[str, Callable[[str], str]]] = {
         "join",
         swap("tonumber(arg.most) - wanted(), ", "tonumber(arg.most) - t.bn, "),
     ),
+    "the characters of the batch do not count": (
+        "join",
+        swap("    chars = chars + chars_of(message)\n    if not is", "    if not is"),
+    ),
+    "characters do not limit what joins": (
+        "join",
+        swap("chars > tonumber(arg.most_chars) then", "false then"),
+    ),
+    "one character too many joins": (
+        "join",
+        swap("return i - 1, 'max_batch_chars'", "return i, 'max_batch_chars'"),
+    ),
+    "a join that takes nothing says so to nobody": (
+        "join",
+        swap(
+            "if most < 1 or largest < 1 then return 0, 'max_batch_size' end",
+            "if most < 1 or largest < 1 then return 0 end",
+        ),
+    ),
+    "a join that leaves some says so to nobody": (
+        "join",
+        swap("if reason and is_watched() and is_a_reply_missing() then", "if false then"),
+    ),
+    "a refusal is published though nothing is left": (
+        "join",
+        swap(" and is_a_reply_missing() then", " then"),
+    ),
     "a reply of say joins": (
         "join",
         swap("walk(most, largest, places, 'before')", "walk(most, largest, places)"),

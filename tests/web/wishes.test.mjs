@@ -62,6 +62,7 @@ test("a refusal ends all wishes, and is said only where there were some", () => 
   wish(message("1"), "remove");
   assert.match(refusalText("cannot_cancel", state.items), /cannot be interrupted.*stays as it was/);
   wish(message("2"), "now");
+  assert.match(refusalText("max_batch_size", state.items), /takes no more messages.*answered next/);
   assert.match(refusalText("max_interrupts", state.items), /several times.*answered next/);
   then(refused());
   assert.deepEqual([message("1").late.isRefused, message("2").wish, message("2").late], [true, undefined, undefined]);

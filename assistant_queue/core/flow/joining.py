@@ -9,7 +9,7 @@ from typing import Literal
 from assistant_queue.core import steps
 from assistant_queue.core.failure_table import Park
 from assistant_queue.core.flow.context import BatchContext, Steps
-from assistant_queue.core.flow.preparation import items_from, keep, leading
+from assistant_queue.core.flow.preparation import items_from
 from assistant_queue.core.wishes import Wish, Wished
 from assistant_queue.models import Message
 
@@ -82,7 +82,7 @@ def _mark_begun(ctx: BatchContext) -> None:
 def join(
     ctx: BatchContext, event: Literal["run_interrupted", "message_steered"], run_id: str = ""
 ) -> Steps:
-    """Let the messages that wait join the batch, as far as the options let them.
+    """Let the messages that wait join the batch, as far as the options let them: the store knows.
 
     If its run has rounds that stand, they go with the outputs of the next one; else with the batch.
 
@@ -90,7 +90,6 @@ def join(
         Park: Some of them cannot be read.
     """
     progress = ctx.progress
-    known = len(ctx.batch.messages)
     if progress.calls:
         _mark_begun(ctx)
     joined: steps.Joined = yield steps.Join(
@@ -99,7 +98,5 @@ def join(
     ctx.batch = replace(ctx.batch, messages=joined.messages)
     if joined.unreadable:
         raise Park(f"{joined.unreadable} of the messages that joined it are not messages")
-    most = yield from leading(ctx)
-    yield from keep(ctx, max(known, most))
     if ctx.request is not None and progress.begun:
         ctx.request = replace(ctx.request, batch=ctx.batch, steered=items_from(ctx, progress.begun))

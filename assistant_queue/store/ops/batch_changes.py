@@ -27,10 +27,23 @@ def join(
     progress: Progress,
     *,
     most: int,
+    most_chars: int | None = None,
+    own_authors: bool = False,
     event: str,
     run_id: str,
 ) -> Operation[tuple[tuple[Message, ...], int, Wish | None]]:
-    """Let the waiting messages join the batch, `most` in all, and store its progress.
+    """Let the waiting messages join the batch, and store its progress.
+
+    Args:
+        namespace: The queue.
+        lease: The batch's.
+        phase: How far it got.
+        progress: Its memory.
+        most: Most messages that it has then.
+        most_chars: Most characters that they have then.
+        own_authors: Only messages of its authors join.
+        event: Type of the event that names them.
+        run_id: The run that the event names.
 
     Returns:
         All messages of the batch, how many entries are not messages, and a wish that is left.
@@ -44,6 +57,8 @@ def join(
         progress=progress.dump(),
         most=min(most, MAX_BATCH),
         largest=MAX_BATCH,
+        most_chars="" if most_chars is None else most_chars,
+        own_authors="1" if own_authors else "",
         kind=event,
         run_id=run_id,
     )

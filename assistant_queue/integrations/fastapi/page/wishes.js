@@ -43,10 +43,17 @@ function fail(message, isRefused) {
   if (kind !== "now") message.late = { kind, content, isRefused };
 }
 
+const FULL = "This answer takes no more messages, so it is finished first.";
+const REFUSALS = {
+  max_interrupts: "This answer was interrupted several times, so it is finished first.",
+  max_batch_size: FULL,
+  max_batch_chars: FULL,
+};
+
 // What is said about a refusal; null if nothing was asked on this page.
 export function refusalText(reason, messages) {
   const kinds = new Set(messages.map((message) => message.wish?.kind).filter(Boolean));
   if (!kinds.size) return null;
-  const why = reason === "max_interrupts" ? "This answer was interrupted several times, so it is finished first." : "This answer cannot be interrupted, so it is finished first.";
+  const why = REFUSALS[reason] ?? "This answer cannot be interrupted, so it is finished first.";
   return `${why} ${kinds.has("now") ? "Your message is answered next." : "Your message stays as it was."}`;
 }
