@@ -167,11 +167,10 @@ class Progress:
     def dump(self) -> str:
         """As JSON, defaults left out."""
         plain: dict[str, Any] = {}
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if value is None or value in (0, ()) or value == {}:
-                continue
-            plain[_stored_name(one.name)] = _ENCODERS.get(one.name, _same)(value)
+        for attribute, name, encode in _STORED:
+            value = getattr(self, attribute)
+            if value or value == "":  # an empty text is not the default of any
+                plain[name] = value if encode is None else encode(value)
         return json.dumps(plain, separators=(",", ":"), ensure_ascii=False)
 
     @classmethod
@@ -184,12 +183,11 @@ class Progress:
         if not text:
             return cls()
         found = json.loads(text)
-        known = {_stored_name(one.name): one.name for one in fields(cls)}
         try:
             plain = {
-                known[name]: _DECODERS.get(known[name], _same)(value)
+                _ATTRIBUTES[name]: _DECODERS.get(_ATTRIBUTES[name], _same)(value)
                 for name, value in found.items()
-                if name in known
+                if name in _ATTRIBUTES
             }
         except (AttributeError, TypeError, KeyError, IndexError, OverflowError) as error:
             msg = f"not the progress of a batch: {type(error).__name__}"
@@ -317,6 +315,11 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "tries": load_rows,
     "tools": load_tools,
 }
+_STORED = tuple(
+    (one.name, _stored_name(one.name), _ENCODERS.get(one.name)) for one in fields(Progress)
+)
+"""Attributes with their stored names and encoders."""
+_ATTRIBUTES = {stored: attribute for attribute, stored, _ in _STORED}
 _OPTIONAL: dict[str, type[Any]] = {
     "anchor": str,
     "run_id": str,
