@@ -23,7 +23,7 @@ from assistant_queue.errors import AssistantQueueError, BackendError, LeaseLost,
 from assistant_queue.store.ops import leases, reply_outbox
 from assistant_queue.worker.conversation_steps import ConversationSteps
 from assistant_queue.worker.delta_publisher import DeltaPublisher
-from assistant_queue.worker.interruption import Interruption
+from assistant_queue.worker.interruption import WATCHED, Interruption
 from assistant_queue.worker.lease import HeldLease
 from assistant_queue.worker.leased_batch import LeasedBatch
 from assistant_queue.worker.outage import PASSES
@@ -191,9 +191,16 @@ class BatchDriver:
             except StopIteration as stop:
                 return stop.value  # type: ignore[no-any-return]  # a Flow returns an Ending
             answer = error = None
-            await self._batch.probe(f"before {type(step).__name__}")
+            kind = type(step)
+            handler = self._handlers[kind]
+            if self._runtime.is_watched:
+                await batch.probe(f"before {kind.__name__}")
             try:
-                answer = await self._interruption.carry_out(step, self._handlers[type(step)])
+                answer = await (
+                    self._interruption.carry_out(step, handler)
+                    if kind in WATCHED
+                    else handler(step)
+                )
             except Wished as wished:
                 batch.seen = wished.wish
                 error = wished
@@ -204,9 +211,10 @@ class BatchDriver:
             except AssistantQueueError as problem:
                 error = problem
             answer, error = self._without_texts(answer), self._without_texts(error)
-            if type(step) in _USER_CODE:
+            if kind in _USER_CODE:
                 self._user_code.leave_exclusive()
-            await self._batch.probe(f"after {type(step).__name__}")
+            if self._runtime.is_watched:
+                await batch.probe(f"after {kind.__name__}")
 
     def _without_texts(self, said: Any) -> Any:
         """Return an answer or error without the provider's quotes of the conversation.

@@ -35,6 +35,9 @@ _ENDED_EARLY = frozenset(
 _STARTS = frozenset({steps.Start, steps.Submit})
 """Steps that start work, which is known by an id when they return."""
 
+WATCHED: frozenset[type[steps.Step]] = _ENDED_EARLY | _STARTS | {steps.Answer, steps.Save}
+"""Steps that are carried out here; a wish does not end any other, and is not thrown before it."""
+
 START_PATIENCE_S = 0.5
 """Seconds for a request that starts work to return its id before it is cut off. Chosen: servers name
 a run at once, and the grace of a request without an answer is much longer."""
@@ -89,7 +92,7 @@ class Interruption:
         return wish
 
     async def carry_out(self, step: steps.Step, handler: Callable[[Any], Awaitable[Any]]) -> Any:
-        """Carry out a step.
+        """Carry out one of the `WATCHED` steps.
 
         Raises:
             Wished: There is a wish that the flow does not know yet; the step was not begun, or was
@@ -97,8 +100,7 @@ class Interruption:
         """
         kind = type(step)
         leaves = isinstance(step, steps.Save) and step.leaves
-        is_long = kind in _ENDED_EARLY or kind in _STARTS
-        if not (leaves or is_long or kind is steps.Answer):
+        if kind is steps.Save and not leaves:
             return await handler(step)
         if kind is not steps.Answer and self._pending() is not None:
             raise self._wished(unsent=leaves or kind in _STARTS)

@@ -139,6 +139,7 @@ class Runtime:
         self.listens_on_loop = False
         self.listeners = Hooks()
         self.hook_calls: HookCalls = beside.hook_calls if beside else HookCalls()
+        self.is_watched = False
         self._probe: Callable[[str, Batch], Awaitable[None]] = _no_probe
         self.start_pacer: StartPacer = beside.start_pacer if beside else StartPacer()
 
@@ -151,6 +152,7 @@ class Runtime:
                 await result
 
         self._probe = watch
+        self.is_watched = True
 
     async def probe(self, name: str, batch: Batch) -> None:
         """Pass a named point of the driver."""
