@@ -38,6 +38,7 @@ CASES = [
 def nothing_renews(monkeypatch: pytest.MonkeyPatch) -> None:
     """A suspended process renews nothing; here all workers share its clock."""
     monkeypatch.setattr(LeaseKeeper, "_run", lambda _keeper: None)
+    monkeypatch.setattr(LeaseKeeper, "renew_held", lambda *_: None)
 
 
 class StandsStill:
