@@ -41,6 +41,7 @@ __all__ = [
     "Backend",
     "CannotAsk",
     "Capabilities",
+    "ChecksRuns",
     "Finding",
     "FoundBy",
     "InputItem",
@@ -149,4 +150,18 @@ class RenewsConversations(Protocol):
             The new conversation's id and the id of its last item before the batch's own (None if
             there is none); None if there is nothing before the batch that could be left out. The
             old conversation stays as it is.
+        """
+
+
+@runtime_checkable
+class ChecksRuns(Protocol):
+    """Look at runs: implemented by backends that set `capabilities.background`."""
+
+    async def check_run(
+        self, request: RunRequest, run_id: str
+    ) -> RunAccepted | ActionRequired | RunEnded:
+        """Look at a run once; `RunAccepted` while it is in progress.
+
+        Raises:
+            RunVanished: The provider does not know the run (any more).
         """

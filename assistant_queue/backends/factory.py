@@ -69,6 +69,7 @@ def make_backend(config: Config) -> Backend:
         request_timeout=config.request_timeout,
         stream_idle_timeout=config.stream_idle_timeout,
         on_context_overflow=config.on_context_overflow,
+        parks=config.run_mode == "background",
     )
 
 
@@ -149,6 +150,7 @@ def create_backend(
     request_timeout: float = 30.0,
     stream_idle_timeout: float = 120.0,
     on_context_overflow: Literal["truncate", "compact", "fail"] = "truncate",
+    parks: bool = False,
 ) -> Backend:
     """Return a backend over openai for a protocol.
 
@@ -173,6 +175,7 @@ def create_backend(
         request_timeout: Seconds until the first byte of an answer, and of every plain call.
         stream_idle_timeout: Seconds between two pieces of an answer.
         on_context_overflow: The reaction to a conversation that outgrows the model.
+        parks: Runs are started to be looked at later (`run_mode="background"`).
 
     Raises:
         ConfigurationError: Two protocols are selected, there is no key, or the given client cannot
@@ -200,7 +203,7 @@ def create_backend(
     if assistant_id is not None:
         from assistant_queue.backends.assistants.backend import AssistantsBackend
 
-        return AssistantsBackend(client, assistant_id=assistant_id, **shared)
+        return AssistantsBackend(client, assistant_id=assistant_id, parks=parks, **shared)
     if protocol == "chat_completions":
         from assistant_queue.backends.chat_completions.backend import ChatCompletionsBackend
 
@@ -215,4 +218,4 @@ def create_backend(
         )
     from assistant_queue.backends.responses.backend import ResponsesBackend
 
-    return ResponsesBackend(client, model=model, prompt=prompt, **shared)
+    return ResponsesBackend(client, model=model, prompt=prompt, parks=parks, **shared)

@@ -20,6 +20,7 @@ from assistant_queue.client.provider_call_methods import AsyncProviderCallMethod
 from assistant_queue.client.queue_core import QueueCore, open_async_core, ready_core
 from assistant_queue.client.tool_decorator import TakesTools
 from assistant_queue.client.waited_replies import no_reply_yet, settled_reply
+from assistant_queue.client.webhook_methods import TakesWebhooksAwaited
 from assistant_queue.config import Options, configure
 from assistant_queue.config.signature import options_help, options_signature
 from assistant_queue.errors import WrongQueueClass
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 
 
 class AsyncAssistantMessageQueue(
-    TakesTools, TakesHooks, AsyncProviderCallMethods, AsyncEventMethods
+    TakesTools, TakesHooks, TakesWebhooksAwaited, AsyncProviderCallMethods, AsyncEventMethods
 ):
     """Collect a thread's messages within a window and have a worker answer them in one run.
 

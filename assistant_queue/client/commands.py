@@ -20,9 +20,7 @@ from assistant_queue.client.observed_adds import add_observed
 from assistant_queue.config import Config
 from assistant_queue.config.protocol import can_write, name_of_backend
 from assistant_queue.core.wishes import Wish
-from assistant_queue.errors import (
-    NotSupported,
-)
+from assistant_queue.errors import NotSupported
 from assistant_queue.metrics import Metrics
 from assistant_queue.models import (
     BatchRecord,

@@ -17,6 +17,7 @@ from assistant_queue.client.provider_call_methods import ProviderCallMethods
 from assistant_queue.client.queue_core import QueueCore, open_core, ready_core
 from assistant_queue.client.tool_decorator import TakesTools
 from assistant_queue.client.waited_replies import no_reply_yet, settled_reply
+from assistant_queue.client.webhook_methods import TakesWebhooks
 from assistant_queue.config import Options, configure
 from assistant_queue.config.signature import options_help, options_signature
 from assistant_queue.errors import WrongQueueClass
@@ -46,7 +47,9 @@ if TYPE_CHECKING:
     from assistant_queue.worker.handle import WorkerHandle
 
 
-class AssistantMessageQueue(TakesTools, TakesHooks, ProviderCallMethods, EventMethods):
+class AssistantMessageQueue(
+    TakesTools, TakesHooks, TakesWebhooks, ProviderCallMethods, EventMethods
+):
     """Collect a thread's messages within a window and have a worker answer them in one run.
 
     1. adds messages: one round trip to Redis, nothing else

@@ -183,6 +183,16 @@ class Options(TypedDict, total=False):
     """Reaction to a conversation that outgrows the model: truncate it, have the provider compact it
     if it can, or fail the batch. Default: 'truncate'. Environment:
     ASSISTANT_QUEUE_ON_CONTEXT_OVERFLOW. Used by: worker."""
+    run_mode: Literal["stream", "background"]
+    """Stream: a worker reads each run as it is written; background: the provider works alone, and a
+    webhook or a poll says that a run has ended (Responses and Assistants). Default: 'stream'.
+    Environment: ASSISTANT_QUEUE_RUN_MODE. Used by: worker."""
+    poll_rate: float
+    """Background: most polls a second, of all workers together. Default: 50.0 polls/s. Environment:
+    ASSISTANT_QUEUE_POLL_RATE. Used by: worker."""
+    webhook_secret: str | None
+    """Secret of the provider's webhooks (whsec_...), for handle_provider_webhook. Default: None.
+    Environment: OPENAI_WEBHOOK_SECRET. Used by: producer."""
     max_tool_rounds: int
     """Most rounds of tool calls in one batch. Default: 20 rounds. Environment:
     ASSISTANT_QUEUE_MAX_TOOL_ROUNDS. Used by: worker."""

@@ -33,12 +33,13 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from assistant_queue.config.protocol import choose_backend, name_of_backend
+from assistant_queue.config.protocol import choose_backend, name_of_backend, window_s
 from assistant_queue.errors import ConfigurationError, UnknownOption
 from assistant_queue.observing import Observers
 from assistant_queue.tools.toolbox import Toolbox, names_in
 from assistant_queue.user_code.functions import is_async
 from assistant_queue.user_code.hooks import Hooks
+from assistant_queue.user_code.scrubbing import remember
 
 _log = logging.getLogger(__name__)
 
@@ -386,6 +387,26 @@ class Config(BaseSettings):
         "reaction to a conversation that outgrows the model: truncate it, have the "
         "provider compact it if it can, or fail the batch",
     )
+    run_mode: Literal["stream", "background"] = _option(
+        "stream",
+        "stream: a worker reads each run as it is written; background: the provider works alone, "
+        "and a webhook or a poll says that a run has ended (Responses and Assistants)",
+    )
+    poll_rate: float = _option(
+        50.0,
+        "background: most polls a second, of all workers together",
+        unit="polls/s",
+        gt=0,
+        le=100_000,
+        allow_inf_nan=False,
+    )
+    webhook_secret: SecretStr | None = _option(
+        None,
+        "secret of the provider's webhooks (whsec_...), for handle_provider_webhook",
+        where="producer",
+        # Without the prefix: that variable is the secret of `serve --webhook`, for webhooks sent.
+        validation_alias=AliasChoices("webhook_secret", "OPENAI_WEBHOOK_SECRET"),
+    )
     max_tool_rounds: int = _option(
         20, "most rounds of tool calls in one batch", unit="rounds", ge=1
     )
@@ -511,7 +532,9 @@ class Config(BaseSettings):
             raise ValueError(msg)
         return value
 
-    @field_validator("assistant_id", "model", "prompt", "openai_api_key", "openai_base_url")
+    @field_validator(
+        "assistant_id", "model", "prompt", "openai_api_key", "openai_base_url", "webhook_secret"
+    )
     @classmethod
     def _not_blank(cls, value: Any) -> Any:
         plain = value.get_secret_value() if isinstance(value, SecretStr) else value
@@ -695,6 +718,8 @@ class Config(BaseSettings):
     def model_post_init(self, _context: Any, /) -> None:
         """Reserve the names of functions in `tools`: a typed function must not have one."""
         self._toolbox.reserved = names_in(self.tools)
+        if self.webhook_secret is not None:
+            remember(self.webhook_secret.get_secret_value())
 
     @property
     def toolbox(self) -> Toolbox:
@@ -731,6 +756,11 @@ class Config(BaseSettings):
             prompt = self.prompt.get("id") if isinstance(self.prompt, dict) else self.prompt
             return {"backend": "responses", "model": self.model, "prompt": prompt, "tools": tools}
         return None
+
+    @property
+    def run_limit(self) -> float:
+        """Seconds that a run may take: `run_timeout`, beyond the window it is to be run in."""
+        return self.run_timeout + window_s(self.run_options)
 
     @property
     def callback_limit(self) -> float:

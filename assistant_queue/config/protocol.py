@@ -72,7 +72,44 @@ def choose_backend(config: Config, options: Mapping[str, Any]) -> Config:
         others = ", ".join(name for name in chosen if name != "backend")
         msg = f"backend= brings its own model: leave out {others}"
         raise ConfigurationError(msg)
+    _check_run_mode(config)
     return config
+
+
+def window_s(run_options: Mapping[str, Any]) -> float:
+    """Return the seconds of `background_options.completion_window`, 0.0 for none or `soonest`."""
+    given = run_options.get("background_options")
+    window = given.get("completion_window") if isinstance(given, Mapping) else None
+    hours = window.removesuffix("h") if isinstance(window, str) and window.endswith("h") else ""
+    return int(hours) * 3600.0 if hours.isascii() and hours.isdigit() else 0.0
+
+
+def _check_run_mode(config: Config) -> None:
+    """Check that runs can be left to the provider.
+
+    Raises:
+        ConfigurationError: They cannot.
+    """
+    if config.run_mode == "stream":
+        if window_s(config.run_options):
+            raise ConfigurationError(
+                "run_options: a completion_window needs run_mode='background': the provider takes "
+                "it without a stream alone"
+            )
+        return
+    if config.protocol == "chat_completions":
+        raise ConfigurationError(
+            "run_mode='background' needs Responses or Assistants: a chat completion ends with its "
+            "request, and its server keeps nothing that could be asked for later"
+        )
+    capabilities = getattr(config.backend, "capabilities", None)
+    if config.backend is not None and not getattr(capabilities, "background", False):
+        raise ConfigurationError(
+            "run_mode='background' needs Responses or Assistants: "
+            f"{name_of_backend(config.backend)!r} works in the worker itself, and no provider "
+            "continues without it (a Backend of your own sets capabilities.background and has "
+            "check_run)"
+        )
 
 
 def _settle_protocol(config: Config, options: Mapping[str, Any], chosen: Sequence[str]) -> Config:

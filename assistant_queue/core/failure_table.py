@@ -39,6 +39,21 @@ class Hold(AssistantQueueError):
         self.wait_s = wait_s
 
 
+class WorksInBackground(AssistantQueueError):
+    """The run is in progress at the provider, and needs no worker until it has ended."""
+
+    def __init__(self) -> None:
+        super().__init__("the run is in progress")
+
+
+class NoRoom(AssistantQueueError):
+    """So many runs are at work in the background that another could not be polled in time."""
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__("too many runs are at work in the background")
+        self.wait_s = wait_s
+
+
 class Park(AssistantQueueError):
     """Whether the batch was accepted cannot be found out: an operator decides."""
 
@@ -67,6 +82,8 @@ class Decision(StrEnum):
     """Consequence of a failure."""
 
     HOLD = "hold"
+    AWAIT_RUN = "await the run"
+    AWAIT_ROOM = "await room"
     ASK = "ask"
     ASK_AGAIN = "ask again"
     LOOK_FIRST = "look first"
@@ -84,6 +101,9 @@ class Decision(StrEnum):
 MEANINGS: Mapping[Decision, str] = MappingProxyType(
     {
         Decision.HOLD: "the thread is held for the rest of the grace, then the provider is asked",
+        Decision.AWAIT_RUN: "the batch is parked until a webhook says that its run has ended, or"
+        " until it is polled",
+        Decision.AWAIT_ROOM: "nothing was sent; the batch is parked for 5 to 60 s",
         Decision.ASK: "the request may have been accepted: the thread is held for the grace,"
         " then the provider is asked; nothing is sent before",
         Decision.ASK_AGAIN: "the provider is asked again after a back-off of at most 60 s",
@@ -252,6 +272,8 @@ _AMBIGUOUS = (OutcomeUnknown, StreamCut)
 FAILURES: tuple[Row, ...] = (
     # What the flow itself has found out.
     Row((Hold,), _D.HOLD),
+    Row((WorksInBackground,), _D.AWAIT_RUN),
+    Row((NoRoom,), _D.AWAIT_ROOM, _A.WAIT),
     Row((Park,), _D.BURY, reason="parked"),
     Row((GiveUp,), _D.BURY, reason="attempts"),
     Row((Unreachable,), _D.BURY, when=OVERDUE, reason="parked"),

@@ -50,6 +50,8 @@ class Capabilities:
         max_item_chars: Most characters of one item, None if the provider has no limit.
         writes: Items can be written to the conversation without a run (`RunRequest.writes`).
         steers: Messages can go with the outputs of a round (`RunRequest.added`).
+        background: A run continues without a reader, and can be looked at (`ChecksRuns` in
+            `backends/base.py`).
     """
 
     found_by: FoundBy
@@ -64,6 +66,7 @@ class Capabilities:
     max_item_chars: int | None = None
     writes: bool = False
     steers: bool = False
+    background: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -204,6 +204,19 @@ class Find:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CheckRun:
+    """Look at a run in the background once. -> RunAccepted if it is in progress, else its event"""
+
+    request: RunRequest
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskForRoom:
+    """Ask whether another run can be started in the background. -> seconds to wait, 0 for none"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel:
     """Stop a run, as far as the provider can. -> None; its failures are logged, not raised
 
@@ -302,6 +315,21 @@ class Postpone:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitRun:
+    """Give the thread back while the provider works on the batch's run. -> None
+
+    `run_id`: "" for a batch that waits to be sent. `wait_s`: until it is looked at, longer if many
+    runs are at work; never longer than `most_s`.
+    """
+
+    run_id: str
+    wait_s: float
+    most_s: float
+    phase: Phase
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bury:
     """Put the batch on the failed list, give the thread back. -> None
 
@@ -336,6 +364,8 @@ Step = (
     | Follow
     | Watch
     | Find
+    | CheckRun
+    | AskForRoom
     | Cancel
     | CloseStream
     | Answer
@@ -344,6 +374,7 @@ Step = (
     | Finish
     | Stop
     | Postpone
+    | AwaitRun
     | Bury
 )
 
@@ -384,4 +415,11 @@ class Postponed:
     error: ErrorInfo
 
 
-Ending = Completed | Failed | Stopped | Postponed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AtWork:
+    """The batch is parked while the provider works on it; `run_id` is "" if it waits to be sent."""
+
+    run_id: str
+
+
+Ending = Completed | Failed | Stopped | Postponed | AtWork

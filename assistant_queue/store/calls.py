@@ -252,8 +252,12 @@ class Namespace:
         audit: AuditRules | None = None,
         *,
         is_counted: bool = True,
+        poll_rate: float = 50.0,
     ) -> None:
-        """`events`, `journal` and `audit` are None for callers that write none: defaults hold."""
+        """`events`, `journal` and `audit` are None for callers that write none: defaults hold.
+
+        `poll_rate`: most polls a second of runs in the background.
+        """
         self.is_counted = is_counted
         self.events = EventRules() if events is None else events
         self.journal = JournalRules() if journal is None else journal
@@ -266,6 +270,7 @@ class Namespace:
             ("journal_most", self.journal.most),
             ("journal_ttl_ms", self.journal.ttl_ms),
             ("audit_most", self.audit.most),
+            ("poll_gap", f"{1000 / poll_rate:.3f}"),
         )
         self._lay_out(base_of(prefix))
         self.is_settled = self.keys.prefix == prefix
@@ -289,6 +294,9 @@ class Namespace:
             "deliveries": keys.deliveries,
             "counters": keys.counters,
             "metrics": keys.metrics,
+            "runs": keys.runs,
+            "heard": keys.heard,
+            "polls": keys.polls,
             "approvals": keys.approvals,
             "audit": keys.audit,
             "auditing": keys.auditing,

@@ -76,6 +76,32 @@ class Keys:
         return f"{self.prefix}:metrics"
 
     @property
+    def runs(self) -> str:
+        """Hash: run id -> thread id, of batches that are parked while the provider works."""
+        return f"{self.prefix}:runs"
+
+    @property
+    def heard(self) -> str:
+        """String: present while webhooks of the provider work; lives five minutes past the last."""
+        return f"{self.prefix}:heard"
+
+    @property
+    def polls(self) -> str:
+        """String: ms from which the next poll of a run may be made; lives an hour past the last."""
+        return f"{self.prefix}:polls"
+
+    def early(self, run_id: str) -> str:
+        """String: a webhook said that this run has ended before its batch was parked.
+
+        Lives ten minutes, or until then.
+        """
+        return f"{self.prefix}:early:{run_id}"
+
+    def webhook(self, webhook_id: str) -> str:
+        """String: a webhook of the provider that woke a batch; lives an hour."""
+        return f"{self.prefix}:webhook:{webhook_id}"
+
+    @property
     def approvals(self) -> str:
         """Sorted set: id of an open tool call -> ms when an answer from outside was asked for."""
         return f"{self.prefix}:approvals"

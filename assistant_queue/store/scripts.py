@@ -72,6 +72,7 @@ _KINDS = {
     "dead": "list",
     "call": "hash",
     "approvals": "zset",
+    "runs": "hash",
     "outbox": "list",
     "delivering": "hash",
     "deliveries": "zset",

@@ -7,6 +7,7 @@ from typing import Any
 
 from assistant_queue.accounting import ErrorInfo
 from assistant_queue.core import steps
+from assistant_queue.core.thread_state import ThreadState
 from assistant_queue.logs import BATCHES, as_words
 from assistant_queue.models import RunResult
 from assistant_queue.observing import Outcome
@@ -49,6 +50,16 @@ def log_end(batch: LeasedBatch, ending: steps.Ending, *, run_s: float) -> None:
     if isinstance(ending, steps.Postponed):
         _log_postponed(batch, ending, fields)
         return
+    if isinstance(ending, steps.AtWork) and not ending.run_id:
+        log.info(
+            "thread %r: %s, batch %s is not sent for %.0f s",
+            batch.lease.thread_id,
+            NO_ROOM,
+            batch.claimed.batch.id,
+            batch.wait_s,
+            extra=fields,
+        )
+        return
     if isinstance(ending, steps.Failed):
         _log_failed(batch, ending, fields)
     log.info("%s", as_words(fields), extra=fields)
@@ -78,6 +89,13 @@ def outcome_of(batch: LeasedBatch, ending: steps.Ending) -> Outcome:
             usage=result.usage,
             model=result.model,
         )
+    if isinstance(ending, steps.AtWork):
+        return Outcome(
+            status=ThreadState.PARKED.value,
+            run_id=ending.run_id,
+            attempts=batch.progress.attempts,
+            usage=batch.progress.usage,
+        )
     progress = ending.progress if isinstance(ending, steps.Failed) else batch.progress
     return Outcome(
         status="failed" if isinstance(ending, steps.Failed) else ending.state.value,
@@ -87,6 +105,8 @@ def outcome_of(batch: LeasedBatch, ending: steps.Ending) -> Outcome:
         usage=progress.usage,
     )
 
+
+NO_ROOM = "too many runs are at work in the background"
 
 _MOST_REQUESTS = 20
 """Ids of requests in one line. Chosen: more than a burst has, and a line that is still read."""
@@ -106,7 +126,7 @@ def _fields(batch: LeasedBatch, ending: steps.Ending, run_s: float) -> dict[str,
         run_id = progress.run_id
         attempts = progress.attempts
         usage = progress.usage
-        outcome = "failed" if isinstance(ending, steps.Failed) else ending.state.value
+        outcome = _word_of(ending)
     fields: dict[str, Any] = {
         "thread_id": batch.lease.thread_id,
         "batch_id": claimed.batch.id,
@@ -122,6 +142,12 @@ def _fields(batch: LeasedBatch, ending: steps.Ending, run_s: float) -> dict[str,
     if requests:
         fields["request_ids"] = list(dict.fromkeys(requests))[:_MOST_REQUESTS]
     return fields
+
+
+def _word_of(ending: steps.Failed | steps.Postponed | steps.AtWork) -> str:
+    if isinstance(ending, steps.AtWork):
+        return ThreadState.PARKED.value
+    return "failed" if isinstance(ending, steps.Failed) else ending.state.value
 
 
 def _wait_ms(batch: LeasedBatch) -> int | None:

@@ -112,6 +112,8 @@ class BatchDriver:
             steps.Follow: session.follow,
             steps.Watch: session.watch,
             steps.Find: session.find,
+            steps.CheckRun: session.check_run,
+            steps.AskForRoom: self._ask_for_room,
             steps.Cancel: batch.with_lease(session.cancel),
             steps.CloseStream: session.close_stream,
             steps.Answer: user_code.answer,
@@ -120,6 +122,7 @@ class BatchDriver:
             steps.Finish: store.finish,
             steps.Stop: store.stop,
             steps.Postpone: store.postpone,
+            steps.AwaitRun: store.await_run,
             steps.Bury: store.bury,
         }
 
@@ -174,6 +177,10 @@ class BatchDriver:
             if self._publisher is not None:
                 await self._publisher.close()
             await self._session.close()
+
+    async def _ask_for_room(self, _: steps.AskForRoom) -> float:
+        """Return the seconds to wait before another run is started in the background."""
+        return await self._runtime.room.wait_s()
 
     async def _has_undelivered(self) -> bool:
         """Return whether earlier replies of the thread wait for their delivery."""

@@ -34,7 +34,7 @@ def emit_end(runtime: Runtime, batch: LeasedBatch, ending: steps.Ending) -> None
         runtime.emit("retrying", *where, lambda: postponed_batch(batch, ending))
     elif isinstance(ending, steps.Stopped):
         runtime.emit("stopped", *where, lambda: ending.result)
-    elif is_answered(ending):
+    elif isinstance(ending, steps.Completed) and is_answered(ending):
         runtime.emit("completed", *where, lambda: ending.result)
 
 

@@ -17,7 +17,7 @@ def rules_of(config: Config, *, takes_default: bool) -> Rules:
         max_attempts=config.max_attempts,
         backoff=Backoff(type=config.backoff.type, delay_s=config.backoff.delay),
         retry_for_s=config.retry_for,
-        run_timeout_s=config.run_timeout,
+        run_timeout_s=config.run_limit,
         grace_s=config.grace,
         max_tool_rounds=config.max_tool_rounds,
         thread_ids=config.thread_ids,
@@ -28,6 +28,7 @@ def rules_of(config: Config, *, takes_default: bool) -> Rules:
         authors=_author_rule(config),
         max_interrupts=config.max_interrupts,
         remembers_stopped=config.on_stop == "remember",
+        background=config.run_mode == "background",
     )
 
 

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-from assistant_queue.backends.base import Backend, RenewsConversations
+from assistant_queue.backends.base import Backend, ChecksRuns, RenewsConversations
 from assistant_queue.backends.reasoning_tags import ReasoningTags
 from assistant_queue.channels.live_replies import LiveReply
 from assistant_queue.channels.media import BatchFiles
@@ -235,12 +235,23 @@ class ProviderSession:
         """Find out what became of a request or a run."""
         request = await self._with_files(step.request)
         finding = await self.asked(self._backend.find(request, step.run_id, step.calls))
+        return await self._found(finding, has_calls=bool(step.calls))
+
+    async def check_run(self, step: steps.CheckRun) -> Any:
+        """Look at a run in the background once."""
+        if not isinstance(self._backend, ChecksRuns):
+            raise OutcomeUnknown(f"{self._backend.name} cannot look at run {step.run_id!r}")
+        seen = await self.asked(self._backend.check_run(step.request, step.run_id))
+        return await self._found(seen)
+
+    async def _found(self, finding: Any, *, has_calls: bool = False) -> Any:
+        """Return a finding as it is shown; publish the text of a run that is over."""
         if isinstance(finding, ActionRequired | RunEnded):
             finding = self._visible.stop(finding)
         is_over = (
             isinstance(finding, ActionRequired | RunEnded)
             and bool(finding.run_id)
-            and (finding.whole or not step.calls)
+            and (finding.whole or not has_calls)
         )
         if self._publisher is not None and is_over:
             # A round that was found by the outputs it answers is known by the id of the round

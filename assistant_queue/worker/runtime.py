@@ -18,6 +18,7 @@ from assistant_queue.backends.reasoning_tags import ReasoningTags
 from assistant_queue.clock import Clock, SystemClock
 from assistant_queue.config import Config
 from assistant_queue.core import steps
+from assistant_queue.core.thread_state import Phase
 from assistant_queue.errors import LeaseLost, StoreError
 from assistant_queue.logs import bound
 from assistant_queue.models import Batch
@@ -37,6 +38,7 @@ from assistant_queue.user_code.hooks import HookName, Hooks
 from assistant_queue.user_code.running_calls import post
 from assistant_queue.worker import batch_log, deliverers, hook_values
 from assistant_queue.worker.abandoned_deliveries import OpenDeliveries
+from assistant_queue.worker.background_room import BackgroundRoom
 from assistant_queue.worker.driver import BatchDriver
 from assistant_queue.worker.hook_calls import HookCalls
 from assistant_queue.worker.job_books import JobBooks
@@ -105,6 +107,7 @@ class Runtime:
         self.result_rules = ResultRules(
             result_ttl_s=config.result_ttl, keep_text=not config.remove_on_complete
         )
+        self.room = BackgroundRoom(self)
         self.lease_margin_s = config.lock_duration / 6
         self.store: AsyncStore = (
             beside.store if beside else AsyncStore(_worker_async_client(config))
@@ -283,7 +286,8 @@ class Runtime:
 
         is_over = False
         batch = lease.claimed.batch
-        if any(message.wants_reply for message in batch.messages):
+        is_look = self.rules.background and lease.claimed.phase is Phase.RUNNING
+        if not is_look and any(message.wants_reply for message in batch.messages):
             self.emit("started", lease.thread_id, batch.id, lambda: batch)
         held = self.keeper.hold(lease, claimed_at, deadline_s, on_lost)
         driver = BatchDriver(self, held)

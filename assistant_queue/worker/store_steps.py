@@ -11,7 +11,7 @@ from assistant_queue.core.runs import FoundBy
 from assistant_queue.core.thread_state import Phase
 from assistant_queue.core.wishes import Wish
 from assistant_queue.store.calls import Operation
-from assistant_queue.store.ops import batch_changes, event_log, leases, outcomes
+from assistant_queue.store.ops import batch_changes, event_log, leases, outcomes, runs_at_work
 from assistant_queue.worker.leased_batch import LeasedBatch
 
 _log = logging.getLogger(__name__)
@@ -206,6 +206,22 @@ class StoreSteps:
                 phase=step.phase,
                 progress=step.progress,
                 failed=step.failed,
+                seen=self._batch.seen,
+            )
+        )
+
+    async def await_run(self, step: steps.AwaitRun) -> None:
+        """Give the lease back; the batch is parked while the provider works."""
+        self._batch.wait_s = step.wait_s
+        await self._batch.release(
+            lambda: runs_at_work.await_run(
+                self._namespace,
+                self._batch.lease,
+                run_id=step.run_id,
+                wait_s=step.wait_s,
+                most_s=step.most_s,
+                phase=step.phase,
+                progress=step.progress,
                 seen=self._batch.seen,
             )
         )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from tests.benchmarks import (
     adding,
+    background,
     counting,
     delivering,
     depth,
@@ -52,6 +53,7 @@ LONG: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "depth-long": depth.long_rows,
     "holding-long": holding.long_rows,
     "scraping-long": scraping.long_rows,
+    "background": background.rows,
 }
 """Minutes each: only when they are asked for by name, or with `--full`."""
 

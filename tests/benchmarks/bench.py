@@ -49,6 +49,14 @@ class LeanProvider:
         """Count from here, with runs of that length if it is given."""
         self._ask("reset" if hold_s is None else f"reset?hold={hold_s}")
 
+    def hold_back(self) -> None:
+        """Let runs in the background be in progress until `let_go`."""
+        self._ask("hold-back")
+
+    def let_go(self) -> None:
+        """End all runs in the background."""
+        self._ask("let-go")
+
     def options(self, protocol: str = "responses") -> dict[str, Any]:
         """Return a queue's options for it."""
         model = {"model": "lean"} if protocol == "responses" else {"assistant_id": "asst"}

@@ -139,6 +139,7 @@ class Provider:
         self.messages: dict[str, list[dict[str, Any]]] = {}
         self.connections = self.most_connections = 0
         self.polled: dict[str, float] = {}
+        self.holds_back = False
         self.reset()
 
     def reset(self, hold_s: float | None = None) -> None:
@@ -154,6 +155,20 @@ class Provider:
         self.running: set[str] = set()
         self.started: dict[str, float] = {}
         self.ended: dict[str, float] = {}
+
+    def response(self, run_id: str) -> dict[str, Any]:
+        """A response in the background: in progress as long as all are held back."""
+        if self.holds_back:
+            return _response(id=run_id, status="in_progress")
+        text = {"type": "output_text", "text": REPLY, "annotations": [], "logprobs": []}
+        item = {
+            "id": f"msg_{run_id}",
+            "type": "message",
+            "status": "completed",
+            "role": "assistant",
+            "content": [text],
+        }
+        return _response(id=run_id, status="completed", output=[item])
 
     def begin(self, thread: str) -> None:
         """Count a run's start."""
@@ -222,7 +237,9 @@ class Connection(asyncio.Protocol):
     def _control(self, path: str, query: str) -> bool:
         """Answer a question of the benchmark's, if it is one."""
         provider = self._provider
-        if path == "/reset":
+        if path in {"/hold-back", "/let-go"}:
+            provider.holds_back = path == "/hold-back"
+        elif path == "/reset":
             hold = query.partition("hold=")[2]
             provider.reset(float(hold) if hold else None)
         elif path not in {"/stats", "/count"}:
@@ -234,6 +251,12 @@ class Connection(asyncio.Protocol):
         provider = self._provider
         provider.requests += 1
         provider.messages_sent += body.count(QUESTION)
+        if method == "GET" and "/responses/" in path:
+            return self._json(provider.response(path.rsplit("/", maxsplit=1)[-1]))
+        if method == "POST" and path.endswith("/responses") and b'"stream"' not in body:
+            run_id = f"resp_{next(provider.ids):024d}"
+            provider.runs += 1
+            return self._json(_response(id=run_id, status="queued"))
         if method == "POST" and path.endswith("/responses"):
             # The conversation, without parsing the body: a provider is not what is measured.
             start = body.find(b'"conversation":"') + 16

@@ -35,6 +35,7 @@ class Sizes:
         hostile_idle: Streams that are open and idle meanwhile.
         chats: Chats on two platforms, of which one may be dead.
         rounds_of_chats: Their rounds.
+        in_the_air: Runs in the background at once.
     """
 
     rounds: int
@@ -62,6 +63,7 @@ class Sizes:
     hostile_idle: int
     chats: int
     rounds_of_chats: int
+    in_the_air: int
 
 
 FULL = Sizes(
@@ -69,10 +71,12 @@ FULL = Sizes(
     asyncio_samples=200, forking_samples=25, abreast=4, bulk=20_000, starts=9, throughput=300,
     throughput_rounds=3, held=1000, held_s=10.0, window_s=0.3, leases=400, listeners=1000, events=3000, hanging_s=5.0,
     hostile_calls=200, hostile_rounds=2, hostile_idle=9000, chats=1000, rounds_of_chats=5,
+    in_the_air=100_000,
 )  # fmt: skip
 QUICK = Sizes(
     rounds=2, calls=5, deep=200, deep_thread=50, memory=50, batches=1,
     asyncio_samples=2, forking_samples=1, abreast=2, bulk=60, starts=1, throughput=12,
     throughput_rounds=1, held=10, held_s=0.2, window_s=0.1, leases=10, listeners=10, events=20, hanging_s=0.5,
     hostile_calls=3, hostile_rounds=1, hostile_idle=20, chats=8, rounds_of_chats=1,
+    in_the_air=20,
 )  # fmt: skip

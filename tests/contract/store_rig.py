@@ -49,7 +49,9 @@ from assistant_queue.store.ops import (
     outcomes,
     parking,
     producing,
+    provider_webhooks,
     reply_outbox,
+    runs_at_work,
     saying,
     statuses,
     steering,
@@ -488,6 +490,33 @@ class Rig:
             )
         )
 
+    def await_run(
+        self,
+        lease: Lease,
+        run_id: str = "run_1",
+        *,
+        wait_s: float = 1.0,
+        most_s: float = 600.0,
+        seen: Wish | None = None,
+    ) -> None:
+        self.run(
+            runs_at_work.await_run(
+                self.namespace,
+                lease,
+                run_id=run_id,
+                wait_s=wait_s,
+                most_s=most_s,
+                phase=Phase.RUNNING,
+                progress=Progress(attempts=1, run_id=run_id or None),
+                seen=seen,
+            )
+        )
+
+    def run_ended(self, run_id: str = "run_1", webhook_id: str | None = None) -> bool:
+        """Whether a webhook about a run woke a batch."""
+        ident = webhook_id or self.fresh("webhook")
+        return self.run(provider_webhooks.run_ended(self.namespace, run_id, ident))
+
     def open_call(self, call_id: str, **fields: Any) -> OpenCall:
         named = FunctionCall(name="refund", arguments='{"amount":3}')
         plain = {"kind": "approval", "question": "Refund 3?", "until_ms": self.clock.ms + 600_000}
@@ -849,7 +878,7 @@ class Rig:
         """Nothing is left but conversations, counters, and records that expire."""
         for key in self.all_keys():
             kind = key.removeprefix(f"{self.keys.prefix}:").partition(":")[0]
-            if kind in ("message", "batch", "journal", "pace", "call"):
+            if kind in ("message", "batch", "journal", "pace", "call", "early", "polls"):
                 assert self.client.pttl(key) > 0, f"{key} never goes"
             else:
                 assert kind in ("conversation", "counters", "feed", "metrics"), key

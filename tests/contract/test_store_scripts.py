@@ -139,7 +139,7 @@ def test_python_can_fill_every_header(name: str) -> None:
     namespace = Namespace("p", FakeClock())
     known_keys = {*namespace._fixed_keys, *namespace._thread_keys, "job"}
     own_keys = {key: f"own:{key}" for key in script.keys if key not in known_keys}
-    of_rules = {"events", "journal_most", "journal_ttl_ms", "audit_most"}
+    of_rules = {"events", "journal_most", "journal_ttl_ms", "audit_most", "poll_gap"}
     known = {"now", "thread_id", "job_id", "stamp", *of_rules, *dict(CONSTANTS)}
     own_args = {arg: f"own:{arg}" for arg in script.args if arg not in known}
     call = namespace.call(name, "thread", keys=own_keys, rest=["rest:1"], **own_args)

@@ -133,6 +133,7 @@ PARAMETERS = {
     "open_events": ["thread_id"],
     "feed": ["after", "timeout"],
     "typing": ["thread_id", "author"],
+    "handle_provider_webhook": ["body", "headers"],
 }
 
 FIELDS = {
@@ -175,6 +176,8 @@ GOOD = {
     "text": "text",
     "kind": "notice",
     "name": "completed",
+    "body": b"{}",
+    "headers": {},
 }
 BAD: dict[str, list[Any]] = {
     "thread_id": BAD_ID,
@@ -216,6 +219,8 @@ BAD: dict[str, list[Any]] = {
     "function": [7, "name"],
     "name": ["two words", "", 7],
     "description": [7],
+    "body": [7, None, {}],
+    "headers": [7, None, "webhook-id: 1"],
 }
 OPTIONAL = {"message_id": {None}, "thread_id": {None}}
 """Parameters that accept None as a value: a message's generated id, the whole queue."""

@@ -43,6 +43,11 @@ CONVERSATIONS = Capabilities(
     found_by=FoundBy.ANCHOR, follows=True, cancels=True, renews=True, writes=True
 )
 FOREGROUND = replace(CONVERSATIONS, cancels=False)
+BACKGROUND = {
+    True: replace(CONVERSATIONS, background=True),
+    False: replace(ASSISTANTS, background=True),
+}
+"""Capabilities of a backend that can look at runs, by whether it finds batches by an anchor."""
 
 DONE = RunEnded(run_id="run_1", status="completed", replies=("hi",), anchor="item_9")
 
@@ -95,7 +100,9 @@ def names(trace: Sequence[steps.Step]) -> list[str]:
 
 def frozen_step(step: steps.Step) -> steps.Step:
     """The step with its progress as it is now: the flow continues to change its own."""
-    if isinstance(step, steps.Save | steps.Postpone | steps.Bury | steps.MoveThread):
+    if isinstance(
+        step, steps.Save | steps.AwaitRun | steps.Postpone | steps.Bury | steps.MoveThread
+    ):
         return replace(step, progress=Progress.load(step.progress.dump()))
     if isinstance(step, steps.Submit):
         return replace(step, outputs=dict(step.outputs))
@@ -243,6 +250,8 @@ class ModelProvider:
         for turn in range(limit.past if limit else 0):
             self.log.extend([("user", f"old{turn}"), ("reply", f"old{turn}")])
         self._numbers: Counter[str] = Counter()
+        self.seen: set[str] = set()
+        self.forgets = False
 
     def _new(self, kind: str) -> str:
         self._numbers[kind] += 1
@@ -439,6 +448,19 @@ class ModelProvider:
             run_id=run.id, status=run.status, replies=replies, anchor=self.anchor(run.place)
         )
 
+    def check(self, run_id: str) -> RunAccepted | ActionRequired | RunEnded:
+        """Look at a run: it is in progress the first time, over the second."""
+        run = self._run(run_id)
+        if run.status == "in_progress" and run_id not in self.seen:
+            self.seen.add(run_id)
+            return RunAccepted(run_id=run_id)
+        self.settle()
+        self.seen.discard(run_id)
+        if self.forgets and run.status not in ("in_progress", "waiting"):
+            msg = "kept for ten minutes"
+            raise RunVanished(msg)
+        return self._event(run)
+
     def find(self, request: RunRequest, run_id: str | None, calls: Sequence[ToolCall]) -> Finding:
         if self.is_slow and self.open_runs():
             self.is_slow = False
@@ -552,6 +574,7 @@ class World:
             lambda _number, _step, _when: None
         )
         self.number = 0
+        self.refused_room = 0
         self._watching = ""
 
     def live_to_the_end(self) -> steps.Ending:
@@ -626,6 +649,15 @@ class World:
                 return provider.watch(self._watching)
             case steps.Find():
                 return provider.find(step.request, step.run_id, step.calls)
+            case steps.CheckRun():
+                return provider.check(step.run_id)
+            case steps.AskForRoom():
+                self.refused_room -= self.refused_room > 0
+                return 30.0 if self.refused_room else 0.0
+            case steps.AwaitRun():
+                self._save(step.phase, step.progress)
+                self.deaths = 0
+                self.clock.advance(min(step.wait_s, step.most_s))
             case steps.Locate():
                 return provider.anchor(step.conversation_id)
             case steps.OpenConversation():
@@ -669,6 +701,7 @@ class World:
 
 __all__ = [
     "ASSISTANTS",
+    "BACKGROUND",
     "CONVERSATIONS",
     "DONE",
     "FOREGROUND",

@@ -17,10 +17,12 @@ from assistant_queue.core.failure_table import (
     Failure,
     GiveUp,
     Hold,
+    NoRoom,
     Park,
     Row,
     Situation,
     Unreachable,
+    WorksInBackground,
     meaning_of,
 )
 from assistant_queue.core.runs import RunEnded
@@ -61,6 +63,8 @@ TOO_LONG = Kind.CONTEXT_OVERFLOW
 
 EXAMPLES: list[tuple[Failure, Situation, Decision, str]] = [
     (Hold(3.0), SENDING, D.HOLD, ""),
+    (WorksInBackground(), RUNNING, D.AWAIT_RUN, ""),
+    (NoRoom(5.0), FROZEN, D.AWAIT_ROOM, ""),
     (Park("x"), SENDING, D.BURY, "parked"),
     (GiveUp(INFO), SENDING, D.BURY, "attempts"),
     (ASKED, SENDING, D.ASK_AGAIN, ""),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from flow_harness import (
     ASSISTANTS,
+    BACKGROUND,
     CONVERSATIONS,
     HOME,
     Crash,
@@ -45,6 +46,8 @@ class Scenario:
     is_slow: bool = False
     limit: Limit | None = None
     writes: bool = False
+    background: bool = False
+    forgets: bool = False
 
     def world(self) -> World:
         provider = ModelProvider(
@@ -54,14 +57,18 @@ class Scenario:
             is_slow=self.is_slow,
             limit=self.limit,
         )
-        rules = Rules(delivers=self.delivers, max_attempts=10)
-        return World(
+        provider.forgets = self.forgets
+        rules = Rules(delivers=self.delivers, max_attempts=10, background=self.background)
+        capabilities = CONVERSATIONS if self.by_anchor else ASSISTANTS
+        world = World(
             provider,
-            CONVERSATIONS if self.by_anchor else ASSISTANTS,
+            BACKGROUND[self.by_anchor] if self.background else capabilities,
             rules,
             mapped=self.mapped,
             batch=SAID if self.writes else (),
         )
+        world.refused_room = 2 if self.background else 0
+        return world
 
 
 def scenarios() -> list[Any]:
@@ -74,6 +81,10 @@ def scenarios() -> list[Any]:
         "tools after a failed run": {"rounds": 1, "fails": 1, "is_slow": True},
         "no run": {"writes": True},
         "no run, first of a mapped thread": {"writes": True, "mapped": True, "delivers": True},
+        "background, with tools": {"background": True, "rounds": 2},
+        "background, a run fails": {"background": True, "fails": 1, "rounds": 1},
+        "background, found too late": {"background": True, "forgets": True, "delivers": True},
+        "background, no run": {"background": True, "writes": True},
         "outgrown": {"limit": Limit(entries=8, past=5)},
         "outgrown, in a run": {"limit": Limit(entries=8, past=5, fails_at="run")},
         "outgrown, in a run that is shortened in vain": {

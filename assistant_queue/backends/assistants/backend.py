@@ -43,6 +43,7 @@ from assistant_queue.backends.openai.sending import ASSISTANTS_HEADERS
 from assistant_queue.backends.openai.streams import Call, EventStream, Json, fetch, play
 from assistant_queue.core.runs import (
     WRITTEN,
+    ActionRequired,
     CannotAsk,
     Capabilities,
     Finding,
@@ -107,6 +108,7 @@ class AssistantsBackend:
         request_timeout: float = 30.0,
         stream_idle_timeout: float = 120.0,
         on_context_overflow: OnOverflow = "truncate",
+        parks: bool = False,
         closes_client: bool = True,
     ) -> None:
         """Set up, without a request.
@@ -123,6 +125,7 @@ class AssistantsBackend:
             on_context_overflow: Reaction to a thread that outgrew the model: only its last messages
                 are read, else it continues in a new one that begins with them; or (`fail`) the
                 batch goes to the failed list.
+            parks: Runs are started to be looked at later, without a stream.
             closes_client: Whether `close` closes the client.
         """
         self._channel = ProviderChannel(
@@ -133,7 +136,11 @@ class AssistantsBackend:
             headers=ASSISTANTS_HEADERS,
         )
         self._calls = AssistantsCalls(
-            self._channel, assistant_id=assistant_id, tools=tools, run_options=run_options
+            self._channel,
+            assistant_id=assistant_id,
+            tools=tools,
+            run_options=run_options,
+            streams=not parks,
         )
         self._log = ThreadLog(self._channel)
         self._runs = ThreadRuns(self._calls, self._log, patience_s=request_timeout)
@@ -150,6 +157,7 @@ class AssistantsBackend:
             max_items=_MAX_MESSAGES,
             max_item_chars=_MAX_CHARS,
             writes=True,
+            background=True,
         )
         self._takes_messages: bool | None = None
         self._proof = asyncio.Lock()
@@ -417,6 +425,15 @@ class AssistantsBackend:
             run = await self._runs.until_it_stops(request, run_id, run)
             outcome = await self._runs.outcome(request, run)
         yield self._shown(outcome, request)
+
+    async def check_run(
+        self, request: RunRequest, run_id: str
+    ) -> RunAccepted | ActionRequired | RunEnded:
+        """Look at a run once."""
+        run = await self._log.run(request, run_id)
+        if parser.is_open(run):
+            return RunAccepted(run_id=run_id)
+        return self._shown(await self._runs.outcome(request, run), request)
 
     async def cancel(self, request: RunRequest, run_id: str) -> None:
         """Cancel a run and wait a little for its end; one that has ended is fine."""

@@ -31,8 +31,10 @@ class AssistantsCalls:
         assistant_id: str,
         tools: Sequence[Mapping[str, Any]] | None,
         run_options: Mapping[str, Any] | None,
+        streams: bool = True,
     ) -> None:
         self._channel = channel
+        self._stream = {"stream": True} if streams else {}
         self.assistant_id = assistant_id
         options, self._beside = request_options(run_options)
         self._metadata = options.pop("metadata", None)
@@ -80,7 +82,7 @@ class AssistantsCalls:
     def create_run(
         self, request: RunRequest, *, with_messages: bool, reads: int | None = None
     ) -> Call:
-        """Create a streamed run, with the batch's messages or over those of the thread.
+        """Create a run, with the batch's messages or over those of the thread.
 
         `reads` limits it to that many of the thread's last messages.
         """
@@ -101,7 +103,7 @@ class AssistantsCalls:
         sent = {name: value for name, value in body.items() if value is not None}
         return self._channel.write(
             path_of("threads", request.conversation_id, "runs"),
-            {"assistant_id": self.assistant_id, "stream": True, **sent},
+            {"assistant_id": self.assistant_id, **self._stream, **sent},
             is_bounded=True,
             **self._beside,
         )
@@ -113,11 +115,11 @@ class AssistantsCalls:
         calls: Sequence[ToolCall],
         outputs: Mapping[str, str],
     ) -> Call:
-        """Submit all outputs of a round; the answer is the stream of the run."""
+        """Submit all outputs of a round; the answer is the run, or its stream."""
         rows = [{"tool_call_id": call.id, "output": outputs[call.id]} for call in calls]
         return self._channel.write(
             path_of("threads", request.conversation_id, "runs", run_id, "submit_tool_outputs"),
-            {"tool_outputs": rows, "stream": True},
+            {"tool_outputs": rows, **self._stream},
             is_bounded=True,
             **self._beside,
         )

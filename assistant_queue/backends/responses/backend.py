@@ -114,6 +114,7 @@ class ResponsesBackend:
         stream_idle_timeout: float = 120.0,
         background: bool | Literal["auto"] = "auto",
         on_context_overflow: OnOverflow = "truncate",
+        parks: bool = False,
         closes_client: bool = True,
     ) -> None:
         """Set up, without a request.
@@ -132,9 +133,12 @@ class ResponsesBackend:
                 server leaves out the oldest items, else the thread continues in a new conversation
                 that begins with its last turns; `compact`: the server compacts it first; `fail`:
                 the batch goes to the failed list.
+            parks: Runs are started to be looked at later: in the background, without a stream.
             closes_client: Whether `close` closes the client.
         """
         options = dict(run_options or {})
+        background = True if parks else background
+        self._streams = not parks
         self._falls_back = background == "auto"
         self._wants_background = bool(options.pop("background", background))
         self._usable = (
@@ -163,6 +167,7 @@ class ResponsesBackend:
             renews=on_context_overflow != "fail",
             writes=True,
             steers=True,
+            background=True,
         )
 
     # --- conversations ----------------------------------------------------------------------------
@@ -249,7 +254,13 @@ class ResponsesBackend:
         repair = self._repairer.begin(request)
         too_long = TooLong(request, trial)
         while True:
-            body = self._calls.body(request, items, trial, in_background=self._wants_background)
+            body = self._calls.body(
+                request,
+                items,
+                trial,
+                in_background=self._wants_background,
+                is_streamed=self._streams,
+            )
             try:
                 async with aclosing(self._read(request, body)) as events:
                     async for event in events:
@@ -424,6 +435,18 @@ class ResponsesBackend:
         except StreamCut:
             if has_begun:
                 raise
+
+    async def check_run(
+        self, request: RunRequest, run_id: str
+    ) -> RunAccepted | ActionRequired | RunEnded:
+        """Look at a response once."""
+        response = await self._log.response(request, run_id)
+        if is_open(response):
+            return RunAccepted(run_id=run_id)
+        outcome = answer_of(response)
+        if isinstance(outcome, RunEnded):
+            await self._repairer.give_up_calls(request, outcome, output_of(response))
+        return self._shown(outcome, request)
 
     async def cancel(self, request: RunRequest, run_id: str) -> None:
         """Cancel a background response and wait a little for its end.

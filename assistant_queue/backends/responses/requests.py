@@ -82,6 +82,7 @@ class ResponsesCalls:
         using: Container[Remedy],
         *,
         in_background: bool,
+        is_streamed: bool = True,
     ) -> Json:
         """The request of a response over `items`, in the form that this server takes."""
         body = {
@@ -91,7 +92,7 @@ class ResponsesCalls:
             "instructions": request.instructions or self._body.get("instructions"),
             "metadata": run_metadata(request.items, request.batch.id, self._metadata),
             "background": True if in_background and remedies.FOREGROUND not in using else None,
-            "stream": True if remedies.UNSTREAMED not in using else None,
+            "stream": True if is_streamed and remedies.UNSTREAMED not in using else None,
         }
         if remedies.TRUNCATION in using:
             body["truncation"] = "auto"

@@ -85,6 +85,16 @@ def in_run(facts: MessageFacts) -> Judgement:
     return replace(found, because=(by, what, lost), since_ms=sent_ms)
 
 
+def _of_run(thread: ThreadFacts, when: str) -> str:
+    run_id = thread.progress.run_id
+    if thread.phase is Phase.RUNNING and run_id is not None:
+        return f"run {run_id} is at work; it is polled at {when}, unless a webhook comes before"
+    return (
+        "no run was sent: so many are at work that another could not be polled in time; it is tried"
+        f" again at {when}"
+    )
+
+
 def parked(thread: ThreadFacts, when: str) -> Judgement:
     """Return the verdict on a batch that is parked until `when` at most."""
     calls = thread.open_calls
@@ -93,7 +103,7 @@ def parked(thread: ThreadFacts, when: str) -> Judgement:
         because = f"{len(calls)} call(s) of tools wait, the first is {calls[0]}; until {when}"
     else:
         verdict = ExplanationVerdict.IN_BACKGROUND
-        because = f"the provider is asked at {when}"
+        because = _of_run(thread, when)
     return Judgement(
         verdict=verdict,
         because=(because,),

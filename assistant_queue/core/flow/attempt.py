@@ -7,7 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from assistant_queue.core import steps
-from assistant_queue.core.failure_table import GiveUp, Hold, Park, Unreachable
+from assistant_queue.core.failure_table import (
+    GiveUp,
+    Hold,
+    Park,
+    Unreachable,
+    WorksInBackground,
+)
+from assistant_queue.core.flow.asking import ask
+from assistant_queue.core.flow.background import admit, look
 from assistant_queue.core.flow.context import (
     ENDED_WELL,
     OUTCOME_UNKNOWN,
@@ -66,6 +74,8 @@ def reach_event(ctx: BatchContext) -> Reached:
     if ctx.phase is Phase.RUNNING and ctx.progress.run_id is not None:
         if not ctx.capabilities.follows:
             return (yield from _find(ctx))
+        if ctx.awaits_runs:
+            return (yield from look(ctx, ctx.progress.run_id))
         return (yield from _follow(ctx, ctx.progress.run_id))
     return (yield from send(ctx))
 
@@ -155,6 +165,8 @@ def _act_on(ctx: BatchContext, finding: Finding) -> Reached:
     progress.undecided_since_ms = 0
     if isinstance(finding, RunAccepted):
         yield from save_running(ctx, finding.run_id)
+        if ctx.awaits_runs:
+            return (yield from look(ctx, finding.run_id))
         return (yield from _follow(ctx, finding.run_id))
     if isinstance(finding, NotFound):
         return (yield from _not_found(ctx, finding))
@@ -218,22 +230,6 @@ def _follow(ctx: BatchContext, run_id: str) -> Reached:
     return (yield from watch(ctx))
 
 
-def ask(question: steps.Find | steps.Follow) -> Generator[steps.Step, Any, Any]:
-    """Ask about work that was, or may have been, accepted.
-
-    Raises:
-        Unreachable: It cannot be asked now, which says nothing about the work.
-        UnknownThread: The provider does not know the conversation.
-        RunVanished: The provider does not know the run.
-    """
-    try:
-        return (yield question)
-    except (UnknownThread, RunVanished):
-        raise
-    except BackendError as error:
-        raise Unreachable(error) from error
-
-
 # --- send, watch, answer --------------------------------------------------------------------------
 
 
@@ -242,6 +238,8 @@ def send(ctx: BatchContext) -> Reached:
     progress = ctx.progress
     if ctx.sent.writes and ctx.capabilities.found_by is FoundBy.NOT_AT_ALL:
         return (yield from _remember(ctx))
+    if ctx.awaits_runs:
+        yield from admit()
     progress.attempts += 1
     progress.run_id = None
     progress.transcript = None
@@ -259,7 +257,7 @@ def send(ctx: BatchContext) -> Reached:
     yield from ctx.save(Phase.SENDING, leaves=True)
     started: RunAccepted = yield steps.Start(request=ctx.sent)
     yield from save_running(ctx, started.run_id)
-    return (yield from watch(ctx))
+    return (yield from watch_or_park(ctx))
 
 
 def _remember(ctx: BatchContext) -> Reached:
@@ -284,6 +282,17 @@ def save_running(ctx: BatchContext, run_id: str) -> Steps:
         progress.submitted, progress.calls = progress.calls, ()
     ctx.unanswered = ()
     yield from ctx.save(Phase.RUNNING)
+
+
+def watch_or_park(ctx: BatchContext) -> Reached:
+    """Read the open stream to its end.
+
+    Raises:
+        WorksInBackground: The run needs no reader.
+    """
+    if ctx.awaits_runs:
+        raise WorksInBackground
+    return (yield from watch(ctx))
 
 
 def watch(ctx: BatchContext) -> Reached:
@@ -373,4 +382,4 @@ def submit(ctx: BatchContext, run_id: str, answered: tuple[str, ...] = ()) -> Re
         outputs={call.id: progress.outputs[call.id] for call in calls},
     )
     yield from save_running(ctx, started.run_id)
-    return (yield from watch(ctx))
+    return (yield from watch_or_park(ctx))

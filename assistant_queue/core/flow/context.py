@@ -70,6 +70,7 @@ class Rules:
         max_batch_chars: Most characters of a batch, None for no limit.
         max_interrupts: How often one batch may be interrupted.
         remembers_stopped: The conversation is given what it does not hold of a stopped batch.
+        background: Batches are parked while the provider works on their runs.
     """
 
     max_attempts: int = 3
@@ -86,6 +87,7 @@ class Rules:
     authors: AuthorRule = AuthorRule.SHARE
     max_interrupts: int = 3
     remembers_stopped: bool = True
+    background: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,6 +250,11 @@ class BatchContext:
             and bool(messages)
             and not any(message.wants_reply for message in messages)
         )
+
+    @property
+    def awaits_runs(self) -> bool:
+        """The batch is parked while the provider works on its run."""
+        return self.rules.background and self.capabilities.background and not self.writes
 
     @property
     def can_renew(self) -> bool:

@@ -11,11 +11,13 @@ from assistant_queue.core.failure_table import (
     Failure,
     GiveUp,
     Hold,
+    NoRoom,
     Park,
     Row,
     Unreachable,
     meaning_of,
 )
+from assistant_queue.core.flow.background import await_room, await_run
 from assistant_queue.core.flow.context import ENDED_WELL, OUTCOME_UNKNOWN, BatchContext, Flow
 from assistant_queue.core.flow.outcome import bury, finish
 from assistant_queue.core.flow.outgrown import leave_run, refuse, renew, shorten
@@ -87,6 +89,15 @@ def _retry_after_s(failure: Failure) -> float | None:
 def _hold(ctx: BatchContext, failure: Failure, _: Row) -> Flow:
     assert isinstance(failure, Hold)
     return (yield from hold(ctx, failure.wait_s, ctx.progress.error or OUTCOME_UNKNOWN))
+
+
+def _await_run(ctx: BatchContext, _: Failure, __: Row) -> Flow:
+    return (yield from await_run(ctx))
+
+
+def _await_room(ctx: BatchContext, failure: Failure, _: Row) -> Flow:
+    assert isinstance(failure, NoRoom)
+    return (yield from await_room(ctx, failure.wait_s))
 
 
 def _ask(ctx: BatchContext, failure: Failure, row: Row) -> Flow:
@@ -206,6 +217,8 @@ def _bury(ctx: BatchContext, failure: Failure, row: Row) -> Flow:
 
 _CONSEQUENCES: dict[Decision, Callable[[BatchContext, Failure, Row], Flow]] = {
     Decision.HOLD: _hold,
+    Decision.AWAIT_RUN: _await_run,
+    Decision.AWAIT_ROOM: _await_room,
     Decision.ASK: _ask,
     Decision.ASK_AGAIN: _ask_again,
     Decision.LOOK_FIRST: _look_first,

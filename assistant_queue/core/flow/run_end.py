@@ -16,7 +16,8 @@ from typing import Any
 
 from assistant_queue.core import steps
 from assistant_queue.core.failure_table import Hold, Park
-from assistant_queue.core.flow.attempt import ask, save_running, still_undecided, wait_out_grace
+from assistant_queue.core.flow.asking import ask
+from assistant_queue.core.flow.attempt import save_running, still_undecided, wait_out_grace
 from assistant_queue.core.flow.context import ENDED_WELL, BatchContext
 from assistant_queue.core.flow.preparation import prepare
 from assistant_queue.core.flow.retrying import ask_wait_s

@@ -15,7 +15,8 @@ from typing import Any
 
 from assistant_queue.core import steps
 from assistant_queue.core.failure_table import Unreachable
-from assistant_queue.core.flow.attempt import ask, still_undecided, wait_out_grace
+from assistant_queue.core.flow.asking import ask
+from assistant_queue.core.flow.attempt import still_undecided, wait_out_grace
 from assistant_queue.core.flow.context import BatchContext, Flow, Steps
 from assistant_queue.core.flow.preparation import MAX_WRITTEN, items_from, prepare
 from assistant_queue.core.flow.run_end import Over, end_run

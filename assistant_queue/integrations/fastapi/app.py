@@ -22,6 +22,7 @@ from assistant_queue.integrations.fastapi import (
     sockets,
     stream_routes,
     thread_routes,
+    webhook_routes,
 )
 from assistant_queue.integrations.fastapi.access import Authorize, check_authorize
 from assistant_queue.integrations.fastapi.cors import Cors
@@ -90,6 +91,7 @@ def router_of(service: Service) -> APIRouter:
         operator_routes,
         metrics_routes,
         sockets,
+        webhook_routes,
     ):
         part.add_routes(router, service)
     return router

@@ -30,6 +30,11 @@
 --   audit         list    batches that ended, until they are in the audit's database (_audit.lua)
 --   auditing      hash    token, until: the lease of the worker that writes them there; head: the
 --                         number of the first of them; lost: those for which there was no room
+--   runs          hash    run id -> thread id, of batches that are parked while the provider works
+--   heard         string  present while webhooks of the provider work
+--   early         string  a webhook came before the batch of its run was parked
+--   webhook       string  a webhook that woke a batch
+--   polls         string  ms from which the next poll of a run may be made
 --   due           zset    thread id -> ms at which the thread must be checked at the latest
 --   failed        zset    batch id -> ms when it failed
 --   call          hash    a tool call that is answered from outside: thread, batch, at (ms), until
@@ -91,6 +96,8 @@
 --   revisions  how many edits and removals of its messages are to be made
 --   wished   ms since when the batch is to be stopped
 --   parked   token of the worker that parked the batch (_parked.lua)
+--   run      id of the run at the provider for which it is parked (_air.lua)
+--   turn     ms of the poll of that run, if it had to wait for its place (_air.lua)
 --   asks     the batch's id, and the calls for which it waits (_parked.lua)
 --   told     how much of the run's text has been published, JSON, opaque here
 

@@ -1,8 +1,8 @@
 -- Event `claim`: take the thread's lease and freeze its batch before anything is sent.
 -- KEYS: thread pending frozen conversation known due counters paused scheduled queue queues job
---       taken events feed
--- ARGV: now thread_id token lease_ms batch_id max_take largest early_ms guard_ms tick function
---       origin stamp job_id worker taken events
+--       taken events feed runs polls
+-- ARGV: now thread_id token lease_ms batch_id max_take largest early_ms guard_ms poll_gap tick
+--       function origin stamp job_id worker taken events
 -- Returns {'claimed', now, until, batch id, phase, progress, deaths, claimed ms, guard id,
 --          {id, anchor, open of the conversation}, {packed messages},
 --          '1' if the thread has subscribers or '', how much of the run's text was published,
@@ -15,7 +15,7 @@
 -- A second call with the token that holds the lease returns the same claim. known: the record of
 -- batch_id, an id that only this call uses; only its presence counts. worker: of the job `taken`,
 -- or '' if RQ's own worker took it, or none did.
---! include common wakeup events quiet wish left
+--! include common wakeup events quiet wish left air
 local t = read_thread()
 if not t.state then
   if t.token then -- a direct call holds an idle thread; a dead one's lease is removed
@@ -83,6 +83,7 @@ if t.token and tonumber(t['until']) > now then return {'refused', t['until']} en
 if t.batch and t.phase ~= 'delivering' and redis.call('EXISTS', key.frozen) == 0 then
   return {'corrupt', 'frozen', key.frozen}
 end
+if t.run and not t.token and tonumber(t.due) <= now then t.due = ms(turn_of(t) or t.due) end
 if t.batch then
   local before = t.token or t.last
   if before then t.past = string.sub(before .. ' ' .. (t.past or ''), 1, most_past) end
@@ -109,6 +110,8 @@ elseif tonumber(t.due) > now then
   return {'early', t.due, ms(now)}
 end
 
+local is_look = t.run ~= nil -- at a run in the air: no news
+leave_air(t)
 if not t.batch then
   if redis.call('EXISTS', key.pending) == 0 then return {'corrupt', 'pending', key.pending} end
   skip_cancelled(t)
@@ -183,7 +186,7 @@ redis.call('HSET', key.thread, 'state', 'active', 'token', arg.token, 'until', m
   'since', ms(now), 'wake', guard, 'deaths', t.deaths or '0', 'bk', t.bk, 'pk', 'waiting')
 redis.call('ZADD', key.due, ms(lease_end + tonumber(arg.guard_ms)), arg.thread_id)
 -- In `delivering` the batch has been answered, and only its delivery is open.
-if t.phase ~= 'delivering' and is_watched() then
+if t.phase ~= 'delivering' and not is_look and is_watched() then
   local sent = t.progress and t.progress ~= '' and cjson.decode(t.progress).attempts or 0
   if t.phase == 'frozen' or t.state == 'retrying' then sent = sent + 1 end
   local entries = redis.call('LRANGE', key.frozen, 0, -1)

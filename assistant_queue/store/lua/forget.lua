@@ -1,7 +1,7 @@
 -- Event `forget`: delete every key of a thread, including its waiting messages; its failed batches
 -- are subtracted from the counters.
 -- KEYS: thread pending frozen conversation pace due counters failed events feed over outbox
---       delivering deliveries journal audit auditing approvals *others
+--       delivering deliveries journal audit auditing approvals runs *others
 -- ARGV: now thread_id seen batch_ids call_ids over_ms events
 -- Returns {'forgotten'}
 --         {'busy'}: a worker holds the thread, or delivers a reply; nothing has changed
@@ -62,6 +62,7 @@ if held[1] and (tonumber(held[2] or '') or 0) > now then return {'busy'} end
 if redis.call('LLEN', key.pending) + redis.call('LLEN', key.frozen) ~= tonumber(arg.seen) then
   return {'changed'}
 end
+if t.run then redis.call('HDEL', key.runs, t.run) end
 -- A message that was counted nowhere is not forgotten either.
 local function book_forgotten(from, count)
   if from and from ~= '' then book(from, 'forgotten', count) end

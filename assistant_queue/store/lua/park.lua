@@ -9,7 +9,7 @@
 -- is open, and the event that asks for an answer, a JSON list. life_ms: the life of a record.
 -- The batch is due at once if one of them was answered meanwhile, or if there is a wish to stop or to
 -- interrupt it that the caller does not know.
---! include common wakeup events wish parked counts
+--! include common wakeup events wish park counts
 local t = read_thread()
 -- The same call again: its reply was lost.
 if not t.token and t.last == arg.token then return {'ok', t.due} end
@@ -37,23 +37,10 @@ for i, call in ipairs(asked) do
   if redis.call('HEXISTS', rest_key(i), 'verdict') == 0 then open[#open + 1] = call[1] end
 end
 local due = now + tonumber(arg.wait_ms)
-local wish = wish_of(t)
-local is_wished = (wish == 'stop' or wish == 'interrupt') and wish ~= arg.seen
-if is_answered or is_wished then due = now end
-book(t.bk, 'parked', t.bn)
-redis.call('HDEL', key.thread, 'token', 'until', 'number', 'piece')
-redis.call('HSET', key.thread, 'state', 'held', 'parked', arg.token, 'bk', 'parked', 'due', ms(due),
-  'phase', arg.phase, 'progress', arg.progress, 'last', arg.token, 'deaths', '0', 'since', ms(now))
+if is_answered then due = now end
 if #open > 1 then
   redis.call('HSET', key.thread, 'asks', table.concat(open, ' '))
 else
   redis.call('HDEL', key.thread, 'asks')
 end
-if t.paused and wish ~= 'stop' then
-  redis.call('ZREM', key.due, arg.thread_id)
-else
-  redis.call('HSET', key.thread, 'wake', wake_at(t.wake, due))
-  redis.call('ZADD', key.due, due <= now and recheck_at() or ms(due), arg.thread_id)
-  publish_tick(due)
-end
-return {'ok', ms(due)}
+return park_until(t, due)

@@ -29,7 +29,7 @@ local kinds = {['thread'] = 'hash', ['pending'] = 'list', ['frozen'] = 'list',
   ['conversation'] = 'hash', ['message'] = 'hash', ['record'] = 'hash', ['dead'] = 'list',
   ['due'] = 'zset', ['failed'] = 'zset', ['counters'] = 'hash', ['outbox'] = 'list',
   ['delivering'] = 'hash', ['deliveries'] = 'zset', ['reply'] = 'hash',
-  ['call'] = 'hash', ['approvals'] = 'zset',
+  ['call'] = 'hash', ['approvals'] = 'zset', ['runs'] = 'hash',
   ['journal'] = 'list', ['metrics'] = 'hash', ['audit'] = 'list', ['auditing'] = 'hash'}
 if is_foreign(key.quarantine, 'zset') then redis.call('DEL', key.quarantine) end
 for _, ours in ipairs({{key.due, 'zset'}, {key.counters, 'hash'}, {key.failed, 'zset'}}) do

@@ -19,4 +19,5 @@ def namespace_of(config: Config, clock: Clock) -> Namespace:
         journal_rules(config),
         audit_rules(config),
         is_counted=config.metrics,
+        poll_rate=config.poll_rate,
     )

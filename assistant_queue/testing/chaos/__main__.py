@@ -50,6 +50,8 @@ def _conflict_in(settings: ChaosSettings) -> str | None:
         )
     if settings.durability == "replicated" and not settings.fail_over_every:
         return "--durability replicated needs a replica: give --fail-over-every as well"
+    if settings.background and settings.protocol == "chat_completions":
+        return "--background needs a provider that works alone: not with --protocol chat"
     if settings.platform_every and settings.protocol == "chat_completions":
         return "--platform-every has its own deliveries: not with --protocol chat, which has others"
     if settings.said_every and (
@@ -138,6 +140,9 @@ def main() -> int:
         "--steering",
         action="store_true",
         help="stop, interrupt and steer answers, edit and remove messages of them",
+    )
+    parser.add_argument(
+        "--background", action="store_true", help="leave runs to the provider, and poll them"
     )
     parser.add_argument(
         "--max-jobs",

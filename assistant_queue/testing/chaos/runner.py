@@ -155,6 +155,7 @@ def options_of(settings: ChaosSettings, url: str, provider: StandInProvider) -> 
         "delivery_backoff": {"type": "fixed", "delay": 0.3},
         "durability": settings.durability,
         "journal": 10_000,  # the judge reads all of them
+        "run_mode": "background" if settings.background else "stream",
         **chosen,
     }
 

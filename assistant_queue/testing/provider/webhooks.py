@@ -24,8 +24,8 @@ from assistant_queue.testing.provider.ids import new_id
 T = TypeVar("T")
 
 Misbehaviour = Literal["twice", "never", "wrong_signature", "unknown_run"]
-"""Faults of one response's webhooks: sent twice with one id, not at all, with a signature of another
-secret, or about a response that there is not."""
+"""Faults of one response's webhooks: sent twice with one id, not at all, with a signature of
+another secret, or about a response that there is not."""
 
 _TIMEOUT_S = 10.0
 _TRIES = 6
