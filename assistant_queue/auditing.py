@@ -89,6 +89,27 @@ class AuditRecord:
     truncated: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditHit:
+    """A message or a reply that a search of the audit has found.
+
+    Attributes:
+        kind: `message`, `batch`, `run` or `thread` for an id, else `author`, `text` or `reply`.
+        message_id: The message; None for a hit in the batch or its reply.
+        text: The text of the message, or the reply.
+        ended_at: When the batch ended.
+    """
+
+    kind: Literal["thread", "message", "batch", "run", "author", "text", "reply"]
+    thread_id: str
+    batch_id: str
+    ended_at: datetime
+    message_id: str | None = None
+    run_id: str | None = None
+    author: str | None = None
+    text: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Erasure:
     """A thread was forgotten: all its records before this are to be removed."""

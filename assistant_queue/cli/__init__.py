@@ -17,6 +17,7 @@ COMMANDS = {
     "serve": "assistant_queue.cli.serve",
     "send": "assistant_queue.cli.send",
     "status": "assistant_queue.cli.status",
+    "top": "assistant_queue.cli.top",
     "metrics": "assistant_queue.cli.show_metrics",
     "message": "assistant_queue.cli.message",
     "explain": "assistant_queue.cli.explain",
@@ -57,7 +58,7 @@ def main() -> None:
     Run it:      assistant-queue worker --app myapp:queue
     Serve it:    assistant-queue serve --app myapp:queue
     Try it:      assistant-queue send thread-123 "Hello!" --wait 60
-    Look at it:  assistant-queue status --watch
+    Look at it:  assistant-queue top
     Explain it:  assistant-queue explain ID
     Check it:    assistant-queue doctor
 

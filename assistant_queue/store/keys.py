@@ -107,6 +107,21 @@ class Keys:
         return f"{self.prefix}:approvals"
 
     @property
+    def history(self) -> str:
+        """Stream: one sample of the metrics for each minute, those of the latest day."""
+        return f"{self.prefix}:history"
+
+    @property
+    def operations(self) -> str:
+        """List: the newest 1,000 operations from the operations page, newest first."""
+        return f"{self.prefix}:operations"
+
+    @property
+    def pausing(self) -> str:
+        """Sorted set: thread id -> ms when it was paused; some may have been resumed since."""
+        return f"{self.prefix}:pausing"
+
+    @property
     def audit(self) -> str:
         """List: batches that ended, until they are in the audit's database."""
         return f"{self.prefix}:audit"

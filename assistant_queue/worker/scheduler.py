@@ -14,6 +14,7 @@ from redis import exceptions
 
 from assistant_queue.errors import ConfigurationError, StoreError
 from assistant_queue.store.calls import Namespace
+from assistant_queue.store.ops.metric_history import SAMPLE_MS, keep_sample
 from assistant_queue.store.ops.reply_outbox import rewind_deliveries, wake_deliveries
 from assistant_queue.store.ops.server_info import read_server
 from assistant_queue.store.ops.sweeping import (
@@ -70,6 +71,7 @@ class Scheduler:
     5. moves the times of all threads when the clock of Redis is set back
     6. wakes workers for replies that no process delivers
     7. reports a Redis that evicts after a failover
+    8. keeps a sample of the metrics once a minute, for their history
     """
 
     def __init__(self, namespace: Namespace, client: Any, outage: Outage | None = None) -> None:
@@ -88,6 +90,7 @@ class Scheduler:
         self._seen_ms = self._seen_s = 0.0
         self._look_at_server_s = time.monotonic() + SERVER_LOOK_S
         self._look_at_deliveries_s = 0.0
+        self._sample_at_s = time.monotonic() + SAMPLE_MS / 1000
         self._evicts = False
         self._stop = threading.Event()
         self.quiet = threading.Lock()
@@ -150,6 +153,9 @@ class Scheduler:
                 if seen.is_leader and time.monotonic() >= self._look_at_deliveries_s:
                     self._look_at_deliveries_s = time.monotonic() + SWEEP_INTERVAL_S
                     self._store.run(wake_deliveries(self._namespace))
+                if seen.is_leader and time.monotonic() >= self._sample_at_s:
+                    self._sample_at_s = time.monotonic() + SAMPLE_MS / 1000
+                    self._store.run(keep_sample(self._namespace))
                 if time.monotonic() >= self._look_at_server_s:
                     self._look_at_server()
                 # The leader listens for earlier due times, followers for the leader's step-down.

@@ -21,6 +21,7 @@ from tests.benchmarks import (
     latency,
     leases,
     memory,
+    ops,
     scraping,
     starting,
     steering,
@@ -48,6 +49,7 @@ SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "hostile": hostile.rows,
     "scraping": scraping.rows,
     "steering": steering.rows,
+    "ops": ops.rows,
 }
 LONG: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "depth-long": depth.long_rows,

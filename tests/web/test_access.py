@@ -46,7 +46,10 @@ def operations() -> list[tuple[str, str, str]]:
 
 OPERATIONS = operations()
 NAMES = {"thread_id": "t", "message_id": "m", "run_id": "resp_0", "batch_id": "b"}
-BODIES = {"/api/chat": {"thread_id": "t", "message": "Hi!"}}
+BODIES = {
+    "/api/chat": {"thread_id": "t", "message": "Hi!"},
+    "/api/ops/operations": {"operation": "pause", "thread_id": "t"},
+}
 
 
 def test_every_action_belongs_to_a_route_and_every_route_to_an_action() -> None:
@@ -83,7 +86,11 @@ async def test_whatever_is_not_a_yes_is_a_no(
         got = await client.request(method, path.format(**NAMES), json=said, headers={"x-who": "me"})
         assert got.status_code == expected, (method, path)
         assert asked == [
-            (action, "t" if "{thread_id}" in path or path == "/api/chat" else None, "me")
+            (
+                action,
+                "t" if "{thread_id}" in path or (path in BODIES and method == "POST") else None,
+                "me",
+            )
         ]
 
 

@@ -11,7 +11,9 @@ import pytest
 
 from assistant_queue.config import Config
 from assistant_queue.config.protocol import takes_files
+from assistant_queue.integrations.fastapi import ops_page
 from assistant_queue.integrations.fastapi.page import page_files
+from assistant_queue.integrations.fastapi.static_files import files_in
 
 Clients = Callable[..., httpx.AsyncClient]
 
@@ -34,7 +36,28 @@ async def test_every_file_that_the_page_names_is_served(asgi: Clients) -> None:
     assert {f"page/{name}" for name in page_files()} - seen == {"page/index.html"}
 
 
-@pytest.mark.parametrize("path", ["/", "/room/x", "/page/main.js", "/page/icon.svg"])
+async def test_every_file_that_the_operations_page_names_is_served(asgi: Clients) -> None:
+    client = asgi()
+    left = re.findall(r'(?:href|src)="(ops/[^"]+)"', (await client.get("/ops")).text)
+    seen = set()
+    while left:
+        path = left.pop()
+        answer = await client.get(f"/{path}")
+        assert answer.status_code == 200, path
+        assert "trusted-types 'none'" in answer.headers["content-security-policy"]
+        seen.add(path.removeprefix("ops/"))
+        if path.endswith("js"):
+            imports = re.findall(r'from "\./([^"]+)"', answer.text)
+            left += [f"ops/{one}" for one in imports if one not in seen]
+    assert seen == set(files_in(ops_page.__name__)) - {"index.html"}
+    assert (await client.get("/ops/settings.json")).json() == {"api": "api"}
+    assert (await client.get("/ops/__init__.py")).status_code == 404
+
+
+PATHS = ["/", "/room/x", "/page/main.js", "/page/icon.svg", "/ops", "/ops/main.js"]
+
+
+@pytest.mark.parametrize("path", PATHS)
 async def test_a_file_is_sent_compressed_and_once(asgi: Clients, path: str) -> None:
     client = asgi()
     plain = await client.get(path, headers={"Accept-Encoding": "identity"})

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from assistant_queue import AssistantMessageQueue
-from assistant_queue.integrations.fastapi import page
+from assistant_queue.integrations.fastapi import ops_page, page
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Reply
 from tests.conftest import PATIENCE_S
@@ -53,6 +53,11 @@ def test_wishes_for_messages_last_until_events_say_what_became_of_them() -> None
 
 def test_days_begin_by_the_readers_clock() -> None:
     assert "# fail 0" in run_node("times.test.mjs", TZ="Asia/Tokyo")
+
+
+def test_the_pure_parts_of_the_operations_page() -> None:
+    folder = Path(str(ops_page.__file__)).parent.as_uri()
+    assert "# fail 0" in run_node("operations.test.mjs", PAGE=folder)
 
 
 def test_files_of_other_projects_are_unchanged_and_have_their_licences() -> None:

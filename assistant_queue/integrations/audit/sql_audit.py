@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from assistant_queue.auditing import AuditRecord, Erasure
+from assistant_queue.auditing import AuditHit, AuditRecord, Erasure
 from assistant_queue.errors import AuditUnavailable, InvalidArgument, MissingExtra
 from assistant_queue.integrations.audit.redaction import Redact, Redaction
 from assistant_queue.user_code.scrubbing import remember
@@ -19,7 +19,7 @@ try:
     import sqlalchemy as sa
     from sqlalchemy import exc
 
-    from assistant_queue.integrations.audit import writing
+    from assistant_queue.integrations.audit import row_search, writing
     from assistant_queue.integrations.audit.tables import (
         VERSION,
         stored_version,
@@ -122,6 +122,20 @@ class SqlAudit:
         """
         with self._reaching(), self.engine.connect() as connection:
             return stored_version(connection, self.tables)
+
+    def search(self, queue: str, needle: str, limit: int) -> list[AuditHit]:
+        """Return messages and replies with an id, an author or a text, the newest first.
+
+        It blocks, and reads all rows of a queue where no id matches; PostgreSQL ends it after some
+        seconds.
+
+        Raises:
+            AuditUnavailable: The database does not answer, or took too long.
+        """
+        with self._reaching(), self.engine.connect() as connection:
+            if stored_version(connection, self.tables) == 0:
+                return []
+            return row_search.find_rows(connection, self.tables, queue, needle, limit)
 
     # --- the contract with the worker -------------------------------------------------------------
 

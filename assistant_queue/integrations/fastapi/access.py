@@ -23,7 +23,7 @@ class Action(StrEnum):
     """An operation that a request asks for; `authorize` is called with it before it is performed.
 
     `INSTRUCT` follows `SEND_MESSAGE` if a message has its own instructions: these replace the
-    operator's.
+    operator's. The operations page needs `OPERATE_READ`, and `OPERATE_CHANGE` for its buttons.
     """
 
     CREATE_THREAD = "create_thread"
@@ -57,6 +57,8 @@ class Action(StrEnum):
     READ_TIMELINE = "read_timeline"
     READ_METRICS = "read_metrics"
     READ_HEALTH = "read_health"
+    OPERATE_READ = "operate_read"
+    OPERATE_CHANGE = "operate_change"
 
 
 CHAT_ACTIONS = frozenset(

@@ -17,6 +17,7 @@ from assistant_queue.client.queue import AssistantMessageQueue
 from assistant_queue.integrations.fastapi import (
     message_routes,
     metrics_routes,
+    operation_routes,
     operator_routes,
     run_routes,
     sockets,
@@ -27,6 +28,7 @@ from assistant_queue.integrations.fastapi import (
 from assistant_queue.integrations.fastapi.access import Authorize, check_authorize
 from assistant_queue.integrations.fastapi.cors import Cors
 from assistant_queue.integrations.fastapi.guarded_routes import route_class
+from assistant_queue.integrations.fastapi.ops_page import add_operations_page
 from assistant_queue.integrations.fastapi.page import add_page
 from assistant_queue.integrations.fastapi.problems import (
     ProblemRefusal,
@@ -89,6 +91,7 @@ def router_of(service: Service) -> APIRouter:
         run_routes,
         stream_routes,
         operator_routes,
+        operation_routes,
         metrics_routes,
         sockets,
         webhook_routes,
@@ -106,14 +109,14 @@ def create_app(
     root_path: str = "",
     **options: Unpack[HttpOptions],
 ) -> FastAPI:
-    """Return an app with the routes under `/api` and the chat page at `/`.
+    """Return an app with the routes under `/api`, the chat page at `/`, operations at `/ops`.
 
     Raises as `create_router` does.
 
     Args:
         queue: As for `create_router`.
-        authorize: As for `create_router`; the page's files are public.
-        page: Serve the chat page.
+        authorize: As for `create_router`; the pages' files are public.
+        page: Serve the chat page and the operations page.
         assistant_name: The assistant's name on the page.
         root_path: The path below which a proxy serves the app, such as `/chat`, whether or not the
             proxy removes it. An app that is mounted in another one needs none.
@@ -163,6 +166,7 @@ def app_of(service: Service, *, page: bool, assistant_name: str, root_path: str 
         app.add_exception_handler(refused, answer)
     if page:
         add_page(app, service, assistant_name=assistant_name, api=API, root_path=root_path)
+        add_operations_page(app, service, api=API, root_path=root_path)
     if root_path:
         app.add_middleware(BelowPath, root_path=root_path)
     if service.settings.origins:

@@ -144,6 +144,9 @@ ANSWERS: dict[type[AssistantQueueError], ProblemResponse] = {
     errors.FormatTooNew: ProblemResponse(
         503, "The service is being upgraded; nothing was done.", 5
     ),
+    errors.AuditUnavailable: ProblemResponse(
+        503, "The audit's database does not answer, or took too long.", 5
+    ),
     errors.CallbackError: ProblemResponse(
         500, "Something went wrong in the service; nothing is known to have changed."
     ),

@@ -85,13 +85,8 @@ def add_routes(router: APIRouter, service: Service) -> None:
         before: Cursor = None,
     ) -> History:
         """List a thread's messages in pages, and the pending ones."""
-        pending = [message_of(one) for one in await queue.get_jobs_by_thread_id(thread_id)]
-        found, is_kept = await _said(
+        return await read_page(
             service, thread_id, limit=limit, order=order, after=after, before=before
-        )
-        more = found[-1].id if len(found) == limit else None
-        return History(
-            messages=[item_of(one) for one in found], next=more, pending=pending, is_kept=is_kept
         )
 
     @router.post(
@@ -124,6 +119,26 @@ def add_routes(router: APIRouter, service: Service) -> None:
 
     del create_thread, read_thread, forget_thread, read_history
     del pause_thread, resume_thread, flush_thread, stop_thread
+
+
+async def read_page(
+    service: Service,
+    thread_id: str,
+    *,
+    limit: int,
+    order: Literal["asc", "desc"],
+    after: str | None = None,
+    before: str | None = None,
+) -> History:
+    """Return a page of the provider's conversation, and the messages that are not over."""
+    pending = [message_of(one) for one in await service.queue.get_jobs_by_thread_id(thread_id)]
+    found, is_kept = await _said(
+        service, thread_id, limit=limit, order=order, after=after, before=before
+    )
+    more = found[-1].id if len(found) == limit else None
+    return History(
+        messages=[item_of(one) for one in found], next=more, pending=pending, is_kept=is_kept
+    )
 
 
 async def _said(

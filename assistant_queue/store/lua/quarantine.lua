@@ -30,7 +30,8 @@ local kinds = {['thread'] = 'hash', ['pending'] = 'list', ['frozen'] = 'list',
   ['due'] = 'zset', ['failed'] = 'zset', ['counters'] = 'hash', ['outbox'] = 'list',
   ['delivering'] = 'hash', ['deliveries'] = 'zset', ['reply'] = 'hash',
   ['call'] = 'hash', ['approvals'] = 'zset', ['runs'] = 'hash',
-  ['journal'] = 'list', ['metrics'] = 'hash', ['audit'] = 'list', ['auditing'] = 'hash'}
+  ['journal'] = 'list', ['metrics'] = 'hash', ['audit'] = 'list', ['auditing'] = 'hash',
+  ['history'] = 'stream', ['operations'] = 'list', ['pausing'] = 'zset'}
 if is_foreign(key.quarantine, 'zset') then redis.call('DEL', key.quarantine) end
 for _, ours in ipairs({{key.due, 'zset'}, {key.counters, 'hash'}, {key.failed, 'zset'}}) do
   if is_foreign(ours[1], ours[2]) then move(ours[1]) end

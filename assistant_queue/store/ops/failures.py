@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -56,6 +56,11 @@ def list_failed(
         )
     )
     ids = yield from without(namespace.keys.failed, found)
+    return (yield from failed_rows(namespace, ids))
+
+
+def failed_rows(namespace: Namespace, ids: Sequence[str]) -> Operation[list[FailedBatch]]:
+    """Return the failed batches of these ids; those that left the list meanwhile are left out."""
     records = yield from each(
         [
             plain("HMGET", namespace.keys.record(batch_id), "thread", "failure", "failed_at")

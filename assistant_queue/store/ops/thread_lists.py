@@ -41,7 +41,7 @@ def list_threads(
         if order == "newest_due":
             found.reverse()
         start = _after(found, after) if after is not None else 0
-        return (yield from _read(namespace, found[start : start + limit]))
+        return (yield from read_threads(namespace, found[start : start + limit]))
     return (yield from _by_due(namespace, state, limit, after, is_reversed=order == "newest_due"))
 
 
@@ -70,7 +70,7 @@ def _by_due(
         )
         pairs = list(scored(reply))
         ids = [name for name, due_ms in pairs if state != "stuck" or due_ms <= stuck_ms]
-        found = yield from _read(namespace, ids)
+        found = yield from read_threads(namespace, ids)
         rows += [row for row in found if row.state != "idle" if every or row.state == state]
         start += size
         # In this order all threads after one that is not stuck are not stuck either.
@@ -79,7 +79,7 @@ def _by_due(
     return rows[:limit]
 
 
-def _read(namespace: Namespace, ids: list[str]) -> Operation[list[ThreadStatus]]:
+def read_threads(namespace: Namespace, ids: list[str]) -> Operation[list[ThreadStatus]]:
     """Return the statuses of threads; one with a hash that another program wrote is left out."""
     rows: list[ThreadStatus] = []
     for start in range(0, len(ids), _CHUNK):

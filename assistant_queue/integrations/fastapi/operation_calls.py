@@ -1,0 +1,164 @@
+"""Operations from the operations page: each is performed, recorded and logged with its author."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+from assistant_queue.client.async_queue import AsyncAssistantMessageQueue
+from assistant_queue.errors import AssistantQueueError, BatchNotFound, MessageNotFound
+from assistant_queue.integrations.fastapi.access import Caller
+from assistant_queue.integrations.fastapi.operation_schemas import NewOperation
+from assistant_queue.models import FailureReason
+from assistant_queue.store.ops import operation_log
+from assistant_queue.store.ops.failures import read_failed
+from assistant_queue.store.ops.operation_log import OperationRecord
+
+_log = logging.getLogger(__name__)
+
+Performed = tuple[bool, int | None]
+"""Whether anything was changed, and of how many batches if it is about batches."""
+
+
+def operator_name(caller: Caller) -> str | None:
+    """Return the name with which a caller's operations are recorded; None for an anonymous one."""
+    return caller.name if caller.name is not None else caller.id
+
+
+async def operate(
+    queue: AsyncAssistantMessageQueue, caller: Caller, wanted: NewOperation
+) -> OperationRecord:
+    """Perform an operation, record it, and return the record.
+
+    A record that Redis does not take is only logged: the operation has been performed.
+
+    Raises:
+        AssistantQueueError: As of the queue's own method; recorded, too.
+    """
+    done = False
+    count: int | None = None
+    error: str | None = None
+    try:
+        done, count = await _PERFORM[wanted.operation](queue, caller, wanted)
+    except AssistantQueueError as failure:
+        error = failure.code
+        raise
+    finally:
+        record = OperationRecord(
+            at=datetime.now(UTC),
+            by=operator_name(caller),
+            operation=wanted.operation,
+            thread_id=wanted.thread_id,
+            done=done,
+            count=count,
+            detail=_detail(wanted),
+            error=error,
+        )
+        await _keep(queue, record)
+    return record
+
+
+async def _keep(queue: AsyncAssistantMessageQueue, record: OperationRecord) -> None:
+    _log.info(
+        "operation %s by %r on %s: %s",
+        record.operation,
+        record.by,
+        "the queue" if record.thread_id is None else f"thread {record.thread_id!r}",
+        record.error or ("done" if record.done else "nothing to do"),
+    )
+    try:
+        await queue.core.store.run(operation_log.append(queue.core.namespace, record))
+    except AssistantQueueError as error:
+        _log.error("operation %s was not recorded: %s", record.operation, error)
+
+
+def _detail(wanted: NewOperation) -> dict[str, str]:
+    found = {}
+    if wanted.message_id is not None:
+        found["message_id"] = wanted.message_id
+    if wanted.reasons:
+        found["reasons"] = ", ".join(wanted.reasons)
+    if wanted.batch_ids is not None and len(wanted.batch_ids) == 1:
+        found["batch_id"] = wanted.batch_ids[0]
+    return found
+
+
+async def _pause(queue: AsyncAssistantMessageQueue, _: Caller, wanted: NewOperation) -> Performed:
+    await queue.pause(wanted.thread_id)
+    return True, None
+
+
+async def _resume(queue: AsyncAssistantMessageQueue, _: Caller, wanted: NewOperation) -> Performed:
+    await queue.resume(wanted.thread_id)
+    return True, None
+
+
+async def _stop(queue: AsyncAssistantMessageQueue, _: Caller, wanted: NewOperation) -> Performed:
+    return await queue.stop(wanted.thread_id or ""), None
+
+
+async def _flush(queue: AsyncAssistantMessageQueue, _: Caller, wanted: NewOperation) -> Performed:
+    return await queue.flush(wanted.thread_id or ""), None
+
+
+async def _say(queue: AsyncAssistantMessageQueue, by: Caller, wanted: NewOperation) -> Performed:
+    await queue.say(wanted.thread_id or "", wanted.text or "", author=by.name)
+    return True, None
+
+
+async def _cancel(queue: AsyncAssistantMessageQueue, _: Caller, wanted: NewOperation) -> Performed:
+    message_id = wanted.message_id or ""
+    found = await queue.get_message(message_id)
+    if found is None or found.thread_id != wanted.thread_id:
+        raise MessageNotFound(f"there is no message {message_id!r} in thread {wanted.thread_id!r}")
+    return await queue.cancel(message_id, running=True), None
+
+
+async def _retry(queue: AsyncAssistantMessageQueue, _: Caller, wanted: NewOperation) -> Performed:
+    return await _each_failed(queue, wanted, queue.retry_failed, queue.retry_failed_all)
+
+
+async def _discard(queue: AsyncAssistantMessageQueue, _: Caller, wanted: NewOperation) -> Performed:
+    return await _each_failed(queue, wanted, queue.discard_failed, queue.discard_failed_all)
+
+
+async def _each_failed(
+    queue: AsyncAssistantMessageQueue,
+    wanted: NewOperation,
+    one: Callable[[str], Awaitable[None]],
+    many: Callable[..., Awaitable[int]],
+) -> Performed:
+    count = 0
+    if wanted.batch_ids is None:
+        reasons: list[FailureReason | None] = [*wanted.reasons] if wanted.reasons else [None]
+        for reason in reasons:
+            count += await many(reason, wanted.thread_id)
+        return count > 0, count
+    core = queue.core
+    # The latest first: a retried batch goes to its thread's head.
+    for batch_id in reversed(wanted.batch_ids):
+        try:
+            if wanted.thread_id is not None:
+                failed = await core.store.run(read_failed(core.namespace, batch_id))
+                if failed.thread_id != wanted.thread_id:
+                    continue  # a permission for one thread covers no other
+            await one(batch_id)
+        except BatchNotFound:
+            continue  # another operator has just handled it
+        count += 1
+    return count > 0, count
+
+
+_PERFORM: dict[
+    str, Callable[[AsyncAssistantMessageQueue, Caller, NewOperation], Awaitable[Performed]]
+] = {
+    "pause": _pause,
+    "resume": _resume,
+    "stop": _stop,
+    "flush": _flush,
+    "say": _say,
+    "cancel_message": _cancel,
+    "retry_failed": _retry,
+    "discard_failed": _discard,
+}

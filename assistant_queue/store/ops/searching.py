@@ -1,0 +1,360 @@
+"""The search of the operations page: exact ids by their keys, anything else in what is recent.
+
+No key is scanned for. Texts, authors and runs have no index in Redis, so they are looked for in the
+newest events, in the threads that have waited longest and in the newest failed batches, and the
+answer says how many of each. The audit's database has the rest (`integrations/audit/`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Literal
+
+from assistant_queue import events as models
+from assistant_queue.core.account import time_of
+from assistant_queue.core.excerpts import excerpt
+from assistant_queue.errors import StoreError
+from assistant_queue.models import Message
+from assistant_queue.store.calls import (
+    Namespace,
+    Operation,
+    each_or_error,
+    plain,
+    text,
+    texts,
+    whole_number,
+)
+from assistant_queue.store.message_codec import unpack_labels, unpack_readable
+from assistant_queue.store.ops.event_log import ALL_THREADS, parse
+from assistant_queue.store.ops.failures import failed_rows
+
+HitKind = Literal["thread", "message", "batch", "run", "author", "text", "reply", "error"]
+HitSource = Literal["key", "recent", "waiting", "failed", "audit"]
+
+EVENTS = 10_000
+"""Newest events that are searched. Source: lua/_events.lua keeps as many."""
+NAMES = 10_000
+"""Thread ids that are searched for a part. Chosen: some milliseconds."""
+WAITING = 300
+"""Threads with texts that are searched: those that are due first. Chosen: some milliseconds."""
+FAILED = 300
+"""Newest failed batches that are searched. Chosen: some milliseconds."""
+_PAGE = 1000
+_MESSAGES = 50
+"""Messages of one list that are searched. Chosen: a thread's list may hold thousands."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchHit:
+    """Something that was found.
+
+    Attributes:
+        kind: What matched: an id of a `thread`, `message`, `batch` or `run`, an `author`, a `text`
+            of a message, a `reply`, or an `error`.
+        thread_id: Where it is.
+        source: Where it was found: by its `key`, in `recent` events, in `waiting` threads, in the
+            `failed` list, or in the `audit`.
+        message_id: The message, if it is one.
+        batch_id: The batch, if it is known.
+        run_id: The provider's run, if it is known.
+        author: The author of the message, if it is known.
+        excerpt: The text around the match.
+        at: When it happened; aware, UTC.
+    """
+
+    kind: HitKind
+    thread_id: str
+    source: HitSource
+    message_id: str | None = None
+    batch_id: str | None = None
+    run_id: str | None = None
+    author: str | None = None
+    excerpt: str | None = None
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Searched:
+    """The result of a search, and what was searched.
+
+    Attributes:
+        hits: What was found: by id first, then the newest first.
+        events: Newest events that were read.
+        since: When the oldest of them happened; aware, UTC.
+        waiting: Threads with waiting messages that were read.
+        failed: Failed batches that were read.
+        names: Thread ids that were compared.
+        is_cut: There is more than was returned.
+    """
+
+    hits: tuple[SearchHit, ...] = ()
+    events: int = 0
+    since: datetime | None = None
+    waiting: int = 0
+    failed: int = 0
+    names: int = 0
+    is_cut: bool = False
+
+
+class _Hits:
+    """The hits so far, each thing once."""
+
+    def __init__(self, needle: str, most: int) -> None:
+        self.needle = needle
+        self.folded = needle.casefold()
+        self.most = most
+        self.found: dict[tuple[Any, ...], SearchHit] = {}
+        self.is_cut = False
+
+    def add(self, hit: SearchHit) -> None:
+        """Keep a hit; one of the same message, batch or thread stays as it was."""
+        name = (hit.thread_id, hit.message_id, hit.batch_id if hit.message_id is None else None)
+        if name in self.found:
+            return
+        if len(self.found) >= self.most:
+            self.is_cut = True
+            return
+        self.found[name] = hit
+
+    def has(self, value: str | None) -> bool:
+        """Return whether a text contains what is looked for."""
+        return bool(value) and self.folded in value.casefold()  # type: ignore[union-attr]
+
+    def of_message(self, thread_id: str, message: Message, source: HitSource) -> SearchHit | None:
+        """Return the hit of a message's author or text."""
+        said = message.text
+        kind: HitKind | None = None
+        if self.has(message.author):
+            kind = "author"
+        elif self.has(said):
+            kind = "text"
+        if kind is None:
+            return None
+        return SearchHit(
+            kind=kind,
+            thread_id=thread_id,
+            source=source,
+            message_id=message.id,
+            author=message.author,
+            excerpt=excerpt(said, self.needle),
+            at=message.queued_at,
+        )
+
+
+def search(namespace: Namespace, needle: str, most: int) -> Operation[Searched]:
+    """Look for a text: an id, a part of a thread's id, an author, a part of a message or a reply."""
+    hits = _Hits(needle, most)
+    yield from _by_key(namespace, needle, hits)
+    waiting, names = yield from _in_waiting(namespace, hits)
+    failed = yield from _in_failed(namespace, hits)
+    events, since = yield from _in_events(namespace, hits)
+    return Searched(
+        hits=tuple(hits.found.values()),
+        events=events,
+        since=since,
+        waiting=waiting,
+        failed=failed,
+        names=names,
+        is_cut=hits.is_cut,
+    )
+
+
+def _by_key(namespace: Namespace, needle: str, hits: _Hits) -> Operation[None]:
+    keys = namespace.keys
+    message, record, *thread = yield from each_or_error(
+        [
+            plain("HMGET", keys.message(needle), "thread", "batch", "labels", "at"),
+            plain("HMGET", keys.record(needle), "thread", "failed_at"),
+            plain("HGET", keys.thread(needle), "state"),
+            plain("HGET", keys.thread(needle), "paused"),
+            plain("EXISTS", keys.conversation(needle)),
+            plain("EXISTS", keys.journal(needle)),
+            plain("EXISTS", keys.outbox(needle)),
+        ]
+    )
+    if any(reply for reply in thread if not isinstance(reply, StoreError)):
+        hits.add(SearchHit(kind="thread", thread_id=needle, source="key"))
+    if not isinstance(message, StoreError) and message[0]:
+        thread_id, batch_id, labels, at = texts(message)
+        found = SearchHit(
+            kind="message",
+            thread_id=thread_id,
+            source="key",
+            message_id=needle,
+            batch_id=batch_id or None,
+            author=unpack_labels(labels).author,
+            at=time_of(whole_number(at)),
+        )
+        hits.add(found)
+    if not isinstance(record, StoreError) and record[0]:
+        thread_id, at = texts(record)
+        hits.add(
+            SearchHit(
+                kind="batch",
+                thread_id=thread_id,
+                source="key",
+                batch_id=needle,
+                at=time_of(whole_number(at)),
+            )
+        )
+
+
+def _in_waiting(namespace: Namespace, hits: _Hits) -> Operation[tuple[int, int]]:
+    keys = namespace.keys
+    due, paused = yield from each_or_error(
+        [plain("ZRANGE", keys.due, 0, NAMES - 1), plain("ZRANGE", keys.pausing, 0, NAMES - 1)]
+    )
+    names = [
+        text(name) for reply in (due, paused) if not isinstance(reply, StoreError) for name in reply
+    ]
+    for name in names:
+        if hits.has(name):
+            hits.add(SearchHit(kind="thread", thread_id=name, source="waiting"))
+    first = list(dict.fromkeys(names))[:WAITING]
+    calls = [
+        call
+        for name in first
+        for call in (
+            plain("LRANGE", keys.pending(name), 0, _MESSAGES - 1),
+            plain("LRANGE", keys.frozen(name), 0, _MESSAGES - 1),
+            plain("HMGET", keys.thread(name), "batch", "progress"),
+        )
+    ]
+    replies = yield from each_or_error(calls)
+    for place, name in enumerate(first):
+        pending, frozen, fields = replies[3 * place : 3 * place + 3]
+        batch_id, progress = ("", "") if isinstance(fields, StoreError) else texts(fields)
+        if batch_id and f'"{hits.needle}"' in progress:
+            hits.add(
+                SearchHit(
+                    kind="run",
+                    thread_id=name,
+                    source="waiting",
+                    batch_id=batch_id,
+                    run_id=hits.needle,
+                )
+            )
+        for message in _messages(pending, frozen):
+            hit = hits.of_message(name, message, "waiting")
+            if hit is not None:
+                hits.add(hit)
+    return len(first), len(names)
+
+
+def _in_failed(namespace: Namespace, hits: _Hits) -> Operation[int]:
+    keys = namespace.keys
+    (reply,) = yield from each_or_error([plain("ZRANGE", keys.failed, 0, FAILED - 1, "REV")])
+    ids = [] if isinstance(reply, StoreError) else texts(reply)
+    if not ids:
+        return 0
+    rows = yield from failed_rows(namespace, ids)
+    lists = yield from each_or_error(
+        [plain("LRANGE", keys.dead(row.batch_id), 0, _MESSAGES - 1) for row in rows]
+    )
+    for row, dead in zip(rows, lists, strict=True):
+        base = SearchHit(
+            kind="run",
+            thread_id=row.thread_id,
+            source="failed",
+            batch_id=row.batch_id,
+            run_id=row.known_run_id,
+            at=row.failed_at,
+        )
+        if row.known_run_id == hits.needle:
+            hits.add(base)
+        elif hits.has(row.thread_id):
+            hits.add(replace(base, kind="thread"))
+        elif hits.has(row.error.code) or hits.has(row.error.message):
+            said = f"{row.error.code}: {row.error.message}"
+            hits.add(replace(base, kind="error", excerpt=excerpt(said, hits.needle)))
+        for message in _messages(dead):
+            hit = hits.of_message(row.thread_id, message, "failed")
+            if hit is not None:
+                hits.add(replace(hit, batch_id=row.batch_id))
+    return len(rows)
+
+
+def _in_events(namespace: Namespace, hits: _Hits) -> Operation[tuple[int, datetime | None]]:
+    """Search the feed, newest first, until there are enough hits."""
+    read = 0
+    since = None
+    end = "+"
+    while read < EVENTS and not hits.is_cut:
+        (reply,) = yield from each_or_error(
+            [plain("XREVRANGE", namespace.keys.feed, end, "-", "COUNT", _PAGE)]
+        )
+        rows = [] if isinstance(reply, StoreError) else reply
+        for entry_id, fields in rows:
+            if _may_match(fields, hits):
+                event = parse(ALL_THREADS, text(entry_id), fields)
+                for hit in () if event is None else _of_event(event, hits):
+                    hits.add(hit)
+        read += len(rows)
+        if not rows:
+            break
+        last = text(rows[-1][0])
+        since = time_of(whole_number(last.partition("-")[0]))
+        if len(rows) < _PAGE:
+            break
+        end = f"({last}"
+    return read, since
+
+
+def _may_match(fields: Any, hits: _Hits) -> bool:
+    """Return False for entries that surely do not match: most of them are not parsed."""
+    if not _is_plain(hits.needle):
+        return True
+    values = fields.values() if isinstance(fields, Mapping) else fields[1::2]
+    return any(hits.folded in text(value).casefold() for value in values)
+
+
+def _is_plain(needle: str) -> bool:
+    """Return whether JSON in JSON writes a text as it is."""
+    return needle.isprintable() and '"' not in needle and "\\" not in needle and "/" not in needle
+
+
+def _of_event(event: models.Event, hits: _Hits) -> Iterator[SearchHit]:
+    thread_id = event.thread_id
+    base = SearchHit(
+        kind="thread",
+        thread_id=thread_id,
+        source="recent",
+        batch_id=getattr(event, "batch_id", None),
+        run_id=getattr(event, "run_id", None) or None,
+        at=event.at,
+    )
+    if hits.has(thread_id):
+        yield SearchHit(kind="thread", thread_id=thread_id, source="recent", at=event.at)
+    if isinstance(event, models.MessageQueued | models.MessageEdited):
+        author = getattr(event, "author", None)
+        message = Message(id=event.message_id, content=event.content, author=author)
+        hit = hits.of_message(thread_id, message, "recent")
+        if hit is not None:
+            yield replace(hit, at=event.at)
+    if hits.needle in {base.run_id, base.batch_id}:
+        yield replace(base, kind="run" if base.run_id == hits.needle else "batch")
+    reply = getattr(event, "reply", None)
+    if isinstance(reply, str) and hits.has(reply):
+        yield replace(base, kind="reply", excerpt=excerpt(reply, hits.needle))
+    if isinstance(event, models.TextSaid) and (hits.has(event.text) or hits.has(event.author)):
+        yield replace(
+            base,
+            kind="reply",
+            message_id=event.message_id,
+            author=event.author,
+            excerpt=excerpt(event.text, hits.needle),
+        )
+
+
+def _messages(*lists: Any) -> Sequence[Message]:
+    entries = [
+        text(entry)
+        for reply in lists
+        if not isinstance(reply, StoreError)
+        for entry in reply
+        if entry
+    ]
+    found, _ = unpack_readable(entries)
+    return list(found)

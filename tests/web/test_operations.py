@@ -1,0 +1,281 @@
+"""The routes of the operations page: what they show, what they change, and what is recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from assistant_queue import AssistantMessageQueue
+from assistant_queue.integrations.fastapi import Action, Caller
+from assistant_queue.testing import StandInProvider
+from assistant_queue.testing.provider import RunFailure
+from tests.conftest import PATIENCE_S
+from tests.integration.conftest import wait_until
+
+Asgi = Callable[..., httpx.AsyncClient]
+OPS = "/api/ops"
+
+
+def operators(request: Any, action: Action, thread_id: str | None) -> Caller | bool:
+    """Roles by a header: `reader` may look, `operator` may change, others may do neither."""
+    role = request.headers.get("x-role")
+    may = {
+        "reader": {Action.OPERATE_READ},
+        "operator": {Action.OPERATE_READ, Action.OPERATE_CHANGE},
+    }
+    if action not in may.get(role, set()):
+        return False
+    return Caller(id="7", name="Ann" if role == "operator" else "Rita")
+
+
+async def do(client: httpx.AsyncClient, operation: str, **more: Any) -> Any:
+    answer = await client.post(f"{OPS}/operations", json={"operation": operation, **more})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def test_each_role_may_do_what_its_actions_allow(
+    asgi: Asgi, queue: AssistantMessageQueue
+) -> None:
+    client = asgi(authorize=operators)
+    reads = ["overview", "history", "threads", "threads/t", "threads/t/messages", "failed"]
+    reads += ["search?q=x", "operations"]
+    change = {"operation": "pause", "thread_id": "t"}
+    for role, read_status, change_status in (
+        ("reader", 200, 403),
+        ("operator", 200, 200),
+        ("visitor", 403, 403),
+    ):
+        headers = {"x-role": role}
+        for path in reads:
+            got = await client.get(f"{OPS}/{path}", headers=headers)
+            assert got.status_code == read_status, (role, path, got.text)
+        got = await client.post(f"{OPS}/operations", json=change, headers=headers)
+        assert got.status_code == change_status, role
+        assert queue.get_thread_status("t").paused is (role == "operator")
+        queue.resume("t")
+        for other in ("status", "failed", "threads"):  # the actions of the page give no others
+            assert (await client.get(f"/api/{other}", headers=headers)).status_code == 403
+    seen = {
+        role: (await client.get(f"{OPS}/overview", headers={"x-role": role})).json()["operator"]
+        for role in ("reader", "operator")
+    }
+    assert seen == {
+        "reader": {"name": "Rita", "may_change": False},
+        "operator": {"name": "Ann", "may_change": True},
+    }
+
+
+async def test_what_an_operator_does_is_recorded_with_name_and_time(
+    asgi: Asgi, queue: AssistantMessageQueue
+) -> None:
+    client = asgi(authorize=operators, headers={"x-role": "operator"})
+    began = time.time()
+    queue.add_message_to_thread("t", "Hello!", message_id="m1", message_delay=600)
+    await do(client, "pause", thread_id="t")
+    await do(client, "pause")
+    assert queue.get_queue_status().paused
+    await do(client, "resume")
+    await do(client, "say", thread_id="t", text="We are on it.")
+    assert (await do(client, "stop", thread_id="t"))["done"] is False
+    assert (await do(client, "flush", thread_id="t"))["done"] is True
+    assert (await do(client, "cancel_message", thread_id="t", message_id="m1"))["done"] is True
+    missing = await client.post(
+        f"{OPS}/operations",
+        json={"operation": "cancel_message", "thread_id": "other", "message_id": "m1"},
+    )
+    assert missing.status_code == 404
+    rows = (await client.get(f"{OPS}/operations")).json()["operations"]
+    assert [(row["operation"], row["thread_id"], row["done"], row["error"]) for row in rows] == [
+        ("cancel_message", "other", False, "message_not_found"),
+        ("cancel_message", "t", True, None),
+        ("flush", "t", True, None),
+        ("stop", "t", False, None),
+        ("say", "t", True, None),
+        ("resume", None, True, None),
+        ("pause", None, True, None),
+        ("pause", "t", True, None),
+    ]
+    assert {row["by"] for row in rows} == {"Ann"}
+    assert "We are on it." not in str(rows)
+    from datetime import datetime
+
+    times = [datetime.fromisoformat(row["at"]).timestamp() for row in rows]
+    assert times == sorted(times, reverse=True)
+    assert began - 1 <= times[-1] <= time.time() + 1
+    of_thread = (await client.get(f"{OPS}/operations", params={"thread_id": "t"})).json()
+    assert len(of_thread["operations"]) == 5
+    await asyncio.to_thread(queue.forget_thread, "t")
+    left = (await client.get(f"{OPS}/operations")).json()["operations"]
+    assert {row["thread_id"] for row in left} == {None, "other"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"operation": "stop"},
+        {"operation": "say", "thread_id": "t"},
+        {"operation": "say", "thread_id": "t", "text": " "},
+        {"operation": "cancel_message", "thread_id": "t"},
+        {"operation": "retry_failed"},
+        {"operation": "retry_failed", "batch_ids": []},
+        {"operation": "discard_failed", "reasons": ["whim"]},
+        {"operation": "dance"},
+        {"operation": "pause", "thread_id": "a/b"},
+        {"operation": "pause", "note": "x"},
+        {"operation": "retry_failed", "batch_ids": ["b"] * 1001},
+    ],
+)
+async def test_an_operation_that_lacks_something_is_refused(
+    asgi: Asgi, queue: AssistantMessageQueue, body: dict[str, Any]
+) -> None:
+    client = asgi(authorize=operators, headers={"x-role": "operator"})
+    got = await client.post(f"{OPS}/operations", json=body)
+    assert got.status_code == 422, got.text
+    assert (await client.get(f"{OPS}/operations")).json()["operations"] == []
+
+
+async def test_failed_batches_are_filtered_counted_and_retried_in_bulk(
+    asgi: Asgi, queue: AssistantMessageQueue, provider: StandInProvider
+) -> None:
+    provider.model = lambda _: RunFailure()
+    queue.start_worker()
+    for name in ("a", "b", "c"):
+        queue.add_message_to_thread(name, "Hello!", message_id=f"m-{name}", message_delay=0)
+    await asyncio.to_thread(
+        wait_until, lambda: queue.get_queue_status().failed_count == 3, "all failed"
+    )
+    client = asgi(authorize=operators, headers={"x-role": "operator"})
+    found = (await client.get(f"{OPS}/failed")).json()
+    assert len(found["failed"]) == 3
+    assert found["counts"] == {"by_reason": {"attempts": 3}, "counted": 3, "total": 3}
+    assert found["next"] is None
+    first = (await client.get(f"{OPS}/failed", params={"limit": 2})).json()
+    rest = (await client.get(f"{OPS}/failed", params={"limit": 2, "after": first["next"]})).json()
+    ids = [row["batch_id"] for row in first["failed"] + rest["failed"]]
+    assert ids == [row["batch_id"] for row in found["failed"]]
+    none = (await client.get(f"{OPS}/failed", params={"reason": ["parked", "corrupt"]})).json()
+    assert none["failed"] == []
+    one = (await client.get(f"{OPS}/failed", params={"thread_id": "b"})).json()["failed"]
+    assert [row["thread_id"] for row in one] == ["b"]
+
+    provider.model = lambda _: "Sorry, here you are."
+    # A permission for one thread covers the batch of no other.
+    foreign = [row["batch_id"] for row in found["failed"] if row["thread_id"] == "a"]
+    assert (await do(client, "retry_failed", thread_id="b", batch_ids=foreign))["count"] == 0
+    done = await do(client, "retry_failed", batch_ids=[one[0]["batch_id"], "gone"])
+    assert (done["count"], done["done"]) == (1, True)
+    reply = await asyncio.to_thread(queue.wait_for_reply, "m-b", PATIENCE_S)
+    assert reply == "Sorry, here you are."
+    assert (await do(client, "discard_failed", reasons=["attempts"]))["count"] == 2
+    assert queue.get_queue_status().failed_count == 0
+
+
+async def test_a_thread_shows_all_that_is_known_of_it(
+    asgi: Asgi, queue: AssistantMessageQueue
+) -> None:
+    queue.start_worker()
+    await asyncio.to_thread(queue.ask, "t", "What is the time?", timeout=PATIENCE_S)
+    queue.add_message_to_thread("t", "And here?", author="Mia", message_delay=600)
+    client = asgi(authorize=operators, headers={"x-role": "reader"})
+    found = (await client.get(f"{OPS}/threads/t")).json()
+    assert found["status"]["state"] == "pending"
+    assert [one["text"] for one in found["waiting"]] == ["And here?"]
+    assert found["waiting"][0]["author"] == "Mia"
+    assert found["batches"][0]["outcome"] == "completed"
+    assert "window" in found["sentence"].lower()
+    said = (await client.get(f"{OPS}/threads/t/messages")).json()
+    assert [one["text"] for one in said["messages"]][-1] == "What is the time?"
+    rows = (await client.get(f"{OPS}/threads")).json()
+    assert [row["thread_id"] for row in rows["threads"]] == ["t"]
+    assert (rows["total"], rows["next"]) == (1, None)
+
+
+async def test_threads_are_listed_by_state_in_pages_and_paused_ones_without_a_scan(
+    asgi: Asgi, queue: AssistantMessageQueue
+) -> None:
+    for number in range(5):
+        queue.add_message_to_thread(f"t{number}", "Hello!", message_delay=600)
+    queue.pause("t1")
+    queue.pause("idle")
+    client = asgi(authorize=operators, headers={"x-role": "reader"})
+
+    async def names(**query: Any) -> list[str]:
+        found = (await client.get(f"{OPS}/threads", params=query)).json()
+        return [row["thread_id"] for row in found["threads"]]
+
+    assert await names(state="paused") == ["t1", "idle"]
+    assert await names(state="pending") == ["t0", "t2", "t3", "t4"]
+    assert await names(state="active") == []
+    assert await names(state="stuck") == []
+    page = (await client.get(f"{OPS}/threads", params={"limit": 3})).json()
+    more = await names(limit=3, after=page["next"])
+    assert [row["thread_id"] for row in page["threads"]] + more == ["t0", "t2", "t3", "t4"]
+    queue.resume("t1")
+    assert await names(state="paused") == ["idle"]
+    queue.forget_thread("idle")
+    assert await names(state="paused") == []
+
+
+async def test_the_overview_and_its_history_are_kept_while_the_page_is_open(
+    asgi: Asgi, queue: AssistantMessageQueue
+) -> None:
+    client = asgi(authorize=operators, headers={"x-role": "reader"})
+    first = (await client.get(f"{OPS}/overview")).json()
+    assert first["status"]["completed_count"] == 0
+    assert not first["has_audit"]
+    queue.start_worker()
+    await asyncio.to_thread(queue.ask, "t", "Hello!", timeout=PATIENCE_S)
+    found = (await client.get(f"{OPS}/history", params={"minutes": 60})).json()["spans"]
+    assert found[-1]["messages"]["answered"] == 1
+    assert found[-1]["p50"]["end_to_end"] > 0
+    assert found[-1]["workers"] == 1
+    assert (await client.get(f"{OPS}/history", params={"minutes": 4})).status_code == 422
+
+
+async def test_search_finds_ids_authors_and_texts(
+    asgi: Asgi, queue: AssistantMessageQueue, provider: StandInProvider
+) -> None:
+    client = asgi(authorize=operators, headers={"x-role": "reader"})
+    await client.get(f"{OPS}/overview")  # from now on events are kept
+    provider.model = lambda _: "It left the warehouse."
+    queue.start_worker()
+    receipt = queue.add_message_to_thread(
+        "order-7", 'Where is my "blue" sofa?', author="Zoë Quist", message_id="m1"
+    )
+    await asyncio.to_thread(queue.wait_for_reply, receipt.message_id, PATIENCE_S)
+    queue.add_message_to_thread("order-8", "Ein Sofa, bitte", message_id="m2", message_delay=600)
+    provider.model = lambda _: RunFailure()
+    queue.add_message_to_thread("order-9", "purple carpet", message_id="m3", message_delay=0)
+    await asyncio.to_thread(
+        wait_until, lambda: queue.get_queue_status().failed_count == 1, "it failed"
+    )
+    done = queue.get_message("m1")
+    assert done is not None
+
+    async def kinds(needle: str) -> set[tuple[str, str, str]]:
+        answer = await client.get(f"{OPS}/search", params={"q": needle})
+        hits = answer.json()["hits"]
+        return {(one["kind"], one["thread_id"], one["source"]) for one in hits}
+
+    assert await kinds("m1") >= {("message", "order-7", "key")}
+    assert ("thread", "order-7", "key") in await kinds("order-7")
+    assert ("batch", "order-7", "key") in await kinds(str(done.batch_id))
+    assert ("run", "order-7", "recent") in await kinds(str(done.run_id))
+    assert ("author", "order-7", "recent") in await kinds("zoë")
+    assert ("text", "order-7", "recent") in await kinds('"BLUE" sofa')
+    assert ("reply", "order-7", "recent") in await kinds("warehouse")
+    assert ("text", "order-8", "waiting") in await kinds("ein sofa")
+    assert ("text", "order-9", "failed") in await kinds("purple")
+    assert ("thread", "order-8", "waiting") in await kinds("rder-8")
+    assert await kinds("nothing like it") == set()
+    answer = (await client.get(f"{OPS}/search", params={"q": "sofa"})).json()
+    assert answer["events"] > 5
+    assert answer["since"]
+    assert (answer["waiting"], answer["failed"]) == (1, 1)
+    assert (await client.get(f"{OPS}/search/audit", params={"q": "x"})).json() == {"hits": []}
