@@ -88,7 +88,7 @@ def _row(
     path: str,
     most_ms: float | None,
 ) -> Row:
-    calls = max(bench.sizes.calls, 5)
+    calls = max(bench.sizes.calls // 4, 5)
     _get(connection, path)
     cpu_s = sum(process.cpu_times()[:2])
     redis_s = _redis_s(bench)

@@ -66,7 +66,7 @@ function buttons(id, status, waiting, failed) {
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 const sentence = (text) => `${capital(text)}${/[.!?]$/.test(text) ? "" : "."}`;
 
-const toneOf = (verdict) => (/fail|park|undeliver|paused|no_worker|stuck|unknown|refus|corrupt/.test(verdict) ? "bad" : /answered|delivered|idle|completed|said/.test(verdict) ? "good" : "quiet");
+const toneOf = (verdict) => (/fail|park|undeliver|paused|no_worker|suspended|lost|unknown/.test(verdict) ? "bad" : /answered|delivered|idle|completed|said/.test(verdict) ? "good" : "quiet");
 
 function currentBatch(current, status, now) {
   return h(

@@ -5,12 +5,13 @@ import { h } from "./dom.js";
 import { count, due, many } from "./format.js";
 import { badge, button, chips, empty, heading, threadHref } from "./parts.js";
 
-const STATES = ["all", "pending", "active", "retrying", "held", "paused", "stuck"];
+const STATES = ["all", "pending", "active", "retrying", "held", "parked", "paused", "stuck"];
 const MEANING = {
   pending: "Messages wait for their window, or for a worker.",
   active: "A worker has a batch of them.",
   retrying: "A batch waits to be tried again.",
   held: "It is not known whether the provider has the batch; it is asked first.",
+  parked: "A batch waits without a worker, for a decision, an answer from outside, or a run in the background.",
   paused: "Messages are taken, nothing is answered.",
   stuck: "Due for more than 5 seconds.",
 };
