@@ -185,6 +185,8 @@ class BatchRecord:
         tool_calls: The calls of tools, in the order of their ends; of very many, the first and the
             latest.
         delivery: The delivery of its reply.
+        answered_by: The person that answered its messages, because the thread was taken over;
+            None if no person did.
     """
 
     batch_id: str
@@ -203,3 +205,4 @@ class BatchRecord:
     tenant: str | None = None
     tool_calls: tuple[ToolCallRecord, ...] = ()
     delivery: DeliveryRecord = field(default_factory=DeliveryRecord)
+    answered_by: str | None = None

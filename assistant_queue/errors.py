@@ -15,6 +15,7 @@
     │   ├── MessageIdConflict
     │   ├── ThreadFull
     │   ├── ThreadBusy
+    │   ├── ThreadTakenOver           another person answers the thread
     │   ├── MessageNotFound           (also a LookupError)
     │   ├── MessageCancelled
     │   ├── BatchNotFound             (also a LookupError)
@@ -57,6 +58,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from datetime import datetime
 
 from assistant_queue.trouble import Fate, Kind, Trouble, bounded_wait
 
@@ -192,6 +194,22 @@ class ThreadBusy(QueueError):
 
     retryable = True
     code = "thread_busy"
+
+
+class ThreadTakenOver(QueueError):
+    """Another person answers the thread: the call changed nothing.
+
+    Attributes:
+        by: The person that answers it.
+        since: Since when; aware, UTC.
+    """
+
+    code = "thread_taken_over"
+
+    def __init__(self, message: str, *, by: str, since: datetime) -> None:
+        super().__init__(message)
+        self.by = by
+        self.since = since
 
 
 class MessageNotFound(QueueError, LookupError):

@@ -188,6 +188,8 @@ class ReplyReady(_Event):
         model: The model that answered, None if it was not named.
         tenant: The label of its messages, None if they have none.
         timeline: Times of the batch, and the attempts at it.
+        answered_by: The person that said the `reply`, because the thread was taken over: the
+            event `said` has shown them. None if the model answered.
     """
 
     batch_id: str
@@ -200,6 +202,7 @@ class ReplyReady(_Event):
     model: str | None = None
     tenant: str | None = None
     timeline: Timeline = field(default_factory=Timeline)
+    answered_by: str | None = None
     type: Literal["reply_ready"] = "reply_ready"
 
 
@@ -232,6 +235,32 @@ class TextSaid(_Event):
     text: str
     kind: SayKind
     type: Literal["said"] = "said"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenOver(_Event):
+    """A person answers the thread instead of the model.
+
+    Attributes:
+        by: The person.
+        instead_of: The person that answered it before, None if the model did.
+    """
+
+    by: str
+    instead_of: str | None
+    type: Literal["taken_over"] = "taken_over"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandedBack(_Event):
+    """The model answers the thread again.
+
+    Attributes:
+        by: The person that answered it until now.
+    """
+
+    by: str
+    type: Literal["handed_back"] = "handed_back"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -406,6 +435,8 @@ Event = (
     | ReplyDelivered
     | DeliveryFailed
     | TextSaid
+    | TakenOver
+    | HandedBack
     | RunStopped
     | RunInterrupted
     | InterruptRefused

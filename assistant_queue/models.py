@@ -17,6 +17,8 @@ from assistant_queue.accounting import ErrorInfo as ErrorInfo  # noqa: PLC0414
 from assistant_queue.accounting import Timeline as Timeline  # noqa: PLC0414
 from assistant_queue.accounting import ToolCallRecord as ToolCallRecord  # noqa: PLC0414
 from assistant_queue.accounting import Usage as Usage  # noqa: PLC0414
+from assistant_queue.explanations import Explanation as Explanation  # noqa: PLC0414
+from assistant_queue.explanations import ExplanationVerdict as ExplanationVerdict  # noqa: PLC0414
 
 Content = str | Sequence[Mapping[str, Any]]
 """A message's content: text, or a list of the provider's content-part dicts (text, image, file)."""
@@ -48,7 +50,9 @@ MessageStateName = Literal["queued", "processing", "completed", "failed", "cance
 ThreadStateName = Literal["idle", "pending", "active", "retrying", "held", "parked"]
 """States of a thread; docs/thread-life.md explains them."""
 
-ThreadFilter = Literal["pending", "active", "retrying", "held", "paused", "stuck", "parked"]
+ThreadFilter = Literal[
+    "pending", "active", "retrying", "held", "paused", "taken_over", "stuck", "parked"
+]
 """Values of `state` of `list_threads`."""
 
 ThreadOrder = Literal["oldest_due", "newest_due"]
@@ -59,54 +63,6 @@ ResultStatus = Literal["completed", "incomplete", "failed", "stopped"]
 
 SayKind = Literal["reply", "notice"]
 """Kinds of what `say` says: a reply is written to the provider's conversation, a notice is not."""
-
-
-class ExplanationVerdict(StrEnum):
-    """Reasons why a message has no answer (yet), or what became of it; `explain` returns one.
-
-    `core/explaining/explanation.py` has the title and the advice of each.
-    """
-
-    WINDOW_OPEN = "window_open"
-    NO_REPLY_WANTED = "no_reply_wanted"
-    QUEUE_PAUSED = "queue_paused"
-    THREAD_PAUSED = "thread_paused"
-    BACKING_OFF = "backing_off"
-    HELD = "held"
-    WAITS_FOR_ANSWER = "waits_for_answer"
-    IN_BACKGROUND = "in_background"
-    DIRECT_CALL = "direct_call"
-    DUE = "due"
-    NO_WORKER = "no_worker"
-    WORKERS_SUSPENDED = "workers_suspended"
-    WORKERS_FULL = "workers_full"
-    WAKE_UP_LOST = "wake_up_lost"
-    RUNNING = "running"
-    USER_CODE = "user_code"
-    STOPPING = "stopping"
-    WORKER_LOST = "worker_lost"
-    FAILED = "failed"
-    PARKED = "parked"
-    DISCARDED = "discarded"
-    CANCELLED = "cancelled"
-    STOPPED = "stopped"
-    ANSWERED = "answered"
-    EMPTY_REPLY = "empty_reply"
-    WRITTEN = "written"
-    DELIVERING = "delivering"
-    DELIVERY_RETRYING = "delivery_retrying"
-    DELIVERY_WAITS = "delivery_waits"
-    UNDELIVERED = "undelivered"
-    DELIVERY_UNKNOWN = "delivery_unknown"
-    DELIVERED = "delivered"
-    IDLE = "idle"
-    UNKNOWN = "unknown"
-
-    if TYPE_CHECKING:
-        # As for `MessageState`.
-        def __eq__(self, other: object, /) -> bool: ...
-
-        def __hash__(self) -> int: ...
 
 
 FailureReason = Literal[
@@ -162,6 +118,8 @@ class Message:
             answers it.
         trace: The W3C trace context of the call that added it (`traceparent`, a space and
             `tracestate` if there is one); None if the queue was not instrumented there.
+        answered_by: The person that answered it while the thread was taken over; None if the
+            model answers it.
     """
 
     id: str
@@ -176,6 +134,7 @@ class Message:
     request_id: str | None = field(default=None, compare=False)
     role: Literal["user", "assistant"] = "user"
     trace: str | None = field(default=None, compare=False)
+    answered_by: str | None = None
 
     @property
     def has_attachment(self) -> bool:
@@ -320,6 +279,8 @@ class MessageStatus:
             (yet), `pending`, `delivered`, `unknown` (the platform may have it; the reply is in the
             failed list), or `undelivered`.
         approval: The id of the tool call that waits for a person, None if none does.
+        answered_by: The person that said the `reply`, because the thread was taken over; None
+            if the model answered.
     """
 
     message_id: str
@@ -341,6 +302,7 @@ class MessageStatus:
     usage: Usage | None = None
     delivery: DeliveryStatus = "none"
     approval: str | None = None
+    answered_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -388,10 +350,13 @@ class ThreadStatus:
         due_at: When a worker next examines the thread: the end of its window, a retry, the end of
             a lease; aware, UTC. None if no waiting message wants a reply.
         attempts: How often the current batch has been sent.
-        paused: Messages are accepted, nothing is claimed or delivered.
+        paused: Messages are accepted, nothing is claimed or delivered. Of a thread that is taken
+            over: once it is handed back.
         delivering_count: Replies that wait for their delivery, or are being delivered.
         delivery_due_at: When the first of them is tried next, or its lease ends; aware, UTC.
         delivery_error: Why its last try failed.
+        taken_over_by: The person that answers instead of the model; None if the model does.
+        taken_over_since: Since when; aware, UTC.
     """
 
     thread_id: str
@@ -405,42 +370,8 @@ class ThreadStatus:
     delivering_count: int = 0
     delivery_due_at: datetime | None = None
     delivery_error: ErrorInfo | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
-    """Why a message, or a thread, has no answer (yet); `str()` of it is a sentence for people.
-
-    Attributes:
-        verdict: The reason, or what became of the message.
-        because: The evidence, in words.
-        since: When that began; aware, UTC. None if it is not known, or does not apply.
-        until: When it ends by itself, or is looked at next; aware, UTC. None if it does not.
-        advice: What to do.
-        title: The verdict in words.
-        thread_id: The thread; None if the id is not known.
-        message_id: The message; None if the thread was asked about.
-        batch_id: The batch that the answer depends on.
-        error: The failure that it waits for, or ended with.
-        evidence: The same evidence for programs: names such as `attempts`, `run_id`, `worker`,
-            `function`, `line`, `reason`; only those that apply.
-    """
-
-    verdict: ExplanationVerdict
-    because: str
-    since: datetime | None = None
-    until: datetime | None = None
-    advice: str = ""
-    title: str = ""
-    thread_id: str | None = None
-    message_id: str | None = None
-    batch_id: str | None = None
-    error: ErrorInfo | None = None
-    evidence: Mapping[str, str | int | float | bool] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        what = f"{self.title[:1].upper()}{self.title[1:]}: {self.because}."
-        return f"{what} {self.advice}".rstrip()
+    taken_over_by: str | None = None
+    taken_over_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -471,6 +402,8 @@ class RunResult:
         tenant: The tenant of the last message that has one.
         model: The model that answered, by the provider's name; None if it was not named.
         timeline: Times of the batch, and the attempts at it.
+        answered_by: The person that said the `reply`, because the thread was taken over; no
+            run answered the messages, and the words were shown and delivered by `say`.
     """
 
     thread_id: str
@@ -494,6 +427,7 @@ class RunResult:
     tenant: str | None = None
     model: str | None = None
     timeline: Timeline = field(default_factory=Timeline)
+    answered_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import click
 
 from assistant_queue.cli.dashed_arguments import Command
 from assistant_queue.cli.exit_errors import Problem
-from assistant_queue.cli.output import echo_json, echo_lines, json_option, shorten
+from assistant_queue.cli.output import echo_json, echo_lines, json_option, shorten, state_words
 from assistant_queue.cli.shared_options import Where, where_options
 from assistant_queue.client.queue import AssistantMessageQueue
 from assistant_queue.errors import AssistantQueueError
@@ -66,7 +66,7 @@ def _last_replies(where: Where, thread_id: str, limit: int) -> list[ThreadMessag
 
 
 def _status_lines(status: ThreadStatus) -> list[str]:
-    state = f"{status.state} (paused)" if status.paused else status.state
+    state = state_words(status)
     when = f", due {status.due_at:%Y-%m-%d %H:%M:%S} UTC" if status.due_at else ""
     lines = [f"{status.thread_id}: {state}, {status.pending_count} waiting{when}"]
     if status.batch_id:

@@ -15,6 +15,8 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from assistant_queue.models import ThreadStatus
+
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON, one object a line, for programs."
 )
@@ -85,3 +87,10 @@ def shorten(text: str, width: int) -> str:
     """Return the text on one line, at most `width` characters."""
     line = " ".join(text.split())
     return line if len(line) <= width else f"{line[: width - 1]}…"
+
+
+def state_words(status: ThreadStatus) -> str:
+    """Return the state of a thread, whether it is paused, and the person that answers it."""
+    person = f"answered by {status.taken_over_by}" if status.taken_over_by else ""
+    more = ", ".join(word for word in ("paused" if status.paused else "", person) if word)
+    return f"{status.state} ({more})" if more else status.state

@@ -7,7 +7,7 @@ from typing import get_args
 
 import click
 
-from assistant_queue.cli.output import echo_json, echo_lines, json_option
+from assistant_queue.cli.output import echo_json, echo_lines, json_option, state_words
 from assistant_queue.cli.shared_options import Where, where_options
 from assistant_queue.models import ThreadFilter, ThreadOrder, ThreadStatus
 
@@ -46,7 +46,8 @@ def threads(
 ) -> None:
     """List the threads that are not idle: those that wait, run, or are to be tried again.
 
-    Paused threads are listed with --state paused, which scans all keys of Redis.
+    Paused threads are listed with --state paused, those that a person answers with --state
+    taken_over; both scan all keys of Redis.
 
     \b
     assistant-queue threads
@@ -62,15 +63,15 @@ def threads(
             echo_json(row)
         return
     if not rows:
-        click.echo("no thread is waiting" if state is None else f"no thread is {state}")
+        word = (state or "waiting").replace("_", " ")
+        click.echo(f"no thread is {word}")
     now = datetime.now(UTC)
     for row in rows:
         echo_lines([_line(row, now)])
 
 
 def _line(row: ThreadStatus, now: datetime) -> str:
-    state = f"{row.state} (paused)" if row.paused else row.state
-    line = f"{row.thread_id}: {state}, {row.pending_count} waiting"
+    line = f"{row.thread_id}: {state_words(row)}, {row.pending_count} waiting"
     if row.batch_id:
         line += f", batch {row.batch_id}, attempt {row.attempts}"
     if row.due_at is None:

@@ -403,6 +403,11 @@ def check_author(value: Any) -> str | None:
     return None if value is None else _author(value)
 
 
+def check_person(value: Any, name: str) -> str:
+    """Return the name of a person that answers a thread: printable, on one line."""
+    return _name(value, name, MAX_AUTHOR)
+
+
 def check_content(value: Any) -> Content:
     """Return the content of a message: a non-blank text, or content parts."""
     return _content(value)

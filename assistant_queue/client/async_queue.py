@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, Unpack, overload
 
-from assistant_queue.client import arguments
+from assistant_queue.client import arguments, takeover_commands
 from assistant_queue.client.commands import (
     RECHECK_S,
     Commands,
@@ -418,6 +418,49 @@ class AsyncAssistantMessageQueue(
             InvalidArgument: The thread id is empty, too long or not a string. Nothing was changed.
         """
         return await self._store.run(self._commands.stop(thread_id))
+
+    async def take_over(
+        self, thread_id: str, by: str, *, instead_of: str | None = None, stop: bool = True
+    ) -> bool:
+        """Have a person answer a thread instead of the model, until it is handed back.
+
+        Messages that arrive are shown and kept in order. What that person says with `say` answers
+        those before it: they are written to the provider's conversation with it, without a run.
+
+        Args:
+            thread_id: The conversation.
+            by: The person's name, for subscribers, `get_thread_status` and `explain`.
+            instead_of: The person that answers the thread, to take it over from exactly that one.
+            stop: Stop the answer that is under way, as `stop` does. False: it ends first.
+
+        Returns:
+            True if this call changed the person, False if that person does already.
+
+        Raises:
+            ThreadTakenOver: Another person than `instead_of` answers the thread; the error says
+                which one, and since when. Nothing was changed.
+            InvalidArgument: An argument is empty, too long or of the wrong type. Nothing was
+                changed.
+        """
+        taken = takeover_commands.take_over(
+            self._commands.namespace, thread_id, by, instead_of, stop=stop
+        )
+        return await self._store.run(taken)
+
+    async def hand_back(self, thread_id: str) -> bool:
+        """Have the model answer a thread again that a person took over.
+
+        It knows what was said meanwhile. Messages that came after the person's last words are
+        answered, at once if their window is over. A thread that is paused, too, stays paused.
+
+        Returns:
+            True if a person answered it, False if the model did already.
+
+        Raises:
+            InvalidArgument: The thread id is empty, too long or not a string. Nothing was changed.
+        """
+        handed = takeover_commands.hand_back(self._commands.namespace, thread_id)
+        return await self._store.run(handed)
 
     async def forget_thread(self, thread_id: str) -> None:
         """Delete every key of a thread, waiting and failed messages included.

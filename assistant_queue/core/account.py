@@ -100,7 +100,12 @@ def _attempt_row(info: AttemptInfo) -> AttemptRow:
 
 
 def dump_account(
-    *, tenant: str | None, model: str | None, timeline: Timeline, keep_text: bool
+    *,
+    tenant: str | None,
+    model: str | None,
+    timeline: Timeline,
+    keep_text: bool,
+    answered_by: str | None = None,
 ) -> dict[str, Any]:
     """Return what is stored beside a result, as plain values.
 
@@ -109,12 +114,15 @@ def dump_account(
         model: The model that answered.
         timeline: Its times and attempts.
         keep_text: False to leave out the words of errors, which may quote a message.
+        answered_by: The person that answered instead of a run.
     """
     plain: dict[str, Any] = {}
     if tenant is not None:
         plain["t"] = tenant
     if model is not None:
         plain["m"] = model
+    if answered_by is not None:
+        plain["p"] = answered_by
     for name, attribute in STORED_TIMES.items():
         ms = ms_of(getattr(timeline, attribute))
         if ms:
@@ -153,4 +161,10 @@ def with_account(result: RunResult, plain: Mapping[str, Any], delivered_ms: int 
         delivered_at=time_of(delivered_ms),
     )
     model = plain.get("m") or (result.usage.model if result.usage else None)
-    return replace(result, tenant=plain.get("t"), model=model, timeline=timeline)
+    return replace(
+        result,
+        tenant=plain.get("t"),
+        model=model,
+        timeline=timeline,
+        answered_by=plain.get("p"),
+    )

@@ -20,7 +20,7 @@ from assistant_queue.accounting import (
     ToolCallRecord,
     Usage,
 )
-from assistant_queue.core.journal_entries import DEFAULT_TIER, OUTCOMES, STATES, TIMES
+from assistant_queue.core.journal_entries import DEFAULT_TIER, OUTCOMES, PERSON, STATES, TIMES
 from assistant_queue.core.packed_ids import unpack_id
 from assistant_queue.core.progress import moment
 from assistant_queue.core.stored_rows import load_usage
@@ -84,6 +84,7 @@ def _load_batch(thread_id: str, batch_id: str, row: list[Any]) -> BatchRecord:
         tenant=_word(more.get("t")),
         tool_calls=tuple(_load_call(one, ended_ms) for one in tools or ()),
         delivery=DeliveryRecord(state="pending" if is_pending else "none"),
+        answered_by=_word(more.get(PERSON)),
     )
 
 

@@ -59,6 +59,9 @@ OUTCOMES: Mapping[str, BatchOutcome] = {
 }
 """Stored letters of an outcome."""
 
+PERSON = "w"
+"""Name of the field of an entry that has the person that answered."""
+
 ROOM = 36
 """Blanks at the end of an entry with a pending delivery. Chosen: as long as most deliveries. A
 list of Redis with last entries that grow takes a quarter more memory."""
@@ -100,6 +103,7 @@ class EndedBatch:
         messages: Its messages, for the notes of the history (`history_notes.py`).
         shown: The provider's ids of the items of its answer; of a batch that was written without a
             run, of its messages.
+        answered_by: The person that answered instead of a run.
     """
 
     batch_id: str
@@ -118,6 +122,7 @@ class EndedBatch:
     has_delivery: bool = False
     messages: Sequence[Message] = ()
     shown: Sequence[str] = ()
+    answered_by: str | None = None
 
 
 def dump_batch(ended: EndedBatch) -> str:
@@ -141,6 +146,7 @@ def dump_batch(ended: EndedBatch) -> str:
         "m": "" if ended.model == named else (ended.model or "")[:MOST_CHARS],
         "t": ended.tenant or "",
         AUTHORS: dump_authors(messages) or "",
+        PERSON: (ended.answered_by or "")[:MOST_CHARS],
     }
     kept = {name: value for name, value in more.items() if value != ""}
     times = [_before(ended.ended_ms, getattr(ended.timeline, name)) for name in TIMES]
@@ -231,6 +237,7 @@ def of_result(
         has_delivery=has_delivery,
         messages=result.messages,
         shown=shown,
+        answered_by=result.answered_by,
     )
 
 

@@ -49,6 +49,8 @@ def pack(message: Message) -> str:
         plain["m"] = dict(message.metadata)
     if message.held:
         plain["h"] = 1
+    if message.answered_by is not None:
+        plain["p"] = message.answered_by
     if message.tenant is not None:
         plain["t"] = message.tenant
     if message.queued_at is not None:
@@ -83,6 +85,7 @@ def unpack(entry: str) -> Message:
         wants_reply=plain.get("w") not in (_QUIET, SAID),
         request_id=plain.get("r"),
         role="assistant" if plain.get("w") == SAID else "user",
+        answered_by=plain.get("p"),
         trace=plain.get("x"),
     )
 
@@ -96,6 +99,7 @@ _ENTRY: dict[str, tuple[type, ...]] = {
     "t": _TEXT,
     "r": _TEXT,
     "x": _TEXT,
+    "p": _TEXT,
 }
 
 

@@ -56,10 +56,12 @@ from assistant_queue.store.ops import (
     statuses,
     steering,
     sweeping,
+    takeovers,
 )
 from assistant_queue.store.ops.leases import Lease, NoLease
 from assistant_queue.store.ops.outcomes import ResultRules
 from assistant_queue.store.ops.reply_outbox import DeliveryLease
+from assistant_queue.store.ops.takeovers import TAKEOVER
 from assistant_queue.store.rq_jobs import RqJob
 from assistant_queue.store.transport.stores import SyncStore
 from assistant_queue.testing.fake_clock import FakeClock
@@ -591,6 +593,21 @@ class Rig:
     def refuse(self, lease: Lease, reason: str = "max_interrupts") -> None:
         self.run(batch_changes.refuse(self.namespace, lease, reason))
 
+    def take_over(
+        self,
+        by: str = "Jo",
+        thread: str = "thread",
+        *,
+        instead_of: str | None = None,
+        stops: bool = True,
+    ) -> bool:
+        return self.run(
+            takeovers.take_over(self.namespace, thread, by, instead_of=instead_of, stops=stops)
+        )
+
+    def hand_back(self, thread: str = "thread") -> bool:
+        return self.run(takeovers.hand_back(self.namespace, thread))
+
     def wish(self, thread: str = "thread") -> str:
         return self.thread_hash(thread).get("wish", "")
 
@@ -857,14 +874,15 @@ class Rig:
         for thread in self.threads():
             fields = self.thread_hash(thread)
             if not fields.get("state"):
-                assert set(fields) == {"paused"}, f"{thread} is idle and has {fields}"
+                marks = {"paused"} if "taken_by" not in fields else set(TAKEOVER)
+                assert set(fields) == marks, f"{thread} is idle and has {fields}"
                 assert thread not in due
                 continue
             is_stopping = fields.get("wish") == f"stop {fields.get('batch')}"
             if is_stopping and fields.get("phase") != "delivering":
                 assert thread in due, f"a stop of {thread} is kept"
-            elif not (fields.get("paused") and fields["state"] == "active"):
-                assert (thread in due) is not bool(fields.get("paused")), (
+            elif not (self.is_paused(fields) and fields["state"] == "active"):
+                assert (thread in due) is not self.is_kept_back(fields), (
                     f"{thread} is in state {fields['state']}, due holds {due}"
                 )
             assert ("until" in fields) is ("token" in fields)
@@ -873,6 +891,18 @@ class Rig:
             assert bool(fields.get("batch")) is (fields["state"] != "pending"), fields
         idle = set(due) - set(self.threads())
         assert not idle, f"idle threads that somebody will look at: {idle} {queue_paused}"
+
+    @staticmethod
+    def is_paused(fields: dict[str, str]) -> bool:
+        return "paused" in fields and "taken_by" not in fields
+
+    def is_kept_back(self, fields: dict[str, str]) -> bool:
+        """Whether no worker may take anything of a thread, by its fields."""
+        if "paused" not in fields or "taken_by" not in fields:
+            return "paused" in fields
+        seq, _, _ = fields.get("spoken", "").partition(" ")
+        is_spoken = seq != "" and int(seq) >= int(fields["head"])
+        return not (is_spoken or fields.get("batch"))
 
     def check_idle(self) -> None:
         """Nothing is left but conversations, counters, and records that expire."""

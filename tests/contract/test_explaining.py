@@ -123,6 +123,13 @@ def thread_paused(store: Rig) -> str:
     return name
 
 
+def taken_over(store: Rig) -> str:
+    name = store.add(delay_s=0).message_id
+    store.take_over("Jo")
+    store.clock.advance(60)
+    return name
+
+
 def paused_in_a_back_off(store: Rig) -> str:
     name = backing_off(store)
     store.run(control.pause_thread(store.namespace, "thread"))
@@ -536,6 +543,7 @@ CASES = [
     Case(make=no_reply_wanted, verdict=V.NO_REPLY_WANTED, says=("none of which wants a reply",)),
     Case(make=queue_paused, verdict=V.QUEUE_PAUSED, says=("(2 min)",), since_s=120),
     Case(make=thread_paused, verdict=V.THREAD_PAUSED, says=("assistant-queue resume thread",)),
+    Case(make=taken_over, verdict=V.TAKEN_OVER, says=("a person, Jo, answers this thread since", "assistant-queue hand-back thread"), since_s=60),
     Case(make=paused_in_a_back_off, verdict=V.THREAD_PAUSED, says=("its last attempt failed with request_refused: 400",)),
     Case(make=backing_off, verdict=V.BACKING_OFF, says=("after 1 attempt(s)", "request_refused: 400", "the next attempt is made at", "(in 40 s)"), until_s=40, evidence={"attempts": 1}),
     Case(make=behind_a_back_off, verdict=V.BACKING_OFF, says=("an earlier batch of its thread is before it", "request_refused: 400"), until_s=40, evidence={"is_behind": True}),

@@ -204,7 +204,10 @@ def test_a_journal_of_an_earlier_version_is_read_by_this_one(
     with redis.Redis.from_url(redis_server.url) as client:
         restore(client, told["keys"])
         found = Rig(client, PREFIX).journal("t")
-        assert [json.loads(plain_of(one)) for one in found] == told["records"]
+        known = told["records"][0].keys()  # what a newer version adds is at its default
+        plain = [json.loads(plain_of(one)) for one in found]
+        assert [{name: one[name] for name in known} for one in plain] == told["records"]
+        assert all(one.answered_by is None for one in found)
         clear(client)
 
 

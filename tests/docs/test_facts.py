@@ -114,6 +114,7 @@ PUBLIC = [
     "ThreadOrder",
     "ThreadStateName",
     "ThreadStatus",
+    "ThreadTakenOver",
     "Timeline",
     "TokenMetrics",
     "ToolMetrics",

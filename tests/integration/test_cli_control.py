@@ -240,6 +240,26 @@ def test_a_thread_and_the_queue_are_paused_and_resumed(
     assert (stopped.exit_code, "no answer is under way" in stopped.output) == (1, True)
 
 
+def test_a_person_takes_over_says_something_and_hands_back(
+    queue: AssistantMessageQueue, run: Run
+) -> None:
+    assert run("hand-back", "t").exit_code == 1
+    assert run("take-over", "t", "--by", "Jo").output == "t is answered by Jo\n"
+    assert run("take-over", "t", "--by", "Jo", "--let-end").exit_code == 0
+    other = run("take-over", "t", "--by", "Kim")
+    assert (other.exit_code, "--instead-of 'Jo'" in other.output) == (1, True)
+    assert run("take-over", "t", "--by", "Kim", "--instead-of", "Jo").exit_code == 0
+    assert "t: idle (answered by Kim), 0 waiting" in run("thread", "t", "--replies", "0").output
+    assert "(answered by Kim)" in run("threads", "--state", "taken_over").output
+    asked = queue.add_message_to_thread("t", "hi").message_id
+    assert run("say", "t", "Kim here.", "--author", "Kim").output.startswith("said as ")
+    assert run("say", "t", "We are closed.", "--notice").exit_code == 0
+    queue.start_worker()
+    assert queue.wait_for_reply(asked, PATIENCE_S) == "Kim here."
+    assert run("hand-back", "t").output == "t is answered by the model\n"
+    assert run("threads", "--state", "taken_over").output == "no thread is taken over\n"
+
+
 def test_a_running_answer_is_stopped_and_interrupted(
     queue: AssistantMessageQueue, run: Run, provider: StandInProvider
 ) -> None:
@@ -329,13 +349,17 @@ def test_every_command_with_a_thread_or_message_id_takes_a_negative_one() -> Non
         "flush",
         "stop",
         "promote",
+        "take-over",
+        "say",
+        "hand-back",
         "forget",
         "explain",
         "events",
         "history",
     }
     for name, command in with_ids.items():
-        more = {"send": ["-5 degrees"], "forget": ["--yes"]}.get(name, [])
+        texts = {"send": ["-5 degrees"], "say": ["-5 degrees"]}
+        more = {**texts, "forget": ["--yes"], "take-over": ["--by=-7"]}.get(name, [])
         given = command.make_context(name, ["--prefix", "-9", GROUP, *more]).params
         assert GROUP in given.values()
         assert given["prefix"] == "-9"

@@ -107,6 +107,8 @@ PARAMETERS = {
     "resume": ["thread_id"],
     "flush": ["thread_id"],
     "stop": ["thread_id"],
+    "take_over": ["thread_id", "by", "instead_of", "stop"],
+    "hand_back": ["thread_id"],
     "promote": ["message_id", "mid_run"],
     "forget_thread": ["thread_id"],
     "create_thread": ["metadata"],
@@ -178,6 +180,7 @@ GOOD = {
     "name": "completed",
     "body": b"{}",
     "headers": {},
+    "by": "Jo",
 }
 BAD: dict[str, list[Any]] = {
     "thread_id": BAD_ID,
@@ -196,6 +199,9 @@ BAD: dict[str, list[Any]] = {
     "mid_run": ["stop", "", 5, True],
     "interruptible": [None, 1, "no"],
     "running": [None, 1, "yes"],
+    "by": ["", " ", 7, None, "two\nlines", "x" * 129],
+    "instead_of": ["", " ", 7, "two\nlines", "x" * 129],
+    "stop": [None, 1, "no"],
     "metadata": BAD_METADATA,
     "timeout": BAD_TIMEOUT,
     "limit": [0, -1, 1001, "ten", True, 2.5, None],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -29,6 +30,8 @@ CLASSES = sorted(
 def make(cls: type[errors.AssistantQueueError]) -> errors.AssistantQueueError:
     if cls is errors.RetryLater:
         return errors.RetryLater(after=30)  # its words are its own
+    if cls is errors.ThreadTakenOver:
+        return cls(SECRETS, by="Jo", since=datetime.now(UTC))  # type: ignore[call-arg]
     return cls(SECRETS, batch_id="b") if cls is errors.BatchFailed else cls(SECRETS)  # type: ignore[call-arg]
 
 

@@ -62,6 +62,10 @@ MEANINGS: Mapping[ExplanationVerdict, Meaning] = MappingProxyType(
             'Run `assistant-queue resume {thread}`. With `after_failure="pause"` a failed batch'
             " pauses its thread: see `assistant-queue failed` first.",
         ),
+        _V.TAKEN_OVER: Meaning(
+            "a person answers the thread",
+            "Wait for that person; `assistant-queue hand-back {thread}` has the model answer.",
+        ),
         _V.BACKING_OFF: Meaning(
             "the last attempt failed, and the next one waits",
             "Remove the cause of the error; the next attempt is made by itself.",

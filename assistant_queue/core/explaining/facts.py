@@ -32,7 +32,10 @@ class ThreadFacts:
         until_ms: When the lease expires.
         deaths: Workers that died over the batch in its phase.
         claimed_ms: When the batch was first claimed.
-        is_paused: The thread is paused.
+        is_paused: The thread is paused by itself.
+        person: The person that answers it instead of the model, "" for none.
+        taken_ms: Since when.
+        is_spoken: What that person said waits to be written to the conversation.
         wake_id: Its outstanding wake-up, "" for none.
         queued_ms: When that joined the line.
         is_stopping: The batch is to be stopped.
@@ -54,6 +57,9 @@ class ThreadFacts:
     deaths: int = 0
     claimed_ms: int = 0
     is_paused: bool = False
+    person: str = ""
+    taken_ms: int = 0
+    is_spoken: bool = False
     wake_id: str = ""
     queued_ms: int = 0
     is_stopping: bool = False

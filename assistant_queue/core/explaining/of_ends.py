@@ -16,6 +16,7 @@ from assistant_queue.core.explaining.of_workers import (
     is_dead,
     no_worker,
     paused_verdict,
+    person_words,
     workers_words,
 )
 from assistant_queue.core.failure_table import REASONS
@@ -26,7 +27,7 @@ from assistant_queue.models import ErrorInfo, ExplanationVerdict
 def idle(facts: MessageFacts) -> Judgement:
     """Return the verdict on a thread without any work."""
     paused = paused_verdict(facts)
-    note = "it is paused" if paused is not None else ""
+    note = "it is paused" if paused is not None else person_words(facts)
     return Judgement(
         verdict=ExplanationVerdict.IDLE,
         because=("no message waits, no batch runs, and no reply waits for its delivery", note),

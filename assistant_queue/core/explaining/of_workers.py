@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from assistant_queue.core.explaining.explanation import Judgement, error_words, for_so_long, span
+from assistant_queue.core.explaining.explanation import (
+    Judgement,
+    clock_time,
+    error_words,
+    for_so_long,
+    span,
+)
 from assistant_queue.core.explaining.facts import LineFacts, MessageFacts, Workforce
 from assistant_queue.core.thread_state import ThreadState
 from assistant_queue.models import ExplanationVerdict
@@ -28,12 +34,34 @@ def paused_verdict(facts: MessageFacts) -> Judgement | None:
             ),
             since_ms=facts.paused_ms,
         )
-    if facts.thread.is_paused:
+    if facts.thread.is_paused and not facts.thread.person:
         return Judgement(
             verdict=ExplanationVerdict.THREAD_PAUSED,
             because=("its messages are accepted, and nothing is claimed or delivered",),
         )
     return None
+
+
+def person_words(facts: MessageFacts) -> str:
+    """Return that a person answers the thread, for a sentence; "" if none does."""
+    thread = facts.thread
+    if not thread.person:
+        return ""
+    since = f" since {clock_time(thread.taken_ms)}" if thread.taken_ms else ""
+    return f"a person, {thread.person}, answers this thread{since}"
+
+
+def taken_over_verdict(facts: MessageFacts) -> Judgement | None:
+    """Return the verdict on messages that wait for a person; None if they wait for the model."""
+    thread = facts.thread
+    if not thread.person or thread.batch_id or thread.is_spoken:
+        return None
+    return Judgement(
+        verdict=ExplanationVerdict.TAKEN_OVER,
+        because=(person_words(facts), f"{thread.waiting} message(s) wait for what is said next"),
+        since_ms=thread.taken_ms,
+        evidence={"by": thread.person, "waiting": thread.waiting},
+    )
 
 
 def is_deserted(workers: Workforce) -> bool:

@@ -17,7 +17,12 @@ from assistant_queue.core.explaining.explanation import (
 from assistant_queue.core.explaining.facts import MessageFacts
 from assistant_queue.core.explaining.of_ends import ended, idle, in_outbox, stopped
 from assistant_queue.core.explaining.of_runs import in_run, in_stop, parked
-from assistant_queue.core.explaining.of_workers import is_deserted, paused_verdict, without_worker
+from assistant_queue.core.explaining.of_workers import (
+    is_deserted,
+    paused_verdict,
+    taken_over_verdict,
+    without_worker,
+)
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.core.window import is_never
 from assistant_queue.models import ExplanationVerdict
@@ -124,6 +129,9 @@ def _open_thread(facts: MessageFacts) -> Judgement:
         return replace(
             paused, because=(*paused.because, failed), batch_id=thread.batch_id, error=error
         )
+    taken = taken_over_verdict(facts)
+    if taken is not None:
+        return taken
     if thread.state is ThreadState.PENDING and is_never(thread.due_ms):
         return Judgement(
             verdict=ExplanationVerdict.NO_REPLY_WANTED,

@@ -43,13 +43,21 @@ def finish(ctx: BatchContext, event: RunEnded) -> Flow:
     if ctx.writes:
         ctx.log.end(ctx.now_ms())
         ctx.progress.shown = event.shown
-        written = ctx.result_of("", event.status, ())
+        written = _written(ctx, event)
         yield steps.Finish(result=written, anchor=event.anchor)
         return steps.Completed(result=written)
     ctx.collect(event)
     ctx.log.end(ctx.now_ms())
     result = yield from _result(ctx, event)
     return (yield from _end(ctx, result, event.anchor))
+
+
+def _written(ctx: BatchContext, event: RunEnded) -> RunResult:
+    """Return the result of a batch that was written without a run: a person's words, or none."""
+    messages = ctx.batch.messages
+    person = next((one.answered_by for one in messages if one.answered_by is not None), None)
+    words = tuple(one.text for one in messages if one.role == "assistant") if person else ()
+    return ctx.result_of("", event.status, words, answered_by=person)
 
 
 def _result(ctx: BatchContext, event: RunEnded) -> Generator[steps.Step, Any, RunResult]:

@@ -47,6 +47,8 @@ class Action(StrEnum):
     RESUME = "resume"
     FLUSH = "flush"
     STOP = "stop"
+    TAKE_OVER = "take_over"
+    HAND_BACK = "hand_back"
     PROMOTE = "promote"
     READ_FAILED = "read_failed"
     RETRY_FAILED = "retry_failed"

@@ -22,6 +22,7 @@ from assistant_queue.integrations.fastapi import (
     run_routes,
     sockets,
     stream_routes,
+    takeover_routes,
     thread_routes,
     webhook_routes,
 )
@@ -88,6 +89,7 @@ def router_of(service: Service) -> APIRouter:
     for part in (
         message_routes,
         thread_routes,
+        takeover_routes,
         run_routes,
         stream_routes,
         operator_routes,

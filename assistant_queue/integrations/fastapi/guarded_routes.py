@@ -54,6 +54,8 @@ _SUMMARIES = {
     "search_audit": "Search the audit's database",
     "list_operations": "List what operators did",
     "operate": "Perform an operation",
+    "take_over_thread": "Have a person answer a thread",
+    "hand_back_thread": "Have the model answer a thread again",
     "live": "Check that the process answers",
     "ready": "Check that messages are taken and answered",
 }

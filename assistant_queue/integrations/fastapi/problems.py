@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -44,6 +45,12 @@ class QueueProblem(BaseModel):
     ] = None
     fields: Annotated[
         list[InvalidField] | None, Field(description="With `invalid_request`: what is wrong.")
+    ] = None
+    by: Annotated[
+        str | None, Field(description="With `thread_taken_over`: the person that answers.")
+    ] = None
+    since: Annotated[
+        datetime | None, Field(description="With `thread_taken_over`: since when.")
     ] = None
 
 
@@ -94,6 +101,9 @@ ANSWERS: dict[type[AssistantQueueError], ProblemResponse] = {
     ),
     errors.ThreadBusy: ProblemResponse(
         409, "This thread is being worked on; nothing was done. Try again when it is idle.", 1
+    ),
+    errors.ThreadTakenOver: ProblemResponse(
+        409, "Another person answers this thread; nothing was changed."
     ),
     errors.MessageNotFound: ProblemResponse(
         404, "There is no such message in this thread, or it has been forgotten."
@@ -208,7 +218,12 @@ def refusal_of(error: Exception, request_id: str) -> ProblemRefusal:
         retry_after = math.ceil(error.retry_after_s)
     if retry_after is not None:
         headers["Retry-After"] = str(retry_after)
-    return ProblemRefusal(answer.status, error.code, answer.detail or str(error), headers=headers)
+    more: dict[str, Any] = {}
+    if isinstance(error, errors.ThreadTakenOver):
+        more = {"by": error.by, "since": error.since}
+    return ProblemRefusal(
+        answer.status, error.code, answer.detail or str(error), headers=headers, **more
+    )
 
 
 def _invalid(error: RequestValidationError) -> ProblemRefusal:

@@ -303,6 +303,7 @@ class MessageRecord(BaseModel):
     usage: Usage | None = Field(description="Tokens of its run so far.")
     delivery: DeliveryStatus = Field(description="State of the delivery of its reply.")
     approval: str | None = Field(description="The tool call that waits for a person.")
+    answered_by: str | None = Field(description="The person that said the reply.")
 
 
 class Cancelled(BaseModel):
@@ -315,12 +316,6 @@ class Edited(BaseModel):
     """The result of an edit."""
 
     edited: bool = Field(description="False: it is in a run already, or over.")
-
-
-class Flushed(BaseModel):
-    """The result of a flush."""
-
-    flushed: bool = Field(description="False: no message waits that wants a reply.")
 
 
 class ChatReply(BaseModel):
@@ -418,4 +413,5 @@ def message_of(status: MessageStatus) -> MessageRecord:
         usage=status.usage,
         delivery=status.delivery,
         approval=status.approval,
+        answered_by=status.answered_by,
     )

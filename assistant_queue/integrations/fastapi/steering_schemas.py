@@ -25,3 +25,9 @@ class StopAsked(BaseModel):
     """The result of a stop."""
 
     stopped: bool = Field(description="False: no answer is under way.")
+
+
+class Flushed(BaseModel):
+    """The result of a flush."""
+
+    flushed: bool = Field(description="False: no message waits that wants a reply.")

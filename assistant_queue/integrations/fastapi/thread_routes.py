@@ -15,13 +15,12 @@ from assistant_queue.integrations.fastapi.guarded_routes import address_of, oper
 from assistant_queue.integrations.fastapi.history_schemas import History, item_of
 from assistant_queue.integrations.fastapi.schemas import (
     Created,
-    Flushed,
     NewThread,
     ThreadId,
     message_of,
 )
 from assistant_queue.integrations.fastapi.service import Service
-from assistant_queue.integrations.fastapi.steering_schemas import StopAsked
+from assistant_queue.integrations.fastapi.steering_schemas import Flushed, StopAsked
 from assistant_queue.models import ThreadMessage, ThreadStatus
 from assistant_queue.store.ops.present_names import clear_present
 

@@ -93,7 +93,11 @@
 --   claimed  ms of the first claim of the batch
 --   since    ms of the write of its lease, or of its back-off or grace period
 --   was_due  ms when the batch was due then
---   paused   1 while this thread is paused
+--   paused   1 while this thread is paused; 2 while a person answers it (_person.lua)
+--   taken_by the person that answers it; means nothing without `paused`
+--   taken_at ms since when
+--   spoken   sequence number of the latest reply of a person's that waited, and the person: messages
+--            up to there are answered
 --   queued   ms when its wake-up was enqueued
 --   wish     what another process wants of the batch: a kind and the batch's id (_wish.lua)
 --   revisions  how many edits and removals of its messages are to be made

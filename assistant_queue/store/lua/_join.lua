@@ -1,5 +1,5 @@
 -- Add an entry to the waiting messages of a thread, and make sure that it is woken in time.
--- Needs key.pending, key.due, key.counters, and what _wakeup.lua and _quiet.lua need.
+-- Needs key.pending, key.due, key.counters, and what _wakeup.lua, _quiet.lua and _person.lua need.
 
 -- The waiting messages of a thread without a batch are due at `due`: returns the id of the wake-up
 -- that fires then, or ''.
@@ -8,7 +8,7 @@ local function wake_in_time(t, due)
   if t.state ~= 'pending' or t.due ~= due_ms then
     redis.call('HSET', key.thread, 'state', 'pending', 'due', due_ms)
   end
-  if t.paused then return '' end
+  if is_kept_back(t) then return '' end
   if is_never(due) then
     redis.call('ZADD', key.due, due_ms, arg.thread_id)
     return ''

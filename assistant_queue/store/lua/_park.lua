@@ -1,6 +1,6 @@
 -- The holder releases the thread; its batch is parked.
 -- Needs key.thread, key.due, arg.thread_id, arg.token, arg.seen, arg.phase, arg.progress, arg.tick,
--- and what _wakeup.lua and _wish.lua need.
+-- and what _wakeup.lua, _wish.lua and _person.lua need.
 
 -- A wish to stop or to interrupt the batch that the caller does not know.
 local function is_wished_unseen(t)
@@ -15,7 +15,7 @@ local function park_until(t, due)
   redis.call('HSET', key.thread, 'state', 'held', 'parked', arg.token, 'bk', 'parked',
     'due', ms(due), 'phase', arg.phase, 'progress', arg.progress, 'last', arg.token, 'deaths', '0',
     'since', ms(now))
-  if t.paused and wish_of(t) ~= 'stop' then
+  if is_kept_back(t) and wish_of(t) ~= 'stop' then
     redis.call('ZREM', key.due, arg.thread_id)
   else
     redis.call('HSET', key.thread, 'wake', wake_at(t.wake, due))

@@ -7,11 +7,12 @@ local function is_parked(t)
 end
 
 -- The batch is due: a worker looks at it.
--- Needs key.thread, key.due, arg.thread_id, and what _wakeup.lua and _wish.lua need.
+-- Needs key.thread, key.due, arg.thread_id, and what _wakeup.lua, _wish.lua and _person.lua
+-- need.
 local function end_park(t)
   t.due = ms(now)
   redis.call('HSET', key.thread, 'due', t.due)
-  if t.paused and wish_of(t) ~= 'stop' then return end
+  if is_kept_back(t) and wish_of(t) ~= 'stop' then return end
   redis.call('HSET', key.thread, 'wake', wake_at(t.wake, now))
   redis.call('ZADD', key.due, recheck_at(), arg.thread_id)
 end

@@ -7,7 +7,7 @@ local function queue_reply(t, batch, kind)
   redis.call('HSET', key.record, 'delivery', 'pending')
   if not put_reply(batch .. ' ' .. ms(now) .. ' ' .. kind .. ' ' .. arg.reply) then return end
   local is_held = arg.delivery_token == '' or redis.call('EXISTS', key.paused) == 1
-  set_head({}, batch, t.paused, is_held and '' or arg.delivery_token, arg.lease_ms)
+  set_head({}, batch, holds_replies(t), is_held and '' or arg.delivery_token, arg.lease_ms)
 end
 
 -- Until when the caller holds the delivery; '' if it does not.

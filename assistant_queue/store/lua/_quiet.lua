@@ -23,7 +23,8 @@ local step = 100
 
 -- Walk along the list until `most` messages that are not quiet were met, or `largest` messages:
 -- returns the number of places passed, and of messages in them. `cuts`: the messages are one batch,
--- which a reply of `say` ends ('after'), or that stands before it ('before').
+-- which a reply of `say` ends ('after'), or that stands before it ('before'), or that it has
+-- answered, and ends ('answered').
 local function walk(most, largest, length, cuts)
   local found, wanted = 0, 0
   for start = 0, length - 1, step do
@@ -34,7 +35,7 @@ local function walk(most, largest, length, cuts)
           return start + i, found + 1, 0
         end
         found = found + 1
-        if not is_quiet(entry) then wanted = wanted + 1 end
+        if not is_quiet(entry) and cuts ~= 'answered' then wanted = wanted + 1 end
         if wanted == most or found == largest then return start + i, found, wanted end
       end
     end

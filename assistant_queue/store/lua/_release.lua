@@ -4,8 +4,8 @@
 --   1. worker: nothing is pending, so release      2. producer: pending += m
 -- A message arrives before or after this step, never within: before, this step sees it; after, the
 -- thread is idle and the add writes the wake-up itself.
--- Needs key.thread, key.due, key.counters, key.guard (for arg.guard_id), and what _wakeup.lua and
--- _quiet.lua need.
+-- Needs key.thread, key.due, key.counters, key.guard (for arg.guard_id), and what _wakeup.lua,
+-- _quiet.lua and _person.lua need.
 
 -- A guard that was rewritten since the claim is left to fire: it finds nothing to do and RQ removes
 -- it.
@@ -21,7 +21,7 @@ local function release(t)
     redis.call('ZREM', key.due, arg.thread_id)
     drop_guard(t)
     redis.call('DEL', key.thread)
-    if t.paused then redis.call('HSET', key.thread, 'paused', '1') end
+    keep_pause(t)
     return 'idle'
   end
   redis.call('HDEL', key.thread, 'token', 'until', 'batch', 'bn', 'bk', 'phase', 'progress',
@@ -32,7 +32,8 @@ local function release(t)
   book(t.pk, kind, t.n)
   redis.call('HSET', key.thread,
     'state', 'pending', 'due', ms(due), 'pk', kind, 'last', arg.token or '')
-  if t.paused then
+  t.batch = nil
+  if is_kept_back(t) then
     redis.call('ZREM', key.due, arg.thread_id)
     drop_guard(t)
   elseif is_never(due) then

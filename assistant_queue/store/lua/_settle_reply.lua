@@ -1,7 +1,7 @@
 -- The head leaves the line: delivered, or to the failed list. The holder may deliver the next one
 -- at once, under the same token: a line drains with one round trip for each reply.
 -- Needs key.paused, key.scheduled, key.guard (for arg.guard_id), arg.token, arg.batch_id,
--- arg.lease_ms, arg.next, and what _outbox.lua needs.
+-- arg.lease_ms, arg.next, and what _outbox.lua and _person.lua need.
 
 local function next_reply()
   local entry = redis.call('LINDEX', key.outbox, 0)
@@ -23,12 +23,12 @@ local function leave_line(t, d)
       redis.call('DEL', key.delivering)
       redis.call('ZREM', key.deliveries, arg.thread_id)
     else
-      set_head(d, '', t.paused, '', '') -- unreadable: the next claim reports it
+      set_head(d, '', holds_replies(t), '', '') -- unreadable: the next claim reports it
     end
     return {''}
   end
   local stops = arg.next == '' or redis.call('EXISTS', key.paused) == 1
-  set_head(d, batch, t.paused, stops and '' or arg.token, arg.lease_ms)
+  set_head(d, batch, holds_replies(t), stops and '' or arg.token, arg.lease_ms)
   return next_reply()
 end
 

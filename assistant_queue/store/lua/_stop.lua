@@ -1,6 +1,16 @@
 -- Wish that the frozen batch of a thread ends for good.
--- Needs key.thread, key.due, key.counters, arg.thread_id, arg.wishes (the channel on which workers
--- are notified), and what _wakeup.lua, _due.lua and _wish.lua need.
+-- Needs key.thread, key.frozen, key.due, key.counters, arg.thread_id, arg.wishes (the channel on
+-- which workers are notified), and what _wakeup.lua, _due.lua, _quiet.lua and _wish.lua need.
+
+-- Whether there is a batch that a run answers. One without a message that wants a reply is only
+-- written to the conversation.
+local function is_stoppable(t)
+  if not t.batch or t.phase == 'delivering' then return false end
+  for _, entry in ipairs(redis.call('LRANGE', key.frozen, 0, -1)) do
+    if not is_marked(entry) then return true end
+  end
+  return false
+end
 
 local function wish_to_stop(t)
   if wish_of(t) ~= 'stop' then redis.call('HSET', key.thread, 'wished', ms(now)) end

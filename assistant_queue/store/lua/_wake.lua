@@ -2,7 +2,7 @@
 -- its way. The single recovery path for lost jobs, dead workers, expired leases and due retries.
 -- Idempotent: it only moves the time of the next check.
 -- Needs key.thread, key.due, key.counters, key.paused, arg.patience_ms, arg.search, and the keys of
--- _wakeup.lua, _due.lua, _rewind.lua and _wish.lua.
+-- _wakeup.lua, _due.lua, _rewind.lua, _wish.lua and _person.lua.
 
 -- Enqueued before and still in the queue: workers are busy, and another wake-up would not be
 -- faster. The search is bounded. A wake-up that is not found in a longer queue stands after the
@@ -30,7 +30,7 @@ local function wake_thread()
     if not due then return 'early' end
     if due > now then return 'rewound' end
   end
-  if not t.state or (t.paused and wish_of(t) ~= 'stop') then
+  if not t.state or (is_kept_back(t) and wish_of(t) ~= 'stop') then
     redis.call('ZREM', key.due, arg.thread_id)
     if not t.state and t.token and tonumber(t['until']) <= now then
       redis.call('HDEL', key.thread, 'token', 'until')

@@ -12,10 +12,10 @@
 -- max_chars.
 -- hold_ms: the window ends no earlier than this after now, unless that is more than hold_most_ms
 -- after its first message; 0 for no hold. A full window is not held.
--- wish: interrupt or steer, if mid_run is `wish`.
+-- wish: interrupt or steer, if mid_run is `wish`; none while a person answers the thread.
 -- over: of this very call, if it may be refused: a message that found its thread full, or busy with a
 -- batch, is not accepted when a copy of the call finds room.
---! include common wakeup events quiet join pace wish parked want
+--! include common wakeup events quiet person join pace wish parked want
 local known = redis.call('HMGET', key.message, 'thread', 'digest', 'nonce', 'due', 'job')
 if known[1] then
   -- redis-py repeats a command after a lost reply: the same nonce is the same call, not a second
@@ -96,7 +96,8 @@ if limits_chars then
   redis.call('HSET', key.message, 'chars', arg.chars)
 end
 
-if arg.mid_run == 'wish' and t.batch and t.phase ~= 'delivering' and not quiet then
+if arg.mid_run == 'wish' and t.batch and t.phase ~= 'delivering' and not quiet
+    and not is_taken_over(t) then
   want(t, arg.wish)
 end
 

@@ -9,7 +9,7 @@
 -- later than most_ms. poll_gap: ms from one poll of the queue to the next. The batch is due at once
 -- if a webhook about its run came before, or if there is a wish to stop or to interrupt it that the
 -- caller does not know.
---! include common wakeup wish park
+--! include common wakeup wish person park
 local t = read_thread()
 -- The same call again: its reply was lost.
 if not t.token and t.last == arg.token then return {'ok', t.due} end

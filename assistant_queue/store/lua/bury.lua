@@ -12,7 +12,7 @@
 -- reply, delivery_token: as those of finish.lua.
 -- open: ids of tool calls left unanswered at the provider, JSON or ''; the conversation's next
 -- batch answers them.
---! include common wakeup events quiet wish release outbox queue_reply journal counts audit
+--! include common wakeup events quiet wish person release outbox queue_reply journal counts audit
 local t = read_thread()
 if not holds(t) then
   if redis.call('HGET', key.record, 'token') == arg.token then

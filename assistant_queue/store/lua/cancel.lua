@@ -3,7 +3,7 @@
 -- KEYS: thread pending message due counters events feed
 -- ARGV: now thread_id message_id rev nonce result_ttl_ms events
 -- Returns {'cancelled'}; {'gone' | 'settled' | 'taken' | 'changed'}: nothing has changed
---! include common waiting events quiet chars
+--! include common waiting events quiet person chars
 local t = read_thread()
 local index = waiting_index(t)
 if type(index) == 'string' then
@@ -24,7 +24,7 @@ if t.n == 1 then
     -- Idle. The outstanding wake-up finds nothing to do.
     redis.call('ZREM', key.due, arg.thread_id)
     redis.call('DEL', key.thread)
-    if t.paused then redis.call('HSET', key.thread, 'paused', '1') end
+    keep_pause(t)
     if t.token then
       redis.call('HSET', key.thread, 'token', t.token, 'until', t['until'])
     end

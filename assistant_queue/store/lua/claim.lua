@@ -15,7 +15,7 @@
 -- A second call with the token that holds the lease returns the same claim. known: the record of
 -- batch_id, an id that only this call uses; only its presence counts. worker: of the job `taken`,
 -- or '' if RQ's own worker took it, or none did.
---! include common wakeup events quiet wish left air
+--! include common wakeup events quiet wish person left air
 local t = read_thread()
 if not t.state then
   if t.token then -- a direct call holds an idle thread; a dead one's lease is removed
@@ -73,7 +73,7 @@ if holds(t) then return claimed(t.wake, tonumber(t['until'])) end
 if is_late_copy() then return {'over'} end
 if arg.worker ~= '' and arg.taken == t.wake and t.queued then note_taken(tonumber(t.queued)) end
 local is_stopping = wish_of(t) == 'stop' -- sends nothing: a pause does not keep it
-if not is_stopping and (t.paused or redis.call('EXISTS', key.paused) == 1) then
+if not is_stopping and (is_kept_back(t) or redis.call('EXISTS', key.paused) == 1) then
   return {'paused'}
 end
 -- Refused: no retry is needed, because the holder writes the next wake-up when it finishes.
@@ -112,6 +112,23 @@ end
 
 local is_look = t.run ~= nil -- at a run in the air: no news
 leave_air(t)
+
+-- Messages that a person has answered want no reply of a run. The mark stands in the list, so that
+-- every worker that takes the batch, or its messages in another one, reads it.
+local function mark_answered(person)
+  local entries = redis.call('LRANGE', key.frozen, 0, -1)
+  local is_read, said = pcall(cjson.decode, entries[#entries] or '')
+  if is_read and type(said) == 'table' and said.w == 2 and type(said.a) == 'string' then
+    person = said.a
+  end
+  for i, entry in ipairs(entries) do
+    if not is_marked(entry) then
+      redis.call('LSET', key.frozen, i - 1,
+        '{"w":0,"p":' .. cjson.encode(person) .. ',' .. string.sub(entry, 2))
+    end
+  end
+end
+
 if not t.batch then
   if redis.call('EXISTS', key.pending) == 0 then return {'corrupt', 'pending', key.pending} end
   skip_cancelled(t)
@@ -122,6 +139,7 @@ if not t.batch then
     book(t.pk, 'cancelled', t.n)
     redis.call('ZREM', key.due, arg.thread_id)
     redis.call('DEL', key.thread)
+    keep_pause(t)
     return {'idle'}
   end
   -- A batch takes `max_take` messages. Cancelled ones between them are removed with it, and those
@@ -129,7 +147,10 @@ if not t.batch then
   -- ends where a reply of `say` is.
   local most, largest = tonumber(arg.max_take), tonumber(arg.largest)
   local take = places
-  if most < places or t.quiet then
+  local is_answered = is_spoken(t)
+  if is_answered then
+    take = walk(most, largest, places, 'answered')
+  elseif most < places or t.quiet then
     take = places == t.n and not t.quiet and most or walk(most, largest, places, 'after')
   end
   if take == places then
@@ -142,6 +163,7 @@ if not t.batch then
   end
   t.head = t.head + take
   t.bn = take - redis.call('LREM', key.frozen, 0, '')
+  if is_answered then mark_answered(string.match(t.spoken, '^%-?%d+ (.*)$')) end
   local left = count_left(t, take < places, t.bn)
   book(t.pk, nil, t.n - left)
   t.n = left

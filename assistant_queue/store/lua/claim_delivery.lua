@@ -9,7 +9,7 @@
 -- A second call with the token that holds the lease returns the same claim. expected: the time of
 -- the check that led to this call; it changes with every claim, so that no late copy of one takes a
 -- lease. guard: 1 if a wake-up has to fire when the lease expires, because no process may look.
---! include common wakeup outbox delivery_wake delivery_rewind
+--! include common wakeup person outbox delivery_wake delivery_rewind
 local t = read_thread()
 local d = read_delivery()
 local entry = redis.call('LINDEX', key.outbox, 0)
@@ -28,7 +28,7 @@ local score = redis.call('ZSCORE', key.deliveries, arg.thread_id)
 if not score or tonumber(score) ~= tonumber(arg.expected) or d.last == arg.token then
   return {'changed'}
 end
-if t.paused then
+if holds_replies(t) then
   redis.call('ZREM', key.deliveries, arg.thread_id)
   return {'paused'}
 end

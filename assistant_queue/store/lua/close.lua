@@ -5,7 +5,7 @@
 -- Returns {'ok'} or {'lost'}: nothing has changed
 -- ids: of the calls, a JSON list. news: the event's fields for those that were not settled, JSON. A
 -- settlement that comes later is refused. A second call changes nothing.
---! include common events parked
+--! include common events person parked
 local t = read_thread()
 if not holds(t) then return {'lost'} end
 for i, id in ipairs(cjson.decode(arg.ids)) do

@@ -6,7 +6,7 @@
 -- Returns {'settled', {next entry or '', its progress, ms until, now}} or {'lost'}: nothing has
 --         changed
 -- next: 1 if the caller delivers the next reply, too; then it holds the lease on it.
---! include common events outbox settle_reply journal counts
+--! include common events person outbox settle_reply journal counts
 local d = read_delivery()
 local word = settling(d)
 if word then return word end

@@ -11,7 +11,8 @@
 -- lost: 1 if version 0.1 stored the results, and they cannot be read any more.
 -- reply: the packed reply to deliver, '' for none. delivery_token: the lease of the delivery if the
 -- caller can deliver at once; it gets it if no other reply waits and nothing is paused.
---! include common wakeup events quiet wish results release outbox queue_reply journal counts audit
+--! include common wakeup events quiet wish person results release outbox queue_reply journal counts
+--! include audit
 local t = read_thread()
 if not holds(t) then
   -- The same call again: its reply was lost. A worker that claimed the thread since then has

@@ -3,7 +3,7 @@
 -- ARGV: now thread_id over_ms recheck_ms tick function origin stamp job_id events
 -- Returns {'flushed'}, or {'idle'}: no message waits that wants a reply, nothing has changed
 -- over: of this very call. A second one changes nothing: messages may have arrived since.
---! include common wakeup events quiet join
+--! include common wakeup events quiet person join
 local before = redis.call('GET', key.over)
 if before then return {before} end
 local t = read_thread()

@@ -9,7 +9,7 @@
 -- kind: of the event; it has run_id. If a message that wants a reply is left because of a limit,
 -- `interrupt_refused` says which. The messages are marked as members of the batch by the next write
 -- of progress. A late copy changes nothing.
---! include common events quiet wish left
+--! include common events quiet wish person left
 local t = read_thread()
 if not holds(t) then return {'lost'} end
 if is_late(t.number) then return {'ok', wish_of(t), redis.call('LRANGE', key.frozen, 0, -1)} end
@@ -76,6 +76,7 @@ end
 local function take(places)
   local most, largest = tonumber(arg.most) - wanted(), tonumber(arg.largest) - t.bn
   if places == 0 then return 0 end
+  if is_taken_over(t) or is_spoken(t) then return 0 end -- a person answers
   if most < 1 or largest < 1 then return 0, 'max_batch_size' end
   local count, found, wanting = walk(most, largest, places, 'before')
   local is_full = wanting == most or found == largest

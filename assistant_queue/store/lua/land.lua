@@ -5,7 +5,7 @@
 --         {'before'}: this webhook woke it already
 --         {'gone'}: the batch is not parked for this run any more; nothing is left of it in `runs`
 -- A paused thread stays paused.
---! include common wakeup wish parked air
+--! include common wakeup wish person parked air
 if redis.call('EXISTS', key.webhook) == 1 then return {'before'} end
 local t = read_thread()
 if not is_parked(t) or t.run ~= arg.run_id then

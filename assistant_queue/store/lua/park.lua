@@ -9,7 +9,7 @@
 -- is open, and the event that asks for an answer, a JSON list. life_ms: the life of a record.
 -- The batch is due at once if one of them was answered meanwhile, or if there is a wish to stop or to
 -- interrupt it that the caller does not know.
---! include common wakeup events wish park counts
+--! include common wakeup events wish person park counts
 local t = read_thread()
 -- The same call again: its reply was lost.
 if not t.token and t.last == arg.token then return {'ok', t.due} end

@@ -7,7 +7,7 @@
 -- Returns {'settled', {next entry or '', its progress, ms until, now}} or {'lost'}: nothing has
 --         changed
 -- word: undelivered or unknown. A fallback only leaves the line: its batch is in the failed list.
---! include common events outbox settle_reply journal counts
+--! include common events person outbox settle_reply journal counts
 local d = read_delivery()
 local word = settling(d)
 if word then return word end

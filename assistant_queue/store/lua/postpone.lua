@@ -7,7 +7,7 @@
 -- state is retrying (a back-off: the messages count as delayed) or held (the grace period of an
 -- ambiguous request: they count as active). A batch that is to be stopped, which the caller does not
 -- know, is due at once.
---! include common wakeup events wish counts
+--! include common wakeup events wish person counts
 local t = read_thread()
 -- The same call again: its reply was lost.
 if not t.token and t.last == arg.token then return {'ok', t.due} end
@@ -27,7 +27,7 @@ end
 redis.call('HDEL', key.thread, 'token', 'until', 'number', 'piece')
 redis.call('HSET', key.thread, 'state', arg.state, 'due', ms(due), 'phase', arg.phase,
   'progress', arg.progress, 'last', arg.token, 'deaths', '0', 'since', ms(now))
-if t.paused and wish_of(t) ~= 'stop' then
+if is_kept_back(t) and wish_of(t) ~= 'stop' then
   redis.call('ZREM', key.due, arg.thread_id)
 else
   redis.call('HSET', key.thread, 'wake', wake_at(t.wake, due))

@@ -4,7 +4,7 @@
 --       counts
 -- Returns {'ok', ms when it is due} or {'lost'}: nothing has changed
 -- A paused thread is not checked.
---! include common wakeup outbox delivery_wake counts
+--! include common wakeup person outbox delivery_wake counts
 local d = read_delivery()
 -- The same call again: its reply was lost.
 if not d.token and d.last == arg.token and d.batch == arg.batch_id then return {'ok', d.due} end
@@ -16,7 +16,7 @@ redis.call('HSET', key.delivering, 'due', ms(due), 'seen', ms(now), 'last', arg.
   'progress', arg.progress)
 if arg.guard ~= '' then wake_delivery_at(d.wake, due) end
 local t = read_thread()
-if t.paused then
+if holds_replies(t) then
   redis.call('ZREM', key.deliveries, arg.thread_id)
 else
   set_delivery_check(due)

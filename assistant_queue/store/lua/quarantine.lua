@@ -11,7 +11,7 @@
 -- kind: what `broken` should be. The hash of a broken thread is quarantined, too: its waiting
 -- messages are numbered anew; frozen messages move to the failed list, because their progress is
 -- unknown.
---! include common wakeup quiet counts
+--! include common wakeup quiet person counts
 for _, theirs in ipairs({{key.scheduled, 'zset'}, {key.queue, 'list'}, {key.queues, 'set'}}) do
   if is_foreign(theirs[1], theirs[2]) then return {'foreign', theirs[1]} end
 end
@@ -82,18 +82,19 @@ end
 
 -- Make the waiting messages a new pending thread: due at once, without a batch or a back-off. Some
 -- may want no reply (_quiet.lua).
-local function rebuild_thread(paused)
-  local entries, count, head = redis.call('LRANGE', key.pending, 0, -1), 0, 1
+local function rebuild_thread(t)
+  local entries, count, head, said = redis.call('LRANGE', key.pending, 0, -1), 0, 1, nil
   for i, entry in ipairs(entries) do
     if entry ~= '' then
       count = count + 1
+      if is_said(entry) then said = i end
       local id = count == 1 and readable(entry)
       local seq = id and redis.call('TYPE', message_key(id)).ok == 'hash'
         and redis.call('HGET', message_key(id), 'seq')
       if seq and is_number(seq) then head = tonumber(seq) - i + 1 end
     end
   end
-  if paused then redis.call('HSET', key.thread, 'paused', '1') end
+  keep_pause(t)
   redis.call('ZREM', key.due, arg.thread_id)
   if count == 0 then
     redis.call('DEL', key.pending)
@@ -102,7 +103,12 @@ local function rebuild_thread(paused)
   redis.call('HSET', key.thread, 'state', 'pending', 'due', ms(now), 'n', count, 'head', head,
     'first', ms(now), 'own_due', ms(now), 'pk', 'waiting', 'quiet', '1')
   book(nil, 'waiting', count)
-  if not paused then
+  t.batch, t.head, t.spoken = nil, head, nil
+  if is_taken_over(t) and said then
+    t.spoken = ms(head + said - 1) .. ' ' .. t.taken_by
+    redis.call('HSET', key.thread, 'spoken', t.spoken)
+  end
+  if not is_kept_back(t) then
     redis.call('HSET', key.thread, 'wake', wake_at(nil, now))
     redis.call('ZADD', key.due, ms(now + tonumber(arg.recheck_ms)), arg.thread_id)
   end
@@ -139,7 +145,7 @@ if arg.kind == 'thread' or arg.kind == 'pending' or arg.kind == 'frozen' then
   if is_foreign(key.pending, 'list') then move(key.pending) end
   if is_foreign(key.frozen, 'list') then move(key.frozen) end
   if redis.call('EXISTS', key.frozen) == 1 then bury(t) end
-  rebuild_thread(t.paused)
+  rebuild_thread(t)
 elseif kinds[arg.kind] and is_foreign(key.broken, kinds[arg.kind]) then
   move(key.broken)
 elseif arg.kind == 'outbox' then

@@ -5,7 +5,7 @@
 --       job_id
 -- Returns {'ok'} or {'gone'}: nothing has changed
 -- failed_at: of the failure that the caller has read: no late copy of the call returns a later one.
---! include common wakeup outbox delivery_wake
+--! include common wakeup person outbox delivery_wake
 local known = redis.call('HMGET', key.record, 'failed_at', 'returned_by')
 local entry = redis.call('HGET', key.reply, 'entry')
 if known[1] ~= arg.failed_at or not entry then
@@ -30,7 +30,7 @@ if head and is_leased(d) then
 else
   redis.call('LPUSH', key.outbox, entry)
   if d.batch and d.progress then d['s:' .. d.batch] = d.progress end
-  set_head(d, arg.batch_id, t.paused, '', '')
-  if not t.paused then wake_delivery_at(d.wake, now) end
+  set_head(d, arg.batch_id, holds_replies(t), '', '')
+  if not holds_replies(t) then wake_delivery_at(d.wake, now) end
 end
 return {'ok'}

@@ -6,7 +6,7 @@
 -- Returns {'ok'} or {'gone'}: nothing has changed
 -- entries: the packed messages, a JSON list, in order; the messages given are theirs, in the same
 -- order.
---! include common wakeup events quiet
+--! include common wakeup events quiet person
 if redis.call('HGET', key.record, 'state') ~= 'failed' then
   -- The same call again: its reply was lost. The record is gone, but the messages have the nonce.
   local by = rest_count > 0 and redis.call('HGET', rest_key(1), 'returned_by')
@@ -19,6 +19,13 @@ for i = #entries, 1, -1 do
   if is_marked(entries[i]) then redis.call('HSET', key.thread, 'quiet', '1') end
 end
 local head = t.head - #entries
+t.head = head
+for i, entry in ipairs(entries) do
+  if is_taken_over(t) and is_said(entry) and not is_spoken(t) then
+    t.spoken = ms(head + i - 1) .. ' ' .. t.taken_by
+    redis.call('HSET', key.thread, 'spoken', t.spoken)
+  end
+end
 for i = 1, rest_count do
   redis.call('HDEL', rest_key(i), 'batch')
   redis.call('HSET', rest_key(i), 'seq', ms(head + i - 1), 'returned_by', arg.nonce)
@@ -37,7 +44,7 @@ redis.call('HSET', key.thread, 'n', t.n + #entries, 'head', head, 'first', ms(no
   'own_due', ms(now), 'pk', kind)
 if not t.batch then
   redis.call('HSET', key.thread, 'state', 'pending', 'due', ms(now))
-  if not t.paused then
+  if not is_kept_back(t) then
     redis.call('HSET', key.thread, 'wake', wake_at(t.wake, now))
     redis.call('ZADD', key.due, recheck_at(), arg.thread_id)
   end

@@ -8,7 +8,7 @@
 -- revision: '' to remove it, else what the edited message is, packed, and its digest, JSON. It stays
 -- in the message's record until the holder of the lease makes it (revised.lua), or the batch ends.
 -- over: of this very call; a second one changes nothing, and gets the same reply.
---! include common wakeup due quiet wish parked want stop
+--! include common wakeup due quiet wish person parked want stop
 local before = redis.call('GET', key.over)
 if before then return {before} end
 local t = read_thread()

@@ -10,16 +10,8 @@ local before = redis.call('GET', key.over)
 if before then return {before} end
 local t = read_thread()
 
--- A batch without a message that wants a reply is only written to the conversation.
-local function is_answered()
-  for _, entry in ipairs(redis.call('LRANGE', key.frozen, 0, -1)) do
-    if not is_marked(entry) then return true end
-  end
-  return false
-end
-
 local word = 'none'
-if t.batch and t.phase ~= 'delivering' and is_answered() then
+if is_stoppable(t) then
   word = 'stopping'
   wish_to_stop(t)
 end

@@ -9,7 +9,7 @@
 -- Returns {'idle' | 'pending'} or {'lost'}: nothing has changed
 -- reply: '', because nothing is delivered. keep_anchor: 1 if nothing of the batch is in the conversation. open: ids of tool calls left
 -- unanswered at the provider, JSON or ''; the conversation's next batch answers them.
---! include common wakeup events quiet results release journal counts audit
+--! include common wakeup events quiet person results release journal counts audit
 local t = read_thread()
 if not holds(t) then
   -- The same call again: its reply was lost.

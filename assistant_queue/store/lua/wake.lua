@@ -7,5 +7,5 @@
 --         {'early'} it is not overdue   {'idle'}
 --         {'rewound'} nor is it now that its times are moved: Redis' clock was set back
 --         {'paused'} the whole queue is: its window was counted as over, no wake-up was enqueued
---! include common wakeup due quiet rewind wish wake
+--! include common wakeup due quiet rewind wish person wake
 return {wake_thread()}

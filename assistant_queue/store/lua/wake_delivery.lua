@@ -4,7 +4,7 @@
 -- ARGV: now thread_id spare_ms recheck_ms patience_ms search guard_ms function origin stamp job_id
 -- Returns {'woken'} a wake-up was enqueued   {'waiting'} one is in the queue already
 --         {'early'} it is not overdue   {'idle'}   {'paused'}
---! include common wakeup outbox delivery_wake
+--! include common wakeup person outbox delivery_wake
 local score = redis.call('ZSCORE', key.deliveries, arg.thread_id)
 if not score then return {'idle'} end
 if tonumber(score) > now - tonumber(arg.spare_ms) then return {'early'} end
@@ -14,7 +14,7 @@ if redis.call('EXISTS', key.outbox) == 0 then
   return {'idle'}
 end
 local t = read_thread()
-if t.paused then
+if holds_replies(t) then
   redis.call('ZREM', key.deliveries, arg.thread_id)
   return {'paused'}
 end

@@ -6,7 +6,7 @@
 -- Returns the reply of overdue.lua, with the word of wake.lua instead of the second ''. If another
 --         scheduler is the leader, or the queue is paused, the thread does not change and the word
 --         is ''
---! include common wakeup due quiet rewind wish wake look
+--! include common wakeup due quiet rewind wish person wake look
 local leads = is_leader()
 local word = ''
 if leads and redis.call('EXISTS', key.paused) == 0 then word = wake_thread() end

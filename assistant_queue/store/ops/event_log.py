@@ -284,13 +284,21 @@ def _unchanged(data: Mapping[str, Any]) -> dict[str, Any]:
     return dict(data)
 
 
+_OF_ACCOUNT = ("usage", "model", "tenant", "timeline", "answered_by")
+"""Fields of a reply's event that are published beside the result."""
+
+
 def _ready(data: Mapping[str, Any]) -> dict[str, Any]:
     names = ("batch_id", "run_id", "reply", "incomplete_reason")
     values: dict[str, Any] = {name: data[name] for name in names}
     if "account" in data:  # version 0.1 publishes none
         result = with_account(load_result(data), data["account"])
-        values |= {name: getattr(result, name) for name in ("usage", "model", "tenant", "timeline")}
+        values |= {name: getattr(result, name) for name in _OF_ACCOUNT}
     return {**values, "message_ids": tuple(data["message_ids"]), "replies": tuple(data["replies"])}
+
+
+def _taken_over(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {"by": data["by"], "instead_of": data["instead_of"] or None}
 
 
 def _stopped(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -364,6 +372,8 @@ _READERS: dict[str, tuple[Callable[..., Any], Callable[[Mapping[str, Any]], dict
     "reply_delivered": (models.ReplyDelivered, _delivered),
     "delivery_failed": (models.DeliveryFailed, _undelivered),
     "said": (models.TextSaid, _said),
+    "taken_over": (models.TakenOver, _taken_over),
+    "handed_back": (models.HandedBack, _unchanged),
     "run_stopped": (models.RunStopped, _stopped),
     "run_interrupted": (models.RunInterrupted, _joined),
     "interrupt_refused": (models.InterruptRefused, _unchanged),

@@ -189,7 +189,8 @@ def _read_thread(
     if thread.state is not ThreadState.IDLE or found.outbox.waiting:
         return found
     batch_id, outcome = yield from _newest_failed(namespace, name)
-    is_known = bool(outcome.state) or thread.is_paused or thread.is_leased
+    is_kept = thread.is_paused or bool(thread.person)
+    is_known = bool(outcome.state) or is_kept or thread.is_leased
     may_look = not isinstance(conversation, StoreError)
     return replace(
         found,

@@ -16,6 +16,7 @@ from assistant_queue.errors import StoreError
 from assistant_queue.store.calls import Namespace, reading, text, texts, whole_number
 from assistant_queue.store.ops.delivery_marks import OPEN
 from assistant_queue.store.ops.message_records import OUTCOME, result_of, state_of
+from assistant_queue.store.ops.takeovers import TAKEOVER, takeover_of
 
 THREAD = (
     "state",
@@ -30,7 +31,7 @@ THREAD = (
     "until",
     "deaths",
     "claimed",
-    "paused",
+    *TAKEOVER,
     "wake",
     "queued",
     "head",
@@ -40,6 +41,7 @@ THREAD = (
     "last",
     "asks",
     "since",
+    "spoken",
 )
 """Fields that are read of a thread."""
 _STATE = ("state", "until", "parked", "last")
@@ -92,6 +94,7 @@ def thread_facts(namespace: Namespace, thread_id: str, reply: Any) -> ThreadFact
         StoreError: This queue did not write it.
     """
     found = dict(zip(THREAD, needed(reply), strict=True))
+    is_paused, person, since_ms = takeover_of([found[name] for name in TAKEOVER])
     with reading(namespace.keys.thread(thread_id)):
         return ThreadFacts(
             state=ThreadState(state_of(*(found[name] for name in _STATE))),
@@ -106,7 +109,11 @@ def thread_facts(namespace: Namespace, thread_id: str, reply: Any) -> ThreadFact
             until_ms=whole_number(found["until"]),
             deaths=whole_number(found["deaths"]),
             claimed_ms=whole_number(found["claimed"]),
-            is_paused=bool(found["paused"]),
+            is_paused=is_paused,
+            person=person,
+            taken_ms=since_ms,
+            is_spoken=bool(found["spoken"])
+            and not is_before(found["spoken"].partition(" ")[0], found["head"]),
             wake_id=found["wake"],
             queued_ms=whole_number(found["queued"]),
             is_stopping=found["wish"] == f"{Wish.STOP} {found['batch']}"

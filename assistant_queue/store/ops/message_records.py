@@ -160,6 +160,7 @@ def _completed(status: MessageStatus, result: RunResult, delivery: DeliveryStatu
         attempts=result.attempts,
         usage=result.usage,
         delivery=delivery,
+        answered_by=result.answered_by,
     )
 
 

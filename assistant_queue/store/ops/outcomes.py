@@ -117,6 +117,7 @@ def _result_args(
                 model=result.model,
                 timeline=result.timeline,
                 keep_text=rules.keep_text,
+                answered_by=result.answered_by,
             )
         ),
         "result_ttl_ms": max(to_ms(rules.result_ttl_s), 1),

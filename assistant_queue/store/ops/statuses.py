@@ -42,6 +42,7 @@ from assistant_queue.store.ops.message_records import (
     waiting_status,
 )
 from assistant_queue.store.ops.sweeping import read_and_wake, sweep
+from assistant_queue.store.ops.takeovers import TAKEOVER, takeover_of
 
 _PAUSED_AT_ANY_TIME = "1"
 """The value that version 0.1 wrote while the queue was paused."""
@@ -184,7 +185,7 @@ def _paused_since(reply: Any) -> datetime | None:
     return None
 
 
-_THREAD = ("state", "n", "batch", "progress", "due", "until", "paused", "parked", "last")
+_THREAD = ("state", "n", "batch", "progress", "due", "until", "parked", "last", *TAKEOVER)
 _DELIVERING = ("due", "until", "progress")
 
 
@@ -217,7 +218,8 @@ def thread_status_of(namespace: Namespace, thread_id: str, replies: Sequence[Any
     with reading(namespace.keys.thread(thread_id)):
         delivery_due, delivery_until, delivery_progress = texts(delivery)
         delivery_ms = delivery_until or delivery_due
-        state, count, batch, progress_text, due, until, paused, parked, last = texts(reply)
+        state, count, batch, progress_text, due, until, parked, last, *takeover = texts(reply)
+        is_paused, person, since_ms = takeover_of(takeover)
         due_ms = until or due
         progress = Progress.load(progress_text if batch else "")
         return ThreadStatus(
@@ -228,8 +230,10 @@ def thread_status_of(namespace: Namespace, thread_id: str, replies: Sequence[Any
             run_id=progress.run_id,
             due_at=time_of(int(due_ms or 0)),
             attempts=progress.attempts,
-            paused=bool(paused),
+            paused=is_paused,
             delivering_count=int(in_outbox),
             delivery_due_at=moment(int(delivery_ms)) if delivery_ms else None,
             delivery_error=DeliveryState.load(delivery_progress).error,
+            taken_over_by=person or None,
+            taken_over_since=time_of(since_ms),
         )

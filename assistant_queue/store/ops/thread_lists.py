@@ -12,6 +12,7 @@ from assistant_queue.store.ops.failures import list_all_failed
 from assistant_queue.store.ops.message_records import state_of
 from assistant_queue.store.ops.statuses import thread_calls, thread_status_of
 from assistant_queue.store.ops.sweeping import scored
+from assistant_queue.store.ops.takeovers import TAKEOVER, takeover_of
 from assistant_queue.store.quarantine import literal
 
 STATES: tuple[str, ...] = get_args(ThreadFilter)
@@ -29,15 +30,17 @@ def list_threads(
 ) -> Operation[list[ThreadStatus]]:
     """Return threads that are not idle, in the order of the time at which they are checked.
 
-    Paused threads are not in that order: all keys of threads are scanned for them, and they come
-    by name. Parked ones are those with a batch that waits for an answer from outside, or for its
-    run, in that order, and then those with a batch in the failed list that was parked.
+    Threads that are paused, or taken over, are not in that order: all keys of threads are scanned
+    for them, and they come by name. Parked ones are those with a batch that waits for an answer
+    from outside, or for its run, in that order, and then those with a batch in the failed list that
+    was parked.
 
     Raises:
         InvalidArgument: `after` is not in the list any more.
     """
-    if state in {"paused", "parked"}:
-        found = yield from (_paused(namespace) if state == "paused" else _parked(namespace))
+    if state in {"paused", "taken_over", "parked"}:
+        is_parked = state == "parked"
+        found = yield from (_parked(namespace) if is_parked else _marked(namespace, state))
         if order == "newest_due":
             found.reverse()
         start = _after(found, after) if after is not None else 0
@@ -99,16 +102,18 @@ def read_threads(namespace: Namespace, ids: list[str]) -> Operation[list[ThreadS
     return rows
 
 
-def _paused(namespace: Namespace) -> Operation[list[str]]:
+def _marked(namespace: Namespace, state: str | None) -> Operation[list[str]]:
+    """Return the threads that are paused by themselves, or those that are taken over."""
     prefix = namespace.keys.thread("")
     found: set[str] = set()
     cursor = 0
     while True:
         cursor, names = yield plain("SCAN", cursor, "MATCH", literal(prefix) + "*", "COUNT", _CHUNK)
-        marks = yield from each([plain("HGET", name, "paused") for name in names])
-        found |= {
-            text(name)[len(prefix) :] for name, mark in zip(names, marks, strict=True) if mark
-        }
+        marks = yield from each([plain("HMGET", name, *TAKEOVER) for name in names])
+        for name, mark in zip(names, marks, strict=True):
+            is_paused, person, _ = takeover_of(texts(mark or [""] * len(TAKEOVER)))
+            if person if state == "taken_over" else is_paused:
+                found.add(text(name)[len(prefix) :])
         cursor = int(cursor)
         if cursor == 0:
             return sorted(found)

@@ -47,7 +47,7 @@ def read_line(namespace: Namespace, thread_id: str) -> Operation[WaitingLine]:
     queue_paused, thread_paused, length, pace = yield from each(
         [
             plain("EXISTS", keys.paused),
-            plain("HGET", keys.thread(thread_id), "paused"),
+            plain("HGET", keys.thread(thread_id), "paused"),  # or taken over
             plain("LLEN", wakeups.queue_key(namespace.prefix)),
             plain("HGET", keys.counters, "pace"),
         ]
