@@ -27,7 +27,8 @@ def check_command(words: list[str]) -> dict[str, str]:
     known = {name for parameter in command.params for name in parameter.opts}
     given = words[2:]
     assert {word for word in given if word.startswith("--")} <= known
-    return dict(zip(given[::2], given[1::2], strict=True))
+    pairs = zip(given, [*given[1:], "--"], strict=True)
+    return {name: "" if value.startswith("--") else value for name, value in pairs if "--" in name}
 
 
 def manifests() -> list[dict[str, Any]]:
@@ -37,11 +38,14 @@ def manifests() -> list[dict[str, Any]]:
 def test_every_manifest_is_named_on_the_page() -> None:
     for path in DEPLOY.iterdir():
         assert f"../deploy/{path.name}" in PAGE
+    named = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    for path in (DEPLOY / "stack").iterdir():
+        assert f"deploy/stack/{path.name}" in named
 
 
 def test_pods_run_our_command_and_are_given_the_time_to_stop() -> None:
     deployments = [one for one in manifests() if one["kind"] == "Deployment"]
-    assert len(deployments) == 2
+    assert len(deployments) == 3
     for one in deployments:
         spec = one["spec"]["template"]["spec"]
         assert (
@@ -69,10 +73,18 @@ def test_workers_are_counted_by_the_list_that_wake_ups_go_to() -> None:
     assert scaled["spec"]["minReplicaCount"] >= 1
 
 
-def test_the_compose_file_can_be_read() -> None:
+def test_services_of_the_compose_file_run_our_commands() -> None:
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
-    assert set(compose["services"]) == {"redis", "worker"}
-    assert "noeviction" in compose["services"]["redis"]["command"]
+    services = compose["services"]
+    assert "noeviction" in services["redis"]["command"]
+    ours = {name for name, one in services.items() if "build" in one}
+    assert ours == {"worker", "web", "audit-tables", "model"}
+    for name in ours - {"model", "audit-tables"}:
+        check_command(services[name]["command"])
+        assert services[name]["healthcheck"]["test"][0] == "CMD"
+    for name, one in services.items():
+        for port in one.get("ports", []):
+            assert port.startswith("127.0.0.1:"), f"{name} is reached from other machines"
 
 
 def test_the_unit_runs_our_command_and_is_given_the_time_to_stop() -> None:

@@ -13,6 +13,7 @@ import sys
 import threading
 
 from assistant_queue.testing.provider import NAMED, StandInProvider, echo
+from assistant_queue.testing.provider.loopback import LOOPBACK
 from assistant_queue.testing.provider.script import ModelScript
 
 
@@ -50,6 +51,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="assistant_queue.testing.provider", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument(
+        "--host", default=LOOPBACK, help="the IPv4 address to listen at; 0.0.0.0 in a container"
+    )
+    parser.add_argument(
         "--model",
         type=model_of,
         default=echo,
@@ -70,6 +74,7 @@ def main() -> None:
     where_to = {
         "api_key": options.api_key,
         "port": options.port,
+        "host": options.host,
         "personality": options.personality,
     }
     with StandInProvider(options.model, latency=options.latency, **where_to) as provider:

@@ -17,6 +17,9 @@ T = TypeVar("T")
 _BACKLOG = 4096
 # Chosen: longer than any test, so that no idle connection is closed under a client that is about to
 # use it again.
+LOOPBACK = "127.0.0.1"
+"""The address of a server of this machine's own."""
+
 _KEEP_ALIVE_S = 3600
 _START_TIMEOUT_S = 60.0
 _TURNS_OF_ACCEPTING = 5
@@ -73,14 +76,21 @@ class LoopbackServer:
     3. `stop` closes everything and joins the thread. Both are idempotent.
     """
 
-    def __init__(self, build: Callable[[Callable[[Any], None]], ASGIApp], port: int = 0) -> None:
+    def __init__(
+        self,
+        build: Callable[[Callable[[Any], None]], ASGIApp],
+        port: int = 0,
+        host: str = LOOPBACK,
+    ) -> None:
         """Prepare a server; nothing runs yet.
 
         Args:
             build: Makes the application, given what closes the connection of a peer.
             port: 0 takes a free one.
+            host: The IPv4 address to listen at.
         """
         self._build = build
+        self._host = host
         self._wanted_port = port
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -101,7 +111,7 @@ class LoopbackServer:
         # answer waits 40 ms.
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(("127.0.0.1", self._wanted_port))
+        listening.bind((self._host, self._wanted_port))
         self.port = listening.getsockname()[1]
         self._thread = threading.Thread(
             target=self._run, args=(listening,), name="stand-in-provider", daemon=True

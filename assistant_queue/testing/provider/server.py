@@ -15,7 +15,7 @@ from assistant_queue.testing.provider.faults import Fault
 from assistant_queue.testing.provider.gates import Gate, Point
 from assistant_queue.testing.provider.invariants import Oracle
 from assistant_queue.testing.provider.log import Request, RunRecord
-from assistant_queue.testing.provider.loopback import LoopbackServer, Served
+from assistant_queue.testing.provider.loopback import LOOPBACK, LoopbackServer, Served
 from assistant_queue.testing.provider.models_api import ModelsApi
 from assistant_queue.testing.provider.personalities import personality_of
 from assistant_queue.testing.provider.personality import Personality
@@ -63,6 +63,7 @@ class StandInProvider(Served, Oracle):
         background_kept_for: float = _BACKGROUND_KEPT_FOR_S,
         api_key: str | None = None,
         port: int = 0,
+        host: str = LOOPBACK,
     ) -> None:
         """Describe a provider; nothing runs before `start`.
 
@@ -78,6 +79,7 @@ class StandInProvider(Served, Oracle):
                 retrieved; what it left in a conversation stays.
             api_key: The only key accepted; None makes one up.
             port: 0 takes a free one.
+            host: The IPv4 address to listen at: 0.0.0.0 in a container, for those beside it.
 
         Raises:
             UnknownPersonality: No server of this name is known.
@@ -106,7 +108,7 @@ class StandInProvider(Served, Oracle):
             *ModelsApi().operations(),
         ]
         self._server = LoopbackServer(
-            lambda drop: build_app(operations, self._world, self.api_key, drop), port
+            lambda drop: build_app(operations, self._world, self.api_key, drop), port, host
         )
 
     def start(self) -> None:
