@@ -59,7 +59,7 @@ class Stack:
         """Return the file with the variables that Compose would put in."""
 
         def value(match: re.Match[str]) -> str:
-            name, kind, rest = match[1], match[2], match[3]
+            name, kind, rest = match.groups()
             given = self.elsewhere(self.variables.get(name, ""))
             assert given or kind == ":-", f"{name} is required"
             return given or rest

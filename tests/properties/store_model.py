@@ -965,11 +965,13 @@ class StoreMachine(RuleBasedStateMachine):
         reason = ""
         for place, message in enumerate(model.pending):
             if message in self.said:
-                count, reason = place, "say"
+                count = place
+                reason = "say"
                 break
             left -= message not in self.quiet
             if not left:
-                count, reason = place + 1, "max_batch_size"
+                count = place + 1
+                reason = "max_batch_size"
                 break
         chars = sum(len(self.messages[one][1]) for one in model.batch or [])
         for place, message in enumerate(model.pending[:count]):
