@@ -7,6 +7,7 @@ process that reads an option: the producer (it calls `add_message_to_thread`), t
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import logging
 import math
@@ -111,6 +112,17 @@ def _env(name: str, *others: str) -> AliasChoices:
 def _variables_of(alias: Any) -> Sequence[Any]:
     """Return the variables among the names of an alias: all but the option's own."""
     return alias.choices[1:] if isinstance(alias, AliasChoices) else ()
+
+
+@functools.cache
+def _documented_variables(settings_cls: type[BaseSettings]) -> frozenset[str]:
+    """Return all variables that are read, in lower case."""
+    aliases = {name: field.validation_alias for name, field in settings_cls.model_fields.items()}
+    return frozenset(
+        str(one).lower()
+        for name, alias in aliases.items()
+        for one in _variables_of(alias) or [f"{ENV_PREFIX}{name}"]
+    )
 
 
 class BackoffOptions(BaseModel):
@@ -490,17 +502,11 @@ class Config(BaseSettings):
 
         The bare name of an option with an alias is not read: it may be another program's variable.
         """
-        documented = {
-            str(one).lower()
-            for field in settings_cls.model_fields.values()
-            for one in _variables_of(field.validation_alias)
-        }
-        kept = env_settings.env_vars.items()
-        env_settings.env_vars = {
-            name: value
-            for name, value in kept
-            if name not in settings_cls.model_fields or name in documented
-        }
+        documented = _documented_variables(settings_cls)
+        found = {name: value for name, value in env_settings.env_vars.items() if name in documented}
+        if not found:
+            return (init_settings,)  # the other source asks for each option, for milliseconds
+        env_settings.env_vars = found
         return init_settings, env_settings
 
     @field_validator("*", mode="before")
