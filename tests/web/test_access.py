@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import threading
 import time
@@ -34,6 +35,7 @@ from tests.web.listening import listening
 Asgi = Callable[..., httpx.AsyncClient]
 
 
+@functools.cache
 def operations() -> list[tuple[str, str, str]]:
     """Method, address and action of every route, from the document."""
     app = create_app(AssistantMessageQueue(model="any"), authorize=allow_all)
@@ -44,7 +46,6 @@ def operations() -> list[tuple[str, str, str]]:
     return found
 
 
-OPERATIONS = operations()
 NAMES = {"thread_id": "t", "message_id": "m", "run_id": "resp_0", "batch_id": "b"}
 BODIES = {
     "/api/chat": {"thread_id": "t", "message": "Hi!"},
@@ -53,10 +54,10 @@ BODIES = {
 
 
 def test_every_action_belongs_to_a_route_and_every_route_to_an_action() -> None:
-    assert {action for _, _, action in OPERATIONS} == {action.value for action in Action} - {
+    assert {action for _, _, action in operations()} == {action.value for action in Action} - {
         Action.INSTRUCT.value
     }
-    assert len(OPERATIONS) >= 25
+    assert len(operations()) >= 25
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ async def test_whatever_is_not_a_yes_is_a_no(
 
     monkeypatch.setattr(client.service.queue._store, "run", touched)
     expected = {NotAuthenticated: 401, ZeroDivisionError: 500}.get(type(answer), 403)
-    for method, path, action in OPERATIONS:
+    for method, path, action in operations():
         asked.clear()
         said = BODIES.get(path, {"message": "Hi!"}) if method in {"POST", "PATCH"} else None
         got = await client.request(method, path.format(**NAMES), json=said, headers={"x-who": "me"})
