@@ -693,10 +693,11 @@ class World:
         return None
 
     def _save(self, phase: Phase, progress: Progress) -> None:
-        if phase is not self.phase or progress.dump() != self.progress.dump():
+        stored = progress.dump()
+        if phase is not self.phase or stored != self.progress.dump():
             self.deaths = 0
         self.phase = phase
-        self.progress = Progress.load(progress.dump())
+        self.progress = Progress.load(stored)
 
 
 __all__ = [
