@@ -70,13 +70,19 @@ def lossy_pair(pair: Pair) -> Iterator[LossyRedis]:
     relay.close()
 
 
-def lose_everywhere(lossy: LossyRedis, scenario: Callable[[int], None]) -> set[str]:
-    """The scenario once for each of its commands, with that command's answer lost; what kinds of commands those were."""
+def lose_everywhere(
+    lossy: LossyRedis, scenario: Callable[[int], None], *, from_the_start: bool = True
+) -> set[str]:
+    """Play the scenario once for each of its commands, with the answer to that one lost.
+
+    Return the kinds of these commands. A scenario that does not count from its start calls
+    `lossy.lose` itself.
+    """
     kinds: set[str] = set()
     number = 0
     while True:
         number += 1
-        lossy.lose(number)
+        lossy.lose(number if from_the_start else 0)
         scenario(number)
         if lossy.lost is None:
             assert number > 3

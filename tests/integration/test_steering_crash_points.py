@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from assistant_queue import Batch
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.harness import Crash
+from assistant_queue.testing.provider import Reply
 from tests.conftest import RedisServer
 from tests.integration.test_crash_points import TEXTS, Bot, with_tools
 
@@ -21,8 +22,16 @@ PLACES = [("before Start", 1), ("before Answer", 1), ("before Submit", 2)]
 class WishesAndDies:
     """Makes a wish at a place, and dies at the k-th point after it; `passed` counts them."""
 
-    def __init__(self, bot: Bot, wish: str, place: tuple[str, int], number: int) -> None:
+    def __init__(
+        self,
+        bot: Bot,
+        wish: str,
+        place: tuple[str, int],
+        number: int,
+        at_the_wish: Callable[[], object] = lambda: None,
+    ) -> None:
         self._bot = bot
+        self._at_the_wish = at_the_wish
         self._wish = wish
         self._place = place
         self._number = number
@@ -45,6 +54,7 @@ class WishesAndDies:
 
     def _make(self) -> None:
         self._is_made = True
+        self._at_the_wish()
         queue = self._bot.queue
         if self._wish == "stop":
             self.was_stopped = queue.stop("t")
@@ -52,10 +62,15 @@ class WishesAndDies:
             queue.add_message_to_thread("t", "meanwhile", mid_run=self._wish)  # type: ignore[arg-type]
 
 
+def with_tools_but_late(turn: Any) -> Any:
+    """Call tools in a batch that gets a wish; what comes after it shows that the thread lives."""
+    return Reply("at once") if turn.user_texts[-1:] == ["late"] else with_tools(turn)
+
+
 @pytest.fixture
 def provider() -> Iterator[StandInProvider]:
     with StandInProvider(latency=0) as standing:
-        standing.model = with_tools
+        standing.model = with_tools_but_late
         yield standing
         assert standing.model_errors == ()
 
@@ -81,11 +96,18 @@ def test_a_death_at_every_step_after_a_wish(  # noqa: PLR0917 - fixtures and cas
             died = live_through(bot, wish, place, number, seen)
 
 
-def live_through(bot: Bot, wish: str, place: tuple[str, int], number: int, seen: int) -> str:
+def live_through(  # noqa: PLR0917 - what is the same in all scenarios, and what is not
+    bot: Bot,
+    wish: str,
+    place: tuple[str, int],
+    number: int,
+    seen: int,
+    at_the_wish: Callable[[], object] = lambda: None,
+) -> str:
     """Make the wish, die at the point (0: do not), check all; return the point's name."""
     queue = bot.queue
     ids = [queue.add_message_to_thread("t", text).message_id for text in TEXTS]
-    dying = WishesAndDies(bot, wish, place, number)
+    dying = WishesAndDies(bot, wish, place, number, at_the_wish)
     try:
         bot.work(dying)
     except Crash:

@@ -9,8 +9,8 @@ import pytest
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.chaos.fault_plans import ACTIONS
 from tests.conftest import RedisServer
-from tests.integration.test_crash_points import Bot, with_tools
-from tests.integration.test_steering_crash_points import live_through
+from tests.integration.test_crash_points import Bot
+from tests.integration.test_steering_crash_points import live_through, with_tools_but_late
 
 READS = {
     "responses": ["responses.cancel", "responses.retrieve", "items.list"],
@@ -33,7 +33,7 @@ PLACES = [("before Save", 1), ("before Start", 1), ("before Submit", 1)]
 @pytest.fixture
 def provider() -> Iterator[StandInProvider]:
     with StandInProvider(latency=0) as standing:
-        standing.model = with_tools
+        standing.model = with_tools_but_late
         yield standing
         assert standing.model_errors == ()
 

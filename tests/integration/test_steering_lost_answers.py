@@ -1,4 +1,7 @@
-"""Lose the answer to each Redis command of a stop, an interrupt and a steer: it happens once."""
+"""Lose the answer to each Redis command of a stop, an interrupt and a steer: it happens once.
+
+From the wish on: the commands before it are those of `test_lost_replies`.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,19 @@ import pytest
 from assistant_queue.testing import StandInProvider
 from tests.conftest import RedisServer
 from tests.integration.lossy_redis import LossyRedis
-from tests.integration.test_crash_points import Bot, with_tools
+from tests.integration.test_crash_points import Bot
 from tests.integration.test_lost_replies import LEASE_S, lose_everywhere
-from tests.integration.test_steering_crash_points import WISHES, live_through
+from tests.integration.test_steering_crash_points import (
+    WISHES,
+    live_through,
+    with_tools_but_late,
+)
 
 
 @pytest.fixture
 def provider() -> Iterator[StandInProvider]:
     with StandInProvider(latency=0) as standing:
-        standing.model = with_tools
+        standing.model = with_tools_but_late
         yield standing
         assert standing.model_errors == ()
 
@@ -38,6 +45,7 @@ def test_a_wish_survives_the_loss_of_any_answer(
         seen = len(provider.runs)
         bot = Bot(lossy.url, f"{prefix}-{number}", provider, protocol, lock_duration=LEASE_S)
         with bot.queue:
-            live_through(bot, wish, ("before Answer", 1), 0, seen)
+            place = ("before Answer", 1)
+            live_through(bot, wish, place, 0, seen, lambda: lossy.lose(number))
 
-    assert "EVALSHA" in lose_everywhere(lossy, scenario)
+    assert "EVALSHA" in lose_everywhere(lossy, scenario, from_the_start=False)
