@@ -43,8 +43,8 @@ PRELOADED = (
 PACKAGES = ("backends", "client", "config", "core", "store", "worker")
 """Our packages that a worker imports."""
 
-Streams = tuple[int, int]
-"""File descriptors of stdout and stderr."""
+Streams = tuple[int, int, int]
+"""File descriptors of stdin, stdout and stderr."""
 
 
 # --- in the test's process ------------------------------------------------------------------------
@@ -58,15 +58,13 @@ class ForkedProcess(subprocess.Popen[Any]):
     """
 
     def __init__(
-        self, args: Sequence[str], pid: int, status: socket.socket, *, stdout: Any, stderr: Any
+        self, args: Sequence[str], pid: int, status: socket.socket, streams: Sequence[Any]
     ) -> None:
         self.args = args
         self.pid = pid
-        self.stdin = None
-        self.stdout = stdout
-        self.stderr = stderr
+        self.stdin, self.stdout, self.stderr = streams
         self.returncode: int | None = None
-        self.text_mode = isinstance(stdout or stderr, io.TextIOBase)
+        self.text_mode = any(isinstance(one, io.TextIOBase) for one in streams)
         self._child_created = True
         self._communication_started = False
         self._input = None
@@ -122,6 +120,7 @@ class ForkServer:
         env: Mapping[str, str],
         stdout: int | IO[Any],
         stderr: int | IO[Any] = subprocess.STDOUT,
+        stdin: int = subprocess.DEVNULL,
         cwd: str | Path | None = None,
         text: bool = False,
     ) -> ForkedProcess:
@@ -129,7 +128,7 @@ class ForkServer:
         words = [str(word) for word in command]
         ours, its = socket.socketpair()
         with contextlib.ExitStack() as to_close, its:
-            theirs, streams = _descriptors(stdout, stderr, to_close, text=text)
+            theirs, streams = _descriptors((stdin, stdout, stderr), to_close, text=text)
             request = {"command": words, "env": dict(env), "cwd": str(cwd or Path.cwd())}
             said = json.dumps(request).encode()
             with self._lock:
@@ -138,7 +137,7 @@ class ForkServer:
                 self._socket.sendall(said)
                 pid = int.from_bytes(self._socket.recv(LENGTH_BYTES))
         assert pid, "the fork server has ended"
-        return ForkedProcess(words, pid, ours, stdout=streams[0], stderr=streams[1])
+        return ForkedProcess(words, pid, ours, streams)
 
     def close(self) -> None:
         self._socket.close()
@@ -158,25 +157,53 @@ def start(command: Sequence[str | Path], **options: Any) -> ForkedProcess:
     return _server().start(command, **options)
 
 
+def run(
+    command: Sequence[str | Path],
+    *,
+    env: Mapping[str, str],
+    cwd: str | Path | None = None,
+    said: str = "",
+    timeout: float,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command until it ends, as `subprocess.run` does; `said` is its input."""
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with start(command, env=env, cwd=cwd, text=True, **pipes) as process:
+        try:
+            out, err = process.communicate(said, timeout=timeout)
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
 def _descriptors(
-    stdout: int | IO[Any], stderr: int | IO[Any], to_close: contextlib.ExitStack, *, text: bool
+    streams: tuple[int, int | IO[Any], int | IO[Any]],
+    to_close: contextlib.ExitStack,
+    *,
+    text: bool,
 ) -> tuple[Streams, list[IO[Any] | None]]:
-    """Return what the child writes to, and our ends of its pipes."""
+    """Return what the child reads and writes, and our ends of its pipes."""
     theirs: list[int] = []
     ours: list[IO[Any] | None] = []
-    for stream in (stdout, stderr):
-        reader: IO[Any] | None = None
+    for number, stream in enumerate(streams):
+        pipe: IO[Any] | None = None
         if stream == subprocess.PIPE:
             read_end, write_end = os.pipe()
-            to_close.callback(os.close, write_end)
-            reader = os.fdopen(read_end, "r" if text else "rb")
+            its, own, mode = (
+                (read_end, write_end, "w") if number == 0 else (write_end, read_end, "r")
+            )
+            to_close.callback(os.close, its)
+            pipe = os.fdopen(own, mode if text else f"{mode}b")
+        elif stream == subprocess.DEVNULL:
+            its = os.open(os.devnull, os.O_RDWR)
+            to_close.callback(os.close, its)
         elif stream == subprocess.STDOUT:
-            write_end = theirs[0]
+            its = theirs[1]
         else:
-            write_end = stream if isinstance(stream, int) else stream.fileno()
-        theirs.append(write_end)
-        ours.append(reader)
-    return (theirs[0], theirs[1]), ours
+            its = stream if isinstance(stream, int) else stream.fileno()
+        theirs.append(its)
+        ours.append(pipe)
+    return (theirs[0], theirs[1], theirs[2]), ours
 
 
 # --- in the server --------------------------------------------------------------------------------
@@ -227,7 +254,7 @@ class _Server:
             self._report()
 
     def _answer(self) -> list[str] | None:
-        head, descriptors, *_ = socket.recv_fds(self._requests, LENGTH_BYTES, 3)
+        head, descriptors, *_ = socket.recv_fds(self._requests, LENGTH_BYTES, 4)
         if not head:
             raise SystemExit
         length = int.from_bytes(head)
@@ -258,7 +285,7 @@ class _Server:
             if one is not None:
                 one.close()
         os.setsid()
-        for number, descriptor in enumerate(streams, start=1):
+        for number, descriptor in enumerate(streams):
             os.dup2(descriptor, number)
         for descriptor in set(streams):
             os.close(descriptor)

@@ -28,6 +28,7 @@ from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import refuse
 from assistant_queue.worker import health_server
 from assistant_queue.worker.asyncio_worker import AsyncioWorker
+from tests import fork_server
 from tests.conftest import PATIENCE_S, RedisServer, free_port
 from tests.integration.conftest import wait_until
 from tests.integration.terminal import line_of, seen_in_a_terminal, wait_for_line
@@ -70,9 +71,22 @@ class Command:
         }
 
     def run(self, *args: str, said: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run a command until it ends; as a child of the fork server, unless RQ reads a variable.
+
+        RQ reads the beginning of its keys when it is imported.
+        """
+        environment = {**self.environment, **variables}
+        if "RQ_KEY_PREFIX" not in environment:
+            return fork_server.run(
+                self._command(*args),
+                env=environment,
+                cwd=self.directory,
+                said=said,
+                timeout=PATIENCE_S,
+            )
         return subprocess.run(
             self._command(*args),
-            env={**self.environment, **variables},
+            env=environment,
             cwd=self.directory,
             input=said,
             capture_output=True,

@@ -130,6 +130,22 @@ def test_an_error_ends_it_as_an_interpreter_does(start: Any) -> None:
     assert to_stderr.rstrip().endswith("ZeroDivisionError: division by zero")
 
 
+@pytest.mark.parametrize("said", ["", "two\nlines", "x" * 1_000_000], ids=len)
+def test_a_command_that_is_run_reads_what_it_is_given_and_ends(said: str) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; print(len(sys.stdin.read())); sys.exit('to stderr')",
+    ]
+    forked = fork_server.run(command, env=os.environ, said=said, timeout=PATIENCE_S)
+    popen = subprocess.run(
+        command, input=said, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
+    assert vars(forked) == vars(popen) == {
+        "args": command, "returncode": 1, "stdout": f"{len(said)}\n", "stderr": "to stderr\n"
+    }  # fmt: skip
+
+
 def test_a_child_of_the_server_has_no_imports_to_make() -> None:
     code = "import sys; print({'openai', 'rq.worker', 'redis'} <= sys.modules.keys())"
     process = fork_server.start(
