@@ -31,6 +31,16 @@ WORKERS = ("asyncio", "forking")
 CLASSES = {"forking": "assistant_queue.Worker", "rq simple": "rq.SimpleWorker"}
 
 
+start_process: Callable[..., subprocess.Popen[Any]] = subprocess.Popen
+"""Starts what rows measure. The suite, which measures nothing, forks it instead."""
+
+
+def _piped(stderr: Any) -> dict[str, Any]:
+    """Return options of a process that is spoken with."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": stderr}
+    return {**pipes, "cwd": ROOT, "env": {**os.environ}, "text": True}
+
+
 class LeanProvider:
     """The provider of `tests.benchmarks.lean_provider`, as a benchmark sees it."""
 
@@ -156,7 +166,7 @@ class Bench:
             "PYTHONPATH": str(ROOT),
         }
         with self.log.open("ab") as log:
-            process = subprocess.Popen(
+            process = start_process(
                 [sys.executable, *command],
                 cwd=ROOT,
                 env=environment,
@@ -185,9 +195,7 @@ class Bench:
             "--host",
             host,
         ]
-        with subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as process:
+        with self.log.open("ab") as log, start_process(command, **_piped(log)) as process:
             assert process.stdin is not None
             assert process.stdout is not None
             try:
@@ -211,10 +219,11 @@ class Bench:
             f"{provider.url}/v1",
             *words,
         ]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"bare {options}: {done.stderr[-2000:]}")
-        taken: dict[str, Any] = json.loads(done.stdout)
+        with start_process(command, **_piped(subprocess.PIPE)) as process:
+            out, err = process.communicate("")
+        if process.returncode:
+            raise RuntimeError(f"bare {options}: {err[-2000:]}")
+        taken: dict[str, Any] = json.loads(out)
         return taken
 
     @contextmanager
@@ -229,9 +238,7 @@ class Bench:
             "--delay",
             str(delay_s),
         ]
-        with subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as process:
+        with self.log.open("ab") as log, start_process(command, **_piped(log)) as process:
             assert process.stdin is not None
             assert process.stdout is not None
             try:

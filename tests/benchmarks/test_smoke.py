@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests import fork_server
+from tests.benchmarks import bench
 from tests.benchmarks.__main__ import LONG, SECTIONS, main
 
 ROWS = {
@@ -16,8 +18,9 @@ ROWS = {
 @pytest.mark.timeout(110)
 @pytest.mark.parametrize("section", [*SECTIONS, *LONG])
 def test_every_row_of_a_section_is_printed(
-    section: str, capsys: pytest.CaptureFixture[str]
+    section: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(bench, "start_process", fork_server.start)
     main(["--quick", section])
     head, rule, title, *rows = capsys.readouterr().out.splitlines()
     assert [cell.strip() for cell in head.split("|")[1:-1]] == [
