@@ -162,7 +162,7 @@ async def asgi(queue: AssistantMessageQueue) -> AsyncIterator[Callable[..., http
 HERE = Path(__file__).parent
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
     """One for all tests: each of them opens contexts, which share nothing."""
     async with async_playwright() as playwright:
@@ -173,7 +173,7 @@ async def browser() -> AsyncIterator[Browser]:
         await started.close()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def person(site: Site, browser: Browser) -> AsyncIterator[Person]:
     """Opens the page under a name, in its own browser context."""
     async with AsyncExitStack() as stack:

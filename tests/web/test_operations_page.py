@@ -21,7 +21,7 @@ from tests.integration.conftest import wait_until
 from tests.web.conftest import Site, running
 from tests.web.test_page_accessibility import faults
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
 Operator = Callable[..., Awaitable[Page]]
 HOSTILE = '<img src=x onerror="document.title=1">'
@@ -42,7 +42,7 @@ def operated(queue: AssistantMessageQueue) -> Iterator[Site]:
         yield site
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def operator(operated: Site, browser: Browser) -> AsyncIterator[Operator]:
     """Open the page as an operator, in a browser context without others."""
     async with AsyncExitStack() as stack:

@@ -25,7 +25,7 @@ from tests.web.conftest import Site, patient, queue_options, running
 from tests.web.prefixing import proxied
 
 pytestmark = [
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.timeout(600),
 ]  # the first one may have to install a browser
 

@@ -17,7 +17,7 @@ from tests.web.test_page_answers import ANSWER
 from tests.web.test_page_stop import ANSWER as LONG_ANSWER
 from tests.web.test_page_uploads import choose, png, upload
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
 RULES = {
     "runOnly": {

@@ -9,7 +9,7 @@ from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Reply
 from tests.web.browser import Person, replies, say
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
 CODE = 'def hello(name):\n    return f"<b>{name}</b>"'
 ANSWER = f"""## Your order

@@ -14,7 +14,7 @@ from assistant_queue.testing import StandInProvider
 from tests.web.browser import Person, replies, say
 from tests.web.conftest import Site, patient, running
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
 LONG_S = 300.0
 """A window that ends when a test flushes it."""

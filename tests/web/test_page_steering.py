@@ -17,7 +17,7 @@ from tests.web.browser import Person, replies, say
 from tests.web.conftest import Site, patient, running
 from tests.web.test_page_stop import ANSWER
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def held(queue: AssistantMessageQueue) -> Iterator[tuple[AssistantMessageQueue, 
             yield other, site
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def pages(
     person: Person, held: tuple[AssistantMessageQueue, Site], speaking: Gate
 ) -> AsyncIterator[tuple[Page, Page]]:

@@ -17,7 +17,7 @@ from tests.conftest import PATIENCE_S
 from tests.web.browser import Person, replies, say
 from tests.web.conftest import running
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
 ANSWER = "One two three four five six seven eight nine ten, and this is the end."
 

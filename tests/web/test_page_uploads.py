@@ -22,7 +22,7 @@ from tests.conftest import PATIENCE_S
 from tests.web.browser import Person, replies, say
 from tests.web.conftest import Site, patient, running
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
 EVIL_NAME = "<img src=x onerror=alert(1)>\u202egnp.txt"
 PDF = b"%PDF-1.4\n%%EOF"
