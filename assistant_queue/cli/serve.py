@@ -1,4 +1,4 @@
-"""`assistant-queue serve`: the HTTP service and the chat page."""
+"""`assistant-queue serve`: the HTTP service with the chat page and the operations page."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
     metavar="PATH",
     help="The path of the service behind a proxy, such as /chat.",
 )
-@click.option("--no-page", is_flag=True, help="Serve the routes without the page.")
+@click.option("--no-page", is_flag=True, help="Serve the routes without the pages.")
 @click.option("--worker", "with_worker", is_flag=True, help="Run a worker in this process, too.")
 @click.option(
     "--webhook",
@@ -175,7 +175,7 @@ def serve(
     log_format: str,
     access_log: str,
 ) -> None:
-    """Serve the queue over HTTP: the routes under /api, the chat page at /, metrics at /metrics.
+    """Serve the queue over HTTP: the routes under /api, the chat page at /, operations at /ops.
 
     Messages are answered by workers (assistant-queue worker), or by this process with --worker.
     Without --authorize no request is refused: only loopback addresses are served so, unless

@@ -45,7 +45,7 @@ def rows(bench: Bench) -> Iterator[Row]:
             "overview": ("overview", OVERVIEW_MS),
             "history of an hour": ("history?minutes=60", OVERVIEW_MS),
             "first page of threads": ("threads", None),
-            "a state without threads, 2,000 read": ("threads?state=active", None),
+            "a state without threads, 1,000 read": ("threads?state=active", None),
             "one thread": (f"threads/{quote('waiting 7')}", None),
             "failed list, with counts": ("failed", None),
             "search, a message id": ("search?q=m7", SEARCH_MS),

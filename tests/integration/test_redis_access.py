@@ -282,6 +282,9 @@ def test_a_viewer_sees_what_became_of_messages_and_changes_nothing(
         producer.pause("u")
         producer.add_message_to_thread("u", "a text that waits")
         assert [row.thread_id for row in viewer.list_threads("paused")] == ["u"]
+        top = CliRunner().invoke(main, ["top", "--once", "--redis-url", users.url("viewer")])
+        assert top.exit_code == 0, top.output
+        assert "answered 1" in top.output
         assert viewer.list_threads("pending") == viewer.list_threads("parked") == []
         for forbidden in (
             lambda: viewer.add_message_to_thread("t", "not me"),

@@ -72,8 +72,9 @@ async def test_each_role_may_do_what_its_actions_allow(
 
 
 async def test_what_an_operator_does_is_recorded_with_name_and_time(
-    asgi: Asgi, queue: AssistantMessageQueue
+    asgi: Asgi, queue: AssistantMessageQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     client = asgi(authorize=operators, headers={"x-role": "operator"})
     began = time.time()
     queue.add_message_to_thread("t", "Hello!", message_id="m1", message_delay=600)
@@ -102,7 +103,10 @@ async def test_what_an_operator_does_is_recorded_with_name_and_time(
         ("pause", "t", True, None),
     ]
     assert {row["by"] for row in rows} == {"Ann"}
-    assert "We are on it." not in str(rows)
+    assert "operation say by 'Ann' on thread 't': done" in caplog.text
+    kept = queue.core.store.client.lrange(queue.core.namespace.keys.operations, 0, -1)
+    for text in ("We are on it.", "Hello!"):
+        assert text not in str(rows) + str(kept) + caplog.text
     from datetime import datetime
 
     times = [datetime.fromisoformat(row["at"]).timestamp() for row in rows]
@@ -236,6 +240,19 @@ async def test_the_overview_and_its_history_are_kept_while_the_page_is_open(
     assert found[-1]["p50"]["end_to_end"] > 0
     assert found[-1]["workers"] == 1
     assert (await client.get(f"{OPS}/history", params={"minutes": 4})).status_code == 422
+
+
+async def test_the_leader_of_the_workers_keeps_samples(
+    asgi: Asgi, queue: AssistantMessageQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assistant_queue.worker.scheduler.SAMPLE_MS", 50)
+    queue.start_worker()
+    core = queue.core
+    history = core.namespace.keys.history
+    await asyncio.to_thread(
+        wait_until, lambda: core.store.client.xlen(history) > 0, "a sample without a page"
+    )
+    assert core.store.client.xlen(history) <= 2, "one a minute, however often it is taken"
 
 
 async def test_search_finds_ids_authors_and_texts(

@@ -153,7 +153,7 @@ def _add_threads(router: APIRouter, service: Service) -> None:
     ) -> SeenThreads:
         """Threads that are not idle, longest due first, or those in one state.
 
-        A page reads at most 2,000 threads, however few match.
+        A page reads at most 1,000 threads, however few match.
         """
         seen = await core.store.run(browse_threads(core.namespace, state, limit, after))
         return SeenThreads(
@@ -226,7 +226,7 @@ def _add_failed(router: APIRouter, service: Service) -> None:
     ) -> SeenFailed:
         """Failed batches, newest first, with these reasons and of this thread.
 
-        A page reads at most 2,000 batches, however few match.
+        A page reads at most 1,000 batches, however few match.
         """
         seen = await core.store.run(
             browse_failed(core.namespace, reason or (), thread_id, limit, after)

@@ -18,7 +18,7 @@ from assistant_queue.store.ops.sweeping import scored
 from assistant_queue.store.ops.thread_lists import STUCK_MS, read_threads
 from assistant_queue.store.quarantine import without
 
-BUDGET = 2000
+BUDGET = 1000
 """Entries that one page reads. Chosen: some ten milliseconds of Redis' time."""
 _CHUNK = 500
 COUNTED = 5000
