@@ -287,6 +287,20 @@ async def test_a_running_answer_is_seen_and_stopped(
     await expect(page.get_by_role("button", name="Stop the answer")).to_be_disabled()
 
 
+async def test_a_chart_says_its_values_where_the_pointer_is(
+    operator: Operator, queue: AssistantMessageQueue
+) -> None:
+    page = await operator()
+    await asyncio.to_thread(queue.ask, "kitchen", "Hello!", timeout=PATIENCE_S)
+    await page.reload()
+    chart = page.locator("[data-chart=rates] .plot")
+    await expect(chart.locator("svg")).to_have_attribute("aria-label", re.compile("answered"))
+    await chart.hover()
+    await expect(chart.locator(".readout")).to_contain_text("answered")
+    await page.locator("h1").hover()
+    await expect(page.locator(".readout")).to_have_count(0)
+
+
 async def test_a_service_that_is_away_is_said_and_met_again(operator: Operator) -> None:
     page = await operator()
     await page.route("**/api/ops/**", lambda route: route.abort())

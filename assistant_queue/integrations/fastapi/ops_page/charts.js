@@ -6,6 +6,8 @@ import { clock, ms } from "./format.js";
 const WIDTH = 300;
 const HEIGHT = 84;
 
+const shown = new Map(); // id -> what its readout needs
+
 // series: [{name, kind: "line" | "area" | "bar", tone, values}]; a value of null is a gap. times: ISO, the end of each value.
 export function chart({ id, title, unit, times, series, format, from }) {
   const known = series.flatMap((one) => one.values).filter((value) => value !== null && value !== undefined);
@@ -15,6 +17,7 @@ export function chart({ id, title, unit, times, series, format, from }) {
   const x = (time) => (WIDTH * Math.max(ms(time) - start, 0)) / Math.max(end - start, 1);
   const y = (value) => HEIGHT - (HEIGHT * value) / top;
   const latest = series.map((one) => ({ ...one, last: one.values.findLast((value) => value !== null && value !== undefined) }));
+  shown.set(id, { times, series, format, start, end });
   const said = `${title}: ${latest.map((one) => `${one.name} ${one.last === undefined ? "unknown" : format(one.last)}`).join(", ")}; at most ${format(Math.max(0, ...known))}${unit ? ` ${unit}` : ""}`;
   return h(
     "figure",
@@ -42,6 +45,22 @@ export function chart({ id, title, unit, times, series, format, from }) {
     ),
     h("div", { class: "axis", "aria-hidden": "true" }, h("span", {}, clock(new Date(start))), h("span", {}, clock(new Date((start + end) / 2))), h("span", {}, "now")),
   );
+}
+
+// Show the values at a place of a chart; without an element of a chart take the readout away.
+export function readout(plot, clientX) {
+  document.querySelector(".readout")?.remove();
+  const known = shown.get(plot?.closest("[data-chart]")?.dataset.chart);
+  if (!known?.times.length) return;
+  const { left, width } = plot.getBoundingClientRect();
+  const wanted = known.start + ((clientX - left) / width) * (known.end - known.start);
+  const distances = known.times.map((time) => Math.abs(ms(time) - wanted));
+  const place = distances.indexOf(Math.min(...distances));
+  const at = (ms(known.times[place]) - known.start) / Math.max(known.end - known.start, 1);
+  const values = known.series.map((one) => `${one.name} ${one.values[place] === null || one.values[place] === undefined ? "–" : known.format(one.values[place])}`);
+  const made = h("span", { class: at > 0.6 ? "readout is-right" : "readout", "aria-hidden": "true" }, h("b", {}, clock(new Date(known.times[place]))), ` ${values.join(", ")}`);
+  made.style.left = `${(100 * Math.min(Math.max(at, 0), 1)).toFixed(1)}%`;
+  plot.append(made);
 }
 
 function shape(one, times, x, y) {

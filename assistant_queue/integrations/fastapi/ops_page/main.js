@@ -3,6 +3,7 @@
 // A view is a module with `load(route, shared)` and `draw(data, shared)`. A further one (approvals, conversations taken over) is a line in VIEWS.
 
 import { connect, perform, read } from "./api.js";
+import { readout } from "./charts.js";
 import { h, morph } from "./dom.js";
 import * as failed from "./failed.js";
 import { count, many, words } from "./format.js";
@@ -211,6 +212,8 @@ document.addEventListener("click", async (event) => {
   const row = event.target.closest(".tile, .list tbody tr");
   if (row && !event.target.closest("a, button, input") && !String(getSelection())) row.querySelector("a.row-link")?.click();
 });
+
+document.addEventListener("pointermove", (event) => readout(event.target.closest?.(".plot"), event.clientX));
 
 document.addEventListener("change", ({ target }) => {
   const which = target.dataset.choose;
