@@ -499,6 +499,7 @@ class Rig:
         *,
         wait_s: float = 1.0,
         most_s: float = 600.0,
+        phase: Phase = Phase.RUNNING,
         seen: Wish | None = None,
     ) -> None:
         self.run(
@@ -508,7 +509,7 @@ class Rig:
                 run_id=run_id,
                 wait_s=wait_s,
                 most_s=most_s,
-                phase=Phase.RUNNING,
+                phase=phase,
                 progress=Progress(attempts=1, run_id=run_id or None),
                 seen=seen,
             )
@@ -908,7 +909,17 @@ class Rig:
         """Nothing is left but conversations, counters, and records that expire."""
         for key in self.all_keys():
             kind = key.removeprefix(f"{self.keys.prefix}:").partition(":")[0]
-            if kind in ("message", "batch", "journal", "pace", "call", "early", "polls"):
+            if kind in (
+                "message",
+                "batch",
+                "journal",
+                "pace",
+                "call",
+                "early",
+                "heard",
+                "polls",
+                "webhook",
+            ):
                 assert self.client.pttl(key) > 0, f"{key} never goes"
             else:
                 assert kind in ("conversation", "counters", "feed", "metrics"), key

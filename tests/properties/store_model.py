@@ -122,6 +122,7 @@ class ModelThread:
     stale: str = ""
     revisions: dict[str, str | None] = field(default_factory=dict)
     calls: dict[str, str] = field(default_factory=dict)
+    run: str = ""
 
     @property
     def wanted(self) -> str:
@@ -151,6 +152,7 @@ class ModelThread:
         self.wish = self.stale = ""
         self.revisions = {}
         self.calls = {}
+        self.run = ""
 
     def end(self, outcome: str, now: int, token: str) -> None:
         """Leave an entry of the journal; finish or stay pending."""
@@ -185,7 +187,10 @@ class StoreMachine(RuleBasedStateMachine):
         super().__init__()
         self.rig = type(self).make_rig()
         self.rig.namespace = Namespace(
-            self.rig.prefix, self.rig.clock, journal=JournalRules(most=MOST_ENTRIES)
+            self.rig.prefix,
+            self.rig.clock,
+            journal=JournalRules(most=MOST_ENTRIES),
+            poll_rate=1e9,  # its pace has its own tests
         )
         # A reader of all events: no copy of a call may publish one again.
         self.rig.run(event_log.listen(self.rig.namespace, event_log.ALL_THREADS))
@@ -205,6 +210,9 @@ class StoreMachine(RuleBasedStateMachine):
         self.strays: dict[str, str] = {}
         self.counted: Counter[str] = Counter()
         self.calls: dict[str, str] = {}
+        self.in_the_air: dict[str, str] = {}
+        self.early: set[str] = set()
+        self.webhooks_came = False
 
     @property
     def now(self) -> int:
@@ -608,6 +616,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.counted["takeovers"] += 1
         model.holders.append(token)
         model.state = ACTIVE
+        model.run = ""
         model.token = token
         model.until = self.now + round(LEASE_S * 1000)
         model.since = self.now
@@ -674,6 +683,8 @@ class StoreMachine(RuleBasedStateMachine):
         token = said.get("token")
         if name == "claim" and self._is_a_stray(token, model):
             return  # as `a_stray_wake_up`, and `a_worker_dies` at once
+        if name == "hear" and looks:
+            return  # a note that comes late costs a look: `a_webhook_comes`
         before = self.rig.snapshot() if looks else None
         self.rig.again(call)
         if name == "renew" and token == model.token:
@@ -1062,6 +1073,68 @@ class StoreMachine(RuleBasedStateMachine):
         model.last = lease.token
         model.deaths = 0
         model.progress = None
+
+    @some_lease
+    @rule(
+        pick=PICKS,
+        wait_s=st.sampled_from([2.0, 7.0]),
+        seen=st.sampled_from([None, Wish.STOP, Wish.INTERRUPT]),
+    )
+    def await_run(self, pick: int, wait_s: float, seen: Wish | None = None) -> None:
+        """The batch waits for its run at the provider."""
+        _, lease, model, held = self._lease(pick)
+        run_id = f"run-{lease.claimed.batch.id}"
+        if held and (model.phase is Phase.DELIVERING or "open" in model.calls.values()):
+            return
+        if not held and model.token is None and model.last == lease.token:
+            self.rig.await_run(lease, run_id)  # the same call again changes nothing
+            return
+        phase = model.phase
+        if not self._attempt(
+            lambda: self.rig.await_run(lease, run_id, wait_s=wait_s, phase=phase, seen=seen),
+            held=held,
+        ):
+            return
+        self.in_the_air[run_id] = lease.thread_id
+        wait_ms = max(round(wait_s * 1000), 240_000 if self.webhooks_came else 0)
+        if run_id in self.early:
+            self.early.discard(run_id)
+            wait_ms = 0
+        else:
+            model.run = run_id
+        is_wished = model.wanted in {Wish.STOP, Wish.INTERRUPT} and model.wanted != seen
+        model.state = PARKED
+        model.due = self.now + (0 if is_wished else wait_ms)
+        model.since = self.now
+        model.token = None
+        model.last = lease.token
+        model.deaths = 0
+        model.progress = None
+
+    @precondition(lambda self: self.in_the_air or self.leases)
+    @rule(pick=PICKS, is_first=st.booleans())
+    def a_webhook_comes(self, pick: int, is_first: bool) -> None:
+        """It is about a run that a batch waits for, waited for, or is about to wait for."""
+        if self.leases and (is_first or not self.in_the_air):
+            _, lease, model, _ = self._lease(pick)
+            run_id = f"run-{lease.claimed.batch.id}"
+        else:
+            run_id = chosen(list(self.in_the_air), pick)
+            model = self.threads[self.in_the_air[run_id]]
+        waits = bool(model.run) and model.run == run_id
+        assert self.rig.run_ended(run_id) is waits
+        if not waits:
+            self.early.add(run_id)
+            return
+        self.webhooks_came = True
+        model.run = ""
+        model.due = self.now
+
+    @invariant()
+    def the_runs_in_the_air_lead_to_their_threads(self) -> None:
+        found = self.rig.hash(self.rig.keys.runs) if self.in_the_air else {}
+        expected = {model.run: thread for thread, model in self.threads.items() if model.run}
+        assert found == expected
 
     @precondition(lambda self: self.calls)
     @rule(pick=PICKS)
@@ -1453,6 +1526,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.counters_are_what_a_scan_would_count()
         self.everything_was_counted_once()
         self.the_open_calls_are_listed()
+        self.the_runs_in_the_air_lead_to_their_threads()
 
 
 def machine(make_rig: Callable[[], Rig]) -> type[StoreMachine]:
