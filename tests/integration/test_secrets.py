@@ -37,7 +37,8 @@ KEY = "sk-canary-5dd1c7b0a9"
 PASSWORD = "canary-password-77e1"
 TEXT = "canary text 3f9a: I moved to Elm Street"
 REPLY = "canary reply 8c2b"
-SECRETS = (KEY, PASSWORD)
+WEBHOOK_SECRET = "whsec_Y2FuYXJ5IG9mIHdlYmhvb2tzIDQ3MTE="
+SECRETS = (KEY, PASSWORD, WEBHOOK_SECRET)
 TOOL = {"type": "function", "name": "order", "parameters": {"type": "object", "properties": {}}}
 
 
@@ -146,6 +147,7 @@ def options_of(
         "queue_prefix": prefix,
         "openai_api_key": KEY,
         "openai_base_url": provider.base_url,
+        "webhook_secret": WEBHOOK_SECRET,
         "message_delay": 1,
         **chosen,
     }
@@ -196,6 +198,7 @@ def trouble(options: dict[str, Any], provider: StandInProvider, protocol: str) -
             repr(queue.get_thread_status("t")),
         ]
         for call in (
+            lambda: queue.handle_provider_webhook(b"{}", {"webhook-id": WEBHOOK_SECRET}),
             lambda: queue.wait_for_reply(receipt.message_id, 1),
             queue.create_thread,
             lambda: queue.create_message("conv_" + "0" * 32, TEXT),
