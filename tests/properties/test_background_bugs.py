@@ -56,7 +56,7 @@ BUGS: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
     "a claim leaves the run in the air": (
         "claim",
-        swap("leave_air(t)\nif not t.batch", "if not t.batch"),
+        swap("\nleave_air(t)\n\n", "\n"),
     ),
 }
 
