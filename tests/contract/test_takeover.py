@@ -200,6 +200,24 @@ def test_a_batch_that_the_model_failed_waits_for_the_person(store: Rig) -> None:
     assert take(store) == ["a", "s"]
 
 
+def test_a_failed_batch_does_not_take_the_place_of_what_was_said(store: Rig) -> None:
+    for number in range(3):
+        store.add(message_id=f"failed-{number}", delay_s=0)
+    failed = store.claim()
+    store.take_over(stops=False)
+    say(store, "s")
+    store.add(message_id="later", delay_s=0)
+    store.bury(failed)
+    assert take(store) == ["s"]
+    store.hand_back()
+    store.retry_failed(failed.claimed.batch.id)
+    store.check()
+    lease = store.claim()
+    messages = lease.claimed.batch.messages
+    assert [one.id for one in messages] == ["failed-0", "failed-1", "failed-2", "later"]
+    assert all(one.wants_reply for one in messages), "no person answered them"
+
+
 def test_the_tail_of_what_does_not_fit_stays_answered(store: Rig) -> None:
     store.take_over()
     for number in range(4):

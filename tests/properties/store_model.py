@@ -36,6 +36,7 @@ from assistant_queue.errors import (
     MessageIdConflict,
     ThreadBusy,
     ThreadFull,
+    ThreadTakenOver,
 )
 from assistant_queue.models import ExplanationVerdict, Message
 from assistant_queue.store import rq_jobs
@@ -113,6 +114,8 @@ class ModelThread:
     own_due: int | None = None
     deaths: int = 0
     paused: bool = False
+    person: str = ""
+    spoken: str = ""
     progress: str | None = None
     holders: list[str] = field(default_factory=list)
     chars: int | None = None
@@ -123,6 +126,18 @@ class ModelThread:
     revisions: dict[str, str | None] = field(default_factory=dict)
     calls: dict[str, str] = field(default_factory=dict)
     run: str = ""
+
+    @property
+    def is_spoken(self) -> bool:
+        """Whether a reply waits that a person has said."""
+        return self.spoken in self.pending
+
+    @property
+    def is_kept_back(self) -> bool:
+        """Whether nothing of the thread may be claimed."""
+        if not self.person:
+            return self.paused
+        return not (self.is_spoken or self.batch is not None)
 
     @property
     def wanted(self) -> str:
@@ -301,7 +316,7 @@ class StoreMachine(RuleBasedStateMachine):
             )
         due = max(due, first)
         due = model.held(window, due, now=now, first=first, chars=chars) if wants_reply else due
-        self._want(model, mid_run if wants_reply else "")
+        self._want(model, mid_run if wants_reply and not model.person else "")
         model.pending.append(message)
         model.first = first
         model.own_due = due
@@ -363,7 +378,7 @@ class StoreMachine(RuleBasedStateMachine):
         waits = message in model.pending and message not in self.said
         is_open = model.batch is not None and model.phase is not Phase.DELIVERING
         found = self.rig.run(steering.promote(self.rig.namespace, message, wish))
-        assert found is (waits and is_open)
+        assert found is (waits and is_open and not model.person)
         if found:
             self._want(model, wish)
 
@@ -388,10 +403,50 @@ class StoreMachine(RuleBasedStateMachine):
         self.messages[message] = (thread, "hello")
         if not model.pending or is_never(model.own_due or 0):
             model.first = model.own_due = self.now
+        if model.person:
+            model.own_due = self.now
+            model.spoken = message
         model.pending.append(message)
         if model.batch is None:
             model.state = PENDING
             model.due = model.own_due or 0
+
+    @rule(
+        thread=st.sampled_from(THREADS),
+        by=st.sampled_from(["Jo", "Ann"]),
+        instead=st.booleans(),
+        stops=st.booleans(),
+    )
+    def take_over(self, thread: str, by: str, instead: bool, stops: bool) -> None:
+        model = self.threads[thread]
+        before = model.person
+        try:
+            taken = self.rig.take_over(
+                by, thread, instead_of=before or None if instead else None, stops=stops
+            )
+        except ThreadTakenOver as error:
+            known = (error.by, before in {"", by}, instead)
+            if known != (before, False, False):
+                raise AssertionError("a person was refused") from error
+            return
+        assert taken is (before != by)
+        assert before in {"", by} or instead, "another person was replaced"
+        if not taken:
+            return
+        was_paused = model.paused and not before
+        model.person = by
+        if stops and model.phase is not Phase.DELIVERING and self._is_answered(model):
+            self._want_stop(model)
+        elif was_paused and model.batch is not None:
+            self._set_back(thread, model)
+
+    @rule(thread=st.sampled_from(THREADS))
+    def hand_back(self, thread: str) -> None:
+        model = self.threads[thread]
+        if model.person and not model.paused:
+            self._set_back(thread, model)
+        assert self.rig.hand_back(thread) is bool(model.person)
+        model.person = ""
 
     @rule(thread=st.sampled_from(THREADS), count=st.integers(2, 4))
     def several_come_at_once(self, thread: str, count: int) -> None:
@@ -602,7 +657,11 @@ class StoreMachine(RuleBasedStateMachine):
             return
         assert isinstance(got, Lease), f"expected a lease, got {got}"
         if model.batch is None:
-            count = self._batch_size(model.pending, take)
+            if model.is_spoken:
+                count = self._spoken_size(model)
+                self.quiet |= set(model.pending[:count]) - self.said
+            else:
+                count = self._batch_size(model.pending, take)
             model.batch, model.pending = model.pending[:count], model.pending[count:]
             model.batch_id = batch_id
             model.phase = Phase.FROZEN
@@ -624,9 +683,13 @@ class StoreMachine(RuleBasedStateMachine):
         taken = (
             []
             if model.phase is Phase.DELIVERING
-            else [(message, self.messages[message][1]) for message in model.batch]
+            else [
+                (message, self.messages[message][1], message not in self.quiet | self.said)
+                for message in model.batch
+            ]
         )
-        assert [(message.id, message.content) for message in got.claimed.batch.messages] == taken
+        found = got.claimed.batch.messages
+        assert [(one.id, one.content, one.wants_reply) for one in found] == taken
         assert (got.claimed.batch.id, got.claimed.phase) == (model.batch_id, model.phase)
         assert (got.claimed.deaths, got.until_ms) == (model.deaths, model.until)
         assert (got.claimed.wish or "") == model.wanted
@@ -638,6 +701,10 @@ class StoreMachine(RuleBasedStateMachine):
                     job=job, token=token, thread_id=thread, began_ms=self.now, began="", began_s=0
                 )
             )
+
+    def _spoken_size(self, model: ModelThread) -> int:
+        """Return how many messages a batch has that a person answers: up to what was said first."""
+        return min(place for place, one in enumerate(model.pending, 1) if one in self.said)
 
     def _batch_size(self, pending: list[str], take: int) -> int:
         """Return how many messages a batch has: `take` that want a reply, up to what was said."""
@@ -707,7 +774,7 @@ class StoreMachine(RuleBasedStateMachine):
     def _claim_word(self, model: ModelThread) -> str:
         if model.state is IDLE:
             return "idle"
-        if (model.paused or self.queue_paused) and not model.is_stopping:
+        if (model.is_kept_back or self.queue_paused) and not model.is_stopping:
             return "paused"
         if model.token is not None:
             return "refused" if model.until > self.now else "claimed"
@@ -969,6 +1036,8 @@ class StoreMachine(RuleBasedStateMachine):
 
         Up to `most` that want a reply, up to what was said, up to so many characters.
         """
+        if model.person or model.is_spoken or not model.pending:
+            return 0, ""
         left = most - len(set(model.batch or []) - self.quiet - self.said)
         if left < 1:
             return 0, "max_batch_size"
@@ -1230,6 +1299,9 @@ class StoreMachine(RuleBasedStateMachine):
         record = self.records.pop(batch_id)
         self.rig.retry_failed(batch_id)
         model = self.threads[record.thread]
+        returned = [one for one in record.messages if one in self.said]
+        if model.person and returned and not model.is_spoken:
+            model.spoken = returned[0]
         model.pending = record.messages + model.pending
         model.first = model.own_due = self.now
         if model.batch is None:
@@ -1259,11 +1331,19 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(thread=st.sampled_from(THREADS))
     def pause_or_resume(self, thread: str) -> None:
         model = self.threads[thread]
-        if model.paused:
+        if model.paused and not model.person:
             self._set_back(thread, model)
         act = control.resume_thread if model.paused else control.pause_thread
         self.rig.run(act(self.rig.namespace, thread))
         model.paused = not model.paused
+
+    @rule(thread=st.sampled_from(THREADS))
+    def resume_what_is_not_paused(self, thread: str) -> None:
+        """A thread that a person answers stays that person's."""
+        if not self.threads[thread].paused:
+            before = self.rig.snapshot()
+            self.rig.run(control.resume_thread(self.rig.namespace, thread))
+            assert self.rig.snapshot() == before
 
     @rule(is_long=st.booleans())
     def the_queue_is_paused_or_resumed(self, is_long: bool) -> None:
@@ -1292,7 +1372,8 @@ class StoreMachine(RuleBasedStateMachine):
             fields = self.rig.thread_hash(thread)
             assert self.rig.state(thread) is model.state, thread
             assert fields.get("token") == model.token, thread
-            assert bool(fields.get("paused")) is model.paused
+            paused = "1" if model.paused else "2" if model.person else None
+            assert (fields.get("paused"), fields.get("taken_by", "")) == (paused, model.person)
             wish = f"{model.wish} {model.batch_id}" if model.wish else ""
             assert fields.get("wish", "") in {wish, wish or model.stale}, thread
             if model.token is not None:
@@ -1384,7 +1465,7 @@ class StoreMachine(RuleBasedStateMachine):
                 and model.phase is not Phase.DELIVERING
             ):
                 waits += len(model.batch)
-            if model.paused or model.state in (ACTIVE, HELD, PARKED):
+            if model.paused or model.person or model.state in (ACTIVE, HELD, PARKED):
                 either += waits
             elif model.due <= self.now:
                 due += waits
@@ -1416,7 +1497,7 @@ class StoreMachine(RuleBasedStateMachine):
         if message in self.cancelled:
             return {_V.CANCELLED if self._is_withdrawn(message) else _V.STOPPED}
         paused = {_V.QUEUE_PAUSED} if self.queue_paused else {_V.THREAD_PAUSED}
-        is_paused = self.queue_paused or model.paused
+        is_paused = self.queue_paused or (model.paused and not model.person)
         if message in self.said:  # its delivery, which no rule makes
             late = {_V.DELIVERY_RETRYING, _V.DELIVERY_WAITS} if self.was_set_back else set()
             return paused if is_paused else {_V.NO_WORKER, *late}
@@ -1432,6 +1513,10 @@ class StoreMachine(RuleBasedStateMachine):
             return {_V.DELIVERING if is_delivering else is_running}
         if is_paused and not model.is_stopping:
             return paused
+        return {_V.TAKEN_OVER} if model.is_kept_back else self._of_a_thread(model, is_delivering)
+
+    def _of_a_thread(self, model: ModelThread, is_delivering: bool) -> set[ExplanationVerdict]:
+        """Return the verdicts on a batch, or on messages, that a worker would take in their time."""
         if model.token is not None:
             return {_V.NO_WORKER}
         if model.state is PENDING and is_never(model.due):
@@ -1460,6 +1545,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.rig.lose_replies()
         self.rig.run(control.resume_queue(self.rig.namespace))
         for thread, model in self.threads.items():
+            self.hand_back(thread)
             if model.paused:
                 self.pause_or_resume(thread)
         self.something_wants_a_reply()

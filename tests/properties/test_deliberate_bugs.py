@@ -34,6 +34,7 @@ from quiet_tour import quiet_tour
 from said_tour import said_tour
 from stop_tour import join_tour, stop_tour
 from store_model import StoreMachine, machine, tour
+from takeover_tour import takeover_tour
 from window_tour import window_tour
 
 NUMBERS = itertools.count()
@@ -985,6 +986,104 @@ def rig(client: Any) -> Callable[[], Rig]:
     return fresh
 
 
+OF_TAKEOVERS: dict[str, tuple[str, Callable[[str], str]]] = {
+    "the model is not kept from the thread": (
+        "claim",
+        swap("if not t.paused then return false end", "if true then return false end"),
+    ),
+    "an add wakes a worker for a person's messages": (
+        "add",
+        swap("if is_kept_back(t) then return '' end", ""),
+    ),
+    "a finish wakes a worker for a person's messages": (
+        "finish",
+        swap("  t.batch = nil\n", ""),
+    ),
+    "a thread that becomes idle is the model's again": ("finish", swap("    keep_pause(t)\n", "")),
+    "a person's words wait for the end of a window": (
+        "say",
+        swap("local is_due = opens or is_taken_over(t)", "local is_due = opens"),
+    ),
+    "a person's words answer nothing": (
+        "say",
+        swap("  if is_taken_over(t) then answer_waiting() end\n", ""),
+    ),
+    "a person's words are not woken after a wake-up in vain": (
+        "say",
+        swap("    t.wake = nil -- a worker", "    -- a worker"),
+    ),
+    "a run answers what a person has answered": (
+        "claim",
+        swap("local is_answered = is_spoken(t)", "local is_answered = false"),
+    ),
+    "a message that a person has answered wants a reply": (
+        "claim",
+        swap(
+            "if not is_marked(entry) then\n      redis.call('LSET'",
+            "if false then\n      redis.call('LSET'",
+        ),
+    ),
+    "an answer takes the next one with it": (
+        "claim",
+        swap("take = walk(most, largest, places, 'answered')", "take = places"),
+    ),
+    "what was said keeps the model out for ever": (
+        "claim",
+        swap("seq >= t.head", "seq >= t.head - 1"),
+    ),
+    "a message joins a run although a person answers": (
+        "join",
+        swap("if is_taken_over(t) or is_spoken(t) then return 0 end", ""),
+    ),
+    "a message interrupts although a person answers": (
+        "add",
+        swap("\n    and not is_taken_over(t) then", " then"),
+    ),
+    "a promotion interrupts although a person answers": (
+        "promote",
+        swap(" and not is_taken_over(t) and 'wished'", " and 'wished'"),
+    ),
+    "another person is replaced": (
+        "take_over",
+        swap("if person ~= '' and person ~= arg.instead_of then", "if false then"),
+    ),
+    "a takeover keeps a batch from its end": (
+        "postpone",
+        swap("(t.batch or is_spoken(t))", "is_spoken(t)"),
+    ),
+    "a takeover does not stop": (
+        "take_over",
+        swap("if arg.stops == '1' and is_stoppable(t) then", "if false then"),
+    ),
+    "a takeover of a paused thread forgets its batch": (
+        "take_over",
+        swap("elseif was_paused and t.batch then", "elseif false then"),
+    ),
+    "a resume hands back": (
+        "resume",
+        swap("if not t.paused or is_taken_over(t) then", "if not t.paused then"),
+    ),
+    "a thread that is handed back is not looked at": (
+        "hand_back",
+        swap("  t.paused = nil\n  check_again(t)", "  t.paused = nil"),
+    ),
+    "a pause is handed back": ("hand_back", swap("if t.paused == '2' then", "if true then")),
+    "a copy takes over again": (
+        "take_over",
+        swap("if before then return cjson.decode(before) end", ""),
+    ),
+    "a copy hands back again": ("hand_back", swap("if before then return {before} end", "")),
+    "a reply that failed is not written again": (
+        "return_failed",
+        swap("is_taken_over(t) and is_said(entry)", "is_said(entry) and false"),
+    ),
+    "a batch that failed takes the place of what was said": (
+        "return_failed",
+        swap("if t.spoken and not is_spoken(t) then", "if false then"),
+    ),
+}
+
+
 def break_script(monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
     name, change = {
         **BUGS,
@@ -995,6 +1094,7 @@ def break_script(monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
         **OF_COUNTS,
         **OF_STOPS,
         **OF_JOINS,
+        **OF_TAKEOVERS,
     }[bug]
     broken = change(whole_source(name))
     monkeypatch.setattr(
@@ -1109,6 +1209,19 @@ def test_the_tour_of_joins_finds(
     break_script(monkeypatch, bug)
     with pytest.raises(FOUND):
         join_tour(machine(rig)())
+
+
+def test_the_tour_of_takeovers_is_passed_by_the_store_as_it_is(rig: Callable[[], Rig]) -> None:
+    takeover_tour(machine(rig)())
+
+
+@pytest.mark.parametrize("bug", OF_TAKEOVERS)
+def test_the_tour_of_takeovers_finds(
+    rig: Callable[[], Rig], monkeypatch: pytest.MonkeyPatch, bug: str
+) -> None:
+    break_script(monkeypatch, bug)
+    with pytest.raises(FOUND):
+        takeover_tour(machine(rig)())
 
 
 # Those that any walk meets soon; with HYPOTHESIS_PROFILE=long, all but the rare ones.

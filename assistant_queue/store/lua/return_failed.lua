@@ -19,6 +19,11 @@ for i = #entries, 1, -1 do
   if is_marked(entries[i]) then redis.call('HSET', key.thread, 'quiet', '1') end
 end
 local head = t.head - #entries
+-- What was said last may have had one of the places that the messages get.
+if t.spoken and not is_spoken(t) then
+  redis.call('HDEL', key.thread, 'spoken')
+  t.spoken = nil
+end
 t.head = head
 for i, entry in ipairs(entries) do
   if is_taken_over(t) and is_said(entry) and not is_spoken(t) then
