@@ -290,6 +290,7 @@ class Namespace:
         prefix = self.prefix
         self._fixed_keys: dict[str, str] = {
             "due": keys.due,
+            "stopping": keys.stopping,
             "failed": keys.failed,
             "deliveries": keys.deliveries,
             "counters": keys.counters,

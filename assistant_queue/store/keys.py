@@ -50,6 +50,14 @@ class Keys:
         return f"{self.prefix}:due"
 
     @property
+    def stopping(self) -> str:
+        """Sorted set: thread id -> ms at which it must be checked even if the queue is paused.
+
+        Contains threads with a batch that is to be stopped.
+        """
+        return f"{self.prefix}:stopping"
+
+    @property
     def failed(self) -> str:
         """Sorted set: batch id -> ms when it failed; the dead and the parked."""
         return f"{self.prefix}:failed"

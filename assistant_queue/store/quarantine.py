@@ -171,7 +171,8 @@ def quarantine(namespace: Namespace, kind: str, key: str, thread_id: str = "") -
             kind,
             name,
         )
-    sets = (namespace.keys.due, namespace.keys.failed, namespace.keys.deliveries)
+    keys = namespace.keys
+    sets = (keys.due, keys.stopping, keys.failed, keys.deliveries)
     if any(name.endswith(tuple(f":{_last(key)}" for key in sets)) for name in moved):
         yield from _list_again(namespace)
 
@@ -185,6 +186,9 @@ def _list_again(namespace: Namespace) -> Operation[None]:
     for key in (yield from _names(namespace.keys.thread(""))):
         # Due now: the next check finds whether there is anything to do, and when.
         yield plain("ZADD", namespace.keys.due, "NX", 0, key)
+        (wish,) = yield from each([plain("HGET", namespace.keys.thread(key), "wish")])
+        if wish is not None and text(wish).startswith("stop "):
+            yield plain("ZADD", namespace.keys.stopping, "NX", 0, key)
     for key in (yield from _names(namespace.keys.outbox(""))):
         yield plain("ZADD", namespace.keys.deliveries, "NX", 0, key)
     for key in (yield from _names(namespace.keys.record(""))):

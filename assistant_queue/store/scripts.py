@@ -81,6 +81,7 @@ _KINDS = {
     "audit": "list",
     "auditing": "hash",
     "due": "zset",
+    "stopping": "zset",
     "failed": "zset",
     "counters": "hash",
     "scheduled": "zset",

@@ -872,8 +872,12 @@ class Rig:
         assert set(jobs) <= known, f"job hashes that nobody will run: {set(jobs) - known}"
         queue_paused = bool(self.client.exists(self.keys.paused))
         due = self.due()
+        stopping = set(map(text, self.client.zrange(self.keys.stopping, 0, -1)))
+        assert stopping <= set(self.threads()), "a thread is to be stopped that has no batch"
         for thread in self.threads():
             fields = self.thread_hash(thread)
+            is_stopping = fields.get("wish") == f"stop {fields.get('batch')}"
+            assert is_stopping is (thread in stopping), f"{thread}: the list of stops is wrong"
             if not fields.get("state"):
                 marks = {"paused"} if "taken_by" not in fields else set(TAKEOVER)
                 assert set(fields) == marks, f"{thread} is idle and has {fields}"

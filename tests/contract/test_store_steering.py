@@ -19,7 +19,7 @@ from assistant_queue.events import Event
 from assistant_queue.models import Message
 from assistant_queue.store import audit_codec
 from assistant_queue.store.calls import AuditRules, Call, JournalRules, Namespace
-from assistant_queue.store.ops import audit_spool, control, event_log, leases, steering
+from assistant_queue.store.ops import audit_spool, control, event_log, leases, steering, sweeping
 from assistant_queue.store.ops.leases import Lease
 from assistant_queue.store.ops.outcomes import ResultRules
 from tests.contract.store_rig import ERROR, KEEP, Rig, text
@@ -200,6 +200,71 @@ def test_a_paused_queue_does_not_keep_a_stop(store: Rig) -> None:
     assert store.wake() == 1
     store.stopped(store.claim())
     assert status(store, "m1") == "cancelled"
+
+
+def test_a_paused_queue_does_not_keep_a_stop_that_waits_for_a_grace(store: Rig) -> None:
+    lease = claimed(store)
+    store.add("other", delay_s=0)
+    store.run(control.pause_queue(store.namespace))
+    store.lose_wakeups()
+    assert store.stop()
+    store.postpone(lease, HELD, wait_s=20, seen=Wish.STOP)
+    store.lose_wakeups()
+    store.clock.advance(5)
+    assert store.sweep().woken == 0
+    store.clock.advance(15)
+    store.check()
+    assert store.sweep().woken == 1, "and not the other thread"
+    assert store.pop() == "thread"
+    store.stopped(store.claim())
+    store.check()
+    assert store.sweep().overdue == 0
+
+
+def test_a_worker_that_dies_over_a_stop_in_a_paused_queue_is_replaced(store: Rig) -> None:
+    claimed(store)
+    store.run(control.pause_queue(store.namespace))
+    assert store.stop()
+    for _ in range(2):
+        store.lose_wakeups()
+        store.clock.advance(60)
+        assert sweeping_watch(store) == 1
+        assert store.pop() == "thread"
+        lease = store.claim()
+    store.stopped(lease)
+    store.check()
+
+
+def sweeping_watch(store: Rig) -> int:
+    """Look as the leader does, which wakes the thread that it expects."""
+    return store.run(sweeping.watch(store.namespace, "scheduler", "thread")).woken
+
+
+def test_a_thread_in_a_paused_queue_is_not_woken_by_a_scheduler_that_expects_it(
+    store: Rig,
+) -> None:
+    store.add(delay_s=0)
+    store.run(control.pause_queue(store.namespace))
+    store.lose_wakeups()
+    before = store.thread_hash()
+    store.clock.advance(60)
+    assert sweeping_watch(store) == 0
+    assert store.thread_hash() == before
+
+
+def test_a_list_of_stops_of_another_type_is_quarantined_and_made_again(store: Rig) -> None:
+    lease = claimed(store)
+    assert store.stop()
+    store.client.delete(store.keys.stopping)
+    store.client.set(store.keys.stopping, "x")
+    store.stopped(lease)
+    assert quarantined(store) > 0
+    lease = claimed(store, "m2")
+    store.stop()
+    store.client.delete(store.keys.stopping)
+    store.client.set(store.keys.stopping, "x")
+    store.sweep()
+    assert store.client.zrange(store.keys.stopping, 0, -1) == [b"thread"]
 
 
 def test_a_batch_of_which_version_0_1_stored_the_results_is_not_stopped(store: Rig) -> None:

@@ -650,6 +650,25 @@ OF_WINDOWS: dict[str, tuple[str, Callable[[str], str]]] = {
 
 
 OF_STOPS: dict[str, tuple[str, Callable[[str], str]]] = {
+    "a stop in a paused queue is not listed": (
+        "stop",
+        swap("    redis.call('ZADD', key.stopping, recheck_at(), arg.thread_id)\n", ""),
+    ),
+    "a stop in a paused queue stays listed": (
+        "stopped",
+        swap("  if t.wish then redis.call('ZREM', key.stopping, arg.thread_id) end\n", ""),
+    ),
+    "a paused queue keeps a stop": (
+        "overdue",
+        swap(
+            "if is_kept then return redis",
+            "if is_kept then return {} end if false then return redis",
+        ),
+    ),
+    "a stop that is postponed in a paused queue is looked at too late": (
+        "postpone",
+        swap("  redis.call('ZADD', key.stopping, 'XX', ", "  tostring("),
+    ),
     "a batch that is only written is stopped": (
         "stop",
         swap("if not is_marked(entry) then return true end", "return true"),

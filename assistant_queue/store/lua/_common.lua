@@ -36,6 +36,8 @@
 --   webhook       string  a webhook that woke a batch
 --   polls         string  ms from which the next poll of a run may be made
 --   due           zset    thread id -> ms at which the thread must be checked at the latest
+--   stopping      zset    id of a thread with a batch that is to be stopped -> ms at which the thread
+--                         must be checked also while the whole queue is paused
 --   failed        zset    batch id -> ms when it failed
 --   call          hash    a tool call that is answered from outside: thread, batch, at (ms), until
 --                         (ms), ask (its event, JSON), verdict, nonce, settled (ms)

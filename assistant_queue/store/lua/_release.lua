@@ -4,8 +4,8 @@
 --   1. worker: nothing is pending, so release      2. producer: pending += m
 -- A message arrives before or after this step, never within: before, this step sees it; after, the
 -- thread is idle and the add writes the wake-up itself.
--- Needs key.thread, key.due, key.counters, key.guard (for arg.guard_id), and what _wakeup.lua,
--- _quiet.lua and _person.lua need.
+-- Needs key.thread, key.due, key.stopping, key.counters, key.guard (for arg.guard_id), and what
+-- _wakeup.lua, _quiet.lua and _person.lua need.
 
 -- A guard that was rewritten since the claim is left to fire: it finds nothing to do and RQ removes
 -- it.
@@ -17,6 +17,7 @@ local function drop_guard(t)
 end
 
 local function release(t)
+  if t.wish then redis.call('ZREM', key.stopping, arg.thread_id) end
   if t.n == 0 then
     redis.call('ZREM', key.due, arg.thread_id)
     drop_guard(t)

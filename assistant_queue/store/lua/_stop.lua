@@ -1,6 +1,7 @@
 -- Wish that the frozen batch of a thread ends for good.
--- Needs key.thread, key.frozen, key.due, key.counters, arg.thread_id, arg.wishes (the channel on
--- which workers are notified), and what _wakeup.lua, _due.lua, _quiet.lua and _wish.lua need.
+-- Needs key.thread, key.frozen, key.due, key.stopping, key.counters, arg.thread_id, arg.wishes (the
+-- channel on which workers are notified), and what _wakeup.lua, _due.lua, _quiet.lua and _wish.lua
+-- need.
 
 -- Whether there is a batch that a run answers. One without a message that wants a reply is only
 -- written to the conversation.
@@ -26,9 +27,11 @@ local function wish_to_stop(t)
   if t.token and tonumber(t['until']) > now then
     -- It is checked when the lease expires. A paused thread is, too, unless it was checked before.
     redis.call('ZADD', key.due, 'NX', t['until'], arg.thread_id)
+    redis.call('ZADD', key.stopping, t['until'], arg.thread_id)
   else
     -- A worker looks at once, also if the thread is paused.
     redis.call('HSET', key.thread, 'wake', wake_at(t.wake, now))
     redis.call('ZADD', key.due, recheck_at(), arg.thread_id)
+    redis.call('ZADD', key.stopping, recheck_at(), arg.thread_id)
   end
 end

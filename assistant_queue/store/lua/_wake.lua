@@ -1,8 +1,8 @@
 -- Check one thread that may be due: count its window as over, and make sure that a wake-up is on
 -- its way. The single recovery path for lost jobs, dead workers, expired leases and due retries.
 -- Idempotent: it only moves the time of the next check.
--- Needs key.thread, key.due, key.counters, key.paused, arg.patience_ms, arg.search, and the keys of
--- _wakeup.lua, _due.lua, _rewind.lua, _wish.lua and _person.lua.
+-- Needs key.thread, key.due, key.stopping, key.counters, key.paused, arg.patience_ms, arg.search,
+-- and the keys of _wakeup.lua, _due.lua, _rewind.lua, _wish.lua and _person.lua.
 
 -- Enqueued before and still in the queue: workers are busy, and another wake-up would not be
 -- faster. The search is bounded. A wake-up that is not found in a longer queue stands after the
@@ -23,15 +23,20 @@ end
 -- The header of wake.lua lists the words.
 local function wake_thread()
   local score = redis.call('ZSCORE', key.due, arg.thread_id)
-  if not score then return 'idle' end
+  if not score then
+    redis.call('ZREM', key.stopping, arg.thread_id)
+    return 'idle'
+  end
   local t = read_thread()
   if tonumber(score) > now then
     local due = t.state and rewound(t)
+    redis.call('ZADD', key.stopping, 'XX', ms(due or tonumber(score)), arg.thread_id)
     if not due then return 'early' end
     if due > now then return 'rewound' end
   end
   if not t.state or (is_kept_back(t) and wish_of(t) ~= 'stop') then
     redis.call('ZREM', key.due, arg.thread_id)
+    redis.call('ZREM', key.stopping, arg.thread_id)
     if not t.state and t.token and tonumber(t['until']) <= now then
       redis.call('HDEL', key.thread, 'token', 'until')
     end
@@ -40,6 +45,7 @@ local function wake_thread()
   book_due(t)
   if redis.call('EXISTS', key.paused) == 1 and wish_of(t) ~= 'stop' then
     redis.call('ZADD', key.due, recheck_at(), arg.thread_id)
+    redis.call('ZREM', key.stopping, arg.thread_id)
     return 'paused'
   end
   local word = 'woken'
@@ -51,5 +57,6 @@ local function wake_thread()
     redis.call('HSET', key.thread, 'wake', enqueue_new())
   end
   redis.call('ZADD', key.due, recheck_at(), arg.thread_id)
+  redis.call('ZADD', key.stopping, 'XX', recheck_at(), arg.thread_id)
   return word
 end

@@ -1,7 +1,7 @@
 -- Event `finish`: store the results, drop the batch, release the lease, and stay pending if
 -- messages wait - in one step. The reply joins the outbox.
--- KEYS: thread frozen conversation record due counters scheduled queue queues job guard events feed
---       outbox delivering deliveries paused journal metrics audit auditing *messages
+-- KEYS: thread frozen conversation record due stopping counters scheduled queue queues job guard
+--       events feed outbox delivering deliveries paused journal metrics audit auditing *messages
 -- ARGV: now thread_id token seen result account lost result_ttl_ms keep_text anchor done recheck_ms
 --       tick function origin stamp job_id guard_id events reply delivery_token lease_ms guard_ms
 --       journal journal_most journal_ttl_ms counts audit audit_of audit_most

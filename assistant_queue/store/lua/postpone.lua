@@ -1,6 +1,6 @@
 -- Events `retry` and `hold`: the holder releases the thread, and the same batch is due again at a
 -- given time.
--- KEYS: thread due counters metrics scheduled queue queues job events feed
+-- KEYS: thread due stopping counters metrics scheduled queue queues job events feed
 -- ARGV: now thread_id token seen state wait_ms phase progress recheck_ms tick function origin stamp
 --       job_id events counts
 -- Returns {'ok', ms when it is due} or {'lost'}: nothing has changed
@@ -32,6 +32,7 @@ if is_kept_back(t) and wish_of(t) ~= 'stop' then
 else
   redis.call('HSET', key.thread, 'wake', wake_at(t.wake, due))
   redis.call('ZADD', key.due, due <= now and recheck_at() or ms(due), arg.thread_id)
+  redis.call('ZADD', key.stopping, 'XX', due <= now and recheck_at() or ms(due), arg.thread_id)
   publish_tick(due)
 end
 if arg.state == 'retrying' and arg.phase ~= 'delivering' and is_watched() then

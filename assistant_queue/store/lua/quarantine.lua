@@ -1,7 +1,7 @@
 -- Event `quarantine`: rename keys with content that the queue did not write, so that an operator
 -- can inspect them; the thread continues with the rest.
--- KEYS: thread pending frozen due counters failed quarantine broken scheduled queue queues job
---       metrics
+-- KEYS: thread pending frozen due stopping counters failed quarantine broken scheduled queue queues
+--       job metrics
 -- ARGV: now thread_id kind batch_id failure done shelf recheck_ms tick function origin base stamp
 --       job_id counts
 -- Returns {'moved', new names of keys ...}
@@ -27,7 +27,8 @@ end
 
 local kinds = {['thread'] = 'hash', ['pending'] = 'list', ['frozen'] = 'list',
   ['conversation'] = 'hash', ['message'] = 'hash', ['record'] = 'hash', ['dead'] = 'list',
-  ['due'] = 'zset', ['failed'] = 'zset', ['counters'] = 'hash', ['outbox'] = 'list',
+  ['due'] = 'zset', ['stopping'] = 'zset', ['failed'] = 'zset', ['counters'] = 'hash',
+  ['outbox'] = 'list',
   ['delivering'] = 'hash', ['deliveries'] = 'zset', ['reply'] = 'hash',
   ['call'] = 'hash', ['approvals'] = 'zset', ['runs'] = 'hash',
   ['journal'] = 'list', ['metrics'] = 'hash', ['audit'] = 'list', ['auditing'] = 'hash',
@@ -96,6 +97,7 @@ local function rebuild_thread(t)
   end
   keep_pause(t)
   redis.call('ZREM', key.due, arg.thread_id)
+  redis.pcall('ZREM', key.stopping, arg.thread_id)
   if count == 0 then
     redis.call('DEL', key.pending)
     return

@@ -1,5 +1,5 @@
 -- Event `revise`: a message of the frozen batch is to be removed, or to have another content.
--- KEYS: thread frozen message over due counters scheduled queue queues job
+-- KEYS: thread frozen message over due stopping counters scheduled queue queues job
 -- ARGV: now thread_id message_id revision over_ms wishes recheck_ms tick function origin stamp
 --       job_id
 -- Returns {'revising'}

@@ -1,5 +1,5 @@
 -- Event `stop`: wish that the frozen batch of a thread ends for good, in whatever phase it is.
--- KEYS: thread frozen over due counters scheduled queue queues job
+-- KEYS: thread frozen over due stopping counters scheduled queue queues job
 -- ARGV: now thread_id over_ms wishes recheck_ms tick function origin stamp job_id
 -- Returns {'stopping'}
 --         {'none'}: there is no batch that a run answers; nothing has changed

@@ -1,8 +1,8 @@
 -- Event `stopped`: the batch ends because it was to be stopped. Its messages are cancelled, with what
 -- was said so far; the lease is released, and the thread stays pending if messages wait - in one
 -- step. Nothing is delivered.
--- KEYS: thread frozen conversation record due counters scheduled queue queues job guard events feed
---       journal metrics audit auditing *messages
+-- KEYS: thread frozen conversation record due stopping counters scheduled queue queues job guard
+--       events feed journal metrics audit auditing *messages
 -- ARGV: now thread_id token result account result_ttl_ms keep_text anchor keep_anchor open done
 --       recheck_ms tick function origin stamp job_id guard_id events journal journal_most
 --       journal_ttl_ms counts audit audit_of audit_most reply

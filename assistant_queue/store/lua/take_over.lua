@@ -1,5 +1,6 @@
 -- Event `take_over`: a person answers the thread instead of the model, until it is handed back.
--- KEYS: thread frozen over due counters scheduled queue queues job outbox deliveries events feed
+-- KEYS: thread frozen over due stopping counters scheduled queue queues job outbox deliveries
+--       events feed
 -- ARGV: now thread_id by instead_of stops over_ms wishes recheck_ms guard_ms back_ms tick function
 --       origin stamp job_id events
 -- Returns {'taken', ms since when, the person before or ''}

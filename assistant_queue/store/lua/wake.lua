@@ -1,6 +1,6 @@
 -- Event `wake`: check one overdue thread: count its window as over, and make sure that a wake-up is
 -- on its way.
--- KEYS: thread due counters paused scheduled queue queues job
+-- KEYS: thread due stopping counters paused scheduled queue queues job
 -- ARGV: now thread_id recheck_ms guard_ms back_ms patience_ms search tick function origin stamp
 --       job_id
 -- Returns {'woken'} a wake-up was enqueued   {'waiting'} one is in the queue already

@@ -87,8 +87,9 @@ def sweep(
 ) -> Operation[Swept]:
     """Check the overdue threads, at most `limit`: each gets a wake-up unless one is on its way.
 
-    A paused queue has none, unless `even_paused`: then due messages are counted as waiting, and no
-    thread is woken. `leave` is a thread that the caller is about to check itself.
+    A paused queue has only those with a batch that is to be stopped, unless `even_paused`: then due
+    messages are counted as waiting, and no other thread is woken. `leave` is a thread that the
+    caller is about to check itself.
     """
     _, left_ms, _, _, _, found = _parse_scan(
         (yield _overdue(namespace, limit=limit, even_paused="1" if even_paused else ""))
