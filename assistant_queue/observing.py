@@ -141,8 +141,8 @@ class Outcome:
 
     Attributes:
         error: The code of an error, or the type of an exception; None if it went well.
-        status: Of a batch: `completed`, `incomplete`, `failed`, `retrying` or `held`; None if the
-            worker has left it to another one.
+        status: Of a batch: `completed`, `incomplete`, `failed`, `retrying`, `held` or `parked`; None
+            if the worker has left it to another one.
         run_id: The provider's id of the run.
         attempts: How often the batch was sent.
         usage: Tokens, as the provider counted them.

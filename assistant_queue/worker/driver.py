@@ -93,7 +93,7 @@ class BatchDriver:
             waits_for_ids=runtime.backend.capabilities.found_by is not FoundBy.NOT_AT_ALL,
         )
         conversation = ConversationSteps(batch, session)
-        store = StoreSteps(batch, self._live)
+        self._store_steps = store = StoreSteps(batch, self._live)
         self._handlers: dict[type[Any], Callable[[Any], Awaitable[Any]]] = {
             steps.Trim: store.trim,
             steps.Join: store.join,
@@ -122,7 +122,7 @@ class BatchDriver:
             steps.Finish: store.finish,
             steps.Stop: store.stop,
             steps.Postpone: store.postpone,
-            steps.AwaitRun: store.await_run,
+            steps.AwaitRun: self._await_run,
             steps.Bury: store.bury,
         }
 
@@ -177,6 +177,11 @@ class BatchDriver:
             if self._publisher is not None:
                 await self._publisher.close()
             await self._session.close()
+
+    async def _await_run(self, step: steps.AwaitRun) -> None:
+        """Leave the run to the provider, and park the batch."""
+        await self._session.leave_run(step.run_id)
+        await self._store_steps.await_run(step)
 
     async def _ask_for_room(self, _: steps.AskForRoom) -> float:
         """Return the seconds to wait before another run is started in the background."""

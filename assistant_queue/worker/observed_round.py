@@ -89,6 +89,17 @@ class ObservedRound:
         """End the round with an error."""
         self._round.end(Outcome(error=error_code(error)))
 
+    def leave(self, run_id: str) -> None:
+        """End the round: its run is at work, and is looked at later."""
+        self._round.end(Outcome(run_id=run_id))
+        self._round = NOTHING
+
+    def found(self, request: RunRequest, stop: ActionRequired | RunEnded) -> None:
+        """Notify of a round that has ended while it was not read."""
+        self.begin(request, is_followed=True)
+        self._round.end(self._outcome_of(stop))
+        self._round = NOTHING
+
     def close(self) -> None:
         """End the round that is still open, if there is one."""
         self._round.end(Outcome(error="cancelled"))

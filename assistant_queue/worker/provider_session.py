@@ -242,7 +242,14 @@ class ProviderSession:
         if not isinstance(self._backend, ChecksRuns):
             raise OutcomeUnknown(f"{self._backend.name} cannot look at run {step.run_id!r}")
         seen = await self.asked(self._backend.check_run(step.request, step.run_id))
+        if isinstance(seen, ActionRequired | RunEnded):
+            self._round.found(step.request, seen)
         return await self._found(seen)
+
+    async def leave_run(self, run_id: str) -> None:
+        """Close the open stream, if there is one: its run continues without a reader."""
+        self._round.leave(run_id)
+        await self._close_stream()
 
     async def _found(self, finding: Any, *, has_calls: bool = False) -> Any:
         """Return a finding as it is shown; publish the text of a run that is over."""

@@ -301,6 +301,23 @@ def test_a_worker_that_continues_a_run_links_again(rehearse: Rehearse, recorded:
     assert chat.attributes["gen_ai.usage.output_tokens"] > 0
 
 
+def test_a_run_in_the_background_has_a_span_for_its_start_and_one_for_its_end(
+    rehearse: Rehearse, recorded: Recorded
+) -> None:
+    play = rehearse(recorded.of(a_queue(run_mode="background")))
+    play.say("ann", "Hi!")
+    play.run_until_idle()
+    begun, ended = recorded.all("chat gpt-5")
+    assert {span.status.status_code for span in (begun, ended)} == {StatusCode.UNSET}
+    assert begun.attributes["gen_ai.response.id"] == ended.attributes["gen_ai.response.id"]
+    assert "gen_ai.usage.output_tokens" not in begun.attributes
+    assert ended.attributes["gen_ai.usage.output_tokens"] > 0
+    assert ended.attributes["assistant_queue.run.followed"] is True
+    started, answered = recorded.all("process assistant")
+    assert started.attributes["assistant_queue.batch.outcome"] == "parked"
+    assert answered.attributes["assistant_queue.batch.outcome"] == "completed"
+
+
 @pytest.mark.parametrize("sender", ["library", "aiohttp"])
 def test_requests_to_the_provider_have_no_second_span_of_an_instrumented_client(
     rehearse: Rehearse, recorded: Recorded, monkeypatch: pytest.MonkeyPatch, sender: str

@@ -337,6 +337,7 @@ def _drain(
                 status.waiting_count
                 + status.delayed_count
                 + status.active_count
+                + status.parked_count
                 + status.delivering_count
             )
         if left == 0 or time.monotonic() > until:
