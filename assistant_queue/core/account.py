@@ -124,9 +124,9 @@ def dump_account(
     if answered_by is not None:
         plain["p"] = answered_by
     for name, attribute in STORED_TIMES.items():
-        ms = ms_of(getattr(timeline, attribute))
-        if ms:
-            plain[name] = ms
+        at = getattr(timeline, attribute)
+        if at is not None:
+            plain[name] = ms_of(at)
     rows = [_attempt_row(info) for info in timeline.attempts]
     if not keep_text:
         rows = [

@@ -161,6 +161,9 @@ _STORED_USAGE = (
 )
 """Order of the fields of `Usage` in its stored row; a new field goes to the end."""
 
+_NAME = (str, type(None))
+_TYPES_OF_USAGE: tuple[Any, ...] = (int, int, int, int, int, int, int, _NAME, _NAME)
+
 LEAST_USAGE = 3
 """Fields of the row that version 0.1 stored."""
 
@@ -176,11 +179,8 @@ def load_usage(row: Sequence[Any]) -> Usage:
     Raises:
         TypeError, IndexError: It is not a row of tokens.
     """
-    values = dict(zip(_STORED_USAGE, row, strict=False))
-    for name, value in values.items():
-        is_name = name in {"model", "service_tier"}
-        if not isinstance(value, str | None if is_name else int):
-            raise TypeError(name)
-    if len(values) < LEAST_USAGE:
+    if len(row) < LEAST_USAGE:
         raise IndexError
-    return Usage(**values)
+    if not all(map(isinstance, row, _TYPES_OF_USAGE)):
+        raise TypeError("row of tokens")
+    return Usage(**dict(zip(_STORED_USAGE, row, strict=False)))

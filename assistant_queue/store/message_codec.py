@@ -36,6 +36,11 @@ def pack(message: Message) -> str:
     ):
         # Nearly every message; takes a third of the time.
         return f'{{"id":{_encode(message.id)},"c":{_encode(message.content)}}}'
+    return _encode(plain_message(message))
+
+
+def plain_message(message: Message) -> dict[str, Any]:
+    """Return a message as the plain value that `pack` encodes."""
     # First, because the scripts look for it at the beginning (lua/_quiet.lua).
     plain: dict[str, Any] = {} if message.wants_reply else {"w": _QUIET}
     if message.role == "assistant":
@@ -57,7 +62,7 @@ def pack(message: Message) -> str:
         plain["q"] = round(message.queued_at.timestamp() * 1000)
     origin = {"r": message.request_id, "x": message.trace}
     plain |= {name: value for name, value in origin.items() if value is not None}
-    return _encode(plain)
+    return plain
 
 
 def unpack(entry: str) -> Message:

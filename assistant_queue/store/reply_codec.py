@@ -16,12 +16,13 @@ from assistant_queue.core.account import (
     answering,
     dump_account,
     first_queued_at,
+    ms_of,
     with_account,
 )
-from assistant_queue.core.progress import dump_result, load_result
-from assistant_queue.core.stored_rows import LEAST_USAGE
+from assistant_queue.core.progress import load_result
+from assistant_queue.core.stored_rows import LEAST_USAGE, dump_usage
 from assistant_queue.models import Batch, RunResult
-from assistant_queue.store.message_codec import pack, unpack_readable
+from assistant_queue.store.message_codec import plain_message, unpack_readable
 
 NAMES = {
     "run_id": "i",
@@ -50,6 +51,7 @@ _CLAIMED = "c"
 _QUEUED = "q"
 _PREVIEW = "v"
 _HEADER_WORDS = 3
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,40 +72,53 @@ class WaitingReply:
 
 def pack_reply(result: RunResult, preview: str | None = None) -> str:
     """Return a reply without its header, which the script writes."""
-    plain: dict[str, Any] = dump_result(result)
-    if plain["replies"] and plain["reply"] == "\n\n".join(plain["replies"]):
-        del plain["reply"]  # the same text
+    started_ms = ms_of(result.started_at)
     ids = tuple(message.id for message in result.messages)
-    if ids == result.message_ids:
-        del plain["message_ids"]
-    if plain["messages_processed"] == len(ids):
-        del plain["messages_processed"]
-    plain["usage"] = _trimmed(plain["usage"])
-    plain["ended_at"] -= plain["started_at"]
+    plain: dict[str, Any] = {
+        "run_id": result.run_id,
+        "message_ids": ... if ids == result.message_ids else result.message_ids,
+        "messages_processed": (
+            ... if result.messages_processed == len(ids) else result.messages_processed
+        ),
+        "status": result.status,
+        "incomplete_reason": result.incomplete_reason,
+        "reply": _reply_beside(result),
+        "replies": result.replies,
+        "usage": None if result.usage is None else _trimmed(dump_usage(result.usage)),
+        "attempts": result.attempts,
+        "started_at": started_ms,
+        "ended_at": ms_of(result.ended_at) - started_ms,
+        "fallback": result.fallback or ...,
+    }
     packed = {
         NAMES[name]: value
         for name, value in plain.items()
-        if name in NAMES and value != _DEFAULTS.get(name, ...)
+        if value is not ... and value != _DEFAULTS.get(name, ...)
     }
-    packed["m"] = [json.loads(pack(message)) for message in result.messages]
+    packed["m"] = [plain_message(message) for message in result.messages]
     account = dump_account(
         tenant=result.tenant, model=result.model, timeline=result.timeline, keep_text=True
     )
     account.pop(_CLAIMED, None)  # the result has it
     if result.timeline.queued_at == first_queued_at(result.messages):
         account.pop(_QUEUED, None)
-    packed["a"] = _moved(account, -plain["started_at"])
+    packed["a"] = _moved(account, -started_ms)
     if preview is not None:
         packed[_PREVIEW] = preview
-    return json.dumps(packed, separators=(",", ":"), ensure_ascii=False)
+    return _encode(packed)
 
 
-def _trimmed(usage: list[Any] | None) -> list[Any] | None:
+def _reply_beside(result: RunResult) -> Any:
+    """Return a reply that is not that of `replies`; an ellipsis if it is."""
+    joined = result.replies[0] if len(result.replies) == 1 else "\n\n".join(result.replies)
+    return ... if result.replies and result.reply == joined else result.reply
+
+
+def _trimmed(row: list[Any]) -> list[Any]:
     """Return a row of tokens without the empty fields at its end."""
-    row = list(usage or ())
     while len(row) > LEAST_USAGE and not row[-1]:
         row.pop()
-    return row or None
+    return row
 
 
 def _moved(account: Mapping[str, Any], by_ms: int) -> dict[str, Any]:

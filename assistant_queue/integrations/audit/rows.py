@@ -86,15 +86,16 @@ _NO_TOKENS: Row = dict.fromkeys(_tokens(_NO_USAGE))
 
 
 def _try(one: AttemptInfo) -> Row:
-    row = {
-        "number": one.number,
-        "started_at": one.started_at.isoformat(),
-        "ended_at": one.ended_at.isoformat() if one.ended_at else None,
-        "worker": one.worker,
-        "run_id": one.run_id,
-        "error": one.error.code if one.error else None,
-    }
-    return {name: _plain(value) for name, value in row.items() if value is not None}
+    row: Row = {"number": one.number, "started_at": one.started_at.isoformat()}
+    if one.ended_at is not None:
+        row["ended_at"] = one.ended_at.isoformat()
+    if one.worker is not None:
+        row["worker"] = clean(one.worker)
+    if one.run_id is not None:
+        row["run_id"] = clean(one.run_id)
+    if one.error is not None:
+        row["error"] = clean(one.error.code)
+    return row
 
 
 def _tool(one: ToolCallRecord) -> Row:
@@ -126,7 +127,7 @@ def _message_row(record: AuditRecord, position: int, message: AuditMessage) -> R
         "tenant": _some(message.tenant, 256),
         "text": clean(message.text),
         "instructions": _some(message.instructions),
-        "metadata": _plain(dict(message.metadata)) or None,
+        "metadata": _plain(dict(message.metadata)) if message.metadata else None,
         "attachments": [_plain(dict(one)) for one in message.attachments] or None,
         "wants_reply": message.wants_reply,
         "queued_at": message.queued_at,
