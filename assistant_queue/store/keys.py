@@ -126,7 +126,7 @@ class Keys:
 
     @property
     def pausing(self) -> str:
-        """Sorted set: thread id -> ms when it was paused; some may have been resumed since."""
+        """Sorted set: thread id -> ms when it was paused or taken over; a hint, some may be over."""
         return f"{self.prefix}:pausing"
 
     @property

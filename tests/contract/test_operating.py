@@ -12,7 +12,13 @@ from assistant_queue.errors import BatchNotFound
 from assistant_queue.metrics import Metrics
 from assistant_queue.models import QueueStatus
 from assistant_queue.store.calls import Operation
-from assistant_queue.store.ops import control, metric_history, operation_log, paused_threads
+from assistant_queue.store.ops import (
+    control,
+    metric_history,
+    operation_log,
+    paused_threads,
+    takeovers,
+)
 from assistant_queue.store.ops.browsing import browse_failed, browse_threads, count_failed
 from assistant_queue.store.ops.operation_log import MOST, OperationRecord
 from assistant_queue.store.ops.searching import search
@@ -157,6 +163,27 @@ def test_paused_threads_are_listed_even_if_the_list_was_another_programs(store: 
     seen = store.run(browse_threads(store.namespace, "paused", 10))
     assert [one.thread_id for one in seen.threads] == ["a"]
     store.client.delete(store.keys.pausing, store.keys.quarantine)
+
+
+def test_threads_that_a_person_answers_are_listed_beside_paused_ones(store: Rig) -> None:
+    def listed(state: str) -> list[str]:
+        seen = store.run(browse_threads(store.namespace, state, 10))
+        return [one.thread_id for one in seen.threads]
+
+    for name in ("a", "b"):
+        store.add(name, delay_s=60)
+        taken = takeovers.take_over(store.namespace, name, "Jo", instead_of=None, stops=True)
+        assert store.run(taken)
+    store.run(control.pause_thread(store.namespace, "b"))
+    assert (listed("taken_over"), listed("paused")) == (["a", "b"], ["b"])
+    store.run(takeovers.hand_back(store.namespace, "b"))
+    assert (listed("taken_over"), listed("paused")) == (["a"], ["b"])
+    store.run(control.resume_thread(store.namespace, "b"))
+    store.run(control.pause_thread(store.namespace, "a"))
+    store.run(control.resume_thread(store.namespace, "a"))
+    assert (listed("taken_over"), listed("paused")) == (["a"], [])
+    store.run(takeovers.hand_back(store.namespace, "a"))
+    assert store.ids(store.keys.pausing) == []
 
 
 def test_pages_of_threads_are_bounded_and_together_complete(

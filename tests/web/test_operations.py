@@ -119,6 +119,22 @@ async def test_what_an_operator_does_is_recorded_with_name_and_time(
     assert {row["thread_id"] for row in left} == {None, "other"}
 
 
+async def test_an_operator_takes_a_thread_over_and_hands_it_back(
+    asgi: Asgi, queue: AssistantMessageQueue
+) -> None:
+    client = asgi(authorize=operators, headers={"x-role": "operator"})
+    queue.take_over("t", "Jo")
+    body = {"operation": "take_over", "thread_id": "t"}
+    refused = await client.post(f"{OPS}/operations", json=body)
+    assert (refused.status_code, refused.json()["code"]) == (409, "thread_taken_over")
+    assert (await do(client, **body, instead_of="Jo"))["done"]
+    (row,) = (await client.get(f"{OPS}/threads", params={"state": "taken_over"})).json()["threads"]
+    assert (row["thread_id"], row["taken_over_by"]) == ("t", "Ann")
+    assert (await do(client, "hand_back", thread_id="t"))["done"]
+    assert not (await do(client, "hand_back", thread_id="t"))["done"]
+    assert queue.get_thread_status("t").taken_over_by is None
+
+
 @pytest.mark.parametrize(
     "body",
     [

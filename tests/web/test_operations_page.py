@@ -153,6 +153,14 @@ async def test_two_operators_see_each_others_changes(
     for page in (ann, tom):
         await expect(page.locator(".records li").first).to_contain_text("Tom resumed this thread")
     assert not queue.get_thread_status("kitchen").paused
+    await ann.get_by_role("button", name="Take over").click()
+    await ann.locator("#ask-yes").click()
+    await expect(tom.locator(".badges")).to_contain_text("answered by Ann")
+    await tom.get_by_role("button", name="Take over from Ann").click()
+    await tom.locator("#ask-yes").click()
+    await expect(ann.locator(".badges")).to_contain_text("answered by Tom")
+    await tom.get_by_role("button", name="Hand back").click()
+    await expect(ann.locator(".records li").first).to_contain_text("Tom handed back this thread")
     await ann.get_by_role("button", name="Say").click()
     await ann.get_by_label("Text, delivered as the assistant's").fill("A colleague writes soon.")
     await ann.get_by_role("button", name="Say it").click()

@@ -17,6 +17,9 @@ from assistant_queue.store.ops.operation_log import OperationRecord
 
 _log = logging.getLogger(__name__)
 
+ANONYMOUS_PERSON = "operator"
+"""The person that answers a thread which an anonymous caller took over."""
+
 Performed = tuple[bool, int | None]
 """Whether anything was changed, and of how many batches if it is about batches."""
 
@@ -107,6 +110,20 @@ async def _say(queue: AsyncAssistantMessageQueue, by: Caller, wanted: NewOperati
     return True, None
 
 
+async def _take_over(
+    queue: AsyncAssistantMessageQueue, by: Caller, wanted: NewOperation
+) -> Performed:
+    person = operator_name(by) or ANONYMOUS_PERSON
+    done = await queue.take_over(wanted.thread_id or "", person, instead_of=wanted.instead_of)
+    return done, None
+
+
+async def _hand_back(
+    queue: AsyncAssistantMessageQueue, _: Caller, wanted: NewOperation
+) -> Performed:
+    return await queue.hand_back(wanted.thread_id or ""), None
+
+
 async def _cancel(queue: AsyncAssistantMessageQueue, _: Caller, wanted: NewOperation) -> Performed:
     message_id = wanted.message_id or ""
     found = await queue.get_message(message_id)
@@ -158,6 +175,8 @@ _PERFORM: dict[
     "stop": _stop,
     "flush": _flush,
     "say": _say,
+    "take_over": _take_over,
+    "hand_back": _hand_back,
     "cancel_message": _cancel,
     "retry_failed": _retry,
     "discard_failed": _discard,

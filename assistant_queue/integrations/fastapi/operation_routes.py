@@ -46,7 +46,7 @@ from assistant_queue.store.ops.searching import Searched, search
 from assistant_queue.store.ops.thread_views import read_open_messages
 
 Limit = Annotated[int, Query(ge=1, le=200)]
-State = Literal["pending", "active", "retrying", "held", "parked", "paused", "stuck"]
+State = Literal["pending", "active", "retrying", "held", "parked", "paused", "taken_over", "stuck"]
 Reasons = Annotated[list[FailureReason] | None, Query(max_length=20)]
 AnyId = Annotated[str | None, Query(min_length=1, max_length=arguments.MAX_MESSAGE_ID)]
 Needle = Annotated[str, Query(min_length=1, max_length=200, pattern=r"\S")]

@@ -26,7 +26,16 @@ from assistant_queue.store.ops.browsing import FailedCounts
 from assistant_queue.store.ops.operation_log import OperationRecord
 
 OperationName = Literal[
-    "pause", "resume", "stop", "flush", "say", "cancel_message", "retry_failed", "discard_failed"
+    "pause",
+    "resume",
+    "stop",
+    "flush",
+    "say",
+    "take_over",
+    "hand_back",
+    "cancel_message",
+    "retry_failed",
+    "discard_failed",
 ]
 """Operations of the page. Further ones are added here and in `operation_calls.py`."""
 MOST_BATCHES = 1000
@@ -35,6 +44,8 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "stop": ("thread_id",),
     "flush": ("thread_id",),
     "say": ("thread_id", "text"),
+    "take_over": ("thread_id",),
+    "hand_back": ("thread_id",),
     "cancel_message": ("thread_id", "message_id"),
 }
 _OF_FAILED = ("retry_failed", "discard_failed")
@@ -60,6 +71,9 @@ class NewOperation(BaseModel):
         Annotated[list[FailureReason], Field(max_length=len(get_args(FailureReason)))] | None
     ) = Field(None, description="Retry or discard the failed batches with one of these reasons.")
     text: Text | None = Field(None, description="Of `say`.")
+    instead_of: Annotated[str, Field(min_length=1, max_length=arguments.MAX_AUTHOR)] | None = Field(
+        None, description="Of `take_over`: the person that answers the thread now."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -50,7 +50,8 @@ def browse_threads(
     `after` is the place in the list at which the page begins. The list changes meanwhile, so a
     thread may be on two pages, or on none.
     """
-    key = namespace.keys.pausing if state == "paused" else namespace.keys.due
+    is_marked = state in {"paused", "taken_over"}
+    key = namespace.keys.pausing if is_marked else namespace.keys.due
     start = after
     found: list[ThreadStatus] = []
     seconds, micros = yield plain("TIME")
@@ -60,7 +61,7 @@ def browse_threads(
     is_over = False
     while len(found) < limit and start - after < BUDGET and not is_over:
         size = min(limit - len(found), _CHUNK) if state is None else _CHUNK
-        if state == "paused":
+        if is_marked:
             ids = yield from paused_threads.read(namespace, start, size)
             is_over = len(ids) < size
         else:
@@ -94,6 +95,8 @@ def browse_threads(
 def _matches(row: ThreadStatus, state: str | None) -> bool:
     if state == "paused":
         return row.paused
+    if state == "taken_over":
+        return row.taken_over_by is not None
     if state in {None, "stuck"}:
         return row.state != "idle" or row.paused
     return row.state == state

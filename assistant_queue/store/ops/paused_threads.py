@@ -1,4 +1,4 @@
-"""The list of paused threads, which spares a scan of all threads.
+"""The list of threads that are paused or taken over, which spares a scan of all threads.
 
 It is a hint: the thread's own mark decides. A thread that another version paused is not in it.
 """
@@ -11,19 +11,22 @@ from assistant_queue.store.quarantine import quarantine
 
 
 def note(namespace: Namespace, thread_id: str) -> Operation[None]:
-    """Add a thread that was paused."""
+    """Add a thread that was paused or taken over."""
     seconds, micros = yield plain("TIME")
     at_ms = namespace.clock.store_now_ms() or int(seconds) * 1000 + int(micros) // 1000
     yield from _write(namespace, plain("ZADD", namespace.keys.pausing, at_ms, thread_id))
 
 
 def drop(namespace: Namespace, thread_id: str) -> Operation[None]:
-    """Remove a thread that was resumed or forgotten."""
+    """Remove a thread that was resumed, handed back or forgotten, unless the other mark is left."""
+    (mark,) = yield from each_or_error([plain("HGET", namespace.keys.thread(thread_id), "paused")])
+    if mark:
+        return
     yield from _write(namespace, plain("ZREM", namespace.keys.pausing, thread_id))
 
 
 def read(namespace: Namespace, start: int, count: int) -> Operation[list[str]]:
-    """Return threads that were paused, those of the longest pause first."""
+    """Return threads that were paused or taken over, those of the longest pause first."""
     key = namespace.keys.pausing
     (reply,) = yield from each_or_error([plain("ZRANGE", key, start, start + count - 1)])
     return [] if isinstance(reply, StoreError) else texts(reply)

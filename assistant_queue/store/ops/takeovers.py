@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from assistant_queue.core.progress import moment
 from assistant_queue.errors import ThreadTakenOver
 from assistant_queue.store.calls import Namespace, Operation, text, texts, whole_number
+from assistant_queue.store.ops import paused_threads
 from assistant_queue.store.ops.sweeping import NOT_BACK
 
 TAKEOVER = ("paused", "taken_by", "taken_at")
@@ -54,6 +55,8 @@ def take_over(
             by=person,
             since=since,
         )
+    if word == "taken":
+        yield from paused_threads.note(namespace, thread_id)
     return word == "taken"
 
 
@@ -65,4 +68,7 @@ def hand_back(namespace: Namespace, thread_id: str) -> Operation[bool]:
         keys={"over": namespace.keys.over(secrets.token_hex(8))},
         constants=NOT_BACK,
     )
-    return text(reply[0]) == "handed_back"
+    handed_back = text(reply[0]) == "handed_back"
+    if handed_back:
+        yield from paused_threads.drop(namespace, thread_id)
+    return handed_back

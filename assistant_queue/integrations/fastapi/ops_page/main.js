@@ -1,6 +1,6 @@
 // The operations page: the address says which view, the view reads and is drawn, and is read again every two seconds.
 //
-// A view is a module with `load(route, shared)` and `draw(data, shared)`. A further one (approvals, conversations taken over) is a line in VIEWS.
+// A view is a module with `load(route, shared)` and `draw(data, shared)`. A further one (approvals) is a line in VIEWS.
 
 import { connect, perform, read } from "./api.js";
 import { readout } from "./charts.js";

@@ -11,6 +11,8 @@ const DID = {
   stop: "stopped the answer of",
   flush: "had answered at once",
   say: "said something in",
+  take_over: "took over",
+  hand_back: "handed back",
   cancel_message: "removed a message of",
   retry_failed: "retried",
   discard_failed: "discarded",

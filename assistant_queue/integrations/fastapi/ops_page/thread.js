@@ -24,12 +24,13 @@ export async function load({ id }) {
   return { id, view, history: said.history, error: said.error };
 }
 
-export function draw({ id, view, history, error }, { now, mayChange }) {
+export function draw({ id, view, history, error }, { now, mayChange, overview }) {
+  const me = overview?.operator.name ?? "operator";
   const { status, explanation, current, waiting, batches, failed, operations } = view;
   return [
     heading(
       h("span", { class: "thread-name" }, id),
-      h("p", { class: "badges" }, status.paused && badge("paused"), badge(status.state), failed.length > 0 && badge("failed"), status.delivering_count > 0 && badge("delivering", "busy"), h("button", { type: "button", class: "link", "data-copy": "" }, "Copy link")),
+      h("p", { class: "badges" }, status.paused && badge("paused"), status.taken_over_by && badge(`answered by ${status.taken_over_by}`, "warn"), badge(status.state), failed.length > 0 && badge("failed"), status.delivering_count > 0 && badge("delivering", "busy"), h("button", { type: "button", class: "link", "data-copy": "" }, "Copy link")),
     ),
     h(
       "section",
@@ -39,7 +40,7 @@ export function draw({ id, view, history, error }, { now, mayChange }) {
       explanation.advice && h("p", { class: "soft" }, explanation.advice),
       (explanation.since || explanation.until) && h("p", { class: "soft numbers" }, explanation.since && `Since ${moment(explanation.since)}`, explanation.since && explanation.until && ", ", explanation.until && `${explanation.since ? "until" : "Until"} ${moment(explanation.until)} (${due(explanation.until, now)})`),
     ),
-    mayChange && buttons(id, status, waiting, failed),
+    mayChange && buttons(id, status, waiting, failed, me),
     (current || waiting.length > 0) && h("section", { "aria-labelledby": "now-title" }, h("h2", { id: "now-title" }, "Now"), current && currentBatch(current, status, now), messages(id, waiting, now, mayChange)),
     failed.length > 0 && h("section", { "aria-labelledby": "failed-title" }, h("h2", { id: "failed-title" }, "In the failed list"), h("ul", { class: "cards" }, failed.map((one) => failedRow(one, { now, mayChange, isInThread: true })))),
     h("section", { "aria-labelledby": "batches-title" }, h("h2", { id: "batches-title" }, "What became of its batches"), batches.length ? h("ul", { class: "cards" }, batches.map((one) => batchCard(one, now))) : h("p", { class: "soft" }, "No batch of it is in the journal.")),
@@ -48,7 +49,7 @@ export function draw({ id, view, history, error }, { now, mayChange }) {
   ];
 }
 
-function buttons(id, status, waiting, failed) {
+function buttons(id, status, waiting, failed, me) {
   const wish = (operation, more = {}) => ({ operation, thread_id: id, ...more });
   const isRunning = Boolean(status.batch_id);
   const isWaiting = waiting.some((one) => !one.is_in_batch);
@@ -58,10 +59,14 @@ function buttons(id, status, waiting, failed) {
     status.paused ? button("Resume", wish("resume"), { kind: "primary" }) : button("Pause", wish("pause")),
     button("Answer now", wish("flush"), { disabled: !isWaiting, title: "End the window of what waits" }),
     button("Stop the answer", wish("stop", { confirm: { title: "Stop the answer?", text: "The batch under way ends for good; its messages are cancelled.", yes: "Stop the answer" } }), { disabled: !isRunning }),
+    status.taken_over_by === me ? button("Hand back", wish("hand_back"), { kind: "primary" }) : button(status.taken_over_by ? `Take over from ${status.taken_over_by}` : "Take over", takingOver(status, wish)),
     button("Say", wish("say", { ask: { title: "Say something yourself", label: "Text, delivered as the assistant's", yes: "Say it" } })),
     failed.length > 0 && button(`Retry ${many(failed.length, "failed batch", "failed batches")}`, wish("retry_failed", { confirm: { title: `Retry ${many(failed.length, "failed batch", "failed batches")}?`, text: "They go back to the head of this thread.", yes: "Retry" } }), { kind: "primary" }),
   );
 }
+
+const takingOver = ({ taken_over_by: person }, wish) =>
+  wish("take_over", { ...(person && { instead_of: person }), confirm: { title: person ? `Take over from ${person}?` : "Take over this thread?", text: "The model does not answer until you hand it back; an answer under way is stopped. What you say answers the messages before it.", yes: "Take over" } });
 
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 const sentence = (text) => `${capital(text)}${/[.!?]$/.test(text) ? "" : "."}`;

@@ -5,13 +5,14 @@ import { h } from "./dom.js";
 import { count, due, many } from "./format.js";
 import { badge, button, chips, empty, heading, threadHref } from "./parts.js";
 
-const STATES = ["all", "pending", "active", "retrying", "held", "parked", "paused", "stuck"];
+const STATES = ["all", "pending", "active", "retrying", "held", "parked", "paused", "taken_over", "stuck"];
 const MEANING = {
   pending: "Messages wait for their window, or for a worker.",
   active: "A worker has a batch of them.",
   retrying: "A batch waits to be tried again.",
   held: "It is not known whether the provider has the batch; it is asked first.",
   parked: "A batch waits without a worker, for a decision, an answer from outside, or a run in the background.",
+  taken_over: "A person answers instead of the model.",
   paused: "Messages are taken, nothing is answered.",
   stuck: "Due for more than 5 seconds.",
 };
@@ -50,7 +51,7 @@ function row(one, now, mayChange) {
     "tr",
     { "data-key": one.thread_id },
     h("td", { class: "main-cell" }, h("a", { href: threadHref(one.thread_id), class: "row-link id" }, one.thread_id)),
-    h("td", {}, one.paused && badge("paused"), " ", one.state !== "idle" && badge(one.state), one.delivering_count > 0 && [" ", badge(error ? "delivery retried" : "delivering", error ? "warn" : "busy")]),
+    h("td", {}, one.paused && badge("paused"), one.taken_over_by && [" ", badge(`answered by ${one.taken_over_by}`, "warn")], " ", one.state !== "idle" && badge(one.state), one.delivering_count > 0 && [" ", badge(error ? "delivery retried" : "delivering", error ? "warn" : "busy")]),
     h("td", {}, h("span", { class: "unseen-wide" }, "Due "), due(one.due_at, now)),
     h("td", { class: "number" }, h("span", { class: "unseen-wide" }, "Waiting "), count(one.pending_count)),
     h("td", { class: one.attempts ? "number" : "number is-none" }, h("span", { class: "unseen-wide" }, "Attempts "), count(one.attempts)),
