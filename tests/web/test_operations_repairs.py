@@ -1,4 +1,4 @@
-"""Ten threads, each broken in its own way: found and mended with what the operations page has."""
+"""Ten threads, each broken in its own way: found and repaired with what the operations page has."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SOON = {"message_delay": 0}
 
 
 class Shop:
-    """A queue with ten broken threads, and a platform that can be mended."""
+    """A queue with ten broken threads, and a platform that can be repaired."""
 
     def __init__(self, url: str, provider: StandInProvider, prefix: str) -> None:
         self.provider = provider
@@ -88,7 +88,7 @@ class Shop:
 
 
 @pytest.mark.timeout(300)
-async def test_ten_broken_threads_are_found_and_mended_from_the_page(  # noqa: PLR0915 - ten
+async def test_ten_broken_threads_are_found_and_repaired_from_the_page(  # noqa: PLR0915 - ten
     asgi: Asgi, one_redis: RedisServer, provider: StandInProvider, prefix: str
 ) -> None:
     shop = Shop(one_redis.url, provider, prefix)
@@ -162,7 +162,7 @@ async def test_ten_broken_threads_are_found_and_mended_from_the_page(  # noqa: P
         # 6. refused by the provider: discarded, as a retry would be refused again
         assert (await do(client, "discard_failed", reasons=["refused"]))["count"] == 1
 
-        # 7. a conversation that the provider does not know: discarded, and the user is told
+        # 7. a conversation that the provider does not know: discarded, and the user is asked to begin again
         assert list(await failed("unknown_thread")) == ["unknown"]
         assert (await do(client, "discard_failed", thread_id="unknown"))["count"] == 1
         await do(client, "say", thread_id="unknown", text="Please begin again.")
