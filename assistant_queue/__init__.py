@@ -95,7 +95,7 @@ from assistant_queue.models import (
     Usage,
 )
 from assistant_queue.row_types import MessageRow
-from assistant_queue.tools import ToolContext
+from assistant_queue.tools import AnswerLater, ToolContext
 
 if TYPE_CHECKING:
     from assistant_queue.backends.function.backend import FunctionBackend, RunContext, Said
@@ -121,6 +121,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AnswerLater",
     "Approval",
     "ApprovalKind",
     "ApprovalNotFound",

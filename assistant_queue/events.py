@@ -332,6 +332,50 @@ class InterruptRefused(_Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalRequested(_Event):
+    """A tool call waits for an answer from outside; the batch is parked.
+
+    Attributes:
+        call_id: For `approve`, `deny` and `answer_tool`.
+        tool: The function's name.
+        arguments: The JSON that the model wrote.
+        question: What is asked; None if nothing is.
+        kind: `approval`, or `answer` if the output comes by `answer_tool`.
+        authors: The authors of the batch's messages.
+        expires_at: When the call is denied by itself; aware, UTC.
+    """
+
+    batch_id: str
+    call_id: str
+    tool: str
+    arguments: str
+    question: str | None
+    kind: str
+    authors: tuple[str, ...]
+    expires_at: datetime
+    type: Literal["approval_requested"] = "approval_requested"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalSettled(_Event):
+    """A tool call waits no more.
+
+    Attributes:
+        verdict: `approved`, `denied`, `answered`, `expired`, or `withdrawn`: its batch was stopped,
+            interrupted, or ended otherwise.
+        by: The name that was given with the answer, None for none.
+        reason: Of a denial.
+    """
+
+    batch_id: str
+    call_id: str
+    verdict: str
+    by: str | None
+    reason: str | None
+    type: Literal["approval_settled"] = "approval_settled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MessageSteered(_Event):
     """Messages have joined the batch, and go with the outputs of its tools.
 
@@ -441,6 +485,8 @@ Event = (
     | RunInterrupted
     | InterruptRefused
     | MessageSteered
+    | ApprovalRequested
+    | ApprovalSettled
     | AttemptFailed
     | BatchParked
     | BatchDeadLettered

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, Unpack, overload
 
 from assistant_queue.client import arguments, takeover_commands
+from assistant_queue.client.approval_methods import AsyncApprovalMethods
 from assistant_queue.client.commands import (
     RECHECK_S,
     Commands,
@@ -51,7 +52,12 @@ if TYPE_CHECKING:
 
 
 class AsyncAssistantMessageQueue(
-    TakesTools, TakesHooks, TakesWebhooksAwaited, AsyncProviderCallMethods, AsyncEventMethods
+    TakesTools,
+    TakesHooks,
+    TakesWebhooksAwaited,
+    AsyncProviderCallMethods,
+    AsyncEventMethods,
+    AsyncApprovalMethods,
 ):
     """Collect a thread's messages within a window and have a worker answer them in one run.
 

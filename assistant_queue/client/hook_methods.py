@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar, overload
 
+from assistant_queue.approvals import Approval
 from assistant_queue.config import Config
 from assistant_queue.models import (
     Batch,
@@ -15,7 +16,7 @@ from assistant_queue.models import (
 )
 from assistant_queue.user_code.hooks import HookName, check_hook, check_hook_name
 
-TakesAnything = TypeVar("TakesAnything", bound=Callable[..., object])
+TakesApproval = TypeVar("TakesApproval", bound=Callable[[Approval], object])
 TakesBatch = TypeVar("TakesBatch", bound=Callable[[Batch], object])
 TakesDelivered = TypeVar("TakesDelivered", bound=Callable[[DeliveredReply], object])
 TakesFailed = TypeVar("TakesFailed", bound=Callable[[FailedBatch], object])
@@ -61,11 +62,13 @@ class TakesHooks:
     @overload
     def on(self, name: Literal["delivered"]) -> Callable[[TakesDelivered], TakesDelivered]: ...
     @overload
-    def on(self, name: Literal["approval_requested"], function: TakesAnything) -> TakesAnything: ...
+    def on(
+        self, name: Literal["approval_requested"], function: Callable[[Approval], object]
+    ) -> Callable[[Approval], object]: ...
     @overload
     def on(
         self, name: Literal["approval_requested"]
-    ) -> Callable[[TakesAnything], TakesAnything]: ...
+    ) -> Callable[[TakesApproval], TakesApproval]: ...
     def on(
         self, name: HookName, function: Callable[[Any], object] | None = None
     ) -> Callable[..., Any]:
@@ -81,7 +84,7 @@ class TakesHooks:
         - `delivered`: a `DeliveredReply`; the platform has the whole reply
         - `undelivered`: a `FailedBatch`; the reply is in the failed list
         - `stopped`: a `RunResult` with the status `stopped`; the batch was stopped
-        - `approval_requested`: accepted, and not called by this version
+        - `approval_requested`: an `Approval`; a batch is parked until the call is answered
 
         A sync function is called on a thread, an async one on the worker's event loop; several for
         one name in the order of their registration. Calls happen beside the batches, which wait for

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, Unpack, overload
 
 from assistant_queue.client import arguments, takeover_commands
+from assistant_queue.client.approval_methods import ApprovalMethods
 from assistant_queue.client.commands import (
     RECHECK_S,
     Commands,
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 
 
 class AssistantMessageQueue(
-    TakesTools, TakesHooks, TakesWebhooks, ProviderCallMethods, EventMethods
+    TakesTools, TakesHooks, TakesWebhooks, ProviderCallMethods, EventMethods, ApprovalMethods
 ):
     """Collect a thread's messages within a window and have a worker answer them in one run.
 

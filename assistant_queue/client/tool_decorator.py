@@ -25,6 +25,7 @@ class TakesTools:
         description: str | None = None,
         timeout: float | None = None,
         interruptible: bool = True,
+        approval: bool | str | Callable[..., Any] | None = None,
     ) -> Callable[[Function], Function]: ...
     def tool(
         self,
@@ -34,6 +35,7 @@ class TakesTools:
         description: str | None = None,
         timeout: float | None = None,
         interruptible: bool = True,
+        approval: bool | str | Callable[..., Any] | None = None,
     ) -> Function | Callable[[Function], Function]:
         """Make a tool of a typed function, sync or async: `@queue.tool`, `@queue.tool(timeout=5)`.
 
@@ -48,6 +50,10 @@ class TakesTools:
             timeout: Seconds one call may take; None: as long as the run.
             interruptible: False: a new message with `mid_run="interrupt"`, and a stop, wait until
                 the call has ended.
+            approval: True, or a question such as `"Refund {amount} to {customer}?"`: the function
+                is called once the call is approved (`approve`), meanwhile the batch parks. Or a
+                function of the `ToolContext` and the arguments, a dict, that returns whether an
+                approval is needed, or the question.
 
         Raises:
             ConfigurationError: The function cannot be a tool; the message names it and says why.
@@ -61,6 +67,7 @@ class TakesTools:
                 description=description,
                 timeout=timeout,
                 interruptible=interruptible,
+                approval=approval,
             )
             return function
 

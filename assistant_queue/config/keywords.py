@@ -110,6 +110,9 @@ class Options(TypedDict, total=False):
     max_interrupts: int
     """Most interruptions of one batch by messages; further ones wait for the next. Default: 3
     interruptions. Environment: ASSISTANT_QUEUE_MAX_INTERRUPTS. Used by: worker."""
+    approval_timeout: float
+    """Time for which a tool call waits for an approval, or for `answer_tool`; then it is denied.
+    Default: 86400.0 s. Environment: ASSISTANT_QUEUE_APPROVAL_TIMEOUT. Used by: worker."""
     on_stop: Literal["remember", "forget"]
     """The conversation is given what it does not hold of a stopped batch, texts and partial answer,
     or not. Default: 'remember'. Environment: ASSISTANT_QUEUE_ON_STOP. Used by: worker."""

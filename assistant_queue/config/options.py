@@ -73,6 +73,7 @@ _USUAL_MOST = {
     "run_timeout": 24 * HOUR_S,
     "retry_for": 48 * HOUR_S,
     "delivery_for": 30 * 24 * HOUR_S,
+    "approval_timeout": 366 * 24 * HOUR_S,
     "event_ttl": 30 * 24 * HOUR_S,
     "journal_ttl": 366 * 24 * HOUR_S,
     "result_ttl": 366 * 24 * HOUR_S,
@@ -290,6 +291,12 @@ class Config(BaseSettings):
         where="worker",
         unit="interruptions",
         ge=0,
+    )
+    approval_timeout: PositiveSeconds = _option(
+        86_400.0,
+        "time for which a tool call waits for an approval, or for `answer_tool`; then it is denied",
+        where="worker",
+        unit="s",
     )
     on_stop: Literal["remember", "forget"] = _option(
         "remember",

@@ -11,13 +11,19 @@ from typing import Any
 from assistant_queue.core.runs import ActionRequired
 from assistant_queue.core.stored_rows import (
     AttemptRow,
+    SettledRow,
     ToolRow,
+    WaitRow,
     dump_rows,
+    dump_settled,
     dump_tools,
     dump_usage,
+    dump_waits,
     load_rows,
+    load_settled,
     load_tools,
     load_usage,
+    load_waits,
 )
 from assistant_queue.models import ErrorInfo, FunctionCall, RunResult, ToolCall, Usage
 
@@ -26,10 +32,11 @@ _STORED_AS = {
     "in_user_code": "calling",
     "crashes_in_user_code": "guilt",
     "waits_for_exclusive": "waits",
+    "waits": "outside",
     "called": "fn",
     "called_ms": "fn_at",
 }
-"""Stored names of attributes that were renamed; every other attribute is stored by its own name."""
+"""Stored names of attributes that differ; every other attribute is stored by its own name."""
 
 _HAPPENED = (
     "called_ms",
@@ -38,6 +45,7 @@ _HAPPENED = (
     "first_text_ms",
     "waiting_since_ms",
     "undecided_since_ms",
+    "parked_ms",
 )
 """Times of events; 0 for one that has not happened."""
 
@@ -104,6 +112,13 @@ class Progress:
         begun: How many the run began with, if others have joined it since; else 0.
         given: How many of them its rounds have been given, likewise.
         adding: How many they will have been given with the latest request, likewise.
+        waits: The calls of the round that wait, or waited, for an answer from outside; `asked` is
+            the round, whatever the provider keeps.
+        parked_ms: When the batch was parked, ms; 0 if it is not.
+        detached: The run that asked was ended before it could expire: the outputs go to another.
+        carried: Calls and their outputs, in words, that the conversation does not hold: they go
+            with the instructions of the next run.
+        settled: The calls of the batch that were settled from outside.
         tries: Attempts by each worker, the latest last; of very many, the first and the latest.
         run_sent_ms: When the last attempt was sent, ms; unlike `sent_ms`, without its tool rounds.
         first_text_ms: When the first text of that attempt was read, ms; 0 before.
@@ -151,6 +166,11 @@ class Progress:
     begun: int = 0
     given: int = 0
     adding: int = 0
+    waits: tuple[WaitRow, ...] = ()
+    parked_ms: int = 0
+    detached: bool = False
+    carried: str | None = None
+    settled: tuple[SettledRow, ...] = ()
     tries: tuple[AttemptRow, ...] = ()
     run_sent_ms: int = 0
     first_text_ms: int = 0
@@ -229,7 +249,16 @@ def _dump_asked(asked: ActionRequired) -> dict[str, Any]:
         "replies": asked.replies,
         "usage": usage,
         "transcript": asked.transcript,
+        **{
+            name: value
+            for name in _ASKED_OF_OTHERS
+            if (value := getattr(asked, name)) not in (None, (), 0)
+        },
     }
+
+
+_ASKED_OF_OTHERS = ("whole", "anchor", "shown", "steered", "first_text_ms", "expires_ms")
+"""Fields of a round that is parked, of providers that keep it; version 0.1 ignores them."""
 
 
 def _load_asked(plain: Mapping[str, Any]) -> ActionRequired:
@@ -239,6 +268,12 @@ def _load_asked(plain: Mapping[str, Any]) -> ActionRequired:
         replies=tuple(plain["replies"]),
         usage=None if plain["usage"] is None else load_usage(plain["usage"]),
         transcript=plain["transcript"],
+        whole=bool(plain.get("whole", False)),
+        anchor=plain.get("anchor"),
+        shown=tuple(plain.get("shown", ())),
+        steered=int(plain.get("steered", 0)),
+        first_text_ms=int(plain.get("first_text_ms", 0)),
+        expires_ms=int(plain.get("expires_ms", 0)),
     )
 
 
@@ -299,6 +334,8 @@ _ENCODERS: dict[str, Callable[[Any], Any]] = {
     "result": dump_result,
     "tries": dump_rows,
     "tools": dump_tools,
+    "waits": dump_waits,
+    "settled": dump_settled,
 }
 _DECODERS: dict[str, Callable[[Any], Any]] = {
     "calls": _load_calls,
@@ -314,6 +351,8 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "result": load_result,
     "tries": load_rows,
     "tools": load_tools,
+    "waits": load_waits,
+    "settled": load_settled,
 }
 _STORED = tuple(
     (one.name, _stored_name(one.name), _ENCODERS.get(one.name)) for one in fields(Progress)
@@ -329,6 +368,7 @@ _OPTIONAL: dict[str, type[Any]] = {
     "origin": str,
     "given_up": str,
     "called": str,
+    "carried": str,
     "asked": ActionRequired,
     "usage": Usage,
     "error": ErrorInfo,

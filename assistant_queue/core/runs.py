@@ -103,6 +103,7 @@ class RunRequest:
         open_calls: Ids of tool calls that an earlier batch left unanswered in this conversation;
             the backend answers them with an error output in the same request if the provider
             would refuse the batch otherwise.
+        carried: Calls with their outputs, in words, for a run in a conversation that lacks them.
         deadline_s: Seconds until the batch's own deadline, as of now.
         transcript: `ActionRequired.transcript` of the rounds so far; None in the first one.
         steered: Items of messages that have joined the batch after its run had begun.
@@ -130,6 +131,7 @@ class RunRequest:
     items: tuple[InputItem, ...]
     instructions: str | None = None
     open_calls: tuple[str, ...] = ()
+    carried: str = ""
     deadline_s: float = 600.0
     transcript: str | None = None
     steered: tuple[InputItem, ...] = ()
@@ -186,6 +188,8 @@ class ActionRequired:
         shown: The ids of the conversation's items that hold the replies, if they are known.
         steered: How many of `RunRequest.steered` the conversation holds, if the round was found by
             reading it.
+        expires_ms: When the run expires at the provider, ms of its clock; 0 if it does not, or does
+            not say.
     """
 
     run_id: str
@@ -198,6 +202,7 @@ class ActionRequired:
     first_text_ms: int = 0
     shown: tuple[str, ...] = ()
     steered: int = 0
+    expires_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

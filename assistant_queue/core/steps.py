@@ -6,10 +6,12 @@ The driver's answer is named after the arrow.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.runs import RunRequest
+from assistant_queue.core.settlements import OpenCall
 from assistant_queue.core.stored_rows import ToolRow
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.models import Batch, ErrorInfo, Message, RunResult, ToolCall
@@ -238,11 +240,48 @@ class CloseStream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """Call the user's tools. -> ToolsAnswered"""
+    """Call the user's tools. -> ToolsAnswered
+
+    `approved`: by call id, the names that those were approved under, "" for none.
+    """
 
     batch: Batch
     run_id: str
     calls: tuple[ToolCall, ...]
+    approved: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A call that is answered from outside.
+
+    Attributes:
+        call_id: The provider's id of it.
+        kind: `approval` or `answer`.
+        question: What is asked; None for nothing.
+    """
+
+    call_id: str
+    kind: Literal["approval", "answer"]
+    question: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadSettlements:
+    """Read what came of calls that are answered from outside; deny the `expired` ones.
+
+    -> Settlement by id, of those that were settled
+    """
+
+    ids: tuple[str, ...]
+    expired: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseCalls:
+    """Remove the texts of calls that need no answer any more. -> None"""
+
+    ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,12 +289,14 @@ class ToolsAnswered:
     """The answer to `Answer`.
 
     Attributes:
-        outputs: By call id, strings, one for each call.
+        outputs: By call id, strings, one for each call that is not `open`.
         rows: The calls with their durations, in the order in which they ended.
+        open: The calls that are answered from outside.
     """
 
     outputs: Mapping[str, str]
     rows: tuple[ToolRow, ...] = ()
+    open: tuple[Asked, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,6 +371,21 @@ class AwaitRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ParkBatch:
+    """Give the thread back; the batch waits for `calls`, or for its run. -> whether it did
+
+    It did not if a call of another batch has the id of one of them. `new`: how many of them were not
+    asked for before.
+    """
+
+    wait_s: float
+    phase: Phase
+    progress: Progress
+    calls: tuple[OpenCall, ...] = ()
+    new: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bury:
     """Put the batch on the failed list, give the thread back. -> None
 
@@ -369,12 +425,15 @@ Step = (
     | Cancel
     | CloseStream
     | Answer
+    | ReadSettlements
+    | CloseCalls
     | EnterExclusive
     | FallBack
     | Finish
     | Stop
     | Postpone
     | AwaitRun
+    | ParkBatch
     | Bury
 )
 
@@ -422,4 +481,17 @@ class AtWork:
     run_id: str
 
 
-Ending = Completed | Failed | Stopped | Postponed | AtWork
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parked:
+    """The batch waits without a worker.
+
+    Attributes:
+        calls: The calls for which it waits; none if it waits for its run.
+        new: Those of them that were not asked for before.
+    """
+
+    calls: tuple[OpenCall, ...] = ()
+    new: tuple[OpenCall, ...] = ()
+
+
+Ending = Completed | Failed | Stopped | Postponed | AtWork | Parked

@@ -146,6 +146,95 @@ _EMPTY_CALL: tuple[Any, ...] = ("", 0, "", "", 0)
 """The fields of the row of a call, empty."""
 
 
+# --- calls that are answered from outside ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitRow:
+    """A call for which the batch waits, or did in this round.
+
+    Attributes:
+        call_id: The provider's id of it.
+        id: The id under which it is listed.
+        kind: `approval` or `answer`.
+        until_ms: When it expires, ms.
+        question: What is asked, "" for nothing; dropped once it is listed.
+        is_listed: Its own record has it.
+    """
+
+    call_id: str
+    id: str
+    kind: str
+    until_ms: int
+    question: str = ""
+    is_listed: bool = False
+
+
+def dump_waits(rows: Sequence[WaitRow]) -> list[list[Any]]:
+    """Return the rows as lists."""
+    return [
+        [row.call_id, row.id, row.kind, row.until_ms, row.question, int(row.is_listed)]
+        for row in rows
+    ]
+
+
+def load_waits(plain: Sequence[Sequence[Any]]) -> tuple[WaitRow, ...]:
+    """The opposite of `dump_waits`; fields that a newer version added are ignored.
+
+    Raises:
+        TypeError, IndexError: They are not rows.
+    """
+    return tuple(_load_wait(row) for row in plain)
+
+
+def _load_wait(row: Sequence[Any]) -> WaitRow:
+    call_id, name, kind, until_ms, question, is_listed = row[:6]
+    if not all(isinstance(one, str) for one in (call_id, name, kind, question)):
+        raise TypeError("row of an open call")
+    return WaitRow(
+        call_id=call_id,
+        id=name,
+        kind=kind,
+        until_ms=int(until_ms),
+        question=question,
+        is_listed=bool(is_listed),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettledRow:
+    """A call that was settled, as the journal shows it.
+
+    Attributes:
+        call_id: The provider's id of it.
+        kind: How it was settled.
+        by: The name that was given with it, "" for none.
+        at_ms: When, ms.
+    """
+
+    call_id: str
+    kind: str
+    by: str = ""
+    at_ms: int = 0
+
+
+def dump_settled(rows: Sequence[SettledRow]) -> list[list[Any]]:
+    """Return the rows as lists."""
+    return [[row.call_id, row.kind, row.by, row.at_ms] for row in rows]
+
+
+def load_settled(plain: Sequence[Sequence[Any]]) -> tuple[SettledRow, ...]:
+    """The opposite of `dump_settled`; fields that a newer version added are ignored.
+
+    Raises:
+        TypeError, IndexError: They are not rows.
+    """
+    return tuple(
+        SettledRow(call_id=str(row[0]), kind=str(row[1]), by=str(row[2]), at_ms=int(row[3]))
+        for row in plain
+    )
+
+
 # --- tokens ---------------------------------------------------------------------------------------
 
 _STORED_USAGE = (

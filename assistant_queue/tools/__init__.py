@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from assistant_queue.tools.approval import AnswerLater
 from assistant_queue.tools.toolbox import Offered, Tool, Toolbox, ToolContext, WrongArguments
 
-__all__ = ["Offered", "Tool", "ToolContext", "Toolbox", "WrongArguments"]
+__all__ = ["AnswerLater", "Offered", "Tool", "ToolContext", "Toolbox", "WrongArguments"]

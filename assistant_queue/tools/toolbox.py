@@ -14,6 +14,7 @@ from pydantic_core import from_json
 
 from assistant_queue.errors import ConfigurationError
 from assistant_queue.models import Batch
+from assistant_queue.tools.approval import NeedsApproval, checked_approval
 from assistant_queue.tools.docstrings import read_docstring
 from assistant_queue.tools.schema import Json, Signature, read_signature
 
@@ -40,12 +41,23 @@ class ToolContext:
         run_id: The run of this round.
         call_id: Stable across retries: an idempotency key.
         batch: The messages that are being answered, with their authors and metadata.
+        approved_by: The name under which the call was approved; None if it needed no approval, or
+            none was given.
     """
 
     thread_id: str
     run_id: str
     call_id: str
     batch: Batch
+    approved_by: str | None = None
+
+    @property
+    def author(self) -> str | None:
+        """The author of the last message that has one: its rights count for the call.
+
+        With `separate_authors` there is no other in the batch.
+        """
+        return next((one.author for one in reversed(self.batch.messages) if one.author), None)
 
     @property
     def tenant(self) -> str | None:
@@ -63,6 +75,7 @@ class Tool:
         description: The description sent to the model, None for none.
         timeout_s: Seconds one call may take; None: as long as the run.
         interruptible: A call may end early because of a new message, or a stop.
+        approval: Whether calls need an approval: None, True, the question, or the user's function.
         signature: Its parameters.
     """
 
@@ -71,6 +84,7 @@ class Tool:
     description: str | None = None
     timeout_s: float | None = None
     interruptible: bool = True
+    approval: NeedsApproval = None
     signature: Signature = field(compare=False)
 
     @property
@@ -91,13 +105,21 @@ class Tool:
         Raises:
             WrongArguments: The arguments are not JSON, or do not fit the signature.
         """
+        values = self.values(arguments)
+        return partial(self.function, **values, **dict.fromkeys(self.signature.context, context))
+
+    def values(self, arguments: str) -> dict[str, Any]:
+        """Return the arguments that were given, by name.
+
+        Raises:
+            WrongArguments: They are not JSON, or do not fit the signature.
+        """
         given = self._read(arguments)
-        values = {
+        return {
             one.name: getattr(given, f"p{number}")
             for number, one in enumerate(self.signature.parameters)
             if f"p{number}" in given.model_fields_set
         }
-        return partial(self.function, **values, **dict.fromkeys(self.signature.context, context))
 
     def _read(self, arguments: str) -> Any:
         try:
@@ -172,6 +194,7 @@ class Toolbox:
         description: str | None = None,
         timeout: float | None = None,
         interruptible: bool = True,
+        approval: NeedsApproval = None,
     ) -> Tool:
         """Make a tool of a function.
 
@@ -181,6 +204,7 @@ class Toolbox:
             description: None for the text of its docstring before the first section.
             timeout: Seconds one call may take; None: as long as the run.
             interruptible: Whether a call may end early because of a new message, or a stop.
+            approval: Whether calls need an approval.
 
         Raises:
             ConfigurationError: It cannot be a tool; the message names it and says why. Nothing was
@@ -227,13 +251,15 @@ class Toolbox:
                 f"interruptible of the tool {called} must be True or False, not {interruptible!r}"
             )
         documented = read_docstring(_doc_of(function))
+        signature = read_signature(function, called, ToolContext, documented.parameters)
         tool = Tool(
             name=chosen,
             function=function,
             description=documented.description if description is None else description,
             timeout_s=_seconds(timeout, called),
             interruptible=interruptible,
-            signature=read_signature(function, called, ToolContext, documented.parameters),
+            approval=checked_approval(approval, called, [one.name for one in signature.parameters]),
+            signature=signature,
         )
         self._tools[chosen] = tool
         return tool

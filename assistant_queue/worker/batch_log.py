@@ -60,6 +60,9 @@ def log_end(batch: LeasedBatch, ending: steps.Ending, *, run_s: float) -> None:
             extra=fields,
         )
         return
+    if isinstance(ending, steps.Parked):
+        _log_parked(batch, ending, fields)
+        return
     if isinstance(ending, steps.Failed):
         _log_failed(batch, ending, fields)
     log.info("%s", as_words(fields), extra=fields)
@@ -96,6 +99,9 @@ def outcome_of(batch: LeasedBatch, ending: steps.Ending) -> Outcome:
             attempts=batch.progress.attempts,
             usage=batch.progress.usage,
         )
+    if isinstance(ending, steps.Parked):
+        waiting = batch.progress
+        return Outcome(status="parked", run_id=waiting.run_id, attempts=waiting.attempts)
     progress = ending.progress if isinstance(ending, steps.Failed) else batch.progress
     return Outcome(
         status="failed" if isinstance(ending, steps.Failed) else ending.state.value,
@@ -144,8 +150,8 @@ def _fields(batch: LeasedBatch, ending: steps.Ending, run_s: float) -> dict[str,
     return fields
 
 
-def _word_of(ending: steps.Failed | steps.Postponed | steps.AtWork) -> str:
-    if isinstance(ending, steps.AtWork):
+def _word_of(ending: steps.Failed | steps.Postponed | steps.AtWork | steps.Parked) -> str:
+    if isinstance(ending, steps.AtWork | steps.Parked):
         return ThreadState.PARKED.value
     return "failed" if isinstance(ending, steps.Failed) else ending.state.value
 
@@ -184,6 +190,18 @@ def _log_postponed(batch: LeasedBatch, ending: steps.Postponed, fields: dict[str
         wait_s,
         fields["attempts"],
         extra={**fields, "next_in_ms": round(wait_s * 1000), **_error(ending.error)},
+    )
+
+
+def _log_parked(batch: LeasedBatch, ending: steps.Parked, fields: dict[str, Any]) -> None:
+    calls = ", ".join(call.id for call in ending.calls)
+    log.info(
+        "thread %r is parked: batch %s waits for %s, and is looked at again in %.1f s at the latest",
+        batch.lease.thread_id,
+        batch.claimed.batch.id,
+        f"answers to {calls}" if calls else "its run",
+        batch.wait_s,
+        extra={**fields, "next_in_ms": round(batch.wait_s * 1000)},
     )
 
 

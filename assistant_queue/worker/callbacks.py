@@ -23,6 +23,7 @@ from assistant_queue.models import (
     ToolCall,
     ToolOutput,
 )
+from assistant_queue.tools import AnswerLater
 from assistant_queue.tools.outputs import UnwritableOutput, encode_output, error_output
 from assistant_queue.user_code.caller import Function, Late, Raised, UserCode
 from assistant_queue.user_code.error_text import log_raised, said
@@ -66,11 +67,11 @@ def check_callbacks(config: Config) -> None:
 
 async def answer(
     handler: Function | None, code: UserCode, thread_id: str, run_id: str, calls: Sequence[ToolCall]
-) -> dict[str, tuple[str, str | None]]:
+) -> dict[str, tuple[str | None, str | None]]:
     """Call the handler; return the outputs of one round, each with the type of its error or None.
 
     A missing output, or an exception, becomes an error output: the model can say so, and the run is
-    never left open.
+    never left open. An output that comes later, from outside, is None.
 
     Raises:
         InvalidToolResult: The handler returned something that is not a list of outputs.
@@ -103,7 +104,7 @@ async def answer(
         )
         raise InvalidToolResult(msg)
     given = _collect(result, handler, thread_id, run_id)
-    outputs: dict[str, tuple[str, str | None]] = {}
+    outputs: dict[str, tuple[str | None, str | None]] = {}
     for one in calls:
         if one.id not in given:
             _log.error(
@@ -119,8 +120,10 @@ async def answer(
     return outputs
 
 
-def _collect(rows: Sequence[Any], handler: Function, thread_id: str, run_id: str) -> dict[str, str]:
-    given: dict[str, str] = {}
+def _collect(
+    rows: Sequence[Any], handler: Function, thread_id: str, run_id: str
+) -> dict[str, str | None]:
+    given: dict[str, str | None] = {}
     for row in rows:
         if isinstance(row, ToolOutput):
             call_id = row.tool_call_id
@@ -135,6 +138,9 @@ def _collect(rows: Sequence[Any], handler: Function, thread_id: str, run_id: str
                 name_of(handler),
                 type(row).__name__,
             )
+            continue
+        if isinstance(output, AnswerLater):
+            given[call_id] = None
             continue
         given[call_id] = encoded(output, thread_id, run_id, name_of(handler), call_id)
     return given

@@ -124,6 +124,9 @@ class BatchDriver:
             steps.Postpone: store.postpone,
             steps.AwaitRun: self._await_run,
             steps.Bury: store.bury,
+            steps.ParkBatch: store.park,
+            steps.ReadSettlements: store.read_settlements,
+            steps.CloseCalls: store.close_calls,
         }
 
     @property

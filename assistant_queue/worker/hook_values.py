@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from assistant_queue.approvals import Approval
 from assistant_queue.core import steps
 from assistant_queue.core.delivery import DeliveryState
 from assistant_queue.core.progress import moment
+from assistant_queue.core.settlements import OpenCall, approval_of
 from assistant_queue.models import (
     DeliveredReply,
     ErrorInfo,
@@ -32,6 +35,9 @@ def emit_end(runtime: Runtime, batch: LeasedBatch, ending: steps.Ending) -> None
         runtime.emit("failed", *where, lambda: failed_batch(batch.lease, ending))
     elif isinstance(ending, steps.Postponed):
         runtime.emit("retrying", *where, lambda: postponed_batch(batch, ending))
+    elif isinstance(ending, steps.Parked):
+        for call in ending.new:
+            runtime.emit("approval_requested", *where, partial(asked_for, batch, call))
     elif isinstance(ending, steps.Stopped):
         runtime.emit("stopped", *where, lambda: ending.result)
     elif isinstance(ending, steps.Completed) and is_answered(ending):
@@ -41,6 +47,12 @@ def emit_end(runtime: Runtime, batch: LeasedBatch, ending: steps.Ending) -> None
 def is_answered(ending: steps.Ending | NoLease | None) -> bool:
     """Return whether a run has answered the batch."""
     return isinstance(ending, steps.Completed) and bool(ending.result.run_id)
+
+
+def asked_for(batch: LeasedBatch, call: OpenCall) -> Approval:
+    """Return what `approval_requested` hooks are given."""
+    thread_id = batch.lease.thread_id
+    return approval_of(thread_id, call.ask(batch.claimed.batch), batch.now_ms(), call.until_ms)
 
 
 def failed_batch(lease: Lease, ending: steps.Failed) -> FailedBatch:

@@ -27,6 +27,7 @@ def rules_of(config: Config, *, takes_default: bool) -> Rules:
         max_batch_chars=config.max_batch_chars,
         authors=_author_rule(config),
         max_interrupts=config.max_interrupts,
+        approval_timeout_s=config.approval_timeout,
         remembers_stopped=config.on_stop == "remember",
         background=config.run_mode == "background",
     )

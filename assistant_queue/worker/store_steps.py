@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from assistant_queue.channels.live_replies import LiveReply
 from assistant_queue.core import steps
 from assistant_queue.core.runs import FoundBy
+from assistant_queue.core.settlements import Settlement
 from assistant_queue.core.thread_state import Phase
 from assistant_queue.core.wishes import Wish
 from assistant_queue.store.calls import Operation
-from assistant_queue.store.ops import batch_changes, event_log, leases, outcomes, runs_at_work
+from assistant_queue.store.ops import (
+    batch_changes,
+    event_log,
+    leases,
+    outcomes,
+    parking,
+    runs_at_work,
+)
 from assistant_queue.worker.leased_batch import LeasedBatch
 
 _log = logging.getLogger(__name__)
@@ -224,6 +232,37 @@ class StoreSteps:
                 progress=step.progress,
                 seen=self._batch.seen,
             )
+        )
+
+    async def park(self, step: steps.ParkBatch) -> bool:
+        """Give the lease back; the batch waits without a worker."""
+        self._batch.wait_s = step.wait_s
+        done: bool = await self._batch.release(
+            lambda: parking.park(
+                self._namespace,
+                self._batch.lease,
+                wait_s=step.wait_s,
+                phase=step.phase,
+                progress=step.progress,
+                calls=step.calls,
+                new=step.new,
+                seen=self._batch.seen,
+            )
+        )
+        return done
+
+    async def read_settlements(self, step: steps.ReadSettlements) -> Mapping[str, Settlement]:
+        """Read what came of calls that are answered from outside."""
+        found: Mapping[str, Settlement] = await self._batch.write(
+            lambda: parking.read_settlements(self._namespace, step.ids, step.expired)
+        )
+        return found
+
+    async def close_calls(self, step: steps.CloseCalls) -> None:
+        """Remove the texts of calls that need no answer any more."""
+        ttl_s = self._runtime.config.result_ttl
+        await self._batch.write(
+            lambda: parking.close(self._namespace, self._batch.lease, step.ids, ttl_s)
         )
 
     async def bury(self, step: steps.Bury) -> None:

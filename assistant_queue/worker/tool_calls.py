@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 
-from assistant_queue.core.steps import ToolsAnswered
+from assistant_queue.core.settlements import public_id
+from assistant_queue.core.steps import Asked, ToolsAnswered
 from assistant_queue.core.stored_rows import ToolRow
 from assistant_queue.models import Batch, ToolCall
 from assistant_queue.observing import (
@@ -19,13 +22,16 @@ from assistant_queue.observing import (
     Outcome,
     ended_with,
 )
-from assistant_queue.tools import Tool, Toolbox, ToolContext, WrongArguments
+from assistant_queue.tools import AnswerLater, Tool, Toolbox, ToolContext, WrongArguments
+from assistant_queue.tools.approval import bounded, question_of
 from assistant_queue.tools.outputs import error_output
 from assistant_queue.user_code.caller import Function, Late, Raised, UserCode
 from assistant_queue.user_code.error_text import log_raised
 from assistant_queue.worker import callbacks
 
 _log = logging.getLogger(__name__)
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 _INTERRUPTED = error_output(
     "the call was interrupted: a new message came, or the answer was stopped"
@@ -51,6 +57,8 @@ class ToolRound:
     ) -> None:
         """Call nothing yet; `now_ms` is the store's time."""
         self._outputs: dict[str, str] = {}
+        self._open: dict[str, Asked] = {}
+        self._approved: Mapping[str, str] = {}
         self._rows: list[ToolRow] = []
         self._work: dict[asyncio.Future[None], bool] = {}
         self._ends_early = False
@@ -62,15 +70,21 @@ class ToolRound:
         self._now_ms = now_ms
 
     async def answer(
-        self, toolbox: Toolbox, handler: Function | None, calls: Sequence[ToolCall]
+        self,
+        toolbox: Toolbox,
+        handler: Function | None,
+        calls: Sequence[ToolCall],
+        approved: Mapping[str, str] = NOTHING,
     ) -> ToolsAnswered:
         """Call the tools; return their outputs, and how long the calls took.
 
-        Calls that the handler answers together took as long as that.
+        Calls that the handler answers together took as long as that. `approved`: by call id, the
+        names under which calls were approved.
 
         Raises:
             InvalidToolResult: The handler returned something that is not a list of outputs.
         """
+        self._approved = approved
         self._begin(toolbox, handler, calls)
         if self._ends_early:
             self.end_early()
@@ -88,7 +102,9 @@ class ToolRound:
             await asyncio.gather(*self._work, return_exceptions=True)
         if self._ends_early:
             self._note_unfinished(calls)
-        return ToolsAnswered(outputs=self._outputs, rows=tuple(self._rows))
+        return ToolsAnswered(
+            outputs=self._outputs, rows=tuple(self._rows), open=tuple(self._open.values())
+        )
 
     def _begin(self, toolbox: Toolbox, handler: Function | None, calls: Sequence[ToolCall]) -> None:
         rest = []
@@ -113,7 +129,7 @@ class ToolRound:
 
     def _note_unfinished(self, calls: Sequence[ToolCall]) -> None:
         for call in calls:
-            if call.id not in self._outputs:
+            if call.id not in self._outputs and call.id not in self._open:
                 self._note(call, self._moment(), _INTERRUPTED, "interrupted")
 
     async def _call_tool(self, tool: Tool, call: ToolCall) -> None:
@@ -121,14 +137,27 @@ class ToolRound:
         context = ToolContext(
             thread_id=self._batch.thread_id,
             run_id=self._run_id,
-            call_id=call.id,
+            call_id=public_id(call.id, self._batch.id),
             batch=self._batch,
+            approved_by=self._approved.get(call.id) or None,
         )
         began = self._moment()
+        if tool.approval is not None and call.id not in self._approved:
+            asked = await _question(tool, call, context, self._code)
+            if isinstance(asked, Asked):
+                self._open[call.id] = asked
+                return
+            if asked is not None:
+                self._note(call, began, *asked)
+                return
         seen = self._observe(call)
         with ended_with(seen):
             with seen.active():
                 output, error = await _output_of(tool, call, context, self._code)
+            if output is None:
+                seen.end(Outcome(output="", error=None))
+                self._open[call.id] = Asked(call_id=call.id, kind="answer")
+                return
             seen.end(Outcome(output=output, error=error))
         self._note(call, began, output, error)
 
@@ -145,9 +174,13 @@ class ToolRound:
                 handler, self._code, self._batch.thread_id, self._run_id, rest
             )
             for call_id, (output, error) in answers.items():
-                seen[call_id].end(Outcome(output=output, error=error))
+                seen[call_id].end(Outcome(output=output or "", error=error))
         for call in rest:
-            self._note(call, began, *answers[call.id])
+            output, error = answers[call.id]
+            if output is None:
+                self._open[call.id] = Asked(call_id=call.id, kind="answer")
+            else:
+                self._note(call, began, output, error)
 
     def _observe(self, call: ToolCall) -> Observation:
         subject = Executing(batch=self._batch, run_id=self._run_id, call=call)
@@ -172,10 +205,51 @@ class ToolRound:
         self._rows.append(row)
 
 
+async def _question(
+    tool: Tool, call: ToolCall, context: ToolContext, code: UserCode
+) -> Asked | tuple[str, str] | None:
+    """Return what is asked before a call, None for nothing; or an error output and its type.
+
+    Arguments that do not fit are answered at once: there is nothing to approve.
+    """
+    try:
+        values = tool.values(call.function.arguments)
+    except Exception:  # noqa: BLE001 - the call itself answers it
+        return None
+    asked: Any = tool.approval
+    if callable(asked):
+        decide = asked
+        try:
+            asked = await code.call(
+                partial(decide, context, values),
+                limit_s=tool.timeout_s,
+                name=f"approval of tool {tool.name}",
+            )
+        except (Late, Raised) as error:
+            _log.error(
+                "thread %r, run %s: the approval of %s (%s) could not be decided (%s); the function"
+                " is not called",
+                context.thread_id,
+                context.run_id,
+                tool.name,
+                call.id,
+                type(error).__name__,
+            )
+            return error_output("the function failed"), "approval_failed"
+        if isinstance(asked, str):
+            return Asked(call_id=call.id, kind="approval", question=bounded(asked))
+    elif isinstance(asked, str):
+        return Asked(call_id=call.id, kind="approval", question=question_of(asked, values))
+    return Asked(call_id=call.id, kind="approval") if asked else None
+
+
 async def _output_of(
     tool: Tool, call: ToolCall, context: ToolContext, code: UserCode
-) -> tuple[str, str | None]:
-    """Call one tool; return its output, or an error output and the error's type if it fails."""
+) -> tuple[str | None, str | None]:
+    """Call one tool; return its output, or an error output and the error's type if it fails.
+
+    None for an output that comes later, from outside.
+    """
     where = (context.thread_id, context.run_id, tool.name, call.id)
     try:
         ready = tool.bind(call.function.arguments, context)
@@ -213,6 +287,8 @@ async def _output_of(
             error=raised.error,
         )
         return error_output("the function failed"), type(raised.error).__name__
+    if isinstance(output, AnswerLater):
+        return None, None
     return callbacks.encoded(output, *where), None
 
 

@@ -63,7 +63,9 @@ class UserCodeSteps:
         )
         try:
             async with asyncio.timeout(left_s):
-                return await self._round.answer(self._config.toolbox, handler, step.calls)
+                return await self._round.answer(
+                    self._config.toolbox, handler, step.calls, step.approved
+                )
         except TimeoutError:
             name = name_of(handler) if handler else "a tool"
             _log.warning(

@@ -33,6 +33,7 @@ PUBLIC = [
     "Approval",
     "ApprovalKind",
     "ApprovalNotFound",
+    "AnswerLater",
     "AssistantMessageQueue",
     "AssistantQueueError",
     "AsyncAssistantMessageQueue",

@@ -121,7 +121,11 @@ PARAMETERS = {
     "get_queue": [],
     "get_jobs_by_thread_id": ["thread_id"],
     "close": [],
-    "tool": ["function", "name", "description", "timeout", "interruptible"],
+    "list_approvals": ["limit", "after", "thread_id"],
+    "approve": ["call_id", "by", "arguments"],
+    "deny": ["call_id", "by", "reason"],
+    "answer_tool": ["call_id", "output", "by"],
+    "tool": ["function", "name", "description", "timeout", "interruptible", "approval"],
     "on": ["name", "function"],
     "explain": ["message_or_thread_id"],
     "get_timeline": ["thread_id", "limit", "before"],
@@ -181,6 +185,8 @@ GOOD = {
     "body": b"{}",
     "headers": {},
     "by": "Jo",
+    "call_id": "c",
+    "output": "text",
 }
 BAD: dict[str, list[Any]] = {
     "thread_id": BAD_ID,
@@ -227,11 +233,19 @@ BAD: dict[str, list[Any]] = {
     "description": [7],
     "body": [7, None, {}],
     "headers": [7, None, "webhook-id: 1"],
+    "approval": [7, "{", "{nothing}", " "],
+    "call_id": ["", 7, None, "x" * 513],
+    "arguments": [7, "text", [1], {"amount": object()}],
+    "output": [object()],
 }
 OPTIONAL = {"message_id": {None}, "thread_id": {None}}
 """Parameters that accept None as a value: a message's generated id, the whole queue."""
-ANY_THREAD = {"pause", "resume", "retry_failed_all", "discard_failed_all"}
+ANY_THREAD = {"list_approvals", "pause", "resume", "retry_failed_all", "discard_failed_all"}
 """Calls whose thread may be None."""
+
+
+NO_NAME = {"approve", "deny", "answer_tool"}
+"""Calls whose `by` may be None."""
 
 
 def public_names(queue_class: type) -> list[str]:
@@ -291,6 +305,10 @@ def bad_calls() -> Iterator[tuple[str, str, Any]]:
                 if value is None and name in ANY_THREAD and parameter == "thread_id":
                     continue
                 if value is None and name in {"events", "feed"} and parameter == "timeout":
+                    continue
+                if (name, value) == ("deny", "lost"):
+                    continue
+                if value is None and parameter == "by" and name in NO_NAME:
                     continue
                 if name == "tool" and parameter != "function" and value is None:
                     continue

@@ -386,6 +386,7 @@ BAD_VALUES: dict[str, list[Any]] = {
     "after_run": ["later", None, True],
     "mid_run": ["stop", "", None, True],
     "max_interrupts": [-1, 1.5, "three", None],
+    "approval_timeout": [0, -1, "long", None],
     "max_pending": [0, -1, 1.5, True],
     "events": ["sometimes", "", None, True],
     "event_ttl": [0, 0.5, -1, "long", True],

@@ -77,7 +77,14 @@ def outcome_of(
     said_so_far = tuple(replies)
     if status == _WAITING:
         # No usage here: a run counts all its rounds together when it ends.
-        return ActionRequired(run_id=run_id, calls=calls_of(run), replies=said_so_far, whole=whole)
+        expires = run.get("expires_at")
+        return ActionRequired(
+            run_id=run_id,
+            calls=calls_of(run),
+            replies=said_so_far,
+            whole=whole,
+            expires_ms=round(expires * 1000) if isinstance(expires, int | float) else 0,
+        )
     model = name_of(run.get("model"))
     usage = usage_of(run.get("usage"), model=model, rounds=0)
     if status in _ENDED_WELL:

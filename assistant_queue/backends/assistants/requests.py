@@ -79,6 +79,10 @@ class AssistantsCalls:
         """Retrieve the assistant that runs are created with."""
         return self._channel.read(path_of("assistants", self.assistant_id))
 
+    def _instructions_of(self, request: RunRequest) -> str | None:
+        own = request.instructions or self._body.get("additional_instructions")
+        return "\n\n".join(text for text in (own, request.carried) if text) or None
+
     def create_run(
         self, request: RunRequest, *, with_messages: bool, reads: int | None = None
     ) -> Call:
@@ -91,8 +95,7 @@ class AssistantsCalls:
             "additional_messages": [_message(item, request) for item in request.items]
             if with_messages
             else None,
-            "additional_instructions": request.instructions
-            or self._body.get("additional_instructions"),
+            "additional_instructions": self._instructions_of(request),
             "metadata": run_metadata(request.items, request.batch.id, self._metadata),
             **(
                 {}

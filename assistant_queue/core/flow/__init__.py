@@ -17,12 +17,14 @@ Functions over one `BatchContext`; each module imports only those below it:
     preparation   makes the request: what fits, the conversation, its end, the instructions
     interrupting  ends a run, and has the batch answered with the messages that wait
     stopping      ends a batch that was to be stopped, and has the conversation remember it
+    parking       leaves a batch whose calls are answered from outside
     run_end       ends a run that is not wanted any more
     attempt       continues where an earlier holder stopped; sends, watches, answers tool rounds
     failure       does what `core/failure_table.py` says of a failure
     outgrown      shortens a conversation that is too long, or begins it anew
     retrying      takes back what failed and waits for the next attempt
     outcome       stores the result, or puts the batch on the failed list
+    open_calls    knows which calls are answered from outside, and reads what came of them
     user_code     marks calls of the user's functions
     context       the claimed batch, the rules and the request
 """
@@ -46,7 +48,9 @@ from assistant_queue.core.flow.context import (
 )
 from assistant_queue.core.flow.failure import decide
 from assistant_queue.core.flow.interrupting import interrupt, refusal_of
+from assistant_queue.core.flow.open_calls import RoundOpen
 from assistant_queue.core.flow.outcome import bury, finish, hand_over, leave_undeliverable
+from assistant_queue.core.flow.parking import park
 from assistant_queue.core.flow.preparation import prepare
 from assistant_queue.core.flow.retrying import take_back
 from assistant_queue.core.flow.stopping import stop
@@ -144,8 +148,11 @@ def _take(ctx: BatchContext) -> Flow:
 def _answer_batch(ctx: BatchContext) -> Flow:
     yield from prepare(ctx)
     event = yield from reach_event(ctx)
-    while isinstance(event, ActionRequired):
-        event = yield from answer(ctx, event)
+    try:
+        while isinstance(event, ActionRequired):
+            event = yield from answer(ctx, event)
+    except RoundOpen:
+        return (yield from park(ctx))
     if event.status in ENDED_WELL:
         return (yield from finish(ctx, event))
     return (yield from decide(ctx, event))

@@ -24,8 +24,8 @@ from assistant_queue.core.flow.context import (
     Steps,
 )
 from assistant_queue.core.flow.joining import join
+from assistant_queue.core.flow.open_calls import answer_calls, carry, close_calls, resume
 from assistant_queue.core.flow.preparation import items_from, keep, prepare
-from assistant_queue.core.flow.user_code import enter_user_code, leave_user_code
 from assistant_queue.core.runs import (
     ActionRequired,
     CannotAsk,
@@ -65,6 +65,12 @@ Reached = Generator[steps.Step, Any, Event]
 
 def reach_event(ctx: BatchContext) -> Reached:
     """Continue from the batch's phase to its next event."""
+    parked = resume(ctx)
+    if parked is not None:
+        return parked
+    if ctx.progress.waits:
+        # Its round was stored with all outputs.
+        yield from close_calls(ctx)
     if ctx.capabilities.stateless and ctx.phase is not Phase.FROZEN:
         return (yield from _repeat(ctx))
     if ctx.phase is Phase.SENDING and _has_outputs_to_send(ctx):
@@ -324,6 +330,7 @@ def answer(ctx: BatchContext, event: ActionRequired) -> Reached:
     """Call the functions of a tool round, store their outputs and submit them.
 
     Raises:
+        RoundOpen: Some of the calls are answered from outside, and are open.
         TooManyToolRounds: The batch has had `max_tool_rounds`.
     """
     progress = ctx.progress
@@ -343,14 +350,7 @@ def answer(ctx: BatchContext, event: ActionRequired) -> Reached:
     if ctx.capabilities.stateless:
         # Before any function is called: these calls and their ids are kept nowhere else.
         progress.asked = event
-    if new:
-        yield from enter_user_code(ctx, "", new)
-        answered: steps.ToolsAnswered = yield steps.Answer(
-            batch=ctx.batch, run_id=run_id, calls=new
-        )
-        progress.outputs.update(answered.outputs)
-        progress.tools = (*progress.tools, *answered.rows)
-        leave_user_code(ctx)
+    yield from answer_calls(ctx, event, run_id)
     # Only now: a worker that resumes before the outputs are stored sees the same event and
     # collects it then.
     ctx.collect(event)
@@ -359,7 +359,22 @@ def answer(ctx: BatchContext, event: ActionRequired) -> Reached:
     progress.calls = event.calls
     progress.transcript = event.transcript
     progress.asked = None
+    if progress.detached:
+        return (yield from _submit_in_words(ctx))
     return (yield from submit(ctx, run_id, tuple(call.id for call in new)))
+
+
+def _submit_in_words(ctx: BatchContext) -> Reached:
+    """Start another run that reads the outputs: the one that asked was ended."""
+    progress = ctx.progress
+    carry(ctx, progress.calls)
+    progress.calls = ()
+    # The outputs are stored before their records go.
+    yield from ctx.save(Phase.FROZEN)
+    yield from close_calls(ctx)
+    ctx.request = None
+    yield from prepare(ctx)
+    return (yield from send(ctx))
 
 
 def submit(ctx: BatchContext, run_id: str, answered: tuple[str, ...] = ()) -> Reached:
@@ -382,4 +397,6 @@ def submit(ctx: BatchContext, run_id: str, answered: tuple[str, ...] = ()) -> Re
         outputs={call.id: progress.outputs[call.id] for call in calls},
     )
     yield from save_running(ctx, started.run_id)
+    if progress.waits:
+        yield from close_calls(ctx)
     return (yield from watch_or_park(ctx))

@@ -69,6 +69,7 @@ class Rules:
             the user's callable.
         max_batch_chars: Most characters of a batch, None for no limit.
         max_interrupts: How often one batch may be interrupted.
+        approval_timeout_s: How long a call waits for an answer from outside.
         remembers_stopped: The conversation is given what it does not hold of a stopped batch.
         background: Batches are parked while the provider works on their runs.
     """
@@ -86,6 +87,7 @@ class Rules:
     max_batch_chars: int | None = None
     authors: AuthorRule = AuthorRule.SHARE
     max_interrupts: int = 3
+    approval_timeout_s: float = 86_400.0
     remembers_stopped: bool = True
     background: bool = False
 

@@ -14,6 +14,7 @@ from typing import Any
 from assistant_queue.core import steps
 from assistant_queue.core.flow.context import AuthorRule, BatchContext
 from assistant_queue.core.flow.joining import join, revise
+from assistant_queue.core.flow.open_calls import withdraw_calls
 from assistant_queue.core.flow.outcome import finish
 from assistant_queue.core.flow.preparation import keep
 from assistant_queue.core.flow.run_end import Over, StillOpen, end_run
@@ -50,6 +51,7 @@ def interrupt(ctx: BatchContext) -> Generator[steps.Step, Any, steps.Ending | No
     progress = ctx.progress
     streamed: tuple[str, ...] = yield steps.CloseStream()
     yield from break_off_user_code(ctx)
+    yield from withdraw_calls(ctx)
     run_id = progress.run_id or ""
     if ctx.capabilities.stateless:
         _settle_round(ctx)

@@ -18,6 +18,7 @@ from assistant_queue.core.flow.context import (
     Flow,
     Steps,
 )
+from assistant_queue.core.flow.open_calls import withdraw_calls
 from assistant_queue.core.flow.user_code import enter_user_code, leave_user_code
 from assistant_queue.core.progress import moment
 from assistant_queue.core.runs import EMPTY, RunEnded
@@ -136,6 +137,7 @@ def bury(ctx: BatchContext, reason: str, info: ErrorInfo, *, deaths: int = 0) ->
     progress.error = info
     if progress.burying is None:
         ctx.log.end(ctx.now_ms(), info)
+    yield from withdraw_calls(ctx)
     if progress.run_id and ctx.capabilities.cancels and _should_cancel(ctx, reason):
         # A run that waits for outputs that are never sent, or that is not watched, keeps the
         # thread's next batch out.

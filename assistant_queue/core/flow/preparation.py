@@ -45,6 +45,7 @@ def prepare(ctx: BatchContext) -> Steps:
         items=() if progress.already_in_thread else items,
         instructions=None if writes or ctx.is_stopping else (yield from _instructions(ctx)),
         open_calls=ctx.claimed.open_calls,
+        carried=progress.carried or "",
         deadline_s=ctx.rules.run_timeout_s,
         again=progress.attempts + progress.refusals + progress.failures > 0,
         shortened=progress.shortened,

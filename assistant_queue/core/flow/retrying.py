@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from assistant_queue.core import steps
 from assistant_queue.core.flow.context import BatchContext, Flow
+from assistant_queue.core.flow.open_calls import carry
 from assistant_queue.core.flow.outcome import bury
 from assistant_queue.core.runs import FoundBy
 from assistant_queue.core.thread_state import Phase, ThreadState
@@ -120,6 +121,9 @@ def run_again(
 def forget_run(ctx: BatchContext, *, still_works: bool = False) -> None:
     """Forget a run that has failed: its calls need no outputs any more."""
     progress = ctx.progress
+    if progress.settled and ctx.capabilities.found_by is FoundBy.METADATA:
+        # What was approved, and done, is not asked for again.
+        carry(ctx, progress.calls or progress.submitted)
     progress.calls = ()
     progress.run_id = None
     if still_works or ctx.capabilities.found_by is FoundBy.ANCHOR:

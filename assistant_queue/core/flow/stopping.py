@@ -18,6 +18,7 @@ from assistant_queue.core.failure_table import Unreachable
 from assistant_queue.core.flow.asking import ask
 from assistant_queue.core.flow.attempt import still_undecided, wait_out_grace
 from assistant_queue.core.flow.context import BatchContext, Flow, Steps
+from assistant_queue.core.flow.open_calls import withdraw_calls
 from assistant_queue.core.flow.preparation import MAX_WRITTEN, items_from, prepare
 from assistant_queue.core.flow.run_end import Over, end_run
 from assistant_queue.core.flow.user_code import break_off_user_code
@@ -50,6 +51,7 @@ def stop(ctx: BatchContext) -> Flow:
     progress = ctx.progress
     streamed: tuple[str, ...] = yield steps.CloseStream()
     yield from break_off_user_code(ctx)
+    yield from withdraw_calls(ctx)
     run_id = progress.run_id or ""
     try:
         if not progress.stop_stage:

@@ -15,6 +15,7 @@ from assistant_queue import __version__
 from assistant_queue.client.async_queue import AsyncAssistantMessageQueue
 from assistant_queue.client.queue import AssistantMessageQueue
 from assistant_queue.integrations.fastapi import (
+    approval_routes,
     message_routes,
     metrics_routes,
     operation_routes,
@@ -92,6 +93,7 @@ def router_of(service: Service) -> APIRouter:
         takeover_routes,
         run_routes,
         stream_routes,
+        approval_routes,
         operator_routes,
         operation_routes,
         metrics_routes,

@@ -56,6 +56,8 @@ _SUMMARIES = {
     "operate": "Perform an operation",
     "take_over_thread": "Have a person answer a thread",
     "hand_back_thread": "Have the model answer a thread again",
+    "list_approvals": "List the tool calls that wait",
+    "read_approvals": "List the tool calls of a thread that wait",
     "live": "Check that the process answers",
     "ready": "Check that messages are taken and answered",
 }

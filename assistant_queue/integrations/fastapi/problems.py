@@ -111,6 +111,9 @@ ANSWERS: dict[type[AssistantQueueError], ProblemResponse] = {
     errors.MessageCancelled: ProblemResponse(
         409, "This message was cancelled: there will be no reply."
     ),
+    errors.ApprovalNotFound: ProblemResponse(
+        404, "There is no such call in this thread, or not any more."
+    ),
     errors.BatchNotFound: ProblemResponse(
         404,
         "There is no such batch here: it is not in the failed list, or not in the journal, or not"

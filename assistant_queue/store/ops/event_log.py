@@ -311,6 +311,20 @@ def _joined(data: Mapping[str, Any]) -> dict[str, Any]:
     return {**data, "message_ids": tuple(data["message_ids"])}
 
 
+def _requested(data: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("batch_id", "call_id", "tool", "arguments", "question", "kind")
+    return {
+        **{name: data[name] for name in names},
+        "authors": tuple(data["authors"]),
+        "expires_at": moment(int(data["until"])),
+    }
+
+
+def _settled(data: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("batch_id", "call_id", "verdict", "by", "reason")
+    return {name: data.get(name) for name in names}
+
+
 def _attempt(data: Mapping[str, Any]) -> dict[str, Any]:
     values = {
         "batch_id": data["batch_id"],
@@ -378,6 +392,8 @@ _READERS: dict[str, tuple[Callable[..., Any], Callable[[Mapping[str, Any]], dict
     "run_interrupted": (models.RunInterrupted, _joined),
     "interrupt_refused": (models.InterruptRefused, _unchanged),
     "message_steered": (models.MessageSteered, _joined),
+    "approval_requested": (models.ApprovalRequested, _requested),
+    "approval_settled": (models.ApprovalSettled, _settled),
     "attempt_failed": (models.AttemptFailed, _attempt),
     "batch_parked": (models.BatchParked, _failed),
     "batch_dead_lettered": (models.BatchDeadLettered, _failed),

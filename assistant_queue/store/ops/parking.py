@@ -111,6 +111,24 @@ def settle(namespace: Namespace, call_id: str, settlement: Settlement) -> Operat
     return word == "settled"
 
 
+def thread_of(namespace: Namespace, call_id: str) -> Operation[str | None]:
+    """Return the thread of a call, open or settled; None if there is no record of it."""
+    found = yield plain("HGET", namespace.keys.call(call_id), "thread")
+    return None if found is None else text(found)
+
+
+def read_open(namespace: Namespace, call_id: str) -> Operation[Approval | None]:
+    """Return an open call; None if there is none of this id, or it was settled."""
+    key = namespace.keys.call(call_id)
+    fields = yield plain("HMGET", key, "thread", "ask", "at", "until", "settled")
+    thread_id, ask, at, until, settled = texts(fields)
+    if not ask or settled:
+        return None
+    with reading(key):
+        found = approval_of(thread_id, ask, whole_number(at), whole_number(until))
+    return found
+
+
 def _not_found(call_id: str) -> ApprovalNotFound:
     return ApprovalNotFound(
         f"There is no open tool call {call_id!r}: it was never asked for, or its batch is over; "

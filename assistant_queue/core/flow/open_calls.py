@@ -1,0 +1,189 @@
+"""Calls that are answered from outside: which they are, and what came of them.
+
+A round with open calls is kept as `Progress.asked`, whatever the provider keeps: a worker that
+resumes asks for nothing again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from dataclasses import replace
+from typing import Any
+
+from assistant_queue.core import steps
+from assistant_queue.core.flow.context import BatchContext, Steps
+from assistant_queue.core.flow.user_code import enter_user_code, leave_user_code
+from assistant_queue.core.runs import ActionRequired, FoundBy
+from assistant_queue.core.settlements import Settlement, SettlementKind, public_id
+from assistant_queue.core.stored_rows import SettledRow, WaitRow
+from assistant_queue.models import FunctionCall, ToolCall
+
+
+class RoundOpen(Exception):
+    """The round cannot be submitted yet: some of its calls are open."""
+
+
+def answer_calls(ctx: BatchContext, event: ActionRequired, run_id: str) -> Steps:
+    """Call the functions of a round that are not answered from outside, or were approved.
+
+    Raises:
+        RoundOpen: Some of the calls are open.
+    """
+    progress = ctx.progress
+    waits = {row.call_id: row for row in progress.waits}
+    to_call = [one for one in event.calls if one.id not in progress.outputs | waits]
+    approved: dict[str, str] = {}
+    if any(one.id in waits and one.id not in progress.outputs for one in event.calls):
+        found = yield from _settled(ctx, event)
+        to_call += found.keys()
+        approved = {call.id: settlement.by or "" for call, settlement in found.items()}
+    if to_call:
+        calls = tuple(to_call)
+        yield from enter_user_code(ctx, "", calls)
+        answered: steps.ToolsAnswered = yield steps.Answer(
+            batch=ctx.batch, run_id=run_id, calls=calls, approved=approved
+        )
+        progress.outputs.update(answered.outputs)
+        progress.tools = (*progress.tools, *answered.rows)
+        _note_open(ctx, answered.open)
+        leave_user_code(ctx)
+    if any(one.id not in progress.outputs for one in event.calls):
+        progress.asked = event
+        raise RoundOpen
+
+
+def _settled(
+    ctx: BatchContext, event: ActionRequired
+) -> Generator[steps.Step, Any, dict[ToolCall, Settlement]]:
+    """Note the outputs of calls that were settled; return those that were approved."""
+    progress = ctx.progress
+    open_rows = [row for row in progress.waits if row.call_id not in progress.outputs]
+    now = ctx.now_ms()
+    settlements: dict[str, Settlement] = yield steps.ReadSettlements(
+        ids=tuple(row.id for row in open_rows),
+        expired=tuple(row.id for row in open_rows if row.until_ms <= now),
+    )
+    calls = {call.id: call for call in event.calls}
+    approved: dict[ToolCall, Settlement] = {}
+    for row in open_rows:
+        settlement = settlements.get(row.id)
+        if settlement is None or row.call_id not in calls:
+            continue
+        _note_settled(ctx, row, settlement)
+        if settlement.kind is SettlementKind.APPROVED:
+            call = calls[row.call_id]
+            if settlement.arguments is not None:
+                changed = FunctionCall(name=call.function.name, arguments=settlement.arguments)
+                call = replace(call, function=changed)
+            approved[call] = settlement
+        else:
+            progress.outputs[row.call_id] = output_of(settlement)
+    return approved
+
+
+def _note_settled(ctx: BatchContext, row: WaitRow, settlement: Settlement) -> None:
+    progress = ctx.progress
+    known = SettledRow(
+        call_id=row.call_id,
+        kind=settlement.kind.value,
+        by=settlement.by or "",
+        at_ms=settlement.at_ms,
+    )
+    if known not in progress.settled:
+        progress.settled = (*progress.settled, known)
+
+
+def output_of(settlement: Settlement) -> str:
+    """Return the output of a call that was settled, and whose function is not called."""
+    if settlement.kind is SettlementKind.ANSWERED and settlement.output is not None:
+        return settlement.output
+    if settlement.kind is SettlementKind.EXPIRED:
+        return json.dumps({"error": "the function was not called: no answer came in time"})
+    reason = f": {settlement.reason}" if settlement.reason else ""
+    return json.dumps(
+        {"error": f"the function was not called: it was denied{reason}"}, ensure_ascii=False
+    )
+
+
+def _note_open(ctx: BatchContext, asked: tuple[steps.Asked, ...]) -> None:
+    """Note calls that are answered from outside from now on."""
+    progress = ctx.progress
+    until_ms = ctx.now_ms() + round(ctx.rules.approval_timeout_s * 1000)
+    known = {row.id for row in progress.waits}
+    rows = []
+    for one in asked:
+        name = public_id(one.call_id, ctx.batch.id)
+        if name in known:  # approved, and answered later
+            name = public_id(f"{one.call_id}-answer", ctx.batch.id)
+        rows.append(
+            WaitRow(
+                call_id=one.call_id,
+                id=name,
+                kind=one.kind,
+                until_ms=until_ms,
+                question=one.question or "",
+            )
+        )
+    again = {row.call_id for row in rows}
+    progress.waits = (*(row for row in progress.waits if row.call_id not in again), *rows)
+
+
+def resume(ctx: BatchContext) -> ActionRequired | None:
+    """Return the round over which the batch is, or was, parked; None if it is not.
+
+    The time for which it was parked is no time of the run.
+    """
+    progress = ctx.progress
+    if not progress.waits or progress.asked is None:
+        return None
+    if progress.parked_ms and progress.deadline_ms:
+        progress.deadline_ms += max(ctx.now_ms() - progress.parked_ms, 0)
+    progress.parked_ms = 0
+    if not progress.deadline_ms:
+        ctx.new_deadline()
+    if not progress.detached:
+        ctx.unanswered = tuple(call.id for call in progress.asked.calls)
+    return progress.asked
+
+
+def carry(ctx: BatchContext, calls: tuple[ToolCall, ...]) -> None:
+    """Have the next run read calls with their outputs in words: the conversation lacks them."""
+    progress = ctx.progress
+    lines = [
+        f"- {call.function.name}({call.function.arguments}) returned: {progress.outputs[call.id]}"
+        for call in calls
+        if call.id in progress.outputs
+    ]
+    if lines:
+        known = f"{progress.carried}\n" if progress.carried else f"{_CARRIED}\n"
+        progress.carried = known + "\n".join(lines)
+
+
+_CARRIED = (
+    "These functions were called for the last messages of the user. Do not call them again for"
+    " the same purpose; answer with what they returned:"
+)
+
+
+def close_calls(ctx: BatchContext) -> Steps:
+    """Remove the records of calls that need no answer any more; deny the open ones."""
+    progress = ctx.progress
+    if progress.waits:
+        yield steps.CloseCalls(ids=tuple(row.id for row in progress.waits))
+    progress.waits = ()
+    progress.parked_ms = 0
+    progress.detached = False
+
+
+def withdraw_calls(ctx: BatchContext) -> Steps:
+    """Deny the open calls of a batch that ends, or is interrupted."""
+    progress = ctx.progress
+    if not progress.waits:
+        return
+    resume(ctx)
+    if progress.asked is not None and ctx.capabilities.found_by is FoundBy.METADATA:
+        carry(ctx, progress.asked.calls)
+    yield from close_calls(ctx)
+    if not ctx.capabilities.stateless:
+        progress.asked = None
