@@ -18,7 +18,7 @@ from assistant_queue import (
     InvalidArgument,
     ToolContext,
 )
-from assistant_queue.core.flow import parking
+from assistant_queue.core.flow import leaving
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Reply, ToolCalls, Turn
 from assistant_queue.testing.provider.script import Outcome
@@ -153,7 +153,7 @@ def test_a_run_that_would_expire_is_ended_and_its_outputs_go_to_another(
     bot: Bot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On Assistants; the other protocols wait as they are."""
-    monkeypatch.setattr(parking, "MARGIN_S", 100_000.0)
+    monkeypatch.setattr(leaving, "MARGIN_S", 100_000.0)
     message_id, found = bot.parked()
     assert bot.queue.approve(found.call_id)
     reply = str(bot.queue.wait_for_reply(message_id, PATIENCE_S))

@@ -245,7 +245,7 @@ ANY_THREAD = {"list_approvals", "pause", "resume", "retry_failed_all", "discard_
 
 
 NO_NAME = {"approve", "deny", "answer_tool"}
-"""Calls whose `by` may be None."""
+"""Calls with a `by` that may be None."""
 
 
 def public_names(queue_class: type) -> list[str]:

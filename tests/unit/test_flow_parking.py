@@ -23,7 +23,7 @@ from steering_harness import (
 )
 
 from assistant_queue.core import steps
-from assistant_queue.core.flow import MAX_DEATHS, Rules, parking
+from assistant_queue.core.flow import MAX_DEATHS, Rules, leaving
 from assistant_queue.core.flow.open_calls import output_of
 from assistant_queue.core.runs import RunAccepted, RunRequest
 from assistant_queue.core.settlements import Settlement, SettlementKind
@@ -229,7 +229,7 @@ def test_a_run_is_ended_before_it_expires_and_the_next_reads_the_outputs() -> No
     assert isinstance(ending, steps.Completed)
     assert [run.status for run in world.steered.runs] == ["cancelled", "completed"]
     assert "returned: sunny" in (world.progress.carried or "")
-    assert parking.MARGIN_S < parking.RUN_LIFE_S
+    assert leaving.MARGIN_S < leaving.RUN_LIFE_S
 
 
 def test_what_the_model_reads_of_a_call_that_was_not_made() -> None:

@@ -17,7 +17,7 @@ Functions over one `BatchContext`; each module imports only those below it:
     preparation   makes the request: what fits, the conversation, its end, the instructions
     interrupting  ends a run, and has the batch answered with the messages that wait
     stopping      ends a batch that was to be stopped, and has the conversation remember it
-    parking       leaves a batch whose calls are answered from outside
+    leaving       leaves a batch whose calls are answered from outside
     run_end       ends a run that is not wanted any more
     attempt       continues where an earlier holder stopped; sends, watches, answers tool rounds
     failure       does what `core/failure_table.py` says of a failure
@@ -48,9 +48,9 @@ from assistant_queue.core.flow.context import (
 )
 from assistant_queue.core.flow.failure import decide
 from assistant_queue.core.flow.interrupting import interrupt, refusal_of
+from assistant_queue.core.flow.leaving import park
 from assistant_queue.core.flow.open_calls import RoundOpen
 from assistant_queue.core.flow.outcome import bury, finish, hand_over, leave_undeliverable
-from assistant_queue.core.flow.parking import park
 from assistant_queue.core.flow.preparation import prepare
 from assistant_queue.core.flow.retrying import take_back
 from assistant_queue.core.flow.stopping import stop
