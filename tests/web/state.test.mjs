@@ -86,6 +86,20 @@ test("what was said without a run is shown once, where it was said", () => {
   assert.deepEqual(texts(state), ["a", "Hi", "One moment"]);
 });
 
+test("a person answers: their words are shown once, with their name, and no answer is awaited", () => {
+  const said = { type: "said", message_id: "s", author: "Jo", text: "Jo here", kind: "reply", at: at(1) };
+  const state = play({ type: "taken_over", by: "Jo", instead_of: null, at: at(0) }, queued("1", "a"));
+  assert.equal(state.person, "Jo");
+  assert.deepEqual(windowText(state, T0), { text: "1 message for Jo", left: null });
+  for (const event of [said, claimed(["1", "s"]), { ...ready(["1", "s"], "Jo here"), answered_by: "Jo" }]) apply(state, event, T0);
+  assert.deepEqual(texts(state), ["a", "Jo here"]);
+  assert.deepEqual(state.items.map((item) => [item.status, item.author]), [["answered", "Mia"], ["done", "Jo"]]);
+  assert.equal(underWay(state), undefined);
+  assert.equal(windowText(state, T0), null);
+  apply(state, { type: "handed_back", by: "Jo", at: at(9) }, T0);
+  assert.equal(state.person, null);
+});
+
 test("a message that wants no reply has no window", () => {
   const quiet = { ...queued("1", "a"), due_at: null };
   assert.deepEqual(windowText(play(quiet), T0), { text: "1 message, answered with the next", left: null });

@@ -110,6 +110,7 @@ const stream = new Stream(address, "", {
     if (event.type === "interrupt_refused") own.refused(event.reason);
     apply(state, event, Date.now());
     if (event.type === "events_missed") startOver();
+    if (event.type === "caught_up") askForPerson();
     if (event.type === "batch_dead_lettered" || event.type === "batch_parked") askForFallback(event);
     if (event.type === "message_queued") outbox.drop(event.message_id);
     own.checkEdit();
@@ -141,6 +142,16 @@ async function askForFallback({ batch_id, message_ids }) {
   if (!answer?.ok) return;
   const message = await answer.json();
   if (message.is_fallback && message.batch_id === batch_id) apply(state, { type: "fallback", batch_id, reply: message.reply }, Date.now());
+  changed();
+}
+
+// The event may not be kept any more.
+async function askForPerson() {
+  const answer = await request(address).catch(() => null);
+  if (!answer?.ok) return;
+  const { taken_over_by: person } = await answer.json();
+  if (person) apply(state, { type: "taken_over", by: person }, Date.now());
+  else apply(state, { type: "handed_back" }, Date.now());
   changed();
 }
 

@@ -92,7 +92,7 @@ export class Row {
     this.node.dataset.id = row.id;
     const isBusy = row.status === "working";
     const texts = row.kind === "batch" ? replyOf(row) : [row.text];
-    this.head.replaceChildren(element("span", this.context.assistant, "author"), ...summaryOf(row));
+    this.head.replaceChildren(element("span", row.author ?? this.context.assistant, "author"), ...summaryOf(row));
     this.tools.replaceChildren(...(row.tools ?? []).map(toolLine));
     this.caret?.remove();
     this.said.update(texts, isBusy);

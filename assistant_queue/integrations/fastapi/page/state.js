@@ -13,6 +13,7 @@ export function initial() {
     window: null, // {dueAt, count}: messages that wait for their window
     typing: {}, // author -> until, ms of this machine
     people: [],
+    person: null, // the name of the person that answers instead of the model
     skew: null, // ms to add to the server's times
     history: [], // what the provider keeps, oldest first
     older: [], // of it, what the events no longer tell
@@ -80,6 +81,7 @@ const changes = {
     if (event.author) state.typing[event.author] = event.until;
   },
   batch_claimed(state, event) {
+    if (isWritten(state, event)) return;
     const batch = moved(state, event);
     Object.assign(batch, { status: "working", attempt: event.attempt, count: event.message_ids.length, claimedAt: batch.claimedAt ?? event.at });
     mark(state, event.message_ids, "working");
@@ -110,6 +112,11 @@ const changes = {
     if (tool) tool.done = true;
   },
   reply_ready(state, event) {
+    if (isWritten(state, event)) { // what was said is on the page
+      mark(state, event.message_ids, "answered");
+      countWaiting(state);
+      return;
+    }
     const batch = batchOf(state, event);
     Object.assign(batch, { status: "done", replies: event.replies, readyAt: event.at, incomplete: event.incomplete_reason, error: null });
     for (const tool of batch.tools) tool.done = true;
@@ -155,7 +162,13 @@ const changes = {
   },
   said(state, event) {
     if (find(state, "batch", event.message_id)) return; // told again
-    state.items.push({ kind: "batch", id: event.message_id, status: "done", count: 0, parts: [], tools: [], replies: [event.text], readyAt: event.at });
+    state.items.push({ kind: "batch", id: event.message_id, status: "done", count: 0, parts: [], tools: [], replies: [event.text], readyAt: event.at, author: event.author });
+  },
+  taken_over(state, event) {
+    state.person = event.by;
+  },
+  handed_back(state) {
+    state.person = null;
   },
   batch_discarded(state, event) {
     const batch = find(state, "batch", event.batch_id);
@@ -187,6 +200,9 @@ function fail(state, event, status) {
   Object.assign(batch, { status, parts: [], error: event.error });
   mark(state, event.message_ids, "failed");
 }
+
+// A person's words, or others that were said, are written to the conversation with the messages before them: no run answers.
+const isWritten = (state, event) => Boolean(event.answered_by) || event.message_ids.some((id) => find(state, "batch", id));
 
 // The batch, behind the last of its messages.
 function batchOf(state, event) {
@@ -341,6 +357,7 @@ export function whoTypes(state, me, now) {
 export function windowText(state, now) {
   const { window } = state;
   if (!window) return null;
+  if (state.person) return { text: `${window.count} message${window.count === 1 ? "" : "s"} for ${state.person}`, left: null };
   const working = state.items.some((item) => item.kind === "batch" && item.status === "working");
   const messages = `${window.count} message${window.count === 1 ? "" : "s"}`;
   if (!window.dueAt && !working) return { text: `${messages}, answered with the next`, left: null };

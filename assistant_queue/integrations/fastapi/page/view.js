@@ -82,6 +82,7 @@ export class View {
     else if (this.scroll.scrollHeight > before + 4) by("jump").hidden = false;
     this.drawStop(underWay(state));
     this.drawPeople(state.people);
+    this.drawPerson(state.person);
     if (state.caughtUp) this.announce(state);
   }
 
@@ -94,6 +95,12 @@ export class View {
   }
 
   // --- around the conversation -------------------------------------------------------------------------------------------
+
+  drawPerson(name) {
+    const text = name ? `${name} answers here now.` : "";
+    if (by("person").textContent !== text) by("person").textContent = text;
+    by("person").hidden = !name;
+  }
 
   drawPeople(people) {
     const look = JSON.stringify(people);
@@ -160,7 +167,7 @@ export class View {
       const key = `${item.kind} ${item.id}`;
       if (this.announced.has(key)) continue;
       if (item.kind === "message" && !item.mine && item.author !== this.me) fresh.push([key, `${item.author ?? "Somebody"}: ${wordsOf(item)}`]);
-      else if (item.kind === "batch" && item.status === "done") fresh.push([key, `${this.assistant}: ${replyOf(item).map(spoken).join(" ")}`]);
+      else if (item.kind === "batch" && item.status === "done") fresh.push([key, `${item.author ?? this.assistant}: ${replyOf(item).map(spoken).join(" ")}`]);
       else if (item.kind === "batch" && item.status === "failed") fresh.push([key, "No answer."]);
       else if (item.kind === "batch" && item.status === "stopped") fresh.push([key, "Stopped."]);
       else if (item.kind === "message") this.announced.add(key);
