@@ -145,13 +145,14 @@ async function askForFallback({ batch_id, message_ids }) {
   changed();
 }
 
-// The event may not be kept any more.
+// The event may not be kept any more; one that comes while this asks knows better.
 async function askForPerson() {
+  const before = state.takeovers;
   const answer = await request(address).catch(() => null);
   if (!answer?.ok) return;
   const { taken_over_by: person } = await answer.json();
-  if (person) apply(state, { type: "taken_over", by: person }, Date.now());
-  else apply(state, { type: "handed_back" }, Date.now());
+  if (state.takeovers !== before) return;
+  state.person = person;
   changed();
 }
 

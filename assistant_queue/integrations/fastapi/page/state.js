@@ -14,6 +14,7 @@ export function initial() {
     typing: {}, // author -> until, ms of this machine
     people: [],
     person: null, // the name of the person that answers instead of the model
+    takeovers: 0, // events that said so
     skew: null, // ms to add to the server's times
     history: [], // what the provider keeps, oldest first
     older: [], // of it, what the events no longer tell
@@ -166,9 +167,11 @@ const changes = {
   },
   taken_over(state, event) {
     state.person = event.by;
+    state.takeovers++;
   },
   handed_back(state) {
     state.person = null;
+    state.takeovers++;
   },
   batch_discarded(state, event) {
     const batch = find(state, "batch", event.batch_id);
