@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
+import redis
 
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.core.wishes import Wish
@@ -12,7 +15,9 @@ from assistant_queue.errors import LeaseLost
 from assistant_queue.models import ExplanationVerdict
 from assistant_queue.store.ops import control, explaining, runs_at_work
 from assistant_queue.store.ops.leases import Lease
+from tests.conftest import RedisServer
 from tests.contract.store_rig import Rig
+from tests.contract.test_format import dump, restore
 from tests.contract.test_store_steering import assert_a_copy_changes_nothing, claimed
 
 PARKED = ThreadState.PARKED
@@ -193,3 +198,41 @@ def test_a_foreign_key_in_the_place_of_the_runs_is_quarantined(store: Rig) -> No
     assert at_work(store) == 1
     store.clock.advance(2)
     assert store.claim()
+
+
+FORMAT = Path(__file__).parent / "format_1_background.json"
+"""A batch that waits for a run, one that waits for room, and a webhook that came early, as format 1
+has them since. `write_format` wrote it."""
+
+
+def write_format(url: str) -> None:
+    """Write the fixture, on an empty Redis."""
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+        store = Rig(client, "format")
+        parked(store, "run_1", "air", wait_s=100)
+        parked(store, "", "room", wait_s=30, most_s=30)
+        store.run_ended("run_2")
+        told = {"now_ms": store.clock.ms, "keys": dump(client)}
+        FORMAT.write_text(json.dumps(told, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        client.flushall()
+
+
+def test_batches_that_an_earlier_version_parked_are_woken_by_this_one(
+    one_redis: RedisServer,
+) -> None:
+    told = json.loads(FORMAT.read_text(encoding="utf-8"))
+    with redis.Redis.from_url(one_redis.url) as client:
+        client.flushall()
+        restore(client, told["keys"])
+        store = Rig(client, "format")
+        store.clock.advance((told["now_ms"] - store.clock.ms) / 1000)
+        assert (store.state("air"), store.state("room"), at_work(store)) == (PARKED, PARKED, 1)
+        assert store.run_ended("run_1")
+        lease = store.claim("air", token="later-1", batch_id="later-1")
+        assert (lease.claimed.phase, lease.claimed.progress.run_id) == (Phase.RUNNING, "run_1")
+        store.await_run(lease, "run_2", wait_s=100)
+        assert store.claim("air", token="later-2", batch_id="later-2")
+        store.clock.advance(31)
+        assert store.claim("room", token="later-3", batch_id="later-3")
+        client.flushall()
