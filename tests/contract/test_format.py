@@ -2,11 +2,11 @@
 
 `format_1.json` holds every key of a queue as version 0.1 wrote it, `format_1_outbox.json` replies
 that wait for their delivery, `format_1_said.json` what was said, `format_1_journal.json` the
-journal of a thread, `format_1_notes.json` its notes of the history and `format_1_wishes.json`
-batches that are to be stopped, interrupted or steered, which format 1 has since. When the format
-changes, they stay, and new files join them. To write the notes as of today:
-`python -m tests.contract.test_format`; `write_journal`, `write_said`, `write_outbox`,
-`write_wishes` and `write` wrote the others.
+journal of a thread, `format_1_notes.json` its notes of the history, `format_1_wishes.json` batches
+that are to be stopped, interrupted or steered, and `format_1_taken.json` threads that a person took
+over, which format 1 has since. When the format changes, they stay, and new files join them. To
+write the notes as of today: `python -m tests.contract.test_format`; `write_journal`, `write_said`,
+`write_outbox`, `write_wishes`, `write_takeovers` and `write` wrote the others.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ JOURNALS = sorted(HERE.glob("format_?_journal.json"))
 NOTES = sorted(HERE.glob("format_?_notes.json"))
 SAID = sorted(HERE.glob("format_?_said.json"))
 WISHES = sorted(HERE.glob("format_?_wishes.json"))
+TAKEN = sorted(HERE.glob("format_?_taken.json"))
 PREFIX = "format"
 
 
@@ -279,11 +280,36 @@ def test_wishes_of_an_earlier_version_are_obeyed_by_this_one(
         clear(client)
 
 
+@pytest.mark.parametrize("path", TAKEN, ids=[path.stem for path in TAKEN])
+def test_threads_that_a_person_took_over_in_an_earlier_version_stay_so(
+    path: Path, redis_server: RedisServer
+) -> None:
+    told = json.loads(path.read_text(encoding="utf-8"))
+    clock = FakeClock(told["now_ms"])
+    with redis.Redis.from_url(redis_server.url) as client, StandInProvider(latency=0) as provider:
+        restore(client, told["keys"])
+        with open_queue(redis_server.url, provider, clock) as queue:
+            assert [row.thread_id for row in queue.list_threads("taken_over")] == told["threads"]
+            assert {row.taken_over_by for row in queue.list_threads("taken_over")} == {"Jo"}
+            assert queue.get_thread_status("paused").paused
+            InstantWorker(queue.config, clock).run_until_idle()
+            answered = queue.get_message("said-1")
+            assert (answered.reply, answered.answered_by) == ("Jo here.", "Jo")
+            assert queue.get_message("waits-1").status == "queued"
+            assert provider.runs == ()
+            queue.hand_back("waits")
+            InstantWorker(queue.config, clock).run_until_idle()
+            assert queue.get_message("waits-1").status == "completed"
+            assert queue.get_message("written-1").answered_by == "Jo"
+        clear(client)
+
+
 def test_the_format_of_today_has_its_files() -> None:
     assert HERE / f"format_{FORMAT_VERSION}_journal.json" in JOURNALS
     assert HERE / f"format_{FORMAT_VERSION}_notes.json" in NOTES
     assert HERE / f"format_{FORMAT_VERSION}_said.json" in SAID
     assert HERE / f"format_{FORMAT_VERSION}_wishes.json" in WISHES
+    assert HERE / f"format_{FORMAT_VERSION}_taken.json" in TAKEN
     assert HERE / f"format_{FORMAT_VERSION}.json" in OLD_FORMATS
     assert HERE / f"format_{FORMAT_VERSION}_outbox.json" in OUTBOXES
 
@@ -352,6 +378,25 @@ def write_wishes(url: str) -> None:
         }
     text = json.dumps(told, indent=1, ensure_ascii=True, sort_keys=True)
     (HERE / f"format_{FORMAT_VERSION}_wishes.json").write_text(text + "\n", encoding="utf-8")
+
+
+def write_takeovers(url: str) -> None:
+    """Threads that a person answers: idle, waiting, paused besides, with words and in a batch."""
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+        rig = Rig(client, PREFIX)
+        threads = ["idle", "paused", "said", "waits", "written"]
+        for thread in threads:
+            rig.take_over("Jo", thread)
+        rig.run(control.pause_thread(rig.namespace, "paused"))
+        for thread in ("waits", "said", "written"):
+            rig.add(thread, f"{thread}-1", "Is there a human?", delay_s=0)
+        for thread in ("said", "written"):
+            rig.say(thread, "Jo here.", message_id=f"{thread}-2", kind="reply")
+        rig.claim("written")  # its worker died
+        told = {"now_ms": rig.clock.ms, "threads": threads, "keys": dump(client)}
+    text = json.dumps(told, indent=1, ensure_ascii=True, sort_keys=True)
+    (HERE / f"format_{FORMAT_VERSION}_taken.json").write_text(text + "\n", encoding="utf-8")
 
 
 def write_said(url: str) -> None:

@@ -186,3 +186,24 @@ def test_quiet_messages_and_notices_are_kept_and_shown_beside_version_0_1(
     assert set(shown.values()) == {1}
     assert {thread for thread, reply in shown if reply == f"{thread} note"} == set(threads)
     assert {row[0] for row in rows(delivered)} == {"old", "new"}
+
+
+def test_a_thread_that_a_person_answers_is_left_alone_by_version_0_1(
+    run: Run, delivered: Path, one_redis: RedisServer, prefix: str, provider: StandInProvider
+) -> None:
+    worker(run, "old", delivered.parent)
+    with AssistantMessageQueue(
+        redis_url=one_redis.url, queue_prefix=prefix, message_delay=0.1, model="stand-in-model"
+    ) as queue:
+        queue.take_over("taken", "Jo")
+        asked = queue.add_message_to_thread("taken", "for Jo", message_delay=0).message_id
+        for number in range(3):
+            other = queue.add_message_to_thread("model", f"for the model {number}").message_id
+            queue.wait_for_reply(other, PATIENCE_S)
+        status = queue.get_message(asked)
+        assert status is not None
+        assert status.status == "queued"
+        assert all("for Jo" not in one.user_texts for one in provider.runs)
+        queue.hand_back("taken")
+        queue.wait_for_reply(asked, PATIENCE_S)
+    assert {row[0] for row in rows(delivered)} == {"old"}
