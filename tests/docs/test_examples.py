@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from assistant_queue.testing import StandInProvider
+from tests import fork_server
 from tests.conftest import PATIENCE_S, RedisServer
 from tests.docs.generated import ROOT
 
@@ -19,16 +20,14 @@ OURS = ("ASSISTANT_QUEUE_", "OPENAI_", "REDIS_URL")
 
 
 def run(*command: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a script or a module: `test_old_names.py` starts interpreters for those of before."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    return subprocess.run(
-        [sys.executable, *command],
+    first, *rest = command
+    return fork_server.run(
+        [sys.executable, first, *rest] if first.startswith("-") else [cwd / first, *rest],
         cwd=cwd,
         env={**kept, "PYTHONPATH": str(ROOT), **variables},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
         timeout=PATIENCE_S,
-        check=False,
     )
 
 

@@ -21,6 +21,7 @@ from rq import suspension
 from assistant_queue import AssistantMessageQueue, ConcurrentWorker, Worker
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Reply, ToolCalls
+from tests import fork_server
 from tests.conftest import PATIENCE_S, RedisServer, free_port
 from tests.integration.conftest import BIN, HERE, wait_until
 from tests.integration.terminal import line_of, wait_for_line
@@ -45,6 +46,7 @@ class Bench:
         }
         self.app = "tests.integration.bot:queue"
         self.processes: list[subprocess.Popen[str]] = []
+        self.forks = True
 
     def queue(self, **options: Any) -> AssistantMessageQueue:
         return AssistantMessageQueue(**{**self.options, **options})
@@ -62,13 +64,11 @@ class Bench:
         }
         ours = [sys.executable, "-m", "assistant_queue.cli", "worker"]
         command = list(words) if words and words[0].startswith("/") else [*ours, *words]
-        process = subprocess.Popen(
-            command,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process: subprocess.Popen[str] = (
+            fork_server.start(command, env=environment, **pipes)
+            if self.forks
+            else subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
         )
         self.processes.append(process)
         if ready:
@@ -103,13 +103,9 @@ class Bench:
 
     def info(self) -> str:
         """Return the output of `rq info`."""
-        done = subprocess.run(
-            [str(BIN / "rq"), "info", "-u", self.url, "--raw", self.prefix],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=True,
-        )
+        command = [BIN / "rq", "info", "-u", self.url, "--raw", self.prefix]
+        done = fork_server.run(command, env=os.environ, timeout=PATIENCE_S)
+        assert done.returncode == 0, done.stderr
         return done.stdout
 
     def close(self) -> None:
@@ -190,16 +186,10 @@ def test_a_worker_that_stops_leaves_no_record(bench: Bench, start: Any) -> None:
     process.terminate()
     assert process.wait(PATIENCE_S) == 0
     assert bench.workers() == []
-    assert (
-        "0 workers"
-        in subprocess.run(
-            [str(BIN / "rq"), "info", "-u", bench.url, bench.prefix],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=True,
-        ).stdout
-    )
+    info = [BIN / "rq", "info", "-u", bench.url, bench.prefix]
+    said = fork_server.run(info, env=os.environ, timeout=PATIENCE_S)
+    assert said.returncode == 0, said.stderr
+    assert "0 workers" in said.stdout
 
 
 def test_a_worker_on_a_thread_stands_in_rqs_books_too(bench: Bench) -> None:
@@ -432,6 +422,7 @@ def test_a_time_to_finish_that_is_none_is_refused(
 
 @EVERY_START
 def test_a_signal_lets_runs_finish_and_takes_no_more(bench: Bench, start: Any) -> None:
+    bench.forks = False  # here the true commands start
     process = start(bench)
     with bench.provider.hold() as gate, bench.queue() as queue:
         receipt = queue.add_message_to_thread("t", "hello")

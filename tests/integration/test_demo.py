@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -18,6 +19,7 @@ from assistant_queue import AssistantMessageQueue
 from assistant_queue.cli import main
 from assistant_queue.cli.demo.redis_server import private_redis, version_of
 from assistant_queue.cli.exit_errors import Problem
+from tests import fork_server
 from tests.conftest import PATIENCE_S, SERVERS
 from tests.integration.terminal import seen_in_a_terminal
 
@@ -33,6 +35,13 @@ LINES = [
 
 def demo(*args: str) -> list[str]:
     return [sys.executable, "-m", "assistant_queue.cli", "demo", *args]
+
+
+def run(
+    command: list[str], environment: Mapping[str, str] = os.environ
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end; its workers are processes that it starts."""
+    return fork_server.run(command, env=environment, timeout=PATIENCE_S)
 
 
 @pytest.fixture
@@ -52,13 +61,8 @@ def test_the_demo_plays_a_file_and_proves_that_nothing_was_lost_or_doubled(
         "OPENAI_ASSISTANT_ID": "asst_x",
         "HTTP_PROXY": "http://127.0.0.1:1",
     }
-    done = subprocess.run(
-        demo("--input", str(short), "--protocol", protocol, "--json"),
-        env={**os.environ, **misleading},
-        capture_output=True,
-        check=False,
-        text=True,
-        timeout=PATIENCE_S,
+    done = run(
+        demo("--input", str(short), "--protocol", protocol, "--json"), {**os.environ, **misleading}
     )
     assert done.returncode == 0, done.stderr
     verdict = json.loads(done.stdout)
@@ -85,13 +89,7 @@ def test_the_demo_plays_a_file_and_proves_that_nothing_was_lost_or_doubled(
 
 
 def test_on_a_platform_that_misbehaves_each_reply_is_on_the_screen_once(short: Path) -> None:
-    done = subprocess.run(
-        demo("--input", str(short), "--channel", "telegram", "--json"),
-        capture_output=True,
-        check=False,
-        text=True,
-        timeout=PATIENCE_S,
-    )
+    done = run(demo("--input", str(short), "--channel", "telegram", "--json"))
     assert done.returncode == 0, done.stdout + done.stderr
     verdict = json.loads(done.stdout)
     screens = verdict["screens"]
@@ -103,26 +101,16 @@ def test_on_a_platform_that_misbehaves_each_reply_is_on_the_screen_once(short: P
 
 def test_the_window_of_ones_own_messages_can_be_chosen(short: Path) -> None:
     command = demo("--input", str(short), "--window", "0.05", "--workers", "1")
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    done = run(command)
     assert done.returncode == 0, done.stderr
     assert "window 0.05 s" in done.stdout
-    in_bursts = subprocess.run(
-        demo("--input", str(short), "--json"),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_S,
-    )
-    alone = subprocess.run(
-        [*command, "--json"], capture_output=True, text=True, check=False, timeout=PATIENCE_S
-    )
+    in_bursts = run(demo("--input", str(short), "--json"))
+    alone = run([*command, "--json"])
     assert json.loads(alone.stdout)["runs"] > json.loads(in_bursts.stdout)["runs"]
 
 
 def test_without_a_terminal_the_demo_prints_plain_lines(short: Path) -> None:
-    done = subprocess.run(
-        demo("--input", str(short)), capture_output=True, text=True, check=False, timeout=PATIENCE_S
-    )
+    done = run(demo("--input", str(short)))
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "\x1b" not in done.stdout
