@@ -38,6 +38,12 @@ os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "fixtures" / "no_autho
 redis.utils.get_lib_version = functools.cache(redis.utils.get_lib_version)
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Iterator[Any]:
+    with scheduling.one_first(os.environ.get("PYTEST_XDIST_TESTRUNUID")):
+        return (yield)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: scheduling.place_of(item.nodeid))
 

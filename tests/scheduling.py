@@ -1,7 +1,8 @@
 """Groups of tests that run one after another, on one of the suite's processes.
 
 Chaos and a browser need a processor each: two at once only wait for each other, and what they
-measure against the clock fails. The tests of the language read each file once.
+measure against the clock fails. One process starts one Chromium for all tests of the page. The
+tests of the language read each file once.
 
 By node id, in a scheduler: pytest 9.2 keeps the id of a test elsewhere than xdist 3.8 writes the
 name of an `xdist_group`, and the marks do nothing.
@@ -9,7 +10,12 @@ name of an `xdist_group`, and the marks do nothing.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from xdist.scheduler import LoadScopeScheduling
@@ -18,7 +24,15 @@ TOGETHER = {
     "tests/integration/test_chaos.py::test_a_moment": "chaos",
     "tests/integration/test_chaos.py::test_the_runner": "chaos",
     "tests/integration/test_chaos_faults.py": "chaos",
+    "tests/web/test_operations_page.py": "browser",
     "tests/web/test_page.py": "browser",
+    "tests/web/test_page_accessibility.py": "browser",
+    "tests/web/test_page_answers.py": "browser",
+    "tests/web/test_page_messages.py": "browser",
+    "tests/web/test_page_steering.py": "browser",
+    "tests/web/test_page_stop.py": "browser",
+    "tests/web/test_page_takeover.py": "browser",
+    "tests/web/test_page_uploads.py": "browser",
     "tests/docs/test_language.py": "language",
     "tests/servers/test_llama_cpp.py": "llama_cpp",
     "tests/servers/test_litellm.py": "litellm",
@@ -71,3 +85,30 @@ class GroupScheduling(LoadScopeScheduling):
         super().mark_test_complete(node, item_index, duration)
         if all(unit.values()):
             del self.assigned_work[node][scope]
+
+
+def lock_of(run_id: str) -> Path:
+    return Path(tempfile.gettempdir()) / f"assistant-queue-{run_id}.lock"
+
+
+@contextlib.contextmanager
+def one_first(run_id: str | None) -> Iterator[None]:
+    """Let one of a run's processes through, and the others when it has left.
+
+    The first to collect compiles the package and rewrites each test's assertions; the others read
+    what it has written, where all would do the same work at the same time.
+    """
+    if run_id is None:
+        yield
+        return
+    path = lock_of(run_id)
+    with path.open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            fcntl.flock(lock, fcntl.LOCK_UN)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)

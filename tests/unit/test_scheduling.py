@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import threading
+import uuid
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +13,7 @@ from xdist.remote import Producer
 
 from tests import conftest
 from tests.docs.generated import ROOT
-from tests.scheduling import TOGETHER, group_of, place_of
+from tests.scheduling import TOGETHER, group_of, lock_of, one_first, place_of
 
 CHAOS = [f"tests/integration/test_chaos_faults.py::test_{number}" for number in range(4)]
 PAGE = [f"tests/web/test_page.py::test_[{number}]" for number in range(3)]
@@ -62,3 +65,24 @@ def test_a_group_names_tests_that_exist(start: str) -> None:
     path, _, name = start.partition("::")
     assert f"def {name}" in (ROOT / path).read_text(encoding="utf-8")
     assert group_of(f"{start}[one]") == TOGETHER[start]
+
+
+def test_others_wait_until_the_first_has_left() -> None:
+    run_id = uuid.uuid4().hex
+    order = []
+
+    def follow() -> None:
+        with one_first(run_id):
+            order.append("follows")
+
+    follower = threading.Thread(target=follow)
+    with one_first(run_id), lock_of(run_id).open("ab") as other:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        follower.start()
+        order.append("leaves")
+    follower.join(conftest.PATIENCE_S)
+    assert order == ["leaves", "follows"]
+    assert not lock_of(run_id).exists()
+    with one_first(None):
+        assert not lock_of("None").exists(), "a process alone has nothing to wait for"
