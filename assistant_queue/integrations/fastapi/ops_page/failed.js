@@ -6,7 +6,7 @@ import { ago, count, many, words } from "./format.js";
 import { badge, button, chips, empty, fact, heading, threadLink } from "./parts.js";
 
 export const KINDS = {
-  failed: { title: "Failed", reasons: ["attempts", "refused", "worker_deaths", "unknown_thread", "not_configured", "corrupt"], text: "Batches that were given up. Retry them once the cause is mended." },
+  failed: { title: "Failed", reasons: ["attempts", "refused", "worker_deaths", "unknown_thread", "not_configured", "corrupt"], text: "Batches that were given up. Retry them once the cause is removed." },
   parked: { title: "Parked", reasons: ["parked"], text: "The provider may have accepted these, and cannot be asked. A retry may answer twice." },
   undelivered: { title: "Undelivered", reasons: ["undelivered", "delivery_unknown"], text: "The answer is there, the platform did not take it. A retry delivers it again, without asking the model." },
 };
