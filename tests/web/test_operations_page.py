@@ -19,11 +19,13 @@ from assistant_queue.testing.provider import Gate, Reply, RunFailure
 from tests.conftest import PATIENCE_S
 from tests.integration.conftest import wait_until
 from tests.web.conftest import Site, running
+from tests.web.prefixing import proxied
 from tests.web.test_page_accessibility import faults
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
 Operator = Callable[..., Awaitable[Page]]
+RICH = {"", "threads", "threads/orders-1", "failed"}
 HOSTILE = '<img src=x onerror="document.title=1">'
 
 
@@ -126,13 +128,8 @@ async def test_every_view_keeps_the_rules_on_phones_and_desktops_light_and_dark(
         for view, shown in views.items():
             await page.goto(f"{page.url.partition('#')[0]}#/{view}")
             await expect(page.locator(f"#view {shown}").first).to_be_visible()
-            # The colours are those of all views: all of them once, and the richest everywhere.
-            if (width, scheme) == (1280, "light") or view in {
-                "",
-                "threads",
-                "threads/orders-1",
-                "failed",
-            }:
+            # All views once, and those with most colours in the dark, too.
+            if (width, scheme) == (1280, "light") or (view in RICH and scheme == "dark"):
                 assert await faults(page) == [], (width, scheme, view)
             wide = await page.evaluate("document.documentElement.scrollWidth")
             assert wide <= width, (view, "nothing is wider than the screen")
@@ -307,6 +304,23 @@ async def test_a_chart_says_its_values_where_the_pointer_is(
     await expect(chart.locator(".readout")).to_contain_text("answered")
     await page.locator("h1").hover()
     await expect(page.locator(".readout")).to_have_count(0)
+
+
+async def test_the_page_is_served_below_a_path_of_a_proxy(
+    browser: Browser, queue: AssistantMessageQueue
+) -> None:
+    for strips in (True, False):
+        with (
+            running(queue, root_path="/chat") as site,
+            proxied({"/chat": site.port}, strips=strips) as proxy,
+        ):
+            page = await browser.new_page()
+            for path in ("ops", "ops/"):
+                await page.goto(f"{proxy.url}/chat/{path}#/threads")
+                await expect(page.locator("h1")).to_have_text("Threads")
+                await expect(page.locator("#state")).to_have_text("Live")
+            await page.close()
+            assert proxy.strayed == []
 
 
 async def test_a_service_that_is_away_is_said_and_met_again(operator: Operator) -> None:

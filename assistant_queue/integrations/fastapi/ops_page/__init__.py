@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
+from starlette.responses import RedirectResponse
 
 from assistant_queue.integrations.fastapi.service import Service
 from assistant_queue.integrations.fastapi.static_files import files_in, serving
@@ -23,6 +24,7 @@ def add_operations_page(app: FastAPI, service: Service, *, api: str, root_path: 
     if root_path:
         index = index.replace(b'="ops/', f'="{root_path}/ops/'.encode())
     app.add_route(PATH, serving(service, index, "html"), methods=["GET"], include_in_schema=False)
+    app.add_route(f"{PATH}/", _without_slash, methods=["GET"], include_in_schema=False)
     for name, content in found.items():
         app.add_route(
             f"{PATH}/{name}",
@@ -37,3 +39,8 @@ def add_operations_page(app: FastAPI, service: Service, *, api: str, root_path: 
         return {"api": api.lstrip("/")}
 
     del settings
+
+
+async def _without_slash(_: Request) -> Response:
+    """Redirect relatively: a proxy may have removed a part of the path."""
+    return RedirectResponse(f"..{PATH}", 307)
