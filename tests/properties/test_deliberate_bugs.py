@@ -424,7 +424,7 @@ OF_QUIET: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
     "a resumed thread is woken although no message wants a reply": (
         "resume",
-        swap("if is_never(due) then\n  redis", "if false then\n  redis"),
+        swap("  if is_never(due) then\n", "  if false then\n"),
     ),
 }
 
@@ -463,7 +463,7 @@ OF_SAID: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
     "a reply of say ends a window": (
         "say",
-        swap("opens and now or tonumber(t.own_due))", "now)"),
+        swap("is_due and now or tonumber(t.own_due))", "now)"),
     ),
     "a reply of say is cancelled": ("cancel", swap(" or record[6] then", " then")),
     "a reply of say is edited": ("edit", swap(" or record[6] then", " then")),
@@ -717,11 +717,11 @@ OF_STOPS: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
     "no scheduler looks at a stop in a paused thread": (
         "wake",
-        swap("(t.paused and wish_of(t) ~= 'stop')", "t.paused"),
+        swap("(is_kept_back(t) and wish_of(t) ~= 'stop')", "is_kept_back(t)"),
     ),
     "a pause after a stop keeps it": (
         "pause",
-        swap(" and wish_of(t) ~= 'stop' then", " then"),
+        swap(" and wish_of(t) ~= 'stop' and is_kept_back(t) then", " then"),
     ),
     "a batch ends although it was to be stopped": (
         "finish",
@@ -741,7 +741,7 @@ OF_STOPS: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
     "a paused thread keeps a stop that is left for a while": (
         "postpone",
-        swap("if t.paused and wish_of(t) ~= 'stop' then", "if t.paused then"),
+        swap("if is_kept_back(t) and wish_of(t) ~= 'stop' then", "if is_kept_back(t) then"),
     ),
     "a renewal does not return the wish": ("renew", swap("or '', wish_of(t)}", "or '', ''}")),
     "stopped does not ask who holds the lease": (
@@ -783,10 +783,7 @@ OF_JOINS: dict[str, tuple[str, Callable[[str], str]]] = {
     "a message that interrupts makes no wish": ("add", swap("  want(t, arg.wish)\n", "")),
     "a message that wants no reply interrupts": (
         "add",
-        swap(
-            "t.phase ~= 'delivering' and not quiet then\n  want",
-            "t.phase ~= 'delivering' then\n  want",
-        ),
+        swap("t.phase ~= 'delivering' and not quiet\n", "t.phase ~= 'delivering'\n"),
     ),
     "a weaker wish replaces a stronger one": (
         "add",
@@ -802,7 +799,7 @@ OF_JOINS: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
     "a message is promoted without a batch that is under way": (
         "promote",
-        swap("t.batch and t.phase ~= 'delivering' and 'wished' or 'none'", "'wished'"),
+        swap("t.batch and t.phase ~= 'delivering' and not is_taken_over(t) and", "true and"),
     ),
     "a reply of say is promoted": ("promote", swap(" or record[6] then", " then")),
     "revised does not ask who holds the lease": (
@@ -896,7 +893,7 @@ OF_JOINS: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
     "all messages join if none may": (
         "join",
-        swap("  if count == 0 then return 0 end", ""),
+        swap("  if count == 0 then return 0, reason end", ""),
     ),
     "what joins is beyond the limit": (
         "join",
