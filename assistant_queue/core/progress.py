@@ -110,6 +110,7 @@ class Progress:
         stored: How many of its messages, from the first on, the conversation holds from runs that
             were interrupted.
         begun: How many the run began with, if others have joined it since; else 0.
+        begun_before: Others have joined it since, and none is left that it began with.
         given: How many of them its rounds have been given, likewise.
         adding: How many they will have been given with the latest request, likewise.
         waits: The calls of the round that wait, or waited, for an answer from outside; `asked` is
@@ -164,6 +165,7 @@ class Progress:
     cut: tuple[str, ...] = ()
     stored: int = 0
     begun: int = 0
+    begun_before: bool = False
     given: int = 0
     adding: int = 0
     waits: tuple[WaitRow, ...] = ()
@@ -174,6 +176,16 @@ class Progress:
     tries: tuple[AttemptRow, ...] = ()
     run_sent_ms: int = 0
     first_text_ms: int = 0
+
+    @property
+    def has_joined(self) -> bool:
+        """Messages have joined the batch since its run began: `begun`, `given` and `adding` count."""
+        return self.begun > 0 or self.begun_before
+
+    def forget_rounds(self) -> None:
+        """All of its messages are sent together."""
+        self.begun = self.given = self.adding = 0
+        self.begun_before = False
 
     def keep_past(self, now_ms: int, run_timeout_s: float) -> None:
         """Move times later than now to now, and a deadline to where it can be at most.

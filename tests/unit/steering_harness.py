@@ -76,9 +76,18 @@ MOST_STEPS = 250
 STRENGTH = {Wish.STEER: 1, Wish.INTERRUPT: 2, Wish.STOP: 3}
 
 
+def edited(message_id: str) -> str:
+    """Return the content of a message after an edit; it is an entry of its own."""
+    return f"{message_id} edited"
+
+
+def what_of(message_id: str, content: object) -> str:
+    return str(content) if content == edited(message_id) else message_id
+
+
 def entry_of(item: InputItem) -> list[Entry]:
     kind = "said" if item.role == "assistant" else "user"
-    return [(kind, message_id) for message_id in item.message_ids]
+    return [(kind, what_of(message_id, item.content)) for message_id in item.message_ids]
 
 
 def entries_of(items: Sequence[InputItem]) -> list[Entry]:
@@ -114,7 +123,9 @@ class SteeredProvider(ModelProvider):
     def start(self, request: RunRequest) -> RunAccepted:
         self._heal(request)
         if not request.writes:
-            assert request.items or not self.by_anchor, "a response has input"
+            # The backend has an input for a request that says nothing new.
+            has_input = bool(request.items) or (self.keeps_cut and bool(request.cut))
+            assert has_input or not self.by_anchor, "a response has input"
             left = [one for one in self._open_calls(HOME) if one not in request.open_calls]
             if left and self.by_anchor and not self.open_runs(HOME):
                 msg = f"calls without outputs: {left}"
@@ -123,6 +134,10 @@ class SteeredProvider(ModelProvider):
         if not request.writes and self.by_anchor:
             self._last.outputs = tuple(("output", one) for one in self._healed)
         return started
+
+    def _own(self, place: str) -> list[Entry]:
+        """Return the whole conversation: the first message of the batch may be removed."""
+        return self.conversations[place]
 
     def _heal(self, request: RunRequest) -> None:
         self._healed = [one for one in request.open_calls if one in self._open_calls(HOME)]
@@ -240,7 +255,7 @@ class SteeredProvider(ModelProvider):
                 for end in range((after or 0) + len(wanted), len(log) + 1)
                 if log[end - len(wanted) : end] == wanted
             ]
-            if after is None or not wanted or not ends:
+            if after is None or not ends or len(log) == after:
                 return None
             place = ends[0]
         rest = log[place:]
@@ -338,11 +353,16 @@ class StatelessProvider(SteeredProvider):
 
 @dataclass(frozen=True, kw_only=True)
 class Wishing:
-    """A wish that is made at a step."""
+    """A wish that is made at a step.
+
+    `message`: of the batch, that is to be edited, or removed if `removes`; "" for a new message.
+    """
 
     kind: Wish
     number: int
     when: str = "before"
+    message: str = ""
+    removes: bool = False
 
 
 class SteeredWorld(World):
@@ -374,12 +394,20 @@ class SteeredWorld(World):
         self.trace: list[str] = []
         self.anchor: str | None = None
         self.open_calls: tuple[str, ...] = ()
+        self.revisions: dict[str, Message | None] = {}
+        self.revised = 0
+        self.replaced: set[str] = set()
+        """Texts of messages that were edited or removed since."""
         self._context: BatchContext | None = None
         self._added = 2
 
     @property
     def is_over(self) -> bool:
         return bool(self.stopped or self.results or self.buried)
+
+    def entries(self) -> list[str]:
+        """The texts of the batch, as they are in the conversation."""
+        return [what_of(one.id, one.content) for one in self.batch.batch.messages]
 
     def ids(self) -> list[str]:
         return [message.id for message in self.batch.batch.messages]
@@ -440,12 +468,42 @@ class SteeredWorld(World):
         for wish in [one for one in self.wishes if (one.number, one.when) == (number, when)]:
             self.wishes.remove(wish)
             self.trace.append(f"wish {wish.kind.value}")
+            if wish.message:
+                self._want_revision(wish)
+                continue
             if wish.kind is not Wish.STOP:
                 self._added += 1
                 name = f"m{self._added}"
                 self.pending.append(Message(id=name, content=name))
-            if not self.is_over and STRENGTH[wish.kind] > STRENGTH.get(self.wish, 0):  # type: ignore[arg-type]
-                self.wish = wish.kind
+            self._want(wish.kind)
+
+    def _want(self, kind: Wish) -> None:
+        if not self.is_over and STRENGTH[kind] > STRENGTH.get(self.wish, 0):  # type: ignore[arg-type]
+            self.wish = kind
+
+    def _want_revision(self, wish: Wishing) -> None:
+        """Do as `revise.lua` does."""
+        ids = self.ids()
+        if self.is_over or wish.message not in ids:
+            return
+        if wish.removes and len(ids) == 1:
+            self.trace.append("wish stop")
+            self._want(Wish.STOP)
+            return
+        made = None if wish.removes else Message(id=wish.message, content=edited(wish.message))
+        self.revisions[wish.message] = made
+        self.revised += 1
+        self._want(Wish.INTERRUPT)
+
+    def _revised(self, kept: tuple[Message, ...]) -> tuple[Message, ...]:
+        """Return messages as they are with their revisions, which are forgotten."""
+        found: list[Message] = []
+        for message in kept:
+            made = self.revisions.pop(message.id, message)
+            if made is not message:
+                self.replaced.add(what_of(message.id, message.content))
+            found += [made] if made is not None else []
+        return tuple(found)
 
     def _pending_wish(self) -> Wish | None:
         wish = self.wish
@@ -511,10 +569,14 @@ class SteeredWorld(World):
                 if self.wish is Wish.INTERRUPT:
                     self.wish = self.seen = None
             case steps.ReadRevisions():
-                return steps.Revisions(messages={}, count="")
+                count = str(self.revised or "")
+                return steps.Revisions(messages=dict(self.revisions), count=count)
+            case steps.Revise():
+                return self._revise(step)
             case steps.Trim():
                 given_back = self.batch.batch.messages[step.keep :]
-                self.pending = [*given_back, *self.pending]
+                self.pending = [*self._revised(given_back), *self.pending]
+                self.revised *= bool(self.revisions)
                 self._take(self.batch.batch.messages[: step.keep])
             case steps.Answer():
                 self.answered.update(one.id for one in step.calls)
@@ -561,9 +623,18 @@ class SteeredWorld(World):
         self._take((*self.batch.batch.messages, *self.pending))
         self.joined += [one.id for one in self.pending]
         self.pending = []
-        self.wish = self.wish if self.wish is Wish.STOP else None
+        self.wish = self.wish if self.wish is Wish.STOP or self.revised else None
         self.seen = None
         return steps.Joined(messages=self.batch.batch.messages)
+
+    def _revise(self, step: steps.Revise) -> bool:
+        if step.revisions.count != str(self.revised or ""):
+            return False
+        self._save(step.phase, step.progress)
+        self._revised(self.batch.batch.messages)
+        self.revised = 0
+        self._take(step.messages)
+        return True
 
     def _take(self, kept: tuple[Message, ...]) -> None:
         self.batch = replace(self.batch, batch=replace(self.batch.batch, messages=kept))

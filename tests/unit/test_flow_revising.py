@@ -100,6 +100,33 @@ def test_after_a_round_an_edited_text_goes_with_the_outputs() -> None:
     assert driver.all(steps.Answer) == []
 
 
+def test_an_edit_goes_with_the_outputs_if_nothing_is_left_that_the_run_began_with() -> None:
+    driver = revised(
+        CONVERSATIONS,
+        {"m1": EDITED, "m2": None},
+        answers={steps.Find: [action(1), NotFound(anchor="item_0")]},
+    )
+    submit = driver.only(steps.Submit)
+    assert [item.content for item in submit.request.added] == ["uno"]
+    revise = driver.only(steps.Revise)
+    assert (revise.progress.begun_before, revise.progress.begun) == (True, 0)
+
+
+def test_an_answer_to_what_was_edited_since_is_not_that_to_the_edit() -> None:
+    progress = running(calls=(call(1),), outputs={"call_1": "rain"}, begun_before=True, sent_ms=0)
+    driver = Scripted(capabilities=CONVERSATIONS)
+    ended = RunEnded(run_id="run_2", status="completed", replies=("hi",), steered=0)
+    driver.run(
+        claimed(EDITED, phase=Phase.SENDING, progress=progress, wish=Wish.INTERRUPT),
+        {
+            steps.CloseStream: (),
+            steps.Find: ended,
+            steps.Join: steps.Joined(messages=(EDITED,)),
+        },
+    )
+    assert sent(driver) == ["uno"]
+
+
 def test_what_the_queue_sends_again_is_changed_in_its_place_even_after_a_round() -> None:
     progress = running(calls=(call(1),), transcript="[]", outputs={"call_1": "rain"})
     driver = revised(

@@ -7,6 +7,7 @@ next batch is answered.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -43,6 +44,7 @@ def check(world: SteeredWorld, ending: steps.Ending, story: Any) -> None:
     """Check what must hold at the end, and that the next batch is answered."""
     story = (story, world.trace, world.steered.log)
     was_stopped = any(entry == "wish stop" for entry in world.trace)
+    was_stopped = was_stopped or all(world.revisions.get(one, one) is None for one in world.ids())
     if isinstance(ending, steps.Stopped):
         assert was_stopped, story
         check_stopped(world, story)
@@ -78,11 +80,16 @@ def check_stopped(world: SteeredWorld, story: Any) -> None:
     assert not world.results, story
     (stop,) = world.stopped
     assert set(stop.result.message_ids) == set(world.ids()), story
-    texts = Counter(what for kind, what in world.steered.log if kind == "user")
-    wanted = Counter(world.ids()) if world.rules.remembers_stopped else Counter()
     if world.rules.remembers_stopped:
-        assert texts == wanted, story
+        assert Counter(texts(world)) == Counter(world.entries()), story
     assert not world.steered.open_runs(), story
+
+
+def texts(world: SteeredWorld, place: list[str] | None = None) -> list[str]:
+    """Return the messages in the conversation, without what was edited or removed since."""
+    if place is None:
+        place = [what for kind, what in world.steered.log if kind == "user"]
+    return [what for what in place if what not in world.replaced]
 
 
 def check_completed(world: SteeredWorld, story: Any) -> None:
@@ -92,8 +99,8 @@ def check_completed(world: SteeredWorld, story: Any) -> None:
     log = world.steered.log
     assert log[-1] == ("reply", "batch_1"), story
     check_conversation(world, story)
-    assert [what for kind, what in log if kind == "user"] == world.ids(), story
-    assert world.steered.answers[-1] == world.ids(), story
+    assert texts(world) == world.entries(), story
+    assert texts(world, world.steered.answers[-1]) == world.entries(), story
 
 
 def steps_of(kind: str, shape: dict[str, Any], *wishes: Wishing) -> int:
@@ -156,6 +163,61 @@ def test_a_death_while_a_stop_is_written_in_parts(
 
 @EVERY_CASE
 @pytest.mark.parametrize(
+    ("message", "removes"), [("m2", False), ("m1", True)], ids=["edit", "removal"]
+)
+def test_a_revision_and_a_death_at_any_two_steps(
+    kind: str, shape: dict[str, Any], message: str, removes: bool
+) -> None:
+    for number in range(1, steps_of(kind, shape) + 1):
+        made = Wishing(
+            kind=Wish.INTERRUPT, number=number, when="after", message=message, removes=removes
+        )
+        for doomed in range(max(1, number - 1), number + 10):
+            for moment in ("before", "after"):
+                world = world_of(kind, made, is_cut_off=True, **shape)
+                dies_at(world, (doomed, moment))
+                check(world, world.live_to_the_end(), (made, doomed, moment))
+
+
+REVISIONS = {
+    "an edit of a new message": (
+        Wishing(kind=Wish.INTERRUPT, number=0, when="after"),
+        Wishing(kind=Wish.INTERRUPT, number=0, message="m3"),
+    ),
+    "a removal of one that steered": (
+        Wishing(kind=Wish.STEER, number=0, when="after"),
+        Wishing(kind=Wish.INTERRUPT, number=0, message="m3", removes=True),
+    ),
+    "an edit and a removal": (
+        Wishing(kind=Wish.INTERRUPT, number=0, when="after", message="m1"),
+        Wishing(kind=Wish.INTERRUPT, number=0, message="m2", removes=True),
+    ),
+    "the removals of all": (
+        Wishing(kind=Wish.INTERRUPT, number=0, when="after", message="m1", removes=True),
+        Wishing(kind=Wish.INTERRUPT, number=0, message="m2", removes=True),
+    ),
+    "an edit and a stop": (
+        Wishing(kind=Wish.INTERRUPT, number=0, when="after", message="m2"),
+        Wishing(kind=Wish.STOP, number=0),
+    ),
+}
+
+
+@EVERY_CASE
+@pytest.mark.parametrize("pair", REVISIONS)
+def test_two_revisions_at_any_two_steps(kind: str, shape: dict[str, Any], pair: str) -> None:
+    for number in range(1, steps_of(kind, shape) + 1):
+        one, other = REVISIONS[pair]
+        for later in range(number, number + 11, 3):
+            for when in ("before", "after"):
+                first = replace(one, number=number)
+                second = replace(other, number=later, when=when)
+                world = world_of(kind, first, second, is_cut_off=True, **shape)
+                check(world, world.live_to_the_end(), (first, second))
+
+
+@EVERY_CASE
+@pytest.mark.parametrize(
     ("first", "second"),
     [
         (Wish.INTERRUPT, Wish.STOP),
@@ -185,6 +247,8 @@ def test_two_wishes_at_any_two_steps(
             kind=st.sampled_from(Wish),
             number=st.integers(1, 50),
             when=st.sampled_from(["before", "after"]),
+            message=st.sampled_from(["", "", "m1", "m2", "m3"]),
+            removes=st.booleans(),
         ),
         max_size=5,
     ),

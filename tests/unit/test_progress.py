@@ -133,6 +133,7 @@ progresses = st.builds(
     cut=st.lists(texts, max_size=3).map(tuple),
     stored=st.integers(0, 9),
     begun=st.integers(0, 9),
+    begun_before=st.booleans(),
     given=st.integers(0, 9),
     adding=st.integers(0, 9),
     waits=st.lists(
@@ -163,6 +164,7 @@ STORED = {
     "asked",
     "attempts",
     "begun",
+    "begun_before",
     "burying",
     "calling",
     "calls",
@@ -253,6 +255,7 @@ def test_the_strategy_above_covers_every_field() -> None:
         cut=("r",),
         stored=2,
         begun=3,
+        begun_before=True,
         given=4,
         adding=5,
         waits=(

@@ -178,12 +178,12 @@ def _act_on(ctx: BatchContext, finding: Finding) -> Reached:
         return (yield from _not_found(ctx, finding))
     progress.run_id = finding.run_id or progress.run_id
     ctx.unanswered = ()
-    if progress.begun and progress.calls:
+    if progress.has_joined and progress.calls:
         # Outputs were found; of the messages that were to go with them, another request may have
         # left before they joined.
         progress.adding = 0
         if isinstance(finding, RunEnded) and finding.steered is not None:
-            yield from keep(ctx, max(progress.given, progress.begun + finding.steered))
+            yield from keep(ctx, max(progress.given, progress.begun + finding.steered, 1))
     if isinstance(finding, ActionRequired):
         ctx.unanswered = tuple(call.id for call in finding.calls)
         if progress.deadline_ms <= ctx.now_ms():
@@ -223,7 +223,7 @@ def _not_found(ctx: BatchContext, finding: NotFound) -> Reached:
     progress.anchor = finding.anchor
     keeps_text = finding.holds_text and ctx.capabilities.keeps_failed_text
     progress.already_in_thread = progress.already_in_thread or keeps_text
-    if progress.begun:  # of those that have joined it, nothing is there either
+    if progress.has_joined:  # of those that have joined it, nothing is there either
         ctx.phase = Phase.FROZEN
         yield from prepare(ctx)
     items = () if progress.already_in_thread else ctx.sent.items
@@ -342,7 +342,7 @@ def answer(ctx: BatchContext, event: ActionRequired) -> Reached:
     # Found again by its items, a round has no known id.
     run_id = event.run_id or progress.run_id or ""
     new = tuple(call for call in event.calls if call.id not in progress.outputs)
-    if progress.begun:
+    if progress.has_joined:
         # A round's texts are in the conversation, or in its transcript, when it has ended.
         read = progress.begun + event.steered
         progress.given = max(progress.given, progress.adding, read)
@@ -388,8 +388,8 @@ def submit(ctx: BatchContext, run_id: str, answered: tuple[str, ...] = ()) -> Re
     yield steps.Save(phase=ctx.phase, progress=progress, answered=answered, leaves=True)
     if ctx.wish_now() is Wish.STEER and ctx.capabilities.steers:
         yield from join(ctx, "message_steered")
-    added = items_from(ctx, progress.given) if progress.begun else ()
-    progress.adding = len(ctx.batch.messages) if progress.begun else 0
+    added = items_from(ctx, progress.given) if progress.has_joined else ()
+    progress.adding = len(ctx.batch.messages) if progress.has_joined else 0
     started: RunAccepted = yield steps.Submit(
         request=replace(ctx.sent, transcript=progress.transcript, added=added),
         run_id=run_id,

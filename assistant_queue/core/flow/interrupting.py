@@ -69,7 +69,7 @@ def interrupt(ctx: BatchContext) -> Generator[steps.Step, Any, steps.Ending | No
                 raise
             yield steps.DeclineInterrupt(reason="cannot_cancel")
             return None  # it is followed to its end
-        if over.ended is not None:
+        if over.ended is not None and over.held != 0:  # else all that it answers was replaced
             if over.held:  # what joined later is the next batch
                 yield from keep(ctx, over.held)
             return (yield from finish(ctx, over.ended))
@@ -110,7 +110,7 @@ def _continue_after(ctx: BatchContext, over: Over) -> None:
     progress.sent_ms = 0
     progress.calls = over.open_calls if ctx.capabilities.found_by is FoundBy.ANCHOR else ()
     if progress.calls:
-        progress.given = max(progress.given, over.held)
+        progress.given = max(progress.given, over.held or 0)
         progress.adding = 0
         _answer_open_calls(ctx)
         progress.replies = over.said if not over.unsaid else progress.replies
@@ -123,5 +123,5 @@ def _continue_after(ctx: BatchContext, over: Over) -> None:
     progress.run_id = None
     progress.already_in_thread = False
     if over.stored:
-        progress.stored = over.held or len(ctx.batch.messages)
+        progress.stored = len(ctx.batch.messages) if over.held is None else over.held
     ctx.phase = Phase.FROZEN

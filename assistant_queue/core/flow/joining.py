@@ -27,6 +27,8 @@ def revise(ctx: BatchContext) -> Steps:
     if progress.calls:
         _mark_begun(ctx)
     before = (progress.stored, progress.begun, progress.given)
+    begun_before = progress.begun_before
+    has_joined = progress.has_joined
     while True:
         found: steps.Revisions = yield steps.ReadRevisions()
         if not found.messages:
@@ -37,6 +39,7 @@ def revise(ctx: BatchContext) -> Steps:
         progress.stored, progress.begun, progress.given = (
             count - sum(place < count for place in gone) for count in before
         )
+        progress.begun_before = has_joined and not progress.begun
         done: bool = yield steps.Revise(
             phase=ctx.phase, progress=progress, messages=messages, revisions=found
         )
@@ -44,6 +47,7 @@ def revise(ctx: BatchContext) -> Steps:
             ctx.batch = replace(ctx.batch, messages=messages)
             return
         progress.stored, progress.begun, progress.given = before
+        progress.begun_before = begun_before
 
 
 def _revised(
@@ -68,15 +72,15 @@ def _is_held(ctx: BatchContext, place: int) -> bool:
     """Whether the conversation, or the transcript of the rounds, has the message at this place."""
     progress = ctx.progress
     if ctx.capabilities.stateless:
-        return 0 < progress.begun <= place < progress.given
+        return progress.has_joined and progress.begun <= place < progress.given
     return place < max(progress.stored, progress.given)
 
 
 def _mark_begun(ctx: BatchContext) -> None:
     """Note the messages that the rounds of the run have been given."""
     progress = ctx.progress
-    progress.begun = progress.begun or len(ctx.batch.messages)
-    progress.given = progress.given or len(ctx.batch.messages)
+    if not progress.has_joined:
+        progress.begun = progress.given = len(ctx.batch.messages)
 
 
 def join(
@@ -98,5 +102,5 @@ def join(
     ctx.batch = replace(ctx.batch, messages=joined.messages)
     if joined.unreadable:
         raise Park(f"{joined.unreadable} of the messages that joined it are not messages")
-    if ctx.request is not None and progress.begun:
+    if ctx.request is not None and progress.has_joined:
         ctx.request = replace(ctx.request, batch=ctx.batch, steered=items_from(ctx, progress.begun))

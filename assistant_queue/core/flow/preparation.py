@@ -30,7 +30,7 @@ def prepare(ctx: BatchContext) -> Steps:
     progress = ctx.progress
     stateless = ctx.capabilities.stateless
     if ctx.phase is Phase.FROZEN and not ctx.is_stopping:
-        progress.begun = progress.given = progress.adding = 0  # all of them are sent together
+        progress.forget_rounds()
     items = yield from _fitting_items(ctx)
     writes = ctx.writes
     if not ctx.capabilities.writes and any(item.role == "assistant" for item in items):
@@ -53,7 +53,7 @@ def prepare(ctx: BatchContext) -> Steps:
         writes=writes,
         cut=progress.cut,
         joined=progress.interrupts > 0,
-        steered=items_from(ctx, progress.begun) if progress.begun else (),
+        steered=items_from(ctx, progress.begun) if progress.has_joined else (),
     )
 
 
@@ -62,7 +62,11 @@ def _fitting_items(ctx: BatchContext) -> Generator[steps.Step, Any, tuple[InputI
     if ctx.is_fresh and not ctx.is_stopping:
         yield from keep(ctx, (yield from leading(ctx)))
     fitting = _fit(ctx)
-    if not ctx.is_stopping and not ctx.progress.begun and fitting.taken < len(ctx.batch.messages):
+    if (
+        not ctx.is_stopping
+        and not ctx.progress.has_joined
+        and fitting.taken < len(ctx.batch.messages)
+    ):
         # Only before the first request can it not fit: what is frozen after that was made to.
         yield from keep(ctx, fitting.taken)
         # A worker that resumes sees only these: what is sent must be what it would send, or it is
@@ -100,7 +104,7 @@ def _fit(ctx: BatchContext) -> Fit:
     if ctx.writes:
         most = min(most or MAX_WRITTEN, MAX_WRITTEN)
     progress = ctx.progress
-    messages = ctx.batch.messages[: progress.begun or None]
+    messages = ctx.batch.messages[: progress.begun if progress.has_joined else None]
     held = (replace(message, held=True) for message in messages[: progress.stored])
     return fit(
         (*held, *messages[progress.stored :]),

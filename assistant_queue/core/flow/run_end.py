@@ -47,7 +47,7 @@ class Over:
         said: Texts of the model.
         unsaid: Those of them that the conversation does not hold.
         stored: The conversation holds the batch's own texts.
-        held: How many of its messages, if others have joined it since the run had begun; else 0.
+        held: How many of its messages, if others have joined it since the run had begun; else None.
         open_calls: Calls without outputs there.
         anchor: The conversation's end; None if it is as before the batch, or not known.
         ended: Its end, if it ended well before it could be cancelled.
@@ -56,7 +56,7 @@ class Over:
     said: tuple[str, ...] = ()
     unsaid: tuple[str, ...] = ()
     stored: bool = False
-    held: int = 0
+    held: int | None = None
     open_calls: tuple[ToolCall, ...] = ()
     anchor: str | None = None
     ended: RunEnded | None = None
@@ -140,7 +140,7 @@ def _over(
         return Over(
             said=before,
             stored=stored,
-            held=progress.given,
+            held=progress.given if progress.has_joined else None,
             open_calls=progress.calls,
             anchor=finding.anchor,
         )
@@ -166,11 +166,11 @@ def _over(
     return (yield from _read_back(ctx, said, shown))
 
 
-def _held(ctx: BatchContext, finding: Finding) -> int:
+def _held(ctx: BatchContext, finding: Finding) -> int | None:
     """Return how many of the batch's messages the conversation holds, as `Over.held` says."""
     progress = ctx.progress
-    if not progress.begun:
-        return 0
+    if not progress.has_joined:
+        return None
     read = finding.steered if isinstance(finding, ActionRequired | RunEnded) else None
     if progress.calls:  # found by their outputs
         known = progress.begun + read if read is not None else len(ctx.batch.messages)
@@ -191,7 +191,7 @@ def _read_back(
             said=said,
             unsaid=unsaid,
             stored=bool(submitted) or ctx.progress.already_in_thread,
-            held=ctx.progress.given,
+            held=ctx.progress.given if ctx.progress.has_joined else None,
             open_calls=submitted,
             anchor=finding.anchor,
         )

@@ -85,9 +85,9 @@ def _note(ctx: BatchContext, over: Over) -> None:
     if over.anchor is not None:
         progress.anchor = over.anchor
     if over.stored:
-        progress.given = over.held
+        progress.given = over.held or 0
     elif not (progress.calls or progress.asked):  # no round stands that it could have begun with
-        progress.begun = progress.given = progress.adding = 0
+        progress.forget_rounds()
         ctx.request = None
     ctx.unanswered = tuple(call.id for call in over.open_calls)
     ctx.phase = Phase.FROZEN
@@ -178,7 +178,7 @@ def _mark_of(ctx: BatchContext) -> tuple[str, ...]:
 def _joined(ctx: BatchContext) -> tuple[InputItem, ...]:
     """Return the items of messages that have joined the batch and went with no round that stands."""
     progress = ctx.progress
-    return items_from(ctx, progress.given) if progress.begun else ()
+    return items_from(ctx, progress.given) if progress.has_joined else ()
 
 
 def _write(ctx: BatchContext, items: tuple[InputItem, ...]) -> Generator[steps.Step, Any, Any]:
