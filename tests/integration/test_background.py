@@ -89,6 +89,30 @@ def test_polls_take_a_run_with_tools_to_its_end(
         assert queue.get_thread_status("ann").state == "idle"
 
 
+def test_polls_of_a_run_at_work_are_no_news(
+    one_redis: RedisServer, prefix: str, provider: StandInProvider
+) -> None:
+    with queue_of(one_redis, prefix, provider) as queue:
+        started: list[str] = []
+        queue.on("started", lambda batch: started.append(batch.id))
+        after = queue.open_events("ann")
+        with answering(queue):
+            with provider.hold():
+                receipt = queue.add_message_to_thread("ann", "hi")
+                wait_until(lambda: len(provider.calls("responses.retrieve")) >= 2)
+            assert queue.wait_for_reply(receipt.message_id, timeout=60) == "You said: hi"
+        types: list[str] = []
+        for event in queue.events("ann", after=after):
+            types.append(event.type)
+            if event.type == "reply_ready":
+                break
+        assert (types.count("batch_claimed"), types.count("run_started")) == (1, 1)
+        assert len(started) == 1
+        (entry,) = queue.get_timeline("ann")
+        assert entry.attempts == 1
+        assert len(entry.timeline.attempts) == 2  # the start, and the look that saw the end
+
+
 NO_POLLS: dict[str, Any] = {"poll_rate": 0.004}
 """The first poll of a run comes after 250 s."""
 
