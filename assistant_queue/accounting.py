@@ -129,7 +129,11 @@ class ToolCallRecord:
         duration_s: Seconds until it returned, raised, or was given up; calls that the handler
             answers together took as long as that.
         error_code: Why it failed: the type of an exception, or a code such as `timeout`; None if it
-            returned.
+            returned, or was denied.
+        verdict: How the call was settled, if it was answered from outside: `approved`, `denied`,
+            `answered` or `expired`; None if it was not.
+        settled_by: The name that was given with that; None for none.
+        settled_at: When; aware, UTC.
     """
 
     name: str
@@ -137,6 +141,9 @@ class ToolCallRecord:
     started_at: datetime | None
     duration_s: float
     error_code: str | None = None
+    verdict: str | None = None
+    settled_by: str | None = None
+    settled_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

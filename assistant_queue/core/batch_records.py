@@ -101,13 +101,16 @@ def _load_attempt(row: Sequence[Any], ended_ms: int) -> AttemptInfo:
 
 
 def _load_call(row: Sequence[Any], ended_ms: int) -> ToolCallRecord:
-    name, call_id, before, ms, code = [*row, None][:5]
+    name, call_id, before, ms, code, verdict, by, settled = [*row, *[None] * 4][:8]
     return ToolCallRecord(
         name=_word(name) or "",
         call_id=_word(call_id) or "",
         started_at=None if before is None else moment(ended_ms - before),
         duration_s=_whole(ms) / 1000,
         error_code=_word(code),
+        verdict=_word(verdict),
+        settled_by=_word(by),
+        settled_at=None if settled is None else moment(ended_ms - _whole(settled)),
     )
 
 

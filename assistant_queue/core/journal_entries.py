@@ -197,10 +197,17 @@ def _dump_tools(rows: Sequence[ToolRow], ended_ms: int) -> list[list[Any]]:
             row.call_id[:MOST_CHARS],
             ended_ms - row.started_ms if row.started_ms else None,
             row.ms,
-            *([_code(row.error)] if row.error else []),
+            *([_code(row.error)] if row.error or row.verdict else []),
+            *(_dump_verdict(row, ended_ms) if row.verdict else []),
         ]
         for row in kept
     ]
+
+
+def _dump_verdict(row: ToolRow, ended_ms: int) -> list[Any]:
+    """Return the settlement of a call: its kind, the name that was given with it, and when."""
+    at = ended_ms - row.settled_ms if row.settled_ms else None
+    return [row.verdict, row.by[:_MOST_NAME_CHARS], at]
 
 
 def _dump_usage(usage: Usage) -> list[Any]:

@@ -101,6 +101,9 @@ class ToolRow:
         error: The type of its error: a code, or the name of an exception; "" if it returned.
         call_id: The provider's id of the call.
         started_ms: When it began, ms.
+        verdict: How it was settled, if it was answered from outside.
+        by: The name that was given with that, "" for none.
+        settled_ms: When, ms.
     """
 
     name: str
@@ -108,6 +111,9 @@ class ToolRow:
     error: str = ""
     call_id: str = ""
     started_ms: int = 0
+    verdict: str = ""
+    by: str = ""
+    settled_ms: int = 0
 
 
 def dump_tools(rows: Sequence[ToolRow]) -> list[list[Any]]:
@@ -116,7 +122,8 @@ def dump_tools(rows: Sequence[ToolRow]) -> list[list[Any]]:
 
 
 def _dump_tool(row: ToolRow) -> list[Any]:
-    plain = [row.name, row.ms, row.error, row.call_id, row.started_ms]
+    plain: list[Any] = [row.name, row.ms, row.error, row.call_id, row.started_ms]
+    plain += [row.verdict, row.by, row.settled_ms]
     while not plain[-1] and len(plain) > _LEAST_FIELDS:
         plain.pop()
     return plain
@@ -138,11 +145,20 @@ def _load_tool(row: Sequence[Any]) -> ToolRow:
     for value, empty in zip(filled, _EMPTY_CALL, strict=False):
         if not isinstance(value, type(empty)):
             raise TypeError("row of a tool call")
-    name, ms, error, call_id, started_ms, *_ = filled
-    return ToolRow(name=name, ms=ms, error=error, call_id=call_id, started_ms=started_ms)
+    name, ms, error, call_id, started_ms, verdict, by, settled_ms, *_ = filled
+    return ToolRow(
+        name=name,
+        ms=ms,
+        error=error,
+        call_id=call_id,
+        started_ms=started_ms,
+        verdict=verdict,
+        by=by,
+        settled_ms=settled_ms,
+    )
 
 
-_EMPTY_CALL: tuple[Any, ...] = ("", 0, "", "", 0)
+_EMPTY_CALL: tuple[Any, ...] = ("", 0, "", "", 0, "", "", 0)
 """The fields of the row of a call, empty."""
 
 

@@ -107,6 +107,12 @@ def test_an_approved_call_is_made_once_and_the_answer_continues(
     assert reply == "refunded 3 to ann\n7 left"
     assert bot.refunds == [(3, "ann", found.call_id, "ann", "eve")]
     assert bot.looks == 1
+    (record,) = [one for one in bot.queue.get_timeline("t") if message_id in one.message_ids]
+    rows = {one.name: one for one in record.tool_calls}
+    assert (rows["refund"].verdict, rows["refund"].settled_by) == ("approved", "eve")
+    assert rows["refund"].settled_at is not None
+    assert rows["stock"].verdict is None
+    assert bot.queue.get_metrics().approvals["approved"] == 1
     assert bot.queue.wait_for_reply(behind, PATIENCE_S) == "You said: hello"
     assert bot.queue.list_approvals() == []
     assert not bot.queue.approve(found.call_id)

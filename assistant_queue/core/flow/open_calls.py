@@ -7,7 +7,7 @@ resumes asks for nothing again.
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from assistant_queue.core.flow.context import BatchContext, Steps
 from assistant_queue.core.flow.user_code import enter_user_code, leave_user_code
 from assistant_queue.core.runs import ActionRequired, FoundBy
 from assistant_queue.core.settlements import Settlement, SettlementKind, public_id
-from assistant_queue.core.stored_rows import SettledRow, WaitRow
+from assistant_queue.core.stored_rows import SettledRow, ToolRow, WaitRow
 from assistant_queue.models import FunctionCall, ToolCall
 
 
@@ -45,7 +45,7 @@ def answer_calls(ctx: BatchContext, event: ActionRequired, run_id: str) -> Steps
             batch=ctx.batch, run_id=run_id, calls=calls, approved=approved
         )
         progress.outputs.update(answered.outputs)
-        progress.tools = (*progress.tools, *answered.rows)
+        progress.tools = (*progress.tools, *_with_verdicts(ctx, answered.rows))
         _note_open(ctx, answered.open)
         leave_user_code(ctx)
     if any(one.id not in progress.outputs for one in event.calls):
@@ -79,7 +79,26 @@ def _settled(
             approved[call] = settlement
         else:
             progress.outputs[row.call_id] = output_of(settlement)
+            is_output = settlement.kind is SettlementKind.ANSWERED
+            made = ToolRow(
+                name=calls[row.call_id].function.name,
+                ms=0,
+                error="" if is_output else settlement.kind.value,
+                call_id=row.call_id,
+            )
+            progress.tools = (*progress.tools, *_with_verdicts(ctx, (made,)))
     return approved
+
+
+def _with_verdicts(ctx: BatchContext, rows: Sequence[ToolRow]) -> tuple[ToolRow, ...]:
+    """Return calls with how they were settled, if they were."""
+    settled = {one.call_id: one for one in ctx.progress.settled}
+    return tuple(
+        replace(row, verdict=known.kind, by=known.by, settled_ms=known.at_ms)
+        if (known := settled.get(row.call_id))
+        else row
+        for row in rows
+    )
 
 
 def _note_settled(ctx: BatchContext, row: WaitRow, settlement: Settlement) -> None:
