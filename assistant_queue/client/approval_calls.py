@@ -10,7 +10,7 @@ from assistant_queue.client import arguments as checks
 from assistant_queue.core.settlements import Settlement, SettlementKind
 from assistant_queue.errors import InvalidArgument
 from assistant_queue.store.calls import Namespace, Operation
-from assistant_queue.store.ops import parking
+from assistant_queue.store.ops import settling
 from assistant_queue.tools import Toolbox, WrongArguments
 from assistant_queue.tools.outputs import UnwritableOutput, encode_output
 
@@ -27,7 +27,7 @@ def list_approvals(
     namespace: Namespace, limit: Any, after: Any, thread_id: Any
 ) -> Operation[list[Approval]]:
     """`list_approvals`."""
-    return parking.list_open(
+    return settling.list_open(
         namespace,
         checks.check_limit(limit, MAX_PAGE),
         None if after is None else checks.identifier(after, "after", MAX_CALL_ID),
@@ -49,7 +49,7 @@ def approve(
                 f" {type(changed).__name__}"
             )
         text = checks.as_json(dict(changed), "arguments")
-    asked = yield from parking.read_open(namespace, key)
+    asked = yield from settling.read_open(namespace, key)
     if asked is not None and asked.kind == "answer":
         raise InvalidArgument(
             f"the call {key!r} waits for an output, not for an approval: call answer_tool()"
@@ -61,7 +61,7 @@ def approve(
         except WrongArguments as error:
             raise InvalidArgument(f"{tool.name}: {error}") from None
     settlement = Settlement(kind=SettlementKind.APPROVED, by=name, arguments=text)
-    return (yield from parking.settle(namespace, key, settlement))
+    return (yield from settling.settle(namespace, key, settlement))
 
 
 def deny(namespace: Namespace, call_id: Any, by: Any, reason: Any) -> Operation[bool]:
@@ -71,7 +71,9 @@ def deny(namespace: Namespace, call_id: Any, by: Any, reason: Any) -> Operation[
         by=_by(by),
         reason=None if reason is None else checks.identifier(reason, "reason", MAX_REASON),
     )
-    return parking.settle(namespace, checks.identifier(call_id, "call_id", MAX_CALL_ID), settlement)
+    return settling.settle(
+        namespace, checks.identifier(call_id, "call_id", MAX_CALL_ID), settlement
+    )
 
 
 def answer_tool(namespace: Namespace, call_id: Any, output: Any, by: Any) -> Operation[bool]:
@@ -81,7 +83,9 @@ def answer_tool(namespace: Namespace, call_id: Any, output: Any, by: Any) -> Ope
     except UnwritableOutput as error:
         raise InvalidArgument(f"output cannot be written as JSON: {error.type_name}") from None
     settlement = Settlement(kind=SettlementKind.ANSWERED, by=_by(by), output=encoded)
-    return parking.settle(namespace, checks.identifier(call_id, "call_id", MAX_CALL_ID), settlement)
+    return settling.settle(
+        namespace, checks.identifier(call_id, "call_id", MAX_CALL_ID), settlement
+    )
 
 
 def _by(value: Any) -> str | None:

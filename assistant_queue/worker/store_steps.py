@@ -19,6 +19,7 @@ from assistant_queue.store.ops import (
     outcomes,
     parking,
     runs_at_work,
+    settling,
 )
 from assistant_queue.worker.leased_batch import LeasedBatch
 
@@ -254,7 +255,7 @@ class StoreSteps:
     async def read_settlements(self, step: steps.ReadSettlements) -> Mapping[str, Settlement]:
         """Read what came of calls that are answered from outside."""
         found: Mapping[str, Settlement] = await self._batch.write(
-            lambda: parking.read_settlements(self._namespace, step.ids, step.expired)
+            lambda: settling.read_settlements(self._namespace, step.ids, step.expired)
         )
         return found
 

@@ -53,6 +53,7 @@ from assistant_queue.store.ops import (
     reply_outbox,
     runs_at_work,
     saying,
+    settling,
     statuses,
     steering,
     sweeping,
@@ -528,7 +529,7 @@ class Rig:
     def settle(
         self, call_id: str, kind: SettlementKind = SettlementKind.APPROVED, **fields: Any
     ) -> bool:
-        return self.run(parking.settle(self.namespace, call_id, Settlement(kind=kind, **fields)))
+        return self.run(settling.settle(self.namespace, call_id, Settlement(kind=kind, **fields)))
 
     def close_calls(self, lease: Lease, *call_ids: str) -> None:
         self.run(parking.close(self.namespace, lease, call_ids, KEEP.result_ttl_s))
@@ -536,7 +537,7 @@ class Rig:
     def open_calls(self, **fields: Any) -> list[str]:
         """Return the ids of the open calls, as they are listed."""
         given = {"limit": 100, "after": None, "thread_id": None} | fields
-        return [row.call_id for row in self.run(parking.list_open(self.namespace, **given))]
+        return [row.call_id for row in self.run(settling.list_open(self.namespace, **given))]
 
     def stop(self, thread: str = "thread") -> bool:
         return self.run(steering.stop(self.namespace, thread))

@@ -100,6 +100,9 @@ def live(rig: Rig) -> None:
     lease, _ = rig.join(lease)
     rig.add(message_id="m7", delay_s=0)
     lease, _ = rig.join(lease, event="message_steered")
+    rig.park(lease, rig.open_call("c1"))
+    rig.settle("c1")
+    lease = rig.claim(token="t8")
     rig.stop()
     rig.stopped(lease)
 

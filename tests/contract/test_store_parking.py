@@ -16,7 +16,7 @@ from assistant_queue.store.ops import (
     control,
     event_log,
     explaining,
-    parking,
+    settling,
     steering,
     thread_lists,
 )
@@ -35,7 +35,7 @@ def parked(store: Rig, *ids: str, wait_s: float = 600.0, **fields: Any) -> Lease
 
 
 def settlements(store: Rig, *ids: str) -> dict[str, Settlement]:
-    return store.run(parking.read_settlements(store.namespace, ids))
+    return store.run(settling.read_settlements(store.namespace, ids))
 
 
 def test_a_parked_batch_holds_nothing_and_is_due_at_its_deadline(store: Rig) -> None:
@@ -201,7 +201,7 @@ def test_calls_are_listed_in_pages_oldest_first(store: Rig) -> None:
         if paged[-1] == "c1":
             store.settle("c1")  # a page continues after a call that was settled meanwhile
     assert paged == everything
-    (first,) = store.run(parking.list_open(store.namespace, 1, None, None))
+    (first,) = store.run(settling.list_open(store.namespace, 1, None, None))
     assert (first.tool, first.arguments) == ("refund", {"amount": 3})
     assert (first.authors, first.tenant, first.question) == (("ann",), "acme", "Refund 3?")
     assert (first.thread_id, first.kind) == ("t0", "approval")
@@ -213,7 +213,7 @@ def test_an_expired_call_is_settled_once_and_a_lost_record_has_expired(store: Ri
     parked(store, "c1", "c2")
     store.settle("c2")
     found = store.run(
-        parking.read_settlements(store.namespace, ["c1", "c2", "c3"], ["c1", "c2", "c3"])
+        settling.read_settlements(store.namespace, ["c1", "c2", "c3"], ["c1", "c2", "c3"])
     )
     assert [found[one].kind.value for one in ("c1", "c2", "c3")] == [
         "expired",

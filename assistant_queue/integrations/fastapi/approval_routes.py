@@ -14,7 +14,7 @@ from assistant_queue.integrations.fastapi.access import Action
 from assistant_queue.integrations.fastapi.guarded_routes import caller_of, operation
 from assistant_queue.integrations.fastapi.schemas import ThreadId
 from assistant_queue.integrations.fastapi.service import Service
-from assistant_queue.store.ops.parking import thread_of
+from assistant_queue.store.ops.settling import thread_of
 
 CallId = Annotated[
     str, Path(min_length=1, max_length=MAX_CALL_ID, description="`call_id` of an approval.")
@@ -104,7 +104,7 @@ def add_routes(router: APIRouter, service: Service) -> None:
 
     @router.post(
         "/threads/{thread_id}/approvals/{call_id}/approve",
-        **operation(Action.APPROVE, 404, name="approve_call"),
+        **operation(Action.APPROVE, 404, 413, name="approve_call"),
     )
     async def approve_call(
         thread_id: ThreadId, call_id: CallId, request: Request, body: Approve | None = None
@@ -117,7 +117,7 @@ def add_routes(router: APIRouter, service: Service) -> None:
 
     @router.post(
         "/threads/{thread_id}/approvals/{call_id}/deny",
-        **operation(Action.DENY, 404, name="deny_call"),
+        **operation(Action.DENY, 404, 413, name="deny_call"),
     )
     async def deny_call(
         thread_id: ThreadId, call_id: CallId, request: Request, body: Deny | None = None
@@ -129,7 +129,7 @@ def add_routes(router: APIRouter, service: Service) -> None:
 
     @router.post(
         "/threads/{thread_id}/approvals/{call_id}/answer",
-        **operation(Action.ANSWER_CALL, 404, name="answer_call"),
+        **operation(Action.ANSWER_CALL, 404, 413, name="answer_call"),
     )
     async def answer_call(
         thread_id: ThreadId, call_id: CallId, request: Request, body: CallAnswer
