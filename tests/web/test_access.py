@@ -46,7 +46,7 @@ def operations() -> list[tuple[str, str, str]]:
     return found
 
 
-NAMES = {"thread_id": "t", "message_id": "m", "run_id": "resp_0", "batch_id": "b"}
+NAMES = {"call_id": "c", "thread_id": "t", "message_id": "m", "run_id": "resp_0", "batch_id": "b"}
 BODIES = {
     "/api/chat": {"thread_id": "t", "message": "Hi!"},
     "/api/ops/operations": {"operation": "pause", "thread_id": "t"},
