@@ -24,11 +24,12 @@ from assistant_queue.store.transport.refusals import translate
 from assistant_queue.store.transport.stores import AsyncStore, SyncStore
 from assistant_queue.testing.fake_clock import START_MS, FakeClock
 from tests.contract.store_rig import Rig
+from tests.each import each
 
 LUA = resources.files("assistant_queue.store") / "lua"
-SCRIPTS = pytest.mark.parametrize("name", script_names())
+EVERY_SCRIPT = each("name", script_names())
 FILES = sorted(file.name for file in LUA.iterdir() if file.name.endswith(".lua"))
-EVERY_FILE = pytest.mark.parametrize("file", FILES)
+EVERY_FILE = each("file", FILES)
 
 
 def source(file: str) -> str:
@@ -66,7 +67,7 @@ def test_there_are_scripts() -> None:
     assert {"add", "claim", "finish", "bury", "renew", "wake"} <= set(script_names())
 
 
-@SCRIPTS
+@EVERY_SCRIPT
 def test_every_key_of_the_header_is_used_and_no_other(name: str) -> None:
     cut_out_of = {key for one, (key, _) in _CUT_OUT_OF_A_KEY.items() if one in announced(name)}
     unused = {"counters", "thread", *cut_out_of}
@@ -75,14 +76,14 @@ def test_every_key_of_the_header_is_used_and_no_other(name: str) -> None:
     assert used("key", own) <= set(load(name).keys)
 
 
-@SCRIPTS
+@EVERY_SCRIPT
 def test_every_argument_of_the_header_is_used_and_no_other(name: str) -> None:
     code = whole_code(name)
     assert used("arg", code) >= set(announced(name))
     assert used("arg", code_of(source(f"{name}.lua"))) <= set(announced(name))
 
 
-@SCRIPTS
+@EVERY_SCRIPT
 def test_what_a_script_calls_in_its_fragments_is_in_its_header(name: str) -> None:
     """A fragment's function may need keys and arguments that its includer forgot."""
     script = load(name)
@@ -109,7 +110,7 @@ def test_what_a_script_calls_in_its_fragments_is_in_its_header(name: str) -> Non
         assert script.rest, f"{name} reads keys that its header does not announce"
 
 
-@SCRIPTS
+@EVERY_SCRIPT
 def test_a_header_lists_the_returned_words(name: str) -> None:
     text = source(f"{name}.lua")
     lines = text.splitlines()
@@ -125,14 +126,14 @@ def test_a_header_lists_the_returned_words(name: str) -> None:
     assert not missing, f"{name} returns words that its header does not name: {missing}"
 
 
-@SCRIPTS
+@EVERY_SCRIPT
 def test_no_key_or_argument_is_given_twice(name: str) -> None:
     script = load(name)
     assert len(set(script.keys)) == len(script.keys)
     assert len(set(announced(name))) == len(announced(name))
 
 
-@SCRIPTS
+@EVERY_SCRIPT
 def test_python_can_fill_every_header(name: str) -> None:
     """`Namespace.call` knows every key and argument that is not the operation's own."""
     script = load(name)
@@ -150,7 +151,7 @@ def test_python_can_fill_every_header(name: str) -> None:
     assert all(value != "" for value in call.words)
 
 
-@SCRIPTS
+@EVERY_SCRIPT
 def test_a_script_reads_nothing_by_name_when_it_is_sent(name: str) -> None:
     text = code_of(load(name, CONSTANTS).text)
     assert not re.search(r"\b(key|arg)[.\[]", text)

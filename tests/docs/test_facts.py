@@ -28,6 +28,7 @@ from tests.docs.generated import (
     refreshed,
     thread_diagram,
 )
+from tests.each import each
 
 PUBLIC = [
     "Approval",
@@ -367,7 +368,7 @@ def test_promises_name_the_tests_that_show_them() -> None:
     assert len(NAMED_TESTS) > 15
 
 
-@pytest.mark.parametrize("name", NAMED_TESTS)
+@each("name", NAMED_TESTS)
 def test_a_test_that_is_named_exists(name: str) -> None:
     path, test = name.split("::")
     assert test in functions_of(path)
