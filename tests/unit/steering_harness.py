@@ -76,13 +76,13 @@ MOST_STEPS = 250
 STRENGTH = {Wish.STEER: 1, Wish.INTERRUPT: 2, Wish.STOP: 3}
 
 
-def edited(message_id: str) -> str:
+def edited(message_id: str, number: int = 0) -> str:
     """Return the content of a message after an edit; it is an entry of its own."""
-    return f"{message_id} edited"
+    return f"{message_id} edited {number or ''}"
 
 
 def what_of(message_id: str, content: object) -> str:
-    return str(content) if content == edited(message_id) else message_id
+    return str(content) if str(content).startswith(edited(message_id)) else message_id
 
 
 def entry_of(item: InputItem) -> list[Entry]:
@@ -400,6 +400,7 @@ class SteeredWorld(World):
         """Texts of messages that were edited or removed since."""
         self._context: BatchContext | None = None
         self._added = 2
+        self._edits = 0
 
     @property
     def is_over(self) -> bool:
@@ -490,7 +491,9 @@ class SteeredWorld(World):
             self.trace.append("wish stop")
             self._want(Wish.STOP)
             return
-        made = None if wish.removes else Message(id=wish.message, content=edited(wish.message))
+        self._edits += 1
+        content = edited(wish.message, self._edits)
+        made = None if wish.removes else Message(id=wish.message, content=content)
         self.revisions[wish.message] = made
         self.revised += 1
         self._want(Wish.INTERRUPT)
