@@ -77,7 +77,7 @@ STRENGTH = {Wish.STEER: 1, Wish.INTERRUPT: 2, Wish.STOP: 3}
 
 
 def edited(message_id: str, number: int = 0) -> str:
-    """Return the content of a message after an edit; it is an entry of its own."""
+    """Return the content of a message after an edit; the conversation has both as entries."""
     return f"{message_id} edited {number or ''}"
 
 
