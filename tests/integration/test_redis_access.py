@@ -23,6 +23,7 @@ from assistant_queue import (
     AsyncAssistantMessageQueue,
     Batch,
     MessageCancelled,
+    Receipt,
     StoreError,
 )
 from assistant_queue.cli import main
@@ -138,7 +139,7 @@ def test_the_shipped_users_may_do_their_work_and_are_refused_nothing_they_try(
             assert queue.ask("t", "goodbye", timeout=PATIENCE_S) == "You said: goodbye"
             assert len(provider.calls("conversations.create")) > 1, "the thread has moved"
             deliver(queue)
-            said = queue.say("t", "Jo here.")
+            said = answer_as_a_person(queue)
             assert queue.wait_for_reply(said.message_id, PATIENCE_S) == "Jo here."
             wait_until(
                 lambda: queue.get_message(said.message_id).delivery == "delivered", "it is shown"
@@ -148,7 +149,7 @@ def test_the_shipped_users_may_do_their_work_and_are_refused_nothing_they_try(
             check_journal_and_forget(queue)
             assert list(queue.feed(after="0", timeout=0)) == []
             status = queue.get_queue_status()
-            assert (status.completed_count, status.delivering_count) == (8, 0)
+            assert (status.completed_count, status.delivering_count) == (9, 0)
         with redis.Redis.from_url(users.url("worker")) as client:
             store = SyncStore(client)
             namespace = Namespace("assistant", SystemClock())
@@ -163,6 +164,16 @@ def test_the_shipped_users_may_do_their_work_and_are_refused_nothing_they_try(
         assert users.denied() == []
     finally:
         service.stop()
+
+
+def answer_as_a_person(queue: AssistantMessageQueue) -> Receipt:
+    """Take the thread over, answer a message, and hand it back; return what was said."""
+    queue.take_over("t", "Jo")
+    human = queue.add_message_to_thread("t", "Is there a human?")
+    said = queue.say("t", "Jo here.")
+    assert queue.wait_for_reply(human.message_id, PATIENCE_S) == "Jo here."
+    assert queue.hand_back("t")
+    return said
 
 
 def deliver(queue: AssistantMessageQueue) -> None:
@@ -282,6 +293,8 @@ def test_a_viewer_sees_what_became_of_messages_and_changes_nothing(
         producer.pause("u")
         producer.add_message_to_thread("u", "a text that waits")
         assert [row.thread_id for row in viewer.list_threads("paused")] == ["u"]
+        producer.take_over("taken", "Jo")
+        assert [row.taken_over_by for row in viewer.list_threads("taken_over")] == ["Jo"]
         top = CliRunner().invoke(main, ["top", "--once", "--redis-url", users.url("viewer")])
         assert top.exit_code == 0, top.output
         assert "answered 1" in top.output
@@ -290,6 +303,8 @@ def test_a_viewer_sees_what_became_of_messages_and_changes_nothing(
             lambda: viewer.add_message_to_thread("t", "not me"),
             viewer.pause,
             lambda: viewer.stop("t"),
+            lambda: viewer.take_over("t", "Jo"),
+            lambda: viewer.hand_back("taken"),
             lambda: viewer.get_timeline("t"),
             lambda: viewer.get_jobs_by_thread_id("u"),  # texts that wait are not for viewers
             lambda: viewer.open_events("u"),
