@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import importlib
 import ipaddress
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,7 +29,10 @@ from assistant_queue.worker.app_loader import load_app, look_here
 from assistant_queue.worker.startup_checks import check_options
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from assistant_queue.client.async_queue import AsyncAssistantMessageQueue
+    from assistant_queue.integrations.fastapi.service import Service
     from assistant_queue.integrations.fastapi.uvicorn_server import ServiceServer
 
 RATE_LIMIT = "5/minute"
@@ -253,8 +258,12 @@ async def run(
     root_path: str = "",
     access_log: str = "off",
     outgoing: OutgoingWebhook | None = None,
+    beside: Callable[[FastAPI, Service], None] | None = None,
+    also: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Serve until a signal; `outgoing` is closed then.
+
+    `beside` adds routes; `also` are further addresses that are printed, by what is there.
 
     Raises:
         ConfigurationError: An option is wrong, or the extra is missing. Nothing was started.
@@ -269,6 +278,8 @@ async def run(
     queue = queue_of(config)
     service = make_service(queue, allow_all if authorize is None else authorize, options)
     app = app_of(service, page=page, assistant_name=assistant_name, root_path=root_path)
+    if beside is not None:
+        beside(app, service)
     if access_log != "off":
         from assistant_queue.integrations.fastapi.access_log import AccessLog, start
 
@@ -277,7 +288,7 @@ async def run(
     server = make_server(app, service, host=host, port=port)
     server.when_up = keep_pauses_short
     announcing = asyncio.create_task(
-        _announce(server, queue, root_path=root_path, is_open=authorize is None)
+        _announce(server, queue, root_path=root_path, is_open=authorize is None, also=also)
     )
     try:
         async with queue:
@@ -305,7 +316,12 @@ async def run(
 
 
 async def _announce(
-    server: ServiceServer, queue: AsyncAssistantMessageQueue, *, root_path: str, is_open: bool
+    server: ServiceServer,
+    queue: AsyncAssistantMessageQueue,
+    *,
+    root_path: str,
+    is_open: bool,
+    also: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Print the address as soon as the server answers, and warnings."""
     config = queue.config
@@ -316,6 +332,8 @@ async def _announce(
         f"serving: http://{place}:{port}{root_path.rstrip('/')}/  "
         f"(queue {config.queue_prefix}, {redis_name(config)})"
     )
+    for what, path in also.items():
+        click.echo(f"{what}: http://{place}:{port}{root_path.rstrip('/')}/{path}")
     try:
         await queue.get_queue_status()
     except AssistantQueueError as error:

@@ -22,7 +22,7 @@ from assistant_queue.cli.demo.stand_in import DemoProvider, Protocol, stand_in_s
 from assistant_queue.cli.demo.tools import TOOLS
 from assistant_queue.cli.demo.verdict import DemoVerdict, judge, replies_of
 from assistant_queue.cli.demo.view import View
-from assistant_queue.cli.demo.worker_processes import worker_processes
+from assistant_queue.cli.demo.worker_processes import worker_fleet
 from assistant_queue.cli.exit_errors import Problem
 from assistant_queue.client.queue import AssistantMessageQueue
 from assistant_queue.clock import SystemClock
@@ -79,7 +79,7 @@ def run_demo(
             view.announce(
                 scene.title, [*parts, f"{workers} worker processes", f"window {window_s:g} s"]
             )
-            processes = stack.enter_context(worker_processes(workers, variables))
+            processes = stack.enter_context(worker_fleet(workers, variables)).workers
             stack.callback(_deaf)  # from here on no signal interrupts the clean-up
             queue = stack.enter_context(_producer(url, chosen, window_s))
             entrance = Entrance(queue)

@@ -42,9 +42,9 @@ def stand_in_service(scene: Scene, protocol: Protocol) -> Iterator[DemoProvider]
     """Run the stand-in with the faults of the scene."""
     with StandInProvider(scene.model()) as provider:
         for text in scene.refused:
-            provider.fault(STARTS[protocol], _too_many(), when=_holds(text))
+            provider.fault(STARTS[protocol], too_many(), when=_holds(text))
         for number in scene.refuses_nth:
-            provider.fault(STARTS[protocol], _too_many(), nth=number)
+            provider.fault(STARTS[protocol], too_many(), nth=number)
         which = (
             {"OPENAI_ASSISTANT_ID": provider.assistant_id}
             if protocol == "assistants"
@@ -60,7 +60,8 @@ def stand_in_service(scene: Scene, protocol: Protocol) -> Iterator[DemoProvider]
         )
 
 
-def _too_many() -> Refuse:
+def too_many() -> Refuse:
+    """Refuse a request as one of too many."""
     return refuse(429, "rate_limit_exceeded", "Too many requests", retry_after=RETRY_AFTER_S)
 
 

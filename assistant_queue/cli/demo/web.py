@@ -1,4 +1,4 @@
-"""`assistant-queue demo --web`: the chat page and its back end on this machine."""
+"""`assistant-queue demo --web`: the pages and their back end on this machine."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Literal
 
 import click
 
+from assistant_queue.cli.demo.desk import Desk, add_desk
 from assistant_queue.cli.demo.play import PREFIX
 from assistant_queue.cli.demo.redis_server import private_redis
 from assistant_queue.cli.demo.stand_in import DemoProvider
 from assistant_queue.cli.demo.tools import TOOLS
-from assistant_queue.cli.demo.worker_processes import worker_processes
+from assistant_queue.cli.demo.worker_processes import worker_fleet
 from assistant_queue.cli.output import shorten
 from assistant_queue.cli.serve import run
 from assistant_queue.config import configure
@@ -50,6 +51,7 @@ def run_web(
     with contextlib.ExitStack() as stack:
         url, kind = stack.enter_context(private_redis())
         chosen = service or _stand_in(stack, protocol)
+        stand_in = chosen.stand_in
         click.echo(f"demo: {kind}, {chosen.name}, {workers} worker process{'es' * (workers != 1)}")
         variables = {
             "REDIS_URL": url,
@@ -60,7 +62,10 @@ def run_web(
             "ASSISTANT_QUEUE_BACKOFF": json.dumps({"type": "exponential", "delay": 1}),
             **chosen.variables,
         }
-        stack.enter_context(worker_processes(workers, variables))
+        fleet = stack.enter_context(worker_fleet(workers, variables))
+        desk = Desk(fleet=fleet, provider=chosen, protocol=protocol, window_s=window_s)
+        if stand_in is not None:
+            stand_in.model = desk.model(talk)
         config = configure(
             {
                 "redis_url": url,
@@ -74,7 +79,7 @@ def run_web(
             }
         )
         click.echo(
-            "open the address below in two windows; Ctrl-C ends it and leaves nothing behind"
+            "open the desk below, or the chat in two windows; Ctrl-C ends it and leaves nothing behind"
         )
         options = {"rate_limit": RATE_LIMIT, "allowed_hosts": ("127.0.0.1", "localhost")}
         asyncio.run(
@@ -87,6 +92,8 @@ def run_web(
                 page=True,
                 assistant_name="Robin",
                 with_worker=False,
+                beside=lambda app, made: add_desk(app, made, desk),
+                also={"desk": "demo", "operations": "ops"},
             )
         )
 

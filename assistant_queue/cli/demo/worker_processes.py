@@ -48,25 +48,63 @@ def environment(own: Mapping[str, str]) -> dict[str, str]:
     return {**kept, **without_proxy, **own}
 
 
+class WorkerFleet:
+    """The workers of a demo; one that is killed is started again."""
+
+    def __init__(self, count: int, own: Mapping[str, str], directory: Path) -> None:
+        """Start them; `own` are their variables, `directory` is for their logs."""
+        self._environment = environment(own)
+        self._directory = directory
+        self._started = 0
+        self._lock = threading.Lock()
+        self.workers: list[DemoWorker] = []
+        for _ in range(count):
+            self.workers.append(self._start())
+
+    def _start(self) -> DemoWorker:
+        self._started += 1
+        return _start(self._directory / f"worker-{self._started}.log", self._environment)
+
+    def wait_ready(self) -> None:
+        """Wait until all are ready.
+
+        Raises:
+            Problem: One of them did not come up; its last words say why.
+        """
+        for worker in self.workers:
+            _wait_ready(worker)
+
+    def kill(self, pid: int) -> bool:
+        """Kill a worker as a crash does, and start another; False if there is none with this id."""
+        with self._lock:
+            for place, worker in enumerate(self.workers):
+                if worker.process.pid == pid:
+                    worker.process.kill()
+                    _reap(worker)
+                    self.workers[place] = self._start()
+                    return True
+        return False
+
+    def stop(self) -> None:
+        """Stop all of them."""
+        with self._lock:
+            _stop(self.workers)
+
+
 @contextlib.contextmanager
-def worker_processes(count: int, own: Mapping[str, str]) -> Iterator[list[DemoWorker]]:
+def worker_fleet(count: int, own: Mapping[str, str]) -> Iterator[WorkerFleet]:
     """Start workers and wait until they are ready; stop them at the end in any case.
 
     Raises:
         Problem: One of them did not come up; its last words say why.
     """
-    workers: list[DemoWorker] = []
     with tempfile.TemporaryDirectory(prefix="assistant-queue-demo-") as directory:
+        fleet = WorkerFleet(count, own, Path(directory))
         try:
-            workers.extend(
-                _start(Path(directory) / f"worker-{number}.log", environment(own))
-                for number in range(1, count + 1)
-            )
-            for worker in workers:
-                _wait_ready(worker)
-            yield workers
+            fleet.wait_ready()
+            yield fleet
         finally:
-            _stop(workers)
+            fleet.stop()
 
 
 def _start(log: Path, env: Mapping[str, str]) -> DemoWorker:
@@ -118,6 +156,10 @@ def _stop(workers: list[DemoWorker]) -> None:
             worker.process.wait(STOP_S)
         except subprocess.TimeoutExpired:
             worker.process.kill()
-            worker.process.wait()
-        if worker.process.stdout is not None:
-            worker.process.stdout.close()
+        _reap(worker)
+
+
+def _reap(worker: DemoWorker) -> None:
+    worker.process.wait()
+    if worker.process.stdout is not None:
+        worker.process.stdout.close()
