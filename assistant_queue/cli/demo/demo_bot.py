@@ -85,3 +85,9 @@ if os.environ.get("ASSISTANT_QUEUE_DEMO"):
 queue = AssistantMessageQueue(
     tools=TOOLS, handle_requires_action=use_tools, on_reply=deliver, channels=channels()
 )
+
+
+@queue.tool(approval="Refund order {order}?")
+def refund(order: str) -> dict[str, str]:
+    """Refund an order."""
+    return {"order": order, "news": "is refunded"}

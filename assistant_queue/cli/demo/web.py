@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import json
 import re
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import click
 
@@ -31,7 +32,8 @@ HOST = "127.0.0.1"
 _ORDER = re.compile(r"#(\d{4,6})\b")
 _SHOWN = 6
 _HINTS = (
-    "Write an order number such as `#4711` to see a tool call, or the word `fail` to see a failure."
+    "Write an order number such as `#4711` to see a tool call, `refund #4711` to see a question, or"
+    " the word `fail` to see a failure."
 )
 
 
@@ -120,16 +122,11 @@ def talk(turn: Turn) -> Outcome:
         return RunFailure(delay=0.8)
     orders = _ORDER.findall(said)
     if orders and not turn.tool_outputs:
-        return ToolCalls(
-            [("order_status", {"order": order}) for order in dict.fromkeys(orders)], delay=0.8
-        )
+        name = "refund" if re.search(r"\brefund\b", said, re.IGNORECASE) else "order_status"
+        return ToolCalls([(name, {"order": order}) for order in dict.fromkeys(orders)], delay=0.8)
     if turn.tool_outputs:
         news = (json.loads(output.output) for output in turn.tool_outputs)
-        return Reply(
-            "\n\n".join(f"Order `{one['order']}` **{one['news']}**." for one in news),
-            chunks=16,
-            delay=1.0,
-        )
+        return Reply("\n\n".join(map(_sentence, news)), chunks=16, delay=1.0)
     if len(turn.user_texts) == 1:
         heard = shorten(turn.user_texts[0], 80)
         return Reply(
@@ -144,3 +141,10 @@ def talk(turn: Turn) -> Outcome:
         chunks=40,
         delay=2.4,
     )
+
+
+def _sentence(news: Mapping[str, Any]) -> str:
+    """Return what an output says, or why there is none."""
+    if "news" in news:
+        return f"Order `{news['order']}` **{news['news']}**."
+    return f"I did not do that: {news.get('error', 'it was not allowed')}."
