@@ -38,10 +38,10 @@ async def test_a_visitor_changes_what_happens_and_sees_it(browser: Browser) -> N
             await field.fill(text)
             await field.press("Enter")
 
-        await page.get_by_label("Window").fill("0.5")
-        await expect(page.get_by_role("status")).to_have_text("Messages wait 0.5 s for others.")
+        await page.get_by_role("slider").fill("0.5")
+        await expect(page.locator("#said")).to_have_text("Messages wait 0.5 s for others.")
         await page.get_by_label("A message during an answer").select_option("interrupt")
-        await expect(page.get_by_role("status")).to_contain_text("interrupts it")
+        await expect(page.locator("#said")).to_contain_text("interrupts it")
         set_now = await state()
         assert (set_now["window_s"], set_now["mid_run"]) == (0.5, "interrupt")
 
@@ -49,7 +49,7 @@ async def test_a_visitor_changes_what_happens_and_sees_it(browser: Browser) -> N
         await expect(page.get_by_text("Refund order 4711?")).to_be_visible()
         await expect(thread.get_by_text("A tool call waits for an answer")).to_be_visible()
         await page.get_by_role("button", name="Approve").click()
-        await expect(chat.get_by_text("is refunded")).to_be_visible()
+        await expect(chat.get_by_text("is refunded", exact=True)).to_be_visible()
         await expect(page.get_by_text("Refund order 4711?")).to_be_hidden()
         await expect(thread.get_by_text("completed").first).to_be_visible()
 
@@ -58,19 +58,16 @@ async def test_a_visitor_changes_what_happens_and_sees_it(browser: Browser) -> N
         await expect(chat.get_by_role("button", name="Stop")).to_be_visible()
         before = (await state())["workers"]
         await page.get_by_role("button", name=f"process {before[0]}").click()
-        await expect(page.get_by_role("status")).to_contain_text("was killed; another one starts")
+        await expect(page.locator("#said")).to_contain_text("was killed; another one starts")
         assert (await state())["workers"] != before
         await page.get_by_role("button", name="Stop it").click()
-        await expect(page.get_by_role("status")).to_have_text("The answer is stopped.")
+        await expect(page.locator("#said")).to_have_text("The answer is stopped.")
         await expect(thread.get_by_text("stopped").first).to_be_visible()
         assert await faults(page) == []
         assert errors == []
         await context.close()
-        foreign = httpx.post(
-            f"{url}/demo/kill", content='{"pid": 1}', headers={"host": "evil.example"}
-        )
-        assert foreign.status_code == httpx.codes.BAD_REQUEST
-        plain = httpx.post(
-            f"{url}/demo/kill", content='{"pid": 1}', headers={"content-type": "text/plain"}
-        )
-        assert plain.status_code >= httpx.codes.BAD_REQUEST
+        for headers in ({"host": "evil.example"}, {"content-type": "text/plain"}):
+            refused = await asyncio.to_thread(
+                httpx.post, f"{url}/demo/kill", content='{"pid": 1}', headers=headers
+            )
+            assert refused.status_code in {400, 415, 422}
