@@ -37,7 +37,7 @@ from assistant_queue.errors import MissingExtra
 @click.option(
     "--web",
     is_flag=True,
-    help="The chat page instead of the scene: prints its address, and runs until Ctrl-C.",
+    help="The pages instead of the scene: prints their addresses, and runs until Ctrl-C.",
 )
 @click.option(
     "--port",

@@ -33,7 +33,7 @@ from assistant_queue.testing.provider.script import ModelScript, Outcome
 ROOM = "desk"
 """The conversation that the desk shows."""
 SLOWER = 5
-"""How many times slower the model is that was made slow. Chosen: long enough to write, stop and kill
+"""Factor by which the model is slower when it is slow. Chosen: long enough to write, stop and kill
 meanwhile."""
 REFUSED = 3
 """Requests that are refused at once. Chosen: a back-off is seen to grow."""
@@ -62,7 +62,7 @@ class Kill(BaseModel, extra="forbid"):
 
 @dataclass(slots=True)
 class Desk:
-    """What is set, and what it acts on.
+    """Settings of a desk, and the parts that they act on.
 
     Attributes:
         fleet: The workers.

@@ -18,7 +18,7 @@ from assistant_queue.cli.demo.stand_in import DemoProvider
 from assistant_queue.cli.demo.tools import TOOLS
 from assistant_queue.cli.demo.worker_processes import worker_fleet
 from assistant_queue.cli.output import shorten
-from assistant_queue.cli.serve import run
+from assistant_queue.cli.service_process import run
 from assistant_queue.config import configure
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Reply, RunFailure, ToolCalls, Turn
