@@ -30,6 +30,7 @@ from tests.contract.store_rig import Rig
 sys.path.insert(0, str(Path(__file__).parent))
 from copies_tour import copies_tour
 from counts_tour import counts_tour
+from park_tour import park_tour
 from quiet_tour import quiet_tour
 from said_tour import said_tour
 from stop_tour import join_tour, stop_tour
@@ -649,6 +650,52 @@ OF_WINDOWS: dict[str, tuple[str, Callable[[str], str]]] = {
 }
 
 
+OF_PARKING: dict[str, tuple[str, Callable[[str], str]]] = {
+    "a second verdict replaces the first": (
+        "settle",
+        swap("if known[2] or known[4] then return", "if false then return"),
+    ),
+    "a parked batch is not woken by a verdict": (
+        "settle",
+        swap("if is_parked(t) then end_park(t) end", ""),
+    ),
+    "a verdict of a batch that is over is kept": (
+        "settle",
+        swap("if not known[1] or known[1] ~= t.batch then", "if not known[1] then"),
+    ),
+    "a settled call stays listed": (
+        "settle",
+        swap("redis.call('ZREM', key.approvals, arg.call_id)\ncount_step()", "count_step()"),
+    ),
+    "a batch parks over a verdict": ("park", swap("if is_answered then due = now end", "")),
+    "a batch parks over a wish": ("park", swap("if is_wished_unseen(t) then due = now end", "")),
+    "a batch is due because of a wish that is known": (
+        "park",
+        swap(" and wish ~= arg.seen", ""),
+    ),
+    "parking does not ask who holds the lease": (
+        "park",
+        swap("if not holds(t) then return {'lost'} end", ""),
+    ),
+    "a parked batch is counted as active": (
+        "park",
+        swap("book(t.bk, 'parked', t.bn)", ""),
+    ),
+    "a message that interrupts does not wake a parked batch": (
+        "add",
+        swap("elseif kind == 'interrupt' and is_parked(t) then", "elseif false then"),
+    ),
+    "closing does not ask who holds the lease": (
+        "close",
+        swap("if not holds(t) then return {'lost'} end", ""),
+    ),
+    "a closed call stays listed": (
+        "close",
+        swap("redis.call('ZREM', key.approvals, id)", ""),
+    ),
+}
+
+
 OF_STOPS: dict[str, tuple[str, Callable[[str], str]]] = {
     "a stop in a paused queue is not listed": (
         "stop",
@@ -1109,6 +1156,7 @@ def break_script(monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
         **OF_WINDOWS,
         **OF_COUNTS,
         **OF_STOPS,
+        **OF_PARKING,
         **OF_JOINS,
         **OF_TAKEOVERS,
     }[bug]
@@ -1225,6 +1273,19 @@ def test_the_tour_of_joins_finds(
     break_script(monkeypatch, bug)
     with pytest.raises(FOUND):
         join_tour(machine(rig)())
+
+
+def test_the_tour_of_parking_is_passed_by_the_store_as_it_is(rig: Callable[[], Rig]) -> None:
+    park_tour(machine(rig)())
+
+
+@pytest.mark.parametrize("bug", OF_PARKING)
+def test_the_tour_of_parking_finds(
+    rig: Callable[[], Rig], monkeypatch: pytest.MonkeyPatch, bug: str
+) -> None:
+    break_script(monkeypatch, bug)
+    with pytest.raises(FOUND):
+        park_tour(machine(rig)())
 
 
 def test_the_tour_of_takeovers_is_passed_by_the_store_as_it_is(rig: Callable[[], Rig]) -> None:
