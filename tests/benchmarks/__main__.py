@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from tests.benchmarks import (
     adding,
+    approvals,
     background,
     counting,
     delivering,
@@ -49,6 +50,7 @@ SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "hostile": hostile.rows,
     "scraping": scraping.rows,
     "steering": steering.rows,
+    "approvals": approvals.rows,
     "ops": ops.rows,
 }
 LONG: dict[str, Callable[[Bench], Iterator[Row]]] = {
