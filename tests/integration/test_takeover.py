@@ -176,11 +176,19 @@ def test_it_survives_the_loss_of_any_answer(
             lock_duration=30.0,
         )
         with desk.queue:
-            desk.begin()
+            lossy.lose(0)
+            desk.add("one")
             desk.bot.work()
-            desk.end()
+            lossy.lose(number)
+            assert desk.queue.take_over("t", "Jo")
+            desk.add("two")
+            desk.queue.say("t", "Jo on two", author="Jo")
+            desk.bot.work()
+            assert desk.queue.hand_back("t")
             where = f"lost the answer to command {number}: {lossy.lost}"
-            desk.check(where)
+            assert desk.conversation()[2:] == [("user", "two"), ("assistant", "Jo on two")], where
+            status = desk.queue.get_message(desk.ids["two"])
+            assert (status.reply, status.answered_by) == ("Jo on two", "Jo"), where
             assert_nothing_sticks(desk.bot, where)
 
     assert "EVALSHA" in lose_everywhere(lossy, scenario)
