@@ -13,7 +13,8 @@ import pytest
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.integrations.fastapi import Action, Caller
 from assistant_queue.testing import StandInProvider
-from assistant_queue.testing.provider import RunFailure
+from assistant_queue.testing.provider import Reply, RunFailure, ToolCalls, Turn
+from assistant_queue.testing.provider.script import Outcome
 from tests.conftest import PATIENCE_S
 from tests.integration.conftest import wait_until
 
@@ -44,7 +45,7 @@ async def test_each_role_may_do_what_its_actions_allow(
 ) -> None:
     client = asgi(authorize=operators)
     reads = ["overview", "history", "threads", "threads/t", "threads/t/messages", "failed"]
-    reads += ["search?q=x", "operations"]
+    reads += ["search?q=x", "operations", "approvals"]
     change = {"operation": "pause", "thread_id": "t"}
     for role, read_status, change_status in (
         ("reader", 200, 403),
@@ -135,6 +136,51 @@ async def test_an_operator_takes_a_thread_over_and_hands_it_back(
     assert queue.get_thread_status("t").taken_over_by is None
 
 
+async def test_an_operator_settles_calls_that_wait(
+    asgi: Asgi, queue: AssistantMessageQueue, provider: StandInProvider
+) -> None:
+    def model(turn: Turn) -> Outcome:
+        if turn.tool_outputs:
+            return Reply(turn.tool_outputs[0].output)
+        return ToolCalls([("refund", {"order": turn.user_texts[-1]})])
+
+    @queue.tool(approval="Refund {order}?")
+    def refund(order: str) -> str:
+        return f"refunded {order}"
+
+    provider.model = model
+    client = asgi(authorize=operators, headers={"x-role": "operator"})
+    queue.start_worker()
+    first = queue.add_message_to_thread("t", "one").message_id
+    second = queue.add_message_to_thread("u", "two").message_id
+
+    async def calls() -> dict[str, str]:
+        found = (await client.get(f"{OPS}/approvals")).json()["approvals"]
+        return {one["question"]: one["call_id"] for one in found}
+
+    await asyncio.to_thread(wait_until, lambda: len(queue.list_approvals()) == 2, "two calls wait")
+    one, two = (await calls())["Refund one?"], (await calls())["Refund two?"]
+    (shown,) = (await client.get(f"{OPS}/threads/t")).json()["approvals"]
+    assert shown["call_id"] == one
+    wrong = {"operation": "approve_call", "thread_id": "t", "call_id": two}
+    assert (await client.post(f"{OPS}/operations", json=wrong)).status_code == 404
+    assert (await do(client, "approve_call", thread_id="t", call_id=one))["done"]
+    assert (await do(client, "deny_call", thread_id="u", call_id=two, text="too much"))["done"]
+    reply = await asyncio.to_thread(queue.wait_for_reply, first, PATIENCE_S)
+    denied = await asyncio.to_thread(queue.wait_for_reply, second, PATIENCE_S)
+    assert reply == "refunded one"
+    assert denied is not None
+    assert "too much" in denied
+    assert await calls() == {}
+    rows = (await client.get(f"{OPS}/operations")).json()["operations"]
+    assert [(row["operation"], row["by"], row["done"]) for row in rows] == [
+        ("deny_call", "Ann", True),
+        ("approve_call", "Ann", True),
+        ("approve_call", "Ann", False),
+    ]
+    assert "too much" not in str(rows)
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -142,6 +188,8 @@ async def test_an_operator_takes_a_thread_over_and_hands_it_back(
         {"operation": "say", "thread_id": "t"},
         {"operation": "say", "thread_id": "t", "text": " "},
         {"operation": "cancel_message", "thread_id": "t"},
+        {"operation": "approve_call", "thread_id": "t"},
+        {"operation": "deny_call", "call_id": "c"},
         {"operation": "retry_failed"},
         {"operation": "retry_failed", "batch_ids": []},
         {"operation": "discard_failed", "reasons": ["whim"]},

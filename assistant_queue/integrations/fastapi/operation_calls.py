@@ -6,14 +6,21 @@ import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
+from assistant_queue.client.approval_calls import MAX_REASON
 from assistant_queue.client.async_queue import AsyncAssistantMessageQueue
-from assistant_queue.errors import AssistantQueueError, BatchNotFound, MessageNotFound
+from assistant_queue.errors import (
+    ApprovalNotFound,
+    AssistantQueueError,
+    BatchNotFound,
+    MessageNotFound,
+)
 from assistant_queue.integrations.fastapi.access import Caller
 from assistant_queue.integrations.fastapi.operation_schemas import NewOperation
 from assistant_queue.models import FailureReason
 from assistant_queue.store.ops import operation_log
 from assistant_queue.store.ops.failures import read_failed
 from assistant_queue.store.ops.operation_log import OperationRecord
+from assistant_queue.store.ops.settling import thread_of
 
 _log = logging.getLogger(__name__)
 
@@ -80,6 +87,8 @@ def _detail(wanted: NewOperation) -> dict[str, str]:
     found = {}
     if wanted.message_id is not None:
         found["message_id"] = wanted.message_id
+    if wanted.call_id is not None:
+        found["call_id"] = wanted.call_id
     if wanted.reasons:
         found["reasons"] = ", ".join(wanted.reasons)
     if wanted.batch_ids is not None and len(wanted.batch_ids) == 1:
@@ -132,6 +141,27 @@ async def _cancel(queue: AsyncAssistantMessageQueue, _: Caller, wanted: NewOpera
     return await queue.cancel(message_id, running=True), None
 
 
+async def _approve(
+    queue: AsyncAssistantMessageQueue, by: Caller, wanted: NewOperation
+) -> Performed:
+    call_id = await _call_of(queue, wanted)
+    return await queue.approve(call_id, by=operator_name(by)), None
+
+
+async def _deny(queue: AsyncAssistantMessageQueue, by: Caller, wanted: NewOperation) -> Performed:
+    call_id = await _call_of(queue, wanted)
+    reason = None if wanted.text is None else wanted.text[:MAX_REASON]
+    return await queue.deny(call_id, by=operator_name(by), reason=reason), None
+
+
+async def _call_of(queue: AsyncAssistantMessageQueue, wanted: NewOperation) -> str:
+    call_id = wanted.call_id or ""
+    core = queue.core
+    if await core.store.run(thread_of(core.namespace, call_id)) != wanted.thread_id:
+        raise ApprovalNotFound(f"no call {call_id!r} of thread {wanted.thread_id!r} waits")
+    return call_id
+
+
 async def _retry(queue: AsyncAssistantMessageQueue, _: Caller, wanted: NewOperation) -> Performed:
     return await _each_failed(queue, wanted, queue.retry_failed, queue.retry_failed_all)
 
@@ -178,6 +208,8 @@ _PERFORM: dict[
     "take_over": _take_over,
     "hand_back": _hand_back,
     "cancel_message": _cancel,
+    "approve_call": _approve,
+    "deny_call": _deny,
     "retry_failed": _retry,
     "discard_failed": _discard,
 }

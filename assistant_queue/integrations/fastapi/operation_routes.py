@@ -17,6 +17,7 @@ from assistant_queue.errors import (
     StoreError,
 )
 from assistant_queue.integrations.fastapi.access import Action, ask
+from assistant_queue.integrations.fastapi.approval_routes import ApprovalsPage
 from assistant_queue.integrations.fastapi.guarded_routes import caller_of, operation
 from assistant_queue.integrations.fastapi.history_schemas import History
 from assistant_queue.integrations.fastapi.operation_calls import operate, operator_name
@@ -190,7 +191,16 @@ def _add_threads(router: APIRouter, service: Service) -> None:
             ],
             batches=await queue.get_timeline(thread_id, 50),
             failed=list(seen.failed),
+            approvals=await queue.list_approvals(100, thread_id=thread_id),
             operations=await core.store.run(operation_log.read(core.namespace, 20, thread_id)),
+        )
+
+    @router.get("/ops/approvals", **operation(Action.OPERATE_READ, name="browse_approvals"))
+    async def list_approvals_seen(limit: Limit = 50, after: AnyId = None) -> ApprovalsPage:
+        """Tool calls of all threads that wait for an answer, oldest first."""
+        found = await queue.list_approvals(limit, after)
+        return ApprovalsPage(
+            approvals=found, next=found[-1].call_id if len(found) == limit else None
         )
 
     @router.get(
@@ -203,7 +213,7 @@ def _add_threads(router: APIRouter, service: Service) -> None:
         """The newest messages of the provider's conversation, newest first."""
         return await read_page(service, thread_id, limit=limit, order="desc")
 
-    del list_threads_seen, read_thread_view, read_conversation
+    del list_threads_seen, read_thread_view, list_approvals_seen, read_conversation
 
 
 def _waiting(message: Message, *, is_in_batch: bool) -> WaitingMessage:

@@ -8,8 +8,10 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from assistant_queue.approvals import Approval
 from assistant_queue.auditing import AuditHit
 from assistant_queue.client import arguments
+from assistant_queue.client.approval_calls import MAX_CALL_ID
 from assistant_queue.core.metric_samples import MetricSpan
 from assistant_queue.integrations.fastapi.schemas import SEGMENT, Text
 from assistant_queue.metrics import WorkerMetrics
@@ -34,6 +36,8 @@ OperationName = Literal[
     "take_over",
     "hand_back",
     "cancel_message",
+    "approve_call",
+    "deny_call",
     "retry_failed",
     "discard_failed",
 ]
@@ -47,6 +51,8 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "take_over": ("thread_id",),
     "hand_back": ("thread_id",),
     "cancel_message": ("thread_id", "message_id"),
+    "approve_call": ("thread_id", "call_id"),
+    "deny_call": ("thread_id", "call_id"),
 }
 _OF_FAILED = ("retry_failed", "discard_failed")
 
@@ -64,13 +70,18 @@ class NewOperation(BaseModel):
         | None
     ) = Field(None, description="The thread; of `pause` and `resume` null for the whole queue.")
     message_id: _Id | None = Field(None, description="Of `cancel_message`.")
+    call_id: Annotated[str, Field(min_length=1, max_length=MAX_CALL_ID)] | None = Field(
+        None, description="Of `approve_call` and `deny_call`."
+    )
     batch_ids: Annotated[list[_Id], Field(max_length=MOST_BATCHES)] | None = Field(
         None, description="Failed batches to retry or discard; of others than these none."
     )
     reasons: (
         Annotated[list[FailureReason], Field(max_length=len(get_args(FailureReason)))] | None
     ) = Field(None, description="Retry or discard the failed batches with one of these reasons.")
-    text: Text | None = Field(None, description="Of `say`.")
+    text: Text | None = Field(
+        None, description="Of `say`; of `deny_call` the reason, which the model reads."
+    )
     instead_of: Annotated[str, Field(min_length=1, max_length=arguments.MAX_AUTHOR)] | None = Field(
         None, description="Of `take_over`: the person that answers the thread now."
     )
@@ -155,6 +166,7 @@ class ThreadView(BaseModel):
     waiting: list[WaitingMessage]
     batches: list[BatchRecord] = Field(description="The journal, newest first.")
     failed: list[FailedBatch] = Field(description="Its failed batches, of the newest ones.")
+    approvals: list[Approval] = Field(description="Its tool calls that wait for an answer.")
     operations: list[OperationRecord]
 
 

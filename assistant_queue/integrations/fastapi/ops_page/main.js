@@ -3,6 +3,7 @@
 // A view is a module with `load(route, shared)` and `draw(data, shared)`. A further one (approvals) is a line in VIEWS.
 
 import { connect, perform, read } from "./api.js";
+import * as approvals from "./approvals.js";
 import { readout } from "./charts.js";
 import { h, morph } from "./dom.js";
 import * as failed from "./failed.js";
@@ -18,6 +19,7 @@ import * as workers from "./workers.js";
 const VIEWS = [
   { path: "", name: "Overview", view: overview },
   { path: "threads", name: "Threads", view: threads, badge: () => null },
+  { path: "approvals", name: "Approvals", view: approvals },
   { path: "failed", name: "Failed", view: failed, badge: ({ status }) => status.failed_count },
   { path: "parked", name: "Parked", view: failed },
   { path: "undelivered", name: "Undelivered", view: failed, badge: ({ status }) => status.undelivered_count },

@@ -6,7 +6,7 @@ import { words } from "./format.js";
 export const threadHref = (id) => `#/threads/${encodeURIComponent(id)}`;
 export const threadLink = (id) => h("a", { href: threadHref(id), class: "id" }, id);
 
-const TONES = { active: "busy", retrying: "warn", held: "warn", paused: "warn", stuck: "bad", failed: "bad", parked: "bad", undelivered: "bad", completed: "good", delivered: "good", stopped: "quiet" };
+const TONES = { active: "busy", retrying: "warn", held: "warn", paused: "warn", stuck: "bad", failed: "bad", parked: "warn", undelivered: "bad", completed: "good", delivered: "good", stopped: "quiet" };
 
 export const badge = (word, tone = TONES[word] ?? "quiet") => h("span", { class: `badge badge-${tone}` }, words(word));
 

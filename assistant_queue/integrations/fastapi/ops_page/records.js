@@ -14,6 +14,8 @@ const DID = {
   take_over: "took over",
   hand_back: "handed back",
   cancel_message: "removed a message of",
+  approve_call: "approved a call of",
+  deny_call: "denied a call of",
   retry_failed: "retried",
   discard_failed: "discarded",
 };

@@ -1,6 +1,7 @@
 // One thread: why there is no answer, what waits, and what became of its batches, as pictures.
 
 import { read } from "./api.js";
+import { callCard } from "./approvals.js";
 import { h } from "./dom.js";
 import { ago, between, count, due, many, moment, span, words } from "./format.js";
 import { badge, button, empty, fact, heading } from "./parts.js";
@@ -26,7 +27,7 @@ export async function load({ id }) {
 
 export function draw({ id, view, history, error }, { now, mayChange, overview }) {
   const me = overview?.operator.name ?? "operator";
-  const { status, explanation, current, waiting, batches, failed, operations } = view;
+  const { status, explanation, current, waiting, batches, failed, approvals, operations } = view;
   return [
     heading(
       h("span", { class: "thread-name" }, id),
@@ -42,6 +43,7 @@ export function draw({ id, view, history, error }, { now, mayChange, overview })
     ),
     mayChange && buttons(id, status, waiting, failed, me),
     (current || waiting.length > 0) && h("section", { "aria-labelledby": "now-title" }, h("h2", { id: "now-title" }, "Now"), current && currentBatch(current, status, now), messages(id, waiting, now, mayChange)),
+    approvals.length > 0 && h("section", { "aria-labelledby": "asked-title" }, h("h2", { id: "asked-title" }, "Calls that wait for an answer"), h("ul", { class: "cards" }, approvals.map((one) => callCard(one, { now, mayChange, isInThread: true })))),
     failed.length > 0 && h("section", { "aria-labelledby": "failed-title" }, h("h2", { id: "failed-title" }, "In the failed list"), h("ul", { class: "cards" }, failed.map((one) => failedRow(one, { now, mayChange, isInThread: true })))),
     h("section", { "aria-labelledby": "batches-title" }, h("h2", { id: "batches-title" }, "What became of its batches"), batches.length ? h("ul", { class: "cards" }, batches.map((one) => batchCard(one, now))) : h("p", { class: "soft" }, "No batch of it is in the journal.")),
     h("section", { "aria-labelledby": "said-title" }, h("h2", { id: "said-title" }, "Conversation"), conversation(history, error)),
