@@ -159,7 +159,9 @@ async def test_an_operator_settles_calls_that_wait(
         return {one["question"]: one["call_id"] for one in found}
 
     await asyncio.to_thread(wait_until, lambda: len(queue.list_approvals()) == 2, "two calls wait")
-    one, two = (await calls())["Refund one?"], (await calls())["Refund two?"]
+    asked = await calls()
+    one = asked["Refund one?"]
+    two = asked["Refund two?"]
     (shown,) = (await client.get(f"{OPS}/threads/t")).json()["approvals"]
     assert shown["call_id"] == one
     wrong = {"operation": "approve_call", "thread_id": "t", "call_id": two}
