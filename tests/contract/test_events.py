@@ -212,7 +212,7 @@ def test_a_reply_is_published_when_it_is_stored_and_not_when_it_was_delivered(
     timeline = event.timeline
     assert None not in {timeline.claimed_at, timeline.completed_at}
     assert fields(event) == {
-        "usage": None, "model": None, "tenant": None, "timeline": timeline,
+        "usage": None, "model": None, "tenant": None, "timeline": timeline, "answered_by": None,
         "batch_id": "b1", "run_id": "run_1", "message_ids": ("m1",), "reply": "hi", "replies": ("hi",), "incomplete_reason": None,
     }  # fmt: skip
 

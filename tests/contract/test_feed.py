@@ -105,6 +105,8 @@ def live(rig: Rig) -> None:
     lease = rig.claim(token="t8")
     rig.stop()
     rig.stopped(lease)
+    rig.take_over("Eve")
+    rig.hand_back()
 
 
 @pytest.mark.parametrize("has_subscribers", [False, True])
