@@ -232,6 +232,14 @@ def test_a_run_is_ended_before_it_expires_and_the_next_reads_the_outputs() -> No
     assert leaving.MARGIN_S < leaving.RUN_LIFE_S
 
 
+def test_a_call_id_that_is_another_batch_s_puts_the_batch_on_the_failed_list() -> None:
+    world = ParkedWorld("responses", "approved")
+    world._park = lambda _step: False  # type: ignore[method-assign]
+    ending = lived(world)
+    assert isinstance(ending, steps.Failed)
+    assert ending.reason == "parked"
+
+
 def test_what_the_model_reads_of_a_call_that_was_not_made() -> None:
     assert output_of(Settlement(kind=_K.DENIED, reason="ünklar")) == (
         '{"error": "the function was not called: it was denied: ünklar"}'

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Literal, cast
 
 from assistant_queue.core import steps
+from assistant_queue.core.failure_table import Park
 from assistant_queue.core.flow.context import BatchContext, Flow, Steps
 from assistant_queue.core.flow.run_end import end_run
 from assistant_queue.core.runs import ActionRequired, FoundBy
@@ -64,13 +65,15 @@ def park(ctx: BatchContext) -> Flow:
         ctx.log.drop()
     else:
         ctx.log.end(now)
-    yield steps.ParkBatch(
+    is_parked: bool = yield steps.ParkBatch(
         wait_s=max(due_ms - now, 0) / 1000,
         phase=ctx.phase,
         progress=progress,
         calls=opened,
         new=len(new),
     )
+    if not is_parked:
+        raise Park("a call of another batch has the id of one of its calls")
     return steps.Parked(calls=opened, new=tuple(one for one in opened if one.id in new))
 
 
