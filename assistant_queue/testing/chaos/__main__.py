@@ -50,6 +50,8 @@ def _conflict_in(settings: ChaosSettings) -> str | None:
         )
     if settings.durability == "replicated" and not settings.fail_over_every:
         return "--durability replicated needs a replica: give --fail-over-every as well"
+    if settings.approvals and settings.steering:
+        return "--approvals needs calls that end: not with --steering"
     if settings.background and settings.protocol == "chat_completions":
         return "--background needs a provider that works alone: not with --protocol chat"
     if settings.platform_every and settings.protocol == "chat_completions":
@@ -140,6 +142,11 @@ def main() -> int:
         "--steering",
         action="store_true",
         help="stop, interrupt and steer answers, edit and remove messages of them",
+    )
+    parser.add_argument(
+        "--approvals",
+        action="store_true",
+        help="have the function wait for an approval, and settle the calls",
     )
     parser.add_argument(
         "--background", action="store_true", help="leave runs to the provider, and poll them"

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from assistant_queue import AssistantMessageQueue, ToolCall
+from assistant_queue import AssistantMessageQueue, ToolCall, ToolContext
 from assistant_queue.testing.chaos.deliveries import Deliveries
+from assistant_queue.testing.chaos.operators import ToolLog
 from assistant_queue.testing.chaos.platforms import channels_of
 from assistant_queue.testing.chaos.shifting import shift
 from assistant_queue.worker.parent_process import die_with_parent
@@ -27,6 +28,9 @@ DELIVERIES_VARIABLE = "ASSISTANT_QUEUE_CHAOS_DELIVERIES"
 
 AUDIT_VARIABLE = "ASSISTANT_QUEUE_CHAOS_AUDIT"
 """The address of the audit's database; without it there is no audit."""
+APPROVALS_VARIABLE = "ASSISTANT_QUEUE_CHAOS_APPROVALS"
+"""The file in which calls of the function are logged that needs an approval; without it none
+does."""
 
 
 def use_tools(thread_id: str, run_id: str, tool_calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
@@ -54,7 +58,19 @@ def make_queue() -> AssistantMessageQueue:
         from assistant_queue.integrations.audit import SqlAudit
 
         options["audit"] = SqlAudit(os.environ[AUDIT_VARIABLE])
-    return AssistantMessageQueue(handle_requires_action=use_tools, on_reply=on_reply, **options)
+    queue = AssistantMessageQueue(handle_requires_action=use_tools, on_reply=on_reply, **options)
+    if APPROVALS_VARIABLE in os.environ:
+        _ask_first(queue, ToolLog(Path(os.environ[APPROVALS_VARIABLE])))
+    return queue
+
+
+def _ask_first(queue: AssistantMessageQueue, log: ToolLog) -> None:
+    """Have the queue's function wait for an approval, and log its calls."""
+
+    @queue.tool(approval="Look up {order}?")
+    def order_status(order: str, context: ToolContext) -> str:
+        log.add(context.call_id)
+        return f"on its way: {order}"
 
 
 def __getattr__(name: str) -> Any:

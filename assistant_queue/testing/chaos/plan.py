@@ -91,6 +91,7 @@ class ChaosSettings:
             reply; 0 for none.
         steering: Answers are stopped, interrupted and steered, and messages of them edited and removed.
         background: Runs are in the background, and polled.
+        approvals: The function waits for an approval; operators approve, deny and answer.
         windows: Windows are adaptive, batches are bounded in characters, and threads are flushed.
         audit: The database of an audit; `sqlite` for a file of the run, "" for none.
         max_jobs: Jobs after which a worker under `rq worker` ends; 0 for no end.
@@ -125,6 +126,7 @@ class ChaosSettings:
     said_every: float = 0.0
     steering: bool = False
     background: bool = False
+    approvals: bool = False
     windows: bool = False
     audit: str = ""
     max_jobs: int = 0

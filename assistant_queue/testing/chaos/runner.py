@@ -15,10 +15,12 @@ from typing import Any
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.backends.chat_completions.history import MAX_MESSAGES
 from assistant_queue.errors import StoreError
+from assistant_queue.testing.chaos.approval_oracle import ApprovalVerdict
 from assistant_queue.testing.chaos.audit_oracle import AuditVerdict
 from assistant_queue.testing.chaos.auditors import address_of, hear_audit
 from assistant_queue.testing.chaos.bulk import Bulks
 from assistant_queue.testing.chaos.chaos_bot import (
+    APPROVALS_VARIABLE,
     AUDIT_VARIABLE,
     CLOCK_VARIABLE,
     DELIVERIES_VARIABLE,
@@ -40,6 +42,7 @@ from assistant_queue.testing.chaos.hearing import (
 )
 from assistant_queue.testing.chaos.journal_oracle import JournalVerdict
 from assistant_queue.testing.chaos.metrics_oracle import MetricsVerdict
+from assistant_queue.testing.chaos.operators import Operators, ToolLog
 from assistant_queue.testing.chaos.oracle import Verdict
 from assistant_queue.testing.chaos.plan import (
     BY_PRODUCERS,
@@ -91,6 +94,7 @@ class ChaosOutcome:
         feed: What a reader of the feed received; None if Redis may have forgotten something.
         audit: What is in the audit; None without one, and likewise.
         steering: What became of stops, interrupts and steers; None without any.
+        approvals: What became of calls that waited for an approval; None without any.
     """
 
     settings: ChaosSettings
@@ -110,6 +114,7 @@ class ChaosOutcome:
     feed: FeedVerdict | None = None
     audit: AuditVerdict | None = None
     steering: SteeringVerdict | None = None
+    approvals: ApprovalVerdict | None = None
 
     @property
     def holds(self) -> bool:
@@ -118,7 +123,7 @@ class ChaosOutcome:
             verdict is None or verdict.holds for verdict in (self.deliveries, self.shown)
         )
         is_said = self.said is None or self.said.holds
-        others = (self.counted, self.journals, self.feed, self.audit, self.steering)
+        others = (self.counted, self.journals, self.feed, self.audit, self.steering, self.approvals)
         is_counted = all(one is None or one.holds for one in others)
         is_over = self.left == 0 and is_counted
         return self.verdict.holds and is_delivered and is_said and is_over
@@ -132,7 +137,8 @@ def options_of(settings: ChaosSettings, url: str, provider: StandInProvider) -> 
     """Return the queue's options, for producers and workers alike."""
     chosen: dict[str, Any] = {"assistant_id": provider.assistant_id}
     if settings.protocol != "assistants":
-        chosen = {"model": "stand-in-model", "tools": [_TOOL]}
+        tools = [] if settings.approvals else [_TOOL]
+        chosen = {"model": "stand-in-model", "tools": tools}
     if settings.protocol == "chat_completions":  # the judge reads all of it
         chosen.update(protocol="chat_completions", history=MAX_MESSAGES)
     if settings.windows:
@@ -200,7 +206,7 @@ def run(
             VARIABLE: json.dumps(options),
             "NO_PROXY": "127.0.0.1,localhost",
             "no_proxy": "127.0.0.1,localhost",
-            **_of_audit(settings, directory),
+            **_of_settings(settings, directory),
         }
         if settings.protocol == "chat_completions":
             environment[DELIVERIES_VARIABLE] = str(deliveries.path)
@@ -245,6 +251,7 @@ def run(
             platforms=platforms,
         )
         say(f"{len(events)} events in {settings.seconds:g} s, seed {settings.seed}")
+        operators = Operators.started(queue, _tool_log(directory)) if settings.approvals else None
         producers.start()
         show.play([event for event in events if event.kind not in BY_PRODUCERS], settings.seconds)
         began = time.monotonic()
@@ -284,6 +291,7 @@ def run(
             said=hear_said(queue, producers.sent, provider) if settings.said_every else None,
             shown=shown,
             steering=steering,
+            approvals=None if operators is None else operators.judged(),
             feed=None
             if moments or settings.fail_over_every
             else hear_feed(queue, producers.sent, reader.stop()),
@@ -308,9 +316,18 @@ def run(
         )
 
 
-def _of_audit(settings: ChaosSettings, directory: Path) -> dict[str, str]:
-    """Return the variable of an audit; its tables are there."""
-    return {AUDIT_VARIABLE: address_of(settings.audit, directory)} if settings.audit else {}
+def _of_settings(settings: ChaosSettings, directory: Path) -> dict[str, str]:
+    """Return the variables of an audit, with its tables made, and of approvals."""
+    found = {}
+    if settings.audit:
+        found[AUDIT_VARIABLE] = address_of(settings.audit, directory)
+    if settings.approvals:
+        found[APPROVALS_VARIABLE] = str(_tool_log(directory).path)
+    return found
+
+
+def _tool_log(directory: Path) -> ToolLog:
+    return ToolLog(directory.absolute() / "tools.jsonl")
 
 
 def _platforms(stack: contextlib.ExitStack, threads: int, environment: dict[str, str]) -> Platforms:

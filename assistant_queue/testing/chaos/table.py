@@ -67,6 +67,10 @@ def _rows(outcome: ChaosOutcome) -> Iterator[tuple[str, object]]:
         yield "answered", outcome.steering.answered
         yield "answered with an edited text", outcome.steering.edited
         yield "cancelled by a stop or a removal", outcome.steering.cancelled
+    if outcome.approvals is not None:
+        yield "calls approved", outcome.approvals.approved
+        yield "  denied, or answered from outside", outcome.approvals.refused
+        yield "  called again after a death", outcome.approvals.again
     yield from _rows_of_records(outcome)
     yield "left in the queue", outcome.left
     for kind, what in _DONE.items():
@@ -134,6 +138,8 @@ def table(outcome: ChaosOutcome) -> str:
         lines += [f"! {detail}" for detail in outcome.journals.details]
     if outcome.steering is not None:
         lines += [f"! {detail}" for detail in outcome.steering.details[:_SHOWN]]
+    if outcome.approvals is not None:
+        lines += [f"! {detail}" for detail in outcome.approvals.details[:_SHOWN]]
     if outcome.audit is not None:
         lines += [f"! {detail}" for detail in outcome.audit.details[:_SHOWN]]
     return "\n".join([*lines, "OK" if outcome.holds else "NOT OK"])
