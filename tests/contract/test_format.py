@@ -3,9 +3,10 @@
 `format_1.json` holds every key of a queue as version 0.1 wrote it, `format_1_outbox.json` replies
 that wait for their delivery, `format_1_said.json` what was said, `format_1_journal.json` the
 journal of a thread, `format_1_notes.json` its notes of the history, `format_1_wishes.json` batches
-that are to be stopped, interrupted or steered, and `format_1_taken.json` threads that a person took
-over, which format 1 has since. When the format changes, they stay, and new files join them. To
-write the notes as of today: `python -m tests.contract.test_format`; `write_journal`, `write_said`,
+that are to be stopped, interrupted or steered, `format_1_taken.json` threads that a person took
+over, and `format_1_parked.json` batches with calls that wait for an answer, which format 1 has
+since. When the format changes, they stay, and new files join them. To write the last one as of
+today: `python -m tests.contract.test_format`; `write_journal`, `write_notes`, `write_said`,
 `write_outbox`, `write_wishes`, `write_takeovers` and `write` wrote the others.
 """
 
@@ -45,6 +46,7 @@ NOTES = sorted(HERE.glob("format_?_notes.json"))
 SAID = sorted(HERE.glob("format_?_said.json"))
 WISHES = sorted(HERE.glob("format_?_wishes.json"))
 TAKEN = sorted(HERE.glob("format_?_taken.json"))
+PARKED = sorted(HERE.glob("format_?_parked.json"))
 PREFIX = "format"
 
 
@@ -308,7 +310,32 @@ def test_threads_that_a_person_took_over_in_an_earlier_version_stay_so(
         clear(client)
 
 
+@pytest.mark.parametrize("path", PARKED, ids=[path.stem for path in PARKED])
+def test_calls_that_waited_in_an_earlier_version_are_settled(
+    path: Path, redis_server: RedisServer
+) -> None:
+    told = json.loads(path.read_text(encoding="utf-8"))
+    clock = FakeClock(told["now_ms"])
+    with redis.Redis.from_url(redis_server.url) as client, StandInProvider(latency=0) as provider:
+        restore(client, told["keys"])
+        with open_queue(redis_server.url, provider, clock) as queue:
+            calls = queue.list_approvals()
+            assert [call.call_id for call in calls] == told["calls"]
+            assert {call.question for call in calls} == {"Refund 3?"}
+            assert {(call.tool, call.arguments["amount"]) for call in calls} == {("refund", 3)}
+            assert not queue.deny("approved"), "it was approved before"
+            assert queue.approve("waits", by="eve")
+            assert not queue.approve("waits")
+            assert queue.get_thread_status("waits").due_at is not None
+            assert queue.deny("later", reason="no")
+            assert queue.list_approvals() == []
+            for thread in ("waits", "settled"):
+                queue.forget_thread(thread)
+        clear(client)
+
+
 def test_the_format_of_today_has_its_files() -> None:
+    assert HERE / f"format_{FORMAT_VERSION}_parked.json" in PARKED
     assert HERE / f"format_{FORMAT_VERSION}_journal.json" in JOURNALS
     assert HERE / f"format_{FORMAT_VERSION}_notes.json" in NOTES
     assert HERE / f"format_{FORMAT_VERSION}_said.json" in SAID
@@ -401,6 +428,21 @@ def write_takeovers(url: str) -> None:
         told = {"now_ms": rig.clock.ms, "threads": threads, "keys": dump(client)}
     text = json.dumps(told, indent=1, ensure_ascii=True, sort_keys=True)
     (HERE / f"format_{FORMAT_VERSION}_taken.json").write_text(text + "\n", encoding="utf-8")
+
+
+def write_parked(url: str) -> None:
+    """Batches with calls that wait: one, and two of which the first is approved."""
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+        rig = Rig(client, PREFIX)
+        for thread, *ids in (("waits", "waits"), ("settled", "approved", "later")):
+            rig.add(thread, f"{thread}-1", "Refund me!", delay_s=0)
+            assert rig.park(rig.claim(thread), *map(rig.open_call, ids), new=len(ids))
+            rig.clock.advance(1)
+        rig.settle("approved", by="eve")
+        told = {"now_ms": rig.clock.ms, "calls": ["waits", "later"], "keys": dump(client)}
+    text = json.dumps(told, indent=1, ensure_ascii=True, sort_keys=True)
+    (HERE / f"format_{FORMAT_VERSION}_parked.json").write_text(text + "\n", encoding="utf-8")
 
 
 def write_said(url: str) -> None:
@@ -580,5 +622,5 @@ if __name__ == "__main__":
 
     server = RedisServer(next(iter(SERVERS.values())), Path(tempfile.mkdtemp()))
     server.start()
-    write_notes(server.url)
+    write_parked(server.url)
     server.stop()

@@ -287,6 +287,67 @@ def test_the_texts_of_a_stopped_batch_leave_no_trace(  # noqa: PLR0917 - fixture
         assert_absent((TEXT, REPLY, *SECRETS), written(caplog), "the log")
 
 
+def test_a_call_that_waited_leaves_no_trace(
+    guarded: RedisServer,
+    prefix: str,
+    provider: StandInProvider,
+    protocol: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, "assistant_queue")
+    provider.model = lambda turn: (
+        Reply("done") if turn.tool_outputs else ToolCalls([("buy", {"what": TEXT})])
+    )
+    clock = FakeClock()
+    options = options_of(guarded, prefix, provider, protocol)
+    with with_clock(AssistantMessageQueue(**options), clock) as queue:
+
+        @queue.tool(approval="Buy {what}?")
+        def buy(what: str) -> str:
+            return f"{REPLY} {what}"
+
+        asked: list[str | None] = []
+
+        def approve(name: str, _batch: Any) -> None:
+            if name == "after ParkBatch":
+                (call,) = queue.list_approvals()
+                asked.append(call.question)
+                assert TEXT in everything_in(guarded, f"*{prefix}*"), "it is kept meanwhile"
+                assert queue.approve(call.call_id, by="eve")
+
+        queue.add_message_to_thread("t", "hi")
+        InstantWorker(queue.config, clock, probe=approve).run_until_idle()
+        assert asked == [f"Buy {TEXT}?"]
+        assert queue.get_timeline("t")[-1].outcome == "completed"
+        assert_absent((TEXT, REPLY, *SECRETS), everything_in(guarded, f"*{prefix}*"), "Redis")
+        assert_absent((TEXT, REPLY, *SECRETS), rq_jobs_in(guarded), "RQ's jobs")
+        assert_absent((TEXT, REPLY, *SECRETS), journals_in(guarded), "the journals")
+        assert_absent((TEXT, REPLY, *SECRETS), written(caplog), "the log")
+
+
+def test_words_in_a_thread_that_was_taken_over_are_not_logged(
+    guarded: RedisServer,
+    prefix: str,
+    provider: StandInProvider,
+    protocol: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, "assistant_queue")
+    clock = FakeClock()
+    options = options_of(guarded, prefix, provider, protocol)
+    with with_clock(AssistantMessageQueue(**options), clock) as queue:
+        worker = InstantWorker(queue.config, clock)
+        assert queue.take_over("t", "Jo")
+        queue.add_message_to_thread("t", TEXT)
+        queue.say("t", REPLY, author="Jo")
+        worker.run_until_idle()
+        assert queue.hand_back("t")
+        assert "Jo" in {record.answered_by for record in queue.get_timeline("t")}
+        assert_absent((TEXT, REPLY, *SECRETS), rq_jobs_in(guarded), "RQ's jobs")
+        assert_absent((TEXT, REPLY, *SECRETS), journals_in(guarded), "the journals")
+        assert_absent((TEXT, REPLY, *SECRETS), written(caplog), "the log")
+
+
 def test_the_key_and_the_password_are_not_even_in_the_libraries_logs(
     guarded: RedisServer,
     prefix: str,
