@@ -260,7 +260,6 @@ ROWS: dict[str, tuple[Panel, ...]] = {
                 ),
             ),
             unit="cps",
-            width=12,
         ),
         Panel(
             "Duration of tools",
@@ -274,7 +273,17 @@ ROWS: dict[str, tuple[Panel, ...]] = {
                 ),
             ),
             unit="s",
-            width=12,
+        ),
+        Panel(
+            "Calls answered from outside",
+            "Tool calls in a second that were to be approved or answered, and how they were.",
+            (
+                Line(
+                    rate("assistant_queue_approvals_total", "outcome"),
+                    "{{queue}} {{outcome}}",
+                ),
+            ),
+            unit="cps",
         ),
         Panel(
             "Tokens by model",

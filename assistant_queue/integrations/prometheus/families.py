@@ -19,7 +19,8 @@ QUEUE = "queue"
 """The label that every metric has: the `queue_prefix`."""
 
 MESSAGES = ("queued", "answered", "failed", "cancelled", "deduplicated")
-STATES = ("active", "waiting", "delayed", "failed")
+STATES = ("active", "waiting", "delayed", "parked", "failed")
+APPROVALS = ("requested", "approved", "denied", "answered", "expired")
 BATCHES = ("completed", "incomplete", "failed", "stopped")
 REPLIES = ("delivering", "undelivered")
 CALLS = ("ok", "error")
@@ -131,10 +132,20 @@ FAMILIES: tuple[Family, ...] = (
         read=lambda metrics: _counts(metrics.messages, MESSAGES),
     ),
     Family(
+        name="assistant_queue_approvals_total",
+        kind="counter",
+        help="Tool calls that were to be answered from outside: requested, and by how they were "
+        "settled",
+        labels=("outcome",),
+        known={"outcome": APPROVALS},
+        read=lambda metrics: _counts(metrics.approvals, APPROVALS),
+    ),
+    Family(
         name="assistant_queue_messages_in_state",
         kind="gauge",
         help="Messages in a state now: active in a claimed batch, waiting for a worker, delayed by "
-        "a window or a back-off, failed in the failed list",
+        "a window or a back-off, parked until a tool call is answered or a run has ended, failed in "
+        "the failed list",
         labels=("state",),
         known={"state": STATES},
         read=lambda metrics: _in_states(metrics, STATES),
