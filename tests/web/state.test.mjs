@@ -216,3 +216,20 @@ if (process.env.TRANSCRIPTS) {
     for (const one of shown) assert.equal(one, shown[0]);
   });
 }
+
+const asked = (id, question = "Refund 7?") => ({ type: "approval_requested", batch_id: "b", call_id: id, tool: "refund", arguments: "{}", question, kind: "approval", authors: [], expires_at: at(99), at: at(5) });
+const settled = (id, verdict, by = null) => ({ type: "approval_settled", batch_id: "b", call_id: id, verdict, by, reason: null, at: at(6) });
+
+test("a call that waits stands in its answer, and shows how it was settled", () => {
+  const state = play(queued("1", "a"), claimed(["1"]), asked("c1"), asked("c2"), asked("c1"), settled("c1", "approved", "eve"), settled("other", "denied"));
+  const [, batch] = state.items;
+  assert.deepEqual(batch.asks.map(({ id, verdict, by }) => [id, verdict, by]), [["c1", "approved", "eve"], ["c2", null, null]]);
+});
+
+test("what is asked of the service adds calls, and closes those that wait no more", () => {
+  const state = play(queued("1", "a"), claimed(["1"]), asked("c1"), { type: "calls_read", decides: true, calls: [asked("c2")] });
+  assert.equal(state.decides, true);
+  assert.deepEqual(state.items[1].asks.map(({ id, verdict }) => [id, verdict]), [["c1", "settled"], ["c2", null]]);
+  apply(state, { type: "calls_read", decides: false, calls: null }, T0);
+  assert.equal(state.items[1].asks[1].verdict, null);
+});

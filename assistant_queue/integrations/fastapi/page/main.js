@@ -41,6 +41,7 @@ const view = new View(
     answerNow: (id) => own.answerNow(id),
     sendAgain: (id) => own.sendAgain(id),
     writeAgain: (id) => own.writeAgain(id),
+    settle,
   },
 );
 
@@ -110,7 +111,10 @@ const stream = new Stream(address, "", {
     if (event.type === "interrupt_refused") own.refused(event.reason);
     apply(state, event, Date.now());
     if (event.type === "events_missed") startOver();
-    if (event.type === "caught_up") askForPerson();
+    if (event.type === "caught_up") {
+      askForPerson();
+      askForCalls();
+    }
     if (event.type === "batch_dead_lettered" || event.type === "batch_parked") askForFallback(event);
     if (event.type === "message_queued") outbox.drop(event.message_id);
     own.checkEdit();
@@ -154,6 +158,21 @@ async function askForPerson() {
   if (state.takeovers !== before) return;
   state.person = person;
   changed();
+}
+
+async function askForCalls() {
+  const answer = await request(`${address}/approvals`).catch(() => null);
+  const calls = answer?.ok ? (await answer.json()).approvals : null;
+  apply(state, { type: "calls_read", calls, decides: Boolean(calls) }, Date.now());
+  changed();
+}
+
+async function settle(callId, how) {
+  const answer = await request(`${address}/approvals/${encodeURIComponent(callId)}/${how}`, "POST", { by: view.me }).catch(() => null);
+  if (answer?.ok) return; // the event says what became of it
+  const words = { 403: "You may not decide this.", 404: "It does not wait any more." };
+  view.notice(answer ? (words[answer.status] ?? "That did not work.") : "There is no connection. Try again in a moment.");
+  if (answer?.status === 404) askForCalls();
 }
 
 async function startOver() {

@@ -94,10 +94,14 @@ export class Row {
     const texts = row.kind === "batch" ? replyOf(row) : [row.text];
     this.head.replaceChildren(element("span", row.author ?? this.context.assistant, "author"), ...summaryOf(row));
     this.tools.replaceChildren(...(row.tools ?? []).map(toolLine));
+    const hadFocus = this.asks.contains(document.activeElement);
+    this.asks.replaceChildren(...(row.asks ?? []).map((ask) => this.askCard(ask, row)));
+    if (hadFocus) (this.asks.querySelector("button") ?? document.getElementById("text")).focus();
+    const isAsked = (row.asks ?? []).some((ask) => !ask.verdict);
     this.caret?.remove();
     this.said.update(texts, isBusy);
     this.body.setAttribute("aria-busy", String(isBusy));
-    if (isBusy) (this.said.isEmpty ? this.body : lastOf(this.said.node)).append((this.caret = caret(!this.said.isEmpty)));
+    if (isBusy && !isAsked) (this.said.isEmpty ? this.body : lastOf(this.said.node)).append((this.caret = caret(!this.said.isEmpty)));
     this.notes.replaceChildren(...this.replyNotes(row));
     this.foot.hidden = isBusy || this.said.isEmpty;
   }
@@ -107,11 +111,36 @@ export class Row {
     this.body = element("div", null, "body");
     this.head = element("p", null, "head");
     this.tools = element("div", null, "tools");
+    this.asks = element("div", null, "asks");
     this.notes = element("div", null, "notes");
     this.foot = element("div", null, "reply-foot");
     this.foot.append(copyButton(() => this.words(), "Copy the answer"));
-    this.body.append(this.head, this.tools, this.said.node, this.notes, this.foot);
+    this.body.append(this.head, this.tools, this.asks, this.said.node, this.notes, this.foot);
     this.node.append(element("span", null, "mark"), this.body);
+  }
+
+  // A tool call that waits for an answer, or how it was settled.
+  askCard(ask, row) {
+    const { actions } = this.context;
+    const card = element("div", null, `ask ${ask.verdict ? "settled" : "open"}`);
+    card.append(element("p", wordsToAsk(ask), "ask-question"));
+    const isOver = ask.verdict || row.status !== "working";
+    if (isOver) card.append(element("p", settledWords(ask), "quietly"));
+    else if (ask.kind === "approval" && row.decides) {
+      const buttons = element("p", null, "ask-buttons");
+      for (const [words, how] of [["Approve", "approve"], ["Deny", "deny"]]) {
+        const button = element("button", words, how === "approve" ? "primary" : "quiet");
+        button.type = "button";
+        button.setAttribute("aria-label", `${words}: ${shortened(wordsToAsk(ask))}`);
+        button.addEventListener("click", () => {
+          for (const one of buttons.children) one.disabled = true;
+          actions.settle(ask.id, how).finally(() => [...buttons.children].forEach((one) => (one.disabled = false)));
+        });
+        buttons.append(button);
+      }
+      card.append(buttons);
+    } else card.append(element("p", "Waits for an answer.", "quietly"));
+    return card;
   }
 
   words() {
@@ -132,6 +161,13 @@ export class Row {
     if (row.status === "discarded") notes.push(element("p", "This was given up.", "quietly"));
     return notes;
   }
+}
+
+export const wordsToAsk = ({ question, tool, kind }) => question ?? (kind === "answer" ? `${tool}: the answer comes later` : `Call ${tool}?`);
+
+function settledWords({ verdict, by, reason }) {
+  const words = { approved: "Approved", denied: "Denied", answered: "Answered", expired: "It has expired", withdrawn: "Withdrawn" }[verdict] ?? "Settled";
+  return `${words}${by ? ` by ${by}` : ""}${reason ? `: ${reason}` : ""}`;
 }
 
 function messageHead(row, isMine) {

@@ -15,6 +15,7 @@ export function initial() {
     people: [],
     person: null, // the name of the person that answers instead of the model
     takeovers: 0, // events that said so
+    decides: false, // whether this page may settle tool calls
     skew: null, // ms to add to the server's times
     history: [], // what the provider keeps, oldest first
     older: [], // of it, what the events no longer tell
@@ -173,6 +174,24 @@ const changes = {
     state.person = null;
     state.takeovers++;
   },
+  approval_requested(state, event) {
+    const batch = batchOf(state, { message_ids: [], ...event });
+    batch.asks ??= [];
+    if (batch.asks.some((ask) => ask.id === event.call_id)) return; // told again
+    batch.asks.push({ id: event.call_id, tool: event.tool, question: event.question, kind: event.kind, verdict: null, by: null });
+  },
+  approval_settled(state, event) {
+    const ask = asksOf(state).find((one) => one.id === event.call_id);
+    if (ask) Object.assign(ask, { verdict: event.verdict, by: event.by, reason: event.reason });
+  },
+  // The page's own: the calls that wait now; the events about them may not be kept any more.
+  calls_read(state, { calls, decides }) {
+    state.decides = decides;
+    if (!calls) return;
+    for (const call of calls) changes.approval_requested(state, call);
+    const open = new Set(calls.map((call) => call.call_id));
+    for (const ask of asksOf(state)) if (!ask.verdict && !open.has(ask.id)) ask.verdict = "settled";
+  },
   batch_discarded(state, event) {
     const batch = find(state, "batch", event.batch_id);
     if (batch) batch.status = "discarded";
@@ -197,6 +216,8 @@ const changes = {
 };
 
 export const EVENT_TYPES = Object.keys(changes);
+
+const asksOf = (state) => state.items.flatMap((item) => item.asks ?? []);
 
 function fail(state, event, status) {
   const batch = batchOf(state, event);

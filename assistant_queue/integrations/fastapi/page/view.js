@@ -2,7 +2,7 @@
 
 import { spoken } from "./markdown.js";
 import { element } from "./rich.js";
-import { avatar, Row } from "./rows.js";
+import { avatar, Row, wordsToAsk } from "./rows.js";
 import { promotable, replyOf, underWay, whoTypes, windowText } from "./state.js";
 import { withDays } from "./times.js";
 
@@ -168,6 +168,7 @@ export class View {
       if (this.announced.has(key)) continue;
       if (item.kind === "message" && !item.mine && item.author !== this.me) fresh.push([key, `${item.author ?? "Somebody"}: ${wordsOf(item)}`]);
       else if (item.kind === "batch" && item.status === "done") fresh.push([key, `${item.author ?? this.assistant}: ${replyOf(item).map(spoken).join(" ")}`]);
+      else if (item.kind === "batch" && item.asks?.some((ask) => !ask.verdict) && !this.announced.has(`asks ${item.id}`)) fresh.push([`asks ${item.id}`, wordsToAsk(item.asks.find((ask) => !ask.verdict))]);
       else if (item.kind === "batch" && item.status === "failed") fresh.push([key, "No answer."]);
       else if (item.kind === "batch" && item.status === "stopped") fresh.push([key, "Stopped."]);
       else if (item.kind === "message") this.announced.add(key);
@@ -185,7 +186,7 @@ function rowsOf(state, joining) {
   return [
     ...state.older.map((row) => ({ ...row, key: `older ${row.id}`, kind: row.role === "user" ? "message" : "said", status: "answered" })),
     ...(state.missed ? [{ key: "gap", kind: "gap", text: "Some of what happened here is not kept any more." }] : []),
-    ...state.items.map((item) => ({ ...item, canJoin: item === joining, key: `${item.kind} ${item.id}`, at: item.at ?? item.readyAt ?? item.claimedAt })),
+    ...state.items.map((item) => ({ ...item, decides: Boolean(item.asks) && state.decides, canJoin: item === joining, key: `${item.kind} ${item.id}`, at: item.at ?? item.readyAt ?? item.claimedAt })),
   ];
 }
 
