@@ -81,35 +81,9 @@ by("stop").addEventListener("click", async () => {
 });
 by("controls").addEventListener("submit", (event) => event.preventDefault());
 
-// --- questions about tool calls -------------------------------------------------------------------------------------
-
-function button(text, act) {
-  const made = document.createElement("button");
-  made.type = "button";
-  made.textContent = text;
-  made.addEventListener("click", act);
-  return made;
-}
-
-function question({ call_id, question, tool }) {
-  const line = document.createElement("li");
-  const asked = document.createElement("span");
-  asked.textContent = question || `Call ${tool}?`;
-  const settle = (how, said) => () => act(said, `api/threads/${encodeURIComponent(room)}/approvals/${encodeURIComponent(call_id)}/${how}`, {});
-  line.dataset.call = call_id;
-  line.append(asked, button("Approve", settle("approve", "Approved.")), button("Deny", settle("deny", "Denied.")));
-  return line;
-}
-
-function showQuestions(approvals) {
-  const shown = [...by("questions").children].map((one) => one.dataset.call);
-  if (shown.join() !== approvals.map((one) => one.call_id).join()) by("questions").replaceChildren(...approvals.map(question));
-}
-
 async function look() {
   try {
     show(await ask("demo/state"));
-    showQuestions((await ask(`api/threads/${encodeURIComponent(room)}/approvals`)).approvals);
   } catch {
     by("said").textContent = "The demo has ended.";
   }
