@@ -304,7 +304,9 @@ def moment(ms: float) -> datetime:
     return datetime.fromtimestamp(ms / 1000, tz=UTC)
 
 
-_STORED_APART = frozenset({"messages", "authors", "metadata", "tenant", "model", "timeline"})
+_STORED_APART = frozenset(
+    {"messages", "authors", "metadata", "tenant", "model", "timeline", "answered_by"}
+)
 """Fields of `RunResult` that version 0.1 does not accept (`account.py`), or that hold texts."""
 
 

@@ -89,6 +89,7 @@ class Bench:
         self.sizes = sizes
         self._stack = ExitStack()
         self._numbers = 0
+        self.log = Path(os.devnull)
 
     def __enter__(self) -> Self:
         directory = self._stack.enter_context(tempfile.TemporaryDirectory())

@@ -548,7 +548,7 @@ CASES = [
     Case(make=backing_off, verdict=V.BACKING_OFF, says=("after 1 attempt(s)", "request_refused: 400", "the next attempt is made at", "(in 40 s)"), until_s=40, evidence={"attempts": 1}),
     Case(make=behind_a_back_off, verdict=V.BACKING_OFF, says=("an earlier batch of its thread is before it", "request_refused: 400"), until_s=40, evidence={"is_behind": True}),
     Case(make=waits_for_answer, verdict=V.WAITS_FOR_ANSWER, says=("1 call(s) of tools wait, the first is c1; until", "(in 10 min)", "assistant-queue approvals"), since_s=3, until_s=597, evidence={"call_id": "c1"}),
-    Case(make=in_background, verdict=V.IN_BACKGROUND, says=("the provider is asked at", "(in 57 s)"), since_s=3, until_s=57),
+    Case(make=in_background, verdict=V.IN_BACKGROUND, says=("run run_1 is at work", "(in 57 s)"), since_s=3, until_s=57),
     Case(make=held, verdict=V.HELD, says=("outcome_unknown: the answer was lost", "the provider is asked at", "(in 35 s)"), since_s=0, until_s=35),
     Case(make=direct_call, verdict=V.DIRECT_CALL, says=("its lease lasts until",), since_s=0, until_s=60),
     Case(make=due, verdict=V.DUE, says=("it is due since",), since_s=0, until_s=1),

@@ -10,7 +10,7 @@ import pytest
 
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.thread_state import TRANSITIONS, Phase, ThreadEvent, ThreadState
-from assistant_queue.errors import BatchNotFound, LeaseLost
+from assistant_queue.errors import ApprovalNotFound, BatchNotFound, LeaseLost
 from assistant_queue.store.calls import Call, Operation
 from assistant_queue.store.ops import leases
 from assistant_queue.store.ops.leases import Lease, NoLease
@@ -29,7 +29,8 @@ class Scene:
     failed: str
 
 
-def arrange(rig: Rig, state: ThreadState) -> Scene:
+def arrange(rig: Rig, state: ThreadState, *, asks: bool = False) -> Scene:
+    """Bring a thread into a state; `asks`: with a call that waits, where a batch is under way."""
     rig.add(message_id="doomed", delay_s=0)
     doomed = rig.claim()
     rig.bury(doomed)
@@ -37,8 +38,11 @@ def arrange(rig: Rig, state: ThreadState) -> Scene:
     lease = rig.forged()
     if state is not S.IDLE:
         rig.add(message_id="first", delay_s=0)
-    if state in (S.ACTIVE, S.RETRYING, S.HELD):
+    if state in (S.ACTIVE, S.RETRYING, S.HELD, S.PARKED):
         lease = rig.claim()
+    if state is S.PARKED or (asks and lease.claimed.batch.messages):
+        rig.park(lease, rig.open_call("c1"), new=1, wait_s=0)
+        lease = rig.forged() if state is S.PARKED else rig.claim()
     if state in (S.RETRYING, S.HELD):
         rig.postpone(lease, state, wait_s=0)
         lease = rig.forged()
@@ -83,6 +87,13 @@ def stop(scene: Scene) -> str:
     return "ok" if scene.rig.stop() else "none"
 
 
+def settle(scene: Scene) -> str:
+    try:
+        return "ok" if scene.rig.settle("c1") else "again"
+    except ApprovalNotFound:
+        return "unknown"
+
+
 def wake(scene: Scene) -> str:
     return "woken" if scene.rig.wake() else "not"
 
@@ -97,6 +108,9 @@ EVENTS: dict[ThreadEvent, Callable[[Scene], str]] = {
     E.RETRY: holders(lambda scene: scene.rig.postpone(scene.lease, S.RETRYING)),
     E.HOLD: holders(lambda scene: scene.rig.postpone(scene.lease, S.HELD)),
     E.BURY: holders(lambda scene: scene.rig.bury(scene.lease)),
+    E.PARK: holders(lambda scene: scene.rig.park(scene.lease, scene.rig.open_call("c2"), new=1)),
+    E.SETTLE: settle,
+    E.CLOSE: holders(lambda scene: scene.rig.close_calls(scene.lease, "c1")),
     E.STOP: stop,
     E.STOPPED: holders(lambda scene: scene.rig.stopped(scene.lease)),
     E.JOIN: holders(lambda scene: scene.rig.join(scene.lease)),
@@ -105,7 +119,7 @@ EVENTS: dict[ThreadEvent, Callable[[Scene], str]] = {
     E.WAKE: wake,
 }
 SAID = {E.ADD: "added", E.CLAIM: "claimed", E.RENEW: "held", E.FINISH: "idle"}
-REFUSED = {E.CLAIM: "idle", E.STOP: "none"}
+REFUSED = {E.CLAIM: "idle", E.STOP: "none", E.SETTLE: "unknown"}
 PAIRS = list(itertools.product(S, E))
 
 
@@ -119,7 +133,7 @@ def test_every_event_is_tried() -> None:
 def test_each_event_leads_to_the_state_of_the_table(
     store: Rig, state: ThreadState, event: ThreadEvent
 ) -> None:
-    scene = arrange(store, state)
+    scene = arrange(store, state, asks=event in (E.SETTLE, E.CLOSE))
     before = store.snapshot()
     word = EVENTS[event](scene)
     if (state, event) in TRANSITIONS:

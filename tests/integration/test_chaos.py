@@ -117,7 +117,7 @@ def test_a_plan_with_stops_and_interrupts_leaves_the_rest_as_it_was() -> None:
     plain, more = make_plan(ChaosSettings()), make_plan(ChaosSettings(steering=True))
     assert [event for event in more if event in plain] == plain
     kinds = {event.kind for event in more if event not in plain}
-    assert kinds == {"halt", "interrupt", "steer", "fault"}
+    assert kinds == {"halt", "interrupt", "steer", "edit", "remove", "fault"}
 
 
 def test_the_seed_is_the_plan() -> None:

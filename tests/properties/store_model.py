@@ -1513,7 +1513,8 @@ class StoreMachine(RuleBasedStateMachine):
             return {_V.DELIVERING if is_delivering else is_running}
         if is_paused and not model.is_stopping:
             return paused
-        return {_V.TAKEN_OVER} if model.is_kept_back else self._of_a_thread(model, is_delivering)
+        is_taken = bool(model.person) and model.is_kept_back
+        return {_V.TAKEN_OVER} if is_taken else self._of_a_thread(model, is_delivering)
 
     def _of_a_thread(self, model: ModelThread, is_delivering: bool) -> set[ExplanationVerdict]:
         """Return the verdicts on a batch, or on messages, that a worker would take in their time."""

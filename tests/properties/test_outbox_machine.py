@@ -80,7 +80,7 @@ BUGS = {
         "d.deaths = ms(number_of(d.deaths) + 1)",
         "d.deaths = d.deaths",
     ),
-    "a claim ignores a pause": ("claim_delivery", "if t.paused then", "if false then"),
+    "a claim ignores a pause": ("claim_delivery", "if holds_replies(t) then", "if false then"),
     "a reply is delivered without the lease": (
         "delivered",
         "if d.token == arg.token and d.batch == arg.batch_id then return nil end",
@@ -144,7 +144,7 @@ BUGS = {
     ),
     "no process looks at what was said": (
         "say",
-        "set_head({}, arg.batch_id, t.paused, '', '')\n",
+        "set_head({}, arg.batch_id, holds_replies(t), '', '')\n",
         "",
     ),
     "a late copy of a text is said": ("say", "if known[1] then return", "if false then return"),

@@ -75,7 +75,7 @@ async def test_each_role_may_do_what_its_actions_allow(
 async def test_what_an_operator_does_is_recorded_with_name_and_time(
     asgi: Asgi, queue: AssistantMessageQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", "assistant_queue")
     client = asgi(authorize=operators, headers={"x-role": "operator"})
     began = time.time()
     queue.add_message_to_thread("t", "Hello!", message_id="m1", message_delay=600)

@@ -48,7 +48,7 @@ _SUMMARIES = {
     "read_overview": "Read the queue at a glance",
     "read_spans": "Read the kept history of the metrics",
     "browse_threads": "List threads for operators",
-    "browse_approvals": "List the tool calls that wait, for operators",
+    "browse_approvals": "List the tool calls that operators may settle",
     "read_thread_view": "Read everything that is known of a thread",
     "browse_failed": "List failed batches for operators",
     "search_queue": "Search the queue",
