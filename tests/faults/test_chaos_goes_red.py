@@ -17,7 +17,7 @@ from assistant_queue import AssistantMessageQueue, StoreUnavailable
 from assistant_queue.store import scripts
 from assistant_queue.store.transport.connect import SOCKET_TIMEOUT_S
 from assistant_queue.testing.chaos import ChaosSettings, PlannedFault, run
-from assistant_queue.testing.chaos.runner import ChaosOutcome
+from assistant_queue.testing.chaos.chaos_outcome import ChaosOutcome
 from assistant_queue.testing.chaos.table import table
 from tests.conftest import RedisServer
 from tests.integration.conftest import forked_workers

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from assistant_queue.testing.chaos import ChaosSettings, make_plan, run
+from assistant_queue.testing.chaos.chaos_outcome import ChaosOutcome
 from assistant_queue.testing.chaos.plan import PlannedFault
-from assistant_queue.testing.chaos.runner import ChaosOutcome
 from assistant_queue.testing.chaos.table import table
 from tests.conftest import RedisServer
 

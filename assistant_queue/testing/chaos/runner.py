@@ -8,15 +8,12 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.backends.chat_completions.history import MAX_MESSAGES
 from assistant_queue.errors import StoreError
-from assistant_queue.testing.chaos.approval_oracle import ApprovalVerdict
-from assistant_queue.testing.chaos.audit_oracle import AuditVerdict
 from assistant_queue.testing.chaos.auditors import address_of, hear_audit
 from assistant_queue.testing.chaos.bulk import Bulks
 from assistant_queue.testing.chaos.chaos_bot import (
@@ -27,10 +24,10 @@ from assistant_queue.testing.chaos.chaos_bot import (
     PLATFORMS_VARIABLE,
     VARIABLE,
 )
+from assistant_queue.testing.chaos.chaos_outcome import ChaosOutcome
 from assistant_queue.testing.chaos.deliveries import Deliveries
-from assistant_queue.testing.chaos.delivery_oracle import RepliesVerdict
 from assistant_queue.testing.chaos.fault_plans import Model
-from assistant_queue.testing.chaos.feed_oracle import FeedReader, FeedVerdict
+from assistant_queue.testing.chaos.feed_oracle import FeedReader
 from assistant_queue.testing.chaos.hearing import (
     failed_messages,
     hear_deliveries,
@@ -40,10 +37,7 @@ from assistant_queue.testing.chaos.hearing import (
     hear_said,
     hear_shown,
 )
-from assistant_queue.testing.chaos.journal_oracle import JournalVerdict
-from assistant_queue.testing.chaos.metrics_oracle import MetricsVerdict
 from assistant_queue.testing.chaos.operators import Operators, ToolLog
-from assistant_queue.testing.chaos.oracle import Verdict
 from assistant_queue.testing.chaos.plan import (
     BY_PRODUCERS,
     TOOL_WORD,
@@ -53,14 +47,12 @@ from assistant_queue.testing.chaos.plan import (
 )
 from assistant_queue.testing.chaos.platforms import Platforms
 from assistant_queue.testing.chaos.producers import Producers
-from assistant_queue.testing.chaos.recovery import Recovery, RecoveryWatch
+from assistant_queue.testing.chaos.recovery import RecoveryWatch
 from assistant_queue.testing.chaos.redis_process import DurableRedis, find_program
-from assistant_queue.testing.chaos.said_oracle import SaidVerdict
 from assistant_queue.testing.chaos.sentinel import GuardedRedis
 from assistant_queue.testing.chaos.shifting import set_shift, shifted
 from assistant_queue.testing.chaos.show import TICK_S, Show
 from assistant_queue.testing.chaos.steering_hearing import hear_messages
-from assistant_queue.testing.chaos.steering_oracle import SteeringVerdict
 from assistant_queue.testing.chaos.workers import Workers
 from assistant_queue.testing.provider import Personality, StandInProvider
 
@@ -72,61 +64,6 @@ _TOOL = {
 }
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChaosOutcome:
-    """A run of the chaos runner.
-
-    Attributes:
-        done: What was done, by the kind of event; `faults` that acted, and blows that `missed`.
-        runs: How the provider's runs ended.
-        recoveries: Threads with a lapsed lease.
-        repeated: Adds that Redis did not answer and that were repeated.
-        ended_by_themselves: Workers that ended without having been killed; they were started again.
-        left: Messages that the queue believes to be open; 0 unless the draining took too long.
-        deliveries: What became of the replies; None without chat platforms.
-        said: What became of the replies of `say`; None without any.
-        shown: What the chat platforms were shown of these.
-        drained_s: How long the draining took.
-        counted: What became of the metrics; None if Redis has forgotten something.
-        journals: What is in the journals; None likewise.
-        feed: What a reader of the feed received; None if Redis may have forgotten something.
-        audit: What is in the audit; None without one, and likewise.
-        steering: What became of stops, interrupts and steers; None without any.
-        approvals: What became of calls that waited for an approval; None without any.
-    """
-
-    settings: ChaosSettings
-    verdict: Verdict
-    done: Counter[str]
-    runs: Counter[str]
-    recoveries: Sequence[Recovery]
-    repeated: int
-    ended_by_themselves: int
-    left: int
-    drained_s: float
-    deliveries: RepliesVerdict | None = None
-    said: SaidVerdict | None = None
-    shown: RepliesVerdict | None = None
-    counted: MetricsVerdict | None = None
-    journals: JournalVerdict | None = None
-    feed: FeedVerdict | None = None
-    audit: AuditVerdict | None = None
-    steering: SteeringVerdict | None = None
-    approvals: ApprovalVerdict | None = None
-
-    @property
-    def holds(self) -> bool:
-        """Whether the verdict holds and nothing is left over."""
-        is_delivered = all(
-            verdict is None or verdict.holds for verdict in (self.deliveries, self.shown)
-        )
-        is_said = self.said is None or self.said.holds
-        others = (self.counted, self.journals, self.feed, self.audit, self.steering, self.approvals)
-        is_counted = all(one is None or one.holds for one in others)
-        is_over = self.left == 0 and is_counted
-        return self.verdict.holds and is_delivered and is_said and is_over
 
 
 MAX_CHARS = 60

@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 
+from assistant_queue.testing.chaos.chaos_outcome import ChaosOutcome
 from assistant_queue.testing.chaos.delivery_oracle import RepliesVerdict
-from assistant_queue.testing.chaos.runner import ChaosOutcome
 
 _SHOWN = 20
 _DONE = {
