@@ -101,7 +101,7 @@ def _measure(
     spoken = [0.0]
 
     def are_all_at_work() -> bool:
-        time.sleep(0.2)
+        time.sleep(0.2)  # each look costs Redis time, which is measured
         at_work = client.hlen(f"{PREFIX}:runs")
         if endpoint is not None and at_work and time.monotonic() - spoken[0] > _SIGN_OF_LIFE_S:
             spoken[0] = time.monotonic()

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +111,26 @@ def clear(client: redis.Redis) -> None:
             client.delete(key)
 
 
+@contextmanager
+def restored(
+    path: Path, server: RedisServer
+) -> Iterator[tuple[AssistantMessageQueue, StandInProvider, FakeClock, dict[str, Any]]]:
+    """Open a queue over the data of a file, with its provider, its clock, and what the file says."""
+    told = json.loads(path.read_text(encoding="utf-8"))
+    clock = FakeClock(told["now_ms"])
+    with redis.Redis.from_url(server.url) as client, StandInProvider(latency=0) as provider:
+        restore(client, told["keys"])
+        with open_queue(server.url, provider, clock) as queue:
+            yield queue, provider, clock, told
+        clear(client)
+
+
+def write_file(kind: str, told: dict[str, Any]) -> None:
+    """Write a file of the format of today: its kind as in `_said`, or "" for the whole queue."""
+    text = json.dumps(told, indent=1, ensure_ascii=True, sort_keys=True)
+    (HERE / f"format_{FORMAT_VERSION}{kind}.json").write_text(text + "\n", encoding="utf-8")
+
+
 @pytest.mark.parametrize("path", OLD_FORMATS, ids=[path.stem for path in OLD_FORMATS])
 def test_a_queue_of_an_earlier_version_is_finished_by_this_one(
     path: Path, redis_server: RedisServer
@@ -183,20 +205,12 @@ def test_replies_that_wait_since_an_earlier_version_are_delivered_by_this_one(
 def test_what_was_said_in_an_earlier_version_is_written_by_this_one(
     path: Path, redis_server: RedisServer
 ) -> None:
-    told = json.loads(path.read_text(encoding="utf-8"))
-    clock = FakeClock(told["now_ms"])
-    with (
-        redis.Redis.from_url(redis_server.url) as client,
-        StandInProvider(latency=0) as provider,
-    ):
-        restore(client, told["keys"])
-        with open_queue(redis_server.url, provider, clock) as queue:
-            InstantWorker(queue.config, clock).run_until_idle()
-            assert queue.get_message("s").status == "completed"
-            assert [row.text for row in queue.list_messages("said", order="asc")] == told["texts"]
-            assert queue.get_message("quiet").status == "queued"
-            assert provider.runs == ()
-        clear(client)
+    with restored(path, redis_server) as (queue, provider, clock, told):
+        InstantWorker(queue.config, clock).run_until_idle()
+        assert queue.get_message("s").status == "completed"
+        assert [row.text for row in queue.list_messages("said", order="asc")] == told["texts"]
+        assert queue.get_message("quiet").status == "queued"
+        assert provider.runs == ()
 
 
 @pytest.mark.parametrize("path", JOURNALS, ids=[path.stem for path in JOURNALS])
@@ -271,67 +285,52 @@ def test_a_wish_that_a_worker_of_an_earlier_version_left_means_nothing(
 def test_wishes_of_an_earlier_version_are_obeyed_by_this_one(
     path: Path, redis_server: RedisServer
 ) -> None:
-    told = json.loads(path.read_text(encoding="utf-8"))
-    clock = FakeClock(told["now_ms"])
-    with redis.Redis.from_url(redis_server.url) as client, StandInProvider(latency=0) as provider:
-        restore(client, told["keys"])
-        with open_queue(redis_server.url, provider, clock) as queue:
-            assert queue.get_message("stopped-1").reply == "hi"
-            assert queue.explain("stopped-1").verdict == "stopped"
-            InstantWorker(queue.config, clock).run_until_idle()
-            found = {name: queue.get_message(name).status for name in told["cancelled"]}
-            assert found == dict.fromkeys(told["cancelled"], "cancelled")
-            assert queue.get_queue_status().completed_count == 5
+    with restored(path, redis_server) as (queue, provider, clock, told):
+        assert queue.get_message("stopped-1").reply == "hi"
+        assert queue.explain("stopped-1").verdict == "stopped"
+        InstantWorker(queue.config, clock).run_until_idle()
+        found = {name: queue.get_message(name).status for name in told["cancelled"]}
+        assert found == dict.fromkeys(told["cancelled"], "cancelled")
+        assert queue.get_queue_status().completed_count == 5
         assert sorted(list(run.user_texts) for run in provider.runs) == told["runs"]
-        clear(client)
 
 
 @pytest.mark.parametrize("path", TAKEN, ids=[path.stem for path in TAKEN])
 def test_threads_that_a_person_took_over_in_an_earlier_version_stay_so(
     path: Path, redis_server: RedisServer
 ) -> None:
-    told = json.loads(path.read_text(encoding="utf-8"))
-    clock = FakeClock(told["now_ms"])
-    with redis.Redis.from_url(redis_server.url) as client, StandInProvider(latency=0) as provider:
-        restore(client, told["keys"])
-        with open_queue(redis_server.url, provider, clock) as queue:
-            assert [row.thread_id for row in queue.list_threads("taken_over")] == told["threads"]
-            assert {row.taken_over_by for row in queue.list_threads("taken_over")} == {"Jo"}
-            assert queue.get_thread_status("paused").paused
-            InstantWorker(queue.config, clock).run_until_idle()
-            answered = queue.get_message("said-1")
-            assert (answered.reply, answered.answered_by) == ("Jo here.", "Jo")
-            assert queue.get_message("waits-1").status == "queued"
-            assert provider.runs == ()
-            queue.hand_back("waits")
-            InstantWorker(queue.config, clock).run_until_idle()
-            assert queue.get_message("waits-1").status == "completed"
-            assert queue.get_message("written-1").answered_by == "Jo"
-        clear(client)
+    with restored(path, redis_server) as (queue, provider, clock, told):
+        assert [row.thread_id for row in queue.list_threads("taken_over")] == told["threads"]
+        assert {row.taken_over_by for row in queue.list_threads("taken_over")} == {"Jo"}
+        assert queue.get_thread_status("paused").paused
+        InstantWorker(queue.config, clock).run_until_idle()
+        answered = queue.get_message("said-1")
+        assert (answered.reply, answered.answered_by) == ("Jo here.", "Jo")
+        assert queue.get_message("waits-1").status == "queued"
+        assert provider.runs == ()
+        queue.hand_back("waits")
+        InstantWorker(queue.config, clock).run_until_idle()
+        assert queue.get_message("waits-1").status == "completed"
+        assert queue.get_message("written-1").answered_by == "Jo"
 
 
 @pytest.mark.parametrize("path", PARKED, ids=[path.stem for path in PARKED])
 def test_calls_that_waited_in_an_earlier_version_are_settled(
     path: Path, redis_server: RedisServer
 ) -> None:
-    told = json.loads(path.read_text(encoding="utf-8"))
-    clock = FakeClock(told["now_ms"])
-    with redis.Redis.from_url(redis_server.url) as client, StandInProvider(latency=0) as provider:
-        restore(client, told["keys"])
-        with open_queue(redis_server.url, provider, clock) as queue:
-            calls = queue.list_approvals()
-            assert [call.call_id for call in calls] == told["calls"]
-            assert {call.question for call in calls} == {"Refund 3?"}
-            assert {(call.tool, call.arguments["amount"]) for call in calls} == {("refund", 3)}
-            assert not queue.deny("approved"), "it was approved before"
-            assert queue.approve("waits", by="eve")
-            assert not queue.approve("waits")
-            assert queue.get_thread_status("waits").due_at is not None
-            assert queue.deny("later", reason="no")
-            assert queue.list_approvals() == []
-            for thread in ("waits", "settled"):
-                queue.forget_thread(thread)
-        clear(client)
+    with restored(path, redis_server) as (queue, _, _, told):
+        calls = queue.list_approvals()
+        assert [call.call_id for call in calls] == told["calls"]
+        assert {call.question for call in calls} == {"Refund 3?"}
+        assert {(call.tool, call.arguments["amount"]) for call in calls} == {("refund", 3)}
+        assert not queue.deny("approved"), "it was approved before"
+        assert queue.approve("waits", by="eve")
+        assert not queue.approve("waits")
+        assert queue.get_thread_status("waits").due_at is not None
+        assert queue.deny("later", reason="no")
+        assert queue.list_approvals() == []
+        for thread in ("waits", "settled"):
+            queue.forget_thread(thread)
 
 
 def test_the_format_of_today_has_its_files() -> None:
@@ -376,8 +375,7 @@ def write_outbox(url: str) -> None:
             ),
             "keys": dump(client),
         }
-    text = json.dumps(told, indent=1, ensure_ascii=True, sort_keys=True)
-    (HERE / f"format_{FORMAT_VERSION}_outbox.json").write_text(text + "\n", encoding="utf-8")
+    write_file("_outbox", told)
 
 
 def write_wishes(url: str) -> None:
@@ -407,8 +405,7 @@ def write_wishes(url: str) -> None:
             ],
             "keys": dump(client),
         }
-    text = json.dumps(told, indent=1, ensure_ascii=True, sort_keys=True)
-    (HERE / f"format_{FORMAT_VERSION}_wishes.json").write_text(text + "\n", encoding="utf-8")
+    write_file("_wishes", told)
 
 
 def write_takeovers(url: str) -> None:
@@ -426,8 +423,7 @@ def write_takeovers(url: str) -> None:
             rig.say(thread, "Jo here.", message_id=f"{thread}-2", kind="reply")
         rig.claim("written")  # its worker died
         told = {"now_ms": rig.clock.ms, "threads": threads, "keys": dump(client)}
-    text = json.dumps(told, indent=1, ensure_ascii=True, sort_keys=True)
-    (HERE / f"format_{FORMAT_VERSION}_taken.json").write_text(text + "\n", encoding="utf-8")
+    write_file("_taken", told)
 
 
 def write_parked(url: str) -> None:
@@ -441,8 +437,7 @@ def write_parked(url: str) -> None:
             rig.clock.advance(1)
         rig.settle("approved", by="eve")
         told = {"now_ms": rig.clock.ms, "calls": ["waits", "later"], "keys": dump(client)}
-    text = json.dumps(told, indent=1, ensure_ascii=True, sort_keys=True)
-    (HERE / f"format_{FORMAT_VERSION}_parked.json").write_text(text + "\n", encoding="utf-8")
+    write_file("_parked", told)
 
 
 def write_said(url: str) -> None:
@@ -454,8 +449,7 @@ def write_said(url: str) -> None:
         rig.say("said", "a reply", message_id="s", kind="reply")
         rig.add("quiet", "quiet", "quiet", wants_reply=False)
         told = {"now_ms": rig.clock.ms, "texts": ["before", "a reply"], "keys": dump(client)}
-    text = json.dumps(told, indent=1, ensure_ascii=True, sort_keys=True)
-    (HERE / f"format_{FORMAT_VERSION}_said.json").write_text(text + "\n", encoding="utf-8")
+    write_file("_said", told)
 
 
 def write_journal(url: str) -> None:
@@ -505,8 +499,7 @@ def write_journal(url: str) -> None:
                 name: row for name, row in dump(client).items() if name == rig.keys.journal("t")
             },
         }
-    text = json.dumps(told, indent=1, ensure_ascii=True, sort_keys=True)
-    (HERE / f"format_{FORMAT_VERSION}_journal.json").write_text(text + "\n", encoding="utf-8")
+    write_file("_journal", told)
 
 
 def write_notes(url: str) -> None:
@@ -542,8 +535,7 @@ def write_notes(url: str) -> None:
                 name: row for name, row in dump(client).items() if name == rig.keys.journal("t")
             },
         }
-    text = json.dumps(told, indent=1, ensure_ascii=True, sort_keys=True)
-    (HERE / f"format_{FORMAT_VERSION}_notes.json").write_text(text + "\n", encoding="utf-8")
+    write_file("_notes", told)
 
 
 def write(url: str) -> None:
@@ -611,8 +603,7 @@ def write(url: str) -> None:
             "texts": ["Ann: text 0", "Ann: text 1", "Ann: text 2", "behind", "wait", "hold on"],
             "keys": dump(client),
         }
-    text = json.dumps(told, indent=1, ensure_ascii=True, sort_keys=True)
-    (HERE / f"format_{FORMAT_VERSION}.json").write_text(text + "\n", encoding="utf-8")
+    write_file("", told)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +20,7 @@ from assistant_queue.testing.provider import (
     say_in_order,
 )
 from tests.conftest import RedisServer
+from tests.integration.conftest import wait_until
 
 SECRET = "whsec_" + "c2VjcmV0" * 4
 
@@ -99,7 +99,9 @@ def test_polls_of_a_run_at_work_are_no_news(
         with answering(queue):
             with provider.hold():
                 receipt = queue.add_message_to_thread("ann", "hi")
-                wait_until(lambda: len(provider.calls("responses.retrieve")) >= 2)
+                wait_until(
+                    lambda: len(provider.calls("responses.retrieve")) >= 2, "it is polled twice"
+                )
             assert queue.wait_for_reply(receipt.message_id, timeout=60) == "You said: hi"
         types: list[str] = []
         for event in queue.events("ann", after=after):
@@ -117,14 +119,6 @@ NO_POLLS: dict[str, Any] = {"poll_rate": 0.004}
 """The first poll of a run comes after 250 s."""
 
 
-def wait_until(holds: Callable[[], Any]) -> None:
-    """Wait for a state that another thread brings about."""
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline, "not within 30 s"
-        time.sleep(0.01)
-
-
 def parked(queue: AssistantMessageQueue, thread: str) -> bool:
     return queue.get_thread_status(thread).state == "parked"
 
@@ -136,7 +130,7 @@ def test_a_webhook_wakes_a_parked_batch_once(
         with provider.hold() as gate:
             receipt = queue.add_message_to_thread("ann", "hi")
             (run_id,) = gate.wait_reached()
-            wait_until(lambda: parked(queue, "ann"))
+            wait_until(lambda: parked(queue, "ann"), "the batch is parked")
             status = queue.get_queue_status()
             assert (status.parked_count, status.active_count) == (1, 0)
             assert "works on it in the background: run" in str(queue.explain("ann"))
@@ -163,9 +157,11 @@ def test_a_run_in_the_air_is_stopped_and_interrupted(
     provider.model = say_in_order(Never(), Reply("both"), Never())
     with queue_of(one_redis, prefix, provider, **NO_POLLS) as queue, answering(queue):
         first = queue.add_message_to_thread("ann", "one")
-        wait_until(lambda: parked(queue, "ann"))
+        wait_until(lambda: parked(queue, "ann"), "the batch is parked")
         queue.add_message_to_thread("ann", "two", mid_run="interrupt")
-        wait_until(lambda: len(provider.runs) == 2 and parked(queue, "ann"))
+        wait_until(
+            lambda: len(provider.runs) == 2 and parked(queue, "ann"), "the second run is in the air"
+        )
         assert provider.runs[0].status == "cancelled"
         assert provider.runs[1].user_texts == ("one", "two")
         assert not queue.get_message(first.message_id).reply
@@ -178,9 +174,11 @@ def test_a_run_in_the_air_is_stopped_and_interrupted(
         assert queue.handle_provider_webhook(*endpoint.signed(run_id))
         assert queue.wait_for_reply(first.message_id, timeout=30) == "both"
         last = queue.add_message_to_thread("bob", "three")
-        wait_until(lambda: parked(queue, "bob"))
+        wait_until(lambda: parked(queue, "bob"), "the batch is parked")
         assert queue.stop("bob")
-        wait_until(lambda: queue.get_message(last.message_id).status == "cancelled")
+        wait_until(
+            lambda: queue.get_message(last.message_id).status == "cancelled", "it is stopped"
+        )
         assert provider.runs[-1].status == "cancelled"
 
 
@@ -203,10 +201,10 @@ def test_no_run_is_started_that_could_not_be_polled_in_time_unless_webhooks_come
     with queue_of(one_redis, prefix, provider, **options) as queue, answering(queue):
         provider.model = lambda turn: Never() if turn.user_texts == ("hi",) else Reply("done")
         queue.add_message_to_thread("ann", "hi")
-        wait_until(lambda: parked(queue, "ann"))
+        wait_until(lambda: parked(queue, "ann"), "the batch is parked")
         # Later than a worker believes what it has read of the runs at work.
         waiting = queue.add_message_to_thread("bob", "ho", message_delay=0.5)
-        wait_until(lambda: parked(queue, "bob"))
+        wait_until(lambda: parked(queue, "bob"), "the batch is parked")
         assert len(provider.runs) == 1
         assert "no run was sent" in queue.explain(waiting.message_id).because
         assert queue.get_message(waiting.message_id).attempts == 0
@@ -219,7 +217,7 @@ def test_a_run_that_does_not_end_is_given_up_at_its_deadline(
     options: dict[str, Any] = {"run_timeout": 1.5, "max_attempts": 1}
     with queue_of(one_redis, prefix, provider, **options) as queue, answering(queue):
         receipt = queue.add_message_to_thread("ann", "hi")
-        wait_until(lambda: queue.get_message(receipt.message_id).status == "failed")
+        wait_until(lambda: queue.get_message(receipt.message_id).status == "failed", "it fails")
         assert [run.status for run in provider.runs] == ["cancelled"]
         (failed,) = queue.list_failed()
         assert failed.error.code == "run_expired"

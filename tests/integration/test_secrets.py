@@ -252,6 +252,13 @@ def test_the_key_and_the_password_are_nowhere_and_texts_not_in_logs_or_jobs(
     assert REPLY in everything_in(guarded), "and so does the reply that was not delivered"
 
 
+def assert_no_words(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither texts nor secrets are in RQ's jobs, in the journals, or in the log."""
+    assert_absent((TEXT, REPLY, *SECRETS), rq_jobs_in(server), "RQ's jobs")
+    assert_absent((TEXT, REPLY, *SECRETS), journals_in(server), "the journals")
+    assert_absent((TEXT, REPLY, *SECRETS), written(caplog), "the log")
+
+
 @pytest.mark.parametrize("step", ["Save", "Finish"])
 def test_the_texts_of_a_stopped_batch_leave_no_trace(  # noqa: PLR0917 - fixtures
     guarded: RedisServer,
@@ -282,9 +289,7 @@ def test_the_texts_of_a_stopped_batch_leave_no_trace(  # noqa: PLR0917 - fixture
         kept = everything_in(guarded, f"*{prefix}*")
         assert stopped.batch_id in kept, "the search finds what is there"
         assert_absent((TEXT, *SECRETS), kept, "Redis")
-        assert_absent((TEXT, REPLY, *SECRETS), rq_jobs_in(guarded), "RQ's jobs")
-        assert_absent((TEXT, REPLY, *SECRETS), journals_in(guarded), "the journals")
-        assert_absent((TEXT, REPLY, *SECRETS), written(caplog), "the log")
+        assert_no_words(guarded, caplog)
 
 
 def test_a_call_that_waited_leaves_no_trace(
@@ -320,9 +325,7 @@ def test_a_call_that_waited_leaves_no_trace(
         assert asked == [f"Buy {TEXT}?"]
         assert queue.get_timeline("t")[-1].outcome == "completed"
         assert_absent((TEXT, REPLY, *SECRETS), everything_in(guarded, f"*{prefix}*"), "Redis")
-        assert_absent((TEXT, REPLY, *SECRETS), rq_jobs_in(guarded), "RQ's jobs")
-        assert_absent((TEXT, REPLY, *SECRETS), journals_in(guarded), "the journals")
-        assert_absent((TEXT, REPLY, *SECRETS), written(caplog), "the log")
+        assert_no_words(guarded, caplog)
 
 
 def test_words_in_a_thread_that_was_taken_over_are_not_logged(
@@ -343,9 +346,7 @@ def test_words_in_a_thread_that_was_taken_over_are_not_logged(
         worker.run_until_idle()
         assert queue.hand_back("t")
         assert "Jo" in {record.answered_by for record in queue.get_timeline("t")}
-        assert_absent((TEXT, REPLY, *SECRETS), rq_jobs_in(guarded), "RQ's jobs")
-        assert_absent((TEXT, REPLY, *SECRETS), journals_in(guarded), "the journals")
-        assert_absent((TEXT, REPLY, *SECRETS), written(caplog), "the log")
+        assert_no_words(guarded, caplog)
 
 
 def test_the_key_and_the_password_are_not_even_in_the_libraries_logs(
