@@ -142,7 +142,6 @@ class Runtime:
         self.listens_on_loop = False
         self.listeners = Hooks()
         self.hook_calls: HookCalls = beside.hook_calls if beside else HookCalls()
-        self.is_watched = False
         self._probe: Callable[[str, Batch], Awaitable[None]] = _no_probe
         self.start_pacer: StartPacer = beside.start_pacer if beside else StartPacer()
 
@@ -155,7 +154,11 @@ class Runtime:
                 await result
 
         self._probe = watch
-        self.is_watched = True
+
+    @property
+    def is_watched(self) -> bool:
+        """A test watches the steps: their points need not be passed otherwise."""
+        return self._probe is not _no_probe
 
     async def probe(self, name: str, batch: Batch) -> None:
         """Pass a named point of the driver."""

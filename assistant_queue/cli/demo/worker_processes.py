@@ -51,26 +51,25 @@ def environment(own: Mapping[str, str]) -> dict[str, str]:
 class WorkerFleet:
     """The workers of a demo; one that is killed is started again."""
 
-    def __init__(self, count: int, own: Mapping[str, str], directory: Path) -> None:
-        """Start them; `own` are their variables, `directory` is for their logs."""
+    def __init__(self, own: Mapping[str, str], directory: Path) -> None:
+        """Start nothing yet; `own` are their variables, `directory` is for their logs."""
         self._environment = environment(own)
         self._directory = directory
         self._started = 0
         self._lock = threading.Lock()
         self.workers: list[DemoWorker] = []
-        for _ in range(count):
-            self.workers.append(self._start())
 
     def _start(self) -> DemoWorker:
         self._started += 1
         return _start(self._directory / f"worker-{self._started}.log", self._environment)
 
-    def wait_ready(self) -> None:
-        """Wait until all are ready.
+    def start(self, count: int) -> None:
+        """Start so many, and wait until all are ready.
 
         Raises:
             Problem: One of them did not come up; its last words say why.
         """
+        self.workers.extend(self._start() for _ in range(count))
         for worker in self.workers:
             _wait_ready(worker)
 
@@ -99,9 +98,9 @@ def worker_fleet(count: int, own: Mapping[str, str]) -> Iterator[WorkerFleet]:
         Problem: One of them did not come up; its last words say why.
     """
     with tempfile.TemporaryDirectory(prefix="assistant-queue-demo-") as directory:
-        fleet = WorkerFleet(count, own, Path(directory))
+        fleet = WorkerFleet(own, Path(directory))
         try:
-            fleet.wait_ready()
+            fleet.start(count)
             yield fleet
         finally:
             fleet.stop()

@@ -7,14 +7,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, Field
 
-from assistant_queue.approvals import Approval
 from assistant_queue.client.approval_calls import MAX_BY, MAX_CALL_ID, MAX_REASON
-from assistant_queue.errors import ApprovalNotFound
 from assistant_queue.integrations.fastapi.access import Action
+from assistant_queue.integrations.fastapi.approval_pages import (
+    ApprovalsPage,
+    check_call,
+    read_calls,
+)
 from assistant_queue.integrations.fastapi.guarded_routes import caller_of, operation
 from assistant_queue.integrations.fastapi.schemas import ThreadId
 from assistant_queue.integrations.fastapi.service import Service
-from assistant_queue.store.ops.settling import thread_of
 
 CallId = Annotated[
     str, Path(min_length=1, max_length=MAX_CALL_ID, description="`call_id` of an approval.")
@@ -28,15 +30,6 @@ AfterCall = Annotated[
         description="`next` of the page before.",
     ),
 ]
-
-
-class ApprovalsPage(BaseModel):
-    """Tool calls that wait for an answer, oldest first."""
-
-    approvals: list[Approval]
-    next: str | None = Field(
-        description="What to say as `after` for the next page; null at the end."
-    )
 
 
 class Answering(BaseModel):
@@ -87,10 +80,7 @@ def add_routes(router: APIRouter, service: Service) -> None:
     @router.get("/approvals", **operation(Action.LIST_APPROVALS, name="list_approvals"))
     async def list_approvals(limit: Limit = 100, after: AfterCall = None) -> ApprovalsPage:
         """Tool calls of all threads that wait for an answer."""
-        found = await queue.list_approvals(limit, after)
-        return ApprovalsPage(
-            approvals=found, next=found[-1].call_id if len(found) == limit else None
-        )
+        return await read_calls(queue, limit, after)
 
     @router.get(
         "/threads/{thread_id}/approvals",
@@ -110,7 +100,7 @@ def add_routes(router: APIRouter, service: Service) -> None:
         thread_id: ThreadId, call_id: CallId, request: Request, body: Approve | None = None
     ) -> Settled:
         """Approve a call: its function is called once."""
-        await _check(service, thread_id, call_id)
+        await check_call(queue, thread_id, call_id)
         by = _name_of(request, body)
         changed = body.arguments if body else None
         return Settled(settled=await queue.approve(call_id, by=by, arguments=changed))
@@ -123,7 +113,7 @@ def add_routes(router: APIRouter, service: Service) -> None:
         thread_id: ThreadId, call_id: CallId, request: Request, body: Deny | None = None
     ) -> Settled:
         """Deny a call: the model reads that, with the reason."""
-        await _check(service, thread_id, call_id)
+        await check_call(queue, thread_id, call_id)
         reason = body.reason if body else None
         return Settled(settled=await queue.deny(call_id, by=_name_of(request, body), reason=reason))
 
@@ -135,7 +125,7 @@ def add_routes(router: APIRouter, service: Service) -> None:
         thread_id: ThreadId, call_id: CallId, request: Request, body: CallAnswer
     ) -> Settled:
         """Give the output of a call that is answered later."""
-        await _check(service, thread_id, call_id)
+        await check_call(queue, thread_id, call_id)
         by = _name_of(request, body)
         return Settled(settled=await queue.answer_tool(call_id, body.output, by=by))
 
@@ -147,14 +137,3 @@ def _name_of(request: Request, body: Answering | None) -> str | None:
     caller = caller_of(request)
     name = caller.name or caller.id or (body.by if body else None)
     return name[:MAX_BY] if name else None
-
-
-async def _check(service: Service, thread_id: str, call_id: str) -> None:
-    """Check that a call is one of the thread, for which the client was authorized.
-
-    Raises:
-        ApprovalNotFound: It is not.
-    """
-    core = service.queue.core
-    if await core.store.run(thread_of(core.namespace, call_id)) != thread_id:
-        raise ApprovalNotFound(f"there is no open call {call_id!r} in thread {thread_id!r}")

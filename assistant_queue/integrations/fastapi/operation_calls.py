@@ -8,19 +8,14 @@ from datetime import UTC, datetime
 
 from assistant_queue.client.approval_calls import MAX_REASON
 from assistant_queue.client.async_queue import AsyncAssistantMessageQueue
-from assistant_queue.errors import (
-    ApprovalNotFound,
-    AssistantQueueError,
-    BatchNotFound,
-    MessageNotFound,
-)
+from assistant_queue.errors import AssistantQueueError, BatchNotFound, MessageNotFound
 from assistant_queue.integrations.fastapi.access import Caller
+from assistant_queue.integrations.fastapi.approval_pages import check_call
 from assistant_queue.integrations.fastapi.operation_schemas import NewOperation
 from assistant_queue.models import FailureReason
 from assistant_queue.store.ops import operation_log
 from assistant_queue.store.ops.failures import read_failed
 from assistant_queue.store.ops.operation_log import OperationRecord
-from assistant_queue.store.ops.settling import thread_of
 
 _log = logging.getLogger(__name__)
 
@@ -144,22 +139,16 @@ async def _cancel(queue: AsyncAssistantMessageQueue, _: Caller, wanted: NewOpera
 async def _approve(
     queue: AsyncAssistantMessageQueue, by: Caller, wanted: NewOperation
 ) -> Performed:
-    call_id = await _call_of(queue, wanted)
+    call_id = wanted.call_id or ""
+    await check_call(queue, wanted.thread_id or "", call_id)
     return await queue.approve(call_id, by=operator_name(by)), None
 
 
 async def _deny(queue: AsyncAssistantMessageQueue, by: Caller, wanted: NewOperation) -> Performed:
-    call_id = await _call_of(queue, wanted)
+    call_id = wanted.call_id or ""
+    await check_call(queue, wanted.thread_id or "", call_id)
     reason = None if wanted.text is None else wanted.text[:MAX_REASON]
     return await queue.deny(call_id, by=operator_name(by), reason=reason), None
-
-
-async def _call_of(queue: AsyncAssistantMessageQueue, wanted: NewOperation) -> str:
-    call_id = wanted.call_id or ""
-    core = queue.core
-    if await core.store.run(thread_of(core.namespace, call_id)) != wanted.thread_id:
-        raise ApprovalNotFound(f"no call {call_id!r} of thread {wanted.thread_id!r} waits")
-    return call_id
 
 
 async def _retry(queue: AsyncAssistantMessageQueue, _: Caller, wanted: NewOperation) -> Performed:

@@ -17,7 +17,7 @@ from assistant_queue.errors import (
     StoreError,
 )
 from assistant_queue.integrations.fastapi.access import Action, ask
-from assistant_queue.integrations.fastapi.approval_routes import ApprovalsPage
+from assistant_queue.integrations.fastapi.approval_pages import ApprovalsPage, read_calls
 from assistant_queue.integrations.fastapi.guarded_routes import caller_of, operation
 from assistant_queue.integrations.fastapi.history_schemas import History
 from assistant_queue.integrations.fastapi.operation_calls import operate, operator_name
@@ -198,10 +198,7 @@ def _add_threads(router: APIRouter, service: Service) -> None:
     @router.get("/ops/approvals", **operation(Action.OPERATE_READ, name="browse_approvals"))
     async def list_approvals_seen(limit: Limit = 50, after: AnyId = None) -> ApprovalsPage:
         """Tool calls of all threads that wait for an answer, oldest first."""
-        found = await queue.list_approvals(limit, after)
-        return ApprovalsPage(
-            approvals=found, next=found[-1].call_id if len(found) == limit else None
-        )
+        return await read_calls(queue, limit, after)
 
     @router.get(
         "/ops/threads/{thread_id}/messages",

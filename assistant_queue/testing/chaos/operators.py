@@ -1,4 +1,4 @@
-"""Operators who settle tool calls during a run of the chaos runner, and the log of its functions."""
+"""Settle tool calls during a run of the chaos runner, and log its functions."""
 
 from __future__ import annotations
 
