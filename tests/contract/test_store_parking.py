@@ -16,6 +16,7 @@ from assistant_queue.store.ops import (
     control,
     event_log,
     explaining,
+    parking,
     settling,
     steering,
     thread_lists,
@@ -61,6 +62,17 @@ def test_a_parked_batch_holds_nothing_and_is_due_at_its_deadline(store: Rig) -> 
     assert lease.claimed.phase is Phase.RUNNING
     assert store.counters()["active"] == 1
     store.check()
+
+
+def test_the_record_of_a_call_outlives_the_call_however_soon_the_batch_is_due(store: Rig) -> None:
+    """A batch is due at the first deadline, and before its run expires at the provider."""
+    lives_s = {"c1": 600, "c2": 7 * 86_400}
+    now_ms = store.clock.ms
+    calls = [store.open_call(name, until_ms=now_ms + s * 1000) for name, s in lives_s.items()]
+    assert store.park(claimed(store), *calls, wait_s=540)
+    for name, life_s in lives_s.items():
+        left_s = store.client.pttl(store.keys.call(name)) / 1000
+        assert -60 < left_s - life_s - parking.KEPT_S <= 0, name
 
 
 def test_0_1_sees_a_held_batch(store: Rig) -> None:

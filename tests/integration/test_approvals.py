@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 
 from assistant_queue import (
     AnswerLater,
@@ -24,7 +22,7 @@ from assistant_queue.core.flow import leaving
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Reply, ToolCalls, Turn
 from assistant_queue.testing.provider.script import Outcome
-from tests.conftest import PATIENCE_S, SERVERS, RedisServer
+from tests.conftest import PATIENCE_S, RedisServer
 from tests.integration.conftest import wait_until
 from tests.integration.steering_bot import PROVIDERS, add, backend, status_of
 
@@ -218,39 +216,3 @@ def test_a_bad_approval_is_an_error_at_the_decorator(one_redis: RedisServer, pre
                 @queue.tool(approval=approval)  # type: ignore[arg-type]
                 def refund(amount: int) -> str:
                     return str(amount)
-
-
-@pytest.mark.parametrize("protocol", PROVIDERS)
-def test_an_approval_outlives_a_restart_of_redis_and_every_worker(
-    protocol: str, tmp_path: Path, prefix: str, provider: StandInProvider
-) -> None:
-    provider.model = model
-    (server,) = [RedisServer(SERVERS.get("path") or SERVERS["wheel"], tmp_path)]
-    server.start()
-    options: dict[str, Any] = {
-        "redis_url": server.url,
-        "queue_prefix": prefix,
-        "openai_api_key": provider.api_key,
-        "openai_base_url": provider.base_url,
-        "message_delay": 0,
-        **backend(protocol, provider),
-    }
-    try:
-        with AssistantMessageQueue(**options) as queue:
-            first = Bot(queue)
-            queue.start_worker()
-            message_id, found = first.parked()
-        with redis.Redis.from_url(server.url) as client:
-            client.save()
-        server.stop()
-        server.start()
-        with AssistantMessageQueue(**options) as queue:
-            second = Bot(queue)
-            assert [one.call_id for one in queue.list_approvals()] == [found.call_id]
-            assert queue.approve(found.call_id)
-            queue.start_worker()
-            assert queue.wait_for_reply(message_id, PATIENCE_S) == "refunded 3 to ann\n7 left"
-            assert (len(first.refunds), len(second.refunds)) == (0, 1)
-            assert (first.looks, second.looks) == (1, 0)
-    finally:
-        server.stop()

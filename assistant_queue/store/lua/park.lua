@@ -1,12 +1,13 @@
 -- Event `park`: the holder releases the thread; its batch waits, at most for a given time, for
 -- answers to tool calls, or for its run to end at the provider.
 -- KEYS: thread due counters metrics approvals scheduled queue queues job events feed *calls
--- ARGV: now thread_id token seen wait_ms phase progress asked life_ms recheck_ms tick function origin
+-- ARGV: now thread_id token seen wait_ms phase progress asked kept_ms recheck_ms tick function origin
 --       stamp job_id events counts
 -- Returns {'ok', ms when it is due} or {'lost'}: nothing has changed
 --         {'taken'}: a call of another batch has the id of one of them; nothing has changed
 -- calls: the records of all calls that the batch waits for. asked: for each its id, ms until when it
--- is open, and the event that asks for an answer, a JSON list. life_ms: the life of a record.
+-- is open, and the event that asks for an answer, a JSON list. kept_ms: how much longer its record
+-- lives. The batch may be due before any of them expires.
 -- The batch is due at once if one of them was answered meanwhile, or if there is a wish to stop or to
 -- interrupt it that the caller does not know.
 --! include common wakeup events wish person park counts
@@ -27,7 +28,7 @@ for i, call in ipairs(asked) do
   if redis.call('EXISTS', rest_key(i)) == 0 then
     redis.call('HSET', rest_key(i), 'thread', arg.thread_id, 'batch', t.batch, 'at', ms(now),
       'until', ms(call[2]), 'ask', call[3])
-    redis.call('PEXPIRE', rest_key(i), arg.life_ms)
+    redis.call('PEXPIRE', rest_key(i), ms(math.max(call[2] - now, 0) + arg.kept_ms))
     redis.call('ZADD', key.approvals, ms(now), call[1])
     if is_watched() then
       publish('approval_requested',

@@ -49,7 +49,6 @@ def park(
         False if a call of another batch has the id of one of them: nothing was changed.
     """
     batch = lease.claimed.batch
-    wait_ms = to_ms(wait_s)
     asked = [[call.id, call.until_ms, call.ask(batch)] for call in calls]
     reply = yield namespace.call(
         "park",
@@ -57,11 +56,11 @@ def park(
         rest=[namespace.keys.call(call.id) for call in calls],
         token=lease.token,
         seen=seen or "",
-        wait_ms=wait_ms,
+        wait_ms=to_ms(wait_s),
         phase=phase.value,
         progress=progress.dump(),
         asked=json.dumps(asked, ensure_ascii=False),
-        life_ms=wait_ms + to_ms(KEPT_S),
+        kept_ms=to_ms(KEPT_S),
         counts=namespace.counted(lambda: measures.calls_asked(new)) if new else "",
     )
     word = text(reply[0])
