@@ -29,6 +29,7 @@ from assistant_queue.core.runs import RunAccepted, RunRequest
 from assistant_queue.core.settlements import Settlement, SettlementKind
 from assistant_queue.core.stored_rows import WaitRow
 from assistant_queue.core.wishes import Wish
+from assistant_queue.errors import RunExpired
 
 _K = SettlementKind
 WAYS = ("approved", "denied", "answered", "expired", "late")
@@ -221,6 +222,26 @@ def test_the_time_for_which_a_batch_is_parked_is_no_time_of_its_run() -> None:
     ending = lived(world)
     assert isinstance(ending, steps.Completed)
     assert world.clock.ms > world.batch.claimed_ms + 3000 * 1000
+
+
+@pytest.mark.parametrize("kind", PROTOCOLS)
+def test_a_call_that_outlived_the_run_s_time_gets_it_again(kind: str) -> None:
+    world = ParkedWorld(kind, "approved")
+    left: list[float] = []
+
+    def outlive_once(_: int, step: steps.Step, when: str) -> Exception | None:
+        if when == "after" or not (isinstance(step, steps.Answer) and step.approved):
+            return None
+        left.append(world.progress.deadline_ms - world.clock.ms)
+        if len(left) > 1:
+            return None
+        world.clock.advance(left[0] / 1000 + 1)
+        return RunExpired("too slow")
+
+    world.fault = outlive_once
+    assert isinstance(lived(world), steps.Completed)
+    assert min(left) > 0
+    assert len(left) == 2
 
 
 def test_a_run_is_ended_before_it_expires_and_the_next_reads_the_outputs() -> None:

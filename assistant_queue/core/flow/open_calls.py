@@ -159,7 +159,8 @@ def resume(ctx: BatchContext) -> ActionRequired | None:
     if progress.parked_ms and progress.deadline_ms:
         progress.deadline_ms += max(ctx.now_ms() - progress.parked_ms, 0)
     progress.parked_ms = 0
-    if not progress.deadline_ms:
+    if progress.deadline_ms <= ctx.now_ms():
+        # As for a run that is found to wait for outputs: the functions get the time of a run.
         ctx.new_deadline()
     if not progress.detached:
         ctx.unanswered = tuple(call.id for call in progress.asked.calls)
