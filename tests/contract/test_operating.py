@@ -20,10 +20,11 @@ from assistant_queue.store.ops import (
     takeovers,
 )
 from assistant_queue.store.ops.browsing import browse_failed, browse_threads, count_failed
+from assistant_queue.store.ops.event_log import ALL_THREADS, listen
 from assistant_queue.store.ops.operation_log import MOST, OperationRecord
 from assistant_queue.store.ops.searching import search
 from assistant_queue.store.ops.sweeping import sweep
-from tests.contract.store_rig import Rig
+from tests.contract.store_rig import ERROR, Rig
 
 T = TypeVar("T")
 NOW = datetime(2026, 3, 2, 12, 0, 5, tzinfo=UTC)
@@ -34,7 +35,8 @@ def noting(operation: Operation[T], words: set[str]) -> Operation[T]:
     try:
         step = next(operation)
         while True:
-            words |= {one.words[0] for one in (step if isinstance(step, list) else [step])}
+            calls = step if isinstance(step, list) else [step]
+            words |= {one.script.name if one.script else one.words[0] for one in calls}
             step = operation.send((yield step))
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]  # the operation's own
@@ -251,5 +253,59 @@ def test_a_search_reads_what_it_says_and_scans_nothing(store: Rig) -> None:
     cut = store.run(search(store.namespace, "e", 1))
     assert len(cut.hits) == 1
     assert cut.is_cut
-    assert words == {"HMGET", "HGET", "EXISTS", "ZRANGE", "LRANGE", "XREVRANGE"}
+    assert words == {"HMGET", "HGET", "EXISTS", "ZRANGE", "read_texts", "XREVRANGE"}
     store.run(sweep(store.namespace))
+
+
+def test_a_search_finds_a_text_however_it_is_written_and_stored(store: Rig) -> None:
+    store.run(listen(store.namespace, ALL_THREADS))
+    texts = {
+        "plain": "Where is the SOFA?",
+        "folded": "Die Stra\N{LATIN SMALL LETTER SHARP S}e",
+        "cased": "\N{CYRILLIC CAPITAL LETTER PE}\N{CYRILLIC SMALL LETTER ER}",
+        "quoted": 'say "a/b\\c"\tnow',
+    }
+    for name, said in texts.items():
+        store.add(f"waits {name}", None, said, delay_s=60)
+        store.add(f"fails {name}", None, said, delay_s=0)
+        store.bury(store.claim(f"fails {name}"))
+    needles = {
+        "plain": ["the sofa", "Sofa?"],
+        "folded": ["STRASSE", "stra\N{LATIN SMALL LETTER SHARP S}e"],
+        "cased": ["\N{CYRILLIC SMALL LETTER PE}\N{CYRILLIC CAPITAL LETTER ER}"],
+        "quoted": ['"A/B', "b\\C", '"\tn'],
+    }
+    for without_events in (False, True):
+        if without_events:
+            store.client.delete(store.keys.feed)
+        for name, wanted in needles.items():
+            for needle in wanted:
+                found = store.run(search(store.namespace, needle, 50))
+                assert {hit.thread_id for hit in found.hits} == {f"waits {name}", f"fails {name}"}
+                assert (found.waiting, found.failed) == (4, 4)
+                sources = {(hit.kind, hit.source) for hit in found.hits}
+                assert sources == {("text", "waiting"), ("text", "failed")}
+    found = store.run(search(store.namespace, "RUN_1", 50))
+    assert not found.hits
+    found = store.run(search(store.namespace, "run_1", 50))
+    assert {hit.kind for hit in found.hits} == {"run"}
+    found = store.run(search(store.namespace, ERROR.message, 50))
+    assert {hit.kind for hit in found.hits} == {"error"}
+
+
+def test_a_search_reads_a_bounded_part_of_long_messages_and_of_foreign_keys(
+    store: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assistant_queue.store.ops.searching._CHARS", 10_000)
+    monkeypatch.setattr("assistant_queue.store.ops.searching._AT_ONCE", 10)
+    for number in range(30):
+        store.add(f"t{number:02}", None, f"needle {'x' * 4000}", delay_s=60 + number)
+    found = store.run(search(store.namespace, "needle", 50))
+    assert found.waiting == 9, "three of each ten"
+    assert len(found.hits) == 9
+    store.client.delete(store.keys.pending("t00"), store.keys.thread("t01"))
+    store.client.set(store.keys.pending("t00"), "needle")
+    store.client.set(store.keys.thread("t01"), "needle")
+    found = store.run(search(store.namespace, "needle", 50))
+    assert {"t01", "t02"} <= {hit.thread_id for hit in found.hits}
+    assert store.client.get(store.keys.pending("t00")) == b"needle", "a search repairs nothing"

@@ -69,7 +69,7 @@ def failed_rows(namespace: Namespace, ids: Sequence[str]) -> Operation[list[Fail
     )
     # A record that cannot be read is listed, too: it has messages, and an operator has to decide.
     return [
-        _row(namespace, batch_id, ["", "", ""] if record is None else texts(record))
+        failed_row(namespace, batch_id, ["", "", ""] if record is None else texts(record))
         for batch_id, record in zip(ids, records, strict=True)
         if record is None or record[0]
     ]
@@ -85,7 +85,8 @@ def _sorted_set(namespace: Namespace, call: Call) -> Operation[Any]:
         return (yield call)
 
 
-def _row(namespace: Namespace, batch_id: str, record: list[str]) -> FailedBatch:
+def failed_row(namespace: Namespace, batch_id: str, record: Sequence[str]) -> FailedBatch:
+    """Return a failed batch by its record's thread, failure and time."""
     try:
         with reading(namespace.keys.record(batch_id)):
             return _failed_batch(batch_id, record)
@@ -112,15 +113,15 @@ def read_failed(namespace: Namespace, batch_id: str) -> Operation[FailedBatch]:
         [plain("HMGET", namespace.keys.record(batch_id), "thread", "failure", "failed_at", "state")]
     )
     if found is None:
-        return _row(namespace, batch_id, ["", "", ""])
+        return failed_row(namespace, batch_id, ["", "", ""])
     record = texts(found)
     # A reply that was not delivered has a failure, and its batch is completed.
     if record[3] != "failed" and not (record[3] == "completed" and record[1]):
         raise BatchNotFound(_gone(batch_id))
-    return _row(namespace, batch_id, record)
+    return failed_row(namespace, batch_id, record)
 
 
-def _failed_batch(batch_id: str, record: list[str]) -> FailedBatch:
+def _failed_batch(batch_id: str, record: Sequence[str]) -> FailedBatch:
     failure: dict[str, Any] = json.loads(record[1])
     return FailedBatch(
         batch_id=batch_id,
