@@ -296,8 +296,8 @@ def test_a_search_finds_a_text_however_it_is_written_and_stored(store: Rig) -> N
 def test_a_search_reads_a_bounded_part_of_long_messages_and_of_foreign_keys(
     store: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assistant_queue.store.ops.searching._CHARS", 10_000)
-    monkeypatch.setattr("assistant_queue.store.ops.searching._AT_ONCE", 10)
+    monkeypatch.setattr("assistant_queue.store.ops.text_reading._CHARS", 10_000)
+    monkeypatch.setattr("assistant_queue.store.ops.text_reading._AT_ONCE", 10)
     for number in range(30):
         store.add(f"t{number:02}", None, f"needle {'x' * 4000}", delay_s=60 + number)
     found = store.run(search(store.namespace, "needle", 50))

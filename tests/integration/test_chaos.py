@@ -103,6 +103,7 @@ def test_a_moment_of_stops_and_interrupts_answers_or_cancels_each_message_once(
         kill_every=2,
         restart_every=4,
         steering=True,
+        audit="sqlite" if protocol == "responses" else "",
         threads=8,
         drain=120,
     )
@@ -111,6 +112,9 @@ def test_a_moment_of_stops_and_interrupts_answers_or_cancels_each_message_once(
     assert outcome.steering is not None
     assert outcome.steering.answered > 5, table(outcome)
     assert outcome.steering.answered + outcome.steering.cancelled == outcome.verdict.sent
+    if settings.audit:
+        assert outcome.audit is not None
+        assert outcome.audit.rows >= outcome.steering.answered, table(outcome)
 
 
 def test_a_plan_with_stops_and_interrupts_leaves_the_rest_as_it_was() -> None:

@@ -49,3 +49,25 @@ def test_rows_that_are_wrong(rows: list[AuditRow], says: str) -> None:
 def test_what_is_lost_or_left_is_no_audit() -> None:
     details = judge_audit(RIGHT, LOG, (), lost=2, left=1).details
     assert details == ("audit: 2 batches were lost", "audit: 1 entries were never written")
+
+
+def test_messages_that_were_stopped_removed_or_edited() -> None:
+    log = [sent("kept"), sent("stopped"), sent("removed"), sent("edited")]
+    texts = {"edited": "better"}
+    rows = [row("kept"), row("stopped", "stopped"), row("edited", text="better")]
+    rows += [row("edited", "interrupted", text="edited"), row("kept", "interrupted")]
+
+    def judged(more: list[AuditRow], cancelled: set[str]) -> tuple[str, ...]:
+        found = judge_audit(
+            [*rows, *more], log, (), lost=0, left=0, cancelled=cancelled, new_texts=texts
+        )
+        assert found.once == 4 - sum("is in" in detail for detail in found.details)
+        return found.details
+
+    assert judged([], {"stopped", "removed"}) == ()
+    assert judged([row("stopped")], {"stopped", "removed"}) == (
+        "audit: 'stopped' of t is in ['completed']",
+    )
+    assert judged([], {"removed"}) == ("audit: 'stopped' of t is in []",)
+    other = [row("edited", "failed", text="worse")]
+    assert judged(other, {"stopped", "removed"}) == ("audit: 'edited' has another text or thread",)

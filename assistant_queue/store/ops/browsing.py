@@ -5,22 +5,28 @@ A page reads at most `BUDGET` entries however few of them match a filter, and sa
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from assistant_queue.errors import BatchNotFound
 from assistant_queue.models import FailedBatch, ThreadStatus
-from assistant_queue.store.calls import Namespace, Operation, each, plain, text, texts
+from assistant_queue.store.calls import Namespace, Operation, each, plain, texts
 from assistant_queue.store.ops import paused_threads
 from assistant_queue.store.ops.failures import failed_rows
+from assistant_queue.store.ops.message_records import state_of
 from assistant_queue.store.ops.sweeping import scored
+from assistant_queue.store.ops.text_reading import Wanted, read_every
 from assistant_queue.store.ops.thread_lists import STUCK_MS, read_threads
-from assistant_queue.store.quarantine import without
+from assistant_queue.store.quarantine import CORRUPT, without
 
 BUDGET = 1000
 """Entries that one page reads. Chosen: some ten milliseconds of Redis' time."""
 _CHUNK = 500
+_STATES = frozenset({"pending", "active", "retrying", "held", "parked"})
+"""States that a thread's record names."""
 COUNTED = 5000
 """Newest failed batches that are counted by reason. Chosen: as `BUDGET`, read less often."""
 
@@ -73,7 +79,9 @@ def browse_threads(
                 name for name, due_ms in pairs if state != "stuck" or due_ms <= now_ms - STUCK_MS
             ]
             is_over = len(pairs) < size or (state == "stuck" and len(ids) < len(pairs))
-        rows = yield from read_threads(namespace, ids)
+        rows = yield from read_threads(
+            namespace, (yield from _in_state(namespace, ids, state)) if state in _STATES else ids
+        )
         by_id = {row.thread_id: row for row in rows if _matches(row, state)}
         for place, thread_id in enumerate(ids):
             if thread_id in by_id:
@@ -90,6 +98,15 @@ def browse_threads(
         read=min(start - after, max(int(total or 0) - after, 0)),
         total=int(total or 0),
     )
+
+
+def _in_state(namespace: Namespace, ids: list[str], state: str | None) -> Operation[list[str]]:
+    """Return the threads in a state: of few threads more than that is read."""
+    wanted = Wanted(
+        ids=ids, record=namespace.keys.thread, fields=("state", "until", "parked", "last")
+    )
+    found = yield from read_every(namespace, wanted)
+    return [one.id for one in found if one.fields is None or state_of(*one.fields) == state]
 
 
 def _matches(row: ThreadStatus, state: str | None) -> bool:
@@ -188,19 +205,38 @@ def count_failed(namespace: Namespace) -> Operation[FailedCounts]:
     counts: Counter[str] = Counter()
     start = 0
     while start < min(COUNTED, int(total or 0)):
-        rows, ids = yield from _failed_at(namespace, start, _CHUNK)
-        counts.update(row.reason for row in rows)
+        ids, good = yield from _ids_at(namespace, start, _CHUNK)
+        wanted = Wanted(ids=good, record=namespace.keys.record, fields=("thread", "failure"))
+        for one in (yield from read_every(namespace, wanted)):
+            if one.fields is None or one.fields[0]:  # else it has left the list meanwhile
+                counts[_reason_of(one.fields)] += 1
         if not ids:
             break
         start += len(ids)
     return FailedCounts(by_reason=dict(counts), counted=start, total=int(total or 0))
 
 
+def _reason_of(fields: Sequence[str] | None) -> str:
+    """Return the reason in a record's thread and failure, without reading more of it."""
+    with suppress(ValueError, TypeError, KeyError, RecursionError):
+        reason = json.loads((fields or ("", ""))[1])["reason"]
+        if isinstance(reason, str):
+            return reason
+    return CORRUPT
+
+
 def _failed_at(
     namespace: Namespace, start: int, count: int
 ) -> Operation[tuple[list[FailedBatch], Sequence[str]]]:
+    ids, good = yield from _ids_at(namespace, start, count)
+    return (yield from failed_rows(namespace, good)), ids
+
+
+def _ids_at(
+    namespace: Namespace, start: int, count: int
+) -> Operation[tuple[Sequence[str], Sequence[str]]]:
+    """Return a part of the failed list, newest first, and those of it that can name a batch."""
     key = namespace.keys.failed
     (reply,) = yield from each([plain("ZRANGE", key, start, start + count - 1, "REV")])
-    ids = [text(one) for one in reply or []]
-    good = yield from without(key, texts(ids))
-    return (yield from failed_rows(namespace, good)), ids
+    ids = texts(reply or [])
+    return ids, (yield from without(key, ids))

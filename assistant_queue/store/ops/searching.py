@@ -16,7 +16,7 @@ from assistant_queue import events as models
 from assistant_queue.core.account import time_of
 from assistant_queue.core.excerpts import excerpt
 from assistant_queue.errors import StoreError
-from assistant_queue.models import FailedBatch, Message
+from assistant_queue.models import Message
 from assistant_queue.store.calls import (
     Call,
     Namespace,
@@ -31,6 +31,7 @@ from assistant_queue.store.keys import Keys
 from assistant_queue.store.message_codec import unpack_labels, unpack_readable
 from assistant_queue.store.ops.event_log import ALL_THREADS, parse
 from assistant_queue.store.ops.failures import failed_row
+from assistant_queue.store.ops.text_reading import Found, Wanted, read_first
 
 HitKind = Literal["thread", "message", "batch", "run", "author", "text", "reply", "error"]
 HitSource = Literal["key", "recent", "waiting", "failed", "audit"]
@@ -49,12 +50,6 @@ _SIEVED = 100
 """Events that are searched as one text, before each of them is. Chosen: halves the time."""
 _MESSAGES = 50
 """Messages of one list that are searched. Chosen: a thread's list may hold thousands."""
-_AT_ONCE = 100
-"""Threads or batches of one command. Chosen: a millisecond of Redis' time."""
-_CHARS = 1_000_000
-"""Bytes that one command reads at most, and one message more. Chosen: as above."""
-_OF_THREAD = ("batch", "progress", "")
-_OF_BATCH = ("thread", "failure", "failed_at")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,13 +177,27 @@ def search(namespace: Namespace, needle: str, most: int) -> Operation[Searched]:
         for name in names:
             if hits.has(name):
                 hits.add(SearchHit(kind="thread", thread_id=name, source="waiting"))
-    waiting = list(dict.fromkeys(names))[:WAITING]
-    batches = _ids(failed)
-    of_waiting, of_failed = yield from _read_texts(namespace, waiting, batches)
-    for name, entries, (batch_id, progress, _) in of_waiting:
-        _add_waiting(name, entries, batch_id, progress, hits)
-    for batch_id, entries, record in of_failed:
-        _add_failed(failed_row(namespace, batch_id, record), record, entries, hits)
+    of_waiting, of_failed = yield from read_first(
+        namespace,
+        Wanted(
+            ids=list(dict.fromkeys(names))[:WAITING],
+            record=keys.thread,
+            fields=("batch", "progress"),
+            lists=(keys.pending, keys.frozen),
+            most=_MESSAGES,
+        ),
+        Wanted(
+            ids=_ids(failed),
+            record=keys.record,
+            fields=("thread", "failure", "failed_at"),
+            lists=(keys.dead,),
+            most=_MESSAGES,
+        ),
+    )
+    for one in of_waiting:
+        _add_waiting(one, hits)
+    for one in of_failed:
+        _add_failed(namespace, one, hits)
     events, since = yield from _in_events(namespace, hits)
     return Searched(
         hits=tuple(hits.found.values()),
@@ -244,65 +253,24 @@ def _add_named(replies: Sequence[Any], hits: _Hits) -> None:
         )
 
 
-_Place = tuple[str, list[str], list[str]]
-"""A thread or a batch: its id, the entries of its lists, and fields of its hash."""
-
-
-def _read_texts(
-    namespace: Namespace, threads: Sequence[str], batches: Sequence[str]
-) -> Operation[tuple[list[_Place], list[_Place]]]:
-    """Return what is stored of threads and of batches, in one round trip of a few commands."""
-    keys = namespace.keys
-    calls = []
-    parts: list[tuple[list[_Place], Sequence[str]]] = []
-    found: tuple[list[_Place], list[_Place]] = [], []
-    for into, ids, names, places in (
-        (found[0], threads, _OF_THREAD, (keys.pending, keys.frozen, keys.thread)),
-        (found[1], batches, _OF_BATCH, (keys.dead, keys.record)),
-    ):
-        for start in range(0, len(ids), _AT_ONCE):
-            part = ids[start : start + _AT_ONCE]
-            parts.append((into, part))
-            calls.append(
-                namespace.call(
-                    "read_texts",
-                    rest=[key_of(one) for one in part for key_of in places],
-                    lists=len(places) - 1,
-                    most=_MESSAGES,
-                    chars=_CHARS,
-                    first=names[0],
-                    second=names[1],
-                    third=names[2],
-                )
-            )
-    for (into, part), reply in zip(parts, (yield from each_or_error(calls)), strict=True):
-        rows = [] if isinstance(reply, StoreError) else reply
-        into += [
-            (one, texts(entries), texts(values) or ["", "", ""])
-            for one, (entries, values) in zip(part, rows, strict=False)
-        ]
-    return found
-
-
-def _add_waiting(
-    name: str, entries: Sequence[str], batch_id: str, progress: str, hits: _Hits
-) -> None:
+def _add_waiting(found: Found, hits: _Hits) -> None:
+    batch_id, progress = found.fields or ["", ""]
     if batch_id and f'"{hits.needle}"' in progress:
         run = SearchHit(
-            kind="run", thread_id=name, source="waiting", batch_id=batch_id, run_id=hits.needle
+            kind="run", thread_id=found.id, source="waiting", batch_id=batch_id, run_id=hits.needle
         )
         hits.add(run)
-    for message in _messages(entries, hits):
-        hit = hits.of_message(name, message, "waiting")
+    for message in _messages(found.entries, hits):
+        hit = hits.of_message(found.id, message, "waiting")
         if hit is not None:
             hits.add(hit)
 
 
-def _add_failed(
-    row: FailedBatch, record: Sequence[str], entries: Sequence[str], hits: _Hits
-) -> None:
-    if not hits.may_have([*record, *entries]):
+def _add_failed(namespace: Namespace, found: Found, hits: _Hits) -> None:
+    record = found.fields or ["", "", ""]
+    if not hits.may_have([*record, *found.entries]):
         return
+    row = failed_row(namespace, found.id, record)
     base = SearchHit(
         kind="run",
         thread_id=row.thread_id,
@@ -318,7 +286,7 @@ def _add_failed(
     elif hits.has(row.error.code) or hits.has(row.error.message):
         said = f"{row.error.code}: {row.error.message}"
         hits.add(replace(base, kind="error", excerpt=excerpt(said, hits.needle)))
-    for message in _messages(entries, hits):
+    for message in _messages(found.entries, hits):
         hit = hits.of_message(row.thread_id, message, "failed")
         if hit is not None:
             hits.add(replace(hit, batch_id=row.batch_id))

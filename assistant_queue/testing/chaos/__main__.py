@@ -70,10 +70,9 @@ def _conflict_in(settings: ChaosSettings) -> str | None:
         or settings.platform_every
         or settings.truncate_every
         or settings.fail_over_every
-        or settings.audit
     ):
         return (
-            "--steering has a judge of its own: not with --said-every, --platform-every, --audit, "
+            "--steering has a judge of its own: not with --said-every, --platform-every, "
             "--truncate-every or --fail-over-every"
         )
     return None

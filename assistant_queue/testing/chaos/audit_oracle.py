@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from assistant_queue.testing.chaos.oracle import Sent
 
@@ -27,7 +28,7 @@ class AuditVerdict:
 
     Attributes:
         rows: Rows of messages.
-        once: Messages that are in one batch that ended well.
+        once: Messages that are in one batch that ended well; cancelled ones that are in none.
         details: One line for each finding.
     """
 
@@ -37,12 +38,19 @@ class AuditVerdict:
 
     @property
     def holds(self) -> bool:
-        """Whether each message is in the batch that answered it, and in no other."""
+        """Whether each message is in the batch that answered it, and in no other that answered."""
         return not self.details
 
 
 def judge_audit(
-    rows: Sequence[AuditRow], sent: Sequence[Sent], failed: Collection[str], *, lost: int, left: int
+    rows: Sequence[AuditRow],
+    sent: Sequence[Sent],
+    failed: Collection[str],
+    *,
+    lost: int,
+    left: int,
+    cancelled: Collection[str] = frozenset(),
+    new_texts: Mapping[str, str] = MappingProxyType({}),
 ) -> AuditVerdict:
     """Compare.
 
@@ -52,6 +60,8 @@ def judge_audit(
         failed: Ids of messages in the failed list, for whatever reason.
         lost: Batches for which the spool had no room.
         left: Entries that are still in the spool.
+        cancelled: Ids of messages that the queue has as cancelled: by a stop, or by their removal.
+        new_texts: By message id, for those that were edited, or may have been.
     """
     found: defaultdict[str, list[AuditRow]] = defaultdict(list)
     for row in rows:
@@ -65,10 +75,12 @@ def judge_audit(
             continue  # it may have been answered before, in a batch of which the end was not known
         mine = found[message.message_id]
         ended = [row.outcome for row in mine if row.outcome in _ENDED_WELL]
-        once += len(ended) == 1
-        if len(ended) != 1 and (message.is_sure or mine):
+        wanted = 0 if message.message_id in cancelled else 1
+        once += len(ended) == wanted
+        if len(ended) != wanted and (message.is_sure or mine):
             details.append(f"audit: {message.message_id!r} of {message.thread} is in {ended}")
-        if any((row.thread, row.text) != (message.thread, message.text) for row in mine):
+        texts = {message.text, new_texts.get(message.message_id, message.text)}
+        if any(row.thread != message.thread or row.text not in texts for row in mine):
             details.append(f"audit: {message.message_id!r} has another text or thread")
     return AuditVerdict(rows=len(rows), once=once, details=tuple(details))
 

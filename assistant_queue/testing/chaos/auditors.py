@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.store.ops.audit_spool import read_spool
 from assistant_queue.testing.chaos.audit_oracle import AuditRow, AuditVerdict, judge_audit
-from assistant_queue.testing.chaos.oracle import Sent
+from assistant_queue.testing.chaos.producers import Producers
+from assistant_queue.testing.chaos.steering_hearing import fates_of
 
 _PATIENCE_S = 60.0
 _TICK_S = 0.1
@@ -27,7 +28,7 @@ def address_of(given: str, directory: Path) -> str:
 
 
 def hear_audit(
-    queue: AssistantMessageQueue, sent: Sequence[Sent], url: str, failed: Collection[str]
+    queue: AssistantMessageQueue, producers: Producers, url: str, failed: Collection[str]
 ) -> AuditVerdict:
     """Wait until the spool is empty, and judge."""
     import sqlalchemy as sa
@@ -48,4 +49,19 @@ def hear_audit(
     with sink.engine.connect() as connection:
         rows = [AuditRow(*row) for row in connection.execute(wanted.where(of_batch))]
     sink.close()
-    return judge_audit(rows, sent, failed, lost=spool.lost, left=spool.waiting)
+    sent = producers.sent
+    # Only a message that a stop or a removal was asked for can have been cancelled.
+    fates = (
+        fates_of(queue, [message.message_id for message in sent])
+        if producers.halts or producers.revisions
+        else {}
+    )
+    return judge_audit(
+        rows,
+        sent,
+        failed,
+        lost=spool.lost,
+        left=spool.waiting,
+        cancelled={one for one, fate in fates.items() if fate.status == "cancelled"},
+        new_texts={one.message_id: one.text for one in producers.revisions if one.text is not None},
+    )

@@ -247,9 +247,7 @@ def run(
             journals=None if moments else hear_journals(queue, producers, provider),
             audit=None
             if moments or not settings.audit
-            else hear_audit(
-                queue, producers.sent, environment[AUDIT_VARIABLE], failed_messages(queue)
-            ),
+            else hear_audit(queue, producers, environment[AUDIT_VARIABLE], failed_messages(queue)),
         )
 
 
