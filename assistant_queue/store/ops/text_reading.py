@@ -24,7 +24,7 @@ KeyOf = Callable[[str], str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What is read of each thread or batch.
+    """The parts of each thread or batch that are read.
 
     Attributes:
         ids: Their ids.
@@ -43,7 +43,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was read of one.
+    """The parts of one that were read.
 
     Attributes:
         id: The thread or the batch.
