@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -66,6 +67,7 @@ from assistant_queue.store.ops.takeovers import TAKEOVER
 from assistant_queue.store.rq_jobs import RqJob
 from assistant_queue.store.transport.stores import SyncStore
 from assistant_queue.testing.fake_clock import FakeClock
+from tests.contract.store_copy import Copy
 
 T = TypeVar("T")
 
@@ -122,7 +124,7 @@ class Rig:
     """The store, and the actions of producers, workers, RQ and an operator."""
 
     def __init__(self, client: redis.Redis, prefix: str) -> None:
-        self.client = client
+        self.client: Any = client
         self.prefix = prefix
         self.clock = FakeClock()
         self.namespace = Namespace(prefix, self.clock)
@@ -728,18 +730,30 @@ class Rig:
 
     # --- what stands in the keys ------------------------------------------------------------------
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Read the keys as they stand now, for one round trip; nothing may write meanwhile."""
+        client = self.client
+        if isinstance(client, Copy):
+            yield
+            return
+        self.client = Copy(client, f"{self.prefix}:*", "rq:*")
+        try:
+            yield
+        finally:
+            self.client = client
+
     def all_keys(self) -> list[str]:
         """Return every key of the queue, except for the records of calls that are over."""
         memory = self.keys.over("")
-        return sorted(
-            key
-            for key in map(text, self.client.scan_iter(f"{self.keys.prefix}:*", count=1000))
-            if not key.startswith(memory)
-        )
+        return [key for key in self._keys(f"{self.keys.prefix}:") if not key.startswith(memory)]
+
+    def _keys(self, start: str) -> list[str]:
+        return sorted(map(text, self.client.scan_iter(f"{start}*", count=1000)))
 
     def threads(self) -> list[str]:
-        start = f"{self.keys.prefix}:thread:"
-        return [key.removeprefix(start) for key in self.all_keys() if key.startswith(start)]
+        start = self.keys.thread("")
+        return [key.removeprefix(start) for key in self._keys(start)]
 
     def hash(self, key: str) -> dict[str, str]:
         return {text(name): text(value) for name, value in self.client.hgetall(key).items()}
@@ -835,15 +849,18 @@ class Rig:
                 assert frozen == 0, f"{thread}: {frozen} messages are frozen in no batch"
         for batch_id in self.client.zrange(self.keys.failed, 0, -1):
             counted["failed"] += len(self.ids(self.keys.dead(text(batch_id))))
-        for key in self.all_keys():
-            if key.startswith(f"{self.keys.prefix}:batch:"):
-                record = self.hash(key)
-                if record.get("state") == "completed":
-                    counted["completed"] += json.loads(record["result"])["messages_processed"]
+        for key in self._keys(self.keys.record("")):
+            record = self.hash(key)
+            if record.get("state") == "completed":
+                counted["completed"] += json.loads(record["result"])["messages_processed"]
         return counted if counted["parked"] else without_parked(counted)
 
     def snapshot(self) -> dict[str, Any]:
         """Everything there is, to see that nothing has changed."""
+        with self.reading():
+            return self._snapshot()
+
+    def _snapshot(self) -> dict[str, Any]:
         keys = [
             *self.all_keys(),
             wakeups.queue_key(self.prefix),
@@ -862,6 +879,10 @@ class Rig:
 
     def check(self) -> None:
         """Assert the invariants that hold after every script."""
+        with self.reading():
+            self._check()
+
+    def _check(self) -> None:
         assert not self.client.exists(self.keys.quarantine), (
             f"sound keys were quarantined: {self.client.zrange(self.keys.quarantine, 0, -1)}"
         )
@@ -933,7 +954,9 @@ class Rig:
 
 
 def text(reply: Any) -> str:
-    return reply.decode() if isinstance(reply, bytes) else str(reply)
+    if reply.__class__ is bytes:
+        return reply.decode()
+    return reply if reply.__class__ is str else str(reply)
 
 
 def without_parked(counters: dict[str, int]) -> dict[str, int]:

@@ -1116,6 +1116,8 @@ class StoreMachine(RuleBasedStateMachine):
         _, lease, model, held = self._lease(pick)
         batch_id = lease.claimed.batch.id
         ids = [f"{batch_id}-{number}" for number in range(count)]
+        # A round waits for all of its open calls, each time.
+        ids += [one for one, state in model.calls.items() if state == "open" and one not in ids]
         calls = [self.rig.open_call(one) for one in ids if model.calls.get(one) != "closed"]
         new = [call.id for call in calls if call.id not in model.calls]
         if not held and model.token is None and model.last == lease.token:
@@ -1605,8 +1607,16 @@ class StoreMachine(RuleBasedStateMachine):
             self.completed += ids
         self.rig.finish(lease)
 
+    def check_invariants(self, *args: Any) -> None:
+        with self.rig.reading():
+            super().check_invariants(*args)
+
     def look(self) -> None:
         """Every invariant."""
+        with self.rig.reading():
+            self._look()
+
+    def _look(self) -> None:
         self.every_message_is_in_its_one_place_and_in_order()
         self.every_thread_is_in_its_state_and_has_at_most_one_holder()
         self.each_batch_that_ended_left_one_entry_in_order()
