@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from assistant_queue.approvals import Approval, ApprovalKind
+from assistant_queue.approvals import Approval, ApprovalKind, ApprovalLinks
 from assistant_queue.client.queue import AssistantMessageQueue
 from assistant_queue.deprecated import MODULES, install
 from assistant_queue.errors import (
@@ -124,6 +124,7 @@ __all__ = [
     "AnswerLater",
     "Approval",
     "ApprovalKind",
+    "ApprovalLinks",
     "ApprovalNotFound",
     "AssistantMessageQueue",
     "AssistantQueueError",

@@ -42,3 +42,18 @@ class Approval:
     requested_at: datetime
     expires_at: datetime
     kind: ApprovalKind = "approval"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalLinks:
+    """Two addresses that settle a tool call without a login; each is a secret.
+
+    Attributes:
+        approve: The page with the button that approves the call.
+        deny: The page with the button that denies it.
+        expires_at: When both expire; aware, UTC.
+    """
+
+    approve: str
+    deny: str
+    expires_at: datetime

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from assistant_queue.approvals import Approval
-from assistant_queue.client import approval_calls
+from assistant_queue.approvals import Approval, ApprovalLinks
+from assistant_queue.client import approval_calls, approval_links
 from assistant_queue.client.queue_core import QueueCore
 from assistant_queue.config import Config
 from assistant_queue.store.transport.stores import AsyncStore, SyncStore
@@ -96,6 +96,43 @@ class ApprovalMethods:
         """
         return self._store.run(approval_calls.answer_tool(self.core.namespace, call_id, output, by))
 
+    def approval_links(
+        self,
+        call_id: str,
+        *,
+        base_url: str,
+        by: str | None = None,
+        expires_in: float | None = None,
+    ) -> ApprovalLinks:
+        """Return two addresses that approve and deny a call without a login, for a mail or a chat.
+
+        Each opens a page of the HTTP service with the question and one button; opening it changes
+        nothing. The first answer counts, wherever it is given. A link is a permission.
+
+        Args:
+            call_id: `Approval.call_id`.
+            base_url: Address of the service, with the path of a proxy: `https://chat.example.com`;
+                of `create_router` in your own app, with its prefix.
+            by: The name that is kept of an answer by these links, signed in them.
+            expires_in: Seconds for which they are valid; None for as long as the call is open, which
+                is the most.
+
+        Raises:
+            ApprovalNotFound: There is no such open call.
+            InvalidArgument: An argument is wrong, or the call waits for an output.
+            ConfigurationError: There is no `approval_secret`.
+        """
+        return self._store.run(
+            approval_links.make_links(
+                self.core.namespace,
+                self.config,
+                call_id,
+                base_url,
+                by=by,
+                expires_in=expires_in,
+            )
+        )
+
 
 class AsyncApprovalMethods:
     """Approvals, for asyncio; docs/approvals.md shows them."""
@@ -181,4 +218,41 @@ class AsyncApprovalMethods:
         """
         return await self._store.run(
             approval_calls.answer_tool(self.core.namespace, call_id, output, by)
+        )
+
+    async def approval_links(
+        self,
+        call_id: str,
+        *,
+        base_url: str,
+        by: str | None = None,
+        expires_in: float | None = None,
+    ) -> ApprovalLinks:
+        """Return two addresses that approve and deny a call without a login, for a mail or a chat.
+
+        Each opens a page of the HTTP service with the question and one button; opening it changes
+        nothing. The first answer counts, wherever it is given. A link is a permission.
+
+        Args:
+            call_id: `Approval.call_id`.
+            base_url: Address of the service, with the path of a proxy: `https://chat.example.com`;
+                of `create_router` in your own app, with its prefix.
+            by: The name that is kept of an answer by these links, signed in them.
+            expires_in: Seconds for which they are valid; None for as long as the call is open, which
+                is the most.
+
+        Raises:
+            ApprovalNotFound: There is no such open call.
+            InvalidArgument: An argument is wrong, or the call waits for an output.
+            ConfigurationError: There is no `approval_secret`.
+        """
+        return await self._store.run(
+            approval_links.make_links(
+                self.core.namespace,
+                self.config,
+                call_id,
+                base_url,
+                by=by,
+                expires_in=expires_in,
+            )
         )

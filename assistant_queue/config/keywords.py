@@ -113,6 +113,10 @@ class Options(TypedDict, total=False):
     approval_timeout: float
     """Time for which a tool call waits for an approval, or for `answer_tool`; then it is denied.
     Default: 86400.0 s. Environment: ASSISTANT_QUEUE_APPROVAL_TIMEOUT. Used by: worker."""
+    approval_secret: str | Sequence[str] | None
+    """Secret that signs links which approve and deny without a login, of at least 16 characters; of
+    several the first signs, and links signed by any are taken. Default: None. Environment:
+    ASSISTANT_QUEUE_APPROVAL_SECRET. Used by: producer."""
     on_stop: Literal["remember", "forget"]
     """The conversation is given what it does not hold of a stopped batch, texts and partial answer,
     or not. Default: 'remember'. Environment: ASSISTANT_QUEUE_ON_STOP. Used by: worker."""

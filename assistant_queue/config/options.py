@@ -57,6 +57,9 @@ GRACE_MARGIN_S = 5.0
 """Seconds beyond `request_timeout` before the provider is asked about an ambiguous batch.
 Source: docs/reliability.md."""
 
+MIN_SECRET = 16
+"""Characters of a secret that signs. Chosen: 96 bits of base64; `secrets.token_urlsafe(32)` has 43."""
+
 MAX_SECONDS = 1e9
 """The longest time of an option. Chosen: three decades are enough, and a date that far is valid in
 Python, in Redis and in the operating system."""
@@ -297,6 +300,12 @@ class Config(BaseSettings):
         "time for which a tool call waits for an approval, or for `answer_tool`; then it is denied",
         where="worker",
         unit="s",
+    )
+    approval_secret: SecretStr | tuple[SecretStr, ...] | None = _option(
+        None,
+        "secret that signs links which approve and deny without a login, of at least 16 characters; "
+        "of several the first signs, and links signed by any are taken",
+        where="producer",
     )
     on_stop: Literal["remember", "forget"] = _option(
         "remember",
@@ -568,6 +577,23 @@ class Config(BaseSettings):
             raise ValueError(msg)
         return value
 
+    @field_validator("approval_secret", mode="before")
+    @classmethod
+    def _long_secrets(cls, value: Any) -> Any:
+        given = list(value) if isinstance(value, list | tuple) else [value]
+        if value is None:
+            return value
+        plain = [one.get_secret_value() if isinstance(one, SecretStr) else one for one in given]
+        if not plain or not all(
+            isinstance(one, str) and len(one.strip()) >= MIN_SECRET for one in plain
+        ):
+            msg = (
+                f"must be a secret of at least {MIN_SECRET} characters, such as of "
+                "secrets.token_urlsafe(32), or a list of them"
+            )
+            raise ValueError(msg)
+        return value
+
     @field_validator("openai_base_url")
     @classmethod
     def _an_address(cls, value: str | None) -> str | None:
@@ -733,6 +759,16 @@ class Config(BaseSettings):
         self._toolbox.reserved = names_in(self.tools)
         if self.webhook_secret is not None:
             remember(self.webhook_secret.get_secret_value())
+        for secret in self.approval_secrets:
+            remember(secret)
+
+    @property
+    def approval_secrets(self) -> tuple[str, ...]:
+        """Secrets of links that approve and deny: the first signs. Empty: there are no links."""
+        found = self.approval_secret or ()
+        return tuple(
+            one.get_secret_value() for one in (found if isinstance(found, tuple) else (found,))
+        )
 
     @property
     def toolbox(self) -> Toolbox:

@@ -410,6 +410,7 @@ BAD_VALUES: dict[str, list[Any]] = {
     "run_mode": ["foreground", "", None, True],
     "poll_rate": [0, -1, None, math.inf, math.nan, "often", True],
     "webhook_secret": [5, True, "", "  "],
+    "approval_secret": [5, True, "", "  ", "too short", [], ["x" * 16, 5], {"a": "x" * 16}],
     "callback_timeout": [0, -1, None, math.inf, True],
     "log_tracebacks": [None, 2, "perhaps", [True]],
     "metrics": [None, 2, "some", [True]],

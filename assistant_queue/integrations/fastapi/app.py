@@ -16,6 +16,7 @@ from assistant_queue.client.async_queue import AsyncAssistantMessageQueue
 from assistant_queue.client.queue import AssistantMessageQueue
 from assistant_queue.integrations.fastapi import (
     approval_routes,
+    link_routes,
     message_routes,
     metrics_routes,
     operation_routes,
@@ -94,6 +95,7 @@ def router_of(service: Service) -> APIRouter:
         run_routes,
         stream_routes,
         approval_routes,
+        link_routes,
         operator_routes,
         operation_routes,
         metrics_routes,
@@ -151,6 +153,7 @@ def app_of(service: Service, *, page: bool, assistant_name: str, root_path: str 
     app.include_router(router, prefix=API)
     root = APIRouter(route_class=route_class(service))
     metrics_routes.add_routes(root, service, is_in_document=False)
+    link_routes.add_routes(root, service, is_in_document=False)
     app.include_router(root)
     _add_document(app)
 

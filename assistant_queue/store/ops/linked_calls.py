@@ -1,0 +1,112 @@
+"""Reading of one tool call for its links: what is asked, or how it was settled."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+from assistant_queue.approvals import Approval
+from assistant_queue.core.batch_records import load_records
+from assistant_queue.core.settlements import Settlement, approval_of, public_id
+from assistant_queue.errors import NotPermitted
+from assistant_queue.store.calls import (
+    Namespace,
+    Operation,
+    each,
+    plain,
+    reading,
+    text,
+    texts,
+    whole_number,
+)
+from assistant_queue.store.ops.journal import read_entries
+
+_FIELDS = ("thread", "batch", "ask", "at", "until", "verdict", "settled")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkedCall:
+    """A tool call, as a link finds it.
+
+    Attributes:
+        asked: What is asked; None once its texts are removed.
+        is_open: It waits for an answer.
+        verdict: How it was settled: a value of `SettlementKind`; None while that is not known.
+        by: The name that was given with that; None for none.
+        settled_ms: When; 0 if it is not known.
+        now_ms: The store's time.
+    """
+
+    asked: Approval | None
+    is_open: bool
+    now_ms: int
+    verdict: str | None = None
+    by: str | None = None
+    settled_ms: int = 0
+
+
+def read_linked(namespace: Namespace, call_id: str) -> Operation[LinkedCall | None]:
+    """Return a call; None if there is no record of it, or its batch is over without an answer.
+
+    After its outputs were submitted the call's record does not say how it was settled: from the end
+    of its batch on the journal does.
+    """
+    key = namespace.keys.call(call_id)
+    row, time = yield from each([plain("HMGET", key, *_FIELDS), plain("TIME")])
+    thread_id, batch, ask, at, until, verdict, settled = texts(row or [None] * len(_FIELDS))
+    if not thread_id:
+        return None
+    now_ms = _now_ms(namespace, time)
+    asked = None
+    if ask:
+        with reading(key):
+            asked = approval_of(thread_id, ask, whole_number(at), whole_number(until))
+    if not verdict and not settled:
+        (now,) = yield from each([plain("HGET", namespace.keys.thread(thread_id), "batch")])
+        if asked is None or now is None or text(now) != batch:
+            return None
+        return LinkedCall(asked=asked, is_open=True, now_ms=now_ms)
+    kind, by = None, None
+    if verdict:
+        with suppress(ValueError, TypeError, KeyError):
+            known = Settlement.load(verdict, whole_number(settled))
+            kind, by = known.kind.value, known.by
+    else:
+        kind, by = yield from _in_journal(namespace, thread_id, batch, call_id)
+    return LinkedCall(
+        asked=asked,
+        is_open=False,
+        now_ms=now_ms,
+        verdict=kind,
+        by=by,
+        settled_ms=whole_number(settled),
+    )
+
+
+def _in_journal(
+    namespace: Namespace, thread_id: str, batch_id: str, call_id: str
+) -> Operation[tuple[str | None, str | None]]:
+    """Return how a call was settled, and by whom; (None, None) if the journal does not say."""
+    try:
+        entries = yield from read_entries(namespace, thread_id)
+    except NotPermitted:
+        return None, None
+    for record in load_records(thread_id, entries):
+        for call in record.tool_calls if record.batch_id == batch_id else ():
+            if call_id in {
+                public_id(call.call_id, batch_id),
+                public_id(call.call_id, batch_id, is_taken=True),
+            }:
+                return call.verdict, call.settled_by
+    return None, None
+
+
+def read_asked(namespace: Namespace, call_id: str) -> Operation[tuple[Approval | None, int]]:
+    """Return an open call, None if there is none of this id, and the store's time, ms."""
+    found = yield from read_linked(namespace, call_id)
+    return (found.asked, found.now_ms) if found is not None and found.is_open else (None, 0)
+
+
+def _now_ms(namespace: Namespace, time: tuple[int, int]) -> int:
+    own_ms = namespace.clock.store_now_ms()
+    return int(time[0]) * 1000 + int(time[1]) // 1000 if own_ms is None else own_ms
