@@ -140,6 +140,7 @@ PARAMETERS = {
     "feed": ["after", "timeout"],
     "typing": ["thread_id", "author"],
     "handle_provider_webhook": ["body", "headers"],
+    "approval_links": ["call_id", "base_url", "by", "expires_in"],
 }
 
 FIELDS = {
@@ -186,6 +187,7 @@ GOOD = {
     "headers": {},
     "by": "Jo",
     "call_id": "c",
+    "base_url": "https://chat.example.com",
     "output": "text",
 }
 BAD: dict[str, list[Any]] = {
@@ -236,6 +238,20 @@ BAD: dict[str, list[Any]] = {
     "approval": [7, "{", "{nothing}", " "],
     "call_id": ["", 7, None, "x" * 513],
     "arguments": [7, "text", [1], {"amount": object()}],
+    "base_url": [
+        7,
+        None,
+        "",
+        "chat.example.com",
+        "ftp://x",
+        "https://",
+        "https://a/?q",
+        "http://[",
+        "https://a b",
+        "https://u@a",
+        "https://ä",
+    ],
+    "expires_in": [0, -1, True, "soon", float("nan"), 1e9],
     "output": [object()],
 }
 OPTIONAL = {"message_id": {None}, "thread_id": {None}}
@@ -244,7 +260,7 @@ ANY_THREAD = {"list_approvals", "pause", "resume", "retry_failed_all", "discard_
 """Calls whose thread may be None."""
 
 
-NO_NAME = {"approve", "deny", "answer_tool"}
+NO_NAME = {"approve", "deny", "answer_tool", "approval_links"}
 """Calls with a `by` that may be None."""
 
 

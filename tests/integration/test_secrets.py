@@ -38,7 +38,8 @@ PASSWORD = "canary-password-77e1"
 TEXT = "canary text 3f9a: I moved to Elm Street"
 REPLY = "canary reply 8c2b"
 WEBHOOK_SECRET = "whsec_Y2FuYXJ5IG9mIHdlYmhvb2tzIDQ3MTE="
-SECRETS = (KEY, PASSWORD, WEBHOOK_SECRET)
+APPROVAL_SECRET = "canary of approval links 4711"
+SECRETS = (KEY, PASSWORD, WEBHOOK_SECRET, APPROVAL_SECRET)
 TOOL = {"type": "function", "name": "order", "parameters": {"type": "object", "properties": {}}}
 
 
@@ -148,6 +149,7 @@ def options_of(
         "openai_api_key": KEY,
         "openai_base_url": provider.base_url,
         "webhook_secret": WEBHOOK_SECRET,
+        "approval_secret": [APPROVAL_SECRET, f"old {APPROVAL_SECRET}"],
         "message_delay": 1,
         **chosen,
     }
@@ -318,6 +320,8 @@ def test_a_call_that_waited_leaves_no_trace(
                 (call,) = queue.list_approvals()
                 asked.append(call.question)
                 assert TEXT in everything_in(guarded, f"*{prefix}*"), "it is kept meanwhile"
+                links = queue.approval_links(call.call_id, base_url="https://a.example")
+                assert_absent((TEXT, *SECRETS), links.approve + links.deny, "the links")
                 assert queue.approve(call.call_id, by="eve")
 
         queue.add_message_to_thread("t", "hi")

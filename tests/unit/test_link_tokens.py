@@ -46,7 +46,17 @@ def test_a_token_with_any_other_character_is_read_as_none() -> None:
     ):
         wrong.add(f"{form}.{packed(fields)}.{signature}")
     assert [one for one in wrong if read(one, "assistant", [SECRET]) is not None] == []
-    for odd in ("", ".", "..", "1..", "1.e30.", "1.\ud800.x", "1.a.\ud800", "\0", "1." + "x" * 9999):
+    for odd in (
+        "",
+        ".",
+        "..",
+        "1..",
+        "1.e30.",
+        "1.\ud800.x",
+        "1.a.\ud800",
+        "\0",
+        "1." + "x" * 9999,
+    ):
         assert read(odd, "assistant", [SECRET]) is None
 
 

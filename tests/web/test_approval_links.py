@@ -84,7 +84,10 @@ def events_of(desk: Desk, thread_id: str) -> list[str]:
 
 def test_a_link_acts_when_its_button_is_pressed_and_once(desk: Desk) -> None:
     message_id, call = desk.asked()
-    with running(desk.queue, root_path="/chat", authorize=refuse_all) as site, httpx.Client() as web:
+    with (
+        running(desk.queue, root_path="/chat", authorize=refuse_all) as site,
+        httpx.Client() as web,
+    ):
         base = f"{site.url}/chat/"
         links = desk.links(call, base, by="Eve & Co", expires_in=60)
         assert (links.expires_at - call.requested_at).total_seconds() < 3600
@@ -158,7 +161,7 @@ def test_links_that_are_wrong_or_over_do_nothing(
         desk.queue.stop(dropped.thread_id)
         state = desk.queue.get_thread_status
         wait_until(lambda: state(dropped.thread_id).state == "idle", "it is stopped")
-        assert "<h1>Withdrawn</h1>" in web.post(gone.approve).text
+        assert "<h1>Settled</h1>" in web.post(gone.approve).text
         desk.queue.forget_thread(dropped.thread_id)
         known = rotated.approval_links(other.call_id, base_url=site.url).approve
         token = known.partition("=")[2]
@@ -189,7 +192,9 @@ def test_links_that_are_wrong_or_over_do_nothing(
 
 async def test_a_link_expires_before_its_call(desk: Desk) -> None:
     _, call = desk.asked()
-    options = {name: getattr(desk.queue.config, name) for name in desk.queue.config.model_fields_set}
+    options = {
+        name: getattr(desk.queue.config, name) for name in desk.queue.config.model_fields_set
+    }
     async with AsyncAssistantMessageQueue(**options) as queue:
         clock = FakeClock(round(call.requested_at.timestamp() * 1000))
         queue.core.namespace.clock.store_now_ms = clock.store_now_ms
@@ -215,7 +220,9 @@ def test_bad_arguments_and_a_missing_secret_are_typed_errors(desk: Desk) -> None
     _, call = desk.asked()
     with pytest.raises(ApprovalNotFound):
         desk.queue.approval_links("call_of_nobody", base_url="https://chat.example.com")
-    options = {name: getattr(desk.queue.config, name) for name in desk.queue.config.model_fields_set}
+    options = {
+        name: getattr(desk.queue.config, name) for name in desk.queue.config.model_fields_set
+    }
     with AssistantMessageQueue(**{**options, "approval_secret": None}) as bare:
         with pytest.raises(ConfigurationError, match="approval_secret is missing"):
             bare.approval_links(call.call_id, base_url="https://chat.example.com")

@@ -31,6 +31,7 @@ p:last-child { margin-bottom: 0; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1rem; margin: 0 0 1rem; }
 dt { color: var(--soft); }
 dd { margin: 0; overflow-wrap: anywhere; white-space: pre-wrap; }
+form { margin: 1.25rem 0; }
 .soft { color: var(--soft); font-size: .9rem; }
 button { min-height: 2.75rem; padding: .5rem 1.5rem; border: 0; border-radius: .5rem; font: inherit;
   font-weight: 600; color: var(--on); background: var(--yes); cursor: pointer; }
@@ -65,8 +66,8 @@ def asking_page(asked: Approval, verdict: str, by: str | None, until_ms: int) ->
     """Return the page with the question and the button; nothing is done before it is pressed."""
     # No address in the form: it goes to that of the page, whatever proxies are before it.
     form = (
-        f'<form method="post"><p><button class="{escape(verdict)}">{verdict.capitalize()}</button>'
-        "</p></form>"
+        f'<form method="post"><button class="{escape(verdict)}">{verdict.capitalize()}</button>'
+        "</form>"
     )
     to_whom = f"As {escape(by)}. " if by else ""
     return _page(
@@ -86,7 +87,7 @@ def settled_page(
     status: int = 200,
 ) -> Response:
     """Return the page that says how a call was settled."""
-    word = _SETTLED.get(verdict or "", "Answered")
+    word = _SETTLED.get(verdict or "", "Settled")
     by_whom = f" by {escape(by)}" if by else ""
     when = f" on {_time(settled_ms)}" if settled_ms else ""
     parts = [f"<h1>{word}{by_whom}</h1>"]
