@@ -23,7 +23,7 @@ MAX_TOKEN = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkClaims:
-    """What a link says.
+    """The call and the verdict of a link.
 
     Attributes:
         call_id: The call, by the id under which it is listed.

@@ -48,7 +48,7 @@ def add_routes(router: APIRouter, service: Service, *, is_in_document: bool = Tr
     async def show_approval_link(token: Token = "") -> Response:
         """The question that a link asks, with a button; nothing is changed.
 
-        Of a call that was settled: how, and by whom.
+        Of a call that was settled: how, and the name that was given.
         """
         claims = _claims(queue, token)
         found = await _read(queue, claims)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from assistant_queue.accounting import ToolCallRecord
 from assistant_queue.approvals import Approval
 from assistant_queue.core.batch_records import load_records
 from assistant_queue.core.settlements import Settlement, approval_of, public_id
@@ -66,39 +67,42 @@ def read_linked(namespace: Namespace, call_id: str) -> Operation[LinkedCall | No
         if asked is None or now is None or text(now) != batch:
             return None
         return LinkedCall(asked=asked, is_open=True, now_ms=now_ms)
-    kind, by = None, None
+    known = None
     if verdict:
         with suppress(ValueError, TypeError, KeyError):
-            known = Settlement.load(verdict, whole_number(settled))
-            kind, by = known.kind.value, known.by
-    else:
-        kind, by = yield from _in_journal(namespace, thread_id, batch, call_id)
-    return LinkedCall(
+            known = Settlement.load(verdict, 0)
+    found = LinkedCall(
         asked=asked,
         is_open=False,
         now_ms=now_ms,
-        verdict=kind,
-        by=by,
+        verdict=known.kind.value if known else None,
+        by=known.by if known else None,
         settled_ms=whole_number(settled),
     )
+    if verdict:
+        return found
+    noted = yield from _in_journal(namespace, thread_id, batch, call_id)
+    if noted is None:
+        return found
+    return replace(found, verdict=noted.verdict, by=noted.settled_by)
 
 
 def _in_journal(
     namespace: Namespace, thread_id: str, batch_id: str, call_id: str
-) -> Operation[tuple[str | None, str | None]]:
-    """Return how a call was settled, and by whom; (None, None) if the journal does not say."""
+) -> Operation[ToolCallRecord | None]:
+    """Return a call as the journal has it; None if it does not."""
     try:
         entries = yield from read_entries(namespace, thread_id)
     except NotPermitted:
-        return None, None
+        return None
     for record in load_records(thread_id, entries):
         for call in record.tool_calls if record.batch_id == batch_id else ():
             if call_id in {
                 public_id(call.call_id, batch_id),
                 public_id(call.call_id, batch_id, is_taken=True),
             }:
-                return call.verdict, call.settled_by
-    return None, None
+                return call
+    return None
 
 
 def read_asked(namespace: Namespace, call_id: str) -> Operation[tuple[Approval | None, int]]:
