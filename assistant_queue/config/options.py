@@ -301,7 +301,7 @@ class Config(BaseSettings):
         where="worker",
         unit="s",
     )
-    approval_secret: SecretStr | tuple[SecretStr, ...] | None = _option(
+    approval_secret: SecretStr | Sequence[SecretStr] | None = _option(
         None,
         "secret that signs links which approve and deny without a login, of at least 16 characters; "
         "of several the first signs, and links signed by any are taken",
@@ -766,9 +766,8 @@ class Config(BaseSettings):
     def approval_secrets(self) -> tuple[str, ...]:
         """Secrets of links that approve and deny: the first signs. Empty: there are no links."""
         found = self.approval_secret or ()
-        return tuple(
-            one.get_secret_value() for one in (found if isinstance(found, tuple) else (found,))
-        )
+        several = (found,) if isinstance(found, SecretStr) else found
+        return tuple(one.get_secret_value() for one in several)
 
     @property
     def toolbox(self) -> Toolbox:

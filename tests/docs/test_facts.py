@@ -33,6 +33,7 @@ from tests.each import each
 PUBLIC = [
     "Approval",
     "ApprovalKind",
+    "ApprovalLinks",
     "ApprovalNotFound",
     "AnswerLater",
     "AssistantMessageQueue",
@@ -138,6 +139,7 @@ PUBLIC = [
 
 TYPE_ALIASES = {
     "ApprovalKind",
+    "ApprovalLinks",
     "BatchOutcome",
     "Content",
     "DeliveryStatus",
