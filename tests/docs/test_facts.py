@@ -139,7 +139,6 @@ PUBLIC = [
 
 TYPE_ALIASES = {
     "ApprovalKind",
-    "ApprovalLinks",
     "BatchOutcome",
     "Content",
     "DeliveryStatus",
