@@ -350,8 +350,9 @@ class Rig:
         batch_id: str | None = None,
         message_id: str | None = None,
         kind: SayKind = "notice",
+        author: str | None = "Jo",
     ) -> Receipt:
-        message = Message(id=message_id or self.fresh("said"), content=words, author="Jo")
+        message = Message(id=message_id or self.fresh("said"), content=words, author=author)
         if kind == "reply":
             message = replace(message, role="assistant", wants_reply=False)
         return self.run(

@@ -89,6 +89,23 @@ def test_each_of_several_answers_is_a_batch_in_order(store: Rig) -> None:
     assert [take(store) for _ in range(4)] == [["m0", "s0"], ["m1", "s1"], ["m2", "s2"], []]
 
 
+def test_each_answer_is_of_the_person_that_gave_it_whoever_has_the_thread_later(
+    store: Rig,
+) -> None:
+    store.take_over("Jo")
+    for number, (person, author) in enumerate((("Jo", None), ("Kim", "Lou"), ("Kim", None))):
+        store.take_over(person, instead_of="Jo")
+        store.add(message_id=f"m{number}")
+        store.say(message_id=f"s{number}", kind="reply", author=author)
+    store.check()
+    found = []
+    while isinstance(lease := store.try_claim(), Lease):
+        found += [(one.id, one.answered_by) for one in lease.claimed.batch.messages[:1]]
+        store.finish(lease)
+        store.check()
+    assert found == [("m0", "Jo"), ("m1", "Lou"), ("m2", "Kim")]
+
+
 def test_what_was_answered_stays_so_when_it_is_handed_back_before_it_is_written(store: Rig) -> None:
     store.take_over()
     store.add(message_id="a")
@@ -237,7 +254,9 @@ def test_more_messages_than_a_batch_has_are_answered(store: Rig) -> None:
     store.take_over()
     for number in range(MAX_BATCH + 1):
         store.add(message_id=f"{number}")
-    say(store, "s")
+    store.say(message_id="s", kind="reply", author=None)
+    store.take_over("Kim", instead_of="Jo")
+    store.say(kind="reply", author="Kim")
     lease = store.claim()
     assert {one.answered_by for one in lease.claimed.batch.messages} == {"Jo"}
     store.finish(lease)

@@ -117,7 +117,13 @@ leave_air(t)
 -- every worker that takes the batch, or its messages in another one, reads it.
 local function mark_answered(person)
   local entries = redis.call('LRANGE', key.frozen, 0, -1)
-  local is_read, said = pcall(cjson.decode, entries[#entries] or '')
+  local entry = entries[#entries] or ''
+  if not is_said(entry) then -- the batch is full, and what answers it waits
+    local length = redis.call('LLEN', key.pending)
+    local before = walk(length + 1, length + 1, length, 'before')
+    entry = redis.call('LINDEX', key.pending, before) or ''
+  end
+  local is_read, said = pcall(cjson.decode, entry)
   if is_read and type(said) == 'table' and said.w == 2 and type(said.a) == 'string' then
     person = said.a
   end

@@ -37,13 +37,19 @@ local function answer_waiting()
   redis.call('HSET', key.thread, 'spoken', t.spoken)
 end
 
+-- Written with it: another person may have the thread when a worker reads it.
+local function named(entry)
+  if arg.author ~= '' or not is_taken_over(t) or not is_said(entry) then return entry end
+  return '{"w":2,"a":' .. cjson.encode(t.taken_by) .. ',' .. string.sub(entry, 8)
+end
+
 if arg.entry ~= '' then
   if is_taken_over(t) then answer_waiting() end
   -- Any other reply opens no window and ends none: the messages before it are sent first.
   local opens = t.n == 0 or is_never(t.own_due)
   local first = opens and now or tonumber(t.first)
   local is_due = opens or is_taken_over(t)
-  seq, job = join(t, timed(arg.entry, 'q'), first, is_due and now or tonumber(t.own_due))
+  seq, job = join(t, timed(named(arg.entry), 'q'), first, is_due and now or tonumber(t.own_due))
   add_to('said', 1)
 end
 local entry = arg.batch_id .. ' ' .. ms(now) .. ' reply ' .. timed(arg.reply, 'b')
