@@ -47,7 +47,7 @@ BUGS: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
     "a webhook that comes again is looked at": (
         "land",
-        swap("if redis.call('EXISTS', key.webhook) == 1 then return {'before'} end", ""),
+        swap("if known then return {known == arg.nonce and 'woken' or 'before'} end", ""),
     ),
     "a webhook leaves the run in the air": ("land", swap("\nleave_air(t)\nredis", "\nredis")),
     "a webhook makes nothing due": (

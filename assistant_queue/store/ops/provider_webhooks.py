@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 from assistant_queue.store.calls import Namespace, Operation, text
 
 _EARLY_MS = 600_000
@@ -30,6 +32,7 @@ def run_ended(namespace: Namespace, run_id: str, webhook_id: str) -> Operation[b
             text(found[0]),
             keys=own,
             run_id=run_id,
+            nonce=secrets.token_hex(8),
             known_ms=_KNOWN_MS,
             heard_ms=_HEARD_MS,
         )
