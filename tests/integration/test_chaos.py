@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -117,6 +118,40 @@ def test_a_moment_of_stops_and_interrupts_answers_or_cancels_each_message_once(
         assert outcome.audit.rows >= outcome.steering.answered, table(outcome)
 
 
+@pytest.mark.usefixtures("forked_workers")
+def test_a_moment_of_takeovers_answers_each_message_by_the_person_or_by_a_run(
+    one_redis: RedisServer, tmp_path: Path
+) -> None:
+    settings = ChaosSettings(
+        seconds=5,
+        seed=5,
+        protocol="assistants",
+        workers=2,
+        kill_every=2,
+        restart_every=4,
+        takeover_every=0.3,
+        threads=8,
+        drain=120,
+    )
+    outcome = run(settings, redis_program=one_redis.program, logs=tmp_path)
+    assert outcome.holds, table(outcome)
+    assert outcome.takeovers is not None
+    assert outcome.takeovers.by_person > 3, table(outcome)
+    assert outcome.takeovers.by_model > 3, table(outcome)
+
+
+def test_a_plan_with_takeovers_leaves_the_rest_as_it_was() -> None:
+    plain, more = make_plan(ChaosSettings()), make_plan(ChaosSettings(takeover_every=0.5))
+    assert [event for event in more if event in plain] == plain
+    added = [event for event in more if event not in plain]
+    kinds = Counter(event.kind for event in added)
+    assert kinds.keys() == {"say", "tell", "take_over", "refuse", "hand_back", "fault"}
+    assert kinds["take_over"] > kinds["hand_back"] > 30, "some take over from another person"
+    assert {event.slot for event in added if event.kind == "take_over"} == {0, 1}
+    last = {event.thread: event.kind for event in added if event.kind != "say" and event.thread}
+    assert set(last.values()) == {"hand_back"}
+
+
 def test_a_plan_with_stops_and_interrupts_leaves_the_rest_as_it_was() -> None:
     plain, more = make_plan(ChaosSettings()), make_plan(ChaosSettings(steering=True))
     assert [event for event in more if event in plain] == plain
@@ -205,6 +240,7 @@ def test_the_command_prints_its_plan_and_refuses_nonsense() -> None:
         "--durability replicated",
         "--fail-over-every 5 --stall-every 5",
         "--platform-every 5 --protocol chat",
+        "--takeover-every 5 --steering",
     ):
         assert (
             subprocess.run(

@@ -28,6 +28,7 @@ _SHOCKS = {
     "bulk": "producers killed in the middle of add_messages",
     "clock": "settings of the store's clock, an hour back each",
     "said": "replies of say(), half of them after a message that wants no reply",
+    "takeover": "takeovers of a thread by a person, that answers it for a while",
     "platform": "faults of chat platforms, to which all replies are delivered then",
 }
 
@@ -63,6 +64,21 @@ def _conflict_in(settings: ChaosSettings) -> str | None:
     ):
         return (
             "--said-every has a judge of its own: not with --protocol chat, --truncate-every or "
+            "--fail-over-every"
+        )
+    if settings.takeover_every and (
+        settings.steering
+        or settings.approvals
+        or settings.said_every
+        or settings.platform_every
+        or settings.clock_every
+        or settings.truncate_every
+        or settings.fail_over_every
+        or settings.audit
+    ):
+        return (
+            "--takeover-every has a judge of its own: not with --steering, --approvals, "
+            "--said-every, --platform-every, --clock-every, --audit, --truncate-every or "
             "--fail-over-every"
         )
     if settings.steering and (

@@ -17,6 +17,7 @@ from assistant_queue.testing.chaos.plan import ChaosSettings
 from assistant_queue.testing.chaos.recovery import Recovery
 from assistant_queue.testing.chaos.said_oracle import SaidVerdict
 from assistant_queue.testing.chaos.steering_oracle import SteeringVerdict
+from assistant_queue.testing.chaos.takeover_oracle import TakeoverVerdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,7 @@ class ChaosOutcome:
         audit: What is in the audit; None without one, and likewise.
         steering: What became of stops, interrupts and steers; None without any.
         approvals: What became of calls that waited for an approval; None without any.
+        takeovers: What became of takeovers; None without any.
     """
 
     settings: ChaosSettings
@@ -60,6 +62,7 @@ class ChaosOutcome:
     audit: AuditVerdict | None = None
     steering: SteeringVerdict | None = None
     approvals: ApprovalVerdict | None = None
+    takeovers: TakeoverVerdict | None = None
 
     @property
     def holds(self) -> bool:
@@ -68,7 +71,8 @@ class ChaosOutcome:
             verdict is None or verdict.holds for verdict in (self.deliveries, self.shown)
         )
         is_said = self.said is None or self.said.holds
-        others = (self.counted, self.journals, self.feed, self.audit, self.steering, self.approvals)
+        asked = (self.steering, self.approvals, self.takeovers)
+        others = (self.counted, self.journals, self.feed, self.audit, *asked)
         is_counted = all(one is None or one.holds for one in others)
         is_over = self.left == 0 and is_counted
         return self.verdict.holds and is_delivered and is_said and is_over

@@ -201,9 +201,9 @@ def hear_metrics(  # noqa: PLR0917 - what the other judges know
 ) -> MetricsVerdict:
     """Judge the metrics by the other judges' counts, and by the records of the messages."""
     sent = [message for message in producers.sent if message.kind != "tell"]
-    # Notes alone are written without a run.
+    # Notes alone, and what a person has answered, are written without a run.
     asked = [message.message_id for message in sent if message.kind == "say"]
-    statuses = filter(None, map(queue.get_message, asked))
+    statuses = [one for one in map(queue.get_message, asked) if one and one.answered_by is None]
     return judge_metrics(
         queue.get_metrics(),
         Witnessed(

@@ -25,6 +25,10 @@ _STOP_SHARE = 0.15
 """Share of the blows at workers that are a SIGSTOP and a later SIGCONT instead of a kill. Chosen: a
 plan of a minute has several."""
 
+_MAX_ACTS = 5
+_LATE_SHARE = 0.35
+"""Share of the takeovers that let the answer under way end first."""
+
 HOUR_S = 3600.0
 
 ASKED = "webhook"
@@ -55,6 +59,9 @@ Kind = Literal[
     "steer",
     "edit",
     "remove",
+    "take_over",
+    "refuse",
+    "hand_back",
 ]
 Whom = Literal["horse", "parent", "both"]
 
@@ -64,7 +71,12 @@ STEERING: tuple[Kind, ...] = ("halt", "interrupt", "steer")
 REVISIONS: tuple[Kind, ...] = ("edit", "remove")
 """Kinds of events that are meant for a message of a run."""
 
-BY_PRODUCERS = frozenset({"say", "note", "tell", *STEERING, *REVISIONS})
+HANDOVERS: tuple[Kind, ...] = ("take_over", "refuse", "hand_back")
+"""Kinds of events that are a person's."""
+
+PERSONS = ("Jo", "Kim", "Lou")
+
+BY_PRODUCERS = frozenset({"say", "note", "tell", *STEERING, *REVISIONS, *HANDOVERS})
 """Kinds of events that are a producer's."""
 
 
@@ -89,6 +101,7 @@ class ChaosSettings:
             delivered then; 0 for no platforms.
         said_every: Seconds between two replies of `say`, half of them after a message that wants no
             reply; 0 for none.
+        takeover_every: Seconds between two takeovers of a thread by a person; 0 for none.
         steering: Answers are stopped, interrupted and steered, and messages of them edited and removed.
         background: Runs are in the background, and polled.
         approvals: The function waits for an approval; operators approve, deny and answer.
@@ -124,6 +137,7 @@ class ChaosSettings:
     clock_every: float = 0.0
     platform_every: float = 0.0
     said_every: float = 0.0
+    takeover_every: float = 0.0
     steering: bool = False
     background: bool = False
     approvals: bool = False
@@ -149,15 +163,16 @@ class PlannedFault:
         kind: `say` a message is added, `note` one that wants no reply, `tell` a reply of `say`,
             `halt` the answer is stopped, `interrupt` and `steer` a message is added during a run,
             `edit` and `remove` change a message, also during a run,
+            `take_over` and `hand_back` are a person's, `refuse` another one's that comes too late,
             `fault` the provider misbehaves once, `kill`, `stop` and `starve` a worker, `add_bulk` a
             producer is killed; `restart`, `stall`, `crowd`, `truncate`, `fail_over` and
             `set_clock_back` are done to Redis, `platform` to one of the chat platforms.
         thread: Of a message.
         message_id: Of a message.
-        text: Of a message, or a fault's name, of a platform after the platform's.
+        text: Of a message, or a fault's name, of a platform after the platform's, or a person's.
         `whom`: Of a kill or stop; a worker that does not fork is its own parent.
         slot: Of a kill, stop or starve: which worker; the next one that is ready if it is not. Of a
-            bulk: its number.
+            bulk: its number. Of a takeover: 1 if the answer that is under way ends first.
         seconds: How long a worker is stopped or starved, or Redis is away, stands still or takes no
             client, or a platform misbehaves; how far the clock goes back.
     """
@@ -188,6 +203,7 @@ def make_plan(settings: ChaosSettings) -> list[PlannedFault]:
         says = [event for event in events if event.kind == "say"]
         events += _steered(settings, chance, says)
         events += _revised(chance, says)
+    events += _taken_over(settings, chance)
     return sorted(events, key=lambda event: event.at)
 
 
@@ -347,3 +363,38 @@ def _revised(chance: random.Random, says: list[PlannedFault]) -> Iterator[Planne
             message_id=event.message_id,
             text=f"{event.text} (edited)" if kind == "edit" else "",
         )
+
+
+def _taken_over(settings: ChaosSettings, chance: random.Random) -> Iterator[PlannedFault]:
+    """Yield takeovers, with what is written and said meanwhile."""
+    number = 0
+    free_at: dict[str, float] = {}
+    for start in _every(settings.takeover_every, settings, chance):
+        thread = _thread(settings, chance.randrange(settings.threads))
+        if free_at.get(thread, 0.0) > start:
+            continue
+        person = chance.choice(PERSONS)
+        acts: list[tuple[Kind, str]] = [("say", ""), ("take_over", person)]
+        for _ in range(chance.randint(1, _MAX_ACTS)):
+            kind: Kind = chance.choice(("say", "say", "tell", "tell", "refuse", "take_over"))
+            other = chance.choice([one for one in PERSONS if one != person])
+            person = other if kind == "take_over" else person
+            acts.append((kind, other))
+        acts.append(("hand_back", ""))
+        at = start
+        for kind, name in acts:
+            number += 1
+            if kind == "tell" and chance.random() < _FAULT_SHARE and settings.protocol in WRITING:
+                fault = f"{WRITING[settings.protocol]}: {chance.choice(OF_WRITING)}"
+                yield PlannedFault(at=round(at, 3), kind="fault", text=fault)
+            word = f" {TOOL_WORD}" if kind == "say" and chance.random() < _TOOL_SHARE else ""
+            yield PlannedFault(
+                at=round(at, 3),
+                kind=kind,
+                thread=thread,
+                message_id=f"{thread}.{kind}.{number}",
+                text=name if kind in HANDOVERS else f"{thread} {kind}s to the desk {number}{word}",
+                slot=int(kind == "take_over" and chance.random() < _LATE_SHARE),
+            )
+            at += chance.choice((0.0, 0.05, chance.uniform(0.1, 1.2)))
+        free_at[thread] = at + 0.001

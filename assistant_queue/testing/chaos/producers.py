@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.errors import MessageNotFound, StoreUnavailable
 from assistant_queue.testing.chaos.oracle import Sent
-from assistant_queue.testing.chaos.plan import PlannedFault
+from assistant_queue.testing.chaos.persons import Persons
+from assistant_queue.testing.chaos.plan import HANDOVERS, PlannedFault
 from assistant_queue.testing.chaos.steering_oracle import Halt, Revision
 
 RETRY_S = 0.1
@@ -41,6 +42,7 @@ class Producers:
         self._revisions: list[Revision] = []
         self._repeated = 0
         self._given_up = threading.Event()
+        self.persons = Persons(queue, self._given_up)
         names = list(dict.fromkeys(event.thread for event in says))
         shares = [set(names[number::count]) for number in range(count)]
         self._threads = [
@@ -106,6 +108,9 @@ class Producers:
             return
         if event.kind in {"edit", "remove"}:
             self._revise(event)
+            return
+        if event.kind in HANDOVERS:
+            self.persons.act(event)
             return
         while not self._given_up.is_set():
             try:

@@ -37,6 +37,7 @@ from assistant_queue.testing.chaos.hearing import (
     hear_said,
     hear_shown,
 )
+from assistant_queue.testing.chaos.message_hearing import hear_messages
 from assistant_queue.testing.chaos.operators import Operators, ToolLog
 from assistant_queue.testing.chaos.plan import (
     BY_PRODUCERS,
@@ -52,7 +53,6 @@ from assistant_queue.testing.chaos.redis_process import DurableRedis, find_progr
 from assistant_queue.testing.chaos.sentinel import GuardedRedis
 from assistant_queue.testing.chaos.shifting import set_shift, shifted
 from assistant_queue.testing.chaos.show import TICK_S, Show
-from assistant_queue.testing.chaos.steering_hearing import hear_messages
 from assistant_queue.testing.chaos.workers import Workers
 from assistant_queue.testing.provider import Personality, StandInProvider
 
@@ -199,9 +199,7 @@ def run(
         left = _drain(queue, producers, workers, settings.drain)
         drained_s = time.monotonic() - began
         moments = show.forgotten if settings.durability == "local" else ()
-        verdict, steering = hear_messages(
-            settings, queue, producers, provider, model, deliveries, moments
-        )
+        heard = hear_messages(settings, queue, producers, provider, model, deliveries, moments)
         replies = (
             None
             if platforms is None
@@ -216,7 +214,7 @@ def run(
         )
         return ChaosOutcome(
             settings=settings,
-            verdict=verdict,
+            verdict=heard.verdict,
             done=show.done,
             runs=Counter(run.status for run in provider.runs),
             recoveries=watch.recoveries(),
@@ -227,7 +225,8 @@ def run(
             deliveries=replies,
             said=hear_said(queue, producers.sent, provider) if settings.said_every else None,
             shown=shown,
-            steering=steering,
+            steering=heard.steering,
+            takeovers=heard.takeovers,
             approvals=None if operators is None else operators.judged(),
             feed=None
             if moments or settings.fail_over_every
@@ -237,12 +236,12 @@ def run(
             else hear_metrics(
                 queue,
                 producers,
-                verdict,
+                heard.verdict,
                 producers.repeated + bulks.added_again,
                 # By a clock that was set back, every lease looks lapsed.
                 0 if any(one.kind == "set_clock_back" for one in events) else watch.taken_over,
                 [one for one in (replies, shown) if one is not None],
-                0 if steering is None else steering.cancelled,
+                heard.cancelled,
             ),
             journals=None if moments else hear_journals(queue, producers, provider),
             audit=None

@@ -8,18 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from assistant_queue import AssistantMessageQueue
-from assistant_queue.testing.chaos.deliveries import Delivered, Deliveries
+from assistant_queue.testing.chaos.deliveries import Delivered
 from assistant_queue.testing.chaos.fault_plans import Model
-from assistant_queue.testing.chaos.forgetting import Forgotten
-from assistant_queue.testing.chaos.hearing import (
-    hear,
-    hear_chat,
-    places_of,
-    remembered,
-    texts_in,
-)
+from assistant_queue.testing.chaos.hearing import places_of, remembered, texts_in
 from assistant_queue.testing.chaos.oracle import Verdict
-from assistant_queue.testing.chaos.plan import ChaosSettings
 from assistant_queue.testing.chaos.producers import Producers
 from assistant_queue.testing.chaos.steering_oracle import (
     MessageEnd,
@@ -72,38 +64,16 @@ def split(texts: Iterable[str]) -> tuple[str, ...]:
 
 def _conversations(provider: StandInProvider) -> Mapping[str, Sequence[str]]:
     """Return what each conversation holds, without those that only show the order of a list."""
-    found = {place: split(texts_in(provider, place)) for place in _written_places(provider)}
+    found = {place: split(texts_in(provider, place)) for place in written_places(provider)}
     return {
         place: texts for place, texts in found.items() if not all(text.isdigit() for text in texts)
     }
 
 
-def _written_places(provider: StandInProvider) -> set[str]:
+def written_places(provider: StandInProvider) -> set[str]:
     """Return all conversations; a batch that is stopped may be in one that has had no run."""
     found = (_PLACE.search(request.path) for request in provider.requests)
     return places_of(provider) | {match[1] for match in found if match}
-
-
-def hear_messages(  # noqa: PLR0917 - the parts of a run
-    settings: ChaosSettings,
-    queue: AssistantMessageQueue,
-    producers: Producers,
-    provider: StandInProvider,
-    model: Model,
-    deliveries: Deliveries,
-    moments: Sequence[Forgotten],
-) -> tuple[Verdict, SteeringVerdict | None]:
-    """Judge the messages, with a judge for the provider and for what was asked for."""
-    is_kept = settings.protocol == "chat_completions"
-    if settings.steering:
-        delivered = deliveries.read() if is_kept else None
-        return hear_steered(queue, producers, provider, model, delivered)
-    if is_kept:
-        delivered = deliveries.read()
-        return hear_chat(
-            queue, producers.sent, provider, model, delivered=delivered, moments=moments
-        ), None
-    return hear(queue, producers.sent, provider, model, moments), None
 
 
 def fates_of(queue: AssistantMessageQueue, message_ids: Sequence[str]) -> Mapping[str, MessageEnd]:

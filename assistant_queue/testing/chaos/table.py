@@ -63,14 +63,7 @@ def _rows(outcome: ChaosOutcome) -> Iterator[tuple[str, object]]:
     if outcome.shown is not None:
         yield "replies said, on the platforms:", ""
         yield from _delivery_rows(outcome.shown)
-    if outcome.steering is not None:
-        yield "answered", outcome.steering.answered
-        yield "answered with an edited text", outcome.steering.edited
-        yield "cancelled by a stop or a removal", outcome.steering.cancelled
-    if outcome.approvals is not None:
-        yield "calls approved", outcome.approvals.approved
-        yield "  denied, or answered from outside", outcome.approvals.refused
-        yield "  called again after a death", outcome.approvals.again
+    yield from _rows_of_wishes(outcome)
     yield from _rows_of_records(outcome)
     yield "left in the queue", outcome.left
     for kind, what in _DONE.items():
@@ -87,6 +80,24 @@ def _rows(outcome: ChaosOutcome) -> Iterator[tuple[str, object]]:
         yield what, figures([one.seconds for one in outcome.recoveries if one.cause == cause])
     yield "from add to answer", figures(verdict.waits)
     yield "drained in", f"{outcome.drained_s:.1f} s"
+
+
+def _rows_of_wishes(outcome: ChaosOutcome) -> Iterator[tuple[str, object]]:
+    """Yield what became of steering, approvals and takeovers."""
+    if outcome.steering is not None:
+        yield "answered", outcome.steering.answered
+        yield "answered with an edited text", outcome.steering.edited
+        yield "cancelled by a stop or a removal", outcome.steering.cancelled
+    if outcome.takeovers is not None:
+        yield "takeovers", outcome.takeovers.takeovers
+        yield "  replies of persons", outcome.takeovers.said
+        yield "  answered by a person", outcome.takeovers.by_person
+        yield "  answered by a run", outcome.takeovers.by_model
+        yield "  cancelled with a run", outcome.takeovers.cancelled
+    if outcome.approvals is not None:
+        yield "calls approved", outcome.approvals.approved
+        yield "  denied, or answered from outside", outcome.approvals.refused
+        yield "  called again after a death", outcome.approvals.again
 
 
 def _rows_of_records(outcome: ChaosOutcome) -> Iterator[tuple[str, object]]:
@@ -123,23 +134,19 @@ def table(outcome: ChaosOutcome) -> str:
         f"{settings.workers} workers, lease {settings.lease:g} s"
     )
     lines = [head, *(f"  {name:<34}{value}" for name, value in _rows(outcome))]
-    lines += [f"! {detail}" for detail in outcome.verdict.details[:_SHOWN]]
-    if outcome.deliveries is not None:
-        lines += [f"! {detail}" for detail in outcome.deliveries.details[:_SHOWN]]
-    if outcome.shown is not None:
-        lines += [f"! {detail}" for detail in outcome.shown.details[:_SHOWN]]
-    if outcome.said is not None:
-        lines += [f"! {detail}" for detail in outcome.said.details[:_SHOWN]]
-    if outcome.feed is not None:
-        lines += [f"! {detail}" for detail in outcome.feed.details]
-    if outcome.counted is not None:
-        lines += [f"! {detail}" for detail in outcome.counted.details]
-    if outcome.journals is not None:
-        lines += [f"! {detail}" for detail in outcome.journals.details]
-    if outcome.steering is not None:
-        lines += [f"! {detail}" for detail in outcome.steering.details[:_SHOWN]]
-    if outcome.approvals is not None:
-        lines += [f"! {detail}" for detail in outcome.approvals.details[:_SHOWN]]
-    if outcome.audit is not None:
-        lines += [f"! {detail}" for detail in outcome.audit.details[:_SHOWN]]
+    judges = (
+        outcome.verdict,
+        outcome.deliveries,
+        outcome.shown,
+        outcome.said,
+        outcome.feed,
+        outcome.counted,
+        outcome.journals,
+        outcome.steering,
+        outcome.approvals,
+        outcome.takeovers,
+        outcome.audit,
+    )
+    for found in judges:
+        lines += [f"! {detail}" for detail in (() if found is None else found.details[:_SHOWN])]
     return "\n".join([*lines, "OK" if outcome.holds else "NOT OK"])
