@@ -24,6 +24,8 @@ from assistant_queue.testing.provider.script import Outcome
 from assistant_queue.worker.handle import WorkerHandle
 from assistant_queue.worker.parent_process import die_with_parent
 
+INSIDE = "in the function"
+
 
 @dataclass(kw_only=True)
 class Deploy:
@@ -34,7 +36,8 @@ class Deploy:
         log: The file of calls and replies.
         clock: The file that says by how much the store's time is shifted.
         version: Named by the function's output.
-        point: The step at which the process dies once each queue has reached it; "" for never.
+        point: The step at which the process dies once each queue has reached it, or `INSIDE`; "" for
+            never.
     """
 
     queues: dict[str, dict[str, Any]]
@@ -82,8 +85,10 @@ class Log:
         return [row[len(start) :] for row in rows if row[: len(start)] == [*start]]
 
 
-def make_queue(name: str, deploy: Deploy) -> AssistantMessageQueue:
-    """The queue of one protocol; `name` is in its lines of the log."""
+def make_queue(
+    name: str, deploy: Deploy, at: Callable[[str], None] = lambda _: None
+) -> AssistantMessageQueue:
+    """The queue of one protocol; `name` is in its lines of the log, `at` is called in `refund`."""
     log = Log(Path(deploy.log))
 
     def on_reply(result: RunResult) -> None:
@@ -94,6 +99,7 @@ def make_queue(name: str, deploy: Deploy) -> AssistantMessageQueue:
     @queue.tool(approval=f"Refund {{amount}}? ({deploy.version})")
     def refund(amount: int, context: ToolContext) -> str:
         log.add(name, "call", context.call_id, str(context.approved_by))
+        at(INSIDE)
         return f"refunded {amount} by version {deploy.version}"
 
     @queue.tool
@@ -104,16 +110,16 @@ def make_queue(name: str, deploy: Deploy) -> AssistantMessageQueue:
     return queue
 
 
-def dies(point: str, parties: int) -> Callable[[str, Batch], None]:
-    """Return a probe that kills this process when each of its queues has reached the point."""
+def dying(point: str, parties: int) -> Callable[[str], None]:
+    """Return a function that kills this process when each of its queues has reached the point."""
     all_here = threading.Barrier(parties)
 
-    def probe(name: str, _: Batch) -> None:
+    def at(name: str) -> None:
         if name == point:
             all_here.wait()
             os.kill(os.getpid(), signal.SIGKILL)
 
-    return probe
+    return at
 
 
 def main(path: Path) -> None:
@@ -123,8 +129,12 @@ def main(path: Path) -> None:
     die_with_parent()
     deploy = Deploy.read(path)
     shift(Path(deploy.clock))
-    probe = dies(deploy.point, len(deploy.queues)) if deploy.point else None
-    queues = [make_queue(name, deploy) for name in deploy.queues]
+    at = dying(deploy.point, len(deploy.queues))
+
+    def probe(name: str, _: Batch) -> None:
+        at(name)
+
+    queues = [make_queue(name, deploy, at) for name in deploy.queues]
     handles = [WorkerHandle(queue.config, probe=probe) for queue in queues]
     ends.wait()
     for handle in handles:

@@ -105,9 +105,9 @@ def site(tmp_path: Path) -> Iterator[Site]:
         assert provider.model_errors == ()
 
 
-def wait_until_parked(queue: AssistantMessageQueue) -> str:
+def wait_until_parked(queue: AssistantMessageQueue, thread: str = "t") -> str:
     """Wait; return the id of the one call that the batch waits for."""
-    wait_until(lambda: queue.get_thread_status("t").state == "parked", "the batch is parked")
+    wait_until(lambda: queue.get_thread_status(thread).state == "parked", "the batch is parked")
     (found,) = queue.list_approvals()
     return found.call_id
 
@@ -122,8 +122,8 @@ def replies(site: Site, name: str) -> list[list[str]]:
     return site.log.read(name, "reply", "t")
 
 
-def conversation(queue: AssistantMessageQueue) -> list[tuple[str, str]]:
-    rows = queue.list_messages("t", limit=100, order="asc")
+def conversation(queue: AssistantMessageQueue, thread: str = "t") -> list[tuple[str, str]]:
+    rows = queue.list_messages(thread, limit=100, order="asc")
     return [(row.role, row.text) for row in rows if row.text]
 
 
