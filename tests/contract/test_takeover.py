@@ -89,9 +89,7 @@ def test_each_of_several_answers_is_a_batch_in_order(store: Rig) -> None:
     assert [take(store) for _ in range(4)] == [["m0", "s0"], ["m1", "s1"], ["m2", "s2"], []]
 
 
-def test_each_answer_is_of_the_person_that_gave_it_whoever_has_the_thread_later(
-    store: Rig,
-) -> None:
+def test_each_answer_is_of_the_person_that_gave_it_not_of_a_later_one(store: Rig) -> None:
     store.take_over("Jo")
     for number, (person, author) in enumerate((("Jo", None), ("Kim", "Lou"), ("Kim", None))):
         store.take_over(person, instead_of="Jo")

@@ -149,8 +149,8 @@ REQUESTS = {
     "assistants": [["runs.submit_tool_outputs"], ["runs.submit_tool_outputs", "runs.retrieve"]],
     "assistants-late": [["runs.cancel"], ["runs.create"], ["runs.cancel", "runs.retrieve"]],
 }
-"""Requests of a batch from its park on whose answers are lost together. `late`: its run would
-expire, and is ended first."""
+"""Requests of a batch after its park, of which the answers are lost together. `late`: its run
+would expire, and is ended first."""
 
 
 def test_a_call_that_waits_survives_the_loss_of_any_answer_of_the_provider(

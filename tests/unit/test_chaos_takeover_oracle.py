@@ -29,7 +29,7 @@ def took(at: float, by: str, said: Any = True, **fields: Any) -> Handover:
     )
 
 
-def told(at: float, text: str, **fields: Any) -> Sent:
+def words(at: float, text: str, **fields: Any) -> Sent:
     return Sent(text, "t", text, at, at, kind="tell", **fields)
 
 
@@ -47,7 +47,7 @@ FIRST, TWO, THREE, FOUR = (
     Sent("m3", "t", "three", 6.0),
     Sent("m4", "t", "four", 9.0),
 )
-JO, KIM = told(5.0, "Jo on two"), told(8.0, "Kim on three")
+JO, KIM = words(5.0, "Jo on two"), words(8.0, "Kim on three")
 REFUSED = Handover(thread="t", kind="refuse", at=4.5, ended_at=4.6, by="Lou", said="Jo")
 BACK = Handover(thread="t", kind="hand_back", at=10.0, ended_at=10.1, said=True)
 LINES = [
