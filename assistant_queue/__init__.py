@@ -40,6 +40,7 @@ from assistant_queue.errors import (
     RequestRefused,
     RetryLater,
     RunVanished,
+    StateTooLarge,
     StoreError,
     StoreUnavailable,
     ThreadBusy,
@@ -98,7 +99,14 @@ from assistant_queue.row_types import MessageRow
 from assistant_queue.tools import AnswerLater, ToolContext
 
 if TYPE_CHECKING:
-    from assistant_queue.backends.function.backend import FunctionBackend, RunContext, Said
+    from assistant_queue.backends.function.backend import (
+        FunctionBackend,
+        GuestCall,
+        OpenCalls,
+        RunContext,
+        Said,
+        SettledCall,
+    )
     from assistant_queue.callback_types import (
         CompletedListener,
         FailedListener,
@@ -161,6 +169,7 @@ __all__ = [
     "FormatTooNew",
     "FunctionBackend",
     "FunctionCall",
+    "GuestCall",
     "Histogram",
     "InstructionsCallable",
     "InvalidArgument",
@@ -182,6 +191,7 @@ __all__ = [
     "NotReplicated",
     "NotSupported",
     "OnReply",
+    "OpenCalls",
     "OutcomeUnknown",
     "PostponedBatch",
     "QueueError",
@@ -196,7 +206,9 @@ __all__ = [
     "RunResult",
     "RunVanished",
     "Said",
+    "SettledCall",
     "ShareCallable",
+    "StateTooLarge",
     "StoreError",
     "StoreUnavailable",
     "ThreadBusy",
@@ -236,12 +248,15 @@ _LAZY = {
     "FallbackReply": "callback_types",
     "FlushCallable": "callback_types",
     "FunctionBackend": "backends.function.backend",
+    "GuestCall": "backends.function.backend",
     "InstructionsCallable": "callback_types",
     "LoopWorkerHandle": "worker.loop_handle",
     "OnReply": "callback_types",
+    "OpenCalls": "backends.function.backend",
     "RequiresActionHandler": "callback_types",
     "RunContext": "backends.function.backend",
     "Said": "backends.function.backend",
+    "SettledCall": "backends.function.backend",
     "ShareCallable": "callback_types",
     "Validator": "callback_types",
     "Worker": "worker.rq_forking_worker",

@@ -40,7 +40,8 @@
     │   ├── RunVanished               accepted, but no longer known to the provider
     │   └── RunFailed                 accepted, then failed
     │       ├── RunExpired
-    │       └── TooManyToolRounds
+    │       ├── TooManyToolRounds
+    │       └── StateTooLarge         the state of a function's open calls
     ├── CallbackError                 the user's own function
     │   └── InvalidToolResult
     ├── DeliveryError                 raised by `on_reply` or a channel: a reply was not delivered
@@ -482,6 +483,16 @@ class TooManyToolRounds(RunFailed):
     """
 
     code = "too_many_tool_rounds"
+
+
+class StateTooLarge(RunFailed):
+    """A function left calls open with a state that is too large (`OpenCalls.state`).
+
+    Not retried: the batch goes to the failed list.
+    """
+
+    retryable = False
+    code = "state_too_large"
 
 
 class CallbackError(AssistantQueueError):

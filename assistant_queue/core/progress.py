@@ -116,6 +116,8 @@ class Progress:
         waits: The calls of the round that wait, or waited, for an answer from outside; `asked` is
             the round, whatever the provider keeps.
         parked_ms: When the batch was parked, ms; 0 if it is not.
+        gave_away: The backend makes approved calls itself in the latest run: if it failed, they may
+            have been made.
         detached: The run that asked was ended before it could expire: the outputs go to another.
         carried: Calls and their outputs, in words, that the conversation does not hold: they go
             with the instructions of the next run.
@@ -170,6 +172,7 @@ class Progress:
     adding: int = 0
     waits: tuple[WaitRow, ...] = ()
     parked_ms: int = 0
+    gave_away: bool = False
     detached: bool = False
     carried: str | None = None
     settled: tuple[SettledRow, ...] = ()

@@ -52,6 +52,9 @@ class Capabilities:
         steers: Messages can go with the outputs of a round (`RunRequest.added`).
         background: A run continues without a reader, and can be looked at (`ChecksRuns` in
             `backends/base.py`).
+        resumes: A batch continues after the last round that is stored here
+            (`ActionRequired.transcript`), as with `stateless`; but whether a run that has begun may
+            be repeated, `find` says.
     """
 
     found_by: FoundBy
@@ -67,6 +70,12 @@ class Capabilities:
     writes: bool = False
     steers: bool = False
     background: bool = False
+    resumes: bool = False
+
+    @property
+    def keeps_rounds(self) -> bool:
+        """The rounds of a batch are stored here, and nowhere else."""
+        return self.stateless or self.resumes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +181,21 @@ class TextChunk:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A call that is answered from outside.
+
+    Attributes:
+        call_id: The provider's id of it.
+        kind: `approval` or `answer`.
+        question: What is asked; None for nothing.
+    """
+
+    call_id: str
+    kind: Literal["approval", "answer"]
+    question: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ActionRequired:
     """The run waits for tool outputs.
 
@@ -190,6 +214,8 @@ class ActionRequired:
             reading it.
         expires_ms: When the run expires at the provider, ms of its clock; 0 if it does not, or does
             not say.
+        open: Calls that the backend makes itself, or has others make, once they are settled: how
+            they were settled is their output (`Settlement.dump`).
     """
 
     run_id: str
@@ -203,6 +229,7 @@ class ActionRequired:
     shown: tuple[str, ...] = ()
     steered: int = 0
     expires_ms: int = 0
+    open: tuple[Asked, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from assistant_queue.core.progress import Progress
-from assistant_queue.core.runs import RunRequest
+from assistant_queue.core.runs import Asked, RunRequest
 from assistant_queue.core.settlements import OpenCall
 from assistant_queue.core.stored_rows import ToolRow
 from assistant_queue.core.thread_state import Phase, ThreadState
@@ -249,21 +248,6 @@ class Answer:
     run_id: str
     calls: tuple[ToolCall, ...]
     approved: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """A call that is answered from outside.
-
-    Attributes:
-        call_id: The provider's id of it.
-        kind: `approval` or `answer`.
-        question: What is asked; None for nothing.
-    """
-
-    call_id: str
-    kind: Literal["approval", "answer"]
-    question: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

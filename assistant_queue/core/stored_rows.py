@@ -176,6 +176,7 @@ class WaitRow:
         until_ms: When it expires, ms.
         question: What is asked, "" for nothing; dropped once it is listed.
         is_listed: Its own record has it.
+        is_guests: How it was settled is its output, for the backend (`ActionRequired.open`).
     """
 
     call_id: str
@@ -184,12 +185,14 @@ class WaitRow:
     until_ms: int
     question: str = ""
     is_listed: bool = False
+    is_guests: bool = False
 
 
 def dump_waits(rows: Sequence[WaitRow]) -> list[list[Any]]:
     """Return the rows as lists."""
     return [
         [row.call_id, row.id, row.kind, row.until_ms, row.question, int(row.is_listed)]
+        + [1] * row.is_guests
         for row in rows
     ]
 
@@ -214,6 +217,7 @@ def _load_wait(row: Sequence[Any]) -> WaitRow:
         until_ms=int(until_ms),
         question=question,
         is_listed=bool(is_listed),
+        is_guests=bool(row[6:7] and row[6]),
     )
 
 

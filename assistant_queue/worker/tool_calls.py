@@ -10,8 +10,9 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+from assistant_queue.core.runs import Asked
 from assistant_queue.core.settlements import public_id
-from assistant_queue.core.steps import Asked, ToolsAnswered
+from assistant_queue.core.steps import ToolsAnswered
 from assistant_queue.core.stored_rows import ToolRow
 from assistant_queue.models import Batch, ToolCall
 from assistant_queue.observing import (

@@ -25,7 +25,7 @@ from steering_harness import (
 from assistant_queue.core import steps
 from assistant_queue.core.flow import MAX_DEATHS, Rules, leaving
 from assistant_queue.core.flow.open_calls import output_of
-from assistant_queue.core.runs import RunAccepted, RunRequest
+from assistant_queue.core.runs import Asked, RunAccepted, RunRequest
 from assistant_queue.core.settlements import Settlement, SettlementKind
 from assistant_queue.core.stored_rows import WaitRow
 from assistant_queue.core.wishes import Wish
@@ -88,7 +88,7 @@ class ParkedWorld(SteeredWorld):
         done = tuple(one for one in step.calls if one.id in step.approved)
         self.made.update(one.id for one in done)
         asked = tuple(
-            steps.Asked(call_id=one.id, kind="approval", question="?")
+            Asked(call_id=one.id, kind="approval", question="?")
             for one in step.calls
             if one not in done
         )

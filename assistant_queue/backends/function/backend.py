@@ -17,6 +17,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from assistant_queue.backends.function.deferral import (
+    GuestCall,
+    OpenCalls,
+    SettledCall,
+    StoredRound,
+    calls_of,
+)
 from assistant_queue.backends.function.invocation import (
     MAX_HISTORY,
     Result,
@@ -34,6 +41,7 @@ from assistant_queue.backends.no_conversations import NoConversations, failing
 from assistant_queue.config.protocol import name_of_backend
 from assistant_queue.core.runs import (
     WRITTEN,
+    ActionRequired,
     CannotAsk,
     Capabilities,
     Finding,
@@ -58,7 +66,7 @@ from assistant_queue.models import ErrorInfo, ToolCall
 from assistant_queue.user_code.error_text import log_raised, said, words_of
 from assistant_queue.user_code.functions import is_async, is_async_generator
 
-__all__ = ["FunctionBackend", "RunContext", "Said"]
+__all__ = ["FunctionBackend", "GuestCall", "OpenCalls", "RunContext", "Said", "SettledCall"]
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +77,9 @@ class FunctionBackend(NoConversations):
     1. calls it with the batch: an async one on the worker's loop, a sync one on its own thread
     2. takes what it returns (text, several texts, None) or yields (pieces of one text) as the reply
     3. counts what it raises as a failed run, to be tried again
-    4. after a death during a call, calls again if the function is idempotent; else the batch is
+    4. takes `OpenCalls` as tool calls that are answered from outside, and calls the function again
+       once all are settled
+    5. after a death during a call, calls again if the function is idempotent; else the batch is
        parked
 
     With `history` the queue remembers what was said in a thread, written in the same step as the
@@ -122,6 +132,7 @@ class FunctionBackend(NoConversations):
             cancels=self._on_loop or idempotent,
             conversations=False,
             writes=history > 0,
+            resumes=True,
         )
 
     async def start(self, request: RunRequest) -> AsyncIterator[RunEvent]:
@@ -136,6 +147,41 @@ class FunctionBackend(NoConversations):
             yield replace(ended, anchor=self._remember(request, ()))
             return
         run_id = f"{request.batch.id}-{request.batch.attempts}"
+        async with aclosing(self._run(request, run_id, StoredRound(), {})) as events:
+            async for event in events:
+                yield event
+
+    async def submit(
+        self,
+        request: RunRequest,
+        run_id: str,
+        calls: Sequence[ToolCall],
+        outputs: Mapping[str, str],
+    ) -> AsyncIterator[RunEvent]:
+        """Call the function with its state, and with what came of the calls that it left open.
+
+        Raises:
+            RunVanished: It left none open: another backend did.
+            UnknownThread, OutcomeUnknown: As the function raised them.
+        """
+        before = StoredRound.load(request.transcript)
+        if set(before.calls) != {call.id for call in calls}:
+            raise RunVanished(
+                f"{self.name} did not ask for the calls of run {run_id} of thread"
+                f" {request.batch.thread_id!r}"
+            )
+        new_id = f"{request.batch.id}-{request.batch.attempts}-{before.number}"
+        async with aclosing(self._run(request, new_id, before, before.settled(outputs))) as events:
+            async for event in events:
+                yield event
+
+    async def _run(
+        self,
+        request: RunRequest,
+        run_id: str,
+        before: StoredRound,
+        settled: Mapping[str, SettledCall],
+    ) -> AsyncGenerator[RunEvent, None]:
         # 1. the batch is "sending"
         # 2. this event is yielded
         # 3. the batch is stored as "running"
@@ -144,43 +190,36 @@ class FunctionBackend(NoConversations):
         yield RunAccepted(run_id=run_id)
         pieces: list[str] = []
         replies: tuple[str, ...] = ()
-        context = self._context_of(request, run_id)
+        opened: OpenCalls | None = None
+        context = self._context_of(request, run_id, before, settled)
         try:
             async with aclosing(self._speak(request, context)) as said:
                 async for word in said:
                     if isinstance(word, str):
                         pieces.append(word)
                         yield TextChunk(text=word)
+                    elif isinstance(word, OpenCalls):
+                        opened = word
                     else:
                         replies = word
+            text = "".join(pieces)
+            replies = (text,) if text else replies
+            if opened is not None:
+                stored = before.next(opened, replies, request.batch.attempts)
+                asked = _asking(stored, opened, run_id, replies)
+                yield replace(asked, usage=context.usage)
+                return
         except (UnknownThread, OutcomeUnknown):
             raise
         except Exception as error:  # noqa: BLE001 - any error of the function is a failed run
             yield replace(self._failed(request, run_id, error), usage=context.usage)
             return
-        text = "".join(pieces)
-        replies = (text,) if text else replies
         yield RunEnded(
             run_id=run_id,
             status="completed",
             replies=replies,
             usage=context.usage,
-            anchor=self._remember(request, replies),
-        )
-
-    def submit(
-        self,
-        request: RunRequest,
-        run_id: str,
-        calls: Sequence[ToolCall],
-        outputs: Mapping[str, str],
-    ) -> AsyncIterator[RunEvent]:
-        """Never asked for: a function calls its tools itself."""
-        return failing(
-            RunVanished(
-                f"{self.name} asks the queue for no tools; run {run_id} of thread "
-                f"{request.batch.thread_id!r} waits for none"
-            )
+            anchor=self._remember(request, (*before.said, *replies)),
         )
 
     def follow(
@@ -198,8 +237,9 @@ class FunctionBackend(NoConversations):
         self, request: RunRequest, run_id: str | None = None, calls: Sequence[ToolCall] = ()
     ) -> Finding:
         """Return whether the function may be called (again) with this batch."""
-        # Without a run's id it was not called; only after a time-out may a thread still run it.
-        if self._idempotent or (run_id is None and self._on_loop):
+        # Without a run's id it was not called; only after a time-out may a thread still run it. Nor
+        # was it called with the outputs of calls: a run that was given them has them no more.
+        if self._idempotent or calls or (run_id is None and self._on_loop):
             return NotFound(anchor=request.anchor)
         return CannotAsk(
             reason=f"{self.name} was called with batch {request.batch.id}, and its progress is not "
@@ -217,13 +257,21 @@ class FunctionBackend(NoConversations):
     async def close(self) -> None:
         """Do nothing: there are no connections."""
 
-    def _context_of(self, request: RunRequest, run_id: str) -> RunContext:
+    def _context_of(
+        self,
+        request: RunRequest,
+        run_id: str,
+        before: StoredRound,
+        settled: Mapping[str, SettledCall],
+    ) -> RunContext:
         return RunContext(
             run_id=run_id,
             contents=tuple(item.content for item in request.items),
             history=load_history(request.anchor) if self._history else (),
             instructions=request.instructions,
             deadline_s=request.deadline_s,
+            state=before.state,
+            settled=settled,
         )
 
     def _call(self, request: RunRequest, context: RunContext) -> Callable[[], Any]:
@@ -233,8 +281,8 @@ class FunctionBackend(NoConversations):
 
     async def _speak(
         self, request: RunRequest, context: RunContext
-    ) -> AsyncGenerator[str | tuple[str, ...], None]:
-        """Yield pieces of one reply, or all replies at once."""
+    ) -> AsyncGenerator[str | tuple[str, ...] | OpenCalls, None]:
+        """Yield pieces of one reply, or all replies at once; then calls that are open, if any."""
         call = self._call(request, context)
         result: Any = None
         if self._on_loop:
@@ -266,12 +314,14 @@ class FunctionBackend(NoConversations):
         answered = (Said("assistant", reply) for reply in replies)
         return dump_history([*load_history(request.anchor), *asked, *answered], self._history)
 
-    def _piece(self, word: Any) -> str:
-        if isinstance(word, str):
+    def _piece(self, word: Any) -> str | OpenCalls:
+        if isinstance(word, str | OpenCalls):
             return word
         raise RunFailed(f"{self.name} yielded {type(word).__name__}; pieces of a reply are strings")
 
-    def _replies(self, result: Any) -> tuple[str, ...]:
+    def _replies(self, result: Any) -> tuple[str, ...] | OpenCalls:
+        if isinstance(result, OpenCalls):
+            return result
         if isinstance(result, str):
             return (result,) if result else ()
         if result is None:
@@ -310,3 +360,17 @@ class FunctionBackend(NoConversations):
         )
         info = ErrorInfo(code="run_failed", message=f"{self.name} raised {said(error)}")
         return RunEnded(run_id=run_id, status="failed", error=info)
+
+
+def _asking(
+    stored: StoredRound, opened: OpenCalls, run_id: str, replies: tuple[str, ...]
+) -> ActionRequired:
+    """Return the round in which a function leaves calls open."""
+    calls = list(calls_of(opened, stored))
+    return ActionRequired(
+        run_id=run_id,
+        calls=tuple(call for call, _ in calls),
+        replies=replies,
+        transcript=stored.dump(),
+        open=tuple(asked for _, asked in calls if asked is not None),
+    )

@@ -19,6 +19,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from assistant_queue.backends.function.deferral import SettledCall
 from assistant_queue.errors import ConfigurationError, RunFailed
 from assistant_queue.models import Content, Usage
 from assistant_queue.user_code.error_text import said
@@ -70,6 +71,9 @@ class RunContext:
         history: The thread's earlier texts, oldest first; empty unless the backend has `history=`.
         instructions: Those of the messages, else the default ones; None for none.
         deadline_s: Seconds that this attempt has (`run_timeout`).
+        state: Of the function's last `OpenCalls`, now that all its calls are settled; None in the
+            first call.
+        settled: What came of those calls, by their ids.
     """
 
     run_id: str
@@ -77,6 +81,8 @@ class RunContext:
     history: tuple[Said, ...] = ()
     instructions: str | None
     deadline_s: float
+    state: str | None = field(default=None, repr=False)
+    settled: Mapping[str, SettledCall] = field(default_factory=dict)
     _usages: list[Usage] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def add_usage(self, usage: Usage) -> None:

@@ -24,7 +24,13 @@ from assistant_queue.core.flow.context import (
     Steps,
 )
 from assistant_queue.core.flow.joining import join
-from assistant_queue.core.flow.open_calls import answer_calls, carry, close_calls, resume
+from assistant_queue.core.flow.open_calls import (
+    answer_calls,
+    carry,
+    close_calls,
+    gives_away_calls,
+    resume,
+)
 from assistant_queue.core.flow.preparation import items_from, keep, prepare
 from assistant_queue.core.runs import (
     ActionRequired,
@@ -217,6 +223,8 @@ def _not_found(ctx: BatchContext, finding: NotFound) -> Reached:
     elif progress.sent_ms:
         _count_loss(ctx, OUTCOME_UNKNOWN)
     progress.passing = False
+    if ctx.capabilities.resumes:
+        _take_up_round(ctx)
     if progress.calls:
         return (yield from submit(ctx, progress.run_id or ""))
     # Another writer's items may stand where the batch was looked for: it comes after them.
@@ -229,6 +237,19 @@ def _not_found(ctx: BatchContext, finding: NotFound) -> Reached:
     items = () if progress.already_in_thread else ctx.sent.items
     ctx.request = replace(ctx.sent, anchor=finding.anchor, items=items)
     return (yield from send(ctx))
+
+
+def _take_up_round(ctx: BatchContext) -> None:
+    """Have the outputs of the last round submitted once more, if there is one."""
+    progress = ctx.progress
+    if not progress.calls:
+        progress.calls, progress.submitted = progress.submitted, ()
+    if progress.calls:
+        progress.attempts += 1
+        ctx.new_deadline()
+        ctx.request = replace(
+            ctx.sent, batch=replace(ctx.sent.batch, attempts=progress.attempts + 1)
+        )
 
 
 def _follow(ctx: BatchContext, run_id: str) -> Reached:
@@ -254,6 +275,10 @@ def send(ctx: BatchContext) -> Reached:
     progress.replies = ()
     progress.shown = ()
     progress.usage = None
+    if ctx.capabilities.resumes:
+        # Another run may give its calls the same ids.
+        progress.outputs, progress.submitted = {}, ()
+        progress.gave_away = False
     progress.sent_ms = progress.run_sent_ms = ctx.now_ms()
     progress.first_text_ms = 0
     ctx.log.send(progress.attempts, progress.sent_ms)
@@ -347,10 +372,13 @@ def answer(ctx: BatchContext, event: ActionRequired) -> Reached:
         read = progress.begun + event.steered
         progress.given = max(progress.given, progress.adding, read)
         progress.adding = 0
-    if ctx.capabilities.stateless:
+    if progress.asked is not event:
+        progress.gave_away = False
+    if ctx.capabilities.keeps_rounds:
         # Before any function is called: these calls and their ids are kept nowhere else.
         progress.asked = event
     yield from answer_calls(ctx, event, run_id)
+    progress.gave_away = gives_away_calls(ctx)
     # Only now: a worker that resumes before the outputs are stored sees the same event and
     # collects it then.
     ctx.collect(event)

@@ -31,11 +31,18 @@ def refusal_of(ctx: BatchContext) -> str | None:
     capabilities = ctx.capabilities
     if ctx.progress.interrupts >= ctx.rules.max_interrupts:
         return "max_interrupts"
-    if not (capabilities.cancels or capabilities.stateless):
+    if not (capabilities.cancels or capabilities.stateless) and not _is_parked(ctx):
         return "cannot_cancel"
+    if ctx.progress.gave_away:
+        return "cannot_cancel"  # approved calls may be under way
     if ctx.rules.authors is not AuthorRule.SHARE:
         return "separate_authors"
     return "cannot_cancel" if ctx.writes else None
+
+
+def _is_parked(ctx: BatchContext) -> bool:
+    """Whether a round of calls is stored: nothing works on the batch at the backend."""
+    return ctx.capabilities.resumes and ctx.progress.asked is not None
 
 
 def interrupt(ctx: BatchContext) -> Generator[steps.Step, Any, steps.Ending | None]:
@@ -49,6 +56,7 @@ def interrupt(ctx: BatchContext) -> Generator[steps.Step, Any, steps.Ending | No
         Wished: Every message that wants a reply was removed: the batch is stopped.
     """
     progress = ctx.progress
+    was_parked = _is_parked(ctx)
     streamed: tuple[str, ...] = yield steps.CloseStream()
     yield from break_off_user_code(ctx)
     yield from withdraw_calls(ctx)
@@ -56,10 +64,11 @@ def interrupt(ctx: BatchContext) -> Generator[steps.Step, Any, steps.Ending | No
     if ctx.capabilities.stateless:
         _settle_round(ctx)
     elif ctx.capabilities.found_by is FoundBy.NOT_AT_ALL:
-        if ctx.phase is not Phase.FROZEN and ctx.request is None:
+        if ctx.phase is not Phase.FROZEN and ctx.request is None and not was_parked:
             # An earlier worker called the function, which may have ended well.
             yield steps.DeclineInterrupt(reason="cannot_cancel")
             return None
+        progress.asked = None
         ctx.phase = Phase.FROZEN
     else:
         try:

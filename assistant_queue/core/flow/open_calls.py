@@ -14,9 +14,10 @@ from typing import Any
 from assistant_queue.core import steps
 from assistant_queue.core.flow.context import BatchContext, Steps
 from assistant_queue.core.flow.user_code import enter_user_code, leave_user_code
-from assistant_queue.core.runs import ActionRequired, FoundBy
+from assistant_queue.core.runs import ActionRequired, Asked, FoundBy
 from assistant_queue.core.settlements import Settlement, SettlementKind, public_id
 from assistant_queue.core.stored_rows import SettledRow, ToolRow, WaitRow
+from assistant_queue.core.thread_state import Phase
 from assistant_queue.models import FunctionCall, ToolCall
 
 
@@ -31,6 +32,8 @@ def answer_calls(ctx: BatchContext, event: ActionRequired, run_id: str) -> Steps
         RoundOpen: Some of the calls are open.
     """
     progress = ctx.progress
+    known = {row.call_id for row in progress.waits}
+    _note_open(ctx, tuple(one for one in event.open if one.call_id not in known), is_guests=True)
     waits = {row.call_id: row for row in progress.waits}
     to_call = [one for one in event.calls if one.id not in progress.outputs | waits]
     approved: dict[str, str] = {}
@@ -58,7 +61,11 @@ def _settled(
 ) -> Generator[steps.Step, Any, dict[ToolCall, Settlement]]:
     """Note the outputs of calls that were settled; return those that were approved."""
     progress = ctx.progress
-    open_rows = [row for row in progress.waits if row.call_id not in progress.outputs]
+    open_rows = [
+        row for row in progress.waits if row.is_listed and row.call_id not in progress.outputs
+    ]
+    if not open_rows:
+        return {}
     now = ctx.now_ms()
     settlements: dict[str, Settlement] = yield steps.ReadSettlements(
         ids=tuple(row.id for row in open_rows),
@@ -71,15 +78,17 @@ def _settled(
         if settlement is None or row.call_id not in calls:
             continue
         _note_settled(ctx, row, settlement)
-        if settlement.kind is SettlementKind.APPROVED:
+        if settlement.kind is SettlementKind.APPROVED and not row.is_guests:
             call = calls[row.call_id]
             if settlement.arguments is not None:
                 changed = FunctionCall(name=call.function.name, arguments=settlement.arguments)
                 call = replace(call, function=changed)
             approved[call] = settlement
         else:
-            progress.outputs[row.call_id] = output_of(settlement)
-            is_output = settlement.kind is SettlementKind.ANSWERED
+            progress.outputs[row.call_id] = (
+                settlement.dump() if row.is_guests else output_of(settlement)
+            )
+            is_output = settlement.kind in {SettlementKind.ANSWERED, SettlementKind.APPROVED}
             made = ToolRow(
                 name=calls[row.call_id].function.name,
                 ms=0,
@@ -125,7 +134,14 @@ def output_of(settlement: Settlement) -> str:
     )
 
 
-def _note_open(ctx: BatchContext, asked: tuple[steps.Asked, ...]) -> None:
+def gives_away_calls(ctx: BatchContext) -> bool:
+    """Whether approved calls of the round are made by the backend, with the round's outputs."""
+    by_guest = {row.call_id for row in ctx.progress.waits if row.is_guests}
+    approved = SettlementKind.APPROVED.value
+    return any(row.kind == approved and row.call_id in by_guest for row in ctx.progress.settled)
+
+
+def _note_open(ctx: BatchContext, asked: tuple[Asked, ...], *, is_guests: bool = False) -> None:
     """Note calls that are answered from outside from now on."""
     progress = ctx.progress
     until_ms = ctx.now_ms() + round(ctx.rules.approval_timeout_s * 1000)
@@ -142,6 +158,7 @@ def _note_open(ctx: BatchContext, asked: tuple[steps.Asked, ...]) -> None:
                 kind=one.kind,
                 until_ms=until_ms,
                 question=one.question or "",
+                is_guests=is_guests,
             )
         )
     again = {row.call_id for row in rows}
@@ -151,10 +168,12 @@ def _note_open(ctx: BatchContext, asked: tuple[steps.Asked, ...]) -> None:
 def resume(ctx: BatchContext) -> ActionRequired | None:
     """Return the round over which the batch is, or was, parked; None if it is not.
 
-    The time for which it was parked is no time of the run.
+    The time for which it was parked is no time of the run. A backend that `resumes` has its calls
+    answered from here, too, if a worker died meanwhile.
     """
     progress = ctx.progress
-    if not progress.waits or progress.asked is None:
+    is_answering = ctx.capabilities.resumes and ctx.phase is not Phase.FROZEN
+    if progress.asked is None or not (progress.waits or is_answering):
         return None
     if progress.parked_ms and progress.deadline_ms:
         progress.deadline_ms += max(ctx.now_ms() - progress.parked_ms, 0)

@@ -24,6 +24,8 @@ def try_again(
     progress.error = info
     if ctx.capabilities.stateless:
         progress.sent_ms = progress.deadline_ms = 0  # the next attempt has its own deadline
+    elif ctx.capabilities.resumes:
+        progress.deadline_ms = 0
     if not counts:
         progress.waiting_since_ms = progress.waiting_since_ms or ctx.now_ms()
         counts = not ctx.is_patient
@@ -113,9 +115,27 @@ def run_again(
     if ctx.capabilities.stateless:
         in_round = ctx.progress.calls or ctx.progress.asked
         ctx.phase = Phase.SENDING if in_round else Phase.FROZEN
-    else:
+    elif not (ctx.capabilities.resumes and _keep_round(ctx, still_works=still_works)):
         forget_run(ctx, still_works=still_works)
     return (yield from try_again(ctx, info, counts=counts, retry_after_s=retry_after_s))
+
+
+def _keep_round(ctx: BatchContext, *, still_works: bool) -> bool:
+    """Continue after the last round that is stored; return False if there is none.
+
+    A run that may have made approved calls, or still works, is not repeated before the backend has
+    been asked.
+    """
+    progress = ctx.progress
+    progress.sent_ms = 0
+    if progress.asked is not None:
+        return True  # its calls were being answered
+    if not progress.submitted:
+        return False
+    if not (progress.gave_away or still_works):
+        progress.calls, progress.submitted = progress.submitted, ()
+        ctx.phase = Phase.SENDING
+    return True
 
 
 def forget_run(ctx: BatchContext, *, still_works: bool = False) -> None:

@@ -82,6 +82,7 @@ def _note(ctx: BatchContext, over: Over) -> None:
         is_by_anchor = ctx.capabilities.found_by is FoundBy.ANCHOR
         progress.calls = over.open_calls if is_by_anchor else ()
         progress.submitted = ()
+        progress.asked = None
     if over.anchor is not None:
         progress.anchor = over.anchor
     if over.stored:
