@@ -165,7 +165,7 @@ class FunctionBackend(NoConversations):
             UnknownThread, OutcomeUnknown: As the function raised them.
         """
         before = StoredRound.load(request.transcript)
-        if set(before.calls) != {call.id for call in calls}:
+        if not calls or set(before.calls) != {call.id for call in calls}:
             raise RunVanished(
                 f"{self.name} did not ask for the calls of run {run_id} of thread"
                 f" {request.batch.thread_id!r}"
