@@ -200,23 +200,36 @@ def test_a_wish_at_every_step_and_a_death_after_it(wish: Wish) -> None:
             check(world, world.live_to_the_end(), (made, doomed), faults=1)
 
 
-def test_an_interruption_denies_the_open_calls_and_begins_anew() -> None:
-    quiet = GuestWorld("approved")
-    quiet.live_to_the_end()
-    first = next(n for n in range(1, 40) if _parks_at(n))
-    world = GuestWorld("approved", Wishing(kind=Wish.INTERRUPT, number=first, when="before"))
-    ending = world.live_to_the_end()
-    assert isinstance(ending, steps.Completed)
-    assert len(world.joined) == 1
-    assert [how.kind.value for how in world.settled.values()] == ["withdrawn", "approved"]
-    assert list(world.guest.made.values()) == [1]
-
-
-def _parks_at(number: int) -> bool:
+def steps_of(rounds: int) -> list[str]:
     seen: list[str] = []
-    world = GuestWorld("approved")
-    world.fault = lambda _, step, when: (
-        seen.append(type(step).__name__) if when == "before" else None
-    )
+    world = GuestWorld("approved", rounds=rounds)
+
+    def note(_: int, step: steps.Step, when: str) -> None:
+        if when == "before":
+            seen.append(type(step).__name__)
+
+    world.fault = note
     world.live_to_the_end()
-    return seen[number - 1] == "ParkBatch"
+    return seen
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_an_interruption_denies_the_open_calls_and_begins_anew(rounds: int) -> None:
+    names = steps_of(rounds)
+    last = len(names) - names[::-1].index("ParkBatch")
+    wish = Wishing(kind=Wish.INTERRUPT, number=last, when="before")
+    world = GuestWorld("approved", wish, rounds=rounds)
+    assert isinstance(world.live_to_the_end(), steps.Completed)
+    assert len(world.joined) == 1
+    verdicts = Counter(how.kind.value for how in world.settled.values())
+    assert verdicts == {"withdrawn": 1, "approved": rounds - 1 + rounds}
+    assert set(world.guest.made.values()) == {1}
+
+
+def test_approved_calls_that_are_under_way_are_not_interrupted() -> None:
+    names = steps_of(1)
+    watch = len(names) - names[::-1].index("Watch")
+    world = GuestWorld("approved", Wishing(kind=Wish.INTERRUPT, number=watch, when="before"))
+    assert isinstance(world.live_to_the_end(), steps.Completed)
+    assert (world.joined, world.parks) == ([], 1)
+    assert list(world.guest.made.values()) == [1]
