@@ -95,6 +95,22 @@ def test_an_attempt_that_fails_leaves_nothing_in_the_agents_memory(
     assert thanks.count("Thanks!") == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [("openai_agents_approval.py", "agents"), ("pydantic_ai_approval.py", "pydantic_ai")],
+)
+def test_an_agents_call_is_approved_by_another_process_and_made_by_another_worker(
+    name: str, module: str, docs_redis: RedisServer
+) -> None:
+    need(module)
+    done = run(f"examples/{name}", REDIS_URL=docs_redis.url.replace("/0", "/5"))
+    assert done.returncode == 0, done.stderr
+    ended = "the worker has ended\napproved by another process\n"
+    assert f"{ended}refund(4711, 30) is called\nBot: Order 4711: 30 refunded.\n" in done.stdout
+    assert done.stdout.count("is called") == 1
+    assert done.stderr == ""
+
+
 def test_an_attempt_that_fails_leaves_nothing_in_the_state_of_a_graph(
     reader: Callable[[str], dict[str, Any]],
 ) -> None:

@@ -84,7 +84,7 @@ class OpenCalls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettledCall:
-    """What came of an open call.
+    """Outcome of an open call.
 
     Attributes:
         call_id: As in its `GuestCall`.

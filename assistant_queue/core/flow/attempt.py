@@ -28,8 +28,10 @@ from assistant_queue.core.flow.open_calls import (
     answer_calls,
     carry,
     close_calls,
+    forget_rounds,
     gives_away_calls,
     resume,
+    take_up_round,
 )
 from assistant_queue.core.flow.preparation import items_from, keep, prepare
 from assistant_queue.core.runs import (
@@ -224,7 +226,7 @@ def _not_found(ctx: BatchContext, finding: NotFound) -> Reached:
         _count_loss(ctx, OUTCOME_UNKNOWN)
     progress.passing = False
     if ctx.capabilities.resumes:
-        _take_up_round(ctx)
+        take_up_round(ctx)
     if progress.calls:
         return (yield from submit(ctx, progress.run_id or ""))
     # Another writer's items may stand where the batch was looked for: it comes after them.
@@ -237,19 +239,6 @@ def _not_found(ctx: BatchContext, finding: NotFound) -> Reached:
     items = () if progress.already_in_thread else ctx.sent.items
     ctx.request = replace(ctx.sent, anchor=finding.anchor, items=items)
     return (yield from send(ctx))
-
-
-def _take_up_round(ctx: BatchContext) -> None:
-    """Have the outputs of the last round submitted once more, if there is one."""
-    progress = ctx.progress
-    if not progress.calls:
-        progress.calls, progress.submitted = progress.submitted, ()
-    if progress.calls:
-        progress.attempts += 1
-        ctx.new_deadline()
-        ctx.request = replace(
-            ctx.sent, batch=replace(ctx.sent.batch, attempts=progress.attempts + 1)
-        )
 
 
 def _follow(ctx: BatchContext, run_id: str) -> Reached:
@@ -276,9 +265,7 @@ def send(ctx: BatchContext) -> Reached:
     progress.shown = ()
     progress.usage = None
     if ctx.capabilities.resumes:
-        # Another run may give its calls the same ids.
-        progress.outputs, progress.submitted = {}, ()
-        progress.gave_away = False
+        forget_rounds(ctx)
     progress.sent_ms = progress.run_sent_ms = ctx.now_ms()
     progress.first_text_ms = 0
     ctx.log.send(progress.attempts, progress.sent_ms)

@@ -186,6 +186,27 @@ def resume(ctx: BatchContext) -> ActionRequired | None:
     return progress.asked
 
 
+def take_up_round(ctx: BatchContext) -> None:
+    """Have the outputs of the last round submitted once more, if there is one."""
+    progress = ctx.progress
+    if not progress.calls:
+        progress.calls, progress.submitted = progress.submitted, ()
+    if progress.calls:
+        progress.attempts += 1
+        ctx.new_deadline()
+        ctx.request = replace(
+            ctx.sent, batch=replace(ctx.sent.batch, attempts=progress.attempts + 1)
+        )
+
+
+def forget_rounds(ctx: BatchContext) -> None:
+    """Forget the rounds that are stored: another run may give its calls the same ids."""
+    progress = ctx.progress
+    progress.outputs = {}
+    progress.submitted = ()
+    progress.gave_away = False
+
+
 def carry(ctx: BatchContext, calls: tuple[ToolCall, ...]) -> None:
     """Have the next run read calls with their outputs in words: the conversation lacks them."""
     progress = ctx.progress
