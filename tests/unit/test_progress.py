@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from assistant_queue.backends.function.deferral import StoredRound
 from assistant_queue.core.progress import Progress, dump_result, load_result, moment
 from assistant_queue.core.runs import ActionRequired
 from assistant_queue.core.stored_rows import (
@@ -148,6 +149,7 @@ progresses = st.builds(
             until_ms=st.integers(0, 10**13),
             question=texts,
             is_listed=st.booleans(),
+            is_guests=st.booleans(),
         ),
         max_size=3,
     ).map(tuple),
@@ -157,6 +159,7 @@ progresses = st.builds(
     ).map(tuple),
     parked_ms=st.integers(0, 10**13),
     detached=st.booleans(),
+    gave_away=st.booleans(),
     carried=st.none() | texts,
 )
 
@@ -175,6 +178,7 @@ STORED = {
     "cut",
     "deadline_ms",
     "detached",
+    "gave_away",
     "error",
     "failures",
     "first_text_ms",
@@ -419,3 +423,16 @@ def test_what_has_happened_did_not_happen_later_than_now() -> None:
     known = Progress(sent_ms=1000, deadline_ms=1500)
     known.keep_past(2000, 1.0)
     assert known == Progress(sent_ms=1000, deadline_ms=1500)
+
+
+def test_the_form_of_a_guests_round_stays() -> None:
+    stored = (
+        '{"run_id":"b-1","transcript":"[1,\\"s\\",{\\"c\\":[\\"c\\",\\"approval\\"]},[\\"c\\"],[]]",'
+        '"outside":[["c","c-b","approval",1,"",1,1],["d","d-b","answer",1,"",1]],"gave_away":true}'
+    )
+    progress = Progress.load(stored)
+    assert [row.is_guests for row in progress.waits] == [True, False]
+    assert json.loads(progress.dump()) == json.loads(stored)
+    found = StoredRound.load(progress.transcript)
+    assert (found.state, found.calls, found.taken) == ("s", {"c": ("c", "approval")}, ("c",))
+    assert found.dump() == progress.transcript

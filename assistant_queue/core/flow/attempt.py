@@ -29,7 +29,6 @@ from assistant_queue.core.flow.open_calls import (
     carry,
     close_calls,
     forget_rounds,
-    gives_away_calls,
     resume,
     take_up_round,
 )
@@ -225,8 +224,7 @@ def _not_found(ctx: BatchContext, finding: NotFound) -> Reached:
     elif progress.sent_ms:
         _count_loss(ctx, OUTCOME_UNKNOWN)
     progress.passing = False
-    if ctx.capabilities.resumes:
-        take_up_round(ctx)
+    take_up_round(ctx)
     if progress.calls:
         return (yield from submit(ctx, progress.run_id or ""))
     # Another writer's items may stand where the batch was looked for: it comes after them.
@@ -264,8 +262,7 @@ def send(ctx: BatchContext) -> Reached:
     progress.replies = ()
     progress.shown = ()
     progress.usage = None
-    if ctx.capabilities.resumes:
-        forget_rounds(ctx)
+    forget_rounds(ctx)
     progress.sent_ms = progress.run_sent_ms = ctx.now_ms()
     progress.first_text_ms = 0
     ctx.log.send(progress.attempts, progress.sent_ms)
@@ -359,13 +356,7 @@ def answer(ctx: BatchContext, event: ActionRequired) -> Reached:
         read = progress.begun + event.steered
         progress.given = max(progress.given, progress.adding, read)
         progress.adding = 0
-    if progress.asked is not event:
-        progress.gave_away = False
-    if ctx.capabilities.keeps_rounds:
-        # Before any function is called: these calls and their ids are kept nowhere else.
-        progress.asked = event
     yield from answer_calls(ctx, event, run_id)
-    progress.gave_away = gives_away_calls(ctx)
     # Only now: a worker that resumes before the outputs are stored sees the same event and
     # collects it then.
     ctx.collect(event)

@@ -32,6 +32,11 @@ def answer_calls(ctx: BatchContext, event: ActionRequired, run_id: str) -> Steps
         RoundOpen: Some of the calls are open.
     """
     progress = ctx.progress
+    if progress.asked is not event:
+        progress.gave_away = False
+    if ctx.capabilities.keeps_rounds:
+        # Before any function is called: these calls and their ids are kept nowhere else.
+        progress.asked = event
     known = {row.call_id for row in progress.waits}
     _note_open(ctx, tuple(one for one in event.open if one.call_id not in known), is_guests=True)
     waits = {row.call_id: row for row in progress.waits}
@@ -54,6 +59,7 @@ def answer_calls(ctx: BatchContext, event: ActionRequired, run_id: str) -> Steps
     if any(one.id not in progress.outputs for one in event.calls):
         progress.asked = event
         raise RoundOpen
+    progress.gave_away = _gives_away_calls(ctx)
 
 
 def _settled(
@@ -134,7 +140,7 @@ def output_of(settlement: Settlement) -> str:
     )
 
 
-def gives_away_calls(ctx: BatchContext) -> bool:
+def _gives_away_calls(ctx: BatchContext) -> bool:
     """Whether approved calls of the round are made by the backend, with the round's outputs."""
     by_guest = {row.call_id for row in ctx.progress.waits if row.is_guests}
     approved = SettlementKind.APPROVED.value
@@ -187,8 +193,10 @@ def resume(ctx: BatchContext) -> ActionRequired | None:
 
 
 def take_up_round(ctx: BatchContext) -> None:
-    """Have the outputs of the last round submitted once more, if there is one."""
+    """Have the outputs of the last round submitted once more, if it is stored here."""
     progress = ctx.progress
+    if not ctx.capabilities.resumes:
+        return
     if not progress.calls:
         progress.calls, progress.submitted = progress.submitted, ()
     if progress.calls:
@@ -201,10 +209,10 @@ def take_up_round(ctx: BatchContext) -> None:
 
 def forget_rounds(ctx: BatchContext) -> None:
     """Forget the rounds that are stored: another run may give its calls the same ids."""
-    progress = ctx.progress
-    progress.outputs = {}
-    progress.submitted = ()
-    progress.gave_away = False
+    if ctx.capabilities.resumes:
+        ctx.progress.outputs = {}
+        ctx.progress.submitted = ()
+        ctx.progress.gave_away = False
 
 
 def carry(ctx: BatchContext, calls: tuple[ToolCall, ...]) -> None:
