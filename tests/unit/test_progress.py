@@ -271,6 +271,7 @@ def test_the_strategy_above_covers_every_field() -> None:
         settled=(SettledRow(call_id="c", kind="denied", by="eve", at_ms=2),),
         parked_ms=3,
         detached=True,
+        gave_away=True,
         carried="words",
         already_in_thread=True,
         waiting_since_ms=6,
