@@ -31,6 +31,7 @@ class AuditMessage:
         queued_at: When Redis accepted it.
         wants_reply: As of the add.
         role: `assistant` for a reply of `say`.
+        answered_by: The person that answered it, because the thread was taken over; else None.
     """
 
     message_id: str
@@ -43,6 +44,7 @@ class AuditMessage:
     queued_at: datetime | None = None
     wants_reply: bool = True
     role: Literal["user", "assistant"] = "user"
+    answered_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +63,14 @@ class AuditRecord:
         usage: Its tokens, None if the provider did not count them.
         timeline: Its times and attempts.
         attempts: How often it was sent.
-        tools: Its calls of tools, without outputs.
+        tools: Its calls of tools, without outputs; how those that waited were settled, by which
+            name, and when.
         reason: Of the failed list, or of an incomplete run.
         error: The last error of a failed batch.
         fallback: `reply` is the `fallback_reply`.
         truncated: A text was longer than `max_chars`.
+        answered_by: The person that answered instead of a run, because the thread was taken over;
+            else None.
         ended_at: When it ended.
     """
 
@@ -87,6 +92,7 @@ class AuditRecord:
     error: ErrorInfo | None = None
     fallback: bool = False
     truncated: bool = False
+    answered_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -182,6 +182,7 @@ def _record_of(queue: str, batch_id: str, thread_id: str, packed: Mapping[str, A
         error=None if error is None else ErrorInfo(code=error[0], message=error[1]),
         fallback=bool(packed.get(_FALLBACK)),
         truncated="c" in more,
+        answered_by=account.get("p"),
     )
 
 
@@ -235,6 +236,7 @@ def _audit_message(plain: Mapping[str, Any]) -> AuditMessage:
         queued_at=None if queued_ms is None else moment(queued_ms),
         wants_reply=mark is None,
         role="assistant" if mark == SAID else "user",
+        answered_by=plain.get("p"),
     )
 
 
@@ -252,4 +254,7 @@ def _tool_call(row: ToolRow) -> ToolCallRecord:
         started_at=moment(row.started_ms) if row.started_ms else None,
         duration_s=row.ms / 1000,
         error_code=row.error or None,
+        verdict=row.verdict or None,
+        settled_by=row.by or None,
+        settled_at=moment(row.settled_ms) if row.settled_ms else None,
     )

@@ -97,7 +97,11 @@ def pack_reply(result: RunResult, preview: str | None = None) -> str:
     }
     packed["m"] = [plain_message(message) for message in result.messages]
     account = dump_account(
-        tenant=result.tenant, model=result.model, timeline=result.timeline, keep_text=True
+        tenant=result.tenant,
+        model=result.model,
+        timeline=result.timeline,
+        keep_text=True,
+        answered_by=result.answered_by,
     )
     account.pop(_CLAIMED, None)  # the result has it
     if result.timeline.queued_at == first_queued_at(result.messages):

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from assistant_queue import AssistantMessageQueue, Batch
+from assistant_queue import (
+    AssistantMessageQueue,
+    Batch,
+    FunctionBackend,
+    GuestCall,
+    OpenCalls,
+    RunContext,
+)
 from assistant_queue.integrations.audit import SqlAudit
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Never, Reply, RunFailure
@@ -121,3 +128,36 @@ def test_messages_that_were_left_to_the_next_batch_are_not_in_this_one(
         wait_until(lambda: len(rows_of(audit, "batches")) == 2, "both are over")
     assert {row["outcome"] for row in rows_of(audit, "batches")} == {outcome}
     assert sorted(row["message_id"] for row in rows_of(audit, "messages")) == sorted(ids)
+
+
+def test_the_people_that_decided_and_answered_are_there(
+    one_redis: RedisServer, prefix: str, audit: SqlAudit
+) -> None:
+    def asks(_: Batch, context: RunContext) -> str | OpenCalls:
+        call = GuestCall(call_id="call_0", tool="refund")
+        return OpenCalls([call]) if context.state is None else "no refund"
+
+    with AssistantMessageQueue(
+        backend=FunctionBackend(asks, history=5),
+        redis_url=one_redis.url,
+        queue_prefix=prefix,
+        message_delay=0.0,
+        audit=audit,
+    ) as queue:
+        queue.take_over("of-a-person", "mia")
+        queue.add_message_to_thread("of-a-person", "hello")
+        queue.say("of-a-person", "Mia here", author="mia")
+        worker = queue.start_worker()
+        receipt = queue.add_message_to_thread("asks", "refund me")
+        wait_until(queue.list_approvals, "it is asked")
+        queue.deny(queue.list_approvals()[0].call_id, by="eve")
+        assert queue.wait_for_reply(receipt.message_id, PATIENCE_S) == "no refund"
+        wait_until(lambda: len(rows_of(audit, "batches")) == 2, "both are written")
+        worker.stop()
+    rows = {row["thread_id"]: row for row in rows_of(audit, "batches")}
+    (call,) = rows["asks"]["tools"]
+    assert (call["name"], call["verdict"], call["settled_by"]) == ("refund", "denied", "eve")
+    assert rows["asks"]["answered_by"] is None
+    assert rows["of-a-person"]["answered_by"] == "mia"
+    said = {row["text"]: row["answered_by"] for row in rows_of(audit, "messages")}
+    assert said["hello"] == "mia"

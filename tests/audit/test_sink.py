@@ -17,8 +17,9 @@ from assistant_queue.accounting import AttemptInfo, ErrorInfo, Timeline, ToolCal
 from assistant_queue.auditing import AuditMessage, AuditRecord, Erasure
 from assistant_queue.errors import AuditUnavailable, InvalidArgument, MissingExtra
 from assistant_queue.integrations.audit import SqlAudit
-from assistant_queue.integrations.audit.tables import tables_of
-from assistant_queue.integrations.audit.writing import insert_statement
+from assistant_queue.integrations.audit.rows import batch_row
+from assistant_queue.integrations.audit.tables import Tables, tables_of
+from assistant_queue.integrations.audit.writing import insert_new, insert_statement
 from tests.audit.conftest import PostgresServer, rows_of
 
 NOW = datetime(2026, 11, 30, 12, 0, 0, 123000, tzinfo=UTC)
@@ -63,7 +64,8 @@ def test_everything_is_stored_as_it_was(taken: SqlAudit) -> None:
         run_id="r",
         error=ErrorInfo(code="server_error", message="oops"),
     )
-    tool = ToolCallRecord(name="find", call_id="c", started_at=NOW, duration_s=0.25)
+    settled: dict[str, Any] = {"verdict": "denied", "settled_by": "eve", "settled_at": NOW}
+    tool = ToolCallRecord(name="find", call_id="c", started_at=NOW, duration_s=0.25, **settled)
     message = AuditMessage(
         message_id="m1",
         text="🙂 ä",
@@ -73,6 +75,7 @@ def test_everything_is_stored_as_it_was(taken: SqlAudit) -> None:
         metadata={"k": "v"},
         attachments=[{"type": "input_image"}],
         queued_at=NOW,
+        answered_by="mia",
     )
     timeline = Timeline(queued_at=NOW, claimed_at=NOW + timedelta(seconds=1), attempts=(attempt,))
     write(
@@ -86,12 +89,16 @@ def test_everything_is_stored_as_it_was(taken: SqlAudit) -> None:
             model="m",
             tenant="acme",
             attempts=1,
+            answered_by="mia",
         ),
     )
     (batch,) = rows_of(taken, "batches")
     (row,) = rows_of(taken, "messages")
     assert (batch["input_tokens"], batch["rounds"], batch["service_tier"]) == (7, 2, "flex")
-    assert batch["tools"][0]["name"] == "find"
+    (call,) = batch["tools"]
+    assert (call["name"], call["verdict"], call["settled_by"]) == ("find", "denied", "eve")
+    assert datetime.fromisoformat(call["settled_at"]) == NOW
+    assert (batch["answered_by"], row["answered_by"]) == ("mia", "mia")
     assert batch["tries"][0]["error"] == "server_error"
     assert _utc(batch["ended_at"]) == NOW
     assert _utc(batch["claimed_at"]) == NOW + timedelta(seconds=1)
@@ -193,8 +200,51 @@ def test_without_tables_it_says_what_to_do(url: str) -> None:
     with pytest.raises(AuditUnavailable, match="assistant-queue audit upgrade"):
         sink.take_over("q", "w1")
     assert sink.version() == 0
-    assert (sink.upgrade(), sink.upgrade(), sink.version()) == (0, 1, 1)
+    assert (sink.upgrade(), sink.upgrade(), sink.version()) == (0, 2, 2)
     sink.take_over("q", "w1")
+    sink.close()
+
+
+def first_version(sink: SqlAudit) -> Tables:
+    """Return the tables as version 1 had them."""
+    old = sa.MetaData()
+    for table in sink.tables.metadata.tables.values():
+        columns = [one._copy() for one in table.columns if one.name != "answered_by"]
+        sa.Table(table.name, old, *columns)
+    named = old.tables
+    kinds = ("batches", "messages", "writers", "losses", "schema")
+    return Tables(old, *(named[f"assistant_queue_{kind}"] for kind in kinds))
+
+
+def test_tables_of_the_first_version_get_new_columns_and_take_older_writers(url: str) -> None:
+    sink = SqlAudit(url)
+    older = first_version(sink)
+    with sink.engine.begin() as connection:
+        older.metadata.create_all(connection)
+        connection.execute(older.schema.insert().values(version=1))
+
+    def write_as_before(batch_id: str) -> None:
+        known = {one.name for one in older.batches.columns}
+        row = {name: one for name, one in batch_row(record(batch_id)).items() if name in known}
+        with sink.engine.begin() as connection:
+            insert_new(connection, older.batches, [row])
+
+    write_as_before("b1")
+    with pytest.raises(AuditUnavailable, match="assistant-queue audit upgrade"):
+        sink.take_over("q", "w1")
+    assert (sink.version(), sink.upgrade(), sink.upgrade(), sink.version()) == (1, 1, 2, 2)
+    with sink.engine.begin() as connection:  # as MySQL leaves it if the last step failed
+        connection.execute(sink.tables.schema.update().values(version=1))
+    assert (sink.upgrade(), sink.version()) == (1, 2)
+    sink.take_over("q", "w1")
+    write(sink, record("b2", answered_by="eve"))
+    write_as_before("b3")
+    found = {row["batch_id"]: row["answered_by"] for row in rows_of(sink, "batches")}
+    assert found == {"b1": None, "b2": "eve", "b3": None}
+    with sink.engine.begin() as connection:
+        connection.execute(sink.tables.schema.update().values(version=3))
+    assert (sink.upgrade(), sink.version()) == (3, 3), "a newer version stays"
+    sink.take_over("q", "w2")
     sink.close()
 
 

@@ -62,7 +62,9 @@ def test_without_the_option_nothing_is_spooled(plain: Rig) -> None:
 
 
 def test_a_batch_is_spooled_with_what_was_said(store: Rig) -> None:
-    tools = (ToolRow(name="find", ms=250, call_id="c", started_ms=store.clock.ms),)
+    at = store.clock.ms
+    settled = {"verdict": "approved", "by": "eve", "settled_ms": at + 5}
+    tools = (ToolRow(name="find", ms=250, call_id="c", started_ms=at, **settled),)
     batch_id = ended(store, end=lambda lease: store.finish(lease, tools=tools))
     (record,) = records(store)
     assert isinstance(record, AuditRecord)
@@ -71,7 +73,10 @@ def test_a_batch_is_spooled_with_what_was_said(store: Rig) -> None:
     (message,) = record.messages
     assert (message.text, message.author) == ("hello", "Ann")
     assert message.queued_at == moment(store.clock.ms)
-    assert [tool.name for tool in record.tools] == ["find"]
+    (tool,) = record.tools
+    assert (tool.name, tool.verdict, tool.settled_by) == ("find", "approved", "eve")
+    assert tool.settled_at == moment(at + 5)
+    assert (record.answered_by, message.answered_by) == (None, None)
     assert record.timeline.queued_at == moment(store.clock.ms)
 
 
@@ -311,13 +316,16 @@ def test_a_stored_entry_stays_readable() -> None:
 
 
 def test_a_reply_of_say_has_its_role(store: Rig) -> None:
-    message = Message(id="m", content="this is Eve", role="assistant", wants_reply=False)
-    result = replace(result_of(message), run_id="")
+    message = Message(
+        id="m", content="this is Eve", role="assistant", wants_reply=False, answered_by="eve"
+    )
+    result = replace(result_of(message), run_id="", answered_by="eve")
     packed = audit_codec.pack_batch(RULES, result, ())
     entry = f'b 1 1 t{packed["audit_of"][:-1]},"z":{packed["audit"]}}}'
     record = audit_codec.unpack_entry("q", entry)
     assert isinstance(record, AuditRecord)
     assert (record.outcome, record.messages[0].role) == ("said", "assistant")
+    assert (record.answered_by, record.messages[0].answered_by) == ("eve", "eve")
     assert not record.messages[0].wants_reply
 
 

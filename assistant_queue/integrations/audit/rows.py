@@ -66,6 +66,7 @@ def batch_row(record: AuditRecord) -> Row:
         "ended_at": record.ended_at,
         "tries": [_try(one) for one in times.attempts] or None,
         "tools": [_tool(one) for one in record.tools] or None,
+        "answered_by": _some(record.answered_by, 256),
     }
 
 
@@ -105,6 +106,9 @@ def _tool(one: ToolCallRecord) -> Row:
         "started_at": one.started_at.isoformat() if one.started_at else None,
         "duration_s": one.duration_s,
         "error": one.error_code,
+        "verdict": one.verdict,
+        "settled_by": one.settled_by,
+        "settled_at": one.settled_at.isoformat() if one.settled_at else None,
     }
     return {name: _plain(value) for name, value in row.items() if value is not None}
 
@@ -131,4 +135,5 @@ def _message_row(record: AuditRecord, position: int, message: AuditMessage) -> R
         "attachments": [_plain(dict(one)) for one in message.attachments] or None,
         "wants_reply": message.wants_reply,
         "queued_at": message.queued_at,
+        "answered_by": _some(message.answered_by, 256),
     }

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
-VERSION = 1
-"""The version of the tables below; stored in the table `..._schema`."""
+VERSION = 2
+"""The version of the tables below; stored in the table `..._schema`.
+
+A writer of an older version names the columns that it knows: new ones may be NULL, so that it writes
+to newer tables.
+"""
 
 QUEUE_CHARS = 255
 THREAD_CHARS = 512
@@ -84,6 +90,7 @@ def tables_of(prefix: str) -> Tables:
         sa.Column("ended_at", _TIME, nullable=False),
         sa.Column("tries", _JSON),
         sa.Column("tools", _JSON),
+        sa.Column("answered_by", name()),
         sa.Index(f"{prefix}batches_thread", "queue", "thread_id"),
         sa.Index(f"{prefix}batches_ended", "ended_at"),
     )
@@ -103,6 +110,7 @@ def tables_of(prefix: str) -> Tables:
         sa.Column("attachments", _JSON),
         sa.Column("wants_reply", sa.Boolean, nullable=False),
         sa.Column("queued_at", _TIME),
+        sa.Column("answered_by", name()),
         sa.Index(f"{prefix}messages_id", "queue", "message_id"),
     )
     writers = sa.Table(
@@ -138,10 +146,34 @@ def stored_version(connection: sa.Connection, tables: Tables) -> int:
 def upgrade(connection: sa.Connection, tables: Tables) -> int:
     """Make the tables, or bring them to this version; return the version before.
 
-    A later version adds its steps here, one for each version that may be stored.
+    Raises nothing for tables of a newer version, which stay as they are.
     """
     before = stored_version(connection, tables)
     if before == 0:
         tables.metadata.create_all(connection)
         connection.execute(tables.schema.insert().values(version=VERSION))
+        return before
+    for version in range(before + 1, VERSION + 1):
+        _STEPS[version](connection, tables)
+        connection.execute(tables.schema.update().values(version=version))
     return before
+
+
+def _to_2(connection: sa.Connection, tables: Tables) -> None:
+    """Add the person that answered."""
+    for table in (tables.batches, tables.messages):
+        _add_column(connection, table, table.c.answered_by)
+
+
+def _add_column(connection: sa.Connection, table: sa.Table, column: sa.Column[Any]) -> None:
+    """Add a column, unless it is there: MySQL keeps it if a later step fails."""
+    if column.name in {one["name"] for one in sa.inspect(connection).get_columns(table.name)}:
+        return
+    dialect = connection.dialect
+    where = dialect.identifier_preparer.format_table(table)
+    what = sa.schema.CreateColumn(column).compile(dialect=dialect)
+    connection.exec_driver_sql(f"ALTER TABLE {where} ADD COLUMN {what}")
+
+
+_STEPS: Mapping[int, Callable[[sa.Connection, Tables], None]] = {2: _to_2}
+"""For each version the step that makes it of the one before."""
