@@ -38,3 +38,11 @@ def test_what_is_wrong_is_found(settled: list[Settling], runs: list[ToolRun], sa
     verdict = judge_approvals(settled, runs)
     assert not verdict.holds
     assert any(detail.startswith(said) for detail in verdict.details), verdict.details
+
+
+def test_a_call_of_a_batch_that_was_stopped_may_be_withdrawn_and_is_not_made() -> None:
+    withdrawn = [*SETTLED, Settling("e", "approve", False)]
+    assert judge_approvals(withdrawn, RUNS[1:], stops=True).holds
+    verdict = judge_approvals(withdrawn, [*RUNS, ToolRun("e", 1)], stops=True)
+    assert verdict.details == ("call e: was not approved, and its function was called",)
+    assert not judge_approvals(withdrawn, RUNS).holds

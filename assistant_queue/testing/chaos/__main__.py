@@ -68,7 +68,6 @@ def _conflict_in(settings: ChaosSettings) -> str | None:
         )
     if settings.takeover_every and (
         settings.steering
-        or settings.approvals
         or settings.said_every
         or settings.platform_every
         or settings.clock_every
@@ -77,7 +76,7 @@ def _conflict_in(settings: ChaosSettings) -> str | None:
         or settings.audit
     ):
         return (
-            "--takeover-every has a judge of its own: not with --steering, --approvals, "
+            "--takeover-every has a judge of its own: not with --steering, "
             "--said-every, --platform-every, --clock-every, --audit, --truncate-every or "
             "--fail-over-every"
         )

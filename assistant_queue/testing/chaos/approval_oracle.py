@@ -64,8 +64,10 @@ class ApprovalVerdict:
         return not self.details
 
 
-def judge_approvals(settled: Sequence[Settling], runs: Sequence[ToolRun]) -> ApprovalVerdict:
-    """Compare."""
+def judge_approvals(
+    settled: Sequence[Settling], runs: Sequence[ToolRun], *, stops: bool = False
+) -> ApprovalVerdict:
+    """Compare; `stops`: batches may be stopped, which withdraws their calls."""
     attempts: defaultdict[str, list[Settling]] = defaultdict(list)
     for one in settled:
         attempts[one.call_id].append(one)
@@ -80,7 +82,7 @@ def judge_approvals(settled: Sequence[Settling], runs: Sequence[ToolRun]) -> App
         details=tuple(
             f"call {call_id}: {what}"
             for call_id in sorted({*attempts, *pids})
-            for what in _wrong(attempts[call_id], verdicts.get(call_id), pids[call_id])
+            for what in _wrong(attempts[call_id], verdicts.get(call_id), pids[call_id], stops=stops)
         ),
     )
 
@@ -93,13 +95,16 @@ def _verdict_of(attempts: Sequence[Settling]) -> Verdict | None:
 
 
 def _wrong(
-    attempts: Sequence[Settling], verdict: Verdict | None, pids: Sequence[int]
+    attempts: Sequence[Settling], verdict: Verdict | None, pids: Sequence[int], *, stops: bool
 ) -> Iterator[str]:
     if sum(bool(one.counts) for one in attempts) > 1:
         yield "was settled more than once"
-    if not any(one.counts is not False for one in attempts):
+    is_settled = any(one.counts is not False for one in attempts)
+    if not is_settled and not stops:
         yield "was never settled"
-    if verdict == "approve" and not pids:
+    if not is_settled and pids:
+        yield "was not approved, and its function was called"
+    if verdict == "approve" and not pids and not stops:
         yield "was approved, and its function was not called"
     if verdict in {"deny", "answer"} and pids:
         yield f"was settled by {verdict}, and its function was called"

@@ -66,11 +66,11 @@ class Operators:
         made._thread.start()
         return made
 
-    def judged(self) -> ApprovalVerdict:
-        """Stop, and judge what was settled by what was called."""
+    def judged(self, *, stops: bool = False) -> ApprovalVerdict:
+        """Stop, and judge what was settled by what was called; `stops`: batches were stopped."""
         self._ends.set()
         self._thread.join()
-        return judge_approvals(self._settled, self._log.read())
+        return judge_approvals(self._settled, self._log.read(), stops=stops)
 
     def _work(self) -> None:
         while not self._ends.wait(_TICK_S):

@@ -227,7 +227,9 @@ def run(
             shown=shown,
             steering=heard.steering,
             takeovers=heard.takeovers,
-            approvals=None if operators is None else operators.judged(),
+            approvals=None
+            if operators is None
+            else operators.judged(stops=settings.takeover_every > 0),
             feed=None
             if moments or settings.fail_over_every
             else hear_feed(queue, producers.sent, reader.stop()),
