@@ -104,7 +104,7 @@ def die_everywhere(
             if not crash.name:
                 break
             names.append(crash.name)
-    assert names.count("before Publish") == names.count("after Publish") >= least
+    assert names.count("after Publish") >= least
 
 
 def test_a_reply_is_published_once_and_whole_whatever_piece_a_worker_dies_at(
