@@ -116,6 +116,8 @@ class Metrics:
         batches: Batches by outcome: `completed`, `incomplete`, `failed`, `stopped`.
         approvals: Tool calls that were to be answered from outside: `requested`, and by how they
             were: `approved`, `denied`, `answered`, `expired`.
+        persons: Threads that a person answers instead of the model: `taken_over`, once more if
+            another person does, and `handed_back`. `forget_thread` counts as neither.
         runs: Times that a batch was sent to the provider.
         runs_saved: Answered messages less the batches that answered them.
         errors: Attempts that ended with an error, by its code; `worker_lost` are the takeovers.
@@ -145,6 +147,7 @@ class Metrics:
     messages: Mapping[str, int] = field(default_factory=dict)
     batches: Mapping[str, int] = field(default_factory=dict)
     approvals: Mapping[str, int] = field(default_factory=dict)
+    persons: Mapping[str, int] = field(default_factory=dict)
     runs: int = 0
     runs_saved: int = 0
     errors: Mapping[str, int] = field(default_factory=dict)

@@ -7,6 +7,8 @@ quoted, so that they contain no `:` and no `*`. `store/ops/measuring.py` reads t
 Fields of the hash `metrics`, all of them integers
     a:requested, a:KIND tool calls that were to be answered from outside, and how they were:
                         approved, denied, answered, expired
+    p:taken_over, p:handed_back
+                        threads that a person took over, and that were handed back
     b:OUTCOME           batches that were sent: completed, incomplete, failed,
                         stopped
     m:failed            messages of failed batches
@@ -223,6 +225,13 @@ def call_settled(kind: str) -> Counts:
     """Return the counts of a tool call that was settled from outside."""
     counts = Counts()
     counts.add(f"a:{kind}")
+    return counts
+
+
+def answered_by_person(change: str) -> Counts:
+    """Return the counts of a thread that a person takes over, or hands back."""
+    counts = Counts()
+    counts.add(f"p:{change}")
     return counts
 
 

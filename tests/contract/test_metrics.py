@@ -15,7 +15,7 @@ from assistant_queue.core.measures import BOUNDS, MOST_LABELS, MOST_PAIRS, OTHER
 from assistant_queue.core.progress import moment
 from assistant_queue.core.stored_rows import ToolRow
 from assistant_queue.core.thread_state import ThreadState
-from assistant_queue.errors import LeaseLost, NotPermitted
+from assistant_queue.errors import LeaseLost, NotPermitted, ThreadTakenOver
 from assistant_queue.store import wakeups
 from assistant_queue.store.calls import Namespace
 from assistant_queue.store.ops import control, measuring
@@ -68,6 +68,7 @@ def test_a_queue_that_was_never_used_has_counted_nothing(store: Rig) -> None:
         messages=dict.fromkeys(("queued", "answered", "failed", "cancelled", "deduplicated"), 0),
         batches=dict.fromkeys(("completed", "incomplete", "failed", "stopped"), 0),
         approvals=dict.fromkeys(("requested", "approved", "denied", "answered", "expired"), 0),
+        persons={"taken_over": 0, "handed_back": 0},
         durations=found.durations,
     )
     assert seconds(found) == {}
@@ -132,6 +133,19 @@ def test_a_failed_batch_is_counted_with_the_attempts_before_it(store: Rig) -> No
     assert (found.batches["failed"], found.runs, found.runs_saved) == (1, 2, 0)
     assert (found.tokens[0].tenant, found.tokens[0].output_tokens) == ("", 20)
     assert found.durations["end_to_end"].count == 1
+
+
+def test_what_a_person_takes_over_and_hands_back_is_counted_once(store: Rig) -> None:
+    assert not store.hand_back()
+    assert store.take_over("Jo")
+    assert not store.take_over("Jo")
+    with pytest.raises(ThreadTakenOver):
+        store.take_over("Ann")
+    assert store.take_over("Ann", instead_of="Jo")
+    assert store.hand_back()
+    assert not store.hand_back()
+    assert store.metrics().persons == {"taken_over": 2, "handed_back": 1}
+    assert store.metrics().takeovers == 0
 
 
 def test_a_takeover_is_counted_and_a_handover_is_not(store: Rig) -> None:

@@ -286,6 +286,17 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             unit="cps",
         ),
         Panel(
+            "Threads that people answer",
+            "Threads in a second that a person took over, and that were handed back.",
+            (
+                Line(
+                    rate("assistant_queue_person_takeovers_total", "change"),
+                    "{{queue}} {{change}}",
+                ),
+            ),
+            unit="cps",
+        ),
+        Panel(
             "Tokens by model",
             "Tokens in a second; the kinds overlap: the cache's are a part of the input.",
             (

@@ -433,6 +433,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert before in {"", by} or instead, "another person was replaced"
         if not taken:
             return
+        self.counted["p:taken_over"] += 1
         was_paused = model.paused and not before
         model.person = by
         if stops and model.phase is not Phase.DELIVERING and self._is_answered(model):
@@ -446,6 +447,7 @@ class StoreMachine(RuleBasedStateMachine):
         if model.person and not model.paused:
             self._set_back(thread, model)
         assert self.rig.hand_back(thread) is bool(model.person)
+        self.counted["p:handed_back"] += bool(model.person)
         model.person = ""
 
     @rule(thread=st.sampled_from(THREADS), count=st.integers(2, 4))
@@ -1450,6 +1452,8 @@ class StoreMachine(RuleBasedStateMachine):
         ended = sum(found.batches.values())
         assert found.runs == self.counted["again"] + ended
         assert found.takeovers == self.counted["takeovers"]
+        changes = ("taken_over", "handed_back")
+        assert found.persons == {name: self.counted[f"p:{name}"] for name in changes}
         assert found.errors.get(ERROR.code, 0) == self.counted[f"e:{ERROR.code}"]
         assert found.durations["run"].count == self.counted["h:r"]
 

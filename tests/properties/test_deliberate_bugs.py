@@ -1131,6 +1131,12 @@ OF_TAKEOVERS: dict[str, tuple[str, Callable[[str], str]]] = {
         swap("  t.paused = nil\n  check_again(t)", "  t.paused = nil"),
     ),
     "a pause is handed back": ("hand_back", swap("if t.paused == '2' then", "if true then")),
+    "what a person takes over is not counted": ("take_over", swap("\ncount_step()", "")),
+    "what is refused is counted": (
+        "take_over",
+        swap("if person == arg.by then", "count_step()\nif person == arg.by then"),
+    ),
+    "what is handed back is not counted": ("hand_back", swap("\ncount_step()", "")),
     "a copy takes over again": (
         "take_over",
         swap("if before then return cjson.decode(before) end", ""),

@@ -20,6 +20,7 @@ QUEUE = "queue"
 
 MESSAGES = ("queued", "answered", "failed", "cancelled", "deduplicated")
 STATES = ("active", "waiting", "delayed", "parked", "failed")
+CHANGES = ("taken_over", "handed_back")
 APPROVALS = ("requested", "approved", "denied", "answered", "expired")
 BATCHES = ("completed", "incomplete", "failed", "stopped")
 REPLIES = ("delivering", "undelivered")
@@ -139,6 +140,15 @@ FAMILIES: tuple[Family, ...] = (
         labels=("outcome",),
         known={"outcome": APPROVALS},
         read=lambda metrics: _counts(metrics.approvals, APPROVALS),
+    ),
+    Family(
+        name="assistant_queue_person_takeovers_total",
+        kind="counter",
+        help="Threads that a person has taken over from the model, or from another person, and that "
+        "were handed back",
+        labels=("change",),
+        known={"change": CHANGES},
+        read=lambda metrics: _counts(metrics.persons, CHANGES),
     ),
     Family(
         name="assistant_queue_messages_in_state",

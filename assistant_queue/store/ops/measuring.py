@@ -151,9 +151,10 @@ def _worker(name: str, record: Sequence[Any]) -> WorkerMetrics:
 
 # --- what was counted -----------------------------------------------------------------------------
 
+_CHANGES = ("taken_over", "handed_back")
 _SETTLEMENTS = ("requested", "approved", "denied", "answered", "expired")
 _OUTCOMES = ("completed", "incomplete", "failed", "stopped")
-_WORDS = {"a": 1, "m": 1, "b": 1, "e": 1, "t": 2, "h": 2, "d": 2, "k": 3}
+_WORDS = {"a": 1, "p": 1, "m": 1, "b": 1, "e": 1, "t": 2, "h": 2, "d": 2, "k": 3}
 """Kind of a field -> the number of its other words."""
 _Group = Mapping[tuple[str, ...], int]
 """The fields of one kind: their other words -> the number."""
@@ -189,6 +190,7 @@ def _metrics_of(fields: Mapping[str, int], counters: Mapping[str, int], **now: A
         },
         batches=batches,
         approvals={kind: groups["a"].get((kind,), 0) for kind in _SETTLEMENTS},
+        persons={change: groups["p"].get((change,), 0) for change in _CHANGES},
         runs=fields.get("again", 0) + sum(batches.values()),
         runs_saved=saved,
         errors=_errors(groups["e"], counters.get("takeovers", 0)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 
+from assistant_queue.core import measures
 from assistant_queue.core.progress import moment
 from assistant_queue.errors import ThreadTakenOver
 from assistant_queue.store.calls import Namespace, Operation, text, texts, whole_number
@@ -45,6 +46,7 @@ def take_over(
         by=by,
         instead_of=instead_of or "",
         stops="1" if stops else "",
+        counts=namespace.counted(lambda: measures.answered_by_person("taken_over")),
     )
     word, since_ms, person = texts(reply)
     if word == "other":
@@ -67,6 +69,7 @@ def hand_back(namespace: Namespace, thread_id: str) -> Operation[bool]:
         thread_id,
         keys={"over": namespace.keys.over(secrets.token_hex(8))},
         constants=NOT_BACK,
+        counts=namespace.counted(lambda: measures.answered_by_person("handed_back")),
     )
     handed_back = text(reply[0]) == "handed_back"
     if handed_back:
