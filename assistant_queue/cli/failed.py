@@ -8,6 +8,7 @@ from typing import Any, TypeVar, get_args
 import click
 
 from assistant_queue.cli.output import echo_json, echo_lines, json_option, shorten
+from assistant_queue.cli.recording import recorded_command, thread_of_batch
 from assistant_queue.cli.shared_options import Where, where_options
 from assistant_queue.models import FailedBatch, FailureReason
 
@@ -124,10 +125,15 @@ def retry(  # noqa: PLR0917 - click passes its parameters by name
     _check_selection(batch_id, reason, thread, is_all=is_all)
     with where.over(outer).queue() as queue:
         if batch_id is None:
-            count = queue.retry_failed_all(reason, thread)
+            with recorded_command(queue, "retry_failed", thread, reasons=reason) as outcome:
+                outcome.count = count = queue.retry_failed_all(reason, thread)
+                outcome.done = count > 0
             click.echo(f"{_count(count, 'batch', 'es')} queued again")
             return
-        queue.retry_failed(batch_id)
+        thread = thread_of_batch(queue, batch_id)
+        with recorded_command(queue, "retry_failed", thread, batch_id=batch_id) as outcome:
+            queue.retry_failed(batch_id)
+            outcome.count = 1
     click.echo(f"batch {batch_id} is queued again")
 
 
@@ -154,8 +160,13 @@ def discard(  # noqa: PLR0917 - click passes its parameters by name
     _check_selection(batch_id, reason, thread, is_all=is_all)
     with where.over(outer).queue() as queue:
         if batch_id is None:
-            count = queue.discard_failed_all(reason, thread)
+            with recorded_command(queue, "discard_failed", thread, reasons=reason) as outcome:
+                outcome.count = count = queue.discard_failed_all(reason, thread)
+                outcome.done = count > 0
             click.echo(f"{_count(count, 'batch', 'es')} discarded")
             return
-        queue.discard_failed(batch_id)
+        thread = thread_of_batch(queue, batch_id)
+        with recorded_command(queue, "discard_failed", thread, batch_id=batch_id) as outcome:
+            queue.discard_failed(batch_id)
+            outcome.count = 1
     click.echo(f"batch {batch_id} is discarded")

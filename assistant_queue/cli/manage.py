@@ -7,6 +7,7 @@ import click
 from assistant_queue.cli.dashed_arguments import Command
 from assistant_queue.cli.exit_errors import Problem
 from assistant_queue.cli.output import echo_json, echo_lines, json_option, shorten, state_words
+from assistant_queue.cli.recording import recorded_command, thread_of_message
 from assistant_queue.cli.shared_options import Where, where_options
 from assistant_queue.client.queue import AssistantMessageQueue
 from assistant_queue.errors import AssistantQueueError
@@ -108,7 +109,10 @@ def cancel(*, message_id: str, running: bool, where: Where) -> None:
     Exit codes: 0 cancelled, 1 too late or unknown, 2 an option is wrong, 3 Redis did not answer.
     """  # noqa: D301
     with where.queue() as queue:
-        if not queue.cancel(message_id, running=running):
+        thread_id = thread_of_message(queue, message_id)
+        with recorded_command(queue, "cancel_message", thread_id, message_id=message_id) as outcome:
+            outcome.done = queue.cancel(message_id, running=running)
+        if not outcome.done:
             status = queue.get_message(message_id)
             what = f"it is {status.status}" if status else "there is no such message"
             raise Problem(f"message {message_id} was not cancelled: {what}")
@@ -131,7 +135,7 @@ def pause(*, thread_id: str | None, where: Where) -> None:
 
     Exit codes: 0 paused, 2 an option is wrong, 3 Redis did not answer.
     """  # noqa: D301
-    with where.queue() as queue:
+    with where.queue() as queue, recorded_command(queue, "pause", thread_id):
         queue.pause(thread_id)
     click.echo(f"{thread_id or 'the queue'} is paused")
 
@@ -148,7 +152,7 @@ def resume(*, thread_id: str | None, where: Where) -> None:
 
     Exit codes: 0 resumed, 2 an option is wrong, 3 Redis did not answer.
     """  # noqa: D301
-    with where.queue() as queue:
+    with where.queue() as queue, recorded_command(queue, "resume", thread_id):
         queue.resume(thread_id)
     click.echo(f"{thread_id or 'the queue'} is resumed")
 
@@ -165,7 +169,9 @@ def flush(*, thread_id: str, where: Where) -> None:
     Exit codes: 0 it is due, 1 nothing waits, 2 an option is wrong, 3 Redis did not answer.
     """  # noqa: D301
     with where.queue() as queue:
-        if not queue.flush(thread_id):
+        with recorded_command(queue, "flush", thread_id) as outcome:
+            outcome.done = queue.flush(thread_id)
+        if not outcome.done:
             raise Problem(f"{thread_id}: no message waits that wants a reply")
     click.echo(f"{thread_id} is due")
 
@@ -185,7 +191,12 @@ def promote(*, message_id: str, steer: bool, where: Where) -> None:
     did not answer.
     """  # noqa: D301
     with where.queue() as queue:
-        if not queue.promote(message_id, "steer" if steer else "interrupt"):
+        thread_id = thread_of_message(queue, message_id)
+        with recorded_command(
+            queue, "promote_message", thread_id, message_id=message_id
+        ) as outcome:
+            outcome.done = queue.promote(message_id, "steer" if steer else "interrupt")
+        if not outcome.done:
             raise Problem(f"{message_id} does not wait, or no answer is under way")
     click.echo(f"{message_id} {'steers' if steer else 'interrupts'} the answer")
 
@@ -202,7 +213,9 @@ def stop(*, thread_id: str, where: Where) -> None:
     Exit codes: 0 it is being stopped, 1 there is none, 2 an option is wrong, 3 Redis did not answer.
     """  # noqa: D301
     with where.queue() as queue:
-        if not queue.stop(thread_id):
+        with recorded_command(queue, "stop", thread_id) as outcome:
+            outcome.done = queue.stop(thread_id)
+        if not outcome.done:
             raise Problem(f"{thread_id}: no answer is under way")
     click.echo(f"the answer of {thread_id} is being stopped")
 
@@ -227,6 +240,7 @@ def forget(*, thread_id: str, where: Where) -> None:
     Exit codes: 0 forgotten, 1 a worker holds the thread, 2 an option is wrong, 3 Redis did not
     answer.
     """  # noqa: D301
-    with where.queue() as queue:
+    # Its thread's id is in no record: it would outlive the thread.
+    with where.queue() as queue, recorded_command(queue, "forget_thread"):
         queue.forget_thread(thread_id)
     click.echo(f"{thread_id} is forgotten")

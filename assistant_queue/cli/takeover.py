@@ -6,6 +6,7 @@ import click
 
 from assistant_queue.cli.dashed_arguments import Command
 from assistant_queue.cli.exit_errors import Problem
+from assistant_queue.cli.recording import recorded_command
 from assistant_queue.cli.shared_options import Where, where_options
 from assistant_queue.errors import ThreadTakenOver
 
@@ -32,7 +33,10 @@ def take_over(
     """  # noqa: D301
     with where.queue() as queue:
         try:
-            queue.take_over(thread_id, by, instead_of=instead_of, stop=not let_end)
+            with recorded_command(queue, "take_over", thread_id, person=by) as outcome:
+                outcome.done = queue.take_over(
+                    thread_id, by, instead_of=instead_of, stop=not let_end
+                )
         except ThreadTakenOver as error:
             raise Problem(f"{error}: --instead-of {error.by!r}") from error
     click.echo(f"{thread_id} is answered by {by}")
@@ -50,7 +54,9 @@ def hand_back(*, thread_id: str, where: Where) -> None:
     Exit codes: 0 the model answers, 1 no person did, 2 an option is wrong, 3 Redis did not answer.
     """  # noqa: D301
     with where.queue() as queue:
-        if not queue.hand_back(thread_id):
+        with recorded_command(queue, "hand_back", thread_id) as outcome:
+            outcome.done = queue.hand_back(thread_id)
+        if not outcome.done:
             raise Problem(f"{thread_id}: no person answers it")
     click.echo(f"{thread_id} is answered by the model")
 
@@ -72,6 +78,6 @@ def say(*, thread_id: str, text: str, author: str | None, notice: bool, where: W
 
     Exit codes: 0 said, 1 this backend cannot have it, 2 an option is wrong, 3 Redis did not answer.
     """  # noqa: D301
-    with where.queue() as queue:
+    with where.queue() as queue, recorded_command(queue, "say", thread_id):
         receipt = queue.say(thread_id, text, author=author, kind="notice" if notice else "reply")
     click.echo(f"said as {receipt.message_id}")

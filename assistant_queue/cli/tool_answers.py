@@ -11,6 +11,7 @@ from assistant_queue.approvals import Approval
 from assistant_queue.cli.dashed_arguments import Command
 from assistant_queue.cli.exit_errors import Misuse, Problem
 from assistant_queue.cli.output import echo_json, echo_lines, json_option, shorten
+from assistant_queue.cli.recording import recorded_command, thread_of_call
 from assistant_queue.cli.shared_options import Where, where_options
 
 _WIDTH = 160
@@ -73,7 +74,12 @@ def approve(*, call_id: str, where: Where, by: str | None, arguments: str | None
     """  # noqa: D301
     changed = None if arguments is None else _object(arguments)
     with where.queue() as queue:
-        _check(call_id, done=queue.approve(call_id, by=by, arguments=changed))
+        thread_id = thread_of_call(queue, call_id)
+        with recorded_command(
+            queue, "approve_call", thread_id, call_id=call_id, person=by
+        ) as outcome:
+            outcome.done = done = queue.approve(call_id, by=by, arguments=changed)
+        _check(call_id, done=done)
     click.echo(f"{call_id} is approved")
 
 
@@ -107,7 +113,10 @@ def deny(*, call_id: str, where: Where, by: str | None, reason: str | None) -> N
     3 Redis did not answer.
     """  # noqa: D301
     with where.queue() as queue:
-        _check(call_id, done=queue.deny(call_id, by=by, reason=reason))
+        thread_id = thread_of_call(queue, call_id)
+        with recorded_command(queue, "deny_call", thread_id, call_id=call_id, person=by) as outcome:
+            outcome.done = done = queue.deny(call_id, by=by, reason=reason)
+        _check(call_id, done=done)
     click.echo(f"{call_id} is denied")
 
 
@@ -126,5 +135,10 @@ def answer(*, call_id: str, output: str, where: Where, by: str | None) -> None:
     3 Redis did not answer.
     """  # noqa: D301
     with where.queue() as queue:
-        _check(call_id, done=queue.answer_tool(call_id, output, by=by))
+        thread_id = thread_of_call(queue, call_id)
+        with recorded_command(
+            queue, "answer_call", thread_id, call_id=call_id, person=by
+        ) as outcome:
+            outcome.done = done = queue.answer_tool(call_id, output, by=by)
+        _check(call_id, done=done)
     click.echo(f"{call_id} is answered")

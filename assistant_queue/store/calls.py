@@ -301,6 +301,7 @@ class Namespace:
             "approvals": keys.approvals,
             "audit": keys.audit,
             "auditing": keys.auditing,
+            "operations": keys.operations,
             "paused": keys.paused,
             "leader": keys.leader,
             "feed": keys.feed,

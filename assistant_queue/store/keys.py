@@ -121,7 +121,7 @@ class Keys:
 
     @property
     def operations(self) -> str:
-        """List: the newest 1,000 operations from the operations page, newest first."""
+        """List: the newest 1,000 operations of operators, newest first."""
         return f"{self.prefix}:operations"
 
     @property

@@ -80,6 +80,7 @@ _KINDS = {
     "journal": "list",
     "audit": "list",
     "auditing": "hash",
+    "operations": "list",
     "due": "zset",
     "stopping": "zset",
     "failed": "zset",

@@ -4,10 +4,11 @@
 that wait for their delivery, `format_1_said.json` what was said, `format_1_journal.json` the
 journal of a thread, `format_1_notes.json` its notes of the history, `format_1_wishes.json` batches
 that are to be stopped, interrupted or steered, `format_1_taken.json` threads that a person took
-over, and `format_1_parked.json` batches with calls that wait for an answer, which format 1 has
+over, `format_1_parked.json` batches with calls that wait for an answer, and
+`format_1_operations.json` what operators did and a history of the metrics, which format 1 has
 since. When the format changes, they stay, and new files join them. To write the last one as of
 today: `python -m tests.contract.test_format`; `write_journal`, `write_notes`, `write_said`,
-`write_outbox`, `write_wishes`, `write_takeovers` and `write` wrote the others.
+`write_outbox`, `write_wishes`, `write_takeovers`, `write_parked` and `write` wrote the others.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +29,20 @@ from assistant_queue.core.account import ms_of, timeline_of
 from assistant_queue.core.delivery import DeliveryState
 from assistant_queue.core.flow import Claimed
 from assistant_queue.core.history_notes import Item, Kind, Note, load_notes
-from assistant_queue.core.progress import Progress
+from assistant_queue.core.progress import Progress, moment
 from assistant_queue.core.stored_rows import AttemptRow, ToolRow
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.models import BatchRecord, ErrorInfo, Usage
 from assistant_queue.store.keys import FORMAT_VERSION
-from assistant_queue.store.ops import control, journal, leases, outcomes
+from assistant_queue.store.ops import (
+    control,
+    journal,
+    leases,
+    metric_history,
+    operation_log,
+    outcomes,
+)
+from assistant_queue.store.ops.browsing import browse_threads
 from assistant_queue.store.ops.reply_outbox import DeliveryLease
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.fake_clock import FakeClock
@@ -49,6 +59,7 @@ SAID = sorted(HERE.glob("format_?_said.json"))
 WISHES = sorted(HERE.glob("format_?_wishes.json"))
 TAKEN = sorted(HERE.glob("format_?_taken.json"))
 PARKED = sorted(HERE.glob("format_?_parked.json"))
+OPERATIONS = sorted(HERE.glob("format_?_operations.json"))
 PREFIX = "format"
 
 
@@ -77,6 +88,13 @@ def dump(client: redis.Redis) -> dict[str, Any]:
             name.decode("latin-1"): value.decode("latin-1")
             for name, value in client.hgetall(key).items()
         },
+        b"stream": lambda key: [
+            [
+                entry.decode(),
+                {name.decode(): value.decode("latin-1") for name, value in row.items()},
+            ]
+            for entry, row in client.xrange(key)
+        ],
     }
     keys = sorted(client.scan_iter("*"))
     return {
@@ -96,6 +114,9 @@ def restore(client: redis.Redis, rows: dict[str, Any]) -> None:
             client.sadd(key, *(one.encode("latin-1") for one in value))
         elif kind == "zset":
             client.zadd(key, {member.encode("latin-1"): score for member, score in value})
+        elif kind == "stream":
+            for entry, row in value:
+                client.xadd(key, {n: one.encode("latin-1") for n, one in row.items()}, id=entry)
         else:
             client.hset(
                 key,
@@ -333,7 +354,33 @@ def test_calls_that_waited_in_an_earlier_version_are_settled(
             queue.forget_thread(thread)
 
 
+@pytest.mark.parametrize("path", OPERATIONS, ids=[path.stem for path in OPERATIONS])
+def test_what_operators_did_and_the_history_of_an_earlier_version_are_read(
+    path: Path, redis_server: RedisServer
+) -> None:
+    with restored(path, redis_server) as (queue, _, _, told):
+        core = queue.core
+        found = core.store.run(operation_log.read(core.namespace, 10))
+        assert [[one.by, one.operation, one.thread_id, one.done, one.ended] for one in found] == (
+            told["operations"]
+        )
+        assert found[-1].detail == {"reasons": "attempts, parked"}
+        assert (found[-1].count, found[-2].error) == (3, "thread_taken_over")
+        spans = core.store.run(
+            metric_history.read_spans(
+                core.namespace, None, now_ms=told["now_ms"], minutes=60, steps=60
+            )
+        )
+        assert [(one.messages["queued"], one.status["delayed"]) for one in spans] == [(2, 3)]
+        seen = core.store.run(browse_threads(core.namespace, "paused", 10))
+        assert [one.thread_id for one in seen.threads] == ["paused"]
+        queue.forget_thread("paused")
+        left = core.store.run(operation_log.read(core.namespace, 10))
+        assert {one.thread_id for one in left} == {None}
+
+
 def test_the_format_of_today_has_its_files() -> None:
+    assert HERE / f"format_{FORMAT_VERSION}_operations.json" in OPERATIONS
     assert HERE / f"format_{FORMAT_VERSION}_parked.json" in PARKED
     assert HERE / f"format_{FORMAT_VERSION}_journal.json" in JOURNALS
     assert HERE / f"format_{FORMAT_VERSION}_notes.json" in NOTES
@@ -606,6 +653,51 @@ def write(url: str) -> None:
     write_file("", told)
 
 
+def write_operations(url: str) -> None:
+    """Operations that ended, one that did not, two without those marks, and two samples."""
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+        rig = Rig(client, PREFIX)
+        rig.add("paused", delay_s=60)
+        keep = partial(metric_history.keep_sample, rig.namespace)
+        rig.run(keep())
+        rig.clock.advance(60)
+        for number in range(2):
+            rig.add(f"t{number}", delay_s=60)
+        rig.run(keep())
+        rig.run(control.pause_thread(rig.namespace, "paused"))
+        # As they were written before an operation was recorded as it begins.
+        for row in (
+            (
+                '{"at":1772452805000,"by":"Ann","op":"retry_failed","n":3,'
+                '"d":{"reasons":"attempts, parked"}}'
+            ),
+            (
+                '{"at":1772452806000,"op":"take_over","t":"paused","done":false,'
+                '"x":"thread_taken_over"}'
+            ),
+        ):
+            client.lpush(rig.keys.operations, row)
+        one = operation_log.OperationRecord(
+            at=moment(rig.clock.ms), by="cli:ann@desk", operation="pause", thread_id="paused"
+        )
+        begun = dataclasses.replace(one, ended=False, done=False)
+        entry = rig.run(operation_log.begin(rig.namespace, begun))
+        rig.run(operation_log.end(rig.namespace, entry, one))
+        rig.run(operation_log.begin(rig.namespace, begun))
+        told = {
+            "now_ms": rig.clock.ms,
+            "operations": [
+                ["cli:ann@desk", "pause", "paused", False, False],
+                ["cli:ann@desk", "pause", "paused", True, True],
+                [None, "take_over", "paused", False, True],
+                ["Ann", "retry_failed", None, True, True],
+            ],
+            "keys": dump(client),
+        }
+    write_file("_operations", told)
+
+
 if __name__ == "__main__":
     import tempfile
 
@@ -613,5 +705,5 @@ if __name__ == "__main__":
 
     server = RedisServer(next(iter(SERVERS.values())), Path(tempfile.mkdtemp()))
     server.start()
-    write_parked(server.url)
+    write_operations(server.url)
     server.stop()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import TypeVar
 
 import pytest
 
+from assistant_queue.client.operation_records import recorded
 from assistant_queue.core.metric_samples import Sample, load_sample, sample_of, spans_of
-from assistant_queue.errors import BatchNotFound
+from assistant_queue.errors import BatchNotFound, NotPermitted, StoreError, StoreUnavailable
 from assistant_queue.metrics import Metrics
 from assistant_queue.models import QueueStatus
 from assistant_queue.store.calls import Operation
@@ -116,40 +118,121 @@ def test_a_sample_has_errors_tokens_and_durations_and_bounds_its_size() -> None:
     assert [load_sample(text) for text in ("", "[]", "{}", '{"at":"x"}', "3")] == [None] * 5
 
 
+def keep(store: Rig, one: OperationRecord) -> str:
+    return store.run(operation_log.begin(store.namespace, one))
+
+
+def kept(store: Rig) -> list[OperationRecord]:
+    return store.run(operation_log.read(store.namespace, 10))
+
+
+HOSTILE = (
+    "no record",
+    "[1]",
+    '{"at": "x", "op": 1}',
+    '{"at": 1e400, "op": "x"}',
+    '{"at": 1, "op": "x", "d": []}',
+    '{"at": 1, "op": "x", "n": [1]}',
+    "[" * 100_000,
+    b"\xff\xfe{",
+)
+ODD = '{"at": 1, "op": {"a": 1}, "by": ["x"], "t": 7, "done": "no", "n": "3", "d": {"a": null}}'
+
+
 def test_operations_are_kept_newest_first_up_to_a_bound(store: Rig) -> None:
     for number in range(3):
         one = record(f"t{number}", count=number or None, done=number != 1, detail={"reasons": "x"})
-        store.run(operation_log.append(store.namespace, one))
-    found = store.run(operation_log.read(store.namespace, 10))
+        keep(store, one)
+    found = kept(store)
     assert [one.thread_id for one in found] == ["t2", "t1", "t0"]
     assert found[0] == record("t2", count=2, detail={"reasons": "x"})
     assert not found[1].done
     assert len(store.run(operation_log.read(store.namespace, 1))) == 1
-    store.client.lpush(store.keys.operations, "no record", "[1]", '{"at": "x", "op": 1}')
-    assert len(store.run(operation_log.read(store.namespace, 10))) == 3
     store.client.rpush(store.keys.operations, *["x"] * MOST)
-    store.run(operation_log.append(store.namespace, record(None)))
+    keep(store, record(None))
     assert store.client.llen(store.keys.operations) == MOST
-    store.client.delete(store.keys.operations)
 
 
-def test_a_record_of_another_type_is_moved_aside(store: Rig) -> None:
-    store.client.set(store.keys.operations, "mine")
-    assert store.run(operation_log.read(store.namespace, 10)) == []
+def test_an_operation_is_recorded_as_it_begins_and_as_it_has_ended(store: Rig) -> None:
+    begun = record(done=False, ended=False)
+    entry = keep(store, begun)
+    second = keep(store, begun)
+    assert kept(store) == [begun, begun]
+    for _ in range(2):  # a reply that is lost has the call repeated
+        store.run(operation_log.end(store.namespace, entry, record(error="thread_locked")))
+        assert kept(store) == [begun, record(error="thread_locked")]
+    # The thread is forgotten while an operation on it is under way.
     store.run(operation_log.erase(store.namespace, "thread"))
-    store.run(operation_log.append(store.namespace, record()))
-    assert store.run(operation_log.read(store.namespace, 10)) == [record()]
-    store.client.delete(store.keys.operations, store.keys.quarantine)
+    store.run(operation_log.end(store.namespace, second, record()))
+    assert kept(store) == []
+
+
+def test_an_operation_that_cannot_be_recorded_is_not_performed_and_one_that_dies_is_known(
+    store: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    core = SimpleNamespace(store=store.store, namespace=store.namespace)
+
+    def down(error: StoreError) -> SimpleNamespace:
+        def run(operation: Operation[None]) -> None:
+            operation.close()
+            raise error
+
+        return SimpleNamespace(store=SimpleNamespace(run=run), namespace=store.namespace)
+
+    with recorded(core, "Ann" * 100, "pause", "t", {"reasons": "x" * 300}):
+        (under_way,) = kept(store)
+        assert (under_way.ended, under_way.done) == (False, False)
+    (one,) = kept(store)
+    assert (one.ended, one.done, len(one.by or ""), len(one.detail["reasons"])) == (
+        *(True, True),
+        *(200, 200),
+    )
+    with pytest.raises(BatchNotFound), recorded(core, "Ann", "retry_failed"):
+        raise BatchNotFound("x")
+    with pytest.raises(KeyboardInterrupt), recorded(core, "Ann", "stop", "t"):
+        raise KeyboardInterrupt
+    with recorded(core, "Ann", "flush", "t") as outcome:
+        outcome.done = False
+        outcome.count = 3
+    flushed, stopped, retried, _ = kept(store)
+    assert (flushed.done, flushed.count, flushed.ended) == (False, 3, True)
+    assert (stopped.ended, stopped.error) == (False, None)
+    assert (retried.done, retried.error, retried.ended) == (False, "batch_not_found", True)
+    performed = []
+    with pytest.raises(StoreUnavailable), recorded(down(StoreUnavailable("x")), "Ann", "pause"):
+        performed.append("without a record")
+    with recorded(down(NotPermitted("x")), "Ann", "pause"):
+        performed.append("permitted")
+    assert performed == ["permitted"]
+    assert "operation pause was not recorded" in caplog.text
+    assert len(kept(store)) == 4
+
+
+def test_a_record_of_another_type_is_moved_aside_and_foreign_entries_are_left_out(
+    store: Rig,
+) -> None:
+    store.client.set(store.keys.operations, "mine")
+    assert kept(store) == []
+    store.run(operation_log.erase(store.namespace, "thread"))
+    keep(store, record())
+    assert kept(store) == [record()]
+    (shelved,) = store.client.zrange(store.keys.quarantine, 0, -1)
+    assert store.client.get(shelved) == b"mine"
+    store.client.lpush(store.keys.operations, *HOSTILE, ODD)
+    odd, own = kept(store)
+    assert own == record()
+    assert (odd.by, odd.thread_id, odd.operation, odd.count) == ("['x']", "7", "{'a': 1}", 3)
+    store.run(operation_log.erase(store.namespace, "thread"))
+    assert len(kept(store)) == 1
 
 
 def test_a_thread_that_is_forgotten_is_in_no_list(store: Rig) -> None:
     for name in ("thread", "other"):
         store.add(name, delay_s=60)
         store.run(control.pause_thread(store.namespace, name))
-        store.run(operation_log.append(store.namespace, record(name)))
+        keep(store, record(name))
     store.run(control.forget(store.namespace, "thread"))
-    left = store.run(operation_log.read(store.namespace, 10))
-    assert [one.thread_id for one in left] == ["other"]
+    assert [one.thread_id for one in kept(store)] == ["other"]
     assert store.run(paused_threads.read(store.namespace, 0, 10)) == ["other"]
 
 

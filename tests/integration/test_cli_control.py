@@ -17,9 +17,11 @@ from click.testing import CliRunner, Result
 from assistant_queue import AssistantMessageQueue, BatchFailed
 from assistant_queue.cli import main
 from assistant_queue.cli.output import echo_text
+from assistant_queue.cli.recording import actor
 from assistant_queue.clock import SystemClock
 from assistant_queue.store import wakeups
 from assistant_queue.store.calls import Namespace
+from assistant_queue.store.ops import operation_log
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Never, Personality, Reply, refuse
 from assistant_queue.worker.scheduler import Scheduler
@@ -396,6 +398,74 @@ def test_a_thread_is_forgotten_only_when_that_is_meant(
     assert queue.get_message(receipt.message_id) is not None
     assert run("forget", "t", "--yes").exit_code == 0
     assert queue.get_message(receipt.message_id) is None
+
+
+def test_what_commands_change_is_recorded_with_the_user_of_the_system(
+    queue: AssistantMessageQueue, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("getpass.getuser", lambda: "ann")
+    monkeypatch.setattr("socket.gethostname", lambda: "desk")
+    queue.add_message_to_thread("t", "one", message_id="m1", message_delay=600)
+    queue.add_message_to_thread("t", "two", message_id="m2", message_delay=600)
+    for words, code in (
+        (["pause"], 0),
+        (["resume"], 0),
+        (["pause", "t"], 0),
+        (["resume", "t"], 0),
+        (["cancel", "m1"], 0),
+        (["cancel", "m1"], 1),
+        (["promote", "m2"], 1),
+        (["take-over", "t", "--by", "Jo"], 0),
+        (["take-over", "t", "--by", "Eve"], 1),
+        (["say", "t", "A secret text."], 0),
+        (["hand-back", "t"], 0),
+        (["flush", "t"], 0),
+        (["stop", "t"], 1),
+        (["approve", "c"], 1),
+        (["deny", "c"], 1),
+        (["answer", "c", "x"], 1),
+        (["failed", "retry", "--all", "--thread", "t"], 0),
+        (["failed", "discard", "b"], 1),
+    ):
+        assert run(*words).exit_code == code, words
+    found = queue.core.store.run(operation_log.read(queue.core.namespace, 50))[::-1]
+    assert {one.by for one in found} == {"cli:ann@desk"}
+    assert all(one.ended for one in found)
+    assert [(one.operation, one.thread_id, one.done) for one in found] == [
+        ("pause", None, True),
+        ("resume", None, True),
+        ("pause", "t", True),
+        ("resume", "t", True),
+        ("cancel_message", "t", True),
+        ("cancel_message", "t", False),
+        ("promote_message", "t", False),
+        ("take_over", "t", True),
+        ("take_over", "t", False),
+        ("say", "t", True),
+        ("hand_back", "t", True),
+        ("flush", "t", True),
+        ("stop", "t", False),
+        ("approve_call", None, False),
+        ("deny_call", None, False),
+        ("answer_call", None, False),
+        ("retry_failed", "t", False),
+        ("discard_failed", None, False),
+    ]
+    assert {one.error for one in found} == {
+        *(None, "thread_taken_over", "approval_not_found", "batch_not_found"),
+    }
+    kept = queue.core.store.client.lrange(queue.core.namespace.keys.operations, 0, -1)
+    assert b"secret" not in b"".join(kept)
+    assert run("forget", "t", "--yes").exit_code == 0
+    left = queue.core.store.run(operation_log.read(queue.core.namespace, 50))
+    assert left[0].operation == "forget_thread"
+    assert {one.thread_id for one in left} == {None}
+
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 4711")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    assert re.fullmatch(r"cli:\d+@desk", actor())
 
 
 def test_the_doctor_says_what_is_missing_and_what_to_do(

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from assistant_queue import AssistantMessageQueue, StoreError
 from assistant_queue.cli import main
 from assistant_queue.store.keys import Keys
+from assistant_queue.store.ops.metric_history import keep_sample
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.fake_clock import FakeClock
 from assistant_queue.testing.harness import Crash, InstantWorker
@@ -87,6 +88,8 @@ class Victim:
             self.queue.get_metrics,
             self.queue.list_failed,
             lambda: self.queue.get_jobs_by_thread_id("t"),
+            lambda: self.queue.pause("v"),
+            lambda: self.queue.core.store.run(keep_sample(self.queue.core.namespace)),
         ):
             with contextlib.suppress(StoreError):
                 call()
@@ -195,6 +198,7 @@ def entry(key: str, index: int, value: Any) -> Spoil:
 WHOLE_QUEUE = (
     *("due", "failed", "counters", "metrics"),
     *("paused", "format", "fingerprint", "quarantine"),
+    *("history", "operations", "pausing"),
 )
 NUMBERS = ("n", "head", "first", "own_due")
 VALUES = ("abc", "", "1e400", "1" * 30, "-5.5", GARBAGE)

@@ -20,7 +20,8 @@ from assistant_queue import (
     RunResult,
     Undeliverable,
 )
-from assistant_queue.store.ops import replication
+from assistant_queue.client.operation_records import recorded
+from assistant_queue.store.ops import operation_log, replication
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.fake_clock import START_MS, FakeClock
 from assistant_queue.testing.harness import InstantWorker
@@ -163,7 +164,8 @@ def test_control_survives_the_loss_of_any_answer(
         )
         with bot.queue as queue:
             where = f"lost the answer to command {number}"
-            queue.pause("t")
+            with recorded(queue.core, "Ann", "pause", "t"):
+                queue.pause("t")
             first = queue.add_message_to_thread("t", f"{number} one")
             second = queue.add_message_to_thread("t", f"{number} two")
             assert queue.edit_message(first.message_id, f"{number} uno") is True, where
@@ -212,6 +214,8 @@ def test_control_survives_the_loss_of_any_answer(
                 "stopped": 0,
             }, where
             assert sum(metrics.errors.values()) == 2, where
+            (noted,) = queue.core.store.run(operation_log.read(queue.core.namespace, 10))
+            assert (noted.operation, noted.ended, noted.done) == ("pause", True, True), where
             assert [run.user_texts for run in provider.runs[seen:]] == [(f"{number} uno",)], where
             assert_nothing_sticks(bot, where, lasted_s=2 * LEASE_S)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import importlib.util
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -19,8 +21,14 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue, ConfigurationError
-from assistant_queue.errors import NotAllowed, NotAuthenticated, UnknownOption
+from assistant_queue.errors import (
+    NotAllowed,
+    NotAuthenticated,
+    StoreUnavailable,
+    UnknownOption,
+)
 from assistant_queue.integrations.fastapi import (
+    CHAT_ACTIONS,
     Action,
     Caller,
     allow_all,
@@ -31,6 +39,7 @@ from tests.conftest import PATIENCE_S
 from tests.docs.generated import ROOT
 from tests.web.conftest import running
 from tests.web.listening import listening
+from tests.web.raw_socket import RawSocket
 
 Asgi = Callable[..., httpx.AsyncClient]
 
@@ -58,6 +67,144 @@ def test_every_action_belongs_to_a_route_and_every_route_to_an_action() -> None:
         Action.INSTRUCT.value
     }
     assert len(operations()) >= 25
+
+
+ROLES: dict[str, frozenset[Action]] = {
+    "nobody": frozenset(),
+    "chat": CHAT_ACTIONS,
+    "reader": frozenset({Action.OPERATE_READ}),
+    "operator": frozenset({Action.OPERATE_READ, Action.OPERATE_CHANGE}),
+    "program": frozenset(Action) - {Action.OPERATE_READ, Action.OPERATE_CHANGE},
+}
+ROUTES = {
+    "GET /ops/overview": "reader operator",
+    "GET /ops/history": "reader operator",
+    "GET /ops/threads": "reader operator",
+    "GET /ops/threads/{thread_id}": "reader operator",
+    "GET /ops/threads/{thread_id}/messages": "reader operator",
+    "GET /ops/approvals": "reader operator",
+    "GET /ops/failed": "reader operator",
+    "GET /ops/search": "reader operator",
+    "GET /ops/search/audit": "reader operator",
+    "GET /ops/operations": "reader operator",
+    "POST /ops/operations": "operator",
+    "POST /chat": "chat program",
+    "GET /threads/{thread_id}": "chat program",
+    "GET /threads/{thread_id}/messages": "chat program",
+    "POST /threads/{thread_id}/messages": "chat program",
+    "GET /threads/{thread_id}/messages/{message_id}": "chat program",
+    "PATCH /threads/{thread_id}/messages/{message_id}": "chat program",
+    "DELETE /threads/{thread_id}/messages/{message_id}": "chat program",
+    "POST /threads/{thread_id}/messages/{message_id}/promote": "chat program",
+    "POST /threads/{thread_id}/stop": "chat program",
+    "POST /threads/{thread_id}/typing": "chat program",
+    "GET /threads/{thread_id}/events": "chat program",
+    "WS /socket": "chat program",
+    "GET /feed": "program",
+    "GET /threads": "program",
+    "POST /threads": "program",
+    "DELETE /threads/{thread_id}": "program",
+    "POST /threads/{thread_id}/say": "program",
+    "POST /threads/{thread_id}/pause": "program",
+    "POST /threads/{thread_id}/resume": "program",
+    "POST /threads/{thread_id}/flush": "program",
+    "POST /threads/{thread_id}/take-over": "program",
+    "POST /threads/{thread_id}/hand-back": "program",
+    "POST /threads/{thread_id}/runs": "program",
+    "GET /threads/{thread_id}/runs/{run_id}": "program",
+    "POST /threads/{thread_id}/runs/{run_id}/cancel": "program",
+    "POST /threads/{thread_id}/runs/{run_id}/tool-outputs": "program",
+    "GET /threads/{thread_id}/approvals": "program",
+    "POST /threads/{thread_id}/approvals/{call_id}/approve": "program",
+    "POST /threads/{thread_id}/approvals/{call_id}/deny": "program",
+    "POST /threads/{thread_id}/approvals/{call_id}/answer": "program",
+    "GET /threads/{thread_id}/explain": "program",
+    "GET /threads/{thread_id}/messages/{message_id}/explain": "program",
+    "GET /threads/{thread_id}/timeline": "program",
+    "GET /approvals": "program",
+    "GET /status": "program",
+    "POST /pause": "program",
+    "POST /resume": "program",
+    "GET /health/live": "program",
+    "GET /health/ready": "program",
+    "GET /failed": "program",
+    "DELETE /failed": "program",
+    "POST /failed/all/retry": "program",
+    "POST /failed/{batch_id}/retry": "program",
+    "DELETE /failed/{batch_id}": "program",
+    "GET /metrics": "program",
+}
+"""Every route, and the roles that may use it: a new one needs a row. Webhooks of the provider, whose
+route only a queue with a secret has, are checked by their signature (`test_provider_webhook.py`)."""
+WANTED = {
+    "/api/ops/search": "?q=x",
+    "/api/ops/search/audit": "?q=x",
+    "/api/threads/t/take-over": {"by": "Jo"},
+    "/api/threads/t/say": {"text": "Hi!"},
+    "/api/threads/t/approvals/c/answer": {"output": "x"},
+    "/api/threads": {"thread_id": "t"},
+    "/api/threads/t/runs/resp_0/tool-outputs": {"outputs": []},
+}
+
+
+async def test_each_role_may_use_its_routes_and_no_other(
+    asgi: Asgi, queue: AssistantMessageQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = asgi(authorize=lambda request, action, _: action in ROLES[request.headers["x-role"]])
+    router = create_router(client.service.queue, authorize=allow_all)
+    assert {
+        f"{method} {route.path}"
+        for route in router.routes
+        for method in getattr(route, "methods", None) or {"WS"}
+    } == set(ROUTES)
+    asked = 0
+
+    async def refuses(*_: object) -> None:
+        nonlocal asked
+        asked += 1
+        raise StoreUnavailable("no Redis for this test")
+
+    monkeypatch.setattr(client.service.queue._store, "run", refuses)
+    for row, roles in ROUTES.items():
+        method, path = row.split()
+        path = f"/api{path.format(**NAMES)}"
+        if method == "WS":
+            continue
+        more = WANTED.get(path, BODIES.get(path, {"message": "Hi!"}))
+        address = path + more if isinstance(more, str) else path
+        body = None if method in {"GET", "DELETE"} or isinstance(more, str) else more
+        for role in ROLES:
+            before = asked
+            got = await client.request(method, address, json=body, headers={"x-role": role})
+            if role in roles.split():
+                assert got.status_code not in {401, 403}, (role, row)
+            else:
+                assert (got.status_code, asked) == (403, before), (role, row)
+    assert asked > 60
+
+
+async def test_each_role_may_do_in_a_socket_what_its_actions_allow(
+    queue: AssistantMessageQueue,
+) -> None:
+    asks = [
+        json.dumps({"type": kind, "thread_id": "t", "message": "Hi!"})
+        for kind in ("join", "say", "typing")
+    ]
+    listener = {"listener": frozenset({Action.LISTEN})}
+    for role, actions in {**ROLES, **listener}.items():
+        socket = RawSocket(
+            queue, asks, authorize=lambda request, action, _, may=actions: action in may
+        )
+        await asyncio.wait_for(socket.run(), PATIENCE_S)
+        first = socket.sent[0]
+        if role == "listener":
+            codes = [one["code"] for one in socket.received("problem")]
+            assert codes == ["not_allowed", "not_allowed"], "say and typing"
+        elif role in ROUTES["WS /socket"].split():
+            assert first["type"] == "websocket.accept"
+            assert socket.received("problem") == []
+        else:
+            assert (first["type"], first["status"]) == ("websocket.http.response.start", 403)
 
 
 @pytest.mark.parametrize(

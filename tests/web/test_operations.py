@@ -120,6 +120,148 @@ async def test_what_an_operator_does_is_recorded_with_name_and_time(
     assert {row["thread_id"] for row in left} == {None, "other"}
 
 
+async def test_changes_over_other_routes_are_recorded_with_their_caller(
+    asgi: Asgi, queue: AssistantMessageQueue
+) -> None:
+    client = asgi(authorize=lambda *_: Caller(id="7", name="Ann"))
+    queue.add_message_to_thread("t", "Hello!", message_delay=600)
+    for method, path, body, status in (
+        ("POST", "pause", None, 204),
+        ("POST", "resume", None, 204),
+        ("POST", "threads/t/pause", None, 204),
+        ("POST", "threads/t/resume", None, 204),
+        ("POST", "threads/t/flush", None, 200),
+        ("POST", "threads/t/take-over", {"stop": False}, 200),
+        ("POST", "threads/t/hand-back", None, 200),
+        ("POST", "threads/t/approvals/c/approve", None, 404),
+        ("POST", "failed/all/retry?reason=attempts&thread_id=t", None, 200),
+        ("DELETE", "failed", None, 200),
+        ("POST", "failed/b/retry", None, 404),
+        ("DELETE", "failed/b", None, 404),
+        ("POST", "threads/t/take-over", {"stop": "no"}, 422),
+        # A conversation's client is no operator.
+        ("POST", "threads/t/stop", None, 200),
+        ("POST", "threads/t/messages", {"message": "Hi!"}, 202),
+    ):
+        got = await client.request(method, f"/api/{path}", json=body)
+        assert got.status_code == status, (path, got.text)
+    rows = (await client.get(f"{OPS}/operations")).json()["operations"]
+    assert {row["by"] for row in rows} == {"Ann"}
+    assert all(row["ended"] for row in rows)
+    seen = [(row["operation"], row["thread_id"], row["done"], row["count"]) for row in rows]
+    assert seen[::-1] == [
+        ("pause", None, True, None),
+        ("resume", None, True, None),
+        ("pause", "t", True, None),
+        ("resume", "t", True, None),
+        ("flush", "t", True, None),
+        ("take_over", "t", True, None),
+        ("hand_back", "t", True, None),
+        ("retry_failed", "t", False, 0),
+        ("discard_failed", None, False, 0),
+        ("retry_failed", None, False, None),
+        ("discard_failed", None, False, None),
+    ]
+    assert [row["error"] for row in rows[:2]] == ["batch_not_found", "batch_not_found"]
+    assert (await client.delete("/api/threads/t")).status_code == 204
+    left = (await client.get(f"{OPS}/operations")).json()["operations"]
+    assert left[0]["operation"] == "forget_thread"
+    assert {row["thread_id"] for row in left} == {None}
+    kept = queue.core.store.client.lrange(queue.core.namespace.keys.operations, 0, -1)
+    assert not [row for row in kept if b'"t"' in row.replace(b'"t":', b"")]
+
+
+HOSTILE = (
+    "",
+    "{",
+    "5",
+    "[]",
+    '{"at": 1}',
+    '{"at": 1, "op": 2, "by": [], "n": {}}',
+    b"\xff{",
+    "{" * 9999,
+)
+
+
+async def test_foreign_contents_of_the_pages_keys_stop_neither_the_page_nor_a_worker(
+    asgi: Asgi, queue: AssistantMessageQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assistant_queue.worker.scheduler.SAMPLE_MS", 50)
+    client = asgi(authorize=operators, headers={"x-role": "operator"})
+    redis = queue.core.store.client
+    keys = queue.core.namespace.keys
+    views = ["overview", "history", "threads?state=paused", "operations", "search?q=x", "threads/t"]
+
+    async def look() -> None:
+        for view in views:
+            got = await client.get(f"{OPS}/{view}")
+            assert got.status_code == 200, (view, got.text)
+        await do(client, "pause", thread_id="t")
+        await do(client, "resume", thread_id="t")
+        found = (await client.get(f"{OPS}/operations")).json()["operations"]
+        assert [row["operation"] for row in found[:2]] == ["resume", "pause"]
+
+    queue.start_worker()
+    for spoil in (
+        lambda key: redis.set(key, b"\xff"),
+        lambda key: redis.sadd(key, "x"),
+        lambda key: redis.hset(key, "m", "x"),
+    ):
+        for key in (keys.history, keys.operations, keys.pausing):
+            redis.delete(key)
+            spoil(key)
+        await look()
+    for key in (keys.history, keys.operations, keys.pausing):
+        redis.delete(key)
+    for number, text in enumerate(HOSTILE):
+        redis.xadd(keys.history, {"m": text, "x": "y"}, id=f"{number + 1}-1")
+        redis.lpush(keys.operations, text)
+        redis.zadd(keys.pausing, {text or "x": number})
+    await look()
+    redis.xadd(keys.history, {"x": "y"}, id=f"{2**62}-1")  # no later sample fits
+    await look()
+    reply = await asyncio.to_thread(queue.ask, "t", "Hello!", timeout=PATIENCE_S)
+    assert reply == "You said: Hello!"
+
+
+async def test_no_view_looks_for_keys_or_reads_what_is_unbounded(
+    asgi: Asgi, queue: AssistantMessageQueue
+) -> None:
+    for number in range(30):
+        queue.add_message_to_thread(f"t{number}", "Hello!", message_delay=600)
+    queue.pause("t1")
+    client = asgi(authorize=operators, headers={"x-role": "operator"})
+    await client.get(f"{OPS}/overview")
+    redis = queue.core.store.client
+    with redis.monitor() as monitor:
+        views = ["overview", "history", "threads", "threads/t1", "failed", "approvals"]
+        views += [f"threads?state={name}" for name in ("active", "parked", "paused", "stuck")]
+        for view in [*views, "search?q=t1", "search?q=Hello", "operations"]:
+            assert (await client.get(f"{OPS}/{view}")).status_code == 200
+        redis.echo("the end")
+        seen = []
+        for command in monitor.listen():
+            if command["command"].upper().startswith("ECHO"):
+                break
+            seen.append(command["command"].upper().split()[0:4])
+    own = [words for words in seen if any(keys_of(queue) in word for word in words)]
+    assert len(own) > 50
+    names = {words[0] for words in own}
+    assert not names & {"KEYS", "SCAN", "HKEYS", "HVALS", "SORT"}, names
+    prefix = keys_of(queue)
+    whole = {words[1] for words in own if words[0] in {"HGETALL", "SMEMBERS"}}
+    bounded = {f"{prefix}:METRICS", f"{prefix}:COUNTERS", f"RQ:WORKERS:{prefix}"}
+    assert whole <= bounded, "of a fixed number of fields, and the workers"
+    ranges = [words for words in own if words[0] in {"ZRANGE", "LRANGE", "XRANGE", "XREVRANGE"}]
+    entire = {words[1] for words in ranges if words[2:4] == ["0", "-1"]}
+    assert entire <= {f"{prefix}:JOURNAL:T1"}, "which the option `journal` bounds"
+
+
+def keys_of(queue: AssistantMessageQueue) -> str:
+    """The prefix of the queue's keys, as the test above compares it."""
+    return str(queue.core.namespace.keys.prefix).upper()
+
+
 async def test_an_operator_takes_a_thread_over_and_hands_it_back(
     asgi: Asgi, queue: AssistantMessageQueue
 ) -> None:

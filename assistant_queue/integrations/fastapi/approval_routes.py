@@ -15,6 +15,7 @@ from assistant_queue.integrations.fastapi.approval_pages import (
     read_calls,
 )
 from assistant_queue.integrations.fastapi.guarded_routes import caller_of, operation
+from assistant_queue.integrations.fastapi.recorded_calls import recorded_call
 from assistant_queue.integrations.fastapi.schemas import ThreadId
 from assistant_queue.integrations.fastapi.service import Service
 
@@ -103,7 +104,11 @@ def add_routes(router: APIRouter, service: Service) -> None:
         await check_call(queue, thread_id, call_id)
         by = _name_of(request, body)
         changed = body.arguments if body else None
-        return Settled(settled=await queue.approve(call_id, by=by, arguments=changed))
+        async with recorded_call(
+            queue, caller_of(request), "approve_call", thread_id, call_id=call_id, person=by
+        ) as outcome:
+            outcome.done = done = await queue.approve(call_id, by=by, arguments=changed)
+        return Settled(settled=done)
 
     @router.post(
         "/threads/{thread_id}/approvals/{call_id}/deny",
@@ -114,8 +119,13 @@ def add_routes(router: APIRouter, service: Service) -> None:
     ) -> Settled:
         """Deny a call: the model reads that, with the reason."""
         await check_call(queue, thread_id, call_id)
+        by = _name_of(request, body)
         reason = body.reason if body else None
-        return Settled(settled=await queue.deny(call_id, by=_name_of(request, body), reason=reason))
+        async with recorded_call(
+            queue, caller_of(request), "deny_call", thread_id, call_id=call_id, person=by
+        ) as outcome:
+            outcome.done = done = await queue.deny(call_id, by=by, reason=reason)
+        return Settled(settled=done)
 
     @router.post(
         "/threads/{thread_id}/approvals/{call_id}/answer",
@@ -127,7 +137,11 @@ def add_routes(router: APIRouter, service: Service) -> None:
         """Give the output of a call that is answered later."""
         await check_call(queue, thread_id, call_id)
         by = _name_of(request, body)
-        return Settled(settled=await queue.answer_tool(call_id, body.output, by=by))
+        async with recorded_call(
+            queue, caller_of(request), "answer_call", thread_id, call_id=call_id, person=by
+        ) as outcome:
+            outcome.done = done = await queue.answer_tool(call_id, body.output, by=by)
+        return Settled(settled=done)
 
     del list_approvals, read_approvals, approve_call, deny_call, answer_call
 

@@ -1,23 +1,19 @@
-"""Operations from the operations page: each is performed, recorded and logged with its author."""
+"""Operations from the operations page: each is performed and recorded."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 
 from assistant_queue.client.approval_calls import MAX_REASON
 from assistant_queue.client.async_queue import AsyncAssistantMessageQueue
-from assistant_queue.errors import AssistantQueueError, BatchNotFound, MessageNotFound
+from assistant_queue.errors import BatchNotFound, MessageNotFound
 from assistant_queue.integrations.fastapi.access import Caller
 from assistant_queue.integrations.fastapi.approval_pages import check_call
 from assistant_queue.integrations.fastapi.operation_schemas import NewOperation
+from assistant_queue.integrations.fastapi.recorded_calls import operator_name, recorded_call
 from assistant_queue.models import FailureReason
-from assistant_queue.store.ops import operation_log
 from assistant_queue.store.ops.failures import read_failed
 from assistant_queue.store.ops.operation_log import OperationRecord
-
-_log = logging.getLogger(__name__)
 
 ANONYMOUS_PERSON = "operator"
 """The person that answers a thread which an anonymous caller took over."""
@@ -26,56 +22,19 @@ Performed = tuple[bool, int | None]
 """Whether anything was changed, and of how many batches if it is about batches."""
 
 
-def operator_name(caller: Caller) -> str | None:
-    """Return the name with which a caller's operations are recorded; None for an anonymous one."""
-    return caller.name if caller.name is not None else caller.id
-
-
 async def operate(
     queue: AsyncAssistantMessageQueue, caller: Caller, wanted: NewOperation
 ) -> OperationRecord:
     """Perform an operation, record it, and return the record.
 
-    A record that Redis does not take is only logged: the operation has been performed.
-
     Raises:
         AssistantQueueError: As of the queue's own method; recorded, too.
     """
-    done = False
-    count: int | None = None
-    error: str | None = None
-    try:
-        done, count = await _PERFORM[wanted.operation](queue, caller, wanted)
-    except AssistantQueueError as failure:
-        error = failure.code
-        raise
-    finally:
-        record = OperationRecord(
-            at=datetime.now(UTC),
-            by=operator_name(caller),
-            operation=wanted.operation,
-            thread_id=wanted.thread_id,
-            done=done,
-            count=count,
-            detail=_detail(wanted),
-            error=error,
-        )
-        await _keep(queue, record)
-    return record
-
-
-async def _keep(queue: AsyncAssistantMessageQueue, record: OperationRecord) -> None:
-    _log.info(
-        "operation %s by %r on %s: %s",
-        record.operation,
-        record.by,
-        "the queue" if record.thread_id is None else f"thread {record.thread_id!r}",
-        record.error or ("done" if record.done else "nothing to do"),
-    )
-    try:
-        await queue.core.store.run(operation_log.append(queue.core.namespace, record))
-    except AssistantQueueError as error:
-        _log.error("operation %s was not recorded: %s", record.operation, error)
+    async with recorded_call(
+        queue, caller, wanted.operation, wanted.thread_id, **_detail(wanted)
+    ) as outcome:
+        outcome.done, outcome.count = await _PERFORM[wanted.operation](queue, caller, wanted)
+    return outcome.record
 
 
 def _detail(wanted: NewOperation) -> dict[str, str]:

@@ -20,7 +20,7 @@ from assistant_queue.integrations.fastapi.access import Action, ask
 from assistant_queue.integrations.fastapi.approval_pages import ApprovalsPage, read_calls
 from assistant_queue.integrations.fastapi.guarded_routes import caller_of, operation
 from assistant_queue.integrations.fastapi.history_schemas import History
-from assistant_queue.integrations.fastapi.operation_calls import operate, operator_name
+from assistant_queue.integrations.fastapi.operation_calls import operate
 from assistant_queue.integrations.fastapi.operation_schemas import (
     AuditFound,
     CurrentBatch,
@@ -34,6 +34,7 @@ from assistant_queue.integrations.fastapi.operation_schemas import (
     ThreadView,
     WaitingMessage,
 )
+from assistant_queue.integrations.fastapi.recorded_calls import operator_name
 from assistant_queue.integrations.fastapi.schemas import ThreadId
 from assistant_queue.integrations.fastapi.service import Service
 from assistant_queue.integrations.fastapi.thread_routes import read_page
@@ -272,7 +273,7 @@ def _add_operations(router: APIRouter, service: Service) -> None:
 
     @router.get("/ops/operations", **operation(Action.OPERATE_READ, name="list_operations"))
     async def list_operations(limit: Limit = 50, thread_id: AnyId = None) -> OperationsPage:
-        """Operations from the page, newest first: the latest 1,000 are kept."""
+        """Operations of operators, newest first: the latest 1,000 are kept."""
         core = queue.core
         found = await core.store.run(operation_log.read(core.namespace, limit, thread_id))
         return OperationsPage(operations=found)

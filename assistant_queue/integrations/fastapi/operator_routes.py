@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 
 from assistant_queue.client import arguments
-from assistant_queue.errors import MessageNotFound
+from assistant_queue.client.async_queue import AsyncAssistantMessageQueue
+from assistant_queue.errors import BatchNotFound, MessageNotFound
 from assistant_queue.integrations.fastapi.access import Action
-from assistant_queue.integrations.fastapi.guarded_routes import operation
+from assistant_queue.integrations.fastapi.guarded_routes import caller_of, operation
+from assistant_queue.integrations.fastapi.recorded_calls import recorded_call
 from assistant_queue.integrations.fastapi.schemas import (
     Alive,
     BatchId,
@@ -30,6 +33,7 @@ from assistant_queue.models import (
     ThreadOrder,
 )
 from assistant_queue.store.ops.explaining import explain
+from assistant_queue.store.ops.failures import read_failed
 from assistant_queue.store.ops.health import read_readiness
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
@@ -75,14 +79,16 @@ def add_routes(router: APIRouter, service: Service) -> None:
         return ThreadsPage(threads=found, next=found[-1].thread_id if len(found) == limit else None)
 
     @router.post("/pause", status_code=204, **operation(Action.PAUSE, name="pause"))
-    async def pause() -> None:
+    async def pause(request: Request) -> None:
         """Take messages and answer none, in every thread."""
-        await queue.pause()
+        async with recorded_call(queue, caller_of(request), "pause"):
+            await queue.pause()
 
     @router.post("/resume", status_code=204, **operation(Action.RESUME, name="resume"))
-    async def resume() -> None:
+    async def resume(request: Request) -> None:
         """Answer again."""
-        await queue.resume()
+        async with recorded_call(queue, caller_of(request), "resume"):
+            await queue.resume()
 
     @router.get("/health/live", **operation(Action.READ_HEALTH, name="live", counted=False))
     async def live() -> Alive:
@@ -154,6 +160,14 @@ def _add_routes_of_looking_back(router: APIRouter, service: Service) -> None:
     del explain_thread, explain_message, read_timeline
 
 
+async def _thread_of(queue: AsyncAssistantMessageQueue, batch_id: str) -> str | None:
+    """Return the thread of a failed batch, so that it can be forgotten with it."""
+    core = queue.core
+    with suppress(BatchNotFound):
+        return (await core.store.run(read_failed(core.namespace, batch_id))).thread_id or None
+    return None
+
+
 def _add_failed_routes(router: APIRouter, service: Service) -> None:
     queue = service.queue
 
@@ -168,34 +182,60 @@ def _add_failed_routes(router: APIRouter, service: Service) -> None:
 
     @router.post("/failed/all/retry", **operation(Action.RETRY_FAILED, name="retry_failed_all"))
     async def retry_failed_all(
-        reason: FailureReason | None = None, thread_id: str | None = None
+        request: Request, reason: FailureReason | None = None, thread_id: str | None = None
     ) -> Handled:
         """Retry all failed batches, or those with a reason or of a thread."""
-        return Handled(count=await queue.retry_failed_all(reason, thread_id))
+        async with recorded_call(
+            queue, caller_of(request), "retry_failed", thread_id, reasons=reason
+        ) as outcome:
+            outcome.count = count = await queue.retry_failed_all(reason, thread_id)
+            outcome.done = count > 0
+        return Handled(count=count)
 
     @router.delete("/failed", **operation(Action.DISCARD_FAILED, name="discard_failed_all"))
     async def discard_failed_all(
-        reason: FailureReason | None = None, thread_id: str | None = None
+        request: Request, reason: FailureReason | None = None, thread_id: str | None = None
     ) -> Handled:
         """Discard all failed batches, or those with a reason or of a thread."""
-        return Handled(count=await queue.discard_failed_all(reason, thread_id))
+        async with recorded_call(
+            queue, caller_of(request), "discard_failed", thread_id, reasons=reason
+        ) as outcome:
+            outcome.count = count = await queue.discard_failed_all(reason, thread_id)
+            outcome.done = count > 0
+        return Handled(count=count)
 
     @router.post(
         "/failed/{batch_id}/retry",
         status_code=204,
         **operation(Action.RETRY_FAILED, 404, name="retry_failed"),
     )
-    async def retry_failed(batch_id: BatchId) -> None:
+    async def retry_failed(request: Request, batch_id: BatchId) -> None:
         """Put a failed batch back at its thread's head."""
-        await queue.retry_failed(batch_id)
+        async with recorded_call(
+            queue,
+            caller_of(request),
+            "retry_failed",
+            await _thread_of(queue, batch_id),
+            batch_id=batch_id,
+        ) as outcome:
+            await queue.retry_failed(batch_id)
+            outcome.count = 1
 
     @router.delete(
         "/failed/{batch_id}",
         status_code=204,
         **operation(Action.DISCARD_FAILED, 404, name="discard_failed"),
     )
-    async def discard_failed(batch_id: BatchId) -> None:
+    async def discard_failed(request: Request, batch_id: BatchId) -> None:
         """Discard a failed batch."""
-        await queue.discard_failed(batch_id)
+        async with recorded_call(
+            queue,
+            caller_of(request),
+            "discard_failed",
+            await _thread_of(queue, batch_id),
+            batch_id=batch_id,
+        ) as outcome:
+            await queue.discard_failed(batch_id)
+            outcome.count = 1
 
     del list_failed, retry_failed, discard_failed, retry_failed_all, discard_failed_all

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict
 from assistant_queue.errors import InvalidArgument
 from assistant_queue.integrations.fastapi.access import Action
 from assistant_queue.integrations.fastapi.guarded_routes import caller_of, operation
+from assistant_queue.integrations.fastapi.recorded_calls import recorded_call
 from assistant_queue.integrations.fastapi.schemas import Author, ThreadId
 from assistant_queue.integrations.fastapi.service import Service
 
@@ -61,15 +62,20 @@ def add_routes(router: APIRouter, service: Service) -> None:
         by = caller_of(request).name or body.by
         if by is None:
             raise InvalidArgument("by is missing: it is not known which person takes over")
-        done = await queue.take_over(thread_id, by, instead_of=body.instead_of, stop=body.stop)
+        caller = caller_of(request)
+        async with recorded_call(queue, caller, "take_over", thread_id, person=by) as outcome:
+            done = await queue.take_over(thread_id, by, instead_of=body.instead_of, stop=body.stop)
+            outcome.done = done
         return TakeoverDone(taken_over=done, by=by)
 
     @router.post(
         "/threads/{thread_id}/hand-back",
         **operation(Action.HAND_BACK, 404, name="hand_back_thread"),
     )
-    async def hand_back_thread(thread_id: ThreadId) -> HandBackDone:
+    async def hand_back_thread(request: Request, thread_id: ThreadId) -> HandBackDone:
         """Have the model answer the thread again."""
-        return HandBackDone(handed_back=await queue.hand_back(thread_id))
+        async with recorded_call(queue, caller_of(request), "hand_back", thread_id) as outcome:
+            outcome.done = done = await queue.hand_back(thread_id)
+        return HandBackDone(handed_back=done)
 
     del take_over_thread, hand_back_thread

@@ -11,8 +11,9 @@ from assistant_queue.client import arguments
 from assistant_queue.core.thread_ids import providers_id
 from assistant_queue.errors import ConfigurationError, NotSupported, UnknownThread
 from assistant_queue.integrations.fastapi.access import Action
-from assistant_queue.integrations.fastapi.guarded_routes import address_of, operation
+from assistant_queue.integrations.fastapi.guarded_routes import address_of, caller_of, operation
 from assistant_queue.integrations.fastapi.history_schemas import History, item_of
+from assistant_queue.integrations.fastapi.recorded_calls import recorded_call
 from assistant_queue.integrations.fastapi.schemas import (
     Created,
     NewThread,
@@ -62,12 +63,13 @@ def add_routes(router: APIRouter, service: Service) -> None:
         status_code=204,
         **operation(Action.FORGET_THREAD, 404, 409, name="forget_thread"),
     )
-    async def forget_thread(thread_id: ThreadId) -> None:
+    async def forget_thread(request: Request, thread_id: ThreadId) -> None:
         """Delete the queue's data of a thread, including waiting and failed messages.
 
-        The provider's thread stays.
+        The provider's thread stays. The record of operations does not name it.
         """
-        await queue.forget_thread(thread_id)
+        async with recorded_call(queue, caller_of(request), "forget_thread"):
+            await queue.forget_thread(thread_id)
         await queue.core.store.run(clear_present(queue.core.namespace, thread_id))
 
     @router.get(
@@ -93,23 +95,27 @@ def add_routes(router: APIRouter, service: Service) -> None:
         status_code=204,
         **operation(Action.PAUSE, 404, name="pause_thread"),
     )
-    async def pause_thread(thread_id: ThreadId) -> None:
+    async def pause_thread(request: Request, thread_id: ThreadId) -> None:
         """Take messages and answer none, in one thread."""
-        await queue.pause(thread_id)
+        async with recorded_call(queue, caller_of(request), "pause", thread_id):
+            await queue.pause(thread_id)
 
     @router.post(
         "/threads/{thread_id}/resume",
         status_code=204,
         **operation(Action.RESUME, 404, name="resume_thread"),
     )
-    async def resume_thread(thread_id: ThreadId) -> None:
+    async def resume_thread(request: Request, thread_id: ThreadId) -> None:
         """Answer again, in one thread."""
-        await queue.resume(thread_id)
+        async with recorded_call(queue, caller_of(request), "resume", thread_id):
+            await queue.resume(thread_id)
 
     @router.post("/threads/{thread_id}/flush", **operation(Action.FLUSH, 404, name="flush_thread"))
-    async def flush_thread(thread_id: ThreadId) -> Flushed:
+    async def flush_thread(request: Request, thread_id: ThreadId) -> Flushed:
         """Answer what waits now, without its window."""
-        return Flushed(flushed=await queue.flush(thread_id))
+        async with recorded_call(queue, caller_of(request), "flush", thread_id) as outcome:
+            outcome.done = done = await queue.flush(thread_id)
+        return Flushed(flushed=done)
 
     @router.post("/threads/{thread_id}/stop", **operation(Action.STOP, 404, name="stop_thread"))
     async def stop_thread(thread_id: ThreadId) -> StopAsked:

@@ -1,8 +1,13 @@
-"""The log of operations: what operators did from the operations page, newest first."""
+"""The log of operations: what operators did, newest first.
+
+An operation is in it from its beginning: one whose process died meanwhile is seen not to have
+ended.
+"""
 
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -10,9 +15,8 @@ from datetime import datetime
 from typing import Any
 
 from assistant_queue.core.progress import moment
-from assistant_queue.errors import NotPermitted, StoreError, StoreUnavailable
+from assistant_queue.errors import StoreError
 from assistant_queue.store.calls import Namespace, Operation, each_or_error, plain, text
-from assistant_queue.store.quarantine import quarantine
 
 MOST = 1000
 """Operations that are kept. Chosen: weeks of a team; a longer record is the service's log."""
@@ -31,6 +35,8 @@ class OperationRecord:
         count: Number of batches that it was about; None if it is not about batches.
         detail: What it was limited to: `reason`, `message_id`, `batch_id`.
         error: The code of the problem it ended with.
+        ended: Whether it is known how it ended. False: it is under way, or its process died, and it
+            may have been performed.
     """
 
     at: datetime
@@ -41,24 +47,28 @@ class OperationRecord:
     count: int | None = None
     detail: Mapping[str, str] = field(default_factory=dict)
     error: str | None = None
+    ended: bool = True
 
 
-def append(namespace: Namespace, record: OperationRecord) -> Operation[None]:
-    """Keep an operation.
+def begin(namespace: Namespace, record: OperationRecord) -> Operation[str]:
+    """Keep an operation that begins; return its entry, for `end`.
 
     Raises:
         StoreError: Redis did not take it.
     """
-    key = namespace.keys.operations
-    calls = [plain("LPUSH", key, _dump(record)), plain("LTRIM", key, 0, MOST - 1)]
-    replies = yield from each_or_error(calls)
-    failed = next((one for one in replies if isinstance(one, StoreError)), None)
-    if failed is None:
-        return
-    if isinstance(failed, NotPermitted | StoreUnavailable):
-        raise failed
-    yield from quarantine(namespace, "operations", key)
-    yield calls
+    entry = _dump(record, secrets.token_hex(4))
+    yield namespace.call("record_operation", entry=entry, begun="", most=MOST)
+    return entry
+
+
+def end(namespace: Namespace, entry: str, record: OperationRecord) -> Operation[None]:
+    """Keep how the operation of that entry ended, unless its thread was forgotten meanwhile.
+
+    Raises:
+        StoreError: Redis did not take it.
+    """
+    ended = _dump(record, str(json.loads(entry)["i"]))
+    yield namespace.call("record_operation", entry=ended, begun=entry, most=MOST)
 
 
 def read(
@@ -86,8 +96,9 @@ def erase(namespace: Namespace, thread_id: str) -> Operation[None]:
     yield from each_or_error([plain("LREM", key, 0, row) for row in rows])
 
 
-def _dump(record: OperationRecord) -> str:
+def _dump(record: OperationRecord, name: str) -> str:
     row = {
+        "i": name,
         "at": round(record.at.timestamp() * 1000),
         "by": record.by,
         "op": record.operation,
@@ -96,6 +107,7 @@ def _dump(record: OperationRecord) -> str:
         "n": record.count,
         "d": dict(record.detail),
         "x": record.error,
+        "e": record.ended,
     }
     kept = {name: value for name, value in row.items() if value not in (None, {}, True)}
     return json.dumps(kept, separators=(",", ":"))
@@ -103,16 +115,21 @@ def _dump(record: OperationRecord) -> str:
 
 def _load(stored: str) -> OperationRecord | None:
     """Return a stored operation; None for a text that is none."""
-    with suppress(ValueError, KeyError, TypeError, OverflowError, AttributeError):
+    with suppress(ValueError, KeyError, TypeError, OverflowError, AttributeError, RecursionError):
         row: dict[str, Any] = json.loads(stored)
         return OperationRecord(
             at=moment(int(row["at"])),
-            by=row.get("by"),
+            by=_text(row.get("by")),
             operation=str(row["op"]),
-            thread_id=row.get("t"),
+            thread_id=_text(row.get("t")),
             done=bool(row.get("done", True)),
-            count=row.get("n"),
+            count=None if row.get("n") is None else int(row["n"]),
             detail={str(name): str(value) for name, value in row.get("d", {}).items()},
-            error=row.get("x"),
+            error=_text(row.get("x")),
+            ended=bool(row.get("e", True)),
         )
     return None
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
