@@ -7,7 +7,7 @@ import os
 import socket
 from contextlib import AbstractContextManager, suppress
 
-from assistant_queue.client.operation_records import Outcome, recorded
+from assistant_queue.client.operation_records import OperationOutcome, recorded
 from assistant_queue.client.queue import AssistantMessageQueue
 from assistant_queue.errors import BatchNotFound
 from assistant_queue.store.ops.failures import read_failed
@@ -16,7 +16,7 @@ from assistant_queue.store.ops.settling import thread_of
 
 def recorded_command(
     queue: AssistantMessageQueue, operation: str, thread_id: str | None = None, **detail: str | None
-) -> AbstractContextManager[Outcome]:
+) -> AbstractContextManager[OperationOutcome]:
     """Record the operation that is performed inside.
 
     Raises:

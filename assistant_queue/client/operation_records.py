@@ -24,7 +24,7 @@ _NO_DETAIL: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(slots=True)
-class Outcome:
+class OperationOutcome:
     """The result of an operation, as its caller notes it.
 
     Attributes:
@@ -45,7 +45,7 @@ def recorded(
     operation: str,
     thread_id: str | None = None,
     detail: Mapping[str, str] = _NO_DETAIL,
-) -> Iterator[Outcome]:
+) -> Iterator[OperationOutcome]:
     """Record the operation that is performed inside, of a blocking queue with this `core`.
 
     Raises:
@@ -78,7 +78,7 @@ async def recorded_async(
     operation: str,
     thread_id: str | None = None,
     detail: Mapping[str, str] = _NO_DETAIL,
-) -> AsyncIterator[Outcome]:
+) -> AsyncIterator[OperationOutcome]:
     """Record the operation that is performed inside; as `recorded`, of an asyncio queue."""
     outcome = _outcome(by, operation, thread_id, detail)
     entry = None
@@ -102,8 +102,8 @@ async def recorded_async(
 
 def _outcome(
     by: str | None, operation: str, thread_id: str | None, detail: Mapping[str, str]
-) -> Outcome:
-    return Outcome(
+) -> OperationOutcome:
+    return OperationOutcome(
         OperationRecord(
             at=datetime.now(UTC),
             by=None if by is None else by[:MAX_NAME],
@@ -116,7 +116,7 @@ def _outcome(
     )
 
 
-def _is_over(outcome: Outcome, failure: BaseException | None) -> bool:
+def _is_over(outcome: OperationOutcome, failure: BaseException | None) -> bool:
     """Complete the record; return False if it is not known how the operation ended."""
     if failure is not None and not isinstance(failure, Exception):
         return False  # cancelled, or the process is ended
@@ -132,12 +132,12 @@ def _is_over(outcome: Outcome, failure: BaseException | None) -> bool:
     return True
 
 
-def _refused(outcome: Outcome, error: AssistantQueueError) -> None:
+def _refused(outcome: OperationOutcome, error: AssistantQueueError) -> None:
     """Raise an error that the operation would meet, too; log another one."""
     if isinstance(error, StoreUnavailable):
         raise error
     _not_recorded(outcome, error)
 
 
-def _not_recorded(outcome: Outcome, error: AssistantQueueError) -> None:
+def _not_recorded(outcome: OperationOutcome, error: AssistantQueueError) -> None:
     _log.error("operation %s was not recorded: %s", outcome.record.operation, error)

@@ -27,12 +27,15 @@ from assistant_queue import (
     StoreError,
 )
 from assistant_queue.cli import main
+from assistant_queue.client.operation_records import recorded
 from assistant_queue.clock import SystemClock
 from assistant_queue.errors import NotPermitted
 from assistant_queue.integrations.audit import SqlAudit
 from assistant_queue.store.calls import Namespace
-from assistant_queue.store.ops import delivery_marks
+from assistant_queue.store.ops import delivery_marks, operation_log
+from assistant_queue.store.ops.browsing import browse_threads, count_failed
 from assistant_queue.store.ops.health import read_abandoned
+from assistant_queue.store.ops.searching import search
 from assistant_queue.store.transport.stores import SyncStore
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Personality, refuse
@@ -231,6 +234,21 @@ def test_a_worker_writes_the_audit_and_a_producer_has_it_erased(
     audit.close()
 
 
+def operate(queue: AssistantMessageQueue) -> None:
+    """Do what the operations page and the commands of operators do."""
+    run = queue.core.store.run
+    names = queue.core.namespace
+    with recorded(queue.core, "Ann", "pause", "t"):
+        queue.pause("t")
+    for state, found in (("paused", ["t"]), ("active", [])):
+        seen = run(browse_threads(names, state, 10)).threads
+        assert [one.thread_id for one in seen] == found
+    assert [one.ended for one in run(operation_log.read(names, 10))] == [True]
+    assert "t" in {hit.thread_id for hit in run(search(names, "t", 10)).hits}
+    assert run(count_failed(names)).total == 0
+    queue.resume("t")
+
+
 @pytest.mark.parametrize("user", ["producer", "web"])
 def test_a_producer_and_a_page_stop_and_interrupt_what_a_worker_answers(
     users: Users, user: str
@@ -259,6 +277,7 @@ def test_a_producer_and_a_page_stop_and_interrupt_what_a_worker_answers(
         second = asking.add_message_to_thread("t", "hi", mid_run="interrupt")
         reply = asking.wait_for_reply(second.message_id, PATIENCE_S)
         assert reply == "You said: wait | hi"
+        operate(asking)
         assert users.denied() == []
         assert asking.explain(first.message_id).verdict == "stopped"
 

@@ -134,8 +134,8 @@ ROUTES = {
     "DELETE /failed/{batch_id}": "program",
     "GET /metrics": "program",
 }
-"""Every route, and the roles that may use it: a new one needs a row. Webhooks of the provider, whose
-route only a queue with a secret has, are checked by their signature (`test_provider_webhook.py`)."""
+"""Every route, and the roles that may use it: a new one needs a row. The one for the provider's
+webhooks, for queues with a secret, checks signatures (`test_provider_webhook.py`)."""
 WANTED = {
     "/api/ops/search": "?q=x",
     "/api/ops/search/audit": "?q=x",

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from assistant_queue.client.async_queue import AsyncAssistantMessageQueue
-from assistant_queue.client.operation_records import Outcome, recorded_async
+from assistant_queue.client.operation_records import OperationOutcome, recorded_async
 from assistant_queue.integrations.fastapi.access import Caller
 from assistant_queue.store.ops.operation_log import OperationRecord
 
@@ -26,14 +26,14 @@ async def recorded_call(
     operation: str,
     thread_id: str | None = None,
     **detail: str | None,
-) -> AsyncIterator[Outcome]:
+) -> AsyncIterator[OperationOutcome]:
     """Record and log the operation that is performed inside.
 
     Raises:
         StoreUnavailable: Redis did not take the record. The operation was not performed.
     """
     given: Mapping[str, str] = {name: value for name, value in detail.items() if value is not None}
-    outcome: Outcome | None = None
+    outcome: OperationOutcome | None = None
     try:
         async with recorded_async(
             queue.core, operator_name(caller), operation, thread_id, given

@@ -27,6 +27,8 @@ const VIEWS = [
   { path: "record", name: "Record", view: records },
 ];
 const EVERY = 2000;
+/** Milliseconds after which a view that is still read says so instead of showing the one before. */
+const SLOW = 200;
 const PATIENCE = 250;
 const SAID_FOR = 4000;
 
@@ -69,7 +71,11 @@ async function go() {
   document.title = `${route.title} · Operations`;
   drawNav();
   if (!route.module) return draw();
+  document.documentElement.dataset.loaded = "no";
+  const wanted = route;
+  const slow = setTimeout(() => wanted === route && data === null && !problem && draw(), SLOW);
   await refresh();
+  clearTimeout(slow);
   if (before) {
     scrollTo(0, 0);
     if (document.activeElement === document.body || !document.activeElement?.isConnected) by("view").focus({ preventScroll: true });
@@ -84,10 +90,9 @@ async function refresh() {
   const mine = ++reading;
   const wanted = route;
   try {
-    shared.overview = await read("overview");
-    shared.mayChange = shared.overview.operator.may_change;
-    skew = Date.parse(shared.overview.at) - Date.now();
-    const found = wanted.module ? await wanted.module.load(wanted, shared) : null;
+    const overview = readOverview();
+    if (!shared.overview) await overview; // views read it while they load
+    const [found] = await Promise.all([wanted.module ? wanted.module.load(wanted, shared) : null, overview]);
     if (mine !== reading || wanted !== route) return;
     data = found;
     problem = null;
@@ -96,6 +101,12 @@ async function refresh() {
     problem = error;
   }
   draw();
+}
+
+async function readOverview() {
+  shared.overview = await read("overview");
+  shared.mayChange = shared.overview.operator.may_change;
+  skew = Date.parse(shared.overview.at) - Date.now();
 }
 
 function draw() {

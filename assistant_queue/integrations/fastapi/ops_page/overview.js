@@ -17,10 +17,11 @@ export async function load({ query }, shared) {
   if (kept.minutes !== minutes || Date.now() - kept.at > HISTORY_EVERY) {
     kept = { minutes, at: Date.now(), spans: (await read("history", { minutes })).spans };
   }
-  return { overview: shared.overview, spans: kept.spans, minutes };
+  return { spans: kept.spans, minutes };
 }
 
-export function draw({ overview, spans, minutes }, shared) {
+export function draw({ spans, minutes }, shared) {
+  const { overview } = shared;
   const { status } = overview;
   const range = Object.keys(RANGES).find((name) => RANGES[name] === minutes);
   return [

@@ -4,9 +4,9 @@ import { h } from "./dom.js";
 import { ago, count, many } from "./format.js";
 import { empty, heading } from "./parts.js";
 
-export const load = async (_, shared) => ({ overview: shared.overview });
+export const load = async () => ({}); // they are in the overview, which every view reads
 
-export function draw({ overview }, { now }) {
+export function draw(_, { overview, now }) {
   const { workers, sees_workers: sees } = overview;
   const busy = workers.reduce((sum, one) => sum + one.running, 0);
   const slots = workers.reduce((sum, one) => sum + one.concurrency, 0);
