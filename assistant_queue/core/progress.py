@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
+from assistant_queue.core.packed_text import mark_of, pack, unpack
 from assistant_queue.core.runs import ActionRequired
 from assistant_queue.core.stored_rows import (
     AttemptRow,
@@ -208,16 +209,20 @@ class Progress:
                 plain[name] = value if encode is None else encode(value)
         return json.dumps(plain, separators=(",", ":"), ensure_ascii=False)
 
+    def pack(self) -> str:
+        """As a packed text, with words that `lua/_compact.lua` reads; for a batch that is parked."""
+        return pack(self.dump(), str(self.attempts), mark_of(self.run_id or ""))
+
     @classmethod
     def load(cls, text: str) -> Progress:
-        """The opposite of `dump`; what a newer version added is ignored.
+        """The opposite of `dump` and of `pack`; what a newer version added is ignored.
 
         Raises:
-            ValueError: It was not written by `dump`.
+            ValueError: It was not written by either.
         """
         if not text:
             return cls()
-        found = json.loads(text)
+        found = json.loads(unpack(text))
         try:
             plain = {
                 _ATTRIBUTES[name]: _DECODERS.get(_ATTRIBUTES[name], _same)(value)

@@ -10,7 +10,8 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from assistant_queue.approvals import Approval
-from assistant_queue.core.progress import moment
+from assistant_queue.core.packed_text import mark_of, pack, unpack
+from assistant_queue.core.progress import Progress, moment
 from assistant_queue.models import Batch, ToolCall
 
 _STRONG = re.compile(r"[A-Za-z0-9_-]{20,128}")
@@ -111,28 +112,40 @@ class OpenCall:
     until_ms: int
 
     def ask(self, batch: Batch) -> str:
-        """Return what is stored of it, JSON; it is the event's data, too."""
-        return _compact(
-            {
-                "batch_id": batch.id,
-                "call_id": self.id,
-                "tool": self.call.function.name,
-                "arguments": self.call.function.arguments,
-                "question": self.question,
-                "kind": self.kind,
-                "authors": list(batch.authors),
-                "tenant": batch.tenant,
-            }
-        )
+        """Return the data of the event that asks for an answer, JSON."""
+        return _compact({"batch_id": batch.id, "call_id": self.id, **self._asked(batch)})
+
+    def record(self, batch: Batch) -> str:
+        """Return what is stored of it, packed."""
+        return pack(_compact(self._asked(batch)))
+
+    def _asked(self, batch: Batch) -> dict[str, Any]:
+        return {
+            "tool": self.call.function.name,
+            "arguments": self.call.function.arguments,
+            "question": self.question,
+            "kind": self.kind,
+            "authors": list(batch.authors),
+            "tenant": batch.tenant,
+        }
 
 
-def approval_of(thread_id: str, ask: str, at_ms: int, until_ms: int) -> Approval:
-    """Return an open call as it is listed.
+def approval_of(
+    thread_id: str,
+    ask: str,
+    at_ms: int,
+    until_ms: int,
+    *,
+    call_id: str | None = None,
+    batch_id: str | None = None,
+) -> Approval:
+    """Return an open call as it is listed; the ids only if `ask` lacks them.
 
     Raises:
         ValueError, TypeError, KeyError: The queue did not write it.
     """
-    plain: Mapping[str, Any] = json.loads(ask)
+    known = {"call_id": call_id, "batch_id": batch_id}
+    plain: Mapping[str, Any] = known | json.loads(unpack(ask))
     return Approval(
         call_id=plain["call_id"],
         thread_id=thread_id,
@@ -146,6 +159,26 @@ def approval_of(thread_id: str, ask: str, at_ms: int, until_ms: int) -> Approval
         expires_at=moment(until_ms),
         kind=plain["kind"],
     )
+
+
+def open_calls(progress: Progress, batch_id: str, shut: str, asks: str) -> list[str]:
+    """Return the ids of the calls for which a batch waits.
+
+    Args:
+        progress: Its memory.
+        batch_id: Its id.
+        shut: The marks of its calls that are settled.
+        asks: Of an earlier version: a batch's id, and its calls that are open.
+    """
+    if asks:
+        batch, *calls = asks.split()
+        return calls if batch == batch_id else []
+    marks = shut.split()
+    return [
+        row.id
+        for row in progress.waits
+        if row.is_listed and row.call_id not in progress.outputs and mark_of(row.id) not in marks
+    ]
 
 
 def arguments_in(text: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from assistant_queue.core.delivery import DeliveryState
 from assistant_queue.core.flow import Claimed
 from assistant_queue.core.progress import Progress, moment
 from assistant_queue.core.settlements import OpenCall, Settlement, SettlementKind
-from assistant_queue.core.stored_rows import ToolRow
+from assistant_queue.core.stored_rows import ToolRow, WaitRow
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.core.window import Window, is_never
 from assistant_queue.core.wishes import Wish
@@ -489,7 +489,7 @@ class Rig:
                 lease,
                 wait_s=wait_s,
                 phase=phase,
-                progress=progress or Progress(attempts=1, run_id="run_1"),
+                progress=progress or waiting_for(*calls),
                 calls=calls,
                 new=new,
                 seen=seen,
@@ -958,6 +958,15 @@ def text(reply: Any) -> str:
     if reply.__class__ is bytes:
         return reply.decode()
     return reply if reply.__class__ is str else str(reply)
+
+
+def waiting_for(*calls: OpenCall) -> Progress:
+    """Return the progress of a batch that is parked for these calls."""
+    waits = tuple(
+        WaitRow(call_id=one.id, id=one.id, kind=one.kind, until_ms=one.until_ms, is_listed=True)
+        for one in calls
+    )
+    return Progress(attempts=1, run_id="run_1", waits=waits)
 
 
 def without_parked(counters: dict[str, int]) -> dict[str, int]:

@@ -39,8 +39,9 @@
 --   stopping      zset    id of a thread with a batch that is to be stopped -> ms at which the thread
 --                         must be checked also while the whole queue is paused
 --   failed        zset    batch id -> ms when it failed
---   call          hash    a tool call that is answered from outside: thread, batch, at (ms), until
---                         (ms), ask (its event, JSON), verdict, nonce, settled (ms)
+--   call          hash    a tool call that is answered from outside: thread, batch (_compact.lua),
+--                         at (ms), until (ms), ask (what is asked, packed, with a1, a2 ...; of an
+--                         earlier version its event, JSON), verdict, nonce, settled (ms)
 --   approvals     zset    id of such a call that is open -> ms when it was asked for
 --   counters      hash    delayed, waiting, active, parked, completed, failed: messages;
 --                         replies, delivered, undelivered: replies in outboxes, ever delivered, and
@@ -84,7 +85,8 @@
 --   batch    id of the frozen batch
 --   bn       its number of messages
 --   phase    progress of the batch: frozen, sending, running, delivering
---   progress details of the phase, JSON, opaque here
+--   progress details of the phase, JSON, opaque here; while parked packed, in pieces: the others are
+--            p1, p2 ... (_compact.lua)
 --   token    the lease; absent while the thread is not leased
 --   until    ms when the lease expires
 --   deaths   leases that expired in this phase
@@ -104,10 +106,11 @@
 --   wish     what another process wants of the batch: a kind and the batch's id (_wish.lua)
 --   revisions  how many edits and removals of its messages are to be made
 --   wished   ms since when the batch is to be stopped
---   parked   token of the worker that parked the batch (_parked.lua)
+--   parked   beginning of the token of the worker that parked the batch (_parked.lua)
 --   run      id of the run at the provider for which it is parked (_air.lua)
 --   turn     ms of the poll of that run, if it had to wait for its place (_air.lua)
---   asks     the batch's id, and the calls for which it waits (_parked.lua)
+--   shut     marks of the calls of the parked batch that are settled (_parked.lua)
+--   asks     of an earlier version: the batch's id, and the calls for which it waits
 --   told     how much of the run's text has been published, JSON, opaque here
 
 local function clock()

@@ -1,6 +1,6 @@
 -- The holder releases the thread; its batch is parked.
 -- Needs key.thread, key.due, arg.thread_id, arg.token, arg.seen, arg.phase, arg.progress, arg.tick,
--- and what _wakeup.lua, _wish.lua and _person.lua need.
+-- and what _compact.lua, _wakeup.lua, _wish.lua and _person.lua need.
 
 -- A wish to stop or to interrupt the batch that the caller does not know.
 local function is_wished_unseen(t)
@@ -8,13 +8,36 @@ local function is_wished_unseen(t)
   return (wish == 'stop' or wish == 'interrupt') and wish ~= arg.seen
 end
 
+-- Of earlier holders, and of a wake-up that was taken.
+local over = {'token', 'until', 'number', 'piece', 'deaths', 'queued', 'asks', 'progress'}
+-- Of waiting messages; without them these mean nothing.
+local of_waiting = {'n', 'first', 'own_due', 'pk', 'chars', 'quiet'}
+-- Characters: three tokens.
+local most_past = 50
+
+-- Write the hash anew, without what a parked batch does not need. A hash that had a long value once
+-- is compact only if it is created again.
+local function shrink(t)
+  local gone = {}
+  for _, names in ipairs({over, t.n == 0 and of_waiting or {}, piece_names('p')}) do
+    for _, name in ipairs(names) do gone[name] = true end
+  end
+  local flat = redis.call('HGETALL', key.thread)
+  redis.call('DEL', key.thread)
+  for i = 1, #flat, 2 do
+    local name, value = flat[i], flat[i + 1]
+    if name == 'past' then value = string.sub(value, 1, most_past) end
+    if not gone[name] then redis.call('HSET', key.thread, name, value) end
+  end
+end
+
 local function park_until(t, due)
   if is_wished_unseen(t) then due = now end
   book(t.bk, 'parked', t.bn)
-  redis.call('HDEL', key.thread, 'token', 'until', 'number', 'piece')
-  redis.call('HSET', key.thread, 'state', 'held', 'parked', arg.token, 'bk', 'parked',
-    'due', ms(due), 'phase', arg.phase, 'progress', arg.progress, 'last', arg.token, 'deaths', '0',
-    'since', ms(now))
+  shrink(t)
+  redis.call('HSET', key.thread, 'state', 'held', 'parked', string.sub(arg.token, 1, 6),
+    'bk', 'parked', 'due', ms(due), 'phase', arg.phase, 'last', arg.token, 'since', ms(now),
+    unpack(in_pieces('progress', 'p', arg.progress)))
   if is_kept_back(t) and wish_of(t) ~= 'stop' then
     redis.call('ZREM', key.due, arg.thread_id)
   else

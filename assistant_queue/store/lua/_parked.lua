@@ -1,9 +1,12 @@
 -- A batch is parked: it waits for answers to its tool calls from outside, or for its run to end at
 -- the provider, and holds no lease. Its stored state is `held`, which version 0.1 knows, with a mark
--- that any later holder makes invalid: the token of the worker that parked it.
+-- that any later holder makes invalid: the beginning of the token of the worker that parked it, or
+-- the whole token.
+-- Needs what _compact.lua needs.
 
 local function is_parked(t)
-  return t.state == 'held' and t.token == nil and t.parked ~= nil and t.parked == t.last
+  return t.state == 'held' and t.token == nil and t.parked ~= nil and t.last ~= nil
+    and t.parked ~= '' and t.parked == string.sub(t.last, 1, #t.parked)
 end
 
 -- The batch is due: a worker looks at it.
@@ -23,9 +26,14 @@ local function publish_settled(t, id)
     .. cjson.encode(id) .. ',' .. string.sub(arg.news, 2))
 end
 
--- A call waits for an answer no more. `asks`: the batch's id, and the calls that do.
+-- A call waits for an answer no more: `shut` has the marks of such calls. In the form that an earlier
+-- version stored, `asks` has the batch's id, and the calls that do wait.
 local function drop_ask(t, id)
-  if not t.asks then return end
+  if not t.asks then
+    t.shut = t.shut and t.shut .. ' ' .. mark_of(id) or mark_of(id)
+    redis.call('HSET', key.thread, 'shut', t.shut)
+    return
+  end
   local open = {}
   for one in string.gmatch(t.asks, '%S+') do
     if one ~= id then open[#open + 1] = one end

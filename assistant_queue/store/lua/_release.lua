@@ -27,7 +27,7 @@ local function release(t)
   end
   redis.call('HDEL', key.thread, 'token', 'until', 'batch', 'bn', 'bk', 'phase', 'progress',
     'deaths', 'claimed', 'since', 'was_due', 'told', 'number', 'piece', 'wish', 'wished',
-    'revisions', 'parked', 'asks')
+    'revisions', 'parked', 'asks', 'shut', 'p1', 'p2', 'p3', 'p4', 'p5', 'p6', 'p7')
   local due = math.max(now, tonumber(t.own_due or now))
   local kind = due <= now and 'waiting' or 'delayed'
   book(t.pk, kind, t.n)

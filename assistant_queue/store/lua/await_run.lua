@@ -9,7 +9,7 @@
 -- later than most_ms. poll_gap: ms from one poll of the queue to the next. The batch is due at once
 -- if a webhook about its run came before, or if there is a wish to stop or to interrupt it that the
 -- caller does not know.
---! include common wakeup wish person park
+--! include common wakeup wish person compact park
 local t = read_thread()
 -- The same call again: its reply was lost.
 if not t.token and t.last == arg.token then return {'ok', t.due} end
@@ -23,5 +23,5 @@ elseif arg.run_id ~= '' then
   wait = math.max(wait, math.ceil(redis.call('HLEN', key.runs) * tonumber(arg.poll_gap)))
   if redis.call('EXISTS', key.heard) == 1 then wait = math.max(wait, tonumber(arg.quiet_ms)) end
 end
-redis.call('HDEL', key.thread, 'asks')
+redis.call('HDEL', key.thread, 'shut')
 return park_until(t, now + math.min(wait, tonumber(arg.most_ms)))

@@ -15,7 +15,7 @@
 -- A second call with the token that holds the lease returns the same claim. known: the record of
 -- batch_id, an id that only this call uses; only its presence counts. worker: of the job `taken`,
 -- or '' if RQ's own worker took it, or none did.
---! include common wakeup events quiet wish person left air
+--! include common wakeup events quiet wish person left air compact
 local t = read_thread()
 if not t.state then
   if t.token then -- a direct call holds an idle thread; a dead one's lease is removed
@@ -29,7 +29,8 @@ end
 local function claimed(guard, lease_end)
   local conversation = redis.call('HMGET', key.conversation, 'id', 'anchor', 'open')
   for i = 1, 3 do conversation[i] = conversation[i] or '' end
-  return {'claimed', ms(now), ms(lease_end), t.batch, t.phase, t.progress or '', t.deaths or '0',
+  local progress = whole(key.thread, 'p', t.progress)
+  return {'claimed', ms(now), ms(lease_end), t.batch, t.phase, progress, t.deaths or '0',
     t.claimed, guard, conversation, redis.call('LRANGE', key.frozen, 0, -1),
     has_subscribers() and '1' or '', t.told or '', t.was_due or '', wish_of(t)}
 end
@@ -215,7 +216,7 @@ redis.call('HSET', key.thread, 'state', 'active', 'token', arg.token, 'until', m
 redis.call('ZADD', key.due, ms(lease_end + tonumber(arg.guard_ms)), arg.thread_id)
 -- In `delivering` the batch has been answered, and only its delivery is open.
 if t.phase ~= 'delivering' and not is_look and is_watched() then
-  local sent = t.progress and t.progress ~= '' and cjson.decode(t.progress).attempts or 0
+  local sent = attempts_of(t.progress or '')
   if t.phase == 'frozen' or t.state == 'retrying' then sent = sent + 1 end
   local entries = redis.call('LRANGE', key.frozen, 0, -1)
   if not was_shown(entries[1], #entries) then

@@ -5,19 +5,19 @@
 -- Returns {'ok'} or {'lost'}: nothing has changed
 -- ids: of the calls, a JSON list. news: the event's fields for those that were not settled, JSON. A
 -- settlement that comes later is refused. A second call changes nothing.
---! include common events person parked
+--! include common events person compact parked
 local t = read_thread()
 if not holds(t) then return {'lost'} end
 for i, id in ipairs(cjson.decode(arg.ids)) do
   local known = redis.call('HMGET', rest_key(i), 'batch', 'settled')
-  if known[1] == t.batch then
+  if is_of(t.batch, known[1]) then
     if not known[2] then
       redis.call('HSET', rest_key(i), 'settled', ms(now))
       redis.call('ZREM', key.approvals, id)
       drop_ask(t, id)
       if is_watched() then publish_settled(t, id) end
     end
-    redis.call('HDEL', rest_key(i), 'ask', 'verdict')
+    redis.call('HDEL', rest_key(i), 'ask', 'verdict', unpack(piece_names('a')))
     redis.call('PEXPIRE', rest_key(i), arg.result_ttl_ms)
   end
 end

@@ -6,11 +6,11 @@
 -- Returns {'ok', ms when it is due} or {'lost'}: nothing has changed
 --         {'taken'}: a call of another batch has the id of one of them; nothing has changed
 -- calls: the records of all calls that the batch waits for. asked: for each its id, ms until when it
--- is open, and the event that asks for an answer, a JSON list. kept_ms: how much longer its record
--- lives. The batch may be due before any of them expires.
+-- is open, the event that asks for an answer, and what is stored of it, packed; a JSON list. kept_ms:
+-- how much longer its record lives. The batch may be due before any of them expires.
 -- The batch is due at once if one of them was answered meanwhile, or if there is a wish to stop or to
 -- interrupt it that the caller does not know.
---! include common wakeup events wish person park counts
+--! include common wakeup events wish person compact park counts
 local t = read_thread()
 -- The same call again: its reply was lost.
 if not t.token and t.last == arg.token then return {'ok', t.due} end
@@ -19,15 +19,15 @@ local asked = cjson.decode(arg.asked)
 local is_answered = false
 for i = 1, rest_count do
   local known = redis.call('HMGET', rest_key(i), 'batch', 'verdict')
-  if known[1] and known[1] ~= t.batch then return {'taken'} end
+  if known[1] and not is_of(t.batch, known[1]) then return {'taken'} end
   is_answered = is_answered or known[2] ~= false
 end
 count_step()
-local open = {t.batch}
+local shut = {}
 for i, call in ipairs(asked) do
   if redis.call('EXISTS', rest_key(i)) == 0 then
-    redis.call('HSET', rest_key(i), 'thread', arg.thread_id, 'batch', t.batch, 'at', ms(now),
-      'until', ms(call[2]), 'ask', call[3])
+    redis.call('HSET', rest_key(i), 'thread', arg.thread_id, 'batch', short_of(t.batch),
+      'at', ms(now), 'until', ms(call[2]), unpack(in_pieces('ask', 'a', call[4])))
     redis.call('PEXPIRE', rest_key(i), ms(math.max(call[2] - now, 0) + arg.kept_ms))
     redis.call('ZADD', key.approvals, ms(now), call[1])
     if is_watched() then
@@ -35,13 +35,13 @@ for i, call in ipairs(asked) do
         string.sub(call[3], 1, -2) .. ',"until":' .. ms(call[2]) .. '}')
     end
   end
-  if redis.call('HEXISTS', rest_key(i), 'verdict') == 0 then open[#open + 1] = call[1] end
+  if redis.call('HEXISTS', rest_key(i), 'verdict') == 1 then shut[#shut + 1] = mark_of(call[1]) end
 end
 local due = now + tonumber(arg.wait_ms)
 if is_answered then due = now end
-if #open > 1 then
-  redis.call('HSET', key.thread, 'asks', table.concat(open, ' '))
+if #shut > 0 then
+  redis.call('HSET', key.thread, 'shut', table.concat(shut, ' '))
 else
-  redis.call('HDEL', key.thread, 'asks')
+  redis.call('HDEL', key.thread, 'shut')
 end
 return park_until(t, due)

@@ -7,7 +7,7 @@
 -- The messages given are marked as members of this batch. run_id: of the current run, or ''.
 -- new_events: further events to publish, a JSON list of pairs of type and data, or ''. A late copy
 -- changes nothing, and gets the same reply as the first call.
---! include common events wish
+--! include common events wish compact
 local t = read_thread()
 if not holds(t) then return {'lost'} end
 if is_late(t.number) then return {'ok', has_subscribers() and '1' or '', wish_of(t)} end
@@ -18,8 +18,7 @@ redis.call('HSET', key.thread,
   'phase', arg.phase, 'progress', arg.progress, 'number', arg.number)
 for i = 1, rest_count do redis.call('HSET', rest_key(i), 'batch', arg.batch_id) end
 if is_new and is_watched() then
-  local known = t.progress and t.progress ~= '' and cjson.decode(t.progress).run_id
-  if arg.run_id ~= '' and arg.run_id ~= known then
+  if arg.run_id ~= '' and not is_run_of(t.progress or '', arg.run_id) then
     publish('run_started', cjson.encode({batch_id = arg.batch_id, run_id = arg.run_id}))
   end
   if arg.new_events ~= '' then publish_all(arg.new_events) end

@@ -8,11 +8,11 @@
 -- verdict: JSON, opaque here. news: the event's fields, JSON. nonce: of this very call; a second one
 -- gets the same reply. A parked batch is due now; in every other state its holder, or the next one,
 -- reads the verdict.
---! include common wakeup events wish person parked counts
+--! include common wakeup events wish person compact parked counts
 local known = redis.call('HMGET', key.call, 'batch', 'verdict', 'nonce', 'settled')
 if known[2] or known[4] then return {known[3] == arg.nonce and 'settled' or 'before'} end
 local t = read_thread()
-if not known[1] or known[1] ~= t.batch then
+if not is_of(t.batch, known[1]) then
   redis.call('ZREM', key.approvals, arg.call_id)
   redis.call('DEL', key.call)
   return {'unknown'}

@@ -10,12 +10,14 @@ from typing import Any
 from assistant_queue.core.delivery import DeliveryState
 from assistant_queue.core.explaining import DeliveryFacts, OutcomeFacts, ThreadFacts
 from assistant_queue.core.progress import Progress
+from assistant_queue.core.settlements import open_calls
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.core.wishes import Wish
 from assistant_queue.errors import StoreError
 from assistant_queue.store.calls import Namespace, reading, text, texts, whole_number
 from assistant_queue.store.ops.delivery_marks import OPEN
 from assistant_queue.store.ops.message_records import OUTCOME, result_of, state_of
+from assistant_queue.store.ops.packed_fields import PROGRESS, progress_in
 from assistant_queue.store.ops.takeovers import TAKEOVER, takeover_of
 
 THREAD = (
@@ -26,7 +28,7 @@ THREAD = (
     "batch",
     "bn",
     "phase",
-    "progress",
+    *PROGRESS,
     "token",
     "until",
     "deaths",
@@ -40,6 +42,7 @@ THREAD = (
     "parked",
     "last",
     "asks",
+    "shut",
     "since",
     "spoken",
 )
@@ -96,6 +99,7 @@ def thread_facts(namespace: Namespace, thread_id: str, reply: Any) -> ThreadFact
     found = dict(zip(THREAD, needed(reply), strict=True))
     is_paused, person, since_ms = takeover_of([found[name] for name in TAKEOVER])
     with reading(namespace.keys.thread(thread_id)):
+        progress = Progress.load(progress_in(found) if found["batch"] else "")
         return ThreadFacts(
             state=ThreadState(state_of(*(found[name] for name in _STATE))),
             due_ms=whole_number(found["due"]),
@@ -104,7 +108,7 @@ def thread_facts(namespace: Namespace, thread_id: str, reply: Any) -> ThreadFact
             batch_id=found["batch"],
             batch_size=whole_number(found["bn"]),
             phase=Phase(found["phase"]) if found["phase"] else None,
-            progress=Progress.load(found["progress"] if found["batch"] else ""),
+            progress=progress,
             is_leased=bool(found["token"]),
             until_ms=whole_number(found["until"]),
             deaths=whole_number(found["deaths"]),
@@ -120,7 +124,7 @@ def thread_facts(namespace: Namespace, thread_id: str, reply: Any) -> ThreadFact
             and found["phase"] != Phase.DELIVERING.value,
             wished_ms=whole_number(found["wished"]),
             since_ms=whole_number(found["since"]),
-            open_calls=tuple(found["asks"].split()[1:]),
+            open_calls=tuple(open_calls(progress, found["batch"], found["shut"], found["asks"])),
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any, cast, get_args
 
 from assistant_queue.core.account import load_timeline, time_of, timeline_of, with_account
 from assistant_queue.core.progress import Progress, load_error, load_result
+from assistant_queue.core.settlements import open_calls
 from assistant_queue.core.stored_rows import load_usage
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.models import (
@@ -21,6 +22,7 @@ from assistant_queue.models import (
 )
 from assistant_queue.store.calls import whole_number
 from assistant_queue.store.message_codec import unpack_labels
+from assistant_queue.store.ops.packed_fields import PROGRESS, progress_in
 
 RECORD = ("thread", "batch", "state", "seq", "at", "due", "labels", "said")
 """Fields that are read of a message's record."""
@@ -28,7 +30,7 @@ RECORD = ("thread", "batch", "state", "seq", "at", "due", "labels", "said")
 OUTCOME = ("state", "result", "failure", "account", "delivery", "delivered_at")
 """Fields that are read of a batch's record."""
 
-BATCH = ("batch", "state", "progress", "claimed", "was_due", "phase", "asks")
+BATCH = ("batch", "state", "claimed", "was_due", "phase", "shut", "asks", *PROGRESS)
 """Fields that are read of the thread of a message in a batch."""
 
 LINE = ("head", "state", "due", "own_due", *BATCH)
@@ -78,7 +80,7 @@ def waiting_status(status: MessageStatus, seq: str, line: Sequence[str]) -> Mess
         if thread["state"] == ThreadState.RETRYING.value:
             due_ms = max(due_ms, whole_number(thread["due"]))
         return _due(status, due_ms)
-    progress = Progress.load(thread["progress"])
+    progress = Progress.load(progress_in(thread))
     return replace(_in_batch(status, progress, thread), error=progress.error)
 
 
@@ -106,7 +108,7 @@ def settled_or_taken(
         return _failed(status, record)
     if batch["batch"] != status.batch_id:
         return None
-    progress = Progress.load(batch["progress"])
+    progress = Progress.load(progress_in(batch))
     waits = batch["state"] == ThreadState.RETRYING.value
     return replace(
         _in_batch(status, progress, batch),
@@ -115,7 +117,7 @@ def settled_or_taken(
         attempts=progress.attempts,
         error=progress.error,
         usage=progress.usage,
-        approval=_open_call(batch),
+        approval=_open_call(progress, batch),
     )
 
 
@@ -198,10 +200,10 @@ def _in_batch(
     return _timed(status, timeline)
 
 
-def _open_call(thread: Mapping[str, str]) -> str | None:
+def _open_call(progress: Progress, thread: Mapping[str, str]) -> str | None:
     """Return the first call for which the thread's batch waits, if there is one."""
-    batch, *calls = thread["asks"].split() or [""]
-    return calls[0] if calls and batch == thread["batch"] else None
+    calls = open_calls(progress, thread["batch"], thread["shut"], thread["asks"])
+    return calls[0] if calls else None
 
 
 def _timed(status: MessageStatus, timeline: Timeline) -> MessageStatus:
@@ -225,5 +227,5 @@ def _delivery(record: Mapping[str, str], *, is_pending: bool = False) -> Deliver
 
 def state_of(state: str, until: str, parked: str, last: str) -> ThreadStateName:
     """Return the state of a thread from its fields, as `lua/_parked.lua` reads them."""
-    is_parked = state == "held" and not until and bool(parked) and parked == last
+    is_parked = state == "held" and not until and bool(parked) and last.startswith(parked)
     return "parked" if is_parked else cast("ThreadStateName", state or "idle")

@@ -49,7 +49,7 @@ def park(
         False if a call of another batch has the id of one of them: nothing was changed.
     """
     batch = lease.claimed.batch
-    asked = [[call.id, call.until_ms, call.ask(batch)] for call in calls]
+    asked = [[call.id, call.until_ms, call.ask(batch), call.record(batch)] for call in calls]
     reply = yield namespace.call(
         "park",
         lease.thread_id,
@@ -58,7 +58,7 @@ def park(
         seen=seen or "",
         wait_ms=to_ms(wait_s),
         phase=phase.value,
-        progress=progress.dump(),
+        progress=progress.pack(),
         asked=json.dumps(asked, ensure_ascii=False),
         kept_ms=to_ms(KEPT_S),
         counts=namespace.counted(lambda: measures.calls_asked(new)) if new else "",

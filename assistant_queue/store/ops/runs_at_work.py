@@ -58,6 +58,6 @@ def await_run(
         most_ms=to_ms(most_s),
         quiet_ms=_WITH_WEBHOOKS_MS,
         phase=phase.value,
-        progress=progress.dump(),
+        progress=progress.pack(),
     )
     check(text(reply[0]), lease.thread_id)

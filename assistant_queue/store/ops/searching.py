@@ -15,6 +15,7 @@ from typing import Any, Literal
 from assistant_queue import events as models
 from assistant_queue.core.account import time_of
 from assistant_queue.core.excerpts import excerpt
+from assistant_queue.core.packed_text import mark_of, unpack
 from assistant_queue.errors import StoreError
 from assistant_queue.models import Message
 from assistant_queue.store.calls import (
@@ -31,6 +32,7 @@ from assistant_queue.store.keys import Keys
 from assistant_queue.store.message_codec import unpack_labels, unpack_readable
 from assistant_queue.store.ops.event_log import ALL_THREADS, parse
 from assistant_queue.store.ops.failures import failed_row
+from assistant_queue.store.ops.packed_fields import PROGRESS, joined
 from assistant_queue.store.ops.text_reading import Found, Wanted, read_first
 
 HitKind = Literal["thread", "message", "batch", "run", "author", "text", "reply", "error"]
@@ -50,6 +52,8 @@ _SIEVED = 100
 """Events that are searched as one text, before each of them is. Chosen: halves the time."""
 _MESSAGES = 50
 """Messages of one list that are searched. Chosen: a thread's list may hold thousands."""
+_PIECES = 3
+"""Pieces of a batch's progress that are read. Source: lua/read_texts.lua reads four fields."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +186,7 @@ def search(namespace: Namespace, needle: str, most: int) -> Operation[Searched]:
         Wanted(
             ids=list(dict.fromkeys(names))[:WAITING],
             record=keys.thread,
-            fields=("batch", "progress"),
+            fields=("batch", *PROGRESS[:_PIECES]),
             lists=(keys.pending, keys.frozen),
             most=_MESSAGES,
         ),
@@ -254,8 +258,8 @@ def _add_named(replies: Sequence[Any], hits: _Hits) -> None:
 
 
 def _add_waiting(found: Found, hits: _Hits) -> None:
-    batch_id, progress = found.fields or ["", ""]
-    if batch_id and f'"{hits.needle}"' in progress:
+    batch_id, *progress = found.fields or ["", ""]
+    if batch_id and _names(progress, hits.needle):
         run = SearchHit(
             kind="run", thread_id=found.id, source="waiting", batch_id=batch_id, run_id=hits.needle
         )
@@ -264,6 +268,15 @@ def _add_waiting(found: Found, hits: _Hits) -> None:
         hit = hits.of_message(found.id, message, "waiting")
         if hit is not None:
             hits.add(hit)
+
+
+def _names(progress: Sequence[str], run_id: str) -> bool:
+    """Return whether the progress of a batch has this id; of a very long one, if its run has it."""
+    known = joined(progress)
+    try:
+        return f'"{run_id}"' in unpack(known)
+    except ValueError:  # a part of it was read
+        return mark_of(run_id) in known.split(" ")[1:2]
 
 
 def _add_failed(namespace: Namespace, found: Found, hits: _Hits) -> None:

@@ -8,7 +8,8 @@ from contextlib import suppress
 
 from assistant_queue.approvals import Approval
 from assistant_queue.core import measures
-from assistant_queue.core.settlements import Settlement, SettlementKind, approval_of
+from assistant_queue.core.progress import Progress
+from assistant_queue.core.settlements import Settlement, SettlementKind, approval_of, open_calls
 from assistant_queue.errors import ApprovalNotFound, InvalidArgument, StoreError
 from assistant_queue.store.calls import (
     Namespace,
@@ -20,7 +21,12 @@ from assistant_queue.store.calls import (
     texts,
     whole_number,
 )
+from assistant_queue.store.ops.packed_fields import ASK, PROGRESS, is_of, joined
 from assistant_queue.store.ops.sweeping import scored
+
+_LABELS = ("thread", "batch", "at", "until")
+_CALL = (*_LABELS, *ASK)
+"""Fields that are read of a call's record."""
 
 _CHUNK = 500
 """Calls that are read in one round trip. Chosen: about two milliseconds of Redis' time."""
@@ -61,13 +67,25 @@ def thread_of(namespace: Namespace, call_id: str) -> Operation[str | None]:
 def read_open(namespace: Namespace, call_id: str) -> Operation[Approval | None]:
     """Return an open call; None if there is none of this id, or it was settled."""
     key = namespace.keys.call(call_id)
-    fields = yield plain("HMGET", key, "thread", "ask", "at", "until", "settled")
-    thread_id, ask, at, until, settled = texts(fields)
-    if not ask or settled:
+    fields = texts((yield plain("HMGET", key, *_CALL, "settled")))
+    if not fields[len(_LABELS)] or fields[-1]:
         return None
+    batch = yield plain("HGET", namespace.keys.thread(fields[0]), "batch")
     with reading(key):
-        found = approval_of(thread_id, ask, whole_number(at), whole_number(until))
-    return found
+        return _approval(call_id, "" if batch is None else text(batch), fields[:-1])
+
+
+def _approval(call_id: str, batch_id: str, fields: Sequence[str]) -> Approval:
+    """Return an open call from the fields `_CALL` of its record."""
+    thread_id, _, at, until = fields[: len(_LABELS)]
+    return approval_of(
+        thread_id,
+        joined(fields[len(_LABELS) :]),
+        whole_number(at),
+        whole_number(until),
+        call_id=call_id,
+        batch_id=batch_id,
+    )
 
 
 def _not_found(call_id: str) -> ApprovalNotFound:
@@ -125,9 +143,12 @@ def list_open(
             )
         since = whole_number(text(found))
     if thread_id is not None:
-        asks = yield plain("HGET", namespace.keys.thread(thread_id), "asks")
-        ids = text(asks).split()[1:] if asks else []
-        rows = yield from _read(namespace, ids)
+        key = namespace.keys.thread(thread_id)
+        fields = texts((yield plain("HMGET", key, "batch", "shut", "asks", *PROGRESS)))
+        batch_id, shut, asks, *progress = fields
+        with reading(key):
+            known = Progress.load(joined(progress) if batch_id else "")
+        rows = yield from _read(namespace, open_calls(known, batch_id, shut, asks))
         rows.sort(key=lambda row: (row.requested_at, row.call_id))
         return [row for row in rows if _is_after(row, since, after)][:limit]
     rows = []
@@ -160,19 +181,15 @@ def _is_after(row: Approval, since: int, after: str | None) -> bool:
 
 def _read(namespace: Namespace, ids: Sequence[str]) -> Operation[list[Approval]]:
     """Return those of the calls that are open; those of batches that are over are left out."""
-    records = yield from each(
-        [
-            plain("HMGET", namespace.keys.call(one), "thread", "batch", "ask", "at", "until")
-            for one in ids
-        ]
-    )
-    fields = [texts(record or [None] * 5) for record in records]
+    records = yield from each([plain("HMGET", namespace.keys.call(one), *_CALL) for one in ids])
+    fields = [texts(record or [None] * len(_CALL)) for record in records]
     batches = yield from each(
         [plain("HGET", namespace.keys.thread(thread_id), "batch") for thread_id, *_ in fields]
     )
     rows: list[Approval] = []
-    for call_id, (thread_id, batch, ask, at, until), now in zip(ids, fields, batches, strict=True):
-        if ask and now is not None and text(now) == batch:
+    for call_id, record, now in zip(ids, fields, batches, strict=True):
+        batch_id = "" if now is None else text(now)
+        if record[len(_LABELS)] and is_of(batch_id, record[1]):
             with suppress(StoreError), reading(namespace.keys.call(call_id)):
-                rows.append(approval_of(thread_id, ask, whole_number(at), whole_number(until)))
+                rows.append(_approval(call_id, batch_id, record))
     return rows

@@ -41,6 +41,7 @@ from assistant_queue.store.ops.message_records import (
     state_of,
     waiting_status,
 )
+from assistant_queue.store.ops.packed_fields import PROGRESS, progress_in
 from assistant_queue.store.ops.sweeping import read_and_wake, sweep
 from assistant_queue.store.ops.takeovers import TAKEOVER, takeover_of
 
@@ -185,7 +186,7 @@ def _paused_since(reply: Any) -> datetime | None:
     return None
 
 
-_THREAD = ("state", "n", "batch", "progress", "due", "until", "parked", "last", *TAKEOVER)
+_THREAD = ("state", "n", "batch", "due", "until", "parked", "last", *TAKEOVER, *PROGRESS)
 _DELIVERING = ("due", "until", "progress")
 
 
@@ -218,14 +219,16 @@ def thread_status_of(namespace: Namespace, thread_id: str, replies: Sequence[Any
     with reading(namespace.keys.thread(thread_id)):
         delivery_due, delivery_until, delivery_progress = texts(delivery)
         delivery_ms = delivery_until or delivery_due
-        state, count, batch, progress_text, due, until, parked, last, *takeover = texts(reply)
-        is_paused, person, since_ms = takeover_of(takeover)
-        due_ms = until or due
-        progress = Progress.load(progress_text if batch else "")
+        fields = dict(zip(_THREAD, texts(reply), strict=True))
+        batch = fields["batch"]
+        until = fields["until"]
+        is_paused, person, since_ms = takeover_of([fields[name] for name in TAKEOVER])
+        due_ms = until or fields["due"]
+        progress = Progress.load(progress_in(fields) if batch else "")
         return ThreadStatus(
             thread_id=thread_id,
-            state=state_of(state, until, parked, last),
-            pending_count=int(count or 0),
+            state=state_of(fields["state"], until, fields["parked"], fields["last"]),
+            pending_count=int(fields["n"] or 0),
             batch_id=batch or None,
             run_id=progress.run_id,
             due_at=time_of(int(due_ms or 0)),
