@@ -103,7 +103,9 @@ def _measure(
     def are_all_at_work() -> bool:
         time.sleep(0.2)  # each look costs Redis time, which is measured
         at_work = client.hlen(f"{PREFIX}:runs")
-        if endpoint is not None and at_work and time.monotonic() - spoken[0] > _SIGN_OF_LIFE_S:
+        # Not the last time: the run that it wakes is not in the list that is read next.
+        is_due = time.monotonic() - spoken[0] > _SIGN_OF_LIFE_S
+        if endpoint is not None and 0 < at_work < runs and is_due:
             spoken[0] = time.monotonic()
             ident = next(iter(client.hscan(f"{PREFIX}:runs", count=1)[1]))
             queue.handle_provider_webhook(*endpoint.signed(_text(ident)))

@@ -17,7 +17,7 @@ from assistant_queue.core.account import answering
 from assistant_queue.core.delivery import DeliveryState
 from assistant_queue.core.flow import Claimed
 from assistant_queue.core.progress import Progress, moment
-from assistant_queue.core.settlements import OpenCall, Settlement, SettlementKind
+from assistant_queue.core.settlements import OpenCall, Settlement, SettlementKind, open_calls
 from assistant_queue.core.stored_rows import ToolRow, WaitRow
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.core.window import Window, is_never
@@ -62,6 +62,7 @@ from assistant_queue.store.ops import (
 )
 from assistant_queue.store.ops.leases import Lease, NoLease
 from assistant_queue.store.ops.outcomes import ResultRules
+from assistant_queue.store.ops.packed_fields import PROGRESS, joined
 from assistant_queue.store.ops.reply_outbox import DeliveryLease
 from assistant_queue.store.ops.takeovers import TAKEOVER
 from assistant_queue.store.rq_jobs import RqJob
@@ -541,6 +542,13 @@ class Rig:
         """Return the ids of the open calls, as they are listed."""
         given = {"limit": 100, "after": None, "thread_id": None} | fields
         return [row.call_id for row in self.run(settling.list_open(self.namespace, **given))]
+
+    def asked(self, thread: str = "thread") -> list[str]:
+        """Return the ids of the calls that are open by the thread's own hash."""
+        read = self.thread_hash(thread)
+        progress = joined([read.get(name, "") for name in PROGRESS])
+        mark, batch, asks = (read.get(name, "") for name in ("shut", "batch", "asks"))
+        return open_calls(Progress.load(progress), batch, mark, asks)
 
     def stop(self, thread: str = "thread") -> bool:
         return self.run(steering.stop(self.namespace, thread))

@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from assistant_queue.core.batch_records import load_records
 from assistant_queue.core.progress import Progress
+from assistant_queue.core.settlements import OpenCall
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.core.window import (
     NEVER_MS,
@@ -51,7 +52,7 @@ from assistant_queue.store.ops import (
 )
 from assistant_queue.store.ops.leases import Lease, NoLease, Saved
 from assistant_queue.store.rq_jobs import NO_JOB, RqJob
-from tests.contract.store_rig import COUNTERS, ERROR, Rig
+from tests.contract.store_rig import COUNTERS, ERROR, Rig, waiting_for
 
 IDLE = ThreadState.IDLE
 PENDING = ThreadState.PENDING
@@ -819,6 +820,13 @@ class StoreMachine(RuleBasedStateMachine):
             assert renewed.until_ms == model.until
             assert (renewed.wish or "") == model.wanted
 
+    def _progress(self, model: ModelThread, *new: OpenCall, **fields: Any) -> Progress:
+        """Progress that was not stored before, with the calls that were asked for."""
+        known = [one for one, state in model.calls.items() if state != "closed"]
+        calls = {one: self.rig.open_call(one) for one in known} | {one.id: one for one in new}
+        waits = waiting_for(*calls.values()).waits
+        return Progress(sent_ms=next(self.numbers), waits=waits, **fields)
+
     @some_lease
     @rule(pick=PICKS, phase=st.sampled_from([Phase.FROZEN, Phase.SENDING, Phase.RUNNING]))
     def save(self, pick: int, phase: Phase) -> None:
@@ -826,7 +834,7 @@ class StoreMachine(RuleBasedStateMachine):
         if held and model.phase is Phase.DELIVERING:
             return
         marks = model.batch or [] if held else []
-        progress = Progress(sent_ms=next(self.numbers))
+        progress = self._progress(model)
         saved: list[Saved] = []
         if self._attempt(
             lambda: saved.append(self.rig.save(lease, phase, progress, marks)), held=held
@@ -964,7 +972,7 @@ class StoreMachine(RuleBasedStateMachine):
         place, lease, model, held = self._lease(pick)
         if held and (model.phase is Phase.DELIVERING or not self._is_answered(model)):
             return
-        progress = Progress(sent_ms=next(self.numbers))
+        progress = self._progress(model)
         got: list[tuple[Lease, Wish | None]] = []
         if not self._attempt(
             lambda: got.append(
@@ -1006,7 +1014,7 @@ class StoreMachine(RuleBasedStateMachine):
         messages = tuple(message for message in revised if message is not None)
         if held and not messages:
             return
-        progress = Progress(sent_ms=next(self.numbers))
+        progress = self._progress(model)
         if not self._attempt(
             lambda: self.rig.run(
                 batch_changes.make_revisions(
@@ -1093,8 +1101,9 @@ class StoreMachine(RuleBasedStateMachine):
             return
         phase = model.phase
         wish = Wish.STOP if seen else None
+        progress = self._progress(model, attempts=1, error=ERROR)
         if self._attempt(
-            lambda: self.rig.postpone(lease, state, wait_s, phase, seen=wish), held=held
+            lambda: self.rig.postpone(lease, state, wait_s, phase, progress, seen=wish), held=held
         ):
             self._count_error()
             model.state = state
@@ -1126,9 +1135,16 @@ class StoreMachine(RuleBasedStateMachine):
             self.rig.park(lease, *calls)  # the same call again changes nothing
             return
         phase = model.phase
+        progress = self._progress(model, *calls)
         if phase is Phase.DELIVERING or not self._attempt(
             lambda: self.rig.park(
-                lease, *calls, wait_s=wait_s, phase=phase, new=len(new), seen=seen
+                lease,
+                *calls,
+                wait_s=wait_s,
+                phase=phase,
+                progress=progress,
+                new=len(new),
+                seen=seen,
             ),
             held=held,
         ):
@@ -1242,7 +1258,9 @@ class StoreMachine(RuleBasedStateMachine):
             return
         for thread, model in self.threads.items():
             expected = [one for one, state in model.calls.items() if state == "open"]
-            assert sorted(self.rig.open_calls(thread_id=thread)) == sorted(expected), thread
+            if model.phase is not Phase.DELIVERING:  # then no progress is left
+                assert sorted(self.rig.open_calls(thread_id=thread)) == sorted(expected), thread
+                assert sorted(self.rig.asked(thread)) == sorted(expected), thread
         expected = [
             one
             for model in self.threads.values()

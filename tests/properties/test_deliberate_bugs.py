@@ -661,7 +661,7 @@ OF_PARKING: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
     "a verdict of a batch that is over is kept": (
         "settle",
-        swap("if not known[1] or known[1] ~= t.batch then", "if not known[1] then"),
+        swap("if not is_of(t.batch, known[1]) then", "if not known[1] then"),
     ),
     "a settled call stays listed": (
         "settle",
@@ -685,6 +685,13 @@ OF_PARKING: dict[str, tuple[str, Callable[[str], str]]] = {
         "add",
         swap("elseif kind == 'interrupt' and is_parked(t) then", "elseif false then"),
     ),
+    "a settled call stays open in its thread": ("settle", swap("drop_ask(t, arg.call_id)", "")),
+    "a call that is settled before it is parked is open in its thread": (
+        "park",
+        swap("if #shut > 0 then", "if false then"),
+    ),
+    "parking loses a wish": ("park", swap("{'n', 'first',", "{'n', 'first', 'wish',")),
+    "parking loses what waits": ("park", swap("t.n == 0 and of_waiting or {}", "of_waiting")),
     "closing does not ask who holds the lease": (
         "close",
         swap("if not holds(t) then return {'lost'} end", ""),

@@ -106,7 +106,7 @@
 --   wish     what another process wants of the batch: a kind and the batch's id (_wish.lua)
 --   revisions  how many edits and removals of its messages are to be made
 --   wished   ms since when the batch is to be stopped
---   parked   beginning of the token of the worker that parked the batch (_parked.lua)
+--   parked   end of the token of the worker that parked the batch (_parked.lua)
 --   run      id of the run at the provider for which it is parked (_air.lua)
 --   turn     ms of the poll of that run, if it had to wait for its place (_air.lua)
 --   shut     marks of the calls of the parked batch that are settled (_parked.lua)

@@ -57,8 +57,8 @@ local function is_run_of(progress, run_id)
   return progress ~= '' and cjson.decode(progress).run_id == run_id
 end
 
--- A call's record has the beginning of its batch's id; an earlier version stored the whole id.
-local function short_of(batch) return string.sub(batch, 1, 12) end
+-- A call's record has the end of its batch's id; an earlier version stored the whole id.
+local function short_of(batch) return string.sub(batch, -12) end
 local function is_of(batch, stored)
   return stored and batch and (stored == batch or stored == short_of(batch))
 end

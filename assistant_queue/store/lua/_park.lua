@@ -35,7 +35,7 @@ local function park_until(t, due)
   if is_wished_unseen(t) then due = now end
   book(t.bk, 'parked', t.bn)
   shrink(t)
-  redis.call('HSET', key.thread, 'state', 'held', 'parked', string.sub(arg.token, 1, 6),
+  redis.call('HSET', key.thread, 'state', 'held', 'parked', string.sub(arg.token, -6),
     'bk', 'parked', 'due', ms(due), 'phase', arg.phase, 'last', arg.token, 'since', ms(now),
     unpack(in_pieces('progress', 'p', arg.progress)))
   if is_kept_back(t) and wish_of(t) ~= 'stop' then

@@ -1,12 +1,12 @@
 -- A batch is parked: it waits for answers to its tool calls from outside, or for its run to end at
 -- the provider, and holds no lease. Its stored state is `held`, which version 0.1 knows, with a mark
--- that any later holder makes invalid: the beginning of the token of the worker that parked it, or
--- the whole token.
+-- that any later holder makes invalid: the end of the token of the worker that parked it, or the
+-- whole token.
 -- Needs what _compact.lua needs.
 
 local function is_parked(t)
   return t.state == 'held' and t.token == nil and t.parked ~= nil and t.last ~= nil
-    and t.parked ~= '' and t.parked == string.sub(t.last, 1, #t.parked)
+    and t.parked ~= '' and t.parked == string.sub(t.last, -#t.parked)
 end
 
 -- The batch is due: a worker looks at it.

@@ -227,5 +227,5 @@ def _delivery(record: Mapping[str, str], *, is_pending: bool = False) -> Deliver
 
 def state_of(state: str, until: str, parked: str, last: str) -> ThreadStateName:
     """Return the state of a thread from its fields, as `lua/_parked.lua` reads them."""
-    is_parked = state == "held" and not until and bool(parked) and last.startswith(parked)
+    is_parked = state == "held" and not until and bool(parked) and last.endswith(parked)
     return "parked" if is_parked else cast("ThreadStateName", state or "idle")

@@ -28,5 +28,5 @@ def progress_in(fields: Mapping[str, str]) -> str:
 
 
 def is_of(batch_id: str, stored: str) -> bool:
-    """Return whether a call's record names this batch: by its whole id, or by the beginning."""
-    return bool(stored) and stored in {batch_id, batch_id[:_BATCH_CHARS]}
+    """Return whether a call's record names this batch: by its whole id, or by its end."""
+    return bool(stored) and stored in {batch_id, batch_id[-_BATCH_CHARS:]}

@@ -24,7 +24,7 @@ from assistant_queue.store.calls import (
 from assistant_queue.store.ops.packed_fields import ASK, PROGRESS, is_of, joined
 from assistant_queue.store.ops.sweeping import scored
 
-_LABELS = ("thread", "batch", "at", "until")
+_LABELS = ("thread", "batch", "at", "until", "settled")
 _CALL = (*_LABELS, *ASK)
 """Fields that are read of a call's record."""
 
@@ -67,17 +67,22 @@ def thread_of(namespace: Namespace, call_id: str) -> Operation[str | None]:
 def read_open(namespace: Namespace, call_id: str) -> Operation[Approval | None]:
     """Return an open call; None if there is none of this id, or it was settled."""
     key = namespace.keys.call(call_id)
-    fields = texts((yield plain("HMGET", key, *_CALL, "settled")))
-    if not fields[len(_LABELS)] or fields[-1]:
+    fields = texts((yield plain("HMGET", key, *_CALL)))
+    if not _is_open(fields):
         return None
     batch = yield plain("HGET", namespace.keys.thread(fields[0]), "batch")
     with reading(key):
-        return _approval(call_id, "" if batch is None else text(batch), fields[:-1])
+        return _approval(call_id, "" if batch is None else text(batch), fields)
+
+
+def _is_open(fields: Sequence[str]) -> bool:
+    settled, ask = fields[len(_LABELS) - 1 : len(_LABELS) + 1]
+    return bool(ask) and not settled
 
 
 def _approval(call_id: str, batch_id: str, fields: Sequence[str]) -> Approval:
     """Return an open call from the fields `_CALL` of its record."""
-    thread_id, _, at, until = fields[: len(_LABELS)]
+    thread_id, _, at, until, _ = fields[: len(_LABELS)]
     return approval_of(
         thread_id,
         joined(fields[len(_LABELS) :]),
@@ -189,7 +194,7 @@ def _read(namespace: Namespace, ids: Sequence[str]) -> Operation[list[Approval]]
     rows: list[Approval] = []
     for call_id, record, now in zip(ids, fields, batches, strict=True):
         batch_id = "" if now is None else text(now)
-        if record[len(_LABELS)] and is_of(batch_id, record[1]):
+        if _is_open(record) and is_of(batch_id, record[1]):
             with suppress(StoreError), reading(namespace.keys.call(call_id)):
                 rows.append(_approval(call_id, batch_id, record))
     return rows
