@@ -4,9 +4,9 @@
 that wait for their delivery, `format_1_said.json` what was said, `format_1_journal.json` the
 journal of a thread, `format_1_notes.json` its notes of the history, `format_1_wishes.json` batches
 that are to be stopped, interrupted or steered, `format_1_taken.json` threads that a person took
-over, `format_1_parked.json` batches with calls that wait for an answer, and
-`format_1_operations.json` what operators did and a history of the metrics, which format 1 has
-since. When the format changes, they stay, and new files join them. To write the last one as of
+over, `format_1_parked.json` and, packed, `format_1_packed.json` batches with calls that wait for an
+answer, and `format_1_operations.json` what operators did and a history of the metrics, which format
+1 has since. When the format changes, they stay, and new files join them. To write the last one as of
 today: `python -m tests.contract.test_format`; `write_journal`, `write_notes`, `write_said`,
 `write_outbox`, `write_wishes`, `write_takeovers`, `write_parked` and `write` wrote the others.
 """
@@ -58,7 +58,7 @@ NOTES = sorted(HERE.glob("format_?_notes.json"))
 SAID = sorted(HERE.glob("format_?_said.json"))
 WISHES = sorted(HERE.glob("format_?_wishes.json"))
 TAKEN = sorted(HERE.glob("format_?_taken.json"))
-PARKED = sorted(HERE.glob("format_?_parked.json"))
+PARKED = [*sorted(HERE.glob("format_?_parked.json")), *sorted(HERE.glob("format_?_packed.json"))]
 OPERATIONS = sorted(HERE.glob("format_?_operations.json"))
 PREFIX = "format"
 
@@ -381,7 +381,7 @@ def test_what_operators_did_and_the_history_of_an_earlier_version_are_read(
 
 def test_the_format_of_today_has_its_files() -> None:
     assert HERE / f"format_{FORMAT_VERSION}_operations.json" in OPERATIONS
-    assert HERE / f"format_{FORMAT_VERSION}_parked.json" in PARKED
+    assert HERE / f"format_{FORMAT_VERSION}_packed.json" in PARKED
     assert HERE / f"format_{FORMAT_VERSION}_journal.json" in JOURNALS
     assert HERE / f"format_{FORMAT_VERSION}_notes.json" in NOTES
     assert HERE / f"format_{FORMAT_VERSION}_said.json" in SAID
@@ -484,7 +484,7 @@ def write_parked(url: str) -> None:
             rig.clock.advance(1)
         rig.settle("approved", by="eve")
         told = {"now_ms": rig.clock.ms, "calls": ["waits", "later"], "keys": dump(client)}
-    write_file("_parked", told)
+    write_file("_packed", told)
 
 
 def write_said(url: str) -> None:

@@ -200,9 +200,11 @@ def test_a_foreign_key_in_the_place_of_the_runs_is_quarantined(store: Rig) -> No
     assert store.claim()
 
 
-FORMAT = Path(__file__).parent / "format_1_background.json"
+HERE = Path(__file__).parent
+PACKED = HERE / "format_1_packed_background.json"
+FORMATS = (HERE / "format_1_background.json", PACKED)
 """A batch that waits for a run, one that waits for room, and a webhook that came early, as format 1
-has them since. `write_format` wrote it."""
+has them since; in the second, packed. `write_format` wrote them."""
 
 
 def write_format(url: str) -> None:
@@ -214,14 +216,15 @@ def write_format(url: str) -> None:
         parked(store, "", "room", wait_s=30, most_s=30)
         store.run_ended("run_2")
         told = {"now_ms": store.clock.ms, "keys": dump(client)}
-        FORMAT.write_text(json.dumps(told, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        PACKED.write_text(json.dumps(told, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         client.flushall()
 
 
+@pytest.mark.parametrize("path", FORMATS, ids=[path.stem for path in FORMATS])
 def test_batches_that_an_earlier_version_parked_are_woken_by_this_one(
-    one_redis: RedisServer,
+    one_redis: RedisServer, path: Path
 ) -> None:
-    told = json.loads(FORMAT.read_text(encoding="utf-8"))
+    told = json.loads(path.read_text(encoding="utf-8"))
     with redis.Redis.from_url(one_redis.url) as client:
         client.flushall()
         restore(client, told["keys"])

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import secrets
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import redis
 
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.settlements import Settlement, SettlementKind, public_id
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.core.wishes import Wish
 from assistant_queue.errors import ApprovalNotFound, InvalidArgument, LeaseLost
+from assistant_queue.events import BatchClaimed, RunStarted
 from assistant_queue.models import ExplanationVerdict
 from assistant_queue.store.ops import (
     control,
@@ -22,11 +27,13 @@ from assistant_queue.store.ops import (
     thread_lists,
 )
 from assistant_queue.store.ops.leases import Lease
-from tests.contract.store_rig import Rig
+from tests.contract.store_rig import Rig, waiting_for
 from tests.contract.test_store_steering import assert_a_copy_changes_nothing, claimed, events
 
 PARKED = ThreadState.PARKED
 SECRET = "words of a customer"
+COMPACT = 64
+"""Bytes of a value. Source: Redis' `hash-max-listpack-value`."""
 
 
 def parked(store: Rig, *ids: str, wait_s: float = 600.0, **fields: Any) -> Lease:
@@ -73,6 +80,58 @@ def test_the_record_of_a_call_outlives_the_call_however_soon_the_batch_is_due(st
     for name, life_s in lives_s.items():
         left_s = store.client.pttl(store.keys.call(name)) / 1000
         assert -60 < left_s - life_s - parking.KEPT_S <= 0, name
+
+
+def test_a_parked_batch_is_small_and_is_resumed_as_it_was(store: Rig) -> None:
+    """No value of its hashes is longer than what Redis keeps compactly, whatever it held before."""
+    store.add(message_id="m1", delay_s=0)
+    lease = store.claim()
+    progress = replace(
+        waiting_for(store.open_call("call_" + 32 * "a"), store.open_call("call_" + 32 * "b")),
+        run_id="resp_1a0a4d3719203b4e2280093e0dd77fe6",
+        sent_ms=1796096532332,
+        carried="Grüße an die Köchin. " * 8,
+    )
+    store.save(lease, Phase.RUNNING, progress, ["m1"])
+    calls = [store.open_call(row.id, question="Jörg zahlt? " * 8) for row in progress.waits]
+    assert store.park(lease, *calls, progress=progress, new=2)
+    assert_a_copy_changes_nothing(store, "park")
+    assert not {"n", "pk", "own_due", "deaths"} & store.thread_hash().keys()
+    for key in (store.keys.thread("thread"), *(store.keys.call(one.id) for one in calls)):
+        fields = store.client.hgetall(key)
+        assert max(len(value) for value in fields.values()) <= COMPACT, key
+        with suppress(redis.ResponseError):  # fakeredis has no encodings
+            assert store.client.object("encoding", key) in {b"listpack", b"ziplist"}
+    rows = store.run(settling.list_open(store.namespace, 9, None, None))
+    assert [row.question for row in rows] == [calls[0].question] * 2
+    store.settle(calls[0].id)
+    assert (store.asked(), store.open_calls()) == ([calls[1].id], [calls[1].id])
+    resumed = store.claim()
+    assert resumed.claimed.progress == progress
+    assert_a_copy_changes_nothing(store, "claim")
+    # A text of many kilobytes is stored as it is.
+    long = replace(progress, carried=secrets.token_urlsafe(20_000))
+    assert store.park(resumed, *calls, progress=long)
+    assert store.claim().claimed.progress == long
+    store.check()
+
+
+def test_subscribers_hear_once_of_a_run_that_was_parked(store: Rig) -> None:
+    store.run(event_log.listen(store.namespace, "thread"))
+    lease = claimed(store)
+    progress = waiting_for(store.open_call("c1"))
+    store.save(lease, Phase.RUNNING, progress, ["m1"])
+    assert store.park(lease, store.open_call("c1"))
+    store.settle("c1")
+    lease = store.claim()
+    store.save(lease, Phase.RUNNING, replace(progress, rounds=1), ["m1"])
+    assert store.park(lease, progress=replace(progress, attempts=7), wait_s=0)
+    lease = store.claim()
+    store.save(lease, Phase.RUNNING, replace(progress, run_id="run_2"), ["m1"])
+    found = events(store)
+    started = [event.run_id for event in found if isinstance(event, RunStarted)]
+    assert started == ["run_1", "run_2"]
+    assert [event.attempt for event in found if isinstance(event, BatchClaimed)][-1] == 7
 
 
 def test_0_1_sees_a_held_batch(store: Rig) -> None:
