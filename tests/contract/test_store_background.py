@@ -120,6 +120,28 @@ def test_polls_of_a_queue_that_was_away_keep_their_distance(store: Rig) -> None:
     store.check()
 
 
+def test_polls_that_are_overdue_let_a_message_pass(store: Rig) -> None:
+    """Each waits for its turn as a due time, not as one of the wake-ups, which are taken in order."""
+    threads = [f"thread{number}" for number in range(10)]
+    for thread in threads:
+        store.add(thread, f"m of {thread}", delay_s=0)
+        assert store.pop() == thread
+        store.await_run(store.claim(thread), f"run of {thread}")
+    store.clock.advance(1000)
+    store.sweep()
+    assert len(store.queued()) == 1
+    store.add("other", "m", delay_s=0)
+    assert store.pop() == threads[0]
+    assert store.pop() == "other"
+    assert isinstance(store.try_claim(threads[0]), Lease)
+    for thread in threads[1:]:
+        store.clock.advance(0.02)
+        store.sweep()
+        assert store.pop() == thread
+        assert isinstance(store.try_claim(thread), Lease)
+    store.check()
+
+
 def test_a_batch_with_a_wish_is_looked_at_without_a_turn(store: Rig) -> None:
     parked(store, "run_1", "first")
     parked(store, "run_2", "second")

@@ -26,7 +26,8 @@ local function turn_of(t)
   local at = math.max(now, math.ceil(free))
   local later = math.max(now, free) + gap
   redis.call('SET', key.polls, string.format('%.3f', later), 'PX', line_kept)
+  redis.call('HSET', key.thread, 'turn', ms(at))
   if at <= now then return nil end
-  redis.call('HSET', key.thread, 'turn', ms(at), 'due', ms(at))
+  redis.call('HSET', key.thread, 'due', ms(at))
   return at
 end

@@ -8,7 +8,7 @@ local piece_size, most_pieces = 64, 8
 
 local function is_packed(text) return string.sub(text, 1, 1) == '~' end
 
--- Names of fields and their values, for HSET.
+-- Names of fields and their values, in turns.
 local function in_pieces(name, letter, text)
   if not is_packed(text) or #text > piece_size * most_pieces then return {name, text} end
   local fields = {name, string.sub(text, 1, piece_size)}
@@ -19,19 +19,13 @@ local function in_pieces(name, letter, text)
   return fields
 end
 
-local function piece_names(letter)
-  local names = {}
-  for i = 1, most_pieces - 1 do names[i] = letter .. i end
-  return names
-end
-
--- The text in a field `name`; '' for none. Pieces beside one that is not packed are left over.
-local function whole(at, letter, first)
-  if not first or not is_packed(first) then return first or '' end
-  local parts = {first}
-  for _, piece in ipairs(redis.call('HMGET', at, unpack(piece_names(letter)))) do
-    if not piece then break end
-    parts[#parts + 1] = piece
+-- The text of a batch's progress; '' for none. Pieces beside one that is not packed are left over.
+local function whole_progress(t)
+  if not t.progress or not is_packed(t.progress) then return t.progress or '' end
+  local parts = {t.progress}
+  local rest = redis.call('HMGET', key.thread, 'p1', 'p2', 'p3', 'p4', 'p5', 'p6', 'p7')
+  for i = 1, most_pieces - 1 do
+    if rest[i] then parts[#parts + 1] = rest[i] end
   end
   return table.concat(parts)
 end

@@ -9,7 +9,8 @@ local function is_wished_unseen(t)
 end
 
 -- Of earlier holders, and of a wake-up that was taken.
-local over = {'token', 'until', 'number', 'piece', 'deaths', 'queued', 'asks', 'progress'}
+local over = {'token', 'until', 'number', 'piece', 'deaths', 'queued', 'asks', 'progress', 'p1',
+  'p2', 'p3', 'p4', 'p5', 'p6', 'p7'}
 -- Of waiting messages; without them these mean nothing.
 local of_waiting = {'n', 'first', 'own_due', 'pk', 'chars', 'quiet'}
 -- Characters: three tokens.
@@ -19,7 +20,7 @@ local most_past = 50
 -- is compact only if it is created again.
 local function shrink(t)
   local gone = {}
-  for _, names in ipairs({over, t.n == 0 and of_waiting or {}, piece_names('p')}) do
+  for _, names in ipairs({over, t.n == 0 and of_waiting or {}}) do
     for _, name in ipairs(names) do gone[name] = true end
   end
   local flat = redis.call('HGETALL', key.thread)
@@ -36,8 +37,9 @@ local function park_until(t, due)
   book(t.bk, 'parked', t.bn)
   shrink(t)
   redis.call('HSET', key.thread, 'state', 'held', 'parked', string.sub(arg.token, -6),
-    'bk', 'parked', 'due', ms(due), 'phase', arg.phase, 'last', arg.token, 'since', ms(now),
-    unpack(in_pieces('progress', 'p', arg.progress)))
+    'bk', 'parked', 'due', ms(due), 'phase', arg.phase, 'last', arg.token, 'since', ms(now))
+  local pieces = in_pieces('progress', 'p', arg.progress)
+  for i = 1, #pieces, 2 do redis.call('HSET', key.thread, pieces[i], pieces[i + 1]) end
   if is_kept_back(t) and wish_of(t) ~= 'stop' then
     redis.call('ZREM', key.due, arg.thread_id)
   else

@@ -2,7 +2,7 @@
 -- its way. The single recovery path for lost jobs, dead workers, expired leases and due retries.
 -- Idempotent: it only moves the time of the next check.
 -- Needs key.thread, key.due, key.stopping, key.counters, key.paused, arg.patience_ms, arg.search,
--- and the keys of _wakeup.lua, _due.lua, _rewind.lua, _wish.lua and _person.lua.
+-- and what _wakeup.lua, _due.lua, _rewind.lua, _wish.lua, _person.lua and _air.lua need.
 
 -- Enqueued before and still in the queue: workers are busy, and another wake-up would not be
 -- faster. The search is bounded. A wake-up that is not found in a longer queue stands after the
@@ -18,6 +18,18 @@ local function is_waiting(t)
   if taken and own then return own >= taken end
   -- RQ's own workers do not record which wake-up they take.
   return now - (own or 0) < tonumber(arg.patience_ms)
+end
+
+-- A poll waits for its turn here, not among the wake-ups: workers take those in order, and a message
+-- would wait for all polls before it. Returns whether it waits.
+local function awaits_turn(t)
+  if t.token or not (t.wake and redis.call('ZSCORE', key.scheduled, t.wake)) then return false end
+  local turn = turn_of(t)
+  if not turn then return false end
+  redis.call('ZADD', key.scheduled, seconds(turn), t.wake)
+  redis.call('ZADD', key.due, ms(turn), arg.thread_id)
+  publish_tick(turn)
+  return true
 end
 
 -- The header of wake.lua lists the words.
@@ -48,6 +60,7 @@ local function wake_thread()
     redis.call('ZREM', key.stopping, arg.thread_id)
     return 'paused'
   end
+  if awaits_turn(t) then return 'early' end
   local word = 'woken'
   if t.wake and redis.call('ZREM', key.scheduled, t.wake) == 1 then
     hand_over(t.wake)

@@ -29,7 +29,7 @@ end
 local function claimed(guard, lease_end)
   local conversation = redis.call('HMGET', key.conversation, 'id', 'anchor', 'open')
   for i = 1, 3 do conversation[i] = conversation[i] or '' end
-  local progress = whole(key.thread, 'p', t.progress)
+  local progress = whole_progress(t)
   return {'claimed', ms(now), ms(lease_end), t.batch, t.phase, progress, t.deaths or '0',
     t.claimed, guard, conversation, redis.call('LRANGE', key.frozen, 0, -1),
     has_subscribers() and '1' or '', t.told or '', t.was_due or '', wish_of(t)}

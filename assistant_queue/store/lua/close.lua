@@ -17,7 +17,7 @@ for i, id in ipairs(cjson.decode(arg.ids)) do
       drop_ask(t, id)
       if is_watched() then publish_settled(t, id) end
     end
-    redis.call('HDEL', rest_key(i), 'ask', 'verdict', unpack(piece_names('a')))
+    redis.call('HDEL', rest_key(i), 'verdict', 'ask', 'a1', 'a2', 'a3', 'a4', 'a5', 'a6', 'a7')
     redis.call('PEXPIRE', rest_key(i), arg.result_ttl_ms)
   end
 end

@@ -27,7 +27,9 @@ local shut = {}
 for i, call in ipairs(asked) do
   if redis.call('EXISTS', rest_key(i)) == 0 then
     redis.call('HSET', rest_key(i), 'thread', arg.thread_id, 'batch', short_of(t.batch),
-      'at', ms(now), 'until', ms(call[2]), unpack(in_pieces('ask', 'a', call[4])))
+      'at', ms(now), 'until', ms(call[2]))
+    local pieces = in_pieces('ask', 'a', call[4])
+    for j = 1, #pieces, 2 do redis.call('HSET', rest_key(i), pieces[j], pieces[j + 1]) end
     redis.call('PEXPIRE', rest_key(i), ms(math.max(call[2] - now, 0) + arg.kept_ms))
     redis.call('ZADD', key.approvals, ms(now), call[1])
     if is_watched() then

@@ -1,11 +1,11 @@
 -- Event `wake`: check one overdue thread: count its window as over, and make sure that a wake-up is
 -- on its way.
--- KEYS: thread due stopping counters paused scheduled queue queues job
--- ARGV: now thread_id recheck_ms guard_ms back_ms patience_ms search tick function origin stamp
---       job_id
+-- KEYS: thread due stopping counters paused runs polls scheduled queue queues job
+-- ARGV: now thread_id recheck_ms guard_ms back_ms patience_ms search poll_gap tick function origin
+--       stamp job_id
 -- Returns {'woken'} a wake-up was enqueued   {'waiting'} one is in the queue already
---         {'early'} it is not overdue   {'idle'}
+--         {'early'} it is not overdue, or polls a run, and has its turn later   {'idle'}
 --         {'rewound'} nor is it now that its times are moved: Redis' clock was set back
 --         {'paused'} the whole queue is: its window was counted as over, no wake-up was enqueued
---! include common wakeup due quiet rewind wish person wake
+--! include common wakeup due quiet rewind wish person air wake
 return {wake_thread()}
