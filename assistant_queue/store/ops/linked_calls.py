@@ -21,8 +21,9 @@ from assistant_queue.store.calls import (
     whole_number,
 )
 from assistant_queue.store.ops.journal import read_entries
+from assistant_queue.store.ops.packed_fields import ASK, is_of, joined
 
-_FIELDS = ("thread", "batch", "ask", "at", "until", "verdict", "settled")
+_FIELDS = ("thread", "batch", "at", "until", "verdict", "settled", *ASK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,17 +55,26 @@ def read_linked(namespace: Namespace, call_id: str) -> Operation[LinkedCall | No
     """
     key = namespace.keys.call(call_id)
     row, time = yield from each([plain("HMGET", key, *_FIELDS), plain("TIME")])
-    thread_id, batch, ask, at, until, verdict, settled = texts(row or [None] * len(_FIELDS))
+    fields = texts(row or [None] * len(_FIELDS))
+    thread_id, batch, at, until, verdict, settled, *pieces = fields
     if not thread_id:
         return None
     now_ms = _now_ms(namespace, time)
+    (now,) = yield from each([plain("HGET", namespace.keys.thread(thread_id), "batch")])
+    is_current = now is not None and is_of(text(now), batch)
     asked = None
-    if ask:
+    if ask := joined(pieces):
         with reading(key):
-            asked = approval_of(thread_id, ask, whole_number(at), whole_number(until))
+            asked = approval_of(
+                thread_id,
+                ask,
+                whole_number(at),
+                whole_number(until),
+                call_id=call_id,
+                batch_id=text(now) if is_current else batch,
+            )
     if not verdict and not settled:
-        (now,) = yield from each([plain("HGET", namespace.keys.thread(thread_id), "batch")])
-        if asked is None or now is None or text(now) != batch:
+        if asked is None or not is_current:
             return None
         return LinkedCall(asked=asked, is_open=True, now_ms=now_ms)
     known = None
@@ -88,7 +98,7 @@ def read_linked(namespace: Namespace, call_id: str) -> Operation[LinkedCall | No
 
 
 def _in_journal(
-    namespace: Namespace, thread_id: str, batch_id: str, call_id: str
+    namespace: Namespace, thread_id: str, batch: str, call_id: str
 ) -> Operation[ToolCallRecord | None]:
     """Return a call as the journal has it; None if it does not."""
     try:
@@ -96,10 +106,10 @@ def _in_journal(
     except NotPermitted:
         return None
     for record in load_records(thread_id, entries):
-        for call in record.tool_calls if record.batch_id == batch_id else ():
+        for call in record.tool_calls if is_of(record.batch_id, batch) else ():
             if call_id in {
-                public_id(call.call_id, batch_id),
-                public_id(call.call_id, batch_id, is_taken=True),
+                public_id(call.call_id, record.batch_id),
+                public_id(call.call_id, record.batch_id, is_taken=True),
             }:
                 return call
     return None
