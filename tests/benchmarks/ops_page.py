@@ -72,8 +72,8 @@ def _give_a_past(filled: Filled) -> None:
     metrics = run(metric_history.read_metrics(filled.namespace))
     for minute in range(60):
         at = metrics.at - timedelta(minutes=60 - minute)
-        done = 40 * minute + 9 * (minute % 7)
-        past = {"queued": done + 20 + minute % 5, "answered": done, "failed": minute // 4}
+        missing = 40 * (60 - minute) - 9 * (minute % 7)
+        past = {"queued": metrics.messages["queued"] - missing, "failed": minute // 4}
         sample = dataclasses.replace(metrics, at=at, messages={**metrics.messages, **past})
         run(metric_history.keep(filled.namespace, sample))
 

@@ -294,6 +294,9 @@ def test_pages_of_threads_are_bounded_and_together_complete(
         names = [f"t{number:02}" for number in range(11)]
         expected = {None: [*names, "active"], "pending": names, "active": ["active"], "held": []}
         assert found == expected[state], (state, limit)
+    words: set[str] = set()
+    store.run(noting(browse_threads(store.namespace, "held", 5), words))
+    assert "LLEN" not in words, "no more than its state is read of a thread in another one"
 
 
 def test_pages_of_failed_batches_are_bounded_and_together_complete(
