@@ -218,6 +218,22 @@ class IncomingMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class SettledQuestion:
+    """A tool call that a channel asked about, and that is settled.
+
+    Attributes:
+        call_id: `Approval.call_id`.
+        verdict: `approved`, `denied`, `answered`, `expired` or `withdrawn`; None if this worker
+            does not know.
+        by: The name that was given with that; None for none.
+    """
+
+    call_id: str
+    verdict: str | None = None
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FetchedFile:
     """A file that a worker has read from the platform.
 

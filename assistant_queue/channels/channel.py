@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args, overload
 
+from assistant_queue.approvals import Approval
 from assistant_queue.channels import intake, media, part_delivery
 from assistant_queue.channels.base import (
     Attachment,
@@ -21,6 +22,7 @@ from assistant_queue.channels.base import (
     PartSent,
     PartsInMemory,
     Payload,
+    SettledQuestion,
 )
 from assistant_queue.channels.chat_pacer import Pacer
 from assistant_queue.channels.intake import Received
@@ -58,12 +60,14 @@ class Channel(ABC):
         limits: Limits of the platform.
         deduplicates: The receiver recognises a part that is sent twice by `Part.key`, so that a
             part with an unknown outcome is sent again.
+        asks: The channel asks whether a tool may be called: `ask` and `settled` are called.
         pacer: Spaces the parts and edits of one chat.
         previews: Messages that show half a reply, for the whole one to replace.
     """
 
     limits = ChannelLimits()
     deduplicates = False
+    asks = False
 
     def __init__(
         self,
@@ -223,6 +227,14 @@ class Channel(ABC):
     def split_result(self, result: RunResult) -> list[str]:
         """Return the texts of the parts of a result; none if the model said nothing."""
         return self.split(result.reply or "")
+
+    async def ask(self, approval: Approval) -> None:
+        """Ask whether a tool call may be made, in the worker that parked its batch."""
+        _ = approval
+
+    async def settled(self, question: SettledQuestion) -> None:
+        """Show how a call was settled, in the worker that continues its batch."""
+        _ = question
 
     def wants_reply(self, message: IncomingMessage) -> bool | None:
         """Return whether a message is answered, by `reply_when`; None if it is not queued."""

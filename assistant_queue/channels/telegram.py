@@ -9,9 +9,10 @@ import logging
 import mimetypes
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
+from assistant_queue.approvals import Approval
 from assistant_queue.channels import intake
 from assistant_queue.channels.base import (
     Attachment,
@@ -24,9 +25,11 @@ from assistant_queue.channels.base import (
     PartSent,
     PartUnknown,
     Payload,
+    SettledQuestion,
 )
 from assistant_queue.channels.channel import Channel, ReplyWhen, Transcribe, json_object
 from assistant_queue.channels.telegram_api import BotRefusal, MethodDone, TelegramApi
+from assistant_queue.channels.telegram_buttons import ApprovalButtons, read_press
 from assistant_queue.channels.telegram_polling import poll, wait_for_bot
 from assistant_queue.channels.telegram_text import render, unformatted, units
 from assistant_queue.channels.telegram_updates import ALLOWED_UPDATES, BotIdentity, read_update
@@ -80,6 +83,8 @@ class Telegram(Channel):
         voice_hold: float | None = None,
         mentions: bool = False,
         link_previews: bool = False,
+        approvers: Collection[int] | None = None,
+        approval_chat: int | str | None = None,
         api_url: str = "https://api.telegram.org",
         timeout: float = 30.0,
     ) -> None:
@@ -104,11 +109,16 @@ class Telegram(Channel):
                 follows; at most 60.
             mentions: Whether names in replies (@name) notify people.
             link_previews: Whether links in replies are shown with a preview.
+            approvers: Numbers of the users who may press the buttons under a question whether a
+                tool may be called. There are no buttons without this or `approval_chat`.
+            approval_chat: The chat with these questions, such as a group of your staff, all of
+                which may press unless `approvers` says who; None for the thread's chat.
             api_url: Address of the Bot API server.
             timeout: Seconds for one request.
 
         Raises:
-            InvalidArgument: The token, the secret, the name or a hold cannot be used.
+            InvalidArgument: The token, the secret, the name, a hold, the approvers or their chat
+                cannot be used.
             MissingExtra: The extra `telegram` is not installed.
         """
         super().__init__(
@@ -136,6 +146,8 @@ class Telegram(Channel):
         self.stream: Literal["edit", "draft", "off"] = stream
         self._moved: dict[str, str] = {}
         self.api = TelegramApi(token, api_url, timeout)
+        self._buttons = ApprovalButtons(self, approvers, approval_chat)
+        self.asks = self._buttons.is_on
 
     # --- receiving --------------------------------------------------------------------------------
 
@@ -172,7 +184,24 @@ class Telegram(Channel):
             self._know(await wait_for_bot(self.api))
         await poll(self.api, ALLOWED_UPDATES, lambda update: self._take(queue, update))
 
+    def receive(self, queue: Any, payload: Payload, headers: Mapping[str, str]) -> Any:
+        """Put the message of an update in the queue, or settle a call by the button in it.
+
+        Args and errors are those of `Channel.receive`.
+        """
+        messages = self._parsed(payload, headers)
+        press = read_press(json_object(payload))
+        if press is None:
+            return intake.run(queue, intake.take(self, queue, messages))
+        if intake.is_asyncio(queue):
+            return self._buttons.press(queue, press)
+        return self._buttons.press_now(queue, press)
+
     async def _take(self, queue: Any, update: Mapping[str, Any]) -> None:
+        press = read_press(update)
+        if press is not None:
+            await self._buttons.press(queue, press)
+            return
         steps = intake.take(self, queue, self.messages_of(update))
         if intake.is_asyncio(queue):
             await intake.run_async(steps)
@@ -289,7 +318,7 @@ class Telegram(Channel):
 
     async def retract(self, address: str, part_id: str) -> None:
         """Delete a message of the bot."""
-        target = self._target(address)
+        target = self.target_of(address)
         await self.api.call(
             "deleteMessage", {"chat_id": target["chat_id"], "message_id": int(part_id)}
         )
@@ -306,9 +335,17 @@ class Telegram(Channel):
             return PartSent(None)
         return answer.outcome() if isinstance(answer, BotRefusal) else answer
 
+    async def ask(self, approval: Approval) -> None:
+        """Send a question with buttons to approve and deny."""
+        await self._buttons.ask(approval)
+
+    async def settled(self, question: SettledQuestion) -> None:
+        """Show the verdict in place of the buttons."""
+        await self._buttons.settled(question)
+
     async def typing(self, address: str) -> None:
         """Show "typing" for five seconds."""
-        await self.api.call("sendChatAction", {**self._target(address), "action": "typing"})
+        await self.api.call("sendChatAction", {**self.target_of(address), "action": "typing"})
 
     async def close(self) -> None:
         """Close the connections of the running event loop."""
@@ -326,14 +363,14 @@ class Telegram(Channel):
             text = unformatted(part.text, mentions=mentions)
             answer = await self._call(method, address, text, extra)
         if isinstance(answer, BotRefusal) and answer.moved_to is not None:
-            self._moved[address.partition("/")[0]] = answer.moved_to
+            self.note_moved(address, answer.moved_to)
             answer = await self._call(method, address, text, extra)
         return answer
 
     async def _call(
         self, method: str, address: str, text: Any, extra: Mapping[str, Any]
     ) -> MethodDone | BotRefusal | PartNotSent | PartUnknown:
-        target = self._target(address)
+        target = self.target_of(address)
         if "message_id" in extra:
             target.pop("message_thread_id", None)  # an edit names its message
         entities = list(text.entities) or None
@@ -341,14 +378,28 @@ class Telegram(Channel):
             method, {**target, "text": text.text, "entities": entities, **extra}
         )
 
-    def _target(self, address: str) -> dict[str, Any]:
+    def note_moved(self, address: str, chat_id: str) -> None:
+        """Note that a group has become a supergroup with another number."""
+        self._moved[address.partition("/")[0]] = chat_id
+
+    def chat_id_of(self, address: str) -> str:
+        """Return the number that the chat of an address has now."""
+        chat = address.partition("/")[0]
+        return self._moved.get(chat, chat)
+
+    def target_of(self, address: str) -> dict[str, Any]:
+        """Return the fields that name a chat and its topic.
+
+        Raises:
+            InvalidArgument: It is no address of Telegram.
+        """
         if not _ADDRESS.match(address):
             raise InvalidArgument(
                 f"Invalid address {address!r} of channel {self.name!r}: expected a chat id, or "
                 "chat id/topic"
             )
-        chat, _, topic = address.partition("/")
-        target: dict[str, Any] = {"chat_id": int(self._moved.get(chat, chat))}
+        topic = address.partition("/")[2]
+        target: dict[str, Any] = {"chat_id": int(self.chat_id_of(address))}
         return {**target, "message_thread_id": int(topic)} if topic else target
 
     def _replied(self, address: str, part: Part) -> int | None:

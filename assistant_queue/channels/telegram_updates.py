@@ -26,8 +26,9 @@ _DESCRIBED = {
 }
 """Contents without a text, and what the model reads of them; a venue has a location, too."""
 
-ALLOWED_UPDATES = tuple(_KINDS)
-"""Kinds of updates that the bot asks for. Telegram never reports a deletion."""
+ALLOWED_UPDATES = (*_KINDS, "callback_query")
+"""Kinds of updates that the bot asks for; `telegram_buttons` reads the last one. Telegram never
+reports a deletion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ def _read_message(message: Mapping[str, Any], kind: Any, bot: BotIdentity) -> Up
                 address=address_of(message),
                 kind=kind,
                 text=text or _described(message),
-                author=_name_of(sender),
+                author=name_of_sender(sender),
                 attachments=tuple(_attachments(message)),
                 album=_album(message),
                 metadata=_metadata(message, sender),
@@ -119,7 +120,8 @@ def address_of(message: Mapping[str, Any]) -> str:
     return f"{chat_id}/{topic}" if in_topic else str(chat_id)
 
 
-def _name_of(sender: Mapping[str, Any]) -> str | None:
+def name_of_sender(sender: Mapping[str, Any]) -> str | None:
+    """Return a person's name, as they chose it; None without one."""
     names = [sender.get("first_name"), sender.get("last_name")]
     return " ".join(name for name in names if isinstance(name, str) and name.strip()) or None
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
+from assistant_queue.channels.base import SettledQuestion
 from assistant_queue.channels.live_replies import LiveReply
 from assistant_queue.core import steps
 from assistant_queue.core.runs import FoundBy
@@ -21,6 +22,7 @@ from assistant_queue.store.ops import (
     runs_at_work,
     settling,
 )
+from assistant_queue.worker.channel_questions import show_settled
 from assistant_queue.worker.leased_batch import LeasedBatch
 
 _log = logging.getLogger(__name__)
@@ -257,6 +259,9 @@ class StoreSteps:
         found: Mapping[str, Settlement] = await self._batch.write(
             lambda: settling.read_settlements(self._namespace, step.ids, step.expired)
         )
+        self._show_settled(
+            SettledQuestion(call_id, one.kind.value, one.by) for call_id, one in found.items()
+        )
         return found
 
     async def close_calls(self, step: steps.CloseCalls) -> None:
@@ -265,6 +270,12 @@ class StoreSteps:
         await self._batch.write(
             lambda: parking.close(self._namespace, self._batch.lease, step.ids, ttl_s)
         )
+        # Another worker may have read how some were settled: here that is not known.
+        self._show_settled(SettledQuestion(call_id) for call_id in step.ids)
+
+    def _show_settled(self, questions: Iterable[SettledQuestion]) -> None:
+        where = (self._batch.lease.thread_id, self._batch.claimed.batch.id)
+        show_settled(self._runtime, *where, questions)
 
     async def bury(self, step: steps.Bury) -> None:
         """Move the batch to the failed list and give the lease back."""

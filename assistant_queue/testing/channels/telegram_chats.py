@@ -35,6 +35,8 @@ class TelegramMessage:
         topic: Topic of a forum.
         reply_to: The message it replies to.
         versions: All texts that it had.
+        buttons: Its inline keyboard: the data of each button by its label.
+        had_buttons: The last one that it had: a screen may still show it.
     """
 
     id: int
@@ -44,6 +46,8 @@ class TelegramMessage:
     topic: int | None = None
     reply_to: int | None = None
     versions: list[str] = field(default_factory=list)
+    buttons: dict[str, str] = field(default_factory=dict)
+    had_buttons: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -114,6 +118,27 @@ def check_text(body: dict[str, Any]) -> tuple[str, list[dict[str, Any]]]:
                 400, "Bad Request: entity beginning or end is in the middle of a UTF-16 symbol"
             )
     return text, entities
+
+
+_LONGEST_DATA = 64
+
+
+def check_buttons(body: dict[str, Any]) -> dict[str, str]:
+    """Return the buttons of a call, checked as Telegram does: the data of each by its label."""
+    markup = body.get("reply_markup")
+    if markup is None:
+        return {}
+    rows = markup.get("inline_keyboard") if isinstance(markup, dict) else None
+    if not isinstance(rows, list) or set(markup) != {"inline_keyboard"}:
+        raise TelegramProblem(400, "Bad Request: object expected as reply markup")
+    found: dict[str, str] = {}
+    for button in (one for row in rows for one in row):
+        if set(button) != {"text", "callback_data"} or not button["text"]:
+            raise TelegramProblem(400, "Bad Request: can't parse inline keyboard button")
+        if not 1 <= len(button["callback_data"].encode()) <= _LONGEST_DATA:
+            raise TelegramProblem(400, "Bad Request: BUTTON_DATA_INVALID")
+        found[button["text"]] = button["callback_data"]
+    return found
 
 
 def _tears(text: str, place: int) -> bool:

@@ -11,6 +11,7 @@ from assistant_queue.testing.channels.telegram_chats import (
     TelegramChat,
     TelegramMessage,
     TelegramProblem,
+    check_buttons,
     check_text,
 )
 
@@ -18,8 +19,12 @@ _TEXT = {"chat_id", "text", "entities", "parse_mode", "message_thread_id", "link
 
 FIELDS: dict[str, set[str]] = {
     "getMe": set(),
-    "sendMessage": {*_TEXT, "reply_parameters", "disable_notification", "protect_content"},
-    "editMessageText": {*_TEXT, "message_id"} - {"message_thread_id"},
+    "sendMessage": {
+        *_TEXT,
+        *("reply_parameters", "disable_notification", "protect_content", "reply_markup"),
+    },
+    "editMessageText": {*_TEXT, "message_id", "reply_markup"} - {"message_thread_id"},
+    "answerCallbackQuery": {"callback_query_id", "text", "show_alert", "url", "cache_time"},
     "deleteMessage": {"chat_id", "message_id"},
     "sendMessageDraft": {*_TEXT, "draft_id", "can_stop", "keep_on_stop"} - {"link_preview_options"},
     "sendChatAction": {"chat_id", "message_thread_id", "action"},
@@ -30,6 +35,8 @@ FIELDS: dict[str, set[str]] = {
 }
 """Fields of each method. A field that is not in it is refused: the real server ignores it."""
 
+_LONGEST_ANSWER = 200
+
 
 class TelegramMethods:
     """The bot's side of the fake: what its calls do to chats."""
@@ -39,6 +46,7 @@ class TelegramMethods:
         self.bot = {"id": bot_id, "is_bot": True, "first_name": "Bot", "username": username}
         self.chats: dict[int, TelegramChat] = {}
         self.files: dict[str, bytes] = {}
+        self.presses: dict[str, str | None] = {}
         self.numbers = itertools.count(1)
         self.refuses_entities = False
         self.flood_interval_s = 0.0
@@ -51,6 +59,7 @@ class TelegramMethods:
             "sendMessageDraft": self._draft,
             "sendChatAction": self._act,
             "getFile": self._file,
+            "answerCallbackQuery": self._answer_press,
         }
 
     def call(self, method: str, body: dict[str, Any]) -> Any:
@@ -113,6 +122,7 @@ class TelegramMethods:
             raise TelegramProblem(400, "Bad Request: message to be replied not found")
         number = next(self.numbers)
         chat.draft_at = None
+        buttons = check_buttons(body)
         chat.messages[number] = TelegramMessage(
             number,
             text,
@@ -120,6 +130,8 @@ class TelegramMethods:
             topic=body.get("message_thread_id"),
             reply_to=reply_to if reply_to in chat.messages else None,
             versions=[text],
+            buttons=buttons,
+            had_buttons=buttons,
         )
         return self.message_json(chat, number)
 
@@ -131,7 +143,8 @@ class TelegramMethods:
         if not message.from_bot:
             raise TelegramProblem(400, "Bad Request: message can't be edited")
         chat, text, entities = self._checked(body)
-        if (text, entities) == (message.text, message.entities):
+        buttons = check_buttons(body)
+        if (text, entities, buttons) == (message.text, message.entities, message.buttons):
             raise TelegramProblem(
                 400,
                 "Bad Request: message is not modified: specified new message content and reply "
@@ -139,6 +152,8 @@ class TelegramMethods:
             )
         message.text = text
         message.entities = entities
+        message.buttons = buttons
+        message.had_buttons = buttons or message.had_buttons
         message.versions.append(text)
         return self.message_json(chat, message.id)
 
@@ -156,6 +171,18 @@ class TelegramMethods:
             raise TelegramProblem(400, "Bad Request: invalid draft_id")
         chat.drafts.append(text)
         chat.draft_at = time.monotonic()
+        return True
+
+    def _answer_press(self, body: dict[str, Any]) -> bool:
+        query_id, text = str(body.get("callback_query_id")), body.get("text", "")
+        if query_id not in self.presses or self.presses[query_id] is not None:
+            raise TelegramProblem(
+                400,
+                "Bad Request: query is too old and response timeout expired or query ID is invalid",
+            )
+        if len(text) > _LONGEST_ANSWER:
+            raise TelegramProblem(400, "Bad Request: MESSAGE_TOO_LONG")
+        self.presses[query_id] = text
         return True
 
     def _act(self, body: dict[str, Any]) -> bool:
@@ -180,6 +207,9 @@ class TelegramMethods:
         }
         if message.from_bot:
             found["from"] = self.bot
+        if message.buttons:
+            row = [{"text": text, "callback_data": data} for text, data in message.buttons.items()]
+            found["reply_markup"] = {"inline_keyboard": [row]}
         if message.topic is not None:
             found |= {"message_thread_id": message.topic, "is_topic_message": True}
         return found

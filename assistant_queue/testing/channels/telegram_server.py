@@ -98,6 +98,35 @@ class StandInTelegram(PlatformServer):
         chat.messages[message_id].text = text
         self._publish({"edited_message": self._message_of(chat, message_id, name)})
 
+    def press(self, chat_id: int, label: str, *, name: str = "Ann", data: str | None = None) -> str:
+        """Have a person press a button of the last message that has one; return the press' id.
+
+        Args:
+            chat_id: The chat.
+            label: The button; also one that the person's screen still shows.
+            name: The person.
+            data: Sent instead of the button's, as a changed client may.
+        """
+        chat = self.chat(chat_id)
+        known = [one for one in chat.messages.values() if one.from_bot and one.had_buttons]
+        message = known[-1]
+        query_id = str(next(self.methods.numbers) + 10**15)
+        self.methods.presses[query_id] = None
+        person = {"id": person_id(name), "is_bot": False, "first_name": name}
+        query = {
+            "id": query_id,
+            "from": person,
+            "message": self.methods.message_json(chat, message.id),
+            "chat_instance": "1",
+            "data": data or message.had_buttons[label],
+        }
+        self._publish({"callback_query": query})
+        return query_id
+
+    def answer_to(self, query_id: str) -> str | None:
+        """Return what a person read after a press; None if the bot has not answered it."""
+        return self.methods.presses[query_id]
+
     def update_of(self, chat_id: int, text: str, **given: Any) -> dict[str, Any]:
         """Return the update of a message, as a webhook receives it, without sending it."""
         given = {"name": "Ann", "topic": None, "reply_to": None, **given}
@@ -231,7 +260,7 @@ class StandInTelegram(PlatformServer):
         return number, update
 
     def _message_of(self, chat: TelegramChat, number: int, name: str) -> dict[str, Any]:
-        person = {"id": 1000 + sum(name.encode()), "is_bot": False, "first_name": name}
+        person = {"id": person_id(name), "is_bot": False, "first_name": name}
         return {**self.methods.message_json(chat, number), "from": person}
 
     def _numbered(self, update: dict[str, Any]) -> dict[str, Any]:
@@ -263,3 +292,8 @@ class StandInTelegram(PlatformServer):
             self._server.call(self._hooking.cancel)
             self._hooking = None
         super().stop()
+
+
+def person_id(name: str) -> int:
+    """Return the number of a person of this name."""
+    return 1000 + sum(name.encode())

@@ -1,0 +1,375 @@
+"""Buttons in Telegram under the question whether a tool may be called."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import re
+from collections import OrderedDict
+from collections.abc import Collection, Generator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from assistant_queue.approvals import Approval
+from assistant_queue.channels import intake
+from assistant_queue.channels.base import PartNotSent, SettledQuestion
+from assistant_queue.channels.intake import Call, Received
+from assistant_queue.channels.telegram_api import BotRefusal, MethodDone
+from assistant_queue.channels.telegram_text import unformatted
+from assistant_queue.channels.telegram_updates import address_of, name_of_sender
+from assistant_queue.errors import ApprovalNotFound, InvalidArgument
+
+if TYPE_CHECKING:
+    from assistant_queue.channels.telegram import Telegram
+
+_log = logging.getLogger(__name__)
+
+_APPROVE = "aq+"
+_DENY = "aq-"
+_MOST_DATA = 64
+"""Bytes of a button's data. Source: the Bot API, InlineKeyboardButton."""
+_MOST_KEPT = 10_000
+"""Questions of which one process remembers the message. Chosen: some megabytes."""
+_TRIES = 5
+"""Requests for one question. Chosen: a flood limit of a minute, or a Telegram that restarts."""
+_AWAY_S = 2.0
+_MOST_ARGUMENTS = 1000
+"""Characters of the arguments of a call without a question. Chosen: a screen of a phone."""
+_MOST_NAME = 80
+"""Characters of the name of a person. Source: Telegram's are 64 and 64; of most, these are all."""
+_PAGE = 1000
+_WORDS = {
+    "approved": "✅ Approved",
+    "denied": "🚫 Denied",
+    "answered": "☑️ Answered",
+    "expired": "⌛ Expired",
+    "withdrawn": "▫️ Withdrawn",
+}
+_SETTLED_BEFORE = "☑️ Settled elsewhere, or over"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ButtonPress:
+    """A button that a person has pressed.
+
+    Attributes:
+        query_id: Telegram's id of the press.
+        data: Of the button.
+        address: The chat of its message, as in a thread id.
+        message_id: Its message.
+        text: That message's text; "" if Telegram does not say.
+        has_buttons: The message still has buttons.
+        user_id: The person.
+        by: The person's name with that number: anybody chooses the name alone.
+    """
+
+    query_id: str
+    data: str
+    address: str
+    message_id: int
+    text: str
+    has_buttons: bool
+    user_id: int
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class PressAnswer:
+    """Answer to a press.
+
+    Attributes:
+        words: Shown to the person who pressed.
+        line: Added to the message, whose buttons go; None to leave it as it is.
+        is_alert: The words stay until they are dismissed.
+    """
+
+    words: str
+    line: str | None = None
+    is_alert: bool = False
+
+
+def read_press(update: Mapping[str, Any]) -> ButtonPress | None:
+    """Return the press of a button of this module; None for any other update."""
+    query = update.get("callback_query")
+    if not isinstance(query, Mapping):
+        return None
+    data, message, person = query.get("data"), query.get("message"), query.get("from")
+    if (
+        not isinstance(data, str)
+        or not data.startswith((_APPROVE, _DENY))
+        or not isinstance(message, Mapping)
+        or not isinstance(message.get("message_id"), int)
+        or not isinstance(person, Mapping)
+        or not isinstance(person.get("id"), int)
+    ):
+        return None
+    said = "".join(one for one in name_of_sender(person) or "" if one.isprintable())
+    name = said.strip()[:_MOST_NAME] or "Telegram user"
+    text = message.get("text")
+    return ButtonPress(
+        query_id=str(query.get("id")),
+        data=data,
+        address=address_of(message),
+        message_id=message["message_id"],
+        text=text if isinstance(text, str) else "",
+        has_buttons=isinstance(message.get("reply_markup"), Mapping),
+        user_id=person["id"],
+        by=f"{name} ({person['id']})",
+    )
+
+
+class ApprovalButtons:
+    """Questions of one bot, and the presses of their buttons.
+
+    1. asks in the approval chat, or in the chat of the thread
+    2. settles the call when a person presses who may
+    3. edits the message to the verdict; also one that was settled elsewhere, while this process
+       remembers the message
+    """
+
+    def __init__(
+        self,
+        channel: Telegram,
+        approvers: Collection[int] | None,
+        approval_chat: int | str | None,
+    ) -> None:
+        """Check who may press, and where it is asked.
+
+        Raises:
+            InvalidArgument: `approvers` holds no user ids, or `approval_chat` is no chat.
+        """
+        self._channel = channel
+        self._approvers = _user_ids(approvers)
+        self._chat = _chat_address(approval_chat)
+        self._asked: OrderedDict[str, tuple[str, int, str]] = OrderedDict()
+        self._lines: OrderedDict[str, str] = OrderedDict()
+
+    @property
+    def is_on(self) -> bool:
+        """Whether calls are asked about."""
+        return self._approvers is not None or self._chat is not None
+
+    # --- the question -----------------------------------------------------------------------------
+
+    async def ask(self, approval: Approval) -> None:
+        """Send the question with its buttons, again if Telegram may not have it."""
+        if not self.is_on or approval.kind != "approval":
+            return
+        thread_address = self._channel.address_of(approval.thread_id)
+        address = self._chat or thread_address
+        text = unformatted(self._words(approval), mentions=False).text
+        key = _short(approval.call_id)
+        rows = [[_button("Approve", _APPROVE + key), _button("Deny", _DENY + key)]]
+        given = {"text": text, "reply_markup": {"inline_keyboard": rows}}
+        answer = await self._send("sendMessage", address, given)
+        if isinstance(answer, MethodDone) and isinstance(answer.result, Mapping):
+            self._asked[key] = (address, int(answer.result["message_id"]), text)
+            _trim(self._asked)
+
+    def _words(self, approval: Approval) -> str:
+        lines = [f"❓ {approval.question or f'Call {approval.tool}?'}"]
+        if approval.question is None and approval.arguments:
+            lines.append(json.dumps(approval.arguments, ensure_ascii=False)[:_MOST_ARGUMENTS])
+        if self._chat is not None:
+            whose = f", of {', '.join(approval.authors)}"[:200] if approval.authors else ""
+            lines.append(f"In {approval.thread_id}{whose}")
+        return "\n".join(lines)
+
+    async def settled(self, question: SettledQuestion) -> None:
+        """Show how a call was settled, if this process has asked about it."""
+        key = _short(question.call_id)
+        line = _line(question.verdict, question.by)
+        asked = self._asked.pop(key, None)
+        if asked is None:
+            return
+        self._lines[key] = line
+        _trim(self._lines)
+        address, message_id, text = asked
+        await self._edit(address, message_id, text, line)
+
+    # --- the press --------------------------------------------------------------------------------
+
+    async def press(self, queue: Any, press: ButtonPress) -> Received:
+        """Settle a call by a queue of either class, and answer.
+
+        Raises:
+            StoreUnavailable: Nothing was settled; the same press again does it.
+        """
+        answers: list[PressAnswer] = []
+        steps = self._settle(queue, press, answers)
+        if intake.is_asyncio(queue):
+            received = await intake.run_async(steps)
+        else:
+            received = await asyncio.to_thread(intake.run_sync, steps)
+        await self._answer(press, answers)
+        return received
+
+    def press_now(self, queue: Any, press: ButtonPress) -> Received:
+        """As `press`, for a blocking queue and a thread without an event loop."""
+        answers: list[PressAnswer] = []
+        received = intake.run_sync(self._settle(queue, press, answers))
+
+        async def answer() -> None:
+            try:
+                await self._answer(press, answers)
+            finally:
+                await self._channel.api.close()
+
+        asyncio.run(answer())
+        return received
+
+    def _settle(
+        self, queue: Any, press: ButtonPress, answers: list[PressAnswer]
+    ) -> Generator[Call, Any, Received]:
+        if not self._may(press):
+            answers.append(PressAnswer("You may not decide this.", is_alert=True))
+            return Received()
+        key = press.data[len(_APPROVE) :]
+        verdict = "approved" if press.data.startswith(_APPROVE) else "denied"
+        call_id = yield from self._call_id(queue, press, key)
+        is_settled = False
+        if call_id is not None:
+            settle = queue.approve if verdict == "approved" else queue.deny
+            try:
+                is_settled = yield partial(settle, call_id, by=press.by)
+            except (ApprovalNotFound, InvalidArgument):
+                is_settled = False
+        if is_settled:
+            line = _line(verdict, press.by)
+            self._lines[key] = line
+            _trim(self._lines)
+            answers.append(PressAnswer(f"{verdict.capitalize()}.", line))
+        else:
+            line = self._lines.get(key, _SETTLED_BEFORE)
+            answers.append(PressAnswer(f"Too late. {line}", line, is_alert=True))
+        return Received()
+
+    def _may(self, press: ButtonPress) -> bool:
+        """Return whether a press counts: a client may send any data with a message that it sees."""
+        if not self.is_on:
+            return False
+        if self._approvers is not None and press.user_id not in self._approvers:
+            return False
+        return self._chat is None or self._is_chat(press.address, self._chat)
+
+    def _is_chat(self, address: str, other: str) -> bool:
+        return self._channel.chat_id_of(address) == self._channel.chat_id_of(other)
+
+    def _call_id(
+        self, queue: Any, press: ButtonPress, key: str
+    ) -> Generator[Call, Any, str | None]:
+        """Return the open call of a button; in the chat of a thread, one of that thread alone."""
+        thread_id = None if self._chat else self._channel.thread_id(press.address)
+        if thread_id is None and not key.startswith("#"):
+            return key
+        after: str | None = None
+        while True:
+            page = yield partial(queue.list_approvals, _PAGE, after, thread_id)
+            for one in page:
+                if _short(one.call_id) == key:
+                    return str(one.call_id)
+            if len(page) < _PAGE:
+                return None
+            after = page[-1].call_id
+
+    async def _answer(self, press: ButtonPress, answers: list[PressAnswer]) -> None:
+        for answer in answers:
+            # Once: a press that is not answered in time ends by itself.
+            await self._channel.api.call(
+                "answerCallbackQuery",
+                {
+                    "callback_query_id": press.query_id,
+                    "text": answer.words[:200],
+                    "show_alert": answer.is_alert or None,
+                },
+            )
+            if answer.line is not None and press.has_buttons and press.text:
+                self._asked.pop(press.data[len(_APPROVE) :], None)
+                await self._edit(press.address, press.message_id, press.text, answer.line)
+
+    # --- requests ---------------------------------------------------------------------------------
+
+    async def _edit(self, address: str, message_id: int, text: str, line: str) -> None:
+        """Add a line to a message, and take its buttons away."""
+        words = unformatted(f"{text}\n\n{line}", mentions=False).text
+        await self._send("editMessageText", address, {"message_id": message_id, "text": words})
+
+    async def _send(self, method: str, address: str, given: Mapping[str, Any]) -> Any:
+        """Call a method until Telegram has done or refused it, a few times at most."""
+        answer: Any = None
+        for attempt in range(_TRIES):
+            await self._channel.pacer.wait(address, self._channel.interval_of(address))
+            target = self._channel.target_of(address)
+            if method == "editMessageText":
+                target.pop("message_thread_id", None)
+            answer = await self._channel.api.call(method, {**target, **given})
+            wait_s = _AWAY_S * (attempt + 1)
+            if isinstance(answer, MethodDone):
+                return answer
+            if isinstance(answer, BotRefusal):
+                if answer.is_unchanged:
+                    return answer
+                if answer.moved_to is not None:
+                    self._channel.note_moved(address, answer.moved_to)
+                    continue
+                answer = answer.outcome()
+            if isinstance(answer, PartNotSent):
+                if answer.final:
+                    break
+                wait_s = answer.retry_after or wait_s
+            if attempt + 1 < _TRIES:
+                await asyncio.sleep(wait_s)
+        _log.warning(
+            "channel %r: %s for an approval failed: %s", self._channel.name, method, answer.reason
+        )
+        return answer
+
+
+def _line(verdict: str | None, by: str | None) -> str:
+    return f"{_WORDS.get(verdict or '', _SETTLED_BEFORE)}{f' by {by}' if by else ''}"
+
+
+def _button(text: str, data: str) -> dict[str, str]:
+    return {"text": text, "callback_data": data}
+
+
+def _short(call_id: str) -> str:
+    """Return a call's id if it fits into a button, else a digest of it."""
+    if len(_APPROVE) + len(call_id.encode("utf-8", "replace")) <= _MOST_DATA and call_id[0] != "#":
+        return call_id
+    return f"#{hashlib.sha256(call_id.encode('utf-8', 'replace')).hexdigest()[:40]}"
+
+
+def _trim(kept: OrderedDict[str, Any]) -> None:
+    while len(kept) > _MOST_KEPT:
+        kept.popitem(last=False)
+
+
+def _user_ids(approvers: Collection[int] | None) -> frozenset[int] | None:
+    if approvers is None:
+        return None
+    is_collection = isinstance(approvers, Collection) and not isinstance(approvers, str | bytes)
+    if not is_collection or not all(
+        isinstance(one, int) and not isinstance(one, bool) and one > 0 for one in approvers
+    ):
+        raise InvalidArgument(
+            f"Invalid approvers {approvers!r}: expected numbers of Telegram users, such as [123456]"
+        )
+    if not approvers:
+        raise InvalidArgument("Invalid approvers: empty, so that nobody could press; leave it out")
+    return frozenset(approvers)
+
+
+def _chat_address(chat: int | str | None) -> str | None:
+    if chat is None:
+        return None
+    text = str(chat)
+    if isinstance(chat, bool) or re.fullmatch(r"-?[1-9]\d{0,19}(/\d{1,20})?", text) is None:
+        raise InvalidArgument(
+            f"Invalid approval_chat {chat!r}: expected a chat id such as -1001234567890, in a "
+            "forum '-1001234567890/7'"
+        )
+    return text
