@@ -200,7 +200,7 @@ class Telegram(Channel):
     async def _take(self, queue: Any, update: Mapping[str, Any]) -> None:
         press = read_press(update)
         if press is not None:
-            await self._buttons.press(queue, press)
+            await self._buttons.press_in_turn(queue, press)
             return
         steps = intake.take(self, queue, self.messages_of(update))
         if intake.is_asyncio(queue):

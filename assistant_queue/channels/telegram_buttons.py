@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from assistant_queue.approvals import Approval
 from assistant_queue.channels import intake
-from assistant_queue.channels.base import PartNotSent, SettledQuestion
+from assistant_queue.channels.base import PartNotSent, PartUnknown, SettledQuestion
 from assistant_queue.channels.intake import Call, Received
 from assistant_queue.channels.telegram_api import BotRefusal, MethodDone
 from assistant_queue.channels.telegram_text import unformatted
@@ -49,6 +49,10 @@ _WORDS = {
     "withdrawn": "▫️ Withdrawn",
 }
 _SETTLED_BEFORE = "☑️ Settled elsewhere, or over"
+
+
+Outcome = MethodDone | PartNotSent | PartUnknown
+"""Of a request that was repeated where that could help."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +150,7 @@ class ApprovalButtons:
         self._chat = _chat_address(approval_chat)
         self._asked: OrderedDict[str, tuple[str, int, str]] = OrderedDict()
         self._lines: OrderedDict[str, str] = OrderedDict()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def is_on(self) -> bool:
@@ -198,14 +203,29 @@ class ApprovalButtons:
         Raises:
             StoreUnavailable: Nothing was settled; the same press again does it.
         """
+        received, answers = await self._settled_by(queue, press)
+        await self._answer(press, answers)
+        return received
+
+    async def press_in_turn(self, queue: Any, press: ButtonPress) -> None:
+        """As `press`, but answer beside the updates that follow.
+
+        Raises:
+            StoreUnavailable: Nothing was settled; the same press again does it.
+        """
+        _, answers = await self._settled_by(queue, press)
+        task = asyncio.create_task(self._answer(press, answers))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _settled_by(
+        self, queue: Any, press: ButtonPress
+    ) -> tuple[Received, list[PressAnswer]]:
         answers: list[PressAnswer] = []
         steps = self._settle(queue, press, answers)
         if intake.is_asyncio(queue):
-            received = await intake.run_async(steps)
-        else:
-            received = await asyncio.to_thread(intake.run_sync, steps)
-        await self._answer(press, answers)
-        return received
+            return await intake.run_async(steps), answers
+        return await asyncio.to_thread(intake.run_sync, steps), answers
 
     def press_now(self, queue: Any, press: ButtonPress) -> Received:
         """As `press`, for a blocking queue and a thread without an event loop."""
@@ -297,35 +317,40 @@ class ApprovalButtons:
         words = unformatted(f"{text}\n\n{line}", mentions=False).text
         await self._send("editMessageText", address, {"message_id": message_id, "text": words})
 
-    async def _send(self, method: str, address: str, given: Mapping[str, Any]) -> Any:
+    async def _send(self, method: str, address: str, given: Mapping[str, Any]) -> Outcome:
         """Call a method until Telegram has done or refused it, a few times at most."""
-        answer: Any = None
-        for attempt in range(_TRIES):
-            await self._channel.pacer.wait(address, self._channel.interval_of(address))
-            target = self._channel.target_of(address)
-            if method == "editMessageText":
-                target.pop("message_thread_id", None)
-            answer = await self._channel.api.call(method, {**target, **given})
-            wait_s = _AWAY_S * (attempt + 1)
+        for attempt in range(1, _TRIES + 1):
+            answer = await self._try(method, address, given)
             if isinstance(answer, MethodDone):
                 return answer
-            if isinstance(answer, BotRefusal):
-                if answer.is_unchanged:
-                    return answer
-                if answer.moved_to is not None:
-                    self._channel.note_moved(address, answer.moved_to)
-                    continue
-                answer = answer.outcome()
-            if isinstance(answer, PartNotSent):
-                if answer.final:
-                    break
-                wait_s = answer.retry_after or wait_s
-            if attempt + 1 < _TRIES:
-                await asyncio.sleep(wait_s)
+            is_final = isinstance(answer, PartNotSent) and answer.final
+            if is_final or attempt == _TRIES:
+                break
+            await asyncio.sleep(getattr(answer, "retry_after", None) or _AWAY_S * attempt)
         _log.warning(
             "channel %r: %s for an approval failed: %s", self._channel.name, method, answer.reason
         )
         return answer
+
+    async def _try(self, method: str, address: str, given: Mapping[str, Any]) -> Outcome:
+        channel = self._channel
+        if method == "sendMessage":
+            await channel.pacer.wait(address, channel.interval_of(address))
+        answer = await self._call(method, address, given)
+        if isinstance(answer, BotRefusal) and answer.moved_to is not None:
+            channel.note_moved(address, answer.moved_to)
+            answer = await self._call(method, address, given)
+        if isinstance(answer, BotRefusal):
+            return MethodDone(None) if answer.is_unchanged else answer.outcome()
+        return answer
+
+    async def _call(
+        self, method: str, address: str, given: Mapping[str, Any]
+    ) -> Outcome | BotRefusal:
+        target = self._channel.target_of(address)
+        if method == "editMessageText":
+            target.pop("message_thread_id", None)  # an edit names its message
+        return await self._channel.api.call(method, {**target, **given})
 
 
 def _line(verdict: str | None, by: str | None) -> str:

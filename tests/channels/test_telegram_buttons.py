@@ -38,6 +38,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 def platform() -> Iterator[StandInTelegram]:
     with StandInTelegram() as running:
         running.chat(STAFF)
+        running.chat(5)
         yield running
 
 
@@ -57,7 +58,7 @@ class Shop:
         self.channel = queue.config.channels[0]
         self.done: list[tuple[str, str | None]] = []
 
-        @queue.tool(approval="Refund @mia {order}?")
+        @queue.tool(approval="Refund @maria {order}?")
         def refund(order: str, context: ToolContext) -> str:
             self.done.append((order, context.approved_by))
             return f"refunded {order}"
@@ -99,6 +100,7 @@ async def opened(
     channel = hurried(
         Telegram(platform.token, api_url=platform.url, stream="off", secret_token="s", **options)
     )
+    channel._group_interval = 0.0
     async with AsyncAssistantMessageQueue(
         redis_url=redis.url,
         queue_prefix=prefix,
@@ -124,7 +126,7 @@ async def test_the_staff_decides_in_its_chat_and_not_the_customer(
     staff, customer = platform.chat(STAFF), platform.chat(5)
     async with opened(redis, prefix, provider, platform, approval_chat=STAFF) as shop:
         call = await shop.asked(STAFF)
-        assert staff.shown == ["❓ Refund @\u2060mia 7?\nIn telegram:5, of Mia"]
+        assert staff.shown == ["❓ Refund @\u2060maria 7?\nIn telegram:5, of Mia"]
         assert customer.shown == []
         (message,) = staff.messages.values()
         assert set(message.buttons) == {"Approve", "Deny"}
