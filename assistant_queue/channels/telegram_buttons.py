@@ -67,7 +67,7 @@ class ButtonPress:
         text: That message's text; "" if Telegram does not say.
         has_buttons: The message still has buttons.
         user_id: The person.
-        by: The person's name with that number: anybody chooses the name alone.
+        by: The person's name with that number: the name alone is the user's choice.
     """
 
     query_id: str
@@ -85,8 +85,8 @@ class PressAnswer:
     """Answer to a press.
 
     Attributes:
-        words: Shown to the person who pressed.
-        line: Added to the message, whose buttons go; None to leave it as it is.
+        words: Shown to the presser.
+        line: Added to the message in place of its buttons; None to leave it as it is.
         is_alert: The words stay until they are dismissed.
     """
 
@@ -129,7 +129,7 @@ class ApprovalButtons:
     """Questions of one bot, and the presses of their buttons.
 
     1. asks in the approval chat, or in the chat of the thread
-    2. settles the call when a person presses who may
+    2. settles the call at a press that is allowed
     3. edits the message to the verdict; also one that was settled elsewhere, while this process
        remembers the message
     """
@@ -140,7 +140,7 @@ class ApprovalButtons:
         approvers: Collection[int] | None,
         approval_chat: int | str | None,
     ) -> None:
-        """Check who may press, and where it is asked.
+        """Check the approvers, and the chat in which it asks.
 
         Raises:
             InvalidArgument: `approvers` holds no user ids, or `approval_chat` is no chat.
@@ -319,18 +319,18 @@ class ApprovalButtons:
 
     async def _send(self, method: str, address: str, given: Mapping[str, Any]) -> Outcome:
         """Call a method until Telegram has done or refused it, a few times at most."""
-        for attempt in range(1, _TRIES + 1):
+        attempt = 0
+        while True:
+            attempt += 1
             answer = await self._try(method, address, given)
             if isinstance(answer, MethodDone):
                 return answer
             is_final = isinstance(answer, PartNotSent) and answer.final
             if is_final or attempt == _TRIES:
-                break
+                name = self._channel.name
+                _log.warning("channel %r: %s for an approval: %s", name, method, answer.reason)
+                return answer
             await asyncio.sleep(getattr(answer, "retry_after", None) or _AWAY_S * attempt)
-        _log.warning(
-            "channel %r: %s for an approval failed: %s", self._channel.name, method, answer.reason
-        )
-        return answer
 
     async def _try(self, method: str, address: str, given: Mapping[str, Any]) -> Outcome:
         channel = self._channel
@@ -384,7 +384,9 @@ def _user_ids(approvers: Collection[int] | None) -> frozenset[int] | None:
             f"Invalid approvers {approvers!r}: expected numbers of Telegram users, such as [123456]"
         )
     if not approvers:
-        raise InvalidArgument("Invalid approvers: empty, so that nobody could press; leave it out")
+        raise InvalidArgument(
+            "Invalid approvers: empty, so that no press would count; leave it out"
+        )
     return frozenset(approvers)
 
 
