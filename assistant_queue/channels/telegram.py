@@ -109,10 +109,10 @@ class Telegram(Channel):
                 follows; at most 60.
             mentions: Whether names in replies (@name) notify people.
             link_previews: Whether links in replies are shown with a preview.
-            approvers: Numbers of the users who may press the buttons under a question whether a
+            approvers: Numbers of the users that may press the buttons under a question whether a
                 tool may be called. There are no buttons without this or `approval_chat`.
             approval_chat: The chat with these questions, such as a group of your staff, all of
-                which may press unless `approvers` says who; None for the thread's chat.
+                which may press unless there are `approvers`; None for the thread's chat.
             api_url: Address of the Bot API server.
             timeout: Seconds for one request.
 

@@ -174,7 +174,8 @@ class TelegramMethods:
         return True
 
     def _answer_press(self, body: dict[str, Any]) -> bool:
-        query_id, text = str(body.get("callback_query_id")), body.get("text", "")
+        query_id = str(body.get("callback_query_id"))
+        text = body.get("text", "")
         if query_id not in self.presses or self.presses[query_id] is not None:
             raise TelegramProblem(
                 400,
