@@ -8,7 +8,7 @@ import json
 import logging
 import re
 from collections import OrderedDict
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -65,7 +65,8 @@ class ButtonPress:
         address: The chat of its message, as in a thread id.
         message_id: Its message.
         text: That message's text; "" if Telegram does not say.
-        has_buttons: The message still has buttons.
+        known_data: Of the buttons that the message has now; None if Telegram does not say, because
+            the message is too old.
         user_id: The person.
         by: The person's name with that number: the name alone is the user's choice.
     """
@@ -75,7 +76,7 @@ class ButtonPress:
     address: str
     message_id: int
     text: str
-    has_buttons: bool
+    known_data: frozenset[str] | None
     user_id: int
     by: str
 
@@ -119,10 +120,17 @@ def read_press(update: Mapping[str, Any]) -> ButtonPress | None:
         address=address_of(message),
         message_id=message["message_id"],
         text=text if isinstance(text, str) else "",
-        has_buttons=isinstance(message.get("reply_markup"), Mapping),
+        known_data=None if message.get("date") == 0 else frozenset(_data_in(message)),
         user_id=person["id"],
         by=f"{name} ({person['id']})",
     )
+
+
+def _data_in(message: Mapping[str, Any]) -> Iterator[str]:
+    markup = message.get("reply_markup")
+    for row in markup.get("inline_keyboard") or () if isinstance(markup, Mapping) else ():
+        for one in row:
+            yield str(one.get("callback_data"))
 
 
 class ApprovalButtons:
@@ -249,7 +257,10 @@ class ApprovalButtons:
             return Received()
         key = press.data[len(_APPROVE) :]
         verdict = "approved" if press.data.startswith(_APPROVE) else "denied"
-        call_id = yield from self._call_id(queue, press, key)
+        call_id = None
+        # A client may send any data with a message that it sees.
+        if press.known_data is None or press.data in press.known_data:
+            call_id = yield from self._call_id(queue, press, key)
         is_settled = False
         if call_id is not None:
             settle = queue.approve if verdict == "approved" else queue.deny
@@ -268,7 +279,7 @@ class ApprovalButtons:
         return Received()
 
     def _may(self, press: ButtonPress) -> bool:
-        """Return whether a press counts: a client may send any data with a message that it sees."""
+        """Return whether a user may decide."""
         if not self.is_on:
             return False
         if self._approvers is not None and press.user_id not in self._approvers:
@@ -306,7 +317,9 @@ class ApprovalButtons:
                     "show_alert": answer.is_alert or None,
                 },
             )
-            if answer.line is not None and press.has_buttons and press.text:
+            if answer.line is not None and (
+                press.known_data is None or press.data in press.known_data
+            ):
                 self._asked.pop(press.data[len(_APPROVE) :], None)
                 await self._edit(press.address, press.message_id, press.text, answer.line)
 
@@ -314,7 +327,7 @@ class ApprovalButtons:
 
     async def _edit(self, address: str, message_id: int, text: str, line: str) -> None:
         """Add a line to a message, and take its buttons away."""
-        words = unformatted(f"{text}\n\n{line}", mentions=False).text
+        words = unformatted(f"{text}\n\n{line}".strip(), mentions=False).text
         await self._send("editMessageText", address, {"message_id": message_id, "text": words})
 
     async def _send(self, method: str, address: str, given: Mapping[str, Any]) -> Outcome:

@@ -170,12 +170,15 @@ async def test_only_approvers_press_in_a_group_and_a_lost_question_is_repeated(
         await shop.seen(lambda: group.shown)
         assert await shop.press(-1005, "Approve", name="Mia") == "You may not decide this."
         assert len(await shop.queue.list_approvals()) == 1
-        (call,) = await shop.queue.list_approvals()
-        forged = await shop.press(-1005, "Approve", data="aq+call_of_another_thread")
-        assert str(forged).startswith("Too late")
-        assert await shop.queue.list_approvals() == [call]
+        other = await shop.asked(5, "refund 8")
+        forged = await shop.press(-1005, "Approve", data=f"aq+{other.call_id}")
+        assert str(forged).startswith("Too late"), "its message has no such button"
+        assert other in await shop.queue.list_approvals()
         assert await shop.press(-1005, "Deny") == "Denied."
         await shop.seen(lambda: any("denied" in one for one in group.shown[1:]))
+        old = await shop.press(-1005, "Approve", data=f"aq+{other.call_id}", is_old=True)
+        assert str(old).startswith("Too late"), "it is the call of another thread"
+        assert await shop.queue.list_approvals() == [other]
         assert shop.done == []
 
 
@@ -192,7 +195,8 @@ async def test_an_answer_that_is_lost_repeats_the_question_and_one_press_counts(
         platform.fault(LoseAnswer(accept=True), of="sendMessage")
         await shop.asked(STAFF)
         await shop.seen(lambda: len(staff.shown) == 2)
-        assert await shop.press(STAFF, "Deny") == "Denied."
+        assert await shop.press(STAFF, "Deny", is_old=True) == "Denied."
+        await shop.seen(lambda: staff.shown[-1] == f"🚫 Denied by {EVE}")
         await shop.seen(lambda: len(platform.chat(5).shown) == 1)
         assert shop.done == []
 

@@ -98,7 +98,15 @@ class StandInTelegram(PlatformServer):
         chat.messages[message_id].text = text
         self._publish({"edited_message": self._message_of(chat, message_id, name)})
 
-    def press(self, chat_id: int, label: str, *, name: str = "Ann", data: str | None = None) -> str:
+    def press(
+        self,
+        chat_id: int,
+        label: str,
+        *,
+        name: str = "Ann",
+        data: str | None = None,
+        is_old: bool = False,
+    ) -> str:
         """Have a person press a button of the last message that has one; return the press' id.
 
         Args:
@@ -106,6 +114,7 @@ class StandInTelegram(PlatformServer):
             label: The button; also one that the person's screen still shows.
             name: The person.
             data: Sent instead of the button's, as a changed client may.
+            is_old: The message is so old that Telegram names it alone.
         """
         chat = self.chat(chat_id)
         known = [one for one in chat.messages.values() if one.from_bot and one.had_buttons]
@@ -113,10 +122,13 @@ class StandInTelegram(PlatformServer):
         query_id = str(next(self.methods.numbers) + 10**15)
         self.methods.presses[query_id] = None
         person = {"id": person_id(name), "is_bot": False, "first_name": name}
+        shown = self.methods.message_json(chat, message.id)
+        if is_old:
+            shown = {**{one: shown[one] for one in ("message_id", "chat")}, "date": 0}
         query = {
             "id": query_id,
             "from": person,
-            "message": self.methods.message_json(chat, message.id),
+            "message": shown,
             "chat_instance": "1",
             "data": data or message.had_buttons[label],
         }
