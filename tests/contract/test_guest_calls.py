@@ -22,9 +22,11 @@ from assistant_queue import (
     SettledCall,
 )
 from assistant_queue.backends.function.deferral import MAX_STATE_BYTES, StoredRound
+from assistant_queue.core.runs import RunEnded
 from assistant_queue.testing.fake_clock import FakeClock
 from assistant_queue.testing.harness import Crash, InstantWorker
 from tests.conftest import RedisServer, with_clock
+from tests.contract.test_function_backend import request
 
 CANARY = "state-of-the-agent"
 
@@ -297,3 +299,10 @@ def test_a_stored_round_is_read_as_it_was_written() -> None:
     second = first.next(OpenCalls([REFUND], "b"), (), 1)
     assert len(set(second.taken)) == 3
     assert second.said == ("text",)
+
+
+async def test_a_function_that_could_not_read_what_came_of_its_calls_leaves_none_open() -> None:
+    backend = FunctionBackend(lambda _batch: OpenCalls([REFUND]))
+    *_, ended = [event async for event in backend.start(request())]
+    assert isinstance(ended, RunEnded)
+    assert "takes no RunContext" in str(ended.error)

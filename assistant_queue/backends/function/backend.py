@@ -205,6 +205,11 @@ class FunctionBackend(NoConversations):
             text = "".join(pieces)
             replies = (text,) if text else replies
             if opened is not None:
+                if self._context is None:
+                    raise RunFailed(
+                        f"{self.name} leaves calls open, but takes no RunContext, in which it would"
+                        " read what came of them: add the parameter context"
+                    )
                 stored = before.next(opened, replies, request.batch.attempts)
                 asked = _asking(stored, opened, run_id, replies)
                 yield replace(asked, usage=context.usage)
