@@ -50,7 +50,7 @@ CHAT = Capabilities(
     found_by=FoundBy.NOT_AT_ALL, conversations=False, stateless=True, writes=True, steers=True
 )
 COROUTINE = Capabilities(
-    found_by=FoundBy.NOT_AT_ALL, cancels=True, conversations=False, writes=True
+    found_by=FoundBy.NOT_AT_ALL, cancels=True, conversations=False, writes=True, resumes=True
 )
 """A function with a history that the queue can really end."""
 

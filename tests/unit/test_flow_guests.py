@@ -34,7 +34,7 @@ from assistant_queue.core.settlements import public_id
 from assistant_queue.core.wishes import Wish
 from assistant_queue.models import ErrorInfo, ToolCall
 
-GUEST = replace(COROUTINE, resumes=True)
+GUEST = COROUTINE
 THREAD = replace(GUEST, cancels=False)
 
 

@@ -127,11 +127,11 @@ def _keep_round(ctx: BatchContext, *, still_works: bool) -> bool:
     been asked.
     """
     progress = ctx.progress
+    if progress.asked is None and not progress.submitted:
+        return False
     progress.sent_ms = 0
     if progress.asked is not None:
         return True  # its calls were being answered
-    if not progress.submitted:
-        return False
     if not (progress.gave_away or still_works):
         progress.calls, progress.submitted = progress.submitted, ()
         ctx.phase = Phase.SENDING
