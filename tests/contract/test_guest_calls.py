@@ -28,7 +28,8 @@ from assistant_queue.testing.harness import Crash, InstantWorker
 from tests.conftest import RedisServer, with_clock
 from tests.contract.test_function_backend import request
 
-CANARY = "state-of-the-agent"
+CANARY = "state-of-the-agent " * 1000
+"""So long that it is stored as it is, not packed."""
 
 
 class Idle(Exception):
