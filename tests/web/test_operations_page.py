@@ -6,6 +6,8 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from playwright.async_api import Browser, Page, expect
 
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.integrations.fastapi import Action, Caller
+from assistant_queue.store.ops.operation_log import OperationRecord, begin
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Gate, Reply, RunFailure
 from tests.conftest import PATIENCE_S
@@ -219,6 +222,17 @@ async def test_many_failed_batches_are_retried_after_a_question_with_their_numbe
     await expect(page.locator(".empty-title")).to_have_text("Nothing is failed here")
     await page.goto(f"{page.url.partition('#')[0]}#/record")
     await expect(page.locator(".records li").first).to_contain_text("discarded 2 failed batches")
+    # One whose process died, and one that is recorded without the thread that it was about.
+    begun = OperationRecord(
+        at=datetime.now(UTC) - timedelta(hours=1), by="cli:ann@desk", operation="stop", ended=False
+    )
+    forgot = OperationRecord(at=datetime.now(UTC), by="Tom", operation="forget_thread")
+    for record in (replace(begun, thread_id="e", done=False), forgot):
+        queue.core.store.run(begin(queue.core.namespace, record))
+    await expect(page.locator(".records li").first).to_contain_text("Tom forgot a thread")
+    await expect(page.locator(".records li").nth(1)).to_contain_text(
+        "cli:ann@desk stopped the answer of e: it is not known how it ended"
+    )
     await asyncio.to_thread(
         wait_until, lambda: queue.get_queue_status().completed_count == 2, "two were answered"
     )
