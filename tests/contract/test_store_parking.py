@@ -210,14 +210,19 @@ def test_a_paused_thread_keeps_its_verdict_until_it_is_resumed(store: Rig) -> No
 
 def test_what_is_closed_keeps_no_texts_and_goes(store: Rig) -> None:
     lease = claimed(store)
-    calls = [store.open_call(one, question=SECRET) for one in ("c1", "c2")]
+    question = SECRET + secrets.token_urlsafe(150)  # is stored packed, in several pieces
+    calls = [store.open_call(one, question=question) for one in ("c1", "c2")]
     assert store.park(lease, *calls)
+    assert "a2" in store.hash(store.keys.call("c2"))
     store.settle("c1", SettlementKind.ANSWERED, output=SECRET)
     lease = store.claim()
     store.close_calls(lease, "c1", "c2")
     assert_a_copy_changes_nothing(store, "close")
     assert store.open_calls() == []
     assert SECRET not in str(store.snapshot())
+    for one in ("c1", "c2"):
+        left = store.hash(store.keys.call(one)).keys()
+        assert left <= {"thread", "batch", "at", "until", "nonce", "settled"}
     assert not store.settle("c1")
     assert not store.settle("c2")
     message = store.message("m1")
