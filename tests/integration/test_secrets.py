@@ -26,6 +26,8 @@ from assistant_queue import (
 )
 from assistant_queue.backends.factory import make_backend
 from assistant_queue.config import configure
+from assistant_queue.core.packed_text import MARK, unpack
+from assistant_queue.store.ops.packed_fields import ASK, PROGRESS, joined
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.fake_clock import FakeClock
 from assistant_queue.testing.harness import InstantWorker
@@ -69,8 +71,20 @@ def provider() -> Iterator[StandInProvider]:
         yield standing
 
 
+def _parts_of(fields: dict[bytes, bytes]) -> list[bytes]:
+    """Return names and values of a hash, and the texts that are stored packed and in pieces."""
+    texts = [
+        joined([fields.get(name.encode(), b"").decode("latin-1") for name in names])
+        for names in (PROGRESS, ASK)
+    ]
+    return [
+        *(part for pair in fields.items() for part in pair),
+        *(unpack(one).encode() for one in texts if one.startswith(MARK)),
+    ]
+
+
 def everything_in(server: RedisServer, match: str = "*") -> str:
-    """Every key and every value of a Redis, unpacked where RQ has packed it."""
+    """Every key and every value of a Redis, unpacked where RQ or the queue has packed it."""
     found: list[bytes] = []
     with redis.Redis.from_url(server.url) as client:
         for name in client.scan_iter(match, count=1000):
@@ -81,9 +95,7 @@ def everything_in(server: RedisServer, match: str = "*") -> str:
                 b"list": lambda name: client.lrange(name, 0, -1),
                 b"set": lambda name: list(client.smembers(name)),
                 b"zset": lambda name: client.zrange(name, 0, -1),
-                b"hash": lambda name: [
-                    part for pair in client.hgetall(name).items() for part in pair
-                ],
+                b"hash": lambda name: _parts_of(client.hgetall(name)),
                 b"stream": lambda name: [
                     part
                     for _, fields in client.xrange(name)
