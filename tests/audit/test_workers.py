@@ -208,11 +208,11 @@ def test_a_full_spool_costs_records_and_is_said(
         wait_until(lambda: "assistant-queue audit upgrade" in caplog.text, "it is said what to do")
         assert "2 waiting, 3 lost" in runner.invoke(main, ["audit", "status", *where]).output
         made = runner.invoke(main, ["audit", "upgrade", "--url", url])
-        assert (made.exit_code, made.output) == (0, "version 0 -> 1\n")
+        assert (made.exit_code, made.output) == (0, "version 0 -> 2\n")
         wait_until(lambda: written(queue), "the spool is empty")
     assert len(rows_of(sink, "batches")) == 2
     assert [row["batches"] for row in rows_of(sink, "losses")] == [3]
-    assert runner.invoke(main, ["audit", "upgrade", "--url", url]).output == "version 1\n"
+    assert runner.invoke(main, ["audit", "upgrade", "--url", url]).output == "version 2\n"
     status = runner.invoke(main, ["audit", "status", "--json", *where])
     assert status.output.split() == ['{"waiting":', "0,", '"lost":', "3}"]
     sink.close()
@@ -224,7 +224,7 @@ def test_upgrade_knows_the_database_of_the_app(
     audited.kind = "asyncio"
     audited.start()
     app = ["--app", "tests.integration.bot:queue"]
-    assert CliRunner().invoke(main, ["audit", "upgrade", *app]).output == "version 1\n"
+    assert CliRunner().invoke(main, ["audit", "upgrade", *app]).output == "version 2\n"
     assert CliRunner().invoke(main, ["audit", "status", *app]).output == "0 waiting, 0 lost\n"
 
 
