@@ -154,6 +154,14 @@ async def test_the_staff_decides_in_its_chat_and_not_the_customer(
         await shop.queue.deny(call.call_id, by="Jo", reason="no")
         await shop.seen(lambda: message.text.endswith("🚫 Denied by Jo"))
         assert not message.buttons
+        # A call of a thread that is not on Telegram, by a client that makes its own data.
+        await shop.queue.add_message_to_thread("web", "refund 9")
+        while not (found := await shop.queue.list_approvals(thread_id="web")):
+            await asyncio.sleep(0.01)
+        await shop.asked(STAFF, "refund 10", by=6)
+        forged = await shop.press(STAFF, "Approve", data=f"aq+{found[0].call_id}")
+        assert str(forged).startswith("Too late")
+        assert found[0] in await shop.queue.list_approvals()
 
 
 async def test_only_approvers_press_in_a_group_and_a_lost_question_is_repeated(
