@@ -155,9 +155,12 @@ async def test_the_staff_decides_in_its_chat_and_not_the_customer(
         await shop.seen(lambda: message.text.endswith("🚫 Denied by Jo"))
         assert not message.buttons
         # A call of a thread that is not on Telegram, by a client that makes its own data.
+        is_parked = asyncio.Event()
+        wake = asyncio.get_running_loop().call_soon_threadsafe
+        shop.queue.on("approval_requested", lambda _: wake(is_parked.set))
         await shop.queue.add_message_to_thread("web", "refund 9")
-        while not (found := await shop.queue.list_approvals(thread_id="web")):
-            await asyncio.sleep(0.01)
+        await asyncio.wait_for(is_parked.wait(), PATIENCE_S)
+        found = await shop.queue.list_approvals(thread_id="web")
         await shop.asked(STAFF, "refund 10", by=6)
         forged = await shop.press(STAFF, "Approve", data=f"aq+{found[0].call_id}")
         assert str(forged).startswith("Too late")
