@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from assistant_queue import AssistantMessageQueue
+from assistant_queue.store.wakeups import job_key
 from assistant_queue.testing.provider import Reply, ToolCalls, Turn
 from tests.benchmarks.bench import Bench, wait_until
 from tests.benchmarks.measuring import quantile
@@ -69,7 +70,7 @@ def _is_idle(queue: AssistantMessageQueue, thread: str) -> bool:
 
 
 def _parked(queue: AssistantMessageQueue, thread: str) -> str:
-    queue.add_message_to_thread(thread, TEXT)
+    queue.add_message_to_thread(thread, TEXT, message_id=f"{thread}-m")
     wait_until(lambda: queue.get_thread_status(thread).state == "parked", "it is parked")
     (found,) = queue.list_approvals(thread_id=thread)
     return found.call_id
@@ -87,8 +88,8 @@ def _bytes_of(
         return sum(int(client.memory_usage(name, samples=0) or 0) for name in names)
 
     used = used_by(keys.thread(thread), keys.frozen(thread), keys.call(call_id))
-    around = used_by(*client.scan_iter(keys.message("*")), keys.conversation(thread))
-    around += used_by(*client.scan_iter("rq:job:*"))
+    wake = str(client.hget(keys.thread(thread), "wake"), "ascii")
+    around = used_by(keys.message(f"{thread}-m"), keys.conversation(thread), job_key(wake))
     # Its message; the call's arguments, twice: in its record and in the batch's progress; question.
     texts = len(TEXT) + 2 * len('{"amount": 3}') + len("Refund 3?")
     return used - texts, around
