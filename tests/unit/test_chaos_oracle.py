@@ -72,6 +72,16 @@ def test_a_tool_round_of_responses_is_its_own_run() -> None:
     assert judged(rounds, replied={"r1b": ("one", "two"), "r2": ("three",)}).holds
 
 
+def test_messages_of_a_large_batch_are_joined_in_one_item() -> None:
+    held = {"ct": ["one\ntwo"], "cu": ["three"]}
+    joined = [ran("r1", "one\ntwo"), GOOD[1]]
+    assert judged(joined, held).holds
+    strange = judged([ran("r1", "one\nzwei"), GOOD[1]], held)
+    assert findings(strange) == {"lost": 2, "strange": 1}
+    doubled = judged([ran("r1", "one\ntwo\none"), GOOD[1]], held)
+    assert findings(doubled) == {"doubled": 1}
+
+
 @pytest.mark.parametrize(
     ("runs", "held", "more", "found"),
     [

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from assistant_queue.testing.provider import Overlap, RunRecord
@@ -106,6 +107,9 @@ def judge(
         overlaps: What the provider itself says about runs at the same time.
         excused: Texts that may be lost, doubled or split: `forgetting.excused` says which.
     """
+    known = {message.text for message in sent}
+    runs = [replace(run, user_texts=tuple(_apart(run.user_texts, known))) for run in runs]
+    conversations = {name: _apart(texts, known) for name, texts in conversations.items()}
     completed = [run for run in runs if run.status == "completed"]
     taken: dict[str, list[str]] = defaultdict(list)
     answered: dict[str, list[RunRecord]] = defaultdict(list)
@@ -114,7 +118,7 @@ def judge(
             taken[text].append(run.id)
         # A tool round of Responses is its own run over the same texts: the first one carries
         # them, the last one replies.
-        for text in replied.get(run.id, ()):
+        for text in _apart(replied.get(run.id, ()), known):
             answered[text].append(run)
     held = _places(conversations)
     details: list[str] = []
@@ -168,6 +172,21 @@ def judge(
         waits=tuple(waits),
         details=tuple(details),
     )
+
+
+def _apart(texts: Sequence[str], known: AbstractSet[str]) -> list[str]:
+    """Return texts one by one: a large batch has some of its messages joined in one item."""
+    return [
+        one
+        for text in texts
+        for one in ([text] if text in known else _lines(text, known) or [text])
+    ]
+
+
+def _lines(text: str, known: AbstractSet[str]) -> list[str]:
+    """Return the lines of a text if each is a message; else none."""
+    lines = text.split("\n")
+    return lines if set(lines) <= known else []
 
 
 def _places(conversations: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
