@@ -34,11 +34,8 @@ def test_rounds_in_the_background_survive_a_death_at_every_step(
 ) -> None:
     names = crash_everywhere(one_redis.url, prefix, provider, protocol, run_mode="background")
     assert {
-        "before AwaitRun",
         "after AwaitRun",
-        "before CheckRun",
         "after CheckRun",
-        "before Submit",
         "after AskForRoom",
     } <= set(names)
 

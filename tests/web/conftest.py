@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -36,6 +37,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if str(item.path).startswith(here):
             item.add_marker(pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"))
             item.add_marker(pytest.mark.filterwarnings("ignore:loop is closed:ResourceWarning"))
+
+
+@pytest.fixture(autouse=True)
+def rq_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread of RQ's, of an earlier test, may still look for its Redis, and log that."""
+    monkeypatch.setattr(logging.getLogger("rq.worker"), "disabled", True)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import logging
 import os
 import signal
 import socket
@@ -331,12 +330,6 @@ def test_others_are_answered_while_a_hostile_process_floods(
     assert [
         line for line in said.splitlines() if not line.startswith("warning: without --authorize")
     ] == [], "a flood fills no log"
-
-
-@pytest.fixture(autouse=True)
-def only_the_command_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread of RQ's, of an earlier test, may still look for its Redis, and log that to stderr."""
-    monkeypatch.setattr(logging.getLogger("rq.worker"), "disabled", True)
 
 
 @pytest.fixture
