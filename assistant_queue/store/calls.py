@@ -275,6 +275,11 @@ class Namespace:
         self._lay_out(base_of(prefix))
         self.is_settled = self.keys.prefix == prefix
 
+    def time_ms(self, reply: Any) -> int:
+        """Return the store's time, ms, with Redis' reply to TIME: a test's clock has its own."""
+        own_ms = self.clock.store_now_ms()
+        return int(reply[0]) * 1000 + int(reply[1]) // 1000 if own_ms is None else own_ms
+
     def counted(self, counts: Callable[[], Counts]) -> str:
         """Return what a step adds to the metrics, as its script reads it; "" if nothing counts."""
         return counts().dump() if self.is_counted else ""

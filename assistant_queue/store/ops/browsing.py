@@ -60,9 +60,7 @@ def browse_threads(
     key = namespace.keys.pausing if is_marked else namespace.keys.due
     start = after
     found: list[ThreadStatus] = []
-    seconds, micros = yield plain("TIME")
-    own_ms = namespace.clock.store_now_ms()
-    now_ms = int(seconds) * 1000 + int(micros) // 1000 if own_ms is None else own_ms
+    now_ms = namespace.time_ms((yield plain("TIME")))
     (total,) = yield from each([plain("ZCARD", key)])
     is_over = False
     while len(found) < limit and start - after < BUDGET and not is_over:

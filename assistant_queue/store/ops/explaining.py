@@ -38,7 +38,6 @@ from assistant_queue.store.ops.fact_records import (
     check_ms_of,
     is_before,
     needed,
-    now_ms_of,
     outbox_facts,
     outcome_facts,
     paused_since,
@@ -123,9 +122,8 @@ def _read_first(namespace: Namespace, name: str) -> Operation[tuple[MessageFacts
     time, message, thread, paused, leader, workers, suspended = replies
     record = dict(zip(RECORD, needed(message), strict=True))
     paused_text = "" if isinstance(paused, StoreError) or paused is None else text(paused)
-    own_ms = namespace.clock.store_now_ms()
     facts = MessageFacts(
-        now_ms=now_ms_of(time) if own_ms is None else own_ms,
+        now_ms=namespace.time_ms((0, 0) if isinstance(time, StoreError) else time),
         is_message=bool(record["thread"]),
         is_cancelled=record["state"] == "cancelled",
         queued_ms=whole_number(record["at"]),

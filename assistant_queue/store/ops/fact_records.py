@@ -65,12 +65,6 @@ def needed(reply: Any) -> list[str]:
     return texts(reply)
 
 
-def now_ms_of(reply: Any) -> int:
-    """Return the time of Redis; 0 if it could not be read."""
-    seconds, micros = (0, 0) if isinstance(reply, StoreError) else reply
-    return int(seconds) * 1000 + int(micros) // 1000
-
-
 def check_ms_of(reply: Any, now_ms: int) -> int:
     """Return when a scheduler looks next; 0 if it should have looked already."""
     at_ms = 0 if isinstance(reply, StoreError) or reply is None else int(float(reply))

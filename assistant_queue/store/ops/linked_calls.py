@@ -59,7 +59,7 @@ def read_linked(namespace: Namespace, call_id: str) -> Operation[LinkedCall | No
     thread_id, batch, at, until, verdict, settled, *pieces = fields
     if not thread_id:
         return None
-    now_ms = _now_ms(namespace, time)
+    now_ms = namespace.time_ms(time)
     (now,) = yield from each([plain("HGET", namespace.keys.thread(thread_id), "batch")])
     is_current = now is not None and is_of(text(now), batch)
     asked = None
@@ -119,8 +119,3 @@ def read_asked(namespace: Namespace, call_id: str) -> Operation[tuple[Approval |
     """Return an open call, None if there is none of this id, and the store's time, ms."""
     found = yield from read_linked(namespace, call_id)
     return (found.asked, found.now_ms) if found is not None and found.is_open else (None, 0)
-
-
-def _now_ms(namespace: Namespace, time: tuple[int, int]) -> int:
-    own_ms = namespace.clock.store_now_ms()
-    return int(time[0]) * 1000 + int(time[1]) // 1000 if own_ms is None else own_ms

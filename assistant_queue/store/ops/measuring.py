@@ -82,7 +82,7 @@ def read_metrics(namespace: Namespace) -> Operation[Metrics]:
     stored, *status, threads, first, head, names = (
         None if isinstance(reply, StoreError) else reply for reply in rest
     )
-    now_ms = namespace.clock.store_now_ms() or int(time[0]) * 1000 + int(time[1]) // 1000
+    now_ms = namespace.time_ms(time)
     known = sorted(map(text, names or ()))[:_MOST_WORKERS]
     due, job, *records = yield from each_or_error(
         [

@@ -12,8 +12,7 @@ from assistant_queue.store.quarantine import quarantine
 
 def note(namespace: Namespace, thread_id: str) -> Operation[None]:
     """Add a thread that was paused or taken over."""
-    seconds, micros = yield plain("TIME")
-    at_ms = namespace.clock.store_now_ms() or int(seconds) * 1000 + int(micros) // 1000
+    at_ms = namespace.time_ms((yield plain("TIME")))
     yield from _write(namespace, plain("ZADD", namespace.keys.pausing, at_ms, thread_id))
 
 

@@ -266,8 +266,7 @@ def read_and_wake(namespace: Namespace, calls: Sequence[Call]) -> Operation[list
         ]
     except StoreError:  # a call's own error is raised again
         return list((yield list(calls)))
-    own_ms = namespace.clock.store_now_ms()
-    now_ms = int(time[0]) * 1000 + int(time[1]) // 1000 if own_ms is None else own_ms
+    now_ms = namespace.time_ms(time)
     overdue = [thread_id for thread_id, due_ms in scored(rows) if due_ms <= now_ms - OVERDUE_MS]
     with suppress(StoreError):
         yield from wake(namespace, overdue)

@@ -150,7 +150,7 @@ def main() -> int:
         "--audit",
         default=default.audit,
         metavar="URL",
-        help="keep an audit in this database, and judge it; sqlite: in a file of the run",
+        help="keep an audit in this database, and judge it; the word sqlite for a file of the run",
     )
     parser.add_argument(
         "--steering",
