@@ -222,7 +222,7 @@ async def test_a_webhook_settles_a_call_by_a_queue_of_either_class(
         with AssistantMessageQueue(**options) as blocking:
             for order, queue in (("1", blocking), ("2", shop.queue)):
                 await shop.queue.add_message_to_thread("telegram:5", f"refund {order}")
-                await shop.seen(lambda: len(platform.chat(STAFF).shown) == int(order))  # noqa: B023
+                await shop.seen(lambda n=int(order): len(platform.chat(STAFF).shown) == n)
                 query_id = platform.press(STAFF, "Approve", name="Eve")
                 update = platform.updates[-1]
                 with pytest.raises(NotAuthenticated):
@@ -237,7 +237,8 @@ async def test_a_webhook_settles_a_call_by_a_queue_of_either_class(
                 assert platform.answer_to(query_id) == "Approved."
                 message = list(platform.chat(STAFF).messages.values())[-1]
                 assert message.text.endswith(f"✅ Approved by {EVE}")
-                await shop.seen(lambda: f"refunded {order}" in "".join(platform.chat(5).shown))  # noqa: B023
+                done = f"refunded {order}"
+                await shop.seen(lambda done=done: done in "".join(platform.chat(5).shown))
                 # Telegram sends an update again that was not answered: nothing is settled twice.
                 again = shop.channel.receive(shop.queue, update, {SECRET_HEADER: "s"})
                 await again

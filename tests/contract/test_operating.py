@@ -126,6 +126,13 @@ def kept(store: Rig) -> list[OperationRecord]:
     return store.run(operation_log.read(store.namespace, 10))
 
 
+@pytest.mark.parametrize("count", [None, 0, 1, 2])
+def test_a_record_has_the_number_of_batches(store: Rig, count: int | None) -> None:
+    one = record(count=count)
+    keep(store, one)
+    assert [found.count for found in kept(store)] == [count]
+
+
 HOSTILE = (
     "no record",
     "[1]",

@@ -109,7 +109,12 @@ def _dump(record: OperationRecord, name: str) -> str:
         "x": record.error,
         "e": record.ended,
     }
-    kept = {name: value for name, value in row.items() if value not in (None, {}, True)}
+    # By identity: a count of 1 equals True.
+    kept = {
+        name: value
+        for name, value in row.items()
+        if value is not True and value is not None and value != {}
+    }
     return json.dumps(kept, separators=(",", ":"))
 
 
