@@ -22,6 +22,7 @@ from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue
 from assistant_queue.client.queue_core import open_async_core, open_core
 from assistant_queue.clock import Clock
 from assistant_queue.testing import StandInProvider, redis_programs
+from assistant_queue.user_code import scrubbing
 from tests import scheduling
 
 # Where the environment forbids it, each of some three hundred processes would compile the package
@@ -173,6 +174,14 @@ def shared_redis_is_empty() -> Iterator[None]:
     for server in SHARED:
         with redis.Redis.from_url(server.url) as client:
             client.flushall()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def secrets_are_forgotten() -> Iterator[None]:
+    """A module's secrets are not hidden in the words of those after it."""
+    before = set(scrubbing._known)
+    yield
+    scrubbing._known.intersection_update(before)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ Such words are shown in failed lists, statuses and logs.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 
 MAX_WORDS = 500
 """Characters of such words that are shown. Chosen: longer than every error message seen, short
@@ -51,16 +52,33 @@ def remember(secret: object) -> None:
         _known.add(secret)
 
 
-def _hidden(found: re.Match[str]) -> str:
-    return f"{found['label'] or ''}[key]"
+def _found(words: str, secrets: Iterable[str]) -> Iterator[tuple[int, int]]:
+    labels: set[int] = set()
+    for found in _SECRETS.finditer(words):
+        start = max(found.end("label"), found.start())
+        labels.update(range(found.start(), start))
+        yield start, found.end()
+    for found in _USERINFO.finditer(words):
+        yield found.start() + len("://"), found.end() - len("@")
+    for secret in secrets:
+        start = words.find(secret)
+        while start >= 0:
+            end = start + len(secret)
+            if not labels.issuperset(range(start, end)):  # `secret` can be the name of another one
+                yield start, end
+            start = words.find(secret, start + 1)
 
 
 def without_secrets(words: str, *secrets: str) -> str:
     """Return the words without the known secrets, `secrets` and whatever looks like one."""
-    for secret in (*secrets, *_known):
-        if len(secret) >= _MIN_SECRET:
-            words = words.replace(secret, "[key]")
-    return _SECRETS.sub(_hidden, _USERINFO.sub("://[key]@", words))
+    known = {one for one in (*secrets, *_known) if len(one) >= _MIN_SECRET}
+    kept: list[str] = []
+    shown = 0
+    for start, end in sorted(_found(words, known)):
+        if start > shown or not shown:
+            kept += words[shown:start], "[key]"
+        shown = max(shown, end)
+    return "".join((*kept, words[shown:]))
 
 
 def scrubbed(words: str, *secrets: str) -> str:

@@ -103,3 +103,18 @@ def test_a_traceback_is_logged_only_where_it_is_asked_for(caplog: pytest.LogCapt
         assert [level for level, _ in logged(caplog)] == ["ERROR", "ERROR"]
     finally:
         tracebacks.reset(token)
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("/z?client_secret=hunter22", "/z?client_secret=[key]"),
+        ("password: p&ssword; password", "[key]: [key]; [key]"),
+        ("see p&ssword, p&sswordp&ssword", "see [key], [key]"),
+        ("redis://me:p&ssword@host/0 secret", "redis://[key]@host/0 [key]"),
+        ("sk-secret-0123456", "[key]"),
+        ("", ""),
+    ],
+)
+def test_a_known_secret_uncovers_no_other_one(words: str, shown: str) -> None:
+    assert without_secrets(words, "secret", "password", "p&ssword", "p&ss") == shown
