@@ -17,6 +17,7 @@ from redis.utils import HIREDIS_AVAILABLE
 from assistant_queue.store.calls import Call
 from assistant_queue.store.transport.cancellation import cancellable
 from assistant_queue.store.transport.refusals import hang_up_idle_async, leads_astray
+from assistant_queue.store.transport.time_limit import TimeLimit
 
 _PACKER: Any = HiredisRespSerializer() if HIREDIS_AVAILABLE else None
 _STALE_S = 1.0
@@ -141,6 +142,7 @@ class AsyncPinnedConnection:
         """
         self._client = client
         self._connection: Any = None
+        self._limit = TimeLimit()
         self._used_at = 0.0
         self._must_reconnect = False
         self._is_open = keeps and fits_async(client)
@@ -180,7 +182,7 @@ class AsyncPinnedConnection:
         connection = await self._ready()
         try:
             replies: list[Any] = await connection.retry.call_with_retry(
-                lambda: _all_once(connection, commands),
+                lambda: _all_once(connection, commands, self._limit),
                 lambda _: connection.disconnect(nowait=True),
             )
             return replies
@@ -244,17 +246,21 @@ def fits_async(client: Any) -> bool:
     )
 
 
-async def _all_once(connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
+async def _all_once(
+    connection: Any, commands: Sequence[Sequence[Any]], limit: TimeLimit
+) -> list[Any]:
     replies: list[Any] = []
     # A command that cannot be packed does not affect the connection.
     packed = _packed(connection, commands)
     try:
-        await connection.send_packed_command(packed)
-        for _ in commands:
-            try:
-                replies.append(await connection.read_response())
-            except exceptions.ResponseError as error:
-                replies.append(error)
+        with limit.of(connection):
+            await connection.send_packed_command(packed)
+            for _ in commands:
+                limit.extend()
+                try:
+                    replies.append(await connection.read_response())
+                except exceptions.ResponseError as error:
+                    replies.append(error)
     except BaseException:
         await connection.disconnect(nowait=True)
         raise
@@ -267,7 +273,7 @@ def _packed(connection: Any, commands: Sequence[Sequence[Any]]) -> list[bytes]:
     # redis-py's asyncio connection packs in Python, its blocking one in C: a tenth of the time.
     if _PACKER is None:
         return list(connection.pack_commands(commands))
-    return [b"".join(piece for words in commands for piece in _PACKER.pack(*words))]
+    return [b"".join([piece for words in commands for piece in _PACKER.pack(*words)])]
 
 
 async def _is_quiet_async(connection: Any) -> bool:
