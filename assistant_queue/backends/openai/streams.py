@@ -24,7 +24,7 @@ from assistant_queue.backends.openai.event_parser import EventParser
 from assistant_queue.backends.openai.sending import BegunAnswer
 from assistant_queue.backends.openai.wire_events import UnreadableAnswer, WireEvent
 from assistant_queue.backends.openai.wire_json import loads
-from assistant_queue.core.runs import RunEvent
+from assistant_queue.core.runs import RunEvent, TextChunk
 from assistant_queue.errors import (
     BackendError,
     OutcomeUnknown,
@@ -122,15 +122,24 @@ class EventStream:
 
     async def events(self) -> AsyncGenerator[WireEvent, None]:
         """Yield the events, in order. Use it with `aclosing`."""
+        async with aclosing(self.bursts()) as bursts:
+            async for burst in bursts:
+                while burst:
+                    yield burst.pop(0)
+
+    async def bursts(self) -> AsyncGenerator[list[WireEvent], None]:
+        """Yield the events, in order, those that came together in one list. Use it with `aclosing`.
+
+        The reader empties each list: no event is kept while the next is awaited. For a thousand
+        runs that would be megabytes.
+        """
         async with AsyncExitStack() as stack:
             answer, chunks, chunk = await self._answer(stack)
             while True:
                 found = self._read(chunk)
                 is_news = bool(found)
-                while found:
-                    # No event is kept while the next is awaited: for a thousand runs that would be
-                    # megabytes.
-                    yield found.pop(0)
+                if found:
+                    yield found
                 if chunk is None:
                     return
                 if self.is_over or self.has_ended:
@@ -250,27 +259,53 @@ class Reader(Protocol):
 
 
 async def play(stream: EventStream, reader: Reader) -> AsyncGenerator[RunEvent, None]:
-    """Yield a run's events, the outcome last.
+    """Yield a run's events, the outcome last; pieces of a text that came together as one.
 
     Raises:
         BackendError: As `EventStream` says, or the stream ended without an outcome.
     """
     stream.run_id = reader.run_id
-    async with aclosing(stream.events()) as events:
-        async for event in events:
-            if not stream.is_over:
-                found = reader.read(event)
-                stream.run_id = reader.run_id
-                stream.is_over = reader.outcome is not None
-                for one in found:
-                    yield one
-            del event  # as in `EventStream.events`
+    async with aclosing(stream.bursts()) as bursts:
+        async for burst in bursts:
+            found: list[RunEvent] = []
+            trouble: BackendError | None = None
+            try:
+                for event in burst:
+                    if reader.outcome is None:
+                        found += reader.read(event)
+            except BackendError as error:
+                trouble = error
+            burst.clear()
+            stream.run_id = reader.run_id
+            stream.is_over = reader.outcome is not None
+            for one in found if len(found) <= 1 else _joined(found):
+                yield one
+            if trouble is not None:
+                raise trouble
             if stream.is_whole and reader.outcome is None:
                 # A run that has not ended, as JSON instead of a stream: nothing more will come.
                 break
     if reader.outcome is None:
         raise stream.ended_early()
     yield reader.outcome
+
+
+def _joined(events: list[RunEvent]) -> list[RunEvent]:
+    """Return the events, pieces of one text that came together as one piece."""
+    found: list[RunEvent] = []
+    for event in events:
+        last = found[-1] if found else None
+        if (
+            isinstance(event, TextChunk)
+            and isinstance(last, TextChunk)
+            and event.item == last.item
+            and event.part == last.part
+        ):
+            text = last.text + event.text
+            found[-1] = TextChunk(text=text, cursor=event.cursor, part=event.part, item=event.item)
+        else:
+            found.append(event)
+    return found
 
 
 async def fetch(call: Call, *, thread: str, missing: type[BackendError] = UnknownThread) -> Json:
