@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from assistant_queue.backends.function.backend import FunctionBackend
 from assistant_queue.channels.channel import channel_of
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_WITH_TROUBLE = (BackendError, RunEnded)
+
+_Handler = Callable[[Any], Awaitable[Any]]
+
 _USER_CODE = frozenset({steps.Separate, steps.Instruct, steps.Answer, steps.FallBack})
 
 MIN_HAND_BACK_S = 1.0
@@ -54,6 +58,48 @@ class BatchDriver:
     The handlers are in `store_steps.py`, `conversation_steps.py`, `user_code_steps.py` and
     `provider_session.py`; what they share is in `leased_batch.py`.
     """
+
+    _batch: LeasedBatch
+    _conversation: ConversationSteps
+    _session: ProviderSession
+    _store_steps: StoreSteps
+    _user_code: UserCodeSteps
+
+    _HANDLERS: ClassVar[dict[type[Any], Callable[[BatchDriver], _Handler]]] = {
+        steps.Trim: lambda self: self._store_steps.trim,
+        steps.Join: lambda self: self._store_steps.join,
+        steps.ReadRevisions: lambda self: self._store_steps.read_revisions,
+        steps.Revise: lambda self: self._store_steps.revise,
+        steps.DeclineInterrupt: lambda self: self._store_steps.refuse,
+        steps.Separate: lambda self: self._user_code.separate,
+        steps.OpenConversation: lambda self: self._conversation.open,
+        steps.Locate: lambda self: self._session.locate,
+        steps.RenewConversation: lambda self: self._leased(self._session.renew_conversation),
+        steps.MoveThread: lambda self: self._conversation.move,
+        steps.Instruct: lambda self: self._user_code.instruct,
+        steps.Save: lambda self: self._store_steps.save,
+        steps.Start: lambda self: self._leased(self._session.start),
+        steps.Submit: lambda self: self._leased(self._session.submit),
+        steps.Follow: lambda self: self._session.follow,
+        steps.Watch: lambda self: self._session.watch,
+        steps.Find: lambda self: self._session.find,
+        steps.CheckRun: lambda self: self._session.check_run,
+        steps.AskForRoom: lambda self: self._ask_for_room,
+        steps.Cancel: lambda self: self._leased(self._session.cancel),
+        steps.CloseStream: lambda self: self._session.close_stream,
+        steps.Answer: lambda self: self._user_code.answer,
+        steps.EnterExclusive: lambda self: self._user_code.enter_exclusive,
+        steps.FallBack: lambda self: self._user_code.fall_back,
+        steps.Finish: lambda self: self._store_steps.finish,
+        steps.Stop: lambda self: self._store_steps.stop,
+        steps.Postpone: lambda self: self._store_steps.postpone,
+        steps.AwaitRun: lambda self: self._await_run,
+        steps.Bury: lambda self: self._store_steps.bury,
+        steps.ParkBatch: lambda self: self._store_steps.park,
+        steps.ReadSettlements: lambda self: self._store_steps.read_settlements,
+        steps.CloseCalls: lambda self: self._store_steps.close_calls,
+    }
+    """Looked up by step: a batch passes through few of them."""
 
     def __init__(self, runtime: Runtime, held: HeldLease[leases.Lease]) -> None:
         """Prepare the handlers; write and send nothing yet."""
@@ -74,7 +120,7 @@ class BatchDriver:
             if channel is not None and is_asked
             else None
         )
-        self._session = session = ProviderSession(
+        self._session = ProviderSession(
             runtime.backend,
             thread_id,
             self._publisher,
@@ -92,42 +138,8 @@ class BatchDriver:
             user_code,
             waits_for_ids=runtime.backend.capabilities.found_by is not FoundBy.NOT_AT_ALL,
         )
-        conversation = ConversationSteps(batch, session)
-        self._store_steps = store = StoreSteps(batch, self._live)
-        self._handlers: dict[type[Any], Callable[[Any], Awaitable[Any]]] = {
-            steps.Trim: store.trim,
-            steps.Join: store.join,
-            steps.ReadRevisions: store.read_revisions,
-            steps.Revise: store.revise,
-            steps.DeclineInterrupt: store.refuse,
-            steps.Separate: user_code.separate,
-            steps.OpenConversation: conversation.open,
-            steps.Locate: session.locate,
-            steps.RenewConversation: batch.with_lease(session.renew_conversation),
-            steps.MoveThread: conversation.move,
-            steps.Instruct: user_code.instruct,
-            steps.Save: store.save,
-            steps.Start: batch.with_lease(session.start),
-            steps.Submit: batch.with_lease(session.submit),
-            steps.Follow: session.follow,
-            steps.Watch: session.watch,
-            steps.Find: session.find,
-            steps.CheckRun: session.check_run,
-            steps.AskForRoom: self._ask_for_room,
-            steps.Cancel: batch.with_lease(session.cancel),
-            steps.CloseStream: session.close_stream,
-            steps.Answer: user_code.answer,
-            steps.EnterExclusive: user_code.enter_exclusive,
-            steps.FallBack: user_code.fall_back,
-            steps.Finish: store.finish,
-            steps.Stop: store.stop,
-            steps.Postpone: store.postpone,
-            steps.AwaitRun: self._await_run,
-            steps.Bury: store.bury,
-            steps.ParkBatch: store.park,
-            steps.ReadSettlements: store.read_settlements,
-            steps.CloseCalls: store.close_calls,
-        }
+        self._conversation = ConversationSteps(batch, self._session)
+        self._store_steps = StoreSteps(batch, self._live)
 
     @property
     def batch(self) -> LeasedBatch:
@@ -207,7 +219,7 @@ class BatchDriver:
                 return stop.value  # type: ignore[no-any-return]  # a Flow returns an Ending
             answer = error = None
             kind = type(step)
-            handler = self._handlers[kind]
+            handler = self._HANDLERS[kind](self)
             if self._runtime.is_watched:
                 await batch.probe(f"before {kind.__name__}")
             try:
@@ -225,18 +237,22 @@ class BatchDriver:
                 raise
             except AssistantQueueError as problem:
                 error = problem
-            answer, error = self._without_texts(answer), self._without_texts(error)
+            answer = self._without_texts(answer)
+            error = None if error is None else self._without_texts(error)
             if kind in _USER_CODE:
                 self._user_code.leave_exclusive()
             if self._runtime.is_watched:
                 await batch.probe(f"after {kind.__name__}")
+
+    def _leased(self, call: _Handler) -> _Handler:
+        return self._batch.with_lease(call)
 
     def _without_texts(self, said: Any) -> Any:
         """Return an answer or error without the provider's quotes of the conversation.
 
         Its words are shown to operators.
         """
-        trouble = said.trouble if isinstance(said, BackendError | RunEnded) else None
+        trouble = said.trouble if isinstance(said, _WITH_TROUBLE) else None
         if trouble is None or not trouble.words:
             return said
         claimed = self._batch.claimed
