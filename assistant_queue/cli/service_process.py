@@ -15,6 +15,7 @@ from assistant_queue.cli.outgoing_webhook import OutgoingWebhook
 from assistant_queue.cli.shared_options import redis_name
 from assistant_queue.config import Config
 from assistant_queue.errors import AssistantQueueError, StoreError
+from assistant_queue.garbage import keep_pauses_short
 from assistant_queue.store.ops.server_info import refuse_any_cluster
 
 if TYPE_CHECKING:
@@ -55,7 +56,6 @@ async def run(
     """
     from assistant_queue.integrations.fastapi import allow_all
     from assistant_queue.integrations.fastapi.app import app_of, make_service
-    from assistant_queue.integrations.fastapi.process_limits import keep_pauses_short
     from assistant_queue.integrations.fastapi.service import queue_of
     from assistant_queue.integrations.fastapi.uvicorn_server import make_server
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from assistant_queue.garbage import keep_pauses_short
 from assistant_queue.models import QueueStatus
 from assistant_queue.store.calls import Namespace, Operation
 from assistant_queue.store.ops.reply_outbox import find_due
@@ -76,6 +77,7 @@ async def run_until_stopped(
     work = asyncio.create_task(worker.run(lambda: stops.shutdown_timeout_s))
     ready = asyncio.create_task(worker.ready.wait())
     await asyncio.wait({work, ready}, return_when=asyncio.FIRST_COMPLETED)
+    keep_pauses_short()
     if ready.done() and on_ready is not None:
         on_ready()
     ready.cancel()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import resource
 
 import pytest
@@ -37,14 +36,3 @@ def test_a_system_that_refuses_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, resource.RLIM_INFINITY))
     monkeypatch.setattr(resource, "setrlimit", refuse)
     assert process_limits.make_room(4000) == 156
-
-
-def test_what_is_there_for_good_is_left_alone_by_the_collector() -> None:
-    before = gc.get_threshold()
-    try:
-        process_limits.keep_pauses_short()
-        assert gc.get_freeze_count() > 0
-        assert gc.get_threshold() == process_limits.THRESHOLD
-    finally:
-        gc.unfreeze()
-        gc.set_threshold(*before)
