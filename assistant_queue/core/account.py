@@ -68,13 +68,17 @@ def added(one: Usage | None, other: Usage | None) -> Usage | None:
 
 def answering(result: RunResult, batch: Batch) -> RunResult:
     """Return a result with the messages that it answers, and their labels."""
-    return replace(
-        result,
-        messages=batch.messages,
-        authors=batch.authors,
-        metadata=batch.metadata,
-        tenant=batch.tenant,
-    )
+    return replace(result, **labels_answered(batch))
+
+
+def labels_answered(batch: Batch) -> dict[str, Any]:
+    """Return the fields of a result with the messages that it answers, and their labels."""
+    return {
+        "messages": batch.messages,
+        "authors": batch.authors,
+        "metadata": batch.metadata,
+        "tenant": batch.tenant,
+    }
 
 
 def _attempt_info(row: AttemptRow) -> AttemptInfo:

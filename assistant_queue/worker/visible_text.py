@@ -45,6 +45,8 @@ class VisibleText:
         if self._tags is None or not stop.replies:
             return stop
         replies = tuple(text for text in map(self._tags.without, stop.replies) if text.strip())
+        if replies == stop.replies:
+            return stop
         if isinstance(stop, RunEnded) and stop.status == "completed" and not replies:
             return replace(stop, replies=(), status="incomplete", incomplete_reason=EMPTY)
         return replace(stop, replies=replies)

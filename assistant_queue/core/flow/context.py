@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any, cast
 
 from assistant_queue.core import steps
-from assistant_queue.core.account import added, answering, ms_of, timeline_of
+from assistant_queue.core.account import added, labels_answered, ms_of, timeline_of
 from assistant_queue.core.attempt_log import AttemptLog
 from assistant_queue.core.failure_table import Situation
 from assistant_queue.core.progress import Progress, moment
@@ -354,4 +354,4 @@ class BatchContext:
         )
         usage = result.usage
         named = model or (usage.model if usage else None)
-        return replace(answering(result, self.batch), model=named, timeline=timeline)
+        return replace(result, model=named, timeline=timeline, **labels_answered(self.batch))

@@ -19,6 +19,9 @@ from assistant_queue.store.transport.cancellation import cancellable
 from assistant_queue.store.transport.refusals import hang_up_idle_async, leads_astray
 from assistant_queue.store.transport.time_limit import TimeLimit
 
+if HIREDIS_AVAILABLE:
+    import hiredis
+
 _PACKER: Any = HiredisRespSerializer() if HIREDIS_AVAILABLE else None
 _STALE_S = 1.0
 """Idle time after which a connection is checked before its next use. Chosen: a Redis that
@@ -273,7 +276,19 @@ def _packed(connection: Any, commands: Sequence[Sequence[Any]]) -> list[bytes]:
     # redis-py's asyncio connection packs in Python, its blocking one in C: a tenth of the time.
     if _PACKER is None:
         return list(connection.pack_commands(commands))
-    return [b"".join([piece for words in commands for piece in _PACKER.pack(*words)])]
+    return [b"".join([_packed_one(words) for words in commands])]
+
+
+def _packed_one(words: Sequence[Any]) -> bytes:
+    # What redis-py does beside that is for names with a blank, and for words of other types.
+    if type(words[0]) is str and " " not in words[0]:
+        try:
+            packed: bytes = hiredis.pack_command(tuple(words))
+        except TypeError:
+            pass
+        else:
+            return packed
+    return b"".join(_PACKER.pack(*words))
 
 
 async def _is_quiet_async(connection: Any) -> bool:
