@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import pytest
 
-from assistant_queue.store.transport.auto_pipeline import FLIGHTS, MOST, AutoPipeline
+from assistant_queue.store.transport.auto_pipeline import FLIGHTS, MOST, SHARED, AutoPipeline
 
 
 class Client:
@@ -76,6 +76,42 @@ async def test_what_is_given_at_one_moment_shares_a_round_trip() -> None:
         "re c",
     ]
     assert client.trips == [["a", "b", "c"]]
+
+
+async def test_many_commands_leave_in_two_round_trips_of_like_length() -> None:
+    client = Client()
+    client.gate = asyncio.Event()
+    pipeline = AutoPipeline(client)
+    words = [str(number) for number in range(SHARED)]
+    replies = [
+        asyncio.ensure_future(pipeline.execute(word, thread_id=f"thread {word}")) for word in words
+    ]
+    await client.begins()
+    await client.begins()
+    client.gate.set()
+    assert await asyncio.gather(*replies) == [f"re {word}" for word in words]
+    assert client.trips == [words[: SHARED // 2], words[SHARED // 2 :]]
+
+
+async def test_commands_of_one_thread_stay_in_one_round_trip_in_order() -> None:
+    client = Client()
+    client.gate = asyncio.Event()
+    pipeline = AutoPipeline(client)
+    count = 3 * SHARED
+    replies = asyncio.gather(
+        *(pipeline.execute(str(number), thread_id=f"{number % 2}") for number in range(count)),
+        *(
+            pipeline.execute(f"other {number}", thread_id=f"{number + 2}")
+            for number in range(SHARED)
+        ),
+    )
+    for _ in range(FLIGHTS):
+        await client.begins()
+    client.gate.set()
+    await replies
+    assert len(client.trips) == FLIGHTS
+    sent = [word for word in client.trips[0] if word.isdecimal()]
+    assert sent == [str(number) for number in range(count)]
 
 
 async def test_each_is_given_its_own_error() -> None:

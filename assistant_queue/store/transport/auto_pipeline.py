@@ -15,7 +15,12 @@ commands for each."""
 MOST = 250
 """Commands of one round trip. Chosen: keeps Redis busy for some ten milliseconds at most."""
 
-_Waiting = tuple[tuple[Any, ...], "asyncio.Future[Any]"]
+SHARED = 16
+"""Commands that are worth two round trips. Chosen: one costs as much as the work on two or three
+commands."""
+
+_Waiting = tuple[tuple[Any, ...], "asyncio.Future[Any]", str]
+"""A command, its reply, and the id of its thread."""
 
 
 class AutoPipeline:
@@ -26,12 +31,15 @@ class AutoPipeline:
     the same moment; their commands are sent as one pipeline.
 
     1. a command that finds no round trip in progress is sent at the loop's next iteration, with all
-       commands that were issued until then
+       commands that were issued until then; many are sent in two round trips, so that Redis works
+       on the second while the callers of the first continue
     2. a command that finds `FLIGHTS` round trips in progress is sent with the next
     3. each gets its own reply or error; a lost connection is the error of all, after redis-py has
        repeated the round trip as configured
     4. a command is dropped if its caller was cancelled before it was sent
     5. a command that cannot be packed fails alone: the others are sent without it
+    6. up to `MOST` commands for one thread that were issued at the same moment are executed in that
+       order
 
     Only for commands that can be repeated and that do not block.
     """
@@ -48,11 +56,11 @@ class AutoPipeline:
         for pinned in self._pinned:
             pinned.reconnect()
 
-    async def execute(self, *words: Any) -> Any:
+    async def execute(self, *words: Any, thread_id: str = "") -> Any:
         """Send a command as `client.execute_command` does; the reply is Redis' own, unparsed."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        self._waiting.append((words, future))
+        self._waiting.append((words, future, thread_id))
         if self._on_their_way < FLIGHTS:
             self._on_their_way += 1
             flight = loop.create_task(self._fly())
@@ -64,13 +72,27 @@ class AutoPipeline:
         pinned = self._pinned.pop()
         try:
             while self._waiting:
-                wanted = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
-                await _send([one for one in wanted if not one[1].done()], pinned)
+                await _send([one for one in self._taken() if not one[1].done()], pinned)
         finally:
             # In the same step as the last check of the waiting commands: a later one starts its own
             # flight.
             self._pinned.append(pinned)
             self._on_their_way -= 1
+
+    def _taken(self) -> list[_Waiting]:
+        """Remove the commands of the next round trip from the waiting ones, and return them."""
+        waiting = self._waiting
+        count = len(waiting)
+        if not self._pinned or count < SHARED:
+            return [waiting.popleft() for _ in range(min(MOST, count))]
+        # The other half is for the flight that was started with this one.
+        taken = [waiting.popleft() for _ in range(min(MOST, (count + 1) // 2))]
+        threads = {thread_id for _, _, thread_id in taken}
+        left: deque[_Waiting] = deque()
+        for one in waiting:
+            (taken if one[2] in threads and len(taken) < MOST else left).append(one)
+        self._waiting = left
+        return taken
 
 
 async def _send(wanted: list[_Waiting], pinned: AsyncPinnedConnection) -> None:
@@ -80,10 +102,10 @@ async def _send(wanted: list[_Waiting], pinned: AsyncPinnedConnection) -> None:
         if len(wanted) == 1:
             replies = [await pinned.execute(*wanted[0][0])]
         else:
-            replies = await pinned.execute_all([words for words, _ in wanted])
+            replies = await pinned.execute_all([words for words, _, _ in wanted])
     except asyncio.CancelledError:
         # The loop ends: no task will finish these commands.
-        for _, future in wanted:
+        for _, future, _ in wanted:
             future.cancel()
         raise
     except REFUSED as error:
@@ -91,7 +113,7 @@ async def _send(wanted: list[_Waiting], pinned: AsyncPinnedConnection) -> None:
         return
     except Exception as error:  # noqa: BLE001 - it belongs to the callers that wait
         replies = [error] * len(wanted)
-    for (_, future), reply in zip(wanted, replies, strict=True):
+    for (_, future, _), reply in zip(wanted, replies, strict=True):
         if future.done():
             continue
         if isinstance(reply, Exception):
@@ -102,7 +124,7 @@ async def _send(wanted: list[_Waiting], pinned: AsyncPinnedConnection) -> None:
 
 def _refuse(wanted: list[_Waiting], error: Exception) -> list[_Waiting]:
     """Fail the commands that cannot be packed, and return the others: none of them was sent."""
-    faults = [fault(words) for words, _ in wanted]
+    faults = [fault(words) for words, _, _ in wanted]
     if not any(faults):
         faults = [error] * len(wanted)
     left: list[_Waiting] = []

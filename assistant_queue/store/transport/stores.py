@@ -246,15 +246,12 @@ class AsyncStore:
             return await self.client.execute_command(*call.words)
         if script is None:
             return await self._pipeline.execute(*call.words)
+        words = ("EVALSHA", script.sha, len(call.keys), *call.keys, *call.words)
         try:
-            reply = await self._pipeline.execute(
-                "EVALSHA", script.sha, len(call.keys), *call.keys, *call.words
-            )
+            reply = await self._pipeline.execute(*words, thread_id=call.thread_id)
         except exceptions.NoScriptError:
             await self._pipeline.execute("SCRIPT LOAD", script.text)
-            reply = await self._pipeline.execute(
-                "EVALSHA", script.sha, len(call.keys), *call.keys, *call.words
-            )
+            reply = await self._pipeline.execute(*words, thread_id=call.thread_id)
         self._has_served = True
         return reply
 

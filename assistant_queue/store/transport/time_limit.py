@@ -41,7 +41,9 @@ class TimeLimit:
         timeout_s = self._connection.socket_timeout
         if not timeout_s or task is None or not self._connection.is_connected:
             return  # connecting has more than one limit
-        self._task, self._timeout_s, self._has_expired = task, timeout_s, False
+        self._task = task
+        self._timeout_s = timeout_s
+        self._has_expired = False
         self._cancellations = task.cancelling()
         self.extend()
         if self._timer is not None and self._timer.when() > self._deadline:
