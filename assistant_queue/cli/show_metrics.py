@@ -112,6 +112,8 @@ def lines_of(found: Metrics) -> list[str]:
                 "abandoned calls": found.abandoned_calls,
             },
         ),
+        *_across("approvals", found.approvals if any(found.approvals.values()) else {}),
+        *_across("persons", found.persons if any(found.persons.values()) else {}),
         *_section("attempts that ended with an error", _rows(found.errors.items())),
         *_section("durations", list(_duration_rows(found))),
         *_section("tools", list(_tool_rows(found))),

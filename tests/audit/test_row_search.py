@@ -24,7 +24,8 @@ def test_everything_that_ended_is_found_by_ids_authors_and_texts(audit: SqlAudit
         ended_at=NOW + timedelta(minutes=1),
     )
     foreign = record("b9", "t1", queue="other")
-    write(audit, older, newer)
+    said = record("b3", "t3", reply="We are open", answered_by="Ida Holm", messages=())
+    write(audit, older, newer, said)
     audit.take_over("other", "w1")
     audit.write("other", "w1", [foreign], 0)
 
@@ -39,6 +40,7 @@ def test_everything_that_ended_is_found_by_ids_authors_and_texts(audit: SqlAudit
     assert found("zoe") == [("author", "b2", "m2")]
     assert found("which") == [("reply", "b1", None)]
     assert found("lamp") == [("text", "b2", "m3"), ("text", "b1", "m-b1"), ("reply", "b1", None)]
+    assert found("ida") == found("we are open") == [("reply", "b3", None)]
     assert found("lamp", 1) == [("text", "b2", "m3")]
     assert found("l_carpet") == [("text", "b2", "m2")]
     assert found("0 %") == [("text", "b2", "m2")]

@@ -114,6 +114,11 @@ def test_the_command_says_what_it_cannot_show() -> None:
     assert "not counted by this queue: metrics=False" in found
     assert "paused yes nothing is claimed" in " ".join(found.split())
     assert "\n  workers" not in found
+    assert "approvals" not in found
+    asked = replace(empty, approvals={"requested": 2, "approved": 1}, persons={"taken_over": 1})
+    counts = dict(pairwise(" ".join(line.split()) for line in lines_of(asked)))
+    assert counts["requested approved"] == "2 1"
+    assert counts["taken_over"] == "1"
 
 
 def test_durations_are_shown_by_their_buckets() -> None:

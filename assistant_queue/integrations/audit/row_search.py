@@ -1,4 +1,4 @@
-"""The search of the audit's tables: ids, authors, texts and replies."""
+"""The search of the audit's tables: ids, authors, texts, replies and the persons that said them."""
 
 from __future__ import annotations
 
@@ -77,7 +77,11 @@ def _by_text(
             batches.c.ended_at,
             batches.c.reply,
         )
-        .where(batches.c.queue == queue, batches.c.reply.icontains(needle, autoescape=True))
+        .where(
+            batches.c.queue == queue,
+            batches.c.reply.icontains(needle, autoescape=True)
+            | batches.c.answered_by.icontains(needle, autoescape=True),
+        )
         .order_by(batches.c.ended_at.desc())
         .limit(limit)
     )
