@@ -26,6 +26,7 @@ from functools import cache
 from importlib import resources
 
 from assistant_queue.store import wakeups
+from assistant_queue.store.pruning import pruned
 
 _HEADER = re.compile(r"^-- (KEYS|ARGV):(.*(?:\n--[ ]{6,}.*)*)$", re.MULTILINE)
 """A header's line with its continuations, which are indented."""
@@ -48,6 +49,9 @@ _VITAL = (
     "until",
 )
 """Fields of the thread that the check reads in any case. Source: lua/_sound.lua."""
+_FEW_FIELDS = 10
+"""Fields of a thread that are read with one name. Chosen: one without a batch has eight or nine, and
+no long one; a batch has ten more."""
 _NAME = re.compile(r"\b(key|arg)(?:\.(\w+)|\['(\w+)'\])")
 
 Constants = tuple[tuple[str, str | int], ...]
@@ -94,6 +98,8 @@ _KINDS = {
 Of `paused`, `known` and `over` only the presence counts, `job` is always fresh, and a `guard` of
 another type is only removed.
 """
+_SIZED = ("thread", "message")
+"""Hashes whose number of fields scripts may read: `thread_size`, `message_size`."""
 _RESTS = {"messages": "message", "calls": "call"}
 """Keys that can be any number, and are checked: each of them."""
 _OF_AUDIT = ("audit", "auditing")
@@ -159,8 +165,9 @@ def header_of(source: str) -> dict[str, list[str]]:
 
 
 def build(name: str, source: str, constants: Constants = ()) -> LuaScript:
-    """Resolve the names of a source."""
+    """Resolve the names of a source, and remove what it does not use."""
     header = header_of(source)
+    source = pruned(source)
     keys = tuple(word for word in header["KEYS"] if not word.startswith("*"))
     rest = next((word[1:] for word in header["KEYS"] if word.startswith("*")), None)
     fixed = dict(constants)
@@ -194,7 +201,7 @@ def build(name: str, source: str, constants: Constants = ()) -> LuaScript:
     if not _UNCHECKED.search(source):
         unused = _OF_AUDIT if fixed.get("audit_most") == 0 and "audit" in header["ARGV"] else ()
         prologue += _checks([name for name in keys if name not in unused], rest, source)
-    text = _NAME.sub(resolve, "\n".join([*prologue, source]))
+    text = _NAME.sub(resolve, pruned("\n".join([*prologue, source])))
     sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
     return LuaScript(name=name, text=text, sha=sha, keys=keys, args=args, rest=rest)
 
@@ -212,6 +219,9 @@ def _checks(keys: Sequence[str], rest: str | None, source: str) -> Iterator[str]
     for name in keys:
         if name in _KINDS:
             size = f"redis.pcall('{_SIZES[_KINDS[name]]}', key.{name})"
+            if name in _SIZED:
+                yield f"local {name}_size = {size}"
+                size = f"{name}_size"
             yield f"if type({size}) ~= 'number' then return {{'corrupt', '{name}', key.{name}}} end"
     if rest in _RESTS:
         kind = _RESTS[rest]
@@ -221,10 +231,17 @@ def _checks(keys: Sequence[str], rest: str | None, source: str) -> Iterator[str]
         )
         yield f"for i = 1, rest_count do {check} end"
     if "thread" in keys:
-        # The hash has twice as many fields, and the progress and the text among them may be long.
+        # With a batch the hash has twice as many fields as are read, and the progress and the text
+        # among them may be long. Without one it has few, or none if the thread is idle.
         names = fields_of(source)
         listed = ", ".join(f"'{name}'" for name in names)
-        yield f"local read = redis.call('HMGET', key.thread, {listed})"
         pairs = ", ".join(f"['{name}'] = read[{i}] or nil" for i, name in enumerate(names, 1))
-        yield f"local fields = {{{pairs}}}"
+        yield "local fields = {}"
+        yield f"if thread_size > {_FEW_FIELDS} then"
+        yield f"  local read = redis.call('HMGET', key.thread, {listed})"
+        yield f"  fields = {{{pairs}}}"
+        yield "elseif thread_size > 0 then"
+        yield "  local read = redis.call('HGETALL', key.thread)"
+        yield "  for i = 1, #read, 2 do fields[read[i]] = read[i + 1] end"
+        yield "end"
         yield "if not is_sound(fields) then return {'corrupt', 'thread', key.thread} end"

@@ -121,7 +121,16 @@ end
 -- Every decision is made in whole ms; schedulers that sleep until the next due time need the rest.
 local now, micros = clock()
 
-local function ms(number) return string.format('%.0f', number) end
+-- A script writes few different times, and formatting one takes as long as a command.
+local now_text, latest, latest_text
+local function ms(number)
+  if number == now then
+    now_text = now_text or string.format('%.0f', now)
+    return now_text
+  end
+  if number ~= latest then latest, latest_text = number, string.format('%.0f', number) end
+  return latest_text
+end
 
 -- `fields` was read by the check before the script (store/scripts.py): those that it uses.
 local function read_thread()

@@ -5,7 +5,9 @@
 -- that fires then, or ''.
 local function wake_in_time(t, due)
   local due_ms = ms(due)
-  if t.state ~= 'pending' or t.due ~= due_ms then
+  -- Else they are written with the wake-up.
+  if (t.state ~= 'pending' or t.due ~= due_ms)
+      and (is_kept_back(t) or is_never(due) or (t.wake and t.due == due_ms)) then
     redis.call('HSET', key.thread, 'state', 'pending', 'due', due_ms)
   end
   if is_kept_back(t) then return '' end
@@ -19,7 +21,7 @@ local function wake_in_time(t, due)
     if not t.wake or redis.call('ZSCORE', key.scheduled, t.wake) then
       job = wake_at(t.wake, due)
     end
-    redis.call('HSET', key.thread, 'wake', job)
+    redis.call('HSET', key.thread, 'state', 'pending', 'due', due_ms, 'wake', job)
     redis.call('ZADD', key.due, due <= now and recheck_at() or due_ms, arg.thread_id)
     publish_tick(due)
   end

@@ -6,27 +6,30 @@
 local sizes = {hash = 'HLEN', list = 'LLEN', zset = 'ZCARD', set = 'SCARD'}
 local function is_foreign(name, kind) return type(redis.pcall(sizes[kind], name)) ~= 'number' end
 
-local states = {pending = true, active = true, retrying = true, held = true}
-local phases = {frozen = true, sending = true, running = true, delivering = true}
-
-local numbers = {['n'] = 1, ['head'] = 1, ['bn'] = 1, ['due'] = 1, ['until'] = 1, ['first'] = 1,
-  ['own_due'] = 1, ['deaths'] = 1, ['claimed'] = 1, ['queued'] = 1, ['number'] = 1, ['piece'] = 1,
-  ['since'] = 1, ['chars'] = 1}
-
 local function is_number(value) return #value <= 15 and string.find(value, '^%-?%d+$') ~= nil end
 
--- Whether the fields of a thread that were read are what every event needs.
+-- Whether the fields of a thread that were read are what every event needs. Compared one by one:
+-- tables of the names would be made at every call.
 local function is_sound(t)
-  for name, value in pairs(t) do
-    if numbers[name] and not is_number(value) then return false end
-  end
-  if t.state and not (states[t.state] and t.due) then return false end
-  if t.n and t.n ~= '0' and not (tonumber(t.n) > 0 and t.state and t.own_due and t.first) then
+  local function is_wrong(value) return value and not is_number(value) end
+  if is_wrong(t.n) or is_wrong(t.head) or is_wrong(t.bn) or is_wrong(t.due) or is_wrong(t['until'])
+      or is_wrong(t.first) or is_wrong(t.own_due) or is_wrong(t.deaths) or is_wrong(t.claimed)
+      or is_wrong(t.queued) or is_wrong(t.number) or is_wrong(t.piece) or is_wrong(t.since)
+      or is_wrong(t.chars) then
     return false
   end
-  if t.state == 'pending' and (t.n or '0') == '0' then return false end
-  if t.batch and not (string.find(t.batch, '^[%w_-]+$') and t.state and phases[t.phase or '']
-      and t.bn and t.claimed) then
+  local state, phase = t.state, t.phase
+  if state and not (t.due and (state == 'pending' or state == 'active' or state == 'retrying'
+      or state == 'held')) then
+    return false
+  end
+  if t.n and t.n ~= '0' and not (tonumber(t.n) > 0 and state and t.own_due and t.first) then
+    return false
+  end
+  if state == 'pending' and (t.n or '0') == '0' then return false end
+  if t.batch and not (string.find(t.batch, '^[%w_-]+$') and state and t.bn and t.claimed
+      and (phase == 'frozen' or phase == 'sending' or phase == 'running'
+        or phase == 'delivering')) then
     return false
   end
   return not t.token or t['until'] ~= nil

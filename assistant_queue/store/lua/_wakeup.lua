@@ -4,14 +4,13 @@
 -- Needs key.thread, key.scheduled, key.queue, key.queues, key.job (for arg.job_id, fresh) and
 -- arg.thread_id, arg.function, arg.origin, arg.stamp, arg.recheck_ms.
 
-local function pickled(text)
-  local size = #text
-  if size < 256 then return '\140' .. string.char(size) .. text end
-  return 'X' .. string.char(size % 256, math.floor(size / 256) % 256, 0, 0) .. text
-end
-
 -- pickle protocol 4 of (function, None, (thread_id,), {}); RQ reads data that is not zlib as it is.
 local function payload()
+  local function pickled(text)
+    local size = #text
+    if size < 256 then return '\140' .. string.char(size) .. text end
+    return 'X' .. string.char(size % 256, math.floor(size / 256) % 256, 0, 0) .. text
+  end
   return '\128\4(' .. pickled(arg['function']) .. 'N' .. pickled(arg.thread_id) .. '\133}t.'
 end
 
@@ -59,12 +58,6 @@ local function recheck_at()
   return ms(now + tonumber(arg.recheck_ms) + wait)
 end
 
-local function schedule_new(at)
-  write_job('scheduled')
-  redis.call('ZADD', key.scheduled, seconds(at), arg.job_id)
-  return arg.job_id
-end
-
 -- Wake the thread at `at`, by its outstanding wake-up if that can be moved, else by a fresh one.
 local function wake_at(wake, at)
   if wake and redis.call('ZSCORE', key.scheduled, wake) then
@@ -77,12 +70,14 @@ local function wake_at(wake, at)
     return wake
   end
   if at <= now then return enqueue_new() end
-  return schedule_new(at)
+  write_job('scheduled')
+  redis.call('ZADD', key.scheduled, seconds(at), arg.job_id)
+  return arg.job_id
 end
 
 -- The leading scheduler sleeps until the earliest due time; publish one that is earlier.
 local function publish_tick(at)
-  if at > now and redis.call('ZRANGE', key.due, 0, 0)[1] == arg.thread_id then
+  if at > now and redis.call('ZRANK', key.due, arg.thread_id) == 0 then
     redis.call('PUBLISH', arg.tick, ms(at))
   end
 end

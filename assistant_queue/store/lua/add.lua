@@ -15,8 +15,10 @@
 -- wish: interrupt or steer, if mid_run is `wish`; none while a person answers the thread.
 -- over: of this very call, if it may be refused: a message that found its thread full, or busy with a
 -- batch, is not accepted when a copy of the call finds room.
---! include common wakeup events quiet person join pace wish parked want
-local known = redis.call('HMGET', key.message, 'thread', 'digest', 'nonce', 'due', 'job')
+-- What few adds need is included where they need it: Lua makes every function that it passes.
+--! include common wakeup events quiet person join
+local known = message_size > 0
+  and redis.call('HMGET', key.message, 'thread', 'digest', 'nonce', 'due', 'job') or {}
 if known[1] then
   -- redis-py repeats a command after a lost reply: the same nonce is the same call, not a second
   -- one, even if the message was edited since.
@@ -58,6 +60,7 @@ local limits_chars = tonumber(arg.max_chars) > 0
 local chars = limits_chars and tonumber(arg.chars) + (t.n > 0 and tonumber(t.chars or '0') or 0)
 local delay = tonumber(arg.delay_ms)
 if arg.window == 'adaptive' and not quiet then
+--! include pace
   delay = adapted(delay, not opens or t.batch ~= nil)
 end
 
@@ -98,6 +101,7 @@ end
 
 if arg.mid_run == 'wish' and t.batch and t.phase ~= 'delivering' and not quiet
     and not is_taken_over(t) then
+--! include wish parked want
   want(t, arg.wish)
 end
 
