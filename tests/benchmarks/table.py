@@ -58,3 +58,11 @@ def render(rows: Sequence[Row]) -> str:
         + " |"
         for line in [HEAD, rule, *lines]
     )
+
+
+def compact(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table without padding, as the documents have them."""
+    rule = ["---"] * len(head)
+    return "\n".join(
+        f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in [head, rule, *lines]
+    )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 import redis
@@ -140,56 +142,106 @@ def _bare(bench: Bench, provider: LeanProvider, count: int, **options: object) -
 
 
 def _ours(bench: Bench, provider: LeanProvider, protocol: str, count: int) -> Taken:
-    options = {**provider.options(protocol), "message_delay": 0}
-    told = bench.options(**options)
-    with (
-        bench.queue(**options) as queue,
-        bench.worker("asyncio", told, concurrency=ABREAST) as process,
-    ):
-        _fill(queue, count)  # conversations, connections
-        _wait(bench, count)
+    return work_off([bench], {**provider.options(protocol), "message_delay": 0}, [customers(count)])
+
+
+def customers(count: int) -> list[str]:
+    """Return ids of threads."""
+    return [f"customer-{number}" for number in range(count)]
+
+
+def work_off(
+    primaries: Sequence[Bench],
+    options: dict[str, Any],
+    threads: Sequence[Sequence[str]],
+    processes: int = 1,
+) -> Taken:
+    """Measure a batch of each thread, with so many worker processes on each primary.
+
+    Args:
+        primaries: Each with a Redis server.
+        options: Of the queues.
+        threads: The ids of each primary's.
+        processes: For each primary.
+    """
+    with ExitStack() as stack:
+        queues = [stack.enter_context(bench.queue(**options)) for bench in primaries]
+        workers = [
+            stack.enter_context(
+                bench.worker("asyncio", bench.options(**options), concurrency=ABREAST)
+            )
+            for bench in primaries
+            for _ in range(processes)
+        ]
+        for bench in primaries:
+            _wait_for_workers(bench, processes)
+        _fill(queues, threads)  # conversations, connections
+        _wait(primaries, threads, 1)
         # Stopped while its work is laid out: what is measured is the worker alone, with never too
         # little to do.
-        process.send_signal(signal.SIGSTOP)
-        redis_cpu_s, scripts = _spent(bench)
-        _fill(queue, count)
-        before = cpu_s(process)
+        for worker in workers:
+            worker.send_signal(signal.SIGSTOP)
+        redis_before_s, scripts = _spent(primaries)
+        _fill(queues, threads)
+        before = sum(map(cpu_s, workers))
         start = time.perf_counter()
-        process.send_signal(signal.SIGCONT)
-        _wait(bench, 2 * count)
+        for worker in workers:
+            worker.send_signal(signal.SIGCONT)
+        _wait(primaries, threads, 2)
         elapsed_s = time.perf_counter() - start
-        redis_cpu_after_s, scripts_after = _spent(bench)
+        redis_after_s, scripts_after = _spent(primaries)
         return Taken(
-            count,
+            sum(map(len, threads)),
             elapsed_s,
-            cpu_s(process) - before,
-            redis_cpu_after_s - redis_cpu_s,
+            sum(map(cpu_s, workers)) - before,
+            redis_after_s - redis_before_s,
             scripts_after - scripts,
         )
 
 
-def _spent(bench: Bench) -> tuple[float, int]:
+def redis_cpu_s(client: redis.Redis) -> float:
+    """CPU seconds of a Redis server."""
+    cpu = client.info("cpu")
+    return float(cpu["used_cpu_user"]) + float(cpu["used_cpu_sys"])
+
+
+def _spent(primaries: Sequence[Bench]) -> tuple[float, int]:
     """CPU seconds of Redis, and scripts that it has run."""
-    cpu = bench.client.info("cpu")
-    stats = bench.client.info("commandstats")
+    stats = [bench.client.info("commandstats") for bench in primaries]
     return (
-        cpu["used_cpu_user"] + cpu["used_cpu_sys"],
-        sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("eval", "evalsha")),
+        sum(redis_cpu_s(bench.client) for bench in primaries),
+        sum(
+            one.get(f"cmdstat_{name}", {}).get("calls", 0)
+            for one in stats
+            for name in ("eval", "evalsha")
+        ),
     )
 
 
-def _fill(queue: AssistantMessageQueue, count: int) -> None:
-    queue.add_messages(
-        {"thread_id": f"customer-{number}", "message": TEXT} for number in range(count)
-    )
+def _fill(queues: Sequence[AssistantMessageQueue], threads: Sequence[Sequence[str]]) -> None:
+    for queue, ids in zip(queues, threads, strict=True):
+        queue.add_messages({"thread_id": thread_id, "message": TEXT} for thread_id in ids)
 
 
-def _wait(bench: Bench, completed: int) -> None:
-    counters = f"{PREFIX}:counters"
+def _wait(primaries: Sequence[Bench], threads: Sequence[Sequence[str]], rounds: int) -> None:
+    for bench, ids in zip(primaries, threads, strict=True):
+        _wait_for(bench, rounds * len(ids))
+
+
+def _wait_for(bench: Bench, batches: int) -> None:
+    wait_until(lambda: completed(bench) >= batches, f"{batches} batches are answered", 180)
+
+
+def completed(bench: Bench) -> int:
+    """Return the number of messages that are answered."""
+    return int(bench.client.hget(f"{PREFIX}:counters", "completed") or 0)
+
+
+def _wait_for_workers(bench: Bench, count: int) -> None:
     wait_until(
-        lambda: int(bench.client.hget(counters, "completed") or 0) >= completed,
-        f"{completed} batches are answered",
-        180,
+        lambda: bench.client.scard(f"rq:workers:{PREFIX}") == count,
+        f"{count} workers register",
+        60,
     )
 
 
