@@ -7,9 +7,9 @@ expectation. Nothing was queued or changed by then.
 from __future__ import annotations
 
 import json
+import os
 import re
 import reprlib
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast, get_args
@@ -52,6 +52,8 @@ def identifier(value: Any, what: str, most: int) -> str:
 
 def encodable(value: str, what: str) -> None:
     """Check that a text can be written as UTF-8."""
+    if value.isascii():
+        return
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
@@ -168,7 +170,7 @@ def make_message(
         InvalidArgument: One of them is of the wrong type, empty or too long.
     """
     return Message(
-        id=secrets.token_hex(12) if message_id is None else check_message_id(message_id),
+        id=os.urandom(12).hex() if message_id is None else check_message_id(message_id),
         content=_content(content),
         instructions=None if instructions is None else _text(instructions, "instructions"),
         author=None if author is None else _author(author),

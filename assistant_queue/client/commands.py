@@ -77,6 +77,7 @@ class Commands:
         self.config = config
         self.namespace = namespace
         self._rules = RulesOfAdds(config)
+        self._observers = config.observers  # once: pydantic looks for a private name at length
         self._introduced = False
         self._warned_of: set[str] = set()
         self._seen_typing: dict[tuple[str, str], float] = {}
@@ -153,7 +154,8 @@ class Commands:
         yield from self._introduce()
         return (
             yield from add_observed(
-                self.config,
+                self._observers,
+                self.config.queue_prefix,
                 [row],
                 lambda rows: producing.add(self.namespace, *self._rules.of(rows[0])),
             )
@@ -171,7 +173,8 @@ class Commands:
         with_rules = self._rules.of
         return (
             yield from add_observed(
-                self.config,
+                self._observers,
+                self.config.queue_prefix,
                 rows,
                 lambda rows: producing.add_many(self.namespace, [with_rules(row) for row in rows]),
             )
@@ -200,7 +203,8 @@ class Commands:
         yield from self._introduce()
         return (
             yield from add_observed(
-                self.config,
+                self._observers,
+                self.config.queue_prefix,
                 [Addition(thread_id=thread_id, message=message)],
                 lambda rows: saying.say(
                     self.namespace,

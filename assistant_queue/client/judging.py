@@ -17,7 +17,8 @@ def judge(config: Config, row: Addition) -> Addition:
     Raises:
         MessageRefused: A validator refused the message.
     """
-    judge_content(config, row.message, row.thread_id)
+    if config.validators:
+        judge_content(config, row.message, row.thread_id)
     rule = config.flush_when
     if rule is None:
         return row
@@ -26,7 +27,8 @@ def judge(config: Config, row: Addition) -> Addition:
 
 async def judge_async(config: Config, row: Addition) -> Addition:
     """`judge`, without blocking the event loop."""
-    await judge_content_async(config, row.message, row.thread_id)
+    if config.validators:
+        await judge_content_async(config, row.message, row.thread_id)
     rule = config.flush_when
     if rule is None:
         return row

@@ -7,8 +7,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from assistant_queue.client.additions import Addition
-from assistant_queue.config import Config
-from assistant_queue.observing import Adding, ended_with
+from assistant_queue.observing import Adding, Observers, ended_with
 from assistant_queue.store.calls import Operation
 
 ResultT = TypeVar("ResultT")
@@ -16,21 +15,24 @@ Rows = Sequence[Addition]
 
 
 def add_observed(
-    config: Config, rows: Rows, add: Callable[[Rows], Operation[ResultT]]
+    observers: Observers,
+    queue_prefix: str,
+    rows: Rows,
+    add: Callable[[Rows], Operation[ResultT]],
 ) -> Operation[ResultT]:
     """Add messages with the trace context of this call.
 
     Args:
-        config: The queue's options.
+        observers: The observer of the queue, if it has one.
+        queue_prefix: The queue's name.
         rows: The messages, with their threads.
         add: Adds them; raises what this raises.
     """
-    observers = config.observers
     if observers.observer is None or not rows:
         return (yield from add(rows))
     seen = observers.begin(
         Adding(
-            queue=config.queue_prefix,
+            queue=queue_prefix,
             thread_ids=[row.thread_id for row in rows],
             messages=[row.message for row in rows],
         )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from assistant_queue.clock import Clock
 from assistant_queue.errors import NotEncodable, NotPermitted, StoreError
@@ -37,7 +37,7 @@ OVER_MS = 3_600_000
 a segment after a quarter of that."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # a frozen one takes three times as long to make
 class Call:
     """One command: a script, or a plain one.
 
@@ -133,7 +133,14 @@ def text(reply: Any) -> str:
 
 def texts(replies: Sequence[Any]) -> list[str]:
     """Return replies as texts; None becomes the empty string."""
-    return ["" if reply is None else text(reply) for reply in replies]
+    return [
+        reply.decode("utf-8", "surrogateescape")
+        if isinstance(reply, bytes)
+        else ""
+        if reply is None
+        else str(reply)
+        for reply in replies
+    ]
 
 
 def whole_number(said: str) -> int:
@@ -180,14 +187,19 @@ class _Plan:
     """Calling convention of one version of a script under one prefix.
 
     Attributes:
-        keys: For each key its source, and the key, its beginning, or its name among the operation's
-            own.
-        has_job: The script may write a wake-up, and gets a fresh id for it.
+        keys: The keys of the prefix, and in the place of every other one the beginning of a
+            thread's key, or nothing.
+        of_thread: Places of the thread's keys.
+        own: Places of the operation's own keys, with their names there.
+        job: Place of the key of a wake-up that the script may write, which gets a fresh id; -1 if
+            it writes none.
     """
 
     script: LuaScript
-    keys: tuple[tuple[Literal["prefix", "thread", "job", "own"], str], ...]
-    has_job: bool
+    keys: list[str]
+    of_thread: tuple[int, ...]
+    own: tuple[tuple[int, str], ...]
+    job: int
 
 
 def each(calls: Sequence[Call]) -> Operation[list[Any]]:
@@ -356,21 +368,15 @@ class Namespace:
         args["thread_id"] = thread_id
         if now is not None:
             args["now"] = now
-        job_key = ""
-        if plan.has_job:
+        words = plan.keys.copy()
+        for place in plan.of_thread:
+            words[place] += thread_id
+        for place, own in plan.own:
+            words[place] = keys[own]
+        if plan.job >= 0:
             args["job_id"] = job_id = wakeups.new_job_id()
             args["stamp"] = wakeups.stamp()
-            job_key = wakeups.job_key(job_id)
-        words = [
-            word
-            if kind == "prefix"
-            else word + thread_id
-            if kind == "thread"
-            else keys[word]
-            if kind == "own"
-            else job_key
-            for kind, word in plan.keys
-        ]
+            words[plan.job] = wakeups.job_key(job_id)
         # Texts come from users and providers: one that UTF-8 cannot encode must not cost a reply.
         # Names of keys are refused instead, never changed.
         texts = [
@@ -383,15 +389,18 @@ class Namespace:
 
     def _plan(self, name: str, constants: Constants, *, is_real: bool) -> _Plan:
         script = load(name, (*self._constants, *(_REAL_TIME if is_real else ()), *constants))
+        fixed = self._fixed_keys
+        of_thread = self._thread_keys
         plan = _Plan(
-            script, tuple(self._source_of(key) for key in script.keys), has_job="job" in script.keys
+            script,
+            keys=[fixed.get(key) or of_thread.get(key, "") for key in script.keys],
+            of_thread=tuple(place for place, key in enumerate(script.keys) if key in of_thread),
+            own=tuple(
+                (place, key)
+                for place, key in enumerate(script.keys)
+                if key not in fixed and key not in of_thread and key != "job"
+            ),
+            job=script.keys.index("job") if "job" in script.keys else -1,
         )
         self._plans[name, constants, is_real] = plan
         return plan
-
-    def _source_of(self, key: str) -> tuple[Literal["prefix", "thread", "job", "own"], str]:
-        if key in self._fixed_keys:
-            return "prefix", self._fixed_keys[key]
-        if key in self._thread_keys:
-            return "thread", self._thread_keys[key]
-        return ("job", "") if key == "job" else ("own", key)

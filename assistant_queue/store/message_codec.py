@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from json.encoder import encode_basestring
 from typing import Any
 
 from assistant_queue.models import Content, Message
@@ -35,7 +36,7 @@ def pack(message: Message) -> str:
         and message.trace is None
     ):
         # Nearly every message; takes a third of the time.
-        return f'{{"id":{_encode(message.id)},"c":{_encode(message.content)}}}'
+        return f'{{"id":{encode_basestring(message.id)},"c":{encode_basestring(message.content)}}}'
     return _encode(plain_message(message))
 
 
@@ -163,5 +164,6 @@ def unpack_readable(entries: Sequence[str]) -> tuple[tuple[Message, ...], int]:
 
 def digest(content: Content) -> str:
     """Return 15 characters by which two contents of the same message id are compared."""
-    short = hashlib.blake2b(_encode_sorted(content).encode("utf-8"), digest_size=11).digest()
+    encoded = encode_basestring(content) if isinstance(content, str) else _encode_sorted(content)
+    short = hashlib.blake2b(encoded.encode("utf-8"), digest_size=11).digest()
     return b2a_base64(short, newline=False)[:15].decode()  # the sixteenth is padding

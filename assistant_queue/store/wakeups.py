@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import importlib
 import os
-import secrets
 import sys
+import time
 from datetime import UTC, datetime
 from functools import cache
 
@@ -136,10 +136,18 @@ def new_job_id() -> str:
     Chosen: 16 digits. Each thread that is not idle stores it in four places; 24 digits cost 80
     bytes of Redis more. Should two ever be the same, one wake-up is lost, which costs a second.
     """
-    return secrets.token_hex(8)
+    return os.urandom(8).hex()  # as `secrets.token_hex`, in half of the time
 
 
 def stamp() -> str:
     """Return the current time in RQ's format, for its dashboards; no decision depends on it."""
-    # isoformat takes a third of strftime's time.
-    return datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+    # isoformat takes a third of strftime's time. Of many calls within a millisecond one is enough.
+    global _latest_stamp  # noqa: PLW0603 - replaced as a whole: threads may race
+    now_ms = int(time.time() * 1000)
+    if _latest_stamp[0] != now_ms:
+        said = datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+        _latest_stamp = (now_ms, said)
+    return _latest_stamp[1]
+
+
+_latest_stamp = (0, "")

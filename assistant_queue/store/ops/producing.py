@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -85,7 +85,7 @@ class AddRules:
 
 def _add_call(namespace: Namespace, thread_id: str, message: Message, rules: AddRules) -> Call:
     constants, numbers = rules.script_inputs
-    nonce = secrets.token_hex(4)
+    nonce = os.urandom(4).hex()
     # Of a call that is never refused the script does not read `over`: any key will do.
     is_refusable = rules.max_pending or rules.mid_run == "reject"
     over = namespace.keys.over(f"{message.id}:{nonce}") if is_refusable else namespace.keys.due
@@ -125,7 +125,8 @@ def add(
     receipt = _receipt(thread_id, message, rules, reply)
     if not is_kept:
         raise _not_replicated([message.id])
-    yield from wake(namespace, reply[3:])
+    if overdue := reply[3:]:
+        yield from wake(namespace, overdue)
     return receipt
 
 

@@ -11,18 +11,13 @@ from typing import Any
 import redis
 import redis.asyncio
 from redis import exceptions
-from redis.connection import HiredisRespSerializer
-from redis.utils import HIREDIS_AVAILABLE
 
 from assistant_queue.store.calls import Call
 from assistant_queue.store.transport.cancellation import cancellable
+from assistant_queue.store.transport.packing import pack_all, pack_one
 from assistant_queue.store.transport.refusals import hang_up_idle_async, leads_astray
 from assistant_queue.store.transport.time_limit import TimeLimit
 
-if HIREDIS_AVAILABLE:
-    import hiredis
-
-_PACKER: Any = HiredisRespSerializer() if HIREDIS_AVAILABLE else None
 _STALE_S = 1.0
 """Idle time after which a connection is checked before its next use. Chosen: a Redis that
 restarts is away for longer."""
@@ -109,7 +104,7 @@ def fits(client: Any) -> bool:
 
 def _once(connection: Any, words: tuple[Any, ...]) -> Any:
     # A command that cannot be packed does not affect the connection.
-    packed = connection.pack_command(*words)
+    packed = pack_one(connection, words)
     try:
         connection.send_packed_command(packed)
         return connection.read_response()
@@ -254,7 +249,7 @@ async def _all_once(
 ) -> list[Any]:
     replies: list[Any] = []
     # A command that cannot be packed does not affect the connection.
-    packed = _packed(connection, commands)
+    packed = pack_all(connection, commands)
     try:
         with limit.of(connection):
             await connection.send_packed_command(packed)
@@ -270,25 +265,6 @@ async def _all_once(
     if any(leads_astray(reply) for reply in replies):
         await connection.disconnect(nowait=True)
     return replies
-
-
-def _packed(connection: Any, commands: Sequence[Sequence[Any]]) -> list[bytes]:
-    # redis-py's asyncio connection packs in Python, its blocking one in C: a tenth of the time.
-    if _PACKER is None:
-        return list(connection.pack_commands(commands))
-    return [b"".join([_packed_one(words) for words in commands])]
-
-
-def _packed_one(words: Sequence[Any]) -> bytes:
-    # What redis-py does beside that is for names with a blank, and for words of other types.
-    if type(words[0]) is str and " " not in words[0]:
-        try:
-            packed: bytes = hiredis.pack_command(tuple(words))
-        except TypeError:
-            pass
-        else:
-            return packed
-    return b"".join(_PACKER.pack(*words))
 
 
 async def _is_quiet_async(connection: Any) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from redis import exceptions
 
+from assistant_queue.store.transport.packing import pack_all
 from assistant_queue.store.transport.pinned import fits
 from assistant_queue.store.transport.refusals import leads_astray
 
@@ -66,7 +67,7 @@ class PipelinedSender:
             return replies
         if self._connection is None:
             self._connection = self._client.connection_pool.get_connection()
-        packed = self._connection.pack_commands(commands)
+        packed = pack_all(self._connection, commands)
         before = self._unread
         read = self._repeated(lambda: self._send_and_read(packed, before))
         replies, self._replies, self._unread = [*self._replies, *read], [], commands
@@ -105,7 +106,7 @@ class PipelinedSender:
     def _send_and_read(self, packed: list[Any], before: Commands) -> list[Any]:
         connection, was_sent, self._is_sent = self._connection, self._is_sent, False
         if before and not was_sent:
-            connection.send_packed_command(connection.pack_commands(before))
+            connection.send_packed_command(pack_all(connection, before))
         if packed:  # a health check would read one of the replies as its own
             connection.send_packed_command(packed, check_health=not before)
         replies = [_reply(connection) for _ in before]

@@ -58,6 +58,17 @@ def _settled(step: list[Call], replies: list[Any], *, has_served: bool) -> list[
     return replies
 
 
+def _prepared(
+    operation: Operation[T], namespaces: Sequence[Namespace]
+) -> tuple[Operation[T], Sequence[Namespace]]:
+    """Return an operation that settles these namespaces first, and those that are not settled."""
+    if not namespaces:
+        return repairing(operation), namespaces
+    return repairing(after_settling(namespaces, operation)), [
+        namespace for namespace in namespaces if not namespace.is_settled
+    ]
+
+
 class SyncStore:
     """Run operations on a blocking redis client; `client` is that client."""
 
@@ -92,10 +103,7 @@ class SyncStore:
                 reason); the last call had no effect.
             StoreError: Redis refused; nothing was changed.
         """
-        operation = repairing(
-            after_settling(self._namespaces, operation) if self._namespaces else operation
-        )
-        self._namespaces = [namespace for namespace in self._namespaces if not namespace.is_settled]
+        operation, self._namespaces = _prepared(operation, self._namespaces)
         sender: PipelinedSender | None = None
         try:
             step = next(operation)
@@ -202,10 +210,7 @@ class AsyncStore:
                     "that is passed to asyncio.run(); nothing was done"
                 )
             self._loop = loop
-        operation = repairing(
-            after_settling(self._namespaces, operation) if self._namespaces else operation
-        )
-        self._namespaces = [namespace for namespace in self._namespaces if not namespace.is_settled]
+        operation, self._namespaces = _prepared(operation, self._namespaces)
         before: list[Any] = []
         try:
             step = next(operation)
