@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from assistant_queue import AssistantMessageQueue
+from assistant_queue.backends.openai import streams
 from assistant_queue.events import Event
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.harness import Crash
@@ -42,6 +43,7 @@ def provider() -> Iterator[StandInProvider]:
 def each_piece_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every delta is published separately, so that every place between two is one to die at."""
     monkeypatch.setattr(delta_publisher, "PACE_S", 0.0)
+    monkeypatch.setattr(streams, "joined", lambda events: events)
 
 
 def plain(_turn: Any) -> Any:

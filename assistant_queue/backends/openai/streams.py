@@ -278,7 +278,7 @@ async def play(stream: EventStream, reader: Reader) -> AsyncGenerator[RunEvent, 
             burst.clear()
             stream.run_id = reader.run_id
             stream.is_over = reader.outcome is not None
-            for one in found if len(found) <= 1 else _joined(found):
+            for one in found if len(found) <= 1 else joined(found):
                 yield one
             if trouble is not None:
                 raise trouble
@@ -290,7 +290,7 @@ async def play(stream: EventStream, reader: Reader) -> AsyncGenerator[RunEvent, 
     yield reader.outcome
 
 
-def _joined(events: list[RunEvent]) -> list[RunEvent]:
+def joined(events: list[RunEvent]) -> list[RunEvent]:
     """Return the events, pieces of one text that came together as one piece."""
     found: list[RunEvent] = []
     for event in events:
