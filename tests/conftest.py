@@ -21,6 +21,7 @@ import redis.utils
 from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue
 from assistant_queue.client.queue_core import open_async_core, open_core
 from assistant_queue.clock import Clock
+from assistant_queue.garbage import keep_pauses_short
 from assistant_queue.testing import StandInProvider, redis_programs
 from assistant_queue.user_code import scrubbing
 from tests import scheduling
@@ -165,6 +166,11 @@ def one_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]
         SHARED.append(server)
         yield server
         SHARED.remove(server)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what collecting made alone: a full collection of thousands of tests takes long."""
+    keep_pauses_short()
 
 
 @pytest.fixture(scope="module", autouse=True)
