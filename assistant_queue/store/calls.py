@@ -133,14 +133,7 @@ def text(reply: Any) -> str:
 
 def texts(replies: Sequence[Any]) -> list[str]:
     """Return replies as texts; None becomes the empty string."""
-    return [
-        reply.decode("utf-8", "surrogateescape")
-        if isinstance(reply, bytes)
-        else ""
-        if reply is None
-        else str(reply)
-        for reply in replies
-    ]
+    return ["" if reply is None else text(reply) for reply in replies]
 
 
 def whole_number(said: str) -> int:

@@ -12,6 +12,8 @@ are resolved here, once, not by tables that Lua would build at every call:
 A value that differs between prefixes is never a constant: Redis keeps every version of a script, so
 there must be few.
 
+What a script does not use of its fragments is removed (`store/pruning.py`).
+
 Each body is preceded by a check of its keys: a script that finds a corrupt one reports it and
 changes nothing (`store/quarantine.py` handles it).
 """

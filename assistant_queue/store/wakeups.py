@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 
 from assistant_queue.errors import ConfigurationError
 
@@ -141,13 +141,11 @@ def new_job_id() -> str:
 
 def stamp() -> str:
     """Return the current time in RQ's format, for its dashboards; no decision depends on it."""
-    # isoformat takes a third of strftime's time. Of many calls within a millisecond one is enough.
-    global _latest_stamp  # noqa: PLW0603 - replaced as a whole: threads may race
-    now_ms = int(time.time() * 1000)
-    if _latest_stamp[0] != now_ms:
-        said = datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
-        _latest_stamp = (now_ms, said)
-    return _latest_stamp[1]
+    return _stamp_of(time.time_ns() // 1_000_000)
 
 
-_latest_stamp = (0, "")
+@lru_cache(maxsize=1)  # many jobs are written within a millisecond
+def _stamp_of(now_ms: int) -> str:
+    # isoformat takes a third of strftime's time.
+    now = datetime.fromtimestamp(now_ms / 1000, UTC)
+    return now.isoformat(timespec="microseconds")[:-6] + "Z"

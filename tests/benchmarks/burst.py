@@ -91,7 +91,7 @@ def fill(queue: AssistantMessageQueue, bench: Bench, threads: int) -> Added:
     )
     took = time.perf_counter() - start
     spent = redis_cpu_s(bench.client) - spent
-    time.sleep(queue.config.message_delay + DUE_S)
+    time.sleep(queue.config.message_delay + DUE_S)  # the clock is waited for: the windows end
     queue.resume()
     used = int(bench.client.info("memory")["used_memory"]) - used
     return Added(took, spent, used)
@@ -114,7 +114,7 @@ def hand_over(client: redis.Redis, plan: Plan) -> HandedOver:
     own = time.process_time()
     start = time.perf_counter()
     scheduler.start()
-    time.sleep(plan.deep_s)
+    time.sleep(plan.deep_s)  # what is measured is the CPU of this time
     deep_s = time.perf_counter() - start
     deep_spent = redis_cpu_s(client) - deep_spent
     own = time.process_time() - own

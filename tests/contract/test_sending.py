@@ -299,7 +299,7 @@ async def test_an_answer_that_does_not_come_is_a_time_out(
     with pytest.raises(OutcomeUnknown) as caught:
         if is_streamed:
             stream = EventStream(call, limits=channel.limits, thread="t")
-            [event async for event in stream.events()]
+            [burst async for burst in stream.bursts()]
         else:
             await fetch(call, thread="t")
     await channel.close()

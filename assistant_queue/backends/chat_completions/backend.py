@@ -272,14 +272,14 @@ class ChatCompletionsBackend(NoConversations):
         # The second time, a refusal must not look as if nothing had been started.
         stream.run_id = reader.run_id
         try:
-            async with aclosing(stream.events()) as chunks:
-                async for chunk in chunks:
-                    for event in reader.read(chunk):
-                        yield event
-                    stream.run_id = reader.run_id
-                    stream.is_over = reader.is_over
-                    stream.patience_s = reader.patience_s
-                    del chunk  # as in `EventStream.events`
+            async with aclosing(stream.bursts()) as bursts:
+                async for burst in bursts:
+                    while burst:
+                        for event in reader.read(burst.pop(0)):
+                            yield event
+                        stream.run_id = reader.run_id
+                        stream.is_over = reader.is_over
+                        stream.patience_s = reader.patience_s
         except BackendError:
             if not reader.is_at_end:
                 raise

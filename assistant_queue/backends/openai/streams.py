@@ -120,13 +120,6 @@ class EventStream:
         """
         return self._parser.is_whole
 
-    async def events(self) -> AsyncGenerator[WireEvent, None]:
-        """Yield the events, in order. Use it with `aclosing`."""
-        async with aclosing(self.bursts()) as bursts:
-            async for burst in bursts:
-                while burst:
-                    yield burst.pop(0)
-
     async def bursts(self) -> AsyncGenerator[list[WireEvent], None]:
         """Yield the events, in order, those that came together in one list. Use it with `aclosing`.
 
@@ -278,7 +271,7 @@ async def play(stream: EventStream, reader: Reader) -> AsyncGenerator[RunEvent, 
             burst.clear()
             stream.run_id = reader.run_id
             stream.is_over = reader.outcome is not None
-            for one in found if len(found) <= 1 else joined(found):
+            for one in joined(found):
                 yield one
             if trouble is not None:
                 raise trouble
