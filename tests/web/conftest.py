@@ -93,8 +93,9 @@ class Site:
         self.service = make_service(queue, options.pop("authorize", allow_all), options)
         self.app = app_of(self.service, page=page, assistant_name="Robin", root_path=root_path)
         if mount is not None:
-            outer = FastAPI()
-            outer.mount(mount, self.app)
+            inner = self.app
+            outer = FastAPI(lifespan=lambda _: inner.router.lifespan_context(inner))
+            outer.mount(mount, inner)
             self.app = outer
         self.server = make_server(self.app, self.service, host="127.0.0.1", port=0)
         self.thread = threading.Thread(target=self._run, daemon=True)

@@ -370,16 +370,16 @@ async def test_the_router_goes_into_an_app_of_yours(
     async def mine() -> str:
         return "untouched"
 
-    async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(app=app), base_url="http://test"
-    ) as client:
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client,
+    ):
         taken = await client.post("/v1/assistant/threads/t/messages", json={"message": "Hi!"})
         assert taken.headers["location"].startswith("/v1/assistant/threads/t/messages/")
         assert (await client.get(taken.headers["location"], params={"wait": 20})).json()[
             "reply"
         ] == "You said: Hi!"
         assert "x-request-id" not in (await client.get("/mine")).headers
-    await app.router.lifespan_context(app).__aenter__()
     if kind == "asyncio":
         await given.close()
 

@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
@@ -31,32 +31,36 @@ def stream() -> Iterator[io.StringIO]:
     access_log.log.setLevel(logging.NOTSET)
 
 
-def client_of(queue: AssistantMessageQueue) -> httpx.AsyncClient:
+@pytest.fixture
+async def client(queue: AssistantMessageQueue) -> AsyncIterator[httpx.AsyncClient]:
     service = make_service(queue, allow_all, {})
     app = app_of(service, page=False, assistant_name="A")
-    return httpx.AsyncClient(
+    async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app=access_log.AccessLog(app, service.origins)),
         base_url="http://test",
-    )
+    ) as open_client:
+        yield open_client
+    await service.close()
 
 
 async def test_a_request_is_a_line_as_web_servers_write_it(
-    queue: AssistantMessageQueue, stream: io.StringIO
+    client: httpx.AsyncClient, stream: io.StringIO
 ) -> None:
     access_log.start("combined", stream)
-    client = client_of(queue)
     await client.get("/api/health/live?token=secret", headers={"User-Agent": 'a"b\\c'})
     (line,) = stream.getvalue().splitlines()
     assert re.fullmatch(COMBINED, line), line
 
 
 async def test_a_request_is_a_line_of_json_with_the_id_that_the_worker_logs_too(
-    queue: AssistantMessageQueue, stream: io.StringIO, caplog: pytest.LogCaptureFixture
+    queue: AssistantMessageQueue,
+    client: httpx.AsyncClient,
+    stream: io.StringIO,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "assistant_queue.batches")
     access_log.start("json", stream)
     queue.start_worker()
-    client = client_of(queue)
     taken = await client.post(
         "/api/threads/ann/messages", json={"message": "Hi!"}, headers={"X-Request-ID": "req-77"}
     )
