@@ -16,6 +16,7 @@ from typing import IO, Any
 import psutil
 import pytest
 import redis
+import redis.backoff
 import rq
 
 from assistant_queue import AssistantMessageQueue
@@ -23,6 +24,7 @@ from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.chaos import workers
 from tests import fork_server
 from tests.conftest import PATIENCE_S, RedisServer
+from tests.integration.lossy_redis import LossyRedis
 
 KINDS = ("stock", "forking", "asyncio", "concurrent")
 WORKER_CLASSES = {
@@ -204,6 +206,19 @@ def service(
     made.stop()
     if log.exists():
         sys.stdout.write(log.read_text(errors="replace")[-1500:])
+
+
+@pytest.fixture
+def repeats_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Repeat a command without a pause after its answer was lost."""
+    monkeypatch.setattr(redis.backoff, "ConstantBackoff", lambda _: redis.backoff.NoBackoff())
+
+
+@pytest.fixture
+def lossy(one_redis: RedisServer, repeats_at_once: None) -> Iterator[LossyRedis]:
+    relay = LossyRedis(one_redis.port)
+    yield relay
+    relay.close()
 
 
 @pytest.fixture

@@ -21,13 +21,6 @@ def provider() -> Iterator[StandInProvider]:
         assert standing.model_errors == ()
 
 
-@pytest.fixture
-def lossy(one_redis: RedisServer) -> Iterator[LossyRedis]:
-    relay = LossyRedis(one_redis.port)
-    yield relay
-    relay.close()
-
-
 @pytest.mark.parametrize("protocol", ["responses", "assistants"])
 def test_rounds_in_the_background_survive_a_death_at_every_step(
     one_redis: RedisServer, prefix: str, provider: StandInProvider, protocol: str

@@ -138,16 +138,16 @@ def test_the_texts_of_all_tool_rounds_are_published_once_and_whole(
     )
 
 
+@pytest.mark.usefixtures("each_piece_at_once")
 def test_no_event_is_published_twice_whichever_answer_of_redis_is_lost(
     one_redis: RedisServer,
+    lossy: LossyRedis,
     prefix: str,
     provider: StandInProvider,
     protocol: str,
-    each_piece_at_once: None,
 ) -> None:
     """The client library repeats a command after a lost answer; its script has emitted already."""
     provider.model = with_tools
-    lossy = LossyRedis(one_redis.port)
     seen: list[list[str]] = []
 
     def prefixed(number: int) -> str:
@@ -179,9 +179,6 @@ def test_no_event_is_published_twice_whichever_answer_of_redis_is_lost(
             check_feed(reader, events, number)
             seen.append([event.type for event in events])
 
-    try:
-        lose_everywhere(lossy, scenario)
-    finally:
-        lossy.close()
+    lose_everywhere(lossy, scenario)
     assert seen[-1].count("text_delta") >= 5, "the last run lost nothing"
     assert [where for where, found in enumerate(seen, 1) if found != seen[-1]] == []

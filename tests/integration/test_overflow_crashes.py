@@ -197,13 +197,6 @@ def test_a_thread_that_moves_survives_a_death_at_every_step(
     } <= set(names)
 
 
-@pytest.fixture
-def lossy(one_redis: RedisServer) -> Iterator[LossyRedis]:
-    relay = LossyRedis(one_redis.port)
-    yield relay
-    relay.close()
-
-
 @pytest.mark.parametrize(
     "name", ["at the question, twice", "at the outputs, in a run", "at the question of a thread"]
 )
@@ -219,9 +212,15 @@ def test_a_thread_that_moves_survives_the_loss_of_any_answer_of_redis(
         with bot.queue:
             seen = len(provider.runs)
             began_ms = bot.clock.ms
-            lossy.lose(number)
             receipt = bot.queue.add_message_to_thread("t", NOW)
-            bot.work()
+            begins = [number]
+
+            def probe(step: str, _: Any, begins: list[int] = begins) -> None:
+                if step in {"before RenewConversation", "before Postpone"} and begins:
+                    lossy.lose(begins.pop())
+
+            bot.work(probe)
+            lossy.lose_no_more()
             where = f"lost the answer to command {number}: {lossy.lost}"
             is_over = lossy.lost is None
             assert receipt.duplicate is False, where

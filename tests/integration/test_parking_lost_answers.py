@@ -21,9 +21,7 @@ from tests.integration.approval_bot import model
 from tests.integration.lossy_redis import LossyRedis
 from tests.integration.test_background import NO_POLLS, SECRET
 from tests.integration.test_crash_points import Bot
-from tests.integration.test_lost_replies import LEASE_S, assert_nothing_sticks, lossy
-
-__all__ = ["lossy"]
+from tests.integration.test_lost_replies import LEASE_S, assert_nothing_sticks
 
 SETTLES = {
     "approved": "refunded 3\n7 left",
@@ -116,12 +114,6 @@ class Shop(Bot):
         assert_nothing_sticks(self, where, lasted_s=LEASE_S + TIMEOUT_S)
 
 
-def lose_no_more(lossy: LossyRedis) -> None:
-    """End the part of a scenario in which answers are lost, if none was."""
-    if lossy.lost is None:
-        lossy.lose(0)
-
-
 @pytest.mark.parametrize(
     ("protocol", "verdict"),
     [("responses", "approved"), ("chat_completions", "denied"), ("assistants", "expired")],
@@ -129,17 +121,15 @@ def lose_no_more(lossy: LossyRedis) -> None:
 def test_a_call_that_waits_survives_the_loss_of_any_answer_of_redis(
     lossy: LossyRedis, prefix: str, provider: StandInProvider, protocol: str, verdict: str
 ) -> None:
-    kinds = set()
     for number in itertools.count(1):
         shop = Shop(lossy.url, f"{prefix}-{number}", provider, protocol, verdict)
         with shop.queue:
             lossy.lose(0)
-            shop.live_through(partial(lossy.lose, number), partial(lose_no_more, lossy))
+            shop.live_through(partial(lossy.lose, number), lossy.lose_no_more)
             shop.check(f"lost the answer to command {number}: {lossy.lost}")
         if lossy.lost is None:
             break
-        kinds.add(lossy.lost[0].decode().upper())
-    assert "EVALSHA" in kinds
+    assert "EVALSHA" in lossy.kinds
     assert number > 10
 
 
@@ -223,7 +213,7 @@ def test_a_webhook_survives_the_loss_of_any_answer(
                 lossy.lose(number)
                 heard.append(bot.queue.handle_provider_webhook(body, headers))
                 heard.append(bot.queue.handle_provider_webhook(body, headers))
-                lose_no_more(lossy)
+                lossy.lose_no_more()
 
         with bot.queue as queue:
             message_id = queue.add_message_to_thread("t", f"{number} hi").message_id

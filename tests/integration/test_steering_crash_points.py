@@ -113,8 +113,12 @@ def live_through(  # noqa: PLR0917 - what is the same in all scenarios, and what
     number: int,
     seen: int,
     at_the_wish: Callable[[], object] = lambda: None,
+    after_it: Callable[[], object] = lambda: None,
 ) -> str:
-    """Make the wish, die at the point (0: do not), check all; return the point's name."""
+    """Make the wish, die at the point (0: do not), check all; return the point's name.
+
+    `after_it` is called when nothing is left to do but a message that comes late.
+    """
     queue = bot.queue
     ids = [queue.add_message_to_thread("t", text).message_id for text in TEXTS]
     dying = WishesAndDies(bot, wish, place, number, at_the_wish)
@@ -122,6 +126,7 @@ def live_through(  # noqa: PLR0917 - what is the same in all scenarios, and what
         bot.work(dying)
     except Crash:
         bot.work()
+    after_it()
     late = queue.add_message_to_thread("t", "late").message_id
     bot.work()
     where = f"{wish} at {place}, died at point {number}, {dying.name}"

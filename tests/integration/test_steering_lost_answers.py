@@ -1,6 +1,6 @@
 """Lose the answer to each Redis command of a stop, an interrupt and a steer: it happens once.
 
-From the wish on: the commands before it are those of `test_lost_replies`.
+From the wish on until the thread is idle: other commands are those of `test_lost_replies`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Iterator
 import pytest
 
 from assistant_queue.testing import StandInProvider
-from tests.conftest import RedisServer
 from tests.integration.lossy_redis import LossyRedis
 from tests.integration.test_crash_points import Bot
 from tests.integration.test_lost_replies import LEASE_S, lose_everywhere
@@ -29,13 +28,6 @@ def provider() -> Iterator[StandInProvider]:
         assert standing.model_errors == ()
 
 
-@pytest.fixture
-def lossy(one_redis: RedisServer) -> Iterator[LossyRedis]:
-    relay = LossyRedis(one_redis.port)
-    yield relay
-    relay.close()
-
-
 @pytest.mark.parametrize("protocol", ["responses", "assistants"])
 @pytest.mark.parametrize("wish", WISHES)
 def test_a_wish_survives_the_loss_of_any_answer(
@@ -46,6 +38,6 @@ def test_a_wish_survives_the_loss_of_any_answer(
         bot = Bot(lossy.url, f"{prefix}-{number}", provider, protocol, lock_duration=LEASE_S)
         with bot.queue:
             place = ("before Answer", 1)
-            live_through(bot, wish, place, 0, seen, lambda: lossy.lose(number))
+            live_through(bot, wish, place, 0, seen, lambda: lossy.lose(number), lossy.lose_no_more)
 
     assert "EVALSHA" in lose_everywhere(lossy, scenario, from_the_start=False)

@@ -19,9 +19,9 @@ from tests.conftest import RedisServer, with_clock
 from tests.integration.lossy_redis import LossyRedis
 from tests.integration.test_crash_calls import Deaths
 from tests.integration.test_crash_points import Bot, CrashAt, protocol
-from tests.integration.test_lost_replies import assert_nothing_sticks, lose_everywhere, lossy
+from tests.integration.test_lost_replies import assert_nothing_sticks, lose_everywhere
 
-__all__ = ["lossy", "protocol"]
+__all__ = ["protocol"]
 
 SAID = [
     ("user", "one"),
