@@ -127,6 +127,18 @@ def make(
     client.close()
 
 
+def at_moments(first: str, *others: str) -> pytest.MarkDecorator:
+    """Spoil at each moment on Redis, at the first one on fakeredis: it runs the same scripts."""
+    return pytest.mark.parametrize(
+        ("make", "moment"),
+        [("fakeredis", first), *(("redis", moment) for moment in (first, *others))],
+        indirect=["make"],
+    )
+
+
+EVERY_MOMENT = at_moments("after Start", "before Start", "before Finish")
+
+
 def survives(victim: Victim, spoil: Spoil) -> list[str]:
     """Spoil, add to both threads, work until idle; return the texts that the provider got."""
     spoil(victim)
@@ -310,7 +322,7 @@ def test_what_waits_is_answered(make: Callable[[str], Victim], spoil: Spoil) -> 
         '{"id": "x", "c": "y", "m": []}',
     ],
 )
-@pytest.mark.parametrize("moment", ["waiting", "before Start"])
+@at_moments("waiting", "before Start")
 def test_an_unreadable_message_takes_its_batch_to_the_failed_list(
     make: Callable[[str], Victim], moment: str, value: Any
 ) -> None:
@@ -359,7 +371,7 @@ def test_a_list_of_another_type_is_kept_for_a_person(make: Callable[[str], Victi
 # --- in the middle of a batch: what may have been sent is not sent again --------------------------
 
 
-@pytest.mark.parametrize("moment", ["before Start", "after Start", "before Finish"])
+@EVERY_MOMENT
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -397,7 +409,7 @@ def test_a_batch_with_a_broken_record_fails_without_a_guess(
         victim.queue.discard_failed(failed.batch_id)
 
 
-@pytest.mark.parametrize("moment", ["before Start", "after Start", "before Finish"])
+@EVERY_MOMENT
 @pytest.mark.parametrize(
     "spoil",
     [
