@@ -13,7 +13,7 @@ from xdist.remote import Producer
 
 from tests import conftest
 from tests.docs.generated import ROOT
-from tests.scheduling import TOGETHER, group_of, lock_of, one_first, place_of
+from tests.scheduling import LONG, TOGETHER, group_of, lock_of, one_first, place_of
 
 CHAOS = [f"tests/integration/test_chaos_faults.py::test_{number}" for number in range(4)]
 PAGE = [f"tests/web/test_page.py::test_[{number}]" for number in range(3)]
@@ -58,6 +58,17 @@ def test_a_group_is_given_to_one_process_and_first() -> None:
     assert all(
         set(group) <= set(given[0]) or set(group) <= set(given[1]) for group in (CHAOS, PAGE)
     )
+
+
+def test_what_is_long_starts_before_what_is_short() -> None:
+    long = [f"{start}test[one]" for start in LONG]
+    assert sorted([*OTHERS, *long, *PAGE], key=place_of) == [*PAGE, *long, *OTHERS]
+
+
+@pytest.mark.parametrize("start", LONG)
+def test_what_is_long_exists(start: str) -> None:
+    path, _, name = start.partition("::")
+    assert f"def {name}" in (ROOT / path).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("start", TOGETHER)
