@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -59,7 +60,11 @@ def answered_ids(audit: SqlAudit) -> Counter[str]:
     )
 
 
-@pytest.mark.parametrize("audited", KINDS, indirect=True)
+@pytest.mark.parametrize(
+    ("audited", "url"),
+    list(zip(KINDS, itertools.cycle(["sqlite", "postgresql"]), strict=False)),
+    indirect=True,
+)
 def test_every_kind_of_worker_writes(
     audited: Service, audit: SqlAudit, provider: StandInProvider
 ) -> None:

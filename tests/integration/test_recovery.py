@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ import pytest
 from assistant_queue import AssistantMessageQueue
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Reply, ToolCalls
+from tests import fork_server
 from tests.conftest import PATIENCE_S, RedisServer
 from tests.integration.conftest import BIN, HERE, Service, wait_until
 
@@ -51,12 +51,11 @@ class Crew(Service):
         }
         log = self.log.with_name(f"{kind}-{len(self.processes)}.log")
         with log.open("wb") as said:
-            process = subprocess.Popen(
-                [str(BIN / words[0]), *words[1:2], *rest, *words[2:]],
-                env={**environment, "PYTHONUNBUFFERED": "1"},
+            process = fork_server.start(
+                [BIN / words[0], *words[1:2], *rest, *words[2:]],
+                env=environment,
                 stdout=said,
                 stderr=said,
-                start_new_session=True,
             )
         self.processes.append(process)
         sign = {"asyncio": "worker ready", "sweep": "sweeping"}.get(kind, "Listening on")

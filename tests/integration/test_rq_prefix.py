@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
     yield from installed_redis(tmp_path)
 
 
-@pytest.fixture(params=[None, "{tenant}:rq"])
+@pytest.fixture(params=["{tenant}:rq"])
 def rq_prefix(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Prefix of RQ's keys, for all processes of the test."""
     if request.param is None:
@@ -45,44 +46,65 @@ def command(
     return Command(own_redis.url, prefix, provider, tmp_path)
 
 
-def worker_of(kind: str, command: Command, url: str) -> list[str]:
-    if kind == "command":
-        return [sys.executable, "-m", "assistant_queue.cli", "worker"]
-    extra = ["--with-scheduler"] if kind == "stock" else ["--worker-class", WORKER_CLASSES[kind]]
-    return [str(BIN / "rq"), "worker", "-u", url, command.prefix, *extra]
-
-
-@pytest.mark.parametrize("kind", ["stock", "forking", "concurrent", "command"])
-def test_every_worker_answers_and_all_keys_of_rq_begin_as_rq_says(
-    kind: str, command: Command, own_redis: RedisServer, rq_prefix: str, tmp_path: Path
-) -> None:
-    with redis.Redis.from_url(own_redis.url) as client, (tmp_path / "worker.log").open("wb") as log:
-        worker = subprocess.Popen(
-            worker_of(kind, command, own_redis.url), env=command.environment, stdout=log, stderr=log
+@contextmanager
+def worker_of(
+    kind: str, command: Command, server: RedisServer, rq_prefix: str, directory: Path
+) -> Iterator[redis.Redis]:
+    """Run a worker of this kind; yield a client of its Redis."""
+    words = [sys.executable, "-m", "assistant_queue.cli", "worker"]
+    if kind != "command":
+        extra = (
+            ["--with-scheduler"] if kind == "stock" else ["--worker-class", WORKER_CLASSES[kind]]
         )
+        words = [str(BIN / "rq"), "worker", "-u", server.url, command.prefix, *extra]
+    with (
+        redis.Redis.from_url(server.url) as client,
+        (directory / "worker.log").open("wb") as log,
+    ):
+        worker = subprocess.Popen(words, env=command.environment, stdout=log, stderr=log)
         try:
             wait_until(
                 lambda: client.scard(f"{rq_prefix}:workers:{command.prefix}"),
                 "the worker registers with RQ",
             )
-            sent = command.run("send", "mia", "Hello!", "--wait", "50")
-            assert (sent.returncode, sent.stdout != "") == (0, True), sent.stderr
-            # What a worker that is killed leaves is cleared away by the next: it is looked for
-            # where RQ keeps it.
-            command.run("send", "mia", "Later!", ASSISTANT_QUEUE_MESSAGE_DELAY="600")
-            told = command.run("doctor", "--no-provider")
-            assert "no worker is alive" not in told.stdout
-            names = {name.decode() for name in client.scan_iter(count=1000)}
-            strangers = {
-                name
-                for name in names
-                if not name.startswith((f"{rq_prefix}:", f"{command.prefix}:"))
-            }
-            assert not strangers
-            assert f"{rq_prefix}:scheduled:{command.prefix}" in names
+            yield client
         finally:
             worker.terminate()
             worker.wait(60)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rq_prefix"),
+    [("command", None), *((kind, "{tenant}:rq") for kind in ("stock", "forking", "concurrent"))],
+    indirect=["rq_prefix"],
+)
+def test_every_worker_answers_and_all_keys_of_rq_begin_as_rq_says(
+    kind: str, command: Command, own_redis: RedisServer, rq_prefix: str, tmp_path: Path
+) -> None:
+    with worker_of(kind, command, own_redis, rq_prefix, tmp_path) as client:
+        sent = command.run("send", "mia", "Hello!", "--wait", "50")
+        assert (sent.returncode, sent.stdout != "") == (0, True), sent.stderr
+        assert not strangers_in(client, command, rq_prefix)
+
+
+def test_what_a_worker_leaves_is_looked_for_where_rq_keeps_it(
+    command: Command, own_redis: RedisServer, rq_prefix: str, tmp_path: Path
+) -> None:
+    with worker_of("command", command, own_redis, rq_prefix, tmp_path) as client:
+        sent = command.run("send", "mia", "Hello!", "--wait", "50")
+        assert (sent.returncode, sent.stdout != "") == (0, True), sent.stderr
+        command.run("send", "mia", "Later!", ASSISTANT_QUEUE_MESSAGE_DELAY="600")
+        told = command.run("doctor", "--no-provider")
+        assert "no worker is alive" not in told.stdout
+        assert not strangers_in(client, command, rq_prefix)
+        assert client.exists(f"{rq_prefix}:scheduled:{command.prefix}")
+
+
+def strangers_in(client: redis.Redis, command: Command, rq_prefix: str) -> set[str]:
+    """Return the keys that are neither the queue's nor RQ's."""
+    names = {name.decode() for name in client.scan_iter(count=1000)}
+    assert names
+    return {name for name in names if not name.startswith((f"{rq_prefix}:", f"{command.prefix}:"))}
 
 
 def test_a_thread_that_calls_the_asyncio_worker_itself_finds_the_same_keys(
