@@ -21,9 +21,19 @@ Person = Callable[..., Awaitable[Page]]
 """Opens the page under a name."""
 
 VARIABLE = "ASSISTANT_QUEUE_CHROMIUM"
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-PACKAGES = ("chromium", "fonts-noto-color-emoji")
-"""Of Debian. Without the font emoji are boxes in screenshots of the page."""
+NAMES = (
+    "chromium-headless-shell",
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+    "chrome",
+)
+"""The shell first: the same engine without a desktop browser around it, for half the CPU."""
+PACKAGES = ("chromium-headless-shell", "chromium")
+"""Of Debian, the first that there is."""
+FONT = "fonts-noto-color-emoji"
+"""Without it emoji are boxes in screenshots of the page."""
 INSTALL_S = 240
 
 
@@ -39,7 +49,7 @@ def chromium() -> str:
     found = named or _found() or _installed()
     if found is None or not Path(found).exists():
         pytest.fail(
-            "no Chromium: install one (Debian: apt install chromium; anywhere: python -m playwright install --with-deps chromium), "
+            "no Chromium: install one (Debian: apt install chromium-headless-shell; anywhere: python -m playwright install --with-deps chromium), "
             f"name one in {VARIABLE}, or say {VARIABLE}=none to leave the tests of the page out"
         )
     return found
@@ -52,9 +62,9 @@ def _playwrights_own() -> str | None:
     ]
     places.append(Path.home() / "Library" / "Caches" / "ms-playwright")
     patterns = (
+        "chromium_headless_shell-*/*/*headless[-_]shell",
         "chromium-*/chrome-linux*/chrome",
         "chromium-*/chrome-mac*/*.app/Contents/MacOS/*",
-        "chromium_headless_shell-*/*/headless_shell",
     )
     return next(
         (
@@ -78,8 +88,8 @@ def _installed() -> str | None:
     """Get one, once for all test processes: by the system's packages where that is allowed, else by Playwright's own download."""
     commands = [[sys.executable, "-m", "playwright", "install", "chromium"]]
     if shutil.which("apt-get") and os.geteuid() == 0:
-        commands.insert(0, ["apt-get", "install", "-y", "--no-install-recommends", *PACKAGES])
-        commands.insert(0, ["apt-get", "update"])
+        install = ["apt-get", "install", "-y", "--no-install-recommends", FONT]
+        commands = [["apt-get", "update"], *([*install, name] for name in PACKAGES), *commands]
     with (Path(tempfile.gettempdir()) / "assistant-queue-chromium.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for command in commands:
