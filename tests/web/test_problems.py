@@ -35,27 +35,27 @@ def make(cls: type[errors.AssistantQueueError]) -> errors.AssistantQueueError:
     return cls(SECRETS, batch_id="b") if cls is errors.BatchFailed else cls(SECRETS)  # type: ignore[call-arg]
 
 
-@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 async def test_each_error_is_a_problem_without_its_own_words(
-    asgi: Asgi, cls: Any, monkeypatch: pytest.MonkeyPatch
+    asgi: Asgi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = asgi()
+    for cls in CLASSES:
 
-    async def fail(*_: object) -> None:
-        raise make(cls)
+        async def fail(*_: object, cls: Any = cls) -> None:
+            raise make(cls)
 
-    monkeypatch.setattr(client.service.queue, "get_thread_status", fail)
-    answer = await client.get("/api/threads/t", headers={"X-Request-ID": "call-7"})
-    body = answer.json()
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.status_code == body["status"] == answer_for(make(cls)).status
-    assert body["code"] == cls.code
-    assert body["request_id"] == answer.headers["x-request-id"] == "call-7"
-    if not issubclass(cls, errors.InvalidArgument):
-        assert not [word for word in SECRETS.split() if word in answer.text]
-    if body["status"] in {429, 503} and cls.retryable:
-        assert int(answer.headers["retry-after"]) > 0
-    assert ("www-authenticate" in answer.headers) is (body["status"] == 401)
+        monkeypatch.setattr(client.service.queue, "get_thread_status", fail)
+        answer = await client.get("/api/threads/t", headers={"X-Request-ID": "call-7"})
+        body = answer.json()
+        assert answer.headers["content-type"] == "application/problem+json", cls
+        assert answer.status_code == body["status"] == answer_for(make(cls)).status, cls
+        assert body["code"] == cls.code
+        assert body["request_id"] == answer.headers["x-request-id"] == "call-7", cls
+        if not issubclass(cls, errors.InvalidArgument):
+            assert not [word for word in SECRETS.split() if word in answer.text], cls
+        if body["status"] in {429, 503} and cls.retryable:
+            assert int(answer.headers["retry-after"]) > 0, cls
+        assert ("www-authenticate" in answer.headers) is (body["status"] == 401), cls
 
 
 def test_only_what_is_about_the_request_speaks_for_itself() -> None:
@@ -113,9 +113,11 @@ async def test_a_redis_that_is_away_is_a_503_that_does_not_say_where(
     assert "hunter2" not in sent.text + ready.text
 
 
-@pytest.mark.parametrize(
-    ("said", "where"),
-    [
+async def test_a_request_that_cannot_be_read_says_where(
+    asgi: Asgi, queue: AssistantMessageQueue
+) -> None:
+    client = asgi()
+    for said, where in (
         ('{"message": ""}', "body.message"),
         ('{"message": "   "}', "body.message"),
         ('{"message": 7}', "body.message"),
@@ -125,46 +127,42 @@ async def test_a_redis_that_is_away_is_a_503_that_does_not_say_where(
         ("{", "body"),
         ("[]", "body"),
         ('{"message": "Hi!", "metadata": {"a": 1}}', "body.metadata.a"),
-    ],
-)
-async def test_a_request_that_cannot_be_read_says_where(
-    asgi: Asgi, queue: AssistantMessageQueue, said: str, where: str
-) -> None:
-    answer = await asgi().post(
-        "/api/threads/t/messages", content=said, headers={"Content-Type": "application/json"}
-    )
-    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
-    assert any(field["where"].startswith(where) for field in answer.json()["fields"]), answer.json()
+    ):
+        answer = await posted(client, said)
+        found = answer.json()
+        assert (answer.status_code, found["code"]) == (422, "invalid_request"), said
+        assert any(field["where"].startswith(where) for field in found["fields"]), (said, found)
     assert queue.get_thread_status("t").pending_count == 0
 
 
-@pytest.mark.parametrize(
-    ("said", "fields"),
-    [
-        ({"message": 7}, {"body.message": "Expected a string or a list."}),
-        ({"message": " "}, {"body.message": "Expected text that is not blank."}),
-        ({"message": []}, {"body.message": "Expected at least 1 entry."}),
-        ({"message": [{}, "x"]}, {"body.message.1": "Expected an object."}),
-        ({"message": "x" * 256_001}, {"body.message": "Expected at most 256,000 characters."}),
-        ({"mesage": "x"}, {"body.message": "This is missing.", "body.mesage": "This is not known here."}),
-        ({"message": "x", "author": ""}, {"body.author": "Expected at least 1 character."}),
-        ({"message": "x", "metadata": {"str": 1}}, {"body.metadata.str": "Expected a string."}),
-        ({"message": "x", "colour\ud800": 1}, {"body": "This holds half a character: a surrogate without its other half."}),
-        ({"message": "x", "metadata": {str(n): "" for n in range(15)}}, {"body.metadata": "Expected at most 14 entries."}),
-        ({"message": "x", "message_id": "a/b"}, {"body.message_id": "Expected an id without a slash that is more than one or two dots."}),
-        ([1], {"body": "Expected a JSON object."}),
-        ("{", {"body": "This is not JSON."}),
-    ],
-)  # fmt: skip
-async def test_what_is_wrong_is_said_once_and_in_our_own_words(
-    asgi: Asgi, said: Any, fields: dict[str, str]
-) -> None:
-    content = said if isinstance(said, str) else json.dumps(said)
-    answer = await asgi().post(
-        "/api/threads/t/messages", content=content, headers={"Content-Type": "application/json"}
-    )
-    assert {row["where"]: row["why"] for row in answer.json()["fields"]} == fields
-    assert len(answer.json()["fields"]) == len(fields)
+MISTAKES: list[tuple[Any, dict[str, str]]] = [
+    ({"message": 7}, {"body.message": "Expected a string or a list."}),
+    ({"message": " "}, {"body.message": "Expected text that is not blank."}),
+    ({"message": []}, {"body.message": "Expected at least 1 entry."}),
+    ({"message": [{}, "x"]}, {"body.message.1": "Expected an object."}),
+    ({"message": "x" * 256_001}, {"body.message": "Expected at most 256,000 characters."}),
+    ({"mesage": "x"}, {"body.message": "This is missing.", "body.mesage": "This is not known here."}),
+    ({"message": "x", "author": ""}, {"body.author": "Expected at least 1 character."}),
+    ({"message": "x", "metadata": {"str": 1}}, {"body.metadata.str": "Expected a string."}),
+    ({"message": "x", "colour\ud800": 1}, {"body": "This holds half a character: a surrogate without its other half."}),
+    ({"message": "x", "metadata": {str(n): "" for n in range(15)}}, {"body.metadata": "Expected at most 14 entries."}),
+    ({"message": "x", "message_id": "a/b"}, {"body.message_id": "Expected an id without a slash that is more than one or two dots."}),
+    ([1], {"body": "Expected a JSON object."}),
+    ("{", {"body": "This is not JSON."}),
+]  # fmt: skip
+
+
+async def test_what_is_wrong_is_said_once_and_in_our_own_words(asgi: Asgi) -> None:
+    client = asgi()
+    for said, fields in MISTAKES:
+        answer = await posted(client, said if isinstance(said, str) else json.dumps(said))
+        assert {row["where"]: row["why"] for row in answer.json()["fields"]} == fields
+        assert len(answer.json()["fields"]) == len(fields), said
+
+
+async def posted(client: httpx.AsyncClient, content: str) -> httpx.Response:
+    headers = {"Content-Type": "application/json"}
+    return await client.post("/api/threads/t/messages", content=content, headers=headers)
 
 
 async def test_what_is_wrong_in_an_address_and_in_a_header_is_said_as_well(asgi: Asgi) -> None:
