@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+from world_state import frozen, in_seconds
 
 from assistant_queue.core import steps
 from assistant_queue.core.flow import BatchContext, Claimed, Rules, run_batch
@@ -544,6 +546,17 @@ class Crash(Exception):
     """The worker is killed."""
 
 
+class Known(Exception):
+    """A world of this state was checked to the end."""
+
+
+_NO_STATE = frozenset(
+    {"provider", "capabilities", "rules", "clock", "fault", "number", "known", "last_fault"}
+    | {"claims", "steered", "wishes", "trace", "_context", "looks"}
+)
+"""Attributes of a world that its state has in other words, or that are over, or all have."""
+
+
 class World:
     """A worker that dies and is replaced, and a store and a provider that keep what they took."""
 
@@ -562,7 +575,7 @@ class World:
         self.clock = FakeClock()
         self.batch = claimed(*batch, conversation_id=None if mapped else HOME, anchor=None)
         self.phase = self.batch.phase
-        self.progress = self.batch.progress
+        self.stored = self.batch.progress.dump()
         self.deaths = 0
         self.conversation_id = self.batch.conversation_id
         self.answered: Counter[str] = Counter()
@@ -576,6 +589,13 @@ class World:
         self.number = 0
         self.refused_room = 0
         self._watching = ""
+        self.known: set[Hashable] | None = None
+        self.last_fault = 0
+        self.claims: list[Hashable] = []
+
+    @property
+    def progress(self) -> Progress:
+        return Progress.load(self.stored)
 
     def live_to_the_end(self) -> steps.Ending:
         """Claim the batch again and again until it is over."""
@@ -586,11 +606,31 @@ class World:
         msg = "the batch does not come to an end"
         raise AssertionError(msg)
 
+    def _claim(self) -> None:
+        """Note the state, or leave a world that is like one that was checked to the end."""
+        if self.known is None or self._is_more_to_happen():
+            return
+        state = self.state()
+        if state in self.known:
+            raise Known
+        self.claims.append(state)
+
+    def _is_more_to_happen(self) -> bool:
+        return self.number < self.last_fault
+
+    def state(self) -> Hashable:
+        """Return what decides how it goes on, and how that is checked."""
+        own = {name: value for name, value in vars(self).items() if name not in _NO_STATE}
+        own["stored"] = in_seconds(self.stored)
+        own["now"] = self.clock.ms // 1000
+        return frozen([own, vars(self.provider)])
+
     def _one_life(self) -> steps.Ending | None:
+        self._claim()
         batch = replace(
             self.batch,
             phase=self.phase,
-            progress=Progress.load(self.progress.dump()),
+            progress=self.progress,
             deaths=self.deaths,
             conversation_id=self.conversation_id,
         )
@@ -694,10 +734,10 @@ class World:
 
     def _save(self, phase: Phase, progress: Progress) -> None:
         stored = progress.dump()
-        if phase is not self.phase or stored != self.progress.dump():
+        if phase is not self.phase or stored != self.stored:
             self.deaths = 0
         self.phase = phase
-        self.progress = Progress.load(stored)
+        self.stored = stored
 
 
 __all__ = [
@@ -709,6 +749,7 @@ __all__ = [
     "HOME",
     "CannotAsk",
     "Crash",
+    "Known",
     "Limit",
     "ModelProvider",
     "Scripted",

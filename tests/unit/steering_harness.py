@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +26,6 @@ from flow_harness import (
 from assistant_queue.core import steps
 from assistant_queue.core.flow import BatchContext, Rules, run_batch
 from assistant_queue.core.flow.interrupting import refusal_of
-from assistant_queue.core.progress import Progress
 from assistant_queue.core.runs import (
     WRITTEN,
     ActionRequired,
@@ -398,6 +397,8 @@ class SteeredWorld(World):
         self.revised = 0
         self.replaced: set[str] = set()
         """Texts of messages that were edited or removed since."""
+        self.looks: set[int] = set()
+        """Steps after which a wish is looked for before the next one."""
         self._context: BatchContext | None = None
         self._added = 2
         self._edits = 0
@@ -436,11 +437,20 @@ class SteeredWorld(World):
         msg = f"the batch does not come to an end: {self.trace}"
         raise AssertionError(msg)
 
+    def _is_more_to_happen(self) -> bool:
+        to_come = any(one.number >= self.number for one in self.wishes)
+        return to_come or super()._is_more_to_happen()
+
+    def state(self) -> Hashable:
+        made = tuple(one for one in self.trace if one.startswith("wish"))
+        return made, super().state()
+
     def _one_life(self) -> steps.Ending | None:
+        self._claim()
         batch = replace(
             self.batch,
             phase=self.phase,
-            progress=Progress.load(self.progress.dump()),
+            progress=self.progress,
             deaths=self.deaths,
             conversation_id=self.conversation_id,
             wish=self.wish,
@@ -450,7 +460,8 @@ class SteeredWorld(World):
         self._context = context = BatchContext(
             batch, self.capabilities, self.rules, self.clock.store_now_ms
         )
-        context.wish_now = lambda: self.wish
+        self.looks.add(self.number)
+        context.wish_now = self._look
         flow = run_batch(context)
         answer: Any = None
         try:
@@ -464,6 +475,10 @@ class SteeredWorld(World):
             self.deaths += 1
             self.clock.advance(31)
             return None
+
+    def _look(self) -> Wish | None:
+        self.looks.add(self.number)
+        return self.wish
 
     def _make_wishes(self, number: int, when: str) -> None:
         for wish in [one for one in self.wishes if (one.number, one.when) == (number, when)]:
@@ -549,6 +564,8 @@ class SteeredWorld(World):
         if problem is not None:
             return problem
         is_cut = isinstance(step, ENDED_EARLY) or (self.is_cut_off and isinstance(step, STARTS))
+        if is_cut:
+            self.looks.add(number)
         if is_cut and not isinstance(answer, Exception) and self._pending_wish():
             self.seen = self.wish
             assert self.wish is not None
