@@ -30,6 +30,7 @@ class Copy:
 
     def __init__(self, client: redis.Redis, *patterns: str) -> None:
         self._client = client
+        self._texts: dict[str, dict[str, str]] = {}
         self._held: dict[str, tuple[bytes, Any]] = {
             name.decode(): (kind, held) for name, kind, held in client.eval(_COPY, 0, *patterns)
         }
@@ -57,9 +58,17 @@ class Copy:
         held = self._of(key, b"hash", [])
         return dict(zip(held[::2], held[1::2], strict=True))
 
+    def texts(self, key: str) -> dict[str, str]:
+        """Return a hash as texts, the same to all that read it."""
+        if key not in self._texts:
+            held = [one.decode() for one in self._of(key, b"hash", [])]
+            self._texts[key] = dict(zip(held[::2], held[1::2], strict=True))
+        return self._texts[key]
+
     def hmget(self, key: str, *fields: str) -> list[bytes | None]:
-        held = self.hgetall(key)
-        return [held.get(field.encode()) for field in fields]
+        held = self._of(key, b"hash", [])
+        found = dict(zip(held[::2], held[1::2], strict=True))
+        return [found.get(field.encode()) for field in fields]
 
     def lrange(self, key: str, first: int, last: int) -> list[bytes]:
         held: list[bytes] = self._of(key, b"list", [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections import Counter
@@ -765,6 +766,8 @@ class Rig:
         return [key.removeprefix(start) for key in self._keys(start)]
 
     def hash(self, key: str) -> dict[str, str]:
+        if isinstance(self.client, Copy):
+            return self.client.texts(key)
         return {text(name): text(value) for name, value in self.client.hgetall(key).items()}
 
     def thread_hash(self, thread: str = "thread") -> dict[str, str]:
@@ -777,9 +780,7 @@ class Rig:
 
     def ids(self, key: str) -> list[str]:
         """Message ids in a list of packed messages, '' where one was cancelled."""
-        return [
-            json.loads(entry)["id"] if entry else "" for entry in self.client.lrange(key, 0, -1)
-        ]
+        return [_id_of(entry) if entry else "" for entry in self.client.lrange(key, 0, -1)]
 
     def pending(self, thread: str = "thread") -> list[str]:
         return self.ids(self.keys.pending(thread))
@@ -803,7 +804,7 @@ class Rig:
             key = text(raw)
             origin, data, status = self.client.hmget(key, "origin", "data", "status")
             if origin is not None and text(origin) == self.prefix and status != b"started":
-                found[key.removeprefix("rq:job:")] = wakeup_codec.thread_of(data)
+                found[key.removeprefix("rq:job:")] = _thread_of(data)
         return found
 
     def due(self) -> dict[str, int]:
@@ -960,6 +961,16 @@ class Rig:
                 assert kind in ("conversation", "counters", "feed", "metrics"), key
         assert self.jobs() == {}
         assert self.scheduled() == {}
+
+
+@functools.lru_cache(4096)
+def _id_of(entry: bytes) -> str:
+    found: str = json.loads(entry)["id"]
+    return found
+
+
+_thread_of = functools.lru_cache(4096)(wakeup_codec.thread_of)
+"""The same jobs are read after each step of a walk."""
 
 
 def text(reply: Any) -> str:

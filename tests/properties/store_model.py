@@ -229,6 +229,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.in_the_air: dict[str, str] = {}
         self.early: set[str] = set()
         self.webhooks_came = False
+        self.listed: Any = None
+        """What the failed list was read from last."""
 
     @property
     def now(self) -> int:
@@ -1385,8 +1387,18 @@ class StoreMachine(RuleBasedStateMachine):
             assert self.rig.frozen(thread) == in_batch, thread
         for batch_id in self.failed_ids():
             assert self.rig.ids(self.rig.keys.dead(batch_id)) == self.records[batch_id].messages
-        assert {row.batch_id for row in self.rig.failed()} == set(self.failed_ids())
+        self._the_failed_list_agrees()
         assert len(set(self.completed)) == len(self.completed)
+
+    def _the_failed_list_agrees(self) -> None:
+        """The list is read by the package's own operation, when what it reads has changed."""
+        ids = set(self.failed_ids())
+        stored = self.rig.client.zrange(self.rig.keys.failed, 0, -1, withscores=True)
+        assert {one.decode() for one, _ in stored} == ids
+        read = [stored, *(self.rig.hash(self.rig.keys.record(one)) for one in sorted(ids))]
+        if read != self.listed:
+            assert {row.batch_id for row in self.rig.failed()} == ids
+            self.listed = read
 
     @invariant()
     def every_thread_is_in_its_state_and_has_at_most_one_holder(self) -> None:

@@ -23,7 +23,7 @@ from assistant_queue.errors import (
     ThreadFull,
 )
 from assistant_queue.store import calls
-from assistant_queue.store.scripts import build, load, whole_source
+from assistant_queue.store.scripts import Constants, LuaScript, build, load, whole_source
 from tests.conftest import RedisServer
 from tests.contract.store_rig import Rig
 
@@ -1174,13 +1174,22 @@ def break_script(monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
         **OF_TAKEOVERS,
     }[bug]
     broken = change(whole_source(name))
-    monkeypatch.setattr(
-        calls,
-        "load",
-        lambda asked, constants: (
-            build(asked, broken, constants) if asked == name else load(asked, constants)
-        ),
-    )
+    was_called = False
+
+    def load_broken(asked: str, constants: Constants = ()) -> LuaScript:
+        nonlocal was_called
+        if asked != name:
+            return load(asked, constants)
+        was_called = True
+        return build(asked, broken, constants)
+
+    def look(play: StoreMachine) -> None:
+        if was_called:  # until then, it is the walk of the store as it is, which has its own test
+            look_at(play)
+
+    look_at = StoreMachine.look
+    monkeypatch.setattr(calls, "load", load_broken)
+    monkeypatch.setattr(StoreMachine, "look", look)
 
 
 def test_the_tour_is_passed_by_the_store_as_it_is(rig: Callable[[], Rig]) -> None:
