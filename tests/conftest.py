@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import os
 import socket
 import subprocess
@@ -43,7 +44,11 @@ redis.utils.get_lib_version = functools.cache(redis.utils.get_lib_version)
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection() -> Iterator[Any]:
     with scheduling.one_first(os.environ.get("PYTEST_XDIST_TESTRUNUID")):
-        return (yield)
+        gc.disable()  # what is collected stays: to look through it again and again is a fifth
+        try:
+            return (yield)
+        finally:
+            gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
