@@ -230,7 +230,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.early: set[str] = set()
         self.webhooks_came = False
         self.listed: Any = None
-        """What the failed list was read from last."""
+        """Keys of the failed list, as it was read last."""
 
     @property
     def now(self) -> int:

@@ -619,7 +619,7 @@ class World:
         return self.number < self.last_fault
 
     def state(self) -> Hashable:
-        """Return what decides how it goes on, and how that is checked."""
+        """Return what decides how it continues, and how that is checked."""
         own = {name: value for name, value in vars(self).items() if name not in _NO_STATE}
         own["stored"] = in_seconds(self.stored)
         own["now"] = self.clock.ms // 1000

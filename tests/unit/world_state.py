@@ -1,7 +1,7 @@
 """States of a modelled world, so that what is the same from there on is gone through once.
 
 The flow and the models are deterministic: worlds that are equal at a claim, and to which nothing
-more is to happen, go on alike. What was checked of one holds for the others.
+more is to happen, continue alike. What was checked of one holds for the others.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def frozen(value: Any) -> Hashable:
     """Return a value that is equal for equal ones, however deep they are.
 
     Raises:
-        TypeError: It is of a kind whose state is not known.
+        TypeError: Of its kind, no state is known.
     """
     kind = type(value)
     if kind in _PLAIN or isinstance(value, enum.Enum):
