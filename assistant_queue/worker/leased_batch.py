@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from assistant_queue.core import steps
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.thread_state import Phase
 from assistant_queue.core.wishes import Wish
@@ -18,6 +19,10 @@ from assistant_queue.worker.lease import HeldLease
 
 if TYPE_CHECKING:
     from assistant_queue.worker.runtime import Runtime
+
+_SENT_WITHIN_MS = 1000
+"""From the claim to the request, if the claim has the time of the request. Chosen: a small part of
+the grace, which begins with that time."""
 
 
 class LeasedBatch:
@@ -34,7 +39,7 @@ class LeasedBatch:
         claimed: The batch, as it was claimed.
         phase: The phase that is stored.
         progress: The progress that is stored.
-        is_marked: The messages are stored as sent.
+        is_marked: The messages are stored as members of the batch.
         delivery: The lease of its reply's delivery, if this worker got it at the end.
         ended_at: The monotonic time just before that.
         wait_s: Seconds until it is looked at again, if it was postponed.
@@ -49,7 +54,9 @@ class LeasedBatch:
         self.claimed = held.lease.claimed
         self.phase: Phase = self.claimed.phase
         self.progress: Progress = self.claimed.progress
-        self.is_marked = self.phase is not Phase.FROZEN
+        # A claim that marks its batch as sent leaves the messages to the next write.
+        self.is_marked = self.phase not in {Phase.FROZEN, Phase.SENDING}
+        self._is_stored_as_sent = held.lease.is_sending
         self.delivery: DeliveryLease | None = None
         self.ended_at = 0.0
         self.wait_s = 0.0
@@ -69,6 +76,21 @@ class LeasedBatch:
         batch = replace(self.claimed.batch, messages=self.claimed.batch.messages[:count])
         self.claimed = replace(self.claimed, batch=batch)
         self.lease = replace(self.lease, claimed=self.claimed)
+
+    def is_sent_by_claim(self, step: steps.Save) -> bool:
+        """Return whether the claim has stored what a step is about to store.
+
+        Asked once: what is stored after the claim is stored over that.
+        """
+        is_stored, self._is_stored_as_sent = self._is_stored_as_sent, False
+        first_send = self.runtime.first_send
+        return (
+            is_stored
+            and first_send is not None
+            and step.phase is Phase.SENDING
+            and self.now_ms() - self.lease.now_ms <= _SENT_WITHIN_MS
+            and first_send.is_of(step.progress, self.claimed.anchor)
+        )
 
     def refused(self) -> None:
         """Record that an interruption was refused: a later message may ask for another."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from assistant_queue.backends.base import Backend
+from assistant_queue.backends.function.backend import FunctionBackend
 from assistant_queue.config import DEFAULT_INSTRUCTIONS, Config
 from assistant_queue.core.delivery import DeliveryRules
+from assistant_queue.core.first_send import FirstSend, first_send_of
 from assistant_queue.core.flow import AuthorRule, Rules
 from assistant_queue.core.retry import Backoff
 
@@ -37,6 +40,19 @@ def _author_rule(config: Config) -> AuthorRule:
     if callable(config.separate_authors):
         return AuthorRule.ASK
     return AuthorRule.SEPARATE if config.separate_authors else AuthorRule.SHARE
+
+
+def claims_mark(
+    config: Config, backend: Backend, rules: Rules, worker_name: str
+) -> FirstSend | None:
+    """Return what claims store of new batches; None if marks must reach a replica, too.
+
+    Of a backend that the user has written, the capabilities say nothing about its start.
+    """
+    is_own = backend is config.backend or isinstance(backend, FunctionBackend)
+    if is_own or config.durability == "replicated":
+        return None
+    return first_send_of(backend.capabilities, rules, worker_name)
 
 
 def delivers(config: Config) -> bool:

@@ -43,7 +43,7 @@ from assistant_queue.worker.driver import BatchDriver
 from assistant_queue.worker.hook_calls import HookCalls
 from assistant_queue.worker.job_books import JobBooks
 from assistant_queue.worker.lease import LeaseKeeper
-from assistant_queue.worker.option_rules import delivers, delivery_rules_of, rules_of
+from assistant_queue.worker.option_rules import claims_mark, delivers, delivery_rules_of, rules_of
 from assistant_queue.worker.outage import PASSES, Outage
 from assistant_queue.worker.reply_delivery import ReplyDelivery
 from assistant_queue.worker.start_pacer import StartPacer
@@ -138,6 +138,7 @@ class Runtime:
         self.delivery_rules = delivery_rules_of(config)
         self.delivery_loop: DeliveryLoop | None = None
         self.worker_name = f"{socket.gethostname()}:{os.getpid()}"
+        self.first_send = claims_mark(config, self.backend, self.rules, self.worker_name)
         self.is_stopping = False
         self.listens_on_loop = False
         self.listeners = Hooks()
@@ -250,6 +251,7 @@ class Runtime:
                     lease_s=self.config.lock_duration,
                     max_take=self.config.max_batch_size or leases.MAX_BATCH,
                     job=job,
+                    first_send=self.first_send,
                 )
             )
             if not isinstance(lease, NoLease):

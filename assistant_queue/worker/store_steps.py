@@ -110,6 +110,10 @@ class StoreSteps:
     async def save(self, step: steps.Save) -> None:
         """Store phase and progress, and publish the events of the round."""
         batch = self._batch
+        if batch.is_sent_by_claim(step):
+            batch.phase = step.phase
+            batch.progress = step.progress
+            return
         marks = [] if batch.is_marked else batch.message_ids()
         batch_id = batch.claimed.batch.id
         run_id = step.progress.run_id or ""

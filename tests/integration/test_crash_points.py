@@ -11,6 +11,8 @@ import pytest
 import redis
 
 from assistant_queue import AssistantMessageQueue, Batch, RunResult
+from assistant_queue.core.thread_state import Phase
+from assistant_queue.store.ops import leases
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.fake_clock import FakeClock
 from assistant_queue.testing.harness import Crash, InstantWorker
@@ -126,7 +128,13 @@ def provider() -> Iterator[StandInProvider]:
 
 
 def crash_everywhere(
-    url: str, prefix: str, provider: StandInProvider, protocol: str, **options: Any
+    url: str,
+    prefix: str,
+    provider: StandInProvider,
+    protocol: str,
+    *,
+    earlier: tuple[str, ...] = (),
+    **options: Any,
 ) -> list[str]:
     """For each point: run, die there, recover, and check. The points' names."""
     names: list[str] = []
@@ -138,6 +146,9 @@ def crash_everywhere(
         if "on_reply" in options:
             bot.delivered.clear()
         with bot.queue:
+            for text in earlier:
+                bot.queue.add_message_to_thread("t", f"{number} {text}")
+                bot.work()
             for text in TEXTS:
                 bot.queue.add_message_to_thread("t", f"{number} {text}")
             crash = CrashAt(number)
@@ -146,15 +157,16 @@ def crash_everywhere(
             except Crash:
                 bot.queue.add_message_to_thread("t", f"{number} late")
                 bot.work()
-            check(bot, number, provider.runs[seen:], crash.name)
+            check(bot, number, provider.runs[seen:], crash.name, earlier=earlier)
             if not crash.name:
                 return names
             names.append(crash.name)
 
 
-def check(bot: Bot, number: int, runs: Any, name: str) -> None:
+def check(bot: Bot, number: int, runs: Any, name: str, *, earlier: tuple[str, ...] = ()) -> None:
     where = f"died at point {number}, {name}"
-    expected = [f"{number} {text}" for text in TEXTS] + ([f"{number} late"] if name else [])
+    texts = (*earlier, *TEXTS, "late") if name else (*earlier, *TEXTS)
+    expected = [f"{number} {text}" for text in texts]
     # A tool round of Responses is its own run over the same texts: the first one carries them.
     is_round_a_run = bot.protocol != "assistants"
     answered = [
@@ -206,6 +218,28 @@ def test_a_plain_batch_survives_a_death_at_every_step(
 ) -> None:
     names = crash_everywhere(one_redis.url, prefix, provider, protocol)
     assert {"after Start", "after Watch", "after Finish"} <= set(names)
+
+
+def test_a_batch_that_its_claim_marks_as_sent_survives_a_death_at_every_step(
+    one_redis: RedisServer,
+    prefix: str,
+    provider: StandInProvider,
+    protocol: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A thread with a conversation: nothing is stored between the claim and the request."""
+    written: list[tuple[str, Phase]] = []
+    save = leases.save
+
+    def saved(namespace: Any, lease: Any, phase: Phase, *args: Any, **fields: Any) -> Any:
+        written.append((lease.claimed.batch.id, phase))
+        return save(namespace, lease, phase, *args, **fields)
+
+    monkeypatch.setattr(leases, "save", saved)
+    names = crash_everywhere(one_redis.url, prefix, provider, protocol, earlier=("before",))
+    assert {"after Save", "after Start", "after Watch", "after Finish"} <= set(names)
+    last = written[-1][0]
+    assert [phase for batch, phase in written if batch == last] == [Phase.RUNNING]
 
 
 def test_tool_rounds_survive_a_death_at_every_step(

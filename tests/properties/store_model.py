@@ -17,8 +17,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from assistant_queue.core.batch_records import load_records
+from assistant_queue.core.first_send import first_send_of
+from assistant_queue.core.flow import Rules
 from assistant_queue.core.progress import Progress
+from assistant_queue.core.runs import Capabilities, FoundBy
 from assistant_queue.core.settlements import OpenCall
+from assistant_queue.core.stored_rows import AttemptRow
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.core.window import (
     NEVER_MS,
@@ -89,6 +93,25 @@ STRENGTH = {"": 0, Wish.STEER: 1, Wish.INTERRUPT: 2, Wish.STOP: 3}
 TAKES = (1, 2, 3, 1000)
 """Messages of one batch at most: the small ones leave others, and places of cancelled ones, behind
 the cut."""
+
+
+FIRST_SEND = first_send_of(
+    Capabilities(found_by=FoundBy.NOT_AT_ALL, stateless=True), Rules(), "a worker"
+)
+"""Of a provider that keeps nothing: any batch may be sent at once."""
+
+
+def sent_at(now_ms: int) -> str:
+    """Return the progress of a batch that its claim has marked as sent."""
+    return Progress(
+        attempts=1,
+        sent_ms=now_ms,
+        run_sent_ms=now_ms,
+        deadline_ms=now_ms + 600_000,
+        waiting_since_ms=now_ms,
+        passing=True,
+        tries=(AttemptRow(number=1, started_ms=now_ms, worker="a worker"),),
+    ).dump()
 
 
 def chosen(values: list[str], pick: int) -> str:
@@ -603,22 +626,24 @@ class StoreMachine(RuleBasedStateMachine):
 
     # --- workers ----------------------------------------------------------------------------------
 
-    @rule(take=st.sampled_from(TAKES))
-    def a_worker_takes_a_wake_up(self, take: int) -> None:
+    @rule(take=st.sampled_from(TAKES), sends=st.booleans())
+    def a_worker_takes_a_wake_up(self, take: int, sends: bool = False) -> None:
         taken = self.rig.take()
         if taken is not None:
-            self.claim(taken[0], take=take, job=taken[1])
+            self.claim(taken[0], take=take, job=taken[1], sends=sends)
 
     @rule(thread=st.sampled_from(THREADS), take=st.sampled_from(TAKES))
     def a_stray_wake_up(self, thread: str, take: int) -> None:
         self.claim(thread, take=take)
 
-    @rule(thread=st.sampled_from(THREADS), take=st.sampled_from(TAKES))
-    def a_worker_comes_when_the_thread_is_due(self, thread: str, take: int) -> None:
+    @rule(thread=st.sampled_from(THREADS), take=st.sampled_from(TAKES), sends=st.booleans())
+    def a_worker_comes_when_the_thread_is_due(
+        self, thread: str, take: int, sends: bool = False
+    ) -> None:
         model = self.threads[thread]
         if model.state is not IDLE and model.token is None and not is_never(model.due):
             self.rig.clock.advance(max(0, model.due - self.now) / 1000)
-        self.claim(thread, take=take)
+        self.claim(thread, take=take, sends=sends)
 
     @rule(
         thread=st.sampled_from(THREADS),
@@ -641,13 +666,20 @@ class StoreMachine(RuleBasedStateMachine):
                 self.rig.clock.advance(max(0, model.until - self.now - is_too_soon) / 1000)
                 self.claim(thread, take=1000)
 
-    def claim(self, thread: str, *, take: int, job: RqJob = NO_JOB) -> None:
+    def claim(self, thread: str, *, take: int, job: RqJob = NO_JOB, sends: bool = False) -> None:
+        """Claim; `sends`: the request follows at once, so that the claim marks it."""
         model = self.threads[thread]
         number = next(self.numbers)
         token = f"token{number:011}"
         batch_id = f"batch{number:011}"
         got = self.rig.try_claim(
-            thread, token=token, batch_id=batch_id, lease_s=LEASE_S, max_take=take, job=job
+            thread,
+            token=token,
+            batch_id=batch_id,
+            lease_s=LEASE_S,
+            max_take=take,
+            job=job,
+            first_send=FIRST_SEND if sends else None,
         )
         expected = self._claim_word(model)
         if job is NO_JOB and (expected != "claimed" or model.batch is not None):
@@ -661,20 +693,9 @@ class StoreMachine(RuleBasedStateMachine):
                 assert got.until_ms == model.due
             return
         assert isinstance(got, Lease), f"expected a lease, got {got}"
+        assert got.is_sending == (sends and model.batch is None)
         if model.batch is None:
-            if model.is_spoken:
-                count = self._spoken_size(model)
-                self.quiet |= set(model.pending[:count]) - self.said
-            else:
-                count = self._batch_size(model.pending, take)
-            model.batch, model.pending = model.pending[:count], model.pending[count:]
-            model.batch_id = batch_id
-            model.phase = Phase.FROZEN
-            model.progress = ""
-            model.first = model.own_due = self.now
-            model.chars = None
-            if model.pending and not self.any_wants(model):
-                model.own_due = NEVER_MS
+            self._freeze(model, batch_id, take)
         elif model.token is not None:
             model.deaths += 1
             self.counted["takeovers"] += 1
@@ -684,6 +705,33 @@ class StoreMachine(RuleBasedStateMachine):
         model.token = token
         model.until = self.now + round(LEASE_S * 1000)
         model.since = self.now
+        assert model.batch is not None
+        self._is_as_expected(got, model)
+        model.claimed = got.claimed.claimed_ms
+        self.leases.append(got)
+        if job is not NO_JOB:
+            self.runs.append(
+                rq_jobs.JobRun(
+                    job=job, token=token, thread_id=thread, began_ms=self.now, began="", began_s=0
+                )
+            )
+
+    def _freeze(self, model: ModelThread, batch_id: str, take: int) -> None:
+        if model.is_spoken:
+            count = self._spoken_size(model)
+            self.quiet |= set(model.pending[:count]) - self.said
+        else:
+            count = self._batch_size(model.pending, take)
+        model.batch, model.pending = model.pending[:count], model.pending[count:]
+        model.batch_id = batch_id
+        model.phase = Phase.FROZEN
+        model.progress = ""
+        model.first = model.own_due = self.now
+        model.chars = None
+        if model.pending and not self.any_wants(model):
+            model.own_due = NEVER_MS
+
+    def _is_as_expected(self, got: Lease, model: ModelThread) -> None:
         assert model.batch is not None
         taken = (
             []
@@ -696,16 +744,14 @@ class StoreMachine(RuleBasedStateMachine):
         found = got.claimed.batch.messages
         assert [(one.id, one.content, one.wants_reply) for one in found] == taken
         assert (got.claimed.batch.id, got.claimed.phase) == (model.batch_id, model.phase)
+        if got.is_sending:
+            assert got.claimed.progress == Progress()
+            model.phase = Phase.SENDING
+            model.progress = sent_at(self.now)
+        elif model.progress is not None:
+            assert got.claimed.progress == Progress.load(model.progress)
         assert (got.claimed.deaths, got.until_ms) == (model.deaths, model.until)
         assert (got.claimed.wish or "") == model.wanted
-        model.claimed = got.claimed.claimed_ms
-        self.leases.append(got)
-        if job is not NO_JOB:
-            self.runs.append(
-                rq_jobs.JobRun(
-                    job=job, token=token, thread_id=thread, began_ms=self.now, began="", began_s=0
-                )
-            )
 
     def _spoken_size(self, model: ModelThread) -> int:
         """Return how many messages a batch has that a person answers: up to what was said first."""
@@ -850,7 +896,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(pick=PICKS, keep=st.integers(1, 3))
     def trim(self, pick: int, keep: int) -> None:
         place, lease, model, held = self._lease(pick)
-        if held and model.phase is not Phase.FROZEN:
+        if held and model.phase is not Phase.FROZEN and not lease.is_sending:
             return
         if self._attempt(lambda: self.rig.trim(lease, keep), held=held):
             assert model.batch is not None

@@ -33,6 +33,7 @@ from counts_tour import counts_tour
 from park_tour import park_tour
 from quiet_tour import quiet_tour
 from said_tour import said_tour
+from sending_tour import sending_tour
 from stop_tour import join_tour, stop_tour
 from store_model import StoreMachine, machine, tour
 from takeover_tour import takeover_tour
@@ -755,7 +756,7 @@ OF_STOPS: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
     "a claim does not return the wish": (
         "claim",
-        swap("t.was_due or '', wish_of(t)}", "t.was_due or '', ''}"),
+        swap("t.was_due or '', wish_of(t),", "t.was_due or '', '',"),
     ),
     "a paused thread keeps a stop": (
         "claim",
@@ -1056,6 +1057,36 @@ def rig(client: Any) -> Callable[[], Rig]:
     return fresh
 
 
+OF_SENDING: dict[str, tuple[str, Callable[[str], str]]] = {
+    "a claim does not store that the batch is sent": (
+        "claim",
+        swap(
+            "if t.phase == 'sending' then redis.call('HSET', key.thread, 'progress', t.progress) end",
+            "",
+        ),
+    ),
+    "a claim takes another worker's mark for its own": (
+        "claim",
+        swap("t.phase == 'sending' and t.batch == arg.batch_id and not t.number", "not t.number"),
+    ),
+    "a claim marks every batch as sent": (
+        "claim",
+        swap("if arg.sending ~= '' then", "if true then"),
+    ),
+    "a batch that its claim marks is returned as one that may have been sent": (
+        "claim",
+        swap("if not is_marked then phase,", "if true then phase,"),
+    ),
+    "the mark of a claim has another time": (
+        "claim",
+        swap("{now = ms(now), deadline", "{now = ms(now + 1), deadline"),
+    ),
+    "the mark of a claim has no end": (
+        "claim",
+        swap("deadline = ms(now + tonumber(arg.run_ms))", "deadline = ms(now)"),
+    ),
+}
+
 OF_TAKEOVERS: dict[str, tuple[str, Callable[[str], str]]] = {
     "the model is not kept from the thread": (
         "claim",
@@ -1171,6 +1202,7 @@ def break_script(monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
         **OF_STOPS,
         **OF_PARKING,
         **OF_JOINS,
+        **OF_SENDING,
         **OF_TAKEOVERS,
     }[bug]
     broken = change(whole_source(name))
@@ -1308,6 +1340,19 @@ def test_the_tour_of_parking_finds(
     break_script(monkeypatch, bug)
     with pytest.raises(FOUND):
         park_tour(machine(rig)())
+
+
+def test_the_tour_of_sending_is_passed_by_the_store_as_it_is(rig: Callable[[], Rig]) -> None:
+    sending_tour(machine(rig)())
+
+
+@pytest.mark.parametrize("bug", OF_SENDING)
+def test_the_tour_of_sending_finds(
+    rig: Callable[[], Rig], monkeypatch: pytest.MonkeyPatch, bug: str
+) -> None:
+    break_script(monkeypatch, bug)
+    with pytest.raises(FOUND):
+        sending_tour(machine(rig)())
 
 
 def test_the_tour_of_takeovers_is_passed_by_the_store_as_it_is(rig: Callable[[], Rig]) -> None:

@@ -113,22 +113,28 @@ def _repeat(ctx: BatchContext) -> Reached:
         return progress.asked
     if progress.sent_ms:
         # A failure would have taken this back: the worker that sent it died, or was stopped.
-        _count_loss(ctx, _LOST)
+        _lose(ctx, _LOST)
     if not progress.calls:
         return (yield from send(ctx))
     progress.attempts += 1
     return (yield from submit(ctx, progress.run_id or ""))
 
 
-def _count_loss(ctx: BatchContext, info: ErrorInfo) -> None:
-    """Count a request that came to nothing.
+def _lose(ctx: BatchContext, info: ErrorInfo) -> None:
+    """Count a request that came to nothing, or take it back if it does not count.
 
     Raises:
         GiveUp: It was the last attempt.
     """
-    ctx.progress.failures += 1
-    if ctx.progress.failures >= ctx.rules.max_attempts:
-        raise GiveUp(ctx.progress.error or info)
+    progress = ctx.progress
+    if progress.passing and ctx.is_patient:
+        progress.refusals += 1
+        progress.attempts -= not progress.calls  # it is counted again when it is sent again
+    elif progress.sent_ms:
+        progress.failures += 1
+        if progress.failures >= ctx.rules.max_attempts:
+            raise GiveUp(progress.error or info)
+    progress.passing = False
 
 
 def _find(ctx: BatchContext) -> Reached:
@@ -218,12 +224,7 @@ def still_undecided(ctx: BatchContext) -> Hold | Park:
 def _not_found(ctx: BatchContext, finding: NotFound) -> Reached:
     """Send again what the provider does not hold."""
     progress = ctx.progress
-    if progress.passing and ctx.is_patient:
-        progress.refusals += 1
-        progress.attempts -= not progress.calls  # it is counted again when it is sent again
-    elif progress.sent_ms:
-        _count_loss(ctx, OUTCOME_UNKNOWN)
-    progress.passing = False
+    _lose(ctx, OUTCOME_UNKNOWN)
     take_up_round(ctx)
     if progress.calls:
         return (yield from submit(ctx, progress.run_id or ""))

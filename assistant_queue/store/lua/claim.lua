@@ -2,11 +2,12 @@
 -- KEYS: thread pending frozen conversation known due counters paused scheduled queue queues job
 --       taken events feed runs polls
 -- ARGV: now thread_id token lease_ms batch_id max_take largest early_ms guard_ms poll_gap tick
---       function origin stamp job_id worker taken events
+--       function origin stamp job_id worker taken sending needs run_ms events
 -- Returns {'claimed', now, until, batch id, phase, progress, deaths, claimed ms, guard id,
 --          {id, anchor, open of the conversation}, {packed messages},
 --          '1' if the thread has subscribers or '', how much of the run's text was published,
---          ms when the batch was due, the kind of wish for the batch or ''}
+--          ms when the batch was due, the kind of wish for the batch or '',
+--          '1' if this call has marked the batch as sent, or ''}
 --         {'refused', ms until which another worker holds it}
 --         {'early', ms when it is due, now}   {'paused'}
 --         {'idle'}: nothing waits that wants a reply
@@ -14,7 +15,10 @@
 --         {'corrupt', what, its key}: nothing has changed
 -- A second call with the token that holds the lease returns the same claim. known: the record of
 -- batch_id, an id that only this call uses; only its presence counts. worker: of the job `taken`,
--- or '' if RQ's own worker took it, or none did.
+-- or '' if RQ's own worker took it, or none did. sending: the progress of a batch whose request
+-- follows without another step (core/first_send.py), or ''; needs: what is read of the thread's
+-- conversation for that, '' for nothing; `i`: its id must be known, `a`: its end. A batch that is
+-- marked so is returned as if it were not: its caller sends it.
 --! include common wakeup events quiet wish person left air compact
 local t = read_thread()
 if not t.state then
@@ -29,10 +33,30 @@ end
 local function claimed(guard, lease_end)
   local conversation = redis.call('HMGET', key.conversation, 'id', 'anchor', 'open')
   for i = 1, 3 do conversation[i] = conversation[i] or '' end
-  local progress = whole_progress(t)
-  return {'claimed', ms(now), ms(lease_end), t.batch, t.phase, progress, t.deaths or '0',
+  -- Its holder has written nothing since.
+  local is_marked = t.phase == 'sending' and t.batch == arg.batch_id and not t.number
+  local phase, progress = 'frozen', ''
+  if not is_marked then phase, progress = t.phase, whole_progress(t) end
+  return {'claimed', ms(now), ms(lease_end), t.batch, phase, progress, t.deaths or '0',
     t.claimed, guard, conversation, redis.call('LRANGE', key.frozen, 0, -1),
-    has_subscribers() and '1' or '', t.told or '', t.was_due or '', wish_of(t)}
+    has_subscribers() and '1' or '', t.told or '', t.was_due or '', wish_of(t),
+    is_marked and '1' or ''}
+end
+
+-- Written with the claim: a worker that finds this phase knows that the batch may have been
+-- accepted. Whatever comes between is stored over it.
+local function mark_as_sent()
+  local anchor = ''
+  if arg.needs ~= '' then
+    local known = redis.call('HMGET', key.conversation, 'id', 'anchor')
+    anchor = known[2] or ''
+    if (known[1] or '') == '' and string.find(arg.needs, 'i', 1, true) then return end
+    if anchor == '' and string.find(arg.needs, 'a', 1, true) then return end
+  end
+  local pair = anchor == '' and '' or '"anchor":' .. cjson.encode(anchor) .. ','
+  local values = {now = ms(now), deadline = ms(now + tonumber(arg.run_ms)), anchor = pair}
+  t.phase = 'sending'
+  t.progress = string.gsub(arg.sending, '@(%a+)', values)
 end
 
 -- 1. this call takes the lease   2. its batch ends, or its worker releases it
@@ -178,6 +202,8 @@ if not t.batch then
   t.batch, t.phase, t.claimed, t.progress = arg.batch_id, 'frozen', ms(now), ''
   t.was_due = t.due
   t.bk = nil
+  if arg.sending ~= '' then mark_as_sent() end
+  if t.phase == 'sending' then redis.call('HSET', key.thread, 'progress', t.progress) end
   redis.call('HSET', key.thread, 'batch', t.batch, 'phase', t.phase, 'claimed', t.claimed,
     'was_due', t.was_due, 'bn', t.bn, 'n', t.n, 'head', t.head, 'first', ms(now),
     'own_due', ms(own_due))
@@ -211,6 +237,7 @@ local guard = guard_at(lease_end + tonumber(arg.guard_ms))
 if t.past then redis.call('HSET', key.thread, 'past', t.past) end
 -- This holder numbers its writes from the beginning.
 if t.number or t.piece then redis.call('HDEL', key.thread, 'number', 'piece') end
+t.number = nil
 redis.call('HSET', key.thread, 'state', 'active', 'token', arg.token, 'until', ms(lease_end),
   'since', ms(now), 'wake', guard, 'deaths', t.deaths or '0', 'bk', t.bk, 'pk', 'waiting')
 redis.call('ZADD', key.due, ms(lease_end + tonumber(arg.guard_ms)), arg.thread_id)

@@ -15,6 +15,7 @@ from typing import Any
 
 from assistant_queue.config import to_ms
 from assistant_queue.core import measures
+from assistant_queue.core.first_send import FirstSend
 from assistant_queue.core.flow import Claimed
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.thread_state import Phase, ThreadState
@@ -68,6 +69,7 @@ class Lease:
         has_subscribers: The thread's events have subscribers, or are always kept.
         published: How much of the run's text an earlier holder published, in that holder's form; ""
             for nothing.
+        is_sending: The claim has marked the batch as sent, with the `FirstSend` it was given.
         numbers: Numbers of the holder's writes: a copy of a write that arrives after a later one
             changes nothing.
     """
@@ -80,6 +82,7 @@ class Lease:
     claimed: Claimed
     has_subscribers: bool = False
     published: str = ""
+    is_sending: bool = False
     numbers: Iterator[int] = field(
         default_factory=lambda: itertools.count(1), compare=False, repr=False
     )
@@ -110,10 +113,12 @@ def claim(
     lease_s: float,
     max_take: int = MAX_BATCH,
     job: RqJob = NO_JOB,
+    first_send: FirstSend | None = None,
 ) -> Operation[Lease | NoLease]:
     """Take the lease if it is free, and freeze the batch.
 
-    Repeating it with the same token returns the same claim, or none once that is over.
+    Repeating it with the same token returns the same claim, or none once that is over. With
+    `first_send`, a new batch is marked as sent, unless a step must come before that.
 
     `token` and `batch_id` must be fresh, and never used again.
     """
@@ -129,6 +134,9 @@ def claim(
         max_take=min(max_take, MAX_BATCH),
         largest=MAX_BATCH,
         early_ms=EARLY_MS,
+        sending=first_send.template if first_send else "",
+        needs=first_send.needs_of(thread_id) if first_send else "",
+        run_ms=first_send.run_ms if first_send else 0,
         **told,
     )
     word = text(reply[0])
@@ -177,6 +185,7 @@ def claim(
         ),
         has_subscribers=text(reply[11]) == "1",
         published=text(reply[12]),
+        is_sending=text(reply[15]) == "1",
     )
 
 

@@ -62,7 +62,8 @@ def known_of(message_id: str, record: Mapping[str, str]) -> MessageStatus:
 def waiting_status(status: MessageStatus, seq: str, line: Sequence[str]) -> MessageStatus:
     """Return the status of a message without a mark of its batch.
 
-    It waits, or it is in a batch that was claimed and not sent yet; then the error is why not.
+    It waits, or it is in a batch whose request has no answer yet. The error of one that was not
+    sent is why not.
 
     Raises:
         ValueError: The progress cannot be read.
@@ -81,6 +82,10 @@ def waiting_status(status: MessageStatus, seq: str, line: Sequence[str]) -> Mess
             due_ms = max(due_ms, whole_number(thread["due"]))
         return _due(status, due_ms)
     progress = Progress.load(progress_in(thread))
+    # Marked as sent by its claim, which leaves the messages to the next write.
+    is_sent = thread["phase"] == Phase.SENDING and progress.sent_ms > 0
+    if progress.attempts and (is_sent or thread["state"] == ThreadState.RETRYING):
+        return _at_work(replace(status, batch_id=thread["batch"]), progress, thread)
     return replace(_in_batch(status, progress, thread), error=progress.error)
 
 
@@ -108,17 +113,7 @@ def settled_or_taken(
         return _failed(status, record)
     if batch["batch"] != status.batch_id:
         return None
-    progress = Progress.load(progress_in(batch))
-    waits = batch["state"] == ThreadState.RETRYING.value
-    return replace(
-        _in_batch(status, progress, batch),
-        status="queued" if waits else "processing",
-        run_id=progress.run_id,
-        attempts=progress.attempts,
-        error=progress.error,
-        usage=progress.usage,
-        approval=_open_call(progress, batch),
-    )
+    return _at_work(status, Progress.load(progress_in(batch)), batch)
 
 
 def as_said(status: MessageStatus, outcome: Sequence[str]) -> MessageStatus:
@@ -198,6 +193,19 @@ def _in_batch(
         due_ms=whole_number(thread["was_due"]),
     )
     return _timed(status, timeline)
+
+
+def _at_work(status: MessageStatus, progress: Progress, thread: Mapping[str, str]) -> MessageStatus:
+    waits = thread["state"] == ThreadState.RETRYING.value
+    return replace(
+        _in_batch(status, progress, thread),
+        status="queued" if waits else "processing",
+        run_id=progress.run_id,
+        attempts=progress.attempts,
+        error=progress.error,
+        usage=progress.usage,
+        approval=_open_call(progress, thread),
+    )
 
 
 def _open_call(progress: Progress, thread: Mapping[str, str]) -> str | None:
