@@ -46,6 +46,16 @@ def test_rows_that_are_wrong(rows: list[AuditRow], says: str) -> None:
     assert any(says in detail for detail in judge_audit(rows, LOG, (), lost=0, left=0).details)
 
 
+def test_a_reply_that_redis_did_not_acknowledge_has_an_id_that_is_not_known() -> None:
+    log = [*LOG, sent("planned", kind="tell", is_sure=False)]
+    rows = [*RIGHT, row("stored", "said", text="planned")]
+    assert judge_audit(rows, log, (), lost=0, left=0).holds
+    (doubled,) = judge_audit([*rows, rows[-1]], log, (), lost=0, left=0).details
+    assert doubled == "audit: 'planned' of t is in ['said', 'said']"
+    (other,) = judge_audit([*rows, row("x", text="other")], log, (), lost=0, left=0).details
+    assert other == "audit: 'x' was never sent"
+
+
 def test_what_is_lost_or_left_is_no_audit() -> None:
     details = judge_audit(RIGHT, LOG, (), lost=2, left=1).details
     assert details == ("audit: 2 batches were lost", "audit: 1 entries were never written")

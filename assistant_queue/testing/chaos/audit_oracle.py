@@ -63,10 +63,18 @@ def judge_audit(
         cancelled: Ids of messages that the queue has as cancelled: by a stop, or by their removal.
         new_texts: By message id, for those that were edited, or may have been.
     """
+    known = {message.message_id: message for message in sent}
+    # The id of a reply of `say` that Redis did not acknowledge is not known; its text is unique.
+    unsure = {
+        (one.thread, one.text): one.message_id
+        for one in sent
+        if one.kind == "tell" and not one.is_sure
+    }
     found: defaultdict[str, list[AuditRow]] = defaultdict(list)
     for row in rows:
-        found[row.message_id].append(row)
-    known = {message.message_id: message for message in sent}
+        is_known = row.message_id in known
+        message_id = None if is_known else unsure.get((row.thread, row.text))
+        found[message_id or row.message_id].append(row)
     details = [f"audit: {what}" for what in _of_spool(lost, left)]
     details += [f"audit: {one!r} was never sent" for one in sorted(found.keys() - known.keys())]
     once = 0
