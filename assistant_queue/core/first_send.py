@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, fields
+from operator import attrgetter
+from typing import Any
 
 from assistant_queue.core.flow.context import AuthorRule, Rules
 from assistant_queue.core.progress import Progress
@@ -20,8 +22,13 @@ _NOW_MS = 1_111_111_111_111
 _DEADLINE_MS = 2_222_222_222_222
 _ANCHOR = "the anchor"
 
-_OF_THE_CLAIM = frozenset({"sent_ms", "run_sent_ms", "deadline_ms", "tries"})
-"""Times, which differ by the time since the claim."""
+_TIMES = frozenset({"sent_ms", "run_sent_ms", "deadline_ms", "tries"})
+"""They differ by the time since the claim."""
+_CHANGED = ("attempts", "located", "anchor")
+_of_others = attrgetter(
+    *(one.name for one in fields(Progress) if one.name not in _TIMES.union(_CHANGED))
+)
+_OTHERS = _of_others(Progress())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,22 +52,15 @@ class FirstSend:
     anchored: bool
 
     def needs_of(self, thread_id: str) -> str:
-        """Return what is read of the thread's conversation; "" if there is none.
-
-        `i`: it must be known, `a`: its end must be known, `o`: that may be known.
-        """
-        if self.stateless:
-            return ""
+        """Return what must be known of the thread: `i` for its conversation, `a` for its end."""
         is_mapped = self.conversations and providers_id(thread_id, self.thread_ids) is None
-        return ("i" if is_mapped else "") + ("a" if self.anchored else "o")
+        return ("i" if is_mapped else "") + ("a" if self.anchored else "")
 
     def is_of(self, progress: Progress, anchor: str | None) -> bool:
-        """Return whether the claim has stored this progress, apart from its times.
-
-        And apart from the note that it does not count.
-        """
+        """Return whether the claim has stored this, apart from times and that it does not count."""
         expected = _sending(stateless=self.stateless, anchor=anchor)
-        return all(getattr(progress, name) == getattr(expected, name) for name in _COMPARED)
+        is_same = all(getattr(progress, name) == expected[name] for name in expected)
+        return is_same and _of_others(progress) == _OTHERS
 
 
 def first_send_of(capabilities: Capabilities, rules: Rules, worker: str) -> FirstSend | None:
@@ -72,12 +72,15 @@ def first_send_of(capabilities: Capabilities, rules: Rules, worker: str) -> Firs
         or rules.authors is not AuthorRule.SHARE
     ):
         return None
-    progress = _sending(stateless=capabilities.stateless, anchor=_ANCHOR)
-    progress.sent_ms = progress.run_sent_ms = _NOW_MS
-    progress.deadline_ms = _DEADLINE_MS
-    progress.passing = True
-    progress.waiting_since_ms = _NOW_MS
-    progress.tries = (AttemptRow(number=1, started_ms=_NOW_MS, worker=worker),)
+    progress = Progress(
+        **_sending(stateless=capabilities.stateless, anchor=_ANCHOR),
+        sent_ms=_NOW_MS,
+        run_sent_ms=_NOW_MS,
+        deadline_ms=_DEADLINE_MS,
+        passing=True,
+        waiting_since_ms=_NOW_MS,
+        tries=(AttemptRow(number=1, started_ms=_NOW_MS, worker=worker),),
+    )
     template = (
         progress.dump()
         .replace("@", "\\u0040")
@@ -90,15 +93,11 @@ def first_send_of(capabilities: Capabilities, rules: Rules, worker: str) -> Firs
         run_ms=round(rules.run_timeout_s * 1000),
         thread_ids=rules.thread_ids,
         stateless=capabilities.stateless,
-        conversations=capabilities.conversations,
-        anchored=capabilities.found_by is FoundBy.ANCHOR,
+        conversations=capabilities.conversations and not capabilities.stateless,
+        anchored=capabilities.found_by is FoundBy.ANCHOR and not capabilities.stateless,
     )
 
 
-def _sending(*, stateless: bool, anchor: str | None) -> Progress:
-    if stateless:
-        return Progress(attempts=1)
-    return Progress(attempts=1, located=True, anchor=anchor)
-
-
-_COMPARED = tuple(one.name for one in fields(Progress) if one.name not in _OF_THE_CLAIM)
+def _sending(*, stateless: bool, anchor: str | None) -> dict[str, Any]:
+    """Return the values of `_CHANGED`."""
+    return {"attempts": 1, "located": not stateless, "anchor": None if stateless else anchor}

@@ -42,7 +42,7 @@ def _author_rule(config: Config) -> AuthorRule:
     return AuthorRule.SEPARATE if config.separate_authors else AuthorRule.SHARE
 
 
-def claims_mark(
+def first_sending(
     config: Config, backend: Backend, rules: Rules, worker_name: str
 ) -> FirstSend | None:
     """Return what claims store of new batches; None if marks must reach a replica, too.

@@ -43,7 +43,7 @@ from assistant_queue.worker.driver import BatchDriver
 from assistant_queue.worker.hook_calls import HookCalls
 from assistant_queue.worker.job_books import JobBooks
 from assistant_queue.worker.lease import LeaseKeeper
-from assistant_queue.worker.option_rules import claims_mark, delivers, delivery_rules_of, rules_of
+from assistant_queue.worker.option_rules import delivers, delivery_rules_of, first_sending, rules_of
 from assistant_queue.worker.outage import PASSES, Outage
 from assistant_queue.worker.reply_delivery import ReplyDelivery
 from assistant_queue.worker.start_pacer import StartPacer
@@ -138,7 +138,7 @@ class Runtime:
         self.delivery_rules = delivery_rules_of(config)
         self.delivery_loop: DeliveryLoop | None = None
         self.worker_name = f"{socket.gethostname()}:{os.getpid()}"
-        self.first_send = claims_mark(config, self.backend, self.rules, self.worker_name)
+        self.first_send = first_sending(config, self.backend, self.rules, self.worker_name)
         self.is_stopping = False
         self.listens_on_loop = False
         self.listeners = Hooks()

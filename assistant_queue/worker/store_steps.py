@@ -110,7 +110,7 @@ class StoreSteps:
     async def save(self, step: steps.Save) -> None:
         """Store phase and progress, and publish the events of the round."""
         batch = self._batch
-        if batch.is_sent_by_claim(step):
+        if batch.is_sent_by_claim(step):  # the messages are marked with the next write
             batch.phase = step.phase
             batch.progress = step.progress
             return

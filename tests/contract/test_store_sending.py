@@ -20,6 +20,13 @@ FIRST = FirstSend(
     conversations=True,
     anchored=True,
 )
+STATELESS = replace(
+    FIRST,
+    template=FIRST.template.replace("@anchor", ""),
+    stateless=True,
+    conversations=False,
+    anchored=False,
+)
 ODD = 'item "0" 100% @now \\ ü'
 
 
@@ -102,7 +109,7 @@ def test_a_batch_that_needs_a_step_first_is_not_marked(
         ({"id": "conv_1"}, replace(FIRST, anchored=False), None),
         ({"id": "conv_1", "anchor": "i"}, replace(FIRST, anchored=False), "i"),
         ({"anchor": "i"}, replace(FIRST, conversations=False), "i"),
-        ({"anchor": "all that was said"}, replace(FIRST, stateless=True), None),
+        ({"anchor": "all that was said"}, STATELESS, None),
     ],
     ids=["no end wanted", "its end", "the provider's own id", "nothing is kept"],
 )

@@ -100,8 +100,8 @@ def test_none_is_stored_if_a_step_may_come_before_it(rules: dict[str, Any]) -> N
 @pytest.mark.parametrize(
     ("capabilities", "thread_id", "needs"),
     [
-        (ASSISTANTS, "a customer", "io"),
-        (ASSISTANTS, PROVIDERS_OWN, "o"),
+        (ASSISTANTS, "a customer", "i"),
+        (ASSISTANTS, PROVIDERS_OWN, ""),
         (CONVERSATIONS, "a customer", "ia"),
         (CONVERSATIONS, PROVIDERS_OWN, "a"),
         (STATELESS, "a customer", ""),

@@ -31,7 +31,7 @@ def frozen(value: Any) -> Hashable:
     """
     kind = type(value)
     if kind in _PLAIN or isinstance(value, enum.Enum):
-        return value  # type: ignore[no-any-return]
+        return value  # type: ignore[no-any-return]  # plain values are hashable
     # Tuples of lists, not of generators, which take twice as long.
     if isinstance(value, list | tuple):
         return tuple([frozen(one) for one in value])

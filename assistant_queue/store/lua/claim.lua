@@ -16,9 +16,9 @@
 -- A second call with the token that holds the lease returns the same claim. known: the record of
 -- batch_id, an id that only this call uses; only its presence counts. worker: of the job `taken`,
 -- or '' if RQ's own worker took it, or none did. sending: the progress of a batch whose request
--- follows without another step (core/first_send.py), or ''; needs: what is read of the thread's
--- conversation for that, '' for nothing; `i`: its id must be known, `a`: its end. A batch that is
--- marked so is returned as if it were not: its caller sends it.
+-- follows without another step (core/first_send.py), or ''; needs: what must be known of the thread's
+-- conversation for that, `i` its id, `a` its end. A batch that is marked so is returned as if it were
+-- not: its caller sends it.
 --! include common wakeup events quiet wish person left air compact
 local t = read_thread()
 if not t.state then
@@ -30,15 +30,22 @@ if not t.state then
   return {'idle'}
 end
 
+local stored
+local function read_conversation()
+  if not stored then
+    stored = redis.call('HMGET', key.conversation, 'id', 'anchor', 'open')
+    for i = 1, 3 do stored[i] = stored[i] or '' end
+  end
+  return stored
+end
+
 local function claimed(guard, lease_end)
-  local conversation = redis.call('HMGET', key.conversation, 'id', 'anchor', 'open')
-  for i = 1, 3 do conversation[i] = conversation[i] or '' end
   -- Its holder has written nothing since.
   local is_marked = t.phase == 'sending' and t.batch == arg.batch_id and not t.number
   local phase, progress = 'frozen', ''
   if not is_marked then phase, progress = t.phase, whole_progress(t) end
   return {'claimed', ms(now), ms(lease_end), t.batch, phase, progress, t.deaths or '0',
-    t.claimed, guard, conversation, redis.call('LRANGE', key.frozen, 0, -1),
+    t.claimed, guard, read_conversation(), redis.call('LRANGE', key.frozen, 0, -1),
     has_subscribers() and '1' or '', t.told or '', t.was_due or '', wish_of(t),
     is_marked and '1' or ''}
 end
@@ -46,17 +53,15 @@ end
 -- Written with the claim: a worker that finds this phase knows that the batch may have been
 -- accepted. Whatever comes between is stored over it.
 local function mark_as_sent()
-  local anchor = ''
-  if arg.needs ~= '' then
-    local known = redis.call('HMGET', key.conversation, 'id', 'anchor')
-    anchor = known[2] or ''
-    if (known[1] or '') == '' and string.find(arg.needs, 'i', 1, true) then return end
-    if anchor == '' and string.find(arg.needs, 'a', 1, true) then return end
-  end
-  local pair = anchor == '' and '' or '"anchor":' .. cjson.encode(anchor) .. ','
-  local values = {now = ms(now), deadline = ms(now + tonumber(arg.run_ms)), anchor = pair}
+  local id, anchor = read_conversation()[1], read_conversation()[2]
+  if id == '' and string.find(arg.needs, 'i', 1, true) then return end
+  if anchor == '' and string.find(arg.needs, 'a', 1, true) then return end
   t.phase = 'sending'
-  t.progress = string.gsub(arg.sending, '@(%a+)', values)
+  t.progress = string.gsub(arg.sending, '@(%a+)', function(name)
+    if name == 'now' then return ms(now) end
+    if name == 'deadline' then return ms(now + tonumber(arg.run_ms)) end
+    return anchor == '' and '' or '"anchor":' .. cjson.encode(anchor) .. ','
+  end)
 end
 
 -- 1. this call takes the lease   2. its batch ends, or its worker releases it
