@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import functools
@@ -16,6 +17,8 @@ from typing import Any
 
 import pytest
 from playwright.async_api import Page
+
+from tests.conftest import PATIENCE_S
 
 Person = Callable[..., Awaitable[Page]]
 """Opens the page under a name."""
@@ -112,6 +115,20 @@ def node() -> str:
 
     found = Path(playwright.__file__).parent / "driver" / "node"
     return str(found) if found.exists() else str(shutil.which("node"))
+
+
+async def until_true(page: Page, function: str) -> None:
+    """Wait until a JavaScript function returns true, asked once a frame.
+
+    Playwright's `wait_for_function` evaluates its text again for each further look, which the
+    Content-Security-Policy of our pages refuses.
+    """
+    look = f"""() => new Promise((done) => {{
+      const holds = {function};
+      const look = () => (holds() ? done() : requestAnimationFrame(look));
+      look();
+    }})"""
+    await asyncio.wait_for(page.evaluate(look), PATIENCE_S)
 
 
 async def say(page: Page, *texts: str) -> None:

@@ -20,7 +20,7 @@ from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import Gate, Reply, RunFailure, ToolCalls
 from tests.conftest import PATIENCE_S, RedisServer
 from tests.docs.generated import ROOT
-from tests.web.browser import Person, items, replies, say
+from tests.web.browser import Person, items, replies, say, until_true
 from tests.web.conftest import Site, patient, queue_options, running
 from tests.web.prefixing import proxied
 
@@ -203,10 +203,8 @@ async def test_what_is_written_from_right_to_left_stands_so(person: Person) -> N
       const whole = range.getBoundingClientRect();
       return mark.left - whole.left < whole.right - mark.right ? "left" : "right";
     }"""
-    wanted = (
-        f"([...document.querySelectorAll('.message .bubble')].map({where})).join() === 'left,right'"
-    )
-    await page.wait_for_function(wanted, timeout=1000 * PATIENCE_S)
+    sides = f"[...document.querySelectorAll('.message .bubble')].map({where}).join()"
+    await until_true(page, f"() => {sides} === 'left,right'")
 
 
 async def test_an_address_that_was_cut_is_a_room_all_the_same(person: Person) -> None:
@@ -441,7 +439,7 @@ async def test_a_long_text_has_the_whole_row_on_a_phone_and_the_end_stays_in_sig
       return scrollHeight - scrollTop - clientHeight < 2;
     }"""
     width = "document.getElementById('text').offsetWidth"
-    await mia.wait_for_function(at_the_end)
+    await until_true(mia, at_the_end)
     narrow = await mia.evaluate(width)
     await mia.evaluate(
         """() => new Promise((done) => {
@@ -458,16 +456,16 @@ async def test_a_long_text_has_the_whole_row_on_a_phone_and_the_end_stays_in_sig
           field.dispatchEvent(new Event("input"));
         }"""
     )
-    await mia.wait_for_function(at_the_end)
+    await until_true(mia, at_the_end)
     assert await mia.evaluate(width) > narrow + 60
     await mia.fill("#text", "")
     assert await mia.evaluate(width) == narrow
     await mia.mouse.move(160, 200)
     await mia.mouse.wheel(0, -600)
-    await mia.wait_for_function(f"() => !({at_the_end})()")
+    await until_true(mia, f"() => !({at_the_end})()")
     await say(mia, "more")
     await expect(replies(mia, ".done")).to_have_count(2)
-    await mia.wait_for_function(at_the_end)
+    await until_true(mia, at_the_end)
 
 
 async def contrast(page: Page, selector: str) -> float:

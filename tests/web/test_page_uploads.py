@@ -19,7 +19,7 @@ from assistant_queue import AssistantMessageQueue
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.provider import RunFailure
 from tests.conftest import PATIENCE_S
-from tests.web.browser import Person, replies, say
+from tests.web.browser import Person, replies, say, until_true
 from tests.web.conftest import Site, patient, running
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
@@ -77,8 +77,8 @@ async def test_a_picture_is_sent_seen_by_all_and_still_there_after_a_reload(
     for page in (mia, tom):
         await expect(page.locator(".message .picture img")).to_have_count(1)
         await expect(page.locator(".message .bubble")).to_have_text("My lamp")
-        await page.wait_for_function(
-            "document.querySelector('.message .picture img').naturalWidth === 2048"
+        await until_true(
+            page, "() => document.querySelector('.message .picture img').naturalWidth === 2048"
         )
     await mia.reload()
     await expect(mia.locator(".message .picture img")).to_have_count(1)
