@@ -24,6 +24,7 @@ _PAIRS = (
 programs keep."""
 
 _CLOSING = {opening: re.compile(re.escape(closing), re.IGNORECASE) for opening, closing in _PAIRS}
+_OPENINGS = tuple(_CLOSING)
 _LONE_TAG = "</think>"
 """The closing tag that comes without its opening one. Source: the templates of DeepSeek R1, QwQ and
 those after them."""
@@ -31,6 +32,8 @@ those after them."""
 _LONE = re.compile(re.escape(_LONE_TAG), re.IGNORECASE)
 _OPENING_OF_LONE = re.compile("<think>", re.IGNORECASE)
 _FENCE = re.compile("^ {0,3}(```|~~~)", re.MULTILINE)
+_TAGS = (*_OPENINGS, _LONE_TAG)
+_FIRSTS = frozenset(tag[0] for tag in _TAGS)
 _LONGEST = max(len(tag) for pair in _PAIRS for tag in pair)
 
 
@@ -153,9 +156,9 @@ class TagFilter:
         if head.startswith(_LONE_TAG):
             self._leave(begin[len(_LONE_TAG) :])
             return True
-        opening = next((tag for tag in _CLOSING if head.startswith(tag)), None)
-        if opening is None:
+        if not head.startswith(_OPENINGS):
             return False
+        opening = next(tag for tag in _OPENINGS if head.startswith(tag))
         self._held = [begin[len(opening) :]]
         self._closing = _CLOSING[opening]
         return True
@@ -172,7 +175,7 @@ class TagFilter:
         if self.has_block:
             self._held = [begin]
         head = begin[:_LONGEST].lower()
-        if not head or any(tag.startswith(head) for tag in (*_CLOSING, _LONE_TAG)):
+        if not head or (head[0] in _FIRSTS and any(tag.startswith(head) for tag in _TAGS)):
             return ""
         if self._starts_inside:
             self._is_decided = True

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
 
+from assistant_queue.core.compact_json import to_json
 from assistant_queue.core.progress import dump_error, load_error
 from assistant_queue.core.retry import Backoff
 from assistant_queue.errors import (
@@ -81,7 +82,7 @@ class DeliveryState:
             plain["preview"] = self.preview
         if self.error is not None:
             plain["error"] = dump_error(self.error)
-        return json.dumps(plain, separators=(",", ":"), ensure_ascii=False) if plain else ""
+        return to_json(plain) if plain else ""
 
     @classmethod
     def load(cls, text: str) -> DeliveryState:

@@ -15,6 +15,8 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from assistant_queue.core.compact_json import to_ascii_json
+
 
 @dataclass(slots=True)
 class _Text:
@@ -157,7 +159,7 @@ class DeltaTracker:
     def dump(self) -> str:
         """Return as JSON what was published, not what was read."""
         rows = [[text.key, text.published, text.crc] for text in self._texts]
-        return json.dumps([self.run_id, self.cursor, rows], separators=(",", ":"))
+        return to_ascii_json([self.run_id, self.cursor, rows])
 
     @classmethod
     def load(cls, text: str) -> DeltaTracker:

@@ -7,7 +7,6 @@ reads them.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from assistant_queue.accounting import (
     Usage,
 )
 from assistant_queue.core.account import ms_of
+from assistant_queue.core.compact_json import to_json
 from assistant_queue.core.delivery import DeliveryState
 from assistant_queue.core.history_notes import AUTHORS, dump_authors, dump_items
 from assistant_queue.core.packed_ids import pack_id
@@ -79,9 +79,6 @@ def _code(said: str | None) -> str:
 
 def _id(said: str | None) -> str:
     return pack_id((said or "")[:MOST_CHARS])
-
-
-_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 def _trimmed(row: list[Any], least: int = 0) -> list[Any]:
@@ -150,7 +147,7 @@ def dump_batch(ended: EndedBatch) -> str:
     }
     kept = {name: value for name, value in more.items() if value != ""}
     times = [_before(ended.ended_ms, getattr(ended.timeline, name)) for name in TIMES]
-    entry = _json(
+    entry = to_json(
         [
             ended.ended_ms,
             pack_id(ended.batch_id),
@@ -317,4 +314,4 @@ def dump_delivery(
     """
     ids = [None if one is None else one[:MOST_CHARS] for one in state.part_ids[:MOST_PARTS]]
     row = [_LETTERS[status], channel or "", tries, ids, _code(error_code)]
-    return f"{pack_id(batch_id)} {_json(_trimmed(row, least=3))[1:-1]}"
+    return f"{pack_id(batch_id)} {to_json(_trimmed(row, least=3))[1:-1]}"

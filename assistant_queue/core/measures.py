@@ -27,12 +27,12 @@ Fields of the hash `metrics`, all of them integers
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from assistant_queue.core.account import first_queued_at, ms_of
+from assistant_queue.core.compact_json import to_ascii_json
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.window import is_never
 from assistant_queue.models import Message, RunResult, Usage
@@ -139,7 +139,7 @@ class Counts:
         if self._since:
             parts["s"] = self._since
         is_empty = len(parts) == 1 and not self._plain
-        return "" if is_empty else json.dumps(parts, separators=(",", ":"))
+        return "" if is_empty else to_ascii_json(parts)
 
 
 def batch_answered(claimed: Claimed, result: RunResult, *, delivers: bool) -> Counts:

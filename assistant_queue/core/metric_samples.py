@@ -25,6 +25,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
+from assistant_queue.core.compact_json import to_ascii_json
 from assistant_queue.core.measures import BOUNDS
 from assistant_queue.core.progress import moment
 from assistant_queue.metrics import Histogram, Metrics
@@ -123,7 +124,7 @@ def sample_of(metrics: Metrics) -> Sample:
 
 def dump_sample(sample: Sample) -> str:
     """Return a sample as it is stored."""
-    return json.dumps({"at": sample.at_ms, **sample.fields}, separators=(",", ":"))
+    return to_ascii_json({"at": sample.at_ms, **sample.fields})
 
 
 def load_sample(stored: str) -> Sample | None:

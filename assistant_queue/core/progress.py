@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
+from assistant_queue.core.compact_json import to_json
 from assistant_queue.core.packed_text import mark_of, pack, unpack
 from assistant_queue.core.runs import ActionRequired
 from assistant_queue.core.stored_rows import (
@@ -197,7 +198,8 @@ class Progress:
         The store's clock may have been set back.
         """
         for name in _HAPPENED:
-            setattr(self, name, min(getattr(self, name), now_ms))
+            if getattr(self, name) > now_ms:
+                setattr(self, name, now_ms)
         self.deadline_ms = min(self.deadline_ms, now_ms + round(run_timeout_s * 1000))
 
     def dump(self) -> str:
@@ -207,7 +209,7 @@ class Progress:
             value = getattr(self, attribute)
             if value or value == "":  # an empty text is not the default of any
                 plain[name] = value if encode is None else encode(value)
-        return json.dumps(plain, separators=(",", ":"), ensure_ascii=False)
+        return to_json(plain)
 
     def pack(self) -> str:
         """As a packed text, with words that `lua/_compact.lua` reads; for a batch that is parked."""

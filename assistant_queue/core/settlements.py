@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from assistant_queue.approvals import Approval
+from assistant_queue.core.compact_json import to_json
 from assistant_queue.core.packed_text import mark_of, pack, unpack
 from assistant_queue.core.progress import Progress, moment
 from assistant_queue.models import Batch, ToolCall
@@ -191,4 +192,4 @@ def arguments_in(text: str) -> dict[str, Any]:
 
 
 def _compact(plain: Mapping[str, Any]) -> str:
-    return json.dumps(plain, separators=(",", ":"), ensure_ascii=False)
+    return to_json(plain)

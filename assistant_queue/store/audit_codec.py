@@ -21,6 +21,7 @@ from typing import Any
 from assistant_queue.accounting import AttemptInfo, Timeline, ToolCallRecord
 from assistant_queue.auditing import AuditMessage, AuditOutcome, AuditRecord, Erasure
 from assistant_queue.core.account import STORED_TIMES
+from assistant_queue.core.compact_json import to_json
 from assistant_queue.core.progress import moment
 from assistant_queue.core.stored_rows import ToolRow, dump_tools, load_tools, load_usage
 from assistant_queue.models import TEXT_PARTS, Content, ErrorInfo, Message, RunResult
@@ -32,7 +33,6 @@ _MOST_VALUE_CHARS = 300
 """Characters of a value of a part that is not text. Chosen: an address stays whole, the data of a
 picture does not."""
 
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 _HEAD = re.compile(r"(\S+) \d+ (\d+) ")
 NOTHING: dict[str, Any] = {"audit": "", "audit_of": ""}
 """Arguments of the scripts of a queue without an audit."""
@@ -70,7 +70,7 @@ def pack_batch(
     if short is not result:
         more["c"] = 1
     is_sent = bool(packed) and short is result
-    return {"audit": _encode(more), "audit_of": "" if is_sent else pack_reply(short)}
+    return {"audit": to_json(more), "audit_of": "" if is_sent else pack_reply(short)}
 
 
 def _outcome_of(result: RunResult) -> AuditOutcome:

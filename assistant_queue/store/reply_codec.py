@@ -19,6 +19,7 @@ from assistant_queue.core.account import (
     ms_of,
     with_account,
 )
+from assistant_queue.core.compact_json import to_json
 from assistant_queue.core.progress import load_result
 from assistant_queue.core.stored_rows import LEAST_USAGE, dump_usage
 from assistant_queue.models import Batch, RunResult
@@ -51,7 +52,6 @@ _CLAIMED = "c"
 _QUEUED = "q"
 _PREVIEW = "v"
 _HEADER_WORDS = 3
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +109,7 @@ def pack_reply(result: RunResult, preview: str | None = None) -> str:
     packed["a"] = _moved(account, -started_ms)
     if preview is not None:
         packed[_PREVIEW] = preview
-    return _encode(packed)
+    return to_json(packed)
 
 
 def _reply_beside(result: RunResult) -> Any:

@@ -164,8 +164,10 @@ class RunReader:
     def _delta(self, data: Json) -> TextChunk:
         message_id = str(data.get("id"))
         text = said(object_in(data.get("delta")).get("content"))
-        self._texts[message_id] = self._texts.get(message_id, "") + text
-        return TextChunk(text=text, part=list(self._texts).index(message_id), item=message_id)
+        texts = self._texts
+        texts[message_id] = texts.get(message_id, "") + text
+        part = 0 if len(texts) == 1 else list(texts).index(message_id)
+        return TextChunk(text=text, part=part, item=message_id)
 
     def _see(self, run: Json) -> None:
         self.run = run

@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from assistant_queue.core.compact_json import to_json
+
 Json = dict[str, Any]
 
 MAX_MESSAGES = 1000
@@ -65,7 +67,7 @@ def load(state: str | None) -> list[Json]:
 
 def dump(messages: Sequence[Json]) -> str:
     """Serialize a history for `load`."""
-    return json.dumps(list(messages), separators=(",", ":"), ensure_ascii=False)
+    return to_json(list(messages))
 
 
 def sent(messages: Sequence[Json]) -> list[Json]:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
+from assistant_queue.core.compact_json import to_json
 from assistant_queue.core.runs import Asked
 from assistant_queue.core.settlements import Settlement, SettlementKind, public_id
 from assistant_queue.errors import InvalidArgument, StateTooLarge
@@ -125,7 +126,7 @@ class StoredRound:
     def dump(self) -> str:
         """As JSON."""
         row = [self.number, self.state, self.calls, self.taken, self.said]
-        return json.dumps(row, separators=(",", ":"), ensure_ascii=False)
+        return to_json(row)
 
     @classmethod
     def load(cls, text: str | None) -> StoredRound:

@@ -289,10 +289,7 @@ def _is_passing(answer: aiohttp.ClientResponse, asked_s: float | None) -> bool:
 
 
 def _dumps(body: Json) -> bytes:
-    text = json.dumps(
-        body, default=_plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False
-    )
-    return text.encode()
+    return _encode(body).encode()
 
 
 def _plain(value: Any) -> Any:
@@ -302,6 +299,11 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "isoformat"):
         return value.isoformat()
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
+_encode = json.JSONEncoder(
+    default=_plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False
+).encode
 
 
 _trusted: dict[tuple[str, str], ssl.SSLContext] = {}

@@ -32,6 +32,10 @@ _KINDS = {
     "input_file": "file",
 }
 
+_OBJECT = (dict, Mapping)
+_ARRAY = (list, Sequence)
+"""Types of JSON values. An exact type is recognised far sooner than a class that registers others."""
+
 _SAID = frozenset({"text", "output_text", "refusal"})
 """Types of the parts that hold the assistant's text."""
 
@@ -115,7 +119,7 @@ def text_of(part: Mapping[str, Any]) -> str:
     It is a string, on Assistants an object with a `value`.
     """
     text = part.get("text", part.get("refusal"))
-    if isinstance(text, Mapping):
+    if isinstance(text, _OBJECT):
         text = text.get("value")
     return str(text) if isinstance(text, str | int | float) else ""
 
@@ -132,16 +136,16 @@ def said(content: object) -> str:
         return content
     parts = (
         [content]
-        if isinstance(content, Mapping)
+        if isinstance(content, _OBJECT)
         else content
-        if isinstance(content, Sequence)
+        if isinstance(content, _ARRAY)
         else ()
     )
     return "".join(part if isinstance(part, str) else _said_by(part) for part in parts)
 
 
 def _said_by(part: object) -> str:
-    if not isinstance(part, Mapping):
+    if not isinstance(part, _OBJECT):
         return ""
     kind = part.get("type")
     return text_of(part) if kind is None or (isinstance(kind, str) and kind in _SAID) else ""
@@ -149,7 +153,7 @@ def _said_by(part: object) -> str:
 
 def object_in(value: object) -> Mapping[str, Any]:
     """Return a server's value if it is an object, else an empty one."""
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, _OBJECT) else {}
 
 
 def objects_in(value: object) -> list[Json]:

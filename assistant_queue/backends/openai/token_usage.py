@@ -86,7 +86,7 @@ def _count(usage: Mapping[str, Any], *names: str) -> int | None:
     found = None
     for name in names:
         value = usage.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
+        if value is None or isinstance(value, bool) or not isinstance(value, int | float | str):
             continue
         try:
             number = float(value)

@@ -168,7 +168,7 @@ class BatchContext:
         self.opened: str | None = None
         self.wish_now: Callable[[], Wish | None] = lambda: claimed.wish
         if self.progress.result is not None and self.batch.messages:
-            self.progress.result = self._described(self.progress.result, None)
+            self.progress.result = self._described(self.progress.result)
         self._count_deaths()
 
     def _count_deaths(self) -> None:
@@ -326,7 +326,8 @@ class BatchContext:
         **fields: Any,
     ) -> RunResult:
         """The result of the batch with these replies."""
-        result = RunResult(
+        ended_ms = self.now_ms()
+        return RunResult(
             thread_id=self.batch.thread_id,
             run_id=run_id,
             batch_id=self.batch.id,
@@ -338,20 +339,25 @@ class BatchContext:
             usage=self.progress.usage,
             attempts=self.progress.attempts,
             started_at=moment(self.claimed.claimed_ms),
-            ended_at=moment(self.now_ms()),
+            ended_at=moment(ended_ms),
+            **self._description(ended_ms, self.progress.usage, model),
             **{"incomplete_reason": None, **fields},
         )
-        return self._described(result, model)
 
-    def _described(self, result: RunResult, model: str | None) -> RunResult:
-        """Return a result with what it answers, and with its times."""
+    def _described(self, result: RunResult) -> RunResult:
+        """Return a stored result with what it answers, and with its times."""
+        return replace(result, **self._description(ms_of(result.ended_at), result.usage))
+
+    def _description(
+        self, ended_ms: int, usage: Usage | None, model: str | None = None
+    ) -> dict[str, Any]:
+        """Return the fields of a result that are not stored with it."""
         timeline = timeline_of(
             self.batch.messages,
             self.progress,
             claimed_ms=self.claimed.claimed_ms,
             due_ms=self.claimed.due_ms,
-            completed_ms=ms_of(result.ended_at),
+            completed_ms=ended_ms,
         )
-        usage = result.usage
         named = model or (usage.model if usage else None)
-        return replace(result, model=named, timeline=timeline, **labels_answered(self.batch))
+        return {"model": named, "timeline": timeline, **labels_answered(self.batch)}

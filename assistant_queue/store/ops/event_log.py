@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from assistant_queue import events as models
 from assistant_queue.config import Config, to_ms
 from assistant_queue.core.account import time_of, with_account
+from assistant_queue.core.compact_json import to_ascii_json, to_json
 from assistant_queue.core.progress import load_error, load_result, moment
 from assistant_queue.core.window import Window
 from assistant_queue.errors import ConfigurationError, LeaseLost
@@ -81,11 +82,11 @@ def dump_events(new_events: Sequence[NewEvent]) -> str:
 
 def _json(value: Any) -> str:
     """Return JSON as UTF-8, or escaped as ASCII if it contains half of a surrogate pair."""
-    plain = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    plain = to_json(value)
     try:
         plain.encode()
     except UnicodeEncodeError:
-        return json.dumps(value, separators=(",", ":"))
+        return to_ascii_json(value)
     return plain
 
 

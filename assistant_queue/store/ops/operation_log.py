@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from assistant_queue.core.compact_json import to_ascii_json
 from assistant_queue.core.progress import moment
 from assistant_queue.errors import StoreError
 from assistant_queue.store.calls import Namespace, Operation, each_or_error, plain, text
@@ -115,7 +116,7 @@ def _dump(record: OperationRecord, name: str) -> str:
         for name, value in row.items()
         if value is not True and value is not None and value != {}
     }
-    return json.dumps(kept, separators=(",", ":"))
+    return to_ascii_json(kept)
 
 
 def _load(stored: str) -> OperationRecord | None:

@@ -14,6 +14,7 @@ from typing import Any
 from assistant_queue.config import to_ms
 from assistant_queue.core import measures
 from assistant_queue.core.account import dump_account, timeline_of
+from assistant_queue.core.compact_json import to_json
 from assistant_queue.core.delivery import DeliveryState
 from assistant_queue.core.journal_entries import dump_batch, of_failure, of_result
 from assistant_queue.core.progress import Progress, dump_error, dump_result, moment
@@ -102,16 +103,12 @@ def _ended(
     return Ended(has_pending=word == "pending", delivery=delivery)
 
 
-def _json(plain: dict[str, Any]) -> str:
-    return json.dumps(plain, separators=(",", ":"), ensure_ascii=False)
-
-
 def _result_args(
     namespace: Namespace, lease: Lease, result: RunResult, anchor: str | None, rules: ResultRules
 ) -> dict[str, Any]:
     return {
-        "result": _json(dump_result(result)),
-        "account": _json(
+        "result": to_json(dump_result(result)),
+        "account": to_json(
             dump_account(
                 tenant=result.tenant,
                 model=result.model,
@@ -321,7 +318,7 @@ def bury(
         rest=message_keys(namespace, message_ids),
         token=lease.token,
         seen=seen or "",
-        failure=_json(failure),
+        failure=to_json(failure),
         pause="1" if pause else "",
         keep_anchor="1" if keep_anchor else "",
         done=namespace.keys.done(lease.thread_id),

@@ -6,7 +6,6 @@ Each that is given a lease raises `LeaseLost` if the caller no longer holds it.
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any
 
 from assistant_queue.config import to_ms
 from assistant_queue.core import measures
+from assistant_queue.core.compact_json import to_json
 from assistant_queue.core.delivery import DeliveryState
 from assistant_queue.core.journal_entries import dump_delivery
 from assistant_queue.core.progress import dump_error
@@ -271,7 +271,7 @@ def park_delivery(
             "reply": namespace.keys.reply(lease.batch_id),
             "guard": wakeups.job_key(guard_id),
         },
-        failure=json.dumps(failure, separators=(",", ":"), ensure_ascii=False),
+        failure=to_json(failure),
         word=status,
         progress=state.dump(),
         journal=(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from assistant_queue.config import to_ms
+from assistant_queue.core.compact_json import to_json
 from assistant_queue.core.journal_entries import dump_said
 from assistant_queue.core.progress import dump_result, moment
 from assistant_queue.errors import NotReplicated
@@ -102,4 +103,4 @@ def say(
 def _untimed(plain: dict[str, Any]) -> str:
     """Return a result as JSON without the times, which the script adds."""
     kept = {name: value for name, value in plain.items() if name not in {*_TIMES, _START}}
-    return json.dumps(kept, separators=(",", ":"), ensure_ascii=False)
+    return to_json(kept)

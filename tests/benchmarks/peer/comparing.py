@@ -57,7 +57,9 @@ _HELD = (
 
 SECTIONS = {
     "throughput": Section(
-        Measures.throughput, (("rate", "batches a second, one worker process", _RATE), *_OF_A_WORKER)
+        Measures.throughput,
+        (("rate", "batches a second, one worker process", _RATE), *_OF_A_WORKER),
+        (HERE, RESPONSES, PEER),
     ),
     "two-workers": Section(
         Measures.throughput_of_two, (("rate", "batches a second, two worker processes", _RATE), *_OF_A_WORKER[:2])
@@ -73,6 +75,7 @@ SECTIONS = {
         (HERE,),
     ),
     "waiting": Section(Measures.waiting, _PERCENTILES, (HERE, RESPONSES, PEER)),
+    "waiting-again": Section(Measures.waiting_again, _PERCENTILES, (HERE, RESPONSES, PEER)),
     "waiting-loaded": Section(Measures.waiting_loaded, _PERCENTILES),
     "reply": Section(Measures.reply, (("p50", "run ended at the provider to reply known, p50", _MS),)),
     "counting": Section(

@@ -176,19 +176,27 @@ class Measures:
         """From the window's end to the request, with little to do."""
         return self._paced(lane, self.amounts.light, self.amounts.here_concurrency)
 
+    def waiting_again(self, lane: Lane) -> Figures:
+        """The same for the second batch of each conversation."""
+        return self._paced(lane, self.amounts.light, self.amounts.here_concurrency, again=True)
+
     def waiting_loaded(self, lane: Lane) -> Figures:
         """The same with as much to do as a fourth of the peer's rate."""
         amounts = self.amounts
         abreast = amounts.peer_concurrency if lane.is_peer else amounts.here_concurrency
         return self._paced(lane, amounts.load, abreast)
 
-    def _paced(self, lane: Lane, rate: float, abreast: int) -> Figures:
+    def _paced(self, lane: Lane, rate: float, abreast: int, *, again: bool = False) -> Figures:
         rig = self.rig
         rig.clean(0.1)
+        count = round(rate * self.amounts.paced_s)
         with rig.worker(lane, abreast) as worker:
             before = rig.warm(lane, [worker], min(60, self.amounts.batches))
+            if again:
+                rig.produce(lane, "paced", count=count, rate=2 * rate, delay_s=0.1)
+                before += count
+                rig.wait(lane, [worker], before)
             rig.provider.reset(0.1)
-            count = round(rate * self.amounts.paced_s)
             made = rig.produce(lane, "paced", count=count, rate=rate, delay_s=1.0)
             rig.wait(lane, [worker], before + count)
             started: Mapping[str, float] = rig.provider.stats()["started"]
